@@ -1,0 +1,193 @@
+//! What each fault puts on the wire, seen by a plain socket.
+
+use std::{io::ErrorKind, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::*;
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+const JSON: &str = "HTTP/1.1 200 \r\ncontent-type: application/json\r\n";
+
+async fn connect(server: &FaultServer, send: &str) -> TcpStream {
+    let mut client = TcpStream::connect(server.addr()).await.unwrap();
+    client.write_all(send.as_bytes()).await.unwrap();
+    client
+}
+
+/// All that comes until the end of the connection, and how it ended.
+async fn fetch(fault: Fault) -> (String, std::io::Result<usize>) {
+    let server = FaultServer::start(fault).await;
+    let mut received = Vec::new();
+    let end = connect(&server, GET).await.read_to_end(&mut received).await;
+    (String::from_utf8(received).unwrap(), end)
+}
+
+async fn fetch_whole(fault: Fault) -> String {
+    let (received, end) = fetch(fault).await;
+    end.unwrap();
+    received
+}
+
+async fn read_until(client: &mut TcpStream, end: &str) -> String {
+    let mut received = Vec::new();
+    while !received.ends_with(end.as_bytes()) {
+        assert_ne!(
+            client.read_buf(&mut received).await.unwrap(),
+            0,
+            "the connection ended"
+        );
+    }
+    String::from_utf8(received).unwrap()
+}
+
+#[tokio::test]
+async fn good_answers_are_as_they_say() {
+    let answer = Fault::answer(404, &[("x-id", "7")], "no");
+    let wire = "HTTP/1.1 404 \r\nx-id: 7\r\ncontent-length: 2\r\n\r\nno";
+    assert_eq!(fetch_whole(answer).await, wire);
+    assert_eq!(
+        fetch_whole(Fault::answer(204, &[], "")).await,
+        "HTTP/1.1 204 \r\n\r\n"
+    );
+    assert_eq!(
+        fetch_whole(Fault::deep_json(2)).await,
+        format!("{JSON}content-length: 4\r\n\r\n[[]]")
+    );
+    let redirect = fetch_whole(Fault::redirect("/else")).await;
+    assert_eq!(
+        redirect,
+        "HTTP/1.1 302 \r\nlocation: /else\r\ncontent-length: 0\r\n\r\n"
+    );
+    assert!(
+        fetch_whole(Fault::html())
+            .await
+            .contains("content-type: text/html")
+    );
+    let storm = fetch_whole(Fault::informational(3)).await;
+    assert_eq!(storm.matches("HTTP/1.1 103 \r\n\r\n").count(), 3);
+    let huge = fetch_whole(Fault::huge_headers(10, 1000)).await;
+    assert_eq!(huge.matches(&"x".repeat(1000)).count(), 10);
+}
+
+#[tokio::test]
+async fn broken_framing_is_sent_as_written() {
+    let long = fetch_whole(Fault::length_too_long()).await;
+    let (head, body) = long.split_once("\r\n\r\n").unwrap();
+    assert!(head.ends_with("content-length: 100") && body.len() < 100);
+    let short = fetch_whole(Fault::length_too_short()).await;
+    assert!(short.ends_with("content-length: 2\r\n\r\n{}{}"));
+    let extra = fetch_whole(Fault::extra_answer()).await;
+    assert_eq!(extra.matches("HTTP/1.1 200 ").count(), 2);
+    assert!(fetch_whole(Fault::bad_chunk()).await.contains("\r\nzz\r\n"));
+    assert!(
+        fetch_whole(Fault::cut_chunk())
+            .await
+            .ends_with("\r\n\r\n64\r\n{\"id\"")
+    );
+}
+
+#[tokio::test]
+async fn a_reset_is_seen_as_one() {
+    let (received, end) = fetch(Fault::reset_before_head()).await;
+    assert_eq!(
+        (received.as_str(), end.unwrap_err().kind()),
+        ("", ErrorKind::ConnectionReset)
+    );
+    let (received, end) = fetch(Fault::reset_in_body()).await;
+    assert!(received.starts_with(JSON));
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_refusing_port_stays_refusing() {
+    let server = FaultServer::refusing();
+    for _ in 0..2 {
+        let error = TcpStream::connect(server.addr()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_are_of_tokio_time() {
+    let start = Instant::now();
+    let slow = fetch_whole(Fault::json("{}").after(Duration::from_secs(5))).await;
+    assert_eq!((slow.ends_with("{}"), start.elapsed().as_secs()), (true, 5));
+    let drip = fetch_whole(Fault::drip("[1]", Duration::from_secs(1))).await;
+    assert_eq!(
+        (drip.ends_with("[1]"), start.elapsed().as_secs()),
+        (true, 8)
+    );
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_in_mid_answer_is_counted() {
+    for (fault, sent) in [
+        (Fault::never_answer(), ""),
+        (Fault::stall_in_body(), "\"na"),
+    ] {
+        let server = FaultServer::start(fault).await;
+        let mut client = connect(&server, GET).await;
+        server.wait_for(|seen| seen.in_flight == 1).await;
+        read_until(&mut client, sent).await;
+        drop(client);
+        let seen = server.wait_for(|seen| seen.in_flight == 0).await;
+        assert_eq!((seen.cancelled, seen.peak_in_flight), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_script_goes_on_over_one_connection_and_repeats_its_last() {
+    let server = FaultServer::script([Fault::json("1"), Fault::json("2")]).await;
+    let post = "POST /p?q=1 HTTP/1.1\r\nX-Id: 7\r\ncontent-length: 2\r\n\r\nhi";
+    let mut client = connect(&server, &post.repeat(2)).await;
+    read_until(
+        &mut client,
+        "\r\n\r\n1HTTP/1.1 200 \r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n2",
+    )
+    .await;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    read_until(&mut client, "\r\n\r\n2").await;
+
+    let seen = server.seen();
+    assert_eq!(
+        (seen.connections, seen.requests.len(), seen.cancelled),
+        (1, 3, 0)
+    );
+    let first = &seen.requests[0];
+    assert_eq!(
+        (first.method.as_str(), first.path.as_str()),
+        ("POST", "/p?q=1")
+    );
+    assert_eq!(
+        (first.header("x-id"), first.body.as_slice()),
+        (Some("7"), &b"hi"[..])
+    );
+}
+
+#[tokio::test]
+async fn a_route_chooses_by_path_and_the_server_ends_on_drop() {
+    let server = FaultServer::with(|request| match request.path.as_str() {
+        "/slow" => Fault::never_answer(),
+        _ => Fault::json("{}"),
+    })
+    .await;
+    let mut stalled = connect(&server, "GET /slow HTTP/1.1\r\n\r\n").await;
+    let mut answered = connect(&server, GET).await;
+    read_until(&mut answered, "{}").await;
+    let seen = server.wait_for(|seen| seen.requests.len() == 2).await;
+    assert_eq!((seen.connections, seen.in_flight), (2, 1));
+    assert_eq!(server.url(), format!("http://{}", server.addr()));
+
+    let addr = server.addr();
+    drop(server);
+    assert_eq!(stalled.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+    assert_eq!(
+        TcpStream::connect(addr).await.unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+}
