@@ -1,0 +1,49 @@
+//! Stop asking a service that keeps failing, and find out gently when it is back.
+//!
+//! *Closed*, the breaker lets calls pass and counts what becomes of them in a window of time or of
+//! calls. When enough of them failed or were slow, it *opens*: calls are refused at once, with the
+//! time of the next chance. Then it is *half-open*: a few probes pass, one at a time; if they
+//! succeed it closes, if one fails it opens again, for longer.
+//!
+//! | | counts as |
+//! |---|---|
+//! | [`Class::Success`], [`Class::Answered`] | success |
+//! | [`Class::Failure`] | failure, but [`Failure::Refused`] counts for nothing |
+//! | [`Class::Throttled`] | nothing while closed, a failed probe while half-open |
+//! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](BreakerSettings::unanswered), else nothing |
+//! | [`Class::Transient`], [`Class::Local`] | nothing |
+//!
+//! What counts for nothing gives a probe its slot back. Every change of state begins a new
+//! *generation*, and a call admitted in an older one changes nothing when it ends. So a breaker
+//! cannot get stuck half-open, a cancelled probe cannot close it, and a straggler cannot reopen it.
+//! A probe that does not end within its lease counts as failed.
+//!
+//! Nothing runs in the background: time is looked at when a call comes.
+//!
+//! [`Class::Success`]: crate::Class::Success
+//! [`Class::Answered`]: crate::Class::Answered
+//! [`Class::Failure`]: crate::Class::Failure
+//! [`Failure::Refused`]: crate::Failure::Refused
+//! [`Class::Throttled`]: crate::Class::Throttled
+//! [`Class::Unanswered`]: crate::Class::Unanswered
+//! [`Class::Transient`]: crate::Class::Transient
+//! [`Class::Local`]: crate::Class::Local
+
+mod future;
+mod handle;
+mod layer;
+mod service;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use self::{
+    future::ResponseFuture,
+    handle::{Handle, Snapshot},
+    layer::BreakerLayer,
+    service::Breaker,
+    settings::{BreakerPolicy, BreakerSettings, Window},
+    state::State,
+};

@@ -1,0 +1,178 @@
+//! When the breaker opens, for how long, and how it probes.
+
+use std::time::Duration;
+
+use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
+
+/// What the breaker looks back on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Window {
+    /// The calls that ended within this long, in ten buckets.
+    Time(Duration),
+    /// The last so many calls, 1 to 10,000.
+    Count(usize),
+}
+
+/// When a breaker opens, for how long, and how it probes.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
+#[non_exhaustive]
+pub struct BreakerSettings {
+    /// What it looks back on; 10 s by default.
+    pub window: Window,
+    /// The fewest calls in the window from which a rate is taken; 20 by default.
+    pub min_calls: u32,
+    /// It opens when this share of the calls failed; 0.5 by default.
+    pub failure_rate: f64,
+    /// A call that takes this long or longer is slow; off by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    pub slow_call: Option<Duration>,
+    /// It opens when this share of the calls was slow; 1.0 by default.
+    pub slow_rate: f64,
+    /// It opens after this many failures in a row, but only while there are fewer than
+    /// [`min_calls`](Self::min_calls) in the window; 5 by default.
+    pub consecutive_failures: Option<u32>,
+    /// How long it stays open the first time; 5 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub open: Duration,
+    /// How much longer it stays open each further time; 2.0 by default.
+    pub open_multiplier: f64,
+    /// The longest it stays open, before jitter; 60 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub open_cap: Duration,
+    /// The share of the open time that is added at random at most, 0 to 1; 0.2 by default.
+    pub open_jitter: f64,
+    /// After being closed for this long it forgets how often it opened; 60 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub backoff_reset_after: Duration,
+    /// The successful probes that close it; 3 by default.
+    pub half_open_probes: u32,
+    /// The probes at a time; 1 by default.
+    pub half_open_concurrency: u32,
+    /// The failed probes that are forgiven; 0 by default.
+    pub half_open_max_failures: u32,
+    /// A probe that takes longer counts as failed; 5 s by default. It should be twice the attempt
+    /// timeout at least.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub probe_lease: Duration,
+    /// A call that was cut off after this long counts as a slow failure; by default
+    /// [`slow_call`](Self::slow_call), and if that is off, such calls count for nothing. Half the
+    /// attempt timeout is a good value.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    pub unanswered: Option<Duration>,
+    /// Whether a 429 counts as a failure while closed; not by default.
+    pub throttled_is_failure: bool,
+}
+
+impl BreakerSettings {
+    pub(super) fn unanswered(&self) -> Option<Duration> {
+        self.unanswered.or(self.slow_call)
+    }
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            window: Window::Time(Duration::from_secs(10)),
+            min_calls: 20,
+            failure_rate: 0.5,
+            slow_call: None,
+            slow_rate: 1.0,
+            consecutive_failures: Some(5),
+            open: Duration::from_secs(5),
+            open_multiplier: 2.0,
+            open_cap: Duration::from_secs(60),
+            open_jitter: 0.2,
+            backoff_reset_after: Duration::from_secs(60),
+            half_open_probes: 3,
+            half_open_concurrency: 1,
+            half_open_max_failures: 0,
+            probe_lease: Duration::from_secs(5),
+            unanswered: None,
+            throttled_is_failure: false,
+        }
+    }
+}
+
+impl Settings for BreakerSettings {
+    fn problems(&self) -> Vec<InvalidPolicy> {
+        let problems = Problems::default();
+        let problems = match self.window {
+            Window::Time(span) => problems.positive("window", span),
+            Window::Count(size) => problems.within("window", size, 1, 10_000),
+        };
+        problems
+            .within("min_calls", self.min_calls, 1, u32::MAX)
+            .share("failure_rate", self.failure_rate)
+            .positive("slow_call", self.slow_call)
+            .share("slow_rate", self.slow_rate)
+            .within(
+                "consecutive_failures",
+                self.consecutive_failures.unwrap_or(1),
+                1,
+                u32::MAX,
+            )
+            .positive("open", self.open)
+            .within("open_multiplier", self.open_multiplier, 1.0, f64::MAX)
+            .positive("open_cap", self.open_cap)
+            .within("open_jitter", self.open_jitter, 0.0, 1.0)
+            .within("half_open_probes", self.half_open_probes, 1, u32::MAX)
+            .within(
+                "half_open_concurrency",
+                self.half_open_concurrency,
+                1,
+                u32::MAX,
+            )
+            .positive("probe_lease", self.probe_lease)
+            .positive("unanswered", self.unanswered)
+            .into_vec()
+    }
+}
+
+/// Checked [`BreakerSettings`].
+pub type BreakerPolicy = Valid<BreakerSettings>;
+
+/// A duration for a window of time, a number for a window of calls.
+#[cfg(feature = "serde")]
+mod form {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::Window;
+
+    impl<'de> Deserialize<'de> for Window {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl de::Visitor<'_> for Visitor {
+                type Value = Window;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a duration such as \"10s\", or a number of calls")
+                }
+
+                fn visit_u64<E: de::Error>(self, calls: u64) -> Result<Window, E> {
+                    usize::try_from(calls).map(Window::Count).map_err(E::custom)
+                }
+
+                fn visit_str<E: de::Error>(self, text: &str) -> Result<Window, E> {
+                    let text = de::value::StrDeserializer::new(text);
+                    crate::policy::duration::deserialize(text).map(Window::Time)
+                }
+            }
+            deserializer.deserialize_any(Visitor)
+        }
+    }
+
+    impl Serialize for Window {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::Time(span) => crate::policy::duration::serialize(span, serializer),
+                Self::Count(calls) => calls.serialize(serializer),
+            }
+        }
+    }
+}

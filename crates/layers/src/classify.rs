@@ -1,0 +1,320 @@
+//! One classifier that says what a result means, for every layer.
+//!
+//! | result | class |
+//! |---|---|
+//! | 1xx–3xx, `Ok` | [`Class::Success`] |
+//! | 4xx, 501, 505: the service spoke | [`Class::Answered`] |
+//! | 408, 425 | [`Class::Transient`] |
+//! | 429 | [`Class::Throttled`] |
+//! | other 5xx, a broken call, an attempt's timeout | [`Class::Failure`] |
+//! | the call was over before there was an answer | [`Class::Unanswered`] |
+//! | a layer refused the call | [`Class::Local`] |
+//!
+//! A local refusal never counts against the service.
+
+use std::{error::Error, fmt, time::Duration};
+
+use crate::reject::AsReject;
+
+/// What the result of one attempt means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    /// The service did what it was asked.
+    Success,
+    /// The service gave an answer that another attempt would not change: its status.
+    Answered(u16),
+    /// The service could not answer this time: its status.
+    Transient(u16),
+    /// The service asks for fewer calls.
+    Throttled {
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The service failed.
+    Failure(Failure),
+    /// The call ended before the service answered.
+    Unanswered {
+        /// How long the service had had.
+        elapsed: Duration,
+        /// Who ended it.
+        cause: Cause,
+    },
+    /// A layer refused the call.
+    Local(Local),
+}
+
+impl Class {
+    /// How long the service wants to be left alone, if it said so.
+    #[must_use]
+    pub const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after }
+            | Self::Failure(Failure::Status { retry_after, .. }) => retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// How a service failed.
+///
+/// It is an [`Error`], so that a service with a boxed error can put it among the sources, where
+/// [`AsReject::failure`] finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It answered with a server error.
+    Status {
+        /// The status.
+        code: u16,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// No connection could be made: nothing was sent.
+    Connect,
+    /// The service certainly did not process the request (HTTP/2 `REFUSED_STREAM`, or a pooled
+    /// connection that was closed before anything was sent).
+    Refused,
+    /// The connection broke before there was an answer.
+    Reset,
+    /// The answer broke off.
+    Body,
+    /// The answer could not be understood.
+    Protocol,
+    /// The answer was larger than allowed.
+    TooLarge,
+    /// The attempt timed out.
+    AttemptTimeout,
+    /// The service panicked.
+    Panic,
+    /// Any other error.
+    Other,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { code, .. } => write!(f, "the service answered {code}"),
+            Self::Connect => f.write_str("no connection could be made"),
+            Self::Refused => f.write_str("the service did not take the request"),
+            Self::Reset => f.write_str("the connection broke"),
+            Self::Body => f.write_str("the answer broke off"),
+            Self::Protocol => f.write_str("the answer could not be understood"),
+            Self::TooLarge => f.write_str("the answer is too large"),
+            Self::AttemptTimeout => f.write_str("the attempt timed out"),
+            Self::Panic => f.write_str("the service panicked"),
+            Self::Other => f.write_str("the service failed"),
+        }
+    }
+}
+
+impl Error for Failure {}
+
+/// Why a call ended before there was an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Its deadline passed.
+    Deadline,
+    /// Nobody waits for it any more.
+    CallerGone,
+}
+
+/// What a layer refused a call for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Local {
+    /// The circuit is open.
+    BreakerOpen,
+    /// The concurrency limit and its queue are full.
+    LimitFull,
+    /// It waited too long for its turn.
+    QueueTimeout,
+    /// A quota is used up.
+    RateLimited,
+    /// There is no endpoint.
+    NoEndpoint,
+    /// Too little time was left.
+    DeadlineBeforeSend,
+}
+
+/// Says what a result means. It is pure: the same result has the same class for every layer.
+///
+/// Any `Fn(Result<&Response, &Error>, Duration) -> Class` is a classifier.
+pub trait Classify<Response, E> {
+    /// The class of `result`, which came `elapsed` after the attempt was sent.
+    fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class;
+}
+
+impl<F, Response, E> Classify<Response, E> for F
+where
+    F: Fn(Result<&Response, &E>, Duration) -> Class,
+{
+    fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class {
+        self(result, elapsed)
+    }
+}
+
+/// The class of an error: of the refusal in it, else of its kind of failure.
+fn of_error<E: AsReject>(error: &E, elapsed: Duration) -> Class {
+    match error.as_reject() {
+        Some(reject) => reject.class(elapsed),
+        None => Class::Failure(error.failure()),
+    }
+}
+
+/// `Ok` is a success, an error what it says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClassifyResult;
+
+impl<Response, E: AsReject> Classify<Response, E> for ClassifyResult {
+    fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class {
+        match result {
+            Ok(_) => Class::Success,
+            Err(error) => of_error(error, elapsed),
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+pub use self::http_response::ClassifyHttp;
+
+#[cfg(feature = "http")]
+mod http_response {
+    use std::time::{Duration, SystemTime};
+
+    use http::{HeaderMap, Response, header::RETRY_AFTER};
+
+    use super::{Class, Classify, Failure, of_error};
+    use crate::reject::AsReject;
+
+    /// Reads the status of an `http::Response`, and `Retry-After` where it is a 429 or 503.
+    #[derive(Clone, Copy, Debug)]
+    pub struct ClassifyHttp {
+        clock: fn() -> SystemTime,
+    }
+
+    impl ClassifyHttp {
+        /// A classifier that reads dates in `Retry-After` by the system's clock.
+        #[must_use]
+        pub const fn new() -> Self {
+            Self {
+                clock: SystemTime::now,
+            }
+        }
+
+        /// Reads dates by `clock`.
+        #[must_use]
+        pub const fn with_clock(clock: fn() -> SystemTime) -> Self {
+            Self { clock }
+        }
+
+        fn status(self, status: u16, headers: &HeaderMap) -> Class {
+            match status {
+                408 | 425 => Class::Transient(status),
+                429 => Class::Throttled {
+                    retry_after: self.retry_after(headers),
+                },
+                400..=499 | 501 | 505 => Class::Answered(status),
+                500.. => Class::Failure(Failure::Status {
+                    code: status,
+                    retry_after: if status == 503 {
+                        self.retry_after(headers)
+                    } else {
+                        None
+                    },
+                }),
+                _ => Class::Success,
+            }
+        }
+
+        /// Seconds or an HTTP date ([RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3));
+        /// a past date is zero, anything else is as if it were absent.
+        fn retry_after(self, headers: &HeaderMap) -> Option<Duration> {
+            let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+            if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+            }
+            let date = httpdate::parse_http_date(value).ok()?;
+            Some(
+                date.duration_since((self.clock)())
+                    .unwrap_or(Duration::ZERO),
+            )
+        }
+    }
+
+    impl Default for ClassifyHttp {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    impl<B, E: AsReject> Classify<Response<B>, E> for ClassifyHttp {
+        fn classify(&self, result: Result<&Response<B>, &E>, elapsed: Duration) -> Class {
+            match result {
+                Ok(response) => self.status(response.status().as_u16(), response.headers()),
+                Err(error) => of_error(error, elapsed),
+            }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use crate::Reject;
+
+        fn class(status: u16, retry_after: Option<&str>) -> Class {
+            let mut response = Response::builder().status(status);
+            if let Some(value) = retry_after {
+                response = response.header(RETRY_AFTER, value);
+            }
+            let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+            ClassifyHttp::with_clock(clock).classify(
+                Ok::<_, &Reject>(&response.body(()).unwrap()),
+                Duration::ZERO,
+            )
+        }
+
+        #[test]
+        fn statuses_have_the_class_of_the_table() {
+            for status in [200, 204, 301, 304] {
+                assert_eq!(class(status, None), Class::Success);
+            }
+            for status in [400, 401, 403, 404, 409, 422, 501, 505] {
+                assert_eq!(class(status, None), Class::Answered(status));
+            }
+            assert_eq!(class(408, None), Class::Transient(408));
+            assert_eq!(class(425, None), Class::Transient(425));
+            for code in [500, 502, 503, 504] {
+                let retry_after = None;
+                assert_eq!(
+                    class(code, None),
+                    Class::Failure(Failure::Status { code, retry_after })
+                );
+            }
+        }
+
+        #[test]
+        fn retry_after_is_read_as_seconds_or_as_a_date() {
+            let wait = |value| class(429, Some(value)).retry_after();
+            assert_eq!(wait("3"), Some(Duration::from_secs(3)));
+            assert_eq!(
+                wait("99999999999999999999999"),
+                Some(Duration::from_secs(u64::MAX))
+            );
+            assert_eq!(
+                wait("Sun, 06 Nov 1994 08:49:40 GMT"),
+                Some(Duration::from_secs(3))
+            );
+            assert_eq!(wait("Sun, 06 Nov 1994 08:49:30 GMT"), Some(Duration::ZERO));
+            for garbage in ["abc", "-1", "+3", "1.5", ""] {
+                assert_eq!(wait(garbage), None, "{garbage:?}");
+            }
+            assert_eq!(
+                class(503, Some("2")).retry_after(),
+                Some(Duration::from_secs(2))
+            );
+            assert_eq!(class(500, Some("2")).retry_after(), None);
+        }
+    }
+}

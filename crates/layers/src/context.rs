@@ -1,0 +1,266 @@
+//! What a layer may know of a call, whatever the type of its request.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use crate::{deadline::Deadline, observe::Observer};
+
+/// How much a call matters beside others, from 0 (least) to 9 (most).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "u8")
+)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The highest priority.
+    pub const MAX: Self = Self(9);
+
+    /// The priority `level`, or none above 9.
+    #[must_use]
+    pub const fn new(level: u8) -> Option<Self> {
+        if level <= Self::MAX.0 {
+            Some(Self(level))
+        } else {
+            None
+        }
+    }
+
+    /// The level, 0 to 9.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Priority {
+    type Error = crate::InvalidPolicy;
+
+    fn try_from(level: u8) -> Result<Self, Self::Error> {
+        Self::new(level).ok_or_else(|| {
+            crate::InvalidPolicy::new("priority", format!("{level} is not within 0 to 9"))
+        })
+    }
+}
+
+/// How many retries all branches of one inbound request may make together.
+///
+/// It keeps a request with many branches from multiplying itself when everything fails at once.
+#[derive(Debug)]
+pub struct RetryAllowance(AtomicU32);
+
+impl RetryAllowance {
+    /// An allowance of `retries`.
+    #[must_use]
+    pub const fn new(retries: u32) -> Self {
+        Self(AtomicU32::new(retries))
+    }
+
+    /// Takes one retry, if any is left.
+    pub(crate) fn take(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok()
+    }
+
+    /// Puts back a retry that was not made.
+    pub(crate) fn put_back(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The facts of one call that layers read and write.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Call {
+    /// When the call is over.
+    pub deadline: Option<Deadline>,
+    /// The number of the attempt, from 1.
+    pub attempt: u8,
+    /// How much the call matters where calls must wait.
+    pub priority: Priority,
+    /// The most retries this call may make, where that is fewer than the policy allows.
+    pub max_retries: Option<u8>,
+    /// Retries shared with the other branches of the same request.
+    pub allowance: Option<Arc<RetryAllowance>>,
+    /// Whether a fallback may answer.
+    pub fallback: bool,
+    /// Who is told what happens to the call.
+    pub observer: Observer,
+}
+
+impl Call {
+    /// What is known of a call that carries no facts.
+    pub const NONE: Self = Self {
+        deadline: None,
+        attempt: 1,
+        priority: Priority(0),
+        max_retries: None,
+        allowance: None,
+        fallback: true,
+        observer: Observer::NONE,
+    };
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+static NONE: Call = Call::NONE;
+
+/// A request that may carry the facts of its call.
+///
+/// Every method has a default, so any type becomes a request with `impl Context for T {}`; layers
+/// then work with their own settings alone. [`With`] adds the facts to any type, and with feature
+/// `http` an `http::Request` keeps them in its extensions.
+pub trait Context {
+    /// The facts of this call.
+    fn call(&self) -> &Call {
+        &NONE
+    }
+
+    /// The facts of this call, to write; none if the request cannot carry any.
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        None
+    }
+
+    /// Whether the request may be sent twice without harm.
+    ///
+    /// A request that may not is only sent again when it is certain that it was never received.
+    fn is_idempotent(&self) -> bool {
+        false
+    }
+}
+
+macro_rules! plain_requests {
+    ($($request:ty),*) => { $(impl Context for $request {})* };
+}
+plain_requests!(
+    (),
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize,
+    String,
+    &'static str
+);
+impl<T> Context for Vec<T> {}
+
+/// Any request, with the facts of its call.
+#[derive(Clone, Debug, Default)]
+pub struct With<T> {
+    call: Call,
+    idempotent: bool,
+    request: T,
+}
+
+impl<T> With<T> {
+    /// `request` with no facts, not idempotent.
+    #[must_use]
+    pub const fn new(request: T) -> Self {
+        Self {
+            call: Call::NONE,
+            idempotent: false,
+            request,
+        }
+    }
+
+    /// Says that the request may be sent twice without harm.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sets when the call is over.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Deadline) -> Self {
+        self.call.deadline = Some(deadline);
+        self
+    }
+
+    /// Sets how much the call matters.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.call.priority = priority;
+        self
+    }
+
+    /// Sets who is told what happens to the call.
+    #[must_use]
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.call.observer = observer;
+        self
+    }
+
+    /// The request itself.
+    #[must_use]
+    pub const fn get(&self) -> &T {
+        &self.request
+    }
+
+    /// The request itself, without the facts.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.request
+    }
+}
+
+impl<T> Context for With<T> {
+    fn call(&self) -> &Call {
+        &self.call
+    }
+
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        Some(&mut self.call)
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+}
+
+/// The facts live in the request's extensions. A request is idempotent by its method ([RFC 9110
+/// §9.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2)) or when it bears an
+/// `Idempotency-Key`.
+#[cfg(feature = "http")]
+impl<B> Context for http::Request<B> {
+    fn call(&self) -> &Call {
+        self.extensions().get().unwrap_or(&NONE)
+    }
+
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        Some(self.extensions_mut().get_or_insert_default())
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.method().is_idempotent() || self.headers().contains_key("idempotency-key")
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

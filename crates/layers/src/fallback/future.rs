@@ -1,0 +1,214 @@
+//! The call, and after its failure the steps of the chain.
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{self, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    chain::{Answering, Step, applies},
+    layer::FallbackLayer,
+};
+use crate::{
+    classify::{Class, Classify},
+    context::{Call, Context},
+    observe::Event,
+    reject::Reject,
+    timeout::MIN_USEFUL,
+};
+
+pin_project! {
+    /// The future of [`Fallback`](super::Fallback).
+    pub struct ResponseFuture<F, C, Req, Res, E> {
+        #[pin]
+        state: State<F, C, Req, Res, E>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    #[project_replace = Replaced]
+    enum State<F, C, Req, Res, E> {
+        // Without a chain the call is all there is.
+        Calling {
+            #[pin]
+            future: F,
+            chain: Option<Falling<C, Req, Res, E>>,
+        },
+        Asking {
+            chain: Falling<C, Req, Res, E>,
+            asking: Option<Answering<Res, E>>,
+            step: usize,
+            class: Class,
+            original: Result<Res, E>,
+        },
+        Done,
+    }
+}
+
+/// A chain, and the call that may need it.
+struct Falling<C, Req, Res, E> {
+    layer: FallbackLayer<C, Req, Res, E>,
+    request: Option<Req>,
+    call: Call,
+    started: Instant,
+}
+
+impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
+    pub(super) fn transparent(future: F) -> Self {
+        let chain = None;
+        Self {
+            state: State::Calling { future, chain },
+        }
+    }
+
+    pub(super) fn new(
+        future: F,
+        layer: FallbackLayer<C, Req, Res, E>,
+        request: Option<Req>,
+        call: Call,
+    ) -> Self {
+        let chain = Some(Falling {
+            layer,
+            request,
+            call,
+            started: Instant::now(),
+        });
+        Self {
+            state: State::Calling { future, chain },
+        }
+    }
+}
+
+impl<C, Req, Res, E> Falling<C, Req, Res, E>
+where
+    C: Classify<Res, E>,
+    Req: Context + Clone,
+    Res: Send + 'static,
+    E: From<Reject> + Send + 'static,
+{
+    fn class(&self, result: &Result<Res, E>) -> Class {
+        self.layer
+            .classify
+            .classify(result.as_ref(), self.started.elapsed())
+    }
+
+    /// Begins the first step from `step` on that can be taken, and says which it is.
+    fn begin(&self, step: usize, class: Class) -> Option<(usize, Answering<Res, E>)> {
+        let steps = self.layer.chain.steps.iter().enumerate().skip(step);
+        steps
+            .into_iter()
+            .find_map(|(place, step)| Some((place, self.ask(step, class)?)))
+    }
+
+    /// Asks one step, until the deadline. A panic of the user's function is a failure of the step.
+    fn ask(&self, step: &Step<Req, Res, E>, class: Class) -> Option<Answering<Res, E>> {
+        let ask = match step {
+            Step::Answer(answer) => {
+                let answer = catch_unwind(AssertUnwindSafe(answer)).ok()?;
+                return Some(Box::pin(std::future::ready(Ok(answer))));
+            }
+            Step::Ask { .. } if matches!(class, Class::Unanswered { .. }) || !self.has_time() => {
+                return None;
+            }
+            Step::Ask { ask, .. } => ask,
+        };
+        let request = self.request.clone()?;
+        let asking = catch_unwind(AssertUnwindSafe(|| ask(request, class))).ok()?;
+        Some(match self.call.deadline {
+            None => asking,
+            Some(deadline) => Box::pin(async move {
+                let answer = timeout_at(deadline.instant(), asking).await;
+                answer.unwrap_or_else(|_| Err(Reject::Deadline.into()))
+            }),
+        })
+    }
+
+    fn has_time(&self) -> bool {
+        (self.call.deadline).is_none_or(|deadline| deadline.remaining(Instant::now()) >= MIN_USEFUL)
+    }
+
+    /// The answer of step `step`, if it is one.
+    fn accept(&self, step: usize, answer: Option<Result<Res, E>>) -> Option<Result<Res, E>> {
+        let answer = answer.filter(|answer| self.class(answer) == Class::Success)?;
+        let kind = self.layer.chain.steps[step].kind();
+        self.call.observer.emit(Event::FallbackUsed { step, kind });
+        Some(answer)
+    }
+}
+
+impl<F, C, Req, Res, E> Future for ResponseFuture<F, C, Req, Res, E>
+where
+    F: Future<Output = Result<Res, E>>,
+    C: Classify<Res, E>,
+    Req: Context + Clone,
+    Res: Send + 'static,
+    E: From<Reject> + Send + 'static,
+{
+    type Output = Result<Res, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        if let Projected::Calling { future, chain } = state.as_mut().project() {
+            let original = ready!(future.poll(cx));
+            let falling = chain.take().map(|chain| (chain.class(&original), chain));
+            let Some((class, chain)) =
+                falling.filter(|(class, chain)| applies(*class, &chain.layer.chain.statuses))
+            else {
+                state.set(State::Done);
+                return Poll::Ready(original);
+            };
+            let (step, asking) = chain.begin(0, class).unzip();
+            let step = step.unwrap_or_default();
+            state.set(State::Asking {
+                chain,
+                asking,
+                step,
+                class,
+                original,
+            });
+        }
+        loop {
+            let Projected::Asking {
+                chain,
+                asking,
+                step,
+                class,
+                ..
+            } = state.as_mut().project()
+            else {
+                panic!("polled after completion");
+            };
+            let Some(current) = asking else { break };
+            let answer = ready!(poll_step(current, cx));
+            if let Some(answer) = chain.accept(*step, answer) {
+                state.set(State::Done);
+                return Poll::Ready(answer);
+            }
+            *asking = chain.begin(*step + 1, *class).map(|(next, asking)| {
+                *step = next;
+                asking
+            });
+        }
+        match state.project_replace(State::Done) {
+            Replaced::Asking { original, .. } => Poll::Ready(original),
+            _ => unreachable!("the chain was asked to its end"),
+        }
+    }
+}
+
+/// Polls one step; its panic is its failure.
+fn poll_step<Res, E>(
+    asking: &mut Answering<Res, E>,
+    cx: &mut task::Context<'_>,
+) -> Poll<Option<Result<Res, E>>> {
+    match catch_unwind(AssertUnwindSafe(|| asking.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    }
+}

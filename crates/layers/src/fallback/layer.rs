@@ -1,0 +1,200 @@
+//! The layer and its service.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{chain::Step, future::ResponseFuture};
+use crate::{
+    classify::{Class, Classify},
+    context::Context,
+    observe::FallbackKind,
+    oneshot::Oneshot,
+    reject::{AsReject, Reject},
+};
+
+/// Answers from somewhere else when the call failed; see the [module docs](super).
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let service = FallbackLayer::new(ClassifyResult)
+///     .function(|name: &'static str, _| async move {
+///         if name == "Ada" { Ok(1) } else { Err::<_, BoxError>("unknown".into()) }
+///     })
+///     .answer(0)
+///     .layer(service_fn(|_| async { Err::<u32, BoxError>("down".into()) }));
+/// assert_eq!(service.clone().oneshot("Ada").await.unwrap(), 1);
+/// assert_eq!(service.oneshot("Bob").await.unwrap(), 0);
+/// # }
+/// ```
+pub struct FallbackLayer<C, Req, Res, E> {
+    pub(super) classify: C,
+    pub(super) chain: Arc<Chain<Req, Res, E>>,
+}
+
+/// What all clones of a layer share.
+pub(super) struct Chain<Req, Res, E> {
+    pub(super) steps: Vec<Step<Req, Res, E>>,
+    pub(super) statuses: Vec<u16>,
+}
+
+impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
+    /// No step yet: what `classify` says has failed stays failed.
+    #[must_use]
+    pub fn new(classify: C) -> Self {
+        Self {
+            classify,
+            chain: Arc::new(Chain {
+                steps: Vec::new(),
+                statuses: Vec::new(),
+            }),
+        }
+    }
+
+    /// Adds a fixed answer to the chain.
+    #[must_use]
+    pub fn answer(self, answer: Res) -> Self
+    where
+        Res: Clone + Send + Sync + 'static,
+    {
+        self.step(Step::Answer(Box::new(move || answer.clone())))
+    }
+
+    /// Adds a function of the request and of what became of the call.
+    #[must_use]
+    pub fn function<F, Fut>(self, function: F) -> Self
+    where
+        F: Fn(Req, Class) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Res, E>> + Send + 'static,
+    {
+        self.step(Step::Ask {
+            kind: FallbackKind::Function,
+            ask: Box::new(move |request, class| Box::pin(function(request, class))),
+        })
+    }
+
+    /// Adds another service, with layers of its own.
+    #[must_use]
+    pub fn service<S>(self, service: S) -> Self
+    where
+        S: Service<Req, Response = Res, Error = E> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        Req: Send + 'static,
+        Res: 'static,
+        E: 'static,
+    {
+        self.step(Step::Ask {
+            kind: FallbackKind::Service,
+            ask: Box::new(move |request, _| Box::pin(Oneshot::new(service.clone(), request))),
+        })
+    }
+
+    /// Falls back for this status too, which the service answers rightly: 404, say.
+    #[must_use]
+    pub fn on_status(mut self, status: u16) -> Self {
+        self.edit(|chain| chain.statuses.push(status));
+        self
+    }
+
+    fn step(mut self, step: Step<Req, Res, E>) -> Self {
+        self.edit(|chain| chain.steps.push(step));
+        self
+    }
+
+    fn edit(&mut self, edit: impl FnOnce(&mut Chain<Req, Res, E>)) {
+        edit(Arc::get_mut(&mut self.chain).expect("a layer is put together before it is cloned"));
+    }
+}
+
+impl<C: Clone, Req, Res, E> Clone for FallbackLayer<C, Req, Res, E> {
+    fn clone(&self) -> Self {
+        Self {
+            classify: self.classify.clone(),
+            chain: Arc::clone(&self.chain),
+        }
+    }
+}
+
+impl<C, Req, Res, E> fmt::Debug for FallbackLayer<C, Req, Res, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackLayer")
+            .field("steps", &self.chain.steps.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, C: Clone, Req, Res, E> Layer<S> for FallbackLayer<C, Req, Res, E> {
+    type Service = Fallback<S, C, Req, Res, E>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Fallback {
+            layer: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// The service of [`FallbackLayer`].
+pub struct Fallback<S, C, Req, Res, E> {
+    layer: FallbackLayer<C, Req, Res, E>,
+    inner: S,
+}
+
+impl<S: Clone, C: Clone, Req, Res, E> Clone for Fallback<S, C, Req, Res, E> {
+    fn clone(&self) -> Self {
+        Self {
+            layer: self.layer.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, C, Req, Res, E> fmt::Debug for Fallback<S, C, Req, Res, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback")
+            .field("layer", &self.layer)
+            .field("inner", &self.inner)
+            .finish()
+    }
+}
+
+impl<S, C, Req, Res, E> Service<Req> for Fallback<S, C, Req, Res, E>
+where
+    S: Service<Req, Response = Res, Error = E>,
+    Res: Send + 'static,
+    E: From<Reject> + AsReject + Send + 'static,
+    C: Classify<Res, E> + Clone,
+    Req: Context + Clone,
+{
+    type Response = Res;
+    type Error = E;
+    type Future = ResponseFuture<S::Future, C, Req, Res, E>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), E>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let chain = &self.layer.chain;
+        if !request.call().fallback || chain.steps.is_empty() {
+            return ResponseFuture::transparent(self.inner.call(request));
+        }
+        let kept = chain
+            .steps
+            .iter()
+            .any(Step::needs_request)
+            .then(|| request.clone());
+        let facts = request.call().clone();
+        ResponseFuture::new(self.inner.call(request), self.layer.clone(), kept, facts)
+    }
+}

@@ -1,0 +1,82 @@
+//! Resilience layers for [tower](tower_service), each usable alone and in any order.
+//!
+//! | layer | what it does | reads of the call |
+//! |---|---|---|
+//! | [`DeadlineLayer`] | gives the call one absolute deadline and ends it there | deadline |
+//! | [`TimeoutLayer`] | bounds one attempt, queueing excluded | deadline |
+//! | [`ConcurrencyLayer`] | at most *n* calls at once, with a short bounded queue | deadline, priority |
+//! | [`RetryLayer`] | tries again, with backoff, jitter and a budget | deadline, attempt, idempotence |
+//! | [`BreakerLayer`] | stops asking a service that keeps failing | – |
+//! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch |
+//! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – |
+//!
+//! # One error type, one classifier
+//!
+//! A layer never changes the error type of the service it wraps. What it refuses by itself is a
+//! [`Reject`], and all it asks of the error is `From<Reject> + AsReject`. `BoxError`,
+//! [`CallError`] and your own enum do, so layers stack in any order without nesting or boxing.
+//!
+//! Whether a result is a success, a failure of the service or only bad luck of ours is decided
+//! once, by a [`Classify`], and every layer reads the same [`Class`].
+//!
+//! # The order we advise, outermost first
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_fanout_layers::*;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let breaker = BreakerLayer::new("users", BreakerPolicy::default(), ClassifyResult);
+//! let stack = ServiceBuilder::new()
+//!     .layer(FallbackLayer::new(ClassifyResult).answer("a guest")) // sees every failure below
+//!     .layer(DeadlineLayer::new(Duration::from_millis(800))) // bounds all attempts and pauses
+//!     .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult)) // every attempt is counted
+//!     .layer(breaker) // an open circuit must not queue
+//!     .layer(ConcurrencyLayer::new(ConcurrencyPolicy::default())) // a pause holds no permit
+//!     .layer(TimeoutLayer::new(Duration::from_millis(300))) // queueing is not the service's fault
+//!     .service(service_fn(|request: With<u64>| async move {
+//!         match request.get() {
+//!             7 => Ok::<_, tower::BoxError>("Ada"),
+//!             _ => Err("no such user".into()),
+//!         }
+//!     }));
+//! assert_eq!(stack.clone().oneshot(With::new(7)).await.unwrap(), "Ada");
+//! assert_eq!(stack.oneshot(With::new(8)).await.unwrap(), "a guest");
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `http` implements [`Context`] for `http::Request` and brings [`ClassifyHttp`]; `serde` makes the
+//! policies readable from a file, refusing values that they cannot hold.
+
+pub mod breaker;
+pub mod classify;
+pub mod concurrency;
+mod context;
+mod deadline;
+pub mod fallback;
+mod lift;
+pub mod observe;
+mod oneshot;
+pub mod policy;
+mod reject;
+pub mod retry;
+pub mod timeout;
+
+pub use breaker::{BreakerLayer, BreakerPolicy};
+#[cfg(feature = "http")]
+pub use classify::ClassifyHttp;
+pub use classify::{Cause, Class, Classify, ClassifyResult, Failure, Local};
+pub use concurrency::{ConcurrencyLayer, ConcurrencyPolicy};
+pub use context::{Call, Context, Priority, RetryAllowance, With};
+pub use deadline::Deadline;
+pub use fallback::FallbackLayer;
+pub use lift::LiftLayer;
+pub use observe::{Event, Observe, Observer};
+pub use policy::InvalidPolicy;
+pub use reject::{AsReject, BoxError, CallError, Reject};
+pub use retry::{RetryLayer, RetryPolicy};
+pub use timeout::{DeadlineLayer, TimeoutLayer};

@@ -1,0 +1,143 @@
+//! One probe that is told what the layers see of a call.
+//!
+//! A call carries its probe in its [`Call`](crate::Call); a call without one costs a branch per
+//! event. Counting, logging and reporting are all functions of these events, so no layer knows of
+//! metrics.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{breaker::State, classify::Class, reject::Reject};
+
+/// Something that happened to a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A retry layer sends an attempt; numbers count from 1.
+    Attempt {
+        /// The number of the attempt.
+        number: u8,
+    },
+    /// An attempt ended.
+    AttemptEnded {
+        /// What its result means.
+        class: Class,
+        /// From sending to the result.
+        elapsed: Duration,
+    },
+    /// A retry layer pauses before the next attempt.
+    Backoff {
+        /// How long.
+        delay: Duration,
+    },
+    /// A retry layer gave up on a failure that it might have retried.
+    RetryStopped {
+        /// Which rule said so.
+        by: StoppedBy,
+    },
+    /// A call got its turn at a concurrency limit.
+    Admitted {
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// A layer refused the call.
+    Rejected(Reject),
+    /// A circuit breaker changed its state.
+    BreakerChanged {
+        /// The state it left.
+        from: State,
+        /// The state it entered.
+        to: State,
+    },
+    /// A call that was admitted before the breaker changed its state ended after it; its result
+    /// counts for nothing.
+    LateResult,
+    /// A fallback answered.
+    FallbackUsed {
+        /// The place of the step in its chain, from 0.
+        step: usize,
+        /// What kind of step it was.
+        kind: FallbackKind,
+    },
+}
+
+/// Why no further attempt was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoppedBy {
+    /// The result is not one that is retried.
+    NotRetryable,
+    /// The policy's attempts are used up.
+    Attempts,
+    /// The request's branches have used up their retries together.
+    RequestCap,
+    /// The retry budget is empty.
+    Budget,
+    /// The next attempt could not be made before the deadline.
+    Deadline,
+    /// The service asked for a longer pause than the policy allows.
+    RetryAfter,
+    /// The circuit breaker is open.
+    BreakerOpen,
+}
+
+/// Where a fallback's answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FallbackKind {
+    /// A fixed answer.
+    Static,
+    /// A function.
+    Function,
+    /// Another service.
+    Service,
+}
+
+/// Is told of events. It runs on the path of the call: it must be quick and must not block.
+pub trait Observe: Send + Sync {
+    /// Takes note of `event`.
+    fn on(&self, event: Event);
+}
+
+/// Whoever is told of a call's events, or nobody.
+#[derive(Clone, Default)]
+pub struct Observer(Option<Arc<dyn Observe>>);
+
+impl Observer {
+    /// Nobody.
+    pub const NONE: Self = Self(None);
+
+    /// Tells `observe`.
+    #[must_use]
+    pub fn new(observe: Arc<dyn Observe>) -> Self {
+        Self(Some(observe))
+    }
+
+    /// Tells of `event`. A panic of the probe stays in the probe.
+    #[inline]
+    pub fn emit(&self, event: Event) {
+        if let Some(observe) = &self.0 {
+            let _ = catch_unwind(AssertUnwindSafe(|| observe.on(event)));
+        }
+    }
+
+    /// Tells of the refusal, and makes the error of it.
+    pub(crate) fn reject<E: From<Reject>>(&self, reject: Reject) -> E {
+        self.emit(Event::Rejected(reject));
+        E::from(reject)
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "Observer"
+        } else {
+            "Observer::NONE"
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Settings that were checked once, so that layers built from them never fail.
+//!
+//! A layer takes a *policy*, which is a [`Valid`] wrapper around plain settings:
+//!
+//! ```
+//! use tower_fanout_layers::RetryPolicy;
+//!
+//! let policy = RetryPolicy::build(|settings| settings.max_attempts = 5).unwrap();
+//! assert_eq!(policy.max_attempts, 5);
+//! let error = RetryPolicy::build(|settings| settings.max_attempts = 7).unwrap_err();
+//! assert_eq!(error.to_string(), "max_attempts: 7 is not within 1 to 6");
+//! ```
+
+use std::{error::Error, fmt, ops::Deref, time::Duration};
+
+/// A value that a policy cannot have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidPolicy {
+    field: &'static str,
+    message: String,
+}
+
+impl InvalidPolicy {
+    /// Says what is wrong with `field`.
+    #[must_use]
+    pub fn new(field: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            field,
+            message: message.into(),
+        }
+    }
+
+    /// The setting; nested ones are joined by dots.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for InvalidPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl Error for InvalidPolicy {}
+
+/// Plain settings that know which of their values make no sense. Their defaults do.
+pub trait Settings: Default {
+    /// Everything that is wrong with these settings.
+    fn problems(&self) -> Vec<InvalidPolicy>;
+}
+
+/// Settings without a problem.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Valid<T>(T);
+
+impl<T: Settings> Valid<T> {
+    /// Accepts `settings`.
+    ///
+    /// # Errors
+    /// The first problem they have.
+    pub fn new(settings: T) -> Result<Self, InvalidPolicy> {
+        match settings.problems().into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(Self(settings)),
+        }
+    }
+
+    /// The default settings, changed by `edit`.
+    ///
+    /// # Errors
+    /// The first problem they have then.
+    pub fn build(edit: impl FnOnce(&mut T)) -> Result<Self, InvalidPolicy> {
+        Self::default().with(edit)
+    }
+
+    /// These settings, changed by `edit`.
+    ///
+    /// # Errors
+    /// The first problem they have then.
+    pub fn with(self, edit: impl FnOnce(&mut T)) -> Result<Self, InvalidPolicy> {
+        let mut settings = self.0;
+        edit(&mut settings);
+        Self::new(settings)
+    }
+}
+
+impl<T> Deref for Valid<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de, T> serde::Deserialize<'de> for Valid<T>
+where
+    T: Settings + serde::Deserialize<'de>,
+{
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(T::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Collects what is wrong with the fields of some settings.
+#[derive(Default)]
+pub(crate) struct Problems(Vec<InvalidPolicy>);
+
+impl Problems {
+    pub(crate) fn within<T>(mut self, field: &'static str, value: T, low: T, high: T) -> Self
+    where
+        T: PartialOrd + fmt::Display,
+    {
+        if !(low <= value && value <= high) {
+            self.add(field, format!("{value} is not within {low} to {high}"));
+        }
+        self
+    }
+
+    pub(crate) fn positive(
+        mut self,
+        field: &'static str,
+        value: impl Into<Option<Duration>>,
+    ) -> Self {
+        if value.into() == Some(Duration::ZERO) {
+            self.add(
+                field,
+                "0s is no duration to wait; leave it out to turn it off".into(),
+            );
+        }
+        self
+    }
+
+    /// A share of calls: above 0, at most 1.
+    pub(crate) fn share(mut self, field: &'static str, value: f64) -> Self {
+        if !(value > 0.0 && value <= 1.0) {
+            self.add(field, format!("{value} is not above 0 and at most 1"));
+        }
+        self
+    }
+
+    fn add(&mut self, field: &'static str, message: String) {
+        self.0.push(InvalidPolicy { field, message });
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<InvalidPolicy> {
+        self.0
+    }
+}
+
+/// Durations as people write them: `"300ms"`, `"1m 30s"`. A number without a unit is refused.
+#[cfg(feature = "serde")]
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Reads a duration.
+    ///
+    /// # Errors
+    /// It is not a duration with a unit.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|_| {
+            D::Error::custom(format_args!(
+                "{text:?} is not a duration such as \"300ms\" or \"5s\""
+            ))
+        })
+    }
+
+    /// Writes a duration.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+
+    /// The same for durations that may be absent.
+    pub mod option {
+        use super::{Deserializer, Duration, Serializer};
+
+        /// Reads a duration; leaving the field out is up to `#[serde(default)]`.
+        ///
+        /// # Errors
+        /// It is not a duration with a unit.
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
+
+        /// Writes a duration.
+        ///
+        /// # Errors
+        /// Those of the serializer.
+        pub fn serialize<S: Serializer>(
+            duration: &Option<Duration>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match duration {
+                Some(duration) => super::serialize(duration, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+    }
+}

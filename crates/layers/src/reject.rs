@@ -1,0 +1,246 @@
+//! What a layer refuses by itself, and how it travels inside any error type.
+
+use std::{error::Error, fmt, time::Duration};
+
+use crate::classify::{Cause, Class, Failure, Local};
+
+/// The error type that most tower programs use.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A local refusal: the layer, not the service, ended the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reject {
+    /// One attempt took longer than the attempt timeout.
+    AttemptTimeout,
+    /// The deadline of the whole call passed.
+    Deadline,
+    /// So little time was left that the call was not sent at all.
+    DeadlineBeforeSend,
+    /// The circuit breaker is open; `retry_after` tells when it will next let a call through,
+    /// where that is known.
+    CircuitOpen {
+        /// Time until the next probe.
+        retry_after: Option<Duration>,
+    },
+    /// The concurrency limit and its queue are full.
+    AtCapacity,
+    /// The call waited for its turn as long as it may.
+    QueueTimeout,
+    /// A quota is used up.
+    RateLimited {
+        /// Time until the quota admits this call.
+        retry_after: Duration,
+    },
+    /// There is no endpoint that the call could be sent to.
+    NoEndpoint,
+}
+
+impl Reject {
+    /// The class of a call that ended with this refusal after `elapsed`.
+    ///
+    /// Only an attempt's timeout counts against the service; see the [module of
+    /// classes](crate::classify).
+    #[must_use]
+    pub const fn class(self, elapsed: Duration) -> Class {
+        match self {
+            Self::AttemptTimeout => Class::Failure(Failure::AttemptTimeout),
+            Self::Deadline => Class::Unanswered {
+                elapsed,
+                cause: Cause::Deadline,
+            },
+            Self::DeadlineBeforeSend => Class::Local(Local::DeadlineBeforeSend),
+            Self::CircuitOpen { .. } => Class::Local(Local::BreakerOpen),
+            Self::AtCapacity => Class::Local(Local::LimitFull),
+            Self::QueueTimeout => Class::Local(Local::QueueTimeout),
+            Self::RateLimited { .. } => Class::Local(Local::RateLimited),
+            Self::NoEndpoint => Class::Local(Local::NoEndpoint),
+        }
+    }
+
+    /// How long the caller should wait before asking again, where that is known.
+    #[must_use]
+    pub const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::CircuitOpen { retry_after } => retry_after,
+            Self::RateLimited { retry_after } => Some(retry_after),
+            Self::AtCapacity | Self::QueueTimeout => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AttemptTimeout => "the attempt timed out",
+            Self::Deadline => "the deadline passed",
+            Self::DeadlineBeforeSend => "too little time was left to send the call",
+            Self::CircuitOpen { .. } => "the circuit is open",
+            Self::AtCapacity => "the concurrency limit is reached",
+            Self::QueueTimeout => "the call waited too long for its turn",
+            Self::RateLimited { .. } => "the quota is used up",
+            Self::NoEndpoint => "there is no endpoint to send to",
+        })
+    }
+}
+
+impl Error for Reject {}
+
+/// An error in which a [`Reject`] can be found again.
+///
+/// Implement it for your own error type, together with `From<Reject>`, and every layer of this
+/// crate accepts it:
+///
+/// ```
+/// use tower_fanout_layers::{AsReject, Failure, Reject};
+///
+/// enum MyError {
+///     Refused(Reject),
+///     Io(std::io::Error),
+/// }
+/// impl From<Reject> for MyError {
+///     fn from(reject: Reject) -> Self {
+///         Self::Refused(reject)
+///     }
+/// }
+/// impl AsReject for MyError {
+///     fn as_reject(&self) -> Option<&Reject> {
+///         match self {
+///             Self::Refused(reject) => Some(reject),
+///             Self::Io(_) => None,
+///         }
+///     }
+///     fn failure(&self) -> Failure {
+///         Failure::Reset
+///     }
+/// }
+/// ```
+pub trait AsReject {
+    /// The refusal, if this error is one.
+    fn as_reject(&self) -> Option<&Reject>;
+
+    /// What kind of failure of the service this error is, if it is no refusal.
+    fn failure(&self) -> Failure {
+        Failure::Other
+    }
+}
+
+impl AsReject for Reject {
+    fn as_reject(&self) -> Option<&Reject> {
+        Some(self)
+    }
+}
+
+/// Finds a [`Reject`] or a [`Failure`] anywhere in the chain of sources.
+impl AsReject for BoxError {
+    fn as_reject(&self) -> Option<&Reject> {
+        find(&**self)
+    }
+
+    fn failure(&self) -> Failure {
+        find(&**self).copied().unwrap_or(Failure::Other)
+    }
+}
+
+fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// A service's own error, or a refusal of a layer above it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError<E> {
+    /// A layer refused the call.
+    Reject(Reject),
+    /// The service failed.
+    Inner(E),
+}
+
+impl<E> From<Reject> for CallError<E> {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
+impl<E> AsReject for CallError<E> {
+    fn as_reject(&self) -> Option<&Reject> {
+        match self {
+            Self::Reject(reject) => Some(reject),
+            Self::Inner(_) => None,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reject(reject) => reject.fmt(f),
+            Self::Inner(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Reject(_) => None,
+            Self::Inner(error) => error.source(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(BoxError);
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outer")
+        }
+    }
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    #[test]
+    fn a_reject_is_found_through_the_sources_of_a_box_error() {
+        let error: BoxError = Box::new(Outer(Box::new(Reject::AtCapacity)));
+        assert_eq!(error.as_reject(), Some(&Reject::AtCapacity));
+        let error: BoxError = Box::new(Outer(Box::new(Failure::Connect)));
+        assert_eq!(error.as_reject(), None);
+        assert_eq!(error.failure(), Failure::Connect);
+        let error: BoxError = "plain".into();
+        assert_eq!(error.failure(), Failure::Other);
+    }
+
+    #[test]
+    fn only_an_attempt_timeout_counts_against_the_service() {
+        let all = [
+            Reject::AttemptTimeout,
+            Reject::Deadline,
+            Reject::DeadlineBeforeSend,
+            Reject::CircuitOpen { retry_after: None },
+            Reject::AtCapacity,
+            Reject::QueueTimeout,
+            Reject::RateLimited {
+                retry_after: Duration::ZERO,
+            },
+            Reject::NoEndpoint,
+        ];
+        let failures = all
+            .iter()
+            .filter(|reject| matches!(reject.class(Duration::ZERO), Class::Failure(_)));
+        assert_eq!(failures.collect::<Vec<_>>(), [&Reject::AttemptTimeout]);
+    }
+}

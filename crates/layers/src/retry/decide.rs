@@ -1,0 +1,122 @@
+//! Whether a result is followed by another attempt: the rules, in the order they are asked.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    backoff,
+    budget::{Budget, Reserved},
+    settings::RetrySettings,
+};
+use crate::{
+    classify::{Class, Failure},
+    context::{Call, RetryAllowance},
+    observe::StoppedBy,
+};
+
+/// What follows a result.
+pub(super) enum Next {
+    /// Nothing; for a result that could have been retried, because of this rule.
+    Stop(Option<StoppedBy>),
+    /// Another attempt, after a pause.
+    Again {
+        pause: Duration,
+        paid: Option<Reserved>,
+    },
+}
+
+/// What is remembered of a call from attempt to attempt.
+pub(super) struct Attempts {
+    pub(super) call: Call,
+    pub(super) max: u8,
+    idempotent: bool,
+    /// A request that was certainly not taken is sent once more for free.
+    free_used: bool,
+}
+
+impl Attempts {
+    pub(super) fn new(call: &Call, idempotent: bool, settings: &RetrySettings) -> Self {
+        let asked = call
+            .max_retries
+            .map_or(u8::MAX, |retries| retries.saturating_add(1));
+        Self {
+            call: Call {
+                attempt: 1,
+                ..call.clone()
+            },
+            max: asked.min(settings.max_attempts),
+            idempotent: settings.idempotent || idempotent,
+            free_used: false,
+        }
+    }
+
+    pub(super) fn are_used_up(&self) -> bool {
+        self.call.attempt >= self.max
+    }
+
+    pub(super) fn after(
+        &mut self,
+        class: Class,
+        settings: &RetrySettings,
+        budget: &Budget,
+    ) -> Next {
+        if !settings.retry_on.matches(class, self.idempotent) {
+            let failed = !matches!(class, Class::Success | Class::Answered(_));
+            return Next::Stop(failed.then_some(StoppedBy::NotRetryable));
+        }
+        if self.are_used_up() {
+            return Next::Stop(Some(StoppedBy::Attempts));
+        }
+        if class == Class::Failure(Failure::Refused)
+            && !std::mem::replace(&mut self.free_used, true)
+        {
+            let (pause, paid) = (Duration::ZERO, None);
+            return Next::Again { pause, paid };
+        }
+        match self.pay(class, settings, budget) {
+            Ok((pause, paid)) => Next::Again {
+                pause,
+                paid: Some(paid),
+            },
+            Err(by) => Next::Stop(Some(by)),
+        }
+    }
+
+    /// Reserves the retry, and says after which pause it comes.
+    fn pay(
+        &self,
+        class: Class,
+        settings: &RetrySettings,
+        budget: &Budget,
+    ) -> Result<(Duration, Reserved), StoppedBy> {
+        let allowance = self.call.allowance.as_deref();
+        if !allowance.is_none_or(RetryAllowance::take) {
+            return Err(StoppedBy::RequestCap);
+        }
+        let after_timeout = class == Class::Failure(Failure::AttemptTimeout);
+        let reserved = budget.reserve(after_timeout).ok_or(StoppedBy::Budget);
+        let planned = reserved.and_then(|paid| Ok((self.pause(class, settings)?, paid)));
+        if let (Err(_), Some(allowance)) = (&planned, allowance) {
+            allowance.put_back();
+        }
+        planned
+    }
+
+    fn pause(&self, class: Class, settings: &RetrySettings) -> Result<Duration, StoppedBy> {
+        let mut pause = backoff::pause(settings, self.call.attempt.into(), fastrand::f64());
+        if let Some(retry_after) = class.retry_after() {
+            if retry_after > settings.max_retry_after {
+                return Err(StoppedBy::RetryAfter);
+            }
+            pause = backoff::pause_at_least(retry_after, pause, settings.base, fastrand::f64());
+        }
+        let needed = pause.saturating_add(settings.min_useful);
+        match self.call.deadline {
+            Some(deadline) if deadline.remaining(Instant::now()) < needed => {
+                Err(StoppedBy::Deadline)
+            }
+            _ => Ok(pause),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Try again, but not too soon, not too often, and not when it is in vain.
+//!
+//! | result | request idempotent | not idempotent |
+//! |---|---|---|
+//! | nothing was sent ([`Failure::Connect`], [`Failure::Refused`], [`Local::NoEndpoint`]) | again | again |
+//! | 408, 425, 500, 502, 504, reset, broken body, attempt timeout | again | no |
+//! | 429, 503 | again, if the pause it asks for fits | no |
+//! | anything else | no | no |
+//!
+//! After a result that is retried, these rules are asked in turn: are the attempts used up, has the
+//! request as a whole used up its retries, is the budget empty, could the next attempt still be
+//! made before the deadline? The first that says no ends the call *at once*, with the last real
+//! failure and never with an error about retrying. See [`StoppedBy`](crate::observe::StoppedBy).
+//!
+//! The pause before attempt *n + 1* is `min(cap, base · multiplier^(n−1))`, spread evenly over
+//! (0, *d*] by default ("full jitter", [AWS Architecture Blog 2015]). A `Retry-After` is a floor:
+//! the next attempt never comes earlier than asked.
+//!
+//! [`Failure::Connect`]: crate::Failure::Connect
+//! [`Failure::Refused`]: crate::Failure::Refused
+//! [`Local::NoEndpoint`]: crate::Local::NoEndpoint
+//! [AWS Architecture Blog 2015]: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+
+mod backoff;
+mod budget;
+mod decide;
+mod future;
+mod layer;
+mod service;
+mod settings;
+
+pub use self::{
+    backoff::Jitter,
+    budget::{Budget, BudgetPolicy, BudgetSettings},
+    future::ResponseFuture,
+    layer::RetryLayer,
+    service::Retry,
+    settings::{RetryOn, RetryPolicy, RetrySettings},
+};

@@ -1,0 +1,216 @@
+//! What is tried again, how often, and after which pause.
+
+use std::time::Duration;
+
+use super::{backoff::Jitter, budget::BudgetSettings};
+use crate::{
+    classify::{Class, Failure, Local},
+    policy::{InvalidPolicy, Problems, Settings, Valid},
+};
+
+/// What is tried again, how often, and after which pause.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
+#[non_exhaustive]
+pub struct RetrySettings {
+    /// Attempts in all, 1 to 6; 3 by default. With 1 the layer is transparent.
+    pub max_attempts: u8,
+    /// The pause before the second attempt; 50 ms by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub base: Duration,
+    /// How much longer each further pause is, at least 1; 2 by default.
+    pub multiplier: f64,
+    /// The longest pause; 1 s by default. A `Retry-After` may exceed it.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub cap: Duration,
+    /// How pauses are spread; over their full length by default.
+    pub jitter: Jitter,
+    /// Which results are tried again.
+    pub retry_on: RetryOn,
+    /// Treats every request as idempotent; not by default.
+    pub idempotent: bool,
+    /// The longest `Retry-After` that is waited for; 10 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub max_retry_after: Duration,
+    /// The least time before the deadline with which an attempt is still made; 10 ms by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub min_useful: Duration,
+    /// The extra load that retries may make.
+    pub budget: BudgetSettings,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            base: Duration::from_millis(50),
+            multiplier: 2.0,
+            cap: Duration::from_secs(1),
+            jitter: Jitter::Full,
+            retry_on: RetryOn::default(),
+            idempotent: false,
+            max_retry_after: Duration::from_secs(10),
+            min_useful: crate::timeout::MIN_USEFUL,
+            budget: BudgetSettings::default(),
+        }
+    }
+}
+
+impl Settings for RetrySettings {
+    fn problems(&self) -> Vec<InvalidPolicy> {
+        let mut problems = Problems::default()
+            .within("max_attempts", self.max_attempts, 1, 6)
+            .positive("base", self.base)
+            .within("multiplier", self.multiplier, 1.0, f64::MAX)
+            .positive("cap", self.cap)
+            .into_vec();
+        problems.extend(self.budget.problems());
+        problems
+    }
+}
+
+/// Checked [`RetrySettings`].
+pub type RetryPolicy = Valid<RetrySettings>;
+
+/// Which results are tried again; whether the request may be sent twice is asked beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryOn {
+    /// No connection could be made.
+    pub connect: bool,
+    /// The service certainly did not take the request.
+    pub refused: bool,
+    /// The connection broke before there was an answer.
+    pub reset: bool,
+    /// The answer broke off.
+    pub body: bool,
+    /// The attempt timed out.
+    pub timeout: bool,
+    /// Any other error of the service that is not one of its statuses.
+    pub other: bool,
+    /// These statuses; by default 408, 425, 429, 500, 502, 503 and 504.
+    pub statuses: Vec<u16>,
+}
+
+impl Default for RetryOn {
+    fn default() -> Self {
+        Self {
+            connect: true,
+            refused: true,
+            reset: true,
+            body: true,
+            timeout: true,
+            other: true,
+            statuses: vec![408, 425, 429, 500, 502, 503, 504],
+        }
+    }
+}
+
+impl RetryOn {
+    /// Nothing at all, to name the results one by one.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self {
+            connect: false,
+            refused: false,
+            reset: false,
+            body: false,
+            timeout: false,
+            other: false,
+            statuses: Vec::new(),
+        }
+    }
+
+    /// Whether a request that may or may not be sent twice is tried again after `class`.
+    pub(super) fn matches(&self, class: Class, idempotent: bool) -> bool {
+        match class {
+            Class::Failure(Failure::Connect) => self.connect,
+            Class::Failure(Failure::Refused) => self.refused,
+            Class::Local(Local::NoEndpoint) => true,
+            _ if !idempotent => false,
+            Class::Failure(Failure::Reset) => self.reset,
+            Class::Failure(Failure::Body) => self.body,
+            Class::Failure(Failure::AttemptTimeout) => self.timeout,
+            Class::Failure(Failure::Other) => self.other,
+            Class::Failure(Failure::Status { code, .. }) => self.statuses.contains(&code),
+            Class::Transient(status) | Class::Answered(status) => self.statuses.contains(&status),
+            Class::Throttled { .. } => self.statuses.contains(&429),
+            _ => false,
+        }
+    }
+}
+
+/// A list of names and statuses: `[connect, reset, timeout, 429, 503]`.
+#[cfg(feature = "serde")]
+mod form {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::RetryOn;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Item {
+        Status(u16),
+        Kind(String),
+    }
+
+    impl RetryOn {
+        fn kinds(&mut self) -> [(&'static str, &mut bool); 6] {
+            [
+                ("connect", &mut self.connect),
+                ("refused", &mut self.refused),
+                ("reset", &mut self.reset),
+                ("body", &mut self.body),
+                ("timeout", &mut self.timeout),
+                ("other", &mut self.other),
+            ]
+        }
+
+        fn add<E: Error>(&mut self, item: Item) -> Result<(), E> {
+            match item {
+                Item::Status(status @ 400..=599) => self.statuses.push(status),
+                Item::Status(status) => {
+                    return Err(E::custom(format_args!("{status} is no status of an error")));
+                }
+                Item::Kind(kind) => {
+                    match self.kinds().into_iter().find(|(name, _)| *name == kind) {
+                        Some((_, on)) => *on = true,
+                        None => {
+                            return Err(E::custom(format_args!(
+                                "{kind:?} is none of connect, refused, reset, body, timeout, other, or a status"
+                            )));
+                        }
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+
+    impl<'de> Deserialize<'de> for RetryOn {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let mut on = Self::nothing();
+            for item in Vec::<Item>::deserialize(deserializer)? {
+                on.add(item)?;
+            }
+            Ok(on)
+        }
+    }
+
+    impl Serialize for RetryOn {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut on = self.clone();
+            let kinds = on.kinds().into_iter().filter(|(_, on)| **on);
+            let kinds: Vec<_> = kinds.map(|(name, _)| Item::Kind(name.into())).collect();
+            serializer.collect_seq(
+                kinds
+                    .into_iter()
+                    .chain(self.statuses.iter().copied().map(Item::Status)),
+            )
+        }
+    }
+}
