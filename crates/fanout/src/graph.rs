@@ -1,0 +1,140 @@
+//! Order in a dependency graph: Kahn's sort, the path of a cycle, waves and longest paths. Pure.
+
+use std::collections::VecDeque;
+
+/// For each node, the nodes it comes after.
+pub(crate) type Edges = [Vec<usize>];
+
+/// All nodes, each after what it depends on; or a cycle, as the nodes along it.
+///
+/// Kahn's algorithm: O(nodes + edges), in order of declaration among equals.
+pub(crate) fn sort(edges: &Edges) -> Result<Vec<usize>, Vec<usize>> {
+    let dependents = reverse(edges);
+    let mut missing: Vec<usize> = edges.iter().map(Vec::len).collect();
+    let mut ready: VecDeque<usize> = (0..edges.len())
+        .filter(|&node| missing[node] == 0)
+        .collect();
+    let mut order = Vec::with_capacity(edges.len());
+    while let Some(node) = ready.pop_front() {
+        order.push(node);
+        for &dependent in &dependents[node] {
+            missing[dependent] -= 1;
+            if missing[dependent] == 0 {
+                ready.push_back(dependent);
+            }
+        }
+    }
+    if order.len() == edges.len() {
+        Ok(order)
+    } else {
+        Err(cycle(edges, &missing))
+    }
+}
+
+/// A cycle among the nodes that still miss something: each of them depends on another such node, so
+/// following these edges must come back to a node that was seen.
+fn cycle(edges: &Edges, missing: &[usize]) -> Vec<usize> {
+    let mut path = Vec::new();
+    let mut node = missing
+        .iter()
+        .position(|&count| count > 0)
+        .expect("a cycle leaves nodes over");
+    loop {
+        if let Some(start) = path.iter().position(|&seen| seen == node) {
+            path.drain(..start);
+            return path;
+        }
+        path.push(node);
+        node = *edges[node]
+            .iter()
+            .find(|&&dependency| missing[dependency] > 0)
+            .expect("a node that was left over depends on another");
+    }
+}
+
+/// For each node, the nodes that come after it.
+pub(crate) fn reverse(edges: &Edges) -> Vec<Vec<usize>> {
+    let mut reversed = vec![Vec::new(); edges.len()];
+    for (node, dependencies) in edges.iter().enumerate() {
+        for &dependency in dependencies {
+            reversed[dependency].push(node);
+        }
+    }
+    reversed
+}
+
+/// For each node, the number of nodes on the longest path from it to an end of the graph.
+pub(crate) fn longest_paths(order: &[usize], dependents: &[Vec<usize>]) -> Vec<usize> {
+    let mut longest = vec![1; order.len()];
+    for &node in order.iter().rev() {
+        let after = dependents[node]
+            .iter()
+            .map(|&dependent| longest[dependent])
+            .max();
+        longest[node] += after.unwrap_or(0);
+    }
+    longest
+}
+
+/// For each node, the earliest wave it could start in if every node took equally long.
+pub(crate) fn waves(order: &[usize], edges: &Edges) -> Vec<usize> {
+    let mut wave = vec![0; order.len()];
+    for &node in order {
+        wave[node] = edges[node]
+            .iter()
+            .map(|&dependency| wave[dependency] + 1)
+            .max()
+            .unwrap_or(0);
+    }
+    wave
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_cycle_is_named_by_its_nodes_only() {
+        // 0 waits for the cycle 1 → 2 → 3 → 1 without being on it.
+        let edges = [vec![1], vec![2], vec![3], vec![1]];
+        assert_eq!(sort(&edges), Err(vec![1, 2, 3]));
+        assert_eq!(sort(&[vec![0]]), Err(vec![0]));
+    }
+
+    #[test]
+    fn waves_and_paths_of_a_diamond() {
+        let edges = [vec![], vec![0], vec![0], vec![1, 2], vec![]];
+        let order = sort(&edges).unwrap();
+        assert_eq!(waves(&order, &edges), [0, 1, 1, 2, 0]);
+        assert_eq!(longest_paths(&order, &reverse(&edges)), [3, 2, 2, 1, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn fault_g6_random_graphs_are_sorted_or_name_a_true_cycle(
+            edges in (1usize..40).prop_flat_map(|n| {
+                prop::collection::vec(prop::collection::btree_set(0..n, 0..3), n)
+            })
+        ) {
+            let edges: Vec<Vec<usize>> = edges.into_iter().map(|set| set.into_iter().collect()).collect();
+            match sort(&edges) {
+                Ok(order) => {
+                    let place = |node| order.iter().position(|&other| other == node).unwrap();
+                    for (node, dependencies) in edges.iter().enumerate() {
+                        for &dependency in dependencies {
+                            prop_assert!(place(dependency) < place(node));
+                        }
+                    }
+                }
+                Err(cycle) => {
+                    for (step, &node) in cycle.iter().enumerate() {
+                        let next = cycle[(step + 1) % cycle.len()];
+                        prop_assert!(edges[node].contains(&next), "{node} does not depend on {next}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What became of a branch.
+
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
+
+use tower_fanout_layers::{AsReject, BoxError, CallError, Failure, Reject};
+
+/// How a branch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// Its service answered.
+    Success,
+    /// A fallback answered for it.
+    Fallback,
+    /// It failed.
+    Failed,
+    /// It was not started.
+    Skipped,
+    /// It was stopped, or not begun any more, because its answer was no longer of use.
+    Cancelled,
+}
+
+impl Status {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Fallback => "fallback",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether there is an answer.
+    #[must_use]
+    pub const fn is_answered(self) -> bool {
+        matches!(self, Self::Success | Self::Fallback)
+    }
+}
+
+/// Why a branch was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// Something it needs has no answer.
+    Dependency,
+    /// The caller's tier does not have it.
+    Tier,
+    /// There was no time left for it.
+    NoTime,
+    /// It might have changed something, and this was a test.
+    Test,
+}
+
+impl SkipReason {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dependency => "dependency",
+            Self::Tier => "tier",
+            Self::NoTime => "no_time",
+            Self::Test => "test",
+        }
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// What kind of failure ended a branch: a closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind { $($(#[$doc])* $kind,)* }
+
+        impl ErrorKind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// No connection could be made.
+    ConnectFailed = "connect_failed",
+    /// The service's name could not be resolved.
+    DnsFailed = "dns_failed",
+    /// The TLS handshake failed.
+    TlsFailed = "tls_failed",
+    /// An attempt timed out.
+    Timeout = "timeout",
+    /// The deadline passed.
+    Deadline = "deadline",
+    /// The connection broke.
+    Reset = "reset",
+    /// The head of the answer was not HTTP, or too large.
+    BadHead = "bad_head",
+    /// The body broke off.
+    BadBody = "bad_body",
+    /// The body was not of the type that was asked for.
+    BadContentType = "bad_content_type",
+    /// The body was not JSON.
+    BadJson = "bad_json",
+    /// The body was larger than allowed.
+    TooLarge = "too_large",
+    /// The service redirected, which is not followed.
+    Redirect = "redirect",
+    /// The service answered with a status that no answer can have.
+    BadStatus = "bad_status",
+    /// The service answered with the status of an error.
+    Status = "status",
+    /// The request could not be made from what it needs.
+    Template = "template",
+    /// The circuit is open.
+    BreakerOpen = "breaker_open",
+    /// The concurrency limit was reached.
+    AtCapacity = "at_capacity",
+    /// It waited too long for its turn.
+    QueueTimeout = "queue_timeout",
+    /// A quota was used up.
+    RateLimited = "rate_limited",
+    /// There was no endpoint to ask.
+    NoEndpoint = "no_endpoint",
+    /// The service or its request panicked.
+    Panic = "panic",
+    /// Anything else.
+    Internal = "internal",
+}
+
+impl ErrorKind {
+    /// Whether time ran out.
+    #[must_use]
+    pub const fn is_timeout(self) -> bool {
+        matches!(self, Self::Timeout | Self::Deadline)
+    }
+
+    /// Whether we refused it ourselves.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::BreakerOpen
+                | Self::AtCapacity
+                | Self::QueueTimeout
+                | Self::RateLimited
+                | Self::NoEndpoint
+        )
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a branch has no answer.
+///
+/// The message is for people and may reach clients: it must say nothing of the inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchError {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    retry_after: Option<Duration>,
+}
+
+impl BranchError {
+    /// An error of `kind`.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The request of a node could not be made.
+    #[must_use]
+    pub fn template(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Template, message)
+    }
+
+    /// Adds when it is worth asking again.
+    #[must_use]
+    pub fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What happened, in words.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// When it is worth asking again, if that is known.
+    #[must_use]
+    pub const fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The error of a service that can say what it is, but nothing more.
+    fn of(error: &impl AsReject) -> Self {
+        match error.as_reject() {
+            Some(reject) => (*reject).into(),
+            None => error.failure().into(),
+        }
+    }
+}
+
+impl fmt::Display for BranchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+impl Error for BranchError {}
+
+impl From<Reject> for BranchError {
+    fn from(reject: Reject) -> Self {
+        let kind = match reject {
+            Reject::AttemptTimeout => ErrorKind::Timeout,
+            Reject::Deadline | Reject::DeadlineBeforeSend => ErrorKind::Deadline,
+            Reject::CircuitOpen { .. } => ErrorKind::BreakerOpen,
+            Reject::AtCapacity => ErrorKind::AtCapacity,
+            Reject::QueueTimeout => ErrorKind::QueueTimeout,
+            Reject::RateLimited { .. } => ErrorKind::RateLimited,
+            Reject::NoEndpoint => ErrorKind::NoEndpoint,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, reject.to_string()).retry_after(reject.retry_after())
+    }
+}
+
+impl From<Failure> for BranchError {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure {
+            Failure::Status { .. } => ErrorKind::Status,
+            Failure::Connect => ErrorKind::ConnectFailed,
+            Failure::Refused | Failure::Reset => ErrorKind::Reset,
+            Failure::Body => ErrorKind::BadBody,
+            Failure::Protocol => ErrorKind::BadHead,
+            Failure::TooLarge => ErrorKind::TooLarge,
+            Failure::AttemptTimeout => ErrorKind::Timeout,
+            Failure::Panic => ErrorKind::Panic,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, failure.to_string())
+    }
+}
+
+impl From<BoxError> for BranchError {
+    fn from(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::of(&error),
+        }
+    }
+}
+
+impl<E> From<CallError<E>> for BranchError {
+    fn from(error: CallError<E>) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl From<std::convert::Infallible> for BranchError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,532 @@
+//! When nodes start, end, and are cut.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use tokio::time::Instant;
+use tower::{BoxError, ServiceExt};
+use tower_fanout::{
+    BranchError, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection, SkipReason, Status,
+    Strategy, Verdict,
+    layers::{Call, Context, Deadline, Priority},
+};
+
+/// A request with a deadline.
+struct Until(Call);
+
+impl Until {
+    fn after(timeout: Duration) -> Self {
+        let mut call = Call::NONE;
+        call.deadline = Deadline::after(Instant::now(), timeout);
+        Self(call)
+    }
+}
+
+impl Context for Until {
+    fn call(&self) -> &Call {
+        &self.0
+    }
+}
+
+async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let start = Instant::now();
+    let output = future.await;
+    (output, start.elapsed())
+}
+
+fn five_of_200_ms() -> FanOut<()> {
+    let names = ["a", "b", "c", "d", "e"];
+    FanOut::new(
+        independent(names.map(|name| (name, slow(200))))
+            .build()
+            .unwrap(),
+    )
+}
+
+fn statuses(report: &tower_fanout::Report) -> Vec<Status> {
+    report.branches.iter().map(|branch| branch.status).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_services_take_as_long_as_the_slowest() {
+    let (answer, elapsed) = timed(five_of_200_ms().oneshot(())).await;
+    assert_eq!(statuses(answer.unwrap().report()), [Status::Success; 5]);
+    assert_eq!(elapsed, ms(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_at_a_time_take_three_waves() {
+    let (answer, elapsed) = timed(five_of_200_ms().max_concurrency(2).oneshot(())).await;
+    let starts: Vec<_> = answer
+        .unwrap()
+        .report()
+        .branches
+        .iter()
+        .map(|branch| branch.started.unwrap())
+        .collect();
+    assert_eq!(starts, [0, 0, 200, 200, 400].map(ms));
+    assert_eq!(elapsed, ms(600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g16_one_at_a_time_is_strictly_serial() {
+    let (_, elapsed) = timed(five_of_200_ms().max_concurrency(1).oneshot(())).await;
+    assert_eq!(elapsed, ms(1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_11_nodes_start_by_priority() {
+    let notes = Notes::default();
+    let mut plan = Plan::builder();
+    for (name, priority) in [("one", 1), ("nine", 9), ("five", 5)] {
+        let notes = notes.clone();
+        let service = node(move || {
+            notes.add(name);
+            async { Ok("ok") }
+        });
+        plan.node(name, service, |(), _| Ok(()))
+            .priority(Priority::new(priority).unwrap());
+    }
+    FanOut::new(plan.build().unwrap())
+        .max_concurrency(1)
+        .oneshot(())
+        .await
+        .unwrap();
+    assert_eq!(notes.take(), ["nine", "five", "one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn required_nodes_start_before_optional_ones_of_a_higher_priority() {
+    let mut plan = Plan::builder();
+    plan.node("optional", slow(10), |(), _| Ok(()))
+        .optional()
+        .priority(Priority::MAX);
+    plan.node("required", slow(10), |(), _| Ok(()));
+    let answer = FanOut::new(plan.build().unwrap())
+        .max_concurrency(1)
+        .oneshot(())
+        .await
+        .unwrap();
+    let started = |node: usize| answer.report().branches[node].started.unwrap();
+    assert!(started(1) < started(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_12_a_service_that_is_never_ready_delays_nobody_else() {
+    let never_ready = tower::ServiceBuilder::new()
+        .layer(tower::limit::ConcurrencyLimitLayer::new(0))
+        .service(slow(1));
+    let mut plan = Plan::builder();
+    plan.node("stuck", boxed(never_ready), |_: &Until, _| Ok(()))
+        .optional();
+    plan.node("fine", slow(10), |_, _| Ok(()));
+    let (answer, elapsed) =
+        timed(FanOut::new(plan.build().unwrap()).oneshot(Until::after(ms(1000)))).await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.report().branches[1].elapsed, Some(ms(10)));
+    assert_eq!(
+        answer.report().branches[0].error.as_ref().unwrap().kind(),
+        ErrorKind::Deadline
+    );
+    assert_eq!(elapsed, ms(1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_14_a_panic_is_the_failure_of_its_branch() {
+    let mut plan = Plan::builder();
+    plan.node(
+        "calls",
+        node(|| async { panic!("in the service") }),
+        |(), _| Ok(()),
+    )
+    .optional();
+    plan.node("makes", slow(1), |(), _| -> Result<(), BranchError> {
+        panic!("in the request")
+    })
+    .optional();
+    plan.node("fine", slow(1), |(), _| Ok(()));
+    let answer = FanOut::new(plan.build().unwrap())
+        .oneshot(())
+        .await
+        .unwrap();
+    for branch in &answer.report().branches[..2] {
+        assert_eq!(branch.status, Status::Failed);
+        assert_eq!(branch.error.as_ref().unwrap().kind(), ErrorKind::Panic);
+    }
+    assert_eq!(answer.report().branches[2].status, Status::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g1_all_cancels_the_rest_at_the_first_failure() {
+    let in_flight = InFlight::default();
+    let counted = in_flight.clone();
+    let counting = node(move || {
+        let running = counted.enter();
+        async move {
+            let _running = running;
+            std::future::pending().await
+        }
+    });
+    let plan = independent([("broken", broken(10)), ("hangs", counting)])
+        .build()
+        .unwrap();
+    let (error, elapsed) = timed(FanOut::new(plan).strategy(Strategy::All).oneshot(())).await;
+    let FanOutError::Failed { verdict, answer } = error.unwrap_err() else {
+        panic!("the run was begun");
+    };
+    assert_eq!(elapsed, ms(10));
+    assert_eq!(verdict, Verdict::Failed);
+    assert_eq!(
+        statuses(answer.report()),
+        [Status::Failed, Status::Cancelled]
+    );
+    assert_eq!((in_flight.now(), in_flight.peak()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g2_g3_partial_needs_the_required_ones_and_never_cancels() {
+    for (required_breaks, succeeds) in [(false, true), (true, false)] {
+        let mut plan = Plan::builder();
+        plan.node(
+            "required",
+            if required_breaks { broken(5) } else { slow(5) },
+            |(), _| Ok(()),
+        );
+        plan.node(
+            "optional",
+            if required_breaks {
+                slow(50)
+            } else {
+                broken(50)
+            },
+            |(), _| Ok(()),
+        )
+        .optional();
+        let (result, elapsed) = timed(FanOut::new(plan.build().unwrap()).oneshot(())).await;
+        assert_eq!(elapsed, ms(50), "the other one is awaited");
+        assert_eq!(result.is_ok(), succeeds);
+        let report = match &result {
+            Ok(answer) => answer.report(),
+            Err(FanOutError::Failed { answer, .. }) => answer.report(),
+            Err(error) => panic!("{error}"),
+        };
+        assert!(!report.is_complete());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g4_best_effort_fails_only_if_nothing_succeeds() {
+    let plan = independent([("broken", broken(5)), ("fine", slow(5))])
+        .build()
+        .unwrap();
+    let answer = FanOut::new(plan)
+        .strategy(Strategy::BestEffort)
+        .oneshot(())
+        .await
+        .unwrap();
+    assert_eq!(statuses(answer.report()), [Status::Failed, Status::Success]);
+    let plan = independent([("a", broken(5)), ("b", broken(5))])
+        .build()
+        .unwrap();
+    assert!(
+        FanOut::new(plan)
+            .strategy(Strategy::BestEffort)
+            .oneshot(())
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g5_what_depends_on_a_failure_is_skipped() {
+    let mut plan = Plan::builder();
+    let root = plan
+        .node("root", broken(5), |(), _| Ok(()))
+        .optional()
+        .key();
+    let hard = plan
+        .node("hard", slow(5), |(), _| Ok(()))
+        .after(root)
+        .optional()
+        .key();
+    plan.node("harder", slow(5), |(), _| Ok(()))
+        .after(hard)
+        .optional();
+    plan.node("soft", slow(5), |(), _| Ok(()))
+        .after_optional(root)
+        .optional();
+    let answer = FanOut::new(plan.build().unwrap())
+        .oneshot(())
+        .await
+        .unwrap();
+    let report = answer.report();
+    assert_eq!(
+        statuses(report),
+        [
+            Status::Failed,
+            Status::Skipped,
+            Status::Skipped,
+            Status::Success
+        ]
+    );
+    assert_eq!(report.branches[2].skipped, Some(SkipReason::Dependency));
+    assert_eq!(report.branches[3].started, Some(ms(5)));
+    assert_eq!(report.critical_path, [0, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_starts_the_moment_it_is_ready_and_reads_what_it_comes_after() {
+    let mut plan = Plan::builder();
+    let quick = plan.node("quick", slow(10), |(), _| Ok(())).key();
+    plan.node("long", slow(100), |(), _| Ok(()));
+    let next = plan
+        .node(
+            "next",
+            tower::service_fn(|word: String| async move { Ok::<_, BoxError>(word.len()) }),
+            move |(), out| Ok(out.get(quick)?.to_uppercase()),
+        )
+        .after(quick)
+        .key();
+    let mut answer = FanOut::new(plan.build().unwrap())
+        .oneshot(())
+        .await
+        .unwrap();
+    assert_eq!(answer.report().branches[2].started, Some(ms(10)));
+    assert_eq!(answer.take(next), Some(2));
+    assert_eq!(answer.get(next), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_a_node_that_one_does_not_come_after_is_an_error_of_the_branch() {
+    let mut plan = Plan::builder();
+    let late = plan.node("late", slow(10), |(), _| Ok(())).key();
+    plan.node("hasty", slow(1), move |(), out| out.get(late).map(|_| ()))
+        .optional();
+    let answer = FanOut::new(plan.build().unwrap())
+        .oneshot(())
+        .await
+        .unwrap();
+    let error = answer.report().branches[1].error.clone().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Template);
+    assert_eq!(error.message(), "there is no answer of \"late\"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g9_the_deadline_ends_the_run_with_what_is_done() {
+    let mut plan = Plan::builder();
+    for (name, service) in [
+        ("a", slow(10)),
+        ("b", slow(20)),
+        ("c", hanging()),
+        ("d", hanging()),
+    ] {
+        plan.node(name, service, |_: &Until, _| Ok(())).optional();
+    }
+    let last = plan.node("e", slow(30), |_, _| Ok(())).key();
+    plan.node("f", hanging(), |_, _| Ok(()))
+        .after(last)
+        .optional();
+    let plan = plan.build().unwrap();
+    let (answer, elapsed) = timed(
+        FanOut::new(plan.clone())
+            .max_concurrency(4)
+            .oneshot(Until::after(ms(500))),
+    )
+    .await;
+    let report = answer.unwrap().report().clone();
+    assert_eq!(elapsed, ms(500));
+    assert!(report.timed_out);
+    assert_eq!(report.count(Status::Success), 3);
+    assert_eq!(report.count(Status::Failed), 3);
+
+    let all = FanOut::new(plan)
+        .strategy(Strategy::All)
+        .oneshot(Until::after(ms(500)))
+        .await;
+    assert!(matches!(
+        all.unwrap_err(),
+        FanOutError::Failed {
+            verdict: Verdict::Timeout,
+            ..
+        }
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_optional_node_without_time_is_skipped_and_a_required_one_started() {
+    let mut plan = Plan::builder();
+    let first = plan.node("first", slow(95), |_: &Until, _| Ok(())).key();
+    plan.node("optional", hanging(), |_, _| Ok(()))
+        .after(first)
+        .optional();
+    plan.node("required", slow(1), |_, _| Ok(())).after(first);
+    let answer = FanOut::new(plan.build().unwrap())
+        .oneshot(Until::after(ms(100)))
+        .await
+        .unwrap();
+    let branches = &answer.report().branches;
+    assert_eq!(branches[1].skipped, Some(SkipReason::NoTime));
+    assert_eq!(branches[2].status, Status::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g10_dropping_the_run_drops_every_branch() {
+    let in_flight = InFlight::default();
+    let nodes = ["a", "b", "c"].map(|name| {
+        let in_flight = in_flight.clone();
+        let service = node(move || {
+            let running = in_flight.enter();
+            async move {
+                let _running = running;
+                std::future::pending().await
+            }
+        });
+        (name, service)
+    });
+    let future = FanOut::new(independent(nodes).build().unwrap()).oneshot(());
+    assert!(tokio::time::timeout(ms(5), future).await.is_err());
+    assert_eq!((in_flight.now(), in_flight.peak()), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g17_max_concurrency_is_never_exceeded() {
+    let in_flight = InFlight::default();
+    let mut plan = Plan::builder();
+    for place in 0..40 {
+        let in_flight = in_flight.clone();
+        let service = node(move || {
+            let running = in_flight.enter();
+            async move {
+                tokio::time::sleep(ms(1 + place % 7)).await;
+                drop(running);
+                Ok("ok")
+            }
+        });
+        plan.node(&format!("n{place}"), service, |(), _| Ok(()));
+    }
+    FanOut::new(plan.build().unwrap())
+        .max_concurrency(5)
+        .oneshot(())
+        .await
+        .unwrap();
+    assert_eq!((in_flight.now(), in_flight.peak()), (0, 5));
+}
+
+mod selection {
+    use super::*;
+
+    fn plan() -> Plan<()> {
+        let mut plan = Plan::builder();
+        let user = plan.node("user", slow(1), |(), _| Ok(())).optional().key();
+        plan.node("orders", slow(1), |(), _| Ok(()))
+            .after(user)
+            .optional();
+        plan.node("team", slow(1), |(), _| Ok(()))
+            .optional()
+            .tiers(["pro"]);
+        plan.node("social", slow(1), |(), _| Ok(())).optional();
+        plan.build().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_e11_what_a_named_node_needs_comes_with_it_as_required_as_it() {
+        let fan_out = FanOut::new(plan()).selection(Selection::named(&[1], &[]));
+        let answer = fan_out.oneshot(()).await.unwrap();
+        let branches = &answer.report().branches;
+        let chosen: Vec<_> = branches
+            .iter()
+            .map(|branch| (branch.node, branch.required))
+            .collect();
+        assert_eq!(chosen, [(0, true), (1, true)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_e10_a_node_of_another_tier_is_skipped_or_forbidden() {
+        let answer = FanOut::new(plan()).tier("free").oneshot(()).await.unwrap();
+        let team = answer.report().branch(2).unwrap();
+        assert_eq!(team.skipped, Some(SkipReason::Tier));
+        assert!(answer.report().is_complete());
+        let error = FanOut::new(plan())
+            .tier("free")
+            .selection(Selection::named(&[2], &[]))
+            .oneshot(())
+            .await;
+        let Err(FanOutError::Select(SelectError::TierForbidden { nodes })) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(nodes, [2]);
+        let answer = FanOut::new(plan()).tier("pro").oneshot(()).await.unwrap();
+        assert_eq!(answer.report().count(Status::Success), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_e14_nothing_left_to_run_is_an_error() {
+        for selection in [Selection::named(&[], &[]), Selection::named(&[], &[2])] {
+            let error = FanOut::new(plan()).selection(selection).oneshot(()).await;
+            assert!(matches!(
+                error,
+                Err(FanOutError::Select(SelectError::Nothing))
+            ));
+        }
+    }
+}
+
+mod plans {
+    use tower_fanout::PlanProblem;
+
+    use super::*;
+
+    #[test]
+    fn fault_g6_every_problem_of_a_plan_is_named() {
+        let mut plan = Plan::<()>::builder();
+        plan.node("a", slow(1), |(), _| Ok(())).after_named("b");
+        plan.node("b", slow(1), |(), _| Ok(())).after_named("c");
+        plan.node("c", slow(1), |(), _| Ok(())).after_named("a");
+        plan.node("c", slow(1), |(), _| Ok(()))
+            .after_named("nobody");
+        let error = plan.build().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "two nodes are called \"c\"; \"c\" depends on \"nobody\", which is not in the plan"
+        );
+
+        let mut plan = Plan::<()>::builder();
+        plan.node("a", slow(1), |(), _| Ok(())).after_named("b");
+        plan.node("b", slow(1), |(), _| Ok(())).after_named("c");
+        plan.node("c", slow(1), |(), _| Ok(())).after_named("a");
+        let error = plan.build().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "these nodes wait for each other: a → b → c → a"
+        );
+
+        let mut plan = Plan::<()>::builder();
+        plan.node("self", slow(1), |(), _| Ok(()))
+            .after_named("self");
+        assert_eq!(
+            plan.build().unwrap_err().to_string(),
+            "these nodes wait for each other: self → self"
+        );
+        assert_eq!(
+            Plan::<()>::builder().build().unwrap_err().problems(),
+            [PlanProblem::Empty]
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_plan_is_no_dependency() {
+        let mut other = Plan::<()>::builder();
+        let foreign = other.node("other", slow(1), |(), _| Ok(())).key();
+        let mut plan = Plan::<()>::builder();
+        plan.node("a", slow(1), |(), _| Ok(())).after(foreign);
+        assert!(
+            plan.build()
+                .unwrap_err()
+                .to_string()
+                .contains("a key of another plan")
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! The layers around a downstream: their order, and how they work together in a run.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use common::*;
+use tokio::time::Instant;
+use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
+use tower_fanout::{
+    Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, Status, Strategy,
+    layers::{
+        AsReject, Call, ClassifyResult, Context, Deadline, Failure, Reject, With, breaker::State,
+    },
+    policy::PolicySettings,
+    stack::stack,
+};
+
+type Answer = Result<&'static str, BoxError>;
+
+fn downstream(edit: impl FnOnce(&mut PolicySettings)) -> Downstream<ClassifyResult> {
+    let policy = Policy::build(|policy| {
+        policy.attempt_timeout = Some(ms(1000));
+        edit(policy);
+    });
+    Downstream::new("users", policy.unwrap(), ClassifyResult)
+}
+
+fn ask() -> With<()> {
+    With::new(()).idempotent()
+}
+
+/// The whole stack around `answer`.
+fn around<F, Fut>(
+    downstream: &Downstream<ClassifyResult>,
+    answer: F,
+) -> impl Service<With<()>, Response = &'static str, Error = BoxError, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static
+where
+    F: Fn() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    let service = service_fn(move |_: With<()>| answer());
+    stack(downstream, downstream.fallback(), Identity::new(), service)
+}
+
+fn failed() -> BoxError {
+    Box::new(Failure::Reset)
+}
+
+#[test]
+fn the_order_is_the_documented_one() {
+    let stack = around(&downstream(|_| {}), || async { Ok("ok") });
+    let name = std::any::type_name_of_val(&stack);
+    let order = [
+        "Fallback<",
+        "WithDeadline<",
+        "Retry<",
+        "Breaker<",
+        "Concurrency<",
+        "Timeout<",
+    ];
+    let places: Vec<_> = order
+        .iter()
+        .map(|layer| name.find(&format!("::{layer}")))
+        .collect();
+    assert!(places.iter().all(Option::is_some), "{name}");
+    assert!(places.is_sorted(), "{name}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_01_an_open_circuit_does_not_queue() {
+    let downstream = downstream(|policy| {
+        policy.retry = None;
+        let concurrency = policy.concurrency.as_mut().unwrap();
+        (concurrency.max, concurrency.queue) = (1, 1);
+    });
+    let broken = around(&downstream, || async { Err(failed()) });
+    for _ in 0..5 {
+        broken.clone().oneshot(ask()).await.unwrap_err();
+    }
+    assert_eq!(downstream.breaker().unwrap().state(), State::Open);
+    let start = Instant::now();
+    let error = broken.oneshot(ask()).await.unwrap_err();
+    assert!(matches!(
+        error.as_reject(),
+        Some(Reject::CircuitOpen {
+            retry_after: Some(_)
+        })
+    ));
+    assert_eq!(
+        (start.elapsed(), downstream.concurrency().queued()),
+        (ms(0), 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_02_a_call_that_queued_while_the_circuit_opened_is_not_sent() {
+    let downstream = downstream(|policy| {
+        policy.retry = None;
+        policy
+            .circuit_breaker
+            .as_mut()
+            .unwrap()
+            .consecutive_failures = Some(1);
+        let concurrency = policy.concurrency.as_mut().unwrap();
+        (concurrency.max, concurrency.queue) = (1, 1);
+    });
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let service = around(&downstream, move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async {
+            tokio::time::sleep(ms(10)).await;
+            Err(failed())
+        }
+    });
+    let (first, second) = tokio::join!(service.clone().oneshot(ask()), service.oneshot(ask()));
+    assert!(first.unwrap_err().as_reject().is_none());
+    assert!(matches!(
+        second.unwrap_err().as_reject(),
+        Some(Reject::CircuitOpen { .. })
+    ));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    assert_eq!(downstream.concurrency().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_03_the_total_timeout_bounds_all_attempts() {
+    let downstream = downstream(|policy| {
+        policy.total_timeout = Some(ms(1000));
+        policy.attempt_timeout = Some(ms(400));
+        policy.retry.as_mut().unwrap().max_attempts = 6;
+        policy.retry.as_mut().unwrap().base = ms(1);
+    });
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let service = around(&downstream, move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::pending()
+    });
+    let start = Instant::now();
+    let error = service.oneshot(ask()).await.unwrap_err();
+    assert_eq!(error.as_reject(), Some(&Reject::Deadline));
+    assert_eq!(start.elapsed(), ms(1000));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_04_waiting_for_a_turn_is_not_the_services_fault() {
+    let downstream = downstream(|policy| {
+        policy.retry = None;
+        policy.attempt_timeout = Some(ms(100));
+        let concurrency = policy.concurrency.as_mut().unwrap();
+        (concurrency.max, concurrency.queue, concurrency.max_wait) = (1, 4, ms(500));
+    });
+    let service = around(&downstream, || async {
+        tokio::time::sleep(ms(80)).await;
+        Ok("ok")
+    });
+    let calls = (0..5).map(|_| service.clone().oneshot(ask()));
+    let answers = futures_util::future::join_all(calls).await;
+    assert!(
+        answers.into_iter().all(|answer| answer.is_ok()),
+        "the last waits 320 ms and takes 80 ms"
+    );
+    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_05_the_breaker_sees_every_attempt() {
+    let downstream = downstream(|_| {});
+    let calls = Arc::new(AtomicU32::new(0));
+    let service = around(&downstream, move || {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        async move { if call < 2 { Err(failed()) } else { Ok("ok") } }
+    });
+    assert_eq!(service.oneshot(ask()).await.unwrap(), "ok");
+    let seen = downstream.breaker().unwrap().snapshot();
+    assert_eq!((seen.calls, seen.failed), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_06_the_breaker_does_not_see_the_fallback() {
+    let downstream = downstream(|policy| policy.retry = None);
+    let service = service_fn(|_: With<()>| async { Err::<&str, BoxError>(failed()) });
+    let service = stack(
+        &downstream,
+        downstream.fallback().answer("plan b"),
+        Identity::new(),
+        service,
+    );
+    assert_eq!(service.oneshot(ask()).await.unwrap(), "plan b");
+    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_07_ord_08_a_cut_branch_is_blamed_only_if_it_had_run_long() {
+    for (cut_at, blamed) in [(10, 0), (600, 1)] {
+        let downstream = downstream(|_| {});
+        let mut plan = Plan::builder();
+        plan.node("fails", broken(cut_at), |(), _| Ok(()));
+        plan.node(
+            "runs",
+            around(&downstream, std::future::pending),
+            |(), _| Ok(ask()),
+        );
+        let start = Instant::now();
+        let fan_out = FanOut::new(plan.build().unwrap()).strategy(Strategy::All);
+        fan_out.oneshot(()).await.unwrap_err();
+        assert_eq!(start.elapsed(), ms(cut_at));
+        assert_eq!(downstream.concurrency().in_flight(), 0);
+        assert_eq!(downstream.breaker().unwrap().snapshot().failed, blamed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_09_a_failing_downstream_gets_no_more_retries_than_its_budget() {
+    let downstream = downstream(|policy| {
+        policy.circuit_breaker = None;
+        policy.retry.as_mut().unwrap().budget.min_per_sec = 0.0;
+    });
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let service = around(&downstream, move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Err(failed()) }
+    });
+    for _ in 0..100 {
+        service.clone().oneshot(ask()).await.unwrap_err();
+    }
+    let retries = calls.load(Ordering::Relaxed) - 100;
+    assert!((1..=20).contains(&retries), "{retries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_10_a_call_that_pauses_holds_no_permit() {
+    let downstream = downstream(|policy| {
+        let retry = policy.retry.as_mut().unwrap();
+        (retry.base, retry.cap, retry.jitter) =
+            (ms(100), ms(100), tower_fanout::layers::retry::Jitter::None);
+    });
+    let service = around(&downstream, || async { Err(failed()) });
+    let call = tokio::spawn(service.oneshot(ask()));
+    tokio::time::sleep(ms(50)).await;
+    assert!(!call.is_finished());
+    assert_eq!(downstream.concurrency().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_13_a_hung_downstream_does_not_touch_another() {
+    let (hung, fine) = (downstream(|_| {}), downstream(|_| {}));
+    let mut plan = Plan::builder();
+    plan.node(
+        "hung",
+        around(&hung, std::future::pending),
+        |_: &Until, _| Ok(ask()),
+    )
+    .optional();
+    plan.node("fine", around(&fine, || async { Ok("ok") }), |_, _| {
+        Ok(ask())
+    });
+    let fan_out = FanOut::new(plan.build().unwrap());
+    let calls = (0..150).map(|_| fan_out.clone().oneshot(Until::after(500)));
+    for answer in futures_util::future::join_all(calls).await {
+        let answer = answer.unwrap();
+        let report = answer.report();
+        assert_eq!(report.branches[1].elapsed, Some(ms(0)));
+        assert_eq!(report.branches[0].status, Status::Failed);
+    }
+    assert_eq!(hung.concurrency().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_asks_for_fewer_retries_and_no_fallback() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let downstream = downstream(|_| {});
+    let service = service_fn(move |_: With<()>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Err::<&str, BoxError>(failed()) }
+    });
+    let service = stack(
+        &downstream,
+        downstream.fallback().answer("plan b"),
+        Identity::new(),
+        service,
+    );
+    let mut plan = Plan::builder();
+    plan.node("users", service, |_: &Until, _| Ok(ask()));
+    let fan_out = FanOut::new(plan.build().unwrap());
+
+    let answer = fan_out.clone().oneshot(Until::after(5000)).await.unwrap();
+    let branch = &answer.report().branches[0];
+    assert_eq!((branch.status, branch.attempts), (Status::Fallback, 3));
+
+    calls.store(0, Ordering::Relaxed);
+    let mut plain = Until::after(5000);
+    (plain.0.max_retries, plain.0.fallback) = (Some(1), false);
+    let Err(FanOutError::Failed { answer, .. }) = fan_out.oneshot(plain).await else {
+        panic!("there is no fallback");
+    };
+    let branch = &answer.report().branches[0];
+    assert_eq!((branch.status, branch.attempts), (Status::Failed, 2));
+    assert_eq!(branch.error.as_ref().unwrap().kind(), ErrorKind::Reset);
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+/// A request with a deadline.
+#[derive(Clone)]
+struct Until(Call);
+
+impl Until {
+    fn after(timeout: u64) -> Self {
+        let mut call = Call::NONE;
+        call.deadline = Deadline::after(Instant::now(), ms(timeout));
+        Self(call)
+    }
+}
+
+impl Context for Until {
+    fn call(&self) -> &Call {
+        &self.0
+    }
+}
