@@ -59,7 +59,7 @@ pub use self::{
     policy::Policy,
     report::{Branch, Report},
     run::{Run, RunObserver},
-    select::{SelectError, Selection},
+    select::{Choice, SelectError, Selection},
     service::{FanOut, FanOutError, ResponseFuture, Strategy, Verdict},
     stack::Downstream,
 };

@@ -33,7 +33,7 @@ use crate::{
     outcome::{BranchError, ErrorKind, SkipReason, Status},
     plan::Plan,
     report::{Branch, Forward, Recorder, Report},
-    select::{Choice, SelectError, Selection, choose},
+    select::Choice,
 };
 
 /// Is told what happens in runs, with the name of the node. It runs on the path of the request: it
@@ -44,18 +44,6 @@ pub trait RunObserver: Send + Sync {
 
     /// A branch ended.
     fn on_end(&self, node: &str, branch: &Branch);
-}
-
-/// How a run goes.
-pub(crate) struct Settings<'s> {
-    pub(crate) selection: &'s Selection,
-    pub(crate) tier: Option<&'s str>,
-    /// Every branch counts as required.
-    pub(crate) all_required: bool,
-    /// Nodes that change something are skipped.
-    pub(crate) test: bool,
-    pub(crate) max_concurrency: Option<NonZeroUsize>,
-    pub(crate) observer: Option<Arc<dyn RunObserver>>,
 }
 
 type Ended = (usize, Result<Value, BranchError>);
@@ -93,65 +81,56 @@ struct Slot {
     over: bool,
 }
 
-impl<Req> Run<Req> {
+impl<Req: tower_fanout_layers::Context> Run<Req> {
     pub(crate) fn new(
         plan: Plan<Req>,
         request: Req,
-        call: &Call,
-        settings: Settings<'_>,
-    ) -> Result<Self, SelectError> {
-        let inner = &*plan.inner;
-        let choices = choose(
-            &inner.nodes,
-            &inner.order,
-            settings.selection,
-            settings.tier,
-        )?;
+        choices: &[Choice],
+        max_concurrency: Option<NonZeroUsize>,
+        observer: Option<Arc<dyn RunObserver>>,
+    ) -> Self {
         let chosen = choices
             .iter()
             .filter(|choice| **choice != Choice::Out)
             .count();
         let started = Instant::now();
         let mut run = Self {
-            answers: Answers::new(inner.id, Arc::clone(&inner.names)),
+            answers: Answers::new(plan.inner.id, Arc::clone(&plan.inner.names)),
             slots: (0..choices.len()).map(Slot::new).collect(),
             ready: BinaryHeap::with_capacity(chosen),
             running: FuturesUnordered::new(),
-            ended: VecDeque::new(),
-            max_concurrency: settings
-                .max_concurrency
-                .map_or(usize::MAX, NonZeroUsize::get),
-            call: branch_call(call, started, chosen),
-            observer: settings.observer,
+            ended: VecDeque::with_capacity(chosen),
+            max_concurrency: max_concurrency.map_or(usize::MAX, NonZeroUsize::get),
+            call: branch_call(request.call(), started, chosen),
+            observer,
             started,
-            deadline: call.deadline,
+            deadline: request.call().deadline,
             timer: None,
             timed_out: false,
             plan,
             request,
         };
-        run.take_choices(&choices, settings.all_required, settings.test);
-        Ok(run)
+        run.take_choices(choices);
+        run
     }
+}
 
-    fn take_choices(&mut self, choices: &[Choice], all_required: bool, test: bool) {
+impl<Req> Run<Req> {
+    fn take_choices(&mut self, choices: &[Choice]) {
         let plan = self.plan.clone();
         let mut skipped = Vec::new();
         for &node in &plan.inner.order {
-            let info = &plan.inner.nodes[node];
+            let dependencies = plan.inner.nodes[node].dependencies();
             let slot = &mut self.slots[node];
-            slot.waits_for = info
-                .dependencies()
+            slot.waits_for = dependencies
                 .filter(|&other| choices[other] != Choice::Out)
                 .count();
             slot.chosen = choices[node] != Choice::Out;
             slot.over = !slot.chosen;
             match choices[node] {
                 Choice::Run { required } => {
-                    slot.branch.required = required || all_required;
-                    if test && !info.safe {
-                        skipped.push((node, SkipReason::Test));
-                    } else if slot.waits_for == 0 {
+                    slot.branch.required = required;
+                    if slot.waits_for == 0 {
                         self.make_ready(node);
                     }
                 }

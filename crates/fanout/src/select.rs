@@ -57,12 +57,16 @@ impl Error for SelectError {}
 
 /// What a request does with one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
+#[non_exhaustive]
+pub enum Choice {
     /// It was not asked for.
     Out,
+    /// It runs.
     Run {
+        /// Whether the answer as a whole needs it.
         required: bool,
     },
+    /// It was asked for, and is skipped.
     Skip(SkipReason),
 }
 

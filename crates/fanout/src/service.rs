@@ -18,8 +18,8 @@ use crate::{
     outcome::{SkipReason, Status},
     plan::Plan,
     report::Report,
-    run::{Run, RunObserver, Settings},
-    select::{SelectError, Selection},
+    run::{Run, RunObserver},
+    select::{Choice, SelectError, Selection, choose},
 };
 
 /// When a run is a success.
@@ -133,22 +133,46 @@ impl<Req> FanOut<Req> {
     }
 }
 
+impl<Req> FanOut<Req> {
+    /// What a request does with each node of the plan.
+    ///
+    /// # Errors
+    /// The selection leaves nothing to run, or needs what the tier does not have.
+    pub fn choose(&self) -> Result<Vec<Choice>, SelectError> {
+        let plan = &*self.plan.inner;
+        let mut choices = choose(
+            &plan.nodes,
+            &plan.order,
+            &self.selection,
+            self.tier.as_deref(),
+        )?;
+        for (choice, node) in choices.iter_mut().zip(&plan.nodes) {
+            match choice {
+                Choice::Run { .. } if self.test && !node.safe => {
+                    *choice = Choice::Skip(SkipReason::Test)
+                }
+                Choice::Run { required } => *required |= self.strategy == Strategy::All,
+                _ => {}
+            }
+        }
+        Ok(choices)
+    }
+}
+
 impl<Req: tower_fanout_layers::Context> FanOut<Req> {
     /// Begins a run for `request`, as a stream of the nodes that end.
     ///
     /// # Errors
     /// The selection leaves nothing to run, or needs what the tier does not have.
     pub fn run(&self, request: Req) -> Result<Run<Req>, SelectError> {
-        let call = request.call().clone();
-        let settings = Settings {
-            selection: &self.selection,
-            tier: self.tier.as_deref(),
-            all_required: self.strategy == Strategy::All,
-            test: self.test,
-            max_concurrency: self.max_concurrency,
-            observer: self.observer.clone(),
-        };
-        Run::new(self.plan.clone(), request, &call, settings)
+        let choices = self.choose()?;
+        Ok(Run::new(
+            self.plan.clone(),
+            request,
+            &choices,
+            self.max_concurrency,
+            self.observer.clone(),
+        ))
     }
 }
 

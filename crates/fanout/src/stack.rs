@@ -101,7 +101,12 @@ pub fn stack<C, L, S, Req, Res, E>(
     fallback: FallbackLayer<C, Req, Res, E>,
     stamp: L,
     service: S,
-) -> impl Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static
+) -> impl Service<Req, Response = Res, Error = E, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static
++ use<C, L, S, Req, Res, E>
 where
     C: Classify<Res, E> + Clone + Send + Sync + 'static,
     L: Layer<Attempt<S, C>>,
