@@ -1,0 +1,47 @@
+//! Ask for a JSON Web Token, and know who calls.
+//!
+//! A token is checked in three steps: its form by our own strict reading ([`verify_jws`]), its signature
+//! by `jsonwebtoken` on aws-lc ([`KeySet`]), and its claims by rules that leave nothing optional that
+//! matters ([`Rules`]). Whatever is wrong, the caller gets the same 401; the reason goes to the log
+//! alone.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_fanout_http::jwt::{Algorithm, Claims, JwtLayer, Key, KeySet, Rules, Verifier};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let key = Key::from_secret(Algorithm::HS256, b"an example secret, long enough for 256 bits").unwrap();
+//! let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
+//! let verifier = Verifier::new(KeySet::new([key]).unwrap(), rules);
+//! let service = JwtLayer::new(verifier).layer(service_fn(|request: Request<()>| async move {
+//!     let claims: &Claims = request.extensions().get().unwrap();
+//!     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(claims.subject().to_owned()))))
+//! }));
+//! let response = service.oneshot(Request::new(())).await.unwrap();
+//! assert_eq!(response.status(), 401);
+//! assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"fanout\"");
+//! # }
+//! ```
+
+mod claims;
+mod jose;
+mod keys;
+mod layer;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+pub use jsonwebtoken::Algorithm;
+
+pub use self::{
+    claims::{Claims, InvalidRules, Rules},
+    jose::{Verified, verify_jws},
+    keys::{Key, KeyError, KeySet, sign},
+    layer::{Jwt, JwtLayer, ResponseFuture, Verifier},
+    refusal::{Reason, Refusal},
+};

@@ -1,0 +1,10 @@
+//! The HTTP side of tower-fanout, as layers and services for `http::Request`.
+
+pub mod client;
+pub mod correlation;
+pub mod json;
+pub mod jwt;
+pub mod problem;
+pub mod server;
+pub mod stamp;
+pub mod template;

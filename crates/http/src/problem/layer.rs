@@ -1,0 +1,149 @@
+//! Turns errors and panics of a service into problems.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tower_fanout::layers::AsReject;
+
+use super::{Code, Problem};
+use crate::correlation::CorrelationId;
+
+/// Outermost in an HTTP server: an error becomes a problem by the one table, and a panic a 500 that
+/// says nothing of the inside. What is left is `Infallible`.
+///
+/// The body of its problems is made by `From<Bytes>`, which axum's body and `Full<Bytes>` have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProblemLayer(());
+
+impl ProblemLayer {
+    /// The layer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for ProblemLayer {
+    type Service = ProblemService<S>;
+
+    fn layer(&self, inner: S) -> ProblemService<S> {
+        ProblemService { inner }
+    }
+}
+
+/// The service of [`ProblemLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct ProblemService<S> {
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ProblemService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    S::Error: AsReject,
+    ResBody: From<Bytes>,
+{
+    type Response = Response<ResBody>;
+    type Error = Infallible;
+    type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        ResponseFuture {
+            id: request.extensions().get().cloned(),
+            inner: self.inner.clone().oneshot(request),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`ProblemService`].
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        id: Option<CorrelationId>,
+    }
+}
+
+impl<F, ResBody, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    E: AsReject,
+    ResBody: From<Bytes>,
+{
+    type Output = Result<Response<ResBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let problem = match catch_unwind(AssertUnwindSafe(|| this.inner.poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
+            Ok(Poll::Ready(Err(error))) => problem(&error),
+            Err(panic) => {
+                log(&*panic);
+                Problem::new(Code::Internal)
+            }
+        };
+        Poll::Ready(Ok(problem.into_response(this.id.as_ref())))
+    }
+}
+
+fn problem(error: &impl AsReject) -> Problem {
+    match error.as_reject() {
+        Some(reject) => (*reject).into(),
+        None => Problem::new(Code::Internal),
+    }
+}
+
+fn log(panic: &(dyn Any + Send)) {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        panic = text.unwrap_or("of another type"),
+        "a service panicked"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tower::{ServiceBuilder, service_fn};
+    use tower_fanout::layers::Reject;
+
+    use super::*;
+
+    async fn status(answer: fn() -> Result<Response<Full<Bytes>>, Reject>) -> http::StatusCode {
+        let service = ServiceBuilder::new()
+            .layer(ProblemLayer::new())
+            .service(service_fn(move |_: Request<()>| async move { answer() }));
+        let response = service.oneshot(Request::new(())).await.unwrap();
+        response.status()
+    }
+
+    #[tokio::test]
+    async fn errors_and_panics_become_problems() {
+        assert_eq!(status(|| Ok(Response::default())).await, 200);
+        assert_eq!(status(|| Err(Reject::AtCapacity)).await, 503);
+        assert_eq!(status(|| Err(Reject::Deadline)).await, 504);
+    }
+
+    #[tokio::test]
+    async fn fault_k7_a_panic_is_a_500_that_says_nothing_of_the_inside() {
+        assert_eq!(status(|| panic!("the inside")).await, 500);
+    }
+}

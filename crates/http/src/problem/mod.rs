@@ -1,0 +1,395 @@
+//! One table from failure to wire, and problem details ([RFC 9457]) to say it with.
+//!
+//! Nothing of the input or of the inside is in a problem: titles are fixed per code, and a detail is
+//! a text of ours.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http_body_util::Full;
+//! use tower_fanout_http::problem::{Code, Problem};
+//!
+//! let response = Problem::new(Code::NotFound).into_response::<Full<Bytes>>(None);
+//! assert_eq!(response.status(), 404);
+//! assert_eq!(response.headers()["content-type"], "application/problem+json");
+//! ```
+//!
+//! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
+
+mod layer;
+
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tower_fanout::{Verdict, layers::Reject};
+
+pub use self::layer::{ProblemLayer, ProblemService, ResponseFuture};
+use crate::correlation::CorrelationId;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $status:literal $name:literal $title:literal,)*) => {
+        /// What went wrong, for programs: a closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Code { $($(#[$doc])* $code,)* }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$code),*];
+
+            const fn row(self) -> (u16, &'static str, &'static str) {
+                match self { $(Self::$code => ($status, $name, $title),)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request line, a header or the token's syntax is wrong.
+    InvalidRequest = 400 "invalid_request" "The request is invalid",
+    /// The body is not JSON.
+    MalformedJson = 400 "malformed_json" "The body is not valid JSON",
+    /// The body broke off.
+    BrokenBody = 400 "broken_body" "The body broke off",
+    /// A parameter cannot stand where it would be sent.
+    BadParam = 400 "bad_param" "A parameter has a value that cannot be sent on",
+    /// A token is required.
+    AuthRequired = 401 "auth_required" "A token is required",
+    /// The token is not valid.
+    InvalidToken = 401 "invalid_token" "The token is not valid",
+    /// The token does not allow this.
+    InsufficientScope = 403 "insufficient_scope" "The token does not allow this",
+    /// The caller's tier lacks a required service.
+    TierForbidden = 403 "tier_forbidden" "The caller's tier does not have a required service",
+    /// There is nothing at this path.
+    NotFound = 404 "not_found" "There is nothing here",
+    /// There is something, but not for this method.
+    MethodNotAllowed = 405 "method_not_allowed" "The method is not allowed here",
+    /// The body came too slowly.
+    RequestTimeout = 408 "request_timeout" "The request took too long to arrive",
+    /// The body is too large.
+    PayloadTooLarge = 413 "payload_too_large" "The body is too large",
+    /// The body is not of a type that is read here.
+    UnsupportedMediaType = 415 "unsupported_media_type" "The body must be JSON in UTF-8",
+    /// The body is compressed.
+    UnsupportedEncoding = 415 "unsupported_encoding" "The body must not be encoded",
+    /// Fields have values that they cannot have.
+    Validation = 422 "validation" "The request has invalid fields",
+    /// Something that a required service needs is not in the request.
+    MissingParam = 422 "missing_param" "The request lacks what a required service needs",
+    /// No service is left to ask.
+    NoServices = 422 "no_services" "No service is left to ask",
+    /// A quota is used up.
+    RateLimited = 429 "rate_limited" "Too many requests",
+    /// Something broke on our side.
+    Internal = 500 "internal" "Something went wrong",
+    /// Services failed.
+    UpstreamFailed = 502 "upstream_failed" "Services that are needed have failed",
+    /// The answers together are too large.
+    AggregateTooLarge = 502 "aggregate_too_large" "The answers are too large together",
+    /// We refused to ask services.
+    UpstreamUnavailable = 503 "upstream_unavailable" "Services that are needed are not available",
+    /// There is more to do than can be done.
+    Overloaded = 503 "overloaded" "There is too much to do",
+    /// The process is stopping.
+    Stopping = 503 "stopping" "The server is stopping",
+    /// Services took too long.
+    UpstreamTimeout = 504 "upstream_timeout" "Services that are needed took too long",
+}
+
+impl Code {
+    /// Its status.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match StatusCode::from_u16(self.row().0) {
+            Ok(status) => status,
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What it says to people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        self.row().2
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    pointer: String,
+    code: &'static str,
+    detail: Cow<'static, str>,
+}
+
+impl FieldError {
+    /// The field at `pointer` ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)) is wrong.
+    pub fn new(
+        pointer: impl Into<String>,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            pointer: pointer.into(),
+            code,
+            detail: detail.into(),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
+    /// What is wrong, for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+/// What went wrong, ready to be said.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: Code,
+    detail: Option<Cow<'static, str>>,
+    errors: Vec<FieldError>,
+    retry_after: Option<Duration>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Vec<(&'static str, Box<RawValue>)>,
+}
+
+/// The members of a problem, in their order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Members<'p> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'p str>,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'p str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'p [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    /// The problem `code`.
+    #[must_use]
+    pub const fn new(code: Code) -> Self {
+        Self {
+            code,
+            detail: None,
+            errors: Vec::new(),
+            retry_after: None,
+            headers: Vec::new(),
+            extensions: Vec::new(),
+        }
+    }
+
+    /// Its code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Adds what happened, in words of ours: never a part of the input.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds what is wrong with fields.
+    #[must_use]
+    pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Adds when it is worth asking again; it is said in whole seconds, at least one.
+    #[must_use]
+    pub fn retry_after(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = retry_after.into();
+        self
+    }
+
+    /// Adds what the caller must show ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+    #[must_use]
+    pub fn challenge(self, challenge: HeaderValue) -> Self {
+        self.header(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// Adds the methods that are allowed.
+    #[must_use]
+    pub fn allow(self, methods: HeaderValue) -> Self {
+        self.header(ALLOW, methods)
+    }
+
+    /// Adds a member of its own.
+    #[must_use]
+    pub fn extension(mut self, name: &'static str, value: Box<RawValue>) -> Self {
+        self.extensions.push((name, value));
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn seconds(&self) -> Option<u64> {
+        let wait = self.retry_after?;
+        Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+    }
+
+    /// The problem as JSON.
+    ///
+    /// # Panics
+    /// Never: its members are plain values.
+    #[must_use]
+    pub fn to_json(&self, id: Option<&CorrelationId>) -> String {
+        let members = Members {
+            r#type: format!("urn:tower-fanout:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: self.detail.as_deref(),
+            instance: id.map(CorrelationId::as_str),
+            code: self.code.as_str(),
+            correlation_id: id.map(CorrelationId::as_str),
+            errors: &self.errors,
+            retry_after: self.seconds(),
+        };
+        let mut json = serde_json::to_string(&members).expect("plain values are always JSON");
+        json.pop();
+        for (name, value) in &self.extensions {
+            json.push_str(",\"");
+            json.push_str(name);
+            json.push_str("\":");
+            json.push_str(value.get());
+        }
+        json.push('}');
+        json
+    }
+
+    /// The problem as a response. Its [`Code`] is in the response's extensions, to be counted.
+    #[must_use]
+    pub fn into_response<B: From<Bytes>>(self, id: Option<&CorrelationId>) -> Response<B> {
+        let mut response = Response::new(B::from(self.to_json(id).into()));
+        *response.status_mut() = self.code.status();
+        response.extensions_mut().insert(self.code);
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(seconds) = self.seconds() {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        headers.extend(self.headers);
+        response
+    }
+}
+
+/// What a layer refused in front of the whole service.
+impl From<Reject> for Problem {
+    fn from(reject: Reject) -> Self {
+        let code = match reject {
+            Reject::AttemptTimeout | Reject::Deadline | Reject::DeadlineBeforeSend => {
+                Code::UpstreamTimeout
+            }
+            Reject::CircuitOpen { .. } | Reject::NoEndpoint => Code::UpstreamUnavailable,
+            Reject::AtCapacity | Reject::QueueTimeout => Code::Overloaded,
+            Reject::RateLimited { .. } => Code::RateLimited,
+            _ => Code::Internal,
+        };
+        Self::new(code).retry_after(reject.retry_after())
+    }
+}
+
+/// What the branches of a run that failed have in common.
+impl From<Verdict> for Problem {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Timeout => Self::new(Code::UpstreamTimeout),
+            Verdict::Unavailable { retry_after } => {
+                let retry_after = retry_after.unwrap_or(Duration::from_secs(1));
+                Self::new(Code::UpstreamUnavailable).retry_after(retry_after)
+            }
+            _ => Self::new(Code::UpstreamFailed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_errors_with_names_of_their_own() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        assert!(
+            Code::ALL
+                .iter()
+                .all(|code| code.status().is_client_error() || code.status().is_server_error())
+        );
+    }
+
+    #[test]
+    fn members_and_headers_are_those_of_the_rfc() {
+        let id = CorrelationId::parse("req-1").unwrap();
+        let problem = Problem::new(Code::Validation)
+            .detail("two fields")
+            .errors(vec![FieldError::new("/timeout", "range", "too large")])
+            .extension(
+                "data",
+                RawValue::from_string("{\"n\":1e400}".into()).unwrap(),
+            );
+        assert_eq!(
+            problem.to_json(Some(&id)),
+            "{\"type\":\"urn:tower-fanout:problem:validation\",\"title\":\"The request has invalid fields\",\
+             \"status\":422,\"detail\":\"two fields\",\"instance\":\"req-1\",\"code\":\"validation\",\
+             \"correlationId\":\"req-1\",\"errors\":[{\"pointer\":\"/timeout\",\"code\":\"range\",\
+             \"detail\":\"too large\"}],\"data\":{\"n\":1e400}}"
+        );
+        let response = problem.into_response::<Bytes>(Some(&id));
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(response.extensions().get(), Some(&Code::Validation));
+    }
+
+    #[test]
+    fn cb_12_retry_after_is_rounded_up_to_whole_seconds() {
+        for (wait, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (4999, "5")] {
+            let retry_after = Some(Duration::from_millis(wait));
+            let response =
+                Problem::from(Reject::CircuitOpen { retry_after }).into_response::<Bytes>(None);
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.headers()[RETRY_AFTER], seconds);
+        }
+    }
+}

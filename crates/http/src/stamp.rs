@@ -1,0 +1,116 @@
+//! Tells a downstream which attempt this is, and how much time is left.
+
+use std::task::{Context, Poll};
+
+use http::{HeaderName, Request};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use tower_fanout::layers::Context as _;
+
+/// The time that is left for an attempt, in whole milliseconds.
+pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+/// The number of the retry, from 1; absent from the first attempt.
+pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
+
+/// Writes [`TIMEOUT`] and [`RETRY`] into each attempt. It goes below the retries, so that the time is
+/// what is left after the pause.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StampLayer(());
+
+impl StampLayer {
+    /// The layer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for StampLayer {
+    type Service = Stamp<S>;
+
+    fn layer(&self, inner: S) -> Stamp<S> {
+        Stamp { inner }
+    }
+}
+
+/// The service of [`StampLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Stamp<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        let (deadline, attempt) = (request.call().deadline, request.call().attempt);
+        let headers = request.headers_mut();
+        headers.remove(TIMEOUT);
+        headers.remove(RETRY);
+        if let Some(deadline) = deadline {
+            let left = deadline.remaining(Instant::now()).as_millis();
+            headers.insert(TIMEOUT, u64::try_from(left).unwrap_or(u64::MAX).into());
+        }
+        if attempt > 1 {
+            headers.insert(RETRY, u16::from(attempt - 1).into());
+        }
+        self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use http::HeaderMap;
+    use tower::{ServiceExt, service_fn};
+    use tower_fanout::layers::Deadline;
+
+    use super::*;
+
+    async fn sent(request: Request<()>) -> HeaderMap {
+        let echo = service_fn(|request: Request<()>| async move {
+            Ok::<_, Infallible>(request.headers().clone())
+        });
+        StampLayer::new()
+            .layer(echo)
+            .oneshot(request)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rt_19_the_attempt_is_absent_on_the_first_then_counts() {
+        let mut request = Request::new(());
+        assert!(sent(request.clone()).await.is_empty());
+        for retry in 1..4u8 {
+            request.call_mut().unwrap().attempt = retry + 1;
+            assert_eq!(sent(request.clone()).await[RETRY], retry.to_string());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dl_04_a_later_attempt_is_told_what_is_left() {
+        let mut request = Request::builder()
+            .header(TIMEOUT, "99999999")
+            .body(())
+            .unwrap();
+        assert!(
+            !sent(request.clone()).await.contains_key(TIMEOUT),
+            "a caller's is not forwarded"
+        );
+        request.call_mut().unwrap().deadline =
+            Deadline::after(Instant::now(), Duration::from_secs(1));
+        tokio::time::advance(Duration::from_micros(300_500)).await;
+        assert_eq!(sent(request).await[TIMEOUT], "699");
+    }
+}

@@ -1,0 +1,253 @@
+//! Requests that are made from values: `/users/{route.id}`.
+//!
+//! A placeholder names where its value comes from, and may have a default: `{query.page|1}`. `{{` and
+//! `}}` are braces. Values are put in place in one pass, each escaped for its position, so a value
+//! can never add a path segment, a query key or a header, and what is in it is never read as a
+//! placeholder. There is no placeholder for a host: requests have a path and a query only.
+
+mod request;
+
+use std::{borrow::Cow, error::Error, fmt};
+
+pub use self::request::{RenderError, RequestTemplate};
+
+/// Text with placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Value(Reference),
+}
+
+/// A placeholder: where a value comes from, and what stands in for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reference {
+    /// Where it comes from.
+    pub root: Root,
+    /// The way to it from there.
+    pub path: Vec<String>,
+    /// What is taken if there is none.
+    pub default: Option<String>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// The caller's body.
+    Body,
+    /// The caller's query.
+    Query,
+    /// The caller's headers.
+    Header,
+    /// The claims of the caller's token.
+    Jwt,
+    /// The parameters in the route's path.
+    Route,
+    /// The caller's tier.
+    Tier,
+    /// The answer of another node.
+    Node(String),
+}
+
+impl Root {
+    /// The names that no node can have.
+    pub const RESERVED: [&'static str; 6] = ["body", "query", "header", "jwt", "route", "tier"];
+
+    fn parse(name: &str) -> Self {
+        match name {
+            "body" => Self::Body,
+            "query" => Self::Query,
+            "header" => Self::Header,
+            "jwt" => Self::Jwt,
+            "route" => Self::Route,
+            "tier" => Self::Tier,
+            node => Self::Node(node.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Body => "body",
+            Self::Query => "query",
+            Self::Header => "header",
+            Self::Jwt => "jwt",
+            Self::Route => "route",
+            Self::Tier => "tier",
+            Self::Node(name) => name,
+        })
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.root)?;
+        self.path.iter().try_for_each(|step| write!(f, ".{step}"))
+    }
+}
+
+/// Knows the values of placeholders.
+pub trait Lookup {
+    /// The value, as text; none if there is none, or if it is no plain value.
+    fn lookup(&self, reference: &Reference) -> Option<Cow<'_, str>>;
+}
+
+/// A template that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError(Cow<'static, str>);
+
+impl TemplateError {
+    fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for TemplateError {}
+
+impl Template {
+    /// Reads `text`.
+    ///
+    /// # Errors
+    /// A brace has no partner, or a placeholder no name.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(brace) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..brace]);
+            let (opens, after) = (rest.as_bytes()[brace] == b'{', &rest[brace + 1..]);
+            let doubled = if opens { '{' } else { '}' };
+            if let Some(after) = after.strip_prefix(doubled) {
+                literal.push(doubled);
+                rest = after;
+            } else if let (true, Some(end)) = (opens, after.find('}')) {
+                if !literal.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                }
+                parts.push(Part::Value(Reference::parse(&after[..end])?));
+                rest = &after[end + 1..];
+            } else {
+                return Err(TemplateError::new(format!(
+                    "a \"{doubled}\" has no partner; write it twice to mean it"
+                )));
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Self { parts })
+    }
+
+    /// Its placeholders, in order.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Value(reference) => Some(reference),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The text with all values in place, each as `escape` writes it.
+    fn render(
+        &self,
+        source: &impl Lookup,
+        escape: impl Fn(&str, &mut String),
+    ) -> Result<String, RenderError> {
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Value(reference) => {
+                    let default = || reference.default.as_deref().map(Cow::Borrowed);
+                    let value = source.lookup(reference).or_else(default);
+                    let value = value.ok_or_else(|| RenderError::Missing(reference.clone()))?;
+                    escape(&value, &mut out);
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Reference {
+    fn parse(text: &str) -> Result<Self, TemplateError> {
+        let (path, default) = match text.split_once('|') {
+            Some((path, default)) => (path, Some(default.to_owned())),
+            None => (text, None),
+        };
+        let mut steps = path.split('.').map(str::trim);
+        let root = Root::parse(steps.next().unwrap_or_default());
+        let path: Vec<_> = steps.map(str::to_owned).collect();
+        let named = |name: &str| !name.is_empty() && !name.contains(['{', '}', '/', ' ']);
+        let rooted = named(&root.to_string());
+        if !rooted || !path.iter().all(|step| named(step)) {
+            return Err(TemplateError::new(format!(
+                "{{{text}}} is no placeholder such as {{user.id}}"
+            )));
+        }
+        match (&root, path.len()) {
+            (Root::Tier, 0)
+            | (Root::Body | Root::Jwt | Root::Node(_), 1..)
+            | (Root::Query | Root::Header | Root::Route, 1) => Ok(Self {
+                root,
+                path,
+                default,
+            }),
+            (Root::Tier, _) => Err(TemplateError::new("{tier} is a word by itself")),
+            (Root::Query | Root::Header | Root::Route, _) => Err(TemplateError::new(format!(
+                "{{{root}.name}} takes one name"
+            ))),
+            _ => Err(TemplateError::new(format!(
+                "{{{root}}} must say which value: {{{root}.name}}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_and_braces_are_told_apart() {
+        let template = Template::parse("/a/{{x}}/{user.address.city|Rome}/{tier}").unwrap();
+        let references: Vec<_> = template.references().map(ToString::to_string).collect();
+        assert_eq!(references, ["user.address.city", "tier"]);
+        assert_eq!(
+            template.references().next().unwrap().default.as_deref(),
+            Some("Rome")
+        );
+        assert_eq!(template.parts[0], Part::Text("/a/{x}/".into()));
+    }
+
+    #[test]
+    fn what_is_no_placeholder_is_refused() {
+        for text in [
+            "{",
+            "}",
+            "{}",
+            "{a b.c}",
+            "{user}",
+            "{tier.x}",
+            "{query}",
+            "{query.a.b}",
+            "{user..id}",
+            "x}y",
+            "{a{b}",
+        ] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+}
