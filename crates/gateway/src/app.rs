@@ -1,0 +1,248 @@
+//! What is served, and in which order a request passes through it.
+
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{FromRequestParts, Path, RawPathParams},
+    response::Redirect,
+    routing::{MethodFilter, MethodRouter, get, on, post},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use indexmap::IndexMap;
+use metrics::counter;
+use tower::{Service, ServiceBuilder};
+use tower_fanout::{Downstream, layers::ClassifyHttp};
+use tower_fanout_http::{
+    client::{Client, ClientSettings},
+    correlation::{CorrelationId, CorrelationLayer},
+    problem::{Code, Problem, ProblemLayer},
+};
+
+use crate::{
+    auth::Auth,
+    backend::Backend,
+    config::{Config, DownstreamConfig, PlanConfig, Route as RouteConfig, RouteAuth},
+    health::{self, Readiness},
+    openapi::{self, Described},
+    orchestrate::{BodyLimits, Endpoint},
+    route::Route,
+};
+
+/// How long the body of a request may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the built-in API is.
+const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
+
+/// What is served: all routes, and the downstreams that they share.
+pub struct App {
+    orchestrate: Option<(Option<RouteAuth>, Endpoint)>,
+    routes: Vec<(RouteConfig, Endpoint)>,
+    backends: Vec<Arc<Backend>>,
+    auth: Auth,
+    ready: Readiness,
+}
+
+impl App {
+    /// Builds everything that `config` says.
+    ///
+    /// # Errors
+    /// A key cannot be used, or an endpoint is none.
+    pub fn new(config: &Config, ready: Readiness) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let auth = Auth::new(config)?;
+        let mut backends = IndexMap::new();
+        for (name, downstream) in &config.downstreams {
+            backends.insert(name.as_str(), Arc::new(backend(name, downstream)?));
+        }
+        let limits = config
+            .tiers
+            .iter()
+            .filter_map(|(name, tier)| Some((name.clone(), tier.max_concurrency?)));
+        let limits: Vec<_> = limits.collect();
+        let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
+            route: Arc::new(Route::new(name, plan, limits.clone(), |name| {
+                Arc::clone(&backends[name])
+            })),
+            body: BodyLimits {
+                max: config.server.max_body,
+                timeout: BODY_TIMEOUT,
+            },
+            anonymous: auth.anonymous_tier(),
+        };
+        let orchestrate = config
+            .orchestrate
+            .as_ref()
+            .map(|plan| (plan.auth.clone(), endpoint("orchestrate", plan)));
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| (route.clone(), endpoint(&route.name, &route.plan)))
+            .collect();
+        Ok(Self {
+            orchestrate,
+            routes,
+            backends: backends.into_values().collect(),
+            auth,
+            ready,
+        })
+    }
+
+    /// All downstreams.
+    #[must_use]
+    pub fn backends(&self) -> &[Arc<Backend>] {
+        &self.backends
+    }
+
+    /// The public service: the routes, below the layers that every request passes through.
+    ///
+    /// This is the one place where their order stands, outermost first.
+    pub fn service<B>(
+        &self,
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+    + use<B>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        ServiceBuilder::new()
+            // First, so that every answer, log line and error has the request's id.
+            .layer(CorrelationLayer::new())
+            // Sees every problem below, also that of a panic, to count it by its code.
+            .map_response(count_problem)
+            // Above all that may panic.
+            .layer(ProblemLayer::new())
+            .map_request(|request: Request<B>| request.map(Body::new))
+            .map_err(|never: Infallible| -> tower_fanout::layers::Reject { match never {} })
+            // A token is asked for per route: after routing, and before the body is read.
+            .service(self.router())
+    }
+
+    fn router(&self) -> Router {
+        let names = self.orchestrate.as_ref().map(|(_, api)| api.route.names());
+        let document = openapi::document(names, &self.described()).to_string();
+        let ready = self.ready.clone();
+        let mut router = Router::new()
+            .route("/livez", get(|| async { "ok\n" }))
+            .route(
+                "/readyz",
+                get(move |request| readyz(ready.clone(), request)),
+            )
+            .route("/openapi.json", get(move || async { json(document) }))
+            .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
+            .route("/docs/", get(|request| docs(String::new(), request)))
+            .route(
+                "/docs/{*file}",
+                get(|Path(file): Path<String>, request| docs(file, request)),
+            );
+        if let Some((auth, api)) = &self.orchestrate {
+            router = router.merge(self.orchestrate(auth.as_ref(), api));
+        }
+        for (config, endpoint) in &self.routes {
+            let handler = self
+                .auth
+                .protect(config.plan.auth.as_ref(), plain(endpoint.clone(), config));
+            router = router.route(&config.path, handler);
+        }
+        router
+            .fallback(|request| problem(Code::NotFound, request))
+            .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
+    }
+
+    fn orchestrate(&self, auth: Option<&RouteAuth>, api: &Endpoint) -> Router {
+        let (run, test, route) = (api.clone(), api.clone(), Arc::clone(&api.route));
+        let health = move || std::future::ready(health::of(&route));
+        let handlers = [
+            ("", post(move |request| run.clone().orchestrate(request))),
+            ("/test", post(move |request| test.clone().test(request))),
+            ("/health", get(health.clone()).post(health)),
+        ];
+        handlers
+            .into_iter()
+            .fold(Router::new(), |router, (path, handler)| {
+                router.route(
+                    &format!("{ORCHESTRATE}{path}"),
+                    self.auth.protect(auth, handler),
+                )
+            })
+    }
+
+    fn described(&self) -> Vec<Described> {
+        let described = self.routes.iter().map(|(route, _)| Described {
+            name: route.name.clone(),
+            method: route.method.as_str().to_ascii_lowercase(),
+            path: route.path.clone(),
+            protected: route.plan.auth.is_some(),
+        });
+        described.collect()
+    }
+}
+
+fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Error + Send + Sync>> {
+    let mut settings = ClientSettings::default();
+    settings.connect_timeout = config.connect_timeout;
+    settings.max_response = config.max_response;
+    let client = Client::new(&config.endpoint, &settings)?;
+    let downstream = Downstream::new(name, config.policy.clone(), ClassifyHttp::new());
+    Ok(Backend::new(name.to_owned(), downstream, client, 1))
+}
+
+/// The handler of a configured route.
+fn plain(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
+    let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
+    on(filter, move |request: Request<Body>| async move {
+        let (mut parts, body) = request.into_parts();
+        let parameters = RawPathParams::from_request_parts(&mut parts, &()).await;
+        let parameters = parameters.map(|all| {
+            all.iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        });
+        endpoint
+            .plain(
+                Request::from_parts(parts, body),
+                parameters.unwrap_or_default(),
+            )
+            .await
+    })
+}
+
+async fn problem(code: Code, request: Request<Body>) -> Response<Body> {
+    Problem::new(code).into_response(request.extensions().get::<CorrelationId>())
+}
+
+async fn readyz(ready: Readiness, request: Request<Body>) -> Response<Body> {
+    if ready.is_ready() {
+        Response::new(Body::from("ok\n"))
+    } else {
+        problem(Code::Stopping, request).await
+    }
+}
+
+async fn docs(file: String, request: Request<Body>) -> Response<Body> {
+    match openapi::page(&file) {
+        Some(page) => page.map(Body::new),
+        None => problem(Code::NotFound, request).await,
+    }
+}
+
+fn json(document: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(document));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+fn count_problem(response: Response<Body>) -> Response<Body> {
+    if let Some(code) = response.extensions().get::<Code>() {
+        counter!("fanout_http_rejected_total", "code" => code.as_str()).increment(1);
+    }
+    response
+}

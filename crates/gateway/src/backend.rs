@@ -1,0 +1,165 @@
+//! A downstream as the gateway knows it: its policy and state, its client, its last failure.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use tower_fanout::{
+    Branch, Downstream, ErrorKind,
+    layers::{ClassifyHttp, breaker::State},
+};
+use tower_fanout_http::client::Client;
+
+/// A downstream, shared by all routes that ask it.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its policy, with breaker, limit and budget.
+    pub downstream: Downstream<ClassifyHttp>,
+    /// Whom to send to.
+    pub client: Client,
+    /// Its endpoints.
+    pub endpoints: usize,
+    history: Mutex<History>,
+}
+
+/// What is remembered of the branches that asked a downstream.
+#[derive(Clone, Copy, Debug, Default)]
+struct History {
+    last_failure: Option<LastFailure>,
+    /// How long an answer takes: a moving average.
+    expected: Option<Duration>,
+}
+
+/// When a downstream last failed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct LastFailure {
+    kind: ErrorKind,
+    at: SystemTime,
+}
+
+impl Serialize for LastFailure {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut fields = serializer.serialize_struct("LastFailure", 2)?;
+        fields.serialize_field("kind", self.kind.as_str())?;
+        fields.serialize_field("at", &humantime::format_rfc3339_millis(self.at).to_string())?;
+        fields.end()
+    }
+}
+
+impl Backend {
+    /// A downstream with fresh state.
+    #[must_use]
+    pub fn new(
+        name: String,
+        downstream: Downstream<ClassifyHttp>,
+        client: Client,
+        endpoints: usize,
+    ) -> Self {
+        Self {
+            name,
+            downstream,
+            client,
+            endpoints,
+            history: Mutex::default(),
+        }
+    }
+
+    /// The state of its breaker, if it has one.
+    #[must_use]
+    pub fn breaker_state(&self) -> Option<State> {
+        self.downstream
+            .breaker()
+            .map(tower_fanout::layers::breaker::Handle::state)
+    }
+
+    /// Takes note of a branch that ended.
+    pub fn ended(&self, branch: &Branch) {
+        let mut history = self.history();
+        if let Some(error) = &branch.error {
+            history.last_failure = Some(LastFailure {
+                kind: error.kind(),
+                at: SystemTime::now(),
+            });
+        }
+        if let (tower_fanout::Status::Success, Some(elapsed)) = (branch.status, branch.elapsed) {
+            // Smoothed as round-trip times are (RFC 6298 §2).
+            history.expected = Some(
+                history
+                    .expected
+                    .map_or(elapsed, |expected| expected * 7 / 8 + elapsed / 8),
+            );
+        }
+    }
+
+    /// How long an answer takes by what was seen; none before the first.
+    #[must_use]
+    pub fn expected(&self) -> Option<Duration> {
+        self.history().expected
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let state = self.breaker_state();
+        let status = match state {
+            Some(State::Open) => Status::Down,
+            Some(State::HalfOpen) => Status::Degraded,
+            _ => Status::Up,
+        };
+        Health {
+            status,
+            circuit_breaker_state: crate::orchestrate::envelope::breaker_state(state),
+            endpoints: Endpoints {
+                healthy: if status == Status::Down {
+                    0
+                } else {
+                    self.endpoints
+                },
+                total: self.endpoints,
+            },
+            in_flight: self.downstream.concurrency().in_flight(),
+            limit: self.downstream.concurrency().limit(),
+            last_failure: self.history().last_failure,
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether something can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// Yes.
+    Up,
+    /// Perhaps, or partly.
+    Degraded,
+    /// No.
+    Down,
+}
+
+/// How a downstream is doing.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// By its breaker.
+    pub status: Status,
+    circuit_breaker_state: &'static str,
+    endpoints: Endpoints,
+    in_flight: u32,
+    limit: Option<u32>,
+    last_failure: Option<LastFailure>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Endpoints {
+    healthy: usize,
+    total: usize,
+}

@@ -1,0 +1,286 @@
+//! The configuration file: one file says everything, and everything that is wrong with it is said in
+//! one run.
+//!
+//! The file is read as a tree of values that know where they stand, and then key by key. A key that
+//! nobody knows is refused with the nearest one that is known, and a key that is meant for later with
+//! a message that says so.
+
+mod diagnostic;
+mod plan;
+mod read;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::{fmt, net::SocketAddr, path::Path, time::Duration};
+
+use http::{Method, Uri};
+use indexmap::IndexMap;
+use serde::Deserialize;
+use tower_fanout::{Policy, Strategy, layers::Priority};
+use tower_fanout_http::{json::Json, jwt::Algorithm, template::RequestTemplate};
+
+pub use self::diagnostic::{Diagnostic, Place, Report, Severity};
+
+/// A configuration that was read and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where and how is listened.
+    pub server: Server,
+    /// Logs.
+    pub logs: Logs,
+    /// Whom to believe, by name.
+    pub jwt: IndexMap<String, Jwt>,
+    /// The callers' tiers by name, the lowest first.
+    pub tiers: IndexMap<String, Tier>,
+    /// The services that are asked, by name.
+    pub downstreams: IndexMap<String, DownstreamConfig>,
+    /// Routes of their own.
+    pub routes: Vec<Route>,
+    /// The plan of the built-in API.
+    pub orchestrate: Option<PlanConfig>,
+    /// What is strange, but not wrong.
+    pub warnings: Report,
+}
+
+/// Where and how is listened.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The public address.
+    pub listen: SocketAddr,
+    /// The address for operators.
+    pub admin: SocketAddr,
+    /// The largest body of a request, in bytes.
+    pub max_body: usize,
+    /// How long requests are still taken after the signal to stop.
+    pub drain_delay: Duration,
+    /// How long requests in flight may go on after that.
+    pub drain_timeout: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// The least level, or a filter such as `info,tower_fanout=debug`.
+    pub level: String,
+}
+
+/// For whom logs are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// People if standard error is a terminal, programs otherwise.
+    #[default]
+    Auto,
+    /// People.
+    Human,
+    /// Programs.
+    Json,
+}
+
+/// Whom to believe.
+#[derive(Clone, Debug)]
+pub struct Jwt {
+    /// The keys, each with its algorithm.
+    pub keys: Vec<KeyConfig>,
+    /// The accepted issuers.
+    pub issuers: Vec<String>,
+    /// The accepted audiences.
+    pub audiences: Vec<String>,
+    /// How far clocks may be apart.
+    pub leeway: Duration,
+    /// Where the tier stands in a token, as a path with dots.
+    pub tier_claim: Option<String>,
+    /// The tier of a token that names none that is known.
+    pub default_tier: String,
+    /// Where the roles stand in a token.
+    pub roles_claim: Option<String>,
+}
+
+/// A key as the file has it.
+#[derive(Clone, Debug)]
+pub struct KeyConfig {
+    /// What it is used for.
+    pub algorithm: Algorithm,
+    /// Its name.
+    pub kid: Option<String>,
+    /// A secret, or a public key in PEM.
+    pub material: Secret,
+}
+
+/// Bytes that are shown to nobody.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub(super) fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What callers of a tier get.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tier {
+    /// The most services that are asked at once for one request.
+    pub max_concurrency: Option<u8>,
+}
+
+/// A service that is asked.
+#[derive(Clone, Debug)]
+pub struct DownstreamConfig {
+    /// Where it is.
+    pub endpoint: Uri,
+    /// How it is treated.
+    pub policy: Policy,
+    /// The largest answer, in bytes.
+    pub max_response: usize,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+}
+
+/// A route of its own.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// The method it answers.
+    pub method: Method,
+    /// The path it answers; parameters in braces.
+    pub path: String,
+    /// What it runs.
+    pub plan: PlanConfig,
+}
+
+/// A plan, and how it is run.
+#[derive(Clone, Debug)]
+pub struct PlanConfig {
+    /// Who may ask; anybody if none.
+    pub auth: Option<RouteAuth>,
+    /// The deadline.
+    pub deadline: Bound<Duration>,
+    /// Services at once.
+    pub max_concurrency: Bound<u8>,
+    /// Retries per service.
+    pub retry_attempts: Bound<u8>,
+    /// The nodes, by name.
+    pub nodes: IndexMap<String, Node>,
+    /// When a run is a success.
+    pub strategy: Strategy,
+}
+
+/// What a request gets if it does not say, and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound<T> {
+    /// If it does not say.
+    pub default: T,
+    /// At most.
+    pub max: T,
+}
+
+impl<T: Copy + Ord> Bound<T> {
+    /// What a request gets that asks for `wish`.
+    #[must_use]
+    pub fn grant(&self, wish: Option<T>) -> T {
+        wish.unwrap_or(self.default).min(self.max)
+    }
+}
+
+/// Who may ask.
+#[derive(Clone, Debug)]
+pub struct RouteAuth {
+    /// The name under `auth.jwt`.
+    pub jwt: String,
+    /// At least one of these roles is needed, if there are any.
+    pub any_role: Vec<String>,
+}
+
+/// A node of a plan.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Whom it asks.
+    pub downstream: String,
+    /// What it comes after.
+    pub depends_on: Vec<DependsOn>,
+    /// Whether the answer as a whole needs it.
+    pub required: bool,
+    /// How early it starts.
+    pub priority: Priority,
+    /// The tiers that have it; empty for all.
+    pub tiers: Vec<String>,
+    /// What is sent.
+    pub request: RequestTemplate,
+    /// Statuses of errors that are answers all the same.
+    pub accept: Vec<u16>,
+    /// What answers instead.
+    pub fallback: Vec<Fallback>,
+}
+
+/// A node that another comes after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DependsOn {
+    /// Its name.
+    pub node: String,
+    /// Whether an answer of it can be done without.
+    pub optional: bool,
+}
+
+/// What answers instead of a downstream that failed.
+#[derive(Clone, Debug)]
+pub enum Fallback {
+    /// This.
+    Static(Json),
+    /// Another downstream, with the same request.
+    Service(String),
+}
+
+impl Config {
+    /// Reads the file at `path`, with variables of the environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Report> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&name, &text, &|name| std::env::var(name).ok()),
+            Err(error) => Err(Report::new(
+                &name,
+                "",
+                vec![Diagnostic {
+                    severity: Severity::Error,
+                    code: "unreadable",
+                    message: format!("the file cannot be read: {error}"),
+                    path: String::new(),
+                    place: Place { line: 1, column: 1 },
+                    help: None,
+                }],
+            )),
+        }
+    }
+
+    /// Reads `text`, which is called `name`; `env` knows the variables.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Report> {
+        read::config(name, text, env)
+    }
+}

@@ -1,0 +1,287 @@
+//! Reads a tree key by key and collects everything that is wrong on the way.
+
+use std::{cell::RefCell, fmt::Display};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tower_fanout::layers::policy::Settings;
+
+use super::{
+    diagnostic::{Diagnostic, Place, Severity},
+    tree::{Kind, Tree},
+};
+
+/// Where diagnostics are collected.
+#[derive(Default)]
+pub(super) struct Sink(RefCell<Vec<Diagnostic>>);
+
+impl Sink {
+    pub(super) fn add(&self, diagnostic: Diagnostic) {
+        self.0.borrow_mut().push(diagnostic);
+    }
+
+    pub(super) fn into_inner(self) -> Vec<Diagnostic> {
+        self.0.into_inner()
+    }
+}
+
+/// A value of the file: where it stands, what leads to it, and where to complain about it.
+#[derive(Clone)]
+pub(super) struct Field<'t> {
+    pub(super) tree: &'t Tree,
+    pub(super) path: String,
+    sink: &'t Sink,
+}
+
+impl<'t> Field<'t> {
+    pub(super) fn root(tree: &'t Tree, sink: &'t Sink) -> Self {
+        Self {
+            tree,
+            path: String::new(),
+            sink,
+        }
+    }
+
+    fn diagnostic(
+        &self,
+        severity: Severity,
+        code: &'static str,
+        message: impl Display,
+    ) -> Diagnostic {
+        Diagnostic {
+            severity,
+            code,
+            message: message.to_string(),
+            path: self.path.clone(),
+            place: self.tree.place,
+            help: None,
+        }
+    }
+
+    pub(super) fn error(&self, code: &'static str, message: impl Display) {
+        self.sink
+            .add(self.diagnostic(Severity::Error, code, message));
+    }
+
+    pub(super) fn error_with_help(
+        &self,
+        code: &'static str,
+        message: impl Display,
+        help: Option<String>,
+    ) {
+        let diagnostic = self.diagnostic(Severity::Error, code, message);
+        self.sink.add(Diagnostic { help, ..diagnostic });
+    }
+
+    pub(super) fn warning(&self, code: &'static str, message: impl Display, help: &str) {
+        let diagnostic = self.diagnostic(Severity::Warning, code, message);
+        let help = Some(help.to_owned());
+        self.sink.add(Diagnostic { help, ..diagnostic });
+    }
+
+    /// It is meant for later.
+    pub(super) fn not_built(&self, what: &str) {
+        let help = Some("leave it out for now".to_owned());
+        self.error_with_help("not_built", format!("{what} is not built yet"), help);
+    }
+
+    /// The value as a `T`.
+    pub(super) fn get<T: DeserializeOwned>(&self) -> Option<T> {
+        match serde_json::from_value(self.tree.to_json()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.error("invalid", error);
+                None
+            }
+        }
+    }
+
+    pub(super) fn text(&self) -> Option<String> {
+        match &self.tree.kind {
+            Kind::Scalar(Value::String(text)) => Some(text.clone()),
+            _ => {
+                self.error("type", format!("this is {}, not a string", self.tree.is()));
+                None
+            }
+        }
+    }
+
+    pub(super) fn list(&self) -> Vec<Field<'t>> {
+        match &self.tree.kind {
+            Kind::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(place, item)| self.child(item, &format!("[{place}]")))
+                .collect(),
+            _ => {
+                self.error("type", format!("this is {}, not a list", self.tree.is()));
+                Vec::new()
+            }
+        }
+    }
+
+    pub(super) fn texts(&self) -> Vec<String> {
+        self.list().iter().filter_map(Field::text).collect()
+    }
+
+    /// The members of a map with names of the user's choice; one that stands twice is an error.
+    pub(super) fn named(&self) -> Vec<(String, Field<'t>)> {
+        let Kind::Map(members) = &self.tree.kind else {
+            self.error("type", format!("this is {}, not a map", self.tree.is()));
+            return Vec::new();
+        };
+        let mut named: Vec<(String, Field<'t>)> = Vec::new();
+        for (name, place, value) in members {
+            let field = self.child(value, &format!(".{name}"));
+            if named.iter().any(|(known, _)| known == name) {
+                field.error_at(*place, "duplicate", format!("\"{name}\" stands twice"));
+            } else {
+                named.push((name.clone(), field));
+            }
+        }
+        named
+    }
+
+    /// The members of a map with known keys.
+    pub(super) fn section(&self) -> Section<'t> {
+        let Kind::Map(members) = &self.tree.kind else {
+            self.error("type", format!("this is {}, not a map", self.tree.is()));
+            return Section {
+                field: self.clone(),
+                members: &[],
+                known: Vec::new(),
+            };
+        };
+        let known = Vec::new();
+        Section {
+            field: self.clone(),
+            members,
+            known,
+        }
+    }
+
+    /// Plain settings, each of which is read by itself, so that every mistake is found.
+    pub(super) fn settings<T: Settings + DeserializeOwned>(&self) -> Option<T> {
+        let Kind::Map(members) = &self.tree.kind else {
+            return self.get();
+        };
+        let mut sound = true;
+        for (name, place, value) in members {
+            let member: Value = [(name.clone(), value.to_json())].into_iter().collect();
+            if let Err(error) = serde_json::from_value::<T>(member) {
+                sound = false;
+                self.child(value, &format!(".{name}"))
+                    .error_at(*place, "invalid", error);
+            }
+        }
+        sound.then(|| self.get()).flatten()
+    }
+
+    /// Complains about everything that is wrong with settings, each at its key.
+    pub(super) fn check(&self, settings: &impl Settings) -> bool {
+        let problems = settings.problems();
+        for problem in &problems {
+            self.at(problem.field()).error("invalid", problem.message());
+        }
+        problems.is_empty()
+    }
+
+    /// The value at this dotted path, or as near to it as the file goes.
+    fn at(&self, path: &str) -> Field<'t> {
+        let mut field = self.clone();
+        for step in path.split('.') {
+            let Kind::Map(members) = &field.tree.kind else {
+                break;
+            };
+            match members.iter().find(|(name, _, _)| name == step) {
+                Some((_, _, value)) => field = field.child(value, &format!(".{step}")),
+                None => field.path = format!("{}.{step}", field.path),
+            }
+        }
+        field
+    }
+
+    fn error_at(&self, place: Place, code: &'static str, message: impl Display) {
+        let diagnostic = self.diagnostic(Severity::Error, code, message);
+        self.sink.add(Diagnostic {
+            place,
+            ..diagnostic
+        });
+    }
+
+    fn child(&self, tree: &'t Tree, step: &str) -> Self {
+        let path = format!("{}{step}", self.path);
+        Self {
+            tree,
+            path: path.trim_start_matches('.').to_owned(),
+            sink: self.sink,
+        }
+    }
+}
+
+/// A map with known keys. Keys that nobody asked for are mistakes.
+pub(super) struct Section<'t> {
+    pub(super) field: Field<'t>,
+    members: &'t [(String, Place, Tree)],
+    known: Vec<&'static str>,
+}
+
+impl<'t> Section<'t> {
+    /// The value of `key`, if it is there.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Field<'t>> {
+        self.known.push(key);
+        let (_, _, value) = self.members.iter().find(|(name, _, _)| name == key)?;
+        Some(self.field.child(value, &format!(".{key}")))
+    }
+
+    /// The value of `key`, which must be there.
+    pub(super) fn require(&mut self, key: &'static str) -> Option<Field<'t>> {
+        let found = self.take(key);
+        if found.is_none() {
+            self.field.error("missing", format!("\"{key}\" is missing"));
+        }
+        found
+    }
+
+    /// Keys that are meant for later.
+    pub(super) fn not_built(&mut self, keys: &[(&'static str, &str)]) {
+        for (key, what) in keys {
+            if let Some(field) = self.take(key) {
+                field.not_built(what);
+            }
+        }
+    }
+
+    /// Complains about keys that nobody asked for, or that stand twice.
+    pub(super) fn finish(self) {
+        for (index, (name, place, value)) in self.members.iter().enumerate() {
+            let field = self.field.child(value, &format!(".{name}"));
+            if self.members[..index]
+                .iter()
+                .any(|(other, _, _)| other == name)
+            {
+                field.error_at(*place, "duplicate", format!("\"{name}\" stands twice"));
+            } else if !self.known.contains(&name.as_str()) {
+                let help = nearest(name, self.known.iter().copied())
+                    .map(|key| format!("did you mean \"{key}\"?"));
+                let message = format!("there is no key \"{name}\" here");
+                let diagnostic = field.diagnostic(Severity::Error, "unknown_key", message);
+                self.field.sink.add(Diagnostic {
+                    help,
+                    place: *place,
+                    ..diagnostic
+                });
+            }
+        }
+    }
+}
+
+/// The name that was probably meant.
+pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, known)| *distance <= known.len().max(3) / 3)
+        .min()
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,97 @@
+//! A demonstration with everything embedded: stub services, a fresh key, a token and a `curl`.
+//!
+//! The configuration is a file like any other (`demo.yaml`), and requests pass through the same
+//! stack and over real sockets.
+
+mod stubs;
+
+use std::{
+    error::Error,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use tower_fanout_http::{
+    jwt::{Algorithm, sign},
+    server::{ServerSettings, Stopped, serve},
+};
+
+pub use self::stubs::NAMES;
+use self::stubs::{Stub, router};
+use crate::{
+    app::App,
+    config::Config,
+    health::Readiness,
+    run::{Sockets, run, signals},
+    telemetry,
+};
+
+/// Serves the demonstration on `listen` until it is told to stop, with the stubs called `down`
+/// broken.
+///
+/// # Errors
+/// A port cannot be had.
+pub async fn demo(
+    listen: SocketAddr,
+    down: &[String],
+) -> Result<Stopped, Box<dyn Error + Send + Sync>> {
+    let stop = signals()?;
+    let secret = format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
+    let mut variables = vec![
+        ("DEMO_LISTEN".to_owned(), listen.to_string()),
+        ("DEMO_SECRET".to_owned(), secret.clone()),
+    ];
+    for name in NAMES {
+        let stub = Stub::bind(down.iter().any(|down| down == name)).await?;
+        variables.push((
+            format!("DEMO_{}", name.to_uppercase()),
+            format!("http://{}", stub.addr),
+        ));
+        if let Some(listener) = stub.listener {
+            tokio::spawn(serve(
+                listener,
+                router(name),
+                ServerSettings::default(),
+                std::future::pending(),
+            ));
+        }
+    }
+    let env = |name: &str| {
+        variables
+            .iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.clone())
+    };
+    let config = Config::parse("demo.yaml", include_str!("demo.yaml"), &env)?;
+    telemetry::log(&config.logs);
+    let ready = Readiness::default();
+    let app = App::new(&config, ready.clone())?;
+    let sockets = Sockets::bind(&config.server).await?;
+    print_welcome(&sockets, secret.as_bytes())?;
+    Ok(run(&app, ready, sockets, &config.server, stop).await)
+}
+
+/// Prints how to ask.
+fn print_welcome(sockets: &Sockets, secret: &[u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let expires =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + Duration::from_secs(3600);
+    let claims = serde_json::json!({
+        "iss": "fanout-demo", "aud": "fanout", "sub": "demo", "tier": "pro", "exp": expires.as_secs(),
+    });
+    let token = sign(Algorithm::HS256, secret, &claims)?;
+    let (public, admin) = (sockets.public()?, sockets.admin()?);
+    println!(
+        "\
+Five services, one answer. Ask for it:
+
+curl -s http://{public}/api/v1/analysis/orchestrate \\
+  -H 'content-type: application/json' \\
+  -H 'authorization: Bearer {token}' \\
+  -d '{{\"input\": {{\"symbol\": \"BTC\"}}}}'
+
+try it out   http://{public}/docs/
+metrics      http://{admin}/metrics
+stop         Ctrl-C"
+    );
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! How the process and its downstreams are doing.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, header};
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use crate::{
+    backend::{Health, Status},
+    route::Route,
+};
+
+/// Whether the process takes requests: it has started, and is not stopping.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says that it does, or no longer does.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Whether it does.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Serialize)]
+struct Overall<'r> {
+    status: Status,
+    services: IndexMap<&'r str, Health>,
+}
+
+/// The health of the downstreams of `route`: 503 only if one that is required is down.
+#[must_use]
+pub fn of(route: &Route) -> Response<Body> {
+    let mut services = IndexMap::new();
+    let (mut worst, mut required_down) = (Status::Up, false);
+    let nodes = route.fan_out.plan().nodes();
+    for ((name, backend), node) in route.names().iter().zip(&route.backends).zip(nodes) {
+        let health = backend.health();
+        worst = worst.max(health.status);
+        required_down |= node.is_required() && health.status == Status::Down;
+        services.insert(&**name, health);
+    }
+    let status = if required_down {
+        Status::Down
+    } else {
+        worst.min(Status::Degraded)
+    };
+    let code = if required_down {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    let body =
+        serde_json::to_string(&Overall { status, services }).expect("plain values are always JSON");
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

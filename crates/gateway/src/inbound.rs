@@ -1,0 +1,95 @@
+//! One request of a client, as its branches see it.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use tower_fanout::{
+    Answers,
+    layers::{Call, Context},
+};
+use tower_fanout_http::{
+    correlation::CorrelationId,
+    json::Json,
+    jwt::Claims,
+    template::{Lookup, Reference, Root},
+};
+
+/// One request of a client.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// Deadline, retries and fallbacks.
+    pub call: Call,
+    /// Its id.
+    pub correlation_id: CorrelationId,
+    /// Its body, if it had one.
+    pub body: Option<Json>,
+    /// Its query, decoded.
+    pub query: Vec<(String, String)>,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The parameters in its path, decoded.
+    pub route: Vec<(String, String)>,
+    /// What its token says, if the route asks for one.
+    pub claims: Option<Claims>,
+    /// The caller's tier.
+    pub tier: Box<str>,
+}
+
+impl Context for Inbound {
+    fn call(&self) -> &Call {
+        &self.call
+    }
+
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        Some(&mut self.call)
+    }
+}
+
+/// Where placeholders of one node find their values: in the request, and in the answers of the
+/// nodes it comes after.
+#[derive(Clone, Copy)]
+pub struct Source<'s> {
+    inbound: &'s Inbound,
+    answers: Option<(&'s Answers, &'s [Box<str>])>,
+}
+
+impl<'s> Source<'s> {
+    /// The request alone.
+    #[must_use]
+    pub const fn of(inbound: &'s Inbound) -> Self {
+        let answers = None;
+        Self { inbound, answers }
+    }
+
+    /// The request, and the answers of nodes with these names.
+    #[must_use]
+    pub const fn with(inbound: &'s Inbound, answers: &'s Answers, names: &'s [Box<str>]) -> Self {
+        let answers = Some((answers, names));
+        Self { inbound, answers }
+    }
+
+    fn node(&self, name: &str) -> Option<&'s Json> {
+        let (answers, names) = self.answers?;
+        answers.at(names.iter().position(|own| **own == *name)?)
+    }
+}
+
+impl Lookup for Source<'_> {
+    fn lookup(&self, reference: &Reference) -> Option<Cow<'_, str>> {
+        let name = || reference.path.first().map(String::as_str);
+        match &reference.root {
+            Root::Body => self.inbound.body.as_ref()?.get(&reference.path)?.as_text(),
+            Root::Query => pair(&self.inbound.query, name()?),
+            Root::Route => pair(&self.inbound.route, name()?),
+            Root::Header => Some(self.inbound.headers.get(name()?)?.to_str().ok()?.into()),
+            Root::Jwt => self.inbound.claims.as_ref()?.text(&reference.path),
+            Root::Tier => Some(Cow::Borrowed(&self.inbound.tier)),
+            Root::Node(node) => self.node(node)?.get(&reference.path)?.as_text(),
+        }
+    }
+}
+
+fn pair<'p>(pairs: &'p [(String, String)], name: &str) -> Option<Cow<'p, str>> {
+    let (_, value) = pairs.iter().find(|(own, _)| own == name)?;
+    Some(Cow::Borrowed(value))
+}

@@ -1,0 +1,105 @@
+//! `fanout`: one request, several services, one answer.
+
+use std::{
+    error::Error,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use clap::{CommandFactory, Parser};
+use serde_json::json;
+use tower_fanout_gateway::{
+    app::App,
+    cli::{Cli, Command, Format},
+    config::Config,
+    demo,
+    health::Readiness,
+    run::{Sockets, run, signals},
+    telemetry,
+};
+use tower_fanout_http::jwt::sign;
+
+type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run { config } => serve(&config).await,
+        Command::Demo { listen, down } => {
+            demo::demo(listen, &down).await.map(|_| ExitCode::SUCCESS)
+        }
+        Command::Check { config, format } => Ok(check(&config, format)),
+        Command::Token {
+            config,
+            sub,
+            tier,
+            ttl,
+            jwt,
+        } => token(&config, &sub, &tier, ttl, jwt.as_deref()),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "fanout", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("fanout: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn serve(path: &Path) -> Outcome {
+    let config = Config::load(path)?;
+    telemetry::log(&config.logs);
+    for warning in config.warnings.diagnostics() {
+        tracing::warn!(path = warning.path, "{}", warning.message);
+    }
+    let stop = signals()?;
+    let ready = Readiness::default();
+    let app = App::new(&config, ready.clone())?;
+    let sockets = Sockets::bind(&config.server).await?;
+    run(&app, ready, sockets, &config.server, stop).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says everything that is wrong with a file; warnings alone are no failure.
+fn check(path: &Path, format: Format) -> ExitCode {
+    let report = Config::load(path).map_or_else(|report| report, |config| config.warnings);
+    match format {
+        Format::Text if report.diagnostics().is_empty() => {
+            println!("{}: no problems", path.display())
+        }
+        Format::Text => print!("{report}"),
+        Format::Json => println!("{}", report.to_json()),
+    }
+    if report.has_errors() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) -> Outcome {
+    let config = Config::load(path)?;
+    let jwt = match (name, config.jwt.len()) {
+        (Some(name), _) => config
+            .jwt
+            .get(name)
+            .ok_or("there is no such name under auth.jwt")?,
+        (None, 1) => &config.jwt[0],
+        (None, _) => return Err("say which of auth.jwt the token is for: --jwt NAME".into()),
+    };
+    let key = jwt.keys.first().ok_or("there is no key")?;
+    let expires = (SystemTime::now() + ttl)
+        .duration_since(SystemTime::UNIX_EPOCH)?
+        .as_secs();
+    let mut claims =
+        json!({"iss": jwt.issuers[0], "aud": jwt.audiences[0], "sub": sub, "exp": expires});
+    let path = jwt.tier_claim.as_deref().unwrap_or("tier");
+    let place = path
+        .split('.')
+        .fold(&mut claims, |claims, step| &mut claims[step]);
+    *place = tier.into();
+    println!("{}", sign(key.algorithm, key.material.expose(), &claims)?);
+    Ok(ExitCode::SUCCESS)
+}

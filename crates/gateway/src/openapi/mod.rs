@@ -1,0 +1,144 @@
+//! The OpenAPI description of what this gateway serves, and the page to try it out.
+//!
+//! The description is data: `base.json` has the built-in API and all schemas. What depends on the
+//! configuration is filled in: which services there are, and the configured routes.
+
+use serde_json::{Map, Value, json};
+use tower_fanout::ErrorKind;
+
+mod page;
+
+pub use page::page;
+
+/// A configured route, as far as it is described.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its method, in lower case.
+    pub method: String,
+    /// Its path; parameters in braces.
+    pub path: String,
+    /// Whether it asks for a token.
+    pub protected: bool,
+}
+
+/// The description of a gateway with these `routes`; with `services`, of the built-in API too.
+///
+/// # Panics
+/// If the embedded base is not JSON, which a test rules out.
+#[must_use]
+pub fn document(services: Option<&[Box<str>]>, routes: &[Described]) -> Value {
+    let mut document: Value =
+        serde_json::from_str(include_str!("base.json")).expect("the base is JSON");
+    document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    let kinds: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    let schemas = &mut document["components"]["schemas"];
+    schemas["Service"]["properties"]["error"]["properties"]["kind"]["enum"] = json!(kinds);
+    schemas["ServiceName"]["enum"] = json!(services.unwrap_or_default());
+    let built_in = document
+        .as_object_mut()
+        .and_then(|document| document.remove("x-orchestrate"));
+    let paths = document["paths"]
+        .as_object_mut()
+        .expect("the base has paths");
+    if let (Some(_), Some(Value::Object(built_in))) = (services, built_in) {
+        paths.extend(built_in);
+    }
+    for route in routes {
+        let path = paths
+            .entry(&route.path)
+            .or_insert_with(|| Value::Object(Map::new()));
+        path[&route.method] = operation(route);
+    }
+    document
+}
+
+fn operation(route: &Described) -> Value {
+    let response = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
+    let parameters: Vec<Value> = route
+        .path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    let mut operation = json!({
+        "tags": ["routes"],
+        "operationId": route.name,
+        "summary": route.name,
+        "security": [],
+        "parameters": parameters,
+        "responses": {
+            "200": response("Answer"), "400": response("Malformed"), "422": response("Invalid"),
+            "502": response("Failed"), "503": response("Unavailable"), "504": response("TimedOut"),
+        },
+    });
+    if route.protected {
+        operation["security"] = json!([{"bearer": []}]);
+        operation["responses"]["401"] = response("Unauthorized");
+        operation["responses"]["403"] = response("Forbidden");
+    }
+    operation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every `$ref` of `value` that leads nowhere in `document`.
+    fn broken_refs(document: &Value, value: &Value, broken: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                if let Some(Value::String(target)) = members.get("$ref")
+                    && document.pointer(target.trim_start_matches('#')).is_none()
+                {
+                    broken.push(target.clone());
+                }
+                members
+                    .values()
+                    .for_each(|value| broken_refs(document, value, broken));
+            }
+            Value::Array(items) => items
+                .iter()
+                .for_each(|value| broken_refs(document, value, broken)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_description_has_what_is_configured_and_no_dead_reference() {
+        let route = Described {
+            name: "page".into(),
+            method: "get".into(),
+            path: "/pages/{id}".into(),
+            protected: true,
+        };
+        let services = ["onchain".into(), "team".into()];
+        let document = document(Some(&services), &[route]);
+        let mut broken = Vec::new();
+        broken_refs(&document, &document, &mut broken);
+        assert_eq!(broken, Vec::<String>::new());
+        assert_eq!(
+            document["components"]["schemas"]["ServiceName"]["enum"],
+            json!(["onchain", "team"])
+        );
+        assert_eq!(
+            document["paths"]["/pages/{id}"]["get"]["parameters"][0]["name"],
+            "id"
+        );
+        assert!(
+            document["paths"]["/api/v1/analysis/orchestrate"]["post"]["responses"]["504"]
+                .is_object()
+        );
+        assert!(document.get("x-orchestrate").is_none());
+    }
+
+    #[test]
+    fn without_the_built_in_api_it_is_not_described() {
+        assert!(
+            document(None, &[])["paths"]
+                .get("/api/v1/analysis/orchestrate")
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! What a request would do, without doing it.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use tower_fanout::Choice;
+use tower_fanout_http::{correlation::CorrelationId, problem::Problem};
+
+use super::{
+    Job, Reply,
+    envelope::{self, Millis},
+};
+
+/// A plan as one request would run it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Explained<'j> {
+    route: &'j str,
+    plan_id: &'j str,
+    strategy: &'static str,
+    deadline: u64,
+    waves: Vec<Vec<&'j str>>,
+    critical_path: Vec<&'j str>,
+    expected: Option<Millis>,
+    worst_case: Millis,
+    services: IndexMap<&'j str, Service<'j>>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Service<'j> {
+    required: bool,
+    selected: bool,
+    skip_reason: Option<&'static str>,
+    depends_on: Vec<&'j str>,
+    circuit_breaker_state: &'static str,
+    worst_case_attempts: u8,
+}
+
+/// Explains what `job` would do.
+pub(super) fn explain<'j>(job: &'j Job<'_>) -> Result<Explained<'j>, Problem> {
+    let choices = job.choose()?;
+    let names = job.route.names();
+    let nodes = job.route.fan_out.plan().nodes();
+    let runs = |node: &usize| matches!(choices[*node], Choice::Run { .. });
+    let running: Vec<usize> = (0..nodes.len()).filter(runs).collect();
+    let deadline = Duration::from_millis(job.effective.timeout);
+    let worst = |node: usize| {
+        job.worst_case(node)
+            .map_or(deadline, |worst| worst.min(deadline))
+    };
+    let expected = |node: usize| job.route.backends[node].expected();
+    let known = running.iter().all(|&node| expected(node).is_some());
+    let (critical_path, worst_case) = longest(job, &running, worst);
+    let (expected_path, expected) =
+        longest(job, &running, |node| expected(node).unwrap_or_default());
+    let critical_path = if known { expected_path } else { critical_path };
+    let mut waves = vec![
+        Vec::new();
+        running
+            .iter()
+            .map(|&node| nodes[node].wave() + 1)
+            .max()
+            .unwrap_or(0)
+    ];
+    for &node in &running {
+        waves[nodes[node].wave()].push(&*names[node]);
+    }
+    waves.retain(|wave| !wave.is_empty());
+    Ok(Explained {
+        route: &job.route.name,
+        plan_id: &job.route.plan_id,
+        strategy: job.strategy.as_str(),
+        deadline: job.effective.timeout,
+        waves,
+        critical_path: critical_path
+            .into_iter()
+            .map(|node| &*names[node])
+            .collect(),
+        expected: known.then_some(Millis(expected)),
+        worst_case: Millis(worst_case.min(deadline)),
+        services: (0..nodes.len())
+            .map(|node| (&*names[node], job.service(node, choices[node])))
+            .collect(),
+        warnings: job.warnings(worst_case, deadline),
+    })
+}
+
+/// The path that takes longest among `running`, and how long it takes.
+fn longest(
+    job: &Job<'_>,
+    running: &[usize],
+    time: impl Fn(usize) -> Duration,
+) -> (Vec<usize>, Duration) {
+    let plan = job.route.fan_out.plan();
+    let mut ends: Vec<(Duration, Option<usize>)> = vec![(Duration::ZERO, None); plan.nodes().len()];
+    let mut ordered = running.to_vec();
+    ordered.sort_by_key(|&node| plan.nodes()[node].wave());
+    for &node in &ordered {
+        let before = plan.nodes()[node]
+            .dependencies()
+            .filter(|other| running.contains(other));
+        let last = before.max_by_key(|&other| ends[other].0);
+        let start = last.map_or(Duration::ZERO, |last| ends[last].0);
+        ends[node] = (start.saturating_add(time(node)), last);
+    }
+    let mut path = Vec::new();
+    let mut node = ordered
+        .into_iter()
+        .max_by_key(|&node| (ends[node].0, std::cmp::Reverse(node)));
+    let total = node.map_or(Duration::ZERO, |node| ends[node].0);
+    while let Some(at) = node {
+        path.push(at);
+        node = ends[at].1;
+    }
+    path.reverse();
+    (path, total)
+}
+
+impl Job<'_> {
+    fn attempts(&self, node: usize) -> u8 {
+        let policy = self.route.backends[node].downstream.policy();
+        policy.max_attempts().min(self.effective.retry_attempts + 1)
+    }
+
+    fn worst_case(&self, node: usize) -> Option<Duration> {
+        self.route.backends[node].downstream.policy().worst_case()
+    }
+
+    fn service(&self, node: usize, choice: Choice) -> Service<'_> {
+        let info = &self.route.fan_out.plan().nodes()[node];
+        Service {
+            required: choice == Choice::Run { required: true },
+            selected: matches!(choice, Choice::Run { .. }),
+            skip_reason: match choice {
+                Choice::Skip(reason) => Some(reason.as_str()),
+                _ => None,
+            },
+            depends_on: info
+                .dependencies()
+                .map(|other| &*self.route.names()[other])
+                .collect(),
+            circuit_breaker_state: envelope::breaker_state(
+                self.route.backends[node].breaker_state(),
+            ),
+            worst_case_attempts: self.attempts(node),
+        }
+    }
+
+    fn warnings(&self, worst_case: Duration, deadline: Duration) -> Vec<String> {
+        if worst_case <= deadline {
+            return Vec::new();
+        }
+        vec![format!(
+            "the worst case of the critical path, {worst_case:?}, is more than the deadline, {deadline:?}"
+        )]
+    }
+}
+
+/// The explanation on the wire, with what a run came to if there was one.
+pub(super) fn reply(
+    explained: &str,
+    result: Option<Result<Reply, Problem>>,
+    id: &CorrelationId,
+) -> Reply {
+    let mut body = explained.to_owned();
+    if let Some(result) = result {
+        let result = match result {
+            Ok(reply) => reply.body,
+            Err(problem) => problem.to_json(Some(id)),
+        };
+        body.pop();
+        body.push_str(",\"result\":");
+        body.push_str(&result);
+        body.push('}');
+    }
+    Reply {
+        body,
+        completed: true,
+    }
+}

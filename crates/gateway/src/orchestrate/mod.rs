@@ -1,0 +1,397 @@
+//! The orchestrate API, and every configured route: read, run, answer.
+
+pub mod envelope;
+pub mod explain;
+pub mod request;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header, request::Parts};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tower::ServiceExt;
+use tower_fanout::{
+    Answer, Choice, FanOut, FanOutError, SelectError, Selection, Strategy, Verdict,
+    layers::{Call, Deadline},
+};
+use tower_fanout_http::{
+    correlation::CorrelationId,
+    json::Json,
+    jwt::Claims,
+    problem::{Code, FieldError, Problem},
+    server::read_body,
+    template::{RenderError, Root},
+};
+
+use self::{
+    envelope::{Asked, Effective},
+    request::{Refused, Wishes},
+};
+use crate::{
+    inbound::Inbound,
+    route::{Route, missing},
+};
+
+/// The largest answer, in bytes: 8 MiB.
+const MAX_ANSWER: usize = 8 << 20;
+
+/// How bodies are read.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The largest body, in bytes.
+    pub max: usize,
+    /// How long a body may take to come.
+    pub timeout: Duration,
+}
+
+/// A route, ready to be asked.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// What is run.
+    pub route: Arc<Route>,
+    /// How bodies are read.
+    pub body: BodyLimits,
+    /// The tier of a caller without a token.
+    pub anonymous: Arc<str>,
+}
+
+impl Endpoint {
+    /// Answers an orchestrate request.
+    pub async fn orchestrate(self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let id = correlation_id(&parts);
+        let result = async {
+            let (inbound, wishes) = self.read(parts, body).await?;
+            Job::new(&self.route, inbound, &wishes).run().await
+        };
+        respond(result.await, &id)
+    }
+
+    /// Explains what an orchestrate request would do; with `?execute=true` also does it, but for
+    /// what changes something.
+    pub async fn test(self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let id = correlation_id(&parts);
+        let result = async {
+            let execute = query(&parts)
+                .iter()
+                .any(|(name, value)| name == "execute" && value == "true");
+            let (inbound, wishes) = self.read(parts, body).await?;
+            let job = Job::new(&self.route, inbound, &wishes).in_test();
+            let explained = envelope::to_string(&explain::explain(&job)?);
+            let result = if execute { Some(job.run().await) } else { None };
+            Ok(explain::reply(&explained, result, &id))
+        };
+        respond(result.await, &id)
+    }
+
+    /// Answers a configured route: no wishes, but a body of its own.
+    pub async fn plain(
+        self,
+        request: Request<Body>,
+        route: Vec<(String, String)>,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let id = correlation_id(&parts);
+        let result = async {
+            let mut inbound = self.inbound(parts);
+            inbound.route = route;
+            let bytes = self.body(&inbound, body).await?;
+            if !bytes.is_empty() {
+                inbound.body = Some(json(bytes)?);
+            }
+            Job::new(&self.route, inbound, &Wishes::default())
+                .run()
+                .await
+        };
+        respond(result.await, &id)
+    }
+
+    async fn read(&self, parts: Parts, body: Body) -> Result<(Inbound, Wishes), Problem> {
+        let mut inbound = self.inbound(parts);
+        check_media_type(&inbound)?;
+        let bytes = self.body(&inbound, body).await?;
+        let body = json(bytes)?;
+        let plan = self.route.fan_out.plan();
+        let wishes =
+            request::read(body.as_raw().as_bytes(), |name| plan.index_of(name)).map_err(refused)?;
+        inbound.body = Some(body);
+        Ok((inbound, wishes))
+    }
+
+    async fn body(&self, inbound: &Inbound, body: Body) -> Result<Bytes, Problem> {
+        let encoding = inbound.headers.get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            return Err(Problem::new(Code::UnsupportedEncoding));
+        }
+        let deadline = Deadline::after(Instant::now(), self.body.timeout);
+        read_body(&inbound.headers, body, self.body.max, deadline)
+            .await
+            .map_err(Problem::from)
+    }
+
+    fn inbound(&self, parts: Parts) -> Inbound {
+        let claims = parts.extensions.get::<Claims>().cloned();
+        let tier = claims
+            .as_ref()
+            .map_or(&*self.anonymous, |claims| claims.tier());
+        Inbound {
+            call: Call::NONE,
+            correlation_id: correlation_id(&parts),
+            body: None,
+            query: query(&parts),
+            route: Vec::new(),
+            tier: tier.into(),
+            claims,
+            headers: parts.headers,
+        }
+    }
+}
+
+/// The id that the outer layer gave the request.
+fn correlation_id(parts: &Parts) -> CorrelationId {
+    parts
+        .extensions
+        .get()
+        .cloned()
+        .unwrap_or_else(CorrelationId::generate)
+}
+
+fn query(parts: &Parts) -> Vec<(String, String)> {
+    let query = parts.uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes())
+        .into_owned()
+        .collect()
+}
+
+/// JSON in UTF-8, by its content type.
+fn check_media_type(inbound: &Inbound) -> Result<(), Problem> {
+    let media_type = inbound
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    match media_type {
+        Some(media_type) if tower_fanout_http::json::is_json(media_type) => Ok(()),
+        _ => Err(Problem::new(Code::UnsupportedMediaType)),
+    }
+}
+
+fn json(bytes: Bytes) -> Result<Json, Problem> {
+    Json::parse(bytes)
+        .map_err(|_| Problem::new(Code::MalformedJson).detail("The body is not valid JSON."))
+}
+
+fn refused(refused: Refused) -> Problem {
+    match refused {
+        Refused::Malformed { line, column } => Problem::new(Code::MalformedJson).detail(format!(
+            "The body is not a JSON object with unique members: line {line}, column {column}."
+        )),
+        Refused::Invalid(errors) => Problem::new(Code::Validation).errors(errors),
+    }
+}
+
+/// One request, set up to run.
+struct Job<'r> {
+    route: &'r Route,
+    inbound: Inbound,
+    selection: Selection,
+    strategy: Strategy,
+    sequential: bool,
+    test: bool,
+    effective: Effective,
+}
+
+impl<'r> Job<'r> {
+    /// What is wished for, as far as the route allows it.
+    fn new(route: &'r Route, mut inbound: Inbound, wishes: &Wishes) -> Self {
+        let limits = &route.limits;
+        let timeout = wishes
+            .timeout
+            .map(|wish| Duration::from_millis(wish.into()));
+        let timeout = limits.deadline.grant(timeout);
+        let retries = limits.retries.grant(wishes.retry_attempts);
+        let sequential = wishes.parallel == Some(false);
+        let max_concurrency = limits.max_concurrency.grant(wishes.max_concurrency);
+        let max_concurrency = route
+            .tier_limit(&inbound.tier)
+            .map_or(max_concurrency, |limit| limit.min(max_concurrency));
+        inbound.call.deadline = Deadline::after(Instant::now(), timeout);
+        inbound.call.max_retries = Some(retries);
+        inbound.call.fallback = wishes.fallbacks.unwrap_or(true);
+        let named = wishes.required.is_some() || wishes.optional.is_some();
+        let list = |list: &Option<Vec<usize>>| list.clone().unwrap_or_default();
+        Self {
+            selection: if named {
+                Selection::named(&list(&wishes.required), &list(&wishes.optional))
+            } else {
+                Selection::Plan
+            },
+            strategy: wishes.strategy.unwrap_or(route.strategy),
+            sequential,
+            test: false,
+            effective: Effective {
+                max_concurrency: if sequential { 1 } else { max_concurrency },
+                timeout: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                retry_attempts: retries,
+            },
+            route,
+            inbound,
+        }
+    }
+
+    /// Nodes that change something will be skipped.
+    fn in_test(self) -> Self {
+        Self { test: true, ..self }
+    }
+
+    fn fan_out(&self) -> FanOut<Inbound> {
+        (self.route.fan_out.clone())
+            .strategy(self.strategy)
+            .selection(self.selection.clone())
+            .tier(self.inbound.tier.clone())
+            .max_concurrency(self.effective.max_concurrency.into())
+            .test(self.test)
+    }
+
+    /// What the request does with each node, if it can be run at all.
+    fn choose(&self) -> Result<Vec<Choice>, Problem> {
+        let choices = self
+            .fan_out()
+            .choose()
+            .map_err(|error| self.not_selected(&error))?;
+        let errors: Vec<_> = (choices
+            .iter()
+            .zip(&self.route.templates)
+            .zip(self.route.names()))
+        .filter(|((choice, _), _)| **choice == Choice::Run { required: true })
+        .filter_map(|((_, template), name)| Some((name, missing(template, &self.inbound)?)))
+        .collect();
+        match errors.first() {
+            None => Ok(choices),
+            Some((_, RenderError::Missing(_))) => {
+                let errors = errors.iter().map(|(name, error)| {
+                    let detail = format!("the service \"{name}\" needs it");
+                    FieldError::new(pointer(error), "missing", detail)
+                });
+                Err(Problem::new(Code::MissingParam).errors(errors.collect()))
+            }
+            Some(_) => Err(Problem::new(Code::BadParam)),
+        }
+    }
+
+    fn not_selected(&self, error: &SelectError) -> Problem {
+        match error {
+            SelectError::TierForbidden { nodes } => {
+                let names = nodes
+                    .iter()
+                    .map(|&node| format!("\"{}\"", self.route.names()[node]));
+                let names = names.collect::<Vec<_>>().join(", ");
+                Problem::new(Code::TierForbidden)
+                    .detail(format!("The caller's tier does not have {names}."))
+            }
+            _ => Problem::new(Code::NoServices),
+        }
+    }
+
+    async fn run(self) -> Result<Reply, Problem> {
+        self.choose()?;
+        let fan_out = self.fan_out();
+        let (id, tier) = (
+            self.inbound.correlation_id.clone(),
+            self.inbound.tier.clone(),
+        );
+        let asked = Asked {
+            sequential: self.sequential,
+            strategy: self.strategy,
+            effective: self.effective,
+            correlation_id: id.as_str(),
+            tier: &tier,
+            plan_id: &self.route.plan_id,
+        };
+        match fan_out.oneshot(self.inbound).await {
+            Ok(answer) => succeeded(self.route, &asked, &answer),
+            Err(FanOutError::Failed { verdict, answer }) => {
+                Err(failed(self.route, &asked, verdict, &answer))
+            }
+            Err(_) => Err(Problem::new(Code::NoServices)),
+        }
+    }
+}
+
+/// What is answered if all goes well.
+struct Reply {
+    body: String,
+    completed: bool,
+}
+
+fn succeeded(route: &Route, asked: &Asked<'_>, answer: &Answer) -> Result<Reply, Problem> {
+    let data = data(route, answer);
+    if data.len() > MAX_ANSWER {
+        return Err(Problem::new(Code::AggregateTooLarge));
+    }
+    Ok(Reply {
+        body: envelope::success(&data, &asked.meta(answer.report(), route.names())),
+        completed: answer.report().is_complete(),
+    })
+}
+
+/// The same facts as in a success, within a problem.
+fn failed(route: &Route, asked: &Asked<'_>, verdict: Verdict, answer: &Answer) -> Problem {
+    let problem = Problem::from(verdict);
+    let data = data(route, answer);
+    if data.len() > MAX_ANSWER {
+        return problem;
+    }
+    let meta = asked.meta(answer.report(), route.names());
+    problem
+        .extension("data", raw(data))
+        .extension("meta", raw(envelope::to_string(&meta)))
+}
+
+fn data(route: &Route, answer: &Answer) -> String {
+    let breaker = |node: usize| route.backends[node].breaker_state();
+    envelope::data(answer.report(), route.names(), breaker, |node| {
+        answer.at(node)
+    })
+}
+
+fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).expect("the envelope is JSON")
+}
+
+/// Where in the caller's request something is missing.
+fn pointer(error: &RenderError) -> String {
+    let RenderError::Missing(reference) = error else {
+        return String::new();
+    };
+    let escaped = reference
+        .path
+        .iter()
+        .map(|name| name.replace('~', "~0").replace('/', "~1"));
+    let path = escaped.fold(String::new(), |path, name| path + "/" + &name);
+    match reference.root {
+        Root::Body => path,
+        _ => format!("/{}{path}", reference.root),
+    }
+}
+
+fn respond(result: Result<Reply, Problem>, id: &CorrelationId) -> Response<Body> {
+    match result {
+        Err(problem) => problem.into_response(Some(id)),
+        Ok(reply) => {
+            let mut response = Response::new(Body::from(reply.body));
+            let headers = response.headers_mut();
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if !reply.completed {
+                headers.insert("x-fanout-completed", HeaderValue::from_static("false"));
+            }
+            response
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A route as it is served: its plan, its limits, and whom it asks.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, Request};
+use tower_fanout::{
+    Answers, Branch, BranchError, FanOut, Plan, RunObserver, Strategy,
+    layers::{ClassifyHttp, Event},
+    metrics::Metrics,
+    stack::stack,
+};
+use tower_fanout_http::{
+    client::{AcceptLayer, ClientError, JsonLayer},
+    json::Json,
+    stamp::StampLayer,
+    template::{RenderError, RequestTemplate, Root},
+};
+
+use crate::{
+    backend::Backend,
+    config::{Bound, Fallback, Node, PlanConfig},
+    inbound::{Inbound, Source},
+};
+
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// A route as it is served.
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Names this version of its plan.
+    pub plan_id: String,
+    /// What runs it.
+    pub fan_out: FanOut<Inbound>,
+    /// Per node, whom it asks.
+    pub backends: Vec<Arc<Backend>>,
+    /// Per node, how its request is made.
+    pub templates: Vec<Arc<RequestTemplate>>,
+    /// What callers may ask for.
+    pub limits: Limits,
+    /// When a run is a success, unless the caller says otherwise.
+    pub strategy: Strategy,
+    /// Per tier, the most services at once, where that is limited.
+    pub tiers: Vec<(String, u8)>,
+}
+
+/// What callers get if they do not say, and at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The deadline.
+    pub deadline: Bound<Duration>,
+    /// Services at once.
+    pub max_concurrency: Bound<u8>,
+    /// Retries per service.
+    pub retries: Bound<u8>,
+}
+
+/// A node of a plan, as the configuration has it, with whom it asks.
+struct Planned<'c> {
+    name: &'c str,
+    config: &'c Node,
+    backend: Arc<Backend>,
+    template: Arc<RequestTemplate>,
+    fallbacks: Vec<Instead>,
+}
+
+/// What answers instead of a node's downstream.
+enum Instead {
+    Static(Json),
+    Other(Arc<Backend>),
+}
+
+impl Route {
+    /// Builds the route `name` from its configuration; `backend` finds a downstream by name.
+    ///
+    /// # Panics
+    /// If the configuration was not checked: it names what is not there.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        config: &PlanConfig,
+        tiers: Vec<(String, u8)>,
+        backend: impl Fn(&str) -> Arc<Backend>,
+    ) -> Self {
+        let nodes = config
+            .nodes
+            .iter()
+            .map(|(name, node)| Planned::new(name, node, &backend));
+        let nodes: Vec<_> = nodes.collect();
+        let names: Arc<[Box<str>]> = nodes.iter().map(|node| node.name.into()).collect();
+        let mut plan = Plan::builder();
+        for node in &nodes {
+            node.add_to(&mut plan, Arc::clone(&names));
+        }
+        let backends: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
+        let observer = Observer::new(&names, &backends);
+        let plan = plan
+            .build()
+            .expect("a checked configuration has a sound plan");
+        Self {
+            name: name.to_owned(),
+            plan_id: plan_id(name, config),
+            fan_out: FanOut::new(plan).observer(Arc::new(observer)),
+            templates: nodes.into_iter().map(|node| node.template).collect(),
+            backends,
+            limits: Limits {
+                deadline: config.deadline,
+                max_concurrency: config.max_concurrency,
+                retries: config.retry_attempts,
+            },
+            strategy: config.strategy,
+            tiers,
+        }
+    }
+
+    /// The most services at once that this tier may ask for, if that is limited.
+    #[must_use]
+    pub fn tier_limit(&self, tier: &str) -> Option<u8> {
+        self.tiers
+            .iter()
+            .find(|(name, _)| name == tier)
+            .map(|(_, limit)| *limit)
+    }
+
+    /// The names of its nodes.
+    #[must_use]
+    pub fn names(&self) -> &[Box<str>] {
+        self.fan_out.plan().names()
+    }
+}
+
+impl<'c> Planned<'c> {
+    fn new(name: &'c str, config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
+        let fallbacks = config.fallback.iter().map(|fallback| match fallback {
+            Fallback::Static(answer) => Instead::Static(answer.clone()),
+            Fallback::Service(name) => Instead::Other(backend(name)),
+        });
+        Self {
+            name,
+            config,
+            backend: backend(&config.downstream),
+            template: Arc::new(config.request.clone()),
+            fallbacks: fallbacks.collect(),
+        }
+    }
+
+    /// Adds the node to `plan`: its request is made by its template and sent through the whole
+    /// stack of its downstream.
+    fn add_to(&self, plan: &mut tower_fanout::PlanBuilder<Inbound>, names: Arc<[Box<str>]>) {
+        let template = Arc::clone(&self.template);
+        let make = move |inbound: &Inbound, answers: &Answers| {
+            let source = Source::with(inbound, answers, &names);
+            let mut request = template.render(&source).map_err(BranchError::from)?;
+            let id = inbound.correlation_id.header_value();
+            request.headers_mut().insert(CORRELATION_ID, id);
+            Ok(request)
+        };
+        let mut node = plan
+            .node(self.name, self.service(), make)
+            .priority(self.config.priority)
+            .tiers(self.config.tiers.iter().cloned());
+        if !self.config.required {
+            node = node.optional();
+        }
+        if !self.template.is_safe() {
+            node = node.changes_state();
+        }
+        for dependency in &self.config.depends_on {
+            node = if dependency.optional {
+                node.after_optional_named(&dependency.node)
+            } else {
+                node.after_named(&dependency.node)
+            };
+        }
+    }
+
+    fn service(
+        &self,
+    ) -> impl tower::Service<
+        Request<bytes::Bytes>,
+        Response = Json,
+        Error = BranchError,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        let downstream = &self.backend.downstream;
+        let fallback = self
+            .fallbacks
+            .iter()
+            .fold(downstream.fallback(), |chain, instead| match instead {
+                Instead::Static(answer) => chain.answer(http::Response::new(answer.clone())),
+                Instead::Other(other) => chain.service(one(other, other.downstream.fallback())),
+            });
+        tower::ServiceBuilder::new()
+            .layer(AcceptLayer::new(self.config.accept.clone()))
+            .service(one(&self.backend, fallback))
+    }
+}
+
+/// One downstream's whole stack, with a fallback chain on top.
+fn one(
+    backend: &Backend,
+    fallback: tower_fanout::layers::FallbackLayer<
+        ClassifyHttp,
+        Request<bytes::Bytes>,
+        http::Response<Json>,
+        ClientError,
+    >,
+) -> impl tower::Service<
+    Request<bytes::Bytes>,
+    Response = http::Response<Json>,
+    Error = ClientError,
+    Future: Send,
+>
++ Clone
++ Send
++ Sync
++ 'static
++ use<> {
+    let attempt = tower::ServiceBuilder::new()
+        .layer(JsonLayer::new())
+        .service(backend.client.clone());
+    stack(&backend.downstream, fallback, StampLayer::new(), attempt)
+}
+
+/// The same for the same plan, on every machine and after every restart.
+fn plan_id(name: &str, config: &PlanConfig) -> String {
+    let text = format!("{name} {:?}", config.nodes);
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).to_string()
+}
+
+/// Counts what happens in runs, and remembers failures for the health of downstreams.
+struct Observer {
+    metrics: Metrics,
+    backends: Vec<(Box<str>, Arc<Backend>)>,
+}
+
+impl Observer {
+    fn new(names: &[Box<str>], backends: &[Arc<Backend>]) -> Self {
+        Self {
+            metrics: Metrics::install(),
+            backends: names
+                .iter()
+                .cloned()
+                .zip(backends.iter().cloned())
+                .collect(),
+        }
+    }
+}
+
+impl RunObserver for Observer {
+    fn on_event(&self, node: &str, event: Event) {
+        self.metrics.on_event(node, event);
+    }
+
+    fn on_end(&self, node: &str, branch: &Branch) {
+        self.metrics.on_end(node, branch);
+        if let Some((_, backend)) = self.backends.iter().find(|(name, _)| **name == *node) {
+            backend.ended(branch);
+        }
+    }
+}
+
+/// Why a request cannot be run: what it lacks for a required node, by the node's request.
+///
+/// Only what comes from the caller is looked at; what comes from other nodes is not there yet.
+#[must_use]
+pub fn missing(template: &RequestTemplate, inbound: &Inbound) -> Option<RenderError> {
+    let from_nodes = template
+        .references()
+        .any(|reference| matches!(reference.root, Root::Node(_)));
+    let source = Source::of(inbound);
+    if !from_nodes {
+        return template.render(&source).err();
+    }
+    let mut inbound_only = template.references().filter(|reference| {
+        !matches!(reference.root, Root::Node(_)) && reference.default.is_none()
+    });
+    inbound_only
+        .find(|reference| tower_fanout_http::template::Lookup::lookup(&source, reference).is_none())
+        .map(|reference| RenderError::Missing(reference.clone()))
+}

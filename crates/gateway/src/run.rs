@@ -1,0 +1,162 @@
+//! Serves an app until it is told to stop.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, routing::get};
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::{interval, sleep},
+};
+use tower_fanout_http::server::{ServerSettings, Stopped, serve};
+
+use crate::{app::App, backend::Backend, config::Server, health::Readiness, telemetry};
+
+/// The sockets of a gateway, bound before anything else is promised.
+#[derive(Debug)]
+pub struct Sockets {
+    public: TcpListener,
+    admin: TcpListener,
+}
+
+impl Sockets {
+    /// Binds the public and the admin address.
+    ///
+    /// # Errors
+    /// One of them cannot be bound; the message names it.
+    pub async fn bind(server: &Server) -> io::Result<Self> {
+        let bind = async |address: SocketAddr| {
+            let named = |error: io::Error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            };
+            TcpListener::bind(address).await.map_err(named)
+        };
+        Ok(Self {
+            public: bind(server.listen).await?,
+            admin: bind(server.admin).await?,
+        })
+    }
+
+    /// The public address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn public(&self) -> io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// The address for operators.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn admin(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+}
+
+/// Serves `app` until `stop` resolves: then it is not ready at once, goes on for the drain's delay,
+/// and lets requests in flight finish.
+pub async fn run(
+    app: &App,
+    ready: Readiness,
+    sockets: Sockets,
+    server: &Server,
+    stop: impl Future<Output = ()>,
+) -> Stopped {
+    let mut settings = ServerSettings::default();
+    settings.grace = server.drain_timeout;
+    let admin = tokio::spawn(admin(sockets.admin, app.backends().to_vec()));
+    ready.set(true);
+    tracing::info!("serving");
+    let stop = async {
+        stop.await;
+        tracing::info!("stopping");
+        ready.set(false);
+        sleep(server.drain_delay).await;
+    };
+    let stopped = serve(sockets.public, app.service(), settings, stop).await;
+    admin.abort();
+    tracing::info!(?stopped, "stopped");
+    stopped
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
+///
+/// # Errors
+/// The signals cannot be listened to.
+pub fn signals() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    Ok(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tokio::spawn(async move {
+            either(&mut terminate, &mut interrupt).await;
+            std::process::exit(130);
+        });
+    })
+}
+
+async fn either(
+    terminate: &mut tokio::signal::unix::Signal,
+    interrupt: &mut tokio::signal::unix::Signal,
+) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Serves what is for operators.
+async fn admin(listener: TcpListener, backends: Vec<Arc<Backend>>) {
+    let metrics = telemetry::metrics();
+    let _upkeep = AbortOnDrop(tokio::spawn(upkeep(metrics.clone())));
+    let page = move || {
+        backends.iter().for_each(|backend| measure(backend));
+        std::future::ready(metrics.render())
+    };
+    let router = Router::new().route("/metrics", get(page));
+    serve(
+        listener,
+        router,
+        ServerSettings::default(),
+        std::future::pending(),
+    )
+    .await;
+}
+
+/// The gauges of a downstream, read when somebody asks.
+fn measure(backend: &Backend) {
+    let service = || backend.name.clone();
+    let state = backend
+        .breaker_state()
+        .map_or("closed", tower_fanout::metrics::state);
+    for one in ["closed", "open", "half_open"] {
+        let value = if one == state { 1.0 } else { 0.0 };
+        gauge!("fanout_breaker_state", "service" => service(), "state" => one).set(value);
+    }
+    let limit = backend.downstream.concurrency();
+    gauge!("fanout_inflight", "service" => service()).set(limit.in_flight());
+    gauge!("fanout_queued", "service" => service()).set(limit.queued());
+}
+
+/// Histograms are kept small in the background.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut every = interval(Duration::from_secs(5));
+    loop {
+        every.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
