@@ -60,9 +60,12 @@ impl Settings for PolicySettings {
                 problems.push(InvalidPolicy::new(field, "0s leaves no time at all"));
             }
         }
-        problems.extend(self.retry.iter().flat_map(Settings::problems));
-        problems.extend(self.circuit_breaker.iter().flat_map(Settings::problems));
-        problems.extend(self.concurrency.iter().flat_map(Settings::problems));
+        let retry = self.retry.iter().flat_map(Settings::problems);
+        problems.extend(retry.map(|problem| problem.under("retry")));
+        let breaker = self.circuit_breaker.iter().flat_map(Settings::problems);
+        problems.extend(breaker.map(|problem| problem.under("circuit_breaker")));
+        let limit = self.concurrency.iter().flat_map(Settings::problems);
+        problems.extend(limit.map(|problem| problem.under("concurrency")));
         self.cross_check(&mut problems);
         problems
     }
@@ -151,48 +154,61 @@ pub type Policy = Valid<PolicySettings>;
 
 /// A part of a policy, or the word `off`.
 #[cfg(feature = "serde")]
-mod off {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub(crate) mod off {
+    use std::{fmt, marker::PhantomData};
 
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Word {
-        Off,
-    }
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
+    };
 
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Part<T> {
-        Off(Word),
-        On(T),
-    }
-
-    impl<T> From<Part<T>> for Option<T> {
-        fn from(part: Part<T>) -> Self {
-            match part {
-                Part::Off(Word::Off) => None,
-                Part::On(part) => Some(part),
-            }
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    /// Reads a part; `off` is none.
+    ///
+    /// # Errors
+    /// Those of the part.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {
-        Part::deserialize(deserializer).map(Into::into)
+        deserializer.deserialize_any(Part(PhantomData))
     }
 
-    pub(super) fn serialize<S: Serializer, T: Serialize>(
+    /// Writes a part; none is `off`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub(crate) fn serialize<S: Serializer, T: Serialize>(
         part: &Option<T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match part {
             Some(part) => part.serialize(serializer),
-            None => Word::Off.serialize(serializer),
+            None => serializer.serialize_str("off"),
         }
     }
 
-    pub(super) mod duration {
+    struct Part<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Part<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("settings or the word \"off\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
+            match text {
+                "off" => Ok(None),
+                text => T::deserialize(text.into_deserializer()).map(Some),
+            }
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    /// The same for durations.
+    pub(crate) mod duration {
         use std::time::Duration;
 
         use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -201,14 +217,22 @@ mod off {
         #[derive(Serialize, Deserialize)]
         struct Text(#[serde(with = "duration")] Duration);
 
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        /// Reads a duration; `off` is none.
+        ///
+        /// # Errors
+        /// It is neither.
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Option<Duration>, D::Error> {
-            super::deserialize::<D, Text>(deserializer)
-                .map(|text| text.map(|Text(duration)| duration))
+            let text = super::deserialize::<D, Text>(deserializer)?;
+            Ok(text.map(|Text(duration)| duration))
         }
 
-        pub(in super::super) fn serialize<S: Serializer>(
+        /// Writes a duration; none is `off`.
+        ///
+        /// # Errors
+        /// Those of the serializer.
+        pub(crate) fn serialize<S: Serializer>(
             duration: &Option<Duration>,
             serializer: S,
         ) -> Result<S::Ok, S::Error> {

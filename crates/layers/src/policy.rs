@@ -11,12 +11,12 @@
 //! assert_eq!(error.to_string(), "max_attempts: 7 is not within 1 to 6");
 //! ```
 
-use std::{error::Error, fmt, ops::Deref, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, ops::Deref, time::Duration};
 
 /// A value that a policy cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidPolicy {
-    field: &'static str,
+    field: Cow<'static, str>,
     message: String,
 }
 
@@ -25,15 +25,24 @@ impl InvalidPolicy {
     #[must_use]
     pub fn new(field: &'static str, message: impl Into<String>) -> Self {
         Self {
-            field,
+            field: field.into(),
             message: message.into(),
+        }
+    }
+
+    /// The same, seen from settings that hold these as their field `parent`.
+    #[must_use]
+    pub fn under(self, parent: &str) -> Self {
+        Self {
+            field: format!("{parent}.{}", self.field).into(),
+            ..self
         }
     }
 
     /// The setting; nested ones are joined by dots.
     #[must_use]
-    pub const fn field(&self) -> &'static str {
-        self.field
+    pub fn field(&self) -> &str {
+        &self.field
     }
 
     /// What is wrong with it.
@@ -149,7 +158,14 @@ impl Problems {
     }
 
     fn add(&mut self, field: &'static str, message: String) {
-        self.0.push(InvalidPolicy { field, message });
+        self.0.push(InvalidPolicy::new(field, message));
+    }
+
+    /// What is wrong with settings that stand in `field`.
+    pub(crate) fn nested(mut self, field: &'static str, settings: &impl Settings) -> Self {
+        let problems = settings.problems().into_iter();
+        self.0.extend(problems.map(|problem| problem.under(field)));
+        self
     }
 
     pub(crate) fn into_vec(self) -> Vec<InvalidPolicy> {

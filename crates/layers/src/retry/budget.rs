@@ -54,10 +54,10 @@ impl Default for BudgetSettings {
 impl Settings for BudgetSettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
         Problems::default()
-            .within("budget.ratio", self.ratio, 0.0, 10.0)
-            .within("budget.min_per_sec", self.min_per_sec, 0.0, 1_000_000.0)
-            .within("budget.ttl", self.ttl.as_secs_f64(), 1.0, 60.0)
-            .within("budget.timeout_cost", self.timeout_cost, 0.0, 100.0)
+            .within("ratio", self.ratio, 0.0, 10.0)
+            .within("min_per_sec", self.min_per_sec, 0.0, 1_000_000.0)
+            .within("ttl", self.ttl.as_secs_f64(), 1.0, 60.0)
+            .within("timeout_cost", self.timeout_cost, 0.0, 100.0)
             .into_vec()
     }
 }

@@ -62,14 +62,13 @@ impl Default for RetrySettings {
 
 impl Settings for RetrySettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
-        let mut problems = Problems::default()
+        Problems::default()
             .within("max_attempts", self.max_attempts, 1, 6)
             .positive("base", self.base)
             .within("multiplier", self.multiplier, 1.0, f64::MAX)
             .positive("cap", self.cap)
-            .into_vec();
-        problems.extend(self.budget.problems());
-        problems
+            .nested("budget", &self.budget)
+            .into_vec()
     }
 }
 
