@@ -20,6 +20,7 @@ use crate::{app::App, backend::Backend, config::Server, health::Readiness, telem
 pub struct Sockets {
     public: TcpListener,
     admin: TcpListener,
+    addresses: (SocketAddr, SocketAddr),
 }
 
 impl Sockets {
@@ -32,28 +33,30 @@ impl Sockets {
             let named = |error: io::Error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
             };
-            TcpListener::bind(address).await.map_err(named)
+            let listener = TcpListener::bind(address).await.map_err(named)?;
+            let address = listener.local_addr()?;
+            Ok::<_, io::Error>((listener, address))
         };
+        let (public, listen) = bind(server.listen).await?;
+        let (admin, operators) = bind(server.admin).await?;
+        let addresses = (listen, operators);
         Ok(Self {
-            public: bind(server.listen).await?,
-            admin: bind(server.admin).await?,
+            public,
+            admin,
+            addresses,
         })
     }
 
     /// The public address.
-    ///
-    /// # Errors
-    /// The system does not say.
-    pub fn public(&self) -> io::Result<SocketAddr> {
-        self.public.local_addr()
+    #[must_use]
+    pub const fn public(&self) -> SocketAddr {
+        self.addresses.0
     }
 
     /// The address for operators.
-    ///
-    /// # Errors
-    /// The system does not say.
-    pub fn admin(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.addresses.1
     }
 }
 
@@ -68,9 +71,9 @@ pub async fn run(
 ) -> Stopped {
     let mut settings = ServerSettings::default();
     settings.grace = server.drain_timeout;
+    tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
     let admin = tokio::spawn(admin(sockets.admin, app.backends().to_vec()));
     ready.set(true);
-    tracing::info!("serving");
     let stop = async {
         stop.await;
         tracing::info!("stopping");

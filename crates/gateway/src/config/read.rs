@@ -520,12 +520,34 @@ fn policies(field: Option<Field<'_>>) -> IndexMap<String, Policy> {
 }
 
 fn policy(field: &Field<'_>) -> Policy {
-    let settings = field.settings::<PolicySettings>().unwrap_or_default();
+    let mut settings = PolicySettings::default();
+    let mut section = field.section();
+    if let Some(field) = section.take("total_timeout") {
+        settings.total_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
+    }
+    if let Some(field) = section.take("attempt_timeout") {
+        settings.attempt_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
+    }
+    if let Some(field) = section.take("retry") {
+        settings.retry = unless_off(&field, Field::settings);
+    }
+    if let Some(field) = section.take("circuit_breaker") {
+        settings.circuit_breaker = unless_off(&field, Field::settings);
+    }
+    if let Some(field) = section.take("concurrency") {
+        settings.concurrency = unless_off(&field, Field::settings);
+    }
+    section.finish();
     if field.check(&settings) {
         Policy::new(settings).unwrap_or_default()
     } else {
         Policy::default()
     }
+}
+
+/// A part of a policy, which the word `off` turns off.
+fn unless_off<'t, T>(field: &Field<'t>, read: impl FnOnce(&Field<'t>) -> Option<T>) -> Option<T> {
+    (!field.is_word("off")).then(|| read(field)).flatten()
 }
 
 fn downstreams(

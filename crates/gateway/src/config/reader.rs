@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fmt::Display};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 use tower_fanout::layers::policy::Settings;
 
@@ -162,19 +162,27 @@ impl<'t> Field<'t> {
 
     /// Plain settings, each of which is read by itself, so that every mistake is found.
     pub(super) fn settings<T: Settings + DeserializeOwned>(&self) -> Option<T> {
-        let Kind::Map(members) = &self.tree.kind else {
-            return self.get();
-        };
-        let mut sound = true;
-        for (name, place, value) in members {
-            let member: Value = [(name.clone(), value.to_json())].into_iter().collect();
-            if let Err(error) = serde_json::from_value::<T>(member) {
+        let mut section = self.section();
+        let mut sound = matches!(self.tree.kind, Kind::Map(_));
+        for key in keys_of::<T>() {
+            let Some(field) = section.take(key) else {
+                continue;
+            };
+            let alone: Value = [((*key).to_owned(), field.tree.to_json())]
+                .into_iter()
+                .collect();
+            if let Err(error) = serde_json::from_value::<T>(alone) {
                 sound = false;
-                self.child(value, &format!(".{name}"))
-                    .error_at(*place, "invalid", error);
+                field.error("invalid", error);
             }
         }
+        sound &= section.finish();
         sound.then(|| self.get()).flatten()
+    }
+
+    /// Whether it is this word.
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        matches!(&self.tree.kind, Kind::Scalar(Value::String(text)) if text == word)
     }
 
     /// Complains about everything that is wrong with settings, each at its key.
@@ -252,16 +260,19 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// Complains about keys that nobody asked for, or that stand twice.
-    pub(super) fn finish(self) {
+    /// Complains about keys that nobody asked for, or that stand twice; whether there are none.
+    pub(super) fn finish(self) -> bool {
+        let mut sound = true;
         for (index, (name, place, value)) in self.members.iter().enumerate() {
             let field = self.field.child(value, &format!(".{name}"));
-            if self.members[..index]
+            let is_known = self.known.contains(&name.as_str());
+            let is_first = !self.members[..index]
                 .iter()
-                .any(|(other, _, _)| other == name)
-            {
+                .any(|(other, _, _)| other == name);
+            sound &= is_known && is_first;
+            if !is_first {
                 field.error_at(*place, "duplicate", format!("\"{name}\" stands twice"));
-            } else if !self.known.contains(&name.as_str()) {
+            } else if !is_known {
                 let help = nearest(name, self.known.iter().copied())
                     .map(|key| format!("did you mean \"{key}\"?"));
                 let message = format!("there is no key \"{name}\" here");
@@ -273,6 +284,41 @@ impl<'t> Section<'t> {
                 });
             }
         }
+        sound
+    }
+}
+
+/// The keys that a struct is read from.
+fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut keys: &'static [&'static str] = &[];
+    // It has nothing to read from, so it fails as soon as it has said what it wants.
+    let _ = T::deserialize(Keys(&mut keys));
+    keys
+}
+
+/// A source that notes which keys it is asked for.
+struct Keys<'k>(&'k mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Keys<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("only structs have keys"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        keys: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = keys;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 use super::diagnostic::Place;
 
@@ -27,7 +27,13 @@ pub(super) enum Kind {
 impl Tree {
     /// Reads YAML or JSON.
     pub(super) fn parse(text: &str) -> Result<Self, (Place, String)> {
-        let spanned: Spanned<Kind> = serde_saphyr::from_str(text).map_err(|error| {
+        let options = serde_saphyr::options! {
+            // `no` and `off` are words; a key that stands twice is reported beside other mistakes.
+            strict_booleans: true,
+            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        };
+        let read = serde_saphyr::from_str_with_options(text, options);
+        let spanned: Spanned<Kind> = read.map_err(|error: serde_saphyr::Error| {
             let place = error.location().map_or(Place { line: 1, column: 1 }, place);
             let message = error.to_string();
             // The first line says what is wrong; the rest shows the source again.

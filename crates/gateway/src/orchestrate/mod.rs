@@ -79,7 +79,7 @@ impl Endpoint {
                 .iter()
                 .any(|(name, value)| name == "execute" && value == "true");
             let (inbound, wishes) = self.read(parts, body).await?;
-            let job = Job::new(&self.route, inbound, &wishes).in_test();
+            let job = Job::new(&self.route, inbound, &wishes).in_test(execute);
             let explained = envelope::to_string(&explain::explain(&job)?);
             let result = if execute { Some(job.run().await) } else { None };
             Ok(explain::reply(&explained, result, &id))
@@ -241,9 +241,9 @@ impl<'r> Job<'r> {
         }
     }
 
-    /// Nodes that change something will be skipped.
-    fn in_test(self) -> Self {
-        Self { test: true, ..self }
+    /// In a test, nodes that change something are skipped.
+    fn in_test(self, test: bool) -> Self {
+        Self { test, ..self }
     }
 
     fn fan_out(&self) -> FanOut<Inbound> {
