@@ -1,0 +1,323 @@
+//! The binary as a user runs it.
+#![allow(missing_docs)]
+
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+
+use std::{path::PathBuf, process::Stdio};
+
+use common::*;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+fn fanout() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
+    command.kill_on_drop(true);
+    command
+}
+
+struct Demo {
+    child: Child,
+    gateway: Gateway,
+    token: String,
+    admin: String,
+}
+
+/// The demo on a free port, as it introduces itself.
+async fn demo(arguments: &[&str]) -> Demo {
+    let mut child = fanout()
+        .args(["demo", "--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut addr, mut token, mut admin) = (None, None, None);
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some(url) = line.strip_prefix("curl -s http://") {
+            addr = url.split('/').next().map(|addr| addr.parse().unwrap());
+        } else if let Some((_, rest)) = line.split_once("authorization: ") {
+            token = rest.split('\'').next().map(str::to_owned);
+        } else if line.starts_with("metrics") {
+            admin = line.split_whitespace().last().map(str::to_owned);
+        } else if line.starts_with("stop") {
+            break;
+        }
+    }
+    Demo {
+        child,
+        gateway: Gateway {
+            addr: addr.unwrap(),
+        },
+        token: token.unwrap(),
+        admin: admin.unwrap(),
+    }
+}
+
+impl Demo {
+    async fn ask(&self, body: Value) -> Answer {
+        let headers = [
+            ("authorization", self.token.clone()),
+            ("content-type", "application/json".to_owned()),
+        ];
+        self.gateway
+            .send(Method::POST, ORCHESTRATE, &headers, &body.to_string())
+            .await
+    }
+
+    async fn metrics(&self) -> String {
+        let (_, rest) = self.admin.split_once("//").unwrap();
+        let addr = rest.trim_end_matches("/metrics").parse().unwrap();
+        Gateway { addr }
+            .send(Method::GET, "/metrics", &[], "")
+            .await
+            .text
+    }
+
+    fn terminate(&self) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_demo_answers_with_all_its_services() {
+    let demo = demo(&[]).await;
+    let answer = demo.ask(json!({"input": {"symbol": "ETH"}})).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    for name in ["onchain", "sentiment", "tokenomics", "team", "social"] {
+        assert_eq!(
+            answer.service(name, "/status"),
+            "success",
+            "{}",
+            answer.text
+        );
+        assert_eq!(answer.service(name, "/data/symbol"), "ETH");
+        assert_eq!(answer.service(name, "/circuitBreakerState"), "CLOSED");
+        assert!(answer.service(name, "/responseTime").as_f64().unwrap() > 1.0);
+    }
+    assert_eq!(
+        answer.service("social", "/attempts"),
+        2,
+        "it is flaky, and tried again"
+    );
+    assert_eq!(
+        answer.service("tokenomics", "/data/circulating"),
+        answer.service("onchain", "/data/supply")
+    );
+    assert_eq!(
+        answer.at("/meta/criticalPath"),
+        json!(["onchain", "tokenomics"])
+    );
+    assert_eq!(
+        answer.at("/meta/correlationId"),
+        answer.header("x-correlation-id")
+    );
+
+    let metrics = demo.metrics().await;
+    assert!(
+        metrics.contains("fanout_call_total{service=\"team\",outcome=\"success\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("fanout_breaker_state{service=\"social\",state=\"closed\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("fanout_call_seconds_bucket{service=\"onchain\",le=\"0.25\"} 1"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_broken_service_of_the_demo_is_named() {
+    let demo = demo(&["--down", "sentiment"]).await;
+    let answer = demo.ask(json!({"aggregationStrategy": "all"})).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert_eq!(answer.service("sentiment", "/error/kind"), "connect_failed");
+    let answer = demo.ask(json!({})).await;
+    assert_eq!(
+        (answer.status, answer.header("x-fanout-completed")),
+        (StatusCode::OK, "false")
+    );
+}
+
+#[tokio::test]
+async fn fault_k2_sigterm_lets_requests_in_flight_finish_and_exits_0() {
+    let mut demo = demo(&[]).await;
+    let asking = demo.ask(json!({}));
+    let (answer, ()) = tokio::join!(asking, async {
+        while !demo
+            .metrics()
+            .await
+            .contains("fanout_inflight{service=\"onchain\"} 1")
+        {}
+        demo.terminate();
+    });
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(demo.child.wait().await.unwrap().code(), Some(0));
+}
+
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tower-fanout-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn config(listen: &str, endpoint: &str) -> String {
+    format!(
+        "version: 1
+server: {{ listen: \"{listen}\", admin: 127.0.0.1:0, drain: {{ delay: 0s }} }}
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256], tier: {{ claim: tier, default: free }} }} }} }}
+tiers: {{ free: {{}}, pro: {{}} }}
+downstreams: {{ up: {{ endpoints: [{{ url: \"{endpoint}\" }}] }} }}
+orchestrate: {{ auth: {{ jwt: main }}, plan: {{ up: {{ downstream: up, request: {{ path: / }} }} }} }}
+"
+    )
+}
+
+#[tokio::test]
+async fn run_serves_a_file_and_token_makes_a_token_for_it() {
+    let (up, _) = stub(quick).await;
+    let file = File::new("run.yaml", &config("127.0.0.1:0", &format!("http://{up}")));
+    let mut child = fanout()
+        .arg("run")
+        .arg("-c")
+        .arg(&file.0)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().expect("it ended");
+    let serving: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(serving["message"], "serving");
+    let addr = serving["listen"].as_str().unwrap().parse().unwrap();
+    let token = fanout()
+        .args(["token", "--sub", "ada", "--tier", "pro", "-c"])
+        .arg(&file.0)
+        .output()
+        .await
+        .unwrap();
+    let token = String::from_utf8(token.stdout).unwrap();
+    let headers = [
+        ("authorization", format!("Bearer {}", token.trim())),
+        ("content-type", "application/json".to_owned()),
+    ];
+    let gateway = Gateway { addr };
+    let answer = gateway
+        .send(Method::POST, ORCHESTRATE, &headers, "{}")
+        .await;
+    assert_eq!(
+        (answer.status, answer.at("/meta/tier")),
+        (StatusCode::OK, json!("pro")),
+        "{}",
+        answer.text
+    );
+    let ready = gateway.send(Method::GET, "/readyz", &[], "").await;
+    assert_eq!(ready.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn fault_j8_check_says_everything_and_exits_1() {
+    let good = File::new("good.yaml", &config("127.0.0.1:0", "http://127.0.0.1:9"));
+    let output = fanout()
+        .args(["check", "-c"])
+        .arg(&good.0)
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+
+    let bad = config("nowhere", "ftp://x").replace("downstream: up", "downstream: upp");
+    let bad = File::new("bad.yaml", &bad);
+    let output = fanout()
+        .args(["check", "--format", "json", "-c"])
+        .arg(&bad.0)
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let diagnostics: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found: Vec<_> = diagnostics
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["path"].as_str().unwrap(), one["line"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("server.listen", 2),
+            ("downstreams.up.endpoints[0].url", 5),
+            ("orchestrate.plan.up.downstream", 6)
+        ]
+    );
+    let text = fanout()
+        .args(["check", "-c"])
+        .arg(&bad.0)
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("did you mean \"up\"?") && text.contains("bad.yaml:6:"),
+        "{text}"
+    );
+
+    let output = fanout()
+        .args(["run", "-c"])
+        .arg(&bad.0)
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "fault_k10: a bad file is not served"
+    );
+}
+
+#[tokio::test]
+async fn fault_k10_a_port_in_use_is_said_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output = fanout()
+        .args(["demo", "--listen", &addr])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with(&format!("fanout: cannot listen on {addr}"))),
+        "{text}"
+    );
+}

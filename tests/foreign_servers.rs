@@ -1,0 +1,162 @@
+//! Downstreams that we did not write: nginx and Python's `http.server`, with JSON files.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use common::*;
+use http::StatusCode;
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// A folder that is gone when the test is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tower-fanout-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port that was free a moment ago.
+async fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// Starts `command` and waits until it takes connections.
+async fn start(command: &mut Command, addr: SocketAddr) -> Child {
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let up = async {
+        while TcpStream::connect(addr).await.is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "the server ended");
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(ms(20_000), up)
+        .await
+        .expect("the server does not listen");
+    child
+}
+
+async fn nginx(program: &Path, folder: &Folder) -> (SocketAddr, Child) {
+    let addr = free_port().await;
+    let root = folder.0.display();
+    folder.write("nginx.conf", &format!(
+        "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
+  types {{ application/json json; }}
+  server {{ listen {addr}; root {root}; }}
+}}"
+    ));
+    let mut command = Command::new(program);
+    command
+        .arg("-p")
+        .arg(&folder.0)
+        .arg("-c")
+        .arg(folder.0.join("nginx.conf"))
+        .arg("-e")
+        .arg(folder.0.join("error.log"));
+    (addr, start(&mut command, addr).await)
+}
+
+async fn python(program: &Path, folder: &Folder) -> (SocketAddr, Child) {
+    let addr = free_port().await;
+    let mut command = Command::new(program);
+    command
+        .args([
+            "-m",
+            "http.server",
+            "--bind",
+            "127.0.0.1",
+            &addr.port().to_string(),
+        ])
+        .current_dir(&folder.0);
+    (addr, start(&mut command, addr).await)
+}
+
+#[tokio::test]
+async fn nginx_and_python_answer_and_one_of_them_dies() {
+    let (Some(nginx_path), Some(python_path)) = (program("nginx"), program("python3")) else {
+        return;
+    };
+    let (web, files) = (Folder::new("nginx"), Folder::new("python"));
+    web.write(
+        "profile.json",
+        "{\"id\": 7, \"name\": \"Ada\", \"balance\": 10000000000000000000001}",
+    );
+    files.write("orders-7.json", "{ \"orders\" : [ 1.10, 2e3 ] }\n");
+    let (nginx, _nginx) = nginx(&nginx_path, &web).await;
+    let (python, mut child) = python(&python_path, &files).await;
+    let plan = "    profile: { downstream: nginx, request: { path: /profile.json } }
+    orders: { downstream: python, depends_on: [profile], request: { path: \"/orders-{profile.id}.json\" } }
+    absent: { downstream: nginx, request: { path: /absent.json }, response: { accept: [404] } }
+";
+    let gateway = Gateway::start(&[("nginx", nginx), ("python", python)], plan, "").await;
+
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(
+        (answer.status, answer.at("/meta/completed")),
+        (StatusCode::OK, json!(true)),
+        "{}",
+        answer.text
+    );
+    assert!(
+        answer
+            .text
+            .contains("{\"id\": 7, \"name\": \"Ada\", \"balance\": 10000000000000000000001}")
+    );
+    assert!(
+        answer.text.contains("{ \"orders\" : [ 1.10, 2e3 ] }"),
+        "byte for byte"
+    );
+    assert_eq!(answer.service("absent", "/data"), json!(null));
+
+    child.kill().await.unwrap();
+    let answer = gateway.ask(json!({"retryAttempts": 1})).await;
+    assert_eq!(
+        (answer.status, answer.at("/meta/completed")),
+        (StatusCode::OK, json!(false))
+    );
+    assert_eq!(answer.service("profile", "/status"), "success");
+    assert_eq!(answer.service("orders", "/status"), "failed");
+    assert_eq!(answer.service("orders", "/error/kind"), "connect_failed");
+
+    let answer = gateway
+        .ask(json!({"retryAttempts": 0, "aggregationStrategy": "all"}))
+        .await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{}", answer.text);
+    assert_eq!(answer.service("orders", "/status"), "failed");
+}
