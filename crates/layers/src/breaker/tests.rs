@@ -1,1 +1,486 @@
 //! The state machine against its statements.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::{
+    settings::{BreakerPolicy, BreakerSettings, Window},
+    state::{Machine, State, Ticket, Verdict},
+};
+use crate::classify::{Cause, Class, Failure, Local};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A machine with a clock that a test sets, and without jitter.
+struct Bench {
+    machine: Machine,
+    now: Instant,
+}
+
+impl Bench {
+    /// A rate of one half over at least `min_calls` in 10 s, and nothing else.
+    fn new(edit: impl FnOnce(&mut BreakerSettings)) -> Self {
+        let policy = BreakerPolicy::build(|settings| {
+            settings.consecutive_failures = None;
+            settings.open_jitter = 0.0;
+            edit(settings);
+        });
+        let now = Instant::now();
+        let machine = Machine::new(policy.unwrap(), now);
+        Self { machine, now }
+    }
+
+    /// Three failures open it.
+    fn touchy() -> Self {
+        Self::new(|settings| settings.consecutive_failures = Some(3))
+    }
+
+    fn pass(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
+        self
+    }
+
+    fn admit(&mut self) -> Option<Ticket> {
+        self.machine.admit(self.now, || 0.0)
+    }
+
+    fn end(&mut self, ticket: Ticket, verdict: Verdict) -> bool {
+        self.end_after(ticket, verdict, ms(1))
+    }
+
+    fn end_after(&mut self, ticket: Ticket, verdict: Verdict, elapsed: Duration) -> bool {
+        let now = self.now;
+        self.machine.record(ticket, verdict, elapsed, now, || 0.0)
+    }
+
+    fn call(&mut self, verdict: Verdict) -> &mut Self {
+        let ticket = self.admit().expect("it is admitted");
+        self.end(ticket, verdict);
+        self
+    }
+
+    fn calls(&mut self, verdict: Verdict, count: usize) -> &mut Self {
+        (0..count).for_each(|_| {
+            self.call(verdict);
+        });
+        self
+    }
+
+    fn state(&self) -> State {
+        self.machine.state()
+    }
+
+    fn open_for(&self) -> Option<Duration> {
+        self.machine.open_for(self.now)
+    }
+
+    /// Opens it, and lets its time pass to the end.
+    fn due(mut self) -> Self {
+        self.calls(Verdict::Bad, 3);
+        let open = self.open_for().expect("it is open");
+        self.pass(open);
+        self
+    }
+}
+
+use Verdict::{Bad, Good, Neutral, Throttled};
+
+#[test]
+fn cb_01_a_rate_is_taken_from_min_calls_on() {
+    let mut bench = Bench::new(|settings| settings.min_calls = 20);
+    assert_eq!(bench.calls(Bad, 19).state(), State::Closed);
+    assert_eq!(bench.call(Bad).state(), State::Open);
+}
+
+#[test]
+fn cb_02_it_opens_at_the_rate_exactly() {
+    let mut bench = Bench::new(|_| {});
+    bench.calls(Good, 11).calls(Bad, 10);
+    assert_eq!(bench.state(), State::Closed, "10 of 21");
+    assert_eq!(bench.call(Bad).state(), State::Open, "11 of 22");
+
+    let third = || {
+        Bench::new(|settings| {
+            settings.failure_rate = 1.0 / 3.0;
+            settings.min_calls = 3;
+        })
+    };
+    let mut bench = third();
+    assert_eq!(bench.calls(Good, 2).call(Bad).state(), State::Open);
+    let mut bench = third();
+    assert_eq!(
+        bench.calls(Good, 9).calls(Bad, 4).state(),
+        State::Closed,
+        "4 of 13"
+    );
+}
+
+#[test]
+fn cb_03_a_count_window_slides() {
+    let mut bench = Bench::new(|settings| {
+        settings.window = Window::Count(10);
+        settings.min_calls = 10;
+    });
+    assert_eq!(
+        bench.calls(Good, 10_000).calls(Bad, 4).state(),
+        State::Closed
+    );
+    assert_eq!(bench.call(Bad).state(), State::Open);
+}
+
+#[test]
+fn cb_04_old_failures_leave_a_time_window() {
+    let mut bench = Bench::new(|settings| settings.min_calls = 2);
+    bench.call(Bad).pass(ms(11_000)).call(Bad);
+    let now = bench.now;
+    assert_eq!(bench.state(), State::Closed);
+    assert_eq!(bench.machine.tally(now).total, 1);
+}
+
+#[test]
+fn cb_05_fifty_idle_days_leave_an_empty_window_and_a_working_breaker() {
+    let mut bench = Bench::new(|settings| settings.min_calls = 2);
+    bench.call(Bad).pass(Duration::from_secs(50 * 86_400));
+    let now = bench.now;
+    assert_eq!(bench.machine.tally(now).total, 0);
+    assert_eq!(bench.calls(Bad, 2).state(), State::Open);
+}
+
+#[test]
+fn cb_06_a_burst_trips_at_the_same_call_however_long_it_takes() {
+    for gap in [ms(0), ms(450)] {
+        let mut bench = Bench::new(|_| {});
+        for call in 1..=20 {
+            assert_eq!(bench.state(), State::Closed, "before call {call}");
+            bench.call(Bad).pass(gap);
+        }
+        assert_eq!(bench.state(), State::Open);
+    }
+}
+
+#[test]
+fn cb_07_failures_in_a_row_count_only_while_calls_are_few() {
+    let mut quiet = Bench::new(|settings| settings.consecutive_failures = Some(5));
+    for _ in 0..4 {
+        quiet.call(Bad).pass(ms(1_000));
+    }
+    assert_eq!(quiet.state(), State::Closed);
+    assert_eq!(quiet.call(Bad).state(), State::Open);
+
+    let mut busy = Bench::new(|settings| settings.consecutive_failures = Some(5));
+    for _ in 0..20 {
+        busy.calls(Good, 7).calls(Bad, 3);
+    }
+    assert_eq!(busy.calls(Bad, 5).state(), State::Closed);
+}
+
+#[test]
+fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
+    let mut bench = Bench::new(|settings| {
+        settings.slow_call = Some(ms(100));
+        settings.slow_rate = 0.8;
+        settings.failure_rate = 1.0;
+        settings.min_calls = 5;
+    });
+    for (verdict, elapsed) in [(Good, 99), (Good, 100), (Bad, 100), (Good, 300)] {
+        let ticket = bench.admit().unwrap();
+        bench.end_after(ticket, verdict, ms(elapsed));
+    }
+    let now = bench.now;
+    assert_eq!(
+        bench.machine.tally(now).slow,
+        3,
+        "as long as the threshold is slow"
+    );
+    assert_eq!(bench.state(), State::Closed);
+    let ticket = bench.admit().unwrap();
+    bench.end_after(ticket, Good, ms(100));
+    assert_eq!(bench.state(), State::Open, "4 of 5 were slow");
+}
+
+#[test]
+fn cb_10_what_a_class_says_of_the_service() {
+    let settings = BreakerSettings {
+        unanswered: Some(ms(100)),
+        ..BreakerSettings::default()
+    };
+    let status = |code| {
+        Class::Failure(Failure::Status {
+            code,
+            retry_after: None,
+        })
+    };
+    let cut = |elapsed| Class::Unanswered {
+        elapsed: ms(elapsed),
+        cause: Cause::Deadline,
+    };
+    for (class, verdict) in [
+        (Class::Success, Good),
+        (Class::Answered(404), Good),
+        (Class::Answered(501), Good),
+        (Class::Transient(408), Neutral),
+        (Class::Throttled { retry_after: None }, Throttled),
+        (status(500), Bad),
+        (status(503), Bad),
+        (Class::Failure(Failure::Connect), Bad),
+        (Class::Failure(Failure::AttemptTimeout), Bad),
+        (Class::Failure(Failure::TooLarge), Bad),
+        (Class::Failure(Failure::Refused), Neutral),
+        (Class::Local(Local::LimitFull), Neutral),
+        (cut(99), Neutral),
+        (cut(100), Bad),
+    ] {
+        assert_eq!(Verdict::of(class, &settings), verdict, "{class:?}");
+    }
+    let mut bench = Bench::touchy();
+    assert_eq!(bench.calls(Throttled, 100).state(), State::Closed);
+    let mut strict = Bench::new(|settings| {
+        settings.consecutive_failures = Some(3);
+        settings.throttled_is_failure = true;
+    });
+    assert_eq!(strict.calls(Throttled, 3).state(), State::Open);
+}
+
+#[test]
+fn cb_12_the_time_to_wait_shrinks() {
+    let mut bench = Bench::touchy();
+    bench.calls(Bad, 3);
+    assert_eq!(bench.open_for(), Some(ms(5_000)));
+    assert_eq!(bench.pass(ms(1_500)).open_for(), Some(ms(3_500)));
+}
+
+#[test]
+fn cb_13_the_probe_passes_when_the_time_is_up_and_not_before() {
+    let mut bench = Bench::touchy();
+    bench
+        .calls(Bad, 3)
+        .pass(ms(5_000) - Duration::from_nanos(1));
+    assert!(bench.admit().is_none());
+    bench.pass(Duration::from_nanos(1));
+    assert!(bench.admit().is_some());
+    assert_eq!(bench.state(), State::HalfOpen);
+}
+
+#[test]
+fn cb_15_successful_probes_close_it_and_a_failed_one_opens_it_for_longer() {
+    let mut bench = Bench::touchy().due();
+    bench.calls(Good, 2);
+    assert_eq!(bench.state(), State::HalfOpen);
+    assert_eq!(bench.call(Good).state(), State::Closed);
+    let now = bench.now;
+    assert_eq!(bench.machine.tally(now).total, 0, "it starts afresh");
+
+    let mut bench = Bench::touchy().due();
+    bench.call(Good).call(Bad);
+    assert_eq!(
+        (bench.state(), bench.open_for()),
+        (State::Open, Some(ms(10_000)))
+    );
+}
+
+#[test]
+fn cb_15_only_so_many_probes_run_at_a_time() {
+    let mut bench = Bench::new(|settings| {
+        settings.consecutive_failures = Some(3);
+        settings.half_open_concurrency = 2;
+    })
+    .due();
+    let (first, second) = (bench.admit().unwrap(), bench.admit().unwrap());
+    assert!(bench.admit().is_none());
+    bench.end(first, Good);
+    let third = bench.admit().unwrap();
+    assert!(
+        bench.admit().is_none(),
+        "three probes decide, no more are wanted"
+    );
+    bench.end(second, Good);
+    assert_eq!(bench.state(), State::HalfOpen);
+    bench.end(third, Good);
+    assert_eq!(bench.state(), State::Closed);
+}
+
+#[test]
+fn cb_16_it_stays_open_longer_each_time_up_to_the_cap() {
+    let mut bench = Bench::touchy();
+    bench.calls(Bad, 3);
+    let mut times = Vec::new();
+    for _ in 0..6 {
+        let open = bench.open_for().unwrap();
+        times.push(open.as_secs());
+        bench.pass(open).call(Bad);
+    }
+    assert_eq!(times, [5, 10, 20, 40, 60, 60]);
+
+    for random in [0.0, 0.5, 0.999] {
+        let mut bench = Bench::new(|settings| {
+            settings.consecutive_failures = Some(1);
+            settings.open_jitter = 0.2;
+        });
+        let (ticket, now) = (bench.admit().unwrap(), bench.now);
+        bench.machine.record(ticket, Bad, ms(1), now, || random);
+        let open = bench.open_for().unwrap().as_secs_f64();
+        assert!((open - 5.0 * (1.0 + 0.2 * random)).abs() < 1e-6, "{open}");
+    }
+}
+
+#[test]
+fn cb_17_only_a_long_calm_makes_it_forget() {
+    for (calm, open) in [(ms(10_000), ms(10_000)), (ms(61_000), ms(5_000))] {
+        let mut bench = Bench::touchy().due();
+        bench.calls(Good, 3).pass(calm).calls(Bad, 3);
+        assert_eq!(bench.open_for(), Some(open), "closed for {calm:?}");
+    }
+}
+
+#[test]
+fn cb_18_cb_22_a_probe_that_says_nothing_gives_its_slot_back() {
+    let mut bench = Bench::touchy().due();
+    for _ in 0..100 {
+        bench.call(Neutral);
+        assert_eq!(bench.state(), State::HalfOpen);
+    }
+    let probe = bench.admit().unwrap();
+    assert!(bench.admit().is_none(), "no slot was made up");
+    bench.end(probe, Good);
+    assert_eq!(bench.calls(Good, 2).state(), State::Closed);
+}
+
+#[test]
+fn cb_20_a_probe_that_outlives_its_lease_has_failed() {
+    let mut bench = Bench::touchy().due();
+    let probe = bench.admit().unwrap();
+    bench.pass(ms(4_999));
+    assert!(bench.admit().is_none());
+    bench.pass(ms(1));
+    assert!(bench.admit().is_none());
+    assert_eq!(
+        (bench.state(), bench.open_for()),
+        (State::Open, Some(ms(10_000)))
+    );
+    assert!(
+        !bench.end(probe, Good),
+        "its late success counts for nothing"
+    );
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
+fn cb_21_cb_24_a_call_of_an_older_generation_changes_nothing() {
+    for late in [Good, Bad] {
+        let mut bench = Bench::touchy();
+        let (one, two) = (bench.admit().unwrap(), bench.admit().unwrap());
+        bench.calls(Bad, 3);
+        let open_for = bench.open_for();
+        assert!(!bench.end(one, late), "while open");
+        assert_eq!((bench.state(), bench.open_for()), (State::Open, open_for));
+        bench.pass(ms(5_000));
+        let probe = bench.admit().unwrap();
+        assert!(!bench.end(two, late), "while half-open");
+        assert_eq!(bench.state(), State::HalfOpen);
+        bench.end(probe, Good);
+        assert_eq!(bench.calls(Good, 2).state(), State::Closed);
+    }
+}
+
+#[test]
+fn cb_23_a_throttled_probe_has_failed() {
+    let mut bench = Bench::touchy().due();
+    assert_eq!(bench.call(Throttled).state(), State::Open);
+}
+
+#[test]
+fn cb_31_a_huge_open_time_stays_at_its_cap() {
+    let mut bench = Bench::new(|settings| {
+        settings.consecutive_failures = Some(1);
+        settings.open = Duration::MAX;
+        settings.open_multiplier = f64::MAX;
+        settings.open_cap = ms(7_000);
+    });
+    bench.call(Bad);
+    for _ in 0..5 {
+        assert_eq!(bench.open_for(), Some(ms(7_000)));
+        bench.pass(ms(7_000)).call(Bad);
+    }
+}
+
+#[test]
+fn cb_32_more_min_calls_than_the_window_holds_are_as_many_as_it_holds() {
+    let mut bench = Bench::new(|settings| {
+        settings.window = Window::Count(5);
+        settings.min_calls = 100;
+    });
+    assert_eq!(bench.calls(Bad, 5).state(), State::Open);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Admit,
+    End(usize, Verdict),
+    Pass(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let verdict = prop_oneof![Just(Good), Just(Bad), Just(Neutral), Just(Throttled)];
+    prop_oneof![
+        Just(Op::Admit),
+        (any::<usize>(), verdict).prop_map(|(which, verdict)| Op::End(which, verdict)),
+        (0u64..4_000).prop_map(Op::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn cb_34_it_never_sticks_and_never_lets_too_many_probes_run(
+        ops in prop::collection::vec(op(), 1..300),
+        concurrency in 1u32..3,
+    ) {
+        let mut bench = Bench::new(|settings| {
+            settings.consecutive_failures = Some(2);
+            settings.half_open_concurrency = concurrency;
+            settings.half_open_max_failures = 1;
+        });
+        let mut running: Vec<(Ticket, Instant)> = Vec::new();
+        let (mut generation, mut counted) = (0, 0u32);
+        for op in ops {
+            match op {
+                Op::Admit => if let Some(ticket) = bench.admit() {
+                    running.push((ticket, bench.now));
+                },
+                Op::End(which, verdict) if !running.is_empty() => {
+                    let (ticket, _) = running.swap_remove(which % running.len());
+                    let before = bench.machine.generation();
+                    let taken = bench.end(ticket, verdict);
+                    if taken && bench.machine.generation() == before && ticket.probe.is_none() {
+                        counted += u32::from(matches!(verdict, Good | Bad));
+                    }
+                }
+                Op::End(..) => {}
+                Op::Pass(time) => { bench.pass(ms(time)); }
+            }
+            let now = bench.now;
+            prop_assert!(bench.machine.generation() >= generation);
+            if bench.machine.generation() != generation {
+                (generation, counted) = (bench.machine.generation(), 0);
+            }
+            if bench.state() == State::Closed {
+                prop_assert!(bench.machine.tally(now).total <= counted);
+            }
+            let probes = running.iter().filter(|(ticket, since)| {
+                ticket.generation == generation && ticket.probe.is_some() && now < *since + ms(5_000)
+            });
+            prop_assert!(probes.count() <= concurrency as usize);
+        }
+        // The outage is over: as time passes, calls are let through, and close it.
+        for _ in 0..10 {
+            bench.pass(Duration::from_secs(600));
+            if let Some(ticket) = bench.admit() {
+                bench.end(ticket, Good);
+            }
+        }
+        prop_assert_eq!(bench.state(), State::Closed);
+    }
+}

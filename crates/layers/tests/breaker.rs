@@ -1,0 +1,221 @@
+//! The circuit breaker as a layer, against its statements; its states have tests of their own.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::sync::{Arc, OnceLock};
+
+use common::*;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+use tower::{Layer, ServiceExt};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, ClassifyResult, Event, Observe, Observer, Reject,
+    breaker::{BreakerSettings, State},
+};
+
+fn breaker(edit: impl FnOnce(&mut BreakerSettings)) -> BreakerLayer<ClassifyResult> {
+    let policy = BreakerPolicy::build(|settings| {
+        settings.consecutive_failures = Some(1);
+        settings.open_jitter = 0.0;
+        settings.unanswered = Some(ms(500));
+        edit(settings);
+    });
+    BreakerLayer::new("users", policy.unwrap(), ClassifyResult)
+}
+
+fn state(layer: &BreakerLayer<ClassifyResult>) -> State {
+    layer.handle().unwrap().state()
+}
+
+fn refused(left: u64) -> Result<u32, Fault> {
+    Err(Fault::Refused(Reject::CircuitOpen {
+        retry_after: Some(ms(left)),
+    }))
+}
+
+/// A layer around a script whose first call opens it.
+async fn open(
+    layer: &BreakerLayer<ClassifyResult>,
+    rest: impl FnOnce(Scripted) -> Scripted,
+) -> Scripted {
+    let script = rest(script().err(BROKEN));
+    layer
+        .layer(script.clone())
+        .oneshot(ask())
+        .await
+        .unwrap_err();
+    assert_eq!(state(layer), State::Open);
+    script
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_11_cb_12_an_open_circuit_refuses_at_once_without_asking_the_service() {
+    let layer = breaker(|_| {});
+    let script = open(&layer, |script| script.ok(1)).await;
+    script.hold();
+    sleep(ms(1_500)).await;
+    let ear = Ear::default();
+    let request = ask().observer(ear.observer());
+    let (result, elapsed) = timed(layer.layer(script.clone()).oneshot(request)).await;
+    assert_eq!((result, elapsed), (refused(3_500), ms(0)));
+    assert_eq!(script.calls(), 1);
+    let reject = Reject::CircuitOpen {
+        retry_after: Some(ms(3_500)),
+    };
+    assert_eq!(ear.heard(), [Event::Rejected(reject)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_14_one_probe_among_a_thousand() {
+    let layer = breaker(|_| {});
+    let script = open(&layer, |script| script.ok(1).after(ms(10))).await;
+    sleep(ms(5_000)).await;
+    let service = layer.layer(script.clone());
+    let results = join_all((0..1_000).map(|_| service.clone().oneshot(ask()))).await;
+    assert_eq!(script.calls(), 2);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_18_cb_19_a_probe_that_is_dropped_is_blamed_only_if_it_had_run_long() {
+    for (cut, expected) in [(499, State::HalfOpen), (500, State::Open)] {
+        let layer = breaker(|_| {});
+        let script = open(&layer, Scripted::hang).await;
+        sleep(ms(5_000)).await;
+        let service = layer.layer(script.clone());
+        timeout(ms(cut), service.clone().oneshot(ask()))
+            .await
+            .unwrap_err();
+        assert_eq!(state(&layer), expected, "cut after {cut} ms");
+        if expected == State::HalfOpen {
+            let _ = timeout(ms(1), service.oneshot(ask())).await;
+            assert_eq!(script.calls(), 3, "its slot is free for the next");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_20_a_probe_that_hangs_does_not_block_the_next_for_ever() {
+    let layer = breaker(|settings| settings.half_open_probes = 1);
+    let script = open(&layer, |script| script.hang().ok(1)).await;
+    sleep(ms(5_000)).await;
+    let service = layer.layer(script.clone());
+    let hanging = tokio::spawn(service.clone().oneshot(ask()));
+    sleep(ms(5_000)).await;
+    assert_eq!(
+        service.clone().oneshot(ask()).await,
+        refused(10_000),
+        "its lease is over"
+    );
+    sleep(ms(10_000)).await;
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(state(&layer), State::Closed);
+    hanging.abort();
+    assert!(hanging.await.unwrap_err().is_cancelled());
+    assert_eq!(state(&layer), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_21_a_straggler_of_the_closed_breaker_says_nothing_of_the_half_open_one() {
+    for late in [Ok(1), Err(BROKEN)] {
+        let layer = breaker(|_| {});
+        let script = script()
+            .answer(move |_| late)
+            .after(ms(5_100))
+            .err(BROKEN)
+            .ok(1)
+            .after(ms(1_000));
+        let service = layer.layer(script);
+        let ear = Ear::default();
+        let straggler = tokio::spawn(service.clone().oneshot(ask().observer(ear.observer())));
+        tokio::task::yield_now().await;
+        service.clone().oneshot(ask()).await.unwrap_err();
+        sleep(ms(5_000)).await;
+        let probe = tokio::spawn(service.oneshot(ask()));
+        assert_eq!(straggler.await.unwrap(), late, "its caller gets the answer");
+        assert_eq!(
+            (state(&layer), &ear.heard()[..]),
+            (State::HalfOpen, &[Event::LateResult][..])
+        );
+        assert_eq!(probe.await.unwrap(), Ok(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_25_a_layer_is_one_breaker_and_another_layer_another() {
+    let layer = breaker(|_| {});
+    let (a, b) = (
+        layer.layer(script().err(BROKEN)),
+        layer.layer(script().ok(1)),
+    );
+    let apart = breaker(|_| {}).layer(script().ok(1));
+    a.clone().oneshot(ask()).await.unwrap_err();
+    assert_eq!(b.oneshot(ask()).await, refused(5_000));
+    assert_eq!(a.clone().oneshot(ask()).await, refused(5_000));
+    assert_eq!(apart.oneshot(ask()).await, Ok(1));
+}
+
+/// Looks at the breaker, from within the event that the breaker is changing, and then panics.
+struct Rude(Arc<OnceLock<BreakerLayer<ClassifyResult>>>);
+
+impl Observe for Rude {
+    fn on(&self, event: Event) {
+        let layer = self.0.get().unwrap();
+        if let Event::BreakerChanged { to, .. } = event {
+            assert_eq!(state(layer), to);
+        }
+        panic!("rude");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_29_an_observer_may_look_at_the_breaker_and_may_panic() {
+    let layer = breaker(|_| {});
+    let rude = Rude(Arc::new(OnceLock::from(layer.clone())));
+    let observer = Observer::new(Arc::new(rude));
+    let service = layer.layer(script().err(BROKEN).ok(1));
+    let result = service
+        .clone()
+        .oneshot(ask().observer(observer.clone()))
+        .await;
+    assert_eq!((result, state(&layer)), (Err(BROKEN), State::Open));
+    sleep(ms(5_000)).await;
+    assert_eq!(service.oneshot(ask().observer(observer)).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_30_a_panic_of_the_service_is_a_failure() {
+    let layer = breaker(|_| {});
+    let service = layer.layer(script().panic("as told").ok(1));
+    let call = tokio::spawn(service.clone().oneshot(ask()));
+    assert!(call.await.unwrap_err().is_panic());
+    assert_eq!(state(&layer), State::Open);
+    sleep(ms(5_000)).await;
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_is_off_lets_everything_pass() {
+    let layer = BreakerLayer::off(ClassifyResult);
+    let service = layer.layer(script().err(BROKEN).times(50).ok(1));
+    for _ in 0..50 {
+        service.clone().oneshot(ask()).await.unwrap_err();
+    }
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert!(layer.handle().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_for_the_refusal_takes_no_probe() {
+    let layer = breaker(|_| {});
+    let script = open(&layer, |script| script.ok(1)).await;
+    let handle = layer.handle().unwrap();
+    assert!(handle.refusal().is_some());
+    sleep(ms(5_000)).await;
+    assert_eq!(
+        (handle.refusal(), handle.refusal(), handle.state()),
+        (None, None, State::Open)
+    );
+    assert_eq!(layer.layer(script).oneshot(ask()).await, Ok(1));
+}

@@ -1,0 +1,131 @@
+//! Timeouts and deadlines against their statements.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use tokio::time::{Instant, timeout};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_fanout_layers::{
+    ClassifyResult, Context, Deadline, DeadlineLayer, Event, Reject, RetryLayer, RetryPolicy,
+    TimeoutLayer,
+};
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_ends_at_its_timeout_and_its_call_is_dropped() {
+    let script = script().hang();
+    let service = TimeoutLayer::new(ms(100)).layer(script.clone());
+    let (result, elapsed) = timed(service.oneshot(ask())).await;
+    assert_eq!(result, Err(Fault::Refused(Reject::AttemptTimeout)));
+    assert_eq!((elapsed, script.cancelled()), (ms(100), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_the_call_ends_an_attempt_as_a_deadline() {
+    let service = TimeoutLayer::new(ms(100)).layer(script().hang());
+    let (result, elapsed) = timed(service.oneshot(ask_within(ms(60)))).await;
+    assert_eq!(result, Err(Fault::Refused(Reject::Deadline)));
+    assert_eq!(elapsed, ms(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_04_a_second_attempt_has_what_the_first_left() {
+    let policy = RetryPolicy::build(|retry| retry.base = Duration::from_nanos(1)).unwrap();
+    let service = service_fn(|request: Request| async move {
+        let left = request.call().deadline.unwrap().remaining(Instant::now());
+        tokio::time::sleep(ms(300)).await;
+        match request.call().attempt {
+            1 => Err(BROKEN),
+            _ => Ok(left),
+        }
+    });
+    let service =
+        DeadlineLayer::new(ms(1_000)).layer(RetryLayer::new(policy, ClassifyResult).layer(service));
+    let left = service.oneshot(ask()).await.unwrap();
+    assert!((ms(690)..=ms(700)).contains(&left), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_05_with_too_little_time_nothing_is_sent() {
+    for left in [ms(0), ms(5), ms(9)] {
+        let script = script().ok(1);
+        let service = TimeoutLayer::new(ms(100)).layer(script.clone());
+        let ear = Ear::default();
+        let request = ask_within(left).observer(ear.observer());
+        let (result, elapsed) = timed(service.oneshot(request)).await;
+        assert_eq!(result, Err(Fault::Refused(Reject::DeadlineBeforeSend)));
+        assert_eq!((elapsed, script.calls()), (ms(0), 0));
+        assert_eq!(ear.heard(), [Event::Rejected(Reject::DeadlineBeforeSend)]);
+    }
+    let service = TimeoutLayer::new(ms(100)).layer(script().ok(1));
+    assert_eq!(service.oneshot(ask_within(ms(10))).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_06_an_answer_that_comes_with_the_timer_wins() {
+    let script = script().ok(1).after(ms(100));
+    let service = TimeoutLayer::new(ms(100)).layer(script);
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_10_a_caller_that_goes_away_leaves_nothing_and_is_no_timeout() {
+    let script = script().hang();
+    let ear = Ear::default();
+    let service = TimeoutLayer::new(ms(100)).layer(script.clone());
+    let call = service.oneshot(ask().observer(ear.observer()));
+    timeout(ms(10), call).await.unwrap_err();
+    assert_eq!((script.in_flight(), script.cancelled()), (0, 1));
+    assert_eq!(ear.heard(), []);
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    assert_eq!(tasks, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_11_the_shorter_of_two_names_the_error() {
+    let nested = |total, attempt| {
+        DeadlineLayer::new(ms(total)).layer(TimeoutLayer::new(ms(attempt)).layer(script().hang()))
+    };
+    for (total, attempt, reject) in [
+        (50, 100, Reject::Deadline),
+        (100, 50, Reject::AttemptTimeout),
+    ] {
+        let (result, elapsed) = timed(nested(total, attempt).oneshot(ask())).await;
+        assert_eq!(result, Err(Fault::Refused(reject)));
+        assert_eq!(elapsed, ms(50));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_14_the_longest_duration_is_no_limit() {
+    let longest = Duration::MAX;
+    let service = DeadlineLayer::new(longest)
+        .layer(TimeoutLayer::new(longest).layer(script().ok(1).after(ms(1_000_000))));
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(Deadline::after(Instant::now(), longest), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_nearer_deadline_holds_and_what_is_reserved_is_kept_back() {
+    let left = service_fn(|request: Request| async move {
+        Ok::<_, Fault>(request.call().deadline.unwrap().remaining(Instant::now()))
+    });
+    let layer = DeadlineLayer::new(ms(100)).reserve(ms(30));
+    for (own, expected) in [(500, 100), (90, 60)] {
+        let request = ask_within(ms(own));
+        assert_eq!(layer.layer(left).oneshot(request).await, Ok(ms(expected)));
+    }
+    assert_eq!(layer.layer(left).oneshot(ask()).await, Ok(ms(100)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_answers_at_once_never_arms_a_timer() {
+    let start = Instant::now();
+    let service = TimeoutLayer::new(ms(1)).layer(script().ok(1).after_polls(3));
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(start.elapsed(), ms(0));
+}
