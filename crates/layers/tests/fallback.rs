@@ -1,0 +1,193 @@
+//! Fallback against its statements.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    future::ready,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use common::*;
+use futures_util::{FutureExt, poll};
+use tower::{Layer, ServiceExt};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Event, Failure, FallbackLayer, Reject,
+    TimeoutLayer, breaker::Window, observe::FallbackKind,
+};
+
+type Chain = FallbackLayer<ClassifyResult, Request, u32, Fault>;
+
+fn chain() -> Chain {
+    FallbackLayer::new(ClassifyResult)
+}
+
+/// What a call that ends with `fault` is answered with.
+async fn answer(chain: &Chain, fault: Fault) -> Result<u32, Fault> {
+    chain.layer(script().err(fault)).oneshot(ask()).await
+}
+
+fn used(ear: &Ear) -> Vec<(usize, FallbackKind)> {
+    let used = ear.heard().into_iter().filter_map(|event| match event {
+        Event::FallbackUsed { step, kind } => Some((step, kind)),
+        _ => None,
+    });
+    used.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_01_after_a_success_no_step_is_asked() {
+    let other = script().ok(2);
+    let (service, ear) = (
+        chain().service(other.clone()).layer(script().ok(1)),
+        Ear::default(),
+    );
+    let answer = service.oneshot(ask().observer(ear.observer())).await;
+    assert_eq!((answer, other.calls(), used(&ear)), (Ok(1), 0, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_02_an_open_breaker_is_answered_for_at_once() {
+    let policy = BreakerPolicy::build(|breaker| {
+        breaker.window = Window::Count(1);
+        breaker.min_calls = 1;
+    });
+    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let primary = script().err(BROKEN);
+    let service = chain().answer(9).layer(breaker.layer(primary.clone()));
+    for _ in 0..3 {
+        let call = service.clone().oneshot(ask());
+        assert_eq!(timed(call).await, (Ok(9), ms(0)));
+    }
+    // What the breaker saw is the failure, not what was answered instead.
+    assert_eq!(primary.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
+    let chain = chain()
+        .function(|_, class| {
+            ready(match class {
+                Class::Failure(Failure::AttemptTimeout) => Ok(1),
+                _ => Err(BROKEN),
+            })
+        })
+        .function(|_, class| {
+            ready(match class {
+                Class::Failure(Failure::Status { .. }) => Ok(2),
+                _ => Err(BROKEN),
+            })
+        })
+        .answer(3);
+    let status = Failure::Status {
+        code: 500,
+        retry_after: None,
+    };
+    let open = Reject::CircuitOpen { retry_after: None };
+    assert_eq!(
+        answer(&chain, Fault::Refused(Reject::AttemptTimeout)).await,
+        Ok(1)
+    );
+    assert_eq!(answer(&chain, Fault::Failed(status)).await, Ok(2));
+    assert_eq!(answer(&chain, Fault::Refused(open)).await, Ok(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_05_when_no_step_succeeds_the_failure_is_the_first_one() {
+    let chain = chain()
+        .function(|_, _| ready(Err(Fault::Failed(Failure::TooLarge))))
+        .service(script().err(UNREACHED));
+    assert_eq!(answer(&chain, BROKEN).await, Err(BROKEN));
+    assert_eq!(answer(&self::chain(), BROKEN).await, Err(BROKEN));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_06_a_caller_that_goes_away_takes_the_step_with_it() {
+    let other = script().hang();
+    let service = chain().service(other.clone()).layer(script().err(BROKEN));
+    let mut call = service.oneshot(ask()).boxed();
+    assert!(poll!(&mut call).is_pending());
+    assert_eq!(other.in_flight(), 1);
+    drop(call);
+    assert_eq!((other.in_flight(), other.cancelled()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_07_a_step_that_reaches_the_deadline_leaves_the_fixed_answer() {
+    let other = script().hang();
+    let chain = chain().service(other.clone()).answer(9);
+    let ear = Ear::default();
+    let request = ask_within(ms(80)).observer(ear.observer());
+    let call = chain.layer(script().err(BROKEN)).oneshot(request);
+    assert_eq!(timed(call).await, (Ok(9), ms(80)));
+    assert_eq!(other.cancelled(), 1);
+    assert_eq!(used(&ear), [(1, FallbackKind::Static)]);
+
+    // With too little time, or none, the other service is not asked at all.
+    let primary = TimeoutLayer::new(ms(100)).layer(script().hang());
+    let call = chain.layer(primary).oneshot(ask_within(ms(80)));
+    assert_eq!(timed(call).await, (Ok(9), ms(80)));
+    let call = chain.layer(script().err(BROKEN)).oneshot(ask_within(ms(9)));
+    assert_eq!(timed(call).await, (Ok(9), ms(0)));
+    assert_eq!(other.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_08_what_the_service_answered_rightly_stays_unless_it_is_listed() {
+    // Numbers from 400 are statuses.
+    let classify = |result: Result<&u32, &Fault>, _| match result {
+        Ok(status @ 400..) => Class::Answered(*status as u16),
+        Ok(_) => Class::Success,
+        Err(_) => Class::Failure(Failure::Other),
+    };
+    let plain = FallbackLayer::new(classify).answer(1);
+    let listed = FallbackLayer::new(classify).answer(1).on_status(404);
+    for status in [400, 401, 403, 404, 409] {
+        let script = script().ok(status);
+        assert_eq!(plain.layer(script.clone()).oneshot(ask()).await, Ok(status));
+        let expected = if status == 404 { 1 } else { status };
+        assert_eq!(listed.layer(script).oneshot(ask()).await, Ok(expected));
+    }
+    for unable in [501, 505] {
+        assert_eq!(plain.layer(script().ok(unable)).oneshot(ask()).await, Ok(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_09_a_call_may_ask_for_no_fallback() {
+    let request = ask_with(|call| call.fallback = false);
+    let service = chain().answer(9).layer(script().err(BROKEN));
+    assert_eq!(service.oneshot(request).await, Err(BROKEN));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_11_a_step_that_panics_has_failed() {
+    let sleepy = |_, _| async {
+        tokio::task::yield_now().await;
+        panic!("later")
+    };
+    let chain = chain()
+        .function(|_, _| -> std::future::Ready<_> { panic!("at once") })
+        .function(sleepy);
+    assert_eq!(answer(&chain, BROKEN).await, Err(BROKEN));
+    assert_eq!(answer(&chain.answer(9), BROKEN).await, Ok(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
+    static LATER: AtomicUsize = AtomicUsize::new(0);
+    let other = script().answer(|request| Ok(request.get() + 40));
+    let service = chain()
+        .function(|_, _| ready(Err(UNREACHED)))
+        .service(other.clone())
+        .function(|_, _| {
+            LATER.fetch_add(1, Ordering::Relaxed);
+            ready(Ok(3))
+        })
+        .layer(script().err(BROKEN));
+    let ear = Ear::default();
+    let request = tower_fanout_layers::With::new(2).observer(ear.observer());
+    assert_eq!(service.oneshot(request).await, Ok(42));
+    assert_eq!(used(&ear), [(1, FallbackKind::Service)]);
+    assert_eq!((other.calls(), LATER.load(Ordering::Relaxed)), (1, 0));
+}

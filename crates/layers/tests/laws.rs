@@ -1,0 +1,131 @@
+//! Every layer against the laws of the testkit.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::*;
+use futures_util::{FutureExt, poll};
+use tower::{Layer, ServiceExt};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, CallError, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
+    DeadlineLayer, FallbackLayer, LiftLayer, RetryLayer, RetryPolicy, TimeoutLayer, With,
+};
+use tower_fanout_testkit::{
+    laws::{self, Laws, Traffic},
+    script::Script,
+};
+
+#[derive(Clone)]
+struct Calls;
+
+impl Traffic for Calls {
+    type Request = With<u64>;
+    type Response = u64;
+    type Error = Fault;
+
+    fn request(&self, number: u64) -> With<u64> {
+        With::new(number).idempotent()
+    }
+    fn sent(&self, request: &With<u64>) -> u64 {
+        *request.get()
+    }
+    fn response(&self, number: u64) -> u64 {
+        number
+    }
+    fn received(&self, response: &u64) -> u64 {
+        *response
+    }
+    fn error(&self) -> Fault {
+        BROKEN
+    }
+}
+
+/// A breaker that its first failure opens.
+fn breaker() -> BreakerLayer<ClassifyResult> {
+    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(1));
+    BreakerLayer::new("team", policy.unwrap(), ClassifyResult)
+}
+
+fn limit(in_flight: u32, queue: u32) -> ConcurrencyLayer {
+    let policy = ConcurrencyPolicy::build(|limit| {
+        (limit.max, limit.queue) = (in_flight, queue);
+    });
+    ConcurrencyLayer::new(policy.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_keeps_the_laws() {
+    let layer = TimeoutLayer::new(ms(60_000));
+    Laws::new(Calls, |inner| layer.layer(inner)).check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_keeps_the_laws() {
+    let layer = DeadlineLayer::new(ms(60_000));
+    Laws::new(Calls, |inner| layer.layer(inner)).check().await;
+    let late = DeadlineLayer::new(ms(5));
+    let attempt = TimeoutLayer::new(ms(100));
+    Laws::new(Calls, |inner| late.layer(attempt.layer(inner)))
+        .refusal()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_keeps_the_laws() {
+    for layer in [limit(100, 0), limit(1, 100)] {
+        Laws::new(Calls, |inner| layer.layer(inner))
+            .at_rest(|| layer.in_flight() == 0 && layer.queued() == 0)
+            .check()
+            .await;
+    }
+    let full = limit(1, 0);
+    let mut occupant = full.layer(script().hang()).oneshot(ask()).boxed();
+    assert!(poll!(&mut occupant).is_pending());
+    Laws::new(Calls, |inner| full.layer(inner)).refusal().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_keeps_the_laws() {
+    let layer = || RetryLayer::new(RetryPolicy::default(), ClassifyResult);
+    Laws::new(Calls, |inner| layer().layer(inner)).check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn breaker_keeps_the_laws() {
+    let patient = || {
+        let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = None);
+        BreakerLayer::new("team", policy.unwrap(), ClassifyResult)
+    };
+    let build = |inner| patient().layer(inner);
+    Laws::new(Calls, build).check().await;
+    let open = breaker();
+    let broken = open.layer(script().err(BROKEN));
+    assert_eq!(broken.oneshot(ask()).await, Err(BROKEN));
+    Laws::new(Calls, |inner| open.layer(inner)).refusal().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fallback_keeps_the_laws() {
+    let other = Script::new().err(BROKEN).after_polls(2);
+    let none = FallbackLayer::new(ClassifyResult);
+    let one = FallbackLayer::new(ClassifyResult).service(other.clone());
+    for layer in [none, one] {
+        Laws::new(Calls, |inner| layer.layer(inner))
+            .at_rest(|| other.in_flight() == 0)
+            .check()
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lift_leaves_readiness_calls_and_answers_as_they_are() {
+    let service = LiftLayer::new().layer(script().ok(1).err(BROKEN).not_ready(2));
+    laws::auto_traits::<Request>(&service);
+    assert_eq!(service.clone().oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(ask()).await, Err(CallError::Inner(BROKEN)));
+    let unready = LiftLayer::new().layer(script().fail_ready(|| UNREACHED));
+    assert_eq!(
+        unready.oneshot(ask()).await,
+        Err(CallError::Inner(UNREACHED))
+    );
+}

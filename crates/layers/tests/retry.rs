@@ -1,0 +1,429 @@
+//! Retry against its statements.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    future::ready,
+    mem,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use common::*;
+use futures_util::{FutureExt, poll};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Context, Event, Failure, Reject,
+    RetryAllowance, RetryLayer, RetryPolicy, With,
+    breaker::Window,
+    observe::StoppedBy,
+    retry::{Budget, BudgetPolicy, Jitter, RetrySettings},
+};
+
+fn retry(edit: impl FnOnce(&mut RetrySettings)) -> RetryLayer<ClassifyResult> {
+    let policy = RetryPolicy::build(|retry| {
+        retry.jitter = Jitter::None;
+        edit(retry);
+    });
+    RetryLayer::new(policy.unwrap(), ClassifyResult)
+}
+
+/// A budget that has `retries`, whatever is called.
+fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
+    retry(|retry| {
+        retry.budget.ratio = 0.0;
+        retry.budget.min_per_sec = retries / retry.budget.ttl.as_secs_f64();
+    })
+}
+
+const fn status(code: u16, retry_after: Option<Duration>) -> Fault {
+    Fault::Failed(Failure::Status { code, retry_after })
+}
+
+const UNAVAILABLE: Fault = status(503, None);
+
+/// The pauses before the second, third, … call.
+fn pauses(script: &Scripted) -> Vec<Duration> {
+    let starts = script.starts();
+    starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// Why the retries ended, as far as it was told.
+fn stopped(ear: &Ear) -> Option<StoppedBy> {
+    ear.heard().into_iter().find_map(|event| match event {
+        Event::RetryStopped { by } => Some(by),
+        _ => None,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_01_the_pauses_double_up_to_the_cap() {
+    let layer = retry(|retry| {
+        retry.max_attempts = 6;
+        retry.cap = ms(300);
+    });
+    let script = script().err(UNAVAILABLE);
+    let result = layer.layer(script.clone()).oneshot(ask()).await;
+    assert_eq!(result, Err(UNAVAILABLE));
+    assert_eq!(pauses(&script), [50, 100, 200, 300, 300].map(ms));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_03_two_calls_do_not_come_back_together() {
+    let layer = retry(|retry| {
+        retry.jitter = Jitter::Full;
+        retry.base = Duration::from_secs(1);
+    });
+    let mut first = Vec::new();
+    for _ in 0..8 {
+        let script = script().err(UNAVAILABLE).ok(1);
+        assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
+        first.extend(pauses(&script));
+    }
+    assert!(first.iter().all(|pause| *pause <= ms(1_001)), "{first:?}");
+    first.sort();
+    first.dedup();
+    assert!(first.len() > 4, "{first:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_05_what_may_have_been_done_is_not_done_twice() {
+    let attempts = async |request: Request, fault| {
+        let script = script().err(fault);
+        let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
+        assert_eq!(result, Err(fault));
+        script.calls()
+    };
+    let once = || With::new(0);
+    let refused = Fault::Failed(Failure::Refused);
+    for sent in [
+        status(500, None),
+        UNAVAILABLE,
+        BROKEN,
+        Fault::Refused(Reject::AttemptTimeout),
+    ] {
+        assert_eq!(attempts(once(), sent).await, 1, "{sent:?}");
+        assert_eq!(attempts(ask(), sent).await, 3, "{sent:?}");
+    }
+    for unsent in [UNREACHED, refused, Fault::Refused(Reject::NoEndpoint)] {
+        assert_eq!(attempts(once(), unsent).await, 3, "{unsent:?}");
+    }
+    let twice = retry(|retry| retry.idempotent = true);
+    let script = script().err(BROKEN).ok(1);
+    assert_eq!(twice.layer(script).oneshot(once()).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_would_be_the_same_again_is_not_asked_for_again() {
+    let never = [
+        status(501, None),
+        Fault::Failed(Failure::Protocol),
+        Fault::Failed(Failure::TooLarge),
+        Fault::Failed(Failure::Panic),
+        Fault::Refused(Reject::AtCapacity),
+        Fault::Refused(Reject::QueueTimeout),
+        Fault::Refused(Reject::CircuitOpen { retry_after: None }),
+        Fault::Refused(Reject::Deadline),
+        Fault::Refused(Reject::DeadlineBeforeSend),
+    ];
+    for fault in never {
+        let (script, ear) = (script().err(fault), Ear::default());
+        let request = ask().observer(ear.observer());
+        let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
+        assert_eq!((result, script.calls()), (Err(fault), 1));
+        assert_eq!(stopped(&ear), Some(StoppedBy::NotRetryable), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_06_a_retry_after_that_does_not_fit_ends_the_call_at_once() {
+    let wait = status(503, Some(Duration::from_secs(3)));
+    for (request, stop) in [
+        (ask_within(ms(2_000)), StoppedBy::Deadline),
+        (ask(), StoppedBy::RetryAfter),
+    ] {
+        let (script, ear) = (script().err(wait), Ear::default());
+        let longest = ms(if stop == StoppedBy::RetryAfter {
+            2_999
+        } else {
+            3_000
+        });
+        let layer = retry(|retry| retry.max_retry_after = longest);
+        let call = layer
+            .layer(script.clone())
+            .oneshot(request.observer(ear.observer()));
+        assert_eq!(timed(call).await, (Err(wait), ms(0)));
+        assert_eq!((script.calls(), stopped(&ear)), (1, Some(stop)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_07_no_attempt_comes_before_it_was_asked_for() {
+    let script = script()
+        .err(status(429, Some(Duration::from_secs(1))))
+        .ok(1);
+    assert_eq!(
+        retry(|_| {}).layer(script.clone()).oneshot(ask()).await,
+        Ok(1)
+    );
+    let pause = pauses(&script)[0];
+    assert!((ms(1_000)..=ms(1_051)).contains(&pause), "{pause:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_08_a_retry_after_that_has_passed_leaves_the_usual_pause() {
+    for retry_after in [None, Some(Duration::ZERO)] {
+        let script = script().err(status(503, retry_after)).ok(1);
+        assert_eq!(
+            retry(|_| {}).layer(script.clone()).oneshot(ask()).await,
+            Ok(1)
+        );
+        let pause = pauses(&script)[0];
+        assert!((ms(50)..=ms(101)).contains(&pause), "{pause:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_09_an_empty_budget_ends_the_call_at_once_with_its_own_failure() {
+    let (script, ear) = (script().err(UNAVAILABLE), Ear::default());
+    let service = with_budget(0.0).layer(script.clone());
+    let (result, elapsed) = timed(service.oneshot(ask().observer(ear.observer()))).await;
+    assert_eq!((result, elapsed), (Err(UNAVAILABLE), ms(0)));
+    assert_eq!(
+        (script.calls(), stopped(&ear)),
+        (1, Some(StoppedBy::Budget))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_10_ten_first_attempts_at_six_tenths_pay_for_six_retries() {
+    let layer = retry(|retry| {
+        retry.budget.ratio = 0.6;
+        retry.budget.min_per_sec = 0.0;
+        retry.max_attempts = 2;
+    });
+    let script = script().err(UNAVAILABLE);
+    for _ in 0..10 {
+        layer
+            .layer(script.clone())
+            .oneshot(ask())
+            .await
+            .unwrap_err();
+    }
+    assert_eq!(script.calls(), 10 + 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_11_a_call_dropped_in_its_pause_gives_its_retry_back() {
+    let script = script().err(UNAVAILABLE).times(2).ok(1);
+    let service = with_budget(1.0).layer(script.clone());
+    let mut dropped = service.clone().oneshot(ask()).boxed();
+    assert!(poll!(&mut dropped).is_pending());
+    drop(dropped);
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(script.calls(), 1);
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
+
+/// A breaker that opens after some failures in a row, below a retry that asks it again.
+fn around(
+    script: &Scripted,
+    trip_after: u32,
+) -> impl Service<Request, Response = u32, Error = Fault> + Clone {
+    let policy = BreakerPolicy::build(|breaker| {
+        breaker.window = Window::Count(10);
+        breaker.min_calls = 10;
+        breaker.consecutive_failures = Some(trip_after);
+    });
+    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let retry = with_budget(1.0).recheck(breaker.handle().unwrap().clone());
+    retry.layer(breaker.layer(script.clone()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_13_a_breaker_that_opens_between_attempts_leaves_the_failure() {
+    let script = script().err(UNAVAILABLE);
+    let service = around(&script, 1);
+    let ear = Ear::default();
+    let result = service
+        .clone()
+        .oneshot(ask().observer(ear.observer()))
+        .await;
+    assert_eq!((result, script.calls()), (Err(UNAVAILABLE), 1));
+    assert_eq!(stopped(&ear), Some(StoppedBy::BreakerOpen));
+
+    // The one retry of the budget was not spent.
+    let again = common::script().err(UNAVAILABLE).ok(1);
+    let service = around(&again, 10);
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_17_the_last_result_is_gone_before_the_next_attempt() {
+    let last = Arc::new(Mutex::new(Weak::<()>::new()));
+    let seen = Arc::clone(&last);
+    let service = service_fn(move |_: Request| {
+        let answer = Arc::new(());
+        let before = mem::replace(&mut *seen.lock().unwrap(), Arc::downgrade(&answer));
+        assert_eq!(before.strong_count(), 0, "the last answer is still held");
+        ready(Ok::<_, Fault>(answer))
+    });
+    let classify = |_: Result<&Arc<()>, &Fault>, _| Class::Failure(Failure::Reset);
+    let service = RetryLayer::new(RetryPolicy::default(), classify).layer(service);
+    let answer = service.oneshot(ask()).await.unwrap();
+    assert_eq!(last.lock().unwrap().as_ptr(), Arc::as_ptr(&answer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_19_each_attempt_knows_its_number() {
+    let service = service_fn(|request: Request| async move {
+        match request.call().attempt {
+            3 => Ok(3),
+            _ => Err(UNAVAILABLE),
+        }
+    });
+    assert_eq!(retry(|_| {}).layer(service).oneshot(ask()).await, Ok(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_20_services_of_one_layer_share_its_budget_and_nothing_else() {
+    let layer = with_budget(1.0);
+    let (a, b) = (script().err(UNAVAILABLE), script().err(UNAVAILABLE));
+    layer.layer(a.clone()).oneshot(ask()).await.unwrap_err();
+    layer.layer(b.clone()).oneshot(ask()).await.unwrap_err();
+    assert_eq!((a.calls(), b.calls()), (2, 1));
+
+    // Each call counts its own attempts.
+    let script = script().err(UNAVAILABLE);
+    let service = with_budget(100.0).layer(script.clone());
+    for calls in [3, 6, 9] {
+        service.clone().oneshot(ask()).await.unwrap_err();
+        assert_eq!(script.calls(), calls);
+    }
+}
+
+/// A request that must not be kept for another attempt.
+struct Once;
+
+impl Clone for Once {
+    fn clone(&self) -> Self {
+        panic!("it was kept")
+    }
+}
+
+impl Context for Once {
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_21_with_one_attempt_nothing_is_kept() {
+    let service = service_fn(|_: Once| async { Err::<u32, _>(UNAVAILABLE) });
+    let service = retry(|retry| retry.max_attempts = 1).layer(service);
+    assert_eq!(service.oneshot(Once).await, Err(UNAVAILABLE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_22_a_success_on_the_third_attempt_reports_three() {
+    let script = script().err(UNAVAILABLE).err(BROKEN).ok(1);
+    let ear = Ear::default();
+    let request = ask().observer(ear.observer());
+    assert_eq!(retry(|_| {}).layer(script).oneshot(request).await, Ok(1));
+    let numbers = ear.heard().into_iter().filter_map(|event| match event {
+        Event::Attempt { number } => Some(number),
+        _ => None,
+    });
+    assert_eq!(numbers.collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(stopped(&ear), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_23_a_classifier_that_panics_costs_no_retry() {
+    let budget = BudgetPolicy::build(|budget| {
+        (budget.ratio, budget.min_per_sec) = (0.0, 0.1);
+    });
+    let budget = Budget::new(&budget.unwrap());
+    let classify = |_: Result<&u32, &Fault>, _| -> Class { panic!("classifier") };
+    let broken = RetryLayer::new(RetryPolicy::default(), classify).budget(budget.clone());
+    let call = broken.layer(script().err(UNAVAILABLE)).oneshot(ask());
+    assert!(AssertUnwindSafe(call).catch_unwind().await.is_err());
+    let script = script().err(UNAVAILABLE).ok(1);
+    let service = retry(|_| {}).budget(budget).layer(script);
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_surely_not_taken_is_sent_once_more_at_once_and_for_free() {
+    let script = script().err(Fault::Failed(Failure::Refused)).ok(1);
+    let service = with_budget(0.0).layer(script.clone());
+    assert_eq!(timed(service.oneshot(ask())).await, (Ok(1), ms(0)));
+    assert_eq!(script.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_calls_of_one_request_share_its_allowance() {
+    let allowance = Arc::new(RetryAllowance::new(3));
+    let script = script().err(UNAVAILABLE);
+    let ear = Ear::default();
+    for _ in 0..2 {
+        let mut request = ask_with(|call| call.allowance = Some(Arc::clone(&allowance)));
+        request.call_mut().unwrap().observer = ear.observer();
+        retry(|_| {})
+            .layer(script.clone())
+            .oneshot(request)
+            .await
+            .unwrap_err();
+    }
+    assert_eq!(script.calls(), 2 + 3);
+    let stops = ear
+        .heard()
+        .into_iter()
+        .filter(|event| matches!(event, Event::RetryStopped { .. }));
+    let stops = stops.collect::<Vec<_>>();
+    assert_eq!(
+        stops,
+        [StoppedBy::Attempts, StoppedBy::RequestCap].map(|by| Event::RetryStopped { by })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_may_ask_for_fewer_attempts_and_not_for_more() {
+    for (asked, attempts) in [(0, 1), (1, 2), (2, 3), (9, 3)] {
+        let script = script().err(UNAVAILABLE);
+        let request = ask_with(|call| call.max_retries = Some(asked));
+        retry(|_| {})
+            .layer(script.clone())
+            .oneshot(request)
+            .await
+            .unwrap_err();
+        assert_eq!(script.calls(), attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_would_miss_the_deadline_is_not_begun() {
+    // 50 ms until the next attempt, and the 10 ms that it needs.
+    for (left, elapsed, calls, by) in [
+        (60, 50, 2, StoppedBy::Attempts),
+        (59, 0, 1, StoppedBy::Deadline),
+    ] {
+        let (script, ear) = (script().err(UNAVAILABLE), Ear::default());
+        let service = retry(|retry| retry.max_attempts = 2).layer(script.clone());
+        let call = service.oneshot(ask_within(ms(left)).observer(ear.observer()));
+        assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(elapsed)));
+        assert_eq!((script.calls(), stopped(&ear)), (calls, Some(by)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
+    // The retry meets a full limit, so it was not sent, and the next call may retry.
+    let full = Fault::Refused(Reject::AtCapacity);
+    let script = script().err(UNAVAILABLE).err(full).err(UNAVAILABLE).ok(1);
+    let service = with_budget(1.0).layer(script.clone());
+    assert_eq!(service.clone().oneshot(ask()).await, Err(full));
+    assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
