@@ -127,10 +127,24 @@ pub(crate) struct Problems(Vec<InvalidPolicy>);
 impl Problems {
     pub(crate) fn within<T>(mut self, field: &'static str, value: T, low: T, high: T) -> Self
     where
-        T: PartialOrd + fmt::Display,
+        T: PartialOrd + fmt::Debug,
     {
         if !(low <= value && value <= high) {
-            self.add(field, format!("{value} is not within {low} to {high}"));
+            self.add(
+                field,
+                format!("{value:?} is not within {low:?} to {high:?}"),
+            );
+        }
+        self
+    }
+
+    pub(crate) fn at_least<T>(mut self, field: &'static str, value: T, low: T) -> Self
+    where
+        T: PartialOrd + fmt::Debug,
+    {
+        let enough = low <= value; // which a NaN never is
+        if !enough {
+            self.add(field, format!("{value:?} is less than {low:?}"));
         }
         self
     }
@@ -141,10 +155,7 @@ impl Problems {
         value: impl Into<Option<Duration>>,
     ) -> Self {
         if value.into() == Some(Duration::ZERO) {
-            self.add(
-                field,
-                "0s is no duration to wait; leave it out to turn it off".into(),
-            );
+            self.add(field, "0s is no duration to wait".into());
         }
         self
     }
@@ -176,21 +187,34 @@ impl Problems {
 /// Durations as people write them: `"300ms"`, `"1m 30s"`. A number without a unit is refused.
 #[cfg(feature = "serde")]
 pub mod duration {
-    use std::time::Duration;
+    use std::{fmt, time::Duration};
 
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::{
+        Deserializer, Serializer,
+        de::{Error, Unexpected, Visitor},
+    };
 
     /// Reads a duration.
     ///
     /// # Errors
     /// It is not a duration with a unit.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|_| {
-            D::Error::custom(format_args!(
-                "{text:?} is not a duration such as \"300ms\" or \"5s\""
-            ))
-        })
+        deserializer.deserialize_str(Text)
+    }
+
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, such as \"300ms\" or \"5s\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
     }
 
     /// Writes a duration.

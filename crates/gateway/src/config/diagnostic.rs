@@ -6,12 +6,17 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
 /// A place in a file: line and column, from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     /// The line.
     pub line: usize,
     /// The column, in characters.
     pub column: usize,
+}
+
+impl Place {
+    /// Where a file begins.
+    pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
 /// How bad it is.
@@ -41,6 +46,20 @@ pub struct Diagnostic {
     /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// What is wrong with the file as such, at `place`.
+    pub(super) fn error(code: &'static str, place: Place, message: String) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            message,
+            path: String::new(),
+            place,
+            help: None,
+        }
+    }
 }
 
 /// Everything that is wrong with a file.

@@ -13,7 +13,7 @@ mod reader;
 mod tests;
 mod tree;
 
-use std::{fmt, net::SocketAddr, path::Path, time::Duration};
+use std::{fmt, fs::File, io::Read, net::SocketAddr, path::Path, time::Duration};
 
 use http::{Method, Uri};
 use indexmap::IndexMap;
@@ -22,6 +22,9 @@ use tower_fanout::{Policy, Strategy, layers::Priority};
 use tower_fanout_http::{json::Json, jwt::Algorithm, template::RequestTemplate};
 
 pub use self::diagnostic::{Diagnostic, Place, Report, Severity};
+
+/// The largest file, in bytes.
+const LARGEST: usize = 4 << 20;
 
 /// A configuration that was read and checked.
 #[derive(Clone, Debug)]
@@ -255,20 +258,16 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Report> {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&name, &text, &|name| std::env::var(name).ok()),
-            Err(error) => Err(Report::new(
-                &name,
-                "",
-                vec![Diagnostic {
-                    severity: Severity::Error,
-                    code: "unreadable",
-                    message: format!("the file cannot be read: {error}"),
-                    path: String::new(),
-                    place: Place { line: 1, column: 1 },
-                    help: None,
-                }],
-            )),
+        let mut text = String::new();
+        let read = File::open(path)
+            .and_then(|file| file.take(LARGEST as u64 + 1).read_to_string(&mut text));
+        match read {
+            Ok(_) => Self::parse(&name, &text, &|name| std::env::var(name).ok()),
+            Err(error) => {
+                let message = format!("the file cannot be read: {error}");
+                let unreadable = Diagnostic::error("unreadable", Place::START, message);
+                Err(Report::new(&name, "", vec![unreadable]))
+            }
         }
     }
 
@@ -281,6 +280,11 @@ impl Config {
         text: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Report> {
+        if text.len() > LARGEST {
+            let message = format!("a configuration has at most {} MiB", LARGEST >> 20);
+            let too_large = Diagnostic::error("too_large", Place::START, message);
+            return Err(Report::new(name, "", vec![too_large]));
+        }
         read::config(name, text, env)
     }
 }

@@ -16,6 +16,7 @@ use super::{
     Bound, DependsOn, DownstreamConfig, Fallback, Jwt, Node, PlanConfig, Route, RouteAuth, Tier,
     read::span,
     reader::{Field, Section, nearest},
+    tree::Kind,
 };
 
 /// What the file has given names to.
@@ -104,10 +105,10 @@ fn route(field: &Field<'_>, names: &Names<'_>) -> Option<Route> {
     let name = section.require("name").and_then(|field| field.text());
     let (method, path) = section
         .require("match")
-        .and_then(|field| matched(&field))
-        .unzip();
-    let parameters = path.as_deref().map(parameters).unwrap_or_default();
-    let plan = plan(&mut section, names, &parameters);
+        .map(|field| matched(&field))
+        .unwrap_or_default();
+    let parameters = path.as_deref().map(parameters);
+    let plan = plan(&mut section, names, parameters.as_deref());
     section.finish();
     Some(Route {
         name: name?,
@@ -119,12 +120,12 @@ fn route(field: &Field<'_>, names: &Names<'_>) -> Option<Route> {
 
 pub(super) fn orchestrate(field: &Field<'_>, names: &Names<'_>) -> Option<PlanConfig> {
     let mut section = field.section();
-    let plan = plan(&mut section, names, &[]);
+    let plan = plan(&mut section, names, Some(&[]));
     section.finish();
     plan
 }
 
-fn matched(field: &Field<'_>) -> Option<(Method, String)> {
+fn matched(field: &Field<'_>) -> (Option<Method>, Option<String>) {
     let mut section = field.section();
     let method = section
         .take("method")
@@ -146,7 +147,7 @@ fn matched(field: &Field<'_>) -> Option<(Method, String)> {
         sound.then_some(path)
     });
     section.finish();
-    method.zip(path)
+    (method, path)
 }
 
 fn method(field: &Field<'_>) -> Option<Method> {
@@ -167,7 +168,12 @@ fn parameters(path: &str) -> Vec<&str> {
         .collect()
 }
 
-fn plan(section: &mut Section<'_>, names: &Names<'_>, parameters: &[&str]) -> Option<PlanConfig> {
+/// A plan; the parameters of its route are none if they could not be read.
+fn plan(
+    section: &mut Section<'_>,
+    names: &Names<'_>,
+    parameters: Option<&[&str]>,
+) -> Option<PlanConfig> {
     let auth = section.take("auth").map(|field| auth(&field, names));
     let second = Duration::from_secs(1);
     let deadline = bound(
@@ -257,6 +263,15 @@ fn bound<T: Copy + PartialOrd + std::fmt::Debug>(
     read: impl Fn(&Field<'_>) -> Option<T>,
 ) -> Bound<T> {
     let Some(field) = field else { return otherwise };
+    if !matches!(field.tree.kind, Kind::Map(_)) {
+        let help = Some("write it as { default: …, max: … }".to_owned());
+        field.error_with_help(
+            "type",
+            format!("this is {}, not a map", field.tree.is()),
+            help,
+        );
+        return otherwise;
+    }
     let mut section = field.section();
     let default = section.take("default").and_then(|field| read(&field));
     let max = section
@@ -375,7 +390,7 @@ fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
 
 /// A name, or `{node: name, optional: true}`.
 fn depends(field: &Field<'_>) -> Option<DependsOn> {
-    if matches!(field.tree.kind, super::tree::Kind::Scalar(_)) {
+    if matches!(field.tree.kind, Kind::Scalar(_)) {
         let node = field.text()?;
         return Some(DependsOn {
             node,
@@ -475,7 +490,7 @@ fn instead(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
 fn check_plan(
     field: &Field<'_>,
     nodes: &IndexMap<String, (Option<Node>, &Field<'_>)>,
-    parameters: &[&str],
+    parameters: Option<&[&str]>,
     deadline: Duration,
     names: &Names<'_>,
 ) {
@@ -495,7 +510,9 @@ fn check_plan(
                     );
                     field.error_with_help("reference", message, Some(help));
                 }
-                Root::Route if !parameters.contains(&reference.path[0].as_str()) => {
+                Root::Route
+                    if parameters.is_some_and(|known| !known.contains(&&*reference.path[0])) =>
+                {
                     field.error(
                         "reference",
                         format!("{{{reference}}}: the path of the route has no such parameter"),

@@ -12,12 +12,11 @@ use tower_fanout_http::{
 };
 
 use super::{
-    Config, DownstreamConfig, Jwt, KeyConfig, LogFormat, Logs, Report, Secret, Server, Severity,
-    Tier,
+    Config, DownstreamConfig, Jwt, KeyConfig, LogFormat, Logs, Report, Secret, Server, Tier,
     diagnostic::Diagnostic,
     plan,
     reader::{Field, Section, Sink, nearest},
-    tree::Tree,
+    tree::{Kind, Tree},
 };
 
 /// A duration with its unit.
@@ -31,44 +30,30 @@ pub(super) fn config(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Report> {
     let sink = Sink::default();
-    let mut tree = Tree::parse(text).map_err(|(place, message)| {
-        let (severity, code, path, help) = (Severity::Error, "syntax", String::new(), None);
-        Report::new(
-            name,
-            text,
-            vec![Diagnostic {
-                severity,
-                code,
-                message,
-                path,
-                place,
-                help,
-            }],
-        )
-    })?;
+    let refuse = |(place, message)| {
+        let syntax = Diagnostic::error("syntax", place, message);
+        Report::new(name, text, vec![syntax])
+    };
+    let mut tree = Tree::parse(text).map_err(refuse)?;
     tree.interpolate(env, &mut |place, message| {
-        let (severity, code, path, help) = (Severity::Error, "variable", String::new(), None);
-        sink.add(Diagnostic {
-            severity,
-            code,
-            message,
-            path,
-            place,
-            help,
-        });
+        sink.add(Diagnostic::error("variable", place, message));
     });
+    let unset = sink.places();
     let config = root(&Field::root(&tree, &sink));
-    let report = Report::new(name, text, sink.into_inner());
-    match config {
-        Some(config) if !report.has_errors() => Ok(Config {
-            warnings: report,
-            ..config
-        }),
-        _ => Err(report),
+    let mut diagnostics = sink.into_inner();
+    // A value whose variable is missing has no other fault.
+    diagnostics.retain(|other| other.code == "variable" || !unset.contains(&other.place));
+    let report = Report::new(name, text, diagnostics);
+    if report.has_errors() {
+        return Err(report);
     }
+    Ok(Config {
+        warnings: report,
+        ..config
+    })
 }
 
-fn root(field: &Field<'_>) -> Option<Config> {
+fn root(field: &Field<'_>) -> Config {
     let mut root = field.section();
     if let Some(version) = root.require("version")
         && version.get::<u64>().is_some_and(|version| version != 1)
@@ -86,18 +71,22 @@ fn root(field: &Field<'_>) -> Option<Config> {
         jwt: &jwt,
         tiers: &tiers,
     };
-    let routes = plan::routes(root.take("routes"), &names);
-    let orchestrate = root
-        .take("orchestrate")
-        .map(|field| plan::orchestrate(&field, &names));
-    if routes.is_empty() && orchestrate.is_none() {
+    let given = root.take("routes");
+    let orchestrate = root.take("orchestrate");
+    let is_empty = |kind: &Kind| matches!(kind, Kind::List(items) if items.is_empty());
+    if matches!(field.tree.kind, Kind::Map(_))
+        && orchestrate.is_none()
+        && (given.as_ref()).is_none_or(|routes| is_empty(&routes.tree.kind))
+    {
         field.error(
             "missing",
             "there is nothing to serve: neither \"routes\" nor \"orchestrate\"",
         );
     }
+    let routes = plan::routes(given, &names);
+    let orchestrate = orchestrate.map(|field| plan::orchestrate(&field, &names));
     root.finish();
-    Some(Config {
+    Config {
         server,
         logs,
         jwt,
@@ -106,7 +95,7 @@ fn root(field: &Field<'_>) -> Option<Config> {
         routes,
         orchestrate: orchestrate.flatten(),
         warnings: Report::new("", "", Vec::new()),
-    })
+    }
 }
 
 pub(super) fn span(field: Option<Field<'_>>, default: Duration) -> Duration {
@@ -373,20 +362,19 @@ fn is_symmetric(algorithm: Algorithm) -> bool {
 }
 
 fn keys(field: &Field<'_>, algorithms: &[Algorithm]) -> Vec<KeyConfig> {
-    let read: Vec<_> = field
-        .list()
-        .iter()
-        .filter_map(|item| key(item, algorithms))
-        .collect();
-    let keys: Option<Vec<_>> = read.iter().map(|(key, _)| key.clone()).collect();
-    if let Some(Err(error)) = keys.map(KeySet::new) {
+    let items = field.list();
+    let read: Vec<_> = items.iter().map(|item| key(item, algorithms)).collect();
+    let (keys, configs): (Vec<_>, Vec<_>) = read.into_iter().flatten().unzip();
+    if keys.len() == items.len()
+        && let Err(error) = KeySet::new(keys)
+    {
         field.error("invalid", error);
     }
-    read.into_iter().map(|(_, config)| config).collect()
+    configs
 }
 
 /// One key; what is wrong with it is said here, once and for all.
-fn key(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<(Option<Key>, KeyConfig)> {
+fn key(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<(Key, KeyConfig)> {
     let mut section = field.section();
     let kid = section.take("kid").and_then(|field| field.text());
     let declared = section.take("algorithm").and_then(|field| {
@@ -400,8 +388,14 @@ fn key(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<(Option<Key>, KeyC
         }
         algorithm
     });
-    section.not_built(&[("jwks", "fetching keys")]);
-    let material = material(&mut section);
+    let fetched = section.take("jwks");
+    let material = match &fetched {
+        Some(jwks) => {
+            jwks.not_built("fetching keys");
+            None
+        }
+        None => material(&mut section),
+    };
     section.finish();
     let (material, from_secret, at) = material?;
     let fits = |algorithm: &&Algorithm| {
@@ -433,21 +427,13 @@ fn key(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<(Option<Key>, KeyC
             return None;
         }
     };
-    let key = make(algorithm, &material)
-        .map_err(|error| at.error("invalid", error))
-        .ok();
-    let key = key.map(|key| match &kid {
-        Some(kid) => key.with_kid(kid),
-        None => key,
-    });
-    Some((
-        key,
-        KeyConfig {
-            algorithm,
-            kid,
-            material,
-        },
-    ))
+    let config = KeyConfig {
+        algorithm,
+        kid,
+        material,
+    };
+    let key = config.key().map_err(|error| at.error("invalid", error));
+    Some((key.ok()?, config))
 }
 
 /// The key for `algorithm`.

@@ -20,6 +20,11 @@ impl Sink {
         self.0.borrow_mut().push(diagnostic);
     }
 
+    /// Where something is wrong so far.
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.0.borrow().iter().map(|known| known.place).collect()
+    }
+
     pub(super) fn into_inner(self) -> Vec<Diagnostic> {
         self.0.into_inner()
     }
@@ -51,7 +56,7 @@ impl<'t> Field<'t> {
         Diagnostic {
             severity,
             code,
-            message: message.to_string(),
+            message: self.tree.conceal(message.to_string()),
             path: self.path.clone(),
             place: self.tree.place,
             help: None,
@@ -148,15 +153,14 @@ impl<'t> Field<'t> {
             self.error("type", format!("this is {}, not a map", self.tree.is()));
             return Section {
                 field: self.clone(),
-                members: &[],
+                members: None,
                 known: Vec::new(),
             };
         };
-        let known = Vec::new();
         Section {
             field: self.clone(),
-            members,
-            known,
+            members: Some(members),
+            known: Vec::new(),
         }
     }
 
@@ -164,20 +168,27 @@ impl<'t> Field<'t> {
     pub(super) fn settings<T: Settings + DeserializeOwned>(&self) -> Option<T> {
         let mut section = self.section();
         let mut sound = matches!(self.tree.kind, Kind::Map(_));
+        let mut values = serde_json::Map::new();
         for key in keys_of::<T>() {
             let Some(field) = section.take(key) else {
                 continue;
             };
-            let alone: Value = [((*key).to_owned(), field.tree.to_json())]
-                .into_iter()
-                .collect();
-            if let Err(error) = serde_json::from_value::<T>(alone) {
-                sound = false;
-                field.error("invalid", error);
+            let value = field.tree.to_json();
+            let alone: Value = [((*key).to_owned(), value.clone())].into_iter().collect();
+            match serde_json::from_value::<T>(alone) {
+                Ok(_) => drop(values.insert((*key).to_owned(), value)),
+                Err(error) => {
+                    sound = false;
+                    field.error("invalid", error);
+                }
             }
         }
         sound &= section.finish();
-        sound.then(|| self.get()).flatten()
+        let settings = serde_json::from_value(values.into()).ok()?;
+        if !sound {
+            self.check(&settings);
+        }
+        sound.then_some(settings)
     }
 
     /// Whether it is this word.
@@ -230,7 +241,8 @@ impl<'t> Field<'t> {
 /// A map with known keys. Keys that nobody asked for are mistakes.
 pub(super) struct Section<'t> {
     pub(super) field: Field<'t>,
-    members: &'t [(String, Place, Tree)],
+    // None if there is something else instead of a map, which was complained about.
+    members: Option<&'t [(String, Place, Tree)]>,
     known: Vec<&'static str>,
 }
 
@@ -238,14 +250,14 @@ impl<'t> Section<'t> {
     /// The value of `key`, if it is there.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Field<'t>> {
         self.known.push(key);
-        let (_, _, value) = self.members.iter().find(|(name, _, _)| name == key)?;
+        let (_, _, value) = self.members?.iter().find(|(name, _, _)| name == key)?;
         Some(self.field.child(value, &format!(".{key}")))
     }
 
     /// The value of `key`, which must be there.
     pub(super) fn require(&mut self, key: &'static str) -> Option<Field<'t>> {
         let found = self.take(key);
-        if found.is_none() {
+        if found.is_none() && self.members.is_some() {
             self.field.error("missing", format!("\"{key}\" is missing"));
         }
         found
@@ -262,13 +274,12 @@ impl<'t> Section<'t> {
 
     /// Complains about keys that nobody asked for, or that stand twice; whether there are none.
     pub(super) fn finish(self) -> bool {
+        let members = self.members.unwrap_or_default();
         let mut sound = true;
-        for (index, (name, place, value)) in self.members.iter().enumerate() {
+        for (index, (name, place, value)) in members.iter().enumerate() {
             let field = self.field.child(value, &format!(".{name}"));
             let is_known = self.known.contains(&name.as_str());
-            let is_first = !self.members[..index]
-                .iter()
-                .any(|(other, _, _)| other == name);
+            let is_first = !members[..index].iter().any(|(other, _, _)| other == name);
             sound &= is_known && is_first;
             if !is_first {
                 field.error_at(*place, "duplicate", format!("\"{name}\" stands twice"));

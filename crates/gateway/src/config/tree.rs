@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, MessageFormatter, Spanned, UserMessageFormatter};
 
 use super::diagnostic::Place;
 
@@ -13,6 +13,8 @@ use super::diagnostic::Place;
 pub(super) struct Tree {
     pub(super) place: Place,
     pub(super) kind: Kind,
+    /// What stands in the file, if variables were put in.
+    written: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,10 +36,9 @@ impl Tree {
         };
         let read = serde_saphyr::from_str_with_options(text, options);
         let spanned: Spanned<Kind> = read.map_err(|error: serde_saphyr::Error| {
-            let place = error.location().map_or(Place { line: 1, column: 1 }, place);
-            let message = error.to_string();
-            // The first line says what is wrong; the rest shows the source again.
-            (place, message.lines().next().unwrap_or_default().to_owned())
+            let place = error.location().map_or(Place::START, place);
+            let message = UserMessageFormatter.format_message(error.without_snippet());
+            (place, message.replace(char::is_control, " "))
         })?;
         Ok(spanned.into())
     }
@@ -51,6 +52,22 @@ impl Tree {
                 .iter()
                 .map(|(name, _, value)| (name.clone(), value.to_json()))
                 .collect(),
+        }
+    }
+
+    /// A message about this value, with what stands in the file instead of what a variable has: it
+    /// may be a secret.
+    pub(super) fn conceal(&self, message: String) -> String {
+        match (&self.kind, &self.written) {
+            // What is shorter is no secret, and would be found by chance.
+            (Kind::Scalar(Value::String(value)), Some(written)) if value.len() >= 6 => message
+                .replace(&value.escape_debug().to_string(), written)
+                .replace(value, written),
+            (Kind::Scalar(_), _) => message,
+            (Kind::List(items), _) => items.iter().fold(message, |said, item| item.conceal(said)),
+            (Kind::Map(members), _) => members
+                .iter()
+                .fold(message, |said, (_, _, value)| value.conceal(said)),
         }
     }
 
@@ -76,7 +93,7 @@ impl Tree {
         match &mut self.kind {
             Kind::Scalar(Value::String(text)) if text.contains("${") => {
                 match interpolate(text, env) {
-                    Ok(value) => *text = value,
+                    Ok(value) => self.written = Some(std::mem::replace(text, value)),
                     Err(message) => complain(self.place, message),
                 }
             }
@@ -111,21 +128,19 @@ fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Strin
         {
             return Err("a variable is named by letters, digits and \"_\"".into());
         }
-        match (
-            env(name),
-            otherwise.map(|otherwise| otherwise.split_at_checked(1)),
-        ) {
-            (Some(value), _) => out.push_str(&value),
-            (None, Some(Some(("-", default)))) => out.push_str(default),
-            (None, Some(Some(("?", message)))) => {
-                return Err(format!("the variable {name} is not set: {message}"));
-            }
-            (None, None) => return Err(format!("the variable {name} is not set")),
-            _ => {
+        let otherwise = match otherwise.map(|otherwise| otherwise.split_at_checked(1)) {
+            None => Err(format!("the variable {name} is not set")),
+            Some(Some(("-", default))) => Ok(default),
+            Some(Some(("?", message))) => Err(format!("the variable {name} is not set: {message}")),
+            Some(_) => {
                 return Err(format!(
                     "after \"${{{name}:\" comes \"-default\" or \"?message\""
                 ));
             }
+        };
+        match env(name) {
+            Some(value) => out.push_str(&value),
+            None => out.push_str(otherwise?),
         }
         rest = after;
     }
@@ -145,6 +160,7 @@ impl From<Spanned<Kind>> for Tree {
         Self {
             place: place(spanned.referenced),
             kind: spanned.value,
+            written: None,
         }
     }
 }

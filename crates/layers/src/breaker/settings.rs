@@ -107,27 +107,21 @@ impl Settings for BreakerSettings {
             Window::Count(size) => problems.within("window", size, 1, 10_000),
         };
         problems
-            .within("min_calls", self.min_calls, 1, u32::MAX)
+            .at_least("min_calls", self.min_calls, 1)
             .share("failure_rate", self.failure_rate)
             .positive("slow_call", self.slow_call)
             .share("slow_rate", self.slow_rate)
-            .within(
+            .at_least(
                 "consecutive_failures",
                 self.consecutive_failures.unwrap_or(1),
                 1,
-                u32::MAX,
             )
             .positive("open", self.open)
-            .within("open_multiplier", self.open_multiplier, 1.0, f64::MAX)
+            .at_least("open_multiplier", self.open_multiplier, 1.0)
             .positive("open_cap", self.open_cap)
             .within("open_jitter", self.open_jitter, 0.0, 1.0)
-            .within("half_open_probes", self.half_open_probes, 1, u32::MAX)
-            .within(
-                "half_open_concurrency",
-                self.half_open_concurrency,
-                1,
-                u32::MAX,
-            )
+            .at_least("half_open_probes", self.half_open_probes, 1)
+            .at_least("half_open_concurrency", self.half_open_concurrency, 1)
             .positive("probe_lease", self.probe_lease)
             .positive("unanswered", self.unanswered)
             .into_vec()

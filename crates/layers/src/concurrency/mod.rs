@@ -70,7 +70,7 @@ impl Default for ConcurrencySettings {
 impl Settings for ConcurrencySettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
         Problems::default()
-            .within("max", self.max, 1, u32::MAX)
+            .at_least("max", self.max, 1)
             .positive("max_wait", self.max_wait)
             .into_vec()
     }

@@ -56,7 +56,12 @@ impl Settings for BudgetSettings {
         Problems::default()
             .within("ratio", self.ratio, 0.0, 10.0)
             .within("min_per_sec", self.min_per_sec, 0.0, 1_000_000.0)
-            .within("ttl", self.ttl.as_secs_f64(), 1.0, 60.0)
+            .within(
+                "ttl",
+                self.ttl,
+                Duration::from_secs(1),
+                Duration::from_secs(60),
+            )
             .within("timeout_cost", self.timeout_cost, 0.0, 100.0)
             .into_vec()
     }

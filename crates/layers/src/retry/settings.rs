@@ -65,7 +65,7 @@ impl Settings for RetrySettings {
         Problems::default()
             .within("max_attempts", self.max_attempts, 1, 6)
             .positive("base", self.base)
-            .within("multiplier", self.multiplier, 1.0, f64::MAX)
+            .at_least("multiplier", self.multiplier, 1.0)
             .positive("cap", self.cap)
             .nested("budget", &self.budget)
             .into_vec()
