@@ -1,0 +1,134 @@
+//! How to unit-test a stack of layers in isolation: no network, no server, no waiting. A script
+//! plays the service, tokio's paused clock plays the time, and the testkit's laws find what one
+//! would not think of testing.
+//!
+//! ```sh
+//! cargo test -p tower-fanout-examples --example unit_test
+//! ```
+
+use std::time::Duration;
+
+use tower::{BoxError, Service, ServiceBuilder};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, ClassifyResult, InvalidPolicy, RetryLayer, RetryPolicy,
+    TimeoutLayer, With, retry::Jitter,
+};
+
+/// A service that knows prices.
+trait Prices:
+    Service<With<u32>, Response = u32, Error = BoxError, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Prices for S where
+    S: Service<With<u32>, Response = u32, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What shall be tested: two attempts of 100 ms, below them a breaker that opens at the third
+/// failure in a row.
+fn careful(prices: impl Prices) -> Result<impl Prices, InvalidPolicy> {
+    let retry = RetryPolicy::build(|retry| {
+        retry.max_attempts = 2;
+        retry.jitter = Jitter::None;
+    })?;
+    let breaker = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(3))?;
+    Ok(ServiceBuilder::new()
+        .layer(RetryLayer::new(retry, ClassifyResult))
+        .layer(BreakerLayer::new("prices", breaker, ClassifyResult))
+        .layer(TimeoutLayer::new(Duration::from_millis(100)))
+        .service(prices))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    use tower::{ServiceExt, service_fn};
+
+    let prices = service_fn(|request: With<u32>| async move { Ok(request.get() * 3) });
+    println!("{}", careful(prices)?.oneshot(With::new(7)).await?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+    use tower::ServiceExt;
+    use tower_fanout_layers::{AsReject, Reject};
+    use tower_fanout_testkit::{
+        laws::{Laws, Traffic},
+        script::Script,
+    };
+
+    use super::*;
+
+    fn prices() -> Script<With<u32>, u32, BoxError> {
+        Script::new()
+    }
+
+    fn ask() -> With<u32> {
+        With::new(7).idempotent()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hang_is_cut_and_tried_again_after_a_pause() {
+        let prices = prices().hang().ok(21);
+        let start = Instant::now();
+        let service = careful(prices.clone()).unwrap();
+        assert_eq!(service.oneshot(ask()).await.unwrap(), 21);
+        // The first attempt's timeout and the pause: exact, because the clock is not real.
+        assert_eq!(start.elapsed(), Duration::from_millis(100 + 50));
+        assert_eq!((prices.calls(), prices.cancelled()), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_three_failures_the_service_is_left_alone() {
+        let prices = prices().answer(|_| Err("down".into()));
+        let service = careful(prices.clone()).unwrap();
+        for _ in 0..5 {
+            service.clone().oneshot(ask()).await.unwrap_err();
+        }
+        let error = service.oneshot(ask()).await.unwrap_err();
+        let reject = error.as_reject();
+        assert!(
+            matches!(reject, Some(Reject::CircuitOpen { .. })),
+            "{error}"
+        );
+        assert_eq!(prices.calls(), 3);
+    }
+
+    /// The laws send numbered requests and know the answers again.
+    #[derive(Clone)]
+    struct Numbered;
+
+    impl Traffic for Numbered {
+        type Request = With<u32>;
+        type Response = u32;
+        type Error = BoxError;
+
+        fn request(&self, number: u64) -> With<u32> {
+            With::new(number as u32).idempotent()
+        }
+        fn sent(&self, request: &With<u32>) -> u64 {
+            u64::from(*request.get())
+        }
+        fn response(&self, number: u64) -> u32 {
+            number as u32
+        }
+        fn received(&self, response: &u32) -> u64 {
+            u64::from(*response)
+        }
+        fn error(&self) -> BoxError {
+            "down".into()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_stack_keeps_the_laws_of_tower() {
+        let laws = Laws::new(Numbered, |prices| careful(prices).unwrap());
+        laws.check().await;
+    }
+}
