@@ -63,3 +63,8 @@ pub use self::{
     service::{FanOut, FanOutError, ResponseFuture, Strategy, Verdict},
     stack::Downstream,
 };
+
+/// The code of the README is tested too.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -109,3 +109,14 @@ fn fault_j7_a_file_of_ten_megabytes_is_refused_unread() {
     let said = report("huge.yaml", &"# nothing\n".repeat(1 << 20));
     assert!(said.contains("a configuration has at most 4 MiB"), "{said}");
 }
+
+#[test]
+fn the_file_of_the_readme_is_sound() {
+    let readme = include_str!("../../../../README.md");
+    let (_, rest) = readme.split_once("```yaml\n").unwrap();
+    let (yaml, _) = rest.split_once("```").unwrap();
+    let secret = |_: &str| Some("a secret that is long enough for HS256".to_owned());
+    let config = Config::parse("page.yaml", yaml, &secret).unwrap();
+    assert_eq!(config.warnings.diagnostics(), []);
+    assert_eq!(config.routes[0].plan.nodes.len(), 2);
+}

@@ -15,6 +15,7 @@ use tower_fanout_http::{
     jwt::{Algorithm, sign},
     server::{ServerSettings, Stopped, serve},
 };
+use uuid::Uuid;
 
 pub use self::stubs::NAMES;
 use self::stubs::{Stub, router};
@@ -36,7 +37,7 @@ pub async fn demo(
     down: &[String],
 ) -> Result<Stopped, Box<dyn Error + Send + Sync>> {
     let stop = signals()?;
-    let secret = format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
+    let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let mut variables = vec![
         ("DEMO_LISTEN".to_owned(), listen.to_string()),
         ("DEMO_SECRET".to_owned(), secret.clone()),
