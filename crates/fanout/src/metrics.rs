@@ -1,4 +1,4 @@
-//! Events and outcomes, counted with the [`metrics`](::metrics) facade.
+//! Events and outcomes, counted with the `metrics` facade.
 //!
 //! | metric | labels | |
 //! |---|---|---|

@@ -1,8 +1,4 @@
 //! One run of a plan: nodes start, end, and let others start.
-//!
-//! A [`Run`] is a stream of the nodes that ended, in the order they did. It decides when nodes
-//! start, never what their ends mean for the whole: that is a fold over the stream, of which
-//! [`FanOut`](crate::FanOut) is one. Nothing is spawned: dropping the run drops every branch.
 
 use std::{
     cmp::Reverse,
@@ -50,7 +46,11 @@ type Ended = (usize, Result<Value, BranchError>);
 type Running = Map<CatchUnwind<AssertUnwindSafe<BranchFuture>>, TagEnd>;
 type TagEnd = Box<dyn FnOnce(std::thread::Result<Result<Value, BranchError>>) -> Ended + Send>;
 
-/// One run of a plan; see the [module docs](self).
+/// One run of a plan: a stream of the nodes that ended, in the order they did.
+///
+/// It decides when nodes start, never what their ends mean for the whole: that is a fold over the
+/// stream, of which [`FanOut`](crate::FanOut) is one. Nothing is spawned: dropping the run drops
+/// every branch.
 #[must_use = "a run does nothing unless polled"]
 pub struct Run<Req> {
     plan: Plan<Req>,

@@ -10,7 +10,7 @@
 //! | [`Class::Success`], [`Class::Answered`] | success |
 //! | [`Class::Failure`] | failure, but [`Failure::Refused`] counts for nothing |
 //! | [`Class::Throttled`] | nothing while closed, a failed probe while half-open |
-//! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](BreakerSettings::unanswered), else nothing |
+//! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](field@BreakerSettings::unanswered), else nothing |
 //! | [`Class::Transient`], [`Class::Local`] | nothing |
 //!
 //! What counts for nothing gives a probe its slot back. Every change of state begins a new

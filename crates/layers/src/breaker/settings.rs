@@ -70,7 +70,7 @@ pub struct BreakerSettings {
 }
 
 impl BreakerSettings {
-    pub(super) fn unanswered(&self) -> Option<Duration> {
+    pub(super) fn unanswered_after(&self) -> Option<Duration> {
         self.unanswered.or(self.slow_call)
     }
 }

@@ -51,7 +51,7 @@ impl Verdict {
 
     /// The verdict on a call that ended before the service had answered.
     pub(super) fn unanswered(elapsed: Duration, settings: &BreakerSettings) -> Self {
-        match settings.unanswered() {
+        match settings.unanswered_after() {
             Some(threshold) if elapsed >= threshold => Self::Bad,
             _ => Self::Neutral,
         }
