@@ -5,13 +5,18 @@
 //! nobody knows is refused with the nearest one that is known, and a key that is meant for later with
 //! a message that says so.
 
+mod auth;
+mod check;
 mod diagnostic;
+mod downstream;
+mod node;
 mod plan;
 mod read;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod value;
 
 use std::{fmt, fs::File, io::Read, net::SocketAddr, path::Path, time::Duration};
 

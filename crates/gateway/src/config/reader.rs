@@ -153,13 +153,13 @@ impl<'t> Field<'t> {
             self.error("type", format!("this is {}, not a map", self.tree.is()));
             return Section {
                 field: self.clone(),
-                members: None,
+                entries: None,
                 known: Vec::new(),
             };
         };
         Section {
             field: self.clone(),
-            members: Some(members),
+            entries: Some(members),
             known: Vec::new(),
         }
     }
@@ -242,7 +242,7 @@ impl<'t> Field<'t> {
 pub(super) struct Section<'t> {
     pub(super) field: Field<'t>,
     // None if there is something else instead of a map, which was complained about.
-    members: Option<&'t [(String, Place, Tree)]>,
+    entries: Option<&'t [(String, Place, Tree)]>,
     known: Vec<&'static str>,
 }
 
@@ -250,17 +250,34 @@ impl<'t> Section<'t> {
     /// The value of `key`, if it is there.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Field<'t>> {
         self.known.push(key);
-        let (_, _, value) = self.members?.iter().find(|(name, _, _)| name == key)?;
+        let (_, _, value) = self.entries?.iter().find(|(name, _, _)| name == key)?;
         Some(self.field.child(value, &format!(".{key}")))
     }
 
     /// The value of `key`, which must be there.
     pub(super) fn require(&mut self, key: &'static str) -> Option<Field<'t>> {
         let found = self.take(key);
-        if found.is_none() && self.members.is_some() {
+        if found.is_none() && self.entries.is_some() {
             self.field.error("missing", format!("\"{key}\" is missing"));
         }
         found
+    }
+
+    /// The items of the list `key`; none if it is not there.
+    pub(super) fn items(&mut self, key: &'static str) -> Vec<Field<'t>> {
+        self.take(key).map(|field| field.list()).unwrap_or_default()
+    }
+
+    /// The members of the map `key`, by names of the user's choice; none if it is not there.
+    pub(super) fn members(&mut self, key: &'static str) -> Vec<(String, Field<'t>)> {
+        self.take(key)
+            .map(|field| field.named())
+            .unwrap_or_default()
+    }
+
+    /// Whether the switch `key` is on; off if it is not there.
+    pub(super) fn is_on(&mut self, key: &'static str) -> bool {
+        self.take(key).and_then(|field| field.get()) == Some(true)
     }
 
     /// Keys that are meant for later.
@@ -274,7 +291,7 @@ impl<'t> Section<'t> {
 
     /// Complains about keys that nobody asked for, or that stand twice; whether there are none.
     pub(super) fn finish(self) -> bool {
-        let members = self.members.unwrap_or_default();
+        let members = self.entries.unwrap_or_default();
         let mut sound = true;
         for (index, (name, place, value)) in members.iter().enumerate() {
             let field = self.field.child(value, &format!(".{name}"));

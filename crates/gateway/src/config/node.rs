@@ -1,0 +1,164 @@
+//! Reads a node of a plan.
+
+use http::Method;
+use serde_json::Value;
+use tower_fanout::layers::Priority;
+use tower_fanout_http::{
+    json::Json,
+    template::{RequestTemplate, Root, TemplateError},
+};
+
+use super::{
+    DependsOn, Fallback, Node,
+    plan::Names,
+    reader::{Field, nearest},
+    tree::Kind,
+    value::{known, within},
+};
+
+pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
+    if Root::RESERVED.contains(&name) {
+        field.error(
+            "reserved",
+            format!("\"{name}\" cannot be the name of a node: placeholders use it"),
+        );
+    }
+    let mut section = field.section();
+    let downstream = section
+        .require("downstream")
+        .and_then(|field| known(&field, "downstream", names.downstreams.keys()));
+    let depends_on = section.items("depends_on");
+    let depends_on = depends_on.iter().filter_map(depends).collect();
+    let required = section.is_on("required");
+    let priority = section
+        .take("priority")
+        .and_then(|field| within(&field, 0, 9));
+    let tiers = section.items("tiers");
+    let tiers = tiers
+        .iter()
+        .filter_map(|field| known(field, "tier", names.tiers.keys()))
+        .collect();
+    let request = section.require("request").and_then(|field| request(&field));
+    let accept = section
+        .take("response")
+        .map(|field| accept(&field))
+        .unwrap_or_default();
+    let fallback = section.items("fallback");
+    let fallback = fallback
+        .iter()
+        .filter_map(|field| instead(field, names))
+        .collect();
+    section.not_built(&[
+        ("when", "a condition of its own"),
+        ("cache", "caching"),
+        ("policy", "a policy of its own"),
+    ]);
+    section.finish();
+    Some(Node {
+        downstream: downstream?,
+        depends_on,
+        required,
+        priority: priority.and_then(Priority::new).unwrap_or_default(),
+        tiers,
+        request: request?,
+        accept,
+        fallback,
+    })
+}
+
+/// A name, or `{node: name, optional: true}`.
+fn depends(field: &Field<'_>) -> Option<DependsOn> {
+    if matches!(field.tree.kind, Kind::Scalar(_)) {
+        let node = field.text()?;
+        return Some(DependsOn {
+            node,
+            optional: false,
+        });
+    }
+    let mut section = field.section();
+    let node = section.require("node").and_then(|field| field.text());
+    let optional = section.is_on("optional");
+    section.finish();
+    Some(DependsOn {
+        node: node?,
+        optional,
+    })
+}
+
+fn request(field: &Field<'_>) -> Option<RequestTemplate> {
+    let mut section = field.section();
+    let method = section
+        .take("method")
+        .map_or(Some(Method::GET), |field| method(&field));
+    let path = section.require("path");
+    let query = section.members("query");
+    let headers = section.members("headers");
+    section.not_built(&[("body", "sending a body")]);
+    section.finish();
+    let path = path?;
+    let mut template = tell(&path, RequestTemplate::new(method?, &path.text()?))?;
+    for (name, field) in query {
+        template = tell(&field, template.query(&name, &field.text()?))?;
+    }
+    for (name, field) in headers {
+        template = tell(&field, template.header(&name, &field.text()?))?;
+    }
+    Some(template)
+}
+
+pub(super) fn method(field: &Field<'_>) -> Option<Method> {
+    let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let name = field.text()?;
+    if known.contains(&name.as_str()) {
+        return name.parse().ok();
+    }
+    let help = nearest(&name, known).map(|known| format!("did you mean \"{known}\"?"));
+    field.error_with_help("invalid", "there is no such method", help);
+    None
+}
+
+fn tell<T>(field: &Field<'_>, result: Result<T, TemplateError>) -> Option<T> {
+    result.map_err(|error| field.error("template", error)).ok()
+}
+
+fn accept(field: &Field<'_>) -> Vec<u16> {
+    let mut section = field.section();
+    let statuses = section.items("accept");
+    section.not_built(&[
+        ("target", "taking a part of an answer"),
+        ("allow", "choosing members of an answer"),
+        ("deny", "leaving out members of an answer"),
+        ("rename", "renaming members of an answer"),
+    ]);
+    section.finish();
+    statuses
+        .iter()
+        .filter_map(|field| within(field, 400, 599))
+        .collect()
+}
+
+fn instead(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
+    let mut section = field.section();
+    let fixed = section.take("static");
+    let service = section.take("service");
+    section.not_built(&[("stale", "falling back to a stale answer")]);
+    section.finish();
+    match (fixed, service) {
+        (Some(fixed), None) => {
+            let json: Value = fixed.tree.to_json();
+            Json::parse(json.to_string().into())
+                .ok()
+                .map(Fallback::Static)
+        }
+        (None, Some(service)) => {
+            known(&service, "downstream", names.downstreams.keys()).map(Fallback::Service)
+        }
+        _ => {
+            field.error(
+                "invalid",
+                "a fallback is either \"static\" or a \"service\"",
+            );
+            None
+        }
+    }
+}
