@@ -1,6 +1,6 @@
 //! What a request would do, without doing it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -57,24 +57,12 @@ pub(super) fn explain<'j>(job: &'j Job<'_>) -> Result<Explained<'j>, Problem> {
     let (expected_path, expected) =
         longest(job, &running, |node| expected(node).unwrap_or_default());
     let critical_path = if known { expected_path } else { critical_path };
-    let mut waves = vec![
-        Vec::new();
-        running
-            .iter()
-            .map(|&node| nodes[node].wave() + 1)
-            .max()
-            .unwrap_or(0)
-    ];
-    for &node in &running {
-        waves[nodes[node].wave()].push(&*names[node]);
-    }
-    waves.retain(|wave| !wave.is_empty());
     Ok(Explained {
         route: &job.route.name,
         plan_id: &job.route.plan_id,
         strategy: job.strategy.as_str(),
         deadline: job.effective.timeout,
-        waves,
+        waves: waves(job, &running),
         critical_path: critical_path
             .into_iter()
             .map(|node| &*names[node])
@@ -86,6 +74,17 @@ pub(super) fn explain<'j>(job: &'j Job<'_>) -> Result<Explained<'j>, Problem> {
             .collect(),
         warnings: job.warnings(worst_case, deadline),
     })
+}
+
+/// The names of `running`, by how many others come before them at most.
+fn waves<'j>(job: &'j Job<'_>, running: &[usize]) -> Vec<Vec<&'j str>> {
+    let nodes = job.route.fan_out.plan().nodes();
+    let mut waves: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    for &node in running {
+        let wave = waves.entry(nodes[node].wave()).or_default();
+        wave.push(&job.route.names()[node]);
+    }
+    waves.into_values().collect()
 }
 
 /// The path that takes longest among `running`, and how long it takes.
