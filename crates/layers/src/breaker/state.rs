@@ -187,8 +187,11 @@ impl Machine {
         verdict: Verdict,
         elapsed: Duration,
         now: Instant,
-        random: impl FnOnce() -> f64,
+        random: impl Fn() -> f64,
     ) -> bool {
+        if ticket.probe.is_some() {
+            self.end_leases(now, &random);
+        }
         if ticket.generation != self.generation {
             return false;
         }

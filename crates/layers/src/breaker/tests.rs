@@ -369,6 +369,15 @@ fn cb_20_a_probe_that_outlives_its_lease_has_failed() {
 }
 
 #[test]
+fn cb_20_a_probe_that_succeeds_after_its_lease_has_failed_too() {
+    let mut bench = Bench::touchy().due();
+    let probe = bench.admit().unwrap();
+    bench.pass(ms(5_000));
+    assert!(!bench.end(probe, Good), "nobody asked meanwhile");
+    assert_eq!(bench.state(), State::Open);
+}
+
+#[test]
 fn cb_21_cb_24_a_call_of_an_older_generation_changes_nothing() {
     for late in [Good, Bad] {
         let mut bench = Bench::touchy();
