@@ -90,6 +90,9 @@ pub const fn state(state: State) -> &'static str {
         State::Closed => "closed",
         State::Open => "open",
         State::HalfOpen => "half_open",
+        State::ForcedOpen => "forced_open",
+        State::Disabled => "disabled",
+        State::MetricsOnly => "metrics_only",
         _ => "other",
     }
 }

@@ -107,7 +107,7 @@ impl Backend {
     pub fn health(&self) -> Health {
         let state = self.breaker_state();
         let status = match state {
-            Some(State::Open) => Status::Down,
+            Some(State::Open | State::ForcedOpen) => Status::Down,
             Some(State::HalfOpen) => Status::Degraded,
             _ => Status::Up,
         };

@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{breaker::State, classify::Class, reject::Reject};
+use crate::{
+    breaker::{State, Trip},
+    classify::Class,
+    reject::Reject,
+};
 
 /// Something that happened to a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,7 +56,11 @@ pub enum Event {
         from: State,
         /// The state it entered.
         to: State,
+        /// Why, if it opened.
+        reason: Option<Trip>,
     },
+    /// A circuit breaker that is for metrics only would have opened.
+    BreakerWouldOpen,
     /// A call that was admitted before the breaker changed its state ended after it; its result
     /// counts for nothing.
     LateResult,

@@ -167,7 +167,7 @@ impl Stats {
 #[must_use]
 pub fn breaker_state(state: Option<State>) -> &'static str {
     match state {
-        Some(State::Open) => "OPEN",
+        Some(State::Open | State::ForcedOpen) => "OPEN",
         Some(State::HalfOpen) => "HALF_OPEN",
         _ => "CLOSED",
     }

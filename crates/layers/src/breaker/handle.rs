@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     settings::BreakerPolicy,
-    state::{Machine, State, Ticket, Verdict},
+    state::{Machine, Mode, Recorded, State, Ticket, Trip, Verdict},
 };
 use crate::{
     classify::Class,
@@ -33,6 +33,8 @@ struct Shared {
     /// without taking the lock.
     word: AtomicU64,
     machine: Mutex<Machine>,
+    rejected: AtomicU64,
+    late: AtomicU64,
 }
 
 /// What a breaker looks like at one moment.
@@ -41,7 +43,13 @@ struct Shared {
 pub struct Snapshot {
     /// Its state. An open breaker whose time is up stays open until a call comes.
     pub state: State,
-    /// How long it will stay open.
+    /// How long it has been in this state.
+    pub lasting: Duration,
+    /// How often it opened since it was last closed for long.
+    pub trips: u32,
+    /// Why it opened last.
+    pub reason: Option<Trip>,
+    /// How long it will stay open; zero if the next call is a probe.
     pub open_for: Option<Duration>,
     /// Calls in its window.
     pub calls: u32,
@@ -49,13 +57,32 @@ pub struct Snapshot {
     pub failed: u32,
     /// Calls in its window that were slow.
     pub slow: u32,
+    /// How long ago a call last failed.
+    pub last_failure: Option<Duration>,
+    /// Calls that it has refused, ever.
+    pub rejected: u64,
+    /// Calls whose end came too late to count, ever.
+    pub late: u64,
 }
 
+/// State and generation in one word.
 fn pack(machine: &Machine) -> u64 {
-    machine.generation() << 2 | machine.state() as u64
+    machine.generation() << STATE_BITS | machine.state() as u64
 }
 
-const CLOSED: u64 = State::Closed as u64;
+fn state_of(word: u64) -> State {
+    const STATES: [State; 6] = [
+        State::Closed,
+        State::Open,
+        State::HalfOpen,
+        State::ForcedOpen,
+        State::Disabled,
+        State::MetricsOnly,
+    ];
+    STATES[(word & ((1 << STATE_BITS) - 1)) as usize]
+}
+
+const STATE_BITS: u32 = 3;
 
 impl Handle {
     pub(super) fn new(name: &str, policy: BreakerPolicy) -> Self {
@@ -65,6 +92,8 @@ impl Handle {
                 name: name.into(),
                 word: AtomicU64::new(pack(&machine)),
                 machine: Mutex::new(machine),
+                rejected: AtomicU64::new(0),
+                late: AtomicU64::new(0),
             }),
         }
     }
@@ -78,11 +107,7 @@ impl Handle {
     /// Its state.
     #[must_use]
     pub fn state(&self) -> State {
-        match self.shared.word.load(Ordering::Acquire) & 3 {
-            CLOSED => State::Closed,
-            word if word == State::Open as u64 => State::Open,
-            _ => State::HalfOpen,
-        }
+        state_of(self.shared.word.load(Ordering::Acquire))
     }
 
     /// What it looks like now.
@@ -92,10 +117,18 @@ impl Handle {
             let tally = machine.tally(now);
             Snapshot {
                 state: machine.state(),
+                lasting: now.saturating_duration_since(machine.since()),
+                trips: machine.trips(),
+                reason: machine.reason(),
                 open_for: machine.open_for(now),
                 calls: tally.total,
                 failed: tally.failed,
                 slow: tally.slow,
+                last_failure: machine
+                    .last_failure()
+                    .map(|failure| now.saturating_duration_since(failure)),
+                rejected: self.shared.rejected.load(Ordering::Relaxed),
+                late: self.shared.late.load(Ordering::Relaxed),
             }
         })
     }
@@ -103,7 +136,7 @@ impl Handle {
     /// The refusal that a call would get now, or none if it would pass. Asking takes no probe.
     #[must_use]
     pub fn refusal(&self) -> Option<Reject> {
-        if self.state() == State::Closed {
+        if passes(self.state()) {
             return None;
         }
         self.look(|machine, now| {
@@ -116,19 +149,23 @@ impl Handle {
     /// Lets a call through, or refuses it.
     pub(super) fn admit(&self, observer: &Observer) -> Result<Permit, Reject> {
         let word = self.shared.word.load(Ordering::Acquire);
-        let ticket = if word & 3 == CLOSED {
+        let ticket = if passes(state_of(word)) {
             Ticket {
-                generation: word >> 2,
+                generation: word >> STATE_BITS,
                 probe: None,
             }
         } else {
-            self.change(observer, |machine, now| {
+            let admitted = self.change(observer, |machine, now| {
                 machine
                     .admit(now, fastrand::f64)
                     .ok_or_else(|| Reject::CircuitOpen {
                         retry_after: machine.open_for(now),
                     })
-            })?
+            });
+            if admitted.is_err() {
+                self.shared.rejected.fetch_add(1, Ordering::Relaxed);
+            }
+            admitted?
         };
         Ok(Permit {
             handle: self.clone(),
@@ -150,16 +187,75 @@ impl Handle {
 
     /// Lets `act` change the machine, publishes its state, and tells of a change after unlocking.
     fn change<T>(&self, observer: &Observer, act: impl FnOnce(&mut Machine, Instant) -> T) -> T {
-        let (from, to, result) = self.look(|machine, now| {
+        let (from, to, reason, result) = self.look(|machine, now| {
             let from = machine.state();
             let result = act(machine, now);
             self.shared.word.store(pack(machine), Ordering::Release);
-            (from, machine.state(), result)
+            (from, machine.state(), machine.reason(), result)
         });
         if from != to {
-            observer.emit(Event::BreakerChanged { from, to });
+            let reason = reason.filter(|_| matches!(to, State::Open | State::ForcedOpen));
+            observer.emit(Event::BreakerChanged { from, to, reason });
         }
         result
+    }
+}
+
+/// Whether all calls pass in this state.
+fn passes(state: State) -> bool {
+    matches!(state, State::Closed | State::Disabled | State::MetricsOnly)
+}
+
+// === by hand ===
+
+impl Handle {
+    /// Refuses all calls for as long as the guard lives, or any other that was taken. When the last
+    /// one is dropped, the breaker is closed, with nothing counted.
+    pub fn force_open(&self) -> ForcedOpen {
+        self.command(Machine::hold);
+        ForcedOpen(self.clone())
+    }
+
+    /// Lets all calls pass and counts nothing, until [`reset`](Self::reset).
+    pub fn disable(&self) {
+        self.command(|machine, now| machine.switch(Mode::Disabled, now));
+    }
+
+    /// Lets all calls pass and counts them, until [`reset`](Self::reset). Whenever it would have
+    /// opened, it tells so by [`Event::BreakerWouldOpen`], once.
+    pub fn metrics_only(&self) {
+        self.command(|machine, now| machine.switch(Mode::MetricsOnly, now));
+    }
+
+    /// Closes it with nothing counted, and leaves it to itself. Calls that run count for nothing.
+    pub fn reset(&self) {
+        self.command(|machine, now| machine.switch(Mode::Automatic, now));
+    }
+
+    /// Opens it for `time`, after which it probes as ever. It does nothing while the breaker is
+    /// forced open, disabled or for metrics only.
+    pub fn trip_for(&self, time: Duration) {
+        self.command(|machine, now| machine.trip_for(time, now));
+    }
+
+    /// If it is open, makes the next call a probe: somebody has learned that the service is back.
+    pub fn half_open_now(&self) {
+        self.command(Machine::probe_now);
+    }
+
+    fn command(&self, act: impl FnOnce(&mut Machine, Instant)) {
+        self.change(&Observer::NONE, act);
+    }
+}
+
+/// Keeps a breaker open; see [`Handle::force_open`].
+#[must_use = "the breaker is let go when this is dropped"]
+#[derive(Debug)]
+pub struct ForcedOpen(Handle);
+
+impl Drop for ForcedOpen {
+    fn drop(&mut self) {
+        self.0.command(Machine::release);
     }
 }
 
@@ -193,12 +289,17 @@ impl Permit {
     fn end(&mut self, elapsed: Duration, verdict: impl FnOnce(&super::BreakerSettings) -> Verdict) {
         self.recorded = true;
         let ticket = self.ticket;
-        let counted = self.handle.change(&self.observer, |machine, now| {
+        let recorded = self.handle.change(&self.observer, |machine, now| {
             let verdict = verdict(machine.settings());
             machine.record(ticket, verdict, elapsed, now, fastrand::f64)
         });
-        if !counted {
-            self.observer.emit(Event::LateResult);
+        match recorded {
+            Recorded::Counted => {}
+            Recorded::Late => {
+                self.handle.shared.late.fetch_add(1, Ordering::Relaxed);
+                self.observer.emit(Event::LateResult);
+            }
+            Recorded::WouldOpen => self.observer.emit(Event::BreakerWouldOpen),
         }
     }
 }

@@ -40,6 +40,15 @@ impl<C> BreakerLayer<C> {
         }
     }
 
+    /// A layer of a breaker that others share: one of a [`Registry`](super::Registry), say.
+    #[must_use]
+    pub const fn shared(handle: Handle, classify: C) -> Self {
+        Self {
+            handle: Some(handle),
+            classify,
+        }
+    }
+
     /// A breaker that is never there.
     #[must_use]
     pub const fn off(classify: C) -> Self {

@@ -18,6 +18,10 @@
 //! cannot get stuck half-open, a cancelled probe cannot close it, and a straggler cannot reopen it.
 //! A probe that does not end within its lease counts as failed.
 //!
+//! By its [`Handle`] it can be looked at, and by hand it can be [held open](Handle::force_open),
+//! [disabled](Handle::disable), kept [for metrics only](Handle::metrics_only) and
+//! [reset](Handle::reset). A [`Registry`] finds breakers by name.
+//!
 //! Nothing runs in the background: time is looked at when a call comes.
 //!
 //! [`Class::Success`]: crate::Class::Success
@@ -32,6 +36,7 @@
 mod future;
 mod handle;
 mod layer;
+mod registry;
 mod service;
 mod settings;
 mod state;
@@ -41,9 +46,10 @@ mod window;
 
 pub use self::{
     future::ResponseFuture,
-    handle::{Handle, Snapshot},
+    handle::{ForcedOpen, Handle, Snapshot},
     layer::BreakerLayer,
+    registry::Registry,
     service::Breaker,
     settings::{BreakerPolicy, BreakerSettings, Window},
-    state::State,
+    state::{State, Trip},
 };

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     settings::{BreakerPolicy, BreakerSettings, Window},
-    state::{Machine, State, Ticket, Verdict},
+    state::{Machine, Mode, Recorded, State, Ticket, Trip, Verdict},
 };
 use crate::classify::{Cause, Class, Failure, Local};
 
@@ -54,6 +54,16 @@ impl Bench {
 
     fn end_after(&mut self, ticket: Ticket, verdict: Verdict, elapsed: Duration) -> bool {
         let now = self.now;
+        self.record(ticket, verdict, elapsed, now) != Recorded::Late
+    }
+
+    fn record(
+        &mut self,
+        ticket: Ticket,
+        verdict: Verdict,
+        elapsed: Duration,
+        now: Instant,
+    ) -> Recorded {
         self.machine.record(ticket, verdict, elapsed, now, || 0.0)
     }
 
@@ -170,12 +180,26 @@ fn cb_07_failures_in_a_row_count_only_while_calls_are_few() {
     }
     assert_eq!(quiet.state(), State::Closed);
     assert_eq!(quiet.call(Bad).state(), State::Open);
+    assert_eq!(quiet.machine.reason(), Some(Trip::Consecutive));
 
     let mut busy = Bench::new(|settings| settings.consecutive_failures = Some(5));
     for _ in 0..20 {
         busy.calls(Good, 7).calls(Bad, 3);
     }
     assert_eq!(busy.calls(Bad, 5).state(), State::Closed);
+}
+
+#[test]
+fn cb_08_of_two_rules_at_once_the_row_of_failures_is_the_reason() {
+    let mut bench = Bench::new(|settings| {
+        settings.consecutive_failures = Some(5);
+        settings.min_calls = 5;
+    });
+    bench.calls(Bad, 4);
+    let generation = bench.machine.generation();
+    assert_eq!(bench.call(Bad).state(), State::Open);
+    assert_eq!(bench.machine.reason(), Some(Trip::Consecutive));
+    assert_eq!(bench.machine.generation(), generation + 1, "one transition");
 }
 
 #[test]
@@ -200,6 +224,7 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
     let ticket = bench.admit().unwrap();
     bench.end_after(ticket, Good, ms(100));
     assert_eq!(bench.state(), State::Open, "4 of 5 were slow");
+    assert_eq!(bench.machine.reason(), Some(Trip::SlowRate));
 }
 
 #[test]
@@ -399,6 +424,89 @@ fn cb_21_cb_24_a_call_of_an_older_generation_changes_nothing() {
 fn cb_23_a_throttled_probe_has_failed() {
     let mut bench = Bench::touchy().due();
     assert_eq!(bench.call(Throttled).state(), State::Open);
+}
+
+#[test]
+fn cb_26_it_is_held_open_until_nobody_holds_it() {
+    let mut bench = Bench::touchy();
+    bench.calls(Bad, 2);
+    let (running, now) = (bench.admit().unwrap(), bench.now);
+    bench.machine.hold(now);
+    bench.machine.hold(now);
+    assert_eq!(bench.state(), State::ForcedOpen);
+    assert!(!bench.end(running, Good));
+    for _ in 0..2 {
+        assert!(bench.pass(ms(1_000_000)).admit().is_none());
+        let now = bench.now;
+        bench.machine.release(now);
+    }
+    assert_eq!(bench.state(), State::Closed);
+    let now = bench.now;
+    assert_eq!(bench.machine.tally(now).total, 0, "it starts afresh");
+    assert_eq!(bench.calls(Bad, 3).state(), State::Open);
+}
+
+#[test]
+fn cb_26_what_is_said_while_it_is_held_open_comes_after() {
+    let mut bench = Bench::touchy();
+    let now = bench.now;
+    bench.machine.hold(now);
+    bench.machine.switch(Mode::Disabled, now);
+    bench.machine.trip_for(ms(1), now);
+    assert_eq!(bench.state(), State::ForcedOpen);
+    bench.machine.release(now);
+    assert_eq!(bench.state(), State::Disabled);
+}
+
+#[test]
+fn cb_27_disabled_it_counts_nothing() {
+    let mut bench = Bench::touchy();
+    let now = bench.now;
+    bench.machine.switch(Mode::Disabled, now);
+    assert_eq!(bench.calls(Bad, 100).state(), State::Disabled);
+    assert_eq!(bench.machine.tally(now).total, 0);
+}
+
+#[test]
+fn cb_27_for_metrics_only_it_tells_once_per_crossing_and_passes_all() {
+    let mut bench = Bench::new(|settings| settings.min_calls = 4);
+    let now = bench.now;
+    bench.machine.switch(Mode::MetricsOnly, now);
+    let mut told = |verdict: Verdict, count: usize| -> usize {
+        let told = (0..count).filter(|_| {
+            let ticket = bench.admit().expect("all pass");
+            bench.record(ticket, verdict, ms(1), now) == Recorded::WouldOpen
+        });
+        told.count()
+    };
+    assert_eq!(told(Bad, 3), 0);
+    assert_eq!(told(Bad, 10), 1, "once");
+    assert_eq!(told(Good, 20), 0, "13 of 33 is below one half");
+    assert_eq!(told(Bad, 20), 1, "again");
+    assert_eq!(bench.state(), State::MetricsOnly);
+}
+
+#[test]
+fn cb_28_a_reset_makes_probes_that_run_count_for_nothing() {
+    let mut bench = Bench::touchy().due();
+    let (probe, now) = (bench.admit().unwrap(), bench.now);
+    bench.machine.switch(Mode::Automatic, now);
+    assert_eq!(bench.state(), State::Closed);
+    assert!(!bench.end(probe, Bad));
+    assert_eq!(bench.state(), State::Closed);
+    assert_eq!(bench.calls(Bad, 3).open_for(), Some(ms(5_000)));
+}
+
+#[test]
+fn by_hand_it_opens_for_a_time_and_probes_at_once() {
+    let mut bench = Bench::touchy();
+    let now = bench.now;
+    bench.machine.trip_for(ms(7), now);
+    assert_eq!(bench.open_for(), Some(ms(7)));
+    assert_eq!(bench.machine.reason(), Some(Trip::Manual));
+    bench.machine.probe_now(now);
+    assert!(bench.admit().is_some());
+    assert_eq!(bench.calls(Neutral, 0).state(), State::HalfOpen);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The breaker's state machine. Pure: the time and the randomness are arguments.
 
+mod by_hand;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use self::by_hand::Mode;
 use super::{
     settings::{BreakerPolicy, BreakerSettings, Window},
     window::{Calls, Tally},
@@ -23,6 +26,28 @@ pub enum State {
     Open,
     /// A few calls pass, to see whether the service is back.
     HalfOpen,
+    /// Calls are refused, because somebody said so.
+    ForcedOpen,
+    /// Calls pass and are not counted, because somebody said so.
+    Disabled,
+    /// Calls pass and are counted, but it never opens, because somebody said so.
+    MetricsOnly,
+}
+
+/// Why a breaker opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Trip {
+    /// So many calls failed in a row, while there were few.
+    Consecutive,
+    /// Too large a share of the calls failed.
+    FailureRate,
+    /// Too large a share of the calls was slow.
+    SlowRate,
+    /// A probe failed, or did not end in time.
+    Probe,
+    /// Somebody said so.
+    Manual,
 }
 
 /// What a call's end says of the service.
@@ -74,6 +99,12 @@ enum Phase {
     Open {
         until: Instant,
     },
+    ForcedOpen,
+    Disabled,
+    MetricsOnly {
+        /// It would be open, and has said so.
+        crossed: bool,
+    },
     HalfOpen {
         /// The probes that run, with the end of their leases.
         running: Vec<(u64, Instant)>,
@@ -83,14 +114,30 @@ enum Phase {
     },
 }
 
+/// What became of the record of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    Counted,
+    /// It was admitted in an older generation, or is a probe whose lease had ended.
+    Late,
+    /// It was counted, and the breaker would open now if it were not for metrics only.
+    WouldOpen,
+}
+
 pub(super) struct Machine {
     policy: BreakerPolicy,
     phase: Phase,
     generation: u64,
-    /// How often it opened since it was last closed for long.
+    /// How often it opened since it was last closed for long, and why it did last.
     trips: u32,
+    reason: Option<Trip>,
     window: Calls,
     consecutive: u32,
+    since: Instant,
+    last_failure: Option<Instant>,
+    mode: Mode,
+    /// How many hold it open.
+    holds: u32,
 }
 
 impl Machine {
@@ -101,7 +148,12 @@ impl Machine {
             phase: Phase::Closed { since: now },
             generation: 0,
             trips: 0,
+            reason: None,
             consecutive: 0,
+            since: now,
+            last_failure: None,
+            mode: Mode::Automatic,
+            holds: 0,
         }
     }
 
@@ -114,7 +166,28 @@ impl Machine {
             Phase::Closed { .. } => State::Closed,
             Phase::Open { .. } => State::Open,
             Phase::HalfOpen { .. } => State::HalfOpen,
+            Phase::ForcedOpen => State::ForcedOpen,
+            Phase::Disabled => State::Disabled,
+            Phase::MetricsOnly { .. } => State::MetricsOnly,
         }
+    }
+
+    /// When it entered its state.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(super) fn trips(&self) -> u32 {
+        self.trips
+    }
+
+    /// Why it opened last.
+    pub(super) fn reason(&self) -> Option<Trip> {
+        self.reason
+    }
+
+    pub(super) fn last_failure(&self) -> Option<Instant> {
+        self.last_failure
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -136,7 +209,8 @@ impl Machine {
     /// Whether a call that asks at `now` would be let through.
     pub(super) fn would_admit(&self, now: Instant) -> bool {
         match &self.phase {
-            Phase::Closed { .. } => true,
+            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } => true,
+            Phase::ForcedOpen => false,
             Phase::Open { until } => now >= *until,
             Phase::HalfOpen {
                 running, successes, ..
@@ -155,12 +229,13 @@ impl Machine {
             return None;
         }
         if let Phase::Open { .. } = self.phase {
-            self.enter(Phase::HalfOpen {
+            let probing = Phase::HalfOpen {
                 running: Vec::new(),
                 started: 0,
                 successes: 0,
                 failures: 0,
-            });
+            };
+            self.enter(probing, now);
         }
         let lease = self.policy.probe_lease;
         let probe = match &mut self.phase {
@@ -179,8 +254,7 @@ impl Machine {
         })
     }
 
-    /// Takes note of how a call ended; false if it was admitted in an older generation, or is a
-    /// probe whose lease had ended, and so counts for nothing.
+    /// Takes note of how a call ended.
     pub(super) fn record(
         &mut self,
         ticket: Ticket,
@@ -188,54 +262,77 @@ impl Machine {
         elapsed: Duration,
         now: Instant,
         random: impl Fn() -> f64,
-    ) -> bool {
+    ) -> Recorded {
         if ticket.probe.is_some() {
             self.end_leases(now, &random);
         }
         if ticket.generation != self.generation {
-            return false;
+            return Recorded::Late;
         }
-        match ticket.probe {
-            None => self.record_closed(verdict, elapsed, now, random),
-            Some(probe) => return self.record_probe(probe, verdict, now, random),
+        if verdict == Verdict::Bad {
+            self.last_failure = Some(now);
         }
-        true
+        match (ticket.probe, &self.phase) {
+            (Some(probe), _) => self.record_probe(probe, verdict, now, random),
+            (None, Phase::Disabled) => Recorded::Counted,
+            (None, _) => self.record_call(verdict, elapsed, now, random),
+        }
     }
 
-    fn record_closed(
+    fn record_call(
         &mut self,
         verdict: Verdict,
         elapsed: Duration,
         now: Instant,
         random: impl FnOnce() -> f64,
-    ) {
+    ) -> Recorded {
         let failed = match verdict {
             Verdict::Good => false,
             Verdict::Bad => true,
             Verdict::Throttled if self.policy.throttled_is_failure => true,
-            Verdict::Throttled | Verdict::Neutral => return,
+            Verdict::Throttled | Verdict::Neutral => return Recorded::Counted,
         };
         let slow = self.policy.slow_call.is_some_and(|slow| elapsed >= slow);
         self.consecutive = if failed { self.consecutive + 1 } else { 0 };
         self.window.add(Tally::one(failed, slow), now);
-        if self.must_open(now) {
-            self.open(now, random);
+        let trip = self.must_open(now);
+        match (&mut self.phase, trip) {
+            (Phase::MetricsOnly { crossed }, trip) => {
+                let crosses = trip.is_some() && !*crossed;
+                *crossed = trip.is_some();
+                if crosses {
+                    return Recorded::WouldOpen;
+                }
+            }
+            (_, Some(trip)) => self.open(trip, now, random),
+            (_, None) => {}
         }
+        Recorded::Counted
     }
 
-    fn must_open(&mut self, now: Instant) -> bool {
+    /// Why it must open, if it must. Of two reasons at once it is the row of failures.
+    fn must_open(&mut self, now: Instant) -> Option<Trip> {
         let settings = &self.policy;
         let tally = self.window.sum(now);
         let min_calls = match settings.window {
             Window::Count(size) => settings.min_calls.min(size as u32),
             Window::Time(_) => settings.min_calls,
         };
-        if tally.total < min_calls {
-            return (settings.consecutive_failures).is_some_and(|limit| self.consecutive >= limit);
+        // The call that makes them enough came while they were few.
+        let were_few = tally.total <= min_calls;
+        if were_few && (settings.consecutive_failures).is_some_and(|row| self.consecutive >= row) {
+            return Some(Trip::Consecutive);
         }
-        let reaches = |count: u32, share: f64| f64::from(count) >= share * f64::from(tally.total);
-        reaches(tally.failed, settings.failure_rate)
-            || settings.slow_call.is_some() && reaches(tally.slow, settings.slow_rate)
+        let reaches = |count: u32, share: f64| {
+            tally.total >= min_calls && f64::from(count) >= share * f64::from(tally.total)
+        };
+        if reaches(tally.failed, settings.failure_rate) {
+            Some(Trip::FailureRate)
+        } else if settings.slow_call.is_some() && reaches(tally.slow, settings.slow_rate) {
+            Some(Trip::SlowRate)
+        } else {
+            None
+        }
     }
 
     fn record_probe(
@@ -244,7 +341,7 @@ impl Machine {
         verdict: Verdict,
         now: Instant,
         random: impl FnOnce() -> f64,
-    ) -> bool {
+    ) -> Recorded {
         let Phase::HalfOpen {
             running,
             successes,
@@ -252,10 +349,10 @@ impl Machine {
             ..
         } = &mut self.phase
         else {
-            return false;
+            return Recorded::Late;
         };
         let Some(place) = running.iter().position(|(number, _)| *number == probe) else {
-            return false;
+            return Recorded::Late;
         };
         running.swap_remove(place);
         match verdict {
@@ -265,13 +362,11 @@ impl Machine {
         }
         let (successes, failures) = (*successes, *failures);
         if failures > self.policy.half_open_max_failures {
-            self.open(now, random);
+            self.open(Trip::Probe, now, random);
         } else if successes >= self.policy.half_open_probes {
-            self.window.clear(now);
-            self.consecutive = 0;
-            self.enter(Phase::Closed { since: now });
+            self.enter_afresh(Phase::Closed { since: now }, now);
         }
-        true
+        Recorded::Counted
     }
 
     /// A probe that outlived its lease has failed.
@@ -286,11 +381,11 @@ impl Machine {
         running.retain(|(_, lease)| now < *lease);
         *failures += (before - running.len()) as u32;
         if *failures > self.policy.half_open_max_failures {
-            self.open(now, random);
+            self.open(Trip::Probe, now, random);
         }
     }
 
-    fn open(&mut self, now: Instant, random: impl FnOnce() -> f64) {
+    fn open(&mut self, trip: Trip, now: Instant, random: impl FnOnce() -> f64) {
         if let Phase::Closed { since } = self.phase
             && now.saturating_duration_since(since) >= self.policy.backoff_reset_after
         {
@@ -298,14 +393,25 @@ impl Machine {
         }
         let open = open_time(&self.policy, self.trips, random());
         self.trips = self.trips.saturating_add(1);
-        self.enter(Phase::Open {
-            until: later(now, open),
-        });
+        self.open_until(later(now, open), trip, now);
     }
 
-    fn enter(&mut self, phase: Phase) {
+    fn open_until(&mut self, until: Instant, trip: Trip, now: Instant) {
+        self.reason = Some(trip);
+        self.enter(Phase::Open { until }, now);
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
         self.phase = phase;
+        self.since = now;
         self.generation += 1;
+    }
+
+    /// Enters a state with nothing counted.
+    fn enter_afresh(&mut self, phase: Phase, now: Instant) {
+        self.window.clear(now);
+        self.consecutive = 0;
+        self.enter(phase, now);
     }
 }
 
