@@ -6,6 +6,7 @@
 //! | [`TimeoutLayer`] | bounds one attempt, queueing excluded | deadline |
 //! | [`ConcurrencyLayer`] | at most *n* calls at once, with a short bounded queue | deadline, priority |
 //! | [`RetryLayer`] | tries again, with backoff, jitter and a budget | deadline, attempt, idempotence |
+//! | [`HedgeLayer`] | asks a second time when the first answer is late | deadline, attempt, idempotence |
 //! | [`BreakerLayer`] | stops asking a service that keeps failing | – |
 //! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch |
 //! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – |
@@ -58,6 +59,7 @@ pub mod concurrency;
 mod context;
 mod deadline;
 pub mod fallback;
+pub mod hedge;
 mod lift;
 pub mod observe;
 mod oneshot;
@@ -71,9 +73,10 @@ pub use breaker::{BreakerLayer, BreakerPolicy};
 pub use classify::ClassifyHttp;
 pub use classify::{Cause, Class, Classify, ClassifyResult, Failure, Local};
 pub use concurrency::{ConcurrencyLayer, ConcurrencyPolicy};
-pub use context::{Call, Context, Priority, RetryAllowance, With};
+pub use context::{Call, Context, Priority, RetryAllowance, Tried, With};
 pub use deadline::Deadline;
 pub use fallback::FallbackLayer;
+pub use hedge::{HedgeLayer, HedgePolicy};
 pub use lift::LiftLayer;
 pub use observe::{Event, Observe, Observer};
 pub use policy::InvalidPolicy;

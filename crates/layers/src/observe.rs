@@ -26,6 +26,11 @@ pub enum Event {
         /// The number of the attempt.
         number: u8,
     },
+    /// A hedge is sent beside the attempts that run.
+    Hedge {
+        /// Which attempt it is, from 2.
+        number: u8,
+    },
     /// An attempt ended.
     AttemptEnded {
         /// What its result means.

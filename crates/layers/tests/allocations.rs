@@ -11,7 +11,8 @@ use std::{
 use tower::{Layer, Service, ServiceBuilder, service_fn, util::BoxCloneService};
 use tower_fanout_layers::{
     BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, FallbackLayer, RetryLayer, RetryPolicy, TimeoutLayer, With,
+    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, RetryLayer, RetryPolicy, TimeoutLayer,
+    With,
 };
 
 type Request = With<u64>;
@@ -41,6 +42,7 @@ where
 #[tokio::test(start_paused = true)]
 async fn no_layer_allocates_for_a_call_that_succeeds() {
     let retry = || RetryLayer::new(RetryPolicy::default(), ClassifyResult);
+    let hedge = || HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
     let breaker = || BreakerLayer::new("users", BreakerPolicy::default(), ClassifyResult);
     let limit = || ConcurrencyLayer::new(ConcurrencyPolicy::default());
     let fallback = || FallbackLayer::new(ClassifyResult).answer(1);
@@ -57,6 +59,7 @@ async fn no_layer_allocates_for_a_call_that_succeeds() {
         ),
         ("concurrency", allocations(limit().layer(service_fn(echo)))),
         ("retry", allocations(retry().layer(service_fn(echo)))),
+        ("hedge", allocations(hedge().layer(service_fn(echo)))),
         ("breaker", allocations(breaker().layer(service_fn(echo)))),
         ("fallback", allocations(fallback().layer(service_fn(echo)))),
         (

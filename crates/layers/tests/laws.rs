@@ -8,7 +8,8 @@ use futures_util::{FutureExt, poll};
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, CallError, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, FallbackLayer, LiftLayer, RetryLayer, RetryPolicy, TimeoutLayer, With,
+    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer, RetryLayer, RetryPolicy,
+    TimeoutLayer, With,
 };
 use tower_fanout_testkit::{
     laws::{self, Laws, Traffic},
@@ -87,6 +88,12 @@ async fn concurrency_keeps_the_laws() {
 #[tokio::test(start_paused = true)]
 async fn retry_keeps_the_laws() {
     let layer = || RetryLayer::new(RetryPolicy::default(), ClassifyResult);
+    Laws::new(Calls, |inner| layer().layer(inner)).check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedge_keeps_the_laws() {
+    let layer = || HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
 }
 

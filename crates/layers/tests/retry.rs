@@ -16,7 +16,7 @@ use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, Class, ClassifyResult, Context, Event, Failure, Reject,
-    RetryAllowance, RetryLayer, RetryPolicy, With,
+    RetryAllowance, RetryLayer, RetryPolicy, Tried, With,
     breaker::Window,
     observe::StoppedBy,
     retry::{Budget, BudgetPolicy, Jitter, RetrySettings},
@@ -274,6 +274,17 @@ async fn rt_17_the_last_result_is_gone_before_the_next_attempt() {
     let service = RetryLayer::new(RetryPolicy::default(), classify).layer(service);
     let answer = service.oneshot(ask()).await.unwrap();
     assert_eq!(last.lock().unwrap().as_ptr(), Arc::as_ptr(&answer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_18_a_retry_may_go_to_another_endpoint() {
+    let (service, calls) = two_endpoints(|_| Err(UNAVAILABLE));
+    let request = ask_with(|call| call.tried = Some(Arc::new(Tried::new())));
+    let result = retry(|retry| retry.max_attempts = 2)
+        .layer(service)
+        .oneshot(request)
+        .await;
+    assert_eq!((result, calls.get()), (Err(UNAVAILABLE), vec![0, 1]));
 }
 
 #[tokio::test(start_paused = true)]

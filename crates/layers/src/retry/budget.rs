@@ -89,12 +89,12 @@ impl Budget {
         }
     }
 
-    pub(super) fn deposit(&self) {
+    pub(crate) fn deposit(&self) {
         self.change(|tokens, now| tokens.add(self.deposit, now));
     }
 
     /// Reserves one retry; none if the budget is empty.
-    pub(super) fn reserve(&self, after_timeout: bool) -> Option<Reserved> {
+    pub(crate) fn reserve(&self, after_timeout: bool) -> Option<Reserved> {
         let cost = if after_timeout {
             self.timeout_cost
         } else {
@@ -107,7 +107,7 @@ impl Budget {
             })
     }
 
-    pub(super) fn refund(&self, Spent(cost): Spent) {
+    pub(crate) fn refund(&self, Spent(cost): Spent) {
         self.change(|tokens, now| tokens.add(cost, now));
     }
 
@@ -124,16 +124,16 @@ impl fmt::Debug for Budget {
 }
 
 /// A retry that was paid for; refunded on drop, unless it was [spent](Self::spend).
-pub(super) struct Reserved {
+pub(crate) struct Reserved {
     budget: Budget,
     cost: i64,
 }
 
 /// What a retry cost that was sent, to be refunded only if it turns out that it was not.
-pub(super) struct Spent(i64);
+pub(crate) struct Spent(i64);
 
 impl Reserved {
-    pub(super) fn spend(mut self) -> Spent {
+    pub(crate) fn spend(mut self) -> Spent {
         Spent(std::mem::take(&mut self.cost))
     }
 }

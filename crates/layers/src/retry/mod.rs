@@ -29,6 +29,7 @@ mod layer;
 mod service;
 mod settings;
 
+pub(crate) use self::budget::Spent;
 pub use self::{
     backoff::Jitter,
     budget::{Budget, BudgetPolicy, BudgetSettings},

@@ -125,7 +125,7 @@ impl RetryOn {
     }
 
     /// Whether a request that may or may not be sent twice is tried again after `class`.
-    pub(super) fn matches(&self, class: Class, idempotent: bool) -> bool {
+    pub(crate) fn matches(&self, class: Class, idempotent: bool) -> bool {
         match class {
             Class::Failure(Failure::Connect) => self.connect,
             Class::Failure(Failure::Refused) => self.refused,

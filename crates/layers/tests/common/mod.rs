@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tower::{Service, service_fn};
 use tower_fanout_layers::{
     AsReject, Call, Context, Deadline, Event, Failure, Observe, Observer, Reject, With,
 };
@@ -92,6 +93,50 @@ impl Ear {
     pub(crate) fn heard(&self) -> Vec<Event> {
         self.0.lock().unwrap().clone()
     }
+}
+
+/// The endpoints that were called.
+#[derive(Clone, Default)]
+pub(crate) struct Endpoints(Arc<Mutex<Vec<u64>>>);
+
+impl Endpoints {
+    pub(crate) fn get(&self) -> Vec<u64> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Two endpoints, 0 and 1, of which each call goes to the first that was not tried.
+pub(crate) fn two_endpoints<F>(
+    answer: F,
+) -> (
+    impl Service<Request, Response = u32, Error = Fault, Future: Send> + Clone,
+    Endpoints,
+)
+where
+    F: Fn(u64) -> Result<u32, Fault> + Clone,
+{
+    let called = Endpoints::default();
+    let seen = called.clone();
+    let service = service_fn(move |request: Request| {
+        let tried = request.call().tried.clone();
+        let untried = |endpoint: &u64| {
+            tried
+                .as_ref()
+                .is_none_or(|tried| !tried.contains(*endpoint))
+        };
+        let endpoint = (0..2).find(untried).unwrap_or_default();
+        if let Some(tried) = &tried {
+            tried.add(endpoint);
+        }
+        seen.0.lock().unwrap().push(endpoint);
+        // The first endpoint is slow.
+        let (answer, delay) = (answer(endpoint), ms(if endpoint == 0 { 100 } else { 1 }));
+        async move {
+            tokio::time::sleep(delay).await;
+            answer
+        }
+    });
+    (service, called)
 }
 
 /// A request with facts of its own.

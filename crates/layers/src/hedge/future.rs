@@ -1,0 +1,298 @@
+//! Attempts beside each other, of which the first success wins.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_service::Service;
+
+use super::layer::HedgeLayer;
+use crate::{
+    breaker,
+    classify::{Class, Classify},
+    context::{Call, Context, RetryAllowance},
+    deadline::later,
+    observe::Event,
+    oneshot::Oneshot,
+    retry::Spent,
+};
+
+pin_project! {
+    /// The future of [`Hedge`](super::Hedge). Dropping it drops all attempts.
+    #[project = Projection]
+    pub struct ResponseFuture<S, C, Req>
+    where
+        S: Service<Req>,
+    {
+        layer: HedgeLayer<C>,
+        // For further attempts, while there may be any.
+        spare: Option<(S, Req)>,
+        call: Call,
+        // Attempts that were sent, and those that may be beside the first.
+        sent: u8,
+        max_hedges: u8,
+        since: Instant,
+        #[pin]
+        primary: Option<S::Future>,
+        // Hedges are rare, so only they are on the heap.
+        hedges: Vec<Running<S, Req>>,
+        first_failure: Option<Result<S::Response, S::Error>>,
+        // When the next attempt is due; learnt when an answer is first waited for.
+        due: Due,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+/// An attempt that ended.
+struct End<T, E> {
+    result: Result<T, E>,
+    elapsed: Duration,
+    hedge: Option<Paid>,
+}
+
+/// What a hedge has cost.
+struct Paid(Spent);
+
+struct Running<S: Service<Req>, Req> {
+    future: Pin<Box<Oneshot<S, Req>>>,
+    since: Instant,
+    paid: Paid,
+}
+
+#[derive(Clone, Copy)]
+enum Due {
+    Unknown,
+    At(Instant),
+    Now,
+    Never,
+}
+
+impl<S, C, Req> ResponseFuture<S, C, Req>
+where
+    S: Service<Req> + Clone,
+    Req: Context + Clone,
+{
+    /// Makes the first attempt on `service`, which is ready.
+    pub(super) fn new(layer: HedgeLayer<C>, mut service: S, request: Req) -> Self {
+        let call = request.call().clone();
+        let may_repeat = layer.shared.policy.idempotent || request.is_idempotent();
+        let max_hedges = layer.shared.policy.max_hedges;
+        let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(max_hedges);
+        let spare = (may_repeat && max_hedges > 0).then(|| (service.clone(), request.clone()));
+        layer.budget.deposit();
+        call.observer.emit(Event::Attempt { number: 1 });
+        let since = Instant::now();
+        Self {
+            primary: Some(service.call(request)),
+            due: if spare.is_some() {
+                Due::Unknown
+            } else {
+                Due::Never
+            },
+            layer,
+            spare,
+            call,
+            sent: 1,
+            max_hedges,
+            since,
+            hedges: Vec::new(),
+            first_failure: None,
+            timer: None,
+        }
+    }
+}
+
+impl<S, C, Req> Projection<'_, S, C, Req>
+where
+    S: Service<Req> + Clone,
+    C: Classify<S::Response, S::Error>,
+    Req: Context + Clone,
+{
+    /// What ends the call, if the end of this attempt does.
+    fn ended(&mut self, end: End<S::Response, S::Error>) -> Option<Result<S::Response, S::Error>> {
+        let End {
+            result,
+            elapsed,
+            hedge,
+        } = end;
+        let class = self.layer.classify.classify(result.as_ref(), elapsed);
+        self.call
+            .observer
+            .emit(Event::AttemptEnded { class, elapsed });
+        match (class, hedge) {
+            (Class::Success, _) => {
+                self.layer.shared.learn(elapsed);
+                return Some(result);
+            }
+            (Class::Local(_), Some(paid)) => {
+                self.give_back(paid);
+                return None;
+            }
+            (class, _) if !self.layer.shared.policy.hedge_on.matches(class, true) => {
+                return Some(result);
+            }
+            (_, None) => *self.first_failure = Some(result),
+            (_, Some(_)) => {}
+        }
+        // Asked to be left alone, it is.
+        *self.due = match class.retry_after() {
+            Some(wait) if !wait.is_zero() => Due::Never,
+            _ if self.spare.is_some() => Due::Now,
+            _ => Due::Never,
+        };
+        None
+    }
+
+    /// Sends another attempt if one is due and may be sent; false if it must be waited for.
+    fn hedge(&mut self, cx: &mut task::Context<'_>) -> bool {
+        if let Due::Unknown = *self.due {
+            *self.due = match self.layer.shared.delay() {
+                Some(delay) => Due::At(later(*self.since, delay)),
+                None => Due::Never,
+            };
+        }
+        match *self.due {
+            Due::Never | Due::Unknown => return false,
+            Due::Now => {}
+            Due::At(due) if due <= Instant::now() => {}
+            Due::At(due) => {
+                if self.timer.is_none() {
+                    self.timer.set(Some(sleep_until(due)));
+                }
+                if let Some(timer) = self.timer.as_mut().as_pin_mut()
+                    && timer.poll(cx).is_pending()
+                {
+                    return false;
+                }
+            }
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> bool {
+        self.timer.set(None);
+        *self.due = Due::Never;
+        let policy = &self.layer.shared.policy;
+        let open = self
+            .layer
+            .breaker
+            .as_ref()
+            .and_then(breaker::Handle::refusal);
+        let now = Instant::now();
+        let late = (self.call.deadline)
+            .is_some_and(|deadline| deadline.remaining(now) < policy.min_useful);
+        if open.is_some() || late {
+            return false;
+        }
+        let Some((service, mut request)) = self.spare.clone() else {
+            return false;
+        };
+        let Some(paid) = self.pay() else {
+            return false;
+        };
+        *self.sent += 1;
+        let number = *self.sent;
+        if let Some(facts) = request.call_mut() {
+            facts.attempt = number;
+        }
+        self.call.observer.emit(Event::Hedge { number });
+        self.call.observer.emit(Event::Attempt { number });
+        self.hedges.push(Running {
+            future: Box::pin(Oneshot::new(service, request)),
+            since: now,
+            paid,
+        });
+        if number <= *self.max_hedges {
+            *self.due = match self.layer.shared.delay() {
+                Some(delay) => Due::At(later(now, delay)),
+                None => Due::Never,
+            };
+        } else {
+            *self.spare = None;
+        }
+        true
+    }
+
+    /// Pays for a hedge, if the request as a whole and the budget allow it.
+    fn pay(&self) -> Option<Paid> {
+        let allowance = self.call.allowance.as_deref();
+        if !allowance.is_none_or(RetryAllowance::take) {
+            return None;
+        }
+        let reserved = self.layer.budget.reserve(false);
+        if let (None, Some(allowance)) = (&reserved, allowance) {
+            allowance.put_back();
+        }
+        Some(Paid(reserved?.spend()))
+    }
+
+    /// A hedge that was not sent has cost nothing.
+    fn give_back(&self, Paid(spent): Paid) {
+        self.layer.budget.refund(spent);
+        if let Some(allowance) = &self.call.allowance {
+            allowance.put_back();
+        }
+    }
+
+    /// Polls the attempts until one ends.
+    fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
+        if let Some(primary) = self.primary.as_mut().as_pin_mut()
+            && let Poll::Ready(result) = primary.poll(cx)
+        {
+            self.primary.set(None);
+            return Some(End {
+                result,
+                elapsed: self.since.elapsed(),
+                hedge: None,
+            });
+        }
+        for place in 0..self.hedges.len() {
+            if let Poll::Ready(result) = self.hedges[place].future.as_mut().poll(cx) {
+                let hedge = self.hedges.swap_remove(place);
+                return Some(End {
+                    result,
+                    elapsed: hedge.since.elapsed(),
+                    hedge: Some(hedge.paid),
+                });
+            }
+        }
+        None
+    }
+}
+
+impl<S, C, Req> Future for ResponseFuture<S, C, Req>
+where
+    S: Service<Req> + Clone,
+    C: Classify<S::Response, S::Error>,
+    Req: Context + Clone,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            if let Some(end) = this.poll_attempts(cx) {
+                if let Some(result) = this.ended(end) {
+                    this.primary.set(None);
+                    this.hedges.clear();
+                    return Poll::Ready(result);
+                }
+                continue;
+            }
+            if this.hedge(cx) {
+                continue;
+            }
+            if this.primary.is_some() || !this.hedges.is_empty() {
+                return Poll::Pending;
+            }
+            let failure = this.first_failure.take();
+            return Poll::Ready(failure.expect("polled after completion"));
+        }
+    }
+}

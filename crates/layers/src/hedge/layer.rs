@@ -1,0 +1,141 @@
+//! The layer.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tower_layer::Layer;
+
+use super::{
+    latencies::Latencies,
+    service::Hedge,
+    settings::{HedgeDelay, HedgePolicy},
+};
+use crate::{
+    breaker,
+    retry::{Budget, BudgetPolicy},
+};
+
+/// Asks a second time when the first answer is late; see the [module docs](super).
+///
+/// One layer has one budget and one memory of latencies: all services that it makes, and all their
+/// clones, share them. A layer is either for hedging or for [retrying](crate::RetryLayer); both
+/// around one service would multiply.
+///
+/// ```
+/// use std::{sync::atomic::{AtomicU32, Ordering}, time::Duration};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     BoxError, ClassifyResult, HedgeLayer, HedgePolicy, With, hedge::HedgeDelay,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// static CALLS: AtomicU32 = AtomicU32::new(0);
+/// let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(Duration::from_millis(50)));
+/// let service = HedgeLayer::new(policy.unwrap(), ClassifyResult).layer(service_fn(
+///     |_: With<()>| async {
+///         if CALLS.fetch_add(1, Ordering::Relaxed) == 0 {
+///             tokio::time::sleep(Duration::from_secs(5)).await;
+///         }
+///         Ok::<_, BoxError>("fine")
+///     },
+/// ));
+/// let start = tokio::time::Instant::now();
+/// assert_eq!(service.oneshot(With::new(()).idempotent()).await.unwrap(), "fine");
+/// assert_eq!(start.elapsed(), Duration::from_millis(50));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct HedgeLayer<C> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) budget: Budget,
+    pub(super) classify: C,
+    pub(super) breaker: Option<breaker::Handle>,
+}
+
+pub(super) struct Shared {
+    pub(super) policy: HedgePolicy,
+    /// There if the delay is learnt.
+    latencies: Option<Mutex<Latencies>>,
+}
+
+impl<C> HedgeLayer<C> {
+    /// Hedges by `policy`, with a budget of its own; `classify` says what has failed.
+    #[must_use]
+    pub fn new(policy: HedgePolicy, classify: C) -> Self {
+        let budget = BudgetPolicy::new(policy.budget.clone())
+            .expect("a checked policy has a checked budget");
+        let learns = matches!(policy.delay, HedgeDelay::Quantile(_));
+        let latencies = learns.then(|| Mutex::new(Latencies::new(Instant::now())));
+        Self {
+            budget: Budget::new(&budget),
+            shared: Arc::new(Shared { policy, latencies }),
+            classify,
+            breaker: None,
+        }
+    }
+
+    /// Shares `budget` with other layers.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Asks `breaker` before each further attempt: if it is open, none is made.
+    #[must_use]
+    pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+}
+
+impl Shared {
+    /// How long an answer is waited for now; none if for ever.
+    pub(super) fn delay(&self) -> Option<Duration> {
+        match &self.policy.delay {
+            HedgeDelay::Fixed(delay) => Some(*delay),
+            HedgeDelay::Never => None,
+            HedgeDelay::Quantile(quantile) => {
+                let now = Instant::now();
+                let mut latencies = lock(self.latencies.as_ref()?);
+                let learnt = latencies.quantile(quantile.q, quantile.min_samples, now)?;
+                Some(learnt.clamp(quantile.floor, quantile.cap))
+            }
+        }
+    }
+
+    /// Learns how long an answer took.
+    pub(super) fn learn(&self, latency: Duration) {
+        if let Some(latencies) = &self.latencies {
+            lock(latencies).record(latency, Instant::now());
+        }
+    }
+}
+
+fn lock(latencies: &Mutex<Latencies>) -> std::sync::MutexGuard<'_, Latencies> {
+    latencies.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<C> fmt::Debug for HedgeLayer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HedgeLayer")
+            .field("policy", &self.shared.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, C: Clone> Layer<S> for HedgeLayer<C> {
+    type Service = Hedge<S, C>;
+
+    fn layer(&self, inner: S) -> Hedge<S, C> {
+        Hedge {
+            layer: self.clone(),
+            inner,
+        }
+    }
+}

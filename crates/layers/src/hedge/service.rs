@@ -1,0 +1,44 @@
+//! The service that makes the first attempt in `call`.
+
+use std::{
+    mem,
+    task::{self, Poll},
+};
+
+use tower_service::Service;
+
+use super::{future::ResponseFuture, layer::HedgeLayer};
+use crate::{
+    classify::Classify,
+    context::Context,
+    reject::{AsReject, Reject},
+};
+
+/// The service of [`HedgeLayer`].
+#[derive(Clone, Debug)]
+pub struct Hedge<S, C> {
+    pub(super) layer: HedgeLayer<C>,
+    pub(super) inner: S,
+}
+
+impl<S, C, Req> Service<Req> for Hedge<S, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: From<Reject> + AsReject,
+    C: Classify<S::Response, S::Error> + Clone,
+    Req: Context + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, C, Req>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let fresh = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, fresh);
+        ResponseFuture::new(self.layer.clone(), ready, request)
+    }
+}

@@ -1,0 +1,272 @@
+//! Hedging against its statements.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::*;
+use tower::{Layer, ServiceExt};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Deadline,
+    DeadlineLayer, Event, Failure, HedgeLayer, HedgePolicy, Reject, Tried, With,
+    breaker::{State, Window},
+    hedge::{HedgeDelay, HedgeSettings, Quantile},
+};
+
+fn hedge(edit: impl FnOnce(&mut HedgeSettings)) -> HedgeLayer<ClassifyResult> {
+    let policy = HedgePolicy::build(|hedge| {
+        hedge.delay = HedgeDelay::Fixed(ms(50));
+        edit(hedge);
+    });
+    HedgeLayer::new(policy.unwrap(), ClassifyResult)
+}
+
+const UNAVAILABLE: Fault = Fault::Failed(Failure::Status {
+    code: 503,
+    retry_after: None,
+});
+
+/// When calls were made, from the first on.
+fn times(script: &Scripted) -> Vec<Duration> {
+    let starts = script.starts();
+    starts.iter().map(|start| *start - starts[0]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_01_a_fast_answer_is_the_only_call() {
+    let script = script().ok(1).after(ms(49));
+    let call = hedge(|_| {}).layer(script.clone()).oneshot(ask());
+    assert_eq!(timed(call).await, (Ok(1), ms(49)));
+    assert_eq!(script.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_02_a_late_answer_loses_to_the_hedge_and_is_dropped_at_once() {
+    let script = script().hang().ok(2).after(ms(5));
+    let ear = Ear::default();
+    let call = hedge(|_| {})
+        .layer(script.clone())
+        .oneshot(ask().observer(ear.observer()));
+    assert_eq!(timed(call).await, (Ok(2), ms(55)));
+    assert_eq!(
+        (script.calls(), script.cancelled(), script.in_flight()),
+        (2, 1, 0)
+    );
+    assert!(ear.heard().contains(&Event::Hedge { number: 2 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_03_a_failure_is_hedged_at_once() {
+    let script = script().err(UNAVAILABLE).after(ms(5)).ok(2);
+    let layer = hedge(|hedge| hedge.delay = HedgeDelay::Fixed(ms(1_000)));
+    let call = layer.layer(script.clone()).oneshot(ask());
+    assert_eq!(timed(call).await, (Ok(2), ms(5)));
+    assert_eq!(times(&script), [0, 5].map(ms));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_04_without_delay_all_are_sent_at_once_and_with_none_one_after_the_other() {
+    for (delay, expected) in [
+        (HedgeDelay::Fixed(ms(0)), [0, 0, 0, 0]),
+        (HedgeDelay::Fixed(ms(30)), [0, 30, 60, 90]),
+        (HedgeDelay::Never, [0, 100, 200, 300]),
+    ] {
+        let script = script().err(UNAVAILABLE).after(ms(100));
+        let layer = hedge(|hedge| {
+            hedge.delay = delay;
+            hedge.max_hedges = 3;
+        });
+        let result = layer.layer(script.clone()).oneshot(ask()).await;
+        assert_eq!(
+            (result, times(&script)),
+            (Err(UNAVAILABLE), expected.map(ms).to_vec())
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_05_when_all_fail_the_failure_is_that_of_the_first() {
+    let script = script().err(UNAVAILABLE).after(ms(500)).err(BROKEN);
+    let call = hedge(|_| {}).layer(script.clone()).oneshot(ask());
+    assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(500)));
+    assert_eq!(script.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_06_an_answer_that_would_be_the_same_again_ends_the_call() {
+    let fatal = Fault::Failed(Failure::Protocol);
+    let alone = script().err(fatal);
+    let result = hedge(|_| {}).layer(alone.clone()).oneshot(ask()).await;
+    assert_eq!((result, alone.calls()), (Err(fatal), 1));
+
+    let beside = script().hang().err(fatal);
+    let call = hedge(|_| {}).layer(beside.clone()).oneshot(ask());
+    assert_eq!(timed(call).await, (Err(fatal), ms(50)));
+    assert_eq!(beside.cancelled(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_07_an_empty_budget_leaves_the_first_attempt_alone() {
+    let script = script().ok(1).after(ms(500));
+    let layer = hedge(|hedge| {
+        hedge.budget.ratio = 0.0;
+        hedge.budget.min_per_sec = 0.1;
+    });
+    for calls in [2, 3, 4] {
+        let call = layer.layer(script.clone()).oneshot(ask());
+        assert_eq!(timed(call).await, (Ok(1), ms(500)));
+        assert_eq!(script.calls(), calls, "the budget is for one");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_08_the_delay_is_learnt_from_a_hundred_answers() {
+    let script = script().ok(1).after(ms(10)).times(100).hang().ok(2);
+    let layer = hedge(|hedge| {
+        hedge.delay = HedgeDelay::Quantile(Quantile::default());
+    });
+    let service = layer.layer(script.clone());
+    for _ in 0..99 {
+        service.clone().oneshot(ask()).await.unwrap();
+    }
+    // The hundredth is late by all that was seen, and there is nothing yet to say so.
+    assert_eq!(service.clone().oneshot(ask()).await, Ok(1));
+    assert_eq!(script.calls(), 100);
+    let (result, elapsed) = timed(service.oneshot(ask())).await;
+    assert_eq!(result, Ok(2));
+    assert!((ms(10)..=ms(11)).contains(&elapsed), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_09_what_may_have_been_done_is_not_done_twice() {
+    let script = script().ok(1).after(ms(500));
+    let call = hedge(|_| {}).layer(script.clone()).oneshot(With::new(0));
+    assert_eq!(call.await, Ok(1));
+    assert_eq!(script.calls(), 1);
+    let layer = hedge(|hedge| hedge.idempotent = true);
+    assert_eq!(
+        layer.layer(script.clone()).oneshot(With::new(0)).await,
+        Ok(1)
+    );
+    assert_eq!(script.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
+    let policy = BreakerPolicy::build(|breaker| {
+        breaker.window = Window::Count(1);
+        breaker.min_calls = 1;
+        breaker.unanswered = Some(ms(500));
+    });
+    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    let script = script().hang().ok(2);
+    let service = hedge(|_| {}).layer(breaker.layer(limit.layer(script)));
+    assert_eq!(service.oneshot(ask()).await, Ok(2));
+    let seen = breaker.handle().unwrap().snapshot();
+    assert_eq!((seen.state, seen.calls, seen.failed), (State::Closed, 1, 0));
+    assert_eq!(limit.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
+    let limit = ConcurrencyPolicy::build(|limit| limit.max = 1);
+    let limit = ConcurrencyLayer::new(limit.unwrap());
+    let script = script().ok(1).after(ms(200));
+    let layer = hedge(|hedge| {
+        hedge.budget.ratio = 0.0;
+        hedge.budget.min_per_sec = 0.1;
+    });
+    for _ in 0..3 {
+        let ear = Ear::default();
+        let request = ask().observer(ear.observer());
+        let service = layer.layer(limit.layer(script.clone()));
+        assert_eq!(service.oneshot(request).await, Ok(1));
+        let refused = Event::Rejected(Reject::AtCapacity);
+        assert!(
+            ear.heard().contains(&refused),
+            "the budget is for one, which came back"
+        );
+    }
+    assert_eq!(script.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_11_the_answer_of_the_winner_outlives_the_losers() {
+    let answer = Arc::new(());
+    let kept = Arc::clone(&answer);
+    let service = tower::service_fn(move |request: Request| {
+        let answer = Arc::clone(&kept);
+        let late = tower_fanout_layers::Context::call(&request).attempt == 1;
+        async move {
+            if late {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Fault>(answer)
+        }
+    });
+    let won = hedge(|_| {}).layer(service).oneshot(ask()).await.unwrap();
+    assert!(Arc::ptr_eq(&won, &answer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_12_the_deadline_cuts_all_attempts() {
+    let script = script().hang();
+    let layer = hedge(|hedge| hedge.max_hedges = 3);
+    let service = DeadlineLayer::new(ms(120)).layer(layer.layer(script.clone()));
+    let call = service.oneshot(ask());
+    assert_eq!(
+        timed(call).await,
+        (Err(Fault::Refused(Reject::Deadline)), ms(120))
+    );
+    assert_eq!((script.calls(), script.cancelled()), (3, 3));
+
+    // With less than 10 ms left none is sent.
+    let script = common::script().hang();
+    let service = hedge(|_| {}).layer(script.clone());
+    let deadline = Deadline::at(tokio::time::Instant::now() + ms(59));
+    let call = tokio::time::timeout(ms(59), service.oneshot(ask().deadline(deadline)));
+    assert!(call.await.is_err());
+    assert_eq!(script.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_13_a_hedge_goes_to_another_endpoint_where_there_is_one() {
+    let (service, called) = two_endpoints(|endpoint| Ok(endpoint as u32));
+    let request = ask_with(|call| call.tried = Some(Arc::new(Tried::new())));
+    let call = hedge(|_| {}).layer(service).oneshot(request);
+    assert_eq!(timed(call).await, (Ok(1), ms(51)));
+    assert_eq!(called.get(), [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_14_a_caller_that_goes_away_takes_all_attempts_with_it() {
+    let script = script().hang();
+    let layer = hedge(|hedge| hedge.max_hedges = 3);
+    let call = layer.layer(script.clone()).oneshot(ask());
+    tokio::time::timeout(ms(101), call).await.unwrap_err();
+    assert_eq!(
+        (script.calls(), script.cancelled(), script.in_flight()),
+        (3, 3, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
+    let asks = Fault::Failed(Failure::Status {
+        code: 503,
+        retry_after: Some(ms(1_000)),
+    });
+    let script = script().err(asks).ok(2);
+    let result = hedge(|_| {}).layer(script.clone()).oneshot(ask()).await;
+    assert_eq!((result, script.calls()), (Err(asks), 1));
+
+    let breaker = BreakerLayer::new("team", BreakerPolicy::default(), ClassifyResult);
+    let handle = breaker.handle().unwrap().clone();
+    let _held = handle.force_open();
+    let script = common::script().ok(1).after(ms(100));
+    let layer = hedge(|_| {}).recheck(handle);
+    assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
+    assert_eq!(script.calls(), 1);
+}
