@@ -9,6 +9,7 @@
 //! | [`HedgeLayer`] | asks a second time when the first answer is late | deadline, attempt, idempotence |
 //! | [`BreakerLayer`] | stops asking a service that keeps failing | – |
 //! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch |
+//! | `ChaosLayer` (feature `chaos`) | breaks calls on purpose | – |
 //! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – |
 //!
 //! # One error type, one classifier
@@ -51,9 +52,12 @@
 //! # Features
 //!
 //! `http` implements [`Context`] for `http::Request` and brings [`ClassifyHttp`]; `serde` makes the
-//! policies readable from a file, refusing values that they cannot hold.
+//! policies readable from a file, refusing values that they cannot hold; `chaos` brings the layer
+//! that breaks calls on purpose.
 
 pub mod breaker;
+#[cfg(feature = "chaos")]
+pub mod chaos;
 pub mod classify;
 pub mod concurrency;
 mod context;

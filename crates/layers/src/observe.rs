@@ -69,6 +69,9 @@ pub enum Event {
     /// A call that was admitted before the breaker changed its state ended after it; its result
     /// counts for nothing.
     LateResult,
+    /// Chaos was injected into an attempt.
+    #[cfg(feature = "chaos")]
+    Chaos,
     /// A fallback answered.
     FallbackUsed {
         /// The place of the step in its chain, from 0.

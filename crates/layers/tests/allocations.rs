@@ -83,3 +83,13 @@ async fn no_layer_allocates_for_a_call_that_succeeds() {
     // What boxes its future is seen to allocate.
     assert_eq!(allocations(BoxCloneService::new(service_fn(echo))), 1);
 }
+
+#[cfg(feature = "chaos")]
+#[test]
+fn ch_04_chaos_that_is_off_does_not_allocate() {
+    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy};
+
+    let make = |_| Err(BoxError::from("made up"));
+    let layer = ChaosLayer::new(ChaosPolicy::default(), make);
+    assert_eq!(allocations(layer.layer(service_fn(echo))), 0);
+}

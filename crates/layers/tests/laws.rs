@@ -6,6 +6,8 @@ mod common;
 use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, ServiceExt};
+#[cfg(feature = "chaos")]
+use tower_fanout_layers::Failure;
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, CallError, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
     DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer, RetryLayer, RetryPolicy,
@@ -135,4 +137,23 @@ async fn lift_leaves_readiness_calls_and_answers_as_they_are() {
         unready.oneshot(ask()).await,
         Err(CallError::Inner(UNREACHED))
     );
+}
+
+#[cfg(feature = "chaos")]
+#[tokio::test(start_paused = true)]
+async fn chaos_keeps_the_laws() {
+    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy, Injection, Rule};
+
+    let layer = |rules: Vec<Rule>| {
+        let policy = ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (true, rules));
+        ChaosLayer::new(policy.unwrap(), |_| Err(BROKEN))
+    };
+    Laws::new(Calls, |inner| layer(vec![]).layer(inner))
+        .check()
+        .await;
+    let inject = Injection::Error(Failure::Reset);
+    let always = layer(vec![Rule { rate: 1.0, inject }]);
+    Laws::new(Calls, |inner| always.layer(inner))
+        .refusal()
+        .await;
 }
