@@ -253,6 +253,19 @@ async fn hg_14_a_caller_that_goes_away_takes_all_attempts_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_wish_to_be_left_alone_no_other_failure_is_hedged() {
+    let asks = Fault::Failed(Failure::Status {
+        code: 503,
+        retry_after: Some(ms(1_000)),
+    });
+    let script = script().err(UNAVAILABLE).after(ms(80)).err(asks).ok(3);
+    let layer = hedge(|hedge| hedge.max_hedges = 3);
+    let call = layer.layer(script.clone()).oneshot(ask());
+    assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(80)));
+    assert_eq!(script.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
     let asks = Fault::Failed(Failure::Status {
         code: 503,

@@ -210,7 +210,7 @@ fn passes(state: State) -> bool {
 
 impl Handle {
     /// Refuses all calls for as long as the guard lives, or any other that was taken. When the last
-    /// one is dropped, the breaker is closed, with nothing counted.
+    /// one is dropped, the breaker is closed with nothing counted, or what was said meanwhile.
     pub fn force_open(&self) -> ForcedOpen {
         self.command(Machine::hold);
         ForcedOpen(self.clone())

@@ -444,6 +444,13 @@ fn cb_26_it_is_held_open_until_nobody_holds_it() {
     let now = bench.now;
     assert_eq!(bench.machine.tally(now).total, 0, "it starts afresh");
     assert_eq!(bench.calls(Bad, 3).state(), State::Open);
+    bench.machine.hold(now);
+    bench.machine.release(now);
+    assert_eq!(
+        bench.calls(Bad, 3).open_for(),
+        Some(ms(5_000)),
+        "as if for the first time"
+    );
 }
 
 #[test]

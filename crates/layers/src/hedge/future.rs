@@ -140,12 +140,11 @@ where
             (_, None) => *self.first_failure = Some(result),
             (_, Some(_)) => {}
         }
-        // Asked to be left alone, it is.
-        *self.due = match class.retry_after() {
-            Some(wait) if !wait.is_zero() => Due::Never,
-            _ if self.spare.is_some() => Due::Now,
-            _ => Due::Never,
-        };
+        // Asked to be left alone, it is, whatever fails after that.
+        if class.retry_after().is_some_and(|wait| !wait.is_zero()) {
+            *self.spare = None;
+        }
+        *self.due = Due::Now;
         None
     }
 
@@ -175,6 +174,7 @@ where
         self.send()
     }
 
+    /// Sends another attempt; if it may not be sent now, none is sent any more.
     fn send(&mut self) -> bool {
         self.timer.set(None);
         *self.due = Due::Never;
@@ -187,10 +187,11 @@ where
         let now = Instant::now();
         let late = (self.call.deadline)
             .is_some_and(|deadline| deadline.remaining(now) < policy.min_useful);
+        let spare = self.spare.take();
         if open.is_some() || late {
             return false;
         }
-        let Some((service, mut request)) = self.spare.clone() else {
+        let Some((service, mut request)) = spare.clone() else {
             return false;
         };
         let Some(paid) = self.pay() else {
@@ -209,12 +210,11 @@ where
             paid,
         });
         if number <= *self.max_hedges {
+            *self.spare = spare;
             *self.due = match self.layer.shared.delay() {
                 Some(delay) => Due::At(later(now, delay)),
                 None => Due::Never,
             };
-        } else {
-            *self.spare = None;
         }
         true
     }
@@ -281,6 +281,7 @@ where
                 if let Some(result) = this.ended(end) {
                     this.primary.set(None);
                     this.hedges.clear();
+                    *this.spare = None;
                     return Poll::Ready(result);
                 }
                 continue;

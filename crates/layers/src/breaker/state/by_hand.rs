@@ -34,12 +34,12 @@ impl Machine {
     /// What it does from now on, or from when nobody holds it open.
     pub(in crate::breaker) fn switch(&mut self, mode: Mode, now: Instant) {
         self.mode = mode;
-        self.trips = 0;
         self.rest(now);
     }
 
     fn rest(&mut self, now: Instant) {
         if self.holds == 0 {
+            self.trips = 0;
             let phase = match self.mode {
                 Mode::Automatic => Phase::Closed { since: now },
                 Mode::Disabled => Phase::Disabled,
