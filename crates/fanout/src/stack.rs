@@ -18,7 +18,7 @@ pub struct Downstream<C> {
     policy: Policy,
     classify: C,
     breaker: BreakerLayer<C>,
-    concurrency: ConcurrencyLayer,
+    concurrency: ConcurrencyLayer<C>,
     retry: RetryLayer<C>,
 }
 
@@ -30,10 +30,11 @@ impl<C: Clone> Downstream<C> {
             Some(policy) => BreakerLayer::new(name, policy, classify.clone()),
             None => BreakerLayer::off(classify.clone()),
         };
-        let concurrency = match policy.concurrency.clone().map(ConcurrencyPolicy::new) {
-            Some(Ok(policy)) => ConcurrencyLayer::new(policy),
-            _ => ConcurrencyLayer::off(),
+        let concurrency = match concurrency_policy(&policy) {
+            Some(policy) => ConcurrencyLayer::new(policy),
+            None => ConcurrencyLayer::off(),
         };
+        let concurrency = concurrency.classify(classify.clone());
         let retry = RetryPolicy::new(policy.retry.clone().unwrap_or_default());
         let retry = retry.and_then(|retry| match policy.retry {
             Some(_) => Ok(retry),
@@ -67,7 +68,7 @@ impl<C: Clone> Downstream<C> {
 
     /// Its concurrency limit.
     #[must_use]
-    pub const fn concurrency(&self) -> &ConcurrencyLayer {
+    pub const fn concurrency(&self) -> &ConcurrencyLayer<C> {
         &self.concurrency
     }
 
@@ -90,6 +91,15 @@ fn breaker_policy(policy: &Policy) -> Option<BreakerPolicy> {
             .or(Some(attempt / 2));
     }
     BreakerPolicy::new(settings).ok()
+}
+
+/// A call that was cut off after half an attempt's time tells an adaptive limit that it was slow.
+fn concurrency_policy(policy: &Policy) -> Option<ConcurrencyPolicy> {
+    let mut settings = policy.concurrency.clone()?;
+    if let (Some(adaptive), Some(attempt)) = (&mut settings.adaptive, policy.attempt_timeout) {
+        adaptive.unanswered = adaptive.unanswered.or(Some(attempt / 2));
+    }
+    ConcurrencyPolicy::new(settings).ok()
 }
 
 /// Puts the layers of `downstream` around `service`, which makes one attempt.
@@ -138,6 +148,6 @@ where
 
 /// What one attempt passes through, from the breaker inwards.
 pub type Attempt<S, C> = breaker::Breaker<
-    tower_fanout_layers::concurrency::Concurrency<tower_fanout_layers::timeout::Timeout<S>>,
+    tower_fanout_layers::concurrency::Concurrency<tower_fanout_layers::timeout::Timeout<S>, C>,
     C,
 >;

@@ -64,13 +64,16 @@ mod context;
 mod deadline;
 pub mod fallback;
 pub mod hedge;
+mod histogram;
 mod lift;
 pub mod observe;
 mod oneshot;
 pub mod policy;
 mod reject;
 pub mod retry;
+mod sync;
 pub mod timeout;
+pub mod until;
 
 pub use breaker::{BreakerLayer, BreakerPolicy};
 #[cfg(feature = "http")]

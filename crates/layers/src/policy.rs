@@ -149,6 +149,24 @@ impl Problems {
         self
     }
 
+    /// One setting that must not exceed another.
+    pub(crate) fn not_above<T>(
+        mut self,
+        field: &'static str,
+        value: T,
+        limit_name: &str,
+        limit: T,
+    ) -> Self
+    where
+        T: PartialOrd + fmt::Debug,
+    {
+        if value > limit {
+            let message = format!("{field} {value:?} is more than {limit_name} {limit:?}");
+            self.add(field, message);
+        }
+        self
+    }
+
     pub(crate) fn positive(
         mut self,
         field: &'static str,

@@ -25,7 +25,9 @@ pub enum Reject {
     },
     /// The concurrency limit and its queue are full.
     AtCapacity,
-    /// The call waited for its turn as long as it may.
+    /// The call gave its place in the queue to a more important one.
+    Evicted,
+    /// The call waited for its turn as long as it may, or would have to.
     QueueTimeout,
     /// A quota is used up.
     RateLimited {
@@ -51,7 +53,7 @@ impl Reject {
             },
             Self::DeadlineBeforeSend => Class::Local(Local::DeadlineBeforeSend),
             Self::CircuitOpen { .. } => Class::Local(Local::BreakerOpen),
-            Self::AtCapacity => Class::Local(Local::LimitFull),
+            Self::AtCapacity | Self::Evicted => Class::Local(Local::LimitFull),
             Self::QueueTimeout => Class::Local(Local::QueueTimeout),
             Self::RateLimited { .. } => Class::Local(Local::RateLimited),
             Self::NoEndpoint => Class::Local(Local::NoEndpoint),
@@ -64,7 +66,7 @@ impl Reject {
         match self {
             Self::CircuitOpen { retry_after } => retry_after,
             Self::RateLimited { retry_after } => Some(retry_after),
-            Self::AtCapacity | Self::QueueTimeout => Some(Duration::from_secs(1)),
+            Self::AtCapacity | Self::Evicted | Self::QueueTimeout => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -78,6 +80,7 @@ impl fmt::Display for Reject {
             Self::DeadlineBeforeSend => "too little time was left to send the call",
             Self::CircuitOpen { .. } => "the circuit is open",
             Self::AtCapacity => "the concurrency limit is reached",
+            Self::Evicted => "a more important call took its place",
             Self::QueueTimeout => "the call waited too long for its turn",
             Self::RateLimited { .. } => "the quota is used up",
             Self::NoEndpoint => "there is no endpoint to send to",
@@ -232,6 +235,7 @@ mod tests {
             Reject::DeadlineBeforeSend,
             Reject::CircuitOpen { retry_after: None },
             Reject::AtCapacity,
+            Reject::Evicted,
             Reject::QueueTimeout,
             Reject::RateLimited {
                 retry_after: Duration::ZERO,

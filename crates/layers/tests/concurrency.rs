@@ -5,9 +5,14 @@ mod common;
 
 use common::*;
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_fanout_layers::{ConcurrencyLayer, ConcurrencyPolicy, Event, Priority, Reject, With};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Event,
+    Failure, Priority, Reject, With,
+    breaker::State,
+    concurrency::adaptive::{Adapt, AdaptiveSettings, Seen},
+};
 
 fn limit(max: u32, queue: u32) -> ConcurrencyLayer {
     ConcurrencyLayer::new(
@@ -137,6 +142,88 @@ async fn cl_09_turns_go_by_priority_and_then_by_arrival() {
     assert_eq!(order, [0, 2, 4, 5, 1, 3]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn cl_07_a_limit_shrinks_without_stopping_anybody() {
+    let layer = limit(10, 1);
+    let service = layer.layer(script().ok(1).after(ms(10)));
+    let running: Vec<_> = (0..8).map(|_| service.clone().oneshot(ask())).collect();
+    let mut running = Box::pin(join_all(running));
+    assert!(futures_util::poll!(&mut running).is_pending());
+    layer.set_limit(2);
+    assert_eq!((layer.limit(), layer.in_flight()), (Some(2), 8));
+    assert_eq!(running.await, [Ok(1); 8]);
+    layer.set_limit(0);
+    assert_eq!(layer.limit(), Some(1), "nothing could ever run under none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_10_an_important_call_takes_the_place_of_another() {
+    let layer = limit(1, 1);
+    let mut service = layer.layer(script().ok(1).after(ms(10)));
+    let ranked = |level| ask().priority(Priority::new(level).unwrap());
+    let results = tokio::join!(
+        service.call(ranked(5)),
+        service.call(ranked(5)),
+        service.call(ranked(6)),
+        service.call(ranked(6)),
+    );
+    let refused = |reject| Err(Fault::Refused(reject));
+    let expected = (
+        Ok(1),
+        refused(Reject::Evicted),
+        Ok(1),
+        refused(Reject::AtCapacity),
+    );
+    assert_eq!(results, expected);
+    assert!(is_idle(&layer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_11_a_refusal_for_want_of_room_is_no_failure_of_the_service() {
+    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(1));
+    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let service = breaker.layer(limit(1, 0).layer(script().ok(1).after(ms(10))));
+    let calls = join_all((0..9).map(|_| service.clone().oneshot(ask()))).await;
+    let refused = calls.iter().filter(|result| result.is_err()).count();
+    assert_eq!(refused, 8);
+    let seen = breaker.handle().unwrap().snapshot();
+    assert_eq!((seen.state, seen.calls, seen.failed), (State::Closed, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
+    let layer = ConcurrencyLayer::new(
+        ConcurrencyPolicy::build(|limit| {
+            (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(10_000));
+        })
+        .unwrap(),
+    );
+    let service = layer.layer(script().ok(1).after(ms(100)));
+    // Nothing is known yet of how long calls take: it waits until its deadline.
+    let (_, (result, elapsed)) = tokio::join!(
+        service.clone().oneshot(ask()),
+        timed(service.clone().oneshot(ask_within(ms(30))))
+    );
+    assert_eq!(result, Err(Fault::Refused(Reject::QueueTimeout)));
+    assert_eq!(elapsed, ms(30));
+    let learn = (0..3).map(|_| service.clone().oneshot(ask()));
+    assert_eq!(join_all(learn).await, [Ok(1); 3]);
+    // One runs and two wait, so this one would wait for 200 ms and more.
+    let busy = (0..3).map(|_| service.clone().oneshot(ask()));
+    let (busy, (late, waited), urgent) = tokio::join!(
+        join_all(busy),
+        timed(service.clone().oneshot(ask_within(ms(30)))),
+        service
+            .clone()
+            .oneshot(ask_within(ms(130)).priority(Priority::MAX)),
+    );
+    assert_eq!(busy, [Ok(1); 3]);
+    assert_eq!(late, Err(Fault::Refused(Reject::QueueTimeout)));
+    assert_eq!(waited, ms(0));
+    assert_eq!(urgent, Ok(1), "nobody is ahead of the most important");
+    assert!(is_idle(&layer));
+}
+
 #[tokio::test]
 async fn cl_13_a_panic_of_the_service_frees_its_permit() {
     let layer = limit(1, 0);
@@ -204,4 +291,61 @@ async fn cl_15_ten_thousand_calls_that_come_and_go_leave_nothing() {
     assert!(is_idle(&layer), "{layer:?}");
     let peak = counts.1.load(std::sync::atomic::Ordering::SeqCst);
     assert!((1..=3).contains(&peak), "{peak}");
+}
+
+/// A limit that follows the service, from 20 calls at once.
+fn adaptive() -> ConcurrencyLayer {
+    let policy = ConcurrencyPolicy::build(|limit| {
+        limit.adaptive = Some(AdaptiveSettings::default());
+    });
+    ConcurrencyLayer::new(policy.unwrap())
+}
+
+/// Seconds of 20 calls at once that the service answers as `script` says.
+async fn busy(layer: &ConcurrencyLayer, script: Scripted, seconds: u32) {
+    let service = layer.layer(script);
+    let start = Instant::now();
+    while start.elapsed() < ms(1_000) * seconds {
+        let calls = (0..20).map(|_| service.clone().oneshot(ask()));
+        join_all(calls).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_18_an_adaptive_limit_falls_while_all_calls_time_out() {
+    let layer = adaptive();
+    busy(&layer, script().ok(1).after(ms(10)), 1).await;
+    let before = layer.limit().unwrap();
+    let timeout = script().err(Fault::Failed(Failure::AttemptTimeout));
+    busy(&layer, timeout.after(ms(10)), 10).await;
+    let after = layer.limit().unwrap();
+    assert!(after < before / 2, "{before} then {after}");
+    assert!(is_idle(&layer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_19_an_adaptive_limit_learns_nothing_from_callers_that_leave() {
+    let layer = adaptive();
+    let service = layer.layer(script().hang());
+    for _ in 0..1_000 {
+        let call = timeout(ms(20), service.clone().oneshot(ask()));
+        call.await.unwrap_err();
+    }
+    assert_eq!(layer.limit(), Some(20));
+    assert!(is_idle(&layer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_may_bring_an_algorithm() {
+    #[derive(Debug)]
+    struct Halve;
+    impl Adapt for Halve {
+        fn next(&mut self, limit: f64, seen: &Seen) -> f64 {
+            assert!(seen.fastest <= seen.slow);
+            limit / 2.0
+        }
+    }
+    let layer = ConcurrencyLayer::adapting(ConcurrencyPolicy::default(), Halve);
+    busy(&layer, script().ok(1).after(ms(10)), 2).await;
+    assert!(layer.limit() <= Some(10), "{layer:?}");
 }

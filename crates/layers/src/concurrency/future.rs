@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     task::{self, Poll, ready},
     time::Duration,
@@ -17,24 +18,28 @@ use super::{
 };
 use crate::{
     breaker,
+    classify::Classify,
     context::Context,
     deadline::later,
     observe::{Event, Observer},
     oneshot::Oneshot,
     reject::Reject,
+    until::Until,
 };
 
 pin_project! {
     /// The future of [`Concurrency`].
     ///
     /// It holds the permit, or the place in the queue; either is given back when it is dropped.
-    pub struct ResponseFuture<S, Req>
+    pub struct ResponseFuture<S, C, U, Req>
     where
         S: Service<Req>,
     {
         #[pin]
         state: State<S, Req>,
         breaker: Option<breaker::Handle>,
+        classify: C,
+        until: PhantomData<fn() -> U>,
         observer: Observer,
     }
 }
@@ -65,47 +70,51 @@ pin_project! {
     }
 }
 
-impl<S: Service<Req> + Clone, Req: Context> ResponseFuture<S, Req> {
-    pub(super) fn new(service: &Concurrency<S>, request: Req) -> Self {
+impl<S, C, U, Req> ResponseFuture<S, C, U, Req>
+where
+    S: Service<Req> + Clone,
+    C: Clone,
+    Req: Context,
+{
+    pub(super) fn new(service: &Concurrency<S, C, U>, request: Req) -> Self {
         let observer = request.call().observer.clone();
         let layer = &service.layer;
         let permit = layer.limiter.as_ref().map(|limiter| limiter.try_acquire());
         let state = match permit {
-            None | Some(Some(_)) => {
-                observer.emit(Event::Admitted {
-                    waited: Duration::ZERO,
-                });
-                State::Running {
-                    call: Oneshot::new(service.inner.clone(), request),
-                    permit: permit.flatten(),
-                }
-            }
+            None | Some(Some(_)) => State::Running {
+                call: Oneshot::new(service.inner.clone(), request),
+                permit: permit.flatten(),
+            },
             Some(None) => Self::queue(service, request),
         };
+        if let State::Running { .. } = state {
+            let waited = Duration::ZERO;
+            observer.emit(Event::Admitted { waited });
+        }
         Self {
             state,
             breaker: layer.breaker.clone(),
+            classify: layer.classify.clone(),
+            until: PhantomData,
             observer,
         }
     }
 
     /// Joins the queue, with the first poll's waker to follow.
-    fn queue(service: &Concurrency<S>, request: Req) -> State<S, Req> {
+    fn queue(service: &Concurrency<S, C, U>, request: Req) -> State<S, Req> {
         let Concurrency { layer, inner } = service;
-        let turn = (layer.limiter.as_ref())
-            .and_then(|limiter| limiter.acquire(request.call().priority, task::Waker::noop()));
+        let limiter = layer.limiter.as_ref().expect("only a limit has a queue");
+        let call = request.call();
+        let deadline = call.deadline.map(crate::Deadline::instant);
         let now = Instant::now();
-        match turn {
-            None => State::Refused {
-                reject: Reject::AtCapacity,
-            },
-            Some(Turn::Now(permit)) => State::Running {
+        match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
+            Err(reject) => State::Refused { reject },
+            Ok(Turn::Now(permit)) => State::Running {
                 call: Oneshot::new(inner.clone(), request),
                 permit: Some(permit),
             },
-            Some(Turn::Later(waiter)) => {
+            Ok(Turn::Later(waiter)) => {
                 let patience = later(now, layer.max_wait);
-                let deadline = request.call().deadline.map(crate::Deadline::instant);
                 let end = deadline.map_or(patience, |deadline| deadline.min(patience));
                 State::Queued {
                     service: inner.clone(),
@@ -119,21 +128,24 @@ impl<S: Service<Req> + Clone, Req: Context> ResponseFuture<S, Req> {
     }
 }
 
-impl<S, Req> Future for ResponseFuture<S, Req>
+impl<S, C, U, Req> Future for ResponseFuture<S, C, U, Req>
 where
     S: Service<Req>,
     S::Error: From<Reject>,
+    C: Classify<S::Response, S::Error>,
+    U: Until<S::Response>,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Result<U::Response<Option<Permit>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
             let permit = match this.state.as_mut().project() {
-                Projected::Running { call, .. } => {
+                Projected::Running { call, permit } => {
                     let result = ready!(call.poll(cx));
+                    let permit = permit.take();
                     this.state.set(State::Gone);
-                    return Poll::Ready(result);
+                    return Poll::Ready(end::<U, _, _>(result, permit, this.classify));
                 }
                 Projected::Refused { reject } => {
                     return Poll::Ready(Err(this.observer.reject(*reject)));
@@ -145,7 +157,11 @@ where
                     since,
                     ..
                 } => match waiter.poll(cx.waker()) {
-                    Poll::Ready(permit) => {
+                    Poll::Ready(Err(reject)) => {
+                        this.state.set(State::Refused { reject });
+                        continue;
+                    }
+                    Poll::Ready(Ok(permit)) => {
                         this.observer.emit(Event::Admitted {
                             waited: since.elapsed(),
                         });
@@ -176,4 +192,16 @@ where
             });
         }
     }
+}
+
+/// Tells an adaptive limit how the call ended, and hands the permit to whatever remains of it.
+fn end<U: Until<Res>, Res, E>(
+    result: Result<Res, E>,
+    mut permit: Option<Permit>,
+    classify: &impl Classify<Res, E>,
+) -> Result<U::Response<Option<Permit>>, E> {
+    if let Some(permit) = permit.as_mut().filter(|permit| permit.is_measured()) {
+        permit.record(|elapsed| classify.classify(result.as_ref(), elapsed));
+    }
+    result.map(|response| U::hold(permit, response))
 }

@@ -1,30 +1,47 @@
 //! The layer, and the look from outside on its state.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{ConcurrencyPolicy, limiter::Limiter, service::Concurrency};
-use crate::breaker;
+use super::{ConcurrencyPolicy, adaptive::Adapt, limiter::Limiter, service::Concurrency};
+#[cfg(feature = "http")]
+use crate::until::BodyEnd;
+use crate::{breaker, classify::ClassifyResult, sync::Arc, until::Answered};
 
 /// Limits how many calls run at once; see the [module docs](super).
 ///
-/// One layer is one limit: all services that it makes, and all their clones, share it.
-#[derive(Clone, Debug)]
-pub struct ConcurrencyLayer {
+/// One layer is one limit: all services that it makes, and all their clones, share it. `C` tells an
+/// [adaptive](super::adaptive) limit what results mean, and `U` how long a call keeps its permit.
+pub struct ConcurrencyLayer<C = ClassifyResult, U = Answered> {
     pub(super) limiter: Option<Arc<Limiter>>,
     pub(super) max_wait: Duration,
     pub(super) breaker: Option<breaker::Handle>,
+    pub(super) classify: C,
+    until: PhantomData<fn() -> U>,
 }
 
 impl ConcurrencyLayer {
-    /// A limit of `policy.max` calls at once.
+    /// A limit by `policy`.
     #[must_use]
     pub fn new(policy: ConcurrencyPolicy) -> Self {
         Self {
-            limiter: Some(Arc::new(Limiter::new(policy.max, policy.queue))),
+            limiter: Some(Arc::new(Limiter::new(&policy))),
             max_wait: policy.max_wait,
             breaker: None,
+            classify: ClassifyResult,
+            until: PhantomData,
+        }
+    }
+
+    /// A limit by `policy` that `algorithm` moves, instead of the one that it names.
+    #[must_use]
+    pub fn adapting(policy: ConcurrencyPolicy, algorithm: impl Adapt + 'static) -> Self {
+        let mut limiter = Limiter::new(&policy);
+        limiter.adapt(&policy, Box::new(algorithm));
+        Self {
+            limiter: Some(Arc::new(limiter)),
+            ..Self::new(policy)
         }
     }
 
@@ -35,15 +52,52 @@ impl ConcurrencyLayer {
             limiter: None,
             max_wait: Duration::ZERO,
             breaker: None,
+            classify: ClassifyResult,
+            until: PhantomData,
         }
     }
+}
 
+impl<C, U> ConcurrencyLayer<C, U> {
     /// Asks `breaker` again when a call's turn has come: one that queued while the circuit opened
     /// is refused, not sent.
     #[must_use]
     pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
         self.breaker = Some(breaker);
         self
+    }
+
+    /// Tells an adaptive limit by `classify` what results mean.
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> ConcurrencyLayer<D, U> {
+        ConcurrencyLayer {
+            limiter: self.limiter,
+            max_wait: self.max_wait,
+            breaker: self.breaker,
+            classify,
+            until: PhantomData,
+        }
+    }
+
+    /// Keeps the permit until the body of the answer has ended, failed, or was dropped.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn until_body_end(self) -> ConcurrencyLayer<C, BodyEnd> {
+        ConcurrencyLayer {
+            limiter: self.limiter,
+            max_wait: self.max_wait,
+            breaker: self.breaker,
+            classify: self.classify,
+            until: PhantomData,
+        }
+    }
+
+    /// From now on `max` calls may run at once, 1 at least. It neither stops nor waits for calls that
+    /// run: there is no further turn until fewer run. An adaptive limit moves on from where it was.
+    pub fn set_limit(&self, max: u32) {
+        if let Some(limiter) = &self.limiter {
+            limiter.set_max(max);
+        }
     }
 
     /// Calls that run now.
@@ -67,10 +121,31 @@ impl ConcurrencyLayer {
     }
 }
 
-impl<S> Layer<S> for ConcurrencyLayer {
-    type Service = Concurrency<S>;
+impl<C: Clone, U> Clone for ConcurrencyLayer<C, U> {
+    fn clone(&self) -> Self {
+        Self {
+            limiter: self.limiter.clone(),
+            max_wait: self.max_wait,
+            breaker: self.breaker.clone(),
+            classify: self.classify.clone(),
+            until: PhantomData,
+        }
+    }
+}
 
-    fn layer(&self, inner: S) -> Concurrency<S> {
+impl<C, U> fmt::Debug for ConcurrencyLayer<C, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConcurrencyLayer")
+            .field("limiter", &self.limiter)
+            .field("max_wait", &self.max_wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, C: Clone, U> Layer<S> for ConcurrencyLayer<C, U> {
+    type Service = Concurrency<S, C, U>;
+
+    fn layer(&self, inner: S) -> Self::Service {
         Concurrency {
             layer: self.clone(),
             inner,

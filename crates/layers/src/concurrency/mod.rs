@@ -3,8 +3,16 @@
 //! The permit is taken in `call` and given back when the call's future is dropped. A call that
 //! finds the limit reached waits, if the queue has room, no longer than
 //! [`max_wait`](ConcurrencySettings::max_wait) and never past its deadline; by default there is no
-//! queue, and it is refused at once. Waiting calls go by priority, equal ones in order of arrival,
-//! and nobody overtakes them.
+//! queue, and it is refused at once. So is a call that would most likely wait past its deadline.
+//!
+//! Waiting calls go by priority, equal ones in order of arrival, and nobody overtakes them. A level
+//! of priority is worth so much time of waiting as [`aging`](ConcurrencySettings::aging) says, so
+//! that nobody starves. If the queue is full, the last of a lower level gives its place to a call of
+//! a higher one.
+//!
+//! The limit may be [changed](ConcurrencyLayer::set_limit) while calls run, or
+//! [follow the service](adaptive) by itself. An `http::Response` may keep its permit until its body
+//! ends: see [`ConcurrencyLayer::until_body_end`].
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
@@ -29,6 +37,7 @@
 //! # }
 //! ```
 
+pub mod adaptive;
 mod future;
 mod layer;
 mod limiter;
@@ -36,7 +45,10 @@ mod service;
 
 use std::time::Duration;
 
-pub use self::{future::ResponseFuture, layer::ConcurrencyLayer, service::Concurrency};
+use self::adaptive::AdaptiveSettings;
+pub use self::{
+    future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit, service::Concurrency,
+};
 use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
 
 /// How many calls may run, and how many may wait.
@@ -55,6 +67,12 @@ pub struct ConcurrencySettings {
     /// How long a call may wait; 100 ms by default. Its deadline may cut this short.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub max_wait: Duration,
+    /// How long a call must have waited to be worth one level of priority more, 1 ms to 1 h; 1 s by
+    /// default. With none, a lower level waits for as long as there is a higher one.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    pub aging: Option<Duration>,
+    /// Moves the limit by itself, instead of [`max`](Self::max); off by default.
+    pub adaptive: Option<AdaptiveSettings>,
 }
 
 impl Default for ConcurrencySettings {
@@ -63,16 +81,23 @@ impl Default for ConcurrencySettings {
             max: 100,
             queue: 0,
             max_wait: Duration::from_millis(100),
+            aging: Some(Duration::from_secs(1)),
+            adaptive: None,
         }
     }
 }
 
 impl Settings for ConcurrencySettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
-        Problems::default()
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
+        let problems = Problems::default()
             .at_least("max", self.max, 1)
             .positive("max_wait", self.max_wait)
-            .into_vec()
+            .within("aging", self.aging.unwrap_or(short), short, long);
+        match &self.adaptive {
+            Some(adaptive) => problems.nested("adaptive", adaptive).into_vec(),
+            None => problems.into_vec(),
+        }
     }
 }
 

@@ -1,31 +1,55 @@
 //! The service that asks for a permit in `call`.
 
-use std::task::{self, Poll};
+use std::{
+    fmt,
+    task::{self, Poll},
+};
 
 use tower_service::Service;
 
-use super::{future::ResponseFuture, layer::ConcurrencyLayer};
+use super::{future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit};
 use crate::{
+    classify::{Classify, ClassifyResult},
     context::Context,
     reject::{AsReject, Reject},
+    until::{Answered, Until},
 };
 
 /// The service of [`ConcurrencyLayer`].
-#[derive(Clone, Debug)]
-pub struct Concurrency<S> {
-    pub(super) layer: ConcurrencyLayer,
+pub struct Concurrency<S, C = ClassifyResult, U = Answered> {
+    pub(super) layer: ConcurrencyLayer<C, U>,
     pub(super) inner: S,
 }
 
-impl<S, Req> Service<Req> for Concurrency<S>
+impl<S: Clone, C: Clone, U> Clone for Concurrency<S, C, U> {
+    fn clone(&self) -> Self {
+        Self {
+            layer: self.layer.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, C, U> fmt::Debug for Concurrency<S, C, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Concurrency")
+            .field("layer", &self.layer)
+            .field("inner", &self.inner)
+            .finish()
+    }
+}
+
+impl<S, C, U, Req> Service<Req> for Concurrency<S, C, U>
 where
     S: Service<Req> + Clone,
     S::Error: From<Reject> + AsReject,
+    C: Classify<S::Response, S::Error> + Clone,
+    U: Until<S::Response>,
     Req: Context,
 {
-    type Response = S::Response;
+    type Response = U::Response<Option<Permit>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, Req>;
+    type Future = ResponseFuture<S, C, U, Req>;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))

@@ -1,0 +1,86 @@
+//! How far the limit may move, and by which algorithm.
+
+use std::time::Duration;
+
+use super::algorithm::{Adapt, Aimd, Gradient2, Vegas};
+use crate::policy::{InvalidPolicy, Problems, Settings};
+
+/// How far a limit may move, and by which algorithm.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
+#[non_exhaustive]
+pub struct AdaptiveSettings {
+    /// What moves it; [`Algorithm::Gradient2`] by default.
+    pub algorithm: Algorithm,
+    /// The limit to begin with; 20 by default.
+    pub initial: u32,
+    /// The least, 1 or more; 1 by default.
+    pub min: u32,
+    /// The most; 200 by default.
+    pub max: u32,
+    /// How much slower answers may get before [`Algorithm::Gradient2`] takes it for load, 1 to 10;
+    /// 1 by default, which leaves the headroom of √limit. On 20 simulated servers under more load
+    /// than they can bear, 1 settles at a limit of 33 and 1.5 at one of 60.
+    pub tolerance: f64,
+    /// A call that was cut off after this long tells how slow the service is; by default none does.
+    /// Half the attempt timeout is a good value.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    pub unanswered: Option<Duration>,
+}
+
+/// What moves an adaptive limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// Whether answers got slower than they were: see [`Gradient2`].
+    #[default]
+    Gradient2,
+    /// Whether the service refuses calls: see [`Aimd`].
+    Aimd,
+    /// How much slower answers are than the fastest: see [`Vegas`].
+    Vegas,
+}
+
+impl Algorithm {
+    pub(super) fn build(self, settings: &AdaptiveSettings) -> Box<dyn Adapt> {
+        match self {
+            Self::Gradient2 => Box::new(Gradient2::new(settings.tolerance)),
+            Self::Aimd => Box::new(Aimd::default()),
+            Self::Vegas => Box::new(Vegas::default()),
+        }
+    }
+}
+
+impl Default for AdaptiveSettings {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::default(),
+            initial: 20,
+            min: 1,
+            max: 200,
+            tolerance: 1.0,
+            unanswered: None,
+        }
+    }
+}
+
+impl Settings for AdaptiveSettings {
+    fn problems(&self) -> Vec<InvalidPolicy> {
+        Problems::default()
+            .at_least("min", self.min, 1)
+            .not_above("min", self.min, "initial", self.initial)
+            .not_above("initial", self.initial, "max", self.max)
+            .within("tolerance", self.tolerance, 1.0, 10.0)
+            .positive("unanswered", self.unanswered)
+            .into_vec()
+    }
+}

@@ -1,0 +1,124 @@
+//! How long a call lasts: until its answer is there, or until the answer's body has ended.
+//!
+//! A layer that holds something for the time of a call, a permit say, gives it back when the call is
+//! over. For most answers that is the moment they are there, and so it is by default
+//! ([`Answered`]). An `http::Response` whose body is streamed is over when its body is
+//! ([`BodyEnd`], feature `http`).
+
+use crate::reject::Reject;
+
+/// What a layer holds while a call lasts. Dropped, the call has ended well or nobody cares any more.
+pub trait Guard {
+    /// The call broke after its answer had begun: by a refusal of a layer below, or else by itself.
+    fn broken(self, reject: Option<Reject>);
+}
+
+impl<G: Guard> Guard for Option<G> {
+    fn broken(self, reject: Option<Reject>) {
+        if let Some(guard) = self {
+            guard.broken(reject);
+        }
+    }
+}
+
+/// How long a call lasts that was answered by a `Response`.
+pub trait Until<Response> {
+    /// The answer with what is held for it.
+    type Response<G: Guard>;
+
+    /// Holds `guard` until the call is over.
+    fn hold<G: Guard>(guard: G, response: Response) -> Self::Response<G>;
+}
+
+/// A call is over when its answer is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answered;
+
+impl<Response> Until<Response> for Answered {
+    type Response<G: Guard> = Response;
+
+    fn hold<G: Guard>(_: G, response: Response) -> Response {
+        response
+    }
+}
+
+#[cfg(feature = "http")]
+pub use self::body::{BodyEnd, Held};
+
+#[cfg(feature = "http")]
+mod body {
+    use std::{
+        any::Any,
+        pin::Pin,
+        task::{Context, Poll, ready},
+    };
+
+    use http::Response;
+    use http_body::{Body, Frame, SizeHint};
+    use pin_project_lite::pin_project;
+
+    use super::{Guard, Until};
+    use crate::reject::{AsReject, BoxError, Reject};
+
+    /// A call is over when the body of its answer has ended, failed, or was dropped.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct BodyEnd;
+
+    impl<B: Body<Error: 'static>> Until<Response<B>> for BodyEnd {
+        type Response<G: Guard> = Response<Held<B, G>>;
+
+        fn hold<G: Guard>(guard: G, response: Response<B>) -> Response<Held<B, G>> {
+            response.map(|body| {
+                let guard = (!body.is_end_stream()).then_some(guard);
+                Held { body, guard }
+            })
+        }
+    }
+
+    pin_project! {
+        /// A body that something is held for until its end.
+        #[derive(Debug)]
+        pub struct Held<B, G> {
+            #[pin]
+            body: B,
+            guard: Option<G>,
+        }
+    }
+
+    impl<B: Body<Error: 'static>, G: Guard> Body for Held<B, G> {
+        type Data = B::Data;
+        type Error = B::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+            let mut this = self.project();
+            let frame = ready!(this.body.as_mut().poll_frame(cx));
+            match &frame {
+                Some(Err(error)) => {
+                    if let Some(guard) = this.guard.take() {
+                        guard.broken(reject(error));
+                    }
+                }
+                Some(Ok(_)) if !this.body.is_end_stream() => {}
+                // Nobody need ask a body again that says it has ended.
+                _ => drop(this.guard.take()),
+            }
+            Poll::Ready(frame)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.body.is_end_stream()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.body.size_hint()
+        }
+    }
+
+    /// The refusal in a body's error, which only a boxed one can carry.
+    fn reject(error: &dyn Any) -> Option<Reject> {
+        error.downcast_ref::<BoxError>()?.as_reject().copied()
+    }
+}
