@@ -236,7 +236,7 @@ impl From<Reject> for BranchError {
             Reject::AttemptTimeout => ErrorKind::Timeout,
             Reject::Deadline | Reject::DeadlineBeforeSend => ErrorKind::Deadline,
             Reject::CircuitOpen { .. } => ErrorKind::BreakerOpen,
-            Reject::AtCapacity | Reject::Evicted => ErrorKind::AtCapacity,
+            Reject::AtCapacity | Reject::Evicted | Reject::Throttled => ErrorKind::AtCapacity,
             Reject::QueueTimeout => ErrorKind::QueueTimeout,
             Reject::RateLimited { .. } => ErrorKind::RateLimited,
             Reject::NoEndpoint => ErrorKind::NoEndpoint,

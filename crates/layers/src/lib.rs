@@ -8,6 +8,7 @@
 //! | [`RetryLayer`] | tries again, with backoff, jitter and a budget | deadline, attempt, idempotence |
 //! | [`HedgeLayer`] | asks a second time when the first answer is late | deadline, attempt, idempotence |
 //! | [`BreakerLayer`] | stops asking a service that keeps failing | – |
+//! | [`ThrottleLayer`] | asks less of a service that refuses most | – |
 //! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch |
 //! | `ChaosLayer` (feature `chaos`) | breaks calls on purpose | – |
 //! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – |
@@ -72,8 +73,10 @@ pub mod policy;
 mod reject;
 pub mod retry;
 mod sync;
+pub mod throttle;
 pub mod timeout;
 pub mod until;
+mod window;
 
 pub use breaker::{BreakerLayer, BreakerPolicy};
 #[cfg(feature = "http")]
@@ -89,4 +92,5 @@ pub use observe::{Event, Observe, Observer};
 pub use policy::InvalidPolicy;
 pub use reject::{AsReject, BoxError, CallError, Reject};
 pub use retry::{RetryLayer, RetryPolicy};
+pub use throttle::{ThrottleLayer, ThrottlePolicy};
 pub use timeout::{DeadlineLayer, TimeoutLayer};

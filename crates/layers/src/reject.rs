@@ -29,6 +29,8 @@ pub enum Reject {
     Evicted,
     /// The call waited for its turn as long as it may, or would have to.
     QueueTimeout,
+    /// The service refuses most of what it is asked, so this was not even sent.
+    Throttled,
     /// A quota is used up.
     RateLimited {
         /// Time until the quota admits this call.
@@ -53,7 +55,7 @@ impl Reject {
             },
             Self::DeadlineBeforeSend => Class::Local(Local::DeadlineBeforeSend),
             Self::CircuitOpen { .. } => Class::Local(Local::BreakerOpen),
-            Self::AtCapacity | Self::Evicted => Class::Local(Local::LimitFull),
+            Self::AtCapacity | Self::Evicted | Self::Throttled => Class::Local(Local::LimitFull),
             Self::QueueTimeout => Class::Local(Local::QueueTimeout),
             Self::RateLimited { .. } => Class::Local(Local::RateLimited),
             Self::NoEndpoint => Class::Local(Local::NoEndpoint),
@@ -66,7 +68,9 @@ impl Reject {
         match self {
             Self::CircuitOpen { retry_after } => retry_after,
             Self::RateLimited { retry_after } => Some(retry_after),
-            Self::AtCapacity | Self::Evicted | Self::QueueTimeout => Some(Duration::from_secs(1)),
+            Self::AtCapacity | Self::Evicted | Self::QueueTimeout | Self::Throttled => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -82,6 +86,7 @@ impl fmt::Display for Reject {
             Self::AtCapacity => "the concurrency limit is reached",
             Self::Evicted => "a more important call took its place",
             Self::QueueTimeout => "the call waited too long for its turn",
+            Self::Throttled => "the service refuses most calls",
             Self::RateLimited { .. } => "the quota is used up",
             Self::NoEndpoint => "there is no endpoint to send to",
         })
@@ -237,6 +242,7 @@ mod tests {
             Reject::AtCapacity,
             Reject::Evicted,
             Reject::QueueTimeout,
+            Reject::Throttled,
             Reject::RateLimited {
                 retry_after: Duration::ZERO,
             },

@@ -5,13 +5,13 @@ mod common;
 
 use common::*;
 use futures_util::{FutureExt, poll};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, service_fn};
 #[cfg(feature = "chaos")]
 use tower_fanout_layers::Failure;
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, CallError, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer, RetryLayer, RetryPolicy,
-    TimeoutLayer, With,
+    BreakerLayer, BreakerPolicy, CallError, Class, ClassifyResult, ConcurrencyLayer,
+    ConcurrencyPolicy, DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer,
+    RetryLayer, RetryPolicy, ThrottleLayer, ThrottlePolicy, TimeoutLayer, With,
 };
 use tower_fanout_testkit::{
     laws::{self, Laws, Traffic},
@@ -111,6 +111,21 @@ async fn breaker_keeps_the_laws() {
     let broken = open.layer(script().err(BROKEN));
     assert_eq!(broken.oneshot(ask()).await, Err(BROKEN));
     Laws::new(Calls, |inner| open.layer(inner)).refusal().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttle_keeps_the_laws() {
+    let layer = || ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult);
+    Laws::new(Calls, |inner| layer().layer(inner)).check().await;
+    let policy = ThrottlePolicy::build(|throttle| throttle.max = 1.0);
+    let full = |_: Result<&u64, &Fault>, _| Class::Throttled { retry_after: None };
+    let shut = ThrottleLayer::new(policy.unwrap(), full);
+    let service = shut.layer(service_fn(|_: With<u64>| async { Err(BROKEN) }));
+    fastrand::seed(7);
+    while shut.refused_share() < 0.999 {
+        let _: Result<u64, _> = service.clone().oneshot(With::new(1)).await;
+    }
+    Laws::new(Calls, |inner| shut.layer(inner)).refusal().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -321,7 +321,9 @@ impl From<Reject> for Problem {
                 Code::UpstreamTimeout
             }
             Reject::CircuitOpen { .. } | Reject::NoEndpoint => Code::UpstreamUnavailable,
-            Reject::AtCapacity | Reject::Evicted | Reject::QueueTimeout => Code::Overloaded,
+            Reject::AtCapacity | Reject::Evicted | Reject::QueueTimeout | Reject::Throttled => {
+                Code::Overloaded
+            }
             Reject::RateLimited { .. } => Code::RateLimited,
             _ => Code::Internal,
         };

@@ -42,7 +42,6 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
-mod window;
 
 pub use self::{
     future::ResponseFuture,

@@ -7,13 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use self::by_hand::Mode;
-use super::{
-    settings::{BreakerPolicy, BreakerSettings, Window},
-    window::{Calls, Tally},
-};
+use super::settings::{BreakerPolicy, BreakerSettings, Window};
 use crate::{
     classify::{Class, Failure},
     deadline::later,
+    window::{Calls, Tally},
 };
 
 /// Whether a breaker lets calls pass.

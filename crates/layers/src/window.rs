@@ -14,14 +14,14 @@ const BUCKETS: usize = 10;
 
 /// What became of some calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) total: u32,
-    pub(super) failed: u32,
-    pub(super) slow: u32,
+pub(crate) struct Tally {
+    pub(crate) total: u32,
+    pub(crate) failed: u32,
+    pub(crate) slow: u32,
 }
 
 impl Tally {
-    pub(super) fn one(failed: bool, slow: bool) -> Self {
+    pub(crate) fn one(failed: bool, slow: bool) -> Self {
         Self {
             total: 1,
             failed: u32::from(failed),
@@ -47,7 +47,7 @@ impl SubAssign for Tally {
 }
 
 #[derive(Debug)]
-pub(super) enum Slide {
+pub(crate) enum Slide {
     /// Ten buckets, each a tenth of the span; `newest` began at `anchor`.
     Time {
         width: Duration,
@@ -63,21 +63,21 @@ pub(super) enum Slide {
 
 /// A sliding window over calls, with its running sum.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(crate) struct Calls {
     slide: Slide,
     sum: Tally,
 }
 
 impl Calls {
-    pub(super) fn new(window: super::Window, now: Instant) -> Self {
+    pub(crate) fn new(window: crate::breaker::Window, now: Instant) -> Self {
         let slide = match window {
-            super::Window::Time(span) => Slide::Time {
+            crate::breaker::Window::Time(span) => Slide::Time {
                 width: (span / BUCKETS as u32).max(Duration::from_nanos(1)),
                 anchor: now,
                 newest: 0,
                 buckets: [Tally::default(); BUCKETS],
             },
-            super::Window::Count(size) => Slide::Count {
+            crate::breaker::Window::Count(size) => Slide::Count {
                 size,
                 calls: VecDeque::with_capacity(size),
             },
@@ -88,7 +88,7 @@ impl Calls {
         }
     }
 
-    pub(super) fn clear(&mut self, now: Instant) {
+    pub(crate) fn clear(&mut self, now: Instant) {
         self.sum = Tally::default();
         match &mut self.slide {
             Slide::Time {
@@ -101,7 +101,7 @@ impl Calls {
         }
     }
 
-    pub(super) fn add(&mut self, call: Tally, now: Instant) {
+    pub(crate) fn add(&mut self, call: Tally, now: Instant) {
         self.advance(now);
         match &mut self.slide {
             Slide::Time {
@@ -118,7 +118,7 @@ impl Calls {
     }
 
     /// What is in the window at `now`.
-    pub(super) fn sum(&mut self, now: Instant) -> Tally {
+    pub(crate) fn sum(&mut self, now: Instant) -> Tally {
         self.advance(now);
         self.sum
     }
@@ -152,7 +152,8 @@ impl Calls {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::Window, *};
+    use super::*;
+    use crate::breaker::Window;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

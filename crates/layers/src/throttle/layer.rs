@@ -1,0 +1,149 @@
+//! The layer, what it remembers, and its service.
+
+use std::{
+    fmt,
+    task::{self, Poll},
+};
+
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{ThrottlePolicy, future::ResponseFuture};
+use crate::{
+    breaker::Window,
+    classify::{Class, Classify, Failure},
+    context::Context,
+    oneshot::Oneshot,
+    reject::{AsReject, Reject},
+    sync::{Arc, Mutex, PoisonError},
+    window::{Calls, Tally},
+};
+
+/// Refuses what the service would refuse; see the [module docs](super).
+///
+/// One layer is one memory: all services that it makes, and all their clones, share it.
+#[derive(Clone, Debug)]
+pub struct ThrottleLayer<C> {
+    memory: Arc<Memory>,
+    classify: C,
+}
+
+impl<C> ThrottleLayer<C> {
+    /// Holds back by `policy`; `classify` says what the service accepted.
+    #[must_use]
+    pub fn new(policy: ThrottlePolicy, classify: C) -> Self {
+        let calls = Calls::new(Window::Time(policy.window), Instant::now());
+        let memory = Memory {
+            policy,
+            calls: Mutex::new(calls),
+        };
+        Self {
+            memory: Arc::new(memory),
+            classify,
+        }
+    }
+
+    /// The share of the calls that is refused now, 0 to 1.
+    #[must_use]
+    pub fn refused_share(&self) -> f64 {
+        self.memory.refused_share()
+    }
+}
+
+/// What became of the calls of late.
+pub(super) struct Memory {
+    policy: ThrottlePolicy,
+    calls: Mutex<Calls>,
+}
+
+impl Memory {
+    fn with<T>(&self, act: impl FnOnce(&mut Calls, Instant) -> T) -> T {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        act(&mut calls, Instant::now())
+    }
+
+    fn refused_share(&self) -> f64 {
+        let seen = self.with(Calls::sum);
+        let (made, accepted) = (f64::from(seen.total), f64::from(seen.total - seen.failed));
+        ((made - self.policy.k * accepted) / (made + 1.0)).clamp(0.0, self.policy.max)
+    }
+
+    /// Whether a call may be made; one that may not is remembered.
+    fn admits(&self) -> bool {
+        let admits = fastrand::f64() >= self.refused_share();
+        if !admits {
+            self.remember(false);
+        }
+        admits
+    }
+
+    /// Remembers a call that ended as `class`.
+    pub(super) fn record(&self, class: Class) {
+        match class {
+            Class::Local(_) | Class::Unanswered { .. } => {}
+            Class::Throttled { .. }
+            | Class::Failure(
+                Failure::Status { code: 503, .. } | Failure::Refused | Failure::AttemptTimeout,
+            ) => self.remember(false),
+            _ => self.remember(true),
+        }
+    }
+
+    fn remember(&self, accepted: bool) {
+        self.with(|calls, now| calls.add(Tally::one(!accepted, false), now));
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("policy", &self.policy)
+            .field("refused_share", &self.refused_share())
+            .finish()
+    }
+}
+
+impl<S, C: Clone> Layer<S> for ThrottleLayer<C> {
+    type Service = Throttle<S, C>;
+
+    fn layer(&self, inner: S) -> Throttle<S, C> {
+        Throttle {
+            layer: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// The service of [`ThrottleLayer`].
+#[derive(Clone, Debug)]
+pub struct Throttle<S, C> {
+    layer: ThrottleLayer<C>,
+    inner: S,
+}
+
+impl<S, C, Req> Service<Req> for Throttle<S, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: From<Reject> + AsReject,
+    C: Classify<S::Response, S::Error> + Clone,
+    Req: Context,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, C, Req>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let ThrottleLayer { memory, classify } = &self.layer;
+        if memory.admits() {
+            let call = Oneshot::new(self.inner.clone(), request);
+            ResponseFuture::running(call, Arc::clone(memory), classify.clone())
+        } else {
+            ResponseFuture::refused(request.call().observer.reject(Reject::Throttled))
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Ask less of a service that refuses most of what it is asked.
+//!
+//! A service under overload spends its time on saying no. Its clients know how much it accepts, so
+//! they refuse by themselves, at random, what it would refuse: with `requests` made and `accepts`
+//! accepted in the window, a call is refused with the probability
+//! `(requests − k · accepts) / (requests + 1)`, at least 0 and at most
+//! [`max`](ThrottleSettings::max) ([Site Reliability Engineering, "Handling
+//! Overload"](https://sre.google/sre-book/handling-overload/)). What is refused here counts as
+//! made, so that the more callers insist, the less they get.
+//!
+//! The service accepted a call unless it answered 429 or 503, did not take the request, or let it
+//! time out. A call that a layer below refused, or that its caller left, counts for nothing.
+//!
+//! ```
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_fanout_layers::{AsReject, BoxError, Class, Reject, ThrottleLayer, ThrottlePolicy};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! // This service always asks for fewer calls.
+//! let no = |_: Result<&(), &BoxError>, _| Class::Throttled { retry_after: None };
+//! let layer = ThrottleLayer::new(ThrottlePolicy::default(), no);
+//! let service = layer.layer(service_fn(|()| async { Err::<(), BoxError>("busy".into()) }));
+//! let mut refused = 0;
+//! for _ in 0..100 {
+//!     let error = service.clone().oneshot(()).await.unwrap_err();
+//!     refused += u32::from(error.as_reject() == Some(&Reject::Throttled));
+//! }
+//! assert!(refused > 50);
+//! # }
+//! ```
+
+mod future;
+mod layer;
+
+use std::time::Duration;
+
+pub use self::{
+    future::ResponseFuture,
+    layer::{Throttle, ThrottleLayer},
+};
+use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
+
+/// How soon and how hard a client holds itself back.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
+#[non_exhaustive]
+pub struct ThrottleSettings {
+    /// How many times as many calls as were accepted are made before any is refused, 1 to 100; 2 by
+    /// default. Less refuses sooner.
+    pub k: f64,
+    /// How long a call counts; 2 min by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub window: Duration,
+    /// The largest share of the calls that is refused, above 0 and at most 1; 0.9 by default, so
+    /// that it is seen when the service is back.
+    pub max: f64,
+}
+
+impl Default for ThrottleSettings {
+    fn default() -> Self {
+        Self {
+            k: 2.0,
+            window: Duration::from_secs(120),
+            max: 0.9,
+        }
+    }
+}
+
+impl Settings for ThrottleSettings {
+    fn problems(&self) -> Vec<InvalidPolicy> {
+        Problems::default()
+            .within("k", self.k, 1.0, 100.0)
+            .positive("window", self.window)
+            .share("max", self.max)
+            .into_vec()
+    }
+}
+
+/// Checked [`ThrottleSettings`].
+pub type ThrottlePolicy = Valid<ThrottleSettings>;
