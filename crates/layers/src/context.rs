@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::{deadline::Deadline, observe::Observer};
+use crate::{deadline::Deadline, observe::Observer, upload::Upload};
 
 /// How much a call matters beside others, from 0 (least) to 9 (most).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +125,8 @@ pub struct Call {
     pub allowance: Option<Arc<RetryAllowance>>,
     /// The endpoints that its attempts were sent to, if anybody wants to know.
     pub tried: Option<Arc<Tried>>,
+    /// How far the body of the request has been sent, if it is sent while it is read.
+    pub upload: Option<Arc<Upload>>,
     /// Whether a fallback may answer.
     pub fallback: bool,
     /// Who is told what happens to the call.
@@ -140,6 +142,7 @@ impl Call {
         max_retries: None,
         allowance: None,
         tried: None,
+        upload: None,
         fallback: true,
         observer: Observer::NONE,
     };

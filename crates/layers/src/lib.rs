@@ -11,6 +11,8 @@
 //! | [`ThrottleLayer`] | asks less of a service that refuses most | – |
 //! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch |
 //! | `ChaosLayer` (feature `chaos`) | breaks calls on purpose | – |
+//! | `BodyTimeoutLayer` (feature `http`) | bounds the body of a streamed answer | deadline |
+//! | `UploadLayer` (feature `http`) | lets the body of a request be sent again | – |
 //! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – |
 //!
 //! # One error type, one classifier
@@ -76,6 +78,7 @@ mod sync;
 pub mod throttle;
 pub mod timeout;
 pub mod until;
+pub mod upload;
 mod window;
 
 pub use breaker::{BreakerLayer, BreakerPolicy};
@@ -93,4 +96,8 @@ pub use policy::InvalidPolicy;
 pub use reject::{AsReject, BoxError, CallError, Reject};
 pub use retry::{RetryLayer, RetryPolicy};
 pub use throttle::{ThrottleLayer, ThrottlePolicy};
+#[cfg(feature = "http")]
+pub use timeout::BodyTimeoutLayer;
 pub use timeout::{DeadlineLayer, TimeoutLayer};
+#[cfg(feature = "http")]
+pub use upload::UploadLayer;

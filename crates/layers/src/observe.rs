@@ -99,6 +99,8 @@ pub enum StoppedBy {
     RetryAfter,
     /// The circuit breaker is open.
     BreakerOpen,
+    /// The request's body cannot be sent again.
+    Body,
 }
 
 /// Where a fallback's answer came from.

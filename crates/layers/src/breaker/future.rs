@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     task::{self, Poll, ready},
 };
@@ -9,19 +10,20 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::handle::Permit;
-use crate::{classify::Classify, oneshot::Oneshot};
+use super::handle::{Ended, Permit};
+use crate::{classify::Classify, oneshot::Oneshot, until::Until};
 
 pin_project! {
     /// The future of [`Breaker`](super::Breaker).
     ///
     /// Dropping it gives its probe's slot back, or counts as a slow failure if it had run long.
-    pub struct ResponseFuture<S, C, Req>
+    pub struct ResponseFuture<S, C, U, Req>
     where
         S: Service<Req>,
     {
         #[pin]
         state: State<S, C, Req>,
+        until: PhantomData<fn() -> U>,
     }
 }
 
@@ -41,10 +43,11 @@ pin_project! {
     }
 }
 
-impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
+impl<S: Service<Req>, C, U, Req> ResponseFuture<S, C, U, Req> {
     pub(super) fn refused(error: S::Error) -> Self {
         Self {
             state: State::Refused { error: Some(error) },
+            until: PhantomData,
         }
     }
 
@@ -55,16 +58,18 @@ impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
                 permit,
                 classify,
             },
+            until: PhantomData,
         }
     }
 }
 
-impl<S, C, Req> Future for ResponseFuture<S, C, Req>
+impl<S, C, U, Req> Future for ResponseFuture<S, C, U, Req>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error>,
+    U: Until<S::Response>,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Result<U::Response<Option<Ended>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
@@ -80,11 +85,10 @@ where
                     let _guard = DropOnPanic(&mut *permit);
                     ready!(call.poll(cx))
                 };
-                if let Some(permit) = permit.take() {
-                    let elapsed = permit.elapsed();
-                    permit.record(classify.classify(result.as_ref(), elapsed), elapsed);
-                }
-                Poll::Ready(result)
+                let ended = permit.take().map(|permit| {
+                    permit.ended(|elapsed| classify.classify(result.as_ref(), elapsed))
+                });
+                Poll::Ready(result.map(|response| U::hold(ended, response)))
             }
         }
     }

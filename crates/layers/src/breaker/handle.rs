@@ -16,9 +16,10 @@ use super::{
     state::{Machine, Mode, Recorded, State, Ticket, Trip, Verdict},
 };
 use crate::{
-    classify::Class,
+    classify::{Class, Failure},
     observe::{Event, Observer},
     reject::Reject,
+    until::Guard,
 };
 
 /// One breaker, to look at and to share.
@@ -269,6 +270,7 @@ impl fmt::Debug for Handle {
 }
 
 /// The right to one call. Dropped without a record, the call went unanswered.
+#[derive(Debug)]
 pub(super) struct Permit {
     handle: Handle,
     ticket: Ticket,
@@ -278,12 +280,14 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    pub(super) fn elapsed(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    pub(super) fn record(mut self, class: Class, elapsed: Duration) {
-        self.end(elapsed, |settings| Verdict::of(class, settings));
+    /// The call ended as `class` says of one that took so long.
+    pub(super) fn ended(self, class: impl FnOnce(Duration) -> Class) -> Ended {
+        let elapsed = self.since.elapsed();
+        Ended {
+            class: class(elapsed),
+            elapsed,
+            permit: self,
+        }
     }
 
     fn end(&mut self, elapsed: Duration, verdict: impl FnOnce(&super::BreakerSettings) -> Verdict) {
@@ -309,7 +313,7 @@ impl Drop for Permit {
         if self.recorded {
             return;
         }
-        let elapsed = self.elapsed();
+        let elapsed = self.since.elapsed();
         self.end(elapsed, |settings| {
             if std::thread::panicking() {
                 Verdict::Bad
@@ -317,5 +321,31 @@ impl Drop for Permit {
                 Verdict::unanswered(elapsed, settings)
             }
         });
+    }
+}
+
+/// A call that was answered, or failed. It is recorded on drop; for an answer with a body that may
+/// be when the body has ended.
+#[derive(Debug)]
+pub struct Ended {
+    permit: Permit,
+    class: Class,
+    elapsed: Duration,
+}
+
+impl Guard for Ended {
+    fn broken(mut self, reject: Option<Reject>) {
+        self.class = match reject {
+            Some(reject) => reject.class(self.permit.since.elapsed()),
+            None => Class::Failure(Failure::Body),
+        };
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let class = self.class;
+        self.permit
+            .end(self.elapsed, |settings| Verdict::of(class, settings));
     }
 }

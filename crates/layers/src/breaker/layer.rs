@@ -1,8 +1,13 @@
 //! The layer.
 
+use std::{fmt, marker::PhantomData};
+
 use tower_layer::Layer;
 
 use super::{handle::Handle, service::Breaker, settings::BreakerPolicy};
+use crate::until::Answered;
+#[cfg(feature = "http")]
+use crate::until::BodyEnd;
 
 /// Stops asking a service that keeps failing; see the [module docs](super).
 ///
@@ -24,20 +29,19 @@ use super::{handle::Handle, service::Breaker, settings::BreakerPolicy};
 /// assert!(service.oneshot(()).await.unwrap_err().as_reject().is_some());
 /// # }
 /// ```
-#[derive(Clone, Debug)]
-pub struct BreakerLayer<C> {
+///
+/// `U` says how long a call lasts: see [`until_body_end`](Self::until_body_end).
+pub struct BreakerLayer<C, U = Answered> {
     pub(super) handle: Option<Handle>,
     pub(super) classify: C,
+    until: PhantomData<fn() -> U>,
 }
 
 impl<C> BreakerLayer<C> {
     /// A breaker for the service called `name`, which tells failures by `classify`.
     #[must_use]
     pub fn new(name: &str, policy: BreakerPolicy, classify: C) -> Self {
-        Self {
-            handle: Some(Handle::new(name, policy)),
-            classify,
-        }
+        Self::shared(Handle::new(name, policy), classify)
     }
 
     /// A layer of a breaker that others share: one of a [`Registry`](super::Registry), say.
@@ -46,6 +50,7 @@ impl<C> BreakerLayer<C> {
         Self {
             handle: Some(handle),
             classify,
+            until: PhantomData,
         }
     }
 
@@ -55,6 +60,22 @@ impl<C> BreakerLayer<C> {
         Self {
             handle: None,
             classify,
+            until: PhantomData,
+        }
+    }
+}
+
+impl<C, U> BreakerLayer<C, U> {
+    /// Judges a call when the body of its answer has ended: a body that breaks off is a failure. One
+    /// that the caller drops early is judged by its status. The time that a call took is that to its
+    /// answer in either case, since how fast the body is read is up to the caller.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn until_body_end(self) -> BreakerLayer<C, BodyEnd> {
+        BreakerLayer {
+            handle: self.handle,
+            classify: self.classify,
+            until: PhantomData,
         }
     }
 
@@ -65,10 +86,28 @@ impl<C> BreakerLayer<C> {
     }
 }
 
-impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
-    type Service = Breaker<S, C>;
+impl<C: Clone, U> Clone for BreakerLayer<C, U> {
+    fn clone(&self) -> Self {
+        Self {
+            handle: self.handle.clone(),
+            classify: self.classify.clone(),
+            until: PhantomData,
+        }
+    }
+}
 
-    fn layer(&self, inner: S) -> Breaker<S, C> {
+impl<C, U> fmt::Debug for BreakerLayer<C, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerLayer")
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, C: Clone, U> Layer<S> for BreakerLayer<C, U> {
+    type Service = Breaker<S, C, U>;
+
+    fn layer(&self, inner: S) -> Self::Service {
         Breaker {
             layer: self.clone(),
             inner,

@@ -45,7 +45,7 @@ mod tests;
 
 pub use self::{
     future::ResponseFuture,
-    handle::{ForcedOpen, Handle, Snapshot},
+    handle::{Ended, ForcedOpen, Handle, Snapshot},
     layer::BreakerLayer,
     registry::Registry,
     service::Breaker,

@@ -1,41 +1,65 @@
 //! The service that asks the breaker in `call`.
 
-use std::task::{self, Poll};
+use std::{
+    fmt,
+    task::{self, Poll},
+};
 
 use tower_service::Service;
 
-use super::{future::ResponseFuture, layer::BreakerLayer};
+use super::{future::ResponseFuture, handle::Ended, layer::BreakerLayer};
 use crate::{
     classify::Classify,
     context::Context,
     oneshot::Oneshot,
     reject::{AsReject, Reject},
+    until::{Answered, Until},
 };
 
 /// The service of [`BreakerLayer`].
-#[derive(Clone, Debug)]
-pub struct Breaker<S, C> {
-    pub(super) layer: BreakerLayer<C>,
+pub struct Breaker<S, C, U = Answered> {
+    pub(super) layer: BreakerLayer<C, U>,
     pub(super) inner: S,
 }
 
-impl<S, C, Req> Service<Req> for Breaker<S, C>
+impl<S: Clone, C: Clone, U> Clone for Breaker<S, C, U> {
+    fn clone(&self) -> Self {
+        Self {
+            layer: self.layer.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, C, U> fmt::Debug for Breaker<S, C, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("layer", &self.layer)
+            .field("inner", &self.inner)
+            .finish()
+    }
+}
+
+impl<S, C, U, Req> Service<Req> for Breaker<S, C, U>
 where
     S: Service<Req> + Clone,
     S::Error: From<Reject> + AsReject,
     C: Classify<S::Response, S::Error> + Clone,
+    U: Until<S::Response>,
     Req: Context,
 {
-    type Response = S::Response;
+    type Response = U::Response<Option<Ended>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, C, Req>;
+    type Future = ResponseFuture<S, C, U, Req>;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let BreakerLayer { handle, classify } = &self.layer;
+        let BreakerLayer {
+            handle, classify, ..
+        } = &self.layer;
         let observer = &request.call().observer;
         match handle
             .as_ref()

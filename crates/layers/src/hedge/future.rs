@@ -187,8 +187,10 @@ where
         let now = Instant::now();
         let late = (self.call.deadline)
             .is_some_and(|deadline| deadline.remaining(now) < policy.min_useful);
+        let upload = self.call.upload.as_ref();
+        let lost = upload.is_some_and(|upload| !upload.is_repeatable(false));
         let spare = self.spare.take();
-        if open.is_some() || late {
+        if open.is_some() || late || lost {
             return false;
         }
         let Some((service, mut request)) = spare.clone() else {

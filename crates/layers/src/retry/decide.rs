@@ -58,6 +58,7 @@ impl Attempts {
     pub(super) fn after(
         &mut self,
         class: Class,
+        answered: bool,
         settings: &RetrySettings,
         budget: &Budget,
     ) -> Next {
@@ -67,6 +68,10 @@ impl Attempts {
         }
         if self.are_used_up() {
             return Next::Stop(Some(StoppedBy::Attempts));
+        }
+        let upload = self.call.upload.as_ref();
+        if !upload.is_none_or(|upload| upload.is_repeatable(answered)) {
+            return Next::Stop(Some(StoppedBy::Body));
         }
         if class == Class::Failure(Failure::Refused)
             && !std::mem::replace(&mut self.free_used, true)

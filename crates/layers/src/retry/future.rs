@@ -109,10 +109,8 @@ where
             self.retry.budget.refund(spent);
         }
         self.emit(Event::AttemptEnded { class, elapsed });
-        match self
-            .attempts
-            .after(class, &self.retry.policy, &self.retry.budget)
-        {
+        let RetryLayer { policy, budget, .. } = &*self.retry;
+        match self.attempts.after(class, result.is_ok(), policy, budget) {
             Next::Again { pause, paid } => {
                 self.emit(Event::Backoff { delay: pause });
                 self.state.set(State::Pausing {

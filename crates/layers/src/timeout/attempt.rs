@@ -1,0 +1,95 @@
+//! Bounds one attempt.
+
+use std::{
+    task::{self, Poll},
+    time::Duration,
+};
+
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    MIN_USEFUL,
+    future::{Bound, ResponseFuture, Uploading},
+};
+use crate::{
+    context::Context,
+    reject::{AsReject, Reject},
+};
+
+/// Bounds one attempt.
+///
+/// The time runs from the moment the layer is called. It never exceeds what is left of the call's
+/// deadline; where that is less than [`min_useful`](Self::min_useful), the attempt is not sent.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeoutLayer {
+    timeout: Option<Duration>,
+    min_useful: Duration,
+}
+
+impl TimeoutLayer {
+    /// Attempts may take `timeout`; with none only the call's deadline ends them.
+    #[must_use]
+    pub fn new(timeout: impl Into<Option<Duration>>) -> Self {
+        Self {
+            timeout: timeout.into(),
+            min_useful: MIN_USEFUL,
+        }
+    }
+
+    /// Sets the least time with which an attempt is still sent.
+    #[must_use]
+    pub const fn min_useful(mut self, min_useful: Duration) -> Self {
+        self.min_useful = min_useful;
+        self
+    }
+}
+
+impl<S> Layer<S> for TimeoutLayer {
+    type Service = Timeout<S>;
+
+    fn layer(&self, inner: S) -> Timeout<S> {
+        Timeout {
+            layer: *self,
+            inner,
+        }
+    }
+}
+
+/// The service of [`TimeoutLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct Timeout<S> {
+    layer: TimeoutLayer,
+    inner: S,
+}
+
+impl<S, Req> Service<Req> for Timeout<S>
+where
+    S: Service<Req> + Clone,
+    S::Error: From<Reject> + AsReject,
+    Req: Context,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Req>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let TimeoutLayer {
+            timeout,
+            min_useful,
+        } = self.layer;
+        let call = request.call();
+        let bound = match call.deadline {
+            None => timeout.map_or(Bound::None, |after| {
+                Bound::After(after, Reject::AttemptTimeout)
+            }),
+            Some(deadline) => Bound::until(deadline, timeout),
+        };
+        let upload = Uploading::of(call, timeout);
+        ResponseFuture::new(self.inner.clone(), request, bound, min_useful).uploading(upload)
+    }
+}

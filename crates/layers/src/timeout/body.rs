@@ -1,0 +1,203 @@
+//! Ends a body in time: one that stalls, and one that drips past the deadline.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    context::Context as _,
+    deadline::{Deadline, later},
+    reject::{BoxError, Reject},
+};
+
+/// Bounds the body of an answer that is streamed.
+///
+/// No frame may take longer than the idle timeout ([`Reject::AttemptTimeout`]), and the whole ends
+/// at the call's deadline ([`Reject::Deadline`]), however steadily it drips. The idle time runs only
+/// while somebody waits for a frame: a reader that takes its time is not the service's fault.
+///
+/// The body's error is a [`BoxError`], in which [`AsReject`](crate::AsReject) finds the refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyTimeoutLayer {
+    idle: Option<Duration>,
+}
+
+impl BodyTimeoutLayer {
+    /// A frame may take `idle`; with none only the call's deadline ends the body.
+    #[must_use]
+    pub fn new(idle: impl Into<Option<Duration>>) -> Self {
+        Self { idle: idle.into() }
+    }
+}
+
+/// A frame may take 5 s.
+impl Default for BodyTimeoutLayer {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(5))
+    }
+}
+
+impl<S> Layer<S> for BodyTimeoutLayer {
+    type Service = BodyTimeout<S>;
+
+    fn layer(&self, inner: S) -> BodyTimeout<S> {
+        BodyTimeout {
+            layer: *self,
+            inner,
+        }
+    }
+}
+
+/// The service of [`BodyTimeoutLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct BodyTimeout<S> {
+    layer: BodyTimeoutLayer,
+    inner: S,
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for BodyTimeout<S>
+where
+    S: Service<Request<ReqB>, Response = Response<ResB>>,
+{
+    type Response = Response<TimedBody<ResB>>;
+    type Error = S::Error;
+    type Future = BodyResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        BodyResponseFuture {
+            idle: self.layer.idle,
+            deadline: request.call().deadline.map(Deadline::instant),
+            inner: self.inner.call(request),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`BodyTimeout`].
+    pub struct BodyResponseFuture<F> {
+        idle: Option<Duration>,
+        deadline: Option<Instant>,
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F, B, E> Future for BodyResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<TimedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        let (idle, deadline) = (*this.idle, *this.deadline);
+        Poll::Ready(Ok(response.map(|body| TimedBody {
+            body: Some(body),
+            idle,
+            deadline,
+            waiting: None,
+            timer: None,
+        })))
+    }
+}
+
+pin_project! {
+    /// A body that ends in time.
+    pub struct TimedBody<B> {
+        // None once it was cut off.
+        #[pin]
+        body: Option<B>,
+        idle: Option<Duration>,
+        deadline: Option<Instant>,
+        // What it will be cut off for, while somebody waits for a frame.
+        waiting: Option<Reject>,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+/// When a wait that begins now ends, and for what.
+fn bound(idle: Option<Duration>, deadline: Option<Instant>) -> Option<(Instant, Reject)> {
+    let idle = idle.map(|idle| (later(Instant::now(), idle), Reject::AttemptTimeout));
+    let deadline = deadline.map(|deadline| (deadline, Reject::Deadline));
+    match (idle, deadline) {
+        (Some(idle), Some(deadline)) if deadline.0 <= idle.0 => Some(deadline),
+        (Some(bound), _) | (None, Some(bound)) => Some(bound),
+        (None, None) => None,
+    }
+}
+
+impl<B> TimedBody<B> {
+    /// Waits beside the body for the time to be over.
+    fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reject> {
+        let mut this = self.project();
+        if this.waiting.is_none()
+            && let Some((at, reject)) = bound(*this.idle, *this.deadline)
+        {
+            *this.waiting = Some(reject);
+            match this.timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.reset(at),
+                None => this.timer.set(Some(sleep_until(at))),
+            }
+        }
+        match (*this.waiting, this.timer.as_pin_mut()) {
+            (Some(reject), Some(timer)) => timer.poll(cx).map(|()| reject),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| deadline < Instant::now())
+    }
+}
+
+impl<B: Body<Error: Into<BoxError>>> Body for TimedBody<B> {
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let Some(body) = self.as_mut().project().body.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let cut = match body.poll_frame(cx) {
+            Poll::Pending => ready!(self.as_mut().wait(cx)),
+            Poll::Ready(Some(Ok(_))) if self.is_late() => Reject::Deadline,
+            Poll::Ready(frame) => {
+                *self.project().waiting = None;
+                return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            }
+        };
+        self.project().body.set(None);
+        Poll::Ready(Some(Err(cut.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}

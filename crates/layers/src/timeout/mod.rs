@@ -1,0 +1,35 @@
+//! End a call in time: one attempt, or the whole call.
+//!
+//! [`TimeoutLayer`] bounds one attempt and goes *below* everything that waits for a turn, so that
+//! queueing is not blamed on the service. [`DeadlineLayer`] gives the whole call one absolute
+//! deadline, which every layer below spends from, and goes *above* retries.
+//!
+//! Which of the two ended a call matters: [`Reject::AttemptTimeout`] is a failure of the service
+//! and may be retried, [`Reject::Deadline`] is nobody's failure and is final. An answer that is
+//! ready in the same poll as the timer wins.
+//!
+//! The body of an answer that is streamed has [limits of its own](BodyTimeoutLayer) (feature
+//! `http`). While the caller still uploads the request's body, an attempt's time does not run, if
+//! an [`UploadLayer`](crate::upload) tells.
+//!
+//! [`Reject::AttemptTimeout`]: crate::Reject::AttemptTimeout
+//! [`Reject::Deadline`]: crate::Reject::Deadline
+
+mod attempt;
+#[cfg(feature = "http")]
+mod body;
+mod future;
+mod whole;
+
+use std::time::Duration;
+
+#[cfg(feature = "http")]
+pub use self::body::{BodyResponseFuture, BodyTimeout, BodyTimeoutLayer, TimedBody};
+pub use self::{
+    attempt::{Timeout, TimeoutLayer},
+    future::ResponseFuture,
+    whole::{DeadlineLayer, WithDeadline},
+};
+
+/// The least time with which a call is still worth sending, 10 ms by default.
+pub const MIN_USEFUL: Duration = Duration::from_millis(10);

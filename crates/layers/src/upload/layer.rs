@@ -1,0 +1,102 @@
+//! The layer and its service.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::Request;
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{ReplayBody, Upload};
+use crate::context::Context as _;
+
+/// Lets a request's body be sent again; see the [module docs](super).
+///
+/// ```
+/// use http::{Method, Request};
+/// use http_body_util::{BodyExt, Full};
+/// use bytes::Bytes;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     BoxError, ClassifyResult, RetryLayer, RetryPolicy, UploadLayer, upload::ReplayBody,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let service = ServiceBuilder::new()
+///     .layer(UploadLayer::new(64 * 1024))
+///     .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult))
+///     .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async {
+///         let body = request.into_body().collect().await?.to_bytes();
+///         if fastrand::bool() { Ok(body) } else { Err(BoxError::from("a hiccup")) }
+///     }));
+/// # fastrand::seed(7);
+/// let request = Request::put("/").body(Full::from("all of it")).unwrap();
+/// assert_eq!(service.oneshot(request).await.unwrap(), "all of it");
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct UploadLayer {
+    max_body: u64,
+}
+
+impl UploadLayer {
+    /// Keeps up to `max_body` bytes of a request's body; with 0 none, so that only a request without
+    /// a body is ever retried.
+    #[must_use]
+    pub const fn new(max_body: u64) -> Self {
+        Self { max_body }
+    }
+}
+
+/// Keeps up to 64 KiB.
+impl Default for UploadLayer {
+    fn default() -> Self {
+        Self::new(64 * 1024)
+    }
+}
+
+impl<S> Layer<S> for UploadLayer {
+    type Service = Uploading<S>;
+
+    fn layer(&self, inner: S) -> Uploading<S> {
+        Uploading {
+            layer: *self,
+            inner,
+        }
+    }
+}
+
+/// The service of [`UploadLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct Uploading<S> {
+    layer: UploadLayer,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Uploading<S>
+where
+    S: Service<Request<ReplayBody<B>>>,
+    B: Body,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        let upload = Arc::new(Upload::default());
+        let max = self.layer.max_body;
+        let mut request = request.map(|body| ReplayBody::new(body, max, Arc::clone(&upload)));
+        if let Some(call) = request.call_mut() {
+            call.upload = Some(upload);
+        }
+        self.inner.call(request)
+    }
+}

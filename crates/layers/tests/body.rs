@@ -1,0 +1,376 @@
+//! What lasts until a body ends: permits, verdicts, timers, and requests that are sent again.
+#![cfg(feature = "http")]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use common::*;
+use futures_util::{FutureExt, StreamExt, stream};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_fanout_layers::{
+    AsReject, BodyTimeoutLayer, BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp,
+    ConcurrencyLayer, ConcurrencyPolicy, Context, Deadline, Reject, RetryLayer, RetryPolicy,
+    TimeoutLayer, UploadLayer, breaker::Snapshot, upload::ReplayBody,
+};
+
+type Streamed = BoxBody<Bytes, BoxError>;
+
+/// A body of these frames, with a pause before each.
+fn frames<I>(frames: I, pause: Duration) -> Streamed
+where
+    I: IntoIterator<Item = Result<Frame<Bytes>, BoxError>>,
+    I::IntoIter: Send + Sync + 'static,
+{
+    let frames = stream::iter(frames).then(move |frame| sleep(pause).map(|()| frame));
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+fn data(text: &'static str) -> Result<Frame<Bytes>, BoxError> {
+    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+}
+
+/// A byte every 100 ms, for ever.
+fn drip() -> Streamed {
+    frames(std::iter::repeat_with(|| data("x")), ms(100))
+}
+
+fn stalled() -> Streamed {
+    frames([data("x")], ms(0)).stalled()
+}
+
+trait Stall {
+    fn stalled(self) -> Streamed;
+}
+
+impl Stall for Streamed {
+    /// The same, but it never ends.
+    fn stalled(self) -> Streamed {
+        let more = stream::pending::<Result<Frame<Bytes>, BoxError>>();
+        let all = self.into_data_stream().map(|data| data.map(Frame::data));
+        BodyExt::boxed(StreamBody::new(all.chain(more)))
+    }
+}
+
+/// A service that answers 200 with this body.
+fn answering(
+    body: impl Fn() -> Streamed + Clone,
+) -> impl Service<Request<()>, Response = Response<Streamed>, Error = BoxError, Future: Send> + Clone
+{
+    service_fn(move |_| {
+        let body = body();
+        async { Ok(Response::new(body)) }
+    })
+}
+
+fn within(time: Duration) -> Request<()> {
+    let mut request = Request::new(());
+    request.call_mut().unwrap().deadline = Some(Deadline::at(Instant::now() + time));
+    request
+}
+
+fn breaker() -> BreakerLayer<ClassifyHttp> {
+    BreakerLayer::new("team", BreakerPolicy::default(), ClassifyHttp::new())
+}
+
+fn seen<U>(layer: &BreakerLayer<ClassifyHttp, U>) -> (u32, u32) {
+    let Snapshot { calls, failed, .. } = layer.handle().unwrap().snapshot();
+    (calls, failed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_06_a_permit_is_held_until_the_body_ends_or_is_dropped() {
+    let layer = ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end();
+    let two = || frames([data("a"), data("b")], ms(10));
+    let service = layer.layer(answering(two));
+    let answer = service.clone().oneshot(Request::new(())).await.unwrap();
+    assert_eq!(layer.in_flight(), 1);
+    let mut body = answer.into_body();
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(layer.in_flight(), 1);
+    assert!(body.frame().await.is_some() && body.frame().await.is_none());
+    assert_eq!(layer.in_flight(), 0, "it has ended, though it still lives");
+    let answer = service.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(layer.in_flight(), 1);
+    drop(answer);
+    assert_eq!(layer.in_flight(), 0);
+    let empty = layer.layer(answering(|| {
+        BodyExt::boxed(http_body_util::Empty::new().map_err(|never: Infallible| match never {}))
+    }));
+    let _answer = empty.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(layer.in_flight(), 0, "there is nothing to wait for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_33_a_body_that_breaks_off_is_a_failure_and_one_dropped_early_is_not() {
+    let torn = || frames([data("a"), Err("torn".into())], ms(10));
+    let layer = breaker().until_body_end();
+    let answer = layer.layer(answering(torn)).oneshot(Request::new(()));
+    let body = answer.await.unwrap().into_body();
+    assert_eq!(seen(&layer), (0, 0), "it is not over yet");
+    body.collect().await.unwrap_err();
+    assert_eq!(seen(&layer), (1, 1));
+
+    let layer = breaker().until_body_end();
+    let answer = layer.layer(answering(torn)).oneshot(Request::new(()));
+    drop(answer.await.unwrap());
+    assert_eq!(seen(&layer), (1, 0));
+
+    let layer = breaker();
+    let answer = layer.layer(answering(torn)).oneshot(Request::new(()));
+    answer.await.unwrap().collect().await.unwrap_err();
+    assert_eq!(
+        seen(&layer),
+        (1, 0),
+        "by default it is over when it is answered"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_07_the_deadline_ends_a_body_that_drips_steadily() {
+    let service = BodyTimeoutLayer::new(ms(500)).layer(answering(drip));
+    let answer = service.oneshot(within(ms(1_050))).await.unwrap();
+    let (result, elapsed) = timed(answer.into_body().collect()).await;
+    assert_eq!(result.unwrap_err().as_reject(), Some(&Reject::Deadline));
+    assert_eq!(elapsed, ms(1_050));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_07_nor_does_a_body_outlive_it_that_is_always_ready() {
+    let ready = || frames(std::iter::repeat_with(|| data("x")), ms(0));
+    let service = BodyTimeoutLayer::default().layer(answering(ready));
+    let answer = service.oneshot(within(ms(100))).await.unwrap();
+    let mut body = Box::pin(answer.into_body());
+    assert!(body.frame().await.unwrap().is_ok());
+    tokio::time::advance(ms(101)).await;
+    let late = body.frame().await.unwrap().unwrap_err();
+    assert_eq!(late.as_reject(), Some(&Reject::Deadline));
+    assert!(body.frame().await.is_none() && body.is_end_stream());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_08_a_body_that_stalls_is_a_failure_and_frees_its_permit() {
+    let (breaker, limit) = (
+        breaker().until_body_end(),
+        ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end(),
+    );
+    let service = ServiceBuilder::new()
+        .layer(breaker.clone())
+        .layer(limit.clone())
+        .layer(BodyTimeoutLayer::new(ms(500)))
+        .service(answering(stalled));
+    let answer = service.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(limit.in_flight(), 1);
+    let mut body = Box::pin(answer.into_body());
+    body.frame().await.unwrap().unwrap();
+    // A reader that takes its time is not the service's fault.
+    sleep(ms(5_000)).await;
+    let (frame, elapsed) = timed(body.frame()).await;
+    let error = frame.unwrap().unwrap_err();
+    assert_eq!(error.as_reject(), Some(&Reject::AttemptTimeout));
+    assert_eq!(elapsed, ms(500));
+    assert_eq!((seen(&breaker), limit.in_flight()), ((1, 1), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
+    // The service answers 80 ms after it has read the whole body.
+    let reading = |delay: Duration| {
+        service_fn(move |request: Request<ReplayBody<Streamed>>| async move {
+            request.into_body().collect().await?;
+            sleep(delay).await;
+            Ok::<_, BoxError>(Response::new(()))
+        })
+    };
+    let upload = || {
+        Request::put("/")
+            .body(frames(["a", "b", "c"].map(data), ms(200)))
+            .unwrap()
+    };
+    let stack = |delay| {
+        ServiceBuilder::new()
+            .layer(UploadLayer::default())
+            .layer(TimeoutLayer::new(ms(100)))
+            .service(reading(delay))
+    };
+    let (result, elapsed) = timed(stack(ms(80)).oneshot(upload())).await;
+    assert_eq!((result.is_ok(), elapsed), (true, ms(680)));
+    let (result, elapsed) = timed(stack(ms(120)).oneshot(upload())).await;
+    assert_eq!(
+        result.unwrap_err().as_reject(),
+        Some(&Reject::AttemptTimeout)
+    );
+    assert_eq!(elapsed, ms(700));
+    // The call's deadline takes no excuse.
+    let mut late = upload();
+    late.call_mut().unwrap().deadline = Some(Deadline::at(Instant::now() + ms(450)));
+    let (result, elapsed) = timed(stack(ms(80)).oneshot(late)).await;
+    assert_eq!(result.unwrap_err().as_reject(), Some(&Reject::Deadline));
+    assert_eq!(elapsed, ms(450));
+    // A service that never asks for the body has its time running.
+    let deaf = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
+        let _unread = request;
+        std::future::pending::<Result<Response<()>, BoxError>>().await
+    });
+    let stack = ServiceBuilder::new()
+        .layer(UploadLayer::default())
+        .layer(TimeoutLayer::new(ms(100)))
+        .service(deaf);
+    let (result, elapsed) = timed(stack.oneshot(upload())).await;
+    assert_eq!((result.is_err(), elapsed), (true, ms(100)));
+}
+
+/// What a service read of the bodies of its attempts.
+type Read = std::sync::Arc<std::sync::Mutex<Vec<(Bytes, Option<HeaderMap>)>>>;
+
+/// Retries around a service that reads every body and answers 503, but 200 the third time.
+fn retried(
+    max_body: u64,
+) -> (
+    impl Service<Request<Streamed>, Response = Response<()>, Error = BoxError>,
+    Read,
+) {
+    let read = Read::default();
+    let log = read.clone();
+    let service = service_fn(move |request: Request<ReplayBody<Streamed>>| {
+        let log = log.clone();
+        async move {
+            let body = request.into_body().collect().await?;
+            let trailers = body.trailers().cloned();
+            let mut log = log.lock().unwrap();
+            log.push((body.to_bytes(), trailers));
+            let mut answer = Response::new(());
+            if log.len() < 3 {
+                *answer.status_mut() = StatusCode::BAD_GATEWAY;
+            }
+            Ok::<_, BoxError>(answer)
+        }
+    });
+    let stack = ServiceBuilder::new()
+        .layer(UploadLayer::new(max_body))
+        .layer(RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()))
+        .service(service);
+    (stack, read)
+}
+
+fn put(body: Streamed) -> Request<Streamed> {
+    Request::put("/").body(body).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_14_a_body_over_the_cap_is_sent_once_and_whole() {
+    let large = Bytes::from(vec![b'x'; 100 * 1024]);
+    let whole = large.clone();
+    let known = http_body_util::Full::new(large.clone()).map_err(|never| match never {});
+    let pieces = (0..100).map(move |piece| {
+        let piece = piece * 1024;
+        Ok(Frame::data(large.slice(piece..piece + 1024)))
+    });
+    for body in [BodyExt::boxed(known), frames(pieces, ms(1))] {
+        let (service, read) = retried(64 * 1024);
+        let answer = service.oneshot(put(body)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(*read.lock().unwrap(), [(whole.clone(), None)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_15_every_attempt_has_the_same_body_and_trailers() {
+    let (service, read) = retried(64 * 1024);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "7".parse().unwrap());
+    let body = [data("ab"), data("c"), Ok(Frame::trailers(trailers.clone()))];
+    let answer = service.oneshot(put(frames(body, ms(10)))).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let each = (Bytes::from_static(b"abc"), Some(trailers));
+    assert_eq!(*read.lock().unwrap(), [each.clone(), each.clone(), each]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_16_an_answer_before_the_body_was_read_is_final() {
+    let calls = script().ok(0);
+    let count = calls.clone();
+    let early = service_fn(move |request: Request<ReplayBody<Streamed>>| {
+        let count = count.clone();
+        async move {
+            count.oneshot(ask()).await.unwrap();
+            request.into_body().frame().await.unwrap()?;
+            let mut answer = Response::new(());
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Ok::<_, BoxError>(answer)
+        }
+    });
+    let service = ServiceBuilder::new()
+        .layer(UploadLayer::default())
+        .layer(RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()))
+        .service(early);
+    let body = frames(["a", "b"].map(data), ms(10));
+    let answer = service.oneshot(put(body)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(calls.calls(), 1);
+}
+
+/// A `ReplayBody` as a service gets it, and the request that keeps its clone.
+async fn replay(body: Streamed, max: u64) -> (ReplayBody<Streamed>, Request<ReplayBody<Streamed>>) {
+    let echo =
+        service_fn(
+            |request: Request<ReplayBody<Streamed>>| async move { Ok::<_, Infallible>(request) },
+        );
+    let kept = UploadLayer::new(max).layer(echo).oneshot(put(body));
+    let kept = kept.await.unwrap();
+    (kept.body().clone(), kept)
+}
+
+#[tokio::test(start_paused = true)]
+async fn clones_that_read_at_once_wake_each_other_and_see_the_same() {
+    let (first, kept) = replay(frames(["a", "b", "c"].map(data), ms(10)), 1024).await;
+    let (mut left, right) = (kept.body().clone(), kept.into_body());
+    let reads = async {
+        left.frame().await.unwrap().unwrap();
+        drop(left); // It may have been the one that the caller's body would wake.
+    };
+    let (first, right, ()) = tokio::join!(first.collect(), right.collect(), reads);
+    assert_eq!(first.unwrap().to_bytes(), "abc");
+    assert_eq!(right.unwrap().to_bytes(), "abc");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_that_stops_early_leaves_the_rest_to_the_next() {
+    let (mut first, kept) = replay(frames(["a", "b"].map(data), ms(10)), 1024).await;
+    first.frame().await.unwrap().unwrap();
+    drop(first);
+    assert!(!kept.body().is_end_stream());
+    assert_eq!(kept.into_body().collect().await.unwrap().to_bytes(), "ab");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_are_exact_at_every_point() {
+    let full = http_body_util::Full::new(Bytes::from_static(b"abc"));
+    let full = BodyExt::boxed(full.map_err(|never: Infallible| match never {}));
+    let (mut first, kept) = replay(full, 1024).await;
+    assert_eq!(first.size_hint().exact(), Some(3));
+    first.frame().await.unwrap().unwrap();
+    assert_eq!(
+        (first.size_hint().exact(), first.is_end_stream()),
+        (Some(0), true)
+    );
+    let again = kept.into_body();
+    assert_eq!(
+        (again.size_hint().exact(), again.is_end_stream()),
+        (Some(3), false)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_for_which_a_part_is_missing_says_so() {
+    let (first, kept) = replay(frames(["abc", "def"].map(data), ms(1)), 4).await;
+    assert_eq!(first.collect().await.unwrap().to_bytes(), "abcdef");
+    let error = kept.into_body().collect().await.unwrap_err();
+    assert_eq!(error.to_string(), "the body was too large to be sent again");
+}
