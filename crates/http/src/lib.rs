@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod correlation;
+pub mod deadline;
 pub mod json;
 pub mod jwt;
 pub mod problem;

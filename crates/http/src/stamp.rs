@@ -1,6 +1,9 @@
 //! Tells a downstream which attempt this is, and how much time is left.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{HeaderName, Request};
 use tokio::time::Instant;
@@ -15,13 +18,25 @@ pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 /// Writes [`TIMEOUT`] and [`RETRY`] into each attempt. It goes below the retries, so that the time is
 /// what is left after the pause.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct StampLayer(());
+pub struct StampLayer {
+    network_margin: Duration,
+}
 
 impl StampLayer {
     /// The layer.
     #[must_use]
     pub const fn new() -> Self {
-        Self(())
+        Self {
+            network_margin: Duration::ZERO,
+        }
+    }
+
+    /// Tells the downstream that there is so much less time, since its answer has to come back too;
+    /// none by default.
+    #[must_use]
+    pub const fn network_margin(mut self, margin: Duration) -> Self {
+        self.network_margin = margin;
+        self
     }
 }
 
@@ -29,13 +44,17 @@ impl<S> Layer<S> for StampLayer {
     type Service = Stamp<S>;
 
     fn layer(&self, inner: S) -> Stamp<S> {
-        Stamp { inner }
+        Stamp {
+            layer: *self,
+            inner,
+        }
     }
 }
 
 /// The service of [`StampLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp<S> {
+    layer: StampLayer,
     inner: S,
 }
 
@@ -57,7 +76,8 @@ where
         headers.remove(TIMEOUT);
         headers.remove(RETRY);
         if let Some(deadline) = deadline {
-            let left = deadline.remaining(Instant::now()).as_millis();
+            let left = deadline.remaining(Instant::now());
+            let left = left.saturating_sub(self.layer.network_margin).as_millis();
             headers.insert(TIMEOUT, u64::try_from(left).unwrap_or(u64::MAX).into());
         }
         if attempt > 1 {
@@ -69,7 +89,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Duration};
+    use std::convert::Infallible;
 
     use http::HeaderMap;
     use tower::{ServiceExt, service_fn};
@@ -78,14 +98,14 @@ mod tests {
     use super::*;
 
     async fn sent(request: Request<()>) -> HeaderMap {
+        sent_by(StampLayer::new(), request).await
+    }
+
+    async fn sent_by(layer: StampLayer, request: Request<()>) -> HeaderMap {
         let echo = service_fn(|request: Request<()>| async move {
             Ok::<_, Infallible>(request.headers().clone())
         });
-        StampLayer::new()
-            .layer(echo)
-            .oneshot(request)
-            .await
-            .unwrap()
+        layer.layer(echo).oneshot(request).await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -111,6 +131,8 @@ mod tests {
         request.call_mut().unwrap().deadline =
             Deadline::after(Instant::now(), Duration::from_secs(1));
         tokio::time::advance(Duration::from_micros(300_500)).await;
-        assert_eq!(sent(request).await[TIMEOUT], "699");
+        assert_eq!(sent(request.clone()).await[TIMEOUT], "699");
+        let margin = StampLayer::new().network_margin(Duration::from_millis(50));
+        assert_eq!(sent_by(margin, request).await[TIMEOUT], "649");
     }
 }

@@ -55,6 +55,8 @@ pub enum Event {
     },
     /// A layer refused the call.
     Rejected(Reject),
+    /// A caller's header that says how much time is left made no sense, and was ignored.
+    BadTimeout,
     /// A circuit breaker changed its state.
     BreakerChanged {
         /// The state it left.
