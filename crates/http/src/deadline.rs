@@ -36,8 +36,8 @@ pub struct BadTimeout(());
 /// # Errors
 /// A header's value makes no sense.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadTimeout> {
-    let forms: [(HeaderName, fn(&str) -> Option<Duration>); 3] =
-        [(TIMEOUT, millis), (ENVOY, millis), (GRPC, grpc)];
+    type Read = fn(&str) -> Option<Duration>;
+    let forms = [(TIMEOUT, millis as Read), (ENVOY, millis), (GRPC, grpc)];
     let mut least: Option<Duration> = None;
     for (name, read) in forms {
         for value in headers.get_all(name) {
