@@ -119,7 +119,7 @@ async fn seed_04_execution_priority() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_05_fallback() {
+async fn seed_05_fb_12_fallback() {
     let (down, _) = stub(broken).await;
     let (spare, spared) = stub(|_| (ms(5), StatusCode::OK, json!({"from": "spare"}))).await;
     let plan = "    fixed: { downstream: down, required: true, request: { path: /x }, fallback: [{ static: { from: file } }] }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::*;
 use tokio::time::Instant;
-use tower::{BoxError, ServiceExt};
+use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
     BranchError, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection, SkipReason, Status,
     Strategy, Verdict,
@@ -28,6 +28,10 @@ impl Until {
 impl Context for Until {
     fn call(&self) -> &Call {
         &self.0
+    }
+
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        Some(&mut self.0)
     }
 }
 
@@ -55,6 +59,21 @@ async fn five_services_take_as_long_as_the_slowest() {
     let (answer, elapsed) = timed(five_of_200_ms().oneshot(())).await;
     assert_eq!(statuses(answer.unwrap().report()), [Status::Success; 5]);
     assert_eq!(elapsed, ms(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_12_what_starts_later_has_what_is_left_less_the_margin() {
+    let left = service_fn(|call: Until| async move {
+        let deadline = call.call().deadline.unwrap();
+        Ok::<_, BoxError>(deadline.remaining(Instant::now()))
+    });
+    let mut plan = Plan::<Until>::builder();
+    let first = plan.node("first", slow(200), |_, _| Ok(())).key();
+    let later = plan.node("later", left, |until: &Until, _| Ok(Until(until.0.clone())));
+    let later = later.after(first).key();
+    let answer = FanOut::new(plan.build().unwrap()).oneshot(Until::after(ms(400)));
+    // A twentieth of the whole is kept for merging, 50 ms at most.
+    assert_eq!(*answer.await.unwrap().get(later).unwrap(), ms(180));
 }
 
 #[tokio::test(start_paused = true)]

@@ -174,6 +174,15 @@ impl<'c> Planned<'c> {
         }
     }
 
+    /// The time for one attempt of a service that answers instead.
+    fn reserve(&self) -> Duration {
+        let others = self.fallbacks.iter().filter_map(|instead| match instead {
+            Instead::Other(other) => other.downstream.policy().attempt_timeout,
+            Instead::Static(_) => None,
+        });
+        others.max().unwrap_or_default()
+    }
+
     fn service(
         &self,
     ) -> impl tower::Service<
@@ -194,7 +203,8 @@ impl<'c> Planned<'c> {
             .fold(downstream.fallback(), |chain, instead| match instead {
                 Instead::Static(answer) => chain.answer(http::Response::new(answer.clone())),
                 Instead::Other(other) => chain.service(one(other, other.downstream.fallback())),
-            });
+            })
+            .reserve(self.reserve());
         tower::ServiceBuilder::new()
             .layer(AcceptLayer::new(self.config.accept.clone()))
             .service(one(&self.backend, fallback))

@@ -111,6 +111,8 @@ pub enum StoppedBy {
 pub enum FallbackKind {
     /// A fixed answer.
     Static,
+    /// The last good answer.
+    Stale,
     /// A function.
     Function,
     /// Another service.

@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     future::ready,
+    num::NonZeroUsize,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -12,8 +13,9 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Event, Failure, FallbackLayer, Reject,
-    TimeoutLayer, breaker::Window, observe::FallbackKind,
+    BreakerLayer, BreakerPolicy, Class, ClassifyResult, DeadlineLayer, Event, Failure,
+    FallbackLayer, Reject, TimeoutLayer, With, breaker::Window, fallback::MemoryStore,
+    observe::FallbackKind,
 };
 
 type Chain = FallbackLayer<ClassifyResult, Request, u32, Fault>;
@@ -90,6 +92,73 @@ async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
     );
     assert_eq!(answer(&chain, Fault::Failed(status)).await, Ok(2));
     assert_eq!(answer(&chain, Fault::Refused(open)).await, Ok(3));
+}
+
+/// The last good answers to requests with the same number.
+type Store = MemoryStore<u32, u32>;
+
+fn stale(store: &Store) -> Chain {
+    let key = |request: &Request| Some(*request.get()).filter(|number| *number < 100);
+    chain().stale(store.clone(), key, ms(1_000))
+}
+
+fn store() -> Store {
+    MemoryStore::new(NonZeroUsize::new(9).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_04_a_stale_answer_that_is_too_old_leaves_it_to_the_next_step() {
+    let store = store();
+    let chain = stale(&store).answer(9);
+    let fresh = chain.layer(script().ok(7)).oneshot(ask());
+    assert_eq!(fresh.await, Ok(7));
+    tokio::time::advance(ms(1_000)).await;
+    let ear = Ear::default();
+    let broken = chain.layer(script().err(BROKEN));
+    let request = || ask().observer(ear.observer());
+    assert_eq!(broken.clone().oneshot(request()).await, Ok(7));
+    tokio::time::advance(ms(1)).await;
+    assert_eq!(broken.clone().oneshot(request()).await, Ok(9));
+    let kinds = [(0, FallbackKind::Stale), (1, FallbackKind::Static)];
+    assert_eq!(used(&ear), kinds);
+    // Another question has no answer yet, and one without a key never has.
+    for number in [1, 100] {
+        let request = With::new(number).idempotent();
+        assert_eq!(broken.clone().oneshot(request).await, Ok(9));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_04_a_stale_answer_needs_no_time() {
+    let store = store();
+    let primary = script().ok(7).hang();
+    let service = stale(&store).layer(TimeoutLayer::new(ms(100)).layer(primary));
+    assert_eq!(service.clone().oneshot(ask()).await, Ok(7));
+    let call = timed(service.oneshot(ask_within(ms(50))));
+    assert_eq!(call.await, (Ok(7), ms(50)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_13_the_answer_of_a_fallback_is_not_remembered() {
+    let store = store();
+    let chain = stale(&store).service(script().ok(8)).answer(9);
+    assert_eq!(answer(&chain, BROKEN).await, Ok(8));
+    assert!(store.is_empty());
+    assert_eq!(chain.layer(script().ok(7)).oneshot(ask()).await, Ok(7));
+    assert_eq!(store.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_13_a_fallback_has_the_time_that_is_kept_back_for_it() {
+    let other = script().ok(8).after(ms(90));
+    let hung = DeadlineLayer::new(None).layer(script().hang());
+    let kept = chain().service(other.clone()).reserve(ms(100));
+    let call = timed(kept.layer(hung.clone()).oneshot(ask_within(ms(500))));
+    assert_eq!(call.await, (Ok(8), ms(490)));
+    // A third of what is left at most, however much is wished for.
+    let greedy = chain().service(other).reserve(ms(10_000)).layer(hung);
+    let call = timed(greedy.oneshot(ask_within(ms(600))));
+    assert_eq!(call.await, (Ok(8), ms(490)));
 }
 
 #[tokio::test(start_paused = true)]

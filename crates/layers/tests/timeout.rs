@@ -110,12 +110,12 @@ async fn dl_14_the_longest_duration_is_no_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_nearer_deadline_holds_and_what_is_reserved_is_kept_back() {
+async fn the_nearer_deadline_holds() {
     let left = service_fn(|request: Request| async move {
         Ok::<_, Fault>(request.call().deadline.unwrap().remaining(Instant::now()))
     });
-    let layer = DeadlineLayer::new(ms(100)).reserve(ms(30));
-    for (own, expected) in [(500, 100), (90, 60)] {
+    let layer = DeadlineLayer::new(ms(100));
+    for (own, expected) in [(500, 100), (90, 90)] {
         let request = ask_within(ms(own));
         assert_eq!(layer.layer(left).oneshot(request).await, Ok(ms(expected)));
     }

@@ -7,7 +7,7 @@ use tower_fanout::{Plan, PlanProblem, layers::Reject};
 use tower_fanout_http::template::{Reference, Root};
 
 use super::{
-    Node,
+    Fallback, Node,
     plan::Names,
     reader::{Field, nearest},
 };
@@ -25,6 +25,7 @@ pub(super) fn check_plan(
     names: &Names<'_>,
 ) {
     check_graph(field, nodes);
+    check_fallbacks(nodes);
     for (name, (node, field)) in nodes {
         let Some(node) = node else { continue };
         for reference in node.request.references() {
@@ -84,6 +85,50 @@ fn check_policy(field: &Field<'_>, name: &str, node: &Node, names: &Names<'_>, d
             "leave out idempotent, unless sending twice is harmless",
         );
     }
+}
+
+/// Downstreams that answer for each other in a circle would each wait for the other when both fail.
+fn check_fallbacks(nodes: &Nodes<'_, '_>) {
+    let named = nodes.values().flat_map(|(node, field)| {
+        let node = node.iter();
+        node.flat_map(|node| node.fallback.iter().map(move |fallback| (node, fallback)))
+            .map(move |(node, fallback)| (node, fallback, field))
+    });
+    let instead: Vec<_> = named
+        .filter_map(|(node, fallback, field)| match fallback {
+            Fallback::Service(other) => Some((&*node.downstream, &**other, field)),
+            Fallback::Static(_) => None,
+        })
+        .collect();
+    let mut told: Vec<&str> = Vec::new();
+    for (from, to, field) in &instead {
+        let Some(circle) =
+            way(&instead, vec![from, to], &mut Vec::new()).filter(|_| !told.contains(from))
+        else {
+            continue;
+        };
+        let message = format!("these answer for each other: {}", circle.join(" → "));
+        let help = Some("take out one of these fallbacks".into());
+        field.error_with_help("graph", message, help);
+        told.extend(circle);
+    }
+}
+
+/// How `path` goes on until it is back where it began, if it ever is. Who was `seen` leads nowhere.
+fn way<'n, T>(
+    edges: &[(&'n str, &'n str, T)],
+    path: Vec<&'n str>,
+    seen: &mut Vec<&'n str>,
+) -> Option<Vec<&'n str>> {
+    let last = *path.last()?;
+    if last == path[0] {
+        return Some(path);
+    }
+    seen.push(last);
+    edges.iter().find_map(|(from, to, _)| {
+        let onwards = *from == last && !seen.contains(to);
+        onwards.then(|| way(edges, [&path[..], &[to]].concat(), seen))?
+    })
 }
 
 /// Names and cycles, by the same rules as any plan.

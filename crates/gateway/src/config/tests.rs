@@ -75,6 +75,11 @@ fn fault_j4_a_value_out_of_range_is_told_its_bounds() {
 }
 
 #[test]
+fn fb_10_downstreams_that_answer_for_each_other_are_found() {
+    golden("j5_fb_10_");
+}
+
+#[test]
 fn fault_j5_what_does_not_fit_together_is_found() {
     golden("j5_");
 }

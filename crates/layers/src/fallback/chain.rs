@@ -1,7 +1,10 @@
 //! The steps of a chain, and what they are for.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, marker::PhantomData, pin::Pin, time::Duration};
 
+use tokio::time::Instant;
+
+use super::stale::StaleStore;
 use crate::{
     classify::{Cause, Class},
     observe::FallbackKind,
@@ -15,17 +18,62 @@ pub(super) enum Step<Req, Res, E> {
         kind: FallbackKind,
         ask: Box<dyn Fn(Req, Class) -> Answering<Res, E> + Send + Sync>,
     },
+    Stale(Box<dyn Remembering<Req, Res>>),
+}
+
+/// Remembers good answers by their requests.
+pub(super) trait Remembering<Req, Res>: Send + Sync {
+    fn remember(&self, request: &Req, answer: &Res, now: Instant);
+
+    fn recall(&self, request: &Req, now: Instant) -> Option<Res>;
+}
+
+/// A store, how to find a request in it, and how old its answers may be.
+pub(super) struct Stale<K, Store, Key> {
+    store: Store,
+    key: Key,
+    max_stale: Duration,
+    keys: PhantomData<fn() -> K>,
+}
+
+impl<K, Store, Key> Stale<K, Store, Key> {
+    pub(super) const fn new(store: Store, key: Key, max_stale: Duration) -> Self {
+        Self {
+            store,
+            key,
+            max_stale,
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K, Store, Key, Req, Res> Remembering<Req, Res> for Stale<K, Store, Key>
+where
+    Store: StaleStore<K, Res>,
+    Key: Fn(&Req) -> Option<K> + Send + Sync,
+{
+    fn remember(&self, request: &Req, answer: &Res, now: Instant) {
+        if let Some(key) = (self.key)(request) {
+            self.store.put(key, answer, now);
+        }
+    }
+
+    fn recall(&self, request: &Req, now: Instant) -> Option<Res> {
+        let (answer, came) = self.store.get(&(self.key)(request)?)?;
+        (now.saturating_duration_since(came) <= self.max_stale).then_some(answer)
+    }
 }
 
 impl<Req, Res, E> Step<Req, Res, E> {
     pub(super) const fn needs_request(&self) -> bool {
-        matches!(self, Self::Ask { .. })
+        matches!(self, Self::Ask { .. } | Self::Stale(_))
     }
 
     pub(super) const fn kind(&self) -> FallbackKind {
         match self {
             Self::Answer(_) => FallbackKind::Static,
             Self::Ask { kind, .. } => *kind,
+            Self::Stale(_) => FallbackKind::Stale,
         }
     }
 }

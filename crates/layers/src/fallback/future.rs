@@ -113,9 +113,12 @@ where
                 let answer = catch_unwind(AssertUnwindSafe(answer)).ok()?;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
-            Step::Ask { .. } if matches!(class, Class::Unanswered { .. }) || !self.has_time() => {
-                return None;
+            Step::Stale(stale) => {
+                let recall = || stale.recall(self.request.as_ref()?, Instant::now());
+                let answer = catch_unwind(AssertUnwindSafe(recall)).ok()??;
+                return Some(Box::pin(std::future::ready(Ok(answer))));
             }
+            Step::Ask { .. } if !self.has_time() => return None,
             Step::Ask { ask, .. } => ask,
         };
         let request = self.request.clone()?;
@@ -127,6 +130,17 @@ where
                 answer.unwrap_or_else(|_| Err(Reject::Deadline.into()))
             }),
         })
+    }
+
+    /// Gives a good answer to the steps that remember.
+    fn remember(&self, answer: &Res) {
+        for step in &self.layer.chain.steps {
+            if let (Step::Stale(stale), Some(request)) = (step, &self.request) {
+                let remember = || stale.remember(request, answer, Instant::now());
+                // The call has succeeded, whatever becomes of this.
+                let _ = catch_unwind(AssertUnwindSafe(remember));
+            }
+        }
     }
 
     fn has_time(&self) -> bool {
@@ -157,6 +171,9 @@ where
         if let Projected::Calling { future, chain } = state.as_mut().project() {
             let original = ready!(future.poll(cx));
             let falling = chain.take().map(|chain| (chain.class(&original), chain));
+            if let (Some((Class::Success, chain)), Ok(answer)) = (&falling, &original) {
+                chain.remember(answer);
+            }
             let Some((class, chain)) =
                 falling.filter(|(class, chain)| applies(*class, &chain.layer.chain.statuses))
             else {

@@ -5,15 +5,22 @@ use std::{
     future::Future,
     sync::Arc,
     task::{self, Poll},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{chain::Step, future::ResponseFuture};
+use super::{
+    chain::{Stale, Step},
+    future::ResponseFuture,
+    stale::StaleStore,
+};
 use crate::{
     classify::{Class, Classify},
     context::Context,
+    deadline::Deadline,
     observe::FallbackKind,
     oneshot::Oneshot,
     reject::{AsReject, Reject},
@@ -46,6 +53,16 @@ pub struct FallbackLayer<C, Req, Res, E> {
 pub(super) struct Chain<Req, Res, E> {
     pub(super) steps: Vec<Step<Req, Res, E>>,
     pub(super) statuses: Vec<u16>,
+    reserve: Duration,
+}
+
+impl<Req, Res, E> Chain<Req, Res, E> {
+    /// The deadline of the call below, if something of it is kept back.
+    fn deadline(&self, deadline: Option<Deadline>) -> Option<Deadline> {
+        let deadline = deadline.filter(|_| !self.reserve.is_zero())?;
+        let third = deadline.remaining(Instant::now()) / 3;
+        Some(deadline.before(self.reserve.min(third)))
+    }
 }
 
 impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
@@ -57,6 +74,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
             chain: Arc::new(Chain {
                 steps: Vec::new(),
                 statuses: Vec::new(),
+                reserve: Duration::ZERO,
             }),
         }
     }
@@ -97,6 +115,44 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
             kind: FallbackKind::Service,
             ask: Box::new(move |request, _| Box::pin(Oneshot::new(service.clone(), request))),
         })
+    }
+
+    /// Adds the last good answer to the same question, if it is not older than `max_stale`. `key`
+    /// says which questions are the same; a request without a key has none.
+    ///
+    /// ```
+    /// use std::{num::NonZeroUsize, time::Duration};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer, fallback::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let store = MemoryStore::new(NonZeroUsize::new(1_000).unwrap());
+    /// let layer = FallbackLayer::new(ClassifyResult)
+    ///     .stale(store, |name: &&'static str| Some(*name), Duration::from_secs(60));
+    /// let up = layer.layer(service_fn(|_| async { Ok::<_, BoxError>(7) }));
+    /// let down = layer.layer(service_fn(|_| async { Err(BoxError::from("down")) }));
+    /// assert_eq!(up.oneshot("Ada").await.unwrap(), 7);
+    /// assert_eq!(down.clone().oneshot("Ada").await.unwrap(), 7);
+    /// assert!(down.oneshot("Bob").await.is_err());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stale<K, Store, Key>(self, store: Store, key: Key, max_stale: Duration) -> Self
+    where
+        K: 'static,
+        Store: StaleStore<K, Res> + 'static,
+        Key: Fn(&Req) -> Option<K> + Send + Sync + 'static,
+    {
+        self.step(Step::Stale(Box::new(Stale::new(store, key, max_stale))))
+    }
+
+    /// Keeps this much of the call's deadline back for the steps, a third of what is left at most:
+    /// the layers below see a deadline that is so much earlier. None by default.
+    #[must_use]
+    pub fn reserve(mut self, reserve: Duration) -> Self {
+        self.edit(|chain| chain.reserve = reserve);
+        self
     }
 
     /// Falls back for this status too, which the service answers rightly: 404, say.
@@ -184,7 +240,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Req) -> Self::Future {
+    fn call(&mut self, mut request: Req) -> Self::Future {
         let chain = &self.layer.chain;
         if !request.call().fallback || chain.steps.is_empty() {
             return ResponseFuture::transparent(self.inner.call(request));
@@ -195,6 +251,11 @@ where
             .any(Step::needs_request)
             .then(|| request.clone());
         let facts = request.call().clone();
+        if let Some(deadline) = chain.deadline(facts.deadline)
+            && let Some(call) = request.call_mut()
+        {
+            call.deadline = Some(deadline);
+        }
         ResponseFuture::new(self.inner.call(request), self.layer.clone(), kept, facts)
     }
 }

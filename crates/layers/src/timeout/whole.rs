@@ -26,7 +26,6 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     total: Option<Duration>,
-    reserve: Duration,
     min_useful: Duration,
 }
 
@@ -36,16 +35,8 @@ impl DeadlineLayer {
     pub fn new(total: impl Into<Option<Duration>>) -> Self {
         Self {
             total: total.into(),
-            reserve: Duration::ZERO,
             min_useful: MIN_USEFUL,
         }
-    }
-
-    /// Keeps this much of the call's deadline back for what comes after: a fallback, say.
-    #[must_use]
-    pub const fn reserve(mut self, reserve: Duration) -> Self {
-        self.reserve = reserve;
-        self
     }
 
     /// Sets the least time with which a call is still sent.
@@ -59,7 +50,6 @@ impl DeadlineLayer {
         let own = self
             .total
             .and_then(|total| Deadline::after(Instant::now(), total));
-        let call = call.map(|deadline| deadline.before(self.reserve));
         match (own, call) {
             (Some(own), Some(call)) => Some(own.min(call)),
             (own, call) => own.or(call),

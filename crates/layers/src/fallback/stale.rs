@@ -1,0 +1,145 @@
+//! The last good answers, for when there is none.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    hash::Hash,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+/// Keeps the last good answer for each key.
+///
+/// It is asked in the path of a call that has failed and may have no time left, so it must answer at
+/// once. What it is given may be somebody's own: the key must tell callers apart who may not see
+/// each other's answers.
+pub trait StaleStore<K, Res>: Send + Sync {
+    /// Keeps `answer`, which came at `now`.
+    fn put(&self, key: K, answer: &Res, now: Instant);
+
+    /// The last answer for `key`, and when it came.
+    fn get(&self, key: &K) -> Option<(Res, Instant)>;
+}
+
+/// A [`StaleStore`] in memory, for so many keys; beyond them, the one whose answer is oldest goes.
+/// Clones are the same store.
+pub struct MemoryStore<K, Res> {
+    max: NonZeroUsize,
+    kept: Arc<Mutex<Kept<K, Res>>>,
+}
+
+struct Kept<K, Res> {
+    answers: HashMap<K, Answer<Res>>,
+    /// Keys by the age of their answers.
+    by_age: BTreeMap<u64, K>,
+    puts: u64,
+}
+
+struct Answer<Res> {
+    number: u64,
+    came: Instant,
+    answer: Res,
+}
+
+impl<K, Res> MemoryStore<K, Res> {
+    /// A store for `max` keys.
+    #[must_use]
+    pub fn new(max: NonZeroUsize) -> Self {
+        Self {
+            max,
+            kept: Arc::new(Mutex::new(Kept {
+                answers: HashMap::new(),
+                by_age: BTreeMap::new(),
+                puts: 0,
+            })),
+        }
+    }
+
+    /// How many keys have an answer.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kept().answers.len()
+    }
+
+    /// Whether none has.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept<K, Res>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, Res> StaleStore<K, Res> for MemoryStore<K, Res>
+where
+    K: Clone + Eq + Hash + Send + Sync,
+    Res: Clone + Send + Sync,
+{
+    fn put(&self, key: K, answer: &Res, now: Instant) {
+        let answer = answer.clone();
+        let mut guard = self.kept();
+        let kept = &mut *guard;
+        kept.puts += 1;
+        let number = kept.puts;
+        kept.by_age.insert(number, key.clone());
+        let came = now;
+        let answer = Answer {
+            number,
+            came,
+            answer,
+        };
+        let before = kept.answers.insert(key, answer);
+        if let Some(before) = before {
+            kept.by_age.remove(&before.number);
+        } else if kept.answers.len() > self.max.get()
+            && let Some((_, oldest)) = kept.by_age.pop_first()
+        {
+            kept.answers.remove(&oldest);
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<(Res, Instant)> {
+        let kept = self.kept();
+        let Answer { came, answer, .. } = kept.answers.get(key)?;
+        Some((answer.clone(), *came))
+    }
+}
+
+impl<K, Res> Clone for MemoryStore<K, Res> {
+    fn clone(&self) -> Self {
+        Self {
+            max: self.max,
+            kept: Arc::clone(&self.kept),
+        }
+    }
+}
+
+impl<K, Res> fmt::Debug for MemoryStore<K, Res> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("max", &self.max)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_answer_goes_when_there_are_too_many() {
+        let store = MemoryStore::new(NonZeroUsize::new(2).unwrap());
+        let now = Instant::now();
+        for (key, answer) in [("a", 1), ("b", 2), ("a", 3), ("c", 4)] {
+            store.put(key, &answer, now);
+        }
+        let kept = ["a", "b", "c"].map(|key| store.get(&key).map(|(answer, _)| answer));
+        assert_eq!(kept, [Some(3), None, Some(4)]);
+        assert_eq!(store.len(), 2);
+    }
+}
