@@ -1,0 +1,91 @@
+//! Threads that share one breaker, or one limit.
+
+use std::{
+    hint::black_box,
+    sync::Barrier,
+    time::{Duration, Instant},
+};
+
+use tower::{Layer, Service};
+use tower_fanout_layers::{ConcurrencyLayer, ConcurrencyPolicy, breaker::Window};
+use tower_resilience::circuitbreaker::CircuitBreakerLayer;
+
+use crate::{
+    READY, breaker,
+    harness::{Asked, drive},
+};
+
+const CALLS: u32 = 200_000;
+
+/// Millions of calls per second that `threads` make together, each on a clone of `service`.
+fn rate<S>(service: &S, threads: usize, calls: u32) -> f64
+where
+    S: Service<u64> + Clone + Send,
+{
+    let start_together = Barrier::new(threads);
+    let longest = std::thread::scope(|scope| {
+        let spawn = |_| {
+            let mut service = service.clone();
+            let start_together = &start_together;
+            scope.spawn(move || {
+                start_together.wait();
+                let start = Instant::now();
+                for number in 0..calls {
+                    let _ = black_box(drive(&mut service, black_box(number.into())));
+                }
+                start.elapsed()
+            })
+        };
+        let running: Vec<_> = (0..threads).map(spawn).collect();
+        let times = running
+            .into_iter()
+            .map(|thread| thread.join().expect("no call panics"));
+        times.max().unwrap_or_default()
+    });
+    f64::from(calls) * threads as f64 / longest.as_secs_f64() / 1e6
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// One and two threads in turns.
+fn compare<S>(name: &str, service: &S, asked: &Asked)
+where
+    S: Service<u64> + Clone + Send,
+{
+    if asked.test {
+        rate(service, 2, 100);
+        return;
+    }
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        one.push(rate(service, 1, CALLS));
+        two.push(rate(service, 2, CALLS));
+    }
+    let (one, two) = (median(one), median(two));
+    println!("{name:<34} {one:>8.1} {two:>8.1} {:>8.2}", two / one);
+}
+
+/// Prints how two threads fare beside one.
+pub(crate) fn run(asked: &Asked) {
+    if !asked.test {
+        println!(
+            "{:<34} {:>8} {:>8} {:>8}",
+            "M calls/s", "1 thread", "2", "ratio"
+        );
+    }
+    let time = breaker(Window::Time(Duration::from_secs(10)));
+    compare("bare", &READY, asked);
+    compare("breaker, time window", &time.layer(READY), asked);
+    compare(
+        "breaker, window of 100",
+        &breaker(Window::Count(100)).layer(READY),
+        asked,
+    );
+    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    compare("concurrency", &limit.layer(READY), asked);
+    let peer = CircuitBreakerLayer::builder().build().unwrap();
+    compare("tower-resilience breaker", &peer.layer(READY), asked);
+}

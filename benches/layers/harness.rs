@@ -1,0 +1,144 @@
+//! Measures cases in turns, so that what else the machine does hits them alike.
+
+use std::{
+    hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use tower::Service;
+
+/// Calls per turn, and turns per case.
+const CALLS: u32 = 10_000;
+const TURNS: usize = 40;
+
+/// Something that can be called many times.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// What its cost is compared with: the place of a case, and the most it may cost beyond it.
+    pub(crate) over: Option<(usize, Option<f64>)>,
+    call: Box<dyn FnMut()>,
+}
+
+impl Case {
+    /// Calls `service` with what `request` makes.
+    pub(crate) fn new<S, Req>(
+        name: &'static str,
+        mut service: S,
+        mut request: impl FnMut() -> Req + 'static,
+    ) -> Self
+    where
+        S: Service<Req> + 'static,
+    {
+        Self {
+            name,
+            over: None,
+            call: Box::new(move || {
+                let _ = black_box(drive(&mut service, black_box(request())));
+            }),
+        }
+    }
+
+    /// Compares it with the case at `place`; `target` is how many nanoseconds more it may cost.
+    pub(crate) fn over(mut self, place: usize, target: impl Into<Option<f64>>) -> Self {
+        self.over = Some((place, target.into()));
+        self
+    }
+
+    pub(crate) fn run(&mut self, calls: u32) {
+        for _ in 0..calls {
+            (self.call)();
+        }
+    }
+}
+
+/// Makes `service` ready, calls it, and polls the call to its end.
+pub(crate) fn drive<S: Service<Req>, Req>(
+    service: &mut S,
+    request: Req,
+) -> Result<S::Response, S::Error> {
+    let mut cx = Context::from_waker(Waker::noop());
+    while service.poll_ready(&mut cx)?.is_pending() {}
+    let mut call = pin!(service.call(request));
+    loop {
+        if let Poll::Ready(result) = call.as_mut().poll(&mut cx) {
+            return result;
+        }
+    }
+}
+
+/// What was asked for on the command line.
+pub(crate) struct Asked {
+    /// Only to see that it runs.
+    pub(crate) test: bool,
+    /// Runs only this case, so many times: for a profiler.
+    pub(crate) only: Option<(String, u32)>,
+}
+
+impl Asked {
+    pub(crate) fn new() -> Self {
+        let arguments: Vec<String> = std::env::args().collect();
+        let after = |name: &str| {
+            let place = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(place + 1).cloned()
+        };
+        let calls = after("--calls").and_then(|calls| calls.parse().ok());
+        Self {
+            // `cargo test` runs benches without `--bench`.
+            test: !arguments.iter().any(|argument| argument == "--bench"),
+            only: after("--only").map(|name| (name, calls.unwrap_or(1_000_000))),
+        }
+    }
+}
+
+/// Runs the cases in turns and prints what they cost.
+pub(crate) fn compare(mut cases: Vec<Case>, asked: &Asked) {
+    if let Some((name, calls)) = &asked.only {
+        let case = cases.iter_mut().find(|case| case.name == name);
+        return case.expect("there is such a case").run(*calls);
+    }
+    if asked.test {
+        return cases.iter_mut().for_each(|case| case.run(3));
+    }
+    cases.iter_mut().for_each(|case| case.run(CALLS));
+    let mut costs = vec![Vec::with_capacity(TURNS); cases.len()];
+    for _ in 0..TURNS {
+        for (case, costs) in cases.iter_mut().zip(&mut costs) {
+            let start = Instant::now();
+            case.run(CALLS);
+            costs.push(start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+        }
+    }
+    for costs in &mut costs {
+        costs.sort_by(f64::total_cmp);
+    }
+    print(&mut cases, &costs);
+}
+
+fn print(cases: &mut [Case], costs: &[Vec<f64>]) {
+    println!(
+        "{:<44} {:>8} {:>8} {:>8} {:>8} {:>7}",
+        "ns per call", "median", "least", "over", "target", "allocs"
+    );
+    let median = |place: usize| costs[place][TURNS / 2];
+    for (place, case) in cases.iter_mut().enumerate() {
+        let (over, target) = match case.over {
+            None => (String::new(), String::new()),
+            Some((base, target)) => {
+                let over = median(place) - median(base);
+                let missed = target.is_some_and(|target| over > target);
+                let target = target.map(|target| format!("{target:.0}"));
+                let mark = if missed { "!" } else { "" };
+                (format!("{over:.1}"), target.unwrap_or_default() + mark)
+            }
+        };
+        let allocations = allocation_counter::measure(|| case.run(100)).count_total as f64 / 100.0;
+        println!(
+            "{:<44} {:>8.1} {:>8.1} {over:>8} {target:>8} {allocations:>7.1}",
+            case.name,
+            median(place),
+            costs[place][0],
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! Each layer and the whole stack, beside the bare service and beside tower's own layers and those
+//! of tower-resilience, in one run: `cargo bench -p tower-fanout-benches --bench layers`.
+//!
+//! One case alone, for a profiler that counts instructions:
+//! `valgrind --tool=callgrind … --bench --only "breaker, time window" --calls 100000`.
+
+mod contention;
+mod harness;
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use harness::{Asked, Case, compare};
+use tower::{
+    Layer, Service, ServiceBuilder, layer::util::Identity, limit::ConcurrencyLimitLayer,
+    timeout::TimeoutLayer as TowerTimeout,
+};
+use tower_fanout::{Downstream, Policy, stack::stack};
+use tower_fanout_layers::{
+    BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
+    DeadlineLayer, Event, FallbackLayer, HedgeLayer, HedgePolicy, Observe, Observer, RetryLayer,
+    RetryPolicy, TimeoutLayer, With, breaker::Window,
+};
+use tower_resilience::{
+    bulkhead::BulkheadLayer, circuitbreaker::CircuitBreakerLayer, fallback, retry,
+    timelimiter::TimeLimiterLayer,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Ask = With<u64>;
+
+fn ask() -> Ask {
+    With::new(7).idempotent()
+}
+
+/// Answers when it was polled so many times before.
+#[derive(Clone)]
+struct Answer {
+    pending: u8,
+}
+
+const READY: Answer = Answer { pending: 0 };
+const ONCE: Answer = Answer { pending: 1 };
+
+impl<Req> Service<Req> for Answer {
+    type Response = u64;
+    type Error = BoxError;
+    type Future = Self;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Req) -> Self {
+        self.clone()
+    }
+}
+
+impl Future for Answer {
+    type Output = Result<u64, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.pending == 0 {
+            return Poll::Ready(Ok(7));
+        }
+        self.pending -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+fn breaker(window: Window) -> BreakerLayer<ClassifyResult> {
+    let policy = BreakerPolicy::build(|breaker| breaker.window = window).unwrap();
+    BreakerLayer::new("users", policy, ClassifyResult)
+}
+
+/// A breaker that is open.
+fn open() -> impl Service<Ask, Response = u64, Error = BoxError> {
+    let layer = breaker(Window::Count(10));
+    layer.handle().unwrap().trip_for(SECOND * 3600);
+    layer.layer(READY)
+}
+
+/// The whole stack of a branch, as the gateway has it.
+fn branch<Req>(service: Answer) -> impl Service<Req, Response = u64, Error = BoxError>
+where
+    Req: tower_fanout_layers::Context + Clone + Send + Sync + 'static,
+{
+    let downstream = Downstream::new("users", Policy::default(), ClassifyResult);
+    let fallback = downstream.fallback().answer(0);
+    stack(&downstream, fallback, Identity::new(), service)
+}
+
+/// The same concerns, by the peers' layers.
+fn peers(service: Answer) -> impl Service<u64, Response = u64> {
+    let breaker = CircuitBreakerLayer::builder().build().unwrap();
+    let bulkhead = BulkheadLayer::builder().max_concurrent_calls(100);
+    let within = TimeLimiterLayer::builder().timeout_duration(SECOND);
+    let total = TimeLimiterLayer::builder().timeout_duration(SECOND * 2);
+    ServiceBuilder::new()
+        .layer(fallback::FallbackLayer::value(0))
+        .layer(total.cancel_running_future(true).build())
+        .layer(retry::RetryLayer::exponential_backoff().build())
+        .layer(breaker)
+        .layer(bulkhead.build().unwrap())
+        .layer(within.cancel_running_future(true).build())
+        .service(service)
+}
+
+/// Counts events, as a metrics probe does.
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl Observe for Count {
+    fn on(&self, event: Event) {
+        if matches!(event, Event::AttemptEnded { .. }) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Two polls: bare, ours, and the peers'.
+fn stacks(cases: &mut Vec<Case>) {
+    let base = cases.len();
+    cases.extend([
+        Case::new("bare, ready", READY, ask),
+        Case::new("stack, ready", branch(READY), ask).over(base, 80.0),
+        Case::new("tower-resilience stack, ready", peers(READY), || 7).over(base, None),
+        Case::new("bare, pending once", ONCE, ask),
+        Case::new("stack, pending once", branch(ONCE), ask).over(base + 3, 160.0),
+        Case::new("tower-resilience stack, pending once", peers(ONCE), || 7).over(base + 3, None),
+    ]);
+    let observer = Observer::new(Arc::new(Count::default()));
+    let observed = move || ask().observer(observer.clone());
+    cases.push(
+        Case::new("stack with a probe, ready", branch(READY), observed).over(base + 1, 120.0),
+    );
+}
+
+fn http_request() -> http::Request<()> {
+    let mut request = http::Request::get("/users/7");
+    for name in ["accept", "user-agent", "x-correlation-id", "traceparent"] {
+        request = request.header(name, "0123456789abcdef");
+    }
+    request.body(()).unwrap()
+}
+
+fn http_stacks(cases: &mut Vec<Case>) {
+    let base = cases.len();
+    let request = http_request();
+    let other = request.clone();
+    let cloned = request.clone();
+    cases.extend([
+        Case::new("bare, http request", READY, move || request.clone()),
+        Case::new("stack, http request", branch(READY), move || other.clone()).over(base, 330.0),
+        Case::new("cloning the http request once more", READY, move || {
+            drop(std::hint::black_box(cloned.clone()));
+            cloned.clone()
+        })
+        .over(base, None),
+    ]);
+}
+
+fn single(cases: &mut Vec<Case>) {
+    let retry = RetryLayer::new(RetryPolicy::default(), ClassifyResult);
+    let hedge = HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
+    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    let fallback = FallbackLayer::new(ClassifyResult).answer(0);
+    let ours = [
+        Case::new("timeout", TimeoutLayer::new(SECOND).layer(READY), ask),
+        Case::new(
+            "timeout, pending once",
+            TimeoutLayer::new(SECOND).layer(ONCE),
+            ask,
+        ),
+        Case::new("deadline", DeadlineLayer::new(SECOND).layer(READY), ask),
+        Case::new("concurrency", limit.layer(READY), ask).over(0, 25.0),
+        Case::new("retry", retry.layer(READY), ask),
+        Case::new("hedge", hedge.layer(READY), ask),
+        Case::new("fallback", fallback.layer(READY), ask),
+        Case::new(
+            "breaker, time window",
+            breaker(Window::Time(SECOND * 10)).layer(READY),
+            ask,
+        )
+        .over(0, 40.0),
+        Case::new(
+            "breaker, window of 10",
+            breaker(Window::Count(10)).layer(READY),
+            ask,
+        )
+        .over(0, 20.0),
+        Case::new(
+            "breaker, window of 10,000",
+            breaker(Window::Count(10_000)).layer(READY),
+            ask,
+        )
+        .over(0, 20.0),
+        Case::new("breaker, open", open(), ask).over(0, 15.0),
+        Case::new(
+            "breaker, off",
+            BreakerLayer::off(ClassifyResult).layer(READY),
+            ask,
+        ),
+    ];
+    let tower = ServiceBuilder::new();
+    let within = TimeLimiterLayer::builder().timeout_duration(SECOND);
+    let bulkhead = BulkheadLayer::builder().max_concurrent_calls(100);
+    let peers = [
+        Case::new(
+            "tower timeout",
+            tower
+                .clone()
+                .layer(TowerTimeout::new(SECOND))
+                .service(READY),
+            ask,
+        ),
+        Case::new(
+            "tower-resilience timelimiter",
+            within.cancel_running_future(true).build().layer(READY),
+            || 7,
+        ),
+        Case::new(
+            "tower concurrency limit",
+            tower.layer(ConcurrencyLimitLayer::new(100)).service(READY),
+            ask,
+        ),
+        Case::new(
+            "tower-resilience bulkhead",
+            bulkhead.build().unwrap().layer(READY),
+            || 7,
+        ),
+        Case::new(
+            "tower-resilience retry",
+            retry::RetryLayer::<u64, u64, BoxError>::exponential_backoff()
+                .build()
+                .layer(READY),
+            || 7,
+        ),
+        Case::new(
+            "tower-resilience fallback",
+            fallback::FallbackLayer::value(0).layer(READY),
+            || 7,
+        ),
+        Case::new(
+            "tower-resilience breaker",
+            CircuitBreakerLayer::builder().build().unwrap().layer(READY),
+            || 7,
+        ),
+    ];
+    let all = ours.into_iter().chain(peers);
+    cases.extend(all.map(|case| {
+        if case.over.is_none() {
+            case.over(0, None)
+        } else {
+            case
+        }
+    }));
+}
+
+fn main() {
+    // Timers belong to a runtime, though nothing here waits for one.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = runtime.expect("a runtime can be made");
+    let _inside = runtime.enter();
+    let mut cases = Vec::new();
+    stacks(&mut cases);
+    http_stacks(&mut cases);
+    single(&mut cases);
+    let asked = Asked::new();
+    compare(cases, &asked);
+    if asked.only.is_none() {
+        contention::run(&asked);
+    }
+}
