@@ -74,6 +74,8 @@ mod oneshot;
 pub mod policy;
 mod reject;
 pub mod retry;
+mod sharded;
+mod stopwatch;
 mod sync;
 pub mod throttle;
 pub mod timeout;

@@ -2,8 +2,9 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -19,14 +20,34 @@ pin_project! {
     {
         Waiting { service: S, request: Option<Req> },
         Called { #[pin] future: S::Future },
+        Failed { error: Option<S::Error> },
     }
 }
 
 impl<S: Service<Req>, Req> Oneshot<S, Req> {
+    /// Calls `service` once it is ready.
     pub(crate) fn new(service: S, request: Req) -> Self {
         Self::Waiting {
             service,
             request: Some(request),
+        }
+    }
+
+    /// Calls `service` at once if it is ready, which saves its clone. If it is not, the instance that
+    /// was asked goes on waiting, since it may stand in a queue, and `service` becomes a fresh one.
+    pub(crate) fn start(service: &mut S, request: Req) -> Self
+    where
+        S: Clone,
+    {
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Self::Called {
+                future: service.call(request),
+            },
+            Poll::Ready(Err(error)) => Self::Failed { error: Some(error) },
+            Poll::Pending => {
+                let fresh = service.clone();
+                Self::new(mem::replace(service, fresh), request)
+            }
         }
     }
 }
@@ -44,6 +65,9 @@ impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
                     self.set(Self::Called { future });
                 }
                 Projected::Called { future } => return future.poll(cx),
+                Projected::Failed { error } => {
+                    return Poll::Ready(Err(error.take().expect("polled after completion")));
+                }
             }
         }
     }

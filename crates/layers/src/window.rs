@@ -10,6 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::breaker::Window;
+
 const BUCKETS: usize = 10;
 
 /// What became of some calls.
@@ -21,6 +23,13 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    pub(crate) fn good(total: u32) -> Self {
+        Self {
+            total,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn one(failed: bool, slow: bool) -> Self {
         Self {
             total: 1,
@@ -46,13 +55,38 @@ impl SubAssign for Tally {
     }
 }
 
+/// Time in stretches of the same length, which are numbered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretches {
+    origin: Instant,
+    nanos: u64,
+}
+
+impl Stretches {
+    /// Stretches of `length` from `origin` on.
+    pub(crate) fn new(length: Duration, origin: Instant) -> Self {
+        let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            origin,
+            nanos: nanos.max(1),
+        }
+    }
+
+    /// The number of the one at `now`.
+    pub(crate) fn number(self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        // Beyond 584 years all are the last.
+        let nanos = since.as_secs().saturating_mul(1_000_000_000);
+        nanos.saturating_add(since.subsec_nanos().into()) / self.nanos
+    }
+}
+
 #[derive(Debug)]
-pub(crate) enum Slide {
-    /// Ten buckets, each a tenth of the span; `newest` began at `anchor`.
+enum Slide {
+    /// Ten buckets, of which each is a tenth of the span; `newest` is the number of the last.
     Time {
-        width: Duration,
-        anchor: Instant,
-        newest: usize,
+        stretches: Stretches,
+        newest: u64,
         buckets: [Tally; BUCKETS],
     },
     Count {
@@ -69,15 +103,14 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    pub(crate) fn new(window: crate::breaker::Window, now: Instant) -> Self {
+    pub(crate) fn new(window: Window, now: Instant) -> Self {
         let slide = match window {
-            crate::breaker::Window::Time(span) => Slide::Time {
-                width: (span / BUCKETS as u32).max(Duration::from_nanos(1)),
-                anchor: now,
+            Window::Time(span) => Slide::Time {
+                stretches: Self::stretches(span, now),
                 newest: 0,
                 buckets: [Tally::default(); BUCKETS],
             },
-            crate::breaker::Window::Count(size) => Slide::Count {
+            Window::Count(size) => Slide::Count {
                 size,
                 calls: VecDeque::with_capacity(size),
             },
@@ -88,13 +121,20 @@ impl Calls {
         }
     }
 
+    /// The buckets of a window of `span` that begins at `now`.
+    pub(crate) fn stretches(span: Duration, now: Instant) -> Stretches {
+        Stretches::new(span / BUCKETS as u32, now)
+    }
+
     pub(crate) fn clear(&mut self, now: Instant) {
         self.sum = Tally::default();
         match &mut self.slide {
             Slide::Time {
-                anchor, buckets, ..
+                stretches,
+                newest,
+                buckets,
             } => {
-                *anchor = now;
+                *newest = stretches.number(now);
                 *buckets = Default::default();
             }
             Slide::Count { calls, .. } => calls.clear(),
@@ -106,7 +146,7 @@ impl Calls {
         match &mut self.slide {
             Slide::Time {
                 newest, buckets, ..
-            } => buckets[*newest] += call,
+            } => buckets[place(*newest)] += call,
             Slide::Count { size, calls } => {
                 if calls.len() == *size {
                     self.sum -= calls.pop_front().unwrap_or_default();
@@ -115,6 +155,32 @@ impl Calls {
             }
         }
         self.sum += call;
+    }
+
+    /// Adds so many good calls, which ended while the bucket was the newest whose number ends in
+    /// `low`, of so many bits. Time windows alone have buckets.
+    pub(crate) fn add_good(&mut self, count: u32, low: u64, bits: u32, now: Instant) {
+        self.advance(now);
+        match &mut self.slide {
+            Slide::Time {
+                newest, buckets, ..
+            } => {
+                let mask = (1 << bits) - 1;
+                let age = newest.wrapping_sub(low) & mask;
+                // It may have ended after `now`, by the clock of another thread.
+                let age = if age > mask / 2 { 0 } else { age };
+                if age < BUCKETS as u64 && age <= *newest {
+                    let good = Tally::good(count);
+                    buckets[place(*newest - age)] += good;
+                    self.sum += good;
+                }
+            }
+            Slide::Count { size, .. } => {
+                for _ in 0..(count as usize).min(*size) {
+                    self.add(Tally::good(1), now);
+                }
+            }
+        }
     }
 
     /// What is in the window at `now`.
@@ -126,26 +192,27 @@ impl Calls {
     /// Forgets what is older than the window. Its cost is bounded, however long the gap.
     fn advance(&mut self, now: Instant) {
         let Slide::Time {
-            width,
-            anchor,
+            stretches,
             newest,
             buckets,
         } = &mut self.slide
         else {
             return;
         };
-        let gap = now.saturating_duration_since(*anchor);
-        let steps = gap.as_nanos() / width.as_nanos();
-        if steps >= BUCKETS as u128 {
-            self.clear(now);
-            return;
+        let number = stretches.number(now);
+        if number >= newest.saturating_add(BUCKETS as u64) {
+            return self.clear(now);
         }
-        for _ in 0..steps {
-            *newest = (*newest + 1) % BUCKETS;
-            self.sum -= std::mem::take(&mut buckets[*newest]);
+        while *newest < number {
+            *newest += 1;
+            self.sum -= std::mem::take(&mut buckets[place(*newest)]);
         }
-        *anchor += *width * steps as u32;
     }
+}
+
+/// Where the bucket `number` is kept.
+const fn place(number: u64) -> usize {
+    (number % BUCKETS as u64) as usize
 }
 
 #[cfg(test)]
@@ -153,7 +220,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::breaker::Window;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -178,6 +244,28 @@ mod tests {
         assert_eq!(calls.sum(later), Tally::default());
         calls.add(Tally::one(true, false), later + ms(3));
         assert_eq!(calls.sum(later + ms(3)).total, 1);
+    }
+
+    #[test]
+    fn good_calls_are_added_to_the_bucket_in_which_they_ended() {
+        let start = Instant::now();
+        let mut calls = Calls::new(Window::Time(ms(10_000)), start);
+        let at = |seconds: u64| start + ms(1_000 * seconds);
+        calls.add_good(3, 2, 8, at(5));
+        assert_eq!((calls.sum(at(11)).total, calls.sum(at(12)).total), (3, 0));
+        calls.add_good(3, 2, 8, at(12));
+        assert_eq!(calls.sum(at(12)).total, 0, "they are too old already");
+        calls.add_good(3, 13, 8, at(12));
+        assert_eq!(calls.sum(at(12)).total, 3, "a moment ahead is now");
+        // The numbers of both buckets end in 1 if only four bits are kept.
+        calls.add_good(2, 1, 4, at(17));
+        assert_eq!((calls.sum(at(26)).total, calls.sum(at(27)).total), (2, 0));
+        let mut calls = Calls::new(Window::Count(5), start);
+        calls.add(Tally::one(true, false), start);
+        calls.add_good(3, 0, 8, start);
+        assert_eq!((calls.sum(start).total, calls.sum(start).failed), (4, 1));
+        calls.add_good(u32::MAX, 0, 8, start);
+        assert_eq!(calls.sum(start), Tally::good(5));
     }
 
     proptest! {

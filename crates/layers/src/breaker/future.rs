@@ -10,7 +10,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::handle::{Ended, Permit};
+use super::permit::{Ended, Permit};
 use crate::{classify::Classify, oneshot::Oneshot, until::Until};
 
 pin_project! {
@@ -82,8 +82,11 @@ where
                 classify,
             } => {
                 let result = {
-                    let _guard = DropOnPanic(&mut *permit);
-                    ready!(call.poll(cx))
+                    let guard = DropOnPanic(&mut *permit);
+                    ready!(match guard.0 {
+                        Some(permit) => permit.poll(|| call.poll(cx)),
+                        None => call.poll(cx),
+                    })
                 };
                 let ended = permit.take().map(|permit| {
                     permit.ended(|elapsed| classify.classify(result.as_ref(), elapsed))

@@ -1,41 +1,27 @@
 //! One breaker, shared by all services and clones that ask it, and the look from outside on it.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
+    permit::{Local, Permit},
     settings::BreakerPolicy,
-    state::{Machine, Mode, Recorded, State, Ticket, Trip, Verdict},
+    shared::Shared,
+    state::{Machine, Mode, State, Trip},
 };
 use crate::{
-    classify::{Class, Failure},
-    observe::{Event, Observer},
+    observe::Observer,
     reject::Reject,
-    until::Guard,
+    sharded,
+    sync::{Arc, Ordering},
 };
 
 /// One breaker, to look at and to share.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    name: Box<str>,
-    /// State and generation, as the machine last left them, so that a closed breaker is asked
-    /// without taking the lock.
-    word: AtomicU64,
-    machine: Mutex<Machine>,
-    rejected: AtomicU64,
-    late: AtomicU64,
+    /// One for the threads of each processor.
+    locals: Arc<[Arc<Local>]>,
 }
 
 /// What a breaker looks like at one moment.
@@ -66,55 +52,45 @@ pub struct Snapshot {
     pub late: u64,
 }
 
-/// State and generation in one word.
-fn pack(machine: &Machine) -> u64 {
-    machine.generation() << STATE_BITS | machine.state() as u64
-}
-
-fn state_of(word: u64) -> State {
-    const STATES: [State; 6] = [
-        State::Closed,
-        State::Open,
-        State::HalfOpen,
-        State::ForcedOpen,
-        State::Disabled,
-        State::MetricsOnly,
-    ];
-    STATES[(word & ((1 << STATE_BITS) - 1)) as usize]
-}
-
-const STATE_BITS: u32 = 3;
-
 impl Handle {
     pub(super) fn new(name: &str, policy: BreakerPolicy) -> Self {
-        let machine = Machine::new(policy, Instant::now());
+        let shared = Arc::new(Shared::new(name, policy));
+        let local = |_| {
+            let shared = Arc::clone(&shared);
+            Arc::new(Local { shared })
+        };
         Self {
-            shared: Arc::new(Shared {
-                name: name.into(),
-                word: AtomicU64::new(pack(&machine)),
-                machine: Mutex::new(machine),
-                rejected: AtomicU64::new(0),
-                late: AtomicU64::new(0),
-            }),
+            locals: (0..sharded::parts()).map(local).collect(),
         }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.locals[0].shared
+    }
+
+    /// Lets a call through, or refuses it.
+    pub(super) fn admit(&self, observer: &Observer) -> Result<Permit, Reject> {
+        let place = sharded::thread() & (self.locals.len() - 1);
+        Permit::new(&self.locals[place], observer)
     }
 
     /// The name of what it protects.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.shared().name
     }
 
     /// Its state.
     #[must_use]
     pub fn state(&self) -> State {
-        state_of(self.shared.word.load(Ordering::Acquire))
+        self.shared().word().state()
     }
 
     /// What it looks like now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.look(|machine, now| {
+        let shared = self.shared();
+        shared.look(|machine, now| {
             let tally = machine.tally(now);
             Snapshot {
                 state: machine.state(),
@@ -128,8 +104,8 @@ impl Handle {
                 last_failure: machine
                     .last_failure()
                     .map(|failure| now.saturating_duration_since(failure)),
-                rejected: self.shared.rejected.load(Ordering::Relaxed),
-                late: self.shared.late.load(Ordering::Relaxed),
+                rejected: shared.rejected.load(Ordering::Relaxed),
+                late: shared.late.load(Ordering::Relaxed),
             }
         })
     }
@@ -137,74 +113,15 @@ impl Handle {
     /// The refusal that a call would get now, or none if it would pass. Asking takes no probe.
     #[must_use]
     pub fn refusal(&self) -> Option<Reject> {
-        if passes(self.state()) {
+        if self.shared().word().passes() {
             return None;
         }
-        self.look(|machine, now| {
+        self.shared().look(|machine, now| {
             (!machine.would_admit(now)).then(|| Reject::CircuitOpen {
                 retry_after: machine.open_for(now),
             })
         })
     }
-
-    /// Lets a call through, or refuses it.
-    pub(super) fn admit(&self, observer: &Observer) -> Result<Permit, Reject> {
-        let word = self.shared.word.load(Ordering::Acquire);
-        let ticket = if passes(state_of(word)) {
-            Ticket {
-                generation: word >> STATE_BITS,
-                probe: None,
-            }
-        } else {
-            let admitted = self.change(observer, |machine, now| {
-                machine
-                    .admit(now, fastrand::f64)
-                    .ok_or_else(|| Reject::CircuitOpen {
-                        retry_after: machine.open_for(now),
-                    })
-            });
-            if admitted.is_err() {
-                self.shared.rejected.fetch_add(1, Ordering::Relaxed);
-            }
-            admitted?
-        };
-        Ok(Permit {
-            handle: self.clone(),
-            ticket,
-            since: Instant::now(),
-            observer: observer.clone(),
-            recorded: false,
-        })
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&mut Machine, Instant) -> T) -> T {
-        let mut machine = self
-            .shared
-            .machine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        look(&mut machine, Instant::now())
-    }
-
-    /// Lets `act` change the machine, publishes its state, and tells of a change after unlocking.
-    fn change<T>(&self, observer: &Observer, act: impl FnOnce(&mut Machine, Instant) -> T) -> T {
-        let (from, to, reason, result) = self.look(|machine, now| {
-            let from = machine.state();
-            let result = act(machine, now);
-            self.shared.word.store(pack(machine), Ordering::Release);
-            (from, machine.state(), machine.reason(), result)
-        });
-        if from != to {
-            let reason = reason.filter(|_| matches!(to, State::Open | State::ForcedOpen));
-            observer.emit(Event::BreakerChanged { from, to, reason });
-        }
-        result
-    }
-}
-
-/// Whether all calls pass in this state.
-fn passes(state: State) -> bool {
-    matches!(state, State::Closed | State::Disabled | State::MetricsOnly)
 }
 
 // === by hand ===
@@ -245,7 +162,7 @@ impl Handle {
     }
 
     fn command(&self, act: impl FnOnce(&mut Machine, Instant)) {
-        self.change(&Observer::NONE, act);
+        self.shared().change(&Observer::NONE, act);
     }
 }
 
@@ -266,86 +183,5 @@ impl fmt::Debug for Handle {
             .field("name", &self.name())
             .field("state", &self.state())
             .finish()
-    }
-}
-
-/// The right to one call. Dropped without a record, the call went unanswered.
-#[derive(Debug)]
-pub(super) struct Permit {
-    handle: Handle,
-    ticket: Ticket,
-    since: Instant,
-    observer: Observer,
-    recorded: bool,
-}
-
-impl Permit {
-    /// The call ended as `class` says of one that took so long.
-    pub(super) fn ended(self, class: impl FnOnce(Duration) -> Class) -> Ended {
-        let elapsed = self.since.elapsed();
-        Ended {
-            class: class(elapsed),
-            elapsed,
-            permit: self,
-        }
-    }
-
-    fn end(&mut self, elapsed: Duration, verdict: impl FnOnce(&super::BreakerSettings) -> Verdict) {
-        self.recorded = true;
-        let ticket = self.ticket;
-        let recorded = self.handle.change(&self.observer, |machine, now| {
-            let verdict = verdict(machine.settings());
-            machine.record(ticket, verdict, elapsed, now, fastrand::f64)
-        });
-        match recorded {
-            Recorded::Counted => {}
-            Recorded::Late => {
-                self.handle.shared.late.fetch_add(1, Ordering::Relaxed);
-                self.observer.emit(Event::LateResult);
-            }
-            Recorded::WouldOpen => self.observer.emit(Event::BreakerWouldOpen),
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.recorded {
-            return;
-        }
-        let elapsed = self.since.elapsed();
-        self.end(elapsed, |settings| {
-            if std::thread::panicking() {
-                Verdict::Bad
-            } else {
-                Verdict::unanswered(elapsed, settings)
-            }
-        });
-    }
-}
-
-/// A call that was answered, or failed. It is recorded on drop; for an answer with a body that may
-/// be when the body has ended.
-#[derive(Debug)]
-pub struct Ended {
-    permit: Permit,
-    class: Class,
-    elapsed: Duration,
-}
-
-impl Guard for Ended {
-    fn broken(mut self, reject: Option<Reject>) {
-        self.class = match reject {
-            Some(reject) => reject.class(self.permit.since.elapsed()),
-            None => Class::Failure(Failure::Body),
-        };
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let class = self.class;
-        self.permit
-            .end(self.elapsed, |settings| Verdict::of(class, settings));
     }
 }

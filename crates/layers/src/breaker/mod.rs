@@ -36,17 +36,20 @@
 mod future;
 mod handle;
 mod layer;
+mod permit;
 mod registry;
 mod service;
 mod settings;
+mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     future::ResponseFuture,
-    handle::{Ended, ForcedOpen, Handle, Snapshot},
+    handle::{ForcedOpen, Handle, Snapshot},
     layer::BreakerLayer,
+    permit::Ended,
     registry::Registry,
     service::Breaker,
     settings::{BreakerPolicy, BreakerSettings, Window},

@@ -7,7 +7,7 @@ use std::{
 
 use tower_service::Service;
 
-use super::{future::ResponseFuture, handle::Ended, layer::BreakerLayer};
+use super::{future::ResponseFuture, layer::BreakerLayer, permit::Ended};
 use crate::{
     classify::Classify,
     context::Context,
@@ -67,7 +67,7 @@ where
             .transpose()
         {
             Ok(permit) => {
-                let call = Oneshot::new(self.inner.clone(), request);
+                let call = Oneshot::start(&mut self.inner, request);
                 ResponseFuture::running(call, permit, classify.clone())
             }
             Err(reject) => ResponseFuture::refused(observer.reject(reject)),

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::{
+    layer::ConcurrencyLayer,
     limiter::{Permit, Turn, Waiter},
     service::Concurrency,
 };
@@ -24,6 +25,7 @@ use crate::{
     observe::{Event, Observer},
     oneshot::Oneshot,
     reject::Reject,
+    stopwatch,
     until::Until,
 };
 
@@ -37,7 +39,6 @@ pin_project! {
     {
         #[pin]
         state: State<S, Req>,
-        breaker: Option<breaker::Handle>,
         classify: C,
         until: PhantomData<fn() -> U>,
         observer: Observer,
@@ -76,53 +77,67 @@ where
     C: Clone,
     Req: Context,
 {
-    pub(super) fn new(service: &Concurrency<S, C, U>, request: Req) -> Self {
+    pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
         let observer = request.call().observer.clone();
-        let layer = &service.layer;
+        let Concurrency { layer, inner } = service;
         let permit = layer.limiter.as_ref().map(|limiter| limiter.try_acquire());
         let state = match permit {
-            None | Some(Some(_)) => State::Running {
-                call: Oneshot::new(service.inner.clone(), request),
-                permit: permit.flatten(),
-            },
-            Some(None) => Self::queue(service, request),
+            None | Some(Some(_)) => run(inner, request, permit.flatten(), &observer),
+            Some(None) => queue(layer, inner, request, &observer),
         };
-        if let State::Running { .. } = state {
-            let waited = Duration::ZERO;
-            observer.emit(Event::Admitted { waited });
-        }
         Self {
             state,
-            breaker: layer.breaker.clone(),
             classify: layer.classify.clone(),
             until: PhantomData,
             observer,
         }
     }
+}
 
-    /// Joins the queue, with the first poll's waker to follow.
-    fn queue(service: &Concurrency<S, C, U>, request: Req) -> State<S, Req> {
-        let Concurrency { layer, inner } = service;
-        let limiter = layer.limiter.as_ref().expect("only a limit has a queue");
-        let call = request.call();
-        let deadline = call.deadline.map(crate::Deadline::instant);
-        let now = Instant::now();
-        match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
-            Err(reject) => State::Refused { reject },
-            Ok(Turn::Now(permit)) => State::Running {
-                call: Oneshot::new(inner.clone(), request),
-                permit: Some(permit),
-            },
-            Ok(Turn::Later(waiter)) => {
-                let patience = later(now, layer.max_wait);
-                let end = deadline.map_or(patience, |deadline| deadline.min(patience));
-                State::Queued {
-                    service: inner.clone(),
-                    request,
-                    waiter,
-                    since: now,
-                    timer: sleep_until(end),
-                }
+/// A call that need not wait.
+fn run<S, Req>(
+    inner: &mut S,
+    request: Req,
+    permit: Option<Permit>,
+    observer: &Observer,
+) -> State<S, Req>
+where
+    S: Service<Req> + Clone,
+{
+    observer.emit(Event::Admitted {
+        waited: Duration::ZERO,
+    });
+    let call = Oneshot::start(inner, request);
+    State::Running { call, permit }
+}
+
+/// Joins the queue, with the first poll's waker to follow.
+fn queue<S, C, U, Req>(
+    layer: &ConcurrencyLayer<C, U>,
+    inner: &mut S,
+    request: Req,
+    observer: &Observer,
+) -> State<S, Req>
+where
+    S: Service<Req> + Clone,
+    Req: Context,
+{
+    let limiter = layer.limiter.as_ref().expect("only a limit has a queue");
+    let call = request.call();
+    let deadline = call.deadline.map(crate::Deadline::instant);
+    let now = Instant::now();
+    match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
+        Err(reject) => State::Refused { reject },
+        Ok(Turn::Now(permit)) => run(inner, request, Some(permit), observer),
+        Ok(Turn::Later(waiter)) => {
+            let patience = later(now, limiter.max_wait);
+            let end = deadline.map_or(patience, |deadline| deadline.min(patience));
+            State::Queued {
+                service: inner.clone(),
+                request,
+                waiter,
+                since: now,
+                timer: sleep_until(end),
             }
         }
     }
@@ -162,9 +177,9 @@ where
                         continue;
                     }
                     Poll::Ready(Ok(permit)) => {
-                        this.observer.emit(Event::Admitted {
-                            waited: since.elapsed(),
-                        });
+                        let waited = since.elapsed();
+                        stopwatch::waited(waited);
+                        this.observer.emit(Event::Admitted { waited });
                         permit
                     }
                     Poll::Pending => {
@@ -182,7 +197,7 @@ where
             else {
                 unreachable!("only a queued call is granted its turn");
             };
-            let open = this.breaker.as_ref().and_then(breaker::Handle::refusal);
+            let open = permit.breaker().and_then(breaker::Handle::refusal);
             this.state.set(match open {
                 Some(reject) => State::Refused { reject },
                 None => State::Running {

@@ -1,6 +1,6 @@
 //! The layer, and the look from outside on its state.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData};
 
 use tower_layer::Layer;
 
@@ -15,8 +15,6 @@ use crate::{breaker, classify::ClassifyResult, sync::Arc, until::Answered};
 /// [adaptive](super::adaptive) limit what results mean, and `U` how long a call keeps its permit.
 pub struct ConcurrencyLayer<C = ClassifyResult, U = Answered> {
     pub(super) limiter: Option<Arc<Limiter>>,
-    pub(super) max_wait: Duration,
-    pub(super) breaker: Option<breaker::Handle>,
     pub(super) classify: C,
     until: PhantomData<fn() -> U>,
 }
@@ -27,8 +25,6 @@ impl ConcurrencyLayer {
     pub fn new(policy: ConcurrencyPolicy) -> Self {
         Self {
             limiter: Some(Arc::new(Limiter::new(&policy))),
-            max_wait: policy.max_wait,
-            breaker: None,
             classify: ClassifyResult,
             until: PhantomData,
         }
@@ -50,8 +46,6 @@ impl ConcurrencyLayer {
     pub const fn off() -> Self {
         Self {
             limiter: None,
-            max_wait: Duration::ZERO,
-            breaker: None,
             classify: ClassifyResult,
             until: PhantomData,
         }
@@ -60,10 +54,12 @@ impl ConcurrencyLayer {
 
 impl<C, U> ConcurrencyLayer<C, U> {
     /// Asks `breaker` again when a call's turn has come: one that queued while the circuit opened
-    /// is refused, not sent.
+    /// is refused, not sent. One limit asks one breaker, the first that it is told.
     #[must_use]
-    pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
-        self.breaker = Some(breaker);
+    pub fn recheck(self, breaker: breaker::Handle) -> Self {
+        if let Some(limiter) = &self.limiter {
+            let _ = limiter.breaker.set(breaker);
+        }
         self
     }
 
@@ -72,8 +68,6 @@ impl<C, U> ConcurrencyLayer<C, U> {
     pub fn classify<D>(self, classify: D) -> ConcurrencyLayer<D, U> {
         ConcurrencyLayer {
             limiter: self.limiter,
-            max_wait: self.max_wait,
-            breaker: self.breaker,
             classify,
             until: PhantomData,
         }
@@ -85,8 +79,6 @@ impl<C, U> ConcurrencyLayer<C, U> {
     pub fn until_body_end(self) -> ConcurrencyLayer<C, BodyEnd> {
         ConcurrencyLayer {
             limiter: self.limiter,
-            max_wait: self.max_wait,
-            breaker: self.breaker,
             classify: self.classify,
             until: PhantomData,
         }
@@ -125,8 +117,6 @@ impl<C: Clone, U> Clone for ConcurrencyLayer<C, U> {
     fn clone(&self) -> Self {
         Self {
             limiter: self.limiter.clone(),
-            max_wait: self.max_wait,
-            breaker: self.breaker.clone(),
             classify: self.classify.clone(),
             until: PhantomData,
         }
@@ -137,7 +127,6 @@ impl<C, U> fmt::Debug for ConcurrencyLayer<C, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConcurrencyLayer")
             .field("limiter", &self.limiter)
-            .field("max_wait", &self.max_wait)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::OnceLock,
     task::{Poll, Waker},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use super::{
     adaptive::{Adapt, Controller, Signal},
 };
 use crate::{
+    breaker,
     classify::{Cause, Class, Failure},
     context::Priority,
     reject::Reject,
@@ -71,8 +73,11 @@ pub(super) struct Limiter {
     /// Written under the queue's lock.
     max: AtomicU32,
     max_queue: u32,
+    pub(super) max_wait: Duration,
     aging: Option<Duration>,
     born: Instant,
+    /// Asked again when a waiting call's turn has come.
+    pub(super) breaker: OnceLock<breaker::Handle>,
     queue: Mutex<Queue>,
     /// Moves the limit.
     controller: Option<Mutex<Controller>>,
@@ -86,6 +91,8 @@ impl Limiter {
             counts: AtomicU64::new(0),
             max: AtomicU32::new(adaptive.map_or(settings.max, |adaptive| adaptive.initial)),
             max_queue: settings.queue,
+            max_wait: settings.max_wait,
+            breaker: OnceLock::new(),
             aging: settings.aging,
             born: now,
             queue: Mutex::default(),
@@ -343,6 +350,11 @@ impl Permit {
     fn timed(mut self, now: Instant) -> Self {
         self.since = Some(now);
         self
+    }
+
+    /// The breaker to ask before a call is made that had to wait.
+    pub(super) fn breaker(&self) -> Option<&breaker::Handle> {
+        self.limiter.breaker.get()
     }
 
     /// Whether the limit learns from how the call ends.

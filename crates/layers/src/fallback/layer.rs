@@ -109,7 +109,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         S::Future: Send + 'static,
         Req: Send + 'static,
         Res: 'static,
-        E: 'static,
+        E: Send + 'static,
     {
         self.step(Step::Ask {
             kind: FallbackKind::Service,

@@ -140,7 +140,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { memory, classify } = &self.layer;
         if memory.admits() {
-            let call = Oneshot::new(self.inner.clone(), request);
+            let call = Oneshot::start(&mut self.inner, request);
             ResponseFuture::running(call, Arc::clone(memory), classify.clone())
         } else {
             ResponseFuture::refused(request.call().observer.reject(Reject::Throttled))

@@ -90,6 +90,6 @@ where
             Some(deadline) => Bound::until(deadline, timeout),
         };
         let upload = Uploading::of(call, timeout);
-        ResponseFuture::new(self.inner.clone(), request, bound, min_useful).uploading(upload)
+        ResponseFuture::new(&mut self.inner, request, bound, min_useful).uploading(upload)
     }
 }

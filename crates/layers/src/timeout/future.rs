@@ -111,10 +111,13 @@ impl Uploading {
 }
 
 impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
-    pub(super) fn new(service: S, request: Req, bound: Bound, min_useful: Duration) -> Self {
+    pub(super) fn new(service: &mut S, request: Req, bound: Bound, min_useful: Duration) -> Self
+    where
+        S: Clone,
+    {
         Self {
             observer: request.call().observer.clone(),
-            inner: (!bound.too_late(min_useful)).then(|| Oneshot::new(service, request)),
+            inner: (!bound.too_late(min_useful)).then(|| Oneshot::start(service, request)),
             bound,
             timer: None,
             reject: Reject::DeadlineBeforeSend,

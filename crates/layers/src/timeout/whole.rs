@@ -97,6 +97,6 @@ where
         let bound = deadline.map_or(Bound::None, |deadline| {
             Bound::At(deadline.instant(), Reject::Deadline)
         });
-        ResponseFuture::new(self.inner.clone(), request, bound, self.layer.min_useful)
+        ResponseFuture::new(&mut self.inner, request, bound, self.layer.min_useful)
     }
 }

@@ -155,10 +155,6 @@ impl Machine {
         }
     }
 
-    pub(super) fn settings(&self) -> &BreakerSettings {
-        &self.policy
-    }
-
     pub(super) fn state(&self) -> State {
         match self.phase {
             Phase::Closed { .. } => State::Closed,
@@ -194,6 +190,23 @@ impl Machine {
 
     pub(super) fn tally(&mut self, now: Instant) -> Tally {
         self.window.sum(now)
+    }
+
+    /// Whether nothing that a good call could do changes its state: it is closed, and no call in its
+    /// window failed or was slow. Good calls may then be counted elsewhere, and be
+    /// [added](Self::add_good) before anything else is asked.
+    pub(super) fn is_calm(&mut self, now: Instant) -> bool {
+        let closed = matches!(self.phase, Phase::Closed { .. } | Phase::MetricsOnly { .. });
+        closed && {
+            let tally = self.window.sum(now);
+            (tally.failed, tally.slow) == (0, 0)
+        }
+    }
+
+    /// Adds good calls that were counted elsewhere: see [`Calls::add_good`].
+    pub(super) fn add_good(&mut self, count: u32, low: u64, bits: u32, now: Instant) {
+        self.consecutive = 0;
+        self.window.add_good(count, low, bits, now);
     }
 
     /// How long the breaker will stay open.

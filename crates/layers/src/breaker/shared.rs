@@ -1,0 +1,212 @@
+//! What all handles of one breaker share: the machine behind its lock, and the counts beside it that
+//! need none.
+//!
+//! A closed breaker in whose window no call failed cannot be opened by a good call, so good calls
+//! are counted apart, each thread for itself. Whoever takes the lock adds them to the machine first,
+//! so that the machine always knows of all that ended before.
+
+use std::sync::PoisonError;
+
+use tokio::time::Instant;
+
+use super::{
+    settings::{BreakerPolicy, BreakerSettings, Window},
+    state::{Machine, Recorded, State, Ticket, Verdict},
+};
+use crate::{
+    observe::{Event, Observer},
+    reject::Reject,
+    sharded::{Sharded, TAG_BITS},
+    sync::{AtomicU64, Mutex, Ordering},
+    window::{Calls, Stretches},
+};
+
+/// State, calmness and generation of the machine in one word, so that they are known without a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word(u64);
+
+const STATE_BITS: u32 = 3;
+const CALM: u64 = 1 << STATE_BITS;
+
+impl Word {
+    fn of(machine: &mut Machine, now: Instant) -> Self {
+        let calm = if machine.is_calm(now) { CALM } else { 0 };
+        let state = machine.state() as u64;
+        Self(machine.generation() << (STATE_BITS + 1) | calm | state)
+    }
+
+    pub(super) fn state(self) -> State {
+        const STATES: [State; 6] = [
+            State::Closed,
+            State::Open,
+            State::HalfOpen,
+            State::ForcedOpen,
+            State::Disabled,
+            State::MetricsOnly,
+        ];
+        STATES[(self.0 & (CALM - 1)) as usize]
+    }
+
+    /// Whether all calls pass.
+    pub(super) fn passes(self) -> bool {
+        let state = self.state();
+        matches!(state, State::Closed | State::Disabled | State::MetricsOnly)
+    }
+
+    pub(super) const fn is_calm(self) -> bool {
+        self.0 & CALM != 0
+    }
+
+    pub(super) const fn generation(self) -> u64 {
+        self.0 >> (STATE_BITS + 1)
+    }
+}
+
+/// Good calls are tagged with the ends of the generation's and of the bucket's number.
+const BUCKET_BITS: u32 = 24;
+const GENERATION_BITS: u32 = TAG_BITS - BUCKET_BITS;
+
+const fn end_of(number: u64, bits: u32) -> u64 {
+    number & ((1 << bits) - 1)
+}
+
+/// What distinguishes good calls.
+enum Counted {
+    ByBucket(Stretches),
+    /// Nothing: more than so many make no difference.
+    Last(u32),
+}
+
+pub(super) struct Shared {
+    pub(super) name: Box<str>,
+    pub(super) policy: BreakerPolicy,
+    word: AtomicU64,
+    good: Sharded,
+    counted: Counted,
+    machine: Mutex<Machine>,
+    pub(super) rejected: AtomicU64,
+    pub(super) late: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(name: &str, policy: BreakerPolicy) -> Self {
+        let now = Instant::now();
+        let mut machine = Machine::new(policy.clone(), now);
+        Self {
+            name: name.into(),
+            word: AtomicU64::new(Word::of(&mut machine, now).0),
+            good: Sharded::new(),
+            counted: match policy.window {
+                Window::Time(span) => Counted::ByBucket(Calls::stretches(span, now)),
+                Window::Count(size) => Counted::Last(size as u32),
+            },
+            policy,
+            machine: Mutex::new(machine),
+            rejected: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn settings(&self) -> &BreakerSettings {
+        &self.policy
+    }
+
+    pub(super) fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut Machine, Instant) -> T) -> T {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        self.good.take(|tag, count| {
+            let (generation, bucket) = (tag >> BUCKET_BITS, end_of(tag, BUCKET_BITS));
+            if generation == end_of(machine.generation(), GENERATION_BITS) {
+                machine.add_good(count, bucket, BUCKET_BITS, now);
+            } else {
+                self.late.fetch_add(count.into(), Ordering::Relaxed);
+            }
+        });
+        look(&mut machine, now)
+    }
+
+    /// Lets `act` change the machine, publishes its state, and tells of a change after unlocking.
+    pub(super) fn change<T>(
+        &self,
+        observer: &Observer,
+        act: impl FnOnce(&mut Machine, Instant) -> T,
+    ) -> T {
+        let (from, to, reason, result) = self.look(|machine, now| {
+            let from = machine.state();
+            let result = act(machine, now);
+            let word = Word::of(machine, now);
+            self.word.store(word.0, Ordering::Release);
+            (from, machine.state(), machine.reason(), result)
+        });
+        if from != to {
+            let reason = reason.filter(|_| matches!(to, State::Open | State::ForcedOpen));
+            observer.emit(Event::BreakerChanged { from, to, reason });
+        }
+        result
+    }
+
+    /// Lets a call through, or refuses it.
+    pub(super) fn admit(&self, observer: &Observer) -> Result<(Word, Ticket), Reject> {
+        let word = self.word();
+        if word.passes() {
+            let generation = word.generation();
+            let probe = None;
+            return Ok((word, Ticket { generation, probe }));
+        }
+        let admitted = self.change(observer, |machine, now| {
+            machine
+                .admit(now, fastrand::f64)
+                .ok_or_else(|| Reject::CircuitOpen {
+                    retry_after: machine.open_for(now),
+                })
+        });
+        if admitted.is_err() {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted.map(|ticket| (self.word(), ticket))
+    }
+
+    /// Takes note of the end of a call that was let through at `word`, if that needs no lock.
+    pub(super) fn record_fast(&self, word: Word, verdict: Verdict, slow: bool) -> bool {
+        if self.word() != word || !word.passes() {
+            return false;
+        }
+        match verdict {
+            _ if word.state() == State::Disabled => true,
+            Verdict::Neutral => true,
+            Verdict::Throttled => !self.policy.throttled_is_failure,
+            Verdict::Good if word.is_calm() && !slow => self.count_good(word),
+            Verdict::Good | Verdict::Bad => false,
+        }
+    }
+
+    fn count_good(&self, word: Word) -> bool {
+        let (bucket, enough) = match self.counted {
+            Counted::ByBucket(stretches) => (stretches.number(Instant::now()), u32::MAX),
+            Counted::Last(size) => (0, size),
+        };
+        let generation = end_of(word.generation(), GENERATION_BITS);
+        let tag = generation << BUCKET_BITS | end_of(bucket, BUCKET_BITS);
+        self.good.add(tag, enough)
+    }
+
+    /// Takes note of the end of a call.
+    pub(super) fn record(
+        &self,
+        observer: &Observer,
+        act: impl FnOnce(&mut Machine, Instant) -> Recorded,
+    ) {
+        match self.change(observer, act) {
+            Recorded::Counted => {}
+            Recorded::Late => {
+                self.late.fetch_add(1, Ordering::Relaxed);
+                observer.emit(Event::LateResult);
+            }
+            Recorded::WouldOpen => observer.emit(Event::BreakerWouldOpen),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A counter that every call on every core adds to: each thread has a part of its own, so that they
+//! need not wait for each other.
+//!
+//! What is counted has a tag, a stretch of time say. A part counts one tag at a time; whoever finds
+//! another one there [takes](Sharded::take) all parts to where the whole is kept, behind a lock.
+
+use std::cell::Cell;
+
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+const COUNT_BITS: u32 = 24;
+/// The most that one part can count.
+const FULL: u32 = (1 << COUNT_BITS) - 1;
+
+/// A tag is so many bits wide; others are cut off.
+pub(crate) const TAG_BITS: u32 = u64::BITS - COUNT_BITS;
+
+/// On a line of its own: two, since processors fetch lines in pairs.
+#[repr(align(128))]
+struct Part(AtomicU64);
+
+pub(crate) struct Sharded {
+    parts: Box<[Part]>,
+}
+
+thread_local! {
+    static THREAD: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// A small number of this thread.
+pub(crate) fn thread() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    THREAD.get().unwrap_or_else(|| {
+        let number = THREADS.fetch_add(1, Ordering::Relaxed);
+        THREAD.set(Some(number));
+        number
+    })
+}
+
+/// As many parts as there are processors, rounded up to a power of two.
+pub(crate) fn parts() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.next_power_of_two().min(64)
+}
+
+fn tag(word: u64) -> u64 {
+    word >> COUNT_BITS
+}
+
+fn count(word: u64) -> u32 {
+    (word & u64::from(FULL)) as u32
+}
+
+impl Sharded {
+    pub(crate) fn new() -> Self {
+        Self {
+            parts: (0..parts()).map(|_| Part(AtomicU64::new(0))).collect(),
+        }
+    }
+
+    /// Counts one more of `tag`, or none if there are `enough` already. It fails if this thread's part
+    /// counts another tag, or is full.
+    pub(crate) fn add(&self, wanted: u64, enough: u32) -> bool {
+        let Part(part) = &self.parts[thread() & (self.parts.len() - 1)];
+        let wanted = wanted & ((1 << TAG_BITS) - 1);
+        let mut word = part.load(Ordering::Relaxed);
+        loop {
+            let next = match count(word) {
+                0 => wanted << COUNT_BITS | 1,
+                _ if tag(word) != wanted => return false,
+                counted if counted >= enough => return true,
+                FULL => return false,
+                _ => word + 1,
+            };
+            match part.compare_exchange_weak(word, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    /// Takes all that was counted: each tag, and how many of it.
+    pub(crate) fn take(&self, mut each: impl FnMut(u64, u32)) {
+        for Part(part) in &self.parts {
+            if part.load(Ordering::Relaxed) != 0 {
+                let word = part.swap(0, Ordering::Relaxed);
+                each(tag(word), count(word));
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn taken(sharded: &Sharded) -> Vec<(u64, u32)> {
+        let mut all = Vec::new();
+        sharded.take(|tag, count| all.push((tag, count)));
+        all
+    }
+
+    #[test]
+    fn a_part_counts_one_tag_at_a_time() {
+        let sharded = Sharded::new();
+        assert!(sharded.add(3, FULL) && sharded.add(3, FULL) && !sharded.add(4, FULL));
+        assert_eq!(taken(&sharded), [(3, 2)]);
+        assert!(sharded.add(4, FULL) && taken(&sharded) == [(4, 1)]);
+        assert_eq!(taken(&sharded), []);
+    }
+
+    #[test]
+    fn enough_is_enough_and_full_is_an_error() {
+        let sharded = Sharded::new();
+        assert!((0..9).all(|_| sharded.add(0, 5)));
+        assert_eq!(taken(&sharded), [(0, 5)]);
+        assert!((0..FULL).all(|_| sharded.add(7, u32::MAX)));
+        assert!(!sharded.add(7, u32::MAX));
+    }
+
+    #[test]
+    fn threads_lose_nothing() {
+        let (sharded, total) = (Sharded::new(), AtomicU64::new(0));
+        let take = || {
+            sharded.take(|_, count| {
+                total.fetch_add(count.into(), Ordering::Relaxed);
+            });
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for number in 0..20_000_u64 {
+                        while !sharded.add(number / 1_000, u32::MAX) {
+                            take();
+                        }
+                    }
+                });
+            }
+        });
+        take();
+        assert_eq!(total.into_inner(), 80_000);
+    }
+}
