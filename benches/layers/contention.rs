@@ -1,11 +1,8 @@
 //! Threads that share one breaker, or one limit.
 
-use std::{
-    hint::black_box,
-    sync::Barrier,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, sync::Barrier, time::Duration};
 
+use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_fanout_layers::{ConcurrencyLayer, ConcurrencyPolicy, breaker::Window};
 use tower_resilience::circuitbreaker::CircuitBreakerLayer;

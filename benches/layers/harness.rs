@@ -4,9 +4,9 @@ use std::{
     hint::black_box,
     pin::pin,
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
+use tokio::time::Instant;
 use tower::Service;
 
 /// Calls per turn, and turns per case.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::breaker::Window;
 
-const BUCKETS: usize = 10;
+const SLOTS: usize = 10;
 
 /// What became of some calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,18 +81,74 @@ impl Stretches {
     }
 }
 
+/// Ten slots, each for a stretch of time, that slide with it.
+#[derive(Debug)]
+pub(crate) struct Ring<T> {
+    stretches: Stretches,
+    newest: u64,
+    slots: [T; SLOTS],
+}
+
+impl<T: Copy + Default> Ring<T> {
+    /// Empty slots that last `span` together.
+    pub(crate) fn new(span: Duration, now: Instant) -> Self {
+        Self {
+            stretches: Self::stretches(span, now),
+            newest: 0,
+            slots: [T::default(); SLOTS],
+        }
+    }
+
+    /// The stretches of time of a ring that begins at `now`.
+    pub(crate) fn stretches(span: Duration, now: Instant) -> Stretches {
+        Stretches::new(span / SLOTS as u32, now)
+    }
+
+    /// Empties the slots that are older than the span and tells `gone` of each. The cost is bounded,
+    /// however long the gap.
+    pub(crate) fn advance(&mut self, now: Instant, mut gone: impl FnMut(T)) {
+        let number = self.stretches.number(now);
+        let steps = number.saturating_sub(self.newest).min(SLOTS as u64);
+        self.newest = self.newest.max(number);
+        for step in 0..steps {
+            gone(std::mem::take(&mut self.slots[place(self.newest - step)]));
+        }
+    }
+
+    /// Empties all slots.
+    pub(crate) fn clear(&mut self, now: Instant) {
+        self.advance(now, |_| {});
+        self.slots = [T::default(); SLOTS];
+    }
+
+    pub(crate) fn newest(&mut self) -> &mut T {
+        &mut self.slots[place(self.newest)]
+    }
+
+    /// The slot whose number ends in `low`, of so many bits, if it is not too old.
+    pub(crate) fn ending_in(&mut self, low: u64, bits: u32) -> Option<&mut T> {
+        let mask = (1 << bits) - 1;
+        let age = self.newest.wrapping_sub(low) & mask;
+        // It may be ahead, by the clock of another thread.
+        let age = if age > mask / 2 { 0 } else { age };
+        let kept = age < SLOTS as u64 && age <= self.newest;
+        kept.then(|| &mut self.slots[place(self.newest - age)])
+    }
+
+    pub(crate) fn slots(&self) -> &[T] {
+        &self.slots
+    }
+}
+
+/// Where the slot `number` is kept.
+const fn place(number: u64) -> usize {
+    (number % SLOTS as u64) as usize
+}
+
 #[derive(Debug)]
 enum Slide {
-    /// Ten buckets, of which each is a tenth of the span; `newest` is the number of the last.
-    Time {
-        stretches: Stretches,
-        newest: u64,
-        buckets: [Tally; BUCKETS],
-    },
-    Count {
-        size: usize,
-        calls: VecDeque<Tally>,
-    },
+    Time(Ring<Tally>),
+    Count { size: usize, calls: VecDeque<Tally> },
 }
 
 /// A sliding window over calls, with its running sum.
@@ -105,11 +161,7 @@ pub(crate) struct Calls {
 impl Calls {
     pub(crate) fn new(window: Window, now: Instant) -> Self {
         let slide = match window {
-            Window::Time(span) => Slide::Time {
-                stretches: Self::stretches(span, now),
-                newest: 0,
-                buckets: [Tally::default(); BUCKETS],
-            },
+            Window::Time(span) => Slide::Time(Ring::new(span, now)),
             Window::Count(size) => Slide::Count {
                 size,
                 calls: VecDeque::with_capacity(size),
@@ -121,22 +173,10 @@ impl Calls {
         }
     }
 
-    /// The buckets of a window of `span` that begins at `now`.
-    pub(crate) fn stretches(span: Duration, now: Instant) -> Stretches {
-        Stretches::new(span / BUCKETS as u32, now)
-    }
-
     pub(crate) fn clear(&mut self, now: Instant) {
         self.sum = Tally::default();
         match &mut self.slide {
-            Slide::Time {
-                stretches,
-                newest,
-                buckets,
-            } => {
-                *newest = stretches.number(now);
-                *buckets = Default::default();
-            }
+            Slide::Time(ring) => ring.clear(now),
             Slide::Count { calls, .. } => calls.clear(),
         }
     }
@@ -144,9 +184,7 @@ impl Calls {
     pub(crate) fn add(&mut self, call: Tally, now: Instant) {
         self.advance(now);
         match &mut self.slide {
-            Slide::Time {
-                newest, buckets, ..
-            } => buckets[place(*newest)] += call,
+            Slide::Time(ring) => *ring.newest() += call,
             Slide::Count { size, calls } => {
                 if calls.len() == *size {
                     self.sum -= calls.pop_front().unwrap_or_default();
@@ -157,22 +195,15 @@ impl Calls {
         self.sum += call;
     }
 
-    /// Adds so many good calls, which ended while the bucket was the newest whose number ends in
-    /// `low`, of so many bits. Time windows alone have buckets.
+    /// Adds so many good calls, which ended while the slot was the newest whose number ends in `low`,
+    /// of so many bits. Time windows alone have slots.
     pub(crate) fn add_good(&mut self, count: u32, low: u64, bits: u32, now: Instant) {
         self.advance(now);
         match &mut self.slide {
-            Slide::Time {
-                newest, buckets, ..
-            } => {
-                let mask = (1 << bits) - 1;
-                let age = newest.wrapping_sub(low) & mask;
-                // It may have ended after `now`, by the clock of another thread.
-                let age = if age > mask / 2 { 0 } else { age };
-                if age < BUCKETS as u64 && age <= *newest {
-                    let good = Tally::good(count);
-                    buckets[place(*newest - age)] += good;
-                    self.sum += good;
+            Slide::Time(ring) => {
+                if let Some(slot) = ring.ending_in(low, bits) {
+                    *slot += Tally::good(count);
+                    self.sum += Tally::good(count);
                 }
             }
             Slide::Count { size, .. } => {
@@ -189,30 +220,11 @@ impl Calls {
         self.sum
     }
 
-    /// Forgets what is older than the window. Its cost is bounded, however long the gap.
     fn advance(&mut self, now: Instant) {
-        let Slide::Time {
-            stretches,
-            newest,
-            buckets,
-        } = &mut self.slide
-        else {
-            return;
-        };
-        let number = stretches.number(now);
-        if number >= newest.saturating_add(BUCKETS as u64) {
-            return self.clear(now);
-        }
-        while *newest < number {
-            *newest += 1;
-            self.sum -= std::mem::take(&mut buckets[place(*newest)]);
+        if let Slide::Time(ring) = &mut self.slide {
+            ring.advance(now, |gone| self.sum -= gone);
         }
     }
-}
-
-/// Where the bucket `number` is kept.
-const fn place(number: u64) -> usize {
-    (number % BUCKETS as u64) as usize
 }
 
 #[cfg(test)]

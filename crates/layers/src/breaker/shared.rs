@@ -18,7 +18,7 @@ use crate::{
     reject::Reject,
     sharded::{Sharded, TAG_BITS},
     sync::{AtomicU64, Mutex, Ordering},
-    window::{Calls, Stretches},
+    window::{Ring, Stretches},
 };
 
 /// State, calmness and generation of the machine in one word, so that they are known without a lock.
@@ -97,7 +97,7 @@ impl Shared {
             word: AtomicU64::new(Word::of(&mut machine, now).0),
             good: Sharded::new(),
             counted: match policy.window {
-                Window::Time(span) => Counted::ByBucket(Calls::stretches(span, now)),
+                Window::Time(span) => Counted::ByBucket(Ring::<()>::stretches(span, now)),
                 Window::Count(size) => Counted::Last(size as u32),
             },
             policy,

@@ -19,7 +19,7 @@ use crate::{
     deadline::later,
     observe::Event,
     oneshot::Oneshot,
-    retry::Spent,
+    retry::{AttemptEnd, Begun, Budget, Spent},
 };
 
 pin_project! {
@@ -30,6 +30,7 @@ pin_project! {
         S: Service<Req>,
     {
         layer: HedgeLayer<C>,
+        begun: Begun<Budget>,
         // For further attempts, while there may be any.
         spare: Option<(S, Req)>,
         call: Call,
@@ -85,7 +86,6 @@ where
         let max_hedges = layer.shared.policy.max_hedges;
         let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(max_hedges);
         let spare = (may_repeat && max_hedges > 0).then(|| (service.clone(), request.clone()));
-        layer.budget.deposit();
         call.observer.emit(Event::Attempt { number: 1 });
         let since = Instant::now();
         Self {
@@ -95,6 +95,7 @@ where
             } else {
                 Due::Never
             },
+            begun: Begun::new(layer.budget.clone()),
             layer,
             spare,
             call,
@@ -125,20 +126,25 @@ where
         self.call
             .observer
             .emit(Event::AttemptEnded { class, elapsed });
+        let primary = hedge.is_none();
+        let policy = &self.layer.shared.policy;
+        let how = AttemptEnd::of(class, &policy.hedge_on);
         match (class, hedge) {
-            (Class::Success, _) => {
-                self.layer.shared.learn(elapsed);
-                return Some(result);
-            }
             (Class::Local(_), Some(paid)) => {
                 self.give_back(paid);
                 return None;
             }
-            (class, _) if !self.layer.shared.policy.hedge_on.matches(class, true) => {
+            (_, Some(Paid(spent))) => spent.ended(how),
+            (_, None) => self.begun.attempt_ended(how, None),
+        }
+        match class {
+            Class::Success => {
+                self.layer.shared.learn(elapsed);
                 return Some(result);
             }
-            (_, None) => *self.first_failure = Some(result),
-            (_, Some(_)) => {}
+            class if !policy.hedge_on.matches(class, true) => return Some(result),
+            _ if primary => *self.first_failure = Some(result),
+            _ => {}
         }
         // Asked to be left alone, it is, whatever fails after that.
         if class.retry_after().is_some_and(|wait| !wait.is_zero()) {
@@ -227,7 +233,7 @@ where
         if !allowance.is_none_or(RetryAllowance::take) {
             return None;
         }
-        let reserved = self.layer.budget.reserve(false);
+        let reserved = self.layer.budget.reserve_now(false);
         if let (None, Some(allowance)) = (&reserved, allowance) {
             allowance.put_back();
         }
@@ -236,7 +242,7 @@ where
 
     /// A hedge that was not sent has cost nothing.
     fn give_back(&self, Paid(spent): Paid) {
-        self.layer.budget.refund(spent);
+        spent.refund();
         if let Some(allowance) = &self.call.allowance {
             allowance.put_back();
         }

@@ -6,18 +6,22 @@
 //! and given back if it is never sent.
 //!
 //! Tokens are whole thousandths of a retry, so that a ratio of 0.6 is 0.6.
+//!
+//! [Others](super::budgets) do as Envoy, gRPC and the AWS SDKs do.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, ops::Deref, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
+use super::settings::RetryOn;
+use crate::{
+    classify::Class,
+    policy::{InvalidPolicy, Problems, Settings, Valid},
+    sharded::{Sharded, TAG_BITS},
+    sync::{Arc, Mutex, PoisonError},
+    window::{Ring, Stretches},
+};
 
-const SLOTS: usize = 10;
 const RETRY: f64 = 1000.0;
 
 /// How much extra load retries may make.
@@ -70,134 +74,286 @@ impl Settings for BudgetSettings {
 /// Checked [`BudgetSettings`].
 pub type BudgetPolicy = Valid<BudgetSettings>;
 
-/// One budget, shared by its clones: one per downstream is right.
-#[derive(Clone)]
-pub struct Budget {
-    deposit: i64,
-    timeout_cost: i64,
-    tokens: Arc<Mutex<Tokens>>,
-}
+/// Says whether a retry may be made. One budget is shared by all calls to a downstream.
+///
+/// The layer tells it of each call in this order: it [begins](Self::begin); before the pause of each
+/// retry its cost is [reserved](Self::reserve), and [refunded](Self::refund) if it is never sent;
+/// each attempt that was sent [ends](Self::attempt_ended); and so does [the call](Self::end), even if
+/// nobody waits for it any more.
+pub trait RetryBudget: fmt::Debug + Send + Sync {
+    /// A call is made for the first time.
+    fn begin(&self, now: Instant);
 
-impl Budget {
-    /// A budget of `policy`.
-    #[must_use]
-    pub fn new(policy: &BudgetPolicy) -> Self {
-        Self {
-            deposit: (RETRY * policy.ratio).round() as i64,
-            timeout_cost: (RETRY * policy.timeout_cost).round() as i64,
-            tokens: Arc::new(Mutex::new(Tokens::new(policy, Instant::now()))),
-        }
+    /// Takes the cost of a retry, after a timeout or another failure; none if that is too much.
+    fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost>;
+
+    /// A retry was not sent.
+    fn refund(&self, cost: Cost, now: Instant);
+
+    /// An attempt is over, for which so much was paid: nothing for the first of a call.
+    fn attempt_ended(&self, how: AttemptEnd, paid: Option<Cost>) {
+        let _ = (how, paid);
     }
 
-    pub(crate) fn deposit(&self) {
-        self.change(|tokens, now| tokens.add(self.deposit, now));
+    /// A call is over.
+    fn end(&self) {}
+}
+
+/// How an attempt ended, to a [`RetryBudget`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AttemptEnd {
+    /// The service did what it was asked.
+    Succeeded,
+    /// It failed in a way that is retried.
+    Failed,
+    /// It was cut off, or its result is none that is retried.
+    Neither,
+}
+
+impl AttemptEnd {
+    /// The end of an attempt whose result is of `class`, where `on` is retried.
+    pub(crate) fn of(class: Class, on: &RetryOn) -> Self {
+        match class {
+            Class::Success => Self::Succeeded,
+            class if on.matches(class, true) => Self::Failed,
+            _ => Self::Neither,
+        }
+    }
+}
+
+/// What a retry costs, in thousandths of a retry.
+pub type Cost = i64;
+
+/// One budget, shared by its clones: one per downstream is right.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<dyn RetryBudget>);
+
+impl Budget {
+    /// A [`TokenBudget`] of `policy`.
+    #[must_use]
+    pub fn new(policy: &BudgetPolicy) -> Self {
+        Self::of(TokenBudget::new(policy))
+    }
+
+    /// Any other budget.
+    #[must_use]
+    pub fn of(budget: impl RetryBudget + 'static) -> Self {
+        Self(Arc::new(budget))
     }
 
     /// Reserves one retry; none if the budget is empty.
-    pub(crate) fn reserve(&self, after_timeout: bool) -> Option<Reserved> {
-        let cost = if after_timeout {
-            self.timeout_cost
-        } else {
-            RETRY as i64
-        };
-        self.change(|tokens, now| tokens.withdraw(cost, now))
-            .then(|| Reserved {
-                budget: self.clone(),
-                cost,
-            })
-    }
-
-    pub(crate) fn refund(&self, Spent(cost): Spent) {
-        self.change(|tokens, now| tokens.add(cost, now));
-    }
-
-    fn change<T>(&self, act: impl FnOnce(&mut Tokens, Instant) -> T) -> T {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut tokens, Instant::now())
+    pub(crate) fn reserve_now(&self, after_timeout: bool) -> Option<Reserved> {
+        let cost = self.0.reserve(after_timeout, Instant::now())?;
+        Some(Reserved {
+            budget: self.clone(),
+            cost: Some(cost),
+        })
     }
 }
 
-impl fmt::Debug for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget").finish_non_exhaustive()
+impl Deref for Budget {
+    type Target = dyn RetryBudget;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// Whoever may have a budget.
+pub(crate) trait HasBudget {
+    fn budget(&self) -> Option<&Budget>;
+}
+
+impl HasBudget for Budget {
+    fn budget(&self) -> Option<&Budget> {
+        Some(self)
+    }
+}
+
+/// A call that has begun, and is over on drop.
+pub(crate) struct Begun<B: HasBudget>(B);
+
+impl<B: HasBudget> Begun<B> {
+    pub(crate) fn new(of: B) -> Self {
+        if let Some(budget) = of.budget() {
+            budget.begin(Instant::now());
+        }
+        Self(of)
+    }
+}
+
+impl<B: HasBudget> Deref for Begun<B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        &self.0
+    }
+}
+
+impl<B: HasBudget> Drop for Begun<B> {
+    fn drop(&mut self) {
+        if let Some(budget) = self.0.budget() {
+            budget.end();
+        }
     }
 }
 
 /// A retry that was paid for; refunded on drop, unless it was [spent](Self::spend).
 pub(crate) struct Reserved {
     budget: Budget,
-    cost: i64,
+    cost: Option<Cost>,
 }
-
-/// What a retry cost that was sent, to be refunded only if it turns out that it was not.
-pub(crate) struct Spent(i64);
 
 impl Reserved {
     pub(crate) fn spend(mut self) -> Spent {
-        Spent(std::mem::take(&mut self.cost))
+        Spent {
+            budget: self.budget.clone(),
+            cost: self.cost.take(),
+        }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if self.cost != 0 {
-            self.budget.change(|tokens, now| tokens.add(self.cost, now));
+        if let Some(cost) = self.cost.take() {
+            self.budget.refund(cost, Instant::now());
         }
     }
 }
 
-/// What was deposited and withdrawn within the time to live, in ten slots. Pure: the time is an
-/// argument.
+/// A retry that was sent; cut off on drop.
+pub(crate) struct Spent {
+    budget: Budget,
+    cost: Option<Cost>,
+}
+
+impl Spent {
+    pub(crate) fn ended(mut self, how: AttemptEnd) {
+        let cost = self.cost.take();
+        self.budget.attempt_ended(how, cost);
+    }
+
+    /// It turns out that it was not sent.
+    pub(crate) fn refund(mut self) {
+        if let Some(cost) = self.cost.take() {
+            self.budget.refund(cost, Instant::now());
+        }
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        if let Some(cost) = self.cost.take() {
+            self.budget.attempt_ended(AttemptEnd::Neither, Some(cost));
+        }
+    }
+}
+
+/// Each call deposits a share of a retry, and each retry withdraws one: see the settings.
+pub struct TokenBudget {
+    deposit: Cost,
+    timeout_cost: Cost,
+    /// Calls that have deposited, by the ends of the numbers of their slots; each thread counts for
+    /// itself, and who withdraws adds them up.
+    deposits: Sharded,
+    stretches: Stretches,
+    tokens: Mutex<Tokens>,
+}
+
+impl TokenBudget {
+    /// A budget of `policy`.
+    #[must_use]
+    pub fn new(policy: &BudgetPolicy) -> Self {
+        let now = Instant::now();
+        Self {
+            deposit: (RETRY * policy.ratio).round() as Cost,
+            timeout_cost: (RETRY * policy.timeout_cost).round() as Cost,
+            deposits: Sharded::new(),
+            stretches: Ring::<Cost>::stretches(policy.ttl, now),
+            tokens: Mutex::new(Tokens::new(policy, now)),
+        }
+    }
+
+    fn change<T>(&self, now: Instant, act: impl FnOnce(&mut Tokens) -> T) -> T {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.expire(now);
+        self.deposits.take(|slot, count| {
+            tokens.add_late(self.deposit.saturating_mul(count.into()), slot);
+        });
+        act(&mut tokens)
+    }
+}
+
+impl RetryBudget for TokenBudget {
+    fn begin(&self, now: Instant) {
+        if !self.deposits.add(self.stretches.number(now), u32::MAX) {
+            self.change(now, |tokens| tokens.add(self.deposit));
+        }
+    }
+
+    fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost> {
+        let cost = if after_timeout {
+            self.timeout_cost
+        } else {
+            RETRY as Cost
+        };
+        self.change(now, |tokens| tokens.withdraw(cost))
+            .then_some(cost)
+    }
+
+    fn refund(&self, cost: Cost, now: Instant) {
+        self.change(now, |tokens| tokens.add(cost));
+    }
+}
+
+impl fmt::Debug for TokenBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenBudget")
+            .field("deposit", &self.deposit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was deposited and withdrawn within the time to live. Pure: the time is an argument.
 struct Tokens {
-    reserve: i64,
-    width: Duration,
-    anchor: Instant,
-    newest: usize,
-    slots: [i64; SLOTS],
+    reserve: Cost,
+    slots: Ring<Cost>,
 }
 
 impl Tokens {
     fn new(policy: &BudgetSettings, now: Instant) -> Self {
         Self {
-            reserve: (RETRY * policy.min_per_sec * policy.ttl.as_secs_f64()).round() as i64,
-            width: policy.ttl / SLOTS as u32,
-            anchor: now,
-            newest: 0,
-            slots: [0; SLOTS],
+            reserve: (RETRY * policy.min_per_sec * policy.ttl.as_secs_f64()).round() as Cost,
+            slots: Ring::new(policy.ttl, now),
         }
     }
 
-    fn add(&mut self, amount: i64, now: Instant) {
-        self.expire(now);
-        self.slots[self.newest] = self.slots[self.newest].saturating_add(amount);
+    fn add(&mut self, amount: Cost) {
+        let slot = self.slots.newest();
+        *slot = slot.saturating_add(amount);
     }
 
-    fn withdraw(&mut self, cost: i64, now: Instant) -> bool {
-        self.expire(now);
-        let balance = self
-            .slots
-            .iter()
-            .fold(self.reserve, |sum, slot| sum.saturating_add(*slot));
+    /// Adds what was deposited in the slot whose number ends in `low`.
+    fn add_late(&mut self, amount: Cost, low: u64) {
+        if let Some(slot) = self.slots.ending_in(low, TAG_BITS) {
+            *slot = slot.saturating_add(amount);
+        }
+    }
+
+    fn withdraw(&mut self, cost: Cost) -> bool {
+        let slots = self.slots.slots().iter();
+        let balance = slots.fold(self.reserve, |sum, slot| sum.saturating_add(*slot));
         if balance < cost {
             return false;
         }
-        self.slots[self.newest] -= cost;
+        *self.slots.newest() -= cost;
         true
     }
 
-    /// Forgets what is older than the time to live, at the same cost after any gap.
+    /// Forgets what is older than the time to live.
     fn expire(&mut self, now: Instant) {
-        let steps = now.saturating_duration_since(self.anchor).as_nanos() / self.width.as_nanos();
-        if steps >= SLOTS as u128 {
-            self.slots = [0; SLOTS];
-            self.anchor = now;
-            return;
-        }
-        for _ in 0..steps {
-            self.newest = (self.newest + 1) % SLOTS;
-            self.slots[self.newest] = 0;
-        }
-        self.anchor += self.width * steps as u32;
+        self.slots.advance(now, |_| {});
     }
 }
 
@@ -219,35 +375,37 @@ mod tests {
     }
 
     fn withdrawals(tokens: &mut Tokens, now: Instant) -> usize {
-        std::iter::from_fn(|| tokens.withdraw(1000, now).then_some(())).count()
+        tokens.expire(now);
+        std::iter::from_fn(|| tokens.withdraw(1000).then_some(())).count()
     }
 
     #[test]
     fn rt_10_a_ratio_of_six_tenths_allows_six_retries_per_ten_calls() {
         let (mut tokens, deposit, now) = tokens(0.6, 0.0);
-        (0..10).for_each(|_| tokens.add(deposit, now));
+        (0..10).for_each(|_| tokens.add(deposit));
         assert_eq!(withdrawals(&mut tokens, now), 6);
     }
 
     #[test]
     fn rt_12_thirty_idle_days_cost_nothing_and_leave_only_the_reserve() {
         let (mut tokens, deposit, now) = tokens(0.2, 3.0);
-        (0..100).for_each(|_| tokens.add(deposit, now));
+        (0..100).for_each(|_| tokens.add(deposit));
         assert_eq!(withdrawals(&mut tokens, now), 50);
         let later = now + Duration::from_secs(30 * 86_400);
         tokens.expire(later);
-        assert_eq!((tokens.anchor, tokens.slots), (later, [0; SLOTS]));
+        assert!(tokens.slots.slots().iter().all(|slot| *slot == 0));
         assert_eq!(withdrawals(&mut tokens, later), 30);
     }
 
     #[test]
     fn deposits_and_withdrawals_are_forgotten_after_their_time() {
         let (mut tokens, deposit, now) = tokens(1.0, 0.0);
-        tokens.add(deposit, now);
-        assert!(tokens.withdraw(1000, now + Duration::from_secs(9)));
-        assert!(!tokens.withdraw(1000, now + Duration::from_secs(9)));
-        tokens.add(deposit, now + Duration::from_secs(20));
-        assert!(tokens.withdraw(1000, now + Duration::from_secs(20)));
+        let at = |seconds| now + Duration::from_secs(seconds);
+        tokens.add(deposit);
+        assert_eq!(withdrawals(&mut tokens, at(9)), 1);
+        tokens.expire(at(20));
+        tokens.add(deposit);
+        assert_eq!(withdrawals(&mut tokens, at(20)), 1);
     }
 
     #[test]
@@ -257,9 +415,9 @@ mod tests {
             budget.min_per_sec = 0.0;
         });
         let budget = Budget::new(&policy.unwrap());
-        budget.deposit();
-        drop(budget.reserve(false).expect("one was deposited"));
-        budget.reserve(false).expect("it came back").spend();
-        assert!(budget.reserve(false).is_none());
+        budget.begin(Instant::now());
+        drop(budget.reserve_now(false).expect("one was deposited"));
+        let _ = budget.reserve_now(false).expect("it came back").spend();
+        assert!(budget.reserve_now(false).is_none());
     }
 }

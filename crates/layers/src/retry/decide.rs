@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
-    backoff,
-    budget::{Budget, Reserved},
-    settings::RetrySettings,
-};
+use super::{backoff, budget::Reserved, layer::Shared, settings::RetrySettings};
 use crate::{
     classify::{Class, Failure},
     context::{Call, RetryAllowance},
@@ -55,13 +51,8 @@ impl Attempts {
         self.call.attempt >= self.max
     }
 
-    pub(super) fn after(
-        &mut self,
-        class: Class,
-        answered: bool,
-        settings: &RetrySettings,
-        budget: &Budget,
-    ) -> Next {
+    pub(super) fn after(&mut self, class: Class, answered: bool, shared: &Shared) -> Next {
+        let settings = &shared.policy;
         if !settings.retry_on.matches(class, self.idempotent) {
             let failed = !matches!(class, Class::Success | Class::Answered(_));
             return Next::Stop(failed.then_some(StoppedBy::NotRetryable));
@@ -79,7 +70,7 @@ impl Attempts {
             let (pause, paid) = (Duration::ZERO, None);
             return Next::Again { pause, paid };
         }
-        match self.pay(class, settings, budget) {
+        match self.pay(class, shared) {
             Ok((pause, paid)) => Next::Again {
                 pause,
                 paid: Some(paid),
@@ -89,32 +80,31 @@ impl Attempts {
     }
 
     /// Reserves the retry, and says after which pause it comes.
-    fn pay(
-        &self,
-        class: Class,
-        settings: &RetrySettings,
-        budget: &Budget,
-    ) -> Result<(Duration, Reserved), StoppedBy> {
+    fn pay(&self, class: Class, shared: &Shared) -> Result<(Duration, Reserved), StoppedBy> {
         let allowance = self.call.allowance.as_deref();
         if !allowance.is_none_or(RetryAllowance::take) {
             return Err(StoppedBy::RequestCap);
         }
         let after_timeout = class == Class::Failure(Failure::AttemptTimeout);
-        let reserved = budget.reserve(after_timeout).ok_or(StoppedBy::Budget);
-        let planned = reserved.and_then(|paid| Ok((self.pause(class, settings)?, paid)));
+        let reserved = shared
+            .budget
+            .reserve_now(after_timeout)
+            .ok_or(StoppedBy::Budget);
+        let planned = reserved.and_then(|paid| Ok((self.pause(class, shared)?, paid)));
         if let (Err(_), Some(allowance)) = (&planned, allowance) {
             allowance.put_back();
         }
         planned
     }
 
-    fn pause(&self, class: Class, settings: &RetrySettings) -> Result<Duration, StoppedBy> {
-        let mut pause = backoff::pause(settings, self.call.attempt.into(), fastrand::f64());
+    fn pause(&self, class: Class, shared: &Shared) -> Result<Duration, StoppedBy> {
+        let settings = &shared.policy;
+        let mut pause = backoff::pause(settings, self.call.attempt.into(), shared.random());
         if let Some(retry_after) = class.retry_after() {
             if retry_after > settings.max_retry_after {
                 return Err(StoppedBy::RetryAfter);
             }
-            pause = backoff::pause_at_least(retry_after, pause, settings.base, fastrand::f64());
+            pause = backoff::pause_at_least(retry_after, pause, settings.base, shared.random());
         }
         let needed = pause.saturating_add(settings.min_useful);
         match self.call.deadline {

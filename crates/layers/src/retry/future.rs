@@ -3,23 +3,26 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{self, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use super::{
-    budget::{Reserved, Spent},
+    budget::{AttemptEnd, Begun, HasBudget, Reserved, Spent},
     decide::{Attempts, Next},
-    layer::RetryLayer,
+    layer::{RetryLayer, Shared},
 };
 use crate::{
     breaker,
     classify::{Class, Classify, Local},
     context::Context,
     observe::{Event, StoppedBy},
+    stopwatch::Stopwatch,
 };
 
 pin_project! {
@@ -29,7 +32,8 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        retry: RetryLayer<C>,
+        shared: Begun<Arc<Shared>>,
+        classify: C,
         service: S,
         attempts: Attempts,
         // The request of the next attempt, as long as there may be one.
@@ -46,7 +50,7 @@ pin_project! {
         Calling {
             #[pin]
             future: F,
-            since: Instant,
+            watch: Stopwatch,
             spent: Option<Spent>,
         },
         Pausing {
@@ -66,21 +70,23 @@ where
     Req: Context + Clone,
 {
     /// Makes the first attempt on `service`, which is ready.
-    pub(super) fn new(retry: RetryLayer<C>, mut service: S, request: Req) -> Self {
-        let attempts = Attempts::new(request.call(), request.is_idempotent(), &retry.policy);
-        if retry.policy.max_attempts > 1 {
-            retry.budget.deposit();
-        }
+    pub(super) fn new(retry: &RetryLayer<C>, mut service: S, request: Req) -> Self
+    where
+        C: Clone,
+    {
+        let RetryLayer { shared, classify } = retry;
+        let attempts = Attempts::new(request.call(), request.is_idempotent(), &shared.policy);
         attempts.call.observer.emit(Event::Attempt { number: 1 });
         Self {
+            shared: Begun::new(Arc::clone(shared)),
+            classify: classify.clone(),
             next: (!attempts.are_used_up()).then(|| request.clone()),
             state: State::Calling {
-                since: Instant::now(),
+                watch: Stopwatch::default(),
                 future: service.call(request),
                 spent: None,
             },
             attempts,
-            retry,
             service,
         }
     }
@@ -96,21 +102,31 @@ where
         self.attempts.call.observer.emit(event);
     }
 
+    /// Tells the budget how an attempt ended. A retry that was refused before it was sent has cost
+    /// nothing.
+    fn account(&self, class: Class, spent: Option<Spent>) {
+        let Some(budget) = self.shared.budget() else {
+            return;
+        };
+        let how = AttemptEnd::of(class, &self.shared.policy.retry_on);
+        match (spent, class) {
+            (None, _) => budget.attempt_ended(how, None),
+            (Some(spent), Class::Local(local)) if local != Local::NoEndpoint => spent.refund(),
+            (Some(spent), _) => spent.ended(how),
+        }
+    }
+
     /// An attempt ended: the result is final, or a pause begins.
     fn ended(
         &mut self,
         result: Result<S::Response, S::Error>,
-        since: Instant,
+        elapsed: Duration,
         spent: Option<Spent>,
     ) -> Poll<Result<S::Response, S::Error>> {
-        let elapsed = since.elapsed();
-        let class = self.retry.classify.classify(result.as_ref(), elapsed);
-        if let (Some(spent), true) = (spent, was_not_sent(class)) {
-            self.retry.budget.refund(spent);
-        }
+        let class = self.classify.classify(result.as_ref(), elapsed);
+        self.account(class, spent);
         self.emit(Event::AttemptEnded { class, elapsed });
-        let RetryLayer { policy, budget, .. } = &*self.retry;
-        match self.attempts.after(class, result.is_ok(), policy, budget) {
+        match self.attempts.after(class, result.is_ok(), self.shared) {
             Next::Again { pause, paid } => {
                 self.emit(Event::Backoff { delay: pause });
                 self.state.set(State::Pausing {
@@ -136,7 +152,7 @@ where
         else {
             unreachable!("only a pause ends");
         };
-        let breaker = self.retry.breaker.as_ref();
+        let breaker = self.shared.breaker.as_ref();
         if breaker.and_then(breaker::Handle::refusal).is_some() {
             let by = StoppedBy::BreakerOpen;
             self.emit(Event::RetryStopped { by });
@@ -162,7 +178,7 @@ where
         }
         self.emit(Event::Attempt { number });
         self.state.set(State::Calling {
-            since: Instant::now(),
+            watch: Stopwatch::default(),
             future: self.service.call(request),
             spent: paid.map(Reserved::spend),
         });
@@ -183,12 +199,12 @@ where
             let step = match this.state.as_mut().project() {
                 Projected::Calling {
                     future,
-                    since,
+                    watch,
                     spent,
                 } => {
-                    let result = ready!(future.poll(cx));
-                    let (since, spent) = (*since, spent.take());
-                    this.ended(result, since, spent)
+                    let result = ready!(watch.watch(|| future.poll(cx)));
+                    let (elapsed, spent) = (watch.elapsed(), spent.take());
+                    this.ended(result, elapsed, spent)
                 }
                 Projected::Pausing { pause, .. } => {
                     ready!(pause.poll(cx));
@@ -207,9 +223,4 @@ where
             }
         }
     }
-}
-
-/// A retry that was refused before it was sent has cost nothing.
-fn was_not_sent(class: Class) -> bool {
-    matches!(class, Class::Local(local) if local != Local::NoEndpoint)
 }

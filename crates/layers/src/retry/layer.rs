@@ -1,11 +1,11 @@
 //! The layer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tower_layer::Layer;
 
 use super::{
-    budget::{Budget, BudgetPolicy},
+    budget::{Budget, BudgetPolicy, HasBudget},
     service::Retry,
     settings::RetryPolicy,
 };
@@ -36,10 +36,35 @@ use crate::breaker;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryLayer<C> {
-    pub(super) policy: Arc<RetryPolicy>,
-    pub(super) budget: Budget,
+    pub(super) shared: Arc<Shared>,
     pub(super) classify: C,
+}
+
+/// What all clones of a layer share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) policy: RetryPolicy,
+    pub(super) budget: Budget,
     pub(super) breaker: Option<breaker::Handle>,
+    /// Where pauses are drawn from, if not at random.
+    random: Option<Arc<Mutex<fastrand::Rng>>>,
+}
+
+impl Shared {
+    /// A number in [0, 1), another one each time.
+    pub(super) fn random(&self) -> f64 {
+        match &self.random {
+            Some(random) => random.lock().unwrap_or_else(PoisonError::into_inner).f64(),
+            None => fastrand::f64(),
+        }
+    }
+}
+
+/// Who never retries needs no budget.
+impl HasBudget for Arc<Shared> {
+    fn budget(&self) -> Option<&Budget> {
+        (self.policy.max_attempts > 1).then_some(&self.budget)
+    }
 }
 
 impl<C> RetryLayer<C> {
@@ -48,18 +73,22 @@ impl<C> RetryLayer<C> {
     pub fn new(policy: RetryPolicy, classify: C) -> Self {
         let budget = BudgetPolicy::new(policy.budget.clone())
             .expect("a checked policy has a checked budget");
-        Self {
+        let shared = Shared {
             budget: Budget::new(&budget),
-            policy: Arc::new(policy),
-            classify,
+            policy,
             breaker: None,
+            random: None,
+        };
+        Self {
+            shared: Arc::new(shared),
+            classify,
         }
     }
 
     /// Shares `budget` with other layers.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
-        self.budget = budget;
+        Arc::make_mut(&mut self.shared).budget = budget;
         self
     }
 
@@ -67,7 +96,15 @@ impl<C> RetryLayer<C> {
     /// it has, instead of the breaker's refusal.
     #[must_use]
     pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
-        self.breaker = Some(breaker);
+        Arc::make_mut(&mut self.shared).breaker = Some(breaker);
+        self
+    }
+
+    /// Draws pauses from a sequence that begins with `seed`, so that a run can be repeated.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
+        Arc::make_mut(&mut self.shared).random = Some(random);
         self
     }
 }

@@ -23,16 +23,17 @@
 
 mod backoff;
 mod budget;
+pub mod budgets;
 mod decide;
 mod future;
 mod layer;
 mod service;
 mod settings;
 
-pub(crate) use self::budget::Spent;
+pub(crate) use self::budget::{Begun, Spent};
 pub use self::{
     backoff::Jitter,
-    budget::{Budget, BudgetPolicy, BudgetSettings},
+    budget::{AttemptEnd, Budget, BudgetPolicy, BudgetSettings, Cost, RetryBudget, TokenBudget},
     future::ResponseFuture,
     layer::RetryLayer,
     service::Retry,

@@ -39,6 +39,6 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let fresh = self.inner.clone();
         let ready = mem::replace(&mut self.inner, fresh);
-        ResponseFuture::new(self.layer.clone(), ready, request)
+        ResponseFuture::new(&self.layer, ready, request)
     }
 }
