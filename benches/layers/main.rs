@@ -8,6 +8,7 @@ mod contention;
 mod harness;
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     sync::{
         Arc,
@@ -24,7 +25,7 @@ use tower::{
 };
 use tower_fanout::{Downstream, Policy, stack::stack};
 use tower_fanout_layers::{
-    BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
+    BreakerLayer, BreakerPolicy, CallError, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
     DeadlineLayer, Event, FallbackLayer, HedgeLayer, HedgePolicy, Observe, Observer, RetryLayer,
     RetryPolicy, TimeoutLayer, With, breaker::Window,
 };
@@ -36,6 +37,9 @@ use tower_resilience::{
 const SECOND: Duration = Duration::from_secs(1);
 
 type Ask = With<u64>;
+
+/// Only layers refuse here, and their refusals need no box.
+type Refused = CallError<Infallible>;
 
 fn ask() -> Ask {
     With::new(7).idempotent()
@@ -52,10 +56,10 @@ const ONCE: Answer = Answer { pending: 1 };
 
 impl<Req> Service<Req> for Answer {
     type Response = u64;
-    type Error = BoxError;
+    type Error = Refused;
     type Future = Self;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         Poll::Ready(Ok(()))
     }
 
@@ -65,7 +69,7 @@ impl<Req> Service<Req> for Answer {
 }
 
 impl Future for Answer {
-    type Output = Result<u64, BoxError>;
+    type Output = Result<u64, Refused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.pending == 0 {
@@ -83,14 +87,14 @@ fn breaker(window: Window) -> BreakerLayer<ClassifyResult> {
 }
 
 /// A breaker that is open.
-fn open() -> impl Service<Ask, Response = u64, Error = BoxError> {
+fn open() -> impl Service<Ask, Response = u64, Error = Refused> {
     let layer = breaker(Window::Count(10));
     layer.handle().unwrap().trip_for(SECOND * 3600);
     layer.layer(READY)
 }
 
 /// The whole stack of a branch, as the gateway has it.
-fn branch<Req>(service: Answer) -> impl Service<Req, Response = u64, Error = BoxError>
+fn branch<Req>(service: Answer) -> impl Service<Req, Response = u64, Error = Refused>
 where
     Req: tower_fanout_layers::Context + Clone + Send + Sync + 'static,
 {
@@ -240,7 +244,7 @@ fn single(cases: &mut Vec<Case>) {
         ),
         Case::new(
             "tower-resilience retry",
-            retry::RetryLayer::<u64, u64, BoxError>::exponential_backoff()
+            retry::RetryLayer::<u64, u64, Refused>::exponential_backoff()
                 .build()
                 .layer(READY),
             || 7,

@@ -19,6 +19,7 @@ use crate::{
     context::{Call, Context},
     observe::Event,
     reject::Reject,
+    stopwatch::Stopwatch,
     timeout::MIN_USEFUL,
 };
 
@@ -56,7 +57,7 @@ struct Falling<C, Req, Res, E> {
     layer: FallbackLayer<C, Req, Res, E>,
     request: Option<Req>,
     call: Call,
-    started: Instant,
+    watch: Stopwatch,
 }
 
 impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
@@ -77,7 +78,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
             layer,
             request,
             call,
-            started: Instant::now(),
+            watch: Stopwatch::default(),
         });
         Self {
             state: State::Calling { future, chain },
@@ -95,7 +96,7 @@ where
     fn class(&self, result: &Result<Res, E>) -> Class {
         self.layer
             .classify
-            .classify(result.as_ref(), self.started.elapsed())
+            .classify(result.as_ref(), self.watch.elapsed())
     }
 
     /// Begins the first step from `step` on that can be taken, and says which it is.
@@ -169,7 +170,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         if let Projected::Calling { future, chain } = state.as_mut().project() {
-            let original = ready!(future.poll(cx));
+            let original = ready!(match chain {
+                Some(chain) => chain.watch.watch(|| future.poll(cx)),
+                None => future.poll(cx),
+            });
             let falling = chain.take().map(|chain| (chain.class(&original), chain));
             if let (Some((Class::Success, chain)), Ok(answer)) = (&falling, &original) {
                 chain.remember(answer);

@@ -7,11 +7,10 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 use tower_service::Service;
 
 use super::layer::Memory;
-use crate::{classify::Classify, oneshot::Oneshot, sync::Arc};
+use crate::{classify::Classify, oneshot::Oneshot, stopwatch::Stopwatch, sync::Arc};
 
 pin_project! {
     /// The future of [`Throttle`](super::Throttle).
@@ -34,7 +33,7 @@ pin_project! {
         Running {
             #[pin]
             call: Oneshot<S, Req>,
-            since: Instant,
+            watch: Stopwatch,
             memory: Arc<Memory>,
             classify: C,
         },
@@ -52,7 +51,7 @@ impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
         Self {
             state: State::Running {
                 call,
-                since: Instant::now(),
+                watch: Stopwatch::default(),
                 memory,
                 classify,
             },
@@ -74,12 +73,12 @@ where
             }
             Projected::Running {
                 call,
-                since,
+                watch,
                 memory,
                 classify,
             } => {
-                let result = ready!(call.poll(cx));
-                memory.record(classify.classify(result.as_ref(), since.elapsed()));
+                let result = ready!(watch.watch(|| call.poll(cx)));
+                memory.record(classify.classify(result.as_ref(), watch.elapsed()));
                 Poll::Ready(result)
             }
         }

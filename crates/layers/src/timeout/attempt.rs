@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -83,13 +84,18 @@ where
             min_useful,
         } = self.layer;
         let call = request.call();
-        let bound = match call.deadline {
-            None => timeout.map_or(Bound::None, |after| {
-                Bound::After(after, Reject::AttemptTimeout)
-            }),
-            Some(deadline) => Bound::until(deadline, timeout),
+        let bound = match (call.deadline, timeout) {
+            (None, None) => Bound::None,
+            (None, Some(after)) => Bound::After(after, Reject::AttemptTimeout),
+            (Some(deadline), timeout) => {
+                let now = Instant::now();
+                if deadline.remaining(now) < min_useful {
+                    return ResponseFuture::late(&request);
+                }
+                Bound::until(deadline, timeout, now)
+            }
         };
         let upload = Uploading::of(call, timeout);
-        ResponseFuture::new(&mut self.inner, request, bound, min_useful).uploading(upload)
+        ResponseFuture::new(&mut self.inner, request, bound).uploading(upload)
     }
 }

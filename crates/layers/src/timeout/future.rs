@@ -31,23 +31,13 @@ pub(super) enum Bound {
 }
 
 impl Bound {
-    /// The nearer of the call's deadline and an attempt that starts now.
-    pub(super) fn until(deadline: Deadline, timeout: Option<Duration>) -> Self {
-        match timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
+    /// The nearer of the call's deadline and the end of an attempt that starts `now`.
+    pub(super) fn until(deadline: Deadline, timeout: Option<Duration>, now: Instant) -> Self {
+        match timeout.and_then(|timeout| now.checked_add(timeout)) {
             Some(attempt) if attempt < deadline.instant() => {
                 Self::At(attempt, Reject::AttemptTimeout)
             }
             _ => Self::At(deadline.instant(), Reject::Deadline),
-        }
-    }
-
-    /// Whether the call has less than `min_useful` left before its deadline.
-    fn too_late(self, min_useful: Duration) -> bool {
-        match self {
-            Self::At(at, Reject::Deadline) => {
-                at.saturating_duration_since(Instant::now()) < min_useful
-            }
-            _ => false,
         }
     }
 
@@ -111,14 +101,26 @@ impl Uploading {
 }
 
 impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
-    pub(super) fn new(service: &mut S, request: Req, bound: Bound, min_useful: Duration) -> Self
+    pub(super) fn new(service: &mut S, request: Req, bound: Bound) -> Self
     where
         S: Clone,
     {
         Self {
             observer: request.call().observer.clone(),
-            inner: (!bound.too_late(min_useful)).then(|| Oneshot::start(service, request)),
+            inner: Some(Oneshot::start(service, request)),
             bound,
+            timer: None,
+            reject: Reject::DeadlineBeforeSend,
+            upload: None,
+        }
+    }
+
+    /// A call that is not sent, since there is too little time.
+    pub(super) fn late(request: &Req) -> Self {
+        Self {
+            observer: request.call().observer.clone(),
+            inner: None,
+            bound: Bound::None,
             timer: None,
             reject: Reject::DeadlineBeforeSend,
             upload: None,

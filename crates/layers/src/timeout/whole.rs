@@ -46,14 +46,18 @@ impl DeadlineLayer {
         self
     }
 
-    fn deadline(&self, call: Option<Deadline>) -> Option<Deadline> {
-        let own = self
-            .total
-            .and_then(|total| Deadline::after(Instant::now(), total));
-        match (own, call) {
-            (Some(own), Some(call)) => Some(own.min(call)),
-            (own, call) => own.or(call),
+    /// The nearer deadline, and whether there is too little time until then.
+    fn deadline(&self, call: Option<Deadline>) -> Option<(Deadline, bool)> {
+        if (self.total, call) == (None, None) {
+            return None;
         }
+        let now = Instant::now();
+        let own = self.total.and_then(|total| Deadline::after(now, total));
+        let deadline = match (own, call) {
+            (Some(own), Some(call)) => own.min(call),
+            (own, call) => own.or(call)?,
+        };
+        Some((deadline, deadline.remaining(now) < self.min_useful))
     }
 }
 
@@ -90,13 +94,16 @@ where
     }
 
     fn call(&mut self, mut request: Req) -> Self::Future {
-        let deadline = self.layer.deadline(request.call().deadline);
-        if let (Some(_), Some(call)) = (deadline, request.call_mut()) {
-            call.deadline = deadline;
+        let Some((deadline, late)) = self.layer.deadline(request.call().deadline) else {
+            return ResponseFuture::new(&mut self.inner, request, Bound::None);
+        };
+        if late {
+            return ResponseFuture::late(&request);
         }
-        let bound = deadline.map_or(Bound::None, |deadline| {
-            Bound::At(deadline.instant(), Reject::Deadline)
-        });
-        ResponseFuture::new(&mut self.inner, request, bound, self.layer.min_useful)
+        if let Some(call) = request.call_mut() {
+            call.deadline = Some(deadline);
+        }
+        let bound = Bound::At(deadline.instant(), Reject::Deadline);
+        ResponseFuture::new(&mut self.inner, request, bound)
     }
 }
