@@ -51,6 +51,7 @@ impl<S: Service<Req>, C, U, Req> ResponseFuture<S, C, U, Req> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn running(call: Oneshot<S, Req>, permit: Option<Permit>, classify: C) -> Self {
         Self {
             state: State::Running {

@@ -77,6 +77,7 @@ where
     C: Clone,
     Req: Context,
 {
+    #[inline(always)]
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
         let observer = request.call().observer.clone();
         let Concurrency { layer, inner } = service;
@@ -95,6 +96,7 @@ where
 }
 
 /// A call that need not wait.
+#[inline(always)]
 fn run<S, Req>(
     inner: &mut S,
     request: Req,

@@ -61,6 +61,7 @@ struct Falling<C, Req, Res, E> {
 }
 
 impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
+    #[inline(always)]
     pub(super) fn transparent(future: F) -> Self {
         let chain = None;
         Self {
@@ -68,6 +69,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn new(
         future: F,
         layer: FallbackLayer<C, Req, Res, E>,

@@ -70,6 +70,7 @@ where
     Req: Context + Clone,
 {
     /// Makes the first attempt on `service`, which is ready.
+    #[inline(always)]
     pub(super) fn new(retry: &RetryLayer<C>, mut service: S, request: Req) -> Self
     where
         C: Clone,

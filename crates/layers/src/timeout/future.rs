@@ -101,6 +101,7 @@ impl Uploading {
 }
 
 impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
+    #[inline(always)]
     pub(super) fn new(service: &mut S, request: Req, bound: Bound) -> Self
     where
         S: Clone,
@@ -128,6 +129,7 @@ impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
     }
 
     /// Leaves the time of an upload out of the attempt's.
+    #[inline(always)]
     pub(super) fn uploading(self, upload: Option<Uploading>) -> Self {
         Self { upload, ..self }
     }
