@@ -4,9 +4,7 @@
 //! What is counted has a tag, a stretch of time say. A part counts one tag at a time; whoever finds
 //! another one there [takes](Sharded::take) all parts to where the whole is kept, behind a lock.
 
-use std::cell::Cell;
-
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 const COUNT_BITS: u32 = 24;
 /// The most that one part can count.
@@ -23,13 +21,15 @@ pub(crate) struct Sharded {
     parts: Box<[Part]>,
 }
 
-thread_local! {
-    static THREAD: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
 /// A small number of this thread.
+#[cfg(not(all(test, shuttle)))]
 pub(crate) fn thread() -> usize {
+    use std::{cell::Cell, sync::atomic::AtomicUsize};
+
     static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static THREAD: Cell<Option<usize>> = const { Cell::new(None) };
+    }
     THREAD.get().unwrap_or_else(|| {
         let number = THREADS.fetch_add(1, Ordering::Relaxed);
         THREAD.set(Some(number));
@@ -37,8 +37,16 @@ pub(crate) fn thread() -> usize {
     })
 }
 
+#[cfg(all(test, shuttle))]
+pub(crate) fn thread() -> usize {
+    shuttle::current::me().into()
+}
+
 /// As many parts as there are processors, rounded up to a power of two.
 pub(crate) fn parts() -> usize {
+    if cfg!(all(test, shuttle)) {
+        return 2;
+    }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors.next_power_of_two().min(64)
 }
@@ -139,5 +147,34 @@ mod tests {
         });
         take();
         assert_eq!(total.into_inner(), 80_000);
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod schedules {
+    use super::*;
+    use crate::sync::{Arc, check, join, thread};
+
+    #[test]
+    fn a_count_is_neither_lost_nor_taken_twice() {
+        check(|| {
+            let counter = Arc::new(Sharded::new());
+            let add = |tag: u64| {
+                let counter = Arc::clone(&counter);
+                thread::spawn(move || {
+                    let mut taken = 0;
+                    for step in 0..3 {
+                        while !counter.add(tag + step, u32::MAX) {
+                            counter.take(|_, count| taken += count);
+                        }
+                    }
+                    taken
+                })
+            };
+            let taken: u32 = join([add(1), add(2), add(3)]).into_iter().sum();
+            let mut left = 0;
+            counter.take(|_, count| left += count);
+            assert_eq!(taken + left, 9);
+        });
     }
 }

@@ -38,6 +38,8 @@ mod handle;
 mod layer;
 mod permit;
 mod registry;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod service;
 mod settings;
 mod shared;

@@ -5,8 +5,6 @@
 //! are counted apart, each thread for itself. Whoever takes the lock adds them to the machine first,
 //! so that the machine always knows of all that ended before.
 
-use std::sync::PoisonError;
-
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +15,7 @@ use crate::{
     observe::{Event, Observer},
     reject::Reject,
     sharded::{Sharded, TAG_BITS},
-    sync::{AtomicU64, Mutex, Ordering},
+    sync::{AtomicU64, Mutex, Ordering, PoisonError},
     window::{Ring, Stretches},
 };
 

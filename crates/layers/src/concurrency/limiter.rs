@@ -110,8 +110,9 @@ impl Limiter {
 
     /// Takes a permit if one is free and nobody waits for it.
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        let max = self.max();
         self.change(|counts| {
-            (counts.waiting == 0 && counts.running < self.max()).then_some(Counts {
+            (counts.waiting == 0 && counts.running < max).then_some(Counts {
                 running: counts.running + 1,
                 ..counts
             })
@@ -187,8 +188,9 @@ impl Limiter {
 
     /// Adds one to those who wait, if the permits are taken and the queue has room.
     fn join(&self) -> bool {
+        let max = self.max();
         self.change(|counts| {
-            let full = counts.running >= self.max() || counts.waiting > 0;
+            let full = counts.running >= max || counts.waiting > 0;
             (full && counts.waiting < self.max_queue).then_some(Counts {
                 waiting: counts.waiting + 1,
                 ..counts

@@ -41,6 +41,8 @@ pub mod adaptive;
 mod future;
 mod layer;
 mod limiter;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod service;
 
 use std::time::Duration;

@@ -421,3 +421,33 @@ mod tests {
         assert!(budget.reserve_now(false).is_none());
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod schedules {
+    use super::*;
+    use crate::sync::{check, join, thread};
+
+    #[test]
+    fn a_budget_is_never_overdrawn() {
+        check(|| {
+            let policy = BudgetPolicy::build(|budget| {
+                (budget.ratio, budget.min_per_sec) = (0.5, 0.0);
+            });
+            let budget = Budget::new(&policy.unwrap());
+            let calls = || {
+                let budget = budget.clone();
+                thread::spawn(move || {
+                    budget.begin(Instant::now());
+                    budget.begin(Instant::now());
+                    // The first is given back, and may be had again.
+                    drop(budget.reserve_now(false));
+                    let kept = budget.reserve_now(false).map(Reserved::spend);
+                    u32::from(kept.is_some())
+                })
+            };
+            let spent: u32 = join([calls(), calls()]).into_iter().sum();
+            let left = std::iter::from_fn(|| budget.reserve(false, Instant::now())).count();
+            assert_eq!(spent as usize + left, 2);
+        });
+    }
+}

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{self, Poll, ready},
     time::Duration,
 };
@@ -23,6 +22,7 @@ use crate::{
     context::Context,
     observe::{Event, StoppedBy},
     stopwatch::Stopwatch,
+    sync::Arc,
 };
 
 pin_project! {

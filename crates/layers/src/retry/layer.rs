@@ -1,7 +1,5 @@
 //! The layer.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use tower_layer::Layer;
 
 use super::{
@@ -9,7 +7,10 @@ use super::{
     service::Retry,
     settings::RetryPolicy,
 };
-use crate::breaker;
+use crate::{
+    breaker,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Tries again; see the [module docs](super).
 ///

@@ -1,0 +1,80 @@
+//! A breaker's admission and records under many schedules of threads; see [`crate::sync`].
+
+use std::time::Duration;
+
+use super::{BreakerPolicy, BreakerSettings, Handle, State, Window};
+use crate::{
+    classify::{Class, Failure},
+    observe::Observer,
+    sync::{check, join, thread},
+};
+
+const FAILED: Class = Class::Failure(Failure::Reset);
+
+fn breaker(edit: impl FnOnce(&mut BreakerSettings)) -> Handle {
+    let policy = BreakerPolicy::build(|breaker| {
+        breaker.window = Window::Count(100);
+        edit(breaker);
+    });
+    Handle::new("team", policy.unwrap())
+}
+
+/// A call that is let through ends as `class`.
+fn call(breaker: &Handle, class: Class) {
+    if let Ok(permit) = breaker.admit(&Observer::NONE) {
+        drop(permit.ended(|_| class));
+    }
+}
+
+#[test]
+fn all_calls_are_counted_with_or_without_the_lock() {
+    check(|| {
+        let breaker = breaker(|breaker| breaker.consecutive_failures = None);
+        let calls = |classes: [Class; 3]| {
+            let breaker = breaker.clone();
+            thread::spawn(move || classes.into_iter().for_each(|class| call(&breaker, class)))
+        };
+        join([
+            calls([Class::Success; 3]),
+            calls([Class::Success, FAILED, Class::Success]),
+        ]);
+        let seen = breaker.snapshot();
+        assert_eq!((seen.calls, seen.failed), (6, 1));
+    });
+}
+
+#[test]
+fn cb_14_one_of_many_that_come_at_once_is_the_probe() {
+    check(|| {
+        let breaker = breaker(|_| {});
+        breaker.trip_for(Duration::from_secs(3600));
+        breaker.half_open_now();
+        let probe = || {
+            let breaker = breaker.clone();
+            thread::spawn(move || breaker.admit(&Observer::NONE).ok())
+        };
+        let permits = join([probe(), probe(), probe()]);
+        assert_eq!(permits.iter().flatten().count(), 1);
+        drop(permits);
+        assert_eq!(breaker.state(), State::HalfOpen);
+        let next = breaker.admit(&Observer::NONE);
+        assert!(next.is_ok(), "its slot is free again");
+    });
+}
+
+#[test]
+fn cb_21_a_straggler_never_counts_in_another_generation() {
+    check(|| {
+        let breaker = breaker(|breaker| breaker.consecutive_failures = Some(1));
+        let straggler = breaker.admit(&Observer::NONE).ok();
+        let other = breaker.clone();
+        let reset = thread::spawn(move || {
+            call(&other, FAILED);
+            other.reset();
+        });
+        drop(straggler.map(|permit| permit.ended(|_| Class::Success)));
+        join([reset]);
+        let seen = breaker.snapshot();
+        assert_eq!((seen.state, seen.calls), (State::Closed, 0));
+    });
+}
