@@ -77,8 +77,7 @@ fn grpc(text: &str) -> Option<Duration> {
 /// of the two wins.
 ///
 /// The headers are removed in either case: what is sent on is what is left then. A value that makes
-/// no sense is as if it were not there; the call's observer hears of
-/// [`Event::BadTimeout`](tower_fanout::layers::Event::BadTimeout).
+/// no sense is as if it were not there; the call's observer hears of [`Event::BadTimeout`].
 #[derive(Clone, Copy, Debug)]
 pub struct InboundDeadlineLayer {
     trusted: bool,
