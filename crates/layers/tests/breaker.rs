@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 
 use common::*;
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, Event, Observe, Observer, Reject,
-    breaker::{BreakerSettings, State},
+    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Event,
+    Observe, Observer, Reject,
+    breaker::{BreakerSettings, State, Window},
 };
 
 fn breaker(edit: impl FnOnce(&mut BreakerSettings)) -> BreakerLayer<ClassifyResult> {
@@ -204,6 +205,118 @@ async fn a_breaker_that_is_off_lets_everything_pass() {
     }
     assert_eq!(service.oneshot(ask()).await, Ok(1));
     assert!(layer.handle().is_none());
+}
+
+/// What a window of ten seconds, or of the last twenty calls, holds by plain counting.
+struct Model {
+    window: Window,
+    calls: Vec<(Instant, bool)>,
+}
+
+impl Model {
+    /// The calls and the failures that certainly count, and those that may still.
+    fn range(&self) -> [(usize, usize); 2] {
+        let count = |calls: &[(Instant, bool)]| {
+            let failed = calls.iter().filter(|(_, failed)| *failed).count();
+            (calls.len(), failed)
+        };
+        let within = |span| {
+            let young = self.calls.iter().filter(|(at, _)| at.elapsed() < span);
+            count(&young.copied().collect::<Vec<_>>())
+        };
+        match self.window {
+            Window::Time(span) => [within(span * 9 / 10), within(span)],
+            Window::Count(size) => {
+                let last = count(&self.calls[self.calls.len().saturating_sub(size)..]);
+                [last, last]
+            }
+            _ => unreachable!("there are two kinds of windows"),
+        }
+    }
+}
+
+/// Good calls are counted apart from the machine; nobody may see a difference.
+#[tokio::test(start_paused = true)]
+async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
+    for (seed, window) in (0..60)
+        .flat_map(|seed| [Window::Time(ms(10_000)), Window::Count(20)].map(|window| (seed, window)))
+    {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let layer = breaker(|breaker| breaker.window = window);
+        layer.handle().unwrap().metrics_only();
+        let (good, bad) = (script().ok(1), script().err(BROKEN));
+        let (good, bad) = (layer.layer(good), layer.layer(bad));
+        let mut model = Model {
+            window,
+            calls: Vec::new(),
+        };
+        for _ in 0..200 {
+            let fails = random.u8(0..10) == 0;
+            let service = if fails { &bad } else { &good };
+            let _ = service.clone().oneshot(ask()).await;
+            model.calls.push((Instant::now(), fails));
+            tokio::time::advance(ms(random.u64(0..300))).await;
+            if random.bool() {
+                let seen = layer.handle().unwrap().snapshot();
+                let [least, most] = model.range();
+                let (calls, failed) = (seen.calls as usize, seen.failed as usize);
+                assert!(
+                    (least.0..=most.0).contains(&calls),
+                    "{least:?} {seen:?} {most:?}"
+                );
+                assert!(
+                    (least.1..=most.1).contains(&failed),
+                    "{least:?} {seen:?} {most:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_03_a_long_good_time_does_not_hide_an_outage() {
+    let layer = breaker(|breaker| {
+        (breaker.window, breaker.min_calls) = (Window::Count(10), 10);
+        breaker.consecutive_failures = None;
+    });
+    let (good, bad) = (layer.layer(script().ok(1)), script().err(BROKEN));
+    for _ in 0..10_000 {
+        good.clone().oneshot(ask()).await.unwrap();
+    }
+    for _ in 0..9 {
+        let _ = layer.layer(bad.clone()).oneshot(ask()).await;
+    }
+    assert_eq!(bad.calls(), 5, "the fifth of the last ten opens it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_call_opens_it_if_it_makes_the_calls_enough() {
+    let layer = breaker(|breaker| {
+        (breaker.min_calls, breaker.consecutive_failures) = (4, None);
+    });
+    for script in [script().err(BROKEN), script().err(BROKEN), script().ok(1)] {
+        let _ = layer.layer(script).oneshot(ask()).await;
+        assert_eq!(layer.handle().unwrap().state(), State::Closed);
+    }
+    let last = layer.layer(script().ok(1)).oneshot(ask());
+    assert_eq!(
+        (last.await, layer.handle().unwrap().state()),
+        (Ok(1), State::Open)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
+    let layer = breaker(|breaker| breaker.slow_call = Some(ms(60)));
+    let limit = ConcurrencyPolicy::build(|limit| {
+        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(1_000));
+    });
+    let limit = ConcurrencyLayer::new(limit.unwrap());
+    let service = layer.layer(limit.layer(script().ok(1).after(ms(50))));
+    let calls = (0..6).map(|_| service.clone().oneshot(ask()));
+    assert_eq!(join_all(calls).await, [Ok(1); 6]);
+    let seen = layer.handle().unwrap().snapshot();
+    assert_eq!((seen.calls, seen.slow), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]
