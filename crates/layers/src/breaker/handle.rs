@@ -140,7 +140,7 @@ impl Handle {
     }
 
     /// Lets all calls pass and counts them, until [`reset`](Self::reset). Whenever it would have
-    /// opened, it tells so by [`Event::BreakerWouldOpen`], once.
+    /// opened, it tells so by [`Event::BreakerWouldOpen`](crate::Event::BreakerWouldOpen), once.
     pub fn metrics_only(&self) {
         self.command(|machine, now| machine.switch(Mode::MetricsOnly, now));
     }
