@@ -75,6 +75,7 @@ pub mod policy;
 mod reject;
 pub mod retry;
 mod sharded;
+mod spare;
 mod stopwatch;
 mod sync;
 pub mod throttle;

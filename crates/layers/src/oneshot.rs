@@ -35,7 +35,7 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
 
     /// Calls `service` at once if it is ready, which saves its clone. If it is not, the instance that
     /// was asked goes on waiting, since it may stand in a queue, and `service` becomes a fresh one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start(service: &mut S, request: Req) -> Self
     where
         S: Clone,

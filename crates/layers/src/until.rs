@@ -13,21 +13,13 @@ pub trait Guard {
     fn broken(self, reject: Option<Reject>);
 }
 
-impl<G: Guard> Guard for Option<G> {
-    fn broken(self, reject: Option<Reject>) {
-        if let Some(guard) = self {
-            guard.broken(reject);
-        }
-    }
-}
-
 /// How long a call lasts that was answered by a `Response`.
 pub trait Until<Response> {
     /// The answer with what is held for it.
     type Response<G: Guard>;
 
-    /// Holds `guard` until the call is over.
-    fn hold<G: Guard>(guard: G, response: Response) -> Self::Response<G>;
+    /// Takes the guard if the call is not over yet, and holds it until it is.
+    fn hold<G: Guard>(guard: &mut Option<G>, response: Response) -> Self::Response<G>;
 }
 
 /// A call is over when its answer is there.
@@ -37,7 +29,8 @@ pub struct Answered;
 impl<Response> Until<Response> for Answered {
     type Response<G: Guard> = Response;
 
-    fn hold<G: Guard>(_: G, response: Response) -> Response {
+    #[inline]
+    fn hold<G: Guard>(_: &mut Option<G>, response: Response) -> Response {
         response
     }
 }
@@ -67,9 +60,9 @@ mod body {
     impl<B: Body<Error: 'static>> Until<Response<B>> for BodyEnd {
         type Response<G: Guard> = Response<Held<B, G>>;
 
-        fn hold<G: Guard>(guard: G, response: Response<B>) -> Response<Held<B, G>> {
+        fn hold<G: Guard>(guard: &mut Option<G>, response: Response<B>) -> Response<Held<B, G>> {
             response.map(|body| {
-                let guard = (!body.is_end_stream()).then_some(guard);
+                let guard = guard.take_if(|_| !body.is_end_stream());
                 Held { body, guard }
             })
         }

@@ -10,7 +10,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::permit::{Ended, Permit};
+use super::permit::Permit;
 use crate::{classify::Classify, oneshot::Oneshot, until::Until};
 
 pin_project! {
@@ -70,7 +70,7 @@ where
     C: Classify<S::Response, S::Error>,
     U: Until<S::Response>,
 {
-    type Output = Result<U::Response<Option<Ended>>, S::Error>;
+    type Output = Result<U::Response<Permit>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
@@ -89,10 +89,14 @@ where
                         None => call.poll(cx),
                     })
                 };
-                let ended = permit.take().map(|permit| {
-                    permit.ended(|elapsed| classify.classify(result.as_ref(), elapsed))
-                });
-                Poll::Ready(result.map(|response| U::hold(ended, response)))
+                if let Some(permit) = permit {
+                    permit.ended(|elapsed| classify.classify(result.as_ref(), elapsed));
+                }
+                let result = result.map(|response| U::hold(permit, response));
+                if let Some(permit) = permit {
+                    permit.record();
+                }
+                Poll::Ready(result)
             }
         }
     }

@@ -55,10 +55,7 @@ pub struct Snapshot {
 impl Handle {
     pub(super) fn new(name: &str, policy: BreakerPolicy) -> Self {
         let shared = Arc::new(Shared::new(name, policy));
-        let local = |_| {
-            let shared = Arc::clone(&shared);
-            Arc::new(Local { shared })
-        };
+        let local = |_| Arc::new(Local::new(&shared));
         Self {
             locals: (0..sharded::parts()).map(local).collect(),
         }
@@ -69,6 +66,7 @@ impl Handle {
     }
 
     /// Lets a call through, or refuses it.
+    #[inline(always)]
     pub(super) fn admit(&self, observer: &Observer) -> Result<Permit, Reject> {
         let place = sharded::thread() & (self.locals.len() - 1);
         Permit::new(&self.locals[place], observer)
@@ -104,10 +102,17 @@ impl Handle {
                 last_failure: machine
                     .last_failure()
                     .map(|failure| now.saturating_duration_since(failure)),
-                rejected: shared.rejected.load(Ordering::Relaxed),
+                rejected: self.rejected(),
                 late: shared.late.load(Ordering::Relaxed),
             }
         })
+    }
+
+    fn rejected(&self) -> u64 {
+        let locals = self.locals.iter();
+        locals
+            .map(|local| local.rejected.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The refusal that a call would get now, or none if it would pass. Asking takes no probe.

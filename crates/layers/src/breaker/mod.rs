@@ -51,7 +51,7 @@ pub use self::{
     future::ResponseFuture,
     handle::{ForcedOpen, Handle, Snapshot},
     layer::BreakerLayer,
-    permit::Ended,
+    permit::Permit,
     registry::Registry,
     service::Breaker,
     settings::{BreakerPolicy, BreakerSettings, Window},

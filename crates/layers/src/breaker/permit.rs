@@ -2,8 +2,9 @@
 
 use std::{task::Poll, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
-    settings::BreakerSettings,
     shared::{Shared, Word},
     state::{Ticket, Verdict},
 };
@@ -11,8 +12,8 @@ use crate::{
     classify::{Class, Failure},
     observe::Observer,
     reject::Reject,
-    stopwatch::Stopwatch,
-    sync::Arc,
+    stopwatch::{self, Stopwatch},
+    sync::{Arc, AtomicU64, Ordering},
     until::Guard,
 };
 
@@ -21,106 +22,142 @@ use crate::{
 #[repr(align(128))]
 pub(super) struct Local {
     pub(super) shared: Arc<Shared>,
+    /// Calls that were refused, ever.
+    pub(super) rejected: AtomicU64,
 }
 
-/// The right to one call. Dropped without a record, the call went unanswered.
-pub(super) struct Permit {
+impl Local {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            rejected: AtomicU64::new(0),
+        }
+    }
+
+    /// The refusal of a call, which is counted.
+    fn refuse(&self, reject: Reject) -> Reject {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        reject
+    }
+}
+
+/// The right to one call. It is recorded on drop: as [ended](Self::ended), or else as a call that
+/// went unanswered.
+pub struct Permit {
     local: Arc<Local>,
     word: Word,
-    ticket: Ticket,
+    /// Its number among the probes, if it is one.
+    probe: Option<u64>,
     watch: Stopwatch,
     observer: Observer,
-    recorded: bool,
+    end: End,
+}
+
+enum End {
+    None,
+    As { verdict: Verdict, elapsed: Duration },
+    Recorded,
 }
 
 impl Permit {
+    #[inline(always)]
     pub(super) fn new(local: &Arc<Local>, observer: &Observer) -> Result<Self, Reject> {
         let shared = &local.shared;
-        let (word, ticket) = shared.admit(observer)?;
+        let (word, probe) = shared
+            .admit(observer)
+            .map_err(|reject| local.refuse(reject))?;
         // Only whoever looks for slow calls needs to know of the time before it was pending.
-        let slow_matters = shared.settings().slow_call.is_some();
+        let watch = match shared.settings().slow_call {
+            Some(_) => Stopwatch::running(Instant::now()),
+            None => Stopwatch::default(),
+        };
         Ok(Self {
             local: Arc::clone(local),
             word,
-            ticket,
-            watch: if slow_matters {
-                Stopwatch::running(tokio::time::Instant::now())
-            } else {
-                Stopwatch::default()
-            },
+            probe,
+            watch,
             observer: observer.clone(),
-            recorded: false,
+            end: End::None,
         })
     }
 
     /// Polls the call that it was given for.
+    #[inline(always)]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         self.watch.watch(poll)
     }
 
-    /// The call ended as `class` says of one that took so long.
-    pub(super) fn ended(self, class: impl FnOnce(Duration) -> Class) -> Ended {
+    /// The call ended in the poll that it comes back from, as `class` says of one that took so long.
+    #[inline(always)]
+    pub(super) fn ended(&mut self, class: impl FnOnce(Duration) -> Class) {
         let elapsed = self.watch.elapsed();
-        Ended {
-            class: class(elapsed),
-            elapsed,
-            permit: self,
-        }
+        let verdict = Verdict::of(class(elapsed), self.local.shared.settings());
+        self.end = End::As { verdict, elapsed };
     }
 
-    fn end(&mut self, elapsed: Duration, verdict: impl FnOnce(&BreakerSettings) -> Verdict) {
-        self.recorded = true;
+    /// Records the end of a call that is over in the same poll.
+    #[inline(always)]
+    pub(super) fn record(&mut self) {
+        self.settle(stopwatch::now);
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, now: impl FnOnce() -> Instant) {
         let shared = &self.local.shared;
-        let verdict = verdict(shared.settings());
+        let (verdict, elapsed) = match self.end {
+            End::Recorded => return,
+            End::As { verdict, elapsed } => (verdict, elapsed),
+            End::None => self.unanswered(),
+        };
+        self.end = End::Recorded;
         let slow = shared.settings().slow_call;
         let slow = slow.is_some_and(|slow| elapsed >= slow);
-        let ticket = self.ticket;
-        let fast = ticket.probe.is_none() && shared.record_fast(self.word, verdict, slow);
-        if !fast {
-            shared.record(&self.observer, |machine, now| {
-                machine.record(ticket, verdict, elapsed, now, fastrand::f64)
-            });
+        if self.probe.is_some() || !shared.record_fast(self.word, verdict, slow, now) {
+            self.record_slowly(verdict, elapsed);
         }
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.recorded {
-            return;
-        }
-        let elapsed = self.watch.elapsed();
-        self.end(elapsed, |settings| {
-            if std::thread::panicking() {
-                Verdict::Bad
-            } else {
-                Verdict::unanswered(elapsed, settings)
-            }
+    /// The call was dropped, or panicked.
+    #[cold]
+    fn unanswered(&self) -> (Verdict, Duration) {
+        let elapsed = self.watch.so_far();
+        let verdict = match std::thread::panicking() {
+            true => Verdict::Bad,
+            false => Verdict::unanswered(elapsed, self.local.shared.settings()),
+        };
+        (verdict, elapsed)
+    }
+
+    #[cold]
+    fn record_slowly(&self, verdict: Verdict, elapsed: Duration) {
+        let shared = &self.local.shared;
+        let ticket = Ticket {
+            generation: self.word.generation(),
+            probe: self.probe,
+        };
+        shared.record(&self.observer, |machine, now| {
+            machine.record(ticket, verdict, elapsed, now, fastrand::f64)
         });
     }
 }
 
-/// A call that was answered, or failed. It is recorded on drop; for an answer with a body that may
-/// be when the body has ended.
-pub struct Ended {
-    permit: Permit,
-    class: Class,
-    elapsed: Duration,
-}
-
-impl Guard for Ended {
-    fn broken(mut self, reject: Option<Reject>) {
-        self.class = match reject {
-            Some(reject) => reject.class(self.permit.watch.elapsed()),
-            None => Class::Failure(Failure::Body),
-        };
+impl Drop for Permit {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.settle(Instant::now);
     }
 }
 
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let class = self.class;
-        self.permit
-            .end(self.elapsed, |settings| Verdict::of(class, settings));
+impl Guard for Permit {
+    fn broken(mut self, reject: Option<Reject>) {
+        let elapsed = self.watch.so_far();
+        let class = match reject {
+            Some(reject) => reject.class(elapsed),
+            None => Class::Failure(Failure::Body),
+        };
+        let verdict = Verdict::of(class, self.local.shared.settings());
+        if let End::As { elapsed, .. } = self.end {
+            self.end = End::As { verdict, elapsed };
+        }
     }
 }

@@ -21,8 +21,8 @@ fn breaker(edit: impl FnOnce(&mut BreakerSettings)) -> Handle {
 
 /// A call that is let through ends as `class`.
 fn call(breaker: &Handle, class: Class) {
-    if let Ok(permit) = breaker.admit(&Observer::NONE) {
-        drop(permit.ended(|_| class));
+    if let Ok(mut permit) = breaker.admit(&Observer::NONE) {
+        permit.ended(|_| class);
     }
 }
 
@@ -72,7 +72,9 @@ fn cb_21_a_straggler_never_counts_in_another_generation() {
             call(&other, FAILED);
             other.reset();
         });
-        drop(straggler.map(|permit| permit.ended(|_| Class::Success)));
+        if let Some(mut permit) = straggler {
+            permit.ended(|_| Class::Success);
+        }
         join([reset]);
         let seen = breaker.snapshot();
         assert_eq!((seen.state, seen.calls), (State::Closed, 0));

@@ -7,7 +7,7 @@ use std::{
 
 use tower_service::Service;
 
-use super::{future::ResponseFuture, layer::BreakerLayer, permit::Ended};
+use super::{future::ResponseFuture, layer::BreakerLayer, permit::Permit};
 use crate::{
     classify::Classify,
     context::Context,
@@ -48,7 +48,7 @@ where
     U: Until<S::Response>,
     Req: Context,
 {
-    type Response = U::Response<Option<Ended>>;
+    type Response = U::Response<Permit>;
     type Error = S::Error;
     type Future = ResponseFuture<S, C, U, Req>;
 
@@ -56,6 +56,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let BreakerLayer {
             handle, classify, ..

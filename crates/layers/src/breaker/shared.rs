@@ -5,11 +5,13 @@
 //! are counted apart, each thread for itself. Whoever takes the lock adds them to the machine first,
 //! so that the machine always knows of all that ended before.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
     settings::{BreakerPolicy, BreakerSettings, Window},
-    state::{Machine, Recorded, State, Ticket, Verdict},
+    state::{Machine, Recorded, State, Verdict},
 };
 use crate::{
     observe::{Event, Observer},
@@ -82,7 +84,9 @@ pub(super) struct Shared {
     good: Sharded,
     counted: Counted,
     machine: Mutex<Machine>,
-    pub(super) rejected: AtomicU64,
+    /// Until when it is open, in nanoseconds since it was made, if it is.
+    born: Instant,
+    open_until: AtomicU64,
     pub(super) late: AtomicU64,
 }
 
@@ -100,7 +104,8 @@ impl Shared {
             },
             policy,
             machine: Mutex::new(machine),
-            rejected: AtomicU64::new(0),
+            born: now,
+            open_until: AtomicU64::new(0),
             late: AtomicU64::new(0),
         }
     }
@@ -109,6 +114,7 @@ impl Shared {
         &self.policy
     }
 
+    #[inline(always)]
     pub(super) fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
@@ -136,6 +142,8 @@ impl Shared {
         let (from, to, reason, result) = self.look(|machine, now| {
             let from = machine.state();
             let result = act(machine, now);
+            let until = machine.opened_until().map_or(0, |until| self.nanos(until));
+            self.open_until.store(until, Ordering::Release);
             let word = Word::of(machine, now);
             self.word.store(word.0, Ordering::Release);
             (from, machine.state(), machine.reason(), result)
@@ -147,29 +155,57 @@ impl Shared {
         result
     }
 
-    /// Lets a call through, or refuses it.
-    pub(super) fn admit(&self, observer: &Observer) -> Result<(Word, Ticket), Reject> {
+    /// Lets a call through, or refuses it. A probe gets its number.
+    #[inline(always)]
+    pub(super) fn admit(&self, observer: &Observer) -> Result<(Word, Option<u64>), Reject> {
         let word = self.word();
         if word.passes() {
-            let generation = word.generation();
-            let probe = None;
-            return Ok((word, Ticket { generation, probe }));
+            return Ok((word, None));
         }
-        let admitted = self.change(observer, |machine, now| {
-            machine
-                .admit(now, fastrand::f64)
-                .ok_or_else(|| Reject::CircuitOpen {
+        let open_for = match word.state() {
+            State::Open => self.open_for(Instant::now()),
+            _ => Duration::ZERO,
+        };
+        if open_for.is_zero() {
+            return self.admit_probe(observer);
+        }
+        Err(Reject::CircuitOpen {
+            retry_after: Some(open_for),
+        })
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        let nanos = at.saturating_duration_since(self.born).as_nanos();
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+
+    /// How long it will stay open, if it is.
+    fn open_for(&self, now: Instant) -> Duration {
+        let until = self.open_until.load(Ordering::Acquire);
+        Duration::from_nanos(until.saturating_sub(self.nanos(now)))
+    }
+
+    #[cold]
+    fn admit_probe(&self, observer: &Observer) -> Result<(Word, Option<u64>), Reject> {
+        self.change(observer, |machine, now| {
+            match machine.admit(now, fastrand::f64) {
+                Some(ticket) => Ok((Word::of(machine, now), ticket.probe)),
+                None => Err(Reject::CircuitOpen {
                     retry_after: machine.open_for(now),
-                })
-        });
-        if admitted.is_err() {
-            self.rejected.fetch_add(1, Ordering::Relaxed);
-        }
-        admitted.map(|ticket| (self.word(), ticket))
+                }),
+            }
+        })
     }
 
     /// Takes note of the end of a call that was let through at `word`, if that needs no lock.
-    pub(super) fn record_fast(&self, word: Word, verdict: Verdict, slow: bool) -> bool {
+    #[inline(always)]
+    pub(super) fn record_fast(
+        &self,
+        word: Word,
+        verdict: Verdict,
+        slow: bool,
+        now: impl FnOnce() -> Instant,
+    ) -> bool {
         if self.word() != word || !word.passes() {
             return false;
         }
@@ -177,14 +213,15 @@ impl Shared {
             _ if word.state() == State::Disabled => true,
             Verdict::Neutral => true,
             Verdict::Throttled => !self.policy.throttled_is_failure,
-            Verdict::Good if word.is_calm() && !slow => self.count_good(word),
+            Verdict::Good if word.is_calm() && !slow => self.count_good(word, now),
             Verdict::Good | Verdict::Bad => false,
         }
     }
 
-    fn count_good(&self, word: Word) -> bool {
+    #[inline(always)]
+    fn count_good(&self, word: Word, now: impl FnOnce() -> Instant) -> bool {
         let (bucket, enough) = match self.counted {
-            Counted::ByBucket(stretches) => (stretches.number(Instant::now()), u32::MAX),
+            Counted::ByBucket(stretches) => (stretches.number(now()), u32::MAX),
             Counted::Last(size) => (0, size),
         };
         let generation = end_of(word.generation(), GENERATION_BITS);

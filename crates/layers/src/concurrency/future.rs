@@ -152,7 +152,7 @@ where
     C: Classify<S::Response, S::Error>,
     U: Until<S::Response>,
 {
-    type Output = Result<U::Response<Option<Permit>>, S::Error>;
+    type Output = Result<U::Response<Permit>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -160,9 +160,9 @@ where
             let permit = match this.state.as_mut().project() {
                 Projected::Running { call, permit } => {
                     let result = ready!(call.poll(cx));
-                    let permit = permit.take();
+                    let result = end::<U, _, _>(result, permit, this.classify);
                     this.state.set(State::Gone);
-                    return Poll::Ready(end::<U, _, _>(result, permit, this.classify));
+                    return Poll::Ready(result);
                 }
                 Projected::Refused { reject } => {
                     return Poll::Ready(Err(this.observer.reject(*reject)));
@@ -214,9 +214,9 @@ where
 /// Tells an adaptive limit how the call ended, and hands the permit to whatever remains of it.
 fn end<U: Until<Res>, Res, E>(
     result: Result<Res, E>,
-    mut permit: Option<Permit>,
+    permit: &mut Option<Permit>,
     classify: &impl Classify<Res, E>,
-) -> Result<U::Response<Option<Permit>>, E> {
+) -> Result<U::Response<Permit>, E> {
     if let Some(permit) = permit.as_mut().filter(|permit| permit.is_measured()) {
         permit.record(|elapsed| classify.classify(result.as_ref(), elapsed));
     }

@@ -47,7 +47,7 @@ where
     U: Until<S::Response>,
     Req: Context,
 {
-    type Response = U::Response<Option<Permit>>;
+    type Response = U::Response<Permit>;
     type Error = S::Error;
     type Future = ResponseFuture<S, C, U, Req>;
 

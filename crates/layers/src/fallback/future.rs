@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     classify::{Class, Classify},
-    context::{Call, Context},
-    observe::Event,
+    context::Context,
+    deadline::Deadline,
+    observe::{Event, Observer},
     reject::Reject,
     stopwatch::Stopwatch,
     timeout::MIN_USEFUL,
@@ -56,7 +57,8 @@ pin_project! {
 struct Falling<C, Req, Res, E> {
     layer: FallbackLayer<C, Req, Res, E>,
     request: Option<Req>,
-    call: Call,
+    deadline: Option<Deadline>,
+    observer: Observer,
     watch: Stopwatch,
 }
 
@@ -74,12 +76,14 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
         future: F,
         layer: FallbackLayer<C, Req, Res, E>,
         request: Option<Req>,
-        call: Call,
+        deadline: Option<Deadline>,
+        observer: Observer,
     ) -> Self {
         let chain = Some(Falling {
             layer,
             request,
-            call,
+            deadline,
+            observer,
             watch: Stopwatch::default(),
         });
         Self {
@@ -126,7 +130,7 @@ where
         };
         let request = self.request.clone()?;
         let asking = catch_unwind(AssertUnwindSafe(|| ask(request, class))).ok()?;
-        Some(match self.call.deadline {
+        Some(match self.deadline {
             None => asking,
             Some(deadline) => Box::pin(async move {
                 let answer = timeout_at(deadline.instant(), asking).await;
@@ -147,14 +151,14 @@ where
     }
 
     fn has_time(&self) -> bool {
-        (self.call.deadline).is_none_or(|deadline| deadline.remaining(Instant::now()) >= MIN_USEFUL)
+        (self.deadline).is_none_or(|deadline| deadline.remaining(Instant::now()) >= MIN_USEFUL)
     }
 
     /// The answer of step `step`, if it is one.
     fn accept(&self, step: usize, answer: Option<Result<Res, E>>) -> Option<Result<Res, E>> {
         let answer = answer.filter(|answer| self.class(answer) == Class::Success)?;
         let kind = self.layer.chain.steps[step].kind();
-        self.call.observer.emit(Event::FallbackUsed { step, kind });
+        self.observer.emit(Event::FallbackUsed { step, kind });
         Some(answer)
     }
 }

@@ -236,10 +236,12 @@ where
     type Error = E;
     type Future = ResponseFuture<S::Future, C, Req, Res, E>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), E>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let chain = &self.layer.chain;
         if !request.call().fallback || chain.steps.is_empty() {
@@ -250,12 +252,13 @@ where
             .iter()
             .any(Step::needs_request)
             .then(|| request.clone());
-        let facts = request.call().clone();
-        if let Some(deadline) = chain.deadline(facts.deadline)
+        let (deadline, observer) = (request.call().deadline, request.call().observer.clone());
+        if let Some(deadline) = chain.deadline(deadline)
             && let Some(call) = request.call_mut()
         {
             call.deadline = Some(deadline);
         }
-        ResponseFuture::new(self.inner.call(request), self.layer.clone(), kept, facts)
+        let future = self.inner.call(request);
+        ResponseFuture::new(future, self.layer.clone(), kept, deadline, observer)
     }
 }

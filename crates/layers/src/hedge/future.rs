@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
-use super::layer::HedgeLayer;
+use super::{layer::Shared, service::Hedge};
 use crate::{
     breaker,
     classify::{Class, Classify},
@@ -19,7 +19,10 @@ use crate::{
     deadline::later,
     observe::Event,
     oneshot::Oneshot,
-    retry::{AttemptEnd, Begun, Budget, Spent},
+    retry::{AttemptEnd, Begun, Spent},
+    spare::Core,
+    stopwatch,
+    sync::Arc,
 };
 
 pin_project! {
@@ -29,10 +32,10 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        layer: HedgeLayer<C>,
-        begun: Begun<Budget>,
+        core: Begun<Arc<Core<Shared, S>>>,
+        classify: C,
         // For further attempts, while there may be any.
-        spare: Option<(S, Req)>,
+        spare: Option<Req>,
         call: Call,
         // Attempts that were sent, and those that may be beside the first.
         sent: u8,
@@ -79,29 +82,32 @@ where
     S: Service<Req> + Clone,
     Req: Context + Clone,
 {
-    /// Makes the first attempt on `service`, which is ready.
-    pub(super) fn new(layer: HedgeLayer<C>, mut service: S, request: Req) -> Self {
+    /// Makes the first attempt on the service within `hedge`, which is ready.
+    #[inline(always)]
+    pub(super) fn new(hedge: &mut Hedge<S, C>, request: Req) -> Self
+    where
+        C: Clone,
+    {
+        let policy = &hedge.core.policy;
         let call = request.call().clone();
-        let may_repeat = layer.shared.policy.idempotent || request.is_idempotent();
-        let max_hedges = layer.shared.policy.max_hedges;
-        let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(max_hedges);
-        let spare = (may_repeat && max_hedges > 0).then(|| (service.clone(), request.clone()));
+        let may_repeat = policy.idempotent || request.is_idempotent();
+        let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(policy.max_hedges);
+        let spare = (may_repeat && max_hedges > 0).then(|| request.clone());
         call.observer.emit(Event::Attempt { number: 1 });
-        let since = Instant::now();
         Self {
-            primary: Some(service.call(request)),
+            core: Begun::not_yet(Arc::clone(&hedge.core)),
+            classify: hedge.classify.clone(),
             due: if spare.is_some() {
                 Due::Unknown
             } else {
                 Due::Never
             },
-            begun: Begun::new(layer.budget.clone()),
-            layer,
             spare,
             call,
             sent: 1,
             max_hedges,
-            since,
+            since: Instant::now(),
+            primary: Some(hedge.inner.call(request)),
             hedges: Vec::new(),
             first_failure: None,
             timer: None,
@@ -122,12 +128,12 @@ where
             elapsed,
             hedge,
         } = end;
-        let class = self.layer.classify.classify(result.as_ref(), elapsed);
+        let class = self.classify.classify(result.as_ref(), elapsed);
         self.call
             .observer
             .emit(Event::AttemptEnded { class, elapsed });
         let primary = hedge.is_none();
-        let policy = &self.layer.shared.policy;
+        let policy = &self.core.policy;
         let how = AttemptEnd::of(class, &policy.hedge_on);
         match (class, hedge) {
             (Class::Local(_), Some(paid)) => {
@@ -135,11 +141,11 @@ where
                 return None;
             }
             (_, Some(Paid(spent))) => spent.ended(how),
-            (_, None) => self.begun.attempt_ended(how, None),
+            (_, None) => self.core.budget.attempt_ended(how, None),
         }
         match class {
             Class::Success => {
-                self.layer.shared.learn(elapsed);
+                self.core.learn(elapsed);
                 return Some(result);
             }
             class if !policy.hedge_on.matches(class, true) => return Some(result),
@@ -157,7 +163,7 @@ where
     /// Sends another attempt if one is due and may be sent; false if it must be waited for.
     fn hedge(&mut self, cx: &mut task::Context<'_>) -> bool {
         if let Due::Unknown = *self.due {
-            *self.due = match self.layer.shared.delay() {
+            *self.due = match self.core.delay() {
                 Some(delay) => Due::At(later(*self.since, delay)),
                 None => Due::Never,
             };
@@ -184,12 +190,9 @@ where
     fn send(&mut self) -> bool {
         self.timer.set(None);
         *self.due = Due::Never;
-        let policy = &self.layer.shared.policy;
-        let open = self
-            .layer
-            .breaker
-            .as_ref()
-            .and_then(breaker::Handle::refusal);
+        let policy = &self.core.policy;
+        let breaker = self.core.breaker.as_ref();
+        let open = breaker.and_then(breaker::Handle::refusal);
         let now = Instant::now();
         let late = (self.call.deadline)
             .is_some_and(|deadline| deadline.remaining(now) < policy.min_useful);
@@ -199,7 +202,7 @@ where
         if open.is_some() || late || lost {
             return false;
         }
-        let Some((service, mut request)) = spare.clone() else {
+        let Some(mut request) = spare.clone() else {
             return false;
         };
         let Some(paid) = self.pay() else {
@@ -213,13 +216,13 @@ where
         self.call.observer.emit(Event::Hedge { number });
         self.call.observer.emit(Event::Attempt { number });
         self.hedges.push(Running {
-            future: Box::pin(Oneshot::new(service, request)),
+            future: Box::pin(Oneshot::new(self.core.spare(), request)),
             since: now,
             paid,
         });
         if number <= *self.max_hedges {
             *self.spare = spare;
-            *self.due = match self.layer.shared.delay() {
+            *self.due = match self.core.delay() {
                 Some(delay) => Due::At(later(now, delay)),
                 None => Due::Never,
             };
@@ -233,7 +236,7 @@ where
         if !allowance.is_none_or(RetryAllowance::take) {
             return None;
         }
-        let reserved = self.layer.budget.reserve_now(false);
+        let reserved = self.core.budget.reserve_now(false);
         if let (None, Some(allowance)) = (&reserved, allowance) {
             allowance.put_back();
         }
@@ -250,22 +253,24 @@ where
 
     /// Polls the attempts until one ends.
     fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
+        stopwatch::forget();
         if let Some(primary) = self.primary.as_mut().as_pin_mut()
             && let Poll::Ready(result) = primary.poll(cx)
         {
             self.primary.set(None);
             return Some(End {
                 result,
-                elapsed: self.since.elapsed(),
+                elapsed: stopwatch::now() - *self.since,
                 hedge: None,
             });
         }
         for place in 0..self.hedges.len() {
+            stopwatch::forget();
             if let Poll::Ready(result) = self.hedges[place].future.as_mut().poll(cx) {
                 let hedge = self.hedges.swap_remove(place);
                 return Some(End {
                     result,
-                    elapsed: hedge.since.elapsed(),
+                    elapsed: stopwatch::now() - hedge.since,
                     hedge: Some(hedge.paid),
                 });
             }
@@ -285,7 +290,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            if let Some(end) = this.poll_attempts(cx) {
+            let end = this.poll_attempts(cx);
+            this.core.now();
+            if let Some(end) = end {
                 if let Some(result) = this.ended(end) {
                     this.primary.set(None);
                     this.hedges.clear();

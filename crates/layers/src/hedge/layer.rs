@@ -1,10 +1,6 @@
 //! The layer.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -16,7 +12,8 @@ use super::{
 };
 use crate::{
     breaker,
-    retry::{Budget, BudgetPolicy},
+    retry::{Budget, BudgetPolicy, HasBudget},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Asks a second time when the first answer is late; see the [module docs](super).
@@ -49,18 +46,26 @@ use crate::{
 /// assert_eq!(start.elapsed(), Duration::from_millis(50));
 /// # }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct HedgeLayer<C> {
     pub(super) shared: Arc<Shared>,
-    pub(super) budget: Budget,
     pub(super) classify: C,
-    pub(super) breaker: Option<breaker::Handle>,
 }
 
+/// What all clones of a layer share.
+#[derive(Clone)]
 pub(super) struct Shared {
     pub(super) policy: HedgePolicy,
+    pub(super) budget: Budget,
+    pub(super) breaker: Option<breaker::Handle>,
     /// There if the delay is learnt.
-    latencies: Option<Mutex<Latencies>>,
+    latencies: Option<Arc<Mutex<Latencies>>>,
+}
+
+impl HasBudget for Shared {
+    fn budget(&self) -> Option<&Budget> {
+        Some(&self.budget)
+    }
 }
 
 impl<C> HedgeLayer<C> {
@@ -70,26 +75,30 @@ impl<C> HedgeLayer<C> {
         let budget = BudgetPolicy::new(policy.budget.clone())
             .expect("a checked policy has a checked budget");
         let learns = matches!(policy.delay, HedgeDelay::Quantile(_));
-        let latencies = learns.then(|| Mutex::new(Latencies::new(Instant::now())));
-        Self {
+        let latencies = learns.then(|| Arc::new(Mutex::new(Latencies::new(Instant::now()))));
+        let shared = Shared {
+            policy,
             budget: Budget::new(&budget),
-            shared: Arc::new(Shared { policy, latencies }),
-            classify,
             breaker: None,
+            latencies,
+        };
+        Self {
+            shared: Arc::new(shared),
+            classify,
         }
     }
 
     /// Shares `budget` with other layers.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
-        self.budget = budget;
+        Arc::make_mut(&mut self.shared).budget = budget;
         self
     }
 
     /// Asks `breaker` before each further attempt: if it is open, none is made.
     #[must_use]
     pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
-        self.breaker = Some(breaker);
+        Arc::make_mut(&mut self.shared).breaker = Some(breaker);
         self
     }
 }
@@ -117,25 +126,22 @@ impl Shared {
     }
 }
 
-fn lock(latencies: &Mutex<Latencies>) -> std::sync::MutexGuard<'_, Latencies> {
+fn lock(latencies: &Mutex<Latencies>) -> MutexGuard<'_, Latencies> {
     latencies.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<C> fmt::Debug for HedgeLayer<C> {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HedgeLayer")
-            .field("policy", &self.shared.policy)
+        f.debug_struct("Shared")
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }
 
-impl<S, C: Clone> Layer<S> for HedgeLayer<C> {
+impl<S: Clone, C: Clone> Layer<S> for HedgeLayer<C> {
     type Service = Hedge<S, C>;
 
     fn layer(&self, inner: S) -> Hedge<S, C> {
-        Hedge {
-            layer: self.clone(),
-            inner,
-        }
+        Hedge::new(self.clone(), inner)
     }
 }

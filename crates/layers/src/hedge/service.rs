@@ -1,24 +1,37 @@
 //! The service that makes the first attempt in `call`.
 
-use std::{
-    mem,
-    task::{self, Poll},
-};
+use std::task::{self, Poll};
 
 use tower_service::Service;
 
-use super::{future::ResponseFuture, layer::HedgeLayer};
+use super::{
+    future::ResponseFuture,
+    layer::{HedgeLayer, Shared},
+};
 use crate::{
     classify::Classify,
     context::Context,
     reject::{AsReject, Reject},
+    spare::Core,
+    sync::Arc,
 };
 
 /// The service of [`HedgeLayer`].
 #[derive(Clone, Debug)]
 pub struct Hedge<S, C> {
-    pub(super) layer: HedgeLayer<C>,
+    pub(super) core: Arc<Core<Shared, S>>,
+    pub(super) classify: C,
     pub(super) inner: S,
+}
+
+impl<S: Clone, C> Hedge<S, C> {
+    pub(super) fn new(layer: HedgeLayer<C>, inner: S) -> Self {
+        Self {
+            core: Core::new(layer.shared, &inner),
+            classify: layer.classify,
+            inner,
+        }
+    }
 }
 
 impl<S, C, Req> Service<Req> for Hedge<S, C>
@@ -32,13 +45,13 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, C, Req>;
 
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let fresh = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, fresh);
-        ResponseFuture::new(self.layer.clone(), ready, request)
+        ResponseFuture::new(self, request)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     classify::Class,
     policy::{InvalidPolicy, Problems, Settings, Valid},
     sharded::{Sharded, TAG_BITS},
+    stopwatch,
     sync::{Arc, Mutex, PoisonError},
     window::{Ring, Stretches},
 };
@@ -171,29 +172,43 @@ impl HasBudget for Budget {
     }
 }
 
-/// A call that has begun, and is over on drop.
-pub(crate) struct Begun<B: HasBudget>(B);
+/// A call, as its budget sees it: it is over on drop, if it has begun.
+pub(crate) struct Begun<B: HasBudget> {
+    of: B,
+    has: bool,
+}
 
 impl<B: HasBudget> Begun<B> {
-    pub(crate) fn new(of: B) -> Self {
-        if let Some(budget) = of.budget() {
-            budget.begin(Instant::now());
+    /// A call that has not begun.
+    #[inline(always)]
+    pub(crate) fn not_yet(of: B) -> Self {
+        Self { of, has: false }
+    }
+
+    /// It has begun by now, if it had not before. Asked on the way back from a poll.
+    #[inline(always)]
+    pub(crate) fn now(&mut self) {
+        if !self.has {
+            self.has = true;
+            if let Some(budget) = self.of.budget() {
+                budget.begin(stopwatch::now());
+            }
         }
-        Self(of)
     }
 }
 
 impl<B: HasBudget> Deref for Begun<B> {
     type Target = B;
 
+    #[inline(always)]
     fn deref(&self) -> &B {
-        &self.0
+        &self.of
     }
 }
 
 impl<B: HasBudget> Drop for Begun<B> {
     fn drop(&mut self) {
-        if let Some(budget) = self.0.budget() {
+        if let Some(budget) = self.of.budget().filter(|_| self.has) {
             budget.end();
         }
     }

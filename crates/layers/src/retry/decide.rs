@@ -24,8 +24,9 @@ pub(super) enum Next {
 
 /// What is remembered of a call from attempt to attempt.
 pub(super) struct Attempts {
-    pub(super) call: Call,
-    pub(super) max: u8,
+    /// The number of the latest, from 1.
+    pub(super) number: u8,
+    max: u8,
     idempotent: bool,
     /// A request that was certainly not taken is sent once more for free.
     free_used: bool,
@@ -37,10 +38,7 @@ impl Attempts {
             .max_retries
             .map_or(u8::MAX, |retries| retries.saturating_add(1));
         Self {
-            call: Call {
-                attempt: 1,
-                ..call.clone()
-            },
+            number: 1,
             max: asked.min(settings.max_attempts),
             idempotent: settings.idempotent || idempotent,
             free_used: false,
@@ -48,19 +46,27 @@ impl Attempts {
     }
 
     pub(super) fn are_used_up(&self) -> bool {
-        self.call.attempt >= self.max
+        self.number >= self.max
     }
 
-    pub(super) fn after(&mut self, class: Class, answered: bool, shared: &Shared) -> Next {
+    /// What follows a result of `class`, which is an answer or is not. `call` is known as long as
+    /// there may be another attempt.
+    pub(super) fn after(
+        &mut self,
+        class: Class,
+        answered: bool,
+        call: Option<&Call>,
+        shared: &Shared,
+    ) -> Next {
         let settings = &shared.policy;
         if !settings.retry_on.matches(class, self.idempotent) {
             let failed = !matches!(class, Class::Success | Class::Answered(_));
             return Next::Stop(failed.then_some(StoppedBy::NotRetryable));
         }
-        if self.are_used_up() {
+        let Some(call) = call.filter(|_| !self.are_used_up()) else {
             return Next::Stop(Some(StoppedBy::Attempts));
-        }
-        let upload = self.call.upload.as_ref();
+        };
+        let upload = call.upload.as_ref();
         if !upload.is_none_or(|upload| upload.is_repeatable(answered)) {
             return Next::Stop(Some(StoppedBy::Body));
         }
@@ -70,7 +76,7 @@ impl Attempts {
             let (pause, paid) = (Duration::ZERO, None);
             return Next::Again { pause, paid };
         }
-        match self.pay(class, shared) {
+        match self.pay(class, call, shared) {
             Ok((pause, paid)) => Next::Again {
                 pause,
                 paid: Some(paid),
@@ -80,8 +86,13 @@ impl Attempts {
     }
 
     /// Reserves the retry, and says after which pause it comes.
-    fn pay(&self, class: Class, shared: &Shared) -> Result<(Duration, Reserved), StoppedBy> {
-        let allowance = self.call.allowance.as_deref();
+    fn pay(
+        &self,
+        class: Class,
+        call: &Call,
+        shared: &Shared,
+    ) -> Result<(Duration, Reserved), StoppedBy> {
+        let allowance = call.allowance.as_deref();
         if !allowance.is_none_or(RetryAllowance::take) {
             return Err(StoppedBy::RequestCap);
         }
@@ -90,16 +101,16 @@ impl Attempts {
             .budget
             .reserve_now(after_timeout)
             .ok_or(StoppedBy::Budget);
-        let planned = reserved.and_then(|paid| Ok((self.pause(class, shared)?, paid)));
+        let planned = reserved.and_then(|paid| Ok((self.pause(class, call, shared)?, paid)));
         if let (Err(_), Some(allowance)) = (&planned, allowance) {
             allowance.put_back();
         }
         planned
     }
 
-    fn pause(&self, class: Class, shared: &Shared) -> Result<Duration, StoppedBy> {
+    fn pause(&self, class: Class, call: &Call, shared: &Shared) -> Result<Duration, StoppedBy> {
         let settings = &shared.policy;
-        let mut pause = backoff::pause(settings, self.call.attempt.into(), shared.random());
+        let mut pause = backoff::pause(settings, self.number.into(), shared.random());
         if let Some(retry_after) = class.retry_after() {
             if retry_after > settings.max_retry_after {
                 return Err(StoppedBy::RetryAfter);
@@ -107,7 +118,7 @@ impl Attempts {
             pause = backoff::pause_at_least(retry_after, pause, settings.base, shared.random());
         }
         let needed = pause.saturating_add(settings.min_useful);
-        match self.call.deadline {
+        match call.deadline {
             Some(deadline) if deadline.remaining(Instant::now()) < needed => {
                 Err(StoppedBy::Deadline)
             }

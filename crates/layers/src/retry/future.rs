@@ -14,13 +14,15 @@ use tower_service::Service;
 use super::{
     budget::{AttemptEnd, Begun, HasBudget, Reserved, Spent},
     decide::{Attempts, Next},
-    layer::{RetryLayer, Shared},
+    layer::Shared,
+    service::Retry,
 };
 use crate::{
     breaker,
     classify::{Class, Classify, Local},
     context::Context,
-    observe::{Event, StoppedBy},
+    observe::{Event, Observer, StoppedBy},
+    spare::Core,
     stopwatch::Stopwatch,
     sync::Arc,
 };
@@ -32,21 +34,21 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        shared: Begun<Arc<Shared>>,
+        core: Begun<Arc<Core<Shared, S>>>,
         classify: C,
-        service: S,
         attempts: Attempts,
+        observer: Observer,
         // The request of the next attempt, as long as there may be one.
         next: Option<Req>,
         #[pin]
-        state: State<S::Future, S::Response, S::Error>,
+        state: State<S, S::Future, S::Response, S::Error>,
     }
 }
 
 pin_project! {
     #[project = Projected]
     #[project_replace = Replaced]
-    enum State<F, T, E> {
+    enum State<S, F, T, E> {
         Calling {
             #[pin]
             future: F,
@@ -59,7 +61,10 @@ pin_project! {
             paid: Option<Reserved>,
             last: Result<T, E>,
         },
-        Readying { paid: Option<Reserved> },
+        Readying {
+            service: S,
+            paid: Option<Reserved>,
+        },
         Done,
     }
 }
@@ -69,47 +74,43 @@ where
     S: Service<Req>,
     Req: Context + Clone,
 {
-    /// Makes the first attempt on `service`, which is ready.
+    /// Makes the first attempt on the service within `retry`, which is ready.
     #[inline(always)]
-    pub(super) fn new(retry: &RetryLayer<C>, mut service: S, request: Req) -> Self
+    pub(super) fn new(retry: &mut Retry<S, C>, request: Req) -> Self
     where
         C: Clone,
     {
-        let RetryLayer { shared, classify } = retry;
-        let attempts = Attempts::new(request.call(), request.is_idempotent(), &shared.policy);
-        attempts.call.observer.emit(Event::Attempt { number: 1 });
+        let call = request.call();
+        let attempts = Attempts::new(call, request.is_idempotent(), &retry.core.policy);
+        call.observer.emit(Event::Attempt { number: 1 });
         Self {
-            shared: Begun::new(Arc::clone(shared)),
-            classify: classify.clone(),
+            core: Begun::not_yet(Arc::clone(&retry.core)),
+            classify: retry.classify.clone(),
+            observer: call.observer.clone(),
             next: (!attempts.are_used_up()).then(|| request.clone()),
             state: State::Calling {
                 watch: Stopwatch::default(),
-                future: service.call(request),
+                future: retry.inner.call(request),
                 spent: None,
             },
             attempts,
-            service,
         }
     }
 }
 
 impl<S, C, Req> Projection<'_, S, C, Req>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
     Req: Context + Clone,
 {
-    fn emit(&self, event: Event) {
-        self.attempts.call.observer.emit(event);
-    }
-
     /// Tells the budget how an attempt ended. A retry that was refused before it was sent has cost
     /// nothing.
     fn account(&self, class: Class, spent: Option<Spent>) {
-        let Some(budget) = self.shared.budget() else {
+        let Some(budget) = self.core.budget() else {
             return;
         };
-        let how = AttemptEnd::of(class, &self.shared.policy.retry_on);
+        let how = AttemptEnd::of(class, &self.core.policy.retry_on);
         match (spent, class) {
             (None, _) => budget.attempt_ended(how, None),
             (Some(spent), Class::Local(local)) if local != Local::NoEndpoint => spent.refund(),
@@ -117,57 +118,68 @@ where
         }
     }
 
-    /// An attempt ended: the result is final, or a pause begins.
+    /// An attempt ended: the pause before the next, or nothing if its result is final.
     fn ended(
         &mut self,
-        result: Result<S::Response, S::Error>,
+        result: Result<&S::Response, &S::Error>,
         elapsed: Duration,
         spent: Option<Spent>,
-    ) -> Poll<Result<S::Response, S::Error>> {
-        let class = self.classify.classify(result.as_ref(), elapsed);
+    ) -> Option<(Duration, Option<Reserved>)> {
+        let class = self.classify.classify(result, elapsed);
         self.account(class, spent);
-        self.emit(Event::AttemptEnded { class, elapsed });
-        match self.attempts.after(class, result.is_ok(), self.shared) {
+        self.observer.emit(Event::AttemptEnded { class, elapsed });
+        let call = self.next.as_ref().map(Context::call);
+        match (self.attempts).after(class, result.is_ok(), call, self.core) {
             Next::Again { pause, paid } => {
-                self.emit(Event::Backoff { delay: pause });
-                self.state.set(State::Pausing {
-                    pause: sleep(pause),
-                    paid,
-                    last: result,
-                });
-                Poll::Pending
+                self.observer.emit(Event::Backoff { delay: pause });
+                Some((pause, paid))
             }
             Next::Stop(by) => {
-                self.state.set(State::Done);
                 if let Some(by) = by {
-                    self.emit(Event::RetryStopped { by });
+                    self.observer.emit(Event::RetryStopped { by });
                 }
-                Poll::Ready(result)
+                None
             }
         }
     }
 
-    /// A pause is over: the last result is dropped, unless the breaker has opened meanwhile.
-    fn resumed(&mut self) -> Poll<Result<S::Response, S::Error>> {
+    /// A pause is over: the last result is dropped, or final if the breaker has opened meanwhile.
+    fn resumed(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Pausing { last, paid, .. } = self.state.as_mut().project_replace(State::Done)
         else {
             unreachable!("only a pause ends");
         };
-        let breaker = self.shared.breaker.as_ref();
+        let breaker = self.core.breaker.as_ref();
         if breaker.and_then(breaker::Handle::refusal).is_some() {
             let by = StoppedBy::BreakerOpen;
-            self.emit(Event::RetryStopped { by });
-            return Poll::Ready(last);
+            self.observer.emit(Event::RetryStopped { by });
+            return Some(last);
         }
         drop(last);
-        self.state.set(State::Readying { paid });
-        Poll::Pending
+        let service = self.core.spare();
+        self.state.set(State::Readying { service, paid });
+        None
     }
 
     /// Sends the next attempt on the service, which is ready.
-    fn send(&mut self, paid: Option<Reserved>) {
-        self.attempts.call.attempt += 1;
-        let number = self.attempts.call.attempt;
+    fn send(&mut self) {
+        let request = self.next_request();
+        let Replaced::Readying { mut service, paid } =
+            self.state.as_mut().project_replace(State::Done)
+        else {
+            unreachable!("only a service that is ready is sent to");
+        };
+        self.state.set(State::Calling {
+            watch: Stopwatch::default(),
+            future: service.call(request),
+            spent: paid.map(Reserved::spend),
+        });
+    }
+
+    /// The request of the next attempt.
+    fn next_request(&mut self) -> Req {
+        self.attempts.number += 1;
+        let number = self.attempts.number;
         let request = if self.attempts.are_used_up() {
             self.next.take()
         } else {
@@ -177,18 +189,14 @@ where
         if let Some(facts) = request.call_mut() {
             facts.attempt = number;
         }
-        self.emit(Event::Attempt { number });
-        self.state.set(State::Calling {
-            watch: Stopwatch::default(),
-            future: self.service.call(request),
-            spent: paid.map(Reserved::spend),
-        });
+        self.observer.emit(Event::Attempt { number });
+        request
     }
 }
 
 impl<S, C, Req> Future for ResponseFuture<S, C, Req>
 where
-    S: Service<Req>,
+    S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
     Req: Context + Clone,
 {
@@ -197,30 +205,37 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let step = match this.state.as_mut().project() {
+            match this.state.as_mut().project() {
                 Projected::Calling {
                     future,
                     watch,
                     spent,
                 } => {
-                    let result = ready!(watch.watch(|| future.poll(cx)));
+                    let poll = watch.watch(|| future.poll(cx));
+                    this.core.now();
+                    let result = ready!(poll);
                     let (elapsed, spent) = (watch.elapsed(), spent.take());
-                    this.ended(result, elapsed, spent)
+                    let Some((pause, paid)) = this.ended(result.as_ref(), elapsed, spent) else {
+                        this.state.set(State::Done);
+                        return Poll::Ready(result);
+                    };
+                    this.state.set(State::Pausing {
+                        pause: sleep(pause),
+                        paid,
+                        last: result,
+                    });
                 }
                 Projected::Pausing { pause, .. } => {
                     ready!(pause.poll(cx));
-                    this.resumed()
+                    if let Some(last) = this.resumed() {
+                        return Poll::Ready(last);
+                    }
                 }
-                Projected::Readying { paid } => {
-                    ready!(this.service.poll_ready(cx))?;
-                    let paid = paid.take();
-                    this.send(paid);
-                    Poll::Pending
+                Projected::Readying { service, .. } => {
+                    ready!(service.poll_ready(cx))?;
+                    this.send();
                 }
                 Projected::Done => panic!("polled after completion"),
-            };
-            if step.is_ready() {
-                return step;
             }
         }
     }

@@ -62,7 +62,7 @@ impl Shared {
 }
 
 /// Who never retries needs no budget.
-impl HasBudget for Arc<Shared> {
+impl HasBudget for Shared {
     fn budget(&self) -> Option<&Budget> {
         (self.policy.max_attempts > 1).then_some(&self.budget)
     }
@@ -110,13 +110,10 @@ impl<C> RetryLayer<C> {
     }
 }
 
-impl<S, C: Clone> Layer<S> for RetryLayer<C> {
+impl<S: Clone, C: Clone> Layer<S> for RetryLayer<C> {
     type Service = Retry<S, C>;
 
     fn layer(&self, inner: S) -> Retry<S, C> {
-        Retry {
-            layer: self.clone(),
-            inner,
-        }
+        Retry::new(self.clone(), inner)
     }
 }

@@ -30,7 +30,7 @@ mod layer;
 mod service;
 mod settings;
 
-pub(crate) use self::budget::{Begun, Spent};
+pub(crate) use self::budget::{Begun, HasBudget, Spent};
 pub use self::{
     backoff::Jitter,
     budget::{AttemptEnd, Budget, BudgetPolicy, BudgetSettings, Cost, RetryBudget, TokenBudget},

@@ -209,12 +209,18 @@ impl Machine {
         self.window.add_good(count, low, bits, now);
     }
 
-    /// How long the breaker will stay open.
-    pub(super) fn open_for(&self, now: Instant) -> Option<Duration> {
+    /// Until when the breaker is open, if it is.
+    pub(super) fn opened_until(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Open { until } => Some(until.saturating_duration_since(now)),
+            Phase::Open { until } => Some(until),
             _ => None,
         }
+    }
+
+    /// How long the breaker will stay open.
+    pub(super) fn open_for(&self, now: Instant) -> Option<Duration> {
+        self.opened_until()
+            .map(|until| until.saturating_duration_since(now))
     }
 
     /// Whether a call that asks at `now` would be let through.
