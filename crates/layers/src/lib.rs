@@ -80,6 +80,7 @@ mod stopwatch;
 mod sync;
 pub mod throttle;
 pub mod timeout;
+mod timer;
 pub mod until;
 pub mod upload;
 mod window;

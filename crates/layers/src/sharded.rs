@@ -23,6 +23,7 @@ pub(crate) struct Sharded {
 
 /// A small number of this thread.
 #[cfg(not(all(test, shuttle)))]
+#[inline]
 pub(crate) fn thread() -> usize {
     use std::{cell::Cell, sync::atomic::AtomicUsize};
 
@@ -68,6 +69,7 @@ impl Sharded {
 
     /// Counts one more of `tag`, or none if there are `enough` already. It fails if this thread's part
     /// counts another tag, or is full.
+    #[inline]
     pub(crate) fn add(&self, wanted: u64, enough: u32) -> bool {
         let Part(part) = &self.parts[thread() & (self.parts.len() - 1)];
         let wanted = wanted & ((1 << TAG_BITS) - 1);

@@ -73,6 +73,7 @@ impl Stretches {
     }
 
     /// The number of the one at `now`.
+    #[inline]
     pub(crate) fn number(self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin);
         // Beyond 584 years all are the last.

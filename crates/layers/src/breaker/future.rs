@@ -72,6 +72,7 @@ where
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projected::Refused { error } => {

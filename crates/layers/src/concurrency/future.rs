@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
@@ -26,6 +26,7 @@ use crate::{
     oneshot::Oneshot,
     reject::Reject,
     stopwatch,
+    timer::Timer,
     until::Until,
 };
 
@@ -58,8 +59,7 @@ pin_project! {
             request: Req,
             waiter: Waiter,
             since: Instant,
-            #[pin]
-            timer: Sleep,
+            timer: Timer,
         },
         // The call comes before its permit, so that it is dropped before the permit is free.
         Running {
@@ -139,7 +139,7 @@ where
                 request,
                 waiter,
                 since: now,
-                timer: sleep_until(end),
+                timer: Timer::at(end),
             }
         }
     }
@@ -154,6 +154,7 @@ where
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {

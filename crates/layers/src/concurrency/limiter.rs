@@ -34,6 +34,8 @@ struct Counts {
     waiting: u32,
 }
 
+const ONE_RUNNING: u64 = 1;
+
 impl Counts {
     fn read(word: u64) -> Self {
         Self {
@@ -109,6 +111,7 @@ impl Limiter {
     }
 
     /// Takes a permit if one is free and nobody waits for it.
+    #[inline(always)]
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let max = self.max();
         self.change(|counts| {
@@ -202,10 +205,15 @@ impl Limiter {
     /// there are fewer; if it is more than before, those who wait get their turns.
     pub(super) fn set_max(&self, max: u32) {
         let max = max.max(1);
-        let mut queue = self.queue();
+        let queue = self.queue();
         self.max.store(max, Ordering::Release);
+        self.grant(queue);
+    }
+
+    /// Gives their turns to as many of those who wait as the limit has room for.
+    fn grant(&self, mut queue: MutexGuard<'_, Queue>) {
         let mut granted = Vec::new();
-        while self.counts().running < max
+        while self.in_flight() < self.max()
             && let Some((_, waker)) = queue.waiters.pop_first()
         {
             self.change(|counts| {
@@ -220,39 +228,12 @@ impl Limiter {
         granted.into_iter().for_each(Waker::wake);
     }
 
+    /// One fewer runs. If somebody waited by then, nobody else can have taken the turn.
+    #[inline(always)]
     fn release(&self) {
-        let freed = self.change(|counts| {
-            (counts.waiting == 0).then(|| Counts {
-                running: counts.running - 1,
-                ..counts
-            })
-        });
-        if !freed {
-            self.hand_over(self.queue());
-        }
-    }
-
-    /// Gives the permit of a call that ended to the first who waits, if anybody still does and the
-    /// limit has not shrunk below those who run.
-    fn hand_over(&self, mut queue: MutexGuard<'_, Queue>) {
-        let next = (self.in_flight() <= self.max())
-            .then(|| queue.waiters.pop_first())
-            .flatten();
-        self.change(|counts| {
-            Some(match &next {
-                Some(_) => Counts {
-                    waiting: counts.waiting - 1,
-                    ..counts
-                },
-                None => Counts {
-                    running: counts.running - 1,
-                    ..counts
-                },
-            })
-        });
-        drop(queue);
-        if let Some((_, waker)) = next {
-            waker.wake();
+        let word = self.counts.fetch_sub(ONE_RUNNING, Ordering::AcqRel);
+        if Counts::read(word).waiting > 0 {
+            self.grant(self.queue());
         }
     }
 
@@ -378,14 +359,17 @@ impl Guard for Permit {
 }
 
 impl Drop for Permit {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.record(|elapsed| match std::thread::panicking() {
-            true => Class::Failure(Failure::Panic),
-            false => Class::Unanswered {
-                elapsed,
-                cause: Cause::CallerGone,
-            },
-        });
+        if self.is_measured() {
+            self.record(|elapsed| match std::thread::panicking() {
+                true => Class::Failure(Failure::Panic),
+                false => Class::Unanswered {
+                    elapsed,
+                    cause: Cause::CallerGone,
+                },
+            });
+        }
         self.limiter.release();
     }
 }
@@ -433,7 +417,8 @@ impl Drop for Waiter {
             });
         } else if !queue.evicted.remove(&self.place) {
             // Granted but never seen: the next in line gets it.
-            self.limiter.hand_over(queue);
+            drop(queue);
+            self.limiter.release();
         }
     }
 }

@@ -105,6 +105,17 @@ where
             .classify(result.as_ref(), self.watch.elapsed())
     }
 
+    /// The class of the call's result, if it is one to fall back for. A good answer is given to the
+    /// steps that remember.
+    #[inline(always)]
+    fn judge(&self, original: &Result<Res, E>) -> Option<Class> {
+        let class = self.class(original);
+        if let (Class::Success, Ok(answer)) = (class, original) {
+            self.remember(answer);
+        }
+        applies(class, &self.layer.chain.statuses).then_some(class)
+    }
+
     /// Begins the first step from `step` on that can be taken, and says which it is.
     fn begin(&self, step: usize, class: Class) -> Option<(usize, Answering<Res, E>)> {
         let steps = self.layer.chain.steps.iter().enumerate().skip(step);
@@ -173,6 +184,7 @@ where
 {
     type Output = Result<Res, E>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         if let Projected::Calling { future, chain } = state.as_mut().project() {
@@ -180,16 +192,12 @@ where
                 Some(chain) => chain.watch.watch(|| future.poll(cx)),
                 None => future.poll(cx),
             });
-            let falling = chain.take().map(|chain| (chain.class(&original), chain));
-            if let (Some((Class::Success, chain)), Ok(answer)) = (&falling, &original) {
-                chain.remember(answer);
-            }
-            let Some((class, chain)) =
-                falling.filter(|(class, chain)| applies(*class, &chain.layer.chain.statuses))
-            else {
+            let class = chain.as_ref().and_then(|chain| chain.judge(&original));
+            let Some(class) = class else {
                 state.set(State::Done);
                 return Poll::Ready(original);
             };
+            let chain = chain.take().expect("who has judged is there");
             let (step, asking) = chain.begin(0, class).unzip();
             let step = step.unwrap_or_default();
             state.set(State::Asking {

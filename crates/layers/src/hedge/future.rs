@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{layer::Shared, service::Hedge};
@@ -23,6 +23,7 @@ use crate::{
     spare::Core,
     stopwatch,
     sync::Arc,
+    timer::Timer,
 };
 
 pin_project! {
@@ -48,8 +49,7 @@ pin_project! {
         first_failure: Option<Result<S::Response, S::Error>>,
         // When the next attempt is due; learnt when an answer is first waited for.
         due: Due,
-        #[pin]
-        timer: Option<Sleep>,
+        timer: Timer,
     }
 }
 
@@ -110,7 +110,7 @@ where
             primary: Some(hedge.inner.call(request)),
             hedges: Vec::new(),
             first_failure: None,
-            timer: None,
+            timer: Timer::default(),
         }
     }
 }
@@ -173,12 +173,10 @@ where
             Due::Now => {}
             Due::At(due) if due <= Instant::now() => {}
             Due::At(due) => {
-                if self.timer.is_none() {
-                    self.timer.set(Some(sleep_until(due)));
+                if !self.timer.is_set() {
+                    self.timer.set(due);
                 }
-                if let Some(timer) = self.timer.as_mut().as_pin_mut()
-                    && timer.poll(cx).is_pending()
-                {
+                if self.timer.poll(cx).is_pending() {
                     return false;
                 }
             }
@@ -188,7 +186,7 @@ where
 
     /// Sends another attempt; if it may not be sent now, none is sent any more.
     fn send(&mut self) -> bool {
-        self.timer.set(None);
+        *self.timer = Timer::default();
         *self.due = Due::Never;
         let policy = &self.core.policy;
         let breaker = self.core.breaker.as_ref();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
@@ -21,10 +21,12 @@ use crate::{
     breaker,
     classify::{Class, Classify, Local},
     context::Context,
+    deadline::later,
     observe::{Event, Observer, StoppedBy},
     spare::Core,
     stopwatch::Stopwatch,
     sync::Arc,
+    timer::Timer,
 };
 
 pin_project! {
@@ -56,8 +58,7 @@ pin_project! {
             spent: Option<Spent>,
         },
         Pausing {
-            #[pin]
-            pause: Sleep,
+            pause: Timer,
             paid: Option<Reserved>,
             last: Result<T, E>,
         },
@@ -202,6 +203,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -220,7 +222,7 @@ where
                         return Poll::Ready(result);
                     };
                     this.state.set(State::Pausing {
-                        pause: sleep(pause),
+                        pause: Timer::at(later(Instant::now(), pause)),
                         paid,
                         last: result,
                     });

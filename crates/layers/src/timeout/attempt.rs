@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::{
     MIN_USEFUL,
-    future::{Bound, ResponseFuture, Uploading},
+    future::{Bound, End, ResponseFuture, Uploading, nearer},
 };
 use crate::{
     context::Context,
@@ -78,6 +78,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let TimeoutLayer {
             timeout,
@@ -85,17 +86,17 @@ where
         } = self.layer;
         let call = request.call();
         let bound = match (call.deadline, timeout) {
-            (None, None) => Bound::None,
-            (None, Some(after)) => Bound::After(after, Reject::AttemptTimeout),
+            (None, None) => (Bound::Never, End::Attempt),
+            (None, Some(after)) => (Bound::After(after), End::Attempt),
             (Some(deadline), timeout) => {
                 let now = Instant::now();
                 if deadline.remaining(now) < min_useful {
                     return ResponseFuture::late(&request);
                 }
-                Bound::until(deadline, timeout, now)
+                nearer(deadline, timeout, now)
             }
         };
         let upload = Uploading::of(call, timeout);
-        ResponseFuture::new(&mut self.inner, request, bound).uploading(upload)
+        ResponseFuture::new(&mut self.inner, request, bound, upload)
     }
 }

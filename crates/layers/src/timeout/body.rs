@@ -10,7 +10,7 @@ use std::{
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -18,6 +18,7 @@ use crate::{
     context::Context as _,
     deadline::{Deadline, later},
     reject::{BoxError, Reject},
+    timer::Timer,
 };
 
 /// Bounds the body of an answer that is streamed.
@@ -111,7 +112,7 @@ where
             idle,
             deadline,
             waiting: None,
-            timer: None,
+            timer: Timer::default(),
         })))
     }
 }
@@ -126,8 +127,7 @@ pin_project! {
         deadline: Option<Instant>,
         // What it will be cut off for, while somebody waits for a frame.
         waiting: Option<Reject>,
-        #[pin]
-        timer: Option<Sleep>,
+        timer: Timer,
     }
 }
 
@@ -145,19 +145,16 @@ fn bound(idle: Option<Duration>, deadline: Option<Instant>) -> Option<(Instant, 
 impl<B> TimedBody<B> {
     /// Waits beside the body for the time to be over.
     fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reject> {
-        let mut this = self.project();
+        let this = self.project();
         if this.waiting.is_none()
             && let Some((at, reject)) = bound(*this.idle, *this.deadline)
         {
             *this.waiting = Some(reject);
-            match this.timer.as_mut().as_pin_mut() {
-                Some(timer) => timer.reset(at),
-                None => this.timer.set(Some(sleep_until(at))),
-            }
+            this.timer.set(at);
         }
-        match (*this.waiting, this.timer.as_pin_mut()) {
-            (Some(reject), Some(timer)) => timer.poll(cx).map(|()| reject),
-            _ => Poll::Pending,
+        match *this.waiting {
+            Some(reject) => this.timer.poll(cx).map(|()| reject),
+            None => Poll::Pending,
         }
     }
 

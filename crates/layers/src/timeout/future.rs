@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
@@ -18,40 +18,52 @@ use crate::{
     observe::Observer,
     oneshot::Oneshot,
     reject::Reject,
+    stopwatch,
+    timer::Timer,
     upload::{Progress, Upload},
 };
 
-/// What ends a call, and as what.
+/// When a call ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Bound {
-    None,
+    Never,
     /// So long after it was first pending: a call that is ready at once never reads the clock.
-    After(Duration, Reject),
-    At(Instant, Reject),
+    After(Duration),
+    At(Instant),
+    /// It has begun to be waited for.
+    Set,
 }
 
-impl Bound {
-    /// The nearer of the call's deadline and the end of an attempt that starts `now`.
-    pub(super) fn until(deadline: Deadline, timeout: Option<Duration>, now: Instant) -> Self {
-        match timeout.and_then(|timeout| now.checked_add(timeout)) {
-            Some(attempt) if attempt < deadline.instant() => {
-                Self::At(attempt, Reject::AttemptTimeout)
-            }
-            _ => Self::At(deadline.instant(), Reject::Deadline),
+/// As what a call ends that takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Attempt,
+    Deadline,
+    /// It is not even sent.
+    TooLate,
+}
+
+impl End {
+    const fn reject(self) -> Reject {
+        match self {
+            Self::Attempt => Reject::AttemptTimeout,
+            Self::Deadline => Reject::Deadline,
+            Self::TooLate => Reject::DeadlineBeforeSend,
         }
     }
+}
 
-    fn arm(self) -> Option<(Instant, Reject)> {
-        match self {
-            Self::None => None,
-            Self::After(after, reject) => Instant::now().checked_add(after).map(|at| (at, reject)),
-            Self::At(at, reject) => Some((at, reject)),
-        }
+/// The nearer of the call's deadline and the end of an attempt that starts `now`.
+pub(super) fn nearer(deadline: Deadline, timeout: Option<Duration>, now: Instant) -> (Bound, End) {
+    match timeout.and_then(|timeout| now.checked_add(timeout)) {
+        Some(attempt) if attempt < deadline.instant() => (Bound::At(attempt), End::Attempt),
+        _ => (Bound::At(deadline.instant()), End::Deadline),
     }
 }
 
 pin_project! {
     /// The future of [`Timeout`] and [`WithDeadline`].
+    #[project = Projection]
     pub struct ResponseFuture<S, Req>
     where
         S: Service<Req>,
@@ -59,15 +71,15 @@ pin_project! {
         #[pin]
         inner: Option<Oneshot<S, Req>>,
         bound: Bound,
-        #[pin]
-        timer: Option<Sleep>,
-        reject: Reject,
-        upload: Option<Uploading>,
+        end: End,
+        timer: Timer,
+        // Kept apart, since there is seldom one.
+        upload: Option<Box<Uploading>>,
         observer: Observer,
     }
 }
 
-/// A request whose body the caller may still be sending.
+/// A request whose body the caller may still be sending: its time does not count.
 pub(super) struct Uploading {
     upload: Arc<Upload>,
     timeout: Duration,
@@ -75,16 +87,16 @@ pub(super) struct Uploading {
 }
 
 impl Uploading {
-    pub(super) fn of(call: &Call, timeout: Option<Duration>) -> Option<Self> {
-        Some(Self {
+    pub(super) fn of(call: &Call, timeout: Option<Duration>) -> Option<Box<Self>> {
+        Some(Box::new(Self {
             upload: Arc::clone(call.upload.as_ref()?),
             timeout: timeout?,
             deadline: call.deadline,
-        })
+        }))
     }
 
     /// What bounds the attempt instead, if the service's time has not begun when it was called.
-    fn extend(&self) -> Option<(Instant, Reject)> {
+    fn extend(&self) -> Option<(Instant, End)> {
         let now = Instant::now();
         let begun = match self.upload.progress() {
             Progress::Waiting => return None,
@@ -94,15 +106,20 @@ impl Uploading {
         let end = later(begun, self.timeout);
         let deadline = self.deadline.map(Deadline::instant);
         match deadline.filter(|deadline| *deadline <= end) {
-            Some(deadline) => Some((deadline, Reject::Deadline)),
-            None => (now < end).then_some((end, Reject::AttemptTimeout)),
+            Some(deadline) => Some((deadline, End::Deadline)),
+            None => (now < end).then_some((end, End::Attempt)),
         }
     }
 }
 
 impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
     #[inline(always)]
-    pub(super) fn new(service: &mut S, request: Req, bound: Bound) -> Self
+    pub(super) fn new(
+        service: &mut S,
+        request: Req,
+        (bound, end): (Bound, End),
+        upload: Option<Box<Uploading>>,
+    ) -> Self
     where
         S: Clone,
     {
@@ -110,28 +127,48 @@ impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
             observer: request.call().observer.clone(),
             inner: Some(Oneshot::start(service, request)),
             bound,
-            timer: None,
-            reject: Reject::DeadlineBeforeSend,
-            upload: None,
+            end,
+            timer: Timer::default(),
+            upload,
         }
     }
 
     /// A call that is not sent, since there is too little time.
+    #[cold]
     pub(super) fn late(request: &Req) -> Self {
         Self {
             observer: request.call().observer.clone(),
             inner: None,
-            bound: Bound::None,
-            timer: None,
-            reject: Reject::DeadlineBeforeSend,
+            bound: Bound::Never,
+            end: End::TooLate,
+            timer: Timer::default(),
             upload: None,
         }
     }
+}
 
-    /// Leaves the time of an upload out of the attempt's.
-    #[inline(always)]
-    pub(super) fn uploading(self, upload: Option<Uploading>) -> Self {
-        Self { upload, ..self }
+impl<S: Service<Req>, Req> Projection<'_, S, Req> {
+    /// Waits beside the call, which is pending, for its time to be over.
+    fn wait(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        match std::mem::replace(self.bound, Bound::Set) {
+            Bound::Never => *self.bound = Bound::Never,
+            Bound::Set => {}
+            Bound::At(at) => self.timer.set(at),
+            Bound::After(after) => {
+                if let Some(at) = stopwatch::now().checked_add(after) {
+                    self.timer.set(at);
+                }
+            }
+        }
+        loop {
+            ready!(self.timer.poll(cx));
+            let upload = self.upload.as_ref().filter(|_| *self.end == End::Attempt);
+            let Some((at, end)) = upload.and_then(|upload| upload.extend()) else {
+                return Poll::Ready(());
+            };
+            *self.end = end;
+            self.timer.set(at);
+        }
     }
 }
 
@@ -142,34 +179,17 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            return Poll::Ready(Err(this.observer.reject(*this.reject)));
-        };
-        if let Poll::Ready(result) = inner.poll(cx) {
-            return Poll::Ready(result);
+        if let Some(inner) = this.inner.as_mut().as_pin_mut() {
+            stopwatch::forget();
+            if let Poll::Ready(result) = inner.poll(cx) {
+                return Poll::Ready(result);
+            }
+            ready!(this.wait(cx));
+            this.inner.set(None);
         }
-        if this.timer.is_none() {
-            let Some((at, reject)) = std::mem::replace(this.bound, Bound::None).arm() else {
-                return Poll::Pending;
-            };
-            *this.reject = reject;
-            this.timer.set(Some(sleep_until(at)));
-        }
-        while let Some(timer) = this.timer.as_mut().as_pin_mut() {
-            ready!(timer.poll(cx));
-            let upload = this
-                .upload
-                .as_ref()
-                .filter(|_| *this.reject == Reject::AttemptTimeout);
-            let Some((at, reject)) = upload.and_then(Uploading::extend) else {
-                break;
-            };
-            *this.reject = reject;
-            this.timer.set(Some(sleep_until(at)));
-        }
-        this.inner.set(None);
-        Poll::Ready(Err(this.observer.reject(*this.reject)))
+        Poll::Ready(Err(this.observer.reject(this.end.reject())))
     }
 }

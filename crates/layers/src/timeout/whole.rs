@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::{
     MIN_USEFUL,
-    future::{Bound, ResponseFuture},
+    future::{Bound, End, ResponseFuture},
 };
 use crate::{
     context::Context,
@@ -93,9 +93,11 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let Some((deadline, late)) = self.layer.deadline(request.call().deadline) else {
-            return ResponseFuture::new(&mut self.inner, request, Bound::None);
+            let bound = (Bound::Never, End::Deadline);
+            return ResponseFuture::new(&mut self.inner, request, bound, None);
         };
         if late {
             return ResponseFuture::late(&request);
@@ -103,7 +105,7 @@ where
         if let Some(call) = request.call_mut() {
             call.deadline = Some(deadline);
         }
-        let bound = Bound::At(deadline.instant(), Reject::Deadline);
-        ResponseFuture::new(&mut self.inner, request, bound)
+        let bound = (Bound::At(deadline.instant()), End::Deadline);
+        ResponseFuture::new(&mut self.inner, request, bound, None)
     }
 }
