@@ -79,15 +79,28 @@ where
 {
     #[inline(always)]
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
-        let observer = request.call().observer.clone();
-        let Concurrency { layer, inner } = service;
-        let permit = layer.limiter.as_ref().map(|limiter| limiter.try_acquire());
-        let state = match permit {
-            None | Some(Some(_)) => run(inner, request, permit.flatten(), &observer),
-            Some(None) => queue(layer, inner, request, &observer),
+        let permit = match &service.layer.limiter {
+            None => None,
+            Some(limiter) => match limiter.try_acquire() {
+                None => return Self::queued(service, request),
+                permit => permit,
+            },
         };
+        let observer = request.call().observer.clone();
         Self {
-            state,
+            state: run(&mut service.inner, request, permit, &observer),
+            classify: service.layer.classify.clone(),
+            until: PhantomData,
+            observer,
+        }
+    }
+
+    #[cold]
+    fn queued(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
+        let Concurrency { layer, inner } = service;
+        let observer = request.call().observer.clone();
+        Self {
+            state: queue(layer, inner, request, &observer),
             classify: layer.classify.clone(),
             until: PhantomData,
             observer,

@@ -51,6 +51,7 @@ impl Attempts {
 
     /// What follows a result of `class`, which is an answer or is not. `call` is known as long as
     /// there may be another attempt.
+    #[inline]
     pub(super) fn after(
         &mut self,
         class: Class,
@@ -58,9 +59,12 @@ impl Attempts {
         call: Option<&Call>,
         shared: &Shared,
     ) -> Next {
+        if class == Class::Success {
+            return Next::Stop(None);
+        }
         let settings = &shared.policy;
         if !settings.retry_on.matches(class, self.idempotent) {
-            let failed = !matches!(class, Class::Success | Class::Answered(_));
+            let failed = !matches!(class, Class::Answered(_));
             return Next::Stop(failed.then_some(StoppedBy::NotRetryable));
         }
         let Some(call) = call.filter(|_| !self.are_used_up()) else {
