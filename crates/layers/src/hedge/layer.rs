@@ -112,8 +112,8 @@ impl Shared {
             HedgeDelay::Quantile(quantile) => {
                 let now = Instant::now();
                 let mut latencies = lock(self.latencies.as_ref()?);
-                let learnt = latencies.quantile(quantile.q, quantile.min_samples, now)?;
-                Some(learnt.clamp(quantile.floor, quantile.cap))
+                let learnt = latencies.quantile(quantile.quantile, quantile.min_samples, now)?;
+                Some(quantile.delay(learnt))
             }
         }
     }

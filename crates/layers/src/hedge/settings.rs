@@ -63,17 +63,13 @@ impl Settings for HedgeSettings {
 /// Checked [`HedgeSettings`].
 pub type HedgePolicy = Valid<HedgeSettings>;
 
-/// How long an answer is waited for before the next attempt.
+/// How long an answer is waited for before the next attempt. In a file it is a duration, the settings
+/// of a [`Quantile`], or the word `never`.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
 #[non_exhaustive]
 pub enum HedgeDelay {
     /// This long; with zero all attempts are made at once.
-    Fixed(#[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))] Duration),
+    Fixed(Duration),
     /// As long as most answers take.
     Quantile(Quantile),
     /// For ever: the next attempt is made only when one has failed.
@@ -90,25 +86,41 @@ pub enum HedgeDelay {
 )]
 #[non_exhaustive]
 pub struct Quantile {
-    /// The share of answers that came sooner, 0 to 1; 0.95 by default.
-    pub q: f64,
+    /// The share of answers that came sooner, above 0 and at most 1; 0.95 by default.
+    pub quantile: f64,
     /// The fewest answers to learn from; 100 by default.
     pub min_samples: u32,
     /// The shortest delay; 1 ms by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub floor: Duration,
-    /// The longest delay; 2 s by default. It should be less than the attempt timeout.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
-    pub cap: Duration,
+    /// The longest delay; by default as long as the answers took. It should be less than the attempt
+    /// timeout.
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            with = "crate::policy::duration::option",
+            skip_serializing_if = "Option::is_none"
+        )
+    )]
+    pub cap: Option<Duration>,
+}
+
+impl Quantile {
+    /// The delay, where so many answers did not take longer than `learnt`.
+    pub(super) fn delay(&self, learnt: Duration) -> Duration {
+        learnt
+            .max(self.floor)
+            .min(self.cap.unwrap_or(Duration::MAX))
+    }
 }
 
 impl Default for Quantile {
     fn default() -> Self {
         Self {
-            q: 0.95,
+            quantile: 0.95,
             min_samples: 100,
             floor: Duration::from_millis(1),
-            cap: Duration::from_secs(2),
+            cap: None,
         }
     }
 }
@@ -116,9 +128,156 @@ impl Default for Quantile {
 impl Settings for Quantile {
     fn problems(&self) -> Vec<InvalidPolicy> {
         Problems::default()
-            .share("q", self.q)
+            .share("quantile", self.quantile)
             .at_least("min_samples", self.min_samples, 1)
-            .at_least("cap", self.cap, self.floor)
+            .at_least("cap", self.cap.unwrap_or(self.floor), self.floor)
             .into_vec()
+    }
+}
+
+/// A duration, the word `never`, or the settings of a quantile.
+#[cfg(feature = "serde")]
+mod form {
+    use std::fmt;
+
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{
+            Error, MapAccess, Unexpected, Visitor,
+            value::{MapAccessDeserializer, StrDeserializer},
+        },
+    };
+
+    use super::{HedgeDelay, Quantile};
+    use crate::policy::duration;
+
+    impl<'de> Deserialize<'de> for HedgeDelay {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(Delay)
+        }
+    }
+
+    struct Delay;
+
+    impl<'de> Visitor<'de> for Delay {
+        type Value = HedgeDelay;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(
+                "a duration such as \"50ms\", a map such as { quantile: 0.95 }, or \"never\"",
+            )
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<HedgeDelay, E> {
+            if text == "never" {
+                return Ok(HedgeDelay::Never);
+            }
+            duration::deserialize(StrDeserializer::<E>::new(text))
+                .map(HedgeDelay::Fixed)
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HedgeDelay, A::Error> {
+            Quantile::deserialize(MapAccessDeserializer::new(map)).map(HedgeDelay::Quantile)
+        }
+    }
+
+    impl Serialize for HedgeDelay {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self {
+                Self::Fixed(delay) => duration::serialize(delay, serializer),
+                Self::Quantile(quantile) => quantile.serialize(serializer),
+                Self::Never => serializer.serialize_str("never"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantile(edit: impl FnOnce(&mut Quantile)) -> HedgeDelay {
+        let mut quantile = Quantile::default();
+        edit(&mut quantile);
+        HedgeDelay::Quantile(quantile)
+    }
+
+    #[test]
+    fn a_learnt_delay_is_within_floor_and_cap() {
+        let ms = Duration::from_millis;
+        let free = Quantile::default();
+        assert_eq!(free.delay(ms(0)), ms(1));
+        assert_eq!(free.delay(ms(60_000)), ms(60_000));
+        let capped = Quantile {
+            cap: Some(ms(20)),
+            ..free
+        };
+        assert_eq!(capped.delay(ms(10)), ms(10));
+        assert_eq!(capped.delay(ms(60_000)), ms(20));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_delay_is_told_at_its_setting() {
+        let delay = quantile(|quantile| {
+            quantile.quantile = 1.5;
+            quantile.floor = Duration::from_secs(2);
+            quantile.cap = Some(Duration::from_secs(1));
+        });
+        let settings = HedgeSettings {
+            delay,
+            ..HedgeSettings::default()
+        };
+        let problems = settings.problems();
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let expected = [
+            "delay.quantile: 1.5 is not above 0 and at most 1",
+            "delay.cap: 1s is less than 2s",
+        ];
+        assert_eq!(problems, expected);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_delay_is_written_as_people_would() {
+        let slow = |quantile: &mut Quantile| {
+            quantile.quantile = 0.99;
+            quantile.cap = Some(Duration::from_millis(80));
+        };
+        let fixed = HedgeDelay::Fixed(Duration::from_millis(50));
+        for (written, delay) in [
+            (r#""50ms""#, fixed),
+            (r#""0s""#, HedgeDelay::Fixed(Duration::ZERO)),
+            (r#""never""#, HedgeDelay::Never),
+            ("{}", quantile(|_| {})),
+            (r#"{"quantile":0.99,"cap":"80ms"}"#, quantile(slow)),
+        ] {
+            let settings: HedgeSettings =
+                serde_json::from_str(&format!(r#"{{"delay":{written},"max_hedges":2}}"#)).unwrap();
+            assert_eq!((settings.delay, settings.max_hedges), (delay.clone(), 2));
+            let again = serde_json::to_string(&delay).unwrap();
+            assert_eq!(serde_json::from_str::<HedgeDelay>(&again).unwrap(), delay);
+        }
+        let text = serde_json::to_string(&quantile(|_| {})).unwrap();
+        assert_eq!(text, r#"{"quantile":0.95,"min_samples":100,"floor":"1ms"}"#);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn what_is_no_delay_is_told_what_would_be_one() {
+        let forms =
+            r#"expected a duration such as "50ms", a map such as { quantile: 0.95 }, or "never""#;
+        for (written, is) in [
+            ("50", "invalid type: integer `50`"),
+            (r#""50""#, r#"invalid value: string "50""#),
+            (r#""off""#, r#"invalid value: string "off""#),
+        ] {
+            let error = serde_json::from_str::<HedgeDelay>(written).unwrap_err();
+            let error = error.to_string();
+            assert!(error.starts_with(&format!("{is}, {forms}")), "{error}");
+        }
+        let error = serde_json::from_str::<HedgeDelay>(r#"{"q":0.5}"#).unwrap_err();
+        let known = "unknown field `q`, expected one of `quantile`, `min_samples`, `floor`, `cap`";
+        assert!(error.to_string().starts_with(known), "{error}");
     }
 }
