@@ -11,8 +11,8 @@ use std::{
 use tower::{Layer, Service, ServiceBuilder, service_fn, util::BoxCloneService};
 use tower_fanout_layers::{
     BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, RetryLayer, RetryPolicy, TimeoutLayer,
-    With,
+    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, RetryLayer, RetryPolicy, ThrottleLayer,
+    ThrottlePolicy, TimeoutLayer, With,
 };
 
 type Request = With<u64>;
@@ -44,6 +44,7 @@ async fn no_layer_allocates_for_a_call_that_succeeds() {
     let retry = || RetryLayer::new(RetryPolicy::default(), ClassifyResult);
     let hedge = || HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
     let breaker = || BreakerLayer::new("users", BreakerPolicy::default(), ClassifyResult);
+    let throttle = || ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult);
     let limit = || ConcurrencyLayer::new(ConcurrencyPolicy::default());
     let fallback = || FallbackLayer::new(ClassifyResult).answer(1);
     let second = Duration::from_secs(1);
@@ -61,6 +62,7 @@ async fn no_layer_allocates_for_a_call_that_succeeds() {
         ("retry", allocations(retry().layer(service_fn(echo)))),
         ("hedge", allocations(hedge().layer(service_fn(echo)))),
         ("breaker", allocations(breaker().layer(service_fn(echo)))),
+        ("throttle", allocations(throttle().layer(service_fn(echo)))),
         ("fallback", allocations(fallback().layer(service_fn(echo)))),
         (
             "all of them",
@@ -70,6 +72,7 @@ async fn no_layer_allocates_for_a_call_that_succeeds() {
                     .layer(DeadlineLayer::new(second))
                     .layer(retry())
                     .layer(breaker())
+                    .layer(throttle())
                     .layer(limit())
                     .layer(TimeoutLayer::new(second))
                     .service(service_fn(echo)),

@@ -34,7 +34,8 @@ pin_project! {
             #[pin]
             call: Oneshot<S, Req>,
             watch: Stopwatch,
-            memory: Arc<Memory>,
+            // None if the layer is off.
+            memory: Option<Arc<Memory>>,
             classify: C,
         },
     }
@@ -47,7 +48,7 @@ impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
         }
     }
 
-    pub(super) fn running(call: Oneshot<S, Req>, memory: Arc<Memory>, classify: C) -> Self {
+    pub(super) fn running(call: Oneshot<S, Req>, memory: Option<Arc<Memory>>, classify: C) -> Self {
         Self {
             state: State::Running {
                 call,
@@ -77,6 +78,9 @@ where
                 memory,
                 classify,
             } => {
+                let Some(memory) = memory else {
+                    return call.poll(cx);
+                };
                 let result = ready!(watch.watch(|| call.poll(cx)));
                 memory.record(classify.classify(result.as_ref(), watch.elapsed()));
                 Poll::Ready(result)

@@ -25,7 +25,7 @@ use crate::{
 /// One layer is one memory: all services that it makes, and all their clones, share it.
 #[derive(Clone, Debug)]
 pub struct ThrottleLayer<C> {
-    memory: Arc<Memory>,
+    memory: Option<Arc<Memory>>,
     classify: C,
 }
 
@@ -39,7 +39,16 @@ impl<C> ThrottleLayer<C> {
             calls: Mutex::new(calls),
         };
         Self {
-            memory: Arc::new(memory),
+            memory: Some(Arc::new(memory)),
+            classify,
+        }
+    }
+
+    /// A throttle that is never there.
+    #[must_use]
+    pub const fn off(classify: C) -> Self {
+        Self {
+            memory: None,
             classify,
         }
     }
@@ -47,7 +56,9 @@ impl<C> ThrottleLayer<C> {
     /// The share of the calls that is refused now, 0 to 1.
     #[must_use]
     pub fn refused_share(&self) -> f64 {
-        self.memory.refused_share()
+        self.memory
+            .as_ref()
+            .map_or(0.0, |memory| memory.refused_share())
     }
 }
 
@@ -139,9 +150,9 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { memory, classify } = &self.layer;
-        if memory.admits() {
+        if memory.as_ref().is_none_or(|memory| memory.admits()) {
             let call = Oneshot::start(&mut self.inner, request);
-            ResponseFuture::running(call, Arc::clone(memory), classify.clone())
+            ResponseFuture::running(call, memory.clone(), classify.clone())
         } else {
             ResponseFuture::refused(request.call().observer.reject(Reject::Throttled))
         }
