@@ -1,0 +1,214 @@
+//! How one downstream is treated, as data.
+
+mod fit;
+#[cfg(feature = "serde")]
+mod off;
+
+use std::time::Duration;
+
+use tower_fanout_layers::{
+    InvalidPolicy,
+    breaker::BreakerSettings,
+    concurrency::ConcurrencySettings,
+    hedge::{HedgeDelay, HedgeSettings},
+    policy::{Settings, Valid},
+    retry::RetrySettings,
+    throttle::ThrottleSettings,
+};
+
+/// How one downstream is treated. Each part has defaults, and `None` turns it off; in a file, the
+/// word `off` does.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
+#[non_exhaustive]
+pub struct PolicySettings {
+    /// The longest a branch may take, with all its attempts and pauses; the request's deadline
+    /// alone by default.
+    #[cfg_attr(feature = "serde", serde(with = "off::duration"))]
+    pub total_timeout: Option<Duration>,
+    /// The longest an attempt may take, its wait for a turn excluded; 2 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "off::duration"))]
+    pub attempt_timeout: Option<Duration>,
+    /// How it is tried again.
+    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    pub retry: Option<RetrySettings>,
+    /// How it is asked once more when it is late; off by default. Who hedges does not retry.
+    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    pub hedge: Option<HedgeSettings>,
+    /// When it is left alone.
+    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    pub circuit_breaker: Option<BreakerSettings>,
+    /// How it is asked less while it refuses most of what it is asked; off by default.
+    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    pub throttle: Option<ThrottleSettings>,
+    /// How many calls it gets at once.
+    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    pub concurrency: Option<ConcurrencySettings>,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self {
+            total_timeout: None,
+            attempt_timeout: Some(Duration::from_secs(2)),
+            retry: Some(RetrySettings::default()),
+            hedge: None,
+            circuit_breaker: Some(BreakerSettings::default()),
+            throttle: None,
+            concurrency: Some(ConcurrencySettings::default()),
+        }
+    }
+}
+
+impl Settings for PolicySettings {
+    fn problems(&self) -> Vec<InvalidPolicy> {
+        let mut problems = Vec::new();
+        for (field, timeout) in [
+            ("total_timeout", self.total_timeout),
+            ("attempt_timeout", self.attempt_timeout),
+        ] {
+            if timeout == Some(Duration::ZERO) {
+                problems.push(InvalidPolicy::new(field, "0s leaves no time at all"));
+            }
+        }
+        for (part, own) in [
+            ("retry", problems_of(&self.retry)),
+            ("hedge", problems_of(&self.hedge)),
+            ("circuit_breaker", problems_of(&self.circuit_breaker)),
+            ("throttle", problems_of(&self.throttle)),
+            ("concurrency", problems_of(&self.concurrency)),
+        ] {
+            problems.extend(own.into_iter().map(|problem| problem.under(part)));
+        }
+        problems.extend(fit::problems(self));
+        problems
+    }
+}
+
+fn problems_of<T: Settings>(part: &Option<T>) -> Vec<InvalidPolicy> {
+    part.iter().flat_map(Settings::problems).collect()
+}
+
+impl PolicySettings {
+    /// The most attempts that one call makes, hedges included.
+    #[must_use]
+    pub fn max_attempts(&self) -> u8 {
+        match (&self.hedge, &self.retry) {
+            (Some(hedge), _) => hedge.max_hedges.saturating_add(1),
+            (None, Some(retry)) => retry.max_attempts,
+            (None, None) => 1,
+        }
+    }
+
+    /// The longest a branch may take if nothing cuts it short: every attempt times out, every pause
+    /// and every wait for a turn is as long as it can be. None if attempts have no timeout.
+    #[must_use]
+    pub fn worst_case(&self) -> Option<Duration> {
+        self.worst_case_of(self.max_attempts())
+    }
+
+    /// The same for a call that makes `attempts` at most.
+    #[must_use]
+    pub fn worst_case_of(&self, attempts: u8) -> Option<Duration> {
+        let further = u32::from(attempts.min(self.max_attempts()).saturating_sub(1));
+        let wait = self.concurrency.as_ref().filter(|limit| limit.queue > 0);
+        let wait = wait.map_or(Duration::ZERO, |limit| limit.max_wait);
+        let one = self.attempt_timeout?.saturating_add(wait);
+        let all = match self.hedge.as_ref().map(|hedge| &hedge.delay) {
+            // Attempts run beside each other, and the last one begins after so many delays.
+            Some(HedgeDelay::Fixed(delay)) => one.saturating_add(delay.saturating_mul(further)),
+            // They may come one after the other: a delay that is learnt is none in the beginning.
+            _ => one.saturating_mul(further + 1),
+        };
+        let pauses = self.retry.iter().map(|retry| worst_pauses(retry, further));
+        let all = pauses.fold(all, Duration::saturating_add);
+        Some(self.total_timeout.map_or(all, |total| all.min(total)))
+    }
+}
+
+/// The first `count` pauses of a call, at their longest.
+fn worst_pauses(retry: &RetrySettings, count: u32) -> Duration {
+    let pauses = (0..count).map(|before| {
+        let pause = retry.base.as_secs_f64() * retry.multiplier.powi(before as i32);
+        Duration::try_from_secs_f64(pause)
+            .unwrap_or(Duration::MAX)
+            .min(retry.cap)
+    });
+    pauses.fold(Duration::ZERO, Duration::saturating_add)
+}
+
+/// Checked [`PolicySettings`].
+pub type Policy = Valid<PolicySettings>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn policy(edit: impl FnOnce(&mut PolicySettings)) -> PolicySettings {
+        let mut policy = PolicySettings::default();
+        edit(&mut policy);
+        policy
+    }
+
+    fn hedging(delay: HedgeDelay) -> PolicySettings {
+        policy(|policy| {
+            let mut hedge = HedgeSettings::default();
+            (hedge.delay, hedge.max_hedges) = (delay, 2);
+            (policy.retry, policy.hedge) = (None, Some(hedge));
+            policy.attempt_timeout = Some(ms(1000));
+        })
+    }
+
+    #[test]
+    fn hedges_are_attempts() {
+        assert_eq!(PolicySettings::default().max_attempts(), 3);
+        assert_eq!(policy(|policy| policy.retry = None).max_attempts(), 1);
+        assert_eq!(hedging(HedgeDelay::Never).max_attempts(), 3);
+    }
+
+    #[test]
+    fn the_worst_case_is_every_attempt_with_its_wait_and_its_pause() {
+        let mut settings = policy(|policy| policy.attempt_timeout = Some(ms(300)));
+        assert_eq!(settings.worst_case(), Some(ms(3 * 300 + 50 + 100)));
+        assert_eq!(settings.worst_case_of(2), Some(ms(2 * 300 + 50)));
+        assert_eq!(settings.worst_case_of(9), settings.worst_case());
+        settings.concurrency.as_mut().unwrap().queue = 1;
+        assert_eq!(settings.worst_case_of(1), Some(ms(300 + 100)));
+        settings.total_timeout = Some(ms(500));
+        assert_eq!(settings.worst_case(), Some(ms(500)));
+        settings.attempt_timeout = None;
+        assert_eq!(settings.worst_case(), None);
+        let endless = policy(|policy| policy.attempt_timeout = Some(Duration::MAX));
+        assert_eq!(endless.worst_case(), Some(Duration::MAX));
+    }
+
+    #[test]
+    fn hedges_run_beside_each_other_only_after_a_known_delay() {
+        let fixed = hedging(HedgeDelay::Fixed(ms(50)));
+        assert_eq!(fixed.worst_case(), Some(ms(1000 + 2 * 50)));
+        assert_eq!(fixed.worst_case_of(2), Some(ms(1000 + 50)));
+        for delay in [HedgeSettings::default().delay, HedgeDelay::Never] {
+            assert_eq!(hedging(delay).worst_case(), Some(ms(3 * 1000)));
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn parts_are_read_as_settings_or_off() {
+        let written = r#"{"retry": "off", "hedge": {"delay": "50ms"}, "throttle": {"k": 3.0}}"#;
+        let read: PolicySettings = serde_json::from_str(written).unwrap();
+        assert_eq!(read.retry, None);
+        assert_eq!(read.hedge.unwrap().delay, HedgeDelay::Fixed(ms(50)));
+        assert_eq!(read.throttle.unwrap().k, 3.0);
+        let off = serde_json::from_str(r#"{"hedge": "off", "throttle": "off"}"#);
+        assert_eq!(off.ok(), Some(PolicySettings::default()));
+    }
+}
