@@ -51,7 +51,13 @@ where
 {
     let policy = Policy::build(|policy| policy.attempt_timeout = Some(Duration::from_millis(300)));
     let downstream = Downstream::new(name, policy.expect("300 ms is a time"), ClassifyResult);
-    stack(&downstream, downstream.fallback(), Identity::new(), service)
+    stack(
+        &downstream,
+        downstream.fallback(),
+        Identity::new(),
+        Identity::new(),
+        service,
+    )
 }
 
 /// The plan, as a service from the number of a user to their page.

@@ -100,7 +100,13 @@ where
 {
     let downstream = Downstream::new("users", Policy::default(), ClassifyResult);
     let fallback = downstream.fallback().answer(0);
-    stack(&downstream, fallback, Identity::new(), service)
+    stack(
+        &downstream,
+        fallback,
+        Identity::new(),
+        Identity::new(),
+        service,
+    )
 }
 
 /// The same concerns, by the peers' layers.

@@ -1,25 +1,31 @@
 //! The layers around one downstream, in their order.
 
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
     AsReject, BreakerLayer, Classify, ConcurrencyLayer, ConcurrencyPolicy, Context, DeadlineLayer,
-    FallbackLayer, Reject, RetryLayer, RetryPolicy, TimeoutLayer,
+    FallbackLayer, HedgeLayer, HedgePolicy, Reject, RetryLayer, RetryPolicy, ThrottleLayer,
+    ThrottlePolicy, TimeoutLayer,
     breaker::{self, BreakerPolicy},
+    concurrency::Concurrency,
+    hedge::HedgeDelay,
+    throttle::Throttle,
+    timeout::Timeout,
 };
 
 use crate::policy::Policy;
 
 /// What is known of one downstream: its policy, and the state that goes with it.
 ///
-/// All stacks that are built from one value, or from its clones, share its breaker, its
-/// concurrency limit and its retry budget.
+/// All stacks that are built from one value, or from its clones, share its breaker, its throttle,
+/// its concurrency limit, and the budget of its retries or hedges.
 #[derive(Clone, Debug)]
 pub struct Downstream<C> {
     policy: Policy,
     classify: C,
+    attempts: Either<RetryLayer<C>, HedgeLayer<C>>,
     breaker: BreakerLayer<C>,
+    throttle: ThrottleLayer<C>,
     concurrency: ConcurrencyLayer<C>,
-    retry: RetryLayer<C>,
 }
 
 impl<C: Clone> Downstream<C> {
@@ -30,25 +36,23 @@ impl<C: Clone> Downstream<C> {
             Some(policy) => BreakerLayer::new(name, policy, classify.clone()),
             None => BreakerLayer::off(classify.clone()),
         };
+        let throttle = match throttle_policy(&policy) {
+            Some(policy) => ThrottleLayer::new(policy, classify.clone()),
+            None => ThrottleLayer::off(classify.clone()),
+        };
         let concurrency = match concurrency_policy(&policy) {
             Some(policy) => ConcurrencyLayer::new(policy),
             None => ConcurrencyLayer::off(),
         };
         let concurrency = concurrency.classify(classify.clone());
-        let retry = RetryPolicy::new(policy.retry.clone().unwrap_or_default());
-        let retry = retry.and_then(|retry| match policy.retry {
-            Some(_) => Ok(retry),
-            None => retry.with(|retry| retry.max_attempts = 1),
-        });
-        let retry = RetryLayer::new(retry.unwrap_or_default(), classify.clone());
         let handle = breaker.handle().cloned();
         Self {
+            attempts: attempts(&policy, classify.clone(), handle.clone()),
             concurrency: handle
-                .iter()
-                .cloned()
+                .into_iter()
                 .fold(concurrency, ConcurrencyLayer::recheck),
-            retry: handle.into_iter().fold(retry, RetryLayer::recheck),
             breaker,
+            throttle,
             policy,
             classify,
         }
@@ -66,6 +70,12 @@ impl<C: Clone> Downstream<C> {
         self.breaker.handle()
     }
 
+    /// Its throttle, which may be off.
+    #[must_use]
+    pub const fn throttle(&self) -> &ThrottleLayer<C> {
+        &self.throttle
+    }
+
     /// Its concurrency limit.
     #[must_use]
     pub const fn concurrency(&self) -> &ConcurrencyLayer<C> {
@@ -79,18 +89,57 @@ impl<C: Clone> Downstream<C> {
     }
 }
 
+/// What tries again, or asks a second time; it asks `breaker` before it does.
+fn attempts<C>(
+    policy: &Policy,
+    classify: C,
+    breaker: Option<breaker::Handle>,
+) -> Either<RetryLayer<C>, HedgeLayer<C>> {
+    let breaker = breaker.into_iter();
+    match hedge_policy(policy) {
+        Some(policy) => {
+            let hedge = HedgeLayer::new(policy, classify);
+            Either::Right(breaker.into_iter().fold(hedge, HedgeLayer::recheck))
+        }
+        None => {
+            let retry = RetryLayer::new(retry_policy(policy), classify);
+            Either::Left(breaker.into_iter().fold(retry, RetryLayer::recheck))
+        }
+    }
+}
+
+/// Who does not retry makes one attempt.
+fn retry_policy(policy: &Policy) -> RetryPolicy {
+    let once = || RetryPolicy::build(|retry| retry.max_attempts = 1).ok();
+    let retry = policy.retry.clone().map(RetryPolicy::new);
+    retry.map_or_else(once, Result::ok).unwrap_or_default()
+}
+
+/// A learnt delay is no longer than an attempt may take.
+fn hedge_policy(policy: &Policy) -> Option<HedgePolicy> {
+    let mut settings = policy.hedge.clone()?;
+    if let HedgeDelay::Quantile(quantile) = &mut settings.delay {
+        quantile.cap = quantile.cap.or(policy.attempt_timeout);
+    }
+    HedgePolicy::new(settings).ok()
+}
+
 /// A probe may take two attempts' time, and a call that was cut off after half an attempt's time
 /// counts as slow.
 fn breaker_policy(policy: &Policy) -> Option<BreakerPolicy> {
     let mut settings = policy.circuit_breaker.clone()?;
     if let Some(attempt) = policy.attempt_timeout {
-        settings.probe_lease = settings.probe_lease.max(attempt * 2);
+        settings.probe_lease = settings.probe_lease.max(attempt.saturating_mul(2));
         settings.unanswered = settings
             .unanswered
             .or(settings.slow_call)
             .or(Some(attempt / 2));
     }
     BreakerPolicy::new(settings).ok()
+}
+
+fn throttle_policy(policy: &Policy) -> Option<ThrottlePolicy> {
+    ThrottlePolicy::new(policy.throttle.clone()?).ok()
 }
 
 /// A call that was cut off after half an attempt's time tells an adaptive limit that it was slow.
@@ -105,49 +154,90 @@ fn concurrency_policy(policy: &Policy) -> Option<ConcurrencyPolicy> {
 /// Puts the layers of `downstream` around `service`, which makes one attempt.
 ///
 /// This is the one place where their order stands. `stamp` marks each attempt: it writes its
-/// number and the time that is left into the request, say.
-pub fn stack<C, L, S, Req, Res, E>(
+/// number and the time that is left into the request, say. `chaos` may break attempts on purpose.
+/// Where there is nothing to mark or to break, an [`Identity`](tower::layer::util::Identity) does.
+pub fn stack<C, L, H, S, Req, Res, E>(
     downstream: &Downstream<C>,
     fallback: FallbackLayer<C, Req, Res, E>,
     stamp: L,
+    chaos: H,
     service: S,
 ) -> impl Service<Req, Response = Res, Error = E, Future: Send>
 + Clone
 + Send
 + Sync
 + 'static
-+ use<C, L, S, Req, Res, E>
++ use<C, L, H, S, Req, Res, E>
 where
     C: Classify<Res, E> + Clone + Send + Sync + 'static,
-    L: Layer<Attempt<S, C>>,
+    L: Layer<Attempt<H::Service, C>>,
     L::Service:
         Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
-    S: Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+    H: Layer<S>,
+    H::Service:
+        Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
     Req: Context + Clone + Send + Sync + 'static,
     Res: Send + 'static,
     E: From<Reject> + AsReject + Send + 'static,
 {
     let policy = &downstream.policy;
     ServiceBuilder::new()
-        // Sees every failure below, an open circuit and a passed deadline too.
+        // Sees every failure below, an open circuit and a passed deadline too; nothing below sees
+        // what it answers.
         .layer(fallback)
         // Bounds all attempts and the pauses between them.
         .layer(DeadlineLayer::new(policy.total_timeout))
-        // Above the breaker, so that every attempt is counted and each may be refused at once.
-        .layer(downstream.retry.clone())
+        // Retries or hedges. Above the breaker, so that every attempt is counted and each may be
+        // refused at once.
+        .layer(downstream.attempts.clone())
         // Per attempt, and after the pause: the time that is left is then right.
         .layer(stamp)
-        // Above the limit: an open circuit must not queue.
+        // Above all that holds back: an open circuit must not queue.
         .layer(downstream.breaker.clone())
-        // Per attempt: a call that pauses holds no permit.
+        // Per attempt, and above the limit: what is not sent needs no permit. It is refused here, so
+        // it does not count against the breaker.
+        .layer(downstream.throttle.clone())
+        // Per attempt: a call that pauses holds no permit. It asks the breaker again, which may have
+        // opened meanwhile.
         .layer(downstream.concurrency.clone())
         // Innermost of what waits: its time starts when the permit is in hand.
         .layer(TimeoutLayer::new(policy.attempt_timeout))
+        // Innermost of all: whatever it breaks, everything above has to cope with.
+        .layer(chaos)
         .service(service)
 }
 
-/// What one attempt passes through, from the breaker inwards.
-pub type Attempt<S, C> = breaker::Breaker<
-    tower_fanout_layers::concurrency::Concurrency<tower_fanout_layers::timeout::Timeout<S>, C>,
-    C,
->;
+/// What one attempt passes through, from the breaker inwards to `S`.
+pub type Attempt<S, C> = breaker::Breaker<Throttle<Concurrency<Timeout<S>, C>, C>, C>;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tower_fanout_layers::hedge::{HedgeSettings, Quantile};
+
+    use super::*;
+
+    /// The longest delay of a policy whose attempts take 100 ms at most.
+    fn longest_delay(cap: Option<Duration>) -> Option<Duration> {
+        let mut hedge = HedgeSettings::default();
+        let mut quantile = Quantile::default();
+        quantile.cap = cap;
+        hedge.delay = HedgeDelay::Quantile(quantile);
+        let policy = Policy::build(|policy| {
+            (policy.retry, policy.hedge) = (None, Some(hedge));
+            policy.attempt_timeout = Some(Duration::from_millis(100));
+        });
+        match &hedge_policy(&policy.unwrap()).unwrap().delay {
+            HedgeDelay::Quantile(quantile) => quantile.cap,
+            delay => panic!("{delay:?} is not learnt"),
+        }
+    }
+
+    #[test]
+    fn a_learnt_delay_is_no_longer_than_an_attempt() {
+        let ms = Duration::from_millis;
+        assert_eq!(longest_delay(None), Some(ms(100)));
+        assert_eq!(longest_delay(Some(ms(60))), Some(ms(60)));
+    }
+}

@@ -10,50 +10,12 @@ use std::sync::{
 
 use common::*;
 use tokio::time::Instant;
-use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
+use tower::{BoxError, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
-    Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, Status, Strategy,
-    layers::{
-        AsReject, Call, ClassifyResult, Context, Deadline, Failure, Reject, With, breaker::State,
-    },
-    policy::PolicySettings,
+    ErrorKind, FanOut, FanOutError, Plan, Status, Strategy,
+    layers::{AsReject, Call, Context, Deadline, Reject, With, breaker::State},
     stack::stack,
 };
-
-type Answer = Result<&'static str, BoxError>;
-
-fn downstream(edit: impl FnOnce(&mut PolicySettings)) -> Downstream<ClassifyResult> {
-    let policy = Policy::build(|policy| {
-        policy.attempt_timeout = Some(ms(1000));
-        edit(policy);
-    });
-    Downstream::new("users", policy.unwrap(), ClassifyResult)
-}
-
-fn ask() -> With<()> {
-    With::new(()).idempotent()
-}
-
-/// The whole stack around `answer`.
-fn around<F, Fut>(
-    downstream: &Downstream<ClassifyResult>,
-    answer: F,
-) -> impl Service<With<()>, Response = &'static str, Error = BoxError, Future: Send>
-+ Clone
-+ Send
-+ Sync
-+ 'static
-where
-    F: Fn() -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Answer> + Send + 'static,
-{
-    let service = service_fn(move |_: With<()>| answer());
-    stack(downstream, downstream.fallback(), Identity::new(), service)
-}
-
-fn failed() -> BoxError {
-    Box::new(Failure::Reset)
-}
 
 #[test]
 fn the_order_is_the_documented_one() {
@@ -62,8 +24,10 @@ fn the_order_is_the_documented_one() {
     let order = [
         "Fallback<",
         "WithDeadline<",
+        "Either<",
         "Retry<",
         "Breaker<",
+        "Throttle<",
         "Concurrency<",
         "Timeout<",
     ];
@@ -195,6 +159,7 @@ async fn ord_06_the_breaker_does_not_see_the_fallback() {
         &downstream,
         downstream.fallback().answer("plan b"),
         Identity::new(),
+        Identity::new(),
         service,
     );
     assert_eq!(service.oneshot(ask()).await.unwrap(), "plan b");
@@ -290,6 +255,7 @@ async fn a_request_asks_for_fewer_retries_and_no_fallback() {
     let service = stack(
         &downstream,
         downstream.fallback().answer("plan b"),
+        Identity::new(),
         Identity::new(),
         service,
     );

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Request};
+use tower::layer::util::Identity;
 use tower_fanout::{
     Answers, Branch, BranchError, FanOut, Plan, RunObserver, Strategy,
     layers::{ClassifyHttp, Event},
@@ -234,7 +235,13 @@ fn one(
     let attempt = tower::ServiceBuilder::new()
         .layer(JsonLayer::new())
         .service(backend.client.clone());
-    stack(&backend.downstream, fallback, StampLayer::new(), attempt)
+    stack(
+        &backend.downstream,
+        fallback,
+        StampLayer::new(),
+        Identity::new(),
+        attempt,
+    )
 }
 
 /// The same for the same plan, on every machine and after every restart.

@@ -9,8 +9,13 @@ use std::{
     time::Duration,
 };
 
-use tower::{BoxError, Service, service_fn, util::BoxCloneSyncService};
-use tower_fanout::{Plan, PlanBuilder};
+use tower::{BoxError, Service, layer::util::Identity, service_fn, util::BoxCloneSyncService};
+use tower_fanout::{
+    Downstream, Plan, PlanBuilder, Policy,
+    layers::{ClassifyResult, Failure, With},
+    policy::PolicySettings,
+    stack::stack,
+};
 
 /// The whole request of the tests says nothing.
 pub(crate) type Ask = ();
@@ -108,4 +113,47 @@ impl Notes {
     pub(crate) fn take(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
+}
+
+pub(crate) type Answer = Result<&'static str, BoxError>;
+
+/// A downstream whose attempts take a second at most, unless `edit` says otherwise.
+pub(crate) fn downstream(edit: impl FnOnce(&mut PolicySettings)) -> Downstream<ClassifyResult> {
+    let policy = Policy::build(|policy| {
+        policy.attempt_timeout = Some(ms(1000));
+        edit(policy);
+    });
+    Downstream::new("users", policy.unwrap(), ClassifyResult)
+}
+
+/// A request that may be sent twice.
+pub(crate) fn ask() -> With<()> {
+    With::new(()).idempotent()
+}
+
+/// The whole stack around `answer`.
+pub(crate) fn around<F, Fut>(
+    downstream: &Downstream<ClassifyResult>,
+    answer: F,
+) -> impl Service<With<()>, Response = &'static str, Error = BoxError, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static
+where
+    F: Fn() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    let service = service_fn(move |_: With<()>| answer());
+    stack(
+        downstream,
+        downstream.fallback(),
+        Identity::new(),
+        Identity::new(),
+        service,
+    )
+}
+
+pub(crate) fn failed() -> BoxError {
+    Box::new(Failure::Reset)
 }

@@ -1,0 +1,341 @@
+//! Each layer around a downstream is where it belongs: what only this order does, pair by pair.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use common::*;
+use tokio::time::{Instant, sleep};
+use tower::{
+    BoxError, ServiceExt,
+    layer::{layer_fn, util::Identity},
+    service_fn,
+    util::{BoxCloneSyncService, MapRequestLayer},
+};
+use tower_fanout::{
+    Downstream,
+    layers::{
+        AsReject, ClassifyResult, Context, Failure, Reject, With,
+        hedge::{HedgeDelay, HedgeSettings},
+        retry::Jitter,
+        throttle::ThrottleSettings,
+    },
+    policy::PolicySettings,
+    stack::stack,
+};
+
+type Whole = BoxCloneSyncService<With<()>, &'static str, BoxError>;
+
+/// The whole stack around a service that answers each call by its number, and the number of calls
+/// so far.
+fn counted<F, Fut>(downstream: &Downstream<ClassifyResult>, answer: F) -> (Whole, Arc<AtomicU32>)
+where
+    F: Fn(u32) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    let calls = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&calls);
+    let number = move || counter.fetch_add(1, Ordering::Relaxed) + 1;
+    let service = around(downstream, move || answer(number()));
+    (BoxCloneSyncService::new(service), calls)
+}
+
+/// Hedges after `delay`, up to `max` times, instead of retrying.
+fn hedge(policy: &mut PolicySettings, delay: HedgeDelay, max: u8) {
+    let mut hedge = HedgeSettings::default();
+    (hedge.delay, hedge.max_hedges) = (delay, max);
+    (policy.retry, policy.hedge) = (None, Some(hedge));
+}
+
+/// Three attempts, one after the other.
+const RETRIED: fn(&mut PolicySettings) = |_| {};
+const HEDGED: fn(&mut PolicySettings) = |policy| hedge(policy, HedgeDelay::Never, 2);
+
+/// The more calls are refused, the more are held back, up to all of them. Nothing is tried again,
+/// and the breaker does not open by itself.
+fn throttle(policy: &mut PolicySettings) {
+    let mut throttle = ThrottleSettings::default();
+    throttle.max = 1.0;
+    (policy.retry, policy.throttle) = (None, Some(throttle));
+    let breaker = policy.circuit_breaker.as_mut().unwrap();
+    (breaker.min_calls, breaker.consecutive_failures) = (u32::MAX, None);
+}
+
+/// What a service says that wants fewer calls.
+async fn busy() -> Answer {
+    Err(Box::new(Failure::Status {
+        code: 503,
+        retry_after: None,
+    }))
+}
+
+async fn refusal(service: &Whole) -> Option<Reject> {
+    let error = service.clone().oneshot(ask()).await.unwrap_err();
+    error.as_reject().copied()
+}
+
+async fn timed<F: Future>(future: F) -> (F::Output, Duration) {
+    let start = Instant::now();
+    (future.await, start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fallback_has_time_when_that_of_the_attempts_is_over() {
+    let downstream = downstream(|policy| {
+        (policy.total_timeout, policy.attempt_timeout) = (Some(ms(1000)), None);
+    });
+    let service = service_fn(|_: With<()>| pending::<Answer>());
+    let fallback = downstream.fallback().service(service_fn(|_| async {
+        sleep(ms(500)).await;
+        Ok("plan b")
+    }));
+    let none = Identity::new();
+    let service = stack(&downstream, fallback, none, Identity::new(), service);
+    let (answer, took) = timed(service.oneshot(ask())).await;
+    assert_eq!((answer.unwrap(), took), ("plan b", ms(1500)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_bounds_all_hedges() {
+    let downstream = downstream(|policy| {
+        policy.total_timeout = Some(ms(1000));
+        policy.attempt_timeout = Some(ms(400));
+        hedge(policy, HedgeDelay::Never, 3);
+    });
+    let (service, calls) = counted(&downstream, |_| pending());
+    let (refused, took) = timed(refusal(&service)).await;
+    assert_eq!((refused, took), (Some(Reject::Deadline), ms(1000)));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+    assert_eq!(downstream.concurrency().in_flight(), 0);
+}
+
+/// Which attempts are stamped, and after how many milliseconds, where each attempt takes 10 and only
+/// the third succeeds.
+async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
+    let (stamps, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+    let noted = Arc::clone(&stamps);
+    let stamp = MapRequestLayer::new(move |request: With<()>| {
+        let stamp = (request.call().attempt, start.elapsed().as_millis());
+        noted.lock().unwrap().push(stamp);
+        request
+    });
+    let calls = Arc::new(AtomicU32::new(0));
+    let service = service_fn(move |_: With<()>| {
+        let before = calls.fetch_add(1, Ordering::Relaxed);
+        async move {
+            sleep(ms(10)).await;
+            if before < 2 { Err(failed()) } else { Ok("ok") }
+        }
+    });
+    let fallback = downstream.fallback();
+    let service = stack(downstream, fallback, stamp, Identity::new(), service);
+    let _ = service.oneshot(ask()).await;
+    std::mem::take(&mut stamps.lock().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_retry_is_stamped_after_its_pause() {
+    let downstream = downstream(|policy| {
+        let retry = policy.retry.as_mut().unwrap();
+        (retry.base, retry.jitter) = (ms(100), Jitter::None);
+    });
+    assert_eq!(stamps(&downstream).await, [(1, 0), (2, 110), (3, 320)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_hedge_is_stamped_when_it_is_sent() {
+    let downstream = downstream(|policy| hedge(policy, HedgeDelay::Fixed(ms(4)), 2));
+    assert_eq!(stamps(&downstream).await, [(1, 0), (2, 4), (3, 8)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_open_circuit_refuses_was_stamped() {
+    let downstream = downstream(|_| {});
+    downstream.breaker().unwrap().trip_for(ms(1000));
+    assert_eq!(stamps(&downstream).await, [(1, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_sees_every_hedge() {
+    let downstream = downstream(|policy| hedge(policy, HedgeDelay::Never, 1));
+    let (service, _) = counted(&downstream, |call| async move {
+        if call == 1 { Err(failed()) } else { Ok("ok") }
+    });
+    assert_eq!(service.oneshot(ask()).await.unwrap(), "ok");
+    let seen = downstream.breaker().unwrap().snapshot();
+    assert_eq!((seen.calls, seen.failed), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_late_is_not_hedged_while_the_circuit_is_open() {
+    let downstream = downstream(|policy| hedge(policy, HedgeDelay::Fixed(ms(50)), 1));
+    let (service, calls) = counted(&downstream, |_| async {
+        sleep(ms(200)).await;
+        Ok("ok")
+    });
+    let call = tokio::spawn(service.oneshot(ask()));
+    sleep(ms(10)).await;
+    downstream.breaker().unwrap().trip_for(ms(1000));
+    assert_eq!(call.await.unwrap().unwrap(), "ok");
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_failure_that_opens_the_circuit_is_the_last_attempt() {
+    for edit in [RETRIED, HEDGED] {
+        let downstream = downstream(|policy| {
+            edit(policy);
+            let breaker = policy.circuit_breaker.as_mut().unwrap();
+            breaker.consecutive_failures = Some(1);
+        });
+        let (service, calls) = counted(&downstream, |_| async { Err(failed()) });
+        assert_eq!(refusal(&service).await, None, "the failure itself is told");
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert_eq!(downstream.breaker().unwrap().snapshot().rejected, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_hedge_takes_a_permit_of_its_own() {
+    for permits in [1, 2] {
+        let downstream = downstream(|policy| {
+            hedge(policy, HedgeDelay::Fixed(ms(50)), 1);
+            policy.concurrency.as_mut().unwrap().max = permits;
+        });
+        let (service, calls) = counted(&downstream, |_| async {
+            sleep(ms(200)).await;
+            Ok("ok")
+        });
+        let call = tokio::spawn(service.oneshot(ask()));
+        sleep(ms(100)).await;
+        assert_eq!(downstream.concurrency().in_flight(), permits);
+        let answer = call.await.unwrap();
+        assert_eq!(
+            answer.unwrap(),
+            "ok",
+            "a hedge without a permit is no error"
+        );
+        assert_eq!(calls.load(Ordering::Relaxed), permits);
+        assert_eq!(downstream.concurrency().in_flight(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_hedge_has_an_attempt_timeout_of_its_own() {
+    let downstream = downstream(|policy| {
+        policy.attempt_timeout = Some(ms(100));
+        hedge(policy, HedgeDelay::Fixed(ms(60)), 1);
+    });
+    let (service, _) = counted(&downstream, |_| pending());
+    let (refused, took) = timed(refusal(&service)).await;
+    assert_eq!((refused, took), (Some(Reject::AttemptTimeout), ms(160)));
+    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_throttle_sees_every_attempt() {
+    for edit in [RETRIED, HEDGED] {
+        let downstream = downstream(|policy| {
+            policy.throttle = Some(ThrottleSettings::default());
+            edit(policy);
+        });
+        let (service, calls) = counted(&downstream, |call| async move {
+            if call <= 2 { Ok("ok") } else { busy().await }
+        });
+        for _ in 0..2 {
+            assert_eq!(service.clone().oneshot(ask()).await.unwrap(), "ok");
+        }
+        assert_eq!(refusal(&service).await, None);
+        assert_eq!(calls.load(Ordering::Relaxed), 5);
+        // Five were made, of which twice as many as the two that were accepted are fine.
+        assert_eq!(downstream.throttle().refused_share(), 1.0 / 6.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_back_leaves_the_breaker_alone() {
+    let downstream = downstream(throttle);
+    let (service, calls) = counted(&downstream, |_| busy());
+    let mut held_back = 0;
+    for _ in 0..200 {
+        held_back += u32::from(refusal(&service).await == Some(Reject::Throttled));
+    }
+    let sent = calls.load(Ordering::Relaxed);
+    assert!(held_back > 0);
+    assert_eq!(sent, 200 - held_back);
+    let seen = downstream.breaker().unwrap().snapshot();
+    assert_eq!((seen.calls, seen.failed), (sent, sent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_refuses_before_the_throttle_does() {
+    let downstream = downstream(throttle);
+    let (service, _) = counted(&downstream, |_| busy());
+    for _ in 0..100 {
+        refusal(&service).await;
+    }
+    let share = downstream.throttle().refused_share();
+    assert_eq!(share, 100.0 / 101.0);
+    downstream.breaker().unwrap().trip_for(ms(1000));
+    for _ in 0..100 {
+        let refused = refusal(&service).await;
+        assert!(
+            matches!(refused, Some(Reject::CircuitOpen { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(downstream.throttle().refused_share(), share);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_back_asks_for_no_permit() {
+    let downstream = downstream(|policy| {
+        throttle(policy);
+        policy.concurrency.as_mut().unwrap().max = 2;
+    });
+    let (service, _) = counted(&downstream, |call| async move {
+        if call == 1 {
+            pending().await
+        } else {
+            busy().await
+        }
+    });
+    let occupant = tokio::spawn(service.clone().oneshot(ask()));
+    sleep(ms(1)).await;
+    for _ in 0..100 {
+        refusal(&service).await;
+    }
+    downstream.concurrency().set_limit(1);
+    let mut held_back = false;
+    for _ in 0..100 {
+        let refused = refusal(&service).await;
+        held_back |= refused == Some(Reject::Throttled);
+    }
+    assert!(held_back, "and not for want of a permit");
+    occupant.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_broken_on_purpose_is_treated_as_if_it_broke_by_itself() {
+    let downstream = downstream(|policy| {
+        (policy.total_timeout, policy.attempt_timeout) = (Some(ms(1000)), Some(ms(100)));
+        let retry = policy.retry.as_mut().unwrap();
+        (retry.max_attempts, retry.jitter) = (2, Jitter::None);
+    });
+    let fine = service_fn(|_: With<()>| async { Answer::Ok("ok") });
+    let chaos = layer_fn(|_| service_fn(|_: With<()>| pending::<Answer>()));
+    let fallback = downstream.fallback();
+    let service = stack(&downstream, fallback, Identity::new(), chaos, fine);
+    let (refused, took) = timed(refusal(&BoxCloneSyncService::new(service))).await;
+    assert_eq!(refused, Some(Reject::AttemptTimeout));
+    assert_eq!(took, ms(100 + 50 + 100));
+    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 2);
+}
