@@ -78,12 +78,19 @@ fn check_policy(field: &Field<'_>, name: &str, node: &Node, names: &Names<'_>, d
             "shorten attempt_timeout, set total_timeout, or try less often",
         );
     }
-    if !node.request.is_safe() && policy.retry.as_ref().is_some_and(|retry| retry.idempotent) {
-        field.warning(
-            "unsafe_retry",
-            format!("\"{name}\" changes something, and its policy tries it again as if it did not"),
-            "leave out idempotent, unless sending twice is harmless",
-        );
+    let retried = policy.retry.as_ref().is_some_and(|retry| retry.idempotent);
+    let hedged = policy.hedge.as_ref().is_some_and(|hedge| hedge.idempotent);
+    for (twice, code, does) in [
+        (retried, "unsafe_retry", "tries it again"),
+        (hedged, "unsafe_hedge", "hedges it"),
+    ] {
+        if twice && !node.request.is_safe() {
+            field.warning(
+                code,
+                format!("\"{name}\" changes something, and its policy {does} as if it did not"),
+                "leave out idempotent, unless sending twice is harmless",
+            );
+        }
     }
 }
 

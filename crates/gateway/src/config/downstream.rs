@@ -32,8 +32,14 @@ fn policy(field: &Field<'_>) -> Policy {
     if let Some(field) = section.take("retry") {
         settings.retry = unless_off(&field, Field::settings);
     }
+    if let Some(field) = section.take("hedge") {
+        settings.hedge = unless_off(&field, Field::settings);
+    }
     if let Some(field) = section.take("circuit_breaker") {
         settings.circuit_breaker = unless_off(&field, Field::settings);
+    }
+    if let Some(field) = section.take("throttle") {
+        settings.throttle = unless_off(&field, Field::settings);
     }
     if let Some(field) = section.take("concurrency") {
         settings.concurrency = unless_off(&field, Field::settings);

@@ -125,7 +125,8 @@ impl Job<'_> {
     }
 
     fn worst_case(&self, node: usize) -> Option<Duration> {
-        self.route.backends[node].downstream.policy().worst_case()
+        let policy = self.route.backends[node].downstream.policy();
+        policy.worst_case_of(self.attempts(node))
     }
 
     fn service(&self, node: usize, choice: Choice) -> Service<'_> {
