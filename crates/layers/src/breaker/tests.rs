@@ -9,7 +9,10 @@ use super::{
     settings::{BreakerPolicy, BreakerSettings, Window},
     state::{Machine, Mode, Recorded, State, Ticket, Trip, Verdict},
 };
-use crate::classify::{Cause, Class, Failure, Local};
+use crate::classify::{
+    Cause, Class, Failure,
+    table::{self, THROTTLED, UNANSWERED, cut_off, status},
+};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -230,37 +233,35 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
 #[test]
 fn cb_10_what_a_class_says_of_the_service() {
     let settings = BreakerSettings {
-        unanswered: Some(ms(100)),
+        unanswered: Some(UNANSWERED),
         ..BreakerSettings::default()
     };
-    let status = |code| {
-        Class::Failure(Failure::Status {
-            code,
-            retry_after: None,
-        })
-    };
-    let cut = |elapsed| Class::Unanswered {
-        elapsed: ms(elapsed),
-        cause: Cause::Deadline,
-    };
-    for (class, verdict) in [
-        (Class::Success, Good),
-        (Class::Answered(404), Good),
-        (Class::Answered(501), Good),
-        (Class::Transient(408), Neutral),
-        (Class::Throttled { retry_after: None }, Throttled),
-        (status(500), Bad),
-        (status(503), Bad),
-        (Class::Failure(Failure::Connect), Bad),
-        (Class::Failure(Failure::AttemptTimeout), Bad),
-        (Class::Failure(Failure::TooLarge), Bad),
-        (Class::Failure(Failure::Refused), Neutral),
-        (Class::Local(Local::LimitFull), Neutral),
-        (cut(99), Neutral),
-        (cut(100), Bad),
-    ] {
-        assert_eq!(Verdict::of(class, &settings), verdict, "{class:?}");
-    }
+    let good = [
+        Class::Success,
+        Class::Answered(404),
+        Class::Answered(501),
+        Class::Answered(505),
+    ];
+    let bad = [
+        status(500),
+        status(502),
+        status(503),
+        status(504),
+        Class::Failure(Failure::Connect),
+        Class::Failure(Failure::Reset),
+        Class::Failure(Failure::Body),
+        Class::Failure(Failure::Protocol),
+        Class::Failure(Failure::TooLarge),
+        Class::Failure(Failure::AttemptTimeout),
+        Class::Failure(Failure::Panic),
+        cut_off(Cause::Deadline, UNANSWERED),
+        cut_off(Cause::CallerGone, UNANSWERED),
+    ];
+    let mut others = good.map(|class| (class, Good)).to_vec();
+    others.extend(bad.map(|class| (class, Bad)));
+    others.push((THROTTLED, Throttled));
+    table::check(|class| Verdict::of(class, &settings), &Neutral, &others);
+
     let mut bench = Bench::touchy();
     assert_eq!(bench.calls(Throttled, 100).state(), State::Closed);
     let mut strict = Bench::new(|settings| {

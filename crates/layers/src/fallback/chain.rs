@@ -88,3 +88,21 @@ pub(super) fn applies(class: Class, statuses: &[u16]) -> bool {
         Class::Success => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::table::{self, UNANSWERED, cut_off};
+
+    #[test]
+    fn a_fallback_may_answer_for_all_but_a_success_and_a_right_answer() {
+        let never = [
+            Class::Success,
+            Class::Answered(404),
+            cut_off(Cause::CallerGone, UNANSWERED - Duration::from_millis(1)),
+            cut_off(Cause::CallerGone, UNANSWERED),
+        ];
+        let never = never.map(|class| (class, false));
+        table::check(|class| applies(class, &[]), &true, &never);
+    }
+}

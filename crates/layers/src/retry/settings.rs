@@ -213,3 +213,37 @@ mod form {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::table::{self, THROTTLED, status};
+
+    /// The results after which a request is sent again: also where it may have been done, and only
+    /// where it certainly was not.
+    #[test]
+    fn rt_05_what_is_sent_again_by_class() {
+        let unsent = [
+            Class::Failure(Failure::Connect),
+            Class::Failure(Failure::Refused),
+            Class::Local(Local::NoEndpoint),
+        ];
+        let maybe_done = [
+            Class::Transient(408),
+            Class::Transient(425),
+            THROTTLED,
+            status(500),
+            status(502),
+            status(503),
+            status(504),
+            Class::Failure(Failure::Reset),
+            Class::Failure(Failure::Body),
+            Class::Failure(Failure::AttemptTimeout),
+        ];
+        let on = RetryOn::default();
+        let unsent = unsent.map(|class| (class, true));
+        table::check(|class| on.matches(class, false), &false, &unsent);
+        let all = [&unsent[..], &maybe_done.map(|class| (class, true))].concat();
+        table::check(|class| on.matches(class, true), &false, &all);
+    }
+}

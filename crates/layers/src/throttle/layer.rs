@@ -91,18 +91,25 @@ impl Memory {
 
     /// Remembers a call that ended as `class`.
     pub(super) fn record(&self, class: Class) {
-        match class {
-            Class::Local(_) | Class::Unanswered { .. } => {}
-            Class::Throttled { .. }
-            | Class::Failure(
-                Failure::Status { code: 503, .. } | Failure::Refused | Failure::AttemptTimeout,
-            ) => self.remember(false),
-            _ => self.remember(true),
+        if let Some(accepted) = accepted(class) {
+            self.remember(accepted);
         }
     }
 
     fn remember(&self, accepted: bool) {
         self.with(|calls, now| calls.add(Tally::one(!accepted, false), now));
+    }
+}
+
+/// Whether the service accepted a call that ended as `class`, if that says anything of it.
+const fn accepted(class: Class) -> Option<bool> {
+    match class {
+        Class::Local(_) | Class::Unanswered { .. } => None,
+        Class::Throttled { .. }
+        | Class::Failure(
+            Failure::Status { code: 503, .. } | Failure::Refused | Failure::AttemptTimeout,
+        ) => Some(false),
+        _ => Some(true),
     }
 }
 
@@ -156,5 +163,26 @@ where
         } else {
             ResponseFuture::refused(request.call().observer.reject(Reject::Throttled))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::table::{self, ROWS, THROTTLED, status};
+
+    #[test]
+    fn what_a_service_under_overload_answers_was_not_accepted() {
+        let refused = [
+            THROTTLED,
+            status(503),
+            Class::Failure(Failure::Refused),
+            Class::Failure(Failure::AttemptTimeout),
+        ];
+        let mut others = refused.map(|class| (class, Some(false))).to_vec();
+        let unknown = |class: &Class| matches!(class, Class::Local(_) | Class::Unanswered { .. });
+        let unknown = ROWS.into_iter().filter(unknown);
+        others.extend(unknown.map(|class| (class, None)));
+        table::check(accepted, &Some(true), &others);
     }
 }

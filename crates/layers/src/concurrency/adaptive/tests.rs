@@ -3,7 +3,10 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::*;
-use crate::classify::{Cause, Local};
+use crate::classify::{
+    Cause, Local,
+    table::{self, ROWS, THROTTLED, UNANSWERED, cut_off, status},
+};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -85,6 +88,36 @@ fn cl_19_calls_that_callers_left_say_nothing() {
     assert_eq!(long, Some(Signal::Latency(ms(10))));
     let local = Class::Local(Local::BreakerOpen);
     assert_eq!(Signal::of(local, ms(10), Some(ms(1))), None);
+}
+
+#[test]
+fn what_a_class_tells_of_the_load() {
+    let short = UNANSWERED - ms(1);
+    let nothing = [
+        Class::Failure(Failure::Connect),
+        Class::Failure(Failure::Refused),
+        Class::Failure(Failure::Reset),
+        cut_off(Cause::Deadline, short),
+        cut_off(Cause::CallerGone, short),
+    ];
+    let nothing = nothing.into_iter();
+    let nothing = nothing.chain(
+        ROWS.into_iter()
+            .filter(|row| matches!(row, Class::Local(_))),
+    );
+    let mut others: Vec<_> = nothing.map(|class| (class, None)).collect();
+    let drop = [
+        THROTTLED,
+        status(503),
+        Class::Failure(Failure::AttemptTimeout),
+        Class::Failure(Failure::Panic),
+    ];
+    others.extend(drop.map(|class| (class, Some(Signal::Drop))));
+    table::check(
+        |class| Signal::of(class, UNANSWERED, Some(UNANSWERED)),
+        &Some(Signal::Latency(UNANSWERED)),
+        &others,
+    );
 }
 
 #[test]

@@ -10,9 +10,23 @@
 //! | the call was over before there was an answer | [`Class::Unanswered`] |
 //! | a layer refused the call | [`Class::Local`] |
 //!
-//! A local refusal never counts against the service.
+//! A local refusal never counts against the service. A service that means something else by a status
+//! is told so with `ClassifySettings` (feature `http`).
+
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+mod settings;
+#[cfg(test)]
+pub(crate) mod table;
 
 use std::{error::Error, fmt, time::Duration};
+
+#[cfg(feature = "http")]
+pub use self::{
+    http::ClassifyHttp,
+    settings::{ClassifyPolicy, ClassifySettings},
+};
 
 use crate::reject::AsReject;
 
@@ -172,149 +186,6 @@ impl<Response, E: AsReject> Classify<Response, E> for ClassifyResult {
         match result {
             Ok(_) => Class::Success,
             Err(error) => of_error(error, elapsed),
-        }
-    }
-}
-
-#[cfg(feature = "http")]
-pub use self::http_response::ClassifyHttp;
-
-#[cfg(feature = "http")]
-mod http_response {
-    use std::time::{Duration, SystemTime};
-
-    use http::{HeaderMap, Response, header::RETRY_AFTER};
-
-    use super::{Class, Classify, Failure, of_error};
-    use crate::reject::AsReject;
-
-    /// Reads the status of an `http::Response`, and `Retry-After` where it is a 429 or 503.
-    #[derive(Clone, Copy, Debug)]
-    pub struct ClassifyHttp {
-        clock: fn() -> SystemTime,
-    }
-
-    impl ClassifyHttp {
-        /// A classifier that reads dates in `Retry-After` by the system's clock.
-        #[must_use]
-        pub const fn new() -> Self {
-            Self {
-                clock: SystemTime::now,
-            }
-        }
-
-        /// Reads dates by `clock`.
-        #[must_use]
-        pub const fn with_clock(clock: fn() -> SystemTime) -> Self {
-            Self { clock }
-        }
-
-        fn status(self, status: u16, headers: &HeaderMap) -> Class {
-            match status {
-                408 | 425 => Class::Transient(status),
-                429 => Class::Throttled {
-                    retry_after: self.retry_after(headers),
-                },
-                400..=499 | 501 | 505 => Class::Answered(status),
-                500.. => Class::Failure(Failure::Status {
-                    code: status,
-                    retry_after: if status == 503 {
-                        self.retry_after(headers)
-                    } else {
-                        None
-                    },
-                }),
-                _ => Class::Success,
-            }
-        }
-
-        /// Seconds or an HTTP date ([RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3));
-        /// a past date is zero, anything else is as if it were absent.
-        fn retry_after(self, headers: &HeaderMap) -> Option<Duration> {
-            let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-            if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
-            }
-            let date = httpdate::parse_http_date(value).ok()?;
-            Some(
-                date.duration_since((self.clock)())
-                    .unwrap_or(Duration::ZERO),
-            )
-        }
-    }
-
-    impl Default for ClassifyHttp {
-        fn default() -> Self {
-            Self::new()
-        }
-    }
-
-    impl<B, E: AsReject> Classify<Response<B>, E> for ClassifyHttp {
-        fn classify(&self, result: Result<&Response<B>, &E>, elapsed: Duration) -> Class {
-            match result {
-                Ok(response) => self.status(response.status().as_u16(), response.headers()),
-                Err(error) => of_error(error, elapsed),
-            }
-        }
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-        use crate::Reject;
-
-        fn class(status: u16, retry_after: Option<&str>) -> Class {
-            let mut response = Response::builder().status(status);
-            if let Some(value) = retry_after {
-                response = response.header(RETRY_AFTER, value);
-            }
-            let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-            ClassifyHttp::with_clock(clock).classify(
-                Ok::<_, &Reject>(&response.body(()).unwrap()),
-                Duration::ZERO,
-            )
-        }
-
-        #[test]
-        fn statuses_have_the_class_of_the_table() {
-            for status in [200, 204, 301, 304] {
-                assert_eq!(class(status, None), Class::Success);
-            }
-            for status in [400, 401, 403, 404, 409, 422, 501, 505] {
-                assert_eq!(class(status, None), Class::Answered(status));
-            }
-            assert_eq!(class(408, None), Class::Transient(408));
-            assert_eq!(class(425, None), Class::Transient(425));
-            for code in [500, 502, 503, 504] {
-                let retry_after = None;
-                assert_eq!(
-                    class(code, None),
-                    Class::Failure(Failure::Status { code, retry_after })
-                );
-            }
-        }
-
-        #[test]
-        fn retry_after_is_read_as_seconds_or_as_a_date() {
-            let wait = |value| class(429, Some(value)).retry_after();
-            assert_eq!(wait("3"), Some(Duration::from_secs(3)));
-            assert_eq!(
-                wait("99999999999999999999999"),
-                Some(Duration::from_secs(u64::MAX))
-            );
-            assert_eq!(
-                wait("Sun, 06 Nov 1994 08:49:40 GMT"),
-                Some(Duration::from_secs(3))
-            );
-            assert_eq!(wait("Sun, 06 Nov 1994 08:49:30 GMT"), Some(Duration::ZERO));
-            for garbage in ["abc", "-1", "+3", "1.5", ""] {
-                assert_eq!(wait(garbage), None, "{garbage:?}");
-            }
-            assert_eq!(
-                class(503, Some("2")).retry_after(),
-                Some(Duration::from_secs(2))
-            );
-            assert_eq!(class(500, Some("2")).retry_after(), None);
         }
     }
 }

@@ -1,0 +1,224 @@
+//! The class of an `http::Response`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, Response, header::RETRY_AFTER};
+
+use super::{
+    Class, Classify, Failure, of_error,
+    settings::{ClassifyPolicy, ClassifySettings, Kind},
+};
+use crate::reject::AsReject;
+
+/// Reads the status of an `http::Response`, and `Retry-After` where it is a 429 or 503, or asks for
+/// fewer calls by another status.
+#[derive(Clone, Debug)]
+pub struct ClassifyHttp {
+    clock: fn() -> SystemTime,
+    overrides: Option<Arc<ClassifyPolicy>>,
+}
+
+impl ClassifyHttp {
+    /// A classifier that reads dates in `Retry-After` by the system's clock.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::with_clock(SystemTime::now)
+    }
+
+    /// Reads dates by `clock`.
+    #[must_use]
+    pub const fn with_clock(clock: fn() -> SystemTime) -> Self {
+        Self {
+            clock,
+            overrides: None,
+        }
+    }
+
+    /// Takes statuses for what `overrides` say of them; the others are what they were.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Reject, classify::ClassifyPolicy};
+    ///
+    /// // This service means by 404 that there is nothing to tell, which is an answer like any other.
+    /// let overrides = ClassifyPolicy::build(|statuses| statuses.success = vec![404]).unwrap();
+    /// let classify = ClassifyHttp::new().with(overrides);
+    /// let mut response = http::Response::new(());
+    /// *response.status_mut() = http::StatusCode::NOT_FOUND;
+    /// let class = classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO);
+    /// assert_eq!(class, Class::Success);
+    /// ```
+    #[must_use]
+    pub fn with(self, overrides: ClassifyPolicy) -> Self {
+        let overrides = (*overrides != ClassifySettings::default()).then(|| Arc::new(overrides));
+        Self { overrides, ..self }
+    }
+
+    fn status(&self, status: u16, headers: &HeaderMap) -> Class {
+        let overrides = self.overrides.as_ref();
+        let kind = overrides.and_then(|overrides| overrides.kind(status));
+        match kind.unwrap_or_else(|| usual(status)) {
+            Kind::Success => Class::Success,
+            Kind::Answered => Class::Answered(status),
+            Kind::Transient => Class::Transient(status),
+            Kind::Throttled => Class::Throttled {
+                retry_after: self.retry_after(headers),
+            },
+            Kind::Failure => Class::Failure(Failure::Status {
+                code: status,
+                retry_after: match status {
+                    429 | 503 => self.retry_after(headers),
+                    _ => None,
+                },
+            }),
+        }
+    }
+
+    /// Seconds or an HTTP date ([RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3));
+    /// a past date is zero, anything else is as if it were absent.
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+        }
+        let date = httpdate::parse_http_date(value).ok()?;
+        Some(
+            date.duration_since((self.clock)())
+                .unwrap_or(Duration::ZERO),
+        )
+    }
+}
+
+/// What a status means by itself.
+const fn usual(status: u16) -> Kind {
+    match status {
+        408 | 425 => Kind::Transient,
+        429 => Kind::Throttled,
+        400..=499 | 501 | 505 => Kind::Answered,
+        500.. => Kind::Failure,
+        _ => Kind::Success,
+    }
+}
+
+impl Default for ClassifyHttp {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B, E: AsReject> Classify<Response<B>, E> for ClassifyHttp {
+    fn classify(&self, result: Result<&Response<B>, &E>, elapsed: Duration) -> Class {
+        match result {
+            Ok(response) => self.status(response.status().as_u16(), response.headers()),
+            Err(error) => of_error(error, elapsed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Reject;
+
+    fn by_clock() -> ClassifyHttp {
+        ClassifyHttp::with_clock(|| SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
+    }
+
+    fn class_by(classify: &ClassifyHttp, status: u16, retry_after: Option<&str>) -> Class {
+        let mut response = Response::builder().status(status);
+        if let Some(value) = retry_after {
+            response = response.header(RETRY_AFTER, value);
+        }
+        let response = response.body(()).unwrap();
+        classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO)
+    }
+
+    fn class(status: u16, retry_after: Option<&str>) -> Class {
+        class_by(&by_clock(), status, retry_after)
+    }
+
+    fn failure(code: u16, retry_after: Option<Duration>) -> Class {
+        Class::Failure(Failure::Status { code, retry_after })
+    }
+
+    /// The table, in words of its own.
+    fn expected(status: u16) -> Class {
+        let retry_after = None;
+        match status {
+            408 | 425 => Class::Transient(status),
+            429 => Class::Throttled { retry_after },
+            501 | 505 => Class::Answered(status),
+            _ if status < 400 => Class::Success,
+            _ if status < 500 => Class::Answered(status),
+            _ => failure(status, retry_after),
+        }
+    }
+
+    #[test]
+    fn statuses_have_the_class_of_the_table() {
+        for status in 100..=599 {
+            assert_eq!(class(status, None), expected(status), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_status_holds_for_it_and_for_no_other() {
+        let policy = ClassifyPolicy::build(|statuses| {
+            statuses.success = vec![404, 503];
+            statuses.answered = vec![500, 408];
+            statuses.transient = vec![409, 502];
+            statuses.throttled = vec![420, 599];
+            statuses.failure = vec![100, 200, 429];
+        });
+        let classify = by_clock().with(policy.unwrap());
+        for status in 100..=599 {
+            let retry_after = None;
+            let expected = match status {
+                404 | 503 => Class::Success,
+                500 | 408 => Class::Answered(status),
+                409 | 502 => Class::Transient(status),
+                420 | 599 => Class::Throttled { retry_after },
+                100 | 200 | 429 => failure(status, retry_after),
+                _ => expected(status),
+            };
+            assert_eq!(class_by(&classify, status, None), expected, "{status}");
+        }
+        let wait = Some(Duration::from_secs(3));
+        let asks = |status| class_by(&classify, status, Some("3"));
+        assert_eq!(asks(420), Class::Throttled { retry_after: wait });
+        assert_eq!(asks(429), failure(429, wait));
+        assert_eq!(asks(200), failure(200, None));
+    }
+
+    #[test]
+    fn overrides_that_say_nothing_are_none() {
+        let classify = ClassifyHttp::new().with(ClassifyPolicy::default());
+        assert!(classify.overrides.is_none());
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
+        let wait = |value| class(429, Some(value)).retry_after();
+        assert_eq!(wait("3"), Some(Duration::from_secs(3)));
+        assert_eq!(
+            wait("99999999999999999999999"),
+            Some(Duration::from_secs(u64::MAX))
+        );
+        assert_eq!(
+            wait("Sun, 06 Nov 1994 08:49:40 GMT"),
+            Some(Duration::from_secs(3))
+        );
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:30 GMT"), Some(Duration::ZERO));
+        for garbage in ["abc", "-1", "+3", "1.5", ""] {
+            assert_eq!(wait(garbage), None, "{garbage:?}");
+        }
+        assert_eq!(
+            class(503, Some("2")).retry_after(),
+            Some(Duration::from_secs(2))
+        );
+        assert_eq!(class(500, Some("2")).retry_after(), None);
+    }
+}

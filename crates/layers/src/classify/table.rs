@@ -1,0 +1,71 @@
+//! The rows of the table of what results mean, for the tests of the policies that read them.
+
+use std::{fmt, time::Duration};
+
+use super::{Cause, Class, Failure, Local};
+
+/// How long a call must have run that was cut off, where a policy asks for that.
+pub(crate) const UNANSWERED: Duration = Duration::from_millis(100);
+
+pub(crate) const fn status(code: u16) -> Class {
+    Class::Failure(Failure::Status {
+        code,
+        retry_after: None,
+    })
+}
+
+pub(crate) const THROTTLED: Class = Class::Throttled { retry_after: None };
+
+pub(crate) const fn cut_off(cause: Cause, elapsed: Duration) -> Class {
+    Class::Unanswered { elapsed, cause }
+}
+
+const SHORT: Duration = Duration::from_millis(99);
+
+pub(crate) const ROWS: [Class; 29] = [
+    Class::Success,
+    Class::Answered(404),
+    Class::Answered(501),
+    Class::Answered(505),
+    Class::Transient(408),
+    Class::Transient(425),
+    THROTTLED,
+    status(500),
+    status(502),
+    status(504),
+    status(503),
+    Class::Failure(Failure::Connect),
+    Class::Failure(Failure::Refused),
+    Class::Failure(Failure::Reset),
+    Class::Failure(Failure::Body),
+    Class::Failure(Failure::Protocol),
+    Class::Failure(Failure::TooLarge),
+    Class::Failure(Failure::AttemptTimeout),
+    Class::Failure(Failure::Panic),
+    cut_off(Cause::Deadline, SHORT),
+    cut_off(Cause::Deadline, UNANSWERED),
+    cut_off(Cause::CallerGone, SHORT),
+    cut_off(Cause::CallerGone, UNANSWERED),
+    Class::Local(Local::BreakerOpen),
+    Class::Local(Local::LimitFull),
+    Class::Local(Local::QueueTimeout),
+    Class::Local(Local::RateLimited),
+    Class::Local(Local::DeadlineBeforeSend),
+    Class::Local(Local::NoEndpoint),
+];
+
+/// Holds a policy against its column: the rows for which it says something else than `usual`.
+pub(crate) fn check<T: Clone + PartialEq + fmt::Debug>(
+    says: impl Fn(Class) -> T,
+    usual: &T,
+    others: &[(Class, T)],
+) {
+    for row in ROWS {
+        let other = others.iter().find(|(class, _)| *class == row);
+        let expected = other.map_or(usual, |(_, other)| other);
+        assert_eq!(says(row), *expected, "{row:?}");
+    }
+    for (class, _) in others {
+        assert!(ROWS.contains(class), "no row is {class:?}");
+    }
+}
