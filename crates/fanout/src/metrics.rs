@@ -106,6 +106,7 @@ const fn stopped_by(by: StoppedBy) -> &'static str {
         StoppedBy::Deadline => "deadline",
         StoppedBy::RetryAfter => "retry_after",
         StoppedBy::BreakerOpen => "breaker_open",
+        StoppedBy::Refused => "refused",
         StoppedBy::Body => "body",
         _ => "other",
     }

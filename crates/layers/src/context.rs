@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{deadline::Deadline, observe::Observer, upload::Upload};
@@ -125,6 +126,12 @@ pub struct Call {
     pub allowance: Option<Arc<RetryAllowance>>,
     /// The endpoints that its attempts were sent to, if anybody wants to know.
     pub tried: Option<Arc<Tried>>,
+    /// How long the call may wait for its turn at a concurrency limit, where that is less than the
+    /// limit allows; with zero it is refused at once. The layers that try again set it.
+    pub max_wait: Option<Duration>,
+    /// Whether no attempt comes after this one. A layer that retries sets it, where the call has a
+    /// deadline.
+    pub last_attempt: bool,
     /// How far the body of the request has been sent, if it is sent while it is read.
     pub upload: Option<Arc<Upload>>,
     /// Whether a fallback may answer.
@@ -142,10 +149,19 @@ impl Call {
         max_retries: None,
         allowance: None,
         tried: None,
+        max_wait: None,
+        last_attempt: false,
         upload: None,
         fallback: true,
         observer: Observer::NONE,
     };
+}
+
+impl Call {
+    /// The call waits no longer than `wait` for its turn.
+    pub(crate) fn wait_at_most(&mut self, wait: Duration) {
+        self.max_wait = Some(self.max_wait.map_or(wait, |own| own.min(wait)));
+    }
 }
 
 impl Default for Call {

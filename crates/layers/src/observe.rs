@@ -101,6 +101,8 @@ pub enum StoppedBy {
     RetryAfter,
     /// The circuit breaker is open.
     BreakerOpen,
+    /// A layer below refused the next attempt before it was sent.
+    Refused,
     /// The request's body cannot be sent again.
     Body,
 }

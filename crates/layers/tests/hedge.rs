@@ -193,6 +193,26 @@ async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hedge_queues_for_as_long_as_it_may_and_not_at_all_by_default() {
+    let limit = ConcurrencyPolicy::build(|limit| {
+        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(1_000));
+    });
+    let limit = ConcurrencyLayer::new(limit.unwrap());
+    for (max_wait, heard) in [
+        (ms(0), Event::Rejected(Reject::AtCapacity)),
+        (ms(20), Event::Rejected(Reject::QueueTimeout)),
+    ] {
+        let script = script().ok(1).after(ms(200));
+        let ear = Ear::default();
+        let service = hedge(|hedge| hedge.max_wait = max_wait).layer(limit.layer(script.clone()));
+        let call = timed(service.oneshot(ask().observer(ear.observer())));
+        assert_eq!(call.await, (Ok(1), ms(200)));
+        assert!(ear.heard().contains(&heard), "{max_wait:?}");
+        assert_eq!(script.calls(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn hg_11_the_answer_of_the_winner_outlives_the_losers() {
     let answer = Arc::new(());
     let kept = Arc::clone(&answer);

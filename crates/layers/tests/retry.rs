@@ -15,8 +15,9 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Context, Event, Failure, Reject,
-    RetryAllowance, RetryLayer, RetryPolicy, Tried, With,
+    BreakerLayer, BreakerPolicy, Class, Classify, ClassifyResult, ConcurrencyLayer,
+    ConcurrencyPolicy, Context, Event, Failure, Reject, RetryAllowance, RetryLayer, RetryPolicy,
+    Tried, With,
     breaker::Window,
     observe::StoppedBy,
     retry::{Budget, BudgetPolicy, Jitter, RetrySettings},
@@ -116,6 +117,42 @@ async fn rt_05_what_may_have_been_done_is_not_done_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
+    let throttled = status(429, None);
+    // By this classifier a 429 asks for fewer calls, as it does by that of HTTP.
+    let classify = |result: Result<&u32, &Fault>, elapsed| match result {
+        Err(Fault::Failed(Failure::Status {
+            code: 429,
+            retry_after,
+        })) => Class::Throttled {
+            retry_after: *retry_after,
+        },
+        other => ClassifyResult.classify(other, elapsed),
+    };
+    let attempts = async |edit: fn(&mut RetrySettings), fault| {
+        let script = script().err(fault);
+        let layer = RetryLayer::new(RetryPolicy::build(edit).unwrap(), classify);
+        let result = layer.layer(script.clone()).oneshot(With::new(0)).await;
+        assert_eq!(result, Err(fault));
+        script.calls()
+    };
+    let for_503: fn(&mut RetrySettings) = |retry| retry.retry_503_unsafe = true;
+    let for_429: fn(&mut RetrySettings) = |retry| retry.retry_429_unsafe = true;
+    for (edit, fault, calls) in [
+        (for_503, UNAVAILABLE, 3),
+        (for_503, throttled, 1),
+        (for_503, status(500, None), 1),
+        (for_503, BROKEN, 1),
+        (for_429, throttled, 3),
+        (for_429, UNAVAILABLE, 1),
+        // Longer than is waited for.
+        (for_503, status(503, Some(ms(10_001))), 1),
+    ] {
+        assert_eq!(attempts(edit, fault).await, calls, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_would_be_the_same_again_is_not_asked_for_again() {
     let never = [
         status(501, None),
@@ -183,6 +220,14 @@ async fn rt_08_a_retry_after_that_has_passed_leaves_the_usual_pause() {
         let pause = pauses(&script)[0];
         assert!((ms(50)..=ms(101)).contains(&pause), "{pause:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_08_a_retry_after_may_be_of_no_account() {
+    let layer = retry(|retry| retry.respect_retry_after = false);
+    let script = script().err(status(503, Some(ms(60_000)))).ok(1);
+    assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
+    assert_eq!(pauses(&script), [ms(50)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,6 +480,74 @@ async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
     let full = Fault::Refused(Reject::AtCapacity);
     let script = script().err(UNAVAILABLE).err(full).err(UNAVAILABLE).ok(1);
     let service = with_budget(1.0).layer(script.clone());
-    assert_eq!(service.clone().oneshot(ask()).await, Err(full));
+    assert_eq!(service.clone().oneshot(ask()).await, Err(UNAVAILABLE));
     assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
+
+/// A call whose second attempt meets a limit that another call has reached until 100 ms later, and
+/// how it ended.
+async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration, usize, Ear) {
+    let limit = ConcurrencyPolicy::build(|limit| {
+        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(1_000));
+    });
+    let limit = ConcurrencyLayer::new(limit.unwrap());
+    let script = script().err(BROKEN).ok(2).after(ms(100)).ok(3);
+    let service = limit.layer(script.clone());
+    let again = retry(|retry| retry.max_wait = max_wait).layer(service.clone());
+    let ear = Ear::default();
+    let call = timed(again.oneshot(ask().observer(ear.observer())));
+    let other = async {
+        // In the pause of the call.
+        tokio::time::sleep(ms(50) - ms(1)).await;
+        service.oneshot(ask()).await
+    };
+    let ((result, elapsed), other) = tokio::join!(call, other);
+    assert_eq!(other, Ok(2));
+    (result, elapsed, script.calls(), ear)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_queue_and_leaves_the_failure_that_it_was_for() {
+    let (result, elapsed, calls, ear) = meets_a_full_limit(ms(0)).await;
+    assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(50), 2));
+    assert_eq!(stopped(&ear), Some(StoppedBy::Refused));
+    let refused = Event::Rejected(Reject::AtCapacity);
+    assert!(ear.heard().contains(&refused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_queues_for_as_long_as_it_may() {
+    let (result, elapsed, calls, ear) = meets_a_full_limit(ms(98)).await;
+    assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(148), 2));
+    let refused = Event::Rejected(Reject::QueueTimeout);
+    assert!(ear.heard().contains(&refused));
+
+    let (result, elapsed, ..) = meets_a_full_limit(ms(200)).await;
+    assert_eq!((result, elapsed), (Ok(3), ms(149)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_real_failure_outlives_refusals_that_are_retried() {
+    let nowhere = Fault::Refused(Reject::NoEndpoint);
+    let script = script().err(BROKEN).err(nowhere).err(nowhere);
+    let ear = Ear::default();
+    let service = retry(|_| {}).layer(script.clone());
+    let result = service.oneshot(ask().observer(ear.observer())).await;
+    assert_eq!((result, script.calls()), (Err(BROKEN), 3));
+    assert_eq!(stopped(&ear), Some(StoppedBy::Attempts));
+    // There may have been no other failure.
+    let script = common::script().err(nowhere);
+    let result = retry(|_| {}).layer(script.clone()).oneshot(ask()).await;
+    assert_eq!((result, script.calls()), (Err(nowhere), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_below_that_opens_leaves_the_failure_without_being_asked_again() {
+    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(1));
+    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let (script, ear) = (script().err(BROKEN), Ear::default());
+    let service = retry(|_| {}).layer(breaker.layer(script.clone()));
+    let result = service.oneshot(ask().observer(ear.observer())).await;
+    assert_eq!((result, script.calls()), (Err(BROKEN), 1));
+    assert_eq!(stopped(&ear), Some(StoppedBy::BreakerOpen));
 }

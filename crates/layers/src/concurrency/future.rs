@@ -139,13 +139,18 @@ where
 {
     let limiter = layer.limiter.as_ref().expect("only a limit has a queue");
     let call = request.call();
+    let own = call.max_wait.unwrap_or(limiter.max_wait);
+    if own.is_zero() {
+        let reject = Reject::AtCapacity;
+        return State::Refused { reject };
+    }
     let deadline = call.deadline.map(crate::Deadline::instant);
     let now = Instant::now();
     match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
         Err(reject) => State::Refused { reject },
         Ok(Turn::Now(permit)) => run(inner, request, Some(permit), observer),
         Ok(Turn::Later(waiter)) => {
-            let patience = later(now, limiter.max_wait);
+            let patience = later(now, own.min(limiter.max_wait));
             let end = deadline.map_or(patience, |deadline| deadline.min(patience));
             State::Queued {
                 service: inner.clone(),

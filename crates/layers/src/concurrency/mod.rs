@@ -2,7 +2,8 @@
 //!
 //! The permit is taken in `call` and given back when the call's future is dropped. A call that
 //! finds the limit reached waits, if the queue has room, no longer than
-//! [`max_wait`](ConcurrencySettings::max_wait) and never past its deadline; by default there is no
+//! [`max_wait`](ConcurrencySettings::max_wait), nor than [it says itself](crate::Call::max_wait), and
+//! never past its deadline; by default there is no
 //! queue, and it is refused at once. So is a call that would most likely wait past its deadline.
 //!
 //! Waiting calls go by priority, equal ones in order of arrival, and nobody overtakes them. A level

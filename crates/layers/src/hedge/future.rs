@@ -210,6 +210,7 @@ where
         let number = *self.sent;
         if let Some(facts) = request.call_mut() {
             facts.attempt = number;
+            facts.wait_at_most(policy.max_wait);
         }
         self.call.observer.emit(Event::Hedge { number });
         self.call.observer.emit(Event::Attempt { number });

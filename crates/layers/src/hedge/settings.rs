@@ -27,6 +27,10 @@ pub struct HedgeSettings {
     /// The least time before the deadline with which an attempt is still made; 10 ms by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub min_useful: Duration,
+    /// How long a hedge may wait for its turn at a concurrency limit below; 0 s by default, so that
+    /// hedges never queue.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub max_wait: Duration,
     /// The extra load that hedges may make; 5 % and 3 per second by default.
     pub budget: BudgetSettings,
 }
@@ -39,6 +43,7 @@ impl Default for HedgeSettings {
             hedge_on: RetryOn::default(),
             idempotent: false,
             min_useful: crate::timeout::MIN_USEFUL,
+            max_wait: Duration::ZERO,
             budget: BudgetSettings {
                 ratio: 0.05,
                 ..BudgetSettings::default()

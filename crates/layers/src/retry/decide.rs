@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{backoff, budget::Reserved, layer::Shared, settings::RetrySettings};
 use crate::{
-    classify::{Class, Failure},
+    classify::{Class, Failure, Local},
     context::{Call, RetryAllowance},
     observe::StoppedBy,
 };
@@ -63,9 +63,8 @@ impl Attempts {
             return Next::Stop(None);
         }
         let settings = &shared.policy;
-        if !settings.retry_on.matches(class, self.idempotent) {
-            let failed = !matches!(class, Class::Answered(_));
-            return Next::Stop(failed.then_some(StoppedBy::NotRetryable));
+        if !settings.retries(class, self.idempotent) {
+            return Next::Stop(self.not_retried(class));
         }
         let Some(call) = call.filter(|_| !self.are_used_up()) else {
             return Next::Stop(Some(StoppedBy::Attempts));
@@ -87,6 +86,33 @@ impl Attempts {
             },
             Err(by) => Next::Stop(Some(by)),
         }
+    }
+
+    /// Which rule ends a call with a result that is not retried, if it is a failure.
+    fn not_retried(&self, class: Class) -> Option<StoppedBy> {
+        match class {
+            Class::Success | Class::Answered(_) => None,
+            Class::Local(local) if self.number > 1 => Some(match local {
+                Local::BreakerOpen => StoppedBy::BreakerOpen,
+                Local::DeadlineBeforeSend => StoppedBy::Deadline,
+                _ => StoppedBy::Refused,
+            }),
+            _ => Some(StoppedBy::NotRetryable),
+        }
+    }
+
+    /// Whether the attempt of `call` is told that it is the last. Without a deadline nobody asks, and
+    /// a request without facts need not be given any.
+    #[inline(always)]
+    pub(super) fn is_last(&self, call: &Call) -> bool {
+        self.are_used_up() && call.deadline.is_some()
+    }
+
+    /// Marks a request as the next attempt.
+    pub(super) fn mark(&self, facts: &mut Call, settings: &RetrySettings) {
+        facts.attempt = self.number;
+        facts.last_attempt = self.is_last(facts);
+        facts.wait_at_most(settings.max_wait);
     }
 
     /// Reserves the retry, and says after which pause it comes.
@@ -115,7 +141,8 @@ impl Attempts {
     fn pause(&self, class: Class, call: &Call, shared: &Shared) -> Result<Duration, StoppedBy> {
         let settings = &shared.policy;
         let mut pause = backoff::pause(settings, self.number.into(), shared.random());
-        if let Some(retry_after) = class.retry_after() {
+        let asked = class.retry_after();
+        if let Some(retry_after) = asked.filter(|_| settings.respect_retry_after) {
             if retry_after > settings.max_retry_after {
                 return Err(StoppedBy::RetryAfter);
             }

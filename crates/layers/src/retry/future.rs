@@ -56,15 +56,19 @@ pin_project! {
             future: F,
             watch: Stopwatch,
             spent: Option<Spent>,
+            failed: Option<E>,
         },
         Pausing {
             pause: Timer,
             paid: Option<Reserved>,
             last: Result<T, E>,
         },
+        // Of the last result only an error is kept beside the next attempt: a response must be gone by
+        // then, since its body may hold the connection that the attempt needs.
         Readying {
             service: S,
             paid: Option<Reserved>,
+            failed: Option<E>,
         },
         Done,
     }
@@ -77,22 +81,30 @@ where
 {
     /// Makes the first attempt on the service within `retry`, which is ready.
     #[inline(always)]
-    pub(super) fn new(retry: &mut Retry<S, C>, request: Req) -> Self
+    pub(super) fn new(retry: &mut Retry<S, C>, mut request: Req) -> Self
     where
         C: Clone,
     {
         let call = request.call();
         let attempts = Attempts::new(call, request.is_idempotent(), &retry.core.policy);
-        call.observer.emit(Event::Attempt { number: 1 });
+        let observer = call.observer.clone();
+        observer.emit(Event::Attempt { number: 1 });
+        let last = attempts.is_last(call);
+        if call.last_attempt != last
+            && let Some(facts) = request.call_mut()
+        {
+            facts.last_attempt = last;
+        }
         Self {
             core: Begun::not_yet(Arc::clone(&retry.core)),
             classify: retry.classify.clone(),
-            observer: call.observer.clone(),
+            observer,
             next: (!attempts.are_used_up()).then(|| request.clone()),
             state: State::Calling {
                 watch: Stopwatch::default(),
                 future: retry.inner.call(request),
                 spent: None,
+                failed: None,
             },
             attempts,
         }
@@ -119,18 +131,18 @@ where
         }
     }
 
-    /// An attempt ended: the pause before the next, or nothing if its result is final.
+    /// An attempt ended: its class, and the pause before the next, or nothing if its result is final.
     fn ended(
         &mut self,
         result: Result<&S::Response, &S::Error>,
         elapsed: Duration,
         spent: Option<Spent>,
-    ) -> Option<(Duration, Option<Reserved>)> {
+    ) -> (Class, Option<(Duration, Option<Reserved>)>) {
         let class = self.classify.classify(result, elapsed);
         self.account(class, spent);
         self.observer.emit(Event::AttemptEnded { class, elapsed });
         let call = self.next.as_ref().map(Context::call);
-        match (self.attempts).after(class, result.is_ok(), call, self.core) {
+        let next = match (self.attempts).after(class, result.is_ok(), call, self.core) {
             Next::Again { pause, paid } => {
                 self.observer.emit(Event::Backoff { delay: pause });
                 Some((pause, paid))
@@ -141,7 +153,8 @@ where
                 }
                 None
             }
-        }
+        };
+        (class, next)
     }
 
     /// A pause is over: the last result is dropped, or final if the breaker has opened meanwhile.
@@ -156,17 +169,24 @@ where
             self.observer.emit(Event::RetryStopped { by });
             return Some(last);
         }
-        drop(last);
+        let failed = last.err();
         let service = self.core.spare();
-        self.state.set(State::Readying { service, paid });
+        self.state.set(State::Readying {
+            service,
+            paid,
+            failed,
+        });
         None
     }
 
     /// Sends the next attempt on the service, which is ready.
     fn send(&mut self) {
         let request = self.next_request();
-        let Replaced::Readying { mut service, paid } =
-            self.state.as_mut().project_replace(State::Done)
+        let Replaced::Readying {
+            mut service,
+            paid,
+            failed,
+        } = self.state.as_mut().project_replace(State::Done)
         else {
             unreachable!("only a service that is ready is sent to");
         };
@@ -174,6 +194,7 @@ where
             watch: Stopwatch::default(),
             future: service.call(request),
             spent: paid.map(Reserved::spend),
+            failed,
         });
     }
 
@@ -188,7 +209,7 @@ where
         };
         let mut request = request.expect("an attempt is only made while its request is kept");
         if let Some(facts) = request.call_mut() {
-            facts.attempt = number;
+            self.attempts.mark(facts, &self.core.policy);
         }
         self.observer.emit(Event::Attempt { number });
         request
@@ -212,12 +233,19 @@ where
                     future,
                     watch,
                     spent,
+                    failed,
                 } => {
                     let poll = watch.watch(|| future.poll(cx));
                     this.core.now();
-                    let result = ready!(poll);
-                    let (elapsed, spent) = (watch.elapsed(), spent.take());
-                    let Some((pause, paid)) = this.ended(result.as_ref(), elapsed, spent) else {
+                    let mut result = ready!(poll);
+                    let (elapsed, spent, failed) = (watch.elapsed(), spent.take(), failed.take());
+                    let (class, next) = this.ended(result.as_ref(), elapsed, spent);
+                    // What a layer below refused was not sent: the call still fails of what it had
+                    // failed of.
+                    if let (Class::Local(_), Some(failed)) = (class, failed) {
+                        result = Err(failed);
+                    }
+                    let Some((pause, paid)) = next else {
                         this.state.set(State::Done);
                         return Poll::Ready(result);
                     };

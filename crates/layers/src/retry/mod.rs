@@ -4,13 +4,16 @@
 //! |---|---|---|
 //! | nothing was sent ([`Failure::Connect`], [`Failure::Refused`], [`Local::NoEndpoint`]) | again | again |
 //! | 408, 425, 500, 502, 504, reset, broken body, attempt timeout | again | no |
-//! | 429, 503 | again, if the pause it asks for fits | no |
+//! | 429, 503 | again, if the pause it asks for fits | no, unless [it is said](RetrySettings::retry_503_unsafe) |
 //! | anything else | no | no |
 //!
 //! After a result that is retried, these rules are asked in turn: are the attempts used up, has the
 //! request as a whole used up its retries, is the budget empty, could the next attempt still be
 //! made before the deadline? The first that says no ends the call *at once*, with the last real
-//! failure and never with an error about retrying. See [`StoppedBy`](crate::observe::StoppedBy).
+//! failure and never with an error about retrying. See [`StoppedBy`](crate::observe::StoppedBy). So
+//! does a layer below that refuses an attempt after the first before it is sent (an open breaker, a
+//! full limit): the call ends with the error of the attempt before. Only where that attempt's result
+//! was a response is it the refusal, since the response is dropped before the next attempt is made.
 //!
 //! The pause before attempt *n + 1* is `min(cap, base · multiplier^(n−1))`, spread evenly over
 //! (0, *d*] by default ("full jitter", [AWS Architecture Blog 2015]). A `Retry-After` is a floor:

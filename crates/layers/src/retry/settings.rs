@@ -33,12 +33,24 @@ pub struct RetrySettings {
     pub retry_on: RetryOn,
     /// Treats every request as idempotent; not by default.
     pub idempotent: bool,
+    /// Whether a 503 is retried of a request that may not be sent twice, for services that answer
+    /// so only before they have begun; not by default.
+    pub retry_503_unsafe: bool,
+    /// The same for a 429; not by default.
+    pub retry_429_unsafe: bool,
+    /// Whether a `Retry-After` is a floor of the pause; it is by default. Without, it is as if
+    /// services never sent any.
+    pub respect_retry_after: bool,
     /// The longest `Retry-After` that is waited for; 10 s by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub max_retry_after: Duration,
     /// The least time before the deadline with which an attempt is still made; 10 ms by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub min_useful: Duration,
+    /// How long an attempt after the first may wait for its turn at a concurrency limit below; 0 s
+    /// by default, so that retries never queue.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    pub max_wait: Duration,
     /// The extra load that retries may make.
     pub budget: BudgetSettings,
 }
@@ -53,10 +65,27 @@ impl Default for RetrySettings {
             jitter: Jitter::Full,
             retry_on: RetryOn::default(),
             idempotent: false,
+            retry_503_unsafe: false,
+            retry_429_unsafe: false,
+            respect_retry_after: true,
             max_retry_after: Duration::from_secs(10),
             min_useful: crate::timeout::MIN_USEFUL,
+            max_wait: Duration::ZERO,
             budget: BudgetSettings::default(),
         }
+    }
+}
+
+impl RetrySettings {
+    /// Whether `class` is followed by another attempt, of a request that may or may not be sent
+    /// twice.
+    pub(super) fn retries(&self, class: Class, idempotent: bool) -> bool {
+        let harmless = match class {
+            Class::Failure(Failure::Status { code: 503, .. }) => self.retry_503_unsafe,
+            Class::Throttled { .. } => self.retry_429_unsafe,
+            _ => false,
+        };
+        self.retry_on.matches(class, idempotent || harmless)
     }
 }
 
@@ -240,10 +269,17 @@ mod tests {
             Class::Failure(Failure::Body),
             Class::Failure(Failure::AttemptTimeout),
         ];
-        let on = RetryOn::default();
-        let unsent = unsent.map(|class| (class, true));
-        table::check(|class| on.matches(class, false), &false, &unsent);
-        let all = [&unsent[..], &maybe_done.map(|class| (class, true))].concat();
-        table::check(|class| on.matches(class, true), &false, &all);
+        let mut settings = RetrySettings::default();
+        let mut again = unsent.map(|class| (class, true)).to_vec();
+        table::check(|class| settings.retries(class, false), &false, &again);
+        let all = [&again[..], &maybe_done.map(|class| (class, true))].concat();
+        table::check(|class| settings.retries(class, true), &false, &all);
+
+        settings.retry_503_unsafe = true;
+        again.push((status(503), true));
+        table::check(|class| settings.retries(class, false), &false, &again);
+        settings.retry_429_unsafe = true;
+        again.push((THROTTLED, true));
+        table::check(|class| settings.retries(class, false), &false, &again);
     }
 }
