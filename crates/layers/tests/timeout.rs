@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
     ClassifyResult, Context, Deadline, DeadlineLayer, Event, Reject, RetryLayer, RetryPolicy,
-    TimeoutLayer,
+    TimeoutLayer, retry::Jitter,
 };
 
 #[tokio::test(start_paused = true)]
@@ -45,6 +45,45 @@ async fn dl_04_a_second_attempt_has_what_the_first_left() {
         DeadlineLayer::new(ms(1_000)).layer(RetryLayer::new(policy, ClassifyResult).layer(service));
     let left = service.oneshot(ask()).await.unwrap();
     assert!((ms(690)..=ms(700)).contains(&left), "{left:?}");
+}
+
+/// Attempts of 300 ms at the longest, each of which hangs; how the call ended, and when.
+async fn hung_twice(request: Request, relaxed: bool, max_attempts: u8) -> (Fault, Duration, usize) {
+    let policy = RetryPolicy::build(|retry| {
+        (retry.base, retry.jitter) = (ms(1), Jitter::None);
+        retry.max_attempts = max_attempts;
+    });
+    let timeout = TimeoutLayer::new(ms(300));
+    let timeout = if relaxed {
+        timeout.last_attempt_uses_deadline()
+    } else {
+        timeout
+    };
+    let script = script().hang();
+    let retry = RetryLayer::new(policy.unwrap(), ClassifyResult);
+    let service = DeadlineLayer::new(None).layer(retry.layer(timeout.layer(script.clone())));
+    let call = tokio::time::timeout(ms(5_000), timed(service.oneshot(request)));
+    let (result, elapsed) = call.await.expect("something ends it");
+    (result.unwrap_err(), elapsed, script.calls())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_attempt_may_have_all_the_time_that_is_left() {
+    let attempt = Fault::Refused(Reject::AttemptTimeout);
+    let deadline = Fault::Refused(Reject::Deadline);
+    let within = || ask_within(ms(2_000));
+    assert_eq!(hung_twice(within(), false, 2).await, (attempt, ms(601), 2));
+    assert_eq!(
+        hung_twice(within(), true, 2).await,
+        (deadline, ms(2_000), 2)
+    );
+    // The only attempt is the last one.
+    assert_eq!(
+        hung_twice(within(), true, 1).await,
+        (deadline, ms(2_000), 1)
+    );
+    // Without a deadline nothing else would end it.
+    assert_eq!(hung_twice(ask(), true, 2).await, (attempt, ms(601), 2));
 }
 
 #[tokio::test(start_paused = true)]

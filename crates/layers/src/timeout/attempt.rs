@@ -26,6 +26,7 @@ use crate::{
 pub struct TimeoutLayer {
     timeout: Option<Duration>,
     min_useful: Duration,
+    last_attempt_uses_deadline: bool,
 }
 
 impl TimeoutLayer {
@@ -35,6 +36,7 @@ impl TimeoutLayer {
         Self {
             timeout: timeout.into(),
             min_useful: MIN_USEFUL,
+            last_attempt_uses_deadline: false,
         }
     }
 
@@ -42,6 +44,15 @@ impl TimeoutLayer {
     #[must_use]
     pub const fn min_useful(mut self, min_useful: Duration) -> Self {
         self.min_useful = min_useful;
+        self
+    }
+
+    /// Lifts the timeout from a call's [last attempt](crate::Call::last_attempt), which nothing comes
+    /// after that could use the time: only the call's deadline ends it. By default the timeout holds,
+    /// so that an attempt that hangs gives its permits back.
+    #[must_use]
+    pub const fn last_attempt_uses_deadline(mut self) -> Self {
+        self.last_attempt_uses_deadline = true;
         self
     }
 }
@@ -83,8 +94,11 @@ where
         let TimeoutLayer {
             timeout,
             min_useful,
+            last_attempt_uses_deadline,
         } = self.layer;
         let call = request.call();
+        let lifted = last_attempt_uses_deadline && call.last_attempt && call.deadline.is_some();
+        let timeout = timeout.filter(|_| !lifted);
         let bound = match (call.deadline, timeout) {
             (None, None) => (Bound::Never, End::Attempt),
             (None, Some(after)) => (Bound::After(after), End::Attempt),
