@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Event,
-    Observe, Observer, Reject,
-    breaker::{BreakerSettings, State, Window},
+    Failure, Observe, Observer, Reject,
+    breaker::{BreakerSettings, State, Trip, Window},
 };
 
 fn breaker(edit: impl FnOnce(&mut BreakerSettings)) -> BreakerLayer<ClassifyResult> {
@@ -317,6 +317,34 @@ async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
     assert_eq!(join_all(calls).await, [Ok(1); 6]);
     let seen = layer.handle().unwrap().snapshot();
     assert_eq!((seen.calls, seen.slow), (6, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_wants_to_be_left_alone_is() {
+    let wish = Fault::Failed(Failure::Status {
+        code: 503,
+        retry_after: Some(ms(7_000)),
+    });
+    for (open_on_retry_after, state) in [(false, State::Closed), (true, State::Open)] {
+        let layer = breaker(|breaker| {
+            breaker.open_on_retry_after = open_on_retry_after;
+            breaker.consecutive_failures = None;
+        });
+        let ear = Ear::default();
+        let service = layer.layer(script().err(wish));
+        let result = service.oneshot(ask().observer(ear.observer())).await;
+        let handle = layer.handle().unwrap();
+        assert_eq!((result, handle.state()), (Err(wish), state));
+        let opened = Event::BreakerChanged {
+            from: State::Closed,
+            to: State::Open,
+            reason: Some(Trip::RetryAfter),
+        };
+        assert_eq!(ear.heard().contains(&opened), open_on_retry_after);
+        let retry_after = Some(ms(7_000));
+        let refusal = open_on_retry_after.then_some(Reject::CircuitOpen { retry_after });
+        assert_eq!(handle.refusal(), refusal);
+    }
 }
 
 #[tokio::test(start_paused = true)]

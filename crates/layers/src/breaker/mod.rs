@@ -13,6 +13,9 @@
 //! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](field@BreakerSettings::unanswered), else nothing |
 //! | [`Class::Transient`], [`Class::Local`] | nothing |
 //!
+//! A 429 or 503 that says how long the service wants to be left alone may
+//! [open it](field@BreakerSettings::open_on_retry_after) for that long.
+//!
 //! What counts for nothing gives a probe its slot back. Every change of state begins a new
 //! *generation*, and a call admitted in an older one changes nothing when it ends. So a breaker
 //! cannot get stuck half-open, a cancelled probe cannot close it, and a straggler cannot reopen it.

@@ -67,6 +67,9 @@ pub struct BreakerSettings {
     pub unanswered: Option<Duration>,
     /// Whether a 429 counts as a failure while closed; not by default.
     pub throttled_is_failure: bool,
+    /// Whether a 429 or 503 that says by `Retry-After` how long the service wants to be left alone
+    /// opens it at once for that long, [`open_cap`](Self::open_cap) at most; not by default.
+    pub open_on_retry_after: bool,
 }
 
 impl BreakerSettings {
@@ -95,6 +98,7 @@ impl Default for BreakerSettings {
             probe_lease: Duration::from_secs(5),
             unanswered: None,
             throttled_is_failure: false,
+            open_on_retry_after: false,
         }
     }
 }

@@ -214,7 +214,7 @@ impl Shared {
             Verdict::Neutral => true,
             Verdict::Throttled => !self.policy.throttled_is_failure,
             Verdict::Good if word.is_calm() && !slow => self.count_good(word, now),
-            Verdict::Good | Verdict::Bad => false,
+            Verdict::Good | Verdict::Bad | Verdict::LeaveAlone(_) => false,
         }
     }
 

@@ -100,7 +100,7 @@ impl Bench {
     }
 }
 
-use Verdict::{Bad, Good, Neutral, Throttled};
+use Verdict::{Bad, Good, LeaveAlone, Neutral, Throttled};
 
 #[test]
 fn cb_01_a_rate_is_taken_from_min_calls_on() {
@@ -506,6 +506,63 @@ fn cb_28_a_reset_makes_probes_that_run_count_for_nothing() {
 }
 
 #[test]
+fn a_wish_to_be_left_alone_opens_it_for_that_long() {
+    let wish = |retry_after| {
+        [
+            Class::Throttled { retry_after },
+            Class::Failure(Failure::Status {
+                code: 503,
+                retry_after,
+            }),
+        ]
+    };
+    let mut settings = BreakerSettings::default();
+    let verdicts = |settings: &BreakerSettings, retry_after| {
+        wish(retry_after).map(|class| Verdict::of(class, settings))
+    };
+    let wait = Some(ms(7_000));
+    assert_eq!(
+        verdicts(&settings, wait),
+        [Throttled, Bad],
+        "not by default"
+    );
+    settings.open_on_retry_after = true;
+    assert_eq!(verdicts(&settings, wait), [LeaveAlone(ms(7_000)); 2]);
+    for none in [None, Some(ms(0))] {
+        assert_eq!(verdicts(&settings, none), [Throttled, Bad]);
+    }
+    assert_eq!(Verdict::of(Class::Success, &settings), Good);
+
+    let mut bench = Bench::touchy();
+    bench.calls(Good, 9).call(LeaveAlone(ms(7_000)));
+    assert_eq!(bench.open_for(), Some(ms(7_000)));
+    assert_eq!(bench.machine.reason(), Some(Trip::RetryAfter));
+    // So does a probe, and 60 s is the cap.
+    bench.pass(ms(7_000)).call(LeaveAlone(Duration::MAX));
+    assert_eq!(bench.open_for(), Some(ms(60_000)));
+    // The backoff goes on from where it was: at its beginning.
+    bench.pass(ms(60_000)).call(Bad);
+    assert_eq!(bench.open_for(), Some(ms(5_000)));
+}
+
+#[test]
+fn cb_27_a_wish_to_be_left_alone_is_told_of_where_it_is_for_metrics_only() {
+    let mut bench = Bench::new(|_| {});
+    let now = bench.now;
+    bench.machine.switch(Mode::MetricsOnly, now);
+    let mut told = |verdict| {
+        let ticket = bench.admit().expect("all pass");
+        bench.record(ticket, verdict, ms(1), now) == Recorded::WouldOpen
+    };
+    let wish = LeaveAlone(ms(7_000));
+    assert_eq!(
+        [wish, wish, Good, wish].map(&mut told),
+        [true, false, false, true]
+    );
+    assert_eq!(bench.state(), State::MetricsOnly);
+}
+
+#[test]
 fn by_hand_it_opens_for_a_time_and_probes_at_once() {
     let mut bench = Bench::touchy();
     let now = bench.now;
@@ -549,7 +606,13 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let verdict = prop_oneof![Just(Good), Just(Bad), Just(Neutral), Just(Throttled)];
+    let verdict = prop_oneof![
+        Just(Good),
+        Just(Bad),
+        Just(Neutral),
+        Just(Throttled),
+        (1u64..9_000).prop_map(|wait| LeaveAlone(ms(wait))),
+    ];
     prop_oneof![
         Just(Op::Admit),
         (any::<usize>(), verdict).prop_map(|(which, verdict)| Op::End(which, verdict)),

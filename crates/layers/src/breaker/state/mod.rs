@@ -44,6 +44,8 @@ pub enum Trip {
     SlowRate,
     /// A probe failed, or did not end in time.
     Probe,
+    /// The service said for how long it wants to be left alone.
+    RetryAfter,
     /// Somebody said so.
     Manual,
 }
@@ -57,10 +59,18 @@ pub(super) enum Verdict {
     Neutral,
     /// It wants fewer calls: bad for a probe only, unless the settings say otherwise.
     Throttled,
+    /// It wants none for so long.
+    LeaveAlone(Duration),
 }
 
 impl Verdict {
     pub(super) fn of(class: Class, settings: &BreakerSettings) -> Self {
+        if settings.open_on_retry_after
+            && let Some(wait) = class.retry_after()
+            && !wait.is_zero()
+        {
+            return Self::LeaveAlone(wait);
+        }
         match class {
             Class::Success | Class::Answered(_) => Self::Good,
             Class::Failure(Failure::Refused) | Class::Transient(_) | Class::Local(_) => {
@@ -286,7 +296,7 @@ impl Machine {
         if ticket.generation != self.generation {
             return Recorded::Late;
         }
-        if verdict == Verdict::Bad {
+        if matches!(verdict, Verdict::Bad | Verdict::LeaveAlone(_)) {
             self.last_failure = Some(now);
         }
         match (ticket.probe, &self.phase) {
@@ -305,14 +315,17 @@ impl Machine {
     ) -> Recorded {
         let failed = match verdict {
             Verdict::Good => false,
-            Verdict::Bad => true,
+            Verdict::Bad | Verdict::LeaveAlone(_) => true,
             Verdict::Throttled if self.policy.throttled_is_failure => true,
             Verdict::Throttled | Verdict::Neutral => return Recorded::Counted,
         };
         let slow = self.policy.slow_call.is_some_and(|slow| elapsed >= slow);
         self.consecutive = if failed { self.consecutive + 1 } else { 0 };
         self.window.add(Tally::one(failed, slow), now);
-        let trip = self.must_open(now);
+        let trip = match verdict {
+            Verdict::LeaveAlone(_) => Some(Trip::RetryAfter),
+            _ => self.must_open(now),
+        };
         match (&mut self.phase, trip) {
             (Phase::MetricsOnly { crossed }, trip) => {
                 let crosses = trip.is_some() && !*crossed;
@@ -321,7 +334,10 @@ impl Machine {
                     return Recorded::WouldOpen;
                 }
             }
-            (_, Some(trip)) => self.open(trip, now, random),
+            (_, Some(trip)) => match verdict {
+                Verdict::LeaveAlone(wait) => self.leave_alone(wait, now),
+                _ => self.open(trip, now, random),
+            },
             (_, None) => {}
         }
         Recorded::Counted
@@ -376,6 +392,10 @@ impl Machine {
             Verdict::Good => *successes += 1,
             Verdict::Bad | Verdict::Throttled => *failures += 1,
             Verdict::Neutral => {}
+            Verdict::LeaveAlone(wait) => {
+                self.leave_alone(wait, now);
+                return Recorded::Counted;
+            }
         }
         let (successes, failures) = (*successes, *failures);
         if failures > self.policy.half_open_max_failures {
@@ -411,6 +431,12 @@ impl Machine {
         let open = open_time(&self.policy, self.trips, random());
         self.trips = self.trips.saturating_add(1);
         self.open_until(later(now, open), trip, now);
+    }
+
+    /// Opens it for as long as the service said, which is no failure more or less to its backoff.
+    fn leave_alone(&mut self, wait: Duration, now: Instant) {
+        let until = later(now, wait.min(self.policy.open_cap));
+        self.open_until(until, Trip::RetryAfter, now);
     }
 
     fn open_until(&mut self, until: Instant, trip: Trip, now: Instant) {
