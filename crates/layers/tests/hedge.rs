@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use common::*;
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Deadline,
-    DeadlineLayer, Event, Failure, HedgeLayer, HedgePolicy, Reject, Tried, With,
+    BreakerLayer, BreakerPolicy, Cause, Class, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
+    Deadline, DeadlineLayer, Event, Failure, HedgeLayer, HedgePolicy, Reject, Tried, With,
     breaker::{State, Window},
     hedge::{HedgeDelay, HedgeSettings, Quantile},
 };
@@ -152,6 +152,15 @@ async fn hg_09_what_may_have_been_done_is_not_done_twice() {
     assert_eq!(script.calls(), 3);
 }
 
+/// The ends of attempts that were told.
+fn ended(ear: &Ear) -> Vec<(Class, Duration)> {
+    let ended = ear.heard().into_iter().filter_map(|event| match event {
+        Event::AttemptEnded { class, elapsed } => Some((class, elapsed)),
+        _ => None,
+    });
+    ended.collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
     let policy = BreakerPolicy::build(|breaker| {
@@ -163,10 +172,40 @@ async fn hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
     let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
     let script = script().hang().ok(2);
     let service = hedge(|_| {}).layer(breaker.layer(limit.layer(script)));
-    assert_eq!(service.oneshot(ask()).await, Ok(2));
+    let ear = Ear::default();
+    let result = service.oneshot(ask().observer(ear.observer())).await;
+    assert_eq!(result, Ok(2));
+    // The end of each attempt is told once: the winner's, then the loser's.
+    let lost = Class::Unanswered {
+        elapsed: ms(50),
+        cause: Cause::HedgeLost,
+    };
+    assert_eq!(ended(&ear), [(Class::Success, ms(0)), (lost, ms(50))]);
     let seen = breaker.handle().unwrap().snapshot();
     assert_eq!((seen.state, seen.calls, seen.failed), (State::Closed, 1, 0));
     assert_eq!(limit.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
+    let script = script().ok(1).after(ms(120)).hang();
+    let ear = Ear::default();
+    let layer = hedge(|hedge| hedge.max_hedges = 2);
+    let call = layer.layer(script).oneshot(ask().observer(ear.observer()));
+    assert_eq!(call.await, Ok(1));
+    let lost = |elapsed| {
+        let cause = Cause::HedgeLost;
+        (Class::Unanswered { elapsed, cause }, elapsed)
+    };
+    let won = (Class::Success, ms(120));
+    assert_eq!(ended(&ear), [won, lost(ms(70)), lost(ms(20))]);
+
+    // A call that is cut off has no winner, so that nobody has lost.
+    let ear = Ear::default();
+    let service = DeadlineLayer::new(ms(80)).layer(layer.layer(common::script().hang()));
+    let call = service.oneshot(ask().observer(ear.observer()));
+    assert_eq!(call.await, Err(Fault::Refused(Reject::Deadline)));
+    assert_eq!(ended(&ear), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -256,6 +256,8 @@ fn cb_10_what_a_class_says_of_the_service() {
         Class::Failure(Failure::Panic),
         cut_off(Cause::Deadline, UNANSWERED),
         cut_off(Cause::CallerGone, UNANSWERED),
+        cut_off(Cause::SiblingFailed, UNANSWERED),
+        cut_off(Cause::HedgeLost, UNANSWERED),
     ];
     let mut others = good.map(|class| (class, Good)).to_vec();
     others.extend(bad.map(|class| (class, Bad)));

@@ -132,6 +132,11 @@ pub enum Cause {
     Deadline,
     /// Nobody waits for it any more.
     CallerGone,
+    /// Another call of the same request has failed, without which this one is of no use. No layer sees
+    /// that; it is for whoever makes such calls beside each other and classifies their ends.
+    SiblingFailed,
+    /// Another attempt of the same call was answered first.
+    HedgeLost,
 }
 
 /// What a layer refused a call for.

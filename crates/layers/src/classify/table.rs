@@ -22,7 +22,7 @@ pub(crate) const fn cut_off(cause: Cause, elapsed: Duration) -> Class {
 
 const SHORT: Duration = Duration::from_millis(99);
 
-pub(crate) const ROWS: [Class; 29] = [
+pub(crate) const ROWS: [Class; 31] = [
     Class::Success,
     Class::Answered(404),
     Class::Answered(501),
@@ -46,6 +46,8 @@ pub(crate) const ROWS: [Class; 29] = [
     cut_off(Cause::Deadline, UNANSWERED),
     cut_off(Cause::CallerGone, SHORT),
     cut_off(Cause::CallerGone, UNANSWERED),
+    cut_off(Cause::SiblingFailed, UNANSWERED),
+    cut_off(Cause::HedgeLost, UNANSWERED),
     Class::Local(Local::BreakerOpen),
     Class::Local(Local::LimitFull),
     Class::Local(Local::QueueTimeout),

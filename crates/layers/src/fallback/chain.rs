@@ -101,6 +101,8 @@ mod tests {
             Class::Answered(404),
             cut_off(Cause::CallerGone, UNANSWERED - Duration::from_millis(1)),
             cut_off(Cause::CallerGone, UNANSWERED),
+            cut_off(Cause::SiblingFailed, UNANSWERED),
+            cut_off(Cause::HedgeLost, UNANSWERED),
         ];
         let never = never.map(|class| (class, false));
         table::check(|class| applies(class, &[]), &true, &never);

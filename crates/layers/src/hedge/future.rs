@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::{layer::Shared, service::Hedge};
 use crate::{
     breaker,
-    classify::{Class, Classify},
+    classify::{Cause, Class, Classify},
     context::{Call, Context, RetryAllowance},
     deadline::later,
     observe::Event,
@@ -250,6 +250,21 @@ where
         }
     }
 
+    /// Drops the attempts that still run, and tells of each how long it had had.
+    fn drop_losers(&mut self) {
+        let primary = self.primary.is_some().then_some(*self.since);
+        self.primary.set(None);
+        let hedges = self.hedges.drain(..).map(|hedge| hedge.since);
+        for since in primary.into_iter().chain(hedges) {
+            let elapsed = since.elapsed();
+            let cause = Cause::HedgeLost;
+            let class = Class::Unanswered { elapsed, cause };
+            self.call
+                .observer
+                .emit(Event::AttemptEnded { class, elapsed });
+        }
+    }
+
     /// Polls the attempts until one ends.
     fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
         stopwatch::forget();
@@ -293,8 +308,7 @@ where
             this.core.now();
             if let Some(end) = end {
                 if let Some(result) = this.ended(end) {
-                    this.primary.set(None);
-                    this.hedges.clear();
+                    this.drop_losers();
                     *this.spare = None;
                     return Poll::Ready(result);
                 }

@@ -2,8 +2,9 @@
 //!
 //! Only requests that may be sent twice are hedged. After the [delay](HedgeDelay) without an answer,
 //! or as soon as an attempt fails in a way that is worth another try, a further attempt is sent
-//! beside the ones that run. The first success wins and the others are dropped; an answer that
-//! would be the same again ([`Class::Answered`], say) ends the call too. If all fail, the call ends
+//! beside the ones that run. The first success wins and the others are dropped, which is nobody's
+//! failure ([`Cause::HedgeLost`]); an answer that would be the same again ([`Class::Answered`], say)
+//! ends the call too. If all fail, the call ends
 //! with the failure of the *first* attempt.
 //!
 //! A hedge is paid for from a [budget](crate::retry::Budget), as a retry is, so that hedges add at
@@ -14,6 +15,7 @@
 //!
 //! Tail latency and its cure: Dean and Barroso, [The Tail at Scale], 2013.
 //!
+//! [`Cause::HedgeLost`]: crate::Cause::HedgeLost
 //! [`Class::Answered`]: crate::Class::Answered
 //! [The Tail at Scale]: https://research.google/pubs/the-tail-at-scale/
 
