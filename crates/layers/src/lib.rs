@@ -69,6 +69,8 @@ pub mod fallback;
 pub mod hedge;
 mod histogram;
 mod lift;
+#[cfg(feature = "serde")]
+mod listed;
 pub mod observe;
 mod oneshot;
 pub mod policy;

@@ -172,73 +172,41 @@ impl RetryOn {
     }
 }
 
-/// A list of names and statuses: `[connect, reset, timeout, 429, 503]`.
+/// A list of words and statuses: `[connect, reset, timeout, 429, 503]`.
 #[cfg(feature = "serde")]
 mod form {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::RetryOn;
+    use crate::listed::{self, Listed};
 
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Item {
-        Status(u16),
-        Kind(String),
-    }
+    impl Listed for RetryOn {
+        fn nothing() -> Self {
+            Self::nothing()
+        }
 
-    impl RetryOn {
-        fn kinds(&mut self) -> [(&'static str, &mut bool); 6] {
-            [
+        fn parts(&mut self) -> (Vec<(&'static str, &mut bool)>, &mut Vec<u16>) {
+            let words = vec![
                 ("connect", &mut self.connect),
                 ("refused", &mut self.refused),
                 ("reset", &mut self.reset),
                 ("body", &mut self.body),
                 ("timeout", &mut self.timeout),
                 ("other", &mut self.other),
-            ]
-        }
-
-        fn add<E: Error>(&mut self, item: Item) -> Result<(), E> {
-            match item {
-                Item::Status(status @ 400..=599) => self.statuses.push(status),
-                Item::Status(status) => {
-                    return Err(E::custom(format_args!("{status} is no status of an error")));
-                }
-                Item::Kind(kind) => {
-                    match self.kinds().into_iter().find(|(name, _)| *name == kind) {
-                        Some((_, on)) => *on = true,
-                        None => {
-                            return Err(E::custom(format_args!(
-                                "{kind:?} is none of connect, refused, reset, body, timeout, other, or a status"
-                            )));
-                        }
-                    }
-                }
-            }
-            Ok(())
+            ];
+            (words, &mut self.statuses)
         }
     }
 
     impl<'de> Deserialize<'de> for RetryOn {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let mut on = Self::nothing();
-            for item in Vec::<Item>::deserialize(deserializer)? {
-                on.add(item)?;
-            }
-            Ok(on)
+            listed::deserialize(deserializer)
         }
     }
 
     impl Serialize for RetryOn {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut on = self.clone();
-            let kinds = on.kinds().into_iter().filter(|(_, on)| **on);
-            let kinds: Vec<_> = kinds.map(|(name, _)| Item::Kind(name.into())).collect();
-            serializer.collect_seq(
-                kinds
-                    .into_iter()
-                    .chain(self.statuses.iter().copied().map(Item::Status)),
-            )
+            listed::serialize(self, serializer)
         }
     }
 }
