@@ -74,6 +74,13 @@ pub enum Event {
     /// Chaos was injected into an attempt.
     #[cfg(feature = "chaos")]
     Chaos,
+    /// A step of a fallback was asked and failed.
+    FallbackFailed {
+        /// The place of the step in its chain, from 0.
+        step: usize,
+        /// What its result means.
+        class: Class,
+    },
     /// A fallback answered.
     FallbackUsed {
         /// The place of the step in its chain, from 0.

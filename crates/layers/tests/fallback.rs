@@ -11,10 +11,13 @@ use std::{
 
 use common::*;
 use futures_util::{FutureExt, poll};
+use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, Class, ClassifyResult, DeadlineLayer, Event, Failure,
-    FallbackLayer, Reject, TimeoutLayer, With, breaker::Window, fallback::MemoryStore,
+    FallbackLayer, Reject, TimeoutLayer, With,
+    breaker::Window,
+    fallback::{MemoryStore, OutcomeSet, StaleStore},
     observe::FallbackKind,
 };
 
@@ -35,6 +38,15 @@ fn used(ear: &Ear) -> Vec<(usize, FallbackKind)> {
         _ => None,
     });
     used.collect()
+}
+
+/// The steps that were asked and failed.
+fn failed(ear: &Ear) -> Vec<(usize, Class)> {
+    let failed = ear.heard().into_iter().filter_map(|event| match event {
+        Event::FallbackFailed { step, class } => Some((step, class)),
+        _ => None,
+    });
+    failed.collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,33 +77,47 @@ async fn fb_02_an_open_breaker_is_answered_for_at_once() {
     assert_eq!(primary.calls(), 1);
 }
 
+/// The ends that `edit` names.
+fn on(edit: impl FnOnce(&mut OutcomeSet)) -> OutcomeSet {
+    let mut outcomes = OutcomeSet::nothing();
+    edit(&mut outcomes);
+    outcomes
+}
+
 #[tokio::test(start_paused = true)]
 async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
+    let store = store();
+    store.put(0, &1, Instant::now());
     let chain = chain()
-        .function(|_, class| {
-            ready(match class {
-                Class::Failure(Failure::AttemptTimeout) => Ok(1),
-                _ => Err(BROKEN),
-            })
-        })
-        .function(|_, class| {
-            ready(match class {
-                Class::Failure(Failure::Status { .. }) => Ok(2),
-                _ => Err(BROKEN),
-            })
-        })
+        .on(on(|ends| ends.timeout = true))
+        .stale(store, |request: &Request| Some(*request.get()), ms(1_000))
+        .on(on(|ends| ends.statuses = vec![500, 503]))
+        .service(script().ok(2))
+        .on(on(|ends| ends.local = true))
         .answer(3);
-    let status = Failure::Status {
-        code: 500,
-        retry_after: None,
+    let status = |code| {
+        let retry_after = None;
+        Fault::Failed(Failure::Status { code, retry_after })
     };
     let open = Reject::CircuitOpen { retry_after: None };
-    assert_eq!(
-        answer(&chain, Fault::Refused(Reject::AttemptTimeout)).await,
-        Ok(1)
-    );
-    assert_eq!(answer(&chain, Fault::Failed(status)).await, Ok(2));
-    assert_eq!(answer(&chain, Fault::Refused(open)).await, Ok(3));
+    for (fault, expected) in [
+        (Fault::Refused(Reject::AttemptTimeout), Ok(1)),
+        (Fault::Refused(Reject::Deadline), Ok(1)),
+        (status(500), Ok(2)),
+        (status(503), Ok(2)),
+        (Fault::Refused(open), Ok(3)),
+        (status(502), Err(status(502))),
+        (BROKEN, Err(BROKEN)),
+    ] {
+        let ear = Ear::default();
+        let service = chain.layer(script().err(fault));
+        let result = service.oneshot(ask().observer(ear.observer())).await;
+        assert_eq!(result, expected, "{fault:?}");
+        assert_eq!(failed(&ear), [], "a step for something else is not asked");
+    }
+    // What is said of one step is not said of the next.
+    let chain = chain.answer(4);
+    assert_eq!(answer(&chain, BROKEN).await, Ok(4));
 }
 
 /// The last good answers to requests with the same number.
@@ -165,8 +191,16 @@ async fn dl_13_a_fallback_has_the_time_that_is_kept_back_for_it() {
 async fn fb_05_when_no_step_succeeds_the_failure_is_the_first_one() {
     let chain = chain()
         .function(|_, _| ready(Err(Fault::Failed(Failure::TooLarge))))
-        .service(script().err(UNREACHED));
-    assert_eq!(answer(&chain, BROKEN).await, Err(BROKEN));
+        .service(script().err(UNREACHED))
+        .on(on(|ends| ends.timeout = true))
+        .answer(9);
+    let ear = Ear::default();
+    let service = chain.layer(script().err(BROKEN));
+    let result = service.oneshot(ask().observer(ear.observer())).await;
+    assert_eq!(result, Err(BROKEN));
+    let failures = [(0, Failure::TooLarge), (1, Failure::Connect)];
+    let failures = failures.map(|(step, failure)| (step, Class::Failure(failure)));
+    assert_eq!((failed(&ear), used(&ear)), (failures.to_vec(), vec![]));
     assert_eq!(answer(&self::chain(), BROKEN).await, Err(BROKEN));
 }
 
@@ -191,6 +225,7 @@ async fn fb_07_a_step_that_reaches_the_deadline_leaves_the_fixed_answer() {
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
     assert_eq!(other.cancelled(), 1);
     assert_eq!(used(&ear), [(1, FallbackKind::Static)]);
+    assert!(matches!(failed(&ear)[..], [(0, Class::Unanswered { .. })]));
 
     // With too little time, or none, the other service is not asked at all.
     let primary = TimeoutLayer::new(ms(100)).layer(script().hang());
@@ -238,7 +273,14 @@ async fn fb_11_a_step_that_panics_has_failed() {
     let chain = chain()
         .function(|_, _| -> std::future::Ready<_> { panic!("at once") })
         .function(sleepy);
-    assert_eq!(answer(&chain, BROKEN).await, Err(BROKEN));
+    let ear = Ear::default();
+    let service = chain.layer(script().err(BROKEN));
+    let result = service.oneshot(ask().observer(ear.observer())).await;
+    let panicked = Class::Failure(Failure::Panic);
+    assert_eq!(
+        (result, failed(&ear)),
+        (Err(BROKEN), vec![(0, panicked), (1, panicked)])
+    );
     assert_eq!(answer(&chain.answer(9), BROKEN).await, Ok(9));
 }
 

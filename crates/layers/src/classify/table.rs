@@ -20,7 +20,8 @@ pub(crate) const fn cut_off(cause: Cause, elapsed: Duration) -> Class {
     Class::Unanswered { elapsed, cause }
 }
 
-const SHORT: Duration = Duration::from_millis(99);
+/// Not quite so long.
+pub(crate) const SHORT: Duration = Duration::from_millis(99);
 
 pub(crate) const ROWS: [Class; 31] = [
     Class::Success,

@@ -4,13 +4,58 @@ use std::{future::Future, marker::PhantomData, pin::Pin, time::Duration};
 
 use tokio::time::Instant;
 
-use super::stale::StaleStore;
-use crate::{
-    classify::{Cause, Class},
-    observe::FallbackKind,
-};
+use super::{outcomes::OutcomeSet, stale::StaleStore};
+use crate::{classify::Class, deadline::Deadline, observe::FallbackKind};
 
 pub(super) type Answering<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
+
+/// What all clones of a layer share.
+pub(super) struct Chain<Req, Res, E> {
+    pub(super) links: Vec<Link<Req, Res, E>>,
+    /// What steps are for that do not say.
+    pub(super) usual: OutcomeSet,
+    pub(super) reserve: Duration,
+}
+
+/// A step, and what it is for, if it says.
+pub(super) struct Link<Req, Res, E> {
+    pub(super) on: Option<OutcomeSet>,
+    pub(super) step: Step<Req, Res, E>,
+}
+
+impl<Req, Res, E> Chain<Req, Res, E> {
+    pub(super) fn new() -> Self {
+        Self {
+            links: Vec::new(),
+            usual: OutcomeSet::default(),
+            reserve: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn steps(&self) -> impl Iterator<Item = &Step<Req, Res, E>> {
+        self.links.iter().map(|link| &link.step)
+    }
+
+    /// The steps for a call that ended as `class`, from place `from` on, with their places.
+    pub(super) fn steps_for(
+        &self,
+        class: Class,
+        from: usize,
+    ) -> impl Iterator<Item = (usize, &Step<Req, Res, E>)> {
+        let links = self.links.iter().enumerate().skip(from);
+        links.filter_map(move |(place, link)| {
+            let on = link.on.as_ref().unwrap_or(&self.usual);
+            on.contains(class).then_some((place, &link.step))
+        })
+    }
+
+    /// The deadline of the call below, if something of it is kept back.
+    pub(super) fn deadline(&self, deadline: Option<Deadline>) -> Option<Deadline> {
+        let deadline = deadline.filter(|_| !self.reserve.is_zero())?;
+        let third = deadline.remaining(Instant::now()) / 3;
+        Some(deadline.before(self.reserve.min(third)))
+    }
+}
 
 pub(super) enum Step<Req, Res, E> {
     Answer(Box<dyn Fn() -> Res + Send + Sync>),
@@ -75,36 +120,5 @@ impl<Req, Res, E> Step<Req, Res, E> {
             Self::Ask { kind, .. } => *kind,
             Self::Stale(_) => FallbackKind::Stale,
         }
-    }
-}
-
-/// Whether a call that ended as `class` may be answered by a fallback at all.
-pub(super) fn applies(class: Class, statuses: &[u16]) -> bool {
-    match class {
-        Class::Failure(_) | Class::Throttled { .. } | Class::Transient(_) | Class::Local(_) => true,
-        Class::Answered(501 | 505) => true,
-        Class::Answered(status) => statuses.contains(&status),
-        Class::Unanswered { cause, .. } => cause == Cause::Deadline,
-        Class::Success => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::classify::table::{self, UNANSWERED, cut_off};
-
-    #[test]
-    fn a_fallback_may_answer_for_all_but_a_success_and_a_right_answer() {
-        let never = [
-            Class::Success,
-            Class::Answered(404),
-            cut_off(Cause::CallerGone, UNANSWERED - Duration::from_millis(1)),
-            cut_off(Cause::CallerGone, UNANSWERED),
-            cut_off(Cause::SiblingFailed, UNANSWERED),
-            cut_off(Cause::HedgeLost, UNANSWERED),
-        ];
-        let never = never.map(|class| (class, false));
-        table::check(|class| applies(class, &[]), &true, &never);
     }
 }

@@ -11,11 +11,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    chain::{Answering, Step, applies},
+    chain::{Answering, Step},
     layer::FallbackLayer,
 };
 use crate::{
-    classify::{Class, Classify},
+    classify::{Class, Classify, Failure},
     context::Context,
     deadline::Deadline,
     observe::{Event, Observer},
@@ -112,35 +112,40 @@ where
         let class = self.class(original);
         if let (Class::Success, Ok(answer)) = (class, original) {
             self.remember(answer);
+            return None;
         }
-        applies(class, &self.layer.chain.statuses).then_some(class)
+        let mut steps = self.layer.chain.steps_for(class, 0);
+        steps.next().map(|_| class)
     }
 
     /// Begins the first step from `step` on that can be taken, and says which it is.
     fn begin(&self, step: usize, class: Class) -> Option<(usize, Answering<Res, E>)> {
-        let steps = self.layer.chain.steps.iter().enumerate().skip(step);
-        steps
-            .into_iter()
-            .find_map(|(place, step)| Some((place, self.ask(step, class)?)))
+        let mut steps = self.layer.chain.steps_for(class, step);
+        steps.find_map(|(place, step)| Some((place, self.ask(place, step, class)?)))
     }
 
-    /// Asks one step, until the deadline. A panic of the user's function is a failure of the step.
-    fn ask(&self, step: &Step<Req, Res, E>, class: Class) -> Option<Answering<Res, E>> {
+    /// Asks the step at `place`, until the deadline.
+    fn ask(
+        &self,
+        place: usize,
+        step: &Step<Req, Res, E>,
+        class: Class,
+    ) -> Option<Answering<Res, E>> {
         let ask = match step {
             Step::Answer(answer) => {
-                let answer = catch_unwind(AssertUnwindSafe(answer)).ok()?;
+                let answer = self.guard(place, answer)?;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
             Step::Stale(stale) => {
                 let recall = || stale.recall(self.request.as_ref()?, Instant::now());
-                let answer = catch_unwind(AssertUnwindSafe(recall)).ok()??;
+                let answer = self.guard(place, recall)??;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
             Step::Ask { .. } if !self.has_time() => return None,
             Step::Ask { ask, .. } => ask,
         };
         let request = self.request.clone()?;
-        let asking = catch_unwind(AssertUnwindSafe(|| ask(request, class))).ok()?;
+        let asking = self.guard(place, || ask(request, class))?;
         Some(match self.deadline {
             None => asking,
             Some(deadline) => Box::pin(async move {
@@ -150,9 +155,23 @@ where
         })
     }
 
+    /// Runs a function of the user's. Its panic is a failure of the step.
+    fn guard<T>(&self, step: usize, function: impl FnOnce() -> T) -> Option<T> {
+        let result = catch_unwind(AssertUnwindSafe(function)).ok();
+        if result.is_none() {
+            self.failed(step, Class::Failure(Failure::Panic));
+        }
+        result
+    }
+
+    fn failed(&self, step: usize, class: Class) {
+        let failed = Event::FallbackFailed { step, class };
+        self.observer.emit(failed);
+    }
+
     /// Gives a good answer to the steps that remember.
     fn remember(&self, answer: &Res) {
-        for step in &self.layer.chain.steps {
+        for step in self.layer.chain.steps() {
             if let (Step::Stale(stale), Some(request)) = (step, &self.request) {
                 let remember = || stale.remember(request, answer, Instant::now());
                 // The call has succeeded, whatever becomes of this.
@@ -165,12 +184,19 @@ where
         (self.deadline).is_none_or(|deadline| deadline.remaining(Instant::now()) >= MIN_USEFUL)
     }
 
-    /// The answer of step `step`, if it is one.
+    /// The answer of step `step`, if it is one; none if it panicked.
     fn accept(&self, step: usize, answer: Option<Result<Res, E>>) -> Option<Result<Res, E>> {
-        let answer = answer.filter(|answer| self.class(answer) == Class::Success)?;
-        let kind = self.layer.chain.steps[step].kind();
+        let panicked = Class::Failure(Failure::Panic);
+        let class = answer
+            .as_ref()
+            .map_or(panicked, |answer| self.class(answer));
+        if class != Class::Success {
+            self.failed(step, class);
+            return None;
+        }
+        let kind = self.layer.chain.links[step].step.kind();
         self.observer.emit(Event::FallbackUsed { step, kind });
-        Some(answer)
+        answer
     }
 }
 

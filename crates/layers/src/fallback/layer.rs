@@ -8,19 +8,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    chain::{Stale, Step},
+    chain::{Chain, Link, Stale, Step},
     future::ResponseFuture,
+    outcomes::OutcomeSet,
     stale::StaleStore,
 };
 use crate::{
     classify::{Class, Classify},
     context::Context,
-    deadline::Deadline,
     observe::FallbackKind,
     oneshot::Oneshot,
     reject::{AsReject, Reject},
@@ -47,22 +46,8 @@ use crate::{
 pub struct FallbackLayer<C, Req, Res, E> {
     pub(super) classify: C,
     pub(super) chain: Arc<Chain<Req, Res, E>>,
-}
-
-/// What all clones of a layer share.
-pub(super) struct Chain<Req, Res, E> {
-    pub(super) steps: Vec<Step<Req, Res, E>>,
-    pub(super) statuses: Vec<u16>,
-    reserve: Duration,
-}
-
-impl<Req, Res, E> Chain<Req, Res, E> {
-    /// The deadline of the call below, if something of it is kept back.
-    fn deadline(&self, deadline: Option<Deadline>) -> Option<Deadline> {
-        let deadline = deadline.filter(|_| !self.reserve.is_zero())?;
-        let third = deadline.remaining(Instant::now()) / 3;
-        Some(deadline.before(self.reserve.min(third)))
-    }
+    /// What the next step is for.
+    next: Option<OutcomeSet>,
 }
 
 impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
@@ -71,15 +56,36 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     pub fn new(classify: C) -> Self {
         Self {
             classify,
-            chain: Arc::new(Chain {
-                steps: Vec::new(),
-                statuses: Vec::new(),
-                reserve: Duration::ZERO,
-            }),
+            chain: Arc::new(Chain::new()),
+            next: None,
         }
     }
 
-    /// Adds a fixed answer to the chain.
+    /// Says what the step that is added next is for; a step of which nothing is said is for
+    /// [all failures](OutcomeSet::default).
+    ///
+    /// ```
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_fanout_layers::{ClassifyResult, FallbackLayer, Reject, fallback::OutcomeSet};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let mut refused = OutcomeSet::nothing();
+    /// refused.local = true;
+    /// let layer = FallbackLayer::new(ClassifyResult).on(refused).answer(1).answer(2);
+    /// let answer = |reject| layer.layer(service_fn(move |()| async move { Err(reject) })).oneshot(());
+    /// assert_eq!(answer(Reject::AtCapacity).await, Ok(1));
+    /// assert_eq!(answer(Reject::AttemptTimeout).await, Ok(2));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on(mut self, outcomes: OutcomeSet) -> Self {
+        self.next = Some(outcomes);
+        self
+    }
+
+    /// Adds a fixed answer to the chain. An empty one (`()`, `None`, JSON's `null`) is as good as any
+    /// other.
     #[must_use]
     pub fn answer(self, answer: Res) -> Self
     where
@@ -155,15 +161,17 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         self
     }
 
-    /// Falls back for this status too, which the service answers rightly: 404, say.
+    /// Falls back for this status too, which the service answers rightly: 404, say. It holds for the
+    /// steps that do not say [what they are for](Self::on).
     #[must_use]
     pub fn on_status(mut self, status: u16) -> Self {
-        self.edit(|chain| chain.statuses.push(status));
+        self.edit(|chain| chain.usual.statuses.push(status));
         self
     }
 
     fn step(mut self, step: Step<Req, Res, E>) -> Self {
-        self.edit(|chain| chain.steps.push(step));
+        let on = self.next.take();
+        self.edit(|chain| chain.links.push(Link { on, step }));
         self
     }
 
@@ -177,6 +185,7 @@ impl<C: Clone, Req, Res, E> Clone for FallbackLayer<C, Req, Res, E> {
         Self {
             classify: self.classify.clone(),
             chain: Arc::clone(&self.chain),
+            next: self.next.clone(),
         }
     }
 }
@@ -184,7 +193,7 @@ impl<C: Clone, Req, Res, E> Clone for FallbackLayer<C, Req, Res, E> {
 impl<C, Req, Res, E> fmt::Debug for FallbackLayer<C, Req, Res, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackLayer")
-            .field("steps", &self.chain.steps.len())
+            .field("steps", &self.chain.links.len())
             .finish_non_exhaustive()
     }
 }
@@ -244,12 +253,11 @@ where
     #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let chain = &self.layer.chain;
-        if !request.call().fallback || chain.steps.is_empty() {
+        if !request.call().fallback || chain.links.is_empty() {
             return ResponseFuture::transparent(self.inner.call(request));
         }
         let kept = chain
-            .steps
-            .iter()
+            .steps()
             .any(Step::needs_request)
             .then(|| request.clone());
         let (deadline, observer) = (request.call().deadline, request.call().observer.clone());

@@ -1,0 +1,183 @@
+//! What a step of a chain is for.
+
+use crate::classify::{Cause, Class, Failure};
+
+/// The ends of a call that a step of a fallback answers for.
+///
+/// In a file it is a list of words and statuses, `[timeout, local, 503]`, which are the only ones
+/// then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutcomeSet {
+    /// The service failed, or could not answer: an error, a 5xx, 408, 425. A timeout is none.
+    pub failure: bool,
+    /// The service asked for fewer calls: 429.
+    pub throttled: bool,
+    /// A layer refused the call: an open circuit, a full limit, a used up quota.
+    pub local: bool,
+    /// The attempt timed out, or the deadline passed.
+    pub timeout: bool,
+    /// These statuses, whatever they mean; none by default.
+    pub statuses: Vec<u16>,
+}
+
+/// Everything but a success and what the service answered rightly.
+impl Default for OutcomeSet {
+    fn default() -> Self {
+        Self {
+            failure: true,
+            throttled: true,
+            local: true,
+            timeout: true,
+            statuses: Vec::new(),
+        }
+    }
+}
+
+impl OutcomeSet {
+    /// Nothing at all, to name the ends one by one.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self {
+            failure: false,
+            throttled: false,
+            local: false,
+            timeout: false,
+            statuses: Vec::new(),
+        }
+    }
+
+    /// Whether a call that ended as `class` is among them. One that nobody waits for never is.
+    pub(super) fn contains(&self, class: Class) -> bool {
+        let listed = |status| self.statuses.contains(&status);
+        match class {
+            Class::Success => false,
+            Class::Failure(Failure::AttemptTimeout) => self.timeout,
+            Class::Failure(Failure::Status { code, .. }) => self.failure || listed(code),
+            Class::Failure(_) => self.failure,
+            Class::Transient(status) | Class::Answered(status @ (501 | 505)) => {
+                self.failure || listed(status)
+            }
+            Class::Answered(status) => listed(status),
+            Class::Throttled { .. } => self.throttled || listed(429),
+            Class::Local(_) => self.local,
+            Class::Unanswered { cause, .. } => self.timeout && cause == Cause::Deadline,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+mod form {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::OutcomeSet;
+    use crate::listed::{self, Listed};
+
+    impl Listed for OutcomeSet {
+        fn nothing() -> Self {
+            Self::nothing()
+        }
+
+        fn parts(&mut self) -> (Vec<(&'static str, &mut bool)>, &mut Vec<u16>) {
+            let words = vec![
+                ("failure", &mut self.failure),
+                ("throttled", &mut self.throttled),
+                ("local", &mut self.local),
+                ("timeout", &mut self.timeout),
+            ];
+            (words, &mut self.statuses)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for OutcomeSet {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            listed::deserialize(deserializer)
+        }
+    }
+
+    impl Serialize for OutcomeSet {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            listed::serialize(self, serializer)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::table::{self, ROWS, THROTTLED, UNANSWERED, cut_off, status};
+
+    #[test]
+    fn a_fallback_may_answer_for_all_but_a_success_and_a_right_answer() {
+        let nobody_waits = [Cause::CallerGone, Cause::SiblingFailed, Cause::HedgeLost];
+        let never = |class: &Class| match class {
+            Class::Success | Class::Answered(404) => true,
+            Class::Unanswered { cause, .. } => nobody_waits.contains(cause),
+            _ => false,
+        };
+        let never: Vec<_> = ROWS.into_iter().filter(never).collect();
+        assert_eq!(never.len(), 6);
+        let never: Vec<_> = never.into_iter().map(|class| (class, false)).collect();
+        table::check(|class| OutcomeSet::default().contains(class), &true, &never);
+    }
+
+    #[test]
+    fn each_word_stands_for_its_own_ends() {
+        let check = |edit: fn(&mut OutcomeSet), ends: &[Class]| {
+            let mut set = OutcomeSet::nothing();
+            edit(&mut set);
+            let ends: Vec<_> = ends.iter().map(|class| (*class, true)).collect();
+            table::check(|class| set.contains(class), &false, &ends);
+        };
+        let timeouts = [
+            Class::Failure(Failure::AttemptTimeout),
+            cut_off(Cause::Deadline, UNANSWERED),
+            cut_off(Cause::Deadline, table::SHORT),
+        ];
+        check(|set| set.timeout = true, &timeouts);
+        check(|set| set.throttled = true, &[THROTTLED]);
+        let is_local = |class: &Class| matches!(class, Class::Local(_));
+        let locals: Vec<_> = ROWS.into_iter().filter(is_local).collect();
+        check(|set| set.local = true, &locals);
+        let is_failure = |class: &Class| match class {
+            Class::Failure(failure) => *failure != Failure::AttemptTimeout,
+            Class::Answered(status) => *status > 500,
+            Class::Transient(_) => true,
+            _ => false,
+        };
+        let failures: Vec<_> = ROWS.into_iter().filter(is_failure).collect();
+        check(|set| set.failure = true, &failures);
+        check(
+            |set| set.statuses = vec![404, 408, 429, 501, 503],
+            &[
+                Class::Answered(404),
+                Class::Transient(408),
+                THROTTLED,
+                Class::Answered(501),
+                status(503),
+            ],
+        );
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn it_is_a_list_of_words_and_statuses() {
+        let text = r#"["local","timeout",503]"#;
+        let set: OutcomeSet = serde_json::from_str(text).unwrap();
+        let mut expected = OutcomeSet::nothing();
+        (expected.local, expected.timeout) = (true, true);
+        expected.statuses = vec![503];
+        assert_eq!(set, expected);
+        assert_eq!(serde_json::to_string(&set).unwrap(), text);
+        for (wrong, message) in [
+            (
+                r#"["timeouts"]"#,
+                "\"timeouts\" is none of failure, throttled, local, timeout, or a status",
+            ),
+            ("[200]", "200 is no status of an error"),
+        ] {
+            let error = serde_json::from_str::<OutcomeSet>(wrong).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+    }
+}
