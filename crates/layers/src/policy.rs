@@ -186,6 +186,12 @@ impl Problems {
         self
     }
 
+    /// Statuses of HTTP.
+    pub(crate) fn statuses(self, field: &'static str, statuses: &[u16]) -> Self {
+        let within = |problems: Self, status: &u16| problems.within(field, *status, 100, 599);
+        statuses.iter().fold(self, within)
+    }
+
     fn add(&mut self, field: &'static str, message: String) {
         self.0.push(InvalidPolicy::new(field, message));
     }
@@ -201,6 +207,29 @@ impl Problems {
         self.0
     }
 }
+
+/// Holds settings against their ranges: an edit that is in range leaves no problem, and one that is
+/// not leaves that of the field that stands before it.
+#[cfg(test)]
+pub(crate) fn check_ranges<T: Settings>(in_range: &[Edit<T>], out_of_range: &[(&str, Edit<T>)]) {
+    let check = |edit: &Edit<T>, place: usize, expected: &[&str]| {
+        let mut settings = T::default();
+        edit(&mut settings);
+        let problems = settings.problems();
+        let fields: Vec<_> = problems.iter().map(InvalidPolicy::field).collect();
+        assert_eq!(fields, expected, "edit {place}: {problems:?}");
+    };
+    assert_eq!(T::default().problems(), []);
+    for (place, edit) in in_range.iter().enumerate() {
+        check(edit, place, &[]);
+    }
+    for (place, (field, edit)) in out_of_range.iter().enumerate() {
+        check(edit, place, &[field]);
+    }
+}
+
+#[cfg(test)]
+type Edit<T> = fn(&mut T);
 
 /// Durations as people write them: `"300ms"`, `"1m 30s"`. A number without a unit is refused.
 #[cfg(feature = "serde")]

@@ -47,7 +47,8 @@ pub struct BreakerSettings {
     pub open_cap: Duration,
     /// The share of the open time that is added at random at most, 0 to 1; 0.2 by default.
     pub open_jitter: f64,
-    /// After being closed for this long it forgets how often it opened; 60 s by default.
+    /// After being closed for this long it forgets how often it opened; 60 s by default. With zero
+    /// it forgets whenever it closes.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub backoff_reset_after: Duration,
     /// The successful probes that close it; 3 by default.
@@ -172,5 +173,74 @@ mod form {
                 Self::Count(calls) => calls.serialize(serializer),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::check_ranges;
+
+    #[test]
+    fn every_setting_has_its_range() {
+        check_ranges::<BreakerSettings>(
+            &[
+                |breaker| breaker.window = Window::Time(Duration::MAX),
+                |breaker| breaker.window = Window::Count(1),
+                |breaker| breaker.window = Window::Count(10_000),
+                |breaker| breaker.min_calls = 1,
+                |breaker| breaker.failure_rate = 1.0,
+                |breaker| breaker.slow_call = Some(Duration::from_nanos(1)),
+                |breaker| breaker.slow_rate = f64::MIN_POSITIVE,
+                |breaker| breaker.consecutive_failures = None,
+                |breaker| breaker.consecutive_failures = Some(1),
+                |breaker| breaker.open = Duration::MAX,
+                |breaker| breaker.open_multiplier = 1.0,
+                |breaker| breaker.open_jitter = 0.0,
+                |breaker| breaker.open_jitter = 1.0,
+                |breaker| breaker.backoff_reset_after = Duration::ZERO,
+                |breaker| breaker.half_open_max_failures = u32::MAX,
+                |breaker| breaker.unanswered = Some(Duration::from_nanos(1)),
+            ],
+            &[
+                ("window", |breaker| {
+                    breaker.window = Window::Time(Duration::ZERO)
+                }),
+                ("window", |breaker| breaker.window = Window::Count(0)),
+                ("window", |breaker| breaker.window = Window::Count(10_001)),
+                ("min_calls", |breaker| breaker.min_calls = 0),
+                ("failure_rate", |breaker| breaker.failure_rate = 0.0),
+                ("failure_rate", |breaker| breaker.failure_rate = 1.1),
+                ("failure_rate", |breaker| breaker.failure_rate = f64::NAN),
+                ("slow_call", |breaker| {
+                    breaker.slow_call = Some(Duration::ZERO)
+                }),
+                ("slow_rate", |breaker| breaker.slow_rate = 0.0),
+                ("slow_rate", |breaker| breaker.slow_rate = 1.1),
+                ("slow_rate", |breaker| breaker.slow_rate = f64::NAN),
+                ("consecutive_failures", |breaker| {
+                    breaker.consecutive_failures = Some(0)
+                }),
+                ("open", |breaker| breaker.open = Duration::ZERO),
+                ("open_multiplier", |breaker| breaker.open_multiplier = 0.9),
+                ("open_multiplier", |breaker| {
+                    breaker.open_multiplier = f64::NAN
+                }),
+                ("open_cap", |breaker| breaker.open_cap = Duration::ZERO),
+                ("open_jitter", |breaker| breaker.open_jitter = -0.1),
+                ("open_jitter", |breaker| breaker.open_jitter = 1.1),
+                ("open_jitter", |breaker| breaker.open_jitter = f64::NAN),
+                ("half_open_probes", |breaker| breaker.half_open_probes = 0),
+                ("half_open_concurrency", |breaker| {
+                    breaker.half_open_concurrency = 0
+                }),
+                ("probe_lease", |breaker| {
+                    breaker.probe_lease = Duration::ZERO
+                }),
+                ("unanswered", |breaker| {
+                    breaker.unanswered = Some(Duration::ZERO)
+                }),
+            ],
+        );
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     deadline::Deadline,
     observe::{Event, Observer},
     reject::Reject,
-    stopwatch::Stopwatch,
+    stopwatch::{self, Stopwatch},
     timeout::MIN_USEFUL,
 };
 
@@ -268,6 +268,7 @@ fn poll_step<Res, E>(
     asking: &mut Answering<Res, E>,
     cx: &mut task::Context<'_>,
 ) -> Poll<Option<Result<Res, E>>> {
+    stopwatch::forget();
     match catch_unwind(AssertUnwindSafe(|| asking.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),

@@ -56,6 +56,7 @@ impl Settings for HedgeSettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
         let problems = Problems::default()
             .within("max_hedges", self.max_hedges, 1, 3)
+            .statuses("hedge_on", &self.hedge_on.statuses)
             .nested("budget", &self.budget);
         match &self.delay {
             HedgeDelay::Quantile(quantile) => problems.nested("delay", quantile),
@@ -201,6 +202,7 @@ mod form {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::check_ranges;
 
     fn quantile(edit: impl FnOnce(&mut Quantile)) -> HedgeDelay {
         let mut quantile = Quantile::default();
@@ -284,5 +286,51 @@ mod tests {
         let error = serde_json::from_str::<HedgeDelay>(r#"{"q":0.5}"#).unwrap_err();
         let known = "unknown field `q`, expected one of `quantile`, `min_samples`, `floor`, `cap`";
         assert!(error.to_string().starts_with(known), "{error}");
+    }
+
+    #[test]
+    fn every_setting_has_its_range() {
+        check_ranges::<HedgeSettings>(
+            &[
+                |hedge| hedge.delay = HedgeDelay::Fixed(Duration::ZERO),
+                |hedge| hedge.delay = HedgeDelay::Never,
+                |hedge| hedge.max_hedges = 1,
+                |hedge| hedge.max_hedges = 3,
+                |hedge| hedge.hedge_on = RetryOn::nothing(),
+                |hedge| hedge.min_useful = Duration::ZERO,
+                |hedge| hedge.max_wait = Duration::MAX,
+            ],
+            &[
+                ("delay.quantile", |hedge| {
+                    hedge.delay = quantile(|delay| delay.quantile = 0.0);
+                }),
+                ("max_hedges", |hedge| hedge.max_hedges = 0),
+                ("max_hedges", |hedge| hedge.max_hedges = 4),
+                ("hedge_on", |hedge| hedge.hedge_on.statuses.push(600)),
+                ("budget.ttl", |hedge| hedge.budget.ttl = Duration::ZERO),
+            ],
+        );
+    }
+
+    #[test]
+    fn every_setting_of_a_quantile_has_its_range() {
+        check_ranges::<Quantile>(
+            &[
+                |quantile| quantile.quantile = 1.0,
+                |quantile| quantile.min_samples = 1,
+                |quantile| quantile.floor = Duration::ZERO,
+                |quantile| quantile.cap = Some(quantile.floor),
+            ],
+            &[
+                ("quantile", |quantile| quantile.quantile = 0.0),
+                ("quantile", |quantile| quantile.quantile = -0.1),
+                ("quantile", |quantile| quantile.quantile = 1.1),
+                ("quantile", |quantile| quantile.quantile = f64::NAN),
+                ("min_samples", |quantile| quantile.min_samples = 0),
+                ("cap", |quantile| {
+                    quantile.cap = Some(quantile.floor - Duration::from_nanos(1));
+                }),
+            ],
+        );
     }
 }

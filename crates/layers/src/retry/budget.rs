@@ -375,6 +375,37 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::check_ranges;
+
+    #[test]
+    fn every_setting_has_its_range() {
+        check_ranges::<BudgetSettings>(
+            &[
+                |budget| budget.ratio = 0.0,
+                |budget| budget.ratio = 10.0,
+                |budget| budget.min_per_sec = 0.0,
+                |budget| budget.min_per_sec = 1_000_000.0,
+                |budget| budget.ttl = Duration::from_secs(1),
+                |budget| budget.ttl = Duration::from_secs(60),
+                |budget| budget.timeout_cost = 0.0,
+                |budget| budget.timeout_cost = 100.0,
+            ],
+            &[
+                ("ratio", |budget| budget.ratio = -0.1),
+                ("ratio", |budget| budget.ratio = 10.1),
+                ("ratio", |budget| budget.ratio = f64::NAN),
+                ("min_per_sec", |budget| budget.min_per_sec = -0.1),
+                ("min_per_sec", |budget| budget.min_per_sec = 1_000_001.0),
+                ("min_per_sec", |budget| budget.min_per_sec = f64::NAN),
+                ("ttl", |budget| budget.ttl = Duration::ZERO),
+                ("ttl", |budget| budget.ttl = Duration::from_millis(999)),
+                ("ttl", |budget| budget.ttl = Duration::from_millis(60_001)),
+                ("timeout_cost", |budget| budget.timeout_cost = -0.1),
+                ("timeout_cost", |budget| budget.timeout_cost = 100.1),
+                ("timeout_cost", |budget| budget.timeout_cost = f64::NAN),
+            ],
+        );
+    }
 
     fn tokens(ratio: f64, min_per_sec: f64) -> (Tokens, i64, Instant) {
         let policy = BudgetPolicy::build(|budget| {

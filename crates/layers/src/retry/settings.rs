@@ -96,6 +96,7 @@ impl Settings for RetrySettings {
             .positive("base", self.base)
             .at_least("multiplier", self.multiplier, 1.0)
             .positive("cap", self.cap)
+            .statuses("retry_on", &self.retry_on.statuses)
             .nested("budget", &self.budget)
             .into_vec()
     }
@@ -214,7 +215,39 @@ mod form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::table::{self, THROTTLED, status};
+    use crate::{
+        classify::table::{self, THROTTLED, status},
+        policy::check_ranges,
+    };
+
+    #[test]
+    fn every_setting_has_its_range() {
+        check_ranges::<RetrySettings>(
+            &[
+                |retry| retry.max_attempts = 1,
+                |retry| retry.max_attempts = 6,
+                |retry| retry.base = Duration::MAX,
+                |retry| retry.multiplier = 1.0,
+                |retry| retry.cap = Duration::from_nanos(1),
+                |retry| retry.retry_on.statuses = vec![100, 599],
+                |retry| retry.max_retry_after = Duration::ZERO,
+                |retry| retry.min_useful = Duration::ZERO,
+                |retry| retry.max_wait = Duration::MAX,
+            ],
+            &[
+                ("max_attempts", |retry| retry.max_attempts = 0),
+                ("max_attempts", |retry| retry.max_attempts = 7),
+                ("base", |retry| retry.base = Duration::ZERO),
+                ("multiplier", |retry| retry.multiplier = 0.0),
+                ("multiplier", |retry| retry.multiplier = 0.999),
+                ("multiplier", |retry| retry.multiplier = f64::NAN),
+                ("cap", |retry| retry.cap = Duration::ZERO),
+                ("retry_on", |retry| retry.retry_on.statuses.push(99)),
+                ("retry_on", |retry| retry.retry_on.statuses.push(600)),
+                ("budget.ratio", |retry| retry.budget.ratio = -1.0),
+            ],
+        );
+    }
 
     /// The results after which a request is sent again: also where it may have been done, and only
     /// where it certainly was not.

@@ -83,3 +83,30 @@ impl Settings for ThrottleSettings {
 
 /// Checked [`ThrottleSettings`].
 pub type ThrottlePolicy = Valid<ThrottleSettings>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::check_ranges;
+
+    #[test]
+    fn every_setting_has_its_range() {
+        check_ranges::<ThrottleSettings>(
+            &[
+                |throttle| throttle.k = 1.0,
+                |throttle| throttle.k = 100.0,
+                |throttle| throttle.window = Duration::from_nanos(1),
+                |throttle| throttle.max = 1.0,
+            ],
+            &[
+                ("k", |throttle| throttle.k = 0.9),
+                ("k", |throttle| throttle.k = 100.1),
+                ("k", |throttle| throttle.k = f64::NAN),
+                ("window", |throttle| throttle.window = Duration::ZERO),
+                ("max", |throttle| throttle.max = 0.0),
+                ("max", |throttle| throttle.max = 1.1),
+                ("max", |throttle| throttle.max = f64::NAN),
+            ],
+        );
+    }
+}

@@ -84,3 +84,31 @@ impl Settings for AdaptiveSettings {
             .into_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::check_ranges;
+
+    #[test]
+    fn every_setting_has_its_range() {
+        check_ranges::<AdaptiveSettings>(
+            &[
+                |adaptive| (adaptive.min, adaptive.max) = (20, 20),
+                |adaptive| adaptive.tolerance = 10.0,
+                |adaptive| adaptive.unanswered = Some(Duration::from_nanos(1)),
+            ],
+            &[
+                ("min", |adaptive| adaptive.min = 0),
+                ("min", |adaptive| adaptive.min = 21),
+                ("initial", |adaptive| adaptive.max = 19),
+                ("tolerance", |adaptive| adaptive.tolerance = 0.9),
+                ("tolerance", |adaptive| adaptive.tolerance = 10.1),
+                ("tolerance", |adaptive| adaptive.tolerance = f64::NAN),
+                ("unanswered", |adaptive| {
+                    adaptive.unanswered = Some(Duration::ZERO)
+                }),
+            ],
+        );
+    }
+}
