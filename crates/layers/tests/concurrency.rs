@@ -11,7 +11,10 @@ use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Event,
     Failure, Priority, Reject, With,
     breaker::State,
-    concurrency::adaptive::{Adapt, AdaptiveSettings, Seen},
+    concurrency::{
+        Order,
+        adaptive::{Adapt, AdaptiveSettings, Seen},
+    },
 };
 
 fn limit(max: u32, queue: u32) -> ConcurrencyLayer {
@@ -120,26 +123,39 @@ async fn cl_05_a_call_that_is_dropped_gives_its_permit_back() {
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn cl_09_turns_go_by_priority_and_then_by_arrival() {
+/// The names of calls of these names and levels, in the order of their turns; all but the first
+/// wait.
+async fn turns<const N: usize>(order: Order, queue: u32, calls: [(u32, u8); N]) -> Vec<u32> {
     let layer = ConcurrencyLayer::new(
         ConcurrencyPolicy::build(|limit| {
-            (limit.max, limit.queue, limit.max_wait) = (1, 10, ms(1_000));
+            (limit.max, limit.queue, limit.max_wait) = (1, queue, ms(1_000));
+            limit.order = order;
         })
         .unwrap(),
     );
     let script = Scripted::new().ok(1).after(ms(10));
     let mut service = layer.layer(script.clone());
-    let calls = [(0, 0), (1, 1), (2, 9), (3, 1), (4, 9), (5, 5)];
     let calls = calls
         .map(|(name, level)| service.call(With::new(name).priority(Priority::new(level).unwrap())));
     join_all(calls).await;
-    let order: Vec<_> = script
-        .requests()
-        .iter()
-        .map(|request| *request.get())
-        .collect();
+    let requests = script.requests();
+    requests.iter().map(|request| *request.get()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_09_turns_go_by_priority_and_then_by_arrival() {
+    let calls = [(0, 0), (1, 1), (2, 9), (3, 1), (4, 9), (5, 5)];
+    let order = turns(Order::Priority, 10, calls).await;
     assert_eq!(order, [0, 2, 4, 5, 1, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_may_go_by_arrival_alone() {
+    let calls = [(0, 0), (1, 1), (2, 9), (3, 5)];
+    assert_eq!(turns(Order::Fifo, 10, calls).await, [0, 1, 2, 3]);
+    // In a queue for one the most important call takes the place of the first, or does not.
+    assert_eq!(turns(Order::Priority, 1, calls).await, [0, 2]);
+    assert_eq!(turns(Order::Fifo, 1, calls).await, [0, 1]);
 }
 
 #[tokio::test(start_paused = true)]

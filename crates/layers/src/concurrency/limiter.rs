@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    ConcurrencySettings,
+    ConcurrencySettings, Order,
     adaptive::{Adapt, Controller, Signal},
 };
 use crate::{
@@ -76,6 +76,7 @@ pub(super) struct Limiter {
     max: AtomicU32,
     max_queue: u32,
     pub(super) max_wait: Duration,
+    order: Order,
     aging: Option<Duration>,
     born: Instant,
     /// Asked again when a waiting call's turn has come.
@@ -95,6 +96,7 @@ impl Limiter {
             max_queue: settings.queue,
             max_wait: settings.max_wait,
             breaker: OnceLock::new(),
+            order: settings.order,
             aging: settings.aging,
             born: now,
             queue: Mutex::default(),
@@ -168,7 +170,10 @@ impl Limiter {
 
     fn place(&self, priority: Priority, queue: &mut Queue, now: Instant) -> Place {
         queue.arrivals += 1;
-        let level = priority.level();
+        let level = match self.order {
+            Order::Priority => priority.level(),
+            Order::Fifo => 0,
+        };
         let below = u64::from(Priority::MAX.level() - level);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let rank = self.aging.map_or(below, |aging| {

@@ -6,7 +6,7 @@
 //! never past its deadline; by default there is no
 //! queue, and it is refused at once. So is a call that would most likely wait past its deadline.
 //!
-//! Waiting calls go by priority, equal ones in order of arrival, and nobody overtakes them. A level
+//! Waiting calls go by [priority](Order), equal ones by arrival, and nobody overtakes them. A level
 //! of priority is worth so much time of waiting as [`aging`](ConcurrencySettings::aging) says, so
 //! that nobody starves. If the queue is full, the last of a lower level gives its place to a call of
 //! a higher one.
@@ -54,7 +54,27 @@ pub use self::{
 };
 use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
 
+/// Whose turn comes first among the calls that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum Order {
+    /// That of the highest [priority](crate::Call::priority), and among equals of the first to
+    /// arrive. Where no call has one, all are equals.
+    #[default]
+    Priority,
+    /// That of the first to arrive, whatever its priority; nobody loses a place to another.
+    Fifo,
+}
+
 /// How many calls may run, and how many may wait.
+///
+/// Until when a call runs is no setting, since it is part of the type of the answer: see
+/// [`ConcurrencyLayer::until_body_end`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -70,6 +90,8 @@ pub struct ConcurrencySettings {
     /// How long a call may wait; 100 ms by default. Its deadline may cut this short.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub max_wait: Duration,
+    /// Whose turn comes first; by priority by default.
+    pub order: Order,
     /// How long a call must have waited to be worth one level of priority more, 1 ms to 1 h; 1 s by
     /// default. With none, a lower level waits for as long as there is a higher one.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
@@ -84,6 +106,7 @@ impl Default for ConcurrencySettings {
             max: 100,
             queue: 0,
             max_wait: Duration::from_millis(100),
+            order: Order::default(),
             aging: Some(Duration::from_secs(1)),
             adaptive: None,
         }
@@ -106,3 +129,39 @@ impl Settings for ConcurrencySettings {
 
 /// Checked [`ConcurrencySettings`].
 pub type ConcurrencyPolicy = Valid<ConcurrencySettings>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::check_ranges;
+
+    #[test]
+    fn every_setting_has_its_range() {
+        check_ranges::<ConcurrencySettings>(
+            &[
+                |limit| limit.max = 1,
+                |limit| limit.max_wait = Duration::MAX,
+                |limit| limit.order = Order::Fifo,
+                |limit| limit.aging = None,
+                |limit| limit.aging = Some(Duration::from_millis(1)),
+                |limit| limit.aging = Some(Duration::from_secs(3600)),
+                |limit| limit.adaptive = Some(AdaptiveSettings::default()),
+            ],
+            &[
+                ("max", |limit| limit.max = 0),
+                ("max_wait", |limit| limit.max_wait = Duration::ZERO),
+                ("aging", |limit| limit.aging = Some(Duration::ZERO)),
+                ("aging", |limit| {
+                    limit.aging = Some(Duration::from_micros(999))
+                }),
+                ("aging", |limit| {
+                    limit.aging = Some(Duration::from_secs(3601))
+                }),
+                ("adaptive.min", |limit| {
+                    let adaptive = limit.adaptive.insert(AdaptiveSettings::default());
+                    adaptive.min = 0;
+                }),
+            ],
+        );
+    }
+}
