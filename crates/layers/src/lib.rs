@@ -3,8 +3,8 @@
 //! | layer | what it does | reads of the call |
 //! |---|---|---|
 //! | [`DeadlineLayer`] | gives the call one absolute deadline and ends it there | deadline |
-//! | [`TimeoutLayer`] | bounds one attempt, queueing excluded | deadline |
-//! | [`ConcurrencyLayer`] | at most *n* calls at once, with a short bounded queue | deadline, priority |
+//! | [`TimeoutLayer`] | bounds one attempt, queueing excluded | deadline, last attempt |
+//! | [`ConcurrencyLayer`] | at most *n* calls at once, with a short bounded queue | deadline, priority, longest wait |
 //! | [`RetryLayer`] | tries again, with backoff, jitter and a budget | deadline, attempt, idempotence |
 //! | [`HedgeLayer`] | asks a second time when the first answer is late | deadline, attempt, idempotence |
 //! | [`BreakerLayer`] | stops asking a service that keeps failing | – |
