@@ -53,16 +53,14 @@ async fn hung_twice(request: Request, relaxed: bool, max_attempts: u8) -> (Fault
         (retry.base, retry.jitter) = (ms(1), Jitter::None);
         retry.max_attempts = max_attempts;
     });
-    let timeout = TimeoutLayer::new(ms(300));
-    let timeout = if relaxed {
-        timeout.last_attempt_uses_deadline()
-    } else {
-        timeout
-    };
+    let mut attempt = TimeoutLayer::new(ms(300));
+    if relaxed {
+        attempt = attempt.last_attempt_uses_deadline();
+    }
     let script = script().hang();
     let retry = RetryLayer::new(policy.unwrap(), ClassifyResult);
-    let service = DeadlineLayer::new(None).layer(retry.layer(timeout.layer(script.clone())));
-    let call = tokio::time::timeout(ms(5_000), timed(service.oneshot(request)));
+    let service = DeadlineLayer::new(None).layer(retry.layer(attempt.layer(script.clone())));
+    let call = timeout(ms(5_000), timed(service.oneshot(request)));
     let (result, elapsed) = call.await.expect("something ends it");
     (result.unwrap_err(), elapsed, script.calls())
 }
@@ -82,8 +80,13 @@ async fn the_last_attempt_may_have_all_the_time_that_is_left() {
         hung_twice(within(), true, 1).await,
         (deadline, ms(2_000), 1)
     );
-    // Without a deadline nothing else would end it.
+    // Without a deadline nothing else would end it, whoever says that it is the last.
     assert_eq!(hung_twice(ask(), true, 2).await, (attempt, ms(601), 2));
+    let service = TimeoutLayer::new(ms(300)).last_attempt_uses_deadline();
+    let request = ask_with(|call| call.last_attempt = true);
+    let call = service.layer(script().hang()).oneshot(request);
+    let call = timeout(ms(5_000), call).await.expect("something ends it");
+    assert_eq!(call, Err(attempt));
 }
 
 #[tokio::test(start_paused = true)]
