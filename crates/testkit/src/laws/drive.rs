@@ -23,6 +23,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough for other tasks to run, too short for a time limit.
 pub(super) const MOMENT: Duration = Duration::from_millis(1);
 
+/// A pause that a layer makes by itself before a call is over by then.
+pub(super) const PAUSE: Duration = Duration::from_millis(3);
+
 pub(super) fn require(law: &str, kept: bool, what_happened: &str) {
     assert!(kept, "law: {law}: {what_happened}");
 }

@@ -6,7 +6,7 @@ use tokio::{task::unconstrained, time::sleep};
 
 use super::{
     Laws, Layered, Traffic,
-    drive::{MOMENT, Wakes, oneshot, require},
+    drive::{MOMENT, PAUSE, Wakes, oneshot, require},
 };
 use crate::script::Script;
 
@@ -61,7 +61,7 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     }
 
     async fn wake_of_answer(&self) {
-        let trial = self.trial(self.echo().after(MOMENT));
+        let trial = self.trial(self.echo().after(2 * PAUSE));
         let call = oneshot(trial.service, self.traffic.request(1));
         self.require_wake(call, || (), "the inner service answered")
             .await;
@@ -69,9 +69,13 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
 
     async fn require_wake(&self, call: impl Future, event: impl FnOnce(), what: &str) {
         let mut call = pin!(unconstrained(call));
-        let (stale, latest) = (Wakes::new(), Wakes::new());
-        if stale.poll(call.as_mut()).is_ready() || latest.poll(call.as_mut()).is_ready() {
+        let (first, stale, latest) = (Wakes::new(), Wakes::new(), Wakes::new());
+        if first.poll(call.as_mut()).is_ready() {
             return; // it was refused, and waits for nothing
+        }
+        sleep(PAUSE).await;
+        if stale.poll(call.as_mut()).is_ready() || latest.poll(call.as_mut()).is_ready() {
+            return;
         }
         let spins = stale.count() + latest.count();
         require(
@@ -80,7 +84,7 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
             "a call woke itself while the inner service was not ready",
         );
         event();
-        sleep(2 * MOMENT).await;
+        sleep(2 * PAUSE + MOMENT).await;
         require(
             POLLS,
             latest.count() > 0,
