@@ -4,41 +4,55 @@
 
 mod common;
 
-use std::{f64, time::Duration};
+use std::{
+    f64,
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use common::*;
 use futures_util::poll;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, ClassifyResult, Event, Failure, Reject, RetryLayer, RetryPolicy,
-    TimeoutLayer,
-    chaos::{ChaosLayer, ChaosPolicy, Injection, Rule},
+    TimeoutLayer, With,
+    chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Latency, Match, Rule},
 };
 
-type Make = fn(Injection) -> Result<u32, Fault>;
+type Make = fn(Injected<u32>) -> Result<u32, Fault>;
 
-fn make(injected: Injection) -> Result<u32, Fault> {
+/// An answer is a number, and its body is as long.
+fn make(injected: Injected<u32>) -> Result<u32, Fault> {
     match injected {
-        Injection::Error(failure) => Err(Fault::Failed(failure)),
-        Injection::Status(status) => Ok(u32::from(status)),
-        other => unreachable!("{other:?} has nothing to make"),
+        Injected::Error(failure) => Err(Fault::Failed(failure)),
+        Injected::Status(status) => Ok(u32::from(status)),
+        Injected::Truncate(answer, bytes) => Ok(answer.min(bytes.try_into().unwrap())),
+        Injected::ResetBody(_) => Err(Fault::Failed(Failure::Body)),
+        other => unreachable!("{other:?}"),
     }
 }
 
+fn policy(rules: Vec<Rule>) -> ChaosPolicy {
+    ChaosPolicy::build(|chaos| {
+        (chaos.enabled, chaos.rules, chaos.seed) = (true, rules, Some(7));
+    })
+    .unwrap()
+}
+
 fn chaos(rules: &[(f64, Injection)]) -> ChaosLayer<Make> {
-    let policy = ChaosPolicy::build(|chaos| {
-        chaos.enabled = true;
-        chaos.seed = Some(7);
-        let rule = |(rate, inject): &(f64, Injection)| Rule {
-            rate: *rate,
-            inject: *inject,
-        };
-        chaos.rules = rules.iter().map(rule).collect();
-    });
-    ChaosLayer::new(policy.unwrap(), make)
+    let rules = rules
+        .iter()
+        .map(|(rate, inject)| Rule::new(*rate, *inject))
+        .collect();
+    ChaosLayer::new(policy(rules), make)
 }
 
 const RESET: Injection = Injection::Error(Failure::Reset);
+const LATE: Injection = Injection::Latency(Latency::Fixed(ms(100)));
 
 /// Which of `count` calls failed.
 async fn failures(layer: &ChaosLayer<Make>, count: usize) -> Vec<bool> {
@@ -63,20 +77,60 @@ async fn ch_01_a_rate_of_zero_is_never_and_of_one_always() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ch_01_whatever_is_injected_is_so_at_a_rate_of_one_and_not_at_zero() {
+    let unbroken = (Ok(Ok(9)), ms(0));
+    let hung = tokio::time::timeout(ms(500), std::future::pending::<()>()).await;
+    let hung = Err(hung.unwrap_err());
+    for (inject, broken) in [
+        (RESET, (Ok(Err(BROKEN)), ms(0))),
+        (Injection::Status(503), (Ok(Ok(503)), ms(0))),
+        (LATE, (Ok(Ok(9)), ms(100))),
+        (Injection::Hang, (hung, ms(500))),
+        (Injection::Truncate(4), (Ok(Ok(4)), ms(0))),
+        (
+            Injection::ResetBody,
+            (Ok(Err(Fault::Failed(Failure::Body))), ms(0)),
+        ),
+    ] {
+        for (rate, expected) in [(0.0, &unbroken), (1.0, &broken)] {
+            let call = chaos(&[(rate, inject)])
+                .layer(script().ok(9))
+                .oneshot(ask());
+            let result = timed(tokio::time::timeout(ms(500), call)).await;
+            assert_eq!(&result, expected, "{inject:?} at {rate}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ch_02_a_seed_makes_a_run_repeatable() {
     let run = async || failures(&chaos(&[(0.5, RESET)]), 100).await;
     assert_eq!(run().await, run().await);
     let unseeded = async || {
-        let policy = ChaosPolicy::build(|chaos| {
-            chaos.enabled = true;
-            chaos.rules = vec![Rule {
-                rate: 0.5,
-                inject: RESET,
-            }];
-        });
+        let policy = policy(vec![Rule::new(0.5, RESET)]).with(|chaos| chaos.seed = None);
         failures(&ChaosLayer::new(policy.unwrap(), make), 100).await
     };
     assert_ne!(unseeded().await, unseeded().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ch_02_what_is_drawn_does_not_depend_on_other_rules_requests_and_rates() {
+    let latency = Latency::Uniform {
+        min: ms(0),
+        max: ms(9),
+    };
+    let run = async |rate, wanted: Match| {
+        let first = Rule::new(rate, Injection::Latency(latency)).matching(wanted);
+        let layer = ChaosLayer::new(policy(vec![first, Rule::new(0.5, RESET)]), make as Make);
+        failures(&layer, 100).await
+    };
+    let free = Match {
+        tier: Some("free".into()),
+        ..Match::default()
+    };
+    let expected = run(1.0, Match::default()).await;
+    assert_eq!(run(0.3, Match::default()).await, expected);
+    assert_eq!(run(1.0, free).await, expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,6 +162,37 @@ async fn ch_04_disabled_it_draws_and_tells_nothing() {
     assert_eq!(share(&failures(&layer, 100).await), 1.0);
 }
 
+/// Counts its clones.
+#[derive(Debug, Default)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ch_04_disabled_it_clones_neither_the_service_nor_itself() {
+    let (of_service, of_layer) = (Counted::default(), Counted::default());
+    let (services, layers) = (Arc::clone(&of_service.0), Arc::clone(&of_layer.0));
+    let inner = service_fn(move |_: Request| {
+        let _ = &of_service;
+        ready(Ok::<u32, Fault>(1))
+    });
+    let layer = ChaosLayer::new(ChaosPolicy::default(), move |injected| {
+        let _ = &of_layer;
+        make(injected)
+    });
+    let mut service = layer.layer(inner);
+    let before = (services.load(Relaxed), layers.load(Relaxed));
+    for _ in 0..10 {
+        assert_eq!(service.call(ask()).await, Ok(1));
+    }
+    assert_eq!((services.load(Relaxed), layers.load(Relaxed)), before);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ch_05_a_call_that_is_dropped_before_its_first_poll_draws_nothing() {
     let layer = chaos(&[(0.5, RESET)]);
@@ -115,10 +200,7 @@ async fn ch_05_a_call_that_is_dropped_before_its_first_poll_draws_nothing() {
     for _ in 0..100 {
         let service = layer.layer(script().ok(1));
         drop(service.oneshot(ask()));
-        drop(tower::Service::call(
-            &mut layer.layer(script().ok(1)),
-            ask(),
-        ));
+        drop(layer.layer(script().ok(1)).call(ask()));
     }
     assert_eq!(failures(&layer, 50).await, expected);
 }
@@ -143,28 +225,39 @@ async fn ch_06_a_rate_that_makes_no_sense_is_made_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_saves_the_wait_and_a_made_up_answer_waits() {
-    let latency = Injection::Latency {
-        min: ms(100),
-        max: ms(100),
-    };
+async fn an_error_saves_the_wait_and_all_else_comes_after_it() {
     let status = Injection::Status(503);
+    let body = Err(Fault::Failed(Failure::Body));
     for (rules, expected, after) in [
-        (vec![(1.0, latency)], Ok(1), ms(100)),
-        (vec![(1.0, latency), (1.0, status)], Ok(503), ms(100)),
+        (vec![LATE, LATE], Ok(9), ms(200)),
+        (vec![LATE, status], Ok(503), ms(100)),
+        (vec![status, LATE, RESET], Err(BROKEN), ms(0)),
+        (vec![RESET, status, LATE], Err(BROKEN), ms(0)),
+        (vec![Injection::Truncate(4), LATE], Ok(4), ms(100)),
         (
-            vec![(1.0, status), (1.0, latency), (1.0, RESET)],
-            Err(BROKEN),
+            vec![Injection::Truncate(4), Injection::Truncate(3)],
+            Ok(4),
             ms(0),
         ),
+        (
+            vec![Injection::Truncate(4), Injection::ResetBody],
+            body,
+            ms(0),
+        ),
+        (vec![Injection::ResetBody, status], Ok(503), ms(0)),
     ] {
-        let call = chaos(&rules).layer(script().ok(1)).oneshot(ask());
-        assert_eq!(timed(call).await, (expected, after));
+        let layer = chaos(&rules.iter().map(|rule| (1.0, *rule)).collect::<Vec<_>>());
+        let call = layer.layer(script().ok(9)).oneshot(ask());
+        assert_eq!(timed(call).await, (expected, after), "{rules:?}");
     }
-    let spread = Injection::Latency {
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_uniform_latency_is_spread_between_its_ends() {
+    let spread = Injection::Latency(Latency::Uniform {
         min: ms(50),
         max: ms(150),
-    };
+    });
     let layer = chaos(&[(1.0, spread)]);
     let mut total = Duration::ZERO;
     for _ in 0..100 {
@@ -177,14 +270,151 @@ async fn an_error_saves_the_wait_and_a_made_up_answer_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_latency_ends_with_its_call() {
-    let latency = Injection::Latency {
-        min: ms(100),
-        max: ms(100),
-    };
     let inner = script().ok(1);
-    let mut call = Box::pin(chaos(&[(1.0, latency)]).layer(inner.clone()).oneshot(ask()));
+    let mut call = Box::pin(chaos(&[(1.0, LATE)]).layer(inner.clone()).oneshot(ask()));
     assert!(poll!(&mut call).is_pending());
     drop(call);
     tokio::time::sleep(ms(200)).await;
     assert_eq!(inner.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_failed_by_itself_has_no_body_to_break() {
+    for inject in [Injection::Truncate(4), Injection::ResetBody] {
+        let service = chaos(&[(1.0, inject)]).layer(script().err(UNREACHED));
+        assert_eq!(service.oneshot(ask()).await, Err(UNREACHED));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_tells_once_that_something_was_injected() {
+    let told = async |rules: &[(f64, Injection)]| {
+        let ear = Ear::default();
+        let service = chaos(rules).layer(script().ok(9));
+        let _ = service.oneshot(ask().observer(ear.observer())).await;
+        ear.heard()
+    };
+    assert_eq!(told(&[(0.0, RESET)]).await, []);
+    let all = [LATE, Injection::Status(503), Injection::Truncate(4)];
+    for inject in all {
+        assert_eq!(told(&[(1.0, inject)]).await, [Event::Chaos]);
+    }
+    assert_eq!(told(&all.map(|inject| (1.0, inject))).await, [Event::Chaos]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_with_a_match_is_only_for_requests_that_are_like_it() {
+    let free = Match {
+        tier: Some("free".into()),
+        ..Match::default()
+    };
+    let layer = ChaosLayer::new(policy(vec![Rule::new(1.0, RESET).matching(free)]), make);
+    let even_is_free = |wanted: &Match, request: &With<u32>| {
+        wanted.tier.as_deref() == Some("free") && request.get().is_multiple_of(2)
+    };
+    let asking = layer.clone().matching(even_is_free).layer(script().ok(1));
+    for number in 0..4 {
+        let failed = asking.clone().oneshot(With::new(number)).await.is_err();
+        assert_eq!(failed, number.is_multiple_of(2));
+    }
+    // Without anybody to ask, it is for no request.
+    assert_eq!(layer.layer(script().ok(1)).oneshot(ask()).await, Ok(1));
+}
+
+#[test]
+fn rules_that_cannot_be_are_refused_by_place() {
+    let backwards = Latency::Uniform {
+        min: ms(2),
+        max: ms(1),
+    };
+    let failure = Failure::Status {
+        code: 503,
+        retry_after: None,
+    };
+    for (inject, problem) in [
+        (
+            Injection::Latency(backwards),
+            "rules.1.inject.latency.max: 1ms is less than 2ms",
+        ),
+        (
+            Injection::Status(600),
+            "rules.1.inject.status: 600 is not within 200 to 599",
+        ),
+        (
+            Injection::Error(failure),
+            "rules.1.inject.error: a status is an answer: inject `status`",
+        ),
+    ] {
+        let rules = vec![Rule::new(1.0, RESET), Rule::new(1.0, inject)];
+        let error = ChaosPolicy::build(|chaos| chaos.rules = rules).unwrap_err();
+        assert_eq!(error.to_string(), problem);
+    }
+}
+
+#[cfg(feature = "serde")]
+mod as_data {
+    use serde_json::{from_value, json, to_value};
+    use tower_fanout_layers::chaos::HeaderMatch;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_as_it_is_written() {
+        let file = json!({
+            "enabled": true,
+            "rules": [
+                { "rate": 0.05, "inject": { "error": "too_large" } },
+                { "rate": 0.1, "inject": { "latency": "100ms" } },
+                { "rate": 7, "inject": { "latency": { "min": "50ms", "max": "1s" } } },
+                { "rate": 1, "inject": "hang", "match": { "service": "users" } },
+                { "rate": 1, "inject": { "truncate": 10 }, "match": { "tier": "free" } },
+                { "rate": 1, "inject": "reset_body", "match": { "header": { "name": "x-chaos" } } },
+                { "rate": 1, "inject": { "status": 503 } }
+            ],
+            "seed": 7
+        });
+        let policy: ChaosPolicy = from_value(file).unwrap();
+        assert_eq!(policy.rules[0].inject, Injection::Error(Failure::TooLarge));
+        assert_eq!(policy.rules[1].inject, LATE);
+        let header = policy.rules[5].matching.header.clone();
+        let (name, value) = ("x-chaos".into(), None);
+        assert_eq!(header, Some(HeaderMatch { name, value }));
+        let written = to_value(&policy).unwrap();
+        assert_eq!(from_value::<ChaosPolicy>(written).unwrap(), policy);
+        assert_eq!(
+            from_value::<ChaosPolicy>(json!({})).unwrap(),
+            ChaosPolicy::default()
+        );
+    }
+
+    #[test]
+    fn what_a_policy_does_not_know_is_refused() {
+        let rule = |inject| json!({ "rules": [{ "rate": 1, "inject": inject }] });
+        for (file, problem) in [
+            (json!({ "on": true }), "unknown field `on`"),
+            (rule(json!("explode")), "unknown variant `explode`"),
+            (
+                rule(json!({ "error": "status" })),
+                "unknown variant `status`",
+            ),
+            (rule(json!({ "latency": 100 })), "a duration such as"),
+            (
+                rule(json!({ "latency": { "min": "1s", "max": "2s", "mean": "1s" } })),
+                "a duration such as",
+            ),
+            (rule(json!({ "status": 99 })), "rules.0.inject.status: 99"),
+            (
+                json!({ "rules": [{ "rate": 1, "inject": "hang", "match": { "user": "ada" } }] }),
+                "unknown field `user`",
+            ),
+            (
+                json!({ "rules": [{ "rate": 1, "inject": "hang",
+                    "match": { "header": { "name": "" } } }] }),
+                "rules.0.match.header.name: a header has a name",
+            ),
+        ] {
+            let error = from_value::<ChaosPolicy>(file).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
 }

@@ -159,18 +159,20 @@ async fn lift_leaves_readiness_calls_and_answers_as_they_are() {
 #[cfg(feature = "chaos")]
 #[tokio::test(start_paused = true)]
 async fn chaos_keeps_the_laws() {
-    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy, Injection, Rule};
+    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Latency, Rule};
 
-    let layer = |rules: Vec<Rule>| {
-        let policy = ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (true, rules));
-        ChaosLayer::new(policy.unwrap(), |_| Err(BROKEN))
+    let layer = |enabled, inject| {
+        let rules = vec![Rule::new(1.0, inject)];
+        let policy = ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (enabled, rules));
+        ChaosLayer::new(policy.unwrap(), |_: Injected<u64>| Err(BROKEN))
     };
-    Laws::new(Calls, |inner| layer(vec![]).layer(inner))
-        .check()
-        .await;
-    let inject = Injection::Error(Failure::Reset);
-    let always = layer(vec![Rule { rate: 1.0, inject }]);
-    Laws::new(Calls, |inner| always.layer(inner))
+    let reset = Injection::Error(Failure::Reset);
+    let late = Injection::Latency(Latency::Fixed(ms(2)));
+    for layer in [layer(false, reset), layer(true, late)] {
+        Laws::new(Calls, |inner| layer.layer(inner)).check().await;
+    }
+    let refusing = layer(true, reset);
+    Laws::new(Calls, |inner| refusing.layer(inner))
         .refusal()
         .await;
 }

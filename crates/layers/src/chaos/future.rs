@@ -10,109 +10,161 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use super::{layer::ChaosLayer, settings::Injection};
-use crate::{
-    context::Context,
-    observe::{Event, Observer},
-    oneshot::Oneshot,
+use super::{
+    draw::{Damage, Outcome},
+    inject::{Inject, Injected},
+    layer::ChaosLayer,
+    matching::Matcher,
 };
+use crate::{context::Context, observe::Event, oneshot::Oneshot};
 
 pin_project! {
     /// The future of [`Chaos`](super::Chaos).
-    pub struct ResponseFuture<S, M, Req>
+    pub struct ResponseFuture<S, I, P, Req>
     where
         S: Service<Req>,
     {
-        layer: ChaosLayer<M>,
-        observer: Observer,
-        call: Option<(S, Req)>,
         #[pin]
-        state: State<S, Req>,
+        state: State<S, I, P, Req>,
     }
 }
 
 pin_project! {
     #[project = Projected]
-    enum State<S, Req>
+    enum State<S, I, P, Req>
     where
         S: Service<Req>,
     {
-        Undrawn,
+        Undrawn { attempt: Option<Attempt<S, I, P, Req>> },
         Waiting {
             #[pin]
-            wait: Sleep,
-            instead: Option<Injection>,
+            wait: Option<Sleep>,
+            attempt: Option<Attempt<S, I, P, Req>>,
+            outcome: Option<Outcome>,
         },
-        Deciding { instead: Option<Injection> },
+        Hanging,
         Calling {
             #[pin]
             call: Oneshot<S, Req>,
+            damage: Option<(I, Damage)>,
         },
     }
 }
 
-impl<S: Service<Req>, M, Req: Context> ResponseFuture<S, M, Req> {
-    pub(super) fn new(layer: ChaosLayer<M>, service: S, request: Req) -> Self {
+/// A call that is not made yet.
+struct Attempt<S, I, P, Req> {
+    layer: ChaosLayer<I, P>,
+    service: S,
+    request: Req,
+}
+
+impl<S: Service<Req>, I, P, Req> ResponseFuture<S, I, P, Req> {
+    /// A call that is left alone.
+    pub(super) fn disabled(call: Oneshot<S, Req>) -> Self {
+        let damage = None;
         Self {
+            state: State::Calling { call, damage },
+        }
+    }
+
+    pub(super) fn enabled(layer: ChaosLayer<I, P>, service: S, request: Req) -> Self {
+        let attempt = Some(Attempt {
             layer,
-            observer: request.call().observer.clone(),
-            call: Some((service, request)),
-            state: State::Undrawn,
+            service,
+            request,
+        });
+        Self {
+            state: State::Undrawn { attempt },
         }
     }
 }
 
-impl<S, M, Req> Future for ResponseFuture<S, M, Req>
+impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
+    fn draw(self) -> State<S, I, P, Req>
+    where
+        P: Matcher<Req>,
+        Req: Context,
+    {
+        let ChaosLayer {
+            shared, matcher, ..
+        } = &self.layer;
+        let drawn = shared.draw(|wanted| matcher.matches(wanted, &self.request));
+        if !drawn.is_nothing() {
+            self.request.call().observer.emit(Event::Chaos);
+        }
+        State::Waiting {
+            wait: (!drawn.latency.is_zero()).then(|| sleep(drawn.latency)),
+            attempt: Some(self),
+            outcome: drawn.outcome,
+        }
+    }
+
+    fn call(self, damage: Option<Damage>) -> State<S, I, P, Req> {
+        State::Calling {
+            call: Oneshot::new(self.service, self.request),
+            damage: damage.map(|damage| (self.layer.inject, damage)),
+        }
+    }
+
+    fn inject(self, injected: Injected<S::Response>) -> Result<I::Response, S::Error>
+    where
+        I: Inject<S::Response, S::Error>,
+    {
+        self.layer.inject.inject(injected)
+    }
+}
+
+fn take<T>(attempt: &mut Option<T>) -> T {
+    attempt.take().expect("polled after completion")
+}
+
+impl<S, I, P, Req> Future for ResponseFuture<S, I, P, Req>
 where
     S: Service<Req>,
-    M: Fn(Injection) -> Result<S::Response, S::Error>,
+    I: Inject<S::Response, S::Error>,
+    P: Matcher<Req>,
+    Req: Context,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Result<I::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let mut state = self.project().state;
         loop {
-            let next = match this.state.as_mut().project() {
-                Projected::Calling { call } => return call.poll(cx),
-                Projected::Undrawn if this.layer.shared.is_enabled() => {
-                    let drawn = this.layer.shared.draw();
-                    let instead = drawn.instead;
-                    if drawn.latency.is_zero() {
-                        State::Deciding { instead }
-                    } else {
-                        this.observer.emit(Event::Chaos);
-                        let wait = sleep(drawn.latency);
-                        State::Waiting { wait, instead }
+            let next = match state.as_mut().project() {
+                Projected::Undrawn { attempt } => take(attempt).draw(),
+                Projected::Waiting {
+                    wait,
+                    attempt,
+                    outcome,
+                } => {
+                    if let Some(wait) = wait.as_pin_mut() {
+                        ready!(wait.poll(cx));
+                    }
+                    let attempt = take(attempt);
+                    match *outcome {
+                        None => attempt.call(None),
+                        Some(Outcome::Break(damage)) => attempt.call(Some(damage)),
+                        Some(Outcome::Hang) => State::Hanging,
+                        Some(Outcome::Error(failure)) => {
+                            return Poll::Ready(attempt.inject(Injected::Error(failure)));
+                        }
+                        Some(Outcome::Status(status)) => {
+                            return Poll::Ready(attempt.inject(Injected::Status(status)));
+                        }
                     }
                 }
-                Projected::Undrawn => State::Deciding { instead: None },
-                Projected::Waiting { wait, instead } => {
-                    let instead = *instead;
-                    ready!(wait.poll(cx));
-                    State::Deciding { instead }
-                }
-                Projected::Deciding { instead: None } => {
-                    let (service, request) = this.call.take().expect("polled after completion");
-                    let call = Oneshot::new(service, request);
-                    State::Calling { call }
-                }
-                Projected::Deciding {
-                    instead: Some(Injection::Hang),
-                } => {
-                    if this.call.take().is_some() {
-                        this.observer.emit(Event::Chaos);
-                    }
-                    return Poll::Pending;
-                }
-                Projected::Deciding {
-                    instead: Some(inject),
-                } => {
-                    this.call.take().expect("polled after completion");
-                    this.observer.emit(Event::Chaos);
-                    return Poll::Ready((this.layer.make)(*inject));
+                Projected::Hanging => return Poll::Pending,
+                Projected::Calling { call, damage } => {
+                    let result = ready!(call.poll(cx));
+                    return Poll::Ready(match damage {
+                        None => result.map(I::leave),
+                        Some((inject, damage)) => {
+                            result.and_then(|response| inject.inject(damage.to(response)))
+                        }
+                    });
                 }
             };
-            this.state.set(next);
+            state.set(next);
         }
     }
 }

@@ -1,62 +1,176 @@
-//! What is injected, and how often.
+//! What is injected, how often, and into what.
 
 use std::time::Duration;
 
+use super::matching::Match;
 use crate::{
     classify::Failure,
     policy::{InvalidPolicy, Problems, Settings, Valid},
 };
 
-/// What is injected, and how often.
+/// What is injected, how often, and into what.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
 #[non_exhaustive]
 pub struct ChaosSettings {
     /// Whether anything is; not by default. A [handle](super::ChaosHandle) may change it.
     pub enabled: bool,
-    /// The rules, each of which is drawn by itself.
+    /// The rules, each of which is drawn by itself; none by default.
     pub rules: Vec<Rule>,
     /// Makes runs repeatable; random by default.
     pub seed: Option<u64>,
 }
 
 /// One thing that is injected, into some of the attempts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+#[non_exhaustive]
 pub struct Rule {
     /// The share of attempts, 0 to 1. What is below is 0, what is above 1, and what is no number 0.
     pub rate: f64,
     /// What is injected into them.
     pub inject: Injection,
+    /// Which requests it is for, `match` in a file; all by default.
+    #[cfg_attr(feature = "serde", serde(rename = "match", default))]
+    pub matching: Match,
+}
+
+impl Rule {
+    /// Injects `inject` into the share `rate` of all attempts.
+    #[must_use]
+    pub fn new(rate: f64, inject: Injection) -> Self {
+        Self {
+            rate,
+            inject,
+            matching: Match::default(),
+        }
+    }
+
+    /// Is only for requests that are like `wanted`.
+    #[must_use]
+    pub fn matching(self, wanted: Match) -> Self {
+        Self {
+            matching: wanted,
+            ..self
+        }
+    }
+
+    fn problems(&self) -> Vec<InvalidPolicy> {
+        let problems = Problems::default();
+        let problems = match self.inject {
+            Injection::Latency(Latency::Uniform { min, max }) => {
+                problems.at_least("inject.latency.max", max, min)
+            }
+            Injection::Status(status) => problems.within("inject.status", status, 200, 599),
+            _ => problems,
+        };
+        let mut problems = problems.into_vec();
+        if let Injection::Error(Failure::Status { .. }) = self.inject {
+            let message = "a status is an answer: inject `status`";
+            problems.push(InvalidPolicy::new("inject.error", message));
+        }
+        problems.extend(self.matching.problem());
+        problems
+    }
 }
 
 /// What can be injected.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Injection {
-    /// The attempt fails like this, at once, and the service is not called.
-    Error(Failure),
+    /// The attempt fails like this, at once, and the service is not called. It may be any failure but
+    /// [`Failure::Status`], which is an answer.
+    Error(#[cfg_attr(feature = "serde", serde(with = "Kind"))] Failure),
     /// The attempt never ends, and the service is not called.
     Hang,
-    /// The attempt begins this much later, spread evenly between the two.
-    Latency {
+    /// The attempt begins later.
+    Latency(Latency),
+    /// The attempt is answered with this status, 200 to 599, and the service is not called.
+    Status(u16),
+    /// The body of the service's answer breaks off after so many bytes, if it has more.
+    Truncate(u64),
+    /// The body of the service's answer breaks off before its first byte.
+    ResetBody,
+}
+
+/// How much later an attempt begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(
+        untagged,
+        deny_unknown_fields,
+        expecting = "a latency is a duration such as \"100ms\", or has a `min` and a `max`"
+    )
+)]
+pub enum Latency {
+    /// Always so much.
+    Fixed(#[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))] Duration),
+    /// Spread evenly between the two.
+    Uniform {
         /// The least.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
         min: Duration,
-        /// The most.
+        /// The most, `min` at least.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
         max: Duration,
     },
-    /// The attempt is answered with this status, and the service is not called.
-    Status(u16),
+}
+
+impl Latency {
+    /// The latency at the place `spread`, 0 to 1, between the least and the most.
+    pub(super) fn at(self, spread: f64) -> Duration {
+        match self {
+            Self::Fixed(latency) => latency,
+            Self::Uniform { min, max } => min + (max - min).mul_f64(spread),
+        }
+    }
+}
+
+/// The names that failures have in a file.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "Failure", rename_all = "snake_case")]
+enum Kind {
+    #[serde(skip)]
+    Status {
+        code: u16,
+        retry_after: Option<Duration>,
+    },
+    Connect,
+    Refused,
+    Reset,
+    Body,
+    Protocol,
+    TooLarge,
+    AttemptTimeout,
+    Panic,
+    Other,
 }
 
 impl Settings for ChaosSettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
-        let problems = Problems::default();
-        let rules = self.rules.iter().map(|rule| rule.inject);
-        let problems = rules.fold(problems, |problems, inject| match inject {
-            Injection::Latency { min, max } => problems.at_least("rules", max, min),
-            Injection::Status(status) => problems.within("rules", status, 100, 599),
-            Injection::Error(_) | Injection::Hang => problems,
+        let rules = self.rules.iter().enumerate();
+        let problems = rules.flat_map(|(place, rule)| {
+            let parent = format!("rules.{place}");
+            let problems = rule.problems().into_iter();
+            problems.map(move |problem| problem.under(&parent))
         });
-        problems.into_vec()
+        problems.collect()
     }
 }
 

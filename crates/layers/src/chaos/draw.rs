@@ -1,0 +1,156 @@
+//! What one attempt draws.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    inject::Injected,
+    matching::Match,
+    settings::{ChaosPolicy, Injection, Rule},
+};
+use crate::classify::Failure;
+
+/// The rules, and what all attempts draw from.
+pub(super) struct Shared {
+    enabled: AtomicBool,
+    /// Rates may change, so each stands beside its rule.
+    rules: Box<[(AtomicU64, Rule)]>,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl Shared {
+    pub(super) fn new(policy: &ChaosPolicy) -> Self {
+        let random = policy
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let rules = policy.rules.iter();
+        Self {
+            enabled: AtomicBool::new(policy.enabled),
+            rules: rules
+                .map(|rule| (AtomicU64::new(bits(rule.rate)), rule.clone()))
+                .collect(),
+            random: Mutex::new(random),
+        }
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled.load(Relaxed)
+    }
+
+    pub(super) fn enable(&self, enabled: bool) {
+        self.enabled.store(enabled, Relaxed);
+    }
+
+    pub(super) fn set_rate(&self, place: usize, rate: f64) {
+        if let Some((known, _)) = self.rules.get(place) {
+            known.store(bits(rate), Relaxed);
+        }
+    }
+
+    /// Draws once for the attempt, and from that for each rule, so that what one attempt draws does not
+    /// depend on what became of others; `is_for` tells what a rule is for.
+    pub(super) fn draw(&self, is_for: impl Fn(&Match) -> bool) -> Drawn {
+        let random = self.random.lock();
+        let mut random = random.unwrap_or_else(PoisonError::into_inner).fork();
+        let mut drawn = Drawn::default();
+        for (rate, rule) in &self.rules {
+            let rate = f64::from_bits(rate.load(Relaxed));
+            let (hit, spread) = (random.f64() < rate, random.f64());
+            if hit && (rule.matching.is_any() || is_for(&rule.matching)) {
+                drawn.add(rule.inject, spread);
+            }
+        }
+        drawn
+    }
+}
+
+/// A rate from 0 to 1.
+fn bits(rate: f64) -> u64 {
+    let rate = if rate.is_nan() { 0.0 } else { rate };
+    rate.clamp(0.0, 1.0).to_bits()
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chaos")
+            .field("enabled", &self.is_enabled())
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one attempt has drawn: first it waits, then this happens.
+#[derive(Default)]
+pub(super) struct Drawn {
+    pub(super) latency: Duration,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// What happens in place of a call that is left alone.
+#[derive(Clone, Copy)]
+pub(super) enum Outcome {
+    Error(Failure),
+    Hang,
+    Status(u16),
+    Break(Damage),
+}
+
+/// What is done to the answer of the service.
+#[derive(Clone, Copy)]
+pub(super) enum Damage {
+    ResetBody,
+    Truncate(u64),
+}
+
+impl Drawn {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.latency.is_zero() && self.outcome.is_none()
+    }
+
+    fn add(&mut self, inject: Injection, spread: f64) {
+        let outcome = match inject {
+            Injection::Latency(latency) => {
+                self.latency = self.latency.saturating_add(latency.at(spread));
+                None
+            }
+            Injection::Error(failure) => Some(Outcome::Error(failure)),
+            Injection::Hang => Some(Outcome::Hang),
+            Injection::Status(status) => Some(Outcome::Status(status)),
+            Injection::ResetBody => Some(Outcome::Break(Damage::ResetBody)),
+            Injection::Truncate(bytes) => Some(Outcome::Break(Damage::Truncate(bytes))),
+        };
+        let outcomes = [self.outcome, outcome].into_iter().flatten();
+        self.outcome = outcomes.min_by_key(|outcome| outcome.rank());
+        if let Some(Outcome::Error(_)) = self.outcome {
+            self.latency = Duration::ZERO; // an error saves the wait
+        }
+    }
+}
+
+impl Outcome {
+    /// The least has its way.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Error(_) => 0,
+            Self::Hang => 1,
+            Self::Status(_) => 2,
+            Self::Break(Damage::ResetBody) => 3,
+            Self::Break(Damage::Truncate(_)) => 4,
+        }
+    }
+}
+
+impl Damage {
+    pub(super) fn to<Response>(self, response: Response) -> Injected<Response> {
+        match self {
+            Self::ResetBody => Injected::ResetBody(response),
+            Self::Truncate(bytes) => Injected::Truncate(response, bytes),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Injects into answers of HTTP.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::inject::{Inject, Injected};
+use crate::{classify::Failure, reject::BoxError};
+
+/// Makes what is injected into an HTTP service: a made-up answer has no body and no headers, and a
+/// broken one a body that ends with an error of the kind [`Failure::Body`].
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, Full};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     AsReject, BoxError, Failure,
+///     chaos::{ChaosLayer, ChaosPolicy, InjectHttp, Injection, Rule},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let policy = ChaosPolicy::build(|chaos| {
+///     chaos.enabled = true;
+///     chaos.rules = vec![Rule::new(1.0, Injection::Truncate(5))];
+/// });
+/// let layer = ChaosLayer::new(policy.unwrap(), InjectHttp::new(BoxError::from));
+/// let service = layer.layer(service_fn(|_: Request<()>| async {
+///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("all of it"))))
+/// }));
+/// let mut body = service.oneshot(Request::new(())).await.unwrap().into_body();
+/// assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "all o");
+/// assert_eq!(body.frame().await.unwrap().unwrap_err().failure(), Failure::Body);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct InjectHttp<F> {
+    error: F,
+}
+
+impl<F> InjectHttp<F> {
+    /// Makes errors by `error`.
+    #[must_use]
+    pub const fn new<E>(error: F) -> Self
+    where
+        F: Fn(Failure) -> E,
+    {
+        Self { error }
+    }
+}
+
+impl<F, B, E> Inject<Response<B>, E> for InjectHttp<F>
+where
+    F: Fn(Failure) -> E,
+{
+    type Response = Response<ChaosBody<B>>;
+
+    fn inject(&self, injected: Injected<Response<B>>) -> Result<Self::Response, E> {
+        match injected {
+            Injected::Error(failure) => Err((self.error)(failure)),
+            Injected::Status(status) => {
+                let mut response = Response::new(ChaosBody::made_up());
+                let status = StatusCode::from_u16(status);
+                *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Ok(response)
+            }
+            Injected::Truncate(response, bytes) => {
+                Ok(response.map(|body| ChaosBody::new(body, End::After(bytes))))
+            }
+            Injected::ResetBody(response) => {
+                Ok(response.map(|body| ChaosBody::new(body, End::Now)))
+            }
+        }
+    }
+
+    fn leave(response: Response<B>) -> Self::Response {
+        response.map(|body| ChaosBody::new(body, End::Its))
+    }
+}
+
+pin_project! {
+    /// A body that may break off. Its headers and its size promise the whole.
+    #[derive(Debug)]
+    pub struct ChaosBody<B> {
+        // None once it broke off, and if there never was any.
+        #[pin]
+        body: Option<B>,
+        end: End,
+    }
+}
+
+/// Where a body ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// At its own end.
+    Its,
+    /// After so many bytes, unless it has no more.
+    After(u64),
+    /// Before anything else of it.
+    Now,
+}
+
+impl<B> ChaosBody<B> {
+    const fn new(body: B, end: End) -> Self {
+        let body = Some(body);
+        Self { body, end }
+    }
+
+    const fn made_up() -> Self {
+        let end = End::Its;
+        Self { body: None, end }
+    }
+}
+
+impl End {
+    /// Cuts what lies beyond the end off `data`; false if nothing lies before it.
+    fn admits(&mut self, data: &mut Bytes) -> bool {
+        let size = data.len() as u64;
+        match *self {
+            Self::Its => true,
+            Self::After(left) if size <= left => {
+                *self = Self::After(left - size);
+                true
+            }
+            Self::After(left) => {
+                data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                *self = Self::Now;
+                left > 0
+            }
+            Self::Now => false,
+        }
+    }
+}
+
+impl<B: Body<Error: Into<BoxError>>> Body for ChaosBody<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        let Some(body) = this.body.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        if !matches!(this.end, End::Now) {
+            let frame = ready!(body.poll_frame(cx))
+                .transpose()
+                .map_err(Into::into)?;
+            let Some(frame) = frame else {
+                return Poll::Ready(None);
+            };
+            let mut frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+            let data = frame.data_mut();
+            if data.is_none_or(|data| this.end.admits(data)) {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+        }
+        this.body.set(None);
+        Poll::Ready(Some(Err(Failure::Body.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let whole = !matches!(self.end, End::Now);
+        self.body
+            .as_ref()
+            .is_none_or(|body| whole && body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Chaos around a service of HTTP.
+#![cfg(all(feature = "chaos", feature = "http"))]
+#![allow(missing_docs)]
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Channel, Empty, Full};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_fanout_layers::{
+    AsReject, BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp, Failure,
+    chaos::{ChaosBody, ChaosLayer, ChaosPolicy, HeaderMatch, InjectHttp, Injection, Match, Rule},
+};
+
+fn policy(rules: Vec<Rule>) -> ChaosPolicy {
+    ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (true, rules)).unwrap()
+}
+
+/// The answer of a service of `body` with `inject` always injected.
+async fn answer<B>(inject: Injection, body: B) -> Result<Response<ChaosBody<B>>, BoxError>
+where
+    B: Body + Clone + Send,
+{
+    let service = service_fn(move |_: Request<()>| {
+        let answer = Response::builder().header("content-length", "10");
+        std::future::ready(Ok::<_, BoxError>(answer.body(body.clone()).unwrap()))
+    });
+    let layer = ChaosLayer::new(
+        policy(vec![Rule::new(1.0, inject)]),
+        InjectHttp::new(BoxError::from),
+    );
+    layer.layer(service).oneshot(Request::new(())).await
+}
+
+/// What is read of `body`, and how it broke.
+async fn read(body: impl Body<Data = Bytes, Error = BoxError>) -> (Vec<u8>, Option<Failure>) {
+    let mut body = Box::pin(body);
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => read.extend(frame.into_data().unwrap_or_default()),
+            Err(error) => {
+                assert!(body.is_end_stream());
+                assert!(body.frame().await.is_none());
+                return (read, Some(error.failure()));
+            }
+        }
+    }
+    (read, None)
+}
+
+#[tokio::test]
+async fn a_truncated_body_breaks_off_where_it_is_cut_and_a_shorter_one_does_not() {
+    for (bytes, expected) in [
+        (0, (&b""[..], Some(Failure::Body))),
+        (4, (b"0123", Some(Failure::Body))),
+        (9, (b"012345678", Some(Failure::Body))),
+        (10, (b"0123456789", None)),
+        (u64::MAX, (b"0123456789", None)),
+    ] {
+        let answer = answer(Injection::Truncate(bytes), Full::new(&b"0123456789"[..])).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.headers()["content-length"], "10");
+        let body = answer.into_body();
+        assert_eq!(body.size_hint().exact(), Some(10), "the promise stands");
+        let (read, failure) = read(body).await;
+        assert_eq!((&read[..], failure), expected);
+    }
+}
+
+#[tokio::test]
+async fn frames_are_cut_by_their_sum_and_trailers_pass() {
+    let frames = async |bytes| {
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
+        for data in ["abc", "", "def"] {
+            sender.send_data(data.into()).await.unwrap();
+        }
+        sender
+            .send(Frame::trailers(HeaderMap::new()))
+            .await
+            .unwrap();
+        drop(sender);
+        let body = Arc::new(Mutex::new(Some(body)));
+        let service = service_fn(move |_: Request<()>| {
+            let body = body.lock().unwrap().take().unwrap();
+            std::future::ready(Ok::<_, BoxError>(Response::new(body)))
+        });
+        let rules = vec![Rule::new(1.0, Injection::Truncate(bytes))];
+        let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from));
+        let mut body = layer
+            .layer(service)
+            .oneshot(Request::new(()))
+            .await
+            .unwrap()
+            .into_body();
+        let mut kinds = Vec::new();
+        while let Some(frame) = body.frame().await {
+            kinds.push(match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => String::from_utf8(data.to_vec()).unwrap(),
+                Ok(Err(_)) => "trailers".into(),
+                Err(_) => "broken".into(),
+            });
+        }
+        kinds
+    };
+    assert_eq!(frames(3).await, ["abc", "", "broken"]);
+    assert_eq!(frames(5).await, ["abc", "", "de", "broken"]);
+    assert_eq!(frames(6).await, ["abc", "", "def", "trailers"]);
+}
+
+#[tokio::test]
+async fn a_reset_body_breaks_off_before_its_first_byte_even_if_it_has_none() {
+    let body = answer(Injection::ResetBody, Full::new(&b"0123456789"[..])).await;
+    assert_eq!(
+        read(body.unwrap().into_body()).await,
+        (vec![], Some(Failure::Body))
+    );
+    let body = answer(Injection::ResetBody, Empty::<Bytes>::new())
+        .await
+        .unwrap()
+        .into_body();
+    assert!(!body.is_end_stream());
+    assert_eq!(read(body).await, (vec![], Some(Failure::Body)));
+}
+
+#[tokio::test]
+async fn a_made_up_answer_is_a_status_without_a_body() {
+    let answer = answer(Injection::Status(503), Full::new(&b"0123456789"[..]))
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().is_empty());
+    let body = answer.into_body();
+    assert!(body.is_end_stream());
+    assert_eq!(body.size_hint().exact(), Some(0));
+    assert_eq!(read(body).await, (vec![], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_counts_a_body_that_chaos_broke() {
+    let breaker = BreakerLayer::new("team", BreakerPolicy::default(), ClassifyHttp::new());
+    let rules = vec![Rule::new(1.0, Injection::Truncate(4))];
+    let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from));
+    let service = service_fn(async |_: Request<()>| {
+        Ok::<_, BoxError>(Response::new(Full::new(&b"0123456789"[..])))
+    });
+    let service = breaker.clone().until_body_end().layer(layer.layer(service));
+    let answer = service.oneshot(Request::new(())).await.unwrap();
+    assert!(answer.into_body().collect().await.is_err());
+    assert_eq!(breaker.handle().unwrap().snapshot().failed, 1);
+}
+
+#[tokio::test]
+async fn a_header_is_matched_by_name_in_any_case_and_by_value() {
+    let header = |name: &str, value: Option<&str>| HeaderMatch {
+        name: name.into(),
+        value: value.map(Into::into),
+    };
+    let request = Request::builder()
+        .header("x-chaos", "no")
+        .header("x-chaos", "yes");
+    let request = request.body(()).unwrap();
+    for (wanted, is_in) in [
+        (header("X-Chaos", None), true),
+        (header("x-chaos", Some("yes")), true),
+        (header("x-chaos", Some("YES")), false),
+        (header("x-other", None), false),
+        (header("no name", None), false),
+    ] {
+        assert_eq!(wanted.is_in(request.headers()), is_in, "{wanted:?}");
+        let wanted = Match {
+            header: Some(wanted),
+            ..Match::default()
+        };
+        let rule = Rule::new(1.0, Injection::Status(503)).matching(wanted);
+        let by_header = |wanted: &Match, request: &Request<()>| {
+            let mut wanted = wanted.header.iter();
+            wanted.all(|header| header.is_in(request.headers()))
+        };
+        let layer = ChaosLayer::new(policy(vec![rule]), InjectHttp::new(BoxError::from));
+        let service = service_fn(async |_: Request<()>| {
+            Ok::<_, BoxError>(Response::new(Empty::<Bytes>::new()))
+        });
+        let service = layer.matching(by_header).layer(service);
+        let answer = service.oneshot(request.clone()).await.unwrap();
+        assert_eq!(answer.status() == 503, is_in);
+    }
+}
