@@ -19,6 +19,9 @@
 //! # }
 //! ```
 //!
+//! The feature `allocations` brings a law of the allocations per call, with an allocator that counts,
+//! and `http` the traffic to try layers for HTTP with.
+//!
 //! Everything here is made for tests: it panics where a program would return an error. Time is
 //! tokio's, so `#[tokio::test(start_paused = true)]` makes a test exact and instant; the
 //! [`fault_server`] alone talks through real sockets and wants a running clock.

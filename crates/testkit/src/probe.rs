@@ -46,6 +46,22 @@ impl<S> Strict<S> {
     }
 
     /// An unready call is counted by the [`watch`](Self::watch) and goes through.
+    ///
+    /// ```
+    /// use tower::{Service, ServiceExt};
+    /// use tower_fanout_testkit::{probe::Strict, script::Script};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let mut service = Strict::new(Script::<u32, u32, ()>::new().ok(7)).recording();
+    /// let watch = service.watch();
+    /// service.ready().await.unwrap();
+    /// assert_eq!(service.clone().call(1).await, Ok(7)); // its clone is not ready
+    /// assert_eq!((watch.violations(), watch.held(), watch.wasted()), (1, 1, 0));
+    /// drop(service);
+    /// assert_eq!((watch.held(), watch.wasted()), (0, 1));
+    /// # }
+    /// ```
     #[must_use]
     pub fn recording(self) -> Self {
         Self {

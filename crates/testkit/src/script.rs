@@ -204,6 +204,22 @@ impl<Req, Res, E> Script<Req, Res, E> {
     }
 
     /// From now on `poll_ready` is pending, until [`release`](Self::release).
+    ///
+    /// ```
+    /// use tower::ServiceExt;
+    /// use tower_fanout_testkit::script::Script;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let script = Script::<u32, &str, ()>::new().ok("well");
+    /// script.hold();
+    /// let call = tokio::spawn(script.clone().oneshot(1));
+    /// tokio::task::yield_now().await;
+    /// assert_eq!(script.calls(), 0);
+    /// script.release();
+    /// assert_eq!(call.await.unwrap(), Ok("well"));
+    /// # }
+    /// ```
     pub fn hold(&self) {
         self.lock().readiness = Readiness::Held(Vec::new());
     }

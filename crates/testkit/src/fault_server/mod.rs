@@ -126,6 +126,20 @@ impl FaultServer {
 
     /// A server that does with each request what `route` says.
     ///
+    /// ```
+    /// use tower_fanout_testkit::fault_server::{Fault, FaultServer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let server = FaultServer::with(|request| match request.path.as_str() {
+    ///     "/health" => Fault::json("{}"),
+    ///     _ => Fault::never_answer(),
+    /// })
+    /// .await;
+    /// assert!(server.url().starts_with("http://127.0.0.1:"));
+    /// # }
+    /// ```
+    ///
     /// # Panics
     ///
     /// Panics if there is no free port. If `route` panics, its connection ends.

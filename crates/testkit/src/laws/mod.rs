@@ -8,10 +8,11 @@
 //! | [`cancellation`](Laws::cancellation) | a call dropped at any await point leaves nothing held |
 //! | [`polls`](Laws::polls) | no wake is invented, none is lost, and the latest waker is the one woken |
 //! | [`transparency`](Laws::transparency) | request and answer pass unchanged, with one inner call for a success |
+//! | `allocations` (feature `allocations`) | a success allocates at most so often in the layer |
 //! | [`auto_traits`] | the service is `Clone + Send + Sync`, its future `Send`, and the error type that of the inner service |
 //!
-//! [`Laws::check`] tries all but `refusal`, which needs a layer that is set up to refuse. A broken
-//! law panics with `law: <name>: <what happened>`.
+//! [`Laws::check`] tries all but `refusal`, which needs a layer that is set up to refuse, and
+//! `allocations` if it is told how many. A broken law panics with `law: <name>: <what happened>`.
 //!
 //! ```
 //! use tower::{Layer, limit::ConcurrencyLimitLayer};
@@ -24,12 +25,18 @@
 //! ```
 //!
 //! What is sent and answered is a [`Traffic`] of yours; [`Numbers`] serves layers that work with
-//! any types. Give the layer limits that some hundred calls do not meet, or build it anew in the
-//! closure, which runs once per trial. The laws wait up to a minute for an answer, so run them with
-//! the clock paused.
+//! any types, and `Http` (feature `http`) those for HTTP. A layer that changes the type of requests,
+//! responses or errors is tried with these mapped back in the closure, by the `map` utilities of tower.
+//! Give the layer limits that some hundred calls do not meet, or build it anew in the closure, which
+//! runs once per trial, and let it pause for 2 ms at most before it calls. The laws wait up to a
+//! minute for an answer, so run them with the clock paused.
 
+#[cfg(feature = "allocations")]
+mod allocations;
 mod cancellation;
 mod drive;
+#[cfg(feature = "http")]
+mod http;
 mod polls;
 mod readiness;
 #[cfg(test)]
@@ -38,6 +45,8 @@ mod transparency;
 
 use tower_service::Service;
 
+#[cfg(feature = "http")]
+pub use self::http::Http;
 use crate::{
     probe::{Strict, Watch},
     script::Script,
@@ -130,7 +139,17 @@ impl Traffic for Numbers {
 
 /// A service that a layer made of [`Inner`], with the bounds that every such service should keep.
 ///
-/// Its error type is that of the inner service; it can be shared, and its calls can be spawned.
+/// Its error type is that of the inner service; it can be shared, and its calls can be spawned. What
+/// is not so does not compile:
+///
+/// ```compile_fail
+/// use tower::util::MapErr;
+/// use tower_fanout_testkit::laws::{Laws, Numbers};
+///
+/// // With `|error| error` it would.
+/// let changed = |error: Box<dyn std::error::Error + Send + Sync>| error.to_string();
+/// let _ = Laws::new(Numbers, |inner| MapErr::new(inner, changed));
+/// ```
 pub trait Layered<T: Traffic>:
     Service<T::Request, Response = T::Response, Error = T::Error, Future: Send>
     + Clone
@@ -155,6 +174,8 @@ pub struct Laws<'a, T: Traffic, S> {
     traffic: T,
     build: Box<dyn Fn(Inner<T>) -> S + 'a>,
     at_rest: Box<dyn Fn() -> bool + 'a>,
+    #[cfg(feature = "allocations")]
+    allocations: Option<u64>,
 }
 
 /// One layered service and the eyes on what is below it.
@@ -176,11 +197,30 @@ where
             traffic,
             build: Box::new(build),
             at_rest: Box::new(|| true),
+            #[cfg(feature = "allocations")]
+            allocations: None,
         }
     }
 
     /// Adds a check that nothing is held while no call runs: that gauges are at zero and permits
-    /// are back.
+    /// are back. `cancellation` asks it after each dropped call.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tokio::sync::Semaphore;
+    /// use tower::{Layer, limit::GlobalConcurrencyLimitLayer};
+    /// use tower_fanout_testkit::laws::{Laws, Numbers};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let permits = Arc::new(Semaphore::new(2));
+    /// let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
+    /// Laws::new(Numbers, |inner| limit.layer(inner))
+    ///     .at_rest(|| permits.available_permits() == 2)
+    ///     .check()
+    ///     .await;
+    /// # }
+    /// ```
     pub fn at_rest(self, at_rest: impl Fn() -> bool + 'a) -> Self {
         Self {
             at_rest: Box::new(at_rest),
@@ -188,7 +228,32 @@ where
         }
     }
 
-    /// Tries every law but [`refusal`](Self::refusal).
+    /// Adds the law of [`allocations`](Self::allocations) to those that [`check`](Self::check) tries:
+    /// a successful call may allocate `limit` times in the layer.
+    ///
+    /// The counting allocator is the whole program's, so no other can be.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower::{Layer, timeout::TimeoutLayer};
+    /// use tower_fanout_testkit::laws::{Laws, Numbers};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let layer = TimeoutLayer::new(Duration::from_secs(1));
+    /// Laws::new(Numbers, |inner| layer.layer(inner)).allocating(0).check().await;
+    /// # }
+    /// ```
+    #[cfg(feature = "allocations")]
+    pub fn allocating(self, limit: u64) -> Self {
+        Self {
+            allocations: Some(limit),
+            ..self
+        }
+    }
+
+    /// Tries every law but [`refusal`](Self::refusal), and that of `allocations` only if there is a
+    /// limit to them.
     ///
     /// # Panics
     ///
@@ -199,6 +264,10 @@ where
         self.cancellation().await;
         self.polls().await;
         self.transparency().await;
+        #[cfg(feature = "allocations")]
+        if self.allocations.is_some() {
+            self.allocations().await;
+        }
     }
 
     /// A script that answers each request with its number, and fails [`FAILING`].
@@ -217,8 +286,12 @@ where
         })
     }
 
+    fn inner(&self, script: Script<T::Request, T::Response, T::Error>) -> Inner<T> {
+        Strict::new(script).recording()
+    }
+
     fn trial(&self, script: Script<T::Request, T::Response, T::Error>) -> Trial<T, S> {
-        let inner = Strict::new(script.clone()).recording();
+        let inner = self.inner(script.clone());
         Trial {
             watch: inner.watch(),
             service: (self.build)(inner),

@@ -75,6 +75,17 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     /// Tries a layer that is set up to skip the inner service, because it refuses the call or
     /// answers it alone: it must do so whether the inner service is ready or not.
     ///
+    /// ```
+    /// use tower::ServiceBuilder;
+    /// use tower_fanout_testkit::laws::{Laws, Numbers};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let full = ServiceBuilder::new().load_shed().concurrency_limit(0);
+    /// Laws::new(Numbers, |inner| full.service(inner)).refusal().await;
+    /// # }
+    /// ```
+    ///
     /// # Panics
     ///
     /// Panics if a call waits for the inner service, takes its readiness, or reaches it (then the

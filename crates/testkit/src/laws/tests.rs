@@ -20,7 +20,7 @@ use tower::{
     load_shed::LoadShed,
     retry::{Policy, RetryLayer},
     timeout::TimeoutLayer,
-    util::MapRequestLayer,
+    util::{MapErr, MapRequestLayer},
 };
 use tower_service::Service;
 
@@ -34,6 +34,7 @@ type Call = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send>>;
 enum Wrong {
     CallsAClone,
     RefusesFromPollReady,
+    WastesReadiness,
     WaitsAndRefuses,
     HoldsAndRefuses,
     WastesAndRefuses,
@@ -41,8 +42,12 @@ enum Wrong {
     LeaksItsPermit,
     LosesItsTurn,
     Spawns,
+    TriesForEver,
     Spins,
+    SpinsUntilReady,
+    PollsTwice,
     LosesWakes,
+    LosesWakesOfReadiness,
     KeepsTheFirstWaker,
     CallsTwice,
     ChangesTheRequest,
@@ -66,10 +71,24 @@ impl Service<u64> for WrongService {
         match self.wrong {
             Wrong::HoldsAndRefuses => drop(self.inner.poll_ready(cx)),
             Wrong::WastesAndRefuses => drop(self.inner.clone().poll_ready(cx)),
+            Wrong::SpinsUntilReady => {
+                let ready = self.inner.poll_ready(cx);
+                if ready.is_pending() {
+                    cx.waker().wake_by_ref();
+                }
+                ready!(ready)?;
+            }
+            Wrong::LosesWakesOfReadiness => {
+                ready!(
+                    self.inner
+                        .poll_ready(&mut Context::from_waker(Waker::noop()))
+                )?;
+            }
             _ => ready!(self.inner.poll_ready(cx))?,
         }
         match self.wrong {
             Wrong::RefusesFromPollReady => Poll::Ready(Err("full".into())),
+            Wrong::WastesReadiness => self.inner.clone().poll_ready(cx),
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -81,20 +100,13 @@ impl Service<u64> for WrongService {
             Wrong::WaitsAndRefuses | Wrong::HoldsAndRefuses | Wrong::WastesAndRefuses => refuse(),
             Wrong::LeaksItsPermit if running.load(Relaxed) > 0 => refuse(),
             Wrong::CallsAClone => Box::pin({ clone }.call(request)),
-            Wrong::CallsTwice => {
-                let first = self.inner.call(request);
-                Box::pin(async move {
-                    first.await?;
-                    drive::oneshot(clone, request).await
-                })
-            }
             Wrong::ChangesTheRequest => {
-                let call = self.inner.call(request + 1);
-                Box::pin(async move { Ok(call.await? - 1) })
+                let first = self.inner.call(request + 1);
+                Box::pin(meddle(self.wrong, first, clone, request))
             }
-            Wrong::ChangesTheAnswer => {
-                let call = self.inner.call(request);
-                Box::pin(async move { Ok(call.await? + 1) })
+            Wrong::CallsTwice | Wrong::TriesForEver | Wrong::ChangesTheAnswer => {
+                let first = self.inner.call(request);
+                Box::pin(meddle(self.wrong, first, clone, request))
             }
             Wrong::CountsWithoutAGuard | Wrong::LeaksItsPermit => {
                 let call = self.inner.call(request);
@@ -116,6 +128,30 @@ impl Service<u64> for WrongService {
                 first: None,
             }),
         }
+    }
+}
+
+/// Makes more of a call than there is.
+async fn meddle(
+    wrong: Wrong,
+    first: impl Future<Output = Result<u64, Error>>,
+    again: Inner<Numbers>,
+    request: u64,
+) -> Result<u64, Error> {
+    let mut result = first.await;
+    match wrong {
+        Wrong::CallsTwice => {
+            result?;
+            drive::oneshot(again, request).await
+        }
+        Wrong::TriesForEver => {
+            while result.is_err() {
+                result = drive::oneshot(again.clone(), request).await;
+            }
+            result
+        }
+        Wrong::ChangesTheRequest => result.map(|answer| answer - 1),
+        _ => result.map(|answer| answer + 1),
     }
 }
 
@@ -166,11 +202,18 @@ impl Future for WrongWaker {
                 .call
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop())),
+            Wrong::PollsTwice => {
+                if let Poll::Ready(result) = self.call.as_mut().poll(cx) {
+                    return Poll::Ready(result);
+                }
+                self.call.as_mut().poll(cx)
+            }
             Wrong::KeepsTheFirstWaker => self.call.as_mut().poll(&mut Context::from_waker(&first)),
-            _ => {
+            Wrong::Spins => {
                 cx.waker().wake_by_ref();
                 self.call.as_mut().poll(cx)
             }
+            _ => self.call.as_mut().poll(cx),
         }
     }
 }
@@ -229,6 +272,8 @@ async fn layers_of_tower_keep_all_laws() {
     Laws::new(Numbers, |inner| inner).check().await;
     let same = MapRequestLayer::new(|request: u64| request);
     Laws::new(Numbers, |inner| same.layer(inner)).check().await;
+    let same = |inner| MapErr::new(inner, |error: Error| error);
+    Laws::new(Numbers, same).check().await;
     let second = TimeoutLayer::new(Duration::from_secs(1));
     Laws::new(Numbers, |inner| second.layer(inner))
         .check()
@@ -279,6 +324,7 @@ breaks! {
     a_refusal_from_poll_ready: readiness, RefusesFromPollReady, "law: readiness: poll_ready failed";
     lost_wakes_never_end: readiness, LosesWakes, "law: readiness: a call did not end";
     readiness_that_outlives_its_call: hoarding, CallsAClone, "law: hoarding: the layer holds";
+    readiness_that_is_thrown_away: hoarding, WastesReadiness, "law: hoarding: the layer took";
     a_refusal_that_waits_for_readiness: refusal, WaitsAndRefuses, "law: refusal: a call did not end";
     a_refusal_that_holds_readiness: refusal, HoldsAndRefuses, "law: refusal: the layer holds";
     a_refusal_that_wastes_readiness: refusal, WastesAndRefuses, "law: refusal: the layer took";
@@ -286,9 +332,14 @@ breaks! {
     a_lost_permit: cancellation, LeaksItsPermit, "law: cancellation: the next call failed";
     a_lost_turn: cancellation, LosesItsTurn, "law: cancellation: a call did not end";
     a_call_that_lives_on: cancellation, Spawns, "law: cancellation: an inner call still runs";
-    a_spin: polls, Spins, "law: polls: a call woke itself";
-    a_lost_wake: polls, LosesWakes, "law: polls: no wake reached";
+    a_call_without_an_end: cancellation, TriesForEver, "law: cancellation: a call did not end in";
+    a_spin: polls, Spins, "law: polls: a call woke itself while the inner call";
+    a_spin_for_readiness: polls, SpinsUntilReady, "law: polls: a call woke itself while the inner service";
+    a_poll_too_many: polls, PollsTwice, "law: polls: the inner call was polled more often";
+    a_lost_wake: polls, LosesWakes, "law: polls: no wake reached the latest waker when the inner service answered";
+    a_lost_wake_of_readiness: polls, LosesWakesOfReadiness, "law: polls: no wake reached the latest waker when the inner service became ready";
     a_stale_waker: polls, KeepsTheFirstWaker, "law: polls: no wake reached";
+    a_call_that_is_refused: transparency, WaitsAndRefuses, "law: transparency: a call failed";
     two_inner_calls: transparency, CallsTwice, "law: transparency: one success";
     a_changed_request: transparency, ChangesTheRequest, "law: transparency: a request";
     a_changed_answer: transparency, ChangesTheAnswer, "law: transparency: an answer";
@@ -298,4 +349,34 @@ breaks! {
 #[should_panic(expected = "law: refusal: the layer did not skip")]
 async fn a_layer_that_does_not_refuse() {
     Laws::new(Numbers, LoadShed::new).refusal().await;
+}
+
+#[cfg(feature = "allocations")]
+mod allocations {
+    use tower::util::BoxCloneSyncService;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_box_per_call_is_one_allocation() {
+        Laws::new(Numbers, BoxCloneSyncService::new)
+            .allocating(1)
+            .check()
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "law: allocations: a call allocated 1 times in the layer")]
+    async fn a_box_where_none_is_allowed() {
+        Laws::new(Numbers, BoxCloneSyncService::new)
+            .allocating(0)
+            .check()
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "law: allocations: a call failed")]
+    async fn a_refused_call_that_cannot_be_measured() {
+        laws(Wrong::WaitsAndRefuses).allocations().await;
+    }
 }
