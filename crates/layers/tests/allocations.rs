@@ -1,98 +1,117 @@
 //! Allocations per call: none of the layers' own, for a call that succeeds.
 #![allow(missing_docs)]
 
-use std::{
-    future::{Ready, ready},
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+mod common;
 
-use tower::{Layer, Service, ServiceBuilder, service_fn, util::BoxCloneService};
+use common::*;
+use tower::{Layer, ServiceBuilder};
 use tower_fanout_layers::{
-    BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
+    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
     DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, RetryLayer, RetryPolicy, ThrottleLayer,
-    ThrottlePolicy, TimeoutLayer, With,
+    ThrottlePolicy, TimeoutLayer,
 };
+use tower_fanout_testkit::laws::Laws;
 
-type Request = With<u64>;
-
-fn echo(request: Request) -> Ready<Result<u64, BoxError>> {
-    ready(Ok(*request.get()))
-}
-
-/// How often a call allocates, after a first one that may.
-fn allocations<S>(mut service: S) -> u64
-where
-    S: Service<Request, Response = u64, Error = BoxError>,
-{
-    let mut call = |number| {
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(service.poll_ready(&mut cx).is_ready());
-        let call = pin!(service.call(With::new(number).idempotent()));
-        match call.poll(&mut cx) {
-            Poll::Ready(Ok(answer)) => assert_eq!(answer, number),
-            _ => panic!("the call succeeds at once"),
-        }
-    };
-    call(1);
-    allocation_counter::measure(|| call(2)).count_total
+#[tokio::test(start_paused = true)]
+async fn timeout_and_deadline_do_not_allocate() {
+    Laws::new(Calls, |inner| TimeoutLayer::new(ms(1_000)).layer(inner))
+        .allocations()
+        .await;
+    Laws::new(Calls, |inner| DeadlineLayer::new(ms(1_000)).layer(inner))
+        .allocations()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_layer_allocates_for_a_call_that_succeeds() {
-    let retry = || RetryLayer::new(RetryPolicy::default(), ClassifyResult);
-    let hedge = || HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
+async fn concurrency_does_not_allocate() {
+    Laws::new(Calls, |inner| {
+        ConcurrencyLayer::new(ConcurrencyPolicy::default()).layer(inner)
+    })
+    .allocations()
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn breaker_and_throttle_do_not_allocate() {
     let breaker = || BreakerLayer::new("users", BreakerPolicy::default(), ClassifyResult);
+    Laws::new(Calls, |inner| breaker().layer(inner))
+        .allocations()
+        .await;
     let throttle = || ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult);
-    let limit = || ConcurrencyLayer::new(ConcurrencyPolicy::default());
-    let fallback = || FallbackLayer::new(ClassifyResult).answer(1);
-    let second = Duration::from_secs(1);
-    let measured = [
-        ("bare", allocations(service_fn(echo))),
-        (
-            "timeout",
-            allocations(TimeoutLayer::new(second).layer(service_fn(echo))),
-        ),
-        (
-            "deadline",
-            allocations(DeadlineLayer::new(second).layer(service_fn(echo))),
-        ),
-        ("concurrency", allocations(limit().layer(service_fn(echo)))),
-        ("retry", allocations(retry().layer(service_fn(echo)))),
-        ("hedge", allocations(hedge().layer(service_fn(echo)))),
-        ("breaker", allocations(breaker().layer(service_fn(echo)))),
-        ("throttle", allocations(throttle().layer(service_fn(echo)))),
-        ("fallback", allocations(fallback().layer(service_fn(echo)))),
-        (
-            "all of them",
-            allocations(
-                ServiceBuilder::new()
-                    .layer(fallback())
-                    .layer(DeadlineLayer::new(second))
-                    .layer(retry())
-                    .layer(breaker())
-                    .layer(throttle())
-                    .layer(limit())
-                    .layer(TimeoutLayer::new(second))
-                    .service(service_fn(echo)),
-            ),
-        ),
-    ];
-    assert!(
-        measured.iter().all(|(_, count)| *count == 0),
-        "{measured:?}"
-    );
-    // What boxes its future is seen to allocate.
-    assert_eq!(allocations(BoxCloneService::new(service_fn(echo))), 1);
+    Laws::new(Calls, |inner| throttle().layer(inner))
+        .allocations()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_and_hedge_do_not_allocate() {
+    Laws::new(Calls, |inner| {
+        RetryLayer::new(RetryPolicy::default(), ClassifyResult).layer(inner)
+    })
+    .allocations()
+    .await;
+    Laws::new(Calls, |inner| {
+        HedgeLayer::new(HedgePolicy::default(), ClassifyResult).layer(inner)
+    })
+    .allocations()
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fallback_does_not_allocate() {
+    Laws::new(Calls, |inner| {
+        FallbackLayer::new(ClassifyResult).answer(1).layer(inner)
+    })
+    .allocations()
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_of_them_do_not_allocate() {
+    let stack = || {
+        ServiceBuilder::new()
+            .layer(FallbackLayer::new(ClassifyResult).answer(1))
+            .layer(DeadlineLayer::new(ms(1_000)))
+            .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult))
+            .layer(BreakerLayer::new(
+                "users",
+                BreakerPolicy::default(),
+                ClassifyResult,
+            ))
+            .layer(ConcurrencyLayer::new(ConcurrencyPolicy::default()))
+            .layer(TimeoutLayer::new(ms(1_000)))
+    };
+    Laws::new(Calls, |inner| stack().service(inner))
+        .allocations()
+        .await;
 }
 
 #[cfg(feature = "chaos")]
-#[test]
-fn ch_04_chaos_that_is_off_does_not_allocate() {
-    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy};
+#[tokio::test(start_paused = true)]
+async fn ch_04_chaos_that_is_off_does_not_allocate() {
+    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy, Injected};
 
-    let make = |_| Err(BoxError::from("made up"));
-    let layer = ChaosLayer::new(ChaosPolicy::default(), make);
-    assert_eq!(allocations(layer.layer(service_fn(echo))), 0);
+    let make = |_: Injected<u64>| Err(BROKEN);
+    Laws::new(Calls, |inner| {
+        ChaosLayer::new(ChaosPolicy::default(), make).layer(inner)
+    })
+    .allocations()
+    .await;
+}
+
+/// The clone that a retry keeps of an HTTP request is the user's: its headers and extensions.
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn retry_of_http_allocates_for_the_clone_of_the_request_alone() {
+    use tower_fanout_layers::ClassifyHttp;
+    use tower_fanout_testkit::laws::{Http, Traffic};
+
+    let request = Http::<()>::new().request(1);
+    let of_clone = allocation_counter::measure(|| drop(request.clone())).count_total;
+    Laws::new(Http::<()>::new(), |inner| {
+        RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()).layer(inner)
+    })
+    .allocating(of_clone)
+    .allocations()
+    .await;
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use futures_util::{FutureExt, poll};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn, util::MapErr};
 #[cfg(feature = "chaos")]
 use tower_fanout_layers::Failure;
 use tower_fanout_layers::{
@@ -13,35 +13,7 @@ use tower_fanout_layers::{
     ConcurrencyPolicy, DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer,
     RetryLayer, RetryPolicy, ThrottleLayer, ThrottlePolicy, TimeoutLayer, With,
 };
-use tower_fanout_testkit::{
-    laws::{self, Laws, Traffic},
-    script::Script,
-};
-
-#[derive(Clone)]
-struct Calls;
-
-impl Traffic for Calls {
-    type Request = With<u64>;
-    type Response = u64;
-    type Error = Fault;
-
-    fn request(&self, number: u64) -> With<u64> {
-        With::new(number).idempotent()
-    }
-    fn sent(&self, request: &With<u64>) -> u64 {
-        *request.get()
-    }
-    fn response(&self, number: u64) -> u64 {
-        number
-    }
-    fn received(&self, response: &u64) -> u64 {
-        *response
-    }
-    fn error(&self) -> Fault {
-        BROKEN
-    }
-}
+use tower_fanout_testkit::{laws::Laws, script::Script};
 
 /// A breaker that its first failure opens.
 fn breaker() -> BreakerLayer<ClassifyResult> {
@@ -144,11 +116,13 @@ async fn fallback_keeps_the_laws() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lift_leaves_readiness_calls_and_answers_as_they_are() {
-    let service = LiftLayer::new().layer(script().ok(1).err(BROKEN).not_ready(2));
-    laws::auto_traits::<Request>(&service);
-    assert_eq!(service.clone().oneshot(ask()).await, Ok(1));
-    assert_eq!(service.oneshot(ask()).await, Err(CallError::Inner(BROKEN)));
+async fn lift_keeps_the_laws_and_lifts_every_error() {
+    let lowered = |error| match error {
+        CallError::Inner(fault) => fault,
+        other => panic!("the inner service fails with faults: {other:?}"),
+    };
+    let build = |inner| MapErr::new(LiftLayer::new().layer(inner), lowered);
+    Laws::new(Calls, build).check().await;
     let unready = LiftLayer::new().layer(script().fail_ready(|| UNREACHED));
     assert_eq!(
         unready.oneshot(ask()).await,

@@ -13,7 +13,7 @@ use tower::{Service, service_fn};
 use tower_fanout_layers::{
     AsReject, Call, Context, Deadline, Event, Failure, Observe, Observer, Reject, With,
 };
-use tower_fanout_testkit::script::Script;
+use tower_fanout_testkit::{laws::Traffic, script::Script};
 
 /// An error type that no layer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,4 +144,30 @@ pub(crate) fn ask_with(edit: impl FnOnce(&mut Call)) -> Request {
     let mut request = ask();
     edit(request.call_mut().unwrap());
     request
+}
+
+/// What the laws send.
+#[derive(Clone)]
+pub(crate) struct Calls;
+
+impl Traffic for Calls {
+    type Request = With<u64>;
+    type Response = u64;
+    type Error = Fault;
+
+    fn request(&self, number: u64) -> With<u64> {
+        With::new(number).idempotent()
+    }
+    fn sent(&self, request: &With<u64>) -> u64 {
+        *request.get()
+    }
+    fn response(&self, number: u64) -> u64 {
+        number
+    }
+    fn received(&self, response: &u64) -> u64 {
+        *response
+    }
+    fn error(&self) -> Fault {
+        BROKEN
+    }
 }

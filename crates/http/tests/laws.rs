@@ -1,0 +1,113 @@
+//! The layers against the laws of the testkit.
+#![allow(missing_docs)]
+
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, header::AUTHORIZATION};
+use http_body_util::Full;
+use serde_json::json;
+use tower::{
+    Layer, ServiceBuilder,
+    util::{MapErr, MapRequest},
+};
+use tower_fanout::layers::{BoxError, Context, Deadline};
+use tower_fanout_http::{
+    correlation::CorrelationLayer,
+    deadline::InboundDeadlineLayer,
+    jwt::{self, Algorithm, JwtLayer, Key, KeySet, Rules, Verifier},
+    problem::ProblemLayer,
+    stamp::{StampLayer, TIMEOUT},
+};
+use tower_fanout_testkit::laws::{Http, Laws};
+
+type Whole = Full<Bytes>;
+
+const CALLS: Http<Whole> = Http::new();
+
+#[tokio::test(start_paused = true)]
+async fn correlation_keeps_the_laws() {
+    for layer in [CorrelationLayer::new(), CorrelationLayer::untrusting()] {
+        Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stamp_keeps_the_laws() {
+    let layer = StampLayer::new();
+    Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
+    let attempt = |mut request: Request<Whole>| {
+        let call = request.call_mut().unwrap();
+        let now = tokio::time::Instant::now();
+        (call.attempt, call.deadline) = (2, Deadline::after(now, Duration::from_secs(9)));
+        request
+    };
+    Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), attempt))
+        .check()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn inbound_deadline_keeps_the_laws() {
+    let asking = |mut request: Request<Whole>| {
+        let time = HeaderValue::from_static("9000");
+        request.headers_mut().insert(TIMEOUT, time);
+        request
+    };
+    for layer in [
+        InboundDeadlineLayer::trusting(),
+        InboundDeadlineLayer::untrusting(),
+    ] {
+        Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), asking))
+            .check()
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn problem_keeps_the_laws() {
+    let never = |error: Infallible| -> BoxError { match error {} };
+    let build = |inner| MapErr::new(ProblemLayer::new().layer(inner), never);
+    Laws::new(CALLS, build).check().await;
+}
+
+fn jwt() -> JwtLayer {
+    let key = Key::from_secret(Algorithm::HS256, SECRET).unwrap();
+    let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
+    let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
+    JwtLayer::new(Verifier::new(KeySet::new([key]).unwrap(), rules).clock(clock))
+}
+
+const NOW: u64 = 1_800_000_000;
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef-tests";
+
+#[tokio::test(start_paused = true)]
+async fn jwt_keeps_the_laws() {
+    let claims =
+        json!({"iss": "https://idp.example", "aud": "orders", "exp": NOW + 60, "sub": "ada"});
+    let token = jwt::sign(Algorithm::HS256, SECRET, &claims).unwrap();
+    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+    let signed = |inner| {
+        let bearer = bearer.clone();
+        MapRequest::new(jwt().layer(inner), move |mut request: Request<Whole>| {
+            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+            request
+        })
+    };
+    Laws::new(CALLS, signed).check().await;
+    Laws::new(CALLS, |inner| jwt().layer(inner)).refusal().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outer_layers_together_keep_the_laws() {
+    let never = |error: Infallible| -> BoxError { match error {} };
+    let outer = ServiceBuilder::new()
+        .map_err(never)
+        .layer(CorrelationLayer::new())
+        .layer(ProblemLayer::new())
+        .layer(InboundDeadlineLayer::trusting());
+    Laws::new(CALLS, |inner| outer.service(inner)).check().await;
+}

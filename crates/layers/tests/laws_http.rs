@@ -1,0 +1,140 @@
+//! Every layer for HTTP against the laws of the testkit; the types of bodies are mapped back.
+#![cfg(feature = "http")]
+#![allow(missing_docs)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tower::{
+    Layer, ServiceBuilder, ServiceExt,
+    util::{MapRequest, MapResponse},
+};
+use tower_fanout_layers::{
+    BodyTimeoutLayer, BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp, ConcurrencyLayer,
+    ConcurrencyPolicy, RetryLayer, RetryPolicy, UploadLayer,
+};
+use tower_fanout_testkit::{
+    laws::{Http, Laws},
+    script::Script,
+};
+
+type Whole = Full<Bytes>;
+
+const CALLS: Http<Whole> = Http::new();
+
+/// The answer with a body that holds nothing.
+fn unheld<B>(response: Response<B>) -> Response<Whole> {
+    response.map(|_| Full::default())
+}
+
+/// The request with a body that is its own.
+fn unshared<B>(request: Request<B>) -> Request<Whole> {
+    request.map(|_| Full::default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn upload_keeps_the_laws() {
+    for max_body in [0, 1_000] {
+        let layer = UploadLayer::new(max_body);
+        Laws::new(CALLS, |inner| layer.layer(MapRequest::new(inner, unshared)))
+            .check()
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn upload_above_retry_keeps_the_laws() {
+    let stack = || {
+        ServiceBuilder::new()
+            .layer(UploadLayer::default())
+            .layer(RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()))
+    };
+    let build = |inner| stack().service(MapRequest::new(inner, unshared));
+    Laws::new(CALLS, build).check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_timeout_keeps_the_laws() {
+    for idle in [None, Some(Duration::from_secs(5))] {
+        let layer = BodyTimeoutLayer::new(idle);
+        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
+            .check()
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_until_body_end_keeps_the_laws() {
+    for (max, queue) in [(100, 0), (1, 100)] {
+        let policy = ConcurrencyPolicy::build(|limit| (limit.max, limit.queue) = (max, queue));
+        let layer = ConcurrencyLayer::new(policy.unwrap()).until_body_end();
+        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
+            .at_rest(|| layer.in_flight() == 0 && layer.queued() == 0)
+            .check()
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_limit_until_body_end_keeps_the_law_of_refusal() {
+    let policy = ConcurrencyPolicy::build(|limit| (limit.max, limit.queue) = (1, 0));
+    let layer = ConcurrencyLayer::new(policy.unwrap()).until_body_end();
+    let script = Script::<Request<Whole>, _, BoxError>::new();
+    let service = layer.layer(script.ok(Response::new(Full::new(Bytes::from("unread")))));
+    let _unread = service.oneshot(Request::default()).await.unwrap();
+    Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
+        .refusal()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn breaker_until_body_end_keeps_the_laws() {
+    let policy =
+        |failures| BreakerPolicy::build(|breaker| breaker.consecutive_failures = failures).unwrap();
+    let layer = |failures| {
+        BreakerLayer::new("team", policy(failures), ClassifyHttp::new()).until_body_end()
+    };
+    let patient = |inner| MapResponse::new(layer(None).layer(inner), unheld);
+    Laws::new(CALLS, patient).check().await;
+    let open = layer(Some(1));
+    let broken = Script::<Request<Whole>, Response<Whole>, _>::new();
+    let broken = broken.answer(|_| Err(BoxError::from("broken")));
+    let call = open.layer(broken).oneshot(Request::default());
+    assert!(call.await.is_err());
+    Laws::new(CALLS, |inner| MapResponse::new(open.layer(inner), unheld))
+        .refusal()
+        .await;
+}
+
+#[cfg(feature = "chaos")]
+#[tokio::test(start_paused = true)]
+async fn chaos_with_bodies_keeps_the_laws() {
+    use tower_fanout_layers::{
+        Failure,
+        chaos::{ChaosLayer, ChaosPolicy, InjectHttp, Injection, Rule},
+    };
+
+    let layer = |enabled, inject| {
+        let rules = vec![Rule::new(1.0, inject)];
+        let policy = ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (enabled, rules));
+        ChaosLayer::new(policy.unwrap(), InjectHttp::new(BoxError::from))
+    };
+    for (enabled, inject) in [
+        (false, Injection::Status(503)),
+        (true, Injection::Truncate(4)),
+        (true, Injection::ResetBody),
+    ] {
+        let layer = layer(enabled, inject);
+        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
+            .check()
+            .await;
+    }
+    for inject in [Injection::Status(503), Injection::Error(Failure::Reset)] {
+        let layer = layer(true, inject);
+        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
+            .refusal()
+            .await;
+    }
+}
