@@ -41,8 +41,8 @@ impl Local {
     }
 }
 
-/// The right to one call. It is recorded on drop: as [ended](Self::ended), or else as a call that
-/// went unanswered.
+/// The right to one call. It is recorded on drop: as it ended, or else as a call that went
+/// unanswered.
 pub struct Permit {
     local: Arc<Local>,
     word: Word,

@@ -155,6 +155,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { memory, classify } = &self.layer;
         if memory.as_ref().is_none_or(|memory| memory.admits()) {
