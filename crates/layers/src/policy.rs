@@ -10,6 +10,20 @@
 //! let error = RetryPolicy::build(|settings| settings.max_attempts = 7).unwrap_err();
 //! assert_eq!(error.to_string(), "max_attempts: 7 is not within 1 to 6");
 //! ```
+//!
+//! Each setting has a setter of its name, which can be chained:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_fanout_layers::{BreakerPolicy, breaker::BreakerSettings};
+//!
+//! let settings = BreakerSettings::default()
+//!     .slow_call(Duration::from_millis(500))
+//!     .slow_rate(0.8)
+//!     .consecutive_failures(None);
+//! let policy = BreakerPolicy::new(settings).unwrap();
+//! assert_eq!(policy.slow_call, Some(Duration::from_millis(500)));
+//! ```
 
 use std::{borrow::Cow, error::Error, fmt, ops::Deref, time::Duration};
 
@@ -118,6 +132,22 @@ where
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(T::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
+}
+
+/// Gives settings a setter for each of these fields, by its name.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! setters {
+    ($settings:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        impl $settings {$(
+            #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
+            #[must_use]
+            pub fn $field(mut self, $field: impl Into<$type>) -> Self {
+                self.$field = $field.into();
+                self
+            }
+        )*}
+    };
 }
 
 /// Collects what is wrong with the fields of some settings.

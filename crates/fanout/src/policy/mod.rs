@@ -50,6 +50,18 @@ pub struct PolicySettings {
     pub concurrency: Option<ConcurrencySettings>,
 }
 
+tower_fanout_layers::setters! {
+    PolicySettings {
+        total_timeout: Option<Duration>,
+        attempt_timeout: Option<Duration>,
+        retry: Option<RetrySettings>,
+        hedge: Option<HedgeSettings>,
+        circuit_breaker: Option<BreakerSettings>,
+        throttle: Option<ThrottleSettings>,
+        concurrency: Option<ConcurrencySettings>,
+    }
+}
+
 impl Default for PolicySettings {
     fn default() -> Self {
         Self {

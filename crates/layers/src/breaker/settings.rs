@@ -73,6 +73,29 @@ pub struct BreakerSettings {
     pub open_on_retry_after: bool,
 }
 
+crate::setters! {
+    BreakerSettings {
+        window: Window,
+        min_calls: u32,
+        failure_rate: f64,
+        slow_call: Option<Duration>,
+        slow_rate: f64,
+        consecutive_failures: Option<u32>,
+        open: Duration,
+        open_multiplier: f64,
+        open_cap: Duration,
+        open_jitter: f64,
+        backoff_reset_after: Duration,
+        half_open_probes: u32,
+        half_open_concurrency: u32,
+        half_open_max_failures: u32,
+        probe_lease: Duration,
+        unanswered: Option<Duration>,
+        throttled_is_failure: bool,
+        open_on_retry_after: bool,
+    }
+}
+
 impl BreakerSettings {
     pub(super) fn unanswered_after(&self) -> Option<Duration> {
         self.unanswered.or(self.slow_call)

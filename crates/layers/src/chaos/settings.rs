@@ -25,6 +25,14 @@ pub struct ChaosSettings {
     pub seed: Option<u64>,
 }
 
+crate::setters! {
+    ChaosSettings {
+        enabled: bool,
+        rules: Vec<Rule>,
+        seed: Option<u64>,
+    }
+}
+
 /// One thing that is injected, into some of the attempts.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(

@@ -31,6 +31,16 @@ pub struct ClassifySettings {
     pub failure: Vec<u16>,
 }
 
+crate::setters! {
+    ClassifySettings {
+        success: Vec<u16>,
+        answered: Vec<u16>,
+        transient: Vec<u16>,
+        throttled: Vec<u16>,
+        failure: Vec<u16>,
+    }
+}
+
 /// The class of a status, without what else there is to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

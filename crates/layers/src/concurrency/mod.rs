@@ -100,6 +100,17 @@ pub struct ConcurrencySettings {
     pub adaptive: Option<AdaptiveSettings>,
 }
 
+crate::setters! {
+    ConcurrencySettings {
+        max: u32,
+        queue: u32,
+        max_wait: Duration,
+        order: Order,
+        aging: Option<Duration>,
+        adaptive: Option<AdaptiveSettings>,
+    }
+}
+
 impl Default for ConcurrencySettings {
     fn default() -> Self {
         Self {

@@ -35,6 +35,18 @@ pub struct HedgeSettings {
     pub budget: BudgetSettings,
 }
 
+crate::setters! {
+    HedgeSettings {
+        delay: HedgeDelay,
+        max_hedges: u8,
+        hedge_on: RetryOn,
+        idempotent: bool,
+        min_useful: Duration,
+        max_wait: Duration,
+        budget: BudgetSettings,
+    }
+}
+
 impl Default for HedgeSettings {
     fn default() -> Self {
         Self {
@@ -109,6 +121,15 @@ pub struct Quantile {
         )
     )]
     pub cap: Option<Duration>,
+}
+
+crate::setters! {
+    Quantile {
+        quantile: f64,
+        min_samples: u32,
+        floor: Duration,
+        cap: Option<Duration>,
+    }
 }
 
 impl Quantile {

@@ -45,6 +45,15 @@ pub struct BudgetSettings {
     pub timeout_cost: f64,
 }
 
+crate::setters! {
+    BudgetSettings {
+        ratio: f64,
+        min_per_sec: f64,
+        ttl: Duration,
+        timeout_cost: f64,
+    }
+}
+
 impl Default for BudgetSettings {
     fn default() -> Self {
         Self {

@@ -55,6 +55,25 @@ pub struct RetrySettings {
     pub budget: BudgetSettings,
 }
 
+crate::setters! {
+    RetrySettings {
+        max_attempts: u8,
+        base: Duration,
+        multiplier: f64,
+        cap: Duration,
+        jitter: Jitter,
+        retry_on: RetryOn,
+        idempotent: bool,
+        retry_503_unsafe: bool,
+        retry_429_unsafe: bool,
+        respect_retry_after: bool,
+        max_retry_after: Duration,
+        min_useful: Duration,
+        max_wait: Duration,
+        budget: BudgetSettings,
+    }
+}
+
 impl Default for RetrySettings {
     fn default() -> Self {
         Self {
@@ -123,6 +142,18 @@ pub struct RetryOn {
     pub other: bool,
     /// These statuses; by default 408, 425, 429, 500, 502, 503 and 504.
     pub statuses: Vec<u16>,
+}
+
+crate::setters! {
+    RetryOn {
+        connect: bool,
+        refused: bool,
+        reset: bool,
+        body: bool,
+        timeout: bool,
+        other: bool,
+        statuses: Vec<u16>,
+    }
 }
 
 impl Default for RetryOn {

@@ -61,6 +61,14 @@ pub struct ThrottleSettings {
     pub max: f64,
 }
 
+crate::setters! {
+    ThrottleSettings {
+        k: f64,
+        window: Duration,
+        max: f64,
+    }
+}
+
 impl Default for ThrottleSettings {
     fn default() -> Self {
         Self {

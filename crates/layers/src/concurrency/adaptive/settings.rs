@@ -32,6 +32,17 @@ pub struct AdaptiveSettings {
     pub unanswered: Option<Duration>,
 }
 
+crate::setters! {
+    AdaptiveSettings {
+        algorithm: Algorithm,
+        initial: u32,
+        min: u32,
+        max: u32,
+        tolerance: f64,
+        unanswered: Option<Duration>,
+    }
+}
+
 /// What moves an adaptive limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
