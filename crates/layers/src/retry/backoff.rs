@@ -52,6 +52,8 @@ pub(super) fn pause_at_least(
 mod tests {
     use std::collections::HashSet;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -101,5 +103,30 @@ mod tests {
         let settings = settings(SECOND, SECOND, Jitter::Equal);
         assert_eq!(pause(&settings, 1, 0.0), SECOND);
         assert!(pause(&settings, 1, 0.999) > SECOND / 2);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_grows_up_to_the_cap_and_is_spread_below_it(
+            base in 1u64..10_000_000_000,
+            cap in 1u64..100_000_000_000,
+            multiplier in 1.0f64..10.0,
+            attempt in 1u32..3_000,
+            random in 0.0f64..1.0,
+        ) {
+            let pause = |jitter, attempt| {
+                let (base, cap) = (Duration::from_nanos(base), Duration::from_nanos(cap));
+                let settings = RetrySettings { multiplier, ..settings(base, cap, jitter) };
+                pause(&settings, attempt, random)
+            };
+            let full = pause(Jitter::None, attempt);
+            let growth = multiplier.powi(attempt as i32 - 1);
+            let plain = (base as f64 * growth).min(cap as f64) / 1e9;
+            prop_assert!((full.as_secs_f64() - plain).abs() <= plain * 1e-9 + 2e-9);
+            prop_assert!(full <= pause(Jitter::None, attempt + 1));
+            let (spread, upper) = (pause(Jitter::Full, attempt), pause(Jitter::Equal, attempt));
+            prop_assert!(!spread.is_zero() && spread <= full);
+            prop_assert!(full / 2 <= upper && upper <= full);
+        }
     }
 }

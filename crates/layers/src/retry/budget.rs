@@ -383,6 +383,8 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::policy::check_ranges;
 
@@ -474,6 +476,62 @@ mod tests {
         drop(budget.reserve_now(false).expect("one was deposited"));
         let _ = budget.reserve_now(false).expect("it came back").spend();
         assert!(budget.reserve_now(false).is_none());
+    }
+
+    /// A budget by plain counting: what was given and taken, and in which tenth of its time.
+    struct Model {
+        reserve: Cost,
+        moves: Vec<(u64, Cost)>,
+    }
+
+    impl Model {
+        fn balance(&self, slot: u64) -> Cost {
+            let young = self.moves.iter().filter(|(made, _)| made + 10 > slot);
+            young.fold(self.reserve, |sum, (_, amount)| sum + amount)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_budget_is_what_plain_counting_says(
+            ratio in 0u32..3_000,
+            per_sec in 0u32..3,
+            steps in prop::collection::vec((0u64..2_000, 0u8..4), 1..120),
+        ) {
+            let policy = BudgetPolicy::build(|budget| {
+                budget.ratio = f64::from(ratio) / 1000.0;
+                budget.min_per_sec = f64::from(per_sec);
+                budget.timeout_cost = 2.5;
+            });
+            let budget = TokenBudget::new(&policy.unwrap());
+            let mut model = Model { reserve: Cost::from(per_sec) * 10_000, moves: Vec::new() };
+            let start = Instant::now();
+            let (mut now, mut paid) = (start, Vec::new());
+            for (gap, act) in steps {
+                now += Duration::from_millis(gap);
+                // The budget was made a moment before: never on the edge of a tenth.
+                let slot = (now - start).as_secs();
+                match act {
+                    0 | 1 => {
+                        budget.begin(now);
+                        model.moves.push((slot, ratio.into()));
+                    }
+                    2 => {
+                        let (after_timeout, cost) = [(false, 1000), (true, 2500)][paid.len() % 2];
+                        let enough = model.balance(slot) >= cost;
+                        prop_assert_eq!(budget.reserve(after_timeout, now), enough.then_some(cost));
+                        if enough {
+                            paid.push(cost);
+                            model.moves.push((slot, -cost));
+                        }
+                    }
+                    _ => if let Some(cost) = paid.pop() {
+                        budget.refund(cost, now);
+                        model.moves.push((slot, cost));
+                    }
+                }
+            }
+        }
     }
 }
 
