@@ -10,24 +10,22 @@ mod harness;
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use harness::{Asked, Case, compare};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::{
     Layer, Service, ServiceBuilder, layer::util::Identity, limit::ConcurrencyLimitLayer,
     timeout::TimeoutLayer as TowerTimeout,
 };
-use tower_fanout::{Downstream, Policy, stack::stack};
+use tower_fanout::{Downstream, Policy, metrics::ServiceMetrics, stack::stack};
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, CallError, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, Event, FallbackLayer, HedgeLayer, HedgePolicy, Observe, Observer, RetryLayer,
-    RetryPolicy, TimeoutLayer, With, breaker::Window,
+    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, Observer, RetryLayer, RetryPolicy,
+    TimeoutLayer, With, breaker::Window,
 };
 use tower_resilience::{
     bulkhead::BulkheadLayer, circuitbreaker::CircuitBreakerLayer, fallback, retry,
@@ -125,18 +123,6 @@ fn peers(service: Answer) -> impl Service<u64, Response = u64> {
         .service(service)
 }
 
-/// Counts events, as a metrics probe does.
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Observe for Count {
-    fn on(&self, event: Event) {
-        if matches!(event, Event::AttemptEnded { .. }) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// Two polls: bare, ours, and the peers'.
 fn stacks(cases: &mut Vec<Case>) {
     let base = cases.len();
@@ -148,10 +134,10 @@ fn stacks(cases: &mut Vec<Case>) {
         Case::new("stack, pending once", branch(ONCE), ask).over(base + 3, 160.0),
         Case::new("tower-resilience stack, pending once", peers(ONCE), || 7).over(base + 3, None),
     ]);
-    let observer = Observer::new(Arc::new(Count::default()));
+    let observer = Observer::new(Arc::new(ServiceMetrics::new("users")));
     let observed = move || ask().observer(observer.clone());
     cases.push(
-        Case::new("stack with a probe, ready", branch(READY), observed).over(base + 1, 120.0),
+        Case::new("stack with metrics, ready", branch(READY), observed).over(base + 1, 120.0),
     );
 }
 
@@ -283,6 +269,8 @@ fn main() {
         .build();
     let runtime = runtime.expect("a runtime can be made");
     let _inside = runtime.enter();
+    let recorder = PrometheusBuilder::new().install_recorder();
+    let _page = recorder.expect("no other recorder is installed");
     let mut cases = Vec::new();
     stacks(&mut cases);
     http_stacks(&mut cases);

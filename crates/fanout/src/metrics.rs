@@ -9,24 +9,105 @@
 //! | `fanout_retries_stopped_total` | `service`, `by` | retries that were not made |
 //! | `fanout_breaker_transitions_total` | `service`, `to` | changes of a breaker's state |
 
-use ::metrics::{counter, describe_counter, describe_histogram, histogram};
-use tower_fanout_layers::{Event, breaker::State, observe::StoppedBy};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{outcome::BranchError, report::Branch, run::RunObserver};
+use ::metrics::{
+    Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_histogram,
+    histogram,
+};
+use tower_fanout_layers::{Event, Observe, breaker::State, observe::StoppedBy};
 
-/// Counts what happens in runs.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct Metrics;
+use crate::{
+    outcome::{BranchError, Status},
+    report::Branch,
+    run::RunObserver,
+};
+
+/// Counts what happens to the calls of one service.
+///
+/// As an [`Observe`] it counts the events of layers, without a plan. What happens to every call is
+/// counted by handles that are looked up once.
+#[derive(Clone)]
+pub struct ServiceMetrics {
+    service: SharedString,
+    attempts: Counter,
+    successes: Counter,
+    seconds: Histogram,
+}
+
+impl ServiceMetrics {
+    /// Counts for the service called `name`, with the recorder that is installed by then.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let service = SharedString::from(Arc::<str>::from(name));
+        Self {
+            attempts: counter!("fanout_attempts_total", "service" => service.clone()),
+            successes: ended(&service, Status::Success.as_str()),
+            seconds: histogram!("fanout_call_seconds", "service" => service.clone()),
+            service,
+        }
+    }
+
+    /// Takes note of a branch that ended.
+    pub fn ended(&self, branch: &Branch) {
+        match &branch.error {
+            Some(error) => ended(&self.service, error.kind().as_str()).increment(1),
+            None if branch.status == Status::Success => self.successes.increment(1),
+            None => ended(&self.service, branch.status.as_str()).increment(1),
+        }
+        if let Some(elapsed) = branch.elapsed {
+            self.seconds.record(elapsed);
+        }
+    }
+}
+
+fn ended(service: &SharedString, outcome: &'static str) -> Counter {
+    counter!("fanout_call_total", "service" => service.clone(), "outcome" => outcome)
+}
+
+impl Observe for ServiceMetrics {
+    fn on(&self, event: Event) {
+        let service = || self.service.clone();
+        let counter = match event {
+            Event::Attempt { .. } => return self.attempts.increment(1),
+            Event::Rejected(reject) => {
+                let reason = BranchError::from(reject).kind().as_str();
+                counter!("fanout_rejected_total", "service" => service(), "reason" => reason)
+            }
+            Event::RetryStopped { by } => {
+                let by = stopped_by(by);
+                counter!("fanout_retries_stopped_total", "service" => service(), "by" => by)
+            }
+            Event::BreakerChanged { to, .. } => {
+                let to = state(to);
+                counter!("fanout_breaker_transitions_total", "service" => service(), "to" => to)
+            }
+            _ => return,
+        };
+        counter.increment(1);
+    }
+}
+
+impl fmt::Debug for ServiceMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceMetrics")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts what happens in the runs of a plan.
+#[derive(Clone, Debug)]
+pub struct Metrics(BTreeMap<Box<str>, ServiceMetrics>);
 
 impl Metrics {
-    /// Describes the metrics to the installed recorder.
+    /// Describes the metrics to the installed recorder, and counts for the nodes of these names.
     #[must_use]
-    pub fn install() -> Self {
+    pub fn install<'n>(nodes: impl IntoIterator<Item = &'n str>) -> Self {
         describe_counter!("fanout_call_total", "Branches that ended, by outcome.");
         describe_histogram!(
             "fanout_call_seconds",
-            ::metrics::Unit::Seconds,
+            Unit::Seconds,
             "How long branches took."
         );
         describe_counter!("fanout_attempts_total", "Attempts.");
@@ -39,46 +120,25 @@ impl Metrics {
             "fanout_breaker_transitions_total",
             "Changes of a breaker's state."
         );
-        Self
+        let nodes = nodes.into_iter();
+        Self(
+            nodes
+                .map(|name| (name.into(), ServiceMetrics::new(name)))
+                .collect(),
+        )
     }
 }
 
 impl RunObserver for Metrics {
     fn on_event(&self, node: &str, event: Event) {
-        let service = node.to_owned();
-        match event {
-            Event::Attempt { .. } => {
-                counter!("fanout_attempts_total", "service" => service).increment(1)
-            }
-            Event::Rejected(reject) => {
-                let reason = BranchError::from(reject).kind().as_str();
-                counter!("fanout_rejected_total", "service" => service, "reason" => reason)
-                    .increment(1);
-            }
-            Event::RetryStopped { by } => {
-                let by = stopped_by(by);
-                counter!("fanout_retries_stopped_total", "service" => service, "by" => by)
-                    .increment(1);
-            }
-            Event::BreakerChanged { to, .. } => {
-                let to = state(to);
-                counter!("fanout_breaker_transitions_total", "service" => service, "to" => to)
-                    .increment(1);
-            }
-            _ => {}
+        if let Some(service) = self.0.get(node) {
+            service.on(event);
         }
     }
 
     fn on_end(&self, node: &str, branch: &Branch) {
-        let service = node.to_owned();
-        let outcome = match &branch.error {
-            Some(error) => error.kind().as_str(),
-            None => branch.status.as_str(),
-        };
-        counter!("fanout_call_total", "service" => service.clone(), "outcome" => outcome)
-            .increment(1);
-        if let Some(elapsed) = branch.elapsed {
-            histogram!("fanout_call_seconds", "service" => service).record(elapsed);
+        if let Some(service) = self.0.get(node) {
+            service.ended(branch);
         }
     }
 }

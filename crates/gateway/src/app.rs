@@ -29,6 +29,7 @@ use crate::{
     openapi::{self, Described},
     orchestrate::{BodyLimits, Endpoint},
     route::Route,
+    telemetry,
 };
 
 /// How long the body of a request may take to come.
@@ -52,6 +53,8 @@ impl App {
     /// # Errors
     /// A key cannot be used, or an endpoint is none.
     pub fn new(config: &Config, ready: Readiness) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        // What is built looks its counters up once: they are collected from here on.
+        let _ = telemetry::metrics();
         let auth = Auth::new(config)?;
         let mut backends = IndexMap::new();
         for (name, downstream) in &config.downstreams {

@@ -259,7 +259,7 @@ struct Observer {
 impl Observer {
     fn new(names: &[Box<str>], backends: &[Arc<Backend>]) -> Self {
         Self {
-            metrics: Metrics::install(),
+            metrics: Metrics::install(names.iter().map(|name| &**name)),
             backends: names
                 .iter()
                 .cloned()
