@@ -24,7 +24,7 @@ pub struct Downstream<C> {
     classify: C,
     attempts: Either<RetryLayer<C>, HedgeLayer<C>>,
     breaker: BreakerLayer<C>,
-    throttle: ThrottleLayer<C>,
+    throttle: Option<ThrottleLayer<C>>,
     concurrency: ConcurrencyLayer<C>,
 }
 
@@ -36,10 +36,8 @@ impl<C: Clone> Downstream<C> {
             Some(policy) => BreakerLayer::new(name, policy, classify.clone()),
             None => BreakerLayer::off(classify.clone()),
         };
-        let throttle = match throttle_policy(&policy) {
-            Some(policy) => ThrottleLayer::new(policy, classify.clone()),
-            None => ThrottleLayer::off(classify.clone()),
-        };
+        let throttle =
+            throttle_policy(&policy).map(|policy| ThrottleLayer::new(policy, classify.clone()));
         let concurrency = match concurrency_policy(&policy) {
             Some(policy) => ConcurrencyLayer::new(policy),
             None => ConcurrencyLayer::off(),
@@ -70,10 +68,10 @@ impl<C: Clone> Downstream<C> {
         self.breaker.handle()
     }
 
-    /// Its throttle, which may be off.
+    /// Its throttle, if it has one.
     #[must_use]
-    pub const fn throttle(&self) -> &ThrottleLayer<C> {
-        &self.throttle
+    pub const fn throttle(&self) -> Option<&ThrottleLayer<C>> {
+        self.throttle.as_ref()
     }
 
     /// Its concurrency limit.
@@ -196,7 +194,7 @@ where
         .layer(downstream.breaker.clone())
         // Per attempt, and above the limit: what is not sent needs no permit. It is refused here, so
         // it does not count against the breaker.
-        .layer(downstream.throttle.clone())
+        .option_layer(downstream.throttle.clone())
         // Per attempt: a call that pauses holds no permit. It asks the breaker again, which may have
         // opened meanwhile.
         .layer(downstream.concurrency.clone())
@@ -208,7 +206,10 @@ where
 }
 
 /// What one attempt passes through, from the breaker inwards to `S`.
-pub type Attempt<S, C> = breaker::Breaker<Throttle<Concurrency<Timeout<S>, C>, C>, C>;
+pub type Attempt<S, C> = breaker::Breaker<Throttled<Concurrency<Timeout<S>, C>, C>, C>;
+
+/// A service behind a throttle, if there is one.
+pub type Throttled<S, C> = Either<Throttle<S, C>, S>;
 
 #[cfg(test)]
 mod tests {

@@ -256,7 +256,7 @@ async fn the_throttle_sees_every_attempt() {
         assert_eq!(refusal(&service).await, None);
         assert_eq!(calls.load(Ordering::Relaxed), 5);
         // Five were made, of which twice as many as the two that were accepted are fine.
-        assert_eq!(downstream.throttle().refused_share(), 1.0 / 6.0);
+        assert_eq!(downstream.throttle().unwrap().refused_share(), 1.0 / 6.0);
     }
 }
 
@@ -282,7 +282,7 @@ async fn an_open_circuit_refuses_before_the_throttle_does() {
     for _ in 0..100 {
         refusal(&service).await;
     }
-    let share = downstream.throttle().refused_share();
+    let share = downstream.throttle().unwrap().refused_share();
     assert_eq!(share, 100.0 / 101.0);
     downstream.breaker().unwrap().trip_for(ms(1000));
     for _ in 0..100 {
@@ -292,7 +292,7 @@ async fn an_open_circuit_refuses_before_the_throttle_does() {
             "{refused:?}"
         );
     }
-    assert_eq!(downstream.throttle().refused_share(), share);
+    assert_eq!(downstream.throttle().unwrap().refused_share(), share);
 }
 
 #[tokio::test(start_paused = true)]

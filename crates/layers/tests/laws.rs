@@ -89,8 +89,6 @@ async fn breaker_keeps_the_laws() {
 async fn throttle_keeps_the_laws() {
     let layer = || ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult);
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
-    let off = ThrottleLayer::off(ClassifyResult);
-    Laws::new(Calls, |inner| off.layer(inner)).check().await;
     let policy = ThrottlePolicy::build(|throttle| throttle.max = 1.0);
     let full = |_: Result<&u64, &Fault>, _| Class::Throttled { retry_after: None };
     let shut = ThrottleLayer::new(policy.unwrap(), full);

@@ -79,13 +79,6 @@ async fn errors_and_refusals_of_others_are_no_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_off_refuses_and_remembers_nothing() {
-    let off = ThrottleLayer::off(ClassifyResult);
-    let reached = call(&off, script().err(Fault::Failed(BUSY)), 1_000).await;
-    assert_eq!((reached, off.refused_share()), (1_000, 0.0));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_refusal_is_the_layers_own_and_never_a_failure_of_the_service() {
     let no = |_: Result<&u32, &Fault>, _| Class::Throttled { retry_after: None };
     let layer = ThrottleLayer::new(ThrottlePolicy::build(|t| t.max = 1.0).unwrap(), no);

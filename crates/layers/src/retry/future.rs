@@ -55,16 +55,14 @@ pin_project! {
             #[pin]
             future: F,
             watch: Stopwatch,
-            spent: Option<Spent>,
-            failed: Option<E>,
+            // Kept apart: most calls make one attempt.
+            earlier: Option<Box<Earlier<E>>>,
         },
         Pausing {
             pause: Timer,
             paid: Option<Reserved>,
             last: Result<T, E>,
         },
-        // Of the last result only an error is kept beside the next attempt: a response must be gone by
-        // then, since its body may hold the connection that the attempt needs.
         Readying {
             service: S,
             paid: Option<Reserved>,
@@ -72,6 +70,15 @@ pin_project! {
         },
         Done,
     }
+}
+
+/// What an attempt after the first has cost, and what the one before it had failed of.
+///
+/// Of a result only an error is kept beside the next attempt: a response must be gone by then, since
+/// its body may hold the connection that the attempt needs.
+struct Earlier<E> {
+    spent: Option<Spent>,
+    failed: Option<E>,
 }
 
 impl<S, C, Req> ResponseFuture<S, C, Req>
@@ -103,8 +110,7 @@ where
             state: State::Calling {
                 watch: Stopwatch::default(),
                 future: retry.inner.call(request),
-                spent: None,
-                failed: None,
+                earlier: None,
             },
             attempts,
         }
@@ -193,8 +199,10 @@ where
         self.state.set(State::Calling {
             watch: Stopwatch::default(),
             future: service.call(request),
-            spent: paid.map(Reserved::spend),
-            failed,
+            earlier: Some(Box::new(Earlier {
+                spent: paid.map(Reserved::spend),
+                failed,
+            })),
         });
     }
 
@@ -232,17 +240,19 @@ where
                 Projected::Calling {
                     future,
                     watch,
-                    spent,
-                    failed,
+                    earlier,
                 } => {
                     let poll = watch.watch(|| future.poll(cx));
                     this.core.now();
                     let mut result = ready!(poll);
-                    let (elapsed, spent, failed) = (watch.elapsed(), spent.take(), failed.take());
+                    let (elapsed, mut earlier) = (watch.elapsed(), earlier.take());
+                    let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());
                     let (class, next) = this.ended(result.as_ref(), elapsed, spent);
                     // What a layer below refused was not sent: the call still fails of what it had
                     // failed of.
-                    if let (Class::Local(_), Some(failed)) = (class, failed) {
+                    if let Class::Local(_) = class
+                        && let Some(failed) = earlier.and_then(|earlier| earlier.failed)
+                    {
                         result = Err(failed);
                     }
                     let Some((pause, paid)) = next else {

@@ -34,8 +34,7 @@ pin_project! {
             #[pin]
             call: Oneshot<S, Req>,
             watch: Stopwatch,
-            // None if the layer is off.
-            memory: Option<Arc<Memory>>,
+            memory: Arc<Memory>,
             classify: C,
         },
     }
@@ -49,7 +48,7 @@ impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
     }
 
     #[inline(always)]
-    pub(super) fn running(call: Oneshot<S, Req>, memory: Option<Arc<Memory>>, classify: C) -> Self {
+    pub(super) fn running(call: Oneshot<S, Req>, memory: Arc<Memory>, classify: C) -> Self {
         Self {
             state: State::Running {
                 call,
@@ -80,9 +79,6 @@ where
                 memory,
                 classify,
             } => {
-                let Some(memory) = memory else {
-                    return call.poll(cx);
-                };
                 let result = ready!(watch.watch(|| call.poll(cx)));
                 memory.record(classify.classify(result.as_ref(), watch.elapsed()));
                 Poll::Ready(result)

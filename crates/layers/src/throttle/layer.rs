@@ -25,7 +25,7 @@ use crate::{
 /// One layer is one memory: all services that it makes, and all their clones, share it.
 #[derive(Clone, Debug)]
 pub struct ThrottleLayer<C> {
-    memory: Option<Arc<Memory>>,
+    memory: Arc<Memory>,
     classify: C,
 }
 
@@ -39,16 +39,7 @@ impl<C> ThrottleLayer<C> {
             calls: Mutex::new(calls),
         };
         Self {
-            memory: Some(Arc::new(memory)),
-            classify,
-        }
-    }
-
-    /// A throttle that is never there.
-    #[must_use]
-    pub const fn off(classify: C) -> Self {
-        Self {
-            memory: None,
+            memory: Arc::new(memory),
             classify,
         }
     }
@@ -56,9 +47,7 @@ impl<C> ThrottleLayer<C> {
     /// The share of the calls that is refused now, 0 to 1.
     #[must_use]
     pub fn refused_share(&self) -> f64 {
-        self.memory
-            .as_ref()
-            .map_or(0.0, |memory| memory.refused_share())
+        self.memory.refused_share()
     }
 }
 
@@ -158,9 +147,9 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { memory, classify } = &self.layer;
-        if memory.as_ref().is_none_or(|memory| memory.admits()) {
+        if memory.admits() {
             let call = Oneshot::start(&mut self.inner, request);
-            ResponseFuture::running(call, memory.clone(), classify.clone())
+            ResponseFuture::running(call, Arc::clone(memory), classify.clone())
         } else {
             ResponseFuture::refused(request.call().observer.reject(Reject::Throttled))
         }
