@@ -271,6 +271,7 @@ async fn what_is_held_back_leaves_the_breaker_alone() {
     let sent = calls.load(Ordering::Relaxed);
     assert!(held_back > 0);
     assert_eq!(sent, 200 - held_back);
+    let sent = u64::from(sent);
     let seen = downstream.breaker().unwrap().snapshot();
     assert_eq!((seen.calls, seen.failed), (sent, sent));
 }

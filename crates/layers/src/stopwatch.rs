@@ -3,7 +3,8 @@
 //! A look at the clock costs as much as the rest of what most layers do. So the layers that a poll
 //! comes back through share one: each [forgets](forget) the time before it polls what is below it,
 //! which may take long, and on the way back the first that [asks](now) looks at the clock for all.
-//! Nobody else may ask here: what was seen may be old.
+//! Nobody else may ask here: what was seen may be old. What a service does after it has polled
+//! another stack in the same poll is not seen, so whoever must know of it looks for itself.
 
 use std::{cell::Cell, task::Poll, time::Duration};
 
@@ -12,8 +13,6 @@ use tokio::time::Instant;
 thread_local! {
     /// What the clock said on the way back from a poll.
     static SEEN: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// The time that calls have waited for their turns, told to whoever polls them on this thread.
-    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Forgets what the clock said: something is polled that may take long.
@@ -32,16 +31,8 @@ pub(crate) fn now() -> Instant {
     })
 }
 
-/// A call has had its turn after it waited for so long.
-pub(crate) fn waited(time: Duration) {
-    WAITED.set(WAITED.get().saturating_add(time));
-}
-
 /// Tells how long a call takes. A call that is never pending takes no time, and the clock is not
 /// read for it.
-///
-/// The time that the call waited for its turn at a limit below does not count: it is not the
-/// service's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stopwatch {
     since: Option<Instant>,
@@ -56,14 +47,10 @@ impl Stopwatch {
     /// Polls the call, and runs from the first time that it is pending.
     #[inline(always)]
     pub(crate) fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let before = WAITED.get();
         forget();
         let result = poll();
-        let waited = WAITED.get() - before;
         if result.is_pending() && self.since.is_none() {
             self.since = Some(now());
-        } else if !waited.is_zero() {
-            self.since = self.since.and_then(|since| since.checked_add(waited));
         }
         result
     }
@@ -100,18 +87,5 @@ mod tests {
         tokio::time::advance(SECOND).await;
         assert!(watch.watch(|| Poll::Ready(())).is_ready());
         assert_eq!((watch.elapsed(), watch.so_far()), (SECOND, SECOND));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_for_a_turn_is_not_the_services_time() {
-        let mut watch = Stopwatch::default();
-        assert!(watch.watch(|| Poll::<()>::Pending).is_pending());
-        tokio::time::advance(SECOND * 3).await;
-        let turn = || {
-            waited(SECOND * 2);
-            Poll::Ready(())
-        };
-        assert!(watch.watch(turn).is_ready());
-        assert_eq!(watch.elapsed(), SECOND);
     }
 }

@@ -17,13 +17,13 @@ const SLOTS: usize = 10;
 /// What became of some calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    pub(crate) total: u32,
-    pub(crate) failed: u32,
-    pub(crate) slow: u32,
+    pub(crate) total: u64,
+    pub(crate) failed: u64,
+    pub(crate) slow: u64,
 }
 
 impl Tally {
-    pub(crate) fn good(total: u32) -> Self {
+    pub(crate) fn good(total: u64) -> Self {
         Self {
             total,
             ..Self::default()
@@ -33,8 +33,8 @@ impl Tally {
     pub(crate) fn one(failed: bool, slow: bool) -> Self {
         Self {
             total: 1,
-            failed: u32::from(failed),
-            slow: u32::from(slow),
+            failed: u64::from(failed),
+            slow: u64::from(slow),
         }
     }
 }
@@ -130,8 +130,8 @@ impl<T: Copy + Default> Ring<T> {
     pub(crate) fn ending_in(&mut self, low: u64, bits: u32) -> Option<&mut T> {
         let mask = (1 << bits) - 1;
         let age = self.newest.wrapping_sub(low) & mask;
-        // It may be ahead, by the clock of another thread.
-        let age = if age > mask / 2 { 0 } else { age };
+        // It may be a little ahead, by the clock of another thread.
+        let age = if age > mask - SLOTS as u64 { 0 } else { age };
         let kept = age < SLOTS as u64 && age <= self.newest;
         kept.then(|| &mut self.slots[place(self.newest - age)])
     }
@@ -148,7 +148,7 @@ const fn place(number: u64) -> usize {
 
 #[derive(Debug)]
 enum Slide {
-    Time(Ring<Tally>),
+    Time(Box<Ring<Tally>>),
     Count { size: usize, calls: VecDeque<Tally> },
 }
 
@@ -162,7 +162,7 @@ pub(crate) struct Calls {
 impl Calls {
     pub(crate) fn new(window: Window, now: Instant) -> Self {
         let slide = match window {
-            Window::Time(span) => Slide::Time(Ring::new(span, now)),
+            Window::Time(span) => Slide::Time(Box::new(Ring::new(span, now))),
             Window::Count(size) => Slide::Count {
                 size,
                 calls: VecDeque::with_capacity(size),
@@ -198,7 +198,7 @@ impl Calls {
 
     /// Adds so many good calls, which ended while the slot was the newest whose number ends in `low`,
     /// of so many bits. Time windows alone have slots.
-    pub(crate) fn add_good(&mut self, count: u32, low: u64, bits: u32, now: Instant) {
+    pub(crate) fn add_good(&mut self, count: u64, low: u64, bits: u32, now: Instant) {
         self.advance(now);
         match &mut self.slide {
             Slide::Time(ring) => {
@@ -208,7 +208,7 @@ impl Calls {
                 }
             }
             Slide::Count { size, .. } => {
-                for _ in 0..(count as usize).min(*size) {
+                for _ in 0..count.min(*size as u64) {
                     self.add(Tally::good(1), now);
                 }
             }
@@ -270,6 +270,8 @@ mod tests {
         assert_eq!(calls.sum(at(12)).total, 0, "they are too old already");
         calls.add_good(3, 13, 8, at(12));
         assert_eq!(calls.sum(at(12)).total, 3, "a moment ahead is now");
+        calls.add_good(3, 100, 8, at(12));
+        assert_eq!(calls.sum(at(12)).total, 3, "far ahead is long ago");
         // The numbers of both buckets end in 1 if only four bits are kept.
         calls.add_good(2, 1, 4, at(17));
         assert_eq!((calls.sum(at(26)).total, calls.sum(at(27)).total), (2, 0));
@@ -277,7 +279,7 @@ mod tests {
         calls.add(Tally::one(true, false), start);
         calls.add_good(3, 0, 8, start);
         assert_eq!((calls.sum(start).total, calls.sum(start).failed), (4, 1));
-        calls.add_good(u32::MAX, 0, 8, start);
+        calls.add_good(u64::MAX, 0, 8, start);
         assert_eq!(calls.sum(start), Tally::good(5));
     }
 

@@ -79,7 +79,7 @@ fn breaker() -> BreakerLayer<ClassifyHttp> {
     BreakerLayer::new("team", BreakerPolicy::default(), ClassifyHttp::new())
 }
 
-fn seen<U>(layer: &BreakerLayer<ClassifyHttp, U>) -> (u32, u32) {
+fn seen<U>(layer: &BreakerLayer<ClassifyHttp, U>) -> (u64, u64) {
     let Snapshot { calls, failed, .. } = layer.handle().unwrap().snapshot();
     (calls, failed)
 }

@@ -10,8 +10,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Event,
-    Failure, Observe, Observer, Reject,
+    BreakerLayer, BreakerPolicy, ClassifyResult, Event, Failure, Observe, Observer, Reject,
     breaker::{BreakerSettings, State, Trip, Window},
 };
 
@@ -303,20 +302,6 @@ async fn a_good_call_opens_it_if_it_makes_the_calls_enough() {
         (last.await, layer.handle().unwrap().state()),
         (Ok(1), State::Open)
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
-    let layer = breaker(|breaker| breaker.slow_call = Some(ms(60)));
-    let limit = ConcurrencyPolicy::build(|limit| {
-        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(1_000));
-    });
-    let limit = ConcurrencyLayer::new(limit.unwrap());
-    let service = layer.layer(limit.layer(script().ok(1).after(ms(50))));
-    let calls = (0..6).map(|_| service.clone().oneshot(ask()));
-    assert_eq!(join_all(calls).await, [Ok(1); 6]);
-    let seen = layer.handle().unwrap().snapshot();
-    assert_eq!((seen.calls, seen.slow), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,9 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    permit::{Local, Permit},
+    permit::{self, Local, Permit},
     settings::BreakerPolicy,
-    shared::Shared,
+    shared::{Shared, Word},
     state::{Machine, Mode, State, Trip},
 };
 use crate::{
@@ -39,11 +39,11 @@ pub struct Snapshot {
     /// How long it will stay open; zero if the next call is a probe.
     pub open_for: Option<Duration>,
     /// Calls in its window.
-    pub calls: u32,
+    pub calls: u64,
     /// Calls in its window that failed.
-    pub failed: u32,
+    pub failed: u64,
     /// Calls in its window that were slow.
-    pub slow: u32,
+    pub slow: u64,
     /// How long ago a call last failed.
     pub last_failure: Option<Duration>,
     /// Calls that it has refused, ever.
@@ -126,6 +126,35 @@ impl Handle {
                 retry_after: machine.open_for(now),
             })
         })
+    }
+}
+
+// === for a limit below ===
+
+/// What a breaker was like when a call began to wait for its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitting(Word);
+
+impl Handle {
+    pub(crate) fn admitting(&self) -> Admitting {
+        Admitting(self.shared().word())
+    }
+
+    /// The refusal of a call that was let through at `then` and has its turn now: the circuit has
+    /// opened meanwhile. A probe is let through as long as it is one.
+    pub(crate) fn refusal_since(&self, Admitting(then): Admitting) -> Option<Reject> {
+        let word = self.shared().word();
+        let is_probe = then.state() == State::HalfOpen && then.generation() == word.generation();
+        (!word.passes() && !is_probe).then(|| {
+            self.shared().look(|machine, now| Reject::CircuitOpen {
+                retry_after: machine.open_for(now),
+            })
+        })
+    }
+
+    /// Tells the breaker that the call it comes back from still waits for its turn.
+    pub(crate) fn waits(&self) {
+        permit::waits(self.shared());
     }
 }
 

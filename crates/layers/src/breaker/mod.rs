@@ -50,6 +50,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::handle::Admitting;
 pub use self::{
     future::ResponseFuture,
     handle::{ForcedOpen, Handle, Snapshot},

@@ -1,6 +1,6 @@
 //! The right to one call, and the record of how it ended.
 
-use std::{task::Poll, time::Duration};
+use std::{cell::Cell, task::Poll, time::Duration};
 
 use tokio::time::Instant;
 
@@ -41,6 +41,21 @@ impl Local {
     }
 }
 
+thread_local! {
+    /// The breaker whose call waits for its turn at a limit below, by its address: told on the way
+    /// back from a poll.
+    static WAITING: Cell<usize> = const { Cell::new(0) };
+}
+
+fn address(breaker: &Shared) -> usize {
+    std::ptr::from_ref(breaker).addr()
+}
+
+/// The call of `breaker` that is polled waits for its turn.
+pub(super) fn waits(breaker: &Shared) {
+    WAITING.set(address(breaker));
+}
+
 /// The right to one call. It is recorded on drop: as it ended, or else as a call that went
 /// unanswered.
 pub struct Permit {
@@ -49,6 +64,8 @@ pub struct Permit {
     /// Its number among the probes, if it is one.
     probe: Option<u64>,
     watch: Stopwatch,
+    /// It has its turn: the service was asked, and its time runs.
+    sent: bool,
     observer: Observer,
     end: End,
 }
@@ -76,6 +93,7 @@ impl Permit {
             word,
             probe,
             watch,
+            sent: false,
             observer: observer.clone(),
             end: End::None,
         })
@@ -84,13 +102,23 @@ impl Permit {
     /// Polls the call that it was given for.
     #[inline(always)]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        self.watch.watch(poll)
+        WAITING.set(0);
+        let result = self.watch.watch(poll);
+        self.sent = WAITING.get() != address(&self.local.shared);
+        if !self.sent {
+            self.watch = Stopwatch::default();
+        }
+        result
     }
 
     /// The call ended in the poll that it comes back from, as `class` says of one that took so long.
     #[inline(always)]
     pub(super) fn ended(&mut self, class: impl FnOnce(Duration) -> Class) {
-        let elapsed = self.watch.elapsed();
+        // Where slowness counts, so does what the service did after it polled another stack.
+        let elapsed = match self.local.shared.settings().slow_call {
+            Some(_) => self.watch.so_far(),
+            None => self.watch.elapsed(),
+        };
         let verdict = Verdict::of(class(elapsed), self.local.shared.settings());
         self.end = End::As { verdict, elapsed };
     }
@@ -121,9 +149,12 @@ impl Permit {
     #[cold]
     fn unanswered(&self) -> (Verdict, Duration) {
         let elapsed = self.watch.so_far();
-        let verdict = match std::thread::panicking() {
-            true => Verdict::Bad,
-            false => Verdict::unanswered(elapsed, self.local.shared.settings()),
+        let verdict = if std::thread::panicking() {
+            Verdict::Bad
+        } else if self.sent {
+            Verdict::unanswered(elapsed, self.local.shared.settings())
+        } else {
+            Verdict::Neutral
         };
         (verdict, elapsed)
     }

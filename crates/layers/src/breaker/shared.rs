@@ -63,7 +63,7 @@ impl Word {
 }
 
 /// Good calls are tagged with the ends of the generation's and of the bucket's number.
-const BUCKET_BITS: u32 = 24;
+const BUCKET_BITS: u32 = 32;
 const GENERATION_BITS: u32 = TAG_BITS - BUCKET_BITS;
 
 const fn end_of(number: u64, bits: u32) -> u64 {
@@ -125,7 +125,7 @@ impl Shared {
         self.good.take(|tag, count| {
             let (generation, bucket) = (tag >> BUCKET_BITS, end_of(tag, BUCKET_BITS));
             if generation == end_of(machine.generation(), GENERATION_BITS) {
-                machine.add_good(count, bucket, BUCKET_BITS, now);
+                machine.add_good(count.into(), bucket, BUCKET_BITS, now);
             } else {
                 self.late.fetch_add(count.into(), Ordering::Relaxed);
             }

@@ -657,7 +657,7 @@ proptest! {
                 (generation, counted) = (bench.machine.generation(), 0);
             }
             if bench.state() == State::Closed {
-                prop_assert!(bench.machine.tally(now).total <= counted);
+                prop_assert!(bench.machine.tally(now).total <= u64::from(counted));
             }
             let probes = running.iter().filter(|(ticket, since)| {
                 ticket.generation == generation && ticket.probe.is_some() && now < *since + ms(5_000)

@@ -18,14 +18,12 @@ use super::{
     service::Concurrency,
 };
 use crate::{
-    breaker,
     classify::Classify,
     context::Context,
     deadline::later,
     observe::{Event, Observer},
     oneshot::Oneshot,
     reject::Reject,
-    stopwatch,
     timer::Timer,
     until::Until,
 };
@@ -34,6 +32,7 @@ pin_project! {
     /// The future of [`Concurrency`].
     ///
     /// It holds the permit, or the place in the queue; either is given back when it is dropped.
+    #[project = Projection]
     pub struct ResponseFuture<S, C, U, Req>
     where
         S: Service<Req>,
@@ -163,6 +162,57 @@ where
     }
 }
 
+impl<S, C, U, Req> Projection<'_, S, C, U, Req>
+where
+    S: Service<Req>,
+{
+    /// Waits for the turn of a call that is queued, and begins it.
+    fn wait(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        let Projected::Queued {
+            waiter,
+            timer,
+            since,
+            ..
+        } = self.state.as_mut().project()
+        else {
+            unreachable!("only a queued call waits for its turn");
+        };
+        let turn = match waiter.poll(cx.waker()) {
+            Poll::Ready(turn) => turn,
+            Poll::Pending if timer.poll(cx).is_ready() => Err(Reject::QueueTimeout),
+            Poll::Pending => {
+                waiter.waits();
+                return Poll::Pending;
+            }
+        };
+        let turn = turn.and_then(|mut permit| match waiter.refusal() {
+            Some(reject) => {
+                permit.unsent();
+                Err(reject)
+            }
+            None => Ok(permit),
+        });
+        let waited = since.elapsed();
+        let Replaced::Queued {
+            service, request, ..
+        } = self.state.as_mut().project_replace(State::Gone)
+        else {
+            unreachable!("it is still queued");
+        };
+        self.state.set(match turn {
+            Err(reject) => State::Refused { reject },
+            Ok(permit) => {
+                self.observer.emit(Event::Admitted { waited });
+                State::Running {
+                    call: Oneshot::new(service, request),
+                    permit: Some(permit),
+                }
+            }
+        });
+        Poll::Ready(())
+    }
+}
+
 impl<S, C, U, Req> Future for ResponseFuture<S, C, U, Req>
 where
     S: Service<Req>,
@@ -176,7 +226,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let permit = match this.state.as_mut().project() {
+            match this.state.as_mut().project() {
                 Projected::Running { call, permit } => {
                     let result = ready!(call.poll(cx));
                     let result = end::<U, _, _>(result, permit, this.classify);
@@ -186,46 +236,9 @@ where
                 Projected::Refused { reject } => {
                     return Poll::Ready(Err(this.observer.reject(*reject)));
                 }
+                Projected::Queued { .. } => ready!(this.wait(cx)),
                 Projected::Gone => panic!("polled after completion"),
-                Projected::Queued {
-                    waiter,
-                    timer,
-                    since,
-                    ..
-                } => match waiter.poll(cx.waker()) {
-                    Poll::Ready(Err(reject)) => {
-                        this.state.set(State::Refused { reject });
-                        continue;
-                    }
-                    Poll::Ready(Ok(permit)) => {
-                        let waited = since.elapsed();
-                        stopwatch::waited(waited);
-                        this.observer.emit(Event::Admitted { waited });
-                        permit
-                    }
-                    Poll::Pending => {
-                        ready!(timer.poll(cx));
-                        this.state.set(State::Refused {
-                            reject: Reject::QueueTimeout,
-                        });
-                        continue;
-                    }
-                },
-            };
-            let Replaced::Queued {
-                service, request, ..
-            } = this.state.as_mut().project_replace(State::Gone)
-            else {
-                unreachable!("only a queued call is granted its turn");
-            };
-            let open = permit.breaker().and_then(breaker::Handle::refusal);
-            this.state.set(match open {
-                Some(reject) => State::Refused { reject },
-                None => State::Running {
-                    call: Oneshot::new(service, request),
-                    permit: Some(permit),
-                },
-            });
+            }
         }
     }
 }

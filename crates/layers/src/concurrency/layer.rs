@@ -53,8 +53,9 @@ impl ConcurrencyLayer {
 }
 
 impl<C, U> ConcurrencyLayer<C, U> {
-    /// Asks `breaker` again when a call's turn has come: one that queued while the circuit opened
-    /// is refused, not sent. One limit asks one breaker, the first that it is told.
+    /// Ties the limit to the breaker above it. A call whose turn comes after the circuit has opened
+    /// is refused, not sent; and the breaker knows of the time for which a call waited, so that it
+    /// does not take that for the service's. One limit has one breaker, the first that it is told.
     #[must_use]
     pub fn recheck(self, breaker: breaker::Handle) -> Self {
         if let Some(limiter) = &self.limiter {

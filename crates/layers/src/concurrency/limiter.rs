@@ -164,6 +164,7 @@ impl Limiter {
         Ok(Turn::Later(Waiter {
             limiter: Arc::clone(self),
             place,
+            admitting: self.breaker.get().map(breaker::Handle::admitting),
             left: false,
         }))
     }
@@ -340,9 +341,9 @@ impl Permit {
         self
     }
 
-    /// The breaker to ask before a call is made that had to wait.
-    pub(super) fn breaker(&self) -> Option<&breaker::Handle> {
-        self.limiter.breaker.get()
+    /// The call is not made after all: there is nothing to learn from it.
+    pub(super) fn unsent(&mut self) {
+        self.since = None;
     }
 
     /// Whether the limit learns from how the call ends.
@@ -383,11 +384,26 @@ impl Drop for Permit {
 pub(super) struct Waiter {
     limiter: Arc<Limiter>,
     place: Place,
+    /// What the breaker was like when the wait began.
+    admitting: Option<breaker::Admitting>,
     /// It got its permit or its refusal.
     left: bool,
 }
 
 impl Waiter {
+    /// The refusal of the breaker, if the circuit has opened while the call waited.
+    pub(super) fn refusal(&self) -> Option<Reject> {
+        let (breaker, then) = self.limiter.breaker.get().zip(self.admitting)?;
+        breaker.refusal_since(then)
+    }
+
+    /// Tells the breaker above that the call still waits.
+    pub(super) fn waits(&self) {
+        if let Some(breaker) = self.limiter.breaker.get() {
+            breaker.waits();
+        }
+    }
+
     /// The permit once it is this waiter's turn, or the refusal if its place went to another.
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<Permit, Reject>> {
         let mut queue = self.limiter.queue();

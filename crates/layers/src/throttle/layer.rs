@@ -65,7 +65,7 @@ impl Memory {
 
     fn refused_share(&self) -> f64 {
         let seen = self.with(Calls::sum);
-        let (made, accepted) = (f64::from(seen.total), f64::from(seen.total - seen.failed));
+        let (made, accepted) = (seen.total as f64, (seen.total - seen.failed) as f64);
         ((made - self.policy.k * accepted) / (made + 1.0)).clamp(0.0, self.policy.max)
     }
 

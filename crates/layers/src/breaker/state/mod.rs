@@ -214,7 +214,7 @@ impl Machine {
     }
 
     /// Adds good calls that were counted elsewhere: see [`Calls::add_good`].
-    pub(super) fn add_good(&mut self, count: u32, low: u64, bits: u32, now: Instant) {
+    pub(super) fn add_good(&mut self, count: u64, low: u64, bits: u32, now: Instant) {
         self.consecutive = 0;
         self.window.add_good(count, low, bits, now);
     }
@@ -240,10 +240,15 @@ impl Machine {
             Phase::ForcedOpen => false,
             Phase::Open { until } => now >= *until,
             Phase::HalfOpen {
-                running, successes, ..
+                running,
+                successes,
+                failures,
+                ..
             } => {
-                let running = running.iter().filter(|(_, lease)| now < *lease).count() as u32;
-                running < self.policy.half_open_concurrency
+                let overdue = running.iter().filter(|(_, lease)| now >= *lease).count() as u32;
+                let running = running.len() as u32 - overdue;
+                failures + overdue <= self.policy.half_open_max_failures
+                    && running < self.policy.half_open_concurrency
                     && successes + running < self.policy.half_open_probes
             }
         }
@@ -320,7 +325,11 @@ impl Machine {
             Verdict::Throttled | Verdict::Neutral => return Recorded::Counted,
         };
         let slow = self.policy.slow_call.is_some_and(|slow| elapsed >= slow);
-        self.consecutive = if failed { self.consecutive + 1 } else { 0 };
+        self.consecutive = if failed {
+            self.consecutive.saturating_add(1)
+        } else {
+            0
+        };
         self.window.add(Tally::one(failed, slow), now);
         let trip = match verdict {
             Verdict::LeaveAlone(_) => Some(Trip::RetryAfter),
@@ -352,12 +361,13 @@ impl Machine {
             Window::Time(_) => settings.min_calls,
         };
         // The call that makes them enough came while they were few.
+        let min_calls = u64::from(min_calls);
         let were_few = tally.total <= min_calls;
         if were_few && (settings.consecutive_failures).is_some_and(|row| self.consecutive >= row) {
             return Some(Trip::Consecutive);
         }
-        let reaches = |count: u32, share: f64| {
-            tally.total >= min_calls && f64::from(count) >= share * f64::from(tally.total)
+        let reaches = |count: u64, share: f64| {
+            tally.total >= min_calls && count as f64 >= share * tally.total as f64
         };
         if reaches(tally.failed, settings.failure_rate) {
             Some(Trip::FailureRate)

@@ -1,0 +1,201 @@
+//! A breaker above a limit that is tied to it: calls that wait for their turn.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::*;
+use futures_util::{FutureExt, future::join_all, join, poll};
+use tokio::time::{advance, timeout};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_fanout_layers::{
+    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Reject,
+    breaker::{BreakerSettings, Handle, State, Window},
+};
+use tower_fanout_testkit::script::Script;
+
+type Scripted = Script<Request, u32, Fault>;
+
+fn breaker(settings: BreakerSettings) -> BreakerLayer<ClassifyResult> {
+    BreakerLayer::new(
+        "team",
+        BreakerPolicy::new(settings).unwrap(),
+        ClassifyResult,
+    )
+}
+
+/// A limit of one call, for which nine may wait.
+fn limit() -> ConcurrencyLayer {
+    let policy = ConcurrencyPolicy::build(|limit| {
+        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(60_000));
+    });
+    ConcurrencyLayer::new(policy.unwrap())
+}
+
+/// The breaker, and what is behind it and a limit that is tied to it.
+fn tied(
+    settings: BreakerSettings,
+    service: Scripted,
+) -> (
+    Handle,
+    ConcurrencyLayer,
+    impl Service<Request, Response = u32, Error = Fault, Future: Send> + Clone,
+) {
+    let breaker = breaker(settings);
+    let handle = breaker.handle().unwrap().clone();
+    let limit = limit().recheck(handle.clone());
+    let service = breaker.layer(limit.layer(service));
+    (handle, limit, service)
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Fault>) -> bool {
+    matches!(result, Err(Fault::Refused(Reject::CircuitOpen { .. })))
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
+    let settings = BreakerSettings::default().slow_call(ms(60));
+    let (handle, _, service) = tied(settings, script().ok(1).after(ms(50)));
+    let calls = (0..6).map(|_| service.clone().oneshot(ask()));
+    assert_eq!(join_all(calls).await, [Ok(1); 6]);
+    let seen = handle.snapshot();
+    assert_eq!((seen.calls, seen.slow), (6, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_waits_of_what_a_service_calls_are_its_own_time() {
+    let settings = BreakerSettings::default().slow_call(ms(100));
+    let breaker = breaker(settings);
+    let below = limit().layer(script().ok(1).after(ms(50)));
+    let service = service_fn(move |_: Request| {
+        let below = below.clone();
+        async move {
+            join_all((0..9).map(|_| below.clone().oneshot(ask()))).await;
+            Ok::<u32, Fault>(1)
+        }
+    });
+    assert_eq!(breaker.layer(service).oneshot(ask()).await, Ok(1));
+    assert_eq!(breaker.handle().unwrap().snapshot().slow, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_11_a_call_that_leaves_the_queue_was_not_sent() {
+    let settings = BreakerSettings::default().unanswered(ms(100));
+    let (handle, limit, service) = tied(settings, script().hang());
+    let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
+    assert!(poll!(&mut running).is_pending());
+    for _ in 0..5 {
+        let left = timeout(ms(200), service.clone().oneshot(ask())).await;
+        assert!(left.is_err());
+    }
+    let seen = handle.snapshot();
+    assert_eq!((seen.state, seen.calls), (State::Closed, 0));
+    drop(running);
+    // One that has its turn is blamed as ever.
+    let sent = timeout(ms(200), service.oneshot(ask())).await;
+    assert!(sent.is_err());
+    assert_eq!(handle.snapshot().failed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
+    let service = script().ok(1).after(ms(300));
+    let (handle, _, stack) = tied(BreakerSettings::default(), service.clone());
+    let (mut first, mut second) = (
+        stack.clone().oneshot(ask()).boxed(),
+        stack.clone().oneshot(ask()).boxed(),
+    );
+    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+    handle.trip_for(ms(100));
+    let (_, second) = join!(first, second);
+    assert!(refused(second) && service.calls() == 1);
+    assert_eq!(handle.state(), State::Open, "it was no probe");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
+    let service = script().ok(1).after(ms(300));
+    let (handle, _, stack) = tied(BreakerSettings::default(), service.clone());
+    let (mut first, mut second) = (
+        stack.clone().oneshot(ask()).boxed(),
+        stack.clone().oneshot(ask()).boxed(),
+    );
+    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+    handle.trip_for(ms(100));
+    handle.reset();
+    let (_, second) = join!(first, second);
+    assert_eq!((second, service.calls()), (Ok(1), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
+    let settings = BreakerSettings::default().half_open_probes(1_u32);
+    let (handle, limit, service) = tied(settings, script().ok(1).after(ms(50)));
+    handle.trip_for(ms(100));
+    advance(ms(200)).await;
+    let other = limit.layer(script().ok(1).after(ms(50)));
+    let mut busy = other.oneshot(ask()).boxed();
+    assert!(poll!(&mut busy).is_pending());
+    let (_, probe) = join!(busy, service.oneshot(ask()));
+    assert_eq!((probe, handle.state()), (Ok(1), State::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
+    for window in [10, 1_000, 10_000] {
+        let settings = BreakerSettings::default().window(Window::Time(ms(window)));
+        let breaker = breaker(settings);
+        let service = breaker.layer(script().ok(1));
+        for idle in [3_600 * 3, 86_400 * 50] {
+            for _ in 0..100 {
+                service.clone().oneshot(ask()).await.unwrap();
+            }
+            advance(ms(1_000 * idle)).await;
+            assert_eq!(breaker.handle().unwrap().snapshot().calls, 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_past_its_lease_is_seen_by_whoever_asks() {
+    let breaker = breaker(BreakerSettings::default().probe_lease(ms(1_000)));
+    let handle = breaker.handle().unwrap();
+    handle.trip_for(ms(1));
+    advance(ms(5)).await;
+    let service = breaker.layer(script().hang());
+    let mut probe = service.clone().oneshot(ask()).boxed();
+    assert!(poll!(&mut probe).is_pending());
+    advance(ms(2_000)).await;
+    assert!(handle.refusal().is_some());
+    assert!(refused(service.oneshot(ask()).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast() {
+    let (handle, limit, _) = tied(BreakerSettings::default(), script().hang());
+    let service = limit.layer(script().ok(1).after(ms(1_000)));
+    // It learns that a call takes a second.
+    let _ = join!(
+        service.clone().oneshot(ask()),
+        service.clone().oneshot(ask())
+    );
+    let mut running = service.clone().oneshot(ask()).boxed();
+    assert!(poll!(&mut running).is_pending());
+    let mut waiting: Vec<_> = (0..9)
+        .map(|_| service.clone().oneshot(ask()).boxed())
+        .collect();
+    for call in &mut waiting {
+        assert!(poll!(call).is_pending());
+    }
+    let held = handle.force_open();
+    drop(running);
+    assert!(join_all(waiting).await.into_iter().all(refused));
+    drop(held);
+    let mut busy: Vec<_> = (0..6)
+        .map(|_| service.clone().oneshot(ask()).boxed())
+        .collect();
+    for call in &mut busy {
+        assert!(poll!(call).is_pending());
+    }
+    let hopeless = service.oneshot(ask_within(ms(1_500))).now_or_never();
+    assert_eq!(hopeless, Some(Err(Fault::Refused(Reject::QueueTimeout))));
+}
