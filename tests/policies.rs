@@ -65,3 +65,21 @@ async fn a_service_that_refuses_everything_is_held_back_from() {
     assert!(held_back > 0);
     assert_eq!(seen.calls(), 50 - held_back);
 }
+
+#[tokio::test]
+async fn fb_03_each_step_answers_for_what_it_is_for() {
+    let broken = |_: usize| (ms(0), StatusCode::INTERNAL_SERVER_ERROR, json!(null));
+    let (broken, _) = stub(broken).await;
+    let (hangs, _) = stub(hanging).await;
+    let steps = "fallback: [{ static: late, on: [timeout] }, { static: failed, on: [failure] }]";
+    let node = |name: &str| {
+        format!("    {name}: {{ downstream: {name}, request: {{ path: / }}, {steps} }}\n")
+    };
+    let plan = node("broken") + &node("hangs");
+    let more = "policies: { p: { attempt_timeout: 50ms, retry: off } }\n";
+    let stubs = [("broken", broken), ("hangs", hangs)];
+    let gateway = Gateway::start(&stubs, &plan, more).await;
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("broken", "/data"), "failed");
+    assert_eq!(answer.service("hangs", "/data"), "late");
+}

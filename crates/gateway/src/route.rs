@@ -6,7 +6,7 @@ use http::{HeaderName, Request};
 use tower::layer::util::Identity;
 use tower_fanout::{
     Answers, Branch, BranchError, FanOut, Plan, RunObserver, Strategy,
-    layers::{ClassifyHttp, Event},
+    layers::{ClassifyHttp, Event, fallback::OutcomeSet},
     metrics::Metrics,
     stack::stack,
 };
@@ -19,7 +19,7 @@ use tower_fanout_http::{
 
 use crate::{
     backend::Backend,
-    config::{Bound, Fallback, Node, PlanConfig},
+    config::{Bound, Instead, Node, PlanConfig},
     inbound::{Inbound, Source},
 };
 
@@ -62,13 +62,13 @@ struct Planned<'c> {
     config: &'c Node,
     backend: Arc<Backend>,
     template: Arc<RequestTemplate>,
-    fallbacks: Vec<Instead>,
+    fallbacks: Vec<(OutcomeSet, Step)>,
 }
 
 /// What answers instead of a node's downstream.
-enum Instead {
-    Static(Json),
-    Other(Arc<Backend>),
+enum Step {
+    Answer(Json),
+    Ask(Arc<Backend>),
 }
 
 impl Route {
@@ -132,9 +132,12 @@ impl Route {
 
 impl<'c> Planned<'c> {
     fn new(name: &'c str, config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
-        let fallbacks = config.fallback.iter().map(|fallback| match fallback {
-            Fallback::Static(answer) => Instead::Static(answer.clone()),
-            Fallback::Service(name) => Instead::Other(backend(name)),
+        let fallbacks = config.fallback.iter().map(|fallback| {
+            let step = match &fallback.by {
+                Instead::Static(answer) => Step::Answer(answer.clone()),
+                Instead::Service(name) => Step::Ask(backend(name)),
+            };
+            (fallback.on.clone(), step)
         });
         Self {
             name,
@@ -177,9 +180,9 @@ impl<'c> Planned<'c> {
 
     /// The time for one attempt of a service that answers instead.
     fn reserve(&self) -> Duration {
-        let others = self.fallbacks.iter().filter_map(|instead| match instead {
-            Instead::Other(other) => other.downstream.policy().attempt_timeout,
-            Instead::Static(_) => None,
+        let others = self.fallbacks.iter().filter_map(|(_, step)| match step {
+            Step::Ask(other) => other.downstream.policy().attempt_timeout,
+            Step::Answer(_) => None,
         });
         others.max().unwrap_or_default()
     }
@@ -198,14 +201,14 @@ impl<'c> Planned<'c> {
     + 'static
     + use<> {
         let downstream = &self.backend.downstream;
-        let fallback = self
-            .fallbacks
-            .iter()
-            .fold(downstream.fallback(), |chain, instead| match instead {
-                Instead::Static(answer) => chain.answer(http::Response::new(answer.clone())),
-                Instead::Other(other) => chain.service(one(other, other.downstream.fallback())),
-            })
-            .reserve(self.reserve());
+        let chain = downstream.fallback().reserve(self.reserve());
+        let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
+            let chain = chain.on(on.clone());
+            match step {
+                Step::Answer(answer) => chain.answer(http::Response::new(answer.clone())),
+                Step::Ask(other) => chain.service(one(other, other.downstream.fallback())),
+            }
+        });
         tower::ServiceBuilder::new()
             .layer(AcceptLayer::new(self.config.accept.clone()))
             .service(one(&self.backend, fallback))

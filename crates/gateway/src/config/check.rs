@@ -7,7 +7,7 @@ use tower_fanout::{Plan, PlanProblem, layers::Reject};
 use tower_fanout_http::template::{Reference, Root};
 
 use super::{
-    Fallback, Node,
+    Instead, Node,
     plan::Names,
     reader::{Field, nearest},
 };
@@ -102,9 +102,9 @@ fn check_fallbacks(nodes: &Nodes<'_, '_>) {
             .map(move |(node, fallback)| (node, fallback, field))
     });
     let instead: Vec<_> = named
-        .filter_map(|(node, fallback, field)| match fallback {
-            Fallback::Service(other) => Some((&*node.downstream, &**other, field)),
-            Fallback::Static(_) => None,
+        .filter_map(|(node, fallback, field)| match &fallback.by {
+            Instead::Service(other) => Some((&*node.downstream, &**other, field)),
+            Instead::Static(_) => None,
         })
         .collect();
     let mut told: Vec<&str> = Vec::new();

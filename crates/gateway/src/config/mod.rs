@@ -23,7 +23,10 @@ use std::{fmt, fs::File, io::Read, net::SocketAddr, path::Path, time::Duration};
 use http::{Method, Uri};
 use indexmap::IndexMap;
 use serde::Deserialize;
-use tower_fanout::{Policy, Strategy, layers::Priority};
+use tower_fanout::{
+    Policy, Strategy,
+    layers::{Priority, fallback::OutcomeSet},
+};
 use tower_fanout_http::{json::Json, jwt::Algorithm, template::RequestTemplate};
 
 pub use self::diagnostic::{Diagnostic, Place, Report, Severity};
@@ -249,7 +252,16 @@ pub struct DependsOn {
 
 /// What answers instead of a downstream that failed.
 #[derive(Clone, Debug)]
-pub enum Fallback {
+pub struct Fallback {
+    /// How the downstream must have failed.
+    pub on: OutcomeSet,
+    /// Who or what answers.
+    pub by: Instead,
+}
+
+/// Who or what answers instead.
+#[derive(Clone, Debug)]
+pub enum Instead {
     /// This.
     Static(Json),
     /// Another downstream, with the same request.

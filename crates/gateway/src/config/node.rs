@@ -2,14 +2,14 @@
 
 use http::Method;
 use serde_json::Value;
-use tower_fanout::layers::Priority;
+use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_http::{
     json::Json,
     template::{RequestTemplate, Root, TemplateError},
 };
 
 use super::{
-    DependsOn, Fallback, Node,
+    DependsOn, Fallback, Instead, Node,
     plan::Names,
     reader::{Field, nearest},
     tree::Kind,
@@ -43,10 +43,10 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
         .take("response")
         .map(|field| accept(&field))
         .unwrap_or_default();
-    let fallback = section.items("fallback");
-    let fallback = fallback
+    let fallbacks = section.items("fallback");
+    let fallback = fallbacks
         .iter()
-        .filter_map(|field| instead(field, names))
+        .filter_map(|field| fallback(field, names))
         .collect();
     section.not_built(&[
         ("when", "a condition of its own"),
@@ -137,28 +137,33 @@ fn accept(field: &Field<'_>) -> Vec<u16> {
         .collect()
 }
 
-fn instead(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
+/// `{static: …}` or `{service: name}`, and `on` for what.
+fn fallback(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
     let mut section = field.section();
     let fixed = section.take("static");
     let service = section.take("service");
+    let on = section.take("on");
     section.not_built(&[("stale", "falling back to a stale answer")]);
     section.finish();
-    match (fixed, service) {
+    let on = match on {
+        Some(field) => field.get::<OutcomeSet>()?,
+        None => OutcomeSet::default(),
+    };
+    let by = match (fixed, service) {
         (Some(fixed), None) => {
             let json: Value = fixed.tree.to_json();
-            Json::parse(json.to_string().into())
-                .ok()
-                .map(Fallback::Static)
+            Instead::Static(Json::parse(json.to_string().into()).ok()?)
         }
         (None, Some(service)) => {
-            known(&service, "downstream", names.downstreams.keys()).map(Fallback::Service)
+            Instead::Service(known(&service, "downstream", names.downstreams.keys())?)
         }
         _ => {
             field.error(
                 "invalid",
                 "a fallback is either \"static\" or a \"service\"",
             );
-            None
+            return None;
         }
-    }
+    };
+    Some(Fallback { on, by })
 }
