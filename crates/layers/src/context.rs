@@ -133,7 +133,7 @@ pub struct Call {
     /// deadline.
     pub last_attempt: bool,
     /// How far the body of the request has been sent, if it is sent while it is read.
-    pub upload: Option<Arc<Upload>>,
+    pub upload: Option<Upload>,
     /// Whether a fallback may answer.
     pub fallback: bool,
     /// Who is told what happens to the call.

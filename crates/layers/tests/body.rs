@@ -4,7 +4,16 @@
 
 mod common;
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{self, Wake, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use common::*;
@@ -16,8 +25,9 @@ use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout_layers::{
     AsReject, BodyTimeoutLayer, BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp,
-    ConcurrencyLayer, ConcurrencyPolicy, Context, Deadline, Reject, RetryLayer, RetryPolicy,
-    TimeoutLayer, UploadLayer, breaker::Snapshot, upload::ReplayBody,
+    ConcurrencyLayer, ConcurrencyPolicy, Context, Deadline, Event, HedgeLayer, HedgePolicy, Reject,
+    RetryLayer, RetryPolicy, TimeoutLayer, UploadLayer, breaker::Snapshot, hedge::HedgeDelay,
+    retry::Jitter, upload::ReplayBody,
 };
 
 type Streamed = BoxBody<Bytes, BoxError>;
@@ -226,6 +236,129 @@ async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
     assert_eq!((result.is_err(), elapsed), (true, ms(100)));
 }
 
+/// Frames that are there at once, or that come every so often.
+fn upload_of(frames_every: Duration) -> Request<Streamed> {
+    put(frames(["a", "b", "c"].map(data), frames_every))
+}
+
+/// An attempt's number, from 1, and its body.
+type Attempt = (u8, ReplayBody<Streamed>);
+
+/// Retries, or hedges after 50 ms, of attempts of 100 ms, which `serve` answers; what became of an
+/// upload, when, and after how many attempts.
+async fn attempts<F>(
+    hedged: bool,
+    frames_every: Duration,
+    serve: impl Fn(Attempt) -> F + Clone + 'static,
+) -> (Result<(), Option<Reject>>, Duration, usize)
+where
+    F: Future<Output = Result<(), BoxError>> + 'static,
+{
+    let ear = Ear::default();
+    let service = service_fn(move |request: Request<ReplayBody<Streamed>>| {
+        let number = request.call().attempt;
+        serve((number, request.into_body())).map(|result| result.map(Response::new))
+    });
+    let attempt = TimeoutLayer::new(ms(100)).layer(service);
+    let mut upload = upload_of(frames_every);
+    upload.call_mut().unwrap().observer = ear.observer();
+    let call = if hedged {
+        let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(ms(50)));
+        let layer = HedgeLayer::new(policy.unwrap(), ClassifyHttp::new());
+        UploadLayer::default()
+            .layer(layer.layer(attempt))
+            .oneshot(upload)
+            .boxed_local()
+    } else {
+        let policy = RetryPolicy::build(|retry| {
+            (retry.base, retry.jitter, retry.max_attempts) = (ms(1), Jitter::None, 2);
+        });
+        let layer = RetryLayer::new(policy.unwrap(), ClassifyHttp::new());
+        UploadLayer::default()
+            .layer(layer.layer(attempt))
+            .oneshot(upload)
+            .boxed_local()
+    };
+    let call = tokio::time::timeout(ms(60_000), timed(call));
+    let (result, elapsed) = call.await.expect("something ends it");
+    let sent = |event: &Event| matches!(event, Event::Attempt { .. });
+    let result = result
+        .map(|_| ())
+        .map_err(|error| error.as_reject().copied());
+    (
+        result,
+        elapsed,
+        ear.heard().iter().filter(|event| sent(event)).count(),
+    )
+}
+
+const TIMED_OUT: Result<(), Option<Reject>> = Err(Some(Reject::AttemptTimeout));
+
+#[tokio::test(start_paused = true)]
+async fn dl_09_a_service_that_stops_reading_is_blamed() {
+    // However the frame came, nobody waits for the next one.
+    for (frames_every, expected) in [(ms(0), ms(201)), (ms(70), ms(271))] {
+        let stops = |(_, mut body): Attempt| async move {
+            body.frame().await.unwrap()?;
+            std::future::pending().await
+        };
+        let end = attempts(false, frames_every, stops).await;
+        assert_eq!(end, (TIMED_OUT, expected, 2));
+    }
+    // It drops the body that it waits for.
+    let drops = |(_, body): Attempt| async move {
+        tokio::time::timeout(ms(10), body.collect()).await.ok();
+        std::future::pending().await
+    };
+    let end = attempts(false, ms(1_000), drops).await;
+    assert_eq!(end, (TIMED_OUT, ms(221), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_09_an_attempt_is_excused_for_its_own_waits_only() {
+    let second_is_deaf = |(number, mut body): Attempt| async move {
+        body.frame().await.unwrap()?;
+        match number {
+            1 => Err("the connection broke".into()),
+            _ => std::future::pending().await,
+        }
+    };
+    let end = attempts(false, ms(1_000), second_is_deaf).await;
+    assert_eq!(end, (TIMED_OUT, ms(1_101), 2));
+    // The first has read all there is when the second begins to.
+    let both_hang = |(_, body): Attempt| async move {
+        body.collect().await?;
+        std::future::pending().await
+    };
+    let end = attempts(true, ms(0), both_hang).await;
+    assert_eq!(end, (TIMED_OUT, ms(150), 2));
+    // The first never reads, while the second waits.
+    let first_is_deaf = |(number, body): Attempt| async move {
+        if number > 1 {
+            body.collect().await?;
+        }
+        std::future::pending().await
+    };
+    let end = attempts(true, ms(40), first_is_deaf).await;
+    assert_eq!(end, (TIMED_OUT, ms(270), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_09_every_attempt_is_excused_that_waits() {
+    let second_is_fine = |(number, mut body): Attempt| async move {
+        if number == 1 {
+            body.frame().await.unwrap()?;
+            return Err("the connection broke".into());
+        }
+        body.collect().await?;
+        Ok(())
+    };
+    for (hedged, expected) in [(false, ms(601)), (true, ms(600))] {
+        let (result, elapsed, _) = attempts(hedged, ms(200), second_is_fine).await;
+        assert_eq!((result, elapsed), (Ok(()), expected));
+    }
+}
+
 /// What a service read of the bodies of its attempts.
 type Read = std::sync::Arc<std::sync::Mutex<Vec<(Bytes, Option<HeaderMap>)>>>;
 
@@ -368,9 +501,92 @@ async fn limits_are_exact_at_every_point() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_clone_sees_that_the_callers_body_broke_off() {
+    let torn = frames([data("a"), data("b"), Err("torn".into())], ms(1));
+    let (first, kept) = replay(torn, 1024).await;
+    let mut second = kept.body().clone();
+    second.frame().await.unwrap().unwrap();
+    let error = first.collect().await.unwrap_err();
+    assert_eq!(error.to_string(), "torn");
+    for (mut clone, left) in [(second, 1), (kept.into_body(), 2)] {
+        for _ in 0..left {
+            assert!(clone.frame().await.unwrap().is_ok());
+        }
+        assert_eq!(
+            (clone.is_end_stream(), clone.size_hint().upper()),
+            (false, None)
+        );
+        let error = clone.frame().await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the caller's body broke off: torn");
+        assert!(clone.frame().await.is_none() && clone.is_end_stream());
+        assert_eq!(clone.size_hint().exact(), Some(0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_does_not_take_half_a_body_for_the_whole() {
+    let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(ms(10)));
+    let service = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
+        // The second attempt connects slowly, and reads after the first has failed.
+        let connect = if request.call().attempt == 1 { 0 } else { 100 };
+        sleep(ms(connect)).await;
+        let read = request.into_body().collect().await?;
+        Ok::<_, BoxError>(Response::new(read.to_bytes()))
+    });
+    let stack = ServiceBuilder::new()
+        .layer(UploadLayer::default())
+        .layer(HedgeLayer::new(policy.unwrap(), ClassifyHttp::new()))
+        .service(service);
+    let torn = frames([data("half"), Err("torn".into())], ms(25));
+    let error = stack.oneshot(put(torn)).await.unwrap_err();
+    assert_eq!(error.to_string(), "torn");
+}
+
+/// A waker that asks how a body is, from another thread, before it lets its own go on.
+struct Curious {
+    body: Mutex<Option<ReplayBody<Streamed>>>,
+    answered: AtomicBool,
+}
+
+impl Wake for Curious {
+    fn wake(self: Arc<Self>) {
+        let (tell, told) = mpsc::channel();
+        let body = self.body.lock().unwrap().take();
+        std::thread::spawn(move || tell.send(body.as_ref().map(Body::is_end_stream)));
+        let answered = told.recv_timeout(Duration::from_secs(5)).is_ok();
+        self.answered.store(answered, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_may_ask_the_body_at_once() {
+    for leaves in [false, true] {
+        let (mut first, kept) = replay(frames([data("a")], ms(10)), 1024).await;
+        let curious = Arc::new(Curious {
+            body: Mutex::new(Some(first.clone())),
+            answered: AtomicBool::new(false),
+        });
+        let waker = Waker::from(Arc::clone(&curious));
+        let pending = first
+            .frame()
+            .poll_unpin(&mut task::Context::from_waker(&waker));
+        assert!(pending.is_pending());
+        if leaves {
+            drop(first);
+        } else {
+            kept.into_body().collect().await.unwrap();
+        }
+        assert!(curious.answered.load(Ordering::Relaxed), "{leaves}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clone_for_which_a_part_is_missing_says_so() {
     let (first, kept) = replay(frames(["abc", "def"].map(data), ms(1)), 4).await;
     assert_eq!(first.collect().await.unwrap().to_bytes(), "abcdef");
-    let error = kept.into_body().collect().await.unwrap_err();
+    let mut kept = kept.into_body();
+    assert!(!kept.is_end_stream());
+    let error = kept.frame().await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "the body was too large to be sent again");
+    assert!(kept.frame().await.is_none() && kept.is_end_stream());
 }

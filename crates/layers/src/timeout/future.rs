@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{self, Poll, ready},
     time::Duration,
 };
@@ -20,7 +19,7 @@ use crate::{
     reject::Reject,
     stopwatch,
     timer::Timer,
-    upload::{Progress, Upload},
+    upload::{Upload, Wait},
 };
 
 /// When a call ends.
@@ -79,9 +78,9 @@ pin_project! {
     }
 }
 
-/// A request whose body the caller may still be sending: its time does not count.
+/// An attempt that may wait for the caller to send the body: that time does not count.
 pub(super) struct Uploading {
-    upload: Arc<Upload>,
+    upload: Upload,
     timeout: Duration,
     deadline: Option<Deadline>,
 }
@@ -89,19 +88,20 @@ pub(super) struct Uploading {
 impl Uploading {
     pub(super) fn of(call: &Call, timeout: Option<Duration>) -> Option<Box<Self>> {
         Some(Box::new(Self {
-            upload: Arc::clone(call.upload.as_ref()?),
+            upload: call.upload.as_ref()?.same(),
             timeout: timeout?,
             deadline: call.deadline,
         }))
     }
 
-    /// What bounds the attempt instead, if the service's time has not begun when it was called.
+    /// What bounds the attempt instead, if it has waited for the caller: the service's time begins
+    /// when the caller has gone on.
     fn extend(&self) -> Option<(Instant, End)> {
         let now = Instant::now();
-        let begun = match self.upload.progress() {
-            Progress::Waiting => return None,
-            Progress::Sending => now,
-            Progress::Sent(at) => at,
+        let begun = match self.upload.wait() {
+            Wait::Never => return None,
+            Wait::Now => now,
+            Wait::Until(at) => at,
         };
         let end = later(begun, self.timeout);
         let deadline = self.deadline.map(Deadline::instant);

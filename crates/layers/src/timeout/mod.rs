@@ -8,9 +8,10 @@
 //! and may be retried, [`Reject::Deadline`] is nobody's failure and is final. An answer that is
 //! ready in the same poll as the timer wins.
 //!
-//! The body of an answer that is streamed has [limits of its own](BodyTimeoutLayer) (feature
-//! `http`). While the caller still uploads the request's body, an attempt's time does not run, if
-//! an [`UploadLayer`](crate::upload) tells.
+//! The body of an answer that is streamed has limits of its own, those of `BodyTimeoutLayer`
+//! (feature `http`). While an attempt waits for the caller to go on with the request's body, its
+//! time does not run; it begins anew when the caller has gone on. An [`UploadLayer`](crate::upload)
+//! tells. Of a body that is there, or that the service does not read, nothing is excused.
 //!
 //! [`Reject::AttemptTimeout`]: crate::Reject::AttemptTimeout
 //! [`Reject::Deadline`]: crate::Reject::Deadline

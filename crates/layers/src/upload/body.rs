@@ -1,16 +1,15 @@
 //! A body that every clone reads from its beginning.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
 
 use super::Upload;
 use crate::reject::BoxError;
@@ -19,15 +18,18 @@ use crate::reject::BoxError;
 ///
 /// What one clone has read of the caller's body is kept for the others. Data and trailers are the
 /// same for each, and so are their limits: [`Body::is_end_stream`] and [`Body::size_hint`] are
-/// exact. A clone for which a part is missing ends with an error.
+/// exact. A clone for which a part is missing ends with an error, and where the caller's body broke
+/// off, every clone does.
 pub struct ReplayBody<B> {
     shared: Arc<Shared<B>>,
+    upload: Upload,
     /// How many frames this clone has read.
     read: usize,
+    /// It has ended with an error.
+    failed: bool,
 }
 
 struct Shared<B> {
-    upload: Arc<Upload>,
     max: u64,
     source: Mutex<Source<B>>,
 }
@@ -41,6 +43,8 @@ struct Source<B> {
     kept: Vec<Piece>,
     size: u64,
     lost: bool,
+    /// What the caller's body broke off with, after those frames.
+    broken: Option<String>,
     /// Clones that wait for the caller.
     waiting: Vec<Waker>,
 }
@@ -82,7 +86,7 @@ impl Piece {
 
 impl<B: Body> ReplayBody<B> {
     /// `body`, of which up to `max` bytes are kept; `upload` is told how far it is.
-    pub(super) fn new(body: B, max: u64, upload: Arc<Upload>) -> Self {
+    pub(super) fn new(body: B, max: u64, upload: Upload) -> Self {
         let lost = body.size_hint().lower() > max;
         let ended = body.is_end_stream();
         if lost {
@@ -97,16 +101,18 @@ impl<B: Body> ReplayBody<B> {
             kept: Vec::new(),
             size: 0,
             lost,
+            broken: None,
             waiting: Vec::new(),
         };
         let shared = Shared {
-            upload,
             max,
             source: Mutex::new(source),
         };
         Self {
             shared: Arc::new(shared),
+            upload,
             read: 0,
+            failed: false,
         }
     }
 }
@@ -135,21 +141,19 @@ impl<B> Source<B> {
         }
     }
 
-    /// Tells how far a clone is that has read so many frames.
-    fn tell(&self, read: usize, failed: bool, upload: &Upload) {
-        if self.lost || failed {
+    /// Tells what has become of the caller's body.
+    fn tell(&self, upload: &Upload) {
+        if self.lost || self.broken.is_some() {
             upload.lost();
         }
-        if self.rest.is_none() && !failed {
+        if self.is_whole() {
             upload.whole();
-            if read >= self.taken {
-                upload.sent(Instant::now());
-            }
         }
     }
 
-    fn wake(&mut self) {
-        self.waiting.drain(..).for_each(Waker::wake);
+    /// Whether the caller's body was read to its end.
+    fn is_whole(&self) -> bool {
+        self.rest.is_none() && self.broken.is_none()
     }
 }
 
@@ -157,6 +161,21 @@ impl<B> Source<B>
 where
     B: Body<Error: Into<BoxError>>,
 {
+    /// The frame after the first `read`.
+    fn next(&mut self, read: usize, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BoxError>>> {
+        if let Some(piece) = self.kept(read) {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        let missing = if read < self.taken {
+            BoxError::from("the body was too large to be sent again")
+        } else if let Some(error) = &self.broken {
+            format!("the caller's body broke off: {error}").into()
+        } else {
+            return self.pull(cx);
+        };
+        Poll::Ready(Some(Err(missing)))
+    }
+
     /// The next frame of the caller's body.
     fn pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BoxError>>> {
         let Some(rest) = &mut self.rest else {
@@ -170,8 +189,11 @@ where
         };
         let goes_on = matches!(frame, Some(Ok(_))) && !rest.is_end_stream();
         self.rest.take_if(|_| !goes_on);
-        self.wake();
-        Poll::Ready(frame.map(|frame| frame.map(Piece::of).map_err(Into::into)))
+        let piece = frame.map(|frame| frame.map(Piece::of).map_err(Into::into));
+        if let Some(Err(error)) = &piece {
+            self.broken = Some(error.to_string());
+        }
+        Poll::Ready(piece)
     }
 }
 
@@ -186,40 +208,50 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { shared, read } = &mut *self;
+        let Self {
+            shared,
+            upload,
+            read,
+            failed,
+        } = &mut *self;
+        if *failed {
+            return Poll::Ready(None);
+        }
         let wanted = Arc::strong_count(shared) > 1;
         let mut source = shared.source();
-        if *read == 0 {
-            shared.upload.sending();
-        }
-        let piece = match source.kept(*read) {
-            Some(piece) => Some(Ok(piece)),
-            None if *read < source.taken => {
-                Some(Err("the body was too large to be sent again".into()))
-            }
-            None => ready!(source.pull(cx)),
+        let pulls = *read >= source.taken;
+        let Poll::Ready(piece) = source.next(*read, cx) else {
+            upload.waits();
+            return Poll::Pending;
         };
-        if let Some(Ok(piece)) = &piece {
-            *read += 1;
-            if *read > source.taken {
-                source.keep(piece, wanted, shared.max);
+        upload.goes_on();
+        match &piece {
+            Some(Ok(piece)) => {
+                *read += 1;
+                if pulls {
+                    source.keep(piece, wanted, shared.max);
+                }
             }
+            Some(Err(_)) => *failed = true,
+            None => {}
         }
-        source.tell(
-            *read,
-            piece.as_ref().is_some_and(Result::is_err),
-            &shared.upload,
-        );
+        source.tell(upload);
+        if pulls {
+            wake(source);
+        }
         Poll::Ready(piece.map(|piece| piece.map(Piece::into_frame)))
     }
 
     fn is_end_stream(&self) -> bool {
         let source = self.shared.source();
-        source.rest.is_none() && self.read >= source.taken
+        self.failed || source.is_whole() && self.read >= source.taken
     }
 
     fn size_hint(&self) -> SizeHint {
         let source = self.shared.source();
+        if self.failed {
+            return SizeHint::with_exact(0);
+        }
         if self.read < source.taken && source.lost {
             return SizeHint::default();
         }
@@ -230,6 +262,7 @@ where
             .sum();
         let rest = match &source.rest {
             Some(rest) => rest.size_hint(),
+            None if source.broken.is_some() => SizeHint::default(),
             None => SizeHint::with_exact(0),
         };
         let mut hint = SizeHint::default();
@@ -246,7 +279,9 @@ impl<B> Clone for ReplayBody<B> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            upload: self.upload.of_clone(),
             read: 0,
+            failed: false,
         }
     }
 }
@@ -254,14 +289,22 @@ impl<B> Clone for ReplayBody<B> {
 /// Whoever waits may have relied on this one to be woken.
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
-        self.shared.source().wake();
+        self.upload.goes_on();
+        wake(self.shared.source());
     }
+}
+
+/// Lets go of the source, and only then wakes those who wait: a waker may ask for the body at once.
+fn wake<B>(mut source: MutexGuard<'_, Source<B>>) {
+    let waiting = mem::take(&mut source.waiting);
+    drop(source);
+    waiting.into_iter().for_each(Waker::wake);
 }
 
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplayBody")
-            .field("upload", &self.shared.upload)
+            .field("upload", &self.upload)
             .field("read", &self.read)
             .finish_non_exhaustive()
     }

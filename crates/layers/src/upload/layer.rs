@@ -1,9 +1,6 @@
 //! The layer and its service.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use http::Request;
 use http_body::Body;
@@ -91,9 +88,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        let upload = Arc::new(Upload::default());
+        let upload = Upload::default();
         let max = self.layer.max_body;
-        let mut request = request.map(|body| ReplayBody::new(body, max, Arc::clone(&upload)));
+        let mut request = request.map(|body| ReplayBody::new(body, max, upload.same()));
         if let Some(call) = request.call_mut() {
             call.upload = Some(upload);
         }
