@@ -38,8 +38,10 @@ async fn timeout_keeps_the_laws() {
 async fn deadline_keeps_the_laws() {
     let layer = DeadlineLayer::new(ms(60_000));
     Laws::new(Calls, |inner| layer.layer(inner)).check().await;
-    let late = DeadlineLayer::new(ms(5));
-    let attempt = TimeoutLayer::new(ms(100));
+    let (late, attempt) = (DeadlineLayer::new(ms(5)), TimeoutLayer::new(ms(100)));
+    Laws::new(Calls, |inner| late.layer(layer.layer(inner)))
+        .refusal()
+        .await;
     Laws::new(Calls, |inner| late.layer(attempt.layer(inner)))
         .refusal()
         .await;

@@ -106,6 +106,33 @@ async fn dl_05_with_too_little_time_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dl_05_a_call_that_has_all_of_a_short_timeout_is_sent() {
+    let short = DeadlineLayer::new(ms(5)).layer(script().ok(1).ok(1));
+    assert_eq!(short.clone().oneshot(ask()).await, Ok(1));
+    let late = Err(Fault::Refused(Reject::DeadlineBeforeSend));
+    assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
+    let short = TimeoutLayer::new(ms(5)).layer(script().ok(1));
+    assert_eq!(short.clone().oneshot(ask_within(ms(5))).await, Ok(1));
+    assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
+}
+
+#[test]
+fn no_layer_takes_a_timeout_of_zero() {
+    let refuses = |make: fn(Duration)| {
+        make(Duration::from_nanos(1));
+        let panic = std::panic::catch_unwind(|| make(Duration::ZERO)).unwrap_err();
+        assert_eq!(
+            panic.downcast_ref(),
+            Some(&"a timeout is above zero, or none")
+        );
+    };
+    refuses(|timeout| _ = TimeoutLayer::new(timeout));
+    refuses(|timeout| _ = DeadlineLayer::new(timeout));
+    #[cfg(feature = "http")]
+    refuses(|timeout| _ = tower_fanout_layers::BodyTimeoutLayer::new(timeout));
+}
+
+#[tokio::test(start_paused = true)]
 async fn dl_06_an_answer_that_comes_with_the_timer_wins() {
     let script = script().ok(1).after(ms(100));
     let service = TimeoutLayer::new(ms(100)).layer(script);

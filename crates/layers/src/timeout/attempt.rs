@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::{
     MIN_USEFUL,
     future::{Bound, End, ResponseFuture, Uploading, nearer},
+    positive,
 };
 use crate::{
     context::Context,
@@ -30,17 +31,23 @@ pub struct TimeoutLayer {
 }
 
 impl TimeoutLayer {
-    /// Attempts may take `timeout`; with none only the call's deadline ends them.
+    /// Attempts may take `timeout`, above zero; with none only the call's deadline ends them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is zero, with which no call could be in time; no timeout is `None`.
     #[must_use]
+    #[track_caller]
     pub fn new(timeout: impl Into<Option<Duration>>) -> Self {
         Self {
-            timeout: timeout.into(),
+            timeout: positive(timeout.into()),
             min_useful: MIN_USEFUL,
             last_attempt_uses_deadline: false,
         }
     }
 
-    /// Sets the least time with which an attempt is still sent.
+    /// Sets the least time of a deadline with which an attempt is still sent, 10 ms by default; zero
+    /// sends every one. An attempt that has all of its timeout is sent, however short that is.
     #[must_use]
     pub const fn min_useful(mut self, min_useful: Duration) -> Self {
         self.min_useful = min_useful;
@@ -104,7 +111,8 @@ where
             (None, Some(after)) => (Bound::After(after), End::Attempt),
             (Some(deadline), timeout) => {
                 let now = Instant::now();
-                if deadline.remaining(now) < min_useful {
+                let useful = timeout.map_or(min_useful, |timeout| timeout.min(min_useful));
+                if deadline.remaining(now) < useful {
                     return ResponseFuture::late(&request);
                 }
                 nearer(deadline, timeout, now)

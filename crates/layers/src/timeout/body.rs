@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::positive;
 use crate::{
     context::Context as _,
     deadline::{Deadline, later},
@@ -34,10 +35,17 @@ pub struct BodyTimeoutLayer {
 }
 
 impl BodyTimeoutLayer {
-    /// A frame may take `idle`; with none only the call's deadline ends the body.
+    /// A frame may take `idle`, above zero; with none only the call's deadline ends the body.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is zero, with which no frame could be in time; no timeout is `None`.
     #[must_use]
+    #[track_caller]
     pub fn new(idle: impl Into<Option<Duration>>) -> Self {
-        Self { idle: idle.into() }
+        Self {
+            idle: positive(idle.into()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tower_service::Service;
 use super::{
     MIN_USEFUL,
     future::{Bound, End, ResponseFuture},
+    positive,
 };
 use crate::{
     context::Context,
@@ -30,16 +31,23 @@ pub struct DeadlineLayer {
 }
 
 impl DeadlineLayer {
-    /// Calls may take `total`; with none only their own deadline ends them.
+    /// Calls may take `total`, above zero; with none only their own deadline ends them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is zero, with which no call could be in time; no timeout is `None`.
     #[must_use]
+    #[track_caller]
     pub fn new(total: impl Into<Option<Duration>>) -> Self {
         Self {
-            total: total.into(),
+            total: positive(total.into()),
             min_useful: MIN_USEFUL,
         }
     }
 
-    /// Sets the least time with which a call is still sent.
+    /// Sets the least time of the call's own deadline with which it is still sent, 10 ms by default;
+    /// zero sends every one. A call that has all of the total timeout is sent, however short that is:
+    /// below it, a [`TimeoutLayer`](super::TimeoutLayer) has a least time of its own.
     #[must_use]
     pub const fn min_useful(mut self, min_useful: Duration) -> Self {
         self.min_useful = min_useful;
@@ -57,7 +65,8 @@ impl DeadlineLayer {
             (Some(own), Some(call)) => own.min(call),
             (own, call) => own.or(call)?,
         };
-        Some((deadline, deadline.remaining(now) < self.min_useful))
+        let useful = (self.total).map_or(self.min_useful, |total| total.min(self.min_useful));
+        Some((deadline, deadline.remaining(now) < useful))
     }
 }
 
