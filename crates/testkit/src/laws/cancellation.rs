@@ -6,14 +6,11 @@ use tokio::{task::unconstrained, time::timeout};
 
 use super::{
     FAILING, Laws, Layered, Traffic, Trial,
-    drive::{MOMENT, PATIENCE, oneshot, poll_times, require, within},
+    drive::{MANY, MOMENT, PATIENCE, oneshot, poll_times, require, within},
 };
 use crate::script::Script;
 
 const CANCELLATION: &str = "cancellation";
-
-/// More await points than a call has.
-const MANY: usize = 1000;
 
 /// Who else is there when the call is dropped.
 #[derive(Clone, Copy, PartialEq)]
@@ -85,7 +82,7 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     async fn occupy(&self, trial: &Trial<T, S>) -> Option<impl Future + use<T, S>> {
         let call = oneshot(trial.service.clone(), self.traffic.request(1));
         let mut call = Box::pin(unconstrained(call));
-        timeout(MOMENT, call.as_mut()).await.ok();
+        timeout(MOMENT, poll_times(call.as_mut(), MANY)).await.ok();
         (trial.script.in_flight() > 0).then_some(call)
     }
 

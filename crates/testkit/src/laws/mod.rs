@@ -29,7 +29,7 @@
 //! responses or errors is tried with these mapped back in the closure, by the `map` utilities of tower.
 //! Give the layer limits that some hundred calls do not meet, or build it anew in the closure, which
 //! runs once per trial, and let it pause for 2 ms at most before it calls. The laws wait up to a
-//! minute for an answer, so run them with the clock paused.
+//! minute and a thousand polls for an answer, so run them with the clock paused.
 
 #[cfg(feature = "allocations")]
 mod allocations;

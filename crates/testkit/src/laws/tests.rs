@@ -316,13 +316,27 @@ macro_rules! breaks {
         async fn $test() {
             laws(Wrong::$wrong).$law().await;
         }
-    )*};
+    )*
+
+    mod by_check {
+        use super::*;
+
+        $(
+            #[tokio::test(start_paused = true)]
+            #[should_panic(expected = "law: ")]
+            async fn $test() {
+                laws(Wrong::$wrong).check().await;
+            }
+        )*
+    }
+    };
 }
 
 breaks! {
     a_call_of_an_unready_clone: readiness, CallsAClone, "law: readiness: an inner instance was called";
     a_refusal_from_poll_ready: readiness, RefusesFromPollReady, "law: readiness: poll_ready failed";
-    lost_wakes_never_end: readiness, LosesWakes, "law: readiness: a call did not end";
+    lost_wakes_never_end: readiness, LosesWakes, "law: readiness: a call did not end within a minute";
+    tries_without_a_pause: readiness, TriesForEver, "law: readiness: a call did not end in a thousand polls";
     readiness_that_outlives_its_call: hoarding, CallsAClone, "law: hoarding: the layer holds";
     readiness_that_is_thrown_away: hoarding, WastesReadiness, "law: hoarding: the layer took";
     a_refusal_that_waits_for_readiness: refusal, WaitsAndRefuses, "law: refusal: a call did not end";
