@@ -12,9 +12,9 @@ use std::{
 use common::*;
 use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Class, ClassifyResult, DeadlineLayer, Event, Failure,
+    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Context, DeadlineLayer, Event, Failure,
     FallbackLayer, Reject, TimeoutLayer, With,
     breaker::Window,
     fallback::{MemoryStore, OutcomeSet, StaleStore},
@@ -301,4 +301,40 @@ async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
     assert_eq!(service.oneshot(request).await, Ok(42));
     assert_eq!(used(&ear), [(1, FallbackKind::Service)]);
     assert_eq!((other.calls(), LATER.load(Ordering::Relaxed)), (1, 0));
+}
+
+/// A request that cannot be cloned.
+struct Once;
+
+impl Context for Once {}
+
+#[tokio::test(start_paused = true)]
+async fn a_fixed_answer_needs_no_copy_of_the_request() {
+    let primary = service_fn(|_: Once| async { Err::<u32, _>(BROKEN) });
+    let service = FallbackLayer::new(ClassifyResult).answer(9).layer(primary);
+    assert_eq!(service.oneshot(Once).await, Ok(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_added_to_a_clone_is_not_added_to_the_layer() {
+    let base = chain().on(on(|ends| ends.local = true)).answer(1);
+    let other = base.clone().service(script().ok(2)).on_status(404);
+    let other = other.reserve(ms(100)).answer(3);
+    assert_eq!(answer(&base, BROKEN).await, Err(BROKEN));
+    assert_eq!(answer(&other, BROKEN).await, Ok(2));
+    let full = Fault::Refused(Reject::AtCapacity);
+    assert_eq!(answer(&base, full).await, Ok(1));
+    assert_eq!(answer(&other, full).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_last_of_a_step_counts() {
+    let (local, timeout) = (on(|ends| ends.local = true), on(|ends| ends.timeout = true));
+    let chain = chain().on(local).on(timeout.clone()).answer(1);
+    for chain in [chain.clone(), chain.on(timeout)] {
+        let late = Fault::Refused(Reject::AttemptTimeout);
+        assert_eq!(answer(&chain, late).await, Ok(1));
+        let full = Fault::Refused(Reject::AtCapacity);
+        assert_eq!(answer(&chain, full).await, Err(full));
+    }
 }

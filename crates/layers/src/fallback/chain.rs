@@ -1,6 +1,6 @@
 //! The steps of a chain, and what they are for.
 
-use std::{future::Future, marker::PhantomData, pin::Pin, time::Duration};
+use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,9 +9,13 @@ use crate::{classify::Class, deadline::Deadline, observe::FallbackKind};
 
 pub(super) type Answering<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
 
-/// What all clones of a layer share.
+type Ask<Req, Res, E> = Box<dyn Fn(&Req, Class) -> Answering<Res, E> + Send + Sync>;
+
+/// What all clones of a layer share, until one of them is changed.
 pub(super) struct Chain<Req, Res, E> {
-    pub(super) links: Vec<Link<Req, Res, E>>,
+    pub(super) links: Vec<Arc<Link<Req, Res, E>>>,
+    /// Makes a copy of the request, if a step needs one.
+    pub(super) keep: Option<fn(&Req) -> Req>,
     /// What steps are for that do not say.
     pub(super) usual: OutcomeSet,
     pub(super) reserve: Duration,
@@ -19,7 +23,7 @@ pub(super) struct Chain<Req, Res, E> {
 
 /// A step, and what it is for, if it says.
 pub(super) struct Link<Req, Res, E> {
-    pub(super) on: Option<OutcomeSet>,
+    pub(super) outcomes: Option<OutcomeSet>,
     pub(super) step: Step<Req, Res, E>,
 }
 
@@ -27,6 +31,7 @@ impl<Req, Res, E> Chain<Req, Res, E> {
     pub(super) fn new() -> Self {
         Self {
             links: Vec::new(),
+            keep: None,
             usual: OutcomeSet::default(),
             reserve: Duration::ZERO,
         }
@@ -44,8 +49,8 @@ impl<Req, Res, E> Chain<Req, Res, E> {
     ) -> impl Iterator<Item = (usize, &Step<Req, Res, E>)> {
         let links = self.links.iter().enumerate().skip(from);
         links.filter_map(move |(place, link)| {
-            let on = link.on.as_ref().unwrap_or(&self.usual);
-            on.contains(class).then_some((place, &link.step))
+            let outcomes = link.outcomes.as_ref().unwrap_or(&self.usual);
+            outcomes.contains(class).then_some((place, &link.step))
         })
     }
 
@@ -57,11 +62,23 @@ impl<Req, Res, E> Chain<Req, Res, E> {
     }
 }
 
+/// Its steps are shared; they need not be `Clone`, nor need what they are asked with.
+impl<Req, Res, E> Clone for Chain<Req, Res, E> {
+    fn clone(&self) -> Self {
+        Self {
+            links: self.links.clone(),
+            keep: self.keep,
+            usual: self.usual.clone(),
+            reserve: self.reserve,
+        }
+    }
+}
+
 pub(super) enum Step<Req, Res, E> {
     Answer(Box<dyn Fn() -> Res + Send + Sync>),
     Ask {
         kind: FallbackKind,
-        ask: Box<dyn Fn(Req, Class) -> Answering<Res, E> + Send + Sync>,
+        ask: Ask<Req, Res, E>,
     },
     Stale(Box<dyn Remembering<Req, Res>>),
 }
@@ -110,10 +127,6 @@ where
 }
 
 impl<Req, Res, E> Step<Req, Res, E> {
-    pub(super) const fn needs_request(&self) -> bool {
-        matches!(self, Self::Ask { .. } | Self::Stale(_))
-    }
-
     pub(super) const fn kind(&self) -> FallbackKind {
         match self {
             Self::Answer(_) => FallbackKind::Static,

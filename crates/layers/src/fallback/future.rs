@@ -4,6 +4,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{self, Poll, ready},
 };
 
@@ -11,12 +12,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    chain::{Answering, Step},
+    chain::{Answering, Chain, Step},
     layer::FallbackLayer,
 };
 use crate::{
     classify::{Class, Classify, Failure},
-    context::Context,
     deadline::Deadline,
     observe::{Event, Observer},
     reject::Reject,
@@ -55,7 +55,8 @@ pin_project! {
 
 /// A chain, and the call that may need it.
 struct Falling<C, Req, Res, E> {
-    layer: FallbackLayer<C, Req, Res, E>,
+    classify: C,
+    chain: Arc<Chain<Req, Res, E>>,
     request: Option<Req>,
     deadline: Option<Deadline>,
     observer: Observer,
@@ -74,13 +75,17 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
     #[inline(always)]
     pub(super) fn new(
         future: F,
-        layer: FallbackLayer<C, Req, Res, E>,
+        layer: &FallbackLayer<C, Req, Res, E>,
         request: Option<Req>,
         deadline: Option<Deadline>,
         observer: Observer,
-    ) -> Self {
+    ) -> Self
+    where
+        C: Clone,
+    {
         let chain = Some(Falling {
-            layer,
+            classify: layer.classify.clone(),
+            chain: Arc::clone(&layer.chain),
             request,
             deadline,
             observer,
@@ -95,14 +100,12 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
 impl<C, Req, Res, E> Falling<C, Req, Res, E>
 where
     C: Classify<Res, E>,
-    Req: Context + Clone,
     Res: Send + 'static,
     E: From<Reject> + Send + 'static,
 {
     fn class(&self, result: &Result<Res, E>) -> Class {
-        self.layer
-            .classify
-            .classify(result.as_ref(), self.watch.elapsed())
+        let elapsed = self.watch.elapsed();
+        self.classify.classify(result.as_ref(), elapsed)
     }
 
     /// The class of the call's result, if it is one to fall back for. A good answer is given to the
@@ -114,13 +117,13 @@ where
             self.remember(answer);
             return None;
         }
-        let mut steps = self.layer.chain.steps_for(class, 0);
+        let mut steps = self.chain.steps_for(class, 0);
         steps.next().map(|_| class)
     }
 
     /// Begins the first step from `step` on that can be taken, and says which it is.
     fn begin(&self, step: usize, class: Class) -> Option<(usize, Answering<Res, E>)> {
-        let mut steps = self.layer.chain.steps_for(class, step);
+        let mut steps = self.chain.steps_for(class, step);
         steps.find_map(|(place, step)| Some((place, self.ask(place, step, class)?)))
     }
 
@@ -144,7 +147,7 @@ where
             Step::Ask { .. } if !self.has_time() => return None,
             Step::Ask { ask, .. } => ask,
         };
-        let request = self.request.clone()?;
+        let request = self.request.as_ref()?;
         let asking = self.guard(place, || ask(request, class))?;
         Some(match self.deadline {
             None => asking,
@@ -171,8 +174,10 @@ where
 
     /// Gives a good answer to the steps that remember.
     fn remember(&self, answer: &Res) {
-        for step in self.layer.chain.steps() {
-            if let (Step::Stale(stale), Some(request)) = (step, &self.request) {
+        // Where none remembers, no request is kept.
+        let Some(request) = &self.request else { return };
+        for step in self.chain.steps() {
+            if let Step::Stale(stale) = step {
                 let remember = || stale.remember(request, answer, Instant::now());
                 // The call has succeeded, whatever becomes of this.
                 let _ = catch_unwind(AssertUnwindSafe(remember));
@@ -194,7 +199,7 @@ where
             self.failed(step, class);
             return None;
         }
-        let kind = self.layer.chain.links[step].step.kind();
+        let kind = self.chain.links[step].step.kind();
         self.observer.emit(Event::FallbackUsed { step, kind });
         answer
     }
@@ -204,7 +209,6 @@ impl<F, C, Req, Res, E> Future for ResponseFuture<F, C, Req, Res, E>
 where
     F: Future<Output = Result<Res, E>>,
     C: Classify<Res, E>,
-    Req: Context + Clone,
     Res: Send + 'static,
     E: From<Reject> + Send + 'static,
 {

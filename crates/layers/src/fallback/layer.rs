@@ -27,6 +27,9 @@ use crate::{
 
 /// Answers from somewhere else when the call failed; see the [module docs](super).
 ///
+/// A clone has the same steps; what is added to one after that is not added to the other. The request
+/// must be `Clone` only for a step that is asked with it: not for a [fixed answer](Self::answer).
+///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer};
@@ -62,7 +65,8 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     }
 
     /// Says what the step that is added next is for; a step of which nothing is said is for
-    /// [all failures](OutcomeSet::default).
+    /// [all failures](OutcomeSet::default). Said twice of one step, the last counts; said last of all,
+    /// of no step, it counts for nothing.
     ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};
@@ -91,7 +95,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     where
         Res: Clone + Send + Sync + 'static,
     {
-        self.step(Step::Answer(Box::new(move || answer.clone())))
+        self.step(None, Step::Answer(Box::new(move || answer.clone())))
     }
 
     /// Adds a function of the request and of what became of the call.
@@ -100,11 +104,13 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     where
         F: Fn(Req, Class) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Res, E>> + Send + 'static,
+        Req: Clone,
     {
-        self.step(Step::Ask {
+        let step = Step::Ask {
             kind: FallbackKind::Function,
-            ask: Box::new(move |request, class| Box::pin(function(request, class))),
-        })
+            ask: Box::new(move |request: &Req, class| Box::pin(function(request.clone(), class))),
+        };
+        self.step(Some(Req::clone), step)
     }
 
     /// Adds another service, with layers of its own.
@@ -113,14 +119,17 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     where
         S: Service<Req, Response = Res, Error = E> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
-        Req: Send + 'static,
+        Req: Clone + Send + 'static,
         Res: 'static,
         E: Send + 'static,
     {
-        self.step(Step::Ask {
+        let step = Step::Ask {
             kind: FallbackKind::Service,
-            ask: Box::new(move |request, _| Box::pin(Oneshot::new(service.clone(), request))),
-        })
+            ask: Box::new(move |request: &Req, _| {
+                Box::pin(Oneshot::new(service.clone(), request.clone()))
+            }),
+        };
+        self.step(Some(Req::clone), step)
     }
 
     /// Adds the last good answer to the same question, if it is not older than `max_stale`. `key`
@@ -149,15 +158,17 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         K: 'static,
         Store: StaleStore<K, Res> + 'static,
         Key: Fn(&Req) -> Option<K> + Send + Sync + 'static,
+        Req: Clone,
     {
-        self.step(Step::Stale(Box::new(Stale::new(store, key, max_stale))))
+        let step = Step::Stale(Box::new(Stale::new(store, key, max_stale)));
+        self.step(Some(Req::clone), step)
     }
 
     /// Keeps this much of the call's deadline back for the steps, a third of what is left at most:
     /// the layers below see a deadline that is so much earlier. None by default.
     #[must_use]
     pub fn reserve(mut self, reserve: Duration) -> Self {
-        self.edit(|chain| chain.reserve = reserve);
+        self.chain_mut().reserve = reserve;
         self
     }
 
@@ -165,18 +176,20 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     /// steps that do not say [what they are for](Self::on).
     #[must_use]
     pub fn on_status(mut self, status: u16) -> Self {
-        self.edit(|chain| chain.usual.statuses.push(status));
+        self.chain_mut().usual.statuses.push(status);
         self
     }
 
-    fn step(mut self, step: Step<Req, Res, E>) -> Self {
-        let on = self.next.take();
-        self.edit(|chain| chain.links.push(Link { on, step }));
+    fn step(mut self, keep: Option<fn(&Req) -> Req>, step: Step<Req, Res, E>) -> Self {
+        let outcomes = self.next.take();
+        let chain = self.chain_mut();
+        chain.keep = chain.keep.or(keep);
+        chain.links.push(Arc::new(Link { outcomes, step }));
         self
     }
 
-    fn edit(&mut self, edit: impl FnOnce(&mut Chain<Req, Res, E>)) {
-        edit(Arc::get_mut(&mut self.chain).expect("a layer is put together before it is cloned"));
+    fn chain_mut(&mut self) -> &mut Chain<Req, Res, E> {
+        Arc::make_mut(&mut self.chain)
     }
 }
 
@@ -239,7 +252,7 @@ where
     Res: Send + 'static,
     E: From<Reject> + AsReject + Send + 'static,
     C: Classify<Res, E> + Clone,
-    Req: Context + Clone,
+    Req: Context,
 {
     type Response = Res;
     type Error = E;
@@ -256,10 +269,7 @@ where
         if !request.call().fallback || chain.links.is_empty() {
             return ResponseFuture::transparent(self.inner.call(request));
         }
-        let kept = chain
-            .steps()
-            .any(Step::needs_request)
-            .then(|| request.clone());
+        let kept = chain.keep.map(|keep| keep(&request));
         let (deadline, observer) = (request.call().deadline, request.call().observer.clone());
         if let Some(deadline) = chain.deadline(deadline)
             && let Some(call) = request.call_mut()
@@ -267,6 +277,6 @@ where
             call.deadline = Some(deadline);
         }
         let future = self.inner.call(request);
-        ResponseFuture::new(future, self.layer.clone(), kept, deadline, observer)
+        ResponseFuture::new(future, &self.layer, kept, deadline, observer)
     }
 }
