@@ -6,6 +6,7 @@ mod common;
 use std::{
     future::ready,
     num::NonZeroUsize,
+    panic::{AssertUnwindSafe, panic_any},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -14,8 +15,8 @@ use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Context, DeadlineLayer, Event, Failure,
-    FallbackLayer, Reject, TimeoutLayer, With,
+    BreakerLayer, BreakerPolicy, Class, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
+    Context, DeadlineLayer, Event, Failure, FallbackLayer, Reject, TimeoutLayer, With,
     breaker::Window,
     fallback::{MemoryStore, OutcomeSet, StaleStore},
     observe::FallbackKind,
@@ -301,6 +302,37 @@ async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
     assert_eq!(service.oneshot(request).await, Ok(42));
     assert_eq!(used(&ear), [(1, FallbackKind::Service)]);
     assert_eq!((other.calls(), LATER.load(Ordering::Relaxed)), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_call_is_a_failure_that_is_answered_for() {
+    let breaker = BreakerLayer::new("team", BreakerPolicy::default(), ClassifyResult);
+    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    let held = limit.clone();
+    let chain = chain().function(move |_, class| {
+        assert_eq!(class, Class::Failure(Failure::Panic));
+        ready(Ok(held.in_flight()))
+    });
+    let primary = script().panic("as told");
+    let service = chain.layer(breaker.layer(limit.layer(primary)));
+    assert_eq!(
+        service.oneshot(ask()).await,
+        Ok(0),
+        "permits held meanwhile"
+    );
+    assert_eq!(breaker.handle().unwrap().snapshot().failed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_no_step_answers_for_goes_on() {
+    let failing = chain().function(|_, _| ready(Err(UNREACHED)));
+    let for_others = chain().on(on(|ends| ends.timeout = true)).answer(9);
+    for chain in [chain(), failing, for_others] {
+        let primary = service_fn(|_: Request| async { panic_any(7_u8) });
+        let call = AssertUnwindSafe(chain.layer(primary).oneshot(ask()));
+        let panic = call.catch_unwind().await.unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&7_u8));
+    }
 }
 
 /// A request that cannot be cloned.

@@ -2,10 +2,11 @@
 
 use std::{
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
+    thread,
 };
 
 use pin_project_lite::pin_project;
@@ -47,11 +48,14 @@ pin_project! {
             asking: Option<Answering<Res, E>>,
             step: usize,
             class: Class,
-            original: Result<Res, E>,
+            original: End<Res, E>,
         },
         Done,
     }
 }
+
+/// What a call ended with: a result, or a panic.
+type End<Res, E> = thread::Result<Result<Res, E>>;
 
 /// A chain, and the call that may need it.
 struct Falling<C, Req, Res, E> {
@@ -205,6 +209,96 @@ where
     }
 }
 
+impl<F, C, Req, Res, E> State<F, C, Req, Res, E>
+where
+    F: Future<Output = Result<Res, E>>,
+    C: Classify<Res, E>,
+    Res: Send + 'static,
+    E: From<Reject> + Send + 'static,
+{
+    /// Polls the call, whose panic is an end of it too. It is over if that is ready with a result; if
+    /// it is ready with none, its first step is asked.
+    #[inline(always)]
+    fn poll_call(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Res, E>>> {
+        let Projected::Calling { future, chain } = self.as_mut().project() else {
+            return Poll::Ready(None);
+        };
+        let Some(falling) = chain else {
+            let result = ready!(future.poll(cx));
+            self.set(Self::Done);
+            return Poll::Ready(Some(result));
+        };
+        let watch = &mut falling.watch;
+        let poll = catch_unwind(AssertUnwindSafe(|| watch.watch(|| future.poll(cx))));
+        let (class, original) = match poll {
+            Ok(poll) => {
+                let result = ready!(poll);
+                let Some(class) = falling.judge(&result) else {
+                    self.set(Self::Done);
+                    return Poll::Ready(Some(result));
+                };
+                (class, Ok(result))
+            }
+            Err(panic) => (Class::Failure(Failure::Panic), Err(panic)),
+        };
+        self.fall(class, original);
+        Poll::Ready(None)
+    }
+
+    /// The call ended as `class`: its first step is asked.
+    fn fall(mut self: Pin<&mut Self>, class: Class, original: End<Res, E>) {
+        let Projected::Calling { chain, .. } = self.as_mut().project() else {
+            unreachable!("only a call falls");
+        };
+        let chain = chain.take().expect("only a call with a chain falls");
+        // What the call holds, a permit say, it does not hold for the steps too.
+        self.set(Self::Done);
+        let (step, asking) = chain.begin(0, class).unzip();
+        self.set(Self::Asking {
+            chain,
+            asking,
+            step: step.unwrap_or_default(),
+            class,
+            original,
+        });
+    }
+
+    /// Polls one step after the other until one has answered, or there are no more.
+    fn poll_steps(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Result<Res, E>> {
+        loop {
+            let Projected::Asking {
+                chain,
+                asking,
+                step,
+                class,
+                ..
+            } = self.as_mut().project()
+            else {
+                panic!("polled after completion");
+            };
+            let Some(current) = asking else { break };
+            let answer = ready!(poll_step(current, cx));
+            if let Some(answer) = chain.accept(*step, answer) {
+                self.set(Self::Done);
+                return Poll::Ready(answer);
+            }
+            *asking = chain.begin(*step + 1, *class).map(|(next, asking)| {
+                *step = next;
+                asking
+            });
+        }
+        match self.project_replace(Self::Done) {
+            Replaced::Asking { original, .. } => {
+                Poll::Ready(original.unwrap_or_else(|panic| resume_unwind(panic)))
+            }
+            _ => unreachable!("the chain was asked to its end"),
+        }
+    }
+}
+
 impl<F, C, Req, Res, E> Future for ResponseFuture<F, C, Req, Res, E>
 where
     F: Future<Output = Result<Res, E>>,
@@ -217,52 +311,9 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
-        if let Projected::Calling { future, chain } = state.as_mut().project() {
-            let original = ready!(match chain {
-                Some(chain) => chain.watch.watch(|| future.poll(cx)),
-                None => future.poll(cx),
-            });
-            let class = chain.as_ref().and_then(|chain| chain.judge(&original));
-            let Some(class) = class else {
-                state.set(State::Done);
-                return Poll::Ready(original);
-            };
-            let chain = chain.take().expect("who has judged is there");
-            let (step, asking) = chain.begin(0, class).unzip();
-            let step = step.unwrap_or_default();
-            state.set(State::Asking {
-                chain,
-                asking,
-                step,
-                class,
-                original,
-            });
-        }
-        loop {
-            let Projected::Asking {
-                chain,
-                asking,
-                step,
-                class,
-                ..
-            } = state.as_mut().project()
-            else {
-                panic!("polled after completion");
-            };
-            let Some(current) = asking else { break };
-            let answer = ready!(poll_step(current, cx));
-            if let Some(answer) = chain.accept(*step, answer) {
-                state.set(State::Done);
-                return Poll::Ready(answer);
-            }
-            *asking = chain.begin(*step + 1, *class).map(|(next, asking)| {
-                *step = next;
-                asking
-            });
-        }
-        match state.project_replace(State::Done) {
-            Replaced::Asking { original, .. } => Poll::Ready(original),
-            _ => unreachable!("the chain was asked to its end"),
+        match ready!(state.as_mut().poll_call(cx)) {
+            Some(result) => Poll::Ready(result),
+            None => state.poll_steps(cx),
         }
     }
 }

@@ -12,6 +12,8 @@
 //! | the deadline passed | yes | if some of it was [kept back](FallbackLayer::reserve) |
 //! | another 4xx | only if its status is [listed](FallbackLayer::on_status) | likewise |
 //!
+//! A panic of the call is a failure too, and goes on if no step succeeds.
+//!
 //! A call may say in its [`Call`](crate::Call) that it wants no fallback.
 //!
 //! [`Event::FallbackFailed`]: crate::Event::FallbackFailed
