@@ -15,11 +15,11 @@ use super::{layer::Shared, service::Hedge};
 use crate::{
     breaker,
     classify::{Cause, Class, Classify},
-    context::{Call, Context, RetryAllowance},
+    context::{Call, Context},
     deadline::later,
     observe::Event,
     oneshot::Oneshot,
-    retry::{AttemptEnd, Begun, Spent},
+    retry::{AttemptEnd, Budgeted, Reserved, Spent},
     spare::Core,
     stopwatch,
     sync::Arc,
@@ -33,7 +33,7 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        core: Begun<Arc<Core<Shared, S>>>,
+        core: Budgeted<Arc<Core<Shared, S>>>,
         classify: C,
         // For further attempts, while there may be any.
         spare: Option<Req>,
@@ -57,16 +57,14 @@ pin_project! {
 struct End<T, E> {
     result: Result<T, E>,
     elapsed: Duration,
-    hedge: Option<Paid>,
+    // What it has cost, if it was a hedge.
+    hedge: Option<Spent>,
 }
-
-/// What a hedge has cost.
-struct Paid(Spent);
 
 struct Running<S: Service<Req>, Req> {
     future: Pin<Box<Oneshot<S, Req>>>,
     since: Instant,
-    paid: Paid,
+    spent: Spent,
 }
 
 #[derive(Clone, Copy)]
@@ -95,7 +93,7 @@ where
         let spare = (may_repeat && max_hedges > 0).then(|| request.clone());
         call.observer.emit(Event::Attempt { number: 1 });
         Self {
-            core: Begun::not_yet(Arc::clone(&hedge.core)),
+            core: Budgeted::new(Arc::clone(&hedge.core)),
             classify: hedge.classify.clone(),
             due: if spare.is_some() {
                 Due::Unknown
@@ -136,11 +134,11 @@ where
         let policy = &self.core.policy;
         let how = AttemptEnd::of(class, &policy.hedge_on);
         match (class, hedge) {
-            (Class::Local(_), Some(paid)) => {
-                self.give_back(paid);
+            (Class::Local(_), Some(spent)) => {
+                spent.refund();
                 return None;
             }
-            (_, Some(Paid(spent))) => spent.ended(how),
+            (_, Some(spent)) => spent.ended(how),
             (_, None) => self.core.budget.attempt_ended(how, None),
         }
         match class {
@@ -163,10 +161,7 @@ where
     /// Sends another attempt if one is due and may be sent; false if it must be waited for.
     fn hedge(&mut self, cx: &mut task::Context<'_>) -> bool {
         if let Due::Unknown = *self.due {
-            *self.due = match self.core.delay() {
-                Some(delay) => Due::At(later(*self.since, delay)),
-                None => Due::Never,
-            };
+            *self.due = self.due_after(*self.since);
         }
         match *self.due {
             Due::Never | Due::Unknown => return false,
@@ -188,65 +183,55 @@ where
     fn send(&mut self) -> bool {
         *self.timer = Timer::default();
         *self.due = Due::Never;
-        let policy = &self.core.policy;
-        let breaker = self.core.breaker.as_ref();
-        let open = breaker.and_then(breaker::Handle::refusal);
         let now = Instant::now();
-        let late = (self.call.deadline)
-            .is_some_and(|deadline| deadline.remaining(now) < policy.min_useful);
-        let upload = self.call.upload.as_ref();
-        let lost = upload.is_some_and(|upload| !upload.is_repeatable(false));
-        let spare = self.spare.take();
-        if open.is_some() || late || lost {
-            return false;
-        }
-        let Some(mut request) = spare.clone() else {
+        let Some(request) = self.spare.take().filter(|_| self.may_send(now)) else {
             return false;
         };
-        let Some(paid) = self.pay() else {
+        let allowance = self.call.allowance.as_ref();
+        let Ok(paid) = self.core.budget.reserve_now(false, allowance) else {
             return false;
         };
         *self.sent += 1;
+        if *self.sent <= *self.max_hedges {
+            *self.spare = Some(request.clone());
+            *self.due = self.due_after(now);
+        }
+        self.start(request, paid, now);
+        true
+    }
+
+    /// Whether another attempt may be sent at `now` and could be of use.
+    fn may_send(&self, now: Instant) -> bool {
+        let breaker = self.core.breaker.as_ref();
+        let is_open = breaker.and_then(breaker::Handle::refusal).is_some();
+        let deadline = self.call.deadline;
+        let is_late = deadline.is_some_and(|end| end.remaining(now) < self.core.policy.min_useful);
+        let upload = self.call.upload.as_ref();
+        let is_lost = upload.is_some_and(|upload| !upload.is_repeatable(false));
+        !(is_open || is_late || is_lost)
+    }
+
+    /// Makes the latest attempt.
+    fn start(&mut self, mut request: Req, paid: Reserved, now: Instant) {
         let number = *self.sent;
         if let Some(facts) = request.call_mut() {
             facts.attempt = number;
-            facts.wait_at_most(policy.max_wait);
+            facts.wait_at_most(self.core.policy.max_wait);
         }
         self.call.observer.emit(Event::Hedge { number });
         self.call.observer.emit(Event::Attempt { number });
         self.hedges.push(Running {
             future: Box::pin(Oneshot::new(self.core.spare(), request)),
             since: now,
-            paid,
+            spent: paid.spend(),
         });
-        if number <= *self.max_hedges {
-            *self.spare = spare;
-            *self.due = match self.core.delay() {
-                Some(delay) => Due::At(later(now, delay)),
-                None => Due::Never,
-            };
-        }
-        true
     }
 
-    /// Pays for a hedge, if the request as a whole and the budget allow it.
-    fn pay(&self) -> Option<Paid> {
-        let allowance = self.call.allowance.as_deref();
-        if !allowance.is_none_or(RetryAllowance::take) {
-            return None;
-        }
-        let reserved = self.core.budget.reserve_now(false);
-        if let (None, Some(allowance)) = (&reserved, allowance) {
-            allowance.put_back();
-        }
-        Some(Paid(reserved?.spend()))
-    }
-
-    /// A hedge that was not sent has cost nothing.
-    fn give_back(&self, Paid(spent): Paid) {
-        spent.refund();
-        if let Some(allowance) = &self.call.allowance {
-            allowance.put_back();
+    /// When another attempt is due if those that were sent until `sent` stay unanswered.
+    fn due_after(&self, sent: Instant) -> Due {
+        match self.core.delay() {
+            Some(delay) => Due::At(later(sent, delay)),
+            None => Due::Never,
         }
     }
 
@@ -285,7 +270,7 @@ where
                 return Some(End {
                     result,
                     elapsed: stopwatch::now() - hedge.since,
-                    hedge: Some(hedge.paid),
+                    hedge: Some(hedge.spent),
                 });
             }
         }
@@ -305,7 +290,7 @@ where
         let mut this = self.project();
         loop {
             let end = this.poll_attempts(cx);
-            this.core.now();
+            this.core.begin();
             if let Some(end) = end {
                 if let Some(result) = this.ended(end) {
                     this.drop_losers();

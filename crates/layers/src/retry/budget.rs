@@ -9,17 +9,19 @@
 //!
 //! [Others](super::budgets) do as Envoy, gRPC and the AWS SDKs do.
 
-use std::{fmt, ops::Deref, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc as StdArc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::settings::RetryOn;
 use crate::{
     classify::Class,
+    context::RetryAllowance,
+    observe::StoppedBy,
     policy::{InvalidPolicy, Problems, Settings, Valid},
     sharded::{Sharded, TAG_BITS},
     stopwatch,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     window::{Ring, Stretches},
 };
 
@@ -97,8 +99,9 @@ pub trait RetryBudget: fmt::Debug + Send + Sync {
     /// Takes the cost of a retry, after a timeout or another failure; none if that is too much.
     fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost>;
 
-    /// A retry was not sent.
-    fn refund(&self, cost: Cost, now: Instant);
+    /// A retry was not sent that was reserved at the instant `reserved`. What is taken from a budget
+    /// that forgets is forgotten with its time, so it can only be given back to that.
+    fn refund(&self, cost: Cost, reserved: Instant);
 
     /// An attempt is over, for which so much was paid: nothing for the first of a call.
     fn attempt_ended(&self, how: AttemptEnd, paid: Option<Cost>) {
@@ -152,13 +155,29 @@ impl Budget {
         Self(Arc::new(budget))
     }
 
-    /// Reserves one retry; none if the budget is empty.
-    pub(crate) fn reserve_now(&self, after_timeout: bool) -> Option<Reserved> {
-        let cost = self.0.reserve(after_timeout, Instant::now())?;
-        Some(Reserved {
+    /// Reserves one retry: of the `allowance` of its request, if there is one, and of the budget. The
+    /// error says which is used up.
+    pub(crate) fn reserve_now(
+        &self,
+        after_timeout: bool,
+        allowance: Option<&StdArc<RetryAllowance>>,
+    ) -> Result<Reserved, StoppedBy> {
+        if !allowance.is_none_or(|allowance| allowance.take()) {
+            return Err(StoppedBy::RequestCap);
+        }
+        let at = Instant::now();
+        let Some(cost) = self.0.reserve(after_timeout, at) else {
+            if let Some(allowance) = allowance {
+                allowance.put_back();
+            }
+            return Err(StoppedBy::Budget);
+        };
+        Ok(Reserved(Some(Taken {
             budget: self.clone(),
-            cost: Some(cost),
-        })
+            cost,
+            at,
+            allowance: allowance.cloned(),
+        })))
     }
 }
 
@@ -182,23 +201,24 @@ impl HasBudget for Budget {
 }
 
 /// A call, as its budget sees it: it is over on drop, if it has begun.
-pub(crate) struct Begun<B: HasBudget> {
+pub(crate) struct Budgeted<B: HasBudget> {
     of: B,
-    has: bool,
+    has_begun: bool,
 }
 
-impl<B: HasBudget> Begun<B> {
+impl<B: HasBudget> Budgeted<B> {
     /// A call that has not begun.
     #[inline(always)]
-    pub(crate) fn not_yet(of: B) -> Self {
-        Self { of, has: false }
+    pub(crate) fn new(of: B) -> Self {
+        let has_begun = false;
+        Self { of, has_begun }
     }
 
     /// It has begun by now, if it had not before. Asked on the way back from a poll.
     #[inline(always)]
-    pub(crate) fn now(&mut self) {
-        if !self.has {
-            self.has = true;
+    pub(crate) fn begin(&mut self) {
+        if !self.has_begun {
+            self.has_begun = true;
             if let Some(budget) = self.of.budget() {
                 budget.begin(stopwatch::now());
             }
@@ -206,7 +226,7 @@ impl<B: HasBudget> Begun<B> {
     }
 }
 
-impl<B: HasBudget> Deref for Begun<B> {
+impl<B: HasBudget> Deref for Budgeted<B> {
     type Target = B;
 
     #[inline(always)]
@@ -215,61 +235,72 @@ impl<B: HasBudget> Deref for Begun<B> {
     }
 }
 
-impl<B: HasBudget> Drop for Begun<B> {
+impl<B: HasBudget> Drop for Budgeted<B> {
     fn drop(&mut self) {
-        if let Some(budget) = self.of.budget().filter(|_| self.has) {
+        if let Some(budget) = self.of.budget().filter(|_| self.has_begun) {
             budget.end();
         }
     }
 }
 
-/// A retry that was paid for; refunded on drop, unless it was [spent](Self::spend).
-pub(crate) struct Reserved {
+/// What was taken for one retry, and when.
+struct Taken {
     budget: Budget,
-    cost: Option<Cost>,
+    cost: Cost,
+    at: Instant,
+    // Calls carry it, whoever made them.
+    allowance: Option<StdArc<RetryAllowance>>,
 }
+
+impl Taken {
+    /// The retry was not sent: all of it is given back.
+    fn put_back(self) {
+        self.budget.refund(self.cost, self.at);
+        if let Some(allowance) = self.allowance {
+            allowance.put_back();
+        }
+    }
+}
+
+/// A retry that was paid for; refunded on drop, unless it was [spent](Self::spend).
+pub(crate) struct Reserved(Option<Taken>);
 
 impl Reserved {
     pub(crate) fn spend(mut self) -> Spent {
-        Spent {
-            budget: self.budget.clone(),
-            cost: self.cost.take(),
-        }
+        Spent(self.0.take())
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if let Some(cost) = self.cost.take() {
-            self.budget.refund(cost, Instant::now());
+        if let Some(taken) = self.0.take() {
+            taken.put_back();
         }
     }
 }
 
 /// A retry that was sent; cut off on drop.
-pub(crate) struct Spent {
-    budget: Budget,
-    cost: Option<Cost>,
-}
+pub(crate) struct Spent(Option<Taken>);
 
 impl Spent {
     pub(crate) fn ended(mut self, how: AttemptEnd) {
-        let cost = self.cost.take();
-        self.budget.attempt_ended(how, cost);
+        if let Some(Taken { budget, cost, .. }) = self.0.take() {
+            budget.attempt_ended(how, Some(cost));
+        }
     }
 
     /// It turns out that it was not sent.
     pub(crate) fn refund(mut self) {
-        if let Some(cost) = self.cost.take() {
-            self.budget.refund(cost, Instant::now());
+        if let Some(taken) = self.0.take() {
+            taken.put_back();
         }
     }
 }
 
 impl Drop for Spent {
     fn drop(&mut self) {
-        if let Some(cost) = self.cost.take() {
-            self.budget.attempt_ended(AttemptEnd::Neither, Some(cost));
+        if let Some(Taken { budget, cost, .. }) = self.0.take() {
+            budget.attempt_ended(AttemptEnd::Neither, Some(cost));
         }
     }
 }
@@ -299,8 +330,12 @@ impl TokenBudget {
         }
     }
 
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change<T>(&self, now: Instant, act: impl FnOnce(&mut Tokens) -> T) -> T {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.tokens();
         tokens.expire(now);
         self.deposits.take(|slot, count| {
             tokens.add_late(self.deposit.saturating_mul(count.into()), slot);
@@ -326,8 +361,9 @@ impl RetryBudget for TokenBudget {
             .then_some(cost)
     }
 
-    fn refund(&self, cost: Cost, now: Instant) {
-        self.change(now, |tokens| tokens.add(cost));
+    fn refund(&self, cost: Cost, reserved: Instant) {
+        let slot = self.stretches.number(reserved);
+        self.tokens().add_late(cost, slot);
     }
 }
 
@@ -358,7 +394,7 @@ impl Tokens {
         *slot = slot.saturating_add(amount);
     }
 
-    /// Adds what was deposited in the slot whose number ends in `low`.
+    /// Adds what belongs to the slot whose number ends in `low`, unless that is forgotten.
     fn add_late(&mut self, amount: Cost, low: u64) {
         if let Some(slot) = self.slots.ending_in(low, TAG_BITS) {
             *slot = slot.saturating_add(amount);
@@ -473,9 +509,52 @@ mod tests {
         });
         let budget = Budget::new(&policy.unwrap());
         budget.begin(Instant::now());
-        drop(budget.reserve_now(false).expect("one was deposited"));
-        let _ = budget.reserve_now(false).expect("it came back").spend();
-        assert!(budget.reserve_now(false).is_none());
+        let reserve = || budget.reserve_now(false, None).ok();
+        drop(reserve().expect("one was deposited"));
+        let _ = reserve().expect("it came back").spend();
+        assert!(reserve().is_none());
+    }
+
+    #[test]
+    fn the_allowance_of_a_request_comes_back_with_the_token() {
+        let policy = BudgetPolicy::build(|budget| {
+            (budget.ratio, budget.min_per_sec) = (0.0, 0.2);
+        });
+        let budget = Budget::new(&policy.unwrap());
+        let allowance = StdArc::new(RetryAllowance::new(1));
+        let reserve = || budget.reserve_now(false, Some(&allowance));
+        let used_up = || reserve().err();
+        drop(reserve().unwrap());
+        reserve().unwrap().spend().refund();
+        // Two tokens, and one retry that the request may make.
+        let kept = reserve().unwrap();
+        assert_eq!(used_up(), Some(StoppedBy::RequestCap));
+        drop(kept.spend());
+        assert_eq!(used_up(), Some(StoppedBy::RequestCap), "it was sent");
+        allowance.put_back();
+        reserve().unwrap().spend().ended(AttemptEnd::Failed);
+        allowance.put_back();
+        assert_eq!(used_up(), Some(StoppedBy::Budget));
+        assert!(allowance.take(), "what the budget refuses is not taken");
+    }
+
+    #[test]
+    fn a_refund_after_its_time_mints_nothing() {
+        let policy = BudgetPolicy::build(|budget| {
+            (budget.ratio, budget.min_per_sec) = (0.0, 0.2);
+        });
+        let budget = TokenBudget::new(&policy.unwrap());
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let all = |now| -> Vec<_> { std::iter::from_fn(|| budget.reserve(false, now)).collect() };
+        let paid = all(start);
+        assert_eq!(paid.len(), 2);
+        assert!(all(at(9)).is_empty());
+        budget.refund(paid[0], start);
+        assert_eq!(all(at(9)).len(), 1, "in time");
+        assert_eq!(all(at(12)).len(), 1, "the other is forgotten");
+        budget.refund(paid[1], start);
+        assert!(all(at(12)).is_empty(), "it had come back already");
     }
 
     /// A budget by plain counting: what was given and taken, and in which tenth of its time.
@@ -521,13 +600,13 @@ mod tests {
                         let enough = model.balance(slot) >= cost;
                         prop_assert_eq!(budget.reserve(after_timeout, now), enough.then_some(cost));
                         if enough {
-                            paid.push(cost);
+                            paid.push((cost, now, slot));
                             model.moves.push((slot, -cost));
                         }
                     }
-                    _ => if let Some(cost) = paid.pop() {
-                        budget.refund(cost, now);
-                        model.moves.push((slot, cost));
+                    _ => if let Some((cost, reserved, then)) = paid.pop() {
+                        budget.refund(cost, reserved);
+                        model.moves.push((then, cost));
                     }
                 }
             }
@@ -553,9 +632,9 @@ mod schedules {
                     budget.begin(Instant::now());
                     budget.begin(Instant::now());
                     // The first is given back, and may be had again.
-                    drop(budget.reserve_now(false));
-                    let kept = budget.reserve_now(false).map(Reserved::spend);
-                    u32::from(kept.is_some())
+                    drop(budget.reserve_now(false, None));
+                    let kept = budget.reserve_now(false, None).map(Reserved::spend);
+                    u32::from(kept.is_ok())
                 })
             };
             let spent: u32 = join([calls(), calls()]).into_iter().sum();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{backoff, budget::Reserved, layer::Shared, settings::RetrySettings};
 use crate::{
     classify::{Class, Failure, Local},
-    context::{Call, RetryAllowance},
+    context::Call,
     observe::StoppedBy,
 };
 
@@ -80,10 +80,7 @@ impl Attempts {
             return Next::Again { pause, paid };
         }
         match self.pay(class, call, shared) {
-            Ok((pause, paid)) => Next::Again {
-                pause,
-                paid: Some(paid),
-            },
+            Ok((pause, paid)) => Next::Again { pause, paid },
             Err(by) => Next::Stop(Some(by)),
         }
     }
@@ -121,39 +118,35 @@ impl Attempts {
         class: Class,
         call: &Call,
         shared: &Shared,
-    ) -> Result<(Duration, Reserved), StoppedBy> {
-        let allowance = call.allowance.as_deref();
-        if !allowance.is_none_or(RetryAllowance::take) {
-            return Err(StoppedBy::RequestCap);
-        }
+    ) -> Result<(Duration, Option<Reserved>), StoppedBy> {
         let after_timeout = class == Class::Failure(Failure::AttemptTimeout);
-        let reserved = shared
-            .budget
-            .reserve_now(after_timeout)
-            .ok_or(StoppedBy::Budget);
-        let planned = reserved.and_then(|paid| Ok((self.pause(class, call, shared)?, paid)));
-        if let (Err(_), Some(allowance)) = (&planned, allowance) {
-            allowance.put_back();
-        }
-        planned
+        let allowance = call.allowance.as_ref();
+        let paid = shared.budget.reserve_now(after_timeout, allowance)?;
+        let pause = self.pause(class, shared)?;
+        in_time(pause, call, &shared.policy).map(|pause| (pause, Some(paid)))
     }
 
-    fn pause(&self, class: Class, call: &Call, shared: &Shared) -> Result<Duration, StoppedBy> {
+    fn pause(&self, class: Class, shared: &Shared) -> Result<Duration, StoppedBy> {
         let settings = &shared.policy;
-        let mut pause = backoff::pause(settings, self.number.into(), shared.random());
-        let asked = class.retry_after();
-        if let Some(retry_after) = asked.filter(|_| settings.respect_retry_after) {
-            if retry_after > settings.max_retry_after {
-                return Err(StoppedBy::RetryAfter);
-            }
-            pause = backoff::pause_at_least(retry_after, pause, settings.base, shared.random());
-        }
-        let needed = pause.saturating_add(settings.min_useful);
-        match call.deadline {
-            Some(deadline) if deadline.remaining(Instant::now()) < needed => {
-                Err(StoppedBy::Deadline)
+        let pause = backoff::pause(settings, self.number.into(), shared.random());
+        match class.retry_after() {
+            Some(retry_after) if settings.respect_retry_after => {
+                if retry_after > settings.max_retry_after {
+                    return Err(StoppedBy::RetryAfter);
+                }
+                let (base, random) = (settings.base, shared.random());
+                Ok(backoff::pause_at_least(retry_after, pause, base, random))
             }
             _ => Ok(pause),
         }
+    }
+}
+
+/// The pause, if an attempt after it could still be of use before the deadline.
+fn in_time(pause: Duration, call: &Call, settings: &RetrySettings) -> Result<Duration, StoppedBy> {
+    let needed = pause.saturating_add(settings.min_useful);
+    match call.deadline {
+        Some(deadline) if deadline.remaining(Instant::now()) < needed => Err(StoppedBy::Deadline),
+        _ => Ok(pause),
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    budget::{AttemptEnd, Begun, HasBudget, Reserved, Spent},
+    budget::{AttemptEnd, Budgeted, HasBudget, Reserved, Spent},
     decide::{Attempts, Next},
     layer::Shared,
     service::Retry,
@@ -36,7 +36,7 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        core: Begun<Arc<Core<Shared, S>>>,
+        core: Budgeted<Arc<Core<Shared, S>>>,
         classify: C,
         attempts: Attempts,
         observer: Observer,
@@ -103,7 +103,7 @@ where
             facts.last_attempt = last;
         }
         Self {
-            core: Begun::not_yet(Arc::clone(&retry.core)),
+            core: Budgeted::new(Arc::clone(&retry.core)),
             classify: retry.classify.clone(),
             observer,
             next: (!attempts.are_used_up()).then(|| request.clone()),
@@ -243,7 +243,7 @@ where
                     earlier,
                 } => {
                     let poll = watch.watch(|| future.poll(cx));
-                    this.core.now();
+                    this.core.begin();
                     let mut result = ready!(poll);
                     let (elapsed, mut earlier) = (watch.elapsed(), earlier.take());
                     let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());

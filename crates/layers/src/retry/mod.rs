@@ -33,7 +33,7 @@ mod layer;
 mod service;
 mod settings;
 
-pub(crate) use self::budget::{Begun, HasBudget, Spent};
+pub(crate) use self::budget::{Budgeted, HasBudget, Reserved, Spent};
 pub use self::{
     backoff::Jitter,
     budget::{AttemptEnd, Budget, BudgetPolicy, BudgetSettings, Cost, RetryBudget, TokenBudget},
