@@ -221,6 +221,24 @@ plain_requests!(
 impl<T> Context for Vec<T> {}
 
 /// Any request, with the facts of its call.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tower_fanout_layers::{Context, Deadline, Priority, With};
+///
+/// let deadline = Deadline::at(Instant::now() + Duration::from_secs(2));
+/// let mut request = With::new("Ada")
+///     .idempotent()
+///     .deadline(deadline)
+///     .priority(Priority::new(7).unwrap());
+/// // The other facts are fields.
+/// request.call_mut().unwrap().max_retries = Some(1);
+///
+/// assert!(request.is_idempotent());
+/// assert_eq!(request.call().deadline, Some(deadline));
+/// assert_eq!(*request.get(), "Ada");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct With<T> {
     call: Call,

@@ -19,13 +19,22 @@ use crate::reject::CallError;
 ///
 /// ```
 /// use std::{convert::Infallible, time::Duration};
-/// use tower::{ServiceBuilder, service_fn};
-/// use tower_fanout_layers::{LiftLayer, TimeoutLayer};
+/// use tokio::time::sleep;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_fanout_layers::{CallError, LiftLayer, Reject, TimeoutLayer};
 ///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
 /// let service = ServiceBuilder::new()
 ///     .layer(TimeoutLayer::new(Duration::from_secs(1)))
 ///     .layer(LiftLayer::new())
-///     .service(service_fn(|request: u32| async move { Ok::<_, Infallible>(request) }));
+///     .service(service_fn(|seconds| async move {
+///         sleep(Duration::from_secs(seconds)).await;
+///         Ok::<_, Infallible>("done")
+///     }));
+/// assert_eq!(service.clone().oneshot(0).await, Ok("done"));
+/// assert_eq!(service.oneshot(5).await, Err(CallError::Reject(Reject::AttemptTimeout)));
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LiftLayer(());

@@ -129,12 +129,63 @@ pub enum FallbackKind {
 }
 
 /// Is told of events. It runs on the path of the call: it must be quick and must not block.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     BoxError, ClassifyResult, Event, Observe, Observer, RetryLayer, RetryPolicy, With,
+/// };
+///
+/// #[derive(Default)]
+/// struct Attempts(AtomicU32);
+///
+/// impl Observe for Attempts {
+///     fn on(&self, event: Event) {
+///         if let Event::Attempt { .. } = event {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let policy = RetryPolicy::build(|retry| retry.max_attempts = 3).unwrap();
+/// let service = RetryLayer::new(policy, ClassifyResult)
+///     .layer(service_fn(|_: With<()>| async { Err::<(), BoxError>("down".into()) }));
+/// let attempts = Arc::new(Attempts::default());
+/// let request = With::new(()).idempotent().observer(Observer::new(attempts.clone()));
+/// service.oneshot(request).await.unwrap_err();
+/// assert_eq!(attempts.0.load(Ordering::Relaxed), 3);
+/// # }
+/// ```
 pub trait Observe: Send + Sync {
     /// Takes note of `event`.
     fn on(&self, event: Event);
 }
 
-/// Whoever is told of a call's events, or nobody.
+/// Whoever is told of a call's events, or nobody; see the example of [`Observe`].
+///
+/// What is not a layer of this crate may tell of events too:
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use tower_fanout_layers::{Event, Observe, Observer, Reject};
+///
+/// #[derive(Default)]
+/// struct Heard(Mutex<Vec<Event>>);
+///
+/// impl Observe for Heard {
+///     fn on(&self, event: Event) {
+///         self.0.lock().unwrap().push(event);
+///     }
+/// }
+///
+/// let heard = Arc::new(Heard::default());
+/// Observer::new(heard.clone()).emit(Event::Rejected(Reject::NoEndpoint));
+/// Observer::NONE.emit(Event::BadTimeout);
+/// assert_eq!(*heard.0.lock().unwrap(), [Event::Rejected(Reject::NoEndpoint)]);
+/// ```
 #[derive(Clone, Default)]
 pub struct Observer(Option<Arc<dyn Observe>>);
 

@@ -18,6 +18,28 @@ use crate::{
 };
 
 /// One breaker, to look at and to share.
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, breaker::State};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let layer = BreakerLayer::new("prices", BreakerPolicy::default(), ClassifyResult);
+/// let handle = layer.handle().unwrap().clone();
+/// let service = layer.layer(service_fn(|()| async { Ok::<_, BoxError>("fine") }));
+///
+/// // While the service is moved, say.
+/// let moving = handle.force_open();
+/// assert_eq!(handle.state(), State::ForcedOpen);
+/// assert!(service.clone().oneshot(()).await.is_err());
+/// drop(moving);
+/// assert_eq!(service.oneshot(()).await.unwrap(), "fine");
+///
+/// let seen = handle.snapshot();
+/// assert_eq!((seen.state, seen.calls, seen.rejected), (State::Closed, 1, 1));
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     /// One for the threads of each processor.

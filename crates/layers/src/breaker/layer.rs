@@ -30,7 +30,7 @@ use crate::until::BodyEnd;
 /// # }
 /// ```
 ///
-/// `U` says how long a call lasts: see [`until_body_end`](Self::until_body_end).
+/// `U` says how long a call lasts: see `until_body_end` (feature `http`).
 pub struct BreakerLayer<C, U = Answered> {
     pub(super) handle: Option<Handle>,
     pub(super) classify: C,
@@ -69,6 +69,31 @@ impl<C, U> BreakerLayer<C, U> {
     /// Judges a call when the body of its answer has ended: a body that breaks off is a failure. One
     /// that the caller drops early is judged by its status. The time that a call took is that to its
     /// answer in either case, since how fast the body is read is up to the caller.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use futures_util::stream;
+    /// use http::{Request, Response};
+    /// use http_body::Frame;
+    /// use http_body_util::{BodyExt, StreamBody};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_fanout_layers::{BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let layer = BreakerLayer::new("files", BreakerPolicy::default(), ClassifyHttp::new());
+    /// let layer = layer.until_body_end();
+    /// let service = layer.layer(service_fn(|_: Request<()>| async {
+    ///     let frames = [Ok(Frame::data(Bytes::from("half"))), Err(BoxError::from("torn"))];
+    ///     Ok::<_, BoxError>(Response::new(StreamBody::new(stream::iter(frames))))
+    /// }));
+    /// let answer = service.oneshot(Request::new(())).await.unwrap();
+    /// let seen = || layer.handle().unwrap().snapshot();
+    /// assert_eq!((seen().calls, seen().failed), (0, 0));
+    /// answer.into_body().collect().await.unwrap_err();
+    /// assert_eq!((seen().calls, seen().failed), (1, 1));
+    /// # }
+    /// ```
     #[cfg(feature = "http")]
     #[must_use]
     pub fn until_body_end(self) -> BreakerLayer<C, BodyEnd> {

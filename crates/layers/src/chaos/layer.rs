@@ -90,6 +90,29 @@ impl<I, P> ChaosLayer<I, P> {
 }
 
 /// Turns chaos on and off while it runs.
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     BoxError, Failure,
+///     chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Rule},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let reset = Rule::new(1.0, Injection::Error(Failure::Reset));
+/// let policy = ChaosPolicy::build(|chaos| chaos.rules = vec![reset]).unwrap();
+/// let layer = ChaosLayer::new(policy, |_: Injected<&'static str>| Err(BoxError::from("chaos")));
+/// let chaos = layer.handle();
+/// let service = layer.layer(service_fn(|()| async { Ok("fine") }));
+///
+/// assert!(service.clone().oneshot(()).await.is_ok());
+/// chaos.enable(true);
+/// assert!(service.clone().oneshot(()).await.is_err());
+/// chaos.set_rate(0, 0.0);
+/// assert!(service.oneshot(()).await.is_ok());
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChaosHandle(Arc<Shared>);
 

@@ -159,7 +159,33 @@ pub enum Local {
 
 /// Says what a result means. It is pure: the same result has the same class for every layer.
 ///
-/// Any `Fn(Result<&Response, &Error>, Duration) -> Class` is a classifier.
+/// Any `Fn(Result<&Response, &Error>, Duration) -> Class` is a classifier. One may ask another for
+/// what it has no opinion of:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_fanout_layers::{BoxError, Class, Classify, ClassifyResult, Failure};
+///
+/// /// This service answers with an empty text when it has failed.
+/// #[derive(Clone)]
+/// struct EmptyIsBroken;
+///
+/// impl Classify<String, BoxError> for EmptyIsBroken {
+///     fn classify(&self, result: Result<&String, &BoxError>, elapsed: Duration) -> Class {
+///         match result {
+///             Ok(text) if text.is_empty() => Class::Failure(Failure::Protocol),
+///             _ => ClassifyResult.classify(result, elapsed),
+///         }
+///     }
+/// }
+///
+/// let class = |result: Result<String, BoxError>| {
+///     EmptyIsBroken.classify(result.as_ref(), Duration::ZERO)
+/// };
+/// assert_eq!(class(Ok("Ada".into())), Class::Success);
+/// assert_eq!(class(Ok("".into())), Class::Failure(Failure::Protocol));
+/// assert_eq!(class(Err("torn".into())), Class::Failure(Failure::Other));
+/// ```
 pub trait Classify<Response, E> {
     /// The class of `result`, which came `elapsed` after the attempt was sent.
     fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class;

@@ -13,6 +13,29 @@ use crate::{breaker, classify::ClassifyResult, sync::Arc, until::Answered};
 ///
 /// One layer is one limit: all services that it makes, and all their clones, share it. `C` tells an
 /// [adaptive](super::adaptive) limit what results mean, and `U` how long a call keeps its permit.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::sleep;
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{AsReject, BoxError, ConcurrencyLayer, ConcurrencyPolicy, Reject};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let policy = ConcurrencyPolicy::build(|limit| (limit.max, limit.queue) = (1, 1));
+/// let layer = ConcurrencyLayer::new(policy.unwrap());
+/// let service = layer.layer(service_fn(|()| async {
+///     sleep(Duration::from_millis(50)).await;
+///     Ok::<_, BoxError>("done")
+/// }));
+/// // One runs, one waits, and for the third there is no room.
+/// let call = || service.clone().oneshot(());
+/// let (first, second, third) = tokio::join!(call(), call(), call());
+/// assert_eq!((first.unwrap(), second.unwrap()), ("done", "done"));
+/// assert_eq!(third.unwrap_err().as_reject(), Some(&Reject::AtCapacity));
+/// assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
+/// # }
+/// ```
 pub struct ConcurrencyLayer<C = ClassifyResult, U = Answered> {
     pub(super) limiter: Option<Arc<Limiter>>,
     pub(super) classify: C,
@@ -75,6 +98,26 @@ impl<C, U> ConcurrencyLayer<C, U> {
     }
 
     /// Keeps the permit until the body of the answer has ended, failed, or was dropped.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_fanout_layers::{BoxError, ConcurrencyLayer, ConcurrencyPolicy};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let layer = ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end();
+    /// let service = layer.layer(service_fn(|_: Request<()>| async {
+    ///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("all of it"))))
+    /// }));
+    /// let answer = service.oneshot(Request::new(())).await.unwrap();
+    /// assert_eq!(layer.in_flight(), 1);
+    /// assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "all of it");
+    /// assert_eq!(layer.in_flight(), 0);
+    /// # }
+    /// ```
     #[cfg(feature = "http")]
     #[must_use]
     pub fn until_body_end(self) -> ConcurrencyLayer<C, BodyEnd> {

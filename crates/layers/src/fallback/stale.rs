@@ -15,6 +15,38 @@ use tokio::time::Instant;
 /// It is asked in the path of a call that has failed and may have no time left, so it must answer at
 /// once. What it is given may be somebody's own: the key must tell callers apart who may not see
 /// each other's answers.
+///
+/// ```
+/// use std::{sync::{Arc, Mutex}, time::Duration};
+/// use tokio::time::Instant;
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer, fallback::StaleStore};
+///
+/// /// Only the very last answer.
+/// #[derive(Clone, Default)]
+/// struct Last(Arc<Mutex<Option<(&'static str, u32, Instant)>>>);
+///
+/// impl StaleStore<&'static str, u32> for Last {
+///     fn put(&self, key: &'static str, answer: &u32, now: Instant) {
+///         *self.0.lock().unwrap() = Some((key, *answer, now));
+///     }
+///     fn get(&self, key: &&'static str) -> Option<(u32, Instant)> {
+///         let (last, answer, came) = (*self.0.lock().unwrap())?;
+///         (last == *key).then_some((answer, came))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let key = |name: &&'static str| Some(*name);
+/// let layer = FallbackLayer::new(ClassifyResult).stale(Last::default(), key, Duration::from_secs(60));
+/// let up = layer.layer(service_fn(|_| async { Ok::<_, BoxError>(7) }));
+/// let down = layer.layer(service_fn(|_| async { Err(BoxError::from("down")) }));
+/// assert_eq!(up.oneshot("Ada").await.unwrap(), 7);
+/// assert_eq!(down.clone().oneshot("Ada").await.unwrap(), 7);
+/// assert!(down.oneshot("Bob").await.is_err());
+/// # }
+/// ```
 pub trait StaleStore<K, Res>: Send + Sync {
     /// Keeps `answer`, which came at `now`.
     fn put(&self, key: K, answer: &Res, now: Instant);

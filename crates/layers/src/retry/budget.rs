@@ -92,6 +92,46 @@ pub type BudgetPolicy = Valid<BudgetSettings>;
 /// retry its cost is [reserved](Self::reserve), and [refunded](Self::refund) if it is never sent;
 /// each attempt that was sent [ends](Self::attempt_ended); and so does [the call](Self::end), even if
 /// nobody waits for it any more.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicBool, AtomicU32, Ordering}};
+/// use tokio::time::Instant;
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     BoxError, ClassifyResult, RetryLayer, RetryPolicy, With,
+///     retry::{Budget, Cost, RetryBudget},
+/// };
+///
+/// /// Retries while somebody lets it.
+/// #[derive(Clone, Debug, Default)]
+/// struct Switch(Arc<AtomicBool>);
+///
+/// impl RetryBudget for Switch {
+///     fn begin(&self, _: Instant) {}
+///     fn reserve(&self, _: bool, _: Instant) -> Option<Cost> {
+///         self.0.load(Ordering::Relaxed).then_some(1_000)
+///     }
+///     fn refund(&self, _: Cost, _: Instant) {}
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// static CALLS: AtomicU32 = AtomicU32::new(0);
+/// let switch = Switch::default();
+/// let policy = RetryPolicy::build(|retry| retry.max_attempts = 2).unwrap();
+/// let service = RetryLayer::new(policy, ClassifyResult)
+///     .budget(Budget::of(switch.clone()))
+///     .layer(service_fn(|_: With<()>| async {
+///         CALLS.fetch_add(1, Ordering::Relaxed);
+///         Err::<(), BoxError>("down".into())
+///     }));
+/// for (on, calls) in [(false, 1), (true, 3)] {
+///     switch.0.store(on, Ordering::Relaxed);
+///     service.clone().oneshot(With::new(()).idempotent()).await.unwrap_err();
+///     assert_eq!(CALLS.load(Ordering::Relaxed), calls);
+/// }
+/// # }
+/// ```
 pub trait RetryBudget: fmt::Debug + Send + Sync {
     /// A call is made for the first time.
     fn begin(&self, now: Instant);

@@ -23,6 +23,30 @@ use crate::{
 /// Refuses what the service would refuse; see the [module docs](super).
 ///
 /// One layer is one memory: all services that it makes, and all their clones, share it.
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{BoxError, Class, ThrottleLayer, ThrottlePolicy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let classify = |result: Result<&u16, &BoxError>, _| match result {
+///     Ok(429) => Class::Throttled { retry_after: None },
+///     _ => Class::Success,
+/// };
+/// let layer = ThrottleLayer::new(ThrottlePolicy::default(), classify);
+/// let service = layer.layer(service_fn(|status| async move { Ok::<_, BoxError>(status) }));
+/// for _ in 0..100 {
+///     service.clone().oneshot(200).await.unwrap();
+/// }
+/// assert_eq!(layer.refused_share(), 0.0);
+/// // Of 400 calls it accepts 100, and twice as many are made before any is refused.
+/// for _ in 0..300 {
+///     let _ = service.clone().oneshot(429).await;
+/// }
+/// assert_eq!(layer.refused_share(), (400.0 - 2.0 * 100.0) / 401.0);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ThrottleLayer<C> {
     memory: Arc<Memory>,

@@ -23,6 +23,28 @@ use crate::{
 ///
 /// The time runs from the moment the layer is called. It never exceeds what is left of the call's
 /// deadline; where that is less than [`min_useful`](Self::min_useful), the attempt is not sent.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::{Instant, sleep};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{AsReject, BoxError, Deadline, Reject, TimeoutLayer, With};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let layer = TimeoutLayer::new(Duration::from_millis(300));
+/// let service = layer.layer(service_fn(|_: With<()>| async {
+///     sleep(Duration::from_secs(5)).await;
+///     Ok::<_, BoxError>(())
+/// }));
+/// let error = service.clone().oneshot(With::new(())).await.unwrap_err();
+/// assert_eq!(error.as_reject(), Some(&Reject::AttemptTimeout));
+/// // The nearer end names the error.
+/// let deadline = Deadline::at(Instant::now() + Duration::from_millis(100));
+/// let error = service.oneshot(With::new(()).deadline(deadline)).await.unwrap_err();
+/// assert_eq!(error.as_reject(), Some(&Reject::Deadline));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct TimeoutLayer {
     timeout: Option<Duration>,

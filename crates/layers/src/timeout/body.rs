@@ -29,6 +29,29 @@ use crate::{
 /// while somebody waits for a frame: a reader that takes its time is not the service's fault.
 ///
 /// The body's error is a [`BoxError`], in which [`AsReject`](crate::AsReject) finds the refusal.
+///
+/// ```
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use futures_util::{StreamExt, stream};
+/// use http::{Request, Response};
+/// use http_body::Frame;
+/// use http_body_util::{BodyExt, StreamBody};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{AsReject, BodyTimeoutLayer, BoxError, Reject};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let layer = BodyTimeoutLayer::new(Duration::from_secs(5));
+/// let service = layer.layer(service_fn(|_: Request<()>| async {
+///     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from("half")))]);
+///     Ok::<_, BoxError>(Response::new(StreamBody::new(first.chain(stream::pending()))))
+/// }));
+/// let answer = service.oneshot(Request::new(())).await.unwrap();
+/// let error = answer.into_body().collect().await.unwrap_err();
+/// assert_eq!(error.as_reject(), Some(&Reject::AttemptTimeout));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BodyTimeoutLayer {
     idle: Option<Duration>,

@@ -24,6 +24,27 @@ use tokio::time::Instant;
 ///
 /// The deadline is the nearer of the call's own and the total timeout. The layers below find it in
 /// the request; what they have not done by then ends with [`Reject::Deadline`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::{Instant, sleep};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{AsReject, BoxError, Context, DeadlineLayer, Reject, With};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let total = Duration::from_millis(800);
+/// let service = DeadlineLayer::new(total).layer(service_fn(|request: With<Duration>| async move {
+///     sleep(*request.get()).await;
+///     Ok::<_, BoxError>(request.call().deadline.unwrap().remaining(Instant::now()))
+/// }));
+/// let quick = With::new(Duration::from_millis(300));
+/// assert_eq!(service.clone().oneshot(quick).await.unwrap(), Duration::from_millis(500));
+/// let slow = With::new(Duration::from_secs(5));
+/// let error = service.oneshot(slow).await.unwrap_err();
+/// assert_eq!(error.as_reject(), Some(&Reject::Deadline));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     total: Option<Duration>,
