@@ -1,19 +1,21 @@
 //! Resilience layers for [tower](tower_service), each usable alone and in any order.
 //!
-//! | layer | what it does | reads of the call |
-//! |---|---|---|
-//! | [`DeadlineLayer`] | gives the call one absolute deadline and ends it there | deadline |
-//! | [`TimeoutLayer`] | bounds one attempt, queueing excluded | deadline, last attempt |
-//! | [`ConcurrencyLayer`] | at most *n* calls at once, with a short bounded queue | deadline, priority, longest wait |
-//! | [`RetryLayer`] | tries again, with backoff, jitter and a budget | deadline, attempt, idempotence |
-//! | [`HedgeLayer`] | asks a second time when the first answer is late | deadline, attempt, idempotence |
-//! | [`BreakerLayer`] | stops asking a service that keeps failing | – |
-//! | [`ThrottleLayer`] | asks less of a service that refuses most | – |
-//! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch |
-//! | `ChaosLayer` (feature `chaos`) | breaks calls on purpose | – |
-//! | `BodyTimeoutLayer` (feature `http`) | bounds the body of a streamed answer | deadline |
-//! | `UploadLayer` (feature `http`) | lets the body of a request be sent again | – |
-//! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – |
+//! | layer | what it does | reads of the [`Call`] | writes |
+//! |---|---|---|---|
+//! | [`DeadlineLayer`] | gives the call one absolute deadline and ends it there | deadline | deadline |
+//! | [`TimeoutLayer`] | bounds one attempt, queueing excluded | deadline, last attempt, upload | – |
+//! | [`ConcurrencyLayer`] | at most *n* calls at once, with a short bounded queue | deadline, priority, longest wait | – |
+//! | [`RetryLayer`] | tries again, with backoff, jitter and a budget | deadline, most retries, allowance, upload, idempotence | attempt, last attempt, longest wait |
+//! | [`HedgeLayer`] | asks a second time when the first answer is late | deadline, most retries, allowance, upload, idempotence | attempt, longest wait |
+//! | [`BreakerLayer`] | stops asking a service that keeps failing | – | – |
+//! | [`ThrottleLayer`] | asks less of a service that refuses most | – | – |
+//! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch, deadline | deadline, earlier by what is kept back |
+//! | `ChaosLayer` (feature `chaos`) | breaks calls on purpose | – | – |
+//! | `BodyTimeoutLayer` (feature `http`) | bounds the body of a streamed answer | deadline | – |
+//! | `UploadLayer` (feature `http`) | lets the body of a request be sent again | – | upload |
+//! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – | – |
+//!
+//! Most also tell the call's [`Observer`] what they do.
 //!
 //! # One error type, one classifier
 //!
@@ -52,9 +54,28 @@
 //! # }
 //! ```
 //!
+//! The others have their places too:
+//!
+//! | layer | where | because |
+//! |---|---|---|
+//! | `UploadLayer` | directly above the retries | an attempt needs a clone of the request |
+//! | [`HedgeLayer`] | in the place of the retries | both around one service would multiply |
+//! | [`ThrottleLayer`] | between breaker and limit | what is held back needs no permit, and is no failure |
+//! | `BodyTimeoutLayer` | directly below the timeout | a body that stalls frees its permit and counts as a failure, where breaker and limit last until its end |
+//! | `ChaosLayer` | below all but lift | whatever it breaks, the others have to cope with |
+//! | [`LiftLayer`] | innermost | the others need an error that can carry a refusal |
+//!
+//! # What a service must be
+//!
+//! Nearly every layer asks for `Clone`. Where the service is not ready when it is called, that
+//! instance goes on waiting and a clone takes its place. [`RetryLayer`] and [`HedgeLayer`] keep a
+//! spare clone, which they take when they are put around the service and never call: each attempt
+//! after the first is made on a clone of it. So what attempts should share, a pool of connections
+//! or a count, the clones of a service must share.
+//!
 //! # Features
 //!
-//! `http` implements [`Context`] for `http::Request` and brings [`ClassifyHttp`]; `serde` makes the
+//! `http` implements [`Context`] for `http::Request` and brings `ClassifyHttp`; `serde` makes the
 //! policies readable from a file, refusing values that they cannot hold; `chaos` brings the layer
 //! that breaks calls on purpose.
 

@@ -3,7 +3,7 @@
 //! A layer that holds something for the time of a call, a permit say, gives it back when the call is
 //! over. For most answers that is the moment they are there, and so it is by default
 //! ([`Answered`]). An `http::Response` whose body is streamed is over when its body is
-//! ([`BodyEnd`], feature `http`).
+//! (`BodyEnd`, feature `http`).
 
 use crate::reject::Reject;
 

@@ -13,7 +13,7 @@
 //!
 //! The limit may be [changed](ConcurrencyLayer::set_limit) while calls run, or
 //! [follow the service](adaptive) by itself. An `http::Response` may keep its permit until its body
-//! ends: see [`ConcurrencyLayer::until_body_end`].
+//! ends: see `ConcurrencyLayer::until_body_end` (feature `http`).
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
@@ -76,7 +76,7 @@ pub enum Order {
 /// How many calls may run, and how many may wait.
 ///
 /// Until when a call runs is no setting, since it is part of the type of the answer: see
-/// [`ConcurrencyLayer::until_body_end`].
+/// `ConcurrencyLayer::until_body_end` (feature `http`).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
