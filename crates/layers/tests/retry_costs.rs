@@ -3,14 +3,22 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{self, Poll},
+    time::Duration,
+};
 
 use common::*;
 use futures_util::{FutureExt, poll};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, Reject, RetryAllowance, RetryLayer, RetryPolicy,
-    retry::Jitter,
+    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Event, Failure, Reject, RetryAllowance,
+    RetryLayer, RetryPolicy, observe::StoppedBy, retry::Jitter,
 };
 
 /// A retry with a budget for `retries`, whatever is called.
@@ -21,6 +29,15 @@ fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
         retry.budget.min_per_sec = retries / retry.budget.ttl.as_secs_f64();
     });
     RetryLayer::new(policy.unwrap(), ClassifyResult)
+}
+
+/// How the retries ended, as far as it was told.
+fn stops(ear: &Ear) -> Vec<StoppedBy> {
+    let stops = ear.heard().into_iter().filter_map(|event| match event {
+        Event::RetryStopped { by } => Some(by),
+        _ => None,
+    });
+    stops.collect()
 }
 
 const FULL: Fault = Fault::Refused(Reject::AtCapacity);
@@ -65,4 +82,75 @@ async fn a_retry_that_is_refused_below_is_left_to_its_request() {
     let service = with_budget(9.0).layer(script().err(BROKEN).err(FULL));
     assert_eq!(service.oneshot(sharing(&allowance)).await, Err(BROKEN));
     assert!(may_retry(&allowance).await);
+}
+
+/// A service whose first call breaks, and which is not ready for the next as often as it is told.
+#[derive(Clone)]
+struct Unready {
+    with: Fault,
+    asked: Arc<AtomicU32>,
+    times: u32,
+}
+
+impl Unready {
+    fn new(with: Fault, times: u32) -> Self {
+        let asked = Arc::default();
+        Self { with, asked, times }
+    }
+}
+
+impl Service<Request> for Unready {
+    type Response = u32;
+    type Error = Fault;
+    type Future = Ready<Result<u32, Fault>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Fault>> {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(match (1..=self.times).contains(&asked) {
+            true => Err(self.with),
+            false => Ok(()),
+        })
+    }
+
+    fn call(&mut self, _: Request) -> Self::Future {
+        let asked = self.asked.load(Ordering::Relaxed);
+        ready(if asked == 1 { Err(BROKEN) } else { Ok(asked) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_to_be_ready_is_an_attempt_that_failed() {
+    let service = with_budget(9.0).layer(Unready::new(UNREACHED, 1));
+    assert_eq!(timed(service.oneshot(ask())).await, (Ok(3), ms(50 + 100)));
+
+    let (ear, request) = (Ear::default(), ask());
+    let service = with_budget(9.0).layer(Unready::new(UNREACHED, 9));
+    let result = service.oneshot(request.observer(ear.observer())).await;
+    assert_eq!(
+        (result, stops(&ear)),
+        (Err(UNREACHED), vec![StoppedBy::Attempts])
+    );
+    let ended = |failure| Event::AttemptEnded {
+        class: Class::Failure(failure),
+        elapsed: Duration::ZERO,
+    };
+    let mut heard = ear.heard();
+    heard.retain(|event| !matches!(event, Event::Backoff { .. } | Event::RetryStopped { .. }));
+    let unready = ended(Failure::Connect);
+    let [first, second, third] = [1, 2, 3].map(|number| Event::Attempt { number });
+    let broken = ended(Failure::Reset);
+    assert_eq!(heard, [first, broken, second, unready, third, unready]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_instead_of_readiness_leaves_the_failure_and_costs_nothing() {
+    let (layer, ear) = (with_budget(1.0), Ear::default());
+    let service = layer.layer(Unready::new(FULL, 1));
+    let result = service.oneshot(ask().observer(ear.observer())).await;
+    assert_eq!(
+        (result, stops(&ear)),
+        (Err(BROKEN), vec![StoppedBy::Refused])
+    );
+    let again = layer.layer(script().err(BROKEN).ok(1));
+    assert_eq!(again.oneshot(ask()).await, Ok(1));
 }

@@ -163,6 +163,34 @@ where
         (class, next)
     }
 
+    /// An attempt ended: what the call ends with, unless it is to be followed by another.
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        mut result: Result<S::Response, S::Error>,
+        elapsed: Duration,
+        mut earlier: Option<Box<Earlier<S::Error>>>,
+    ) -> Option<Result<S::Response, S::Error>> {
+        let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());
+        let (class, next) = self.ended(result.as_ref(), elapsed, spent);
+        // What a layer below refused was not sent: the call still fails of what it had failed of.
+        if let Class::Local(_) = class
+            && let Some(failed) = earlier.and_then(|earlier| earlier.failed)
+        {
+            result = Err(failed);
+        }
+        let Some((pause, paid)) = next else {
+            self.state.set(State::Done);
+            return Some(result);
+        };
+        self.state.set(State::Pausing {
+            pause: Timer::at(later(Instant::now(), pause)),
+            paid,
+            last: result,
+        });
+        None
+    }
+
     /// A pause is over: the last result is dropped, or final if the breaker has opened meanwhile.
     fn resumed(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Pausing { last, paid, .. } = self.state.as_mut().project_replace(State::Done)
@@ -183,6 +211,21 @@ where
             failed,
         });
         None
+    }
+
+    /// The service of the next attempt never became ready: the attempt has ended with that.
+    fn unready(&mut self, error: S::Error) -> Option<Result<S::Response, S::Error>> {
+        let Replaced::Readying { paid, failed, .. } =
+            self.state.as_mut().project_replace(State::Done)
+        else {
+            unreachable!("only a service that is asked is not ready");
+        };
+        self.count();
+        let earlier = Earlier {
+            spent: paid.map(Reserved::spend),
+            failed,
+        };
+        self.settle(Err(error), Duration::ZERO, Some(Box::new(earlier)))
     }
 
     /// Sends the next attempt on the service, which is ready.
@@ -206,10 +249,16 @@ where
         });
     }
 
-    /// The request of the next attempt.
-    fn next_request(&mut self) -> Req {
+    /// Another attempt is made.
+    fn count(&mut self) {
         self.attempts.number += 1;
         let number = self.attempts.number;
+        self.observer.emit(Event::Attempt { number });
+    }
+
+    /// The request of the next attempt.
+    fn next_request(&mut self) -> Req {
+        self.count();
         let request = if self.attempts.are_used_up() {
             self.next.take()
         } else {
@@ -219,7 +268,6 @@ where
         if let Some(facts) = request.call_mut() {
             self.attempts.mark(facts, &self.core.policy);
         }
-        self.observer.emit(Event::Attempt { number });
         request
     }
 }
@@ -236,7 +284,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            match this.state.as_mut().project() {
+            let end = match this.state.as_mut().project() {
                 Projected::Calling {
                     future,
                     watch,
@@ -244,38 +292,25 @@ where
                 } => {
                     let poll = watch.watch(|| future.poll(cx));
                     this.core.begin();
-                    let mut result = ready!(poll);
-                    let (elapsed, mut earlier) = (watch.elapsed(), earlier.take());
-                    let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());
-                    let (class, next) = this.ended(result.as_ref(), elapsed, spent);
-                    // What a layer below refused was not sent: the call still fails of what it had
-                    // failed of.
-                    if let Class::Local(_) = class
-                        && let Some(failed) = earlier.and_then(|earlier| earlier.failed)
-                    {
-                        result = Err(failed);
-                    }
-                    let Some((pause, paid)) = next else {
-                        this.state.set(State::Done);
-                        return Poll::Ready(result);
-                    };
-                    this.state.set(State::Pausing {
-                        pause: Timer::at(later(Instant::now(), pause)),
-                        paid,
-                        last: result,
-                    });
+                    let result = ready!(poll);
+                    let (elapsed, earlier) = (watch.elapsed(), earlier.take());
+                    this.settle(result, elapsed, earlier)
                 }
                 Projected::Pausing { pause, .. } => {
                     ready!(pause.poll(cx));
-                    if let Some(last) = this.resumed() {
-                        return Poll::Ready(last);
+                    this.resumed()
+                }
+                Projected::Readying { service, .. } => match ready!(service.poll_ready(cx)) {
+                    Err(error) => this.unready(error),
+                    Ok(()) => {
+                        this.send();
+                        None
                     }
-                }
-                Projected::Readying { service, .. } => {
-                    ready!(service.poll_ready(cx))?;
-                    this.send();
-                }
+                },
                 Projected::Done => panic!("polled after completion"),
+            };
+            if let Some(result) = end {
+                return Poll::Ready(result);
             }
         }
     }

@@ -15,6 +15,8 @@
 //! full limit): the call ends with the error of the attempt before. Only where that attempt's result
 //! was a response is it the refusal, since the response is dropped before the next attempt is made.
 //!
+//! A service that fails to become ready for an attempt has failed in that attempt.
+//!
 //! The pause before attempt *n + 1* is `min(cap, base · multiplier^(n−1))`, spread evenly over
 //! (0, *d*] by default ("full jitter", [AWS Architecture Blog 2015]). A `Retry-After` is a floor:
 //! the next attempt never comes earlier than asked.
