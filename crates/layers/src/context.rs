@@ -53,7 +53,9 @@ impl TryFrom<u8> for Priority {
 
 /// How many retries all branches of one inbound request may make together.
 ///
-/// It keeps a request with many branches from multiplying itself when everything fails at once.
+/// It keeps a request with many branches from multiplying itself when everything fails at once. What
+/// is not sent is not counted, nor is what is sent once more for free because it was [certainly not
+/// taken](crate::Failure::Refused).
 #[derive(Debug)]
 pub struct RetryAllowance(AtomicU32);
 

@@ -118,6 +118,30 @@ async fn cl_06_a_permit_is_held_until_the_body_ends_or_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ord_10_a_call_that_pauses_holds_no_permit_for_the_answer_that_it_had() {
+    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end();
+    let policy = RetryPolicy::build(|retry| retry.max_attempts = 2);
+    let retry = RetryLayer::new(policy.unwrap(), ClassifyHttp::new());
+    let unavailable = service_fn(|_: Request<()>| async {
+        let answer = Response::builder().status(503).body(stalled());
+        answer.map_err(BoxError::from)
+    });
+    let held_in_the_pause = async |retry: RetryLayer<ClassifyHttp>| {
+        let service = retry.layer(limit.layer(unavailable));
+        let mut call = service.oneshot(Request::new(())).boxed();
+        assert!(futures_util::poll!(&mut call).is_pending());
+        let held = limit.in_flight();
+        assert_eq!(call.await.unwrap().status(), 503);
+        held
+    };
+    assert_eq!(held_in_the_pause(retry.clone()).await, 0);
+    // Where the call may still end with that answer, it is kept.
+    let open = breaker().handle().unwrap().clone();
+    open.trip_for(ms(1_000));
+    assert_eq!(held_in_the_pause(retry.recheck(open)).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cb_33_a_body_that_breaks_off_is_a_failure_and_one_dropped_early_is_not() {
     let torn = || frames([data("a"), Err("torn".into())], ms(10));
     let layer = breaker().until_body_end();

@@ -41,6 +41,7 @@ fn stops(ear: &Ear) -> Vec<StoppedBy> {
 }
 
 const FULL: Fault = Fault::Refused(Reject::AtCapacity);
+const NOT_TAKEN: Fault = Fault::Failed(Failure::Refused);
 
 /// A request that may make so many retries together with others.
 fn sharing(allowance: &Arc<RetryAllowance>) -> Request {
@@ -153,4 +154,27 @@ async fn a_refusal_instead_of_readiness_leaves_the_failure_and_costs_nothing() {
     );
     let again = layer.layer(script().err(BROKEN).ok(1));
     assert_eq!(again.oneshot(ask()).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_surely_not_taken_is_sent_once_more_within_the_same_millisecond() {
+    // A timer would be over at the next whole one.
+    tokio::time::advance(Duration::from_micros(300)).await;
+    let allowance = Arc::new(RetryAllowance::new(0));
+    let script = script().err(NOT_TAKEN).ok(1);
+    let call = with_budget(0.0).layer(script).oneshot(sharing(&allowance));
+    assert_eq!(call.now_or_never(), Some(Ok(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_is_that_sent_again_in_vain() {
+    // It needs 10 ms.
+    for (left, expected, calls) in [(10, Ok(1), 2), (9, Err(NOT_TAKEN), 1)] {
+        let (script, ear) = (script().err(NOT_TAKEN).ok(1), Ear::default());
+        let request = ask_within(ms(left)).observer(ear.observer());
+        let result = with_budget(9.0).layer(script.clone()).oneshot(request);
+        assert_eq!((result.await, script.calls()), (expected, calls));
+        let late = [StoppedBy::Deadline];
+        assert_eq!(stops(&ear), late[..2 - calls]);
+    }
 }

@@ -70,6 +70,9 @@ impl<C, U> BreakerLayer<C, U> {
     /// that the caller drops early is judged by its status. The time that a call took is that to its
     /// answer in either case, since how fast the body is read is up to the caller.
     ///
+    /// A retry above drops an answer before it pauses; except where it [asks a breaker
+    /// again](crate::RetryLayer::recheck) after the pause, so that the answer is judged only then.
+    ///
     /// ```
     /// use bytes::Bytes;
     /// use futures_util::stream;

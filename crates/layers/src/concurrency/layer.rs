@@ -99,6 +99,10 @@ impl<C, U> ConcurrencyLayer<C, U> {
 
     /// Keeps the permit until the body of the answer has ended, failed, or was dropped.
     ///
+    /// A retry above drops an answer before it pauses, so a call that pauses holds no permit; except
+    /// where it [asks a breaker again](crate::RetryLayer::recheck) after the pause, since the call may
+    /// then end with that answer.
+    ///
     /// ```
     /// use bytes::Bytes;
     /// use http::{Request, Response};

@@ -73,13 +73,17 @@ impl Attempts {
         if !upload.is_none_or(|upload| upload.is_repeatable(answered)) {
             return Next::Stop(Some(StoppedBy::Body));
         }
-        if class == Class::Failure(Failure::Refused)
-            && !std::mem::replace(&mut self.free_used, true)
-        {
-            let (pause, paid) = (Duration::ZERO, None);
-            return Next::Again { pause, paid };
-        }
-        match self.pay(class, call, shared) {
+        // The budget and the allowance of the request bound the load that retries add. A request
+        // that was certainly not taken was none, and is sent again once at most: without this, a
+        // service that closes its connections in good order would fail half of the branches.
+        let is_free = class == Class::Failure(Failure::Refused)
+            && !std::mem::replace(&mut self.free_used, true);
+        let planned = if is_free {
+            in_time(Duration::ZERO, call, settings).map(|pause| (pause, None))
+        } else {
+            self.pay(class, call, shared)
+        };
+        match planned {
             Ok((pause, paid)) => Next::Again { pause, paid },
             Err(by) => Next::Stop(Some(by)),
         }

@@ -59,9 +59,11 @@ pin_project! {
             earlier: Option<Box<Earlier<E>>>,
         },
         Pausing {
-            pause: Timer,
+            // None for a retry at once: a timer rounds up.
+            pause: Option<Timer>,
             paid: Option<Reserved>,
-            last: Result<T, E>,
+            // What the call ends with if the breaker has opened by then.
+            last: Option<Result<T, E>>,
         },
         Readying {
             service: S,
@@ -183,12 +185,27 @@ where
             self.state.set(State::Done);
             return Some(result);
         };
-        self.state.set(State::Pausing {
-            pause: Timer::at(later(Instant::now(), pause)),
-            paid,
-            last: result,
-        });
+        self.pause(pause, paid, result);
         None
+    }
+
+    /// Begins a pause.
+    ///
+    /// Whatever a response holds until its body ends, a permit say, it would hold in vain: another
+    /// attempt follows. Only where a breaker is asked after the pause it may be that none does, and
+    /// the response is what the call ends with, so there it is kept.
+    fn pause(
+        &mut self,
+        pause: Duration,
+        paid: Option<Reserved>,
+        last: Result<S::Response, S::Error>,
+    ) {
+        let may_end = last.is_err() || self.core.breaker.is_some();
+        self.state.set(State::Pausing {
+            pause: (!pause.is_zero()).then(|| Timer::at(later(Instant::now(), pause))),
+            paid,
+            last: may_end.then_some(last),
+        });
     }
 
     /// A pause is over: the last result is dropped, or final if the breaker has opened meanwhile.
@@ -201,9 +218,9 @@ where
         if breaker.and_then(breaker::Handle::refusal).is_some() {
             let by = StoppedBy::BreakerOpen;
             self.observer.emit(Event::RetryStopped { by });
-            return Some(last);
+            return last;
         }
-        let failed = last.err();
+        let failed = last.and_then(Result::err);
         let service = self.core.spare();
         self.state.set(State::Readying {
             service,
@@ -297,7 +314,9 @@ where
                     this.settle(result, elapsed, earlier)
                 }
                 Projected::Pausing { pause, .. } => {
-                    ready!(pause.poll(cx));
+                    if let Some(pause) = pause {
+                        ready!(pause.poll(cx));
+                    }
                     this.resumed()
                 }
                 Projected::Readying { service, .. } => match ready!(service.poll_ready(cx)) {

@@ -94,7 +94,8 @@ impl<C> RetryLayer<C> {
     }
 
     /// Asks `breaker` before each further attempt: if it is open, the call ends with the failure
-    /// it has, instead of the breaker's refusal.
+    /// it has, instead of the breaker's refusal. So a response is kept through the pause, with all that
+    /// its body holds.
     #[must_use]
     pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
         Arc::make_mut(&mut self.shared).breaker = Some(breaker);

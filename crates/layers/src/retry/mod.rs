@@ -15,7 +15,9 @@
 //! full limit): the call ends with the error of the attempt before. Only where that attempt's result
 //! was a response is it the refusal, since the response is dropped before the next attempt is made.
 //!
-//! A service that fails to become ready for an attempt has failed in that attempt.
+//! A request that was certainly not taken ([`Failure::Refused`]) is sent again at once and for free,
+//! the first time in a call, if there is time for it: it has cost the service nothing. A service that
+//! fails to become ready for an attempt has failed in that attempt.
 //!
 //! The pause before attempt *n + 1* is `min(cap, base · multiplier^(n−1))`, spread evenly over
 //! (0, *d*] by default ("full jitter", [AWS Architecture Blog 2015]). A `Retry-After` is a floor:
