@@ -13,6 +13,19 @@ pub trait Guard {
     fn broken(self, reject: Option<Reject>);
 }
 
+/// Drops what is held for a call while a panic of the service passes, so that it is seen as one even
+/// if somebody catches it further out and only then drops the call.
+pub(crate) struct DropOnPanic<'p, G>(pub(crate) &'p mut Option<G>);
+
+impl<G> Drop for DropOnPanic<'_, G> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.take();
+        }
+    }
+}
+
 /// How long a call lasts that was answered by a `Response`.
 pub trait Until<Response> {
     /// The answer with what is held for it.

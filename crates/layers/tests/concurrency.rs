@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
@@ -248,6 +248,19 @@ async fn cl_13_a_panic_of_the_service_frees_its_permit() {
     assert!(call.await.unwrap_err().is_panic());
     assert!(is_idle(&layer));
     assert_eq!(service.oneshot(ask()).await, Ok(1));
+}
+
+#[tokio::test]
+async fn cl_13_a_permit_is_free_even_if_the_panic_is_caught_and_the_call_kept() {
+    let layer = limit(1, 0);
+    let mut call = layer
+        .layer(script().panic("as told"))
+        .oneshot(ask())
+        .boxed();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let poll = std::panic::AssertUnwindSafe(|| call.poll_unpin(&mut cx));
+    assert!(std::panic::catch_unwind(poll).is_err());
+    assert!(is_idle(&layer));
 }
 
 #[tokio::test]

@@ -11,7 +11,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::permit::Permit;
-use crate::{classify::Classify, oneshot::Oneshot, until::Until};
+use crate::{
+    classify::Classify,
+    oneshot::Oneshot,
+    until::{DropOnPanic, Until},
+};
 
 pin_project! {
     /// The future of [`Breaker`](super::Breaker).
@@ -99,18 +103,6 @@ where
                 }
                 Poll::Ready(result)
             }
-        }
-    }
-}
-
-/// Drops the permit while a panic of the service passes, so that it is seen as one even if
-/// somebody catches it further out and only then drops the future.
-struct DropOnPanic<'p>(&'p mut Option<Permit>);
-
-impl Drop for DropOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.take();
         }
     }
 }

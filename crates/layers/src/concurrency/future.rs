@@ -25,7 +25,7 @@ use crate::{
     oneshot::Oneshot,
     reject::Reject,
     timer::Timer,
-    until::Until,
+    until::{DropOnPanic, Until},
 };
 
 pin_project! {
@@ -228,7 +228,9 @@ where
         loop {
             match this.state.as_mut().project() {
                 Projected::Running { call, permit } => {
+                    let guard = DropOnPanic(permit);
                     let result = ready!(call.poll(cx));
+                    drop(guard);
                     let result = end::<U, _, _>(result, permit, this.classify);
                     this.state.set(State::Gone);
                     return Poll::Ready(result);
