@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use crate::policy::STATUSES;
+
 /// A set of results that is written as a list.
 pub(crate) trait Listed: Clone {
     /// The set without any.
@@ -21,9 +23,11 @@ enum Item {
 fn add<T: Listed, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
     let (mut words, statuses) = set.parts();
     match item {
-        Item::Status(status @ 400..=599) => statuses.push(status),
+        Item::Status(status) if STATUSES.contains(&status) => statuses.push(status),
         Item::Status(status) => {
-            return Err(E::custom(format_args!("{status} is no status of an error")));
+            let (low, high) = STATUSES.into_inner();
+            let message = format_args!("{status} is not within {low} to {high}");
+            return Err(E::custom(message));
         }
         Item::Word(word) => match words.iter_mut().find(|(name, _)| *name == word) {
             Some((_, on)) => **on = true,

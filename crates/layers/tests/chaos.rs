@@ -334,7 +334,7 @@ fn rules_that_cannot_be_are_refused_by_place() {
     for (inject, problem) in [
         (
             Injection::Latency(backwards),
-            "rules.1.inject.latency.max: 1ms is less than 2ms",
+            "rules.1.inject.latency.max: max 1ms is less than min 2ms",
         ),
         (
             Injection::Status(600),

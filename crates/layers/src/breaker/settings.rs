@@ -34,8 +34,9 @@ pub struct BreakerSettings {
     pub slow_call: Option<Duration>,
     /// It opens when this share of the calls was slow; 1.0 by default.
     pub slow_rate: f64,
-    /// It opens after this many failures in a row, but only while there are fewer than
-    /// [`min_calls`](Self::min_calls) in the window; 5 by default.
+    /// It opens after this many failures in a row, 1 or more, but only while there are fewer than
+    /// [`min_calls`](Self::min_calls) in the window; 5 by default, as in linkerd and Envoy.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::option"))]
     pub consecutive_failures: Option<u32>,
     /// How long it stays open the first time; 5 s by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
@@ -145,8 +146,8 @@ impl Settings for BreakerSettings {
                 1,
             )
             .positive("open", self.open)
-            .at_least("open_multiplier", self.open_multiplier, 1.0)
-            .positive("open_cap", self.open_cap)
+            .not_above("open", self.open, "open_cap", self.open_cap)
+            .factor("open_multiplier", self.open_multiplier)
             .within("open_jitter", self.open_jitter, 0.0, 1.0)
             .at_least("half_open_probes", self.half_open_probes, 1)
             .at_least("half_open_concurrency", self.half_open_concurrency, 1)
@@ -178,6 +179,13 @@ mod form {
 
                 fn visit_u64<E: de::Error>(self, calls: u64) -> Result<Window, E> {
                     usize::try_from(calls).map(Window::Count).map_err(E::custom)
+                }
+
+                fn visit_i64<E: de::Error>(self, calls: i64) -> Result<Window, E> {
+                    match u64::try_from(calls) {
+                        Ok(calls) => self.visit_u64(calls),
+                        Err(_) => Err(E::invalid_value(de::Unexpected::Signed(calls), &self)),
+                    }
                 }
 
                 fn visit_str<E: de::Error>(self, text: &str) -> Result<Window, E> {
@@ -217,7 +225,8 @@ mod tests {
                 |breaker| breaker.slow_rate = f64::MIN_POSITIVE,
                 |breaker| breaker.consecutive_failures = None,
                 |breaker| breaker.consecutive_failures = Some(1),
-                |breaker| breaker.open = Duration::MAX,
+                |breaker| (breaker.open, breaker.open_cap) = (Duration::MAX, Duration::MAX),
+                |breaker| breaker.open_cap = breaker.open,
                 |breaker| breaker.open_multiplier = 1.0,
                 |breaker| breaker.open_jitter = 0.0,
                 |breaker| breaker.open_jitter = 1.0,
@@ -249,7 +258,13 @@ mod tests {
                 ("open_multiplier", |breaker| {
                     breaker.open_multiplier = f64::NAN
                 }),
-                ("open_cap", |breaker| breaker.open_cap = Duration::ZERO),
+                ("open_multiplier", |breaker| {
+                    breaker.open_multiplier = f64::INFINITY
+                }),
+                ("open", |breaker| breaker.open_cap = Duration::ZERO),
+                ("open", |breaker| {
+                    breaker.open_cap = breaker.open - Duration::from_nanos(1)
+                }),
                 ("open_jitter", |breaker| breaker.open_jitter = -0.1),
                 ("open_jitter", |breaker| breaker.open_jitter = 1.1),
                 ("open_jitter", |breaker| breaker.open_jitter = f64::NAN),

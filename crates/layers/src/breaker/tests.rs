@@ -580,11 +580,13 @@ fn by_hand_it_opens_for_a_time_and_probes_at_once() {
 fn cb_31_a_huge_open_time_stays_at_its_cap() {
     let mut bench = Bench::new(|settings| {
         settings.consecutive_failures = Some(1);
-        settings.open = Duration::MAX;
+        settings.open = ms(1);
         settings.open_multiplier = f64::MAX;
         settings.open_cap = ms(7_000);
     });
     bench.call(Bad);
+    assert_eq!(bench.open_for(), Some(ms(1)));
+    bench.pass(ms(1)).call(Bad);
     for _ in 0..5 {
         assert_eq!(bench.open_for(), Some(ms(7_000)));
         bench.pass(ms(7_000)).call(Bad);

@@ -21,7 +21,8 @@ pub struct ChaosSettings {
     pub enabled: bool,
     /// The rules, each of which is drawn by itself; none by default.
     pub rules: Vec<Rule>,
-    /// Makes runs repeatable; random by default.
+    /// Makes runs repeatable; off by default, so that each differs.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::option"))]
     pub seed: Option<u64>,
 }
 
@@ -75,7 +76,7 @@ impl Rule {
         let problems = Problems::default();
         let problems = match self.inject {
             Injection::Latency(Latency::Uniform { min, max }) => {
-                problems.at_least("inject.latency.max", max, min)
+                problems.not_below("inject.latency.max", max, "min", min)
             }
             Injection::Status(status) => problems.within("inject.status", status, 200, 599),
             _ => problems,

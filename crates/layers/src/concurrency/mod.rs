@@ -99,6 +99,7 @@ pub struct ConcurrencySettings {
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
     pub aging: Option<Duration>,
     /// Moves the limit by itself, instead of [`max`](Self::max); off by default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::option"))]
     pub adaptive: Option<AdaptiveSettings>,
 }
 

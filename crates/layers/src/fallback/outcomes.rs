@@ -174,7 +174,7 @@ mod tests {
                 r#"["timeouts"]"#,
                 "\"timeouts\" is none of failure, throttled, local, timeout, or a status",
             ),
-            ("[200]", "200 is no status of an error"),
+            ("[199]", "199 is not within 200 to 599"),
         ] {
             let error = serde_json::from_str::<OutcomeSet>(wrong).unwrap_err();
             assert_eq!(error.to_string(), message);

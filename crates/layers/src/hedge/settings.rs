@@ -111,15 +111,9 @@ pub struct Quantile {
     /// The shortest delay; 1 ms by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub floor: Duration,
-    /// The longest delay; by default as long as the answers took. It should be less than the attempt
-    /// timeout.
-    #[cfg_attr(
-        feature = "serde",
-        serde(
-            with = "crate::policy::duration::option",
-            skip_serializing_if = "Option::is_none"
-        )
-    )]
+    /// The longest delay, [`floor`](Self::floor) or more; off by default, so that it is as long as the
+    /// answers took. It should be less than the attempt timeout.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
     pub cap: Option<Duration>,
 }
 
@@ -157,7 +151,7 @@ impl Settings for Quantile {
         Problems::default()
             .share("quantile", self.quantile)
             .at_least("min_samples", self.min_samples, 1)
-            .at_least("cap", self.cap.unwrap_or(self.floor), self.floor)
+            .not_below("cap", self.cap.unwrap_or(self.floor), "floor", self.floor)
             .into_vec()
     }
 }
@@ -260,7 +254,7 @@ mod tests {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = [
             "delay.quantile: 1.5 is not above 0 and at most 1",
-            "delay.cap: 1s is less than 2s",
+            "delay.cap: cap 1s is less than floor 2s",
         ];
         assert_eq!(problems, expected);
     }
@@ -287,7 +281,10 @@ mod tests {
             assert_eq!(serde_json::from_str::<HedgeDelay>(&again).unwrap(), delay);
         }
         let text = serde_json::to_string(&quantile(|_| {})).unwrap();
-        assert_eq!(text, r#"{"quantile":0.95,"min_samples":100,"floor":"1ms"}"#);
+        assert_eq!(
+            text,
+            r#"{"quantile":0.95,"min_samples":100,"floor":"1ms","cap":"off"}"#
+        );
     }
 
     #[cfg(feature = "serde")]

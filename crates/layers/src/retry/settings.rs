@@ -113,8 +113,8 @@ impl Settings for RetrySettings {
         Problems::default()
             .within("max_attempts", self.max_attempts, 1, 6)
             .positive("base", self.base)
-            .at_least("multiplier", self.multiplier, 1.0)
-            .positive("cap", self.cap)
+            .not_above("base", self.base, "cap", self.cap)
+            .factor("multiplier", self.multiplier)
             .statuses("retry_on", &self.retry_on.statuses)
             .nested("budget", &self.budget)
             .into_vec()
@@ -257,10 +257,10 @@ mod tests {
             &[
                 |retry| retry.max_attempts = 1,
                 |retry| retry.max_attempts = 6,
-                |retry| retry.base = Duration::MAX,
+                |retry| (retry.base, retry.cap) = (Duration::MAX, Duration::MAX),
                 |retry| retry.multiplier = 1.0,
-                |retry| retry.cap = Duration::from_nanos(1),
-                |retry| retry.retry_on.statuses = vec![100, 599],
+                |retry| retry.cap = retry.base,
+                |retry| retry.retry_on.statuses = vec![200, 599],
                 |retry| retry.max_retry_after = Duration::ZERO,
                 |retry| retry.min_useful = Duration::ZERO,
                 |retry| retry.max_wait = Duration::MAX,
@@ -272,8 +272,12 @@ mod tests {
                 ("multiplier", |retry| retry.multiplier = 0.0),
                 ("multiplier", |retry| retry.multiplier = 0.999),
                 ("multiplier", |retry| retry.multiplier = f64::NAN),
-                ("cap", |retry| retry.cap = Duration::ZERO),
-                ("retry_on", |retry| retry.retry_on.statuses.push(99)),
+                ("multiplier", |retry| retry.multiplier = f64::INFINITY),
+                ("base", |retry| retry.cap = Duration::ZERO),
+                ("base", |retry| {
+                    retry.cap = retry.base - Duration::from_nanos(1)
+                }),
+                ("retry_on", |retry| retry.retry_on.statuses.push(199)),
                 ("retry_on", |retry| retry.retry_on.statuses.push(600)),
                 ("budget.ratio", |retry| retry.budget.ratio = -1.0),
             ],

@@ -1,0 +1,134 @@
+//! Durations as people write them: `"300ms"`, `"1m 30s"`. A number without a unit is refused.
+
+use std::{fmt, time::Duration};
+
+#[cfg(feature = "serde")]
+pub use self::form::{deserialize, option, serialize};
+
+/// `duration` as it is written in a file, `1m 30s`, for a message say.
+#[must_use]
+pub fn written(duration: Duration) -> impl fmt::Display {
+    Written(duration)
+}
+
+struct Written(Duration);
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() {
+            return f.write_str("0s");
+        }
+        let (secs, nanos) = (self.0.as_secs(), u64::from(self.0.subsec_nanos()));
+        let parts = [
+            (secs / 3600, "h"),
+            (secs / 60 % 60, "m"),
+            (secs % 60, "s"),
+            (nanos / 1_000_000, "ms"),
+            (nanos / 1000 % 1000, "us"),
+            (nanos % 1000, "ns"),
+        ];
+        let mut space = "";
+        for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{space}{count}{unit}")?;
+            space = " ";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "serde")]
+mod form {
+    use std::{fmt, time::Duration};
+
+    use serde::{
+        Deserializer, Serializer,
+        de::{Error, Unexpected, Visitor},
+    };
+
+    /// Reads a duration.
+    ///
+    /// # Errors
+    /// It is not a duration with a unit.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        deserializer.deserialize_str(Text)
+    }
+
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, such as \"300ms\" or \"5s\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+
+    /// Writes a duration.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&super::written(*duration))
+    }
+
+    /// The same for durations that may be [off](crate::policy::option).
+    pub mod option {
+        use std::time::Duration;
+
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        #[derive(Serialize, Deserialize)]
+        #[serde(transparent)]
+        struct Span(#[serde(with = "crate::policy::duration")] Duration);
+
+        /// Reads a duration; `off` and null are none.
+        ///
+        /// # Errors
+        /// It is not a duration with a unit, and not off.
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            let span = crate::policy::option::deserialize(deserializer)?;
+            Ok(span.map(|Span(duration)| duration))
+        }
+
+        /// Writes a duration; none is `off`.
+        ///
+        /// # Errors
+        /// Those of the serializer.
+        pub fn serialize<S: Serializer>(
+            duration: &Option<Duration>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            crate::policy::option::serialize(&duration.map(Span), serializer)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_written_as_in_a_file() {
+        let day = Duration::from_secs(86_400);
+        for (duration, text) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_nanos(1), "1ns"),
+            (Duration::from_millis(1500), "1s 500ms"),
+            (Duration::from_secs(90), "1m 30s"),
+            (Duration::from_secs(3600), "1h"),
+            (day + Duration::from_nanos(5_006_007), "24h 5ms 6us 7ns"),
+            (Duration::MAX, "5124095576030431h 15s 999ms 999us 999ns"),
+        ] {
+            assert_eq!(written(duration).to_string(), text);
+            #[cfg(feature = "serde")]
+            assert_eq!(humantime::parse_duration(text), Ok(duration));
+        }
+    }
+}
