@@ -8,6 +8,8 @@ use tower_fanout_layers::{
     breaker::{self, BreakerPolicy},
     concurrency::Concurrency,
     hedge::HedgeDelay,
+    policy::{Settings, Valid},
+    retry::RetrySettings,
     throttle::Throttle,
     timeout::Timeout,
 };
@@ -106,11 +108,16 @@ fn attempts<C>(
     }
 }
 
+/// A part of a policy, which is as valid as the policy is.
+fn part<T: Settings>(settings: T) -> Valid<T> {
+    Valid::new(settings)
+        .expect("a policy is valid only if each part of it is, as it is derived here")
+}
+
 /// Who does not retry makes one attempt.
 fn retry_policy(policy: &Policy) -> RetryPolicy {
-    let once = || RetryPolicy::build(|retry| retry.max_attempts = 1).ok();
-    let retry = policy.retry.clone().map(RetryPolicy::new);
-    retry.map_or_else(once, Result::ok).unwrap_or_default()
+    let once = || RetrySettings::default().max_attempts(1);
+    part(policy.retry.clone().unwrap_or_else(once))
 }
 
 /// A learnt delay is no longer than an attempt may take.
@@ -119,7 +126,7 @@ fn hedge_policy(policy: &Policy) -> Option<HedgePolicy> {
     if let HedgeDelay::Quantile(quantile) = &mut settings.delay {
         quantile.cap = quantile.cap.or(policy.attempt_timeout);
     }
-    HedgePolicy::new(settings).ok()
+    Some(part(settings))
 }
 
 /// A probe may take two attempts' time, and a call that was cut off after half an attempt's time
@@ -133,11 +140,11 @@ fn breaker_policy(policy: &Policy) -> Option<BreakerPolicy> {
             .or(settings.slow_call)
             .or(Some(attempt / 2));
     }
-    BreakerPolicy::new(settings).ok()
+    Some(part(settings))
 }
 
 fn throttle_policy(policy: &Policy) -> Option<ThrottlePolicy> {
-    ThrottlePolicy::new(policy.throttle.clone()?).ok()
+    policy.throttle.clone().map(part)
 }
 
 /// A call that was cut off after half an attempt's time tells an adaptive limit that it was slow.
@@ -146,7 +153,7 @@ fn concurrency_policy(policy: &Policy) -> Option<ConcurrencyPolicy> {
     if let (Some(adaptive), Some(attempt)) = (&mut settings.adaptive, policy.attempt_timeout) {
         adaptive.unanswered = adaptive.unanswered.or(Some(attempt / 2));
     }
-    ConcurrencyPolicy::new(settings).ok()
+    Some(part(settings))
 }
 
 /// Puts the layers of `downstream` around `service`, which makes one attempt.
@@ -215,7 +222,12 @@ pub type Throttled<S, C> = Either<Throttle<S, C>, S>;
 mod tests {
     use std::time::Duration;
 
-    use tower_fanout_layers::hedge::{HedgeSettings, Quantile};
+    use tower_fanout_layers::{
+        ClassifyResult,
+        concurrency::{ConcurrencySettings, adaptive::AdaptiveSettings},
+        hedge::{HedgeSettings, Quantile},
+        throttle::ThrottleSettings,
+    };
 
     use super::*;
 
@@ -232,6 +244,34 @@ mod tests {
         match &hedge_policy(&policy.unwrap()).unwrap().delay {
             HedgeDelay::Quantile(quantile) => quantile.cap,
             delay => panic!("{delay:?} is not learnt"),
+        }
+    }
+
+    /// What is derived of a valid policy is valid, down to the shortest attempt and up to the longest.
+    #[test]
+    fn no_part_of_a_valid_policy_is_lost() {
+        let adaptive = ConcurrencySettings::default().adaptive(AdaptiveSettings::default());
+        let floor = |floor| HedgeDelay::Quantile(Quantile::default().floor(floor));
+        let (short, long) = (Duration::from_millis(1), Duration::MAX / 4);
+        for (attempt, delay) in [
+            (short, floor(short - Duration::from_nanos(1))),
+            (short, HedgeDelay::Fixed(Duration::ZERO)),
+            (long, floor(Duration::ZERO)),
+        ] {
+            let policy = Policy::build(|policy| {
+                policy.attempt_timeout = Some(attempt);
+                policy.retry = None;
+                policy.hedge = Some(HedgeSettings::default().delay(delay));
+                policy.throttle = Some(ThrottleSettings::default());
+                policy.concurrency = Some(adaptive.clone());
+                if let Some(breaker) = &mut policy.circuit_breaker {
+                    breaker.window = breaker::Window::Count(10);
+                }
+            });
+            let downstream = Downstream::new("users", policy.unwrap(), ClassifyResult);
+            assert!(matches!(downstream.attempts, Either::Right(_)));
+            assert!(downstream.breaker().is_some() && downstream.throttle().is_some());
+            assert!(downstream.concurrency().limit().is_some());
         }
     }
 

@@ -6,6 +6,8 @@ use tower_fanout_layers::{
     InvalidPolicy,
     breaker::Window,
     hedge::{HedgeDelay, Quantile},
+    policy::duration::written,
+    timeout::MIN_USEFUL,
 };
 
 use super::{PolicySettings, worst_pauses};
@@ -14,6 +16,7 @@ use super::{PolicySettings, worst_pauses};
 pub(super) fn problems(policy: &PolicySettings) -> Vec<InvalidPolicy> {
     let rules = [
         attempt_within_total,
+        total_of_use,
         pauses_within_total,
         wait_within_total,
         window_of_two_attempts,
@@ -26,8 +29,19 @@ pub(super) fn problems(policy: &PolicySettings) -> Vec<InvalidPolicy> {
 fn attempt_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
     let (attempt, total) = (policy.attempt_timeout?, policy.total_timeout?);
     (attempt > total).then(|| {
-        let message = format!("attempt_timeout {attempt:?} is more than total_timeout {total:?}");
+        let (attempt, total) = (written(attempt), written(total));
+        let message = format!("attempt_timeout {attempt} is more than total_timeout {total}");
         InvalidPolicy::new("attempt_timeout", message)
+    })
+}
+
+/// An attempt that may take any time is not sent with less.
+fn total_of_use(policy: &PolicySettings) -> Option<InvalidPolicy> {
+    let total = policy.total_timeout?;
+    (policy.attempt_timeout.is_none() && total < MIN_USEFUL).then(|| {
+        let (total, least) = (written(total), written(MIN_USEFUL));
+        let message = format!("{total} is less than {least}, and no attempt_timeout is shorter");
+        InvalidPolicy::new("total_timeout", message)
     })
 }
 
@@ -36,17 +50,24 @@ fn pauses_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
     let (retry, total) = (policy.retry.as_ref()?, policy.total_timeout?);
     let pauses = worst_pauses(retry, retry.max_attempts.saturating_sub(1).into());
     (pauses >= total).then(|| {
+        let (pauses, total) = (written(pauses), written(total));
         let message = format!(
-            "the longest pauses together, {pauses:?}, are not less than total_timeout {total:?}"
+            "the longest pauses together, {pauses}, are not less than total_timeout {total}"
         );
         InvalidPolicy::new("retry", message)
     })
 }
 
+/// Where nobody waits, it does not matter for how long.
 fn wait_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
-    let (wait, total) = (policy.concurrency.as_ref()?.max_wait, policy.total_timeout?);
+    let limit = policy
+        .concurrency
+        .as_ref()
+        .filter(|limit| limit.queue > 0)?;
+    let (wait, total) = (limit.max_wait, policy.total_timeout?);
     (wait > total).then(|| {
-        let message = format!("max_wait {wait:?} is more than total_timeout {total:?}");
+        let (wait, total) = (written(wait), written(total));
+        let message = format!("max_wait {wait} is more than total_timeout {total}");
         InvalidPolicy::new("concurrency.max_wait", message)
     })
 }
@@ -58,7 +79,8 @@ fn window_of_two_attempts(policy: &PolicySettings) -> Option<InvalidPolicy> {
         return None;
     };
     (window < attempt.saturating_mul(2)).then(|| {
-        let message = format!("window {window:?} is less than twice attempt_timeout {attempt:?}");
+        let (window, attempt) = (written(window), written(attempt));
+        let message = format!("window {window} is less than twice attempt_timeout {attempt}");
         InvalidPolicy::new("circuit_breaker.window", message)
     })
 }
@@ -84,7 +106,8 @@ fn hedge_within_attempt(policy: &PolicySettings) -> Option<InvalidPolicy> {
         _ => return None,
     };
     (delay >= attempt).then(|| {
-        let message = format!("{name} {delay:?} is not less than attempt_timeout {attempt:?}");
+        let (delay, attempt) = (written(delay), written(attempt));
+        let message = format!("{name} {delay} is not less than attempt_timeout {attempt}");
         InvalidPolicy::new(field, message)
     })
 }
@@ -143,6 +166,26 @@ mod tests {
     }
 
     #[test]
+    fn there_is_time_for_an_attempt() {
+        let attempt = |attempt| wrong(|policy| policy.attempt_timeout = Some(attempt));
+        assert_eq!(attempt(ms(1)), FINE);
+        let told = "attempt_timeout: 999us is less than 1ms";
+        assert_eq!(attempt(Duration::from_micros(999)), [told]);
+        assert_eq!(attempt(ms(0)), ["attempt_timeout: 0s is less than 1ms"]);
+
+        let total = |attempt, total| {
+            wrong(|policy| {
+                (policy.attempt_timeout, policy.retry) = (attempt, None);
+                policy.total_timeout = Some(ms(total));
+            })
+        };
+        assert_eq!(total(None, 10), FINE);
+        assert_eq!(total(Some(ms(1)), 1), FINE, "it has all of its time");
+        let told = "total_timeout: 9ms is less than 10ms, and no attempt_timeout is shorter";
+        assert_eq!(total(None, 9), [told]);
+    }
+
+    #[test]
     fn the_pauses_leave_time_for_an_attempt() {
         let of = |total| {
             wrong(|policy| {
@@ -158,16 +201,18 @@ mod tests {
 
     #[test]
     fn the_wait_for_a_turn_is_no_longer_than_the_call() {
-        let of = |wait| {
+        let of = |queue, wait| {
             wrong(|policy| {
                 policy.attempt_timeout = Some(ms(100));
                 policy.total_timeout = Some(ms(200));
-                policy.concurrency.as_mut().unwrap().max_wait = ms(wait);
+                let limit = policy.concurrency.as_mut().unwrap();
+                (limit.queue, limit.max_wait) = (queue, ms(wait));
             })
         };
-        assert_eq!(of(200), FINE);
+        assert_eq!(of(1, 200), FINE);
         let told = "concurrency.max_wait: max_wait 201ms is more than total_timeout 200ms";
-        assert_eq!(of(201), [told]);
+        assert_eq!(of(1, 201), [told]);
+        assert_eq!(of(0, 201), FINE, "nobody waits");
     }
 
     #[test]
@@ -180,7 +225,7 @@ mod tests {
         };
         assert_eq!(of(Window::Time(ms(4000))), FINE);
         assert_eq!(of(Window::Count(1)), FINE, "it has no time");
-        let told = "circuit_breaker.window: window 3.999s is less than twice attempt_timeout 2s";
+        let told = "circuit_breaker.window: window 3s 999ms is less than twice attempt_timeout 2s";
         assert_eq!(of(Window::Time(ms(3999))), [told]);
     }
 

@@ -1,8 +1,6 @@
 //! How one downstream is treated, as data.
 
 mod fit;
-#[cfg(feature = "serde")]
-mod off;
 
 use std::time::Duration;
 
@@ -11,13 +9,18 @@ use tower_fanout_layers::{
     breaker::BreakerSettings,
     concurrency::ConcurrencySettings,
     hedge::{HedgeDelay, HedgeSettings},
-    policy::{Settings, Valid},
+    policy::{Settings, Valid, duration},
     retry::RetrySettings,
     throttle::ThrottleSettings,
 };
 
 /// How one downstream is treated. Each part has defaults, and `None` turns it off; in a file, the
-/// word `off` does.
+/// word `off` does, or null.
+///
+/// Whether the parts fit together is checked here. Whether downstreams that stand in for each other go
+/// round in a circle is not: a fallback is no part of a policy, and whoever builds
+/// [`Downstream::fallback`](crate::stack::Downstream::fallback)s of names, as the gateway does, has to
+/// see to it.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -26,27 +29,31 @@ use tower_fanout_layers::{
 )]
 #[non_exhaustive]
 pub struct PolicySettings {
-    /// The longest a branch may take, with all its attempts and pauses; the request's deadline
-    /// alone by default.
-    #[cfg_attr(feature = "serde", serde(with = "off::duration"))]
+    /// The longest a branch may take, with all its attempts and pauses: as long as an attempt may take
+    /// at least, or 10 ms where that may take any time; off by default, so that the request's deadline
+    /// alone ends it.
+    #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
     pub total_timeout: Option<Duration>,
-    /// The longest an attempt may take, its wait for a turn excluded; 2 s by default.
-    #[cfg_attr(feature = "serde", serde(with = "off::duration"))]
+    /// The longest an attempt may take, its wait for a turn excluded, 1 ms or more; 2 s by default.
+    #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
     pub attempt_timeout: Option<Duration>,
-    /// How it is tried again.
-    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    /// How it is tried again; as [`RetrySettings`] say by default. It is of no use to a request that may
+    /// not be sent twice, unless that bears an `Idempotency-Key`: whoever knows the requests should warn
+    /// of that, as the gateway does of its routes.
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
     pub retry: Option<RetrySettings>,
-    /// How it is asked once more when it is late; off by default. Who hedges does not retry.
-    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    /// How it is asked once more when it is late; off by default. Who hedges does not retry. For a
+    /// request that may not be sent twice, the same holds as for [`retry`](Self::retry).
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
     pub hedge: Option<HedgeSettings>,
-    /// When it is left alone.
-    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    /// When it is left alone; as [`BreakerSettings`] say by default.
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
     pub circuit_breaker: Option<BreakerSettings>,
     /// How it is asked less while it refuses most of what it is asked; off by default.
-    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
     pub throttle: Option<ThrottleSettings>,
-    /// How many calls it gets at once.
-    #[cfg_attr(feature = "serde", serde(with = "off"))]
+    /// How many calls it gets at once; as [`ConcurrencySettings`] say by default.
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
     pub concurrency: Option<ConcurrencySettings>,
 }
 
@@ -76,16 +83,16 @@ impl Default for PolicySettings {
     }
 }
 
+/// The least that an attempt may take. It leaves something of the shares that are made of it.
+const LEAST: Duration = Duration::from_millis(1);
+
 impl Settings for PolicySettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
         let mut problems = Vec::new();
-        for (field, timeout) in [
-            ("total_timeout", self.total_timeout),
-            ("attempt_timeout", self.attempt_timeout),
-        ] {
-            if timeout == Some(Duration::ZERO) {
-                problems.push(InvalidPolicy::new(field, "0s leaves no time at all"));
-            }
+        if let Some(attempt) = self.attempt_timeout.filter(|attempt| *attempt < LEAST) {
+            let (attempt, least) = (duration::written(attempt), duration::written(LEAST));
+            let message = format!("{attempt} is less than {least}");
+            problems.push(InvalidPolicy::new("attempt_timeout", message));
         }
         for (part, own) in [
             ("retry", problems_of(&self.retry)),
@@ -220,7 +227,63 @@ mod tests {
         assert_eq!(read.retry, None);
         assert_eq!(read.hedge.unwrap().delay, HedgeDelay::Fixed(ms(50)));
         assert_eq!(read.throttle.unwrap().k, 3.0);
-        let off = serde_json::from_str(r#"{"hedge": "off", "throttle": "off"}"#);
-        assert_eq!(off.ok(), Some(PolicySettings::default()));
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_policy_is_read_back_with_each_part_on_and_off() {
+        type Edit = fn(&mut PolicySettings);
+        let fields: [(&str, Edit, Edit); 7] = [
+            (
+                "total_timeout",
+                |all| all.total_timeout = Some(ms(2500)),
+                |all| all.total_timeout = None,
+            ),
+            (
+                "attempt_timeout",
+                |all| all.attempt_timeout = Some(ms(300)),
+                |all| all.attempt_timeout = None,
+            ),
+            (
+                "retry",
+                |all| all.retry = Some(RetrySettings::default().max_attempts(2)),
+                |all| all.retry = None,
+            ),
+            (
+                "hedge",
+                |all| (all.retry, all.hedge) = (None, Some(HedgeSettings::default())),
+                |all| all.hedge = None,
+            ),
+            (
+                "circuit_breaker",
+                |all| all.circuit_breaker = Some(BreakerSettings::default().min_calls(7_u32)),
+                |all| all.circuit_breaker = None,
+            ),
+            (
+                "throttle",
+                |all| all.throttle = Some(ThrottleSettings::default()),
+                |all| all.throttle = None,
+            ),
+            (
+                "concurrency",
+                |all| all.concurrency = Some(ConcurrencySettings::default().max(7_u32)),
+                |all| all.concurrency = None,
+            ),
+        ];
+        for (field, on, off) in fields {
+            for edit in [on, off] {
+                let policy = Policy::build(edit).unwrap();
+                let text = serde_json::to_string(&policy).unwrap();
+                let read = serde_json::from_str::<Policy>(&text).unwrap();
+                assert_eq!(read, policy, "{text}");
+            }
+            let policy = Policy::build(off).unwrap();
+            assert_eq!(serde_json::to_value(&policy).unwrap()[field], "off");
+            for none in [serde_json::json!("off"), serde_json::json!(null)] {
+                let file = serde_json::json!({ field: none });
+                let read = serde_json::from_value::<Policy>(file).unwrap();
+                assert_eq!(read, policy, "{field}: {none}");
+            }
+        }
     }
 }
