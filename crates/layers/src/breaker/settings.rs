@@ -8,7 +8,7 @@ use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Window {
-    /// The calls that ended within this long, in ten buckets.
+    /// The calls that ended within this long, above 0 s, in ten buckets.
     Time(Duration),
     /// The last so many calls, 1 to 10,000.
     Count(usize),
@@ -23,48 +23,52 @@ pub enum Window {
 )]
 #[non_exhaustive]
 pub struct BreakerSettings {
-    /// What it looks back on; 10 s by default.
+    /// What it looks back on; 10 s by default, as in linkerd and Hystrix. In a file a duration is one of
+    /// [time](Window::Time), and a number one of [calls](Window::Count).
     pub window: Window,
-    /// The fewest calls in the window from which a rate is taken; 20 by default.
+    /// The fewest calls in the window from which a rate is taken, 1 or more; 20 by default, as in
+    /// Hystrix. Where a window of calls holds fewer, a rate is taken once it is full.
     pub min_calls: u32,
-    /// It opens when this share of the calls failed; 0.5 by default.
+    /// It opens when this share of the calls failed, above 0 and at most 1; 0.5 by default, as in
+    /// Resilience4j.
     pub failure_rate: f64,
-    /// A call that takes this long or longer is slow; off by default.
+    /// A call that takes this long or longer is slow, above 0 s; off by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
     pub slow_call: Option<Duration>,
-    /// It opens when this share of the calls was slow; 1.0 by default.
+    /// It opens when this share of the calls was slow, above 0 and at most 1; 1.0 by default.
     pub slow_rate: f64,
     /// It opens after this many failures in a row, 1 or more, but only while there are fewer than
     /// [`min_calls`](Self::min_calls) in the window; 5 by default, as in linkerd and Envoy.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::option"))]
     pub consecutive_failures: Option<u32>,
-    /// How long it stays open the first time; 5 s by default.
+    /// How long it stays open the first time, above 0 s and at most [`open_cap`](Self::open_cap); 5 s by
+    /// default, as in Polly.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub open: Duration,
-    /// How much longer it stays open each further time; 2.0 by default.
+    /// How many times as long it stays open each further time, 1 or more and finite; 2.0 by default.
     pub open_multiplier: f64,
-    /// The longest it stays open, before jitter; 60 s by default.
+    /// The longest it stays open, before jitter, [`open`](Self::open) or more; 60 s by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub open_cap: Duration,
     /// The share of the open time that is added at random at most, 0 to 1; 0.2 by default.
     pub open_jitter: f64,
-    /// After being closed for this long it forgets how often it opened; 60 s by default. With zero
-    /// it forgets whenever it closes.
+    /// After being closed for this long, 0 s or more, it forgets how often it opened; 60 s by default.
+    /// With zero it forgets whenever it closes.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub backoff_reset_after: Duration,
-    /// The successful probes that close it; 3 by default.
+    /// The successful probes that close it, 1 or more; 3 by default.
     pub half_open_probes: u32,
-    /// The probes at a time; 1 by default.
+    /// The probes at a time, 1 or more; 1 by default, as in Polly and linkerd.
     pub half_open_concurrency: u32,
-    /// The failed probes that are forgiven; 0 by default.
+    /// The failed probes that are forgiven, 0 or more; 0 by default.
     pub half_open_max_failures: u32,
-    /// A probe that takes longer counts as failed; 5 s by default. It should be twice the attempt
-    /// timeout at least.
+    /// A probe that takes longer counts as failed, above 0 s; 5 s by default. It should be twice the
+    /// attempt timeout at least.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub probe_lease: Duration,
-    /// A call that was cut off after this long counts as a slow failure; by default
-    /// [`slow_call`](Self::slow_call), and if that is off, such calls count for nothing. Half the
-    /// attempt timeout is a good value.
+    /// A call that was cut off after this long, above 0 s, counts as a slow failure; by default, and
+    /// where it is off, [`slow_call`](Self::slow_call), and if that is off too, such calls count for
+    /// nothing. Half the attempt timeout is a good value.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
     pub unanswered: Option<Duration>,
     /// Whether a 429 counts as a failure while closed; not by default.

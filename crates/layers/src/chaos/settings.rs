@@ -105,11 +105,11 @@ pub enum Injection {
     Error(#[cfg_attr(feature = "serde", serde(with = "Kind"))] Failure),
     /// The attempt never ends, and the service is not called.
     Hang,
-    /// The attempt begins later.
+    /// The attempt begins later, by 0 s or more.
     Latency(Latency),
     /// The attempt is answered with this status, 200 to 599, and the service is not called.
     Status(u16),
-    /// The body of the service's answer breaks off after so many bytes, if it has more.
+    /// The body of the service's answer breaks off after so many bytes, 0 or more, if it has more.
     Truncate(u64),
     /// The body of the service's answer breaks off before its first byte.
     ResetBody,

@@ -87,15 +87,15 @@ pub enum Order {
 pub struct ConcurrencySettings {
     /// Calls at once, at least 1; 100 by default.
     pub max: u32,
-    /// Calls that may wait for their turn; 0 by default.
+    /// Calls that may wait for their turn, 0 or more; 0 by default.
     pub queue: u32,
-    /// How long a call may wait; 100 ms by default. Its deadline may cut this short.
+    /// How long a call may wait, above 0 s; 100 ms by default. Its deadline may cut this short.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub max_wait: Duration,
     /// Whose turn comes first; by priority by default.
     pub order: Order,
     /// How long a call must have waited to be worth one level of priority more, 1 ms to 1 h; 1 s by
-    /// default. With none, a lower level waits for as long as there is a higher one.
+    /// default. If off, a lower level waits for as long as there is a higher one.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
     pub aging: Option<Duration>,
     /// Moves the limit by itself, instead of [`max`](Self::max); off by default.

@@ -17,7 +17,7 @@ pub struct OutcomeSet {
     pub local: bool,
     /// The attempt timed out, or the deadline passed.
     pub timeout: bool,
-    /// These statuses, whatever they mean; none by default.
+    /// These statuses, 200 to 599, whatever they mean but a success; none by default.
     pub statuses: Vec<u16>,
 }
 

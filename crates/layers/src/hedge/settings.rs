@@ -16,22 +16,26 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct HedgeSettings {
-    /// How long an answer is waited for before the next attempt; the 95th percentile by default.
+    /// How long an answer is waited for before the next attempt; by default the 95th percentile, as in
+    /// ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
     pub delay: HedgeDelay,
     /// Attempts beside the first, 1 to 3; 1 by default.
     pub max_hedges: u8,
-    /// The failures that are worth another attempt; every other end of an attempt ends the call.
+    /// The failures that are worth another attempt, by default those that [`RetryOn`] says; every other
+    /// end of an attempt ends the call.
     pub hedge_on: RetryOn,
     /// Treats every request as idempotent; not by default.
     pub idempotent: bool,
-    /// The least time before the deadline with which an attempt is still made; 10 ms by default.
+    /// The least time before the deadline with which an attempt is still made, 0 s or more; 10 ms by
+    /// default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub min_useful: Duration,
-    /// How long a hedge may wait for its turn at a concurrency limit below; 0 s by default, so that
-    /// hedges never queue.
+    /// How long a hedge may wait for its turn at a concurrency limit below, 0 s or more; 0 s by default,
+    /// so that hedges never queue.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub max_wait: Duration,
-    /// The extra load that hedges may make; 5 % and 3 per second by default.
+    /// The extra load that hedges may make; by default 5 % of the calls, which is what those beyond the
+    /// 95th percentile are, and 3 per second.
     pub budget: BudgetSettings,
 }
 
@@ -86,7 +90,7 @@ pub type HedgePolicy = Valid<HedgeSettings>;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum HedgeDelay {
-    /// This long; with zero all attempts are made at once.
+    /// This long, 0 s or more; with zero all attempts are made at once.
     Fixed(Duration),
     /// As long as most answers take.
     Quantile(Quantile),
@@ -106,9 +110,9 @@ pub enum HedgeDelay {
 pub struct Quantile {
     /// The share of answers that came sooner, above 0 and at most 1; 0.95 by default.
     pub quantile: f64,
-    /// The fewest answers to learn from; 100 by default.
+    /// The fewest answers to learn from, 1 or more; 100 by default.
     pub min_samples: u32,
-    /// The shortest delay; 1 ms by default.
+    /// The shortest delay, 0 s or more; 1 ms by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub floor: Duration,
     /// The longest delay, [`floor`](Self::floor) or more; off by default, so that it is as long as the

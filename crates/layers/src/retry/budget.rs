@@ -36,11 +36,11 @@ const RETRY: f64 = 1000.0;
 )]
 #[non_exhaustive]
 pub struct BudgetSettings {
-    /// Retries per first attempt, 0 to 10; 0.2 by default.
+    /// Retries per first attempt, 0 to 10; 0.2 by default, as in Envoy and Finagle.
     pub ratio: f64,
-    /// Retries per second that are always allowed; 3 by default.
+    /// Retries per second that are always allowed, 0 to 1,000,000; 3 by default.
     pub min_per_sec: f64,
-    /// How long a deposit counts, 1 s to 60 s; 10 s by default.
+    /// How long a deposit counts, 1 s to 60 s; 10 s by default, as in Finagle.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub ttl: Duration,
     /// What the retry of an attempt that timed out costs, in retries, 0 to 100; 1 by default.

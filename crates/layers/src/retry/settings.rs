@@ -19,17 +19,18 @@ use crate::{
 pub struct RetrySettings {
     /// Attempts in all, 1 to 6; 3 by default. With 1 the layer is transparent.
     pub max_attempts: u8,
-    /// The pause before the second attempt; 50 ms by default.
+    /// The pause before the second attempt, above 0 s and at most [`cap`](Self::cap); 50 ms by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub base: Duration,
-    /// How much longer each further pause is, at least 1; 2 by default.
+    /// How many times as long each further pause is, 1 or more and finite; 2.0 by default.
     pub multiplier: f64,
-    /// The longest pause; 1 s by default. A `Retry-After` may exceed it.
+    /// The longest pause, [`base`](Self::base) or more; 1 s by default. A `Retry-After` may exceed it.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub cap: Duration,
-    /// How pauses are spread; over their full length by default.
+    /// How pauses are spread; over their full length by default, which [puts the least load on the
+    /// service](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     pub jitter: Jitter,
-    /// Which results are tried again.
+    /// Which results are tried again; by default those that [`RetryOn`] says.
     pub retry_on: RetryOn,
     /// Treats every request as idempotent; not by default.
     pub idempotent: bool,
@@ -41,17 +42,18 @@ pub struct RetrySettings {
     /// Whether a `Retry-After` is a floor of the pause; it is by default. Without, it is as if
     /// services never sent any.
     pub respect_retry_after: bool,
-    /// The longest `Retry-After` that is waited for; 10 s by default.
+    /// The longest `Retry-After` that is waited for, 0 s or more; 10 s by default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub max_retry_after: Duration,
-    /// The least time before the deadline with which an attempt is still made; 10 ms by default.
+    /// The least time before the deadline with which an attempt is still made, 0 s or more; 10 ms by
+    /// default.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub min_useful: Duration,
-    /// How long an attempt after the first may wait for its turn at a concurrency limit below; 0 s
-    /// by default, so that retries never queue.
+    /// How long an attempt after the first may wait for its turn at a concurrency limit below, 0 s or
+    /// more; 0 s by default, as in linkerd, so that retries never queue.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub max_wait: Duration,
-    /// The extra load that retries may make.
+    /// The extra load that retries may make; by default a fifth of the calls, and 3 per second.
     pub budget: BudgetSettings,
 }
 
@@ -124,7 +126,11 @@ impl Settings for RetrySettings {
 /// Checked [`RetrySettings`].
 pub type RetryPolicy = Valid<RetrySettings>;
 
-/// Which results are tried again; whether the request may be sent twice is asked beside it.
+/// Which results are tried again; whether the request may be sent twice is asked beside it. By default
+/// all that are named here, and those statuses.
+///
+/// In a file it is a list of words and statuses, `[connect, timeout, 503]`, which are the only ones
+/// then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryOn {
@@ -140,7 +146,8 @@ pub struct RetryOn {
     pub timeout: bool,
     /// Any other error of the service that is not one of its statuses.
     pub other: bool,
-    /// These statuses; by default 408, 425, 429, 500, 502, 503 and 504.
+    /// These statuses, 200 to 599; by default 408, 425, 429, 500, 502, 503 and 504. One that is a
+    /// success is retried only where the classifier says that it is none.
     pub statuses: Vec<u16>,
 }
 

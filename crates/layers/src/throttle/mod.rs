@@ -50,14 +50,14 @@ use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
 )]
 #[non_exhaustive]
 pub struct ThrottleSettings {
-    /// How many times as many calls as were accepted are made before any is refused, 1 to 100; 2 by
-    /// default. Less refuses sooner.
+    /// How many times as many calls as were accepted are made before any is refused, 1 to 100; 2.0 by
+    /// default, as in the [book](self). Less refuses sooner.
     pub k: f64,
-    /// How long a call counts; 2 min by default.
+    /// How long a call counts, above 0 s; 2 min by default, as in the [book](self).
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
     pub window: Duration,
-    /// The largest share of the calls that is refused, above 0 and at most 1; 0.9 by default, so
-    /// that it is seen when the service is back.
+    /// The largest share of the calls that is refused, above 0 and at most 1; 0.9 by default, as in
+    /// failsafe-go, so that it is seen when the service is back.
     pub max: f64,
 }
 

@@ -14,20 +14,23 @@ use crate::policy::{InvalidPolicy, Problems, Settings};
 )]
 #[non_exhaustive]
 pub struct AdaptiveSettings {
-    /// What moves it; [`Algorithm::Gradient2`] by default.
+    /// What moves it; [`Algorithm::Gradient2`] by default, as in Netflix's [concurrency-limits], whence
+    /// `initial` and `max` are too.
+    ///
+    /// [concurrency-limits]: https://github.com/Netflix/concurrency-limits
     pub algorithm: Algorithm,
-    /// The limit to begin with; 20 by default.
+    /// The limit to begin with, from [`min`](Self::min) to [`max`](Self::max); 20 by default.
     pub initial: u32,
-    /// The least, 1 or more; 1 by default.
+    /// The least, 1 or more and at most [`initial`](Self::initial); 1 by default.
     pub min: u32,
-    /// The most; 200 by default.
+    /// The most, [`initial`](Self::initial) or more; 200 by default.
     pub max: u32,
     /// How much slower answers may get before [`Algorithm::Gradient2`] takes it for load, 1 to 10;
     /// 1 by default, which leaves the headroom of √limit. On 20 simulated servers under more load
     /// than they can bear, 1 settles at a limit of 33 and 1.5 at one of 60.
     pub tolerance: f64,
-    /// A call that was cut off after this long tells how slow the service is; by default none does.
-    /// Half the attempt timeout is a good value.
+    /// A call that was cut off after this long, above 0 s, tells how slow the service is; off by default,
+    /// so that none does. Half the attempt timeout is a good value.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
     pub unanswered: Option<Duration>,
 }
