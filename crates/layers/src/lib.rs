@@ -89,7 +89,7 @@ mod deadline;
 pub mod fallback;
 pub mod hedge;
 mod histogram;
-mod lift;
+pub mod lift;
 #[cfg(feature = "serde")]
 mod listed;
 pub mod observe;

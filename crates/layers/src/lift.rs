@@ -1,4 +1,4 @@
-//! Gives a service an error type that can carry a [`Reject`](crate::Reject).
+//! Give a service an error type that can carry a [`Reject`](crate::Reject).
 
 use std::{
     future::Future,
@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::reject::CallError;
+use crate::{classify::Failure, reject::CallError};
 
 /// Maps a service's error `E` to [`CallError<E>`].
 ///
@@ -36,46 +36,114 @@ use crate::reject::CallError;
 /// assert_eq!(service.oneshot(5).await, Err(CallError::Reject(Reject::AttemptTimeout)));
 /// # }
 /// ```
+///
+/// Every error is a [`Failure::Other`] then, which says nothing of whether the request was sent. Where
+/// it matters what failed, to a retry of a request that may not be sent twice above all, say
+/// [`with`](Self::with) what the errors mean.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LiftLayer(());
+pub struct LiftLayer<F = AlwaysOther> {
+    failure: F,
+}
 
 impl LiftLayer {
-    /// The layer.
+    /// The layer for a service whose errors all mean the same.
     #[must_use]
     pub const fn new() -> Self {
-        Self(())
+        Self::with(AlwaysOther)
     }
 }
 
-impl<S> Layer<S> for LiftLayer {
-    type Service = Lift<S>;
-
-    fn layer(&self, inner: S) -> Lift<S> {
-        Lift { inner }
+impl<F> LiftLayer<F> {
+    /// The layer for a service whose errors mean what `failure` says, for which any
+    /// `Fn(&Error) -> Failure` does.
+    ///
+    /// ```
+    /// use std::io;
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use tower_fanout_layers::{ClassifyResult, Failure, LiftLayer, RetryLayer, RetryPolicy};
+    ///
+    /// let service = ServiceBuilder::new()
+    ///     .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult))
+    ///     .layer(LiftLayer::with(|error: &io::Error| match error.kind() {
+    ///         io::ErrorKind::ConnectionRefused => Failure::Connect, // may be tried again
+    ///         _ => Failure::Other,
+    ///     }))
+    ///     .service(service_fn(|request: u32| async move { Ok::<_, io::Error>(request) }));
+    /// ```
+    #[must_use]
+    pub const fn with(failure: F) -> Self {
+        Self { failure }
     }
+}
+
+impl<S, F: Clone> Layer<S> for LiftLayer<F> {
+    type Service = Lift<S, F>;
+
+    fn layer(&self, inner: S) -> Lift<S, F> {
+        Lift {
+            inner,
+            failure: self.failure.clone(),
+        }
+    }
+}
+
+/// Says what kind of failure an error of a service is.
+///
+/// Any `Fn(&E) -> Failure` does.
+pub trait FailureOf<E> {
+    /// The kind of `error`.
+    fn failure_of(&self, error: &E) -> Failure;
+}
+
+impl<F, E> FailureOf<E> for F
+where
+    F: Fn(&E) -> Failure,
+{
+    fn failure_of(&self, error: &E) -> Failure {
+        self(error)
+    }
+}
+
+/// Says of every error that it is a [`Failure::Other`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AlwaysOther;
+
+impl<E> FailureOf<E> for AlwaysOther {
+    fn failure_of(&self, _: &E) -> Failure {
+        Failure::Other
+    }
+}
+
+fn lifted<E>(error: E, failure: &impl FailureOf<E>) -> CallError<E> {
+    let failure = failure.failure_of(&error);
+    CallError::Inner { error, failure }
 }
 
 /// The service of [`LiftLayer`].
 #[derive(Clone, Copy, Debug)]
-pub struct Lift<S> {
+pub struct Lift<S, F = AlwaysOther> {
     inner: S,
+    failure: F,
 }
 
-impl<S, Req> Service<Req> for Lift<S>
+impl<S, F, Req> Service<Req> for Lift<S, F>
 where
     S: Service<Req>,
+    F: FailureOf<S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = CallError<S::Error>;
-    type Future = LiftFuture<S::Future>;
+    type Future = LiftFuture<S::Future, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map_err(CallError::Inner)
+        let ready = self.inner.poll_ready(cx);
+        ready.map_err(|error| lifted(error, &self.failure))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
         LiftFuture {
             inner: self.inner.call(request),
+            failure: self.failure.clone(),
         }
     }
 }
@@ -83,19 +151,23 @@ where
 pin_project! {
     /// The future of [`Lift`].
     #[derive(Debug)]
-    pub struct LiftFuture<F> {
+    pub struct LiftFuture<Fut, F = AlwaysOther> {
         #[pin]
-        inner: F,
+        inner: Fut,
+        failure: F,
     }
 }
 
-impl<F, T, E> Future for LiftFuture<F>
+impl<Fut, F, T, E> Future for LiftFuture<Fut, F>
 where
-    F: Future<Output = Result<T, E>>,
+    Fut: Future<Output = Result<T, E>>,
+    F: FailureOf<E>,
 {
     type Output = Result<T, CallError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(self.project().inner.poll(cx)).map_err(CallError::Inner))
+        let this = self.project();
+        let result = ready!(this.inner.poll(cx));
+        Poll::Ready(result.map_err(|error| lifted(error, this.failure)))
     }
 }

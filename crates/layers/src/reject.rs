@@ -98,11 +98,15 @@ impl Error for Reject {}
 /// An error in which a [`Reject`] can be found again.
 ///
 /// Implement it for your own error type, together with `From<Reject>`, and every layer of this
-/// crate accepts it:
+/// crate accepts it. If it may be boxed on its way, by tower's `Buffer` say, then its
+/// [`source`](Error::source) must be the refusal, or a [`Failure`]: a [`BoxError`] finds them there,
+/// and takes what has neither for [`Failure::Other`].
 ///
 /// ```
-/// use tower_fanout_layers::{AsReject, Failure, Reject};
+/// use std::{error::Error, fmt};
+/// use tower_fanout_layers::{AsReject, BoxError, Failure, Reject};
 ///
+/// #[derive(Debug)]
 /// enum MyError {
 ///     Refused(Reject),
 ///     Io(std::io::Error),
@@ -123,7 +127,31 @@ impl Error for Reject {}
 ///         Failure::Reset
 ///     }
 /// }
+/// impl Error for MyError {
+///     fn source(&self) -> Option<&(dyn Error + 'static)> {
+///         match self {
+///             Self::Refused(reject) => Some(reject),
+///             Self::Io(_) => Some(&Failure::Reset),
+///         }
+///     }
+/// }
+/// # impl fmt::Display for MyError {
+/// #     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// #         f.write_str("my error")
+/// #     }
+/// # }
+///
+/// let boxed = BoxError::from(MyError::from(Reject::Deadline));
+/// assert_eq!(boxed.as_reject(), Some(&Reject::Deadline));
+/// let boxed = BoxError::from(MyError::Io(std::io::ErrorKind::ConnectionReset.into()));
+/// assert_eq!(boxed.failure(), Failure::Reset);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "layers cannot find a `Reject` in the error `{Self}`",
+    label = "this error is no `AsReject`",
+    note = "put `LiftLayer` around a service whose error is not yours, and it becomes a `CallError`",
+    note = "implement `AsReject` and `From<Reject>` for an error of your own"
+)]
 pub trait AsReject {
     /// The refusal, if this error is one.
     fn as_reject(&self) -> Option<&Reject>;
@@ -163,12 +191,20 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
 }
 
 /// A service's own error, or a refusal of a layer above it.
+///
+/// It reads as what it holds. Its source is the refusal, the kind of failure if that is known, and
+/// else the service's error, so that what it says of itself is known of it when it is boxed too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError<E> {
     /// A layer refused the call.
     Reject(Reject),
     /// The service failed.
-    Inner(E),
+    Inner {
+        /// Its error.
+        error: E,
+        /// What kind of failure that is, as [`LiftLayer`](crate::LiftLayer) was told.
+        failure: Failure,
+    },
 }
 
 impl<E> From<Reject> for CallError<E> {
@@ -181,7 +217,14 @@ impl<E> AsReject for CallError<E> {
     fn as_reject(&self) -> Option<&Reject> {
         match self {
             Self::Reject(reject) => Some(reject),
-            Self::Inner(_) => None,
+            Self::Inner { .. } => None,
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Reject(_) => Failure::Other,
+            Self::Inner { failure, .. } => *failure,
         }
     }
 }
@@ -190,7 +233,7 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reject(reject) => reject.fmt(f),
-            Self::Inner(error) => error.fmt(f),
+            Self::Inner { error, .. } => error.fmt(f),
         }
     }
 }
@@ -198,8 +241,9 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
 impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Reject(_) => None,
-            Self::Inner(error) => error.source(),
+            Self::Reject(reject) => Some(reject),
+            Self::Inner { error, failure } if *failure == Failure::Other => Some(error),
+            Self::Inner { failure, .. } => Some(failure),
         }
     }
 }
@@ -230,6 +274,24 @@ mod tests {
         assert_eq!(error.failure(), Failure::Connect);
         let error: BoxError = "plain".into();
         assert_eq!(error.failure(), Failure::Other);
+    }
+
+    #[test]
+    fn what_a_call_error_says_is_known_when_it_is_boxed() {
+        type Error = CallError<std::io::Error>;
+        let boxed = |error: Error| BoxError::from(error);
+        let refused = boxed(Error::Reject(Reject::Deadline));
+        assert_eq!(refused.as_reject(), Some(&Reject::Deadline));
+        assert_eq!(refused.to_string(), Reject::Deadline.to_string());
+        let failed = |error: std::io::Error, failure| boxed(Error::Inner { error, failure });
+        let reset = failed(std::io::Error::other("reset"), Failure::Reset);
+        assert_eq!((reset.as_reject(), reset.failure()), (None, Failure::Reset));
+        assert_eq!(reset.to_string(), "reset");
+        let unnamed = failed(std::io::Error::other(Failure::Body), Failure::Other);
+        assert_eq!(
+            unnamed.source().unwrap().to_string(),
+            Failure::Body.to_string()
+        );
     }
 
     #[test]

@@ -6,11 +6,9 @@ mod common;
 use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, ServiceExt, service_fn, util::MapErr};
-#[cfg(feature = "chaos")]
-use tower_fanout_layers::Failure;
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, CallError, Class, ClassifyResult, ConcurrencyLayer,
-    ConcurrencyPolicy, DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer,
+    AsReject, BreakerLayer, BreakerPolicy, CallError, Class, ClassifyResult, ConcurrencyLayer,
+    ConcurrencyPolicy, DeadlineLayer, Failure, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer,
     RetryLayer, RetryPolicy, ThrottleLayer, ThrottlePolicy, TimeoutLayer, With,
 };
 use tower_fanout_testkit::{laws::Laws, script::Script};
@@ -118,16 +116,25 @@ async fn fallback_keeps_the_laws() {
 #[tokio::test(start_paused = true)]
 async fn lift_keeps_the_laws_and_lifts_every_error() {
     let lowered = |error| match error {
-        CallError::Inner(fault) => fault,
+        CallError::Inner {
+            error,
+            failure: Failure::Other,
+        } => error,
         other => panic!("the inner service fails with faults: {other:?}"),
     };
     let build = |inner| MapErr::new(LiftLayer::new().layer(inner), lowered);
     Laws::new(Calls, build).check().await;
     let unready = LiftLayer::new().layer(script().fail_ready(|| UNREACHED));
-    assert_eq!(
-        unready.oneshot(ask()).await,
-        Err(CallError::Inner(UNREACHED))
-    );
+    let failed = |failure| {
+        Err(CallError::Inner {
+            error: UNREACHED,
+            failure,
+        })
+    };
+    assert_eq!(unready.oneshot(ask()).await, failed(Failure::Other));
+    let named = LiftLayer::with(AsReject::failure);
+    let unready = named.layer(script().fail_ready(|| UNREACHED));
+    assert_eq!(unready.oneshot(ask()).await, failed(Failure::Connect));
 }
 
 #[cfg(feature = "chaos")]
