@@ -38,59 +38,59 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    const fn table(self) -> (ErrorKind, Failure, &'static str) {
+    const fn table(self) -> (ErrorKind, &'static Failure, &'static str) {
         match self {
             // The two that `From` and `AsReject` look at first.
-            Self::Reject(_) => (ErrorKind::Internal, Failure::Other, "refused"),
+            Self::Reject(_) => (ErrorKind::Internal, &Failure::Other, "refused"),
             Self::Dns => (
                 ErrorKind::DnsFailed,
-                Failure::Connect,
+                &Failure::Connect,
                 "the name could not be resolved",
             ),
             Self::Connect => (
                 ErrorKind::ConnectFailed,
-                Failure::Connect,
+                &Failure::Connect,
                 "no connection could be made",
             ),
             Self::Unsent => (
                 ErrorKind::Reset,
-                Failure::Refused,
+                &Failure::Refused,
                 "the connection closed before it was used",
             ),
             Self::Reset => (
                 ErrorKind::Reset,
-                Failure::Reset,
+                &Failure::Reset,
                 "the connection broke before there was an answer",
             ),
             Self::BadHead => (
                 ErrorKind::BadHead,
-                Failure::Protocol,
+                &Failure::Protocol,
                 "the answer is not valid HTTP",
             ),
-            Self::BadBody => (ErrorKind::BadBody, Failure::Body, "the answer broke off"),
+            Self::BadBody => (ErrorKind::BadBody, &Failure::Body, "the answer broke off"),
             Self::TooLarge => (
                 ErrorKind::TooLarge,
-                Failure::TooLarge,
+                &Failure::TooLarge,
                 "the answer is too large",
             ),
             Self::Redirect => (
                 ErrorKind::Redirect,
-                Failure::Protocol,
+                &Failure::Protocol,
                 "the service redirected",
             ),
             Self::BadStatus => (
                 ErrorKind::BadStatus,
-                Failure::Protocol,
+                &Failure::Protocol,
                 "the status is not that of an answer",
             ),
             Self::BadContentType => (
                 ErrorKind::BadContentType,
-                Failure::Protocol,
+                &Failure::Protocol,
                 "the answer is not of type JSON",
             ),
             Self::BadJson => (
                 ErrorKind::BadJson,
-                Failure::Protocol,
+                &Failure::Protocol,
                 "the answer is not valid JSON",
             ),
         }
@@ -106,7 +106,15 @@ impl fmt::Display for ClientError {
     }
 }
 
-impl Error for ClientError {}
+/// The refusal, or the kind of failure, so that a boxed one is known too.
+impl Error for ClientError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Reject(reject) => Some(reject),
+            error => Some(error.table().1),
+        }
+    }
+}
 
 impl From<Reject> for ClientError {
     fn from(reject: Reject) -> Self {
@@ -123,7 +131,7 @@ impl AsReject for ClientError {
     }
 
     fn failure(&self) -> Failure {
-        self.table().1
+        *self.table().1
     }
 }
 
@@ -171,4 +179,22 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
 /// hyper-util tells a failed resolution only by its text.
 fn names(error: &(dyn Error + 'static), text: &str) -> bool {
     error.to_string().contains(text) || error.source().is_some_and(|error| names(error, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_fanout::layers::BoxError;
+
+    use super::*;
+
+    #[test]
+    fn a_boxed_error_says_what_it_was() {
+        let boxed = BoxError::from(ClientError::Reject(Reject::Deadline));
+        assert_eq!(boxed.as_reject(), Some(&Reject::Deadline));
+        let boxed = BoxError::from(ClientError::Unsent);
+        assert_eq!(
+            (boxed.as_reject(), boxed.failure()),
+            (None, Failure::Refused)
+        );
+    }
 }
