@@ -1,5 +1,8 @@
 //! What a layer may know of a call, whatever the type of its request.
 
+mod plain;
+mod with;
+
 use std::{
     fmt,
     sync::{
@@ -9,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::with::With;
 use crate::{deadline::Deadline, observe::Observer, upload::Upload};
 
 /// How much a call matters beside others, from 0 (least) to 9 (most).
@@ -48,6 +52,12 @@ impl TryFrom<u8> for Priority {
         Self::new(level).ok_or_else(|| {
             crate::InvalidPolicy::new("priority", format!("{level} is not within 0 to 9"))
         })
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -179,6 +189,15 @@ static NONE: Call = Call::NONE;
 /// Every method has a default, so any type becomes a request with `impl Context for T {}`; layers
 /// then work with their own settings alone. [`With`] adds the facts to any type, and with feature
 /// `http` an `http::Request` keeps them in its extensions.
+///
+/// Strings, numbers, tuples and the containers of the standard library are requests that carry no
+/// facts, whatever they contain. A `Box` is the request that it contains.
+#[diagnostic::on_unimplemented(
+    message = "layers cannot ask `{Self}` for the facts of its call",
+    label = "this request is no `Context`",
+    note = "write `impl Context for {Self} {{}}` if it carries none, or send `With<{Self}>`",
+    note = "`http::Request` is one with the feature `http` of tower-fanout-layers"
+)]
 pub trait Context {
     /// The facts of this call.
     fn call(&self) -> &Call {
@@ -198,122 +217,6 @@ pub trait Context {
     }
 }
 
-macro_rules! plain_requests {
-    ($($request:ty),*) => { $(impl Context for $request {})* };
-}
-plain_requests!(
-    (),
-    bool,
-    char,
-    u8,
-    u16,
-    u32,
-    u64,
-    u128,
-    usize,
-    i8,
-    i16,
-    i32,
-    i64,
-    i128,
-    isize,
-    String,
-    &'static str
-);
-impl<T> Context for Vec<T> {}
-
-/// Any request, with the facts of its call.
-///
-/// ```
-/// use std::time::Duration;
-/// use tokio::time::Instant;
-/// use tower_fanout_layers::{Context, Deadline, Priority, With};
-///
-/// let deadline = Deadline::at(Instant::now() + Duration::from_secs(2));
-/// let mut request = With::new("Ada")
-///     .idempotent()
-///     .deadline(deadline)
-///     .priority(Priority::new(7).unwrap());
-/// // The other facts are fields.
-/// request.call_mut().unwrap().max_retries = Some(1);
-///
-/// assert!(request.is_idempotent());
-/// assert_eq!(request.call().deadline, Some(deadline));
-/// assert_eq!(*request.get(), "Ada");
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct With<T> {
-    call: Call,
-    idempotent: bool,
-    request: T,
-}
-
-impl<T> With<T> {
-    /// `request` with no facts, not idempotent.
-    #[must_use]
-    pub const fn new(request: T) -> Self {
-        Self {
-            call: Call::NONE,
-            idempotent: false,
-            request,
-        }
-    }
-
-    /// Says that the request may be sent twice without harm.
-    #[must_use]
-    pub fn idempotent(mut self) -> Self {
-        self.idempotent = true;
-        self
-    }
-
-    /// Sets when the call is over.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Deadline) -> Self {
-        self.call.deadline = Some(deadline);
-        self
-    }
-
-    /// Sets how much the call matters.
-    #[must_use]
-    pub fn priority(mut self, priority: Priority) -> Self {
-        self.call.priority = priority;
-        self
-    }
-
-    /// Sets who is told what happens to the call.
-    #[must_use]
-    pub fn observer(mut self, observer: Observer) -> Self {
-        self.call.observer = observer;
-        self
-    }
-
-    /// The request itself.
-    #[must_use]
-    pub const fn get(&self) -> &T {
-        &self.request
-    }
-
-    /// The request itself, without the facts.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.request
-    }
-}
-
-impl<T> Context for With<T> {
-    fn call(&self) -> &Call {
-        &self.call
-    }
-
-    fn call_mut(&mut self) -> Option<&mut Call> {
-        Some(&mut self.call)
-    }
-
-    fn is_idempotent(&self) -> bool {
-        self.idempotent
-    }
-}
-
 /// The facts live in the request's extensions. A request is idempotent by its method ([RFC 9110
 /// §9.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2)) or when it bears an
 /// `Idempotency-Key`.
@@ -329,11 +232,5 @@ impl<B> Context for http::Request<B> {
 
     fn is_idempotent(&self) -> bool {
         self.method().is_idempotent() || self.headers().contains_key("idempotency-key")
-    }
-}
-
-impl fmt::Display for Priority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }

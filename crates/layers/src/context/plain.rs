@@ -1,0 +1,94 @@
+//! Requests of everyday types.
+
+use std::sync::Arc;
+
+use super::{Call, Context};
+
+macro_rules! plain_requests {
+    ($($request:ty),* $(,)?) => { $(impl Context for $request {})* };
+}
+plain_requests!(
+    (),
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize,
+    f32,
+    f64,
+    String,
+    str,
+    &'static str,
+);
+#[cfg(feature = "http")]
+plain_requests!(bytes::Bytes);
+impl<T> Context for [T] {}
+impl<T> Context for &'static [T] {}
+impl<T, const N: usize> Context for [T; N] {}
+impl<T> Context for Vec<T> {}
+impl<T> Context for Option<T> {}
+impl<A> Context for (A,) {}
+impl<A, B> Context for (A, B) {}
+impl<A, B, C> Context for (A, B, C) {}
+impl<A, B, C, D> Context for (A, B, C, D) {}
+impl<T: ?Sized> Context for Arc<T> {}
+
+impl<T: Context + ?Sized> Context for Box<T> {
+    fn call(&self) -> &Call {
+        (**self).call()
+    }
+
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        (**self).call_mut()
+    }
+
+    fn is_idempotent(&self) -> bool {
+        (**self).is_idempotent()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::With;
+
+    fn facts<T: Context>(mut request: T) -> (u8, bool, bool) {
+        let attempt = request.call().attempt;
+        (
+            attempt,
+            request.call_mut().is_some(),
+            request.is_idempotent(),
+        )
+    }
+
+    #[test]
+    fn everyday_types_are_requests_without_facts() {
+        let none = (1, false, false);
+        assert_eq!(facts((1, "two", 3.0, ["four"])), none);
+        assert_eq!(facts((1, [2])), none);
+        assert_eq!(facts((1, 'b', Some(true))), none);
+        assert_eq!(facts((vec![1],)), none);
+        assert_eq!(facts(b"bytes".as_slice()), none);
+        assert_eq!(facts(Box::<str>::from("boxed")), none);
+        assert_eq!(facts(Box::<[u8]>::from([1])), none);
+        assert_eq!(facts(Arc::<str>::from("shared")), none);
+        assert_eq!(facts(Arc::new(With::new(1).idempotent().attempt(2))), none);
+        #[cfg(feature = "http")]
+        assert_eq!(facts(bytes::Bytes::new()), none);
+    }
+
+    #[test]
+    fn a_box_is_the_request_that_it_contains() {
+        let request = Box::new(With::new(1).idempotent().attempt(2));
+        assert_eq!(facts(request), (2, true, true));
+    }
+}

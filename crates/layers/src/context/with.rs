@@ -1,0 +1,156 @@
+//! The facts of a call beside any request.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Call, Context, Priority, RetryAllowance, Tried};
+use crate::{deadline::Deadline, observe::Observer};
+
+/// Any request, with the facts of its call.
+#[derive(Clone, Debug, Default)]
+pub struct With<T> {
+    call: Call,
+    idempotent: bool,
+    request: T,
+}
+
+impl<T> With<T> {
+    /// `request` with no facts, not idempotent.
+    #[must_use]
+    pub const fn new(request: T) -> Self {
+        Self {
+            call: Call::NONE,
+            idempotent: false,
+            request,
+        }
+    }
+
+    /// Says that the request may be sent twice without harm.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sets when the call is over.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Deadline) -> Self {
+        self.call.deadline = Some(deadline);
+        self
+    }
+
+    /// Sets how much the call matters.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.call.priority = priority;
+        self
+    }
+
+    /// Sets who is told what happens to the call.
+    #[must_use]
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.call.observer = observer;
+        self
+    }
+
+    /// Sets the number of the attempt, from 1, where you make attempts of your own.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u8) -> Self {
+        self.call.attempt = attempt;
+        self
+    }
+
+    /// Says whether no attempt comes after this one, where you make attempts of your own.
+    #[must_use]
+    pub fn last_attempt(mut self, last: bool) -> Self {
+        self.call.last_attempt = last;
+        self
+    }
+
+    /// Sets the most retries the call may make; those of the policy by default.
+    #[must_use]
+    pub fn max_retries(mut self, retries: u8) -> Self {
+        self.call.max_retries = Some(retries);
+        self
+    }
+
+    /// Sets the retries that the call shares with others.
+    #[must_use]
+    pub fn allowance(mut self, allowance: Arc<RetryAllowance>) -> Self {
+        self.call.allowance = Some(allowance);
+        self
+    }
+
+    /// Sets where the endpoints are noted that its attempts are sent to.
+    #[must_use]
+    pub fn tried(mut self, tried: Arc<Tried>) -> Self {
+        self.call.tried = Some(tried);
+        self
+    }
+
+    /// Sets how long the call may wait for its turn, where that is less than a limit allows; with zero
+    /// it never waits.
+    #[must_use]
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.call.max_wait = Some(wait);
+        self
+    }
+
+    /// Says whether a fallback may answer; by default it may.
+    #[must_use]
+    pub fn fallback(mut self, may_answer: bool) -> Self {
+        self.call.fallback = may_answer;
+        self
+    }
+
+    /// The request itself.
+    #[must_use]
+    pub const fn get(&self) -> &T {
+        &self.request
+    }
+
+    /// The request itself, without the facts.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.request
+    }
+}
+
+impl<T> Context for With<T> {
+    fn call(&self) -> &Call {
+        &self.call
+    }
+
+    fn call_mut(&mut self) -> Option<&mut Call> {
+        Some(&mut self.call)
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setter_writes_its_fact() {
+        let request = With::new(7)
+            .attempt(2)
+            .last_attempt(true)
+            .max_retries(1)
+            .allowance(Arc::new(RetryAllowance::new(3)))
+            .tried(Arc::new(Tried::new()))
+            .max_wait(Duration::ZERO)
+            .fallback(false);
+        let call = request.call();
+        assert_eq!((call.attempt, call.last_attempt), (2, true));
+        assert_eq!(
+            (call.max_retries, call.max_wait),
+            (Some(1), Some(Duration::ZERO))
+        );
+        assert!(call.allowance.as_ref().is_some_and(|left| left.take()));
+        assert!(call.tried.is_some() && !call.fallback);
+        assert_eq!(request.into_inner(), 7);
+    }
+}
