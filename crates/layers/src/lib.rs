@@ -73,6 +73,21 @@
 //! after the first is made on a clone of it. So what attempts should share, a pool of connections
 //! or a count, the clones of a service must share.
 //!
+//! # When it does not compile
+//!
+//! Of a stack that lacks something, `stack.oneshot(request)` only says that there is no `oneshot`;
+//! `ServiceExt::<MyRequest>::oneshot(stack, request)` says what it lacks. That may be:
+//!
+//! - The service's error is not `From<Reject>`, or not [`AsReject`]: put [`LiftLayer`] innermost, map
+//!   it to [`BoxError`], or implement both for it.
+//! - The request is no [`Context`]: write `impl Context for MyRequest {}`, or send a [`With`]. For an
+//!   `http::Request` it takes the feature `http`, and so does [`ClassifyHttp`].
+//! - Something is not `Clone`. Every layer calls a clone of its service: put tower's `Buffer` around one
+//!   that cannot be cloned. Who retries, hedges or falls back sends a clone of the request: an
+//!   `http::Request` is one if its body is, which `UploadLayer` (feature `http`) makes of any.
+//! - A closure that classifies does not say for which types: write them out, as in
+//!   `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
+//!
 //! # Features
 //!
 //! `http` implements [`Context`] for `http::Request` and brings `ClassifyHttp`; `serde` makes the

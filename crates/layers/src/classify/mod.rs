@@ -186,6 +186,13 @@ pub enum Local {
 /// assert_eq!(class(Ok("".into())), Class::Failure(Failure::Protocol));
 /// assert_eq!(class(Err("torn".into())), Class::Failure(Failure::Other));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot say what a `Result<{Response}, {E}>` means",
+    label = "this is no `Classify` for what the service answers",
+    note = "`ClassifyResult` asks `{E}: AsReject`, and so does `ClassifyHttp` for an `http::Response`",
+    note = "`ClassifyHttp` comes with the feature `http` of tower-fanout-layers",
+    note = "a closure writes out both types: `|result: Result<&{Response}, &{E}>, elapsed: Duration| …`"
+)]
 pub trait Classify<Response, E> {
     /// The class of `result`, which came `elapsed` after the attempt was sent.
     fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class;

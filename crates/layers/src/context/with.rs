@@ -6,6 +6,22 @@ use super::{Call, Context, Priority, RetryAllowance, Tried};
 use crate::{deadline::Deadline, observe::Observer};
 
 /// Any request, with the facts of its call.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tower_fanout_layers::{Context, Deadline, Priority, With};
+///
+/// let deadline = Deadline::at(Instant::now() + Duration::from_secs(2));
+/// let request = With::new("Ada")
+///     .idempotent()
+///     .deadline(deadline)
+///     .priority(Priority::new(7).unwrap());
+///
+/// assert!(request.is_idempotent());
+/// assert_eq!(request.call().deadline, Some(deadline));
+/// assert_eq!(*request.get(), "Ada");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct With<T> {
     call: Call,
