@@ -81,10 +81,11 @@
 //! - The service's error is not `From<Reject>`, or not [`AsReject`]: put [`LiftLayer`] innermost, map
 //!   it to [`BoxError`], or implement both for it.
 //! - The request is no [`Context`]: write `impl Context for MyRequest {}`, or send a [`With`]. For an
-//!   `http::Request` it takes the feature `http`, and so does [`ClassifyHttp`].
+//!   `http::Request` it takes the feature `http`, and so does `ClassifyHttp`.
 //! - Something is not `Clone`. Every layer calls a clone of its service: put tower's `Buffer` around one
-//!   that cannot be cloned. Who retries, hedges or falls back sends a clone of the request: an
-//!   `http::Request` is one if its body is, which `UploadLayer` (feature `http`) makes of any.
+//!   that cannot be cloned. Who retries, hedges or falls back to a service sends a clone of the
+//!   request: an `http::Request` is one if its body is, which `UploadLayer` (feature `http`) makes of
+//!   any.
 //! - A closure that classifies does not say for which types: write them out, as in
 //!   `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
 //!
