@@ -83,3 +83,31 @@ async fn fb_03_each_step_answers_for_what_it_is_for() {
     assert_eq!(answer.service("broken", "/data"), "failed");
     assert_eq!(answer.service("hangs", "/data"), "late");
 }
+
+#[tokio::test]
+async fn a_service_may_mean_something_else_by_its_statuses() {
+    let missing = |_: usize| (ms(0), StatusCode::NOT_FOUND, json!(null));
+    let (users, seen) = stub(missing).await;
+    let more = "policies: { p: { classify: { transient: [404] }, \
+                retry: { max_attempts: 3, base: 1ms, retry_on: [404] } } }\n";
+    let gateway = Gateway::start(&[("users", users)], PLAN, more).await;
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("users", "/status"), "failed");
+    assert_eq!(answer.service("users", "/attempts"), 3);
+    seen.until(|calls, _| calls == 3).await;
+}
+
+#[tokio::test]
+async fn the_last_attempt_may_take_the_time_that_is_left() {
+    let slow = |_: usize| (ms(150), StatusCode::OK, json!(7));
+    for (last, status) in [("true", "success"), ("false", "failed")] {
+        let (users, _) = stub(slow).await;
+        let more = format!(
+            "policies: {{ p: {{ attempt_timeout: 50ms, last_attempt_uses_deadline: {last}, \
+             retry: off }} }}\n"
+        );
+        let gateway = Gateway::start(&[("users", users)], PLAN, &more).await;
+        let answer = gateway.ask(json!({})).await;
+        assert_eq!(answer.service("users", "/status"), status);
+    }
+}

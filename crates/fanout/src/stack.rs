@@ -143,6 +143,15 @@ fn breaker_policy(policy: &Policy) -> Option<BreakerPolicy> {
     Some(part(settings))
 }
 
+fn attempt_timeout(policy: &Policy) -> TimeoutLayer {
+    let timeout = TimeoutLayer::new(policy.attempt_timeout);
+    if policy.last_attempt_uses_deadline {
+        timeout.last_attempt_uses_deadline()
+    } else {
+        timeout
+    }
+}
+
 fn throttle_policy(policy: &Policy) -> Option<ThrottlePolicy> {
     policy.throttle.clone().map(part)
 }
@@ -206,7 +215,7 @@ where
         // opened meanwhile.
         .layer(downstream.concurrency.clone())
         // Innermost of what waits: its time starts when the permit is in hand.
-        .layer(TimeoutLayer::new(policy.attempt_timeout))
+        .layer(attempt_timeout(policy))
         // Innermost of all: whatever it breaks, everything above has to cope with.
         .layer(chaos)
         .service(service)

@@ -14,7 +14,10 @@ use http::{HeaderValue, Request, Response, header};
 use indexmap::IndexMap;
 use metrics::counter;
 use tower::{Service, ServiceBuilder};
-use tower_fanout::{Downstream, layers::ClassifyHttp};
+use tower_fanout::{
+    Downstream,
+    layers::{ClassifyHttp, classify::ClassifyPolicy},
+};
 use tower_fanout_http::{
     client::{Client, ClientSettings},
     correlation::{CorrelationId, CorrelationLayer},
@@ -191,7 +194,9 @@ fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Err
     settings.connect_timeout = config.connect_timeout;
     settings.max_response = config.max_response;
     let client = Client::new(&config.endpoint, &settings)?;
-    let downstream = Downstream::new(name, config.policy.clone(), ClassifyHttp::new());
+    let overrides = ClassifyPolicy::new(config.policy.classify.clone())?;
+    let classify = ClassifyHttp::new().with(overrides);
+    let downstream = Downstream::new(name, config.policy.clone(), classify);
     Ok(Backend::new(name.to_owned(), downstream, client, 1))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tower_fanout_layers::{
     InvalidPolicy,
     breaker::BreakerSettings,
+    classify::ClassifySettings,
     concurrency::ConcurrencySettings,
     hedge::{HedgeDelay, HedgeSettings},
     policy::{Settings, Valid, duration},
@@ -37,6 +38,11 @@ pub struct PolicySettings {
     /// The longest an attempt may take, its wait for a turn excluded, 1 ms or more; 2 s by default.
     #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
     pub attempt_timeout: Option<Duration>,
+    /// Whether the last attempt may take all the time that is left until the request's deadline, since
+    /// nothing comes after it; not by default, so that permits come back in time.
+    pub last_attempt_uses_deadline: bool,
+    /// What it means by its statuses, where that is not what they say; as they say by default.
+    pub classify: ClassifySettings,
     /// How it is tried again; as [`RetrySettings`] say by default. It is of no use to a request that may
     /// not be sent twice, unless that bears an `Idempotency-Key`: whoever knows the requests should warn
     /// of that, as the gateway does of its routes.
@@ -61,6 +67,8 @@ tower_fanout_layers::setters! {
     PolicySettings {
         total_timeout: Option<Duration>,
         attempt_timeout: Option<Duration>,
+        last_attempt_uses_deadline: bool,
+        classify: ClassifySettings,
         retry: Option<RetrySettings>,
         hedge: Option<HedgeSettings>,
         circuit_breaker: Option<BreakerSettings>,
@@ -74,6 +82,8 @@ impl Default for PolicySettings {
         Self {
             total_timeout: None,
             attempt_timeout: Some(Duration::from_secs(2)),
+            last_attempt_uses_deadline: false,
+            classify: ClassifySettings::default(),
             retry: Some(RetrySettings::default()),
             hedge: None,
             circuit_breaker: Some(BreakerSettings::default()),
@@ -95,6 +105,7 @@ impl Settings for PolicySettings {
             problems.push(InvalidPolicy::new("attempt_timeout", message));
         }
         for (part, own) in [
+            ("classify", self.classify.problems()),
             ("retry", problems_of(&self.retry)),
             ("hedge", problems_of(&self.hedge)),
             ("circuit_breaker", problems_of(&self.circuit_breaker)),

@@ -29,6 +29,12 @@ fn policy(field: &Field<'_>) -> Policy {
     if let Some(field) = section.take("attempt_timeout") {
         settings.attempt_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
     }
+    if let Some(field) = section.take("last_attempt_uses_deadline") {
+        settings.last_attempt_uses_deadline = field.get().unwrap_or_default();
+    }
+    if let Some(field) = section.take("classify") {
+        settings.classify = field.settings().unwrap_or_default();
+    }
     if let Some(field) = section.take("retry") {
         settings.retry = unless_off(&field, Field::settings);
     }
