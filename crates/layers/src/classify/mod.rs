@@ -11,11 +11,10 @@
 //! | a layer refused the call | [`Class::Local`] |
 //!
 //! A local refusal never counts against the service. A service that means something else by a status
-//! is told so with `ClassifySettings` (feature `http`).
+//! is told so with [`ClassifySettings`], which `ClassifyHttp` (feature `http`) reads.
 
 #[cfg(feature = "http")]
 mod http;
-#[cfg(feature = "http")]
 mod settings;
 #[cfg(test)]
 pub(crate) mod table;
@@ -23,10 +22,8 @@ pub(crate) mod table;
 use std::{error::Error, fmt, time::Duration};
 
 #[cfg(feature = "http")]
-pub use self::{
-    http::ClassifyHttp,
-    settings::{ClassifyPolicy, ClassifySettings},
-};
+pub use self::http::ClassifyHttp;
+pub use self::settings::{ClassifyPolicy, ClassifySettings};
 
 use crate::reject::AsReject;
 

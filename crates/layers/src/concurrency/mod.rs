@@ -42,8 +42,6 @@ pub mod adaptive;
 mod future;
 mod layer;
 mod limiter;
-#[cfg(test)]
-mod model;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod service;

@@ -36,13 +36,15 @@ mod future;
 mod layer;
 mod service;
 mod settings;
+mod tokens;
 
 pub(crate) use self::budget::{Budgeted, HasBudget, Reserved, Spent};
 pub use self::{
     backoff::Jitter,
-    budget::{AttemptEnd, Budget, BudgetPolicy, BudgetSettings, Cost, RetryBudget, TokenBudget},
+    budget::{AttemptEnd, Budget, BudgetPolicy, BudgetSettings, Cost, RetryBudget},
     future::ResponseFuture,
     layer::RetryLayer,
     service::Retry,
     settings::{RetryOn, RetryPolicy, RetrySettings},
+    tokens::TokenBudget,
 };

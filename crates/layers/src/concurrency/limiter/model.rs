@@ -5,10 +5,7 @@ use std::task::{Poll, Waker};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{
-    ConcurrencySettings,
-    limiter::{Limiter, Permit, Turn, Waiter},
-};
+use super::{ConcurrencySettings, Limiter, Permit, Turn, Waiter};
 use crate::{Priority, Reject, sync::Arc};
 
 /// A call, by its number and its level.

@@ -1,0 +1,307 @@
+//! A budget of tokens.
+//!
+//! Each first attempt deposits a share of a retry, and each retry withdraws one. So when everything
+//! fails, retries add at most that share to the load, and a trickle that keeps a quiet client able
+//! to retry. What is deposited is forgotten after a while.
+//!
+//! Tokens are whole thousandths of a retry, so that a ratio of 0.6 is 0.6.
+
+use std::fmt;
+
+use tokio::time::Instant;
+
+use super::budget::{BudgetPolicy, BudgetSettings, Cost, RetryBudget};
+use crate::{
+    sharded::{Sharded, TAG_BITS},
+    sync::{Mutex, MutexGuard, PoisonError},
+    window::{Ring, Stretches},
+};
+
+const RETRY: f64 = 1000.0;
+
+/// Each call deposits a share of a retry, and each retry withdraws one: see the settings.
+pub struct TokenBudget {
+    deposit: Cost,
+    timeout_cost: Cost,
+    /// Calls that have deposited, by the ends of the numbers of their slots; each thread counts for
+    /// itself, and who withdraws adds them up.
+    deposits: Sharded,
+    stretches: Stretches,
+    tokens: Mutex<Tokens>,
+}
+
+impl TokenBudget {
+    /// A budget of `policy`.
+    #[must_use]
+    pub fn new(policy: &BudgetPolicy) -> Self {
+        let now = Instant::now();
+        Self {
+            deposit: (RETRY * policy.ratio).round() as Cost,
+            timeout_cost: (RETRY * policy.timeout_cost).round() as Cost,
+            deposits: Sharded::new(),
+            stretches: Ring::<Cost>::stretches(policy.ttl, now),
+            tokens: Mutex::new(Tokens::new(policy, now)),
+        }
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, now: Instant, act: impl FnOnce(&mut Tokens) -> T) -> T {
+        let mut tokens = self.tokens();
+        tokens.expire(now);
+        self.deposits.take(|slot, count| {
+            tokens.add_late(self.deposit.saturating_mul(count.into()), slot);
+        });
+        act(&mut tokens)
+    }
+}
+
+impl RetryBudget for TokenBudget {
+    fn begin(&self, now: Instant) {
+        if !self.deposits.add(self.stretches.number(now), u32::MAX) {
+            self.change(now, |tokens| tokens.add(self.deposit));
+        }
+    }
+
+    fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost> {
+        let cost = if after_timeout {
+            self.timeout_cost
+        } else {
+            RETRY as Cost
+        };
+        self.change(now, |tokens| tokens.withdraw(cost))
+            .then_some(cost)
+    }
+
+    fn refund(&self, cost: Cost, reserved: Instant) {
+        let slot = self.stretches.number(reserved);
+        self.tokens().add_late(cost, slot);
+    }
+}
+
+impl fmt::Debug for TokenBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenBudget")
+            .field("deposit", &self.deposit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was deposited and withdrawn within the time to live. Pure: the time is an argument.
+struct Tokens {
+    reserve: Cost,
+    slots: Ring<Cost>,
+}
+
+impl Tokens {
+    fn new(policy: &BudgetSettings, now: Instant) -> Self {
+        Self {
+            reserve: (RETRY * policy.min_per_sec * policy.ttl.as_secs_f64()).round() as Cost,
+            slots: Ring::new(policy.ttl, now),
+        }
+    }
+
+    fn add(&mut self, amount: Cost) {
+        let slot = self.slots.newest();
+        *slot = slot.saturating_add(amount);
+    }
+
+    /// Adds what belongs to the slot whose number ends in `low`, unless that is forgotten.
+    fn add_late(&mut self, amount: Cost, low: u64) {
+        if let Some(slot) = self.slots.ending_in(low, TAG_BITS) {
+            *slot = slot.saturating_add(amount);
+        }
+    }
+
+    fn withdraw(&mut self, cost: Cost) -> bool {
+        let slots = self.slots.slots().iter();
+        let balance = slots.fold(self.reserve, |sum, slot| sum.saturating_add(*slot));
+        if balance < cost {
+            return false;
+        }
+        *self.slots.newest() -= cost;
+        true
+    }
+
+    /// Forgets what is older than the time to live.
+    fn expire(&mut self, now: Instant) {
+        self.slots.advance(now, |_| {});
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use std::time::Duration;
+
+    use super::{super::budget::*, *};
+
+    fn tokens(ratio: f64, min_per_sec: f64) -> (Tokens, i64, Instant) {
+        let policy = BudgetPolicy::build(|budget| {
+            budget.ratio = ratio;
+            budget.min_per_sec = min_per_sec;
+        });
+        let now = Instant::now();
+        (
+            Tokens::new(&policy.unwrap(), now),
+            (RETRY * ratio) as i64,
+            now,
+        )
+    }
+
+    fn withdrawals(tokens: &mut Tokens, now: Instant) -> usize {
+        tokens.expire(now);
+        std::iter::from_fn(|| tokens.withdraw(1000).then_some(())).count()
+    }
+
+    #[test]
+    fn rt_10_a_ratio_of_six_tenths_allows_six_retries_per_ten_calls() {
+        let (mut tokens, deposit, now) = tokens(0.6, 0.0);
+        (0..10).for_each(|_| tokens.add(deposit));
+        assert_eq!(withdrawals(&mut tokens, now), 6);
+    }
+
+    #[test]
+    fn rt_12_thirty_idle_days_cost_nothing_and_leave_only_the_reserve() {
+        let (mut tokens, deposit, now) = tokens(0.2, 3.0);
+        (0..100).for_each(|_| tokens.add(deposit));
+        assert_eq!(withdrawals(&mut tokens, now), 50);
+        let later = now + Duration::from_secs(30 * 86_400);
+        tokens.expire(later);
+        assert!(tokens.slots.slots().iter().all(|slot| *slot == 0));
+        assert_eq!(withdrawals(&mut tokens, later), 30);
+    }
+
+    #[test]
+    fn deposits_and_withdrawals_are_forgotten_after_their_time() {
+        let (mut tokens, deposit, now) = tokens(1.0, 0.0);
+        let at = |seconds| now + Duration::from_secs(seconds);
+        tokens.add(deposit);
+        assert_eq!(withdrawals(&mut tokens, at(9)), 1);
+        tokens.expire(at(20));
+        tokens.add(deposit);
+        assert_eq!(withdrawals(&mut tokens, at(20)), 1);
+    }
+
+    #[test]
+    fn a_reserved_retry_comes_back_unless_it_is_spent() {
+        let policy = BudgetPolicy::build(|budget| {
+            budget.ratio = 1.0;
+            budget.min_per_sec = 0.0;
+        });
+        let budget = Budget::new(&policy.unwrap());
+        budget.begin(Instant::now());
+        let reserve = || budget.reserve_now(false, None).ok();
+        drop(reserve().expect("one was deposited"));
+        let _ = reserve().expect("it came back").spend();
+        assert!(reserve().is_none());
+    }
+
+    #[test]
+    fn a_refund_after_its_time_mints_nothing() {
+        let policy = BudgetPolicy::build(|budget| {
+            (budget.ratio, budget.min_per_sec) = (0.0, 0.2);
+        });
+        let budget = TokenBudget::new(&policy.unwrap());
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let all = |now| -> Vec<_> { std::iter::from_fn(|| budget.reserve(false, now)).collect() };
+        let paid = all(start);
+        assert_eq!(paid.len(), 2);
+        assert!(all(at(9)).is_empty());
+        budget.refund(paid[0], start);
+        assert_eq!(all(at(9)).len(), 1, "in time");
+        assert_eq!(all(at(12)).len(), 1, "the other is forgotten");
+        budget.refund(paid[1], start);
+        assert!(all(at(12)).is_empty(), "it had come back already");
+    }
+
+    /// A budget by plain counting: what was given and taken, and in which tenth of its time.
+    struct Model {
+        reserve: Cost,
+        moves: Vec<(u64, Cost)>,
+    }
+
+    impl Model {
+        fn balance(&self, slot: u64) -> Cost {
+            let young = self.moves.iter().filter(|(made, _)| made + 10 > slot);
+            young.fold(self.reserve, |sum, (_, amount)| sum + amount)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_budget_is_what_plain_counting_says(
+            ratio in 0u32..3_000,
+            per_sec in 0u32..3,
+            steps in prop::collection::vec((0u64..2_000, 0u8..4), 1..120),
+        ) {
+            let policy = BudgetPolicy::build(|budget| {
+                budget.ratio = f64::from(ratio) / 1000.0;
+                budget.min_per_sec = f64::from(per_sec);
+                budget.timeout_cost = 2.5;
+            });
+            let budget = TokenBudget::new(&policy.unwrap());
+            let mut model = Model { reserve: Cost::from(per_sec) * 10_000, moves: Vec::new() };
+            let start = Instant::now();
+            let (mut now, mut paid) = (start, Vec::new());
+            for (gap, act) in steps {
+                now += Duration::from_millis(gap);
+                // The budget was made a moment before: never on the edge of a tenth.
+                let slot = (now - start).as_secs();
+                match act {
+                    0 | 1 => {
+                        budget.begin(now);
+                        model.moves.push((slot, ratio.into()));
+                    }
+                    2 => {
+                        let (after_timeout, cost) = [(false, 1000), (true, 2500)][paid.len() % 2];
+                        let enough = model.balance(slot) >= cost;
+                        prop_assert_eq!(budget.reserve(after_timeout, now), enough.then_some(cost));
+                        if enough {
+                            paid.push((cost, now, slot));
+                            model.moves.push((slot, -cost));
+                        }
+                    }
+                    _ => if let Some((cost, reserved, then)) = paid.pop() {
+                        budget.refund(cost, reserved);
+                        model.moves.push((then, cost));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod schedules {
+    use super::{super::budget::*, *};
+    use crate::sync::{check, join, thread};
+
+    #[test]
+    fn a_budget_is_never_overdrawn() {
+        check(|| {
+            let policy = BudgetPolicy::build(|budget| {
+                (budget.ratio, budget.min_per_sec) = (0.5, 0.0);
+            });
+            let budget = Budget::new(&policy.unwrap());
+            let calls = || {
+                let budget = budget.clone();
+                thread::spawn(move || {
+                    budget.begin(Instant::now());
+                    budget.begin(Instant::now());
+                    // The first is given back, and may be had again.
+                    drop(budget.reserve_now(false, None));
+                    let kept = budget.reserve_now(false, None).map(Reserved::spend);
+                    u32::from(kept.is_ok())
+                })
+            };
+            let spent: u32 = join([calls(), calls()]).into_iter().sum();
+            let left = std::iter::from_fn(|| budget.reserve(false, Instant::now())).count();
+            assert_eq!(spent as usize + left, 2);
+        });
+    }
+}
