@@ -4,7 +4,7 @@ use std::{
     fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -45,8 +45,40 @@ struct Source<B> {
     lost: bool,
     /// What the caller's body broke off with, after those frames.
     broken: Option<String>,
-    /// Clones that wait for the caller.
-    waiting: Vec<Waker>,
+    waiting: Arc<Waiting>,
+}
+
+/// Clones that wait for the caller. The caller's body knows only who polled it last, who may never
+/// poll again: so it wakes all.
+#[derive(Default)]
+struct Waiting(Mutex<Vec<Waker>>);
+
+impl Waiting {
+    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, waker: &Waker) {
+        let mut wakers = self.wakers();
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    fn remove(&self, waker: &Waker) {
+        self.wakers().retain(|known| !known.will_wake(waker));
+    }
+}
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers = mem::take(&mut *self.wakers());
+        wakers.into_iter().for_each(Waker::wake);
+    }
 }
 
 #[derive(Clone)]
@@ -102,7 +134,7 @@ impl<B: Body> ReplayBody<B> {
             size: 0,
             lost,
             broken: None,
-            waiting: Vec::new(),
+            waiting: Arc::default(),
         };
         let shared = Shared {
             max,
@@ -181,12 +213,10 @@ where
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
-        let Poll::Ready(frame) = rest.as_mut().poll_frame(cx) else {
-            if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                self.waiting.push(cx.waker().clone());
-            }
-            return Poll::Pending;
-        };
+        self.waiting.add(cx.waker());
+        let all = Waker::from(Arc::clone(&self.waiting));
+        let frame = ready!(rest.as_mut().poll_frame(&mut Context::from_waker(&all)));
+        self.waiting.remove(cx.waker());
         let goes_on = matches!(frame, Some(Ok(_))) && !rest.is_end_stream();
         self.rest.take_if(|_| !goes_on);
         let piece = frame.map(|frame| frame.map(Piece::of).map_err(Into::into));
@@ -295,10 +325,10 @@ impl<B> Drop for ReplayBody<B> {
 }
 
 /// Lets go of the source, and only then wakes those who wait: a waker may ask for the body at once.
-fn wake<B>(mut source: MutexGuard<'_, Source<B>>) {
-    let waiting = mem::take(&mut source.waiting);
+fn wake<B>(source: MutexGuard<'_, Source<B>>) {
+    let waiting = Arc::clone(&source.waiting);
     drop(source);
-    waiting.into_iter().for_each(Waker::wake);
+    waiting.wake_by_ref();
 }
 
 impl<B> fmt::Debug for ReplayBody<B> {
