@@ -100,7 +100,9 @@ mod body {
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
             let mut this = self.project();
+            let broken = BrokenOnPanic(this.guard);
             let frame = ready!(this.body.as_mut().poll_frame(cx));
+            drop(broken);
             match &frame {
                 Some(Err(error)) => {
                     if let Some(guard) = this.guard.take() {
@@ -120,6 +122,19 @@ mod body {
 
         fn size_hint(&self) -> SizeHint {
             self.body.size_hint()
+        }
+    }
+
+    /// Tells of a call whose body panics while it is polled.
+    struct BrokenOnPanic<'b, G: Guard>(&'b mut Option<G>);
+
+    impl<G: Guard> Drop for BrokenOnPanic<'_, G> {
+        fn drop(&mut self) {
+            if std::thread::panicking()
+                && let Some(guard) = self.0.take()
+            {
+                guard.broken(None);
+            }
         }
     }
 

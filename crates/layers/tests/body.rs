@@ -614,3 +614,60 @@ async fn a_clone_for_which_a_part_is_missing_says_so() {
     assert_eq!(error.to_string(), "the body was too large to be sent again");
     assert!(kept.frame().await.is_none() && kept.is_end_stream());
 }
+
+/// A body that panics when it is read.
+struct Panics;
+
+impl http_body::Body for Panics {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        panic!("as told")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_30_a_body_that_panics_is_a_failure() {
+    let layer = breaker().until_body_end();
+    let service = layer.layer(service_fn(|_: Request<()>| async {
+        Ok::<_, BoxError>(Response::new(Panics))
+    }));
+    let answer = service.oneshot(Request::new(())).await.unwrap();
+    let read = tokio::spawn(answer.into_body().collect()).await;
+    assert!(read.unwrap_err().is_panic());
+    assert_eq!(seen(&layer), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_15_a_reader_that_stops_does_not_keep_the_others_waiting() {
+    let body = frames([data("a"), data("b")], ms(100));
+    let service = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
+        Ok::<_, BoxError>(request.into_body())
+    });
+    let send = service_fn(move |request: Request<ReplayBody<Streamed>>| {
+        let twice = (request.clone(), request);
+        async move {
+            let mut stops = service.oneshot(twice.0).await?;
+            let reads = tokio::spawn(service.oneshot(twice.1).await?.collect());
+            tokio::task::yield_now().await;
+            // It polled last, and never polls again.
+            assert!(stops.frame().now_or_never().is_none());
+            let whole = tokio::time::timeout(ms(10_000), reads).await??;
+            drop(stops);
+            Ok::<_, BoxError>(whole?.to_bytes())
+        }
+    });
+    let request = Request::put("/").body(body).unwrap();
+    assert_eq!(
+        UploadLayer::new(99)
+            .layer(send)
+            .oneshot(request)
+            .await
+            .unwrap(),
+        "ab"
+    );
+}
