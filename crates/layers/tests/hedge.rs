@@ -3,10 +3,17 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use common::*;
-use tower::{Layer, ServiceExt};
+use tokio::time::sleep;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
     BreakerLayer, BreakerPolicy, Cause, Class, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
     Deadline, DeadlineLayer, Event, Failure, HedgeLayer, HedgePolicy, Reject, Tried, With,
@@ -341,4 +348,25 @@ async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
     let layer = hedge(|_| {}).recheck(handle);
     assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
     assert_eq!(script.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_was_refused_is_not_used_up() {
+    let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(ms(20)));
+    let calls = Arc::new(AtomicU32::new(0));
+    let service = service_fn(move |_: Request| {
+        let number = calls.fetch_add(1, Ordering::Relaxed);
+        async move {
+            match number {
+                0 => {
+                    sleep(ms(50)).await;
+                    Err(BROKEN)
+                }
+                1 => Err(Fault::Refused(Reject::AtCapacity)),
+                _ => Ok(5),
+            }
+        }
+    });
+    let hedge = HedgeLayer::new(policy.unwrap(), ClassifyResult);
+    assert_eq!(hedge.layer(service).oneshot(ask()).await, Ok(5));
 }

@@ -135,7 +135,9 @@ where
         let how = AttemptEnd::of(class, &policy.hedge_on);
         match (class, hedge) {
             (Class::Local(_), Some(spent)) => {
+                // It was not sent: another may be, when an attempt fails.
                 spent.refund();
+                *self.sent -= 1;
                 return None;
             }
             (_, Some(spent)) => spent.ended(how),
@@ -184,6 +186,9 @@ where
         *self.timer = Timer::default();
         *self.due = Due::Never;
         let now = Instant::now();
+        if *self.sent > *self.max_hedges {
+            return false;
+        }
         let Some(request) = self.spare.take().filter(|_| self.may_send(now)) else {
             return false;
         };
@@ -192,8 +197,8 @@ where
             return false;
         };
         *self.sent += 1;
+        *self.spare = Some(request.clone());
         if *self.sent <= *self.max_hedges {
-            *self.spare = Some(request.clone());
             *self.due = self.due_after(now);
         }
         self.start(request, paid, now);
