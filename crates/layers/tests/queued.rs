@@ -8,8 +8,10 @@ use futures_util::{FutureExt, future::join_all, join, poll};
 use tokio::time::{advance, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Reject,
+    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, HedgeLayer,
+    HedgePolicy, Reject,
     breaker::{BreakerSettings, Handle, State, Window},
+    hedge::{HedgeDelay, HedgeSettings},
 };
 use tower_fanout_testkit::script::Script;
 
@@ -198,4 +200,43 @@ async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast(
     }
     let hopeless = service.oneshot(ask_within(ms(1_500))).now_or_never();
     assert_eq!(hopeless, Some(Err(Fault::Refused(Reject::QueueTimeout))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ord_04_a_turn_that_comes_before_the_first_poll_is_no_slow_call() {
+    let settings = BreakerSettings::default().slow_call(ms(60));
+    let (handle, limit, mut service) = tied(settings, script().ok(1).after(ms(10)));
+    let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
+    assert!(poll!(&mut running).is_pending());
+    let second = service.call(ask());
+    advance(ms(100)).await;
+    drop(running);
+    assert_eq!(second.await, Ok(1));
+    assert_eq!(handle.snapshot().slow, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_waits_does_not_unsend_the_first_attempt() {
+    let breaker = breaker(BreakerSettings::default().unanswered(ms(1_000)));
+    let handle = breaker.handle().unwrap().clone();
+    let limit = limit().recheck(handle.clone());
+    let hedge = HedgeSettings::default()
+        .delay(HedgeDelay::Fixed(ms(20)))
+        .max_wait(ms(60_000));
+    let hedge = HedgeLayer::new(HedgePolicy::new(hedge).unwrap(), ClassifyResult);
+    let service = breaker.layer(hedge.layer(limit.layer(script().hang().hang())));
+    assert!(timeout(ms(10_000), service.oneshot(ask())).await.is_err());
+    assert_eq!(handle.snapshot().failed, 1);
+}
+
+#[test]
+fn a_call_that_is_queued_needs_no_timer_before_it_is_polled() {
+    let service = limit().layer(script().ok(1).ok(1));
+    let mut calls = [service.clone(), service];
+    let [first, second] = calls.each_mut().map(|service| service.call(ask()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let both = runtime.unwrap().block_on(async { join!(first, second) });
+    assert_eq!(both, (Ok(1), Ok(1)));
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    permit::{self, Local, Permit},
+    permit::{self, Local, Permit, Turn},
     settings::BreakerPolicy,
     shared::{Shared, Word},
     state::{Machine, Mode, State, Trip},
@@ -174,9 +174,9 @@ impl Handle {
         })
     }
 
-    /// Tells the breaker that the call it comes back from still waits for its turn.
-    pub(crate) fn waits(&self) {
-        permit::waits(self.shared());
+    /// Tells the breaker of the call that it comes back from.
+    pub(crate) fn tell(&self, turn: Turn) {
+        permit::tell(self.shared(), turn);
     }
 }
 

@@ -50,7 +50,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::handle::Admitting;
 pub use self::{
     future::ResponseFuture,
     handle::{ForcedOpen, Handle, Snapshot},
@@ -61,3 +60,4 @@ pub use self::{
     settings::{BreakerPolicy, BreakerSettings, Window},
     state::{State, Trip},
 };
+pub(crate) use self::{handle::Admitting, permit::Turn};

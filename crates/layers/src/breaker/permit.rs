@@ -41,19 +41,33 @@ impl Local {
     }
 }
 
+/// What a limit below a breaker tells it of a call, on the way back from a poll.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum Turn {
+    /// It waits for its turn.
+    Waits = 1,
+    /// It has its turn from now on.
+    Begins = 2,
+    /// It has its turn.
+    Runs = 4,
+}
+
 thread_local! {
-    /// The breaker whose call waits for its turn at a limit below, by its address: told on the way
-    /// back from a poll.
-    static WAITING: Cell<usize> = const { Cell::new(0) };
+    /// What was told last, and the breaker that it was told, by its address.
+    static TOLD: Cell<(usize, u8)> = const { Cell::new((0, 0)) };
 }
 
 fn address(breaker: &Shared) -> usize {
     std::ptr::from_ref(breaker).addr()
 }
 
-/// The call of `breaker` that is polled waits for its turn.
-pub(super) fn waits(breaker: &Shared) {
-    WAITING.set(address(breaker));
+/// Tells `breaker` of a call that is polled.
+pub(super) fn tell(breaker: &Shared, turn: Turn) {
+    let (told, turns) = TOLD.get();
+    let own = address(breaker);
+    let turns = if told == own { turns } else { 0 };
+    TOLD.set((own, turns | turn as u8));
 }
 
 /// The right to one call. It is recorded on drop: as it ended, or else as a call that went
@@ -102,13 +116,28 @@ impl Permit {
     /// Polls the call that it was given for.
     #[inline(always)]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        WAITING.set(0);
+        TOLD.set((0, 0));
         let result = self.watch.watch(poll);
-        self.sent = WAITING.get() != address(&self.local.shared);
         if !self.sent {
-            self.watch = Stopwatch::default();
+            let (told, turns) = TOLD.get();
+            let told = told == address(&self.local.shared);
+            self.sent = !told || turns & Turn::Waits as u8 == 0 || turns & Turn::Runs as u8 != 0;
+            if told {
+                self.turn(turns, result.is_pending());
+            }
         }
         result
+    }
+
+    /// The time for which it waited for its turn is not the service's.
+    #[cold]
+    fn turn(&mut self, turns: u8, pending: bool) {
+        if turns & (Turn::Waits as u8 | Turn::Begins as u8) != 0 {
+            self.watch = match self.sent && pending {
+                true => Stopwatch::running(stopwatch::now()),
+                false => Stopwatch::default(),
+            };
+        }
     }
 
     /// The call ended in the poll that it comes back from, as `class` says of one that took so long.

@@ -58,6 +58,7 @@ pin_project! {
             request: Req,
             waiter: Waiter,
             since: Instant,
+            end: Instant,
             timer: Timer,
         },
         // The call comes before its permit, so that it is dropped before the permit is free.
@@ -156,7 +157,8 @@ where
                 request,
                 waiter,
                 since: now,
-                timer: Timer::at(end),
+                end,
+                timer: Timer::default(),
             }
         }
     }
@@ -172,6 +174,7 @@ where
             waiter,
             timer,
             since,
+            end,
             ..
         } = self.state.as_mut().project()
         else {
@@ -179,10 +182,15 @@ where
         };
         let turn = match waiter.poll(cx.waker()) {
             Poll::Ready(turn) => turn,
-            Poll::Pending if timer.poll(cx).is_ready() => Err(Reject::QueueTimeout),
             Poll::Pending => {
-                waiter.waits();
-                return Poll::Pending;
+                if !timer.is_set() {
+                    timer.set(*end);
+                }
+                if timer.poll(cx).is_pending() {
+                    waiter.waits();
+                    return Poll::Pending;
+                }
+                Err(Reject::QueueTimeout)
             }
         };
         let turn = turn.and_then(|mut permit| match waiter.refusal() {
@@ -202,6 +210,7 @@ where
         self.state.set(match turn {
             Err(reject) => State::Refused { reject },
             Ok(permit) => {
+                permit.begins();
                 self.observer.emit(Event::Admitted { waited });
                 State::Running {
                     call: Oneshot::new(service, request),
@@ -229,7 +238,11 @@ where
             match this.state.as_mut().project() {
                 Projected::Running { call, permit } => {
                     let guard = DropOnPanic(permit);
-                    let result = ready!(call.poll(cx));
+                    let poll = call.poll(cx);
+                    if let (Poll::Pending, Some(permit)) = (&poll, &guard.0) {
+                        permit.runs();
+                    }
+                    let result = ready!(poll);
                     drop(guard);
                     let result = end::<U, _, _>(result, permit, this.classify);
                     this.state.set(State::Gone);

@@ -267,6 +267,12 @@ impl Limiter {
         }
     }
 
+    fn tell(&self, turn: breaker::Turn) {
+        if let Some(breaker) = self.breaker.get() {
+            breaker.tell(turn);
+        }
+    }
+
     /// Applies `next` until it was applied to the current counts or declined.
     fn change(&self, next: impl Fn(Counts) -> Option<Counts>) -> bool {
         self.counts
@@ -346,6 +352,16 @@ impl Permit {
         self
     }
 
+    /// Tells the breaker above that the call has had to wait, and begins.
+    pub(super) fn begins(&self) {
+        self.limiter.tell(breaker::Turn::Begins);
+    }
+
+    /// Tells the breaker above that the call runs.
+    pub(super) fn runs(&self) {
+        self.limiter.tell(breaker::Turn::Runs);
+    }
+
     /// The call is not made after all: there is nothing to learn from it.
     pub(super) fn unsent(&mut self) {
         self.since = None;
@@ -404,9 +420,7 @@ impl Waiter {
 
     /// Tells the breaker above that the call still waits.
     pub(super) fn waits(&self) {
-        if let Some(breaker) = self.limiter.breaker.get() {
-            breaker.waits();
-        }
+        self.limiter.tell(breaker::Turn::Waits);
     }
 
     /// The permit once it is this waiter's turn, or the refusal if its place went to another.
