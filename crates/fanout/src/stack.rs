@@ -1,5 +1,7 @@
 //! The layers around one downstream, in their order.
 
+use std::time::Duration;
+
 use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
     AsReject, BreakerLayer, Classify, ConcurrencyLayer, ConcurrencyPolicy, Context, DeadlineLayer,
@@ -129,10 +131,12 @@ fn hedge_policy(policy: &Policy) -> Option<HedgePolicy> {
     Some(part(settings))
 }
 
-/// A probe may take two attempts' time, and a call that was cut off after half an attempt's time
-/// counts as slow.
+/// A probe may take two attempts' time beside its wait for a turn, and a call that was cut off after
+/// half an attempt's time counts as slow.
 fn breaker_policy(policy: &Policy) -> Option<BreakerPolicy> {
     let mut settings = policy.circuit_breaker.clone()?;
+    let waits = policy.concurrency.iter().filter(|limit| limit.queue > 0);
+    let wait: Duration = waits.map(|limit| limit.max_wait).sum();
     if let Some(attempt) = policy.attempt_timeout {
         settings.probe_lease = settings.probe_lease.max(attempt.saturating_mul(2));
         settings.unanswered = settings
@@ -140,6 +144,7 @@ fn breaker_policy(policy: &Policy) -> Option<BreakerPolicy> {
             .or(settings.slow_call)
             .or(Some(attempt / 2));
     }
+    settings.probe_lease = settings.probe_lease.saturating_add(wait);
     Some(part(settings))
 }
 
@@ -156,11 +161,13 @@ fn throttle_policy(policy: &Policy) -> Option<ThrottlePolicy> {
     policy.throttle.clone().map(part)
 }
 
-/// A call that was cut off after half an attempt's time tells an adaptive limit that it was slow.
+/// A call that was cut off tells an adaptive limit that it was slow where it tells the breaker so.
 fn concurrency_policy(policy: &Policy) -> Option<ConcurrencyPolicy> {
     let mut settings = policy.concurrency.clone()?;
-    if let (Some(adaptive), Some(attempt)) = (&mut settings.adaptive, policy.attempt_timeout) {
-        adaptive.unanswered = adaptive.unanswered.or(Some(attempt / 2));
+    if let Some(adaptive) = &mut settings.adaptive {
+        let breaker = breaker_policy(policy).and_then(|breaker| breaker.unanswered);
+        let half = policy.attempt_timeout.map(|attempt| attempt / 2);
+        adaptive.unanswered = adaptive.unanswered.or(breaker).or(half);
     }
     Some(part(settings))
 }

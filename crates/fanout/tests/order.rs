@@ -13,7 +13,8 @@ use std::{
 };
 
 use common::*;
-use tokio::time::{Instant, sleep};
+use futures_util::{FutureExt, join, poll};
+use tokio::time::{Instant, advance, sleep};
 use tower::{
     BoxError, ServiceExt,
     layer::{layer_fn, util::Identity},
@@ -339,4 +340,31 @@ async fn what_is_broken_on_purpose_is_treated_as_if_it_broke_by_itself() {
     assert_eq!(refused, Some(Reject::AttemptTimeout));
     assert_eq!(took, ms(100 + 50 + 100));
     assert_eq!(downstream.breaker().unwrap().snapshot().failed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_does_not_use_up_its_lease_while_it_waits_for_its_turn() {
+    let downstream = downstream(|policy| {
+        (policy.retry, policy.attempt_timeout) = (None, None);
+        let limit = policy.concurrency.as_mut().unwrap();
+        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(60_000));
+    });
+    let (service, _) = counted(&downstream, |_| async {
+        sleep(ms(6_000)).await;
+        Ok("fine")
+    });
+    let breaker = downstream.breaker().unwrap();
+    let mut busy = service.clone().oneshot(With::new(())).boxed();
+    assert!(poll!(&mut busy).is_pending());
+    breaker.trip_for(ms(1));
+    advance(ms(2)).await;
+    let mut probe = service.clone().oneshot(With::new(())).boxed();
+    assert!(poll!(&mut probe).is_pending());
+    advance(ms(5_500)).await;
+    assert!(
+        refusal(&service).await.is_some(),
+        "there is one probe at a time"
+    );
+    let (_, probe) = join!(busy, probe);
+    assert_eq!(probe.unwrap(), "fine");
 }
