@@ -180,26 +180,7 @@ where
         else {
             unreachable!("only a queued call waits for its turn");
         };
-        let turn = match waiter.poll(cx.waker()) {
-            Poll::Ready(turn) => turn,
-            Poll::Pending => {
-                if !timer.is_set() {
-                    timer.set(*end);
-                }
-                if timer.poll(cx).is_pending() {
-                    waiter.waits();
-                    return Poll::Pending;
-                }
-                Err(Reject::QueueTimeout)
-            }
-        };
-        let turn = turn.and_then(|mut permit| match waiter.refusal() {
-            Some(reject) => {
-                permit.unsent();
-                Err(reject)
-            }
-            None => Ok(permit),
-        });
+        let turn = ready!(poll_turn(waiter, timer, *end, cx));
         let waited = since.elapsed();
         let Replaced::Queued {
             service, request, ..
@@ -220,6 +201,32 @@ where
         });
         Poll::Ready(())
     }
+}
+
+/// The permit once it is the call's turn, unless it is `end` before, or the circuit has opened.
+fn poll_turn(
+    waiter: &mut Waiter,
+    timer: &mut Timer,
+    end: Instant,
+    cx: &mut task::Context<'_>,
+) -> Poll<Result<Permit, Reject>> {
+    let Poll::Ready(turn) = waiter.poll(cx.waker()) else {
+        if !timer.is_set() {
+            timer.set(end);
+        }
+        if timer.poll(cx).is_pending() {
+            waiter.waits();
+            return Poll::Pending;
+        }
+        return Poll::Ready(Err(Reject::QueueTimeout));
+    };
+    Poll::Ready(turn.and_then(|mut permit| match waiter.refusal() {
+        Some(reject) => {
+            permit.unsent();
+            Err(reject)
+        }
+        None => Ok(permit),
+    }))
 }
 
 impl<S, C, U, Req> Future for ResponseFuture<S, C, U, Req>
