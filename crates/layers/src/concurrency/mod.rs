@@ -3,8 +3,8 @@
 //! The permit is taken in `call` and given back when the call's future is dropped. A call that
 //! finds the limit reached waits, if the queue has room, no longer than
 //! [`max_wait`](ConcurrencySettings::max_wait), nor than [it says itself](crate::Call::max_wait), and
-//! never past its deadline; by default there is no
-//! queue, and it is refused at once. So is a call that would most likely wait past its deadline.
+//! never past its deadline; by default there is no queue, and it is refused at once. So is a call that
+//! would most likely wait past its deadline.
 //!
 //! Waiting calls go by [priority](Order), equal ones by arrival, and nobody overtakes them. A level
 //! of priority is worth so much time of waiting as [`aging`](ConcurrencySettings::aging) says, so
@@ -13,30 +13,7 @@
 //!
 //! The limit may be [changed](ConcurrencyLayer::set_limit) while calls run, or
 //! [follow the service](adaptive) by itself. An `http::Response` may keep its permit until its body
-//! ends: see `ConcurrencyLayer::until_body_end` (feature `http`).
-//!
-//! ```
-//! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_fanout_layers::{AsReject, BoxError, ConcurrencyLayer, ConcurrencyPolicy, Reject};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
-//! let one = ConcurrencyLayer::new(ConcurrencyPolicy::build(|c| c.max = 1).unwrap());
-//! let service = one.layer(service_fn(|()| std::future::pending::<Result<(), BoxError>>()));
-//!
-//! let mut first = tokio_test(service.clone().oneshot(()));
-//! assert!(first.poll().is_pending());
-//! let error = service.oneshot(()).await.unwrap_err();
-//! assert_eq!(error.as_reject(), Some(&Reject::AtCapacity));
-//! # }
-//! # struct Polled<F>(std::pin::Pin<Box<F>>);
-//! # fn tokio_test<F: Future>(future: F) -> Polled<F> { Polled(Box::pin(future)) }
-//! # impl<F: Future> Polled<F> {
-//! #     fn poll(&mut self) -> std::task::Poll<F::Output> {
-//! #         self.0.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
-//! #     }
-//! # }
-//! ```
+//! ends: see `ConcurrencyLayer::until_body_end` (feature `http`). [`ConcurrencyLayer`] has examples.
 
 pub mod adaptive;
 mod future;
