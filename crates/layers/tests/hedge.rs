@@ -370,3 +370,30 @@ async fn a_hedge_that_was_refused_is_not_used_up() {
     let hedge = HedgeLayer::new(policy.unwrap(), ClassifyResult);
     assert_eq!(hedge.layer(service).oneshot(ask()).await, Ok(5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_first_attempt_that_is_refused_leaves_the_call_to_its_hedge() {
+    for (hedged, ended) in [
+        (Ok(5), Ok(5)),
+        (Err(BROKEN), Err(Fault::Refused(Reject::QueueTimeout))),
+    ] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let service = service_fn(move |_: Request| {
+            let number = calls.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match number {
+                    0 => {
+                        sleep(ms(100)).await;
+                        Err(Fault::Refused(Reject::QueueTimeout))
+                    }
+                    _ => {
+                        sleep(ms(100)).await;
+                        hedged
+                    }
+                }
+            }
+        });
+        let service = hedge(|_| {}).layer(service);
+        assert_eq!(service.oneshot(ask()).await, ended);
+    }
+}

@@ -148,6 +148,11 @@ where
                 self.core.learn(elapsed);
                 return Some(result);
             }
+            // A refusal of a layer below says nothing of an attempt that runs.
+            Class::Local(_) if !self.hedges.is_empty() => {
+                *self.first_failure = Some(result);
+                return None;
+            }
             class if !policy.hedge_on.matches(class, true) => return Some(result),
             _ if primary => *self.first_failure = Some(result),
             _ => {}

@@ -11,7 +11,8 @@
 //! most its share to the load. When it is empty, when the breaker that is
 //! [asked](HedgeLayer::recheck) is open, when a service asks to be left alone (`Retry-After`) or
 //! when too little time is left, no further attempt is sent and the ones that run are awaited. A
-//! hedge that a layer below refuses is forgotten and costs nothing.
+//! hedge that a layer below refuses is forgotten and costs nothing; a first attempt that is refused
+//! leaves the call to the hedges that run.
 //!
 //! Tail latency and its cure: Dean and Barroso, [The Tail at Scale], 2013.
 //!
