@@ -4,7 +4,11 @@
 mod common;
 
 use common::*;
-use futures_util::{FutureExt, future::join_all, join, poll};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+    join, poll,
+};
 use tokio::time::{advance, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
@@ -40,7 +44,7 @@ fn tied(
 ) -> (
     Handle,
     ConcurrencyLayer,
-    impl Service<Request, Response = u32, Error = Fault, Future: Send> + Clone,
+    impl Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
 ) {
     let breaker = breaker(settings);
     let handle = breaker.handle().unwrap().clone();
@@ -51,6 +55,18 @@ fn tied(
 
 fn refused<T: std::fmt::Debug>(result: Result<T, Fault>) -> bool {
     matches!(result, Err(Fault::Refused(Reject::CircuitOpen { .. })))
+}
+
+/// Two calls that were polled: one runs, one waits for its turn.
+fn two<S>(stack: &S) -> [BoxFuture<'static, Result<u32, Fault>>; 2]
+where
+    S: Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
+{
+    [(), ()].map(|()| {
+        let mut call = stack.clone().oneshot(ask()).boxed();
+        assert!((&mut call).now_or_never().is_none());
+        call
+    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,11 +118,7 @@ async fn cl_11_a_call_that_leaves_the_queue_was_not_sent() {
 async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
     let service = script().ok(1).after(ms(300));
     let (handle, _, stack) = tied(BreakerSettings::default(), service.clone());
-    let (mut first, mut second) = (
-        stack.clone().oneshot(ask()).boxed(),
-        stack.clone().oneshot(ask()).boxed(),
-    );
-    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+    let [first, second] = two(&stack);
     handle.trip_for(ms(100));
     let (_, second) = join!(first, second);
     assert!(refused(second) && service.calls() == 1);
@@ -117,11 +129,7 @@ async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
 async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
     let service = script().ok(1).after(ms(300));
     let (handle, _, stack) = tied(BreakerSettings::default(), service.clone());
-    let (mut first, mut second) = (
-        stack.clone().oneshot(ask()).boxed(),
-        stack.clone().oneshot(ask()).boxed(),
-    );
-    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+    let [first, second] = two(&stack);
     handle.trip_for(ms(100));
     handle.reset();
     let (_, second) = join!(first, second);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     layer::ChaosLayer,
     matching::Matcher,
 };
-use crate::{context::Context, observe::Event, oneshot::Oneshot};
+use crate::{context::Context, deadline::later, observe::Event, oneshot::Oneshot, timer::Timer};
 
 pin_project! {
     /// The future of [`Chaos`](super::Chaos).
@@ -37,8 +37,7 @@ pin_project! {
     {
         Undrawn { attempt: Option<Attempt<S, I, P, Req>> },
         Waiting {
-            #[pin]
-            wait: Option<Sleep>,
+            wait: Option<Timer>,
             attempt: Option<Attempt<S, I, P, Req>>,
             outcome: Option<Outcome>,
         },
@@ -93,7 +92,8 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
             self.request.call().observer.emit(Event::Chaos);
         }
         State::Waiting {
-            wait: (!drawn.latency.is_zero()).then(|| sleep(drawn.latency)),
+            wait: (!drawn.latency.is_zero())
+                .then(|| Timer::at(later(Instant::now(), drawn.latency))),
             attempt: Some(self),
             outcome: drawn.outcome,
         }
@@ -137,7 +137,7 @@ where
                     attempt,
                     outcome,
                 } => {
-                    if let Some(wait) = wait.as_pin_mut() {
+                    if let Some(wait) = wait {
                         ready!(wait.poll(cx));
                     }
                     let attempt = take(attempt);
