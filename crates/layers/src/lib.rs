@@ -105,6 +105,7 @@ mod deadline;
 pub mod fallback;
 pub mod hedge;
 mod histogram;
+pub mod latencies;
 pub mod lift;
 #[cfg(feature = "serde")]
 mod listed;

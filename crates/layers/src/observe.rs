@@ -38,6 +38,11 @@ pub enum Event {
         /// From sending to the result.
         elapsed: Duration,
     },
+    /// A service answered over HTTP.
+    Answered {
+        /// The status of the answer.
+        status: u16,
+    },
     /// A retry layer pauses before the next attempt.
     Backoff {
         /// How long.

@@ -6,15 +6,18 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 
 use super::{
-    latencies::Latencies,
     service::Hedge,
     settings::{HedgeDelay, HedgePolicy},
 };
 use crate::{
     breaker,
+    latencies::Latencies,
     retry::{Budget, BudgetPolicy, HasBudget},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+/// How long a latency is remembered.
+const MEMORY: Duration = Duration::from_secs(60);
 
 /// Asks a second time when the first answer is late; see the [module docs](super).
 ///
@@ -75,7 +78,8 @@ impl<C> HedgeLayer<C> {
         let budget = BudgetPolicy::new(policy.budget.clone())
             .expect("a checked policy has a checked budget");
         let learns = matches!(policy.delay, HedgeDelay::Quantile(_));
-        let latencies = learns.then(|| Arc::new(Mutex::new(Latencies::new(Instant::now()))));
+        let latencies =
+            learns.then(|| Arc::new(Mutex::new(Latencies::new(MEMORY, Instant::now()))));
         let shared = Shared {
             policy,
             budget: Budget::new(&budget),

@@ -21,7 +21,6 @@
 //! [The Tail at Scale]: https://research.google/pubs/the-tail-at-scale/
 
 mod future;
-mod latencies;
 mod layer;
 mod service;
 mod settings;

@@ -1,45 +1,63 @@
 //! How long answers took lately: counts in log-linear buckets that slide with time. Pure: the
 //! time is an argument.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tokio::time::Instant;
+//! use tower_fanout_layers::latencies::Latencies;
+//!
+//! let now = Instant::now();
+//! let mut latencies = Latencies::new(Duration::from_secs(30), now);
+//! (1..=100).for_each(|ms| latencies.record(Duration::from_millis(ms), now));
+//! let p95 = latencies.quantile(0.95, 20, now).unwrap();
+//! assert!((95..=101).contains(&p95.as_millis()));
+//! assert_eq!(latencies.quantile(0.95, 20, now + Duration::from_secs(31)), None);
+//! ```
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::histogram::{Histogram, quantile};
 
-/// A minute in six parts: what is older than five of them and the begun one is forgotten.
+/// The window in six parts: what is older than five of them and the begun one is forgotten.
 const SLOTS: usize = 6;
-const WIDTH: Duration = Duration::from_secs(10);
 
 /// A quantile is looked for again after this long: the buckets are not counted for every call.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// Latencies of the last minute, in microseconds.
-pub(super) struct Latencies {
+/// Latencies of a window of time, in microseconds.
+pub struct Latencies {
     slots: [Histogram; SLOTS],
+    width: Duration,
     newest: usize,
     anchor: Instant,
     known: Option<(Instant, Duration)>,
 }
 
 impl Latencies {
-    pub(super) fn new(now: Instant) -> Self {
+    /// None yet. Each is forgotten after `window`, or up to a sixth of it earlier.
+    #[must_use]
+    pub fn new(window: Duration, now: Instant) -> Self {
+        let width = window / SLOTS as u32;
         Self {
             slots: std::array::from_fn(|_| Histogram::new()),
+            width: width.max(Duration::from_millis(1)),
             newest: 0,
             anchor: now,
             known: None,
         }
     }
 
-    pub(super) fn record(&mut self, latency: Duration, now: Instant) {
+    /// Takes note of an answer that took `latency`.
+    pub fn record(&mut self, latency: Duration, now: Instant) {
         self.advance(now);
         self.slots[self.newest].add(latency);
     }
 
     /// The latency that a share `q` of the answers did not exceed, if there are `min` at least: up to
     /// a sixteenth more than it was, a tenth of a second ago at most. `q` is always the same.
-    pub(super) fn quantile(&mut self, q: f64, min: u32, now: Instant) -> Option<Duration> {
+    pub fn quantile(&mut self, q: f64, min: u32, now: Instant) -> Option<Duration> {
         self.advance(now);
         let total: u64 = self.slots.iter().map(Histogram::total).sum();
         if total < u64::from(min) {
@@ -55,16 +73,24 @@ impl Latencies {
 
     fn advance(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.anchor);
-        let steps = gap.as_nanos() / WIDTH.as_nanos();
+        let steps = gap.as_nanos() / self.width.as_nanos();
         if steps >= SLOTS as u128 {
-            *self = Self::new(now);
+            *self = Self::new(self.width * SLOTS as u32, now);
             return;
         }
         for _ in 0..steps {
             self.newest = (self.newest + 1) % SLOTS;
             self.slots[self.newest] = Histogram::new();
         }
-        self.anchor += WIDTH * steps as u32;
+        self.anchor += self.width * steps as u32;
+    }
+}
+
+impl fmt::Debug for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latencies")
+            .field("window", &(self.width * SLOTS as u32))
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,10 +100,12 @@ mod tests {
 
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn what_is_older_than_a_minute_is_forgotten() {
         let start = Instant::now();
-        let mut latencies = Latencies::new(start);
+        let mut latencies = Latencies::new(MINUTE, start);
         latencies.record(Duration::from_millis(1), start);
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(latencies.quantile(1.0, 1, at(59)).is_some());
@@ -93,7 +121,7 @@ mod tests {
             q in 0.01f64..=1.0,
         ) {
             let now = Instant::now();
-            let mut latencies = Latencies::new(now);
+            let mut latencies = Latencies::new(MINUTE, now);
             for &micros in &micros {
                 latencies.record(Duration::from_micros(micros), now);
             }
