@@ -1,57 +1,82 @@
 //! The typed answers of a run, by the key of their node.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{
+    fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crate::{
+    call::BoxCell,
     outcome::{BranchError, ErrorKind},
-    plan::Key,
+    plan::{Index, Key},
     report::Report,
 };
 
-/// One node's answer, whatever its type.
-pub(crate) type Value = Box<dyn Any + Send>;
-
-/// The answers that a node may read: those of the nodes that it comes after.
+/// The answers that a node may read: those of the nodes that it comes after, directly or not.
 pub struct Answers {
-    pub(crate) plan: u64,
-    pub(crate) names: Arc<[Box<str>]>,
-    pub(crate) values: Vec<Option<Value>>,
+    index: Arc<Index>,
+    /// Calls that run, and answers.
+    pub(crate) cells: Vec<Option<BoxCell>>,
+    /// Who reads; none if the run is over.
+    pub(crate) reader: Option<usize>,
 }
 
 impl Answers {
-    pub(crate) fn new(plan: u64, names: Arc<[Box<str>]>) -> Self {
+    pub(crate) fn new(index: Arc<Index>) -> Self {
         Self {
-            plan,
-            values: names.iter().map(|_| None).collect(),
-            names,
+            cells: index.names.iter().map(|_| None).collect(),
+            index,
+            reader: None,
         }
     }
 
     /// The answer of the node `key`.
     ///
     /// # Errors
-    /// There is none: it failed, was skipped, or has not ended because this node does not come
-    /// after it. The error says which node it was, and is of kind `template`.
+    /// There is none: it failed or was skipped. Or this node does not come after it: then it has none
+    /// even if it has ended by chance. The error says which node it was, and is of kind `template`.
     pub fn get<T: 'static>(&self, key: Key<T>) -> Result<&T, BranchError> {
         self.find(key)
-            .ok_or_else(|| match self.names.get(key.index) {
+            .ok_or_else(|| match self.index.names.get(key.index()) {
                 Some(name) => BranchError::template(format!("there is no answer of \"{name}\"")),
                 None => BranchError::new(ErrorKind::Internal, "the key is of another plan"),
             })
     }
 
-    /// The answer of the node at `index` of the plan, if it is there and of type `T`.
+    /// The answer of the node at `index` of the plan, if it is there, of type `T`, and of a node that
+    /// this one comes after.
     #[must_use]
     pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
-        self.values.get(index)?.as_ref()?.downcast_ref()
+        if let Some(reader) = self.reader
+            && !self.index.ancestors.contains(reader, index)
+        {
+            return None;
+        }
+        self.cells.get(index)?.as_ref()?.answer()?.downcast_ref()
     }
 
     fn find<T: 'static>(&self, key: Key<T>) -> Option<&T> {
-        if key.plan == self.plan {
-            self.at(key.index)
-        } else {
-            None
+        (key.plan == self.index.id).then(|| self.at(key.index()))?
+    }
+
+    /// What there is, for whoever gets the answer as a whole.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            index: Arc::clone(&self.index),
+            cells: mem::take(&mut self.cells),
+            reader: None,
         }
+    }
+
+    /// Drops a call or an answer; a panic of it stays here.
+    pub(crate) fn drop_cell(&mut self, node: usize) {
+        let cell = self.cells[node].take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
+    }
+
+    pub(crate) fn drop_all(&mut self) {
+        (0..self.cells.len()).for_each(|node| self.drop_cell(node));
     }
 }
 
@@ -77,8 +102,8 @@ impl Answer {
     /// Takes the answer of the node `key` out.
     pub fn take<T: 'static>(&mut self, key: Key<T>) -> Option<T> {
         self.answers.find(key)?;
-        let value = self.answers.values[key.index].take()?;
-        value.downcast().ok().map(|value| *value)
+        let cell = self.answers.cells[key.index()].as_mut()?;
+        cell.as_mut().place()?.downcast_mut::<Option<T>>()?.take()
     }
 
     /// What happened, branch by branch.

@@ -1,4 +1,4 @@
-//! Order in a dependency graph: Kahn's sort, the path of a cycle, waves and longest paths. Pure.
+//! Order in a dependency graph: Kahn's sort, the path of a cycle, waves and ancestors. Pure.
 
 use std::collections::VecDeque;
 
@@ -63,17 +63,33 @@ pub(crate) fn reverse(edges: &Edges) -> Vec<Vec<usize>> {
     reversed
 }
 
-/// For each node, the number of nodes on the longest path from it to an end of the graph.
-pub(crate) fn longest_paths(order: &[usize], dependents: &[Vec<usize>]) -> Vec<usize> {
-    let mut longest = vec![1; order.len()];
-    for &node in order.iter().rev() {
-        let after = dependents[node]
-            .iter()
-            .map(|&dependent| longest[dependent])
-            .max();
-        longest[node] += after.unwrap_or(0);
+/// For each node, the nodes that it comes after, directly or not: a bit for each pair.
+#[derive(Debug, Default)]
+pub(crate) struct Ancestors {
+    bits: Vec<u64>,
+    words: usize,
+}
+
+impl Ancestors {
+    pub(crate) fn new(order: &[usize], edges: &Edges) -> Self {
+        let words = order.len().div_ceil(64);
+        let mut bits = vec![0; order.len() * words];
+        for &node in order {
+            for &dependency in &edges[node] {
+                bits[node * words + dependency / 64] |= 1 << (dependency % 64);
+                for word in 0..words {
+                    bits[node * words + word] |= bits[dependency * words + word];
+                }
+            }
+        }
+        Self { bits, words }
     }
-    longest
+
+    /// Whether `node` comes after `other`.
+    pub(crate) fn contains(&self, node: usize, other: usize) -> bool {
+        let word = self.bits.get(node * self.words + other / 64);
+        other / 64 < self.words && word.is_some_and(|word| word >> (other % 64) & 1 == 1)
+    }
 }
 
 /// For each node, the earliest wave it could start in if every node took equally long.
@@ -104,11 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn waves_and_paths_of_a_diamond() {
+    fn waves_and_ancestors_of_a_diamond() {
         let edges = [vec![], vec![0], vec![0], vec![1, 2], vec![]];
         let order = sort(&edges).unwrap();
         assert_eq!(waves(&order, &edges), [0, 1, 1, 2, 0]);
-        assert_eq!(longest_paths(&order, &reverse(&edges)), [3, 2, 2, 1, 1]);
+        let ancestors = Ancestors::new(&order, &edges);
+        let of = |node| -> Vec<_> {
+            (0..9)
+                .filter(|&other| ancestors.contains(node, other))
+                .collect()
+        };
+        assert_eq!(
+            (0..5).map(of).collect::<Vec<_>>(),
+            [vec![], vec![0], vec![0], vec![0, 1, 2], vec![]]
+        );
     }
 
     proptest! {

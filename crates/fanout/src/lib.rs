@@ -38,6 +38,8 @@
 
 mod answer;
 mod call;
+mod ending;
+mod expected;
 mod graph;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -49,19 +51,22 @@ mod run;
 mod select;
 mod service;
 pub mod stack;
+mod strategy;
 
 pub use tower_fanout_layers as layers;
 
 pub use self::{
     answer::{Answer, Answers},
+    expected::Expected,
     outcome::{BranchError, ErrorKind, SkipReason, Status},
-    plan::{Key, Node, NodeInfo, Plan, PlanBuilder, PlanError, PlanProblem},
+    plan::{Key, Node, NodeInfo, Plan, PlanBuilder, PlanError, PlanProblem, Profile},
     policy::Policy,
     report::{Branch, Report},
     run::{Run, RunObserver},
-    select::{Choice, SelectError, Selection},
-    service::{FanOut, FanOutError, ResponseFuture, Strategy, Verdict},
+    select::{Brownout, Choice, SelectError, Selection},
+    service::{FanOut, FanOutError, ResponseFuture},
     stack::Downstream,
+    strategy::{ReturnWhen, Strategy, Verdict},
 };
 
 /// The code of the README is tested too.

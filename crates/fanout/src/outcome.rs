@@ -46,8 +46,12 @@ impl Status {
 pub enum SkipReason {
     /// Something it needs has no answer.
     Dependency,
-    /// The caller's tier does not have it.
+    /// The caller's tier does not have it, or not what it needs.
     Tier,
+    /// Its condition does not hold for this request, or that of something it needs.
+    When,
+    /// There was too much to do for what the answer can do without.
+    Brownout,
     /// There was no time left for it.
     NoTime,
     /// It might have changed something, and this was a test.
@@ -61,6 +65,8 @@ impl SkipReason {
         match self {
             Self::Dependency => "dependency",
             Self::Tier => "tier",
+            Self::When => "when",
+            Self::Brownout => "brownout",
             Self::NoTime => "no_time",
             Self::Test => "test",
         }

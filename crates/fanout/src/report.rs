@@ -1,12 +1,9 @@
 //! What happened in a run, branch by branch.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tower_fanout_layers::{
-    Class, Event, Observe,
+    breaker::State,
     observe::{FallbackKind, StoppedBy},
 };
 
@@ -20,6 +17,8 @@ pub struct Branch {
     pub node: usize,
     /// Whether the answer as a whole needed it.
     pub required: bool,
+    /// Whether no other node of the request depended on it.
+    pub is_last: bool,
     /// How it ended.
     pub status: Status,
     /// Why it has no answer, if it failed.
@@ -28,16 +27,24 @@ pub struct Branch {
     pub skipped: Option<SkipReason>,
     /// When it was started, counted from the start of the run; none if it never was.
     pub started: Option<Duration>,
-    /// How long it took, with all its attempts and pauses; none if it was not started.
+    /// How long it took, with all its attempts and pauses, and with what else was polled in the same
+    /// turn; none if it was not started.
     pub elapsed: Option<Duration>,
     /// How many attempts were sent, as its retry layer counts them.
     pub attempts: u32,
+    /// How many of them were hedges.
+    pub hedges: u32,
+    /// The status of the last HTTP answer, if its service speaks HTTP and told of it.
+    pub http_status: Option<u16>,
+    /// The state of its downstream's breaker when it ended, if it has one.
+    pub breaker: Option<State>,
     /// How long it waited for its turn at concurrency limits, all attempts together.
     pub queued: Duration,
     /// Which rule ended its retries, if one did.
     pub stopped_by: Option<StoppedBy>,
     /// What kind of fallback answered, if one did.
     pub fallback: Option<FallbackKind>,
+    pub(crate) chosen: bool,
 }
 
 impl Branch {
@@ -45,15 +52,20 @@ impl Branch {
         Self {
             node,
             required: false,
+            is_last: false,
             status: Status::Skipped,
             error: None,
             skipped: None,
             started: None,
             elapsed: None,
             attempts: 0,
+            hedges: 0,
+            http_status: None,
+            breaker: None,
             queued: Duration::ZERO,
             stopped_by: None,
             fallback: None,
+            chosen: false,
         }
     }
 
@@ -72,8 +84,12 @@ pub struct Report {
     pub branches: Vec<Branch>,
     /// How long the run took.
     pub elapsed: Duration,
+    /// For how much of that nothing was in flight: it was spent here and not by services.
+    pub overhead: Duration,
     /// Whether the deadline ended it, or one of its branches.
     pub timed_out: bool,
+    /// The node that was the last to end among those that were started: everything waited for it.
+    pub last: Option<usize>,
     /// The nodes that decided how long it took: the last to end, what that waited for longest, and
     /// so on, from the first to the last.
     pub critical_path: Vec<usize>,
@@ -83,7 +99,10 @@ impl Report {
     /// The branch of the node at `node` of the plan, if it was asked for.
     #[must_use]
     pub fn branch(&self, node: usize) -> Option<&Branch> {
-        self.branches.iter().find(|branch| branch.node == node)
+        let place = self
+            .branches
+            .binary_search_by_key(&node, |branch| branch.node);
+        place.ok().map(|place| &self.branches[place])
     }
 
     /// How many branches ended as `status`.
@@ -95,79 +114,14 @@ impl Report {
             .count()
     }
 
-    /// Whether every branch that the caller's tier has, has an answer.
+    /// Whether every branch has an answer, but for those that the caller's tier does not have or whose
+    /// condition did not hold.
     #[must_use]
     pub fn is_complete(&self) -> bool {
+        let excused =
+            |branch: &Branch| matches!(branch.skipped, Some(SkipReason::Tier | SkipReason::When));
         self.branches
             .iter()
-            .all(|branch| branch.status.is_answered() || branch.skipped == Some(SkipReason::Tier))
-    }
-}
-
-/// Collects the events of one branch.
-#[derive(Default)]
-pub(crate) struct Recorder {
-    seen: Mutex<Seen>,
-    forward: Option<Forward>,
-}
-
-/// Who else is told of a branch's events.
-pub(crate) struct Forward {
-    pub(crate) observer: Arc<dyn crate::run::RunObserver>,
-    pub(crate) names: Arc<[Box<str>]>,
-    pub(crate) node: usize,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    attempts: u32,
-    queued: Duration,
-    stopped_by: Option<StoppedBy>,
-    fallback: Option<FallbackKind>,
-}
-
-impl Recorder {
-    pub(crate) fn new(forward: Option<Forward>) -> Self {
-        Self {
-            seen: Mutex::default(),
-            forward,
-        }
-    }
-
-    /// Writes what was seen into the branch's part of the report.
-    pub(crate) fn write(&self, branch: &mut Branch) {
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        branch.attempts = seen.attempts;
-        branch.queued = seen.queued;
-        branch.stopped_by = seen.stopped_by;
-        branch.fallback = seen.fallback;
-    }
-}
-
-impl Observe for Recorder {
-    fn on(&self, event: Event) {
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            match event {
-                Event::Attempt { .. } => seen.attempts += 1,
-                // An attempt that was refused on our side was never sent.
-                Event::AttemptEnded {
-                    class: Class::Local(_),
-                    ..
-                } => seen.attempts -= 1,
-                Event::Admitted { waited } => seen.queued += waited,
-                Event::RetryStopped { by } => seen.stopped_by = Some(by),
-                Event::FallbackUsed { kind, .. } => seen.fallback = Some(kind),
-                _ => {}
-            }
-        }
-        if let Some(Forward {
-            observer,
-            names,
-            node,
-        }) = &self.forward
-        {
-            observer.on_event(&names[*node], event);
-        }
+            .all(|branch| branch.status.is_answered() || excused(branch))
     }
 }

@@ -1,6 +1,6 @@
 //! Which nodes of a plan a request runs. Pure.
 
-use std::{error::Error, fmt};
+use std::{cmp::Reverse, error::Error, fmt};
 
 use crate::{outcome::SkipReason, plan::NodeInfo};
 
@@ -31,6 +31,47 @@ impl Selection {
     }
 }
 
+/// How hard the process is pressed, and who asks: under pressure the answer goes without some of what
+/// it can do without, before any request is refused.
+///
+/// An optional node is left out if it matters less than the pressure. It matters as much as its
+/// priority in tenths and, as a fraction of a tenth, the standing of the caller's tier say: at a
+/// pressure of 0.35, priorities 0 to 2 are left out for all, and 3 for callers of a standing below
+/// one half. If nothing were left, the node that matters most would stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Brownout {
+    pressure: f64,
+    standing: f64,
+}
+
+impl Brownout {
+    /// A pressure from 0, none, to 1, at which all that is optional is left out. What is no number is
+    /// none.
+    #[must_use]
+    pub fn new(pressure: f64) -> Self {
+        Self {
+            pressure: within(pressure, 1.0),
+            standing: 0.0,
+        }
+    }
+
+    /// Sets how the caller's tier stands among all, from 0, the lowest (which is the default), to 1.
+    #[must_use]
+    pub fn standing(mut self, standing: f64) -> Self {
+        self.standing = within(standing, 1.0 - f64::EPSILON);
+        self
+    }
+
+    fn sheds(self, node: &NodeInfo) -> bool {
+        (f64::from(node.priority.level()) + self.standing) / 10.0 < self.pressure
+    }
+}
+
+fn within(value: f64, max: f64) -> f64 {
+    // What is no number is less than nothing.
+    value.max(0.0).min(max)
+}
+
 /// Why a selection cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -42,14 +83,32 @@ pub enum SelectError {
     },
     /// Nothing is left to run.
     Nothing,
+    /// The strategy wants more answers than there are nodes that could give one.
+    Quorum {
+        /// How many it wants.
+        needed: usize,
+        /// How many there are.
+        of: usize,
+    },
+    /// The condition of a node panicked.
+    Condition {
+        /// The node, by its index.
+        node: usize,
+    },
 }
 
 impl fmt::Display for SelectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TierForbidden { .. } => "the caller's tier does not have a required service",
-            Self::Nothing => "no service is left to ask",
-        })
+        match self {
+            Self::TierForbidden { .. } => {
+                f.write_str("the caller's tier does not have a required service")
+            }
+            Self::Nothing => f.write_str("no service is left to ask"),
+            Self::Quorum { needed, of } => {
+                write!(f, "{needed} answers are needed of {of} services")
+            }
+            Self::Condition { .. } => f.write_str("the condition of a service panicked"),
+        }
     }
 }
 
@@ -70,20 +129,35 @@ pub enum Choice {
     Skip(SkipReason),
 }
 
-/// Chooses among `nodes`, which stand in `order` after what they depend on.
+/// What of a request decides which nodes it runs.
+pub(crate) struct Wish<'w> {
+    pub(crate) selection: &'w Selection,
+    pub(crate) tier: Option<&'w str>,
+    /// No node is required: enough answers are.
+    pub(crate) all_optional: bool,
+    pub(crate) brownout: Brownout,
+}
+
+/// Chooses among `nodes`, which stand in `order` after what they depend on; `holds` knows whether
+/// the condition of a node does.
 ///
-/// What a chosen node depends on is chosen with it, and what a required node needs is required.
+/// What a chosen node depends on is chosen with it, and what a required node needs is required. What
+/// needs a node that is skipped is skipped for the same reason.
 pub(crate) fn choose(
     nodes: &[NodeInfo],
     order: &[usize],
-    selection: &Selection,
-    tier: Option<&str>,
+    wish: &Wish<'_>,
+    holds: impl Fn(usize) -> Result<bool, SelectError>,
 ) -> Result<Vec<Choice>, SelectError> {
-    let mut choices = asked_for(nodes, selection);
+    let mut choices = asked_for(nodes, wish);
     for &node in order.iter().rev() {
         let Choice::Run { required } = choices[node] else {
             continue;
         };
+        if !holds(node)? {
+            choices[node] = Choice::Skip(SkipReason::When);
+            continue;
+        }
         for dependency in &nodes[node].dependencies {
             let needed = required && dependency.hard;
             let known = choices[dependency.node] == Choice::Run { required: true };
@@ -92,6 +166,44 @@ pub(crate) fn choose(
             };
         }
     }
+    skip_dependents(nodes, order, &mut choices);
+    check_tier(nodes, wish.tier, &mut choices)?;
+    skip_dependents(nodes, order, &mut choices);
+    shed(nodes, order, wish.brownout, &mut choices);
+    if !choices.iter().any(runs) {
+        return Err(SelectError::Nothing);
+    }
+    Ok(choices)
+}
+
+fn runs(choice: &Choice) -> bool {
+    matches!(choice, Choice::Run { .. })
+}
+
+fn asked_for(nodes: &[NodeInfo], wish: &Wish<'_>) -> Vec<Choice> {
+    let run = |required: bool| Choice::Run {
+        required: required && !wish.all_optional,
+    };
+    match wish.selection {
+        Selection::Plan => nodes.iter().map(|node| run(node.required)).collect(),
+        Selection::Named { required, optional } => {
+            let mut choices = vec![Choice::Out; nodes.len()];
+            for &node in optional {
+                choices[node] = run(false);
+            }
+            for &node in required {
+                choices[node] = run(true);
+            }
+            choices
+        }
+    }
+}
+
+fn check_tier(
+    nodes: &[NodeInfo],
+    tier: Option<&str>,
+    choices: &mut [Choice],
+) -> Result<(), SelectError> {
     let mut forbidden = Vec::new();
     for (node, choice) in choices.iter_mut().enumerate() {
         match *choice {
@@ -101,35 +213,57 @@ pub(crate) fn choose(
             _ => {}
         }
     }
-    if !forbidden.is_empty() {
-        return Err(SelectError::TierForbidden { nodes: forbidden });
+    if forbidden.is_empty() {
+        Ok(())
+    } else {
+        Err(SelectError::TierForbidden { nodes: forbidden })
     }
-    if !choices
-        .iter()
-        .any(|choice| matches!(choice, Choice::Run { .. }))
-    {
-        return Err(SelectError::Nothing);
-    }
-    Ok(choices)
 }
 
-fn asked_for(nodes: &[NodeInfo], selection: &Selection) -> Vec<Choice> {
-    match selection {
-        Selection::Plan => nodes
-            .iter()
-            .map(|node| Choice::Run {
-                required: node.required,
-            })
-            .collect(),
-        Selection::Named { required, optional } => {
-            let mut choices = vec![Choice::Out; nodes.len()];
-            for &node in optional {
-                choices[node] = Choice::Run { required: false };
-            }
-            for &node in required {
-                choices[node] = Choice::Run { required: true };
-            }
-            choices
+/// Skips what needs a node that is skipped.
+fn skip_dependents(nodes: &[NodeInfo], order: &[usize], choices: &mut [Choice]) {
+    if !choices
+        .iter()
+        .any(|choice| matches!(choice, Choice::Skip(_)))
+    {
+        return;
+    }
+    for &node in order {
+        let mut hard = nodes[node].dependencies.iter().filter(|one| one.hard);
+        let reason = hard.find_map(|one| match choices[one.node] {
+            Choice::Skip(reason) => Some(reason),
+            _ => None,
+        });
+        if let (Choice::Run { .. }, Some(reason)) = (choices[node], reason) {
+            choices[node] = Choice::Skip(reason);
         }
+    }
+}
+
+/// Leaves out what matters less than the pressure. What stays keeps what it needs.
+fn shed(nodes: &[NodeInfo], order: &[usize], brownout: Brownout, choices: &mut [Choice]) {
+    if brownout.pressure <= 0.0 {
+        return;
+    }
+    let stays = |node: usize| match choices[node] {
+        Choice::Run { required } => required || !brownout.sheds(&nodes[node]),
+        _ => false,
+    };
+    let mut stays: Vec<bool> = (0..nodes.len()).map(stays).collect();
+    if !stays.contains(&true) {
+        let running = (0..nodes.len()).filter(|&node| runs(&choices[node]));
+        let best = running.max_by_key(|&node| (nodes[node].priority, Reverse(node)));
+        best.into_iter().for_each(|node| stays[node] = true);
+    }
+    for &node in order.iter().rev() {
+        if !runs(&choices[node]) {
+            continue;
+        }
+        if !stays[node] {
+            choices[node] = Choice::Skip(SkipReason::Brownout);
+            continue;
+        }
+        let hard = nodes[node].dependencies.iter().filter(|one| one.hard);
+        hard.for_each(|one| stays[one.node] = true);
     }
 }

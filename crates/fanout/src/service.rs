@@ -1,4 +1,4 @@
-//! The service that runs a plan for each request and says whether that was enough.
+//! The service that runs a plan for each request.
 
 use std::{
     error::Error,
@@ -17,40 +17,10 @@ use crate::{
     answer::Answer,
     outcome::{SkipReason, Status},
     plan::Plan,
-    report::Report,
-    run::{Run, RunObserver},
-    select::{Choice, SelectError, Selection, choose},
+    run::{Rooms, Run, RunObserver},
+    select::{Brownout, Choice, SelectError, Selection, Wish, choose},
+    strategy::{ReturnWhen, Strategy, Verdict},
 };
-
-/// When a run is a success.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
-#[non_exhaustive]
-pub enum Strategy {
-    /// Every node counts as required; the first failure cancels the rest.
-    All,
-    /// Every required node must have an answer.
-    #[default]
-    Partial,
-    /// Any answer will do.
-    BestEffort,
-}
-
-impl Strategy {
-    /// The name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Partial => "partial",
-            Self::BestEffort => "best_effort",
-        }
-    }
-}
 
 /// Runs a [`Plan`] for each request; always ready.
 ///
@@ -61,33 +31,91 @@ impl Strategy {
 /// Cloning it, or setting one of its options, is cheap: options may well be set per request.
 pub struct FanOut<Req> {
     plan: Plan<Req>,
-    strategy: Strategy,
+    rooms: Arc<Rooms>,
+    options: Options,
     selection: Selection,
     tier: Option<Box<str>>,
-    max_concurrency: Option<NonZeroUsize>,
+    brownout: Brownout,
     test: bool,
-    observer: Option<Arc<dyn RunObserver>>,
+}
+
+/// Takes branches that go on when the answer has left.
+type Detach = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
+
+/// What a run is told.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) strategy: Strategy,
+    pub(crate) return_when: ReturnWhen,
+    pub(crate) grace: Duration,
+    pub(crate) max_concurrency: usize,
+    pub(crate) detach: Option<Detach>,
 }
 
 impl<Req> FanOut<Req> {
     /// Runs all of `plan`, with [`Strategy::Partial`] and all at once.
     #[must_use]
-    pub const fn new(plan: Plan<Req>) -> Self {
+    pub fn new(plan: Plan<Req>) -> Self {
         Self {
+            rooms: Arc::new(Rooms::new(plan.shared_names(), None)),
             plan,
-            strategy: Strategy::Partial,
+            options: Options {
+                strategy: Strategy::Partial,
+                return_when: ReturnWhen::All,
+                grace: Duration::ZERO,
+                max_concurrency: usize::MAX,
+                detach: None,
+            },
             selection: Selection::Plan,
             tier: None,
-            max_concurrency: None,
+            brownout: Brownout::default(),
             test: false,
-            observer: None,
         }
     }
 
     /// Sets when a run is a success.
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
-        self.strategy = strategy;
+        self.options.strategy = strategy;
+        self
+    }
+
+    /// Sets when the answer leaves.
+    #[must_use]
+    pub fn return_when(mut self, return_when: ReturnWhen) -> Self {
+        self.options.return_when = return_when;
+        self
+    }
+
+    /// Sets how long optional nodes may still take when the required ones have ended, under
+    /// [`ReturnWhen::Required`]; none by default.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.options.grace = grace;
+        self
+    }
+
+    /// Lets optional nodes that still run when the grace is over go on without the answer, up to
+    /// the deadline: to fill a cache, say. They are `cancelled` in the report, and `spawn` takes
+    /// what is left of them. Without this they are dropped.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower::{BoxError, service_fn};
+    /// # use tower_fanout::{FanOut, Plan, ReturnWhen};
+    /// # let mut plan = Plan::<()>::builder();
+    /// # plan.node("a", service_fn(|()| async { Ok::<_, BoxError>(()) }), |(), _| Ok(()));
+    /// let service = FanOut::new(plan.build().unwrap())
+    ///     .return_when(ReturnWhen::Required)
+    ///     .grace(Duration::from_millis(50))
+    ///     .detach_late(|late| drop(tokio::spawn(late)));
+    /// ```
+    #[must_use]
+    pub fn detach_late(
+        mut self,
+        spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
+    ) -> Self {
+        self.options.detach = Some(Arc::new(spawn));
         self
     }
 
@@ -105,10 +133,18 @@ impl<Req> FanOut<Req> {
         self
     }
 
+    /// Sets what is left out because there is too much to do.
+    #[must_use]
+    pub fn brownout(mut self, brownout: Brownout) -> Self {
+        self.brownout = brownout;
+        self
+    }
+
     /// Sets how many nodes run at once; 0 means all that can.
     #[must_use]
     pub fn max_concurrency(mut self, max_concurrency: usize) -> Self {
-        self.max_concurrency = NonZeroUsize::new(max_concurrency);
+        let max = NonZeroUsize::new(max_concurrency);
+        self.options.max_concurrency = max.map_or(usize::MAX, NonZeroUsize::get);
         self
     }
 
@@ -119,10 +155,10 @@ impl<Req> FanOut<Req> {
         self
     }
 
-    /// Sets who is told what happens.
+    /// Sets who is told what happens. A panic of it stays with it.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn RunObserver>) -> Self {
-        self.observer = Some(observer);
+        self.rooms = Arc::new(Rooms::new(self.plan.shared_names(), Some(observer)));
         self
     }
 
@@ -134,25 +170,37 @@ impl<Req> FanOut<Req> {
 }
 
 impl<Req> FanOut<Req> {
-    /// What a request does with each node of the plan.
+    /// What `request` does with each node of the plan.
     ///
     /// # Errors
-    /// The selection leaves nothing to run, or needs what the tier does not have.
-    pub fn choose(&self) -> Result<Vec<Choice>, SelectError> {
+    /// The selection leaves nothing to run or too little for the strategy, needs what the tier does
+    /// not have, or a condition panics.
+    pub fn choose(&self, request: &Req) -> Result<Vec<Choice>, SelectError> {
         let plan = &*self.plan.inner;
-        let mut choices = choose(
-            &plan.nodes,
-            &plan.order,
-            &self.selection,
-            self.tier.as_deref(),
-        )?;
+        let quorum = self.options.strategy.quorum();
+        let wish = Wish {
+            selection: &self.selection,
+            tier: self.tier.as_deref(),
+            all_optional: quorum.is_some(),
+            brownout: self.brownout,
+        };
+        let holds = |node: usize| plan.holds(node, request);
+        let mut choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
         for (choice, node) in choices.iter_mut().zip(&plan.nodes) {
             match choice {
                 Choice::Run { .. } if self.test && !node.safe => {
-                    *choice = Choice::Skip(SkipReason::Test)
+                    *choice = Choice::Skip(SkipReason::Test);
                 }
-                Choice::Run { required } => *required |= self.strategy == Strategy::All,
+                Choice::Run { required } => *required |= self.options.strategy == Strategy::All,
                 _ => {}
+            }
+        }
+        if let Some(needed) = quorum {
+            let runs = |node: &usize| matches!(choices[*node], Choice::Run { .. });
+            let is_last = |node: &usize| !plan.dependents[*node].iter().any(runs);
+            let of = (0..choices.len()).filter(runs).filter(is_last).count();
+            if of < needed {
+                return Err(SelectError::Quorum { needed, of });
             }
         }
         Ok(choices)
@@ -163,15 +211,15 @@ impl<Req: tower_fanout_layers::Context> FanOut<Req> {
     /// Begins a run for `request`, as a stream of the nodes that end.
     ///
     /// # Errors
-    /// The selection leaves nothing to run, or needs what the tier does not have.
+    /// As [`choose`](Self::choose) has them.
     pub fn run(&self, request: Req) -> Result<Run<Req>, SelectError> {
-        let choices = self.choose()?;
+        let choices = self.choose(&request)?;
         Ok(Run::new(
             self.plan.clone(),
             request,
             &choices,
-            self.max_concurrency,
-            self.observer.clone(),
+            self.options.clone(),
+            Arc::clone(&self.rooms),
         ))
     }
 }
@@ -180,12 +228,12 @@ impl<Req> Clone for FanOut<Req> {
     fn clone(&self) -> Self {
         Self {
             plan: self.plan.clone(),
-            strategy: self.strategy,
+            rooms: Arc::clone(&self.rooms),
+            options: self.options.clone(),
             selection: self.selection.clone(),
             tier: self.tier.clone(),
-            max_concurrency: self.max_concurrency,
+            brownout: self.brownout,
             test: self.test,
-            observer: self.observer.clone(),
         }
     }
 }
@@ -194,8 +242,9 @@ impl<Req> fmt::Debug for FanOut<Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FanOut")
             .field("plan", &self.plan)
-            .field("strategy", &self.strategy)
-            .field("max_concurrency", &self.max_concurrency)
+            .field("strategy", &self.options.strategy)
+            .field("return_when", &self.options.return_when)
+            .field("max_concurrency", &self.options.max_concurrency)
             .finish_non_exhaustive()
     }
 }
@@ -212,7 +261,7 @@ impl<Req: tower_fanout_layers::Context + Unpin> Service<Req> for FanOut<Req> {
     fn call(&mut self, request: Req) -> ResponseFuture<Req> {
         ResponseFuture {
             run: Some(self.run(request)),
-            strategy: self.strategy,
+            strategy: self.options.strategy,
         }
     }
 }
@@ -230,12 +279,7 @@ impl<Req: Unpin> Future for ResponseFuture<Req> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let strategy = self.strategy;
         if let Some(Ok(run)) = &mut self.run {
-            while let Some(node) = ready!(run.poll_next(cx)) {
-                if strategy == Strategy::All && !run.branch(node).status.is_answered() {
-                    run.cancel();
-                    break;
-                }
-            }
+            while ready!(run.poll_next(cx)).is_some() {}
         }
         let run = self.run.take().expect("polled after completion");
         Poll::Ready(match run {
@@ -250,76 +294,6 @@ impl<Req> fmt::Debug for ResponseFuture<Req> {
         f.debug_struct("ResponseFuture")
             .field("run", &self.run)
             .finish_non_exhaustive()
-    }
-}
-
-impl Strategy {
-    /// Whether `answer` is a success.
-    ///
-    /// # Errors
-    /// It is not; the error carries the answer.
-    pub fn judge(self, answer: Answer) -> Result<Answer, FanOutError> {
-        match self.verdict(&answer.report) {
-            None => Ok(answer),
-            Some(verdict) => Err(FanOutError::Failed {
-                verdict,
-                answer: Box::new(answer),
-            }),
-        }
-    }
-
-    /// Why a run with this report is no success; none if it is one.
-    #[must_use]
-    pub fn verdict(self, report: &Report) -> Option<Verdict> {
-        let branches = &report.branches;
-        let counts = |branch: &&crate::Branch| branch.required || self == Self::BestEffort;
-        let failed = match self {
-            Self::BestEffort => branches.iter().all(|branch| !branch.status.is_answered()),
-            Self::All | Self::Partial => branches
-                .iter()
-                .any(|branch| branch.required && !branch.status.is_answered()),
-        };
-        failed.then(|| Verdict::of(branches.iter().filter(counts)))
-    }
-}
-
-/// What all causes of a failed run have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// Time ran out for all of them.
-    Timeout,
-    /// We refused all of them.
-    Unavailable {
-        /// When it is worth asking again: when the last of them is.
-        retry_after: Option<Duration>,
-    },
-    /// Neither.
-    Failed,
-}
-
-impl Verdict {
-    /// The verdict on `branches`, of which those that failed or had no time are the causes.
-    fn of<'b>(branches: impl Iterator<Item = &'b crate::Branch>) -> Self {
-        let (mut timeouts, mut refusals, mut others) = (0, 0, 0);
-        let mut retry_after = None;
-        for branch in branches {
-            match (&branch.error, branch.skipped) {
-                (_, Some(SkipReason::NoTime)) => timeouts += 1,
-                (Some(error), _) if error.kind().is_timeout() => timeouts += 1,
-                (Some(error), _) if error.kind().is_refusal() => {
-                    refusals += 1;
-                    retry_after = retry_after.max(error.wait());
-                }
-                (Some(_), _) => others += 1,
-                _ => {}
-            }
-        }
-        match (timeouts, refusals, others) {
-            (1.., 0, 0) => Self::Timeout,
-            (0, 1.., 0) => Self::Unavailable { retry_after },
-            _ => Self::Failed,
-        }
     }
 }
 

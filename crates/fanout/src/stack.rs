@@ -1,6 +1,6 @@
 //! The layers around one downstream, in their order.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
@@ -16,7 +16,7 @@ use tower_fanout_layers::{
     timeout::Timeout,
 };
 
-use crate::policy::Policy;
+use crate::{expected::Expected, plan::Profile, policy::Policy};
 
 /// What is known of one downstream: its policy, and the state that goes with it.
 ///
@@ -24,6 +24,8 @@ use crate::policy::Policy;
 /// its concurrency limit, and the budget of its retries or hedges.
 #[derive(Clone, Debug)]
 pub struct Downstream<C> {
+    name: Arc<str>,
+    expected: Expected,
     policy: Policy,
     classify: C,
     attempts: Either<RetryLayer<C>, HedgeLayer<C>>,
@@ -57,7 +59,18 @@ impl<C: Clone> Downstream<C> {
             throttle,
             policy,
             classify,
+            name: name.into(),
+            expected: Expected::new(),
         }
+    }
+
+    /// What a plan knows of it.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        Profile::new(Arc::clone(&self.name), self.expected.clone())
+            .breaker(self.breaker().cloned())
+            .attempts(self.policy.max_attempts().into())
+            .worst_case(self.policy.worst_case())
     }
 
     /// Its policy.

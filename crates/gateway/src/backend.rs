@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use serde::Serialize;
@@ -23,15 +23,7 @@ pub struct Backend {
     pub client: Client,
     /// Its endpoints.
     pub endpoints: usize,
-    history: Mutex<History>,
-}
-
-/// What is remembered of the branches that asked a downstream.
-#[derive(Clone, Copy, Debug, Default)]
-struct History {
-    last_failure: Option<LastFailure>,
-    /// How long an answer takes: a moving average.
-    expected: Option<Duration>,
+    last_failure: Mutex<Option<LastFailure>>,
 }
 
 /// When a downstream last failed, and how.
@@ -65,7 +57,7 @@ impl Backend {
             downstream,
             client,
             endpoints,
-            history: Mutex::default(),
+            last_failure: Mutex::default(),
         }
     }
 
@@ -79,27 +71,12 @@ impl Backend {
 
     /// Takes note of a branch that ended.
     pub fn ended(&self, branch: &Branch) {
-        let mut history = self.history();
         if let Some(error) = &branch.error {
-            history.last_failure = Some(LastFailure {
+            *self.last_failure() = Some(LastFailure {
                 kind: error.kind(),
                 at: SystemTime::now(),
             });
         }
-        if let (tower_fanout::Status::Success, Some(elapsed)) = (branch.status, branch.elapsed) {
-            // Smoothed as round-trip times are (RFC 6298 §2).
-            history.expected = Some(
-                history
-                    .expected
-                    .map_or(elapsed, |expected| expected * 7 / 8 + elapsed / 8),
-            );
-        }
-    }
-
-    /// How long an answer takes by what was seen; none before the first.
-    #[must_use]
-    pub fn expected(&self) -> Option<Duration> {
-        self.history().expected
     }
 
     /// How it is doing.
@@ -124,12 +101,14 @@ impl Backend {
             },
             in_flight: self.downstream.concurrency().in_flight(),
             limit: self.downstream.concurrency().limit(),
-            last_failure: self.history().last_failure,
+            last_failure: *self.last_failure(),
         }
     }
 
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_failure(&self) -> MutexGuard<'_, Option<LastFailure>> {
+        self.last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -161,6 +161,7 @@ impl<'c> Planned<'c> {
         };
         let mut node = plan
             .node(self.name, self.service(), make)
+            .downstream(self.backend.downstream.profile())
             .priority(self.config.priority)
             .tiers(self.config.tiers.iter().cloned());
         if !self.config.required {

@@ -1,25 +1,32 @@
 //! The validated graph of nodes that a [`FanOut`](crate::FanOut) runs.
 
+mod builder;
+mod forecast;
+mod problem;
+mod profile;
+
 use std::{
-    collections::HashMap,
-    error::Error,
     fmt,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tower::Service;
-use tower_fanout_layers::{Context, Priority};
+use tokio::time::Instant;
+use tower_fanout_layers::Priority;
 
-use crate::{
-    answer::Answers,
-    call::{Ask, Typed},
-    graph,
-    outcome::BranchError,
+pub(crate) use self::forecast::Forecast;
+use self::forecast::Forecaster;
+pub use self::{
+    builder::{Node, PlanBuilder},
+    problem::{PlanError, PlanProblem},
+    profile::Profile,
 };
+use crate::{answer::Answers, call::Ask, graph::Ancestors, select::SelectError};
 
 /// What a node depends on, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +45,9 @@ pub struct NodeInfo {
     pub(crate) safe: bool,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) wave: usize,
+    pub(crate) conditional: bool,
+    pub(crate) expected: Option<Duration>,
+    pub(crate) profile: Option<Profile>,
 }
 
 impl NodeInfo {
@@ -76,6 +86,32 @@ impl NodeInfo {
         self.wave
     }
 
+    /// The nodes that it is skipped without, by their index.
+    pub fn hard_dependencies(&self) -> impl Iterator<Item = usize> {
+        let hard = self.dependencies.iter().filter(|one| one.hard);
+        hard.map(|dependency| dependency.node)
+    }
+
+    /// Whether it has a condition.
+    #[must_use]
+    pub const fn is_conditional(&self) -> bool {
+        self.conditional
+    }
+
+    /// The downstream that it asks, if that was said.
+    #[must_use]
+    pub const fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
+    /// How long it is expected to take: what its downstream took lately, or what was declared; zero
+    /// if neither is known.
+    #[must_use]
+    pub fn expected_at(&self, now: Instant) -> Duration {
+        let seen = (self.profile.as_ref()).and_then(|profile| profile.expected().at(now));
+        seen.or(self.expected).unwrap_or_default()
+    }
+
     pub(crate) fn admits(&self, tier: Option<&str>) -> bool {
         self.tiers.is_empty() || tier.is_some_and(|tier| self.tiers.iter().any(|own| own == tier))
     }
@@ -86,17 +122,45 @@ pub struct Plan<Req> {
     pub(crate) inner: Arc<Inner<Req>>,
 }
 
-pub(crate) struct Inner<Req> {
+/// Whether a node is asked for a request.
+pub(crate) type When<Req> = Box<dyn Fn(&Req) -> bool + Send + Sync>;
+
+/// What answers are found by.
+#[derive(Debug)]
+pub(crate) struct Index {
     pub(crate) id: u64,
+    pub(crate) names: Arc<[Box<str>]>,
+    pub(crate) ancestors: Ancestors,
+}
+
+pub(crate) struct Inner<Req> {
+    pub(crate) index: Arc<Index>,
     pub(crate) names: Arc<[Box<str>]>,
     pub(crate) nodes: Vec<NodeInfo>,
     pub(crate) asks: Vec<Box<dyn Ask<Req>>>,
+    /// Of the nodes that have one, by their index.
+    conditions: Vec<(usize, When<Req>)>,
     pub(crate) dependents: Vec<Vec<usize>>,
     /// The nodes in topological order.
     pub(crate) order: Vec<usize>,
-    /// The place of each node among all that are ready: priority, then the longest path to the
-    /// end, then declaration.
-    pub(crate) rank: Vec<usize>,
+    forecaster: Forecaster,
+}
+
+impl<Req> Inner<Req> {
+    /// Whether the condition of `node` holds for `request`.
+    pub(crate) fn holds(&self, node: usize, request: &Req) -> Result<bool, SelectError> {
+        if !self.nodes[node].conditional {
+            return Ok(true);
+        }
+        let place = self
+            .conditions
+            .binary_search_by_key(&node, |(node, _)| *node);
+        let Ok(place) = place else {
+            return Ok(true);
+        };
+        catch_unwind(AssertUnwindSafe(|| (self.conditions[place].1)(request)))
+            .map_err(|_| SelectError::Condition { node })
+    }
 }
 
 impl<Req> Plan<Req> {
@@ -104,10 +168,7 @@ impl<Req> Plan<Req> {
     #[must_use]
     pub fn builder() -> PlanBuilder<Req> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        PlanBuilder {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            nodes: Vec::new(),
-        }
+        PlanBuilder::new(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The names of the nodes, in order of declaration.
@@ -126,6 +187,34 @@ impl<Req> Plan<Req> {
     #[must_use]
     pub fn nodes(&self) -> &[NodeInfo] {
         &self.inner.nodes
+    }
+
+    /// The bytes that a branch of the node at `node` takes while it runs: its request, its stack and
+    /// their state.
+    #[must_use]
+    pub fn branch_size(&self, node: usize) -> usize {
+        self.inner.asks[node].size()
+    }
+
+    pub(crate) fn shared_names(&self) -> Arc<[Box<str>]> {
+        Arc::clone(&self.inner.names)
+    }
+
+    /// No answers yet.
+    pub(crate) fn answers(&self) -> Answers {
+        Answers::new(Arc::clone(&self.inner.index))
+    }
+
+    /// What is expected of the nodes at `now`.
+    pub(crate) fn forecast(&self, now: Instant) -> Arc<Forecast> {
+        let Inner {
+            nodes,
+            order,
+            dependents,
+            forecaster,
+            ..
+        } = &*self.inner;
+        forecaster.at(now, nodes, order, dependents)
     }
 }
 
@@ -173,317 +262,3 @@ impl<T> fmt::Debug for Key<T> {
         write!(f, "Key({})", self.index)
     }
 }
-
-/// A node as it was declared.
-struct Declared<Req> {
-    name: Box<str>,
-    ask: Box<dyn Ask<Req>>,
-    info: NodeInfo,
-    after: Vec<(Reference, bool)>,
-}
-
-enum Reference {
-    Key { plan: u64, index: usize },
-    Name(Box<str>),
-}
-
-/// Collects the nodes of a [`Plan`].
-pub struct PlanBuilder<Req> {
-    id: u64,
-    nodes: Vec<Declared<Req>>,
-}
-
-impl<Req> PlanBuilder<Req> {
-    /// Adds a node: it asks `service` with the request that `make` makes from the whole request
-    /// and the answers of the nodes it comes after. An error of `make` is the branch's error.
-    ///
-    /// It is required, of priority 0, and for all tiers, unless what is returned here says
-    /// otherwise.
-    pub fn node<S, R, F>(&mut self, name: &str, service: S, make: F) -> Node<'_, Req, S::Response>
-    where
-        S: Service<R> + Clone + Send + Sync + 'static,
-        S::Response: Send + 'static,
-        S::Error: Into<BranchError>,
-        S::Future: Send + 'static,
-        F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync + 'static,
-        R: Context + Send + 'static,
-    {
-        self.nodes.push(Declared {
-            name: name.into(),
-            ask: Box::new(Typed {
-                service,
-                make,
-                request: PhantomData,
-            }),
-            info: NodeInfo {
-                required: true,
-                priority: Priority::default(),
-                tiers: Vec::new(),
-                safe: true,
-                dependencies: Vec::new(),
-                wave: 0,
-            },
-            after: Vec::new(),
-        });
-        Node {
-            key: Key {
-                plan: self.id,
-                index: self.nodes.len() - 1,
-                answer: PhantomData,
-            },
-            plan: self,
-        }
-    }
-
-    /// Checks the graph.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it: see [`PlanProblem`].
-    pub fn build(self) -> Result<Plan<Req>, PlanError> {
-        let names: Arc<[Box<str>]> = self.nodes.iter().map(|node| node.name.clone()).collect();
-        let mut problems = Vec::new();
-        let places = places(&names, &mut problems);
-        let mut nodes = Vec::with_capacity(self.nodes.len());
-        let mut asks = Vec::with_capacity(self.nodes.len());
-        for node in self.nodes {
-            let mut info = node.info;
-            for (reference, hard) in node.after {
-                match reference.resolve(self.id, &places) {
-                    Ok(node) if info.dependencies.iter().any(|known| known.node == node) => {}
-                    Ok(node) => info.dependencies.push(Dependency { node, hard }),
-                    Err(on) => problems.push(PlanProblem::UnknownDependency {
-                        node: node.name.to_string(),
-                        on,
-                    }),
-                }
-            }
-            nodes.push(info);
-            asks.push(node.ask);
-        }
-        if names.is_empty() {
-            problems.push(PlanProblem::Empty);
-        }
-        let edges: Vec<Vec<usize>> = nodes
-            .iter()
-            .map(|node| node.dependencies().collect())
-            .collect();
-        let order = graph::sort(&edges).unwrap_or_else(|cycle| {
-            let path = cycle.iter().map(|&node| names[node].to_string()).collect();
-            problems.push(PlanProblem::Cycle { path });
-            Vec::new()
-        });
-        if !problems.is_empty() {
-            return Err(PlanError { problems });
-        }
-        let inner = Inner::new(self.id, names, nodes, asks, order, &edges);
-        Ok(Plan {
-            inner: Arc::new(inner),
-        })
-    }
-}
-
-impl<Req> Inner<Req> {
-    fn new(
-        id: u64,
-        names: Arc<[Box<str>]>,
-        mut nodes: Vec<NodeInfo>,
-        asks: Vec<Box<dyn Ask<Req>>>,
-        order: Vec<usize>,
-        edges: &graph::Edges,
-    ) -> Self {
-        for (node, wave) in nodes.iter_mut().zip(graph::waves(&order, edges)) {
-            node.wave = wave;
-        }
-        let dependents = graph::reverse(edges);
-        let longest = graph::longest_paths(&order, &dependents);
-        let mut by_rank: Vec<usize> = (0..nodes.len()).collect();
-        by_rank.sort_by_key(|&node| std::cmp::Reverse((nodes[node].priority, longest[node])));
-        let mut rank = vec![0; nodes.len()];
-        for (place, node) in by_rank.into_iter().enumerate() {
-            rank[node] = place;
-        }
-        Self {
-            id,
-            names,
-            nodes,
-            asks,
-            dependents,
-            order,
-            rank,
-        }
-    }
-}
-
-/// The place of each name, and a problem for each that stands twice.
-fn places<'n>(names: &'n [Box<str>], problems: &mut Vec<PlanProblem>) -> HashMap<&'n str, usize> {
-    let mut places = HashMap::new();
-    for (index, name) in names.iter().enumerate() {
-        if places.insert(&**name, index).is_some() {
-            problems.push(PlanProblem::DuplicateName {
-                name: name.to_string(),
-            });
-        }
-    }
-    places
-}
-
-impl Reference {
-    fn resolve(self, plan: u64, places: &HashMap<&str, usize>) -> Result<usize, String> {
-        match self {
-            Self::Key { plan: own, index } if own == plan => Ok(index),
-            Self::Key { .. } => Err("a key of another plan".into()),
-            Self::Name(name) => places.get(&*name).copied().ok_or_else(|| name.into()),
-        }
-    }
-}
-
-/// A node that was just added, to say more about it.
-pub struct Node<'p, Req, T> {
-    plan: &'p mut PlanBuilder<Req>,
-    key: Key<T>,
-}
-
-#[expect(
-    clippy::must_use_candidate,
-    reason = "the node is in the plan already; the key is for those who read it"
-)]
-impl<Req, T> Node<'_, Req, T> {
-    /// It starts after `node` has ended, and is skipped if that has no answer.
-    pub fn after<U>(self, node: Key<U>) -> Self {
-        self.reference(node.into(), true)
-    }
-
-    /// It starts after `node` has ended, whether that has an answer or not.
-    pub fn after_optional<U>(self, node: Key<U>) -> Self {
-        self.reference(node.into(), false)
-    }
-
-    /// Like [`after`](Self::after), by the name of the node, which may be declared later.
-    pub fn after_named(self, node: &str) -> Self {
-        self.reference(Reference::Name(node.into()), true)
-    }
-
-    /// Like [`after_optional`](Self::after_optional), by the name of the node.
-    pub fn after_optional_named(self, node: &str) -> Self {
-        self.reference(Reference::Name(node.into()), false)
-    }
-
-    /// The answer as a whole can do without it.
-    pub fn optional(self) -> Self {
-        self.edit(|info| info.required = false)
-    }
-
-    /// Among nodes that could start, those of a higher priority do.
-    pub fn priority(self, priority: Priority) -> Self {
-        self.edit(|info| info.priority = priority)
-    }
-
-    /// Only these tiers have it.
-    pub fn tiers(self, tiers: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.edit(|info| info.tiers = tiers.into_iter().map(Into::into).collect())
-    }
-
-    /// Asking it may change something, so a test run skips it.
-    pub fn changes_state(self) -> Self {
-        self.edit(|info| info.safe = false)
-    }
-
-    /// The key to its answer.
-    #[must_use]
-    pub fn key(self) -> Key<T> {
-        self.key
-    }
-
-    fn reference(self, reference: Reference, hard: bool) -> Self {
-        self.plan.nodes[self.key.index]
-            .after
-            .push((reference, hard));
-        self
-    }
-
-    fn edit(self, edit: impl FnOnce(&mut NodeInfo)) -> Self {
-        edit(&mut self.plan.nodes[self.key.index].info);
-        self
-    }
-}
-
-impl<T> From<Key<T>> for Reference {
-    fn from(key: Key<T>) -> Self {
-        Self::Key {
-            plan: key.plan,
-            index: key.index,
-        }
-    }
-}
-
-/// Something that is wrong with a graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PlanProblem {
-    /// It has no nodes.
-    Empty,
-    /// Two nodes have the same name.
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
-    /// A node comes after one that is not there.
-    UnknownDependency {
-        /// The node.
-        node: String,
-        /// What it comes after.
-        on: String,
-    },
-    /// Nodes wait for each other.
-    Cycle {
-        /// The nodes along the cycle; each depends on the next, and the last on the first.
-        path: Vec<String>,
-    },
-}
-
-impl fmt::Display for PlanProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the plan has no nodes"),
-            Self::DuplicateName { name } => write!(f, "two nodes are called \"{name}\""),
-            Self::UnknownDependency { node, on } => {
-                write!(
-                    f,
-                    "\"{node}\" depends on \"{on}\", which is not in the plan"
-                )
-            }
-            Self::Cycle { path } => {
-                f.write_str("these nodes wait for each other: ")?;
-                for node in path {
-                    write!(f, "{node} → ")?;
-                }
-                f.write_str(path.first().map_or("", String::as_str))
-            }
-        }
-    }
-}
-
-/// Everything that is wrong with a graph.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanError {
-    problems: Vec<PlanProblem>,
-}
-
-impl PlanError {
-    /// The problems, at least one.
-    #[must_use]
-    pub fn problems(&self) -> &[PlanProblem] {
-        &self.problems
-    }
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, problem) in self.problems.iter().enumerate() {
-            write!(f, "{}{problem}", if place == 0 { "" } else { "; " })?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for PlanError {}

@@ -1,11 +1,15 @@
 //! One run of a plan: nodes start, end, and let others start.
 
+mod detached;
+mod ready;
+mod recorder;
+mod room;
+mod seats;
+mod time;
+
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
-    fmt,
-    future::Future,
-    num::NonZeroUsize,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -13,23 +17,23 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt,
-    future::{CatchUnwind, Map},
-    stream::{FuturesUnordered, StreamExt},
-};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tower_fanout_layers::{
-    Call, Deadline, Event, Observer, Reject, RetryAllowance, timeout::MIN_USEFUL,
-};
+use tower_fanout_layers::{Call, Deadline, Event, Observer, Reject, timeout::MIN_USEFUL};
 
+pub(crate) use self::room::Rooms;
+use self::{
+    room::{Room, State},
+    time::Times,
+};
 use crate::{
-    answer::{Answer, Answers, Value},
-    call::BranchFuture,
+    answer::{Answer, Answers},
+    ending::{Ended, Ending, Then},
     outcome::{BranchError, ErrorKind, SkipReason, Status},
-    plan::Plan,
-    report::{Branch, Forward, Recorder, Report},
+    plan::{Forecast, Plan},
+    report::{Branch, Report},
     select::Choice,
+    service::Options,
+    strategy::ReturnWhen,
 };
 
 /// Is told what happens in runs, with the name of the node. It runs on the path of the request: it
@@ -42,43 +46,60 @@ pub trait RunObserver: Send + Sync {
     fn on_end(&self, node: &str, branch: &Branch);
 }
 
-type Ended = (usize, Result<Value, BranchError>);
-type Running = Map<CatchUnwind<AssertUnwindSafe<BranchFuture>>, TagEnd>;
-type TagEnd = Box<dyn FnOnce(std::thread::Result<Result<Value, BranchError>>) -> Ended + Send>;
+/// How a branch ended.
+#[derive(Debug)]
+enum End {
+    Answered,
+    Failed(BranchError),
+    Skipped(SkipReason),
+    Cancelled,
+}
+
+/// Why what has not ended is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// Nobody wants it.
+    Unwanted,
+    /// The grace is over.
+    Late,
+    /// The deadline passed.
+    Deadline,
+}
 
 /// One run of a plan: a stream of the nodes that ended, in the order they did.
 ///
-/// It decides when nodes start, never what their ends mean for the whole: that is a fold over the
-/// stream, of which [`FanOut`](crate::FanOut) is one. Nothing is spawned: dropping the run drops
-/// every branch.
+/// It starts nodes, and ends itself as the [`Strategy`](crate::Strategy) and
+/// [`ReturnWhen`](crate::ReturnWhen) of its [`FanOut`](crate::FanOut) say. What the ends amount to is
+/// a fold over the stream: `FanOut`'s future is one, and an answer that is sent piece by piece is
+/// another. Nothing is spawned: dropping the run drops every branch.
+///
+/// A run that is polled polls each branch that was woken once, and then takes note of all that ended:
+/// they share one look at the clock.
 #[must_use = "a run does nothing unless polled"]
 pub struct Run<Req> {
     plan: Plan<Req>,
     request: Req,
     answers: Answers,
-    slots: Vec<Slot>,
-    /// Nodes that could start: required ones first, then by rank.
-    ready: BinaryHeap<Reverse<(bool, usize, usize)>>,
-    running: FuturesUnordered<Running>,
-    /// Ends that were not told of yet.
-    ended: VecDeque<usize>,
-    max_concurrency: usize,
+    branches: Vec<Branch>,
+    /// Always there until it is put back.
+    room: Option<Room>,
+    rooms: Arc<Rooms>,
+    forecast: Arc<Forecast>,
+    ending: Ending,
+    options: Options,
+    /// Nodes that were chosen, and those of them that have not ended.
+    chosen: usize,
+    left: usize,
+    /// The last node that ended of those that were started, and when it did.
+    last: Option<(Duration, Reverse<usize>)>,
+    /// Nodes that run.
+    running: usize,
+    /// Nothing is started any more.
+    stopped: bool,
     call: Call,
-    observer: Option<Arc<dyn RunObserver>>,
-    started: Instant,
-    deadline: Option<Deadline>,
+    times: Times,
     timer: Option<Pin<Box<Sleep>>>,
     timed_out: bool,
-}
-
-/// One node's place in a run.
-struct Slot {
-    branch: Branch,
-    chosen: bool,
-    /// Dependencies that have not ended.
-    waits_for: usize,
-    recorder: Option<Arc<Recorder>>,
-    over: bool,
 }
 
 impl<Req: tower_fanout_layers::Context> Run<Req> {
@@ -86,25 +107,28 @@ impl<Req: tower_fanout_layers::Context> Run<Req> {
         plan: Plan<Req>,
         request: Req,
         choices: &[Choice],
-        max_concurrency: Option<NonZeroUsize>,
-        observer: Option<Arc<dyn RunObserver>>,
+        options: Options,
+        rooms: Arc<Rooms>,
     ) -> Self {
-        let chosen = choices
-            .iter()
-            .filter(|choice| **choice != Choice::Out)
-            .count();
         let started = Instant::now();
+        let chosen = choices.iter().filter(|choice| **choice != Choice::Out);
+        let left = chosen.count();
+        let call = time::branch_call(request.call(), started, left);
         let mut run = Self {
-            answers: Answers::new(plan.inner.id, Arc::clone(&plan.inner.names)),
-            slots: (0..choices.len()).map(Slot::new).collect(),
-            ready: BinaryHeap::with_capacity(chosen),
-            running: FuturesUnordered::new(),
-            ended: VecDeque::with_capacity(chosen),
-            max_concurrency: max_concurrency.map_or(usize::MAX, NonZeroUsize::get),
-            call: branch_call(request.call(), started, chosen),
-            observer,
-            started,
-            deadline: request.call().deadline,
+            answers: plan.answers(),
+            branches: (0..choices.len()).map(Branch::new).collect(),
+            room: Some(rooms.take()),
+            rooms,
+            forecast: plan.forecast(started),
+            ending: Ending::new(options.strategy, options.return_when, 0, 0),
+            chosen: left,
+            left,
+            last: None,
+            running: 0,
+            stopped: false,
+            times: Times::new(started, request.call().deadline),
+            call,
+            options,
             timer: None,
             timed_out: false,
             plan,
@@ -118,35 +142,67 @@ impl<Req: tower_fanout_layers::Context> Run<Req> {
 impl<Req> Run<Req> {
     fn take_choices(&mut self, choices: &[Choice]) {
         let plan = self.plan.clone();
-        let mut skipped = Vec::new();
-        for &node in &plan.inner.order {
-            let dependencies = plan.inner.nodes[node].dependencies();
-            let slot = &mut self.slots[node];
+        let Self {
+            room,
+            branches,
+            forecast,
+            ..
+        } = self;
+        let room = room_of(room);
+        room.ready.reset(choices.len());
+        let (mut required, mut last) = (0, 0);
+        for &node in plan.inner.order.iter().rev() {
+            let Choice::Run { required: needed } = choices[node] else {
+                if let Choice::Skip(reason) = choices[node] {
+                    room.slots[node].state = State::Waits;
+                    room.ends.push_front((node, End::Skipped(reason)));
+                }
+                continue;
+            };
+            branches[node].required = needed;
+            required += usize::from(needed);
+            let is_chosen = |other: &&usize| matches!(choices[**other], Choice::Run { .. });
+            let is_last = !plan.inner.dependents[node]
+                .iter()
+                .any(|other| is_chosen(&other));
+            last += usize::from(is_last);
+            branches[node].is_last = is_last;
+            let dependencies = &plan.inner.nodes[node].dependencies;
+            let slot = &mut room.slots[node];
+            slot.state = State::Waits;
             slot.waits_for = dependencies
-                .filter(|&other| choices[other] != Choice::Out)
-                .count();
-            slot.chosen = choices[node] != Choice::Out;
-            slot.over = !slot.chosen;
-            match choices[node] {
-                Choice::Run { required } => {
-                    slot.branch.required = required;
-                    if slot.waits_for == 0 {
-                        self.make_ready(node);
+                .iter()
+                .filter(|dependency| choices[dependency.node] != Choice::Out)
+                .count() as u32;
+            if slot.waits_for == 0 {
+                room.ready.insert(needed, forecast.rank[node]);
+            }
+            if forecast.knows {
+                let chain = forecast.expected[node].saturating_add(slot.after);
+                for dependency in dependencies {
+                    // A required node makes no room for what the answer can do without.
+                    let is_required = choices[dependency.node] == Choice::Run { required: true };
+                    if needed || !is_required {
+                        let before = &mut room.slots[dependency.node];
+                        before.after = before.after.max(chain);
                     }
                 }
-                Choice::Skip(reason) => skipped.push((node, reason)),
-                Choice::Out => {}
             }
         }
-        for (node, reason) in skipped {
-            self.skip(node, reason);
-        }
+        let (strategy, when) = (self.options.strategy, self.options.return_when);
+        self.ending = Ending::new(strategy, when, required, last);
     }
 
     /// The branch of the node at `node` of the plan.
     #[must_use]
     pub fn branch(&self, node: usize) -> &Branch {
-        &self.slots[node].branch
+        &self.branches[node]
+    }
+
+    /// The answer of the node at `index` of the plan, if it is there and of type `T`.
+    #[must_use]
+    pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
+        self.answers.at(index)
     }
 
     /// Whether the deadline has ended it.
@@ -157,219 +213,352 @@ impl<Req> Run<Req> {
 
     /// Stops every branch that has not ended: it is `cancelled`.
     pub fn cancel(&mut self) {
-        self.cut(false);
+        self.cut(Cut::Unwanted);
+        self.settle();
     }
 
     /// What there is now.
     pub fn into_answer(mut self) -> Answer {
         self.cancel();
-        let elapsed = self.started.elapsed();
+        let (elapsed, overhead) = self.times.total();
         let critical_path = self.critical_path();
-        let failed = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.branch.error.as_ref());
-        let late = failed
-            .into_iter()
-            .any(|error| error.kind() == ErrorKind::Deadline);
-        let chosen = self.slots.into_iter().filter(|slot| slot.chosen);
+        let mut branches = mem::take(&mut self.branches);
+        if self.chosen < branches.len() {
+            branches.retain(|branch| branch.chosen);
+        }
+        let is_late = |branch: &Branch| {
+            let error = branch.error.as_ref();
+            error.is_some_and(|error| error.kind() == ErrorKind::Deadline)
+        };
         Answer {
-            answers: self.answers,
             report: Report {
-                branches: chosen.map(|slot| slot.branch).collect(),
                 elapsed,
-                timed_out: self.timed_out || late,
+                overhead,
+                timed_out: self.timed_out || branches.iter().any(is_late),
+                last: critical_path.last().copied(),
                 critical_path,
+                branches,
             },
+            answers: self.answers.take(),
         }
     }
 
     /// Polls for the next node that ended; none when all have.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         loop {
-            if let Some(node) = self.ended.pop_front() {
+            if let Some(node) = room_of(&mut self.room).told.pop_front() {
                 return Poll::Ready(Some(node));
             }
-            self.start_ready();
-            if !self.ended.is_empty() {
-                continue;
+            if self.left == 0 {
+                return Poll::Ready(None);
             }
-            match self.running.poll_next_unpin(cx) {
-                Poll::Ready(Some((node, result))) => self.end(node, result),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if self.poll_deadline(cx) => {}
-                Poll::Pending => return Poll::Pending,
+            self.turn();
+            let room = room_of(&mut self.room);
+            if room.told.is_empty() && self.left > 0 && !self.poll_time(cx) {
+                room_of(&mut self.room).seats.woken.sleep(cx);
+                return Poll::Pending;
             }
         }
     }
 
-    /// The timer is armed when something is pending for the first time.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.deadline else {
+    /// Polls everything that was woken once, and all that starts meanwhile.
+    fn turn(&mut self) {
+        self.times.forget();
+        room_of(&mut self.room).seats.woken.awake();
+        for word in 0..self.branches.len().div_ceil(64) {
+            let mut bits = room_of(&mut self.room).seats.woken.take(word);
+            while bits != 0 {
+                let node = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                self.poll_branch(node);
+            }
+        }
+        self.settle();
+        while self.start_ready() {
+            self.settle();
+        }
+    }
+
+    /// Polls a branch that runs, and takes note of its end if that may end others.
+    fn poll_branch(&mut self, node: usize) {
+        let room = room_of(&mut self.room);
+        if room.slots[node].state != State::Runs {
+            return;
+        }
+        let Some(cell) = &mut self.answers.cells[node] else {
+            return;
+        };
+        let mut cx = Context::from_waker(room.seats.waker(node));
+        self.times.poll();
+        let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
+        let end = match polled {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(Ok(()))) => End::Answered,
+            Ok(Poll::Ready(Err(error))) => End::Failed(error),
+            Err(_) => End::Failed(panicked()),
+        };
+        let decides = self.ending.is_eager() || matches!(end, End::Failed(_));
+        room.ends.push_back((node, end));
+        if decides {
+            self.settle();
+        }
+    }
+
+    /// Starts what can start; whether anything did, or was skipped.
+    fn start_ready(&mut self) -> bool {
+        let mut any = false;
+        while self.running < self.options.max_concurrency {
+            let Some(rank) = room_of(&mut self.room).ready.pop() else {
+                break;
+            };
+            any = true;
+            let node = self.forecast.by_rank[rank as usize] as usize;
+            match self.time_for(node) {
+                Some(due) => self.start(node, due),
+                None => self.ends(node, End::Skipped(SkipReason::NoTime)),
+            }
+        }
+        any
+    }
+
+    fn start(&mut self, node: usize, due: Option<Instant>) {
+        let room = room_of(&mut self.room);
+        let seat = room.seats.seat(node);
+        seat.recorder.reset();
+        let priority = self.plan.inner.nodes[node].priority;
+        let call = || {
+            let mut call = self.call.clone();
+            call.observer = Observer::new(seat.clone());
+            call.priority = priority;
+            call.deadline = due.map(Deadline::at).or(call.deadline);
+            call
+        };
+        room.slots[node].due = due;
+        self.times.due(due);
+        let ask = &self.plan.inner.asks[node];
+        self.answers.reader = Some(node);
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            ask.ask(&self.request, &self.answers, &call)
+        }));
+        self.branches[node].started = Some(self.times.start(self.running == 0));
+        room.slots[node].state = State::Runs;
+        self.running += 1;
+        match asked.unwrap_or_else(|_| Err(panicked())) {
+            Ok(cell) => {
+                self.answers.cells[node] = Some(cell);
+                self.poll_branch(node);
+            }
+            Err(error) => {
+                self.ends(node, End::Failed(error));
+                self.settle();
+            }
+        }
+    }
+
+    fn ends(&mut self, node: usize, end: End) {
+        room_of(&mut self.room).ends.push_back((node, end));
+    }
+
+    /// Takes note of all ends, and of what follows from them.
+    fn settle(&mut self) {
+        while let Some((node, end)) = room_of(&mut self.room).ends.pop_front() {
+            if room_of(&mut self.room).slots[node].state == State::Over {
+                continue;
+            }
+            self.end(node, end);
+            match self.ending.ended(self.ended(node)) {
+                Then::GoOn => {}
+                Then::Grace => self.times.give(self.options.grace),
+                Then::Stop => self.cut(Cut::Unwanted),
+            }
+            if !self.stopped {
+                self.free_dependents(node);
+            }
+        }
+        if !self.stopped && self.times.grace_is_over() {
+            self.cut(Cut::Late);
+            self.settle();
+        }
+    }
+
+    /// A node that was skipped from the beginning counts for nothing.
+    fn ended(&self, node: usize) -> Ended {
+        let branch = &self.branches[node];
+        Ended {
+            required: branch.required,
+            is_last: branch.is_last,
+            answered: branch.status.is_answered(),
+        }
+    }
+
+    fn end(&mut self, node: usize, end: End) {
+        let room = room_of(&mut self.room);
+        let was = mem::replace(&mut room.slots[node].state, State::Over);
+        self.left -= 1;
+        let branch = &mut self.branches[node];
+        branch.chosen = true;
+        if was == State::Runs {
+            self.running -= 1;
+            let ended = self.times.end(self.running == 0);
+            branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
+            self.last = self.last.max(Some((ended, Reverse(node))));
+            room.seats.seat(node).recorder.write(branch);
+        }
+        branch.status = match end {
+            End::Answered if branch.fallback.is_some() => Status::Fallback,
+            End::Answered => Status::Success,
+            End::Failed(error) => {
+                branch.error = Some(error);
+                Status::Failed
+            }
+            End::Skipped(reason) => {
+                branch.skipped = Some(reason);
+                Status::Skipped
+            }
+            End::Cancelled => Status::Cancelled,
+        };
+        if !branch.status.is_answered() {
+            self.answers.drop_cell(node);
+        }
+        if let Some(profile) = &self.plan.inner.nodes[node].profile {
+            branch.breaker = profile.breaker_state();
+            if let (Status::Success, Some(elapsed)) = (branch.status, branch.elapsed) {
+                profile.expected().record(elapsed, self.times.now());
+            }
+        }
+        if let Some(observer) = self.rooms.observer() {
+            let name = &self.plan.inner.names[node];
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.on_end(name, branch)));
+        }
+        room.told.push_back(node);
+    }
+
+    /// Looks at the nodes that waited for `node`.
+    fn free_dependents(&mut self, node: usize) {
+        let room = room_of(&mut self.room);
+        let plan = &*self.plan.inner;
+        for &dependent in &plan.dependents[node] {
+            let slot = &mut room.slots[dependent];
+            if slot.state != State::Waits {
+                continue;
+            }
+            slot.waits_for -= 1;
+            if slot.waits_for > 0 {
+                continue;
+            }
+            let mut hard = plan.nodes[dependent].dependencies.iter();
+            let lacks = hard.any(|dependency| {
+                dependency.hard && !self.branches[dependency.node].status.is_answered()
+            });
+            if lacks {
+                let end = End::Skipped(SkipReason::Dependency);
+                room.ends.push_back((dependent, end));
+            } else {
+                let required = self.branches[dependent].required;
+                room.ready.insert(required, self.forecast.rank[dependent]);
+            }
+        }
+    }
+
+    /// Ends all that has not ended, and starts nothing any more.
+    fn cut(&mut self, why: Cut) {
+        if mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        if why == Cut::Late {
+            self.detach_late();
+        }
+        let spared = why != Cut::Deadline;
+        let keeps_optional = self.options.return_when == ReturnWhen::Deadline;
+        let room = room_of(&mut self.room);
+        room.ready.clear();
+        for &node in &self.plan.inner.order {
+            let cancelled = spared || keeps_optional && !self.branches[node].required;
+            let end = match room.slots[node].state {
+                State::Over => continue,
+                _ if cancelled => End::Cancelled,
+                State::Waits => End::Skipped(SkipReason::NoTime),
+                State::Runs => End::Failed(Reject::Deadline.into()),
+            };
+            room.ends.push_back((node, end));
+        }
+    }
+
+    /// Until when a node may run; none if there is no time for it. An inner none is the end of the run.
+    ///
+    /// What is expected of the nodes after it is kept back, unless that leaves it less than is
+    /// expected of itself: then it has all there is. A required node is always started, an optional one
+    /// only if it can make it.
+    fn time_for(&mut self, node: usize) -> Option<Option<Instant>> {
+        let Some(end) = self.call.deadline else {
+            return Some(None);
+        };
+        let now = self.times.now();
+        let expected = self.forecast.expected[node].max(MIN_USEFUL);
+        if !self.branches[node].required && end.remaining(now) < expected {
+            return None;
+        }
+        let after = room_of(&mut self.room).slots[node].after;
+        let due = end.before(after);
+        let keeps = !after.is_zero() && due.remaining(now) >= expected;
+        Some(keeps.then(|| due.instant()))
+    }
+
+    /// Whether time has ended something. The timer is armed when something is pending for the first
+    /// time.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(next) = self.times.next() else {
             return false;
         };
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline.instant())));
-        let passed = timer.as_mut().poll(cx).is_ready();
-        if passed {
+            .get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if timer.deadline() != next {
+            timer.as_mut().reset(next);
+        }
+        if timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.times.forget();
+        if self.times.deadline_passed() {
             self.timed_out = true;
-            self.cut(true);
-        }
-        passed
-    }
-
-    fn start_ready(&mut self) {
-        while self.running.len() < self.max_concurrency {
-            let Some(Reverse((_, _, node))) = self.ready.pop() else {
-                return;
-            };
-            if self.has_time(node) {
-                self.start(node);
-            } else {
-                self.skip(node, SkipReason::NoTime);
-            }
-        }
-    }
-
-    /// A required node is always started, an optional one only if it can still be of use.
-    fn has_time(&self, node: usize) -> bool {
-        self.slots[node].branch.required
-            || (self.call.deadline)
-                .is_none_or(|deadline| deadline.remaining(Instant::now()) >= MIN_USEFUL)
-    }
-
-    fn start(&mut self, node: usize) {
-        let forward = self.observer.as_ref().map(|observer| Forward {
-            observer: Arc::clone(observer),
-            names: Arc::clone(&self.plan.inner.names),
-            node,
-        });
-        let recorder = Arc::new(Recorder::new(forward));
-        let mut call = self.call.clone();
-        call.observer = Observer::new(recorder.clone());
-        call.priority = self.plan.inner.nodes[node].priority;
-        let slot = &mut self.slots[node];
-        slot.branch.started = Some(self.started.elapsed());
-        slot.recorder = Some(recorder);
-        let ask = &self.plan.inner.asks[node];
-        let asked = catch_unwind(AssertUnwindSafe(|| {
-            ask.ask(&self.request, &self.answers, call)
-        }));
-        match asked.unwrap_or_else(|_| Err(panicked())) {
-            Ok(future) => {
-                let tag: TagEnd =
-                    Box::new(move |end| (node, end.unwrap_or_else(|_| Err(panicked()))));
-                self.running
-                    .push(AssertUnwindSafe(future).catch_unwind().map(tag));
-            }
-            Err(error) => self.end(node, Err(error)),
-        }
-    }
-
-    fn end(&mut self, node: usize, result: Result<Value, BranchError>) {
-        let branch = &mut self.slots[node].branch;
-        match result {
-            Ok(value) => {
-                self.answers.values[node] = Some(value);
-                branch.status = Status::Success;
-            }
-            Err(error) => {
-                branch.status = Status::Failed;
-                branch.error = Some(error);
-            }
-        }
-        self.over(node);
-    }
-
-    fn skip(&mut self, node: usize, reason: SkipReason) {
-        let branch = &mut self.slots[node].branch;
-        branch.status = Status::Skipped;
-        branch.skipped = Some(reason);
-        self.over(node);
-    }
-
-    /// Takes note that a node is over, and looks at those that waited for it.
-    fn over(&mut self, node: usize) {
-        let since = self.started;
-        let slot = &mut self.slots[node];
-        if std::mem::replace(&mut slot.over, true) {
-            return;
-        }
-        if let Some(recorder) = slot.recorder.take() {
-            recorder.write(&mut slot.branch);
-            let branch = &mut slot.branch;
-            branch.elapsed = branch
-                .started
-                .map(|started| since.elapsed().saturating_sub(started));
-            if branch.status == Status::Success && branch.fallback.is_some() {
-                branch.status = Status::Fallback;
-            }
-        }
-        if let Some(observer) = &self.observer {
-            observer.on_end(&self.plan.inner.names[node], &slot.branch);
-        }
-        self.ended.push_back(node);
-        let plan = self.plan.clone();
-        for &dependent in &plan.inner.dependents[node] {
-            self.dependency_ended(dependent);
-        }
-    }
-
-    fn dependency_ended(&mut self, node: usize) {
-        let slot = &mut self.slots[node];
-        slot.waits_for -= 1;
-        if slot.waits_for > 0 || slot.over {
-            return;
-        }
-        let mut hard = self.plan.inner.nodes[node]
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.hard);
-        if hard.all(|dependency| self.slots[dependency.node].branch.status.is_answered()) {
-            self.make_ready(node);
+            self.cut(Cut::Deadline);
         } else {
-            self.skip(node, SkipReason::Dependency);
+            self.end_due();
         }
+        self.settle();
+        true
     }
 
-    fn make_ready(&mut self, node: usize) {
-        let optional = !self.slots[node].branch.required;
-        self.ready
-            .push(Reverse((optional, self.plan.inner.rank[node], node)));
-    }
-
-    /// Ends all that has not ended, because the deadline passed or because nobody wants it.
-    fn cut(&mut self, deadline: bool) {
-        self.running.clear();
-        self.ready.clear();
-        let plan = self.plan.clone();
-        for &node in &plan.inner.order {
-            let slot = &mut self.slots[node];
-            if slot.over {
-                continue;
-            }
-            match (deadline, slot.branch.started) {
-                (true, Some(_)) => self.end(node, Err(Reject::Deadline.into())),
-                (true, None) => self.skip(node, SkipReason::NoTime),
-                (false, _) => {
-                    slot.branch.status = Status::Cancelled;
-                    self.over(node);
+    /// Ends nodes whose own time is over.
+    fn end_due(&mut self) {
+        let now = self.times.now();
+        let room = room_of(&mut self.room);
+        let mut next = None;
+        for (node, slot) in room.slots.iter().enumerate() {
+            match slot.due {
+                Some(due) if slot.state == State::Runs && due <= now => {
+                    let end = End::Failed(Reject::Deadline.into());
+                    room.ends.push_back((node, end));
                 }
+                Some(due) if slot.state == State::Runs => {
+                    next = Some(next.map_or(due, |next: Instant| next.min(due)));
+                }
+                _ => {}
             }
         }
-        self.ready.clear();
+        self.times.set_due(next);
     }
 
+    /// The nodes that decided when the run ended, from the first to the last.
     fn critical_path(&self) -> Vec<usize> {
         let latest = |nodes: &mut dyn Iterator<Item = usize>| {
-            nodes
-                .filter_map(|node| Some((self.slots[node].branch.ended()?, Reverse(node))))
-                .max()
-                .map(|(_, Reverse(node))| node)
+            let ended =
+                nodes.filter_map(|node| Some((self.branches[node].ended()?, Reverse(node))));
+            ended.max().map(|(_, Reverse(node))| node)
         };
         let mut path = Vec::new();
-        let mut last = latest(&mut (0..self.slots.len()));
+        let mut last = self.last.map(|(_, Reverse(node))| node);
         while let Some(node) = last {
             path.push(node);
             last = latest(&mut self.plan.inner.nodes[node].dependencies());
@@ -379,14 +568,16 @@ impl<Req> Run<Req> {
     }
 }
 
-impl Slot {
-    fn new(node: usize) -> Self {
-        Self {
-            branch: Branch::new(node),
-            chosen: false,
-            waits_for: 0,
-            recorder: None,
-            over: false,
+fn room_of(room: &mut Option<Room>) -> &mut Room {
+    room.as_mut()
+        .expect("the room is there until the run is dropped")
+}
+
+impl<Req> Drop for Run<Req> {
+    fn drop(&mut self) {
+        self.answers.drop_all();
+        if let Some(room) = self.room.take() {
+            self.rooms.put_back(room);
         }
     }
 }
@@ -395,25 +586,9 @@ impl<Req> fmt::Debug for Run<Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
             .field("plan", &self.plan)
-            .field("running", &self.running.len())
+            .field("running", &self.running)
             .finish_non_exhaustive()
     }
-}
-
-/// The facts that every branch gets: time for merging is kept back, and retries are shared.
-fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
-    let deadline = call.deadline.map(|deadline| {
-        let margin = (deadline.remaining(now) / 20).min(Duration::from_millis(50));
-        deadline.before(margin)
-    });
-    let allowance = call.max_retries.map(|retries| {
-        let shared = u32::try_from(branches.div_ceil(2)).unwrap_or(u32::MAX);
-        Arc::new(RetryAllowance::new(shared.max(retries.into())))
-    });
-    let mut call = call.clone();
-    call.deadline = deadline;
-    call.allowance = allowance;
-    call
 }
 
 fn panicked() -> BranchError {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use indexmap::IndexMap;
 use serde::Serialize;
+use tokio::time::Instant;
 use tower_fanout::Choice;
 use tower_fanout_http::{correlation::CorrelationId, problem::Problem};
 
@@ -51,7 +52,8 @@ pub(super) fn explain<'j>(job: &'j Job<'_>) -> Result<Explained<'j>, Problem> {
         job.worst_case(node)
             .map_or(deadline, |worst| worst.min(deadline))
     };
-    let expected = |node: usize| job.route.backends[node].expected();
+    let now = Instant::now();
+    let expected = |node: usize| nodes[node].profile()?.expected().at(now);
     let known = running.iter().all(|&node| expected(node).is_some());
     let (critical_path, worst_case) = longest(job, &running, worst);
     let (expected_path, expected) =

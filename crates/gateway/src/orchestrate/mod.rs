@@ -259,7 +259,7 @@ impl<'r> Job<'r> {
     fn choose(&self) -> Result<Vec<Choice>, Problem> {
         let choices = self
             .fan_out()
-            .choose()
+            .choose(&self.inbound)
             .map_err(|error| self.not_selected(&error))?;
         let errors: Vec<_> = (choices
             .iter()

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http::{Request, Response, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
-use tower_fanout::{BranchError, ErrorKind};
+use tower_fanout::{
+    BranchError, ErrorKind,
+    layers::{Context as _, Event, Observer},
+};
 
 use super::ClientError;
 use crate::json::{Json, is_json};
@@ -50,17 +53,35 @@ where
 {
     type Response = Response<Json>;
     type Error = ClientError;
-    type Future = Then<S::Future, fn(Response<Bytes>) -> Result<Response<Json>, ClientError>>;
+    type Future = Then<S::Future, Read>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let observer = request.call().observer.clone();
         Then {
             inner: self.inner.call(request),
-            then: Some(read),
+            then: Some(Read { observer }),
         }
+    }
+}
+
+/// Reads the answer of an attempt, and tells its status to whoever observes the call.
+#[derive(Debug)]
+pub struct Read {
+    observer: Observer,
+}
+
+impl Step<Response<Bytes>> for Read {
+    type Output = Response<Json>;
+    type Error = ClientError;
+
+    fn take(self, response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
+        let status = response.status().as_u16();
+        self.observer.emit(Event::Answered { status });
+        read(response)
     }
 }
 
@@ -154,15 +175,6 @@ pub trait Step<Res> {
     /// # Errors
     /// There is nothing to be made of it.
     fn take(self, response: Res) -> Result<Self::Output, Self::Error>;
-}
-
-impl<Res, T, E> Step<Res> for fn(Res) -> Result<T, E> {
-    type Output = T;
-    type Error = E;
-
-    fn take(self, response: Res) -> Result<T, E> {
-        self(response)
-    }
 }
 
 impl Step<Response<Json>> for AcceptLayer {

@@ -1,0 +1,84 @@
+//! What a plan knows of the downstream that a node asks.
+
+use std::{sync::Arc, time::Duration};
+
+use tower_fanout_layers::breaker::{self, State};
+
+use crate::expected::Expected;
+
+/// What a plan knows of the downstream that a node asks: how long it takes, how often it is asked at
+/// most, and how it is doing. [`Downstream::profile`](crate::Downstream::profile) makes it of a
+/// policy.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    name: Arc<str>,
+    expected: Expected,
+    breaker: Option<breaker::Handle>,
+    attempts: u32,
+    worst_case: Option<Duration>,
+}
+
+impl Profile {
+    /// A downstream that one call asks once, and that may take without end.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, expected: Expected) -> Self {
+        Self {
+            name: name.into(),
+            expected,
+            breaker: None,
+            attempts: 1,
+            worst_case: None,
+        }
+    }
+
+    /// Sets its breaker, for the report.
+    #[must_use]
+    pub fn breaker(mut self, breaker: Option<breaker::Handle>) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
+    /// Sets how many attempts one call makes at most, hedges among them.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Sets how long one call takes at most; none if that has no end.
+    #[must_use]
+    pub fn worst_case(mut self, worst_case: Option<Duration>) -> Self {
+        self.worst_case = worst_case;
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long it is expected to take.
+    #[must_use]
+    pub const fn expected(&self) -> &Expected {
+        &self.expected
+    }
+
+    /// The state of its breaker, if it has one.
+    #[must_use]
+    pub fn breaker_state(&self) -> Option<State> {
+        self.breaker.as_ref().map(breaker::Handle::state)
+    }
+
+    /// How many attempts one call makes at most.
+    #[must_use]
+    pub const fn max_attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// How long one call takes at most; none if that has no end.
+    #[must_use]
+    pub const fn longest(&self) -> Option<Duration> {
+        self.worst_case
+    }
+}

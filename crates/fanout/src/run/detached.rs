@@ -1,0 +1,56 @@
+//! Branches that go on when the answer has left.
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::time::{Sleep, sleep_until};
+
+use super::{Run, State, room_of};
+use crate::call::BoxCell;
+
+/// Branches that nobody waits for any more, until they end or their time is over.
+struct Detached {
+    cells: Vec<BoxCell>,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for Detached {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.cells.retain_mut(|cell| {
+            let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(cx)));
+            matches!(polled, Ok(Poll::Pending))
+        });
+        let late = |timer: &mut Pin<Box<Sleep>>| timer.as_mut().poll(cx).is_ready();
+        if self.cells.is_empty() || self.deadline.as_mut().is_some_and(late) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl<Req> Run<Req> {
+    /// Gives what still runs away, if somebody takes it.
+    pub(super) fn detach_late(&mut self) {
+        let Some(spawn) = &self.options.detach else {
+            return;
+        };
+        let slots = &room_of(&mut self.room).slots;
+        let late = (0..slots.len()).filter(|&node| slots[node].state == State::Runs);
+        let cells: Vec<_> = late
+            .filter_map(|node| self.answers.cells[node].take())
+            .collect();
+        if !cells.is_empty() {
+            let deadline = self.call.deadline;
+            spawn(Box::pin(Detached {
+                cells,
+                deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline.instant()))),
+            }));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Collects what the layers tell of one branch.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tower_fanout_layers::{
+    Class, Event,
+    observe::{FallbackKind, StoppedBy},
+};
+
+use super::seats::Watch;
+use crate::report::Branch;
+
+/// Collects the events of one branch.
+pub(super) struct Recorder {
+    /// Whether there is anything to read: most of a branch's cost if there is not.
+    touched: AtomicBool,
+    seen: Mutex<Seen>,
+    watch: Watch,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    attempts: u32,
+    hedges: u32,
+    http_status: Option<u16>,
+    queued: Duration,
+    stopped_by: Option<StoppedBy>,
+    fallback: Option<FallbackKind>,
+}
+
+impl Recorder {
+    pub(super) fn new(watch: Watch) -> Self {
+        Self {
+            touched: AtomicBool::new(false),
+            seen: Mutex::default(),
+            watch,
+        }
+    }
+
+    /// Forgets all.
+    pub(super) fn reset(&self) {
+        if self.touched.load(Ordering::Relaxed) {
+            self.touched.store(false, Ordering::Relaxed);
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        }
+    }
+
+    /// Writes what was seen into the branch's part of the report.
+    pub(super) fn write(&self, branch: &mut Branch) {
+        if !self.touched.load(Ordering::Acquire) {
+            return;
+        }
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        branch.attempts = seen.attempts;
+        branch.hedges = seen.hedges;
+        branch.http_status = seen.http_status;
+        branch.queued = seen.queued;
+        branch.stopped_by = seen.stopped_by;
+        branch.fallback = seen.fallback;
+    }
+
+    /// Takes note of what happened to the branch of `node`, and passes it on.
+    pub(super) fn on(&self, node: usize, event: Event) {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .on(event);
+        self.touched.store(true, Ordering::Release);
+        if let Some(observer) = &self.watch.observer {
+            observer.on_event(&self.watch.names[node], event);
+        }
+    }
+}
+
+impl Seen {
+    fn on(&mut self, event: Event) {
+        match event {
+            Event::Attempt { .. } => self.attempts += 1,
+            Event::Hedge { .. } => self.hedges += 1,
+            // An attempt that was refused on our side was never sent.
+            Event::AttemptEnded {
+                class: Class::Local(_),
+                ..
+            } => self.attempts = self.attempts.saturating_sub(1),
+            Event::Answered { status } => self.http_status = Some(status),
+            Event::Admitted { waited } => self.queued += waited,
+            Event::RetryStopped { by } => self.stopped_by = Some(by),
+            Event::FallbackUsed { kind, .. } => self.fallback = Some(kind),
+            _ => {}
+        }
+    }
+}
