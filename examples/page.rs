@@ -1,5 +1,5 @@
 //! A page that a `FanOut` of your own puts together: no gateway, no file, typed requests and answers.
-//! Each service has its stack of layers, orders need the user, and a page can do without prices.
+//! Each service has its stack of layers, orders need the user, and what can be missing is named.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example page
@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
     Answer, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
-    layers::{ClassifyResult, With},
+    layers::{ClassifyResult, Deadline, With},
     stack::stack,
 };
 
@@ -20,12 +21,16 @@ struct User {
     account: u32,
 }
 
-/// The page: who it is for, what they ordered and, if they are known, today's prices.
+type Titles = Vec<&'static str>;
+
+/// The page: who it is for, what they ordered, if that is known, and what they may like.
 #[derive(Debug, PartialEq)]
 struct Page {
     user: User,
-    orders: Vec<String>,
-    price: Option<f64>,
+    orders: Option<Titles>,
+    tips: Titles,
+    /// The parts that the page does without.
+    missing: Vec<Box<str>>,
 }
 
 /// A service that is asked for `Req` and answers `Res`.
@@ -43,95 +48,187 @@ impl<Req, Res, S> Source<Req, Res> for S where
 {
 }
 
-/// A service behind a stack of its own: 300 ms per attempt, three attempts, a breaker, a limit.
-fn careful<Req, Res>(name: &str, service: impl Source<Req, Res>) -> impl Source<Req, Res>
+/// A service behind a stack of its own: 300 ms per attempt, three attempts, a breaker, a limit; and
+/// a fixed answer for when it has none.
+fn careful<Req, Res>(
+    name: &str,
+    fallback: Option<Res>,
+    service: impl Source<Req, Res>,
+) -> impl Source<Req, Res>
 where
     Req: Clone + Send + Sync + 'static,
-    Res: Send + 'static,
+    Res: Clone + Send + Sync + 'static,
 {
     let policy = Policy::build(|policy| policy.attempt_timeout = Some(Duration::from_millis(300)));
     let downstream = Downstream::new(name, policy.expect("300 ms is a time"), ClassifyResult);
+    let (chain, answers) = (downstream.fallback(), fallback.into_iter());
     stack(
         &downstream,
-        downstream.fallback(),
+        answers.fold(chain, |chain, answer| chain.answer(answer)),
         Identity::new(),
         Identity::new(),
         service,
     )
 }
 
-/// The plan, as a service from the number of a user to their page.
+/// The plan, as a service from the number of a user to their page, which takes half a second at most.
 fn app(
-    prices: impl Source<(), f64>,
+    users: impl Source<u32, User>,
+    orders: impl Source<u32, Titles>,
+    tips: impl Source<(), Titles>,
 ) -> impl Service<u32, Response = Page, Error = FanOutError> + Clone {
-    let users = service_fn(|_: With<u32>| async {
-        let (name, account) = ("Ada", 42);
-        Ok(User { name, account })
-    });
-    let orders = service_fn(|account: With<u32>| async move {
-        Ok(vec![format!("a book, paid by {}", account.get())])
-    });
-
     let mut plan = Plan::builder();
     let user = plan
-        .node("user", careful("users", users), |id, _| {
-            Ok(With::new(*id).idempotent())
-        })
+        .node(
+            "user",
+            careful("users", None, users),
+            |id: &With<u32>, _| Ok(With::new(*id.get()).idempotent()),
+        )
         .key();
     let orders = plan
-        .node("orders", careful("orders", orders), move |_, answers| {
-            Ok(With::new(answers.get(user)?.account).idempotent())
-        })
+        .node(
+            "orders",
+            careful("orders", None, orders),
+            move |_, answers| Ok(With::new(answers.get(user)?.account).idempotent()),
+        )
         .after(user)
+        .optional()
         .key();
-    let price = plan
-        .node("price", careful("prices", prices), |_, _| {
+    let bestsellers = vec!["a bestseller"];
+    let tips = plan
+        .node("tips", careful("tips", Some(bestsellers), tips), |_, _| {
             Ok(With::new(()).idempotent())
         })
-        .optional()
         .key();
     let plan = plan
         .build()
         .expect("the names are unique and the graph has no cycle");
-    FanOut::new(plan)
+    FanOut::new(plan.clone())
         .strategy(Strategy::Partial)
         .max_concurrency(5)
         .map_response(move |mut answer: Answer| Page {
             user: answer.take(user).expect("it is required"),
-            orders: answer.take(orders).expect("it is required"),
-            price: answer.take(price),
+            orders: answer.take(orders),
+            tips: answer.take(tips).expect("it is required"),
+            missing: missing(&plan, &answer),
         })
+        .map_request(|id| {
+            With::new(id).deadline(Deadline::at(Instant::now() + Duration::from_millis(500)))
+        })
+}
+
+/// The names of the nodes without an answer, by the report.
+fn missing(plan: &Plan<With<u32>>, answer: &Answer) -> Vec<Box<str>> {
+    let branches = answer.report().branches.iter();
+    branches
+        .filter(|branch| !branch.status.is_answered())
+        .map(|branch| plan.names()[branch.node].clone())
+        .collect()
 }
 
 #[tokio::main]
 async fn main() -> Result<(), FanOutError> {
-    let prices = service_fn(|_: With<()>| async { Ok(9.5) });
-    println!("{:#?}", app(prices).oneshot(7).await?);
+    let users = service_fn(|_: With<u32>| async {
+        let (name, account) = ("Ada", 42);
+        Ok(User { name, account })
+    });
+    let orders = service_fn(|_: With<u32>| async { Ok(vec!["a book"]) });
+    let tips = service_fn(|_: With<()>| async { Err("nobody is here to recommend".into()) });
+    println!("{:#?}", app(users, orders, tips).oneshot(7).await?);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use tower_fanout::Verdict;
+    use tower_fanout_testkit::script::Script;
+
     use super::*;
 
-    fn expected(price: Option<f64>) -> Page {
+    /// The services, each of which does as it should.
+    struct Services {
+        users: Script<With<u32>, User, BoxError>,
+        orders: Script<With<u32>, Titles, BoxError>,
+        tips: Script<With<()>, Titles, BoxError>,
+    }
+
+    fn ada() -> User {
         let (name, account) = ("Ada", 42);
+        User { name, account }
+    }
+
+    impl Services {
+        fn new() -> Self {
+            Self {
+                users: Script::new().ok(ada()),
+                orders: Script::new().ok(vec!["a book"]),
+                tips: Script::new().ok(vec!["a pen"]),
+            }
+        }
+
+        async fn page(&self) -> Result<Page, FanOutError> {
+            let (users, orders) = (self.users.clone(), self.orders.clone());
+            app(users, orders, self.tips.clone()).oneshot(7).await
+        }
+    }
+
+    fn whole() -> Page {
         Page {
-            user: User { name, account },
-            orders: vec!["a book, paid by 42".into()],
-            price,
+            user: ada(),
+            orders: Some(vec!["a book"]),
+            tips: vec!["a pen"],
+            missing: vec![],
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_page_has_all_three_answers() {
-        let prices = service_fn(|_: With<()>| async { Ok(9.5) });
-        assert_eq!(app(prices).oneshot(7).await.unwrap(), expected(Some(9.5)));
+        let services = Services::new();
+        assert_eq!(services.page().await.unwrap(), whole());
+        assert_eq!(*services.users.requests()[0].get(), 7);
+        assert_eq!(*services.orders.requests()[0].get(), 42);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_without_prices_is_a_page() {
-        let prices = service_fn(|_: With<()>| async { Err("the exchange is closed".into()) });
-        assert_eq!(app(prices).oneshot(7).await.unwrap(), expected(None));
+    async fn a_page_without_orders_says_so() {
+        let orders = Script::new().answer(|_| Err("the archive is closed".into()));
+        let services = Services {
+            orders,
+            ..Services::new()
+        };
+        let (orders, missing) = (None, vec!["orders".into()]);
+        let expected = Page {
+            orders,
+            missing,
+            ..whole()
+        };
+        assert_eq!(services.page().await.unwrap(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_always_tips() {
+        let tips = Script::new().answer(|_| Err("nobody is here".into()));
+        let services = Services {
+            tips,
+            ..Services::new()
+        };
+        let tips = vec!["a bestseller"];
+        assert_eq!(services.page().await.unwrap(), Page { tips, ..whole() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_is_waited_for_half_a_second_at_most() {
+        let users = Script::new().hang();
+        let services = Services {
+            users,
+            ..Services::new()
+        };
+        let start = Instant::now();
+        let Err(FanOutError::Failed { verdict, answer }) = services.page().await else {
+            panic!("there is no page without its user");
+        };
+        assert!(start.elapsed() <= Duration::from_millis(500));
+        assert_eq!(verdict, Verdict::Timeout);
+        assert_eq!(answer.report().branches[0].attempts, 2);
     }
 }
