@@ -1,0 +1,288 @@
+//! Two routes of an axum application over the same services, each a `FanOut` with a policy of its
+//! own: a receipt is whole or soon an error, a page takes its time, tries again and makes do.
+//!
+//! ```sh
+//! cargo run -p tower-fanout-examples --example axum_routes
+//! curl -i http://127.0.0.1:3000/receipts/7
+//! curl -i http://127.0.0.1:3000/pages/7
+//! ```
+
+use std::{error::Error, time::Duration};
+
+use axum::{
+    Router,
+    extract::Path,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use bytes::Bytes;
+use http::{Request, Uri, header::CONTENT_TYPE};
+use tokio::{net::TcpListener, time::Instant};
+use tower::{Layer, Service, ServiceExt, layer::util::Identity};
+use tower_fanout::{
+    Answer, BranchError, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
+    layers::{ClassifyHttp, Deadline, With},
+    stack::stack,
+};
+use tower_fanout_http::{
+    client::{AcceptLayer, Client, ClientSettings, JsonLayer},
+    json::Json,
+    problem::{Code, Problem},
+    stamp::StampLayer,
+};
+
+/// The application, whose services are at `services`.
+fn app(services: &Uri) -> Result<Router, Box<dyn Error>> {
+    let client = Client::new(services, &ClientSettings::default())?;
+    let (receipt, page) = (receipt(&client)?, page(&client)?);
+    Ok(Router::new()
+        .route("/receipts/{id}", route(receipt, Duration::from_millis(500)))
+        .route("/pages/{id}", route(page, Duration::from_secs(2))))
+}
+
+/// Strict: one attempt each, and the first failure ends it all.
+fn receipt(client: &Client) -> Result<FanOut<With<u64>>, Box<dyn Error>> {
+    let policy = Policy::build(|policy| policy.retry = None)?;
+    let node = |name| node(name, &policy, client, None);
+    let mut plan = Plan::builder();
+    plan.node("user", node("user"), |id, _| get_user(id));
+    plan.node("orders", node("orders"), |id, _| get_orders(id));
+    Ok(FanOut::new(plan.build()?).strategy(Strategy::All))
+}
+
+/// Lenient: three attempts of 500 ms each, two services at once; orders may be missing, and there are
+/// always some tips.
+fn page(client: &Client) -> Result<FanOut<With<u64>>, Box<dyn Error>> {
+    let policy = Policy::build(|policy| policy.attempt_timeout = Some(Duration::from_millis(500)))?;
+    let bestsellers = Json::parse(Bytes::from_static(b"[\"a bestseller\"]"))?;
+    let node = |name, fallback| node(name, &policy, client, fallback);
+    let mut plan = Plan::builder();
+    plan.node("user", node("user", None), |id, _| get_user(id));
+    plan.node("orders", node("orders", None), |id, _| get_orders(id))
+        .optional();
+    plan.node("tips", node("tips", Some(bestsellers)), |_, _| ask("/tips"))
+        .optional();
+    Ok(FanOut::new(plan.build()?)
+        .strategy(Strategy::Partial)
+        .max_concurrency(2))
+}
+
+/// A service behind its layers, and a fixed answer for when it has none.
+fn node(
+    name: &str,
+    policy: &Policy,
+    client: &Client,
+    fallback: Option<Json>,
+) -> impl Service<Request<Bytes>, Response = Json, Error = BranchError, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static
++ use<> {
+    let downstream = Downstream::new(name, policy.clone(), ClassifyHttp::new());
+    let answers = fallback.into_iter().map(http::Response::new);
+    let stack = stack(
+        &downstream,
+        answers.fold(downstream.fallback(), |chain, answer| chain.answer(answer)),
+        StampLayer::new(),
+        Identity::new(),
+        JsonLayer::new().layer(client.clone()),
+    );
+    AcceptLayer::default().layer(stack)
+}
+
+fn get_user(id: &With<u64>) -> Result<Request<Bytes>, BranchError> {
+    ask(&format!("/users/{}", id.get()))
+}
+
+fn get_orders(id: &With<u64>) -> Result<Request<Bytes>, BranchError> {
+    ask(&format!("/orders?user={}", id.get()))
+}
+
+fn ask(path: &str) -> Result<Request<Bytes>, BranchError> {
+    let request = Request::get(path).body(Bytes::new());
+    request.map_err(|_| BranchError::template("the path is not valid"))
+}
+
+/// A route that answers with what `fan_out` has after `time` at most.
+fn route(fan_out: FanOut<With<u64>>, time: Duration) -> MethodRouter {
+    get(async move |Path(id): Path<u64>| {
+        let request = With::new(id).deadline(Deadline::at(Instant::now() + time));
+        match fan_out.clone().oneshot(request).await {
+            Ok(answer) => respond(&fan_out, &answer),
+            Err(FanOutError::Failed { verdict, .. }) => Problem::from(verdict).into_response(None),
+            Err(_) => Problem::new(Code::NoServices).into_response(None),
+        }
+    })
+}
+
+/// Each answer under the name of its node, as the service wrote it.
+fn respond(fan_out: &FanOut<With<u64>>, answer: &Answer) -> Response {
+    let names = fan_out.plan().names().iter().enumerate();
+    let members = names.filter_map(|(node, name)| {
+        let json: &Json = answer.at(node)?;
+        Some(format!("\"{name}\":{}", json.as_raw()))
+    });
+    let body = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Services to ask, for a try.
+fn services() -> Router {
+    let json = |json: &'static str| get(async move || ([(CONTENT_TYPE, "application/json")], json));
+    Router::new()
+        .route("/users/{id}", json("{\"name\":\"Ada\"}"))
+        .route("/orders", json("[\"a book\"]"))
+        .route("/tips", json("[\"a pen\"]"))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let own = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", own.local_addr()?);
+    tokio::spawn(axum::serve(own, services()).into_future());
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    axum::serve(listener, app(&url.parse()?)?).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use tower_fanout_http::stamp::TIMEOUT;
+    use tower_fanout_testkit::fault_server::{Fault, FaultServer};
+
+    use super::*;
+
+    /// The services, of which the one at `path` does `fault`.
+    async fn services_but(path: &'static str, fault: Fault) -> FaultServer {
+        FaultServer::with(move |request| match &*request.path {
+            own if own == path => fault.clone(),
+            "/users/7" => Fault::json("{\"name\":\"Ada\"}"),
+            "/orders?user=7" => Fault::json("[\"a book\"]"),
+            "/tips" => Fault::json("[\"a pen\"]"),
+            other => panic!("there is nothing at {other}"),
+        })
+        .await
+    }
+
+    async fn all_services() -> FaultServer {
+        services_but("/none", Fault::new()).await
+    }
+
+    fn unavailable() -> Fault {
+        Fault::answer(503, &[], "")
+    }
+
+    /// How often `path` was asked for.
+    fn calls(services: &FaultServer, path: &str) -> usize {
+        let requests = services.seen().requests.into_iter();
+        requests.filter(|request| request.path == path).count()
+    }
+
+    /// Status, type and body of the answer to a request for `path`.
+    async fn get(services: &FaultServer, path: &str) -> (u16, String, String) {
+        let app = app(&services.url().parse().unwrap()).unwrap();
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = app.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let media_type = response.headers()[CONTENT_TYPE]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let body = to_bytes(response.into_body(), 1_000).await.unwrap();
+        (status, media_type, String::from_utf8(body.into()).unwrap())
+    }
+
+    async fn is_json(services: &FaultServer, path: &str, json: &str) {
+        let expected = (200, "application/json".into(), json.into());
+        assert_eq!(get(services, path).await, expected);
+    }
+
+    async fn is_problem(services: &FaultServer, path: &str, status: u16) {
+        let answer = get(services, path).await;
+        assert_eq!((answer.0, &*answer.1), (status, "application/problem+json"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_is_whole() {
+        let json = r#"{"user":{"name":"Ada"},"orders":["a book"]}"#;
+        let services = all_services().await;
+        is_json(&services, "/receipts/7", json).await;
+        // A twentieth of the time is kept back.
+        for request in services.seen().requests {
+            assert_eq!(request.header(TIMEOUT.as_str()), Some("475"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_needs_both_and_asks_once() {
+        for path in ["/users/7", "/orders?user=7"] {
+            let services = services_but(path, unavailable()).await;
+            is_problem(&services, "/receipts/7", 502).await;
+            assert_eq!(calls(&services, path), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_failure_ends_a_receipt() {
+        let services = FaultServer::with(|request| match &*request.path {
+            "/users/7" => unavailable(),
+            _ => Fault::never_answer(),
+        });
+        let start = Instant::now();
+        is_problem(&services.await, "/receipts/7", 502).await;
+        assert!(start.elapsed() < Duration::from_millis(400));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_is_not_waited_for() {
+        let services = services_but("/users/7", Fault::never_answer()).await;
+        let start = Instant::now();
+        is_problem(&services, "/receipts/7", 504).await;
+        assert!(start.elapsed() <= Duration::from_millis(500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_has_it_all() {
+        let json = r#"{"user":{"name":"Ada"},"orders":["a book"],"tips":["a pen"]}"#;
+        is_json(&all_services().await, "/pages/7", json).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_makes_do_without_orders() {
+        let services = services_but("/orders?user=7", unavailable()).await;
+        let json = r#"{"user":{"name":"Ada"},"tips":["a pen"]}"#;
+        is_json(&services, "/pages/7", json).await;
+        assert_eq!(calls(&services, "/orders?user=7"), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_falls_back_to_other_tips() {
+        let services = services_but("/tips", Fault::never_answer()).await;
+        let json = r#"{"user":{"name":"Ada"},"orders":["a book"],"tips":["a bestseller"]}"#;
+        is_json(&services, "/pages/7", json).await;
+        assert_eq!(calls(&services, "/tips"), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_needs_its_user() {
+        let services = services_but("/users/7", unavailable()).await;
+        is_problem(&services, "/pages/7", 502).await;
+        assert_eq!(calls(&services, "/users/7"), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_asks_two_services_at_once() {
+        let slow = |json: &str| Fault::json(json).after(Duration::from_millis(100));
+        let (users, rest) = (slow("{}"), slow("[]"));
+        let services = FaultServer::with(move |request| match &*request.path {
+            "/users/7" => users.clone(),
+            _ => rest.clone(),
+        });
+        let start = Instant::now();
+        let json = r#"{"user":{},"orders":[],"tips":[]}"#;
+        is_json(&services.await, "/pages/7", json).await;
+        assert!(start.elapsed() >= Duration::from_millis(200));
+    }
+}
