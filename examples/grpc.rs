@@ -1,0 +1,344 @@
+//! A gRPC service behind a stack of layers: shops are asked for a price by the client that tonic
+//! generates, and the best offer counts. What a status means is said in one place, and the time that
+//! is left travels along as `grpc-timeout`.
+//!
+//! ```sh
+//! cargo run -p tower-fanout-examples --example grpc
+//! ```
+
+use std::{error::Error, iter, time::Duration};
+
+use tokio::{net::TcpListener, time::Instant};
+use tonic::{
+    Code, ConnectError, Request, Response, Status, TimeoutExpired,
+    transport::{Channel, Server, server::TcpIncoming},
+};
+use tower::{Service, ServiceExt, layer::util::Identity, service_fn};
+use tower_fanout::{
+    Answer, Downstream, FanOut, Plan, PlanError, Policy, Strategy,
+    layers::{
+        CallError, Class, Classify, ClassifyResult, Context, Deadline, Failure, Reject, With,
+    },
+    stack::stack,
+};
+
+use self::prices::{
+    QuoteReply, QuoteRequest,
+    prices_client::PricesClient,
+    prices_server::{Prices, PricesServer},
+};
+
+/// What is generated from `grpc/prices.proto`.
+#[expect(unreachable_pub, reason = "generated code does not know where it is")]
+mod prices {
+    include!("grpc/prices.v1.rs");
+}
+
+/// Asks a shop for its price, in cents.
+async fn quote(
+    mut shop: PricesClient<Channel>,
+    item: With<String>,
+) -> Result<u32, CallError<Status>> {
+    let deadline = item.call().deadline;
+    let mut request = Request::new(QuoteRequest {
+        item: item.into_inner(),
+    });
+    if let Some(deadline) = deadline {
+        request.set_timeout(deadline.remaining(Instant::now()));
+    }
+    let reply = shop.quote(request).await.map_err(call_error)?;
+    Ok(reply.into_inner().cents)
+}
+
+/// What `status` says of the shop. It says nothing if tonic's channel made it when the time of
+/// `grpc-timeout` was up.
+fn call_error(status: Status) -> CallError<Status> {
+    let failure = if is_caused_by::<TimeoutExpired>(&status) {
+        return Reject::Deadline.into();
+    } else if is_caused_by::<ConnectError>(&status) {
+        Failure::Connect
+    } else {
+        Failure::Status {
+            code: http_status(status.code()),
+            retry_after: None,
+        }
+    };
+    CallError::Inner {
+        error: status,
+        failure,
+    }
+}
+
+fn is_caused_by<E: Error + 'static>(status: &Status) -> bool {
+    iter::successors(status.source(), |&error| error.source()).any(|error| error.is::<E>())
+}
+
+/// The HTTP status that stands beside `code` in [Google's
+/// table](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto).
+const fn http_status(code: Code) -> u16 {
+    match code {
+        Code::Ok => 200,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
+        Code::Unauthenticated => 401,
+        Code::PermissionDenied => 403,
+        Code::NotFound => 404,
+        Code::Aborted | Code::AlreadyExists => 409,
+        Code::ResourceExhausted => 429,
+        Code::Cancelled => 499,
+        Code::Internal | Code::Unknown | Code::DataLoss => 500,
+        Code::Unimplemented => 501,
+        Code::Unavailable => 503,
+        Code::DeadlineExceeded => 504,
+    }
+}
+
+/// Takes a status for what its HTTP status is taken for: what a service does not have or cannot do is
+/// an answer, and no reason to ask again or to open a circuit.
+#[derive(Clone, Copy)]
+struct ClassifyGrpc;
+
+impl<T> Classify<T, CallError<Status>> for ClassifyGrpc {
+    fn classify(&self, result: Result<&T, &CallError<Status>>, elapsed: Duration) -> Class {
+        match ClassifyResult.classify(result, elapsed) {
+            Class::Failure(Failure::Status { code, retry_after }) => match code {
+                429 => Class::Throttled { retry_after },
+                400..=499 | 501 => Class::Answered(code),
+                _ => Class::Failure(Failure::Status { code, retry_after }),
+            },
+            class => class,
+        }
+    }
+}
+
+/// A shop behind a stack of its own: 500 ms per attempt, three attempts, a breaker, a limit.
+fn careful(
+    name: &str,
+    channel: Channel,
+) -> impl Service<With<String>, Response = u32, Error = CallError<Status>, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static
++ use<> {
+    let policy = Policy::build(|policy| policy.attempt_timeout = Some(Duration::from_millis(500)));
+    let downstream = Downstream::new(name, policy.expect("500 ms is a time"), ClassifyGrpc);
+    let shop = PricesClient::new(channel);
+    stack(
+        &downstream,
+        downstream.fallback(),
+        Identity::new(),
+        Identity::new(),
+        service_fn(move |item| quote(shop.clone(), item)),
+    )
+}
+
+/// Asks all shops for an item; one offer is enough.
+///
+/// # Errors
+/// Two shops have the same name.
+fn app<'n>(
+    shops: impl IntoIterator<Item = (&'n str, Channel)>,
+) -> Result<FanOut<With<String>>, PlanError> {
+    let mut plan = Plan::builder();
+    for (name, channel) in shops {
+        plan.node(name, careful(name, channel), |item: &With<String>, _| {
+            Ok(With::new(item.get().clone()).idempotent())
+        });
+    }
+    Ok(FanOut::new(plan.build()?).strategy(Strategy::BestEffort))
+}
+
+/// The best offer in cents, and the place of its shop in the plan.
+fn cheapest(answer: &Answer) -> Option<(u32, usize)> {
+    let shops = answer.report().branches.iter().map(|branch| branch.node);
+    shops
+        .filter_map(|shop| Some((*answer.at(shop)?, shop)))
+        .min()
+}
+
+/// What is wanted, within `time`.
+fn item(name: &str, time: Duration) -> With<String> {
+    With::new(name.to_owned()).deadline(Deadline::at(Instant::now() + time))
+}
+
+/// A shop that sells tea for so many cents, and nothing else.
+struct TeaShop(u32);
+
+#[tonic::async_trait]
+impl Prices for TeaShop {
+    async fn quote(&self, request: Request<QuoteRequest>) -> Result<Response<QuoteReply>, Status> {
+        match &*request.get_ref().item {
+            "tea" => Ok(Response::new(QuoteReply { cents: self.0 })),
+            _ => Err(Status::not_found("we have tea")),
+        }
+    }
+}
+
+/// Opens a tea shop at a port of this machine, and a channel to it.
+async fn open(cents: u32) -> Result<Channel, Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let shop = PricesServer::new(TeaShop(cents));
+    tokio::spawn(Server::builder().serve_with_incoming(shop, TcpIncoming::from(listener)));
+    Ok(Channel::from_shared(url)?.connect_lazy())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let app = app([("corner", open(120).await?), ("market", open(95).await?)])?;
+    let request = item("tea", Duration::from_secs(1));
+    let answer = app.clone().oneshot(request).await?;
+    if let Some((cents, shop)) = cheapest(&answer) {
+        println!("{cents} cents at {}", app.plan().names()[shop]);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::stream;
+    use http::Uri;
+    use hyper_util::rt::TokioIo;
+    use tonic::transport::Endpoint;
+    use tower_fanout::{ErrorKind, FanOutError, Verdict};
+    use tower_fanout_testkit::script::Script;
+
+    use super::*;
+
+    /// What a shop says to a request that leaves it so many microseconds.
+    type Says = Script<u64, u32, Status>;
+
+    struct Scripted(Says);
+
+    #[tonic::async_trait]
+    impl Prices for Scripted {
+        async fn quote(
+            &self,
+            request: Request<QuoteRequest>,
+        ) -> Result<Response<QuoteReply>, Status> {
+            let timeout = request.metadata().get("grpc-timeout").unwrap();
+            let micros = timeout.to_str().unwrap().strip_suffix('u').unwrap();
+            let cents = self.0.clone().oneshot(micros.parse().unwrap()).await?;
+            Ok(Response::new(QuoteReply { cents }))
+        }
+    }
+
+    /// A shop without a network, so that the paused clock is exact.
+    fn shop(says: &Says) -> Channel {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let incoming = stream::iter([Ok::<_, io::Error>(far)]);
+        let shop = PricesServer::new(Scripted(says.clone()));
+        tokio::spawn(Server::builder().serve_with_incoming(shop, incoming));
+        through(Some(near))
+    }
+
+    /// A channel that connects once, if at all.
+    fn through(mut stream: Option<tokio::io::DuplexStream>) -> Channel {
+        let connector = service_fn(move |_: Uri| {
+            let stream = stream.take().map(TokioIo::new);
+            async { stream.ok_or(io::Error::from(io::ErrorKind::ConnectionRefused)) }
+        });
+        Endpoint::from_static("http://shop").connect_with_connector_lazy(connector)
+    }
+
+    async fn ask(shops: [(&str, Channel); 2], time: Duration) -> Result<Answer, FanOutError> {
+        app(shops).unwrap().oneshot(item("tea", time)).await
+    }
+
+    /// Why the shop at `node` has no offer, and after how many attempts.
+    fn failed(answer: &Answer, node: usize) -> (ErrorKind, u32) {
+        let branch = answer.report().branch(node).unwrap();
+        (branch.error.as_ref().unwrap().kind(), branch.attempts)
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_status_has_the_class_of_its_http_status() {
+        let retry_after = None;
+        let failure = |code| Class::Failure(Failure::Status { code, retry_after });
+        for (code, class) in [
+            (Code::Unavailable, failure(503)),
+            (Code::DeadlineExceeded, failure(504)),
+            (Code::Internal, failure(500)),
+            (Code::ResourceExhausted, Class::Throttled { retry_after }),
+            (Code::InvalidArgument, Class::Answered(400)),
+            (Code::NotFound, Class::Answered(404)),
+            (Code::Unimplemented, Class::Answered(501)),
+        ] {
+            let error = call_error(Status::new(code, ""));
+            let result = Err::<&u32, _>(&error);
+            assert_eq!(
+                ClassifyGrpc.classify(result, Duration::ZERO),
+                class,
+                "{code:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_best_offer_counts() {
+        let shops = [120, 95].map(|cents| shop(&Says::new().ok(cents)));
+        let [corner, market] = shops;
+        let answer = ask([("corner", corner), ("market", market)], SECOND).await;
+        assert_eq!(cheapest(&answer.unwrap()), Some((95, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shop_that_cannot_answer_now_is_asked_again() {
+        let busy = Says::new()
+            .err(Status::unavailable("closing"))
+            .err(Status::resource_exhausted("too many customers"))
+            .ok(95);
+        let shops = [
+            ("corner", shop(&Says::new().ok(120))),
+            ("market", shop(&busy)),
+        ];
+        let answer = ask(shops, SECOND).await.unwrap();
+        assert_eq!(cheapest(&answer), Some((95, 1)));
+        assert_eq!(answer.report().branches[1].attempts, 3);
+        assert_eq!(busy.calls(), 3);
+        assert!(busy.requests().is_sorted_by(|before, after| before > after));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_shop_does_not_have_is_an_answer() {
+        let empty = Says::new().err(Status::not_found("we have coffee"));
+        let shops = [
+            ("corner", shop(&Says::new().ok(120))),
+            ("market", shop(&empty)),
+        ];
+        let answer = ask(shops, SECOND).await.unwrap();
+        assert_eq!(cheapest(&answer), Some((120, 0)));
+        assert_eq!(failed(&answer, 1), (ErrorKind::Status, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_is_told_and_kept() {
+        let silent = Says::new().hang();
+        let shops = ["corner", "market"].map(|name| (name, shop(&silent)));
+        let start = Instant::now();
+        let error = ask(shops, Duration::from_millis(200)).await.unwrap_err();
+        // A twentieth is kept back.
+        assert_eq!(silent.requests(), [190_000; 2]);
+        assert!(start.elapsed() <= Duration::from_millis(200));
+        let FanOutError::Failed { verdict, answer } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(verdict, Verdict::Timeout);
+        assert_eq!(failed(&answer, 0), (ErrorKind::Deadline, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shop_that_is_not_there_has_no_offer() {
+        let shops = [
+            ("corner", shop(&Says::new().ok(120))),
+            ("market", through(None)),
+        ];
+        let answer = ask(shops, SECOND).await.unwrap();
+        assert_eq!(cheapest(&answer), Some((120, 0)));
+        assert_eq!(failed(&answer, 1), (ErrorKind::ConnectFailed, 3));
+    }
+}
