@@ -46,11 +46,12 @@ pub trait RunObserver: Send + Sync {
     fn on_end(&self, node: &str, branch: &Branch);
 }
 
-/// How a branch ended.
-#[derive(Debug)]
+/// How a branch ended. Why it failed stands in the report already.
+#[derive(Clone, Copy, Debug)]
 enum End {
     Answered,
-    Failed(BranchError),
+    Failed,
+    Late,
     Skipped(SkipReason),
     Cancelled,
 }
@@ -141,8 +142,8 @@ impl<Req: tower_fanout_layers::Context> Run<Req> {
 
 impl<Req> Run<Req> {
     fn take_choices(&mut self, choices: &[Choice]) {
-        let plan = self.plan.clone();
         let Self {
+            plan,
             room,
             branches,
             forecast,
@@ -291,17 +292,23 @@ impl<Req> Run<Req> {
         let mut cx = Context::from_waker(room.seats.waker(node));
         self.times.poll();
         let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
-        let end = match polled {
-            Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(Ok(()))) => End::Answered,
-            Ok(Poll::Ready(Err(error))) => End::Failed(error),
-            Err(_) => End::Failed(panicked()),
-        };
-        let decides = self.ending.is_eager() || matches!(end, End::Failed(_));
-        room.ends.push_back((node, end));
-        if decides {
-            self.settle();
+        match polled {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(Ok(()))) => {
+                room.ends.push_back((node, End::Answered));
+                if self.ending.is_eager() {
+                    self.settle();
+                }
+            }
+            Ok(Poll::Ready(Err(error))) => self.fail(node, error),
+            Err(_) => self.fail(node, panicked()),
         }
+    }
+
+    fn fail(&mut self, node: usize, error: BranchError) {
+        self.branches[node].error = Some(error);
+        self.ends(node, End::Failed);
+        self.settle();
     }
 
     /// Starts what can start; whether anything did, or was skipped.
@@ -348,10 +355,7 @@ impl<Req> Run<Req> {
                 self.answers.cells[node] = Some(cell);
                 self.poll_branch(node);
             }
-            Err(error) => {
-                self.ends(node, End::Failed(error));
-                self.settle();
-            }
+            Err(error) => self.fail(node, error),
         }
     }
 
@@ -407,8 +411,9 @@ impl<Req> Run<Req> {
         branch.status = match end {
             End::Answered if branch.fallback.is_some() => Status::Fallback,
             End::Answered => Status::Success,
-            End::Failed(error) => {
-                branch.error = Some(error);
+            End::Failed => Status::Failed,
+            End::Late => {
+                branch.error = Some(Reject::Deadline.into());
                 Status::Failed
             }
             End::Skipped(reason) => {
@@ -478,7 +483,7 @@ impl<Req> Run<Req> {
                 State::Over => continue,
                 _ if cancelled => End::Cancelled,
                 State::Waits => End::Skipped(SkipReason::NoTime),
-                State::Runs => End::Failed(Reject::Deadline.into()),
+                State::Runs => End::Late,
             };
             room.ends.push_back((node, end));
         }
@@ -538,8 +543,7 @@ impl<Req> Run<Req> {
         for (node, slot) in room.slots.iter().enumerate() {
             match slot.due {
                 Some(due) if slot.state == State::Runs && due <= now => {
-                    let end = End::Failed(Reject::Deadline.into());
-                    room.ends.push_back((node, end));
+                    room.ends.push_back((node, End::Late));
                 }
                 Some(due) if slot.state == State::Runs => {
                     next = Some(next.map_or(due, |next: Instant| next.min(due)));
