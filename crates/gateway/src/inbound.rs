@@ -11,7 +11,7 @@ use tower_fanout_http::{
     correlation::CorrelationId,
     json::Json,
     jwt::Claims,
-    template::{Lookup, Reference, Root},
+    template::{Found, Lookup, Reference, Root},
 };
 
 /// One request of a client.
@@ -75,21 +75,29 @@ impl<'s> Source<'s> {
 }
 
 impl Lookup for Source<'_> {
-    fn lookup(&self, reference: &Reference) -> Option<Cow<'_, str>> {
+    fn lookup(&self, reference: &Reference) -> Option<Found<'_>> {
         let name = || reference.path.first().map(String::as_str);
-        match &reference.root {
-            Root::Body => self.inbound.body.as_ref()?.get(&reference.path)?.as_text(),
-            Root::Query => pair(&self.inbound.query, name()?),
-            Root::Route => pair(&self.inbound.route, name()?),
-            Root::Header => Some(self.inbound.headers.get(name()?)?.to_str().ok()?.into()),
-            Root::Jwt => self.inbound.claims.as_ref()?.text(&reference.path),
-            Root::Tier => Some(Cow::Borrowed(&self.inbound.tier)),
-            Root::Node(node) => self.node(node)?.get(&reference.path)?.as_text(),
-        }
+        let text = match &reference.root {
+            Root::Body => return in_json(self.inbound.body.as_ref()?, reference),
+            Root::Node(node) => return in_json(self.node(node)?, reference),
+            Root::Jwt => {
+                let claims = self.inbound.claims.as_ref()?;
+                return claims.get(&reference.path).map(Found::Tree);
+            }
+            Root::Query => pair(&self.inbound.query, name()?)?,
+            Root::Route => pair(&self.inbound.route, name()?)?,
+            Root::Header => self.inbound.headers.get(name()?)?.to_str().ok()?,
+            Root::Tier => &self.inbound.tier,
+        };
+        Some(Found::Text(Cow::Borrowed(text)))
     }
 }
 
-fn pair<'p>(pairs: &'p [(String, String)], name: &str) -> Option<Cow<'p, str>> {
+fn in_json<'j>(json: &'j Json, reference: &Reference) -> Option<Found<'j>> {
+    json.get(&reference.path).map(Found::Json)
+}
+
+fn pair<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
     let (_, value) = pairs.iter().find(|(own, _)| own == name)?;
-    Some(Cow::Borrowed(value))
+    Some(value)
 }

@@ -14,7 +14,7 @@ use tower_fanout_http::{
     client::{AcceptLayer, ClientError, JsonLayer},
     json::Json,
     stamp::StampLayer,
-    template::{RenderError, RequestTemplate, Root},
+    template::{RenderError, RequestTemplate},
 };
 
 use crate::{
@@ -291,17 +291,5 @@ impl RunObserver for Observer {
 /// Only what comes from the caller is looked at; what comes from other nodes is not there yet.
 #[must_use]
 pub fn missing(template: &RequestTemplate, inbound: &Inbound) -> Option<RenderError> {
-    let from_nodes = template
-        .references()
-        .any(|reference| matches!(reference.root, Root::Node(_)));
-    let source = Source::of(inbound);
-    if !from_nodes {
-        return template.render(&source).err();
-    }
-    let mut inbound_only = template.references().filter(|reference| {
-        !matches!(reference.root, Root::Node(_)) && reference.default.is_none()
-    });
-    inbound_only
-        .find(|reference| tower_fanout_http::template::Lookup::lookup(&source, reference).is_none())
-        .map(|reference| RenderError::Missing(reference.clone()))
+    template.check(&Source::of(inbound)).err()
 }

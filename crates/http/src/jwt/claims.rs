@@ -1,7 +1,6 @@
 //! What a token says, and the rules by which it is believed.
 
 use std::{
-    borrow::Cow,
     error::Error,
     fmt,
     sync::Arc,
@@ -252,17 +251,6 @@ impl Claims {
     #[must_use]
     pub fn get(&self, path: &[impl AsRef<str>]) -> Option<&Value> {
         find(&self.shared.members, path)
-    }
-
-    /// The claim at `path` as text, if it is a string, a number or a boolean.
-    #[must_use]
-    pub fn text(&self, path: &[impl AsRef<str>]) -> Option<Cow<'_, str>> {
-        match self.get(path)? {
-            Value::String(text) => Some(text.into()),
-            Value::Number(number) => Some(number.to_string().into()),
-            Value::Bool(truth) => Some(truth.to_string().into()),
-            _ => None,
-        }
     }
 }
 

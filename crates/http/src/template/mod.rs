@@ -4,12 +4,43 @@
 //! `}}` are braces. Values are put in place in one pass, each escaped for its position, so a value
 //! can never add a path segment, a query key or a header, and what is in it is never read as a
 //! placeholder. There is no placeholder for a host: requests have a path and a query only.
+//!
+//! A body is a JSON document. A string in it that is one placeholder and nothing else takes the value
+//! with the type that it has; in a longer string a value is text. Where text is written, null,
+//! objects and arrays are no values, and the default stands in. A default is text; in the place of a
+//! whole string it is a number, `true`, `false` or `null` if it reads as one.
+//!
+//! ```
+//! use http::Method;
+//! use serde_json::json;
+//! use tower_fanout_http::template::{Found, Lookup, Reference, RequestTemplate};
+//!
+//! struct Seven;
+//!
+//! impl Lookup for Seven {
+//!     fn lookup(&self, reference: &Reference) -> Option<Found<'_>> {
+//!         (reference.path == ["id"]).then(|| Found::Text("a/7".into()))
+//!     }
+//! }
+//!
+//! let template = RequestTemplate::new(Method::POST, "/users/{route.id}")?
+//!     .body(&json!({"who": "{route.id}", "note": "for {route.id}", "page": "{query.page|1}"}))?;
+//! let request = template.render(&Seven)?;
+//! assert_eq!(request.uri(), "/users/a%2F7");
+//! assert_eq!(request.body(), r#"{"note":"for a/7","page":1,"who":"a/7"}"#);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod body;
+mod lookup;
 mod request;
 
 use std::{borrow::Cow, error::Error, fmt};
 
-pub use self::request::{RenderError, RequestTemplate};
+pub use self::{
+    lookup::{Found, Lookup},
+    request::{RenderError, RequestTemplate},
+};
 
 /// Text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +123,6 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Knows the values of placeholders.
-pub trait Lookup {
-    /// The value, as text; none if there is none, or if it is no plain value.
-    fn lookup(&self, reference: &Reference) -> Option<Cow<'_, str>>;
-}
-
 /// A template that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError(Cow<'static, str>);
@@ -159,29 +184,72 @@ impl Template {
         })
     }
 
-    /// The text with all values in place, each as `escape` writes it.
+    /// Writes the text with all values in place to `out`: its own text as `own` writes it, each value
+    /// as `escape` does.
     fn render(
         &self,
         source: &impl Lookup,
-        escape: impl Fn(&str, &mut String),
-    ) -> Result<String, RenderError> {
-        let mut out = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Value(reference) => {
-                    let default = || reference.default.as_deref().map(Cow::Borrowed);
-                    let value = source.lookup(reference).or_else(default);
-                    let value = value.ok_or_else(|| RenderError::Missing(reference.clone()))?;
-                    escape(&value, &mut out);
-                }
+        own: Escape,
+        escape: Escape,
+        out: &mut Bounded,
+    ) -> Result<(), RenderError> {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(text) => out.push(text, own),
+            Part::Value(reference) => out.push(&reference.text(source)?, escape),
+        })
+    }
+}
+
+/// Writes text as it must stand in its position; what it writes is no shorter.
+type Escape = fn(&str, &mut String);
+
+/// The position takes text as it is.
+fn verbatim(text: &str, out: &mut String) {
+    out.push_str(text);
+}
+
+/// Text that may grow up to a size.
+struct Bounded {
+    text: String,
+    what: &'static str,
+    max: usize,
+}
+
+impl Bounded {
+    /// Nothing yet; `what` it is, and how many bytes it may have.
+    const fn new(what: &'static str, max: usize) -> Self {
+        let text = String::new();
+        Self { text, what, max }
+    }
+
+    /// Adds `text` as `escape` writes it.
+    fn push(&mut self, text: &str, escape: Escape) -> Result<(), RenderError> {
+        if self.text.len() + text.len() <= self.max {
+            escape(text, &mut self.text);
+            if self.text.len() <= self.max {
+                return Ok(());
             }
         }
-        Ok(out)
+        Err(RenderError::TooLarge {
+            what: self.what,
+            max: self.max,
+        })
+    }
+
+    fn into_text(self) -> String {
+        self.text
     }
 }
 
 impl Reference {
+    /// Its value as text in `source`, or its default.
+    fn text<'v>(&'v self, source: &'v impl Lookup) -> Result<Cow<'v, str>, RenderError> {
+        let found = source.lookup(self).and_then(Found::into_text);
+        found
+            .or_else(|| self.default.as_deref().map(Cow::Borrowed))
+            .ok_or_else(|| RenderError::Missing(self.clone()))
+    }
+
     fn parse(text: &str) -> Result<Self, TemplateError> {
         let (path, default) = match text.split_once('|') {
             Some((path, default)) => (path, Some(default.to_owned())),

@@ -1,0 +1,142 @@
+//! A JSON document as a template.
+
+use serde_json::{Value, value::RawValue};
+
+use super::{Bounded, Lookup, Part, Reference, RenderError, Template, TemplateError, verbatim};
+
+/// The largest body, in bytes: 1 MiB.
+const MAX_BODY: usize = 1 << 20;
+
+/// A JSON document whose strings may have placeholders, cut into what is written as it stands and
+/// what is put in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct BodyTemplate {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    /// JSON, as it is sent.
+    Json(String),
+    /// A value in the place of a whole string, with its own type.
+    Whole(Reference),
+    /// A value as text within a string.
+    Within(Reference),
+}
+
+impl BodyTemplate {
+    /// Reads `document`.
+    ///
+    /// # Errors
+    /// A string is not a template, or the name of a member has a placeholder.
+    pub(super) fn new(document: &Value) -> Result<Self, TemplateError> {
+        let mut body = Self::default();
+        body.value(document)?;
+        Ok(body)
+    }
+
+    pub(super) fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Whole(reference) | Piece::Within(reference) => Some(reference),
+            Piece::Json(_) => None,
+        })
+    }
+
+    /// The document with all values in place.
+    pub(super) fn render(&self, source: &impl Lookup) -> Result<String, RenderError> {
+        let mut out = Bounded::new("the body", MAX_BODY);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Json(json) => out.push(json, verbatim)?,
+                Piece::Within(reference) => out.push(&reference.text(source)?, escape)?,
+                Piece::Whole(reference) => match source.lookup(reference) {
+                    Some(found) => out.push(&found.into_json(), verbatim)?,
+                    None => out.push(&default(reference)?, verbatim)?,
+                },
+            }
+        }
+        Ok(out.into_text())
+    }
+
+    fn value(&mut self, value: &Value) -> Result<(), TemplateError> {
+        match value {
+            Value::String(text) => self.string(&Template::parse(text)?),
+            Value::Array(items) => {
+                self.json("[");
+                for (place, item) in items.iter().enumerate() {
+                    self.json(if place == 0 { "" } else { "," });
+                    self.value(item)?;
+                }
+                self.json("]");
+            }
+            Value::Object(members) => {
+                self.json("{");
+                for (place, (name, value)) in members.iter().enumerate() {
+                    self.json(if place == 0 { "" } else { "," });
+                    self.name(name)?;
+                    self.value(value)?;
+                }
+                self.json("}");
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.json(&value.to_string()),
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, name: &str) -> Result<(), TemplateError> {
+        let template = Template::parse(name)?;
+        if template.references().next().is_some() {
+            return Err(TemplateError::new(format!(
+                "the name of a member has no placeholders: \"{name}\""
+            )));
+        }
+        self.string(&template);
+        self.json(":");
+        Ok(())
+    }
+
+    fn string(&mut self, template: &Template) {
+        if let [Part::Value(reference)] = &template.parts[..] {
+            self.pieces.push(Piece::Whole(reference.clone()));
+            return;
+        }
+        self.json("\"");
+        for part in &template.parts {
+            match part {
+                Part::Text(text) => self.json(&escaped(text)),
+                Part::Value(reference) => self.pieces.push(Piece::Within(reference.clone())),
+            }
+        }
+        self.json("\"");
+    }
+
+    /// Goes on with `json` that has no placeholders.
+    fn json(&mut self, json: &str) {
+        match self.pieces.last_mut() {
+            Some(Piece::Json(last)) => last.push_str(json),
+            _ => self.pieces.push(Piece::Json(json.to_owned())),
+        }
+    }
+}
+
+/// What stands in for a whole value: a number, `true`, `false` and `null` as what they are,
+/// everything else as a string.
+fn default(reference: &Reference) -> Result<String, RenderError> {
+    let Some(text) = &reference.default else {
+        return Err(RenderError::Missing(reference.clone()));
+    };
+    match serde_json::from_str::<&RawValue>(text).map(RawValue::get) {
+        Ok(json) if !json.starts_with(['"', '{', '[']) => Ok(json.to_owned()),
+        _ => Ok(Value::from(text.as_str()).to_string()),
+    }
+}
+
+/// `text` as it stands between the quotes of a JSON string.
+fn escaped(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+fn escape(text: &str, out: &mut String) {
+    out.push_str(&escaped(text));
+}
