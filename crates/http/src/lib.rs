@@ -1,6 +1,7 @@
 //! The HTTP side of tower-fanout, as layers and services for `http::Request`.
 
 pub mod client;
+pub mod condition;
 pub mod correlation;
 pub mod deadline;
 pub mod json;

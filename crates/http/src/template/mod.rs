@@ -89,7 +89,7 @@ impl Root {
     /// The names that no node can have.
     pub const RESERVED: [&'static str; 6] = ["body", "query", "header", "jwt", "route", "tier"];
 
-    fn parse(name: &str) -> Self {
+    pub(crate) fn parse(name: &str) -> Self {
         match name {
             "body" => Self::Body,
             "query" => Self::Query,
@@ -242,6 +242,15 @@ impl Bounded {
 }
 
 impl Reference {
+    /// A whole root, without a default.
+    pub(crate) const fn to(root: Root) -> Self {
+        Self {
+            root,
+            path: Vec::new(),
+            default: None,
+        }
+    }
+
     /// Its value as text in `source`, or its default.
     fn text<'v>(&'v self, source: &'v impl Lookup) -> Result<Cow<'v, str>, RenderError> {
         let found = source.lookup(self).and_then(Found::into_text);
