@@ -335,6 +335,38 @@ async fn fault_i4_what_a_required_service_lacks_is_said_before_anything_is_sent(
 }
 
 #[tokio::test]
+async fn fault_i13_a_body_is_sent_with_values_of_their_own_type() {
+    let echo = spawn(axum::Router::new().fallback(
+        |headers: http::HeaderMap, body: String| async move {
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+            axum::Json(json!({
+                "type": header("content-type"),
+                "length": header("content-length"),
+                "body": body,
+            }))
+        },
+    ));
+    let plan = "    first: { downstream: up, required: true, request: { method: POST, path: /first, body: { of: \"{body.input.of}\", tier: \"<{tier}>\" } } }
+    second: { downstream: up, depends_on: [first], request: { method: PUT, path: /second, body: [\"{first.body.of}\", \"{first.none|7}\"] } }
+";
+    let gateway = Gateway::start(&[("up", echo.await)], plan, "").await;
+    let of = json!({"quote": "\"", "list": [1, null]});
+    let answer = gateway.ask(json!({"input": {"of": of}})).await;
+    assert_eq!(
+        answer.service("first", "/data"),
+        json!({
+            "type": "application/json",
+            "length": "52",
+            "body": {"of": of, "tier": "<pro>"},
+        })
+    );
+    assert_eq!(answer.service("second", "/data/body"), json!([of, 7]));
+    let answer = gateway.ask(json!({"input": {}})).await;
+    assert_eq!(answer.at("/errors/0/pointer"), "/input/of");
+}
+
+#[tokio::test]
 async fn fault_c1_c2_the_correlation_id_goes_in_out_and_down() {
     let (gateway, seen) = gateway().await;
     let headers = [

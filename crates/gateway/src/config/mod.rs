@@ -27,7 +27,9 @@ use tower_fanout::{
     Policy, Strategy,
     layers::{Priority, fallback::OutcomeSet},
 };
-use tower_fanout_http::{json::Json, jwt::Algorithm, template::RequestTemplate};
+use tower_fanout_http::{
+    condition::Condition, json::Json, jwt::Algorithm, template::RequestTemplate,
+};
 
 pub use self::diagnostic::{Diagnostic, Place, Report, Severity};
 
@@ -233,6 +235,8 @@ pub struct Node {
     pub priority: Priority,
     /// The tiers that have it; empty for all.
     pub tiers: Vec<String>,
+    /// Of which requests it is a part; of all if none.
+    pub when: Option<Condition>,
     /// What is sent.
     pub request: RequestTemplate,
     /// Statuses of errors that are answers all the same.

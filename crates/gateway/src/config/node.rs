@@ -4,6 +4,7 @@ use http::Method;
 use serde_json::Value;
 use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_http::{
+    condition::Condition,
     json::Json,
     template::{RequestTemplate, Root, TemplateError},
 };
@@ -38,6 +39,7 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
         .iter()
         .filter_map(|field| known(field, "tier", names.tiers.keys()))
         .collect();
+    let when = section.take("when").and_then(|field| condition(&field));
     let request = section.require("request").and_then(|field| request(&field));
     let accept = section
         .take("response")
@@ -48,11 +50,7 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
         .iter()
         .filter_map(|field| fallback(field, names))
         .collect();
-    section.not_built(&[
-        ("when", "a condition of its own"),
-        ("cache", "caching"),
-        ("policy", "a policy of its own"),
-    ]);
+    section.not_built(&[("cache", "caching"), ("policy", "a policy of its own")]);
     section.finish();
     Some(Node {
         downstream: downstream?,
@@ -60,6 +58,7 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
         required,
         priority: priority.and_then(Priority::new).unwrap_or_default(),
         tiers,
+        when,
         request: request?,
         accept,
         fallback,
@@ -93,7 +92,7 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
     let path = section.require("path");
     let query = section.members("query");
     let headers = section.members("headers");
-    section.not_built(&[("body", "sending a body")]);
+    let body = section.take("body");
     section.finish();
     let path = path?;
     let mut template = tell(&path, RequestTemplate::new(method?, &path.text()?))?;
@@ -103,7 +102,29 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
     for (name, field) in headers {
         template = tell(&field, template.header(&name, &field.text()?))?;
     }
-    Some(template)
+    match body.filter(told_once) {
+        Some(field) => tell(&field, template.body(&field.tree.to_json())),
+        None => Some(template),
+    }
+}
+
+/// Whether no member of a document stands twice; each that does is complained about.
+fn told_once(document: &Field<'_>) -> bool {
+    match &document.tree.kind {
+        Kind::Scalar(_) => true,
+        Kind::List(_) => document.list().iter().all(told_once),
+        Kind::Map(members) => {
+            let named = document.named();
+            named.len() == members.len() && named.iter().all(|(_, field)| told_once(field))
+        }
+    }
+}
+
+fn condition(field: &Field<'_>) -> Option<Condition> {
+    let condition = Condition::parse(&field.text()?);
+    condition
+        .map_err(|error| field.error("condition", error))
+        .ok()
 }
 
 pub(super) fn method(field: &Field<'_>) -> Option<Method> {

@@ -78,10 +78,13 @@ pub(super) fn problem(text: &str, names: &HashSet<String>) -> Option<(String, us
         let is_word = token.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
         let message = match last {
             "|" if is_word && !FILTERS.contains(&token) => {
-                format!("there is no filter \"{token}\": {}", FILTERS.join(", "))
+                format!(
+                    "there is no filter \"{token}\" among {}",
+                    FILTERS.join(", ")
+                )
             }
             "is" if is_word && token != "not" && before != "." && !TESTS.contains(&token) => {
-                format!("there is no test \"{token}\": {}", TESTS.join(", "))
+                format!("there is no test \"{token}\" among {}", TESTS.join(", "))
             }
             "." | "|" | "is" => String::new(),
             _ if is_word && names.contains(token) && !Root::RESERVED.contains(&token) => {
