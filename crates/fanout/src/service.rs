@@ -176,6 +176,21 @@ impl<Req> FanOut<Req> {
     /// The selection leaves nothing to run or too little for the strategy, needs what the tier does
     /// not have, or a condition panics.
     pub fn choose(&self, request: &Req) -> Result<Vec<Choice>, SelectError> {
+        self.choose_where(|node| self.plan.inner.holds(node, request))
+    }
+
+    /// What a request would do with each node if all conditions held.
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose) has them.
+    pub fn candidates(&self) -> Result<Vec<Choice>, SelectError> {
+        self.choose_where(|_| Ok(true))
+    }
+
+    fn choose_where(
+        &self,
+        holds: impl Fn(usize) -> Result<bool, SelectError>,
+    ) -> Result<Vec<Choice>, SelectError> {
         let plan = &*self.plan.inner;
         let quorum = self.options.strategy.quorum();
         let wish = Wish {
@@ -184,7 +199,6 @@ impl<Req> FanOut<Req> {
             all_optional: quorum.is_some(),
             brownout: self.brownout,
         };
-        let holds = |node: usize| plan.holds(node, request);
         let mut choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
         for (choice, node) in choices.iter_mut().zip(&plan.nodes) {
             match choice {

@@ -9,8 +9,8 @@ use common::*;
 use tokio::time::Instant;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
-    BranchError, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection, SkipReason, Status,
-    Strategy, Verdict,
+    BranchError, Brownout, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection,
+    SkipReason, Status, Strategy, Verdict,
     layers::{Call, Context, Deadline, Priority},
 };
 
@@ -479,6 +479,88 @@ mod selection {
         assert_eq!(nodes, [2]);
         let answer = FanOut::new(plan()).tier("pro").oneshot(()).await.unwrap();
         assert_eq!(answer.report().count(Status::Success), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_a_node_whose_condition_does_not_hold_is_not_missed() {
+        let mut plan = Plan::<u32>::builder();
+        let odd = plan
+            .node("odd", slow(1), |_, _| Ok(()))
+            .when(|n| n % 2 == 1);
+        let odd = odd.key();
+        plan.node("needs", slow(1), |_, _| Ok(())).after(odd);
+        plan.node("may", slow(1), |_, _| Ok(())).after_optional(odd);
+        let fan_out = FanOut::new(plan.build().unwrap());
+        let answer = fan_out.clone().oneshot(2).await.unwrap();
+        let skipped = answer.report().branches.iter().map(|branch| branch.skipped);
+        let when = Some(SkipReason::When);
+        assert_eq!(skipped.collect::<Vec<_>>(), [when, when, None]);
+        assert!(answer.report().is_complete());
+        let answer = fan_out.oneshot(1).await.unwrap();
+        assert_eq!(answer.report().count(Status::Success), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_g20_a_condition_that_panics_is_an_error_of_its_request() {
+        let mut plan = Plan::<u32>::builder();
+        plan.node("half", slow(1), |_, _| Ok(()))
+            .when(|n| 2 / n > 0);
+        let fan_out = FanOut::new(plan.build().unwrap());
+        let error = fan_out.clone().oneshot(0).await;
+        assert!(matches!(
+            error,
+            Err(FanOutError::Select(SelectError::Condition { node: 0 }))
+        ));
+        assert!(fan_out.oneshot(1).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_brownout_sheds_what_matters_least_and_never_all() {
+        let mut plan = Plan::builder();
+        let base = plan.node("base", slow(1), |(), _| Ok(())).optional().key();
+        for (name, priority) in [("one", 1), ("five", 5), ("nine", 9)] {
+            let node = plan.node(name, slow(1), |(), _| Ok(())).optional();
+            let node = node.priority(Priority::new(priority).unwrap());
+            if name == "nine" {
+                node.after(base);
+            }
+        }
+        let fan_out = FanOut::new(plan.build().unwrap());
+        let runs = async |pressure: f64, standing: f64| {
+            let brownout = Brownout::new(pressure).standing(standing);
+            let answer = fan_out
+                .clone()
+                .brownout(brownout)
+                .oneshot(())
+                .await
+                .unwrap();
+            let branches = answer.report().branches.iter();
+            let runs = branches.filter(|branch| branch.status == Status::Success);
+            let runs: Vec<_> = runs.map(|branch| branch.node).collect();
+            let shed = answer.report().branches.len() - runs.len();
+            let reasons = answer
+                .report()
+                .branches
+                .iter()
+                .filter_map(|branch| branch.skipped);
+            assert_eq!(
+                reasons
+                    .filter(|reason| *reason == SkipReason::Brownout)
+                    .count(),
+                shed
+            );
+            runs
+        };
+        assert_eq!(runs(0.0, 0.0).await, [0, 1, 2, 3]);
+        assert_eq!(runs(f64::NAN, 0.0).await, [0, 1, 2, 3]);
+        assert_eq!(runs(0.15, 0.0).await, [0, 2, 3], "what nine needs stays");
+        assert_eq!(
+            runs(0.15, 0.6).await,
+            [0, 1, 2, 3],
+            "a higher tier keeps more"
+        );
+        assert_eq!(runs(0.9, 0.0).await, [0, 3]);
+        assert_eq!(runs(1.0, 1.0).await, [0, 3], "the most important stays");
     }
 
     #[tokio::test(start_paused = true)]

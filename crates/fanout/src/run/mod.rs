@@ -444,7 +444,8 @@ impl<Req> Run<Req> {
         let plan = &*self.plan.inner;
         for &dependent in &plan.dependents[node] {
             let slot = &mut room.slots[dependent];
-            if slot.state != State::Waits {
+            // One that was skipped from the beginning waits for nothing.
+            if slot.state != State::Waits || slot.waits_for == 0 {
                 continue;
             }
             slot.waits_for -= 1;
