@@ -12,9 +12,10 @@ use tower_fanout::{
 };
 use tower_fanout_http::{
     client::{AcceptLayer, ClientError, JsonLayer},
+    condition::Condition,
     json::Json,
     stamp::StampLayer,
-    template::{RenderError, RequestTemplate},
+    template::{RequestTemplate, Root},
 };
 
 use crate::{
@@ -37,6 +38,8 @@ pub struct Route {
     pub backends: Vec<Arc<Backend>>,
     /// Per node, how its request is made.
     pub templates: Vec<Arc<RequestTemplate>>,
+    /// Per node, when it is asked, if not always.
+    pub conditions: Vec<Option<Condition>>,
     /// What callers may ask for.
     pub limits: Limits,
     /// When a run is a success, unless the caller says otherwise.
@@ -101,15 +104,21 @@ impl Route {
         Self {
             name: name.to_owned(),
             plan_id: plan_id(name, config),
-            fan_out: FanOut::new(plan).observer(Arc::new(observer)),
+            fan_out: FanOut::new(plan)
+                .observer(Arc::new(observer))
+                .return_when(config.aggregate.return_when)
+                .grace(config.aggregate.grace),
             templates: nodes.into_iter().map(|node| node.template).collect(),
+            conditions: (config.nodes.values())
+                .map(|node| node.when.clone())
+                .collect(),
             backends,
             limits: Limits {
                 deadline: config.deadline,
                 max_concurrency: config.max_concurrency,
                 retries: config.retry_attempts,
             },
-            strategy: config.strategy,
+            strategy: config.aggregate.strategy,
             tiers,
         }
     }
@@ -169,6 +178,17 @@ impl<'c> Planned<'c> {
         }
         if !self.template.is_safe() {
             node = node.changes_state();
+        }
+        if let Some(condition) = self.config.when.clone() {
+            node = node.when(move |inbound| {
+                // One that cannot be told does not hold; for a required node the request was refused.
+                condition.holds(&Source::of(inbound)).unwrap_or(false)
+            });
+        }
+        for reference in self.template.references() {
+            if let Root::Node(other) = &reference.root {
+                node = node.reads(other);
+            }
         }
         for dependency in &self.config.depends_on {
             node = if dependency.optional {
@@ -284,12 +304,4 @@ impl RunObserver for Observer {
             backend.ended(branch);
         }
     }
-}
-
-/// Why a request cannot be run: what it lacks for a required node, by the node's request.
-///
-/// Only what comes from the caller is looked at; what comes from other nodes is not there yet.
-#[must_use]
-pub fn missing(template: &RequestTemplate, inbound: &Inbound) -> Option<RenderError> {
-    template.check(&Source::of(inbound)).err()
 }

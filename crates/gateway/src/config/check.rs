@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The nodes by name, as far as they could be read, and where they stand.
-type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n Field<'f>)>;
+pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n Field<'f>)>;
 
 /// Checks a plan that stands at `field`; the parameters of its route are none if they could not be
 /// read.

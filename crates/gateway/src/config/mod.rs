@@ -5,6 +5,7 @@
 //! nobody knows is refused with the nearest one that is known, and a key that is meant for later with
 //! a message that says so.
 
+mod aggregate;
 mod auth;
 mod check;
 mod diagnostic;
@@ -24,14 +25,17 @@ use http::{Method, Uri};
 use indexmap::IndexMap;
 use serde::Deserialize;
 use tower_fanout::{
-    Policy, Strategy,
+    Policy,
     layers::{Priority, fallback::OutcomeSet},
 };
 use tower_fanout_http::{
     condition::Condition, json::Json, jwt::Algorithm, template::RequestTemplate,
 };
 
-pub use self::diagnostic::{Diagnostic, Place, Report, Severity};
+pub use self::{
+    aggregate::Aggregate,
+    diagnostic::{Diagnostic, Place, Report, Severity},
+};
 
 /// The largest file, in bytes.
 const LARGEST: usize = 4 << 20;
@@ -192,8 +196,8 @@ pub struct PlanConfig {
     pub retry_attempts: Bound<u8>,
     /// The nodes, by name.
     pub nodes: IndexMap<String, Node>,
-    /// When a run is a success.
-    pub strategy: Strategy,
+    /// When a run is a success, and when its answer leaves.
+    pub aggregate: Aggregate,
 }
 
 /// What a request gets if it does not say, and at most.

@@ -8,7 +8,8 @@ use tower_fanout::Strategy;
 
 use super::{
     Bound, DownstreamConfig, Jwt, PlanConfig, Route, RouteAuth, Tier,
-    check::check_plan,
+    aggregate::aggregate,
+    check::{Nodes, check_plan},
     node::{method, node},
     reader::{Field, Section},
     value::{Span, bound, in_range, known},
@@ -149,10 +150,8 @@ fn plan(
     let retry_attempts = bound(retry_attempts, RETRY_ATTEMPTS, |field| {
         in_range(field, field.get()?, 0, RETRY_ATTEMPTS.max)
     });
-    let strategy = section
-        .take("aggregate")
-        .map(|field| aggregate(&field))
-        .unwrap_or_default();
+    let aggregates = section.take("aggregate");
+    let aggregate = aggregates.as_ref().map(aggregate).unwrap_or_default();
     let field = section.require("plan")?;
     let members = field.named();
     let nodes: IndexMap<_, _> = members
@@ -160,6 +159,9 @@ fn plan(
         .map(|(name, field)| (name.clone(), (node(field, name, names), field)))
         .collect();
     check_plan(&field, &nodes, parameters, deadline.default, names);
+    if let (Strategy::Quorum(needed), Some(field)) = (aggregate.strategy, &aggregates) {
+        check_quorum(field, needed.get(), &nodes);
+    }
     let nodes = nodes
         .into_iter()
         .map(|(name, (node, _))| Some((name, node?)));
@@ -170,8 +172,23 @@ fn plan(
         max_concurrency,
         retry_attempts,
         nodes: nodes.collect::<Option<_>>()?,
-        strategy,
+        aggregate,
     })
+}
+
+/// A quorum counts the nodes that no other depends on: there must be enough of them.
+fn check_quorum(field: &Field<'_>, needed: usize, nodes: &Nodes<'_, '_>) {
+    let known = nodes.values().filter_map(|(node, _)| node.as_ref());
+    let before: Vec<&str> = known
+        .flat_map(|node| node.depends_on.iter().map(|one| &*one.node))
+        .collect();
+    let of = nodes.keys().filter(|name| !before.contains(&name.as_str()));
+    let of = of.count();
+    if of < needed {
+        let message = format!("a quorum of {needed} of {of} services can never be had");
+        let help = "only services that no other depends on are counted".into();
+        field.error_with_help("invalid", message, Some(help));
+    }
 }
 
 fn auth(field: &Field<'_>, names: &Names<'_>) -> Option<RouteAuth> {
@@ -188,32 +205,4 @@ fn auth(field: &Field<'_>, names: &Names<'_>) -> Option<RouteAuth> {
         jwt: jwt?,
         any_role,
     })
-}
-
-fn aggregate(field: &Field<'_>) -> Strategy {
-    let mut section = field.section();
-    let strategy = section
-        .take("strategy")
-        .and_then(|field| match field.text()?.as_str() {
-            "first" | "quorum" => {
-                field.not_built("this strategy");
-                None
-            }
-            _ => field.get(),
-        });
-    let words = [
-        ("merge", "group", "this way of merging"),
-        ("on_conflict", "error", "this way out of a conflict"),
-        ("return_when", "all", "answering before all have ended"),
-    ];
-    for (key, built, what) in words {
-        if let Some(field) = section.take(key)
-            && field.text().is_some_and(|word| word != built)
-        {
-            field.not_built(what);
-        }
-    }
-    section.not_built(&[("grace", "a grace for late services")]);
-    section.finish();
-    strategy.unwrap_or_default()
 }

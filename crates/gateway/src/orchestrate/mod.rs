@@ -2,6 +2,7 @@
 
 pub mod envelope;
 pub mod explain;
+mod lacks;
 pub mod request;
 
 use std::{sync::Arc, time::Duration};
@@ -20,19 +21,15 @@ use tower_fanout_http::{
     correlation::CorrelationId,
     json::Json,
     jwt::Claims,
-    problem::{Code, FieldError, Problem},
+    problem::{Code, Problem},
     server::read_body,
-    template::{RenderError, Root},
 };
 
 use self::{
     envelope::{Asked, Effective},
     request::{Refused, Wishes},
 };
-use crate::{
-    inbound::Inbound,
-    route::{Route, missing},
-};
+use crate::{inbound::Inbound, route::Route};
 
 /// The largest answer, in bytes: 8 MiB.
 const MAX_ANSWER: usize = 8 << 20;
@@ -257,28 +254,9 @@ impl<'r> Job<'r> {
 
     /// What the request does with each node, if it can be run at all.
     fn choose(&self) -> Result<Vec<Choice>, Problem> {
-        let choices = self
-            .fan_out()
-            .choose(&self.inbound)
-            .map_err(|error| self.not_selected(&error))?;
-        let errors: Vec<_> = (choices
-            .iter()
-            .zip(&self.route.templates)
-            .zip(self.route.names()))
-        .filter(|((choice, _), _)| **choice == Choice::Run { required: true })
-        .filter_map(|((_, template), name)| Some((name, missing(template, &self.inbound)?)))
-        .collect();
-        match errors.first() {
-            None => Ok(choices),
-            Some((_, RenderError::Missing(_))) => {
-                let errors = errors.iter().map(|(name, error)| {
-                    let detail = format!("the service \"{name}\" needs it");
-                    FieldError::new(pointer(error), "missing", detail)
-                });
-                Err(Problem::new(Code::MissingParam).errors(errors.collect()))
-            }
-            Some(_) => Err(Problem::new(Code::BadParam)),
-        }
+        let choices = self.fan_out().choose(&self.inbound);
+        lacks::check(self, choices.as_deref().unwrap_or_default())?;
+        choices.map_err(|error| self.not_selected(&error))
     }
 
     fn not_selected(&self, error: &SelectError) -> Problem {
@@ -359,22 +337,6 @@ fn data(route: &Route, answer: &Answer) -> String {
 
 fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).expect("the envelope is JSON")
-}
-
-/// Where in the caller's request something is missing.
-fn pointer(error: &RenderError) -> String {
-    let RenderError::Missing(reference) = error else {
-        return String::new();
-    };
-    let escaped = reference
-        .path
-        .iter()
-        .map(|name| name.replace('~', "~0").replace('/', "~1"));
-    let path = escaped.fold(String::new(), |path, name| path + "/" + &name);
-    match reference.root {
-        Root::Body => path,
-        _ => format!("/{}{path}", reference.root),
-    }
 }
 
 fn respond(result: Result<Reply, Problem>, id: &CorrelationId) -> Response<Body> {

@@ -1,0 +1,124 @@
+//! What a plan in the file decides: which services are asked, and when the answer leaves.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::net::SocketAddr;
+
+use common::*;
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::time::Instant;
+
+/// A gateway with one open route `GET /r/{id}` over `plan`.
+async fn route(downstreams: &[(&str, SocketAddr)], plan: &str, aggregate: &str) -> Gateway {
+    let more = format!(
+        "routes:
+  - name: r
+    match: {{ path: \"/r/{{id}}\" }}
+    deadline: {{ default: 20s }}
+    plan:
+{plan}
+    aggregate: {aggregate}
+"
+    );
+    let unused = "    a: { downstream: up, request: { path: / } }";
+    Gateway::start(downstreams, unused, &more).await
+}
+
+async fn get(gateway: &Gateway, path: &str) -> Answer {
+    gateway.send(Method::GET, path, &[], "").await
+}
+
+#[tokio::test]
+async fn a_condition_decides_whether_a_service_and_what_needs_it_are_asked() {
+    let (up, seen) = stub(quick).await;
+    let plan = "      user: { downstream: up, required: true, request: { path: /user } }
+      full: { downstream: up, when: \"query.view == 'full'\", request: { path: /full } }
+      more: { downstream: up, depends_on: [full], required: true, request: { path: /more } }
+";
+    let gateway = route(&[("up", up)], plan, "{}").await;
+    let answer = get(&gateway, "/r/1?view=short").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(answer.service("full", "/skipReason"), "when");
+    assert_eq!(answer.service("more", "/skipReason"), "when");
+    assert_eq!(answer.at("/meta/completed"), true);
+    assert_eq!(seen.calls(), 1);
+    let answer = get(&gateway, "/r/1?view=full").await;
+    assert_eq!(answer.service("more", "/status"), "success");
+    assert_eq!(seen.calls(), 4);
+}
+
+#[tokio::test]
+async fn fault_i4_a_condition_that_lacks_something_is_refused_where_it_is_required() {
+    let (up, seen) = stub(quick).await;
+    let plan = "      user: { downstream: up, required: true, when: \"query.view == 'full'\", request: { path: /user } }
+      more: { downstream: up, when: \"query.more == '1'\", request: { path: /more } }
+";
+    let gateway = route(&[("up", up)], plan, "{}").await;
+    let answer = get(&gateway, "/r/1").await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.at("/code"), "missing_param");
+    assert_eq!(answer.at("/errors/0/pointer"), "/query/view");
+    assert_eq!(seen.calls(), 0);
+    let answer = get(&gateway, "/r/1?view=full").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(answer.service("more", "/skipReason"), "when");
+}
+
+#[tokio::test]
+async fn the_first_answer_cancels_the_rest() {
+    let (up, _) = stub(quick).await;
+    let (slow, seen) = stub(hanging).await;
+    let plan = "      slow: { downstream: slow, required: true, request: { path: /a } }
+      quick: { downstream: up, request: { path: /b } }
+";
+    let gateway = route(&[("up", up), ("slow", slow)], plan, "{ strategy: first }").await;
+    let answer = get(&gateway, "/r/1").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(answer.service("slow", "/status"), "cancelled");
+    assert_eq!(answer.at("/meta/aggregationStrategy"), "first");
+    seen.until(|calls, cut| cut == calls).await;
+}
+
+#[tokio::test]
+async fn a_quorum_is_had_or_fails_as_soon_as_it_cannot_be() {
+    let (up, _) = stub(quick).await;
+    let (down, _) = stub(broken).await;
+    let (slow, _) = stub(hanging).await;
+    for (second, status) in [("up", StatusCode::OK), ("down", StatusCode::BAD_GATEWAY)] {
+        let plan = format!(
+            "      a: {{ downstream: up, request: {{ path: /a }} }}
+      b: {{ downstream: {second}, request: {{ path: /b }} }}
+      c: {{ downstream: {}, request: {{ path: /c }} }}
+",
+            if second == "up" { "slow" } else { "down" },
+        );
+        let downstreams = [("up", up), ("down", down), ("slow", slow)];
+        let gateway = route(&downstreams, &plan, "{ strategy: { quorum: 2 } }").await;
+        let answer = get(&gateway, "/r/1").await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        let parallel = answer.at("/data/parallelExecutionStats");
+        assert_eq!(parallel["totalServices"], json!(3));
+    }
+}
+
+#[tokio::test]
+async fn the_answer_leaves_a_grace_after_the_required_services() {
+    let (up, _) = stub(quick).await;
+    let (slow, seen) = stub(hanging).await;
+    let plan = "      must: { downstream: up, required: true, request: { path: /a } }
+      may: { downstream: slow, request: { path: /b } }
+";
+    let aggregate = "{ return_when: required, grace: 50ms }";
+    let gateway = route(&[("up", up), ("slow", slow)], plan, aggregate).await;
+    let start = Instant::now();
+    let answer = get(&gateway, "/r/1").await;
+    let elapsed = start.elapsed();
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(answer.service("may", "/status"), "cancelled");
+    assert_eq!(answer.header("x-fanout-completed"), "false");
+    // Else it would have taken the deadline of 20 s.
+    assert!(elapsed >= ms(50) && elapsed < ms(5_000), "{elapsed:?}");
+    seen.until(|calls, cut| cut == calls).await;
+}
