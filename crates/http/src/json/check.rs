@@ -1,0 +1,206 @@
+//! Whether text is one JSON value ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259#section-2)),
+//! found without recursion and without a copy.
+
+use std::ops::Range;
+
+use super::{
+    MAX_DEPTH,
+    scan::{is_white, plain_end},
+};
+
+/// Where in `text` the value is that it consists of, white space aside.
+pub(super) fn check(text: &[u8]) -> Option<Range<usize>> {
+    std::str::from_utf8(text).ok()?;
+    let mut reader = Reader {
+        text,
+        at: 0,
+        objects: 0,
+        depth: 0,
+    };
+    reader.token()?;
+    reader.at -= 1;
+    let start = reader.at;
+    loop {
+        let mut more = reader.begin()?;
+        while !more && reader.depth > 0 {
+            more = reader.proceed()?;
+        }
+        if !more {
+            break;
+        }
+    }
+    let end = reader.at;
+    reader.token().is_none().then_some(start..end)
+}
+
+/// One bit says of each bracket that is open whether it is an object's.
+const _: () = assert!(MAX_DEPTH <= u64::BITS as usize);
+
+struct Reader<'t> {
+    text: &'t [u8],
+    at: usize,
+    /// The lowest bit is for the innermost.
+    objects: u64,
+    depth: usize,
+}
+
+impl Reader<'_> {
+    /// Reads a value, or an opening bracket; whether a value must follow.
+    #[inline(always)]
+    fn begin(&mut self) -> Option<bool> {
+        match self.token()? {
+            b'"' => self.string()?,
+            b'{' => return self.open(true),
+            b'[' => return self.open(false),
+            b'-' => {
+                let first = self.take()?;
+                self.number(first)?;
+            }
+            first @ b'0'..=b'9' => self.number(first)?,
+            b't' => self.word(b"rue")?,
+            b'f' => self.word(b"alse")?,
+            b'n' => self.word(b"ull")?,
+            _ => return None,
+        }
+        Some(false)
+    }
+
+    /// Enters an object or array; whether there is anything in it.
+    #[inline(always)]
+    fn open(&mut self, object: bool) -> Option<bool> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return None;
+        }
+        self.objects = self.objects << 1 | u64::from(object);
+        match (self.token()?, object) {
+            (b'}', true) | (b']', false) => {
+                self.close();
+                return Some(false);
+            }
+            (b'"', true) => self.name()?,
+            (_, true) => return None,
+            (_, false) => self.at -= 1,
+        }
+        Some(true)
+    }
+
+    /// Goes on after a value in an object or array; whether another must follow.
+    #[inline(always)]
+    fn proceed(&mut self) -> Option<bool> {
+        let object = self.objects & 1 == 1;
+        match (self.token()?, object) {
+            (b',', false) => return Some(true),
+            (b',', true) if self.token()? == b'"' => {
+                self.name()?;
+                return Some(true);
+            }
+            (b'}', true) | (b']', false) => self.close(),
+            _ => return None,
+        }
+        Some(false)
+    }
+
+    #[inline(always)]
+    fn close(&mut self) {
+        self.depth -= 1;
+        self.objects >>= 1;
+    }
+
+    /// The name of a member, from after its first quote, and its colon.
+    #[inline(always)]
+    fn name(&mut self) -> Option<()> {
+        self.string()?;
+        (self.token()? == b':').then_some(())
+    }
+
+    /// A string, from after its first quote.
+    #[inline(always)]
+    fn string(&mut self) -> Option<()> {
+        loop {
+            self.at = plain_end(self.text, self.at);
+            match self.take()? {
+                b'"' => return Some(()),
+                b'\\' => self.escape()?,
+                _ => return None,
+            }
+        }
+    }
+
+    /// An escape, from after its backslash. Surrogates need no partner.
+    #[cold]
+    fn escape(&mut self) -> Option<()> {
+        match self.take()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => {
+                let digits = self.text.get(self.at..self.at + 4)?;
+                self.at += 4;
+                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// A number, from after its first digit.
+    #[inline(always)]
+    fn number(&mut self, first: u8) -> Option<()> {
+        match first {
+            b'0' => {}
+            b'1'..=b'9' => self.skip_digits(),
+            _ => return None,
+        }
+        if self.eat(b'.') {
+            self.digits()?;
+        }
+        if self.eat(b'e') || self.eat(b'E') {
+            let _sign = self.eat(b'+') || self.eat(b'-');
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    /// One digit or more.
+    #[inline(always)]
+    fn digits(&mut self) -> Option<()> {
+        let first = self.take()?;
+        self.skip_digits();
+        first.is_ascii_digit().then_some(())
+    }
+
+    #[inline(always)]
+    fn skip_digits(&mut self) {
+        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+    }
+
+    fn word(&mut self, rest: &[u8]) -> Option<()> {
+        self.at += rest.len();
+        (self.text.get(self.at - rest.len()..self.at)? == rest).then_some(())
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Option<u8> {
+        let byte = self.text.get(self.at)?;
+        self.at += 1;
+        Some(*byte)
+    }
+
+    #[inline(always)]
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.text.get(self.at) == Some(&byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// The next byte that is no white space.
+    #[inline(always)]
+    fn token(&mut self) -> Option<u8> {
+        loop {
+            let byte = self.take()?;
+            if byte > b' ' || !is_white(byte) {
+                return Some(byte);
+            }
+        }
+    }
+}

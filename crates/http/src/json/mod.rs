@@ -1,0 +1,158 @@
+//! JSON that is checked once and then only copied: numbers and text stay byte for byte what they were.
+//!
+//! ```
+//! use tower_fanout_http::json::Json;
+//!
+//! let json = Json::parse("{\"id\": 7, \"big\": 1E400, \"tags\": [\"a\", \"b\"]}".into()).unwrap();
+//! assert_eq!(json.get(&["big"]).unwrap().as_raw(), "1E400");
+//! assert_eq!(json.get(&["tags", "1"]).unwrap().as_text().unwrap(), "b");
+//! assert!(Json::parse("{\"id\": NaN}".into()).is_err());
+//! ```
+
+mod check;
+mod scan;
+
+use std::{borrow::Cow, error::Error, fmt};
+
+use bytes::{Buf, Bytes};
+
+pub(crate) use self::scan::depth;
+use self::scan::{Items, Members, unescaped};
+
+/// The deepest that values may nest: deep enough for people, and far from the end of the stack.
+pub const MAX_DEPTH: usize = 64;
+
+/// One JSON value ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)), known to be valid; cheap to
+/// clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Json(Bytes);
+
+/// The text is no JSON value, or nests too deeply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadJson;
+
+impl fmt::Display for BadJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a valid JSON value")
+    }
+}
+
+impl Error for BadJson {}
+
+impl Json {
+    /// The value `null`.
+    pub const NULL: Self = Self(Bytes::from_static(b"null"));
+
+    /// Accepts `text` if it is one valid value in UTF-8, white space around it aside. Members that
+    /// stand twice are left as they are.
+    ///
+    /// # Errors
+    /// It is not, or nests deeper than [`MAX_DEPTH`].
+    pub fn parse(mut text: Bytes) -> Result<Self, BadJson> {
+        let value = check::check(&text).ok_or(BadJson)?;
+        text.truncate(value.end);
+        text.advance(value.start);
+        Ok(Self(text))
+    }
+
+    /// The text of the value.
+    #[must_use]
+    pub fn as_raw(&self) -> &str {
+        self.value().as_raw()
+    }
+
+    /// The text of the value, in UTF-8; copies of it share the same memory.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    fn value(&self) -> Value<'_> {
+        Value(&self.0)
+    }
+
+    /// The value at `path`: names of members, and indexes of items. Of a member that stands twice,
+    /// the last.
+    #[must_use]
+    pub fn get(&self, path: &[impl AsRef<str>]) -> Option<Value<'_>> {
+        self.value().at(path.iter().map(AsRef::as_ref))
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Json({} bytes)", self.0.len())
+    }
+}
+
+/// A value within a [`Json`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value<'j>(&'j [u8]);
+
+impl<'j> Value<'j> {
+    /// The text of the value.
+    #[must_use]
+    pub const fn as_raw(self) -> &'j str {
+        match std::str::from_utf8(self.0) {
+            Ok(text) => text,
+            Err(_) => "null",
+        }
+    }
+
+    /// A string without its quotes and escapes, a number or boolean as it is written; none for
+    /// null, objects and arrays, and for a string that is no text: with half a surrogate pair.
+    #[must_use]
+    pub fn as_text(self) -> Option<Cow<'j, str>> {
+        match self.0.first()? {
+            b'"' => match unescaped(self.0) {
+                Cow::Borrowed(text) => std::str::from_utf8(text).ok().map(Cow::Borrowed),
+                Cow::Owned(text) => String::from_utf8(text).ok().map(Cow::Owned),
+            },
+            b'{' | b'[' | b'n' => None,
+            _ => Some(Cow::Borrowed(self.as_raw())),
+        }
+    }
+
+    fn at<'p>(self, mut path: impl Iterator<Item = &'p str>) -> Option<Self> {
+        path.try_fold(self, Self::get)
+    }
+
+    /// A member by its name, or an item by its index.
+    fn get(self, step: &str) -> Option<Self> {
+        let found = match self.0.first()? {
+            b'{' => Members::new(self.0)
+                .filter(|(name, _)| *unescaped(name) == *step.as_bytes())
+                .last()
+                .map(|(_, value)| value),
+            b'[' => Items::new(self.0).nth(step.parse().ok()?),
+            _ => None,
+        };
+        found.map(Self)
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({} bytes)", self.0.len())
+    }
+}
+
+/// Whether `media_type` is JSON in UTF-8: `application/json`, or any type with the suffix `+json`
+/// ([RFC 6839 §3.1](https://www.rfc-editor.org/rfc/rfc6839#section-3.1)).
+#[must_use]
+pub fn is_json(media_type: &str) -> bool {
+    let mut parts = media_type.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let known = essence == "application/json"
+        || essence.starts_with("application/") && essence.ends_with("+json");
+    known
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            }
+            _ => true,
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+use proptest::prelude::*;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Json, BadJson> {
+    Json::parse(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+#[test]
+fn fault_f11_what_is_not_json_is_refused() {
+    let cases = [
+        "",
+        " ",
+        "{",
+        "[1,]",
+        "{\"a\":}",
+        "NaN",
+        "Infinity",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "'a'",
+        "{a:1}",
+        "nul",
+        "[1] x",
+        "{} {}",
+        "\u{feff}{}",
+        "\"\u{1}\"",
+        "\"\\x\"",
+        "\"abc",
+        "[\"a\nb\"]",
+        "/**/1",
+        "{1}",
+        "{1:2}",
+        "{,}",
+        "[,]",
+        "{\"a\" 1}",
+        "{\"a\":1,}",
+        "{\"a\":1]",
+        "[1}",
+        "-",
+        "-a",
+        "1e",
+        "1e+",
+    ];
+    for case in cases {
+        assert!(parse(case).is_err(), "{case:?}");
+    }
+    assert!(Json::parse(Bytes::from_static(b"\"\xff\"")).is_err());
+}
+
+#[test]
+fn fault_e13_values_stay_as_they_were_written() {
+    let cases = [
+        "1E400",
+        "-0",
+        "123456789012345678901234567890",
+        "1.10",
+        "{\"a\":1,\"a\":2}",
+        "\"\\u00e9\\/\"",
+        "[ 1 , 2 ]",
+    ];
+    for case in cases {
+        assert_eq!(parse(&format!(" \n{case}\t ")).unwrap().as_raw(), case);
+    }
+}
+
+#[test]
+fn fault_f12_depth_is_bounded_without_recursion() {
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    assert!(parse(&nested(MAX_DEPTH)).is_ok());
+    for depth in [MAX_DEPTH + 1, 10_000, 100_000] {
+        assert!(parse(&nested(depth)).is_err());
+        assert!(parse(&"[".repeat(depth)).is_err());
+    }
+    assert!(
+        parse(&format!("[\"{}\\\"[\"]", "[".repeat(200))).is_ok(),
+        "brackets in a string do not nest"
+    );
+}
+
+#[test]
+fn values_are_found_by_their_path() {
+    let json =
+        parse(r#"{"a": {"b": [10, {"c": "x\"y"}]}, "dup": 1, "dup": 2, "n": null, "t": true}"#)
+            .unwrap();
+    let text = |path: &[&str]| json.get(path).and_then(Value::as_text).map(Cow::into_owned);
+    assert_eq!(text(&["a", "b", "0"]).as_deref(), Some("10"));
+    assert_eq!(text(&["a", "b", "1", "c"]).as_deref(), Some("x\"y"));
+    assert_eq!(text(&["dup"]).as_deref(), Some("2"));
+    assert_eq!(text(&["t"]).as_deref(), Some("true"));
+    for nothing in [
+        &["n"][..],
+        &["a"],
+        &["z"],
+        &["a", "b", "7"],
+        &["a", "b", "x"],
+        &["t", "u"],
+    ] {
+        assert_eq!(text(nothing), None, "{nothing:?}");
+    }
+    assert_eq!(json.get(&[] as &[&str]).unwrap().as_raw(), json.as_raw());
+}
+
+#[test]
+fn fault_d26_json_is_known_by_its_type() {
+    for yes in [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        "application/vnd.x+json;charset=\"utf-8\"",
+    ] {
+        assert!(is_json(yes), "{yes}");
+    }
+    for no in [
+        "",
+        "text/plain",
+        "application/json; charset=utf-16",
+        "text/json",
+        "application/jsonp",
+        "json",
+    ] {
+        assert!(!is_json(no), "{no}");
+    }
+}
+
+/// Valid values, and in `gap` whatever white space stands between their parts.
+fn value(gap: &'static str) -> impl Strategy<Value = String> {
+    let plain = prop::sample::select(vec![
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0.5e+7",
+        "1E400",
+        "\"\"",
+        "\"a\"",
+        "\"]}\\\"{[\"",
+        "\"\\\\\"",
+        "\"\\ud800\"",
+        "\"é — long enough for words of eight\"",
+        "[]",
+        "{}",
+    ]);
+    let name = prop::sample::select(vec![
+        "\"\"",
+        "\"a\"",
+        "\"\\u0061\"",
+        "\"a rather long name\"",
+    ]);
+    plain
+        .prop_map(str::to_owned)
+        .prop_recursive(5, 40, 5, move |inner| {
+            let comma = format!("{gap},{gap}");
+            let items = prop::collection::vec(inner.clone(), 0..5);
+            let members = prop::collection::vec((name.clone(), inner), 0..5);
+            let (joined, between) = (comma.clone(), comma);
+            prop_oneof![
+                items.prop_map(move |items| format!("[{gap}{}{gap}]", items.join(&joined))),
+                members.prop_map(move |members| {
+                    let member = |(name, value)| format!("{name}{gap}:{gap}{value}");
+                    let members: Vec<_> = members.into_iter().map(member).collect();
+                    format!("{{{gap}{}{gap}}}", members.join(&between))
+                }),
+            ]
+        })
+}
+
+fn by_serde(text: &[u8]) -> Option<String> {
+    let raw: &RawValue = serde_json::from_slice(text).ok()?;
+    Some(raw.get().to_owned())
+}
+
+fn by_us(text: &[u8]) -> Option<String> {
+    let json = Json::parse(Bytes::copy_from_slice(text)).ok()?;
+    Some(json.as_raw().to_owned())
+}
+
+proptest! {
+    #[test]
+    fn what_is_valid_is_as_by_serde_json(
+        text in prop_oneof![value(""), value(" \n\t\r")],
+        at in any::<prop::sample::Index>(),
+        instead in prop::collection::vec(prop::sample::select(b"{}[],:\"\\/u0e+-.1nt \n\x01\xc3\xa9".to_vec()), 0..3),
+        removed in 0..3usize,
+    ) {
+        prop_assert_eq!(by_us(text.as_bytes()), Some(text.clone()));
+        let mut bytes = text.into_bytes();
+        let start = at.index(bytes.len());
+        let end = bytes.len().min(start + removed);
+        bytes.splice(start..end, instead);
+        prop_assert_eq!(by_us(&bytes), by_serde(&bytes));
+    }
+
+    #[test]
+    fn parts_are_found_as_by_serde_json(text in prop_oneof![value(""), value(" \n\t\r")]) {
+        let raws = |raws: Vec<&RawValue>| raws.into_iter().map(|raw| raw.get().as_bytes().to_vec()).collect();
+        let found: Vec<Vec<u8>> = match text.as_bytes()[0] {
+            b'[' => Items::new(text.as_bytes()).map(<[u8]>::to_vec).collect(),
+            b'{' => Members::new(text.as_bytes()).map(|(_, value)| value.to_vec()).collect(),
+            _ => return Ok(()),
+        };
+        let expected: Vec<Vec<u8>> = match serde_json::from_str(&text) {
+            Ok(items) => raws(items),
+            Err(_) => {
+                let Pairs(values) = serde_json::from_str(&text).unwrap();
+                raws(values)
+            }
+        };
+        prop_assert_eq!(found, expected);
+    }
+}
+
+/// The values of an object's members, by serde.
+struct Pairs<'j>(Vec<&'j RawValue>);
+
+impl<'j> Deserialize<'j> for Pairs<'j> {
+    fn deserialize<D: Deserializer<'j>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'j> Visitor<'j> for All {
+            type Value = Pairs<'j>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Pairs<'j>, A::Error> {
+                let mut values = Vec::new();
+                while let Some((IgnoredAny, value)) = map.next_entry()? {
+                    values.push(value);
+                }
+                Ok(Pairs(values))
+            }
+        }
+        deserializer.deserialize_map(All)
+    }
+}
+
+#[test]
+fn strings_are_unescaped() {
+    for (string, plain) in [
+        (r#""""#, &b""[..]),
+        (r#""a""#, b"a"),
+        (r#""\u0061\n""#, b"a\n"),
+        (r#""\ud83d\ude00""#, "😀".as_bytes()),
+        (r#""\ud800""#, b"\xed\xa0\x80"),
+    ] {
+        assert_eq!(*unescaped(string.as_bytes()), *plain, "{string}");
+    }
+    assert_eq!(
+        parse(r#""\ud800""#)
+            .unwrap()
+            .get(&[] as &[&str])
+            .unwrap()
+            .as_text(),
+        None
+    );
+}
