@@ -6,6 +6,7 @@ pub mod correlation;
 pub mod deadline;
 pub mod json;
 pub mod jwt;
+pub mod merge;
 pub mod problem;
 pub mod server;
 pub mod stamp;

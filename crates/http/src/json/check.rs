@@ -8,14 +8,23 @@ use super::{
     scan::{is_white, plain_end},
 };
 
-/// Where in `text` the value is that it consists of, white space aside.
-pub(super) fn check(text: &[u8]) -> Option<Range<usize>> {
+/// What stands in a text that is one value.
+pub(super) struct Checked {
+    /// Where the value is; around it is white space.
+    pub(super) range: Range<usize>,
+    /// How deep its brackets nest.
+    pub(super) depth: usize,
+}
+
+/// Checks `text`.
+pub(super) fn check(text: &[u8]) -> Option<Checked> {
     std::str::from_utf8(text).ok()?;
     let mut reader = Reader {
         text,
         at: 0,
         objects: 0,
         depth: 0,
+        deepest: 0,
     };
     reader.token()?;
     reader.at -= 1;
@@ -30,7 +39,10 @@ pub(super) fn check(text: &[u8]) -> Option<Range<usize>> {
         }
     }
     let end = reader.at;
-    reader.token().is_none().then_some(start..end)
+    reader.token().is_none().then_some(Checked {
+        range: start..end,
+        depth: reader.deepest,
+    })
 }
 
 /// One bit says of each bracket that is open whether it is an object's.
@@ -42,6 +54,7 @@ struct Reader<'t> {
     /// The lowest bit is for the innermost.
     objects: u64,
     depth: usize,
+    deepest: usize,
 }
 
 impl Reader<'_> {
@@ -69,6 +82,7 @@ impl Reader<'_> {
     #[inline(always)]
     fn open(&mut self, object: bool) -> Option<bool> {
         self.depth += 1;
+        self.deepest = self.deepest.max(self.depth);
         if self.depth > MAX_DEPTH {
             return None;
         }

@@ -16,16 +16,19 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use bytes::{Buf, Bytes};
 
-pub(crate) use self::scan::depth;
-use self::scan::{Items, Members, unescaped};
+pub(crate) use self::scan::{Items, Members, depth, quoted, unescaped};
 
 /// The deepest that values may nest: deep enough for people, and far from the end of the stack.
 pub const MAX_DEPTH: usize = 64;
 
 /// One JSON value ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)), known to be valid; cheap to
 /// clone.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Json(Bytes);
+#[derive(Clone)]
+pub struct Json {
+    text: Bytes,
+    /// How deep it nests, at most.
+    depth: usize,
+}
 
 /// The text is no JSON value, or nests too deeply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,12 @@ impl Error for BadJson {}
 
 impl Json {
     /// The value `null`.
-    pub const NULL: Self = Self(Bytes::from_static(b"null"));
+    pub const NULL: Self = Self::new(Bytes::from_static(b"null"), 0);
+
+    /// Only for text that is known to be one value.
+    pub(crate) const fn new(text: Bytes, depth: usize) -> Self {
+        Self { text, depth }
+    }
 
     /// Accepts `text` if it is one valid value in UTF-8, white space around it aside. Members that
     /// stand twice are left as they are.
@@ -50,9 +58,9 @@ impl Json {
     /// It is not, or nests deeper than [`MAX_DEPTH`].
     pub fn parse(mut text: Bytes) -> Result<Self, BadJson> {
         let value = check::check(&text).ok_or(BadJson)?;
-        text.truncate(value.end);
-        text.advance(value.start);
-        Ok(Self(text))
+        text.truncate(value.range.end);
+        text.advance(value.range.start);
+        Ok(Self::new(text, value.depth))
     }
 
     /// The text of the value.
@@ -64,11 +72,16 @@ impl Json {
     /// The text of the value, in UTF-8; copies of it share the same memory.
     #[must_use]
     pub const fn as_bytes(&self) -> &Bytes {
-        &self.0
+        &self.text
+    }
+
+    /// How deep it nests, at most.
+    pub(crate) const fn depth(&self) -> usize {
+        self.depth
     }
 
     fn value(&self) -> Value<'_> {
-        Value(&self.0)
+        Value(&self.text)
     }
 
     /// The value at `path`: names of members, and indexes of items. Of a member that stands twice,
@@ -77,11 +90,25 @@ impl Json {
     pub fn get(&self, path: &[impl AsRef<str>]) -> Option<Value<'_>> {
         self.value().at(path.iter().map(AsRef::as_ref))
     }
+
+    /// The value at `path` by itself, in the same memory.
+    pub(crate) fn cut<'p>(&self, path: impl Iterator<Item = &'p str>) -> Option<Self> {
+        let Value(text) = self.value().at(path)?;
+        Some(Self::new(self.text.slice_ref(text), depth(text)))
+    }
 }
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Json {}
 
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Json({} bytes)", self.0.len())
+        write!(f, "Json({} bytes)", self.text.len())
     }
 }
 

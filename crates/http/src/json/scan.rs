@@ -193,13 +193,13 @@ pub(super) const fn is_white(byte: u8) -> bool {
 
 /// The items of an array; of an object, names and values in turns.
 #[derive(Clone)]
-pub(super) struct Items<'j> {
+pub(crate) struct Items<'j> {
     text: &'j [u8],
     at: usize,
 }
 
 impl<'j> Items<'j> {
-    pub(super) const fn new(text: &'j [u8]) -> Self {
+    pub(crate) const fn new(text: &'j [u8]) -> Self {
         Self { text, at: 1 }
     }
 }
@@ -224,10 +224,10 @@ impl<'j> Iterator for Items<'j> {
 
 /// The members of an object: the string that names each, as it is written, and the value.
 #[derive(Clone)]
-pub(super) struct Members<'j>(Items<'j>);
+pub(crate) struct Members<'j>(Items<'j>);
 
 impl<'j> Members<'j> {
-    pub(super) const fn new(object: &'j [u8]) -> Self {
+    pub(crate) const fn new(object: &'j [u8]) -> Self {
         Self(Items::new(object))
     }
 }
@@ -243,7 +243,7 @@ impl<'j> Iterator for Members<'j> {
 
 /// What a string says, without its quotes and escapes: UTF-8, but for surrogates without a partner,
 /// which JSON allows.
-pub(super) fn unescaped(string: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn unescaped(string: &[u8]) -> Cow<'_, [u8]> {
     let inner = string
         .get(1..string.len().saturating_sub(1))
         .unwrap_or_default();
@@ -267,4 +267,12 @@ impl Visitor<'_> for Unescaped {
     fn visit_bytes<E>(self, plain: &[u8]) -> Result<Vec<u8>, E> {
         Ok(plain.to_vec())
     }
+}
+
+/// `text` as a string, with quotes and the escapes that it needs.
+pub(crate) fn quoted(text: &str) -> Vec<u8> {
+    if plain_end(text.as_bytes(), 0) == text.len() {
+        return [b"\"", text.as_bytes(), b"\""].concat();
+    }
+    serde_json::to_vec(text).expect("text is always JSON")
 }

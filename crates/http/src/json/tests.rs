@@ -36,6 +36,16 @@ fn fault_f11_what_is_not_json_is_refused() {
         "\"abc",
         "[\"a\nb\"]",
         "/**/1",
+    ];
+    for case in cases {
+        assert!(parse(case).is_err(), "{case:?}");
+    }
+    assert!(Json::parse(Bytes::from_static(b"\"\xff\"")).is_err());
+}
+
+#[test]
+fn fault_f11_brackets_and_numbers_are_whole() {
+    let cases = [
         "{1}",
         "{1:2}",
         "{,}",
@@ -52,7 +62,6 @@ fn fault_f11_what_is_not_json_is_refused() {
     for case in cases {
         assert!(parse(case).is_err(), "{case:?}");
     }
-    assert!(Json::parse(Bytes::from_static(b"\"\xff\"")).is_err());
 }
 
 #[test]
@@ -213,6 +222,7 @@ proptest! {
             }
         };
         prop_assert_eq!(found, expected);
+        prop_assert_eq!(depth(text.as_bytes()), parse(&text).unwrap().depth());
     }
 }
 
@@ -251,6 +261,10 @@ fn strings_are_unescaped() {
         (r#""\ud800""#, b"\xed\xa0\x80"),
     ] {
         assert_eq!(*unescaped(string.as_bytes()), *plain, "{string}");
+    }
+    for text in ["", "plain", "a\"b\\c", "\u{1}", "é"] {
+        assert_eq!(*unescaped(&quoted(text)), *text.as_bytes());
+        assert!(parse(std::str::from_utf8(&quoted(text)).unwrap()).is_ok());
     }
     assert_eq!(
         parse(r#""\ud800""#)

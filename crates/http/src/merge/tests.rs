@@ -1,0 +1,369 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::{
+    model::{self, Tree},
+    *,
+};
+
+const CONFLICTS: [OnConflict; 4] = [
+    OnConflict::Error,
+    OnConflict::First,
+    OnConflict::Last,
+    OnConflict::Rename,
+];
+
+fn json(text: &str) -> Json {
+    Json::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+fn settings(mode: MergeMode, on_conflict: OnConflict) -> MergeSettings {
+    MergeSettings::default().mode(mode).on_conflict(on_conflict)
+}
+
+/// Merges `a`, `b` and so on.
+fn merge(settings: &MergeSettings, answers: &[&str]) -> Result<String, MergeError> {
+    let answers: Vec<_> = answers.iter().map(|answer| json(answer)).collect();
+    let merged = settings.merge(["a", "b", "c"].into_iter().zip(&answers))?;
+    let again = Json::parse(merged.as_bytes().clone()).expect("what is merged is JSON");
+    assert_eq!(again, merged);
+    assert!(
+        again.depth() <= merged.depth(),
+        "it nests no deeper than said"
+    );
+    Ok(merged.as_raw().to_owned())
+}
+
+fn merged(mode: MergeMode, on_conflict: OnConflict, answers: &[&str]) -> String {
+    merge(&settings(mode, on_conflict), answers).unwrap()
+}
+
+#[test]
+fn answers_are_grouped_by_their_nodes() {
+    let group = |answers: &[&str]| merged(MergeMode::Group, OnConflict::Error, answers);
+    assert_eq!(group(&[]), "{}");
+    assert_eq!(
+        group(&["{\"x\": 1}", "null", "[1, 2]"]),
+        r#"{"a":{"x": 1},"b":null,"c":[1, 2]}"#
+    );
+    let answer = json("1");
+    let odd = Merge::default().merge([("q\"\n", &answer)]).unwrap();
+    assert_eq!(odd.as_raw(), r#"{"q\"\n":1}"#);
+}
+
+#[test]
+fn arrays_are_put_end_to_end() {
+    let concat = |answers: &[&str]| merged(MergeMode::Concat, OnConflict::Error, answers);
+    assert_eq!(concat(&[]), "[]");
+    assert_eq!(concat(&["[]", "[ \n ]"]), "[]");
+    assert_eq!(concat(&["[1 , 2 ]", "[]", "[[3]]"]), "[1 , 2,[3]]");
+    assert_eq!(
+        concat(&["{\"x\":1}", "null", "\"[]\""]),
+        r#"[{"x":1},null,"[]"]"#
+    );
+}
+
+#[test]
+fn fault_g7_two_answers_want_one_name() {
+    let answers = [
+        r#"{"id": 1, "x": 0}"#,
+        r#"{"b_id": 2, "id": 3, "y": 0}"#,
+        r#"{"id": 4}"#,
+    ];
+    let outcome = |on_conflict| merge(&settings(MergeMode::Flat, on_conflict), &answers);
+    assert_eq!(
+        outcome(OnConflict::Error),
+        Err(MergeError::Conflict {
+            pointer: "/id".into(),
+            first: "a".into(),
+            second: "b".into(),
+        })
+    );
+    assert_eq!(
+        outcome(OnConflict::First).unwrap(),
+        r#"{"id":1,"x":0,"b_id":2,"y":0}"#
+    );
+    assert_eq!(
+        outcome(OnConflict::Last).unwrap(),
+        r#"{"id":4,"x":0,"b_id":2,"y":0}"#
+    );
+    assert_eq!(
+        outcome(OnConflict::Rename).unwrap(),
+        r#"{"id":1,"x":0,"b_id":2,"y":0,"b_id_2":3,"c_id":4}"#
+    );
+    let answers = ["{\"x\": 1}", "{\"x\": 2}", "{\"b_x\": 3}"];
+    assert_eq!(
+        merged(MergeMode::Flat, OnConflict::Rename, &answers),
+        r#"{"x":1,"b_x":2,"c_b_x":3}"#
+    );
+}
+
+#[test]
+fn fault_g7_an_answer_that_is_no_object_has_the_name_of_its_node() {
+    let answers = [r#"{"b": 1}"#, "[2]", "null"];
+    for mode in [MergeMode::Flat, MergeMode::Deep] {
+        assert!(merge(&settings(mode, OnConflict::Error), &answers).is_err());
+        assert_eq!(
+            merged(mode, OnConflict::First, &answers),
+            r#"{"b":1,"c":null}"#
+        );
+        assert_eq!(
+            merged(mode, OnConflict::Last, &answers),
+            r#"{"b":[2],"c":null}"#
+        );
+        assert_eq!(
+            merged(mode, OnConflict::Rename, &answers),
+            r#"{"b":1,"b_b":[2],"c":null}"#
+        );
+    }
+}
+
+#[test]
+fn fault_g7_objects_of_one_name_become_one() {
+    let answers = [
+        r#"{"x": {"p": 1, "q": {"r": 1}}, "y": {"z": 1}}"#,
+        r#"{"x": {"q": {"s": 2}, "p": 1}, "y": 2}"#,
+        r#"{"y": {"w": 3}}"#,
+    ];
+    let error = merge(&settings(MergeMode::Deep, OnConflict::Error), &answers).unwrap_err();
+    assert_eq!(error.to_string(), "a and b both have /y");
+    let x = r#""x":{"p":1,"q":{"r":1,"s":2}}"#;
+    let rest = |on_conflict| merged(MergeMode::Deep, on_conflict, &answers);
+    assert_eq!(
+        rest(OnConflict::First),
+        format!(r#"{{{x},"y":{{"z":1,"w":3}}}}"#)
+    );
+    assert_eq!(rest(OnConflict::Last), format!(r#"{{{x},"y":{{"w": 3}}}}"#));
+}
+
+#[test]
+fn fault_g7_values_alike_conflict_unless_they_are_merged() {
+    let answers = ["{\"id\": 1}", "{\"id\": 1}"];
+    assert!(merge(&settings(MergeMode::Flat, OnConflict::Error), &answers).is_err());
+    assert_eq!(
+        merged(MergeMode::Deep, OnConflict::Error, &answers),
+        "{\"id\":1}"
+    );
+    assert_eq!(
+        merged(MergeMode::Deep, OnConflict::Rename, &answers),
+        r#"{"id":1,"b_id":1}"#
+    );
+}
+
+#[test]
+fn a_conflict_is_found_by_its_pointer() {
+    let deep = settings(MergeMode::Deep, OnConflict::Error);
+    let error = merge(&deep, &[r#"{"a/b": {"~c": 1}}"#, r#"{"a/b": {"~c": 2}}"#]).unwrap_err();
+    assert_eq!(error.to_string(), "a and b both have /a~1b/~0c");
+    let long = format!("{{\"{}\": 1}}", "é".repeat(1000));
+    let MergeError::Conflict { pointer, .. } = merge(
+        &settings(MergeMode::Flat, OnConflict::Error),
+        &[&long, &long],
+    )
+    .unwrap_err() else {
+        panic!("a conflict");
+    };
+    assert_eq!(pointer.chars().count(), 200);
+}
+
+#[test]
+fn names_are_compared_without_escapes() {
+    let answers = [r#"{"\u0061": 1, "\ud800": 1}"#, r#"{"a": 2, "\uD800": 2}"#];
+    for mode in [MergeMode::Flat, MergeMode::Deep] {
+        let last = merged(mode, OnConflict::Last, &answers);
+        assert_eq!(last, r#"{"\u0061":2,"\ud800":2}"#);
+        let renamed = merged(mode, OnConflict::Rename, &answers);
+        assert_eq!(
+            renamed,
+            r#"{"\u0061":1,"\ud800":1,"b_\u0061":2,"b_\ud800":2}"#
+        );
+    }
+}
+
+#[test]
+fn of_a_member_that_stands_twice_the_last_counts() {
+    let answers = [
+        r#"{"x": {"p": 1}, "y": 1, "x": {"q": 2}}"#,
+        r#"{"x": {"r": 3}, "x": {"s": 4}}"#,
+    ];
+    assert_eq!(
+        merged(MergeMode::Deep, OnConflict::Error, &answers),
+        r#"{"x":{"q":2,"s":4},"y":1}"#
+    );
+    assert_eq!(
+        merged(MergeMode::Flat, OnConflict::Rename, &answers),
+        r#"{"x":{"q": 2},"y":1,"b_x":{"s": 4}}"#
+    );
+}
+
+#[test]
+fn fault_e13_values_stay_as_they_were_written() {
+    let value = "[1E400 , -0, 9007199254740993, 1.10,\n\"\\u00e9\\/\", {\"a\" : 1, \"a\":2}]";
+    let answer = format!("{{ \"v\" :\t{value} , \"w\":{value}}}");
+    for mode in [
+        MergeMode::Group,
+        MergeMode::Flat,
+        MergeMode::Deep,
+        MergeMode::Concat,
+    ] {
+        let merged = merged(mode, OnConflict::Error, &[&answer, "{\"z\": 1}"]);
+        assert_eq!(merged.matches(value).count(), 2, "{mode:?}: {merged}");
+    }
+}
+
+#[test]
+fn fault_f15_the_whole_has_a_largest_size() {
+    let answers = ["{\"x\": [1,2]}", "{\"y\": \"1234\"}"];
+    for mode in [
+        MergeMode::Group,
+        MergeMode::Flat,
+        MergeMode::Deep,
+        MergeMode::Concat,
+    ] {
+        let settings = settings(mode, OnConflict::Error);
+        let size = merge(&settings, &answers).unwrap().len();
+        assert!(merge(&settings.clone().max_bytes(size), &answers).is_ok());
+        for max_bytes in 1..size {
+            let small = settings.clone().max_bytes(max_bytes);
+            assert_eq!(merge(&small, &answers), Err(MergeError::TooLarge));
+        }
+    }
+    let error = Merge::build(|merge| merge.max_bytes = 0).unwrap_err();
+    assert_eq!(error.to_string(), "max_bytes: 0 is less than 1");
+}
+
+#[test]
+fn fault_f12_the_whole_has_a_largest_depth() {
+    let deepest = |open: &str, close: &str| open.repeat(MAX_DEPTH) + "1" + &close.repeat(MAX_DEPTH);
+    let (object, array) = (deepest("{\"x\":", "}"), deepest("[", "]"));
+    let outcome = |mode, answers: &[&str]| merge(&settings(mode, OnConflict::Error), answers);
+    for answer in [&object, &array] {
+        assert_eq!(
+            outcome(MergeMode::Group, &[answer]),
+            Err(MergeError::TooDeep)
+        );
+    }
+    assert_eq!(
+        outcome(MergeMode::Flat, &[&array]),
+        Err(MergeError::TooDeep)
+    );
+    assert_eq!(
+        outcome(MergeMode::Concat, &[&object]),
+        Err(MergeError::TooDeep)
+    );
+    assert!(outcome(MergeMode::Concat, &[&array]).is_ok());
+    let other = object.replace('1', "2");
+    assert_eq!(
+        outcome(MergeMode::Deep, &[&object, &object]).unwrap(),
+        object
+    );
+    let error = outcome(MergeMode::Deep, &[&object, &other]).unwrap_err();
+    let all = format!("a and b both have {}", "/x".repeat(MAX_DEPTH));
+    assert_eq!(error.to_string(), all);
+}
+
+/// A permutation of the first `count` numbers, from a small generator of numbers.
+fn shuffled(count: usize, seed: &mut u64) -> Vec<usize> {
+    let mut order: Vec<_> = (0..count).collect();
+    for last in (1..count).rev() {
+        *seed = seed
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        order.swap(last, (*seed >> 33) as usize % (last + 1));
+    }
+    order
+}
+
+#[test]
+fn fault_g8_the_order_of_arrival_changes_nothing() {
+    let answers = [
+        r#"{"id": 1, "x": {"p": 1}}"#,
+        r#"{"x": {"q": 2}, "id": 2}"#,
+        "[1, 2]",
+        r#"{"n3": 1, "id": {"x": 1}}"#,
+        r#"{"id": {"y": 2}, "x": 0, "n4_id": 1}"#,
+        "7",
+    ];
+    let names = ["n0", "n1", "n2", "n3", "n4", "n5"];
+    let answers = answers.map(json);
+    let mut seed = 1;
+    for mode in [
+        MergeMode::Group,
+        MergeMode::Flat,
+        MergeMode::Deep,
+        MergeMode::Concat,
+    ] {
+        for on_conflict in CONFLICTS {
+            let settings = settings(mode, on_conflict);
+            let expected = settings.merge(names.into_iter().zip(&answers));
+            for _ in 0..10_000 / 16 {
+                let mut slots = vec![Json::NULL; answers.len()];
+                for arrived in shuffled(answers.len(), &mut seed) {
+                    slots[arrived] = answers[arrived].clone();
+                }
+                assert_eq!(settings.merge(names.into_iter().zip(&slots)), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn many_members_are_merged_in_their_time() {
+    let many = |from: usize| {
+        let members: Vec<_> = (from..from + 100_000)
+            .map(|n| format!("\"k{n}\":{n}"))
+            .collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let answers = [many(0), many(50_000)];
+    let rename = settings(MergeMode::Flat, OnConflict::Rename);
+    let merged = merge(&rename, &[&answers[0], &answers[1]]).unwrap();
+    assert!(merged.starts_with("{\"k0\":0,") && merged.ends_with("\"b_k99999\":99999}"));
+    let taken: Vec<_> = (2..50_000).map(|n| format!("\"b_k_{n}\":0")).collect();
+    let taken = format!("{{\"k\":0,\"b_k\":0,{}}}", taken.join(","));
+    let merged = merge(&rename, &[&taken, "{\"k\":1}"]).unwrap();
+    assert!(merged.ends_with("\"b_k_50000\":1}"));
+}
+
+/// Answers with few names, so that they meet.
+fn tree() -> impl Strategy<Value = Tree> {
+    let raw = prop::sample::select(vec!["1", "1.0", "\"s\"", "[{\"a\":1}]", "null", "[]"]);
+    raw.prop_map(Tree::Raw).prop_recursive(4, 24, 4, |inner| {
+        let names = ["a", "\\u0061", "x", "b_a", "b_a_2", "c_x"];
+        let name = prop::sample::select(names.to_vec()).prop_map(str::to_owned);
+        prop::collection::vec((name, inner), 0..5).prop_map(Tree::Object)
+    })
+}
+
+/// The same, with white space around every part; there are none of these marks in its strings.
+fn spaced(text: &str) -> String {
+    let spaced = |mark: char| match mark {
+        '{' | '}' | '[' | ']' | ',' | ':' => format!(" {mark}\n\t"),
+        other => other.to_string(),
+    };
+    text.chars().map(spaced).collect()
+}
+
+proptest! {
+    #[test]
+    fn fault_g7_merging_is_as_by_the_model(
+        trees in prop::collection::vec(tree(), 0..4),
+        deep in any::<bool>(),
+        on_conflict in prop::sample::select(CONFLICTS.to_vec()),
+    ) {
+        let mode = if deep { MergeMode::Deep } else { MergeMode::Flat };
+        let parts: Vec<_> = ["a", "b", "c"].into_iter().zip(trees).collect();
+        let expected = model::merge(mode, on_conflict, &parts).map(|tree| tree.write());
+        let texts: Vec<_> = parts.iter().map(|(_, tree)| tree.write()).collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        let found = merge(&settings(mode, on_conflict), &texts);
+        prop_assert_eq!(found.clone().ok(), expected);
+        // White space between the parts changes what is written, but nothing else.
+        let spaced: Vec<_> = texts.iter().map(|text| spaced(text)).collect();
+        let spaced: Vec<_> = spaced.iter().map(String::as_str).collect();
+        let again = merge(&settings(mode, on_conflict), &spaced);
+        let value = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+        prop_assert_eq!(again.map(value), found.map(value));
+    }
+}
