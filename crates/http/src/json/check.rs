@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{
     MAX_DEPTH,
-    scan::{is_white, plain_end},
+    scan::{LONG, Long, is_white, plain_end},
 };
 
 /// What stands in a text that is one value.
@@ -14,21 +14,23 @@ pub(super) struct Checked {
     pub(super) range: Range<usize>,
     /// How deep its brackets nest.
     pub(super) depth: usize,
+    /// Its long parts, by where they start.
+    pub(super) long: Vec<Long>,
 }
 
 /// Checks `text`.
 pub(super) fn check(text: &[u8]) -> Option<Checked> {
     std::str::from_utf8(text).ok()?;
+    let start = text.iter().position(|byte| !is_white(*byte))?;
     let mut reader = Reader {
-        text,
+        text: &text[start..],
         at: 0,
         objects: 0,
         depth: 0,
         deepest: 0,
+        starts: [0; MAX_DEPTH],
+        long: Vec::new(),
     };
-    reader.token()?;
-    reader.at -= 1;
-    let start = reader.at;
     loop {
         let mut more = reader.begin()?;
         while !more && reader.depth > 0 {
@@ -38,10 +40,12 @@ pub(super) fn check(text: &[u8]) -> Option<Checked> {
             break;
         }
     }
-    let end = reader.at;
+    let end = start + reader.at;
+    reader.long.sort_unstable_by_key(|long| long.start);
     reader.token().is_none().then_some(Checked {
         range: start..end,
         depth: reader.deepest,
+        long: reader.long,
     })
 }
 
@@ -55,6 +59,9 @@ struct Reader<'t> {
     objects: u64,
     depth: usize,
     deepest: usize,
+    /// Where each bracket that is open stands.
+    starts: [usize; MAX_DEPTH],
+    long: Vec<Long>,
 }
 
 impl Reader<'_> {
@@ -81,11 +88,9 @@ impl Reader<'_> {
     /// Enters an object or array; whether there is anything in it.
     #[inline(always)]
     fn open(&mut self, object: bool) -> Option<bool> {
+        *self.starts.get_mut(self.depth)? = self.at - 1;
         self.depth += 1;
         self.deepest = self.deepest.max(self.depth);
-        if self.depth > MAX_DEPTH {
-            return None;
-        }
         self.objects = self.objects << 1 | u64::from(object);
         match (self.token()?, object) {
             (b'}', true) | (b']', false) => {
@@ -119,6 +124,20 @@ impl Reader<'_> {
     fn close(&mut self) {
         self.depth -= 1;
         self.objects >>= 1;
+        let start = self.starts[self.depth];
+        if self.at - start >= LONG {
+            self.note(start);
+        }
+    }
+
+    /// Notes a long part, if it is one that names lead to.
+    #[cold]
+    fn note(&mut self, start: usize) {
+        let by_names = self.objects == (1 << self.depth) - 1;
+        if self.depth > 0 && by_names {
+            let end = self.at;
+            self.long.push(Long { start, end });
+        }
     }
 
     /// The name of a member, from after its first quote, and its colon.

@@ -16,6 +16,7 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use bytes::{Buf, Bytes};
 
+use self::scan::Long;
 pub(crate) use self::scan::{Items, Members, depth, quoted, unescaped};
 
 /// The deepest that values may nest: deep enough for people, and far from the end of the stack.
@@ -28,6 +29,8 @@ pub struct Json {
     text: Bytes,
     /// How deep it nests, at most.
     depth: usize,
+    /// The long parts that it is known to have.
+    long: Vec<Long>,
 }
 
 /// The text is no JSON value, or nests too deeply.
@@ -48,7 +51,11 @@ impl Json {
 
     /// Only for text that is known to be one value.
     pub(crate) const fn new(text: Bytes, depth: usize) -> Self {
-        Self { text, depth }
+        Self {
+            text,
+            depth,
+            long: Vec::new(),
+        }
     }
 
     /// Accepts `text` if it is one valid value in UTF-8, white space around it aside. Members that
@@ -60,7 +67,11 @@ impl Json {
         let value = check::check(&text).ok_or(BadJson)?;
         text.truncate(value.range.end);
         text.advance(value.range.start);
-        Ok(Self::new(text, value.depth))
+        Ok(Self {
+            text,
+            depth: value.depth,
+            long: value.long,
+        })
     }
 
     /// The text of the value.
@@ -80,8 +91,12 @@ impl Json {
         self.depth
     }
 
-    fn value(&self) -> Value<'_> {
-        Value(&self.text)
+    pub(crate) fn value(&self) -> Value<'_> {
+        Value {
+            text: &self.text,
+            at: 0,
+            long: &self.long,
+        }
     }
 
     /// The value at `path`: names of members, and indexes of items. Of a member that stands twice,
@@ -93,7 +108,7 @@ impl Json {
 
     /// The value at `path` by itself, in the same memory.
     pub(crate) fn cut<'p>(&self, path: impl Iterator<Item = &'p str>) -> Option<Self> {
-        let Value(text) = self.value().at(path)?;
+        let text = self.value().at(path)?.text;
         Some(Self::new(self.text.slice_ref(text), depth(text)))
     }
 }
@@ -113,25 +128,40 @@ impl fmt::Debug for Json {
 }
 
 /// A value within a [`Json`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Value<'j>(&'j [u8]);
+#[derive(Clone, Copy)]
+pub struct Value<'j> {
+    text: &'j [u8],
+    /// Where it begins in that.
+    at: usize,
+    /// The long parts of that from there on.
+    long: &'j [Long],
+}
 
 impl<'j> Value<'j> {
     /// The text of the value.
     #[must_use]
     pub const fn as_raw(self) -> &'j str {
-        match std::str::from_utf8(self.0) {
+        match std::str::from_utf8(self.text) {
             Ok(text) => text,
             Err(_) => "null",
         }
+    }
+
+    /// The text of the value, in UTF-8.
+    pub(crate) const fn as_bytes(self) -> &'j [u8] {
+        self.text
+    }
+
+    pub(crate) fn is_object(self) -> bool {
+        self.text.starts_with(b"{")
     }
 
     /// A string without its quotes and escapes, a number or boolean as it is written; none for
     /// null, objects and arrays, and for a string that is no text: with half a surrogate pair.
     #[must_use]
     pub fn as_text(self) -> Option<Cow<'j, str>> {
-        match self.0.first()? {
-            b'"' => match unescaped(self.0) {
+        match self.text.first()? {
+            b'"' => match unescaped(self.text) {
                 Cow::Borrowed(text) => std::str::from_utf8(text).ok().map(Cow::Borrowed),
                 Cow::Owned(text) => String::from_utf8(text).ok().map(Cow::Owned),
             },
@@ -146,21 +176,28 @@ impl<'j> Value<'j> {
 
     /// A member by its name, or an item by its index.
     fn get(self, step: &str) -> Option<Self> {
-        let found = match self.0.first()? {
-            b'{' => Members::new(self.0)
+        match self.text.first()? {
+            b'{' => Members::new(self)
                 .filter(|(name, _)| *unescaped(name) == *step.as_bytes())
                 .last()
                 .map(|(_, value)| value),
-            b'[' => Items::new(self.0).nth(step.parse().ok()?),
+            b'[' => Items::new(self).nth(step.parse().ok()?),
             _ => None,
-        };
-        found.map(Self)
+        }
     }
 }
 
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Value<'_> {}
+
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Value({} bytes)", self.0.len())
+        write!(f, "Value({} bytes)", self.text.len())
     }
 }
 

@@ -7,6 +7,8 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserializer, de::Visitor};
 
+use super::Value;
+
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = ONES << 7;
 
@@ -191,34 +193,61 @@ pub(super) const fn is_white(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
+/// How many bytes of an object or array make it long: to pass over as many costs more than to note
+/// where they end.
+pub(super) const LONG: usize = 256;
+
+/// An object or array of some length within a value, that only objects are around. Where it ends is
+/// noted when the value is checked, so that nobody need look at what is in it again.
+#[derive(Clone, Debug)]
+pub(super) struct Long {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
 /// The items of an array; of an object, names and values in turns.
 #[derive(Clone)]
 pub(crate) struct Items<'j> {
-    text: &'j [u8],
+    /// What they are in; its long parts are those that were not passed.
+    of: Value<'j>,
+    /// Where in it the next is looked for.
     at: usize,
 }
 
 impl<'j> Items<'j> {
-    pub(crate) const fn new(text: &'j [u8]) -> Self {
-        Self { text, at: 1 }
+    pub(crate) const fn new(of: Value<'j>) -> Self {
+        Self { of, at: 1 }
     }
 }
 
 impl<'j> Iterator for Items<'j> {
-    type Item = &'j [u8];
+    type Item = Value<'j>;
 
     #[inline]
-    fn next(&mut self) -> Option<&'j [u8]> {
+    fn next(&mut self) -> Option<Value<'j>> {
+        let Value { text, at, .. } = self.of;
         let between = |byte: &u8| matches!(byte, b',' | b':') || is_white(*byte);
-        while self.text.get(self.at).is_some_and(between) {
+        while text.get(self.at).is_some_and(between) {
             self.at += 1;
         }
-        if matches!(self.text.get(self.at)?, b'}' | b']') {
+        if matches!(text.get(self.at)?, b'}' | b']') {
             return None;
         }
         let start = self.at;
-        self.at = value_end(self.text, start);
-        Some(&self.text[start..self.at])
+        while let [passed, long @ ..] = self.of.long
+            && passed.start < at + start
+        {
+            self.of.long = long;
+        }
+        self.at = match self.of.long {
+            [long, ..] if long.start == at + start => long.end - at,
+            _ => value_end(text, start),
+        };
+        Some(Value {
+            text: &text[start..self.at],
+            at: at + start,
+            long: self.of.long,
+        })
     }
 }
 
@@ -227,17 +256,17 @@ impl<'j> Iterator for Items<'j> {
 pub(crate) struct Members<'j>(Items<'j>);
 
 impl<'j> Members<'j> {
-    pub(crate) const fn new(object: &'j [u8]) -> Self {
+    pub(crate) const fn new(object: Value<'j>) -> Self {
         Self(Items::new(object))
     }
 }
 
 impl<'j> Iterator for Members<'j> {
-    type Item = (&'j [u8], &'j [u8]);
+    type Item = (&'j [u8], Value<'j>);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        Some((self.0.next()?, self.0.next()?))
+        Some((self.0.next()?.text, self.0.next()?))
     }
 }
 

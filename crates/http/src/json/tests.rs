@@ -5,7 +5,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::*;
+use super::{scan::LONG, *};
 
 fn parse(text: &str) -> Result<Json, BadJson> {
     Json::parse(Bytes::copy_from_slice(text.as_bytes()))
@@ -209,9 +209,10 @@ proptest! {
     #[test]
     fn parts_are_found_as_by_serde_json(text in prop_oneof![value(""), value(" \n\t\r")]) {
         let raws = |raws: Vec<&RawValue>| raws.into_iter().map(|raw| raw.get().as_bytes().to_vec()).collect();
+        let json = parse(&text).unwrap();
         let found: Vec<Vec<u8>> = match text.as_bytes()[0] {
-            b'[' => Items::new(text.as_bytes()).map(<[u8]>::to_vec).collect(),
-            b'{' => Members::new(text.as_bytes()).map(|(_, value)| value.to_vec()).collect(),
+            b'[' => Items::new(json.value()).map(|value| value.as_bytes().to_vec()).collect(),
+            b'{' => Members::new(json.value()).map(|(_, value)| value.as_bytes().to_vec()).collect(),
             _ => return Ok(()),
         };
         let expected: Vec<Vec<u8>> = match serde_json::from_str(&text) {
@@ -222,7 +223,7 @@ proptest! {
             }
         };
         prop_assert_eq!(found, expected);
-        prop_assert_eq!(depth(text.as_bytes()), parse(&text).unwrap().depth());
+        prop_assert_eq!(depth(text.as_bytes()), json.depth());
     }
 }
 
@@ -274,4 +275,49 @@ fn strings_are_unescaped() {
             .as_text(),
         None
     );
+}
+
+/// All values that are reached by names.
+fn reached(json: &Json) -> Vec<Value<'_>> {
+    let mut reached = vec![json.value()];
+    let mut at = 0;
+    while let Some(value) = reached.get(at) {
+        if value.is_object() {
+            reached.extend(Members::new(*value).map(|(_, value)| value));
+        }
+        at += 1;
+    }
+    reached
+}
+
+#[test]
+fn long_parts_are_passed_over_where_they_end() {
+    let filled = |length: usize| format!("[[{}]]", " ".repeat(length - 4));
+    let members = |value: &str| {
+        format!(r#"{{"a": {value}, "b": {{"c": {value}}}, "d": [{value}], "e": {{}}}}"#)
+    };
+    let mut value = filled(LONG);
+    for _ in 0..5 {
+        let json = parse(&format!(" \n{value} ")).unwrap();
+        let looked_at = Json::new(json.text.clone(), 0);
+        assert_eq!(reached(&json), reached(&looked_at));
+        // The whole is not a part.
+        let mut long = reached(&json).split_off(1);
+        long.retain(|value| value.text.len() >= LONG);
+        long.sort_by_key(|value| value.at);
+        let noted: Vec<_> = json
+            .long
+            .iter()
+            .map(|long| (long.start, long.end))
+            .collect();
+        let found: Vec<_> = long
+            .iter()
+            .map(|value| (value.at, value.at + value.text.len()))
+            .collect();
+        assert_eq!(noted, found);
+        assert!(long.iter().all(|value| value.long[0].start == value.at));
+        value = members(&value);
+    }
+    let short = parse(&members(&filled(LONG / 4))).unwrap();
+    assert!(short.long.is_empty());
 }

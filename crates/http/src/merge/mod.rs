@@ -193,7 +193,7 @@ impl MergeSettings {
             MergeMode::Flat | MergeMode::Deep => {
                 let mut table = Table::default();
                 for (name, answer) in parts {
-                    table.add(name, answer.as_bytes(), self)?;
+                    table.add(name, answer.value(), self)?;
                 }
                 table.write(&mut out)?;
             }
@@ -206,7 +206,7 @@ impl MergeSettings {
         let dissolved = match self.mode {
             MergeMode::Group => false,
             MergeMode::Concat => answer.as_bytes().starts_with(b"["),
-            MergeMode::Flat | MergeMode::Deep => answer.as_bytes().starts_with(b"{"),
+            MergeMode::Flat | MergeMode::Deep => answer.value().is_object(),
         };
         answer.depth() + usize::from(!dissolved)
     }

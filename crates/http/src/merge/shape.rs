@@ -90,7 +90,7 @@ impl ShapeSettings {
             })?,
         };
         let whole = self.allow.is_empty() && self.deny.is_empty() && self.rename.is_empty();
-        if whole || !answer.as_bytes().starts_with(b"{") {
+        if whole || !answer.value().is_object() {
             return Ok(answer);
         }
         Ok(self.select(&answer).unwrap_or(answer))
@@ -100,7 +100,7 @@ impl ShapeSettings {
     fn select(&self, answer: &Json) -> Option<Json> {
         let mut out = Vec::with_capacity(answer.as_bytes().len());
         let mut changed = false;
-        for (old, value) in Members::new(answer.as_bytes()) {
+        for (old, value) in Members::new(answer.value()) {
             let Some(key) = self.key(old) else {
                 changed = true;
                 continue;
@@ -109,7 +109,7 @@ impl ShapeSettings {
             out.push(if out.is_empty() { b'{' } else { b',' });
             out.extend_from_slice(&key);
             out.push(b':');
-            out.extend_from_slice(value);
+            out.extend_from_slice(value.as_bytes());
         }
         if out.is_empty() {
             out.push(b'{');

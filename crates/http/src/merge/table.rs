@@ -1,9 +1,9 @@
 //! Members of several answers in one object, each name once.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, mem};
 
 use super::{MergeError, MergeMode, MergeSettings, OnConflict, splice::Splice};
-use crate::json::{Members, quoted, unescaped};
+use crate::json::{Members, Value, quoted, unescaped};
 
 /// An object that is being merged. Its order is that of the members; the hash is keyed at random, so
 /// that no downstream can make names collide, and nothing hangs on it.
@@ -14,6 +14,8 @@ pub(super) struct Table<'j> {
     places: HashMap<Cow<'j, [u8]>, usize>,
     /// How many answers were added.
     answers: usize,
+    /// What the answer has that is being added.
+    wanted: Vec<Wanted<'j>>,
 }
 
 struct Member<'j> {
@@ -22,20 +24,20 @@ struct Member<'j> {
     slot: Slot<'j>,
     /// The first node that has it.
     from: &'j str,
-    /// The last answer that has it, and where that one's value is among its `wanted`.
+    /// The last answer that has it, and where that one's value is among what it wanted.
     seen: (usize, usize),
 }
 
 enum Slot<'j> {
     /// The answer that brings it is still being read.
     Vacant,
-    Value(&'j [u8]),
+    Value(Value<'j>),
     /// An object that met another.
     Object(Table<'j>),
 }
 
-/// What an answer has: the place of a member, and the value that it wants there.
-type Wanted<'j> = Vec<(usize, &'j [u8])>;
+/// The place of a member, and the value that an answer wants there.
+type Wanted<'j> = (usize, Value<'j>);
 
 impl<'j> Table<'j> {
     /// Adds the members of the answer of the node `from`. All of its names have their places before a
@@ -43,36 +45,32 @@ impl<'j> Table<'j> {
     pub(super) fn add(
         &mut self,
         from: &'j str,
-        answer: &'j [u8],
+        answer: Value<'j>,
         settings: &MergeSettings,
     ) -> Result<(), MergeError> {
         self.answers += 1;
-        let mut wanted = Vec::new();
-        if answer.starts_with(b"{") {
+        if answer.is_object() {
             for (key, value) in Members::new(answer) {
-                self.note(key.into(), value, from, &mut wanted);
+                self.note(key.into(), value, from);
             }
         } else {
-            self.note(quoted(from).into(), answer, from, &mut wanted);
+            self.note(quoted(from).into(), answer, from);
         }
-        wanted
-            .into_iter()
-            .try_for_each(|(place, value)| self.settle(place, value, from, settings))
+        let mut wanted = mem::take(&mut self.wanted);
+        for (place, value) in wanted.drain(..) {
+            self.settle(place, value, from, settings)?;
+        }
+        self.wanted = wanted;
+        Ok(())
     }
 
     /// Finds or makes the place of a member. One that the same answer had before gets the new value.
-    fn note(
-        &mut self,
-        key: Cow<'j, [u8]>,
-        value: &'j [u8],
-        from: &'j str,
-        wanted: &mut Wanted<'j>,
-    ) {
+    fn note(&mut self, key: Cow<'j, [u8]>, value: Value<'j>, from: &'j str) {
         let name = match &key {
             Cow::Borrowed(key) => unescaped(key),
             Cow::Owned(key) => Cow::Owned(unescaped(key).into_owned()),
         };
-        let seen = (self.answers, wanted.len());
+        let seen = (self.answers, self.wanted.len());
         let next = self.members.len();
         let place = *self.places.entry(name).or_insert(next);
         if place == next {
@@ -85,19 +83,19 @@ impl<'j> Table<'j> {
         } else {
             let member = &mut self.members[place];
             if member.seen.0 == self.answers {
-                wanted[member.seen.1].1 = value;
+                self.wanted[member.seen.1].1 = value;
                 return;
             }
             member.seen = seen;
         }
-        wanted.push((place, value));
+        self.wanted.push((place, value));
     }
 
     /// Puts `value` at its place, unless another's is there.
     fn settle(
         &mut self,
         place: usize,
-        value: &'j [u8],
+        value: Value<'j>,
         from: &'j str,
         settings: &MergeSettings,
     ) -> Result<(), MergeError> {
@@ -107,7 +105,7 @@ impl<'j> Table<'j> {
             return Ok(());
         }
         if settings.mode == MergeMode::Deep {
-            if value.starts_with(b"{")
+            if value.is_object()
                 && let Some(object) = member.slot.open(member.from, settings)?
             {
                 let merged = object.add(from, value, settings);
@@ -130,7 +128,7 @@ impl<'j> Table<'j> {
 
     /// Puts `value` at a new place, under a name that is free. No name is asked for twice too often:
     /// each that is taken is a member, and is in the way of one name, or two.
-    fn rename(&mut self, place: usize, value: &'j [u8], from: &'j str) {
+    fn rename(&mut self, place: usize, value: Value<'j>, from: &'j str) {
         let mut key = quoted(from);
         key.pop();
         key.push(b'_');
@@ -159,7 +157,7 @@ impl<'j> Table<'j> {
             out.put(&member.key)?;
             out.put(b":")?;
             match &member.slot {
-                Slot::Value(value) => out.put(value)?,
+                Slot::Value(value) => out.put(value.as_bytes())?,
                 Slot::Object(object) => object.write(out)?,
                 Slot::Vacant => out.put(b"null")?,
             }
@@ -175,9 +173,11 @@ impl<'j> Slot<'j> {
         from: &'j str,
         settings: &MergeSettings,
     ) -> Result<Option<&mut Table<'j>>, MergeError> {
-        if let Self::Value(object @ [b'{', ..]) = self {
+        if let Self::Value(value) = self
+            && value.is_object()
+        {
             let mut table = Table::default();
-            table.add(from, object, settings)?;
+            table.add(from, *value, settings)?;
             *self = Self::Object(table);
         }
         Ok(match self {
@@ -187,7 +187,7 @@ impl<'j> Slot<'j> {
     }
 
     /// Whether it is written as `value` is.
-    fn is(&self, value: &[u8]) -> bool {
+    fn is(&self, value: Value<'_>) -> bool {
         matches!(self, Self::Value(own) if *own == value)
     }
 }
