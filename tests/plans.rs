@@ -122,3 +122,42 @@ async fn the_answer_leaves_a_grace_after_the_required_services() {
     assert!(elapsed >= ms(50) && elapsed < ms(5_000), "{elapsed:?}");
     seen.until(|calls, cut| cut == calls).await;
 }
+
+/// Answers like a service whose data stands in an envelope of its own.
+fn enveloped(_: usize) -> (std::time::Duration, StatusCode, serde_json::Value) {
+    let data = json!({"items": [1, 2], "secret": "x"});
+    (ms(0), StatusCode::OK, json!({"data": data, "trace": 7}))
+}
+
+#[tokio::test]
+async fn an_answer_is_what_is_wanted_of_it() {
+    let (up, _) = stub(enveloped).await;
+    let (none, _) = stub(|_| (ms(0), StatusCode::NOT_FOUND, json!({"error": "none"}))).await;
+    let (other, _) = stub(quick).await;
+    let wanted = "target: data, allow: [items], rename: { items: list }";
+    let plan = format!(
+        "      has: {{ downstream: up, request: {{ path: /a }}, response: {{ {wanted} }} }}
+      reads: {{ downstream: up, depends_on: [has], request: {{ path: \"/{{has.list.0}}\" }} }}
+      none: {{ downstream: none, request: {{ path: /b }}, response: {{ {wanted}, accept: [404] }} }}
+      lacks: {{ downstream: other, request: {{ path: /c }}, response: {{ {wanted} }} }}
+      falls: {{ downstream: other, request: {{ path: /d }}, response: {{ {wanted} }}, fallback: [{{ static: {{ list: [] }} }}] }}
+"
+    );
+    let downstreams = [("up", up), ("none", none), ("other", other)];
+    let gateway = route(&downstreams, &plan, "{ strategy: best_effort }").await;
+    let answer = get(&gateway, "/r/1").await;
+    assert_eq!(answer.service("has", "/data"), json!({"list": [1, 2]}));
+    assert_eq!(
+        answer.service("reads", "/status"),
+        "success",
+        "templates read what was shaped"
+    );
+    assert_eq!(
+        answer.service("none", "/data"),
+        json!(null),
+        "an accepted error leaks nothing"
+    );
+    assert_eq!(answer.service("lacks", "/error/kind"), "bad_json");
+    assert_eq!(answer.service("falls", "/status"), "fallback");
+    assert_eq!(answer.service("falls", "/data"), json!({"list": []}));
+}

@@ -11,9 +11,10 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
-    client::{AcceptLayer, ClientError, JsonLayer},
+    client::{AcceptLayer, ClientError, JsonLayer, ShapeLayer},
     condition::Condition,
     json::Json,
+    merge::Merge,
     stamp::StampLayer,
     template::{RequestTemplate, Root},
 };
@@ -42,6 +43,8 @@ pub struct Route {
     pub conditions: Vec<Option<Condition>>,
     /// What callers may ask for.
     pub limits: Limits,
+    /// How the services' answers are merged.
+    pub merge: Merge,
     /// When a run is a success, unless the caller says otherwise.
     pub strategy: Strategy,
     /// Per tier, the most services at once, where that is limited.
@@ -118,6 +121,7 @@ impl Route {
                 max_concurrency: config.max_concurrency,
                 retries: config.retry_attempts,
             },
+            merge: config.aggregate.merge.clone(),
             strategy: config.aggregate.strategy,
             tiers,
         }
@@ -223,22 +227,26 @@ impl<'c> Planned<'c> {
     + use<> {
         let downstream = &self.backend.downstream;
         let chain = downstream.fallback().reserve(self.reserve());
+        let shape = ShapeLayer::new(self.config.shape.clone(), self.config.accept.clone());
         let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
             let chain = chain.on(on.clone());
             match step {
                 Step::Answer(answer) => chain.answer(http::Response::new(answer.clone())),
-                Step::Ask(other) => chain.service(one(other, other.downstream.fallback())),
+                Step::Ask(other) => {
+                    chain.service(one(other, shape.clone(), other.downstream.fallback()))
+                }
             }
         });
         tower::ServiceBuilder::new()
             .layer(AcceptLayer::new(self.config.accept.clone()))
-            .service(one(&self.backend, fallback))
+            .service(one(&self.backend, shape, fallback))
     }
 }
 
 /// One downstream's whole stack, with a fallback chain on top.
 fn one(
     backend: &Backend,
+    shape: ShapeLayer,
     fallback: tower_fanout::layers::FallbackLayer<
         ClassifyHttp,
         Request<bytes::Bytes>,
@@ -257,6 +265,7 @@ fn one(
 + 'static
 + use<> {
     let attempt = tower::ServiceBuilder::new()
+        .layer(shape)
         .layer(JsonLayer::new())
         .service(backend.client.clone());
     stack(

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tower_fanout::{ReturnWhen, Strategy};
+use tower_fanout::{ReturnWhen, Strategy, layers::policy::Valid};
+use tower_fanout_http::merge::{DeclaredConflict, Merge, MergeSettings};
 
-use super::{reader::Field, value::span};
+use super::{check::Nodes, reader::Field, value::span};
 
-/// When an answer as a whole is a success, and when it leaves.
-#[derive(Clone, Copy, Debug, Default)]
+/// When an answer as a whole is a success, when it leaves, and how it is made of the services'.
+#[derive(Clone, Debug, Default)]
 pub struct Aggregate {
     /// When it is a success.
     pub strategy: Strategy,
@@ -15,6 +16,8 @@ pub struct Aggregate {
     pub return_when: ReturnWhen,
     /// How long optional services may still take when the required ones have ended.
     pub grace: Duration,
+    /// How the services' answers are merged.
+    pub merge: Merge,
 }
 
 pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
@@ -33,10 +36,60 @@ pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
             "set return_when, or leave out the grace",
         );
     }
+    let mut merge = MergeSettings::default();
+    if let Some(mode) = section.take("merge").and_then(|field| field.get()) {
+        merge.mode = mode;
+    }
+    if let Some(way) = section.take("on_conflict").and_then(|field| field.get()) {
+        merge.on_conflict = way;
+    }
     section.finish();
     Aggregate {
         strategy: strategy.unwrap_or_default(),
         return_when,
         grace: span(grace, Duration::ZERO),
+        merge: Valid::new(merge).unwrap_or_default(),
+    }
+}
+
+/// Names that two services are said to have, where each may stand once.
+pub(super) fn check_conflicts(field: &Field<'_>, merge: &Merge, nodes: &Nodes<'_, '_>) {
+    let known = nodes.iter().filter_map(|(name, (node, _))| {
+        let node = node.as_ref()?;
+        Some((&**name, &node.shape, node.required))
+    });
+    for conflict in merge.declared_conflicts(known) {
+        let DeclaredConflict {
+            key,
+            first,
+            second,
+            certain,
+            ..
+        } = conflict;
+        let message = format!("\"{first}\" and \"{second}\" both have a member \"{key}\"");
+        let help = "rename it in one of them, or choose first, last or rename for on_conflict";
+        if certain {
+            field.error_with_help("conflict", message, Some(help.into()));
+        } else {
+            field.warning("conflict", message, help);
+        }
+    }
+}
+
+/// A quorum counts the nodes that no other depends on: there must be enough of them.
+pub(super) fn check_quorum(field: &Field<'_>, strategy: Strategy, nodes: &Nodes<'_, '_>) {
+    let Strategy::Quorum(needed) = strategy else {
+        return;
+    };
+    let known = nodes.values().filter_map(|(node, _)| node.as_ref());
+    let before: Vec<&str> = known
+        .flat_map(|node| node.depends_on.iter().map(|one| &*one.node))
+        .collect();
+    let of = nodes.keys().filter(|name| !before.contains(&name.as_str()));
+    let of = of.count();
+    if of < needed.get() {
+        let message = format!("a quorum of {needed} of {of} services can never be had");
+        let help = "only services that no other depends on are counted".into();
+        field.error_with_help("invalid", message, Some(help));
     }
 }

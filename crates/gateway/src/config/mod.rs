@@ -29,7 +29,7 @@ use tower_fanout::{
     layers::{Priority, fallback::OutcomeSet},
 };
 use tower_fanout_http::{
-    condition::Condition, json::Json, jwt::Algorithm, template::RequestTemplate,
+    condition::Condition, json::Json, jwt::Algorithm, merge::Shape, template::RequestTemplate,
 };
 
 pub use self::{
@@ -245,6 +245,8 @@ pub struct Node {
     pub request: RequestTemplate,
     /// Statuses of errors that are answers all the same.
     pub accept: Vec<u16>,
+    /// What of an answer is wanted.
+    pub shape: Shape,
     /// What answers instead.
     pub fallback: Vec<Fallback>,
 }

@@ -1,11 +1,13 @@
 //! Reads a node of a plan.
 
 use http::Method;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tower_fanout::layers::{Priority, fallback::OutcomeSet};
+use tower_fanout::layers::{Priority, fallback::OutcomeSet, policy::Valid};
 use tower_fanout_http::{
     condition::Condition,
     json::Json,
+    merge::{Shape, ShapeSettings},
     template::{RequestTemplate, Root, TemplateError},
 };
 
@@ -41,10 +43,9 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
         .collect();
     let when = section.take("when").and_then(|field| condition(&field));
     let request = section.require("request").and_then(|field| request(&field));
-    let accept = section
+    let response = section
         .take("response")
-        .map(|field| accept(&field))
-        .unwrap_or_default();
+        .map_or_else(|| Some(Default::default()), |field| response(&field));
     let fallbacks = section.items("fallback");
     let fallback = fallbacks
         .iter()
@@ -52,6 +53,7 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
         .collect();
     section.not_built(&[("cache", "caching"), ("policy", "a policy of its own")]);
     section.finish();
+    let (accept, shape) = response?;
     Some(Node {
         downstream: downstream?,
         depends_on,
@@ -61,6 +63,7 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
         when,
         request: request?,
         accept,
+        shape,
         fallback,
     })
 }
@@ -142,20 +145,27 @@ fn tell<T>(field: &Field<'_>, result: Result<T, TemplateError>) -> Option<T> {
     result.map_err(|error| field.error("template", error)).ok()
 }
 
-fn accept(field: &Field<'_>) -> Vec<u16> {
+/// The statuses of errors that are answers all the same, and what of an answer is wanted.
+fn response(field: &Field<'_>) -> Option<(Vec<u16>, Shape)> {
     let mut section = field.section();
     let statuses = section.items("accept");
-    section.not_built(&[
-        ("target", "taking a part of an answer"),
-        ("allow", "choosing members of an answer"),
-        ("deny", "leaving out members of an answer"),
-        ("rename", "renaming members of an answer"),
-    ]);
+    let mut shape = ShapeSettings::default();
+    shape.target = section.take("target").and_then(|field| field.get());
+    shape.allow = read(section.take("allow"));
+    shape.deny = read(section.take("deny"));
+    shape.rename = read(section.take("rename"));
     section.finish();
-    statuses
+    let accept = statuses
         .iter()
         .filter_map(|field| within(field, 400, 599))
-        .collect()
+        .collect();
+    field.check(&shape);
+    Some((accept, Valid::new(shape).ok()?))
+}
+
+/// A value, or what it is if there is none.
+fn read<T: DeserializeOwned + Default>(field: Option<Field<'_>>) -> T {
+    field.and_then(|field| field.get()).unwrap_or_default()
 }
 
 /// `{static: …}` or `{service: name}`, and `on` for what.

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use http::Method;
 use indexmap::IndexMap;
-use tower_fanout::Strategy;
 
 use super::{
     Bound, DownstreamConfig, Jwt, PlanConfig, Route, RouteAuth, Tier,
-    aggregate::aggregate,
-    check::{Nodes, check_plan},
+    aggregate::{aggregate, check_conflicts, check_quorum},
+    check::check_plan,
     node::{method, node},
     reader::{Field, Section},
     value::{Span, bound, in_range, known},
@@ -159,8 +158,9 @@ fn plan(
         .map(|(name, field)| (name.clone(), (node(field, name, names), field)))
         .collect();
     check_plan(&field, &nodes, parameters, deadline.default, names);
-    if let (Strategy::Quorum(needed), Some(field)) = (aggregate.strategy, &aggregates) {
-        check_quorum(field, needed.get(), &nodes);
+    if let Some(field) = &aggregates {
+        check_quorum(field, aggregate.strategy, &nodes);
+        check_conflicts(field, &aggregate.merge, &nodes);
     }
     let nodes = nodes
         .into_iter()
@@ -174,21 +174,6 @@ fn plan(
         nodes: nodes.collect::<Option<_>>()?,
         aggregate,
     })
-}
-
-/// A quorum counts the nodes that no other depends on: there must be enough of them.
-fn check_quorum(field: &Field<'_>, needed: usize, nodes: &Nodes<'_, '_>) {
-    let known = nodes.values().filter_map(|(node, _)| node.as_ref());
-    let before: Vec<&str> = known
-        .flat_map(|node| node.depends_on.iter().map(|one| &*one.node))
-        .collect();
-    let of = nodes.keys().filter(|name| !before.contains(&name.as_str()));
-    let of = of.count();
-    if of < needed {
-        let message = format!("a quorum of {needed} of {of} services can never be had");
-        let help = "only services that no other depends on are counted".into();
-        field.error_with_help("invalid", message, Some(help));
-    }
 }
 
 fn auth(field: &Field<'_>, names: &Names<'_>) -> Option<RouteAuth> {

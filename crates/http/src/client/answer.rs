@@ -193,12 +193,19 @@ impl Step<Response<Json>> for AcceptLayer {
 }
 
 pin_project! {
-    /// The future of [`JsonService`] and [`Accept`]: a response, and a step from there.
+    /// The future of [`JsonService`], [`Accept`] and [`Shaped`](super::Shaped): a response, and a step from there.
     #[derive(Debug)]
     pub struct Then<F, T> {
         #[pin]
         inner: F,
         then: Option<T>,
+    }
+}
+
+impl<F, T> Then<F, T> {
+    pub(super) const fn new(inner: F, step: T) -> Self {
+        let then = Some(step);
+        Self { inner, then }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod error;
+mod shape;
 
 use std::{
     fmt,
@@ -32,6 +33,7 @@ use tower::Service;
 pub use self::{
     answer::{Accept, AcceptLayer, JsonLayer, JsonService},
     error::ClientError,
+    shape::{ShapeLayer, Shaped},
 };
 
 /// Headers of one connection, which no message may carry on to another

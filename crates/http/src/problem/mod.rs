@@ -94,6 +94,8 @@ codes! {
     UpstreamFailed = 502 "upstream_failed" "Services that are needed have failed",
     /// The answers together are too large.
     AggregateTooLarge = 502 "aggregate_too_large" "The answers are too large together",
+    /// The answers cannot stand in one document.
+    MergeConflict = 502 "merge_conflict" "The answers contradict each other",
     /// We refused to ask services.
     UpstreamUnavailable = 503 "upstream_unavailable" "Services that are needed are not available",
     /// There is more to do than can be done.

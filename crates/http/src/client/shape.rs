@@ -1,0 +1,91 @@
+//! What of an answer is wanted, within the attempt.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::{
+    ClientError,
+    answer::{Step, Then},
+};
+use crate::{json::Json, merge::Shape};
+
+/// Takes what is wanted out of answers: an answer that lacks it is a failure of the service, for which
+/// a fallback may stand in. A fixed answer of a fallback is taken as it is.
+///
+/// Only answers are shaped: those with a 2xx status, and those with an error's status that is accepted.
+/// An accepted error that lacks what is wanted is `null`.
+#[derive(Clone, Debug, Default)]
+pub struct ShapeLayer {
+    shape: Arc<Shape>,
+    accept: Arc<[u16]>,
+}
+
+impl ShapeLayer {
+    /// Takes out `shape`; `accept` are the statuses of errors that are answers all the same.
+    #[must_use]
+    pub fn new(shape: Shape, accept: impl Into<Arc<[u16]>>) -> Self {
+        Self {
+            shape: Arc::new(shape),
+            accept: accept.into(),
+        }
+    }
+}
+
+impl<S> Layer<S> for ShapeLayer {
+    type Service = Shaped<S>;
+
+    fn layer(&self, inner: S) -> Shaped<S> {
+        Shaped {
+            layer: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// The service of [`ShapeLayer`].
+#[derive(Clone, Debug)]
+pub struct Shaped<S> {
+    layer: ShapeLayer,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Shaped<S>
+where
+    S: Service<Request<B>, Response = Response<Json>, Error = ClientError>,
+{
+    type Response = Response<Json>;
+    type Error = ClientError;
+    type Future = Then<S::Future, ShapeLayer>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Then::new(self.inner.call(request), self.layer.clone())
+    }
+}
+
+impl Step<Response<Json>> for ShapeLayer {
+    type Output = Response<Json>;
+    type Error = ClientError;
+
+    fn take(self, response: Response<Json>) -> Result<Response<Json>, ClientError> {
+        let (parts, answer) = response.into_parts();
+        let accepted = self.accept.contains(&parts.status.as_u16());
+        let answer = match parts.status.is_success() || accepted {
+            false => answer,
+            true => match self.shape.apply(answer) {
+                Ok(answer) => answer,
+                Err(_) if accepted => Json::NULL,
+                Err(_) => return Err(ClientError::BadJson),
+            },
+        };
+        Ok(Response::from_parts(parts, answer))
+    }
+}
