@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_fanout_layers::{Call, Deadline, Event, Observer, Reject, timeout::MIN_USEFUL};
 
@@ -76,6 +77,28 @@ enum Cut {
 ///
 /// A run that is polled polls each branch that was woken once, and then takes note of all that ended:
 /// they share one look at the clock.
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use tower::{BoxError, service_fn};
+/// use tower_fanout::{FanOut, Plan};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let hello = service_fn(|()| async { Ok::<_, BoxError>("hello") });
+/// let mut plan = Plan::builder();
+/// plan.node("one", hello, |(), _| Ok(()));
+/// plan.node("two", hello, |(), _| Ok(())).after_named("one");
+///
+/// let mut run = FanOut::new(plan.build().unwrap()).run(()).unwrap();
+/// let mut ended = Vec::new();
+/// while let Some(node) = run.next().await {
+///     ended.push((node, run.branch(node).status.as_str(), *run.at::<&str>(node).unwrap()));
+/// }
+/// assert_eq!(ended, [(0, "success", "hello"), (1, "success", "hello")]);
+/// assert!(run.into_answer().report().is_complete());
+/// # }
+/// ```
 #[must_use = "a run does nothing unless polled"]
 pub struct Run<Req> {
     plan: Plan<Req>,
@@ -570,6 +593,15 @@ impl<Req> Run<Req> {
         }
         path.reverse();
         path
+    }
+}
+
+impl<Req: Unpin> Stream for Run<Req> {
+    /// The place of a node that ended.
+    type Item = usize;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        self.get_mut().poll_next(cx)
     }
 }
 
