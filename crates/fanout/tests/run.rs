@@ -91,6 +91,19 @@ async fn two_at_a_time_take_three_waves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_reads_a_run_as_it_goes_sees_each_answer_at_its_end() {
+    let nodes = [("early", slow(1)), ("late", slow(2))];
+    let fan_out = FanOut::new(independent(nodes).build().unwrap());
+    let mut run = fan_out.run(()).unwrap();
+    for ended in [0, 1] {
+        let node = std::future::poll_fn(|cx| run.poll_next(cx)).await;
+        let answers = [0, 1].map(|node| run.at::<&str>(node).copied());
+        assert_eq!(node, Some(ended));
+        assert_eq!(answers, [Some("ok"), (ended == 1).then_some("ok")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_g16_one_at_a_time_is_strictly_serial() {
     let (_, elapsed) = timed(five_of_200_ms().max_concurrency(1).oneshot(())).await;
     assert_eq!(elapsed, ms(1000));

@@ -217,6 +217,12 @@ impl<Req> Run<Req> {
         self.ending = Ending::new(strategy, when, required, last);
     }
 
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan<Req> {
+        &self.plan
+    }
+
     /// The branch of the node at `node` of the plan.
     #[must_use]
     pub fn branch(&self, node: usize) -> &Branch {
@@ -370,6 +376,7 @@ impl<Req> Run<Req> {
         let asked = catch_unwind(AssertUnwindSafe(|| {
             ask.ask(&self.request, &self.answers, &call)
         }));
+        self.answers.reader = None;
         self.branches[node].started = Some(self.times.start(self.running == 0));
         room.slots[node].state = State::Runs;
         self.running += 1;
