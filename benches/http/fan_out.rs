@@ -1,0 +1,146 @@
+//! The same calls as nodes of a plan.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, Uri};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, layer::util::Identity};
+use tower_fanout::{
+    Answer, Answers, BranchError, Downstream, FanOut, Key, Plan, Policy,
+    layers::{ClassifyHttp, Deadline, With},
+    metrics::Metrics,
+    stack::stack,
+};
+use tower_fanout_http::{
+    client::{AcceptLayer, Client, ClientSettings, JsonLayer},
+    correlation::{CORRELATION_ID, CorrelationId},
+    json::Json,
+    merge::Merge,
+    stamp::StampLayer,
+    template::{Found, Lookup, Reference, RequestTemplate},
+};
+
+use crate::{ID, splice};
+
+/// A request of a caller, as far as the plan reads it.
+type Inbound = With<CorrelationId>;
+
+/// Its path has one parameter.
+struct Route;
+
+impl Lookup for Route {
+    fn lookup(&self, _: &Reference) -> Option<Found<'_>> {
+        Some(Found::Text(ID.into()))
+    }
+}
+
+/// Makes a node's request as the gateway does.
+fn template() -> impl Fn(&Inbound, &Answers) -> Result<Request<Bytes>, BranchError> + use<> {
+    let template = RequestTemplate::new(Method::GET, "/data/{route.id}").expect("a template");
+    move |inbound, _| {
+        let mut request = template.render(&Route)?;
+        let id = inbound.get().header_value();
+        request.headers_mut().insert(CORRELATION_ID, id);
+        Ok(request)
+    }
+}
+
+/// Each downstream with what belongs to it: its client, its policy, and its state.
+struct Backend {
+    client: Client,
+    downstream: Downstream<ClassifyHttp>,
+}
+
+impl Backend {
+    fn new(endpoint: &Uri) -> Self {
+        let within = Some(Duration::from_secs(10));
+        let policy = Policy::build(|policy| policy.total_timeout = within);
+        let client = Client::new(endpoint, &ClientSettings::default());
+        Self {
+            client: client.expect("an address of a downstream"),
+            downstream: Downstream::new("stub", policy.expect("a policy"), ClassifyHttp::new()),
+        }
+    }
+
+    /// Its whole stack, with an answer to fall back to.
+    fn service(
+        &self,
+    ) -> impl Service<Request<Bytes>, Response = Json, Error = BranchError, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        let fallback = self.downstream.fallback().answer(Response::new(Json::NULL));
+        let attempt = JsonLayer::new().layer(self.client.clone());
+        ServiceBuilder::new()
+            .layer(AcceptLayer::default())
+            .service(stack(
+                &self.downstream,
+                fallback,
+                StampLayer::new(),
+                Identity::new(),
+                attempt,
+            ))
+    }
+}
+
+/// Runs a plan, and makes one document of the answers.
+fn run(fan_out: FanOut<Inbound>, merge: impl Fn(&Answer) -> Bytes) -> impl AsyncFn() -> Bytes {
+    let id = CorrelationId::generate();
+    async move || {
+        let deadline = Deadline::after(Instant::now(), Duration::from_secs(30));
+        let request = With::new(id.clone()).deadline(deadline.expect("it is soon"));
+        let answer = fan_out.clone().oneshot(request).await.expect("an answer");
+        merge(&answer)
+    }
+}
+
+/// Without policies: each node is a client, and its answer is not read.
+pub(crate) fn plain(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
+    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
+    let mut plan = Plan::builder();
+    let keys = backends.iter().cycle().take(nodes).enumerate();
+    let keys = keys.map(|(node, backend)| {
+        let client = backend.client.clone();
+        plan.node(&format!("n{node}"), client, template()).key()
+    });
+    let keys: Vec<Key<Response<Bytes>>> = keys.collect();
+    let fan_out = FanOut::new(plan.build().expect("a plan"));
+    run(fan_out, move |answer| {
+        let answers = keys.iter().map(|key| answer.get(*key));
+        splice(answers.map(|answer| &answer.expect("each answers").body()[..]))
+    })
+}
+
+/// With every policy on, and all answers checked; `observed` counts what happens.
+pub(crate) fn whole(
+    endpoints: &[Uri],
+    nodes: usize,
+    observed: bool,
+) -> impl AsyncFn() -> Bytes + use<> {
+    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
+    let mut plan = Plan::builder();
+    let keys = backends.iter().cycle().take(nodes).enumerate();
+    let keys = keys.map(|(node, backend)| {
+        plan.node(&format!("n{node}"), backend.service(), template())
+            .downstream(backend.downstream.profile())
+            .key()
+    });
+    let keys: Vec<Key<Json>> = keys.collect();
+    let mut fan_out = FanOut::new(plan.build().expect("a plan"));
+    if observed {
+        let names = fan_out.plan().names().iter().map(|name| &**name);
+        let metrics = Metrics::install(names);
+        fan_out = fan_out.observer(Arc::new(metrics));
+    }
+    let plan = fan_out.plan().clone();
+    run(fan_out, move |answer| {
+        let answers = keys.iter().map(|key| answer.get(*key));
+        let answers = answers.map(|answer| answer.expect("each answers"));
+        let names = plan.names().iter().map(|name| &**name);
+        let merged = Merge::default().merge(names.zip(answers));
+        merged.expect("nothing is in conflict").as_bytes().clone()
+    })
+}
