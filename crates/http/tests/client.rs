@@ -183,6 +183,30 @@ async fn fault_f13_a_body_is_read_up_to_its_cap() {
     assert_eq!(kind_of(fault).await, ErrorKind::TooLarge);
 }
 
+/// The cap holds for all pieces together, whether or not their length was announced.
+#[tokio::test(start_paused = true)]
+async fn fault_f13_a_body_in_pieces_is_one_answer_up_to_its_cap() {
+    let pause = Duration::from_millis(10);
+    let chunked = Fault::new()
+        .send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+        .send("transfer-encoding: chunked\r\n\r\n2\r\n\"a\r\n")
+        .pause(pause)
+        .send("1\r\nb\r\n")
+        .pause(pause)
+        .send("2\r\nc\"\r\n0\r\nx-sum: 7\r\n\r\n");
+    for fault in [Fault::drip("\"abc\"", pause), chunked] {
+        let server = FaultServer::start(fault).await;
+        for (cap, expected) in [(5, Ok("\"abc\"")), (4, Err(ErrorKind::TooLarge))] {
+            let client = at(&server.url(), |settings| settings.max_response = cap);
+            let result = ask(&client).await.map_err(|error| error.kind());
+            assert_eq!(
+                result.as_ref().map(Json::as_raw).map_err(|kind| *kind),
+                expected
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn fault_f14_nothing_encoded_is_asked_for_or_taken() {
     let packed = Fault::answer(

@@ -112,15 +112,17 @@ fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
 /// it is listed.
 #[derive(Clone, Debug, Default)]
 pub struct AcceptLayer {
-    statuses: Arc<[u16]>,
+    // None that needs to be shared, where there are none.
+    statuses: Option<Arc<[u16]>>,
 }
 
 impl AcceptLayer {
     /// Also accepts these statuses.
     #[must_use]
     pub fn new(statuses: impl Into<Arc<[u16]>>) -> Self {
+        let statuses = Some(statuses.into());
         Self {
-            statuses: statuses.into(),
+            statuses: statuses.filter(|statuses| !statuses.is_empty()),
         }
     }
 }
@@ -183,7 +185,8 @@ impl Step<Response<Json>> for AcceptLayer {
 
     fn take(self, response: Response<Json>) -> Result<Json, BranchError> {
         let status = response.status();
-        if status.is_success() || self.statuses.contains(&status.as_u16()) {
+        let mut listed = self.statuses.iter().flat_map(|statuses| statuses.iter());
+        if status.is_success() || listed.any(|listed| *listed == status.as_u16()) {
             Ok(response.into_body())
         } else {
             let message = format!("the service answered {}", status.as_u16());

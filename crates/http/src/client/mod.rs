@@ -5,12 +5,11 @@
 
 mod answer;
 mod error;
+mod future;
 mod shape;
 
 use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,12 +17,11 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
-    header::{self, ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING},
-    uri::{Authority, Scheme},
+    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri,
+    header::{self, ACCEPT, ACCEPT_ENCODING, CONNECTION, HOST},
+    uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -33,13 +31,14 @@ use tower::Service;
 pub use self::{
     answer::{Accept, AcceptLayer, JsonLayer, JsonService},
     error::ClientError,
+    future::ResponseFuture,
     shape::{ShapeLayer, Shaped},
 };
 
 /// Headers of one connection, which no message may carry on to another
 /// ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)).
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
@@ -49,6 +48,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Headers that are set for each message anew.
+static OURS: [HeaderName; 3] = [HOST, header::CONTENT_LENGTH, header::EXPECT];
 
 /// Where a downstream is, and what it may send.
 #[derive(Clone, Debug)]
@@ -93,6 +95,8 @@ pub struct Client {
 struct Shared {
     pool: Pool<HttpConnector, Full<Bytes>>,
     authority: Authority,
+    /// The authority as a header, without a port that goes without saying.
+    host: HeaderValue,
     /// What stands before the path of every request; without a slash at its end.
     prefix: String,
     max_response: usize,
@@ -115,12 +119,23 @@ impl Client {
         Ok(Self {
             shared: Arc::new(Shared {
                 pool,
+                host: host(&authority).ok_or(BadEndpoint("an endpoint has a host"))?,
                 authority,
                 prefix: endpoint.path().trim_end_matches('/').to_owned(),
                 max_response: settings.max_response,
             }),
         })
     }
+}
+
+/// What a request to `authority` bears as its host
+/// ([RFC 9110 §7.2](https://www.rfc-editor.org/rfc/rfc9110#section-7.2)).
+fn host(authority: &Authority) -> Option<HeaderValue> {
+    let host = match authority.port_u16() {
+        None | Some(80) => authority.host().to_owned(),
+        Some(port) => format!("{}:{port}", authority.host()),
+    };
+    HeaderValue::try_from(host).ok()
 }
 
 /// Whether `endpoint` can be the address of a downstream; gives its host and port.
@@ -156,92 +171,85 @@ impl fmt::Debug for Client {
 impl Service<Request<Bytes>> for Client {
     type Response = Response<Bytes>;
     type Error = ClientError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, ClientError>> + Send>>;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let shared = Arc::clone(&self.shared);
-        // hyper-util's client boxes its future too; naming this one would not save an allocation.
-        Box::pin(async move { shared.send(request).await })
+    fn call(&mut self, request: Request<Bytes>) -> ResponseFuture {
+        let shared = &self.shared;
+        match shared.address(request) {
+            Ok(request) => ResponseFuture::new(shared.pool.request(request), shared.max_response),
+            Err(error) => ResponseFuture::refused(error),
+        }
     }
 }
 
 impl Shared {
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
-        let response = self.pool.request(self.address(request)?).await?;
-        check_head(&response)?;
-        let (parts, body) = response.into_parts();
-        let body = self.collect(body).await?;
-        Ok(Response::from_parts(parts, body))
-    }
-
     /// The request as it goes on the wire.
     fn address(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, ClientError> {
-        let (mut parts, body) = request.into_parts();
-        let target = parts
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(self.authority.clone())
-            .path_and_query(format!("{}{target}", self.prefix));
-        parts.uri = uri.build().map_err(|_| ClientError::BadHead)?;
-        strip(&mut parts.headers);
-        parts
-            .headers
-            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        parts
-            .headers
+        let mut request = request.map(Full::new);
+        let target = mem::take(request.uri_mut());
+        *request.uri_mut() = self.uri(target).ok_or(ClientError::BadHead)?;
+        let headers = request.headers_mut();
+        strip(headers);
+        headers.insert(HOST, self.host.clone());
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers
             .entry(ACCEPT)
             .or_insert(HeaderValue::from_static("application/json"));
-        Ok(Request::from_parts(parts, Full::new(body)))
+        Ok(request)
     }
 
-    async fn collect(&self, body: Incoming) -> Result<Bytes, ClientError> {
-        if body.size_hint().lower() > self.max_response as u64 {
-            return Err(ClientError::TooLarge);
-        }
-        match Limited::new(body, self.max_response).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(ClientError::TooLarge),
-            Err(_) => Err(ClientError::BadBody),
-        }
+    /// Where `target` is to be found.
+    fn uri(&self, target: Uri) -> Option<Uri> {
+        let mut parts = target.into_parts();
+        let target = parts.path_and_query.take();
+        let target = target.unwrap_or(PathAndQuery::from_static("/"));
+        parts.path_and_query = Some(if self.prefix.is_empty() {
+            target
+        } else {
+            format!("{}{target}", self.prefix).try_into().ok()?
+        });
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        parts.try_into().ok()
     }
 }
 
-/// Takes out what belongs to the caller's connection, and what hyper sets itself.
+/// Takes out what belongs to the caller's connection, and what is set anew.
 fn strip(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
+    let known = |name: &&HeaderName| HOP_BY_HOP.contains(name) || OURS.contains(name);
+    let known = headers.keys().filter(known).cloned();
+    let nominated = headers
+        .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP).chain(&[
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::EXPECT,
-    ]) {
+        .filter_map(|name| name.trim().parse().ok());
+    // Most messages have none of them.
+    let names: Vec<HeaderName> = known.chain(nominated).collect();
+    for name in names {
         headers.remove(name);
     }
 }
 
-fn check_head(response: &Response<Incoming>) -> Result<(), ClientError> {
-    let status = response.status();
-    let encoded = response
-        .headers()
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity");
-    match status {
-        StatusCode::NOT_MODIFIED => Err(ClientError::BadStatus),
-        _ if status.is_redirection() => Err(ClientError::Redirect),
-        _ if status.is_informational() => Err(ClientError::BadStatus),
-        _ if encoded => Err(ClientError::BadBody),
-        _ => Ok(()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_http_goes_without_saying() {
+        for (endpoint, expected) in [
+            ("http://users", "users"),
+            ("http://users:80/x", "users"),
+            ("http://users:8080", "users:8080"),
+            ("http://[::1]:443", "[::1]:443"),
+            ("http://[::1]", "[::1]"),
+        ] {
+            let endpoint: Uri = endpoint.parse().unwrap();
+            assert_eq!(host(check(&endpoint).unwrap()).unwrap(), expected);
+        }
     }
 }
