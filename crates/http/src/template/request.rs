@@ -221,7 +221,7 @@ impl RequestTemplate {
         let body = self.body.as_ref().map(|body| body.render(source));
         let mut request = Request::new(Bytes::from(body.transpose()?.unwrap_or_default()));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = target.parse().map_err(|_| RenderError::Unusable)?;
+        *request.uri_mut() = target.try_into().map_err(|_| RenderError::Unusable)?;
         for (name, value) in &self.headers {
             let value = header_value(value, source)?;
             request.headers_mut().append(name, value);
@@ -276,8 +276,14 @@ fn encode(value: &str, out: &mut String) {
 /// A segment that means this or the parent folder, to servers that decode it first too
 /// ([URL §4.4](https://url.spec.whatwg.org/#single-dot-path-segment)).
 fn is_dots(segment: &str) -> bool {
-    let plain = segment.replace("%2e", ".").replace("%2E", ".");
-    matches!(&*plain, "." | "..")
+    let rest = after_dot(segment);
+    rest == Some("") || rest.and_then(after_dot) == Some("")
+}
+
+/// What comes after a dot, encoded or not.
+fn after_dot(text: &str) -> Option<&str> {
+    let mut dots = [".", "%2e", "%2E"].into_iter();
+    dots.find_map(|dot| text.strip_prefix(dot))
 }
 
 /// How many segments are empty. A value that makes one more would let a server take the path for a
