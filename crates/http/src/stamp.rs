@@ -73,15 +73,18 @@ where
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let (deadline, attempt) = (request.call().deadline, request.call().attempt);
         let headers = request.headers_mut();
-        headers.remove(TIMEOUT);
-        headers.remove(RETRY);
+        // A caller's are not sent on.
         if let Some(deadline) = deadline {
             let left = deadline.remaining(Instant::now());
             let left = left.saturating_sub(self.layer.network_margin).as_millis();
             headers.insert(TIMEOUT, u64::try_from(left).unwrap_or(u64::MAX).into());
+        } else {
+            headers.remove(TIMEOUT);
         }
         if attempt > 1 {
             headers.insert(RETRY, u16::from(attempt - 1).into());
+        } else {
+            headers.remove(RETRY);
         }
         self.inner.call(request)
     }

@@ -87,11 +87,11 @@ impl Step<Response<Bytes>> for Read {
 
 fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
     let (parts, body) = response.into_parts();
-    let media_type = parts
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let typed = media_type.is_some_and(is_json);
+    let media_type = parts.headers.get(CONTENT_TYPE);
+    let typed = media_type.is_some_and(|value| {
+        // As most write it.
+        value == "application/json" || value.to_str().is_ok_and(is_json)
+    });
     let json = if body.is_empty() {
         Json::NULL
     } else if parts.status.is_success() {

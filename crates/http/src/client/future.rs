@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode, header::CONTENT_ENCODING, response::Parts};
+use http::{Response, StatusCode, header::CONTENT_ENCODING};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::ResponseFuture as Head;
 
@@ -25,7 +25,8 @@ pub struct ResponseFuture {
 enum State {
     Refused(ClientError),
     Head(Head),
-    Body(Parts, Body),
+    // Kept apart: most bodies are there with their heads, and what is small is quickly moved.
+    Body(Box<Answer>),
     Done,
 }
 
@@ -51,23 +52,28 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Bytes>, ClientError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Head(head) = &mut self.state {
-            let response = ready!(Pin::new(head).poll(cx))?;
-            check_head(&response)?;
-            let (parts, body) = response.into_parts();
-            self.state = State::Body(parts, Body::new(body, self.max_response)?);
-        }
-        let ended = match &mut self.state {
-            State::Body(_, body) => ready!(body.poll(cx)),
-            _ => Ok(()),
-        };
+        let result = ready!(self.proceed(cx));
         // What the answer holds, its connection say, is not held any longer.
-        match mem::replace(&mut self.state, State::Done) {
-            State::Body(parts, body) => {
-                Poll::Ready(ended.map(|()| Response::from_parts(parts, body.whole())))
+        self.state = State::Done;
+        Poll::Ready(result)
+    }
+}
+
+impl ResponseFuture {
+    fn proceed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
+        match &mut self.state {
+            State::Refused(error) => Poll::Ready(Err(*error)),
+            State::Head(head) => {
+                let response = ready!(Pin::new(head).poll(cx))?;
+                let mut answer = Answer::new(response, self.max_response)?;
+                let polled = answer.poll(cx);
+                if polled.is_pending() {
+                    self.state = State::Body(Box::new(answer));
+                }
+                polled
             }
-            State::Refused(error) => Poll::Ready(Err(error)),
-            State::Head(_) | State::Done => panic!("polled after completion"),
+            State::Body(answer) => answer.poll(cx),
+            State::Done => panic!("polled after completion"),
         }
     }
 }
@@ -93,66 +99,64 @@ fn check_head(response: &Response<Incoming>) -> Result<(), ClientError> {
     }
 }
 
-/// A body, as far as it has come. Most come in one piece, which is not copied.
-struct Body {
+/// An answer, as far as it has come.
+struct Answer {
+    /// With the first piece of its body. Most bodies come in one piece, which is not copied.
+    response: Response<Bytes>,
     incoming: Incoming,
     /// How many more bytes are allowed.
     left: usize,
-    first: Bytes,
     /// All pieces, if there are several.
     all: BytesMut,
 }
 
-impl Body {
-    fn new(incoming: Incoming, max: usize) -> Result<Self, ClientError> {
+impl Answer {
+    fn new(response: Response<Incoming>, max: usize) -> Result<Self, ClientError> {
+        check_head(&response)?;
+        let (parts, incoming) = response.into_parts();
         if incoming.size_hint().lower() > max as u64 {
             return Err(ClientError::TooLarge);
         }
         Ok(Self {
+            response: Response::from_parts(parts, Bytes::new()),
             incoming,
             left: max,
-            first: Bytes::new(),
             all: BytesMut::new(),
         })
     }
 
     /// Ready when all of it is there.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
         // What a length was given for ends with its last byte; nothing is waited for after that.
         while !self.incoming.is_end_stream() {
             let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
                 break;
             };
             if let Ok(piece) = frame.map_err(|_| ClientError::BadBody)?.into_data() {
-                self.left = self
-                    .left
-                    .checked_sub(piece.len())
-                    .ok_or(ClientError::TooLarge)?;
+                let left = self.left.checked_sub(piece.len());
+                self.left = left.ok_or(ClientError::TooLarge)?;
                 self.add(piece);
             }
         }
-        Poll::Ready(Ok(()))
+        let mut response = mem::take(&mut self.response);
+        if !self.all.is_empty() {
+            *response.body_mut() = mem::take(&mut self.all).freeze();
+        }
+        Poll::Ready(Ok(response))
     }
 
     fn add(&mut self, piece: Bytes) {
-        if self.first.is_empty() && self.all.is_empty() {
-            self.first = piece;
+        let first = self.response.body_mut();
+        if first.is_empty() && self.all.is_empty() {
+            *first = piece;
             return;
         }
-        if !self.first.is_empty() {
+        if self.all.is_empty() {
             // The length that is left is known where it was given.
             let rest = self.incoming.size_hint().lower() as usize;
-            self.all.reserve(self.first.len() + piece.len() + rest);
-            self.all.extend_from_slice(&mem::take(&mut self.first));
+            self.all.reserve(first.len() + piece.len() + rest);
+            self.all.extend_from_slice(&mem::take(first));
         }
         self.all.extend_from_slice(&piece);
-    }
-
-    fn whole(self) -> Bytes {
-        if self.all.is_empty() {
-            self.first
-        } else {
-            self.all.freeze()
-        }
     }
 }
