@@ -97,44 +97,30 @@ fn run(fan_out: FanOut<Inbound>, merge: impl Fn(&Answer) -> Bytes) -> impl Async
     }
 }
 
-/// Without policies: each node is a client, and its answer is not read.
-pub(crate) fn plain(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
-    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
-    let mut plan = Plan::builder();
-    let keys = backends.iter().cycle().take(nodes).enumerate();
-    let keys = keys.map(|(node, backend)| {
-        let client = backend.client.clone();
-        plan.node(&format!("n{node}"), client, template()).key()
-    });
-    let keys: Vec<Key<Response<Bytes>>> = keys.collect();
-    let fan_out = FanOut::new(plan.build().expect("a plan"));
-    run(fan_out, move |answer| {
-        let answers = keys.iter().map(|key| answer.get(*key));
-        splice(answers.map(|answer| &answer.expect("each answers").body()[..]))
-    })
-}
-
-/// With every policy on, and all answers checked; `observed` counts what happens.
-pub(crate) fn whole(
-    endpoints: &[Uri],
+/// A plan with this many nodes, each of which asks one of `backends` by what `service` makes of it.
+fn plan<S>(
+    backends: &[Backend],
     nodes: usize,
-    observed: bool,
-) -> impl AsyncFn() -> Bytes + use<> {
-    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
+    service: impl Fn(&Backend) -> S,
+) -> (FanOut<Inbound>, Vec<Key<S::Response>>)
+where
+    S: Service<Request<Bytes>, Error: Into<BranchError>, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+    S::Response: Send + 'static,
+{
     let mut plan = Plan::builder();
-    let keys = backends.iter().cycle().take(nodes).enumerate();
-    let keys = keys.map(|(node, backend)| {
-        plan.node(&format!("n{node}"), backend.service(), template())
+    let nodes = backends.iter().cycle().take(nodes).enumerate();
+    let keys = nodes.map(|(node, backend)| {
+        plan.node(&format!("n{node}"), service(backend), template())
             .downstream(backend.downstream.profile())
             .key()
     });
-    let keys: Vec<Key<Json>> = keys.collect();
-    let mut fan_out = FanOut::new(plan.build().expect("a plan"));
-    if observed {
-        let names = fan_out.plan().names().iter().map(|name| &**name);
-        let metrics = Metrics::install(names);
-        fan_out = fan_out.observer(Arc::new(metrics));
-    }
+    let keys = keys.collect();
+    (FanOut::new(plan.build().expect("a plan")), keys)
+}
+
+/// Runs a plan, and groups its answers.
+fn run_merged(fan_out: FanOut<Inbound>, keys: Vec<Key<Json>>) -> impl AsyncFn() -> Bytes {
     let plan = fan_out.plan().clone();
     run(fan_out, move |answer| {
         let answers = keys.iter().map(|key| answer.get(*key));
@@ -143,4 +129,39 @@ pub(crate) fn whole(
         let merged = Merge::default().merge(names.zip(answers));
         merged.expect("nothing is in conflict").as_bytes().clone()
     })
+}
+
+/// Without policies: each node is a client, and its answer is not read.
+pub(crate) fn plain(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
+    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
+    let (fan_out, keys) = plan(&backends, nodes, |backend| backend.client.clone());
+    run(fan_out, move |answer| {
+        let answers = keys.iter().map(|key| answer.get(*key));
+        splice(answers.map(|answer| &answer.expect("each answers").body()[..]))
+    })
+}
+
+/// Without policies, but all answers are checked.
+pub(crate) fn checked(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
+    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
+    let (fan_out, keys) = plan(&backends, nodes, |backend| {
+        let attempt = JsonLayer::new().layer(backend.client.clone());
+        AcceptLayer::default().layer(attempt)
+    });
+    run_merged(fan_out, keys)
+}
+
+/// With every policy on, and all answers checked.
+pub(crate) fn whole(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
+    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
+    let (fan_out, keys) = plan(&backends, nodes, Backend::service);
+    run_merged(fan_out, keys)
+}
+
+/// The same, and what happens is counted.
+pub(crate) fn observed(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
+    let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
+    let (fan_out, keys) = plan(&backends, nodes, Backend::service);
+    let metrics = Metrics::install(fan_out.plan().names().iter().map(|name| &**name));
+    run_merged(fan_out.observer(Arc::new(metrics)), keys)
 }

@@ -63,8 +63,9 @@ fn cases(stubs: &Stubs, nodes: usize) -> Vec<Case> {
         Case::new("by hand", boxed(by_hand::hyper(all, nodes))),
         Case::new("our client by hand", boxed(by_hand::client(all, nodes))),
         Case::new("no policy", boxed(fan_out::plain(all, nodes))),
-        Case::new("every policy", boxed(fan_out::whole(all, nodes, false))).target(1.25),
-        Case::new("and metrics", boxed(fan_out::whole(all, nodes, true))),
+        Case::new("answers checked", boxed(fan_out::checked(all, nodes))),
+        Case::new("every policy", boxed(fan_out::whole(all, nodes))).target(1.25),
+        Case::new("and metrics", boxed(fan_out::observed(all, nodes))),
     ]
 }
 
