@@ -26,6 +26,9 @@ use crate::{ID, splice};
 /// A request of a caller, as far as the plan reads it.
 type Inbound = With<CorrelationId>;
 
+/// What a node sends.
+type Outgoing = With<Request<Bytes>>;
+
 /// Its path has one parameter.
 struct Route;
 
@@ -36,13 +39,13 @@ impl Lookup for Route {
 }
 
 /// Makes a node's request as the gateway does.
-fn template() -> impl Fn(&Inbound, &Answers) -> Result<Request<Bytes>, BranchError> + use<> {
+fn template() -> impl Fn(&Inbound, &Answers) -> Result<Outgoing, BranchError> + use<> {
     let template = RequestTemplate::new(Method::GET, "/data/{route.id}").expect("a template");
     move |inbound, _| {
         let mut request = template.render(&Route)?;
         let id = inbound.get().header_value();
         request.headers_mut().insert(CORRELATION_ID, id);
-        Ok(request)
+        Ok(Outgoing::from(request))
     }
 }
 
@@ -66,7 +69,7 @@ impl Backend {
     /// Its whole stack, with an answer to fall back to.
     fn service(
         &self,
-    ) -> impl Service<Request<Bytes>, Response = Json, Error = BranchError, Future: Send>
+    ) -> impl Service<Outgoing, Response = Json, Error = BranchError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -104,7 +107,7 @@ fn plan<S>(
     service: impl Fn(&Backend) -> S,
 ) -> (FanOut<Inbound>, Vec<Key<S::Response>>)
 where
-    S: Service<Request<Bytes>, Error: Into<BranchError>, Future: Send>,
+    S: Service<Outgoing, Error: Into<BranchError>, Future: Send>,
     S: Clone + Send + Sync + 'static,
     S::Response: Send + 'static,
 {

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderName, Request};
 use tower::layer::util::Identity;
 use tower_fanout::{
     Answers, Branch, BranchError, FanOut, Plan, RunObserver, Strategy,
-    layers::{ClassifyHttp, Event, fallback::OutcomeSet},
+    layers::{ClassifyHttp, Event, With, fallback::OutcomeSet},
     metrics::Metrics,
     stack::stack,
 };
@@ -26,6 +27,9 @@ use crate::{
 };
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// What a downstream is sent: the facts of the call stand beside it.
+type Outgoing = With<Request<Bytes>>;
 
 /// A route as it is served.
 pub struct Route {
@@ -170,7 +174,7 @@ impl<'c> Planned<'c> {
             let mut request = template.render(&source).map_err(BranchError::from)?;
             let id = inbound.correlation_id.header_value();
             request.headers_mut().insert(CORRELATION_ID, id);
-            Ok(request)
+            Ok(Outgoing::from(request))
         };
         let mut node = plan
             .node(self.name, self.service(), make)
@@ -214,12 +218,7 @@ impl<'c> Planned<'c> {
 
     fn service(
         &self,
-    ) -> impl tower::Service<
-        Request<bytes::Bytes>,
-        Response = Json,
-        Error = BranchError,
-        Future: Send,
-    >
+    ) -> impl tower::Service<Outgoing, Response = Json, Error = BranchError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -249,16 +248,11 @@ fn one(
     shape: ShapeLayer,
     fallback: tower_fanout::layers::FallbackLayer<
         ClassifyHttp,
-        Request<bytes::Bytes>,
+        Outgoing,
         http::Response<Json>,
         ClientError,
     >,
-) -> impl tower::Service<
-    Request<bytes::Bytes>,
-    Response = http::Response<Json>,
-    Error = ClientError,
-    Future: Send,
->
+) -> impl tower::Service<Outgoing, Response = http::Response<Json>, Error = ClientError, Future: Send>
 + Clone
 + Send
 + Sync

@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Request};
+use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use tower_fanout::layers::Context as _;
+use tower_fanout::layers::With;
 
 /// The time that is left for an attempt, in whole milliseconds.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
@@ -58,9 +58,28 @@ pub struct Stamp<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Stamp<S>
+/// A request with headers, and the facts of its call beside them or in its extensions.
+pub trait Outgoing: tower_fanout::layers::Context {
+    /// Its headers, to write.
+    fn headers_mut(&mut self) -> &mut HeaderMap;
+}
+
+impl<B> Outgoing for Request<B> {
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+}
+
+impl<B> Outgoing for With<Request<B>> {
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.get_mut().headers_mut()
+    }
+}
+
+impl<S, R> Service<R> for Stamp<S>
 where
-    S: Service<Request<B>>,
+    S: Service<R>,
+    R: Outgoing,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -70,7 +89,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
+    fn call(&mut self, mut request: R) -> S::Future {
         let (deadline, attempt) = (request.call().deadline, request.call().attempt);
         let headers = request.headers_mut();
         // A caller's are not sent on.
@@ -94,9 +113,8 @@ where
 mod tests {
     use std::convert::Infallible;
 
-    use http::HeaderMap;
     use tower::{ServiceExt, service_fn};
-    use tower_fanout::layers::Deadline;
+    use tower_fanout::layers::{Context as _, Deadline};
 
     use super::*;
 

@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{Response, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tower_fanout::{
     BranchError, ErrorKind,
-    layers::{Context as _, Event, Observer},
+    layers::{Event, Observer},
 };
 
 use super::ClientError;
@@ -47,9 +47,10 @@ pub struct JsonService<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for JsonService<S>
+impl<S, R> Service<R> for JsonService<S>
 where
-    S: Service<Request<B>, Response = Response<Bytes>, Error = ClientError>,
+    S: Service<R, Response = Response<Bytes>, Error = ClientError>,
+    R: tower_fanout::layers::Context,
 {
     type Response = Response<Json>;
     type Error = ClientError;
@@ -59,7 +60,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: R) -> Self::Future {
         let observer = request.call().observer.clone();
         Then {
             inner: self.inner.call(request),
@@ -145,9 +146,9 @@ pub struct Accept<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Accept<S>
+impl<S, R> Service<R> for Accept<S>
 where
-    S: Service<Request<B>, Response = Response<Json>, Error = ClientError>,
+    S: Service<R, Response = Response<Json>, Error = ClientError>,
 {
     type Response = Json;
     type Error = BranchError;
@@ -157,7 +158,7 @@ where
         self.inner.poll_ready(cx).map_err(BranchError::from)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: R) -> Self::Future {
         Then {
             inner: self.inner.call(request),
             then: Some(self.layer.clone()),

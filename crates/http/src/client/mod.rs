@@ -27,6 +27,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use tower::Service;
+use tower_fanout::layers::With;
 
 pub use self::{
     answer::{Accept, AcceptLayer, JsonLayer, JsonService},
@@ -183,6 +184,21 @@ impl Service<Request<Bytes>> for Client {
             Ok(request) => ResponseFuture::new(shared.pool.request(request), shared.max_response),
             Err(error) => ResponseFuture::refused(error),
         }
+    }
+}
+
+/// The facts of the call are not sent.
+impl Service<With<Request<Bytes>>> for Client {
+    type Response = Response<Bytes>;
+    type Error = ClientError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: With<Request<Bytes>>) -> ResponseFuture {
+        self.call(request.into_inner())
     }
 }
 

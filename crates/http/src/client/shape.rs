@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::Response;
 use tower::{Layer, Service};
 
 use super::{
@@ -54,9 +54,9 @@ pub struct Shaped<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Shaped<S>
+impl<S, R> Service<R> for Shaped<S>
 where
-    S: Service<Request<B>, Response = Response<Json>, Error = ClientError>,
+    S: Service<R, Response = Response<Json>, Error = ClientError>,
 {
     type Response = Response<Json>;
     type Error = ClientError;
@@ -66,7 +66,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: R) -> Self::Future {
         Then::new(self.inner.call(request), self.layer.clone())
     }
 }

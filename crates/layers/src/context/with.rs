@@ -124,10 +124,28 @@ impl<T> With<T> {
         &self.request
     }
 
+    /// The request itself, to write.
+    pub const fn get_mut(&mut self) -> &mut T {
+        &mut self.request
+    }
+
     /// The request itself, without the facts.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.request
+    }
+}
+
+/// The facts that were in the request's extensions, and its idempotency. Beside the request they cost
+/// no allocation, neither now nor when the request is cloned for another attempt.
+#[cfg(feature = "http")]
+impl<B> From<http::Request<B>> for With<http::Request<B>> {
+    fn from(mut request: http::Request<B>) -> Self {
+        Self {
+            call: request.extensions_mut().remove().unwrap_or_default(),
+            idempotent: request.is_idempotent(),
+            request,
+        }
     }
 }
 
@@ -148,6 +166,18 @@ impl<T> Context for With<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_request_brings_its_facts_and_idempotency() {
+        let mut request = http::Request::put("/").body(()).unwrap();
+        request.call_mut().unwrap().attempt = 2;
+        let mut request = With::from(request);
+        assert_eq!((request.call().attempt, request.is_idempotent()), (2, true));
+        assert!(request.get().extensions().is_empty());
+        *request.get_mut().method_mut() = http::Method::POST;
+        assert!(!With::from(request.into_inner()).is_idempotent());
+    }
 
     #[test]
     fn each_setter_writes_its_fact() {
