@@ -15,7 +15,7 @@ use ::metrics::{
     Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_histogram,
     histogram,
 };
-use tower_fanout_layers::{Event, Observe, breaker::State, observe::StoppedBy};
+use tower_fanout_layers::{Event, Observe, breaker::State};
 
 use crate::{
     outcome::{BranchError, Status},
@@ -75,7 +75,7 @@ impl Observe for ServiceMetrics {
                 counter!("fanout_rejected_total", "service" => service(), "reason" => reason)
             }
             Event::RetryStopped { by } => {
-                let by = stopped_by(by);
+                let by = by.as_str();
                 counter!("fanout_retries_stopped_total", "service" => service(), "by" => by)
             }
             Event::BreakerChanged { to, .. } => {
@@ -153,21 +153,6 @@ pub const fn state(state: State) -> &'static str {
         State::ForcedOpen => "forced_open",
         State::Disabled => "disabled",
         State::MetricsOnly => "metrics_only",
-        _ => "other",
-    }
-}
-
-const fn stopped_by(by: StoppedBy) -> &'static str {
-    match by {
-        StoppedBy::NotRetryable => "not_retryable",
-        StoppedBy::Attempts => "attempts",
-        StoppedBy::RequestCap => "request_cap",
-        StoppedBy::Budget => "budget",
-        StoppedBy::Deadline => "deadline",
-        StoppedBy::RetryAfter => "retry_after",
-        StoppedBy::BreakerOpen => "breaker_open",
-        StoppedBy::Refused => "refused",
-        StoppedBy::Body => "body",
         _ => "other",
     }
 }

@@ -119,6 +119,24 @@ pub enum StoppedBy {
     Body,
 }
 
+impl StoppedBy {
+    /// Its name in metrics and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotRetryable => "not_retryable",
+            Self::Attempts => "attempts",
+            Self::RequestCap => "request_cap",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::RetryAfter => "retry_after",
+            Self::BreakerOpen => "breaker_open",
+            Self::Refused => "refused",
+            Self::Body => "body",
+        }
+    }
+}
+
 /// Where a fallback's answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -131,6 +149,19 @@ pub enum FallbackKind {
     Function,
     /// Another service.
     Service,
+}
+
+impl FallbackKind {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Stale => "stale",
+            Self::Function => "function",
+            Self::Service => "service",
+        }
+    }
 }
 
 /// Is told of events. It runs on the path of the call: it must be quick and must not block.
