@@ -11,3 +11,4 @@ pub mod problem;
 pub mod server;
 pub mod stamp;
 pub mod template;
+pub mod wire;

@@ -179,7 +179,8 @@ pub struct Problem {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Members<'p> {
-    r#type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<String>,
     title: &'static str,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -255,7 +256,9 @@ impl Problem {
         self
     }
 
-    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    /// Adds a header to its response.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
@@ -271,8 +274,18 @@ impl Problem {
     /// Never: its members are plain values.
     #[must_use]
     pub fn to_json(&self, id: Option<&CorrelationId>) -> String {
+        let r#type = format!("urn:tower-fanout:problem:{}", self.code.as_str());
+        self.write(Some(r#type), id)
+    }
+
+    /// The problem as JSON without its `type`, for a record that has a type of its own.
+    pub(crate) fn to_members(&self, id: Option<&CorrelationId>) -> String {
+        self.write(None, id)
+    }
+
+    fn write(&self, r#type: Option<String>, id: Option<&CorrelationId>) -> String {
         let members = Members {
-            r#type: format!("urn:tower-fanout:problem:{}", self.code.as_str()),
+            r#type,
             title: self.code.title(),
             status: self.code.status().as_u16(),
             detail: self.detail.as_deref(),

@@ -1,0 +1,93 @@
+//! JSON on one line.
+
+/// Writes the JSON text `json` without white space
+/// ([RFC 8259 §2](https://www.rfc-editor.org/rfc/rfc8259#section-2)) between its parts. All else stays
+/// byte for byte; a string has no line breaks, so the result has none.
+pub(super) fn push_compact(out: &mut String, json: &str) {
+    let mut rest = json;
+    while let Some(at) = rest.bytes().position(is_space_or_quote) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let string = string_len(from);
+        out.push_str(&from[..string]);
+        rest = &from[string.max(1)..];
+    }
+    out.push_str(rest);
+}
+
+const fn is_space_or_quote(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"')
+}
+
+/// The length of the string that `text` begins with, quotes included; 0 if it begins with none.
+fn string_len(text: &str) -> usize {
+    let mut bytes = text.bytes().enumerate();
+    if bytes.next().is_none_or(|(_, first)| first != b'"') {
+        return 0;
+    }
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn compact(json: &str) -> String {
+        let mut out = String::new();
+        push_compact(&mut out, json);
+        out
+    }
+
+    #[test]
+    fn white_space_goes_and_all_else_stays() {
+        let cases = [
+            (
+                "{\r\n  \"a b\" :\t[ 1.10 , -0 , 1E400 ]\r\n}",
+                "{\"a b\":[1.10,-0,1E400]}",
+            ),
+            (r#" "a \" b \\" "#, r#""a \" b \\""#),
+            (
+                "[ \"\u{2028} é\\n\\u00e9\" , { } , [ ] ]",
+                "[\"\u{2028} é\\n\\u00e9\",{},[]]",
+            ),
+            (" \"\" ", "\"\""),
+            ("true\n", "true"),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(compact(json), expected);
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            "[ -~\\\\\"\n\r\té\u{2028}]{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(("[ \"\\\\a-c\n]{0,4}", inner), 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_prettily_becomes_what_is_written_compactly(value in value()) {
+            let pretty = serde_json::to_string_pretty(&value).unwrap().replace('\n', "\r\n");
+            prop_assert_eq!(compact(&pretty), serde_json::to_string(&value).unwrap());
+        }
+    }
+}
