@@ -77,6 +77,7 @@ impl App {
                 timeout: BODY_TIMEOUT,
             },
             anonymous: auth.anonymous_tier(),
+            server_timing: config.server_timing,
         };
         let orchestrate = config
             .orchestrate

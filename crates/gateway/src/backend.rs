@@ -10,7 +10,7 @@ use tower_fanout::{
     Branch, Downstream, ErrorKind,
     layers::{ClassifyHttp, breaker::State},
 };
-use tower_fanout_http::client::Client;
+use tower_fanout_http::{client::Client, wire::breaker_state};
 
 /// A downstream, shared by all routes that ask it.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Backend {
         };
         Health {
             status,
-            circuit_breaker_state: crate::orchestrate::envelope::breaker_state(state),
+            circuit_breaker_state: breaker_state(state),
             endpoints: Endpoints {
                 healthy: if status == Status::Down {
                     0

@@ -36,7 +36,7 @@ pub struct Route {
     /// Its name.
     pub name: String,
     /// Names this version of its plan.
-    pub plan_id: String,
+    pub plan_id: Arc<str>,
     /// What runs it.
     pub fan_out: FanOut<Inbound>,
     /// Per node, whom it asks.
@@ -110,7 +110,7 @@ impl Route {
             .expect("a checked configuration has a sound plan");
         Self {
             name: name.to_owned(),
-            plan_id: plan_id(name, config),
+            plan_id: plan_id(name, config).into(),
             fan_out: FanOut::new(plan)
                 .observer(Arc::new(observer))
                 .return_when(config.aggregate.return_when)

@@ -47,6 +47,8 @@ pub struct Config {
     pub server: Server,
     /// Logs.
     pub logs: Logs,
+    /// Whether answers say in a header how long their services took.
+    pub server_timing: bool,
     /// Whom to believe, by name.
     pub jwt: IndexMap<String, Jwt>,
     /// The callers' tiers by name, the lowest first.

@@ -51,7 +51,7 @@ fn root(field: &Field<'_>) -> Config {
         version.error("version", "the version of this format is 1");
     }
     let server = server(root.take("server"));
-    let logs = telemetry(root.take("telemetry"));
+    let (logs, server_timing) = telemetry(root.take("telemetry"));
     let tiers = tiers(root.members("tiers"));
     let jwt = auth::auth(root.take("auth"), &tiers);
     let policies = downstream::policies(root.members("policies"));
@@ -79,6 +79,7 @@ fn root(field: &Field<'_>) -> Config {
     Config {
         server,
         logs,
+        server_timing,
         jwt,
         tiers,
         downstreams,
@@ -130,12 +131,15 @@ fn server(field: Option<Field<'_>>) -> Server {
     server
 }
 
-fn telemetry(field: Option<Field<'_>>) -> Logs {
+/// What is logged, and whether answers say how long their services took.
+fn telemetry(field: Option<Field<'_>>) -> (Logs, bool) {
     let mut logs = Logs {
         format: LogFormat::Auto,
         level: "info".into(),
     };
-    let Some(field) = field else { return logs };
+    let Some(field) = field else {
+        return (logs, false);
+    };
     let mut section = field.section();
     if let Some(field) = section.take("logs") {
         let mut section = field.section();
@@ -149,13 +153,9 @@ fn telemetry(field: Option<Field<'_>>) -> Logs {
         section.finish();
     }
     section.not_built(&[("tracing", "exporting traces")]);
-    if let Some(timing) = section.take("server_timing")
-        && timing.get() == Some(true)
-    {
-        timing.not_built("Server-Timing");
-    }
+    let server_timing = section.is_on("server_timing");
     section.finish();
-    logs
+    (logs, server_timing)
 }
 
 fn level(field: &Field<'_>) -> Option<String> {

@@ -6,12 +6,13 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use tokio::time::Instant;
 use tower_fanout::Choice;
-use tower_fanout_http::{correlation::CorrelationId, problem::Problem};
-
-use super::{
-    Job, Reply,
-    envelope::{self, Millis},
+use tower_fanout_http::{
+    correlation::CorrelationId,
+    problem::Problem,
+    wire::{Millis, breaker_state},
 };
+
+use super::{Job, Reply};
 
 /// A plan as one request would run it.
 #[derive(Debug, Serialize)]
@@ -38,6 +39,12 @@ struct Service<'j> {
     depends_on: Vec<&'j str>,
     circuit_breaker_state: &'static str,
     worst_case_attempts: u8,
+}
+
+impl Explained<'_> {
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("plain values are always JSON")
+    }
 }
 
 /// Explains what `job` would do.
@@ -144,9 +151,7 @@ impl Job<'_> {
                 .dependencies()
                 .map(|other| &*self.route.names()[other])
                 .collect(),
-            circuit_breaker_state: envelope::breaker_state(
-                self.route.backends[node].breaker_state(),
-            ),
+            circuit_breaker_state: breaker_state(self.route.backends[node].breaker_state()),
             worst_case_attempts: self.attempts(node),
         }
     }
@@ -181,5 +186,6 @@ pub(super) fn reply(
     Reply {
         body,
         completed: true,
+        timing: None,
     }
 }

@@ -1,8 +1,8 @@
 //! The orchestrate API, and every configured route: read, run, answer.
 
-pub mod envelope;
 pub mod explain;
 mod lacks;
+mod reply;
 pub mod request;
 
 use std::{sync::Arc, time::Duration};
@@ -10,11 +10,10 @@ use std::{sync::Arc, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header, request::Parts};
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tower_fanout::{
-    Answer, Choice, FanOut, FanOutError, SelectError, Selection, Strategy, Verdict,
+    Choice, FanOut, FanOutError, SelectError, Selection, Strategy,
     layers::{Call, Deadline},
 };
 use tower_fanout_http::{
@@ -23,16 +22,14 @@ use tower_fanout_http::{
     jwt::Claims,
     problem::{Code, Problem},
     server::read_body,
+    wire::{Asked, Effective, Form, Framing, Partials},
 };
 
 use self::{
-    envelope::{Asked, Effective},
+    reply::Reply,
     request::{Refused, Wishes},
 };
 use crate::{inbound::Inbound, route::Route};
-
-/// The largest answer, in bytes: 8 MiB.
-const MAX_ANSWER: usize = 8 << 20;
 
 /// How bodies are read.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +49,8 @@ pub struct Endpoint {
     pub body: BodyLimits,
     /// The tier of a caller without a token.
     pub anonymous: Arc<str>,
+    /// Whether answers say in a header how long their services took.
+    pub server_timing: bool,
 }
 
 impl Endpoint {
@@ -61,9 +60,9 @@ impl Endpoint {
         let id = correlation_id(&parts);
         let result = async {
             let (inbound, wishes) = self.read(parts, body).await?;
-            Job::new(&self.route, inbound, &wishes).run().await
+            self.answer(inbound, &wishes).await
         };
-        respond(result.await, &id)
+        negotiated(respond(result.await, &id))
     }
 
     /// Explains what an orchestrate request would do; with `?execute=true` also does it, but for
@@ -77,9 +76,13 @@ impl Endpoint {
                 .any(|(name, value)| name == "execute" && value == "true");
             let (inbound, wishes) = self.read(parts, body).await?;
             let job = Job::new(&self.route, inbound, &wishes).in_test(execute);
-            let explained = envelope::to_string(&explain::explain(&job)?);
-            let result = if execute { Some(job.run().await) } else { None };
-            Ok(explain::reply(&explained, result, &id))
+            let explained = explain::explain(&job)?.to_json();
+            let result = if execute {
+                Some(job.run(false).await)
+            } else {
+                None
+            };
+            Ok(explain::reply(&explained, result, &id).into_response())
         };
         respond(result.await, &id)
     }
@@ -99,11 +102,19 @@ impl Endpoint {
             if !bytes.is_empty() {
                 inbound.body = Some(json(bytes)?);
             }
-            Job::new(&self.route, inbound, &Wishes::default())
-                .run()
-                .await
+            self.answer(inbound, &Wishes::default()).await
         };
-        respond(result.await, &id)
+        negotiated(respond(result.await, &id))
+    }
+
+    /// Does what is wished for, and answers in the form that the caller accepts.
+    async fn answer(&self, inbound: Inbound, wishes: &Wishes) -> Result<Response<Body>, Problem> {
+        let form = Form::of(&inbound.headers);
+        let job = Job::new(&self.route, inbound, wishes);
+        match form {
+            Form::Json => Ok(job.run(self.server_timing).await?.into_response()),
+            Form::Stream(framing) => job.stream(framing),
+        }
     }
 
     async fn read(&self, parts: Parts, body: Body) -> Result<(Inbound, Wishes), Problem> {
@@ -273,87 +284,48 @@ impl<'r> Job<'r> {
         }
     }
 
-    async fn run(self) -> Result<Reply, Problem> {
-        self.choose()?;
-        let fan_out = self.fan_out();
-        let (id, tier) = (
-            self.inbound.correlation_id.clone(),
-            self.inbound.tier.clone(),
-        );
-        let asked = Asked {
+    fn asked(&self) -> Asked {
+        Asked {
             sequential: self.sequential,
             strategy: self.strategy,
             effective: self.effective,
-            correlation_id: id.as_str(),
-            tier: &tier,
-            plan_id: &self.route.plan_id,
-        };
-        match fan_out.oneshot(self.inbound).await {
-            Ok(answer) => succeeded(self.route, &asked, &answer),
+            correlation_id: self.inbound.correlation_id.clone(),
+            tier: self.inbound.tier.clone(),
+            plan_id: Arc::clone(&self.route.plan_id),
+        }
+    }
+
+    /// Runs it and answers in one piece, with a header that says how long it took if it is `timed`.
+    async fn run(self, timed: bool) -> Result<Reply, Problem> {
+        self.choose()?;
+        let (asked, names) = (self.asked(), self.route.names());
+        match self.fan_out().oneshot(self.inbound).await {
+            Ok(answer) => Reply::of(&answer, None, &asked, names, timed),
             Err(FanOutError::Failed { verdict, answer }) => {
-                Err(failed(self.route, &asked, verdict, &answer))
+                Reply::of(&answer, Some(verdict), &asked, names, timed)
             }
             Err(_) => Err(Problem::new(Code::NoServices)),
         }
     }
-}
 
-/// What is answered if all goes well.
-struct Reply {
-    body: String,
-    completed: bool,
-}
-
-fn succeeded(route: &Route, asked: &Asked<'_>, answer: &Answer) -> Result<Reply, Problem> {
-    let data = data(route, answer);
-    if data.len() > MAX_ANSWER {
-        return Err(Problem::new(Code::AggregateTooLarge));
+    /// Answers at once; the body runs it, and sends each service as it ends.
+    fn stream(self, framing: Framing) -> Result<Response<Body>, Problem> {
+        self.choose()?;
+        let asked = self.asked();
+        let run = self.fan_out().run(self.inbound);
+        let run = run.map_err(|_| Problem::new(Code::NoServices))?;
+        let response = Partials::new(run, framing, asked).into_response();
+        Ok(response.map(Body::new))
     }
-    Ok(Reply {
-        body: envelope::success(&data, &asked.meta(answer.report(), route.names())),
-        completed: answer.report().is_complete(),
-    })
 }
 
-/// The same facts as in a success, within a problem.
-fn failed(route: &Route, asked: &Asked<'_>, verdict: Verdict, answer: &Answer) -> Problem {
-    let problem = Problem::from(verdict);
-    let data = data(route, answer);
-    if data.len() > MAX_ANSWER {
-        return problem;
-    }
-    let meta = asked.meta(answer.report(), route.names());
-    problem
-        .extension("data", raw(data))
-        .extension("meta", raw(envelope::to_string(&meta)))
+fn respond(result: Result<Response<Body>, Problem>, id: &CorrelationId) -> Response<Body> {
+    result.unwrap_or_else(|problem| problem.into_response(Some(id)))
 }
 
-fn data(route: &Route, answer: &Answer) -> String {
-    let breaker = |node: usize| route.backends[node].breaker_state();
-    envelope::data(answer.report(), route.names(), breaker, |node| {
-        answer.at(node)
-    })
-}
-
-fn raw(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).expect("the envelope is JSON")
-}
-
-fn respond(result: Result<Reply, Problem>, id: &CorrelationId) -> Response<Body> {
-    match result {
-        Err(problem) => problem.into_response(Some(id)),
-        Ok(reply) => {
-            let mut response = Response::new(Body::from(reply.body));
-            let headers = response.headers_mut();
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            if !reply.completed {
-                headers.insert("x-fanout-completed", HeaderValue::from_static("false"));
-            }
-            response
-        }
-    }
+/// A response that might have had another form.
+fn negotiated(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("accept"));
+    response
 }

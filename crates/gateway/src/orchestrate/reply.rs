@@ -1,0 +1,73 @@
+//! What a run is answered with, in one piece.
+
+use axum::body::Body;
+use http::{HeaderName, HeaderValue, Response, header};
+use tower_fanout::{Answer, Verdict};
+use tower_fanout_http::{
+    problem::{Code, Problem},
+    wire::{Asked, Envelope, MAX_ANSWER, server_timing},
+};
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// What is answered if all goes well.
+pub(super) struct Reply {
+    pub(super) body: String,
+    pub(super) completed: bool,
+    pub(super) timing: Option<HeaderValue>,
+}
+
+impl Reply {
+    /// What a run came to, that is a success unless there is a verdict on it. A problem has the same
+    /// facts as a success, if they are not too large.
+    pub(super) fn of(
+        answer: &Answer,
+        verdict: Option<Verdict>,
+        asked: &Asked,
+        names: &[Box<str>],
+        timed: bool,
+    ) -> Result<Self, Problem> {
+        let report = answer.report();
+        let envelope = Envelope {
+            asked,
+            names,
+            report,
+        };
+        let data = envelope.data(|node| answer.at(node), None);
+        let timing = timed.then(|| server_timing(report, names));
+        let fits = data.len() <= MAX_ANSWER;
+        let problem = match verdict {
+            None if fits => {
+                return Ok(Self {
+                    body: envelope.success(&data),
+                    completed: report.is_complete(),
+                    timing,
+                });
+            }
+            None => Problem::new(Code::AggregateTooLarge),
+            Some(verdict) if fits => envelope.failure(verdict.into(), data),
+            Some(verdict) => verdict.into(),
+        };
+        Err(match timing {
+            Some(timing) => problem.header(SERVER_TIMING, timing),
+            None => problem,
+        })
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.body));
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if !self.completed {
+            headers.insert("x-fanout-completed", HeaderValue::from_static("false"));
+        }
+        if let Some(timing) = self.timing {
+            headers.insert(SERVER_TIMING, timing);
+        }
+        response
+    }
+}
