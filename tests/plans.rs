@@ -22,8 +22,9 @@ async fn route(downstreams: &[(&str, SocketAddr)], plan: &str, aggregate: &str) 
     aggregate: {aggregate}
 "
     );
-    let unused = "    a: { downstream: up, request: { path: / } }";
-    Gateway::start(downstreams, unused, &more).await
+    let (first, _) = downstreams[0];
+    let unused = format!("    a: {{ downstream: {first}, request: {{ path: / }} }}");
+    Gateway::start(downstreams, &unused, &more).await
 }
 
 async fn get(gateway: &Gateway, path: &str) -> Answer {
@@ -160,4 +161,83 @@ async fn an_answer_is_what_is_wanted_of_it() {
     assert_eq!(answer.service("lacks", "/error/kind"), "bad_json");
     assert_eq!(answer.service("falls", "/status"), "fallback");
     assert_eq!(answer.service("falls", "/data"), json!({"list": []}));
+}
+
+/// Answers with what it is called and a number that no float can hold.
+fn first(_: usize) -> (std::time::Duration, StatusCode, serde_json::Value) {
+    let number: serde_json::Value = serde_json::from_str("9007199254740993").unwrap();
+    (
+        ms(20),
+        StatusCode::OK,
+        json!({"id": 1, "n": number, "a": {"x": 1}}),
+    )
+}
+
+fn second(_: usize) -> (std::time::Duration, StatusCode, serde_json::Value) {
+    (ms(0), StatusCode::OK, json!({"id": 2, "a": {"y": 2}}))
+}
+
+#[tokio::test]
+async fn fault_g7_g8_one_document_is_merged_in_the_order_of_the_plan() {
+    let (one, _) = stub(first).await;
+    let (two, _) = stub(second).await;
+    let plan = "      one: { downstream: one, required: true, request: { path: /a } }
+      two: { downstream: two, required: true, request: { path: /b } }
+";
+    let cases = [
+        (
+            "{ merge: flat, on_conflict: first }",
+            json!({"id": 1, "n": 9007199254740993u64, "a": {"x": 1}}),
+        ),
+        (
+            "{ merge: deep, on_conflict: last }",
+            json!({"id": 2, "n": 9007199254740993u64, "a": {"x": 1, "y": 2}}),
+        ),
+        (
+            "{ merge: deep, on_conflict: rename }",
+            json!({"id": 1, "two_id": 2, "n": 9007199254740993u64, "a": {"x": 1, "y": 2}}),
+        ),
+    ];
+    for (aggregate, merged) in cases {
+        let gateway = route(&[("one", one), ("two", two)], plan, aggregate).await;
+        let answer = get(&gateway, "/r/1").await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        assert_eq!(answer.at("/data/merged"), merged, "{aggregate}");
+        assert_eq!(answer.service("one", "/status"), "success");
+        assert!(answer.json().pointer("/data/services/one/data").is_none());
+        let accept = [("accept", "application/x-ndjson".to_owned())];
+        let streamed = gateway.send(Method::GET, "/r/1", &accept, "").await;
+        let lines: Vec<serde_json::Value> = (streamed.text.lines())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(
+            (lines.len(), &lines[0]["name"]),
+            (3, &json!("two")),
+            "as they end"
+        );
+        assert_eq!(lines[2]["data"]["merged"], merged, "{aggregate}");
+    }
+}
+
+#[tokio::test]
+async fn answers_in_conflict_are_a_problem_that_has_both() {
+    let (one, _) = stub(first).await;
+    let (two, _) = stub(second).await;
+    let plan = "      one: { downstream: one, required: true, request: { path: /a } }
+      two: { downstream: two, required: true, request: { path: /b } }
+";
+    let gateway = route(&[("one", one), ("two", two)], plan, "{ merge: flat }").await;
+    let answer = get(&gateway, "/r/1").await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.at("/code"), "merge_conflict");
+    assert_eq!(answer.service("one", "/data/id"), 1);
+    assert_eq!(answer.service("two", "/data/id"), 2);
+    let accept = [("accept", "text/event-stream".to_owned())];
+    let streamed = gateway.send(Method::GET, "/r/1", &accept, "").await;
+    let (_, summary) = streamed.text.rsplit_once("event: summary\ndata: ").unwrap();
+    let summary: serde_json::Value = serde_json::from_str(summary.trim()).unwrap();
+    assert_eq!(
+        (&summary["success"], &summary["code"]),
+        (&json!(false), &json!("merge_conflict"))
+    );
 }

@@ -123,5 +123,5 @@ fn the_file_of_the_readme_is_sound() {
     let secret = |_: &str| Some("a secret that is long enough for HS256".to_owned());
     let config = Config::parse("page.yaml", yaml, &secret).unwrap();
     assert_eq!(config.warnings.diagnostics(), []);
-    assert_eq!(config.routes[0].plan.nodes.len(), 2);
+    assert_eq!(config.routes[0].plan.nodes.len(), 3);
 }

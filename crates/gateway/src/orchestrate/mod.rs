@@ -2,6 +2,7 @@
 
 pub mod explain;
 mod lacks;
+mod merged;
 mod reply;
 pub mod request;
 
@@ -26,6 +27,7 @@ use tower_fanout_http::{
 };
 
 use self::{
+    merged::{is_apart, merged},
     reply::Reply,
     request::{Refused, Wishes},
 };
@@ -298,11 +300,11 @@ impl<'r> Job<'r> {
     /// Runs it and answers in one piece, with a header that says how long it took if it is `timed`.
     async fn run(self, timed: bool) -> Result<Reply, Problem> {
         self.choose()?;
-        let (asked, names) = (self.asked(), self.route.names());
+        let (asked, route) = (self.asked(), self.route);
         match self.fan_out().oneshot(self.inbound).await {
-            Ok(answer) => Reply::of(&answer, None, &asked, names, timed),
+            Ok(answer) => Reply::of(&answer, None, &asked, route, timed),
             Err(FanOutError::Failed { verdict, answer }) => {
-                Reply::of(&answer, Some(verdict), &asked, names, timed)
+                Reply::of(&answer, Some(verdict), &asked, route, timed)
             }
             Err(_) => Err(Problem::new(Code::NoServices)),
         }
@@ -314,8 +316,12 @@ impl<'r> Job<'r> {
         let asked = self.asked();
         let run = self.fan_out().run(self.inbound);
         let run = run.map_err(|_| Problem::new(Code::NoServices))?;
-        let response = Partials::new(run, framing, asked).into_response();
-        Ok(response.map(Body::new))
+        let mut partials = Partials::new(run, framing, asked);
+        if is_apart(&self.route.merge) {
+            let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
+            partials = partials.merge(move |answer| merged(&merge, plan.names(), answer));
+        }
+        Ok(partials.into_response().map(Body::new))
     }
 }
 

@@ -8,6 +8,9 @@ use tower_fanout_http::{
     wire::{Asked, Envelope, MAX_ANSWER, server_timing},
 };
 
+use super::merged::{is_apart, merged};
+use crate::route::Route;
+
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What is answered if all goes well.
@@ -24,29 +27,35 @@ impl Reply {
         answer: &Answer,
         verdict: Option<Verdict>,
         asked: &Asked,
-        names: &[Box<str>],
+        route: &Route,
         timed: bool,
     ) -> Result<Self, Problem> {
-        let report = answer.report();
+        let (report, names) = (answer.report(), route.names());
         let envelope = Envelope {
             asked,
             names,
             report,
         };
-        let data = envelope.data(|node| answer.at(node), None);
+        let merged = match verdict {
+            Some(verdict) => Err(verdict.into()),
+            None if is_apart(&route.merge) => merged(&route.merge, names, answer).map(Some),
+            None => Ok(None),
+        };
+        let document = merged.as_ref().ok().and_then(Option::as_ref);
+        let data = envelope.data(|node| answer.at(node), document);
         let timing = timed.then(|| server_timing(report, names));
         let fits = data.len() <= MAX_ANSWER;
-        let problem = match verdict {
-            None if fits => {
+        let problem = match merged {
+            Ok(_) if fits => {
                 return Ok(Self {
                     body: envelope.success(&data),
                     completed: report.is_complete(),
                     timing,
                 });
             }
-            None => Problem::new(Code::AggregateTooLarge),
-            Some(verdict) if fits => envelope.failure(verdict.into(), data),
-            Some(verdict) => verdict.into(),
+            Ok(_) => Problem::new(Code::AggregateTooLarge),
+            Err(problem) if fits => envelope.failure(problem, data),
+            Err(problem) => problem,
         };
         Err(match timing {
             Some(timing) => problem.header(SERVER_TIMING, timing),
