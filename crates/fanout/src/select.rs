@@ -142,33 +142,31 @@ pub(crate) struct Wish<'w> {
 /// the condition of a node does.
 ///
 /// What a chosen node depends on is chosen with it, and what a required node needs is required. What
-/// needs a node that is skipped is skipped for the same reason.
+/// needs a node that is skipped is skipped for the same reason, and what was chosen only for its sake
+/// is not chosen.
 pub(crate) fn choose(
     nodes: &[NodeInfo],
     order: &[usize],
     wish: &Wish<'_>,
     holds: impl Fn(usize) -> Result<bool, SelectError>,
 ) -> Result<Vec<Choice>, SelectError> {
-    let mut choices = asked_for(nodes, wish);
+    let asked = asked_for(nodes, wish);
+    let mut choices = asked.clone();
     for &node in order.iter().rev() {
-        let Choice::Run { required } = choices[node] else {
-            continue;
-        };
-        if !holds(node)? {
-            choices[node] = Choice::Skip(SkipReason::When);
+        if !runs(&choices[node]) {
             continue;
         }
-        for dependency in &nodes[node].dependencies {
-            let needed = required && dependency.hard;
-            let known = choices[dependency.node] == Choice::Run { required: true };
-            choices[dependency.node] = Choice::Run {
-                required: needed || known,
-            };
+        if holds(node)? {
+            pull_in(&nodes[node], choices[node], &mut choices);
+        } else {
+            choices[node] = Choice::Skip(SkipReason::When);
         }
     }
     skip_dependents(nodes, order, &mut choices);
+    narrow(nodes, order, &asked, &mut choices);
     check_tier(nodes, wish.tier, &mut choices)?;
     skip_dependents(nodes, order, &mut choices);
+    narrow(nodes, order, &asked, &mut choices);
     shed(nodes, order, wish.brownout, &mut choices);
     if !choices.iter().any(runs) {
         return Err(SelectError::Nothing);
@@ -195,6 +193,31 @@ fn asked_for(nodes: &[NodeInfo], wish: &Wish<'_>) -> Vec<Choice> {
                 choices[node] = run(true);
             }
             choices
+        }
+    }
+}
+
+/// Chooses what `node` depends on, for which `choice` was made.
+fn pull_in(node: &NodeInfo, choice: Choice, choices: &mut [Choice]) {
+    for dependency in &node.dependencies {
+        let needed = dependency.hard && choice == Choice::Run { required: true };
+        let known = choices[dependency.node] == Choice::Run { required: true };
+        choices[dependency.node] = Choice::Run {
+            required: needed || known,
+        };
+    }
+}
+
+/// Takes back what was chosen, or required, only for the sake of nodes that are skipped.
+fn narrow(nodes: &[NodeInfo], order: &[usize], asked: &[Choice], choices: &mut [Choice]) {
+    let mut needed = asked.to_vec();
+    for &node in order.iter().rev() {
+        if !runs(&choices[node]) {
+            continue;
+        }
+        choices[node] = needed[node];
+        if runs(&needed[node]) {
+            pull_in(&nodes[node], needed[node], &mut needed);
         }
     }
 }

@@ -577,6 +577,39 @@ mod selection {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_comes_only_with_a_node_that_is_skipped_does_not_run() {
+        let mut plan = Plan::builder();
+        let user = plan.node("user", slow(1), |(), _| Ok(())).optional().key();
+        plan.node("of another tier", slow(1), |(), _| Ok(()))
+            .after(user)
+            .tiers(["pro"]);
+        let never = plan
+            .node("never", slow(1), |(), _| Ok(()))
+            .when(|()| false)
+            .key();
+        plan.node("needs both", slow(1), |(), _| Ok(()))
+            .after(user)
+            .after(never);
+        plan.node("fine", slow(1), |(), _| Ok(()));
+        let fan_out = FanOut::new(plan.build().unwrap()).tier("free");
+        for selection in [
+            Selection::named(&[4], &[1]),
+            Selection::named(&[3, 4], &[]),
+            Selection::named(&[3, 4], &[1]),
+        ] {
+            let answer = fan_out.clone().selection(selection).oneshot(()).await;
+            let report = answer.unwrap().report().clone();
+            assert!(report.branch(0).is_none(), "nobody asked for it");
+            assert_eq!(report.count(Status::Success), 1);
+        }
+        // Asked for, it runs, and is as required as it was.
+        let fan_out = fan_out.selection(Selection::named(&[3, 4], &[0]));
+        let report = fan_out.oneshot(()).await.unwrap().report().clone();
+        assert!(!report.branch(0).unwrap().required);
+        assert_eq!(report.count(Status::Success), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn fault_e14_nothing_left_to_run_is_an_error() {
         for selection in [Selection::named(&[], &[]), Selection::named(&[], &[2])] {
             let error = FanOut::new(plan()).selection(selection).oneshot(()).await;
