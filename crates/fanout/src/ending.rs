@@ -51,9 +51,9 @@ impl Ending {
         }
     }
 
-    /// Whether an answer may be the end of it.
-    pub(crate) const fn is_eager(&self) -> bool {
-        self.strategy.quorum().is_some()
+    /// Whether the end of a node may stop the run at once, before others that ended at the same time.
+    pub(crate) const fn may_stop(&self, answered: bool) -> bool {
+        self.strategy.quorum().is_some() || !answered && matches!(self.strategy, Strategy::All)
     }
 
     pub(crate) fn ended(&mut self, node: Ended) -> Then {

@@ -309,7 +309,7 @@ impl<Req> Run<Req> {
         }
     }
 
-    /// Polls a branch that runs, and takes note of its end if that may end others.
+    /// Polls a branch that runs.
     fn poll_branch(&mut self, node: usize) {
         let room = room_of(&mut self.room);
         if room.slots[node].state != State::Runs {
@@ -323,12 +323,7 @@ impl<Req> Run<Req> {
         let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
         match polled {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(Ok(()))) => {
-                room.ends.push_back((node, End::Answered));
-                if self.ending.is_eager() {
-                    self.settle();
-                }
-            }
+            Ok(Poll::Ready(Ok(()))) => self.ends(node, End::Answered),
             Ok(Poll::Ready(Err(error))) => self.fail(node, error),
             Err(_) => self.fail(node, panicked()),
         }
@@ -337,7 +332,6 @@ impl<Req> Run<Req> {
     fn fail(&mut self, node: usize, error: BranchError) {
         self.branches[node].error = Some(error);
         self.ends(node, End::Failed);
-        self.settle();
     }
 
     /// Starts what can start; whether anything did, or was skipped.
@@ -351,7 +345,10 @@ impl<Req> Run<Req> {
             let node = self.forecast.by_rank[rank as usize] as usize;
             match self.time_for(node) {
                 Some(due) => self.start(node, due),
-                None => self.ends(node, End::Skipped(SkipReason::NoTime)),
+                None => {
+                    let end = End::Skipped(SkipReason::NoTime);
+                    room_of(&mut self.room).ends.push_back((node, end));
+                }
             }
         }
         any
@@ -389,8 +386,13 @@ impl<Req> Run<Req> {
         }
     }
 
+    /// A node that ran has ended, of which note is taken at once if that may end others.
     fn ends(&mut self, node: usize, end: End) {
+        let may_stop = self.ending.may_stop(matches!(end, End::Answered));
         room_of(&mut self.room).ends.push_back((node, end));
+        if may_stop {
+            self.settle();
+        }
     }
 
     /// Takes note of all ends, and of what follows from them.
