@@ -1,0 +1,174 @@
+//! The same by the crate.
+
+use std::{
+    cell::RefCell,
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{Instant, sleep, timeout},
+};
+use tower::{ServiceExt, service_fn};
+use tower_fanout::{
+    Answer, Branch, BranchError, ErrorKind, FanOut, FanOutError, Plan,
+    layers::{Context, Deadline, Priority, With},
+};
+
+use crate::{
+    case::{Case, Ends},
+    reference::{Fate, Outcome},
+};
+
+/// Counts what runs, and the most that ever did.
+#[derive(Clone, Default)]
+struct Live(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Live {
+    fn enter(&self) -> Self {
+        let now = self.0.0.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.1.fetch_max(now, Ordering::Relaxed);
+        self.clone()
+    }
+}
+
+/// What a node does: it answers, or it does not.
+async fn answer(latency: u64, ends: Ends, live: Live) -> Result<(), BranchError> {
+    struct Leave(Live);
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            self.0.0.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let _leave = Leave(live.enter());
+    if latency > 0 {
+        sleep(Duration::from_millis(latency)).await;
+    }
+    match ends {
+        Ends::Answers => Ok(()),
+        Ends::Fails => Err(BranchError::new(ErrorKind::Status, "no")),
+        // Says nothing on the console.
+        Ends::Panics => resume_unwind(Box::new("no")),
+        Ends::Never => std::future::pending().await,
+    }
+}
+
+fn fan_out(case: &Case, live: &Live) -> FanOut<With<()>> {
+    let mut plan = Plan::builder();
+    for (place, node) in case.nodes.iter().enumerate() {
+        let (live, latency, ends) = (live.clone(), node.latency, node.ends);
+        let service = service_fn(move |()| answer(latency, ends, live.clone()));
+        let mut declared = plan
+            .node(&place.to_string(), service, |_: &With<()>, _| Ok(()))
+            .priority(Priority::new(node.priority).unwrap());
+        for (dependency, hard) in &node.dependencies {
+            let name = dependency.to_string();
+            declared = match hard {
+                true => declared.after_named(&name),
+                false => declared.after_optional_named(&name),
+            };
+        }
+        if !node.required {
+            declared = declared.optional();
+        }
+        if node.tiered {
+            declared = declared.tiers(["pro"]);
+        }
+        if let Some(holds) = node.when {
+            declared = declared.when(move |_| holds);
+        }
+        if let Some(expected) = node.expected {
+            declared.expected(Duration::from_millis(expected));
+        }
+    }
+    FanOut::new(plan.build().unwrap())
+        .selection(case.selection.clone())
+        .tier(if case.tier { "pro" } else { "free" })
+        .strategy(case.strategy)
+        .return_when(case.return_when)
+        .grace(Duration::from_millis(case.grace))
+        .max_concurrency(case.max_concurrency)
+}
+
+fn request(case: &Case) -> With<()> {
+    let mut request = With::new(());
+    let timeout = case.deadline.map(Duration::from_millis);
+    let deadline = timeout.and_then(|timeout| Deadline::after(Instant::now(), timeout));
+    request.call_mut().unwrap().deadline = deadline;
+    request
+}
+
+/// Blocks on `future`, with a paused clock that is kept from case to case.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: RefCell<Runtime> = RefCell::new(
+            Builder::new_current_thread().enable_time().start_paused(true).build().unwrap(),
+        );
+    }
+    RUNTIME.with_borrow_mut(|runtime| runtime.block_on(future))
+}
+
+/// What became of a case.
+pub(crate) struct Real {
+    /// None if it was not begun.
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) peak: usize,
+    pub(crate) left_behind: usize,
+}
+
+pub(crate) fn run(case: &Case) -> Real {
+    let live = Live::default();
+    let outcome = block_on(async {
+        match fan_out(case, &live).oneshot(request(case)).await {
+            Ok(answer) => Some(outcome(&answer, true)),
+            Err(FanOutError::Failed { answer, .. }) => Some(outcome(&answer, false)),
+            Err(_) => None,
+        }
+    });
+    Real {
+        outcome,
+        peak: live.0.1.load(Ordering::Relaxed),
+        left_behind: live.0.0.load(Ordering::Relaxed),
+    }
+}
+
+/// How many branches are left when a run is dropped after `at`.
+pub(crate) fn drop_at(case: &Case, at: Duration) -> usize {
+    let live = Live::default();
+    let _ = block_on(async { timeout(at, fan_out(case, &live).oneshot(request(case))).await });
+    live.0.0.load(Ordering::Relaxed)
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    assert_eq!(time.subsec_nanos() % 1_000_000, 0, "{time:?}");
+    u64::try_from(time.as_millis()).unwrap()
+}
+
+fn outcome(answer: &Answer, success: bool) -> Outcome {
+    let report = answer.report();
+    let fates = report
+        .branches
+        .iter()
+        .map(|branch| (branch.node, fate(branch)));
+    Outcome {
+        fates: fates.collect(),
+        elapsed: whole_ms(report.elapsed),
+        success,
+    }
+}
+
+fn fate(branch: &Branch) -> Fate {
+    let error = branch.error.as_ref().map(|error| error.kind().as_str());
+    let why = branch.skipped.map(|reason| reason.as_str()).or(error);
+    let status = branch.status.as_str();
+    Fate {
+        status: why.map_or(status.into(), |why| format!("{status} {why}")),
+        started: branch.started.map(whole_ms),
+        ended: branch.ended().map(whole_ms),
+    }
+}
