@@ -1,13 +1,9 @@
 //! The typed answers of a run, by the key of their node.
 
-use std::{
-    fmt, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, mem, sync::Arc};
 
 use crate::{
-    call::BoxCell,
+    call::{BoxCell, discard},
     outcome::{BranchError, ErrorKind},
     plan::{Index, Key},
     report::Report,
@@ -69,10 +65,9 @@ impl Answers {
         }
     }
 
-    /// Drops a call or an answer; a panic of it stays here.
+    /// Drops the call or the answer of a node, if there is one.
     pub(crate) fn drop_cell(&mut self, node: usize) {
-        let cell = self.cells[node].take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
+        self.cells[node].take().into_iter().for_each(discard);
     }
 
     pub(crate) fn drop_all(&mut self) {

@@ -4,6 +4,7 @@ use std::{
     any::Any,
     future::Future,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -28,6 +29,11 @@ pub(crate) trait Cell: Send {
 
 /// The one allocation of a branch.
 pub(crate) type BoxCell = Pin<Box<dyn Cell>>;
+
+/// Drops a call or an answer; a panic of it stays here.
+pub(crate) fn discard(cell: BoxCell) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
+}
 
 /// Makes a node's request and sends it.
 pub(crate) trait Ask<Req>: Send + Sync {

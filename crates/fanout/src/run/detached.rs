@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 
 use super::{Run, State, room_of};
-use crate::call::BoxCell;
+use crate::call::{BoxCell, discard};
 
 /// Branches that nobody waits for any more, until they end or their time is over.
 struct Detached {
@@ -22,15 +22,24 @@ impl Future for Detached {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.cells.retain_mut(|cell| {
-            let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(cx)));
-            matches!(polled, Ok(Poll::Pending))
-        });
+        let mut place = 0;
+        while let Some(cell) = self.cells.get_mut(place) {
+            match catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => place += 1,
+                _ => discard(self.cells.swap_remove(place)),
+            }
+        }
         let late = |timer: &mut Pin<Box<Sleep>>| timer.as_mut().poll(cx).is_ready();
         if self.cells.is_empty() || self.deadline.as_mut().is_some_and(late) {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.cells.drain(..).for_each(discard);
     }
 }
 

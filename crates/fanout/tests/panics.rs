@@ -1,0 +1,258 @@
+//! A panic of what a user brings stays in its branch, and the next request is fine.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    future::{Future, pending},
+    panic::resume_unwind,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use common::*;
+use tokio::time::{advance, sleep};
+use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
+use tower_fanout::{
+    Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen, RunObserver,
+    SelectError, Status,
+    layers::{Classify, ClassifyResult, Event, With},
+    stack::stack,
+};
+
+/// A panic that says nothing on the console.
+fn panics() {
+    resume_unwind(Box::new("on purpose"))
+}
+
+/// Whether somebody panics now.
+#[derive(Clone, Default)]
+struct Switch(Arc<AtomicBool>);
+
+impl Switch {
+    fn set(&self, on: bool) {
+        self.0.store(on, Ordering::Relaxed);
+    }
+
+    fn pass(&self) {
+        if self.0.load(Ordering::Relaxed) {
+            panics();
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Ready,
+    Call,
+    Poll,
+    /// When its future is dropped after its end.
+    End,
+    /// When its future is dropped before its end.
+    Cut,
+}
+
+/// A service that panics somewhere.
+#[derive(Clone)]
+struct Bad(Where);
+
+impl Service<()> for Bad {
+    type Response = &'static str;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.0 == Where::Ready {
+            panics();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        struct PanicsOnDrop;
+        impl Drop for PanicsOnDrop {
+            fn drop(&mut self) {
+                panics();
+            }
+        }
+        let place = self.0;
+        if place == Where::Call {
+            panics();
+        }
+        Box::pin(async move {
+            if place == Where::Poll {
+                panics();
+            }
+            let _guard = PanicsOnDrop;
+            if place == Where::Cut {
+                pending::<()>().await;
+            }
+            Ok("ok")
+        })
+    }
+}
+
+fn plan(places: &[Where]) -> Plan<()> {
+    let mut plan = Plan::builder();
+    for (place, &bad) in places.iter().enumerate() {
+        plan.node(&place.to_string(), Bad(bad), |(), _| Ok(()))
+            .optional();
+    }
+    plan.node("fine", slow(10), |(), _| Ok(()));
+    plan.build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g19_a_panic_of_a_service_is_the_failure_of_its_branch() {
+    let places = [Where::Ready, Where::Call, Where::Poll, Where::End];
+    let fan_out = FanOut::new(plan(&places));
+    for _ in 0..2 {
+        let report = fan_out.clone().oneshot(()).await.unwrap().report().clone();
+        for branch in &report.branches[..places.len()] {
+            assert_eq!(branch.error.as_ref().unwrap().kind(), ErrorKind::Panic);
+        }
+        assert_eq!(report.count(Status::Success), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g19_a_panic_in_drop_leaves_the_answer_alone() {
+    let fan_out = FanOut::new(plan(&[Where::Cut, Where::Cut])).return_when(ReturnWhen::Required);
+    let report = fan_out.clone().oneshot(()).await.unwrap().report().clone();
+    assert_eq!(report.count(Status::Cancelled), 2);
+    assert_eq!(report.count(Status::Success), 1);
+    // A run that is dropped, and what is detached.
+    let timeout = tokio::time::timeout(ms(5), fan_out.clone().oneshot(()));
+    assert!(timeout.await.is_err());
+    let fan_out = fan_out.detach_late(drop);
+    assert!(fan_out.oneshot(()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g20_a_panic_of_a_condition_refuses_one_request() {
+    let panics = Switch::default();
+    let condition = panics.clone();
+    let mut plan = Plan::builder();
+    plan.node("fine", slow(1), |(), _| Ok(()));
+    plan.node("asked", slow(1), |(), _| Ok(())).when(move |()| {
+        condition.pass();
+        true
+    });
+    let fan_out = FanOut::new(plan.build().unwrap());
+    panics.set(true);
+    let error = fan_out.clone().oneshot(()).await.unwrap_err();
+    let refused = SelectError::Condition { node: 1 };
+    assert!(matches!(error, FanOutError::Select(error) if error == refused));
+    panics.set(false);
+    assert!(fan_out.oneshot(()).await.unwrap().report().is_complete());
+}
+
+/// Panics at whatever it is told.
+struct PanickingObserver;
+
+impl RunObserver for PanickingObserver {
+    fn on_event(&self, _: &str, _: Event) {
+        panics();
+    }
+
+    fn on_end(&self, _: &str, _: &Branch) {
+        panics();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g20_a_panic_of_an_observer_changes_nothing() {
+    let downstream = downstream(|policy| policy.concurrency.as_mut().unwrap().max = 1);
+    let calls = Switch::default();
+    let service = around(&downstream, move || {
+        let fails = !calls.0.fetch_xor(true, Ordering::Relaxed);
+        async move { if fails { Err(failed()) } else { Ok("ok") } }
+    });
+    let hangs = around(&downstream, pending);
+    let mut plan = Plan::builder();
+    plan.node("retried", service, |(), _| Ok(ask()));
+    plan.node("cut", hangs, |(), _| Ok(ask())).optional();
+    let fan_out = FanOut::new(plan.build().unwrap())
+        .return_when(ReturnWhen::Required)
+        .max_concurrency(1)
+        .observer(Arc::new(PanickingObserver));
+    for _ in 0..2 {
+        let report = fan_out.clone().oneshot(()).await.unwrap().report().clone();
+        let branch = &report.branches[0];
+        assert_eq!((branch.status, branch.attempts), (Status::Success, 2));
+        assert_eq!(downstream.concurrency().in_flight(), 0);
+    }
+}
+
+/// What a branch that goes through a whole stack fails with while something in it panics: its
+/// fallback or its classifier. When nothing panics any more, its fallback answers.
+async fn with_panics<C>(downstream: &Downstream<C>, switch: &Switch, in_fallback: bool) -> ErrorKind
+where
+    C: Classify<&'static str, BoxError> + Clone + Send + Sync + 'static,
+{
+    let service = service_fn(|_: With<()>| async {
+        sleep(ms(1)).await;
+        Answer::Err(failed())
+    });
+    let fallback = switch.clone();
+    let fallback = downstream.fallback().function(move |_, _| {
+        if in_fallback {
+            fallback.pass();
+        }
+        async { Ok("plan b") }
+    });
+    let none = Identity::new;
+    let service = stack(downstream, fallback, none(), none(), service);
+    let mut plan = Plan::builder();
+    plan.node("calls", service, |(), _| Ok(ask()));
+    let fan_out = FanOut::new(plan.build().unwrap());
+    switch.set(true);
+    let error = fan_out.clone().oneshot(()).await.unwrap_err();
+    let FanOutError::Failed { answer, .. } = error else {
+        panic!("the run was begun");
+    };
+    let kind = answer.report().branches[0].error.as_ref().unwrap().kind();
+    assert_eq!(downstream.concurrency().in_flight(), 0);
+    switch.set(false);
+    let answer = fan_out.oneshot(()).await.unwrap();
+    assert_eq!(answer.report().branches[0].status, Status::Fallback);
+    kind
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g20_a_panic_of_a_fallback_leaves_the_failure_as_it_was() {
+    let kind = with_panics(&downstream(|_| {}), &Switch::default(), true).await;
+    assert_eq!(kind, ErrorKind::Reset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g20_a_panic_of_a_classifier_holds_nothing_back() {
+    let policy = Policy::build(|policy| {
+        policy.attempt_timeout = Some(ms(1000));
+        let limit = policy.concurrency.as_mut().unwrap();
+        (limit.max, limit.queue) = (1, 0);
+    });
+    let switch = Switch::default();
+    let panics = switch.clone();
+    let classify = move |result: Result<&&'static str, &BoxError>, elapsed: Duration| {
+        panics.pass();
+        ClassifyResult.classify(result, elapsed)
+    };
+    let downstream = Downstream::new("users", policy.unwrap(), classify);
+    let kind = with_panics(&downstream, &switch, false).await;
+    assert_eq!(kind, ErrorKind::Panic);
+    // A probe whose class nobody knows makes room for the next.
+    let breaker = downstream.breaker().unwrap();
+    breaker.trip_for(ms(1));
+    advance(ms(2)).await;
+    with_panics(&downstream, &switch, false).await;
+    assert!(
+        breaker.snapshot().rejected <= 1,
+        "the next probe was let in"
+    );
+}
