@@ -169,7 +169,7 @@ fn ended(ear: &Ear) -> Vec<(Class, Duration)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
+async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
     let policy = BreakerPolicy::build(|breaker| {
         breaker.window = Window::Count(1);
         breaker.min_calls = 1;

@@ -3,9 +3,17 @@
 
 mod common;
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
 use common::*;
 use futures_util::{FutureExt, poll};
-use tower::{Layer, ServiceExt, service_fn, util::MapErr};
+use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn, util::MapErr};
 use tower_fanout_layers::{
     AsReject, BreakerLayer, BreakerPolicy, CallError, Class, ClassifyResult, ConcurrencyLayer,
     ConcurrencyPolicy, DeadlineLayer, Failure, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer,
@@ -27,13 +35,13 @@ fn limit(in_flight: u32, queue: u32) -> ConcurrencyLayer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_keeps_the_laws() {
+async fn fault_g12_g14_timeout_keeps_the_laws() {
     let layer = TimeoutLayer::new(ms(60_000));
     Laws::new(Calls, |inner| layer.layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadline_keeps_the_laws() {
+async fn fault_g12_g14_deadline_keeps_the_laws() {
     let layer = DeadlineLayer::new(ms(60_000));
     Laws::new(Calls, |inner| layer.layer(inner)).check().await;
     let (late, attempt) = (DeadlineLayer::new(ms(5)), TimeoutLayer::new(ms(100)));
@@ -46,7 +54,7 @@ async fn deadline_keeps_the_laws() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn concurrency_keeps_the_laws() {
+async fn fault_g12_g14_concurrency_keeps_the_laws() {
     for layer in [limit(100, 0), limit(1, 100)] {
         Laws::new(Calls, |inner| layer.layer(inner))
             .at_rest(|| layer.in_flight() == 0 && layer.queued() == 0)
@@ -60,19 +68,19 @@ async fn concurrency_keeps_the_laws() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_keeps_the_laws() {
+async fn fault_g12_g14_retry_keeps_the_laws() {
     let layer = || RetryLayer::new(RetryPolicy::default(), ClassifyResult);
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn hedge_keeps_the_laws() {
+async fn fault_g12_g14_hedge_keeps_the_laws() {
     let layer = || HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn breaker_keeps_the_laws() {
+async fn fault_g12_g14_breaker_keeps_the_laws() {
     let patient = || {
         let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = None);
         BreakerLayer::new("team", policy.unwrap(), ClassifyResult)
@@ -86,7 +94,7 @@ async fn breaker_keeps_the_laws() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttle_keeps_the_laws() {
+async fn fault_g12_g14_throttle_keeps_the_laws() {
     let layer = || ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult);
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
     let policy = ThrottlePolicy::build(|throttle| throttle.max = 1.0);
@@ -101,7 +109,7 @@ async fn throttle_keeps_the_laws() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fallback_keeps_the_laws() {
+async fn fault_g12_g14_fallback_keeps_the_laws() {
     let other = Script::new().err(BROKEN).after_polls(2);
     let none = FallbackLayer::new(ClassifyResult);
     let one = FallbackLayer::new(ClassifyResult).service(other.clone());
@@ -113,8 +121,74 @@ async fn fallback_keeps_the_laws() {
     }
 }
 
+/// Is ready for one call at a time, and not at all when it is first asked.
+#[derive(Clone)]
+struct FailsOnce {
+    asked: Arc<AtomicBool>,
+    inner: ConcurrencyLimit<Scripted>,
+}
+
+impl FailsOnce {
+    fn new() -> Self {
+        Self {
+            asked: Arc::default(),
+            inner: ConcurrencyLimit::new(script().ok(1), 1),
+        }
+    }
+}
+
+impl Service<Request> for FailsOnce {
+    type Response = u32;
+    type Error = Fault;
+    type Future = <ConcurrencyLimit<Scripted> as Service<Request>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            return Poll::Ready(Err(BROKEN));
+        }
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        self.inner.call(request)
+    }
+}
+
+async fn tells_once_and_lets_go<L>(layer: L)
+where
+    L: Layer<FailsOnce>,
+    L::Service: Service<Request, Response = u32, Error = Fault> + Clone,
+{
+    let mut service = layer.layer(FailsOnce::new());
+    // It must not be sent twice, so nothing makes up for the failure.
+    let once = || With::new(0);
+    assert_eq!(service.clone().oneshot(once()).await, Err(BROKEN));
+    for _ in 0..2 {
+        service.ready().await.unwrap();
+        let called = service.clone();
+        // Its readiness is the only one there is.
+        drop(service);
+        assert_eq!(called.clone().oneshot(once()).await, Ok(1));
+        service = called;
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn lift_keeps_the_laws_and_lifts_every_error() {
+async fn fault_g11_g13_a_failure_of_readiness_is_told_once_and_readiness_let_go() {
+    let of = ClassifyResult;
+    tells_once_and_lets_go(TimeoutLayer::new(ms(1000))).await;
+    tells_once_and_lets_go(DeadlineLayer::new(ms(1000))).await;
+    tells_once_and_lets_go(limit(1, 0)).await;
+    tells_once_and_lets_go(RetryLayer::new(RetryPolicy::default(), of)).await;
+    tells_once_and_lets_go(HedgeLayer::new(HedgePolicy::default(), of)).await;
+    let patient = BreakerPolicy::build(|breaker| breaker.consecutive_failures = None);
+    tells_once_and_lets_go(BreakerLayer::new("team", patient.unwrap(), of)).await;
+    tells_once_and_lets_go(ThrottleLayer::new(ThrottlePolicy::default(), of)).await;
+    tells_once_and_lets_go(FallbackLayer::new(of)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g12_g14_lift_keeps_the_laws_and_lifts_every_error() {
     let lowered = |error| match error {
         CallError::Inner {
             error,
@@ -139,7 +213,7 @@ async fn lift_keeps_the_laws_and_lifts_every_error() {
 
 #[cfg(feature = "chaos")]
 #[tokio::test(start_paused = true)]
-async fn chaos_keeps_the_laws() {
+async fn fault_g12_g14_chaos_keeps_the_laws() {
     use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Latency, Rule};
 
     let layer = |enabled, inject| {

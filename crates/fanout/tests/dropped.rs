@@ -1,0 +1,136 @@
+//! A run that is dropped at any await point holds nothing any more.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::Poll,
+};
+
+use common::*;
+use tokio::time::{advance, sleep};
+use tower::{BoxError, ServiceExt, layer::util::Identity, service_fn, util::BoxCloneSyncService};
+use tower_fanout::{
+    Downstream, FanOut, Plan,
+    layers::{
+        ClassifyResult, With,
+        breaker::State,
+        hedge::{HedgeDelay, HedgeSettings},
+    },
+    stack::stack,
+};
+
+/// Polls `future` up to so many times and then drops it; whether it came to its end.
+async fn polled<F: Future>(future: F, polls: usize) -> bool {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left > 0 && future.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        left = left.saturating_sub(1);
+        if left == 0 {
+            Poll::Ready(false)
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+type Whole = BoxCloneSyncService<With<()>, &'static str, BoxError>;
+
+/// The whole stack around a service that fails every other call, late.
+fn shaky(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) -> Whole {
+    let (calls, in_flight) = (Arc::new(AtomicU32::new(0)), in_flight.clone());
+    let service = service_fn(move |_: With<()>| {
+        let fails = calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        let running = in_flight.enter();
+        async move {
+            sleep(ms(10)).await;
+            drop(running);
+            if fails { Err(failed()) } else { Ok("ok") }
+        }
+    });
+    let plan_b = service_fn(|_| async {
+        sleep(ms(5)).await;
+        Ok("plan b")
+    });
+    let fallback = downstream.fallback().service(plan_b);
+    let none = Identity::new;
+    BoxCloneSyncService::new(stack(downstream, fallback, none(), none(), service))
+}
+
+fn fan_out(downstreams: &[Downstream<ClassifyResult>], in_flight: &InFlight) -> FanOut<()> {
+    let mut plan = Plan::builder();
+    for (place, downstream) in downstreams.iter().enumerate() {
+        let service = shaky(downstream, in_flight);
+        let first = plan.node(&format!("a{place}"), service.clone(), |(), _| Ok(ask()));
+        let first = first.optional().key();
+        // One waits for its turn, and one for an answer.
+        plan.node(&format!("b{place}"), service.clone(), |(), _| Ok(ask()))
+            .optional();
+        plan.node(&format!("c{place}"), service, |(), _| Ok(ask()))
+            .optional()
+            .after_optional(first);
+    }
+    FanOut::new(plan.build().unwrap()).max_concurrency(5)
+}
+
+/// One downstream that is retried and one that is hedged; each lets in one call at a time.
+fn downstreams() -> [Downstream<ClassifyResult>; 2] {
+    [false, true].map(|hedges| {
+        downstream(|policy| {
+            let limit = policy.concurrency.as_mut().unwrap();
+            (limit.max, limit.queue, limit.max_wait) = (1, 4, ms(1000));
+            if hedges {
+                let mut hedge = HedgeSettings::default();
+                hedge.delay = HedgeDelay::Fixed(ms(3));
+                (policy.retry, policy.hedge) = (None, Some(hedge));
+            }
+        })
+    })
+}
+
+/// That nothing is held, and that the next call is let in.
+async fn is_at_rest(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) {
+    assert_eq!(in_flight.now(), 0);
+    let limit = downstream.concurrency();
+    assert_eq!((limit.in_flight(), limit.queued()), (0, 0));
+    let breaker = downstream.breaker().unwrap();
+    let (state, rejected) = (breaker.state(), breaker.snapshot().rejected);
+    let call = shaky(downstream, in_flight).oneshot(ask()).await;
+    assert!(call.is_ok());
+    let lets_in = breaker.snapshot().rejected == rejected;
+    assert!(lets_in || state == State::Open, "a probe is lost");
+}
+
+/// Tries it with closed circuits, and with half open ones, where what runs first is a probe.
+#[tokio::test(start_paused = true)]
+async fn fault_g10_a_run_dropped_at_any_await_point_gives_everything_back() {
+    for half_open in [false, true] {
+        for polls in 0.. {
+            let (downstreams, in_flight) = (downstreams(), InFlight::default());
+            if half_open {
+                let trip = |one: &Downstream<_>| one.breaker().unwrap().trip_for(ms(1));
+                downstreams.iter().for_each(trip);
+                advance(ms(2)).await;
+            }
+            let fan_out = fan_out(&downstreams, &in_flight);
+            let done = polled(fan_out.oneshot(()), polls).await;
+            for downstream in &downstreams {
+                is_at_rest(downstream, &in_flight).await;
+            }
+            if done {
+                assert!(polls > 5, "{polls} await points");
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A branch is small, and no plan is too deep.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::thread;
+
+use common::*;
+use tokio::runtime::Builder;
+use tower::{ServiceExt, layer::util::Identity, service_fn};
+use tower_fanout::{
+    FanOut, Plan, SkipReason, Status,
+    layers::{With, hedge::HedgeSettings, throttle::ThrottleSettings},
+    stack::stack,
+};
+
+/// What a call of a client holds while it waits for its answer.
+const CLIENT: usize = 512;
+
+/// One attempt that holds as much as a client does.
+async fn attempt(_: With<()>) -> Answer {
+    let held = [1u8; CLIENT];
+    tokio::task::yield_now().await;
+    match held[CLIENT - 1] {
+        1 => Ok("ok"),
+        _ => Err(failed()),
+    }
+}
+
+#[test]
+fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
+    let retried = downstream(|policy| policy.throttle = Some(ThrottleSettings::default()));
+    let hedged = downstream(|policy| {
+        (policy.retry, policy.hedge) = (None, Some(HedgeSettings::default()));
+    });
+    let mut plan = Plan::builder();
+    for (name, downstream) in [("retried", retried), ("hedged", hedged)] {
+        let fallback = downstream.fallback().answer("plan b");
+        let none = Identity::new;
+        let service = stack(&downstream, fallback, none(), none(), service_fn(attempt));
+        plan.node(name, service, |(), _| Ok(ask()));
+    }
+    let plan = plan.build().unwrap();
+    for node in 0..2 {
+        let size = plan.branch_size(node);
+        println!("{size} bytes");
+        assert!((CLIENT..=4096).contains(&size), "{size} bytes");
+    }
+}
+
+/// Nodes that come one after the other, of which the first is `first`.
+fn chain(nodes: usize, first: Node) -> FanOut<()> {
+    let mut plan = Plan::builder();
+    let mut before = plan.node("first", first, |(), _| Ok(())).optional().key();
+    for place in 1..nodes {
+        let next = plan.node(&place.to_string(), node(|| async { Ok("ok") }), |(), _| {
+            Ok(())
+        });
+        before = next.optional().after(before).key();
+    }
+    FanOut::new(plan.build().unwrap())
+}
+
+/// Runs a chain, and says what became of its last node.
+async fn last_of(nodes: usize, first: Node) -> (Status, Option<SkipReason>) {
+    let chain = chain(nodes, first);
+    let report = chain.oneshot(()).await.unwrap().report().clone();
+    assert_eq!(report.branches.len(), nodes);
+    let last = &report.branches[nodes - 1];
+    (last.status, last.skipped)
+}
+
+#[test]
+fn fault_g22_no_chain_is_too_long_for_a_small_stack() {
+    let run = || {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            for nodes in [1_000, 10_000] {
+                let answered = last_of(nodes, slow(0)).await;
+                assert_eq!(answered, (Status::Success, None));
+                let skipped = last_of(nodes, broken(0)).await;
+                let why = Some(SkipReason::Dependency);
+                assert_eq!(skipped, (Status::Skipped, why));
+            }
+        });
+    };
+    let thread = thread::Builder::new().stack_size(128 * 1024).spawn(run);
+    thread.unwrap().join().unwrap();
+}
