@@ -20,7 +20,7 @@ use tokio::time::{advance, sleep};
 use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
     Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen, RunObserver,
-    SelectError, Status,
+    Status,
     layers::{Classify, ClassifyResult, Event, With},
     stack::stack,
 };
@@ -131,25 +131,6 @@ async fn fault_g19_a_panic_in_drop_leaves_the_answer_alone() {
     assert!(timeout.await.is_err());
     let fan_out = fan_out.detach_late(drop);
     assert!(fan_out.oneshot(()).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn fault_g20_a_panic_of_a_condition_refuses_one_request() {
-    let panics = Switch::default();
-    let condition = panics.clone();
-    let mut plan = Plan::builder();
-    plan.node("fine", slow(1), |(), _| Ok(()));
-    plan.node("asked", slow(1), |(), _| Ok(())).when(move |()| {
-        condition.pass();
-        true
-    });
-    let fan_out = FanOut::new(plan.build().unwrap());
-    panics.set(true);
-    let error = fan_out.clone().oneshot(()).await.unwrap_err();
-    let refused = SelectError::Condition { node: 1 };
-    assert!(matches!(error, FanOutError::Select(error) if error == refused));
-    panics.set(false);
-    assert!(fan_out.oneshot(()).await.unwrap().report().is_complete());
 }
 
 /// Panics at whatever it is told.

@@ -157,3 +157,49 @@ fn seat(woken: &Arc<Woken>, node: usize, watch: &Watch) -> (Arc<Seat>, Waker) {
     });
     (Arc::clone(&seat), Waker::from(seat))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn, hint, sync::atomic::AtomicUsize, task::Poll, thread, time::Duration,
+    };
+
+    use super::*;
+
+    const WAKES: usize = 100_000;
+
+    /// Another thread wakes a seat, with no regard to whether the task runs or sleeps, and does so
+    /// again when the task has seen it: nothing else would make up for a wake that is lost.
+    #[test]
+    fn no_wake_from_another_thread_is_lost() {
+        let seats = Seats::new(Watch {
+            observer: None,
+            names: Arc::new(["users".into()]),
+        });
+        let (waker, seen) = (seats.waker(0).clone(), Arc::new(AtomicUsize::new(0)));
+        let watched = Arc::clone(&seen);
+        let thread = thread::spawn(move || {
+            for wakes in 0..WAKES {
+                waker.wake_by_ref();
+                while watched.load(Ordering::Acquire) <= wakes {
+                    hint::spin_loop();
+                }
+            }
+        });
+        let task = poll_fn(|cx| {
+            seats.woken.awake();
+            if seats.woken.take(0) != 0 && seen.fetch_add(1, Ordering::Release) + 1 == WAKES {
+                return Poll::Ready(());
+            }
+            seats.woken.sleep(cx);
+            Poll::Pending
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let all = async { tokio::time::timeout(Duration::from_secs(20), task).await };
+        let lost = runtime.unwrap().block_on(all).is_err();
+        assert!(!lost, "a wake was lost");
+        thread.join().unwrap();
+    }
+}
