@@ -136,6 +136,8 @@ pub(crate) struct Wish<'w> {
     /// No node is required: enough answers are.
     pub(crate) all_optional: bool,
     pub(crate) brownout: Brownout,
+    /// Nodes that would change something are skipped.
+    pub(crate) test: bool,
 }
 
 /// Chooses among `nodes`, which stand in `order` after what they depend on; `holds` knows whether
@@ -162,12 +164,15 @@ pub(crate) fn choose(
             choices[node] = Choice::Skip(SkipReason::When);
         }
     }
-    skip_dependents(nodes, order, &mut choices);
-    narrow(nodes, order, &asked, &mut choices);
+    follow_skips(nodes, order, &asked, &mut choices);
     check_tier(nodes, wish.tier, &mut choices)?;
-    skip_dependents(nodes, order, &mut choices);
-    narrow(nodes, order, &asked, &mut choices);
+    if wish.test {
+        let changing = choices.iter_mut().zip(nodes).filter(|(_, node)| !node.safe);
+        let running = changing.filter(|(choice, _)| runs(choice));
+        running.for_each(|(choice, _)| *choice = Choice::Skip(SkipReason::Test));
+    }
     shed(nodes, order, wish.brownout, &mut choices);
+    follow_skips(nodes, order, &asked, &mut choices);
     if !choices.iter().any(runs) {
         return Err(SelectError::Nothing);
     }
@@ -208,20 +213,6 @@ fn pull_in(node: &NodeInfo, choice: Choice, choices: &mut [Choice]) {
     }
 }
 
-/// Takes back what was chosen, or required, only for the sake of nodes that are skipped.
-fn narrow(nodes: &[NodeInfo], order: &[usize], asked: &[Choice], choices: &mut [Choice]) {
-    let mut needed = asked.to_vec();
-    for &node in order.iter().rev() {
-        if !runs(&choices[node]) {
-            continue;
-        }
-        choices[node] = needed[node];
-        if runs(&needed[node]) {
-            pull_in(&nodes[node], needed[node], &mut needed);
-        }
-    }
-}
-
 fn check_tier(
     nodes: &[NodeInfo],
     tier: Option<&str>,
@@ -243,12 +234,10 @@ fn check_tier(
     }
 }
 
-/// Skips what needs a node that is skipped.
-fn skip_dependents(nodes: &[NodeInfo], order: &[usize], choices: &mut [Choice]) {
-    if !choices
-        .iter()
-        .any(|choice| matches!(choice, Choice::Skip(_)))
-    {
+/// Skips what needs a node that is skipped, and takes back what was chosen, or required, only for the
+/// sake of such nodes.
+fn follow_skips(nodes: &[NodeInfo], order: &[usize], asked: &[Choice], choices: &mut [Choice]) {
+    if !(choices.iter()).any(|choice| matches!(choice, Choice::Skip(_))) {
         return;
     }
     for &node in order {
@@ -259,6 +248,16 @@ fn skip_dependents(nodes: &[NodeInfo], order: &[usize], choices: &mut [Choice]) 
         });
         if let (Choice::Run { .. }, Some(reason)) = (choices[node], reason) {
             choices[node] = Choice::Skip(reason);
+        }
+    }
+    let mut needed = asked.to_vec();
+    for &node in order.iter().rev() {
+        if !runs(&choices[node]) {
+            continue;
+        }
+        choices[node] = needed[node];
+        if runs(&needed[node]) {
+            pull_in(&nodes[node], needed[node], &mut needed);
         }
     }
 }

@@ -15,7 +15,7 @@ use tower::Service;
 
 use crate::{
     answer::Answer,
-    outcome::{SkipReason, Status},
+    outcome::Status,
     plan::Plan,
     run::{Rooms, Run, RunObserver},
     select::{Brownout, Choice, SelectError, Selection, Wish, choose},
@@ -198,15 +198,14 @@ impl<Req> FanOut<Req> {
             tier: self.tier.as_deref(),
             all_optional: quorum.is_some(),
             brownout: self.brownout,
+            test: self.test,
         };
         let mut choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
-        for (choice, node) in choices.iter_mut().zip(&plan.nodes) {
-            match choice {
-                Choice::Run { .. } if self.test && !node.safe => {
-                    *choice = Choice::Skip(SkipReason::Test);
+        if self.options.strategy == Strategy::All {
+            for choice in &mut choices {
+                if let Choice::Run { required } = choice {
+                    *required = true;
                 }
-                Choice::Run { required } => *required |= self.options.strategy == Strategy::All,
-                _ => {}
             }
         }
         if let Some(needed) = quorum {

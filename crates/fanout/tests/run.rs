@@ -514,6 +514,21 @@ mod selection {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_needs_a_node_that_a_test_skips_is_not_missed() {
+        let mut plan = Plan::builder();
+        let write = plan.node("write", slow(1), |(), _| Ok(())).changes_state();
+        let write = write.key();
+        plan.node("needs", slow(1), |(), _| Ok(())).after(write);
+        plan.node("reads", slow(1), |(), _| Ok(()));
+        let answer = FanOut::new(plan.build().unwrap()).test(true).oneshot(());
+        let answer = answer.await.unwrap();
+        let skipped = answer.report().branches.iter().map(|branch| branch.skipped);
+        let test = Some(SkipReason::Test);
+        assert_eq!(skipped.collect::<Vec<_>>(), [test, test, None]);
+        assert!(!answer.report().is_complete());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn fault_g20_a_condition_that_panics_is_an_error_of_its_request() {
         let mut plan = Plan::<u32>::builder();
         plan.node("half", slow(1), |_, _| Ok(()))
