@@ -152,8 +152,7 @@ pub(crate) fn choose(
     wish: &Wish<'_>,
     holds: impl Fn(usize) -> Result<bool, SelectError>,
 ) -> Result<Vec<Choice>, SelectError> {
-    let asked = asked_for(nodes, wish);
-    let mut choices = asked.clone();
+    let mut choices = asked_for(nodes, wish);
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
             continue;
@@ -164,7 +163,7 @@ pub(crate) fn choose(
             choices[node] = Choice::Skip(SkipReason::When);
         }
     }
-    follow_skips(nodes, order, &asked, &mut choices);
+    follow_skips(nodes, order, wish, &mut choices);
     check_tier(nodes, wish.tier, &mut choices)?;
     if wish.test {
         let changing = choices.iter_mut().zip(nodes).filter(|(_, node)| !node.safe);
@@ -172,7 +171,7 @@ pub(crate) fn choose(
         running.for_each(|(choice, _)| *choice = Choice::Skip(SkipReason::Test));
     }
     shed(nodes, order, wish.brownout, &mut choices);
-    follow_skips(nodes, order, &asked, &mut choices);
+    follow_skips(nodes, order, wish, &mut choices);
     if !choices.iter().any(runs) {
         return Err(SelectError::Nothing);
     }
@@ -236,7 +235,7 @@ fn check_tier(
 
 /// Skips what needs a node that is skipped, and takes back what was chosen, or required, only for the
 /// sake of such nodes.
-fn follow_skips(nodes: &[NodeInfo], order: &[usize], asked: &[Choice], choices: &mut [Choice]) {
+fn follow_skips(nodes: &[NodeInfo], order: &[usize], wish: &Wish<'_>, choices: &mut [Choice]) {
     if !(choices.iter()).any(|choice| matches!(choice, Choice::Skip(_))) {
         return;
     }
@@ -250,7 +249,7 @@ fn follow_skips(nodes: &[NodeInfo], order: &[usize], asked: &[Choice], choices: 
             choices[node] = Choice::Skip(reason);
         }
     }
-    let mut needed = asked.to_vec();
+    let mut needed = asked_for(nodes, wish);
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
             continue;
