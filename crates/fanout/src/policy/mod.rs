@@ -135,7 +135,7 @@ impl PolicySettings {
     }
 
     /// The longest a branch may take if nothing cuts it short: every attempt times out, every pause
-    /// and every wait for a turn is as long as it can be. None if attempts have no timeout.
+    /// and every wait for a turn is as long as it can be. None if nothing ends an attempt.
     #[must_use]
     pub fn worst_case(&self) -> Option<Duration> {
         self.worst_case_of(self.max_attempts())
@@ -147,7 +147,10 @@ impl PolicySettings {
         let further = u32::from(attempts.min(self.max_attempts()).saturating_sub(1));
         let wait = self.concurrency.as_ref().filter(|limit| limit.queue > 0);
         let wait = wait.map_or(Duration::ZERO, |limit| limit.max_wait);
-        let one = self.attempt_timeout?.saturating_add(wait);
+        let Some(attempt) = self.attempt_timeout else {
+            return self.total_timeout;
+        };
+        let one = attempt.saturating_add(wait);
         let all = match self.hedge.as_ref().map(|hedge| &hedge.delay) {
             // Attempts run beside each other, and the last one begins after so many delays.
             Some(HedgeDelay::Fixed(delay)) => one.saturating_add(delay.saturating_mul(further)),
@@ -215,6 +218,8 @@ mod tests {
         settings.total_timeout = Some(ms(500));
         assert_eq!(settings.worst_case(), Some(ms(500)));
         settings.attempt_timeout = None;
+        assert_eq!(settings.worst_case(), Some(ms(500)));
+        settings.total_timeout = None;
         assert_eq!(settings.worst_case(), None);
         let endless = policy(|policy| policy.attempt_timeout = Some(Duration::MAX));
         assert_eq!(endless.worst_case(), Some(Duration::MAX));
