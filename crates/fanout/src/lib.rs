@@ -48,6 +48,7 @@ mod plan;
 pub mod policy;
 mod report;
 mod run;
+mod schedule;
 mod select;
 mod service;
 pub mod stack;
@@ -59,7 +60,10 @@ pub use self::{
     answer::{Answer, Answers},
     expected::Expected,
     outcome::{BranchError, ErrorKind, SkipReason, Status},
-    plan::{Key, Node, NodeInfo, Plan, PlanBuilder, PlanError, PlanProblem, Profile},
+    plan::{
+        Bounds, Key, Node, NodeInfo, Pace, Plan, PlanBuilder, PlanError, PlanPart, PlanPlace,
+        PlanProblem, Profile, Severity,
+    },
     policy::Policy,
     report::{Branch, Report},
     run::{Run, RunObserver},

@@ -67,10 +67,12 @@ impl<C: Clone> Downstream<C> {
     /// What a plan knows of it.
     #[must_use]
     pub fn profile(&self) -> Profile {
+        let attempts = self.policy.max_attempts();
+        let worst_case = |attempts| self.policy.worst_case_of(attempts);
         Profile::new(Arc::clone(&self.name), self.expected.clone())
             .breaker(self.breaker().cloned())
-            .attempts(self.policy.max_attempts().into())
-            .worst_case(self.policy.worst_case())
+            .attempts(attempts.into())
+            .worst_cases((1..=attempts).map_while(worst_case))
     }
 
     /// Its policy.

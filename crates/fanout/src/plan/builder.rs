@@ -1,18 +1,19 @@
 //! Collects the nodes of a plan, and checks them.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use tower::Service;
 use tower_fanout_layers::{Context, Priority};
 
 use super::{
-    Dependency, Index, Inner, Key, NodeInfo, Plan, PlanError, PlanProblem, Profile, When,
+    Dependency, Index, Inner, Key, NodeInfo, Plan, PlanError, PlanPart, Profile, When,
+    check::{self, Read},
     forecast::Forecaster,
+    resolve::{Reference, Resolver},
 };
 use crate::{
     answer::Answers,
     call::{Ask, Typed},
-    graph::{self, Ancestors},
     outcome::BranchError,
 };
 
@@ -24,11 +25,6 @@ struct Declared<Req> {
     when: Option<When<Req>>,
     after: Vec<(Reference, bool)>,
     reads: Vec<Reference>,
-}
-
-enum Reference {
-    Key { plan: u64, index: usize },
-    Name(Box<str>),
 }
 
 /// Collects the nodes of a [`Plan`].
@@ -94,80 +90,36 @@ impl<Req> PlanBuilder<Req> {
     /// Checks the graph.
     ///
     /// # Errors
-    /// Everything that is wrong with it: see [`PlanProblem`].
+    /// Everything that is wrong with it: the [`PlanProblem`](crate::PlanProblem)s that are
+    /// [errors](crate::Severity::Error).
     pub fn build(self) -> Result<Plan<Req>, PlanError> {
         let names: Arc<[Box<str>]> = self.nodes.iter().map(|node| node.name.clone()).collect();
-        let mut problems = Vec::new();
-        let places = places(&names, &mut problems);
-        let mut nodes = Vec::with_capacity(self.nodes.len());
-        let mut asks = Vec::with_capacity(self.nodes.len());
-        let mut conditions = Vec::new();
-        let mut reads = Vec::new();
-        for (index, node) in self.nodes.into_iter().enumerate() {
-            let mut info = node.info;
-            conditions.extend(node.when.map(|when| (index, when)));
-            for reference in node.reads {
-                match reference.resolve(self.id, &places) {
-                    Ok(on) => reads.push((index, on)),
-                    Err(on) => problems.push(PlanProblem::NotADependency {
-                        node: node.name.to_string(),
-                        on,
-                    }),
-                }
-            }
-            for (reference, hard) in node.after {
-                match reference.resolve(self.id, &places) {
-                    Ok(node) if info.dependencies.iter().any(|known| known.node == node) => {}
-                    Ok(node) => info.dependencies.push(Dependency { node, hard }),
-                    Err(on) => problems.push(PlanProblem::UnknownDependency {
-                        node: node.name.to_string(),
-                        on,
-                    }),
-                }
-            }
-            nodes.push(info);
-            asks.push(node.ask);
+        let mut resolver = Resolver::new(self.id, &names);
+        let mut parts = Parts::default();
+        for node in self.nodes {
+            parts.add(node, &mut resolver);
         }
-        if names.is_empty() {
-            problems.push(PlanProblem::Empty);
-        }
-        let edges: Vec<Vec<usize>> = nodes
-            .iter()
-            .map(|node| node.dependencies().collect())
-            .collect();
-        let order = graph::sort(&edges).unwrap_or_else(|cycle| {
-            let path = cycle.iter().map(|&node| names[node].to_string()).collect();
-            problems.push(PlanProblem::Cycle { path });
-            Vec::new()
-        });
-        let ancestors = Ancestors::new(&order, &edges);
-        let strange = reads
-            .into_iter()
-            .filter(|&(node, on)| !ancestors.contains(node, on));
-        problems.extend(strange.map(|(node, on)| PlanProblem::NotADependency {
-            node: names[node].to_string(),
-            on: names[on].to_string(),
-        }));
+        let mut problems = resolver.problems;
+        let graph = check::graph(&names, &parts.nodes, &parts.reads, &mut problems);
         if !problems.is_empty() {
             return Err(PlanError { problems });
         }
-        for (node, wave) in nodes.iter_mut().zip(graph::waves(&order, &edges)) {
-            node.wave = wave;
+        for (node, wave) in parts.nodes.iter_mut().zip(&graph.waves) {
+            node.wave = *wave;
         }
-        let dependents = graph::reverse(&edges);
         let inner = Inner {
             index: Arc::new(Index {
                 id: self.id,
                 names: Arc::clone(&names),
-                ancestors,
+                ancestors: graph.ancestors,
             }),
             names,
-            forecaster: Forecaster::new(&nodes, &order, &dependents),
-            nodes,
-            asks,
-            conditions,
-            dependents,
-            order,
+            forecaster: Forecaster::new(&parts.nodes, &graph.order, &graph.dependents),
+            nodes: parts.nodes,
+            asks: parts.asks,
+            conditions: parts.conditions,
+            dependents: graph.dependents,
+            order: graph.order,
         };
         Ok(Plan {
             inner: Arc::new(inner),
@@ -175,26 +127,53 @@ impl<Req> PlanBuilder<Req> {
     }
 }
 
-/// The place of each name, and a problem for each that stands twice.
-fn places<'n>(names: &'n [Box<str>], problems: &mut Vec<PlanProblem>) -> HashMap<&'n str, usize> {
-    let mut places = HashMap::new();
-    for (index, name) in names.iter().enumerate() {
-        if places.insert(&**name, index).is_some() {
-            problems.push(PlanProblem::DuplicateName {
-                name: name.to_string(),
-            });
-        }
-    }
-    places
+/// The nodes of a plan, taken apart.
+struct Parts<Req> {
+    nodes: Vec<NodeInfo>,
+    asks: Vec<Box<dyn Ask<Req>>>,
+    conditions: Vec<(usize, When<Req>)>,
+    reads: Vec<Read>,
 }
 
-impl Reference {
-    fn resolve(self, plan: u64, places: &HashMap<&str, usize>) -> Result<usize, String> {
-        match self {
-            Self::Key { plan: own, index } if own == plan => Ok(index),
-            Self::Key { .. } => Err("a key of another plan".into()),
-            Self::Name(name) => places.get(&*name).copied().ok_or_else(|| name.into()),
+impl<Req> Default for Parts<Req> {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            asks: Vec::new(),
+            conditions: Vec::new(),
+            reads: Vec::new(),
         }
+    }
+}
+
+impl<Req> Parts<Req> {
+    fn add(&mut self, node: Declared<Req>, resolver: &mut Resolver<'_>) {
+        let (index, mut info) = (self.nodes.len(), node.info);
+        self.conditions.extend(node.when.map(|when| (index, when)));
+        for (place, reference) in node.reads.into_iter().enumerate() {
+            let on = resolver.resolve(index, PlanPart::Reads(place), reference);
+            self.reads.extend(on.map(|on| Read {
+                node: index,
+                place,
+                on,
+            }));
+        }
+        for (place, (reference, hard)) in node.after.into_iter().enumerate() {
+            let Some(on) = resolver.resolve(index, PlanPart::After(place), reference) else {
+                continue;
+            };
+            match info.dependencies.iter_mut().find(|known| known.node == on) {
+                // Said twice, it is what asks for more.
+                Some(known) => known.hard |= hard,
+                None => info.dependencies.push(Dependency {
+                    node: on,
+                    declared: place as u32,
+                    hard,
+                }),
+            }
+        }
+        self.nodes.push(info);
+        self.asks.push(node.ask);
     }
 }
 

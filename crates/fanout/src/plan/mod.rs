@@ -1,9 +1,14 @@
 //! The validated graph of nodes that a [`FanOut`](crate::FanOut) runs.
 
 mod builder;
+mod check;
 mod forecast;
+pub(crate) mod limits;
+mod place;
 mod problem;
 mod profile;
+mod resolve;
+mod words;
 
 use std::{
     fmt,
@@ -23,15 +28,25 @@ pub(crate) use self::forecast::Forecast;
 use self::forecast::Forecaster;
 pub use self::{
     builder::{Node, PlanBuilder},
-    problem::{PlanError, PlanProblem},
+    limits::Bounds,
+    place::{PlanPart, PlanPlace, Severity},
+    problem::{Pace, PlanError, PlanProblem},
     profile::Profile,
 };
-use crate::{answer::Answers, call::Ask, graph::Ancestors, select::SelectError};
+use crate::{
+    answer::Answers,
+    call::Ask,
+    graph::Ancestors,
+    schedule::Work,
+    select::{Choice, SelectError},
+};
 
 /// What a node depends on, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dependency {
     pub(crate) node: usize,
+    /// Which of those that were declared it is, from 0.
+    pub(crate) declared: u32,
     /// The node is skipped without an answer of it.
     pub(crate) hard: bool,
 }
@@ -110,6 +125,21 @@ impl NodeInfo {
     pub fn expected_at(&self, now: Instant) -> Duration {
         let seen = (self.profile.as_ref()).and_then(|profile| profile.expected().at(now));
         seen.or(self.expected).unwrap_or_default()
+    }
+
+    /// How many attempts it makes at most if each call may make `max_retries` retries, hedges among
+    /// them; a service of which nothing is known makes one.
+    pub(crate) fn attempts(&self, max_retries: Option<u8>) -> u32 {
+        let own = self.profile.as_ref().map_or(1, Profile::max_attempts);
+        let allowed = max_retries.map_or(u32::MAX, |retries| u32::from(retries) + 1);
+        own.min(allowed).max(1)
+    }
+
+    /// How long it takes at most, the same given; none if that has no end, or nothing is known.
+    pub(crate) fn longest(&self, max_retries: Option<u8>) -> Option<Duration> {
+        self.profile
+            .as_ref()?
+            .longest_of(self.attempts(max_retries))
     }
 
     pub(crate) fn admits(&self, tier: Option<&str>) -> bool {
@@ -194,6 +224,42 @@ impl<Req> Plan<Req> {
     #[must_use]
     pub fn branch_size(&self, node: usize) -> usize {
         self.inner.asks[node].size()
+    }
+
+    /// What may go wrong with requests that run all of the plan within `bounds`: the
+    /// [`PlanProblem`]s that are [warnings](Severity::Warning).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower::{BoxError, service_fn};
+    /// # use tower_fanout::{Bounds, Expected, Plan, Profile};
+    /// let mut plan = Plan::<()>::builder();
+    /// let service = service_fn(|()| async { Ok::<_, BoxError>(()) });
+    /// let seconds = (1..=3).map(Duration::from_secs);
+    /// let users = Profile::new("users", Expected::new()).attempts(3).worst_cases(seconds);
+    /// plan.node("user", service, |(), _| Ok(())).downstream(users);
+    /// let bounds = Bounds::default().deadline(Duration::from_secs(2));
+    /// let problem = &plan.build().unwrap().check(&bounds)[0];
+    /// assert_eq!(problem.to_string(), "the worst case of user is 3s, and the deadline 2s");
+    /// assert_eq!(problem.place().to_string(), "nodes.user");
+    /// ```
+    #[must_use]
+    pub fn check(&self, bounds: &Bounds) -> Vec<PlanProblem> {
+        let plan = &*self.inner;
+        let run = |node: &NodeInfo| Choice::Run {
+            required: node.required,
+        };
+        let choices: Vec<Choice> = plan.nodes.iter().map(run).collect();
+        let forecast = self.forecast(Instant::now());
+        let work = Work::new(plan, &forecast, &choices);
+        let mut problems = check::conditions(&plan.names, &plan.nodes, &plan.order);
+        problems.extend(limits::problems(
+            &work,
+            &plan.names,
+            &forecast.expected,
+            bounds,
+        ));
+        problems
     }
 
     pub(crate) fn shared_names(&self) -> Arc<[Box<str>]> {

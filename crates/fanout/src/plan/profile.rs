@@ -15,7 +15,7 @@ pub struct Profile {
     expected: Expected,
     breaker: Option<breaker::Handle>,
     attempts: u32,
-    worst_case: Option<Duration>,
+    worst_cases: Arc<[Duration]>,
 }
 
 impl Profile {
@@ -27,7 +27,7 @@ impl Profile {
             expected,
             breaker: None,
             attempts: 1,
-            worst_case: None,
+            worst_cases: Arc::default(),
         }
     }
 
@@ -45,10 +45,11 @@ impl Profile {
         self
     }
 
-    /// Sets how long one call takes at most; none if that has no end.
+    /// Sets how long one call takes at most if it makes one attempt at most, two, and so on; with
+    /// nothing, that has no end.
     #[must_use]
-    pub fn worst_case(mut self, worst_case: Option<Duration>) -> Self {
-        self.worst_case = worst_case;
+    pub fn worst_cases(mut self, worst_cases: impl IntoIterator<Item = Duration>) -> Self {
+        self.worst_cases = worst_cases.into_iter().collect();
         self
     }
 
@@ -78,7 +79,15 @@ impl Profile {
 
     /// How long one call takes at most; none if that has no end.
     #[must_use]
-    pub const fn longest(&self) -> Option<Duration> {
-        self.worst_case
+    pub fn longest(&self) -> Option<Duration> {
+        self.longest_of(self.attempts)
+    }
+
+    /// The same for a call that makes `attempts` at most.
+    #[must_use]
+    pub fn longest_of(&self, attempts: u32) -> Option<Duration> {
+        let cases = &self.worst_cases;
+        let place = (attempts.min(self.attempts) as usize).clamp(1, cases.len().max(1));
+        cases.get(place - 1).copied()
     }
 }

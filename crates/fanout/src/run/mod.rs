@@ -19,9 +19,12 @@ use std::{
 
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tower_fanout_layers::{Call, Deadline, Event, Observer, Reject, timeout::MIN_USEFUL};
+use tower_fanout_layers::{Call, Deadline, Event, Observer, Reject};
 
-pub(crate) use self::room::Rooms;
+pub(crate) use self::{
+    room::Rooms,
+    time::{makes_room, share, shared_retries},
+};
 use self::{
     room::{Room, State},
     time::Times,
@@ -204,9 +207,8 @@ impl<Req> Run<Req> {
             if forecast.knows {
                 let chain = forecast.expected[node].saturating_add(slot.after);
                 for dependency in dependencies {
-                    // A required node makes no room for what the answer can do without.
                     let is_required = choices[dependency.node] == Choice::Run { required: true };
-                    if needed || !is_required {
+                    if makes_room(is_required, needed) {
                         let before = &mut room.slots[dependency.node];
                         before.after = before.after.max(chain);
                     }
@@ -523,23 +525,15 @@ impl<Req> Run<Req> {
     }
 
     /// Until when a node may run; none if there is no time for it. An inner none is the end of the run.
-    ///
-    /// What is expected of the nodes after it is kept back, unless that leaves it less than is
-    /// expected of itself: then it has all there is. A required node is always started, an optional one
-    /// only if it can make it.
     fn time_for(&mut self, node: usize) -> Option<Option<Instant>> {
         let Some(end) = self.call.deadline else {
             return Some(None);
         };
         let now = self.times.now();
-        let expected = self.forecast.expected[node].max(MIN_USEFUL);
-        if !self.branches[node].required && end.remaining(now) < expected {
-            return None;
-        }
+        let (required, left) = (self.branches[node].required, end.remaining(now));
         let after = room_of(&mut self.room).slots[node].after;
-        let due = end.before(after);
-        let keeps = !after.is_zero() && due.remaining(now) >= expected;
-        Some(keeps.then(|| due.instant()))
+        let time = share(required, left, self.forecast.expected[node], after)?;
+        Some((time < left).then(|| now + time))
     }
 
     /// Whether time has ended something. The timer is armed when something is pending for the first

@@ -3,7 +3,7 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tower_fanout_layers::{Call, Deadline, RetryAllowance};
+use tower_fanout_layers::{Call, Deadline, RetryAllowance, timeout::MIN_USEFUL};
 
 /// The times of a run. A look at the clock serves until something was polled and what is told next
 /// must be right.
@@ -146,16 +146,50 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 
 /// The facts that every branch gets: time for merging is kept back, and retries are shared.
 pub(super) fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
-    let deadline = call.deadline.map(|deadline| {
-        let margin = (deadline.remaining(now) / 20).min(Duration::from_millis(50));
-        deadline.before(margin)
-    });
-    let allowance = call.max_retries.map(|retries| {
-        let shared = u32::try_from(branches.div_ceil(2)).unwrap_or(u32::MAX);
-        Arc::new(RetryAllowance::new(shared.max(retries.into())))
-    });
+    let deadline = call
+        .deadline
+        .map(|deadline| deadline.before(margin(deadline.remaining(now))));
+    let allowance = call
+        .max_retries
+        .map(|retries| Arc::new(RetryAllowance::new(shared_retries(retries, branches))));
     let mut call = call.clone();
     call.deadline = deadline;
     call.allowance = allowance;
     call
+}
+
+/// What is kept back for merging of the time that a request has.
+pub(crate) fn margin(time: Duration) -> Duration {
+    (time / 20).min(Duration::from_millis(50))
+}
+
+/// How many retries all branches of a request make together at most, each of which may make `retries`.
+pub(crate) fn shared_retries(retries: u8, branches: usize) -> u32 {
+    let shared = u32::try_from(branches.div_ceil(2)).unwrap_or(u32::MAX);
+    shared.max(retries.into())
+}
+
+/// Whether a node leaves time to one that comes after it: a required node makes no room for what the
+/// answer can do without.
+pub(crate) const fn makes_room(required: bool, for_required: bool) -> bool {
+    for_required || !required
+}
+
+/// How much of the time that is `left` a node is given; none if there is no time for it.
+///
+/// What is expected of the nodes `after` it is kept back, unless that leaves it less than is
+/// `expected` of itself: then it has all there is. A required node is always started, an optional one
+/// only if it can make it.
+pub(crate) fn share(
+    required: bool,
+    left: Duration,
+    expected: Duration,
+    after: Duration,
+) -> Option<Duration> {
+    let expected = expected.max(MIN_USEFUL);
+    if !required && left < expected {
+        return None;
+    }
+    let kept = left.saturating_sub(after);
+    Some(if kept >= expected { kept } else { left })
 }

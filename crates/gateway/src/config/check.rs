@@ -1,83 +1,44 @@
 //! What can only be seen of a plan as a whole.
 
-use std::time::Duration;
-
 use indexmap::IndexMap;
-use tower_fanout::{Plan, PlanProblem, layers::Reject};
-use tower_fanout_http::template::{Reference, Root};
-
-use super::{
-    Instead, Node,
-    plan::Names,
-    reader::{Field, nearest},
+use tower_fanout::{
+    Bounds, Downstream, Plan, PlanBuilder, PlanPart, PlanProblem, Severity,
+    layers::{ClassifyHttp, Reject},
 };
+use tower_fanout_http::template::{Reference, RequestTemplate, Root};
+
+use super::{Instead, Node, plan::Names, reader::Field};
 
 /// The nodes by name, as far as they could be read, and where they stand.
 pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n Field<'f>)>;
 
-/// Checks a plan that stands at `field`; the parameters of its route are none if they could not be
-/// read.
+/// Checks a plan that stands at `field` and is run within `bounds`; the parameters of its route are
+/// none if they could not be read.
 pub(super) fn check_plan(
     field: &Field<'_>,
     nodes: &Nodes<'_, '_>,
     parameters: Option<&[&str]>,
-    deadline: Duration,
+    bounds: &Bounds,
     names: &Names<'_>,
 ) {
-    check_graph(field, nodes);
+    check_graph(field, nodes, bounds, names);
     check_fallbacks(nodes);
     for (name, (node, field)) in nodes {
         let Some(node) = node else { continue };
-        for reference in node.request.references() {
-            match &reference.root {
-                Root::Node(other) => check_order(field, nodes, name, reference, other),
-                Root::Route
-                    if parameters.is_some_and(|known| !known.contains(&&*reference.path[0])) =>
-                {
-                    let message =
-                        format!("{{{reference}}}: the path of the route has no such parameter");
-                    field.error("reference", message);
-                }
-                _ => {}
-            }
+        let unknown = |reference: &&Reference| {
+            let known = |known: &[&str]| known.contains(&&*reference.path[0]);
+            reference.root == Root::Route && !parameters.is_none_or(known)
+        };
+        for reference in node.request.references().filter(unknown) {
+            let message = format!("{{{reference}}}: the path of the route has no such parameter");
+            field.error("reference", message);
         }
-        check_policy(field, name, node, names, deadline);
+        check_policy(field, name, node, names);
     }
 }
 
-/// A node may only read the answers of nodes that it comes after.
-fn check_order(
-    field: &Field<'_>,
-    nodes: &Nodes<'_, '_>,
-    name: &str,
-    reference: &Reference,
-    other: &str,
-) {
-    if comes_after(nodes, name, other) {
-        return;
-    }
-    let help = if nodes.contains_key(other) {
-        format!("add \"{other}\" to its depends_on")
-    } else {
-        "a placeholder begins with body, query, header, jwt, route, tier or the name of a node"
-            .into()
-    };
-    let message =
-        format!("{{{reference}}} reads \"{other}\", which \"{name}\" does not come after");
-    field.error_with_help("reference", message, Some(help));
-}
-
-fn check_policy(field: &Field<'_>, name: &str, node: &Node, names: &Names<'_>, deadline: Duration) {
+fn check_policy(field: &Field<'_>, name: &str, node: &Node, names: &Names<'_>) {
     let policy = &names.downstreams[&node.downstream].policy;
-    let worst = policy.worst_case();
-    if worst.is_none_or(|worst| worst > deadline) {
-        let worst = worst.map_or_else(|| "without end".into(), |worst| format!("{worst:?}"));
-        field.warning(
-            "worst_case",
-            format!("the worst case of \"{name}\" is {worst}, and the deadline {deadline:?}"),
-            "shorten attempt_timeout, set total_timeout, or try less often",
-        );
-    }
     let retried = policy.retry.as_ref().is_some_and(|retry| retry.idempotent);
     let hedged = policy.hedge.as_ref().is_some_and(|hedge| hedge.idempotent);
     for (twice, code, does) in [
@@ -138,56 +99,91 @@ fn way<'n, T>(
     })
 }
 
-/// Names and cycles, by the same rules as any plan.
-fn check_graph(field: &Field<'_>, nodes: &Nodes<'_, '_>) {
+/// Order, tiers, time and attempts, by the same rules as any plan. What a plan may take is only
+/// looked at if all of it could be read.
+fn check_graph(field: &Field<'_>, nodes: &Nodes<'_, '_>, bounds: &Bounds, names: &Names<'_>) {
     let mut plan = Plan::<()>::builder();
     for (name, (node, _)) in nodes {
-        let service = tower::service_fn(|(): ()| async { Ok::<(), Reject>(()) });
-        let mut added = plan.node(name, service, |(), _| Ok(()));
-        for dependency in node.iter().flat_map(|node| &node.depends_on) {
-            added = added.after_named(&dependency.node);
-        }
+        declare(&mut plan, name, node.as_ref(), names);
     }
-    let problems = plan.build().err();
-    for problem in problems.iter().flat_map(|error| error.problems()) {
-        let (at, help) = match problem {
-            PlanProblem::UnknownDependency { node, on } => {
-                let near = nearest(on, nodes.keys().map(String::as_str));
-                (
-                    Some(node),
-                    near.map(|near| format!("did you mean \"{near}\"?")),
-                )
-            }
-            PlanProblem::Cycle { path } => (
-                path.first(),
-                Some("take out one of these dependencies".into()),
-            ),
-            _ => (None, None),
+    let problems = match plan.build() {
+        Ok(plan) if nodes.values().all(|(node, _)| node.is_some()) => plan.check(bounds),
+        Ok(_) => Vec::new(),
+        Err(error) => error.problems().to_vec(),
+    };
+    problems
+        .iter()
+        .for_each(|problem| tell(field, nodes, problem));
+}
+
+/// Adds a node as it will be run, but for its service.
+fn declare(plan: &mut PlanBuilder<()>, name: &str, node: Option<&Node>, names: &Names<'_>) {
+    let service = tower::service_fn(|(): ()| async { Ok::<(), Reject>(()) });
+    let mut added = plan.node(name, service, |(), _| Ok(()));
+    let Some(node) = node else {
+        added.optional();
+        return;
+    };
+    let policy = &names.downstreams[&node.downstream].policy;
+    let downstream = Downstream::new(&node.downstream, policy.clone(), ClassifyHttp::new());
+    added = added
+        .downstream(downstream.profile())
+        .tiers(node.tiers.iter().cloned());
+    if !node.required {
+        added = added.optional();
+    }
+    if node.when.is_some() {
+        added = added.when(|()| true);
+    }
+    for dependency in &node.depends_on {
+        added = if dependency.optional {
+            added.after_optional_named(&dependency.node)
+        } else {
+            added.after_named(&dependency.node)
         };
-        let at = at
-            .and_then(|name| nodes.get(name))
-            .map_or(field, |(_, field)| field);
-        at.error_with_help("graph", problem, help);
+    }
+    for (_, other) in answers(&node.request) {
+        added = added.reads(other);
     }
 }
 
-/// Whether the node `name` starts only after `other` has ended.
-fn comes_after(nodes: &Nodes<'_, '_>, name: &str, other: &str) -> bool {
-    let mut seen = vec![name];
-    let mut next = 0;
-    while let Some(node) = seen.get(next).copied() {
-        next += 1;
-        let Some((Some(node), _)) = nodes.get(node) else {
-            continue;
-        };
-        for dependency in &node.depends_on {
-            if dependency.node == other {
-                return true;
+/// What a request reads of other nodes' answers, with their names.
+fn answers(request: &RequestTemplate) -> impl Iterator<Item = (&Reference, &str)> {
+    request
+        .references()
+        .filter_map(|reference| match &reference.root {
+            Root::Node(other) => Some((reference, other.as_str())),
+            _ => None,
+        })
+}
+
+/// Complains about `problem` where it stands in the file.
+fn tell(field: &Field<'_>, nodes: &Nodes<'_, '_>, problem: &PlanProblem) {
+    let place = problem.place();
+    let (mut message, mut help) = (problem.to_string(), problem.fix());
+    let node = place.node.as_ref().and_then(|name| nodes.get(name));
+    let at = match (node, place.part) {
+        (None, _) => field.clone(),
+        (Some((_, at)), Some(PlanPart::After(item))) => at.item("depends_on", item),
+        (Some((_, at)), Some(PlanPart::Tiers)) => at.at("tiers"),
+        (Some((node, at)), Some(PlanPart::Reads(item))) => {
+            let reads = node
+                .iter()
+                .flat_map(|node| answers(&node.request))
+                .nth(item);
+            if let Some((reference, _)) = reads {
+                message = format!("{{{reference}}}: {message}");
             }
-            if !seen.contains(&dependency.node.as_str()) {
-                seen.push(&dependency.node);
+            if matches!(problem, PlanProblem::UnknownNode { nearest: None, .. }) {
+                let roots = Root::RESERVED.join(", ");
+                help = format!("a placeholder begins with {roots} or the name of a node");
             }
+            (*at).clone()
         }
+        (Some((_, at)), _) => (*at).clone(),
+    };
+    match problem.severity() {
+        Severity::Warning => at.warning(problem.code(), message, &help),
+        _ => at.error_with_help(problem.code(), message, Some(help)),
     }
-    false
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use indexmap::IndexMap;
+use tower_fanout::Bounds;
 
 use super::{
     Bound, DownstreamConfig, Jwt, PlanConfig, Route, RouteAuth, Tier,
@@ -157,7 +158,11 @@ fn plan(
         .iter()
         .map(|(name, field)| (name.clone(), (node(field, name, names), field)))
         .collect();
-    check_plan(&field, &nodes, parameters, deadline.default, names);
+    let bounds = Bounds::default()
+        .deadline(deadline.default)
+        .max_concurrency(max_concurrency.default)
+        .max_retries(retry_attempts.default);
+    check_plan(&field, &nodes, parameters, &bounds, names);
     if let Some(field) = &aggregates {
         check_quorum(field, aggregate.strategy, &nodes);
         check_conflicts(field, &aggregate.merge, &nodes);

@@ -205,8 +205,19 @@ impl<'t> Field<'t> {
         problems.is_empty()
     }
 
+    /// The item at `place` of the list `key`, or as near to it as the file goes.
+    pub(super) fn item(&self, key: &str, place: usize) -> Field<'t> {
+        let list = self.at(key);
+        match &list.tree.kind {
+            Kind::List(items) if place < items.len() => {
+                list.child(&items[place], &format!("[{place}]"))
+            }
+            _ => list,
+        }
+    }
+
     /// The value at this dotted path, or as near to it as the file goes.
-    fn at(&self, path: &str) -> Field<'t> {
+    pub(super) fn at(&self, path: &str) -> Field<'t> {
         let mut field = self.clone();
         for step in path.split('.') {
             let Kind::Map(members) = &field.tree.kind else {

@@ -1,0 +1,145 @@
+//! How long a request takes, and how much it sends, against what it may. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    NodeInfo,
+    problem::{Pace, PlanProblem},
+};
+use crate::{run, schedule::Work};
+
+/// What a request of a plan may take, for [`Plan::check`](crate::Plan::check).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bounds {
+    /// The request's deadline; none by default, and then nothing takes too long.
+    pub deadline: Option<Duration>,
+    /// How many attempts a request sends to one downstream at most, all nodes together, retries and
+    /// hedges included; 10 by default.
+    pub max_attempts_per_downstream: u32,
+    /// How many nodes run at once; all that can by default.
+    pub max_concurrency: usize,
+    /// How many retries a call makes at most, where its policy allows more: the request's
+    /// [`Call::max_retries`](tower_fanout_layers::Call::max_retries). None by default. Where it is
+    /// set, all calls of a request together make no more than it, or one for every second node.
+    pub max_retries: Option<u8>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            deadline: None,
+            max_attempts_per_downstream: 10,
+            max_concurrency: usize::MAX,
+            max_retries: None,
+        }
+    }
+}
+
+tower_fanout_layers::setters! {
+    Bounds {
+        deadline: Option<Duration>,
+        max_attempts_per_downstream: u32,
+        max_concurrency: usize,
+        max_retries: Option<u8>,
+    }
+}
+
+/// The longest that each node may take; [`Duration::MAX`] if that has no end, or nothing is known.
+pub(crate) fn longest(nodes: &[NodeInfo], max_retries: Option<u8>) -> Vec<Duration> {
+    let longest = |node: &NodeInfo| node.longest(max_retries).unwrap_or(Duration::MAX);
+    nodes.iter().map(longest).collect()
+}
+
+/// In what `work` goes beyond `bounds`, if its nodes are expected to take as long as `expected` says.
+pub(crate) fn problems(
+    work: &Work<'_>,
+    names: &[Box<str>],
+    expected: &[Duration],
+    bounds: &Bounds,
+) -> Vec<PlanProblem> {
+    let mut problems = Vec::new();
+    if let Some(deadline) = bounds.deadline {
+        let longest = longest(work.nodes, bounds.max_retries);
+        let worst = late(work, names, Pace::Worst, &longest, deadline);
+        if worst.is_empty() {
+            problems.extend(crowded(work, &longest, bounds.max_concurrency, deadline));
+        }
+        problems.extend(late(work, names, Pace::Expected, expected, deadline));
+        problems.extend(worst);
+    }
+    problems.extend(amplified(work, names, bounds));
+    problems
+}
+
+/// Each way to a node that ends too late, though nothing before it does.
+fn late(
+    work: &Work<'_>,
+    names: &[Box<str>],
+    pace: Pace,
+    times: &[Duration],
+    deadline: Duration,
+) -> Vec<PlanProblem> {
+    let schedule = work.schedule(times, usize::MAX);
+    let is_late = |node: usize| schedule.end(node) > deadline;
+    let first = |node: &usize| is_late(*node) && !work.before(*node).any(is_late);
+    let problem = |node: usize| {
+        let path = schedule.path_to(work, node);
+        let longest = path.iter().max_by_key(|&&node| times[node]);
+        PlanProblem::Late {
+            pace,
+            longest: names[*longest.unwrap_or(&node)].to_string(),
+            path: path.iter().map(|&node| names[node].to_string()).collect(),
+            takes: Some(schedule.end(node)).filter(|takes| *takes < Duration::MAX),
+            deadline,
+        }
+    };
+    work.running().filter(first).map(problem).collect()
+}
+
+/// Nodes that wait for their turn, and are late for it.
+fn crowded(
+    work: &Work<'_>,
+    longest: &[Duration],
+    max_concurrency: usize,
+    deadline: Duration,
+) -> Option<PlanProblem> {
+    let takes = work.schedule(longest, max_concurrency).total();
+    (takes > deadline).then_some(PlanProblem::Crowded {
+        takes,
+        deadline,
+        max_concurrency,
+    })
+}
+
+/// Downstreams that one request may ask too often: once per node, and as often again as the node's
+/// policy and what the request shares allow.
+fn amplified(work: &Work<'_>, names: &[Box<str>], bounds: &Bounds) -> Vec<PlanProblem> {
+    let branches = work.running().count();
+    let shared = bounds
+        .max_retries
+        .map(|retries| run::shared_retries(retries, branches));
+    let mut asked: BTreeMap<&str, (Vec<usize>, u32)> = BTreeMap::new();
+    for node in work.running() {
+        if let Some(profile) = work.nodes[node].profile() {
+            let (nodes, further) = asked.entry(profile.name()).or_default();
+            nodes.push(node);
+            let more = work.nodes[node].attempts(bounds.max_retries) - 1;
+            *further = further.saturating_add(more);
+        }
+    }
+    let bound = bounds.max_attempts_per_downstream;
+    let too_many = asked
+        .into_iter()
+        .filter_map(|(downstream, (nodes, further))| {
+            let further = shared.map_or(further, |shared| further.min(shared));
+            let attempts = further.saturating_add(nodes.len() as u32);
+            (attempts > bound).then(|| PlanProblem::Amplification {
+                downstream: downstream.to_owned(),
+                nodes: nodes.iter().map(|&node| names[node].to_string()).collect(),
+                attempts,
+                bound,
+            })
+        });
+    too_many.collect()
+}
