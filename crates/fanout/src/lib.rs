@@ -40,6 +40,7 @@ mod answer;
 mod call;
 mod ending;
 mod expected;
+mod explain;
 mod graph;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -59,6 +60,7 @@ pub use tower_fanout_layers as layers;
 pub use self::{
     answer::{Answer, Answers},
     expected::Expected,
+    explain::{Explained, Explanation},
     outcome::{BranchError, ErrorKind, SkipReason, Status},
     plan::{
         Bounds, Key, Node, NodeInfo, Pace, Plan, PlanBuilder, PlanError, PlanPart, PlanPlace,

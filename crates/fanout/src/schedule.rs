@@ -7,13 +7,16 @@ use std::{
 };
 
 use crate::{
+    graph,
     plan::{Forecast, Inner, NodeInfo},
+    run,
     select::Choice,
 };
 
 /// What a request has to do.
 pub(crate) struct Work<'w> {
     pub(crate) nodes: &'w [NodeInfo],
+    order: &'w [usize],
     dependents: &'w [Vec<usize>],
     /// Per node, its place among all that could start.
     rank: &'w [u32],
@@ -28,6 +31,7 @@ impl<'w> Work<'w> {
     ) -> Self {
         Self {
             nodes: &plan.nodes,
+            order: &plan.order,
             dependents: &plan.dependents,
             rank: &forecast.rank,
             choices,
@@ -51,6 +55,35 @@ impl<'w> Work<'w> {
     pub(crate) fn before(&self, node: usize) -> impl Iterator<Item = usize> {
         let dependencies = self.nodes[node].dependencies();
         dependencies.filter(|&other| self.runs(other))
+    }
+
+    /// The nodes that would start together if all took equally long.
+    pub(crate) fn waves(&self) -> Vec<Vec<usize>> {
+        let before = |node: usize| match self.runs(node) {
+            true => self.before(node).collect(),
+            false => Vec::new(),
+        };
+        let edges: Vec<Vec<usize>> = (0..self.nodes.len()).map(before).collect();
+        let wave = graph::waves(self.order, &edges);
+        let count = self.running().map(|node| wave[node] + 1).max();
+        let mut waves = vec![Vec::new(); count.unwrap_or(0)];
+        self.running().for_each(|node| waves[wave[node]].push(node));
+        waves
+    }
+
+    /// For each node, how long the longest chain of those takes that come after it and that it makes
+    /// room for.
+    pub(crate) fn chains(&self, times: &[Duration]) -> Vec<Duration> {
+        let mut chains = vec![Duration::ZERO; self.nodes.len()];
+        for &node in self.order.iter().rev().filter(|&&node| self.runs(node)) {
+            let chain = times[node].saturating_add(chains[node]);
+            for before in self.before(node) {
+                if run::makes_room(self.is_required(before), self.is_required(node)) {
+                    chains[before] = chains[before].max(chain);
+                }
+            }
+        }
+        chains
     }
 
     /// When each node starts and ends if it takes as long as `times` say, all of them answer, and no
@@ -104,6 +137,11 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    /// When `node` starts, if it runs.
+    pub(crate) fn start(&self, node: usize) -> Option<Duration> {
+        self.spans[node].map(|(start, _)| start)
+    }
+
     /// When `node` ends; at once if it does not run.
     pub(crate) fn end(&self, node: usize) -> Duration {
         self.spans[node].map_or(Duration::ZERO, |(_, end)| end)
@@ -115,8 +153,14 @@ impl Schedule {
         ends.max().unwrap_or_default()
     }
 
-    /// The nodes that decide when `node` ends: what it waits for longest, and so on, from the first to
-    /// the last. Of equals, the first that was declared.
+    /// The nodes that decide when all have ended: the last to end, what that waits for longest, and so
+    /// on, from the first to the last. Of equals, the first that was declared.
+    pub(crate) fn critical_path(&self, work: &Work<'_>) -> Vec<usize> {
+        let last = self.last(work.running());
+        last.map_or_else(Vec::new, |last| self.path_to(work, last))
+    }
+
+    /// The same for `node` alone.
     pub(crate) fn path_to(&self, work: &Work<'_>, node: usize) -> Vec<usize> {
         let mut path = vec![node];
         let mut node = node;

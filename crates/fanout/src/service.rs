@@ -32,7 +32,7 @@ use crate::{
 pub struct FanOut<Req> {
     plan: Plan<Req>,
     rooms: Arc<Rooms>,
-    options: Options,
+    pub(crate) options: Options,
     selection: Selection,
     tier: Option<Box<str>>,
     brownout: Brownout,

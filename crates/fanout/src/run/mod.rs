@@ -23,7 +23,7 @@ use tower_fanout_layers::{Call, Deadline, Event, Observer, Reject};
 
 pub(crate) use self::{
     room::Rooms,
-    time::{makes_room, share, shared_retries},
+    time::{makes_room, margin, share, shared_retries},
 };
 use self::{
     room::{Room, State},

@@ -1,0 +1,194 @@
+//! What a request would do, without doing it.
+
+mod mermaid;
+mod text;
+#[cfg(feature = "serde")]
+mod wire;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_fanout_layers::{Context, breaker::State};
+
+use crate::{
+    outcome::SkipReason,
+    plan::{Bounds, PlanProblem, limits},
+    run,
+    schedule::{Schedule, Work},
+    select::{Choice, SelectError},
+    service::FanOut,
+    strategy::Strategy,
+};
+
+/// A plan as one request would run it: which of its nodes, when, and for how long.
+///
+/// As [`Display`](std::fmt::Display) it is a table for people. With the feature `serde` it is
+/// serialized with names in camel case and times in milliseconds, as the gateway answers it; without
+/// the states of breakers, whose names are HTTP's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// When the run is a success.
+    pub strategy: Strategy,
+    /// How much time there is for all of it.
+    pub deadline: Option<Duration>,
+    /// The nodes that run, by their index: those of one wave would start together if all took
+    /// equally long.
+    pub waves: Vec<Vec<usize>>,
+    /// The nodes that decide how long it takes, by their index, from the first to the last: by the
+    /// times that are expected if all are known, and by the longest that they may take otherwise.
+    pub critical_path: Vec<usize>,
+    /// How long it is expected to take; none if that is not known of each node that runs.
+    pub expected: Option<Duration>,
+    /// How long it takes at most, which is never longer than the deadline; none if it has no end.
+    pub worst_case: Option<Duration>,
+    /// All nodes of the plan, in order of declaration.
+    pub nodes: Vec<Explained>,
+    /// What may go wrong.
+    pub warnings: Vec<PlanProblem>,
+}
+
+/// What a request would do with one node.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Explained {
+    /// Its name.
+    pub name: Box<str>,
+    /// Whether it runs, and the answer as a whole needs it.
+    pub required: bool,
+    /// Whether it runs.
+    pub selected: bool,
+    /// Why it is skipped, if it was asked for and is.
+    pub skip_reason: Option<SkipReason>,
+    /// The nodes that it comes after, by their index, and whether it is skipped without an answer of
+    /// them.
+    pub depends_on: Vec<(usize, bool)>,
+    /// When it starts if all nodes take as long as is expected, unknown times counted as none,
+    /// counted from the start of the run; none if it does not run.
+    pub start: Option<Duration>,
+    /// How long it is expected to take, if that is known.
+    pub expected: Option<Duration>,
+    /// How much time it would be given if it started then; none if it does not run, if there is no
+    /// deadline, or if there would be no time for it.
+    pub budget: Option<Duration>,
+    /// How many attempts it makes at most, hedges among them.
+    pub worst_case_attempts: u32,
+    /// The state of its downstream's breaker, if it has one.
+    pub breaker: Option<State>,
+}
+
+impl<Req: Context> FanOut<Req> {
+    /// What `request` would do if it had `deadline` from now on. The deadline that it carries is not
+    /// looked at; how many retries it allows is.
+    ///
+    /// Nobody is asked. Every node that runs is taken to answer.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower::{BoxError, service_fn};
+    /// # use tower_fanout::{FanOut, Plan};
+    /// let service = service_fn(|()| async { Ok::<_, BoxError>(()) });
+    /// let mut plan = Plan::<()>::builder();
+    /// let user = plan.node("user", service, |(), _| Ok(())).key();
+    /// plan.node("orders", service, |(), _| Ok(())).after(user);
+    /// let fan_out = FanOut::new(plan.build().unwrap());
+    /// let explanation = fan_out.explain(&(), Some(Duration::from_secs(1))).unwrap();
+    /// assert_eq!(explanation.waves, [[0], [1]]);
+    /// assert!(explanation.to_mermaid().contains("n0 --> n1"));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose) has them.
+    pub fn explain(
+        &self,
+        request: &Req,
+        deadline: Option<Duration>,
+    ) -> Result<Explanation, SelectError> {
+        let choices = self.choose(request)?;
+        let forecast = self.plan().forecast(Instant::now());
+        let plan = &*self.plan().inner;
+        let bounds = Bounds {
+            deadline,
+            max_concurrency: self.options.max_concurrency,
+            max_retries: request.call().max_retries,
+            ..Bounds::default()
+        };
+        let outlook = Outlook {
+            work: Work::new(plan, &forecast, &choices),
+            names: &plan.names,
+            choices: &choices,
+            expected: &forecast.expected,
+            bounds: &bounds,
+        };
+        Ok(outlook.explain(self.options.strategy))
+    }
+}
+
+/// What is known of a request before it is run.
+struct Outlook<'o> {
+    work: Work<'o>,
+    names: &'o [Box<str>],
+    choices: &'o [Choice],
+    /// Per node, how long it is expected to take; zero if nothing is known.
+    expected: &'o [Duration],
+    bounds: &'o Bounds,
+}
+
+impl Outlook<'_> {
+    fn explain(&self, strategy: Strategy) -> Explanation {
+        let Self { work, bounds, .. } = self;
+        let schedule = |times: &[Duration]| work.schedule(times, bounds.max_concurrency);
+        let expected = schedule(self.expected);
+        let worst = schedule(&limits::longest(work.nodes, bounds.max_retries));
+        let known = !work.running().any(|node| self.expected[node].is_zero());
+        let decides = if known { &expected } else { &worst };
+        let worst_case = worst.total().min(bounds.deadline.unwrap_or(Duration::MAX));
+        let chains = work.chains(self.expected);
+        Explanation {
+            strategy,
+            deadline: bounds.deadline,
+            waves: work.waves(),
+            critical_path: decides.critical_path(work),
+            expected: known.then(|| expected.total()),
+            worst_case: Some(worst_case).filter(|time| *time < Duration::MAX),
+            nodes: (0..work.nodes.len())
+                .map(|node| self.node(node, &expected, chains[node]))
+                .collect(),
+            warnings: limits::problems(work, self.names, self.expected, bounds),
+        }
+    }
+
+    fn node(&self, node: usize, schedule: &Schedule, after: Duration) -> Explained {
+        let info = &self.work.nodes[node];
+        let (required, expected) = (self.work.is_required(node), self.expected[node]);
+        let start = schedule.start(node);
+        let budget = |start: Duration| {
+            let deadline = self.bounds.deadline?;
+            let end = deadline.saturating_sub(run::margin(deadline));
+            run::share(required, end.saturating_sub(start), expected, after)
+        };
+        let dependencies = info.dependencies.iter();
+        Explained {
+            name: self.names[node].clone(),
+            required,
+            selected: self.work.runs(node),
+            skip_reason: match self.choices[node] {
+                Choice::Skip(reason) => Some(reason),
+                _ => None,
+            },
+            depends_on: dependencies.map(|one| (one.node, one.hard)).collect(),
+            start,
+            expected: Some(expected).filter(|time| !time.is_zero()),
+            budget: start.and_then(budget),
+            worst_case_attempts: info.attempts(self.bounds.max_retries),
+            breaker: info.profile().and_then(|profile| profile.breaker_state()),
+        }
+    }
+}
+
+impl Explanation {
+    /// The names of the nodes at these places.
+    fn names<'e>(&'e self, nodes: &'e [usize]) -> impl Iterator<Item = &'e str> {
+        nodes.iter().map(|&node| &*self.nodes[node].name)
+    }
+}

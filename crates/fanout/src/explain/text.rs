@@ -1,0 +1,109 @@
+//! An explanation as a table for people.
+
+use std::{fmt, time::Duration};
+
+use tower_fanout_layers::policy::duration::written;
+
+use super::{Explained, Explanation};
+
+/// What heads the table.
+const HEAD: [&str; 8] = [
+    "wave", "node", "runs", "after", "start", "expected", "budget", "attempts",
+];
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "strategy {}, deadline {}, expected {}, worst case {}",
+            self.strategy.as_str(),
+            time(self.deadline),
+            time(self.expected),
+            time(self.worst_case),
+        )?;
+        let path: Vec<&str> = self.names(&self.critical_path).collect();
+        writeln!(f, "critical path: {}\n", shown(&path.join(" → ")))?;
+        self.table(f)?;
+        for (place, warning) in self.warnings.iter().enumerate() {
+            let line = if place == 0 { "\n" } else { "" };
+            writeln!(
+                f,
+                "{line}warning[{}]: {}",
+                warning.code(),
+                shown(&warning.to_string())
+            )?;
+            writeln!(
+                f,
+                "  at {}: {}",
+                shown(&warning.place().to_string()),
+                shown(&warning.fix())
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Explanation {
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![HEAD.map(str::to_owned)];
+        for (wave, nodes) in (1..).zip(&self.waves) {
+            let nodes = nodes.iter().map(|&node| &self.nodes[node]);
+            rows.extend(nodes.map(|node| self.row(wave.to_string(), node)));
+        }
+        let others = self.nodes.iter().filter(|node| !node.selected);
+        rows.extend(others.map(|node| self.row("-".into(), node)));
+        let widths: Vec<usize> = (0..HEAD.len())
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
+            .map(Option::unwrap_or_default)
+            .collect();
+        for row in rows {
+            let cells = row.iter().zip(&widths);
+            let line: String = cells
+                .map(|(cell, &width)| format!("{cell:width$}  "))
+                .collect();
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn row(&self, wave: String, node: &Explained) -> [String; 8] {
+        let runs = match (node.skip_reason, node.selected, node.required) {
+            (Some(reason), ..) => format!("skipped ({})", reason.as_str()),
+            (None, false, _) => "not asked for".into(),
+            (None, true, true) => "required".into(),
+            (None, true, false) => "optional".into(),
+        };
+        let after = node.depends_on.iter().map(|&(other, hard)| {
+            let name = shown(&self.nodes[other].name);
+            if hard { name } else { format!("{name}?") }
+        });
+        let after: Vec<String> = after.collect();
+        [
+            wave,
+            shown(&node.name),
+            runs,
+            if after.is_empty() {
+                "-".into()
+            } else {
+                after.join(", ")
+            },
+            time(node.start),
+            time(node.expected),
+            time(node.budget),
+            node.worst_case_attempts.to_string(),
+        ]
+    }
+}
+
+fn time(time: Option<Duration>) -> String {
+    time.map_or_else(|| "-".into(), |time| written(time).to_string())
+}
+
+/// Without what would break a line, or a terminal.
+fn shown(text: &str) -> String {
+    let shown = text.chars().map(|letter| match letter.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => letter,
+    });
+    shown.collect()
+}

@@ -1,0 +1,118 @@
+//! An explanation as it is serialized.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::{Explained, Explanation};
+use crate::plan::PlanProblem;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Whole<'e> {
+    strategy: &'static str,
+    deadline: Option<Millis>,
+    waves: Vec<Vec<&'e str>>,
+    critical_path: Vec<&'e str>,
+    expected: Option<Millis>,
+    worst_case: Option<Millis>,
+    services: Services<'e>,
+    warnings: Vec<Warning>,
+}
+
+impl Serialize for Explanation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let waves = self.waves.iter().map(|wave| self.names(wave).collect());
+        let whole = Whole {
+            strategy: self.strategy.as_str(),
+            deadline: self.deadline.map(Millis),
+            waves: waves.collect(),
+            critical_path: self.names(&self.critical_path).collect(),
+            expected: self.expected.map(Millis),
+            worst_case: self.worst_case.map(Millis),
+            services: Services(self),
+            warnings: self.warnings.iter().map(Warning::from).collect(),
+        };
+        whole.serialize(serializer)
+    }
+}
+
+/// The nodes by their names, in order of declaration.
+struct Services<'e>(&'e Explanation);
+
+impl Serialize for Services<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let services = self
+            .0
+            .nodes
+            .iter()
+            .map(|node| (&*node.name, self.service(node)));
+        serializer.collect_map(services)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Service<'e> {
+    required: bool,
+    selected: bool,
+    skip_reason: Option<&'static str>,
+    depends_on: Vec<&'e str>,
+    start: Option<Millis>,
+    expected: Option<Millis>,
+    budget: Option<Millis>,
+    worst_case_attempts: u32,
+}
+
+impl<'e> Services<'e> {
+    fn service(&self, node: &Explained) -> Service<'e> {
+        let nodes = &self.0.nodes;
+        let depends_on = node
+            .depends_on
+            .iter()
+            .map(|&(other, _)| &*nodes[other].name);
+        Service {
+            required: node.required,
+            selected: node.selected,
+            skip_reason: node.skip_reason.map(crate::SkipReason::as_str),
+            depends_on: depends_on.collect(),
+            start: node.start.map(Millis),
+            expected: node.expected.map(Millis),
+            budget: node.budget.map(Millis),
+            worst_case_attempts: node.worst_case_attempts,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Warning {
+    code: &'static str,
+    place: String,
+    message: String,
+    fix: String,
+}
+
+impl From<&PlanProblem> for Warning {
+    fn from(problem: &PlanProblem) -> Self {
+        Self {
+            code: problem.code(),
+            place: problem.place().to_string(),
+            message: problem.to_string(),
+            fix: problem.fix(),
+        }
+    }
+}
+
+/// A time in milliseconds, fractions kept to the microsecond.
+struct Millis(Duration);
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
+        if micros.is_multiple_of(1000) {
+            serializer.serialize_u64(micros / 1000)
+        } else {
+            serializer.serialize_f64(micros as f64 / 1000.0)
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What a request would do, as it is explained.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use proptest::prelude::{Strategy as _, any, prop, prop_assert_eq, proptest};
+use tokio::time::Instant;
+use tower_fanout::{Expected, Explanation, FanOut, Plan, Profile, SelectError, Strategy};
+
+/// A downstream that takes so many milliseconds at most, by the number of attempts.
+fn takes(name: &str, worst_cases: &[u64]) -> Profile {
+    Profile::new(name, Expected::new())
+        .attempts(worst_cases.len() as u32)
+        .worst_cases(worst_cases.iter().map(|&worst| ms(worst)))
+}
+
+/// A page: a user, their orders, what they might like, and what only some tiers have.
+fn page() -> Plan<Ask> {
+    let mut plan = Plan::builder();
+    let service = || slow(1);
+    let user = plan
+        .node("user", service(), |(), _| Ok(()))
+        .expected(ms(30))
+        .downstream(takes("users", &[100, 250]))
+        .key();
+    plan.node("orders", service(), |(), _| Ok(()))
+        .after(user)
+        .expected(ms(50))
+        .downstream(takes("orders", &[200, 450]));
+    plan.node("likes", service(), |(), _| Ok(()))
+        .after_optional(user)
+        .after_optional_named("trend")
+        .optional()
+        .expected(ms(20))
+        .downstream(takes("likes", &[100]));
+    plan.node("trend", service(), |(), _| Ok(()))
+        .optional()
+        .tiers(["pro"]);
+    plan.build().unwrap()
+}
+
+fn explained(deadline: u64) -> Explanation {
+    let fan_out = FanOut::new(page()).tier("free");
+    fan_out.explain(&(), Some(ms(deadline))).unwrap()
+}
+
+#[test]
+fn a_plan_is_explained_as_a_table() {
+    assert_eq!(
+        explained(600).to_string(),
+        "\
+strategy partial, deadline 600ms, expected 80ms, worst case 600ms
+critical path: user → orders
+
+wave  node    runs            after          start  expected  budget  attempts
+1     user    required        -              0s     30ms      520ms   2
+2     orders  required        user           30ms   50ms      540ms   2
+2     likes   optional        user?, trend?  30ms   20ms      540ms   1
+-     trend   skipped (tier)  -              -      -         -       1
+
+warning[worst_case]: the worst case of user → orders is 700ms, and the deadline 600ms
+  at nodes.orders: shorten the attempt_timeout of \"orders\", set its total_timeout, or try it less often
+"
+    );
+}
+
+#[test]
+fn a_plan_is_explained_as_a_diagram() {
+    assert_eq!(
+        explained(600).to_mermaid(),
+        "\
+flowchart LR
+  n0[\"user\"]
+  n1[\"orders\"]
+  n2[\"likes\"]:::optional
+  n3[\"trend\"]:::skipped
+  n0 --> n1
+  n0 -.-> n2
+  n3 -.-> n2
+  classDef optional stroke-dasharray: 5 5
+  classDef skipped fill:#eee,stroke:#bbb,color:#888
+"
+    );
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_plan_is_explained_as_json() {
+    let json = serde_json::to_value(explained(600)).unwrap();
+    let fix =
+        "shorten the attempt_timeout of \"orders\", set its total_timeout, or try it less often";
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "strategy": "partial", "deadline": 600, "waves": [["user"], ["orders", "likes"]],
+            "criticalPath": ["user", "orders"], "expected": 80, "worstCase": 600,
+            "services": {
+                "user": {
+                    "required": true, "selected": true, "skipReason": null, "dependsOn": [],
+                    "start": 0, "expected": 30, "budget": 520, "worstCaseAttempts": 2
+                },
+                "orders": {
+                    "required": true, "selected": true, "skipReason": null, "dependsOn": ["user"],
+                    "start": 30, "expected": 50, "budget": 540, "worstCaseAttempts": 2
+                },
+                "likes": {
+                    "required": false, "selected": true, "skipReason": null,
+                    "dependsOn": ["user", "trend"],
+                    "start": 30, "expected": 20, "budget": 540, "worstCaseAttempts": 1
+                },
+                "trend": {
+                    "required": false, "selected": false, "skipReason": "tier", "dependsOn": [],
+                    "start": null, "expected": null, "budget": null, "worstCaseAttempts": 1
+                }
+            },
+            "warnings": [{
+                "code": "worst_case", "place": "nodes.orders",
+                "message": "the worst case of user → orders is 700ms, and the deadline 600ms",
+                "fix": fix
+            }]
+        })
+    );
+}
+
+#[test]
+fn without_a_deadline_or_estimates_little_is_said_of_times() {
+    let mut plan = Plan::builder();
+    plan.node("user", slow(1), |(), _| Ok(())).expected(ms(30));
+    plan.node("orders", slow(1), |(), _| Ok(()))
+        .after_named("user");
+    let explanation = FanOut::new(plan.build().unwrap())
+        .explain(&(), None)
+        .unwrap();
+    assert_eq!((explanation.expected, explanation.worst_case), (None, None));
+    // Nothing is known to end the first node.
+    assert_eq!(explanation.critical_path, [0]);
+    assert_eq!(explanation.nodes[1].start, Some(ms(30)));
+    assert_eq!(explanation.nodes[1].budget, None);
+    assert!(explanation.warnings.is_empty());
+}
+
+#[test]
+fn what_cannot_be_run_is_not_explained() {
+    let strategy = Strategy::Quorum(9.try_into().unwrap());
+    let error = FanOut::new(page()).strategy(strategy).explain(&(), None);
+    assert!(matches!(error, Err(SelectError::Quorum { needed: 9, .. })));
+}
+
+#[test]
+fn an_optional_node_that_could_not_make_it_has_no_budget() {
+    let explanation = explained(50);
+    let budgets = explanation.nodes.iter().map(|node| node.budget);
+    // 47.5 ms are left for the branches, and the second wave starts after 30.
+    let left = Duration::from_micros(17_500);
+    let all = Duration::from_micros(47_500);
+    assert_eq!(
+        budgets.collect::<Vec<_>>(),
+        [Some(all), Some(left), None, None]
+    );
+}
+
+/// A node of a random plan: how long it takes, whether it is required, and the nodes before it that it comes after.
+type Random = (u64, bool, Vec<usize>);
+
+fn random() -> impl proptest::strategy::Strategy<Value = Vec<Random>> {
+    let node = (
+        1u64..50,
+        any::<bool>(),
+        prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+    );
+    prop::collection::vec(node, 1..12).prop_map(|nodes| {
+        let before = |node: usize, picks: Vec<prop::sample::Index>| match node {
+            0 => Vec::new(),
+            _ => picks.into_iter().map(|pick| pick.index(node)).collect(),
+        };
+        let nodes = nodes.into_iter().enumerate();
+        nodes
+            .map(|(node, (time, required, picks))| (time, required, before(node, picks)))
+            .collect()
+    })
+}
+
+/// The longest way to the end of `node`, as its length and its nodes; of equals, by what was declared
+/// first.
+fn longest(nodes: &[Random], node: usize, time: &dyn Fn(usize) -> u64) -> (u64, Vec<usize>) {
+    let ways = nodes[node]
+        .2
+        .iter()
+        .map(|&before| longest(nodes, before, time));
+    let best = ways.max_by_key(|(length, way)| (*length, std::cmp::Reverse(way[way.len() - 1])));
+    let (length, mut way) = best.unwrap_or_default();
+    way.push(node);
+    (length + time(node), way)
+}
+
+fn plan_of(nodes: &[Random]) -> Plan<Ask> {
+    let mut plan = Plan::builder();
+    for (node, (time, required, after)) in nodes.iter().enumerate() {
+        let mut added = plan
+            .node(&node.to_string(), slow(*time), |(), _| Ok(()))
+            .expected(ms(*time));
+        for before in after {
+            added = added.after_named(&before.to_string());
+        }
+        if !required {
+            added.optional();
+        }
+    }
+    plan.build().unwrap()
+}
+
+fn run(fan_out: &FanOut<Ask>) -> (Duration, Vec<usize>, Vec<Option<Duration>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let start = Instant::now();
+        let answer = tower::ServiceExt::oneshot(fan_out.clone(), ())
+            .await
+            .unwrap();
+        let report = answer.report();
+        let starts = report.branches.iter().map(|branch| branch.started);
+        (
+            start.elapsed(),
+            report.critical_path.clone(),
+            starts.collect(),
+        )
+    })
+}
+
+proptest! {
+    #[test]
+    fn waves_and_the_critical_path_are_those_of_a_plain_model(nodes in random()) {
+        let explanation = FanOut::new(plan_of(&nodes)).explain(&(), None).unwrap();
+        let ways = (0..nodes.len()).map(|node| longest(&nodes, node, &|node| nodes[node].0));
+        let (length, way) = ways
+            .max_by_key(|(length, way)| (*length, std::cmp::Reverse(way[way.len() - 1])))
+            .unwrap();
+        prop_assert_eq!(explanation.expected, Some(ms(length)));
+        prop_assert_eq!(explanation.critical_path, way);
+        for (wave, members) in explanation.waves.iter().enumerate() {
+            for &node in members {
+                let hops = longest(&nodes, node, &|_| 1).0;
+                prop_assert_eq!(hops as usize, wave + 1);
+            }
+        }
+        prop_assert_eq!(explanation.waves.iter().map(Vec::len).sum::<usize>(), nodes.len());
+    }
+
+    #[test]
+    fn a_run_is_as_it_was_explained(nodes in random(), at_once in 1usize..5) {
+        let fan_out = FanOut::new(plan_of(&nodes)).max_concurrency(at_once);
+        let explanation = fan_out.explain(&(), None).unwrap();
+        let (elapsed, critical_path, starts) = run(&fan_out);
+        prop_assert_eq!(explanation.expected, Some(elapsed));
+        prop_assert_eq!(explanation.critical_path, critical_path);
+        let expected: Vec<_> = explanation.nodes.iter().map(|node| node.start).collect();
+        prop_assert_eq!(expected, starts);
+    }
+}
