@@ -103,6 +103,18 @@ impl App {
         &self.backends
     }
 
+    /// The route of this name, and whether it is the built-in API: that is `orchestrate`, if it is
+    /// served.
+    #[must_use]
+    pub fn endpoint(&self, route: &str) -> Option<(&Endpoint, bool)> {
+        let built_in = self.orchestrate.as_ref().map(|(_, api)| (api, true));
+        let mut configured = self.routes.iter();
+        let configured = configured.find(|(config, _)| config.name == route);
+        built_in
+            .filter(|_| route == "orchestrate")
+            .or(configured.map(|(_, endpoint)| (endpoint, false)))
+    }
+
     /// The public service: the routes, below the layers that every request passes through.
     ///
     /// This is the one place where their order stands, outermost first.

@@ -41,6 +41,25 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Explain what a request to a route would do, without asking anybody; exit 1 if it could not be
+    /// run.
+    Explain {
+        /// The configuration file, YAML or JSON.
+        #[arg(short, long, value_name = "FILE", env = "FANOUT_CONFIG")]
+        config: PathBuf,
+        /// The name of the route; `orchestrate` is the built-in API.
+        #[arg(long, value_name = "NAME")]
+        route: String,
+        /// The caller's tier, the lowest by default.
+        #[arg(long)]
+        tier: Option<String>,
+        /// A file with the body of the request; for `orchestrate`, what a caller would send.
+        #[arg(long, value_name = "FILE")]
+        body: Option<PathBuf>,
+        /// How to say it.
+        #[arg(long, value_enum, default_value_t)]
+        format: ExplainFormat,
+    },
     /// Make a token for a local symmetric key.
     Token {
         /// The configuration file, YAML or JSON.
@@ -74,6 +93,18 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// How a plan is explained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// A table for people.
+    #[default]
+    Text,
+    /// As the API answers it.
+    Json,
+    /// A Mermaid flowchart.
+    Mermaid,
 }
 
 #[cfg(test)]

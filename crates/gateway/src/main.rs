@@ -11,10 +11,11 @@ use clap::{CommandFactory, Parser};
 use serde_json::json;
 use tower_fanout_gateway::{
     app::App,
-    cli::{Cli, Command, Format},
+    cli::{Cli, Command, ExplainFormat, Format},
     config::Config,
     demo,
     health::Readiness,
+    orchestrate::explain::{Supposed, to_json},
     run::{Sockets, run, signals},
     telemetry,
 };
@@ -30,6 +31,13 @@ async fn main() -> ExitCode {
             demo::demo(listen, &down).await.map(|_| ExitCode::SUCCESS)
         }
         Command::Check { config, format } => Ok(check(&config, format)),
+        Command::Explain {
+            config,
+            route,
+            tier,
+            body,
+            format,
+        } => explain(&config, &route, tier, body.as_deref(), format),
         Command::Token {
             config,
             sub,
@@ -77,6 +85,41 @@ fn check(path: &Path, format: Format) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// Says what a request to `route` would do; a request that could not be run is a failure.
+fn explain(
+    path: &Path,
+    route: &str,
+    tier: Option<String>,
+    body: Option<&Path>,
+    format: ExplainFormat,
+) -> Outcome {
+    let config = Config::load(path)?;
+    if let Some(tier) = tier
+        .as_ref()
+        .filter(|tier| !config.tiers.contains_key(*tier))
+    {
+        return Err(format!("there is no tier \"{tier}\"").into());
+    }
+    let app = App::new(&config, Readiness::default())?;
+    let unknown = || format!("there is no route \"{route}\"");
+    let (endpoint, orchestrate) = app.endpoint(route).ok_or_else(unknown)?;
+    let body = body.map(std::fs::read).transpose();
+    let body = body.map_err(|error| format!("the body cannot be read: {error}"))?;
+    let explanation = endpoint
+        .explain(Supposed {
+            tier,
+            body: body.map(Into::into),
+            orchestrate,
+        })
+        .map_err(|problem| problem.to_json(None))?;
+    match format {
+        ExplainFormat::Text => print!("{explanation}"),
+        ExplainFormat::Json => println!("{}", to_json(&endpoint.route, &explanation)),
+        ExplainFormat::Mermaid => print!("{}", explanation.to_mermaid()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) -> Outcome {

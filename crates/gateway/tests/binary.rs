@@ -321,3 +321,132 @@ async fn fault_k10_a_port_in_use_is_said_in_one_line() {
         "{text}"
     );
 }
+
+/// A built-in plan and a route of its own, which nobody could be asked for: its services are nowhere.
+const EXPLAINED: &str = "\
+version: 1
+tiers: { free: {}, pro: {} }
+policies:
+  quick: { attempt_timeout: 100ms, retry: { max_attempts: 2 } }
+downstreams:
+  users: { endpoints: [{ url: \"http://127.0.0.1:9\" }], policy: quick }
+  orders: { endpoints: [{ url: \"http://127.0.0.1:9\" }], policy: quick }
+orchestrate:
+  plan:
+    user: { downstream: users, request: { path: \"/users/{body.input.id}\" }, required: true }
+    orders: { downstream: orders, depends_on: [user], tiers: [pro], request: { path: \"/{user.id}\" } }
+routes:
+  - name: page
+    match: { path: \"/pages/{id}\" }
+    deadline: { default: 400ms }
+    plan:
+      user: { downstream: users, request: { path: \"/users/{route.id}\" }, required: true }
+      orders:
+        downstream: orders
+        depends_on: [{ node: user, optional: true }]
+        request: { path: \"/{header.x-account}\" }
+";
+
+/// What `explain` says, and its exit code.
+async fn explain(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let file = File::new(
+        &format!("explain-{}.yaml", arguments.join("-").replace('/', "_")),
+        EXPLAINED,
+    );
+    let output = fanout()
+        .arg("explain")
+        .args(arguments)
+        .arg("-c")
+        .arg(&file.0)
+        .output()
+        .await
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[tokio::test]
+async fn explain_says_what_a_route_would_do() {
+    let (code, text, _) = explain(&["--route", "page"]).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        text,
+        "\
+strategy partial, deadline 400ms, expected -, worst case 400ms
+critical path: user → orders
+
+wave  node    runs      after  start  expected  budget  attempts
+1     user    required  -      0s     -         380ms   2
+2     orders  optional  user?  0s     -         380ms   2
+
+warning[worst_case]: the worst case of user → orders is 500ms, and the deadline 400ms
+  at nodes.orders: shorten the attempt_timeout of \"orders\", set its total_timeout, or try it less often
+"
+    );
+    let (_, text, _) = explain(&["--route", "page", "--format", "mermaid"]).await;
+    assert!(text.starts_with("flowchart LR\n  n0[\"user\"]\n"), "{text}");
+    assert!(text.contains("n0 -.-> n1"), "{text}");
+}
+
+#[tokio::test]
+async fn explain_says_what_the_api_would_do_with_a_body() {
+    let arguments = [
+        "--route",
+        "orchestrate",
+        "--tier",
+        "free",
+        "--format",
+        "json",
+    ];
+    let (code, text, _) = explain(&arguments).await;
+    assert_eq!(code, Some(0), "without a body, nothing of it is missed");
+    let plain: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(plain["route"], "orchestrate");
+    assert_eq!(plain["deadline"], 30_000);
+    let body = File::new(
+        "explain-body.json",
+        r#"{"input": {"id": 7}, "retryAttempts": 0, "timeout": 2000}"#,
+    );
+    let path = body.0.to_str().unwrap();
+    let (_, text, _) = explain(&[&arguments[..], &["--body", path]].concat()).await;
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&said["deadline"], &said["planId"]),
+        (&json!(2000), &plain["planId"])
+    );
+    assert_eq!(said["waves"], json!([["user"]]));
+    assert_eq!(said["services"]["user"]["worstCaseAttempts"], 1);
+    assert_eq!(said["services"]["user"]["circuitBreakerState"], "CLOSED");
+    assert_eq!(said["services"]["orders"]["skipReason"], "tier");
+}
+
+#[tokio::test]
+async fn explain_fails_where_the_request_could_not_be_run() {
+    let body = File::new("explain-empty.json", "{}");
+    let wrong = File::new("explain-wrong.json", r#"{"timeout": 1}"#);
+    let (body, wrong) = (body.0.to_str().unwrap(), wrong.0.to_str().unwrap());
+    for (arguments, problem) in [
+        (
+            &["--route", "orchestrate", "--body", body][..],
+            "\"missing_param\"",
+        ),
+        (&["--route", "orchestrate", "--body", wrong], "\"/timeout\""),
+        (
+            &["--route", "orchestrate", "--body", "/nowhere"],
+            "the body cannot be read",
+        ),
+        (&["--route", "pages"], "there is no route \"pages\""),
+        (
+            &["--route", "page", "--tier", "max"],
+            "there is no tier \"max\"",
+        ),
+    ] {
+        let (code, text, error) = explain(arguments).await;
+        assert_eq!((code, &*text), (Some(1), ""), "{arguments:?}");
+        assert!(error.contains(problem), "{arguments:?}: {error}");
+    }
+}

@@ -40,6 +40,7 @@ pub(super) fn check(job: &Job<'_>, choices: &[Choice]) -> Result<(), Problem> {
         for lack in lacks.chain(template.map(Lack::from)) {
             match lack {
                 Lack::Unusable => unusable = true,
+                Lack::Missing(reference) if job.is_unknown(&reference.root) => {}
                 Lack::Missing(reference) => {
                     let detail = format!("the service \"{name}\" needs it");
                     missing.push(FieldError::new(pointer(&reference), "missing", detail));
@@ -54,6 +55,13 @@ pub(super) fn check(job: &Job<'_>, choices: &[Choice]) -> Result<(), Problem> {
         return Err(Problem::new(Code::BadParam));
     }
     Ok(())
+}
+
+impl Job<'_> {
+    /// Whether a real request may have what this one does not say.
+    fn is_unknown(&self, root: &Root) -> bool {
+        self.supposed && (*root != Root::Body || self.inbound.body.is_none())
+    }
 }
 
 impl From<RenderError> for Lack {

@@ -78,7 +78,7 @@ impl Endpoint {
                 .any(|(name, value)| name == "execute" && value == "true");
             let (inbound, wishes) = self.read(parts, body).await?;
             let job = Job::new(&self.route, inbound, &wishes).in_test(execute);
-            let explained = explain::explain(&job)?.to_json();
+            let explained = explain::to_json(&self.route, &job.explain()?);
             let result = if execute {
                 Some(job.run(false).await)
             } else {
@@ -124,11 +124,14 @@ impl Endpoint {
         check_media_type(&inbound)?;
         let bytes = self.body(&inbound, body).await?;
         let body = json(bytes)?;
-        let plan = self.route.fan_out.plan();
-        let wishes =
-            request::read(body.as_raw().as_bytes(), |name| plan.index_of(name)).map_err(refused)?;
+        let wishes = self.wishes(&body)?;
         inbound.body = Some(body);
         Ok((inbound, wishes))
+    }
+
+    fn wishes(&self, body: &Json) -> Result<Wishes, Problem> {
+        let plan = self.route.fan_out.plan();
+        request::read(body.as_raw().as_bytes(), |name| plan.index_of(name)).map_err(refused)
     }
 
     async fn body(&self, inbound: &Inbound, body: Body) -> Result<Bytes, Problem> {
@@ -210,6 +213,8 @@ struct Job<'r> {
     strategy: Strategy,
     sequential: bool,
     test: bool,
+    /// Nobody has made it: only its tier is known, and its body if it has one.
+    supposed: bool,
     effective: Effective,
 }
 
@@ -241,6 +246,7 @@ impl<'r> Job<'r> {
             strategy: wishes.strategy.unwrap_or(route.strategy),
             sequential,
             test: false,
+            supposed: false,
             effective: Effective {
                 max_concurrency: if sequential { 1 } else { max_concurrency },
                 timeout: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -254,6 +260,14 @@ impl<'r> Job<'r> {
     /// In a test, nodes that change something are skipped.
     fn in_test(self, test: bool) -> Self {
         Self { test, ..self }
+    }
+
+    /// What only a real request has is not missed.
+    fn supposed(self) -> Self {
+        Self {
+            supposed: true,
+            ..self
+        }
     }
 
     fn fan_out(&self) -> FanOut<Inbound> {
