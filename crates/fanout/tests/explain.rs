@@ -162,6 +162,24 @@ fn an_optional_node_that_could_not_make_it_has_no_budget() {
     );
 }
 
+#[test]
+fn a_required_node_leaves_no_time_to_an_optional_one() {
+    let budget = |required: bool| {
+        let mut plan = Plan::builder();
+        let first = plan.node("first", slow(1), |(), _| Ok(())).expected(ms(10));
+        if !required {
+            first.optional();
+        }
+        plan.node("second", slow(1), |(), _| Ok(()))
+            .optional()
+            .after_named("first")
+            .expected(ms(40));
+        let fan_out = FanOut::new(plan.build().unwrap());
+        fan_out.explain(&(), Some(ms(100))).unwrap().nodes[0].budget
+    };
+    assert_eq!([true, false].map(budget), [Some(ms(95)), Some(ms(55))]);
+}
+
 /// A node of a random plan: how long it takes, whether it is required, and the nodes before it that it comes after.
 type Random = (u64, bool, Vec<usize>);
 

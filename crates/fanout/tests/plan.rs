@@ -475,6 +475,7 @@ fn a_profile_knows_its_worst_case_by_attempts() {
     let longest = |attempts| profile.longest_of(attempts).map(|time| time.as_millis());
     assert_eq!([0, 1, 2, 3, 9].map(longest), [10, 10, 20, 30, 30].map(Some));
     assert_eq!(profile.longest(), Some(ms(30)));
+    assert_eq!(profile.attempts(2).longest_of(3), Some(ms(20)));
     assert_eq!(takes("users", &[]).longest(), None::<Duration>);
     let users = downstream(|_| {}).profile();
     assert_eq!(

@@ -193,3 +193,34 @@ pub(crate) fn share(
     let kept = left.saturating_sub(after);
     Some(if kept >= expected { kept } else { left })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_leaves_time_to_others_if_enough_is_left_to_itself() {
+        let ms = Duration::from_millis;
+        let given = |required, left, expected, after| {
+            share(required, ms(left), ms(expected), ms(after)).map(|time| time.as_millis())
+        };
+        for required in [true, false] {
+            assert_eq!(given(required, 100, 30, 40), Some(60));
+            assert_eq!(given(required, 100, 60, 40), Some(60));
+            assert_eq!(given(required, 100, 61, 40), Some(100));
+            assert_eq!(given(required, 100, 0, 91), Some(100), "9 ms are of no use");
+            assert_eq!(given(required, 100, 100, 0), Some(100));
+        }
+        assert_eq!(given(true, 100, 101, 0), Some(100));
+        assert_eq!(given(false, 100, 101, 0), None);
+        assert_eq!(given(true, 9, 0, 0), Some(9));
+        assert_eq!(given(false, 9, 0, 0), None);
+    }
+
+    #[test]
+    fn a_required_node_makes_no_room_for_an_optional_one() {
+        let cases = [(true, true), (false, true), (false, false), (true, false)];
+        let room = cases.map(|(required, for_required)| makes_room(required, for_required));
+        assert_eq!(room, [true, true, true, false]);
+    }
+}
