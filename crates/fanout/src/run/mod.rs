@@ -1,11 +1,14 @@
 //! One run of a plan: nodes start, end, and let others start.
 
+mod begin;
 mod detached;
+mod ends;
 mod ready;
 mod recorder;
 mod room;
 mod seats;
 mod time;
+mod timer;
 
 use std::{
     cmp::Reverse,
@@ -18,26 +21,25 @@ use std::{
 };
 
 use futures_util::Stream;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tower_fanout_layers::{Call, Deadline, Event, Observer, Reject};
+use tokio::time::{Instant, Sleep};
+use tower_fanout_layers::{Call, Deadline, Event, Observer};
 
+use self::{
+    ends::{Cut, End},
+    room::{Room, State},
+    time::Times,
+};
 pub(crate) use self::{
     room::Rooms,
     time::{makes_room, margin, share, shared_retries},
 };
-use self::{
-    room::{Room, State},
-    time::Times,
-};
 use crate::{
     answer::{Answer, Answers},
-    ending::{Ended, Ending, Then},
-    outcome::{BranchError, ErrorKind, SkipReason, Status},
+    ending::Ending,
+    outcome::{BranchError, ErrorKind, SkipReason},
     plan::{Forecast, Plan},
     report::{Branch, Report},
-    select::Choice,
     service::Options,
-    strategy::ReturnWhen,
 };
 
 /// Is told what happens in runs, with the name of the node. It runs on the path of the request: it
@@ -48,27 +50,6 @@ pub trait RunObserver: Send + Sync {
 
     /// A branch ended.
     fn on_end(&self, node: &str, branch: &Branch);
-}
-
-/// How a branch ended. Why it failed stands in the report already.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Answered,
-    Failed,
-    Late,
-    Skipped(SkipReason),
-    Cancelled,
-}
-
-/// Why what has not ended is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
-    /// Nobody wants it.
-    Unwanted,
-    /// The grace is over.
-    Late,
-    /// The deadline passed.
-    Deadline,
 }
 
 /// One run of a plan: a stream of the nodes that ended, in the order they did.
@@ -129,96 +110,7 @@ pub struct Run<Req> {
     timed_out: bool,
 }
 
-impl<Req: tower_fanout_layers::Context> Run<Req> {
-    pub(crate) fn new(
-        plan: Plan<Req>,
-        request: Req,
-        choices: &[Choice],
-        options: Options,
-        rooms: Arc<Rooms>,
-    ) -> Self {
-        let started = Instant::now();
-        let chosen = choices.iter().filter(|choice| **choice != Choice::Out);
-        let left = chosen.count();
-        let call = time::branch_call(request.call(), started, left);
-        let mut run = Self {
-            answers: plan.answers(),
-            branches: (0..choices.len()).map(Branch::new).collect(),
-            room: Some(rooms.take()),
-            rooms,
-            forecast: plan.forecast(started),
-            ending: Ending::new(options.strategy, options.return_when, 0, 0),
-            chosen: left,
-            left,
-            last: None,
-            running: 0,
-            stopped: false,
-            times: Times::new(started, request.call().deadline),
-            call,
-            options,
-            timer: None,
-            timed_out: false,
-            plan,
-            request,
-        };
-        run.take_choices(choices);
-        run
-    }
-}
-
 impl<Req> Run<Req> {
-    fn take_choices(&mut self, choices: &[Choice]) {
-        let Self {
-            plan,
-            room,
-            branches,
-            forecast,
-            ..
-        } = self;
-        let room = room_of(room);
-        room.ready.reset(choices.len());
-        let (mut required, mut last) = (0, 0);
-        for &node in plan.inner.order.iter().rev() {
-            let Choice::Run { required: needed } = choices[node] else {
-                if let Choice::Skip(reason) = choices[node] {
-                    room.slots[node].state = State::Waits;
-                    room.ends.push_front((node, End::Skipped(reason)));
-                }
-                continue;
-            };
-            branches[node].required = needed;
-            required += usize::from(needed);
-            let is_chosen = |other: &&usize| matches!(choices[**other], Choice::Run { .. });
-            let is_last = !plan.inner.dependents[node]
-                .iter()
-                .any(|other| is_chosen(&other));
-            last += usize::from(is_last);
-            branches[node].is_last = is_last;
-            let dependencies = &plan.inner.nodes[node].dependencies;
-            let slot = &mut room.slots[node];
-            slot.state = State::Waits;
-            slot.waits_for = dependencies
-                .iter()
-                .filter(|dependency| choices[dependency.node] != Choice::Out)
-                .count() as u32;
-            if slot.waits_for == 0 {
-                room.ready.insert(needed, forecast.rank[node]);
-            }
-            if forecast.knows {
-                let chain = forecast.expected[node].saturating_add(slot.after);
-                for dependency in dependencies {
-                    let is_required = choices[dependency.node] == Choice::Run { required: true };
-                    if makes_room(is_required, needed) {
-                        let before = &mut room.slots[dependency.node];
-                        before.after = before.after.max(chain);
-                    }
-                }
-            }
-        }
-        let (strategy, when) = (self.options.strategy, self.options.return_when);
-        self.ending = Ending::new(strategy, when, required, last);
-    }
-
     /// The plan.
     #[must_use]
     pub const fn plan(&self) -> &Plan<Req> {
@@ -331,11 +223,6 @@ impl<Req> Run<Req> {
         }
     }
 
-    fn fail(&mut self, node: usize, error: BranchError) {
-        self.branches[node].error = Some(error);
-        self.ends(node, End::Failed);
-    }
-
     /// Starts what can start; whether anything did, or was skipped.
     fn start_ready(&mut self) -> bool {
         let mut any = false;
@@ -386,216 +273,6 @@ impl<Req> Run<Req> {
             }
             Err(error) => self.fail(node, error),
         }
-    }
-
-    /// A node that ran has ended, of which note is taken at once if that may end others.
-    fn ends(&mut self, node: usize, end: End) {
-        let may_stop = self.ending.may_stop(matches!(end, End::Answered));
-        room_of(&mut self.room).ends.push_back((node, end));
-        if may_stop {
-            self.settle();
-        }
-    }
-
-    /// Takes note of all ends, and of what follows from them.
-    fn settle(&mut self) {
-        while let Some((node, end)) = room_of(&mut self.room).ends.pop_front() {
-            if room_of(&mut self.room).slots[node].state == State::Over {
-                continue;
-            }
-            self.end(node, end);
-            match self.ending.ended(self.ended(node)) {
-                Then::GoOn => {}
-                Then::Grace => self.times.give(self.options.grace),
-                Then::Stop => self.cut(Cut::Unwanted),
-            }
-            if !self.stopped {
-                self.free_dependents(node);
-            }
-        }
-        if !self.stopped && self.times.grace_is_over() {
-            self.cut(Cut::Late);
-            self.settle();
-        }
-    }
-
-    /// A node that was skipped from the beginning counts for nothing.
-    fn ended(&self, node: usize) -> Ended {
-        let branch = &self.branches[node];
-        Ended {
-            required: branch.required,
-            is_last: branch.is_last,
-            answered: branch.status.is_answered(),
-        }
-    }
-
-    fn end(&mut self, node: usize, end: End) {
-        let room = room_of(&mut self.room);
-        let was = mem::replace(&mut room.slots[node].state, State::Over);
-        self.left -= 1;
-        let branch = &mut self.branches[node];
-        branch.chosen = true;
-        if was == State::Runs {
-            self.running -= 1;
-            let ended = self.times.end(self.running == 0);
-            branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
-            self.last = self.last.max(Some((ended, Reverse(node))));
-            room.seats.seat(node).recorder.write(branch);
-        }
-        branch.status = match end {
-            End::Answered if branch.fallback.is_some() => Status::Fallback,
-            End::Answered => Status::Success,
-            End::Failed => Status::Failed,
-            End::Late => {
-                branch.error = Some(Reject::Deadline.into());
-                Status::Failed
-            }
-            End::Skipped(reason) => {
-                branch.skipped = Some(reason);
-                Status::Skipped
-            }
-            End::Cancelled => Status::Cancelled,
-        };
-        if !branch.status.is_answered() {
-            self.answers.drop_cell(node);
-        }
-        if let Some(profile) = &self.plan.inner.nodes[node].profile {
-            branch.breaker = profile.breaker_state();
-            if let (Status::Success, Some(elapsed)) = (branch.status, branch.elapsed) {
-                profile.expected().record(elapsed, self.times.now());
-            }
-        }
-        if let Some(observer) = self.rooms.observer() {
-            let name = &self.plan.inner.names[node];
-            let _ = catch_unwind(AssertUnwindSafe(|| observer.on_end(name, branch)));
-        }
-        room.told.push_back(node);
-    }
-
-    /// Looks at the nodes that waited for `node`.
-    fn free_dependents(&mut self, node: usize) {
-        let room = room_of(&mut self.room);
-        let plan = &*self.plan.inner;
-        for &dependent in &plan.dependents[node] {
-            let slot = &mut room.slots[dependent];
-            // One that was skipped from the beginning waits for nothing.
-            if slot.state != State::Waits || slot.waits_for == 0 {
-                continue;
-            }
-            slot.waits_for -= 1;
-            if slot.waits_for > 0 {
-                continue;
-            }
-            let mut hard = plan.nodes[dependent].dependencies.iter();
-            let lacks = hard.any(|dependency| {
-                dependency.hard && !self.branches[dependency.node].status.is_answered()
-            });
-            if lacks {
-                let end = End::Skipped(SkipReason::Dependency);
-                room.ends.push_back((dependent, end));
-            } else {
-                let required = self.branches[dependent].required;
-                room.ready.insert(required, self.forecast.rank[dependent]);
-            }
-        }
-    }
-
-    /// Ends all that has not ended, and starts nothing any more.
-    fn cut(&mut self, why: Cut) {
-        if mem::replace(&mut self.stopped, true) {
-            return;
-        }
-        if why == Cut::Late {
-            self.detach_late();
-        }
-        let spared = why != Cut::Deadline;
-        let keeps_optional = self.options.return_when == ReturnWhen::Deadline;
-        let room = room_of(&mut self.room);
-        room.ready.clear();
-        for &node in &self.plan.inner.order {
-            let cancelled = spared || keeps_optional && !self.branches[node].required;
-            let end = match room.slots[node].state {
-                State::Over => continue,
-                _ if cancelled => End::Cancelled,
-                State::Waits => End::Skipped(SkipReason::NoTime),
-                State::Runs => End::Late,
-            };
-            room.ends.push_back((node, end));
-        }
-    }
-
-    /// Until when a node may run; none if there is no time for it. An inner none is the end of the run.
-    fn time_for(&mut self, node: usize) -> Option<Option<Instant>> {
-        let Some(end) = self.call.deadline else {
-            return Some(None);
-        };
-        let now = self.times.now();
-        let (required, left) = (self.branches[node].required, end.remaining(now));
-        let after = room_of(&mut self.room).slots[node].after;
-        let time = share(required, left, self.forecast.expected[node], after)?;
-        Some((time < left).then(|| now + time))
-    }
-
-    /// Whether time has ended something. The timer is armed when something is pending for the first
-    /// time.
-    fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(next) = self.times.next() else {
-            return false;
-        };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(next)));
-        if timer.deadline() != next {
-            timer.as_mut().reset(next);
-        }
-        if timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        self.times.forget();
-        if self.times.deadline_passed() {
-            self.timed_out = true;
-            self.cut(Cut::Deadline);
-        } else {
-            self.end_due();
-        }
-        self.settle();
-        true
-    }
-
-    /// Ends nodes whose own time is over.
-    fn end_due(&mut self) {
-        let now = self.times.now();
-        let room = room_of(&mut self.room);
-        let mut next = None;
-        for (node, slot) in room.slots.iter().enumerate() {
-            match slot.due {
-                Some(due) if slot.state == State::Runs && due <= now => {
-                    room.ends.push_back((node, End::Late));
-                }
-                Some(due) if slot.state == State::Runs => {
-                    next = Some(next.map_or(due, |next: Instant| next.min(due)));
-                }
-                _ => {}
-            }
-        }
-        self.times.set_due(next);
-    }
-
-    /// The nodes that decided when the run ended, from the first to the last.
-    fn critical_path(&self) -> Vec<usize> {
-        let latest = |nodes: &mut dyn Iterator<Item = usize>| {
-            let ended =
-                nodes.filter_map(|node| Some((self.branches[node].ended()?, Reverse(node))));
-            ended.max().map(|(_, Reverse(node))| node)
-        };
-        let mut path = Vec::new();
-        let mut last = self.last.map(|(_, Reverse(node))| node);
-        while let Some(node) = last {
-            path.push(node);
-            last = latest(&mut self.plan.inner.nodes[node].dependencies());
-        }
-        path.reverse();
-        path
     }
 }
 

@@ -1,0 +1,204 @@
+//! What the end of a branch changes.
+
+use std::{
+    cmp::Reverse,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use tower_fanout_layers::Reject;
+
+use super::{Run, room::State, room_of};
+use crate::{
+    ending::{Ended, Then},
+    outcome::{BranchError, SkipReason, Status},
+    report::Branch,
+    strategy::ReturnWhen,
+};
+
+/// How a branch ended. Why it failed stands in the report already.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    Answered,
+    Failed,
+    Late,
+    Skipped(SkipReason),
+    Cancelled,
+}
+
+impl End {
+    fn write(self, branch: &mut Branch) {
+        branch.status = match self {
+            Self::Answered if branch.fallback.is_some() => Status::Fallback,
+            Self::Answered => Status::Success,
+            Self::Failed => Status::Failed,
+            Self::Late => {
+                branch.error = Some(Reject::Deadline.into());
+                Status::Failed
+            }
+            Self::Skipped(reason) => {
+                branch.skipped = Some(reason);
+                Status::Skipped
+            }
+            Self::Cancelled => Status::Cancelled,
+        };
+    }
+}
+
+/// Why what has not ended is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Nobody wants it.
+    Unwanted,
+    /// The grace is over.
+    Late,
+    /// The deadline passed.
+    Deadline,
+}
+
+impl<Req> Run<Req> {
+    pub(super) fn fail(&mut self, node: usize, error: BranchError) {
+        self.branches[node].error = Some(error);
+        self.ends(node, End::Failed);
+    }
+
+    /// A node that ran has ended, of which note is taken at once if that may end others.
+    pub(super) fn ends(&mut self, node: usize, end: End) {
+        let may_stop = self.ending.may_stop(matches!(end, End::Answered));
+        room_of(&mut self.room).ends.push_back((node, end));
+        if may_stop {
+            self.settle();
+        }
+    }
+
+    /// Takes note of all ends, and of what follows from them.
+    pub(super) fn settle(&mut self) {
+        while let Some((node, end)) = room_of(&mut self.room).ends.pop_front() {
+            if room_of(&mut self.room).slots[node].state == State::Over {
+                continue;
+            }
+            self.end(node, end);
+            match self.ending.ended(self.ended(node)) {
+                Then::GoOn => {}
+                Then::Grace => self.times.give(self.options.grace),
+                Then::Stop => self.cut(Cut::Unwanted),
+            }
+            if !self.stopped {
+                self.free_dependents(node);
+            }
+        }
+        if !self.stopped && self.times.grace_is_over() {
+            self.cut(Cut::Late);
+            self.settle();
+        }
+    }
+
+    /// A node that was skipped from the beginning counts for nothing.
+    fn ended(&self, node: usize) -> Ended {
+        let branch = &self.branches[node];
+        Ended {
+            required: branch.required,
+            is_last: branch.is_last,
+            answered: branch.status.is_answered(),
+        }
+    }
+
+    fn end(&mut self, node: usize, end: End) {
+        let room = room_of(&mut self.room);
+        let was = mem::replace(&mut room.slots[node].state, State::Over);
+        self.left -= 1;
+        let branch = &mut self.branches[node];
+        branch.chosen = true;
+        if was == State::Runs {
+            self.running -= 1;
+            let ended = self.times.end(self.running == 0);
+            branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
+            self.last = self.last.max(Some((ended, Reverse(node))));
+            room.seats.seat(node).recorder.write(branch);
+        }
+        end.write(branch);
+        if !branch.status.is_answered() {
+            self.answers.drop_cell(node);
+        }
+        if let Some(profile) = &self.plan.inner.nodes[node].profile {
+            branch.breaker = profile.breaker_state();
+            if let (Status::Success, Some(elapsed)) = (branch.status, branch.elapsed) {
+                profile.expected().record(elapsed, self.times.now());
+            }
+        }
+        if let Some(observer) = self.rooms.observer() {
+            let name = &self.plan.inner.names[node];
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.on_end(name, branch)));
+        }
+        room.told.push_back(node);
+    }
+
+    /// Looks at the nodes that waited for `node`.
+    fn free_dependents(&mut self, node: usize) {
+        let room = room_of(&mut self.room);
+        let plan = &*self.plan.inner;
+        for &dependent in &plan.dependents[node] {
+            let slot = &mut room.slots[dependent];
+            // One that was skipped from the beginning waits for nothing.
+            if slot.state != State::Waits || slot.waits_for == 0 {
+                continue;
+            }
+            slot.waits_for -= 1;
+            if slot.waits_for > 0 {
+                continue;
+            }
+            let mut hard = plan.nodes[dependent].dependencies.iter();
+            let lacks = hard.any(|dependency| {
+                dependency.hard && !self.branches[dependency.node].status.is_answered()
+            });
+            if lacks {
+                let end = End::Skipped(SkipReason::Dependency);
+                room.ends.push_back((dependent, end));
+            } else {
+                let required = self.branches[dependent].required;
+                room.ready.insert(required, self.forecast.rank[dependent]);
+            }
+        }
+    }
+
+    /// Ends all that has not ended, and starts nothing any more.
+    pub(super) fn cut(&mut self, why: Cut) {
+        if mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        if why == Cut::Late {
+            self.detach_late();
+        }
+        let spared = why != Cut::Deadline;
+        let keeps_optional = self.options.return_when == ReturnWhen::Deadline;
+        let room = room_of(&mut self.room);
+        room.ready.clear();
+        for &node in &self.plan.inner.order {
+            let cancelled = spared || keeps_optional && !self.branches[node].required;
+            let end = match room.slots[node].state {
+                State::Over => continue,
+                _ if cancelled => End::Cancelled,
+                State::Waits => End::Skipped(SkipReason::NoTime),
+                State::Runs => End::Late,
+            };
+            room.ends.push_back((node, end));
+        }
+    }
+
+    /// The nodes that decided when the run ended, from the first to the last.
+    pub(super) fn critical_path(&self) -> Vec<usize> {
+        let latest = |nodes: &mut dyn Iterator<Item = usize>| {
+            let ended =
+                nodes.filter_map(|node| Some((self.branches[node].ended()?, Reverse(node))));
+            ended.max().map(|(_, Reverse(node))| node)
+        };
+        let mut path = Vec::new();
+        let mut last = self.last.map(|(_, Reverse(node))| node);
+        while let Some(node) = last {
+            path.push(node);
+            last = latest(&mut self.plan.inner.nodes[node].dependencies());
+        }
+        path.reverse();
+        path
+    }
+}
