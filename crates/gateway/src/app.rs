@@ -267,3 +267,36 @@ fn count_problem(response: Response<Body>) -> Response<Body> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_g22_a_branch_of_a_route_takes_less_than_4_kib() {
+        let text = "version: 1
+policies:
+  retried: { attempt_timeout: 1s, throttle: {} }
+  hedged: { attempt_timeout: 1s, retry: off, hedge: { delay: 50ms } }
+downstreams:
+  one: { endpoints: [{ url: \"http://one:80\" }], policy: retried }
+  two: { endpoints: [{ url: \"http://two:80\" }], policy: hedged }
+orchestrate:
+  plan:
+    one: { downstream: one, request: { path: / }, fallback: [{ service: two }, { static: 1 }] }
+    two: { downstream: two, request: { path: / }, response: { target: data, allow: [id] } }
+";
+        let config = Config::parse("page.yaml", text, &|_| None).unwrap();
+        let backends = |name: &str| {
+            let backend = backend(name, &config.downstreams[name]);
+            Arc::new(backend.unwrap_or_else(|_| panic!("{name} is sound")))
+        };
+        let plan = config.orchestrate.as_ref().unwrap();
+        let route = Route::new("orchestrate", plan, Vec::new(), backends);
+        for node in 0..2 {
+            let size = route.fan_out.plan().branch_size(node);
+            println!("{size} bytes");
+            assert!((512..=4096).contains(&size), "{size} bytes");
+        }
+    }
+}
