@@ -347,6 +347,26 @@ async fn reading_a_node_that_one_does_not_come_after_is_an_error_of_the_branch()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_has_ended_by_chance_is_not_there_to_be_read() {
+    let mut plan = Plan::builder();
+    let quick = plan.node("quick", slow(1), |(), _| Ok(())).key();
+    let first = plan.node("first", slow(10), |(), _| Ok(())).key();
+    let next = plan.node("next", slow(1), move |(), out| out.get(quick).map(|_| ()));
+    let next = next.after(first).optional().key();
+    let far = plan.node("far", slow(1), move |(), out| out.get(first).map(|_| ()));
+    far.after_optional(next);
+    let answer = FanOut::new(plan.build().unwrap()).oneshot(());
+    let report = answer.await.unwrap().report().clone();
+    let error = report.branches[2].error.as_ref().unwrap();
+    assert_eq!(error.message(), "there is no answer of \"quick\"");
+    assert_eq!(
+        report.branches[3].status,
+        Status::Success,
+        "an ancestor's is"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_g9_the_deadline_ends_the_run_with_what_is_done() {
     let mut plan = Plan::builder();
     for (name, service) in [
