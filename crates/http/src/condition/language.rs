@@ -86,13 +86,13 @@ pub(super) fn problem(text: &str, names: &HashSet<String>) -> Option<(String, us
             "is" if is_word && token != "not" && before != "." && !TESTS.contains(&token) => {
                 format!("there is no test \"{token}\" among {}", TESTS.join(", "))
             }
+            _ if token == "(" && !matches!(before, "|" | "is") && is_called(last) => {
+                "nothing can be called: write a filter, as in \"|lower\"".into()
+            }
             "." | "|" | "is" => String::new(),
             _ if is_word && names.contains(token) && !Root::RESERVED.contains(&token) => {
                 let known = Root::RESERVED.join(", ");
                 format!("a condition reads {known} of the request, and no \"{token}\"")
-            }
-            _ if token == "(" && before == "." && !OPERATORS.contains(&last) => {
-                "nothing can be called: write a filter, as in \"|lower\"".into()
             }
             _ => String::new(),
         };
@@ -105,6 +105,13 @@ pub(super) fn problem(text: &str, names: &HashSet<String>) -> Option<(String, us
         }
     }
     None
+}
+
+/// Whether a parenthesis after `token` would call something: it is the end of a value.
+fn is_called(token: &str) -> bool {
+    let value =
+        token.ends_with(|last: char| is_part(last) || matches!(last, ')' | ']' | '}' | '"' | '\''));
+    value && !OPERATORS.contains(&token)
 }
 
 /// The strings, words and signs of an expression, and where they begin.

@@ -73,6 +73,9 @@ impl fmt::Display for ConditionError {
 
 impl Error for ConditionError {}
 
+/// The longest text of a condition, in bytes: what is nested in so few of them fits on any stack.
+const LONGEST: usize = 1024;
+
 /// Why a condition is neither true nor false of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -108,6 +111,13 @@ impl Condition {
     /// It is no expression, reads something else than the request, or names a filter or a test that
     /// there is not.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
+        if text.len() > LONGEST {
+            let message = format!("a condition has at most {LONGEST} bytes");
+            return Err(ConditionError {
+                message,
+                column: LONGEST + 1,
+            });
+        }
         let compiled = ENVIRONMENT.compile_expression_owned(text.to_owned());
         let expression = compiled.map_err(|error| ConditionError {
             message: error.detail().unwrap_or("this is no expression").to_owned(),

@@ -237,3 +237,43 @@ fn a_condition_is_shared_and_shows_what_is_written() {
     assert_eq!(condition.to_string(), "tier != 'free'");
     assert_eq!(format!("{condition:?}"), "Condition(\"tier != 'free'\")");
 }
+
+#[test]
+fn nothing_is_called_in_any_way() {
+    for text in ["tier('x')", "(tier)('x')", "query['x']('y')", "tier.x()"] {
+        let error = Condition::parse(text).unwrap_err();
+        assert!(
+            error.message.contains("nothing can be called"),
+            "{text}: {error}"
+        );
+    }
+    for text in [
+        "tier == ('x')",
+        "not (tier == 'x')",
+        "tier|default('x') == 'x'",
+        "tier in ('a', 'b')",
+    ] {
+        assert!(Condition::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn no_condition_is_too_deep_for_the_stack() {
+    let long = |part: &str, last: &str| part.repeat(1010 / part.len()) + last;
+    for text in [
+        "tier".to_owned() + &long("|lower", ""),
+        long("not ", "true"),
+        long("- ", "1"),
+        long("true and ", "true"),
+        long("true if true else ", "true"),
+        long("2 ** ", "2"),
+        long("(", ""),
+        long("[", ""),
+        "body".to_owned() + &long(".a", ""),
+    ] {
+        assert!(text.len() <= 1024);
+        let _ = Condition::parse(&text).map(|condition| condition.holds(&Known::new()));
+        let error = Condition::parse(&text.repeat(100)).unwrap_err();
+        assert!(error.message.contains("at most 1024 bytes"), "{error}");
+    }
+}
