@@ -109,7 +109,7 @@ fn plan<S>(
 where
     S: Service<Outgoing, Error: Into<BranchError>, Future: Send>,
     S: Clone + Send + Sync + 'static,
-    S::Response: Send + 'static,
+    S::Response: Send + Sync + 'static,
 {
     let mut plan = Plan::builder();
     let nodes = backends.iter().cycle().take(nodes).enumerate();

@@ -101,6 +101,11 @@ impl Answer {
         cell.as_mut().place()?.downcast_mut::<Option<T>>()?.take()
     }
 
+    /// How the node at `node` of the plan is called.
+    pub(crate) fn name(&self, node: usize) -> &str {
+        &self.answers.index.names[node]
+    }
+
     /// What happened, branch by branch.
     #[must_use]
     pub const fn report(&self) -> &Report {

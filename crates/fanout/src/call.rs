@@ -10,13 +10,14 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use sync_wrapper::SyncWrapper;
 use tower::{Service, ServiceExt, util::Oneshot};
 use tower_fanout_layers::Call;
 
 use crate::{answer::Answers, outcome::BranchError};
 
 /// The call of one node in one run, and then its answer, in the same room.
-pub(crate) trait Cell: Send {
+pub(crate) trait Cell: Send + Sync {
     /// Polls the call; its answer stays here.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BranchError>>;
 
@@ -60,7 +61,7 @@ pin_project! {
     /// A call that runs, or its answer.
     #[project = TypedCellProj]
     enum TypedCell<F, T> {
-        Runs { #[pin] call: F },
+        Runs { #[pin] call: SyncWrapper<F> },
         Answered { answer: Option<T> },
     }
 }
@@ -68,7 +69,7 @@ pin_project! {
 impl<Req, S, F, R> Ask<Req> for Typed<S, F, R>
 where
     S: Service<R> + Clone + Send + Sync + 'static,
-    S::Response: Send + 'static,
+    S::Response: Send + Sync + 'static,
     S::Error: Into<BranchError>,
     S::Future: Send + 'static,
     F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync,
@@ -84,7 +85,8 @@ where
         if let Some(facts) = request.call_mut() {
             *facts = call();
         }
-        let call = self.service.clone().oneshot(request);
+        // A future is polled by one at a time, so that it is no matter whether it is Sync.
+        let call = SyncWrapper::new(self.service.clone().oneshot(request));
         Ok(Box::pin(TypedCell::Runs { call }))
     }
 
@@ -96,14 +98,14 @@ where
 impl<F, T, E> Cell for TypedCell<F, T>
 where
     F: Future<Output = Result<T, E>> + Send,
-    T: Send + 'static,
+    T: Send + Sync + 'static,
     E: Into<BranchError>,
 {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BranchError>> {
         let TypedCellProj::Runs { call } = self.as_mut().project() else {
             return Poll::Ready(Ok(()));
         };
-        let answer = ready!(call.poll(cx)).map_err(Into::into)?;
+        let answer = ready!(call.get_pin_mut().poll(cx)).map_err(Into::into)?;
         self.set(Self::Answered {
             answer: Some(answer),
         });

@@ -5,29 +5,41 @@ use std::collections::VecDeque;
 /// For each node, the nodes it comes after.
 pub(crate) type Edges = [Vec<usize>];
 
-/// All nodes, each after what it depends on; or a cycle, as the nodes along it.
+/// All nodes, each after what it depends on; or the cycles, each as the nodes along it, that must all be
+/// broken.
 ///
 /// Kahn's algorithm: O(nodes + edges), in order of declaration among equals.
-pub(crate) fn sort(edges: &Edges) -> Result<Vec<usize>, Vec<usize>> {
+pub(crate) fn sort(edges: &Edges) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     let dependents = reverse(edges);
     let mut missing: Vec<usize> = edges.iter().map(Vec::len).collect();
     let mut ready: VecDeque<usize> = (0..edges.len())
         .filter(|&node| missing[node] == 0)
         .collect();
     let mut order = Vec::with_capacity(edges.len());
-    while let Some(node) = ready.pop_front() {
+    let mut cycles = Vec::new();
+    while order.len() < edges.len() {
+        let Some(node) = ready.pop_front() else {
+            // As if its nodes waited for nothing, so that what others wait for is seen too.
+            let cycle = cycle(edges, &missing);
+            cycle.iter().for_each(|&node| missing[node] = 0);
+            ready.extend(&cycle);
+            cycles.push(cycle);
+            continue;
+        };
         order.push(node);
         for &dependent in &dependents[node] {
-            missing[dependent] -= 1;
-            if missing[dependent] == 0 {
-                ready.push_back(dependent);
+            if missing[dependent] > 0 {
+                missing[dependent] -= 1;
+                if missing[dependent] == 0 {
+                    ready.push_back(dependent);
+                }
             }
         }
     }
-    if order.len() == edges.len() {
+    if cycles.is_empty() {
         Ok(order)
     } else {
-        Err(cycle(edges, &missing))
+        Err(cycles)
     }
 }
 
@@ -115,8 +127,10 @@ mod tests {
     fn a_cycle_is_named_by_its_nodes_only() {
         // 0 waits for the cycle 1 → 2 → 3 → 1 without being on it.
         let edges = [vec![1], vec![2], vec![3], vec![1]];
-        assert_eq!(sort(&edges), Err(vec![1, 2, 3]));
-        assert_eq!(sort(&[vec![0]]), Err(vec![0]));
+        assert_eq!(sort(&edges), Err(vec![vec![1, 2, 3]]));
+        assert_eq!(sort(&[vec![0]]), Err(vec![vec![0]]));
+        let two = [vec![1], vec![0], vec![1], vec![4], vec![3, 2]];
+        assert_eq!(sort(&two), Err(vec![vec![0, 1], vec![3, 4]]));
     }
 
     #[test]
@@ -153,10 +167,13 @@ mod tests {
                         }
                     }
                 }
-                Err(cycle) => {
-                    for (step, &node) in cycle.iter().enumerate() {
-                        let next = cycle[(step + 1) % cycle.len()];
-                        prop_assert!(edges[node].contains(&next), "{node} does not depend on {next}");
+                Err(cycles) => {
+                    prop_assert!(!cycles.is_empty());
+                    for cycle in cycles {
+                        for (step, &node) in cycle.iter().enumerate() {
+                            let next = cycle[(step + 1) % cycle.len()];
+                            prop_assert!(edges[node].contains(&next), "{node} does not depend on {next}");
+                        }
                     }
                 }
             }

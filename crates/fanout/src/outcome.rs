@@ -1,6 +1,6 @@
 //! What became of a branch.
 
-use std::{borrow::Cow, error::Error, fmt, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use tower_fanout_layers::{AsReject, BoxError, CallError, Failure, Reject};
 
@@ -169,13 +169,28 @@ impl fmt::Display for ErrorKind {
 
 /// Why a branch has no answer.
 ///
-/// The message is for people and may reach clients: it must say nothing of the inside.
+/// The message is for people and may reach clients: it must say nothing of the inside. What it came of,
+/// where that is known, is its [source](Error::source), for logs; two errors are equal whatever they
+/// came of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchError {
     kind: ErrorKind,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
+    source: Source,
 }
+
+/// What an error came of.
+#[derive(Clone, Debug, Default)]
+struct Source(Option<Arc<dyn Error + Send + Sync>>);
+
+impl PartialEq for Source {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Source {}
 
 impl BranchError {
     /// An error of `kind`.
@@ -185,7 +200,15 @@ impl BranchError {
             kind,
             message: message.into(),
             retry_after: None,
+            source: Source::default(),
         }
+    }
+
+    /// Adds what it came of.
+    #[must_use]
+    pub fn because_of(mut self, source: BoxError) -> Self {
+        self.source = Source(Some(source.into()));
+        self
     }
 
     /// The request of a node could not be made.
@@ -234,7 +257,11 @@ impl fmt::Display for BranchError {
     }
 }
 
-impl Error for BranchError {}
+impl Error for BranchError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        (self.source.0.as_deref()).map(|source| source as &(dyn Error + 'static))
+    }
+}
 
 impl From<Reject> for BranchError {
     fn from(reject: Reject) -> Self {
@@ -273,7 +300,7 @@ impl From<BoxError> for BranchError {
     fn from(error: BoxError) -> Self {
         match error.downcast::<Self>() {
             Ok(error) => *error,
-            Err(error) => Self::of(&error),
+            Err(error) => Self::of(&error).because_of(error),
         }
     }
 }

@@ -88,7 +88,8 @@ pub struct Report {
     pub overhead: Duration,
     /// Whether the deadline ended it, or one of its branches.
     pub timed_out: bool,
-    /// The node that was the last to end among those that were started: everything waited for it.
+    /// The node that was the last to end by itself: everything waited for it. What was cancelled was
+    /// not waited for.
     pub last: Option<usize>,
     /// The nodes that decided how long it took: the last to end, what that waited for longest, and
     /// so on, from the first to the last.

@@ -81,6 +81,11 @@ pub enum SelectError {
         /// The nodes, by their index.
         nodes: Vec<usize>,
     },
+    /// A node is named that the plan does not have.
+    UnknownNode {
+        /// What was given for its index.
+        node: usize,
+    },
     /// Nothing is left to run.
     Nothing,
     /// The strategy wants more answers than there are nodes that could give one.
@@ -103,6 +108,7 @@ impl fmt::Display for SelectError {
             Self::TierForbidden { .. } => {
                 f.write_str("the caller's tier does not have a required service")
             }
+            Self::UnknownNode { node } => write!(f, "the plan has no node {node}"),
             Self::Nothing => f.write_str("no service is left to ask"),
             Self::Quorum { needed, of } => {
                 write!(f, "{needed} answers are needed of {of} services")
@@ -133,8 +139,8 @@ pub enum Choice {
 pub(crate) struct Wish<'w> {
     pub(crate) selection: &'w Selection,
     pub(crate) tier: Option<&'w str>,
-    /// No node is required: enough answers are.
-    pub(crate) all_optional: bool,
+    /// How many answers are enough, if that is what counts: no node is required then.
+    pub(crate) quorum: Option<usize>,
     pub(crate) brownout: Brownout,
     /// Nodes that would change something are skipped.
     pub(crate) test: bool,
@@ -152,6 +158,11 @@ pub(crate) fn choose(
     wish: &Wish<'_>,
     holds: impl Fn(usize) -> Result<bool, SelectError>,
 ) -> Result<Vec<Choice>, SelectError> {
+    if let Selection::Named { required, optional } = wish.selection
+        && let Some(&node) = (required.iter().chain(optional)).find(|&&node| node >= nodes.len())
+    {
+        return Err(SelectError::UnknownNode { node });
+    }
     let mut choices = asked_for(nodes, wish);
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
@@ -170,7 +181,7 @@ pub(crate) fn choose(
         let running = changing.filter(|(choice, _)| runs(choice));
         running.for_each(|(choice, _)| *choice = Choice::Skip(SkipReason::Test));
     }
-    shed(nodes, order, wish.brownout, &mut choices);
+    shed(nodes, order, wish, &mut choices);
     follow_skips(nodes, order, wish, &mut choices);
     if !choices.iter().any(runs) {
         return Err(SelectError::Nothing);
@@ -184,7 +195,7 @@ fn runs(choice: &Choice) -> bool {
 
 fn asked_for(nodes: &[NodeInfo], wish: &Wish<'_>) -> Vec<Choice> {
     let run = |required: bool| Choice::Run {
-        required: required && !wish.all_optional,
+        required: required && wish.quorum.is_none(),
     };
     match wish.selection {
         Selection::Plan => nodes.iter().map(|node| run(node.required)).collect(),
@@ -261,21 +272,18 @@ fn follow_skips(nodes: &[NodeInfo], order: &[usize], wish: &Wish<'_>, choices: &
     }
 }
 
-/// Leaves out what matters less than the pressure. What stays keeps what it needs.
-fn shed(nodes: &[NodeInfo], order: &[usize], brownout: Brownout, choices: &mut [Choice]) {
-    if brownout.pressure <= 0.0 {
+/// Leaves out what matters less than the pressure. What stays keeps what it needs, and enough stays for
+/// an answer.
+fn shed(nodes: &[NodeInfo], order: &[usize], wish: &Wish<'_>, choices: &mut [Choice]) {
+    if wish.brownout.pressure <= 0.0 {
         return;
     }
     let stays = |node: usize| match choices[node] {
-        Choice::Run { required } => required || !brownout.sheds(&nodes[node]),
+        Choice::Run { required } => required || !wish.brownout.sheds(&nodes[node]),
         _ => false,
     };
     let mut stays: Vec<bool> = (0..nodes.len()).map(stays).collect();
-    if !stays.contains(&true) {
-        let running = (0..nodes.len()).filter(|&node| runs(&choices[node]));
-        let best = running.max_by_key(|&node| (nodes[node].priority, Reverse(node)));
-        best.into_iter().for_each(|node| stays[node] = true);
-    }
+    keep_enough(nodes, wish.quorum, choices, &mut stays);
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
             continue;
@@ -287,4 +295,23 @@ fn shed(nodes: &[NodeInfo], order: &[usize], brownout: Brownout, choices: &mut [
         let hard = nodes[node].dependencies.iter().filter(|one| one.hard);
         hard.for_each(|one| stays[one.node] = true);
     }
+}
+
+/// Lets the nodes that matter most stay until there are as many as an answer takes: those of a quorum,
+/// which counts nodes that no other depends on, or one.
+fn keep_enough(nodes: &[NodeInfo], quorum: Option<usize>, choices: &[Choice], stays: &mut [bool]) {
+    let mut counts: Vec<bool> = choices.iter().map(runs).collect();
+    if quorum.is_some() {
+        let running = (0..nodes.len()).filter(|&node| runs(&choices[node]));
+        let before = running.flat_map(|node| nodes[node].dependencies());
+        before.for_each(|before| counts[before] = false);
+    }
+    let there = (0..nodes.len()).filter(|&node| counts[node] && stays[node]);
+    let lacks = quorum.unwrap_or(1).saturating_sub(there.count());
+    let mut others: Vec<usize> = (0..nodes.len())
+        .filter(|&node| counts[node] && !stays[node])
+        .collect();
+    others.sort_by_key(|&node| Reverse(nodes[node].priority));
+    others.truncate(lacks);
+    others.into_iter().for_each(|node| stays[node] = true);
 }

@@ -12,10 +12,11 @@ use std::{
 };
 
 use tower::Service;
+use tower_fanout_layers::{AsReject, Reject};
 
 use crate::{
     answer::Answer,
-    outcome::Status,
+    outcome::{BranchError, ErrorKind, Status},
     plan::Plan,
     run::{Rooms, Run, RunObserver},
     select::{Brownout, Choice, SelectError, Selection, Wish, choose},
@@ -25,8 +26,9 @@ use crate::{
 /// Runs a [`Plan`] for each request; always ready.
 ///
 /// It reads deadline, retries and fallbacks of the whole from the request's
-/// [`Context`](tower_fanout_layers::Context). Of the deadline, 5 % but no more than 50 ms are kept
-/// back from the branches, so that there is time left to fall back and to merge.
+/// [`Context`](tower_fanout_layers::Context). The deadline that branches are told is earlier by 5 %, but
+/// by no more than 50 ms, so that there is time left to fall back and to merge. A service that heeds no
+/// deadline is ended at that of the whole.
 ///
 /// Cloning it, or setting one of its options, is cheap: options may well be set per request.
 pub struct FanOut<Req> {
@@ -196,8 +198,12 @@ impl<Req> FanOut<Req> {
         let wish = Wish {
             selection: &self.selection,
             tier: self.tier.as_deref(),
-            all_optional: quorum.is_some(),
-            brownout: self.brownout,
+            quorum,
+            // Where every node counts as required there is nothing to go without.
+            brownout: match self.options.strategy {
+                Strategy::All => Brownout::default(),
+                _ => self.brownout,
+            },
             test: self.test,
         };
         let mut choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
@@ -315,6 +321,8 @@ impl<Req> fmt::Debug for ResponseFuture<Req> {
 pub enum FanOutError {
     /// The run was not begun.
     Select(SelectError),
+    /// A layer around it refused the request.
+    Rejected(Reject),
     /// The run was no success by its strategy.
     Failed {
         /// What its causes have in common.
@@ -324,10 +332,24 @@ pub enum FanOutError {
     },
 }
 
+impl FanOutError {
+    /// The first branch that failed and that the answer needed, and the name of its node.
+    fn cause(&self) -> Option<(&str, &BranchError)> {
+        let Self::Failed { answer, .. } = self else {
+            return None;
+        };
+        let branches = answer.report.branches.iter();
+        let failed = branches.filter_map(|branch| Some((branch, branch.error.as_ref()?)));
+        let cause = failed.min_by_key(|(branch, _)| !branch.required);
+        cause.map(|(branch, error)| (answer.name(branch.node), error))
+    }
+}
+
 impl fmt::Debug for FanOutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Select(error) => f.debug_tuple("Select").field(error).finish(),
+            Self::Rejected(reject) => f.debug_tuple("Rejected").field(reject).finish(),
             Self::Failed { verdict, answer } => f
                 .debug_struct("Failed")
                 .field("verdict", verdict)
@@ -339,8 +361,10 @@ impl fmt::Debug for FanOutError {
 
 impl fmt::Display for FanOutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Failed { verdict, answer } = self else {
-            return f.write_str("nothing could be run");
+        let (verdict, answer) = match self {
+            Self::Select(_) => return f.write_str("nothing could be run"),
+            Self::Rejected(reject) => return reject.fmt(f),
+            Self::Failed { verdict, answer } => (verdict, answer),
         };
         let without = answer.report.branches.len()
             - answer.report.count(Status::Success)
@@ -350,19 +374,55 @@ impl fmt::Display for FanOutError {
             Verdict::Unavailable { .. } => "refused on our side",
             Verdict::Failed => "failed",
         };
-        write!(
-            f,
-            "{without} of {} branches have no answer: {cause}",
-            answer.report.branches.len()
-        )
+        let of = answer.report.branches.len();
+        write!(f, "{without} of {of} branches have no answer: {cause}")?;
+        match self.cause() {
+            Some((name, _)) => write!(f, ", \"{name}\" first of all"),
+            None => Ok(()),
+        }
     }
 }
 
+/// The source is why the first of the branches failed.
 impl Error for FanOutError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Select(error) => Some(error),
-            Self::Failed { .. } => None,
+            Self::Rejected(reject) => Some(reject),
+            Self::Failed { .. } => self.cause().map(|(_, error)| error as _),
         }
+    }
+}
+
+impl From<Reject> for FanOutError {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected(reject)
+    }
+}
+
+impl AsReject for FanOutError {
+    fn as_reject(&self) -> Option<&Reject> {
+        match self {
+            Self::Rejected(reject) => Some(reject),
+            _ => None,
+        }
+    }
+}
+
+/// A fan-out as the node of another: what its causes have in common is the cause of the branch.
+impl From<FanOutError> for BranchError {
+    fn from(error: FanOutError) -> Self {
+        let (kind, wait) = match &error {
+            FanOutError::Rejected(reject) => return (*reject).into(),
+            FanOutError::Select(_) => (ErrorKind::Internal, None),
+            FanOutError::Failed { verdict, .. } => match verdict {
+                Verdict::Timeout => (ErrorKind::Timeout, None),
+                Verdict::Unavailable { retry_after } => (ErrorKind::AtCapacity, *retry_after),
+                Verdict::Failed => (ErrorKind::Internal, None),
+            },
+        };
+        let message = "services that are needed have no answer";
+        let branch = Self::new(kind, message).retry_after(wait);
+        branch.because_of(Box::new(error))
     }
 }

@@ -484,3 +484,26 @@ fn a_profile_knows_its_worst_case_by_attempts() {
     );
     assert_eq!(users.longest(), Some(ms(3 * 1000 + 150)));
 }
+
+#[test]
+fn all_cycles_are_named_and_a_slip_blames_nobody_else() {
+    let mut plan = Plan::<()>::builder();
+    for (node, on) in [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")] {
+        plan.node(node, slow(1), |(), _| Ok(())).after_named(on);
+    }
+    let error = plan.build().unwrap_err();
+    assert_eq!(error.problems().len(), 2, "{error}");
+
+    let mut plan = Plan::<()>::builder();
+    plan.node("account", slow(1), |(), _| Ok(()));
+    let user = plan.node("user", slow(1), |(), _| Ok(()));
+    user.after_named("account");
+    let orders = plan.node("orders", slow(1), |(), _| Ok(()));
+    orders.after_named("usr").reads("account").reads("user");
+    plan.node("other", slow(1), |(), _| Ok(())).reads("user");
+    let error = plan.build().unwrap_err();
+    let places: Vec<_> = (error.problems().iter())
+        .map(|problem| problem.place().to_string())
+        .collect();
+    assert_eq!(places, ["nodes.orders.after[0]", "nodes.other.reads[0]"]);
+}

@@ -112,3 +112,16 @@ async fn a_run_that_is_dropped_detaches_nothing() {
     }
     assert_eq!(in_flight.peak(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn fault_g20_a_panic_of_who_takes_late_nodes_leaves_the_answer_alone() {
+    let mut plan = Plan::builder();
+    plan.node("must", slow(1), |(), _| Ok(()));
+    plan.node("may", slow(1000), |(), _| Ok(())).optional();
+    let fan_out = FanOut::new(plan.build().unwrap())
+        .return_when(ReturnWhen::Required)
+        .detach_late(|_| panic!("no runtime"));
+    let answer = fan_out.oneshot(()).await.unwrap();
+    assert_eq!(answer.report().count(Status::Success), 1);
+    assert_eq!(answer.report().count(Status::Cancelled), 1);
+}

@@ -9,7 +9,7 @@ use common::*;
 use tokio::time::Instant;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
-    BranchError, Brownout, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection,
+    BranchError, Brownout, Choice, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection,
     SkipReason, Status, Strategy, Verdict,
     layers::{Call, Context, Deadline, Priority},
 };
@@ -642,6 +642,29 @@ mod selection {
         let report = fan_out.oneshot(()).await.unwrap().report().clone();
         assert!(!report.branch(0).unwrap().required);
         assert_eq!(report.count(Status::Success), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_brownout_leaves_enough_for_the_strategy() {
+        let two = std::num::NonZeroUsize::new(2).unwrap();
+        for (strategy, runs) in [
+            (Strategy::Quorum(two), vec![2, 3]),
+            (Strategy::First, vec![3]),
+            (Strategy::BestEffort, vec![3]),
+            (Strategy::All, vec![0, 1, 2, 3]),
+        ] {
+            let mut plan = Plan::builder();
+            for (name, priority) in [("zero", 0), ("one", 1), ("two", 2), ("three", 3)] {
+                let node = plan.node(name, slow(1), |(), _| Ok(())).optional();
+                node.priority(Priority::new(priority).unwrap());
+            }
+            let fan_out = FanOut::new(plan.build().unwrap())
+                .strategy(strategy)
+                .brownout(Brownout::new(1.0));
+            let choices = fan_out.choose(&()).unwrap();
+            let chosen = (0..4).filter(|&node| matches!(choices[node], Choice::Run { .. }));
+            assert_eq!(chosen.collect::<Vec<_>>(), runs, "{strategy:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ impl<Req> PlanBuilder<Req> {
     pub fn node<S, R, F>(&mut self, name: &str, service: S, make: F) -> Node<'_, Req, S::Response>
     where
         S: Service<R> + Clone + Send + Sync + 'static,
-        S::Response: Send + 'static,
+        S::Response: Send + Sync + 'static,
         S::Error: Into<BranchError>,
         S::Future: Send + 'static,
         F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync + 'static,
@@ -100,7 +100,13 @@ impl<Req> PlanBuilder<Req> {
             parts.add(node, &mut resolver);
         }
         let mut problems = resolver.problems;
-        let graph = check::graph(&names, &parts.nodes, &parts.reads, &mut problems);
+        let graph = check::graph(
+            &names,
+            &parts.nodes,
+            &parts.reads,
+            &parts.loose,
+            &mut problems,
+        );
         if !problems.is_empty() {
             return Err(PlanError { problems });
         }
@@ -133,6 +139,8 @@ struct Parts<Req> {
     asks: Vec<Box<dyn Ask<Req>>>,
     conditions: Vec<(usize, When<Req>)>,
     reads: Vec<Read>,
+    /// Nodes that come after something that is not known.
+    loose: Vec<usize>,
 }
 
 impl<Req> Default for Parts<Req> {
@@ -142,6 +150,7 @@ impl<Req> Default for Parts<Req> {
             asks: Vec::new(),
             conditions: Vec::new(),
             reads: Vec::new(),
+            loose: Vec::new(),
         }
     }
 }
@@ -160,6 +169,7 @@ impl<Req> Parts<Req> {
         }
         for (place, (reference, hard)) in node.after.into_iter().enumerate() {
             let Some(on) = resolver.resolve(index, PlanPart::After(place), reference) else {
+                self.loose.push(index);
                 continue;
             };
             match info.dependencies.iter_mut().find(|known| known.node == on) {

@@ -24,11 +24,13 @@ pub(super) struct Graph {
     pub(super) ancestors: Ancestors,
 }
 
-/// The graph of `nodes`; what is wrong with it is added to `problems`.
+/// The graph of `nodes`; what is wrong with it is added to `problems`. What `loose` nodes and those after
+/// them come after is not known in full, so nothing is said of what they read.
 pub(super) fn graph(
     names: &[Box<str>],
     nodes: &[NodeInfo],
     reads: &[Read],
+    loose: &[usize],
     problems: &mut Vec<PlanProblem>,
 ) -> Graph {
     if names.is_empty() {
@@ -41,15 +43,19 @@ pub(super) fn graph(
     let order = match graph::sort(&edges) {
         Ok(order) => order,
         // Whether a node comes after another cannot be said before this is mended.
-        Err(path) => {
-            problems.push(cycle(names, nodes, &path));
+        Err(paths) => {
+            problems.extend(paths.iter().map(|path| cycle(names, nodes, path)));
             return Graph::default();
         }
     };
     let ancestors = Ancestors::new(&order, &edges);
     let strange = reads
         .iter()
-        .filter(|read| !ancestors.contains(read.node, read.on));
+        .filter(|read| !ancestors.contains(read.node, read.on))
+        .filter(|read| {
+            let is_loose = |&other| other == read.node || ancestors.contains(read.node, other);
+            !loose.iter().any(is_loose)
+        });
     problems.extend(strange.map(|read| PlanProblem::NotADependency {
         place: PlanPlace::part(&names[read.node], PlanPart::Reads(read.place)),
         on: names[read.on].to_string(),

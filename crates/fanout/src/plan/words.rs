@@ -110,7 +110,12 @@ impl PlanProblem {
             Self::ConditionalDependency { on, .. } => {
                 format!("make \"{on}\" an optional dependency, or take its condition for both")
             }
-            Self::Late { pace, longest, .. } => hurry(*pace, longest),
+            Self::Late {
+                pace,
+                longest,
+                takes,
+                ..
+            } => hurry(*pace, longest, *takes),
             Self::Crowded { .. } => "let more nodes run at once, or each take less time".into(),
             Self::Amplification {
                 downstream,
@@ -122,8 +127,11 @@ impl PlanProblem {
     }
 }
 
-fn hurry(pace: Pace, longest: &str) -> String {
+fn hurry(pace: Pace, longest: &str, takes: Option<Duration>) -> String {
     match pace {
+        Pace::Worst if takes.is_none() => {
+            format!("set an attempt_timeout or a total_timeout for what \"{longest}\" asks")
+        }
         Pace::Expected => format!("give the request more time, or make \"{longest}\" faster"),
         Pace::Worst => format!(
             "shorten the attempt_timeout of \"{longest}\", set its total_timeout, or try it less often"

@@ -56,9 +56,12 @@ impl<Req> Run<Req> {
             .collect();
         if !cells.is_empty() {
             let deadline = self.call.deadline;
-            spawn(Box::pin(Detached {
-                cells,
-                deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline.instant()))),
+            // Without a runtime there is neither a timer nor somebody to spawn: then they are dropped.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                spawn(Box::pin(Detached {
+                    cells,
+                    deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline.instant()))),
+                }));
             }));
         }
     }

@@ -113,7 +113,9 @@ impl<Req> Run<Req> {
             self.running -= 1;
             let ended = self.times.end(self.running == 0);
             branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
-            self.last = self.last.max(Some((ended, Reverse(node))));
+            if !matches!(end, End::Cancelled) {
+                self.last = self.last.max(Some((ended, Reverse(node))));
+            }
             room.seats.seat(node).recorder.write(branch);
         }
         end.write(branch);

@@ -1,0 +1,106 @@
+//! A `FanOut` is a tower service like any other: under layers, in a box, in another one.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{error::Error, time::Duration};
+
+use common::*;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower_fanout::{
+    Answer, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection, Strategy,
+    layers::{AsReject, DeadlineLayer, Reject, TimeoutLayer},
+};
+
+fn one(service: Node) -> FanOut<()> {
+    FanOut::new(independent([("one", service)]).build().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_error_goes_into_a_box() {
+    async fn asks(fan_out: FanOut<()>) -> Result<Answer, BoxError> {
+        Ok(fan_out.oneshot(()).await?)
+    }
+    assert!(asks(one(slow(1))).await.is_ok());
+    let error = asks(one(broken(1))).await.unwrap_err();
+    assert!(error.downcast_ref::<FanOutError>().is_some());
+    let boxed = BoxCloneSyncService::new(one(slow(1)).map_err(BoxError::from));
+    assert!(boxed.oneshot(()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_go_around_it() {
+    let service = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(Some(ms(50))))
+        .layer(TimeoutLayer::new(Some(Duration::from_secs(1))))
+        .service(one(hanging()));
+    let error = service.oneshot(()).await.unwrap_err();
+    assert!(
+        matches!(error.as_reject(), Some(Reject::Deadline)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_a_node_of_another() {
+    for (inner, outcome) in [
+        (one(slow(1)), None),
+        (one(broken(1)), Some(ErrorKind::Internal)),
+    ] {
+        let mut plan = Plan::builder();
+        let key = plan.node("inner", inner, |(), _| Ok(())).optional().key();
+        let answer = FanOut::new(plan.build().unwrap())
+            .oneshot(())
+            .await
+            .unwrap();
+        let error = answer.report().branches[0].error.as_ref();
+        assert_eq!(error.map(|error| error.kind()), outcome);
+        assert_eq!(answer.get(key).is_some(), outcome.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_says_what_it_came_of() {
+    let closed = service_fn(|()| async { Err::<(), BoxError>("the exchange is closed".into()) });
+    let mut plan = Plan::builder();
+    plan.node("price", closed, |(), _| Ok(()));
+    let error = FanOut::new(plan.build().unwrap())
+        .oneshot(())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("\"price\""), "{error}");
+    let branch = error.source().unwrap();
+    assert_eq!(branch.to_string(), "internal: the service failed");
+    assert_eq!(
+        branch.source().unwrap().to_string(),
+        "the exchange is closed"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_not_there_cannot_be_selected() {
+    let mut fan_out = one(slow(1)).selection(Selection::named(&[], &[7]));
+    let error = fan_out.call(()).await.unwrap_err();
+    let FanOutError::Select(error) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(error, SelectError::UnknownNode { node: 7 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_cancelled_was_not_waited_for() {
+    for (strategy, winner) in [(Strategy::First, slow(10)), (Strategy::All, broken(10))] {
+        let mut plan = Plan::builder();
+        plan.node("hangs", hanging(), |(), _| Ok(()));
+        let first = plan.node("first", slow(5), |(), _| Ok(())).key();
+        plan.node("decides", winner, |(), _| Ok(())).after(first);
+        let fan_out = FanOut::new(plan.build().unwrap()).strategy(strategy);
+        let report = match fan_out.oneshot(()).await {
+            Ok(answer) => answer.report().clone(),
+            Err(FanOutError::Failed { answer, .. }) => answer.report().clone(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(report.last, Some(2));
+        assert_eq!(report.critical_path, [1, 2]);
+    }
+}
