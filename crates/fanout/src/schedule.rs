@@ -51,6 +51,17 @@ impl<'w> Work<'w> {
         (0..self.nodes.len()).filter(|&node| self.runs(node))
     }
 
+    /// The nodes that run, each after what it waits for.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = usize> {
+        self.order.iter().copied().filter(|&node| self.runs(node))
+    }
+
+    /// The nodes that run and that no other waits for.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = usize> {
+        let waited_for = |node: usize| self.dependents[node].iter().any(|&next| self.runs(next));
+        self.running().filter(move |&node| !waited_for(node))
+    }
+
     /// What `node` waits for.
     pub(crate) fn before(&self, node: usize) -> impl Iterator<Item = usize> {
         let dependencies = self.nodes[node].dependencies();
@@ -153,14 +164,8 @@ impl Schedule {
         ends.max().unwrap_or_default()
     }
 
-    /// The nodes that decide when all have ended: the last to end, what that waits for longest, and so
-    /// on, from the first to the last. Of equals, the first that was declared.
-    pub(crate) fn critical_path(&self, work: &Work<'_>) -> Vec<usize> {
-        let last = self.last(work.running());
-        last.map_or_else(Vec::new, |last| self.path_to(work, last))
-    }
-
-    /// The same for `node` alone.
+    /// The nodes that decide when `node` has ended: itself, what it waits for longest, and so on, from
+    /// the first to the last. Of equals, the first that was declared.
     pub(crate) fn path_to(&self, work: &Work<'_>, node: usize) -> Vec<usize> {
         let mut path = vec![node];
         let mut node = node;
@@ -172,7 +177,8 @@ impl Schedule {
         path
     }
 
-    fn last(&self, nodes: impl Iterator<Item = usize>) -> Option<usize> {
+    /// The last to end of `nodes`; of equals, the first that was declared.
+    pub(crate) fn last(&self, nodes: impl Iterator<Item = usize>) -> Option<usize> {
         nodes.max_by_key(|&node| (self.end(node), Reverse(node)))
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use common::*;
 use proptest::prelude::{Strategy as _, any, prop, prop_assert_eq, proptest};
 use tokio::time::Instant;
-use tower_fanout::{Expected, Explanation, FanOut, Plan, Profile, SelectError, Strategy};
+use tower_fanout::{
+    Expected, Explanation, FanOut, Plan, Profile, ReturnWhen, SelectError, SkipReason, Strategy,
+};
 
 /// A downstream that takes so many milliseconds at most, by the number of attempts.
 fn takes(name: &str, worst_cases: &[u64]) -> Profile {
@@ -280,4 +282,26 @@ proptest! {
         let expected: Vec<_> = explanation.nodes.iter().map(|node| node.start).collect();
         prop_assert_eq!(expected, starts);
     }
+}
+
+#[test]
+fn what_is_explained_hangs_on_when_the_answer_leaves() {
+    let mut plan = Plan::<()>::builder();
+    plan.node("fast", slow(1), |(), _| Ok(())).expected(ms(10));
+    let long = plan.node("long", slow(1), |(), _| Ok(()));
+    let long = long.optional().expected(ms(700)).key();
+    let next = plan.node("next", slow(1), |(), _| Ok(())).optional();
+    next.after(long).expected(ms(500));
+    let fan_out = FanOut::new(plan.build().unwrap());
+    let explained = |fan_out: FanOut<()>| {
+        let explanation = fan_out.explain(&(), Some(ms(1000))).unwrap();
+        (explanation.expected, explanation.critical_path)
+    };
+    assert_eq!(explained(fan_out.clone()), (Some(ms(700)), vec![1]));
+    let explanation = fan_out.explain(&(), Some(ms(1000))).unwrap();
+    assert_eq!(explanation.nodes[2].skip_reason, Some(SkipReason::NoTime));
+    let first = fan_out.clone().strategy(Strategy::First);
+    assert_eq!(explained(first), (Some(ms(10)), vec![0]));
+    let required = fan_out.return_when(ReturnWhen::Required).grace(ms(50));
+    assert_eq!(explained(required), (Some(ms(60)), vec![0]));
 }

@@ -12,12 +12,12 @@ use tower_fanout_layers::{Context, breaker::State};
 
 use crate::{
     outcome::SkipReason,
-    plan::{Bounds, PlanProblem, limits},
+    plan::{Bounds, Forecast, Inner, PlanProblem, limits},
     run,
     schedule::{Schedule, Work},
     select::{Choice, SelectError},
-    service::FanOut,
-    strategy::Strategy,
+    service::{FanOut, Options},
+    strategy::{ReturnWhen, Strategy},
 };
 
 /// A plan as one request would run it: which of its nodes, when, and for how long.
@@ -38,7 +38,8 @@ pub struct Explanation {
     /// The nodes that decide how long it takes, by their index, from the first to the last: by the
     /// times that are expected if all are known, and by the longest that they may take otherwise.
     pub critical_path: Vec<usize>,
-    /// How long it is expected to take; none if that is not known of each node that runs.
+    /// How long it is expected to take until the answer leaves, by strategy, `return_when` and grace; none
+    /// if that is not known of each node that runs.
     pub expected: Option<Duration>,
     /// How long it takes at most, which is never longer than the deadline; none if it has no end.
     pub worst_case: Option<Duration>,
@@ -58,7 +59,7 @@ pub struct Explained {
     pub required: bool,
     /// Whether it runs.
     pub selected: bool,
-    /// Why it is skipped, if it was asked for and is.
+    /// Why it is skipped, if it was asked for and is. `no_time` is by what is expected.
     pub skip_reason: Option<SkipReason>,
     /// The nodes that it comes after, by their index, and whether it is skipped without an answer of
     /// them.
@@ -104,7 +105,7 @@ impl<Req: Context> FanOut<Req> {
         request: &Req,
         deadline: Option<Duration>,
     ) -> Result<Explanation, SelectError> {
-        let choices = self.choose(request)?;
+        let mut choices = self.choose(request)?;
         let forecast = self.plan().forecast(Instant::now());
         let plan = &*self.plan().inner;
         let bounds = Bounds {
@@ -113,14 +114,11 @@ impl<Req: Context> FanOut<Req> {
             max_retries: request.call().max_retries,
             ..Bounds::default()
         };
-        let outlook = Outlook {
-            work: Work::new(plan, &forecast, &choices),
-            names: &plan.names,
-            choices: &choices,
-            expected: &forecast.expected,
-            bounds: &bounds,
-        };
-        Ok(outlook.explain(self.options.strategy))
+        let late = Outlook::new(plan, &forecast, &choices, &bounds, &self.options).without_time();
+        for (node, reason) in late {
+            choices[node] = Choice::Skip(reason);
+        }
+        Ok(Outlook::new(plan, &forecast, &choices, &bounds, &self.options).explain())
     }
 }
 
@@ -132,41 +130,129 @@ struct Outlook<'o> {
     /// Per node, how long it is expected to take; zero if nothing is known.
     expected: &'o [Duration],
     bounds: &'o Bounds,
+    options: &'o Options,
 }
 
-impl Outlook<'_> {
-    fn explain(&self, strategy: Strategy) -> Explanation {
+impl<'o> Outlook<'o> {
+    fn new<Req>(
+        plan: &'o Inner<Req>,
+        forecast: &'o Forecast,
+        choices: &'o [Choice],
+        bounds: &'o Bounds,
+        options: &'o Options,
+    ) -> Self {
+        Self {
+            work: Work::new(plan, forecast, choices),
+            names: &plan.names,
+            choices,
+            expected: &forecast.expected,
+            bounds,
+            options,
+        }
+    }
+
+    /// The optional nodes that could not make it any more when their turn came, and what needs them.
+    fn without_time(&self) -> Vec<(usize, SkipReason)> {
+        let schedule = self
+            .work
+            .schedule(self.expected, self.bounds.max_concurrency);
+        let chains = self.work.chains(self.expected);
+        let mut late: Vec<(usize, SkipReason)> = Vec::new();
+        for node in self.work.in_order() {
+            let hard = &mut self.work.nodes[node].hard_dependencies();
+            if hard.any(|before| late.iter().any(|(other, _)| *other == before)) {
+                late.push((node, SkipReason::Dependency));
+            } else if let (Some(start), Some(_)) = (schedule.start(node), self.bounds.deadline)
+                && self.budget(node, start, chains[node]).is_none()
+            {
+                late.push((node, SkipReason::NoTime));
+            }
+        }
+        late
+    }
+
+    /// How much time `node` is given if it starts at `start`; none if there is no deadline, or no time.
+    fn budget(&self, node: usize, start: Duration, after: Duration) -> Option<Duration> {
+        let deadline = self.bounds.deadline?;
+        let end = deadline.saturating_sub(run::margin(deadline));
+        let left = end.saturating_sub(start);
+        run::share(
+            self.work.is_required(node),
+            left,
+            self.expected[node],
+            after,
+        )
+    }
+
+    /// When the answer leaves if nodes take as long as `schedule` has it, and the node that decides.
+    fn decided(&self, schedule: &Schedule) -> (Duration, Option<usize>) {
+        let total = schedule.total();
+        let last = schedule.last(self.work.running());
+        if let Some(needed) = self.options.strategy.quorum() {
+            let mut ends: Vec<usize> = self.work.ends().collect();
+            ends.sort_by_key(|&node| (schedule.end(node), node));
+            let enough = ends.get(needed - 1).copied();
+            return (enough.map_or(total, |node| schedule.end(node)), enough);
+        }
+        if self.options.return_when == ReturnWhen::Required {
+            let required = self
+                .work
+                .running()
+                .filter(|&node| self.work.is_required(node));
+            if let Some(required) = schedule.last(required) {
+                let leaves = schedule.end(required).saturating_add(self.options.grace);
+                return match total <= leaves {
+                    true => (total, last),
+                    false => (leaves, Some(required)),
+                };
+            }
+        }
+        (total, last)
+    }
+
+    fn explain(&self) -> Explanation {
         let Self { work, bounds, .. } = self;
         let schedule = |times: &[Duration]| work.schedule(times, bounds.max_concurrency);
         let expected = schedule(self.expected);
         let worst = schedule(&limits::longest(work.nodes, bounds.max_retries));
         let known = !work.running().any(|node| self.expected[node].is_zero());
         let decides = if known { &expected } else { &worst };
-        let worst_case = worst.total().min(bounds.deadline.unwrap_or(Duration::MAX));
+        let (worst_case, _) = self.decided(&worst);
+        let worst_case = worst_case.min(bounds.deadline.unwrap_or(Duration::MAX));
+        let (_, decisive) = self.decided(decides);
         let chains = work.chains(self.expected);
         Explanation {
-            strategy,
+            strategy: self.options.strategy,
             deadline: bounds.deadline,
             waves: work.waves(),
-            critical_path: decides.critical_path(work),
-            expected: known.then(|| expected.total()),
+            critical_path: decisive.map_or_else(Vec::new, |node| decides.path_to(work, node)),
+            expected: known.then(|| self.decided(&expected).0),
             worst_case: Some(worst_case).filter(|time| *time < Duration::MAX),
             nodes: (0..work.nodes.len())
                 .map(|node| self.node(node, &expected, chains[node]))
                 .collect(),
-            warnings: limits::problems(work, self.names, self.expected, bounds),
+            warnings: self.warnings(),
         }
+    }
+
+    /// Where enough answers are enough, nobody waits for the slow ones.
+    fn warnings(&self) -> Vec<PlanProblem> {
+        let mut problems = limits::problems(&self.work, self.names, self.expected, self.bounds);
+        if self.options.strategy.quorum().is_some() {
+            problems.retain(|problem| {
+                !matches!(
+                    problem,
+                    PlanProblem::Late { .. } | PlanProblem::Crowded { .. }
+                )
+            });
+        }
+        problems
     }
 
     fn node(&self, node: usize, schedule: &Schedule, after: Duration) -> Explained {
         let info = &self.work.nodes[node];
         let (required, expected) = (self.work.is_required(node), self.expected[node]);
         let start = schedule.start(node);
-        let budget = |start: Duration| {
-            let deadline = self.bounds.deadline?;
-            let end = deadline.saturating_sub(run::margin(deadline));
-            run::share(required, end.saturating_sub(start), expected, after)
-        };
         let dependencies = info.dependencies.iter();
         Explained {
             name: self.names[node].clone(),
@@ -179,7 +265,7 @@ impl Outlook<'_> {
             depends_on: dependencies.map(|one| (one.node, one.hard)).collect(),
             start,
             expected: Some(expected).filter(|time| !time.is_zero()),
-            budget: start.and_then(budget),
+            budget: start.and_then(|start| self.budget(node, start, after)),
             worst_case_attempts: info.attempts(self.bounds.max_retries),
             breaker: info.profile().and_then(|profile| profile.breaker_state()),
         }
