@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_fanout::{ReturnWhen, Strategy, layers::policy::Valid};
-use tower_fanout_http::merge::{DeclaredConflict, Merge, MergeSettings};
+use tower_fanout_http::merge::{Merge, MergeSettings};
 
 use super::{check::Nodes, reader::Field, value::span};
 
@@ -49,30 +49,6 @@ pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
         return_when,
         grace: span(grace, Duration::ZERO),
         merge: Valid::new(merge).unwrap_or_default(),
-    }
-}
-
-/// Names that two services are said to have, where each may stand once.
-pub(super) fn check_conflicts(field: &Field<'_>, merge: &Merge, nodes: &Nodes<'_, '_>) {
-    let known = nodes.iter().filter_map(|(name, (node, _))| {
-        let node = node.as_ref()?;
-        Some((&**name, &node.shape, node.required))
-    });
-    for conflict in merge.declared_conflicts(known) {
-        let DeclaredConflict {
-            key,
-            first,
-            second,
-            certain,
-            ..
-        } = conflict;
-        let message = format!("\"{first}\" and \"{second}\" both have a member \"{key}\"");
-        let help = "rename it in one of them, or choose first, last or rename for on_conflict";
-        if certain {
-            field.error_with_help("conflict", message, Some(help.into()));
-        } else {
-            field.warning("conflict", message, help);
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod aggregate;
 mod auth;
 mod check;
+mod conflict;
 mod diagnostic;
 mod downstream;
 mod node;

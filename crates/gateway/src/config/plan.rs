@@ -8,8 +8,9 @@ use tower_fanout::Bounds;
 
 use super::{
     Bound, DownstreamConfig, Jwt, PlanConfig, Route, RouteAuth, Tier,
-    aggregate::{aggregate, check_conflicts, check_quorum},
+    aggregate::{aggregate, check_quorum},
     check::check_plan,
+    conflict::check_conflicts,
     node::{method, node},
     reader::{Field, Section},
     value::{Span, bound, in_range, known},
@@ -82,7 +83,7 @@ fn route(field: &Field<'_>, names: &Names<'_>) -> Option<Route> {
         .map(|field| matched(&field))
         .unwrap_or_default();
     let parameters = path.as_deref().map(parameters);
-    let plan = plan(&mut section, names, parameters.as_deref());
+    let plan = plan(&mut section, names, parameters.as_deref(), false);
     section.finish();
     Some(Route {
         name: name?,
@@ -94,7 +95,7 @@ fn route(field: &Field<'_>, names: &Names<'_>) -> Option<Route> {
 
 pub(super) fn orchestrate(field: &Field<'_>, names: &Names<'_>) -> Option<PlanConfig> {
     let mut section = field.section();
-    let plan = plan(&mut section, names, Some(&[]));
+    let plan = plan(&mut section, names, Some(&[]), true);
     section.finish();
     plan
 }
@@ -131,11 +132,13 @@ fn parameters(path: &str) -> Vec<&str> {
         .collect()
 }
 
-/// A plan; the parameters of its route are none if they could not be read.
+/// A plan; the parameters of its route are none if they could not be read. Whether callers `choose`
+/// services and strategy.
 fn plan(
     section: &mut Section<'_>,
     names: &Names<'_>,
     parameters: Option<&[&str]>,
+    choose: bool,
 ) -> Option<PlanConfig> {
     let auth = section.take("auth").map(|field| auth(&field, names));
     let deadline = bound(section.take("deadline"), DEADLINE, |field| {
@@ -165,8 +168,8 @@ fn plan(
     check_plan(&field, &nodes, parameters, &bounds, names);
     if let Some(field) = &aggregates {
         check_quorum(field, aggregate.strategy, &nodes);
-        check_conflicts(field, &aggregate.merge, &nodes);
     }
+    check_conflicts(&aggregate, &nodes, choose);
     let nodes = nodes
         .into_iter()
         .map(|(name, (node, _))| Some((name, node?)));

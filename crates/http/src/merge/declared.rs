@@ -4,49 +4,46 @@ use std::collections::HashMap;
 
 use super::{MergeMode, MergeSettings, OnConflict, Shape};
 
-/// A name that two nodes are said to have, where it may stand once.
+/// A name that several nodes are said to have, where it may stand once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeclaredConflict {
     /// The name.
     pub key: String,
-    /// The first node that is said to have it.
-    pub first: String,
-    /// The later node that is said to have it too.
-    pub second: String,
-    /// Whether both nodes are required. If not, some requests can do.
-    pub certain: bool,
+    /// The nodes that are said to have it, two at least, in the order of the plan.
+    pub nodes: Vec<String>,
 }
 
 impl MergeSettings {
-    /// The conflicts that will make merging fail, as far as the shapes of nodes name members. `nodes`
-    /// are in the order of the plan, each with its name, its shape, and whether it is required.
+    /// The conflicts that will make merging fail wherever nodes of one run are both answered, as far as
+    /// the shapes of nodes name members. `nodes` are in the order of the plan, each with its name and
+    /// its shape.
     ///
     /// There are some in mode `flat` with `on_conflict: error` only: in mode `deep` it takes the values
     /// to know.
     pub fn declared_conflicts<'n>(
         &self,
-        nodes: impl IntoIterator<Item = (&'n str, &'n Shape, bool)>,
+        nodes: impl IntoIterator<Item = (&'n str, &'n Shape)>,
     ) -> Vec<DeclaredConflict> {
         if (self.mode, self.on_conflict) != (MergeMode::Flat, OnConflict::Error) {
             return Vec::new();
         }
-        let mut conflicts = Vec::new();
-        let mut known = HashMap::new();
-        for (node, shape, required) in nodes {
+        let mut names: Vec<DeclaredConflict> = Vec::new();
+        let mut places = HashMap::new();
+        for (node, shape) in nodes {
             for key in shape.declared() {
-                let (first, first_required) = *known.entry(key).or_insert((node, required));
-                if first != node {
-                    conflicts.push(DeclaredConflict {
+                let place = *places.entry(key).or_insert(names.len());
+                if place == names.len() {
+                    names.push(DeclaredConflict {
                         key: key.to_owned(),
-                        first: first.to_owned(),
-                        second: node.to_owned(),
-                        certain: first_required && required,
+                        nodes: Vec::new(),
                     });
                 }
+                names[place].nodes.push(node.to_owned());
             }
         }
-        conflicts
+        names.retain(|name| name.nodes.len() > 1);
+        names
     }
 }
 
@@ -67,24 +64,20 @@ mod tests {
             shape(r#"{"allow": ["length"]}"#),
             shape(r#"{"deny": ["id"]}"#),
             shape(r#"{"allow": ["id"], "rename": {"id": "other"}}"#),
+            shape(r#"{"allow": ["id"]}"#),
         ];
-        let nodes = || {
-            let names = ["a", "b", "c", "d", "e", "f"].into_iter().zip(&shapes);
-            names.map(|(name, shape)| (name, shape, name != "c"))
-        };
+        let nodes = || ["a", "b", "c", "d", "e", "f", "g"].into_iter().zip(&shapes);
         let flat = MergeSettings::default().mode(MergeMode::Flat);
-        let conflict = |key: &str, first: &str, second: &str, certain| DeclaredConflict {
+        let conflict = |key: &str, nodes: &[&str]| DeclaredConflict {
             key: key.into(),
-            first: first.into(),
-            second: second.into(),
-            certain,
+            nodes: nodes.iter().copied().map(String::from).collect(),
         };
         assert_eq!(
             flat.declared_conflicts(nodes()),
             [
-                conflict("id", "a", "b", true),
-                conflict("name", "a", "c", false),
-                conflict("length", "c", "d", false),
+                conflict("id", &["a", "b", "g"]),
+                conflict("name", &["a", "c"]),
+                conflict("length", &["c", "d"]),
             ]
         );
         for other in [
