@@ -87,6 +87,7 @@ fn depends(field: &Field<'_>) -> Option<DependsOn> {
     })
 }
 
+/// A request; what is wrong with one part of it does not hide what is wrong with another.
 fn request(field: &Field<'_>) -> Option<RequestTemplate> {
     let mut section = field.section();
     let method = section
@@ -97,18 +98,45 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
     let headers = section.members("headers");
     let body = section.take("body");
     section.finish();
-    let path = path?;
-    let mut template = tell(&path, RequestTemplate::new(method?, &path.text()?))?;
-    for (name, field) in query {
-        template = tell(&field, template.query(&name, &field.text()?))?;
+    // One that could not be read may be meant to have a body.
+    let by = method.clone().unwrap_or(Method::POST);
+    let at = |path: &str| RequestTemplate::new(by.clone(), path);
+    let path = path.and_then(|field| tell(&field, at(&field.text()?)));
+    let mut sound = method.is_some() && path.is_some();
+    let mut template = path.or_else(|| at("/").ok())?;
+    for (name, field) in &query {
+        let value = field.text();
+        sound &= value.is_some_and(|value| {
+            extend(&mut template, field, |template| {
+                template.query(name, &value)
+            })
+        });
     }
-    for (name, field) in headers {
-        template = tell(&field, template.header(&name, &field.text()?))?;
+    for (name, field) in &headers {
+        let value = field.text();
+        sound &= value.is_some_and(|value| {
+            extend(&mut template, field, |template| {
+                template.header(name, &value)
+            })
+        });
     }
-    match body.filter(told_once) {
-        Some(field) => tell(&field, template.body(&field.tree.to_json())),
-        None => Some(template),
+    if let Some(field) = body {
+        let document = told_once(&field).then(|| field.tree.to_json());
+        sound &= document.is_some_and(|document| {
+            extend(&mut template, &field, |template| template.body(&document))
+        });
     }
+    sound.then_some(template)
+}
+
+/// Adds what stands at `field` to a request; whether it can be.
+fn extend(
+    template: &mut RequestTemplate,
+    field: &Field<'_>,
+    add: impl FnOnce(RequestTemplate) -> Result<RequestTemplate, TemplateError>,
+) -> bool {
+    let extended = tell(field, add(template.clone()));
+    extended.map(|extended| *template = extended).is_some()
 }
 
 /// Whether no member of a document stands twice; each that does is complained about.
