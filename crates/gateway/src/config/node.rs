@@ -105,7 +105,7 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
     let mut sound = method.is_some() && path.is_some();
     let mut template = path.or_else(|| at("/").ok())?;
     for (name, field) in &query {
-        let value = field.text();
+        let value = value(field);
         sound &= value.is_some_and(|value| {
             extend(&mut template, field, |template| {
                 template.query(name, &value)
@@ -113,7 +113,7 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
         });
     }
     for (name, field) in &headers {
-        let value = field.text();
+        let value = value(field);
         sound &= value.is_some_and(|value| {
             extend(&mut template, field, |template| {
                 template.header(name, &value)
@@ -127,6 +127,14 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
         });
     }
     sound.then_some(template)
+}
+
+/// What is sent in a query or a header: a string, or a number or boolean as JSON writes it.
+fn value(field: &Field<'_>) -> Option<String> {
+    match &field.tree.kind {
+        Kind::Scalar(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
+        _ => field.text(),
+    }
 }
 
 /// Adds what stands at `field` to a request; whether it can be.
@@ -225,4 +233,29 @@ fn fallback(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
         }
     };
     Some(Fallback { on, by })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{reader::Sink, tree::Tree},
+        *,
+    };
+
+    #[test]
+    fn numbers_and_booleans_are_sent_as_their_text() {
+        let sent = |yaml: &str| {
+            let (tree, sink) = (Tree::parse(yaml).unwrap(), Sink::default());
+            let template = request(&Field::root(&tree, &sink));
+            (template, sink.into_inner().len())
+        };
+        let (plain, none) =
+            sent("{ path: /, query: { ms: 5000, q: 0.5, on: true }, headers: { x-n: -7 } }");
+        let (quoted, _) = sent(
+            r#"{ path: /, query: { ms: "5000", q: "0.5", on: "true" }, headers: { x-n: "-7" } }"#,
+        );
+        assert!(plain.is_some() && plain == quoted && none == 0);
+        let wrong = "{ path: /, query: { a: null, b: [1], c: {} }, headers: { x-n: null } }";
+        assert_eq!(sent(wrong), (None, 4));
+    }
 }
