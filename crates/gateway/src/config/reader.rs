@@ -361,12 +361,15 @@ impl<'de> Deserializer<'de> for Keys<'_> {
     }
 }
 
-/// The name that was probably meant.
+/// The name that was probably meant: it is like `name`, and has a letter in common with it.
 pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     names
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= known.len().max(3) / 3)
+        .filter(|(distance, known)| {
+            let longer = name.chars().count().max(known.chars().count());
+            *distance <= known.len().max(3) / 3 && *distance < longer
+        })
         .min()
         .map(|(_, known)| known)
 }
