@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tower_fanout::{ReturnWhen, Strategy, layers::policy::Valid};
 use tower_fanout_http::merge::{Merge, MergeSettings};
 
@@ -22,20 +23,9 @@ pub struct Aggregate {
 
 pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
     let mut section = field.section();
-    let strategy = section.take("strategy").and_then(|field| field.get());
+    let strategy = section.take("strategy").and_then(|field| strategy(&field));
     let return_when = section.take("return_when").and_then(|field| field.get());
-    let return_when = return_when.unwrap_or_default();
     let grace = section.take("grace");
-    if let Some(field) = grace
-        .as_ref()
-        .filter(|_| return_when != ReturnWhen::Required)
-    {
-        field.warning(
-            "no_effect",
-            "a grace has an effect only with return_when: required",
-            "set return_when, or leave out the grace",
-        );
-    }
     let mut merge = MergeSettings::default();
     if let Some(mode) = section.take("merge").and_then(|field| field.get()) {
         merge.mode = mode;
@@ -46,10 +36,26 @@ pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
     section.finish();
     Aggregate {
         strategy: strategy.unwrap_or_default(),
-        return_when,
+        return_when: return_when.unwrap_or_default(),
         grace: span(grace, Duration::ZERO),
         merge: Valid::new(merge).unwrap_or_default(),
     }
+}
+
+/// The name of a strategy, or `{quorum: n}`.
+fn strategy(field: &Field<'_>) -> Option<Strategy> {
+    let needed = match field.tree.to_json() {
+        Value::Object(mut members) => members.remove("quorum"),
+        _ => None,
+    };
+    let is_none = |needed: Value| needed.as_u64().is_none_or(|needed| needed == 0);
+    if field.is_word("quorum") || needed.is_some_and(is_none) {
+        let message = "a quorum says how many services must have answered, 1 or more";
+        let help = "write it as { quorum: 2 }".into();
+        field.error_with_help("invalid", message, Some(help));
+        return None;
+    }
+    field.get()
 }
 
 /// A quorum counts the nodes that no other depends on: there must be enough of them.

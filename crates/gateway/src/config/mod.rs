@@ -11,6 +11,7 @@ mod check;
 mod conflict;
 mod diagnostic;
 mod downstream;
+mod effect;
 mod node;
 mod plan;
 mod read;

@@ -11,6 +11,7 @@ use super::{
     aggregate::{aggregate, check_quorum},
     check::check_plan,
     conflict::check_conflicts,
+    effect::check_effects,
     node::{method, node},
     reader::{Field, Section},
     value::{Span, bound, in_range, known},
@@ -167,6 +168,7 @@ fn plan(
         .max_retries(retry_attempts.default);
     check_plan(&field, &nodes, parameters, &bounds, names);
     if let Some(field) = &aggregates {
+        check_effects(field, &aggregate, &nodes, deadline.default, choose);
         check_quorum(field, aggregate.strategy, &nodes);
     }
     check_conflicts(&aggregate, &nodes, choose);

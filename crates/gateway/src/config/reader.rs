@@ -90,6 +90,17 @@ impl<'t> Field<'t> {
         self.error_with_help("not_built", format!("{what} is not built yet"), help);
     }
 
+    /// Whether nothing is wrong with it so far, nor with what is in it.
+    pub(super) fn is_sound(&self) -> bool {
+        let inside = |path: &str| {
+            let rest = path.strip_prefix(&self.path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let known = self.sink.0.borrow();
+        let mut errors = known.iter().filter(|one| one.severity == Severity::Error);
+        !errors.any(|one| inside(&one.path))
+    }
+
     /// The value as a `T`.
     pub(super) fn get<T: DeserializeOwned>(&self) -> Option<T> {
         match serde_json::from_value(self.tree.to_json()) {
