@@ -43,6 +43,9 @@ pub enum Command {
     },
     /// Explain what a request to a route would do, without asking anybody; exit 1 if it could not be
     /// run.
+    ///
+    /// What only a real request has, which is its query, headers, path parameters and token, counts as
+    /// not there: a service with a `when` that reads it is shown as skipped.
     Explain {
         /// The configuration file, YAML or JSON.
         #[arg(short, long, value_name = "FILE", env = "FANOUT_CONFIG")]

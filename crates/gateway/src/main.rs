@@ -113,7 +113,10 @@ fn explain(
             body: body.map(Into::into),
             orchestrate,
         })
-        .map_err(|problem| problem.to_json(None))?;
+        .map_err(|problem| match format {
+            ExplainFormat::Json => problem.to_json(None),
+            ExplainFormat::Text | ExplainFormat::Mermaid => problem.to_string(),
+        })?;
     match format {
         ExplainFormat::Text => print!("{explanation}"),
         ExplainFormat::Json => println!("{}", to_json(&endpoint.route, &explanation)),

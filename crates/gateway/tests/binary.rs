@@ -425,6 +425,14 @@ async fn explain_says_what_the_api_would_do_with_a_body() {
 }
 
 #[tokio::test]
+async fn explain_tells_what_counts_as_not_there() {
+    let output = fanout().args(["explain", "--help"]).output().await.unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("counts as not there"), "{help}");
+}
+
+#[tokio::test]
 async fn explain_fails_where_the_request_could_not_be_run() {
     let body = File::new("explain-empty.json", "{}");
     let wrong = File::new("explain-wrong.json", r#"{"timeout": 1}"#);
@@ -432,9 +440,13 @@ async fn explain_fails_where_the_request_could_not_be_run() {
     for (arguments, problem) in [
         (
             &["--route", "orchestrate", "--body", body][..],
-            "\"missing_param\"",
+            "fanout: The request lacks what a required service needs: /input/id (the service \"user\" needs it)\n",
         ),
-        (&["--route", "orchestrate", "--body", wrong], "\"/timeout\""),
+        (
+            &["--route", "orchestrate", "--format", "json", "--body", body],
+            "\"code\":\"missing_param\"",
+        ),
+        (&["--route", "orchestrate", "--body", wrong], ": /timeout ("),
         (
             &["--route", "orchestrate", "--body", "/nowhere"],
             "the body cannot be read",

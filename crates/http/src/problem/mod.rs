@@ -17,7 +17,7 @@
 
 mod layer;
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -173,6 +173,21 @@ pub struct Problem {
     retry_after: Option<Duration>,
     headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Vec<(&'static str, Box<RawValue>)>,
+}
+
+/// The problem in words: its title, what happened, and what is wrong with which fields.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.title())?;
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        for (place, error) in self.errors.iter().enumerate() {
+            let before = if place == 0 { ": " } else { ", " };
+            write!(f, "{before}{} ({})", error.pointer, error.detail)?;
+        }
+        Ok(())
+    }
 }
 
 /// The members of a problem, in their order.
@@ -393,6 +408,10 @@ mod tests {
              \"status\":422,\"detail\":\"two fields\",\"instance\":\"req-1\",\"code\":\"validation\",\
              \"correlationId\":\"req-1\",\"errors\":[{\"pointer\":\"/timeout\",\"code\":\"range\",\
              \"detail\":\"too large\"}],\"data\":{\"n\":1e400}}"
+        );
+        assert_eq!(
+            problem.to_string(),
+            "The request has invalid fields: two fields: /timeout (too large)"
         );
         let response = problem.into_response::<Bytes>(Some(&id));
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
