@@ -450,6 +450,41 @@ mod warnings {
         assert_eq!(fix(3), "neither retry nor hedge \"users\"");
         assert_eq!(fix(2), "ask \"users\" from 2 nodes at most");
     }
+
+    /// What is asked instead is asked after the node's own, and may be what others ask for themselves.
+    #[test]
+    fn what_is_asked_instead_takes_time_and_attempts_too() {
+        let declare = |plan: &mut Builder| {
+            let spare = || takes("spare", &[100, 200, 300]);
+            let user = takes("users", &[1000]).fallback(spare());
+            add(plan, "user", |node| node.downstream(user));
+            add(plan, "team", |node| node.downstream(spare()));
+        };
+        let bounds = within(1300).max_attempts_per_downstream(6_u32);
+        assert!(warned(&bounds, declare).is_empty());
+        let bounds = within(1299).max_attempts_per_downstream(5_u32);
+        let told = warned(&bounds, declare);
+        assert_eq!(
+            told.iter().map(|problem| &*problem[2]).collect::<Vec<_>>(),
+            [
+                "the worst case of user is 1s 300ms, and the deadline 1s 299ms",
+                "one request may send 6 attempts to \"spare\", by user, team: more than 5"
+            ]
+        );
+        // One retry for each, of which they share one.
+        let bounds = within(1200)
+            .max_retries(1)
+            .max_attempts_per_downstream(3_u32);
+        assert!(warned(&bounds, declare).is_empty());
+        let told = warned(&within(2000), |plan| {
+            let user = takes("users", &[1000]).fallback(takes("endless", &[]));
+            add(plan, "user", |node| node.downstream(user));
+        });
+        assert_eq!(
+            told[0][2],
+            "the worst case of user is without end, and the deadline 2s"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, Request};
 use tower::layer::util::Identity;
 use tower_fanout::{
-    Answers, Branch, BranchError, FanOut, Plan, RunObserver, Strategy,
+    Answers, Branch, BranchError, Downstream, FanOut, Plan, Profile, RunObserver, Strategy,
     layers::{ClassifyHttp, Event, With, fallback::OutcomeSet},
     metrics::Metrics,
     stack::stack,
@@ -178,7 +178,7 @@ impl<'c> Planned<'c> {
         };
         let mut node = plan
             .node(self.name, self.service(), make)
-            .downstream(self.backend.downstream.profile())
+            .downstream(self.profile())
             .priority(self.config.priority)
             .tiers(self.config.tiers.iter().cloned());
         if !self.config.required {
@@ -207,13 +207,26 @@ impl<'c> Planned<'c> {
         }
     }
 
+    /// The downstreams that answer instead of its own.
+    fn others(&self) -> impl Iterator<Item = &Downstream<ClassifyHttp>> {
+        self.fallbacks.iter().filter_map(|(_, step)| match step {
+            Step::Ask(other) => Some(&other.downstream),
+            Step::Answer(_) => None,
+        })
+    }
+
+    /// What it asks, and what is asked instead.
+    fn profile(&self) -> Profile {
+        let others = self.others().map(Downstream::profile);
+        others.fold(self.backend.downstream.profile(), Profile::fallback)
+    }
+
     /// The time for one attempt of a service that answers instead.
     fn reserve(&self) -> Duration {
-        let others = self.fallbacks.iter().filter_map(|(_, step)| match step {
-            Step::Ask(other) => other.downstream.policy().attempt_timeout,
-            Step::Answer(_) => None,
-        });
-        others.max().unwrap_or_default()
+        let attempts = self
+            .others()
+            .filter_map(|other| other.policy().attempt_timeout);
+        attempts.max().unwrap_or_default()
     }
 
     fn service(

@@ -345,6 +345,7 @@ routes:
         downstream: orders
         depends_on: [{ node: user, optional: true }]
         request: { path: \"/{header.x-account}\" }
+        fallback: [{ service: users }]
 ";
 
 /// What `explain` says, and its exit code.
@@ -381,9 +382,9 @@ critical path: user → orders
 
 wave  node    runs      after  start  expected  budget  attempts
 1     user    required  -      0s     -         380ms   2
-2     orders  optional  user?  0s     -         380ms   2
+2     orders  optional  user?  0s     -         380ms   4
 
-warning[worst_case]: the worst case of user → orders is 500ms, and the deadline 400ms
+warning[worst_case]: the worst case of user → orders is 750ms, and the deadline 400ms
   at nodes.orders: shorten the attempt_timeout of \"orders\", set its total_timeout, or try it less often
 "
     );

@@ -112,31 +112,51 @@ fn crowded(
     })
 }
 
-/// Downstreams that one request may ask too often: once per node, and as often again as the node's
-/// policy and what the request shares allow.
+/// How a request asks one downstream.
+#[derive(Default)]
+struct Asked {
+    /// By which nodes, and how many calls they make.
+    nodes: Vec<usize>,
+    calls: u32,
+    /// How many attempts beyond the first of each call.
+    further: u32,
+}
+
+/// Per downstream, how a request asks it; fallbacks count, for every call may fail.
+fn asked<'w>(work: &Work<'w>, max_retries: Option<u8>) -> BTreeMap<&'w str, Asked> {
+    let mut all: BTreeMap<&str, Asked> = BTreeMap::new();
+    for node in work.running() {
+        for profile in work.nodes[node].asked() {
+            let asked = all.entry(profile.name()).or_default();
+            if asked.nodes.last() != Some(&node) {
+                asked.nodes.push(node);
+            }
+            let further = profile.attempts_within(max_retries) - 1;
+            asked.calls += 1;
+            asked.further = asked.further.saturating_add(further);
+        }
+    }
+    all
+}
+
+/// Downstreams that one request may ask too often: once per call, and as often again as the policy
+/// and what the request shares allow.
 fn amplified(work: &Work<'_>, names: &[Box<str>], bounds: &Bounds) -> Vec<PlanProblem> {
     let branches = work.running().count();
     let shared = bounds
         .max_retries
         .map(|retries| run::shared_retries(retries, branches));
-    let mut asked: BTreeMap<&str, (Vec<usize>, u32)> = BTreeMap::new();
-    for node in work.running() {
-        if let Some(profile) = work.nodes[node].profile() {
-            let (nodes, further) = asked.entry(profile.name()).or_default();
-            nodes.push(node);
-            let more = work.nodes[node].attempts(bounds.max_retries) - 1;
-            *further = further.saturating_add(more);
-        }
-    }
     let bound = bounds.max_attempts_per_downstream;
-    let too_many = asked
+    let too_many = asked(work, bounds.max_retries)
         .into_iter()
-        .filter_map(|(downstream, (nodes, further))| {
-            let further = shared.map_or(further, |shared| further.min(shared));
-            let attempts = further.saturating_add(nodes.len() as u32);
+        .filter_map(|(downstream, asked)| {
+            let further = asked.further.min(shared.unwrap_or(u32::MAX));
+            let attempts = further.saturating_add(asked.calls);
             (attempts > bound).then(|| PlanProblem::Amplification {
                 downstream: downstream.to_owned(),
-                nodes: nodes.iter().map(|&node| names[node].to_string()).collect(),
+                nodes: (asked.nodes.iter())
+                    .map(|&node| names[node].to_string())
+                    .collect(),
                 attempts,
                 bound,
             })

@@ -127,19 +127,24 @@ impl NodeInfo {
         seen.or(self.expected).unwrap_or_default()
     }
 
+    /// The downstreams that it may ask, fallbacks last.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Profile> {
+        self.profile.iter().flat_map(Profile::asked)
+    }
+
     /// How many attempts it makes at most if each call may make `max_retries` retries, hedges among
-    /// them; a service of which nothing is known makes one.
+    /// them and those of fallbacks; a service of which nothing is known makes one.
     pub(crate) fn attempts(&self, max_retries: Option<u8>) -> u32 {
-        let own = self.profile.as_ref().map_or(1, Profile::max_attempts);
-        let allowed = max_retries.map_or(u32::MAX, |retries| u32::from(retries) + 1);
-        own.min(allowed).max(1)
+        let attempts = self.asked().map(|one| one.attempts_within(max_retries));
+        attempts.fold(0, u32::saturating_add).max(1)
     }
 
     /// How long it takes at most, the same given; none if that has no end, or nothing is known.
     pub(crate) fn longest(&self, max_retries: Option<u8>) -> Option<Duration> {
-        self.profile
-            .as_ref()?
-            .longest_of(self.attempts(max_retries))
+        self.profile.as_ref()?;
+        let longest = |one: &Profile| one.longest_of(one.attempts_within(max_retries));
+        let mut asked = self.asked().map(longest);
+        asked.try_fold(Duration::ZERO, |sum, one| Some(sum.saturating_add(one?)))
     }
 
     pub(crate) fn admits(&self, tier: Option<&str>) -> bool {

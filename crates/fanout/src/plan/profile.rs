@@ -16,6 +16,7 @@ pub struct Profile {
     breaker: Option<breaker::Handle>,
     attempts: u32,
     worst_cases: Arc<[Duration]>,
+    fallbacks: Vec<Self>,
 }
 
 impl Profile {
@@ -28,6 +29,7 @@ impl Profile {
             breaker: None,
             attempts: 1,
             worst_cases: Arc::default(),
+            fallbacks: Vec::new(),
         }
     }
 
@@ -50,6 +52,15 @@ impl Profile {
     #[must_use]
     pub fn worst_cases(mut self, worst_cases: impl IntoIterator<Item = Duration>) -> Self {
         self.worst_cases = worst_cases.into_iter().collect();
+        self
+    }
+
+    /// Adds a downstream that is asked instead if this one, and what was added before, has failed. All
+    /// else that this says of a downstream is said of this one alone; what a node takes at most is what
+    /// all of them take. What `other` itself falls back to is not counted.
+    #[must_use]
+    pub fn fallback(mut self, other: Self) -> Self {
+        self.fallbacks.push(other);
         self
     }
 
@@ -89,5 +100,16 @@ impl Profile {
         let cases = &self.worst_cases;
         let place = (attempts.min(self.attempts) as usize).clamp(1, cases.len().max(1));
         cases.get(place - 1).copied()
+    }
+
+    /// The downstreams that one call may ask, in this order: this one, and what is asked instead.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Self> {
+        [self].into_iter().chain(&self.fallbacks)
+    }
+
+    /// How many attempts one call makes at most if it may make `max_retries` retries.
+    pub(crate) fn attempts_within(&self, max_retries: Option<u8>) -> u32 {
+        let allowed = max_retries.map_or(u32::MAX, |retries| u32::from(retries) + 1);
+        self.attempts.min(allowed).max(1)
     }
 }

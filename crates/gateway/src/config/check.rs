@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 use tower_fanout::{
-    Bounds, Downstream, Plan, PlanBuilder, PlanPart, PlanProblem, Severity,
+    Bounds, Downstream, Plan, PlanBuilder, PlanPart, PlanProblem, Profile, Severity,
     layers::{ClassifyHttp, Reject},
 };
 use tower_fanout_http::template::{Reference, RequestTemplate, Root};
@@ -59,15 +59,10 @@ fn check_policy(field: &Field<'_>, name: &str, node: &Node, names: &Names<'_>) {
 fn check_fallbacks(nodes: &Nodes<'_, '_>) {
     let named = nodes.values().flat_map(|(node, field)| {
         let node = node.iter();
-        node.flat_map(|node| node.fallback.iter().map(move |fallback| (node, fallback)))
-            .map(move |(node, fallback)| (node, fallback, field))
+        node.flat_map(|node| instead(node).map(|other| (&*node.downstream, other)))
+            .map(move |(from, to)| (from, to, field))
     });
-    let instead: Vec<_> = named
-        .filter_map(|(node, fallback, field)| match &fallback.by {
-            Instead::Service(other) => Some((&*node.downstream, &**other, field)),
-            Instead::Static(_) => None,
-        })
-        .collect();
+    let instead: Vec<_> = named.collect();
     let mut told: Vec<&str> = Vec::new();
     for (from, to, field) in &instead {
         let Some(circle) =
@@ -80,6 +75,16 @@ fn check_fallbacks(nodes: &Nodes<'_, '_>) {
         field.error_with_help("graph", message, help);
         told.extend(circle);
     }
+}
+
+/// The downstreams that answer instead of the node's own.
+fn instead(node: &Node) -> impl Iterator<Item = &str> {
+    node.fallback
+        .iter()
+        .filter_map(|fallback| match &fallback.by {
+            Instead::Service(other) => Some(&**other),
+            Instead::Static(_) => None,
+        })
 }
 
 /// How `path` goes on until it is back where it began, if it ever is. Who was `seen` leads nowhere.
@@ -124,10 +129,13 @@ fn declare(plan: &mut PlanBuilder<()>, name: &str, node: Option<&Node>, names: &
         added.optional();
         return;
     };
-    let policy = &names.downstreams[&node.downstream].policy;
-    let downstream = Downstream::new(&node.downstream, policy.clone(), ClassifyHttp::new());
+    let profile = |name: &str| {
+        let policy = names.downstreams[name].policy.clone();
+        Downstream::new(name, policy, ClassifyHttp::new()).profile()
+    };
+    let others = instead(node).map(profile);
     added = added
-        .downstream(downstream.profile())
+        .downstream(others.fold(profile(&node.downstream), Profile::fallback))
         .tiers(node.tiers.iter().cloned());
     if !node.required {
         added = added.optional();
