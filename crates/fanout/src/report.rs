@@ -7,7 +7,7 @@ use tower_fanout_layers::{
     observe::{FallbackKind, StoppedBy},
 };
 
-use crate::outcome::{BranchError, SkipReason, Status};
+use crate::outcome::{BranchError, ErrorKind, SkipReason, Status};
 
 /// What happened to one node.
 #[derive(Clone, Debug)]
@@ -40,11 +40,13 @@ pub struct Branch {
     pub breaker: Option<State>,
     /// How long it waited for its turn at concurrency limits, all attempts together.
     pub queued: Duration,
-    /// Which rule ended its retries, if one did.
+    /// Which rule ended the retries of its own service, if one did after an attempt was sent.
     pub stopped_by: Option<StoppedBy>,
     /// What kind of fallback answered, if one did.
     pub fallback: Option<FallbackKind>,
     pub(crate) chosen: bool,
+    /// Whether anything counted its attempts.
+    pub(crate) counted: bool,
 }
 
 impl Branch {
@@ -66,6 +68,7 @@ impl Branch {
             stopped_by: None,
             fallback: None,
             chosen: false,
+            counted: false,
         }
     }
 
@@ -73,6 +76,21 @@ impl Branch {
     #[must_use]
     pub fn ended(&self) -> Option<Duration> {
         Some(self.started? + self.elapsed?)
+    }
+
+    /// Whether anything was sent, to its service or to one that is asked instead. Its retry layer
+    /// knows; without one, all that was started counts, unless its request could not be made or was
+    /// refused here, or something panicked.
+    #[must_use]
+    pub fn was_called(&self) -> bool {
+        if self.started.is_none() || self.counted {
+            return self.attempts > 0;
+        }
+        let unsent = |error: &BranchError| {
+            let kind = error.kind();
+            kind.is_refusal() || matches!(kind, ErrorKind::Template | ErrorKind::Panic)
+        };
+        self.http_status.is_some() || !self.error.as_ref().is_some_and(unsent)
     }
 }
 

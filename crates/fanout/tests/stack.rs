@@ -12,8 +12,8 @@ use common::*;
 use tokio::time::Instant;
 use tower::{BoxError, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
-    ErrorKind, FanOut, FanOutError, Plan, Status, Strategy,
-    layers::{AsReject, Call, Context, Deadline, Reject, With, breaker::State},
+    Branch, BranchError, ErrorKind, FanOut, FanOutError, Plan, Status, Strategy,
+    layers::{AsReject, Call, Context, Deadline, Reject, With, breaker::State, observe::StoppedBy},
     stack::stack,
 };
 
@@ -241,6 +241,83 @@ async fn ord_13_a_hung_downstream_does_not_touch_another() {
         assert_eq!(report.branches[0].status, Status::Failed);
     }
     assert_eq!(hung.concurrency().in_flight(), 0);
+}
+
+/// What became of a branch whose own service always fails, tried twice, and is answered for by one
+/// that fails too, tried thrice.
+async fn answered_for(is_open: bool, others: Answered) -> Branch {
+    let tried =
+        |attempts: u8| downstream(|policy| policy.retry.as_mut().unwrap().max_attempts = attempts);
+    let (own, other) = (tried(2), tried(3));
+    if is_open {
+        own.breaker().unwrap().trip_for(ms(1000));
+    }
+    let chain = match others {
+        Answered::Never => own.fallback(),
+        Answered::Failing => own
+            .fallback()
+            .service(around(&other, || async { Err(failed()) })),
+        Answered::Panicking => own
+            .fallback()
+            .service(around(&other, || async { panic!("oh") })),
+    };
+    let broken = service_fn(|_: With<()>| async { Err::<&str, _>(failed()) });
+    let service = stack(&own, chain, Identity::new(), Identity::new(), broken);
+    let mut plan = Plan::builder();
+    plan.node("user", service, |(), _| Ok(ask()));
+    match FanOut::new(plan.build().unwrap()).oneshot(()).await {
+        Err(FanOutError::Failed { answer, .. }) => answer.report().branches[0].clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Answered {
+    Never,
+    Failing,
+    Panicking,
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_the_retries_is_said_of_the_services_own() {
+    let attempts = Some(StoppedBy::Attempts);
+    for (is_open, others, sent, stopped_by) in [
+        (false, Answered::Never, 2, attempts),
+        (false, Answered::Failing, 5, attempts),
+        (false, Answered::Panicking, 3, attempts),
+        (true, Answered::Never, 0, None),
+        (true, Answered::Failing, 3, None),
+        (true, Answered::Panicking, 1, None),
+    ] {
+        let branch = answered_for(is_open, others).await;
+        assert_eq!((branch.attempts, branch.stopped_by), (sent, stopped_by));
+        assert_eq!(branch.was_called(), sent > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_retry_layer_what_was_refused_was_not_called() {
+    let mut plan = Plan::builder();
+    plan.node("user", slow(1), |(), _| Ok(()));
+    plan.node("broken", broken(1), |(), _| Ok(()));
+    plan.node("refused", refused(Reject::AtCapacity), |(), _| Ok(()));
+    plan.node("late", refused(Reject::AttemptTimeout), |(), _| Ok(()));
+    plan.node("unmade", slow(1), |(), _| {
+        Err(BranchError::template("no id"))
+    });
+    plan.node("next", slow(1), |(), _| Ok(()))
+        .after_named("unmade");
+    let fan_out = FanOut::new(plan.build().unwrap()).strategy(Strategy::BestEffort);
+    let answer = fan_out.oneshot(()).await.unwrap();
+    let branches = answer.report().branches.iter();
+    assert_eq!(
+        branches.map(Branch::was_called).collect::<Vec<_>>(),
+        [true, true, false, true, false, false]
+    );
+}
+
+fn refused(reject: Reject) -> Node {
+    node(move || async move { Err(reject.into()) })
 }
 
 #[tokio::test(start_paused = true)]

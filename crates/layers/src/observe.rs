@@ -79,6 +79,14 @@ pub enum Event {
     /// Chaos was injected into an attempt.
     #[cfg(feature = "chaos")]
     Chaos,
+    /// A function or a service is asked that is a step of a fallback. What is told until it has
+    /// answered or failed may be of that service.
+    FallbackAsked {
+        /// The place of the step in its chain, from 0.
+        step: usize,
+        /// What kind of step it is.
+        kind: FallbackKind,
+    },
     /// A step of a fallback was asked and failed.
     FallbackFailed {
         /// The place of the step in its chain, from 0.

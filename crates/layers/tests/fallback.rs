@@ -41,6 +41,15 @@ fn used(ear: &Ear) -> Vec<(usize, FallbackKind)> {
     used.collect()
 }
 
+/// The steps that were asked.
+fn asked(ear: &Ear) -> Vec<(usize, FallbackKind)> {
+    let asked = ear.heard().into_iter().filter_map(|event| match event {
+        Event::FallbackAsked { step, kind } => Some((step, kind)),
+        _ => None,
+    });
+    asked.collect()
+}
+
 /// The steps that were asked and failed.
 fn failed(ear: &Ear) -> Vec<(usize, Class)> {
     let failed = ear.heard().into_iter().filter_map(|event| match event {
@@ -301,6 +310,10 @@ async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
     let request = tower_fanout_layers::With::new(2).observer(ear.observer());
     assert_eq!(service.oneshot(request).await, Ok(42));
     assert_eq!(used(&ear), [(1, FallbackKind::Service)]);
+    assert_eq!(
+        asked(&ear),
+        [(0, FallbackKind::Function), (1, FallbackKind::Service)]
+    );
     assert_eq!((other.calls(), LATER.load(Ordering::Relaxed)), (1, 0));
 }
 

@@ -28,9 +28,13 @@ pub(super) struct Recorder {
 struct Seen {
     attempts: u32,
     hedges: u32,
+    /// Whether anything counts attempts.
+    counted: bool,
     http_status: Option<u16>,
     queued: Duration,
     stopped_by: Option<StoppedBy>,
+    /// Whether the branch's own service has failed, and another is asked.
+    falls: bool,
     fallback: Option<FallbackKind>,
 }
 
@@ -59,6 +63,7 @@ impl Recorder {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         branch.attempts = seen.attempts;
         branch.hedges = seen.hedges;
+        branch.counted = seen.counted;
         branch.http_status = seen.http_status;
         branch.queued = seen.queued;
         branch.stopped_by = seen.stopped_by;
@@ -81,7 +86,10 @@ impl Recorder {
 impl Seen {
     fn on(&mut self, event: Event) {
         match event {
-            Event::Attempt { .. } => self.attempts += 1,
+            Event::Attempt { .. } => {
+                self.counted = true;
+                self.attempts += 1;
+            }
             Event::Hedge { .. } => self.hedges += 1,
             // An attempt that was refused on our side was never sent.
             Event::AttemptEnded {
@@ -90,7 +98,11 @@ impl Seen {
             } => self.attempts = self.attempts.saturating_sub(1),
             Event::Answered { status } => self.http_status = Some(status),
             Event::Admitted { waited } => self.queued += waited,
-            Event::RetryStopped { by } => self.stopped_by = Some(by),
+            // Nothing is tried again that was never sent, nor by whom another's retries are ended.
+            Event::RetryStopped { by } if self.attempts > 0 && !self.falls => {
+                self.stopped_by = Some(by);
+            }
+            Event::FallbackAsked { .. } => self.falls = true,
             Event::FallbackUsed { kind, .. } => self.fallback = Some(kind),
             _ => {}
         }

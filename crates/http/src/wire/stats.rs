@@ -52,8 +52,9 @@ struct Stats {
 impl Stats {
     fn of(report: &Report) -> Self {
         let fallback_services = report.count(Status::Fallback);
-        let times = || report.branches.iter().filter_map(|branch| branch.elapsed);
-        let called = u32::try_from(times().count()).unwrap_or(u32::MAX);
+        let called = || (report.branches.iter()).filter(|branch| branch.was_called());
+        let times = || called().filter_map(|branch| branch.elapsed);
+        let calls = u32::try_from(times().count()).unwrap_or(u32::MAX);
         let retries = (report.branches.iter()).map(|branch| branch.attempts.saturating_sub(1));
         Self {
             total_services: report.branches.len(),
@@ -62,7 +63,7 @@ impl Stats {
             skipped_services: report.count(Status::Skipped),
             cancelled_services: report.count(Status::Cancelled),
             fallback_services,
-            average_response_time: Millis(times().sum::<Duration>() / called.max(1)),
+            average_response_time: Millis(times().sum::<Duration>() / calls.max(1)),
             max_response_time: Millis(times().max().unwrap_or_default()),
             retries: retries.sum(),
         }

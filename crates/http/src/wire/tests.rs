@@ -161,6 +161,29 @@ async fn in_one_piece_answers_stand_as_they_came() {
     );
 }
 
+/// It took no time to refuse a call, which says nothing of how long services take.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_here_is_in_no_average() {
+    let fan_out = fan_out(|plan| {
+        plan.node("user", says(10, "1"), |(), _| Ok(()));
+        plan.node("full", fails(ErrorKind::AtCapacity), |(), _| Ok(()))
+            .optional();
+    });
+    let (asked, plan) = (asked(), fan_out.plan().clone());
+    let answer = answer(fan_out).await;
+    let envelope = Envelope {
+        asked: &asked,
+        names: plan.names(),
+        report: answer.report(),
+    };
+    let data = envelope.data(|node| answer.at(node), None);
+    assert!(data.contains("\"averageResponseTime\":10,"), "{data}");
+    assert_eq!(
+        server_timing(answer.report(), plan.names()),
+        "user;dur=10, total;dur=10;desc=\"last: user\""
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_service_did_besides_is_said_only_where_it_did() {
     let answer = answer(fan_out(page)).await;

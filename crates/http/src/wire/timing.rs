@@ -11,7 +11,7 @@ use super::Millis;
 const MAX_SERVICES: usize = 4 << 10;
 
 /// The value of [`Server-Timing`](https://www.w3.org/TR/server-timing/#the-server-timing-header-field)
-/// for a run: how many milliseconds each service took that was asked, in order of the plan, and all of
+/// for a run: how many milliseconds each service took that was called, in order of the plan, and all of
 /// it together as `total`, whose description is the service that ended last.
 ///
 /// What a metric may not be called is percent-encoded in a service's name. Services that do not fit
@@ -23,7 +23,7 @@ const MAX_SERVICES: usize = 4 << 10;
 pub fn server_timing(report: &Report, names: &[Box<str>]) -> HeaderValue {
     let mut value = String::new();
     for branch in &report.branches {
-        let Some(elapsed) = branch.elapsed else {
+        let Some(elapsed) = branch.elapsed.filter(|_| branch.was_called()) else {
             continue;
         };
         let metric = format!("{};dur={}, ", token(&names[branch.node]), Millis(elapsed));

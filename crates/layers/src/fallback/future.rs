@@ -138,7 +138,7 @@ where
         step: &Step<Req, Res, E>,
         class: Class,
     ) -> Option<Answering<Res, E>> {
-        let ask = match step {
+        let (kind, ask) = match step {
             Step::Answer(answer) => {
                 let answer = self.guard(place, answer)?;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
@@ -149,9 +149,11 @@ where
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
             Step::Ask { .. } if !self.has_time() => return None,
-            Step::Ask { ask, .. } => ask,
+            Step::Ask { kind, ask } => (*kind, ask),
         };
         let request = self.request.as_ref()?;
+        self.observer
+            .emit(Event::FallbackAsked { step: place, kind });
         let asking = self.guard(place, || ask(request, class))?;
         Some(match self.deadline {
             None => asking,
