@@ -75,13 +75,16 @@ fn a_plan_is_explained_as_a_diagram() {
         explained(600).to_mermaid(),
         "\
 flowchart LR
-  n0[\"user\"]
-  n1[\"orders\"]
-  n2[\"likes\"]:::optional
-  n3[\"trend\"]:::skipped
-  n0 --> n1
+  %% strategy partial, deadline 600ms, expected 80ms, worst case 600ms
+  n0[\"user<br>expected 30ms, budget 520ms\"]
+  n1[\"orders<br>expected 50ms, budget 540ms\"]
+  n2[\"likes<br>expected 20ms, budget 540ms\"]:::optional
+  n3[\"trend<br>skipped (tier)\"]:::skipped
+  n0 ==> n1
   n0 -.-> n2
   n3 -.-> n2
+  class n0,n1 critical
+  classDef critical stroke-width:3px
   classDef optional stroke-dasharray: 5 5
   classDef skipped fill:#eee,stroke:#bbb,color:#888
 "

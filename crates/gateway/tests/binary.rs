@@ -389,7 +389,11 @@ warning[worst_case]: the worst case of user → orders is 750ms, and the deadlin
 "
     );
     let (_, text, _) = explain(&["--route", "page", "--format", "mermaid"]).await;
-    assert!(text.starts_with("flowchart LR\n  n0[\"user\"]\n"), "{text}");
+    assert!(
+        text.starts_with("flowchart LR\n  %% strategy partial,"),
+        "{text}"
+    );
+    assert!(text.contains("  n0[\"user<br>budget 380ms\"]\n"), "{text}");
     assert!(text.contains("n0 -.-> n1"), "{text}");
 }
 

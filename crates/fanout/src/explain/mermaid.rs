@@ -2,47 +2,79 @@
 
 use std::fmt::Write;
 
-use super::Explanation;
+use tower_fanout_layers::policy::duration::written;
+
+use super::{Explained, Explanation};
 
 impl Explanation {
     /// The nodes that were asked for as a [Mermaid](https://mermaid.js.org/syntax/flowchart.html)
     /// flowchart, from left to right: optional nodes and dependencies that can be done without are
-    /// dashed, nodes that are skipped are grey.
+    /// dashed, nodes that are skipped are grey and say why, and the critical path is thick. The others
+    /// say how long they are expected to take, and how much time they get; a comment says it of the
+    /// whole.
     #[must_use]
     pub fn to_mermaid(&self) -> String {
-        let mut text = String::from("flowchart LR\n");
-        let asked = |node: usize| {
-            let node = &self.nodes[node];
-            node.selected || node.skip_reason.is_some()
+        let mut text = format!("flowchart LR\n  %% {}\n", self.summary());
+        let nodes = || {
+            self.nodes
+                .iter()
+                .enumerate()
+                .filter(|(_, node)| asked(node))
         };
-        for (place, node) in self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| asked(*place))
-        {
+        for (place, node) in nodes() {
             let class = match (node.selected, node.required) {
                 (true, true) => "",
                 (true, false) => ":::optional",
                 (false, _) => ":::skipped",
             };
-            let _ = writeln!(text, "  n{place}[\"{}\"]{class}", escaped(&node.name));
+            let _ = writeln!(text, "  n{place}[\"{}\"]{class}", label(node));
         }
-        for (place, node) in self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| asked(*place))
-        {
-            for (other, hard) in node.depends_on.iter().filter(|(other, _)| asked(*other)) {
-                let edge = if *hard { "-->" } else { "-.->" };
+        for (place, node) in nodes() {
+            let before = node.depends_on.iter();
+            for &(other, hard) in before.filter(|(other, _)| asked(&self.nodes[*other])) {
+                let edge = match (hard, self.decides(other, place)) {
+                    (true, true) => "==>",
+                    (true, false) => "-->",
+                    (false, _) => "-.->",
+                };
                 let _ = writeln!(text, "  n{other} {edge} n{place}");
             }
         }
+        let critical = self.critical_path.iter().map(|node| format!("n{node}"));
+        let critical: Vec<_> = critical.collect();
+        if !critical.is_empty() {
+            let _ = writeln!(text, "  class {} critical", critical.join(","));
+        }
+        text.push_str("  classDef critical stroke-width:3px\n");
         text.push_str("  classDef optional stroke-dasharray: 5 5\n");
         text.push_str("  classDef skipped fill:#eee,stroke:#bbb,color:#888\n");
         text
     }
+
+    /// Whether `node` follows `other` on the critical path.
+    fn decides(&self, other: usize, node: usize) -> bool {
+        let mut steps = self.critical_path.windows(2);
+        steps.any(|step| step == [other, node])
+    }
+}
+
+fn asked(node: &Explained) -> bool {
+    node.selected || node.skip_reason.is_some()
+}
+
+/// The name of a node, and on a line below what is known of it.
+fn label(node: &Explained) -> String {
+    let skipped = node
+        .skip_reason
+        .map(|why| format!("skipped ({})", why.as_str()));
+    let expected = node
+        .expected
+        .map(|time| format!("expected {}", written(time)));
+    let budget = node.budget.map(|time| format!("budget {}", written(time)));
+    let times = expected.into_iter().chain(budget).filter(|_| node.selected);
+    let known: Vec<_> = skipped.into_iter().chain(times).collect();
+    let line = if known.is_empty() { "" } else { "<br>" };
+    escaped(&node.name) + line + &known.join(", ")
 }
 
 /// The name as a label: what is neither a letter nor a digit is written as its number, so that

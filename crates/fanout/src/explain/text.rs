@@ -13,14 +13,7 @@ const HEAD: [&str; 8] = [
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "strategy {}, deadline {}, expected {}, worst case {}",
-            self.strategy.as_str(),
-            time(self.deadline),
-            time(self.expected),
-            time(self.worst_case),
-        )?;
+        writeln!(f, "{}", self.summary())?;
         let path: Vec<&str> = self.names(&self.critical_path).collect();
         writeln!(f, "critical path: {}\n", shown(&path.join(" → ")))?;
         self.table(f)?;
@@ -44,6 +37,17 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
+    /// What is known of the whole.
+    pub(super) fn summary(&self) -> String {
+        format!(
+            "strategy {}, deadline {}, expected {}, worst case {}",
+            self.strategy.as_str(),
+            time(self.deadline),
+            time(self.expected),
+            time(self.worst_case),
+        )
+    }
+
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![HEAD.map(str::to_owned)];
         for (wave, nodes) in (1..).zip(&self.waves) {
@@ -99,11 +103,30 @@ fn time(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".into(), |time| written(time).to_string())
 }
 
-/// Without what would break a line, or a terminal.
+/// Without what would break a line, or a terminal, or is not seen and changes how the rest is read.
 fn shown(text: &str) -> String {
-    let shown = text.chars().map(|letter| match letter.is_control() {
-        true => char::REPLACEMENT_CHARACTER,
-        false => letter,
-    });
+    let is_unseen = |letter| {
+        let joins_or_turns = matches!(letter, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}');
+        joins_or_turns || matches!(letter, '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+    };
+    let shown = text
+        .chars()
+        .map(|letter| match letter.is_control() || is_unseen(letter) {
+            true => char::REPLACEMENT_CHARACTER,
+            false => letter,
+        });
     shown.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn what_is_not_seen_is_shown() {
+        let unseen = "\n\u{1b}\u{200b}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";
+        assert_eq!(shown(unseen), "\u{fffd}".repeat(9));
+        let seen = "größe → \u{200a}\u{2010}\u{2029}\u{202f}\u{2065}\u{206a}";
+        assert_eq!(shown(seen), seen);
+    }
 }
