@@ -105,14 +105,15 @@ fn way<'n, T>(
 }
 
 /// Order, tiers, time and attempts, by the same rules as any plan. What a plan may take is only
-/// looked at if all of it could be read.
+/// looked at if all of it could be read, and all that is said of its services.
 fn check_graph(field: &Field<'_>, nodes: &Nodes<'_, '_>, bounds: &Bounds, names: &Names<'_>) {
     let mut plan = Plan::<()>::builder();
     for (name, (node, _)) in nodes {
         declare(&mut plan, name, node.as_ref(), names);
     }
+    let known = names.sound && nodes.values().all(|(node, _)| node.is_some());
     let problems = match plan.build() {
-        Ok(plan) if nodes.values().all(|(node, _)| node.is_some()) => plan.check(bounds),
+        Ok(plan) if known => plan.check(bounds),
         Ok(_) => Vec::new(),
         Err(error) => error.problems().to_vec(),
     };

@@ -34,6 +34,8 @@ pub(super) struct Names<'n> {
     pub(super) downstreams: &'n IndexMap<String, DownstreamConfig>,
     pub(super) jwt: &'n IndexMap<String, Jwt>,
     pub(super) tiers: &'n IndexMap<String, Tier>,
+    /// Whether what a service may take is known: nothing is wrong with policies and downstreams.
+    pub(super) sound: bool,
 }
 
 pub(super) fn routes(field: Option<Field<'_>>, names: &Names<'_>) -> Vec<Route> {

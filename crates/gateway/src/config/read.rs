@@ -60,6 +60,9 @@ fn root(field: &Field<'_>) -> Config {
         downstreams: &downstreams,
         jwt: &jwt,
         tiers: &tiers,
+        sound: ["policies", "downstreams"]
+            .iter()
+            .all(|key| field.at(key).is_sound()),
     };
     let given = root.take("routes");
     let orchestrate = root.take("orchestrate");
