@@ -74,7 +74,9 @@ fn nearest<'n>(name: &str, names: &'n [Box<str>]) -> Option<&'n str> {
         // Names of very different lengths need no closer look.
         let close = letters.len().abs_diff(name.len()) <= most;
         let distance = close.then(|| distance(&name, &letters))?;
-        (distance <= most).then_some((distance, &**known))
+        // Where all of it differs it is another name.
+        let alike = distance < letters.len().max(name.len());
+        (distance <= most && alike).then_some((distance, &**known))
     });
     near.min().map(|(_, known)| known)
 }
@@ -112,7 +114,8 @@ mod tests {
             ("orderss", Some("orders")),
             ("große", Some("größe")),
             ("prices", None),
-            ("", Some("a")),
+            ("", None),
+            ("q", None),
             ("an endless name that is none of these", None),
         ] {
             assert_eq!(nearest(written, &names), meant, "{written}");
