@@ -192,13 +192,7 @@ impl App {
     }
 
     fn described(&self) -> Vec<Described> {
-        let described = self.routes.iter().map(|(route, _)| Described {
-            name: route.name.clone(),
-            method: route.method.as_str().to_ascii_lowercase(),
-            path: route.path.clone(),
-            protected: route.plan.auth.is_some(),
-        });
-        described.collect()
+        self.routes.iter().map(|(route, _)| route.into()).collect()
     }
 }
 

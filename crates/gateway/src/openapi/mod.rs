@@ -6,22 +6,10 @@
 use serde_json::{Map, Value, json};
 use tower_fanout::ErrorKind;
 
+mod described;
 mod page;
 
-pub use page::page;
-
-/// A configured route, as far as it is described.
-#[derive(Clone, Debug)]
-pub struct Described {
-    /// Its name.
-    pub name: String,
-    /// Its method, in lower case.
-    pub method: String,
-    /// Its path; parameters in braces.
-    pub path: String,
-    /// Whether it asks for a token.
-    pub protected: bool,
-}
+pub use self::{described::Described, page::page};
 
 /// The description of a gateway with these `routes`; with `services`, of the built-in API too.
 ///
@@ -56,12 +44,12 @@ pub fn document(services: Option<&[Box<str>]>, routes: &[Described]) -> Value {
 
 fn operation(route: &Described) -> Value {
     let response = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
-    let parameters: Vec<Value> = route
-        .path
-        .split('/')
+    let parameter = |place: &str, name: &str, required: bool| json!({"name": name, "in": place, "required": required, "schema": {"type": "string"}});
+    let path = (route.path.split('/'))
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
-        .collect();
+        .map(|name| parameter("path", name, true));
+    let query = (route.query.iter()).map(|(name, &required)| parameter("query", name, required));
+    let parameters: Vec<Value> = path.chain(query).collect();
     let mut operation = json!({
         "tags": ["routes"],
         "operationId": route.name,
@@ -73,6 +61,13 @@ fn operation(route: &Described) -> Value {
             "502": response("Failed"), "503": response("Unavailable"), "504": response("TimedOut"),
         },
     });
+    if let Some(required) = route.body {
+        let content = json!({"application/json": {"schema": {}}});
+        operation["requestBody"] = json!({"required": required, "content": content});
+        operation["responses"]["408"] = response("BodyTimeout");
+        operation["responses"]["413"] = response("TooLarge");
+        operation["responses"]["415"] = response("UnsupportedMediaType");
+    }
     if route.protected {
         operation["security"] = json!([{"bearer": []}]);
         operation["responses"]["401"] = response("Unauthorized");
@@ -84,6 +79,7 @@ fn operation(route: &Described) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     /// Every `$ref` of `value` that leads nowhere in `document`.
     fn broken_refs(document: &Value, value: &Value, broken: &mut Vec<String>) {
@@ -111,6 +107,8 @@ mod tests {
             name: "page".into(),
             method: "get".into(),
             path: "/pages/{id}".into(),
+            query: Default::default(),
+            body: None,
             protected: true,
         };
         let services = ["onchain".into(), "team".into()];
@@ -131,6 +129,73 @@ mod tests {
                 .is_object()
         );
         assert!(document.get("x-orchestrate").is_none());
+    }
+
+    /// The routes of a file, each with this method, path and plan.
+    fn routes(routes: &[(&str, &str, &str)]) -> Value {
+        let mut file = String::from(
+            "version: 1\ndownstreams: { users: { endpoints: [{ url: 'http://users:8080' }] } }\nroutes:\n",
+        );
+        for (place, (method, path, plan)) in routes.iter().enumerate() {
+            let matched = format!("{{ path: '{path}', method: {method} }}");
+            file += &format!("  - {{ name: r{place}, match: {matched}, plan: {{ {plan} }} }}\n");
+        }
+        let config = Config::parse("a.yaml", &file, &|_| None).unwrap();
+        let described: Vec<_> = config.routes.iter().map(Described::from).collect();
+        document(None, &described)["paths"].take()
+    }
+
+    #[test]
+    fn what_a_route_reads_of_a_request_is_described() {
+        let paths = routes(&[
+            (
+                "POST",
+                "/a/{id}",
+                "user: { downstream: users, required: true, request: { path: '/{route.id}/{body.n}/{query.x}/{query.y|1}' } },\
+                 more: { downstream: users, request: { path: '/{query.z}/{query.x|1}' } }",
+            ),
+            (
+                "GET",
+                "/b",
+                "user: { downstream: users, required: true, when: 'body.n > 1', request: { path: '/{query.x}' } }",
+            ),
+            (
+                "GET",
+                "/c",
+                "user: { downstream: users, request: { path: / } }",
+            ),
+        ]);
+        let (a, b, c) = (
+            &paths["/a/{id}"]["post"],
+            &paths["/b"]["get"],
+            &paths["/c"]["get"],
+        );
+        let parameter = |of: &Value| json!([of["in"], of["name"], of["required"]]);
+        let parameters = |of: &Value| -> Vec<Value> {
+            of["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(parameter)
+                .collect()
+        };
+        assert_eq!(
+            parameters(a),
+            [
+                json!(["path", "id", true]),
+                json!(["query", "x", true]),
+                json!(["query", "y", false]),
+                json!(["query", "z", false]),
+            ]
+        );
+        assert_eq!(parameters(b), [json!(["query", "x", false])]);
+        assert_eq!(a["requestBody"]["required"], true);
+        assert_eq!(b["requestBody"]["required"], false);
+        assert_eq!((parameters(c), c.get("requestBody")), (vec![], None));
+        for status in ["400", "408", "413", "415"] {
+            assert!(a["responses"][status].is_object(), "{status}");
+            assert_eq!(c["responses"][status].is_object(), status == "400");
+        }
     }
 
     #[test]

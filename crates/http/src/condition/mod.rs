@@ -44,7 +44,7 @@ use std::{error::Error, fmt, sync::Arc};
 use minijinja::{ErrorKind, Expression, Value, value::ValueKind};
 
 use self::{language::ENVIRONMENT, request::Request};
-use crate::template::{Lookup, Reference};
+use crate::template::{Lookup, Reference, Root};
 
 /// A condition on a caller's request. Cheap to clone.
 #[derive(Clone)]
@@ -130,6 +130,13 @@ impl Condition {
         }
         let text = text.into();
         Ok(Self(Arc::new(Compiled { text, expression })))
+    }
+
+    /// Whether it reads `root` of a request.
+    #[must_use]
+    pub fn reads(&self, root: &Root) -> bool {
+        let names = self.0.expression.undeclared_variables(false);
+        names.contains(&root.to_string())
     }
 
     /// Whether it is true of the request that `source` knows. Only what it reads is looked up, each

@@ -277,3 +277,10 @@ fn no_condition_is_too_deep_for_the_stack() {
         assert!(error.message.contains("at most 1024 bytes"), "{error}");
     }
 }
+
+#[test]
+fn a_condition_knows_what_it_reads() {
+    let condition = Condition::parse("body.n > 1 or query.page == 'body.jwt'").unwrap();
+    let read = [Root::Body, Root::Query, Root::Jwt].map(|root| condition.reads(&root));
+    assert_eq!(read, [true, true, false]);
+}

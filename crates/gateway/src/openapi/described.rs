@@ -1,0 +1,65 @@
+//! What is described of a configured route, and how it is found in its configuration.
+
+use indexmap::IndexMap;
+use tower_fanout_http::template::Root;
+
+use crate::config::{Node, Route};
+
+/// A configured route, as far as it is described.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its method, in lower case.
+    pub method: String,
+    /// Its path; parameters in braces.
+    pub path: String,
+    /// The parameters of the query that requests are made from, and whether a request without one is
+    /// refused.
+    pub query: IndexMap<String, bool>,
+    /// Whether a request without a body is refused; none if no body is looked at.
+    pub body: Option<bool>,
+    /// Whether it asks for a token.
+    pub protected: bool,
+}
+
+impl From<&Route> for Described {
+    fn from(route: &Route) -> Self {
+        let mut described = Self {
+            name: route.name.clone(),
+            method: route.method.as_str().to_ascii_lowercase(),
+            path: route.path.clone(),
+            query: IndexMap::new(),
+            body: None,
+            protected: route.plan.auth.is_some(),
+        };
+        route
+            .plan
+            .nodes
+            .values()
+            .for_each(|node| described.reads(node));
+        described
+    }
+}
+
+impl Described {
+    /// Adds what `node` reads. Only what it always needs, and cannot do without, must be there.
+    fn reads(&mut self, node: &Node) {
+        let is_needed = node.required && node.when.is_none();
+        for reference in node.request.references() {
+            let is_needed = is_needed && reference.default.is_none();
+            match (&reference.root, reference.path.first()) {
+                (Root::Body, _) => *self.body.get_or_insert(false) |= is_needed,
+                (Root::Query, Some(name)) => {
+                    *self.query.entry(name.clone()).or_default() |= is_needed;
+                }
+                _ => {}
+            }
+        }
+        if let Some(condition) = &node.when
+            && condition.reads(&Root::Body)
+        {
+            self.body.get_or_insert(false);
+        }
+    }
+}
