@@ -39,6 +39,7 @@
 mod answer;
 mod call;
 mod ending;
+mod error;
 mod expected;
 mod explain;
 mod graph;
@@ -59,6 +60,7 @@ pub use tower_fanout_layers as layers;
 
 pub use self::{
     answer::{Answer, Answers},
+    error::FanOutError,
     expected::Expected,
     explain::{Explained, Explanation},
     outcome::{BranchError, ErrorKind, SkipReason, Status},
@@ -70,7 +72,7 @@ pub use self::{
     report::{Branch, Report},
     run::{Run, RunObserver},
     select::{Brownout, Choice, SelectError, Selection},
-    service::{FanOut, FanOutError, ResponseFuture},
+    service::{FanOut, ResponseFuture},
     stack::Downstream,
     strategy::{ReturnWhen, Strategy, Verdict},
 };

@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 
 use crate::{
     answer::Answer,
+    error::FanOutError,
     outcome::SkipReason,
     report::{Branch, Report},
-    service::FanOutError,
 };
 
 /// When a run is a success.

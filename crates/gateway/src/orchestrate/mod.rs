@@ -6,15 +6,14 @@ mod merged;
 mod reply;
 pub mod request;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header, request::Parts};
 use tokio::time::Instant;
-use tower::ServiceExt;
 use tower_fanout::{
-    Choice, FanOut, FanOutError, SelectError, Selection, Strategy,
+    Choice, FanOut, SelectError, Selection, Strategy,
     layers::{Call, Deadline},
 };
 use tower_fanout_http::{
@@ -313,23 +312,20 @@ impl<'r> Job<'r> {
 
     /// Runs it and answers in one piece, with a header that says how long it took if it is `timed`.
     async fn run(self, timed: bool) -> Result<Reply, Problem> {
-        self.choose()?;
-        let (asked, route) = (self.asked(), self.route);
-        match self.fan_out().oneshot(self.inbound).await {
-            Ok(answer) => Reply::of(&answer, None, &asked, route, timed),
-            Err(FanOutError::Failed { verdict, answer }) => {
-                Reply::of(&answer, Some(verdict), &asked, route, timed)
-            }
-            Err(_) => Err(Problem::new(Code::NoServices)),
-        }
+        let choices = self.choose()?;
+        let (asked, route, fan_out) = (self.asked(), self.route, self.fan_out());
+        let mut run = fan_out.run_chosen(self.inbound, &choices);
+        while poll_fn(|cx| run.poll_next(cx)).await.is_some() {}
+        let answer = run.into_answer();
+        let verdict = asked.strategy.verdict(answer.report());
+        Reply::of(&answer, verdict, &asked, route, timed)
     }
 
     /// Answers at once; the body runs it, and sends each service as it ends.
     fn stream(self, framing: Framing) -> Result<Response<Body>, Problem> {
-        self.choose()?;
-        let asked = self.asked();
-        let run = self.fan_out().run(self.inbound);
-        let run = run.map_err(|_| Problem::new(Code::NoServices))?;
+        let choices = self.choose()?;
+        let (asked, fan_out) = (self.asked(), self.fan_out());
+        let run = fan_out.run_chosen(self.inbound, &choices);
         let mut partials = Partials::new(run, framing, asked);
         if is_apart(&self.route.merge) {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());

@@ -21,17 +21,17 @@ use crate::{json::Json, merge::Shape};
 /// An accepted error that lacks what is wanted is `null`.
 #[derive(Clone, Debug, Default)]
 pub struct ShapeLayer {
-    shape: Arc<Shape>,
-    accept: Arc<[u16]>,
+    /// What is wanted, and the statuses of errors that are answers; none if answers stay as they are.
+    wanted: Option<Arc<(Shape, Box<[u16]>)>>,
 }
 
 impl ShapeLayer {
     /// Takes out `shape`; `accept` are the statuses of errors that are answers all the same.
     #[must_use]
-    pub fn new(shape: Shape, accept: impl Into<Arc<[u16]>>) -> Self {
+    pub fn new(shape: Shape, accept: impl Into<Box<[u16]>>) -> Self {
+        let changes = shape != Shape::default();
         Self {
-            shape: Arc::new(shape),
-            accept: accept.into(),
+            wanted: changes.then(|| Arc::new((shape, accept.into()))),
         }
     }
 }
@@ -76,11 +76,14 @@ impl Step<Response<Json>> for ShapeLayer {
     type Error = ClientError;
 
     fn take(self, response: Response<Json>) -> Result<Response<Json>, ClientError> {
+        let Some((shape, accept)) = self.wanted.as_deref() else {
+            return Ok(response);
+        };
         let (parts, answer) = response.into_parts();
-        let accepted = self.accept.contains(&parts.status.as_u16());
+        let accepted = accept.contains(&parts.status.as_u16());
         let answer = match parts.status.is_success() || accepted {
             false => answer,
-            true => match self.shape.apply(answer) {
+            true => match shape.apply(answer) {
                 Ok(answer) => answer,
                 Err(_) if accepted => Json::NULL,
                 Err(_) => return Err(ClientError::BadJson),

@@ -1,0 +1,123 @@
+//! Why there is no answer as a whole.
+
+use std::{error::Error, fmt};
+
+use tower_fanout_layers::{AsReject, Reject};
+
+use crate::{
+    answer::Answer,
+    outcome::{BranchError, ErrorKind, Status},
+    select::SelectError,
+    strategy::Verdict,
+};
+
+/// Why there is no answer as a whole.
+#[non_exhaustive]
+pub enum FanOutError {
+    /// The run was not begun.
+    Select(SelectError),
+    /// A layer around it refused the request.
+    Rejected(Reject),
+    /// The run was no success by its strategy.
+    Failed {
+        /// What its causes have in common.
+        verdict: Verdict,
+        /// What there is nevertheless, with the report.
+        answer: Box<Answer>,
+    },
+}
+
+impl FanOutError {
+    /// The first branch that failed and that the answer needed, and the name of its node.
+    fn cause(&self) -> Option<(&str, &BranchError)> {
+        let Self::Failed { answer, .. } = self else {
+            return None;
+        };
+        let branches = answer.report.branches.iter();
+        let failed = branches.filter_map(|branch| Some((branch, branch.error.as_ref()?)));
+        let cause = failed.min_by_key(|(branch, _)| !branch.required);
+        cause.map(|(branch, error)| (answer.name(branch.node), error))
+    }
+}
+
+impl fmt::Debug for FanOutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Select(error) => f.debug_tuple("Select").field(error).finish(),
+            Self::Rejected(reject) => f.debug_tuple("Rejected").field(reject).finish(),
+            Self::Failed { verdict, answer } => f
+                .debug_struct("Failed")
+                .field("verdict", verdict)
+                .field("answer", answer)
+                .finish(),
+        }
+    }
+}
+
+impl fmt::Display for FanOutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verdict, answer) = match self {
+            Self::Select(_) => return f.write_str("nothing could be run"),
+            Self::Rejected(reject) => return reject.fmt(f),
+            Self::Failed { verdict, answer } => (verdict, answer),
+        };
+        let without = answer.report.branches.len()
+            - answer.report.count(Status::Success)
+            - answer.report.count(Status::Fallback);
+        let cause = match verdict {
+            Verdict::Timeout => "for want of time",
+            Verdict::Unavailable { .. } => "refused on our side",
+            Verdict::Failed => "failed",
+        };
+        let of = answer.report.branches.len();
+        write!(f, "{without} of {of} branches have no answer: {cause}")?;
+        match self.cause() {
+            Some((name, _)) => write!(f, ", \"{name}\" first of all"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The source is why the first of the branches failed.
+impl Error for FanOutError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Select(error) => Some(error),
+            Self::Rejected(reject) => Some(reject),
+            Self::Failed { .. } => self.cause().map(|(_, error)| error as _),
+        }
+    }
+}
+
+impl From<Reject> for FanOutError {
+    fn from(reject: Reject) -> Self {
+        Self::Rejected(reject)
+    }
+}
+
+impl AsReject for FanOutError {
+    fn as_reject(&self) -> Option<&Reject> {
+        match self {
+            Self::Rejected(reject) => Some(reject),
+            _ => None,
+        }
+    }
+}
+
+/// A fan-out as the node of another: what its causes have in common is the cause of the branch.
+impl From<FanOutError> for BranchError {
+    fn from(error: FanOutError) -> Self {
+        let (kind, wait) = match &error {
+            FanOutError::Rejected(reject) => return (*reject).into(),
+            FanOutError::Select(_) => (ErrorKind::Internal, None),
+            FanOutError::Failed { verdict, .. } => match verdict {
+                Verdict::Timeout => (ErrorKind::Timeout, None),
+                Verdict::Unavailable { retry_after } => (ErrorKind::AtCapacity, *retry_after),
+                Verdict::Failed => (ErrorKind::Internal, None),
+            },
+        };
+        let message = "services that are needed have no answer";
+        let branch = Self::new(kind, message).retry_after(wait);
+        branch.because_of(Box::new(error))
+    }
+}
