@@ -15,13 +15,14 @@
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
+mod code;
 mod layer;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response,
     header::{
         ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
@@ -30,104 +31,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tower_fanout::{Verdict, layers::Reject};
 
-pub use self::layer::{ProblemLayer, ProblemService, ResponseFuture};
+pub use self::{
+    code::Code,
+    layer::{ProblemLayer, ProblemService, ResponseFuture},
+};
 use crate::correlation::CorrelationId;
-
-macro_rules! codes {
-    ($($(#[$doc:meta])* $code:ident = $status:literal $name:literal $title:literal,)*) => {
-        /// What went wrong, for programs: a closed list.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum Code { $($(#[$doc])* $code,)* }
-
-        impl Code {
-            /// All codes.
-            pub const ALL: &'static [Self] = &[$(Self::$code),*];
-
-            const fn row(self) -> (u16, &'static str, &'static str) {
-                match self { $(Self::$code => ($status, $name, $title),)* }
-            }
-        }
-    };
-}
-
-codes! {
-    /// The request line, a header or the token's syntax is wrong.
-    InvalidRequest = 400 "invalid_request" "The request is invalid",
-    /// The body is not JSON.
-    MalformedJson = 400 "malformed_json" "The body is not valid JSON",
-    /// The body broke off.
-    BrokenBody = 400 "broken_body" "The body broke off",
-    /// A parameter cannot stand where it would be sent.
-    BadParam = 400 "bad_param" "A parameter has a value that cannot be sent on",
-    /// A token is required.
-    AuthRequired = 401 "auth_required" "A token is required",
-    /// The token is not valid.
-    InvalidToken = 401 "invalid_token" "The token is not valid",
-    /// The token does not allow this.
-    InsufficientScope = 403 "insufficient_scope" "The token does not allow this",
-    /// The caller's tier lacks a required service.
-    TierForbidden = 403 "tier_forbidden" "The caller's tier does not have a required service",
-    /// There is nothing at this path.
-    NotFound = 404 "not_found" "There is nothing here",
-    /// There is something, but not for this method.
-    MethodNotAllowed = 405 "method_not_allowed" "The method is not allowed here",
-    /// The body came too slowly.
-    RequestTimeout = 408 "request_timeout" "The request took too long to arrive",
-    /// The body is too large.
-    PayloadTooLarge = 413 "payload_too_large" "The body is too large",
-    /// The body is not of a type that is read here.
-    UnsupportedMediaType = 415 "unsupported_media_type" "The body must be JSON in UTF-8",
-    /// The body is compressed.
-    UnsupportedEncoding = 415 "unsupported_encoding" "The body must not be encoded",
-    /// Fields have values that they cannot have.
-    Validation = 422 "validation" "The request has invalid fields",
-    /// Something that a required service needs is not in the request.
-    MissingParam = 422 "missing_param" "The request lacks what a required service needs",
-    /// No service is left to ask.
-    NoServices = 422 "no_services" "No service is left to ask",
-    /// A quota is used up.
-    RateLimited = 429 "rate_limited" "Too many requests",
-    /// Something broke on our side.
-    Internal = 500 "internal" "Something went wrong",
-    /// Services failed.
-    UpstreamFailed = 502 "upstream_failed" "Services that are needed have failed",
-    /// The answers together are too large.
-    AggregateTooLarge = 502 "aggregate_too_large" "The answers are too large together",
-    /// The answers cannot stand in one document.
-    MergeConflict = 502 "merge_conflict" "The answers contradict each other",
-    /// We refused to ask services.
-    UpstreamUnavailable = 503 "upstream_unavailable" "Services that are needed are not available",
-    /// There is more to do than can be done.
-    Overloaded = 503 "overloaded" "There is too much to do",
-    /// The process is stopping.
-    Stopping = 503 "stopping" "The server is stopping",
-    /// Services took too long.
-    UpstreamTimeout = 504 "upstream_timeout" "Services that are needed took too long",
-}
-
-impl Code {
-    /// Its status.
-    #[must_use]
-    pub const fn status(self) -> StatusCode {
-        match StatusCode::from_u16(self.row().0) {
-            Ok(status) => status,
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    /// Its name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.row().1
-    }
-
-    /// What it says to people.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        self.row().2
-    }
-}
 
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -377,20 +285,7 @@ impl From<Verdict> for Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
-
-    #[test]
-    fn codes_are_errors_with_names_of_their_own() {
-        let names: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        assert_eq!(names.len(), Code::ALL.len());
-        assert!(
-            Code::ALL
-                .iter()
-                .all(|code| code.status().is_client_error() || code.status().is_server_error())
-        );
-    }
 
     #[test]
     fn members_and_headers_are_those_of_the_rfc() {
