@@ -1,0 +1,42 @@
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, Response, header::RETRY_AFTER};
+use tower_fanout::layers::{Class, Classify, ClassifyHttp, Reject};
+use tower_fanout_http::correlation::CorrelationId;
+
+/// An id that is kept is safe wherever it is written, and says the same everywhere.
+pub fn correlation_id(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    let expected = (1..=128).contains(&data.len()) && data.iter().all(|byte| safe(*byte));
+    let kept = CorrelationId::parse(text);
+    assert_eq!(kept.is_some(), expected);
+    if let Some(id) = kept {
+        assert_eq!(id.as_str(), text);
+        assert_eq!(id.header_value(), text);
+    }
+}
+
+/// `Retry-After` is whole seconds or a date, or as if it were absent.
+pub fn retry_after(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else {
+        return;
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(RETRY_AFTER, value);
+    let classify = ClassifyHttp::with_clock(|| SystemTime::UNIX_EPOCH);
+    let class = classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO);
+    let Class::Throttled { retry_after } = class else {
+        panic!("429 is {class:?}")
+    };
+    let text = std::str::from_utf8(data).map(str::trim).unwrap_or_default();
+    let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if let (true, Ok(seconds)) = (number, text.parse()) {
+        assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
+    } else if !number && !text.contains(' ') {
+        assert_eq!(retry_after, None, "neither a number nor a date");
+    }
+}
