@@ -32,7 +32,8 @@ pub fn retry_after(data: &[u8]) {
     let Class::Throttled { retry_after } = class else {
         panic!("429 is {class:?}")
     };
-    let text = std::str::from_utf8(data).map(str::trim).unwrap_or_default();
+    let text = std::str::from_utf8(data).unwrap_or_default();
+    let text = text.trim_matches([' ', '\t']);
     let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let (true, Ok(seconds)) = (number, text.parse()) {
         assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
