@@ -1,48 +1,72 @@
 //! Reads requests off one connection and plays their answers.
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, tcp::ReadHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
     sync::watch,
 };
 
-use super::{Request, Route, Seen, fault::End};
+use super::{
+    Request, Seen,
+    fault::{End, Fault},
+};
+
+/// A stream of bytes over TCP, with or without TLS.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The connection below.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
 
 /// Serves one connection until it ends, by the peer or by a fault.
-pub(super) async fn serve(mut stream: TcpStream, route: Route, seen: watch::Sender<Seen>) {
-    stream.set_nodelay(true).ok(); // a dripped byte travels at once
+pub(super) async fn serve(
+    mut stream: impl Wire,
+    route: impl Fn(&Request) -> Fault,
+    seen: watch::Sender<Seen>,
+) {
     let mut buffer = Vec::new();
     while let Some((request, keep_alive)) = read_request(&mut stream, &mut buffer).await {
         let fault = route(&request);
         let flight = Flight::start(&seen, request);
-        let (mut reader, mut writer) = stream.split();
-        let end = tokio::select! {
-            biased; // who closes after the last byte did not cancel
-            end = fault.play(&mut writer) => end.ok(),
-            () = closed(&mut reader, &mut buffer) => None,
-        };
+        let end = perform(&mut stream, &mut buffer, &fault).await;
         flight.end(end.is_none());
         match end {
             Some(End::KeepAlive) if keep_alive => {}
-            Some(End::Reset) => {
-                stream.set_zero_linger().ok();
-                break;
-            }
-            _ => {
-                stream.shutdown().await.ok();
-                break;
-            }
+            end => return finish(stream, end).await,
         }
     }
 }
 
+/// Plays `fault`, and returns how it ends; `None` when the peer left before.
+async fn perform(stream: &mut impl Wire, buffer: &mut Vec<u8>, fault: &Fault) -> Option<End> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    tokio::select! {
+        biased; // who closes after the last byte did not cancel
+        end = fault.play(&mut writer) => end.ok(),
+        () = closed(&mut reader, buffer) => None,
+    }
+}
+
+/// Ends the connection.
+async fn finish(mut stream: impl Wire, end: Option<End>) {
+    match end {
+        Some(End::Reset) => stream.tcp().set_zero_linger().ok(), // dropped then
+        _ => stream.shutdown().await.ok(),
+    };
+}
+
 /// Reads ahead, and returns when the peer closed its side or the connection broke.
-async fn closed(reader: &mut ReadHalf<'_>, buffer: &mut Vec<u8>) {
+async fn closed(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) {
     while let Ok(1..) = reader.read_buf(buffer).await {}
 }
 
 /// The next request, and whether the connection lives on after it; `None` when the peer is gone.
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(Request, bool)> {
+async fn read_request(stream: &mut impl Wire, buffer: &mut Vec<u8>) -> Option<(Request, bool)> {
     let head_end = loop {
         match buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             Some(at) => break at + 4,
@@ -65,9 +89,19 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(R
     Some((request, keep_alive))
 }
 
-async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+async fn read_more(stream: &mut impl Wire, buffer: &mut Vec<u8>) -> Option<()> {
     let read = stream.read_buf(buffer).await.ok()?;
     (read > 0).then_some(())
+}
+
+/// Reads what the peer says first, plays `fault` and ends the connection, with no request at all.
+#[cfg(feature = "tls")]
+pub(super) async fn interrupt(mut stream: TcpStream, fault: &Fault) {
+    let mut buffer = Vec::new();
+    if read_more(&mut stream, &mut buffer).await.is_some() {
+        let end = perform(&mut stream, &mut buffer, fault).await;
+        finish(stream, end).await;
+    }
 }
 
 /// The head without its body, and whether its version is HTTP/1.1.

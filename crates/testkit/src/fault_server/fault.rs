@@ -2,7 +2,10 @@
 
 use std::{future::pending, io, time::Duration};
 
-use tokio::{io::AsyncWriteExt, net::tcp::WriteHalf, time::sleep};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    time::sleep,
+};
 
 /// An answer, as a chain of bytes, pauses and an end.
 ///
@@ -87,10 +90,13 @@ impl Fault {
         Self { end, ..self }
     }
 
-    pub(super) async fn play(&self, writer: &mut WriteHalf<'_>) -> io::Result<End> {
+    pub(super) async fn play(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<End> {
         for act in &self.acts {
             match act {
-                Act::Send(bytes) => writer.write_all(bytes).await?,
+                Act::Send(bytes) => {
+                    writer.write_all(bytes).await?;
+                    writer.flush().await?; // TLS keeps what it could not write yet
+                }
                 Act::Pause(time) => sleep(*time).await,
             }
         }

@@ -32,8 +32,11 @@ mod connection;
 mod fault;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::{
+    future::Future,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -42,20 +45,19 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinSet,
 };
 
 pub use self::fault::Fault;
 
-type Route = Arc<dyn Fn(&Request) -> Fault + Send + Sync>;
-
 /// A running server; it stops, with all its connections, when it is dropped.
 ///
 /// See the [module](self) for an example.
 #[derive(Debug)]
 pub struct FaultServer {
+    origin: &'static str,
     addr: SocketAddr,
     seen: watch::Sender<Seen>,
     _serving: JoinSet<()>,
@@ -99,6 +101,8 @@ pub struct Seen {
     pub peak_in_flight: usize,
     /// Answers during which the peer closed the connection, or its half of it.
     pub cancelled: usize,
+    /// Handshakes of TLS that are over and failed.
+    pub failed_handshakes: usize,
 }
 
 impl FaultServer {
@@ -144,14 +148,31 @@ impl FaultServer {
     ///
     /// Panics if there is no free port. If `route` panics, its connection ends.
     pub async fn with(route: impl Fn(&Request) -> Fault + Send + Sync + 'static) -> Self {
+        let route = Arc::new(route);
+        Self::listen(HTTP, move |stream, seen| {
+            let route = Arc::clone(&route);
+            async move { connection::serve(stream, |request| route(request), seen).await }
+        })
+        .await
+    }
+
+    /// A server that does with each connection what `serve` says.
+    async fn listen<F>(
+        origin: &'static str,
+        serve: impl Fn(TcpStream, watch::Sender<Seen>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind(LOOPBACK).await.expect(FREE_PORT);
-        let seen = watch::Sender::default();
-        let mut serving = JoinSet::new();
         let addr = listener
             .local_addr()
             .expect("a bound socket has an address");
-        serving.spawn(accept(listener, Arc::new(route), seen.clone()));
+        let seen = watch::Sender::default();
+        let mut serving = JoinSet::new();
+        serving.spawn(accept(listener, serve, seen.clone()));
         Self {
+            origin,
             addr,
             seen,
             _serving: serving,
@@ -169,6 +190,7 @@ impl FaultServer {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(LOOPBACK).expect(FREE_PORT); // bound, but never listening
         Self {
+            origin: HTTP,
             addr: socket.local_addr().expect("a bound socket has an address"),
             seen: watch::Sender::default(),
             _serving: JoinSet::new(),
@@ -182,10 +204,11 @@ impl FaultServer {
         self.addr
     }
 
-    /// Its base URL, `http://127.0.0.1:port`, without a slash at the end.
+    /// Its base URL without a slash at the end: `http://127.0.0.1:port`, or with TLS
+    /// `https://localhost:port`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}:{}", self.origin, self.addr.port())
     }
 
     /// What it saw up to now.
@@ -202,14 +225,22 @@ impl FaultServer {
     }
 }
 
+const HTTP: &str = "http://127.0.0.1";
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const FREE_PORT: &str = "a free port on the loopback";
 
 /// Its connections end with it.
-async fn accept(listener: TcpListener, route: Route, seen: watch::Sender<Seen>) {
+async fn accept<F>(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream, watch::Sender<Seen>) -> F,
+    seen: watch::Sender<Seen>,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).ok(); // a dripped byte travels at once
         seen.send_modify(|seen| seen.connections += 1);
-        connections.spawn(connection::serve(stream, Arc::clone(&route), seen.clone()));
+        connections.spawn(serve(stream, seen.clone()));
     }
 }
