@@ -32,7 +32,7 @@ pub(super) async fn serve(
     let mut buffer = Vec::new();
     while let Some((request, keep_alive)) = read_request(&mut stream, &mut buffer).await {
         let fault = route(&request);
-        let flight = Flight::start(&seen, request);
+        let flight = Flight::start(seen.clone(), request);
         let end = perform(&mut stream, &mut buffer, &fault).await;
         flight.end(end.is_none());
         match end {
@@ -61,7 +61,7 @@ async fn finish(mut stream: impl Wire, end: Option<End>) {
 }
 
 /// Reads ahead, and returns when the peer closed its side or the connection broke.
-async fn closed(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) {
+pub(super) async fn closed(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) {
     while let Ok(1..) = reader.read_buf(buffer).await {}
 }
 
@@ -123,13 +123,13 @@ fn parse_head(head: &str) -> Option<(Request, bool)> {
 }
 
 /// One answer that is being sent; dropped with the server, it is no longer in flight either.
-struct Flight<'a> {
-    seen: &'a watch::Sender<Seen>,
+pub(super) struct Flight {
+    seen: watch::Sender<Seen>,
     cancelled: bool,
 }
 
-impl<'a> Flight<'a> {
-    fn start(seen: &'a watch::Sender<Seen>, request: Request) -> Self {
+impl Flight {
+    pub(super) fn start(seen: watch::Sender<Seen>, request: Request) -> Self {
         seen.send_modify(|seen| {
             seen.requests.push(request);
             seen.in_flight += 1;
@@ -141,12 +141,12 @@ impl<'a> Flight<'a> {
         }
     }
 
-    fn end(mut self, cancelled: bool) {
+    pub(super) fn end(mut self, cancelled: bool) {
         self.cancelled = cancelled;
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Flight {
     fn drop(&mut self) {
         self.seen.send_modify(|seen| {
             seen.in_flight -= 1;

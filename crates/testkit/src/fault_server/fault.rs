@@ -253,7 +253,7 @@ impl Fault {
 }
 
 /// The begin of a body that is never sent whole.
-const PART: &str = r#"{"id": 7, "na"#;
+pub(super) const PART: &str = r#"{"id": 7, "na"#;
 
 fn status_line(status: u16) -> String {
     format!("HTTP/1.1 {status} \r\n") // RFC 9112 §4: the reason may be empty, the space may not

@@ -30,13 +30,14 @@
 
 mod connection;
 mod fault;
+#[cfg(feature = "h2")]
+pub mod h2;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
 pub mod tls;
 
 use std::{
-    future::Future,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -122,10 +123,7 @@ impl FaultServer {
     ///
     /// Panics if there is no fault, or no free port.
     pub async fn script(faults: impl IntoIterator<Item = Fault>) -> Self {
-        let faults: Vec<Fault> = faults.into_iter().collect();
-        let last = faults.len().checked_sub(1).expect("a script has a fault");
-        let next = AtomicUsize::new(0);
-        Self::with(move |_| faults[next.fetch_add(1, Relaxed).min(last)].clone()).await
+        Self::with(in_turn(faults.into_iter().collect())).await
     }
 
     /// A server that does with each request what `route` says.
@@ -228,6 +226,13 @@ impl FaultServer {
 const HTTP: &str = "http://127.0.0.1";
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const FREE_PORT: &str = "a free port on the loopback";
+
+/// The next of `faults` for each request, and then the last again and again.
+fn in_turn<F: Clone>(faults: Vec<F>) -> impl Fn(&Request) -> F {
+    let last = faults.len().checked_sub(1).expect("a script has a fault");
+    let next = AtomicUsize::new(0);
+    move |_| faults[next.fetch_add(1, Relaxed).min(last)].clone()
+}
 
 /// Its connections end with it.
 async fn accept<F>(

@@ -28,7 +28,7 @@
 
 mod certificates;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::Arc;
 

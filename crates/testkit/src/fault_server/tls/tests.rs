@@ -2,21 +2,26 @@
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 
-/// A client that trusts `authority`, and shows `certificate` if it has one.
-fn client(authority: &Authority, certificate: Option<Certificate>) -> TlsConnector {
+/// A connection that trusts `authority`, shows `certificate` if it has one, and offers `protocols`.
+pub(in crate::fault_server) async fn client(
+    authority: &Authority,
+    certificate: Option<Certificate>,
+    protocols: &[&[u8]],
+    server: &FaultServer,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates(&authority.ca_pem()));
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let config = match certificate {
+    let mut config = match certificate {
         None => builder.with_no_client_auth(),
         Some(Certificate { chain_pem, key_pem }) => {
             let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
@@ -25,14 +30,20 @@ fn client(authority: &Authority, certificate: Option<Certificate>) -> TlsConnect
                 .unwrap()
         }
     };
-    TlsConnector::from(Arc::new(config))
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let stream = TcpStream::connect(server.addr()).await?;
+    let host = ServerName::try_from("localhost").unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(host, stream).await
 }
 
 /// The whole answer to one request, or what went wrong.
-async fn fetch(connector: &TlsConnector, server: &FaultServer) -> std::io::Result<String> {
-    let stream = TcpStream::connect(server.addr()).await?;
-    let host = ServerName::try_from("localhost").unwrap();
-    let mut stream = connector.connect(host, stream).await?;
+async fn fetch(
+    authority: &Authority,
+    certificate: Option<Certificate>,
+    server: &FaultServer,
+) -> std::io::Result<String> {
+    let mut stream = client(authority, certificate, &[b"http/1.1"], server).await?;
     stream.write_all(GET).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
@@ -42,7 +53,7 @@ async fn fetch(connector: &TlsConnector, server: &FaultServer) -> std::io::Resul
 /// The error of a client that trusts `authority`, when the handshake is as `tls` says.
 async fn refused(authority: &Authority, tls: &ServerTls) -> String {
     let server = FaultServer::with_tls(tls, |_| Fault::json("{}")).await;
-    let error = fetch(&client(authority, None), &server).await.unwrap_err();
+    let error = fetch(authority, None, &server).await.unwrap_err();
     let seen = server.wait_for(|seen| seen.failed_handshakes == 1).await;
     assert_eq!((seen.connections, seen.requests.len()), (1, 0));
     error.to_string()
@@ -52,16 +63,15 @@ async fn refused(authority: &Authority, tls: &ServerTls) -> String {
 async fn a_good_handshake_carries_faults_as_a_plain_connection_does() {
     let authority = Authority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
-    let connector = client(&authority, None);
     for tls in [tls.clone(), tls.tls_1_2()] {
         let server = FaultServer::with_tls(&tls, |_| Fault::json("{}")).await;
-        let answer = fetch(&connector, &server).await.unwrap();
+        let answer = fetch(&authority, None, &server).await.unwrap();
         assert!(answer.ends_with("\r\n\r\n{}"));
         let seen = server.seen();
         assert_eq!((seen.requests.len(), seen.failed_handshakes), (1, 0));
 
         let server = FaultServer::with_tls(&tls, |_| Fault::reset_in_body()).await;
-        let error = fetch(&connector, &server).await.unwrap_err();
+        let error = fetch(&authority, None, &server).await.unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
 }
@@ -111,11 +121,9 @@ async fn a_client_needs_a_certificate_of_the_right_authority_if_asked_for_one() 
     let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client(&authority);
     let server = FaultServer::with_tls(&tls, |_| Fault::json("{}")).await;
     for certificate in [None, Some(other.client("ada"))] {
-        fetch(&client(&authority, certificate), &server)
-            .await
-            .unwrap_err();
+        fetch(&authority, certificate, &server).await.unwrap_err();
     }
-    fetch(&client(&authority, Some(authority.client("ada"))), &server)
+    fetch(&authority, Some(authority.client("ada")), &server)
         .await
         .unwrap();
     let seen = server.wait_for(|seen| seen.failed_handshakes == 2).await;
