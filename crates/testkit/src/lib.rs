@@ -5,7 +5,7 @@
 //! | [`laws`] | one call that tries a layer against the laws of tower | does my layer call an instance that was not ready, leak when dropped, spin, or lose a wake? |
 //! | [`script`] | a service that answers, fails, waits, hangs or panics as it is told | what does my layer do when the second call hangs? |
 //! | [`probe`] | a wrapper that catches broken readiness | does this stack keep the contract while my other tests run? |
-//! | [`fault_server`] | an HTTP/1.1 server that breaks its answers on purpose | what does my client do when the connection is reset within the body? |
+//! | [`fault_server`] | a server of HTTP/1.1, HTTP/2 and TLS that breaks its answers on purpose | what does my client do when the connection is reset within the body? |
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,7 +20,8 @@
 //! ```
 //!
 //! The feature `allocations` brings a law of the allocations per call, with an allocator that counts,
-//! and `http` the traffic to try layers for HTTP with.
+//! `http` the traffic to try layers for HTTP with, and `tls` and `h2` what the fault server speaks
+//! besides HTTP/1.1.
 //!
 //! Everything here is made for tests: it panics where a program would return an error. Time is
 //! tokio's, so `#[tokio::test(start_paused = true)]` makes a test exact and instant; the

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{
-    Request, Seen,
+    Connection, Request, Seen,
     fault::{End, Fault},
 };
 
@@ -26,7 +26,7 @@ impl Wire for TcpStream {
 /// Serves one connection until it ends, by the peer or by a fault.
 pub(super) async fn serve(
     mut stream: impl Wire,
-    route: impl Fn(&Request) -> Fault,
+    mut route: impl FnMut(&Request) -> Fault,
     seen: watch::Sender<Seen>,
 ) {
     let mut buffer = Vec::new();
@@ -39,6 +39,21 @@ pub(super) async fn serve(
             Some(End::KeepAlive) if keep_alive => {}
             end => return finish(stream, end).await,
         }
+    }
+}
+
+/// Does with one connection what its `script` says.
+pub(super) async fn serve_script(
+    mut stream: impl Wire,
+    script: Connection,
+    seen: watch::Sender<Seen>,
+) {
+    match &script.first {
+        Some(fault) => {
+            let end = perform(&mut stream, &mut Vec::new(), fault).await;
+            finish(stream, end).await;
+        }
+        None => serve(stream, script.into_route(), seen).await,
     }
 }
 

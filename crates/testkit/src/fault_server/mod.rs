@@ -1,7 +1,9 @@
-//! Serves HTTP/1.1 on a loopback port and breaks its answers on purpose.
+//! Serves HTTP on a loopback port and breaks its answers on purpose.
 //!
 //! It writes raw bytes, so it can break what an HTTP library would not let it break. A [`Fault`] is
-//! what it does with one request; there is one for each way we have seen a downstream fail.
+//! what it does with one request, and a [`Connection`] what it does with one connection; there is one
+//! for each way we have seen a downstream fail. The features `tls` and `h2` bring the modules of
+//! these names, which do the same for TLS and HTTP/2.
 //!
 //! ```
 //! use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
@@ -23,6 +25,35 @@
 //! # }
 //! ```
 //!
+//! # Which fault to choose
+//!
+//! | what goes wrong | how |
+//! |---|---|
+//! | the port refuses connections | [`FaultServer::refusing`] |
+//! | a connection is accepted, and reset, closed or silent | [`Connection::refuse`], [`close`](Connection::close), [`stall`](Connection::stall) |
+//! | something comes before any request | [`Connection::garbage`], [`early_answer`](Connection::early_answer), [`at_once`](Connection::at_once) |
+//! | a pooled connection is closed, or reset, while it is idle | [`Connection::close_after`], [`Fault::close_after_answer`], [`reset_after_answer`](Fault::reset_after_answer) |
+//! | a pooled connection breaks at the next request | [`Connection::new`] with [`Fault::reset_before_head`] or [`close_before_head`](Fault::close_before_head) as the second |
+//! | no answer, a part of the head, a part of the body, and then silence | [`Fault::never_answer`], [`stall_in_head`](Fault::stall_in_head), [`stall_in_body`](Fault::stall_in_body) |
+//! | the answer is late, or a byte at a time | [`Fault::after`], [`drip`](Fault::drip) |
+//! | the connection is reset before, in or after the head | [`Fault::reset_before_head`], [`reset_in_head`](Fault::reset_in_head), [`reset_in_body`](Fault::reset_in_body) |
+//! | the length is wrong | [`Fault::length_too_long`], [`length_too_short`](Fault::length_too_short), [`negative_length`](Fault::negative_length) |
+//! | the length is ambiguous | [`Fault::duplicate_length`], [`length_and_chunked`](Fault::length_and_chunked) |
+//! | there is a second answer | [`Fault::extra_answer`] |
+//! | chunks are wrong or cut | [`Fault::bad_chunk`], [`cut_chunk`](Fault::cut_chunk) |
+//! | chunks carry too much besides | [`Fault::chunk_extension_flood`], [`trailers_flood`](Fault::trailers_flood) |
+//! | a body where there must be none | [`Fault::no_content`], [`reset_content`](Fault::reset_content), [`not_modified`](Fault::not_modified) |
+//! | the body is too long, or has no end | [`Fault::json`], [`chunked`](Fault::chunked), [`endless_body`](Fault::endless_body) |
+//! | the body is a bomb | [`Fault::bomb_gzip`], [`deep_json`](Fault::deep_json) |
+//! | the body is not what it says | [`Fault::invalid_json`], [`html`](Fault::html) |
+//! | the head is too long, or has no end | [`Fault::huge_headers`], [`big_header`](Fault::big_header), [`set_cookie_flood`](Fault::set_cookie_flood), [`endless_head`](Fault::endless_head) |
+//! | a storm of interim answers | [`Fault::informational`], [`interim`](Fault::interim), [`endless_interim`](Fault::endless_interim) |
+//! | the head is not of HTTP/1.1 | [`Fault::http09`], [`bad_status_line`](Fault::bad_status_line), [`bare_lf`](Fault::bare_lf), [`obs_fold`](Fault::obs_fold) |
+//! | the status leads elsewhere | [`Fault::redirect`], [`switching_protocols`](Fault::switching_protocols), [`answer`](Fault::answer) |
+//! | anything else | [`Fault::new`], with [`send`](Fault::send), [`send_forever`](Fault::send_forever), [`pause`](Fault::pause) and an end |
+//!
+//! # How it behaves
+//!
 //! A normal answer keeps the connection open for the next request, unless the request says
 //! `connection: close` or is of HTTP/1.0. The server reads bodies by `content-length` only; after a
 //! request with `transfer-encoding` it closes the connection. Pauses are tokio's; a paused clock
@@ -32,6 +63,7 @@ mod connection;
 mod fault;
 #[cfg(feature = "h2")]
 pub mod h2;
+mod script;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
@@ -51,7 +83,7 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::fault::Fault;
+pub use self::{fault::Fault, script::Connection};
 
 /// A running server; it stops, with all its connections, when it is dropped.
 ///
@@ -123,7 +155,8 @@ impl FaultServer {
     ///
     /// Panics if there is no fault, or no free port.
     pub async fn script(faults: impl IntoIterator<Item = Fault>) -> Self {
-        Self::with(in_turn(faults.into_iter().collect())).await
+        let next = in_turn(faults.into_iter().collect());
+        Self::with(move |_| next()).await
     }
 
     /// A server that does with each request what `route` says.
@@ -150,6 +183,22 @@ impl FaultServer {
         Self::listen(HTTP, move |stream, seen| {
             let route = Arc::clone(&route);
             async move { connection::serve(stream, |request| route(request), seen).await }
+        })
+        .await
+    }
+
+    /// A server that does with each connection what the next of `scripts` says, and repeats the last
+    /// script.
+    ///
+    /// See [`Connection`] for an example.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no script, or no free port.
+    pub async fn connections(scripts: impl IntoIterator<Item = Connection>) -> Self {
+        let next = in_turn(scripts.into_iter().collect());
+        Self::listen(HTTP, move |stream, seen| {
+            connection::serve_script(stream, next(), seen)
         })
         .await
     }
@@ -227,11 +276,11 @@ const HTTP: &str = "http://127.0.0.1";
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const FREE_PORT: &str = "a free port on the loopback";
 
-/// The next of `faults` for each request, and then the last again and again.
-fn in_turn<F: Clone>(faults: Vec<F>) -> impl Fn(&Request) -> F {
-    let last = faults.len().checked_sub(1).expect("a script has a fault");
+/// The next of `script` at each call, and then the last again and again.
+fn in_turn<T: Clone>(script: Vec<T>) -> impl Fn() -> T {
+    let last = script.len().checked_sub(1).expect("a script has a fault");
     let next = AtomicUsize::new(0);
-    move |_| faults[next.fetch_add(1, Relaxed).min(last)].clone()
+    move || script[next.fetch_add(1, Relaxed).min(last)].clone()
 }
 
 /// Its connections end with it.

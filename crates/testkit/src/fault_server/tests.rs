@@ -91,16 +91,118 @@ async fn broken_framing_is_sent_as_written() {
     );
 }
 
+/// What stands between the head's first line and its end, and the body.
+async fn fetch_parts(fault: Fault) -> (String, String) {
+    let whole = fetch_whole(fault).await;
+    let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
 #[tokio::test]
-async fn a_reset_is_seen_as_one() {
-    let (received, end) = fetch(Fault::reset_before_head()).await;
-    assert_eq!(
-        (received.as_str(), end.unwrap_err().kind()),
-        ("", ErrorKind::ConnectionReset)
-    );
-    let (received, end) = fetch(Fault::reset_in_body()).await;
-    assert!(received.starts_with(JSON));
-    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+async fn a_length_can_be_said_wrong_in_each_way() {
+    for (fault, said, sent) in [
+        (
+            Fault::duplicate_length(),
+            "content-length: 2\r\ncontent-length: 4",
+            "{}{}",
+        ),
+        (Fault::negative_length(), "content-length: -1", "{}"),
+        (
+            Fault::length_and_chunked(),
+            "content-length: 2\r\ntransfer-encoding: chunked",
+            "2\r\n{}\r\n0\r\n\r\n",
+        ),
+        (
+            Fault::no_content(),
+            "HTTP/1.1 204 \r\ncontent-length: 2",
+            "{}",
+        ),
+        (
+            Fault::reset_content(),
+            "HTTP/1.1 205 \r\ncontent-length: 2",
+            "{}",
+        ),
+        (
+            Fault::not_modified(),
+            "HTTP/1.1 304 \r\ncontent-length: 2",
+            "{}",
+        ),
+    ] {
+        let (head, body) = fetch_parts(fault).await;
+        assert!(head.ends_with(said), "{head}");
+        assert_eq!(body, sent);
+    }
+}
+
+#[tokio::test]
+async fn chunks_are_good_or_flooded() {
+    let (_, body) = fetch_parts(Fault::chunked(&["{", "", "}"])).await;
+    assert_eq!(body, "1\r\n{\r\n1\r\n}\r\n0\r\n\r\n");
+    let (_, body) = fetch_parts(Fault::chunk_extension_flood(3)).await;
+    assert_eq!(body, "1;xxx\r\n{\r\n1;xxx\r\n}\r\n0\r\n\r\n");
+    let (_, body) = fetch_parts(Fault::trailers_flood(2)).await;
+    let trailers = "x-trailer-0: x\r\nx-trailer-1: x";
+    assert_eq!(body, format!("2\r\n{{}}\r\n0\r\n{trailers}\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn a_head_is_too_long_or_of_no_http_1_1() {
+    let cookies = fetch_whole(Fault::set_cookie_flood(9)).await;
+    assert_eq!(cookies.matches("\r\nset-cookie: ").count(), 9);
+    let big = fetch_whole(Fault::big_header(1 << 20)).await;
+    assert!(big.len() > 1 << 20);
+    let interim = fetch_whole(Fault::interim(100, 3)).await;
+    assert_eq!(interim.matches("HTTP/1.1 100 \r\n\r\n").count(), 3);
+    assert!(interim.ends_with("\r\n\r\n{}"));
+    assert_eq!(fetch_whole(Fault::http09()).await, "{}");
+    for (fault, sent) in [
+        (Fault::bad_status_line(), "HTTP/1.1 fine OK\r\n"),
+        (Fault::bare_lf(), "content-length: 2\n\n{}"),
+        (Fault::obs_fold(), "\r\nx-folded: one,\r\n two\r\n"),
+        (
+            Fault::switching_protocols(),
+            "HTTP/1.1 101 \r\nconnection: upgrade\r\n",
+        ),
+    ] {
+        let whole = fetch_whole(fault).await;
+        assert!(whole.contains(sent), "{whole}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_end_goes_on_until_the_peer_leaves() {
+    for (fault, piece) in [
+        (Fault::endless_head(), "x-more: and more\r\n"),
+        (Fault::endless_interim(103), "HTTP/1.1 103 \r\n\r\n"),
+        (Fault::endless_body(), "4000\r\n    "),
+    ] {
+        let server = FaultServer::start(fault).await;
+        let mut client = connect(&server, GET).await;
+        let mut received = vec![0; 1 << 20];
+        client.read_exact(&mut received).await.unwrap();
+        let received = String::from_utf8(received).unwrap();
+        assert!(received.matches(piece).count() > 50);
+        drop(client);
+        let seen = server.wait_for(|seen| seen.in_flight == 0).await;
+        assert_eq!(seen.cancelled, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_or_a_close_is_seen_as_one() {
+    for (fault, received) in [
+        (Fault::reset_before_head(), ""),
+        (Fault::reset_in_head(), "HTTP/1.1 200 \r\ncontent-ty"),
+        (Fault::reset_in_body(), "\r\n\r\n{\"id\": 7, \"na"),
+        (Fault::reset_after_answer(), "\r\n\r\n{}"),
+    ] {
+        let (all, end) = fetch(fault).await;
+        assert!(all.ends_with(received), "{all}");
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    assert_eq!(fetch_whole(Fault::close_before_head()).await, "");
+    let closed = fetch_whole(Fault::close_after_answer()).await;
+    assert!(closed.ends_with("\r\n\r\n{}"));
 }
 
 #[tokio::test]
@@ -128,6 +230,7 @@ async fn pauses_are_of_tokio_time() {
 async fn a_peer_that_leaves_in_mid_answer_is_counted() {
     for (fault, sent) in [
         (Fault::never_answer(), ""),
+        (Fault::stall_in_head(), "content-ty"),
         (Fault::stall_in_body(), "\"na"),
     ] {
         let server = FaultServer::start(fault).await;
@@ -190,4 +293,87 @@ async fn a_route_chooses_by_path_and_the_server_ends_on_drop() {
         TcpStream::connect(addr).await.unwrap_err().kind(),
         ErrorKind::ConnectionRefused
     );
+}
+
+// === scripts for connections ===
+
+/// All that comes after two requests, and how it ended.
+async fn fetch_twice(server: &FaultServer) -> (String, std::io::Result<usize>) {
+    let mut client = connect(server, "GET /1 HTTP/1.1\r\n\r\n").await;
+    let mut received = Vec::new();
+    if client.read_buf(&mut received).await.unwrap() > 0 {
+        client.write_all(GET.as_bytes()).await.ok();
+    }
+    let end = client.read_to_end(&mut received).await;
+    (String::from_utf8(received).unwrap(), end)
+}
+
+#[tokio::test]
+async fn each_connection_has_a_script_of_its_own() {
+    let server = FaultServer::connections([
+        Connection::new([Fault::json("1"), Fault::reset_before_head()]),
+        Connection::new([Fault::json("2")]).repeat(),
+    ])
+    .await;
+    let (received, end) = fetch_twice(&server).await;
+    assert!(received.ends_with("\r\n\r\n1"));
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    for _ in 0..2 {
+        let (received, end) = fetch_twice(&server).await;
+        end.unwrap();
+        assert_eq!(received.matches("\r\n\r\n2").count(), 2);
+    }
+    let seen = server.seen();
+    assert_eq!((seen.connections, seen.requests.len()), (3, 6));
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_after_its_last_answer() {
+    let server = FaultServer::connections([Connection::close_after(2)]).await;
+    let mut client = connect(&server, &"GET / HTTP/1.1\r\n\r\n".repeat(2)).await;
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received.matches("\r\n\r\n{}").count(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_can_end_or_speak_before_any_request() {
+    let early = format!("{JSON}content-length: 2\r\n\r\n{{}}");
+    for (script, sent, end) in [
+        (
+            Connection::refuse(),
+            &[][..],
+            Some(ErrorKind::ConnectionReset),
+        ),
+        (Connection::close(), &[], None),
+        (Connection::garbage(), b"\0\x9f\x92\x96\r\n\r\n", None),
+        (
+            Connection::at_once(Fault::json("{}")),
+            early.as_bytes(),
+            None,
+        ),
+    ] {
+        let server = FaultServer::connections([script]).await;
+        let mut client = TcpStream::connect(server.addr()).await.unwrap();
+        let mut received = Vec::new();
+        let ended = client.read_to_end(&mut received).await;
+        assert_eq!(received, sent);
+        assert_eq!(ended.err().map(|error| error.kind()), end);
+        assert_eq!(server.seen().requests, []);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_can_stall_before_it_reads() {
+    let server = FaultServer::connections([
+        Connection::stall(),
+        Connection::early_answer(),
+        Connection::new([Fault::json("{}")]),
+    ])
+    .await;
+    let _stalled = connect(&server, GET).await;
+    server.wait_for(|seen| seen.connections == 1).await;
+    read_until(&mut connect(&server, "").await, "\r\n\r\n{}").await;
+    read_until(&mut connect(&server, GET).await, "\r\n\r\n{}").await;
+    assert_eq!(server.seen().requests.len(), 1);
 }

@@ -68,7 +68,8 @@ impl FaultServer {
     ///
     /// Panics if there is no fault, or no free port.
     pub async fn h2_script(faults: impl IntoIterator<Item = StreamFault>) -> Self {
-        Self::h2(in_turn(faults.into_iter().collect())).await
+        let next = in_turn(faults.into_iter().collect());
+        Self::h2(move |_| next()).await
     }
 
     /// A server that speaks TLS as `tls` says, and HTTP/2 within it; the handshake offers `h2` only.
