@@ -70,9 +70,14 @@ async fn perform(stream: &mut impl Wire, buffer: &mut Vec<u8>, fault: &Fault) ->
 /// Ends the connection.
 async fn finish(mut stream: impl Wire, end: Option<End>) {
     match end {
-        Some(End::Reset) => stream.tcp().set_zero_linger().ok(), // dropped then
-        _ => stream.shutdown().await.ok(),
-    };
+        Some(End::Cut) => {}
+        Some(End::Reset) => {
+            stream.tcp().set_zero_linger().ok();
+        }
+        _ => {
+            stream.shutdown().await.ok();
+        }
+    } // and it is dropped
 }
 
 /// Reads ahead, and returns when the peer closed its side or the connection broke.

@@ -44,6 +44,7 @@
 //! | chunks carry too much besides | [`Fault::chunk_extension_flood`], [`trailers_flood`](Fault::trailers_flood) |
 //! | a body where there must be none | [`Fault::no_content`], [`reset_content`](Fault::reset_content), [`not_modified`](Fault::not_modified) |
 //! | the body is too long, or has no end | [`Fault::json`], [`chunked`](Fault::chunked), [`endless_body`](Fault::endless_body) |
+//! | the body ends with the connection, or is cut within TLS | [`Fault::until_close`], [`cut`](Fault::cut) |
 //! | the body is a bomb | [`Fault::bomb_gzip`], [`deep_json`](Fault::deep_json) |
 //! | the body is not what it says | [`Fault::invalid_json`], [`html`](Fault::html) |
 //! | the head is too long, or has no end | [`Fault::huge_headers`], [`big_header`](Fault::big_header), [`set_cookie_flood`](Fault::set_cookie_flood), [`endless_head`](Fault::endless_head) |

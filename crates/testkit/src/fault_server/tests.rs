@@ -135,6 +135,13 @@ async fn a_length_can_be_said_wrong_in_each_way() {
 }
 
 #[tokio::test]
+async fn a_body_may_have_no_length() {
+    let (head, body) = fetch_parts(Fault::until_close("{}")).await;
+    assert!(head.ends_with("\r\nconnection: close"));
+    assert_eq!(body, "{}");
+}
+
+#[tokio::test]
 async fn chunks_are_good_or_flooded() {
     let (_, body) = fetch_parts(Fault::chunked(&["{", "", "}"])).await;
     assert_eq!(body, "1\r\n{\r\n1\r\n}\r\n0\r\n\r\n");

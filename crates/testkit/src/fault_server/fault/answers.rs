@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, chunked_head, json_head, status_line};
+use super::{Fault, chunked_head, head, json_head, status_line};
 
 impl Fault {
     /// Answers with `status`, `headers`, and `body` with its length.
@@ -37,6 +37,12 @@ impl Fault {
                 body.send(format!("{:x}\r\n{piece}\r\n", piece.len()))
             })
             .send("0\r\n\r\n")
+    }
+
+    /// Answers as [`json`](Self::json), with no length: the body ends with the connection.
+    #[must_use]
+    pub fn until_close(body: impl AsRef<[u8]>) -> Self {
+        head("connection: close").send(body.as_ref()).close()
     }
 
     /// Answers as [`json`](Self::json), but sends one byte of the body in each `every`.

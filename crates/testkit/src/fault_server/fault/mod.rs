@@ -41,6 +41,7 @@ pub(super) enum End {
     #[default]
     KeepAlive,
     Close,
+    Cut,
     Reset,
     Stall,
 }
@@ -92,6 +93,13 @@ impl Fault {
     #[must_use]
     pub fn close(self) -> Self {
         self.end(End::Close)
+    }
+
+    /// At last closes the connection and, within TLS, does not say so before: a client cannot tell a
+    /// whole answer from one that somebody cut (RFC 8446 §6.1).
+    #[must_use]
+    pub fn cut(self) -> Self {
+        self.end(End::Cut)
     }
 
     /// At last resets the connection (RST, by a linger of zero).

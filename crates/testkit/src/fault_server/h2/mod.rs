@@ -82,15 +82,9 @@ impl FaultServer {
         tls: &super::tls::ServerTls,
         route: impl Fn(&Request) -> StreamFault + Send + Sync + 'static,
     ) -> Self {
-        let acceptor = tls.acceptor(b"h2");
         let route: Route = Arc::new(route);
-        Self::listen(super::tls::HTTPS, move |stream, seen| {
-            let (acceptor, route) = (acceptor.clone(), Arc::clone(&route));
-            async move {
-                if let Some(stream) = acceptor.accept(stream, &seen).await {
-                    connection::serve(stream, route, seen).await;
-                }
-            }
+        Self::listen_tls(tls, b"h2", move |stream, seen| {
+            connection::serve(stream, Arc::clone(&route), seen)
         })
         .await
     }

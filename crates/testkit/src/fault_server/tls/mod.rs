@@ -44,8 +44,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub use self::certificates::{Authority, Certificate};
 use super::{
-    Fault, FaultServer, Request, Seen,
+    Connection, Fault, FaultServer, Request, Seen,
     connection::{self, Wire},
+    in_turn,
 };
 
 /// How a server does the handshake of TLS.
@@ -143,7 +144,7 @@ impl ServerTls {
     }
 
     /// Ready to accept connections for the protocol that ALPN calls `protocol`.
-    pub(super) fn acceptor(&self, protocol: &[u8]) -> Acceptor {
+    fn acceptor(&self, protocol: &[u8]) -> Acceptor {
         match &self.0 {
             Handshake::Real(real) => Acceptor::Real(real.acceptor(protocol)),
             Handshake::Broken(fault) => Acceptor::Broken(fault.clone()),
@@ -186,14 +187,14 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 // === impl Acceptor ===
 
 #[derive(Clone)]
-pub(super) enum Acceptor {
+enum Acceptor {
     Real(TlsAcceptor),
     Broken(Fault),
 }
 
 impl Acceptor {
     /// The connection after its handshake; `None`, and counted, when that failed.
-    pub(super) async fn accept(
+    async fn accept(
         &self,
         stream: TcpStream,
         seen: &watch::Sender<Seen>,
@@ -220,7 +221,7 @@ impl Wire for TlsStream<TcpStream> {
 
 // === the server ===
 
-pub(super) const HTTPS: &str = "https://localhost";
+const HTTPS: &str = "https://localhost";
 
 impl FaultServer {
     /// A server that speaks TLS as `tls` says, and HTTP/1.1 within it: it does with each request
@@ -236,12 +237,48 @@ impl FaultServer {
         tls: &ServerTls,
         route: impl Fn(&Request) -> Fault + Send + Sync + 'static,
     ) -> Self {
-        let (acceptor, route) = (tls.acceptor(b"http/1.1"), Arc::new(route));
+        let route = Arc::new(route);
+        Self::listen_tls(tls, b"http/1.1", move |stream, seen| {
+            let route = Arc::clone(&route);
+            async move { connection::serve(stream, |request| route(request), seen).await }
+        })
+        .await
+    }
+
+    /// A server that speaks TLS as `tls` says, and within it does with each connection what the next
+    /// of `scripts` says; it repeats the last script.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no script, or no free port.
+    pub async fn connections_with_tls(
+        tls: &ServerTls,
+        scripts: impl IntoIterator<Item = Connection>,
+    ) -> Self {
+        let next = in_turn(scripts.into_iter().collect());
+        Self::listen_tls(tls, b"http/1.1", move |stream, seen| {
+            connection::serve_script(stream, next(), seen)
+        })
+        .await
+    }
+
+    /// A server that does the handshake for the protocol that ALPN calls `protocol`, and then what
+    /// `serve` says.
+    pub(super) async fn listen_tls<F>(
+        tls: &ServerTls,
+        protocol: &[u8],
+        serve: impl Fn(TlsStream<TcpStream>, watch::Sender<Seen>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let acceptor = tls.acceptor(protocol);
+        let serve = Arc::new(serve);
         Self::listen(HTTPS, move |stream, seen| {
-            let (acceptor, route) = (acceptor.clone(), Arc::clone(&route));
+            let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
             async move {
                 if let Some(stream) = acceptor.accept(stream, &seen).await {
-                    connection::serve(stream, |request| route(request), seen).await;
+                    serve(stream, seen).await;
                 }
             }
         })

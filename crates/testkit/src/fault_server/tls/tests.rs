@@ -77,6 +77,31 @@ async fn a_good_handshake_carries_faults_as_a_plain_connection_does() {
 }
 
 #[tokio::test]
+async fn a_close_is_announced_unless_it_is_cut() {
+    let authority = Authority::new();
+    let tls = ServerTls::new(&authority.issue(&["localhost"]));
+    let server = FaultServer::connections_with_tls(
+        &tls,
+        [
+            Connection::new([Fault::until_close("{}")]),
+            Connection::new([Fault::until_close("{}").cut()]),
+            Connection::refuse(),
+        ],
+    )
+    .await;
+    let answer = fetch(&authority, None, &server).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\n{}"));
+    for kind in [
+        std::io::ErrorKind::UnexpectedEof,
+        std::io::ErrorKind::ConnectionReset,
+    ] {
+        let error = fetch(&authority, None, &server).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+    }
+    assert_eq!(server.seen().failed_handshakes, 0);
+}
+
+#[tokio::test]
 async fn each_wrong_certificate_is_refused_for_its_own_reason() {
     let (authority, other) = (Authority::new(), Authority::new());
     for (certificate, reason) in [
