@@ -1,7 +1,9 @@
-//! What is checked, shaped and merged is not allocated piece by piece.
+//! What is checked, shaped and merged is not allocated piece by piece; a look at a head is free.
 
 use bytes::Bytes;
+use http::Request;
 use tower_fanout_http::{
+    guard::{self, GuardSettings},
     json::Json,
     merge::{Merge, MergeMode, OnConflict, Shape},
 };
@@ -54,4 +56,16 @@ fn a_document_is_written_once() {
         // The other time is for the shape, which leaves a member out.
         assert_eq!(allocations(mode, 2000).1, 2, "{mode:?}");
     }
+}
+
+#[test]
+fn the_guard_allocates_nothing() {
+    let settings = GuardSettings::default();
+    let request = Request::post("http://shop.example/orders?page=2")
+        .header("host", "shop.example")
+        .header("transfer-encoding", "chunked")
+        .header("expect", "100-continue");
+    let request = request.body(()).unwrap();
+    let counted = allocation_counter::measure(|| guard::check(&request, &settings).unwrap());
+    assert_eq!(counted.count_total, 0);
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header::AUTHORIZATION};
+use http::{
+    HeaderValue, Request,
+    header::{AUTHORIZATION, HOST},
+};
 use http_body_util::Full;
 use serde_json::json;
 use tower::{
@@ -18,6 +21,7 @@ use tower_fanout::layers::{BoxError, Context, Deadline};
 use tower_fanout_http::{
     correlation::CorrelationLayer,
     deadline::InboundDeadlineLayer,
+    guard::GuardLayer,
     jwt::{self, Algorithm, JwtLayer, Key, KeySet, Rules, Verifier},
     problem::ProblemLayer,
     stamp::{StampLayer, TIMEOUT},
@@ -101,6 +105,23 @@ async fn jwt_keeps_the_laws() {
     Laws::new(CALLS, |inner| jwt().layer(inner)).refusal().await;
 }
 
+fn addressed(mut request: Request<Whole>) -> Request<Whole> {
+    let host = HeaderValue::from_static("shop.example");
+    request.headers_mut().insert(HOST, host);
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn guard_keeps_the_laws() {
+    let layer = GuardLayer::default();
+    Laws::new(CALLS, |inner| {
+        MapRequest::new(layer.layer(inner), addressed)
+    })
+    .check()
+    .await;
+    Laws::new(CALLS, |inner| layer.layer(inner)).refusal().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_outer_layers_together_keep_the_laws() {
     let never = |error: Infallible| -> BoxError { match error {} };
@@ -108,6 +129,8 @@ async fn the_outer_layers_together_keep_the_laws() {
         .map_err(never)
         .layer(CorrelationLayer::new())
         .layer(ProblemLayer::new())
+        .map_request(addressed)
+        .layer(GuardLayer::default())
         .layer(InboundDeadlineLayer::trusting());
     Laws::new(CALLS, |inner| outer.service(inner)).check().await;
 }

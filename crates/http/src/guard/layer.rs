@@ -1,0 +1,158 @@
+//! The layer that refuses.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONNECTION},
+};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service, ServiceExt, util::Oneshot};
+
+use super::{GuardSettings, Refused, check, is_about_server};
+use crate::{correlation::CorrelationId, problem::Problem};
+
+/// Lets only requests through whose head leaves no doubt; see the [module docs](super).
+///
+/// Its own answers are problems, with their code in the response's extensions; an event says why, at
+/// level info. The body of its answers is made by `From<Bytes>`, which axum's body and `Full<Bytes>`
+/// have.
+#[derive(Clone, Debug)]
+pub struct GuardLayer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: GuardSettings,
+    /// The methods as the value of `Allow`.
+    allow: HeaderValue,
+}
+
+impl GuardLayer {
+    /// Lets through what `settings` allow.
+    #[must_use]
+    pub fn new(settings: GuardSettings) -> Self {
+        let methods: Vec<_> = settings.methods.iter().map(Method::as_str).collect();
+        // The name of a method is a token, so this is a value.
+        let allow = HeaderValue::from_str(&methods.join(", "));
+        let allow = allow.unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self {
+            shared: Arc::new(Shared { settings, allow }),
+        }
+    }
+}
+
+impl Default for GuardLayer {
+    fn default() -> Self {
+        Self::new(GuardSettings::default())
+    }
+}
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard {
+            shared: Arc::clone(&self.shared),
+            inner,
+        }
+    }
+}
+
+/// The service of [`GuardLayer`].
+#[derive(Clone, Debug)]
+pub struct Guard<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Guard<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ResBody: From<Bytes>,
+{
+    type Response = Response<ResBody>;
+    type Error = S::Error;
+    type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>, ResBody>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let answer = match check(&request, &self.shared.settings) {
+            Ok(()) if is_about_server(&request) => self.shared.options(),
+            Ok(()) => {
+                return ResponseFuture {
+                    inner: Some(self.inner.clone().oneshot(request)),
+                    answer: None,
+                };
+            }
+            Err(refused) => self.shared.refusal(refused, request.extensions().get()),
+        };
+        ResponseFuture {
+            inner: None,
+            answer: Some(answer),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Guard`]: the call, or the guard's own answer.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F, B> {
+        #[pin]
+        inner: Option<F>,
+        answer: Option<Response<B>>,
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.inner.as_pin_mut() {
+            Some(inner) => inner.poll(cx),
+            None => Poll::Ready(Ok(this.answer.take().expect("polled after completion"))),
+        }
+    }
+}
+
+impl Shared {
+    /// The answer to `OPTIONS *`.
+    fn options<B: From<Bytes>>(&self) -> Response<B> {
+        let mut response = Response::new(B::from(Bytes::new()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(ALLOW, self.allow.clone());
+        response
+    }
+
+    fn refusal<B: From<Bytes>>(&self, refused: Refused, id: Option<&CorrelationId>) -> Response<B> {
+        tracing::info!(
+            correlation_id = id.map(CorrelationId::as_str),
+            code = refused.code().as_str(),
+            reason = refused.reason(),
+            "a request was refused"
+        );
+        let mut problem = Problem::new(refused.code());
+        if refused == Refused::MethodNotAllowed {
+            problem = problem.allow(self.allow.clone());
+        }
+        if refused.ends_connection() {
+            // In HTTP/2 hyper takes it out: there a stream ends by itself.
+            problem = problem.header(CONNECTION, HeaderValue::from_static("close"));
+        }
+        problem.into_response(id)
+    }
+}
