@@ -16,7 +16,10 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use tower_fanout_gateway::{app::App, config::Config, health::Readiness};
 use tower_fanout_http::{
     jwt::{Algorithm, sign},
@@ -289,6 +292,17 @@ downstreams:
             text: String::from_utf8(bytes.to_vec()).unwrap(),
         }
     }
+}
+
+/// Sends these bytes over a connection of their own, and reads until the server closes it.
+pub(crate) async fn raw(addr: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    // The server may answer and close before it has read all.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
 }
 
 /// The value of an authorization header for a caller of this tier.

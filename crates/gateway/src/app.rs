@@ -21,6 +21,7 @@ use tower_fanout::{
 use tower_fanout_http::{
     client::{Client, ClientSettings},
     correlation::{CorrelationId, CorrelationLayer},
+    guard::GuardLayer,
     problem::{Code, Problem, ProblemLayer},
 };
 
@@ -136,6 +137,8 @@ impl App {
             .map_response(count_problem)
             // Above all that may panic.
             .layer(ProblemLayer::new())
+            // Before routing: what a request asks for must be clear before anyone acts on it.
+            .layer(GuardLayer::default())
             .map_request(|request: Request<B>| request.map(Body::new))
             .map_err(|never: Infallible| -> tower_fanout::layers::Reject { match never {} })
             // A token is asked for per route: after routing, and before the body is read.

@@ -1,0 +1,218 @@
+//! What the gateway's front door refuses, over raw sockets.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::*;
+use http::Method;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const PLAN: &str = "    onchain: { downstream: up, required: true, request: { path: /onchain } }\n";
+
+async fn gateway() -> (Gateway, Seen) {
+    let (up, seen) = stub(quick).await;
+    (Gateway::start(&[("up", up)], PLAN, "").await, seen)
+}
+
+/// The status of an answer, and the code of its problem; empty if it has none.
+fn told(answer: &str) -> (u16, &str) {
+    let status = answer.get(9..12).and_then(|status| status.parse().ok());
+    let code = answer
+        .split_once("\"code\":\"")
+        .and_then(|(_, rest)| rest.split('"').next());
+    (status.unwrap_or_default(), code.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn fault_d7_d8_d9_d12_d17_d19_a_doubtful_head_is_refused() {
+    let (gateway, _) = gateway().await;
+    let long = "a".repeat(9000);
+    for (head, status, code) in [
+        (
+            format!("GET /{long} HTTP/1.1\r\nhost: x"),
+            414,
+            "uri_too_long",
+        ),
+        ("GET /livez HTTP/1.1\r\na: b".into(), 400, "bad_host"),
+        (
+            "GET /livez HTTP/1.1\r\nhost: x\r\nhost: x".into(),
+            400,
+            "bad_host",
+        ),
+        ("GET /livez HTTP/1.1\r\nhost:".into(), 400, "bad_host"),
+        ("GET /livez HTTP/1.1\r\nhost: ada@x".into(), 400, "bad_host"),
+        (
+            "GET /livez HTTP/1.1\r\nhost: x/livez".into(),
+            400,
+            "bad_host",
+        ),
+        ("GET /livez HTTP/1.1\r\nhost: x,y".into(), 400, "bad_host"),
+        (
+            "GET http://y/livez HTTP/1.1\r\nhost: x".into(),
+            400,
+            "bad_host",
+        ),
+        ("GET http://x/livez HTTP/1.1\r\nhost: x".into(), 200, ""),
+        ("GET * HTTP/1.1\r\nhost: x".into(), 400, "bad_target"),
+        ("GET x:80 HTTP/1.1\r\nhost: x:80".into(), 400, "bad_target"),
+        ("OPTIONS * HTTP/1.1\r\nhost: x".into(), 204, ""),
+        (
+            "CONNECT x:80 HTTP/1.1\r\nhost: x:80".into(),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            "TRACE / HTTP/1.1\r\nhost: x".into(),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            "BREW /livez HTTP/1.1\r\nhost: x".into(),
+            501,
+            "method_unknown",
+        ),
+        (
+            "POST /livez HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked".into(),
+            501,
+            "te_unsupported",
+        ),
+        (
+            "POST /livez HTTP/1.1\r\nhost: x\r\nexpect: tea".into(),
+            417,
+            "expectation_failed",
+        ),
+        ("GET /livez HTTP/1.0\r\na: b".into(), 200, ""),
+    ] {
+        let answer = raw(
+            gateway.addr,
+            &format!("{head}\r\nconnection: close\r\n\r\n0\r\n\r\n"),
+        )
+        .await;
+        assert_eq!(told(&answer), (status, code), "{head}: {answer}");
+        let is_problem = answer.contains("application/problem+json");
+        assert_eq!(is_problem, !code.is_empty(), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d12_d34_nothing_is_read_after_a_doubtful_end() {
+    let (gateway, _) = gateway().await;
+    let smuggled = "POST /livez HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n\
+                    GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answer = raw(gateway.addr, smuggled).await;
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+}
+
+#[tokio::test]
+async fn fault_d15_http_1_0_is_answered_and_closed() {
+    let (gateway, _) = gateway().await;
+    let answer = raw(gateway.addr, "GET /livez HTTP/1.0\r\n\r\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.0 200") && answer.ends_with("ok\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn fault_d21_d35_allow_is_exact_and_head_is_a_get_without_a_body() {
+    let (gateway, _) = gateway().await;
+    for (path, allow) in [
+        ("", "POST"),
+        ("/test", "POST"),
+        ("/health", "GET,HEAD,POST"),
+    ] {
+        let path = format!("{ORCHESTRATE}{path}");
+        let answer = gateway.send(Method::DELETE, &path, &[], "").await;
+        let told = (
+            answer.status.as_u16(),
+            answer.at("/code"),
+            answer.header("allow"),
+        );
+        assert_eq!(told, (405, json!("method_not_allowed"), allow), "{path}");
+    }
+    let get = gateway.send(Method::GET, "/openapi.json", &[], "").await;
+    let head = gateway.send(Method::HEAD, "/openapi.json", &[], "").await;
+    assert_eq!((head.status, head.text.as_str()), (get.status, ""));
+    for name in ["content-type", "content-length"] {
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d35_ranges_and_conditions_are_ignored() {
+    let (gateway, _) = gateway().await;
+    let headers = [
+        ("range", "bytes=0-1".to_owned()),
+        ("if-none-match", "*".to_owned()),
+        (
+            "if-modified-since",
+            "Fri, 31 Dec 2100 23:59:59 GMT".to_owned(),
+        ),
+    ];
+    let whole = gateway.send(Method::GET, "/openapi.json", &[], "").await;
+    let asked = gateway
+        .send(Method::GET, "/openapi.json", &headers, "")
+        .await;
+    assert_eq!((asked.status.as_u16(), asked.text), (200, whole.text));
+}
+
+#[tokio::test]
+async fn fault_d27_json_is_answered_whatever_is_accepted() {
+    let (gateway, _) = gateway().await;
+    for accept in ["text/html", "application/json;q=0", "x", "image/*, */*;q=0"] {
+        let headers = [
+            ("authorization", bearer("pro")),
+            ("content-type", "application/json".to_owned()),
+            ("accept", accept.to_owned()),
+        ];
+        let answer = gateway
+            .send(Method::POST, ORCHESTRATE, &headers, "{}")
+            .await;
+        let told = (answer.status.as_u16(), answer.header("content-type"));
+        assert_eq!(told, (200, "application/json"), "{accept}");
+        let answer = gateway
+            .send(Method::POST, ORCHESTRATE, &headers[1..], "{}")
+            .await;
+        let told = (answer.status.as_u16(), answer.header("content-type"));
+        assert_eq!(told, (401, "application/problem+json"), "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d17_a_body_is_asked_for_after_all_that_needs_none() {
+    let (gateway, seen) = gateway().await;
+    let head = |more: String| {
+        format!(
+            "POST {ORCHESTRATE} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n\
+             content-type: application/json\r\n{more}\r\n\r\n"
+        )
+    };
+    let authorized = |length: usize| {
+        let bearer = bearer("pro");
+        head(format!(
+            "authorization: {bearer}\r\ncontent-length: {length}"
+        ))
+    };
+    for (request, status, code) in [
+        (head("content-length: 2".into()), 401, "auth_required"),
+        (authorized(2 << 20), 413, "payload_too_large"),
+    ] {
+        let answer = raw(gateway.addr, &request).await;
+        assert_eq!(told(&answer), (status, code), "{answer}");
+    }
+    assert_eq!(seen.calls(), 0);
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    stream.write_all(authorized(2).as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(told(&answer).0, 200, "{answer}");
+}
