@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use tower_fanout_http::{
     guard::{self, GuardSettings},
-    json::Json,
+    json::{Json, is_json},
     merge::{Merge, MergeMode, OnConflict, Shape},
 };
 
@@ -67,5 +67,12 @@ fn the_guard_allocates_nothing() {
         .header("expect", "100-continue");
     let request = request.body(()).unwrap();
     let counted = allocation_counter::measure(|| guard::check(&request, &settings).unwrap());
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn a_media_type_is_read_in_place() {
+    let counted =
+        allocation_counter::measure(|| assert!(is_json("Application/JSON; charset=\"UTF-8\"")));
     assert_eq!(counted.count_total, 0);
 }

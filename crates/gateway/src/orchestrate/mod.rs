@@ -18,7 +18,7 @@ use tower_fanout::{
 };
 use tower_fanout_http::{
     correlation::CorrelationId,
-    json::Json,
+    json::{Json, is_json},
     jwt::Claims,
     problem::{Code, Problem},
     server::read_body,
@@ -178,15 +178,14 @@ fn query(parts: &Parts) -> Vec<(String, String)> {
         .collect()
 }
 
-/// JSON in UTF-8, by its content type.
+/// JSON in UTF-8, by its content type, of which there is one.
 fn check_media_type(inbound: &Inbound) -> Result<(), Problem> {
-    let media_type = inbound
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    match media_type {
-        Some(media_type) if tower_fanout_http::json::is_json(media_type) => Ok(()),
-        _ => Err(Problem::new(Code::UnsupportedMediaType)),
+    let mut types = inbound.headers.get_all(header::CONTENT_TYPE).iter();
+    let media_type = types.next().and_then(|value| value.to_str().ok());
+    if media_type.is_some_and(is_json) && types.next().is_none() {
+        Ok(())
+    } else {
+        Err(Problem::new(Code::UnsupportedMediaType))
     }
 }
 

@@ -18,6 +18,7 @@ use bytes::{Buf, Bytes};
 
 use self::scan::Long;
 pub(crate) use self::scan::{Items, Members, depth, quoted, unescaped};
+use crate::media_type::MediaType;
 
 /// The deepest that values may nest: deep enough for people, and far from the end of the stack.
 pub const MAX_DEPTH: usize = 64;
@@ -201,21 +202,10 @@ impl fmt::Debug for Value<'_> {
     }
 }
 
-/// Whether `media_type` is JSON in UTF-8: `application/json`, or any type with the suffix `+json`
-/// ([RFC 6839 §3.1](https://www.rfc-editor.org/rfc/rfc6839#section-3.1)).
+/// Whether `media_type` is JSON in UTF-8; see [`MediaType::is_json`].
 #[must_use]
 pub fn is_json(media_type: &str) -> bool {
-    let mut parts = media_type.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-    let known = essence == "application/json"
-        || essence.starts_with("application/") && essence.ends_with("+json");
-    known
-        && parts.all(|parameter| match parameter.split_once('=') {
-            Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-                value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-            }
-            _ => true,
-        })
+    MediaType::parse(media_type).is_some_and(|media_type| media_type.is_json())
 }
 
 #[cfg(test)]
