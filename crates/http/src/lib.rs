@@ -13,4 +13,5 @@ pub mod problem;
 pub mod server;
 pub mod stamp;
 pub mod template;
+pub mod trace;
 pub mod wire;

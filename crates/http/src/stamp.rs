@@ -1,4 +1,4 @@
-//! Tells a downstream which attempt this is, and how much time is left.
+//! Tells a downstream which attempt this is, how much time is left, and whose child in the trace it is.
 
 use std::{
     task::{Context, Poll},
@@ -10,13 +10,17 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_fanout::layers::With;
 
+use crate::trace::{TRACEPARENT, TRACESTATE, Traceparent};
+
 /// The time that is left for an attempt, in whole milliseconds.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// The number of the retry, from 1; absent from the first attempt.
 pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 
-/// Writes [`TIMEOUT`] and [`RETRY`] into each attempt. It goes below the retries, so that the time is
-/// what is left after the pause.
+/// Writes [`TIMEOUT`] and [`RETRY`] into each attempt, and gives each a parent id of its own in the
+/// trace that it belongs to, if it has a `traceparent`. It goes below the retries, so that the time is
+/// what is left after the pause, and an attempt, a hedge or the call of a fallback is told apart from
+/// the others.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StampLayer {
     network_margin: Duration,
@@ -105,7 +109,21 @@ where
         } else {
             headers.remove(RETRY);
         }
+        adopt(headers);
         self.inner.call(request)
+    }
+}
+
+/// Makes the attempt a child of its own in its trace. Without a valid parent there is no trace.
+fn adopt(headers: &mut HeaderMap) {
+    let Some(value) = headers.get_mut(TRACEPARENT) else {
+        return;
+    };
+    if let Some(parent) = Traceparent::parse(value.as_bytes()) {
+        *value = parent.child().header_value();
+    } else {
+        headers.remove(TRACEPARENT);
+        headers.remove(TRACESTATE);
     }
 }
 
@@ -137,6 +155,27 @@ mod tests {
             request.call_mut().unwrap().attempt = retry + 1;
             assert_eq!(sent(request.clone()).await[RETRY], retry.to_string());
         }
+    }
+
+    #[tokio::test]
+    async fn fault_c8_each_attempt_has_a_parent_of_its_own_in_the_same_trace() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03";
+        let request = |parent| {
+            Request::builder()
+                .header(TRACEPARENT, parent)
+                .header(TRACESTATE, "a=1")
+                .body(())
+                .unwrap()
+        };
+        let (first, second) = (sent(request(parent)).await, sent(request(parent)).await);
+        for sent in [&first, &second] {
+            let trace = sent[TRACEPARENT].to_str().unwrap();
+            assert_eq!((&trace[..36], &trace[52..]), (&parent[..36], "-03"));
+            assert_ne!(trace, parent);
+            assert_eq!(sent[TRACESTATE], "a=1");
+        }
+        assert_ne!(first[TRACEPARENT], second[TRACEPARENT]);
+        assert!(sent(request("none")).await.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,559 @@
+//! The cases of the W3C suite, each with its own name there, and what the standard says beside them.
+
+use std::convert::Infallible;
+
+use http::Request;
+use proptest::prelude::*;
+use tower::{Layer, ServiceExt, service_fn};
+
+use super::*;
+
+const TRACE: &str = "12345678901234567890123456789012";
+const PARENT: &str = "00-12345678901234567890123456789012-1234567890123456-00";
+
+fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        // As a server does with the spaces around a value.
+        let value = value.trim_matches([' ', '\t']);
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    headers
+}
+
+/// What a downstream is sent when a caller sends `lines`.
+async fn sent(layer: TraceLayer, lines: &[(&str, &str)]) -> HeaderMap {
+    let service = layer.layer(service_fn(|request: Request<()>| async move {
+        for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
+            assert!(
+                !request.headers().contains_key(name),
+                "none is left to forward"
+            );
+        }
+        let mut sent = HeaderMap::new();
+        let context: &TraceContext = request.extensions().get().unwrap();
+        context.write(&mut sent);
+        Ok::<_, Infallible>(sent)
+    }));
+    let mut request = Request::new(());
+    *request.headers_mut() = headers(lines);
+    service.oneshot(request).await.unwrap()
+}
+
+fn traceparent(sent: &HeaderMap) -> Traceparent {
+    assert_eq!(sent.get_all(TRACEPARENT).iter().count(), 1);
+    Traceparent::parse(sent[TRACEPARENT].as_bytes()).expect("what is sent is valid")
+}
+
+/// Whether the trace of `lines` goes on, with a new parent.
+async fn goes_on(lines: &[(&str, &str)]) -> bool {
+    let sent = traceparent(&sent(TraceLayer::new(), lines).await);
+    assert_ne!(sent.parent_id.to_string(), "1234567890123456");
+    assert_ne!(sent.parent_id.to_string(), "0000000000000000");
+    sent.trace_id.to_string() == TRACE
+}
+
+/// The `tracestate` that is sent when a caller sends these lines of it.
+async fn tracestate(lines: &[&str]) -> Option<String> {
+    let mut all = vec![("traceparent", PARENT)];
+    all.extend(lines.iter().map(|line| ("tracestate", *line)));
+    let sent = sent(TraceLayer::new(), &all).await;
+    assert_eq!(traceparent(&sent).trace_id.to_string(), TRACE);
+    let value = sent.get(TRACESTATE)?;
+    Some(value.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn fault_c8_a_valid_parent_goes_on_with_a_new_one_of_its_own() {
+    assert!(
+        goes_on(&[("traceparent", PARENT)]).await,
+        "test_traceparent_included"
+    );
+    for name in ["TraceParent", "TrAcEpArEnT", "TRACEPARENT"] {
+        assert!(goes_on(&[(name, PARENT)]).await, "header_name_valid_casing");
+    }
+    for spaced in [
+        format!(" {PARENT}"),
+        format!("\t{PARENT}"),
+        format!("{PARENT} "),
+        format!("{PARENT}\t"),
+        format!("\t {PARENT} \t"),
+    ] {
+        assert!(goes_on(&[("traceparent", &spaced)]).await, "ows_handling");
+    }
+    let context = TraceContext::read(&headers(&[("traceparent", PARENT)]));
+    assert_eq!(context.parent_id().unwrap().to_string(), "1234567890123456");
+    let mut parents = std::collections::HashSet::new();
+    for _ in 0..100 {
+        let mut sent = HeaderMap::new();
+        context.write(&mut sent);
+        assert!(
+            parents.insert(traceparent(&sent).parent_id),
+            "multiple_requests"
+        );
+    }
+}
+
+#[tokio::test]
+async fn fault_c8_a_later_version_goes_on_as_version_00() {
+    let later = PARENT.replacen("00", "cc", 1);
+    for value in [
+        later.clone(),
+        format!("{later}-what-the-future-will-be-like"),
+    ] {
+        assert!(
+            goes_on(&[("traceparent", &value)]).await,
+            "version_0xcc {value}"
+        );
+    }
+    let sent = sent(TraceLayer::new(), &[("traceparent", &later)]).await;
+    assert!(sent[TRACEPARENT].as_bytes().starts_with(b"00-"));
+}
+
+#[tokio::test]
+async fn fault_c8_the_known_flags_are_kept_and_others_are_zero() {
+    for (flags, kept) in [
+        ("00", "00"),
+        ("01", "01"),
+        ("02", "02"),
+        ("03", "03"),
+        ("ff", "03"),
+        ("fc", "00"),
+        ("05", "01"),
+    ] {
+        let value = format!("{}{flags}", &PARENT[..53]);
+        let sent = sent(TraceLayer::new(), &[("traceparent", &value)]).await;
+        assert_eq!(
+            &sent[TRACEPARENT].as_bytes()[53..],
+            kept.as_bytes(),
+            "{flags}"
+        );
+    }
+    let new = TraceContext::generate().flags();
+    assert!(new.is_random() && !new.is_sampled());
+    assert!(Flags::SAMPLED.is_sampled() && !Flags::SAMPLED.is_random());
+}
+
+/// What is no valid value of `traceparent`, by the case of the suite.
+const INVALID: [(&str, &str); 38] = [
+    ("empty", ""),
+    ("no dashes", "00"),
+    (
+        "version_0x00",
+        "00-12345678901234567890123456789012-1234567890123456-01.",
+    ),
+    (
+        "version_0x00",
+        "00-12345678901234567890123456789012-1234567890123456-01-what-the-future-will-be-like",
+    ),
+    (
+        "version_0x00",
+        "00-12345678901234567890123456789012-1234567890123456-01-",
+    ),
+    (
+        "version_0xcc",
+        "cc-12345678901234567890123456789012-1234567890123456-01.what-the-future-will-be-like",
+    ),
+    (
+        "version_0xcc, too short",
+        "cc-12345678901234567890123456789012-1234567890123456-0",
+    ),
+    (
+        "version_0xff",
+        "ff-12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "version_0xff",
+        "ff-12345678901234567890123456789012-1234567890123456-01-more",
+    ),
+    (
+        "version_illegal_characters",
+        ".0-12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "version_illegal_characters",
+        "0.-12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "version, upper case",
+        "CC-12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "version_too_long",
+        "000-12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "version_too_long",
+        "0000-12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "version_too_short",
+        "0-12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "trace_id_all_zero",
+        "00-00000000000000000000000000000000-1234567890123456-01",
+    ),
+    (
+        "trace_id_illegal_characters",
+        "00-.2345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "trace_id_illegal_characters",
+        "00-1234567890123456789012345678901.-1234567890123456-01",
+    ),
+    (
+        "trace_id, upper case",
+        "00-1234567890123456789012345678901A-1234567890123456-01",
+    ),
+    (
+        "trace_id_too_long",
+        "00-123456789012345678901234567890123-1234567890123456-01",
+    ),
+    (
+        "trace_id_too_short",
+        "00-1234567890123456789012345678901-1234567890123456-01",
+    ),
+    (
+        "parent_id_all_zero",
+        "00-12345678901234567890123456789012-0000000000000000-01",
+    ),
+    (
+        "parent_id_illegal_characters",
+        "00-12345678901234567890123456789012-.234567890123456-01",
+    ),
+    (
+        "parent_id_illegal_characters",
+        "00-12345678901234567890123456789012-123456789012345.-01",
+    ),
+    (
+        "parent_id, upper case",
+        "00-12345678901234567890123456789012-123456789012345F-01",
+    ),
+    (
+        "parent_id_too_long",
+        "00-12345678901234567890123456789012-12345678901234567-01",
+    ),
+    (
+        "parent_id_too_short",
+        "00-12345678901234567890123456789012-123456789012345-01",
+    ),
+    (
+        "trace_flags_illegal_characters",
+        "00-12345678901234567890123456789012-1234567890123456-.0",
+    ),
+    (
+        "trace_flags_illegal_characters",
+        "00-12345678901234567890123456789012-1234567890123456-0.",
+    ),
+    (
+        "trace_flags, upper case",
+        "00-12345678901234567890123456789012-1234567890123456-0A",
+    ),
+    (
+        "trace_flags_too_long",
+        "00-12345678901234567890123456789012-1234567890123456-001",
+    ),
+    (
+        "trace_flags_too_short",
+        "00-12345678901234567890123456789012-1234567890123456-1",
+    ),
+    (
+        "no trace_flags",
+        "00-12345678901234567890123456789012-1234567890123456-",
+    ),
+    (
+        "other delimiter",
+        "00_12345678901234567890123456789012-1234567890123456-01",
+    ),
+    (
+        "other delimiter",
+        "00-12345678901234567890123456789012_1234567890123456-01",
+    ),
+    (
+        "other delimiter",
+        "00-12345678901234567890123456789012-1234567890123456_01",
+    ),
+    (
+        "a space within",
+        "00-12345678901234567890123456789012-1234567890123456 -01",
+    ),
+    (
+        "two in one line",
+        "00-12345678901234567890123456789012-1234567890123456-01,00-12345678901234567890123456789012-1234567890123456-01",
+    ),
+];
+
+#[tokio::test]
+async fn fault_c9_an_invalid_parent_begins_a_new_trace_without_tracestate() {
+    for (case, value) in INVALID {
+        let lines = [("traceparent", value), ("tracestate", "foo=1")];
+        assert!(!goes_on(&lines).await, "{case}: {value}");
+        let sent = sent(TraceLayer::new(), &lines).await;
+        assert!(!sent.contains_key(TRACESTATE), "{case}: {value}");
+    }
+    for value in [&b"\xff\xfe"[..], &[b'0'; 4000]] {
+        assert_eq!(Traceparent::parse(value), None);
+    }
+}
+
+#[tokio::test]
+async fn fault_c9_missing_or_several_parents_begin_a_new_trace() {
+    assert!(
+        !goes_on(&[]).await,
+        "both_traceparent_and_tracestate_missing"
+    );
+    let two = [("traceparent", PARENT), ("traceparent", PARENT)];
+    assert!(!goes_on(&two).await, "traceparent_duplicated");
+    for name in ["trace-parent", "trace.parent"] {
+        assert!(!goes_on(&[(name, PARENT)]).await, "traceparent_header_name");
+    }
+    let alone = sent(TraceLayer::new(), &[("tracestate", "foo=1,bar=2")]).await;
+    assert!(
+        !alone.contains_key(TRACESTATE),
+        "tracestate_included_traceparent_missing"
+    );
+}
+
+#[tokio::test]
+async fn fault_c10_a_valid_tracestate_goes_on_in_its_order() {
+    let whole = |text: &str| Some(text.to_owned());
+    for (case, lines, kept) in [
+        ("traceparent_included", &["foo=1,bar=2"][..], "foo=1,bar=2"),
+        ("empty_header", &["foo=1", ""], "foo=1"),
+        ("empty_header", &["", "foo=1"], "foo=1"),
+        ("empty members", &[",, foo=1,\t,", ",bar=2,"], "foo=1,bar=2"),
+        (
+            "multiple_headers_different_keys",
+            &["foo=1,bar=2", "rojo=1,congo=2", "baz=3"],
+            "foo=1,bar=2,rojo=1,congo=2,baz=3",
+        ),
+        (
+            "ows_handling",
+            &["foo=1 \t , \t bar=2, \t baz=3"],
+            "foo=1,bar=2,baz=3",
+        ),
+        (
+            "ows_handling",
+            &["foo=1\t \t,\t \tbar=2,\t \tbaz=3"],
+            "foo=1,bar=2,baz=3",
+        ),
+        ("ows_handling", &["\t foo=1 \t"], "foo=1"),
+        (
+            "spaces before a value belong to it",
+            &["foo=  1"],
+            "foo=  1",
+        ),
+        (
+            "duplicated_keys: the latest is first",
+            &["foo=1,foo=1"],
+            "foo=1",
+        ),
+        (
+            "duplicated_keys: the latest is first",
+            &["foo=1", "bar=3,foo=2"],
+            "foo=1,bar=3",
+        ),
+        (
+            "tenants, level 2",
+            &["foo@=1,foo@@bar=1,foo@bar@baz=1,1a=2"],
+            "foo@=1,foo@@bar=1,foo@bar@baz=1,1a=2",
+        ),
+    ] {
+        assert_eq!(tracestate(lines).await, whole(kept), "{case}");
+    }
+    let key: String = ('a'..='z')
+        .chain('0'..='9')
+        .chain("_-*/@".chars())
+        .collect();
+    let value: String = (' '..='~').filter(|char| !",=".contains(*char)).collect();
+    let all = format!("{key}={value}");
+    assert_eq!(
+        tracestate(&[&all]).await,
+        Some(all),
+        "all_allowed_characters"
+    );
+    assert_eq!(tracestate(&["", ""]).await, None, "empty_header");
+}
+
+#[tokio::test]
+async fn fault_c10_an_invalid_member_drops_the_list() {
+    let long = "z".repeat(257);
+    let (key, value) = (format!("{long}=1"), format!("a={long}"));
+    for bad in [
+        "foo =1",
+        "FOO=1",
+        "foo.bar=1",
+        "@foo=1",
+        "_foo=1",
+        "-=1",
+        "=1",
+        "foo",
+        "foo=",
+        "foo=a=b",
+        "foo=\u{e9}",
+        "foo=a\tb",
+        &key,
+        &value,
+    ] {
+        assert_eq!(tracestate(&["ok=1", bad]).await, None, "{bad}");
+        assert_eq!(tracestate(&[bad, "ok=1"]).await, None, "{bad}");
+    }
+    for name in ["trace-state", "trace.state"] {
+        let sent = sent(
+            TraceLayer::new(),
+            &[("traceparent", PARENT), (name, "foo=1")],
+        )
+        .await;
+        assert!(!sent.contains_key(TRACESTATE), "tracestate_header_name");
+    }
+}
+
+#[tokio::test]
+async fn fault_c10_too_many_members_are_dropped_and_too_long_a_list_is_cut() {
+    let list = |count: usize| {
+        let members: Vec<_> = (1..=count).map(|n| format!("bar{n:02}={n:02}")).collect();
+        members.join(",")
+    };
+    assert_eq!(tracestate(&[&list(32)]).await, Some(list(32)));
+    assert_eq!(tracestate(&[&list(33)]).await, None, "member_count_limit");
+    assert_eq!(tracestate(&[&list(10), &list(33)[70..]]).await, None);
+
+    let key = |length: usize| "z".repeat(length) + "=1";
+    assert_eq!(
+        tracestate(&["foo=1", &key(256)]).await,
+        Some(format!("foo=1,{}", key(256)))
+    );
+    assert_eq!(
+        tracestate(&["foo=1", &key(257)]).await,
+        None,
+        "key_length_limit"
+    );
+
+    let member = |key: &str, length: usize| format!("{key}={}", "v".repeat(length - 2));
+    let (large, small) = (member("a", 129), |key: &str| member(key, 128));
+    let (b, c, d, e) = (small("b"), small("c"), small("d"), small("e"));
+    let cut = tracestate(&[&large, &b, &c, &d]).await;
+    assert_eq!(cut, Some([&*b, &c, &d].join(",")), "the large one first");
+    let cut = tracestate(&[&b, &c, &d, &e]).await;
+    assert_eq!(cut, Some([&*b, &c, &d].join(",")), "then from the end");
+    let fits = [&*b, &c, &d, &member("e", 125)].join(",");
+    assert_eq!((fits.len(), tracestate(&[&fits]).await), (512, Some(fits)));
+    let alone = format!("{}={}", "k".repeat(256), "v".repeat(256));
+    assert_eq!(tracestate(&[&alone]).await, None, "nothing is left of it");
+}
+
+#[test]
+fn a_member_of_ones_own_goes_first() {
+    let list = Tracestate::parse([&HeaderValue::from_static("a=1,b=2,c=3")]).unwrap();
+    let with = |key, value| {
+        let list = list.with_member(key, value)?;
+        Some(list.header_value().to_str().unwrap().to_owned())
+    };
+    assert_eq!(with("fanout", "x").unwrap(), "fanout=x,a=1,b=2,c=3");
+    assert_eq!(with("b", "9").unwrap(), "b=9,a=1,c=3");
+    for (key, value) in [
+        ("", "1"),
+        ("A", "1"),
+        ("a", ""),
+        ("a", "1,d=2"),
+        ("a=b", "c"),
+        ("a", "1 "),
+    ] {
+        assert_eq!(with(key, value), None, "{key}={value}");
+    }
+    let full: Vec<_> = (0..32).map(|n| format!("k{n}=1")).collect();
+    let full = HeaderValue::try_from(full.join(",")).unwrap();
+    let list = Tracestate::parse([&full])
+        .unwrap()
+        .with_member("z", "1")
+        .unwrap();
+    let text = list.header_value().to_str().unwrap();
+    assert!(text.starts_with("z=1,k0=1,") && text.ends_with(",k30=1"));
+}
+
+/// The `baggage` that is sent when `a` and `b` are allowed.
+async fn baggage(lines: &[&str]) -> Option<String> {
+    let all: Vec<_> = lines.iter().map(|line| ("baggage", *line)).collect();
+    let sent = sent(TraceLayer::new().baggage(["a", "b"]), &all).await;
+    Some(sent.get(BAGGAGE)?.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn fault_c11_baggage_goes_on_within_bounds_as_far_as_it_is_allowed() {
+    for (lines, kept) in [
+        (&["a=1,secret=2,b=3"][..], Some("a=1,b=3")),
+        (&["a=1;ttl=60;x , c=2", "b=%20"], Some("a=1;ttl=60;x,b=%20")),
+        (&["a = 1 ; p = q"], Some("a = 1 ; p = q")),
+        (&["a="], Some("a=")),
+        (&["c=1"], None),
+        (&["", " , "], None),
+        (&["a", "b=\"q\"", "a=1;=2", "b=1;;", "a=1 2", "a b=1"], None),
+    ] {
+        assert_eq!(baggage(lines).await.as_deref(), kept, "{lines:?}");
+    }
+    let long = |length: usize| format!("a={}", "v".repeat(length - 2));
+    assert_eq!(baggage(&[&long(8192)]).await, Some(long(8192)));
+    assert_eq!(baggage(&[&long(8193)]).await, None);
+    assert_eq!(
+        baggage(&[&long(8000), &long(192)]).await,
+        None,
+        "over all lines"
+    );
+    let many = |count: usize| vec!["a=1"; count].join(",");
+    assert_eq!(baggage(&[&many(64)]).await, Some(many(64)));
+    assert_eq!(baggage(&[&many(65)]).await, None);
+    let none = sent(TraceLayer::new(), &[("baggage", "a=1")]).await;
+    assert!(!none.contains_key(BAGGAGE), "by default none is sent on");
+}
+
+#[tokio::test]
+async fn at_the_edge_every_trace_is_new() {
+    let lines = [
+        ("traceparent", PARENT),
+        ("tracestate", "a=1"),
+        ("baggage", "a=1"),
+    ];
+    let sent = sent(TraceLayer::untrusting().baggage(["a"]), &lines).await;
+    assert_ne!(traceparent(&sent).trace_id.to_string(), TRACE);
+    assert_eq!(sent.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn fault_c9_a_parent_is_read_as_it_is_written(
+        trace in any::<u128>(), parent in any::<u64>(), flags in any::<u8>(),
+    ) {
+        let text = format!("00-{trace:032x}-{parent:016x}-{flags:02x}");
+        let read = Traceparent::parse(text.as_bytes());
+        prop_assert_eq!(read.is_some(), trace != 0 && parent != 0);
+        if let Some(read) = read {
+            let flags = flags & 3;
+            let known = format!("00-{trace:032x}-{parent:016x}-{flags:02x}");
+            prop_assert_eq!(read.header_value(), known);
+        }
+    }
+
+    #[test]
+    fn fault_c9_c10_c11_nothing_that_is_sent_is_an_error(
+        parent in "[0-9a-f-]{53,57}|[ -~\\xe9]{0,80}",
+        state in "[a-z0-9=, @\t\u{e9}]{0,600}",
+        bag in "[ab=;,\"% \t]{0,200}",
+    ) {
+        let valid = HeaderValue::from_static(PARENT);
+        for parent in [valid, HeaderValue::from_bytes(parent.as_bytes()).unwrap()] {
+            let mut headers = headers(&[("tracestate", &state), ("baggage", &bag)]);
+            headers.insert(TRACEPARENT, parent);
+            let keys = ["a".into(), "b".into()];
+            let context = TraceContext::read(&headers).with_baggage(&headers, &keys);
+            let mut sent = HeaderMap::new();
+            context.write(&mut sent);
+            traceparent(&sent);
+            prop_assert!(sent.get(TRACESTATE).is_none_or(|value| value.len() <= 512));
+            let again = TraceContext::read(&sent).with_baggage(&sent, &keys);
+            prop_assert_eq!(again.tracestate(), context.tracestate());
+            prop_assert_eq!(again.baggage(), context.baggage());
+        }
+    }
+}
