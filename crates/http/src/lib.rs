@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod guard;
 pub mod json;
 pub mod jwt;
+pub mod log;
 pub mod media_type;
 pub mod merge;
 pub mod problem;

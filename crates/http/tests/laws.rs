@@ -19,12 +19,14 @@ use tower::{
 };
 use tower_fanout::layers::{BoxError, Context, Deadline};
 use tower_fanout_http::{
-    correlation::CorrelationLayer,
+    correlation::{CORRELATION_ID, CorrelationLayer},
     deadline::InboundDeadlineLayer,
     guard::GuardLayer,
     jwt::{self, Algorithm, JwtLayer, Key, KeySet, Rules, Verifier},
+    log::RequestSpanLayer,
     problem::ProblemLayer,
     stamp::{StampLayer, TIMEOUT},
+    trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceLayer},
 };
 use tower_fanout_testkit::laws::{Http, Laws};
 
@@ -36,7 +38,47 @@ const CALLS: Http<Whole> = Http::new();
 async fn correlation_keeps_the_laws() {
     for layer in [CorrelationLayer::new(), CorrelationLayer::untrusting()] {
         Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
+        Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), traced))
+            .check()
+            .await;
     }
+}
+
+/// A request with all that a caller may say of its id and its trace.
+fn traced(mut request: Request<Whole>) -> Request<Whole> {
+    for (name, value) in [
+        (CORRELATION_ID, "order-7"),
+        (
+            TRACEPARENT,
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
+        (TRACESTATE, "a=1,b=2"),
+        (BAGGAGE, "tenant=7"),
+    ] {
+        request
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn trace_keeps_the_laws() {
+    for layer in [
+        TraceLayer::new().baggage(["tenant"]),
+        TraceLayer::untrusting(),
+    ] {
+        Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
+        Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), traced))
+            .check()
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_span_keeps_the_laws() {
+    let layer = RequestSpanLayer::new();
+    Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +89,7 @@ async fn stamp_keeps_the_laws() {
         let call = request.call_mut().unwrap();
         let now = tokio::time::Instant::now();
         (call.attempt, call.deadline) = (2, Deadline::after(now, Duration::from_secs(9)));
-        request
+        traced(request)
     };
     Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), attempt))
         .check()
@@ -128,6 +170,8 @@ async fn the_outer_layers_together_keep_the_laws() {
     let outer = ServiceBuilder::new()
         .map_err(never)
         .layer(CorrelationLayer::new())
+        .layer(TraceLayer::new())
+        .layer(RequestSpanLayer::new())
         .layer(ProblemLayer::new())
         .map_request(addressed)
         .layer(GuardLayer::default())

@@ -1,0 +1,204 @@
+//! What a log line says of a request: its ids, and values that are safe to read.
+//!
+//! Values of a request that stand in a log line are written as [`Shown`]. [`RequestSpanLayer`] gives
+//! all lines of a request its ids.
+
+use std::{
+    fmt::{self, Write},
+    task::{Context, Poll},
+};
+
+use http::Request;
+use tower::{Layer, Service};
+use tracing::{Instrument, Span, field, instrument::Instrumented};
+
+use crate::{
+    correlation::{ClientRequestId, CorrelationId},
+    server::PeerAddr,
+    trace::TraceContext,
+};
+
+/// How many characters of a value are shown.
+const LONGEST: usize = 256;
+
+/// A value of a request as a log line shows it: on one line, without control characters, at most 256
+/// characters of it.
+///
+/// Control characters are escaped as in Rust (`\n`, `\u{1b}`), and so are those that are not seen or
+/// that turn the direction of the text. What is not UTF-8 becomes `U+FFFD`, and what is left out `…`.
+///
+/// ```
+/// use tower_fanout_http::log::Shown;
+///
+/// assert_eq!(Shown::new("/users/7").to_string(), "/users/7");
+/// assert_eq!(Shown::new(b"a\nb\x1b[31m\xff").to_string(), "a\\nb\\u{1b}[31m\u{fffd}");
+/// assert_eq!(Shown::new(&"x".repeat(300)).to_string(), "x".repeat(256) + "…");
+/// ```
+#[derive(Clone, Copy)]
+pub struct Shown<'a>(&'a [u8]);
+
+impl<'a> Shown<'a> {
+    /// Shows `value`, which is a text, bytes or the value of a header.
+    #[must_use]
+    pub fn new<T: AsRef<[u8]> + ?Sized>(value: &'a T) -> Self {
+        Self(value.as_ref())
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = LONGEST;
+        for chunk in self.0.utf8_chunks() {
+            let invalid = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
+            for char in chunk.valid().chars().chain(invalid) {
+                if left == 0 {
+                    return f.write_char('…');
+                }
+                left -= 1;
+                write_safe(f, char)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes what goes through it on one line, without control characters.
+///
+/// They are escaped as [`Shown`] escapes them, and nothing is cut.
+#[derive(Debug)]
+pub struct OneLine<W>(pub W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars()
+            .try_for_each(|char| write_safe(&mut self.0, char))
+    }
+}
+
+/// Writes `char`, escaped if it is not seen as itself. Those that are safe for `Debug` are safe here;
+/// its quotes and backslashes need no escape in a line.
+fn write_safe(to: &mut impl Write, char: char) -> fmt::Result {
+    if matches!(char, ' '..='~') {
+        to.write_char(char)
+    } else {
+        write!(to, "{}", char.escape_debug())
+    }
+}
+
+/// Puts each request into a span, so that all its log lines bear `correlation_id` and `trace_id`.
+///
+/// It goes below the layers that give the request its ids. The span is of the level `ERROR`, so that
+/// it is there for each line that is logged at all; where nothing is, no span is made. It is called
+/// `request`, and has beside the ids the method, the path and the address of the peer, and
+/// `client_request_id` if the caller sent an id that is [not trusted](ClientRequestId).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestSpanLayer(());
+
+impl RequestSpanLayer {
+    /// The layer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for RequestSpanLayer {
+    type Service = RequestSpan<S>;
+
+    fn layer(&self, inner: S) -> RequestSpan<S> {
+        RequestSpan { inner }
+    }
+}
+
+/// The service of [`RequestSpanLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct RequestSpan<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for RequestSpan<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Instrumented<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let span = span(&request);
+        span.in_scope(|| self.inner.call(request)).instrument(span)
+    }
+}
+
+/// All fields are there from the beginning: to add one later costs the JSON of a log more than a span.
+fn span<B>(request: &Request<B>) -> Span {
+    let facts = request.extensions();
+    tracing::error_span!(
+        "request",
+        correlation_id = facts.get().map(CorrelationId::as_str),
+        trace_id = facts.get().map(|trace: &TraceContext| field::display(trace.trace_id())),
+        client_request_id = facts.get::<ClientRequestId>().map(field::display),
+        method = %Shown::new(request.method().as_str()),
+        path = %Shown::new(request.uri().path()),
+        peer = facts.get().map(|PeerAddr(peer)| field::display(peer)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn fault_c13_a_long_value_is_cut_after_256_characters() {
+        let path = format!("/{}", "\u{e9}".repeat(10 << 10));
+        let shown = Shown::new(&path).to_string();
+        assert_eq!(shown.chars().count(), 257);
+        assert!(shown.ends_with("\u{e9}…"));
+        assert_eq!(Shown::new(&[b'x'; 256]).to_string(), "x".repeat(256));
+        assert_eq!(
+            Shown::new(&[0xff; 300]).to_string(),
+            "\u{fffd}".repeat(256) + "…"
+        );
+        assert_eq!(Shown::new("").to_string(), "");
+    }
+
+    #[test]
+    fn fault_c12_what_is_not_seen_is_escaped() {
+        for (value, shown) in [
+            (&b"a\r\nb\t\0"[..], "a\\r\\nb\\t\\0"),
+            (b"\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}"),
+            (
+                "\u{202e}gnp\u{200b}\u{2028}\u{9b}31m".as_bytes(),
+                "\\u{202e}gnp\\u{200b}\\u{2028}\\u{9b}31m",
+            ),
+            (b"\"quoted\" \\n", "\"quoted\" \\n"),
+            (b"\xc3(\xff", "\u{fffd}(\u{fffd}"),
+        ] {
+            assert_eq!(Shown::new(value).to_string(), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fault_c12_c13_whatever_is_shown_is_one_line(value in prop::collection::vec(any::<u8>(), 0..400)) {
+            let shown = Shown::new(&value).to_string();
+            prop_assert!(!shown.contains(char::is_control), "{shown:?}");
+            prop_assert_eq!(shown.lines().count(), usize::from(!value.is_empty()));
+            let mut line = String::new();
+            write!(OneLine(&mut line), "{}", String::from_utf8_lossy(&value)).unwrap();
+            prop_assert!(!line.contains(char::is_control), "{line:?}");
+        }
+    }
+}
