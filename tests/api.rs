@@ -422,6 +422,7 @@ async fn fault_i9_nothing_of_the_caller_goes_down_by_itself() {
             "accept",
             "accept-encoding",
             "host",
+            "traceparent",
             "x-correlation-id",
             "x-request-timeout-ms"
         ]

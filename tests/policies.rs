@@ -111,3 +111,83 @@ async fn the_last_attempt_may_take_the_time_that_is_left() {
         assert_eq!(answer.service("users", "/status"), status);
     }
 }
+
+/// Asks as a caller who is in a trace and gave the request an id.
+async fn ask_traced(gateway: &Gateway) -> Answer {
+    let headers = [
+        ("authorization", bearer("pro")),
+        ("content-type", "application/json".into()),
+        ("x-correlation-id", "order-7".to_owned()),
+        ("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01")),
+        ("tracestate", "vendor=1".to_owned()),
+        ("baggage", "user=ada".to_owned()),
+    ];
+    gateway
+        .send(http::Method::POST, ORCHESTRATE, &headers, "{}")
+        .await
+}
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// Each of these calls bears the ids of its request, and a parent of its own.
+fn assert_siblings<'s>(seen: impl IntoIterator<Item = &'s Seen>, calls: usize) {
+    let mut parents = std::collections::HashSet::new();
+    for (_, headers) in seen.into_iter().flat_map(Seen::requests) {
+        let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+        assert_eq!(header("x-correlation-id"), "order-7");
+        let trace = header("traceparent");
+        assert_eq!(
+            (&trace[..36], &trace[52..]),
+            (&*format!("00-{TRACE}-"), "-01")
+        );
+        assert_eq!(header("tracestate"), "vendor=1");
+        assert!(!headers.contains_key("baggage"), "it was not allowed");
+        parents.insert(trace[36..52].to_owned());
+    }
+    assert_eq!(parents.len(), calls);
+    assert!(!parents.contains("b7ad6b7169203331") && !parents.contains("0000000000000000"));
+}
+
+#[tokio::test]
+async fn fault_c8_c17_retries_and_the_service_that_answers_instead_are_of_one_trace() {
+    let ((users, seen), (spare, instead)) = (stub(broken).await, stub(quick).await);
+    let plan =
+        "    users: { downstream: users, request: { path: / }, fallback: [{ service: spare }] }\n";
+    let more = "policies: { p: { retry: { max_attempts: 3, base: 1ms, retry_on: [500] } } }\n";
+    let gateway = Gateway::start(&[("users", users), ("spare", spare)], plan, more).await;
+    let answer = ask_traced(&gateway).await;
+    assert_eq!(answer.service("users", "/status"), "fallback");
+    assert_eq!((seen.calls(), instead.calls()), (3, 1));
+    assert_siblings([&seen, &instead], 4);
+}
+
+#[tokio::test]
+async fn fault_c8_c17_a_hedge_is_of_the_same_trace() {
+    let slow_first = |call| {
+        if call == 0 {
+            hanging(call)
+        } else {
+            quick(call)
+        }
+    };
+    let (users, seen) = stub(slow_first).await;
+    let more = "policies: { p: { retry: off, hedge: { delay: 20ms } } }\n";
+    let gateway = Gateway::start(&[("users", users)], PLAN, more).await;
+    let answer = ask_traced(&gateway).await;
+    assert_eq!(answer.service("users", "/status"), "success");
+    assert_eq!(seen.calls(), 2);
+    assert_siblings([&seen], 2);
+}
+
+#[tokio::test]
+async fn fault_c9_a_request_that_is_in_no_trace_begins_one() {
+    let (users, seen) = stub(quick).await;
+    let gateway = Gateway::start(&[("users", users)], PLAN, "").await;
+    for _ in 0..2 {
+        gateway.ask(json!({})).await;
+    }
+    let traces: Vec<_> = (seen.requests().iter())
+        .map(|(_, headers)| headers["traceparent"].to_str().unwrap()[3..35].to_owned())
+        .collect();
+    assert_ne!(traces[0], traces[1]);
+}

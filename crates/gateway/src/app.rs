@@ -20,9 +20,11 @@ use tower_fanout::{
 };
 use tower_fanout_http::{
     client::{Client, ClientSettings},
-    correlation::{CorrelationId, CorrelationLayer},
+    correlation::{CorrelationId, CorrelationLayer, Replaced},
     guard::GuardLayer,
+    log::RequestSpanLayer,
     problem::{Code, Problem, ProblemLayer},
+    trace::TraceLayer,
 };
 
 use crate::{
@@ -132,9 +134,13 @@ impl App {
     {
         ServiceBuilder::new()
             // First, so that every answer, log line and error has the request's id.
-            .layer(CorrelationLayer::new())
-            // Sees every problem below, also that of a panic, to count it by its code.
-            .map_response(count_problem)
+            .layer(CorrelationLayer::new().on_replaced(count_replaced))
+            // Beside it, as it names the request too: its place in its trace.
+            .layer(TraceLayer::new())
+            // Above all that logs, and below the layers that it has the ids from.
+            .layer(RequestSpanLayer::new())
+            // Sees every problem below, also that of a panic, to log it and count it by its code.
+            .map_response(note_problem)
             // Above all that may panic.
             .layer(ProblemLayer::new())
             // Before routing: what a request asks for must be clear before anyone acts on it.
@@ -258,11 +264,22 @@ fn json(document: String) -> Response<Body> {
     response
 }
 
-fn count_problem(response: Response<Body>) -> Response<Body> {
+/// Logs and counts a request that is answered with a problem: that is a warning if it is ours.
+fn note_problem(response: Response<Body>) -> Response<Body> {
     if let Some(code) = response.extensions().get::<Code>() {
-        counter!("fanout_http_rejected_total", "code" => code.as_str()).increment(1);
+        let (code, status) = (code.as_str(), response.status());
+        counter!("fanout_http_rejected_total", "code" => code).increment(1);
+        if status.is_server_error() {
+            tracing::warn!(code, status = status.as_u16(), "a request failed");
+        } else {
+            tracing::info!(code, status = status.as_u16(), "a request was refused");
+        }
     }
     response
+}
+
+fn count_replaced(reason: Replaced) {
+    counter!("fanout_corrid_replaced_total", "reason" => reason.as_str()).increment(1);
 }
 
 #[cfg(test)]

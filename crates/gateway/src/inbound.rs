@@ -12,6 +12,7 @@ use tower_fanout_http::{
     json::Json,
     jwt::Claims,
     template::{Found, Lookup, Reference, Root},
+    trace::TraceContext,
 };
 
 /// One request of a client.
@@ -21,6 +22,8 @@ pub struct Inbound {
     pub call: Call,
     /// Its id.
     pub correlation_id: CorrelationId,
+    /// Its place in its trace.
+    pub trace: TraceContext,
     /// Its body, if it had one.
     pub body: Option<Json>,
     /// Its query, decoded.

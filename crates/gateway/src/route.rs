@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, Request};
+use http::Request;
 use tower::layer::util::Identity;
 use tower_fanout::{
     Answers, Branch, BranchError, Downstream, FanOut, Plan, Profile, RunObserver, Strategy,
@@ -14,6 +14,7 @@ use tower_fanout::{
 use tower_fanout_http::{
     client::{AcceptLayer, ClientError, JsonLayer, ShapeLayer},
     condition::Condition,
+    correlation::CORRELATION_ID,
     json::Json,
     merge::Merge,
     stamp::StampLayer,
@@ -25,8 +26,6 @@ use crate::{
     config::{Bound, Instead, Node, PlanConfig},
     inbound::{Inbound, Source},
 };
-
-const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// What a downstream is sent: the facts of the call stand beside it.
 type Outgoing = With<Request<Bytes>>;
@@ -174,6 +173,7 @@ impl<'c> Planned<'c> {
             let mut request = template.render(&source).map_err(BranchError::from)?;
             let id = inbound.correlation_id.header_value();
             request.headers_mut().insert(CORRELATION_ID, id);
+            inbound.trace.write(request.headers_mut());
             Ok(Outgoing::from(request))
         };
         let mut node = plan

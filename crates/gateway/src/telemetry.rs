@@ -1,9 +1,23 @@
 //! Logs and metrics of the process.
 
-use std::io::IsTerminal;
+use std::{
+    fmt::{Debug, Result, Write},
+    io::IsTerminal,
+};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tower_fanout_http::log::OneLine;
+use tracing::{Subscriber, field::Field};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    field::MakeExt,
+    fmt::{
+        self, MakeWriter,
+        format::{Writer, debug_fn},
+    },
+    prelude::*,
+    registry::LookupSpan,
+};
 
 use crate::config::{LogFormat, Logs};
 
@@ -17,19 +31,52 @@ const SECONDS: [f64; 14] = [
 /// Only the first call in a process has an effect.
 pub fn log(logs: &Logs) {
     let filter = EnvFilter::try_new(&logs.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
     let human = match logs.format {
         LogFormat::Human => true,
         LogFormat::Json => false,
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => terminal,
+    };
+    let lines = if human {
+        for_people(terminal, std::io::stderr).boxed()
+    } else {
+        for_programs(std::io::stderr).boxed()
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
     // An error says that a subscriber is there already.
-    let _ = if human {
-        registry.with(layer).try_init()
-    } else {
-        registry.with(layer.json().flatten_event(true)).try_init()
-    };
+    let _ = registry.with(lines).try_init();
+}
+
+/// One line per event, whatever its fields contain; with colours or without.
+fn for_people<S, W>(colours: bool, writer: W) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours)
+        .fmt_fields(debug_fn(write_field).delimited(" "))
+}
+
+/// One JSON object per event, with the innermost span.
+fn for_programs<S, W>(writer: W) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    fmt::layer()
+        .with_writer(writer)
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+}
+
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> Result {
+    if field.name() != "message" {
+        write!(writer, "{field}=")?;
+    }
+    write!(OneLine(writer), "{value:?}")
 }
 
 /// The metrics of this process, which the first call begins to collect.
@@ -50,4 +97,121 @@ pub fn metrics() -> PrometheusHandle {
         handle
     };
     HANDLE.get_or_init(install).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use tower_fanout_http::log::Shown;
+    use tracing::field::Empty;
+    use tracing_subscriber::Registry;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged of these values of a request, in a span and in events.
+    fn logged(people: bool, bytes: &[u8]) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let writer = move || writer.clone();
+        let lines: Box<dyn Layer<Registry> + Send + Sync> = if people {
+            for_people(false, writer).boxed()
+        } else {
+            for_programs(writer).boxed()
+        };
+        let text = String::from_utf8_lossy(bytes);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            let span = tracing::error_span!("request", path = %Shown::new(bytes), later = Empty);
+            let _entered = span.enter();
+            span.record("later", &*text);
+            tracing::info!(display = %text, debug = ?text, text = &*text, "a message");
+            tracing::info!("{text}");
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).expect("a log is UTF-8")
+    }
+
+    fn check_programs(bytes: &[u8]) {
+        let log = logged(false, bytes);
+        let lines: Vec<Value> = log
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect();
+        let text = String::from_utf8_lossy(bytes);
+        assert_eq!(lines.len(), 2, "{log}");
+        assert_eq!(
+            (&lines[0]["text"], &lines[0]["display"]),
+            (&(*text).into(), &(*text).into())
+        );
+        assert_eq!(lines[1]["message"], *text);
+        assert_eq!(lines[1]["span"]["path"], Shown::new(bytes).to_string());
+        assert_eq!(lines[1]["span"]["later"], *text);
+    }
+
+    fn check_people(bytes: &[u8]) {
+        let log = logged(true, bytes);
+        assert_eq!(log.matches('\n').count(), 2, "{log:?}");
+        let other = log.chars().find(|char| char.is_control() && *char != '\n');
+        assert_eq!(other, None, "{log:?}");
+    }
+
+    #[test]
+    fn fault_c12_what_forges_lines_stays_in_its_own() {
+        for nasty in [
+            &b"a\n{\"level\":\"ERROR\",\"message\":\"forged\"}"[..],
+            b"a\r\n2026-01-01T00:00:00Z ERROR forged",
+            b"\x1b[2J\x1b]0;title\x07",
+            b"\"quoted\" \\ back",
+            b"\xff\xfe\xc3(\x00\x7f",
+            "\u{2028}\u{2029}\u{85}\u{9b}31m\u{202e}".as_bytes(),
+        ] {
+            check_programs(nasty);
+            check_people(nasty);
+        }
+    }
+
+    #[test]
+    fn what_people_read_is_a_line_with_names_and_values() {
+        let log = logged(true, b"/a");
+        let (_, line) = log.lines().next().unwrap().split_once("INFO ").unwrap();
+        let (span, fields) = line.split_once(": ").unwrap();
+        assert_eq!(span, "request{path=/a later=\"/a\"}");
+        assert!(
+            fields.ends_with("a message display=/a debug=\"/a\" text=\"/a\""),
+            "{fields}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn fault_c12_every_line_is_one_json_object(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            check_programs(&bytes);
+        }
+
+        #[test]
+        fn fault_c12_people_get_one_line_per_event(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            check_people(&bytes);
+        }
+    }
 }

@@ -10,8 +10,8 @@ use common::*;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
 };
 
 fn fanout() -> Command {
@@ -170,6 +170,54 @@ async fn fault_k2_sigterm_lets_requests_in_flight_finish_and_exits_0() {
     assert_eq!(demo.child.wait().await.unwrap().code(), Some(0));
 }
 
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// What a caller says of its request, each as nobody else would.
+fn ids() -> Vec<(&'static str, String)> {
+    vec![
+        ("x-correlation-id", "order-7-of-ada".to_owned()),
+        ("x-request-id", "request-8-of-ada".to_owned()),
+        ("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01")),
+        ("tracestate", "vendor=state9".to_owned()),
+        ("baggage", "user=ada10".to_owned()),
+    ]
+}
+
+#[tokio::test]
+async fn fault_c14_no_id_is_in_the_metrics() {
+    let demo = demo(&[]).await;
+    let mut headers = ids();
+    headers.push(("content-type", "application/json".to_owned()));
+    let refused = (demo.gateway)
+        .send(Method::POST, ORCHESTRATE, &headers, "{}")
+        .await;
+    headers.push(("authorization", demo.token.clone()));
+    let answer = (demo.gateway)
+        .send(Method::POST, ORCHESTRATE, &headers, "{}")
+        .await;
+    assert_eq!(
+        (refused.status, answer.status),
+        (StatusCode::UNAUTHORIZED, StatusCode::OK)
+    );
+    headers[0].1 = "not usable".to_owned();
+    let path = "/of-ada/order-7";
+    let replaced = demo.gateway.send(Method::GET, path, &headers, "").await;
+    let metrics = demo.metrics().await;
+    assert!(metrics.contains("fanout_corrid_replaced_total{reason=\"charset\"} 1"));
+    assert!(metrics.contains("fanout_call_total{"), "{metrics}");
+    for id in [
+        replaced.header("x-correlation-id"),
+        TRACE,
+        "of-ada",
+        "b7ad6b7169203331",
+        "state9",
+        "ada10",
+        "not usable",
+    ] {
+        assert!(!metrics.contains(id), "{id} is in {metrics}");
+    }
+}
+
 struct File(PathBuf);
 
 impl File {
@@ -196,6 +244,59 @@ downstreams: {{ up: {{ endpoints: [{{ url: \"{endpoint}\" }}] }} }}
 orchestrate: {{ auth: {{ jwt: main }}, plan: {{ up: {{ downstream: up, request: {{ path: / }} }} }} }}
 "
     )
+}
+
+/// The next line of the log that says a request was refused.
+async fn refusal(log: &mut Lines<BufReader<ChildStderr>>) -> Value {
+    loop {
+        let line = log.next_line().await.unwrap().expect("it goes on");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if line["message"] == "a request was refused" {
+            return line;
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
+    let (up, _) = stub(quick).await;
+    let file = File::new("log.yaml", &config("127.0.0.1:0", &format!("http://{up}")));
+    let mut command = fanout();
+    let command = command.args(["run", "-c"]).arg(&file.0);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = log.next_line().await.unwrap().expect("it ended");
+    let serving: Value = serde_json::from_str(&line).unwrap();
+    let addr = serving["listen"].as_str().unwrap().parse().unwrap();
+    let gateway = Gateway { addr };
+
+    gateway
+        .send(Method::GET, "/none?secret=1", &ids(), "")
+        .await;
+    let line = refusal(&mut log).await;
+    assert_eq!(
+        (&line["code"], &line["status"]),
+        (&json!("not_found"), &json!(404))
+    );
+    let span = &line["span"];
+    assert_eq!(span["name"], "request");
+    assert_eq!(span["correlation_id"], "order-7-of-ada");
+    assert_eq!(span["trace_id"], TRACE);
+    assert_eq!(
+        (&span["method"], &span["path"]),
+        (&json!("GET"), &json!("/none"))
+    );
+    assert!(span["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(!line.to_string().contains("secret"), "{line}");
+
+    let path = format!("/{}", "a".repeat(10 << 10));
+    let answer = gateway.send(Method::GET, &path, &[], "").await;
+    let line = refusal(&mut log).await;
+    assert_eq!(
+        line["span"]["correlation_id"],
+        answer.header("x-correlation-id")
+    );
+    assert_eq!(line["span"]["path"], format!("{}…", &path[..256]));
 }
 
 #[tokio::test]

@@ -8,7 +8,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tower_fanout::{Explanation, layers::Call};
-use tower_fanout_http::{correlation::CorrelationId, problem::Problem, wire::breaker_state};
+use tower_fanout_http::{
+    correlation::CorrelationId, problem::Problem, trace::TraceContext, wire::breaker_state,
+};
 
 use super::{Endpoint, Job, Reply, Wishes, json};
 use crate::{inbound::Inbound, route::Route};
@@ -41,6 +43,7 @@ impl Endpoint {
         let inbound = Inbound {
             call: Call::NONE,
             correlation_id: CorrelationId::generate(),
+            trace: TraceContext::generate(),
             query: Vec::new(),
             headers: HeaderMap::new(),
             route: Vec::new(),

@@ -22,6 +22,7 @@ use tower_fanout_http::{
     jwt::Claims,
     problem::{Code, Problem},
     server::read_body,
+    trace::TraceContext,
     wire::{Asked, Effective, Form, Framing, Partials},
 };
 
@@ -152,6 +153,7 @@ impl Endpoint {
         Inbound {
             call: Call::NONE,
             correlation_id: correlation_id(&parts),
+            trace: trace(&parts),
             body: None,
             query: query(&parts),
             route: Vec::new(),
@@ -169,6 +171,12 @@ fn correlation_id(parts: &Parts) -> CorrelationId {
         .get()
         .cloned()
         .unwrap_or_else(CorrelationId::generate)
+}
+
+/// The place in its trace that the outer layer found.
+fn trace(parts: &Parts) -> TraceContext {
+    let context = parts.extensions.get().cloned();
+    context.unwrap_or_else(TraceContext::generate)
 }
 
 fn query(parts: &Parts) -> Vec<(String, String)> {

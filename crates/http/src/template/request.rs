@@ -31,7 +31,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Headers that belong to the connection or to the message's framing
 /// ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and those that are ours.
-const MANAGED: [&str; 13] = [
+const MANAGED: [&str; 16] = [
+    "baggage",
     "connection",
     "content-length",
     "expect",
@@ -41,6 +42,8 @@ const MANAGED: [&str; 13] = [
     "proxy-authorization",
     "proxy-connection",
     "te",
+    "traceparent",
+    "tracestate",
     "trailer",
     "transfer-encoding",
     "upgrade",
@@ -377,6 +380,8 @@ mod tests {
             "content-length",
             "Transfer-Encoding",
             "x-fanout-depth",
+            "traceparent",
+            "baggage",
             "x-correlation-id",
             "a b",
         ] {
