@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use http::{Method, StatusCode};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PLAN: &str = "    onchain: { downstream: up, required: true, request: { path: \"/{body.input.symbol|BTC}\" } }
     sentiment: { downstream: up, request: { path: /sentiment } }
@@ -390,6 +391,38 @@ async fn fault_c1_c2_the_correlation_id_goes_in_out_and_down() {
         seen.requests()[1].1["x-correlation-id"],
         answer.header("x-correlation-id")
     );
+}
+
+/// The head of the answer to a request with this header line, as it stands.
+async fn head_of_answer(gateway: &Gateway, line: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(gateway.addr).await.unwrap();
+    let request = format!("GET /livez HTTP/1.1\r\nhost: a\r\n{line}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn fault_c4_c15_a_line_break_in_an_id_is_no_way_into_an_answer() {
+    let (gateway, _) = gateway().await;
+    for line in [
+        "x-correlation-id: a\rset-cookie: b",
+        "x-correlation-id: a\r",
+        "x-correlation-id: a\0b",
+        "x-correlation-id: a\r\n b",
+    ] {
+        let answer = head_of_answer(&gateway, line).await;
+        // By the server, before there is a request: that answer has no body.
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{line:?}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{line:?}: {answer}");
+    }
+    // Two headers, whoever wrote them so.
+    let answer = head_of_answer(&gateway, "x-correlation-id: a\nset-cookie: b").await;
+    assert!(answer.contains("x-correlation-id: a\r\n"), "{answer}");
+    assert!(!answer.contains("set-cookie"), "{answer}");
+    let answer = head_of_answer(&gateway, "x-correlation-id: a%0d%0aset-cookie:b").await;
+    assert!(!answer.contains("set-cookie"), "{answer}");
 }
 
 #[tokio::test]

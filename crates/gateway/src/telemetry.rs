@@ -1,7 +1,7 @@
 //! Logs and metrics of the process.
 
 use std::{
-    fmt::{Debug, Result, Write},
+    fmt::{self, Debug, Write},
     io::IsTerminal,
 };
 
@@ -12,8 +12,9 @@ use tracing_subscriber::{
     EnvFilter, Layer,
     field::MakeExt,
     fmt::{
-        self, MakeWriter,
+        MakeWriter,
         format::{Writer, debug_fn},
+        layer,
     },
     prelude::*,
     registry::LookupSpan,
@@ -53,7 +54,7 @@ where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    fmt::layer()
+    layer()
         .with_writer(writer)
         .with_ansi(colours)
         .fmt_fields(debug_fn(write_field).delimited(" "))
@@ -65,14 +66,14 @@ where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    fmt::layer()
+    layer()
         .with_writer(writer)
         .json()
         .flatten_event(true)
         .with_span_list(false)
 }
 
-fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> Result {
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     if field.name() != "message" {
         write!(writer, "{field}=")?;
     }
@@ -102,13 +103,24 @@ pub fn metrics() -> PrometheusHandle {
 #[cfg(test)]
 mod tests {
     use std::{
+        convert::Infallible,
         io,
+        pin::Pin,
         sync::{Arc, Mutex},
+        task::{Context, Poll},
     };
+
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
 
     use proptest::prelude::*;
     use serde_json::Value;
-    use tower_fanout_http::log::Shown;
+    use tower::{ServiceBuilder, ServiceExt};
+    use tower_fanout_http::{
+        correlation::CorrelationLayer,
+        log::{InSpan, RequestSpanLayer, Shown},
+        trace::TraceLayer,
+    };
     use tracing::field::Empty;
     use tracing_subscriber::Registry;
 
@@ -148,6 +160,62 @@ mod tests {
         });
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).expect("a log is UTF-8")
+    }
+
+    /// A body that logs while it is sent.
+    struct Talking;
+
+    impl http_body::Body for Talking {
+        type Data = bytes::Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+            tracing::info!("sending");
+            Poll::Ready(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn fault_c1_c17_lines_have_the_ids_of_their_request_until_it_is_answered() {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = for_programs(move || writer.clone());
+        let _default = tracing_subscriber::registry().with(lines).set_default();
+        let service = ServiceBuilder::new()
+            .layer(CorrelationLayer::untrusting())
+            .layer(TraceLayer::new())
+            .layer(RequestSpanLayer::new())
+            .service_fn(|_: Request<()>| async {
+                tracing::info!("called");
+                tokio::task::yield_now().await;
+                tracing::info!("resumed");
+                Ok::<_, Infallible>(Response::new(InSpan::current(Talking)))
+            });
+        let request = Request::builder().header("x-request-id", "theirs\t");
+        let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        body.collect().await.unwrap();
+        tracing::info!("after");
+        let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<Value> = log
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let messages: Vec<_> = lines
+            .iter()
+            .map(|line| line["message"].as_str().unwrap())
+            .collect();
+        assert_eq!(messages, ["called", "resumed", "sending", "after"]);
+        let id = parts.headers["x-correlation-id"].to_str().unwrap();
+        for line in &lines[..3] {
+            assert_eq!(line["span"]["correlation_id"], id);
+            assert_eq!(line["span"]["trace_id"].as_str().unwrap().len(), 32);
+            assert_eq!(line["span"]["client_request_id"], "theirs\\t");
+        }
+        assert_eq!(lines[3].get("span"), None);
     }
 
     fn check_programs(bytes: &[u8]) {

@@ -20,6 +20,7 @@ use tower_fanout_http::{
     correlation::CorrelationId,
     json::{Json, is_json},
     jwt::Claims,
+    log::InSpan,
     problem::{Code, Problem},
     server::read_body,
     trace::TraceContext,
@@ -338,7 +339,8 @@ impl<'r> Job<'r> {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
             partials = partials.merge(move |answer| merged(&merge, plan.names(), answer));
         }
-        Ok(partials.into_response().map(Body::new))
+        let response = partials.into_response();
+        Ok(response.map(|body| Body::new(InSpan::current(body))))
     }
 }
 

@@ -3,20 +3,11 @@
 //! Values of a request that stand in a log line are written as [`Shown`]. [`RequestSpanLayer`] gives
 //! all lines of a request its ids.
 
-use std::{
-    fmt::{self, Write},
-    task::{Context, Poll},
-};
+mod span;
 
-use http::Request;
-use tower::{Layer, Service};
-use tracing::{Instrument, Span, field, instrument::Instrumented};
+use std::fmt::{self, Write};
 
-use crate::{
-    correlation::{ClientRequestId, CorrelationId},
-    server::PeerAddr,
-    trace::TraceContext,
-};
+pub use self::span::{InSpan, RequestSpan, RequestSpanLayer};
 
 /// How many characters of a value are shown.
 const LONGEST: usize = 256;
@@ -89,69 +80,6 @@ fn write_safe(to: &mut impl Write, char: char) -> fmt::Result {
     } else {
         write!(to, "{}", char.escape_debug())
     }
-}
-
-/// Puts each request into a span, so that all its log lines bear `correlation_id` and `trace_id`.
-///
-/// It goes below the layers that give the request its ids. The span is of the level `ERROR`, so that
-/// it is there for each line that is logged at all; where nothing is, no span is made. It is called
-/// `request`, and has beside the ids the method, the path and the address of the peer, and
-/// `client_request_id` if the caller sent an id that is [not trusted](ClientRequestId).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RequestSpanLayer(());
-
-impl RequestSpanLayer {
-    /// The layer.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(())
-    }
-}
-
-impl<S> Layer<S> for RequestSpanLayer {
-    type Service = RequestSpan<S>;
-
-    fn layer(&self, inner: S) -> RequestSpan<S> {
-        RequestSpan { inner }
-    }
-}
-
-/// The service of [`RequestSpanLayer`].
-#[derive(Clone, Copy, Debug)]
-pub struct RequestSpan<S> {
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for RequestSpan<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Instrumented<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let span = span(&request);
-        span.in_scope(|| self.inner.call(request)).instrument(span)
-    }
-}
-
-/// All fields are there from the beginning: to add one later costs the JSON of a log more than a span.
-fn span<B>(request: &Request<B>) -> Span {
-    let facts = request.extensions();
-    tracing::error_span!(
-        "request",
-        correlation_id = facts.get().map(CorrelationId::as_str),
-        trace_id = facts.get().map(|trace: &TraceContext| field::display(trace.trace_id())),
-        client_request_id = facts.get::<ClientRequestId>().map(field::display),
-        method = %Shown::new(request.method().as_str()),
-        path = %Shown::new(request.uri().path()),
-        peer = facts.get().map(|PeerAddr(peer)| field::display(peer)),
-    )
 }
 
 #[cfg(test)]
