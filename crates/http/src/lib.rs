@@ -4,6 +4,7 @@ pub mod client;
 pub mod condition;
 pub mod correlation;
 pub mod deadline;
+pub mod forward;
 pub mod guard;
 pub mod json;
 pub mod jwt;

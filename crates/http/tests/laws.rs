@@ -21,6 +21,7 @@ use tower_fanout::layers::{BoxError, Context, Deadline};
 use tower_fanout_http::{
     correlation::{CORRELATION_ID, CorrelationLayer},
     deadline::InboundDeadlineLayer,
+    forward::{DEPTH, LoopLayer},
     guard::GuardLayer,
     jwt::{self, Algorithm, JwtLayer, Key, KeySet, Rules, Verifier},
     log::RequestSpanLayer,
@@ -111,6 +112,20 @@ async fn inbound_deadline_keeps_the_laws() {
             .check()
             .await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn loops_keep_the_laws() {
+    let layer = LoopLayer::new();
+    Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
+    let deep = |mut request: Request<Whole>| {
+        let depth = HeaderValue::from_static("2");
+        request.headers_mut().insert(DEPTH, depth);
+        request
+    };
+    Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), deep))
+        .check()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use super::{
     Bounded, Lookup, Part, Reference, Template, TemplateError, body::BodyTemplate,
     lookup::BeforeNodes, verbatim,
 };
+use crate::forward::is_managed;
 
 /// The longest path, in bytes: 8 KiB, more than servers commonly take
 /// ([RFC 9112 §3](https://www.rfc-editor.org/rfc/rfc9112#section-3) asks for 8000 at least).
@@ -28,27 +29,6 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-
-/// Headers that belong to the connection or to the message's framing
-/// ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and those that are ours.
-const MANAGED: [&str; 16] = [
-    "baggage",
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-correlation-id",
-];
 
 /// A request that is made from values. It has a path and a query; where it goes is none of its
 /// business.
@@ -154,7 +134,7 @@ impl RequestTemplate {
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, TemplateError> {
         let header = HeaderName::try_from(name)
             .map_err(|_| TemplateError::new("this is no name of a header"))?;
-        if MANAGED.contains(&header.as_str()) || header.as_str().starts_with("x-fanout-") {
+        if is_managed(&header) {
             return Err(TemplateError::new(format!(
                 "the header {header} is set by the gateway itself"
             )));

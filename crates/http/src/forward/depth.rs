@@ -1,0 +1,196 @@
+//! How many gateways a request has come through, so that one that goes in a circle ends.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service, ServiceExt, util::Oneshot};
+
+use crate::{
+    correlation::CorrelationId,
+    problem::{Code, Problem},
+};
+
+/// How many gateways a request has come through: a number, absent from what comes from outside.
+pub const DEPTH: HeaderName = HeaderName::from_static("x-fanout-depth");
+
+/// The most gateways that a request may have come through before it comes here.
+pub const MAX_DEPTH: u8 = 3;
+
+/// How many gateways a request had come through; [`LoopLayer`] puts it in the request's extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Depth(u8);
+
+impl Depth {
+    /// What `headers` say. What is no number, or is said twice, is not said by a gateway: none.
+    fn of(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(DEPTH).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Self(number(value.as_bytes()).unwrap_or(0)),
+            _ => Self::default(),
+        }
+    }
+
+    /// Tells the next server that it is one deeper. It is for every request that is made on behalf of
+    /// one that came in.
+    pub fn stamp(self, headers: &mut HeaderMap) {
+        headers.insert(DEPTH, u16::from(self.0).saturating_add(1).into());
+    }
+}
+
+/// One to three digits; what is above 255 is 255.
+fn number(digits: &[u8]) -> Option<u8> {
+    let valid = (1..=3).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let digit = |number: u8, digit: &u8| number.saturating_mul(10).saturating_add(digit - b'0');
+    valid.then(|| digits.iter().fold(0, digit))
+}
+
+/// Turns away, with 508 `loop_detected`, a request that has come through more than [`MAX_DEPTH`]
+/// gateways. The header of any other is taken out, and its [`Depth`] put in its extensions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoopLayer(());
+
+impl LoopLayer {
+    /// The layer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for LoopLayer {
+    type Service = LoopGuard<S>;
+
+    fn layer(&self, inner: S) -> LoopGuard<S> {
+        LoopGuard { inner }
+    }
+}
+
+/// The service of [`LoopLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct LoopGuard<S> {
+    inner: S,
+}
+
+/// Always ready, since what is turned away needs no service.
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for LoopGuard<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ResBody: From<Bytes>,
+{
+    type Response = Response<ResBody>;
+    type Error = S::Error;
+    type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>, ResBody>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let depth = Depth::of(request.headers());
+        if depth > Depth(MAX_DEPTH) {
+            tracing::error!(
+                code = Code::LoopDetected.as_str(),
+                "a request goes in a circle"
+            );
+            let id = request.extensions().get::<CorrelationId>();
+            return ResponseFuture {
+                inner: None,
+                refusal: Some(Problem::new(Code::LoopDetected).into_response(id)),
+            };
+        }
+        request.headers_mut().remove(DEPTH);
+        request.extensions_mut().insert(depth);
+        ResponseFuture {
+            inner: Some(self.inner.clone().oneshot(request)),
+            refusal: None,
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`LoopGuard`]: the call, or what turns the request away.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F, B> {
+        #[pin]
+        inner: Option<F>,
+        refusal: Option<Response<B>>,
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.inner.as_pin_mut() {
+            Some(inner) => inner.poll(cx),
+            None => Poll::Ready(Ok(this.refusal.take().expect("polled after completion"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{HeaderValue, StatusCode};
+    use http_body_util::Full;
+    use tower::service_fn;
+
+    use super::*;
+
+    type Whole = Full<Bytes>;
+
+    /// Sends what a gateway sends on, and answers with the depth that it tells the next.
+    async fn told(values: &[&'static str]) -> Response<Whole> {
+        let next = service_fn(|mut request: Request<()>| async move {
+            assert!(!request.headers().contains_key(DEPTH));
+            let depth = *request.extensions().get::<Depth>().unwrap();
+            depth.stamp(request.headers_mut());
+            let mut response = Response::new(Whole::default());
+            let told = request.headers()[DEPTH].clone();
+            response.headers_mut().insert(DEPTH, told);
+            Ok::<_, Infallible>(response)
+        });
+        let mut request = Request::new(());
+        for value in values {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().append(DEPTH, value);
+        }
+        let guard = LoopLayer::new().layer(next);
+        guard.oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn fault_i16_a_circle_ends_with_the_fourth_gateway() {
+        for (value, deeper) in [("0", "1"), ("1", "2"), ("3", "4"), ("003", "4")] {
+            assert_eq!(told(&[value]).await.headers()[DEPTH], deeper, "{value}");
+        }
+        assert_eq!(told(&[]).await.headers()[DEPTH], "1");
+        for value in ["4", "255", "256", "999"] {
+            let response = told(&[value]).await;
+            assert_eq!(response.status(), StatusCode::LOOP_DETECTED, "{value}");
+            assert_eq!(
+                response.extensions().get::<Code>(),
+                Some(&Code::LoopDetected)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn fault_i11_a_depth_that_is_none_is_not_believed() {
+        for value in ["", "-1", "+1", "1.0", " ", "1, 1", "0001", "9999", "x"] {
+            assert_eq!(told(&[value]).await.headers()[DEPTH], "1", "{value:?}");
+        }
+        assert_eq!(told(&["1", "1"]).await.headers()[DEPTH], "1");
+    }
+}

@@ -1,0 +1,121 @@
+//! Headers of one connection
+//! ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)).
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{self, CONNECTION},
+};
+
+/// Headers of one connection, which no message may carry on to another.
+static HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Takes out the headers of one connection, and those that `Connection` names.
+pub fn strip(headers: &mut HeaderMap) {
+    let known = headers.keys().filter(|name| HOP_BY_HOP.contains(name));
+    // Most messages have none of them.
+    let names: Vec<HeaderName> = known.cloned().chain(nominated(headers)).collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether `name` is in the list of those of one connection.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+/// The headers that `Connection` names. What is no name of a header is none of them.
+pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Names of headers, in any case, with and without blanks: of one connection or not.
+    const NAMES: [&str; 14] = [
+        "Connection",
+        "keep-alive",
+        "Proxy-Connection",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "Proxy-Authorization",
+        "TE",
+        "trailer",
+        "Transfer-Encoding",
+        "upgrade",
+        "X-Hop",
+        "x-other",
+        "accept",
+        "cookie",
+    ];
+
+    fn parsed(name: &str) -> HeaderName {
+        name.parse().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn fault_i8_what_belongs_to_a_connection_stays_there(
+            sent in prop::collection::vec((0..NAMES.len(), "[ -~]{0,8}"), 0..12),
+            named in prop::collection::vec(
+                prop::collection::vec((10..NAMES.len(), "[ \t]{0,2}"), 0..4), 0..3,
+            ),
+            junk in "[ -~\u{80}-\u{ff}]{0,8}",
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &sent {
+                if let Ok(value) = HeaderValue::from_str(value) && *name > 0 {
+                    headers.append(parsed(NAMES[*name]), value);
+                }
+            }
+            // In several lines, with what is no name between them.
+            for line in &named {
+                let names = line.iter().map(|(name, blank)| format!("{blank}{}{blank}", NAMES[*name]));
+                let line = names.chain([format!("({junk}")]).collect::<Vec<_>>().join(",");
+                if let Ok(line) = HeaderValue::from_bytes(line.as_bytes()) {
+                    headers.append(CONNECTION, line);
+                }
+            }
+            let gone: HashSet<_> = NAMES[..10].iter().map(|name| parsed(name))
+                .chain(nominated(&headers)).collect();
+            let kept: Vec<_> = headers.iter()
+                .filter(|(name, _)| !gone.contains(*name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            for name in named.iter().flatten() {
+                prop_assert!(gone.contains(&parsed(NAMES[name.0])));
+            }
+            strip(&mut headers);
+            let left: Vec<_> = headers.iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            let sorted = |mut all: Vec<(HeaderName, HeaderValue)>| {
+                all.sort_by(|a, b| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
+                all
+            };
+            prop_assert_eq!(sorted(left), sorted(kept));
+        }
+    }
+}
