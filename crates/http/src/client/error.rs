@@ -1,11 +1,15 @@
 //! What can go wrong in one attempt.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io};
 
+use h2::Reason;
+use hyper_util::client::legacy;
 use tower_fanout::{
     BranchError, ErrorKind,
     layers::{AsReject, Failure, Reject},
 };
+
+use super::exchange::Broken;
 
 /// Why an attempt has no answer. It says nothing of addresses or bodies, so it may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +21,10 @@ pub enum ClientError {
     Dns,
     /// No connection could be made.
     Connect,
-    /// A pooled connection was closed before anything was sent on it.
+    /// The handshake of TLS failed: the certificate is not valid, say.
+    Tls,
+    /// The service certainly did not process the request: the connection was closed before anything was
+    /// sent on it, or the service said so (HTTP/2).
     Unsent,
     /// The connection broke before there was an answer.
     Reset,
@@ -52,10 +59,15 @@ impl ClientError {
                 &Failure::Connect,
                 "no connection could be made",
             ),
+            Self::Tls => (
+                ErrorKind::TlsFailed,
+                &Failure::Connect,
+                "no secure connection could be made",
+            ),
             Self::Unsent => (
                 ErrorKind::Reset,
                 &Failure::Refused,
-                "the connection closed before it was used",
+                "the service did not take the request",
             ),
             Self::Reset => (
                 ErrorKind::Reset,
@@ -145,26 +157,37 @@ impl From<ClientError> for BranchError {
 }
 
 /// Finds out how hyper's client failed.
-impl From<hyper_util::client::legacy::Error> for ClientError {
-    fn from(error: hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() {
-            return if names(&error, "dns error") {
-                Self::Dns
-            } else {
-                Self::Connect
-            };
+impl From<legacy::Error> for ClientError {
+    fn from(error: legacy::Error) -> Self {
+        if let Some(ours) = find::<Self>(&error) {
+            return *ours;
         }
-        match find::<hyper::Error>(&error) {
-            Some(error) if error.is_canceled() => Self::Unsent,
-            Some(error) => error.into(),
-            None => Self::Reset,
+        #[cfg(feature = "tls")]
+        if super::tls::is_refusal(find(&error)) {
+            return Self::Tls;
+        }
+        if find(&error) == Some(&Broken::Interim) {
+            return Self::BadHead;
+        }
+        match (find::<h2::Error>(&error), find::<hyper::Error>(&error)) {
+            (Some(error), _) => error.into(),
+            (None, Some(error)) if error.is_canceled() => Self::Unsent,
+            (None, Some(error)) if error.is_parse() => Self::BadHead,
+            _ => Self::Reset,
         }
     }
 }
 
-impl From<&hyper::Error> for ClientError {
-    fn from(error: &hyper::Error) -> Self {
-        if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+/// What is said of a stream before its answer
+/// ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)).
+impl From<&h2::Error> for ClientError {
+    fn from(error: &h2::Error) -> Self {
+        let reason = error.reason();
+        let refused = error.is_reset() && reason == Some(Reason::REFUSED_STREAM);
+        let left = error.is_go_away() && reason == Some(Reason::NO_ERROR);
+        if error.is_remote() && (refused || left) {
+            Self::Unsent
+        } else if error.is_library() {
             Self::BadHead
         } else {
             Self::Reset
@@ -172,13 +195,23 @@ impl From<&hyper::Error> for ClientError {
     }
 }
 
-fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
-    error.downcast_ref().or_else(|| find(error.source()?))
+/// Whether a kept connection turned out to have been closed.
+pub(super) fn is_stale(error: &legacy::Error) -> bool {
+    find(error) == Some(&Broken::Stale)
 }
 
-/// hyper-util tells a failed resolution only by its text.
-fn names(error: &(dyn Error + 'static), text: &str) -> bool {
-    error.to_string().contains(text) || error.source().is_some_and(|error| names(error, text))
+/// The first error of type `T` among `error`, its sources, and what they wrap.
+fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
+    let wrapped = || {
+        error
+            .downcast_ref::<io::Error>()?
+            .get_ref()
+            .and_then(|error| find(error))
+    };
+    error
+        .downcast_ref()
+        .or_else(wrapped)
+        .or_else(|| find(error.source()?))
 }
 
 #[cfg(test)]

@@ -1,29 +1,41 @@
-//! One attempt: the head of the answer, and then its whole body.
+//! One attempt: a place, the head of the answer, and then its whole body.
 
 use std::{
     fmt,
     future::Future,
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode, header::CONTENT_ENCODING};
+use http::{Request, Response, StatusCode, header::CONTENT_ENCODING};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::ResponseFuture as Head;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::ClientError;
+use super::{
+    ClientError,
+    error::is_stale,
+    pool::{Place, Pool, Waiting},
+};
+use crate::forward::strip;
 
 /// The future of [`Client`](super::Client).
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture {
     state: State,
-    max_response: usize,
+    pool: Arc<Pool>,
+    /// What is sent once more if the connection turns out to have been closed.
+    again: Option<Box<Request<Full<Bytes>>>>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 enum State {
     Refused(ClientError),
+    Waiting(Box<(Waiting, Request<Full<Bytes>>)>),
     Head(Head),
     // Kept apart: most bodies are there with their heads, and what is small is quickly moved.
     Body(Box<Answer>),
@@ -31,19 +43,64 @@ enum State {
 }
 
 impl ResponseFuture {
-    pub(super) const fn new(head: Head, max_response: usize) -> Self {
-        let state = State::Head(head);
-        Self {
-            state,
-            max_response,
+    pub(super) fn new(
+        pool: &Arc<Pool>,
+        request: Result<Request<Full<Bytes>>, ClientError>,
+    ) -> Self {
+        let mut this = Self {
+            state: State::Done,
+            pool: Arc::clone(pool),
+            again: None,
+            place: None,
+        };
+        match (request, pool.place()) {
+            (Err(error), _) => this.state = State::Refused(error),
+            (Ok(request), Place::Free) => this.send(request),
+            (Ok(request), Place::Taken(place)) => {
+                this.place = Some(place);
+                this.send(request);
+            }
+            (Ok(request), Place::Awaited(waiting)) => {
+                this.state = State::Waiting(Box::new((waiting, request)));
+            }
         }
+        this
     }
 
-    pub(super) const fn refused(error: ClientError) -> Self {
-        let state = State::Refused(error);
-        Self {
-            state,
-            max_response: 0,
+    fn send(&mut self, request: Request<Full<Bytes>>) {
+        if self.pool.may_be_stale() && request.method().is_idempotent() {
+            self.again = Some(Box::new(request.clone()));
+        }
+        self.state = State::Head(self.pool.send(request));
+    }
+
+    fn proceed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
+        loop {
+            match &mut self.state {
+                State::Refused(error) => return Poll::Ready(Err(*error)),
+                State::Waiting(waiting) => {
+                    self.place = ready!(waiting.0.as_mut().poll(cx)).ok();
+                    let request = mem::take(&mut waiting.1);
+                    self.send(request);
+                }
+                State::Head(head) => match (ready!(Pin::new(head).poll(cx)), self.again.take()) {
+                    (Ok(response), _) => {
+                        let mut answer = Answer::new(response, self.pool.max_response)?;
+                        let polled = answer.poll(cx);
+                        if polled.is_pending() {
+                            self.state = State::Body(Box::new(answer));
+                        }
+                        return polled;
+                    }
+                    (Err(error), Some(request)) if is_stale(&error) => {
+                        tracing::debug!(reason = "reset_reused", "a request is sent once more");
+                        self.state = State::Head(self.pool.send_fresh(*request));
+                    }
+                    (Err(error), _) => return Poll::Ready(Err(error.into())),
+                },
+                State::Body(answer) => return answer.poll(cx),
+                State::Done => panic!("polled after completion"),
+            }
         }
     }
 }
@@ -55,26 +112,8 @@ impl Future for ResponseFuture {
         let result = ready!(self.proceed(cx));
         // What the answer holds, its connection say, is not held any longer.
         self.state = State::Done;
+        self.place = None;
         Poll::Ready(result)
-    }
-}
-
-impl ResponseFuture {
-    fn proceed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
-        match &mut self.state {
-            State::Refused(error) => Poll::Ready(Err(*error)),
-            State::Head(head) => {
-                let response = ready!(Pin::new(head).poll(cx))?;
-                let mut answer = Answer::new(response, self.max_response)?;
-                let polled = answer.poll(cx);
-                if polled.is_pending() {
-                    self.state = State::Body(Box::new(answer));
-                }
-                polled
-            }
-            State::Body(answer) => answer.poll(cx),
-            State::Done => panic!("polled after completion"),
-        }
     }
 }
 
@@ -113,7 +152,8 @@ struct Answer {
 impl Answer {
     fn new(response: Response<Incoming>, max: usize) -> Result<Self, ClientError> {
         check_head(&response)?;
-        let (parts, incoming) = response.into_parts();
+        let (mut parts, incoming) = response.into_parts();
+        strip(&mut parts.headers);
         if incoming.size_hint().lower() > max as u64 {
             return Err(ClientError::TooLarge);
         }

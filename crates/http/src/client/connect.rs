@@ -1,0 +1,243 @@
+//! Connections to one downstream: the name, the socket, and TLS on it.
+
+use std::{
+    future::{Future, Ready, ready},
+    io::{self, IoSlice},
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
+
+use http::Uri;
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name},
+    rt::TokioIo,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+use tower::{Service, ServiceExt};
+
+#[cfg(feature = "tls")]
+use super::tls::Tls;
+use super::{
+    BadEndpoint, ClientError, ClientSettings,
+    endpoint::Endpoint,
+    exchange::{Broken, Exchange},
+    resolve::Finder,
+};
+
+/// Connects to one downstream.
+#[derive(Clone)]
+pub(super) struct Connector(Arc<Target>);
+
+struct Target {
+    name: String,
+    finder: Finder,
+    timeout: Duration,
+    /// Whether all connections speak HTTP/2.
+    http2: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
+
+impl Connector {
+    pub(super) fn new(endpoint: &Endpoint, settings: &ClientSettings) -> Result<Self, BadEndpoint> {
+        Ok(Self(Arc::new(Target {
+            name: endpoint.name().to_owned(),
+            finder: Finder::new(settings),
+            timeout: settings.connect_timeout,
+            http2: settings.http2.is_certain(),
+            #[cfg(feature = "tls")]
+            tls: match endpoint.is_https() {
+                true => Some(Tls::new(endpoint.name(), settings)?),
+                false => None,
+            },
+        })))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Wire>;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let target = Arc::clone(&self.0);
+        Box::pin(async move { target.connect(uri).await.map(TokioIo::new) })
+    }
+}
+
+impl Target {
+    async fn connect(&self, uri: Uri) -> Result<Wire, ClientError> {
+        let start = Instant::now();
+        let left = || self.timeout.saturating_sub(start.elapsed());
+        let addresses = self.finder.find(&self.name, self.timeout).await?;
+        // The time is shared out among the addresses.
+        let mut tcp = HttpConnector::new_with_resolver(Found(addresses));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(left()));
+        let stream = tcp.oneshot(uri).await.map_err(|_| ClientError::Connect)?;
+        let stream = stream.into_inner();
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let stream = tls.secure(stream, left()).await?;
+            return Ok(Wire::over_tls(stream, self.http2));
+        }
+        Ok(Wire::plain(stream, self.http2))
+    }
+}
+
+/// The addresses that were found, for whoever asks for any name.
+#[derive(Clone)]
+struct Found(Vec<IpAddr>);
+
+impl Service<Name> for Found {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Name) -> Self::Future {
+        let sockets = self.0.iter().map(|address| SocketAddr::new(*address, 0));
+        ready(Ok(sockets.collect::<Vec<_>>().into_iter()))
+    }
+}
+
+/// One connection. It watches the bytes of HTTP/1, and says so if it was closed before it was used again.
+pub(super) struct Wire {
+    stream: Stream,
+    /// None in HTTP/2, where exchanges overlap.
+    exchange: Option<Exchange>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    fn plain(stream: TcpStream, http2: bool) -> Self {
+        Self {
+            stream: Stream::Plain(stream),
+            exchange: (!http2).then(Exchange::default),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn over_tls(stream: tokio_rustls::client::TlsStream<TcpStream>, http2: bool) -> Self {
+        let http2 = http2 || stream.get_ref().1.alpn_protocol() == Some(super::tls::H2);
+        Self {
+            stream: Stream::Tls(Box::new(stream)),
+            exchange: (!http2).then(Exchange::default),
+        }
+    }
+
+    /// What hyper is told of an end of the connection.
+    fn end<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        match &self.exchange {
+            Some(exchange) if exchange.is_stale() => Err(io::Error::other(Broken::Stale)),
+            _ => result,
+        }
+    }
+}
+
+/// Nothing of it goes into the extensions of responses.
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        match self.exchange {
+            Some(_) => Connected::new(),
+            None => Connected::new().negotiated_h2(),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        let read = &buffer.filled()[before..];
+        match polled {
+            Poll::Ready(Ok(())) if !read.is_empty() => {
+                let exchange = self.exchange.as_mut();
+                let result = exchange.map_or(Ok(()), |exchange| exchange.answer(read));
+                Poll::Ready(result.map_err(io::Error::other))
+            }
+            Poll::Ready(end) => Poll::Ready(self.end(end)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.ask();
+        }
+        let polled = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        };
+        polled.map(|result| result.or_else(|error| self.end(Err(error))))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        polled.map(|result| result.or_else(|error| self.end(Err(error))))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

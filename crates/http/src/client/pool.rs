@@ -1,0 +1,113 @@
+//! The connections to one downstream, and who may use them.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{self, ResponseFuture as Head},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+use super::{BadEndpoint, ClientSettings, connect::Connector, endpoint::Endpoint};
+
+type Legacy = legacy::Client<Connector, Full<Bytes>>;
+
+/// The least that hyper reads at once.
+const MIN_HEAD: usize = 8 << 10;
+
+pub(super) struct Pool {
+    /// One; or, as each of them has one connection of HTTP/2 only, as many as there are to be of those.
+    kept: Box<[Legacy]>,
+    next: AtomicUsize,
+    /// Keeps no connection: each call has a new one.
+    fresh: Legacy,
+    /// How many calls are under way at once, if that is bounded.
+    places: Option<Arc<Semaphore>>,
+    http2: bool,
+    pub(super) max_response: usize,
+}
+
+impl Pool {
+    pub(super) fn new(endpoint: &Endpoint, settings: &ClientSettings) -> Result<Self, BadEndpoint> {
+        let connector = Connector::new(endpoint, settings)?;
+        let http2 = settings.http2.is_certain();
+        let build = |max_idle| {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(settings.idle_timeout)
+                .pool_max_idle_per_host(max_idle)
+                .http1_max_buf_size(settings.max_head.max(MIN_HEAD))
+                .http2_max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
+                .http2_only(http2)
+                .build(connector.clone())
+        };
+        let max = settings
+            .max_connections
+            .map(|max| max.min(Semaphore::MAX_PERMITS));
+        let max = max.filter(|_| !http2);
+        let max_idle = settings.max_idle.min(max.unwrap_or(usize::MAX));
+        let connections = 0..settings.http2.connections();
+        Ok(Self {
+            kept: connections.map(|_| build(max_idle)).collect(),
+            next: AtomicUsize::new(0),
+            fresh: build(0),
+            places: max.map(|max| Arc::new(Semaphore::new(max))),
+            http2,
+            max_response: settings.max_response,
+        })
+    }
+
+    /// Sends `request` on a connection that is kept, if there is one.
+    pub(super) fn send(&self, request: Request<Full<Bytes>>) -> Head {
+        match &*self.kept {
+            [only] => only.request(request),
+            several => several[self.next.fetch_add(1, Relaxed) % several.len()].request(request),
+        }
+    }
+
+    /// Sends `request` on a new connection, which is closed after it.
+    pub(super) fn send_fresh(&self, request: Request<Full<Bytes>>) -> Head {
+        self.fresh.request(request)
+    }
+
+    /// Whether a kept connection may turn out to have been closed when a request goes out on it. In
+    /// HTTP/2 the other side says which requests it has not seen.
+    pub(super) const fn may_be_stale(&self) -> bool {
+        !self.http2
+    }
+
+    /// One of the calls that may be under way at once.
+    pub(super) fn place(&self) -> Place {
+        let Some(places) = &self.places else {
+            return Place::Free;
+        };
+        match Arc::clone(places).try_acquire_owned() {
+            Ok(permit) => Place::Taken(permit),
+            Err(_) => Place::Awaited(Box::pin(Arc::clone(places).acquire_owned())),
+        }
+    }
+}
+
+/// One of the calls that may be under way at once, until it is dropped.
+pub(super) enum Place {
+    /// There is no bound.
+    Free,
+    /// It is there.
+    Taken(OwnedSemaphorePermit),
+    /// All are taken; the next in turn gets what another gives back.
+    Awaited(Waiting),
+}
+
+/// A place that is waited for. It is refused only if the semaphore were closed, which it never is.
+pub(super) type Waiting =
+    Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;

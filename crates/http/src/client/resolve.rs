@@ -1,0 +1,244 @@
+//! From the name of a downstream to the addresses that may be connected to.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tokio::time::{Instant, timeout};
+
+use super::{ClientError, ClientSettings};
+
+/// How long a name that was not found is not looked up again.
+const NEGATIVE: Duration = Duration::from_secs(1);
+
+/// Finds the addresses of a name.
+pub trait Resolve: fmt::Debug + Send + Sync {
+    /// The addresses of `name`, the best first.
+    ///
+    /// # Errors
+    /// There is no such name, or nobody could be asked.
+    fn resolve(&self, name: &str) -> Resolving;
+}
+
+/// The addresses that are being found.
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// The resolver of the system (`getaddrinfo`), on a thread of its own.
+#[derive(Debug)]
+pub(super) struct System;
+
+impl Resolve for System {
+    fn resolve(&self, name: &str) -> Resolving {
+        let name = name.to_owned();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    }
+}
+
+/// How near to this machine the addresses of a downstream may be.
+///
+/// It is looked at after the name is resolved, on the very addresses that are connected to: a name
+/// cannot be turned to another address in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Reach {
+    /// Addresses of the public network only; for a name that is not from the configuration.
+    Public,
+    /// Those of private networks and of this machine, too.
+    #[default]
+    Private,
+    /// Any address: link-local ones, too, where clouds tell a machine its credentials.
+    LinkLocal,
+}
+
+/// Networks that are not public
+/// ([RFC 6890](https://www.rfc-editor.org/rfc/rfc6890)), by the step that they need.
+const NETWORKS: [(Reach, IpNet); 20] = [
+    (Reach::LinkLocal, v4([169, 254, 0, 0], 16)),
+    (Reach::LinkLocal, v6([0xfe80, 0, 0], 0, 10)),
+    (Reach::LinkLocal, v6([0xfd00, 0xec2, 0], 0x254, 128)), // the metadata service of a cloud
+    (Reach::Private, v4([0, 0, 0, 0], 8)),
+    (Reach::Private, v4([10, 0, 0, 0], 8)),
+    (Reach::Private, v4([100, 64, 0, 0], 10)),
+    (Reach::Private, v4([127, 0, 0, 0], 8)),
+    (Reach::Private, v4([172, 16, 0, 0], 12)),
+    (Reach::Private, v4([192, 0, 0, 0], 24)),
+    (Reach::Private, v4([192, 0, 2, 0], 24)),
+    (Reach::Private, v4([192, 168, 0, 0], 16)),
+    (Reach::Private, v4([198, 18, 0, 0], 15)),
+    (Reach::Private, v4([198, 51, 100, 0], 24)),
+    (Reach::Private, v4([203, 0, 113, 0], 24)),
+    (Reach::Private, v4([224, 0, 0, 0], 3)), // multicast, reserved, broadcast
+    (Reach::Private, v6([0, 0, 0], 0, 127)), // unspecified, loopback
+    (Reach::Private, v6([0xfc00, 0, 0], 0, 7)),
+    (Reach::Private, v6([0xfec0, 0, 0], 0, 10)),
+    (Reach::Private, v6([0x2001, 0xdb8, 0], 0, 32)),
+    (Reach::Private, v6([0xff00, 0, 0], 0, 8)),
+];
+
+const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
+    let [a, b, c, d] = octets;
+    IpNet::V4(Ipv4Net::new_assert(
+        std::net::Ipv4Addr::new(a, b, c, d),
+        prefix,
+    ))
+}
+
+const fn v6([a, b, c]: [u16; 3], last: u16, prefix: u8) -> IpNet {
+    let address = std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, last);
+    IpNet::V6(Ipv6Net::new_assert(address, prefix))
+}
+
+impl Reach {
+    /// The step that `address` needs.
+    fn of(address: IpAddr) -> Self {
+        let address = embedded(address).unwrap_or(address);
+        let mut networks = NETWORKS.iter();
+        let network = networks.find(|(_, network)| network.contains(&address));
+        network.map_or(Self::Public, |(reach, _)| *reach)
+    }
+
+    fn allows(self, address: IpAddr) -> bool {
+        Self::of(address) <= self
+    }
+}
+
+/// The IPv4 address that an IPv6 address leads to: mapped, or by NAT64
+/// ([RFC 6052 §2.1](https://www.rfc-editor.org/rfc/rfc6052#section-2.1)).
+fn embedded(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(address) = address else {
+        return None;
+    };
+    let nat64 = address.segments().starts_with(&[0x64, 0xff9b, 0, 0, 0, 0]);
+    let last = || (address.to_bits() as u32).into();
+    let mapped = address.to_ipv4_mapped().or_else(|| nat64.then(last));
+    mapped.map(IpAddr::V4)
+}
+
+/// Finds the addresses of one downstream.
+pub(super) struct Finder {
+    resolver: Arc<dyn Resolve>,
+    reach: Reach,
+    /// Until when the name counts as one that nobody has.
+    unknown: Mutex<Option<Instant>>,
+}
+
+impl Finder {
+    pub(super) fn new(settings: &ClientSettings) -> Self {
+        Self {
+            resolver: Arc::clone(&settings.resolver),
+            reach: settings.reach,
+            unknown: Mutex::default(),
+        }
+    }
+
+    /// The addresses of `host`, a name or an address, that may be connected to.
+    ///
+    /// # Errors
+    /// [`ClientError::Dns`] if there is none, or none is found in `time`; [`ClientError::Connect`] if
+    /// none of them may be connected to.
+    pub(super) async fn find(
+        &self,
+        host: &str,
+        time: Duration,
+    ) -> Result<Vec<IpAddr>, ClientError> {
+        let mut addresses = match host.parse() {
+            Ok(address) => vec![address],
+            Err(_) => self.look_up(host, time).await?,
+        };
+        let found = addresses.len();
+        addresses.retain(|address| self.reach.allows(*address));
+        if addresses.len() < found {
+            tracing::warn!(
+                reason = "ssrf",
+                host,
+                "the name of a service stands for an address that is not allowed"
+            );
+        }
+        if addresses.is_empty() {
+            return Err(ClientError::Connect);
+        }
+        Ok(addresses)
+    }
+
+    async fn look_up(&self, host: &str, time: Duration) -> Result<Vec<IpAddr>, ClientError> {
+        if self.known(|unknown| unknown.is_some_and(|until| Instant::now() < until)) {
+            return Err(ClientError::Dns);
+        }
+        let found = timeout(time, self.resolver.resolve(host)).await;
+        match found {
+            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+            _ => {
+                self.known(|unknown| *unknown = Some(Instant::now() + NEGATIVE));
+                Err(ClientError::Dns)
+            }
+        }
+    }
+
+    fn known<T>(&self, look: impl FnOnce(&mut Option<Instant>) -> T) -> T {
+        look(&mut self.unknown.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_i6_an_address_is_known_by_its_network() {
+        for (reach, addresses) in [
+            (
+                Reach::LinkLocal,
+                &[
+                    "169.254.169.254",
+                    "fe80::1",
+                    "::ffff:169.254.169.254",
+                    "64:ff9b::a9fe:a9fe",
+                    "fd00:ec2::254",
+                ][..],
+            ),
+            (
+                Reach::Private,
+                &[
+                    "0.0.0.0",
+                    "10.1.2.3",
+                    "100.64.0.1",
+                    "127.0.0.1",
+                    "172.31.0.1",
+                    "192.168.0.1",
+                    "255.255.255.255",
+                    "224.0.0.1",
+                    "::",
+                    "::1",
+                    "fd12::1",
+                    "::ffff:10.0.0.1",
+                    "64:ff9b::7f00:1",
+                    "ff02::1",
+                ],
+            ),
+            (
+                Reach::Public,
+                &[
+                    "1.1.1.1",
+                    "172.32.0.1",
+                    "100.128.0.1",
+                    "2606:4700::1111",
+                    "::ffff:1.1.1.1",
+                ],
+            ),
+        ] {
+            for address in addresses {
+                assert_eq!(Reach::of(address.parse().unwrap()), reach, "{address}");
+            }
+        }
+    }
+}
