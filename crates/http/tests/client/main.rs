@@ -6,6 +6,9 @@ mod connections;
 mod faults;
 mod forwarding;
 mod names;
+#[cfg(feature = "tls")]
+mod secure;
+mod streams;
 
 use std::time::Duration;
 
