@@ -421,7 +421,7 @@ fn put(body: Streamed) -> Request<Streamed> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_14_a_body_over_the_cap_is_sent_once_and_whole() {
+async fn rt_14_fault_f26_a_body_over_the_cap_is_sent_once_and_whole() {
     let large = Bytes::from(vec![b'x'; 100 * 1024]);
     let whole = large.clone();
     let known = http_body_util::Full::new(large.clone()).map_err(|never| match never {});
@@ -438,7 +438,7 @@ async fn rt_14_a_body_over_the_cap_is_sent_once_and_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_15_every_attempt_has_the_same_body_and_trailers() {
+async fn rt_15_fault_f26_every_attempt_has_the_same_body_and_trailers() {
     let (service, read) = retried(64 * 1024);
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", "7".parse().unwrap());

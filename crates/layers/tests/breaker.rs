@@ -50,7 +50,7 @@ async fn open(
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_11_cb_12_an_open_circuit_refuses_at_once_without_asking_the_service() {
+async fn cb_11_cb_12_fault_f28_an_open_circuit_refuses_at_once_without_asking_the_service() {
     let layer = breaker(|_| {});
     let script = open(&layer, |script| script.ok(1)).await;
     script.hold();
@@ -67,7 +67,7 @@ async fn cb_11_cb_12_an_open_circuit_refuses_at_once_without_asking_the_service(
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_14_one_probe_among_a_thousand() {
+async fn cb_14_fault_f29_one_probe_among_a_thousand() {
     let layer = breaker(|_| {});
     let script = open(&layer, |script| script.ok(1).after(ms(10))).await;
     sleep(ms(5_000)).await;
@@ -78,7 +78,7 @@ async fn cb_14_one_probe_among_a_thousand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_18_cb_19_a_probe_that_is_dropped_is_blamed_only_if_it_had_run_long() {
+async fn cb_18_cb_19_fault_f30_a_probe_that_is_dropped_is_blamed_only_if_it_had_run_long() {
     for (cut, expected) in [(499, State::HalfOpen), (500, State::Open)] {
         let layer = breaker(|_| {});
         let script = open(&layer, Scripted::hang).await;
@@ -185,7 +185,7 @@ async fn cb_29_an_observer_may_look_at_the_breaker_and_may_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_30_a_panic_of_the_service_is_a_failure() {
+async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
     let layer = breaker(|_| {});
     let service = layer.layer(script().panic("as told").ok(1));
     let call = tokio::spawn(service.clone().oneshot(ask()));

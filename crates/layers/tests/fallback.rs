@@ -71,7 +71,7 @@ async fn fb_01_after_a_success_no_step_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_02_an_open_breaker_is_answered_for_at_once() {
+async fn fb_02_fault_f28_an_open_breaker_is_answered_for_at_once() {
     let policy = BreakerPolicy::build(|breaker| {
         breaker.window = Window::Count(1);
         breaker.min_calls = 1;
@@ -143,7 +143,7 @@ fn store() -> Store {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_04_a_stale_answer_that_is_too_old_leaves_it_to_the_next_step() {
+async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_step() {
     let store = store();
     let chain = stale(&store).answer(9);
     let fresh = chain.layer(script().ok(7)).oneshot(ask());
@@ -198,7 +198,7 @@ async fn dl_13_a_fallback_has_the_time_that_is_kept_back_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_05_when_no_step_succeeds_the_failure_is_the_first_one() {
+async fn fb_05_fault_f34_when_no_step_succeeds_the_failure_is_the_first_one() {
     let chain = chain()
         .function(|_, _| ready(Err(Fault::Failed(Failure::TooLarge))))
         .service(script().err(UNREACHED))
@@ -226,7 +226,7 @@ async fn fb_06_a_caller_that_goes_away_takes_the_step_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_07_a_step_that_reaches_the_deadline_leaves_the_fixed_answer() {
+async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answer() {
     let other = script().hang();
     let chain = chain().service(other.clone()).answer(9);
     let ear = Ear::default();
@@ -275,7 +275,7 @@ async fn fb_09_a_call_may_ask_for_no_fallback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_11_a_step_that_panics_has_failed() {
+async fn fb_11_fault_f34_a_step_that_panics_has_failed() {
     let sleepy = |_, _| async {
         tokio::task::yield_now().await;
         panic!("later")

@@ -90,7 +90,7 @@ async fn rt_03_two_calls_do_not_come_back_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_05_what_may_have_been_done_is_not_done_twice() {
+async fn rt_05_fault_f25_what_may_have_been_done_is_not_done_twice() {
     let attempts = async |request: Request, fault| {
         let script = script().err(fault);
         let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
@@ -153,7 +153,7 @@ async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_would_be_the_same_again_is_not_asked_for_again() {
+async fn fault_f20_an_answer_that_would_be_the_same_again_is_not_asked_for_again() {
     let never = [
         status(501, None),
         Fault::Failed(Failure::Protocol),
@@ -175,7 +175,7 @@ async fn an_answer_that_would_be_the_same_again_is_not_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_06_a_retry_after_that_does_not_fit_ends_the_call_at_once() {
+async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call_at_once() {
     let wait = status(503, Some(Duration::from_secs(3)));
     for (request, stop) in [
         (ask_within(ms(2_000)), StoppedBy::Deadline),
@@ -231,7 +231,7 @@ async fn rt_08_a_retry_after_may_be_of_no_account() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_09_an_empty_budget_ends_the_call_at_once_with_its_own_failure() {
+async fn rt_09_fault_f23_an_empty_budget_ends_the_call_at_once_with_its_own_failure() {
     let (script, ear) = (script().err(UNAVAILABLE), Ear::default());
     let service = with_budget(0.0).layer(script.clone());
     let (result, elapsed) = timed(service.oneshot(ask().observer(ear.observer()))).await;
@@ -460,7 +460,7 @@ async fn a_call_may_ask_for_fewer_attempts_and_not_for_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_would_miss_the_deadline_is_not_begun() {
+async fn fault_f24_a_pause_that_would_miss_the_deadline_is_not_begun() {
     // 50 ms until the next attempt, and the 10 ms that it needs.
     for (left, elapsed, calls, by) in [
         (60, 50, 2, StoppedBy::Attempts),

@@ -155,7 +155,7 @@ fn cb_04_old_failures_leave_a_time_window() {
 }
 
 #[test]
-fn cb_05_fifty_idle_days_leave_an_empty_window_and_a_working_breaker() {
+fn cb_05_fault_f31_fifty_idle_days_leave_an_empty_window_and_a_working_breaker() {
     let mut bench = Bench::new(|settings| settings.min_calls = 2);
     bench.call(Bad).pass(Duration::from_secs(50 * 86_400));
     let now = bench.now;
@@ -231,7 +231,7 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
 }
 
 #[test]
-fn cb_10_what_a_class_says_of_the_service() {
+fn cb_10_fault_f33_what_a_class_says_of_the_service() {
     let settings = BreakerSettings {
         unanswered: Some(UNANSWERED),
         ..BreakerSettings::default()
@@ -311,7 +311,7 @@ fn cb_15_successful_probes_close_it_and_a_failed_one_opens_it_for_longer() {
 }
 
 #[test]
-fn cb_15_only_so_many_probes_run_at_a_time() {
+fn cb_15_fault_f29_only_so_many_probes_run_at_a_time() {
     let mut bench = Bench::new(|settings| {
         settings.consecutive_failures = Some(3);
         settings.half_open_concurrency = 2;
@@ -626,7 +626,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #[test]
-    fn cb_34_it_never_sticks_and_never_lets_too_many_probes_run(
+    fn cb_34_fault_f29_it_never_sticks_and_never_lets_too_many_probes_run(
         ops in prop::collection::vec(op(), 1..300),
         concurrency in 1u32..3,
     ) {

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_have_the_class_of_the_table() {
+    fn fault_f20_f22_statuses_have_the_class_of_the_table() {
         for status in 100..=599 {
             assert_eq!(class(status, None), expected(status), "{status}");
         }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_as_seconds_or_as_a_date() {
+    fn fault_f21_retry_after_is_read_as_seconds_or_as_a_date() {
         let wait = |value| class(429, Some(value)).retry_after();
         assert_eq!(wait("3"), Some(Duration::from_secs(3)));
         assert_eq!(

@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pause_grows_up_to_the_cap_and_is_spread_below_it(
+        fn fault_f27_a_pause_grows_up_to_the_cap_and_is_spread_below_it(
             base in 1u64..10_000_000_000,
             cap in 1u64..100_000_000_000,
             multiplier in 1.0f64..10.0,
