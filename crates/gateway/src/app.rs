@@ -1,6 +1,6 @@
 //! What is served, and in which order a request passes through it.
 
-use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, sync::Arc};
 
 use axum::{
     Router,
@@ -19,6 +19,7 @@ use tower_fanout::{
     layers::{ClassifyHttp, classify::ClassifyPolicy},
 };
 use tower_fanout_http::{
+    body::BodyLimits,
     client::{Client, ClientSettings},
     correlation::{CorrelationId, CorrelationLayer, Replaced},
     guard::GuardLayer,
@@ -33,13 +34,10 @@ use crate::{
     config::{Config, DownstreamConfig, PlanConfig, Route as RouteConfig, RouteAuth},
     health::{self, Readiness},
     openapi::{self, Described},
-    orchestrate::{BodyLimits, Endpoint},
+    orchestrate::Endpoint,
     route::Route,
     telemetry,
 };
-
-/// How long the body of a request may take to come.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the built-in API is.
 const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
@@ -71,14 +69,13 @@ impl App {
             .iter()
             .filter_map(|(name, tier)| Some((name.clone(), tier.max_concurrency?)));
         let limits: Vec<_> = limits.collect();
+        let mut body = BodyLimits::default();
+        body.max = config.server.max_body;
         let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
             route: Arc::new(Route::new(name, plan, limits.clone(), |name| {
                 Arc::clone(&backends[name])
             })),
-            body: BodyLimits {
-                max: config.server.max_body,
-                timeout: BODY_TIMEOUT,
-            },
+            body,
             anonymous: auth.anonymous_tier(),
             server_timing: config.server_timing,
         };

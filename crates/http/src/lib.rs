@@ -1,5 +1,6 @@
 //! The HTTP side of tower-fanout, as layers and services for `http::Request`.
 
+pub mod body;
 pub mod client;
 pub mod condition;
 pub mod correlation;

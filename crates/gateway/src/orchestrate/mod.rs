@@ -17,12 +17,12 @@ use tower_fanout::{
     layers::{Call, Deadline},
 };
 use tower_fanout_http::{
+    body::{BodyLimits, read_body},
     correlation::CorrelationId,
     json::{Json, is_json},
     jwt::Claims,
     log::InSpan,
     problem::{Code, Problem},
-    server::read_body,
     trace::TraceContext,
     wire::{Asked, Effective, Form, Framing, Partials},
 };
@@ -33,15 +33,6 @@ use self::{
     request::{Refused, Wishes},
 };
 use crate::{inbound::Inbound, route::Route};
-
-/// How bodies are read.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyLimits {
-    /// The largest body, in bytes.
-    pub max: usize,
-    /// How long a body may take to come.
-    pub timeout: Duration,
-}
 
 /// A route, ready to be asked.
 #[derive(Clone)]
@@ -136,12 +127,7 @@ impl Endpoint {
     }
 
     async fn body(&self, inbound: &Inbound, body: Body) -> Result<Bytes, Problem> {
-        let encoding = inbound.headers.get(header::CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| encoding != "identity") {
-            return Err(Problem::new(Code::UnsupportedEncoding));
-        }
-        let deadline = Deadline::after(Instant::now(), self.body.timeout);
-        read_body(&inbound.headers, body, self.body.max, deadline)
+        read_body(&inbound.headers, body, &self.body)
             .await
             .map_err(Problem::from)
     }

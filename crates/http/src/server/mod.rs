@@ -19,8 +19,6 @@
 //! # }
 //! ```
 
-mod body;
-
 use std::{
     convert::Infallible, error::Error, future::Future, net::SocketAddr, sync::Arc, time::Duration,
 };
@@ -39,8 +37,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower::{Service, ServiceExt};
-
-pub use self::body::{BodyError, read_body};
 
 /// How connections are treated.
 #[derive(Clone, Debug)]

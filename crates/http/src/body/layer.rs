@@ -1,0 +1,149 @@
+//! The layer that puts limits around a handler that reads the body by itself.
+
+use std::{
+    error::Error,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service, ServiceExt, util::Oneshot};
+
+use super::{BodyError, LimitedBody};
+use crate::{correlation::CorrelationId, problem::Problem};
+
+/// Bounds the size of a request's body, and the time that it may take to come.
+///
+/// A length that is said in advance and too large is 413 at once. Otherwise the handler is called,
+/// and its body is a [`LimitedBody`]; if that fails before the handler has answered, the answer is
+/// 413, 408, or 400 if the body broke off, whatever the handler made of the error.
+///
+/// ```
+/// use std::{convert::Infallible, time::Duration};
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, Full};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_fanout_http::body::{BodyLimitLayer, LimitedBody};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let service = ServiceBuilder::new()
+///     .layer(BodyLimitLayer::new(4, Duration::from_secs(10)))
+///     .service(service_fn(|request: Request<LimitedBody<Full<Bytes>>>| async {
+///         let body = request.into_body().collect().await.unwrap_or_default();
+///         Ok::<_, Infallible>(Response::new(Full::new(body.to_bytes())))
+///     }));
+/// let request = Request::post("/").body(Full::from("12345")).unwrap();
+/// assert_eq!(service.oneshot(request).await.unwrap().status(), 413);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimitLayer {
+    max: usize,
+    timeout: Duration,
+}
+
+impl BodyLimitLayer {
+    /// Allows `max` bytes, and `timeout` for all of them.
+    #[must_use]
+    pub const fn new(max: usize, timeout: Duration) -> Self {
+        Self { max, timeout }
+    }
+}
+
+impl<S> Layer<S> for BodyLimitLayer {
+    type Service = BodyLimit<S>;
+
+    fn layer(&self, inner: S) -> BodyLimit<S> {
+        BodyLimit {
+            layer: *self,
+            inner,
+        }
+    }
+}
+
+/// The service of [`BodyLimitLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimit<S> {
+    layer: BodyLimitLayer,
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for BodyLimit<S>
+where
+    S: Service<Request<LimitedBody<ReqBody>>, Response = Response<ResBody>> + Clone,
+    ReqBody: Body,
+    ReqBody::Error: Into<Box<dyn Error + Send + Sync>>,
+    ResBody: From<Bytes>,
+{
+    type Response = Response<ResBody>;
+    type Error = S::Error;
+    type Future = ResponseFuture<Oneshot<S, Request<LimitedBody<ReqBody>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let BodyLimitLayer { max, timeout } = self.layer;
+        let id = request.extensions().get().cloned();
+        if request.body().size_hint().lower() > max as u64 {
+            let failed = Some(Arc::new(BodyError::TooLarge.into()));
+            let inner = None;
+            return ResponseFuture { inner, failed, id };
+        }
+        // Most requests have no body: there is nothing to hear of it then.
+        let failed = (!request.body().is_end_stream()).then(|| Arc::new(OnceLock::new()));
+        let limited = |body| LimitedBody::new(body, max, timeout);
+        let request = match failed.clone() {
+            Some(failed) => request.map(|body| limited(body).reporting(failed)),
+            None => request.map(limited),
+        };
+        let inner = Some(self.inner.clone().oneshot(request));
+        ResponseFuture { inner, failed, id }
+    }
+}
+
+pin_project! {
+    /// The future of [`BodyLimit`]: the call, if there is one, and what became of its body.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: Option<F>,
+        failed: Option<Arc<OnceLock<BodyError>>>,
+        id: Option<CorrelationId>,
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: From<Bytes>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answered = match this.inner.as_pin_mut() {
+            Some(inner) => Some(ready!(inner.poll(cx))),
+            None => None,
+        };
+        let failed = this
+            .failed
+            .as_ref()
+            .and_then(|failed| failed.get().copied());
+        Poll::Ready(match (failed, answered) {
+            (None, Some(answered)) => answered,
+            (failed, _) => {
+                let error = failed.unwrap_or(BodyError::TooLarge);
+                Ok(Problem::from(error).into_response(this.id.as_ref()))
+            }
+        })
+    }
+}

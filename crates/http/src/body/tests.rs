@@ -1,0 +1,258 @@
+//! Bodies, and how far they are read.
+
+use std::convert::Infallible;
+
+use futures_util::{StreamExt, stream};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
+use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_fanout_testkit::laws::{Http, Laws};
+
+use super::*;
+
+fn limits(max: usize) -> BodyLimits {
+    BodyLimits {
+        max,
+        ..BodyLimits::default()
+    }
+}
+
+/// A body that comes in these pieces, and then breaks off or hangs.
+fn pieces(
+    pieces: &'static [&'static str],
+    end: Option<BodyError>,
+) -> impl Body<Data = Bytes, Error = BodyError> {
+    let frames = pieces
+        .iter()
+        .map(|piece| Ok(Frame::data(Bytes::from(*piece))));
+    let last = match end {
+        Some(error) => stream::iter([Err(error)]).left_stream(),
+        None => stream::pending().right_stream(),
+    };
+    StreamBody::new(stream::iter(frames).chain(last))
+}
+
+async fn read(
+    body: impl Body<Data = Bytes, Error = BodyError>,
+    max: usize,
+) -> Result<Bytes, BodyError> {
+    read_body(&HeaderMap::new(), body, &limits(max)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_d22_a_length_over_the_limit_is_refused_unread() {
+    let body = || Full::new(Bytes::from_static(b"12345"));
+    let read = |max| async move { read_body(&HeaderMap::new(), body(), &limits(max)).await };
+    assert_eq!(read(5).await.unwrap(), "12345");
+    assert_eq!(read(4).await, Err(BodyError::TooLarge));
+    let response = Problem::from(BodyError::TooLarge).into_response::<Bytes>(None);
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()[CONNECTION]),
+        (413, &HeaderValue::from_static("close"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_d23_a_body_ends_at_the_first_byte_over_the_limit() {
+    // It hangs after what is too much already, and would be cut only by time.
+    let start = Instant::now();
+    assert_eq!(
+        read(pieces(&["123", "45"], None), 4).await,
+        Err(BodyError::TooLarge)
+    );
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let body = pieces(&["123", "45", "6"], Some(BodyError::Broken));
+    let mut limited = std::pin::pin!(LimitedBody::new(body, 4, Duration::from_secs(1)));
+    assert_eq!(
+        limited.frame().await.unwrap().unwrap().into_data().unwrap(),
+        "123"
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            limited.frame().await.unwrap().unwrap_err(),
+            BodyError::TooLarge
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_d2_a_body_that_does_not_come_is_cut_at_the_deadline() {
+    let start = Instant::now();
+    assert_eq!(read(pieces(&["1"], None), 5).await, Err(BodyError::Timeout));
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    let slow = stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        Some((Ok::<_, BodyError>(Frame::data(Bytes::from("1"))), ()))
+    });
+    let start = Instant::now();
+    assert_eq!(
+        read(StreamBody::new(slow), 5).await,
+        Err(BodyError::Timeout)
+    );
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_d24_a_body_that_breaks_off_is_no_body() {
+    let broken = pieces(&["1"], Some(BodyError::Broken));
+    assert_eq!(read(broken, 5).await, Err(BodyError::Broken));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_d25_an_encoded_body_is_refused_by_default() {
+    for (lines, wanted) in [
+        (&["identity"][..], Ok("12345".into())),
+        (&["Identity"], Ok("12345".into())),
+        (&["gzip"], Err(BodyError::Encoding)),
+        (&["br"], Err(BodyError::Encoding)),
+        (&["deflate"], Err(BodyError::Encoding)),
+        (&["gzip, br"], Err(BodyError::Encoding)),
+        (&["identity", "identity"], Err(BodyError::Encoding)),
+        (&[""], Err(BodyError::Encoding)),
+    ] {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(CONTENT_ENCODING, HeaderValue::from_static(line));
+        }
+        let body = Full::new(Bytes::from_static(b"12345"));
+        assert_eq!(
+            read_body(&headers, body, &limits(9)).await,
+            wanted,
+            "{lines:?}"
+        );
+    }
+}
+
+/// The status that the layer answers with around a handler that reads everything, and forgives.
+async fn through_layer<B>(body: B) -> u16
+where
+    B: Body<Data = Bytes, Error = BodyError>,
+{
+    let handler = service_fn(|request: Request<LimitedBody<B>>| async {
+        let read = request.into_body().collect().await;
+        Ok::<_, Infallible>(Response::new(Full::new(
+            read.unwrap_or_default().to_bytes(),
+        )))
+    });
+    let layer = BodyLimitLayer::new(4, Duration::from_secs(10));
+    let response = layer.layer(handler).oneshot(Request::new(body)).await;
+    response.unwrap().status().as_u16()
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_d22_d23_d2_any_handler_can_be_limited() {
+    let full = |text: &'static str| Full::new(Bytes::from(text)).map_err(|never| match never {});
+    assert_eq!(through_layer(full("1234")).await, 200);
+    assert_eq!(through_layer(full("")).await, 200);
+    assert_eq!(through_layer(full("12345")).await, 413);
+    assert_eq!(through_layer(pieces(&["123", "45"], None)).await, 413);
+    assert_eq!(through_layer(pieces(&["123"], None)).await, 408);
+    assert_eq!(
+        through_layer(pieces(&["123"], Some(BodyError::Broken))).await,
+        400
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_limit_keeps_the_laws() {
+    let layer = BodyLimitLayer::new(9, Duration::from_secs(10));
+    let limited = |inner| {
+        let back = |request: Request<LimitedBody<Full<Bytes>>>| request.map(|_| Full::default());
+        layer.layer(tower::util::MapRequest::new(inner, back))
+    };
+    Laws::new(Http::<Full<Bytes>>::new(), limited).check().await;
+}
+
+#[cfg(feature = "decompression")]
+mod decoded {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tower_http::compression::CompressionLayer;
+
+    use super::*;
+
+    /// `text`, encoded.
+    async fn encode(text: Vec<u8>, coding: &'static str) -> Bytes {
+        let answer = service_fn(move |_: Request<()>| {
+            let body = Full::new(Bytes::from(text.clone()));
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let request = Request::get("/")
+            .header("accept-encoding", coding)
+            .body(())
+            .unwrap();
+        let response = CompressionLayer::new()
+            .layer(answer)
+            .oneshot(request)
+            .await
+            .unwrap();
+        assert_eq!(response.headers()[CONTENT_ENCODING], coding);
+        response.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    /// Reads `encoded` in pieces of 1 KiB, and how many of its bytes were asked for.
+    async fn decode(
+        encoded: Bytes,
+        coding: &'static str,
+        max: usize,
+    ) -> (Result<Bytes, BodyError>, usize) {
+        let limits = BodyLimits {
+            max,
+            decode: true,
+            ..BodyLimits::default()
+        };
+        let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))]);
+        let asked = AtomicUsize::new(0);
+        let frames = encoded.chunks(1 << 10).map(|piece| {
+            asked.fetch_add(piece.len(), Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece)))
+        });
+        let body = StreamBody::new(stream::iter(frames));
+        let read = read_body(&headers, body, &limits).await;
+        (read, asked.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_d25_if_asked_for_a_body_is_decoded_and_counted_decoded() {
+        for coding in ["gzip", "br"] {
+            let text: Vec<u8> = (0..50_000_u32)
+                .flat_map(|number| number.to_string().into_bytes())
+                .collect();
+            let encoded = encode(text.clone(), coding).await;
+            let (read, _) = decode(encoded.clone(), coding, text.len()).await;
+            assert_eq!(read.unwrap(), text);
+            let (read, _) = decode(encoded.clone(), coding, text.len() - 1).await;
+            assert_eq!(read, Err(BodyError::TooLarge));
+            let (read, _) = decode(encoded.slice(..encoded.len() / 2), coding, text.len()).await;
+            assert_eq!(read, Err(BodyError::Broken));
+            let (read, _) = decode(Bytes::from_static(b"{\"plain\": true}"), coding, 99).await;
+            assert_eq!(read, Err(BodyError::Broken));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_d25_a_bomb_is_left_at_its_limit() {
+        for (coding, memory) in [("gzip", 1 << 20), ("br", 8 << 20)] {
+            let bomb = encode(vec![0; 32 << 20], coding).await;
+            // By its size, where the ratio does not tell, and by its ratio, where the size does not.
+            for max in [60 << 10, 1 << 30] {
+                let mut asked = 0;
+                let counted = allocation_counter::measure(|| {
+                    let (read, bytes) =
+                        futures_util::FutureExt::now_or_never(decode(bomb.clone(), coding, max))
+                            .unwrap();
+                    assert_eq!(read, Err(BodyError::TooLarge));
+                    asked = bytes;
+                });
+                assert!(
+                    counted.bytes_max < memory,
+                    "{coding}: {}",
+                    counted.bytes_max
+                );
+                assert!(asked <= 8 << 10, "{coding}: {asked}");
+            }
+        }
+    }
+}
