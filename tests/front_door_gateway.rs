@@ -216,3 +216,53 @@ async fn fault_d17_a_body_is_asked_for_after_all_that_needs_none() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert_eq!(told(&answer).0, 200, "{answer}");
 }
+
+#[tokio::test]
+async fn fault_d22_d23_a_client_that_sends_on_gets_its_413() {
+    let (gateway, seen) = gateway().await;
+    let head = |framing: &str| {
+        let bearer = bearer("pro");
+        format!(
+            "POST {ORCHESTRATE} HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\n\
+             content-type: application/json\r\n{framing}\r\n\r\n"
+        )
+    };
+    let chunk = format!("10000\r\n{}\r\n", "a".repeat(1 << 16)).repeat(17);
+    for request in [
+        // All of it, and a little more than is read.
+        head("content-length: 1114112") + &"a".repeat(60 << 10),
+        head("transfer-encoding: chunked") + &chunk,
+    ] {
+        let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // It ends in order, not with a reset.
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(told(&answer), (413, "payload_too_large"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        // What it was still sending is thrown away, and no error for it.
+        for _ in 0..2 {
+            stream.write_all(&[b'a'; 1 << 10]).await.unwrap();
+        }
+    }
+    assert_eq!(seen.calls(), 0);
+}
+
+#[tokio::test]
+async fn fault_d26_a_content_type_stands_once() {
+    let (gateway, _) = gateway().await;
+    for types in [
+        &["application/json", "application/json"][..],
+        &["text/plain", "application/json"],
+        &["application/json; charset=utf-16"],
+        &["application/json; charset"],
+    ] {
+        let mut headers = vec![("authorization", bearer("pro"))];
+        headers.extend(types.iter().map(|one| ("content-type", (*one).to_owned())));
+        let answer = gateway
+            .send(Method::POST, ORCHESTRATE, &headers, "{}")
+            .await;
+        let told = (answer.status.as_u16(), answer.at("/code"));
+        assert_eq!(told, (415, json!("unsupported_media_type")), "{types:?}");
+    }
+}

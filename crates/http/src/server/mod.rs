@@ -19,6 +19,8 @@
 //! # }
 //! ```
 
+mod linger;
+
 use std::{
     convert::Infallible, error::Error, future::Future, net::SocketAddr, sync::Arc, time::Duration,
 };
@@ -37,6 +39,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower::{Service, ServiceExt};
+
+use self::linger::Linger;
 
 /// How connections are treated.
 #[derive(Clone, Debug)]
@@ -119,8 +123,10 @@ where
                 request.extensions_mut().insert(PeerAddr(peer));
                 request
             });
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = http.serve_connection(
+            TokioIo::new(Linger::new(stream)),
+            TowerToHyperService::new(service),
+        );
         let connection = graceful.watch(connection.into_owned());
         connections.spawn(async move {
             if let Err(error) = connection.await {
