@@ -4,6 +4,8 @@ pub mod body;
 pub mod client;
 pub mod condition;
 pub mod correlation;
+#[cfg(feature = "cors")]
+pub mod cors;
 pub mod deadline;
 pub mod forward;
 pub mod guard;

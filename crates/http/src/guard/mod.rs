@@ -43,6 +43,8 @@ mod target;
 
 use http::{HeaderValue, Method, Request, header};
 
+#[cfg(feature = "cors")]
+pub(crate) use self::host::is_authority;
 pub use self::layer::{Guard, GuardLayer, ResponseFuture};
 use crate::problem::Code;
 
