@@ -15,6 +15,7 @@ pub mod log;
 pub mod media_type;
 pub mod merge;
 pub mod problem;
+pub mod proxies;
 pub mod server;
 pub mod stamp;
 pub mod template;
