@@ -266,3 +266,42 @@ async fn fault_d26_a_content_type_stands_once() {
         assert_eq!(told, (415, json!("unsupported_media_type")), "{types:?}");
     }
 }
+
+#[tokio::test]
+async fn fault_d38_pages_and_problems_say_how_to_be_treated() {
+    let (gateway, _) = gateway().await;
+    for path in [
+        "/docs/",
+        "/docs/swagger-initializer.js",
+        "/docs/nothing",
+        "/nothing",
+    ] {
+        let answer = gateway.send(Method::GET, path, &[], "").await;
+        let both = ["x-content-type-options", "cache-control"].map(|name| answer.header(name));
+        assert_eq!(both, ["nosniff", "no-store"], "{path}");
+    }
+    let page = gateway.send(Method::GET, "/docs/", &[], "").await;
+    let policy = page.header("content-security-policy");
+    let directives: Vec<_> = policy.split("; ").collect();
+    for directive in [
+        "default-src 'self'",
+        "object-src 'none'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(directives.contains(&directive), "{policy}");
+    }
+    assert!(
+        !policy.contains("unsafe-eval") && !policy.contains("script-src"),
+        "{policy}"
+    );
+    assert_eq!(page.header("referrer-policy"), "no-referrer");
+    // The policy forbids scripts in line: the page has none.
+    for script in page.text.split("<script").skip(1) {
+        let (head, rest) = script.split_once('>').unwrap();
+        let within = rest.split_once("</script>").unwrap().0;
+        assert!(
+            head.contains("src=\"./") && within.trim().is_empty(),
+            "{script}"
+        );
+    }
+}
