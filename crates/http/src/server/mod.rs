@@ -1,79 +1,61 @@
-//! An accept loop of our own: slow heads are cut, connections are capped, stopping is graceful.
+//! An accept loop of our own, for any tower service or axum router: everything that a client can
+//! hold is bounded, and stopping is graceful.
 //!
 //! ```no_run
-//! use std::convert::Infallible;
-//! use bytes::Bytes;
-//! use http::{Request, Response};
-//! use http_body_util::Full;
-//! use tower::service_fn;
+//! use axum::{Router, routing::get};
 //! use tower_fanout_http::server::{ServerSettings, serve};
 //!
 //! # async fn run() -> std::io::Result<()> {
-//! let hello = service_fn(|_: Request<hyper::body::Incoming>| async {
-//!     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("hello"))))
-//! });
+//! let app = Router::new().route("/", get(|| async { "hello" }));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
 //! let stop = async { drop(tokio::signal::ctrl_c().await) };
-//! serve(listener, hello, ServerSettings::default(), stop).await;
+//! let mut settings = ServerSettings::default();
+//! settings.max_connections = 1_000;
+//! serve(listener, app, settings, stop).await;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A connection that is slow, idle or not read from is closed in the time that [`ServerSettings`]
+//! says; [`Connections`] counts how each ended. Only a body that comes slowly is up to who reads it:
+//! [`read_body`](crate::body::read_body) takes a time.
+//!
+//! A request that is no HTTP at all never reaches the service. hyper answers 400, 414 or 431 without
+//! a body and closes the connection. A request with both `Content-Length` and `Transfer-Encoding`
+//! arrives without the former, and its connection is closed after the answer (RFC 9112 §6.3).
+//! Trailers never become headers. A panic of the service ends its own connection, or its own stream
+//! of HTTP/2, and nothing else.
 
+mod activity;
+mod connection;
+mod connections;
 mod linger;
+mod settings;
+mod stream;
+mod tracked;
 
 use std::{
-    convert::Infallible, error::Error, future::Future, net::SocketAddr, sync::Arc, time::Duration,
+    convert::Infallible, error::Error, future::Future, io, net::SocketAddr, sync::Arc,
+    time::Duration,
 };
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, timeout},
 };
-use tower::{Service, ServiceExt};
+use tower::Service;
 
-use self::linger::Linger;
-
-/// How connections are treated.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ServerSettings {
-    /// How long the head of a request may take to come, and how long a connection may be idle
-    /// between two requests; 10 s by default.
-    pub header_timeout: Duration,
-    /// The largest head, in bytes, at least 8 KiB; 32 KiB by default.
-    pub max_head: usize,
-    /// The most headers in a request; 100 by default.
-    pub max_headers: usize,
-    /// The most connections at once; more wait to be accepted. 12,000 by default.
-    pub max_connections: usize,
-    /// How long requests in flight may go on after the stop; 30 s by default.
-    pub grace: Duration,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(10),
-            max_head: 32 << 10,
-            max_headers: 100,
-            max_connections: 12_000,
-            grace: Duration::from_secs(30),
-        }
-    }
-}
-
-/// The address of the client, in the extensions of each request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
+use self::connection::Shared;
+pub use self::{
+    connections::{Closed, Connections},
+    settings::ServerSettings,
+    tracked::PeerAddr,
+};
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +69,11 @@ pub enum Stopped {
 
 /// Serves `service` on `listener` until `stop` resolves, then lets requests in flight finish.
 ///
-/// HTTP/1.1 and, with prior knowledge, HTTP/2. After the stop no connection is accepted, idle ones
-/// are closed at once, and the others after their answer, or when the grace is over.
+/// HTTP/1 and, with prior knowledge, HTTP/2. Each request has a [`PeerAddr`] and an
+/// [`http::uri::Scheme`] in its extensions. After the stop no connection is accepted, idle ones are
+/// closed at once, and the others after their answer, or when the grace is over.
+///
+/// Without file descriptors, or at the most connections, it waits for one to be closed.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
@@ -105,77 +90,97 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let http = Arc::new(protocols(&settings));
-    let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(settings.max_connections));
+    let grace = settings.grace;
+    let mut door = Door::new(listener, settings.max_connections);
+    let http = settings.protocols();
+    let shared = Arc::new(Shared { settings, http });
+    let (stopping, stopped) = watch::channel(());
     let mut stop = std::pin::pin!(stop);
-    let mut connections = tokio::task::JoinSet::new();
+    let mut connections = JoinSet::new();
     loop {
-        while connections.try_join_next().is_some() {}
-        let (stream, peer, permit) = tokio::select! {
+        let (socket, peer, permit) = tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        let service = service
-            .clone()
-            .map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(PeerAddr(peer));
-                request
-            });
-        let connection = http.serve_connection(
-            TokioIo::new(Linger::new(stream)),
-            TowerToHyperService::new(service),
-        );
-        let connection = graceful.watch(connection.into_owned());
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            Some(ended) = connections.join_next() => {
+                tell(ended);
+                continue;
             }
+            accepted = door.accept() => accepted,
+        };
+        let counted = shared.settings.connections.accept();
+        let (shared, service) = (Arc::clone(&shared), service.clone());
+        let connection = connection::serve(shared, service, socket, peer, stopped.clone());
+        connections.spawn(async move {
+            counted.close(connection.await);
             drop(permit);
         });
     }
-    drop(listener);
-    match timeout(settings.grace, graceful.shutdown()).await {
+    drop(door);
+    stopping.send_replace(());
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            tell(ended);
+        }
+    };
+    match timeout(grace, drained).await {
         Ok(()) => Stopped::Drained,
         // Dropping the tasks closes their connections.
         Err(_) => Stopped::Cut,
     }
 }
 
-fn protocols(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .max_buf_size(settings.max_head.max(8 << 10))
-        .max_headers(settings.max_headers);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
-        .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
-        .keep_alive_interval(Duration::from_secs(20));
-    http
+/// A service that panicked took its connection along.
+fn tell(ended: Result<(), JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("a service panicked, and its connection was closed");
+    }
 }
 
-/// The next connection, when there is room for it. Errors of accepting, such as a lack of file
-/// descriptors, pass; it tries again after a moment.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    let permit = Arc::clone(room).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Without it small answers may wait for an acknowledgement; with an error it is slower.
-                let _ = stream.set_nodelay(true);
-                return (stream, peer, permit);
+/// Lets connections in, as long as there is room.
+struct Door {
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+    /// Nothing is said before.
+    silent_until: Instant,
+}
+
+impl Door {
+    fn new(listener: TcpListener, max: usize) -> Self {
+        Self {
+            listener,
+            room: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
+            silent_until: Instant::now(),
+        }
+    }
+
+    /// The next connection, when there is room for it. Errors of accepting, such as a lack of file
+    /// descriptors, pass; it tries again after a moment.
+    async fn accept(&mut self) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+        let permit = Arc::clone(&self.room).acquire_owned().await.ok();
+        loop {
+            match self.listener.accept().await {
+                Ok((socket, peer)) => {
+                    // Without it small answers may wait for an acknowledgement; with an error it is
+                    // slower.
+                    let _ = socket.set_nodelay(true);
+                    return (socket, peer, permit);
+                }
+                // The client was gone before its turn.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    self.warn(&error);
+                    sleep(Duration::from_millis(100)).await;
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
-                sleep(Duration::from_millis(100)).await;
-            }
+        }
+    }
+
+    /// At most once a second.
+    fn warn(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if now >= self.silent_until {
+            self.silent_until = now + Duration::from_secs(1);
+            tracing::warn!(%error, "no connection could be accepted");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The accept loop over real sockets.
 
+mod framing;
+mod times;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,0 +1,121 @@
+//! One connection, from its acceptance to its end.
+
+use std::{
+    convert::Infallible, error::Error, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc,
+};
+
+use http::{Request, Response, uri::Scheme};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::{conn::auto, graceful::GracefulConnection},
+};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tower::Service;
+
+use super::{
+    Closed, ServerSettings,
+    activity::{Activity, Patience, later},
+    linger::Linger,
+    stream::Stream,
+    tracked::Tracked,
+};
+
+/// What all connections of a server share.
+pub(super) struct Shared {
+    pub(super) settings: ServerSettings,
+    pub(super) http: auto::Builder<TokioExecutor>,
+}
+
+/// Serves a connection that was just accepted, until it ends or, after the stop, has nothing in
+/// flight; says why it ended.
+pub(super) async fn serve<S, B>(
+    shared: Arc<Shared>,
+    service: S,
+    socket: TcpStream,
+    peer: SocketAddr,
+    stop: watch::Receiver<()>,
+) -> Closed
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (settings, accepted) = (&shared.settings, Instant::now());
+    let activity = Arc::new(Activity::default());
+    let service = Tracked {
+        service,
+        activity: Arc::clone(&activity),
+        peer,
+        scheme: Scheme::HTTP,
+    };
+    let stream = TokioIo::new(Stream::new(
+        Box::new(Linger::new(socket)),
+        Arc::clone(&activity),
+    ));
+    let connection = shared.http.serve_connection(stream, service);
+    drive(
+        connection,
+        Patience::new(&activity, settings, accepted),
+        settings,
+        stop,
+    )
+    .await
+}
+
+/// Lets `connection` run as long as there is patience with it. Once told to go, by the stop, by age
+/// or for being idle, it may still finish what is in flight.
+async fn drive<C>(
+    connection: C,
+    mut patience: Patience<'_>,
+    settings: &ServerSettings,
+    mut stop: watch::Receiver<()>,
+) -> Closed
+where
+    C: GracefulConnection<Error = Box<dyn Error + Send + Sync>>,
+{
+    let mut connection = pin!(connection);
+    let born = Instant::now();
+    let mut timer = pin!(sleep_until(later(born, settings.header_timeout)));
+    let mut old = pin!(async {
+        match settings.max_age {
+            Some(age) => sleep_until(later(born, age)).await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut end = Closed::Done;
+    loop {
+        let closing = patience.closing;
+        tokio::select! {
+            biased;
+            _ = stop.changed(), if !closing => {}
+            ended = &mut connection => return match ended {
+                Ok(()) => end,
+                Err(_) if closing => end,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection ended early");
+                    Closed::Error
+                }
+            },
+            () = &mut old, if !closing => {}
+            reason = poll_fn(|cx| patience.poll(timer.as_mut(), cx)) => {
+                if closing || reason != Closed::Idle {
+                    return reason;
+                }
+                end = reason;
+            }
+        }
+        patience.closing = true;
+        connection.as_mut().graceful_shutdown();
+    }
+}

@@ -1,0 +1,213 @@
+//! What is no HTTP/1, or only half, over real sockets.
+
+use http_body_util::BodyExt;
+
+use super::*;
+
+/// A server that answers with what it understood: the version, the length of the body, the names of
+/// its headers and of its trailers.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let (head, body) = request.into_parts();
+        let names = |headers: &http::HeaderMap| {
+            let mut names: Vec<_> = headers
+                .keys()
+                .map(|name| name.as_str().to_owned())
+                .collect();
+            names.sort();
+            names.join(",")
+        };
+        let (status, text) = match body.collect().await {
+            Ok(body) => {
+                let trailers = body.trailers().map(names).unwrap_or_default();
+                let (version, names) = (head.version, names(&head.headers));
+                let length = body.to_bytes().len();
+                (200, format!("{version:?} {length} [{names}] [{trailers}]"))
+            }
+            Err(_) => (400, "broken".to_owned()),
+        };
+        let response = Response::builder()
+            .status(status)
+            .body(Full::new(Bytes::from(text)));
+        Ok::<_, Infallible>(response.unwrap())
+    });
+    let settings = ServerSettings::default();
+    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    addr
+}
+
+/// What comes back for these bytes until the server closes the connection.
+async fn talk(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    // The server may close before it has read all.
+    let _ = stream.write_all(bytes.as_ref()).await;
+    let rest = timeout(Duration::from_secs(5), rest(stream)).await;
+    rest.expect("the connection stays open")
+}
+
+fn body(answer: &str) -> &str {
+    answer.rsplit("\r\n\r\n").next().unwrap()
+}
+
+#[tokio::test]
+async fn fault_d10_of_two_framings_the_length_is_dropped_and_the_connection_closed() {
+    let addr = echo().await;
+    for framing in [
+        "content-length: 3\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 300",
+    ] {
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+        );
+        let answer = talk(addr, request).await;
+        assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 1, "{answer}");
+        assert_eq!(body(&answer), "HTTP/1.1 5 [host,transfer-encoding] []");
+    }
+}
+
+#[tokio::test]
+async fn fault_d11_a_length_that_is_no_number_is_400_and_closes() {
+    let addr = echo().await;
+    for length in [
+        "5\r\ncontent-length: 6",
+        "5, 5",
+        "+5",
+        "-5",
+        "0x5",
+        "5 5",
+        "",
+        "18446744073709551616",
+    ] {
+        let request =
+            format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\nhello");
+        let answer = talk(addr, request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d13_a_chunk_or_trailer_out_of_form_is_400_and_closes() {
+    let addr = echo().await;
+    for chunks in [
+        "5g\r\nhello\r\n0\r\n\r\n".to_owned(),
+        "-5\r\nhello\r\n0\r\n\r\n".to_owned(),
+        "5\r\nhello!!0\r\n\r\n".to_owned(),
+        "5\nhello\r\n0\r\n\r\n".to_owned(),
+        "10000000000000000\r\nhello\r\n0\r\n\r\n".to_owned(),
+        format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(17 << 10)),
+        format!("5\r\nhello\r\n0\r\na: {}\r\n\r\n", "b".repeat(17 << 10)),
+        format!("5\r\nhello\r\n0\r\n{}\r\n", "a: b\r\n".repeat(101)),
+        "5\r\nhello\r\n0\r\n a\r\n\r\n".to_owned(),
+    ] {
+        let request =
+            format!("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+        let answer = talk(addr, request).await;
+        let shown = &chunks[..chunks.len().min(40)];
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{shown:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d14_trailers_never_become_headers() {
+    let request = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nauthorization: Bearer x\r\ncontent-length: 3\r\nhost: y\r\nx-sum: 7\r\n\r\n";
+    let answer = talk(echo().await, request).await;
+    let (headers, trailers) = body(&answer).split_once("] ").unwrap();
+    assert_eq!(headers, "HTTP/1.1 5 [connection,host,transfer-encoding");
+    assert_eq!(trailers, "[authorization,content-length,host,x-sum]");
+}
+
+#[tokio::test]
+async fn fault_d15_http_1_0_needs_no_host_and_closes() {
+    let addr = echo().await;
+    let answer = talk(addr, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    assert_eq!(body(&answer), "HTTP/1.0 0 [] []");
+    let chunked = "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert!(talk(addr, chunked).await.starts_with("HTTP/1.1 400 "));
+}
+
+#[tokio::test]
+async fn fault_d16_what_is_no_http_1_is_400_or_closed() {
+    let addr = echo().await;
+    let hello = [
+        &[
+            0x16, 0x03, 0x01, 0x00, 0xc8, 0x01, 0x00, 0x00, 0xc4, 0x03, 0x03,
+        ][..],
+        &[7; 194],
+    ]
+    .concat();
+    for bytes in [
+        &b"GET /\r\n\r\n"[..],
+        b"GET / HTTP/1.2\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/2.0\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/0.9\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/11\r\nhost: x\r\n\r\n",
+        b"PRI / HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost : x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\0\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"\0\0\0\0\0\0\0\0\r\n\r\n",
+        &hello,
+    ] {
+        let answer = talk(addr, bytes).await;
+        let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 400 ");
+        assert!(refused, "{}: {answer}", bytes.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn fault_d18_an_upgrade_is_not_made() {
+    let addr = echo().await;
+    for upgrade in ["h2c\r\nhttp2-settings: AAMAAABkAAQAAP__", "websocket"] {
+        let request = format!(
+            "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: {upgrade}\r\n\r\n"
+        );
+        let answer = talk(addr, request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d24_a_body_that_ends_early_is_broken() {
+    let mut stream = TcpStream::connect(echo().await).await.unwrap();
+    let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello";
+    stream.write_all(request).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let answer = rest(stream).await;
+    assert!(!answer.contains(" 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn fault_d34_pipelined_requests_are_answered_in_order_until_one_is_in_doubt() {
+    let one = |body: &str| {
+        format!(
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let bad = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1, 2\r\n\r\n";
+    let requests = [&one("a"), &one("bb"), &one("ccc"), bad, &one("dddd")].concat();
+    let answer = talk(echo().await, requests).await;
+    let at = |text| {
+        answer
+            .find(text)
+            .unwrap_or_else(|| panic!("no {text} in {answer}"))
+    };
+    assert!(at("HTTP/1.1 1 [") < at("HTTP/1.1 2 [") && at("HTTP/1.1 2 [") < at("HTTP/1.1 3 ["));
+    assert!(at("HTTP/1.1 3 [") < at("HTTP/1.1 400 "));
+    assert!(!answer.contains("HTTP/1.1 4 ["));
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_closes_the_connection() {
+    let server = start(|_| {}).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nhello";
+    stream.write_all(request).await.unwrap();
+    server.answer.notify_one();
+    let answer = timeout(Duration::from_secs(5), rest(stream)).await;
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200 "));
+}
