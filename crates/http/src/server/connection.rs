@@ -14,7 +14,7 @@ use hyper_util::{
 use tokio::{
     net::TcpStream,
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tower::Service;
 
@@ -22,7 +22,7 @@ use super::{
     Closed, ServerSettings,
     activity::{Activity, Patience, later},
     linger::Linger,
-    stream::Stream,
+    stream::{Stream, Wire},
     tracked::Tracked,
 };
 
@@ -52,17 +52,26 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (settings, accepted) = (&shared.settings, Instant::now());
+    let handshake = timeout_at(
+        later(accepted, settings.header_timeout),
+        secure(settings, Linger::new(socket)),
+    );
+    let (wire, scheme) = match handshake.await {
+        Ok(Ok(wire)) => wire,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return Closed::Error;
+        }
+        Err(_) => return Closed::Slow,
+    };
     let activity = Arc::new(Activity::default());
     let service = Tracked {
         service,
         activity: Arc::clone(&activity),
         peer,
-        scheme: Scheme::HTTP,
+        scheme,
     };
-    let stream = TokioIo::new(Stream::new(
-        Box::new(Linger::new(socket)),
-        Arc::clone(&activity),
-    ));
+    let stream = TokioIo::new(Stream::new(wire, Arc::clone(&activity)));
     let connection = shared.http.serve_connection(stream, service);
     drive(
         connection,
@@ -71,6 +80,20 @@ where
         stop,
     )
     .await
+}
+
+/// The wire that requests are read from, and their scheme.
+async fn secure(
+    settings: &ServerSettings,
+    socket: Linger<TcpStream>,
+) -> std::io::Result<(Box<dyn Wire>, Scheme)> {
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &settings.tls {
+        return Ok((Box::new(tls.accept(socket).await?), Scheme::HTTPS));
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = settings;
+    Ok((Box::new(socket), Scheme::HTTP))
 }
 
 /// Lets `connection` run as long as there is patience with it. Once told to go, by the stop, by age

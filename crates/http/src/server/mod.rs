@@ -32,6 +32,8 @@ mod connections;
 mod linger;
 mod settings;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod tracked;
 
 use std::{
@@ -51,6 +53,8 @@ use tokio::{
 use tower::Service;
 
 use self::connection::Shared;
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsError};
 pub use self::{
     connections::{Closed, Connections},
     settings::ServerSettings,
@@ -69,7 +73,7 @@ pub enum Stopped {
 
 /// Serves `service` on `listener` until `stop` resolves, then lets requests in flight finish.
 ///
-/// HTTP/1 and, with prior knowledge, HTTP/2. Each request has a [`PeerAddr`] and an
+/// HTTP/1 and, with prior knowledge or by ALPN, HTTP/2. Each request has a [`PeerAddr`] and an
 /// [`http::uri::Scheme`] in its extensions. After the stop no connection is accepted, idle ones are
 /// closed at once, and the others after their answer, or when the grace is over.
 ///

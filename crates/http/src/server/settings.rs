@@ -8,13 +8,15 @@ use hyper_util::{
 };
 
 use super::Connections;
+#[cfg(feature = "tls")]
+use super::Tls;
 
 /// How connections are treated. Each setting bounds what one client can hold.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerSettings {
     /// How long the head of a request may take to come, from its first byte; on a new connection
-    /// from its acceptance. 10 s by default.
+    /// from its acceptance, with the TLS handshake. 10 s by default.
     pub header_timeout: Duration,
     /// How long a connection may be kept alive between two requests; 60 s by default.
     pub idle_timeout: Duration,
@@ -54,6 +56,9 @@ pub struct ServerSettings {
     pub grace: Duration,
     /// Where connections are counted; nobody else's by default.
     pub connections: Connections,
+    /// Serves HTTPS, HTTP/2 by ALPN, with these certificates; plain HTTP by default.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServerSettings {
@@ -77,6 +82,8 @@ impl Default for ServerSettings {
             h2_ping_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(30),
             connections: Connections::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

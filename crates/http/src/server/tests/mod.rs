@@ -2,6 +2,8 @@
 
 mod framing;
 mod times;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tower_fanout::layers::Deadline;
 
 use super::*;
 
@@ -80,6 +81,26 @@ async fn fault_d1_a_second_head_that_does_not_come_closes_the_connection() {
     stream.write_all(b"GET / HT").await.unwrap();
     let answer = timeout(Duration::from_secs(5), rest(stream)).await;
     assert!(answer.unwrap().ends_with("hello"));
+}
+
+#[tokio::test]
+async fn fault_d2_the_connection_of_a_body_that_does_not_come_is_closed_after_its_408() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let (head, body) = request.into_parts();
+        let deadline = Deadline::after(Instant::now(), SHORT);
+        let read = read_body(&head.headers, body, 100, deadline).await;
+        let problem = crate::problem::Problem::from(read.unwrap_err());
+        Ok::<_, Infallible>(problem.into_response::<Full<Bytes>>(None))
+    });
+    let settings = ServerSettings::default();
+    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello";
+    stream.write_all(request).await.unwrap();
+    let answer = timeout(Duration::from_secs(5), rest(stream)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
 #[tokio::test]

@@ -1,0 +1,171 @@
+//! HTTPS, over real sockets.
+
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    version::{TLS12, TLS13},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower_fanout_testkit::fault_server::tls::{Authority, Certificate};
+
+use super::*;
+
+fn tls(certificate: &Certificate) -> Tls {
+    Tls::new(
+        certificate.chain_pem.as_bytes(),
+        certificate.key_pem.as_bytes(),
+    )
+    .unwrap()
+}
+
+/// A server with this certificate that says how it was asked.
+async fn https(tls: Tls) -> (SocketAddr, Connections) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let settings = ServerSettings {
+        header_timeout: Duration::from_millis(500),
+        tls: Some(tls),
+        ..ServerSettings::default()
+    };
+    let connections = settings.connections.clone();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let scheme = request.extensions().get::<http::uri::Scheme>().cloned();
+        let said = format!("{} {:?}", scheme.unwrap(), request.version());
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+    });
+    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    (addr, connections)
+}
+
+/// A client that trusts `authority`, with a certificate of its own if it has one.
+async fn client(
+    addr: SocketAddr,
+    authority: &Authority,
+    own: Option<&Certificate>,
+    edit: impl FnOnce(&mut ClientConfig),
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let trusted = CertificateDer::from_pem_slice(authority.ca_pem().as_bytes());
+    roots.add(trusted.unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS12, &TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let chain = CertificateDer::from_pem_slice(own.chain_pem.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![chain], key).unwrap()
+        }
+    };
+    edit(&mut config);
+    let stream = TcpStream::connect(addr).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+/// What the server says over HTTP/1.1.
+async fn said(mut stream: TlsStream<TcpStream>) -> io::Result<String> {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text.rsplit("\r\n\r\n").next().unwrap_or("").to_owned())
+}
+
+#[tokio::test]
+async fn a_request_over_tls_says_so_in_either_protocol() {
+    let authority = Authority::new();
+    let (addr, _) = https(tls(&authority.issue(&["localhost"]))).await;
+    let stream = client(addr, &authority, None, |_| {}).await.unwrap();
+    assert_eq!(said(stream).await.unwrap(), "https HTTP/1.1");
+
+    let h2 = |config: &mut ClientConfig| config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = client(addr, &authority, None, h2).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("https://localhost/").body(Empty::<Bytes>::new());
+    let response = client.send_request(request.unwrap()).await.unwrap();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await;
+    assert_eq!(body.unwrap().to_bytes(), "https HTTP/2.0");
+}
+
+#[tokio::test]
+async fn new_certificates_are_shown_from_the_next_connection_on_and_bad_ones_never() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (first, second) = (old.issue(&["localhost"]), new.issue(&["localhost"]));
+    let tls = tls(&first);
+    let (addr, _) = https(tls.clone()).await;
+    let kept = client(addr, &old, None, |_| {}).await.unwrap();
+
+    let (chain, key) = (second.chain_pem.as_bytes(), second.key_pem.as_bytes());
+    for (chain, key, error) in [
+        (chain, first.key_pem.as_bytes(), TlsError::Mismatch),
+        (b"", key, TlsError::Certificate),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            key,
+            TlsError::Certificate,
+        ),
+        (chain, b"no key", TlsError::Key),
+    ] {
+        assert_eq!(tls.replace(chain, key), Err(error));
+        assert!(client(addr, &old, None, |_| {}).await.is_ok());
+    }
+    tls.replace(chain, key).unwrap();
+    assert!(client(addr, &old, None, |_| {}).await.is_err());
+    assert!(client(addr, &new, None, |_| {}).await.is_ok());
+    assert_eq!(said(kept).await.unwrap(), "https HTTP/1.1");
+}
+
+#[tokio::test]
+async fn only_clients_of_the_authority_get_in() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let certificate = authority.issue(&["localhost"]);
+    let (chain, key) = (
+        certificate.chain_pem.as_bytes(),
+        certificate.key_pem.as_bytes(),
+    );
+    let refused = Tls::with_client_authority(chain, key, b"");
+    assert_eq!(refused.unwrap_err(), TlsError::Authority);
+    let tls = Tls::with_client_authority(chain, key, authority.ca_pem().as_bytes());
+    let (addr, connections) = https(tls.unwrap()).await;
+    for (own, gets_in) in [
+        (Some(authority.client("ada")), true),
+        (Some(other.client("eve")), false),
+        (None, false),
+    ] {
+        // With TLS 1.3 a client learns that it was refused when it reads.
+        let answer = match client(addr, &authority, own.as_ref(), |_| {}).await {
+            Ok(stream) => said(stream).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(answer.is_ok(), gets_in);
+    }
+    assert_eq!(connections.accepted(), 3);
+}
+
+#[tokio::test]
+async fn fault_d1_d16_a_handshake_that_does_not_come_or_is_none_is_cut() {
+    let (addr, connections) = https(tls(&Authority::new().issue(&["localhost"]))).await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+    rest(stream).await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    ask(&mut stream).await;
+    rest(stream).await;
+    while connections.open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let counts = [Closed::Slow, Closed::Error].map(|reason| connections.closed(reason));
+    assert_eq!(counts, [1, 1]);
+}
