@@ -3,11 +3,11 @@
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
-//! use tower_fanout_http::server::{ServerSettings, serve};
+//! use tower_fanout_http::server::{ServerSettings, bind, serve};
 //!
 //! # async fn run() -> std::io::Result<()> {
 //! let app = Router::new().route("/", get(|| async { "hello" }));
-//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! let listener = bind(([127, 0, 0, 1], 8080).into())?;
 //! let stop = async { drop(tokio::signal::ctrl_c().await) };
 //! let mut settings = ServerSettings::default();
 //! settings.max_connections = 1_000;
@@ -45,7 +45,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinError, JoinSet},
     time::{Instant, sleep, timeout},
@@ -69,6 +69,23 @@ pub enum Stopped {
     Drained,
     /// Some were cut when the grace was over.
     Cut,
+}
+
+/// Listens on `address`, with a queue that survives a burst of new connections: 4,096, where
+/// [`TcpListener::bind`] lets 128 wait and makes the next try again after a second.
+///
+/// # Errors
+/// The address cannot be had.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // What a listener before this one left behind does not keep it from starting.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4_096)
 }
 
 /// Serves `service` on `listener` until `stop` resolves, then lets requests in flight finish.
