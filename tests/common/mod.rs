@@ -1,6 +1,9 @@
 //! A gateway in this process, services for it to ask, and a client.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod frames;
+pub(crate) mod front;
+
 use std::{
     net::SocketAddr,
     sync::{

@@ -1,0 +1,179 @@
+//! The accept loop in a process of its own, which a test attacks and measures.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::atomic::AtomicU64,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+use tower_fanout_http::server::{Closed, bind};
+
+use super::*;
+
+/// How a server is told by its parent that it is one, and its header timeout in milliseconds.
+const ROLE: &str = "FRONT_DOOR_HEADER_TIMEOUT";
+
+/// Serves for the parent of this process, or does nothing when a test runner called it.
+///
+/// `/slow` never answers; `/counts` tells calls of other paths, those under way, and connections that
+/// are open and that were too slow.
+pub(crate) async fn serve_if_told() {
+    let Ok(header_timeout) = std::env::var(ROLE) else {
+        return;
+    };
+    let mut settings = ServerSettings::default();
+    settings.header_timeout = ms(header_timeout.parse().unwrap());
+    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    println!("\nlistening {}", listener.local_addr().unwrap());
+    let router = counting(settings.connections.clone());
+    serve(listener, router, settings, std::future::pending()).await;
+}
+
+/// A call under way.
+struct Live(Arc<AtomicU64>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn counting(connections: tower_fanout_http::server::Connections) -> Router {
+    let (calls, live) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    Router::new().fallback(async move |request: Request| {
+        if request.uri().path() == "/counts" {
+            let (calls, live) = (calls.load(Ordering::SeqCst), live.load(Ordering::SeqCst));
+            let (open, slow) = (connections.open(), connections.closed(Closed::Slow));
+            return format!("{calls} {live} {open} {slow}");
+        }
+        calls.fetch_add(1, Ordering::SeqCst);
+        live.fetch_add(1, Ordering::SeqCst);
+        let _live = Live(Arc::clone(&live));
+        if request.uri().path() == "/slow" {
+            std::future::pending::<()>().await;
+        }
+        String::from("hello")
+    })
+}
+
+/// What a server has seen.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) calls: u64,
+    pub(crate) live: u64,
+    pub(crate) open: u64,
+    pub(crate) slow: u64,
+}
+
+/// A server in another process, which ends with this.
+pub(crate) struct Front {
+    child: Child,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Front {
+    /// Starts this test program again, as a server that may open this many files. It has a test
+    /// `serve_for_others` that calls [`serve_if_told`].
+    pub(crate) fn start(files: u32, header_timeout: Duration) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""))
+            .arg(program)
+            .args(["--exact", "serve_for_others", "--nocapture"])
+            .env(ROLE, header_timeout.as_millis().to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let addr = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening ")?.parse().ok())
+            .expect("the server has no address");
+        Self { child, addr }
+    }
+
+    /// Memory in use, in MB; nothing where there is no `/proc`.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kilobytes >> 10)
+    }
+
+    /// Processor time used, in hundredths of a second; nothing where there is no `/proc`.
+    pub(crate) fn processor(&self) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    }
+
+    /// Asks on a connection of its own; says how long it took.
+    pub(crate) async fn ask(&self, path: &str) -> std::io::Result<(String, Duration)> {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(self.addr).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
+        Ok((body.to_owned(), start.elapsed()))
+    }
+
+    pub(crate) async fn counts(&self) -> Counts {
+        let (text, _) = self.ask("/counts").await.unwrap();
+        let counts: Vec<u64> = text
+            .split(' ')
+            .map(|count| count.parse().unwrap())
+            .collect();
+        let [calls, live, open, slow] = counts[..] else {
+            panic!("{text}");
+        };
+        Counts {
+            calls,
+            live,
+            open,
+            slow,
+        }
+    }
+
+    /// Waits until the counts are as they should be.
+    pub(crate) async fn until(&self, condition: impl Fn(&Counts) -> bool) -> Counts {
+        let reached = async {
+            loop {
+                let counts = self.counts().await;
+                if condition(&counts) {
+                    return counts;
+                }
+                tokio::time::sleep(ms(5)).await;
+            }
+        };
+        match tokio::time::timeout(ms(30_000), reached).await {
+            Ok(counts) => counts,
+            Err(_) => panic!("{:?}", self.counts().await),
+        }
+    }
+
+    /// How long the slowest of a hundred of this many requests took, each on its own connection.
+    pub(crate) async fn p99(&self, requests: usize) -> Duration {
+        let mut took = Vec::with_capacity(requests);
+        for _ in 0..requests {
+            took.push(self.ask("/").await.unwrap().1);
+        }
+        took.sort();
+        took[requests * 99 / 100]
+    }
+}

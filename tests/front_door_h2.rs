@@ -1,0 +1,165 @@
+//! Attacks of HTTP/2, as raw frames, against a server in another process.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{frames::*, front::*, *};
+
+#[tokio::test]
+async fn serve_for_others() {
+    serve_if_told().await;
+}
+
+/// How an attack went.
+struct Attack {
+    front: Front,
+    sent: Sent,
+}
+
+/// Attacks a new server, which serves others meanwhile, and whose memory does not grow by more than
+/// 64 MB.
+async fn attacked(frames: Vec<u8>) -> Attack {
+    let front = Front::start(1_000, ms(10_000));
+    front.p99(20).await;
+    let before = front.memory();
+    let mut attack = Box::pin(attack(front.addr, frames));
+    let mut slowest = ms(0);
+    let sent = loop {
+        tokio::select! {
+            sent = &mut attack => break sent,
+            asked = front.ask("/good") => slowest = slowest.max(asked.unwrap().1),
+        }
+    };
+    let grown = front
+        .memory()
+        .zip(before)
+        .map(|(now, then)| now.saturating_sub(then));
+    println!(
+        "others waited {slowest:?} at most, memory grew by {grown:?} MB, {:?}",
+        sent.goaway
+    );
+    assert!(slowest < ms(2_000), "{slowest:?}");
+    assert!(grown.is_none_or(|grown| grown < 64), "{grown:?} MB");
+    Attack { front, sent }
+}
+
+impl Attack {
+    /// The server ended the connection, for this.
+    fn ended(&self, code: u32) {
+        assert_eq!((self.sent.goaway, self.sent.closed), (Some(code), true));
+    }
+
+    /// Nothing is left of it.
+    async fn over(&self) {
+        self.front
+            .until(|counts| counts.live == 0 && counts.open == 1)
+            .await;
+    }
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d28_a_rapid_reset_ends_the_connection() {
+    let frames =
+        streams(20_000).flat_map(|stream| [request(stream, "/slow"), reset(stream)].concat());
+    let front = Front::start(1_000, ms(10_000));
+    let sent = attack(front.addr, frames.collect()).await;
+    assert_eq!((sent.goaway, sent.closed), (Some(ENHANCE_YOUR_CALM), true));
+    let counts = front.until(|counts| counts.live == 0).await;
+    println!("{} of 20,000 requests came to the service", counts.calls);
+    assert!(counts.calls <= 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d29_a_flood_of_continuations_ends_the_connection() {
+    let mut frames = frame(HEADERS, END_STREAM, 1, &get("/"));
+    for _ in 0..100_000 {
+        frames.extend(frame(CONTINUATION, 0, 1, &[]));
+    }
+    let attack = attacked(frames).await;
+    attack.ended(ENHANCE_YOUR_CALM);
+    attack.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d29_empty_data_is_not_kept() {
+    let mut post = get("/slow");
+    post[0] = 0x83;
+    let mut frames = frame(HEADERS, END_HEADERS, 1, &post);
+    for _ in 0..500_000 {
+        frames.extend(frame(DATA, 0, 1, &[]));
+    }
+    let attack = attacked(frames).await;
+    attack.ended(ENHANCE_YOUR_CALM);
+    attack.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d29_a_bomb_of_headers_does_not_go_off() {
+    // A header of 4,000 bytes enters the table, and is named 16,000 times by one byte each.
+    let mut block = get("/");
+    block.extend([0x40, 1, b'a', 0x7f, 0xa1, 0x1e]);
+    block.extend([b'b'; 4_000]);
+    block.extend([0xbe; 12_000]);
+    let frames = streams(50).flat_map(|stream| {
+        // The table has it from the first on.
+        let later = [get("/"), vec![0xbe; 16_000]].concat();
+        let block = if stream == 1 { &block } else { &later };
+        frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            stream,
+            &block[..block.len().min(16_384)],
+        )
+    });
+    let attack = attacked(frames.collect()).await;
+    attack.ended(ENHANCE_YOUR_CALM);
+    attack.over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d29_a_server_that_is_made_to_reset_ends_the_connection() {
+    let nothing = |stream| frame(WINDOW_UPDATE, 0, stream, &[0; 4]);
+    let too_much = |stream| frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffffu32.to_be_bytes());
+    let on_itself = |stream: u32| frame(2, 0, stream, &[&stream.to_be_bytes()[..], &[1]].concat());
+    let provoke: [&dyn Fn(u32) -> Vec<u8>; 3] = [&nothing, &too_much, &on_itself];
+    for provoke in provoke {
+        let frames =
+            streams(5_000).flat_map(|stream| [request(stream, "/slow"), provoke(stream)].concat());
+        let front = Front::start(1_000, ms(10_000));
+        let sent = attack(front.addr, frames.collect()).await;
+        let counts = front
+            .until(|counts| counts.live == 0 && counts.open == 1)
+            .await;
+        println!("{:?} after {} calls", sent.goaway, counts.calls);
+        assert!(sent.goaway.is_some() && sent.closed, "{sent:?}");
+        assert!(counts.calls <= 300);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d30_floods_of_pings_and_settings_are_answered_and_starve_nobody() {
+    for (one, count) in [
+        (frame(PING, 0, 0, &[7; 8]), 100_000),
+        (frame(SETTINGS, 0, 0, &[]), 100_000),
+    ] {
+        let attack = attacked(one.repeat(count)).await;
+        println!("{} of {count} were answered", attack.sent.acks);
+        attack.over().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d31_streams_over_the_limit_are_refused() {
+    let frames = streams(150)
+        .flat_map(|stream| request(stream, "/slow"))
+        .collect();
+    let front = Front::start(1_000, ms(10_000));
+    let sent = attack(front.addr, frames).await;
+    assert_eq!(sent.resets, [REFUSED_STREAM; 50]);
+    let counts = front.until(|counts| counts.live == 0).await;
+    assert_eq!(counts.calls, 100);
+}
