@@ -1,5 +1,5 @@
 //! Layers in an axum application: an id for every request, a deadline, and a limit with a short
-//! queue, in front of ordinary handlers.
+//! queue, in front of ordinary handlers, on a server where no slow client holds a connection for ever.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example axum_app
@@ -10,7 +10,11 @@ use std::time::Duration;
 
 use axum::{Router, extract::Path, routing::get};
 use tower::ServiceBuilder;
-use tower_fanout_http::{correlation::CorrelationLayer, problem::ProblemLayer};
+use tower_fanout_http::{
+    correlation::CorrelationLayer,
+    problem::ProblemLayer,
+    server::{ServerSettings, bind, serve},
+};
 use tower_fanout_layers::{
     ConcurrencyLayer, ConcurrencyPolicy, DeadlineLayer, InvalidPolicy, LiftLayer, TimeoutLayer,
 };
@@ -47,8 +51,14 @@ async fn report() -> &'static str {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    axum::serve(listener, app(100)?).await?;
+    let (listener, app) = (bind(([127, 0, 0, 1], 3000).into())?, app(100)?);
+    serve(
+        listener,
+        app,
+        ServerSettings::default(),
+        std::future::pending(),
+    )
+    .await;
     Ok(())
 }
 

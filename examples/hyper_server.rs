@@ -1,5 +1,6 @@
 //! Layers in front of a bare hyper server, without a framework: what overloads it is refused with
-//! problem+json and a `Retry-After`.
+//! problem+json and a `Retry-After`. A loop as short as this one lets slow clients hold connections;
+//! `tower_fanout_http::server` does not.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example hyper_server
