@@ -2,9 +2,9 @@
 
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tower_fanout::layers::Deadline;
 
 use super::*;
+use crate::body::{BodyLimits, read_body};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -89,8 +89,11 @@ async fn fault_d2_the_connection_of_a_body_that_does_not_come_is_closed_after_it
     let addr = listener.local_addr().unwrap();
     let service = service_fn(async |request: Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let deadline = Deadline::after(Instant::now(), SHORT);
-        let read = read_body(&head.headers, body, 100, deadline).await;
+        let limits = BodyLimits {
+            timeout: SHORT,
+            ..BodyLimits::default()
+        };
+        let read = read_body(&head.headers, body, &limits).await;
         let problem = crate::problem::Problem::from(read.unwrap_err());
         Ok::<_, Infallible>(problem.into_response::<Full<Bytes>>(None))
     });
