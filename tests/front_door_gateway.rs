@@ -3,12 +3,18 @@
 
 mod common;
 
+use axum::{Extension, Router, routing::post};
 use common::*;
 use http::Method;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+};
+use tower_fanout_http::{
+    body::BodyLimitLayer,
+    guard::GuardLayer,
+    proxies::{ClientAddr, ProxiesLayer, TrustedProxies},
 };
 
 const PLAN: &str = "    onchain: { downstream: up, required: true, request: { path: /onchain } }\n";
@@ -304,4 +310,30 @@ async fn fault_d38_pages_and_problems_say_how_to_be_treated() {
             "{script}"
         );
     }
+}
+
+#[tokio::test]
+async fn fault_d7_d23_d37_any_router_can_have_the_same_door() {
+    let whose = |Extension(client): Extension<ClientAddr>, body: String| async move {
+        format!("{} {body}", client.0)
+    };
+    let proxies = TrustedProxies::new(["127.0.0.0/8".parse().unwrap()]);
+    let router = Router::new().route("/", post(whose)).layer((
+        GuardLayer::default(),
+        ProxiesLayer::new(proxies),
+        BodyLimitLayer::new(4, ms(60_000)),
+    ));
+    let addr = spawn(router).await;
+    for (body, status, wanted) in [
+        ("4\r\n1234\r\n0\r\n\r\n", 200, "203.0.113.7 1234"),
+        ("5\r\n12345\r\n", 413, "payload_too_large"),
+    ] {
+        let head = "POST / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 6.6.6.6, 203.0.113.7\r\n\
+                    connection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = raw(addr, &format!("{head}{body}")).await;
+        assert_eq!(told(&answer).0, status, "{answer}");
+        assert!(answer.contains(wanted), "{answer}");
+    }
+    let answer = raw(addr, "POST / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(told(&answer), (400, "bad_host"), "{answer}");
 }
