@@ -2,18 +2,21 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    claims::object,
     keys::KeySet,
+    object::object,
     refusal::{Reason, Refusal},
 };
 
 /// The longest token, in bytes.
-const MAX_TOKEN: usize = 8 << 10;
+pub(super) const MAX_TOKEN: usize = 8 << 10;
 /// The longest header, decoded.
 const MAX_HEADER: usize = 1 << 10;
+/// The deepest nesting of a header.
+const MAX_DEPTH: usize = 8;
 /// The longest name of a key.
 const MAX_KID: usize = 256;
 
@@ -31,38 +34,32 @@ pub struct Verified {
 /// [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725)), not its claims.
 ///
 /// Keys in the token's header are ignored, extensions are refused, and the algorithm is the key's, not
-/// the token's.
+/// the token's. What is cheap to check comes first: a signature is computed only for a token that is
+/// well formed and names a key of the set, or none.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Refusal> {
-    if token.len() > MAX_TOKEN {
-        return Err(Refusal(Reason::Oversize));
+    let parts = Parts::of(token)?;
+    let header = read_header(&decode(parts.header)?)?;
+    let (algorithm, kid) = check_header(&header)?;
+    let payload = decode(parts.payload)?;
+    decode(parts.signature)?;
+    match prove(&parts, algorithm, kid, keys) {
+        Ok(()) => Ok(Verified { header, payload }),
+        Err(Refusal(Reason::Signature)) if brings_a_key(&header) => Err(Refusal(Reason::Embedded)),
+        Err(refusal) => Err(refusal),
     }
-    let (message, signature) = token.rsplit_once('.').ok_or(Refusal(Reason::Shape))?;
-    let (header, payload) = message.split_once('.').ok_or(Refusal(Reason::Shape))?;
-    if payload.contains('.') || header.is_empty() || signature.is_empty() {
-        return Err(Refusal(Reason::Shape));
-    }
-    let decode = |part: &str| {
-        URL_SAFE_NO_PAD
-            .decode(part)
-            .map_err(|_| Refusal(Reason::Base64))
-    };
-    decode(signature)?;
-    let header = read_header(&decode(header)?)?;
-    check_signature(&header, message, signature, keys)?;
-    let payload = decode(payload)?;
-    Ok(Verified { header, payload })
 }
 
-fn check_signature(
-    header: &Map<String, Value>,
-    message: &str,
-    signature: &str,
+/// Checks the signature. What it answers before hangs on what the token shows of itself and on what is
+/// public of the keys: their names and algorithms.
+fn prove(
+    parts: &Parts<'_>,
+    algorithm: Algorithm,
+    kid: Option<&str>,
     keys: &KeySet,
 ) -> Result<(), Refusal> {
-    let (algorithm, kid) = check_header(header)?;
     if !keys.knows(kid) {
         return Err(Refusal(Reason::Kid));
     }
@@ -70,18 +67,68 @@ fn check_signature(
     if candidates.peek().is_none() {
         return Err(Refusal(Reason::Algorithm));
     }
-    if candidates.any(|key| key.verify(signature, message)) {
+    if candidates.any(|key| key.verify(parts.signature, parts.message)) {
         Ok(())
     } else {
         Err(Refusal(Reason::Signature))
     }
 }
 
+/// Who says to have issued `token`. Anybody can say so: it only chooses whose keys are to prove it.
+pub(super) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
+    #[derive(Deserialize)]
+    struct Claimed {
+        iss: Option<Value>,
+    }
+    let payload = decode(Parts::of(token)?.payload)?;
+    match serde_json::from_slice(&payload) {
+        Ok(Claimed {
+            iss: Some(Value::String(issuer)),
+        }) => Ok(issuer),
+        Ok(_) => Err(Refusal(Reason::Issuer)),
+        Err(_) => Err(Refusal(Reason::Claims)),
+    }
+}
+
+/// The parts of a token, as they are written.
+struct Parts<'t> {
+    header: &'t str,
+    payload: &'t str,
+    signature: &'t str,
+    /// What is signed: header and payload.
+    message: &'t str,
+}
+
+impl<'t> Parts<'t> {
+    fn of(token: &'t str) -> Result<Self, Refusal> {
+        if token.len() > MAX_TOKEN {
+            return Err(Refusal(Reason::Oversize));
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(Refusal(Reason::Shape))?;
+        let (header, payload) = message.split_once('.').ok_or(Refusal(Reason::Shape))?;
+        if payload.contains('.') || header.is_empty() || signature.is_empty() {
+            return Err(Refusal(Reason::Shape));
+        }
+        Ok(Self {
+            header,
+            payload,
+            signature,
+            message,
+        })
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| Refusal(Reason::Base64))
+}
+
 fn read_header(text: &[u8]) -> Result<Map<String, Value>, Refusal> {
     if text.len() > MAX_HEADER {
         return Err(Refusal(Reason::Header));
     }
-    object(text, 8).ok_or(Refusal(Reason::Header))
+    object(text, MAX_DEPTH).ok_or(Refusal(Reason::Header))
 }
 
 fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>), Refusal> {
@@ -101,4 +148,11 @@ fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>)
         Some(_) => return Err(Refusal(Reason::Kid)),
     };
     Ok((algorithm.ok_or(Refusal(Reason::Algorithm))?, kid))
+}
+
+/// Whether the header offers a key, or says where to fetch one ([RFC 7515 §4.1](https://www.rfc-editor.org/rfc/rfc7515#section-4.1)).
+fn brings_a_key(header: &Map<String, Value>) -> bool {
+    ["jwk", "jku", "x5u", "x5c"]
+        .iter()
+        .any(|name| header.contains_key(*name))
 }

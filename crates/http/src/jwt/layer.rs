@@ -1,90 +1,25 @@
 //! The layer that asks for a token.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::SystemTime,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
-use pin_project_lite::pin_project;
+use http::{
+    Extensions, HeaderMap, Method, Request, Response,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
+};
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use super::{
-    claims::{Claims, Rules},
-    jose::verify_jws,
-    keys::KeySet,
-    refusal::{Reason, Refusal},
+    bearer::bearer,
+    claims::Claims,
+    future::ResponseFuture,
+    refusal::{Outcome, Reason, Refusal, quotable},
+    verifier::Verifier,
 };
 use crate::correlation::CorrelationId;
-
-/// Knows whom to believe.
-#[derive(Clone, Debug)]
-pub struct Verifier {
-    keys: KeySet,
-    rules: Rules,
-    clock: fn() -> SystemTime,
-}
-
-impl Verifier {
-    /// Believes tokens that are signed with one of `keys` and fit `rules`, by the system's clock.
-    #[must_use]
-    pub const fn new(keys: KeySet, rules: Rules) -> Self {
-        let clock = SystemTime::now;
-        Self { keys, rules, clock }
-    }
-
-    /// Reads the time from `clock`.
-    #[must_use]
-    pub fn clock(mut self, clock: fn() -> SystemTime) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// What `token` says, if it is believed.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn verify(&self, token: &str) -> Result<Claims, Refusal> {
-        let verified = verify_jws(token, &self.keys)?;
-        self.rules.check(&verified.payload, (self.clock)())
-    }
-
-    fn authenticate(&self, headers: &HeaderMap, any_role: &[String]) -> Result<Claims, Refusal> {
-        let claims = self.verify(bearer(headers)?)?;
-        if any_role.is_empty() || claims.roles().iter().any(|role| any_role.contains(role)) {
-            Ok(claims)
-        } else {
-            Err(Refusal(Reason::Scope))
-        }
-    }
-}
-
-/// The token of `Authorization: Bearer` ([RFC 6750 §2.1](https://www.rfc-editor.org/rfc/rfc6750#section-2.1)).
-fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(Refusal(Reason::Missing))?;
-    if values.next().is_some() {
-        return Err(Refusal(Reason::Duplicate));
-    }
-    let value = value.to_str().map_err(|_| Refusal(Reason::Syntax))?;
-    if value.contains(',') {
-        return Err(Refusal(Reason::Duplicate));
-    }
-    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refusal(Reason::Scheme));
-    }
-    let token = rest.trim_start_matches(' ');
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    if token.is_empty() || !token.bytes().all(is_token) {
-        return Err(Refusal(Reason::Syntax));
-    }
-    Ok(token)
-}
 
 /// Lets only requests with a valid token through, with its [`Claims`] in their extensions; see the
 /// [module docs](super).
@@ -98,6 +33,10 @@ struct Shared {
     verifier: Verifier,
     realm: String,
     any_role: Vec<String>,
+    all_scopes: Vec<String>,
+    skip_preflight: bool,
+    reveal_expired: bool,
+    on_outcome: fn(Outcome),
 }
 
 impl JwtLayer {
@@ -109,15 +48,19 @@ impl JwtLayer {
                 verifier,
                 realm: "fanout".into(),
                 any_role: Vec::new(),
+                all_scopes: Vec::new(),
+                skip_preflight: false,
+                reveal_expired: true,
+                on_outcome: |_| {},
             }),
         }
     }
 
-    /// Names what is protected in the challenge; `fanout` by default. Quotes and backslashes are left
-    /// out.
+    /// Names what is protected in the challenge; `fanout` by default. What cannot stand in
+    /// quotes is left out.
     #[must_use]
     pub fn realm(mut self, realm: &str) -> Self {
-        Arc::make_mut(&mut self.shared).realm = realm.replace(['"', '\\'], "");
+        Arc::make_mut(&mut self.shared).realm = quotable(realm);
         self
     }
 
@@ -126,6 +69,72 @@ impl JwtLayer {
     pub fn any_role(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Arc::make_mut(&mut self.shared).any_role = roles.into_iter().map(Into::into).collect();
         self
+    }
+
+    /// Asks for all of these scopes too.
+    #[must_use]
+    pub fn all_scopes(mut self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Arc::make_mut(&mut self.shared).all_scopes = scopes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether CORS preflights are let through without a token, and without claims; no by default.
+    #[must_use]
+    pub fn skip_preflight(mut self, skip: bool) -> Self {
+        Arc::make_mut(&mut self.shared).skip_preflight = skip;
+        self
+    }
+
+    /// Whether a caller is told that a token, good otherwise, has expired; yes by default.
+    #[must_use]
+    pub fn reveal_expired(mut self, reveal: bool) -> Self {
+        Arc::make_mut(&mut self.shared).reveal_expired = reveal;
+        self
+    }
+
+    /// Calls `observer` with what becomes of each request, to count it.
+    #[must_use]
+    pub fn on_outcome(mut self, observer: fn(Outcome)) -> Self {
+        Arc::make_mut(&mut self.shared).on_outcome = observer;
+        self
+    }
+}
+
+impl Shared {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, Refusal> {
+        let claims = self.verifier.verify(bearer(headers)?)?;
+        let (roles, scopes) = (claims.roles(), claims.scopes());
+        let has_role = self.any_role.is_empty() || roles.iter().any(|r| self.any_role.contains(r));
+        if has_role && self.all_scopes.iter().all(|scope| scopes.contains(scope)) {
+            Ok(claims)
+        } else {
+            Err(Refusal(Reason::Scope))
+        }
+    }
+
+    fn refuse<B: From<Bytes>>(&self, refusal: Refusal, extensions: &Extensions) -> Response<B> {
+        (self.on_outcome)(Outcome::Rejected(refusal.0));
+        let id = extensions.get::<CorrelationId>();
+        let (code, reason) = (refusal.code().as_str(), refusal.0.as_str());
+        let correlation_id = id.map(CorrelationId::as_str);
+        tracing::debug!(code, reason, correlation_id, "a token was refused");
+        let mut problem = refusal.problem(&self.realm, &self.needed());
+        if refusal.0 == Reason::Expired && self.reveal_expired {
+            problem = problem.detail("the token has expired");
+        }
+        problem.into_response(id)
+    }
+
+    /// The scopes that are needed, or else the roles, as a challenge names them
+    /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+    fn needed(&self) -> String {
+        let needed = match &*self.all_scopes {
+            [] => &self.any_role,
+            scopes => scopes,
+        };
+        let is_scope = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        let needed = needed.iter().filter(|name| name.bytes().all(is_scope));
+        needed.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -161,52 +170,30 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let Shared {
-            verifier,
-            realm,
-            any_role,
-        } = &*self.layer.shared;
-        match verifier.authenticate(request.headers(), any_role) {
-            Ok(claims) => {
-                request.extensions_mut().insert(claims);
-                ResponseFuture {
-                    inner: Some(self.inner.clone().oneshot(request)),
-                    refusal: None,
+        let shared = &*self.layer.shared;
+        // Another layer's claims are not this layer's.
+        request.extensions_mut().remove::<Claims>();
+        if shared.skip_preflight && is_preflight(&request) {
+            (shared.on_outcome)(Outcome::Preflight);
+        } else {
+            match shared.authenticate(request.headers()) {
+                Ok(claims) => request.extensions_mut().insert(claims),
+                Err(refusal) => {
+                    let response = shared.refuse(refusal, request.extensions());
+                    return ResponseFuture::refused(response);
                 }
-            }
-            Err(refusal) => {
-                tracing::debug!(reason = refusal.0.as_str(), "a token was refused");
-                let id = request.extensions().get::<CorrelationId>();
-                ResponseFuture {
-                    inner: None,
-                    refusal: Some(refusal.problem(realm).into_response(id)),
-                }
-            }
+            };
+            (shared.on_outcome)(Outcome::Accepted);
         }
+        ResponseFuture::called(self.inner.clone().oneshot(request))
     }
 }
 
-pin_project! {
-    /// The future of [`Jwt`]: the call, or what turns the caller away.
-    #[derive(Debug)]
-    pub struct ResponseFuture<F, B> {
-        #[pin]
-        inner: Option<F>,
-        refusal: Option<Response<B>>,
-    }
-}
-
-impl<F, B, E> Future for ResponseFuture<F, B>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.inner.as_pin_mut() {
-            Some(inner) => inner.poll(cx),
-            None => Poll::Ready(Ok(this.refusal.take().expect("polled after completion"))),
-        }
-    }
+/// Whether a browser asks what it may ask ([Fetch §3.3.2](https://fetch.spec.whatwg.org/#cors-preflight-request)).
+fn is_preflight<B>(request: &Request<B>) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(ORIGIN)
+        && request
+            .headers()
+            .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }

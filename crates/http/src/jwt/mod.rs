@@ -2,8 +2,11 @@
 //!
 //! A token is checked in three steps: its form by our own strict reading ([`verify_jws`]), its signature
 //! by `jsonwebtoken` on aws-lc ([`KeySet`]), and its claims by rules that leave nothing optional that
-//! matters ([`Rules`]). Whatever is wrong, the caller gets the same 401; the reason goes to the log
-//! alone.
+//! matters ([`Rules`]). Whatever is wrong, the caller gets the same 401; the reason goes to the log and
+//! to who counts ([`Outcome`]) alone.
+//!
+//! What was verified is not remembered: each request is checked anew, so that a token is refused from
+//! the moment when it expires, is revoked ([`DenyList`]) or loses its key.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -28,20 +31,30 @@
 //! # }
 //! ```
 
+mod bearer;
 mod claims;
+mod denylist;
+mod future;
 mod jose;
 mod keys;
 mod layer;
+mod object;
 mod refusal;
+mod rules;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
 pub use jsonwebtoken::Algorithm;
 
 pub use self::{
-    claims::{Claims, InvalidRules, Rules},
+    claims::Claims,
+    denylist::{DenyList, DenyListFull},
+    future::ResponseFuture,
     jose::{Verified, verify_jws},
     keys::{Key, KeyError, KeySet, sign},
-    layer::{Jwt, JwtLayer, ResponseFuture, Verifier},
-    refusal::{Reason, Refusal},
+    layer::{Jwt, JwtLayer},
+    refusal::{Outcome, Reason, Refusal},
+    rules::{InvalidRules, Rules},
+    verifier::Verifier,
 };

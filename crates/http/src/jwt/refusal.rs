@@ -12,6 +12,9 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $reason,)* }
 
         impl Reason {
+            /// All reasons.
+            pub const ALL: &'static [Self] = &[$(Self::$reason),*];
+
             /// Its name in logs and metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -26,6 +29,8 @@ reasons! {
     Missing = "missing",
     /// It is of another scheme.
     Scheme = "scheme",
+    /// It names no scheme.
+    Bare = "syntax",
     /// It is not written as RFC 6750 says.
     Syntax = "syntax",
     /// There are several.
@@ -46,20 +51,63 @@ reasons! {
     Kid = "kid",
     /// The signature is wrong.
     Signature = "signature",
-    /// It has expired, or does not say when it will.
-    Expired = "exp",
+    /// The signature is wrong, and the token brings or names a key of its own.
+    Embedded = "embedded",
+    /// It is of another type.
+    Type = "typ",
+    /// Its claims are not the object that they should be, or lack an id.
+    Claims = "claims",
+    /// It does not say when it expires.
+    Expiry = "exp",
     /// It is not valid yet.
     NotBefore = "nbf",
-    /// It was issued in the future.
+    /// It was issued in the future, or too long ago.
     IssuedAt = "iat",
     /// It is of another issuer.
     Issuer = "iss",
     /// It is for somebody else.
     Audience = "aud",
-    /// Its claims are not the object that they should be.
-    Claims = "claims",
-    /// It lacks a role.
+    /// It was revoked.
+    Revoked = "revoked",
+    /// It has expired.
+    Expired = "expired",
+    /// It lacks a role or a scope.
     Scope = "scope",
+    /// A claim cannot stand in the header that it should be sent in.
+    ClaimValue = "claim_value",
+}
+
+/// What became of a request, to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Its token is good.
+    Accepted,
+    /// It was let through without a token, as a CORS preflight.
+    Preflight,
+    /// It was refused.
+    Rejected(Reason),
+}
+
+impl Outcome {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Preflight => "preflight",
+            Self::Rejected(_) => "rejected",
+        }
+    }
+
+    /// The name of the reason in metrics; `none` if there is none.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Rejected(reason) => reason.as_str(),
+            _ => "none",
+        }
+    }
 }
 
 /// A caller that is turned away.
@@ -79,18 +127,28 @@ impl Refusal {
     }
 
     /// The problem, with its challenge ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)):
-    /// no error is named to a caller who sent no token at all.
+    /// no error is named to a caller who sent no token at all, and `scope`, what is needed, is named
+    /// only to one whose token is good but does not have it.
     #[must_use]
-    pub fn problem(self, realm: &str) -> Problem {
+    pub fn problem(self, realm: &str, scope: &str) -> Problem {
         let code = self.code();
-        let challenge = match code {
-            Code::AuthRequired => format!("Bearer realm=\"{realm}\""),
-            code => format!("Bearer realm=\"{realm}\", error=\"{}\"", code.as_str()),
-        };
+        let mut challenge = format!("Bearer realm=\"{realm}\"");
+        if code != Code::AuthRequired {
+            challenge += &format!(", error=\"{}\"", code.as_str());
+        }
+        if code == Code::InsufficientScope && !scope.is_empty() {
+            challenge += &format!(", scope=\"{scope}\"");
+        }
         let problem = Problem::new(code);
         match HeaderValue::try_from(challenge) {
             Ok(challenge) => problem.challenge(challenge),
             Err(_) => problem,
         }
     }
+}
+
+/// `realm` as it can stand in quotes: printable ASCII without quotes and backslashes.
+pub(super) fn quotable(realm: &str) -> String {
+    let fits = |char: &char| matches!(char, ' '..='~') && !matches!(char, '"' | '\\');
+    realm.chars().filter(fits).collect()
 }

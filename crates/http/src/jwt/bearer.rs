@@ -1,0 +1,64 @@
+//! Finds the token in the headers of a request.
+
+use http::{HeaderMap, header::AUTHORIZATION};
+
+use super::{
+    jose::MAX_TOKEN,
+    refusal::{Reason, Refusal},
+};
+
+/// The token of `Authorization: Bearer` ([RFC 6750 §2.1](https://www.rfc-editor.org/rfc/rfc6750#section-2.1));
+/// one in a cookie, a query or a form is none.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Refusal(Reason::Missing))?.as_bytes();
+    if values.next().is_some() {
+        return Err(Refusal(Reason::Duplicate));
+    }
+    let rest = credentials(value).ok_or_else(|| Refusal(other(value)))?;
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    let token = &rest[spaces..];
+    if token.len() > MAX_TOKEN {
+        return Err(Refusal(Reason::Oversize));
+    }
+    if !is_printable(token) {
+        return Err(Refusal(Reason::Syntax));
+    }
+    // The JSON form of a token: not a matter of how the header is written.
+    if token.starts_with(b"{") {
+        return Err(Refusal(Reason::Shape));
+    }
+    if token.contains(&b',') {
+        return Err(Refusal(Reason::Duplicate));
+    }
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    match std::str::from_utf8(token) {
+        Ok(token) if !token.is_empty() && token.as_bytes().iter().all(is_token) => Ok(token),
+        _ => Err(Refusal(Reason::Syntax)),
+    }
+}
+
+/// What follows the scheme, if it is `Bearer`.
+fn credentials(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked("bearer".len())?;
+    let ends = rest.first().is_none_or(|byte| *byte == b' ');
+    (ends && scheme.eq_ignore_ascii_case(b"bearer")).then_some(rest)
+}
+
+/// What is wrong with a value that does not begin with `Bearer`.
+fn other(value: &[u8]) -> Reason {
+    let mut further = value.split(|byte| *byte == b',').skip(1);
+    if !is_printable(value) {
+        Reason::Syntax
+    } else if further.any(|part| credentials(part.trim_ascii()).is_some()) {
+        Reason::Duplicate
+    } else if value.contains(&b' ') {
+        Reason::Scheme
+    } else {
+        Reason::Bare
+    }
+}
+
+fn is_printable(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}

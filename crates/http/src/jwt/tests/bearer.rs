@@ -1,0 +1,134 @@
+//! Rows A1 to A9: the header.
+
+use http::{HeaderMap, header::COOKIE};
+use proptest::prelude::*;
+
+use super::{super::bearer::bearer, *};
+
+#[tokio::test]
+async fn fault_a1_a2_without_a_bearer_token_the_challenge_names_no_error() {
+    let cases: [(&[&[u8]], &str); 5] = [
+        (&[], "missing"),
+        (&[b"Basic YTpi"], "scheme"),
+        (&[b"Digest x"], "scheme"),
+        (&[b"Digest username=\"a\", realm=\"b\""], "scheme"),
+        (&[b"Bearerx y"], "scheme"),
+    ];
+    for (headers, reason) in cases {
+        let response = answer(headers).await;
+        assert_eq!(outcomes()[0].reason(), reason);
+        assert_eq!(
+            (response.status().as_u16(), challenge(&response)),
+            (401, "Bearer realm=\"fanout\"")
+        );
+        assert_eq!(body(response).await["code"], "auth_required");
+    }
+}
+
+#[tokio::test]
+async fn fault_a3_the_scheme_has_no_case_and_spaces_are_spaces() {
+    let token = token(&good());
+    for good in ["bearer ", "BEARER   ", "Bearer "] {
+        let line = format!("{good}{token}");
+        assert_eq!(refused(&[line.as_bytes()]).await, (200, "none"));
+    }
+    for bad in ["Bearer\t", "Bearer \t", "Bearer\t "] {
+        let line = format!("{bad}{token}");
+        assert_eq!(
+            refused(&[line.as_bytes()]).await,
+            (400, "syntax"),
+            "{bad:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn fault_a4_a_token_without_scheme_is_refused() {
+    let response = answer(&[token(&good()).as_bytes()]).await;
+    assert_eq!(outcomes(), [Outcome::Rejected(Reason::Bare)]);
+    assert_eq!(Reason::Bare.as_str(), "syntax");
+    assert_eq!(response.status(), 401);
+    assert_eq!(
+        challenge(&response),
+        "Bearer realm=\"fanout\", error=\"invalid_token\""
+    );
+}
+
+#[tokio::test]
+async fn fault_a5_a6_a8_a_line_that_is_not_well_formed_is_an_invalid_request() {
+    let token = token(&good());
+    let bearer = format!("Bearer {token}");
+    let joined = format!("{bearer}, {bearer}");
+    let after_basic = format!("Basic YTpi, {bearer}");
+    let lines: [(&[&[u8]], &str); 11] = [
+        (&[b"Bearer"], "syntax"),
+        (&[b"Bearer    "], "syntax"),
+        (&[bearer.as_bytes(), bearer.as_bytes()], "duplicate"),
+        (&[bearer.as_bytes(), b"Basic YTpi"], "duplicate"),
+        (&[b"Basic YTpi", bearer.as_bytes()], "duplicate"),
+        (&[joined.as_bytes()], "duplicate"),
+        (&[after_basic.as_bytes()], "duplicate"),
+        (&[b"Bearer \xff\xfe"], "syntax"),
+        (&["Bearer é".as_bytes()], "syntax"),
+        (&[b"\xff\xfe"], "syntax"),
+        (&[b"Bearer a b"], "syntax"),
+    ];
+    for (headers, reason) in lines {
+        let response = answer(headers).await;
+        assert_eq!(outcomes()[0].reason(), reason, "{headers:?}");
+        assert_eq!(response.status(), 400, "{headers:?}");
+        assert_eq!(
+            challenge(&response),
+            "Bearer realm=\"fanout\", error=\"invalid_request\""
+        );
+    }
+}
+
+#[tokio::test]
+async fn fault_a7_a_token_elsewhere_is_none() {
+    let token = token(&good());
+    let elsewhere = |mut request: Request<()>| {
+        *request.uri_mut() = format!("/?access_token={token}").parse().unwrap();
+        let cookie = format!("access_token={token}; token={token}");
+        request
+            .headers_mut()
+            .insert(COOKIE, cookie.parse().unwrap());
+        request
+    };
+    let response = ask(JwtLayer::new(verifier()), elsewhere(request(&[]))).await;
+    assert_eq!(response.status(), 401);
+    assert_eq!(outcomes(), [Outcome::Rejected(Reason::Missing)]);
+    let bearer = format!("Bearer {token}");
+    let both = elsewhere(request(&[bearer.as_bytes()]));
+    let response = ask(JwtLayer::new(verifier()), both).await;
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn fault_a9_a11_a_token_that_is_too_long_or_in_json_is_refused_as_a_token() {
+    let lines = [
+        (format!("Bearer {}", "a".repeat(8193)), "oversize"),
+        (format!("Bearer {}", ",".repeat(8193)), "oversize"),
+        (format!("Bearer {}", "a".repeat(8192)), "shape"),
+        (
+            "Bearer {\"payload\":\"x\",\"signatures\":[]}".into(),
+            "shape",
+        ),
+    ];
+    for (line, reason) in lines {
+        assert_eq!(refused(&[line.as_bytes()]).await, (401, reason));
+    }
+}
+
+proptest! {
+    #[test]
+    fn fault_a8_any_line_is_refused_with_400_or_401(line in "(Bearer )?[ -~\u{80}-\u{ff}\t]{0,60}") {
+        let headers: HeaderMap = [(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).unwrap())]
+            .into_iter()
+            .collect();
+        let answer = bearer(&headers).and_then(|token| verifier().verify(token));
+        let status = answer.unwrap_err().code().status().as_u16();
+        prop_assert!([400, 401].contains(&status));
+        prop_assert!(line.is_ascii() || status == 400);
+    }
+}

@@ -1,0 +1,324 @@
+//! Rows A9 to A23: the form and the signature.
+
+use std::{io::ErrorKind, net::TcpListener};
+
+use base64::engine::general_purpose::STANDARD;
+
+use super::*;
+
+const OTHER: &[u8] = b"another secret that is long enough too";
+
+/// Believes HS256 by these keys: their names and secrets.
+fn named_keys(keys: &[(&str, &[u8])]) -> Verifier {
+    let key = |(kid, secret): &(&str, &[u8])| {
+        let key = Key::from_secret(Algorithm::HS256, secret).unwrap();
+        key.with_kid(*kid)
+    };
+    Verifier::new(KeySet::new(keys.iter().map(key)).unwrap(), rules()).clock(clock)
+}
+
+#[test]
+fn fault_a9_a10_a11_a_token_has_three_parts_and_a_bounded_length() {
+    let token = token(&good());
+    let (message, _) = token.rsplit_once('.').unwrap();
+    assert_eq!(reason(&"a".repeat(8193)), Some(Reason::Oversize));
+    let shapes = [
+        "",
+        "a",
+        "a.b",
+        "a.b.c.d",
+        "a.b.c.d.e",
+        "..",
+        "a.b.",
+        ".b.c",
+        "{\"payload\":\"x\"}",
+    ];
+    for shape in shapes {
+        assert_eq!(reason(shape), Some(Reason::Shape), "{shape}");
+    }
+    assert_eq!(reason(&format!("{message}.")), Some(Reason::Shape));
+}
+
+#[test]
+fn fault_a12_base64_is_strict_in_all_parts() {
+    let token = token(&good());
+    let parts: Vec<_> = token.split('.').collect();
+    for (place, part) in parts.iter().enumerate() {
+        // The last digit of a part whose length is no multiple of four has bits to spare.
+        let (start, last) = part.split_at(part.len() - 1);
+        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let last = digits.iter().position(|digit| *digit == last.as_bytes()[0]);
+        let spare = format!("{start}{}", char::from(digits[last.unwrap() | 1]));
+        let mut bad = vec![
+            format!("{part}="),
+            format!("{part}=="),
+            format!("{part}\n"),
+            format!(" {part}"),
+            format!("{part} "),
+            format!("+/{part}"),
+        ];
+        if part.len() % 4 != 0 {
+            bad.push(spare);
+        }
+        for bad in bad {
+            let mut parts = parts.clone();
+            parts[place] = &bad;
+            assert_eq!(reason(&parts.join(".")), Some(Reason::Base64), "{bad:?}");
+        }
+    }
+    assert!(parts.iter().any(|part| part.len() % 4 != 0));
+}
+
+#[test]
+fn fault_a13_the_header_is_a_small_flat_object_of_unique_members() {
+    let nested = |depth: usize| {
+        let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+        format!("{{\"alg\":\"HS256\",\"x\":{open}{close}}}")
+    };
+    let long = |length: usize| {
+        let frame = "{\"alg\":\"HS256\",\"x\":\"\"}".len();
+        format!(
+            "{{\"alg\":\"HS256\",\"x\":\"{}\"}}",
+            "x".repeat(length - frame)
+        )
+    };
+    assert_eq!(with_header(""), Some(Reason::Shape));
+    for bad in [
+        "x",
+        "[]",
+        "null",
+        "{\"alg\":\"HS256\"",
+        "{\"alg\":\"HS256\"}{}",
+        "{\"alg\":\"HS256\",\"alg\":\"HS256\"}",
+        "{\"alg\":\"HS256\",\"\\u0061lg\":\"HS256\"}",
+        "{\"alg\":\"HS256\",\"x\":[{\"y\":1,\"y\":2}]}",
+        &nested(9),
+        &long(1025),
+    ] {
+        assert_eq!(with_header(bad), Some(Reason::Header), "{bad}");
+    }
+    for good in [nested(8), long(1024)] {
+        assert_eq!(with_header(&good), None, "{good}");
+    }
+}
+
+#[test]
+fn fault_a14_no_algorithm_is_none() {
+    for header in [
+        "{\"alg\":\"none\"}",
+        "{\"alg\":\"NONE\"}",
+        "{\"alg\":\"nOnE\"}",
+        "{}",
+        "{\"alg\":5}",
+        "{\"alg\":\"HS1\"}",
+    ] {
+        assert_eq!(with_header(header), Some(Reason::Algorithm), "{header}");
+    }
+}
+
+#[test]
+fn fault_a15_a_public_key_is_no_secret() {
+    let pem = include_bytes!("../test_keys/rsa.pub.pem");
+    let keys = KeySet::new([Key::from_pem(Algorithm::RS256, pem).unwrap()]).unwrap();
+    let verifier = Verifier::new(keys, rules()).clock(clock);
+    let forged = jsonwebtoken::encode(
+        &Header::new(Algorithm::HS256),
+        &good(),
+        &EncodingKey::from_secret(pem),
+    )
+    .unwrap();
+    assert_eq!(verifier.verify(&forged).unwrap_err().0, Reason::Algorithm);
+}
+
+#[test]
+fn fault_a16_the_algorithm_is_the_keys() {
+    assert_eq!(with_header("{\"alg\":\"HS384\"}"), Some(Reason::Algorithm));
+    let signer = EncodingKey::from_rsa_pem(include_bytes!("../test_keys/rsa.pem")).unwrap();
+    let key = Key::from_pem(Algorithm::RS256, include_bytes!("../test_keys/rsa.pub.pem")).unwrap();
+    let verifier = Verifier::new(KeySet::new([key]).unwrap(), rules()).clock(clock);
+    let sign = |algorithm| jsonwebtoken::encode(&Header::new(algorithm), &good(), &signer).unwrap();
+    assert!(verifier.verify(&sign(Algorithm::RS256)).is_ok());
+    assert_eq!(
+        verifier.verify(&sign(Algorithm::PS256)).unwrap_err().0,
+        Reason::Algorithm
+    );
+}
+
+#[test]
+fn fault_a18_extensions_are_refused() {
+    for header in [
+        "\"crit\":[\"exp\"]",
+        "\"crit\":[]",
+        "\"crit\":null",
+        "\"crit\":[\"b64\"],\"b64\":false",
+        "\"b64\":false",
+        "\"b64\":true",
+        "\"zip\":\"DEF\"",
+    ] {
+        assert_eq!(
+            with_header(&format!("{{\"alg\":\"HS256\",{header}}}")),
+            Some(Reason::Critical),
+            "{header}"
+        );
+    }
+}
+
+/// The caller signs with a key of its own, and offers that key or a place to fetch it.
+#[test]
+fn fault_a19_a_key_in_the_header_is_never_used_or_fetched() {
+    let canary = TcpListener::bind("127.0.0.1:0").unwrap();
+    canary.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/keys", canary.local_addr().unwrap());
+    let theirs = b"a secret of the caller, as long as it has to be";
+    let jwk = json!({"kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(theirs)});
+    for (name, value) in [
+        ("jwk", jwk),
+        ("jku", json!(url)),
+        ("x5u", json!(url)),
+        ("x5c", json!([STANDARD.encode("a certificate")])),
+    ] {
+        let header = json!({"alg": "HS256", name: value}).to_string();
+        assert_eq!(
+            with_header(&header),
+            None,
+            "{name}: ignored where ours fits"
+        );
+        let forged = raw_with(
+            &EncodingKey::from_secret(theirs),
+            &header,
+            &good().to_string(),
+        );
+        assert_eq!(reason(&forged), Some(Reason::Embedded), "{name}");
+    }
+    assert_eq!(canary.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn fault_a20_a21_a_named_key_is_that_one_and_no_other() {
+    let long = "k".repeat(256);
+    let verifier = named_keys(&[("b", OTHER), ("a", SECRET), (&long, SECRET)]);
+    let named = |kid: Value| {
+        let header = json!({"alg": "HS256", "kid": kid}).to_string();
+        let token = raw(&header, &good().to_string());
+        verifier.verify(&token).err().map(|refusal| refusal.0)
+    };
+    assert_eq!(named(json!("a")), None);
+    assert_eq!(named(json!(long)), None);
+    assert_eq!(named(json!("b")), Some(Reason::Signature));
+    for kid in [
+        json!("c"),
+        json!("A"),
+        json!(""),
+        json!("../a"),
+        json!("a\0"),
+        json!("' OR 1=1 --"),
+        json!("{{a}}"),
+        json!("${jndi:ldap://x}"),
+        json!("a".repeat(257)),
+        json!(5),
+        json!(null),
+        json!(["a"]),
+    ] {
+        assert_eq!(named(kid.clone()), Some(Reason::Kid), "{kid}");
+    }
+    assert_eq!(named(json!("a".repeat(10_000))), Some(Reason::Oversize));
+}
+
+#[test]
+fn fault_a22_without_a_name_the_first_four_keys_that_fit_are_tried() {
+    let unnamed = |verifier: Verifier| {
+        let token = raw("{\"alg\":\"HS256\"}", &good().to_string());
+        verifier.verify(&token).err().map(|refusal| refusal.0)
+    };
+    assert_eq!(unnamed(named_keys(&[("a", SECRET)])), None);
+    let others = [("b", OTHER), ("c", OTHER), ("d", OTHER), ("e", OTHER)];
+    assert_eq!(
+        unnamed(named_keys(&[&others[..3], &[("a", SECRET)]].concat())),
+        None
+    );
+    assert_eq!(
+        unnamed(named_keys(&[&others[..], &[("a", SECRET)]].concat())),
+        Some(Reason::Signature)
+    );
+}
+
+#[test]
+fn fault_a23_a_signature_is_right_or_wrong() {
+    let token = token(&good());
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    for place in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 1;
+        assert_eq!(
+            reason(&format!("{message}.{}", URL_SAFE_NO_PAD.encode(flipped))),
+            Some(Reason::Signature)
+        );
+    }
+    for cut in [&bytes[..31], &[0; 32], &[&bytes[..], &[0]].concat()] {
+        assert_eq!(
+            reason(&format!("{message}.{}", URL_SAFE_NO_PAD.encode(cut))),
+            Some(Reason::Signature)
+        );
+    }
+}
+
+/// Signatures of ES256, which are two numbers of 32 bytes ([RFC 7518 §3.4](https://www.rfc-editor.org/rfc/rfc7518#section-3.4)).
+#[test]
+fn fault_a23_the_numbers_of_a_signature_are_checked() {
+    let public = include_bytes!("../test_keys/ec.pub.pem");
+    let keys = KeySet::new([Key::from_pem(Algorithm::ES256, public).unwrap()]).unwrap();
+    let signer = EncodingKey::from_ec_pem(include_bytes!("../test_keys/ec.pem")).unwrap();
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &good(), &signer).unwrap();
+    assert!(verify_jws(&token, &keys).is_ok());
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let (r, s) = signature.split_at(32);
+    let order = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,
+        0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let bad = [
+        vec![0; 64],
+        [&[0; 32], s].concat(),
+        [r, &[0; 32]].concat(),
+        [&order, s].concat(),
+        [r, &order].concat(),
+        [&order, &order[..]].concat(),
+        [s, r].concat(),
+        [&[0], &signature[..]].concat(),
+        [&signature[..], &[0]].concat(),
+        [&[0], r, &[0], s].concat(),
+        signature[..63].to_vec(),
+        signature[..32].to_vec(),
+        [der(r), der(s)].concat(),
+        [
+            &[0x30, (der(r).len() + der(s).len()) as u8],
+            &*der(r),
+            &der(s),
+        ]
+        .concat(),
+    ];
+    for bad in bad {
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(&bad));
+        let refused = verify_jws(&token, &keys).unwrap_err();
+        assert_eq!(refused.0, Reason::Signature, "{bad:02x?}");
+    }
+}
+
+/// A number below 2^256 as an integer in DER.
+fn der(number: &[u8]) -> Vec<u8> {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let number = &number[zeros..];
+    let sign: &[u8] = if number[0] < 0x80 { &[] } else { &[0] };
+    [&[2, (sign.len() + number.len()) as u8], sign, number].concat()
+}
+
+#[test]
+fn a_verified_token_has_its_header_and_its_payload_as_they_were() {
+    let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
+    let token = raw("{\"alg\":\"HS256\",\"typ\":\"x\"}", " not json ");
+    let verified = verify_jws(&token, &keys).unwrap();
+    assert_eq!(verified.header["typ"], "x");
+    assert_eq!(verified.payload, b" not json ");
+}

@@ -1,0 +1,156 @@
+//! Rows A38, A41, A44 and A45: the layer, and handlers behind it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{
+    Method,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
+};
+
+use super::*;
+
+/// Where a token is refused, at whatever step, the service is not called.
+#[tokio::test]
+async fn fault_a38_claims_are_there_only_after_the_whole_token_was_believed() {
+    let wrong = [
+        json!({"exp": 1}),
+        json!({"aud": "others"}),
+        json!({"iss": "others"}),
+        json!({"nbf": NOW + 60}),
+    ];
+    for wrong in wrong {
+        let layer = JwtLayer::new(verifier()).any_role(["reader"]);
+        let service = layer.layer(service_fn(|_: Request<()>| async {
+            panic!("the service was called");
+            #[expect(unreachable_code, reason = "it says what the service would answer")]
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }));
+        let bearer = format!("Bearer {}", token(&claims(wrong)));
+        let response = service
+            .oneshot(request(&[bearer.as_bytes()]))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 401);
+    }
+}
+
+/// The signature is looked at before anything that it signs: what is wrong with the claims makes no
+/// difference to a caller who cannot sign, and neither does where the signature is wrong.
+#[test]
+fn fault_a41_without_a_signature_a_caller_learns_of_keys_by_their_name_alone() {
+    let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET)
+        .unwrap()
+        .with_kid("a")]);
+    let verifier = Verifier::new(keys.unwrap(), rules()).clock(clock);
+    let theirs = EncodingKey::from_secret(b"a secret of the caller, as long as it has to be");
+    for wrong in [
+        good(),
+        claims(json!({"exp": 1})),
+        claims(json!({"iss": 5})),
+        json!([]),
+    ] {
+        let forged = |kid: &str| {
+            let header = json!({"alg": "HS256", "kid": kid}).to_string();
+            let token = raw_with(&theirs, &header, &wrong.to_string());
+            verifier.verify(&token).unwrap_err().0
+        };
+        assert_eq!(forged("a"), Reason::Signature);
+        assert_eq!(forged("b"), Reason::Kid);
+    }
+    let told = |reason| format!("{:?}", Refusal(reason).problem("fanout", ""));
+    assert_eq!(told(Reason::Signature), told(Reason::Kid));
+}
+
+fn preflight() -> Request<()> {
+    let mut preflight = request(&[]);
+    *preflight.method_mut() = Method::OPTIONS;
+    for (name, value) in [
+        (ORIGIN, "https://app.example"),
+        (ACCESS_CONTROL_REQUEST_METHOD, "POST"),
+    ] {
+        preflight
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    preflight
+}
+
+#[tokio::test]
+async fn fault_a44_a_preflight_passes_only_if_it_is_let_and_bears_no_claims() {
+    let protected = JwtLayer::new(verifier()).on_outcome(observe);
+    let ask = async |layer: &JwtLayer, mut request: Request<()>| {
+        let stale = verifier().verify(&token(&good())).unwrap();
+        request.extensions_mut().insert(stale);
+        let service = layer.layer(service_fn(|request: Request<()>| async move {
+            assert!(request.extensions().get::<Claims>().is_none());
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }));
+        service.oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(&protected, preflight()).await, 401);
+    let skipping = protected.skip_preflight(true);
+    outcomes();
+    assert_eq!(ask(&skipping, preflight()).await, 200);
+    assert_eq!(outcomes(), [Outcome::Preflight]);
+    for lacking in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD] {
+        let mut request = preflight();
+        request.headers_mut().remove(lacking);
+        assert_eq!(ask(&skipping, request).await, 401);
+    }
+    let mut post = preflight();
+    *post.method_mut() = Method::POST;
+    assert_eq!(ask(&skipping, post).await, 401);
+}
+
+/// There is no cache of verified tokens.
+#[test]
+fn fault_a45_a_token_is_checked_each_time() {
+    static LATER: AtomicU64 = AtomicU64::new(0);
+    let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
+    let list = DenyList::default();
+    let verifier = Verifier::new(keys, rules().deny_list(list.clone()))
+        .clock(|| clock() + Duration::from_secs(LATER.load(Ordering::Relaxed)));
+    let [first, second] = ["t-1", "t-2"].map(|id| token(&claims(json!({"jti": id}))));
+    assert!(verifier.verify(&first).is_ok());
+    list.revoke("t-1", clock()).unwrap();
+    assert_eq!(verifier.verify(&first).unwrap_err().0, Reason::Revoked);
+    assert!(verifier.verify(&second).is_ok());
+    LATER.store(91, Ordering::Relaxed);
+    assert_eq!(verifier.verify(&second).unwrap_err().0, Reason::Expired);
+}
+
+/// The names of the metric's labels are those of the fault list.
+#[test]
+fn reasons_have_the_names_of_the_fault_list() {
+    let names: std::collections::BTreeSet<_> =
+        Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let expected = "alg aud b64 claim_value claims crit duplicate embedded exp expired header iat iss \
+                    kid missing nbf oversize revoked scheme scope shape signature syntax typ";
+    assert_eq!(names.into_iter().collect::<Vec<_>>().join(" "), expected);
+    let labels = [
+        Outcome::Accepted,
+        Outcome::Preflight,
+        Outcome::Rejected(Reason::Kid),
+    ]
+    .map(|outcome| (outcome.as_str(), outcome.reason()));
+    assert_eq!(
+        labels,
+        [
+            ("accepted", "none"),
+            ("preflight", "none"),
+            ("rejected", "kid")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn each_request_has_one_outcome() {
+    let bearer = format!("Bearer {}", token(&good()));
+    for (headers, outcome) in [
+        (&[bearer.as_bytes()][..], Outcome::Accepted),
+        (&[], Outcome::Rejected(Reason::Missing)),
+    ] {
+        answer(headers).await;
+        assert_eq!(outcomes(), [outcome]);
+    }
+}

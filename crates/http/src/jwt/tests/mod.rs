@@ -1,0 +1,141 @@
+//! Tokens over the rows of the fault list.
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http_body_util::{BodyExt, Full};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tower::{Layer, ServiceExt, service_fn};
+
+use super::*;
+
+mod bearer;
+mod claims;
+mod denylist;
+mod jose;
+mod keys;
+mod layer;
+
+const NOW: u64 = 1_800_000_000;
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef-tests";
+
+fn clock() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+fn rules() -> Rules {
+    Rules::new(["https://idp.example"], ["orders"])
+        .unwrap()
+        .tier("plan.tier", ["free", "pro"], "free")
+}
+
+fn verifier() -> Verifier {
+    let key = Key::from_secret(Algorithm::HS256, SECRET).unwrap();
+    Verifier::new(KeySet::new([key]).unwrap(), rules()).clock(clock)
+}
+
+fn good() -> Value {
+    json!({"iss": "https://idp.example", "aud": "orders", "exp": NOW + 60, "sub": "ada"})
+}
+
+/// `good` with these members changed; null takes one out.
+fn claims(changes: Value) -> Value {
+    let mut claims = good();
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+            value => claims[name] = value.clone(),
+        }
+    }
+    claims
+}
+
+/// A token of this header and payload, signed with the secret, whatever they are.
+fn raw(header: &str, payload: &str) -> String {
+    raw_with(&EncodingKey::from_secret(SECRET), header, payload)
+}
+
+/// A token signed by HS256 with another secret.
+fn raw_with(key: &EncodingKey, header: &str, payload: &str) -> String {
+    // The verifier comes first: it installs the crypto library.
+    let _ = verifier();
+    let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let message = format!("{header}.{payload}");
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+fn token(claims: &Value) -> String {
+    raw("{\"alg\":\"HS256\"}", &claims.to_string())
+}
+
+fn reason(token: &str) -> Option<Reason> {
+    verifier().verify(token).err().map(|refusal| refusal.0)
+}
+
+fn with_header(header: &str) -> Option<Reason> {
+    reason(&raw(header, &good().to_string()))
+}
+
+thread_local! {
+    static OUTCOMES: RefCell<Vec<Outcome>> = const { RefCell::new(Vec::new()) };
+}
+
+fn observe(outcome: Outcome) {
+    OUTCOMES.with_borrow_mut(|outcomes| outcomes.push(outcome));
+}
+
+/// What was observed since the last look.
+fn outcomes() -> Vec<Outcome> {
+    OUTCOMES.take()
+}
+
+fn request(headers: &[&[u8]]) -> Request<()> {
+    let mut request = Request::new(());
+    for value in headers {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        request.headers_mut().append(AUTHORIZATION, value);
+    }
+    request
+}
+
+/// What `layer` answers, in front of a service that has the caller's claims.
+async fn ask(layer: JwtLayer, request: Request<()>) -> Response<Full<Bytes>> {
+    let service = layer
+        .on_outcome(observe)
+        .layer(service_fn(|request: Request<()>| async move {
+            assert!(request.extensions().get::<Claims>().is_some());
+            Ok::<_, Infallible>(Response::new(Full::default()))
+        }));
+    service.oneshot(request).await.unwrap()
+}
+
+/// What a request with these lines of `Authorization` gets: the status and the reason.
+async fn refused(headers: &[&[u8]]) -> (u16, &'static str) {
+    let response = ask(JwtLayer::new(verifier()), request(headers)).await;
+    (response.status().as_u16(), outcomes()[0].reason())
+}
+
+async fn answer(headers: &[&[u8]]) -> Response<Full<Bytes>> {
+    ask(JwtLayer::new(verifier()), request(headers)).await
+}
+
+async fn answer_to(layer: JwtLayer, token: &str) -> Response<Full<Bytes>> {
+    ask(layer, request(&[format!("Bearer {token}").as_bytes()])).await
+}
+
+async fn body(response: Response<Full<Bytes>>) -> Value {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap()
+}
+
+fn challenge(response: &Response<Full<Bytes>>) -> &str {
+    response.headers()["www-authenticate"].to_str().unwrap()
+}
