@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request,
+    HeaderName, HeaderValue, Request,
     header::{AUTHORIZATION, HOST},
 };
 use http_body_util::Full;
@@ -23,7 +23,7 @@ use tower_fanout_http::{
     deadline::InboundDeadlineLayer,
     forward::{DEPTH, LoopLayer},
     guard::GuardLayer,
-    jwt::{self, Algorithm, JwtLayer, Key, KeySet, Rules, Verifier},
+    jwt::{self, Algorithm, Claims, JwtLayer, Key, KeySet, PropagateClaimsLayer, Rules, Verifier},
     log::RequestSpanLayer,
     problem::ProblemLayer,
     stamp::{StampLayer, TIMEOUT},
@@ -135,11 +135,15 @@ async fn problem_keeps_the_laws() {
     Laws::new(CALLS, build).check().await;
 }
 
-fn jwt() -> JwtLayer {
+fn verifier() -> Verifier {
     let key = Key::from_secret(Algorithm::HS256, SECRET).unwrap();
     let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
     let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-    JwtLayer::new(Verifier::new(KeySet::new([key]).unwrap(), rules).clock(clock))
+    Verifier::new(KeySet::new([key]).unwrap(), rules).clock(clock)
+}
+
+fn jwt() -> JwtLayer {
+    JwtLayer::new(verifier())
 }
 
 const NOW: u64 = 1_800_000_000;
@@ -177,6 +181,33 @@ async fn guard_keeps_the_laws() {
     .check()
     .await;
     Laws::new(CALLS, |inner| layer.layer(inner)).refusal().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn propagate_claims_keeps_the_laws() {
+    let of = |id: &str| -> Claims {
+        let claims =
+            json!({"iss": "https://idp.example", "aud": "orders", "exp": NOW + 60, "sub": id});
+        let token = jwt::sign(Algorithm::HS256, SECRET, &claims).unwrap();
+        verifier().verify(&token).unwrap()
+    };
+    let layer = PropagateClaimsLayer::new().refuse(true);
+    let layer = layer
+        .claim("sub", HeaderName::from_static("x-user"))
+        .unwrap();
+    let with = |claims: Claims, inner| {
+        MapRequest::new(layer.layer(inner), move |mut request: Request<Whole>| {
+            request.extensions_mut().insert(claims.clone());
+            request
+        })
+    };
+    let (sendable, unsendable) = (of("ada"), of("a\nb"));
+    Laws::new(CALLS, |inner| with(sendable.clone(), inner))
+        .check()
+        .await;
+    Laws::new(CALLS, |inner| with(unsendable.clone(), inner))
+        .refusal()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ mod jose;
 mod keys;
 mod layer;
 mod object;
+mod propagate;
 mod refusal;
 mod rules;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use self::{
     jose::{Verified, verify_jws},
     keys::{Key, KeyError, KeySet, sign},
     layer::{Jwt, JwtLayer},
+    propagate::{PropagateClaims, PropagateClaimsLayer},
     refusal::{Outcome, Reason, Refusal},
     rules::{InvalidRules, Rules},
     verifier::Verifier,

@@ -1,0 +1,136 @@
+//! Rows A39 and A40: claims in headers.
+
+use http::HeaderName;
+
+use super::*;
+
+const USER: HeaderName = HeaderName::from_static("x-user");
+
+/// What arrives in the header for a claim of this value, or the status of the refusal.
+async fn sent(layer: PropagateClaimsLayer, value: Value) -> Result<Option<String>, u16> {
+    let service = layer.layer(service_fn(|request: Request<()>| async move {
+        let mut values = request.headers().get_all(USER).iter();
+        let first = values
+            .next()
+            .map(|value| value.to_str().unwrap().to_owned());
+        assert!(values.next().is_none());
+        Ok::<_, Infallible>(Response::new(Full::from(json!(first).to_string())))
+    }));
+    let mut request = request(&[]);
+    for forged in ["root", "admin"] {
+        request
+            .headers_mut()
+            .append(USER, HeaderValue::from_static(forged));
+    }
+    let claims = verifier().verify(&token(&claims(json!({"x": {"id": value}}))));
+    request.extensions_mut().insert(claims.unwrap());
+    let response = service.oneshot(request).await.unwrap();
+    match response.status().as_u16() {
+        200 => Ok(serde_json::from_value(body(response).await).unwrap()),
+        status => Err(status),
+    }
+}
+
+fn plain() -> PropagateClaimsLayer {
+    PropagateClaimsLayer::new().claim("x.id", USER).unwrap()
+}
+
+fn encoded() -> PropagateClaimsLayer {
+    PropagateClaimsLayer::new()
+        .encoded_claim("x.id", USER)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn fault_a39_the_callers_own_header_is_always_removed() {
+    for absent in [json!(null), json!(""), json!([]), json!({"other": 1})] {
+        assert_eq!(sent(plain(), absent).await, Ok(None));
+    }
+    let service = plain().layer(service_fn(|request: Request<()>| async move {
+        assert!(!request.headers().contains_key(USER), "there is no token");
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    }));
+    let mut forged = request(&[]);
+    forged
+        .headers_mut()
+        .insert(USER, HeaderValue::from_static("root"));
+    assert_eq!(service.oneshot(forged).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn fault_a40_what_can_stand_in_a_header_is_sent() {
+    for (value, text) in [
+        (json!("ada"), "ada"),
+        (
+            json!("Ada, Countess of Lovelace"),
+            "Ada, Countess of Lovelace",
+        ),
+        (json!(42), "42"),
+        (json!(-1.5), "-1.5"),
+        (json!(true), "true"),
+        (json!(["a", "b c"]), "a,b c"),
+        (json!("a".repeat(1024)), &"a".repeat(1024)),
+    ] {
+        assert_eq!(sent(plain(), value).await, Ok(Some(text.into())));
+    }
+}
+
+#[tokio::test]
+async fn fault_a40_what_cannot_is_left_out_encoded_or_refused() {
+    for (value, code) in [
+        (json!("a\r\nx-admin: 1"), "a%0D%0Ax-admin%3A%201"),
+        (json!("a\u{0}b\tc"), "a%00b%09c"),
+        (json!("é"), "%C3%A9"),
+        (json!(" a"), "%20a"),
+        (json!({"a": 1}), "%7B%22a%22%3A1%7D"),
+        (json!([1, "a"]), "%5B1%2C%22a%22%5D"),
+        (json!(["a,b", "c"]), "a%2Cb,c"),
+        (json!(["a\n", "c"]), "a%0A,c"),
+        (json!(["a "]), "a%20"),
+    ] {
+        assert_eq!(sent(plain(), value.clone()).await, Ok(None), "{value}");
+        assert_eq!(
+            sent(plain().refuse(true), value.clone()).await,
+            Err(401),
+            "{value}"
+        );
+        assert_eq!(sent(encoded(), value).await, Ok(Some(code.into())));
+    }
+    for layer in [plain(), encoded()] {
+        let long = json!("a".repeat(1025));
+        assert_eq!(sent(layer.clone(), long.clone()).await, Ok(None));
+        assert_eq!(sent(layer.refuse(true), long).await, Err(401));
+    }
+}
+
+#[tokio::test]
+async fn fault_a40_a_refusal_is_one_of_a_token_and_is_counted() {
+    let layer = plain().refuse(true).realm("or\"ders").on_outcome(observe);
+    let service = layer.layer(service_fn(|_: Request<()>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    }));
+    let mut request = request(&[]);
+    let claims = verifier().verify(&token(&claims(json!({"x": {"id": "\n"}}))));
+    request.extensions_mut().insert(claims.unwrap());
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), challenge(&response)),
+        (401, "Bearer realm=\"orders\", error=\"invalid_token\"")
+    );
+    assert_eq!(outcomes(), [Outcome::Rejected(Reason::ClaimValue)]);
+    assert_eq!(Reason::ClaimValue.as_str(), "claim_value");
+}
+
+#[test]
+fn a_header_bears_one_claim_and_says_nothing_of_the_message() {
+    assert!(plain().claim("sub", USER).is_err());
+    for name in [
+        "authorization",
+        "host",
+        "content-length",
+        "transfer-encoding",
+    ] {
+        let header = HeaderName::from_static(name);
+        assert!(plain().claim("sub", header).is_err(), "{name}");
+    }
+}
