@@ -34,6 +34,8 @@
 mod bearer;
 mod claims;
 mod denylist;
+#[cfg(feature = "axum")]
+mod extract;
 mod future;
 mod jose;
 mod keys;
@@ -48,6 +50,8 @@ mod verifier;
 
 pub use jsonwebtoken::Algorithm;
 
+#[cfg(feature = "axum")]
+pub use self::extract::AuthNotConfigured;
 pub use self::{
     claims::Claims,
     denylist::{DenyList, DenyListFull},

@@ -9,6 +9,27 @@ use http::{
 
 use super::*;
 
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn fault_a38_a_handler_without_the_layer_gets_no_claims() {
+    use axum_core::{extract::FromRequestParts, response::IntoResponse};
+
+    let (mut parts, ()) = request(&[]).into_parts();
+    let rejection = Claims::from_request_parts(&mut parts, &())
+        .await
+        .unwrap_err();
+    let response = rejection.into_response();
+    assert_eq!(response.status(), 500);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(problem["code"], "auth_not_configured");
+    parts
+        .extensions
+        .insert(verifier().verify(&token(&good())).unwrap());
+    let claims = Claims::from_request_parts(&mut parts, &()).await.unwrap();
+    assert_eq!(claims.subject(), "ada");
+}
+
 /// Where a token is refused, at whatever step, the service is not called.
 #[tokio::test]
 async fn fault_a38_claims_are_there_only_after_the_whole_token_was_believed() {
