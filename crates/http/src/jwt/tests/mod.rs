@@ -23,6 +23,7 @@ mod jose;
 mod keys;
 mod layer;
 mod propagate;
+mod table;
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef-tests";
