@@ -1,0 +1,77 @@
+//! How many signatures are computed for a token: the crypto library is counted.
+#![allow(missing_docs)]
+
+use std::cell::Cell;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::crypto::{CryptoProvider, KeyUtils, aws_lc};
+use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Reason, verify_jws};
+
+thread_local! {
+    static VERIFICATIONS: Cell<u32> = const { Cell::new(0) };
+}
+
+static COUNTING: CryptoProvider = CryptoProvider {
+    verifier_factory: |algorithm, key| {
+        VERIFICATIONS.set(VERIFICATIONS.get() + 1);
+        (aws_lc::DEFAULT_PROVIDER.verifier_factory)(algorithm, key)
+    },
+    signer_factory: aws_lc::DEFAULT_PROVIDER.signer_factory,
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+/// Five keys `k0` to `k4` for HS256. The program's own provider is kept.
+fn keys() -> KeySet {
+    // An error says that the other test was first.
+    let _ = COUNTING.install_default();
+    let key = |number: u8| {
+        let secret = format!("{number} a secret that is long enough for it");
+        let key = Key::from_secret(Algorithm::HS256, secret.as_bytes()).unwrap();
+        key.with_kid(format!("k{number}"))
+    };
+    KeySet::new((0..5).map(key)).unwrap()
+}
+
+/// The reason for refusing a token of this header, and how many signatures were computed for it.
+fn cost(keys: &KeySet, header: &str, payload: &str, signature: &[u8]) -> (Reason, u32) {
+    let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let token = format!("{header}.{payload}.{}", URL_SAFE_NO_PAD.encode(signature));
+    VERIFICATIONS.set(0);
+    let refusal = verify_jws(&token, keys).unwrap_err();
+    (refusal.0, VERIFICATIONS.get())
+}
+
+#[test]
+fn fault_a9_a16_a18_a20_what_can_be_seen_to_be_wrong_costs_no_signature() {
+    let keys = keys();
+    for (header, reason) in [
+        ("{\"alg\":\"none\",\"kid\":\"k0\"}", Reason::Algorithm),
+        ("{\"alg\":\"HS384\",\"kid\":\"k0\"}", Reason::Algorithm),
+        ("{\"alg\":\"RS256\"}", Reason::Algorithm),
+        ("{\"alg\":\"HS256\",\"kid\":\"k9\"}", Reason::Kid),
+        ("{\"alg\":\"HS256\",\"crit\":[]}", Reason::Critical),
+        ("{}", Reason::Algorithm),
+        ("[]", Reason::Header),
+    ] {
+        assert_eq!(cost(&keys, header, "{}", &[0; 32]), (reason, 0), "{header}");
+    }
+    let long = "x".repeat(8192);
+    let refused = cost(&keys, "{\"alg\":\"HS256\"}", &long, &[0; 32]);
+    assert_eq!(refused, (Reason::Oversize, 0));
+}
+
+/// The same work for every wrong signature, whatever it signs and wherever it is wrong.
+#[test]
+fn fault_a41_a42_a_bad_token_costs_one_signature_by_its_name_and_four_without() {
+    let keys = keys();
+    for number in 0..10_000_u32 {
+        let payload = format!("{{\"sub\":\"{number}\"}}");
+        let mut signature = [0; 32];
+        signature[number as usize % 32] = 1;
+        let header = "{\"alg\":\"HS256\",\"kid\":\"k4\"}";
+        let found = cost(&keys, header, &payload, &signature);
+        assert_eq!(found, (Reason::Signature, 1));
+    }
+    let unnamed = cost(&keys, "{\"alg\":\"HS256\"}", "{}", &[0; 32]);
+    assert_eq!(unnamed, (Reason::Signature, 4));
+}
