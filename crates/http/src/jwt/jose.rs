@@ -18,7 +18,7 @@ const MAX_HEADER: usize = 1 << 10;
 /// The deepest nesting of a header.
 const MAX_DEPTH: usize = 8;
 /// The longest name of a key.
-const MAX_KID: usize = 256;
+pub(super) const MAX_KID: usize = 256;
 
 /// A token whose signature is right. Its claims were not looked at.
 #[derive(Debug)]

@@ -57,7 +57,7 @@ pub use self::{
     denylist::{DenyList, DenyListFull},
     future::ResponseFuture,
     jose::{Verified, verify_jws},
-    keys::{Key, KeyError, KeySet, sign},
+    keys::{DroppedKey, Key, KeyError, KeySet, sign},
     layer::{Jwt, JwtLayer},
     propagate::{PropagateClaims, PropagateClaimsLayer},
     refusal::{Outcome, Reason, Refusal},

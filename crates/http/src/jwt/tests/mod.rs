@@ -18,6 +18,7 @@ use super::*;
 
 mod bearer;
 mod claims;
+mod cost;
 mod denylist;
 mod jose;
 mod keys;

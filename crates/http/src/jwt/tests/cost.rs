@@ -1,29 +1,10 @@
-//! How many signatures are computed for a token: the crypto library is counted.
-#![allow(missing_docs)]
+//! How many signatures are computed for a token.
 
-use std::cell::Cell;
+use super::*;
+use crate::jwt::keys::VERIFICATIONS;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::crypto::{CryptoProvider, KeyUtils, aws_lc};
-use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Reason, verify_jws};
-
-thread_local! {
-    static VERIFICATIONS: Cell<u32> = const { Cell::new(0) };
-}
-
-static COUNTING: CryptoProvider = CryptoProvider {
-    verifier_factory: |algorithm, key| {
-        VERIFICATIONS.set(VERIFICATIONS.get() + 1);
-        (aws_lc::DEFAULT_PROVIDER.verifier_factory)(algorithm, key)
-    },
-    signer_factory: aws_lc::DEFAULT_PROVIDER.signer_factory,
-    key_utils: KeyUtils::new_unimplemented(),
-};
-
-/// Five keys `k0` to `k4` for HS256. The program's own provider is kept.
+/// Five keys `k0` to `k4` for HS256.
 fn keys() -> KeySet {
-    // An error says that the other test was first.
-    let _ = COUNTING.install_default();
     let key = |number: u8| {
         let secret = format!("{number} a secret that is long enough for it");
         let key = Key::from_secret(Algorithm::HS256, secret.as_bytes()).unwrap();

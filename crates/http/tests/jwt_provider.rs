@@ -1,0 +1,46 @@
+//! What others do to the crypto library of `jsonwebtoken` is not felt. The provider is the process's, so
+//! this stands in a program of its own.
+
+use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
+use serde_json::json;
+use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Rules, Verifier, sign};
+
+/// As the one that `jsonwebtoken` falls back to when both of its back ends are turned on.
+static PANICS: CryptoProvider = CryptoProvider {
+    signer_factory: |_, _| panic!("no provider"),
+    verifier_factory: |_, _| panic!("no provider"),
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+#[test]
+fn fault_b16_two_back_ends_or_a_provider_of_somebody_else_change_nothing() {
+    PANICS.install_default().unwrap();
+    let secret = b"an example secret, long enough for 256 bits";
+    let exp = 253_402_300_000_u64;
+    let claims = json!({"iss": "https://idp.example", "aud": "orders", "exp": exp, "sub": "ada"});
+    let token = sign(Algorithm::HS256, secret, &claims).unwrap();
+    let keys = KeySet::new([Key::from_secret(Algorithm::HS256, secret).unwrap()]).unwrap();
+    let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
+    assert_eq!(
+        Verifier::new(keys, rules).verify(&token).unwrap().subject(),
+        "ada"
+    );
+    for (algorithm, pem) in [
+        (
+            Algorithm::RS256,
+            &include_bytes!("../src/jwt/test_keys/rsa.pub.pem")[..],
+        ),
+        (
+            Algorithm::ES256,
+            include_bytes!("../src/jwt/test_keys/ec.pub.pem"),
+        ),
+        (
+            Algorithm::EdDSA,
+            include_bytes!("../src/jwt/test_keys/ed.pub.pem"),
+        ),
+    ] {
+        Key::from_pem(algorithm, pem).unwrap();
+    }
+    let set = include_bytes!("../src/jwt/test_keys/jwks.json");
+    KeySet::from_jwks(set, &[Algorithm::RS256, Algorithm::ES256]).unwrap();
+}
