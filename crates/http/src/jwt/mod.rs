@@ -38,6 +38,7 @@ mod denylist;
 mod extract;
 mod future;
 mod jose;
+pub mod jwks;
 mod keys;
 mod layer;
 mod object;
@@ -57,7 +58,7 @@ pub use self::{
     denylist::{DenyList, DenyListFull},
     future::ResponseFuture,
     jose::{Verified, verify_jws},
-    keys::{DroppedKey, Key, KeyError, KeySet, sign},
+    keys::{DroppedKey, Key, KeyError, KeySet, Keys, Unavailable, sign},
     layer::{Jwt, JwtLayer},
     propagate::{PropagateClaims, PropagateClaimsLayer},
     refusal::{Outcome, Reason, Refusal},

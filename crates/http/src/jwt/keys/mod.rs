@@ -8,6 +8,7 @@ mod pem;
 mod public;
 mod secret;
 mod set;
+mod source;
 #[cfg(test)]
 mod tests;
 mod weak;
@@ -18,9 +19,11 @@ use aws_lc_rs::{hmac, signature::ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
+pub(super) use self::set::{MAX_KEYS, MAX_TEXT};
 pub use self::{
     secret::sign,
     set::{DroppedKey, KeySet},
+    source::{Keys, Unavailable},
 };
 
 /// A key that cannot be used. It says nothing of the key itself.

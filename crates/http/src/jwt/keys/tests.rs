@@ -291,3 +291,29 @@ fn checking_a_signature_allocates_nothing_and_parses_no_key() {
         assert_eq!(counted.count_total, 0, "{kid}");
     }
 }
+
+#[test]
+fn fault_b18_a_file_is_read_whole_or_not_and_its_keys_replaced_at_once() {
+    let pem = include_str!("../test_keys/ec.pub.pem").trim_end();
+    let set = String::from_utf8_lossy(JWKS);
+    let set = set.trim_end();
+    let read = |text: &str| match text.strip_prefix('{') {
+        None => KeySet::new([Key::from_pem(Algorithm::ES256, text.as_bytes())?.with_kid("pem")]),
+        Some(_) => KeySet::from_jwks(text.as_bytes(), &ALLOWED).map(|(set, _)| set),
+    };
+    let keys = Keys::from(read(set).unwrap());
+    let other = keys.clone();
+    let before = other.current().unwrap();
+    for whole in [pem, set] {
+        for cut in 0..whole.len() {
+            assert!(read(&whole[..cut]).is_err(), "{}", &whole[..cut]);
+        }
+    }
+    keys.replace(read(pem).unwrap());
+    let after = other.current().unwrap();
+    assert!(verifies(&after, "pem", Algorithm::ES256) && !after.knows(Some("ec")));
+    assert!(
+        verifies(&before, "ec", Algorithm::ES256),
+        "until it is let go"
+    );
+}

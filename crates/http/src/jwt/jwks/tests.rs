@@ -1,0 +1,431 @@
+//! Fetching over the rows of the fault list, by a scripted issuer on the paused clock; what an answer
+//! can be by a server that breaks it.
+
+use std::{fmt::Write, sync::Mutex};
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::{advance, sleep, timeout};
+use tower::service_fn;
+use tower_fanout_testkit::fault_server::{Fault, FaultServer};
+use tracing::{Event, Level, Metadata, Subscriber, field::Visit, span};
+
+use super::*;
+
+type Answer = Result<Response<Bytes>, ClientError>;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A set of the test's EC key under these names.
+pub(in crate::jwt) fn set(kids: &[&str]) -> Bytes {
+    let good: Value = serde_json::from_slice(include_bytes!("../test_keys/jwks.json")).unwrap();
+    let keys = kids.iter().map(|kid| {
+        let mut key = good["keys"][1].clone();
+        key["kid"] = (*kid).into();
+        key
+    });
+    json!({"keys": keys.collect::<Vec<_>>()}).to_string().into()
+}
+
+fn status(status: StatusCode, body: Bytes) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+pub(in crate::jwt) fn good(kids: &[&str]) -> Answer {
+    status(StatusCode::OK, set(kids))
+}
+
+/// What an issuer has seen: when each fetch began.
+#[derive(Clone, Default)]
+pub(in crate::jwt) struct Seen(Arc<Mutex<Vec<Instant>>>);
+
+impl Seen {
+    pub(in crate::jwt) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    fn gaps(&self) -> Vec<Duration> {
+        let starts = self.0.lock().unwrap();
+        starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+}
+
+/// Keys of an issuer that answers the fetch of this number, from 0, with `answer`, after `latency`.
+pub(in crate::jwt) async fn issuer(
+    policy: JwksSettings,
+    latency: Duration,
+    answer: impl Fn(usize) -> Answer + Send + 'static,
+) -> (Result<Jwks, StartError>, Seen) {
+    let seen = Seen::default();
+    let starts = seen.clone();
+    let service = service_fn(move |request: Request<Bytes>| {
+        assert_eq!(request.uri(), "/keys?p=1");
+        let mut starts = starts.0.lock().unwrap();
+        starts.push(Instant::now());
+        let answer = answer(starts.len() - 1);
+        async move {
+            sleep(latency).await;
+            answer
+        }
+    });
+    let url = JwksUrl::new("https://idp.example/keys?p=1".parse().unwrap()).unwrap();
+    let policy = JwksPolicy::new(policy).unwrap();
+    (Jwks::start_with(service, &url, policy, |_| ()).await, seen)
+}
+
+fn policy() -> JwksSettings {
+    JwksSettings::default()
+}
+
+fn knows(jwks: &Jwks, kid: &str) -> bool {
+    jwks.current().unwrap().knows(Some(kid))
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b2_without_keys_at_the_start_it_fails_or_waits_for_them() {
+    let down = |fetch| match fetch {
+        0 | 1 => Err(ClientError::Connect),
+        _ => good(&["a"]),
+    };
+    let (failed, seen) = issuer(policy(), SECOND, down).await;
+    assert_eq!(
+        failed.unwrap_err(),
+        StartError::Fetch(FetchOutcome::Unreachable)
+    );
+    sleep(60 * MINUTE).await;
+    assert_eq!(seen.count(), 1, "nothing goes on");
+
+    let degraded = policy().start(Start::Degraded);
+    let (jwks, seen) = issuer(degraded, SECOND, down).await;
+    let jwks = jwks.unwrap();
+    let error = jwks.current().unwrap_err();
+    assert_eq!(error.retry_after, 30 * SECOND);
+    assert_eq!((jwks.generation(), jwks.age()), (0, None));
+    sleep(2 * 33 * SECOND + 2 * SECOND).await;
+    assert!(knows(&jwks, "a"), "it asks again after the cooldown");
+    assert_eq!((jwks.generation(), seen.count()), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b3_the_last_keys_are_used_for_a_day() {
+    let (jwks, seen) = issuer(policy(), SECOND, |fetch| match fetch {
+        0..=1 => good(&["a"]),
+        _ => Err(ClientError::Connect),
+    })
+    .await;
+    let jwks = jwks.unwrap();
+    while seen.count() < 3 {
+        sleep(SECOND).await;
+    }
+    let age = jwks.age().unwrap();
+    assert!(age >= 9 * MINUTE && age <= 12 * MINUTE, "{age:?}");
+    assert_eq!(jwks.generation(), 1, "the same keys are no new ones");
+    sleep(24 * 60 * MINUTE - jwks.age().unwrap()).await;
+    assert!(knows(&jwks, "a"));
+    sleep(SECOND).await;
+    assert_eq!(jwks.current().unwrap_err().retry_after, 30 * SECOND);
+    assert!(seen.count() > 24 * 60, "it asks more often while it fails");
+}
+
+/// What was logged, each as its level, its message and its fields.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Text(String);
+        impl Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+                write!(self.0, "{field}={value:?} ").unwrap();
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0
+            .lock()
+            .unwrap()
+            .push((*event.metadata().level(), text.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b4_failures_are_warned_of_once_a_minute() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let hasty = policy().cooldown(SECOND).timeout(SECOND);
+    let (jwks, seen) = issuer(hasty, SECOND / 10, |fetch| match fetch {
+        0 => good(&["a"]),
+        _ => status(StatusCode::OK, "<html>top secret</html>".into()),
+    })
+    .await;
+    let jwks = jwks.unwrap();
+    sleep(30 * MINUTE).await;
+    assert!(knows(&jwks, "a"));
+    assert!(seen.count() > 500);
+    let logged = log.0.lock().unwrap();
+    let warned = logged.iter().filter(|(level, _)| *level == Level::WARN);
+    assert!((18..=21).contains(&warned.count()), "{logged:?}");
+    assert!(!format!("{logged:?}").contains("top secret"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b5_b10_bad_keys_are_named_by_place_and_type_and_never_shown() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let mut keys: Value = serde_json::from_slice(&set(&["a", "b"])).unwrap();
+    keys["keys"][0]["x"] = "hush".into();
+    keys["keys"][1]["d"] = "hush".into();
+    let oct = json!({"kty": "oct", "k": "hush"});
+    keys["keys"].as_array_mut().unwrap().push(oct);
+    let body = Bytes::from(keys.to_string());
+    let (jwks, _) = issuer(policy(), SECOND, move |_| {
+        status(StatusCode::OK, body.clone())
+    })
+    .await;
+    let jwks = jwks.unwrap();
+    assert!(knows(&jwks, "b") && !knows(&jwks, "a"));
+    sleep(60 * MINUTE).await;
+    let logged = log.0.lock().unwrap();
+    let warned = logged.iter().filter(|(level, _)| *level == Level::WARN);
+    let warned: Vec<&str> = warned.map(|(_, text)| text.as_str()).collect();
+    assert_eq!(warned.len(), 3, "the same set says nothing new: {logged:?}");
+    for (place, kty) in [(0, "EC"), (1, "EC"), (2, "oct")] {
+        let fields = format!("index={place} kty={kty:?}");
+        assert!(
+            warned.iter().any(|text| text.contains(&fields)),
+            "{warned:?}"
+        );
+    }
+    assert!(!format!("{logged:?}").contains("hush"));
+}
+
+/// A real server, which breaks its answers; the fetches come one after the other here.
+#[tokio::test]
+async fn fault_b1_b4_whatever_comes_leaves_the_last_keys() {
+    let large = format!(
+        "{}{}",
+        String::from_utf8_lossy(&set(&["b"])),
+        " ".repeat(256 << 10)
+    );
+    let faults = [
+        (Fault::json(set(&["a"])), FetchOutcome::Ok),
+        (Fault::answer(500, &[], set(&["b"])), FetchOutcome::Status),
+        (Fault::answer(204, &[], ""), FetchOutcome::Status),
+        (
+            Fault::redirect("http://127.0.0.1:1/keys"),
+            FetchOutcome::Status,
+        ),
+        (Fault::html(), FetchOutcome::Invalid),
+        (Fault::invalid_json(), FetchOutcome::Invalid),
+        (Fault::deep_json(100_000), FetchOutcome::Invalid),
+        (Fault::json("{\"keys\":[]}"), FetchOutcome::Invalid),
+        (Fault::json(set(&["b", "b"])), FetchOutcome::Invalid),
+        (Fault::json(large), FetchOutcome::TooLarge),
+        (Fault::drip(set(&["b"]), SECOND / 50), FetchOutcome::Timeout),
+        (Fault::never_answer(), FetchOutcome::Timeout),
+        (Fault::stall_in_body(), FetchOutcome::Timeout),
+        (Fault::reset_before_head(), FetchOutcome::Unreachable),
+        (Fault::reset_in_body(), FetchOutcome::Unreachable),
+        (Fault::length_too_long(), FetchOutcome::Unreachable),
+        (Fault::bad_chunk(), FetchOutcome::Unreachable),
+        (Fault::json(set(&["c"])), FetchOutcome::Ok),
+    ];
+    let server = FaultServer::script(faults.iter().map(|(fault, _)| fault.clone())).await;
+    let policy = JwksPolicy::build(|policy| policy.timeout = SECOND / 4).unwrap();
+    let endpoint = server.url().parse().unwrap();
+    let settings = ClientSettings {
+        max_response: policy.max_body,
+        ..ClientSettings::default()
+    };
+    let client = Client::new(&endpoint, &settings).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let target = "/keys".parse().unwrap();
+    let mut poller = Poller::new(client, target, policy, move |outcome| {
+        tell.lock().unwrap().push(outcome);
+    });
+    let shared = poller.shared();
+    for (place, (_, expected)) in faults.iter().enumerate() {
+        assert_eq!(poller.fetch().await, *expected, "{place}");
+        let found = shared.found.load_full().unwrap();
+        let last = place + 1 == faults.len();
+        assert!(found.keys.knows(Some(if last { "c" } else { "a" })));
+        assert_eq!(found.generation, if last { 2 } else { 1 });
+    }
+    let expected: Vec<_> = faults.iter().map(|(_, outcome)| *outcome).collect();
+    assert_eq!(*told.lock().unwrap(), expected);
+    let seen = server.seen();
+    assert!(seen.requests.iter().all(|request| request.path == "/keys"));
+    assert_eq!(seen.requests.len(), faults.len());
+}
+
+#[tokio::test]
+async fn the_keys_of_a_server_are_fetched() {
+    let server = FaultServer::start(Fault::json(set(&["a"]))).await;
+    let url = format!("{}/keys?p=1", server.url()).parse().unwrap();
+    let url = JwksUrl::new(url).unwrap();
+    let jwks = Jwks::start(&url, JwksPolicy::default(), |_| ()).await;
+    assert!(knows(&jwks.unwrap(), "a"));
+    let request = &server.seen().requests[0];
+    assert_eq!(request.path, "/keys?p=1");
+    assert!(
+        request
+            .header("accept")
+            .unwrap()
+            .contains("application/jwk-set+json")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b6_a_thousand_misses_are_one_fetch_per_cooldown() {
+    let (jwks, seen) = issuer(policy(), SECOND, |_| good(&["a"])).await;
+    let jwks = jwks.unwrap();
+    let misses = || join_all((0..1000).map(|_| jwks.refetch()));
+    misses().await;
+    assert_eq!(seen.count(), 1, "the start was a fetch");
+    sleep(29 * SECOND).await;
+    for round in 1..=3 {
+        let before = Instant::now();
+        misses().await;
+        assert_eq!((seen.count(), before.elapsed()), (1 + round, SECOND));
+        misses().await;
+        assert_eq!((seen.count(), before.elapsed()), (1 + round, SECOND));
+        sleep(29 * SECOND).await;
+    }
+}
+
+/// Misses at random times, some given up, and an issuer of random speed.
+#[tokio::test(start_paused = true)]
+async fn fault_b6_b9_no_schedule_makes_fetches_overlap_or_come_too_soon() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let latency = Duration::from_millis(random.u64(0..6000));
+        let (jwks, seen) = issuer(policy().start(Start::Degraded), latency, |_| good(&["a"])).await;
+        let jwks = jwks.unwrap();
+        let misses = (0..100).map(|_| {
+            let (start, patience) = (random.u64(0..120_000), random.u64(0..8000));
+            let jwks = jwks.clone();
+            async move {
+                sleep(Duration::from_millis(start)).await;
+                let patience = Duration::from_millis(patience);
+                timeout(patience, jwks.refetch()).await
+            }
+        });
+        let misses: Vec<_> = misses.map(tokio::spawn).collect();
+        join_all(misses).await;
+        let gaps = seen.gaps();
+        assert!(
+            gaps.iter().all(|gap| *gap >= 30 * SECOND),
+            "{seed}: {gaps:?}"
+        );
+        assert!((2..=5).contains(&seen.count()), "{seed}: {gaps:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b7_a_new_key_is_there_after_one_fetch() {
+    let (jwks, _) = issuer(policy(), SECOND, |fetch| match fetch {
+        0 => good(&["a"]),
+        _ => good(&["a", "b"]),
+    })
+    .await;
+    let jwks = jwks.unwrap();
+    jwks.refetch().await;
+    assert!(!knows(&jwks, "b"), "within the cooldown nothing is fetched");
+    sleep(30 * SECOND).await;
+    let before = Instant::now();
+    jwks.refetch().await;
+    assert!(knows(&jwks, "b"));
+    assert_eq!((before.elapsed(), jwks.generation()), (SECOND, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b8_b17_a_key_that_is_gone_is_gone_with_the_next_poll() {
+    let mut gaps = Vec::new();
+    for _ in 0..50 {
+        let (jwks, seen) = issuer(policy(), SECOND, |fetch| match fetch {
+            0 => good(&["a", "b"]),
+            _ => good(&["a"]),
+        })
+        .await;
+        let jwks = jwks.unwrap();
+        assert!(knows(&jwks, "b"));
+        sleep(11 * MINUTE + SECOND).await;
+        assert!(!knows(&jwks, "b"));
+        sleep(60 * MINUTE).await;
+        gaps.extend(seen.gaps());
+    }
+    let (least, most) = (gaps.iter().min().unwrap(), gaps.iter().max().unwrap());
+    assert!(*least >= 9 * MINUTE && *most <= 11 * MINUTE + SECOND / 100);
+    assert!(
+        *most - *least > MINUTE,
+        "not all at once: {least:?} {most:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b9_who_gives_up_does_not_end_the_fetch() {
+    let (jwks, seen) = issuer(policy(), 4 * SECOND, |fetch| match fetch {
+        0 => good(&["a"]),
+        _ => good(&["b"]),
+    })
+    .await;
+    let jwks = jwks.unwrap();
+    sleep(30 * SECOND).await;
+    let impatient = (0..100).map(|_| timeout(SECOND, jwks.refetch()));
+    let (gave_up, ()) = tokio::join!(join_all(impatient), async {
+        sleep(2 * SECOND).await;
+        assert!(knows(&jwks, "a"), "the keys in use stay in use");
+        jwks.refetch().await;
+    });
+    assert!(gave_up.iter().all(Result::is_err));
+    assert!(knows(&jwks, "b"));
+    assert_eq!(seen.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_last_handle_the_polling_ends() {
+    let (jwks, seen) = issuer(policy(), SECOND, |_| good(&["a"])).await;
+    let jwks = jwks.unwrap();
+    let other = jwks.clone();
+    drop(jwks);
+    sleep(12 * MINUTE).await;
+    assert_eq!(seen.count(), 2);
+    drop(other);
+    sleep(60 * MINUTE).await;
+    assert_eq!(seen.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_panics_leaves_nobody_waiting() {
+    let (jwks, _) = issuer(policy(), SECOND, |fetch| match fetch {
+        0 => good(&["a"]),
+        _ => panic!("on purpose"),
+    })
+    .await;
+    let jwks = jwks.unwrap();
+    advance(30 * SECOND).await;
+    jwks.refetch().await;
+    jwks.refetch().await;
+    assert!(knows(&jwks, "a"));
+}

@@ -1,0 +1,121 @@
+//! Where a set of keys is.
+
+use std::{error::Error, fmt, net::IpAddr};
+
+use http::{
+    Uri,
+    uri::{PathAndQuery, Scheme},
+};
+
+/// Where a JWK Set is fetched: by `https`, or by `http` from this host itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksUrl(Uri);
+
+/// An address that keys are not fetched from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadJwksUrl(&'static str);
+
+impl fmt::Display for BadJwksUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for BadJwksUrl {}
+
+impl JwksUrl {
+    /// Accepts `url`, such as `https://idp.example/keys`; its host may be the loopback's for `http`.
+    ///
+    /// # Errors
+    /// It is of another scheme, not absolute, or carries credentials.
+    pub fn new(url: Uri) -> Result<Self, BadJwksUrl> {
+        let authority = url.authority();
+        if authority.is_none_or(|authority| authority.host().is_empty()) {
+            return Err(BadJwksUrl("an address of keys has a host"));
+        }
+        if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(BadJwksUrl("an address of keys carries no credentials"));
+        }
+        let is_secure = url.scheme() == Some(&Scheme::HTTPS);
+        let is_local = url.scheme() == Some(&Scheme::HTTP) && url.host().is_some_and(is_loopback);
+        if is_secure || is_local {
+            Ok(Self(url))
+        } else {
+            Err(BadJwksUrl(
+                "keys are fetched by https://, or from this host",
+            ))
+        }
+    }
+
+    /// The address without its path, and what is asked for there.
+    pub(super) fn split(&self) -> (Uri, Uri) {
+        let mut endpoint = self.0.clone().into_parts();
+        let target = endpoint
+            .path_and_query
+            .replace(PathAndQuery::from_static("/"));
+        (
+            Uri::from_parts(endpoint).unwrap_or_default(),
+            target.map(Uri::from).unwrap_or_default(),
+        )
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Result<JwksUrl, BadJwksUrl> {
+        JwksUrl::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn fault_b1_keys_come_by_https_or_from_this_host() {
+        for good in [
+            "https://idp.example/keys",
+            "https://idp.example:8443/keys?policy=x",
+            "http://127.0.0.1:8080/keys",
+            "http://127.3.2.1/keys",
+            "http://[::1]:8080/keys",
+            "http://localhost/keys",
+        ] {
+            assert!(url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://idp.example/keys",
+            "http://10.0.0.1/keys",
+            "http://localhost.example/keys",
+            "http://[::2]/keys",
+            "https://me:secret@idp.example/keys",
+            "https://me@idp.example/keys",
+            "http://localhost@idp.example/keys",
+            "ftp://idp.example/keys",
+            "idp.example:443",
+            "/keys",
+        ] {
+            let error = url(bad).unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_server_and_a_target() {
+        for (whole, endpoint, target) in [
+            ("https://a:1/keys?p=1", "https://a:1/", "/keys?p=1"),
+            ("https://a", "https://a/", "/"),
+        ] {
+            let (server, asked) = url(whole).unwrap().split();
+            assert_eq!(
+                (server.to_string(), asked.to_string()),
+                (endpoint.into(), target.into())
+            );
+        }
+    }
+}
