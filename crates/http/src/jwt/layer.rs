@@ -3,6 +3,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -10,14 +11,18 @@ use http::{
     Extensions, HeaderMap, Method, Request, Response,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
 };
-use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tokio::time::timeout_at;
+use tower::{Layer, Service, ServiceExt};
+use tower_fanout::layers::{Context as _, Deadline};
 
 use super::{
     bearer::bearer,
     claims::Claims,
     future::ResponseFuture,
+    keys::Flight,
     refusal::{Outcome, Reason, Refusal, quotable},
-    verifier::Verifier,
+    verifier::{Failure, Verifier},
+    waiting::{Decided, JwtFuture, Waiting},
 };
 use crate::correlation::CorrelationId;
 
@@ -101,18 +106,55 @@ impl JwtLayer {
 }
 
 impl Shared {
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, Refusal> {
-        let claims = self.verifier.verify(bearer(headers)?)?;
+    /// Puts the caller's claims into the request, or says why there are none.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Failure> {
+        // Another layer's claims are not this layer's.
+        request.extensions_mut().remove::<Claims>();
+        if self.skip_preflight && is_preflight(request) {
+            (self.on_outcome)(Outcome::Preflight);
+            return Ok(());
+        }
+        let claims = self.authenticate(request.headers())?;
+        request.extensions_mut().insert(claims);
+        (self.on_outcome)(Outcome::Accepted);
+        Ok(())
+    }
+
+    /// The call, if it was admitted; else what turns the caller away.
+    fn go_on<S, B, R>(
+        &self,
+        admitted: Result<(), Failure>,
+        service: impl FnOnce() -> S,
+        request: Request<B>,
+    ) -> Decided<S, B, R>
+    where
+        S: Service<Request<B>>,
+        R: From<Bytes>,
+    {
+        match admitted {
+            Ok(()) => ResponseFuture::called(service().oneshot(request)),
+            Err(failure) => ResponseFuture::refused(self.refuse(failure, request.extensions())),
+        }
+    }
+
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, Failure> {
+        let claims = self.verifier.check(bearer(headers)?)?;
         let (roles, scopes) = (claims.roles(), claims.scopes());
         let has_role = self.any_role.is_empty() || roles.iter().any(|r| self.any_role.contains(r));
         if has_role && self.all_scopes.iter().all(|scope| scopes.contains(scope)) {
             Ok(claims)
         } else {
-            Err(Refusal(Reason::Scope))
+            Err(Refusal(Reason::Scope).into())
         }
     }
 
-    fn refuse<B: From<Bytes>>(&self, refusal: Refusal, extensions: &Extensions) -> Response<B> {
+    fn refuse<B: From<Bytes>>(&self, failure: Failure, extensions: &Extensions) -> Response<B> {
+        let (refusal, retry_after) = match failure {
+            Failure::Refused(refusal) => (refusal, None),
+            // Waiting was given up, and the fetch ends soon.
+            Failure::NoKeyYet(_) => (Refusal(Reason::Unavailable), Some(Duration::from_secs(1))),
+            Failure::Unavailable(why) => (Refusal(Reason::Unavailable), Some(why.retry_after)),
+        };
         (self.on_outcome)(Outcome::Rejected(refusal.0));
         let id = extensions.get::<CorrelationId>();
         let (code, reason) = (refusal.code().as_str(), refusal.0.as_str());
@@ -122,7 +164,7 @@ impl Shared {
         if refusal.0 == Reason::Expired && self.reveal_expired {
             problem = problem.detail("the token has expired");
         }
-        problem.into_response(id)
+        problem.retry_after(retry_after).into_response(id)
     }
 
     /// The scopes that are needed, or else the roles, as a challenge names them
@@ -135,6 +177,18 @@ impl Shared {
         let is_scope = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
         let needed = needed.iter().filter(|name| name.bytes().all(is_scope));
         needed.map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl JwtLayer {
+    /// What becomes of a call that has waited: it does not wait again.
+    pub(super) fn decide<S, B, R>(&self, service: S, mut request: Request<B>) -> Decided<S, B, R>
+    where
+        S: Service<Request<B>>,
+        R: From<Bytes>,
+    {
+        let admitted = self.shared.admit(&mut request);
+        self.shared.go_on(admitted, || service, request)
     }
 }
 
@@ -163,29 +217,34 @@ where
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>, ResBody>;
+    type Future = JwtFuture<S, ReqBody, ResBody>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let shared = &*self.layer.shared;
-        // Another layer's claims are not this layer's.
-        request.extensions_mut().remove::<Claims>();
-        if shared.skip_preflight && is_preflight(&request) {
-            (shared.on_outcome)(Outcome::Preflight);
-        } else {
-            match shared.authenticate(request.headers()) {
-                Ok(claims) => request.extensions_mut().insert(claims),
-                Err(refusal) => {
-                    let response = shared.refuse(refusal, request.extensions());
-                    return ResponseFuture::refused(response);
-                }
-            };
-            (shared.on_outcome)(Outcome::Accepted);
+        let Self { layer, inner } = self;
+        match layer.shared.admit(&mut request) {
+            Err(Failure::NoKeyYet(flight)) => JwtFuture::waiting(Waiting {
+                end: before(request.call().deadline, flight),
+                layer: layer.clone(),
+                service: inner.clone(),
+                request,
+            }),
+            admitted => JwtFuture::decided(layer.shared.go_on(admitted, || inner.clone(), request)),
         }
-        ResponseFuture::called(self.inner.clone().oneshot(request))
+    }
+}
+
+/// The end of `flight`, or the deadline if that is nearer.
+fn before(deadline: Option<Deadline>, flight: Flight) -> Flight {
+    match deadline {
+        None => flight,
+        Some(deadline) => Box::pin(async move {
+            // Either way the token is looked at once more.
+            let _ = timeout_at(deadline.instant(), flight).await;
+        }),
     }
 }
 

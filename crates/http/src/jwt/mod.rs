@@ -1,7 +1,7 @@
 //! Ask for a JSON Web Token, and know who calls.
 //!
 //! A token is checked in three steps: its form by our own strict reading ([`verify_jws`]), its signature
-//! by `jsonwebtoken` on aws-lc ([`KeySet`]), and its claims by rules that leave nothing optional that
+//! by aws-lc with keys that are given ([`KeySet`]) or [fetched](jwks), and its claims by rules that leave nothing optional that
 //! matters ([`Rules`]). Whatever is wrong, the caller gets the same 401; the reason goes to the log and
 //! to who counts ([`Outcome`]) alone.
 //!
@@ -48,6 +48,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod waiting;
 
 pub use jsonwebtoken::Algorithm;
 
@@ -64,4 +65,5 @@ pub use self::{
     refusal::{Outcome, Reason, Refusal},
     rules::{InvalidRules, Rules},
     verifier::Verifier,
+    waiting::JwtFuture,
 };

@@ -49,6 +49,8 @@ reasons! {
     Critical = "crit",
     /// There is no such key.
     Kid = "kid",
+    /// There are no keys to check it with.
+    Unavailable = "unavailable",
     /// The signature is wrong.
     Signature = "signature",
     /// The signature is wrong, and the token brings or names a key of its own.
@@ -122,6 +124,7 @@ impl Refusal {
             Reason::Missing | Reason::Scheme => Code::AuthRequired,
             Reason::Syntax | Reason::Duplicate => Code::InvalidRequest,
             Reason::Scope => Code::InsufficientScope,
+            Reason::Unavailable => Code::AuthUnavailable,
             _ => Code::InvalidToken,
         }
     }
@@ -132,6 +135,9 @@ impl Refusal {
     #[must_use]
     pub fn problem(self, realm: &str, scope: &str) -> Problem {
         let code = self.code();
+        if code == Code::AuthUnavailable {
+            return Problem::new(code);
+        }
         let mut challenge = format!("Bearer realm=\"{realm}\"");
         if code != Code::AuthRequired {
             challenge += &format!(", error=\"{}\"", code.as_str());

@@ -1,11 +1,11 @@
 //! Whom to believe: the keys and the rules of each issuer.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use super::{
     claims::Claims,
     jose::{unverified_issuer, verify_jws},
-    keys::KeySet,
+    keys::{Flight, Keys, Unavailable},
     refusal::{Reason, Refusal},
     rules::{InvalidRules, Rules},
 };
@@ -20,14 +20,37 @@ pub struct Verifier {
 /// Keys, and the rules for what is signed with them.
 #[derive(Clone, Debug)]
 struct Trusted {
-    keys: KeySet,
+    keys: Keys,
     rules: Rules,
+}
+
+/// Why a token is not believed.
+pub(super) enum Failure {
+    /// It is wrong.
+    Refused(Refusal),
+    /// It names a key that is not there, and that a fetch may bring, which ends then.
+    NoKeyYet(Flight),
+    /// There are no keys to check it with.
+    Unavailable(Unavailable),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Unavailable> for Failure {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
+    }
 }
 
 impl Verifier {
     /// Believes tokens that are signed with one of `keys` and fit `rules`, by the system's clock.
     #[must_use]
-    pub fn new(keys: KeySet, rules: Rules) -> Self {
+    pub fn new(keys: impl Into<Keys>, rules: Rules) -> Self {
+        let keys = keys.into();
         Self {
             trusted: vec![Trusted { keys, rules }],
             clock: SystemTime::now,
@@ -39,10 +62,11 @@ impl Verifier {
     ///
     /// # Errors
     /// An issuer has keys and rules already.
-    pub fn or(mut self, keys: KeySet, rules: Rules) -> Result<Self, InvalidRules> {
+    pub fn or(mut self, keys: impl Into<Keys>, rules: Rules) -> Result<Self, InvalidRules> {
         if self.trusted.iter().any(|one| one.rules.overlaps(&rules)) {
             return Err(InvalidRules("an issuer has two sets of keys and rules"));
         }
+        let keys = keys.into();
         self.trusted.push(Trusted { keys, rules });
         Ok(self)
     }
@@ -57,12 +81,37 @@ impl Verifier {
     /// What `token` says, if it is believed. Nothing is remembered of it: the next time it is checked
     /// as if it had not been seen.
     ///
+    /// For a key that is not there yet a fetch is begun, where keys are fetched; it is not waited for
+    /// here.
+    ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it; or that there are [no keys](Reason::Unavailable) to check it with.
     pub fn verify(&self, token: &str) -> Result<Claims, Refusal> {
+        self.check(token).map_err(|failure| match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::NoKeyYet(_) => Refusal(Reason::Kid),
+            Failure::Unavailable(_) => Refusal(Reason::Unavailable),
+        })
+    }
+
+    /// [`verify`](Self::verify), with what can be done about it if it fails.
+    pub(super) fn check(&self, token: &str) -> Result<Claims, Failure> {
         let trusted = self.trusted_for(token)?;
-        let verified = verify_jws(token, &trusted.keys)?;
-        trusted.rules.check(&verified, (self.clock)())
+        let mut keys = trusted.keys.current()?;
+        loop {
+            match verify_jws(token, &keys) {
+                Err(Refusal(Reason::Kid)) => {}
+                verified => return Ok(trusted.rules.check(&verified?, (self.clock)())?),
+            }
+            if let Some(flight) = trusted.keys.flight() {
+                return Err(Failure::NoKeyYet(flight));
+            }
+            let newer = trusted.keys.current()?;
+            if Arc::ptr_eq(&keys, &newer) {
+                return Err(Refusal(Reason::Kid).into());
+            }
+            keys = newer;
+        }
     }
 
     /// Who is asked about `token`. Where there is one only, the token need not be read for it.

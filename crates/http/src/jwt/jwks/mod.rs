@@ -9,7 +9,7 @@ mod fetch;
 mod poll;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod url;
 
 use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};

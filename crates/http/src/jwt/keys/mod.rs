@@ -19,11 +19,14 @@ use aws_lc_rs::{hmac, signature::ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
-pub(super) use self::set::{MAX_KEYS, MAX_TEXT};
 pub use self::{
     secret::sign,
     set::{DroppedKey, KeySet},
     source::{Keys, Unavailable},
+};
+pub(super) use self::{
+    set::{MAX_KEYS, MAX_TEXT},
+    source::Flight,
 };
 
 /// A key that cannot be used. It says nothing of the key itself.

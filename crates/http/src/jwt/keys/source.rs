@@ -1,6 +1,6 @@
 //! Where a verifier finds its keys.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -35,6 +35,9 @@ enum Source {
     Fetched(Jwks),
 }
 
+/// The end of a fetch.
+pub(in crate::jwt) type Flight = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Keys {
     /// Finds them where `other` does from now on. Tokens that are being checked are checked with the
     /// keys they have begun with.
@@ -50,6 +53,14 @@ impl Keys {
         match &**self.source.load() {
             Source::Given(keys) => Ok(Arc::clone(keys)),
             Source::Fetched(jwks) => jwks.current(),
+        }
+    }
+
+    /// The end of a fetch that may bring keys that are not there yet, if there is or may be one now.
+    pub(in crate::jwt) fn flight(&self) -> Option<Flight> {
+        match &**self.source.load() {
+            Source::Given(_) => None,
+            Source::Fetched(jwks) => Some(Box::pin(jwks.flight()?)),
         }
     }
 }

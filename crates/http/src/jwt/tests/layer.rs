@@ -146,7 +146,7 @@ fn reasons_have_the_names_of_the_fault_list() {
     let names: std::collections::BTreeSet<_> =
         Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     let expected = "alg aud b64 claim_value claims crit duplicate embedded exp expired header iat iss \
-                    kid missing nbf oversize revoked scheme scope shape signature syntax typ";
+                    kid missing nbf oversize revoked scheme scope shape signature syntax typ unavailable";
     assert_eq!(names.into_iter().collect::<Vec<_>>().join(" "), expected);
     let labels = [
         Outcome::Accepted,

@@ -20,6 +20,7 @@ mod bearer;
 mod claims;
 mod cost;
 mod denylist;
+mod fetched;
 mod jose;
 mod keys;
 mod layer;

@@ -1,0 +1,164 @@
+//! Rows B3 to B9 and B17: the layer in front of keys that are fetched, on the paused clock.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+use tower_fanout::layers::{Context, Deadline};
+
+use super::*;
+use crate::{
+    client::ClientError,
+    jwt::jwks::{
+        JwksSettings, Start,
+        tests::{good as set, issuer},
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A request with a token that is signed with the issuer's key, under this name.
+fn asking(kid: &str) -> Request<()> {
+    let header = Header {
+        kid: Some(kid.into()),
+        ..Header::new(Algorithm::ES256)
+    };
+    let key = EncodingKey::from_ec_pem(include_bytes!("../test_keys/ec.pem")).unwrap();
+    let token = jsonwebtoken::encode(&header, &good(), &key).unwrap();
+    request(&[format!("Bearer {token}").as_bytes()])
+}
+
+fn layer(keys: impl Into<Keys>) -> JwtLayer {
+    JwtLayer::new(Verifier::new(keys, rules()).clock(clock))
+}
+
+async fn status(layer: &JwtLayer, request: Request<()>) -> u16 {
+    ask(layer.clone(), request).await.status().as_u16()
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b2_b3_without_keys_a_caller_is_told_to_come_back() {
+    let settings = JwksSettings::default().start(Start::Degraded);
+    let (jwks, _) = issuer(settings, SECOND, |fetch| match fetch {
+        0 => Err(ClientError::Connect),
+        1 => set(&["a"]),
+        _ => Err(ClientError::Connect),
+    })
+    .await;
+    let layer = layer(jwks.unwrap());
+    let down = async || {
+        let response = ask(layer.clone(), asking("a")).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "30");
+        assert!(!response.headers().contains_key("www-authenticate"));
+        assert_eq!(outcomes(), [Outcome::Rejected(Reason::Unavailable)]);
+        assert_eq!(body(response).await["code"], "auth_unavailable");
+    };
+    down().await;
+    sleep(35 * SECOND).await;
+    assert_eq!(status(&layer, asking("a")).await, 200);
+    sleep(24 * 3600 * SECOND).await;
+    outcomes();
+    down().await;
+    assert_eq!(
+        status(&layer, request(&[])).await,
+        401,
+        "no token is no token"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b6_a_thousand_unknown_keys_are_one_fetch_and_known_ones_do_not_wait() {
+    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |_| set(&["a"])).await;
+    let layer = layer(jwks.unwrap());
+    sleep(30 * SECOND).await;
+    for round in 1..=3 {
+        let unknown = join_all((0..1000).map(|kid| status(&layer, asking(&format!("x{kid}")))));
+        let known = async {
+            let before = Instant::now();
+            sleep(SECOND / 2).await;
+            assert_eq!(status(&layer, asking("a")).await, 200);
+            before.elapsed()
+        };
+        let (unknown, known) = tokio::join!(unknown, known);
+        assert!(unknown.iter().all(|status| *status == 401));
+        assert_eq!(known, SECOND / 2);
+        assert_eq!(seen.count(), 1 + round);
+        sleep(29 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b7_a_token_of_a_new_key_waits_for_it() {
+    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |fetch| match fetch {
+        0 => set(&["a"]),
+        _ => set(&["b"]),
+    })
+    .await;
+    let layer = layer(jwks.unwrap());
+    assert_eq!(
+        status(&layer, asking("b")).await,
+        401,
+        "within the cooldown"
+    );
+    sleep(30 * SECOND).await;
+    let before = Instant::now();
+    assert_eq!(status(&layer, asking("b")).await, 200);
+    assert_eq!((before.elapsed(), seen.count()), (SECOND, 2));
+    assert_eq!(status(&layer, asking("a")).await, 401, "that key is gone");
+    assert_eq!(seen.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b9_who_waits_for_a_key_waits_no_longer_than_the_deadline() {
+    let (jwks, seen) = issuer(JwksSettings::default(), 4 * SECOND, |fetch| match fetch {
+        0 => set(&["a"]),
+        _ => set(&["a", "b"]),
+    })
+    .await;
+    let layer = layer(jwks.unwrap());
+    sleep(30 * SECOND).await;
+    let before = Instant::now();
+    let mut request = asking("b");
+    request.call_mut().unwrap().deadline = Deadline::after(before, SECOND);
+    let response = ask(layer.clone(), request).await;
+    assert_eq!(
+        (response.status().as_u16(), before.elapsed()),
+        (503, SECOND)
+    );
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(status(&layer, asking("b")).await, 200, "the fetch went on");
+    assert_eq!((before.elapsed(), seen.count()), (4 * SECOND, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b17_the_wall_clock_moves_no_fetch_and_decides_what_has_expired() {
+    static SHIFT: AtomicU64 = AtomicU64::new(3600);
+    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |_| set(&["a"])).await;
+    let jumping = || clock() - Duration::from_secs(3600) + Duration::from_secs(SHIFT.load(Relaxed));
+    let layer = JwtLayer::new(Verifier::new(jwks.unwrap(), rules()).clock(jumping));
+    for (shift, expected) in [(3600, 200), (2 * 3600, 401), (0, 200)] {
+        SHIFT.store(shift, Relaxed);
+        assert_eq!(status(&layer, asking("a")).await, expected);
+        assert_eq!(seen.count(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b18_a_verifier_in_use_is_given_other_keys() {
+    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |_| set(&["a"])).await;
+    let keys = Keys::from(jwks.unwrap());
+    let layer = layer(keys.clone());
+    assert_eq!(status(&layer, asking("a")).await, 200);
+    let pem = include_bytes!("../test_keys/ec.pub.pem");
+    let key = Key::from_pem(Algorithm::ES256, pem).unwrap().with_kid("b");
+    keys.replace(KeySet::new([key]).unwrap());
+    assert_eq!(status(&layer, asking("a")).await, 401);
+    assert_eq!(status(&layer, asking("b")).await, 200);
+    sleep(3600 * SECOND).await;
+    assert_eq!(
+        seen.count(),
+        1,
+        "what is no longer used is no longer fetched"
+    );
+}
