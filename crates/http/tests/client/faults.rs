@@ -256,10 +256,12 @@ async fn fault_f18_statuses_that_no_answer_has_are_none() {
 }
 
 #[tokio::test]
-async fn fault_f19_a_redirect_is_not_followed() {
+async fn fault_f19_i7_a_redirect_is_not_followed() {
     let elsewhere = FaultServer::start(Fault::json("1")).await;
-    let kind = kind_of(Fault::redirect(&elsewhere.url())).await;
-    assert_eq!(kind, ErrorKind::Redirect);
+    for location in [&*elsewhere.url(), "http://169.254.169.254/latest/meta-data"] {
+        let kind = kind_of(Fault::redirect(location)).await;
+        assert_eq!(kind, ErrorKind::Redirect);
+    }
     assert_eq!(elsewhere.seen().connections, 0);
 }
 
