@@ -1,19 +1,14 @@
 //! How many gateways a request has come through, so that one that goes in a circle ends.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, Response};
-use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use crate::{
     correlation::CorrelationId,
-    problem::{Code, Problem},
+    problem::{Code, OrRefused, Problem},
 };
 
 /// How many gateways a request has come through: a number, absent from what comes from outside.
@@ -85,7 +80,7 @@ where
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>, ResBody>;
+    type Future = OrRefused<Oneshot<S, Request<ReqBody>>, ResBody>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -99,42 +94,11 @@ where
                 "a request goes in a circle"
             );
             let id = request.extensions().get::<CorrelationId>();
-            return ResponseFuture {
-                inner: None,
-                refusal: Some(Problem::new(Code::LoopDetected).into_response(id)),
-            };
+            return OrRefused::refused(Problem::new(Code::LoopDetected).into_response(id));
         }
         request.headers_mut().remove(DEPTH);
         request.extensions_mut().insert(depth);
-        ResponseFuture {
-            inner: Some(self.inner.clone().oneshot(request)),
-            refusal: None,
-        }
-    }
-}
-
-pin_project! {
-    /// The future of [`LoopGuard`]: the call, or what turns the request away.
-    #[derive(Debug)]
-    pub struct ResponseFuture<F, B> {
-        #[pin]
-        inner: Option<F>,
-        refusal: Option<Response<B>>,
-    }
-}
-
-impl<F, B, E> Future for ResponseFuture<F, B>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.inner.as_pin_mut() {
-            Some(inner) => inner.poll(cx),
-            None => Poll::Ready(Ok(this.refusal.take().expect("polled after completion"))),
-        }
+        OrRefused::called(self.inner.clone().oneshot(request))
     }
 }
 

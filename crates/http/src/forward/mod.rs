@@ -9,7 +9,7 @@ mod headers;
 mod hop_by_hop;
 
 pub use self::{
-    depth::{DEPTH, Depth, LoopGuard, LoopLayer, MAX_DEPTH, ResponseFuture},
+    depth::{DEPTH, Depth, LoopGuard, LoopLayer, MAX_DEPTH},
     headers::{ForwardHeaders, NotForwarded},
     hop_by_hop::strip,
 };

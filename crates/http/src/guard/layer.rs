@@ -1,8 +1,6 @@
 //! The layer that refuses.
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -12,11 +10,13 @@ use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONNECTION},
 };
-use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use super::{GuardSettings, Refused, check, is_about_server};
-use crate::{correlation::CorrelationId, problem::Problem};
+use crate::{
+    correlation::CorrelationId,
+    problem::{OrRefused, Problem},
+};
 
 /// Lets only requests through whose head leaves no doubt; see the [module docs](super).
 ///
@@ -80,7 +80,7 @@ where
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>, ResBody>;
+    type Future = OrRefused<Oneshot<S, Request<ReqBody>>, ResBody>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -90,42 +90,11 @@ where
         let answer = match check(&request, &self.shared.settings) {
             Ok(()) if is_about_server(&request) => self.shared.options(),
             Ok(()) => {
-                return ResponseFuture {
-                    inner: Some(self.inner.clone().oneshot(request)),
-                    answer: None,
-                };
+                return OrRefused::called(self.inner.clone().oneshot(request));
             }
             Err(refused) => self.shared.refusal(refused, request.extensions().get()),
         };
-        ResponseFuture {
-            inner: None,
-            answer: Some(answer),
-        }
-    }
-}
-
-pin_project! {
-    /// The future of [`Guard`]: the call, or the guard's own answer.
-    #[derive(Debug)]
-    pub struct ResponseFuture<F, B> {
-        #[pin]
-        inner: Option<F>,
-        answer: Option<Response<B>>,
-    }
-}
-
-impl<F, B, E> Future for ResponseFuture<F, B>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.inner.as_pin_mut() {
-            Some(inner) => inner.poll(cx),
-            None => Poll::Ready(Ok(this.answer.take().expect("polled after completion"))),
-        }
+        OrRefused::refused(answer)
     }
 }
 

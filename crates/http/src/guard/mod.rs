@@ -45,7 +45,7 @@ use http::{HeaderValue, Method, Request, header};
 
 #[cfg(feature = "cors")]
 pub(crate) use self::host::is_authority;
-pub use self::layer::{Guard, GuardLayer, ResponseFuture};
+pub use self::layer::{Guard, GuardLayer};
 use crate::problem::Code;
 
 /// What is let through.

@@ -18,13 +18,12 @@ use tower_fanout::layers::{Context as _, Deadline};
 use super::{
     bearer::bearer,
     claims::Claims,
-    future::ResponseFuture,
     keys::Flight,
     refusal::{Outcome, Reason, Refusal, quotable},
     verifier::{Failure, Verifier},
     waiting::{Decided, JwtFuture, Waiting},
 };
-use crate::correlation::CorrelationId;
+use crate::{correlation::CorrelationId, problem::OrRefused};
 
 /// Lets only requests with a valid token through, with its [`Claims`] in their extensions; see the
 /// [module docs](super).
@@ -132,8 +131,8 @@ impl Shared {
         R: From<Bytes>,
     {
         match admitted {
-            Ok(()) => ResponseFuture::called(service().oneshot(request)),
-            Err(failure) => ResponseFuture::refused(self.refuse(failure, request.extensions())),
+            Ok(()) => OrRefused::called(service().oneshot(request)),
+            Err(failure) => OrRefused::refused(self.refuse(failure, request.extensions())),
         }
     }
 

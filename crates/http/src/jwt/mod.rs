@@ -36,7 +36,6 @@ mod claims;
 mod denylist;
 #[cfg(feature = "axum")]
 mod extract;
-mod future;
 mod jose;
 pub mod jwks;
 mod keys;
@@ -57,7 +56,6 @@ pub use self::extract::AuthNotConfigured;
 pub use self::{
     claims::Claims,
     denylist::{DenyList, DenyListFull},
-    future::ResponseFuture,
     jose::{Verified, verify_jws},
     keys::{DroppedKey, Key, KeyError, KeySet, Keys, Unavailable, sign},
     layer::{Jwt, JwtLayer},

@@ -20,11 +20,10 @@ use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use super::{
     claims::{Claims, path},
-    future::ResponseFuture,
     refusal::{Outcome, Reason, Refusal, quotable},
     rules::InvalidRules,
 };
-use crate::correlation::CorrelationId;
+use crate::{correlation::CorrelationId, problem::OrRefused};
 
 /// The longest value of a header, in bytes.
 const MAX_VALUE: usize = 1 << 10;
@@ -243,7 +242,7 @@ where
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>, ResBody>;
+    type Future = OrRefused<Oneshot<S, Request<ReqBody>>, ResBody>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -258,9 +257,9 @@ where
                 (refusal.0.as_str(), id.as_ref().map(CorrelationId::as_str));
             tracing::debug!(reason, correlation_id, "a claim cannot stand in a header");
             if shared.refuse {
-                return ResponseFuture::refused(shared.refuse(refusal, id.as_ref()));
+                return OrRefused::refused(shared.refuse(refusal, id.as_ref()));
             }
         }
-        ResponseFuture::called(self.inner.clone().oneshot(request))
+        OrRefused::called(self.inner.clone().oneshot(request))
     }
 }

@@ -12,10 +12,11 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Service, util::Oneshot};
 
-use super::{future::ResponseFuture, keys::Flight, layer::JwtLayer};
+use super::{keys::Flight, layer::JwtLayer};
+use crate::problem::OrRefused;
 
 /// The call, or what turns the caller away.
-pub(super) type Decided<S, B, R> = ResponseFuture<Oneshot<S, Request<B>>, R>;
+pub(super) type Decided<S, B, R> = OrRefused<Oneshot<S, Request<B>>, R>;
 
 pin_project! {
     /// The future of [`Jwt`](super::Jwt): it may wait for keys, and then is the call, or what turns the

@@ -17,6 +17,7 @@
 
 mod code;
 mod layer;
+mod refused;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -34,6 +35,7 @@ use tower_fanout::{Verdict, layers::Reject};
 pub use self::{
     code::Code,
     layer::{ProblemLayer, ProblemService, ResponseFuture},
+    refused::OrRefused,
 };
 use crate::correlation::CorrelationId;
 

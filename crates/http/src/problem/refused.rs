@@ -1,4 +1,4 @@
-//! The future of a call that may be refused.
+//! The future of a layer that may answer in place of its service.
 
 use std::{
     future::Future,
@@ -10,9 +10,9 @@ use http::Response;
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The call, or what turns the caller away.
+    /// The call, or the layer's own answer, which mostly turns the caller away.
     #[derive(Debug)]
-    pub struct ResponseFuture<F, B> {
+    pub struct OrRefused<F, B> {
         #[pin]
         state: State<F, B>,
     }
@@ -27,14 +27,14 @@ pin_project! {
     }
 }
 
-impl<F, B> ResponseFuture<F, B> {
-    pub(super) const fn called(call: F) -> Self {
+impl<F, B> OrRefused<F, B> {
+    pub(crate) const fn called(call: F) -> Self {
         Self {
             state: State::Called { call },
         }
     }
 
-    pub(super) const fn refused(response: Response<B>) -> Self {
+    pub(crate) const fn refused(response: Response<B>) -> Self {
         Self {
             state: State::Refused {
                 response: Some(response),
@@ -43,7 +43,7 @@ impl<F, B> ResponseFuture<F, B> {
     }
 }
 
-impl<F, B, E> Future for ResponseFuture<F, B>
+impl<F, B, E> Future for OrRefused<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
