@@ -61,6 +61,12 @@ impl KeySet {
         Ok(Self { keys })
     }
 
+    /// The keys, in the order in which they were given.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
     /// The public keys of a JWK Set for `allowed` algorithms, and those keys of it that are not used.
     ///
     /// A key without `alg` is for all allowed algorithms of its type. A key that is wrong, weak, secret
