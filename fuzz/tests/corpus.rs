@@ -48,7 +48,7 @@ fn change(random: &mut fastrand::Rng, seed: &[u8], other: &[u8]) -> Vec<u8> {
 fn every_target_holds_over_its_corpus() {
     for (target, check) in TARGETS {
         let seeds = seeds(target);
-        assert!(seeds.len() >= 5, "{target} has {} seeds", seeds.len());
+        assert!(seeds.len() >= 10, "{target} has {} seeds", seeds.len());
         for seed in &seeds {
             run(target, *check, seed);
         }

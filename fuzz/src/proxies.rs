@@ -1,0 +1,49 @@
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tower_fanout_http::proxies::{ForwardedHeader, TrustedProxies};
+
+const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+/// Nothing that a client writes makes it another, as long as what our proxies add can be read.
+///
+/// The input is lines of `X-Forwarded-For`, and again of `Forwarded`.
+pub fn proxies(data: &[u8]) {
+    let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network"));
+    let proxies = TrustedProxies::new(networks);
+    let is_proxy = |address: IpAddr| networks.iter().any(|network| network.contains(&address));
+    for (name, header, forged) in [
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor, "6.6.6.6"),
+        ("forwarded", ForwardedHeader::Forwarded, "for=6.6.6.6"),
+    ] {
+        let name = HeaderName::from_static(name);
+        let proxies = proxies.clone().header(header);
+        let lines = data.split(|byte| *byte == b'\n');
+        let lines: Vec<_> = lines
+            .filter_map(|line| HeaderValue::from_bytes(line).ok())
+            .collect();
+        let with = |first: &[&str]| -> HeaderMap {
+            let first = first
+                .iter()
+                .map(|value| HeaderValue::from_str(value).expect("a value"));
+            first
+                .chain(lines.iter().cloned())
+                .map(|value| (name.clone(), value))
+                .collect()
+        };
+        let client = proxies.client(PROXY, &with(&[]));
+        assert_eq!(client, client.to_canonical());
+        let last = lines.last().and_then(|line| line.to_str().ok());
+        let last = last.and_then(|line| line.rsplit(',').next());
+        let last = last.and_then(|text| text.trim().parse::<IpAddr>().ok());
+        if let (Some(last), ForwardedHeader::XForwardedFor) = (last, header) {
+            let last = last.to_canonical();
+            assert!(is_proxy(last) || client == last, "the last one is known");
+        }
+        if !is_proxy(client) {
+            assert_eq!(proxies.client(PROXY, &with(&[forged])), client, "forged");
+        }
+        assert_eq!(proxies.client(STRANGER, &with(&[forged])), STRANGER);
+    }
+}
