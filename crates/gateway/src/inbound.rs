@@ -1,6 +1,6 @@
 //! One request of a client, as its branches see it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use http::HeaderMap;
 use tower_fanout::{
@@ -15,8 +15,8 @@ use tower_fanout_http::{
     trace::TraceContext,
 };
 
-/// One request of a client.
-#[derive(Clone, Debug)]
+/// One request of a client. Its `Debug` has nothing that the client sent but for ids.
+#[derive(Clone)]
 pub struct Inbound {
     /// Deadline, retries and fallbacks.
     pub call: Call,
@@ -36,6 +36,17 @@ pub struct Inbound {
     pub claims: Option<Claims>,
     /// The caller's tier.
     pub tier: Box<str>,
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound")
+            .field("call", &self.call)
+            .field("correlation_id", &self.correlation_id)
+            .field("trace", &self.trace)
+            .field("tier", &self.tier)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Context for Inbound {

@@ -1,5 +1,7 @@
 //! The form and the signature of a token, read strictly and before anything is believed.
 
+use std::fmt;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
@@ -20,14 +22,19 @@ const MAX_DEPTH: usize = 8;
 /// The longest name of a key.
 pub(super) const MAX_KID: usize = 256;
 
-/// A token whose signature is right. Its claims were not looked at.
-#[derive(Debug)]
+/// A token whose signature is right. Its claims were not looked at, and are not in its `Debug`.
 #[non_exhaustive]
 pub struct Verified {
     /// Its header.
     pub header: Map<String, Value>,
     /// Its payload, decoded.
     pub payload: Vec<u8>,
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified").finish_non_exhaustive()
+    }
 }
 
 /// Checks the form and the signature of `token` ([RFC 7515](https://www.rfc-editor.org/rfc/rfc7515),

@@ -1,20 +1,30 @@
 //! A JSON document as a template.
 
+use std::fmt;
+
 use serde_json::{Value, value::RawValue};
 
-use super::{Bounded, Lookup, Part, Reference, RenderError, Template, TemplateError, verbatim};
+use super::{
+    Bounded, Lookup, Part, Reference, RenderError, Template, TemplateError, debug, verbatim,
+};
 
 /// The largest body, in bytes: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
 
 /// A JSON document whose strings may have placeholders, cut into what is written as it stands and
 /// what is put in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct BodyTemplate {
     pieces: Vec<Piece>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Debug for BodyTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug("BodyTemplate", self.references(), f)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
 enum Piece {
     /// JSON, as it is sent.
     Json(String),

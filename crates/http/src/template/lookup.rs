@@ -1,6 +1,6 @@
 //! Where the values of placeholders come from.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use super::{Reference, Root};
 use crate::json;
@@ -11,8 +11,8 @@ pub trait Lookup {
     fn lookup(&self, reference: &Reference) -> Option<Found<'_>>;
 }
 
-/// The value of a placeholder, as its source has it.
-#[derive(Clone, Debug, PartialEq)]
+/// The value of a placeholder, as its source has it. It is not in its `Debug`.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Found<'v> {
     /// Text, such as a parameter of a path.
@@ -21,6 +21,16 @@ pub enum Found<'v> {
     Json(json::Value<'v>),
     /// A value in JSON that was read into a tree, such as a claim of a token.
     Tree(&'v serde_json::Value),
+}
+
+impl fmt::Debug for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "Text(…)",
+            Self::Json(_) => "Json(…)",
+            Self::Tree(_) => "Tree(…)",
+        })
+    }
 }
 
 impl<'v> Found<'v> {

@@ -42,13 +42,29 @@ pub use self::{
     request::{RenderError, RequestTemplate},
 };
 
-/// Text with placeholders.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Text with placeholders. Its `Debug` has these alone, as the text may be a secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug("Template", self.references(), f)
+    }
+}
+
+/// Shows `references` by their names.
+fn debug<'r>(
+    what: &str,
+    references: impl Iterator<Item = &'r Reference>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let names: Vec<_> = references.map(Reference::to_string).collect();
+    f.debug_tuple(what).field(&names).finish()
+}
+
+#[derive(Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
     Value(Reference),
@@ -306,7 +322,7 @@ mod tests {
             template.references().next().unwrap().default.as_deref(),
             Some("Rome")
         );
-        assert_eq!(template.parts[0], Part::Text("/a/{x}/".into()));
+        assert!(template.parts[0] == Part::Text("/a/{x}/".into()));
     }
 
     #[test]

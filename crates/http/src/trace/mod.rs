@@ -36,6 +36,8 @@ mod layer;
 mod traceparent;
 mod tracestate;
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::{
@@ -51,14 +53,25 @@ pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The header of what callers want to be known along the way.
 pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
-/// Where a request stands in its trace, and what goes on along it.
-#[derive(Clone, Debug)]
+/// Where a request stands in its trace, and what goes on along it. Its `Debug` has no baggage.
+#[derive(Clone)]
 pub struct TraceContext {
     trace_id: TraceId,
     parent_id: Option<ParentId>,
     flags: Flags,
     tracestate: Option<Tracestate>,
     baggage: Option<HeaderValue>,
+}
+
+impl fmt::Debug for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceContext")
+            .field("trace_id", &self.trace_id)
+            .field("parent_id", &self.parent_id)
+            .field("flags", &self.flags)
+            .field("tracestate", &self.tracestate)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TraceContext {

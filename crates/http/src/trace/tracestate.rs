@@ -1,5 +1,7 @@
 //! The header `tracestate`: what tracing systems tell each other along a trace.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::HeaderValue;
 
@@ -20,8 +22,14 @@ const LARGE: usize = 128;
 /// the first one is kept, since that is the latest; the standard only says that there may be one. Of
 /// a list that is longer than 512 bytes, members of more than 128 bytes are left out, from the end
 /// and as far as need be, and then others from the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Tracestate(HeaderValue);
+
+impl fmt::Debug for Tracestate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tracestate({} bytes)", self.0.len())
+    }
+}
 
 impl Tracestate {
     /// Reads the lines of the header, in their order; none if they are invalid or have no member.
