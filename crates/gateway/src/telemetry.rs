@@ -7,10 +7,11 @@ use std::{
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tower_fanout_http::log::OneLine;
-use tracing::{Subscriber, field::Field};
+use tracing::{Subscriber, field::Field, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
     field::MakeExt,
+    filter::Targets,
     fmt::{
         MakeWriter,
         format::{Writer, debug_fn},
@@ -43,9 +44,19 @@ pub fn log(logs: &Logs) {
     } else {
         for_programs(std::io::stderr).boxed()
     };
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(capped());
     // An error says that a subscriber is there already.
     let _ = registry.with(lines).try_init();
+}
+
+/// Keeps the libraries below ours at `info`, whatever level is configured: what they say beneath it
+/// is of single frames and headers, with what stands in them.
+fn capped() -> Targets {
+    let below = ["h2", "hyper", "hyper_util", "rustls"];
+    let info = below.map(|target| (target, LevelFilter::INFO));
+    Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_targets(info)
 }
 
 /// One line per event, whatever its fields contain; with colours or without.

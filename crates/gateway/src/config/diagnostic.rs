@@ -5,6 +5,8 @@ use std::fmt;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
+use super::conceal::conceal;
+
 /// A place in a file: line and column, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
@@ -66,6 +68,7 @@ impl Diagnostic {
 #[derive(Clone, Debug)]
 pub struct Report {
     name: String,
+    /// The file, without its secrets.
     text: String,
     diagnostics: Vec<Diagnostic>,
 }
@@ -75,7 +78,7 @@ impl Report {
         diagnostics.sort_by_key(|diagnostic| diagnostic.place);
         Self {
             name: name.to_owned(),
-            text: text.to_owned(),
+            text: conceal(text),
             diagnostics,
         }
     }

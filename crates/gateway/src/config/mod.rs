@@ -8,6 +8,7 @@
 mod aggregate;
 mod auth;
 mod check;
+mod conceal;
 mod conflict;
 mod diagnostic;
 mod downstream;
