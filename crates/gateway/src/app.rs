@@ -19,12 +19,14 @@ use tower_fanout::{
     layers::{ClassifyHttp, classify::ClassifyPolicy},
 };
 use tower_fanout_http::{
-    body::BodyLimits,
-    client::{Client, ClientSettings},
+    client::Client,
     correlation::{CorrelationId, CorrelationLayer, Replaced},
+    cors::{Cors, cors_layer},
+    forward::LoopLayer,
     guard::GuardLayer,
     log::RequestSpanLayer,
     problem::{Code, Problem, ProblemLayer},
+    proxies::{ProxiesLayer, TrustedProxies},
     trace::TraceLayer,
 };
 
@@ -49,6 +51,15 @@ pub struct App {
     backends: Vec<Arc<Backend>>,
     auth: Auth,
     ready: Readiness,
+    edge: Edge,
+}
+
+/// What the layers around the routes are told by the configuration.
+struct Edge {
+    correlation: CorrelationLayer,
+    proxies: TrustedProxies,
+    trace: TraceLayer,
+    cors: Option<Cors>,
 }
 
 impl App {
@@ -69,13 +80,11 @@ impl App {
             .iter()
             .filter_map(|(name, tier)| Some((name.clone(), tier.max_concurrency?)));
         let limits: Vec<_> = limits.collect();
-        let mut body = BodyLimits::default();
-        body.max = config.server.max_body;
         let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
             route: Arc::new(Route::new(name, plan, limits.clone(), |name| {
                 Arc::clone(&backends[name])
             })),
-            body,
+            body: config.server.body,
             anonymous: auth.anonymous_tier(),
             server_timing: config.server_timing,
         };
@@ -94,6 +103,12 @@ impl App {
             backends: backends.into_values().collect(),
             auth,
             ready,
+            edge: Edge {
+                correlation: config.server.correlation.on_replaced(count_replaced),
+                proxies: config.server.proxies.clone(),
+                trace: config.trace.clone(),
+                cors: config.server.cors.clone(),
+            },
         })
     }
 
@@ -131,9 +146,11 @@ impl App {
     {
         ServiceBuilder::new()
             // First, so that every answer, log line and error has the request's id.
-            .layer(CorrelationLayer::new().on_replaced(count_replaced))
-            // Beside it, as it names the request too: its place in its trace.
-            .layer(TraceLayer::new())
+            .layer(self.edge.correlation)
+            // Next, as the log names the client, and nothing below is to believe what anybody says of it.
+            .layer(ProxiesLayer::new(self.edge.proxies.clone()))
+            // Beside them, as it names the request too: its place in its trace.
+            .layer(self.edge.trace.clone())
             // Above all that logs, and below the layers that it has the ids from.
             .layer(RequestSpanLayer::new())
             // Sees every problem below, also that of a panic, to log it and count it by its code.
@@ -142,6 +159,11 @@ impl App {
             .layer(ProblemLayer::new())
             // Before routing: what a request asks for must be clear before anyone acts on it.
             .layer(GuardLayer::default())
+            // Before anything is asked of anybody: a request that goes in a circle ends here.
+            .layer(LoopLayer::new())
+            // Below the guard, which answers `OPTIONS *`; above routing and tokens, as a preflight
+            // request has none.
+            .option_layer(self.edge.cors.as_ref().map(cors_layer))
             .map_request(|request: Request<B>| request.map(Body::new))
             .map_err(|never: Infallible| -> tower_fanout::layers::Reject { match never {} })
             // A token is asked for per route: after routing, and before the body is read.
@@ -203,14 +225,18 @@ impl App {
 }
 
 fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Error + Send + Sync>> {
-    let mut settings = ClientSettings::default();
-    settings.connect_timeout = config.connect_timeout;
-    settings.max_response = config.max_response;
-    let client = Client::new(&config.endpoint, &settings)?;
+    let client = Client::new(&config.endpoint, &config.client)?;
     let overrides = ClassifyPolicy::new(config.policy.classify.clone())?;
     let classify = ClassifyHttp::new().with(overrides);
     let downstream = Downstream::new(name, config.policy.clone(), classify);
-    Ok(Backend::new(name.to_owned(), downstream, client, 1))
+    let forward = config.forward.clone();
+    Ok(Backend::new(
+        name.to_owned(),
+        downstream,
+        client,
+        forward,
+        1,
+    ))
 }
 
 /// The handler of a configured route.

@@ -10,7 +10,7 @@ use tower_fanout::{
     Branch, Downstream, ErrorKind,
     layers::{ClassifyHttp, breaker::State},
 };
-use tower_fanout_http::{client::Client, wire::breaker_state};
+use tower_fanout_http::{client::Client, forward::ForwardHeaders, wire::breaker_state};
 
 /// A downstream, shared by all routes that ask it.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Backend {
     pub downstream: Downstream<ClassifyHttp>,
     /// Whom to send to.
     pub client: Client,
+    /// Which headers of a caller it sees.
+    pub forward: ForwardHeaders,
     /// Its endpoints.
     pub endpoints: usize,
     last_failure: Mutex<Option<LastFailure>>,
@@ -50,12 +52,14 @@ impl Backend {
         name: String,
         downstream: Downstream<ClassifyHttp>,
         client: Client,
+        forward: ForwardHeaders,
         endpoints: usize,
     ) -> Self {
         Self {
             name,
             downstream,
             client,
+            forward,
             endpoints,
             last_failure: Mutex::default(),
         }

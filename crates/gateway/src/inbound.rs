@@ -1,6 +1,6 @@
 //! One request of a client, as its branches see it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::HeaderMap;
 use tower_fanout::{
@@ -9,6 +9,7 @@ use tower_fanout::{
 };
 use tower_fanout_http::{
     correlation::CorrelationId,
+    forward::Depth,
     json::Json,
     jwt::Claims,
     template::{Found, Lookup, Reference, Root},
@@ -24,12 +25,14 @@ pub struct Inbound {
     pub correlation_id: CorrelationId,
     /// Its place in its trace.
     pub trace: TraceContext,
+    /// How many gateways it has come through.
+    pub depth: Depth,
     /// Its body, if it had one.
     pub body: Option<Json>,
     /// Its query, decoded.
     pub query: Vec<(String, String)>,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Arc<HeaderMap>,
     /// The parameters in its path, decoded.
     pub route: Vec<(String, String)>,
     /// What its token says, if the route asks for one.

@@ -65,7 +65,7 @@ async fn serve(path: &Path) -> Outcome {
     let stop = signals()?;
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone())?;
-    let sockets = Sockets::bind(&config.server).await?;
+    let sockets = Sockets::bind(&config.server)?;
     run(&app, ready, sockets, &config.server, stop).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request};
 use tower::layer::util::Identity;
 use tower_fanout::{
     Answers, Branch, BranchError, Downstream, FanOut, Plan, Profile, RunObserver, Strategy,
@@ -15,6 +15,7 @@ use tower_fanout_http::{
     client::{AcceptLayer, ClientError, JsonLayer, ShapeLayer},
     condition::Condition,
     correlation::CORRELATION_ID,
+    forward::ForwardHeaders,
     json::Json,
     merge::Merge,
     stamp::StampLayer,
@@ -29,6 +30,10 @@ use crate::{
 
 /// What a downstream is sent: the facts of the call stand beside it.
 type Outgoing = With<Request<Bytes>>;
+
+/// The headers of a caller, in the extensions of a request whose service may see some of them.
+#[derive(Clone)]
+struct Caller(Arc<HeaderMap>);
 
 /// A route as it is served.
 pub struct Route {
@@ -168,12 +173,18 @@ impl<'c> Planned<'c> {
     /// stack of its downstream.
     fn add_to(&self, plan: &mut tower_fanout::PlanBuilder<Inbound>, names: Arc<[Box<str>]>) {
         let template = Arc::clone(&self.template);
+        let forwards = self.forwards();
         let make = move |inbound: &Inbound, answers: &Answers| {
             let source = Source::with(inbound, answers, &names);
             let mut request = template.render(&source).map_err(BranchError::from)?;
             let id = inbound.correlation_id.header_value();
             request.headers_mut().insert(CORRELATION_ID, id);
             inbound.trace.write(request.headers_mut());
+            inbound.depth.stamp(request.headers_mut());
+            if forwards {
+                let caller = Caller(Arc::clone(&inbound.headers));
+                request.extensions_mut().insert(caller);
+            }
             Ok(Outgoing::from(request))
         };
         let mut node = plan
@@ -207,12 +218,22 @@ impl<'c> Planned<'c> {
         }
     }
 
-    /// The downstreams that answer instead of its own.
-    fn others(&self) -> impl Iterator<Item = &Downstream<ClassifyHttp>> {
+    /// The services that answer instead of its own.
+    fn instead(&self) -> impl Iterator<Item = &Backend> {
         self.fallbacks.iter().filter_map(|(_, step)| match step {
-            Step::Ask(other) => Some(&other.downstream),
+            Step::Ask(other) => Some(&**other),
             Step::Answer(_) => None,
         })
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Downstream<ClassifyHttp>> {
+        self.instead().map(|other| &other.downstream)
+    }
+
+    /// Whether any service that is asked may see something of a caller's headers.
+    fn forwards(&self) -> bool {
+        let mut all = self.instead().chain([&*self.backend]);
+        all.any(|backend| backend.forward != ForwardHeaders::default())
     }
 
     /// What it asks, and what is asked instead.
@@ -271,7 +292,10 @@ fn one(
 + Sync
 + 'static
 + use<> {
+    let allowed = backend.forward.clone();
     let attempt = tower::ServiceBuilder::new()
+        // Here, as one that answers instead may see other headers.
+        .map_request(move |request| forward(&allowed, request))
         .layer(shape)
         .layer(JsonLayer::new())
         .service(backend.client.clone());
@@ -282,6 +306,15 @@ fn one(
         Identity::new(),
         attempt,
     )
+}
+
+/// The request, with what its service may see of the caller's headers.
+fn forward(allowed: &ForwardHeaders, mut request: Outgoing) -> Outgoing {
+    let sent = request.get_mut();
+    if let Some(Caller(headers)) = sent.extensions_mut().remove() {
+        allowed.copy(&headers, sent.headers_mut());
+    }
+    request
 }
 
 /// The same for the same plan, on every machine and after every restart.

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinHandle,
     time::{interval, sleep},
 };
-use tower_fanout_http::server::{ServerSettings, Stopped, serve};
+use tower_fanout_http::server::{self, Closed, Connections, ServerSettings, Stopped, serve};
 
 use crate::{app::App, backend::Backend, config::Server, health::Readiness, telemetry};
 
@@ -28,17 +28,20 @@ impl Sockets {
     ///
     /// # Errors
     /// One of them cannot be bound; the message names it.
-    pub async fn bind(server: &Server) -> io::Result<Self> {
-        let bind = async |address: SocketAddr| {
+    ///
+    /// # Panics
+    /// There is no runtime of tokio.
+    pub fn bind(server: &Server) -> io::Result<Self> {
+        let bind = |address: SocketAddr| {
             let named = |error: io::Error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
             };
-            let listener = TcpListener::bind(address).await.map_err(named)?;
+            let listener = server::bind(address).map_err(named)?;
             let address = listener.local_addr()?;
             Ok::<_, io::Error>((listener, address))
         };
-        let (public, listen) = bind(server.listen).await?;
-        let (admin, operators) = bind(server.admin).await?;
+        let (public, listen) = bind(server.listen)?;
+        let (admin, operators) = bind(server.admin)?;
         let addresses = (listen, operators);
         Ok(Self {
             public,
@@ -69,10 +72,13 @@ pub async fn run(
     server: &Server,
     stop: impl Future<Output = ()>,
 ) -> Stopped {
-    let mut settings = ServerSettings::default();
-    settings.grace = server.drain_timeout;
+    let settings = server.settings.clone();
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
-    let admin = tokio::spawn(admin(sockets.admin, app.backends().to_vec()));
+    let admin = tokio::spawn(admin(
+        sockets.admin,
+        app.backends().to_vec(),
+        settings.connections.clone(),
+    ));
     ready.set(true);
     let stop = async {
         stop.await;
@@ -115,11 +121,12 @@ async fn either(
 }
 
 /// Serves what is for operators.
-async fn admin(listener: TcpListener, backends: Vec<Arc<Backend>>) {
+async fn admin(listener: TcpListener, backends: Vec<Arc<Backend>>, connections: Connections) {
     let metrics = telemetry::metrics();
     let _upkeep = AbortOnDrop(tokio::spawn(upkeep(metrics.clone())));
     let page = move || {
         backends.iter().for_each(|backend| measure(backend));
+        count(&connections);
         std::future::ready(metrics.render())
     };
     let router = Router::new().route("/metrics", get(page));
@@ -145,6 +152,19 @@ fn measure(backend: &Backend) {
     let limit = backend.downstream.concurrency();
     gauge!("fanout_inflight", "service" => service()).set(limit.in_flight());
     gauge!("fanout_queued", "service" => service()).set(limit.queued());
+}
+
+/// The connections to the public address: those that are open, and since the start those that were
+/// accepted, and closed for each reason.
+fn count(connections: &Connections) {
+    let closed = Closed::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
+    let all = [
+        ("open", connections.open()),
+        ("accepted", connections.accepted()),
+    ];
+    for (state, count) in all.into_iter().chain(closed) {
+        gauge!("fanout_connections", "state" => state).set(count as f64);
+    }
 }
 
 /// Histograms are kept small in the background.

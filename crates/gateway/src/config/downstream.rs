@@ -1,66 +1,35 @@
-//! Reads policies, and the services that are treated by them.
+//! Reads the services that are asked.
 
-use std::time::Duration;
-
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use indexmap::IndexMap;
-use tower_fanout::{Policy, policy::PolicySettings};
-use tower_fanout_http::client;
-
-use super::{
-    DownstreamConfig,
-    reader::Field,
-    value::{Span, known, size, span},
+use tower_fanout::Policy;
+use tower_fanout_http::{
+    client::{
+        self, Client, ClientSettings, Http2, Identity, Reach, TlsSettings, TlsVersion, Verify,
+    },
+    forward::ForwardHeaders,
 };
 
-pub(super) fn policies(members: Vec<(String, Field<'_>)>) -> IndexMap<String, Policy> {
-    members
-        .into_iter()
-        .map(|(name, field)| (name, policy(&field)))
-        .collect()
-}
+use super::{
+    reader::{Field, Section},
+    tls::{file, pair},
+    value::{header_name, known, size, size_from, span, within, word},
+};
 
-fn policy(field: &Field<'_>) -> Policy {
-    let mut settings = PolicySettings::default();
-    let mut section = field.section();
-    if let Some(field) = section.take("total_timeout") {
-        settings.total_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
-    }
-    if let Some(field) = section.take("attempt_timeout") {
-        settings.attempt_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
-    }
-    if let Some(field) = section.take("last_attempt_uses_deadline") {
-        settings.last_attempt_uses_deadline = field.get().unwrap_or_default();
-    }
-    if let Some(field) = section.take("classify") {
-        settings.classify = field.settings().unwrap_or_default();
-    }
-    if let Some(field) = section.take("retry") {
-        settings.retry = unless_off(&field, Field::settings);
-    }
-    if let Some(field) = section.take("hedge") {
-        settings.hedge = unless_off(&field, Field::settings);
-    }
-    if let Some(field) = section.take("circuit_breaker") {
-        settings.circuit_breaker = unless_off(&field, Field::settings);
-    }
-    if let Some(field) = section.take("throttle") {
-        settings.throttle = unless_off(&field, Field::settings);
-    }
-    if let Some(field) = section.take("concurrency") {
-        settings.concurrency = unless_off(&field, Field::settings);
-    }
-    section.finish();
-    if field.check(&settings) {
-        Policy::new(settings).unwrap_or_default()
-    } else {
-        Policy::default()
-    }
-}
+/// The least that a head may be given, in bytes.
+const MIN_HEAD: usize = 8 << 10;
 
-/// A part of a policy, which the word `off` turns off.
-fn unless_off<'t, T>(field: &Field<'t>, read: impl FnOnce(&Field<'t>) -> Option<T>) -> Option<T> {
-    (!field.is_word("off")).then(|| read(field)).flatten()
+/// A service that is asked.
+#[derive(Clone, Debug)]
+pub struct DownstreamConfig {
+    /// Where it is.
+    pub endpoint: Uri,
+    /// How it is treated.
+    pub policy: Policy,
+    /// How it is connected to, and what it may send.
+    pub client: ClientSettings,
+    /// Which headers of a caller it sees.
+    pub forward: ForwardHeaders,
 }
 
 pub(super) fn downstreams(
@@ -83,19 +52,169 @@ fn downstream(field: &Field<'_>, policies: &IndexMap<String, Policy>) -> Downstr
         .take("policy")
         .and_then(|field| known(&field, "policy", policies.keys()));
     let config = DownstreamConfig {
-        endpoint,
         policy: policy
             .map(|name| policies[&name].clone())
             .unwrap_or_default(),
-        max_response: size(section.take("max_response"), 2 << 20),
-        connect_timeout: span(section.take("connect_timeout"), Duration::from_secs(1)),
+        client: client(&mut section, &endpoint),
+        forward: forward(&mut section),
+        endpoint,
     };
-    section.not_built(&[
-        ("health_check", "checking health"),
-        ("tls", "TLS to downstreams"),
-    ]);
+    section.not_built(&[("health_check", "checking health")]);
     section.finish();
+    if is_https(&config.endpoint)
+        && field.is_sound()
+        && let Err(error) = Client::new(&config.endpoint, &config.client)
+    {
+        // All else that is given for TLS was looked at by itself.
+        let named = config.client.tls.server_name.is_some();
+        let at = if named {
+            "tls.server_name"
+        } else {
+            "endpoints"
+        };
+        field.at(at).error("invalid", error);
+    }
     config
+}
+
+fn is_https(endpoint: &Uri) -> bool {
+    endpoint.scheme() == Some(&Scheme::HTTPS)
+}
+
+/// How the service at `endpoint` is connected to, and what it may send.
+fn client(section: &mut Section<'_>, endpoint: &Uri) -> ClientSettings {
+    let mut client = ClientSettings::default();
+    client.max_response = size(section.take("max_response"), client.max_response);
+    client.max_head = size_from(section.take("max_head"), MIN_HEAD, client.max_head);
+    client.connect_timeout = span(section.take("connect_timeout"), client.connect_timeout);
+    client.idle_timeout = span(section.take("idle_timeout"), client.idle_timeout);
+    client.max_connections = section
+        .take("max_connections")
+        .and_then(|field| within(&field, 1, 1_000_000));
+    let words = [
+        ("public", Reach::Public),
+        ("private", Reach::Private),
+        ("link_local", Reach::LinkLocal),
+    ];
+    if let Some(reach) = section.take("reach").and_then(|field| word(&field, &words)) {
+        client.reach = reach;
+    }
+    let plain = !is_https(endpoint);
+    if let Some(field) = section.take("tls") {
+        client.tls = tls(&field);
+        if plain {
+            field.error("invalid", "an endpoint with TLS begins with https://");
+        }
+    }
+    client.http2 = http2(section, plain);
+    client
+}
+
+/// Whether HTTP/2 is spoken; to a service without TLS only if nobody has to be asked.
+fn http2(section: &mut Section<'_>, plain: bool) -> Http2 {
+    let connections = section.take("http2_connections");
+    let given = connections.is_some();
+    let connections = connections
+        .and_then(|field| within(&field, 1, 64))
+        .unwrap_or(1);
+    let words = [
+        ("off", Http2::Off),
+        ("prior_knowledge", Http2::PriorKnowledge { connections }),
+        ("alpn", Http2::Alpn { connections }),
+    ];
+    let field = section.take("http2");
+    let http2 = field.as_ref().and_then(|field| word(field, &words));
+    let http2 = http2.unwrap_or_default();
+    if let (Some(field), Http2::Alpn { .. }, true) = (field, http2, plain) {
+        field.error_with_help(
+            "invalid",
+            "what is spoken can only be asked with TLS",
+            Some("take prior_knowledge, or an endpoint that begins with https://".into()),
+        );
+    } else if given && http2 == Http2::Off {
+        section.field.at("http2_connections").warning(
+            "no_effect",
+            "connections of HTTP/2 are counted only where it is spoken",
+            "set http2, or leave out http2_connections",
+        );
+    }
+    http2
+}
+
+/// Whom to believe, and who we are.
+fn tls(field: &Field<'_>) -> TlsSettings {
+    let mut tls = TlsSettings::default();
+    let mut section = field.section();
+    if let Some(field) = section.take("ca_file") {
+        tls.ca = file(&field).filter(|pem| is_ca(&field, pem));
+    }
+    tls.identity = match (section.take("cert_file"), section.take("key_file")) {
+        (Some(cert), Some(key)) => pair(&cert, &key).map(|(chain, key)| Identity::new(chain, key)),
+        (None, None) => None,
+        _ => {
+            field.error("missing", "\"cert_file\" and \"key_file\" go together");
+            None
+        }
+    };
+    tls.server_name = section.take("server_name").and_then(|field| field.text());
+    let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+    let version = section.take("min_version");
+    tls.min_version = version
+        .and_then(|field| word(&field, &versions))
+        .unwrap_or_default();
+    if let Some(field) = section.take("verify") {
+        tls.verify = verify(&field);
+    }
+    section.finish();
+    tls
+}
+
+/// Whether `pem` are certificates that can be believed.
+fn is_ca(field: &Field<'_>, pem: &[u8]) -> bool {
+    let mut settings = ClientSettings::default();
+    settings.tls.ca = Some(pem.to_vec());
+    let client = Client::new(&Uri::from_static("https://localhost"), &settings);
+    client
+        .map_err(|error| field.error("invalid", error))
+        .is_ok()
+}
+
+fn verify(field: &Field<'_>) -> Verify {
+    let words = [
+        ("full", Verify::Full),
+        ("dangerously_skip", Verify::DangerouslySkip),
+    ];
+    let verify = word(field, &words).unwrap_or_default();
+    if verify == Verify::DangerouslySkip {
+        field.warning(
+            "not_verified",
+            "whoever is in between can read and change everything",
+            "name the certificates to believe with ca_file",
+        );
+    }
+    verify
+}
+
+/// The headers of a caller that are listed, those that are credentials by their own word.
+fn forward(section: &mut Section<'_>) -> ForwardHeaders {
+    let mut forward = ForwardHeaders::default();
+    for (key, is_credential) in [("forward_headers", false), ("forward_credentials", true)] {
+        for field in section.items(key) {
+            let Some(name) = header_name(&field) else {
+                continue;
+            };
+            let allowed = if is_credential {
+                forward.clone().allow_credential(name)
+            } else {
+                forward.clone().allow(name)
+            };
+            match allowed {
+                Ok(allowed) => forward = allowed,
+                Err(error) => field.error("invalid", error),
+            }
+        }
+    }
+    forward
 }
 
 fn endpoint(field: &Field<'_>) -> Option<Uri> {

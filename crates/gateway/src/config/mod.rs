@@ -15,29 +15,32 @@ mod downstream;
 mod effect;
 mod node;
 mod plan;
+mod policy;
 mod read;
 mod reader;
+mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 mod value;
 
-use std::{fmt, fs::File, io::Read, net::SocketAddr, path::Path, time::Duration};
+use std::{fmt, fs::File, io::Read, path::Path, time::Duration};
 
-use http::{Method, Uri};
+use http::Method;
 use indexmap::IndexMap;
 use serde::Deserialize;
-use tower_fanout::{
-    Policy,
-    layers::{Priority, fallback::OutcomeSet},
-};
+use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_http::{
     condition::Condition, json::Json, jwt::Algorithm, merge::Shape, template::RequestTemplate,
+    trace::TraceLayer,
 };
 
 pub use self::{
     aggregate::Aggregate,
     diagnostic::{Diagnostic, Place, Report, Severity},
+    downstream::DownstreamConfig,
+    server::Server,
 };
 
 /// The largest file, in bytes.
@@ -50,6 +53,8 @@ pub struct Config {
     pub server: Server,
     /// Logs.
     pub logs: Logs,
+    /// Whose traces are gone on with.
+    pub trace: TraceLayer,
     /// Whether answers say in a header how long their services took.
     pub server_timing: bool,
     /// Whom to believe, by name.
@@ -64,21 +69,6 @@ pub struct Config {
     pub orchestrate: Option<PlanConfig>,
     /// What is strange, but not wrong.
     pub warnings: Report,
-}
-
-/// Where and how is listened.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// The public address.
-    pub listen: SocketAddr,
-    /// The address for operators.
-    pub admin: SocketAddr,
-    /// The largest body of a request, in bytes.
-    pub max_body: usize,
-    /// How long requests are still taken after the signal to stop.
-    pub drain_delay: Duration,
-    /// How long requests in flight may go on after that.
-    pub drain_timeout: Duration,
 }
 
 /// What is logged, and how.
@@ -160,19 +150,6 @@ impl fmt::Debug for Secret {
 pub struct Tier {
     /// The most services that are asked at once for one request.
     pub max_concurrency: Option<u8>,
-}
-
-/// A service that is asked.
-#[derive(Clone, Debug)]
-pub struct DownstreamConfig {
-    /// Where it is.
-    pub endpoint: Uri,
-    /// How it is treated.
-    pub policy: Policy,
-    /// The largest answer, in bytes.
-    pub max_response: usize,
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
 }
 
 /// A route of its own.

@@ -1,16 +1,16 @@
 //! Reads the file as a whole, and what is said once in it.
 
-use std::{net::SocketAddr, time::Duration};
-
 use indexmap::IndexMap;
+use tower_fanout_http::trace::TraceLayer;
 
 use super::{
-    Config, LogFormat, Logs, Report, Server, Tier, auth,
+    Config, LogFormat, Logs, Report, Tier, auth,
     diagnostic::Diagnostic,
-    downstream, plan,
+    downstream, plan, policy,
     reader::{Field, Sink},
+    server,
     tree::{Kind, Tree},
-    value::{address, size, span, within},
+    value::{is_on_unless_off, within},
 };
 
 /// Reads `text`; what is wrong with it is collected from top to bottom.
@@ -50,11 +50,11 @@ fn root(field: &Field<'_>) -> Config {
     {
         version.error("version", "the version of this format is 1");
     }
-    let server = server(root.take("server"));
-    let (logs, server_timing) = telemetry(root.take("telemetry"));
+    let server = server::server(root.take("server"));
+    let (logs, trace, server_timing) = telemetry(root.take("telemetry"));
     let tiers = tiers(root.members("tiers"));
     let jwt = auth::auth(root.take("auth"), &tiers);
-    let policies = downstream::policies(root.members("policies"));
+    let policies = policy::policies(root.members("policies"));
     let downstreams = downstream::downstreams(root.members("downstreams"), &policies);
     let names = plan::Names {
         downstreams: &downstreams,
@@ -82,6 +82,7 @@ fn root(field: &Field<'_>) -> Config {
     Config {
         server,
         logs,
+        trace,
         server_timing,
         jwt,
         tiers,
@@ -92,56 +93,16 @@ fn root(field: &Field<'_>) -> Config {
     }
 }
 
-fn server(field: Option<Field<'_>>) -> Server {
-    let mut server = Server {
-        listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
-        admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
-        max_body: 1 << 20,
-        drain_delay: Duration::from_secs(5),
-        drain_timeout: Duration::from_secs(30),
-    };
-    let Some(field) = field else { return server };
-    let mut section = field.section();
-    server.listen = address(section.take("listen"), server.listen);
-    let admin = section.take("admin");
-    server.admin = address(admin.clone(), server.admin);
-    if let Some(admin) = admin {
-        if server.admin == server.listen && server.admin.port() != 0 {
-            admin.error(
-                "invalid",
-                format!("listen and admin are both {}", server.admin),
-            );
-        } else if !server.admin.ip().is_loopback() {
-            let message = format!(
-                "{} can be reached from outside, and asks for no token",
-                server.admin
-            );
-            admin.warning(
-                "open_admin",
-                message,
-                "listen on 127.0.0.1, or guard it by other means",
-            );
-        }
-    }
-    server.max_body = size(section.take("max_body"), server.max_body);
-    if let Some(drain) = section.take("drain") {
-        let mut drain = drain.section();
-        server.drain_delay = span(drain.take("delay"), server.drain_delay);
-        server.drain_timeout = span(drain.take("timeout"), server.drain_timeout);
-        drain.finish();
-    }
-    section.finish();
-    server
-}
-
-/// What is logged, and whether answers say how long their services took.
-fn telemetry(field: Option<Field<'_>>) -> (Logs, bool) {
+/// What is logged, whose traces are gone on with, and whether answers say how long their services
+/// took.
+fn telemetry(field: Option<Field<'_>>) -> (Logs, TraceLayer, bool) {
     let mut logs = Logs {
         format: LogFormat::Auto,
         level: "info".into(),
     };
+    let mut trace = TraceLayer::new();
     let Some(field) = field else {
-        return (logs, false);
+        return (logs, trace, false);
     };
     let mut section = field.section();
     if let Some(field) = section.take("logs") {
@@ -155,10 +116,28 @@ fn telemetry(field: Option<Field<'_>>) -> (Logs, bool) {
         }
         section.finish();
     }
-    section.not_built(&[("tracing", "exporting traces")]);
+    if let Some(field) = section.take("tracing") {
+        trace = tracing(&field);
+    }
     let server_timing = section.is_on("server_timing");
     section.finish();
-    (logs, server_timing)
+    (logs, trace, server_timing)
+}
+
+fn tracing(field: &Field<'_>) -> TraceLayer {
+    let mut section = field.section();
+    let trust = is_on_unless_off(section.take("trust"));
+    let baggage = section.take("baggage");
+    section.not_built(&[("otlp", "exporting traces"), ("sample", "exporting traces")]);
+    section.finish();
+    let Some(baggage) = baggage.filter(|_| trust) else {
+        return if trust {
+            TraceLayer::new()
+        } else {
+            TraceLayer::untrusting()
+        };
+    };
+    TraceLayer::new().baggage(baggage.texts())
 }
 
 fn level(field: &Field<'_>) -> Option<String> {

@@ -95,6 +95,11 @@ fn fault_j7_tricks_of_yaml_are_refused() {
 }
 
 #[test]
+fn fault_j3_j4_what_is_wrong_with_the_network_is_told_at_its_key() {
+    golden("net_");
+}
+
+#[test]
 fn what_is_not_built_yet_says_so() {
     golden("sample_");
 }

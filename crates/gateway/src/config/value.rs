@@ -2,6 +2,7 @@
 
 use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
+use http::HeaderName;
 use serde::{Deserialize, de::DeserializeOwned};
 use tower_fanout::layers::policy::duration;
 
@@ -45,6 +46,41 @@ pub(super) fn size(field: Option<Field<'_>>, default: usize) -> usize {
             default
         }
     }
+}
+
+/// A size of at least `low` bytes.
+pub(super) fn size_from(field: Option<Field<'_>>, low: usize, default: usize) -> usize {
+    let read = size(field.clone(), default);
+    if let Some(field) = field.filter(|_| read < low) {
+        field.error("range", format!("the least is {} KiB", low >> 10));
+    }
+    read
+}
+
+/// Whether a switch is on that has to be turned off.
+pub(super) fn is_on_unless_off(field: Option<Field<'_>>) -> bool {
+    field.and_then(|field| field.get()) != Some(false)
+}
+
+/// The name of a header.
+pub(super) fn header_name(field: &Field<'_>) -> Option<HeaderName> {
+    let name = field.text()?.parse();
+    name.map_err(|_| field.error("invalid", "this cannot be the name of a header"))
+        .ok()
+}
+
+/// What one of these words stands for.
+pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> Option<T> {
+    let text = field.text()?;
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+        return Some(*meaning);
+    }
+    let known = || words.iter().map(|(word, _)| *word);
+    let all: Vec<_> = known().map(|word| format!("\"{word}\"")).collect();
+    let help = nearest(&text, known()).map(|known| format!("did you mean \"{known}\"?"));
+    let message = format!("this is none of {}", all.join(", "));
+    field.error_with_help("invalid", message, help);
+    None
 }
 
 pub(super) fn address(field: Option<Field<'_>>, default: SocketAddr) -> SocketAddr {

@@ -67,7 +67,7 @@ pub async fn demo(
     telemetry::log(&config.logs);
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone())?;
-    let sockets = Sockets::bind(&config.server).await?;
+    let sockets = Sockets::bind(&config.server)?;
     print_welcome(&sockets, secret.as_bytes())?;
     Ok(run(&app, ready, sockets, &config.server, stop).await)
 }

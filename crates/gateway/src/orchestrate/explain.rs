@@ -1,15 +1,15 @@
 //! What a request would do, without doing it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tower_fanout::{Explanation, layers::Call};
 use tower_fanout_http::{
-    correlation::CorrelationId, problem::Problem, trace::TraceContext, wire::breaker_state,
+    correlation::CorrelationId, forward::Depth, problem::Problem, trace::TraceContext,
+    wire::breaker_state,
 };
 
 use super::{Endpoint, Job, Reply, Wishes, json};
@@ -44,8 +44,9 @@ impl Endpoint {
             call: Call::NONE,
             correlation_id: CorrelationId::generate(),
             trace: TraceContext::generate(),
+            depth: Depth::default(),
             query: Vec::new(),
-            headers: HeaderMap::new(),
+            headers: Arc::default(),
             route: Vec::new(),
             claims: None,
             tier: tier.into(),

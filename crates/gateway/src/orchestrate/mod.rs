@@ -141,12 +141,13 @@ impl Endpoint {
             call: Call::NONE,
             correlation_id: correlation_id(&parts),
             trace: trace(&parts),
+            depth: parts.extensions.get().copied().unwrap_or_default(),
             body: None,
             query: query(&parts),
             route: Vec::new(),
             tier: tier.into(),
             claims,
-            headers: parts.headers,
+            headers: Arc::new(parts.headers),
         }
     }
 }

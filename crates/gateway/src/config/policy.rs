@@ -1,0 +1,56 @@
+//! Reads policies.
+
+use indexmap::IndexMap;
+use tower_fanout::{Policy, policy::PolicySettings};
+
+use super::{reader::Field, value::Span};
+
+pub(super) fn policies(members: Vec<(String, Field<'_>)>) -> IndexMap<String, Policy> {
+    members
+        .into_iter()
+        .map(|(name, field)| (name, policy(&field)))
+        .collect()
+}
+
+fn policy(field: &Field<'_>) -> Policy {
+    let mut settings = PolicySettings::default();
+    let mut section = field.section();
+    if let Some(field) = section.take("total_timeout") {
+        settings.total_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
+    }
+    if let Some(field) = section.take("attempt_timeout") {
+        settings.attempt_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
+    }
+    if let Some(field) = section.take("last_attempt_uses_deadline") {
+        settings.last_attempt_uses_deadline = field.get().unwrap_or_default();
+    }
+    if let Some(field) = section.take("classify") {
+        settings.classify = field.settings().unwrap_or_default();
+    }
+    if let Some(field) = section.take("retry") {
+        settings.retry = unless_off(&field, Field::settings);
+    }
+    if let Some(field) = section.take("hedge") {
+        settings.hedge = unless_off(&field, Field::settings);
+    }
+    if let Some(field) = section.take("circuit_breaker") {
+        settings.circuit_breaker = unless_off(&field, Field::settings);
+    }
+    if let Some(field) = section.take("throttle") {
+        settings.throttle = unless_off(&field, Field::settings);
+    }
+    if let Some(field) = section.take("concurrency") {
+        settings.concurrency = unless_off(&field, Field::settings);
+    }
+    section.finish();
+    if field.check(&settings) {
+        Policy::new(settings).unwrap_or_default()
+    } else {
+        Policy::default()
+    }
+}
+
+/// A part of a policy, which the word `off` turns off.
+fn unless_off<'t, T>(field: &Field<'t>, read: impl FnOnce(&Field<'t>) -> Option<T>) -> Option<T> {
+    (!field.is_word("off")).then(|| read(field)).flatten()
+}

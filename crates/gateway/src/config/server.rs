@@ -1,0 +1,204 @@
+//! Reads where and how is listened.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tower_fanout_http::{
+    body::BodyLimits,
+    correlation::CorrelationLayer,
+    cors::{Cors, CorsSettings},
+    proxies::{ForwardedHeader, TrustedProxies},
+    server::{ServerSettings, Tls},
+};
+
+use super::{
+    node::method,
+    reader::{Field, Section},
+    tls::{file, pair},
+    value::{address, header_name, is_on_unless_off, size, size_from, span, within, word},
+};
+
+/// The least that a head may be given, in bytes.
+const MIN_HEAD: usize = 8 << 10;
+
+/// Where and how is listened.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The public address.
+    pub listen: SocketAddr,
+    /// The address for operators.
+    pub admin: SocketAddr,
+    /// How connections to the public address are treated, and how long requests in flight may go on
+    /// after the stop.
+    pub settings: ServerSettings,
+    /// How bodies of requests are read.
+    pub body: BodyLimits,
+    /// How long requests are still taken after the signal to stop.
+    pub drain_delay: Duration,
+    /// Who is believed about whom it speaks for.
+    pub proxies: TrustedProxies,
+    /// What pages of other origins may ask; browsers let them read nothing if none.
+    pub cors: Option<Cors>,
+    /// Which ids of callers are kept.
+    pub correlation: CorrelationLayer,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            settings: ServerSettings::default(),
+            body: BodyLimits::default(),
+            drain_delay: Duration::from_secs(5),
+            proxies: TrustedProxies::default(),
+            cors: None,
+            correlation: CorrelationLayer::new(),
+        }
+    }
+}
+
+pub(super) fn server(field: Option<Field<'_>>) -> Server {
+    let mut server = Server::default();
+    let Some(field) = field else { return server };
+    let mut section = field.section();
+    addresses(&mut section, &mut server);
+    let Server {
+        settings,
+        body,
+        drain_delay,
+        ..
+    } = &mut server;
+    settings.tls = section.take("tls").and_then(|field| tls(&field));
+    if let Some(field) = section.take("timeouts") {
+        timeouts(&field, settings, body);
+    }
+    settings.max_connections = section
+        .take("max_connections")
+        .and_then(|field| within(&field, 1, 1_000_000))
+        .unwrap_or(settings.max_connections);
+    settings.max_head = size_from(section.take("max_head"), MIN_HEAD, settings.max_head);
+    body.max = size(section.take("max_body"), body.max);
+    body.decode = section.is_on("decode_bodies");
+    if let Some(drain) = section.take("drain") {
+        let mut drain = drain.section();
+        *drain_delay = span(drain.take("delay"), *drain_delay);
+        settings.grace = span(drain.take("timeout"), settings.grace);
+        drain.finish();
+    }
+    server.proxies = proxies(&mut section);
+    server.cors = section.take("cors").and_then(|field| cors(&field));
+    if let Some(field) = section.take("correlation") {
+        server.correlation = correlation(&field);
+    }
+    section.finish();
+    server
+}
+
+fn addresses(section: &mut Section<'_>, server: &mut Server) {
+    server.listen = address(section.take("listen"), server.listen);
+    let admin = section.take("admin");
+    server.admin = address(admin.clone(), server.admin);
+    let Some(admin) = admin else { return };
+    if server.admin == server.listen && server.admin.port() != 0 {
+        let message = format!("listen and admin are both {}", server.admin);
+        admin.error("invalid", message);
+    } else if !server.admin.ip().is_loopback() {
+        let message = format!(
+            "{} can be reached from outside, and asks for no token",
+            server.admin
+        );
+        let help = "listen on 127.0.0.1, or guard it by other means";
+        admin.warning("open_admin", message, help);
+    }
+}
+
+/// The certificate that is shown, and whose clients are let in.
+fn tls(field: &Field<'_>) -> Option<Tls> {
+    let mut section = field.section();
+    let (cert, key) = (section.require("cert_file"), section.require("key_file"));
+    let clients = section.take("client_ca_file");
+    section.finish();
+    let authority = clients.as_ref().map(file);
+    let (chain, key) = pair(&cert?, &key?)?;
+    let tls = match authority {
+        None => Tls::new(&chain, &key),
+        Some(authority) => Tls::with_client_authority(&chain, &key, &authority?),
+    };
+    tls.map_err(|error| clients.as_ref().unwrap_or(field).error("invalid", error))
+        .ok()
+}
+
+fn timeouts(field: &Field<'_>, settings: &mut ServerSettings, body: &mut BodyLimits) {
+    let mut section = field.section();
+    for (key, timeout) in [
+        ("header", &mut settings.header_timeout),
+        ("body", &mut body.timeout),
+        ("idle", &mut settings.idle_timeout),
+        ("write", &mut settings.write_timeout),
+    ] {
+        *timeout = span(section.take(key), *timeout);
+    }
+    section.finish();
+}
+
+fn proxies(section: &mut Section<'_>) -> TrustedProxies {
+    let items = section.items("trusted_proxies");
+    let networks = items.iter().filter_map(|field| {
+        let network = field.text()?.parse();
+        network
+            .map_err(|_| field.error("invalid", "this is no network such as \"10.0.0.0/8\""))
+            .ok()
+    });
+    let proxies = TrustedProxies::new(networks);
+    let words = [
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+        ("forwarded", ForwardedHeader::Forwarded),
+    ];
+    let header = section.take("forwarded_header");
+    match header.and_then(|field| word(&field, &words)) {
+        Some(header) => proxies.header(header),
+        None => proxies,
+    }
+}
+
+fn cors(field: &Field<'_>) -> Option<Cors> {
+    let mut settings = CorsSettings::default();
+    let mut section = field.section();
+    if let Some(field) = section.require("origins") {
+        settings.origins = field.texts();
+    }
+    if let Some(field) = section.take("methods") {
+        settings.methods = field.list().iter().filter_map(method).collect();
+    }
+    for (key, headers) in [
+        ("headers", &mut settings.headers),
+        ("expose", &mut settings.expose),
+    ] {
+        if let Some(field) = section.take(key) {
+            *headers = field.list().iter().filter_map(header_name).collect();
+        }
+    }
+    settings.credentials = section.is_on("credentials");
+    settings.max_age = span(section.take("max_age"), settings.max_age);
+    section.finish();
+    field.check(&settings);
+    Cors::new(settings).ok()
+}
+
+fn correlation(field: &Field<'_>) -> CorrelationLayer {
+    let mut section = field.section();
+    let layer = if is_on_unless_off(section.take("trust")) {
+        CorrelationLayer::new()
+    } else {
+        CorrelationLayer::untrusting()
+    };
+    let words = [("x-correlation-id", false), ("x-request-id", true)];
+    let first = section.take("first");
+    let request_id_first = first.and_then(|field| word(&field, &words));
+    section.finish();
+    if request_id_first == Some(true) {
+        layer.request_id_first()
+    } else {
+        layer
+    }
+}
