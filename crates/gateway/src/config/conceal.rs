@@ -10,8 +10,17 @@ const SECRET: [&str; 5] = ["secret", "password", "authorization", "cookie", "api
 /// It goes by what stands there, as a file that cannot be read as YAML is shown too, and hides rather
 /// too much. A reference such as `${NAME}` is no secret.
 pub(super) fn conceal(text: &str) -> String {
+    starred(text, secrets(text).chain(credentials(text)))
+}
+
+/// `text` with a star for each character of the credentials in addresses.
+pub(super) fn conceal_credentials(text: &str) -> String {
+    starred(text, credentials(text))
+}
+
+fn starred(text: &str, ranges: impl Iterator<Item = Range<usize>>) -> String {
     let mut hidden = vec![false; text.len()];
-    for range in secrets(text).chain(credentials(text)) {
+    for range in ranges {
         hidden[range].fill(true);
     }
     let shown = text.char_indices().map(|(at, char)| match char {

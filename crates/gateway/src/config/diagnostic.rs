@@ -5,7 +5,7 @@ use std::fmt;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::conceal::conceal;
+use super::conceal::{conceal, conceal_credentials};
 
 /// A place in a file: line and column, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,6 +76,10 @@ pub struct Report {
 impl Report {
     pub(super) fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| diagnostic.place);
+        for diagnostic in &mut diagnostics {
+            diagnostic.message = conceal_credentials(&diagnostic.message);
+            diagnostic.path = conceal_credentials(&diagnostic.path);
+        }
         Self {
             name: name.to_owned(),
             text: conceal(text),

@@ -100,6 +100,21 @@ fn fault_j3_j4_what_is_wrong_with_the_network_is_told_at_its_key() {
 }
 
 #[test]
+fn fault_i17_credentials_in_a_url_are_refused_and_never_shown() {
+    golden("i17_");
+    for name in ["i17_credentials", "i17_syntax"] {
+        let text = fs::read_to_string(format!("{GOLDEN}/{name}.yaml")).unwrap();
+        let told = match Config::parse("file.yaml", &text, &env) {
+            Ok(_) => panic!("{name} is refused"),
+            Err(report) => format!("{report}{}{report:?}", report.to_json()),
+        };
+        for part in ["canary", "hunter2", "ca/na"] {
+            assert!(!told.contains(part), "{told}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_built_yet_says_so() {
     golden("sample_");
 }
