@@ -457,6 +457,7 @@ async fn fault_i9_nothing_of_the_caller_goes_down_by_itself() {
             "host",
             "traceparent",
             "x-correlation-id",
+            "x-fanout-depth",
             "x-request-timeout-ms"
         ]
     );
