@@ -130,6 +130,8 @@ mod tests {
     use tower_fanout_http::{
         correlation::CorrelationLayer,
         log::{InSpan, RequestSpanLayer, Shown},
+        proxies::{ProxiesLayer, TrustedProxies},
+        server::PeerAddr,
         trace::TraceLayer,
     };
     use tracing::field::Empty;
@@ -227,6 +229,35 @@ mod tests {
             assert_eq!(line["span"]["client_request_id"], "theirs\\t");
         }
         assert_eq!(lines[3].get("span"), None);
+    }
+
+    #[tokio::test]
+    async fn fault_d37_lines_name_the_client_behind_a_proxy_that_is_believed() {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = for_programs(move || writer.clone());
+        let _default = tracing_subscriber::registry().with(lines).set_default();
+        let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
+        for (peer, client) in [
+            ("10.0.0.1:1", Value::from("203.0.113.7")),
+            ("192.0.2.1:1", Value::Null),
+        ] {
+            let service = ServiceBuilder::new()
+                .layer(ProxiesLayer::new(proxies.clone()))
+                .layer(RequestSpanLayer::new())
+                .service_fn(|_: Request<()>| async {
+                    tracing::info!("called");
+                    Ok::<_, Infallible>(Response::new(()))
+                });
+            let request = Request::builder()
+                .header("x-forwarded-for", "6.6.6.6, 203.0.113.7")
+                .extension(PeerAddr(peer.parse().unwrap()));
+            service.oneshot(request.body(()).unwrap()).await.unwrap();
+            let log = std::mem::take(&mut *written.0.lock().unwrap());
+            let line: Value = serde_json::from_slice(&log).unwrap();
+            assert_eq!(line["span"]["peer"], peer);
+            assert_eq!(line["span"]["client"], client, "{line}");
+        }
     }
 
     fn check_programs(bytes: &[u8]) {

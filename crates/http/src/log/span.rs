@@ -1,11 +1,12 @@
 //! The span of a request.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use http::Request;
+use http::{Extensions, Request};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -14,6 +15,7 @@ use tracing::{Instrument, Span, field, instrument::Instrumented};
 use super::Shown;
 use crate::{
     correlation::{ClientRequestId, CorrelationId},
+    proxies::ClientAddr,
     server::PeerAddr,
     trace::TraceContext,
 };
@@ -22,8 +24,9 @@ use crate::{
 ///
 /// It goes below the layers that give the request its ids. The span is of the level `ERROR`, so that
 /// it is there for each line that is logged at all; where nothing is, no span is made. It is called
-/// `request`, and has beside the ids the method, the path and the address of the peer, and
-/// `client_request_id` if the caller sent an id that is [not trusted](ClientRequestId).
+/// `request`, and has beside the ids the method, the path and the address of the peer; `client` if
+/// the peer is a proxy that is [believed](ClientAddr) to speak for another, and `client_request_id` if
+/// the caller sent an id that is [not trusted](ClientRequestId).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestSpanLayer(());
 
@@ -123,5 +126,12 @@ fn span<B>(request: &Request<B>) -> Span {
         method = %Shown::new(request.method().as_str()),
         path = %Shown::new(request.uri().path()),
         peer = facts.get().map(|PeerAddr(peer)| field::display(peer)),
+        client = client(facts).map(field::display),
     )
+}
+
+/// Whom the peer speaks for, if it is not the client itself.
+fn client(facts: &Extensions) -> Option<IpAddr> {
+    let (PeerAddr(peer), ClientAddr(client)) = (facts.get()?, facts.get()?);
+    (*client != peer.ip().to_canonical()).then_some(*client)
 }
