@@ -233,17 +233,22 @@ downstreams:
 
     /// A gateway with this configuration.
     pub(crate) async fn from_text(text: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, text)
+    }
+
+    /// A gateway with this configuration, but for where it listens.
+    pub(crate) fn on(listener: TcpListener, text: &str) -> Self {
         let config =
             Config::parse("test.yaml", text, &|_| None).unwrap_or_else(|report| panic!("{report}"));
         let ready = Readiness::default();
         ready.set(true);
         let app = App::new(&config, ready).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(serve(
             listener,
             app.service(),
-            ServerSettings::default(),
+            config.server.settings,
             std::future::pending(),
         ));
         Self { addr }

@@ -126,6 +126,12 @@ async fn the_demo_answers_with_all_its_services() {
     );
 
     let metrics = demo.metrics().await;
+    for state in [
+        "open", "accepted", "done", "slow", "idle", "stalled", "error",
+    ] {
+        let counted = format!("fanout_connections{{state=\"{state}\"}}");
+        assert!(metrics.contains(&counted), "{metrics}");
+    }
     assert!(
         metrics.contains("fanout_call_total{service=\"team\",outcome=\"success\"} 1"),
         "{metrics}"
