@@ -77,7 +77,7 @@ impl Jwks {
             max_response: policy.max_body,
             ..ClientSettings::default()
         };
-        let client = Client::new(&url.split().0, &settings).map_err(StartError::Endpoint)?;
+        let client = Client::new(&url.endpoint(), &settings).map_err(StartError::Endpoint)?;
         Self::start_with(client, url, policy, on_fetch).await
     }
 

@@ -47,6 +47,12 @@ impl JwksUrl {
         }
     }
 
+    /// The server that is asked: the address without its path and query.
+    #[must_use]
+    pub fn endpoint(&self) -> Uri {
+        self.split().0
+    }
+
     /// The address without its path, and what is asked for there.
     pub(super) fn split(&self) -> (Uri, Uri) {
         let mut endpoint = self.0.clone().into_parts();
@@ -111,7 +117,8 @@ mod tests {
             ("https://a:1/keys?p=1", "https://a:1/", "/keys?p=1"),
             ("https://a", "https://a/", "/"),
         ] {
-            let (server, asked) = url(whole).unwrap().split();
+            let whole = url(whole).unwrap();
+            let (server, asked) = (whole.endpoint(), whole.split().1);
             assert_eq!(
                 (server.to_string(), asked.to_string()),
                 (endpoint.into(), target.into())
