@@ -355,7 +355,7 @@ async fn fault_i16_a_gateway_that_calls_itself_ends() {
         "request: { path: / }",
         "request: { path: /page }, response: { accept: [508] }",
     );
-    let answer = Gateway::on(listener, &text).page(&[]).await;
+    let answer = Gateway::on(listener, &text).await.page(&[]).await;
     // It came through itself three times; the fourth time is one too many.
     let inner = "/data/services/up/data".repeat(4);
     assert_eq!(

@@ -23,7 +23,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tower_fanout_gateway::{app::App, config::Config, health::Readiness};
+use tower_fanout_gateway::{app::App, auth::Auth, config::Config, health::Readiness};
 use tower_fanout_http::{
     jwt::{Algorithm, sign},
     server::{ServerSettings, serve},
@@ -234,20 +234,21 @@ downstreams:
     /// A gateway with this configuration.
     pub(crate) async fn from_text(text: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::on(listener, text)
+        Self::on(listener, text).await
     }
 
     /// A gateway with this configuration, but for where it listens.
-    pub(crate) fn on(listener: TcpListener, text: &str) -> Self {
+    pub(crate) async fn on(listener: TcpListener, text: &str) -> Self {
         let config =
             Config::parse("test.yaml", text, &|_| None).unwrap_or_else(|report| panic!("{report}"));
         let ready = Readiness::default();
         ready.set(true);
         let app = App::new(&config, ready).unwrap();
+        let auth = Auth::start(&config).await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(serve(
             listener,
-            app.service(),
+            app.service(&auth),
             config.server.settings,
             std::future::pending(),
         ));

@@ -49,7 +49,6 @@ pub struct App {
     orchestrate: Option<(Option<RouteAuth>, Endpoint)>,
     routes: Vec<(RouteConfig, Endpoint)>,
     backends: Vec<Arc<Backend>>,
-    auth: Auth,
     ready: Readiness,
     edge: Edge,
 }
@@ -63,14 +62,13 @@ struct Edge {
 }
 
 impl App {
-    /// Builds everything that `config` says.
+    /// Builds everything that `config` says, and asks nobody.
     ///
     /// # Errors
-    /// A key cannot be used, or an endpoint is none.
+    /// An endpoint is none.
     pub fn new(config: &Config, ready: Readiness) -> Result<Self, Box<dyn Error + Send + Sync>> {
         // What is built looks its counters up once: they are collected from here on.
         let _ = telemetry::metrics();
-        let auth = Auth::new(config)?;
         let mut backends = IndexMap::new();
         for (name, downstream) in &config.downstreams {
             backends.insert(name.as_str(), Arc::new(backend(name, downstream)?));
@@ -80,12 +78,14 @@ impl App {
             .iter()
             .filter_map(|(name, tier)| Some((name.clone(), tier.max_concurrency?)));
         let limits: Vec<_> = limits.collect();
+        let lowest = config.tiers.first().map_or("default", |(name, _)| name);
+        let anonymous: Arc<str> = lowest.into();
         let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
             route: Arc::new(Route::new(name, plan, limits.clone(), |name| {
                 Arc::clone(&backends[name])
             })),
             body: config.server.body,
-            anonymous: auth.anonymous_tier(),
+            anonymous: Arc::clone(&anonymous),
             server_timing: config.server_timing,
         };
         let orchestrate = config
@@ -101,7 +101,6 @@ impl App {
             orchestrate,
             routes,
             backends: backends.into_values().collect(),
-            auth,
             ready,
             edge: Edge {
                 correlation: config.server.correlation.on_replaced(count_replaced),
@@ -130,11 +129,13 @@ impl App {
             .or(configured.map(|(_, endpoint)| (endpoint, false)))
     }
 
-    /// The public service: the routes, below the layers that every request passes through.
+    /// The public service: the routes, for those whom `auth` lets through, below the layers that every
+    /// request passes through.
     ///
     /// This is the one place where their order stands, outermost first.
     pub fn service<B>(
         &self,
+        auth: &Auth,
     ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
     + Send
@@ -167,10 +168,10 @@ impl App {
             .map_request(|request: Request<B>| request.map(Body::new))
             .map_err(|never: Infallible| -> tower_fanout::layers::Reject { match never {} })
             // A token is asked for per route: after routing, and before the body is read.
-            .service(self.router())
+            .service(self.router(auth))
     }
 
-    fn router(&self) -> Router {
+    fn router(&self, auth: &Auth) -> Router {
         let names = self.orchestrate.as_ref().map(|(_, api)| api.route.names());
         let document = openapi::document(names, &self.described()).to_string();
         let ready = self.ready.clone();
@@ -187,13 +188,12 @@ impl App {
                 "/docs/{*file}",
                 get(|Path(file): Path<String>, request| docs(file, request)),
             );
-        if let Some((auth, api)) = &self.orchestrate {
-            router = router.merge(self.orchestrate(auth.as_ref(), api));
+        if let Some((asked, api)) = &self.orchestrate {
+            router = router.merge(orchestrate(auth, asked.as_ref(), api));
         }
         for (config, endpoint) in &self.routes {
-            let handler = self
-                .auth
-                .protect(config.plan.auth.as_ref(), plain(endpoint.clone(), config));
+            let handler = plain(endpoint.clone(), config);
+            let handler = auth.protect(config.plan.auth.as_ref(), handler);
             router = router.route(&config.path, handler);
         }
         router
@@ -201,27 +201,28 @@ impl App {
             .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
     }
 
-    fn orchestrate(&self, auth: Option<&RouteAuth>, api: &Endpoint) -> Router {
-        let (run, test, route) = (api.clone(), api.clone(), Arc::clone(&api.route));
-        let health = move || std::future::ready(health::of(&route));
-        let handlers = [
-            ("", post(move |request| run.clone().orchestrate(request))),
-            ("/test", post(move |request| test.clone().test(request))),
-            ("/health", get(health.clone()).post(health)),
-        ];
-        handlers
-            .into_iter()
-            .fold(Router::new(), |router, (path, handler)| {
-                router.route(
-                    &format!("{ORCHESTRATE}{path}"),
-                    self.auth.protect(auth, handler),
-                )
-            })
-    }
-
     fn described(&self) -> Vec<Described> {
         self.routes.iter().map(|(route, _)| route.into()).collect()
     }
+}
+
+/// The built-in API, for those only whom `asked` names.
+fn orchestrate(auth: &Auth, asked: Option<&RouteAuth>, api: &Endpoint) -> Router {
+    let (run, test, route) = (api.clone(), api.clone(), Arc::clone(&api.route));
+    let health = move || std::future::ready(health::of(&route));
+    let handlers = [
+        ("", post(move |request| run.clone().orchestrate(request))),
+        ("/test", post(move |request| test.clone().test(request))),
+        ("/health", get(health.clone()).post(health)),
+    ];
+    handlers
+        .into_iter()
+        .fold(Router::new(), |router, (path, handler)| {
+            router.route(
+                &format!("{ORCHESTRATE}{path}"),
+                auth.protect(asked, handler),
+            )
+        })
 }
 
 fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Error + Send + Sync>> {

@@ -11,8 +11,9 @@ use clap::{CommandFactory, Parser};
 use serde_json::json;
 use tower_fanout_gateway::{
     app::App,
+    auth::Auth,
     cli::{Cli, Command, ExplainFormat, Format},
-    config::Config,
+    config::{Config, KeysConfig},
     demo,
     health::Readiness,
     orchestrate::explain::{Supposed, to_json},
@@ -20,6 +21,9 @@ use tower_fanout_gateway::{
     telemetry,
 };
 use tower_fanout_http::jwt::sign;
+
+/// How a start ends without the keys that the configuration asks for, as `sysexits.h` has it.
+const EX_CONFIG: u8 = 78;
 
 type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
@@ -65,8 +69,15 @@ async fn serve(path: &Path) -> Outcome {
     let stop = signals()?;
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone())?;
+    let auth = match Auth::start(&config).await {
+        Ok(auth) => auth,
+        Err(error) => {
+            eprintln!("fanout: {error}");
+            return Ok(ExitCode::from(EX_CONFIG));
+        }
+    };
     let sockets = Sockets::bind(&config.server)?;
-    run(&app, ready, sockets, &config.server, stop).await;
+    run(&app, &auth, ready, sockets, &config.server, stop).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,7 +146,10 @@ fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) 
         (None, 1) => &config.jwt[0],
         (None, _) => return Err("say which of auth.jwt the token is for: --jwt NAME".into()),
     };
-    let key = jwt.keys.first().ok_or("there is no key")?;
+    let KeysConfig::Given(keys) = &jwt.keys else {
+        return Err("tokens are signed by who publishes the keys".into());
+    };
+    let key = keys.first().ok_or("there is no key")?;
     let expires = (SystemTime::now() + ttl)
         .duration_since(SystemTime::UNIX_EPOCH)?
         .as_secs();

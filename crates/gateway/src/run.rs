@@ -13,7 +13,7 @@ use tokio::{
 };
 use tower_fanout_http::server::{self, Closed, Connections, ServerSettings, Stopped, serve};
 
-use crate::{app::App, backend::Backend, config::Server, health::Readiness, telemetry};
+use crate::{app::App, auth::Auth, backend::Backend, config::Server, health::Readiness, telemetry};
 
 /// The sockets of a gateway, bound before anything else is promised.
 #[derive(Debug)]
@@ -63,10 +63,11 @@ impl Sockets {
     }
 }
 
-/// Serves `app` until `stop` resolves: then it is not ready at once, goes on for the drain's delay,
+/// Serves `app` to those whom `auth` lets through, until `stop` resolves: then it is not ready at once, goes on for the drain's delay,
 /// and lets requests in flight finish.
 pub async fn run(
     app: &App,
+    auth: &Auth,
     ready: Readiness,
     sockets: Sockets,
     server: &Server,
@@ -74,11 +75,12 @@ pub async fn run(
 ) -> Stopped {
     let settings = server.settings.clone();
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
-    let admin = tokio::spawn(admin(
-        sockets.admin,
-        app.backends().to_vec(),
-        settings.connections.clone(),
-    ));
+    let state = State {
+        backends: app.backends().to_vec(),
+        connections: settings.connections.clone(),
+        auth: auth.clone(),
+    };
+    let admin = tokio::spawn(admin(sockets.admin, state));
     ready.set(true);
     let stop = async {
         stop.await;
@@ -86,7 +88,7 @@ pub async fn run(
         ready.set(false);
         sleep(server.drain_delay).await;
     };
-    let stopped = serve(sockets.public, app.service(), settings, stop).await;
+    let stopped = serve(sockets.public, app.service(auth), settings, stop).await;
     admin.abort();
     tracing::info!(?stopped, "stopped");
     stopped
@@ -120,13 +122,21 @@ async fn either(
     }
 }
 
+/// What operators look at.
+struct State {
+    backends: Vec<Arc<Backend>>,
+    connections: Connections,
+    auth: Auth,
+}
+
 /// Serves what is for operators.
-async fn admin(listener: TcpListener, backends: Vec<Arc<Backend>>, connections: Connections) {
+async fn admin(listener: TcpListener, state: State) {
     let metrics = telemetry::metrics();
     let _upkeep = AbortOnDrop(tokio::spawn(upkeep(metrics.clone())));
     let page = move || {
-        backends.iter().for_each(|backend| measure(backend));
-        count(&connections);
+        state.backends.iter().for_each(|backend| measure(backend));
+        count(&state.connections);
+        state.auth.measure();
         std::future::ready(metrics.render())
     };
     let router = Router::new().route("/metrics", get(page));

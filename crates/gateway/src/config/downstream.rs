@@ -12,8 +12,8 @@ use tower_fanout_http::{
 
 use super::{
     reader::{Field, Section},
-    tls::{file, pair},
-    value::{header_name, known, size, size_from, span, within, word},
+    tls::pair,
+    value::{file, header_name, known, size, size_from, span, within, word},
 };
 
 /// The least that a head may be given, in bytes.

@@ -32,12 +32,12 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_http::{
-    condition::Condition, json::Json, jwt::Algorithm, merge::Shape, template::RequestTemplate,
-    trace::TraceLayer,
+    condition::Condition, json::Json, merge::Shape, template::RequestTemplate, trace::TraceLayer,
 };
 
 pub use self::{
     aggregate::Aggregate,
+    auth::{JwksConfig, Jwt, KeyConfig, KeysConfig, RouteAuth},
     diagnostic::{Diagnostic, Place, Report, Severity},
     downstream::DownstreamConfig,
     server::Server,
@@ -91,36 +91,6 @@ pub enum LogFormat {
     Human,
     /// Programs.
     Json,
-}
-
-/// Whom to believe.
-#[derive(Clone, Debug)]
-pub struct Jwt {
-    /// The keys, each with its algorithm.
-    pub keys: Vec<KeyConfig>,
-    /// The accepted issuers.
-    pub issuers: Vec<String>,
-    /// The accepted audiences.
-    pub audiences: Vec<String>,
-    /// How far clocks may be apart.
-    pub leeway: Duration,
-    /// Where the tier stands in a token, as a path with dots.
-    pub tier_claim: Option<String>,
-    /// The tier of a token that names none that is known.
-    pub default_tier: String,
-    /// Where the roles stand in a token.
-    pub roles_claim: Option<String>,
-}
-
-/// A key as the file has it.
-#[derive(Clone, Debug)]
-pub struct KeyConfig {
-    /// What it is used for.
-    pub algorithm: Algorithm,
-    /// Its name.
-    pub kid: Option<String>,
-    /// A secret, or a public key in PEM.
-    pub material: Secret,
 }
 
 /// Bytes that are shown to nobody.
@@ -197,15 +167,6 @@ impl<T: Copy + Ord> Bound<T> {
     pub fn grant(&self, wish: Option<T>) -> T {
         wish.unwrap_or(self.default).min(self.max)
     }
-}
-
-/// Who may ask.
-#[derive(Clone, Debug)]
-pub struct RouteAuth {
-    /// The name under `auth.jwt`.
-    pub jwt: String,
-    /// At least one of these roles is needed, if there are any.
-    pub any_role: Vec<String>,
 }
 
 /// A node of a plan.

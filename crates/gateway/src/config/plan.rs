@@ -7,14 +7,15 @@ use indexmap::IndexMap;
 use tower_fanout::Bounds;
 
 use super::{
-    Bound, DownstreamConfig, Jwt, PlanConfig, Route, RouteAuth, Tier,
+    Bound, DownstreamConfig, Jwt, PlanConfig, Route, Tier,
     aggregate::{aggregate, check_quorum},
+    auth::route_auth,
     check::check_plan,
     conflict::check_conflicts,
     effect::check_effects,
     node::{method, node},
     reader::{Field, Section},
-    value::{Span, bound, in_range, known},
+    value::{Span, bound, in_range},
 };
 
 /// What a request gets if its plan says nothing of it, and the most that a plan can give.
@@ -143,7 +144,9 @@ fn plan(
     parameters: Option<&[&str]>,
     choose: bool,
 ) -> Option<PlanConfig> {
-    let auth = section.take("auth").map(|field| auth(&field, names));
+    let auth = section
+        .take("auth")
+        .map(|field| route_auth(&field, names.jwt));
     let deadline = bound(section.take("deadline"), DEADLINE, |field| {
         let Span(deadline) = field.get()?;
         in_range(field, deadline, SHORTEST_DEADLINE, DEADLINE.max)
@@ -185,21 +188,5 @@ fn plan(
         retry_attempts,
         nodes: nodes.collect::<Option<_>>()?,
         aggregate,
-    })
-}
-
-fn auth(field: &Field<'_>, names: &Names<'_>) -> Option<RouteAuth> {
-    let mut section = field.section();
-    let jwt = section
-        .require("jwt")
-        .and_then(|field| known(&field, "jwt", names.jwt.keys()));
-    let any_role = section
-        .take("any_role")
-        .map(|field| field.texts())
-        .unwrap_or_default();
-    section.finish();
-    Some(RouteAuth {
-        jwt: jwt?,
-        any_role,
     })
 }

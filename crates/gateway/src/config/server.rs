@@ -13,8 +13,8 @@ use tower_fanout_http::{
 use super::{
     node::method,
     reader::{Field, Section},
-    tls::{file, pair},
-    value::{address, header_name, is_on_unless_off, size, size_from, span, within, word},
+    tls::pair,
+    value::{address, file, header_name, is_on_unless_off, size, size_from, span, within, word},
 };
 
 /// The least that a head may be given, in bytes.

@@ -75,6 +75,11 @@ fn fault_j4_a_value_out_of_range_is_told_its_bounds() {
 }
 
 #[test]
+fn fault_b1_keys_are_fetched_by_https_or_from_this_host() {
+    golden("j4_jwks");
+}
+
+#[test]
 fn fb_10_downstreams_that_answer_for_each_other_are_found() {
     golden("j5_fb_10_");
 }

@@ -2,15 +2,7 @@
 
 use tower_fanout_http::server::{Tls, TlsError};
 
-use super::reader::Field;
-
-/// What stands in the file that is named at `field`.
-pub(super) fn file(field: &Field<'_>) -> Option<Vec<u8>> {
-    let unreadable = |error| {
-        field.error("unreadable", format!("the file cannot be read: {error}"));
-    };
-    std::fs::read(field.text()?).map_err(unreadable).ok()
-}
+use super::{reader::Field, value::file};
 
 /// A chain of certificates and its key, in PEM, from the files that are named at `cert` and `key`.
 pub(super) fn pair(cert: &Field<'_>, key: &Field<'_>) -> Option<(Vec<u8>, Vec<u8>)> {

@@ -83,6 +83,16 @@ pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> O
     None
 }
 
+/// What is in the file of this name.
+pub(super) fn file(field: &Field<'_>) -> Option<Vec<u8>> {
+    std::fs::read(field.text()?)
+        .map_err(|error| {
+            let message = format!("the file cannot be read: {error}");
+            field.error("unreadable", message);
+        })
+        .ok()
+}
+
 pub(super) fn address(field: Option<Field<'_>>, default: SocketAddr) -> SocketAddr {
     let Some(field) = field else { return default };
     match field.text().map(|text| text.parse()) {

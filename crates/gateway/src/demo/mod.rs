@@ -21,6 +21,7 @@ pub use self::stubs::NAMES;
 use self::stubs::{Stub, router};
 use crate::{
     app::App,
+    auth::Auth,
     config::Config,
     health::Readiness,
     run::{Sockets, run, signals},
@@ -67,9 +68,10 @@ pub async fn demo(
     telemetry::log(&config.logs);
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone())?;
+    let auth = Auth::start(&config).await?;
     let sockets = Sockets::bind(&config.server)?;
     print_welcome(&sockets, secret.as_bytes())?;
-    Ok(run(&app, ready, sockets, &config.server, stop).await)
+    Ok(run(&app, &auth, ready, sockets, &config.server, stop).await)
 }
 
 /// Prints how to ask.

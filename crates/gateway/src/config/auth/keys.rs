@@ -1,106 +1,39 @@
-//! Reads whom to believe: issuers and their keys.
+//! Reads keys: those that the file gives, or says where they are fetched.
 
-use std::time::Duration;
-
-use indexmap::IndexMap;
-use tower_fanout_http::jwt::{Algorithm, Key, KeyError, KeySet, Rules};
+use tower_fanout_http::jwt::{Algorithm, Key, KeyError, KeySet};
 
 use super::{
-    Jwt, KeyConfig, Secret, Tier,
-    reader::{Field, Section, nearest},
-    value::{known, span},
+    super::{
+        Secret,
+        reader::{Field, Section, nearest},
+        tree::Kind,
+        value::file,
+    },
+    jwks::{JwksConfig, jwks},
 };
 
-pub(super) fn auth(
-    field: Option<Field<'_>>,
-    tiers: &IndexMap<String, Tier>,
-) -> IndexMap<String, Jwt> {
-    let Some(field) = field else {
-        return IndexMap::new();
-    };
-    let mut section = field.section();
-    let members = section
-        .require("jwt")
-        .map(|field| field.named())
-        .unwrap_or_default();
-    section.finish();
-    members
-        .into_iter()
-        .map(|(name, field)| (name, jwt(&field, tiers)))
-        .collect()
+/// The keys of an issuer.
+#[derive(Clone, Debug)]
+pub enum KeysConfig {
+    /// These, each with its algorithm.
+    Given(Vec<KeyConfig>),
+    /// Those that it publishes.
+    Fetched(JwksConfig),
 }
 
-fn jwt(field: &Field<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
-    let mut section = field.section();
-    let algorithms = section
-        .require("algorithms")
-        .map(|field| algorithms(&field))
-        .unwrap_or_default();
-    let keys = section
-        .require("keys")
-        .map(|field| keys(&field, &algorithms))
-        .unwrap_or_default();
-    let issuers = section
-        .require("issuers")
-        .map(|field| field.texts())
-        .unwrap_or_default();
-    let audiences = section
-        .require("audiences")
-        .map(|field| field.texts())
-        .unwrap_or_default();
-    let leeway_field = section.take("leeway");
-    let leeway = span(leeway_field.clone(), Duration::from_secs(30));
-    match Rules::new(issuers.clone(), audiences.clone()) {
-        Err(error) => field.error("invalid", error),
-        Ok(rules) => {
-            if let (Some(field), Err(error)) = (leeway_field, rules.leeway(leeway)) {
-                field.error("invalid", error);
-            }
-        }
-    }
-    let (tier_claim, default_tier) = tier_claim(section.take("tier"), tiers);
-    let roles_claim = section.take("roles").and_then(|field| roles_claim(&field));
-    section.finish();
-    Jwt {
-        keys,
-        issuers,
-        audiences,
-        leeway,
-        tier_claim,
-        default_tier,
-        roles_claim,
-    }
-}
-
-fn roles_claim(field: &Field<'_>) -> Option<String> {
-    let mut section = field.section();
-    let claim = section.require("claim").and_then(|field| field.text());
-    section.finish();
-    claim
-}
-
-fn tier_claim(
-    field: Option<Field<'_>>,
-    tiers: &IndexMap<String, Tier>,
-) -> (Option<String>, String) {
-    let lowest = tiers
-        .first()
-        .map_or_else(|| "default".to_owned(), |(name, _)| name.clone());
-    let Some(field) = field else {
-        return (None, lowest);
-    };
-    let mut section = field.section();
-    let claim = section.require("claim").and_then(|field| field.text());
-    let default = section
-        .take("default")
-        .and_then(|field| known(&field, "tier", tiers.keys()))
-        .unwrap_or(lowest);
-    section.finish();
-    (claim, default)
+/// A key as the file has it.
+#[derive(Clone, Debug)]
+pub struct KeyConfig {
+    /// What it is used for.
+    pub algorithm: Algorithm,
+    /// Its name.
+    pub kid: Option<String>,
+    /// A secret, or a public key in PEM.
+    pub material: Secret,
 }
 
 /// The allowed algorithms; secrets and public keys are not mixed.
-fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
+pub(super) fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
     let known = [
         "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
         "ES384", "EdDSA",
@@ -136,16 +69,42 @@ fn is_symmetric(algorithm: Algorithm) -> bool {
     )
 }
 
-fn keys(field: &Field<'_>, algorithms: &[Algorithm]) -> Vec<KeyConfig> {
+/// The keys; those that are fetched stand alone.
+pub(super) fn keys(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<KeysConfig> {
     let items = field.list();
-    let read: Vec<_> = items.iter().map(|item| key(item, algorithms)).collect();
-    let (keys, configs): (Vec<_>, Vec<_>) = read.into_iter().flatten().unzip();
+    let (published, given): (Vec<_>, Vec<_>) = items.iter().partition(|item| is_published(item));
+    let given: Vec<_> = given.iter().map(|item| key(item, algorithms)).collect();
+    let fetched: Vec<_> = (published.iter())
+        .map(|item| fetched(item, algorithms))
+        .collect();
+    match (&*published, &*items) {
+        ([], _) => {}
+        ([_], [_]) => return fetched.into_iter().next()?.map(KeysConfig::Fetched),
+        ([first, ..], _) => {
+            first.error("mixed_keys", "keys that are fetched stand alone");
+            return None;
+        }
+    }
+    let (keys, configs): (Vec<_>, Vec<_>) = given.into_iter().flatten().unzip();
     if keys.len() == items.len()
         && let Err(error) = KeySet::new(keys)
     {
         field.error("invalid", error);
     }
-    configs
+    Some(KeysConfig::Given(configs))
+}
+
+fn is_published(item: &Field<'_>) -> bool {
+    matches!(&item.tree.kind, Kind::Map(members) if members.iter().any(|(key, _, _)| key == "jwks"))
+}
+
+fn fetched(item: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksConfig> {
+    let mut section = item.section();
+    let config = section
+        .take("jwks")
+        .and_then(|field| jwks(&field, algorithms));
+    section.finish();
+    config
 }
 
 /// One key; what is wrong with it is said here, once and for all.
@@ -155,13 +114,7 @@ fn key(field: &Field<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig)> {
     let declared = section
         .take("algorithm")
         .and_then(|field| declared(&field, allowed));
-    let material = match section.take("jwks") {
-        Some(jwks) => {
-            jwks.not_built("fetching keys");
-            None
-        }
-        None => material(&mut section),
-    };
+    let material = material(&mut section);
     section.finish();
     let (material, from_secret, at) = material?;
     let algorithm = match declared {
@@ -257,21 +210,20 @@ fn material<'t>(section: &mut Section<'t>) -> Option<(Secret, bool, Field<'t>)> 
     let Some((field, is_secret, is_file)) = given.into_iter().next() else {
         section.field.error(
             "missing",
-            "a key is a \"secret\", a \"secret_file\" or a \"pem_file\"",
+            "a key is a \"secret\", a \"secret_file\", a \"pem_file\" or a \"jwks\"",
         );
         return None;
     };
-    let text = field.text()?;
-    if !is_file {
-        return Some((Secret::new(text), is_secret, field));
-    }
-    match std::fs::read(&text) {
+    let bytes = if is_file {
+        file(&field)?
+    } else {
+        field.text()?.into_bytes()
+    };
+    let secret = if is_file && is_secret {
         // An editor's last line break is no part of a secret.
-        Ok(bytes) if is_secret => Some((Secret::new(bytes.trim_ascii_end()), is_secret, field)),
-        Ok(bytes) => Some((Secret::new(bytes), is_secret, field)),
-        Err(error) => {
-            field.error("unreadable", format!("the file cannot be read: {error}"));
-            None
-        }
-    }
+        Secret::new(bytes.trim_ascii_end())
+    } else {
+        Secret::new(bytes)
+    };
+    Some((secret, is_secret, field))
 }

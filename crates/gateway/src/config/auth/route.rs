@@ -1,0 +1,119 @@
+//! Reads who may ask for a route.
+
+use indexmap::IndexMap;
+use tower_fanout_http::jwt::PropagateClaimsLayer;
+
+use super::{
+    super::{
+        reader::Field,
+        tree::Kind,
+        value::{header_name, known},
+    },
+    Jwt,
+};
+
+/// Who may ask.
+#[derive(Clone, Debug)]
+pub struct RouteAuth {
+    /// Names under `auth.jwt`, at least one. Whose a token is, its issuer says; no two of them believe
+    /// the same. What a challenge says is what the first would say.
+    pub jwt: Vec<String>,
+    /// At least one of these roles is needed, if there are any.
+    pub any_role: Vec<String>,
+    /// All of these scopes are needed.
+    pub all_scopes: Vec<String>,
+    /// Which claims stand in headers of the request, for those who read them from there.
+    pub propagate_claims: PropagateClaimsLayer,
+}
+
+pub(in super::super) fn route_auth(
+    field: &Field<'_>,
+    jwt: &IndexMap<String, Jwt>,
+) -> Option<RouteAuth> {
+    let mut section = field.section();
+    let names = section
+        .require("jwt")
+        .and_then(|field| believed(&field, jwt));
+    let any_role = section.items("any_role");
+    let all_scopes = section.items("all_scopes");
+    let propagated = section.items("propagate_claims");
+    section.finish();
+    let (any_role, all_scopes) = (
+        any_role.iter().filter_map(Field::text).collect(),
+        all_scopes.iter().filter_map(scope).collect(),
+    );
+    let propagate_claims = propagated
+        .iter()
+        .fold(PropagateClaimsLayer::new(), |layer, field| {
+            propagate(&layer, field).unwrap_or(layer)
+        });
+    Some(RouteAuth {
+        jwt: names?,
+        any_role,
+        all_scopes,
+        propagate_claims,
+    })
+}
+
+/// One name under `auth.jwt`, or a list of them.
+fn believed(field: &Field<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Vec<String>> {
+    let items = match field.tree.kind {
+        Kind::List(_) => field.list(),
+        _ => vec![field.clone()],
+    };
+    if items.is_empty() {
+        field.error("invalid", "at least one must be named");
+        return None;
+    }
+    let mut names: Vec<String> = Vec::new();
+    for item in &items {
+        let name = known(item, "jwt", jwt.keys())?;
+        if names.contains(&name) {
+            item.error("duplicate", format!("\"{name}\" stands twice"));
+        } else if let Some(other) = names.iter().find(|other| share(&jwt[*other], &jwt[&name])) {
+            let message = format!("\"{other}\" and \"{name}\" have an issuer in common");
+            item.error("same_issuer", message);
+        }
+        names.push(name);
+    }
+    Some(names)
+}
+
+/// Whether an issuer is one of both.
+fn share(one: &Jwt, other: &Jwt) -> bool {
+    one.issuers
+        .iter()
+        .any(|issuer| other.issuers.contains(issuer))
+}
+
+/// A scope ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+fn scope(field: &Field<'_>) -> Option<String> {
+    let scope = field.text()?;
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if scope.is_empty() || !scope.bytes().all(fits) {
+        field.error(
+            "invalid",
+            "a scope is printable ASCII without spaces, quotes and backslashes",
+        );
+        return None;
+    }
+    Some(scope)
+}
+
+/// `layer`, with one claim more.
+fn propagate(layer: &PropagateClaimsLayer, field: &Field<'_>) -> Option<PropagateClaimsLayer> {
+    let mut section = field.section();
+    let claim = section.require("claim").and_then(|field| field.text());
+    let header = section.require("header");
+    let encode = section.is_on("encode");
+    section.finish();
+    let (claim, header) = (claim?, header?);
+    let name = header_name(&header)?;
+    let layer = layer.clone();
+    let added = if encode {
+        layer.encoded_claim(&claim, name)
+    } else {
+        layer.claim(&claim, name)
+    };
+    added.map_err(|error| header.error("invalid", error)).ok()
+}
