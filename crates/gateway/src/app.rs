@@ -172,8 +172,9 @@ impl App {
     }
 
     fn router(&self, auth: &Auth) -> Router {
-        let names = self.orchestrate.as_ref().map(|(_, api)| api.route.names());
-        let document = openapi::document(names, &self.described()).to_string();
+        let built_in = self.orchestrate.as_ref();
+        let built_in = built_in.map(|(asked, api)| (api.route.names(), asked.as_ref()));
+        let document = openapi::document(built_in, &self.described()).to_string();
         let ready = self.ready.clone();
         let mut router = Router::new()
             .route("/livez", get(|| async { "ok\n" }))

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use tower_fanout_http::template::Root;
 
-use crate::config::{Node, Route};
+use crate::config::{Node, Route, RouteAuth};
 
 /// A configured route, as far as it is described.
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ pub struct Described {
     pub query: IndexMap<String, bool>,
     /// Whether a request without a body is refused; none if no body is looked at.
     pub body: Option<bool>,
-    /// Whether it asks for a token.
-    pub protected: bool,
+    /// Who may ask; anybody if none.
+    pub auth: Option<RouteAuth>,
 }
 
 impl From<&Route> for Described {
@@ -31,7 +31,7 @@ impl From<&Route> for Described {
             path: route.path.clone(),
             query: IndexMap::new(),
             body: None,
-            protected: route.plan.auth.is_some(),
+            auth: route.plan.auth.clone(),
         };
         route
             .plan

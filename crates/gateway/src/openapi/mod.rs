@@ -6,32 +6,43 @@
 use serde_json::{Map, Value, json};
 use tower_fanout::ErrorKind;
 
+use crate::config::RouteAuth;
+
 mod described;
 mod page;
 
 pub use self::{described::Described, page::page};
 
-/// The description of a gateway with these `routes`; with `services`, of the built-in API too.
+/// The description of a gateway with these `routes`; with the services of the built-in API and who may
+/// ask for it, of that too.
 ///
 /// # Panics
 /// If the embedded base is not JSON, which a test rules out.
 #[must_use]
-pub fn document(services: Option<&[Box<str>]>, routes: &[Described]) -> Value {
+pub fn document(
+    built_in: Option<(&[Box<str>], Option<&RouteAuth>)>,
+    routes: &[Described],
+) -> Value {
     let mut document: Value =
         serde_json::from_str(include_str!("base.json")).expect("the base is JSON");
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     let kinds: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let schemas = &mut document["components"]["schemas"];
     schemas["Service"]["properties"]["error"]["properties"]["kind"]["enum"] = json!(kinds);
-    schemas["ServiceName"]["enum"] = json!(services.unwrap_or_default());
-    let built_in = document
+    schemas["ServiceName"]["enum"] =
+        json!(built_in.map(|(services, _)| services).unwrap_or_default());
+    let operations = document
         .as_object_mut()
         .and_then(|document| document.remove("x-orchestrate"));
     let paths = document["paths"]
         .as_object_mut()
         .expect("the base has paths");
-    if let (Some(_), Some(Value::Object(built_in))) = (services, built_in) {
-        paths.extend(built_in);
+    if let (Some((_, auth)), Some(Value::Object(mut operations))) = (built_in, operations) {
+        let methods = operations.values_mut().filter_map(Value::as_object_mut);
+        methods
+            .flat_map(Map::values_mut)
+            .for_each(|operation| protect(operation, auth));
+        paths.extend(operations);
     }
     for route in routes {
         let path = paths
@@ -42,8 +53,34 @@ pub fn document(services: Option<&[Box<str>]>, routes: &[Described]) -> Value {
     document
 }
 
+fn response(name: &str) -> Value {
+    json!({"$ref": format!("#/components/responses/{name}")})
+}
+
+/// Says who may ask for `operation`.
+fn protect(operation: &mut Value, auth: Option<&RouteAuth>) {
+    operation["security"] = auth.map(needed).unwrap_or_default().into();
+    if auth.is_some() {
+        operation["responses"]["401"] = response("Unauthorized");
+        operation["responses"]["403"] = response("Forbidden");
+        let unavailable = &mut operation["responses"]["503"];
+        if unavailable.is_null() {
+            *unavailable = response("Unavailable");
+        }
+    }
+}
+
+/// What a token needs: all scopes, and any one of the roles.
+fn needed(auth: &RouteAuth) -> Vec<Value> {
+    let scopes = &*auth.all_scopes;
+    let with = |role: &[String]| json!({"bearer": ([scopes, role].concat())});
+    if auth.any_role.is_empty() {
+        return vec![with(&[])];
+    }
+    auth.any_role.chunks(1).map(with).collect()
+}
+
 fn operation(route: &Described) -> Value {
-    let response = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
     let parameter = |place: &str, name: &str, required: bool| json!({"name": name, "in": place, "required": required, "schema": {"type": "string"}});
     let path = (route.path.split('/'))
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
@@ -54,7 +91,6 @@ fn operation(route: &Described) -> Value {
         "tags": ["routes"],
         "operationId": route.name,
         "summary": route.name,
-        "security": [],
         "parameters": parameters,
         "responses": {
             "200": response("Answer"), "400": response("Malformed"), "422": response("Invalid"),
@@ -68,11 +104,7 @@ fn operation(route: &Described) -> Value {
         operation["responses"]["413"] = response("TooLarge");
         operation["responses"]["415"] = response("UnsupportedMediaType");
     }
-    if route.protected {
-        operation["security"] = json!([{"bearer": []}]);
-        operation["responses"]["401"] = response("Unauthorized");
-        operation["responses"]["403"] = response("Forbidden");
-    }
+    protect(&mut operation, route.auth.as_ref());
     operation
 }
 
@@ -109,10 +141,10 @@ mod tests {
             path: "/pages/{id}".into(),
             query: Default::default(),
             body: None,
-            protected: true,
+            auth: None,
         };
         let services = ["onchain".into(), "team".into()];
-        let document = document(Some(&services), &[route]);
+        let document = document(Some((&services, None)), &[route]);
         let mut broken = Vec::new();
         broken_refs(&document, &document, &mut broken);
         assert_eq!(broken, Vec::<String>::new());
@@ -195,6 +227,37 @@ mod tests {
         for status in ["400", "408", "413", "415"] {
             assert!(a["responses"][status].is_object(), "{status}");
             assert_eq!(c["responses"][status].is_object(), status == "400");
+        }
+    }
+
+    #[test]
+    fn who_may_ask_is_described() {
+        let file = "version: 1
+auth: { jwt: { main: { keys: [{ secret: 0123456789abcdef0123456789abcdef }], issuers: [me], audiences: [you], algorithms: [HS256] } } }
+downstreams: { users: { endpoints: [{ url: 'http://users:8080' }] } }
+orchestrate:
+  auth: { jwt: main, any_role: [reader, admin], all_scopes: [pages, users] }
+  plan: { user: { downstream: users, request: { path: / } } }
+";
+        let config = Config::parse("a.yaml", file, &|_| None).unwrap();
+        let auth = config.orchestrate.unwrap().auth;
+        let path = "/paths/~1api~1v1~1analysis~1orchestrate~1test/post";
+        let described = |auth| {
+            document(Some((&[], auth)), &[])
+                .pointer(path)
+                .unwrap()
+                .clone()
+        };
+        let protected = described(auth.as_ref());
+        assert_eq!(
+            protected["security"],
+            json!([{"bearer": ["pages", "users", "reader"]}, {"bearer": ["pages", "users", "admin"]}])
+        );
+        let open = described(None);
+        assert_eq!(open["security"], json!([]));
+        for status in ["401", "503"] {
+            assert!(protected["responses"][status].is_object(), "{status}");
+            assert!(open["responses"][status].is_null(), "{status}");
         }
     }
 
