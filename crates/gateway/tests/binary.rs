@@ -346,6 +346,85 @@ async fn run_serves_a_file_and_token_makes_a_token_for_it() {
     assert_eq!(ready.status, StatusCode::OK);
 }
 
+/// A configuration whose keys are fetched at `addr`.
+fn fetching(addr: std::net::SocketAddr, up: &str) -> String {
+    config("127.0.0.1:0", up)
+        .replace(
+            &format!("secret: \"{SECRET}\""),
+            &format!("jwks: {{ url: \"http://{addr}/keys\" }}"),
+        )
+        .replace("HS256", "ES256")
+}
+
+#[tokio::test]
+async fn fault_b2_without_keys_run_exits_78_and_check_asks_nobody() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = closed.local_addr().unwrap();
+    drop(closed);
+    let file = File::new("no-keys.yaml", &fetching(addr, "http://127.0.0.1:9"));
+    let output = fanout()
+        .args(["run", "-c"])
+        .arg(&file.0)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    let last = said.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "fanout: auth.jwt.main: keys could not be fetched: unreachable"
+    );
+    for asking in [&["check"][..], &["explain", "--route", "orchestrate"]] {
+        let mut command = fanout();
+        command.args(asking).arg("-c").arg(&file.0);
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{asking:?}");
+    }
+}
+
+#[tokio::test]
+async fn fetches_ages_and_tokens_are_counted() {
+    let (keys, _) = stub(|_| {
+        let set = include_str!("../../http/src/jwt/test_keys/jwks.json");
+        (ms(0), StatusCode::OK, serde_json::from_str(set).unwrap())
+    })
+    .await;
+    let file = File::new("keys.yaml", &fetching(keys, "http://127.0.0.1:9"));
+    let mut command = fanout();
+    command
+        .args(["run", "-c"])
+        .arg(&file.0)
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let serving: Value = loop {
+        let line = log.next_line().await.unwrap().expect("it ended");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if line["message"] == "serving" {
+            break line;
+        }
+    };
+    let at = |key: &str| Gateway {
+        addr: serving[key].as_str().unwrap().parse().unwrap(),
+    };
+    let answer = at("listen")
+        .send(Method::POST, ORCHESTRATE, &[], "{}")
+        .await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    let metrics = at("admin")
+        .send(Method::GET, "/metrics", &[], "")
+        .await
+        .text;
+    for line in [
+        "fanout_jwks_fetch_total{issuer=\"main\",outcome=\"ok\"} 1",
+        "fanout_jwks_age_seconds{issuer=\"main\"} 0.",
+        "fanout_auth_total{outcome=\"rejected\",reason=\"missing\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
 #[tokio::test]
 async fn fault_j8_check_says_everything_and_exits_1() {
     let good = File::new("good.yaml", &config("127.0.0.1:0", "http://127.0.0.1:9"));
