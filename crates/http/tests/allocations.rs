@@ -5,11 +5,13 @@ use std::{convert::Infallible, future::Ready, slice::from_ref};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use serde_json::json;
 use tower::{Layer, Service, service_fn, util::ServiceFn};
 use tower_fanout_http::{
     correlation::{CORRELATION_ID, CorrelationLayer},
     guard::{self, GuardSettings},
     json::{Json, is_json},
+    jwt::{Algorithm, Key, KeySet, Rules, Verifier, sign},
     log::RequestSpanLayer,
     merge::{Merge, MergeMode, OnConflict, Shape},
     stamp::StampLayer,
@@ -149,4 +151,28 @@ fn an_attempt_is_told_its_parent_in_one_allocation() {
     let mut sent = HeaderMap::with_capacity(8);
     let counted = allocation_counter::measure(|| context.write(&mut sent));
     assert_eq!(counted.count_total, 1);
+}
+
+/// How often memory is asked for while a token is checked by as many keys, one of which it names.
+fn checking(keys: u8) -> u64 {
+    let secret = b"a secret of this test, which guards nothing";
+    let key = |number: u8| {
+        let key = Key::from_secret(Algorithm::HS256, secret).unwrap();
+        key.with_kid(format!("k{number}"))
+    };
+    let claims = json!({
+        "iss": "https://idp.example", "aud": "orders", "sub": "ada", "exp": 253_402_300_000_u64,
+    });
+    let token = sign(Algorithm::HS256, secret, &claims).unwrap();
+    let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
+    let verifier = Verifier::new(KeySet::new((0..keys).map(key)).unwrap(), rules);
+    let check = || drop(verifier.verify(&token).unwrap());
+    check();
+    allocation_counter::measure(check).count_total
+}
+
+#[test]
+fn a_token_costs_what_it_says_and_nothing_for_keys() {
+    assert_eq!(checking(1), 26);
+    assert_eq!(checking(50), 26);
 }
