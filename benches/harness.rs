@@ -4,18 +4,20 @@ use std::{
     hint::black_box,
     pin::pin,
     task::{Context, Waker},
+    time::Duration,
 };
 
 use tokio::time::Instant;
 use tower::Service;
 
-/// Calls per turn, and turns per case.
+/// The most calls per turn, how long a turn of a case takes at most, and turns per case.
 const CALLS: u32 = 10_000;
+const TURN: Duration = Duration::from_millis(10);
 const TURNS: usize = 40;
 
 /// Something that can be called many times.
 pub(crate) struct Case {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// What its cost is compared with: the place of a case, and the most it may cost beyond it.
     pub(crate) over: Option<(usize, Option<f64>)>,
     call: Box<dyn FnMut()>,
@@ -24,17 +26,22 @@ pub(crate) struct Case {
 impl Case {
     /// Calls `service` with what `request` makes.
     pub(crate) fn new<S, Req>(
-        name: &'static str,
+        name: impl Into<String>,
         mut service: S,
         mut request: impl FnMut() -> Req + 'static,
     ) -> Self
     where
         S: Service<Req> + 'static,
     {
+        Self::of(name, move || drive(&mut service, request()))
+    }
+
+    /// Calls a function.
+    pub(crate) fn of(name: impl Into<String>, call: impl FnMut() + 'static) -> Self {
         Self {
-            name,
+            name: name.into(),
             over: None,
-            call: Box::new(move || drive(&mut service, request())),
+            call: Box::new(call),
         }
     }
 
@@ -48,6 +55,20 @@ impl Case {
         for _ in 0..calls {
             (self.call)();
         }
+    }
+
+    /// How long one of `calls` takes, in nanoseconds.
+    fn time(&mut self, calls: u32) -> f64 {
+        let start = Instant::now();
+        self.run(calls);
+        start.elapsed().as_nanos() as f64 / f64::from(calls)
+    }
+
+    /// How many calls make a turn.
+    fn calls(&mut self) -> u32 {
+        self.run(CALLS / 50);
+        let calls = TURN.as_nanos() as f64 / self.time(CALLS / 50);
+        (calls as u32).clamp(CALLS / 100, CALLS)
     }
 }
 
@@ -93,19 +114,17 @@ impl Asked {
 /// Runs the cases in turns and prints what they cost.
 pub(crate) fn compare(mut cases: Vec<Case>, asked: &Asked) {
     if let Some((name, calls)) = &asked.only {
-        let case = cases.iter_mut().find(|case| case.name == name);
+        let case = cases.iter_mut().find(|case| case.name == *name);
         return case.expect("there is such a case").run(*calls);
     }
     if asked.test {
         return cases.iter_mut().for_each(|case| case.run(3));
     }
-    cases.iter_mut().for_each(|case| case.run(CALLS));
+    let calls: Vec<u32> = cases.iter_mut().map(Case::calls).collect();
     let mut costs = vec![Vec::with_capacity(TURNS); cases.len()];
     for _ in 0..TURNS {
-        for (case, costs) in cases.iter_mut().zip(&mut costs) {
-            let start = Instant::now();
-            case.run(CALLS);
-            costs.push(start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+        for ((case, calls), costs) in cases.iter_mut().zip(&calls).zip(&mut costs) {
+            costs.push(case.time(*calls));
         }
     }
     for costs in &mut costs {

@@ -5,6 +5,7 @@
 //! `valgrind --tool=callgrind … --bench --only "breaker, time window" --calls 100000`.
 
 mod contention;
+#[path = "../harness.rs"]
 mod harness;
 
 use std::{

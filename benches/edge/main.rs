@@ -1,0 +1,167 @@
+//! What each layer of the edge costs a request, beside the bare service with the same request, in one
+//! run; and what a token costs beside its signature alone: `cargo bench -p tower-fanout-benches --bench edge`.
+//!
+//! One case alone, for a profiler that counts instructions, as one number for all calls:
+//! `valgrind --tool=callgrind … --bench --only "guard" --calls 100000`; that of `guard, bare` is to be
+//! taken off.
+
+#[path = "../harness.rs"]
+mod harness;
+mod tokens;
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    net::SocketAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use harness::{Asked, Case, compare};
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_fanout_http::{
+    body::BodyLimitLayer,
+    correlation::CorrelationLayer,
+    guard::GuardLayer,
+    jwt::JwtLayer,
+    log::RequestSpanLayer,
+    proxies::{ProxiesLayer, TrustedProxies},
+    server::PeerAddr,
+    trace::TraceLayer,
+};
+
+const PARENT: (&str, &str) = (
+    "traceparent",
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+);
+const STATE: (&str, &str) = ("tracestate", "fanout=00f067aa0ba902b7,rojo=t61rcWkgMzE");
+const ID: (&str, &str) = ("x-correlation-id", "0198d1f0-5d7a-7c39-9a55-000000000007");
+const FORWARDED: (&str, &str) = ("x-forwarded-for", "203.0.113.7, 10.0.0.2");
+
+/// What every request is, and where it is from.
+type Inbound = Request<Empty<Bytes>>;
+
+/// Answers at once, with nothing.
+#[derive(Clone, Copy)]
+struct Bare;
+
+impl<B> Service<Request<B>> for Bare {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        ready(Ok(Response::new(Full::default())))
+    }
+}
+
+/// A request as browsers send it, with these headers too.
+fn request(headers: &[(&str, &str)]) -> Inbound {
+    let peer = SocketAddr::from(([10, 0, 0, 1], 4711));
+    let mut request = Request::get("/orders?page=2")
+        .extension(PeerAddr(peer))
+        .header("host", "shop.example:8080")
+        .header("accept", "application/json")
+        .header("user-agent", "bench/1.0");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Empty::new()).expect("a request")
+}
+
+/// `layer` over the bare service, and before it the bare service alone, each with these headers.
+fn beside<L>(
+    cases: &mut Vec<Case>,
+    (name, layer): (&str, L),
+    headers: &[(&str, &str)],
+    target: impl Into<Option<f64>>,
+) where
+    L: Layer<Bare>,
+    L::Service: Service<Inbound, Response = Response<Full<Bytes>>, Error = Infallible>,
+    L::Service: Clone + 'static,
+{
+    let place = cases.len();
+    let request = request(headers);
+    let service = layer.layer(Bare);
+    let answer = service.clone().oneshot(request.clone()).now_or_never();
+    let Ok(answer) = answer.expect("it waits for nothing");
+    assert_eq!(answer.status(), 200, "{name}");
+    let same = request.clone();
+    let bare = Case::new(format!("{name}, bare"), Bare, move || request.clone());
+    let case = Case::new(name, service, move || same.clone()).over(place, target);
+    cases.extend([bare, case]);
+}
+
+fn layers(cases: &mut Vec<Case>) {
+    beside(cases, ("guard", GuardLayer::default()), &[], 100.0);
+    let new = CorrelationLayer::new();
+    beside(cases, ("correlation, new id", new), &[], 500.0);
+    beside(cases, ("correlation, its id", new), &[ID], 250.0);
+    let trace = TraceLayer::new();
+    beside(cases, ("trace, none", trace.clone()), &[], 200.0);
+    let parent = ("trace, traceparent", trace.clone());
+    beside(cases, parent, &[PARENT], 250.0);
+    let state = ("trace, with tracestate", trace);
+    beside(cases, state, &[PARENT, STATE], 400.0);
+    let span = ("span, nothing logged", RequestSpanLayer::new());
+    beside(cases, span, &[], 20.0);
+    let nobody = ("proxies, none", ProxiesLayer::default());
+    beside(cases, nobody, &[FORWARDED], 250.0);
+    beside(cases, ("proxies, one", proxies()), &[FORWARDED], 300.0);
+    let limit = BodyLimitLayer::new(1 << 20, Duration::from_secs(10));
+    beside(cases, ("body limit, no body", limit), &[], 100.0);
+}
+
+fn proxies() -> ProxiesLayer {
+    ProxiesLayer::new(TrustedProxies::new(["10.0.0.0/8"
+        .parse()
+        .expect("a network")]))
+}
+
+/// Every layer, in the order of the gateway.
+fn edge(cases: &mut Vec<Case>, signed: &tokens::Signed) {
+    let whole = ServiceBuilder::new()
+        .layer(proxies())
+        .layer(CorrelationLayer::new())
+        .layer(TraceLayer::new())
+        .layer(RequestSpanLayer::new())
+        .layer(GuardLayer::default())
+        .layer(JwtLayer::new(signed.verifier()))
+        .layer(BodyLimitLayer::new(1 << 20, Duration::from_secs(10)));
+    let bearer = format!("Bearer {}", signed.token);
+    let headers = [FORWARDED, ID, PARENT, STATE, ("authorization", &bearer)];
+    let name = format!("whole edge, {}", signed.name);
+    beside(cases, (&name, whole), &headers, None);
+}
+
+fn main() {
+    // Timers belong to a runtime, though nothing here waits for one.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = runtime.expect("a runtime can be made");
+    let _inside = runtime.enter();
+    let mut cases = Vec::new();
+    layers(&mut cases);
+    for signed in tokens::all() {
+        let bearer = format!("Bearer {}", signed.token);
+        let name = format!("jwt layer, {}", signed.name);
+        let layer = (name.as_str(), JwtLayer::new(signed.verifier()));
+        let headers = [("authorization", bearer.as_str())];
+        beside(&mut cases, layer, &headers, None);
+        if ["HS256", "ES256"].contains(&signed.name) {
+            edge(&mut cases, &signed);
+        }
+        let place = cases.len();
+        cases.extend(signed.cases(place));
+    }
+    compare(cases, &Asked::new());
+}
