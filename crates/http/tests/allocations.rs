@@ -173,6 +173,6 @@ fn checking(keys: u8) -> u64 {
 
 #[test]
 fn a_token_costs_what_it_says_and_nothing_for_keys() {
-    assert_eq!(checking(1), 26);
-    assert_eq!(checking(50), 26);
+    assert_eq!(checking(1), 20);
+    assert_eq!(checking(50), 20);
 }

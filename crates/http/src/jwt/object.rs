@@ -1,8 +1,11 @@
 //! Reads JSON objects of a token: no member twice, at any depth.
 
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 /// Reads an object of unique members, nested no deeper than `depth`; the object itself counts as one.
@@ -16,6 +19,10 @@ pub(super) fn object(text: &[u8], depth: usize) -> Option<Map<String, Value>> {
 
 /// A value in which no member stands twice. It only looks: what a number is, is `serde_json`'s to say.
 struct Unique;
+
+/// The name of a member, in the memory of the text unless it has escapes.
+#[derive(Deserialize, PartialEq, Eq, Hash)]
+struct Name<'t>(#[serde(borrow)] Cow<'t, str>);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -61,7 +68,7 @@ impl<'de> Visitor<'de> for Unique {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
         let mut names = HashSet::new();
-        while let Some((name, Self)) = members.next_entry::<String, Self>()? {
+        while let Some((name, Self)) = members.next_entry::<Name<'de>, Self>()? {
             if !names.insert(name) {
                 return Err(A::Error::custom("a member stands twice"));
             }
