@@ -39,7 +39,7 @@ pub(super) async fn serve<S, B>(
     service: S,
     socket: TcpStream,
     peer: SocketAddr,
-    stop: watch::Receiver<()>,
+    mut stop: watch::Receiver<()>,
 ) -> Closed
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -56,7 +56,12 @@ where
         later(accepted, settings.header_timeout),
         secure(settings, Linger::new(socket)),
     );
-    let (wire, scheme) = match handshake.await {
+    let handshake = tokio::select! {
+        shaken = handshake => shaken,
+        // Nothing was asked yet.
+        _ = stop.changed() => return Closed::Done,
+    };
+    let (wire, scheme) = match handshake {
         Ok(Ok(wire)) => wire,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");

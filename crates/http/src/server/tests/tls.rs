@@ -169,3 +169,28 @@ async fn fault_d1_d16_a_handshake_that_does_not_come_or_is_none_is_cut() {
     let counts = [Closed::Slow, Closed::Error].map(|reason| connections.closed(reason));
     assert_eq!(counts, [1, 1]);
 }
+
+#[tokio::test]
+async fn fault_k1_k4_a_handshake_that_does_not_come_holds_up_no_stop() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let settings = ServerSettings {
+        tls: Some(tls(&Authority::new().issue(&["localhost"]))),
+        ..ServerSettings::default()
+    };
+    let connections = settings.connections.clone();
+    let service = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async { drop(stopped.await) };
+    let served = tokio::spawn(serve(listener, service, settings, stopped));
+    let silent = TcpStream::connect(addr).await.unwrap();
+    while connections.accepted() == 0 {
+        tokio::task::yield_now().await;
+    }
+    stop.send(()).unwrap();
+    let served = timeout(Duration::from_secs(5), served).await.unwrap();
+    assert_eq!(served.unwrap(), Stopped::Drained);
+    drop(silent);
+}
