@@ -20,9 +20,9 @@ use super::{Closed, ServerSettings};
 /// The notes on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    /// Requests whose answer has not left.
+    /// Requests whose answer has not left, and pieces of answers that have not.
     in_flight: AtomicUsize,
-    /// Answers in flight that the client, not the service, keeps from going on.
+    /// Those that the client, not the service, keeps from going on.
     held: AtomicUsize,
     /// Counts requests, pieces of answers and ends of answers.
     steps: AtomicUsize,
@@ -50,13 +50,20 @@ impl Activity {
         }
     }
 
-    /// A request has come; it is in flight until what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.steps.fetch_add(1, Relaxed);
+    /// A request has come, with a body or without; it is in flight until what is returned is dropped.
+    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, body: bool) -> InFlight {
         self.heard.store(false, Relaxed);
         self.multiplexed.store(multiplexed, Relaxed);
-        InFlight(Arc::clone(self))
+        self.enter(body)
+    }
+
+    fn enter(self: &Arc<Self>, body: bool) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.steps.fetch_add(1, Relaxed);
+        InFlight {
+            activity: Arc::clone(self),
+            body,
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -77,12 +84,16 @@ impl Activity {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    /// What came meanwhile was its body, and not the next head.
+    body: bool,
+}
 
 impl InFlight {
     /// Its answer is there for the client to take.
     pub(super) fn answer(self) -> Answer {
-        self.0.held.fetch_add(1, Relaxed);
+        self.activity.held.fetch_add(1, Relaxed);
         Answer {
             request: self,
             held: true,
@@ -92,8 +103,11 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.steps.fetch_add(1, Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        if self.body {
+            self.activity.heard.store(false, Relaxed);
+        }
+        self.activity.steps.fetch_add(1, Relaxed);
+        self.activity.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
@@ -107,7 +121,7 @@ pub(super) struct Answer {
 impl Answer {
     /// It was asked for its next piece, and had one or not yet.
     pub(super) fn asked<T>(&mut self, piece: &Poll<T>) {
-        let activity = &self.request.0;
+        let activity = &self.request.activity;
         activity.steps.fetch_add(1, Relaxed);
         match (self.held, piece.is_ready()) {
             (true, false) => activity.held.fetch_sub(1, Relaxed),
@@ -116,12 +130,22 @@ impl Answer {
         };
         self.held = !self.held;
     }
+
+    /// A piece of it, which may wait for the client after the answer itself is over.
+    pub(super) fn piece(&self) -> Self {
+        self.request.activity.enter(false).answer()
+    }
+
+    /// The client took some of it.
+    pub(super) fn taken(&self) {
+        self.request.activity.steps.fetch_add(1, Relaxed);
+    }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
         if self.held {
-            self.request.0.held.fetch_sub(1, Relaxed);
+            self.request.activity.held.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -258,7 +282,7 @@ mod tests {
         };
         assert_eq!(fate(dripping).await, (Closed::Slow, 10));
         let second = async |activity: &Arc<Activity>| {
-            drop(activity.begin(false));
+            drop(activity.begin(false, false));
             seconds(20).await;
             dripping(activity).await;
         };
@@ -268,17 +292,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_d4_an_idle_connection_has_its_time_from_its_last_answer() {
         let used = async |activity: &Arc<Activity>| {
-            let request = activity.begin(false);
+            let request = activity.begin(false, false);
             seconds(500).await;
             let mut answer = request.answer();
             answer.asked(&Poll::Ready(()));
             drop(answer);
             seconds(30).await;
-            drop(activity.begin(false));
+            drop(activity.begin(false, false));
         };
         assert_eq!(fate(used).await, (Closed::Idle, 590));
         let pinging = async |activity: &Arc<Activity>| {
-            drop(activity.begin(true));
+            drop(activity.begin(true, false));
             loop {
                 activity.hear();
                 write(activity, true);
@@ -291,7 +315,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_d3_a_client_that_takes_nothing_has_its_time_from_what_it_took() {
         let blocked = async |activity: &Arc<Activity>| {
-            let _request = activity.begin(false).answer();
+            let _request = activity.begin(false, false).answer();
             for _ in 0..3 {
                 write(activity, false);
                 seconds(20).await;
@@ -306,8 +330,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_d3_a_window_that_stays_shut_is_a_stall_and_a_quiet_service_is_not() {
         let held = async |activity: &Arc<Activity>| {
-            let (mut first, mut second) =
-                (activity.begin(true).answer(), activity.begin(true).answer());
+            let (mut first, mut second) = (
+                activity.begin(true, false).answer(),
+                activity.begin(true, false).answer(),
+            );
             first.asked::<()>(&Poll::Pending);
             second.asked(&Poll::Ready(()));
             seconds(100).await;

@@ -3,12 +3,14 @@
 use std::{
     convert::Infallible,
     future::Future,
+    io::IoSlice,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use bytes::{Buf, Bytes};
 use http::{Request, Response, Version, uri::Scheme};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -39,7 +41,9 @@ where
     type Future = ResponseFuture<Oneshot<S, Request<Incoming>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.activity.begin(request.version() == Version::HTTP_2);
+        let multiplexed = request.version() == Version::HTTP_2;
+        let body = !request.body().is_end_stream();
+        let in_flight = self.activity.begin(multiplexed, body);
         request.extensions_mut().insert(PeerAddr(self.peer));
         request.extensions_mut().insert(self.scheme.clone());
         ResponseFuture {
@@ -82,19 +86,25 @@ pin_project! {
 }
 
 impl<B: Body> Body for TrackedBody<B> {
-    type Data = B::Data;
+    type Data = Piece<B::Data>;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         let this = self.project();
         let frame = this.body.poll_frame(cx);
         if let Some(answer) = this.answer {
             answer.asked(&frame);
         }
-        frame
+        let answer = this.answer.as_ref();
+        frame.map_ok(|frame| {
+            frame.map_data(|data| Piece {
+                data,
+                answer: answer.map(Answer::piece),
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -103,5 +113,38 @@ impl<B: Body> Body for TrackedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A piece of an answer. HTTP/2 keeps it until the client has room for it, and an answer is over for
+/// HTTP/2 with its last piece: it is in flight for as long as one of them is.
+#[derive(Debug)]
+pub(super) struct Piece<D> {
+    data: D,
+    answer: Option<Answer>,
+}
+
+impl<D: Buf> Buf for Piece<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, parts: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(parts)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+        if let Some(answer) = &self.answer {
+            answer.taken();
+        }
+    }
+
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        self.data.copy_to_bytes(count)
     }
 }

@@ -1,6 +1,6 @@
 //! What takes too long, over real sockets: the times themselves are tested on a paused clock.
 
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
@@ -184,4 +184,56 @@ async fn a_panic_of_the_service_ends_its_own_connection_only() {
     assert!(client.send_request(panic).await.is_err());
     let response = client.send_request(get()).await.unwrap();
     assert_eq!(response.status(), 200, "the other streams go on");
+}
+
+#[tokio::test]
+async fn fault_d1_d4_what_came_of_a_body_is_not_the_next_head() {
+    let settings = ServerSettings {
+        header_timeout: SHORT,
+        ..ServerSettings::default()
+    };
+    let connections = settings.connections.clone();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let asked = Arc::new(Notify::new());
+    let tell = Arc::clone(&asked);
+    let service = service_fn(move |request: Request<Incoming>| {
+        tell.notify_one();
+        async {
+            let body = request.into_body().collect().await.unwrap();
+            Ok::<_, Infallible>(Response::new(Full::new(body.to_bytes())))
+        }
+    });
+    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    for _ in 0..2 {
+        let head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        asked.notified().await;
+        stream.write_all(b"hello").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        tokio::time::sleep(4 * SHORT).await;
+        assert_eq!(connections.open(), 1, "{connections:?}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d3_a_client_that_takes_its_answer_slowly_is_not_idle() {
+    let (addr, connections) = large(|settings| {
+        settings.idle_timeout = SHORT;
+        settings.write_timeout = 4 * SHORT;
+    })
+    .await;
+    let mut client = h2(addr, 64 << 10).await;
+    let mut body = client.send_request(get()).await.unwrap().into_body();
+    for _ in 0..20 {
+        tokio::time::sleep(SHORT).await;
+        let frame = body.frame().await;
+        assert!(frame.is_some_and(|frame| frame.is_ok()), "{connections:?}");
+    }
+    // Now it takes nothing more.
+    until(&connections, Closed::Stalled, 1).await;
 }
