@@ -213,6 +213,9 @@ impl AsyncWrite for Wire {
             #[cfg(feature = "tls")]
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         };
+        if let (Some(exchange), Poll::Ready(Ok(count))) = (&mut self.exchange, &polled) {
+            exchange.sent(slices, *count);
+        }
         polled.map(|result| result.or_else(|error| self.end(Err(error))))
     }
 

@@ -1,6 +1,6 @@
 //! What a connection of HTTP/1 is in the midst of, by the bytes that pass.
 
-use std::fmt;
+use std::{fmt, io::IoSlice};
 
 /// The most interim answers (1xx) that may come before an answer.
 const MAX_INTERIM: u8 = 16;
@@ -8,9 +8,13 @@ const MAX_INTERIM: u8 = 16;
 /// The digits of a status begin after as many bytes: `HTTP/1.1 `.
 const STATUS_AT: u8 = 9;
 
+/// What stands before the length of a body, as hyper writes it.
+const LENGTH: &[u8] = b"\ncontent-length: ";
+
 /// One exchange after the other on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
+    sent: Sent,
     /// Whether a request was answered here before.
     reused: bool,
     /// Whether a request is on its way, and its final answer has not begun.
@@ -18,6 +22,26 @@ pub(super) struct Exchange {
     /// Whether anything has come for that request.
     answered: bool,
     head: Head,
+}
+
+/// How far a request has gone: its answer may begin before its end.
+#[derive(Debug, Default)]
+enum Sent {
+    /// What is sent next is another request.
+    #[default]
+    Whole,
+    Head(SentHead),
+    /// So many bytes are left.
+    Body(u64),
+}
+
+#[derive(Debug, Default)]
+struct SentHead {
+    /// How much of [`LENGTH`] the present line has.
+    matched: usize,
+    /// Whether the present line has nothing in it.
+    blank: bool,
+    length: u64,
 }
 
 /// How far the heads before the final answer have come.
@@ -33,10 +57,20 @@ struct Head {
 impl Exchange {
     /// A part of a request is about to be sent.
     pub(super) fn ask(&mut self) {
-        if !self.asked {
+        if matches!(self.sent, Sent::Whole) {
+            self.sent = Sent::Head(SentHead::default());
             self.asked = true;
             self.answered = false;
             self.head = Head::default();
+        }
+    }
+
+    /// So many bytes of these parts were sent.
+    pub(super) fn sent(&mut self, parts: &[IoSlice<'_>], mut count: usize) {
+        for part in parts {
+            let taken = &part[..part.len().min(count)];
+            self.sent.take(taken);
+            count -= taken.len();
         }
     }
 
@@ -63,6 +97,47 @@ impl Exchange {
     /// it was kept from an earlier one, and not a byte of an answer is there.
     pub(super) const fn is_stale(&self) -> bool {
         self.reused && self.asked && !self.answered
+    }
+}
+
+impl Sent {
+    fn take(&mut self, bytes: &[u8]) {
+        let mut rest = bytes.iter();
+        while let Self::Head(head) = self {
+            let Some(byte) = rest.next() else { return };
+            if head.is_over(*byte) {
+                *self = Self::Body(head.length);
+            }
+        }
+        if let Self::Body(left) = self {
+            *left = left.saturating_sub(rest.len() as u64);
+            if *left == 0 {
+                *self = Self::Whole;
+            }
+        }
+    }
+}
+
+impl SentHead {
+    /// Whether this byte is the last.
+    fn is_over(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\n' if self.blank => return true,
+            b'\n' => (self.matched, self.blank) = (1, true),
+            b'\r' => {}
+            b'0'..=b'9' if self.matched == LENGTH.len() => {
+                self.length = self
+                    .length
+                    .saturating_mul(10)
+                    .saturating_add(u64::from(byte - b'0'));
+            }
+            byte => {
+                self.blank = false;
+                let fits = self.matched > 0 && LENGTH.get(self.matched) == Some(&byte);
+                self.matched = if fits { self.matched + 1 } else { 0 };
+            }
+        }
+        false
     }
 }
 
@@ -117,6 +192,13 @@ mod tests {
 
     use super::*;
 
+    const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    fn send(exchange: &mut Exchange, bytes: &str) {
+        exchange.ask();
+        exchange.sent(&[IoSlice::new(bytes.as_bytes())], bytes.len());
+    }
+
     const FINAL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 
     fn interim(count: usize) -> String {
@@ -154,7 +236,7 @@ mod tests {
     #[test]
     fn fault_f6_only_a_kept_connection_without_a_byte_is_stale() {
         let mut exchange = Exchange::default();
-        exchange.ask();
+        send(&mut exchange, GET);
         assert!(!exchange.is_stale(), "it is new");
         exchange.answer(FINAL.as_bytes()).unwrap();
         assert!(!exchange.is_stale(), "nothing is asked");
@@ -166,5 +248,34 @@ mod tests {
         exchange.answer(b"H").unwrap();
         exchange.ask();
         assert!(!exchange.is_stale(), "its answer has begun");
+    }
+
+    proptest! {
+        #[test]
+        fn fault_f6_the_end_of_a_request_is_known_however_it_is_cut(
+            body in "[ -~\n]{0,40}",
+            cuts in prop::collection::vec(1..40usize, 1..50),
+        ) {
+            let length = format!("content-length: {}", body.len());
+            for head in [
+                format!("PUT / HTTP/1.1\r\nx: {length}9\r\n{length}\r\nhost: x\r\n\r\n"),
+                format!("PUT / HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n"),
+            ] {
+                let all = head + &body;
+                let (mut exchange, mut rest) = (Exchange::default(), all.as_bytes());
+                for size in cuts.iter().cycle() {
+                    exchange.ask();
+                    prop_assert!(!matches!(exchange.sent, Sent::Whole));
+                    let size = rest.len().min(*size);
+                    let (first, second) = rest.split_at(size / 2);
+                    exchange.sent(&[IoSlice::new(first), IoSlice::new(second)], size);
+                    rest = &rest[size..];
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                prop_assert!(matches!(exchange.sent, Sent::Whole));
+            }
+        }
     }
 }

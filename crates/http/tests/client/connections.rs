@@ -1,12 +1,23 @@
 //! Connections that are kept, closed, and bounded.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::join_all};
 use http::Request;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tower::ServiceExt;
 use tower_fanout::ErrorKind;
+use tower_fanout_http::client::ClientError;
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
 use crate::{ask, at, client, get, kind, send};
@@ -52,6 +63,51 @@ async fn fault_f6_f25_what_may_have_been_done_is_not_done_again() {
         send(&client, request).await.unwrap_err();
         assert_eq!(server.seen().requests.len(), 2);
     }
+}
+
+/// Answers each request when a part of its body is there: sends `early` then, and `late` when it has
+/// `size` bytes of it. Counts connections.
+async fn early(early: &'static str, late: String, size: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Relaxed);
+            let mut piece = vec![0; 1 << 20];
+            let mut read = stream.read(&mut piece).await.unwrap();
+            stream.write_all(early.as_bytes()).await.unwrap();
+            while read < size {
+                read += stream.read(&mut piece).await.unwrap();
+            }
+            stream.write_all(late.as_bytes()).await.unwrap();
+        }
+    });
+    (endpoint, connections)
+}
+
+/// A request whose body no socket takes at once.
+fn large() -> Request<Bytes> {
+    let body = Bytes::from(vec![b' '; 32 << 20]);
+    Request::put("/").body(body).unwrap()
+}
+
+#[tokio::test]
+async fn fault_f6_an_answer_that_begins_early_and_breaks_is_not_asked_for_again() {
+    let (endpoint, connections) = early("HTTP/1.1 200", String::new(), 16 << 20).await;
+    let error = at(&endpoint, |_| {}).oneshot(large()).await.unwrap_err();
+    assert_eq!(error, ClientError::Reset);
+    assert_eq!(connections.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn fault_f17_a_body_that_comes_early_is_no_interim_answer() {
+    let body = "HTTP/1.1 100\n\n".repeat(20);
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 280\r\n\r\n";
+    let (endpoint, _) = early(head, body.clone(), 32 << 20).await;
+    let answer = at(&endpoint, |_| {}).oneshot(large()).await.unwrap();
+    assert_eq!(answer.body(), &body);
 }
 
 #[tokio::test(start_paused = true)]
