@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -62,10 +62,14 @@ pub enum Reach {
 
 /// Networks that are not public
 /// ([RFC 6890](https://www.rfc-editor.org/rfc/rfc6890)), by the step that they need.
-const NETWORKS: [(Reach, IpNet); 20] = [
+const NETWORKS: [(Reach, IpNet); 24] = [
     (Reach::LinkLocal, v4([169, 254, 0, 0], 16)),
     (Reach::LinkLocal, v6([0xfe80, 0, 0], 0, 10)),
-    (Reach::LinkLocal, v6([0xfd00, 0xec2, 0], 0x254, 128)), // the metadata service of a cloud
+    // The metadata services of clouds that are not link-local.
+    (Reach::LinkLocal, v4([100, 100, 100, 200], 32)),
+    (Reach::LinkLocal, v4([192, 0, 0, 192], 32)),
+    (Reach::LinkLocal, v6([0xfd00, 0xec2, 0], 0x254, 128)),
+    (Reach::LinkLocal, v6([0xfd20, 0xce, 0], 0x254, 128)),
     (Reach::Private, v4([0, 0, 0, 0], 8)),
     (Reach::Private, v4([10, 0, 0, 0], 8)),
     (Reach::Private, v4([100, 64, 0, 0], 10)),
@@ -79,11 +83,15 @@ const NETWORKS: [(Reach, IpNet); 20] = [
     (Reach::Private, v4([203, 0, 113, 0], 24)),
     (Reach::Private, v4([224, 0, 0, 0], 3)), // multicast, reserved, broadcast
     (Reach::Private, v6([0, 0, 0], 0, 127)), // unspecified, loopback
+    (Reach::Private, v6(LOCAL_NAT64, 0, 48)),
     (Reach::Private, v6([0xfc00, 0, 0], 0, 7)),
     (Reach::Private, v6([0xfec0, 0, 0], 0, 10)),
     (Reach::Private, v6([0x2001, 0xdb8, 0], 0, 32)),
     (Reach::Private, v6([0xff00, 0, 0], 0, 8)),
 ];
+
+/// Where a network of one's own has its NAT64 ([RFC 8215](https://www.rfc-editor.org/rfc/rfc8215)).
+const LOCAL_NAT64: [u16; 3] = [0x64, 0xff9b, 1];
 
 const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
     let [a, b, c, d] = octets;
@@ -99,9 +107,13 @@ const fn v6([a, b, c]: [u16; 3], last: u16, prefix: u8) -> IpNet {
 }
 
 impl Reach {
-    /// The step that `address` needs.
+    /// The step that `address` needs, or the IPv4 address that it leads to.
     fn of(address: IpAddr) -> Self {
-        let address = embedded(address).unwrap_or(address);
+        let embedded = embedded(address).map_or(Self::Public, |address| Self::step(address.into()));
+        Self::step(address).max(embedded)
+    }
+
+    fn step(address: IpAddr) -> Self {
         let mut networks = NETWORKS.iter();
         let network = networks.find(|(_, network)| network.contains(&address));
         network.map_or(Self::Public, |(reach, _)| *reach)
@@ -112,16 +124,20 @@ impl Reach {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, or by NAT64
-/// ([RFC 6052 §2.1](https://www.rfc-editor.org/rfc/rfc6052#section-2.1)).
-fn embedded(address: IpAddr) -> Option<IpAddr> {
+/// The IPv4 address that an IPv6 address leads to: mapped or compatible
+/// ([RFC 4291 §2.5.5](https://www.rfc-editor.org/rfc/rfc4291#section-2.5.5)), by NAT64
+/// ([RFC 6052 §2.1](https://www.rfc-editor.org/rfc/rfc6052#section-2.1)), or by 6to4
+/// ([RFC 3056 §2](https://www.rfc-editor.org/rfc/rfc3056#section-2)).
+fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else {
         return None;
     };
-    let nat64 = address.segments().starts_with(&[0x64, 0xff9b, 0, 0, 0, 0]);
-    let last = || (address.to_bits() as u32).into();
-    let mapped = address.to_ipv4_mapped().or_else(|| nat64.then(last));
-    mapped.map(IpAddr::V4)
+    let bits = match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0 | 1, ..] => address.to_bits(),
+        [0x2002, ..] => address.to_bits() >> 80,
+        _ => return None,
+    };
+    Some((bits as u32).into())
 }
 
 /// Finds the addresses of one downstream.
@@ -204,6 +220,12 @@ mod tests {
                     "::ffff:169.254.169.254",
                     "64:ff9b::a9fe:a9fe",
                     "fd00:ec2::254",
+                    "fd20:ce::254",
+                    "100.100.100.200",
+                    "192.0.0.192",
+                    "::a9fe:a9fe",
+                    "2002:a9fe:a9fe::1",
+                    "64:ff9b:1::a9fe:a9fe",
                 ][..],
             ),
             (
@@ -222,6 +244,10 @@ mod tests {
                     "fd12::1",
                     "::ffff:10.0.0.1",
                     "64:ff9b::7f00:1",
+                    "64:ff9b:1::101:101",
+                    "64:ff9b:1:7f00:0:100::",
+                    "::7f00:1",
+                    "2002:7f00:1::",
                     "ff02::1",
                 ],
             ),
