@@ -170,6 +170,9 @@ impl From<legacy::Error> for ClientError {
             return Self::BadHead;
         }
         match (find::<h2::Error>(&error), find::<hyper::Error>(&error)) {
+            _ if error.is_connect() => Self::Connect,
+            // The call waited for a connection that another was making.
+            (None, None) => Self::Connect,
             (Some(error), _) => error.into(),
             (None, Some(error)) if error.is_canceled() => Self::Unsent,
             (None, Some(error)) if error.is_parse() => Self::BadHead,

@@ -43,11 +43,15 @@ impl Pool {
         let http2 = settings.http2.is_certain();
         let build = |max_idle| {
             legacy::Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(settings.idle_timeout)
                 .pool_max_idle_per_host(max_idle)
                 .http1_max_buf_size(settings.max_head.max(MIN_HEAD))
                 .http2_max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
+                .http2_keep_alive_interval(settings.h2_ping_interval)
+                .http2_keep_alive_timeout(settings.h2_ping_timeout)
+                .http2_keep_alive_while_idle(true)
                 .http2_only(http2)
                 .build(connector.clone())
         };

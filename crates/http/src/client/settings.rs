@@ -28,6 +28,11 @@ pub struct ClientSettings {
     pub max_connections: Option<usize>,
     /// Whether HTTP/2 is spoken; not by default.
     pub http2: Http2,
+    /// How often a service is asked over HTTP/2 whether it is still there; every 10 s by default.
+    pub h2_ping_interval: Duration,
+    /// How long it may take to say so before its connection is given up, with all calls on it; 10 s by
+    /// default.
+    pub h2_ping_timeout: Duration,
     /// Which addresses the name may stand for; [`Reach::Private`] by default.
     pub reach: Reach,
     /// What finds the addresses of a name; the system by default.
@@ -47,6 +52,8 @@ impl Default for ClientSettings {
             max_idle: usize::MAX,
             max_connections: None,
             http2: Http2::default(),
+            h2_ping_interval: Duration::from_secs(10),
+            h2_ping_timeout: Duration::from_secs(10),
             reach: Reach::default(),
             resolver: Arc::new(System),
             #[cfg(feature = "tls")]

@@ -10,7 +10,7 @@ use tower_fanout::{
 };
 use tower_fanout_http::client::{Client, ClientError, Http2};
 use tower_fanout_testkit::fault_server::{
-    FaultServer,
+    Fault, FaultServer,
     h2::{Reason, StreamFault},
 };
 
@@ -34,6 +34,38 @@ async fn calls_share_as_many_connections_as_wanted() {
         }
         let seen = server.seen();
         assert_eq!((seen.requests.len(), seen.connections), (12, connections));
+    }
+}
+
+/// In HTTP/1 a call that is dropped closes its connection; here others may be on it.
+#[tokio::test(start_paused = true)]
+async fn fault_f3_a_connection_that_says_nothing_is_given_up() {
+    let server = FaultServer::start(Fault::never_answer()).await;
+    let client = at(&server.url(), |settings| {
+        settings.http2 = Http2::PriorKnowledge { connections: 1 };
+        settings.h2_ping_interval = Duration::from_millis(500);
+        settings.h2_ping_timeout = Duration::from_millis(500);
+    });
+    for connections in 1..3 {
+        assert_eq!(kind(&client).await, ErrorKind::Reset);
+        let seen = server.wait_for(|seen| seen.in_flight == 0).await;
+        assert_eq!(seen.connections, connections);
+    }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn fault_f1_calls_that_wait_for_one_connection_share_its_fate() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", silent.local_addr().unwrap());
+    let client = at(&endpoint, |settings| {
+        settings.http2 = Http2::PriorKnowledge { connections: 1 };
+        settings.connect_timeout = Duration::from_millis(100);
+        settings.tls.verify = tower_fanout_http::client::Verify::DangerouslySkip;
+    });
+    let calls = join_all((0..3).map(|_| client.clone().oneshot(get("/")))).await;
+    for call in calls {
+        assert_eq!(call.unwrap_err().failure(), Failure::Connect);
     }
 }
 
