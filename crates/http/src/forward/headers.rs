@@ -87,8 +87,13 @@ impl ForwardHeaders {
     /// Copies what is listed, all lines of it, from a caller's headers to those of a request. What the
     /// request has already stays as it is, and what the caller's `Connection` names is left behind.
     pub fn copy(&self, caller: &HeaderMap, request: &mut HeaderMap) {
-        for name in self.names.iter().flat_map(|names| names.iter()) {
-            if request.contains_key(name) || nominated(caller).any(|hop| hop == *name) {
+        let names = self.names.as_deref().unwrap_or_default();
+        // They may be many, and are looked at once; most callers name none that is listed.
+        let hops: Vec<_> = nominated(caller)
+            .filter(|hop| names.contains(hop))
+            .collect();
+        for name in names {
+            if request.contains_key(name) || hops.contains(name) {
                 continue;
             }
             for value in caller.get_all(name) {
