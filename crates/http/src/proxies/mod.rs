@@ -158,21 +158,28 @@ fn address(text: &str) -> Option<IpAddr> {
         .or_else(|| bracketed().map(IpAddr::V6))
 }
 
-/// The value of the one `for` in an element of `Forwarded`, without its quotes.
+/// The value of the one `for` in an element of `Forwarded`, without its quotes; none if any value of
+/// the element is half a one: then the comma before it was within quotes, and what looks like an
+/// element is a part of what a client wrote.
 fn forwarded_for(element: &str) -> Option<&str> {
-    let pairs = element.split(';').map(|pair| pair.trim().split_once('='));
     let mut found = None;
-    for pair in pairs {
-        let (name, value) = pair?;
+    for pair in element.split(';') {
+        let (name, value) = pair.trim().split_once('=')?;
+        let value = unquoted(value)?;
         if name.eq_ignore_ascii_case("for") && found.replace(value).is_some() {
             return None;
         }
     }
-    let value = found?;
-    match value.strip_prefix('"') {
-        Some(quoted) => quoted.strip_suffix('"'),
-        None => Some(value),
-    }
+    found
+}
+
+/// A value without its quotes, if they stand around all of it; escapes are not read.
+fn unquoted(value: &str) -> Option<&str> {
+    let bare = match value.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"')?,
+        None => value,
+    };
+    (!bare.contains(['"', '\\'])).then_some(bare)
 }
 
 /// Gives every request its [`ClientAddr`], if the server told its [`PeerAddr`]; see the

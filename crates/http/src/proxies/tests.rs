@@ -81,6 +81,12 @@ fn fault_d37_forwarded_is_read_by_its_for() {
         (&["for=203.0.113.7, for=_hidden"], "10.0.0.1"),
         (&["for=203.0.113.7, proto=https"], "10.0.0.1"),
         (&["for=\"203.0.113.7"], "10.0.0.1"),
+        // A client chooses the host that a proxy quotes: no part of it is an element.
+        (&["for=203.0.113.7;host=\"a, for=6.6.6.6;x=\""], "10.0.0.1"),
+        (
+            &["for=203.0.113.7;host=\"a, for=6.6.6.6;x=\\\"\""],
+            "10.0.0.1",
+        ),
         // A quote that a client leaves open hides nothing of what stands to its right.
         (&["for=6.6.6.6;host=\", for=203.0.113.7"], "203.0.113.7"),
     ] {
