@@ -70,6 +70,21 @@ impl CorsSettings {
         self.origins.iter().any(|origin| origin == ANY)
     }
 
+    /// Where `*` would stand for all methods or headers, and browsers send credentials along.
+    fn any_with_credentials(&self) -> Option<&'static str> {
+        let any = |headers: &[HeaderName]| headers.iter().any(|header| header.as_str() == ANY);
+        let fields = [
+            (
+                "methods",
+                self.methods.iter().any(|method| method.as_str() == ANY),
+            ),
+            ("headers", any(&self.headers)),
+            ("expose", any(&self.expose)),
+        ];
+        let found = fields.into_iter().find(|(_, any)| *any);
+        found.map(|(field, _)| field).filter(|_| self.credentials)
+    }
+
     fn wrong_origins(&self) -> Option<&'static str> {
         if self.is_any() && self.origins.len() > 1 {
             return Some("`*` stands for all: it stands alone");
@@ -86,9 +101,11 @@ impl Settings for CorsSettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
         let origins = self.wrong_origins();
         let origins = origins.map(|wrong| InvalidPolicy::new("origins", wrong));
+        let any = self.any_with_credentials();
+        let any = any.map(|field| InvalidPolicy::new(field, "`*` does not go with credentials"));
         let long = self.max_age > Duration::from_secs(86_400);
         let long = long.then(|| InvalidPolicy::new("max_age", "more than a day"));
-        origins.into_iter().chain(long).collect()
+        origins.into_iter().chain(any).chain(long).collect()
     }
 }
 
@@ -238,6 +255,21 @@ mod tests {
             assert!(!refused(&[good], true), "{good}");
         }
         assert!(Cors::build(|cors| cors.max_age = Duration::from_secs(86_401)).is_err());
+        let all: [fn(&mut CorsSettings); 3] = [
+            |cors| cors.methods = vec![Method::from_bytes(b"*").unwrap()],
+            |cors| cors.headers = vec![HeaderName::from_static("*")],
+            |cors| cors.expose = vec![HeaderName::from_static("*")],
+        ];
+        for edit in all {
+            assert!(Cors::build(edit).is_ok());
+            assert!(
+                Cors::build(|cors| {
+                    edit(cors);
+                    cors.credentials = true;
+                })
+                .is_err()
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]
