@@ -23,9 +23,9 @@ mod decode;
 mod layer;
 mod limited;
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, pin::pin, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue,
     header::{CONNECTION, CONTENT_ENCODING},
@@ -134,11 +134,28 @@ where
     }
     let body = LimitedBody::new(body, limits.max, limits.timeout);
     match coding {
-        None => Ok(body.collect().await?.to_bytes()),
+        None => gather(body).await,
         #[cfg(feature = "decompression")]
         Some(coding) if limits.decode => decode::read(coding, body, limits.max).await,
         Some(_) => Err(BodyError::Encoding),
     }
+}
+
+/// All of `body` in one piece. Pieces are joined as they come: many small ones take no more room than
+/// one large one.
+async fn gather<B: Body>(body: B) -> Result<Bytes, B::Error> {
+    let mut body = pin!(body);
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame?.into_data() else {
+            continue;
+        };
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data.copy_to_bytes(data.remaining()));
+        }
+        whole.put(data);
+    }
+    Ok(whole.freeze())
 }
 
 /// How a body is encoded, if it is.

@@ -77,6 +77,17 @@ async fn fault_d23_a_body_ends_at_the_first_byte_over_the_limit() {
     }
 }
 
+#[test]
+fn fault_d23_a_body_in_single_bytes_takes_no_more_room_than_a_whole_one() {
+    let bytes = (0..1 << 20).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))));
+    let counted = allocation_counter::measure(|| {
+        let body = StreamBody::new(stream::iter(bytes));
+        let read = futures_util::FutureExt::now_or_never(read(body, 1 << 20));
+        assert_eq!(read.unwrap().unwrap().len(), 1 << 20);
+    });
+    assert!(counted.bytes_max <= 4 << 20, "{}", counted.bytes_max);
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault_d2_a_body_that_does_not_come_is_cut_at_the_deadline() {
     let start = Instant::now();
