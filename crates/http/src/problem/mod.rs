@@ -190,7 +190,8 @@ impl Problem {
 
     fn seconds(&self) -> Option<u64> {
         let wait = self.retry_after?;
-        Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+        let begun = u64::from(wait.subsec_nanos() > 0);
+        Some(wait.as_secs().saturating_add(begun).max(1))
     }
 
     /// The problem as JSON.
@@ -324,5 +325,8 @@ mod tests {
             assert_eq!(response.status(), 503);
             assert_eq!(response.headers()[RETRY_AFTER], seconds);
         }
+        let forever = Problem::new(Code::Overloaded).retry_after(Duration::MAX);
+        let response = forever.into_response::<Bytes>(None);
+        assert_eq!(response.headers()[RETRY_AFTER], u64::MAX.to_string());
     }
 }
