@@ -38,8 +38,8 @@ pub struct JwksSettings {
     pub max_body: usize,
     /// The most keys of a set, bad ones included, 1 to 1,000; 100 by default.
     pub max_keys: usize,
-    /// How long keys are used after the last fetch that gave any, `poll_interval` to 7 days; 24 h by
-    /// default.
+    /// How long keys are used after the last fetch that gave any, twice `poll_interval` to 7 days, so
+    /// that the next fetch comes in time; 24 h by default.
     pub max_stale: Duration,
     /// What becomes of a start without keys; it fails by default.
     pub start: Start,
@@ -81,11 +81,12 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings for JwksSettings {
     fn problems(&self) -> Vec<InvalidPolicy> {
+        let two_polls = self.poll_interval.saturating_mul(2);
         let spans = [
             ("poll_interval", self.poll_interval, 10 * SECOND, DAY),
             ("cooldown", self.cooldown, SECOND, self.poll_interval),
             ("timeout", self.timeout, SECOND / 100, self.cooldown),
-            ("max_stale", self.max_stale, self.poll_interval, 7 * DAY),
+            ("max_stale", self.max_stale, two_polls, 7 * DAY),
         ];
         let spans = spans.map(|(field, value, low, high)| {
             within(field, value, low, high, |value| written(*value))

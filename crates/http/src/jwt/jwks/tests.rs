@@ -64,9 +64,8 @@ pub(in crate::jwt) async fn issuer(
     let starts = seen.clone();
     let service = service_fn(move |request: Request<Bytes>| {
         assert_eq!(request.uri(), "/keys?p=1");
-        let mut starts = starts.0.lock().unwrap();
-        starts.push(Instant::now());
-        let answer = answer(starts.len() - 1);
+        starts.0.lock().unwrap().push(Instant::now());
+        let answer = answer(starts.count() - 1);
         async move {
             sleep(latency).await;
             answer
@@ -129,6 +128,20 @@ async fn fault_b3_the_last_keys_are_used_for_a_day() {
     sleep(SECOND).await;
     assert_eq!(jwks.current().unwrap_err().retry_after, 30 * SECOND);
     assert!(seen.count() > 24 * 60, "it asks more often while it fails");
+}
+
+/// The shortest time that settings allow: a healthy issuer is asked again well before it is over.
+#[tokio::test(start_paused = true)]
+async fn fault_b3_keys_of_an_issuer_that_answers_are_never_too_old() {
+    let settings = policy().poll_interval(10 * SECOND).cooldown(9 * SECOND);
+    assert!(JwksPolicy::new(settings.clone().max_stale(11 * SECOND)).is_err());
+    let shortest = settings.max_stale(20 * SECOND);
+    let (jwks, _) = issuer(shortest, 4 * SECOND, |_| good(&["a"])).await;
+    let jwks = jwks.unwrap();
+    for _ in 0..3600 {
+        sleep(SECOND / 4).await;
+        assert!(knows(&jwks, "a"));
+    }
 }
 
 /// What was logged, each as its level, its message and its fields.
