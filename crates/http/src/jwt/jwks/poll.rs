@@ -1,6 +1,13 @@
 //! The task that fetches: the only one that does, so that fetches never overlap.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -104,8 +111,18 @@ where
     pub(super) async fn run(mut self, mut last: FetchOutcome) {
         loop {
             self.pause(last).await;
-            last = self.fetch().await;
+            last = match unless_panicked(self.fetch()).await {
+                Some(outcome) => outcome,
+                None => self.fail(),
+            };
         }
+    }
+
+    /// Ends a fetch in which the client, or who is told of it, has panicked.
+    fn fail(&mut self) -> FetchOutcome {
+        tracing::error!("a fetch of keys panicked");
+        self.land();
+        FetchOutcome::Unreachable
     }
 
     /// Waits until it is time, or until somebody asks and the cooldown is over.
@@ -146,11 +163,15 @@ where
             }
         };
         (self.on_fetch)(outcome);
+        self.land();
+        outcome
+    }
+
+    fn land(&self) {
         self.flight.send_modify(|flight| {
             flight.is_running = false;
             flight.ended += 1;
         });
-        outcome
     }
 
     /// Puts the keys of `body` in the place of those in use; the same text changes nothing.
@@ -189,6 +210,18 @@ where
             tracing::warn!(outcome, reason, "keys could not be fetched");
         }
     }
+}
+
+/// The output of `future`; none if it panics.
+async fn unless_panicked<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        },
+    )
+    .await
 }
 
 /// `time`, give or take a tenth by `random`, which is within 0 to 1.

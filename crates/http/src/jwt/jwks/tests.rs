@@ -442,3 +442,20 @@ async fn a_client_that_panics_leaves_nobody_waiting() {
     jwks.refetch().await;
     assert!(knows(&jwks, "a"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn fault_b3_a_panic_is_a_fetch_that_failed_and_the_next_one_comes() {
+    let (jwks, seen) = issuer(policy(), SECOND, |fetch| match fetch {
+        0 => good(&["a"]),
+        1 => panic!("on purpose"),
+        _ => good(&["b"]),
+    })
+    .await;
+    let jwks = jwks.unwrap();
+    advance(30 * SECOND).await;
+    jwks.refetch().await;
+    assert!(knows(&jwks, "a"));
+    sleep(35 * SECOND).await;
+    assert!(knows(&jwks, "b"));
+    assert_eq!((jwks.generation(), seen.count()), (2, 3));
+}
