@@ -79,8 +79,12 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// The steps of a path with dots.
+/// The steps of a path with dots; one step if it is a URI, which many issuers name their own claims by
+/// ([RFC 7519 §4.2](https://www.rfc-editor.org/rfc/rfc7519#section-4.2)).
 pub(super) fn path(dotted: &str) -> Vec<String> {
+    if dotted.contains("://") {
+        return vec![dotted.to_owned()];
+    }
     dotted.split('.').map(str::to_owned).collect()
 }
 

@@ -105,7 +105,7 @@ impl PropagateClaimsLayer {
         }
     }
 
-    /// Sends the claim at `path`, with dots, in `header`.
+    /// Sends the claim at `path`, with dots, or a URI as a whole, in `header`.
     ///
     /// # Errors
     /// The header is one that says where a message ends or goes, or there is a claim for it already.

@@ -129,7 +129,7 @@ impl Rules {
         self
     }
 
-    /// Reads the caller's tier from `claim`, a path with dots. A tier that is not one of `tiers`, or
+    /// Reads the caller's tier from `claim`, a path with dots, or a URI as a whole. A tier that is not one of `tiers`, or
     /// none, is `default`.
     #[must_use]
     pub fn tier(
@@ -144,7 +144,7 @@ impl Rules {
         self
     }
 
-    /// Reads the caller's roles from `claim`, a path with dots; `roles` by default.
+    /// Reads the caller's roles from `claim`, a path with dots, or a URI as a whole; `roles` by default.
     #[must_use]
     pub fn roles(mut self, claim: &str) -> Self {
         self.roles_claim = path(claim);

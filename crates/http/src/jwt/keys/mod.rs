@@ -48,6 +48,9 @@ impl fmt::Display for KeyError {
 impl Error for KeyError {}
 
 /// A key to verify tokens with. `Debug` shows nothing of it.
+///
+/// A token that names a key is checked with the key of that [name](Self::with_kid) alone; a key without
+/// a name is for tokens that name none.
 #[derive(Clone)]
 pub struct Key {
     kid: Option<String>,

@@ -332,3 +332,21 @@ fn fault_a37_an_unknown_tier_is_the_default() {
         assert_eq!(tier(other), "free");
     }
 }
+
+#[test]
+fn fault_a35_a37_a_claim_may_be_named_by_a_uri() {
+    let rules = rules().roles("https://shop.example/roles").tier(
+        "https://shop.example/tier",
+        ["pro"],
+        "free",
+    );
+    let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
+    let verifier = Verifier::new(keys, rules).clock(clock);
+    let named =
+        json!({"https://shop.example/roles": ["admin"], "https://shop.example/tier": "pro"});
+    let claims = verifier.verify(&token(&claims(named))).unwrap();
+    assert_eq!(
+        (claims.roles(), claims.tier()),
+        (&["admin".to_owned()][..], "pro")
+    );
+}
