@@ -19,7 +19,7 @@ use super::{
     bearer::bearer,
     claims::Claims,
     keys::Flight,
-    refusal::{Outcome, Reason, Refusal, quotable},
+    refusal::{Outcome, Reason, Refusal},
     verifier::{Failure, Verifier},
     waiting::{Decided, JwtFuture, Waiting},
 };
@@ -64,7 +64,7 @@ impl JwtLayer {
     /// quotes is left out.
     #[must_use]
     pub fn realm(mut self, realm: &str) -> Self {
-        Arc::make_mut(&mut self.shared).realm = quotable(realm);
+        Arc::make_mut(&mut self.shared).realm = realm.into();
         self
     }
 

@@ -20,7 +20,7 @@ use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use super::{
     claims::{Claims, path},
-    refusal::{Outcome, Reason, Refusal, quotable},
+    refusal::{Outcome, Reason, Refusal},
     rules::InvalidRules,
 };
 use crate::{correlation::CorrelationId, problem::OrRefused};
@@ -150,7 +150,7 @@ impl PropagateClaimsLayer {
     /// quotes is left out.
     #[must_use]
     pub fn realm(mut self, realm: &str) -> Self {
-        Arc::make_mut(&mut self.shared).realm = quotable(realm);
+        Arc::make_mut(&mut self.shared).realm = realm.into();
         self
     }
 

@@ -131,19 +131,19 @@ impl Refusal {
 
     /// The problem, with its challenge ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)):
     /// no error is named to a caller who sent no token at all, and `scope`, what is needed, is named
-    /// only to one whose token is good but does not have it.
+    /// only to one whose token is good but does not have it. What cannot stand in quotes is left out.
     #[must_use]
     pub fn problem(self, realm: &str, scope: &str) -> Problem {
         let code = self.code();
         if code == Code::AuthUnavailable {
             return Problem::new(code);
         }
-        let mut challenge = format!("Bearer realm=\"{realm}\"");
+        let mut challenge = format!("Bearer realm=\"{}\"", quotable(realm));
         if code != Code::AuthRequired {
             challenge += &format!(", error=\"{}\"", code.as_str());
         }
         if code == Code::InsufficientScope && !scope.is_empty() {
-            challenge += &format!(", scope=\"{scope}\"");
+            challenge += &format!(", scope=\"{}\"", quotable(scope));
         }
         let problem = Problem::new(code);
         match HeaderValue::try_from(challenge) {
@@ -153,8 +153,8 @@ impl Refusal {
     }
 }
 
-/// `realm` as it can stand in quotes: printable ASCII without quotes and backslashes.
-pub(super) fn quotable(realm: &str) -> String {
+/// `text` as it can stand in quotes: printable ASCII without quotes and backslashes.
+fn quotable(text: &str) -> String {
     let fits = |char: &char| matches!(char, ' '..='~') && !matches!(char, '"' | '\\');
-    realm.chars().filter(fits).collect()
+    text.chars().filter(fits).collect()
 }

@@ -25,6 +25,20 @@ async fn fault_a1_a2_without_a_bearer_token_the_challenge_names_no_error() {
     }
 }
 
+#[test]
+fn fault_a1_whatever_the_realm_is_a_challenge_is_sent() {
+    for (refusal, shown) in [
+        (Reason::Missing, "Bearer realm=\"ab\""),
+        (
+            Reason::Scope,
+            "Bearer realm=\"ab\", error=\"insufficient_scope\", scope=\"x\"",
+        ),
+    ] {
+        let problem = Refusal(refusal).problem("a\"\r\n\u{e9}\\b", "\"x\n");
+        assert_eq!(challenge(&problem.into_response(None)), shown);
+    }
+}
+
 #[tokio::test]
 async fn fault_a3_the_scheme_has_no_case_and_spaces_are_spaces() {
     let token = token(&good());
