@@ -47,7 +47,8 @@ impl Tracestate {
     }
 
     /// The list with the member `key` in front, in place of the one it had; none if the key or the
-    /// value is not valid. A list that is full loses its last.
+    /// value is not valid. A list that is full loses its last; one that is too long is cut as any other
+    /// is, and may so lose the new member if that has more than 128 bytes.
     #[must_use]
     pub fn with_member(&self, key: &str, value: &str) -> Option<Self> {
         let text = format!("{key}={value}");
