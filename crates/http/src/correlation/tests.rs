@@ -270,7 +270,7 @@ proptest! {
     }
 
     #[test]
-    fn fault_c15_what_is_accepted_is_a_header_and_a_word(id in "\\PC{0,200}") {
+    fn fault_c15_what_is_accepted_is_a_header_and_a_word(id in "[A-Za-z0-9._:-]{1,130}|\\PC{0,200}") {
         if let Some(accepted) = CorrelationId::parse(&id) {
             let header = accepted.header_value();
             prop_assert_eq!(header.to_str().unwrap(), &id);
