@@ -1,0 +1,161 @@
+//! The same edge as in `edge_axum`, in front of a tower service on a bare hyper loop: the layers ask
+//! for no framework. A loop as short as this one lets slow clients hold connections;
+//! `tower_fanout_http::server` does not.
+//!
+//! ```sh
+//! cargo run -p tower-fanout-examples --example edge_hyper
+//! curl -i http://127.0.0.1:3000/ -d tea # 401; the program prints a command with a token
+//! ```
+
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tower::{BoxError, Service, ServiceBuilder, service_fn};
+use tower_fanout_http::{
+    body::{BodyLimitLayer, LimitedBody},
+    correlation::CorrelationLayer,
+    guard::GuardLayer,
+    jwt::{Algorithm, Claims, JwtLayer, Key, KeySet, Rules, Verifier, sign},
+    log::RequestSpanLayer,
+    problem::ProblemLayer,
+    trace::TraceLayer,
+};
+use tracing_subscriber::filter::LevelFilter;
+
+/// For the example only: where tokens come from a provider, `jwt::jwks` fetches its keys.
+const SECRET: &[u8] = b"an example secret, long enough for 256 bits";
+
+/// The service behind its layers.
+fn app() -> Result<
+    impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone,
+    BoxError,
+> {
+    let key = Key::from_secret(Algorithm::HS256, SECRET)?;
+    let rules = Rules::new(["https://idp.example"], ["orders"])?;
+    let verifier = Verifier::new(KeySet::new([key])?, rules);
+    Ok(ServiceBuilder::new()
+        .layer(CorrelationLayer::new()) // first, so that every answer and log line has an id
+        .layer(TraceLayer::new()) // the place in the caller's trace, or a new one
+        .layer(RequestSpanLayer::new()) // has the ids, so it is below them
+        .layer(ProblemLayer::new()) // what fails or panics below becomes problem+json
+        .layer(GuardLayer::default()) // before anything believes the head
+        .layer(BodyLimitLayer::new(1_024, Duration::from_secs(10))) // before anything reads the body
+        .layer(JwtLayer::new(verifier)) // what is below knows who calls
+        .service(service_fn(order)))
+}
+
+/// An error here becomes a 500, and that of a body what its limits say: 413, 408 or 400.
+async fn order(request: Request<LimitedBody<Incoming>>) -> Result<Response<Full<Bytes>>, BoxError> {
+    let (head, body) = request.into_parts();
+    let claims: &Claims = head.extensions.get().ok_or("no layer asks for a token")?;
+    let mut answer = body.collect().await?.to_bytes().to_vec();
+    answer.extend_from_slice(format!(" for {}\n", claims.subject()).as_bytes());
+    Ok(Response::new(Full::new(answer.into())))
+}
+
+async fn serve(listener: TcpListener) -> Result<(), BoxError> {
+    let service = TowerToHyperService::new(app()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let connection =
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                eprintln!("a connection broke: {error}");
+            }
+        });
+    }
+}
+
+/// A token for Ada that is good for an hour.
+fn token() -> Result<String, BoxError> {
+    let hour = Duration::from_secs(3_600);
+    let expires = (SystemTime::now() + hour).duration_since(SystemTime::UNIX_EPOCH)?;
+    let claims = json!({
+        "iss": "https://idp.example", "aud": "orders", "sub": "ada", "exp": expires.as_secs(),
+    });
+    Ok(sign(Algorithm::HS256, SECRET, &claims)?)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let lines = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG);
+    lines.init(); // at this level a line says why a token was refused
+    let token = token()?;
+    println!("curl -i http://127.0.0.1:3000/ -d tea -H 'authorization: Bearer {token}'");
+    serve(TcpListener::bind("127.0.0.1:3000").await?).await
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{header::AUTHORIZATION, request::Builder, response::Parts};
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    use serde_json::Value;
+
+    use super::*;
+
+    async fn ask(request: Builder, body: impl Into<Bytes>) -> (Parts, Bytes) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let server = tokio::spawn(serve(listener));
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let request = request.uri(uri).body(Full::new(body.into())).unwrap();
+        let (head, body) = client.request(request).await.unwrap().into_parts();
+        assert!(head.headers.contains_key("x-correlation-id"));
+        let body = body.collect().await.unwrap().to_bytes();
+        server.abort();
+        (head, body)
+    }
+
+    /// The code of the problem that is the answer.
+    async fn refused(request: Builder, body: impl Into<Bytes>) -> (Parts, String) {
+        let (head, body) = ask(request, body).await;
+        assert_eq!(head.headers["content-type"], "application/problem+json");
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        (head, problem["code"].as_str().unwrap().to_owned())
+    }
+
+    fn order_of_ada() -> Builder {
+        let token = format!("Bearer {}", token().unwrap());
+        Request::builder()
+            .method("POST")
+            .header(AUTHORIZATION, token)
+    }
+
+    #[tokio::test]
+    async fn the_service_knows_who_calls() {
+        let (head, body) = ask(order_of_ada(), "tea").await;
+        assert_eq!((head.status.as_u16(), &*body), (200, &b"tea for ada\n"[..]));
+    }
+
+    #[tokio::test]
+    async fn who_has_no_token_is_told_to_show_one() {
+        let (head, code) = refused(Request::builder().method("POST"), "tea").await;
+        assert_eq!((head.status.as_u16(), &*code), (401, "auth_required"));
+        let challenge = "Bearer realm=\"fanout\"";
+        assert_eq!(head.headers["www-authenticate"], challenge);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_none_is_refused() {
+        let bad = order_of_ada().header("host", "ada@shop.example");
+        let (head, code) = refused(bad, "tea").await;
+        assert_eq!((head.status.as_u16(), &*code), (400, "bad_host"));
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_refused() {
+        let (head, code) = refused(order_of_ada(), "x".repeat(2_048)).await;
+        assert_eq!((head.status.as_u16(), &*code), (413, "payload_too_large"));
+    }
+}
