@@ -9,7 +9,7 @@
 //! |---|---|
 //! | a method that is not in [`GuardSettings::methods`] | 405 with `Allow`, or 501 if nobody knows it |
 //! | a target over [`GuardSettings::max_uri`] | 414 |
-//! | a target that is neither a path nor an absolute `http` URI, nor `*` for `OPTIONS` | 400 |
+//! | a target that is neither a path nor an absolute `http` URI, nor `*` for `OPTIONS`, or whose path has a backslash or what is not ASCII | 400 |
 //! | no `Host` (but for HTTP/1.0), two, one that is no host, or another than the target's | 400 |
 //! | a `Transfer-Encoding` other than exactly `chunked` | 501 |
 //! | an `Expect` other than exactly `100-continue` | 417 |

@@ -17,7 +17,10 @@ pub(super) fn check<B>(request: &Request<B>, max: usize) -> Result<(), Refused> 
         _ => false,
     };
     let asterisk = is_asterisk(uri) && request.method() == Method::OPTIONS;
-    if whole && (asterisk || uri.path().starts_with('/')) {
+    // Some servers take a backslash for a slash, and no URI has other characters than ASCII's.
+    let plain = |byte: u8| byte != b'\\' && byte.is_ascii();
+    let path = uri.path().starts_with('/') && uri.path().bytes().all(plain);
+    if whole && (asterisk || path) {
         Ok(())
     } else {
         Err(Refused::TargetForm)

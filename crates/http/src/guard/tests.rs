@@ -151,6 +151,8 @@ fn fault_d9_a_target_has_one_form_and_one_host() {
         ("GET", "a.example:80", Refused::TargetForm),
         ("GET", "*", Refused::TargetForm),
         ("POST", "*", Refused::TargetForm),
+        ("GET", "/a\\..\\b", Refused::TargetForm),
+        ("GET", "/\u{e9}", Refused::TargetForm),
         ("CONNECT", "a.example:80", Refused::MethodNotAllowed),
     ] {
         assert_eq!(
