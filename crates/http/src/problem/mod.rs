@@ -74,8 +74,8 @@ impl FieldError {
     }
 }
 
-/// What went wrong, ready to be said.
-#[derive(Clone, Debug)]
+/// What went wrong, ready to be said. Its `Debug` has no headers and no extensions.
+#[derive(Clone)]
 pub struct Problem {
     code: Code,
     detail: Option<Cow<'static, str>>,
@@ -83,6 +83,17 @@ pub struct Problem {
     retry_after: Option<Duration>,
     headers: Vec<(HeaderName, HeaderValue)>,
     extensions: Vec<(&'static str, Box<RawValue>)>,
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problem")
+            .field("code", &self.code)
+            .field("detail", &self.detail)
+            .field("errors", &self.errors)
+            .field("retry_after", &self.retry_after)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The problem in words: its title, what happened, and what is wrong with which fields.

@@ -70,8 +70,8 @@ enum Part {
     Value(Reference),
 }
 
-/// A placeholder: where a value comes from, and what stands in for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A placeholder: where a value comes from, and what stands in for it, which is not in its `Debug`.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reference {
     /// Where it comes from.
@@ -136,6 +136,12 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.root)?;
         self.path.iter().try_for_each(|step| write!(f, ".{step}"))
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reference({self})")
     }
 }
 

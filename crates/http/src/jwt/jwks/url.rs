@@ -7,9 +7,16 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 
-/// Where a JWK Set is fetched: by `https`, or by `http` from this host itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a JWK Set is fetched: by `https`, or by `http` from this host itself. Its `Debug` has the server
+/// alone, as the rest may be a secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct JwksUrl(Uri);
+
+impl fmt::Debug for JwksUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JwksUrl({})", self.endpoint())
+    }
+}
 
 /// An address that keys are not fetched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
