@@ -3,10 +3,11 @@
 
 mod common;
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use common::{front::*, *};
-use serde_json::json;
+use http::StatusCode;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpStream,
@@ -141,27 +142,57 @@ fn post(length: usize, body: &str) -> String {
     )
 }
 
+/// Clients that go away, each with three calls.
+const GONE: usize = 10;
+
+/// Never answers those; then answers three calls, and no more.
+fn left_alone(call: usize) -> (Duration, StatusCode, Value) {
+    match call / 3 {
+        0..GONE => hanging(call),
+        GONE => quick(call),
+        _ => broken(call),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_d33_a_client_that_goes_away_takes_all_its_calls_along_at_once() {
     const PLAN: &str = "    a: { downstream: slow, request: { path: /a } }
     b: { downstream: slow, request: { path: /b } }
     c: { downstream: slow, request: { path: /c } }
 ";
-    let (slow, seen) = stub(hanging).await;
-    let gateway = Gateway::start(&[("slow", slow)], PLAN, "").await;
-    for round in 1..=5 {
+    // One failure opens it, and one is tried again at once.
+    const POLICIES: &str = "policies: { p: { attempt_timeout: 5s, retry: { base: 1ms }, circuit_breaker: { min_calls: 1, failure_rate: 0.01, consecutive_failures: 1 } } }\n";
+    let (slow, seen) = stub(left_alone).await;
+    let gateway = Gateway::start(&[("slow", slow)], PLAN, POLICIES).await;
+    let mut times = Vec::new();
+    for round in 1..=GONE {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
         stream.write_all(post(2, "{}").as_bytes()).await.unwrap();
         seen.until(|calls, _| calls == 3 * round).await;
         let gone = Instant::now();
         drop(stream);
         seen.until(|_, cut| cut == 3 * round).await;
-        let took = gone.elapsed();
-        println!("all three were cancelled after {took:?}");
-        // 10 ms on a machine of one's own.
-        assert!(took < ms(200), "{took:?}");
+        times.push(gone.elapsed());
     }
-    let health = gateway.post("/health", json!({})).await;
-    assert_eq!(health.at("/services/a/inFlight"), 0);
-    assert_eq!(health.at("/services/a/circuitBreakerState"), "CLOSED");
+    times.sort();
+    println!("all three were cancelled after {times:?}");
+    assert!(
+        times[GONE / 2] < ms(10) && times[GONE - 1] < ms(200),
+        "{times:?}"
+    );
+    let state = async || {
+        let health = gateway.post("/health", json!({})).await;
+        assert_eq!(health.at("/services/a/inFlight"), 0);
+        health.at("/services/a/circuitBreakerState")
+    };
+    assert_eq!(state().await, "CLOSED");
+    // The next is let through, and nothing of the others was tried again.
+    assert_eq!(gateway.ask(json!({})).await.status, 200);
+    assert_eq!(
+        (seen.calls(), state().await),
+        (3 * GONE + 3, json!("CLOSED"))
+    );
+    // It would have opened.
+    gateway.ask(json!({})).await;
+    assert_eq!(state().await, "OPEN");
 }
