@@ -1,0 +1,201 @@
+//! What nobody may read, and everything it is put into.
+
+use serde_json::{Value, json};
+use tower_fanout_http::jwt::{Algorithm, sign};
+
+use super::{common::ORCHESTRATE, scan::base64};
+
+/// Secrets of the configuration; what is special in them is encoded differently everywhere.
+pub(crate) const HMAC: &str = "canary-hmac/+?&= of this many bytes or more";
+pub(crate) const API_KEY: &str = "canary-api-key";
+pub(crate) const PASSWORD: &str = "canary-password";
+/// What a client sends.
+pub(crate) const SENT: [&str; 8] = [
+    "canary-sub",
+    "canary-role",
+    "canary-private",
+    "canary-kid",
+    "canary-cookie",
+    "canary-basic",
+    "canary-query",
+    "canary-body",
+];
+/// What a downstream says in its headers and failures, and in its one good answer.
+pub(crate) const SAID: &str = "canary-said";
+pub(crate) const DATA_OF_SERVICE: &str = "canary-data";
+
+/// All that nobody reads, but for the tokens and the good answer.
+pub(crate) fn canaries<'c>() -> impl Iterator<Item = &'c str> + Clone {
+    SENT.into_iter().chain([HMAC, API_KEY, PASSWORD, SAID])
+}
+
+const NODES: [&str; 9] = [
+    "good", "json", "html", "error", "moved", "cut", "head", "reset", "hang",
+];
+
+pub(crate) fn config(format: &str, up: std::net::SocketAddr) -> String {
+    let node = |name: &&str| {
+        format!(
+            "    {name}: {{ downstream: up, request: {{ path: \"/{name}\", query: {{ q: \"{{body.input.a}}\" }}, headers: {{ x-api-key: \"${{API_KEY}}\", x-cookie: \"{{header.cookie}}\" }} }} }}\n"
+        )
+    };
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/../http/src/jwt/test_keys");
+    let nodes: String = NODES.iter().map(node).collect();
+    format!(
+        "version: 1
+server: {{ listen: 127.0.0.1:0, admin: 127.0.0.1:0, timeouts: {{ body: 300ms }}, drain: {{ delay: 0s, timeout: 1s }} }}
+telemetry: {{ logs: {{ format: {format}, level: \"trace,h2=trace,h2::server=trace\" }} }}
+auth:
+  jwt:
+    main: {{ keys: [{{ secret: \"${{HMAC}}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256], roles: {{ claim: roles }} }}
+    pem: {{ keys: [{{ pem_file: \"{keys}/ec.pub.pem\" }}], issuers: [tests], audiences: [fanout], algorithms: [ES256] }}
+policies: {{ p: {{ attempt_timeout: 300ms, retry: off, circuit_breaker: off, throttle: off }} }}
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://{up}\" }}], policy: p }} }}
+orchestrate:
+  auth: {{ jwt: main }}
+  plan:
+{nodes}routes:
+  - name: admins
+    match: {{ path: /admins }}
+    auth: {{ jwt: main, any_role: [admin] }}
+    plan: {{ good: {{ downstream: up, request: {{ path: /good }} }} }}
+  - name: pem
+    match: {{ path: /pem }}
+    auth: {{ jwt: pem }}
+    plan: {{ good: {{ downstream: up, request: {{ path: /good }} }} }}
+"
+    )
+}
+
+/// A public key, and a token of the same canaries that is signed with its other half.
+const PEM: &str = include_str!("../../../http/src/jwt/test_keys/ec.pub.pem");
+const SIGNED_WITH_PEM: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJ0ZXN0cyIsImF1ZCI6ImZhbm91dCIsImV4cCI6NDAwMDAwMDAwMCwic3ViIjoiY2FuYXJ5LXN1YiIsInJvbGVzIjpbImNhbmFyeS1yb2xlIl0sInByaXZhdGUiOiJjYW5hcnktcHJpdmF0ZSJ9.FPdvm6505lGeW36UWjAwBDaOVctIQXFJMLyIV4vX0lU2Mocce72xJ2I4b893Io7al5SIXW7UL16Ra_B5CYzr9Q";
+
+/// Tokens with canaries: a good one, and others with something wrong.
+pub(crate) fn tokens() -> Vec<String> {
+    let claims = json!({"iss": "tests", "aud": "fanout", "exp": 4_000_000_000_u64, "sub": SENT[0], "roles": [SENT[1]], "private": SENT[2]});
+    let signed = |key: &str, changes: Value| {
+        let mut claims = claims.clone();
+        let changes = changes.as_object().unwrap().clone();
+        claims.as_object_mut().unwrap().extend(changes);
+        sign(Algorithm::HS256, key.as_bytes(), &claims).unwrap()
+    };
+    let header = |header: String| {
+        let good = signed(HMAC, json!({}));
+        let (_, rest) = good.split_once('.').unwrap();
+        format!("{}.{rest}", base64(header.as_bytes(), b"-_"))
+    };
+    let mut tokens = vec![
+        signed(HMAC, json!({})),
+        signed("another secret, of thirty-two bytes", json!({})),
+        header(format!("{{\"alg\":\"HS256\",\"kid\":\"{}\"}}", SENT[3])),
+        header(format!("{{\"alg\":\"none\",\"kid\":\"{}\"}}", SENT[3])),
+        header(format!("{{\"alg\":\"HS256\",\"crit\":[\"{}\"]}}", SENT[3])),
+        header(format!("{{\"alg\":\"{}\"}}", SENT[3])),
+        header(SENT[3].to_owned()),
+        // A public key is no secret to sign with.
+        signed(PEM, json!({})),
+        SIGNED_WITH_PEM.to_owned(),
+        format!("{}AAAA", &SIGNED_WITH_PEM[..SIGNED_WITH_PEM.len() - 4]),
+        SENT[3].repeat(900),
+        format!("{}é", SENT[3]),
+    ];
+    for wrong in [
+        json!({"exp": 1}),
+        json!({"exp": SENT[2]}),
+        json!({"nbf": 4_000_000_000_u64}),
+        json!({"iss": SENT[2]}),
+        json!({"aud": SENT[2]}),
+        json!({"sub": {"a": SENT[0]}}),
+    ] {
+        tokens.push(signed(HMAC, wrong));
+    }
+    tokens
+}
+
+fn request(line: &str, headers: &str, body: &str) -> String {
+    let (cookie, length) = (SENT[4], body.len());
+    format!(
+        "{line} HTTP/1.1\r\nhost: x\r\ncookie: a={cookie}\r\nx-api-key: {cookie}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    )
+}
+
+/// The head of a request to the built-in API.
+fn post() -> String {
+    format!("POST {ORCHESTRATE}?q={}", SENT[6])
+}
+
+/// Headers with this token, of a request with a body.
+fn typed(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n")
+}
+
+/// Bodies of requests to the built-in API. The first three are good, the last of them for a service
+/// that hangs.
+pub(crate) fn bodies() -> Vec<String> {
+    let body = SENT[7];
+    let input = format!("\"input\": {{\"a\": \"{body}\"}}}}");
+    vec![
+        format!("{{{input}"),
+        format!("{{\"aggregationStrategy\": \"all\", {input}"),
+        format!("{{\"requiredServices\": [\"hang\"], {input}"),
+        format!("{{\"a\": {body}"),
+        format!("\"{body}\""),
+        // The name of a member is pointed at, its value is not told.
+        format!("{{\"unknown\": \"{body}\"}}"),
+        format!("{{\"aggregationStrategy\": \"{body}\", \"timeout\": \"{body}\"}}"),
+        format!("{{\"requiredServices\": [\"{body}\"]}}"),
+        format!("{{\"input\": \"{}\"}}", body.repeat(100_000)),
+    ]
+}
+
+/// A request that has a service asked which hangs.
+pub(crate) fn hanging(token: &str) -> String {
+    request(&post(), &typed(token), &bodies()[2])
+}
+
+/// Heads that are wrong somewhere.
+fn heads(token: &str) -> Vec<String> {
+    let body = SENT[7];
+    let good = typed(token);
+    vec![
+        "content-type: application/json\r\n".to_owned(),
+        format!("authorization: Basic {}\r\n", SENT[5]),
+        format!("authorization: {token}\r\n"),
+        format!("{good}authorization: Bearer {token}\r\n"),
+        format!("authorization: Bearer {token}\r\ncontent-type: {body}\r\n"),
+        format!("{good}expect: {body}\r\n"),
+        format!("{good}host: {body}\r\n"),
+        format!("{good}content-length: {body}\r\n"),
+        format!("{good}transfer-encoding: {body}\r\n"),
+        format!("{good}x-big: {}\r\n", body.repeat(40_000)),
+        format!("{good}accept: {body}\r\n"),
+        format!("{good}traceparent: {body}\r\nbaggage: a={body}\r\ntracestate: a={body}\r\n"),
+    ]
+}
+
+/// Requests of every kind, most of which are refused; the first is answered.
+pub(crate) fn requests(tokens: &[String]) -> Vec<String> {
+    let (query, good) = (SENT[6], typed(&tokens[0]));
+    let bodies = bodies();
+    let mut requests: Vec<_> = bodies
+        .iter()
+        .map(|body| request(&post(), &good, body))
+        .collect();
+    for headers in heads(&tokens[0]) {
+        requests.push(request(&post(), &headers, &bodies[0]));
+    }
+    for token in tokens {
+        for path in ["admins", "pem"] {
+            let line = format!("GET /{path}?q={query}");
+            requests.push(request(&line, &typed(token), ""));
+        }
+    }
+    for line in ["PUT /admins", "GET /none", "FOO /", "GET http://y/"] {
+        requests.push(request(&format!("{line}?q={query}"), &good, ""));
+    }
+    // The end of its body never comes.
+    let whole = request(&post(), &good, &bodies[0]);
+    requests.push(whole[..whole.len() - 5].to_owned());
+    requests
+}
