@@ -14,7 +14,10 @@ use super::{
     node::method,
     reader::{Field, Section},
     tls::pair,
-    value::{address, file, header_name, is_on_unless_off, size, size_from, span, within, word},
+    value::{
+        Span, address, file, header_name, in_range, is_on_unless_off, size, size_from, span,
+        within, word,
+    },
 };
 
 /// The least that a head may be given, in bytes.
@@ -112,6 +115,10 @@ fn addresses(section: &mut Section<'_>, server: &mut Server) {
     }
 }
 
+/// Within which a client may be waited for: less cuts those that do nothing wrong, more is no bound.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// The certificate that is shown, and whose clients are let in.
 fn tls(field: &Field<'_>) -> Option<Tls> {
     let mut section = field.section();
@@ -136,7 +143,12 @@ fn timeouts(field: &Field<'_>, settings: &mut ServerSettings, body: &mut BodyLim
         ("idle", &mut settings.idle_timeout),
         ("write", &mut settings.write_timeout),
     ] {
-        *timeout = span(section.take(key), *timeout);
+        if let Some(field) = section.take(key)
+            && let Some(Span(read)) = field.get()
+        {
+            let read = in_range(&field, read, SHORTEST, LONGEST);
+            *timeout = read.unwrap_or(*timeout);
+        }
     }
     section.finish();
 }
