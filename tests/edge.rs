@@ -15,6 +15,7 @@ use tokio::{
     time::Instant,
 };
 use tower::ServiceExt;
+use tower_fanout_gateway::config::Config;
 use tower_fanout_http::client::{Client, ClientError, ClientSettings, Http2, Identity};
 use tower_fanout_testkit::fault_server::{
     Fault, FaultServer,
@@ -93,6 +94,30 @@ impl Gateway {
         let response = client.oneshot(request).await?;
         Ok((response.status(), response.version()))
     }
+}
+
+#[tokio::test]
+async fn the_certificate_is_read_again_where_it_can_be_used() {
+    let (files, old, new) = (Files::new("reload"), Authority::new(), Authority::new());
+    let pair = files.pair("server", &old.issue(&["localhost"]));
+    let text = file("http://up", "", &format!("tls: {{ {pair} }}"));
+    let config = Config::parse("test.yaml", &text, &|_| None).unwrap();
+    let certificate = config.server.certificate.clone().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Gateway::serving(listener, config).await;
+    assert!(gateway.ask_with_tls(&old, |_| {}).await.is_ok());
+
+    files.write("server.crt", "cut short");
+    assert!(certificate.reload().is_err());
+    assert!(gateway.ask_with_tls(&old, |_| {}).await.is_ok());
+
+    files.pair("server", &new.issue(&["localhost"]));
+    certificate.reload().unwrap();
+    assert!(gateway.ask_with_tls(&new, |_| {}).await.is_ok());
+    assert_eq!(
+        gateway.ask_with_tls(&old, |_| {}).await,
+        Err(ClientError::Tls)
+    );
 }
 
 #[tokio::test]

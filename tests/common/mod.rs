@@ -239,8 +239,12 @@ downstreams:
 
     /// A gateway with this configuration, but for where it listens.
     pub(crate) async fn on(listener: TcpListener, text: &str) -> Self {
-        let config =
-            Config::parse("test.yaml", text, &|_| None).unwrap_or_else(|report| panic!("{report}"));
+        let config = Config::parse("test.yaml", text, &|_| None);
+        Self::serving(listener, config.unwrap_or_else(|report| panic!("{report}"))).await
+    }
+
+    /// A gateway of this configuration, but for where it listens.
+    pub(crate) async fn serving(listener: TcpListener, config: Config) -> Self {
         let ready = Readiness::default();
         ready.set(true);
         let app = App::new(&config, ready).unwrap();

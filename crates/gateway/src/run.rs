@@ -13,7 +13,14 @@ use tokio::{
 };
 use tower_fanout_http::server::{self, Closed, Connections, ServerSettings, Stopped, serve};
 
-use crate::{app::App, auth::Auth, backend::Backend, config::Server, health::Readiness, telemetry};
+use crate::{
+    app::App,
+    auth::Auth,
+    backend::Backend,
+    config::{Server, Shown},
+    health::Readiness,
+    telemetry,
+};
 
 /// The sockets of a gateway, bound before anything else is promised.
 #[derive(Debug)]
@@ -63,8 +70,8 @@ impl Sockets {
     }
 }
 
-/// Serves `app` to those whom `auth` lets through, until `stop` resolves: then it is not ready at once, goes on for the drain's delay,
-/// and lets requests in flight finish.
+/// Serves `app` to those whom `auth` lets through, until `stop` resolves: then it is not ready at once,
+/// goes on for the drain's delay, and lets requests in flight finish.
 pub async fn run(
     app: &App,
     auth: &Auth,
@@ -81,6 +88,7 @@ pub async fn run(
         auth: auth.clone(),
     };
     let admin = tokio::spawn(admin(sockets.admin, state));
+    let _reload = AbortOnDrop(tokio::spawn(reload(server.certificate.clone())));
     ready.set(true);
     let stop = async {
         stop.await;
@@ -92,6 +100,20 @@ pub async fn run(
     admin.abort();
     tracing::info!(?stopped, "stopped");
     stopped
+}
+
+/// At each SIGHUP, reads the certificate again.
+async fn reload(certificate: Option<Shown>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        match certificate.as_ref().map(Shown::reload) {
+            None => tracing::info!("there is no certificate to read again"),
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(error)) => tracing::warn!(%error, "the certificate stays what it was"),
+        }
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.

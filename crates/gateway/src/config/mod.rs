@@ -41,6 +41,7 @@ pub use self::{
     diagnostic::{Diagnostic, Place, Report, Severity},
     downstream::DownstreamConfig,
     server::Server,
+    tls::Shown,
 };
 
 /// The largest file, in bytes.

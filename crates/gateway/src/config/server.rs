@@ -13,7 +13,7 @@ use tower_fanout_http::{
 use super::{
     node::method,
     reader::{Field, Section},
-    tls::pair,
+    tls::{Shown, pair},
     value::{
         Span, address, file, header_name, in_range, is_on_unless_off, size, size_from, span,
         within, word,
@@ -33,6 +33,8 @@ pub struct Server {
     /// How connections to the public address are treated, and how long requests in flight may go on
     /// after the stop.
     pub settings: ServerSettings,
+    /// The certificate of the public address, if it is served by TLS.
+    pub certificate: Option<Shown>,
     /// How bodies of requests are read.
     pub body: BodyLimits,
     /// How long requests are still taken after the signal to stop.
@@ -51,6 +53,7 @@ impl Default for Server {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
             settings: ServerSettings::default(),
+            certificate: None,
             body: BodyLimits::default(),
             drain_delay: Duration::from_secs(5),
             proxies: TrustedProxies::default(),
@@ -67,11 +70,13 @@ pub(super) fn server(field: Option<Field<'_>>) -> Server {
     addresses(&mut section, &mut server);
     let Server {
         settings,
+        certificate,
         body,
         drain_delay,
         ..
     } = &mut server;
-    settings.tls = section.take("tls").and_then(|field| tls(&field));
+    *certificate = section.take("tls").and_then(|field| tls(&field));
+    settings.tls = certificate.as_ref().map(|shown| shown.tls.clone());
     if let Some(field) = section.take("timeouts") {
         timeouts(&field, settings, body);
     }
@@ -120,19 +125,24 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The certificate that is shown, and whose clients are let in.
-fn tls(field: &Field<'_>) -> Option<Tls> {
+fn tls(field: &Field<'_>) -> Option<Shown> {
     let mut section = field.section();
     let (cert, key) = (section.require("cert_file"), section.require("key_file"));
     let clients = section.take("client_ca_file");
     section.finish();
     let authority = clients.as_ref().map(file);
-    let (chain, key) = pair(&cert?, &key?)?;
+    let (cert, key) = (cert?, key?);
+    let (chain, secret) = pair(&cert, &key)?;
     let tls = match authority {
-        None => Tls::new(&chain, &key),
-        Some(authority) => Tls::with_client_authority(&chain, &key, &authority?),
+        None => Tls::new(&chain, &secret),
+        Some(authority) => Tls::with_client_authority(&chain, &secret, &authority?),
     };
-    tls.map_err(|error| clients.as_ref().unwrap_or(field).error("invalid", error))
-        .ok()
+    let tls = tls.map_err(|error| clients.as_ref().unwrap_or(field).error("invalid", error));
+    Some(Shown {
+        tls: tls.ok()?,
+        cert: cert.text()?.into(),
+        key: key.text()?.into(),
+    })
 }
 
 fn timeouts(field: &Field<'_>, settings: &mut ServerSettings, body: &mut BodyLimits) {
