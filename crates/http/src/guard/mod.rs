@@ -48,6 +48,17 @@ pub(crate) use self::host::is_authority;
 pub use self::layer::{Guard, GuardLayer};
 use crate::problem::Code;
 
+/// The methods of RFC 9110 and RFC 5789, but for `TRACE` and `CONNECT`.
+const SERVED: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
 /// What is let through.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -64,15 +75,7 @@ impl Default for GuardSettings {
     fn default() -> Self {
         Self {
             max_uri: 8 << 10,
-            methods: vec![
-                Method::GET,
-                Method::HEAD,
-                Method::POST,
-                Method::PUT,
-                Method::PATCH,
-                Method::DELETE,
-                Method::OPTIONS,
-            ],
+            methods: SERVED.to_vec(),
         }
     }
 }
@@ -174,21 +177,9 @@ pub fn is_about_server<B>(request: &Request<B>) -> bool {
 }
 
 fn check_method(method: &Method, settings: &GuardSettings) -> Result<(), Refused> {
-    /// The methods of RFC 9110 and RFC 5789.
-    const KNOWN: [Method; 9] = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::CONNECT,
-    ];
     if settings.methods.contains(method) {
         Ok(())
-    } else if KNOWN.contains(method) {
+    } else if SERVED.contains(method) || [Method::TRACE, Method::CONNECT].contains(method) {
         Err(Refused::MethodNotAllowed)
     } else {
         Err(Refused::MethodUnknown)

@@ -450,3 +450,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_member_of_our_own_is_told_in_front_of_the_callers() {
+    let list = HeaderValue::from_static("a=1,b=2");
+    let list = Tracestate::parse([&list]).unwrap().with_member("us", "7");
+    let mut sent = HeaderMap::new();
+    let context = TraceContext::generate().with_tracestate(list);
+    context.write(&mut sent);
+    assert_eq!(sent[TRACESTATE], "us=7,a=1,b=2");
+}
