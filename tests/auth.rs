@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex};
 use common::*;
 use futures_util::future::join_all;
 use http::Method;
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio::time::{advance, pause, resume};
-use tower_fanout_http::jwt::Algorithm;
 use tower_fanout_testkit::fault_server::{
     Fault, FaultServer,
     tls::{Authority, ServerTls},

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
+    Algorithm,
     keys::KeySet,
     object::object,
     refusal::{Reason, Refusal},

@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod algorithm;
 mod bearer;
 mod claims;
 mod denylist;
@@ -49,11 +50,10 @@ mod tests;
 mod verifier;
 mod waiting;
 
-pub use jsonwebtoken::Algorithm;
-
 #[cfg(feature = "axum")]
 pub use self::extract::AuthNotConfigured;
 pub use self::{
+    algorithm::{Algorithm, UnknownAlgorithm},
     claims::Claims,
     denylist::{DenyList, DenyListFull},
     jose::{Verified, verify_jws},

@@ -34,16 +34,13 @@ pub struct KeyConfig {
 
 /// The allowed algorithms; secrets and public keys are not mixed.
 pub(super) fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
-    let known = [
-        "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
-        "ES384", "EdDSA",
-    ];
     let mut algorithms: Vec<Algorithm> = Vec::new();
     for item in field.list() {
         let Some(name) = item.text() else { continue };
         match name.parse() {
-            Ok(algorithm) if known.contains(&name.as_str()) => algorithms.push(algorithm),
-            _ => {
+            Ok(algorithm) => algorithms.push(algorithm),
+            Err(_) => {
+                let known = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
                 let help = nearest(&name, known).map(|known| format!("did you mean \"{known}\"?"));
                 item.error_with_help("unknown_algorithm", "there is no such algorithm", help);
             }
@@ -51,7 +48,7 @@ pub(super) fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
     }
     let symmetric = algorithms
         .iter()
-        .filter(|algorithm| is_symmetric(**algorithm))
+        .filter(|algorithm| algorithm.is_symmetric())
         .count();
     if symmetric != 0 && symmetric != algorithms.len() {
         field.error(
@@ -60,13 +57,6 @@ pub(super) fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
         );
     }
     algorithms
-}
-
-fn is_symmetric(algorithm: Algorithm) -> bool {
-    matches!(
-        algorithm,
-        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512
-    )
 }
 
 /// The keys; those that are fetched stand alone.
@@ -149,7 +139,7 @@ fn only_fitting(
 ) -> Option<Algorithm> {
     let kind = allowed
         .iter()
-        .filter(|algorithm| is_symmetric(**algorithm) == from_secret);
+        .filter(|algorithm| algorithm.is_symmetric() == from_secret);
     let tried: Vec<_> = kind
         .map(|algorithm| make(*algorithm, material).map(|_| *algorithm))
         .collect();
@@ -170,7 +160,7 @@ fn only_fitting(
 
 /// The key for `algorithm`.
 fn make(algorithm: Algorithm, material: &Secret) -> Result<Key, KeyError> {
-    if is_symmetric(algorithm) {
+    if algorithm.is_symmetric() {
         Key::from_secret(algorithm, material.expose())
     } else {
         Key::from_pem(algorithm, material.expose())

@@ -2,13 +2,15 @@
 
 use std::{fmt, time::Duration};
 
-use jsonwebtoken::Algorithm;
 use tower_fanout::layers::{
     policy::{InvalidPolicy, Settings, Valid, duration::written},
     setters,
 };
 
-use crate::jwt::keys::{MAX_KEYS, MAX_TEXT, is_symmetric};
+use crate::jwt::{
+    Algorithm,
+    keys::{MAX_KEYS, MAX_TEXT},
+};
 
 /// What becomes of a start at which no keys can be fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +101,7 @@ impl Settings for JwksSettings {
             sizes.map(|(field, value, low, high)| within(field, value, low, high, |value| *value));
         let algorithms = if self.algorithms.is_empty() {
             Some("at least one must be allowed")
-        } else if self.algorithms.iter().copied().any(is_symmetric) {
+        } else if self.algorithms.iter().copied().any(Algorithm::is_symmetric) {
             Some("a secret is not fetched")
         } else {
             None

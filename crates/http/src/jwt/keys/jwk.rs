@@ -2,11 +2,10 @@
 
 use aws_lc_rs::signature::RsaPublicKeyComponents;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::{Key, KeyError, public::Public};
-use crate::jwt::{jose::MAX_KID, object::object};
+use crate::jwt::{Algorithm, jose::MAX_KID, object::object};
 
 /// The members of a key that are private
 /// ([RFC 7518 §6.2.2](https://www.rfc-editor.org/rfc/rfc7518#section-6.2.2), §6.3.2, RFC 8037 §2).

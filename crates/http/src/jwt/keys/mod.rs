@@ -17,7 +17,6 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use aws_lc_rs::{hmac, signature::ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
 pub use self::{
     secret::sign,
@@ -28,6 +27,7 @@ pub(super) use self::{
     set::{MAX_KEYS, MAX_TEXT},
     source::Flight,
 };
+use super::Algorithm;
 
 /// A key that cannot be used. It says nothing of the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,9 +125,4 @@ impl Prepared {
             Check::Public(key) => key.verify_sig(message, signature).is_ok(),
         }
     }
-}
-
-/// Whether the algorithm works with a shared secret.
-pub(super) fn is_symmetric(algorithm: Algorithm) -> bool {
-    algorithm.family() == AlgorithmFamily::Hmac
 }

@@ -1,9 +1,10 @@
 //! Public keys in PEM.
 
 use aws_lc_rs::{rsa, signature::RsaPublicKeyComponents};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 
 use super::{Key, KeyError, public::Public};
+use crate::jwt::Algorithm;
 
 impl Key {
     /// A public key in PEM: RSA of 2,048 to 8,192 bits, EC on P-256 or P-384, or Ed25519.
@@ -11,16 +12,13 @@ impl Key {
     /// # Errors
     /// It is not a public key in PEM, not one for `algorithm`, or weak.
     pub fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<Self, KeyError> {
-        let family = algorithm.family();
+        let family = Family::of(algorithm).ok_or_else(|| {
+            KeyError::new(format!("{algorithm:?} works with a secret, not with PEM"))
+        })?;
         let key = match family {
-            AlgorithmFamily::Hmac => {
-                return Err(KeyError::new(format!(
-                    "{algorithm:?} works with a secret, not with PEM"
-                )));
-            }
-            AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(pem),
-            AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
-            AlgorithmFamily::Ed => DecodingKey::from_ed_pem(pem),
+            Family::Rsa => DecodingKey::from_rsa_pem(pem),
+            Family::Ec => DecodingKey::from_ec_pem(pem),
+            Family::Ed => DecodingKey::from_ed_pem(pem),
         };
         let public = match key.as_ref().map(DecodingKey::kind) {
             Ok(DecodingKeyKind::SecretOrDer(der)) => public(family, der),
@@ -34,18 +32,38 @@ impl Key {
     }
 }
 
+/// The types of keys that are written in PEM.
+#[derive(Clone, Copy)]
+enum Family {
+    Rsa,
+    Ec,
+    Ed,
+}
+
+impl Family {
+    /// Returns `None` if the algorithm works with a secret.
+    const fn of(algorithm: Algorithm) -> Option<Self> {
+        match algorithm {
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
+            Algorithm::ES256 | Algorithm::ES384 => Some(Self::Ec),
+            Algorithm::EdDSA => Some(Self::Ed),
+            _ => Some(Self::Rsa),
+        }
+    }
+}
+
 /// The key that is in the PEM: for RSA a `RSAPublicKey`
 /// ([RFC 8017 §A.1.1](https://www.rfc-editor.org/rfc/rfc8017#appendix-A.1.1)), else what the bit string
 /// holds.
-fn public(family: AlgorithmFamily, der: &[u8]) -> Option<Public> {
+fn public(family: Family, der: &[u8]) -> Option<Public> {
     match (family, der) {
-        (AlgorithmFamily::Rsa, _) => {
+        (Family::Rsa, _) => {
             let key = rsa::PublicKey::from_der(der).ok()?;
             Some(Public::Rsa(RsaPublicKeyComponents::from(&key)))
         }
-        (AlgorithmFamily::Ec, [4, ..]) if der.len() == 65 => Some(Public::P256(der.to_vec())),
-        (AlgorithmFamily::Ec, [4, ..]) if der.len() == 97 => Some(Public::P384(der.to_vec())),
-        (AlgorithmFamily::Ed, _) if der.len() == 32 => Some(Public::Ed25519(der.to_vec())),
+        (Family::Ec, [4, ..]) if der.len() == 65 => Some(Public::P256(der.to_vec())),
+        (Family::Ec, [4, ..]) if der.len() == 97 => Some(Public::P384(der.to_vec())),
+        (Family::Ed, _) if der.len() == 32 => Some(Public::Ed25519(der.to_vec())),
         _ => None,
     }
 }

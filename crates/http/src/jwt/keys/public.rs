@@ -6,9 +6,9 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
     RsaPublicKeyComponents,
 };
-use jsonwebtoken::Algorithm;
 
 use super::{Check, Key, KeyError, Prepared, weak};
+use crate::jwt::Algorithm;
 
 /// The longest exponent of an RSA key, in bits: longer ones only cost time.
 const MAX_EXPONENT: usize = 33;

@@ -2,10 +2,10 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
 use serde::Serialize;
 
 use super::{Check, Key, KeyError, Prepared};
+use crate::jwt::Algorithm;
 
 /// The hash of a symmetric algorithm, and its length in bytes.
 fn hash(algorithm: Algorithm) -> Result<(hmac::Algorithm, usize), KeyError> {

@@ -1,10 +1,10 @@
 //! The keys of one issuer.
 
-use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Key, KeyError, Prepared, is_symmetric, jwk::Jwk};
+use super::{Key, KeyError, Prepared, jwk::Jwk};
+use crate::jwt::Algorithm;
 
 /// The largest text of a set that is read, in bytes.
 pub(in crate::jwt) const MAX_TEXT: usize = 256 << 10;
@@ -134,7 +134,10 @@ impl KeySet {
 
 /// Whether some keys are secrets and some are public.
 fn is_mixed(keys: &[Key]) -> bool {
-    let mut symmetric = keys.iter().flat_map(Key::algorithms).map(is_symmetric);
+    let mut symmetric = keys
+        .iter()
+        .flat_map(Key::algorithms)
+        .map(Algorithm::is_symmetric);
     let first = symmetric.next();
     symmetric.any(|other| Some(other) != first)
 }

@@ -4,7 +4,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use jsonwebtoken::{EncodingKey, crypto};
 use serde_json::{Value, json};
 
 use super::*;
@@ -57,7 +57,12 @@ fn signature(algorithm: Algorithm) -> String {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(include_bytes!("../test_keys/ed.pem")),
         _ => EncodingKey::from_rsa_pem(include_bytes!("../test_keys/rsa.pem")),
     };
-    crypto::sign(b"message", &key.unwrap(), algorithm).unwrap()
+    crypto::sign(
+        b"message",
+        &key.unwrap(),
+        algorithm.as_str().parse().unwrap(),
+    )
+    .unwrap()
 }
 
 fn verifies(set: &KeySet, kid: &str, algorithm: Algorithm) -> bool {

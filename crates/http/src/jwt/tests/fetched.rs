@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn asking(kid: &str) -> Request<()> {
     let header = Header {
         kid: Some(kid.into()),
-        ..Header::new(Algorithm::ES256)
+        ..super::header(Algorithm::ES256)
     };
     let key = EncodingKey::from_ec_pem(include_bytes!("../test_keys/ec.pem")).unwrap();
     let token = jsonwebtoken::encode(&header, &good(), &key).unwrap();

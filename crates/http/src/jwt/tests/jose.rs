@@ -122,7 +122,7 @@ fn fault_a15_a_public_key_is_no_secret() {
     let keys = KeySet::new([Key::from_pem(Algorithm::RS256, pem).unwrap()]).unwrap();
     let verifier = Verifier::new(keys, rules()).clock(clock);
     let forged = jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
+        &header(Algorithm::HS256),
         &good(),
         &EncodingKey::from_secret(pem),
     )
@@ -136,7 +136,7 @@ fn fault_a16_the_algorithm_is_the_keys() {
     let signer = EncodingKey::from_rsa_pem(include_bytes!("../test_keys/rsa.pem")).unwrap();
     let key = Key::from_pem(Algorithm::RS256, include_bytes!("../test_keys/rsa.pub.pem")).unwrap();
     let verifier = Verifier::new(KeySet::new([key]).unwrap(), rules()).clock(clock);
-    let sign = |algorithm| jsonwebtoken::encode(&Header::new(algorithm), &good(), &signer).unwrap();
+    let sign = |algorithm| jsonwebtoken::encode(&header(algorithm), &good(), &signer).unwrap();
     assert!(verifier.verify(&sign(Algorithm::RS256)).is_ok());
     assert_eq!(
         verifier.verify(&sign(Algorithm::PS256)).unwrap_err().0,
@@ -269,7 +269,7 @@ fn fault_a23_the_numbers_of_a_signature_are_checked() {
     let public = include_bytes!("../test_keys/ec.pub.pem");
     let keys = KeySet::new([Key::from_pem(Algorithm::ES256, public).unwrap()]).unwrap();
     let signer = EncodingKey::from_ec_pem(include_bytes!("../test_keys/ec.pem")).unwrap();
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &good(), &signer).unwrap();
+    let token = jsonwebtoken::encode(&header(Algorithm::ES256), &good(), &signer).unwrap();
     assert!(verify_jws(&token, &keys).is_ok());
     let (message, signature) = token.rsplit_once('.').unwrap();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();

@@ -26,7 +26,7 @@ fn all_key_types_verify_their_own_tokens_and_no_others() {
         .unwrap();
     let verifier = Verifier::new(keys, rules()).clock(clock);
     for (algorithm, pem, signer) in pairs {
-        let token = jsonwebtoken::encode(&Header::new(algorithm), &good(), &signer()).unwrap();
+        let token = jsonwebtoken::encode(&header(algorithm), &good(), &signer()).unwrap();
         assert_eq!(
             verifier.verify(&token).unwrap().subject(),
             "ada",

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -72,8 +72,15 @@ fn raw_with(key: &EncodingKey, header: &str, payload: &str) -> String {
     let _ = verifier();
     let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     let message = format!("{header}.{payload}");
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, Algorithm::HS256).unwrap();
+    let signature =
+        jsonwebtoken::crypto::sign(message.as_bytes(), key, jsonwebtoken::Algorithm::HS256)
+            .unwrap();
     format!("{message}.{signature}")
+}
+
+/// The header of a token that `jsonwebtoken` signs by `algorithm`.
+fn header(algorithm: Algorithm) -> Header {
+    Header::new(algorithm.as_str().parse().unwrap())
 }
 
 fn token(claims: &Value) -> String {

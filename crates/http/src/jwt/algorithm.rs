@@ -1,0 +1,113 @@
+//! The algorithms that tokens are signed with.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! algorithms {
+    ($($(#[$doc:meta])* $algorithm:ident = $name:literal,)*) => {
+        /// An algorithm that tokens are signed with
+        /// ([RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3)). It is written and read by
+        /// its name in the header of a token.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Algorithm { $($(#[$doc])* $algorithm,)* }
+
+        impl Algorithm {
+            /// All algorithms.
+            pub const ALL: &'static [Self] = &[$(Self::$algorithm),*];
+
+            /// Returns the name in the header of a token.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$algorithm => $name,)* }
+            }
+        }
+    };
+}
+
+algorithms! {
+    /// HMAC with SHA-256.
+    HS256 = "HS256",
+    /// HMAC with SHA-384.
+    HS384 = "HS384",
+    /// HMAC with SHA-512.
+    HS512 = "HS512",
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256 = "RS256",
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384 = "RS384",
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RS512 = "RS512",
+    /// RSASSA-PSS with SHA-256.
+    PS256 = "PS256",
+    /// RSASSA-PSS with SHA-384.
+    PS384 = "PS384",
+    /// RSASSA-PSS with SHA-512.
+    PS512 = "PS512",
+    /// ECDSA on P-256 with SHA-256.
+    ES256 = "ES256",
+    /// ECDSA on P-384 with SHA-384.
+    ES384 = "ES384",
+    /// Edwards-curve signatures ([RFC 8037](https://www.rfc-editor.org/rfc/rfc8037)), with Ed25519.
+    EdDSA = "EdDSA",
+}
+
+impl Algorithm {
+    /// Returns `true` if the algorithm works with a shared secret.
+    #[must_use]
+    pub const fn is_symmetric(self) -> bool {
+        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error for a name that is not the name of an [`Algorithm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownAlgorithm(());
+
+impl fmt::Display for UnknownAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected an algorithm such as `RS256`, `ES256` or `EdDSA`")
+    }
+}
+
+impl std::error::Error for UnknownAlgorithm {}
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|algorithm| algorithm.as_str() == name)
+            .ok_or(UnknownAlgorithm(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_algorithm_is_read_by_the_name_that_it_writes() {
+        for &algorithm in Algorithm::ALL {
+            let name = algorithm.to_string();
+            assert_eq!(name, format!("{algorithm:?}"));
+            assert_eq!(name.parse(), Ok(algorithm));
+            let json = serde_json::to_string(&algorithm).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<Algorithm>(&json).unwrap(), algorithm);
+            assert_eq!(
+                name.parse::<jsonwebtoken::Algorithm>()
+                    .map(|other| format!("{other:?}")),
+                Ok(name)
+            );
+        }
+        assert_eq!("none".parse::<Algorithm>(), Err(UnknownAlgorithm(())));
+    }
+}
