@@ -6,8 +6,8 @@ use std::{hint::black_box, time::Duration};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tower_fanout_http::{
-    json::Json,
+use tower_fanout_json::{
+    Json,
     merge::{Merge, MergeMode},
 };
 

@@ -25,10 +25,13 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
-    client::{AcceptLayer, Client, ClientSettings, JsonLayer},
-    json::Json,
+    client::{Client, ClientSettings},
     problem::{Code, Problem},
     stamp::StampLayer,
+};
+use tower_fanout_json::{
+    Json, problem,
+    response::{AcceptLayer, JsonLayer},
 };
 
 /// The application, whose services are at `services`.
@@ -110,7 +113,7 @@ fn route(fan_out: FanOut<With<u64>>, time: Duration) -> MethodRouter {
         let request = With::new(id).deadline(Deadline::at(Instant::now() + time));
         match fan_out.clone().oneshot(request).await {
             Ok(answer) => respond(&fan_out, &answer),
-            Err(FanOutError::Failed { verdict, .. }) => Problem::from(verdict).into_response(None),
+            Err(FanOutError::Failed { verdict, .. }) => problem(verdict).into_response(None),
             Err(_) => Problem::new(Code::NoServices).into_response(None),
         }
     })

@@ -13,11 +13,14 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
-    client::{AcceptLayer, Client, ClientSettings, JsonLayer},
+    client::{Client, ClientSettings},
     correlation::{CORRELATION_ID, CorrelationId},
-    json::Json,
-    merge::Merge,
     stamp::StampLayer,
+};
+use tower_fanout_json::{
+    Json, branch_error,
+    merge::Merge,
+    response::{AcceptLayer, JsonLayer},
     template::{Found, Lookup, Reference, RequestTemplate},
 };
 
@@ -137,7 +140,10 @@ fn run_merged(fan_out: FanOut<Inbound>, keys: Vec<Key<Json>>) -> impl AsyncFn() 
 /// Without policies: each node is a client, and its answer is not read.
 pub(crate) fn plain(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
     let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
-    let (fan_out, keys) = plan(&backends, nodes, |backend| backend.client.clone());
+    let (fan_out, keys) = plan(&backends, nodes, |backend| {
+        let client = backend.client.clone();
+        ServiceBuilder::new().map_err(branch_error).service(client)
+    });
     run(fan_out, move |answer| {
         let answers = keys.iter().map(|key| answer.get(*key));
         splice(answers.map(|answer| &answer.expect("each answers").body()[..]))

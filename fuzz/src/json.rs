@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tower_fanout_http::{
-    json::Json,
+use tower_fanout_json::{
+    Json,
     merge::{Merge, MergeMode, OnConflict},
 };
 

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use http::Method;
-use tower_fanout_http::template::{Found, Lookup, Reference, RequestTemplate};
+use tower_fanout_json::template::{Found, Lookup, Reference, RequestTemplate};
 
 /// Every placeholder has the same value.
 struct Everywhere<'v>(&'v str);

@@ -10,7 +10,8 @@ use tower_fanout::{
     Branch, Downstream, ErrorKind,
     layers::{ClassifyHttp, breaker::State},
 };
-use tower_fanout_http::{client::Client, forward::ForwardHeaders, wire::breaker_state};
+use tower_fanout_http::{client::Client, forward::ForwardHeaders};
+use tower_fanout_json::wire::breaker_state;
 
 /// A downstream, shared by all routes that ask it.
 #[derive(Debug)]

@@ -8,12 +8,11 @@ use tower_fanout::{
     layers::{Call, Context},
 };
 use tower_fanout_http::{
-    correlation::CorrelationId,
-    forward::Depth,
-    json::Json,
-    jwt::Claims,
+    correlation::CorrelationId, forward::Depth, jwt::Claims, trace::TraceContext,
+};
+use tower_fanout_json::{
+    Json,
     template::{Found, Lookup, Reference, Root},
-    trace::TraceContext,
 };
 
 /// One request of a client. Its `Debug` has nothing that the client sent but for ids.

@@ -12,13 +12,14 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
-    client::{AcceptLayer, ClientError, JsonLayer, ShapeLayer},
+    client::ClientError, correlation::CORRELATION_ID, forward::ForwardHeaders, stamp::StampLayer,
+};
+use tower_fanout_json::{
+    Json,
     condition::Condition,
-    correlation::CORRELATION_ID,
-    forward::ForwardHeaders,
-    json::Json,
+    filter::ShapeLayer,
     merge::Merge,
-    stamp::StampLayer,
+    response::{AcceptLayer, JsonLayer},
     template::{RequestTemplate, Root},
 };
 

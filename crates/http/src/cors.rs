@@ -21,7 +21,7 @@ use http::{
     HeaderName, HeaderValue, Method, Uri,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
-use tower_fanout::layers::{
+use tower_fanout_layers::{
     InvalidPolicy,
     policy::{Settings, Valid},
 };

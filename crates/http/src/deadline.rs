@@ -20,7 +20,7 @@ use std::{
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use tower_fanout::layers::{Context as _, Deadline, Event};
+use tower_fanout_layers::{Context as _, Deadline, Event};
 
 use crate::stamp::TIMEOUT;
 
@@ -73,7 +73,7 @@ fn grpc(text: &str) -> Option<Duration> {
 }
 
 /// Takes the time that a caller has left for the call's deadline, if the caller is trusted. What the
-/// route allows goes below, as a [`DeadlineLayer`](tower_fanout::layers::DeadlineLayer): the nearer
+/// route allows goes below, as a [`DeadlineLayer`](tower_fanout_layers::DeadlineLayer): the nearer
 /// of the two wins.
 ///
 /// The headers are removed in either case: what is sent on is what is left then. A value that makes
@@ -160,7 +160,7 @@ mod tests {
     };
 
     use tower::{ServiceBuilder, ServiceExt, service_fn};
-    use tower_fanout::layers::{DeadlineLayer, LiftLayer, Observe, Observer};
+    use tower_fanout_layers::{DeadlineLayer, LiftLayer, Observe, Observer};
 
     use super::*;
 

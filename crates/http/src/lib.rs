@@ -1,22 +1,33 @@
-//! The HTTP side of tower-fanout, as layers and services for `http::Request`: for any hyper or axum
-//! server, one at a time or together.
+//! HTTP edge layers, a server loop and a client for downstream services, as tower layers and services for
+//! `http::Request`.
 //!
-//! In front of a service, in the order that we advise, outermost first:
+//! Each module can be used by itself, in front of any hyper or axum service. In the order that we
+//! recommend, outermost first:
 //!
-//! | module | what it does |
-//! |---|---|
-//! | [`server`] | accepts connections, plain or TLS, and bounds each wait of a client |
-//! | [`correlation`] | an id for every request, first, so that every answer and log line has it |
-//! | [`proxies`] | who the client is, where proxies that are trusted say so |
-//! | [`trace`] | the request's place in a trace, and baggage, by the rules of the W3C |
-//! | [`log`] | a span per request, and values that are safe in a line |
-//! | [`problem`] | what fails or panics below becomes problem+json |
-//! | [`guard`] | a head that can be read in two ways goes no further |
-//! | `cors` | what pages of other origins may ask (feature `cors`) |
-//! | [`forward`] | what goes on to the next server, and a stop for circles |
-//! | [`body`] | bodies within limits of size and time, decoded or refused |
-//! | [`jwt`] | who asks: tokens, keys that are fetched, claims |
-//! | [`deadline`] | how much time the caller gives |
+//! | module | feature | contents |
+//! |---|---|---|
+//! | `server` | `server` | an accept loop, plain or TLS, that limits every wait for a client |
+//! | [`correlation`] | | correlation ids for requests, responses and log lines |
+//! | [`proxies`] | | the address of the client, as trusted proxies report it |
+//! | [`trace`] | | W3C trace context and baggage |
+//! | [`log`] | | a tracing span per request, and log values without control characters |
+//! | [`problem`] | | problem details (RFC 9457) for errors and panics, with a closed list of codes |
+//! | [`guard`] | | rejection of requests whose head is ambiguous |
+//! | `cors` | `cors` | cross-origin resource sharing |
+//! | [`forward`] | | hop-by-hop headers, an allow list of forwarded headers, loop detection |
+//! | [`body`] | | limits for the size and the time of request bodies; decoding with `decompression` |
+//! | `jwt` | `jwt` | verification of JSON Web Tokens, with fetched keys; an extractor with `axum` |
+//! | [`deadline`] | | the deadline that a caller sends |
+//! | [`media_type`] | | a strict parser for media types |
+//!
+//! For calls to downstream services:
+//!
+//! | module | feature | contents |
+//! |---|---|---|
+//! | `client` | `client` | a client for one downstream: pooled connections, plain or TLS, and limits |
+//! | [`stamp`] | | attempt number, remaining time and trace parent in the headers of each attempt |
+//!
+//! # Example
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -47,32 +58,37 @@
 //! # }
 //! ```
 //!
-//! Towards services: [`client`], one per downstream, and [`stamp`], which tells each attempt how much
-//! time is left and where it stands in the trace. What is sent is made by [`template`], [`condition`]
-//! says whether, and [`json`], [`merge`] and [`wire`] make one answer of all. [`media_type`] reads
-//! types strictly.
+//! # Features
 //!
-//! Features: `axum` (claims as an argument of handlers), `cors`, `decompression` (of requests), `tls`
-//! (server and client), and `full` for all; none by default.
+//! No feature is on by default. Each one adds dependencies:
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `axum` | an extractor of claims for axum handlers; enables `jwt` |
+//! | `client` | the client for downstream services, on hyper |
+//! | `cors` | `cors`, on tower-http |
+//! | `decompression` | request bodies in gzip and brotli |
+//! | `jwt` | `jwt`, on aws-lc; enables `client`, which fetches keys |
+//! | `server` | `server`, on hyper |
+//! | `tls` | TLS for `client` and `server`, on rustls and aws-lc |
+//! | `full` | all of the above |
 
 pub mod body;
+#[cfg(feature = "client")]
 pub mod client;
-pub mod condition;
 pub mod correlation;
 #[cfg(feature = "cors")]
 pub mod cors;
 pub mod deadline;
 pub mod forward;
 pub mod guard;
-pub mod json;
+#[cfg(feature = "jwt")]
 pub mod jwt;
 pub mod log;
 pub mod media_type;
-pub mod merge;
 pub mod problem;
 pub mod proxies;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod stamp;
-pub mod template;
 pub mod trace;
-pub mod wire;

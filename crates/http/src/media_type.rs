@@ -72,6 +72,12 @@ impl<'t> MediaType<'t> {
     }
 }
 
+/// Returns `true` if `media_type` is JSON in UTF-8; see [`MediaType::is_json`].
+#[must_use]
+pub fn is_json(media_type: &str) -> bool {
+    MediaType::parse(media_type).is_some_and(|media_type| media_type.is_json())
+}
+
 /// A parameter, none between two semicolons, and what comes after it.
 type Next<'t> = (Option<(&'t str, &'t str)>, &'t str);
 
@@ -127,10 +133,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn is_json(text: &str) -> bool {
-        MediaType::parse(text).is_some_and(|media_type| media_type.is_json())
-    }
 
     #[test]
     fn fault_d26_json_is_known_by_its_type() {

@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use tower_fanout::layers::With;
+use tower_fanout_layers::With;
 
 use crate::trace::{TRACEPARENT, TRACESTATE, Traceparent};
 
@@ -63,7 +63,7 @@ pub struct Stamp<S> {
 }
 
 /// A request with headers, and the facts of its call beside them or in its extensions.
-pub trait Outgoing: tower_fanout::layers::Context {
+pub trait Outgoing: tower_fanout_layers::Context {
     /// Its headers, to write.
     fn headers_mut(&mut self) -> &mut HeaderMap;
 }
@@ -132,7 +132,7 @@ mod tests {
     use std::convert::Infallible;
 
     use tower::{ServiceExt, service_fn};
-    use tower_fanout::layers::{Context as _, Deadline};
+    use tower_fanout_layers::{Context as _, Deadline};
 
     use super::*;
 

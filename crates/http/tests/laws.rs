@@ -17,7 +17,6 @@ use tower::{
     Layer, ServiceBuilder,
     util::{MapErr, MapRequest},
 };
-use tower_fanout::layers::{BoxError, Context, Deadline};
 use tower_fanout_http::{
     correlation::{CORRELATION_ID, CorrelationLayer},
     deadline::InboundDeadlineLayer,
@@ -29,6 +28,7 @@ use tower_fanout_http::{
     stamp::{StampLayer, TIMEOUT},
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceLayer},
 };
+use tower_fanout_layers::{BoxError, Context, Deadline};
 use tower_fanout_testkit::laws::{Http, Laws};
 
 type Whole = Full<Bytes>;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tower_fanout::{ReturnWhen, Strategy, layers::policy::Valid};
-use tower_fanout_http::merge::{Merge, MergeSettings};
+use tower_fanout_json::merge::{Merge, MergeSettings};
 
 use super::{check::Nodes, reader::Field, value::span};
 

@@ -5,7 +5,7 @@ use tower_fanout::{
     Bounds, Downstream, Plan, PlanBuilder, PlanPart, PlanProblem, Profile, Severity,
     layers::{ClassifyHttp, Reject},
 };
-use tower_fanout_http::template::{Reference, RequestTemplate, Root};
+use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
 use super::{Instead, Node, plan::Names, reader::Field};
 

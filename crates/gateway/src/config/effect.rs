@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_fanout::{ReturnWhen, Strategy};
-use tower_fanout_http::merge::MergeMode;
+use tower_fanout_json::merge::MergeMode;
 
 use super::{Node, aggregate::Aggregate, check::Nodes, reader::Field};
 

@@ -31,9 +31,8 @@ use http::Method;
 use indexmap::IndexMap;
 use serde::Deserialize;
 use tower_fanout::layers::{Priority, fallback::OutcomeSet};
-use tower_fanout_http::{
-    condition::Condition, json::Json, merge::Shape, template::RequestTemplate, trace::TraceLayer,
-};
+use tower_fanout_http::trace::TraceLayer;
+use tower_fanout_json::{Json, condition::Condition, filter::Shape, template::RequestTemplate};
 
 pub use self::{
     aggregate::Aggregate,

@@ -4,10 +4,10 @@ use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_fanout::layers::{Priority, fallback::OutcomeSet, policy::Valid};
-use tower_fanout_http::{
+use tower_fanout_json::{
+    Json,
     condition::Condition,
-    json::Json,
-    merge::{Shape, ShapeSettings},
+    filter::{Shape, ShapeSettings},
     template::{RequestTemplate, Root, TemplateError},
 };
 

@@ -1,7 +1,7 @@
 //! What is described of a configured route, and how it is found in its configuration.
 
 use indexmap::IndexMap;
-use tower_fanout_http::template::Root;
+use tower_fanout_json::template::Root;
 
 use crate::config::{Node, Route, RouteAuth};
 

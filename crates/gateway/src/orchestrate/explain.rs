@@ -9,8 +9,8 @@ use serde_json::Value;
 use tower_fanout::{Explanation, layers::Call};
 use tower_fanout_http::{
     correlation::CorrelationId, forward::Depth, problem::Problem, trace::TraceContext,
-    wire::breaker_state,
 };
+use tower_fanout_json::wire::breaker_state;
 
 use super::{Endpoint, Job, Reply, Wishes, json};
 use crate::{inbound::Inbound, route::Route};

@@ -1,9 +1,9 @@
 //! What a request lacks of what its required services need: it is refused before anything is sent.
 
 use tower_fanout::Choice;
-use tower_fanout_http::{
+use tower_fanout_http::problem::{Code, FieldError, Problem};
+use tower_fanout_json::{
     condition::EvalError,
-    problem::{Code, FieldError, Problem},
     template::{Reference, RenderError, Root},
 };
 

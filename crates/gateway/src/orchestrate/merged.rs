@@ -1,10 +1,10 @@
 //! One document of all services' answers.
 
 use tower_fanout::Answer;
-use tower_fanout_http::{
-    json::Json,
+use tower_fanout_http::problem::{Code, Problem};
+use tower_fanout_json::{
+    Json,
     merge::{Merge, MergeError, MergeMode},
-    problem::{Code, Problem},
 };
 
 /// Whether `merge` makes a document of its own: answers by the names of their services stand in every

@@ -19,11 +19,14 @@ use tower_fanout::{
 use tower_fanout_http::{
     body::{BodyLimits, read_body},
     correlation::CorrelationId,
-    json::{Json, is_json},
     jwt::Claims,
     log::InSpan,
+    media_type::is_json,
     problem::{Code, Problem},
     trace::TraceContext,
+};
+use tower_fanout_json::{
+    Json,
     wire::{Asked, Effective, Form, Framing, Partials},
 };
 

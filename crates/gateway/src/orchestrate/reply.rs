@@ -3,8 +3,9 @@
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Response, header};
 use tower_fanout::{Answer, Verdict};
-use tower_fanout_http::{
-    problem::{Code, Problem},
+use tower_fanout_http::problem::{Code, Problem};
+use tower_fanout_json::{
+    problem,
     wire::{Asked, Envelope, MAX_ANSWER, server_timing},
 };
 
@@ -37,7 +38,7 @@ impl Reply {
             report,
         };
         let merged = match verdict {
-            Some(verdict) => Err(verdict.into()),
+            Some(verdict) => Err(problem(verdict)),
             None if is_apart(&route.merge) => merged(&route.merge, names, answer).map(Some),
             None => Ok(None),
         };

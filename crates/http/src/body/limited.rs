@@ -12,7 +12,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tower_fanout::layers::Deadline;
+use tower_fanout_layers::Deadline;
 
 use super::BodyError;
 

@@ -131,6 +131,14 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn https_needs_the_feature_tls() {
+        let error = check(&"https://users".parse().unwrap()).unwrap_err();
+        let reason = "TLS to downstreams is not built in: use http://";
+        assert_eq!(error.to_string(), reason);
+    }
+
     #[cfg(feature = "tls")]
     #[test]
     fn the_port_of_https_is_another() {

@@ -4,10 +4,7 @@ use std::{error::Error, fmt, io};
 
 use h2::Reason;
 use hyper_util::client::legacy;
-use tower_fanout::{
-    BranchError, ErrorKind,
-    layers::{AsReject, Failure, Reject},
-};
+use tower_fanout_layers::{AsReject, Failure, Reject};
 
 use super::exchange::Broken;
 
@@ -45,66 +42,25 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    const fn table(self) -> (ErrorKind, &'static Failure, &'static str) {
+    const fn table(self) -> (&'static Failure, &'static str) {
         match self {
-            // The two that `From` and `AsReject` look at first.
-            Self::Reject(_) => (ErrorKind::Internal, &Failure::Other, "refused"),
-            Self::Dns => (
-                ErrorKind::DnsFailed,
-                &Failure::Connect,
-                "the name could not be resolved",
-            ),
-            Self::Connect => (
-                ErrorKind::ConnectFailed,
-                &Failure::Connect,
-                "no connection could be made",
-            ),
-            Self::Tls => (
-                ErrorKind::TlsFailed,
-                &Failure::Connect,
-                "no secure connection could be made",
-            ),
-            Self::Unsent => (
-                ErrorKind::Reset,
-                &Failure::Refused,
-                "the service did not take the request",
-            ),
+            // The one that `AsReject` looks at first.
+            Self::Reject(_) => (&Failure::Other, "refused"),
+            Self::Dns => (&Failure::Connect, "the name could not be resolved"),
+            Self::Connect => (&Failure::Connect, "no connection could be made"),
+            Self::Tls => (&Failure::Connect, "no secure connection could be made"),
+            Self::Unsent => (&Failure::Refused, "the service did not take the request"),
             Self::Reset => (
-                ErrorKind::Reset,
                 &Failure::Reset,
                 "the connection broke before there was an answer",
             ),
-            Self::BadHead => (
-                ErrorKind::BadHead,
-                &Failure::Protocol,
-                "the answer is not valid HTTP",
-            ),
-            Self::BadBody => (ErrorKind::BadBody, &Failure::Body, "the answer broke off"),
-            Self::TooLarge => (
-                ErrorKind::TooLarge,
-                &Failure::TooLarge,
-                "the answer is too large",
-            ),
-            Self::Redirect => (
-                ErrorKind::Redirect,
-                &Failure::Protocol,
-                "the service redirected",
-            ),
-            Self::BadStatus => (
-                ErrorKind::BadStatus,
-                &Failure::Protocol,
-                "the status is not that of an answer",
-            ),
-            Self::BadContentType => (
-                ErrorKind::BadContentType,
-                &Failure::Protocol,
-                "the answer is not of type JSON",
-            ),
-            Self::BadJson => (
-                ErrorKind::BadJson,
-                &Failure::Protocol,
-                "the answer is not valid JSON",
-            ),
+            Self::BadHead => (&Failure::Protocol, "the answer is not valid HTTP"),
+            Self::BadBody => (&Failure::Body, "the answer broke off"),
+            Self::TooLarge => (&Failure::TooLarge, "the answer is too large"),
+            Self::Redirect => (&Failure::Protocol, "the service redirected"),
+            Self::BadStatus => (&Failure::Protocol, "the status is not that of an answer"),
+            Self::BadContentType => (&Failure::Protocol, "the answer is not of type JSON"),
+            Self::BadJson => (&Failure::Protocol, "the answer is not valid JSON"),
         }
     }
 }
@@ -113,7 +69,7 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reject(reject) => reject.fmt(f),
-            error => f.write_str(error.table().2),
+            error => f.write_str(error.table().1),
         }
     }
 }
@@ -123,7 +79,7 @@ impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Reject(reject) => Some(reject),
-            error => Some(error.table().1),
+            error => Some(error.table().0),
         }
     }
 }
@@ -143,16 +99,7 @@ impl AsReject for ClientError {
     }
 
     fn failure(&self) -> Failure {
-        *self.table().1
-    }
-}
-
-impl From<ClientError> for BranchError {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Reject(reject) => reject.into(),
-            error => Self::new(error.table().0, error.table().2),
-        }
+        *self.table().0
     }
 }
 
@@ -219,7 +166,7 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
 
 #[cfg(test)]
 mod tests {
-    use tower_fanout::layers::BoxError;
+    use tower_fanout_layers::BoxError;
 
     use super::*;
 

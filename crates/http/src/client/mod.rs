@@ -7,7 +7,6 @@
 //! is idempotent and no byte of an answer has come, the request is sent once more, on a new connection:
 //! that belongs to the same attempt.
 
-mod answer;
 mod connect;
 mod endpoint;
 mod error;
@@ -16,7 +15,6 @@ mod future;
 mod pool;
 mod resolve;
 mod settings;
-mod shape;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -33,20 +31,18 @@ use http::{
 };
 use http_body_util::Full;
 use tower::Service;
-use tower_fanout::layers::With;
+use tower_fanout_layers::With;
 
 #[cfg(feature = "tls")]
 pub use self::tls::{Identity, TlsSettings, TlsVersion, Verify};
+use self::{endpoint::Endpoint, pool::Pool};
 pub use self::{
-    answer::{Accept, AcceptLayer, JsonLayer, JsonService},
     endpoint::{BadEndpoint, check},
     error::ClientError,
     future::ResponseFuture,
     resolve::{Reach, Resolve, Resolving},
     settings::{ClientSettings, Http2},
-    shape::{ShapeLayer, Shaped},
 };
-use self::{endpoint::Endpoint, pool::Pool};
 use crate::forward::strip;
 
 /// A client for one downstream; see the [module docs](self). Cheap to clone; clones share the pool.

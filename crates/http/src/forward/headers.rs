@@ -19,9 +19,10 @@ static RECOMPUTED: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
 /// Headers that say who a caller is, to whoever holds them.
 static CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 
-/// Whether a header is set here alone: one of a connection, one that is made anew for each message, the
-/// correlation id, the place in a trace, or one of `x-fanout-…`.
-pub(crate) fn is_managed(name: &HeaderName) -> bool {
+/// Returns `true` if only the layers and the client of this crate may set the header: one of a connection,
+/// one that is computed for each message, the correlation id, the trace context, or one of `x-fanout-…`.
+#[must_use]
+pub fn is_managed(name: &HeaderName) -> bool {
     is_hop_by_hop(name)
         || RECOMPUTED.contains(name)
         || [CORRELATION_ID, TRACEPARENT, TRACESTATE, BAGGAGE].contains(name)

@@ -10,8 +10,6 @@ mod hop_by_hop;
 
 pub use self::{
     depth::{DEPTH, Depth, LoopGuard, LoopLayer, MAX_DEPTH},
-    headers::{ForwardHeaders, NotForwarded},
+    headers::{ForwardHeaders, NotForwarded, is_managed},
     hop_by_hop::strip,
 };
-
-pub(crate) use self::headers::is_managed;

@@ -4,75 +4,93 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize,
-    de::{Deserializer, Error, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
 /// Reads an object of unique members, nested no deeper than `depth`; the object itself counts as one.
 pub(super) fn object(text: &[u8], depth: usize) -> Option<Map<String, Value>> {
-    if crate::json::depth(text) > depth {
-        return None;
-    }
-    serde_json::from_slice::<Unique>(text).ok()?;
+    let value = Unique { depth };
+    value
+        .deserialize(&mut serde_json::Deserializer::from_slice(text))
+        .ok()?;
     serde_json::from_slice(text).ok()
 }
 
-/// A value in which no member stands twice. It only looks: what a number is, is `serde_json`'s to say.
-struct Unique;
+/// A value in which no member stands twice and that nests at most `depth` objects and arrays. It only
+/// looks: what a number is, is `serde_json`'s to say.
+#[derive(Clone, Copy)]
+struct Unique {
+    depth: usize,
+}
+
+impl Unique {
+    /// What may stand in an object or array in its place.
+    fn inner<E: Error>(self) -> Result<Self, E> {
+        let depth = self.depth.checked_sub(1);
+        let depth = depth.ok_or_else(|| E::custom("the value nests too deeply"))?;
+        Ok(Self { depth })
+    }
+}
 
 /// The name of a member, in the memory of the text unless it has escapes.
 #[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Name<'t>(#[serde(borrow)] Cow<'t, str>);
 
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+impl<'de> DeserializeSeed<'de> for Unique {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Unique {
-    type Value = Self;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value of unique members")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Self, E> {
-        Ok(self)
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
-        while items.next_element::<Self>()?.is_some() {}
-        Ok(self)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let item = self.inner()?;
+        while items.next_element_seed(item)?.is_some() {}
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let member = self.inner()?;
         let mut names = HashSet::new();
-        while let Some((name, Self)) = members.next_entry::<Name<'de>, Self>()? {
+        while let Some(name) = members.next_key::<Name<'de>>()? {
+            members.next_value_seed(member)?;
             if !names.insert(name) {
                 return Err(A::Error::custom("a member stands twice"));
             }
         }
-        Ok(self)
+        Ok(())
     }
 }

@@ -15,8 +15,7 @@ use tracing::{Instrument, Span, field, instrument::Instrumented};
 use super::Shown;
 use crate::{
     correlation::{ClientRequestId, CorrelationId},
-    proxies::ClientAddr,
-    server::PeerAddr,
+    proxies::{ClientAddr, PeerAddr},
     trace::TraceContext,
 };
 

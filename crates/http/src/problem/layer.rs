@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
-use tower_fanout::layers::AsReject;
+use tower_fanout_layers::AsReject;
 
 use super::{Code, Problem};
 use crate::correlation::CorrelationId;
@@ -123,7 +123,7 @@ fn log(panic: &(dyn Any + Send)) {
 mod tests {
     use http_body_util::Full;
     use tower::{ServiceBuilder, service_fn};
-    use tower_fanout::layers::Reject;
+    use tower_fanout_layers::Reject;
 
     use super::*;
 

@@ -28,9 +28,8 @@ use http::{
         ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
-use serde::Serialize;
 use serde_json::value::RawValue;
-use tower_fanout::{Verdict, layers::Reject};
+use tower_fanout_layers::Reject;
 
 pub use self::{
     code::Code,
@@ -40,7 +39,7 @@ pub use self::{
 use crate::correlation::CorrelationId;
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     pointer: String,
     code: &'static str,
@@ -71,6 +70,14 @@ impl FieldError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.code
+    }
+
+    fn to_json(&self) -> String {
+        let mut members = Members(String::new());
+        members.text("pointer", Some(&self.pointer));
+        members.text("code", Some(self.code));
+        members.text("detail", Some(&self.detail));
+        members.end()
     }
 }
 
@@ -111,25 +118,28 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The members of a problem, in their order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Members<'p> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    r#type: Option<String>,
-    title: &'static str,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'p str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    instance: Option<&'p str>,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<&'p str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'p [FieldError],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u64>,
+/// A JSON object that is being written.
+struct Members(String);
+
+impl Members {
+    fn text(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            let quoted = serde_json::to_string(value).expect("text is always JSON");
+            self.raw(name, &quoted);
+        }
+    }
+
+    /// Adds a member whose value is JSON; `name` needs no escapes.
+    fn raw(&mut self, name: &str, value: &str) {
+        let before = if self.0.is_empty() { '{' } else { ',' };
+        self.0.push(before);
+        self.0.extend(["\"", name, "\":", value]);
+    }
+
+    fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
 }
 
 impl Problem {
@@ -212,36 +222,36 @@ impl Problem {
     #[must_use]
     pub fn to_json(&self, id: Option<&CorrelationId>) -> String {
         let r#type = format!("urn:tower-fanout:problem:{}", self.code.as_str());
-        self.write(Some(r#type), id)
+        self.write(Some(&r#type), id)
     }
 
-    /// The problem as JSON without its `type`, for a record that has a type of its own.
-    pub(crate) fn to_members(&self, id: Option<&CorrelationId>) -> String {
+    /// Returns the problem as a JSON object without `type`, for a record that has a type of its own.
+    #[must_use]
+    pub fn to_json_untyped(&self, id: Option<&CorrelationId>) -> String {
         self.write(None, id)
     }
 
-    fn write(&self, r#type: Option<String>, id: Option<&CorrelationId>) -> String {
-        let members = Members {
-            r#type,
-            title: self.code.title(),
-            status: self.code.status().as_u16(),
-            detail: self.detail.as_deref(),
-            instance: id.map(CorrelationId::as_str),
-            code: self.code.as_str(),
-            correlation_id: id.map(CorrelationId::as_str),
-            errors: &self.errors,
-            retry_after: self.seconds(),
-        };
-        let mut json = serde_json::to_string(&members).expect("plain values are always JSON");
-        json.pop();
-        for (name, value) in &self.extensions {
-            json.push_str(",\"");
-            json.push_str(name);
-            json.push_str("\":");
-            json.push_str(value.get());
+    fn write(&self, r#type: Option<&str>, id: Option<&CorrelationId>) -> String {
+        let id = id.map(CorrelationId::as_str);
+        let mut members = Members(String::new());
+        members.text("type", r#type);
+        members.text("title", Some(self.code.title()));
+        members.raw("status", self.code.status().as_str());
+        members.text("detail", self.detail.as_deref());
+        members.text("instance", id);
+        members.text("code", Some(self.code.as_str()));
+        members.text("correlationId", id);
+        if !self.errors.is_empty() {
+            let errors: Vec<_> = self.errors.iter().map(FieldError::to_json).collect();
+            members.raw("errors", &format!("[{}]", errors.join(",")));
         }
-        json.push('}');
-        json
+        if let Some(seconds) = self.seconds() {
+            members.raw("retryAfter", &seconds.to_string());
+        }
+        for (name, value) in &self.extensions {
+            members.raw(name, value.get());
+        }
+        members.end()
     }
 
     /// The problem as a response. Its [`Code`] is in the response's extensions, to be counted.
@@ -280,20 +290,6 @@ impl From<Reject> for Problem {
             _ => Code::Internal,
         };
         Self::new(code).retry_after(reject.retry_after())
-    }
-}
-
-/// What the branches of a run that failed have in common.
-impl From<Verdict> for Problem {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Timeout => Self::new(Code::UpstreamTimeout),
-            Verdict::Unavailable { retry_after } => {
-                let retry_after = retry_after.unwrap_or(Duration::from_secs(1));
-                Self::new(Code::UpstreamUnavailable).retry_after(retry_after)
-            }
-            _ => Self::new(Code::UpstreamFailed),
-        }
     }
 }
 

@@ -29,8 +29,6 @@ use http::{HeaderMap, HeaderName, Request, header::FORWARDED};
 use ipnet::IpNet;
 use tower::{Layer, Service};
 
-use crate::server::PeerAddr;
-
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// All that a proxy says of its client.
@@ -181,6 +179,10 @@ fn unquoted(value: &str) -> Option<&str> {
     };
     (!bare.contains(['"', '\\'])).then_some(bare)
 }
+
+/// The address of the client's end of the connection, in the extensions of each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
 
 /// Gives every request its [`ClientAddr`], if the server told its [`PeerAddr`]; see the
 /// [module docs](self).

@@ -58,8 +58,8 @@ pub use self::tls::{Tls, TlsError};
 pub use self::{
     connections::{Closed, Connections},
     settings::ServerSettings,
-    tracked::PeerAddr,
 };
+pub use crate::proxies::PeerAddr;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,10 +18,7 @@ use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::activity::{Activity, Answer, InFlight};
-
-/// The address of the client, in the extensions of each request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
+use crate::proxies::PeerAddr;
 
 /// A service whose requests are noted.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tower_fanout::layers::{
+use tower_fanout_layers::{
     policy::{InvalidPolicy, Settings, Valid, duration::written},
     setters,
 };

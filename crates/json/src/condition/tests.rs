@@ -1,0 +1,286 @@
+use std::{cell::Cell, collections::HashMap};
+
+use super::*;
+use crate::{
+    Json,
+    template::{Found, Root},
+};
+
+/// A request, and how often it was looked into.
+struct Known {
+    texts: HashMap<&'static str, &'static str>,
+    body: Json,
+    claims: serde_json::Value,
+    looked: Cell<usize>,
+}
+
+impl Known {
+    fn new() -> Self {
+        let texts = [
+            ("tier", "pro"),
+            ("query.page", "4"),
+            ("query.empty", ""),
+            ("header.x-client", "App/1"),
+            ("route.id", "7"),
+        ];
+        let body = r#"{"n": 7, "big": 1E400, "null": null, "yes": true, "half": 0.5,
+            "in": {"a.b": "x"}, "list": [1, "two", {"name": "three"}, [5], null]}"#;
+        Self {
+            texts: texts.into(),
+            body: Json::parse(body.into()).unwrap(),
+            claims: serde_json::json!({"sub": "ada", "roles": ["a", "b"], "org": {"plan": "x"}}),
+            looked: Cell::new(0),
+        }
+    }
+}
+
+impl Lookup for Known {
+    fn lookup(&self, reference: &Reference) -> Option<Found<'_>> {
+        self.looked.set(self.looked.get() + 1);
+        match &reference.root {
+            Root::Body => self.body.get(&reference.path).map(Found::Json),
+            Root::Jwt => self
+                .claims
+                .pointer(&format!("/{}", reference.path.join("/")))
+                .map(Found::Tree),
+            _ => {
+                let text = self.texts.get(reference.to_string().as_str())?;
+                Some(Found::Text((*text).into()))
+            }
+        }
+    }
+}
+
+fn holds(text: &str) -> Result<bool, EvalError> {
+    Condition::parse(text).unwrap().holds(&Known::new())
+}
+
+#[test]
+fn values_are_what_they_are_in_the_request() {
+    for text in [
+        "true",
+        "tier == 'pro' and not tier != 'pro'",
+        "query.page == '4' and query.page != 4 and query.page|int >= 4",
+        "query['page'] == \"4\" or tier == 'x'",
+        "query.empty == ''",
+        "header['X-Client']|lower == 'app/1' and header['x-client'] is startingwith 'App'",
+        "'App' in header['x-client'] and tier in ['free', 'pro']",
+        "route.id ~ '!' == '7!'",
+        "body.n == 7 and body.n / 2 > 3 and body.half == 0.5",
+        "body.null is none and body.null != 1 and body.yes",
+        "body.in['a.b'] == 'x'",
+        "body.list|length == 5 and 'two' in body.list and body.list[2].name == 'three'",
+        "body.list[-1] is none and body.list['0'] == 1 and body.list[3] == [5]",
+        "'a' in jwt.roles and 'c' not in jwt.roles and jwt.roles == ['a', 'b']",
+        "jwt.org.plan == 'x' if jwt.sub is string else false",
+    ] {
+        assert_eq!(holds(text), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_an_error_however_it_is_used() {
+    for (text, missing) in [
+        ("jwt.none == 'x'", "jwt.none"),
+        ("jwt.none != 'x'", "jwt.none"),
+        ("not jwt.none", "jwt.none"),
+        ("jwt.none", "jwt.none"),
+        ("jwt.none is none", "jwt.none"),
+        ("jwt.none in ['x']", "jwt.none"),
+        ("'x' in jwt.none", "jwt.none"),
+        ("jwt.none|lower == 'x'", "jwt.none"),
+        ("jwt.none|length == 0", "jwt.none"),
+        ("jwt.none < 3", "jwt.none"),
+        ("jwt.none ~ 'x' == 'x'", "jwt.none"),
+        ("jwt.none.deeper == 1", "jwt.none"),
+        ("[jwt.none] == []", "jwt.none"),
+        ("tier == 'x' or query.none == 'y'", "query.none"),
+        ("'none' in query", "query.none"),
+        ("header.Accept == 'x'", "header.accept"),
+        ("body.list[9] != 1", "body.list.9"),
+        ("body.list[-9] != 1", "body.list.-9"),
+        ("body.list.name != 1", "body.list.name"),
+        ("body.list[2].age != 1", "body.list.2.age"),
+        ("body.none|default(jwt.none) != 1", "jwt.none"),
+        ("body.none is defined or jwt.none == 1", "jwt.none"),
+        ("[jwt.none, 1][1] is defined", "jwt.none"),
+    ] {
+        match holds(text) {
+            Err(EvalError::Missing(reference)) => assert_eq!(reference.to_string(), missing),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_may_be_missing_is_asked_for() {
+    for (text, truth) in [
+        ("jwt.sub is defined and jwt.sub == 'ada'", true),
+        ("jwt.none is defined and jwt.none == 'x'", false),
+        ("jwt.none is not defined", true),
+        ("jwt.none is undefined or jwt.none == 'x'", true),
+        ("body.a.b.c is defined", false),
+        ("body.null is defined", true),
+        ("query.none|default('1') == '1'", true),
+        ("query.page|default(jwt.none) == '4'", true),
+        ("tier == 'pro' or jwt.none", true),
+        ("body.list[9] is defined", false),
+    ] {
+        assert_eq!(holds(text), Ok(truth), "{text}");
+    }
+}
+
+#[test]
+fn a_result_is_true_or_false() {
+    for text in [
+        "tier",
+        "1",
+        "body.null",
+        "jwt.roles",
+        "tier and 'x'",
+        "body.n",
+    ] {
+        assert_eq!(holds(text), Err(EvalError::NotBoolean), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_with_a_value_is_an_error() {
+    for text in [
+        "body.in == {'a.b': 'x'}",
+        "body.in|length == 1",
+        "not body.in",
+        "body.big > 1",
+        "tier|int == 0",
+        "tier - 1 == 0",
+        "body.n / 0 == 1",
+        "not [1][5]",
+    ] {
+        assert_eq!(holds(text), Err(EvalError::Unusable), "{text}");
+    }
+}
+
+#[test]
+fn text_that_is_no_condition_is_refused_where_it_is_wrong() {
+    for (text, column, says) in [
+        ("", 1, "unexpected end of input"),
+        ("tier ==", 6, "unexpected end of input"),
+        ("tier = 'x'", 6, "unexpected"),
+        ("tier == 'x", 11, "end of string"),
+        ("'é' == tier )", 13, "unexpected"),
+        ("user.plan == 'x'", 1, "no \"user\""),
+        ("'é' == plan", 8, "no \"plan\""),
+        ("header.x-client == 'a'", 10, "no \"client\""),
+        ("tier == free", 9, "no \"free\""),
+        ("body.foo == foo", 13, "no \"foo\""),
+        ("range(3)|length == 3", 1, "no \"range\""),
+        ("tier|lowr == 'x'", 6, "no filter \"lowr\""),
+        ("tier|map('x') == 'x'", 6, "no filter \"map\""),
+        ("tier is nice", 9, "no test \"nice\""),
+        ("tier is not nice", 13, "no test \"nice\""),
+        ("tier.lower() == 'x'", 11, "nothing can be called"),
+        ("'user|x is y' == tier|x", 23, "no filter \"x\""),
+        ("{% include 'x' %}", 2, "unexpected `%`"),
+        ("{{ tier }}", 9, "unexpected `}`"),
+    ] {
+        let error = Condition::parse(text).unwrap_err();
+        assert!(error.message.contains(says), "{text}: {error}");
+        assert_eq!(error.column, column, "{text}: {error}");
+    }
+    for text in [
+        "body.is and true",
+        "tier == 'a\\'|x'",
+        "body.not_is.user == (1)",
+        "not (tier == 'is x|y(')",
+    ] {
+        assert!(Condition::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn the_work_of_a_condition_is_bounded() {
+    let long = format!("('{}' * 1000000)|length > 1", "x".repeat(100));
+    assert_eq!(holds(&long), Err(EvalError::OutOfFuel));
+    let mut known = Known::new();
+    let mut read = |value: String, text: &str| {
+        known.body = Json::parse(format!("{{\"x\": {value}}}").into()).unwrap();
+        Condition::parse(text).unwrap().holds(&known)
+    };
+    let list = |items: usize| format!("[{}]", vec!["1"; items].join(","));
+    let often = ["2 in body.x"; 10].join(" or ");
+    assert_eq!(read(list(30_000), "2 in body.x"), Ok(false));
+    assert_eq!(read(list(30_000), &often), Err(EvalError::OutOfFuel));
+    assert_eq!(read(list(40_000), "2 in body.x"), Err(EvalError::Unusable));
+    let text = format!("\"{}\"", "x".repeat(70_000));
+    assert_eq!(read(text, "'y' in body.x"), Err(EvalError::Unusable));
+    let deep = "(".repeat(10_000) + "true" + &")".repeat(10_000);
+    assert!(Condition::parse(&deep).is_err());
+}
+
+#[test]
+fn only_what_is_read_is_looked_up_and_once() {
+    let condition = Condition::parse("tier == 'pro' or body.n == body.n").unwrap();
+    let known = Known::new();
+    assert_eq!(condition.holds(&known), Ok(true));
+    assert_eq!(known.looked.get(), 1);
+    let condition = Condition::parse("body.n == body.n and body.n > tier|length").unwrap();
+    let known = Known::new();
+    assert_eq!(condition.holds(&known), Ok(true));
+    assert_eq!(known.looked.get(), 2);
+}
+
+#[test]
+fn a_condition_is_shared_and_shows_what_is_written() {
+    fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+    let condition = Condition::parse("tier != 'free'").unwrap();
+    shared(&condition);
+    assert_eq!(condition.to_string(), "tier != 'free'");
+    assert_eq!(format!("{condition:?}"), "Condition(\"tier != 'free'\")");
+}
+
+#[test]
+fn nothing_is_called_in_any_way() {
+    for text in ["tier('x')", "(tier)('x')", "query['x']('y')", "tier.x()"] {
+        let error = Condition::parse(text).unwrap_err();
+        assert!(
+            error.message.contains("nothing can be called"),
+            "{text}: {error}"
+        );
+    }
+    for text in [
+        "tier == ('x')",
+        "not (tier == 'x')",
+        "tier|default('x') == 'x'",
+        "tier in ('a', 'b')",
+    ] {
+        assert!(Condition::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn no_condition_is_too_deep_for_the_stack() {
+    let long = |part: &str, last: &str| part.repeat(1010 / part.len()) + last;
+    for text in [
+        "tier".to_owned() + &long("|lower", ""),
+        long("not ", "true"),
+        long("- ", "1"),
+        long("true and ", "true"),
+        long("true if true else ", "true"),
+        long("2 ** ", "2"),
+        long("(", ""),
+        long("[", ""),
+        "body".to_owned() + &long(".a", ""),
+    ] {
+        assert!(text.len() <= 1024);
+        let _ = Condition::parse(&text).map(|condition| condition.holds(&Known::new()));
+        let error = Condition::parse(&text.repeat(100)).unwrap_err();
+        assert!(error.message.contains("at most 1024 bytes"), "{error}");
+    }
+}
+
+#[test]
+fn a_condition_knows_what_it_reads() {
+    let condition = Condition::parse("body.n > 1 or query.page == 'body.jwt'").unwrap();
+    let read = [Root::Body, Root::Query, Root::Jwt].map(|root| condition.reads(&root));
+    assert_eq!(read, [true, true, false]);
+}

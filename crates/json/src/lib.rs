@@ -1,0 +1,78 @@
+//! JSON composition: one JSON document from the responses of several services.
+//!
+//! Values are checked once and then only copied: numbers and text stay byte for byte as the service
+//! wrote them.
+//!
+//! | module | contents |
+//! |---|---|
+//! | crate root | [`Json`], a checked value; [`branch_error`] and [`problem`], the maps of errors |
+//! | [`response`] | layers that read responses as JSON and judge their status |
+//! | [`filter`] | selection and renaming of the members of an answer |
+//! | [`merge`] | one document of several answers, in the order of the plan |
+//! | [`template`] | requests with placeholders, each value escaped for its position |
+//! | [`condition`] | expressions that decide whether a node runs |
+//! | [`wire`] | the response to the client, as one document or as a stream |
+//!
+//! # Example
+//!
+//! Two services are called at once, the second with a filter, and their answers become one object:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_fanout::{FanOut, Plan};
+//! use tower_fanout_http::client::ClientError;
+//! use tower_fanout_json::{
+//!     Json,
+//!     filter::{Shape, ShapeLayer},
+//!     merge::{Merge, MergeMode},
+//!     response::{AcceptLayer, JsonLayer},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! // In a program this is a `tower_fanout_http::client::Client`.
+//! let downstream = |body: &'static str| {
+//!     service_fn(move |_: Request<Bytes>| async move {
+//!         let response = Response::builder().header("content-type", "application/json");
+//!         Ok::<_, ClientError>(response.body(Bytes::from(body)).unwrap())
+//!     })
+//! };
+//! let user = downstream(r#"{"id": 7, "name": "Ada"}"#);
+//! let orders = downstream(r#"{"total": 1.10, "internal": true}"#);
+//!
+//! let public = Shape::build(|filter| filter.deny = ["internal".to_owned()].into()).unwrap();
+//! let layers = |filter: Shape| {
+//!     ServiceBuilder::new()
+//!         .layer(AcceptLayer::default())
+//!         .layer(ShapeLayer::new(filter, []))
+//!         .layer(JsonLayer::new())
+//! };
+//!
+//! let mut plan = Plan::builder();
+//! let request = |(): &(), _: &_| Ok(Request::new(Bytes::new()));
+//! plan.node("user", layers(Shape::default()).service(user), request);
+//! plan.node("orders", layers(public).service(orders), request);
+//! let answer = FanOut::new(plan.build().unwrap()).oneshot(()).await.unwrap();
+//!
+//! let parts = ["user", "orders"].into_iter().enumerate();
+//! let parts = parts.map(|(node, name)| (name, answer.at(node).unwrap()));
+//! let merge = Merge::build(|merge| merge.mode = MergeMode::Flat).unwrap();
+//! let document: Json = merge.merge(parts).unwrap();
+//! assert_eq!(document.as_raw(), r#"{"id":7,"name":"Ada","total":1.10}"#);
+//! # }
+//! ```
+
+mod check;
+pub mod condition;
+mod error;
+pub mod filter;
+pub mod merge;
+pub mod response;
+pub mod template;
+pub mod wire;
+
+pub use self::{
+    check::{BadJson, Json, MAX_DEPTH, Value},
+    error::{branch_error, problem},
+};

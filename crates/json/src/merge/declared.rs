@@ -1,0 +1,93 @@
+//! Conflicts that can be known before there is an answer.
+
+use std::collections::HashMap;
+
+use super::{MergeMode, MergeSettings, OnConflict};
+use crate::filter::Shape;
+
+/// A name that several nodes are said to have, where it may stand once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeclaredConflict {
+    /// The name.
+    pub key: String,
+    /// The nodes that are said to have it, two at least, in the order of the plan.
+    pub nodes: Vec<String>,
+}
+
+impl MergeSettings {
+    /// The conflicts that will make merging fail wherever nodes of one run are both answered, as far as
+    /// the shapes of nodes name members. `nodes` are in the order of the plan, each with its name and
+    /// its shape.
+    ///
+    /// There are some in mode `flat` with `on_conflict: error` only: in mode `deep` it takes the values
+    /// to know.
+    pub fn declared_conflicts<'n>(
+        &self,
+        nodes: impl IntoIterator<Item = (&'n str, &'n Shape)>,
+    ) -> Vec<DeclaredConflict> {
+        if (self.mode, self.on_conflict) != (MergeMode::Flat, OnConflict::Error) {
+            return Vec::new();
+        }
+        let mut names: Vec<DeclaredConflict> = Vec::new();
+        let mut places = HashMap::new();
+        for (node, shape) in nodes {
+            for key in shape.declared() {
+                let place = *places.entry(key).or_insert(names.len());
+                if place == names.len() {
+                    names.push(DeclaredConflict {
+                        key: key.to_owned(),
+                        nodes: Vec::new(),
+                    });
+                }
+                names[place].nodes.push(node.to_owned());
+            }
+        }
+        names.retain(|name| name.nodes.len() > 1);
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(text: &str) -> Shape {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn fault_g7_conflicts_are_known_where_shapes_are_declared() {
+        let shapes = [
+            shape(r#"{"allow": ["id", "name"]}"#),
+            shape(r#"{"allow": ["number"], "rename": {"number": "id"}}"#),
+            shape(r#"{"rename": {"title": "name", "size": "length"}}"#),
+            shape(r#"{"allow": ["length"]}"#),
+            shape(r#"{"deny": ["id"]}"#),
+            shape(r#"{"allow": ["id"], "rename": {"id": "other"}}"#),
+            shape(r#"{"allow": ["id"]}"#),
+        ];
+        let nodes = || ["a", "b", "c", "d", "e", "f", "g"].into_iter().zip(&shapes);
+        let flat = MergeSettings::default().mode(MergeMode::Flat);
+        let conflict = |key: &str, nodes: &[&str]| DeclaredConflict {
+            key: key.into(),
+            nodes: nodes.iter().copied().map(String::from).collect(),
+        };
+        assert_eq!(
+            flat.declared_conflicts(nodes()),
+            [
+                conflict("id", &["a", "b", "g"]),
+                conflict("name", &["a", "c"]),
+                conflict("length", &["c", "d"]),
+            ]
+        );
+        for other in [
+            MergeSettings::default(),
+            MergeSettings::default().mode(MergeMode::Deep),
+            MergeSettings::default().mode(MergeMode::Concat),
+            flat.on_conflict(OnConflict::Rename),
+        ] {
+            assert_eq!(other.declared_conflicts(nodes()), []);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Responses of downstreams as JSON: the body is parsed within the attempt, the status is judged at the
+//! end.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Response, header::CONTENT_TYPE};
+use pin_project_lite::pin_project;
+use tower_fanout::{
+    BranchError, ErrorKind,
+    layers::{Event, Observer},
+};
+use tower_fanout_http::{client::ClientError, media_type::is_json};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{Json, branch_error};
+
+/// Reads bodies as JSON, within the attempt: an answer that is none is a failure of the service.
+///
+/// A 2xx answer without a body is `null`. Of another status, a body that is not JSON is left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JsonLayer(());
+
+impl JsonLayer {
+    /// The layer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<S> Layer<S> for JsonLayer {
+    type Service = JsonService<S>;
+
+    fn layer(&self, inner: S) -> JsonService<S> {
+        JsonService { inner }
+    }
+}
+
+/// The service of [`JsonLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct JsonService<S> {
+    inner: S,
+}
+
+impl<S, R> Service<R> for JsonService<S>
+where
+    S: Service<R, Response = Response<Bytes>, Error = ClientError>,
+    R: tower_fanout::layers::Context,
+{
+    type Response = Response<Json>;
+    type Error = ClientError;
+    type Future = JsonFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let observer = request.call().observer.clone();
+        JsonFuture {
+            inner: self.inner.call(request),
+            observer,
+        }
+    }
+}
+
+pin_project! {
+    /// The response future of [`JsonService`].
+    #[derive(Debug)]
+    pub struct JsonFuture<F> {
+        #[pin]
+        inner: F,
+        observer: Observer,
+    }
+}
+
+impl<F> Future for JsonFuture<F>
+where
+    F: Future<Output = Result<Response<Bytes>, ClientError>>,
+{
+    type Output = Result<Response<Json>, ClientError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        let status = response.status().as_u16();
+        this.observer.emit(Event::Answered { status });
+        Poll::Ready(read(response))
+    }
+}
+
+fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
+    let (parts, body) = response.into_parts();
+    let media_type = parts.headers.get(CONTENT_TYPE);
+    let typed = media_type.is_some_and(|value| {
+        // As most write it.
+        value == "application/json" || value.to_str().is_ok_and(is_json)
+    });
+    let json = if body.is_empty() {
+        Json::NULL
+    } else if parts.status.is_success() {
+        if !typed {
+            return Err(ClientError::BadContentType);
+        }
+        Json::parse(body).map_err(|_| ClientError::BadJson)?
+    } else {
+        typed
+            .then(|| Json::parse(body).ok())
+            .flatten()
+            .unwrap_or(Json::NULL)
+    };
+    Ok(Response::from_parts(parts, json))
+}
+
+/// Turns the final response into an answer. A status that is not 2xx is the branch's failure, unless
+/// it is listed.
+#[derive(Clone, Debug, Default)]
+pub struct AcceptLayer {
+    // None that needs to be shared, where there are none.
+    statuses: Option<Arc<[u16]>>,
+}
+
+impl AcceptLayer {
+    /// Also accepts these statuses.
+    #[must_use]
+    pub fn new(statuses: impl Into<Arc<[u16]>>) -> Self {
+        let statuses = Some(statuses.into());
+        Self {
+            statuses: statuses.filter(|statuses| !statuses.is_empty()),
+        }
+    }
+}
+
+impl<S> Layer<S> for AcceptLayer {
+    type Service = Accept<S>;
+
+    fn layer(&self, inner: S) -> Accept<S> {
+        Accept {
+            layer: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// The service of [`AcceptLayer`].
+#[derive(Clone, Debug)]
+pub struct Accept<S> {
+    layer: AcceptLayer,
+    inner: S,
+}
+
+impl<S, R> Service<R> for Accept<S>
+where
+    S: Service<R, Response = Response<Json>, Error = ClientError>,
+{
+    type Response = Json;
+    type Error = BranchError;
+    type Future = AcceptFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BranchError>> {
+        self.inner.poll_ready(cx).map_err(branch_error)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        AcceptFuture {
+            inner: self.inner.call(request),
+            layer: self.layer.clone(),
+        }
+    }
+}
+
+pin_project! {
+    /// The response future of [`Accept`].
+    #[derive(Debug)]
+    pub struct AcceptFuture<F> {
+        #[pin]
+        inner: F,
+        layer: AcceptLayer,
+    }
+}
+
+impl<F> Future for AcceptFuture<F>
+where
+    F: Future<Output = Result<Response<Json>, ClientError>>,
+{
+    type Output = Result<Json, BranchError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx)).map_err(branch_error)?;
+        Poll::Ready(this.layer.accept(response))
+    }
+}
+
+impl AcceptLayer {
+    fn accept(&self, response: Response<Json>) -> Result<Json, BranchError> {
+        let status = response.status();
+        let mut listed = self.statuses.iter().flat_map(|statuses| statuses.iter());
+        if status.is_success() || listed.any(|listed| *listed == status.as_u16()) {
+            Ok(response.into_body())
+        } else {
+            let message = format!("the service answered {}", status.as_u16());
+            Err(BranchError::new(ErrorKind::Status, message))
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What a client of a fan-out gets: one document with every service's part, or the same facts piece by
+//! piece, each service as it ends.
+//!
+//! Answers of services are copied, not read: nodes that answer [`Json`](crate::Json) have their
+//! `data` in the document, others only how they went. Which [`Form`] a client gets is its `accept`
+//! header's to say.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{HeaderMap, Response};
+//! use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+//! use std::convert::Infallible;
+//! use tower::{BoxError, ServiceExt, service_fn};
+//! use tower_fanout::{FanOut, FanOutError, Plan, Strategy};
+//! use tower_fanout_http::{correlation::CorrelationId, problem::{Code, Problem}};
+//! use tower_fanout_json::{Json, problem, wire::{Asked, Effective, Envelope, Form, Partials}};
+//!
+//! async fn page(fan_out: FanOut<()>, headers: &HeaderMap) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Problem> {
+//!     let asked = Asked {
+//!         sequential: false,
+//!         strategy: Strategy::Partial,
+//!         effective: Effective { max_concurrency: 5, timeout: 30_000, retry_attempts: 2 },
+//!         correlation_id: CorrelationId::generate(),
+//!         tier: "pro".into(),
+//!         plan_id: "page-1".into(),
+//!     };
+//!     if let Form::Stream(framing) = Form::of(headers) {
+//!         let run = fan_out.run(()).map_err(|_| Problem::new(Code::NoServices))?;
+//!         return Ok(Partials::new(run, framing, asked).into_response().map(BodyExt::boxed_unsync));
+//!     }
+//!     let plan = fan_out.plan().clone();
+//!     let (verdict, answer) = match fan_out.oneshot(()).await {
+//!         Ok(answer) => (None, Box::new(answer)),
+//!         Err(FanOutError::Failed { verdict, answer }) => (Some(verdict), answer),
+//!         Err(_) => return Err(Problem::new(Code::NoServices)),
+//!     };
+//!     let envelope = Envelope { asked: &asked, names: plan.names(), report: answer.report() };
+//!     let data = envelope.data(|node| answer.at(node), None);
+//!     match verdict {
+//!         None => Ok(Response::new(Full::from(envelope.success(&data)).boxed_unsync())),
+//!         Some(verdict) => Err(envelope.failure(problem(verdict), data)),
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let users = service_fn(|()| async { Ok::<_, BoxError>(Json::parse("{\"id\": 7}".into()).unwrap()) });
+//! let mut plan = Plan::builder();
+//! plan.node("user", users, |(), _| Ok(()));
+//! let fan_out = FanOut::new(plan.build().unwrap());
+//!
+//! let mut headers = HeaderMap::new();
+//! let whole = page(fan_out.clone(), &headers).await.unwrap().into_body().collect().await.unwrap();
+//! assert!(whole.to_bytes().starts_with(b"{\"success\":true,\"data\":{\"services\":{\"user\":{"));
+//!
+//! headers.insert("accept", "application/x-ndjson".parse().unwrap());
+//! let lines = page(fan_out, &headers).await.unwrap().into_body().collect().await.unwrap();
+//! assert!(lines.to_bytes().starts_with(b"{\"type\":\"service\",\"name\":\"user\","));
+//! # }
+//! ```
+
+mod accept;
+mod compact;
+mod envelope;
+mod service;
+mod stats;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod timing;
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+pub use self::{
+    accept::{Form, Framing},
+    envelope::{Asked, Effective, Envelope},
+    service::breaker_state,
+    stream::Partials,
+    timing::server_timing,
+};
+
+/// The most bytes of an answer as a whole: 8 MiB.
+pub const MAX_ANSWER: usize = 8 << 20;
+
+/// A time in milliseconds, fractions kept to the microsecond.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Millis(pub Duration);
+
+impl Millis {
+    fn micros(self) -> u64 {
+        u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.micros() as f64 / 1000.0)
+    }
+}
+
+impl Serialize for Millis {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let micros = self.micros();
+        if micros.is_multiple_of(1000) {
+            serializer.serialize_u64(micros / 1000)
+        } else {
+            serializer.serialize_f64(micros as f64 / 1000.0)
+        }
+    }
+}
+
+/// Writes `value`, whose serialization cannot fail: strings for keys, finite numbers.
+fn push(out: &mut String, value: &(impl Serialize + ?Sized)) {
+    out.push_str(&serde_json::to_string(value).expect("plain values are always JSON"));
+}

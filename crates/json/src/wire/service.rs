@@ -1,0 +1,114 @@
+//! One service's part of an answer.
+
+use serde::Serialize;
+use tower_fanout::{
+    Branch, BranchError, SkipReason, Status,
+    layers::{
+        breaker::State,
+        observe::{FallbackKind, StoppedBy},
+    },
+};
+
+use super::{Millis, push};
+use crate::Json;
+
+/// One service's part of an answer, without its data. What does not apply is left out.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Service<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
+    response_time: Millis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_time: Option<Millis>,
+    circuit_breaker_state: &'static str,
+    fallback_used: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_kind: Option<&'static str>,
+    attempts: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    hedges: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_stopped_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ServiceError<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skip_reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ServiceError<'a> {
+    kind: &'static str,
+    message: &'a str,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl<'a> Service<'a> {
+    pub(super) fn of(branch: &'a Branch) -> Self {
+        Self {
+            r#type: None,
+            name: None,
+            status: branch.status.as_str(),
+            http_status: branch.http_status,
+            response_time: Millis(branch.elapsed.unwrap_or_default()),
+            queue_time: (!branch.queued.is_zero()).then_some(Millis(branch.queued)),
+            circuit_breaker_state: breaker_state(branch.breaker),
+            fallback_used: branch.status == Status::Fallback,
+            fallback_kind: branch.fallback.map(FallbackKind::as_str),
+            attempts: branch.attempts,
+            hedges: branch.hedges,
+            retry_stopped_by: branch.stopped_by.map(StoppedBy::as_str),
+            error: branch.error.as_ref().map(ServiceError::of),
+            skip_reason: branch.skipped.map(SkipReason::as_str),
+        }
+    }
+
+    /// As a record of its own, which says whose it is, and what if nothing else does.
+    pub(super) fn record(self, r#type: Option<&'static str>, name: &'a str) -> Self {
+        let name = Some(name);
+        Self {
+            r#type,
+            name,
+            ..self
+        }
+    }
+
+    /// Writes it, with the `data` that the service answered, byte for byte.
+    pub(super) fn push(&self, out: &mut String, data: Option<&Json>) {
+        push(out, self);
+        if let Some(data) = data {
+            out.pop();
+            out.push_str(",\"data\":");
+            out.push_str(data.as_raw());
+            out.push('}');
+        }
+    }
+}
+
+impl<'a> ServiceError<'a> {
+    fn of(error: &'a BranchError) -> Self {
+        Self {
+            kind: error.kind().as_str(),
+            message: error.message(),
+        }
+    }
+}
+
+/// The name of a breaker's state on the wire: `CLOSED`, `OPEN` or `HALF_OPEN`. A service without a
+/// breaker is always closed.
+#[must_use]
+pub const fn breaker_state(state: Option<State>) -> &'static str {
+    match state {
+        Some(State::Open | State::ForcedOpen) => "OPEN",
+        Some(State::HalfOpen) => "HALF_OPEN",
+        _ => "CLOSED",
+    }
+}

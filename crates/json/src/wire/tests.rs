@@ -1,0 +1,371 @@
+//! Whole answers, byte for byte, on the paused clock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
+use tokio::time::{Instant, sleep};
+use tower::{BoxError, ServiceExt, service_fn};
+use tower_fanout::{
+    Answer, BranchError, ErrorKind, FanOut, FanOutError, Plan, PlanBuilder, Strategy,
+    layers::{
+        breaker::State,
+        observe::{FallbackKind, StoppedBy},
+    },
+};
+use tower_fanout_http::{
+    correlation::CorrelationId,
+    problem::{Code, Problem},
+};
+
+use super::{Asked, Effective, Envelope, Framing, Partials, server_timing, service::Service};
+use crate::Json;
+
+const META: &str = r#""meta":{"executionMode":"parallel","aggregationStrategy":"partial","effective":{"maxConcurrency":5,"timeout":30000,"retryAttempts":2},"correlationId":"order-7","tier":"pro","#;
+
+fn asked() -> Asked {
+    Asked {
+        sequential: false,
+        strategy: Strategy::Partial,
+        effective: Effective {
+            max_concurrency: 5,
+            timeout: 30_000,
+            retry_attempts: 2,
+        },
+        correlation_id: CorrelationId::parse("order-7").unwrap(),
+        tier: "pro".into(),
+        plan_id: "p1".into(),
+    }
+}
+
+fn json(text: &'static str) -> Json {
+    Json::parse(text.into()).unwrap()
+}
+
+/// Answers `text` after so many milliseconds.
+fn says(
+    ms: u64,
+    text: &'static str,
+) -> impl tower::Service<(), Response = Json, Error = BoxError, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    service_fn(move |()| async move {
+        sleep(Duration::from_millis(ms)).await;
+        Ok(json(text))
+    })
+}
+
+fn fails(
+    kind: ErrorKind,
+) -> impl tower::Service<(), Response = Json, Error = BranchError, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    service_fn(move |()| async move { Err(BranchError::new(kind, "so it is")) })
+}
+
+/// A user, what depends on it, what fails, and what depends on that.
+fn page(plan: &mut PlanBuilder<()>) {
+    let user = plan.node("user", says(10, "{\r\n  \"id\": 7\n}"), |(), _| Ok(()));
+    let user = user.key();
+    plan.node("a \"b\"", says(21, "[1, \"x  y\"]"), |(), _| Ok(()))
+        .after(user);
+    let down = plan.node("down", fails(ErrorKind::Reset), |(), _| Ok(()));
+    let down = down.optional().key();
+    plan.node("next", says(0, "1"), |(), _| Ok(()))
+        .after(down)
+        .optional();
+}
+
+fn fan_out(add: impl FnOnce(&mut PlanBuilder<()>)) -> FanOut<()> {
+    let mut plan = Plan::builder();
+    add(&mut plan);
+    FanOut::new(plan.build().unwrap())
+}
+
+async fn answer(fan_out: FanOut<()>) -> Answer {
+    match fan_out.oneshot(()).await {
+        Ok(answer) => answer,
+        Err(FanOutError::Failed { answer, .. }) => *answer,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn partials(fan_out: &FanOut<()>, framing: Framing) -> Partials<()> {
+    Partials::new(fan_out.run(()).unwrap(), framing, asked())
+}
+
+/// Each frame of the body, and how many milliseconds it took until it came.
+async fn frames(mut body: Partials<()>) -> Vec<(u128, String)> {
+    let start = Instant::now();
+    let mut frames = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let text = String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap();
+        frames.push((start.elapsed().as_millis(), text));
+    }
+    frames
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_one_piece_answers_stand_as_they_came() {
+    let fan_out = fan_out(page);
+    let (asked, plan) = (asked(), fan_out.plan().clone());
+    let answer = answer(fan_out).await;
+    let envelope = Envelope {
+        asked: &asked,
+        names: plan.names(),
+        report: answer.report(),
+    };
+    let totals = r#""parallelExecutionStats":{"totalServices":4,"successfulServices":2,"failedServices":1,"skippedServices":1,"cancelledServices":0,"fallbackServices":0,"averageResponseTime":10.333,"maxResponseTime":21,"retries":0},"executionTime":31,"overhead":0,"lastService":"a \"b\"","successRate":0.6666666666666666}"#;
+    let meta = format!(
+        "{META}{}",
+        r#""completed":false,"timedOut":false,"criticalPath":["user","a \"b\""],"planId":"p1"}"#
+    );
+    let data = envelope.data(|node| answer.at(node), None);
+    let services = concat!(
+        r#"{"services":{"#,
+        r#""user":{"status":"success","responseTime":10,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"data":{"#,
+        "\r\n  \"id\": 7\n}},",
+        r#""a \"b\"":{"status":"success","responseTime":21,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"data":[1, "x  y"]},"#,
+        r#""down":{"status":"failed","responseTime":0,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"error":{"kind":"reset","message":"so it is"}},"#,
+        r#""next":{"status":"skipped","responseTime":0,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"skipReason":"dependency"}},"#,
+    );
+    assert_eq!(data, format!("{services}{totals}"));
+    let success = envelope.success(&data);
+    assert_eq!(
+        success,
+        format!("{{\"success\":true,\"data\":{data},{meta}}}")
+    );
+    let problem = envelope.failure(Problem::new(Code::UpstreamFailed), data.clone());
+    assert!(
+        problem
+            .to_json(None)
+            .ends_with(&format!(",\"data\":{data},{meta}}}"))
+    );
+
+    let merged = json("{ \"all\": 1 }");
+    let data = envelope.data(|node| answer.at(node), Some(&merged));
+    assert!(!data.contains("\"data\":"), "{data}");
+    assert!(data.contains(&format!("}},\"merged\":{{ \"all\": 1 }},{totals}")));
+    assert_eq!(
+        server_timing(answer.report(), plan.names()),
+        "user;dur=10, a%20%22b%22;dur=21, down;dur=0, total;dur=31;desc=\"last: a%20%22b%22\""
+    );
+}
+
+/// It took no time to refuse a call, which says nothing of how long services take.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_here_is_in_no_average() {
+    let fan_out = fan_out(|plan| {
+        plan.node("user", says(10, "1"), |(), _| Ok(()));
+        plan.node("full", fails(ErrorKind::AtCapacity), |(), _| Ok(()))
+            .optional();
+    });
+    let (asked, plan) = (asked(), fan_out.plan().clone());
+    let answer = answer(fan_out).await;
+    let envelope = Envelope {
+        asked: &asked,
+        names: plan.names(),
+        report: answer.report(),
+    };
+    let data = envelope.data(|node| answer.at(node), None);
+    assert!(data.contains("\"averageResponseTime\":10,"), "{data}");
+    assert_eq!(
+        server_timing(answer.report(), plan.names()),
+        "user;dur=10, total;dur=10;desc=\"last: user\""
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_service_did_besides_is_said_only_where_it_did() {
+    let answer = answer(fan_out(page)).await;
+    let mut branch = answer.report().branches[0].clone();
+    branch.elapsed = Some(Duration::from_millis(1));
+    branch.attempts = 3;
+    branch.hedges = 2;
+    branch.http_status = Some(203);
+    branch.queued = Duration::from_micros(1500);
+    branch.stopped_by = Some(StoppedBy::RequestCap);
+    branch.fallback = Some(FallbackKind::Stale);
+    branch.breaker = Some(State::HalfOpen);
+    let mut out = String::new();
+    Service::of(&branch).push(&mut out, None);
+    assert_eq!(
+        out,
+        r#"{"status":"success","httpStatus":203,"responseTime":1,"queueTime":1.5,"circuitBreakerState":"HALF_OPEN","fallbackUsed":false,"fallbackKind":"stale","attempts":3,"hedges":2,"retryStoppedBy":"request_cap"}"#
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_come_as_services_end_and_each_has_one_line_of_data() {
+    let frames = frames(partials(&fan_out(page), Framing::EventStream)).await;
+    let at: Vec<_> = frames.iter().map(|(at, _)| *at).collect();
+    assert_eq!(at, [0, 0, 10, 31, 31]);
+    assert_eq!(
+        frames[2].1,
+        concat!(
+            "event: service\ndata: ",
+            r#"{"name":"user","status":"success","responseTime":10,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"data":{"id":7}}"#,
+            "\n\n"
+        )
+    );
+    assert!(frames[3].1.contains(r#""name":"a \"b\"""#));
+    assert!(frames[3].1.ends_with("\"data\":[1,\"x  y\"]}\n\n"));
+    let summary = &frames[4].1;
+    assert!(summary.starts_with(
+        "event: summary\ndata: {\"success\":true,\"data\":{\"parallelExecutionStats\":{\"totalServices\":4,"
+    ));
+    assert!(summary.contains(&format!("}},{META}\"completed\":false,")));
+    for (_, frame) in &frames {
+        assert_eq!(frame.lines().count(), 3, "{frame}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_say_what_they_are() {
+    let response = partials(&fan_out(page), Framing::NdJson).into_response();
+    let headers = ["content-type", "cache-control", "x-accel-buffering"];
+    assert_eq!(
+        headers.map(|name| response.headers()[name].to_str().unwrap()),
+        ["application/x-ndjson", "no-store", "no"]
+    );
+    let frames = frames(response.into_body()).await;
+    assert_eq!(frames.len(), 5);
+    for (at, (_, frame)) in frames.iter().enumerate() {
+        let kind = if at < 4 {
+            "service\",\"name\""
+        } else {
+            "summary\",\"success\":true,\"data\""
+        };
+        assert!(
+            frame.starts_with(&format!("{{\"type\":\"{kind}:")),
+            "{frame}"
+        );
+        assert_eq!(frame.find('\n'), Some(frame.len() - 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_summary_of_a_failure_has_the_members_of_its_problem() {
+    let refused = fan_out(|plan| {
+        plan.node("user", fails(ErrorKind::AtCapacity), |(), _| Ok(()));
+    });
+    let frames = frames(partials(&refused, Framing::NdJson)).await;
+    let expected = r#"{"type":"summary","success":false,"title":"Services that are needed are not available","status":503,"instance":"order-7","code":"upstream_unavailable","correlationId":"order-7","retryAfter":1,"data":{"parallelExecutionStats":{"totalServices":1,"#;
+    assert!(frames[1].1.starts_with(expected), "{}", frames[1].1);
+    assert!(frames[1].1.contains(META));
+    assert!(!frames[1].1.contains("\"services\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_events_are_kept_alive_each_15_s_and_lines_are_not() {
+    let slow = fan_out(|plan| {
+        plan.node("a", says(20_000, "1"), |(), _| Ok(()));
+        plan.node("b", says(36_000, "2"), |(), _| Ok(()));
+    });
+    let events = frames(partials(&slow, Framing::EventStream)).await;
+    let comments = events.iter().filter(|(_, frame)| frame == ":\n\n");
+    let at: Vec<_> = comments.map(|(at, _)| *at).collect();
+    assert_eq!(at, [15_000, 35_000], "15 s after each that came before");
+    assert_eq!(events.len(), 5);
+    let lines = frames(partials(&slow, Framing::NdJson)).await;
+    let at: Vec<_> = lines.iter().map(|(at, _)| *at).collect();
+    assert_eq!(at, [20_000, 36_000, 36_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_too_large_together_end_the_run() {
+    let plan = fan_out(|plan| {
+        plan.node("a", says(1, "\"12345\""), |(), _| Ok(()));
+        plan.node("b", says(2, "\"1234567890\""), |(), _| Ok(()));
+        plan.node("with b", says(2, "4"), |(), _| Ok(()));
+        plan.node("c", says(3, "3"), |(), _| Ok(()));
+    });
+    let one = frames(partials(&plan, Framing::NdJson)).await[0].1.len();
+    let cut = frames(partials(&plan, Framing::NdJson).max_size(2 * one)).await;
+    let records = cut
+        .iter()
+        .map(|(_, frame)| serde_json::from_str::<serde_json::Value>(frame).unwrap());
+    let records: Vec<_> = records.collect();
+    let statuses = records.iter().map(|record| record["status"].clone());
+    assert_eq!(
+        serde_json::Value::from_iter(statuses),
+        serde_json::json!(["success", "success", "success", "cancelled", 502])
+    );
+    let with_data = records[..4]
+        .iter()
+        .map(|record| record.get("data").is_some());
+    assert_eq!(Vec::from_iter(with_data), [true, false, false, false]);
+    assert_eq!(records[4]["code"], "aggregate_too_large");
+    assert_eq!(cut[4].0, 2, "nobody waits for the last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_summary_has_the_merged_document_or_why_there_is_none() {
+    let plan = fan_out(page);
+    let merge = |answer: &Answer| Ok(answer.at::<Json>(0).unwrap().clone());
+    let merged = frames(partials(&plan, Framing::NdJson).merge(merge)).await;
+    assert!(
+        merged[4]
+            .1
+            .contains("\"data\":{\"merged\":{\"id\":7},\"parallel")
+    );
+    let conflict = |_: &Answer| Err(Problem::new(Code::UpstreamFailed));
+    let failed = frames(partials(&plan, Framing::NdJson).merge(conflict)).await;
+    assert!(failed[4].1.contains("\"success\":false,") && failed[4].1.contains("\"status\":502"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_body_drops_every_branch() {
+    struct Held(Arc<AtomicBool>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let dropped = Arc::new(AtomicBool::new(false));
+    let held = dropped.clone();
+    let slow = service_fn(move |()| {
+        let held = Held(held.clone());
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            Ok::<_, BoxError>(())
+        }
+    });
+    let plan = fan_out(|plan| {
+        plan.node("quick", says(0, "1"), |(), _| Ok(()));
+        plan.node("slow", slow, |(), _| Ok(()));
+    });
+    let mut body = partials(&plan, Framing::NdJson);
+    body.frame().await.unwrap().unwrap();
+    assert!(!dropped.load(Ordering::Relaxed));
+    drop(body);
+    assert!(dropped.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn timings_of_many_services_do_not_outgrow_a_header() {
+    let many = fan_out(|plan| {
+        for node in 0..400 {
+            plan.node(&format!("service-{node}"), says(1, "1"), |(), _| Ok(()));
+        }
+    });
+    let plan = many.plan().clone();
+    let value = server_timing(answer(many).await.report(), plan.names());
+    assert!((4_000..4_200).contains(&value.len()), "{}", value.len());
+    assert!(
+        value
+            .to_str()
+            .unwrap()
+            .ends_with(", total;dur=1;desc=\"last: service-0\"")
+    );
+}

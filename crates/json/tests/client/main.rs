@@ -1,0 +1,57 @@
+//! The client against a server that breaks its answers on purpose. A call that succeeds is proof
+//! too: that nothing was left over from the one before.
+#![allow(missing_docs)]
+
+mod connections;
+mod faults;
+mod forwarding;
+mod names;
+mod secure;
+mod streams;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tower::{Layer, ServiceExt};
+use tower_fanout::{BranchError, ErrorKind, layers::TimeoutLayer};
+use tower_fanout_http::client::{Client, ClientSettings};
+use tower_fanout_json::{
+    Json,
+    response::{AcceptLayer, JsonLayer},
+};
+use tower_fanout_testkit::fault_server::{Fault, FaultServer};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+fn client(server: &FaultServer) -> Client {
+    at(&server.url(), |_| {})
+}
+
+fn at(endpoint: &str, edit: impl FnOnce(&mut ClientSettings)) -> Client {
+    let mut settings = ClientSettings::default();
+    edit(&mut settings);
+    Client::new(&endpoint.parse().unwrap(), &settings).unwrap()
+}
+
+fn get(path: &str) -> Request<Bytes> {
+    Request::get(path).body(Bytes::new()).unwrap()
+}
+
+/// One attempt, as the gateway makes it.
+async fn ask(client: &Client) -> Result<Json, BranchError> {
+    send(client, get("/users/7")).await
+}
+
+async fn send(client: &Client, request: Request<Bytes>) -> Result<Json, BranchError> {
+    let attempt = TimeoutLayer::new(TIMEOUT).layer(JsonLayer::new().layer(client.clone()));
+    AcceptLayer::default().layer(attempt).oneshot(request).await
+}
+
+async fn kind(client: &Client) -> ErrorKind {
+    ask(client).await.unwrap_err().kind()
+}
+
+async fn kind_of(fault: Fault) -> ErrorKind {
+    kind(&client(&FaultServer::start(fault).await)).await
+}

@@ -1,0 +1,153 @@
+//! HTTP/2 to a downstream.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tower::ServiceExt;
+use tower_fanout::{
+    ErrorKind,
+    layers::{AsReject, Failure},
+};
+use tower_fanout_http::client::{Client, ClientError, Http2};
+use tower_fanout_testkit::fault_server::{
+    Fault, FaultServer,
+    h2::{Reason, StreamFault},
+};
+
+use crate::{ask, at, get, kind};
+
+fn client(server: &FaultServer, connections: usize) -> Client {
+    at(&server.url(), |settings| {
+        settings.http2 = Http2::PriorKnowledge { connections };
+        settings.max_response = 64;
+    })
+}
+
+#[tokio::test]
+async fn calls_share_as_many_connections_as_wanted() {
+    for connections in [1, 3] {
+        let server = FaultServer::h2(|_| StreamFault::json("1")).await;
+        let client = client(&server, connections);
+        for _ in 0..2 {
+            let answers = join_all((0..6).map(|_| ask(&client))).await;
+            assert!(answers.iter().all(Result::is_ok));
+        }
+        let seen = server.seen();
+        assert_eq!((seen.requests.len(), seen.connections), (12, connections));
+    }
+}
+
+/// In HTTP/1 a call that is dropped closes its connection; here others may be on it.
+#[tokio::test(start_paused = true)]
+async fn fault_f3_a_connection_that_says_nothing_is_given_up() {
+    let server = FaultServer::start(Fault::never_answer()).await;
+    let client = at(&server.url(), |settings| {
+        settings.http2 = Http2::PriorKnowledge { connections: 1 };
+        settings.h2_ping_interval = Duration::from_millis(500);
+        settings.h2_ping_timeout = Duration::from_millis(500);
+    });
+    for connections in 1..3 {
+        assert_eq!(kind(&client).await, ErrorKind::Reset);
+        let seen = server.wait_for(|seen| seen.in_flight == 0).await;
+        assert_eq!(seen.connections, connections);
+    }
+}
+
+#[tokio::test]
+async fn fault_f1_calls_that_wait_for_one_connection_share_its_fate() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", silent.local_addr().unwrap());
+    let client = at(&endpoint, |settings| {
+        settings.http2 = Http2::PriorKnowledge { connections: 1 };
+        settings.connect_timeout = Duration::from_millis(100);
+        settings.tls.verify = tower_fanout_http::client::Verify::DangerouslySkip;
+    });
+    let calls = join_all((0..3).map(|_| client.clone().oneshot(get("/")))).await;
+    for call in calls {
+        assert_eq!(call.unwrap_err().failure(), Failure::Connect);
+    }
+}
+
+#[tokio::test]
+async fn fault_f37_what_was_certainly_not_processed_is_known() {
+    for fault in [
+        StreamFault::refused(),
+        StreamFault::go_away_before(Reason::NO_ERROR),
+    ] {
+        let server = FaultServer::h2_script([fault, StreamFault::json("2")]).await;
+        let client = client(&server, 1);
+        let error = client.clone().oneshot(get("/")).await.unwrap_err();
+        assert_eq!(
+            (error, error.failure()),
+            (ClientError::Unsent, Failure::Refused)
+        );
+        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    }
+}
+
+#[tokio::test]
+async fn fault_f37_what_may_have_been_processed_is_not_called_unsent() {
+    for fault in [
+        StreamFault::rst(Reason::CANCEL),
+        StreamFault::rst(Reason::INTERNAL_ERROR),
+        StreamFault::go_away_at_once(Reason::NO_ERROR),
+        StreamFault::go_away_at_once(Reason::INTERNAL_ERROR),
+        StreamFault::reset(),
+    ] {
+        let server = FaultServer::h2_script([fault.clone(), StreamFault::json("2")]).await;
+        let client = client(&server, 1);
+        let error = client.clone().oneshot(get("/")).await.unwrap_err();
+        assert_eq!(error, ClientError::Reset, "{fault:?}");
+        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    }
+}
+
+#[tokio::test]
+async fn fault_f37_a_stream_that_is_spared_ends_in_peace() {
+    let server = FaultServer::h2_script([StreamFault::go_away("1"), StreamFault::json("2")]).await;
+    let client = client(&server, 1);
+    ask(&client).await.unwrap();
+    assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    assert_eq!(server.seen().connections, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_f7_f37_a_body_that_is_reset_is_no_answer() {
+    // A reset that comes with the head overtakes it.
+    let reset = StreamFault::new()
+        .head(200, &[("content-type", "application/json")])
+        .data("[1,")
+        .pause(Duration::from_millis(10))
+        .then_rst(Reason::INTERNAL_ERROR);
+    let server = FaultServer::h2_script([reset, StreamFault::json("2")]).await;
+    let client = client(&server, 1);
+    assert_eq!(kind(&client).await, ErrorKind::BadBody);
+    assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    assert_eq!(server.seen().connections, 1);
+}
+
+/// The stream is given up at the cap; the connection and its other streams are not.
+#[tokio::test]
+async fn fault_f13_a_stream_is_read_up_to_the_cap() {
+    let faults = [StreamFault::endless(), StreamFault::json("2")];
+    let server = FaultServer::h2_script(faults).await;
+    let client = client(&server, 1);
+    assert_eq!(kind(&client).await, ErrorKind::TooLarge);
+    server.wait_for(|seen| seen.cancelled == 1).await;
+    assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    assert_eq!(server.seen().connections, 1);
+}
+
+#[tokio::test]
+async fn fault_f17_interim_answers_of_a_stream_are_not_its_answer() {
+    let server = FaultServer::h2(|_| StreamFault::informational(16)).await;
+    assert_eq!(ask(&client(&server, 1)).await.unwrap().as_raw(), "{}");
+}
+
+#[tokio::test]
+async fn fault_f16_a_head_of_a_stream_has_its_bounds() {
+    let value = "x".repeat(1 << 20);
+    let server =
+        FaultServer::h2(move |_| StreamFault::answer(200, &[("x-huge", &value)], "{}")).await;
+    assert_eq!(kind(&client(&server, 1)).await, ErrorKind::BadHead);
+}

@@ -1,0 +1,555 @@
+//! Whatever a value is, it stays in its place: the path that is sent has the segments of the
+//! template, the query its keys, the headers their number, the JSON its shape.
+//!
+//! What is made is read again by parsers that know nothing of templates, and compared with what
+//! should have come out.
+
+use http::{Method, Request, Uri};
+use percent_encoding::percent_decode_str;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tower_fanout_json::{
+    Json,
+    template::{Found, Lookup, Reference, RenderError, RequestTemplate},
+};
+
+/// Values that others were broken by.
+const LISTED: [&str; 68] = [
+    "../",
+    "..",
+    ".",
+    "...",
+    "..%2f",
+    "..%2F",
+    "%2e%2e%2f",
+    "%2e%2e",
+    "%2E",
+    ".%2e",
+    "%252e%252e",
+    "%c0%ae%c0%ae/",
+    "..\\",
+    "\\..\\",
+    "..;/",
+    ";/..",
+    "/",
+    "//",
+    "///",
+    "",
+    " ",
+    "/./",
+    "a/b",
+    "a/../../admin?x=1",
+    "//evil",
+    "//evil.example/x",
+    "http://evil.example/",
+    "https:evil",
+    "@evil.example",
+    "user:pass@evil",
+    ":8080",
+    "#",
+    "#fragment",
+    "?",
+    "?x=1",
+    "&",
+    "&y=2",
+    "&since=2",
+    "=",
+    "a=b",
+    ";c=d",
+    "+",
+    "%",
+    "%%",
+    "%0",
+    "%zz",
+    "%00",
+    "\0",
+    "\r",
+    "\n",
+    "a\r\nX-Injected: y",
+    "%0d%0aX: y",
+    "\t",
+    "\u{7f}",
+    "\u{85}",
+    "\u{2028}",
+    "\u{feff}",
+    "é",
+    "日本",
+    "🦀",
+    "{route.other}",
+    "{{.x}}",
+    "{",
+    "}}",
+    "${HOME}",
+    "\"",
+    "\",\"admin\":true,\"x\":\"",
+    "\\\"",
+];
+
+/// Every placeholder has the same value, as one of the kinds that there are.
+struct Same<'v> {
+    text: &'v str,
+    json: Json,
+    tree: Value,
+    kind: usize,
+}
+
+/// How many kinds of values there are.
+const KINDS: usize = 3;
+
+impl<'v> Same<'v> {
+    fn new(text: &'v str, kind: usize) -> Self {
+        let tree = Value::from(text);
+        let json = Json::parse(tree.to_string().into()).unwrap();
+        Self {
+            text,
+            json,
+            tree,
+            kind,
+        }
+    }
+}
+
+impl Lookup for Same<'_> {
+    fn lookup(&self, _: &Reference) -> Option<Found<'_>> {
+        let none: &[&str] = &[];
+        match self.kind {
+            0 => Some(Found::Text(self.text.into())),
+            1 => self.json.get(none).map(Found::Json),
+            _ => Some(Found::Tree(&self.tree)),
+        }
+    }
+}
+
+/// Every placeholder has the value of this text in JSON.
+struct Raw(Json);
+
+impl Raw {
+    fn new(text: &str) -> Self {
+        Self(Json::parse(text.to_owned().into()).unwrap())
+    }
+}
+
+impl Lookup for Raw {
+    fn lookup(&self, reference: &Reference) -> Option<Found<'_>> {
+        self.0.get(&reference.path).map(Found::Json)
+    }
+}
+
+/// The listed values, and several hundred that are made of pieces.
+fn corpus() -> Vec<String> {
+    let before = ["", "a", "/", "../", "%2e", "\"", "{", "\\", "\r\n"];
+    let within = [
+        "..", "%2f", "?x=1", "&y=2", "#z", "@h", "{tier}", "\0", "\"}", "é", ";",
+    ];
+    let after = ["", "/", "/..", "%", "}", "\"", "\\"];
+    let combine = |first: &str| {
+        let first = first.to_owned();
+        within.map(move |middle| format!("{first}{middle}"))
+    };
+    let made = (before.into_iter().flat_map(combine))
+        .flat_map(|start| after.map(|end| format!("{start}{end}")));
+    let long = ["x", "/", "..", "\"", "é", "{"].map(|piece| piece.repeat(10_000 / piece.len()));
+    let listed = LISTED.into_iter().map(str::to_owned);
+    listed.chain(made).chain(long).collect()
+}
+
+/// Tries all values, as each kind.
+fn each(check: impl Fn(&str, &Same<'_>)) {
+    let corpus = corpus();
+    assert!(corpus.len() > 700);
+    for value in &corpus {
+        (0..KINDS).for_each(|kind| check(value, &Same::new(value, kind)));
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8().unwrap().into_owned()
+}
+
+/// How long it is once all but the unreserved characters are encoded.
+fn encoded_len(value: &str) -> usize {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let bytes = value.as_bytes().iter();
+    bytes.map(|byte| if plain(byte) { 1 } else { 3 }).sum()
+}
+
+/// The request, read from what would be sent.
+fn target(request: &Request<bytes::Bytes>) -> Uri {
+    let uri: Uri = request.uri().to_string().parse().unwrap();
+    assert_eq!((uri.scheme(), uri.authority()), (None, None));
+    uri
+}
+
+fn assert_path(value: &str, source: &Same<'_>) {
+    let template =
+        RequestTemplate::new(Method::GET, "/a/{body.x}/b.{body.x}/.{body.x}/c/").unwrap();
+    let expected = [value, &format!("b.{value}"), &format!(".{value}")].map(str::to_owned);
+    let other_folder = |segment: &String| ["", ".", ".."].contains(&segment.as_str());
+    let result = template.render(source);
+    if "/a//b./.".len() + "/c/".len() + 3 * encoded_len(value) > 8192 {
+        assert!(
+            matches!(result, Err(RenderError::TooLarge { max: 8192, .. })),
+            "{value:?}"
+        );
+    } else if expected.iter().any(other_folder) {
+        assert_eq!(result.unwrap_err(), RenderError::Unusable, "{value:?}");
+    } else {
+        let uri = target(&result.unwrap());
+        let segments: Vec<_> = uri.path().split('/').map(decoded).collect();
+        let [first, second, third] = expected;
+        let expected = ["", "a", &first, &second, &third, "c", ""];
+        assert_eq!(segments, expected, "{value:?}");
+        assert_eq!(uri.query(), None, "{value:?}");
+    }
+}
+
+fn assert_query(value: &str, source: &Same<'_>) {
+    let template = RequestTemplate::new(Method::GET, "/a")
+        .and_then(|template| template.query("since", "{query.x}"))
+        .and_then(|template| template.query("a&b=c", "<{query.x}+{jwt.x}>"))
+        .and_then(|template| template.query("page", "1"))
+        .unwrap();
+    if 3 * encoded_len(value) > 65_000 {
+        let error = template.render(source).unwrap_err();
+        assert!(matches!(error, RenderError::TooLarge { .. }), "{value:?}");
+        return;
+    }
+    let uri = target(&template.render(source).unwrap());
+    assert_eq!(uri.path(), "/a", "{value:?}");
+    let pairs: Vec<_> = form_urlencoded::parse(uri.query().unwrap().as_bytes())
+        .into_owned()
+        .collect();
+    let expected = [
+        ("since", value.to_owned()),
+        ("a&b=c", format!("<{value}+{value}>")),
+        ("page", "1".to_owned()),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(pairs, expected, "{value:?}");
+}
+
+fn assert_header(value: &str, source: &Same<'_>) {
+    let template = RequestTemplate::new(Method::GET, "/")
+        .and_then(|template| template.header("x-subject", "sub={jwt.x}"))
+        .unwrap();
+    let visible = value.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    match template.render(source) {
+        Ok(request) => {
+            assert!(visible, "{value:?}");
+            assert_eq!(request.headers().len(), 1, "{value:?}");
+            assert_eq!(request.headers()["x-subject"], format!("sub={value}"));
+        }
+        Err(RenderError::TooLarge { max, .. }) => assert!(value.len() + 4 > max, "{value:?}"),
+        Err(error) => assert_eq!(
+            (error, visible),
+            (RenderError::Unusable, false),
+            "{value:?}"
+        ),
+    }
+}
+
+fn assert_body(value: &str, source: &Same<'_>) {
+    let document = json!({
+        "whole": "{user.x}",
+        "within": "<{user.x}> {{{user.x}}}",
+        "list": ["{user.x}", {"deep": ["a\"{user.x}\\"]}, []],
+        "fixed": [1, 1.5, null, true, "a\"\u{1}b", {}],
+        "na\"me{{}}": "{{user.x}}",
+    });
+    let template = RequestTemplate::new(Method::POST, "/")
+        .and_then(|template| template.body(&document))
+        .unwrap();
+    let request = template.render(source).unwrap();
+    let read: Value = serde_json::from_slice(request.body()).unwrap();
+    let expected = json!({
+        "whole": value,
+        "within": format!("<{value}> {{{value}}}"),
+        "list": [value, {"deep": [format!("a\"{value}\\")]}, []],
+        "fixed": [1, 1.5, null, true, "a\"\u{1}b", {}],
+        "na\"me{}": "{user.x}",
+    });
+    assert_eq!(read, expected, "{value:?}");
+    assert_eq!(request.headers()["content-type"], "application/json");
+}
+
+#[test]
+fn fault_i1_fault_i2_a_path_keeps_its_segments() {
+    each(assert_path);
+}
+
+#[test]
+fn fault_i14_a_query_keeps_its_keys() {
+    each(assert_query);
+}
+
+#[test]
+fn fault_i2_a_header_stays_one_header() {
+    each(assert_header);
+}
+
+#[test]
+fn fault_i13_json_keeps_its_shape() {
+    each(assert_body);
+}
+
+proptest! {
+    #[test]
+    fn fault_i1_fault_i13_fault_i14_no_value_leaves_its_place(
+        value in "(?s).{0,40}",
+        kind in 0..KINDS,
+    ) {
+        let source = Same::new(&value, kind);
+        assert_path(&value, &source);
+        assert_query(&value, &source);
+        assert_header(&value, &source);
+        assert_body(&value, &source);
+    }
+}
+
+#[test]
+fn fault_i1_a_text_and_a_value_do_not_make_a_dot_segment() {
+    let render = |path: &str, value: &str| {
+        let template = RequestTemplate::new(Method::GET, path).unwrap();
+        let request = template.render(&Same::new(value, 0));
+        request.map(|request| request.uri().to_string())
+    };
+    for (path, value) in [
+        ("/{body.x}{body.y}", "."),
+        (".{body.x}", "."),
+        ("{body.x}.", ""),
+        ("%2e{body.x}", "."),
+        ("%2E{body.x}", ""),
+        ("{body.x}%2e", "."),
+    ] {
+        let path = format!("/a/{}/b", path.trim_start_matches('/'));
+        assert_eq!(render(&path, value), Err(RenderError::Unusable), "{path}");
+    }
+    assert_eq!(render("/{body.x}.{body.y}", "x").unwrap(), "/x.x");
+    for path in ["/a%2{body.x}", "/a%{body.x}", "/a%", "/%zz", "/%é"] {
+        assert!(RequestTemplate::new(Method::GET, path).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn fault_i1_an_empty_value_does_not_shorten_a_path() {
+    for path in [
+        "/users/{route.id}/orders",
+        "/users/{route.id}",
+        "/{route.id}",
+    ] {
+        let template = RequestTemplate::new(Method::GET, path).unwrap();
+        let result = template.render(&Same::new("", 0));
+        assert_eq!(result.unwrap_err(), RenderError::Unusable, "{path}");
+    }
+    let template = RequestTemplate::new(Method::GET, "/a/x{route.id}/").unwrap();
+    assert_eq!(template.render(&Same::new("", 0)).unwrap().uri(), "/a/x/");
+}
+
+#[test]
+fn fault_i3_what_a_value_says_is_never_read_as_a_placeholder() {
+    let source = Raw::new(r#"{"a": "{body.b}", "b": "secret", "{body.b}": 1}"#);
+    let template = RequestTemplate::new(Method::POST, "/{body.a}")
+        .and_then(|template| template.query("q", "{body.a}"))
+        .and_then(|template| template.header("x-a", "{body.a}"))
+        .and_then(|template| template.body(&json!(["{body.a}", "{body.a} {{body.b}}"])))
+        .unwrap();
+    let request = template.render(&source).unwrap();
+    assert_eq!(request.uri(), "/%7Bbody.b%7D?q=%7Bbody.b%7D");
+    assert_eq!(request.headers()["x-a"], "{body.b}");
+    assert_eq!(request.body(), r#"["{body.b}","{body.b} {body.b}"]"#);
+}
+
+#[test]
+fn fault_i4_what_is_missing_is_named_wherever_it_stands() {
+    let source = Raw::new(r#"{"null": null, "object": {}, "list": [1]}"#);
+    let get = || RequestTemplate::new(Method::POST, "/").unwrap();
+    let refuses = |template: RequestTemplate, name: &str| {
+        let error = template.render(&source).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("there is no value for {{{name}}}")
+        );
+    };
+    for name in ["jwt.none", "body.null", "user.object", "user.list"] {
+        let placeholder = format!("{{{name}}}");
+        let path = RequestTemplate::new(Method::GET, &format!("/{placeholder}"));
+        refuses(path.unwrap(), name);
+        refuses(get().query("q", &placeholder).unwrap(), name);
+        refuses(get().header("x", &placeholder).unwrap(), name);
+        refuses(
+            get().body(&json!([format!("a{placeholder}")])).unwrap(),
+            name,
+        );
+    }
+    refuses(
+        get().body(&json!({"a": ["{jwt.none}"]})).unwrap(),
+        "jwt.none",
+    );
+}
+
+#[test]
+fn fault_i4_only_what_the_caller_sends_is_checked_before_anything_is_sent() {
+    let template = |path: &str| {
+        let template = RequestTemplate::new(Method::POST, path);
+        template.and_then(|template| template.body(&json!(["{user.list}", "{body.null}"])))
+    };
+    let source = Raw::new(r#"{"null": null, "id": "7", "dots": ".."}"#);
+    let check = |path: &str| template(path).unwrap().check(&source);
+    assert_eq!(check("/{user.id}/{body.id}"), Ok(()));
+    assert_eq!(check("/{user.id}/{body.dots}"), Err(RenderError::Unusable));
+    let missing = check("/{user.id}/{body.none}").unwrap_err();
+    assert_eq!(missing.to_string(), "there is no value for {body.none}");
+}
+
+#[test]
+fn fault_i5_no_part_of_a_request_names_a_host() {
+    for path in [
+        "//{route.host}/x",
+        "http://{route.host}/",
+        "{route.host}/x",
+        "{route.host}",
+    ] {
+        assert!(RequestTemplate::new(Method::GET, path).is_err(), "{path}");
+    }
+    let template = RequestTemplate::new(Method::GET, "/").unwrap();
+    assert!(template.header("host", "{route.host}").is_err());
+}
+
+#[test]
+fn fault_i13_a_whole_string_takes_the_value_with_its_type() {
+    let values = [
+        "7",
+        "-0",
+        "1E400",
+        "123456789012345678901234567890",
+        "1.10",
+        "true",
+        "null",
+        "\"7\"",
+        "\"\\u00e9\\/\"",
+        "[ 1 , {\"a\": \"}\"} ]",
+        "{\"dup\":1,\"dup\":2}",
+    ];
+    for value in values {
+        let source = Raw::new(&format!("{{\"id\": {value}}}"));
+        let template = RequestTemplate::new(Method::PUT, "/")
+            .and_then(|template| template.body(&json!({"a": ["{user.id}"]})))
+            .unwrap();
+        let request = template.render(&source).unwrap();
+        assert_eq!(request.body(), &format!("{{\"a\":[{value}]}}"));
+    }
+}
+
+#[test]
+fn fault_i13_plain_values_are_text_where_text_is_written() {
+    struct Claim(Value);
+    impl Lookup for Claim {
+        fn lookup(&self, _: &Reference) -> Option<Found<'_>> {
+            Some(Found::Tree(&self.0))
+        }
+    }
+    let template = RequestTemplate::new(Method::GET, "/a-{jwt.x}").unwrap();
+    for value in ["7", "1.5", "true", "false"] {
+        let expected = format!("/a-{value}");
+        let raw = Raw::new(&format!("{{\"x\": {value}}}"));
+        assert_eq!(template.render(&raw).unwrap().uri(), &*expected);
+        let tree = Claim(value.parse().unwrap());
+        assert_eq!(template.render(&tree).unwrap().uri(), &*expected);
+    }
+    for value in [Value::Null, json!([1]), json!({})] {
+        let missing = template.render(&Claim(value)).unwrap_err();
+        assert!(matches!(missing, RenderError::Missing(_)));
+    }
+}
+
+#[test]
+fn fault_i13_a_default_is_text_unless_it_reads_as_another_plain_value() {
+    let source = Raw::new(r#"{"null": null}"#);
+    let document = json!([
+        "{body.x|1.10}",
+        "{body.x| true }",
+        "{body.x|null}",
+        "{body.x|Rome \"}",
+        "{body.x|}",
+        "{body.x|\"a\"}",
+        "{body.x|[1]}",
+        "page {body.x|1}",
+        "{body.null|1}",
+        "a{body.null|1}"
+    ]);
+    let template = RequestTemplate::new(Method::POST, "/")
+        .and_then(|template| template.body(&document))
+        .unwrap();
+    let request = template.render(&source).unwrap();
+    assert_eq!(
+        request.body(),
+        r#"[1.10,true,null,"Rome \"","","\"a\"","[1]","page 1",null,"a1"]"#
+    );
+}
+
+#[test]
+fn fault_i13_a_name_is_never_a_placeholder_and_a_get_has_no_body() {
+    let post = || RequestTemplate::new(Method::POST, "/").unwrap();
+    let error = post().body(&json!([{"{user.id}": 1}])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the name of a member has no placeholders: \"{user.id}\""
+    );
+    assert!(post().body(&json!({"a": "{"})).is_err());
+    for method in [Method::GET, Method::HEAD] {
+        let template = RequestTemplate::new(method.clone(), "/").unwrap();
+        let error = template.body(&json!({})).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("a {method} has no body: say which method is meant")
+        );
+    }
+}
+
+#[test]
+fn the_type_of_a_body_can_be_said() {
+    let template = RequestTemplate::new(Method::PATCH, "/")
+        .and_then(|template| template.header("content-type", "application/merge-patch+json"))
+        .and_then(|template| template.body(&json!({"a": "{body.x|1}"})))
+        .unwrap();
+    let request = template.render(&Raw::new("{}")).unwrap();
+    let types: Vec<_> = request.headers().get_all("content-type").iter().collect();
+    assert_eq!(types, ["application/merge-patch+json"]);
+    assert_eq!(template.references().count(), 1);
+}
+
+#[test]
+fn what_is_too_large_is_an_error_that_says_what() {
+    let value = "x".repeat(600_000);
+    let said = |template: RequestTemplate| {
+        let error = template.render(&Same::new(&value, 0)).unwrap_err();
+        error.to_string()
+    };
+    let post = || RequestTemplate::new(Method::POST, "/").unwrap();
+    assert_eq!(
+        said(RequestTemplate::new(Method::GET, "/{body.x}").unwrap()),
+        "the path would be larger than 8192 bytes"
+    );
+    let encoded = RequestTemplate::new(Method::GET, "/{body.x}").unwrap();
+    assert_eq!(
+        encoded.check(&Same::new(&"/".repeat(3_000), 0)),
+        Err(RenderError::TooLarge {
+            what: "the path",
+            max: 8192
+        })
+    );
+    assert_eq!(
+        said(post().query("q", "{body.x}").unwrap()),
+        "the path with its query would be larger than 65534 bytes"
+    );
+    assert_eq!(
+        said(post().header("x", "{body.x}").unwrap()),
+        "a header would be larger than 8192 bytes"
+    );
+    assert_eq!(
+        said(post().body(&json!(["{body.x}", "{body.x}"])).unwrap()),
+        "the body would be larger than 1048576 bytes"
+    );
+    let fits = post().body(&json!("{body.x}")).unwrap();
+    assert!(fits.render(&Same::new(&value, 0)).is_ok());
+}
