@@ -16,22 +16,21 @@ use tower_fanout_http::{
     server::{ServerSettings, bind, serve},
 };
 use tower_fanout_layers::{
-    ConcurrencyLayer, ConcurrencyPolicy, DeadlineLayer, InvalidPolicy, LiftLayer, TimeoutLayer,
+    ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, LiftLayer, TimeoutLayer,
 };
 
 /// The application; at most `max` requests are handled at once.
-fn app(max: u32) -> Result<Router, InvalidPolicy> {
-    let limit = ConcurrencyPolicy::build(|limit| {
-        limit.max = max;
-        limit.queue = 1;
-        limit.max_wait = Duration::from_millis(500);
-    })?;
+fn app(max: u32) -> Result<Router, ConfigError> {
+    let limit = ConcurrencyConfig::new()
+        .max(max)
+        .queue(1)
+        .max_wait(Duration::from_millis(500));
     let layers = ServiceBuilder::new()
         .layer(CorrelationLayer::new()) // first, so that every answer has an id
         .layer(ProblemLayer::new()) // what the layers below refuse becomes problem+json
-        .layer(DeadlineLayer::new(Duration::from_secs(2))) // for waiting and handling together
-        .layer(ConcurrencyLayer::new(limit)) // one limit for all routes
-        .layer(TimeoutLayer::new(Duration::from_secs(1))) // for handling alone
+        .layer(DeadlineLayer::new(Duration::from_secs(2))?) // for waiting and handling together
+        .layer(ConcurrencyLayer::new(limit)?) // one limit for all routes
+        .layer(TimeoutLayer::new(Duration::from_secs(1))?) // for handling alone
         .layer(LiftLayer::new()); // a handler's `Infallible` cannot say that a layer refused
     Ok(Router::new()
         .route("/users/{id}", get(user))

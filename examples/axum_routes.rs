@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, time::Instant};
 use tower::{Layer, Service, ServiceExt, layer::util::Identity};
 use tower_fanout::{
     Answer, BranchError, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
-    layers::{ClassifyHttp, Deadline, With},
+    layers::{ClassifyHttp, ConfigError, Deadline, With},
     stack::stack,
 };
 use tower_fanout_http::{
@@ -45,26 +45,28 @@ fn app(services: &Uri) -> Result<Router, Box<dyn Error>> {
 
 /// Strict: one attempt each, and the first failure ends it all.
 fn receipt(client: &Client) -> Result<FanOut<With<u64>>, Box<dyn Error>> {
-    let policy = Policy::build(|policy| policy.retry = None)?;
+    let policy = Policy::new().retry(None);
     let node = |name| node(name, &policy, client, None);
     let mut plan = Plan::builder();
-    plan.node("user", node("user"), |id, _| get_user(id));
-    plan.node("orders", node("orders"), |id, _| get_orders(id));
+    plan.node("user", node("user")?, |id, _| get_user(id));
+    plan.node("orders", node("orders")?, |id, _| get_orders(id));
     Ok(FanOut::new(plan.build()?).strategy(Strategy::All))
 }
 
 /// Lenient: three attempts of 500 ms each, two services at once; orders may be missing, and there are
 /// always some tips.
 fn page(client: &Client) -> Result<FanOut<With<u64>>, Box<dyn Error>> {
-    let policy = Policy::build(|policy| policy.attempt_timeout = Some(Duration::from_millis(500)))?;
+    let policy = Policy::new().attempt_timeout(Duration::from_millis(500));
     let bestsellers = Json::parse(Bytes::from_static(b"[\"a bestseller\"]"))?;
     let node = |name, fallback| node(name, &policy, client, fallback);
     let mut plan = Plan::builder();
-    plan.node("user", node("user", None), |id, _| get_user(id));
-    plan.node("orders", node("orders", None), |id, _| get_orders(id))
+    plan.node("user", node("user", None)?, |id, _| get_user(id));
+    plan.node("orders", node("orders", None)?, |id, _| get_orders(id))
         .optional();
-    plan.node("tips", node("tips", Some(bestsellers)), |_, _| ask("/tips"))
-        .optional();
+    plan.node("tips", node("tips", Some(bestsellers))?, |_, _| {
+        ask("/tips")
+    })
+    .optional();
     Ok(FanOut::new(plan.build()?)
         .strategy(Strategy::Partial)
         .max_concurrency(2))
@@ -76,13 +78,16 @@ fn node(
     policy: &Policy,
     client: &Client,
     fallback: Option<Json>,
-) -> impl Service<Request<Bytes>, Response = Json, Error = BranchError, Future: Send>
-+ Clone
-+ Send
-+ Sync
-+ 'static
-+ use<> {
-    let downstream = Downstream::new(name, policy.clone(), ClassifyHttp::new());
+) -> Result<
+    impl Service<Request<Bytes>, Response = Json, Error = BranchError, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<>,
+    ConfigError,
+> {
+    let downstream = Downstream::new(name, policy.clone(), ClassifyHttp::new())?;
     let answers = fallback.into_iter().map(http::Response::new);
     let stack = stack(
         &downstream,
@@ -91,7 +96,7 @@ fn node(
         Identity::new(),
         JsonLayer::new().layer(client.clone()),
     );
-    AcceptLayer::default().layer(stack)
+    Ok(AcceptLayer::default().layer(stack))
 }
 
 fn get_user(id: &With<u64>) -> Result<Request<Bytes>, BranchError> {

@@ -13,11 +13,12 @@ use tonic::{
     Code, ConnectError, Request, Response, Status, TimeoutExpired,
     transport::{Channel, Server, server::TcpIncoming},
 };
-use tower::{Service, ServiceExt, layer::util::Identity, service_fn};
+use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
-    Answer, Downstream, FanOut, Plan, PlanError, Policy, Strategy,
+    Answer, Downstream, FanOut, Plan, Policy, Strategy,
     layers::{
-        CallError, Class, Classify, ClassifyResult, Context, Deadline, Failure, Reject, With,
+        CallError, Class, Classify, ClassifyResult, ConfigError, Context, Deadline, Failure,
+        Reject, With,
     },
     stack::stack,
 };
@@ -114,34 +115,37 @@ impl<T> Classify<T, CallError<Status>> for ClassifyGrpc {
 fn careful(
     name: &str,
     channel: Channel,
-) -> impl Service<With<String>, Response = u32, Error = CallError<Status>, Future: Send>
-+ Clone
-+ Send
-+ Sync
-+ 'static
-+ use<> {
-    let policy = Policy::build(|policy| policy.attempt_timeout = Some(Duration::from_millis(500)));
-    let downstream = Downstream::new(name, policy.expect("500 ms is a time"), ClassifyGrpc);
+) -> Result<
+    impl Service<With<String>, Response = u32, Error = CallError<Status>, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<>,
+    ConfigError,
+> {
+    let policy = Policy::new().attempt_timeout(Duration::from_millis(500));
+    let downstream = Downstream::new(name, policy, ClassifyGrpc)?;
     let shop = PricesClient::new(channel);
-    stack(
+    Ok(stack(
         &downstream,
         downstream.fallback(),
         Identity::new(),
         Identity::new(),
         service_fn(move |item| quote(shop.clone(), item)),
-    )
+    ))
 }
 
 /// Asks all shops for an item; one offer is enough.
 ///
 /// # Errors
-/// Two shops have the same name.
+/// Returns an error if two shops have the same name.
 fn app<'n>(
     shops: impl IntoIterator<Item = (&'n str, Channel)>,
-) -> Result<FanOut<With<String>>, PlanError> {
+) -> Result<FanOut<With<String>>, BoxError> {
     let mut plan = Plan::builder();
     for (name, channel) in shops {
-        plan.node(name, careful(name, channel), |item: &With<String>, _| {
+        plan.node(name, careful(name, channel)?, |item: &With<String>, _| {
             Ok(With::new(item.get().clone()).idempotent())
         });
     }
@@ -175,7 +179,7 @@ impl Prices for TeaShop {
 }
 
 /// Opens a tea shop at a port of this machine, and a channel to it.
-async fn open(cents: u32) -> Result<Channel, Box<dyn Error>> {
+async fn open(cents: u32) -> Result<Channel, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let shop = PricesServer::new(TeaShop(cents));
@@ -184,7 +188,7 @@ async fn open(cents: u32) -> Result<Channel, Box<dyn Error>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), BoxError> {
     let app = app([("corner", open(120).await?), ("market", open(95).await?)])?;
     let request = item("tea", Duration::from_secs(1));
     let answer = app.clone().oneshot(request).await?;

@@ -15,21 +15,25 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::net::TcpListener;
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{BoxError, Service, ServiceBuilder, service_fn};
 use tower_fanout_http::{correlation::CorrelationLayer, problem::ProblemLayer};
-use tower_fanout_layers::{ConcurrencyLayer, ConcurrencyPolicy, LiftLayer, TimeoutLayer};
+use tower_fanout_layers::{
+    ConcurrencyConfig, ConcurrencyLayer, ConfigError, LiftLayer, TimeoutLayer,
+};
 
 /// The service behind its layers. All connections share its limit.
-fn app()
--> impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
-+ Clone {
-    ServiceBuilder::new()
+fn app() -> Result<
+    impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone,
+    ConfigError,
+> {
+    Ok(ServiceBuilder::new()
         .layer(CorrelationLayer::new())
         .layer(ProblemLayer::new())
-        .layer(ConcurrencyLayer::new(ConcurrencyPolicy::default()))
-        .layer(TimeoutLayer::new(Duration::from_secs(1)))
+        .layer(ConcurrencyLayer::new(ConcurrencyConfig::new())?)
+        .layer(TimeoutLayer::new(Duration::from_secs(1))?)
         .layer(LiftLayer::new())
-        .service(service_fn(answer))
+        .service(service_fn(answer)))
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -39,8 +43,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(Response::new(Full::new(Bytes::from_static(b"hello\n"))))
 }
 
-async fn serve(listener: TcpListener) -> std::io::Result<()> {
-    let service = TowerToHyperService::new(app());
+async fn serve(listener: TcpListener) -> Result<(), BoxError> {
+    let service = TowerToHyperService::new(app()?);
     loop {
         let (stream, _) = listener.accept().await?;
         let connection =
@@ -54,7 +58,7 @@ async fn serve(listener: TcpListener) -> std::io::Result<()> {
 }
 
 #[tokio::main]
-async fn main() -> std::io::Result<()> {
+async fn main() -> Result<(), BoxError> {
     serve(TcpListener::bind("127.0.0.1:3000").await?).await
 }
 

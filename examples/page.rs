@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
     Answer, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
-    layers::{ClassifyResult, Deadline, With},
+    layers::{ClassifyResult, ConfigError, Deadline, With},
     stack::stack,
 };
 
@@ -54,21 +54,21 @@ fn careful<Req, Res>(
     name: &str,
     fallback: Option<Res>,
     service: impl Source<Req, Res>,
-) -> impl Source<Req, Res>
+) -> Result<impl Source<Req, Res>, ConfigError>
 where
     Req: Clone + Send + Sync + 'static,
     Res: Clone + Send + Sync + 'static,
 {
-    let policy = Policy::build(|policy| policy.attempt_timeout = Some(Duration::from_millis(300)));
-    let downstream = Downstream::new(name, policy.expect("300 ms is a time"), ClassifyResult);
+    let policy = Policy::new().attempt_timeout(Duration::from_millis(300));
+    let downstream = Downstream::new(name, policy, ClassifyResult)?;
     let (chain, answers) = (downstream.fallback(), fallback.into_iter());
-    stack(
+    Ok(stack(
         &downstream,
         answers.fold(chain, |chain, answer| chain.answer(answer)),
         Identity::new(),
         Identity::new(),
         service,
-    )
+    ))
 }
 
 /// The plan, as a service from the number of a user to their page, which takes half a second at most.
@@ -76,19 +76,19 @@ fn app(
     users: impl Source<u32, User>,
     orders: impl Source<u32, Titles>,
     tips: impl Source<(), Titles>,
-) -> impl Service<u32, Response = Page, Error = FanOutError> + Clone {
+) -> Result<impl Service<u32, Response = Page, Error = FanOutError> + Clone, BoxError> {
     let mut plan = Plan::builder();
     let user = plan
         .node(
             "user",
-            careful("users", None, users),
+            careful("users", None, users)?,
             |id: &With<u32>, _| Ok(With::new(*id.get()).idempotent()),
         )
         .key();
     let orders = plan
         .node(
             "orders",
-            careful("orders", None, orders),
+            careful("orders", None, orders)?,
             move |_, answers| Ok(With::new(answers.get(user)?.account).idempotent()),
         )
         .after(user)
@@ -96,14 +96,12 @@ fn app(
         .key();
     let bestsellers = vec!["a bestseller"];
     let tips = plan
-        .node("tips", careful("tips", Some(bestsellers), tips), |_, _| {
+        .node("tips", careful("tips", Some(bestsellers), tips)?, |_, _| {
             Ok(With::new(()).idempotent())
         })
         .key();
-    let plan = plan
-        .build()
-        .expect("the names are unique and the graph has no cycle");
-    FanOut::new(plan.clone())
+    let plan = plan.build()?;
+    Ok(FanOut::new(plan.clone())
         .strategy(Strategy::Partial)
         .max_concurrency(5)
         .map_response(move |mut answer: Answer| Page {
@@ -114,7 +112,7 @@ fn app(
         })
         .map_request(|id| {
             With::new(id).deadline(Deadline::at(Instant::now() + Duration::from_millis(500)))
-        })
+        }))
 }
 
 /// The names of the nodes without an answer, by the report.
@@ -127,14 +125,14 @@ fn missing(plan: &Plan<With<u32>>, answer: &Answer) -> Vec<Box<str>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), FanOutError> {
+async fn main() -> Result<(), BoxError> {
     let users = service_fn(|_: With<u32>| async {
         let (name, account) = ("Ada", 42);
         Ok(User { name, account })
     });
     let orders = service_fn(|_: With<u32>| async { Ok(vec!["a book"]) });
     let tips = service_fn(|_: With<()>| async { Err("nobody is here to recommend".into()) });
-    println!("{:#?}", app(users, orders, tips).oneshot(7).await?);
+    println!("{:#?}", app(users, orders, tips)?.oneshot(7).await?);
     Ok(())
 }
 
@@ -168,7 +166,8 @@ mod tests {
 
         async fn page(&self) -> Result<Page, FanOutError> {
             let (users, orders) = (self.users.clone(), self.orders.clone());
-            app(users, orders, self.tips.clone()).oneshot(7).await
+            let app = app(users, orders, self.tips.clone()).unwrap();
+            app.oneshot(7).await
         }
     }
 

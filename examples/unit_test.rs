@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tower::{BoxError, Service, ServiceBuilder};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, InvalidPolicy, RetryLayer, RetryPolicy,
+    BreakerConfig, BreakerLayer, ClassifyResult, ConfigError, RetryConfig, RetryLayer,
     TimeoutLayer, With, retry::Jitter,
 };
 
@@ -31,16 +31,13 @@ impl<S> Prices for S where
 
 /// What shall be tested: two attempts of 100 ms, below them a breaker that opens at the third
 /// failure in a row.
-fn careful(prices: impl Prices) -> Result<impl Prices, InvalidPolicy> {
-    let retry = RetryPolicy::build(|retry| {
-        retry.max_attempts = 2;
-        retry.jitter = Jitter::None;
-    })?;
-    let breaker = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(3))?;
+fn careful(prices: impl Prices) -> Result<impl Prices, ConfigError> {
+    let retry = RetryConfig::new().max_attempts(2).jitter(Jitter::None);
+    let breaker = BreakerConfig::new().consecutive_failures(3);
     Ok(ServiceBuilder::new()
-        .layer(RetryLayer::new(retry, ClassifyResult))
-        .layer(BreakerLayer::new("prices", breaker, ClassifyResult))
-        .layer(TimeoutLayer::new(Duration::from_millis(100)))
+        .layer(RetryLayer::new(retry, ClassifyResult)?)
+        .layer(BreakerLayer::new("prices", breaker, ClassifyResult)?)
+        .layer(TimeoutLayer::new(Duration::from_millis(100))?)
         .service(prices))
 }
 

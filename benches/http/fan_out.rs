@@ -61,11 +61,11 @@ struct Backend {
 impl Backend {
     fn new(endpoint: &Uri) -> Self {
         let within = Some(Duration::from_secs(10));
-        let policy = Policy::build(|policy| policy.total_timeout = within);
+        let policy = Policy::new().total_timeout(within);
         let client = Client::new(endpoint, &ClientSettings::default());
         Self {
             client: client.expect("an address of a downstream"),
-            downstream: Downstream::new("stub", policy.expect("a policy"), ClassifyHttp::new()),
+            downstream: Downstream::new("stub", policy, ClassifyHttp::new()).unwrap(),
         }
     }
 

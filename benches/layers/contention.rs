@@ -4,7 +4,7 @@ use std::{sync::Barrier, time::Duration};
 
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use tower_fanout_layers::{ConcurrencyLayer, ConcurrencyPolicy, breaker::Window};
+use tower_fanout_layers::{ConcurrencyConfig, ConcurrencyLayer, breaker::Window};
 use tower_resilience::circuitbreaker::CircuitBreakerLayer;
 
 use crate::{
@@ -81,7 +81,7 @@ pub(crate) fn run(asked: &Asked) {
         &breaker(Window::Count(100)).layer(READY),
         asked,
     );
-    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
     compare("concurrency", &limit.layer(READY), asked);
     let peer = CircuitBreakerLayer::builder().build().unwrap();
     compare("tower-resilience breaker", &peer.layer(READY), asked);

@@ -20,12 +20,12 @@ use harness::{Asked, Case, compare};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::{
     Layer, Service, ServiceBuilder, layer::util::Identity, limit::ConcurrencyLimitLayer,
-    timeout::TimeoutLayer as TowerTimeout,
+    timeout::TimeoutLayer as TowerTimeout, util::option_layer,
 };
 use tower_fanout::{Downstream, Policy, metrics::ServiceMetrics, stack::stack};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, CallError, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, Observer, RetryLayer, RetryPolicy,
+    BreakerConfig, BreakerLayer, CallError, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
+    DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, Observer, RetryConfig, RetryLayer,
     TimeoutLayer, With, breaker::Window,
 };
 use tower_resilience::{
@@ -81,14 +81,14 @@ impl Future for Answer {
 }
 
 fn breaker(window: Window) -> BreakerLayer<ClassifyResult> {
-    let policy = BreakerPolicy::build(|breaker| breaker.window = window).unwrap();
-    BreakerLayer::new("users", policy, ClassifyResult)
+    let policy = BreakerConfig::new().window(window);
+    BreakerLayer::new("users", policy, ClassifyResult).unwrap()
 }
 
 /// A breaker that is open.
 fn open() -> impl Service<Ask, Response = u64, Error = Refused> {
     let layer = breaker(Window::Count(10));
-    layer.handle().unwrap().trip_for(SECOND * 3600);
+    layer.handle().trip_for(SECOND * 3600);
     layer.layer(READY)
 }
 
@@ -97,7 +97,7 @@ fn branch<Req>(service: Answer) -> impl Service<Req, Response = u64, Error = Ref
 where
     Req: tower_fanout_layers::Context + Clone + Send + Sync + 'static,
 {
-    let downstream = Downstream::new("users", Policy::default(), ClassifyResult);
+    let downstream = Downstream::new("users", Policy::default(), ClassifyResult).unwrap();
     let fallback = downstream.fallback().answer(0);
     stack(
         &downstream,
@@ -167,18 +167,26 @@ fn http_stacks(cases: &mut Vec<Case>) {
 }
 
 fn single(cases: &mut Vec<Case>) {
-    let retry = RetryLayer::new(RetryPolicy::default(), ClassifyResult);
-    let hedge = HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
-    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    let retry = RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap();
+    let hedge = HedgeLayer::new(HedgeConfig::new(), ClassifyResult).unwrap();
+    let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
     let fallback = FallbackLayer::new(ClassifyResult).answer(0);
     let ours = [
-        Case::new("timeout", TimeoutLayer::new(SECOND).layer(READY), ask),
         Case::new(
-            "timeout, pending once",
-            TimeoutLayer::new(SECOND).layer(ONCE),
+            "timeout",
+            TimeoutLayer::new(SECOND).unwrap().layer(READY),
             ask,
         ),
-        Case::new("deadline", DeadlineLayer::new(SECOND).layer(READY), ask),
+        Case::new(
+            "timeout, pending once",
+            TimeoutLayer::new(SECOND).unwrap().layer(ONCE),
+            ask,
+        ),
+        Case::new(
+            "deadline",
+            DeadlineLayer::new(SECOND).unwrap().layer(READY),
+            ask,
+        ),
         Case::new("concurrency", limit.layer(READY), ask).over(0, 25.0),
         Case::new("retry", retry.layer(READY), ask),
         Case::new("hedge", hedge.layer(READY), ask),
@@ -204,7 +212,7 @@ fn single(cases: &mut Vec<Case>) {
         Case::new("breaker, open", open(), ask).over(0, 15.0),
         Case::new(
             "breaker, off",
-            BreakerLayer::off(ClassifyResult).layer(READY),
+            option_layer(None::<BreakerLayer<ClassifyResult>>).layer(READY),
             ask,
         ),
     ];

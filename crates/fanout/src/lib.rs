@@ -47,7 +47,7 @@ mod graph;
 pub mod metrics;
 mod outcome;
 mod plan;
-pub mod policy;
+mod policy;
 mod report;
 mod run;
 mod schedule;

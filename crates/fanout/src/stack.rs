@@ -4,16 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
-    AsReject, BreakerLayer, Classify, ConcurrencyLayer, ConcurrencyPolicy, Context, DeadlineLayer,
-    FallbackLayer, HedgeLayer, HedgePolicy, Reject, RetryLayer, RetryPolicy, ThrottleLayer,
-    ThrottlePolicy, TimeoutLayer,
-    breaker::{self, BreakerPolicy},
+    AsReject, BreakerConfig, BreakerLayer, Classify, ConcurrencyConfig, ConcurrencyLayer,
+    ConfigError, Context, DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, Reject,
+    RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer,
+    breaker::{self, Breaker},
     concurrency::Concurrency,
+    config::Validate,
     hedge::HedgeDelay,
-    policy::{Settings, Valid},
-    retry::RetrySettings,
     throttle::Throttle,
-    timeout::Timeout,
+    timeout::{DeadlineConfig, Timeout, TimeoutConfig},
 };
 
 use crate::{expected::Expected, plan::Profile, policy::Policy};
@@ -28,40 +27,40 @@ pub struct Downstream<C> {
     expected: Expected,
     policy: Policy,
     classify: C,
+    deadline: DeadlineLayer,
     attempts: Either<RetryLayer<C>, HedgeLayer<C>>,
-    breaker: BreakerLayer<C>,
+    breaker: Option<BreakerLayer<C>>,
     throttle: Option<ThrottleLayer<C>>,
-    concurrency: ConcurrencyLayer<C>,
+    concurrency: Option<ConcurrencyLayer<C>>,
+    timeout: Option<TimeoutLayer>,
 }
 
 impl<C: Clone> Downstream<C> {
-    /// A downstream called `name`, with fresh state.
-    #[must_use]
-    pub fn new(name: &str, policy: Policy, classify: C) -> Self {
-        let breaker = match breaker_policy(&policy) {
-            Some(policy) => BreakerLayer::new(name, policy, classify.clone()),
-            None => BreakerLayer::off(classify.clone()),
-        };
-        let throttle =
-            throttle_policy(&policy).map(|policy| ThrottleLayer::new(policy, classify.clone()));
-        let concurrency = match concurrency_policy(&policy) {
-            Some(policy) => ConcurrencyLayer::new(policy),
-            None => ConcurrencyLayer::off(),
-        };
-        let concurrency = concurrency.classify(classify.clone());
-        let handle = breaker.handle().cloned();
-        Self {
-            attempts: attempts(&policy, classify.clone(), handle.clone()),
-            concurrency: handle
-                .into_iter()
-                .fold(concurrency, ConcurrencyLayer::recheck),
+    /// Creates a downstream called `name`, with fresh state.
+    ///
+    /// # Errors
+    /// Returns the first error of `policy`.
+    pub fn new(name: &str, policy: Policy, classify: C) -> Result<Self, ConfigError> {
+        policy.validate()?;
+        let breaker = breaker_config(&policy)
+            .map(|config| BreakerLayer::new(name, config, classify.clone()))
+            .transpose()?;
+        let throttle = (policy.throttle.clone())
+            .map(|config| ThrottleLayer::new(config, classify.clone()))
+            .transpose()?;
+        let handle = breaker.as_ref().map(BreakerLayer::handle);
+        Ok(Self {
+            deadline: DeadlineLayer::new(DeadlineConfig::new().total(policy.total_timeout))?,
+            attempts: attempts(&policy, &classify, handle)?,
+            concurrency: concurrency(&policy, &classify, handle)?,
+            timeout: attempt_timeout(&policy)?,
             breaker,
             throttle,
             policy,
             classify,
             name: name.into(),
             expected: Expected::new(),
-        }
+        })
     }
 
     /// What a plan knows of it.
@@ -81,22 +80,22 @@ impl<C: Clone> Downstream<C> {
         &self.policy
     }
 
-    /// Its breaker, unless that is off.
+    /// Returns the breaker; `None` if the policy turns it off.
     #[must_use]
-    pub const fn breaker(&self) -> Option<&breaker::Handle> {
-        self.breaker.handle()
+    pub fn breaker(&self) -> Option<&breaker::Handle> {
+        self.breaker.as_ref().map(BreakerLayer::handle)
     }
 
-    /// Its throttle, if it has one.
+    /// Returns the throttle; `None` if the policy turns it off.
     #[must_use]
     pub const fn throttle(&self) -> Option<&ThrottleLayer<C>> {
         self.throttle.as_ref()
     }
 
-    /// Its concurrency limit.
+    /// Returns the concurrency limit; `None` if the policy turns it off.
     #[must_use]
-    pub const fn concurrency(&self) -> &ConcurrencyLayer<C> {
-        &self.concurrency
+    pub const fn concurrency(&self) -> Option<&ConcurrencyLayer<C>> {
+        self.concurrency.as_ref()
     }
 
     /// An empty fallback chain that judges answers as everything else here does.
@@ -106,85 +105,86 @@ impl<C: Clone> Downstream<C> {
     }
 }
 
-/// What tries again, or asks a second time; it asks `breaker` before it does.
-fn attempts<C>(
+/// The layer for retries or hedges, which asks `breaker` before each further attempt. A policy that turns
+/// both off makes one attempt, and the retry layer still counts it and marks it as the last.
+fn attempts<C: Clone>(
     policy: &Policy,
-    classify: C,
-    breaker: Option<breaker::Handle>,
-) -> Either<RetryLayer<C>, HedgeLayer<C>> {
-    let breaker = breaker.into_iter();
-    match hedge_policy(policy) {
-        Some(policy) => {
-            let hedge = HedgeLayer::new(policy, classify);
-            Either::Right(breaker.into_iter().fold(hedge, HedgeLayer::recheck))
+    classify: &C,
+    breaker: Option<&breaker::Handle>,
+) -> Result<Either<RetryLayer<C>, HedgeLayer<C>>, ConfigError> {
+    if let Some(config) = hedge_config(policy) {
+        let mut hedge = HedgeLayer::new(config, classify.clone())?;
+        if let Some(breaker) = breaker {
+            hedge = hedge.recheck(breaker.clone());
         }
-        None => {
-            let retry = RetryLayer::new(retry_policy(policy), classify);
-            Either::Left(breaker.into_iter().fold(retry, RetryLayer::recheck))
-        }
+        return Ok(Either::Right(hedge));
     }
-}
-
-/// A part of a policy, which is as valid as the policy is.
-fn part<T: Settings>(settings: T) -> Valid<T> {
-    Valid::new(settings)
-        .expect("a policy is valid only if each part of it is, as it is derived here")
-}
-
-/// Who does not retry makes one attempt.
-fn retry_policy(policy: &Policy) -> RetryPolicy {
-    let once = || RetrySettings::default().max_attempts(1);
-    part(policy.retry.clone().unwrap_or_else(once))
+    let once = || RetryConfig::new().max_attempts(1);
+    let config = policy.retry.clone().unwrap_or_else(once);
+    let mut retry = RetryLayer::new(config, classify.clone())?;
+    if let Some(breaker) = breaker {
+        retry = retry.recheck(breaker.clone());
+    }
+    Ok(Either::Left(retry))
 }
 
 /// A learnt delay is no longer than an attempt may take.
-fn hedge_policy(policy: &Policy) -> Option<HedgePolicy> {
-    let mut settings = policy.hedge.clone()?;
-    if let HedgeDelay::Quantile(quantile) = &mut settings.delay {
+fn hedge_config(policy: &Policy) -> Option<HedgeConfig> {
+    let mut config = policy.hedge.clone()?;
+    if let HedgeDelay::Quantile(quantile) = &mut config.delay {
         quantile.cap = quantile.cap.or(policy.attempt_timeout);
     }
-    Some(part(settings))
+    Some(config)
 }
 
 /// A probe may take two attempts' time beside its wait for a turn, and a call that was cut off after
 /// half an attempt's time counts as slow.
-fn breaker_policy(policy: &Policy) -> Option<BreakerPolicy> {
-    let mut settings = policy.circuit_breaker.clone()?;
+fn breaker_config(policy: &Policy) -> Option<BreakerConfig> {
+    let mut config = policy.circuit_breaker.clone()?;
     let waits = policy.concurrency.iter().filter(|limit| limit.queue > 0);
     let wait: Duration = waits.map(|limit| limit.max_wait).sum();
     if let Some(attempt) = policy.attempt_timeout {
-        settings.probe_lease = settings.probe_lease.max(attempt.saturating_mul(2));
-        settings.unanswered = settings
-            .unanswered
-            .or(settings.slow_call)
-            .or(Some(attempt / 2));
+        config.probe_lease = config.probe_lease.max(attempt.saturating_mul(2));
+        config.unanswered = config.unanswered.or(config.slow_call).or(Some(attempt / 2));
     }
-    settings.probe_lease = settings.probe_lease.saturating_add(wait);
-    Some(part(settings))
+    config.probe_lease = config.probe_lease.saturating_add(wait);
+    Some(config)
 }
 
-fn attempt_timeout(policy: &Policy) -> TimeoutLayer {
-    let timeout = TimeoutLayer::new(policy.attempt_timeout);
-    if policy.last_attempt_uses_deadline {
-        timeout.last_attempt_uses_deadline()
-    } else {
-        timeout
-    }
+fn attempt_timeout(policy: &Policy) -> Result<Option<TimeoutLayer>, ConfigError> {
+    let relaxed = policy.last_attempt_uses_deadline;
+    policy
+        .attempt_timeout
+        .map(|timeout| TimeoutConfig::new(timeout).last_attempt_uses_deadline(relaxed))
+        .map(TimeoutLayer::new)
+        .transpose()
 }
 
-fn throttle_policy(policy: &Policy) -> Option<ThrottlePolicy> {
-    policy.throttle.clone().map(part)
+/// The concurrency limit, which asks `breaker` again when a queued call gets its permit.
+fn concurrency<C: Clone>(
+    policy: &Policy,
+    classify: &C,
+    breaker: Option<&breaker::Handle>,
+) -> Result<Option<ConcurrencyLayer<C>>, ConfigError> {
+    let Some(config) = concurrency_config(policy) else {
+        return Ok(None);
+    };
+    let limit = ConcurrencyLayer::new(config)?.classify(classify.clone());
+    Ok(Some(match breaker {
+        Some(breaker) => limit.recheck(breaker.clone()),
+        None => limit,
+    }))
 }
 
 /// A call that was cut off tells an adaptive limit that it was slow where it tells the breaker so.
-fn concurrency_policy(policy: &Policy) -> Option<ConcurrencyPolicy> {
-    let mut settings = policy.concurrency.clone()?;
-    if let Some(adaptive) = &mut settings.adaptive {
-        let breaker = breaker_policy(policy).and_then(|breaker| breaker.unanswered);
+fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
+    let mut config = policy.concurrency.clone()?;
+    if let Some(adaptive) = &mut config.adaptive {
+        let breaker = breaker_config(policy).and_then(|breaker| breaker.unanswered);
         let half = policy.attempt_timeout.map(|attempt| attempt / 2);
         adaptive.unanswered = adaptive.unanswered.or(breaker).or(half);
     }
-    Some(part(settings))
+    Some(config)
 }
 
 /// Puts the layers of `downstream` around `service`, which makes one attempt.
@@ -216,38 +216,39 @@ where
     Res: Send + 'static,
     E: From<Reject> + AsReject + Send + 'static,
 {
-    let policy = &downstream.policy;
     ServiceBuilder::new()
         // Sees every failure below, an open circuit and a passed deadline too; nothing below sees
         // what it answers.
         .layer(fallback)
-        // Bounds all attempts and the pauses between them.
-        .layer(DeadlineLayer::new(policy.total_timeout))
+        // Bounds all attempts and the pauses between them. Never off: without a total timeout, the
+        // deadline that the call comes with still ends it.
+        .layer(downstream.deadline)
         // Retries or hedges. Above the breaker, so that every attempt is counted and each may be
         // refused at once.
         .layer(downstream.attempts.clone())
         // Per attempt, and after the pause: the time that is left is then right.
         .layer(stamp)
         // Above all that holds back: an open circuit must not queue.
-        .layer(downstream.breaker.clone())
+        .option_layer(downstream.breaker.clone())
         // Per attempt, and above the limit: what is not sent needs no permit. It is refused here, so
         // it does not count against the breaker.
         .option_layer(downstream.throttle.clone())
         // Per attempt: a call that pauses holds no permit. It asks the breaker again, which may have
         // opened meanwhile.
-        .layer(downstream.concurrency.clone())
+        .option_layer(downstream.concurrency.clone())
         // Innermost of what waits: its time starts when the permit is in hand.
-        .layer(attempt_timeout(policy))
+        .option_layer(downstream.timeout)
         // Innermost of all: whatever it breaks, everything above has to cope with.
         .layer(chaos)
         .service(service)
 }
 
-/// What one attempt passes through, from the breaker inwards to `S`.
-pub type Attempt<S, C> = breaker::Breaker<Throttled<Concurrency<Timeout<S>, C>, C>, C>;
+type Timed<S> = Either<Timeout<S>, S>;
+type Limited<S, C> = Either<Concurrency<Timed<S>, C>, Timed<S>>;
+type Throttled<S, C> = Either<Throttle<Limited<S, C>, C>, Limited<S, C>>;
 
-/// A service behind a throttle, if there is one.
-pub type Throttled<S, C> = Either<Throttle<S, C>, S>;
+/// The service that makes one attempt, from the breaker inwards to `S`.
+pub type Attempt<S, C> = Either<Breaker<Throttled<S, C>, C>, Throttled<S, C>>;
 
 #[cfg(test)]
 mod tests {
@@ -255,24 +256,22 @@ mod tests {
 
     use tower_fanout_layers::{
         ClassifyResult,
-        concurrency::{ConcurrencySettings, adaptive::AdaptiveSettings},
-        hedge::{HedgeSettings, Quantile},
-        throttle::ThrottleSettings,
+        concurrency::{ConcurrencyConfig, adaptive::AdaptiveConfig},
+        hedge::{HedgeConfig, Quantile},
+        throttle::ThrottleConfig,
     };
 
     use super::*;
 
     /// The longest delay of a policy whose attempts take 100 ms at most.
     fn longest_delay(cap: Option<Duration>) -> Option<Duration> {
-        let mut hedge = HedgeSettings::default();
-        let mut quantile = Quantile::default();
-        quantile.cap = cap;
-        hedge.delay = HedgeDelay::Quantile(quantile);
-        let policy = Policy::build(|policy| {
-            (policy.retry, policy.hedge) = (None, Some(hedge));
-            policy.attempt_timeout = Some(Duration::from_millis(100));
-        });
-        match &hedge_policy(&policy.unwrap()).unwrap().delay {
+        let delay = HedgeDelay::Quantile(Quantile::new().cap(cap));
+        let policy = Policy::new()
+            .retry(None)
+            .hedge(HedgeConfig::new().delay(delay))
+            .attempt_timeout(Duration::from_millis(100));
+        policy.validate().unwrap();
+        match &hedge_config(&policy).unwrap().delay {
             HedgeDelay::Quantile(quantile) => quantile.cap,
             delay => panic!("{delay:?} is not learnt"),
         }
@@ -281,7 +280,7 @@ mod tests {
     /// What is derived of a valid policy is valid, down to the shortest attempt and up to the longest.
     #[test]
     fn no_part_of_a_valid_policy_is_lost() {
-        let adaptive = ConcurrencySettings::default().adaptive(AdaptiveSettings::default());
+        let adaptive = ConcurrencyConfig::default().adaptive(AdaptiveConfig::default());
         let floor = |floor| HedgeDelay::Quantile(Quantile::default().floor(floor));
         let (short, long) = (Duration::from_millis(1), Duration::MAX / 4);
         for (attempt, delay) in [
@@ -289,20 +288,17 @@ mod tests {
             (short, HedgeDelay::Fixed(Duration::ZERO)),
             (long, floor(Duration::ZERO)),
         ] {
-            let policy = Policy::build(|policy| {
-                policy.attempt_timeout = Some(attempt);
-                policy.retry = None;
-                policy.hedge = Some(HedgeSettings::default().delay(delay));
-                policy.throttle = Some(ThrottleSettings::default());
-                policy.concurrency = Some(adaptive.clone());
-                if let Some(breaker) = &mut policy.circuit_breaker {
-                    breaker.window = breaker::Window::Count(10);
-                }
-            });
-            let downstream = Downstream::new("users", policy.unwrap(), ClassifyResult);
+            let policy = Policy::new()
+                .attempt_timeout(attempt)
+                .retry(None)
+                .hedge(HedgeConfig::new().delay(delay))
+                .throttle(ThrottleConfig::new())
+                .concurrency(adaptive.clone())
+                .circuit_breaker(BreakerConfig::new().window(breaker::Window::Count(10)));
+            let downstream = Downstream::new("users", policy, ClassifyResult).unwrap();
             assert!(matches!(downstream.attempts, Either::Right(_)));
             assert!(downstream.breaker().is_some() && downstream.throttle().is_some());
-            assert!(downstream.concurrency().limit().is_some());
+            assert!(downstream.concurrency().is_some());
         }
     }
 

@@ -31,8 +31,8 @@ async fn its_error_goes_into_a_box() {
 #[tokio::test(start_paused = true)]
 async fn layers_go_around_it() {
     let service = ServiceBuilder::new()
-        .layer(DeadlineLayer::new(Some(ms(50))))
-        .layer(TimeoutLayer::new(Some(Duration::from_secs(1))))
+        .layer(DeadlineLayer::new(ms(50)).unwrap())
+        .layer(TimeoutLayer::new(Duration::from_secs(1)).unwrap())
         .service(one(hanging()));
     let error = service.oneshot(()).await.unwrap_err();
     assert!(

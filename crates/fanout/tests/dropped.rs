@@ -21,7 +21,7 @@ use tower_fanout::{
     layers::{
         ClassifyResult, With,
         breaker::State,
-        hedge::{HedgeDelay, HedgeSettings},
+        hedge::{HedgeConfig, HedgeDelay},
     },
     stack::stack,
 };
@@ -90,8 +90,7 @@ fn downstreams() -> [Downstream<ClassifyResult>; 2] {
             let limit = policy.concurrency.as_mut().unwrap();
             (limit.max, limit.queue, limit.max_wait) = (1, 4, ms(1000));
             if hedges {
-                let mut hedge = HedgeSettings::default();
-                hedge.delay = HedgeDelay::Fixed(ms(3));
+                let hedge = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(3)));
                 (policy.retry, policy.hedge) = (None, Some(hedge));
             }
         })
@@ -101,7 +100,7 @@ fn downstreams() -> [Downstream<ClassifyResult>; 2] {
 /// That nothing is held, and that the next call is let in.
 async fn is_at_rest(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) {
     assert_eq!(in_flight.now(), 0);
-    let limit = downstream.concurrency();
+    let limit = downstream.concurrency().unwrap();
     assert_eq!((limit.in_flight(), limit.queued()), (0, 0));
     let breaker = downstream.breaker().unwrap();
     let (state, rejected) = (breaker.state(), breaker.snapshot().rejected);

@@ -22,14 +22,13 @@ use tower::{
     util::{BoxCloneSyncService, MapRequestLayer},
 };
 use tower_fanout::{
-    Downstream,
+    Downstream, Policy,
     layers::{
         AsReject, ClassifyResult, Context, Failure, Reject, With,
-        hedge::{HedgeDelay, HedgeSettings},
+        hedge::{HedgeConfig, HedgeDelay},
         retry::Jitter,
-        throttle::ThrottleSettings,
+        throttle::ThrottleConfig,
     },
-    policy::PolicySettings,
     stack::stack,
 };
 
@@ -50,21 +49,19 @@ where
 }
 
 /// Hedges after `delay`, up to `max` times, instead of retrying.
-fn hedge(policy: &mut PolicySettings, delay: HedgeDelay, max: u8) {
-    let mut hedge = HedgeSettings::default();
-    (hedge.delay, hedge.max_hedges) = (delay, max);
+fn hedge(policy: &mut Policy, delay: HedgeDelay, max: u8) {
+    let hedge = HedgeConfig::new().delay(delay).max_hedges(max);
     (policy.retry, policy.hedge) = (None, Some(hedge));
 }
 
 /// Three attempts, one after the other.
-const RETRIED: fn(&mut PolicySettings) = |_| {};
-const HEDGED: fn(&mut PolicySettings) = |policy| hedge(policy, HedgeDelay::Never, 2);
+const RETRIED: fn(&mut Policy) = |_| {};
+const HEDGED: fn(&mut Policy) = |policy| hedge(policy, HedgeDelay::Never, 2);
 
 /// The more calls are refused, the more are held back, up to all of them. Nothing is tried again,
 /// and the breaker does not open by itself.
-fn throttle(policy: &mut PolicySettings) {
-    let mut throttle = ThrottleSettings::default();
-    throttle.max = 1.0;
+fn throttle(policy: &mut Policy) {
+    let throttle = ThrottleConfig::new().max(1.0);
     (policy.retry, policy.throttle) = (None, Some(throttle));
     let breaker = policy.circuit_breaker.as_mut().unwrap();
     (breaker.min_calls, breaker.consecutive_failures) = (u32::MAX, None);
@@ -115,7 +112,7 @@ async fn the_deadline_bounds_all_hedges() {
     let (refused, took) = timed(refusal(&service)).await;
     assert_eq!((refused, took), (Some(Reject::Deadline), ms(1000)));
     assert_eq!(calls.load(Ordering::Relaxed), 3);
-    assert_eq!(downstream.concurrency().in_flight(), 0);
+    assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
 }
 
 /// Which attempts are stamped, and after how many milliseconds, where each attempt takes 10 and only
@@ -217,7 +214,7 @@ async fn each_hedge_takes_a_permit_of_its_own() {
         });
         let call = tokio::spawn(service.oneshot(ask()));
         sleep(ms(100)).await;
-        assert_eq!(downstream.concurrency().in_flight(), permits);
+        assert_eq!(downstream.concurrency().unwrap().in_flight(), permits);
         let answer = call.await.unwrap();
         assert_eq!(
             answer.unwrap(),
@@ -225,7 +222,7 @@ async fn each_hedge_takes_a_permit_of_its_own() {
             "a hedge without a permit is no error"
         );
         assert_eq!(calls.load(Ordering::Relaxed), permits);
-        assert_eq!(downstream.concurrency().in_flight(), 0);
+        assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
     }
 }
 
@@ -245,7 +242,7 @@ async fn each_hedge_has_an_attempt_timeout_of_its_own() {
 async fn the_throttle_sees_every_attempt() {
     for edit in [RETRIED, HEDGED] {
         let downstream = downstream(|policy| {
-            policy.throttle = Some(ThrottleSettings::default());
+            policy.throttle = Some(ThrottleConfig::new());
             edit(policy);
         });
         let (service, calls) = counted(&downstream, |call| async move {
@@ -315,7 +312,7 @@ async fn what_is_held_back_asks_for_no_permit() {
     for _ in 0..100 {
         refusal(&service).await;
     }
-    downstream.concurrency().set_limit(1);
+    downstream.concurrency().unwrap().set_limit(1);
     let mut held_back = false;
     for _ in 0..100 {
         let refused = refusal(&service).await;

@@ -21,7 +21,7 @@ use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
     Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen, RunObserver,
     Status,
-    layers::{Classify, ClassifyResult, Event, With},
+    layers::{Classify, ClassifyResult, Event, With, concurrency::ConcurrencyConfig},
     stack::stack,
 };
 
@@ -166,7 +166,7 @@ async fn fault_g20_a_panic_of_an_observer_changes_nothing() {
         let report = fan_out.clone().oneshot(()).await.unwrap().report().clone();
         let branch = &report.branches[0];
         assert_eq!((branch.status, branch.attempts), (Status::Success, 2));
-        assert_eq!(downstream.concurrency().in_flight(), 0);
+        assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
     }
 }
 
@@ -198,7 +198,7 @@ where
         panic!("the run was begun");
     };
     let kind = answer.report().branches[0].error.as_ref().unwrap().kind();
-    assert_eq!(downstream.concurrency().in_flight(), 0);
+    assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
     switch.set(false);
     let answer = fan_out.oneshot(()).await.unwrap();
     assert_eq!(answer.report().branches[0].status, Status::Fallback);
@@ -213,18 +213,16 @@ async fn fault_g20_a_panic_of_a_fallback_leaves_the_failure_as_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_g20_a_panic_of_a_classifier_holds_nothing_back() {
-    let policy = Policy::build(|policy| {
-        policy.attempt_timeout = Some(ms(1000));
-        let limit = policy.concurrency.as_mut().unwrap();
-        (limit.max, limit.queue) = (1, 0);
-    });
+    let policy = Policy::new()
+        .attempt_timeout(ms(1000))
+        .concurrency(ConcurrencyConfig::new().max(1).queue(0));
     let switch = Switch::default();
     let panics = switch.clone();
     let classify = move |result: Result<&&'static str, &BoxError>, elapsed: Duration| {
         panics.pass();
         ClassifyResult.classify(result, elapsed)
     };
-    let downstream = Downstream::new("users", policy.unwrap(), classify);
+    let downstream = Downstream::new("users", policy, classify).unwrap();
     let kind = with_panics(&downstream, &switch, false).await;
     assert_eq!(kind, ErrorKind::Panic);
     // A probe whose class nobody knows makes room for the next.

@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use tower::{ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
     FanOut, Plan, SkipReason, Status,
-    layers::{With, hedge::HedgeSettings, throttle::ThrottleSettings},
+    layers::{With, hedge::HedgeConfig, throttle::ThrottleConfig},
     stack::stack,
 };
 
@@ -29,9 +29,9 @@ async fn attempt(_: With<()>) -> Answer {
 
 #[test]
 fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
-    let retried = downstream(|policy| policy.throttle = Some(ThrottleSettings::default()));
+    let retried = downstream(|policy| policy.throttle = Some(ThrottleConfig::new()));
     let hedged = downstream(|policy| {
-        (policy.retry, policy.hedge) = (None, Some(HedgeSettings::default()));
+        (policy.retry, policy.hedge) = (None, Some(HedgeConfig::new()));
     });
     let mut plan = Plan::builder();
     for (name, downstream) in [("retried", retried), ("hedged", hedged)] {

@@ -14,10 +14,7 @@ use http::{HeaderValue, Request, Response, header};
 use indexmap::IndexMap;
 use metrics::counter;
 use tower::{Service, ServiceBuilder};
-use tower_fanout::{
-    Downstream,
-    layers::{ClassifyHttp, classify::ClassifyPolicy},
-};
+use tower_fanout::{Downstream, layers::ClassifyHttp};
 use tower_fanout_http::{
     client::Client,
     correlation::{CorrelationId, CorrelationLayer, Replaced},
@@ -228,9 +225,8 @@ fn orchestrate(auth: &Auth, asked: Option<&RouteAuth>, api: &Endpoint) -> Router
 
 fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Error + Send + Sync>> {
     let client = Client::new(&config.endpoint, &config.client)?;
-    let overrides = ClassifyPolicy::new(config.policy.classify.clone())?;
-    let classify = ClassifyHttp::new().with(overrides);
-    let downstream = Downstream::new(name, config.policy.clone(), classify);
+    let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
+    let downstream = Downstream::new(name, config.policy.clone(), classify)?;
     let forward = config.forward.clone();
     Ok(Backend::new(
         name.to_owned(),

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use tower_fanout::{
     Branch, Downstream, ErrorKind,
-    layers::{ClassifyHttp, breaker::State},
+    layers::{ClassifyHttp, ConcurrencyLayer, breaker::State},
 };
 use tower_fanout_http::{client::Client, forward::ForwardHeaders};
 use tower_fanout_json::wire::breaker_state;
@@ -88,6 +88,7 @@ impl Backend {
     #[must_use]
     pub fn health(&self) -> Health {
         let state = self.breaker_state();
+        let limit = self.downstream.concurrency();
         let status = match state {
             Some(State::Open | State::ForcedOpen) => Status::Down,
             Some(State::HalfOpen) => Status::Degraded,
@@ -104,8 +105,8 @@ impl Backend {
                 },
                 total: self.endpoints,
             },
-            in_flight: self.downstream.concurrency().in_flight(),
-            limit: self.downstream.concurrency().limit(),
+            in_flight: limit.map_or(0, ConcurrencyLayer::in_flight),
+            limit: limit.map(ConcurrencyLayer::limit),
             last_failure: *self.last_failure(),
         }
     }

@@ -11,6 +11,7 @@ use tokio::{
     task::JoinHandle,
     time::{interval, sleep},
 };
+use tower_fanout::layers::ConcurrencyLayer;
 use tower_fanout_http::server::{self, Closed, Connections, ServerSettings, Stopped, serve};
 
 use crate::{
@@ -182,8 +183,9 @@ fn measure(backend: &Backend) {
         gauge!("fanout_breaker_state", "service" => service(), "state" => one).set(value);
     }
     let limit = backend.downstream.concurrency();
-    gauge!("fanout_inflight", "service" => service()).set(limit.in_flight());
-    gauge!("fanout_queued", "service" => service()).set(limit.queued());
+    gauge!("fanout_inflight", "service" => service())
+        .set(limit.map_or(0, ConcurrencyLayer::in_flight));
+    gauge!("fanout_queued", "service" => service()).set(limit.map_or(0, ConcurrencyLayer::queued));
 }
 
 /// The connections to the public address: those that are open, and since the start those that were

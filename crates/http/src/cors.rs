@@ -22,8 +22,8 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use tower_fanout_layers::{
-    InvalidPolicy,
-    policy::{Settings, Valid},
+    ConfigError,
+    config::{Validate, Validated},
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -97,20 +97,20 @@ impl CorsSettings {
     }
 }
 
-impl Settings for CorsSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
+impl Validate for CorsSettings {
+    fn errors(&self) -> Vec<ConfigError> {
         let origins = self.wrong_origins();
-        let origins = origins.map(|wrong| InvalidPolicy::new("origins", wrong));
+        let origins = origins.map(|wrong| ConfigError::new("origins", wrong));
         let any = self.any_with_credentials();
-        let any = any.map(|field| InvalidPolicy::new(field, "`*` does not go with credentials"));
+        let any = any.map(|field| ConfigError::new(field, "`*` does not go with credentials"));
         let long = self.max_age > Duration::from_secs(86_400);
-        let long = long.then(|| InvalidPolicy::new("max_age", "more than a day"));
+        let long = long.then(|| ConfigError::new("max_age", "more than a day"));
         origins.into_iter().chain(any).chain(long).collect()
     }
 }
 
 /// Checked [`CorsSettings`].
-pub type Cors = Valid<CorsSettings>;
+pub type Cors = Validated<CorsSettings>;
 
 /// Whether browsers write an origin like this ([RFC 6454 §6.2](https://www.rfc-editor.org/rfc/rfc6454#section-6.2)):
 /// in lower case, without a path, and without the port that goes without saying.

@@ -182,7 +182,7 @@ mod tests {
         });
         let service = ServiceBuilder::new()
             .layer(layer)
-            .layer(DeadlineLayer::new(2_000 * MS))
+            .layer(DeadlineLayer::new(2_000 * MS).unwrap())
             .layer(LiftLayer::new())
             .service(look);
         service.oneshot(request).await.unwrap()

@@ -31,26 +31,30 @@
 //! ```
 //! use std::time::Duration;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! use tower_fanout_layers::*;
+//! use tower_fanout_layers::{
+//!     BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
+//!     DeadlineLayer, FallbackLayer, RetryConfig, RetryLayer, TimeoutLayer, With,
+//! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
-//! let breaker = BreakerLayer::new("users", BreakerPolicy::default(), ClassifyResult);
+//! # async fn main() -> Result<(), tower::BoxError> {
+//! let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult)?;
 //! let stack = ServiceBuilder::new()
 //!     .layer(FallbackLayer::new(ClassifyResult).answer("a guest")) // sees every failure below
-//!     .layer(DeadlineLayer::new(Duration::from_millis(800))) // bounds all attempts and pauses
-//!     .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult)) // every attempt is counted
+//!     .layer(DeadlineLayer::new(Duration::from_millis(800))?) // bounds all attempts and pauses
+//!     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult)?) // every attempt is counted
 //!     .layer(breaker) // an open circuit must not queue
-//!     .layer(ConcurrencyLayer::new(ConcurrencyPolicy::default())) // a pause holds no permit
-//!     .layer(TimeoutLayer::new(Duration::from_millis(300))) // queueing is not the service's fault
+//!     .layer(ConcurrencyLayer::new(ConcurrencyConfig::new())?) // a pause holds no permit
+//!     .layer(TimeoutLayer::new(Duration::from_millis(300))?) // queueing is not the service's fault
 //!     .service(service_fn(|request: With<u64>| async move {
 //!         match request.get() {
 //!             7 => Ok::<_, tower::BoxError>("Ada"),
 //!             _ => Err("no such user".into()),
 //!         }
 //!     }));
-//! assert_eq!(stack.clone().oneshot(With::new(7)).await.unwrap(), "Ada");
-//! assert_eq!(stack.oneshot(With::new(8)).await.unwrap(), "a guest");
+//! assert_eq!(stack.clone().oneshot(With::new(7)).await?, "Ada");
+//! assert_eq!(stack.oneshot(With::new(8)).await?, "a guest");
+//! # Ok(())
 //! # }
 //! ```
 //!
@@ -91,15 +95,15 @@
 //!
 //! # Features
 //!
-//! `http` implements [`Context`] for `http::Request` and brings `ClassifyHttp`; `serde` makes the
-//! policies readable from a file, refusing values that they cannot hold; `chaos` brings the layer
-//! that breaks calls on purpose.
+//! `http` implements [`Context`] for `http::Request` and brings `ClassifyHttp`; `serde` reads the
+//! [config] structs from a file; `chaos` brings the layer that breaks calls on purpose.
 
 pub mod breaker;
 #[cfg(feature = "chaos")]
 pub mod chaos;
 pub mod classify;
 pub mod concurrency;
+pub mod config;
 mod context;
 mod deadline;
 pub mod fallback;
@@ -111,7 +115,6 @@ pub mod lift;
 mod listed;
 pub mod observe;
 mod oneshot;
-pub mod policy;
 mod reject;
 pub mod retry;
 mod sharded;
@@ -125,21 +128,21 @@ pub mod until;
 pub mod upload;
 mod window;
 
-pub use breaker::{BreakerLayer, BreakerPolicy};
+pub use breaker::{BreakerConfig, BreakerLayer};
 #[cfg(feature = "http")]
 pub use classify::ClassifyHttp;
 pub use classify::{Cause, Class, Classify, ClassifyResult, Failure, Local};
-pub use concurrency::{ConcurrencyLayer, ConcurrencyPolicy};
+pub use concurrency::{ConcurrencyConfig, ConcurrencyLayer};
+pub use config::ConfigError;
 pub use context::{Call, Context, Priority, RetryAllowance, Tried, With};
 pub use deadline::Deadline;
 pub use fallback::FallbackLayer;
-pub use hedge::{HedgeLayer, HedgePolicy};
+pub use hedge::{HedgeConfig, HedgeLayer};
 pub use lift::LiftLayer;
 pub use observe::{Event, Observe, Observer};
-pub use policy::InvalidPolicy;
 pub use reject::{AsReject, BoxError, CallError, Reject};
-pub use retry::{RetryLayer, RetryPolicy};
-pub use throttle::{ThrottleLayer, ThrottlePolicy};
+pub use retry::{RetryConfig, RetryLayer};
+pub use throttle::{ThrottleConfig, ThrottleLayer};
 #[cfg(feature = "http")]
 pub use timeout::BodyTimeoutLayer;
 pub use timeout::{DeadlineLayer, TimeoutLayer};

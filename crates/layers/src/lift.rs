@@ -26,7 +26,7 @@ use crate::{classify::Failure, reject::CallError};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let service = ServiceBuilder::new()
-///     .layer(TimeoutLayer::new(Duration::from_secs(1)))
+///     .layer(TimeoutLayer::new(Duration::from_secs(1)).unwrap())
 ///     .layer(LiftLayer::new())
 ///     .service(service_fn(|seconds| async move {
 ///         sleep(Duration::from_secs(seconds)).await;
@@ -60,10 +60,10 @@ impl<F> LiftLayer<F> {
     /// ```
     /// use std::io;
     /// use tower::{ServiceBuilder, service_fn};
-    /// use tower_fanout_layers::{ClassifyResult, Failure, LiftLayer, RetryLayer, RetryPolicy};
+    /// use tower_fanout_layers::{ClassifyResult, Failure, LiftLayer, RetryConfig, RetryLayer};
     ///
     /// let service = ServiceBuilder::new()
-    ///     .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult))
+    ///     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
     ///     .layer(LiftLayer::with(|error: &io::Error| match error.kind() {
     ///         io::ErrorKind::ConnectionRefused => Failure::Connect, // may be tried again
     ///         _ => Failure::Other,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::policy::STATUSES;
+use crate::config::STATUSES;
 
 /// A set of results that is written as a list.
 pub(crate) trait Listed: Clone {

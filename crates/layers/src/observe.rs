@@ -178,7 +178,7 @@ impl FallbackKind {
 /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, Event, Observe, Observer, RetryLayer, RetryPolicy, With,
+///     BoxError, ClassifyResult, Event, Observe, Observer, RetryConfig, RetryLayer, With,
 /// };
 ///
 /// #[derive(Default)]
@@ -194,8 +194,8 @@ impl FallbackKind {
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let policy = RetryPolicy::build(|retry| retry.max_attempts = 3).unwrap();
-/// let service = RetryLayer::new(policy, ClassifyResult)
+/// let service = RetryLayer::new(RetryConfig::new().max_attempts(3), ClassifyResult)
+///     .unwrap()
 ///     .layer(service_fn(|_: With<()>| async { Err::<(), BoxError>("down".into()) }));
 /// let attempts = Arc::new(Attempts::default());
 /// let request = With::new(()).idempotent().observer(Observer::new(attempts.clone()));

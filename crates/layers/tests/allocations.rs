@@ -6,26 +6,32 @@ mod common;
 use common::*;
 use tower::{Layer, ServiceBuilder};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, FallbackLayer, HedgeLayer, HedgePolicy, RetryLayer, RetryPolicy, ThrottleLayer,
-    ThrottlePolicy, TimeoutLayer,
+    BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
+    DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, ThrottleConfig,
+    ThrottleLayer, TimeoutLayer,
 };
 use tower_fanout_testkit::laws::Laws;
 
 #[tokio::test(start_paused = true)]
 async fn timeout_and_deadline_do_not_allocate() {
-    Laws::new(Calls, |inner| TimeoutLayer::new(ms(1_000)).layer(inner))
-        .allocations()
-        .await;
-    Laws::new(Calls, |inner| DeadlineLayer::new(ms(1_000)).layer(inner))
-        .allocations()
-        .await;
+    Laws::new(Calls, |inner| {
+        TimeoutLayer::new(ms(1_000)).unwrap().layer(inner)
+    })
+    .allocations()
+    .await;
+    Laws::new(Calls, |inner| {
+        DeadlineLayer::new(ms(1_000)).unwrap().layer(inner)
+    })
+    .allocations()
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn concurrency_does_not_allocate() {
     Laws::new(Calls, |inner| {
-        ConcurrencyLayer::new(ConcurrencyPolicy::default()).layer(inner)
+        ConcurrencyLayer::new(ConcurrencyConfig::new())
+            .unwrap()
+            .layer(inner)
     })
     .allocations()
     .await;
@@ -33,11 +39,11 @@ async fn concurrency_does_not_allocate() {
 
 #[tokio::test(start_paused = true)]
 async fn breaker_and_throttle_do_not_allocate() {
-    let breaker = || BreakerLayer::new("users", BreakerPolicy::default(), ClassifyResult);
+    let breaker = || BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult).unwrap();
     Laws::new(Calls, |inner| breaker().layer(inner))
         .allocations()
         .await;
-    let throttle = || ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult);
+    let throttle = || ThrottleLayer::new(ThrottleConfig::new(), ClassifyResult).unwrap();
     Laws::new(Calls, |inner| throttle().layer(inner))
         .allocations()
         .await;
@@ -46,12 +52,16 @@ async fn breaker_and_throttle_do_not_allocate() {
 #[tokio::test(start_paused = true)]
 async fn retry_and_hedge_do_not_allocate() {
     Laws::new(Calls, |inner| {
-        RetryLayer::new(RetryPolicy::default(), ClassifyResult).layer(inner)
+        RetryLayer::new(RetryConfig::new(), ClassifyResult)
+            .unwrap()
+            .layer(inner)
     })
     .allocations()
     .await;
     Laws::new(Calls, |inner| {
-        HedgeLayer::new(HedgePolicy::default(), ClassifyResult).layer(inner)
+        HedgeLayer::new(HedgeConfig::new(), ClassifyResult)
+            .unwrap()
+            .layer(inner)
     })
     .allocations()
     .await;
@@ -71,15 +81,11 @@ async fn all_of_them_do_not_allocate() {
     let stack = || {
         ServiceBuilder::new()
             .layer(FallbackLayer::new(ClassifyResult).answer(1))
-            .layer(DeadlineLayer::new(ms(1_000)))
-            .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult))
-            .layer(BreakerLayer::new(
-                "users",
-                BreakerPolicy::default(),
-                ClassifyResult,
-            ))
-            .layer(ConcurrencyLayer::new(ConcurrencyPolicy::default()))
-            .layer(TimeoutLayer::new(ms(1_000)))
+            .layer(DeadlineLayer::new(ms(1_000)).unwrap())
+            .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
+            .layer(BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult).unwrap())
+            .layer(ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap())
+            .layer(TimeoutLayer::new(ms(1_000)).unwrap())
     };
     Laws::new(Calls, |inner| stack().service(inner))
         .allocations()
@@ -89,11 +95,13 @@ async fn all_of_them_do_not_allocate() {
 #[cfg(feature = "chaos")]
 #[tokio::test(start_paused = true)]
 async fn ch_04_chaos_that_is_off_does_not_allocate() {
-    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy, Injected};
+    use tower_fanout_layers::chaos::{ChaosConfig, ChaosLayer, Injected};
 
     let make = |_: Injected<u64>| Err(BROKEN);
     Laws::new(Calls, |inner| {
-        ChaosLayer::new(ChaosPolicy::default(), make).layer(inner)
+        ChaosLayer::new(ChaosConfig::new(), make)
+            .unwrap()
+            .layer(inner)
     })
     .allocations()
     .await;
@@ -109,7 +117,9 @@ async fn retry_of_http_allocates_for_the_clone_of_the_request_alone() {
     let request = Http::<()>::new().request(1);
     let of_clone = allocation_counter::measure(|| drop(request.clone())).count_total;
     Laws::new(Http::<()>::new(), |inner| {
-        RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()).layer(inner)
+        RetryLayer::new(RetryConfig::new(), ClassifyHttp::new())
+            .unwrap()
+            .layer(inner)
     })
     .allocating(of_clone)
     .allocations()

@@ -24,9 +24,9 @@ use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    AsReject, BodyTimeoutLayer, BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp,
-    ConcurrencyLayer, ConcurrencyPolicy, Context, Deadline, Event, HedgeLayer, HedgePolicy, Reject,
-    RetryLayer, RetryPolicy, TimeoutLayer, UploadLayer, breaker::Snapshot, hedge::HedgeDelay,
+    AsReject, BodyTimeoutLayer, BoxError, BreakerConfig, BreakerLayer, ClassifyHttp,
+    ConcurrencyConfig, ConcurrencyLayer, Context, Deadline, Event, HedgeConfig, HedgeLayer, Reject,
+    RetryConfig, RetryLayer, TimeoutLayer, UploadLayer, breaker::Snapshot, hedge::HedgeDelay,
     retry::Jitter, upload::ReplayBody,
 };
 
@@ -86,17 +86,19 @@ fn within(time: Duration) -> Request<()> {
 }
 
 fn breaker() -> BreakerLayer<ClassifyHttp> {
-    BreakerLayer::new("team", BreakerPolicy::default(), ClassifyHttp::new())
+    BreakerLayer::new("team", BreakerConfig::new(), ClassifyHttp::new()).unwrap()
 }
 
 fn seen<U>(layer: &BreakerLayer<ClassifyHttp, U>) -> (u64, u64) {
-    let Snapshot { calls, failed, .. } = layer.handle().unwrap().snapshot();
+    let Snapshot { calls, failed, .. } = layer.handle().snapshot();
     (calls, failed)
 }
 
 #[tokio::test(start_paused = true)]
 async fn cl_06_a_permit_is_held_until_the_body_ends_or_is_dropped() {
-    let layer = ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end();
+    let layer = ConcurrencyLayer::new(ConcurrencyConfig::new())
+        .unwrap()
+        .until_body_end();
     let two = || frames([data("a"), data("b")], ms(10));
     let service = layer.layer(answering(two));
     let answer = service.clone().oneshot(Request::new(())).await.unwrap();
@@ -119,9 +121,11 @@ async fn cl_06_a_permit_is_held_until_the_body_ends_or_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn ord_10_a_call_that_pauses_holds_no_permit_for_the_answer_that_it_had() {
-    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end();
-    let policy = RetryPolicy::build(|retry| retry.max_attempts = 2);
-    let retry = RetryLayer::new(policy.unwrap(), ClassifyHttp::new());
+    let limit = ConcurrencyLayer::new(ConcurrencyConfig::new())
+        .unwrap()
+        .until_body_end();
+    let policy = RetryConfig::new().max_attempts(2);
+    let retry = RetryLayer::new(policy, ClassifyHttp::new()).unwrap();
     let unavailable = service_fn(|_: Request<()>| async {
         let answer = Response::builder().status(503).body(stalled());
         answer.map_err(BoxError::from)
@@ -136,7 +140,7 @@ async fn ord_10_a_call_that_pauses_holds_no_permit_for_the_answer_that_it_had() 
     };
     assert_eq!(held_in_the_pause(retry.clone()).await, 0);
     // Where the call may still end with that answer, it is kept.
-    let open = breaker().handle().unwrap().clone();
+    let open = breaker().handle().clone();
     open.trip_for(ms(1_000));
     assert_eq!(held_in_the_pause(retry.recheck(open)).await, 1);
 }
@@ -168,7 +172,9 @@ async fn cb_33_a_body_that_breaks_off_is_a_failure_and_one_dropped_early_is_not(
 
 #[tokio::test(start_paused = true)]
 async fn dl_07_the_deadline_ends_a_body_that_drips_steadily() {
-    let service = BodyTimeoutLayer::new(ms(500)).layer(answering(drip));
+    let service = BodyTimeoutLayer::new(ms(500))
+        .unwrap()
+        .layer(answering(drip));
     let answer = service.oneshot(within(ms(1_050))).await.unwrap();
     let (result, elapsed) = timed(answer.into_body().collect()).await;
     assert_eq!(result.unwrap_err().as_reject(), Some(&Reject::Deadline));
@@ -192,12 +198,14 @@ async fn dl_07_nor_does_a_body_outlive_it_that_is_always_ready() {
 async fn dl_08_a_body_that_stalls_is_a_failure_and_frees_its_permit() {
     let (breaker, limit) = (
         breaker().until_body_end(),
-        ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end(),
+        ConcurrencyLayer::new(ConcurrencyConfig::new())
+            .unwrap()
+            .until_body_end(),
     );
     let service = ServiceBuilder::new()
         .layer(breaker.clone())
         .layer(limit.clone())
-        .layer(BodyTimeoutLayer::new(ms(500)))
+        .layer(BodyTimeoutLayer::new(ms(500)).unwrap())
         .service(answering(stalled));
     let answer = service.oneshot(Request::new(())).await.unwrap();
     assert_eq!(limit.in_flight(), 1);
@@ -230,7 +238,7 @@ async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
     let stack = |delay| {
         ServiceBuilder::new()
             .layer(UploadLayer::default())
-            .layer(TimeoutLayer::new(ms(100)))
+            .layer(TimeoutLayer::new(ms(100)).unwrap())
             .service(reading(delay))
     };
     let (result, elapsed) = timed(stack(ms(80)).oneshot(upload())).await;
@@ -254,7 +262,7 @@ async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
     });
     let stack = ServiceBuilder::new()
         .layer(UploadLayer::default())
-        .layer(TimeoutLayer::new(ms(100)))
+        .layer(TimeoutLayer::new(ms(100)).unwrap())
         .service(deaf);
     let (result, elapsed) = timed(stack.oneshot(upload())).await;
     assert_eq!((result.is_err(), elapsed), (true, ms(100)));
@@ -283,21 +291,22 @@ where
         let number = request.call().attempt;
         serve((number, request.into_body())).map(|result| result.map(Response::new))
     });
-    let attempt = TimeoutLayer::new(ms(100)).layer(service);
+    let attempt = TimeoutLayer::new(ms(100)).unwrap().layer(service);
     let mut upload = upload_of(frames_every);
     upload.call_mut().unwrap().observer = ear.observer();
     let call = if hedged {
-        let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(ms(50)));
-        let layer = HedgeLayer::new(policy.unwrap(), ClassifyHttp::new());
+        let policy = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(50)));
+        let layer = HedgeLayer::new(policy, ClassifyHttp::new()).unwrap();
         UploadLayer::default()
             .layer(layer.layer(attempt))
             .oneshot(upload)
             .boxed_local()
     } else {
-        let policy = RetryPolicy::build(|retry| {
-            (retry.base, retry.jitter, retry.max_attempts) = (ms(1), Jitter::None, 2);
-        });
-        let layer = RetryLayer::new(policy.unwrap(), ClassifyHttp::new());
+        let policy = RetryConfig::new()
+            .base(ms(1))
+            .jitter(Jitter::None)
+            .max_attempts(2);
+        let layer = RetryLayer::new(policy, ClassifyHttp::new()).unwrap();
         UploadLayer::default()
             .layer(layer.layer(attempt))
             .oneshot(upload)
@@ -411,7 +420,7 @@ fn retried(
     });
     let stack = ServiceBuilder::new()
         .layer(UploadLayer::new(max_body))
-        .layer(RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()))
+        .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new()).unwrap())
         .service(service);
     (stack, read)
 }
@@ -465,7 +474,7 @@ async fn rt_16_an_answer_before_the_body_was_read_is_final() {
     });
     let service = ServiceBuilder::new()
         .layer(UploadLayer::default())
-        .layer(RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()))
+        .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new()).unwrap())
         .service(early);
     let body = frames(["a", "b"].map(data), ms(10));
     let answer = service.oneshot(put(body)).await.unwrap();
@@ -549,7 +558,7 @@ async fn every_clone_sees_that_the_callers_body_broke_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_does_not_take_half_a_body_for_the_whole() {
-    let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(ms(10)));
+    let policy = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(10)));
     let service = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
         // The second attempt connects slowly, and reads after the first has failed.
         let connect = if request.call().attempt == 1 { 0 } else { 100 };
@@ -559,7 +568,7 @@ async fn a_hedge_does_not_take_half_a_body_for_the_whole() {
     });
     let stack = ServiceBuilder::new()
         .layer(UploadLayer::default())
-        .layer(HedgeLayer::new(policy.unwrap(), ClassifyHttp::new()))
+        .layer(HedgeLayer::new(policy, ClassifyHttp::new()).unwrap())
         .service(service);
     let torn = frames([data("half"), Err("torn".into())], ms(25));
     let error = stack.oneshot(put(torn)).await.unwrap_err();

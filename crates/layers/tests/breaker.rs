@@ -8,24 +8,23 @@ use std::sync::{Arc, OnceLock};
 use common::*;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, util::option_layer};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, Event, Failure, Observe, Observer, Reject,
-    breaker::{BreakerSettings, State, Trip, Window},
+    BreakerLayer, ClassifyResult, Event, Failure, Observe, Observer, Reject,
+    breaker::{BreakerConfig, State, Trip, Window},
 };
 
-fn breaker(edit: impl FnOnce(&mut BreakerSettings)) -> BreakerLayer<ClassifyResult> {
-    let policy = BreakerPolicy::build(|settings| {
-        settings.consecutive_failures = Some(1);
-        settings.open_jitter = 0.0;
-        settings.unanswered = Some(ms(500));
-        edit(settings);
-    });
-    BreakerLayer::new("users", policy.unwrap(), ClassifyResult)
+fn breaker(edit: impl FnOnce(&mut BreakerConfig)) -> BreakerLayer<ClassifyResult> {
+    let mut config = BreakerConfig::new()
+        .consecutive_failures(1)
+        .open_jitter(0.0)
+        .unanswered(ms(500));
+    edit(&mut config);
+    BreakerLayer::new("users", config, ClassifyResult).unwrap()
 }
 
 fn state(layer: &BreakerLayer<ClassifyResult>) -> State {
-    layer.handle().unwrap().state()
+    layer.handle().state()
 }
 
 fn refused(left: u64) -> Result<u32, Fault> {
@@ -197,13 +196,12 @@ async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_that_is_off_lets_everything_pass() {
-    let layer = BreakerLayer::off(ClassifyResult);
-    let service = layer.layer(script().err(BROKEN).times(50).ok(1));
+    let off = option_layer(None::<BreakerLayer<ClassifyResult>>);
+    let service = off.layer(script().err(BROKEN).times(50).ok(1));
     for _ in 0..50 {
         service.clone().oneshot(ask()).await.unwrap_err();
     }
     assert_eq!(service.oneshot(ask()).await, Ok(1));
-    assert!(layer.handle().is_none());
 }
 
 /// What a window of ten seconds, or of the last twenty calls, holds by plain counting.
@@ -242,7 +240,7 @@ async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
     {
         let mut random = fastrand::Rng::with_seed(seed);
         let layer = breaker(|breaker| breaker.window = window);
-        layer.handle().unwrap().metrics_only();
+        layer.handle().metrics_only();
         let (good, bad) = (script().ok(1), script().err(BROKEN));
         let (good, bad) = (layer.layer(good), layer.layer(bad));
         let mut model = Model {
@@ -256,7 +254,7 @@ async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
             model.calls.push((Instant::now(), fails));
             tokio::time::advance(ms(random.u64(0..300))).await;
             if random.bool() {
-                let seen = layer.handle().unwrap().snapshot();
+                let seen = layer.handle().snapshot();
                 let [least, most] = model.range();
                 let (calls, failed) = (seen.calls as usize, seen.failed as usize);
                 assert!(
@@ -295,13 +293,10 @@ async fn a_good_call_opens_it_if_it_makes_the_calls_enough() {
     });
     for script in [script().err(BROKEN), script().err(BROKEN), script().ok(1)] {
         let _ = layer.layer(script).oneshot(ask()).await;
-        assert_eq!(layer.handle().unwrap().state(), State::Closed);
+        assert_eq!(layer.handle().state(), State::Closed);
     }
     let last = layer.layer(script().ok(1)).oneshot(ask());
-    assert_eq!(
-        (last.await, layer.handle().unwrap().state()),
-        (Ok(1), State::Open)
-    );
+    assert_eq!((last.await, layer.handle().state()), (Ok(1), State::Open));
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,7 +313,7 @@ async fn a_service_that_wants_to_be_left_alone_is() {
         let ear = Ear::default();
         let service = layer.layer(script().err(wish));
         let result = service.oneshot(ask().observer(ear.observer())).await;
-        let handle = layer.handle().unwrap();
+        let handle = layer.handle();
         assert_eq!((result, handle.state()), (Err(wish), state));
         let opened = Event::BreakerChanged {
             from: State::Closed,
@@ -336,7 +331,7 @@ async fn a_service_that_wants_to_be_left_alone_is() {
 async fn asking_for_the_refusal_takes_no_probe() {
     let layer = breaker(|_| {});
     let script = open(&layer, |script| script.ok(1)).await;
-    let handle = layer.handle().unwrap();
+    let handle = layer.handle();
     assert!(handle.refusal().is_some());
     sleep(ms(5_000)).await;
     assert_eq!(

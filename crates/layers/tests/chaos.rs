@@ -18,9 +18,9 @@ use common::*;
 use futures_util::poll;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, Event, Failure, Reject, RetryLayer, RetryPolicy,
+    BreakerConfig, BreakerLayer, ClassifyResult, Event, Failure, Reject, RetryConfig, RetryLayer,
     TimeoutLayer, With,
-    chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Latency, Match, Rule},
+    chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Latency, Match, Rule},
 };
 
 type Make = fn(Injected<u32>) -> Result<u32, Fault>;
@@ -36,11 +36,8 @@ fn make(injected: Injected<u32>) -> Result<u32, Fault> {
     }
 }
 
-fn policy(rules: Vec<Rule>) -> ChaosPolicy {
-    ChaosPolicy::build(|chaos| {
-        (chaos.enabled, chaos.rules, chaos.seed) = (true, rules, Some(7));
-    })
-    .unwrap()
+fn policy(rules: Vec<Rule>) -> ChaosConfig {
+    ChaosConfig::new().enabled(true).rules(rules).seed(7)
 }
 
 fn chaos(rules: &[(f64, Injection)]) -> ChaosLayer<Make> {
@@ -48,7 +45,7 @@ fn chaos(rules: &[(f64, Injection)]) -> ChaosLayer<Make> {
         .iter()
         .map(|(rate, inject)| Rule::new(*rate, *inject))
         .collect();
-    ChaosLayer::new(policy(rules), make)
+    ChaosLayer::new(policy(rules), make as Make).unwrap()
 }
 
 const RESET: Injection = Injection::Error(Failure::Reset);
@@ -107,8 +104,8 @@ async fn ch_02_a_seed_makes_a_run_repeatable() {
     let run = async || failures(&chaos(&[(0.5, RESET)]), 100).await;
     assert_eq!(run().await, run().await);
     let unseeded = async || {
-        let policy = policy(vec![Rule::new(0.5, RESET)]).with(|chaos| chaos.seed = None);
-        failures(&ChaosLayer::new(policy.unwrap(), make), 100).await
+        let policy = policy(vec![Rule::new(0.5, RESET)]).seed(None);
+        failures(&ChaosLayer::new(policy, make as Make).unwrap(), 100).await
     };
     assert_ne!(unseeded().await, unseeded().await);
 }
@@ -121,7 +118,8 @@ async fn ch_02_what_is_drawn_does_not_depend_on_other_rules_requests_and_rates()
     };
     let run = async |rate, wanted: Match| {
         let first = Rule::new(rate, Injection::Latency(latency)).matching(wanted);
-        let layer = ChaosLayer::new(policy(vec![first, Rule::new(0.5, RESET)]), make as Make);
+        let layer =
+            ChaosLayer::new(policy(vec![first, Rule::new(0.5, RESET)]), make as Make).unwrap();
         failures(&layer, 100).await
     };
     let free = Match {
@@ -135,16 +133,22 @@ async fn ch_02_what_is_drawn_does_not_depend_on_other_rules_requests_and_rates()
 
 #[tokio::test(start_paused = true)]
 async fn ch_03_a_hang_is_timed_out_tried_again_and_counted() {
-    let breaker = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(9));
-    let breaker = BreakerLayer::new("team", breaker.unwrap(), ClassifyResult);
+    let breaker = BreakerConfig::new().consecutive_failures(9);
+    let breaker = BreakerLayer::new("team", breaker, ClassifyResult).unwrap();
     let ear = Ear::default();
     let inner = script().ok(1);
-    let service = RetryLayer::new(RetryPolicy::default(), ClassifyResult).layer(breaker.layer(
-        TimeoutLayer::new(ms(100)).layer(chaos(&[(1.0, Injection::Hang)]).layer(inner.clone())),
-    ));
+    let service = RetryLayer::new(RetryConfig::new(), ClassifyResult)
+        .unwrap()
+        .layer(
+            breaker.layer(
+                TimeoutLayer::new(ms(100))
+                    .unwrap()
+                    .layer(chaos(&[(1.0, Injection::Hang)]).layer(inner.clone())),
+            ),
+        );
     let result = service.oneshot(ask().observer(ear.observer())).await;
     assert_eq!(result, Err(Fault::Refused(Reject::AttemptTimeout)));
-    assert_eq!(breaker.handle().unwrap().snapshot().failed, 3);
+    assert_eq!(breaker.handle().snapshot().failed, 3);
     assert_eq!(inner.calls(), 0);
     let told = ear
         .heard()
@@ -181,10 +185,11 @@ async fn ch_04_disabled_it_clones_neither_the_service_nor_itself() {
         let _ = &of_service;
         ready(Ok::<u32, Fault>(1))
     });
-    let layer = ChaosLayer::new(ChaosPolicy::default(), move |injected| {
+    let layer = ChaosLayer::new(ChaosConfig::new(), move |injected| {
         let _ = &of_layer;
         make(injected)
-    });
+    })
+    .unwrap();
     let mut service = layer.layer(inner);
     let before = (services.load(Relaxed), layers.load(Relaxed));
     for _ in 0..10 {
@@ -308,7 +313,7 @@ async fn a_rule_with_a_match_is_only_for_requests_that_are_like_it() {
         tier: Some("free".into()),
         ..Match::default()
     };
-    let layer = ChaosLayer::new(policy(vec![Rule::new(1.0, RESET).matching(free)]), make);
+    let layer = ChaosLayer::new(policy(vec![Rule::new(1.0, RESET).matching(free)]), make).unwrap();
     let even_is_free = |wanted: &Match, request: &With<u32>| {
         wanted.tier.as_deref() == Some("free") && request.get().is_multiple_of(2)
     };
@@ -346,7 +351,7 @@ fn rules_that_cannot_be_are_refused_by_place() {
         ),
     ] {
         let rules = vec![Rule::new(1.0, RESET), Rule::new(1.0, inject)];
-        let error = ChaosPolicy::build(|chaos| chaos.rules = rules).unwrap_err();
+        let error = ChaosLayer::new(ChaosConfig::new().rules(rules), make).unwrap_err();
         assert_eq!(error.to_string(), problem);
     }
 }
@@ -373,17 +378,17 @@ mod as_data {
             ],
             "seed": 7
         });
-        let policy: ChaosPolicy = from_value(file).unwrap();
+        let policy: ChaosConfig = from_value(file).unwrap();
         assert_eq!(policy.rules[0].inject, Injection::Error(Failure::TooLarge));
         assert_eq!(policy.rules[1].inject, LATE);
         let header = policy.rules[5].matching.header.clone();
         let (name, value) = ("x-chaos".into(), None);
         assert_eq!(header, Some(HeaderMatch { name, value }));
         let written = to_value(&policy).unwrap();
-        assert_eq!(from_value::<ChaosPolicy>(written).unwrap(), policy);
+        assert_eq!(from_value::<ChaosConfig>(written).unwrap(), policy);
         assert_eq!(
-            from_value::<ChaosPolicy>(json!({})).unwrap(),
-            ChaosPolicy::default()
+            from_value::<ChaosConfig>(json!({})).unwrap(),
+            ChaosConfig::new()
         );
     }
 
@@ -413,7 +418,10 @@ mod as_data {
                 "rules.0.match.header.name: a header has a name",
             ),
         ] {
-            let error = from_value::<ChaosPolicy>(file).unwrap_err().to_string();
+            let error = match from_value::<ChaosConfig>(file) {
+                Ok(config) => ChaosLayer::new(config, make).unwrap_err().to_string(),
+                Err(error) => error.to_string(),
+            };
             assert!(error.contains(problem), "{error}");
         }
     }

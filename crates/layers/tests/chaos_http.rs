@@ -10,12 +10,12 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Channel, Empty, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    AsReject, BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp, Failure,
-    chaos::{ChaosBody, ChaosLayer, ChaosPolicy, HeaderMatch, InjectHttp, Injection, Match, Rule},
+    AsReject, BoxError, BreakerConfig, BreakerLayer, ClassifyHttp, Failure,
+    chaos::{ChaosBody, ChaosConfig, ChaosLayer, HeaderMatch, InjectHttp, Injection, Match, Rule},
 };
 
-fn policy(rules: Vec<Rule>) -> ChaosPolicy {
-    ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (true, rules)).unwrap()
+fn policy(rules: Vec<Rule>) -> ChaosConfig {
+    ChaosConfig::new().enabled(true).rules(rules)
 }
 
 /// The answer of a service of `body` with `inject` always injected.
@@ -30,7 +30,8 @@ where
     let layer = ChaosLayer::new(
         policy(vec![Rule::new(1.0, inject)]),
         InjectHttp::new(BoxError::from),
-    );
+    )
+    .unwrap();
     layer.layer(service).oneshot(Request::new(())).await
 }
 
@@ -88,7 +89,7 @@ async fn frames_are_cut_by_their_sum_and_trailers_pass() {
             std::future::ready(Ok::<_, BoxError>(Response::new(body)))
         });
         let rules = vec![Rule::new(1.0, Injection::Truncate(bytes))];
-        let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from));
+        let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from)).unwrap();
         let mut body = layer
             .layer(service)
             .oneshot(Request::new(()))
@@ -140,16 +141,16 @@ async fn a_made_up_answer_is_a_status_without_a_body() {
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_counts_a_body_that_chaos_broke() {
-    let breaker = BreakerLayer::new("team", BreakerPolicy::default(), ClassifyHttp::new());
+    let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyHttp::new()).unwrap();
     let rules = vec![Rule::new(1.0, Injection::Truncate(4))];
-    let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from));
+    let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from)).unwrap();
     let service = service_fn(async |_: Request<()>| {
         Ok::<_, BoxError>(Response::new(Full::new(&b"0123456789"[..])))
     });
     let service = breaker.clone().until_body_end().layer(layer.layer(service));
     let answer = service.oneshot(Request::new(())).await.unwrap();
     assert!(answer.into_body().collect().await.is_err());
-    assert_eq!(breaker.handle().unwrap().snapshot().failed, 1);
+    assert_eq!(breaker.handle().snapshot().failed, 1);
 }
 
 #[tokio::test]
@@ -179,7 +180,7 @@ async fn a_header_is_matched_by_name_in_any_case_and_by_value() {
             let mut wanted = wanted.header.iter();
             wanted.all(|header| header.is_in(request.headers()))
         };
-        let layer = ChaosLayer::new(policy(vec![rule]), InjectHttp::new(BoxError::from));
+        let layer = ChaosLayer::new(policy(vec![rule]), InjectHttp::new(BoxError::from)).unwrap();
         let service = service_fn(async |_: Request<()>| {
             Ok::<_, BoxError>(Response::new(Empty::<Bytes>::new()))
         });

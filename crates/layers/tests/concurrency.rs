@@ -8,22 +8,17 @@ use futures_util::{FutureExt, future::join_all};
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, Event,
+    BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, Event,
     Failure, Priority, Reject, With,
     breaker::State,
     concurrency::{
         Order,
-        adaptive::{Adapt, AdaptiveSettings, Seen},
+        adaptive::{Adapt, AdaptiveConfig, Seen},
     },
 };
 
 fn limit(max: u32, queue: u32) -> ConcurrencyLayer {
-    ConcurrencyLayer::new(
-        ConcurrencyPolicy::build(|limit| {
-            (limit.max, limit.queue) = (max, queue);
-        })
-        .unwrap(),
-    )
+    ConcurrencyLayer::new(ConcurrencyConfig::new().max(max).queue(queue)).unwrap()
 }
 
 /// Nothing runs and nothing waits.
@@ -127,12 +122,13 @@ async fn cl_05_a_call_that_is_dropped_gives_its_permit_back() {
 /// wait.
 async fn turns<const N: usize>(order: Order, queue: u32, calls: [(u32, u8); N]) -> Vec<u32> {
     let layer = ConcurrencyLayer::new(
-        ConcurrencyPolicy::build(|limit| {
-            (limit.max, limit.queue, limit.max_wait) = (1, queue, ms(1_000));
-            limit.order = order;
-        })
-        .unwrap(),
-    );
+        ConcurrencyConfig::new()
+            .max(1)
+            .queue(queue)
+            .max_wait(ms(1_000))
+            .order(order),
+    )
+    .unwrap();
     let script = Scripted::new().ok(1).after(ms(10));
     let mut service = layer.layer(script.clone());
     let calls = calls
@@ -166,10 +162,10 @@ async fn cl_07_a_limit_shrinks_without_stopping_anybody() {
     let mut running = Box::pin(join_all(running));
     assert!(futures_util::poll!(&mut running).is_pending());
     layer.set_limit(2);
-    assert_eq!((layer.limit(), layer.in_flight()), (Some(2), 8));
+    assert_eq!((layer.limit(), layer.in_flight()), (2, 8));
     assert_eq!(running.await, [Ok(1); 8]);
     layer.set_limit(0);
-    assert_eq!(layer.limit(), Some(1), "nothing could ever run under none");
+    assert_eq!(layer.limit(), 1, "nothing could ever run under none");
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,24 +192,25 @@ async fn cl_10_an_important_call_takes_the_place_of_another() {
 
 #[tokio::test(start_paused = true)]
 async fn cl_11_a_refusal_for_want_of_room_is_no_failure_of_the_service() {
-    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(1));
-    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let policy = BreakerConfig::new().consecutive_failures(1);
+    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
     let service = breaker.layer(limit(1, 0).layer(script().ok(1).after(ms(10))));
     let calls = join_all((0..9).map(|_| service.clone().oneshot(ask()))).await;
     let refused = calls.iter().filter(|result| result.is_err()).count();
     assert_eq!(refused, 8);
-    let seen = breaker.handle().unwrap().snapshot();
+    let seen = breaker.handle().snapshot();
     assert_eq!((seen.state, seen.calls, seen.failed), (State::Closed, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
     let layer = ConcurrencyLayer::new(
-        ConcurrencyPolicy::build(|limit| {
-            (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(10_000));
-        })
-        .unwrap(),
-    );
+        ConcurrencyConfig::new()
+            .max(1)
+            .queue(9)
+            .max_wait(ms(10_000)),
+    )
+    .unwrap();
     let service = layer.layer(script().ok(1).after(ms(100)));
     // Nothing is known yet of how long calls take: it waits until its deadline.
     let (_, (result, elapsed)) = tokio::join!(
@@ -324,10 +321,8 @@ async fn cl_15_ten_thousand_calls_that_come_and_go_leave_nothing() {
 
 /// A limit that follows the service, from 20 calls at once.
 fn adaptive() -> ConcurrencyLayer {
-    let policy = ConcurrencyPolicy::build(|limit| {
-        limit.adaptive = Some(AdaptiveSettings::default());
-    });
-    ConcurrencyLayer::new(policy.unwrap())
+    let policy = ConcurrencyConfig::new().adaptive(AdaptiveConfig::new());
+    ConcurrencyLayer::new(policy).unwrap()
 }
 
 /// Seconds of 20 calls at once that the service answers as `script` says.
@@ -344,10 +339,10 @@ async fn busy(layer: &ConcurrencyLayer, script: Scripted, seconds: u32) {
 async fn cl_18_an_adaptive_limit_falls_while_all_calls_time_out() {
     let layer = adaptive();
     busy(&layer, script().ok(1).after(ms(10)), 1).await;
-    let before = layer.limit().unwrap();
+    let before = layer.limit();
     let timeout = script().err(Fault::Failed(Failure::AttemptTimeout));
     busy(&layer, timeout.after(ms(10)), 10).await;
-    let after = layer.limit().unwrap();
+    let after = layer.limit();
     assert!(after < before / 2, "{before} then {after}");
     assert!(is_idle(&layer));
 }
@@ -360,7 +355,7 @@ async fn cl_19_an_adaptive_limit_learns_nothing_from_callers_that_leave() {
         let call = timeout(ms(20), service.clone().oneshot(ask()));
         call.await.unwrap_err();
     }
-    assert_eq!(layer.limit(), Some(20));
+    assert_eq!(layer.limit(), 20);
     assert!(is_idle(&layer));
 }
 
@@ -374,7 +369,7 @@ async fn a_user_may_bring_an_algorithm() {
             limit / 2.0
         }
     }
-    let layer = ConcurrencyLayer::adapting(ConcurrencyPolicy::default(), Halve);
+    let layer = ConcurrencyLayer::adapting(ConcurrencyConfig::new(), Halve).unwrap();
     busy(&layer, script().ok(1).after(ms(10)), 2).await;
-    assert!(layer.limit() <= Some(10), "{layer:?}");
+    assert!(layer.limit() <= 10, "{layer:?}");
 }

@@ -9,14 +9,14 @@ use std::{
 
 use tower::{Layer, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn};
 use tower_fanout_layers::{
-    AsReject, BreakerLayer, BreakerPolicy, CallError, ClassifyResult, Failure, LiftLayer,
-    RetryLayer, RetryPolicy, breaker::State, lift::FailureOf,
+    AsReject, BreakerConfig, BreakerLayer, CallError, ClassifyResult, Failure, LiftLayer,
+    RetryConfig, RetryLayer, breaker::State, lift::FailureOf,
 };
 
 /// Opens after so many failures in a row.
 fn breaker(failures: u32) -> BreakerLayer<ClassifyResult> {
-    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(failures));
-    BreakerLayer::new("users", policy.unwrap(), ClassifyResult)
+    let policy = BreakerConfig::new().consecutive_failures(failures);
+    BreakerLayer::new("users", policy, ClassifyResult).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,7 +35,7 @@ async fn cb_22_refusals_from_below_a_buffer_count_for_nothing() {
             "call {call}: {error}"
         );
     }
-    let handle = outer.handle().unwrap();
+    let handle = outer.handle();
     assert_eq!(
         (handle.state(), handle.snapshot().failed),
         (State::Closed, 1)
@@ -53,7 +53,7 @@ where
         ready(Err::<(), _>(Error::from(ErrorKind::ConnectionRefused)))
     });
     let service = ServiceBuilder::new()
-        .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult))
+        .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
         .layer(lift)
         .service(unreachable);
     let error = service.oneshot(()).await.unwrap_err();

@@ -15,11 +15,12 @@ use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Class, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
+    BreakerConfig, BreakerLayer, Class, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
     Context, DeadlineLayer, Event, Failure, FallbackLayer, Reject, TimeoutLayer, With,
     breaker::Window,
     fallback::{MemoryStore, OutcomeSet, StaleStore},
     observe::FallbackKind,
+    timeout::DeadlineConfig,
 };
 
 type Chain = FallbackLayer<ClassifyResult, Request, u32, Fault>;
@@ -72,11 +73,8 @@ async fn fb_01_after_a_success_no_step_is_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn fb_02_fault_f28_an_open_breaker_is_answered_for_at_once() {
-    let policy = BreakerPolicy::build(|breaker| {
-        breaker.window = Window::Count(1);
-        breaker.min_calls = 1;
-    });
-    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let policy = BreakerConfig::new().window(Window::Count(1)).min_calls(1);
+    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
     let primary = script().err(BROKEN);
     let service = chain().answer(9).layer(breaker.layer(primary.clone()));
     for _ in 0..3 {
@@ -168,7 +166,7 @@ async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_st
 async fn fb_04_a_stale_answer_needs_no_time() {
     let store = store();
     let primary = script().ok(7).hang();
-    let service = stale(&store).layer(TimeoutLayer::new(ms(100)).layer(primary));
+    let service = stale(&store).layer(TimeoutLayer::new(ms(100)).unwrap().layer(primary));
     assert_eq!(service.clone().oneshot(ask()).await, Ok(7));
     let call = timed(service.oneshot(ask_within(ms(50))));
     assert_eq!(call.await, (Ok(7), ms(50)));
@@ -187,7 +185,9 @@ async fn fb_13_the_answer_of_a_fallback_is_not_remembered() {
 #[tokio::test(start_paused = true)]
 async fn dl_13_a_fallback_has_the_time_that_is_kept_back_for_it() {
     let other = script().ok(8).after(ms(90));
-    let hung = DeadlineLayer::new(None).layer(script().hang());
+    let hung = DeadlineLayer::new(DeadlineConfig::new())
+        .unwrap()
+        .layer(script().hang());
     let kept = chain().service(other.clone()).reserve(ms(100));
     let call = timed(kept.layer(hung.clone()).oneshot(ask_within(ms(500))));
     assert_eq!(call.await, (Ok(8), ms(490)));
@@ -238,7 +238,7 @@ async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answe
     assert!(matches!(failed(&ear)[..], [(0, Class::Unanswered { .. })]));
 
     // With too little time, or none, the other service is not asked at all.
-    let primary = TimeoutLayer::new(ms(100)).layer(script().hang());
+    let primary = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
     let call = chain.layer(primary).oneshot(ask_within(ms(80)));
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
     let call = chain.layer(script().err(BROKEN)).oneshot(ask_within(ms(9)));
@@ -319,8 +319,8 @@ async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_call_is_a_failure_that_is_answered_for() {
-    let breaker = BreakerLayer::new("team", BreakerPolicy::default(), ClassifyResult);
-    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyResult).unwrap();
+    let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
     let held = limit.clone();
     let chain = chain().function(move |_, class| {
         assert_eq!(class, Class::Failure(Failure::Panic));
@@ -333,7 +333,7 @@ async fn a_panic_of_the_call_is_a_failure_that_is_answered_for() {
         Ok(0),
         "permits held meanwhile"
     );
-    assert_eq!(breaker.handle().unwrap().snapshot().failed, 1);
+    assert_eq!(breaker.handle().snapshot().failed, 1);
 }
 
 #[tokio::test(start_paused = true)]

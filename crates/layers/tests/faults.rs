@@ -23,9 +23,9 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyHttp, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    DeadlineLayer, RetryLayer, RetryPolicy, TimeoutLayer,
-    breaker::{BreakerSettings, State, Window},
+    BreakerLayer, ClassifyHttp, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, DeadlineLayer,
+    RetryConfig, RetryLayer, TimeoutLayer,
+    breaker::{BreakerConfig, State, Window},
     retry::Jitter,
 };
 
@@ -38,17 +38,16 @@ fn in_virtual_time<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(test)
 }
 
-fn breaker<C>(classify: C, edit: impl FnOnce(&mut BreakerSettings)) -> BreakerLayer<C> {
-    let policy = BreakerPolicy::build(|settings| {
-        settings.open_jitter = 0.0;
-        settings.consecutive_failures = Some(3);
-        edit(settings);
-    });
-    BreakerLayer::new("users", policy.unwrap(), classify)
+fn breaker<C>(classify: C, edit: impl FnOnce(&mut BreakerConfig)) -> BreakerLayer<C> {
+    let mut config = BreakerConfig::new()
+        .open_jitter(0.0)
+        .consecutive_failures(3);
+    edit(&mut config);
+    BreakerLayer::new("users", config, classify).unwrap()
 }
 
-fn retry() -> RetryPolicy {
-    RetryPolicy::build(|retry| retry.jitter = Jitter::None).unwrap()
+fn retry() -> RetryConfig {
+    RetryConfig::new().jitter(Jitter::None)
 }
 
 /// Answers with `status` and `retry_after`, and counts.
@@ -85,7 +84,9 @@ async fn fault_f20_f22_a_status_says_whether_to_retry_and_whom_to_blame() {
         (501, 1, false),
     ] {
         let (service, calls) = answering(status, None);
-        let retrying = RetryLayer::new(retry(), ClassifyHttp::new()).layer(service.clone());
+        let retrying = RetryLayer::new(retry(), ClassifyHttp::new())
+            .unwrap()
+            .layer(service.clone());
         let response = retrying.oneshot(ask()).await.unwrap();
         assert_eq!(
             (response.status().as_u16(), calls.load(Relaxed)),
@@ -96,7 +97,7 @@ async fn fault_f20_f22_a_status_says_whether_to_retry_and_whom_to_blame() {
         for _ in 0..3 {
             breaker.layer(service.clone()).oneshot(ask()).await.unwrap();
         }
-        let state = breaker.handle().unwrap().state();
+        let state = breaker.handle().state();
         assert_eq!(state == State::Open, opens, "{status}");
     }
 }
@@ -111,11 +112,8 @@ proptest! {
     ) {
         in_virtual_time(async {
             let (service, calls) = answering(503, Some(value.clone()));
-            let policy = RetryPolicy::build(|retry| {
-                retry.jitter = Jitter::None;
-                retry.max_attempts = 2;
-            });
-            let retrying = RetryLayer::new(policy.unwrap(), ClassifyHttp::new()).layer(service);
+            let policy = RetryConfig::new().jitter(Jitter::None).max_attempts(2);
+            let retrying = RetryLayer::new(policy, ClassifyHttp::new()).unwrap().layer(service);
             let (_, elapsed) = timed(retrying.oneshot(ask_within(ms(left)))).await;
             let value = value.trim();
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -141,7 +139,7 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn fault_f23_when_all_fails_a_fifth_more_is_asked_and_a_little() {
     let script = script().err(BROKEN);
-    let layer = RetryLayer::new(retry(), ClassifyResult);
+    let layer = RetryLayer::new(retry(), ClassifyResult).unwrap();
     let calls = (0..1_000).map(|call| {
         let service = layer.layer(script.clone());
         async move {
@@ -159,7 +157,9 @@ async fn fault_f23_when_all_fails_a_fifth_more_is_asked_and_a_little() {
 async fn fault_f24_no_attempt_begins_with_less_time_than_it_needs() {
     for left in 0..400 {
         let script = script().err(BROKEN);
-        let service = RetryLayer::new(retry(), ClassifyResult).layer(script.clone());
+        let service = RetryLayer::new(retry(), ClassifyResult)
+            .unwrap()
+            .layer(script.clone());
         let deadline = Instant::now() + ms(left);
         service.oneshot(ask_within(ms(left))).await.unwrap_err();
         let late = |start: &Instant| *start + ms(10) > deadline;
@@ -207,7 +207,7 @@ async fn fault_f32_a_service_that_flaps_does_not_make_the_circuit_flap() {
     let (mut opened, mut since) = (0, None::<Instant>);
     for _ in 0..20_000 {
         let _ = service.clone().oneshot(ask()).await;
-        match (layer.handle().unwrap().state(), since) {
+        match (layer.handle().state(), since) {
             (State::Open, None) => (opened, since) = (opened + 1, Some(Instant::now())),
             (State::Open, Some(_)) | (_, None) => {}
             (_, Some(start)) => {
@@ -285,12 +285,13 @@ impl Drop for InFlight {
 async fn weathers(seed: u64) {
     const LIMIT: usize = 4;
     let (service, most) = downstream(seed);
-    let limit = ConcurrencyPolicy::build(|limit| (limit.max, limit.queue) = (LIMIT as u32, 8));
-    let limit = ConcurrencyLayer::new(limit.unwrap());
+    let limit = ConcurrencyConfig::new().max(LIMIT as u32).queue(8);
+    let limit = ConcurrencyLayer::new(limit).unwrap();
     let breaker = breaker(ClassifyResult, |settings| settings.open = SECOND);
-    let service = DeadlineLayer::new(ms(300)).layer(
+    let service = DeadlineLayer::new(ms(300)).unwrap().layer(
         RetryLayer::new(retry(), ClassifyResult)
-            .layer(breaker.layer(limit.layer(TimeoutLayer::new(ms(100)).layer(service)))),
+            .unwrap()
+            .layer(breaker.layer(limit.layer(TimeoutLayer::new(ms(100)).unwrap().layer(service)))),
     );
     let calls = (0..400).map(|call| {
         let service = service.clone();
@@ -310,7 +311,7 @@ async fn weathers(seed: u64) {
         let result = service.clone().oneshot(ask()).await;
         assert_eq!(result, Ok(1), "seed {seed}");
     }
-    let state = breaker.handle().unwrap().state();
+    let state = breaker.handle().state();
     assert_eq!(state, State::Closed, "seed {seed}");
 }
 

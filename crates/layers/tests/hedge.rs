@@ -15,18 +15,16 @@ use common::*;
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Cause, Class, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy,
-    Deadline, DeadlineLayer, Event, Failure, HedgeLayer, HedgePolicy, Reject, Tried, With,
+    BreakerConfig, BreakerLayer, Cause, Class, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
+    Deadline, DeadlineLayer, Event, Failure, HedgeLayer, Reject, Tried, With,
     breaker::{State, Window},
-    hedge::{HedgeDelay, HedgeSettings, Quantile},
+    hedge::{HedgeConfig, HedgeDelay, Quantile},
 };
 
-fn hedge(edit: impl FnOnce(&mut HedgeSettings)) -> HedgeLayer<ClassifyResult> {
-    let policy = HedgePolicy::build(|hedge| {
-        hedge.delay = HedgeDelay::Fixed(ms(50));
-        edit(hedge);
-    });
-    HedgeLayer::new(policy.unwrap(), ClassifyResult)
+fn hedge(edit: impl FnOnce(&mut HedgeConfig)) -> HedgeLayer<ClassifyResult> {
+    let mut config = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(50)));
+    edit(&mut config);
+    HedgeLayer::new(config, ClassifyResult).unwrap()
 }
 
 const UNAVAILABLE: Fault = Fault::Failed(Failure::Status {
@@ -170,13 +168,12 @@ fn ended(ear: &Ear) -> Vec<(Class, Duration)> {
 
 #[tokio::test(start_paused = true)]
 async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
-    let policy = BreakerPolicy::build(|breaker| {
-        breaker.window = Window::Count(1);
-        breaker.min_calls = 1;
-        breaker.unanswered = Some(ms(500));
-    });
-    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
-    let limit = ConcurrencyLayer::new(ConcurrencyPolicy::default());
+    let policy = BreakerConfig::new()
+        .window(Window::Count(1))
+        .min_calls(1)
+        .unanswered(ms(500));
+    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+    let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
     let script = script().hang().ok(2);
     let service = hedge(|_| {}).layer(breaker.layer(limit.layer(script)));
     let ear = Ear::default();
@@ -188,7 +185,7 @@ async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
         cause: Cause::HedgeLost,
     };
     assert_eq!(ended(&ear), [(Class::Success, ms(0)), (lost, ms(50))]);
-    let seen = breaker.handle().unwrap().snapshot();
+    let seen = breaker.handle().snapshot();
     assert_eq!((seen.state, seen.calls, seen.failed), (State::Closed, 1, 0));
     assert_eq!(limit.in_flight(), 0);
 }
@@ -209,7 +206,9 @@ async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
 
     // A call that is cut off has no winner, so that nobody has lost.
     let ear = Ear::default();
-    let service = DeadlineLayer::new(ms(80)).layer(layer.layer(common::script().hang()));
+    let service = DeadlineLayer::new(ms(80))
+        .unwrap()
+        .layer(layer.layer(common::script().hang()));
     let call = service.oneshot(ask().observer(ear.observer()));
     assert_eq!(call.await, Err(Fault::Refused(Reject::Deadline)));
     assert_eq!(ended(&ear), []);
@@ -217,8 +216,8 @@ async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
-    let limit = ConcurrencyPolicy::build(|limit| limit.max = 1);
-    let limit = ConcurrencyLayer::new(limit.unwrap());
+    let limit = ConcurrencyConfig::new().max(1);
+    let limit = ConcurrencyLayer::new(limit).unwrap();
     let script = script().ok(1).after(ms(200));
     let layer = hedge(|hedge| {
         hedge.budget.ratio = 0.0;
@@ -240,10 +239,8 @@ async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_queues_for_as_long_as_it_may_and_not_at_all_by_default() {
-    let limit = ConcurrencyPolicy::build(|limit| {
-        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(1_000));
-    });
-    let limit = ConcurrencyLayer::new(limit.unwrap());
+    let limit = ConcurrencyConfig::new().max(1).queue(9).max_wait(ms(1_000));
+    let limit = ConcurrencyLayer::new(limit).unwrap();
     for (max_wait, heard) in [
         (ms(0), Event::Rejected(Reject::AtCapacity)),
         (ms(20), Event::Rejected(Reject::QueueTimeout)),
@@ -280,7 +277,9 @@ async fn hg_11_the_answer_of_the_winner_outlives_the_losers() {
 async fn hg_12_the_deadline_cuts_all_attempts() {
     let script = script().hang();
     let layer = hedge(|hedge| hedge.max_hedges = 3);
-    let service = DeadlineLayer::new(ms(120)).layer(layer.layer(script.clone()));
+    let service = DeadlineLayer::new(ms(120))
+        .unwrap()
+        .layer(layer.layer(script.clone()));
     let call = service.oneshot(ask());
     assert_eq!(
         timed(call).await,
@@ -341,8 +340,8 @@ async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
     let result = hedge(|_| {}).layer(script.clone()).oneshot(ask()).await;
     assert_eq!((result, script.calls()), (Err(asks), 1));
 
-    let breaker = BreakerLayer::new("team", BreakerPolicy::default(), ClassifyResult);
-    let handle = breaker.handle().unwrap().clone();
+    let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyResult).unwrap();
+    let handle = breaker.handle().clone();
     let _held = handle.force_open();
     let script = common::script().ok(1).after(ms(100));
     let layer = hedge(|_| {}).recheck(handle);
@@ -352,7 +351,7 @@ async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_that_was_refused_is_not_used_up() {
-    let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(ms(20)));
+    let policy = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(20)));
     let calls = Arc::new(AtomicU32::new(0));
     let service = service_fn(move |_: Request| {
         let number = calls.fetch_add(1, Ordering::Relaxed);
@@ -367,7 +366,7 @@ async fn a_hedge_that_was_refused_is_not_used_up() {
             }
         }
     });
-    let hedge = HedgeLayer::new(policy.unwrap(), ClassifyResult);
+    let hedge = HedgeLayer::new(policy, ClassifyResult).unwrap();
     assert_eq!(hedge.layer(service).oneshot(ask()).await, Ok(5));
 }
 

@@ -15,36 +15,37 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn, util::MapErr};
 use tower_fanout_layers::{
-    AsReject, BreakerLayer, BreakerPolicy, CallError, Class, ClassifyResult, ConcurrencyLayer,
-    ConcurrencyPolicy, DeadlineLayer, Failure, FallbackLayer, HedgeLayer, HedgePolicy, LiftLayer,
-    RetryLayer, RetryPolicy, ThrottleLayer, ThrottlePolicy, TimeoutLayer, With,
+    AsReject, BreakerConfig, BreakerLayer, CallError, Class, ClassifyResult, ConcurrencyConfig,
+    ConcurrencyLayer, DeadlineLayer, Failure, FallbackLayer, HedgeConfig, HedgeLayer, LiftLayer,
+    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, With,
 };
 use tower_fanout_testkit::{laws::Laws, script::Script};
 
 /// A breaker that its first failure opens.
 fn breaker() -> BreakerLayer<ClassifyResult> {
-    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(1));
-    BreakerLayer::new("team", policy.unwrap(), ClassifyResult)
+    let policy = BreakerConfig::new().consecutive_failures(1);
+    BreakerLayer::new("team", policy, ClassifyResult).unwrap()
 }
 
 fn limit(in_flight: u32, queue: u32) -> ConcurrencyLayer {
-    let policy = ConcurrencyPolicy::build(|limit| {
-        (limit.max, limit.queue) = (in_flight, queue);
-    });
-    ConcurrencyLayer::new(policy.unwrap())
+    let policy = ConcurrencyConfig::new().max(in_flight).queue(queue);
+    ConcurrencyLayer::new(policy).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_timeout_keeps_the_laws() {
-    let layer = TimeoutLayer::new(ms(60_000));
+    let layer = TimeoutLayer::new(ms(60_000)).unwrap();
     Laws::new(Calls, |inner| layer.layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_deadline_keeps_the_laws() {
-    let layer = DeadlineLayer::new(ms(60_000));
+    let layer = DeadlineLayer::new(ms(60_000)).unwrap();
     Laws::new(Calls, |inner| layer.layer(inner)).check().await;
-    let (late, attempt) = (DeadlineLayer::new(ms(5)), TimeoutLayer::new(ms(100)));
+    let (late, attempt) = (
+        DeadlineLayer::new(ms(5)).unwrap(),
+        TimeoutLayer::new(ms(100)).unwrap(),
+    );
     Laws::new(Calls, |inner| late.layer(layer.layer(inner)))
         .refusal()
         .await;
@@ -69,21 +70,21 @@ async fn fault_g12_g14_concurrency_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_retry_keeps_the_laws() {
-    let layer = || RetryLayer::new(RetryPolicy::default(), ClassifyResult);
+    let layer = || RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap();
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_hedge_keeps_the_laws() {
-    let layer = || HedgeLayer::new(HedgePolicy::default(), ClassifyResult);
+    let layer = || HedgeLayer::new(HedgeConfig::new(), ClassifyResult).unwrap();
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_breaker_keeps_the_laws() {
     let patient = || {
-        let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = None);
-        BreakerLayer::new("team", policy.unwrap(), ClassifyResult)
+        let policy = BreakerConfig::new().consecutive_failures(None);
+        BreakerLayer::new("team", policy, ClassifyResult).unwrap()
     };
     let build = |inner| patient().layer(inner);
     Laws::new(Calls, build).check().await;
@@ -95,11 +96,11 @@ async fn fault_g12_g14_breaker_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_throttle_keeps_the_laws() {
-    let layer = || ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult);
+    let layer = || ThrottleLayer::new(ThrottleConfig::new(), ClassifyResult).unwrap();
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
-    let policy = ThrottlePolicy::build(|throttle| throttle.max = 1.0);
+    let policy = ThrottleConfig::new().max(1.0);
     let full = |_: Result<&u64, &Fault>, _| Class::Throttled { retry_after: None };
-    let shut = ThrottleLayer::new(policy.unwrap(), full);
+    let shut = ThrottleLayer::new(policy, full).unwrap();
     let service = shut.layer(service_fn(|_: With<u64>| async { Err(BROKEN) }));
     fastrand::seed(7);
     while shut.refused_share() < 0.999 {
@@ -176,14 +177,14 @@ where
 #[tokio::test(start_paused = true)]
 async fn fault_g11_g13_a_failure_of_readiness_is_told_once_and_readiness_let_go() {
     let of = ClassifyResult;
-    tells_once_and_lets_go(TimeoutLayer::new(ms(1000))).await;
-    tells_once_and_lets_go(DeadlineLayer::new(ms(1000))).await;
+    tells_once_and_lets_go(TimeoutLayer::new(ms(1000)).unwrap()).await;
+    tells_once_and_lets_go(DeadlineLayer::new(ms(1000)).unwrap()).await;
     tells_once_and_lets_go(limit(1, 0)).await;
-    tells_once_and_lets_go(RetryLayer::new(RetryPolicy::default(), of)).await;
-    tells_once_and_lets_go(HedgeLayer::new(HedgePolicy::default(), of)).await;
-    let patient = BreakerPolicy::build(|breaker| breaker.consecutive_failures = None);
-    tells_once_and_lets_go(BreakerLayer::new("team", patient.unwrap(), of)).await;
-    tells_once_and_lets_go(ThrottleLayer::new(ThrottlePolicy::default(), of)).await;
+    tells_once_and_lets_go(RetryLayer::new(RetryConfig::new(), of).unwrap()).await;
+    tells_once_and_lets_go(HedgeLayer::new(HedgeConfig::new(), of).unwrap()).await;
+    let patient = BreakerConfig::new().consecutive_failures(None);
+    tells_once_and_lets_go(BreakerLayer::new("team", patient, of).unwrap()).await;
+    tells_once_and_lets_go(ThrottleLayer::new(ThrottleConfig::new(), of).unwrap()).await;
     tells_once_and_lets_go(FallbackLayer::new(of)).await;
 }
 
@@ -214,12 +215,12 @@ async fn fault_g12_g14_lift_keeps_the_laws_and_lifts_every_error() {
 #[cfg(feature = "chaos")]
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_chaos_keeps_the_laws() {
-    use tower_fanout_layers::chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Latency, Rule};
+    use tower_fanout_layers::chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Latency, Rule};
 
     let layer = |enabled, inject| {
         let rules = vec![Rule::new(1.0, inject)];
-        let policy = ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (enabled, rules));
-        ChaosLayer::new(policy.unwrap(), |_: Injected<u64>| Err(BROKEN))
+        let policy = ChaosConfig::new().enabled(enabled).rules(rules);
+        ChaosLayer::new(policy, |_: Injected<u64>| Err(BROKEN)).unwrap()
     };
     let reset = Injection::Error(Failure::Reset);
     let late = Injection::Latency(Latency::Fixed(ms(2)));

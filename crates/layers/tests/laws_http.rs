@@ -12,8 +12,8 @@ use tower::{
     util::{MapRequest, MapResponse},
 };
 use tower_fanout_layers::{
-    BodyTimeoutLayer, BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp, ConcurrencyLayer,
-    ConcurrencyPolicy, RetryLayer, RetryPolicy, UploadLayer,
+    BodyTimeoutLayer, BoxError, BreakerConfig, BreakerLayer, ClassifyHttp, ConcurrencyConfig,
+    ConcurrencyLayer, RetryConfig, RetryLayer, UploadLayer,
 };
 use tower_fanout_testkit::{
     laws::{Http, Laws},
@@ -49,7 +49,7 @@ async fn upload_above_retry_keeps_the_laws() {
     let stack = || {
         ServiceBuilder::new()
             .layer(UploadLayer::default())
-            .layer(RetryLayer::new(RetryPolicy::default(), ClassifyHttp::new()))
+            .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new()).unwrap())
     };
     let build = |inner| stack().service(MapRequest::new(inner, unshared));
     Laws::new(CALLS, build).check().await;
@@ -57,8 +57,8 @@ async fn upload_above_retry_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn body_timeout_keeps_the_laws() {
-    for idle in [None, Some(Duration::from_secs(5))] {
-        let layer = BodyTimeoutLayer::new(idle);
+    for idle in [Duration::MAX, Duration::from_secs(5)] {
+        let layer = BodyTimeoutLayer::new(idle).unwrap();
         Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
             .check()
             .await;
@@ -68,8 +68,8 @@ async fn body_timeout_keeps_the_laws() {
 #[tokio::test(start_paused = true)]
 async fn concurrency_until_body_end_keeps_the_laws() {
     for (max, queue) in [(100, 0), (1, 100)] {
-        let policy = ConcurrencyPolicy::build(|limit| (limit.max, limit.queue) = (max, queue));
-        let layer = ConcurrencyLayer::new(policy.unwrap()).until_body_end();
+        let policy = ConcurrencyConfig::new().max(max).queue(queue);
+        let layer = ConcurrencyLayer::new(policy).unwrap().until_body_end();
         Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
             .at_rest(|| layer.in_flight() == 0 && layer.queued() == 0)
             .check()
@@ -79,8 +79,8 @@ async fn concurrency_until_body_end_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_limit_until_body_end_keeps_the_law_of_refusal() {
-    let policy = ConcurrencyPolicy::build(|limit| (limit.max, limit.queue) = (1, 0));
-    let layer = ConcurrencyLayer::new(policy.unwrap()).until_body_end();
+    let policy = ConcurrencyConfig::new().max(1).queue(0);
+    let layer = ConcurrencyLayer::new(policy).unwrap().until_body_end();
     let script = Script::<Request<Whole>, _, BoxError>::new();
     let service = layer.layer(script.ok(Response::new(Full::new(Bytes::from("unread")))));
     let _unread = service.oneshot(Request::default()).await.unwrap();
@@ -91,10 +91,11 @@ async fn a_full_limit_until_body_end_keeps_the_law_of_refusal() {
 
 #[tokio::test(start_paused = true)]
 async fn breaker_until_body_end_keeps_the_laws() {
-    let policy =
-        |failures| BreakerPolicy::build(|breaker| breaker.consecutive_failures = failures).unwrap();
+    let policy = |failures| BreakerConfig::new().consecutive_failures(failures);
     let layer = |failures| {
-        BreakerLayer::new("team", policy(failures), ClassifyHttp::new()).until_body_end()
+        BreakerLayer::new("team", policy(failures), ClassifyHttp::new())
+            .unwrap()
+            .until_body_end()
     };
     let patient = |inner| MapResponse::new(layer(None).layer(inner), unheld);
     Laws::new(CALLS, patient).check().await;
@@ -113,13 +114,13 @@ async fn breaker_until_body_end_keeps_the_laws() {
 async fn chaos_with_bodies_keeps_the_laws() {
     use tower_fanout_layers::{
         Failure,
-        chaos::{ChaosLayer, ChaosPolicy, InjectHttp, Injection, Rule},
+        chaos::{ChaosConfig, ChaosLayer, InjectHttp, Injection, Rule},
     };
 
     let layer = |enabled, inject| {
         let rules = vec![Rule::new(1.0, inject)];
-        let policy = ChaosPolicy::build(|chaos| (chaos.enabled, chaos.rules) = (enabled, rules));
-        ChaosLayer::new(policy.unwrap(), InjectHttp::new(BoxError::from))
+        let policy = ChaosConfig::new().enabled(enabled).rules(rules);
+        ChaosLayer::new(policy, InjectHttp::new(BoxError::from)).unwrap()
     };
     for (enabled, inject) in [
         (false, Injection::Status(503)),

@@ -12,34 +12,30 @@ use futures_util::{
 use tokio::time::{advance, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, ClassifyResult, ConcurrencyLayer, ConcurrencyPolicy, HedgeLayer,
-    HedgePolicy, Reject,
-    breaker::{BreakerSettings, Handle, State, Window},
-    hedge::{HedgeDelay, HedgeSettings},
+    BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, HedgeLayer, Reject,
+    breaker::{BreakerConfig, Handle, State, Window},
+    hedge::{HedgeConfig, HedgeDelay},
 };
 use tower_fanout_testkit::script::Script;
 
 type Scripted = Script<Request, u32, Fault>;
 
-fn breaker(settings: BreakerSettings) -> BreakerLayer<ClassifyResult> {
-    BreakerLayer::new(
-        "team",
-        BreakerPolicy::new(settings).unwrap(),
-        ClassifyResult,
-    )
+fn breaker(settings: BreakerConfig) -> BreakerLayer<ClassifyResult> {
+    BreakerLayer::new("team", settings, ClassifyResult).unwrap()
 }
 
 /// A limit of one call, for which nine may wait.
 fn limit() -> ConcurrencyLayer {
-    let policy = ConcurrencyPolicy::build(|limit| {
-        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(60_000));
-    });
-    ConcurrencyLayer::new(policy.unwrap())
+    let policy = ConcurrencyConfig::new()
+        .max(1)
+        .queue(9)
+        .max_wait(ms(60_000));
+    ConcurrencyLayer::new(policy).unwrap()
 }
 
 /// The breaker, and what is behind it and a limit that is tied to it.
 fn tied(
-    settings: BreakerSettings,
+    settings: BreakerConfig,
     service: Scripted,
 ) -> (
     Handle,
@@ -47,7 +43,7 @@ fn tied(
     impl Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
 ) {
     let breaker = breaker(settings);
-    let handle = breaker.handle().unwrap().clone();
+    let handle = breaker.handle().clone();
     let limit = limit().recheck(handle.clone());
     let service = breaker.layer(limit.layer(service));
     (handle, limit, service)
@@ -71,7 +67,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
-    let settings = BreakerSettings::default().slow_call(ms(60));
+    let settings = BreakerConfig::new().slow_call(ms(60));
     let (handle, _, service) = tied(settings, script().ok(1).after(ms(50)));
     let calls = (0..6).map(|_| service.clone().oneshot(ask()));
     assert_eq!(join_all(calls).await, [Ok(1); 6]);
@@ -81,7 +77,7 @@ async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
 
 #[tokio::test(start_paused = true)]
 async fn the_waits_of_what_a_service_calls_are_its_own_time() {
-    let settings = BreakerSettings::default().slow_call(ms(100));
+    let settings = BreakerConfig::new().slow_call(ms(100));
     let breaker = breaker(settings);
     let below = limit().layer(script().ok(1).after(ms(50)));
     let service = service_fn(move |_: Request| {
@@ -92,12 +88,12 @@ async fn the_waits_of_what_a_service_calls_are_its_own_time() {
         }
     });
     assert_eq!(breaker.layer(service).oneshot(ask()).await, Ok(1));
-    assert_eq!(breaker.handle().unwrap().snapshot().slow, 1);
+    assert_eq!(breaker.handle().snapshot().slow, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn cl_11_a_call_that_leaves_the_queue_was_not_sent() {
-    let settings = BreakerSettings::default().unanswered(ms(100));
+    let settings = BreakerConfig::new().unanswered(ms(100));
     let (handle, limit, service) = tied(settings, script().hang());
     let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
     assert!(poll!(&mut running).is_pending());
@@ -117,7 +113,7 @@ async fn cl_11_a_call_that_leaves_the_queue_was_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
     let service = script().ok(1).after(ms(300));
-    let (handle, _, stack) = tied(BreakerSettings::default(), service.clone());
+    let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
     let [first, second] = two(&stack);
     handle.trip_for(ms(100));
     let (_, second) = join!(first, second);
@@ -128,7 +124,7 @@ async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
 #[tokio::test(start_paused = true)]
 async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
     let service = script().ok(1).after(ms(300));
-    let (handle, _, stack) = tied(BreakerSettings::default(), service.clone());
+    let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
     let [first, second] = two(&stack);
     handle.trip_for(ms(100));
     handle.reset();
@@ -138,7 +134,7 @@ async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
-    let settings = BreakerSettings::default().half_open_probes(1_u32);
+    let settings = BreakerConfig::new().half_open_probes(1_u32);
     let (handle, limit, service) = tied(settings, script().ok(1).after(ms(50)));
     handle.trip_for(ms(100));
     advance(ms(200)).await;
@@ -152,7 +148,7 @@ async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
 #[tokio::test(start_paused = true)]
 async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
     for window in [10, 1_000, 10_000] {
-        let settings = BreakerSettings::default().window(Window::Time(ms(window)));
+        let settings = BreakerConfig::new().window(Window::Time(ms(window)));
         let breaker = breaker(settings);
         let service = breaker.layer(script().ok(1));
         for idle in [3_600 * 3, 86_400 * 50] {
@@ -160,15 +156,15 @@ async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
                 service.clone().oneshot(ask()).await.unwrap();
             }
             advance(ms(1_000 * idle)).await;
-            assert_eq!(breaker.handle().unwrap().snapshot().calls, 0);
+            assert_eq!(breaker.handle().snapshot().calls, 0);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_past_its_lease_is_seen_by_whoever_asks() {
-    let breaker = breaker(BreakerSettings::default().probe_lease(ms(1_000)));
-    let handle = breaker.handle().unwrap();
+    let breaker = breaker(BreakerConfig::new().probe_lease(ms(1_000)));
+    let handle = breaker.handle();
     handle.trip_for(ms(1));
     advance(ms(5)).await;
     let service = breaker.layer(script().hang());
@@ -181,7 +177,7 @@ async fn a_probe_past_its_lease_is_seen_by_whoever_asks() {
 
 #[tokio::test(start_paused = true)]
 async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast() {
-    let (handle, limit, _) = tied(BreakerSettings::default(), script().hang());
+    let (handle, limit, _) = tied(BreakerConfig::new(), script().hang());
     let service = limit.layer(script().ok(1).after(ms(1_000)));
     // It learns that a call takes a second.
     let _ = join!(
@@ -212,7 +208,7 @@ async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast(
 
 #[tokio::test(start_paused = true)]
 async fn ord_04_a_turn_that_comes_before_the_first_poll_is_no_slow_call() {
-    let settings = BreakerSettings::default().slow_call(ms(60));
+    let settings = BreakerConfig::new().slow_call(ms(60));
     let (handle, limit, mut service) = tied(settings, script().ok(1).after(ms(10)));
     let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
     assert!(poll!(&mut running).is_pending());
@@ -225,13 +221,13 @@ async fn ord_04_a_turn_that_comes_before_the_first_poll_is_no_slow_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_that_waits_does_not_unsend_the_first_attempt() {
-    let breaker = breaker(BreakerSettings::default().unanswered(ms(1_000)));
-    let handle = breaker.handle().unwrap().clone();
+    let breaker = breaker(BreakerConfig::new().unanswered(ms(1_000)));
+    let handle = breaker.handle().clone();
     let limit = limit().recheck(handle.clone());
-    let hedge = HedgeSettings::default()
+    let hedge = HedgeConfig::new()
         .delay(HedgeDelay::Fixed(ms(20)))
         .max_wait(ms(60_000));
-    let hedge = HedgeLayer::new(HedgePolicy::new(hedge).unwrap(), ClassifyResult);
+    let hedge = HedgeLayer::new(hedge, ClassifyResult).unwrap();
     let service = breaker.layer(hedge.layer(limit.layer(script().hang().hang())));
     assert!(timeout(ms(10_000), service.oneshot(ask())).await.is_err());
     assert_eq!(handle.snapshot().failed, 1);

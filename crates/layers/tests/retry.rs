@@ -15,20 +15,17 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Class, Classify, ClassifyResult, ConcurrencyLayer,
-    ConcurrencyPolicy, Context, Event, Failure, Reject, RetryAllowance, RetryLayer, RetryPolicy,
-    Tried, With,
+    BreakerConfig, BreakerLayer, Class, Classify, ClassifyResult, ConcurrencyConfig,
+    ConcurrencyLayer, Context, Event, Failure, Reject, RetryAllowance, RetryLayer, Tried, With,
     breaker::Window,
     observe::StoppedBy,
-    retry::{Budget, BudgetPolicy, Jitter, RetrySettings},
+    retry::{Budget, BudgetConfig, Jitter, RetryConfig},
 };
 
-fn retry(edit: impl FnOnce(&mut RetrySettings)) -> RetryLayer<ClassifyResult> {
-    let policy = RetryPolicy::build(|retry| {
-        retry.jitter = Jitter::None;
-        edit(retry);
-    });
-    RetryLayer::new(policy.unwrap(), ClassifyResult)
+fn retry(edit: impl FnOnce(&mut RetryConfig)) -> RetryLayer<ClassifyResult> {
+    let mut config = RetryConfig::new().jitter(Jitter::None);
+    edit(&mut config);
+    RetryLayer::new(config, ClassifyResult).unwrap()
 }
 
 /// A budget that has `retries`, whatever is called.
@@ -129,15 +126,17 @@ async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
         },
         other => ClassifyResult.classify(other, elapsed),
     };
-    let attempts = async |edit: fn(&mut RetrySettings), fault| {
+    let attempts = async |edit: fn(&mut RetryConfig), fault| {
         let script = script().err(fault);
-        let layer = RetryLayer::new(RetryPolicy::build(edit).unwrap(), classify);
+        let mut config = RetryConfig::new();
+        edit(&mut config);
+        let layer = RetryLayer::new(config, classify).unwrap();
         let result = layer.layer(script.clone()).oneshot(With::new(0)).await;
         assert_eq!(result, Err(fault));
         script.calls()
     };
-    let for_503: fn(&mut RetrySettings) = |retry| retry.retry_503_unsafe = true;
-    let for_429: fn(&mut RetrySettings) = |retry| retry.retry_429_unsafe = true;
+    let for_503: fn(&mut RetryConfig) = |retry| retry.retry_503_unsafe = true;
+    let for_429: fn(&mut RetryConfig) = |retry| retry.retry_429_unsafe = true;
     for (edit, fault, calls) in [
         (for_503, UNAVAILABLE, 3),
         (for_503, throttled, 1),
@@ -277,13 +276,12 @@ fn around(
     script: &Scripted,
     trip_after: u32,
 ) -> impl Service<Request, Response = u32, Error = Fault> + Clone {
-    let policy = BreakerPolicy::build(|breaker| {
-        breaker.window = Window::Count(10);
-        breaker.min_calls = 10;
-        breaker.consecutive_failures = Some(trip_after);
-    });
-    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
-    let retry = with_budget(1.0).recheck(breaker.handle().unwrap().clone());
+    let policy = BreakerConfig::new()
+        .window(Window::Count(10))
+        .min_calls(10)
+        .consecutive_failures(trip_after);
+    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+    let retry = with_budget(1.0).recheck(breaker.handle().clone());
     retry.layer(breaker.layer(script.clone()))
 }
 
@@ -316,7 +314,9 @@ async fn rt_17_the_last_result_is_gone_before_the_next_attempt() {
         ready(Ok::<_, Fault>(answer))
     });
     let classify = |_: Result<&Arc<()>, &Fault>, _| Class::Failure(Failure::Reset);
-    let service = RetryLayer::new(RetryPolicy::default(), classify).layer(service);
+    let service = RetryLayer::new(RetryConfig::new(), classify)
+        .unwrap()
+        .layer(service);
     let answer = service.oneshot(ask()).await.unwrap();
     assert_eq!(last.lock().unwrap().as_ptr(), Arc::as_ptr(&answer));
 }
@@ -398,12 +398,12 @@ async fn rt_22_a_success_on_the_third_attempt_reports_three() {
 
 #[tokio::test(start_paused = true)]
 async fn rt_23_a_classifier_that_panics_costs_no_retry() {
-    let budget = BudgetPolicy::build(|budget| {
-        (budget.ratio, budget.min_per_sec) = (0.0, 0.1);
-    });
-    let budget = Budget::new(&budget.unwrap());
+    let budget = BudgetConfig::new().ratio(0.0).min_per_sec(0.1);
+    let budget = Budget::new(&budget).unwrap();
     let classify = |_: Result<&u32, &Fault>, _| -> Class { panic!("classifier") };
-    let broken = RetryLayer::new(RetryPolicy::default(), classify).budget(budget.clone());
+    let broken = RetryLayer::new(RetryConfig::new(), classify)
+        .unwrap()
+        .budget(budget.clone());
     let call = broken.layer(script().err(UNAVAILABLE)).oneshot(ask());
     assert!(AssertUnwindSafe(call).catch_unwind().await.is_err());
     let script = script().err(UNAVAILABLE).ok(1);
@@ -487,10 +487,8 @@ async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
 /// A call whose second attempt meets a limit that another call has reached until 100 ms later, and
 /// how it ended.
 async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration, usize, Ear) {
-    let limit = ConcurrencyPolicy::build(|limit| {
-        (limit.max, limit.queue, limit.max_wait) = (1, 9, ms(1_000));
-    });
-    let limit = ConcurrencyLayer::new(limit.unwrap());
+    let limit = ConcurrencyConfig::new().max(1).queue(9).max_wait(ms(1_000));
+    let limit = ConcurrencyLayer::new(limit).unwrap();
     let script = script().err(BROKEN).ok(2).after(ms(100)).ok(3);
     let service = limit.layer(script.clone());
     let again = retry(|retry| retry.max_wait = max_wait).layer(service.clone());
@@ -543,8 +541,8 @@ async fn the_last_real_failure_outlives_refusals_that_are_retried() {
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_below_that_opens_leaves_the_failure_without_being_asked_again() {
-    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(1));
-    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
+    let policy = BreakerConfig::new().consecutive_failures(1);
+    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
     let (script, ear) = (script().err(BROKEN), Ear::default());
     let service = retry(|_| {}).layer(breaker.layer(script.clone()));
     let result = service.oneshot(ask().observer(ear.observer())).await;

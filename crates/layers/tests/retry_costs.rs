@@ -17,18 +17,16 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt};
 use tower_fanout_layers::{
-    BreakerLayer, BreakerPolicy, Class, ClassifyResult, Event, Failure, Reject, RetryAllowance,
-    RetryLayer, RetryPolicy, observe::StoppedBy, retry::Jitter,
+    BreakerConfig, BreakerLayer, Class, ClassifyResult, Event, Failure, Reject, RetryAllowance,
+    RetryConfig, RetryLayer, observe::StoppedBy, retry::Jitter,
 };
 
 /// A retry with a budget for `retries`, whatever is called.
 fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
-    let policy = RetryPolicy::build(|retry| {
-        retry.jitter = Jitter::None;
-        retry.budget.ratio = 0.0;
-        retry.budget.min_per_sec = retries / retry.budget.ttl.as_secs_f64();
-    });
-    RetryLayer::new(policy.unwrap(), ClassifyResult)
+    let mut config = RetryConfig::new().jitter(Jitter::None);
+    config.budget.ratio = 0.0;
+    config.budget.min_per_sec = retries / config.budget.ttl.as_secs_f64();
+    RetryLayer::new(config, ClassifyResult).unwrap()
 }
 
 /// How the retries ended, as far as it was told.
@@ -69,9 +67,9 @@ async fn rt_11_a_call_dropped_in_its_pause_leaves_its_retry_to_its_request() {
 #[tokio::test(start_paused = true)]
 async fn rt_13_a_breaker_that_opens_leaves_the_retry_to_its_request() {
     let allowance = Arc::new(RetryAllowance::new(1));
-    let policy = BreakerPolicy::build(|breaker| breaker.consecutive_failures = Some(1));
-    let breaker = BreakerLayer::new("team", policy.unwrap(), ClassifyResult);
-    let retry = with_budget(9.0).recheck(breaker.handle().unwrap().clone());
+    let policy = BreakerConfig::new().consecutive_failures(1);
+    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+    let retry = with_budget(9.0).recheck(breaker.handle().clone());
     let service = retry.layer(breaker.layer(script().err(BROKEN)));
     assert_eq!(service.oneshot(sharing(&allowance)).await, Err(BROKEN));
     assert!(may_retry(&allowance).await);

@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
-    Class, Classify, ClassifyResult, Failure, Reject, ThrottleLayer, ThrottlePolicy,
+    Class, Classify, ClassifyResult, Failure, Reject, ThrottleConfig, ThrottleLayer,
 };
 
 const BUSY: Failure = Failure::Status {
@@ -27,7 +27,7 @@ where
 }
 
 fn throttle() -> ThrottleLayer<ClassifyResult> {
-    ThrottleLayer::new(ThrottlePolicy::default(), ClassifyResult)
+    ThrottleLayer::new(ThrottleConfig::new(), ClassifyResult).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +81,7 @@ async fn errors_and_refusals_of_others_are_no_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_the_layers_own_and_never_a_failure_of_the_service() {
     let no = |_: Result<&u32, &Fault>, _| Class::Throttled { retry_after: None };
-    let layer = ThrottleLayer::new(ThrottlePolicy::build(|t| t.max = 1.0).unwrap(), no);
+    let layer = ThrottleLayer::new(ThrottleConfig::new().max(1.0), no).unwrap();
     call(&layer, script().ok(1), 10_000).await;
     let ear = Ear::default();
     let asked = ask().observer(ear.observer());

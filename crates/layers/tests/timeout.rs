@@ -9,14 +9,16 @@ use common::*;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    ClassifyResult, Context, Deadline, DeadlineLayer, Event, Reject, RetryLayer, RetryPolicy,
-    TimeoutLayer, retry::Jitter,
+    ClassifyResult, ConfigError, Context, Deadline, DeadlineLayer, Event, Reject, RetryConfig,
+    RetryLayer, TimeoutLayer,
+    retry::Jitter,
+    timeout::{DeadlineConfig, TimeoutConfig},
 };
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_ends_at_its_timeout_and_its_call_is_dropped() {
     let script = script().hang();
-    let service = TimeoutLayer::new(ms(100)).layer(script.clone());
+    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
     let (result, elapsed) = timed(service.oneshot(ask())).await;
     assert_eq!(result, Err(Fault::Refused(Reject::AttemptTimeout)));
     assert_eq!((elapsed, script.cancelled()), (ms(100), 1));
@@ -24,7 +26,7 @@ async fn an_attempt_ends_at_its_timeout_and_its_call_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_of_the_call_ends_an_attempt_as_a_deadline() {
-    let service = TimeoutLayer::new(ms(100)).layer(script().hang());
+    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
     let (result, elapsed) = timed(service.oneshot(ask_within(ms(60)))).await;
     assert_eq!(result, Err(Fault::Refused(Reject::Deadline)));
     assert_eq!(elapsed, ms(60));
@@ -32,7 +34,7 @@ async fn the_deadline_of_the_call_ends_an_attempt_as_a_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn dl_04_a_second_attempt_has_what_the_first_left() {
-    let policy = RetryPolicy::build(|retry| retry.base = Duration::from_nanos(1)).unwrap();
+    let policy = RetryConfig::new().base(Duration::from_nanos(1));
     let service = service_fn(|request: Request| async move {
         let left = request.call().deadline.unwrap().remaining(Instant::now());
         tokio::time::sleep(ms(300)).await;
@@ -41,25 +43,28 @@ async fn dl_04_a_second_attempt_has_what_the_first_left() {
             _ => Ok(left),
         }
     });
-    let service =
-        DeadlineLayer::new(ms(1_000)).layer(RetryLayer::new(policy, ClassifyResult).layer(service));
+    let service = DeadlineLayer::new(ms(1_000)).unwrap().layer(
+        RetryLayer::new(policy, ClassifyResult)
+            .unwrap()
+            .layer(service),
+    );
     let left = service.oneshot(ask()).await.unwrap();
     assert!((ms(690)..=ms(700)).contains(&left), "{left:?}");
 }
 
 /// Attempts of 300 ms at the longest, each of which hangs; how the call ended, and when.
 async fn hung_twice(request: Request, relaxed: bool, max_attempts: u8) -> (Fault, Duration, usize) {
-    let policy = RetryPolicy::build(|retry| {
-        (retry.base, retry.jitter) = (ms(1), Jitter::None);
-        retry.max_attempts = max_attempts;
-    });
-    let mut attempt = TimeoutLayer::new(ms(300));
-    if relaxed {
-        attempt = attempt.last_attempt_uses_deadline();
-    }
+    let policy = RetryConfig::new()
+        .base(ms(1))
+        .jitter(Jitter::None)
+        .max_attempts(max_attempts);
+    let attempt = TimeoutConfig::new(ms(300)).last_attempt_uses_deadline(relaxed);
+    let attempt = TimeoutLayer::new(attempt).unwrap();
     let script = script().hang();
-    let retry = RetryLayer::new(policy.unwrap(), ClassifyResult);
-    let service = DeadlineLayer::new(None).layer(retry.layer(attempt.layer(script.clone())));
+    let retry = RetryLayer::new(policy, ClassifyResult).unwrap();
+    let service = DeadlineLayer::new(DeadlineConfig::new())
+        .unwrap()
+        .layer(retry.layer(attempt.layer(script.clone())));
     let call = timeout(ms(5_000), timed(service.oneshot(request)));
     let (result, elapsed) = call.await.expect("something ends it");
     (result.unwrap_err(), elapsed, script.calls())
@@ -82,7 +87,8 @@ async fn the_last_attempt_may_have_all_the_time_that_is_left() {
     );
     // Without a deadline nothing else would end it, whoever says that it is the last.
     assert_eq!(hung_twice(ask(), true, 2).await, (attempt, ms(601), 2));
-    let service = TimeoutLayer::new(ms(300)).last_attempt_uses_deadline();
+    let config = TimeoutConfig::new(ms(300)).last_attempt_uses_deadline(true);
+    let service = TimeoutLayer::new(config).unwrap();
     let request = ask_with(|call| call.last_attempt = true);
     let call = service.layer(script().hang()).oneshot(request);
     let call = timeout(ms(5_000), call).await.expect("something ends it");
@@ -93,7 +99,7 @@ async fn the_last_attempt_may_have_all_the_time_that_is_left() {
 async fn dl_05_with_too_little_time_nothing_is_sent() {
     for left in [ms(0), ms(5), ms(9)] {
         let script = script().ok(1);
-        let service = TimeoutLayer::new(ms(100)).layer(script.clone());
+        let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
         let ear = Ear::default();
         let request = ask_within(left).observer(ear.observer());
         let (result, elapsed) = timed(service.oneshot(request)).await;
@@ -101,41 +107,51 @@ async fn dl_05_with_too_little_time_nothing_is_sent() {
         assert_eq!((elapsed, script.calls()), (ms(0), 0));
         assert_eq!(ear.heard(), [Event::Rejected(Reject::DeadlineBeforeSend)]);
     }
-    let service = TimeoutLayer::new(ms(100)).layer(script().ok(1));
+    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script().ok(1));
     assert_eq!(service.oneshot(ask_within(ms(10))).await, Ok(1));
+    let any = TimeoutConfig::new(ms(100)).min_useful(ms(1));
+    let service = TimeoutLayer::new(any).unwrap().layer(script().ok(1));
+    assert_eq!(service.oneshot(ask_within(ms(5))).await, Ok(1));
+    let any = DeadlineConfig::new().min_useful(ms(1));
+    let service = DeadlineLayer::new(any).unwrap().layer(script().ok(1));
+    assert_eq!(service.oneshot(ask_within(ms(5))).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn dl_05_a_call_that_has_all_of_a_short_timeout_is_sent() {
-    let short = DeadlineLayer::new(ms(5)).layer(script().ok(1).ok(1));
+    let short = DeadlineLayer::new(ms(5))
+        .unwrap()
+        .layer(script().ok(1).ok(1));
     assert_eq!(short.clone().oneshot(ask()).await, Ok(1));
     let late = Err(Fault::Refused(Reject::DeadlineBeforeSend));
     assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
-    let short = TimeoutLayer::new(ms(5)).layer(script().ok(1));
+    let short = TimeoutLayer::new(ms(5)).unwrap().layer(script().ok(1));
     assert_eq!(short.clone().oneshot(ask_within(ms(5))).await, Ok(1));
     assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
 }
 
 #[test]
 fn no_layer_takes_a_timeout_of_zero() {
-    let refuses = |make: fn(Duration)| {
-        make(Duration::from_nanos(1));
-        let panic = std::panic::catch_unwind(|| make(Duration::ZERO)).unwrap_err();
+    let refuses = |field, make: fn(Duration) -> Result<(), ConfigError>| {
+        make(Duration::from_nanos(1)).unwrap();
+        let error = make(Duration::ZERO).unwrap_err();
         assert_eq!(
-            panic.downcast_ref(),
-            Some(&"a timeout is above zero, or none")
+            (error.field(), error.message()),
+            (field, "0s is no duration to wait")
         );
     };
-    refuses(|timeout| _ = TimeoutLayer::new(timeout));
-    refuses(|timeout| _ = DeadlineLayer::new(timeout));
+    refuses("timeout", |timeout| TimeoutLayer::new(timeout).map(drop));
+    refuses("total", |timeout| DeadlineLayer::new(timeout).map(drop));
     #[cfg(feature = "http")]
-    refuses(|timeout| _ = tower_fanout_layers::BodyTimeoutLayer::new(timeout));
+    refuses("idle", |timeout| {
+        tower_fanout_layers::BodyTimeoutLayer::new(timeout).map(drop)
+    });
 }
 
 #[tokio::test(start_paused = true)]
 async fn dl_06_an_answer_that_comes_with_the_timer_wins() {
     let script = script().ok(1).after(ms(100));
-    let service = TimeoutLayer::new(ms(100)).layer(script);
+    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script);
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
@@ -143,7 +159,7 @@ async fn dl_06_an_answer_that_comes_with_the_timer_wins() {
 async fn dl_10_a_caller_that_goes_away_leaves_nothing_and_is_no_timeout() {
     let script = script().hang();
     let ear = Ear::default();
-    let service = TimeoutLayer::new(ms(100)).layer(script.clone());
+    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
     let call = service.oneshot(ask().observer(ear.observer()));
     timeout(ms(10), call).await.unwrap_err();
     assert_eq!((script.in_flight(), script.cancelled()), (0, 1));
@@ -157,7 +173,11 @@ async fn dl_10_a_caller_that_goes_away_leaves_nothing_and_is_no_timeout() {
 #[tokio::test(start_paused = true)]
 async fn dl_11_the_shorter_of_two_names_the_error() {
     let nested = |total, attempt| {
-        DeadlineLayer::new(ms(total)).layer(TimeoutLayer::new(ms(attempt)).layer(script().hang()))
+        DeadlineLayer::new(ms(total)).unwrap().layer(
+            TimeoutLayer::new(ms(attempt))
+                .unwrap()
+                .layer(script().hang()),
+        )
     };
     for (total, attempt, reject) in [
         (50, 100, Reject::Deadline),
@@ -172,8 +192,11 @@ async fn dl_11_the_shorter_of_two_names_the_error() {
 #[tokio::test(start_paused = true)]
 async fn dl_14_the_longest_duration_is_no_limit() {
     let longest = Duration::MAX;
-    let service = DeadlineLayer::new(longest)
-        .layer(TimeoutLayer::new(longest).layer(script().ok(1).after(ms(1_000_000))));
+    let service = DeadlineLayer::new(longest).unwrap().layer(
+        TimeoutLayer::new(longest)
+            .unwrap()
+            .layer(script().ok(1).after(ms(1_000_000))),
+    );
     assert_eq!(service.oneshot(ask()).await, Ok(1));
     assert_eq!(Deadline::after(Instant::now(), longest), None);
 }
@@ -183,7 +206,7 @@ async fn the_nearer_deadline_holds() {
     let left = service_fn(|request: Request| async move {
         Ok::<_, Fault>(request.call().deadline.unwrap().remaining(Instant::now()))
     });
-    let layer = DeadlineLayer::new(ms(100));
+    let layer = DeadlineLayer::new(ms(100)).unwrap();
     for (own, expected) in [(500, 100), (90, 90)] {
         let request = ask_within(ms(own));
         assert_eq!(layer.layer(left).oneshot(request).await, Ok(ms(expected)));
@@ -194,7 +217,9 @@ async fn the_nearer_deadline_holds() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_answers_at_once_never_arms_a_timer() {
     let start = Instant::now();
-    let service = TimeoutLayer::new(ms(1)).layer(script().ok(1).after_polls(3));
+    let service = TimeoutLayer::new(ms(1))
+        .unwrap()
+        .layer(script().ok(1).after_polls(3));
     assert_eq!(service.oneshot(ask()).await, Ok(1));
     assert_eq!(start.elapsed(), ms(0));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use tower_fanout_layers::policy::duration::written;
+use tower_fanout_layers::config::duration::written;
 
 use super::{Explained, Explanation};
 

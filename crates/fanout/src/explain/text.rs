@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tower_fanout_layers::policy::duration::written;
+use tower_fanout_layers::config::duration::written;
 
 use super::{Explained, Explanation};
 

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use tower_fanout_layers::{
-    InvalidPolicy,
+    ConfigError,
     breaker::Window,
+    config::duration::written,
     hedge::{HedgeDelay, Quantile},
-    policy::duration::written,
     timeout::MIN_USEFUL,
 };
 
-use super::{PolicySettings, worst_pauses};
+use super::{Policy, worst_pauses};
 
-/// Everything in which the parts of `policy` do not fit together.
-pub(super) fn problems(policy: &PolicySettings) -> Vec<InvalidPolicy> {
+/// Returns the errors of parts of `policy` that contradict each other.
+pub(super) fn errors(policy: &Policy) -> Vec<ConfigError> {
     let rules = [
         attempt_within_total,
         total_of_use,
@@ -26,27 +26,27 @@ pub(super) fn problems(policy: &PolicySettings) -> Vec<InvalidPolicy> {
     rules.into_iter().filter_map(|rule| rule(policy)).collect()
 }
 
-fn attempt_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
+fn attempt_within_total(policy: &Policy) -> Option<ConfigError> {
     let (attempt, total) = (policy.attempt_timeout?, policy.total_timeout?);
     (attempt > total).then(|| {
         let (attempt, total) = (written(attempt), written(total));
         let message = format!("attempt_timeout {attempt} is more than total_timeout {total}");
-        InvalidPolicy::new("attempt_timeout", message)
+        ConfigError::new("attempt_timeout", message)
     })
 }
 
 /// An attempt that may take any time is not sent with less.
-fn total_of_use(policy: &PolicySettings) -> Option<InvalidPolicy> {
+fn total_of_use(policy: &Policy) -> Option<ConfigError> {
     let total = policy.total_timeout?;
     (policy.attempt_timeout.is_none() && total < MIN_USEFUL).then(|| {
         let (total, least) = (written(total), written(MIN_USEFUL));
         let message = format!("{total} is less than {least}, and no attempt_timeout is shorter");
-        InvalidPolicy::new("total_timeout", message)
+        ConfigError::new("total_timeout", message)
     })
 }
 
 /// A call that only pauses has no time for an attempt.
-fn pauses_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
+fn pauses_within_total(policy: &Policy) -> Option<ConfigError> {
     let (retry, total) = (policy.retry.as_ref()?, policy.total_timeout?);
     let pauses = worst_pauses(retry, retry.max_attempts.saturating_sub(1).into());
     (pauses >= total).then(|| {
@@ -54,12 +54,12 @@ fn pauses_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
         let message = format!(
             "the longest pauses together, {pauses}, are not less than total_timeout {total}"
         );
-        InvalidPolicy::new("retry", message)
+        ConfigError::new("retry", message)
     })
 }
 
 /// Where nobody waits, it does not matter for how long.
-fn wait_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
+fn wait_within_total(policy: &Policy) -> Option<ConfigError> {
     let limit = policy
         .concurrency
         .as_ref()
@@ -68,12 +68,12 @@ fn wait_within_total(policy: &PolicySettings) -> Option<InvalidPolicy> {
     (wait > total).then(|| {
         let (wait, total) = (written(wait), written(total));
         let message = format!("max_wait {wait} is more than total_timeout {total}");
-        InvalidPolicy::new("concurrency.max_wait", message)
+        ConfigError::new("concurrency.max_wait", message)
     })
 }
 
 /// A window that forgets a call before the next one has timed out never has enough of them.
-fn window_of_two_attempts(policy: &PolicySettings) -> Option<InvalidPolicy> {
+fn window_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
     let (breaker, attempt) = (policy.circuit_breaker.as_ref()?, policy.attempt_timeout?);
     let Window::Time(window) = breaker.window else {
         return None;
@@ -81,23 +81,23 @@ fn window_of_two_attempts(policy: &PolicySettings) -> Option<InvalidPolicy> {
     (window < attempt.saturating_mul(2)).then(|| {
         let (window, attempt) = (written(window), written(attempt));
         let message = format!("window {window} is less than twice attempt_timeout {attempt}");
-        InvalidPolicy::new("circuit_breaker.window", message)
+        ConfigError::new("circuit_breaker.window", message)
     })
 }
 
 /// Both would multiply the attempts, and each would pay from a budget of its own.
-fn retry_or_hedge(policy: &PolicySettings) -> Option<InvalidPolicy> {
+fn retry_or_hedge(policy: &Policy) -> Option<ConfigError> {
     let (retry, hedge) = (policy.retry.as_ref()?, policy.hedge.as_ref()?);
     let message = format!(
         "max_hedges {} and the max_attempts {} of retry would multiply: say `retry: off`",
         hedge.max_hedges, retry.max_attempts
     );
-    Some(InvalidPolicy::new("hedge", message))
+    Some(ConfigError::new("hedge", message))
 }
 
 /// An attempt that timed out is followed by a hedge anyway. The longest delay of a learnt one is the
 /// attempt timeout, unless it says another.
-fn hedge_within_attempt(policy: &PolicySettings) -> Option<InvalidPolicy> {
+fn hedge_within_attempt(policy: &Policy) -> Option<ConfigError> {
     let (hedge, attempt) = (policy.hedge.as_ref()?, policy.attempt_timeout?);
     let (field, name, delay): (_, _, Duration) = match &hedge.delay {
         HedgeDelay::Fixed(delay) => ("hedge.delay", "delay", *delay),
@@ -108,13 +108,13 @@ fn hedge_within_attempt(policy: &PolicySettings) -> Option<InvalidPolicy> {
     (delay >= attempt).then(|| {
         let (delay, attempt) = (written(delay), written(attempt));
         let message = format!("{name} {delay} is not less than attempt_timeout {attempt}");
-        InvalidPolicy::new(field, message)
+        ConfigError::new(field, message)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use tower_fanout_layers::{hedge::HedgeSettings, policy::Settings};
+    use tower_fanout_layers::{config::Validate, hedge::HedgeConfig};
 
     use super::*;
 
@@ -123,14 +123,14 @@ mod tests {
     }
 
     /// What is wrong with the default policy, changed by `edit`.
-    fn wrong(edit: impl FnOnce(&mut PolicySettings)) -> Vec<String> {
-        let mut policy = PolicySettings::default();
+    fn wrong(edit: impl FnOnce(&mut Policy)) -> Vec<String> {
+        let mut policy = Policy::default();
         edit(&mut policy);
-        policy.problems().iter().map(ToString::to_string).collect()
+        policy.errors().iter().map(ToString::to_string).collect()
     }
 
-    fn hedge(policy: &mut PolicySettings, delay: HedgeDelay) {
-        let mut hedge = HedgeSettings::default();
+    fn hedge(policy: &mut Policy, delay: HedgeDelay) {
+        let mut hedge = HedgeConfig::default();
         hedge.delay = delay;
         (policy.retry, policy.hedge) = (None, Some(hedge));
     }
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn there_is_a_probe_at_least() {
         let told = "circuit_breaker.half_open_probes: 0 is less than 1";
-        let probes = |policy: &mut PolicySettings| {
+        let probes = |policy: &mut Policy| {
             policy.circuit_breaker.as_mut().unwrap().half_open_probes = 0;
         };
         assert_eq!(wrong(probes), [told]);
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn who_hedges_does_not_retry() {
-        let retry = PolicySettings::default().retry;
-        let both = |policy: &mut PolicySettings| {
+        let retry = Policy::default().retry;
+        let both = |policy: &mut Policy| {
             hedge(policy, HedgeDelay::Never);
             policy.retry = retry;
         };

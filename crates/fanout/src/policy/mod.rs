@@ -1,27 +1,26 @@
-//! How one downstream is treated, as data.
+//! Configuration of the layers around one downstream.
 
 mod fit;
 
 use std::time::Duration;
 
 use tower_fanout_layers::{
-    InvalidPolicy,
-    breaker::BreakerSettings,
-    classify::ClassifySettings,
-    concurrency::ConcurrencySettings,
-    hedge::{HedgeDelay, HedgeSettings},
-    policy::{Settings, Valid, duration},
-    retry::RetrySettings,
-    throttle::ThrottleSettings,
+    ConfigError,
+    breaker::BreakerConfig,
+    classify::ClassifyConfig,
+    concurrency::ConcurrencyConfig,
+    config::{Validate, duration},
+    hedge::{HedgeConfig, HedgeDelay},
+    retry::RetryConfig,
+    throttle::ThrottleConfig,
 };
 
-/// How one downstream is treated. Each part has defaults, and `None` turns it off; in a file, the
-/// word `off` does, or null.
+/// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a default, and
+/// `None` turns a part off; in a file, the word `off` or null does.
 ///
-/// Whether the parts fit together is checked here. Whether downstreams that stand in for each other go
-/// round in a circle is not: a fallback is no part of a policy, and whoever builds
-/// [`Downstream::fallback`](crate::stack::Downstream::fallback)s of names, as the gateway does, has to
-/// see to it.
+/// [`Downstream::new`](crate::Downstream::new) checks each part, and the parts against each other. A
+/// fallback is not part of a policy, so cycles of
+/// [`Downstream::fallback`](crate::Downstream::fallback)s are not checked here.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -29,7 +28,7 @@ use tower_fanout_layers::{
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct PolicySettings {
+pub struct Policy {
     /// The longest a branch may take, with all its attempts and pauses: as long as an attempt may take
     /// at least, or 10 ms where that may take any time; off by default, so that the request's deadline
     /// alone ends it.
@@ -42,53 +41,53 @@ pub struct PolicySettings {
     /// nothing comes after it; not by default, so that permits come back in time.
     pub last_attempt_uses_deadline: bool,
     /// What it means by its statuses, where that is not what they say; as they say by default.
-    pub classify: ClassifySettings,
-    /// How it is tried again; as [`RetrySettings`] say by default. It is of no use to a request that may
+    pub classify: ClassifyConfig,
+    /// How it is tried again; as [`RetryConfig`] say by default. It is of no use to a request that may
     /// not be sent twice, unless that bears an `Idempotency-Key`: whoever knows the requests should warn
     /// of that, as the gateway does of its routes.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
-    pub retry: Option<RetrySettings>,
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+    pub retry: Option<RetryConfig>,
     /// How it is asked once more when it is late; off by default. Who hedges does not retry. For a
     /// request that may not be sent twice, the same holds as for [`retry`](Self::retry).
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
-    pub hedge: Option<HedgeSettings>,
-    /// When it is left alone; as [`BreakerSettings`] say by default.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
-    pub circuit_breaker: Option<BreakerSettings>,
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+    pub hedge: Option<HedgeConfig>,
+    /// When it is left alone; as [`BreakerConfig`] say by default.
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+    pub circuit_breaker: Option<BreakerConfig>,
     /// How it is asked less while it refuses most of what it is asked; off by default.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
-    pub throttle: Option<ThrottleSettings>,
-    /// How many calls it gets at once; as [`ConcurrencySettings`] say by default.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::policy::option"))]
-    pub concurrency: Option<ConcurrencySettings>,
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+    pub throttle: Option<ThrottleConfig>,
+    /// How many calls it gets at once; as [`ConcurrencyConfig`] say by default.
+    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+    pub concurrency: Option<ConcurrencyConfig>,
 }
 
 tower_fanout_layers::setters! {
-    PolicySettings {
+    Policy {
         total_timeout: Option<Duration>,
         attempt_timeout: Option<Duration>,
         last_attempt_uses_deadline: bool,
-        classify: ClassifySettings,
-        retry: Option<RetrySettings>,
-        hedge: Option<HedgeSettings>,
-        circuit_breaker: Option<BreakerSettings>,
-        throttle: Option<ThrottleSettings>,
-        concurrency: Option<ConcurrencySettings>,
+        classify: ClassifyConfig,
+        retry: Option<RetryConfig>,
+        hedge: Option<HedgeConfig>,
+        circuit_breaker: Option<BreakerConfig>,
+        throttle: Option<ThrottleConfig>,
+        concurrency: Option<ConcurrencyConfig>,
     }
 }
 
-impl Default for PolicySettings {
+impl Default for Policy {
     fn default() -> Self {
         Self {
             total_timeout: None,
             attempt_timeout: Some(Duration::from_secs(2)),
             last_attempt_uses_deadline: false,
-            classify: ClassifySettings::default(),
-            retry: Some(RetrySettings::default()),
+            classify: ClassifyConfig::default(),
+            retry: Some(RetryConfig::default()),
             hedge: None,
-            circuit_breaker: Some(BreakerSettings::default()),
+            circuit_breaker: Some(BreakerConfig::default()),
             throttle: None,
-            concurrency: Some(ConcurrencySettings::default()),
+            concurrency: Some(ConcurrencyConfig::default()),
         }
     }
 }
@@ -96,34 +95,34 @@ impl Default for PolicySettings {
 /// The least that an attempt may take. It leaves something of the shares that are made of it.
 const LEAST: Duration = Duration::from_millis(1);
 
-impl Settings for PolicySettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        let mut problems = Vec::new();
+impl Validate for Policy {
+    fn errors(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
         if let Some(attempt) = self.attempt_timeout.filter(|attempt| *attempt < LEAST) {
             let (attempt, least) = (duration::written(attempt), duration::written(LEAST));
             let message = format!("{attempt} is less than {least}");
-            problems.push(InvalidPolicy::new("attempt_timeout", message));
+            errors.push(ConfigError::new("attempt_timeout", message));
         }
         for (part, own) in [
-            ("classify", self.classify.problems()),
-            ("retry", problems_of(&self.retry)),
-            ("hedge", problems_of(&self.hedge)),
-            ("circuit_breaker", problems_of(&self.circuit_breaker)),
-            ("throttle", problems_of(&self.throttle)),
-            ("concurrency", problems_of(&self.concurrency)),
+            ("classify", self.classify.errors()),
+            ("retry", errors_of(&self.retry)),
+            ("hedge", errors_of(&self.hedge)),
+            ("circuit_breaker", errors_of(&self.circuit_breaker)),
+            ("throttle", errors_of(&self.throttle)),
+            ("concurrency", errors_of(&self.concurrency)),
         ] {
-            problems.extend(own.into_iter().map(|problem| problem.under(part)));
+            errors.extend(own.into_iter().map(|error| error.under(part)));
         }
-        problems.extend(fit::problems(self));
-        problems
+        errors.extend(fit::errors(self));
+        errors
     }
 }
 
-fn problems_of<T: Settings>(part: &Option<T>) -> Vec<InvalidPolicy> {
-    part.iter().flat_map(Settings::problems).collect()
+fn errors_of<T: Validate>(part: &Option<T>) -> Vec<ConfigError> {
+    part.iter().flat_map(Validate::errors).collect()
 }
 
-impl PolicySettings {
+impl Policy {
     /// The most attempts that one call makes, hedges included.
     #[must_use]
     pub fn max_attempts(&self) -> u8 {
@@ -164,7 +163,7 @@ impl PolicySettings {
 }
 
 /// The first `count` pauses of a call, at their longest.
-fn worst_pauses(retry: &RetrySettings, count: u32) -> Duration {
+fn worst_pauses(retry: &RetryConfig, count: u32) -> Duration {
     let pauses = (0..count).map(|before| {
         let pause = retry.base.as_secs_f64() * retry.multiplier.powi(before as i32);
         Duration::try_from_secs_f64(pause)
@@ -174,9 +173,6 @@ fn worst_pauses(retry: &RetrySettings, count: u32) -> Duration {
     pauses.fold(Duration::ZERO, Duration::saturating_add)
 }
 
-/// Checked [`PolicySettings`].
-pub type Policy = Valid<PolicySettings>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,15 +181,15 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn policy(edit: impl FnOnce(&mut PolicySettings)) -> PolicySettings {
-        let mut policy = PolicySettings::default();
+    fn policy(edit: impl FnOnce(&mut Policy)) -> Policy {
+        let mut policy = Policy::default();
         edit(&mut policy);
         policy
     }
 
-    fn hedging(delay: HedgeDelay) -> PolicySettings {
+    fn hedging(delay: HedgeDelay) -> Policy {
         policy(|policy| {
-            let mut hedge = HedgeSettings::default();
+            let mut hedge = HedgeConfig::default();
             (hedge.delay, hedge.max_hedges) = (delay, 2);
             (policy.retry, policy.hedge) = (None, Some(hedge));
             policy.attempt_timeout = Some(ms(1000));
@@ -202,7 +198,7 @@ mod tests {
 
     #[test]
     fn hedges_are_attempts() {
-        assert_eq!(PolicySettings::default().max_attempts(), 3);
+        assert_eq!(Policy::default().max_attempts(), 3);
         assert_eq!(policy(|policy| policy.retry = None).max_attempts(), 1);
         assert_eq!(hedging(HedgeDelay::Never).max_attempts(), 3);
     }
@@ -230,7 +226,7 @@ mod tests {
         let fixed = hedging(HedgeDelay::Fixed(ms(50)));
         assert_eq!(fixed.worst_case(), Some(ms(1000 + 2 * 50)));
         assert_eq!(fixed.worst_case_of(2), Some(ms(1000 + 50)));
-        for delay in [HedgeSettings::default().delay, HedgeDelay::Never] {
+        for delay in [HedgeConfig::default().delay, HedgeDelay::Never] {
             assert_eq!(hedging(delay).worst_case(), Some(ms(3 * 1000)));
         }
     }
@@ -239,7 +235,7 @@ mod tests {
     #[test]
     fn parts_are_read_as_settings_or_off() {
         let written = r#"{"retry": "off", "hedge": {"delay": "50ms"}, "throttle": {"k": 3.0}}"#;
-        let read: PolicySettings = serde_json::from_str(written).unwrap();
+        let read: Policy = serde_json::from_str(written).unwrap();
         assert_eq!(read.retry, None);
         assert_eq!(read.hedge.unwrap().delay, HedgeDelay::Fixed(ms(50)));
         assert_eq!(read.throttle.unwrap().k, 3.0);
@@ -248,7 +244,7 @@ mod tests {
     #[cfg(feature = "serde")]
     #[test]
     fn a_policy_is_read_back_with_each_part_on_and_off() {
-        type Edit = fn(&mut PolicySettings);
+        type Edit = fn(&mut Policy);
         let fields: [(&str, Edit, Edit); 7] = [
             (
                 "total_timeout",
@@ -262,38 +258,39 @@ mod tests {
             ),
             (
                 "retry",
-                |all| all.retry = Some(RetrySettings::default().max_attempts(2)),
+                |all| all.retry = Some(RetryConfig::new().max_attempts(2)),
                 |all| all.retry = None,
             ),
             (
                 "hedge",
-                |all| (all.retry, all.hedge) = (None, Some(HedgeSettings::default())),
+                |all| (all.retry, all.hedge) = (None, Some(HedgeConfig::default())),
                 |all| all.hedge = None,
             ),
             (
                 "circuit_breaker",
-                |all| all.circuit_breaker = Some(BreakerSettings::default().min_calls(7_u32)),
+                |all| all.circuit_breaker = Some(BreakerConfig::default().min_calls(7)),
                 |all| all.circuit_breaker = None,
             ),
             (
                 "throttle",
-                |all| all.throttle = Some(ThrottleSettings::default()),
+                |all| all.throttle = Some(ThrottleConfig::default()),
                 |all| all.throttle = None,
             ),
             (
                 "concurrency",
-                |all| all.concurrency = Some(ConcurrencySettings::default().max(7_u32)),
+                |all| all.concurrency = Some(ConcurrencyConfig::default().max(7)),
                 |all| all.concurrency = None,
             ),
         ];
         for (field, on, off) in fields {
             for edit in [on, off] {
-                let policy = Policy::build(edit).unwrap();
+                let policy = policy(edit);
+                policy.validate().unwrap();
                 let text = serde_json::to_string(&policy).unwrap();
                 let read = serde_json::from_str::<Policy>(&text).unwrap();
                 assert_eq!(read, policy, "{text}");
             }
-            let policy = Policy::build(off).unwrap();
+            let policy = policy(off);
             assert_eq!(serde_json::to_value(&policy).unwrap()[field], "off");
             for none in [serde_json::json!("off"), serde_json::json!(null)] {
                 let file = serde_json::json!({ field: none });

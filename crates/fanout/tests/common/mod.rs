@@ -13,7 +13,6 @@ use tower::{BoxError, Service, layer::util::Identity, service_fn, util::BoxClone
 use tower_fanout::{
     Downstream, Plan, PlanBuilder, Policy,
     layers::{ClassifyResult, Failure, With},
-    policy::PolicySettings,
     stack::stack,
 };
 
@@ -118,12 +117,10 @@ impl Notes {
 pub(crate) type Answer = Result<&'static str, BoxError>;
 
 /// A downstream whose attempts take a second at most, unless `edit` says otherwise.
-pub(crate) fn downstream(edit: impl FnOnce(&mut PolicySettings)) -> Downstream<ClassifyResult> {
-    let policy = Policy::build(|policy| {
-        policy.attempt_timeout = Some(ms(1000));
-        edit(policy);
-    });
-    Downstream::new("users", policy.unwrap(), ClassifyResult)
+pub(crate) fn downstream(edit: impl FnOnce(&mut Policy)) -> Downstream<ClassifyResult> {
+    let mut policy = Policy::new().attempt_timeout(ms(1000));
+    edit(&mut policy);
+    Downstream::new("users", policy, ClassifyResult).unwrap()
 }
 
 /// A request that may be sent twice.

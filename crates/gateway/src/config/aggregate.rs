@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tower_fanout::{ReturnWhen, Strategy, layers::policy::Valid};
+use tower_fanout::{ReturnWhen, Strategy, layers::config::Validated};
 use tower_fanout_json::merge::{Merge, MergeSettings};
 
 use super::{check::Nodes, reader::Field, value::span};
@@ -38,7 +38,7 @@ pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
         strategy: strategy.unwrap_or_default(),
         return_when: return_when.unwrap_or_default(),
         grace: span(grace, Duration::ZERO),
-        merge: Valid::new(merge).unwrap_or_default(),
+        merge: Validated::new(merge).unwrap_or_default(),
     }
 }
 

@@ -132,7 +132,9 @@ fn declare(plan: &mut PlanBuilder<()>, name: &str, node: Option<&Node>, names: &
     };
     let profile = |name: &str| {
         let policy = names.downstreams[name].policy.clone();
-        Downstream::new(name, policy, ClassifyHttp::new()).profile()
+        Downstream::new(name, policy, ClassifyHttp::new())
+            .expect("a policy with errors was replaced by the default when it was read")
+            .profile()
     };
     let others = instead(node).map(profile);
     added = added

@@ -3,7 +3,7 @@
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tower_fanout::layers::{Priority, fallback::OutcomeSet, policy::Valid};
+use tower_fanout::layers::{Priority, config::Validated, fallback::OutcomeSet};
 use tower_fanout_json::{
     Json,
     condition::Condition,
@@ -196,7 +196,7 @@ fn response(field: &Field<'_>) -> Option<(Vec<u16>, Shape)> {
         .filter_map(|field| within(field, 400, 599))
         .collect();
     field.check(&shape);
-    Some((accept, Valid::new(shape).ok()?))
+    Some((accept, Validated::new(shape).ok()?))
 }
 
 /// A value, or what it is if there is none.

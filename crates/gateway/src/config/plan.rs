@@ -169,7 +169,7 @@ fn plan(
         .collect();
     let bounds = Bounds::default()
         .deadline(deadline.default)
-        .max_concurrency(max_concurrency.default)
+        .max_concurrency(max_concurrency.default.into())
         .max_retries(retry_attempts.default);
     check_plan(&field, &nodes, parameters, &bounds, names);
     if let Some(field) = &aggregates {

@@ -1,7 +1,7 @@
 //! Reads policies.
 
 use indexmap::IndexMap;
-use tower_fanout::{Policy, policy::PolicySettings};
+use tower_fanout::Policy;
 
 use super::{reader::Field, value::Span};
 
@@ -13,38 +13,38 @@ pub(super) fn policies(members: Vec<(String, Field<'_>)>) -> IndexMap<String, Po
 }
 
 fn policy(field: &Field<'_>) -> Policy {
-    let mut settings = PolicySettings::default();
+    let mut policy = Policy::default();
     let mut section = field.section();
     if let Some(field) = section.take("total_timeout") {
-        settings.total_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
+        policy.total_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
     }
     if let Some(field) = section.take("attempt_timeout") {
-        settings.attempt_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
+        policy.attempt_timeout = unless_off(&field, |field| field.get()).map(|Span(span)| span);
     }
     if let Some(field) = section.take("last_attempt_uses_deadline") {
-        settings.last_attempt_uses_deadline = field.get().unwrap_or_default();
+        policy.last_attempt_uses_deadline = field.get().unwrap_or_default();
     }
     if let Some(field) = section.take("classify") {
-        settings.classify = field.settings().unwrap_or_default();
+        policy.classify = field.settings().unwrap_or_default();
     }
     if let Some(field) = section.take("retry") {
-        settings.retry = unless_off(&field, Field::settings);
+        policy.retry = unless_off(&field, Field::settings);
     }
     if let Some(field) = section.take("hedge") {
-        settings.hedge = unless_off(&field, Field::settings);
+        policy.hedge = unless_off(&field, Field::settings);
     }
     if let Some(field) = section.take("circuit_breaker") {
-        settings.circuit_breaker = unless_off(&field, Field::settings);
+        policy.circuit_breaker = unless_off(&field, Field::settings);
     }
     if let Some(field) = section.take("throttle") {
-        settings.throttle = unless_off(&field, Field::settings);
+        policy.throttle = unless_off(&field, Field::settings);
     }
     if let Some(field) = section.take("concurrency") {
-        settings.concurrency = unless_off(&field, Field::settings);
+        policy.concurrency = unless_off(&field, Field::settings);
     }
     section.finish();
-    if field.check(&settings) {
-        Policy::new(settings).unwrap_or_default()
+    if field.check(&policy) {
+        policy
     } else {
         Policy::default()
     }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, fmt::Display};
 
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
-use tower_fanout::layers::policy::Settings;
+use tower_fanout::layers::config::Validate;
 
 use super::{
     diagnostic::{Diagnostic, Place, Severity},
@@ -176,7 +176,7 @@ impl<'t> Field<'t> {
     }
 
     /// Plain settings, each of which is read by itself, so that every mistake is found.
-    pub(super) fn settings<T: Settings + DeserializeOwned>(&self) -> Option<T> {
+    pub(super) fn settings<T: Validate + DeserializeOwned>(&self) -> Option<T> {
         let mut section = self.section();
         let mut sound = matches!(self.tree.kind, Kind::Map(_));
         let mut values = serde_json::Map::new();
@@ -208,8 +208,8 @@ impl<'t> Field<'t> {
     }
 
     /// Complains about everything that is wrong with settings, each at its key.
-    pub(super) fn check(&self, settings: &impl Settings) -> bool {
-        let problems = settings.problems();
+    pub(super) fn check(&self, settings: &impl Validate) -> bool {
+        let problems = settings.errors();
         for problem in &problems {
             self.at(problem.field()).error("invalid", problem.message());
         }

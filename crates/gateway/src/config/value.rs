@@ -4,7 +4,7 @@ use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
 use http::HeaderName;
 use serde::{Deserialize, de::DeserializeOwned};
-use tower_fanout::layers::policy::duration;
+use tower_fanout::layers::config::duration;
 
 use super::{
     Bound,

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tower_fanout::{
     BranchError, ErrorKind,
     layers::{
-        InvalidPolicy,
-        policy::{Settings, Valid},
+        ConfigError,
+        config::{Validate, Validated},
         setters,
     },
 };
@@ -48,19 +48,19 @@ setters! {
 }
 
 /// Checked [`ShapeSettings`].
-pub type Shape = Valid<ShapeSettings>;
+pub type Shape = Validated<ShapeSettings>;
 
-impl Settings for ShapeSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
+impl Validate for ShapeSettings {
+    fn errors(&self) -> Vec<ConfigError> {
         let mut problems = Vec::new();
         let target = self.target.iter().flat_map(|path| path.split('.'));
         if target.into_iter().any(str::is_empty) {
             let message = "a path such as data.items has no empty step";
-            problems.push(InvalidPolicy::new("target", message));
+            problems.push(ConfigError::new("target", message));
         }
         if !self.allow.is_empty() && !self.deny.is_empty() {
             let message = "where some members are allowed, no others need to be denied";
-            problems.push(InvalidPolicy::new("deny", message));
+            problems.push(ConfigError::new("deny", message));
         }
         let renamed = self.rename.iter().filter_map(|(old, new)| {
             let message = if !self.keeps(old) {
@@ -72,7 +72,7 @@ impl Settings for ShapeSettings {
             } else {
                 return None;
             };
-            Some(InvalidPolicy::new("rename", message))
+            Some(ConfigError::new("rename", message))
         });
         problems.extend(renamed);
         problems

@@ -41,8 +41,8 @@ use std::{error::Error, fmt};
 
 use serde::{Deserialize, Serialize};
 use tower_fanout::layers::{
-    InvalidPolicy,
-    policy::{Settings, Valid},
+    ConfigError,
+    config::{Validate, Validated},
     setters,
 };
 
@@ -115,18 +115,18 @@ impl Default for MergeSettings {
     }
 }
 
-impl Settings for MergeSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
+impl Validate for MergeSettings {
+    fn errors(&self) -> Vec<ConfigError> {
         let small = self.max_bytes == 0;
         small
-            .then(|| InvalidPolicy::new("max_bytes", "0 is less than 1"))
+            .then(|| ConfigError::new("max_bytes", "0 is less than 1"))
             .into_iter()
             .collect()
     }
 }
 
 /// Checked [`MergeSettings`].
-pub type Merge = Valid<MergeSettings>;
+pub type Merge = Validated<MergeSettings>;
 
 /// Why there is no merged document.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,7 +44,9 @@ async fn ask(client: &Client) -> Result<Json, BranchError> {
 }
 
 async fn send(client: &Client, request: Request<Bytes>) -> Result<Json, BranchError> {
-    let attempt = TimeoutLayer::new(TIMEOUT).layer(JsonLayer::new().layer(client.clone()));
+    let attempt = TimeoutLayer::new(TIMEOUT)
+        .unwrap()
+        .layer(JsonLayer::new().layer(client.clone()));
     AcceptLayer::default().layer(attempt).oneshot(request).await
 }
 

@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    config::BreakerConfig,
     permit::{self, Local, Permit, Turn},
-    settings::BreakerPolicy,
     shared::{Shared, Word},
     state::{Machine, Mode, State, Trip},
 };
@@ -21,12 +21,12 @@ use crate::{
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, breaker::State};
+/// use tower_fanout_layers::{BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let layer = BreakerLayer::new("prices", BreakerPolicy::default(), ClassifyResult);
-/// let handle = layer.handle().unwrap().clone();
+/// let layer = BreakerLayer::new("prices", BreakerConfig::new(), ClassifyResult).unwrap();
+/// let handle = layer.handle().clone();
 /// let service = layer.layer(service_fn(|()| async { Ok::<_, BoxError>("fine") }));
 ///
 /// // While the service is moved, say.
@@ -75,8 +75,8 @@ pub struct Snapshot {
 }
 
 impl Handle {
-    pub(super) fn new(name: &str, policy: BreakerPolicy) -> Self {
-        let shared = Arc::new(Shared::new(name, policy));
+    pub(super) fn new(name: &str, config: BreakerConfig) -> Self {
+        let shared = Arc::new(Shared::new(name, config));
         let local = |_| Arc::new(Local::new(&shared));
         Self {
             locals: (0..sharded::parts()).map(local).collect(),

@@ -4,10 +4,13 @@ use std::{fmt, marker::PhantomData};
 
 use tower_layer::Layer;
 
-use super::{handle::Handle, service::Breaker, settings::BreakerPolicy};
-use crate::until::Answered;
+use super::{config::BreakerConfig, handle::Handle, service::Breaker};
 #[cfg(feature = "http")]
 use crate::until::BodyEnd;
+use crate::{
+    config::{ConfigError, Validate},
+    until::Answered,
+};
 
 /// Stops asking a service that keeps failing; see the [module docs](super).
 ///
@@ -15,50 +18,43 @@ use crate::until::BodyEnd;
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsReject, BoxError, BreakerLayer, BreakerPolicy, ClassifyResult, breaker::State};
+/// use tower_fanout_layers::{AsReject, BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let policy = BreakerPolicy::build(|b| b.consecutive_failures = Some(2)).unwrap();
-/// let layer = BreakerLayer::new("prices", policy, ClassifyResult);
+/// let config = BreakerConfig::new().consecutive_failures(2);
+/// let layer = BreakerLayer::new("prices", config, ClassifyResult).unwrap();
 /// let service = layer.layer(service_fn(|()| async { Err::<(), BoxError>("down".into()) }));
 ///
 /// service.clone().oneshot(()).await.unwrap_err();
 /// service.clone().oneshot(()).await.unwrap_err();
-/// assert_eq!(layer.handle().unwrap().state(), State::Open);
+/// assert_eq!(layer.handle().state(), State::Open);
 /// assert!(service.oneshot(()).await.unwrap_err().as_reject().is_some());
 /// # }
 /// ```
 ///
 /// `U` says how long a call lasts: see `until_body_end` (feature `http`).
 pub struct BreakerLayer<C, U = Answered> {
-    pub(super) handle: Option<Handle>,
+    pub(super) handle: Handle,
     pub(super) classify: C,
     until: PhantomData<fn() -> U>,
 }
 
 impl<C> BreakerLayer<C> {
-    /// A breaker for the service called `name`, which tells failures by `classify`.
-    #[must_use]
-    pub fn new(name: &str, policy: BreakerPolicy, classify: C) -> Self {
-        Self::shared(Handle::new(name, policy), classify)
+    /// Creates a breaker for the service called `name`. `classify` tells which results are failures.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(name: &str, config: BreakerConfig, classify: C) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self::shared(Handle::new(name, config), classify))
     }
 
     /// A layer of a breaker that others share: one of a [`Registry`](super::Registry), say.
     #[must_use]
     pub const fn shared(handle: Handle, classify: C) -> Self {
         Self {
-            handle: Some(handle),
-            classify,
-            until: PhantomData,
-        }
-    }
-
-    /// A breaker that is never there.
-    #[must_use]
-    pub const fn off(classify: C) -> Self {
-        Self {
-            handle: None,
+            handle,
             classify,
             until: PhantomData,
         }
@@ -80,18 +76,18 @@ impl<C, U> BreakerLayer<C, U> {
     /// use http_body::Frame;
     /// use http_body_util::{BodyExt, StreamBody};
     /// use tower::{Layer, ServiceExt, service_fn};
-    /// use tower_fanout_layers::{BoxError, BreakerLayer, BreakerPolicy, ClassifyHttp};
+    /// use tower_fanout_layers::{BoxError, BreakerConfig, BreakerLayer, ClassifyHttp};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let layer = BreakerLayer::new("files", BreakerPolicy::default(), ClassifyHttp::new());
+    /// let layer = BreakerLayer::new("files", BreakerConfig::new(), ClassifyHttp::new()).unwrap();
     /// let layer = layer.until_body_end();
     /// let service = layer.layer(service_fn(|_: Request<()>| async {
     ///     let frames = [Ok(Frame::data(Bytes::from("half"))), Err(BoxError::from("torn"))];
     ///     Ok::<_, BoxError>(Response::new(StreamBody::new(stream::iter(frames))))
     /// }));
     /// let answer = service.oneshot(Request::new(())).await.unwrap();
-    /// let seen = || layer.handle().unwrap().snapshot();
+    /// let seen = || layer.handle().snapshot();
     /// assert_eq!((seen().calls, seen().failed), (0, 0));
     /// answer.into_body().collect().await.unwrap_err();
     /// assert_eq!((seen().calls, seen().failed), (1, 1));
@@ -107,10 +103,10 @@ impl<C, U> BreakerLayer<C, U> {
         }
     }
 
-    /// The breaker itself, unless it is off.
+    /// Returns the handle of the breaker.
     #[must_use]
-    pub const fn handle(&self) -> Option<&Handle> {
-        self.handle.as_ref()
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 

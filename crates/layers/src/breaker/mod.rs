@@ -10,11 +10,11 @@
 //! | [`Class::Success`], [`Class::Answered`] | success |
 //! | [`Class::Failure`] | failure, but [`Failure::Refused`] counts for nothing |
 //! | [`Class::Throttled`] | nothing while closed, a failed probe while half-open |
-//! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](field@BreakerSettings::unanswered), else nothing |
+//! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](field@BreakerConfig::unanswered), else nothing |
 //! | [`Class::Transient`], [`Class::Local`] | nothing |
 //!
 //! A 429 or 503 that says how long the service wants to be left alone may
-//! [open it](field@BreakerSettings::open_on_retry_after) for that long.
+//! [open it](field@BreakerConfig::open_on_retry_after) for that long.
 //!
 //! What counts for nothing gives a probe its slot back. Every change of state begins a new
 //! *generation*, and a call admitted in an older one changes nothing when it ends. So a breaker
@@ -36,6 +36,7 @@
 //! [`Class::Transient`]: crate::Class::Transient
 //! [`Class::Local`]: crate::Class::Local
 
+mod config;
 mod future;
 mod handle;
 mod layer;
@@ -44,20 +45,19 @@ mod registry;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod service;
-mod settings;
 mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    config::{BreakerConfig, Window},
     future::ResponseFuture,
     handle::{ForcedOpen, Handle, Snapshot},
     layer::BreakerLayer,
     permit::Permit,
     registry::Registry,
     service::Breaker,
-    settings::{BreakerPolicy, BreakerSettings, Window},
     state::{State, Trip},
 };
 pub(crate) use self::{handle::Admitting, permit::Turn};

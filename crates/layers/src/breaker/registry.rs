@@ -5,19 +5,20 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{handle::Handle, settings::BreakerPolicy};
+use super::{config::BreakerConfig, handle::Handle};
+use crate::config::{ConfigError, Validate};
 
 /// Breakers by the names of what they protect, to share one among several layers and to look at
 /// them all. Clones are the same registry.
 ///
 /// ```
-/// use tower_fanout_layers::{BreakerLayer, BreakerPolicy, ClassifyResult, breaker::{Registry, State}};
+/// use tower_fanout_layers::{BreakerConfig, BreakerLayer, ClassifyResult, breaker::{Registry, State}};
 ///
 /// let breakers = Registry::new();
-/// let users = breakers.get_or_insert("users", BreakerPolicy::default());
+/// let users = breakers.get_or_insert("users", BreakerConfig::new()).unwrap();
 /// let layer = BreakerLayer::shared(users, ClassifyResult);
 /// breakers.get("users").unwrap().disable();
-/// assert_eq!(layer.handle().unwrap().state(), State::Disabled);
+/// assert_eq!(layer.handle().state(), State::Disabled);
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Registry(Arc<RwLock<BTreeMap<Box<str>, Handle>>>);
@@ -29,14 +30,17 @@ impl Registry {
         Self::default()
     }
 
-    /// The breaker called `name`; if there is none, it is made by `policy`.
-    #[must_use]
-    pub fn get_or_insert(&self, name: &str, policy: BreakerPolicy) -> Handle {
+    /// The breaker called `name`; if there is none, it is made by `config`.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn get_or_insert(&self, name: &str, config: BreakerConfig) -> Result<Handle, ConfigError> {
+        config.validate()?;
         let mut breakers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let breaker = breakers
             .entry(name.into())
-            .or_insert_with(|| Handle::new(name, policy));
-        breaker.clone()
+            .or_insert_with(|| Handle::new(name, config));
+        Ok(breaker.clone())
     }
 
     /// The breaker called `name`, if there is one.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BreakerPolicy, BreakerSettings, Handle, State, Window};
+use super::{BreakerConfig, Handle, State, Window};
 use crate::{
     classify::{Class, Failure},
     observe::Observer,
@@ -11,12 +11,10 @@ use crate::{
 
 const FAILED: Class = Class::Failure(Failure::Reset);
 
-fn breaker(edit: impl FnOnce(&mut BreakerSettings)) -> Handle {
-    let policy = BreakerPolicy::build(|breaker| {
-        breaker.window = Window::Count(100);
-        edit(breaker);
-    });
-    Handle::new("team", policy.unwrap())
+fn breaker(edit: impl FnOnce(&mut BreakerConfig)) -> Handle {
+    let mut config = BreakerConfig::new().window(Window::Count(100));
+    edit(&mut config);
+    Handle::new("team", config)
 }
 
 /// A call that is let through ends as `class`.

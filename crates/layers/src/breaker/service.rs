@@ -62,14 +62,10 @@ where
             handle, classify, ..
         } = &self.layer;
         let observer = &request.call().observer;
-        match handle
-            .as_ref()
-            .map(|handle| handle.admit(observer))
-            .transpose()
-        {
+        match handle.admit(observer) {
             Ok(permit) => {
                 let call = Oneshot::start(&mut self.inner, request);
-                ResponseFuture::running(call, permit, classify.clone())
+                ResponseFuture::running(call, Some(permit), classify.clone())
             }
             Err(reject) => ResponseFuture::refused(observer.reject(reject)),
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    settings::{BreakerPolicy, BreakerSettings, Window},
+    config::{BreakerConfig, Window},
     state::{Machine, Recorded, State, Verdict},
 };
 use crate::{
@@ -79,7 +79,7 @@ enum Counted {
 
 pub(super) struct Shared {
     pub(super) name: Box<str>,
-    pub(super) policy: BreakerPolicy,
+    pub(super) policy: BreakerConfig,
     word: AtomicU64,
     good: Sharded,
     counted: Counted,
@@ -91,7 +91,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(name: &str, policy: BreakerPolicy) -> Self {
+    pub(super) fn new(name: &str, policy: BreakerConfig) -> Self {
         let now = Instant::now();
         let mut machine = Machine::new(policy.clone(), now);
         Self {
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn settings(&self) -> &BreakerSettings {
+    pub(super) fn settings(&self) -> &BreakerConfig {
         &self.policy
     }
 

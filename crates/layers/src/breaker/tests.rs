@@ -6,12 +6,15 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    settings::{BreakerPolicy, BreakerSettings, Window},
+    config::{BreakerConfig, Window},
     state::{Machine, Mode, Recorded, State, Ticket, Trip, Verdict},
 };
-use crate::classify::{
-    Cause, Class, Failure,
-    table::{self, THROTTLED, UNANSWERED, cut_off, status},
+use crate::{
+    classify::{
+        Cause, Class, Failure,
+        table::{self, THROTTLED, UNANSWERED, cut_off, status},
+    },
+    config::Validate,
 };
 
 fn ms(ms: u64) -> Duration {
@@ -26,14 +29,14 @@ struct Bench {
 
 impl Bench {
     /// A rate of one half over at least `min_calls` in 10 s, and nothing else.
-    fn new(edit: impl FnOnce(&mut BreakerSettings)) -> Self {
-        let policy = BreakerPolicy::build(|settings| {
-            settings.consecutive_failures = None;
-            settings.open_jitter = 0.0;
-            edit(settings);
-        });
+    fn new(edit: impl FnOnce(&mut BreakerConfig)) -> Self {
+        let mut config = BreakerConfig::new()
+            .consecutive_failures(None)
+            .open_jitter(0.0);
+        edit(&mut config);
+        config.validate().unwrap();
         let now = Instant::now();
-        let machine = Machine::new(policy.unwrap(), now);
+        let machine = Machine::new(config, now);
         Self { machine, now }
     }
 
@@ -232,9 +235,9 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
 
 #[test]
 fn cb_10_fault_f33_what_a_class_says_of_the_service() {
-    let settings = BreakerSettings {
+    let settings = BreakerConfig {
         unanswered: Some(UNANSWERED),
-        ..BreakerSettings::default()
+        ..BreakerConfig::default()
     };
     let good = [
         Class::Success,
@@ -518,8 +521,8 @@ fn a_wish_to_be_left_alone_opens_it_for_that_long() {
             }),
         ]
     };
-    let mut settings = BreakerSettings::default();
-    let verdicts = |settings: &BreakerSettings, retry_after| {
+    let mut settings = BreakerConfig::default();
+    let verdicts = |settings: &BreakerConfig, retry_after| {
         wish(retry_after).map(|class| Verdict::of(class, settings))
     };
     let wait = Some(ms(7_000));

@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
+    config::{ChaosConfig, Injection, Rule},
     inject::Injected,
     matching::Match,
-    settings::{ChaosPolicy, Injection, Rule},
 };
 use crate::classify::Failure;
 
@@ -25,13 +25,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(policy: &ChaosPolicy) -> Self {
-        let random = policy
+    pub(super) fn new(config: &ChaosConfig) -> Self {
+        let random = config
             .seed
             .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let rules = policy.rules.iter();
+        let rules = config.rules.iter();
         Self {
-            enabled: AtomicBool::new(policy.enabled),
+            enabled: AtomicBool::new(config.enabled),
             rules: rules
                 .map(|rule| (AtomicU64::new(bits(rule.rate)), rule.clone()))
                 .collect(),

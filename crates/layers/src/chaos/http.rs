@@ -23,16 +23,15 @@ use crate::{classify::Failure, reject::BoxError};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
 ///     AsReject, BoxError, Failure,
-///     chaos::{ChaosLayer, ChaosPolicy, InjectHttp, Injection, Rule},
+///     chaos::{ChaosConfig, ChaosLayer, InjectHttp, Injection, Rule},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let policy = ChaosPolicy::build(|chaos| {
-///     chaos.enabled = true;
-///     chaos.rules = vec![Rule::new(1.0, Injection::Truncate(5))];
-/// });
-/// let layer = ChaosLayer::new(policy.unwrap(), InjectHttp::new(BoxError::from));
+/// let config = ChaosConfig::new()
+///     .enabled(true)
+///     .rules(vec![Rule::new(1.0, Injection::Truncate(5))]);
+/// let layer = ChaosLayer::new(config, InjectHttp::new(BoxError::from)).unwrap();
 /// let service = layer.layer(service_fn(|_: Request<()>| async {
 ///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("all of it"))))
 /// }));

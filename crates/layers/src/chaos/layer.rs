@@ -10,13 +10,17 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    config::ChaosConfig,
     draw::Shared,
     future::ResponseFuture,
     inject::Inject,
     matching::{Matcher, NoMatcher},
-    settings::ChaosPolicy,
 };
-use crate::{context::Context, oneshot::Oneshot};
+use crate::{
+    config::{ConfigError, Validate},
+    context::Context,
+    oneshot::Oneshot,
+};
 
 /// Breaks calls on purpose; see the [module docs](super).
 ///
@@ -26,25 +30,22 @@ use crate::{context::Context, oneshot::Oneshot};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
 ///     AsReject, BoxError, Failure,
-///     chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Match, Rule},
+///     chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Match, Rule},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let paying = Match { tier: Some("pro".into()), ..Match::default() };
-/// let policy = ChaosPolicy::build(|chaos| {
-///     chaos.enabled = true;
-///     chaos.rules = vec![
-///         Rule::new(1.0, Injection::Truncate(3)),
-///         Rule::new(1.0, Injection::Error(Failure::Reset)).matching(paying),
-///     ];
-/// });
-/// let layer = ChaosLayer::new(policy.unwrap(), |injected: Injected<String>| match injected {
+/// let config = ChaosConfig::new().enabled(true).rules(vec![
+///     Rule::new(1.0, Injection::Truncate(3)),
+///     Rule::new(1.0, Injection::Error(Failure::Reset)).matching(paying),
+/// ]);
+/// let layer = ChaosLayer::new(config, |injected: Injected<String>| match injected {
 ///     Injected::Truncate(text, bytes) => Ok(text.chars().take(bytes as usize).collect()),
 ///     Injected::Error(failure) => Err(BoxError::from(failure)),
 ///     _ => Err("never injected here".into()),
 /// });
-/// let layer = layer.matching(|wanted: &Match, tier: &&str| wanted.tier.as_deref() == Some(*tier));
+/// let layer = layer.unwrap().matching(|wanted: &Match, tier: &&str| wanted.tier.as_deref() == Some(*tier));
 ///
 /// let service = layer.layer(service_fn(|_: &str| async { Ok(String::from("fine")) }));
 /// assert_eq!(service.clone().oneshot("free").await.unwrap(), "fin");
@@ -59,15 +60,18 @@ pub struct ChaosLayer<I, P = NoMatcher> {
 }
 
 impl<I> ChaosLayer<I> {
-    /// Injects what `policy` says, made by `inject`. Rules with a [`Match`](super::Match) are not used
-    /// without [`matching`](Self::matching).
-    #[must_use]
-    pub fn new(policy: ChaosPolicy, inject: I) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(&policy)),
+    /// Creates a layer whose faults are made by `inject`. Rules with a [`Match`](super::Match) are not
+    /// used without [`matching`](Self::matching).
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: ChaosConfig, inject: I) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            shared: Arc::new(Shared::new(&config)),
             inject,
             matcher: NoMatcher,
-        }
+        })
     }
 }
 
@@ -95,14 +99,15 @@ impl<I, P> ChaosLayer<I, P> {
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
 ///     BoxError, Failure,
-///     chaos::{ChaosLayer, ChaosPolicy, Injected, Injection, Rule},
+///     chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Rule},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let reset = Rule::new(1.0, Injection::Error(Failure::Reset));
-/// let policy = ChaosPolicy::build(|chaos| chaos.rules = vec![reset]).unwrap();
-/// let layer = ChaosLayer::new(policy, |_: Injected<&'static str>| Err(BoxError::from("chaos")));
+/// let config = ChaosConfig::new().rules(vec![reset]);
+/// let make = |_: Injected<&'static str>| Err(BoxError::from("chaos"));
+/// let layer = ChaosLayer::new(config, make).unwrap();
 /// let chaos = layer.handle();
 /// let service = layer.layer(service_fn(|()| async { Ok("fine") }));
 ///

@@ -1,6 +1,6 @@
 //! Which requests a rule is for.
 
-use crate::policy::InvalidPolicy;
+use crate::config::ConfigError;
 
 /// What a request must be like for a rule to be for it: everything that is said, and anything if
 /// nothing is.
@@ -27,10 +27,10 @@ impl Match {
         *self == Self::default()
     }
 
-    pub(super) fn problem(&self) -> Option<InvalidPolicy> {
+    pub(super) fn problem(&self) -> Option<ConfigError> {
         let header = self.header.as_ref()?;
         let nameless = header.name.is_empty();
-        nameless.then(|| InvalidPolicy::new("match.header.name", "a header has a name"))
+        nameless.then(|| ConfigError::new("match.header.name", "a header has a name"))
     }
 }
 

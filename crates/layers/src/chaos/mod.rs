@@ -18,15 +18,16 @@
 //! of whose answer breaks off. Where two rules want the same of one attempt, the first has its way.
 //!
 //! An attempt draws for all rules, also for those that are not for its request. So one
-//! [`seed`](ChaosSettings::seed) deals the same to the *n*th attempt whatever the requests are like
+//! [`seed`](ChaosConfig::seed) deals the same to the *n*th attempt whatever the requests are like
 //! and however the rates are changed.
 //!
 //! What is injected is classified as if it were real. An attempt that has drawn anything tells
 //! [`Event::Chaos`](crate::Event::Chaos), once.
 //!
-//! It needs the feature `chaos` *and* [`enabled`](ChaosSettings::enabled). A layer that is not
+//! It needs the feature `chaos` *and* [`enabled`](ChaosConfig::enabled). A layer that is not
 //! enabled costs a branch: it clones, locks and allocates nothing.
 
+mod config;
 mod draw;
 mod future;
 #[cfg(feature = "http")]
@@ -34,14 +35,13 @@ mod http;
 mod inject;
 mod layer;
 mod matching;
-mod settings;
 
 #[cfg(feature = "http")]
 pub use self::http::{ChaosBody, InjectHttp};
 pub use self::{
+    config::{ChaosConfig, Injection, Latency, Rule},
     future::ResponseFuture,
     inject::{Inject, Injected},
     layer::{Chaos, ChaosHandle, ChaosLayer},
     matching::{HeaderMatch, Match, Matcher, NoMatcher},
-    settings::{ChaosPolicy, ChaosSettings, Injection, Latency, Rule},
 };

@@ -8,17 +8,21 @@ use std::{
 use http::{HeaderMap, Response, header::RETRY_AFTER};
 
 use super::{
-    Class, Classify, Failure, of_error,
-    settings::{ClassifyPolicy, ClassifySettings, Kind},
+    Class, Classify, Failure,
+    config::{ClassifyConfig, Kind},
+    of_error,
 };
-use crate::reject::AsReject;
+use crate::{
+    config::{ConfigError, Validate},
+    reject::AsReject,
+};
 
 /// Reads the status of an `http::Response`, and `Retry-After` where it is a 429 or 503, or asks for
 /// fewer calls by another status.
 #[derive(Clone, Debug)]
 pub struct ClassifyHttp {
     clock: fn() -> SystemTime,
-    overrides: Option<Arc<ClassifyPolicy>>,
+    overrides: Option<Arc<ClassifyConfig>>,
 }
 
 impl ClassifyHttp {
@@ -37,24 +41,27 @@ impl ClassifyHttp {
         }
     }
 
-    /// Takes statuses for what `overrides` say of them; the others are what they were.
+    /// Sets the classes of the statuses in `config`. Other statuses keep their class.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Reject, classify::ClassifyPolicy};
+    /// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Reject, classify::ClassifyConfig};
     ///
     /// // This service means by 404 that there is nothing to tell, which is an answer like any other.
-    /// let overrides = ClassifyPolicy::build(|statuses| statuses.success = vec![404]).unwrap();
-    /// let classify = ClassifyHttp::new().with(overrides);
+    /// let config = ClassifyConfig::new().success(vec![404]);
+    /// let classify = ClassifyHttp::new().with(config).unwrap();
     /// let mut response = http::Response::new(());
     /// *response.status_mut() = http::StatusCode::NOT_FOUND;
     /// let class = classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO);
     /// assert_eq!(class, Class::Success);
     /// ```
-    #[must_use]
-    pub fn with(self, overrides: ClassifyPolicy) -> Self {
-        let overrides = (*overrides != ClassifySettings::default()).then(|| Arc::new(overrides));
-        Self { overrides, ..self }
+    pub fn with(self, config: ClassifyConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let overrides = (config != ClassifyConfig::default()).then(|| Arc::new(config));
+        Ok(Self { overrides, ..self })
     }
 
     fn status(&self, status: u16, headers: &HeaderMap) -> Class {
@@ -166,14 +173,13 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_status_holds_for_it_and_for_no_other() {
-        let policy = ClassifyPolicy::build(|statuses| {
-            statuses.success = vec![404, 503];
-            statuses.answered = vec![500, 408];
-            statuses.transient = vec![409, 502];
-            statuses.throttled = vec![420, 599];
-            statuses.failure = vec![100, 200, 429];
-        });
-        let classify = by_clock().with(policy.unwrap());
+        let policy = ClassifyConfig::new()
+            .success(vec![404, 503])
+            .answered(vec![500, 408])
+            .transient(vec![409, 502])
+            .throttled(vec![420, 599])
+            .failure(vec![100, 200, 429]);
+        let classify = by_clock().with(policy).unwrap();
         for status in 100..=599 {
             let retry_after = None;
             let expected = match status {
@@ -195,7 +201,7 @@ mod tests {
 
     #[test]
     fn overrides_that_say_nothing_are_none() {
-        let classify = ClassifyHttp::new().with(ClassifyPolicy::default());
+        let classify = ClassifyHttp::new().with(ClassifyConfig::default()).unwrap();
         assert!(classify.overrides.is_none());
     }
 

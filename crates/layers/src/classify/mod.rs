@@ -11,19 +11,19 @@
 //! | a layer refused the call | [`Class::Local`] |
 //!
 //! A local refusal never counts against the service. A service that means something else by a status
-//! is told so with [`ClassifySettings`], which `ClassifyHttp` (feature `http`) reads.
+//! is told so with [`ClassifyConfig`], which `ClassifyHttp` (feature `http`) reads.
 
+mod config;
 #[cfg(feature = "http")]
 mod http;
-mod settings;
 #[cfg(test)]
 pub(crate) mod table;
 
 use std::{error::Error, fmt, time::Duration};
 
+pub use self::config::ClassifyConfig;
 #[cfg(feature = "http")]
 pub use self::http::ClassifyHttp;
-pub use self::settings::{ClassifyPolicy, ClassifySettings};
 
 use crate::reject::AsReject;
 

@@ -79,12 +79,8 @@ where
 {
     #[inline(always)]
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
-        let permit = match &service.layer.limiter {
-            None => None,
-            Some(limiter) => match limiter.try_acquire() {
-                None => return Self::queued(service, request),
-                permit => permit,
-            },
+        let Some(permit) = service.layer.limiter.try_acquire() else {
+            return Self::queued(service, request);
         };
         let observer = request.call().observer.clone();
         Self {
@@ -110,20 +106,17 @@ where
 
 /// A call that need not wait.
 #[inline(always)]
-fn run<S, Req>(
-    inner: &mut S,
-    request: Req,
-    permit: Option<Permit>,
-    observer: &Observer,
-) -> State<S, Req>
+fn run<S, Req>(inner: &mut S, request: Req, permit: Permit, observer: &Observer) -> State<S, Req>
 where
     S: Service<Req> + Clone,
 {
     observer.emit(Event::Admitted {
         waited: Duration::ZERO,
     });
-    let call = Oneshot::start(inner, request);
-    State::Running { call, permit }
+    State::Running {
+        call: Oneshot::start(inner, request),
+        permit: Some(permit),
+    }
 }
 
 /// Joins the queue, with the first poll's waker to follow.
@@ -137,7 +130,7 @@ where
     S: Service<Req> + Clone,
     Req: Context,
 {
-    let limiter = layer.limiter.as_ref().expect("only a limit has a queue");
+    let limiter = &layer.limiter;
     let call = request.call();
     let own = call.max_wait.unwrap_or(limiter.max_wait);
     if own.is_zero() {
@@ -148,7 +141,7 @@ where
     let now = Instant::now();
     match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
         Err(reject) => State::Refused { reject },
-        Ok(Turn::Now(permit)) => run(inner, request, Some(permit), observer),
+        Ok(Turn::Now(permit)) => run(inner, request, permit, observer),
         Ok(Turn::Later(waiter)) => {
             let patience = later(now, own.min(limiter.max_wait));
             let end = deadline.map_or(patience, |deadline| deadline.min(patience));

@@ -4,10 +4,16 @@ use std::{fmt, marker::PhantomData};
 
 use tower_layer::Layer;
 
-use super::{ConcurrencyPolicy, adaptive::Adapt, limiter::Limiter, service::Concurrency};
+use super::{ConcurrencyConfig, adaptive::Adapt, limiter::Limiter, service::Concurrency};
 #[cfg(feature = "http")]
 use crate::until::BodyEnd;
-use crate::{breaker, classify::ClassifyResult, sync::Arc, until::Answered};
+use crate::{
+    breaker,
+    classify::ClassifyResult,
+    config::{ConfigError, Validate},
+    sync::Arc,
+    until::Answered,
+};
 
 /// Limits how many calls run at once; see the [module docs](super).
 ///
@@ -18,12 +24,11 @@ use crate::{breaker, classify::ClassifyResult, sync::Arc, until::Answered};
 /// use std::time::Duration;
 /// use tokio::time::sleep;
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsReject, BoxError, ConcurrencyLayer, ConcurrencyPolicy, Reject};
+/// use tower_fanout_layers::{AsReject, BoxError, ConcurrencyConfig, ConcurrencyLayer, Reject};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let policy = ConcurrencyPolicy::build(|limit| (limit.max, limit.queue) = (1, 1));
-/// let layer = ConcurrencyLayer::new(policy.unwrap());
+/// let layer = ConcurrencyLayer::new(ConcurrencyConfig::new().max(1).queue(1)).unwrap();
 /// let service = layer.layer(service_fn(|()| async {
 ///     sleep(Duration::from_millis(50)).await;
 ///     Ok::<_, BoxError>("done")
@@ -37,38 +42,38 @@ use crate::{breaker, classify::ClassifyResult, sync::Arc, until::Answered};
 /// # }
 /// ```
 pub struct ConcurrencyLayer<C = ClassifyResult, U = Answered> {
-    pub(super) limiter: Option<Arc<Limiter>>,
+    pub(super) limiter: Arc<Limiter>,
     pub(super) classify: C,
     until: PhantomData<fn() -> U>,
 }
 
 impl ConcurrencyLayer {
-    /// A limit by `policy`.
-    #[must_use]
-    pub fn new(policy: ConcurrencyPolicy) -> Self {
-        Self {
-            limiter: Some(Arc::new(Limiter::new(&policy))),
-            classify: ClassifyResult,
-            until: PhantomData,
-        }
+    /// Creates a limit.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: ConcurrencyConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self::with_limiter(Limiter::new(&config)))
     }
 
-    /// A limit by `policy` that `algorithm` moves, instead of the one that it names.
-    #[must_use]
-    pub fn adapting(policy: ConcurrencyPolicy, algorithm: impl Adapt + 'static) -> Self {
-        let mut limiter = Limiter::new(&policy);
-        limiter.adapt(&policy, Box::new(algorithm));
-        Self {
-            limiter: Some(Arc::new(limiter)),
-            ..Self::new(policy)
-        }
+    /// Creates a limit that `algorithm` adapts, in place of the algorithm that `config` names.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn adapting(
+        config: ConcurrencyConfig,
+        algorithm: impl Adapt + 'static,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut limiter = Limiter::new(&config);
+        limiter.adapt(&config, Box::new(algorithm));
+        Ok(Self::with_limiter(limiter))
     }
 
-    /// No limit.
-    #[must_use]
-    pub const fn off() -> Self {
+    fn with_limiter(limiter: Limiter) -> Self {
         Self {
-            limiter: None,
+            limiter: Arc::new(limiter),
             classify: ClassifyResult,
             until: PhantomData,
         }
@@ -81,9 +86,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// does not take that for the service's. One limit has one breaker, the first that it is told.
     #[must_use]
     pub fn recheck(self, breaker: breaker::Handle) -> Self {
-        if let Some(limiter) = &self.limiter {
-            let _ = limiter.breaker.set(breaker);
-        }
+        let _ = self.limiter.breaker.set(breaker);
         self
     }
 
@@ -108,11 +111,11 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// use http::{Request, Response};
     /// use http_body_util::{BodyExt, Full};
     /// use tower::{Layer, ServiceExt, service_fn};
-    /// use tower_fanout_layers::{BoxError, ConcurrencyLayer, ConcurrencyPolicy};
+    /// use tower_fanout_layers::{BoxError, ConcurrencyConfig, ConcurrencyLayer};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let layer = ConcurrencyLayer::new(ConcurrencyPolicy::default()).until_body_end();
+    /// let layer = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap().until_body_end();
     /// let service = layer.layer(service_fn(|_: Request<()>| async {
     ///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("all of it"))))
     /// }));
@@ -135,36 +138,32 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// From now on `max` calls may run at once, 1 at least. It neither stops nor waits for calls that
     /// run: there is no further turn until fewer run. An adaptive limit moves on from where it was.
     pub fn set_limit(&self, max: u32) {
-        if let Some(limiter) = &self.limiter {
-            limiter.set_max(max);
-        }
+        self.limiter.set_max(max);
     }
 
     /// Calls that run now.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.limiter
-            .as_ref()
-            .map_or(0, |limiter| limiter.in_flight())
+        self.limiter.in_flight()
     }
 
     /// Calls that wait now.
     #[must_use]
     pub fn queued(&self) -> u32 {
-        self.limiter.as_ref().map_or(0, |limiter| limiter.queued())
+        self.limiter.queued()
     }
 
-    /// The limit, if there is one.
+    /// Returns the limit.
     #[must_use]
-    pub fn limit(&self) -> Option<u32> {
-        self.limiter.as_ref().map(|limiter| limiter.max())
+    pub fn limit(&self) -> u32 {
+        self.limiter.max()
     }
 }
 
 impl<C: Clone, U> Clone for ConcurrencyLayer<C, U> {
     fn clone(&self) -> Self {
         Self {
-            limiter: self.limiter.clone(),
+            limiter: Arc::clone(&self.limiter),
             classify: self.classify.clone(),
             until: PhantomData,
         }

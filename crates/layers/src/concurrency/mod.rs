@@ -2,12 +2,12 @@
 //!
 //! The permit is taken in `call` and given back when the call's future is dropped. A call that
 //! finds the limit reached waits, if the queue has room, no longer than
-//! [`max_wait`](ConcurrencySettings::max_wait), nor than [it says itself](crate::Call::max_wait), and
+//! [`max_wait`](ConcurrencyConfig::max_wait), nor than [it says itself](crate::Call::max_wait), and
 //! never past its deadline; by default there is no queue, and it is refused at once. So is a call that
 //! would most likely wait past its deadline.
 //!
 //! Waiting calls go by [priority](Order), equal ones by arrival, and nobody overtakes them. A level
-//! of priority is worth so much time of waiting as [`aging`](ConcurrencySettings::aging) says, so
+//! of priority is worth so much time of waiting as [`aging`](ConcurrencyConfig::aging) says, so
 //! that nobody starves. If the queue is full, the last of a lower level gives its place to a call of
 //! a higher one.
 //!
@@ -25,11 +25,11 @@ mod service;
 
 use std::time::Duration;
 
-use self::adaptive::AdaptiveSettings;
+use self::adaptive::AdaptiveConfig;
 pub use self::{
     future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit, service::Concurrency,
 };
-use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
+use crate::config::{ConfigError, Errors, Validate};
 
 /// Whose turn comes first among the calls that wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,9 +48,9 @@ pub enum Order {
     Fifo,
 }
 
-/// How many calls may run, and how many may wait.
+/// Configuration of a [`ConcurrencyLayer`].
 ///
-/// Until when a call runs is no setting, since it is part of the type of the answer: see
+/// The end of a call is not configured here, because it changes the type of the response: see
 /// `ConcurrencyLayer::until_body_end` (feature `http`).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
@@ -59,37 +59,37 @@ pub enum Order {
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct ConcurrencySettings {
+pub struct ConcurrencyConfig {
     /// Calls at once, at least 1; 100 by default.
     pub max: u32,
     /// Calls that may wait for their turn, 0 or more; 0 by default.
     pub queue: u32,
     /// How long a call may wait, above 0 s; 100 ms by default. Its deadline may cut this short.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
     /// Whose turn comes first; by priority by default.
     pub order: Order,
     /// How long a call must have waited to be worth one level of priority more, 1 ms to 1 h; 1 s by
     /// default. If off, a lower level waits for as long as there is a higher one.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub aging: Option<Duration>,
     /// Moves the limit by itself, instead of [`max`](Self::max); off by default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::option"))]
-    pub adaptive: Option<AdaptiveSettings>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
+    pub adaptive: Option<AdaptiveConfig>,
 }
 
 crate::setters! {
-    ConcurrencySettings {
+    ConcurrencyConfig {
         max: u32,
         queue: u32,
         max_wait: Duration,
         order: Order,
         aging: Option<Duration>,
-        adaptive: Option<AdaptiveSettings>,
+        adaptive: Option<AdaptiveConfig>,
     }
 }
 
-impl Default for ConcurrencySettings {
+impl Default for ConcurrencyConfig {
     fn default() -> Self {
         Self {
             max: 100,
@@ -102,10 +102,10 @@ impl Default for ConcurrencySettings {
     }
 }
 
-impl Settings for ConcurrencySettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
+impl Validate for ConcurrencyConfig {
+    fn errors(&self) -> Vec<ConfigError> {
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
-        let problems = Problems::default()
+        let problems = Errors::default()
             .at_least("max", self.max, 1)
             .positive("max_wait", self.max_wait)
             .within("aging", self.aging.unwrap_or(short), short, long);
@@ -116,17 +116,14 @@ impl Settings for ConcurrencySettings {
     }
 }
 
-/// Checked [`ConcurrencySettings`].
-pub type ConcurrencyPolicy = Valid<ConcurrencySettings>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::check_ranges;
+    use crate::config::check_ranges;
 
     #[test]
     fn every_setting_has_its_range() {
-        check_ranges::<ConcurrencySettings>(
+        check_ranges::<ConcurrencyConfig>(
             &[
                 |limit| limit.max = 1,
                 |limit| limit.max_wait = Duration::MAX,
@@ -134,7 +131,7 @@ mod tests {
                 |limit| limit.aging = None,
                 |limit| limit.aging = Some(Duration::from_millis(1)),
                 |limit| limit.aging = Some(Duration::from_secs(3600)),
-                |limit| limit.adaptive = Some(AdaptiveSettings::default()),
+                |limit| limit.adaptive = Some(AdaptiveConfig::default()),
             ],
             &[
                 ("max", |limit| limit.max = 0),
@@ -147,7 +144,7 @@ mod tests {
                     limit.aging = Some(Duration::from_secs(3601))
                 }),
                 ("adaptive.min", |limit| {
-                    let adaptive = limit.adaptive.insert(AdaptiveSettings::default());
+                    let adaptive = limit.adaptive.insert(AdaptiveConfig::default());
                     adaptive.min = 0;
                 }),
             ],

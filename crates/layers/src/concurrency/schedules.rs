@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 use tokio::time::Instant;
 
 use super::{
-    ConcurrencySettings,
+    ConcurrencyConfig,
     limiter::{Limiter, Permit, Turn},
 };
 use crate::{
@@ -23,10 +23,10 @@ struct Watched {
 
 impl Watched {
     fn new(max: u32, queue: u32) -> Self {
-        let settings = ConcurrencySettings {
+        let settings = ConcurrencyConfig {
             max,
             queue,
-            ..ConcurrencySettings::default()
+            ..ConcurrencyConfig::default()
         };
         Self {
             limiter: Arc::new(Limiter::new(&settings)),

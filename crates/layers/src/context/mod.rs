@@ -46,11 +46,11 @@ impl Priority {
 }
 
 impl TryFrom<u8> for Priority {
-    type Error = crate::InvalidPolicy;
+    type Error = crate::ConfigError;
 
     fn try_from(level: u8) -> Result<Self, Self::Error> {
         Self::new(level).ok_or_else(|| {
-            crate::InvalidPolicy::new("priority", format!("{level} is not within 0 to 9"))
+            crate::ConfigError::new("priority", format!("{level} is not within 0 to 9"))
         })
     }
 }

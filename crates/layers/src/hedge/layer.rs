@@ -6,13 +6,14 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 
 use super::{
+    config::{HedgeConfig, HedgeDelay},
     service::Hedge,
-    settings::{HedgeDelay, HedgePolicy},
 };
 use crate::{
     breaker,
+    config::{ConfigError, Validate},
     latencies::Latencies,
-    retry::{Budget, BudgetPolicy, HasBudget},
+    retry::{Budget, HasBudget},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -29,21 +30,20 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// use std::{sync::atomic::{AtomicU32, Ordering}, time::Duration};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, HedgeLayer, HedgePolicy, With, hedge::HedgeDelay,
+///     BoxError, ClassifyResult, HedgeConfig, HedgeLayer, With, hedge::HedgeDelay,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// static CALLS: AtomicU32 = AtomicU32::new(0);
-/// let policy = HedgePolicy::build(|hedge| hedge.delay = HedgeDelay::Fixed(Duration::from_millis(50)));
-/// let service = HedgeLayer::new(policy.unwrap(), ClassifyResult).layer(service_fn(
-///     |_: With<()>| async {
-///         if CALLS.fetch_add(1, Ordering::Relaxed) == 0 {
-///             tokio::time::sleep(Duration::from_secs(5)).await;
-///         }
-///         Ok::<_, BoxError>("fine")
-///     },
-/// ));
+/// let config = HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::from_millis(50)));
+/// let layer = HedgeLayer::new(config, ClassifyResult).unwrap();
+/// let service = layer.layer(service_fn(|_: With<()>| async {
+///     if CALLS.fetch_add(1, Ordering::Relaxed) == 0 {
+///         tokio::time::sleep(Duration::from_secs(5)).await;
+///     }
+///     Ok::<_, BoxError>("fine")
+/// }));
 /// let start = tokio::time::Instant::now();
 /// assert_eq!(service.oneshot(With::new(()).idempotent()).await.unwrap(), "fine");
 /// assert_eq!(start.elapsed(), Duration::from_millis(50));
@@ -58,7 +58,7 @@ pub struct HedgeLayer<C> {
 /// What all clones of a layer share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) policy: HedgePolicy,
+    pub(super) policy: HedgeConfig,
     pub(super) budget: Budget,
     pub(super) breaker: Option<breaker::Handle>,
     /// There if the delay is learnt.
@@ -72,24 +72,25 @@ impl HasBudget for Shared {
 }
 
 impl<C> HedgeLayer<C> {
-    /// Hedges by `policy`, with a budget of its own; `classify` says what has failed.
-    #[must_use]
-    pub fn new(policy: HedgePolicy, classify: C) -> Self {
-        let budget = BudgetPolicy::new(policy.budget.clone())
-            .expect("a checked policy has a checked budget");
-        let learns = matches!(policy.delay, HedgeDelay::Quantile(_));
+    /// Creates a layer with its own budget. `classify` tells which results are failures.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: HedgeConfig, classify: C) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let learns = matches!(config.delay, HedgeDelay::Quantile(_));
         let latencies =
             learns.then(|| Arc::new(Mutex::new(Latencies::new(MEMORY, Instant::now()))));
         let shared = Shared {
-            policy,
-            budget: Budget::new(&budget),
+            budget: Budget::new(&config.budget)?,
+            policy: config,
             breaker: None,
             latencies,
         };
-        Self {
+        Ok(Self {
             shared: Arc::new(shared),
             classify,
-        }
+        })
     }
 
     /// Shares `budget` with other layers.

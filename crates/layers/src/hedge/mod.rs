@@ -20,14 +20,14 @@
 //! [`Class::Answered`]: crate::Class::Answered
 //! [The Tail at Scale]: https://research.google/pubs/the-tail-at-scale/
 
+mod config;
 mod future;
 mod layer;
 mod service;
-mod settings;
 
 pub use self::{
+    config::{HedgeConfig, HedgeDelay, Quantile},
     future::ResponseFuture,
     layer::HedgeLayer,
     service::Hedge,
-    settings::{HedgeDelay, HedgePolicy, HedgeSettings, Quantile},
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::RetrySettings;
+use super::config::RetryConfig;
 
 /// How a pause is spread, so that clients that failed together do not come back together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Jitter {
 }
 
 /// The pause after attempt `attempt` (from 1) failed; `random` is in [0, 1).
-pub(super) fn pause(settings: &RetrySettings, attempt: u32, random: f64) -> Duration {
+pub(super) fn pause(settings: &RetryConfig, attempt: u32, random: f64) -> Duration {
     let growth = settings
         .multiplier
         .powf(f64::from(attempt.saturating_sub(1)));
@@ -58,12 +58,12 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn settings(base: Duration, cap: Duration, jitter: Jitter) -> RetrySettings {
-        RetrySettings {
+    fn settings(base: Duration, cap: Duration, jitter: Jitter) -> RetryConfig {
+        RetryConfig {
             base,
             cap,
             jitter,
-            ..RetrySettings::default()
+            ..RetryConfig::default()
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
         ) {
             let pause = |jitter, attempt| {
                 let (base, cap) = (Duration::from_nanos(base), Duration::from_nanos(cap));
-                let settings = RetrySettings { multiplier, ..settings(base, cap, jitter) };
+                let settings = RetryConfig { multiplier, ..settings(base, cap, jitter) };
                 pause(&settings, attempt, random)
             };
             let full = pause(Jitter::None, attempt);

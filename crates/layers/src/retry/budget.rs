@@ -7,17 +7,17 @@ use std::{fmt, ops::Deref, sync::Arc as StdArc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{settings::RetryOn, tokens::TokenBudget};
+use super::{config::RetryOn, tokens::TokenBudget};
 use crate::{
     classify::Class,
+    config::{ConfigError, Errors, Validate},
     context::RetryAllowance,
     observe::StoppedBy,
-    policy::{InvalidPolicy, Problems, Settings, Valid},
     stopwatch,
     sync::Arc,
 };
 
-/// How much extra load retries may make.
+/// Configuration of a retry [`Budget`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -25,20 +25,20 @@ use crate::{
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct BudgetSettings {
+pub struct BudgetConfig {
     /// Retries per first attempt, 0 to 10; 0.2 by default, as in Envoy and Finagle.
     pub ratio: f64,
     /// Retries per second that are always allowed, 0 to 1,000,000; 3 by default.
     pub min_per_sec: f64,
     /// How long a deposit counts, 1 s to 60 s; 10 s by default, as in Finagle.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub ttl: Duration,
     /// What the retry of an attempt that timed out costs, in retries, 0 to 100; 1 by default.
     pub timeout_cost: f64,
 }
 
 crate::setters! {
-    BudgetSettings {
+    BudgetConfig {
         ratio: f64,
         min_per_sec: f64,
         ttl: Duration,
@@ -46,7 +46,7 @@ crate::setters! {
     }
 }
 
-impl Default for BudgetSettings {
+impl Default for BudgetConfig {
     fn default() -> Self {
         Self {
             ratio: 0.2,
@@ -57,9 +57,9 @@ impl Default for BudgetSettings {
     }
 }
 
-impl Settings for BudgetSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        Problems::default()
+impl Validate for BudgetConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Errors::default()
             .within("ratio", self.ratio, 0.0, 10.0)
             .within("min_per_sec", self.min_per_sec, 0.0, 1_000_000.0)
             .within(
@@ -73,9 +73,6 @@ impl Settings for BudgetSettings {
     }
 }
 
-/// Checked [`BudgetSettings`].
-pub type BudgetPolicy = Valid<BudgetSettings>;
-
 /// Says whether a retry may be made. One budget is shared by all calls to a downstream.
 ///
 /// The layer tells it of each call in this order: it [begins](Self::begin); before the pause of each
@@ -88,7 +85,7 @@ pub type BudgetPolicy = Valid<BudgetSettings>;
 /// use tokio::time::Instant;
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, RetryLayer, RetryPolicy, With,
+///     BoxError, ClassifyResult, RetryConfig, RetryLayer, With,
 ///     retry::{Budget, Cost, RetryBudget},
 /// };
 ///
@@ -108,8 +105,8 @@ pub type BudgetPolicy = Valid<BudgetSettings>;
 /// # async fn main() {
 /// static CALLS: AtomicU32 = AtomicU32::new(0);
 /// let switch = Switch::default();
-/// let policy = RetryPolicy::build(|retry| retry.max_attempts = 2).unwrap();
-/// let service = RetryLayer::new(policy, ClassifyResult)
+/// let service = RetryLayer::new(RetryConfig::new().max_attempts(2), ClassifyResult)
+///     .unwrap()
 ///     .budget(Budget::of(switch.clone()))
 ///     .layer(service_fn(|_: With<()>| async {
 ///         CALLS.fetch_add(1, Ordering::Relaxed);
@@ -173,10 +170,12 @@ pub type Cost = i64;
 pub struct Budget(Arc<dyn RetryBudget>);
 
 impl Budget {
-    /// A [`TokenBudget`] of `policy`.
-    #[must_use]
-    pub fn new(policy: &BudgetPolicy) -> Self {
-        Self::of(TokenBudget::new(policy))
+    /// Creates a [`TokenBudget`].
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: &BudgetConfig) -> Result<Self, ConfigError> {
+        TokenBudget::new(config).map(Self::of)
     }
 
     /// Any other budget.
@@ -338,11 +337,11 @@ impl Drop for Spent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::check_ranges;
+    use crate::config::check_ranges;
 
     #[test]
     fn every_setting_has_its_range() {
-        check_ranges::<BudgetSettings>(
+        check_ranges::<BudgetConfig>(
             &[
                 |budget| budget.ratio = 0.0,
                 |budget| budget.ratio = 10.0,
@@ -372,10 +371,8 @@ mod tests {
 
     #[test]
     fn the_allowance_of_a_request_comes_back_with_the_token() {
-        let policy = BudgetPolicy::build(|budget| {
-            (budget.ratio, budget.min_per_sec) = (0.0, 0.2);
-        });
-        let budget = Budget::new(&policy.unwrap());
+        let policy = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
+        let budget = Budget::new(&policy).unwrap();
         let allowance = StdArc::new(RetryAllowance::new(1));
         let reserve = || budget.reserve_now(false, Some(&allowance));
         let used_up = || reserve().err();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{backoff, budget::Reserved, layer::Shared, settings::RetrySettings};
+use super::{backoff, budget::Reserved, config::RetryConfig, layer::Shared};
 use crate::{
     classify::{Class, Failure, Local},
     context::Call,
@@ -33,7 +33,7 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    pub(super) fn new(call: &Call, idempotent: bool, settings: &RetrySettings) -> Self {
+    pub(super) fn new(call: &Call, idempotent: bool, settings: &RetryConfig) -> Self {
         let asked = call
             .max_retries
             .map_or(u8::MAX, |retries| retries.saturating_add(1));
@@ -110,7 +110,7 @@ impl Attempts {
     }
 
     /// Marks a request as the next attempt.
-    pub(super) fn mark(&self, facts: &mut Call, settings: &RetrySettings) {
+    pub(super) fn mark(&self, facts: &mut Call, settings: &RetryConfig) {
         facts.attempt = self.number;
         facts.last_attempt = self.is_last(facts);
         facts.wait_at_most(settings.max_wait);
@@ -147,7 +147,7 @@ impl Attempts {
 }
 
 /// The pause, if an attempt after it could still be of use before the deadline.
-fn in_time(pause: Duration, call: &Call, settings: &RetrySettings) -> Result<Duration, StoppedBy> {
+fn in_time(pause: Duration, call: &Call, settings: &RetryConfig) -> Result<Duration, StoppedBy> {
     let needed = pause.saturating_add(settings.min_useful);
     match call.deadline {
         Some(deadline) if deadline.remaining(Instant::now()) < needed => Err(StoppedBy::Deadline),

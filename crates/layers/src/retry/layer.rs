@@ -3,12 +3,13 @@
 use tower_layer::Layer;
 
 use super::{
-    budget::{Budget, BudgetPolicy, HasBudget},
+    budget::{Budget, HasBudget},
+    config::RetryConfig,
     service::Retry,
-    settings::RetryPolicy,
 };
 use crate::{
     breaker,
+    config::{ConfigError, Validate},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,19 +20,18 @@ use crate::{
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, ClassifyResult, RetryLayer, RetryPolicy, With};
+/// use tower_fanout_layers::{BoxError, ClassifyResult, RetryConfig, RetryLayer, With};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// static CALLS: AtomicU32 = AtomicU32::new(0);
-/// let service = RetryLayer::new(RetryPolicy::default(), ClassifyResult).layer(service_fn(
-///     |_: With<()>| async {
-///         match CALLS.fetch_add(1, Ordering::Relaxed) {
-///             0 => Err::<_, BoxError>("a hiccup".into()),
-///             _ => Ok("fine"),
-///         }
-///     },
-/// ));
+/// let layer = RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap();
+/// let service = layer.layer(service_fn(|_: With<()>| async {
+///     match CALLS.fetch_add(1, Ordering::Relaxed) {
+///         0 => Err::<_, BoxError>("a hiccup".into()),
+///         _ => Ok("fine"),
+///     }
+/// }));
 /// assert_eq!(service.oneshot(With::new(()).idempotent()).await.unwrap(), "fine");
 /// # }
 /// ```
@@ -44,7 +44,7 @@ pub struct RetryLayer<C> {
 /// What all clones of a layer share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    pub(super) policy: RetryPolicy,
+    pub(super) policy: RetryConfig,
     pub(super) budget: Budget,
     pub(super) breaker: Option<breaker::Handle>,
     /// Where pauses are drawn from, if not at random.
@@ -69,21 +69,22 @@ impl HasBudget for Shared {
 }
 
 impl<C> RetryLayer<C> {
-    /// Retries by `policy`, with a budget of its own, what `classify` says has failed.
-    #[must_use]
-    pub fn new(policy: RetryPolicy, classify: C) -> Self {
-        let budget = BudgetPolicy::new(policy.budget.clone())
-            .expect("a checked policy has a checked budget");
+    /// Creates a layer with its own budget. `classify` tells which results are failures.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: RetryConfig, classify: C) -> Result<Self, ConfigError> {
+        config.validate()?;
         let shared = Shared {
-            budget: Budget::new(&budget),
-            policy,
+            budget: Budget::new(&config.budget)?,
+            policy: config,
             breaker: None,
             random: None,
         };
-        Self {
+        Ok(Self {
             shared: Arc::new(shared),
             classify,
-        }
+        })
     }
 
     /// Shares `budget` with other layers.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | nothing was sent ([`Failure::Connect`], [`Failure::Refused`], [`Local::NoEndpoint`]) | again | again |
 //! | 408, 425, 500, 502, 504, reset, broken body, attempt timeout | again | no |
-//! | 429, 503 | again, if the pause it asks for fits | no, unless [it is said](RetrySettings::retry_503_unsafe) |
+//! | 429, 503 | again, if the pause it asks for fits | no, unless [it is said](RetryConfig::retry_503_unsafe) |
 //! | anything else | no | no |
 //!
 //! After a result that is retried, these rules are asked in turn: are the attempts used up, has the
@@ -31,20 +31,20 @@
 mod backoff;
 mod budget;
 pub mod budgets;
+mod config;
 mod decide;
 mod future;
 mod layer;
 mod service;
-mod settings;
 mod tokens;
 
 pub(crate) use self::budget::{Budgeted, HasBudget, Reserved, Spent};
 pub use self::{
     backoff::Jitter,
-    budget::{AttemptEnd, Budget, BudgetPolicy, BudgetSettings, Cost, RetryBudget},
+    budget::{AttemptEnd, Budget, BudgetConfig, Cost, RetryBudget},
+    config::{RetryConfig, RetryOn},
     future::ResponseFuture,
     layer::RetryLayer,
     service::Retry,
-    settings::{RetryOn, RetryPolicy, RetrySettings},
     tokens::TokenBudget,
 };

@@ -10,8 +10,9 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::budget::{BudgetPolicy, BudgetSettings, Cost, RetryBudget};
+use super::budget::{BudgetConfig, Cost, RetryBudget};
 use crate::{
+    config::{ConfigError, Validate},
     sharded::{Sharded, TAG_BITS},
     sync::{Mutex, MutexGuard, PoisonError},
     window::{Ring, Stretches},
@@ -19,7 +20,7 @@ use crate::{
 
 const RETRY: f64 = 1000.0;
 
-/// Each call deposits a share of a retry, and each retry withdraws one: see the settings.
+/// Each call deposits a share of a retry, and each retry withdraws one: see [`BudgetConfig`].
 pub struct TokenBudget {
     deposit: Cost,
     timeout_cost: Cost,
@@ -31,17 +32,20 @@ pub struct TokenBudget {
 }
 
 impl TokenBudget {
-    /// A budget of `policy`.
-    #[must_use]
-    pub fn new(policy: &BudgetPolicy) -> Self {
+    /// Creates a budget.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: &BudgetConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
         let now = Instant::now();
-        Self {
-            deposit: (RETRY * policy.ratio).round() as Cost,
-            timeout_cost: (RETRY * policy.timeout_cost).round() as Cost,
+        Ok(Self {
+            deposit: (RETRY * config.ratio).round() as Cost,
+            timeout_cost: (RETRY * config.timeout_cost).round() as Cost,
             deposits: Sharded::new(),
-            stretches: Ring::<Cost>::stretches(policy.ttl, now),
-            tokens: Mutex::new(Tokens::new(policy, now)),
-        }
+            stretches: Ring::<Cost>::stretches(config.ttl, now),
+            tokens: Mutex::new(Tokens::new(config, now)),
+        })
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -96,10 +100,10 @@ struct Tokens {
 }
 
 impl Tokens {
-    fn new(policy: &BudgetSettings, now: Instant) -> Self {
+    fn new(config: &BudgetConfig, now: Instant) -> Self {
         Self {
-            reserve: (RETRY * policy.min_per_sec * policy.ttl.as_secs_f64()).round() as Cost,
-            slots: Ring::new(policy.ttl, now),
+            reserve: (RETRY * config.min_per_sec * config.ttl.as_secs_f64()).round() as Cost,
+            slots: Ring::new(config.ttl, now),
         }
     }
 
@@ -140,16 +144,9 @@ mod tests {
     use super::{super::budget::*, *};
 
     fn tokens(ratio: f64, min_per_sec: f64) -> (Tokens, i64, Instant) {
-        let policy = BudgetPolicy::build(|budget| {
-            budget.ratio = ratio;
-            budget.min_per_sec = min_per_sec;
-        });
+        let policy = BudgetConfig::new().ratio(ratio).min_per_sec(min_per_sec);
         let now = Instant::now();
-        (
-            Tokens::new(&policy.unwrap(), now),
-            (RETRY * ratio) as i64,
-            now,
-        )
+        (Tokens::new(&policy, now), (RETRY * ratio) as i64, now)
     }
 
     fn withdrawals(tokens: &mut Tokens, now: Instant) -> usize {
@@ -188,11 +185,8 @@ mod tests {
 
     #[test]
     fn a_reserved_retry_comes_back_unless_it_is_spent() {
-        let policy = BudgetPolicy::build(|budget| {
-            budget.ratio = 1.0;
-            budget.min_per_sec = 0.0;
-        });
-        let budget = Budget::new(&policy.unwrap());
+        let policy = BudgetConfig::new().ratio(1.0).min_per_sec(0.0);
+        let budget = Budget::new(&policy).unwrap();
         budget.begin(Instant::now());
         let reserve = || budget.reserve_now(false, None).ok();
         drop(reserve().expect("one was deposited"));
@@ -202,10 +196,8 @@ mod tests {
 
     #[test]
     fn a_refund_after_its_time_mints_nothing() {
-        let policy = BudgetPolicy::build(|budget| {
-            (budget.ratio, budget.min_per_sec) = (0.0, 0.2);
-        });
-        let budget = TokenBudget::new(&policy.unwrap());
+        let policy = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
+        let budget = TokenBudget::new(&policy).unwrap();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let all = |now| -> Vec<_> { std::iter::from_fn(|| budget.reserve(false, now)).collect() };
@@ -239,12 +231,8 @@ mod tests {
             per_sec in 0u32..3,
             steps in prop::collection::vec((0u64..2_000, 0u8..4), 1..120),
         ) {
-            let policy = BudgetPolicy::build(|budget| {
-                budget.ratio = f64::from(ratio) / 1000.0;
-                budget.min_per_sec = f64::from(per_sec);
-                budget.timeout_cost = 2.5;
-            });
-            let budget = TokenBudget::new(&policy.unwrap());
+            let policy = BudgetConfig::new().ratio(f64::from(ratio) / 1000.0).min_per_sec(f64::from(per_sec)).timeout_cost(2.5);
+            let budget = TokenBudget::new(&policy).unwrap();
             let mut model = Model { reserve: Cost::from(per_sec) * 10_000, moves: Vec::new() };
             let start = Instant::now();
             let (mut now, mut paid) = (start, Vec::new());
@@ -284,10 +272,8 @@ mod schedules {
     #[test]
     fn a_budget_is_never_overdrawn() {
         check(|| {
-            let policy = BudgetPolicy::build(|budget| {
-                (budget.ratio, budget.min_per_sec) = (0.5, 0.0);
-            });
-            let budget = Budget::new(&policy.unwrap());
+            let policy = BudgetConfig::new().ratio(0.5).min_per_sec(0.0);
+            let budget = Budget::new(&policy).unwrap();
             let calls = || {
                 let budget = budget.clone();
                 thread::spawn(move || {

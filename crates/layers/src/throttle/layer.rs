@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{ThrottlePolicy, future::ResponseFuture};
+use super::{ThrottleConfig, future::ResponseFuture};
 use crate::{
     breaker::Window,
     classify::{Class, Classify, Failure},
+    config::{ConfigError, Validate},
     context::Context,
     oneshot::Oneshot,
     reject::{AsReject, Reject},
@@ -26,7 +27,7 @@ use crate::{
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, Class, ThrottleLayer, ThrottlePolicy};
+/// use tower_fanout_layers::{BoxError, Class, ThrottleConfig, ThrottleLayer};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -34,7 +35,7 @@ use crate::{
 ///     Ok(429) => Class::Throttled { retry_after: None },
 ///     _ => Class::Success,
 /// };
-/// let layer = ThrottleLayer::new(ThrottlePolicy::default(), classify);
+/// let layer = ThrottleLayer::new(ThrottleConfig::new(), classify).unwrap();
 /// let service = layer.layer(service_fn(|status| async move { Ok::<_, BoxError>(status) }));
 /// for _ in 0..100 {
 ///     service.clone().oneshot(200).await.unwrap();
@@ -54,18 +55,21 @@ pub struct ThrottleLayer<C> {
 }
 
 impl<C> ThrottleLayer<C> {
-    /// Holds back by `policy`; `classify` says what the service accepted.
-    #[must_use]
-    pub fn new(policy: ThrottlePolicy, classify: C) -> Self {
-        let calls = Calls::new(Window::Time(policy.window), Instant::now());
+    /// Creates a throttle. `classify` tells which calls the service accepted.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: ThrottleConfig, classify: C) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let calls = Calls::new(Window::Time(config.window), Instant::now());
         let memory = Memory {
-            policy,
+            config,
             calls: Mutex::new(calls),
         };
-        Self {
+        Ok(Self {
             memory: Arc::new(memory),
             classify,
-        }
+        })
     }
 
     /// The share of the calls that is refused now, 0 to 1.
@@ -77,7 +81,7 @@ impl<C> ThrottleLayer<C> {
 
 /// What became of the calls of late.
 pub(super) struct Memory {
-    policy: ThrottlePolicy,
+    config: ThrottleConfig,
     calls: Mutex<Calls>,
 }
 
@@ -90,7 +94,7 @@ impl Memory {
     fn refused_share(&self) -> f64 {
         let seen = self.with(Calls::sum);
         let (made, accepted) = (seen.total as f64, (seen.total - seen.failed) as f64);
-        ((made - self.policy.k * accepted) / (made + 1.0)).clamp(0.0, self.policy.max)
+        ((made - self.config.k * accepted) / (made + 1.0)).clamp(0.0, self.config.max)
     }
 
     /// Whether a call may be made; one that may not is remembered.
@@ -129,7 +133,7 @@ const fn accepted(class: Class) -> Option<bool> {
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory")
-            .field("policy", &self.policy)
+            .field("config", &self.config)
             .field("refused_share", &self.refused_share())
             .finish()
     }

@@ -4,7 +4,7 @@
 //! they refuse by themselves, at random, what it would refuse: with `requests` made and `accepts`
 //! accepted in the window, a call is refused with the probability
 //! `(requests − k · accepts) / (requests + 1)`, at least 0 and at most
-//! [`max`](ThrottleSettings::max) ([Site Reliability Engineering, "Handling
+//! [`max`](ThrottleConfig::max) ([Site Reliability Engineering, "Handling
 //! Overload"](https://sre.google/sre-book/handling-overload/)). What is refused here counts as
 //! made, so that the more callers insist, the less they get.
 //!
@@ -13,13 +13,13 @@
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_fanout_layers::{AsReject, BoxError, Class, Reject, ThrottleLayer, ThrottlePolicy};
+//! use tower_fanout_layers::{AsReject, BoxError, Class, Reject, ThrottleConfig, ThrottleLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! // This service always asks for fewer calls.
 //! let no = |_: Result<&(), &BoxError>, _| Class::Throttled { retry_after: None };
-//! let layer = ThrottleLayer::new(ThrottlePolicy::default(), no);
+//! let layer = ThrottleLayer::new(ThrottleConfig::new(), no).unwrap();
 //! let service = layer.layer(service_fn(|()| async { Err::<(), BoxError>("busy".into()) }));
 //! let mut refused = 0;
 //! for _ in 0..100 {
@@ -39,9 +39,9 @@ pub use self::{
     future::ResponseFuture,
     layer::{Throttle, ThrottleLayer},
 };
-use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
+use crate::config::{ConfigError, Errors, Validate};
 
-/// How soon and how hard a client holds itself back.
+/// Configuration of a [`ThrottleLayer`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -49,12 +49,12 @@ use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct ThrottleSettings {
+pub struct ThrottleConfig {
     /// How many times as many calls as were accepted are made before any is refused, 1 to 100; 2.0 by
     /// default, as in the [book](self). Less refuses sooner.
     pub k: f64,
     /// How long a call counts, above 0 s; 2 min by default, as in the [book](self).
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub window: Duration,
     /// The largest share of the calls that is refused, above 0 and at most 1; 0.9 by default, as in
     /// failsafe-go, so that it is seen when the service is back.
@@ -62,14 +62,14 @@ pub struct ThrottleSettings {
 }
 
 crate::setters! {
-    ThrottleSettings {
+    ThrottleConfig {
         k: f64,
         window: Duration,
         max: f64,
     }
 }
 
-impl Default for ThrottleSettings {
+impl Default for ThrottleConfig {
     fn default() -> Self {
         Self {
             k: 2.0,
@@ -79,9 +79,9 @@ impl Default for ThrottleSettings {
     }
 }
 
-impl Settings for ThrottleSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        Problems::default()
+impl Validate for ThrottleConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Errors::default()
             .within("k", self.k, 1.0, 100.0)
             .positive("window", self.window)
             .share("max", self.max)
@@ -89,17 +89,14 @@ impl Settings for ThrottleSettings {
     }
 }
 
-/// Checked [`ThrottleSettings`].
-pub type ThrottlePolicy = Valid<ThrottleSettings>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::check_ranges;
+    use crate::config::check_ranges;
 
     #[test]
     fn every_setting_has_its_range() {
-        check_ranges::<ThrottleSettings>(
+        check_ranges::<ThrottleConfig>(
             &[
                 |throttle| throttle.k = 1.0,
                 |throttle| throttle.k = 100.0,

@@ -12,17 +12,88 @@ use tower_service::Service;
 use super::{
     MIN_USEFUL,
     future::{Bound, End, ResponseFuture, Uploading, nearer},
-    positive,
 };
 use crate::{
+    config::{ConfigError, Errors, Validate},
     context::Context,
     reject::{AsReject, Reject},
 };
 
+/// Configuration of a [`TimeoutLayer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub struct TimeoutConfig {
+    /// Maximum time for one attempt, above 0 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+    pub timeout: Duration,
+    /// Minimum time before the deadline of the call for which an attempt is sent, 0 s or more. Defaults to
+    /// 10 ms. An attempt that has the whole timeout is sent, however short the timeout is.
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::config::duration", default = "min_useful")
+    )]
+    pub min_useful: Duration,
+    /// Lifts the timeout from the [last attempt](crate::Call::last_attempt) of a call that has a deadline,
+    /// because no later attempt could use the time. Defaults to `false`, so that an attempt that hangs
+    /// gives its permits back.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub last_attempt_uses_deadline: bool,
+}
+
+#[cfg(feature = "serde")]
+const fn min_useful() -> Duration {
+    MIN_USEFUL
+}
+
+impl TimeoutConfig {
+    /// Creates a configuration with this timeout and the default of the other fields.
+    #[must_use]
+    pub const fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            min_useful: MIN_USEFUL,
+            last_attempt_uses_deadline: false,
+        }
+    }
+
+    /// Sets [`min_useful`](field@Self::min_useful).
+    #[must_use]
+    pub const fn min_useful(mut self, min_useful: Duration) -> Self {
+        self.min_useful = min_useful;
+        self
+    }
+
+    /// Sets [`last_attempt_uses_deadline`](field@Self::last_attempt_uses_deadline).
+    #[must_use]
+    pub const fn last_attempt_uses_deadline(mut self, last_attempt_uses_deadline: bool) -> Self {
+        self.last_attempt_uses_deadline = last_attempt_uses_deadline;
+        self
+    }
+}
+
+impl From<Duration> for TimeoutConfig {
+    fn from(timeout: Duration) -> Self {
+        Self::new(timeout)
+    }
+}
+
+impl Validate for TimeoutConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Errors::default()
+            .positive("timeout", self.timeout)
+            .into_vec()
+    }
+}
+
 /// Bounds one attempt.
 ///
 /// The time runs from the moment the layer is called. It never exceeds what is left of the call's
-/// deadline; where that is less than [`min_useful`](Self::min_useful), the attempt is not sent.
+/// deadline; where that is less than [`min_useful`](TimeoutConfig::min_useful), the attempt is not sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,7 +103,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let layer = TimeoutLayer::new(Duration::from_millis(300));
+/// let layer = TimeoutLayer::new(Duration::from_millis(300)).unwrap();
 /// let service = layer.layer(service_fn(|_: With<()>| async {
 ///     sleep(Duration::from_secs(5)).await;
 ///     Ok::<_, BoxError>(())
@@ -47,42 +118,18 @@ use crate::{
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct TimeoutLayer {
-    timeout: Option<Duration>,
-    min_useful: Duration,
-    last_attempt_uses_deadline: bool,
+    config: TimeoutConfig,
 }
 
 impl TimeoutLayer {
-    /// Attempts may take `timeout`, above zero; with none only the call's deadline ends them.
+    /// Creates a layer from a [`Duration`] or a [`TimeoutConfig`].
     ///
-    /// # Panics
-    ///
-    /// Panics if it is zero, with which no call could be in time; no timeout is `None`.
-    #[must_use]
-    #[track_caller]
-    pub fn new(timeout: impl Into<Option<Duration>>) -> Self {
-        Self {
-            timeout: positive(timeout.into()),
-            min_useful: MIN_USEFUL,
-            last_attempt_uses_deadline: false,
-        }
-    }
-
-    /// Sets the least time of a deadline with which an attempt is still sent, 10 ms by default; zero
-    /// sends every one. An attempt that has all of its timeout is sent, however short that is.
-    #[must_use]
-    pub const fn min_useful(mut self, min_useful: Duration) -> Self {
-        self.min_useful = min_useful;
-        self
-    }
-
-    /// Lifts the timeout from a call's [last attempt](crate::Call::last_attempt), which nothing comes
-    /// after that could use the time: only the call's deadline ends it. By default the timeout holds,
-    /// so that an attempt that hangs gives its permits back.
-    #[must_use]
-    pub const fn last_attempt_uses_deadline(mut self) -> Self {
-        self.last_attempt_uses_deadline = true;
-        self
+    /// # Errors
+    /// Returns an error if the timeout is zero.
+    pub fn new(config: impl Into<TimeoutConfig>) -> Result<Self, ConfigError> {
+        let config = config.into();
+        config.validate()?;
+        Ok(Self { config })
     }
 }
 
@@ -120,27 +167,26 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let TimeoutLayer {
+        let TimeoutConfig {
             timeout,
             min_useful,
             last_attempt_uses_deadline,
-        } = self.layer;
+        } = self.layer.config;
         let call = request.call();
         let lifted = last_attempt_uses_deadline && call.last_attempt && call.deadline.is_some();
-        let timeout = timeout.filter(|_| !lifted);
-        let bound = match (call.deadline, timeout) {
-            (None, None) => (Bound::Never, End::Attempt),
-            (None, Some(after)) => (Bound::After(after), End::Attempt),
-            (Some(deadline), timeout) => {
+        let attempt = (!lifted).then_some(timeout);
+        let bound = match call.deadline {
+            None => (Bound::After(timeout), End::Attempt),
+            Some(deadline) => {
                 let now = Instant::now();
-                let useful = timeout.map_or(min_useful, |timeout| timeout.min(min_useful));
+                let useful = attempt.map_or(min_useful, |timeout| timeout.min(min_useful));
                 if deadline.remaining(now) < useful {
                     return ResponseFuture::late(&request);
                 }
-                nearer(deadline, timeout, now)
+                nearer(deadline, attempt, now)
             }
         };
-        let upload = Uploading::of(call, timeout);
+        let upload = Uploading::of(call, attempt);
         ResponseFuture::new(&mut self.inner, request, bound, upload)
     }
 }

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::positive;
 use crate::{
+    config::{ConfigError, Errors},
     context::Context as _,
     deadline::{Deadline, later},
     reject::{BoxError, Reject},
@@ -42,7 +42,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let layer = BodyTimeoutLayer::new(Duration::from_secs(5));
+/// let layer = BodyTimeoutLayer::new(Duration::from_secs(5)).unwrap();
 /// let service = layer.layer(service_fn(|_: Request<()>| async {
 ///     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from("half")))]);
 ///     Ok::<_, BoxError>(Response::new(StreamBody::new(first.chain(stream::pending()))))
@@ -54,28 +54,27 @@ use crate::{
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BodyTimeoutLayer {
-    idle: Option<Duration>,
+    idle: Duration,
 }
 
 impl BodyTimeoutLayer {
-    /// A frame may take `idle`, above zero; with none only the call's deadline ends the body.
+    /// Creates a layer with an idle timeout. With [`Duration::MAX`], only the deadline of the call ends
+    /// the body.
     ///
-    /// # Panics
-    ///
-    /// Panics if it is zero, with which no frame could be in time; no timeout is `None`.
-    #[must_use]
-    #[track_caller]
-    pub fn new(idle: impl Into<Option<Duration>>) -> Self {
-        Self {
-            idle: positive(idle.into()),
-        }
+    /// # Errors
+    /// Returns an error if `idle` is zero.
+    pub fn new(idle: Duration) -> Result<Self, ConfigError> {
+        Errors::default().positive("idle", idle).into_result()?;
+        Ok(Self { idle })
     }
 }
 
-/// A frame may take 5 s.
+/// Idle timeout of 5 s.
 impl Default for BodyTimeoutLayer {
     fn default() -> Self {
-        Self::new(Duration::from_secs(5))
+        Self {
+            idle: Duration::from_secs(5),
+        }
     }
 }
 
@@ -121,7 +120,7 @@ where
 pin_project! {
     /// The future of [`BodyTimeout`].
     pub struct BodyResponseFuture<F> {
-        idle: Option<Duration>,
+        idle: Duration,
         deadline: Option<Instant>,
         #[pin]
         inner: F,
@@ -154,7 +153,7 @@ pin_project! {
         // None once it was cut off.
         #[pin]
         body: Option<B>,
-        idle: Option<Duration>,
+        idle: Duration,
         deadline: Option<Instant>,
         // What it will be cut off for, while somebody waits for a frame.
         waiting: Option<Reject>,
@@ -163,13 +162,11 @@ pin_project! {
 }
 
 /// When a wait that begins now ends, and for what.
-fn bound(idle: Option<Duration>, deadline: Option<Instant>) -> Option<(Instant, Reject)> {
-    let idle = idle.map(|idle| (later(Instant::now(), idle), Reject::AttemptTimeout));
-    let deadline = deadline.map(|deadline| (deadline, Reject::Deadline));
-    match (idle, deadline) {
-        (Some(idle), Some(deadline)) if deadline.0 <= idle.0 => Some(deadline),
-        (Some(bound), _) | (None, Some(bound)) => Some(bound),
-        (None, None) => None,
+fn bound(idle: Duration, deadline: Option<Instant>) -> (Instant, Reject) {
+    let idle = later(Instant::now(), idle);
+    match deadline.filter(|deadline| *deadline <= idle) {
+        Some(deadline) => (deadline, Reject::Deadline),
+        None => (idle, Reject::AttemptTimeout),
     }
 }
 
@@ -177,16 +174,12 @@ impl<B> TimedBody<B> {
     /// Waits beside the body for the time to be over.
     fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reject> {
         let this = self.project();
-        if this.waiting.is_none()
-            && let Some((at, reject)) = bound(*this.idle, *this.deadline)
-        {
-            *this.waiting = Some(reject);
+        let reject = *this.waiting.get_or_insert_with(|| {
+            let (at, reject) = bound(*this.idle, *this.deadline);
             this.timer.set(at);
-        }
-        match *this.waiting {
-            Some(reject) => this.timer.poll(cx).map(|()| reject),
-            None => Poll::Pending,
-        }
+            reject
+        });
+        this.timer.poll(cx).map(|()| reject)
     }
 
     fn is_late(&self) -> bool {

@@ -27,20 +27,10 @@ use std::time::Duration;
 #[cfg(feature = "http")]
 pub use self::body::{BodyResponseFuture, BodyTimeout, BodyTimeoutLayer, TimedBody};
 pub use self::{
-    attempt::{Timeout, TimeoutLayer},
+    attempt::{Timeout, TimeoutConfig, TimeoutLayer},
     future::ResponseFuture,
-    whole::{DeadlineLayer, WithDeadline},
+    whole::{DeadlineConfig, DeadlineLayer, WithDeadline},
 };
 
 /// The least time with which a call is still worth sending, 10 ms by default.
 pub const MIN_USEFUL: Duration = Duration::from_millis(10);
-
-/// A timeout that a layer is given, which is none or above zero.
-#[track_caller]
-fn positive(timeout: Option<Duration>) -> Option<Duration> {
-    assert!(
-        timeout != Some(Duration::ZERO),
-        "a timeout is above zero, or none"
-    );
-    timeout
-}

@@ -11,14 +11,61 @@ use tower_service::Service;
 use super::{
     MIN_USEFUL,
     future::{Bound, End, ResponseFuture},
-    positive,
 };
 use crate::{
+    config::{ConfigError, Errors, Validate},
     context::Context,
     deadline::Deadline,
     reject::{AsReject, Reject},
 };
 use tokio::time::Instant;
+
+/// Configuration of a [`DeadlineLayer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields, default)
+)]
+#[non_exhaustive]
+pub struct DeadlineConfig {
+    /// Maximum time for the call, above 0 s. Off by default: the layer then enforces the deadline that a
+    /// call comes with, and adds none.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
+    pub total: Option<Duration>,
+    /// Minimum time before the deadline that a call comes with for which the call is sent, 0 s or more.
+    /// Defaults to 10 ms. A call that has the whole total time is sent, however short that is.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+    pub min_useful: Duration,
+}
+
+crate::setters! {
+    DeadlineConfig {
+        total: Option<Duration>,
+        min_useful: Duration,
+    }
+}
+
+impl Default for DeadlineConfig {
+    fn default() -> Self {
+        Self {
+            total: None,
+            min_useful: MIN_USEFUL,
+        }
+    }
+}
+
+impl From<Duration> for DeadlineConfig {
+    fn from(total: Duration) -> Self {
+        Self::new().total(total)
+    }
+}
+
+impl Validate for DeadlineConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Errors::default().positive("total", self.total).into_vec()
+    }
+}
 
 /// Gives the whole call one absolute deadline.
 ///
@@ -34,7 +81,8 @@ use tokio::time::Instant;
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let total = Duration::from_millis(800);
-/// let service = DeadlineLayer::new(total).layer(service_fn(|request: With<Duration>| async move {
+/// let layer = DeadlineLayer::new(total).unwrap();
+/// let service = layer.layer(service_fn(|request: With<Duration>| async move {
 ///     sleep(*request.get()).await;
 ///     Ok::<_, BoxError>(request.call().deadline.unwrap().remaining(Instant::now()))
 /// }));
@@ -47,46 +95,33 @@ use tokio::time::Instant;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
-    total: Option<Duration>,
-    min_useful: Duration,
+    config: DeadlineConfig,
 }
 
 impl DeadlineLayer {
-    /// Calls may take `total`, above zero; with none only their own deadline ends them.
+    /// Creates a layer from a [`Duration`], the total time, or a [`DeadlineConfig`].
     ///
-    /// # Panics
-    ///
-    /// Panics if it is zero, with which no call could be in time; no timeout is `None`.
-    #[must_use]
-    #[track_caller]
-    pub fn new(total: impl Into<Option<Duration>>) -> Self {
-        Self {
-            total: positive(total.into()),
-            min_useful: MIN_USEFUL,
-        }
-    }
-
-    /// Sets the least time of the call's own deadline with which it is still sent, 10 ms by default;
-    /// zero sends every one. A call that has all of the total timeout is sent, however short that is:
-    /// below it, a [`TimeoutLayer`](super::TimeoutLayer) has a least time of its own.
-    #[must_use]
-    pub const fn min_useful(mut self, min_useful: Duration) -> Self {
-        self.min_useful = min_useful;
-        self
+    /// # Errors
+    /// Returns an error if the total time is zero.
+    pub fn new(config: impl Into<DeadlineConfig>) -> Result<Self, ConfigError> {
+        let config = config.into();
+        config.validate()?;
+        Ok(Self { config })
     }
 
     /// The nearer deadline, and whether there is too little time until then.
     fn deadline(&self, call: Option<Deadline>) -> Option<(Deadline, bool)> {
-        if (self.total, call) == (None, None) {
+        let DeadlineConfig { total, min_useful } = self.config;
+        if (total, call) == (None, None) {
             return None;
         }
         let now = Instant::now();
-        let own = self.total.and_then(|total| Deadline::after(now, total));
+        let own = total.and_then(|total| Deadline::after(now, total));
         let deadline = match (own, call) {
             (Some(own), Some(call)) => own.min(call),
             (own, call) => own.or(call)?,
         };
-        let useful = (self.total).map_or(self.min_useful, |total| total.min(self.min_useful));
+        let useful = total.map_or(min_useful, |total| total.min(min_useful));
         Some((deadline, deadline.remaining(now) < useful))
     }
 }

@@ -18,14 +18,14 @@ use crate::context::Context as _;
 /// use bytes::Bytes;
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, Context, RetryLayer, RetryPolicy, UploadLayer, upload::ReplayBody,
+///     BoxError, ClassifyResult, Context, RetryConfig, RetryLayer, UploadLayer, upload::ReplayBody,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let service = ServiceBuilder::new()
 ///     .layer(UploadLayer::new(64 * 1024))
-///     .layer(RetryLayer::new(RetryPolicy::default(), ClassifyResult))
+///     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
 ///     .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async {
 ///         let attempt = request.call().attempt;
 ///         let body = request.into_body().collect().await?.to_bytes();

@@ -1,7 +1,7 @@
 //! Reads where the keys of an issuer are fetched, and how. Nothing is fetched here.
 
 use http::Uri;
-use tower_fanout::layers::policy::Settings;
+use tower_fanout::layers::config::Validate;
 use tower_fanout_http::{
     client::{BadEndpoint, Client, ClientSettings},
     jwt::{
@@ -86,7 +86,7 @@ fn url(field: &Field<'_>) -> Option<JwksUrl> {
 
 /// Complains about all that is wrong with `settings`; the algorithms stand elsewhere.
 fn check(field: &Field<'_>, settings: &JwksSettings) {
-    for problem in settings.problems() {
+    for problem in settings.errors() {
         match problem.field() {
             "algorithms" => field.error("invalid", format!("algorithms: {}", problem.message())),
             key => field.at(key).error("invalid", problem.message()),

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use tower_fanout_layers::{
-    policy::{InvalidPolicy, Settings, Valid, duration::written},
+    config::{ConfigError, Validate, Validated, duration::written},
     setters,
 };
 
@@ -76,13 +76,13 @@ impl Default for JwksSettings {
 }
 
 /// Checked [`JwksSettings`].
-pub type JwksPolicy = Valid<JwksSettings>;
+pub type JwksPolicy = Validated<JwksSettings>;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-impl Settings for JwksSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
+impl Validate for JwksSettings {
+    fn errors(&self) -> Vec<ConfigError> {
         let two_polls = self.poll_interval.saturating_mul(2);
         let spans = [
             ("poll_interval", self.poll_interval, 10 * SECOND, DAY),
@@ -106,7 +106,7 @@ impl Settings for JwksSettings {
         } else {
             None
         };
-        let algorithms = algorithms.map(|message| InvalidPolicy::new("algorithms", message));
+        let algorithms = algorithms.map(|message| ConfigError::new("algorithms", message));
         let all = spans.into_iter().chain(sizes).flatten();
         all.chain(algorithms).collect()
     }
@@ -118,12 +118,12 @@ fn within<T: PartialOrd, D: fmt::Display>(
     low: T,
     high: T,
     show: impl Fn(&T) -> D,
-) -> Option<InvalidPolicy> {
+) -> Option<ConfigError> {
     let message = || {
         let [value, low, high] = [&value, &low, &high].map(show);
         format!("{value} is not within {low} to {high}")
     };
-    (value < low || value > high).then(|| InvalidPolicy::new(field, message()))
+    (value < low || value > high).then(|| ConfigError::new(field, message()))
 }
 
 #[cfg(test)]
@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn settings_know_their_ranges() {
-        assert!(JwksSettings::default().problems().is_empty());
+        assert!(JwksSettings::default().errors().is_empty());
         let wrong = JwksSettings::default()
-            .algorithms([])
+            .algorithms(Vec::new())
             .poll_interval(SECOND)
             .cooldown(Duration::ZERO)
             .timeout(SECOND)
@@ -142,7 +142,7 @@ mod tests {
             .max_keys(1001_usize)
             .max_stale(8 * DAY);
         let fields: Vec<_> = wrong
-            .problems()
+            .errors()
             .iter()
             .map(|one| one.field().to_owned())
             .collect();
@@ -158,8 +158,8 @@ mod tests {
                 "algorithms"
             ]
         );
-        assert_eq!(wrong.problems()[0].message(), "1s is not within 10s to 24h");
-        let secret = JwksSettings::default().algorithms([Algorithm::HS256]);
-        assert_eq!(secret.problems().len(), 1);
+        assert_eq!(wrong.errors()[0].message(), "1s is not within 10s to 24h");
+        let secret = JwksSettings::default().algorithms(vec![Algorithm::HS256]);
+        assert_eq!(secret.errors().len(), 1);
     }
 }

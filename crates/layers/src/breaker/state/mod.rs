@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use self::by_hand::Mode;
-use super::settings::{BreakerPolicy, BreakerSettings, Window};
+use super::config::{BreakerConfig, Window};
 use crate::{
     classify::{Class, Failure},
     deadline::later,
@@ -64,7 +64,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn of(class: Class, settings: &BreakerSettings) -> Self {
+    pub(super) fn of(class: Class, settings: &BreakerConfig) -> Self {
         if settings.open_on_retry_after
             && let Some(wait) = class.retry_after()
             && !wait.is_zero()
@@ -83,7 +83,7 @@ impl Verdict {
     }
 
     /// The verdict on a call that ended before the service had answered.
-    pub(super) fn unanswered(elapsed: Duration, settings: &BreakerSettings) -> Self {
+    pub(super) fn unanswered(elapsed: Duration, settings: &BreakerConfig) -> Self {
         match settings.unanswered_after() {
             Some(threshold) if elapsed >= threshold => Self::Bad,
             _ => Self::Neutral,
@@ -133,7 +133,7 @@ pub(super) enum Recorded {
 }
 
 pub(super) struct Machine {
-    policy: BreakerPolicy,
+    policy: BreakerConfig,
     phase: Phase,
     generation: u64,
     /// How often it opened since it was last closed for long, and why it did last.
@@ -149,7 +149,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(policy: BreakerPolicy, now: Instant) -> Self {
+    pub(super) fn new(policy: BreakerConfig, now: Instant) -> Self {
         Self {
             window: Calls::new(policy.window, now),
             policy,
@@ -470,7 +470,7 @@ impl Machine {
 
 /// How long the breaker stays open after it had opened `trips` times before:
 /// `min(cap, open · multiplier^trips) · (1 + random · jitter)`.
-fn open_time(settings: &BreakerSettings, trips: u32, random: f64) -> Duration {
+fn open_time(settings: &BreakerConfig, trips: u32, random: f64) -> Duration {
     let growth = settings.open_multiplier.powf(f64::from(trips));
     let nanos = (settings.open.as_nanos() as f64 * growth).min(settings.open_cap.as_nanos() as f64);
     Duration::from_nanos((nanos * (1.0 + random * settings.open_jitter)) as u64)

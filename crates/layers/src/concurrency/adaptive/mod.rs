@@ -11,7 +11,7 @@
 //! Pure: the time is an argument.
 
 mod algorithm;
-mod settings;
+mod config;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 pub use self::{
     algorithm::{Adapt, Aimd, Gradient2, Seen, Vegas},
-    settings::{AdaptiveSettings, Algorithm},
+    config::{AdaptiveConfig, Algorithm},
 };
 use crate::{
     classify::{Class, Failure},
@@ -71,7 +71,7 @@ impl Signal {
 
 /// Looks at calls window by window and moves the limit.
 pub(super) struct Controller {
-    settings: AdaptiveSettings,
+    settings: AdaptiveConfig,
     algorithm: Box<dyn Adapt>,
     limit: f64,
     window: Window,
@@ -110,16 +110,12 @@ impl Window {
 }
 
 impl Controller {
-    pub(super) fn new(settings: AdaptiveSettings, now: Instant) -> Self {
+    pub(super) fn new(settings: AdaptiveConfig, now: Instant) -> Self {
         let algorithm = settings.algorithm.build(&settings);
         Self::with(settings, algorithm, now)
     }
 
-    pub(super) fn with(
-        settings: AdaptiveSettings,
-        algorithm: Box<dyn Adapt>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn with(settings: AdaptiveConfig, algorithm: Box<dyn Adapt>, now: Instant) -> Self {
         Self {
             limit: settings.initial.into(),
             settings,
@@ -128,7 +124,7 @@ impl Controller {
         }
     }
 
-    pub(super) fn settings(&self) -> &AdaptiveSettings {
+    pub(super) fn settings(&self) -> &AdaptiveConfig {
         &self.settings
     }
 

@@ -14,9 +14,9 @@ fn ms(ms: u64) -> Duration {
 
 fn controller(algorithm: Algorithm) -> (Controller, Instant) {
     let now = Instant::now();
-    let settings = AdaptiveSettings {
+    let settings = AdaptiveConfig {
         algorithm,
-        ..AdaptiveSettings::default()
+        ..AdaptiveConfig::default()
     };
     (Controller::new(settings, now), now)
 }

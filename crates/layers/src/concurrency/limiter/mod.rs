@@ -20,7 +20,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    ConcurrencySettings, Order,
+    ConcurrencyConfig, Order,
     adaptive::{Adapt, Controller, Signal},
 };
 use crate::{
@@ -92,7 +92,7 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(settings: &ConcurrencySettings) -> Self {
+    pub(super) fn new(settings: &ConcurrencyConfig) -> Self {
         let now = Instant::now();
         let adaptive = settings.adaptive.as_ref();
         Self {
@@ -110,7 +110,7 @@ impl Limiter {
     }
 
     /// Moves the limit by `algorithm`, in the bounds of the settings.
-    pub(super) fn adapt(&mut self, settings: &ConcurrencySettings, algorithm: Box<dyn Adapt>) {
+    pub(super) fn adapt(&mut self, settings: &ConcurrencyConfig, algorithm: Box<dyn Adapt>) {
         let adaptive = settings.adaptive.clone().unwrap_or_default();
         self.max = AtomicU32::new(adaptive.initial);
         let controller = Controller::with(adaptive, algorithm, self.born);

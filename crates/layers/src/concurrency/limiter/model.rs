@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{ConcurrencySettings, Limiter, Permit, Turn, Waiter};
+use super::{ConcurrencyConfig, Limiter, Permit, Turn, Waiter};
 use crate::{Priority, Reject, sync::Arc};
 
 /// A call, by its number and its level.
@@ -113,7 +113,7 @@ fn sorted(mut numbers: Vec<u32>) -> Vec<u32> {
 proptest! {
     #[test]
     fn cl_15_a_limit_does_what_plain_lists_say(max in 1u32..4, queue in 0u32..5, steps in steps()) {
-        let settings = ConcurrencySettings { max, queue, aging: None, ..Default::default() };
+        let settings = ConcurrencyConfig { max, queue, aging: None, ..Default::default() };
         let mut model = Model { max: max as usize, queue: queue as usize, ..Model::default() };
         let limiter = Arc::new(Limiter::new(&settings));
         let mut real = Real { limiter, running: vec![], waiting: vec![], refused: vec![] };

@@ -3,10 +3,10 @@
 use super::*;
 
 fn limiter(max: u32, queue: u32) -> Arc<Limiter> {
-    let settings = ConcurrencySettings {
+    let settings = ConcurrencyConfig {
         max,
         queue,
-        ..ConcurrencySettings::default()
+        ..ConcurrencyConfig::default()
     };
     Arc::new(Limiter::new(&settings))
 }

@@ -76,7 +76,7 @@ mod form {
         serializer.collect_str(&super::written(*duration))
     }
 
-    /// The same for durations that may be [off](crate::policy::option).
+    /// The same for durations that may be [off](crate::config::option).
     pub mod option {
         use std::time::Duration;
 
@@ -84,7 +84,7 @@ mod form {
 
         #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
-        struct Span(#[serde(with = "crate::policy::duration")] Duration);
+        struct Span(#[serde(with = "crate::config::duration")] Duration);
 
         /// Reads a duration; `off` and null are none.
         ///
@@ -93,7 +93,7 @@ mod form {
         pub fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Option<Duration>, D::Error> {
-            let span = crate::policy::option::deserialize(deserializer)?;
+            let span = crate::config::option::deserialize(deserializer)?;
             Ok(span.map(|Span(duration)| duration))
         }
 
@@ -105,7 +105,7 @@ mod form {
             duration: &Option<Duration>,
             serializer: S,
         ) -> Result<S::Ok, S::Error> {
-            crate::policy::option::serialize(&duration.map(Span), serializer)
+            crate::config::option::serialize(&duration.map(Span), serializer)
         }
     }
 }

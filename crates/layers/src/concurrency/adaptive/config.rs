@@ -1,11 +1,11 @@
-//! How far the limit may move, and by which algorithm.
+//! Configuration of an adaptive limit.
 
 use std::time::Duration;
 
 use super::algorithm::{Adapt, Aimd, Gradient2, Vegas};
-use crate::policy::{InvalidPolicy, Problems, Settings};
+use crate::config::{ConfigError, Errors, Validate};
 
-/// How far a limit may move, and by which algorithm.
+/// Configuration of an adaptive limit.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -13,7 +13,7 @@ use crate::policy::{InvalidPolicy, Problems, Settings};
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct AdaptiveSettings {
+pub struct AdaptiveConfig {
     /// What moves it; [`Algorithm::Gradient2`] by default, as in Netflix's [concurrency-limits], whence
     /// `initial` and `max` are too.
     ///
@@ -31,12 +31,12 @@ pub struct AdaptiveSettings {
     pub tolerance: f64,
     /// A call that was cut off after this long, above 0 s, tells how slow the service is; off by default,
     /// so that none does. Half the attempt timeout is a good value.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub unanswered: Option<Duration>,
 }
 
 crate::setters! {
-    AdaptiveSettings {
+    AdaptiveConfig {
         algorithm: Algorithm,
         initial: u32,
         min: u32,
@@ -65,7 +65,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub(super) fn build(self, settings: &AdaptiveSettings) -> Box<dyn Adapt> {
+    pub(super) fn build(self, settings: &AdaptiveConfig) -> Box<dyn Adapt> {
         match self {
             Self::Gradient2 => Box::new(Gradient2::new(settings.tolerance)),
             Self::Aimd => Box::new(Aimd::default()),
@@ -74,7 +74,7 @@ impl Algorithm {
     }
 }
 
-impl Default for AdaptiveSettings {
+impl Default for AdaptiveConfig {
     fn default() -> Self {
         Self {
             algorithm: Algorithm::default(),
@@ -87,9 +87,9 @@ impl Default for AdaptiveSettings {
     }
 }
 
-impl Settings for AdaptiveSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        Problems::default()
+impl Validate for AdaptiveConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Errors::default()
             .at_least("min", self.min, 1)
             .not_above("min", self.min, "initial", self.initial)
             .not_above("initial", self.initial, "max", self.max)
@@ -102,11 +102,11 @@ impl Settings for AdaptiveSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::check_ranges;
+    use crate::config::check_ranges;
 
     #[test]
     fn every_setting_has_its_range() {
-        check_ranges::<AdaptiveSettings>(
+        check_ranges::<AdaptiveConfig>(
             &[
                 |adaptive| (adaptive.min, adaptive.max) = (20, 20),
                 |adaptive| adaptive.tolerance = 10.0,

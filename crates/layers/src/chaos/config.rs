@@ -1,14 +1,14 @@
-//! What is injected, how often, and into what.
+//! Configuration of fault injection.
 
 use std::time::Duration;
 
 use super::matching::Match;
 use crate::{
     classify::Failure,
-    policy::{InvalidPolicy, Problems, Settings, Valid},
+    config::{ConfigError, Errors, Validate},
 };
 
-/// What is injected, how often, and into what.
+/// Configuration of a [`ChaosLayer`](super::ChaosLayer).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -16,18 +16,18 @@ use crate::{
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct ChaosSettings {
+pub struct ChaosConfig {
     /// Whether anything is; not by default. A [handle](super::ChaosHandle) may change it.
     pub enabled: bool,
     /// The rules, each of which is drawn by itself; none by default.
     pub rules: Vec<Rule>,
     /// Makes runs repeatable; off by default, so that each differs.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
     pub seed: Option<u64>,
 }
 
 crate::setters! {
-    ChaosSettings {
+    ChaosConfig {
         enabled: bool,
         rules: Vec<Rule>,
         seed: Option<u64>,
@@ -72,8 +72,8 @@ impl Rule {
         }
     }
 
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        let problems = Problems::default();
+    fn errors(&self) -> Vec<ConfigError> {
+        let problems = Errors::default();
         let problems = match self.inject {
             Injection::Latency(Latency::Uniform { min, max }) => {
                 problems.not_below("inject.latency.max", max, "min", min)
@@ -84,7 +84,7 @@ impl Rule {
         let mut problems = problems.into_vec();
         if let Injection::Error(Failure::Status { .. }) = self.inject {
             let message = "a status is an answer: inject `status`";
-            problems.push(InvalidPolicy::new("inject.error", message));
+            problems.push(ConfigError::new("inject.error", message));
         }
         problems.extend(self.matching.problem());
         problems
@@ -128,14 +128,14 @@ pub enum Injection {
 )]
 pub enum Latency {
     /// Always so much.
-    Fixed(#[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))] Duration),
+    Fixed(#[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))] Duration),
     /// Spread evenly between the two.
     Uniform {
         /// The least.
-        #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
         min: Duration,
         /// The most, `min` at least.
-        #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
         max: Duration,
     },
 }
@@ -171,17 +171,14 @@ enum Kind {
     Other,
 }
 
-impl Settings for ChaosSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
+impl Validate for ChaosConfig {
+    fn errors(&self) -> Vec<ConfigError> {
         let rules = self.rules.iter().enumerate();
         let problems = rules.flat_map(|(place, rule)| {
             let parent = format!("rules.{place}");
-            let problems = rule.problems().into_iter();
+            let problems = rule.errors().into_iter();
             problems.map(move |problem| problem.under(&parent))
         });
         problems.collect()
     }
 }
-
-/// Checked [`ChaosSettings`].
-pub type ChaosPolicy = Valid<ChaosSettings>;

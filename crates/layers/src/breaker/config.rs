@@ -1,8 +1,8 @@
-//! When the breaker opens, for how long, and how it probes.
+//! Configuration of the circuit breaker.
 
 use std::time::Duration;
 
-use crate::policy::{InvalidPolicy, Problems, Settings, Valid};
+use crate::config::{ConfigError, Errors, Validate};
 
 /// What the breaker looks back on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Window {
     Count(usize),
 }
 
-/// When a breaker opens, for how long, and how it probes.
+/// Configuration of a [`BreakerLayer`](super::BreakerLayer).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -22,7 +22,7 @@ pub enum Window {
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct BreakerSettings {
+pub struct BreakerConfig {
     /// What it looks back on; 10 s by default, as in linkerd and Hystrix. In a file a duration is one of
     /// [time](Window::Time), and a number one of [calls](Window::Count).
     pub window: Window,
@@ -33,28 +33,28 @@ pub struct BreakerSettings {
     /// Resilience4j.
     pub failure_rate: f64,
     /// A call that takes this long or longer is slow, above 0 s; off by default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub slow_call: Option<Duration>,
     /// It opens when this share of the calls was slow, above 0 and at most 1; 1.0 by default.
     pub slow_rate: f64,
     /// It opens after this many failures in a row, 1 or more, but only while there are fewer than
     /// [`min_calls`](Self::min_calls) in the window; 5 by default, as in linkerd and Envoy.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
     pub consecutive_failures: Option<u32>,
     /// How long it stays open the first time, above 0 s and at most [`open_cap`](Self::open_cap); 5 s by
     /// default, as in Polly.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub open: Duration,
     /// How many times as long it stays open each further time, 1 or more and finite; 2.0 by default.
     pub open_multiplier: f64,
     /// The longest it stays open, before jitter, [`open`](Self::open) or more; 60 s by default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub open_cap: Duration,
     /// The share of the open time that is added at random at most, 0 to 1; 0.2 by default.
     pub open_jitter: f64,
     /// After being closed for this long, 0 s or more, it forgets how often it opened; 60 s by default.
     /// With zero it forgets whenever it closes.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub backoff_reset_after: Duration,
     /// The successful probes that close it, 1 or more; 3 by default.
     pub half_open_probes: u32,
@@ -64,12 +64,12 @@ pub struct BreakerSettings {
     pub half_open_max_failures: u32,
     /// A probe that takes longer counts as failed, above 0 s; 5 s by default. It should be twice the
     /// attempt timeout at least.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub probe_lease: Duration,
     /// A call that was cut off after this long, above 0 s, counts as a slow failure; by default, and
     /// where it is off, [`slow_call`](Self::slow_call), and if that is off too, such calls count for
     /// nothing. Half the attempt timeout is a good value.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub unanswered: Option<Duration>,
     /// Whether a 429 counts as a failure while closed; not by default.
     pub throttled_is_failure: bool,
@@ -79,7 +79,7 @@ pub struct BreakerSettings {
 }
 
 crate::setters! {
-    BreakerSettings {
+    BreakerConfig {
         window: Window,
         min_calls: u32,
         failure_rate: f64,
@@ -101,13 +101,13 @@ crate::setters! {
     }
 }
 
-impl BreakerSettings {
+impl BreakerConfig {
     pub(super) fn unanswered_after(&self) -> Option<Duration> {
         self.unanswered.or(self.slow_call)
     }
 }
 
-impl Default for BreakerSettings {
+impl Default for BreakerConfig {
     fn default() -> Self {
         Self {
             window: Window::Time(Duration::from_secs(10)),
@@ -132,9 +132,9 @@ impl Default for BreakerSettings {
     }
 }
 
-impl Settings for BreakerSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        let problems = Problems::default();
+impl Validate for BreakerConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        let problems = Errors::default();
         let problems = match self.window {
             Window::Time(span) => problems.positive("window", span),
             Window::Count(size) => problems.within("window", size, 1, 10_000),
@@ -160,9 +160,6 @@ impl Settings for BreakerSettings {
             .into_vec()
     }
 }
-
-/// Checked [`BreakerSettings`].
-pub type BreakerPolicy = Valid<BreakerSettings>;
 
 /// A duration for a window of time, a number for a window of calls.
 #[cfg(feature = "serde")]
@@ -194,7 +191,7 @@ mod form {
 
                 fn visit_str<E: de::Error>(self, text: &str) -> Result<Window, E> {
                     let text = de::value::StrDeserializer::new(text);
-                    crate::policy::duration::deserialize(text).map(Window::Time)
+                    crate::config::duration::deserialize(text).map(Window::Time)
                 }
             }
             deserializer.deserialize_any(Visitor)
@@ -204,7 +201,7 @@ mod form {
     impl Serialize for Window {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             match self {
-                Self::Time(span) => crate::policy::duration::serialize(span, serializer),
+                Self::Time(span) => crate::config::duration::serialize(span, serializer),
                 Self::Count(calls) => calls.serialize(serializer),
             }
         }
@@ -214,11 +211,11 @@ mod form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::check_ranges;
+    use crate::config::check_ranges;
 
     #[test]
     fn every_setting_has_its_range() {
-        check_ranges::<BreakerSettings>(
+        check_ranges::<BreakerConfig>(
             &[
                 |breaker| breaker.window = Window::Time(Duration::MAX),
                 |breaker| breaker.window = Window::Count(1),

@@ -1,8 +1,8 @@
-//! Collects what is wrong with settings.
+//! Range checks that collect the errors of a config struct.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{InvalidPolicy, Settings, duration};
+use super::{ConfigError, Validate, duration};
 
 /// The statuses that a result may have, as far as a policy may name them.
 pub(crate) const STATUSES: RangeInclusive<u16> = 200..=599;
@@ -29,11 +29,11 @@ impl Value for Duration {
     }
 }
 
-/// Collects what is wrong with the fields of some settings.
+/// Collects the errors of a config struct.
 #[derive(Default)]
-pub(crate) struct Problems(Vec<InvalidPolicy>);
+pub(crate) struct Errors(Vec<ConfigError>);
 
-impl Problems {
+impl Errors {
     pub(crate) fn within<T: Value>(self, field: &'static str, value: T, low: T, high: T) -> Self {
         self.unless(low <= value && value <= high, field, || {
             let [value, low, high] = [value, low, high].map(Value::written);
@@ -98,14 +98,14 @@ impl Problems {
     /// Statuses of HTTP.
     pub(crate) fn statuses(self, field: &'static str, statuses: &[u16]) -> Self {
         let (low, high) = STATUSES.into_inner();
-        let within = |problems: Self, status: &u16| problems.within(field, *status, low, high);
+        let within = |errors: Self, status: &u16| errors.within(field, *status, low, high);
         statuses.iter().fold(self, within)
     }
 
-    /// What is wrong with settings that stand in `field`.
-    pub(crate) fn nested(mut self, field: &'static str, settings: &impl Settings) -> Self {
-        let problems = settings.problems().into_iter();
-        self.0.extend(problems.map(|problem| problem.under(field)));
+    /// Adds the errors of the config struct in `field`.
+    pub(crate) fn nested(mut self, field: &'static str, config: &impl Validate) -> Self {
+        let errors = config.errors().into_iter();
+        self.0.extend(errors.map(|error| error.under(field)));
         self
     }
 
@@ -116,13 +116,18 @@ impl Problems {
         message: impl FnOnce() -> String,
     ) -> Self {
         if !sound {
-            self.0.push(InvalidPolicy::new(field, message()));
+            self.0.push(ConfigError::new(field, message()));
         }
         self
     }
 
-    pub(crate) fn into_vec(self) -> Vec<InvalidPolicy> {
+    pub(crate) fn into_vec(self) -> Vec<ConfigError> {
         self.0
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn into_result(self) -> Result<(), ConfigError> {
+        self.0.into_iter().next().map_or(Ok(()), Err)
     }
 }
 
@@ -131,18 +136,21 @@ fn name(field: &str) -> &str {
     field.rsplit('.').next().unwrap_or(field)
 }
 
-/// Holds settings against their ranges: an edit that is in range leaves no problem, and one that is
-/// not leaves that of the field that stands before it.
+/// Checks the ranges of a config: an edit within range causes no error, and any other edit causes one
+/// error, at the field that is listed with it.
 #[cfg(test)]
-pub(crate) fn check_ranges<T: Settings>(in_range: &[Edit<T>], out_of_range: &[(&str, Edit<T>)]) {
+pub(crate) fn check_ranges<T: Validate + Default>(
+    in_range: &[Edit<T>],
+    out_of_range: &[(&str, Edit<T>)],
+) {
     let check = |edit: &Edit<T>, place: usize, expected: &[&str]| {
-        let mut settings = T::default();
-        edit(&mut settings);
-        let problems = settings.problems();
-        let fields: Vec<_> = problems.iter().map(InvalidPolicy::field).collect();
-        assert_eq!(fields, expected, "edit {place}: {problems:?}");
+        let mut config = T::default();
+        edit(&mut config);
+        let errors = config.errors();
+        let fields: Vec<_> = errors.iter().map(ConfigError::field).collect();
+        assert_eq!(fields, expected, "edit {place}: {errors:?}");
     };
-    assert_eq!(T::default().problems(), []);
+    assert_eq!(T::default().errors(), []);
     for (place, edit) in in_range.iter().enumerate() {
         check(edit, place, &[]);
     }

@@ -1,14 +1,14 @@
-//! What is tried again, how often, and after which pause.
+//! Configuration of retries.
 
 use std::time::Duration;
 
-use super::{backoff::Jitter, budget::BudgetSettings};
+use super::{backoff::Jitter, budget::BudgetConfig};
 use crate::{
     classify::{Class, Failure, Local},
-    policy::{InvalidPolicy, Problems, Settings, Valid},
+    config::{ConfigError, Errors, Validate},
 };
 
-/// What is tried again, how often, and after which pause.
+/// Configuration of a [`RetryLayer`](super::RetryLayer).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -16,16 +16,16 @@ use crate::{
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct RetrySettings {
+pub struct RetryConfig {
     /// Attempts in all, 1 to 6; 3 by default. With 1 the layer is transparent.
     pub max_attempts: u8,
     /// The pause before the second attempt, above 0 s and at most [`cap`](Self::cap); 50 ms by default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub base: Duration,
     /// How many times as long each further pause is, 1 or more and finite; 2.0 by default.
     pub multiplier: f64,
     /// The longest pause, [`base`](Self::base) or more; 1 s by default. A `Retry-After` may exceed it.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub cap: Duration,
     /// How pauses are spread; over their full length by default, which [puts the least load on the
     /// service](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
@@ -43,22 +43,22 @@ pub struct RetrySettings {
     /// services never sent any.
     pub respect_retry_after: bool,
     /// The longest `Retry-After` that is waited for, 0 s or more; 10 s by default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_retry_after: Duration,
     /// The least time before the deadline with which an attempt is still made, 0 s or more; 10 ms by
     /// default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
     /// How long an attempt after the first may wait for its turn at a concurrency limit below, 0 s or
     /// more; 0 s by default, as in linkerd, so that retries never queue.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
     /// The extra load that retries may make; by default a fifth of the calls, and 3 per second.
-    pub budget: BudgetSettings,
+    pub budget: BudgetConfig,
 }
 
 crate::setters! {
-    RetrySettings {
+    RetryConfig {
         max_attempts: u8,
         base: Duration,
         multiplier: f64,
@@ -72,11 +72,11 @@ crate::setters! {
         max_retry_after: Duration,
         min_useful: Duration,
         max_wait: Duration,
-        budget: BudgetSettings,
+        budget: BudgetConfig,
     }
 }
 
-impl Default for RetrySettings {
+impl Default for RetryConfig {
     fn default() -> Self {
         Self {
             max_attempts: 3,
@@ -92,12 +92,12 @@ impl Default for RetrySettings {
             max_retry_after: Duration::from_secs(10),
             min_useful: crate::timeout::MIN_USEFUL,
             max_wait: Duration::ZERO,
-            budget: BudgetSettings::default(),
+            budget: BudgetConfig::default(),
         }
     }
 }
 
-impl RetrySettings {
+impl RetryConfig {
     /// Whether `class` is followed by another attempt, of a request that may or may not be sent
     /// twice.
     pub(super) fn retries(&self, class: Class, idempotent: bool) -> bool {
@@ -110,9 +110,9 @@ impl RetrySettings {
     }
 }
 
-impl Settings for RetrySettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        Problems::default()
+impl Validate for RetryConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Errors::default()
             .within("max_attempts", self.max_attempts, 1, 6)
             .positive("base", self.base)
             .not_above("base", self.base, "cap", self.cap)
@@ -122,9 +122,6 @@ impl Settings for RetrySettings {
             .into_vec()
     }
 }
-
-/// Checked [`RetrySettings`].
-pub type RetryPolicy = Valid<RetrySettings>;
 
 /// Which results are tried again; whether the request may be sent twice is asked beside it. By default
 /// all that are named here, and those statuses.
@@ -255,12 +252,12 @@ mod tests {
     use super::*;
     use crate::{
         classify::table::{self, THROTTLED, status},
-        policy::check_ranges,
+        config::check_ranges,
     };
 
     #[test]
     fn every_setting_has_its_range() {
-        check_ranges::<RetrySettings>(
+        check_ranges::<RetryConfig>(
             &[
                 |retry| retry.max_attempts = 1,
                 |retry| retry.max_attempts = 6,
@@ -312,7 +309,7 @@ mod tests {
             Class::Failure(Failure::Body),
             Class::Failure(Failure::AttemptTimeout),
         ];
-        let mut settings = RetrySettings::default();
+        let mut settings = RetryConfig::default();
         let mut again = unsent.map(|class| (class, true)).to_vec();
         table::check(|class| settings.retries(class, false), &false, &again);
         let all = [&again[..], &maybe_done.map(|class| (class, true))].concat();

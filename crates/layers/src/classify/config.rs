@@ -1,11 +1,11 @@
-//! What a service means by its statuses, where that is not what they say.
+//! Configuration of `ClassifyHttp`.
 
 use std::collections::BTreeSet;
 
-use crate::policy::{InvalidPolicy, Settings, Valid};
+use crate::config::{ConfigError, Validate};
 
-/// What a service means by its statuses, where that is not what the [table](super) says: a list of
-/// statuses for each class. None by default.
+/// Configuration of `ClassifyHttp` (feature `http`): statuses whose class differs from the
+/// [table](super). All lists are empty by default.
 ///
 /// A status is of one class only, and is one, 100 to 599. What a policy does with a class is up to
 /// the policy: a status that is said to be a failure is retried if the retry's
@@ -17,7 +17,7 @@ use crate::policy::{InvalidPolicy, Settings, Valid};
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct ClassifySettings {
+pub struct ClassifyConfig {
     /// The service did what it was asked: [`Class::Success`](super::Class::Success).
     pub success: Vec<u16>,
     /// Another attempt would get the same answer: [`Class::Answered`](super::Class::Answered).
@@ -32,7 +32,7 @@ pub struct ClassifySettings {
 }
 
 crate::setters! {
-    ClassifySettings {
+    ClassifyConfig {
         success: Vec<u16>,
         answered: Vec<u16>,
         transient: Vec<u16>,
@@ -51,7 +51,7 @@ pub(super) enum Kind {
     Failure,
 }
 
-impl ClassifySettings {
+impl ClassifyConfig {
     fn lists(&self) -> [(&'static str, Kind, &[u16]); 5] {
         [
             ("success", Kind::Success, &self.success),
@@ -70,18 +70,18 @@ impl ClassifySettings {
     }
 }
 
-impl Settings for ClassifySettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
+impl Validate for ClassifyConfig {
+    fn errors(&self) -> Vec<ConfigError> {
         let mut named = BTreeSet::new();
         let mut problems = Vec::new();
         for (field, _, statuses) in self.lists() {
             for status in statuses {
                 if !(100..=599).contains(status) {
                     let message = format!("{status} is not within 100 to 599");
-                    problems.push(InvalidPolicy::new(field, message));
+                    problems.push(ConfigError::new(field, message));
                 } else if !named.insert(status) {
                     let message = format!("{status} is named twice");
-                    problems.push(InvalidPolicy::new(field, message));
+                    problems.push(ConfigError::new(field, message));
                 }
             }
         }
@@ -89,19 +89,16 @@ impl Settings for ClassifySettings {
     }
 }
 
-/// Checked [`ClassifySettings`].
-pub type ClassifyPolicy = Valid<ClassifySettings>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_status_is_named_once_and_is_one() {
-        let problems = |edit: fn(&mut ClassifySettings)| {
-            let mut settings = ClassifySettings::default();
+        let problems = |edit: fn(&mut ClassifyConfig)| {
+            let mut settings = ClassifyConfig::default();
             edit(&mut settings);
-            let problems = settings.problems().into_iter();
+            let problems = settings.errors().into_iter();
             problems
                 .map(|problem| problem.to_string())
                 .collect::<Vec<_>>()
@@ -110,7 +107,7 @@ mod tests {
         assert_eq!(problems(|all| all.success = vec![100, 599]), [""; 0]);
         for (edit, problem) in [
             (
-                (|all| all.success = vec![99]) as fn(&mut ClassifySettings),
+                (|all| all.success = vec![99]) as fn(&mut ClassifyConfig),
                 "success: 99 is not within 100 to 599",
             ),
             (
@@ -133,10 +130,14 @@ mod tests {
     #[cfg(feature = "serde")]
     #[test]
     fn the_lists_are_read_from_a_file() {
-        let read = |text| serde_json::from_str::<ClassifyPolicy>(text);
-        let policy = read(r#"{"failure": [404], "throttled": [420, 509]}"#).unwrap();
+        let read = |text| {
+            let config: ClassifyConfig = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            config.validate().map_err(|e| e.to_string())?;
+            Ok::<_, String>(config)
+        };
+        let config = read(r#"{"failure": [404], "throttled": [420, 509]}"#).unwrap();
         assert_eq!(
-            (&*policy.failure, &*policy.throttled),
+            (&*config.failure, &*config.throttled),
             (&[404][..], &[420, 509][..])
         );
         for wrong in [r#"{"failure": [99]}"#, r#"{"fail": [404]}"#] {

@@ -1,13 +1,13 @@
-//! After which delay, how often, and for what a call is hedged.
+//! Configuration of hedging.
 
 use std::time::Duration;
 
 use crate::{
-    policy::{InvalidPolicy, Problems, Settings, Valid},
-    retry::{BudgetSettings, RetryOn},
+    config::{ConfigError, Errors, Validate},
+    retry::{BudgetConfig, RetryOn},
 };
 
-/// After which delay, how often, and for what a call is hedged.
+/// Configuration of a [`HedgeLayer`](super::HedgeLayer).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -15,7 +15,7 @@ use crate::{
     serde(deny_unknown_fields, default)
 )]
 #[non_exhaustive]
-pub struct HedgeSettings {
+pub struct HedgeConfig {
     /// How long an answer is waited for before the next attempt; by default the 95th percentile, as in
     /// ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
     pub delay: HedgeDelay,
@@ -28,30 +28,30 @@ pub struct HedgeSettings {
     pub idempotent: bool,
     /// The least time before the deadline with which an attempt is still made, 0 s or more; 10 ms by
     /// default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
     /// How long a hedge may wait for its turn at a concurrency limit below, 0 s or more; 0 s by default,
     /// so that hedges never queue.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
     /// The extra load that hedges may make; by default 5 % of the calls, which is what those beyond the
     /// 95th percentile are, and 3 per second.
-    pub budget: BudgetSettings,
+    pub budget: BudgetConfig,
 }
 
 crate::setters! {
-    HedgeSettings {
+    HedgeConfig {
         delay: HedgeDelay,
         max_hedges: u8,
         hedge_on: RetryOn,
         idempotent: bool,
         min_useful: Duration,
         max_wait: Duration,
-        budget: BudgetSettings,
+        budget: BudgetConfig,
     }
 }
 
-impl Default for HedgeSettings {
+impl Default for HedgeConfig {
     fn default() -> Self {
         Self {
             delay: HedgeDelay::Quantile(Quantile::default()),
@@ -60,17 +60,17 @@ impl Default for HedgeSettings {
             idempotent: false,
             min_useful: crate::timeout::MIN_USEFUL,
             max_wait: Duration::ZERO,
-            budget: BudgetSettings {
+            budget: BudgetConfig {
                 ratio: 0.05,
-                ..BudgetSettings::default()
+                ..BudgetConfig::default()
             },
         }
     }
 }
 
-impl Settings for HedgeSettings {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        let problems = Problems::default()
+impl Validate for HedgeConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        let problems = Errors::default()
             .within("max_hedges", self.max_hedges, 1, 3)
             .statuses("hedge_on", &self.hedge_on.statuses)
             .nested("budget", &self.budget);
@@ -81,9 +81,6 @@ impl Settings for HedgeSettings {
         .into_vec()
     }
 }
-
-/// Checked [`HedgeSettings`].
-pub type HedgePolicy = Valid<HedgeSettings>;
 
 /// How long an answer is waited for before the next attempt. In a file it is a duration, the settings
 /// of a [`Quantile`], or the word `never`.
@@ -113,11 +110,11 @@ pub struct Quantile {
     /// The fewest answers to learn from, 1 or more; 100 by default.
     pub min_samples: u32,
     /// The shortest delay, 0 s or more; 1 ms by default.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub floor: Duration,
     /// The longest delay, [`floor`](Self::floor) or more; off by default, so that it is as long as the
     /// answers took. It should be less than the attempt timeout.
-    #[cfg_attr(feature = "serde", serde(with = "crate::policy::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub cap: Option<Duration>,
 }
 
@@ -150,9 +147,9 @@ impl Default for Quantile {
     }
 }
 
-impl Settings for Quantile {
-    fn problems(&self) -> Vec<InvalidPolicy> {
-        Problems::default()
+impl Validate for Quantile {
+    fn errors(&self) -> Vec<ConfigError> {
+        Errors::default()
             .share("quantile", self.quantile)
             .at_least("min_samples", self.min_samples, 1)
             .not_below("cap", self.cap.unwrap_or(self.floor), "floor", self.floor)
@@ -174,7 +171,7 @@ mod form {
     };
 
     use super::{HedgeDelay, Quantile};
-    use crate::policy::duration;
+    use crate::config::duration;
 
     impl<'de> Deserialize<'de> for HedgeDelay {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -221,7 +218,7 @@ mod form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::check_ranges;
+    use crate::config::check_ranges;
 
     fn quantile(edit: impl FnOnce(&mut Quantile)) -> HedgeDelay {
         let mut quantile = Quantile::default();
@@ -250,11 +247,11 @@ mod tests {
             quantile.floor = Duration::from_secs(2);
             quantile.cap = Some(Duration::from_secs(1));
         });
-        let settings = HedgeSettings {
+        let settings = HedgeConfig {
             delay,
-            ..HedgeSettings::default()
+            ..HedgeConfig::default()
         };
-        let problems = settings.problems();
+        let problems = settings.errors();
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let expected = [
             "delay.quantile: 1.5 is not above 0 and at most 1",
@@ -278,7 +275,7 @@ mod tests {
             ("{}", quantile(|_| {})),
             (r#"{"quantile":0.99,"cap":"80ms"}"#, quantile(slow)),
         ] {
-            let settings: HedgeSettings =
+            let settings: HedgeConfig =
                 serde_json::from_str(&format!(r#"{{"delay":{written},"max_hedges":2}}"#)).unwrap();
             assert_eq!((settings.delay, settings.max_hedges), (delay.clone(), 2));
             let again = serde_json::to_string(&delay).unwrap();
@@ -312,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_setting_has_its_range() {
-        check_ranges::<HedgeSettings>(
+        check_ranges::<HedgeConfig>(
             &[
                 |hedge| hedge.delay = HedgeDelay::Fixed(Duration::ZERO),
                 |hedge| hedge.delay = HedgeDelay::Never,

@@ -1,4 +1,4 @@
-//! Policies are read back from what they write, whatever they hold.
+//! A config is read back from what it writes, whatever it holds.
 #![cfg(feature = "serde")]
 #![allow(missing_docs)]
 
@@ -7,69 +7,95 @@ use std::{fmt::Debug, time::Duration};
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IntoDeserializer};
 use serde_json::{from_str, from_value, json, to_string, to_value};
 use tower_fanout_layers::{
-    breaker::{BreakerSettings, Window},
+    breaker::{BreakerConfig, Window},
     concurrency::{
-        ConcurrencySettings, Order,
-        adaptive::{AdaptiveSettings, Algorithm},
+        ConcurrencyConfig, Order,
+        adaptive::{AdaptiveConfig, Algorithm},
     },
-    hedge::{HedgeDelay, HedgeSettings, Quantile},
-    policy::{Settings, Valid},
-    retry::{BudgetSettings, Jitter, RetryOn, RetrySettings},
-    throttle::ThrottleSettings,
+    config::Validate,
+    hedge::{HedgeConfig, HedgeDelay, Quantile},
+    retry::{BudgetConfig, Jitter, RetryConfig, RetryOn},
+    throttle::ThrottleConfig,
+    timeout::{DeadlineConfig, TimeoutConfig},
 };
 
 const SPAN: Duration = Duration::from_micros(90_061_500_001);
 
 type Edit<T> = fn(&mut T);
 
+trait Config: Validate + Default + Serialize + DeserializeOwned + PartialEq + Debug {}
+
+impl<T: Validate + Default + Serialize + DeserializeOwned + PartialEq + Debug> Config for T {}
+
+/// The default config, changed by `edit`, which is valid.
+fn changed<T: Config>(edit: Edit<T>) -> T {
+    let mut config = T::default();
+    edit(&mut config);
+    config.validate().unwrap();
+    config
+}
+
 /// Writes and reads settings as they are by default, and changed by each of `edits`.
-fn round_trips<T>(edits: &[Edit<T>])
-where
-    T: Settings + Serialize + DeserializeOwned + PartialEq + Debug,
-{
+fn round_trips<T: Config>(edits: &[Edit<T>]) {
     let edits = edits.iter().copied();
     for edit in edits.chain([(|_| {}) as Edit<T>]) {
-        let policy = Valid::<T>::build(edit).unwrap();
-        let text = to_string(&policy).unwrap();
-        assert_eq!(from_str::<Valid<T>>(&text).unwrap(), policy, "{text}");
+        let config = changed(edit);
+        let text = to_string(&config).unwrap();
+        assert_eq!(from_str::<T>(&text).unwrap(), config, "{text}");
     }
 }
 
 /// The same with `field` on and off; off is written as `off`, and null means it too.
-fn turns_off<T>(field: &str, on: Edit<T>, off: Edit<T>)
-where
-    T: Settings + Serialize + DeserializeOwned + PartialEq + Debug,
-{
+fn turns_off<T: Config>(field: &str, on: Edit<T>, off: Edit<T>) {
     round_trips(&[on, off]);
-    let policy = Valid::<T>::build(off).unwrap();
-    assert_ne!(policy, Valid::build(on).unwrap(), "{field}");
-    assert_eq!(to_value(&policy).unwrap()[field], "off", "{field}");
+    let config = changed(off);
+    assert_ne!(config, changed(on), "{field}");
+    assert_eq!(to_value(&config).unwrap()[field], "off", "{field}");
     for none in [json!("off"), json!(null)] {
-        let read: Valid<T> = from_value(json!({ field: none })).unwrap();
-        assert_eq!(read, policy, "{field}: {none}");
+        let read: T = from_value(json!({ field: none })).unwrap();
+        assert_eq!(read, config, "{field}: {none}");
     }
 }
 
 #[test]
+fn timeouts_are_read_back() {
+    round_trips::<DeadlineConfig>(&[|deadline| deadline.min_useful = SPAN]);
+    turns_off::<DeadlineConfig>(
+        "total",
+        |deadline| deadline.total = Some(SPAN),
+        |deadline| deadline.total = None,
+    );
+    let config = TimeoutConfig::new(SPAN).last_attempt_uses_deadline(true);
+    let text = to_string(&config).unwrap();
+    assert_eq!(from_str::<TimeoutConfig>(&text).unwrap(), config, "{text}");
+    let read: TimeoutConfig = from_str(r#"{"timeout":"1s"}"#).unwrap();
+    assert_eq!(read, TimeoutConfig::new(Duration::from_secs(1)));
+    assert!(
+        from_str::<TimeoutConfig>("{}").is_err(),
+        "no hidden default"
+    );
+}
+
+#[test]
 fn a_breaker_is_read_back() {
-    round_trips::<BreakerSettings>(&[
+    round_trips::<BreakerConfig>(&[
         |breaker| breaker.window = Window::Time(SPAN),
         |breaker| breaker.window = Window::Count(7),
         |breaker| (breaker.open, breaker.open_cap) = (Duration::MAX, Duration::MAX),
         |breaker| breaker.open_multiplier = f64::MAX,
         |breaker| breaker.backoff_reset_after = Duration::ZERO,
     ]);
-    turns_off::<BreakerSettings>(
+    turns_off::<BreakerConfig>(
         "slow_call",
         |breaker| breaker.slow_call = Some(SPAN),
         |breaker| breaker.slow_call = None,
     );
-    turns_off::<BreakerSettings>(
+    turns_off::<BreakerConfig>(
         "unanswered",
         |breaker| breaker.unanswered = Some(SPAN),
         |breaker| breaker.unanswered = None,
     );
-    turns_off::<BreakerSettings>(
+    turns_off::<BreakerConfig>(
         "consecutive_failures",
         |breaker| breaker.consecutive_failures = Some(7),
         |breaker| breaker.consecutive_failures = None,
@@ -78,19 +104,23 @@ fn a_breaker_is_read_back() {
 
 #[test]
 fn retries_and_their_budget_are_read_back() {
-    round_trips::<RetrySettings>(&[
+    round_trips::<RetryConfig>(&[
         |retry| (retry.base, retry.cap) = (SPAN, Duration::MAX),
         |retry| retry.jitter = Jitter::None,
         |retry| retry.retry_on = RetryOn::nothing(),
-        |retry| retry.retry_on = RetryOn::nothing().connect(true).statuses([200, 304, 599]),
+        |retry| {
+            retry.retry_on = RetryOn::nothing()
+                .connect(true)
+                .statuses(vec![200, 304, 599])
+        },
         |retry| retry.budget.ratio = 0.0,
     ]);
-    round_trips::<BudgetSettings>(&[|budget| budget.min_per_sec = 1_000_000.0]);
+    round_trips::<BudgetConfig>(&[|budget| budget.min_per_sec = 1_000_000.0]);
 }
 
 #[test]
 fn hedges_are_read_back() {
-    round_trips::<HedgeSettings>(&[
+    round_trips::<HedgeConfig>(&[
         |hedge| hedge.delay = HedgeDelay::Never,
         |hedge| hedge.delay = HedgeDelay::Fixed(SPAN),
         |hedge| hedge.delay = HedgeDelay::Quantile(Quantile::default().cap(SPAN)),
@@ -105,22 +135,22 @@ fn hedges_are_read_back() {
 
 #[test]
 fn a_concurrency_limit_is_read_back() {
-    round_trips::<ConcurrencySettings>(&[
+    round_trips::<ConcurrencyConfig>(&[
         |limit| limit.order = Order::Fifo,
-        |limit| limit.adaptive = Some(AdaptiveSettings::default().unanswered(SPAN)),
+        |limit| limit.adaptive = Some(AdaptiveConfig::new().unanswered(SPAN)),
     ]);
-    turns_off::<ConcurrencySettings>(
+    turns_off::<ConcurrencyConfig>(
         "aging",
         |limit| limit.aging = Some(Duration::from_millis(1)),
         |limit| limit.aging = None,
     );
-    turns_off::<ConcurrencySettings>(
+    turns_off::<ConcurrencyConfig>(
         "adaptive",
-        |limit| limit.adaptive = Some(AdaptiveSettings::default()),
+        |limit| limit.adaptive = Some(AdaptiveConfig::new()),
         |limit| limit.adaptive = None,
     );
-    round_trips::<AdaptiveSettings>(&[|adaptive| adaptive.algorithm = Algorithm::Vegas]);
-    turns_off::<AdaptiveSettings>(
+    round_trips::<AdaptiveConfig>(&[|adaptive| adaptive.algorithm = Algorithm::Vegas]);
+    turns_off::<AdaptiveConfig>(
         "unanswered",
         |adaptive| adaptive.unanswered = Some(SPAN),
         |adaptive| adaptive.unanswered = None,
@@ -129,15 +159,15 @@ fn a_concurrency_limit_is_read_back() {
 
 #[test]
 fn a_throttle_is_read_back() {
-    round_trips::<ThrottleSettings>(&[|throttle| throttle.window = SPAN]);
+    round_trips::<ThrottleConfig>(&[|throttle| throttle.window = SPAN]);
 }
 
 #[cfg(feature = "http")]
 #[test]
 fn what_statuses_mean_is_read_back() {
-    use tower_fanout_layers::classify::ClassifySettings;
+    use tower_fanout_layers::classify::ClassifyConfig;
 
-    round_trips::<ClassifySettings>(&[|classes| classes.failure = vec![200, 404]]);
+    round_trips::<ClassifyConfig>(&[|classes| classes.failure = vec![200, 404]]);
 }
 
 #[cfg(feature = "chaos")]
@@ -145,10 +175,10 @@ fn what_statuses_mean_is_read_back() {
 fn chaos_is_read_back() {
     use tower_fanout_layers::{
         Failure,
-        chaos::{ChaosSettings, HeaderMatch, Injection, Latency, Match, Rule},
+        chaos::{ChaosConfig, HeaderMatch, Injection, Latency, Match, Rule},
     };
 
-    round_trips::<ChaosSettings>(&[|chaos| {
+    round_trips::<ChaosConfig>(&[|chaos| {
         let uniform = Latency::Uniform {
             min: Duration::ZERO,
             max: SPAN,
@@ -174,7 +204,7 @@ fn chaos_is_read_back() {
         let rules = injections.map(|inject| Rule::new(0.5, inject).matching(wanted.clone()));
         chaos.rules = rules.into();
     }]);
-    turns_off::<ChaosSettings>(
+    turns_off::<ChaosConfig>(
         "seed",
         |chaos| chaos.seed = Some(u64::MAX),
         |chaos| chaos.seed = None,
@@ -202,7 +232,7 @@ fn what_is_no_setting_is_told_what_would_be_one() {
         (r#"{"consecutive_failures": "of"}"#, "u32"),
         (r#"{"consecutive_failures": -1}"#, "u32"),
     ] {
-        let error = from_str::<BreakerSettings>(text).unwrap_err().to_string();
+        let error = from_str::<BreakerConfig>(text).unwrap_err().to_string();
         assert!(error.contains(&format!("expected {told}")), "{error}");
     }
 }

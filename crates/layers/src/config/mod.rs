@@ -1,0 +1,190 @@
+//! Configuration of layers: plain values with defaults, checked when a layer is built.
+//!
+//! Each layer takes a config struct with a setter per field. The constructor of the layer returns a
+//! [`ConfigError`] if a value is out of range:
+//!
+//! ```
+//! use tower_fanout_layers::{ClassifyResult, RetryConfig, RetryLayer};
+//!
+//! let config = RetryConfig::new().max_attempts(5);
+//! assert!(RetryLayer::new(config, ClassifyResult).is_ok());
+//! let config = RetryConfig::new().max_attempts(7);
+//! let error = RetryLayer::new(config, ClassifyResult).unwrap_err();
+//! assert_eq!(error.to_string(), "max_attempts: 7 is not within 1 to 6");
+//! ```
+//!
+//! An optional value is given as it is, or as `None`:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_fanout_layers::{BreakerConfig, BreakerLayer, ClassifyResult};
+//!
+//! let config = BreakerConfig::new()
+//!     .slow_call(Duration::from_millis(500))
+//!     .slow_rate(0.8)
+//!     .consecutive_failures(None);
+//! let layer = BreakerLayer::new("users", config, ClassifyResult).unwrap();
+//! ```
+//!
+//! A layer is turned off with [`tower::util::option_layer`].
+//!
+//! With the feature `serde`, a config is read from a file whose keys are the names of the fields. Missing
+//! keys have their defaults, unknown keys are errors, durations have a [unit](duration), and an optional
+//! value is turned off by the word `off` or by null.
+//!
+//! [`tower::util::option_layer`]: https://docs.rs/tower/0.5/tower/util/fn.option_layer.html
+
+pub mod duration;
+mod errors;
+#[cfg(feature = "serde")]
+pub mod option;
+
+use std::{borrow::Cow, error::Error, fmt, ops::Deref};
+
+pub(crate) use self::errors::Errors;
+#[cfg(feature = "serde")]
+pub(crate) use self::errors::STATUSES;
+#[cfg(test)]
+pub(crate) use self::errors::check_ranges;
+
+/// Error for a value that a layer cannot be built with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    field: Cow<'static, str>,
+    message: String,
+}
+
+impl ConfigError {
+    /// Creates an error for `field`.
+    #[must_use]
+    pub fn new(field: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+
+    /// Prefixes the path of the field with `parent`, for the config struct that holds this one.
+    #[must_use]
+    pub fn under(self, parent: &str) -> Self {
+        Self {
+            field: format!("{parent}.{}", self.field).into(),
+            ..self
+        }
+    }
+
+    /// Returns the path of the field; names of nested fields are joined by dots.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// Returns the description of the error, without the field.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl Error for ConfigError {}
+
+/// A config struct that can be checked.
+pub trait Validate {
+    /// Returns all errors, in the order of the fields.
+    fn errors(&self) -> Vec<ConfigError>;
+
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// Returns the first error of [`errors`](Self::errors).
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.errors().into_iter().next().map_or(Ok(()), Err)
+    }
+}
+
+/// A config without errors.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Validated<T>(T);
+
+impl<T: Validate> Validated<T> {
+    /// Checks `config`.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: T) -> Result<Self, ConfigError> {
+        config.validate().map(|()| Self(config))
+    }
+
+    /// Changes the default config with `edit` and checks the result.
+    ///
+    /// # Errors
+    /// Returns the first error of the changed config.
+    pub fn build(edit: impl FnOnce(&mut T)) -> Result<Self, ConfigError>
+    where
+        T: Default,
+    {
+        let mut config = T::default();
+        edit(&mut config);
+        Self::new(config)
+    }
+}
+
+impl<T> Deref for Validated<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de, T> serde::Deserialize<'de> for Validated<T>
+where
+    T: Validate + serde::Deserialize<'de>,
+{
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(T::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Implements `new`, which returns the default, and a chained setter for each field of a config struct.
+/// The setter of an `Option` takes the value itself too.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! setters {
+    ($config:ident { $($fields:tt)* }) => {
+        $crate::setters!(@ $config [] $($fields)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: Option<$type:ty>, $($rest:tt)*) => {
+        $crate::setters!(
+            @ $config [$($done)* { $field: impl Into<Option<$type>> = $field.into() }] $($rest)*
+        );
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
+        $crate::setters!(@ $config [$($done)* { $field: $type = $field }] $($rest)*);
+    };
+    (@ $config:ident [$({ $field:ident: $type:ty = $value:expr })*]) => {
+        impl $config {
+            /// Creates the default configuration.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $value;
+                    self
+                }
+            )*
+        }
+    };
+}
