@@ -25,12 +25,7 @@ use tower::{Service, ServiceExt};
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::{
-    BadEndpoint, ClientError, ClientSettings,
-    endpoint::Endpoint,
-    exchange::{Broken, Exchange},
-    resolve::Finder,
-};
+use super::{BadEndpoint, ClientError, ClientSettings, endpoint::Endpoint, resolve::Finder};
 
 /// Connects to one downstream.
 #[derive(Clone)]
@@ -117,11 +112,10 @@ impl Service<Name> for Found {
     }
 }
 
-/// One connection. It watches the bytes of HTTP/1, and says so if it was closed before it was used again.
+/// One connection to a downstream.
 pub(super) struct Wire {
     stream: Stream,
-    /// None in HTTP/2, where exchanges overlap.
-    exchange: Option<Exchange>,
+    http2: bool,
 }
 
 enum Stream {
@@ -130,64 +124,51 @@ enum Stream {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
+trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
+
 impl Wire {
     fn plain(stream: TcpStream, http2: bool) -> Self {
-        Self {
-            stream: Stream::Plain(stream),
-            exchange: (!http2).then(Exchange::default),
-        }
+        let stream = Stream::Plain(stream);
+        Self { stream, http2 }
     }
 
     #[cfg(feature = "tls")]
     fn over_tls(stream: tokio_rustls::client::TlsStream<TcpStream>, http2: bool) -> Self {
-        let http2 = http2 || stream.get_ref().1.alpn_protocol() == Some(super::tls::H2);
         Self {
+            http2: http2 || stream.get_ref().1.alpn_protocol() == Some(super::tls::H2),
             stream: Stream::Tls(Box::new(stream)),
-            exchange: (!http2).then(Exchange::default),
         }
     }
 
-    /// What hyper is told of an end of the connection.
-    fn end<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        match &self.exchange {
-            Some(exchange) if exchange.is_stale() => Err(io::Error::other(Broken::Stale)),
-            _ => result,
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn ReadWrite> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream),
         }
     }
 }
 
-/// Nothing of it goes into the extensions of responses.
+/// Adds nothing to the extensions of responses.
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        match self.exchange {
-            Some(_) => Connected::new(),
-            None => Connected::new().negotiated_h2(),
+        let connected = Connected::new();
+        if self.http2 {
+            connected.negotiated_h2()
+        } else {
+            connected
         }
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        };
-        let read = &buffer.filled()[before..];
-        match polled {
-            Poll::Ready(Ok(())) if !read.is_empty() => {
-                let exchange = self.exchange.as_mut();
-                let result = exchange.map_or(Ok(()), |exchange| exchange.answer(read));
-                Poll::Ready(result.map_err(io::Error::other))
-            }
-            Poll::Ready(end) => Poll::Ready(self.end(end)),
-            Poll::Pending => Poll::Pending,
-        }
+        self.stream().poll_read(cx, buffer)
     }
 }
 
@@ -197,50 +178,27 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+        self.stream().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.ask();
-        }
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        };
-        if let (Some(exchange), Poll::Ready(Ok(count))) = (&mut self.exchange, &polled) {
-            exchange.sent(slices, *count);
-        }
-        polled.map(|result| result.or_else(|error| self.end(Err(error))))
+        self.stream().poll_write_vectored(cx, slices)
     }
 
+    /// Both kinds of stream write vectored, and hyper joins small buffers if this is `false`.
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.is_write_vectored(),
-        }
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        };
-        polled.map(|result| result.or_else(|error| self.end(Err(error))))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
     }
 }

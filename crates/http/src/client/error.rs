@@ -6,8 +6,6 @@ use h2::Reason;
 use hyper_util::client::legacy;
 use tower_fanout_layers::{AsReject, Failure, Reject};
 
-use super::exchange::Broken;
-
 /// Why an attempt has no answer. It says nothing of addresses or bodies, so it may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -113,9 +111,6 @@ impl From<legacy::Error> for ClientError {
         if super::tls::is_refusal(find(&error)) {
             return Self::Tls;
         }
-        if find(&error) == Some(&Broken::Interim) {
-            return Self::BadHead;
-        }
         match (find::<h2::Error>(&error), find::<hyper::Error>(&error)) {
             _ if error.is_connect() => Self::Connect,
             // The call waited for a connection that another was making.
@@ -143,11 +138,6 @@ impl From<&h2::Error> for ClientError {
             Self::Reset
         }
     }
-}
-
-/// Whether a kept connection turned out to have been closed.
-pub(super) fn is_stale(error: &legacy::Error) -> bool {
-    find(error) == Some(&Broken::Stale)
 }
 
 /// The first error of type `T` among `error`, its sources, and what they wrap.

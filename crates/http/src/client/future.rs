@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     ClientError,
-    error::is_stale,
+    interim::Interim,
     pool::{Place, Pool, Waiting},
 };
 use crate::forward::strip;
@@ -28,8 +28,8 @@ use crate::forward::strip;
 pub struct ResponseFuture {
     state: State,
     pool: Arc<Pool>,
-    /// What is sent once more if the connection turns out to have been closed.
-    again: Option<Box<Request<Full<Bytes>>>>,
+    /// None where all connections speak HTTP/2, whose interim responses hyper does not report.
+    interim: Option<Interim>,
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -50,7 +50,7 @@ impl ResponseFuture {
         let mut this = Self {
             state: State::Done,
             pool: Arc::clone(pool),
-            again: None,
+            interim: None,
             place: None,
         };
         match (request, pool.place()) {
@@ -67,10 +67,8 @@ impl ResponseFuture {
         this
     }
 
-    fn send(&mut self, request: Request<Full<Bytes>>) {
-        if self.pool.may_be_stale() && request.method().is_idempotent() {
-            self.again = Some(Box::new(request.clone()));
-        }
+    fn send(&mut self, mut request: Request<Full<Bytes>>) {
+        self.interim = (!self.pool.http2).then(|| Interim::count(&mut request));
         self.state = State::Head(self.pool.send(request));
     }
 
@@ -83,21 +81,22 @@ impl ResponseFuture {
                     let request = mem::take(&mut waiting.1);
                     self.send(request);
                 }
-                State::Head(head) => match (ready!(Pin::new(head).poll(cx)), self.again.take()) {
-                    (Ok(response), _) => {
-                        let mut answer = Answer::new(response, self.pool.max_response)?;
-                        let polled = answer.poll(cx);
-                        if polled.is_pending() {
-                            self.state = State::Body(Box::new(answer));
-                        }
-                        return polled;
+                State::Head(head) => {
+                    let polled = Pin::new(head).poll(cx);
+                    // Asked after hyper: the head may have come along with too many interim responses.
+                    // The end of this call closes its connection, and with it the flood.
+                    if let Some(interim) = &self.interim
+                        && interim.poll_exceeded(cx).is_ready()
+                    {
+                        return Poll::Ready(Err(ClientError::BadHead));
                     }
-                    (Err(error), Some(request)) if is_stale(&error) => {
-                        tracing::debug!(reason = "reset_reused", "a request is sent once more");
-                        self.state = State::Head(self.pool.send_fresh(*request));
+                    let mut answer = Answer::new(ready!(polled)?, self.pool.max_response)?;
+                    let polled = answer.poll(cx);
+                    if polled.is_pending() {
+                        self.state = State::Body(Box::new(answer));
                     }
-                    (Err(error), _) => return Poll::Ready(Err(error.into())),
-                },
+                    return polled;
+                }
                 State::Body(answer) => return answer.poll(cx),
                 State::Done => panic!("polled after completion"),
             }

@@ -3,15 +3,15 @@
 //! The body is collected inside the call, up to a cap, so that an attempt's timeout covers it.
 //! Redirects are not followed, and nothing of a service's address is in an error.
 //!
-//! A kept connection may have been closed by the other side when a request goes out on it. If the method
-//! is idempotent and no byte of an answer has come, the request is sent once more, on a new connection:
-//! that belongs to the same attempt.
+//! A kept connection may have been closed by the other side. If that is noticed before anything of a
+//! request was sent, the request goes out on another connection, within the same attempt. Afterwards the
+//! attempt ends with [`ClientError::Reset`], and a retry is up to the layers above.
 
 mod connect;
 mod endpoint;
 mod error;
-mod exchange;
 mod future;
+mod interim;
 mod pool;
 mod resolve;
 mod settings;

@@ -29,11 +29,10 @@ pub(super) struct Pool {
     /// One; or, as each of them has one connection of HTTP/2 only, as many as there are to be of those.
     kept: Box<[Legacy]>,
     next: AtomicUsize,
-    /// Keeps no connection: each call has a new one.
-    fresh: Legacy,
     /// How many calls are under way at once, if that is bounded.
     places: Option<Arc<Semaphore>>,
-    http2: bool,
+    /// All connections speak HTTP/2.
+    pub(super) http2: bool,
     pub(super) max_response: usize,
 }
 
@@ -41,7 +40,12 @@ impl Pool {
     pub(super) fn new(endpoint: &Endpoint, settings: &ClientSettings) -> Result<Self, BadEndpoint> {
         let connector = Connector::new(endpoint, settings)?;
         let http2 = settings.http2.is_certain();
-        let build = |max_idle| {
+        let max = settings
+            .max_connections
+            .map(|max| max.min(Semaphore::MAX_PERMITS));
+        let max = max.filter(|_| !http2);
+        let max_idle = settings.max_idle.min(max.unwrap_or(usize::MAX));
+        let build = || {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
@@ -55,16 +59,10 @@ impl Pool {
                 .http2_only(http2)
                 .build(connector.clone())
         };
-        let max = settings
-            .max_connections
-            .map(|max| max.min(Semaphore::MAX_PERMITS));
-        let max = max.filter(|_| !http2);
-        let max_idle = settings.max_idle.min(max.unwrap_or(usize::MAX));
         let connections = 0..settings.http2.connections();
         Ok(Self {
-            kept: connections.map(|_| build(max_idle)).collect(),
+            kept: connections.map(|_| build()).collect(),
             next: AtomicUsize::new(0),
-            fresh: build(0),
             places: max.map(|max| Arc::new(Semaphore::new(max))),
             http2,
             max_response: settings.max_response,
@@ -77,17 +75,6 @@ impl Pool {
             [only] => only.request(request),
             several => several[self.next.fetch_add(1, Relaxed) % several.len()].request(request),
         }
-    }
-
-    /// Sends `request` on a new connection, which is closed after it.
-    pub(super) fn send_fresh(&self, request: Request<Full<Bytes>>) -> Head {
-        self.fresh.request(request)
-    }
-
-    /// Whether a kept connection may turn out to have been closed when a request goes out on it. In
-    /// HTTP/2 the other side says which requests it has not seen.
-    pub(super) const fn may_be_stale(&self) -> bool {
-        !self.http2
     }
 
     /// One of the calls that may be under way at once.
