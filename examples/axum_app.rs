@@ -13,7 +13,7 @@ use tower::ServiceBuilder;
 use tower_fanout_http::{
     correlation::CorrelationLayer,
     problem::ProblemLayer,
-    server::{ServerSettings, bind, serve},
+    server::{Server, bind},
 };
 use tower_fanout_layers::{
     ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, LiftLayer, TimeoutLayer,
@@ -26,7 +26,7 @@ fn app(max: u32) -> Result<Router, ConfigError> {
         .queue(1)
         .max_wait(Duration::from_millis(500));
     let layers = ServiceBuilder::new()
-        .layer(CorrelationLayer::new()) // first, so that every answer has an id
+        .layer(CorrelationLayer::default()) // first, so that every answer has an id
         .layer(ProblemLayer::new()) // what the layers below refuse becomes problem+json
         .layer(DeadlineLayer::new(Duration::from_secs(2))?) // for waiting and handling together
         .layer(ConcurrencyLayer::new(limit)?) // one limit for all routes
@@ -51,13 +51,8 @@ async fn report() -> &'static str {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (listener, app) = (bind(([127, 0, 0, 1], 3000).into())?, app(100)?);
-    serve(
-        listener,
-        app,
-        ServerSettings::default(),
-        std::future::pending(),
-    )
-    .await;
+    let server = Server::default();
+    server.serve(listener, app, std::future::pending()).await;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
-    client::{Client, ClientSettings},
+    client::{Client, ClientConfig},
     problem::{Code, Problem},
     stamp::StampLayer,
 };
@@ -36,7 +36,7 @@ use tower_fanout_json::{
 
 /// The application, whose services are at `services`.
 fn app(services: &Uri) -> Result<Router, Box<dyn Error>> {
-    let client = Client::new(services, &ClientSettings::default())?;
+    let client = Client::new(services, ClientConfig::default())?;
     let (receipt, page) = (receipt(&client)?, page(&client)?);
     Ok(Router::new()
         .route("/receipts/{id}", route(receipt, Duration::from_millis(500)))

@@ -16,13 +16,13 @@ use axum::{
 use serde_json::json;
 use tower::{BoxError, ServiceBuilder};
 use tower_fanout_http::{
-    body::BodyLimitLayer,
+    body::{BodyLimitConfig, BodyLimitLayer},
     correlation::CorrelationLayer,
     guard::GuardLayer,
-    jwt::{Algorithm, Claims, JwtLayer, Key, KeySet, Rules, Verifier, sign},
+    jwt::{Algorithm, Claims, JwtConfig, JwtLayer, Key, KeySet, Verifier, VerifierConfig, sign},
     log::RequestSpanLayer,
     problem::ProblemLayer,
-    server::{ServerSettings, bind, serve},
+    server::{Server, bind},
     trace::TraceLayer,
 };
 use tower_fanout_layers::LiftLayer;
@@ -33,25 +33,27 @@ const SECRET: &[u8] = b"an example secret, long enough for 256 bits";
 
 /// The application.
 fn app() -> Result<Router, BoxError> {
+    let body = BodyLimitConfig::default().max(1_024_usize);
     let layers = ServiceBuilder::new()
-        .layer(CorrelationLayer::new()) // first, so that every answer and log line has an id
+        .layer(CorrelationLayer::default()) // first, so that every answer and log line has an id
         .layer(TraceLayer::new()) // the place in the caller's trace, or a new one
         .layer(RequestSpanLayer::new()) // has the ids, so it is below them
         .layer(ProblemLayer::new()) // what fails or panics below becomes problem+json
         .layer(GuardLayer::default()) // before anything believes the head
-        .layer(BodyLimitLayer::new(1_024, Duration::from_secs(10))) // before anything reads the body
+        .layer(BodyLimitLayer::new(body)?) // before anything reads the body
         .layer(LiftLayer::new()); // `Infallible` cannot say that a layer refused
+    let jwt = JwtLayer::new(verifier()?, JwtConfig::default())?;
     Ok(Router::new()
         .route("/", get(async || "hello\n"))
-        .route("/orders", post(order).layer(JwtLayer::new(verifier()?)))
+        .route("/orders", post(order).layer(jwt))
         .layer(layers))
 }
 
 /// Whom this application believes.
 fn verifier() -> Result<Verifier, BoxError> {
     let key = Key::from_secret(Algorithm::HS256, SECRET)?;
-    let rules = Rules::new(["https://idp.example"], ["orders"])?;
-    Ok(Verifier::new(KeySet::new([key])?, rules))
+    let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    Ok(Verifier::new(KeySet::new([key])?, config)?)
 }
 
 /// Without the layer in front of it, this would answer 500 to everybody.
@@ -77,7 +79,7 @@ async fn main() -> Result<(), BoxError> {
     println!("curl -i http://127.0.0.1:3000/orders -d tea -H 'authorization: Bearer {token}'");
     let (listener, app) = (bind(([127, 0, 0, 1], 3000).into())?, app()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };
-    serve(listener, app, ServerSettings::default(), stop).await;
+    Server::default().serve(listener, app, stop).await;
     Ok(())
 }
 

@@ -21,10 +21,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
 use tower_fanout_http::{
-    body::{BodyLimitLayer, LimitedBody},
+    body::{BodyLimitConfig, BodyLimitLayer, LimitedBody},
     correlation::CorrelationLayer,
     guard::GuardLayer,
-    jwt::{Algorithm, Claims, JwtLayer, Key, KeySet, Rules, Verifier, sign},
+    jwt::{Algorithm, Claims, JwtConfig, JwtLayer, Key, KeySet, Verifier, VerifierConfig, sign},
     log::RequestSpanLayer,
     problem::ProblemLayer,
     trace::TraceLayer,
@@ -41,16 +41,17 @@ fn app() -> Result<
     BoxError,
 > {
     let key = Key::from_secret(Algorithm::HS256, SECRET)?;
-    let rules = Rules::new(["https://idp.example"], ["orders"])?;
-    let verifier = Verifier::new(KeySet::new([key])?, rules);
+    let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let verifier = Verifier::new(KeySet::new([key])?, config)?;
+    let body = BodyLimitConfig::default().max(1_024_usize);
     Ok(ServiceBuilder::new()
-        .layer(CorrelationLayer::new()) // first, so that every answer and log line has an id
+        .layer(CorrelationLayer::default()) // first, so that every answer and log line has an id
         .layer(TraceLayer::new()) // the place in the caller's trace, or a new one
         .layer(RequestSpanLayer::new()) // has the ids, so it is below them
         .layer(ProblemLayer::new()) // what fails or panics below becomes problem+json
         .layer(GuardLayer::default()) // before anything believes the head
-        .layer(BodyLimitLayer::new(1_024, Duration::from_secs(10))) // before anything reads the body
-        .layer(JwtLayer::new(verifier)) // what is below knows who calls
+        .layer(BodyLimitLayer::new(body)?) // before anything reads the body
+        .layer(JwtLayer::new(verifier, JwtConfig::default())?) // what is below knows who calls
         .service(service_fn(order)))
 }
 

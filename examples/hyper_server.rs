@@ -28,7 +28,7 @@ fn app() -> Result<
     ConfigError,
 > {
     Ok(ServiceBuilder::new()
-        .layer(CorrelationLayer::new())
+        .layer(CorrelationLayer::default())
         .layer(ProblemLayer::new())
         .layer(ConcurrencyLayer::new(ConcurrencyConfig::new())?)
         .layer(TimeoutLayer::new(Duration::from_secs(1))?)

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_fanout_gateway::config::Config;
-use tower_fanout_http::client::{Client, ClientError, ClientSettings, Http2, Identity};
+use tower_fanout_http::client::{Client, ClientConfig, ClientError, Http2, Identity};
 use tower_fanout_testkit::fault_server::{
     Fault, FaultServer,
     h2::StreamFault,
@@ -83,13 +83,13 @@ impl Gateway {
     async fn ask_with_tls(
         &self,
         authority: &Authority,
-        edit: impl FnOnce(&mut ClientSettings),
+        edit: impl FnOnce(&mut ClientConfig),
     ) -> Result<(StatusCode, Version), ClientError> {
-        let mut settings = ClientSettings::default();
+        let mut settings = ClientConfig::default();
         settings.tls.ca = Some(authority.ca_pem().into());
         edit(&mut settings);
         let endpoint = format!("https://localhost:{}", self.addr.port());
-        let client = Client::new(&endpoint.parse().unwrap(), &settings).unwrap();
+        let client = Client::new(&endpoint.parse().unwrap(), settings).unwrap();
         let request = Request::get("/livez").body(Bytes::new()).unwrap();
         let response = client.oneshot(request).await?;
         Ok((response.status(), response.version()))

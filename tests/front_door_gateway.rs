@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 use tower_fanout_http::{
-    body::BodyLimitLayer,
+    body::{BodyLimitConfig, BodyLimitLayer},
     guard::GuardLayer,
     proxies::{ClientAddr, ProxiesLayer, TrustedProxies},
 };
@@ -318,10 +318,11 @@ async fn fault_d7_d23_d37_any_router_can_have_the_same_door() {
         format!("{} {body}", client.0)
     };
     let proxies = TrustedProxies::new(["127.0.0.0/8".parse().unwrap()]);
+    let limit = BodyLimitConfig::default().max(4_usize).timeout(ms(60_000));
     let router = Router::new().route("/", post(whose)).layer((
         GuardLayer::default(),
         ProxiesLayer::new(proxies),
-        BodyLimitLayer::new(4, ms(60_000)),
+        BodyLimitLayer::new(limit).unwrap(),
     ));
     let addr = spawn(router).await;
     for (body, status, wanted) in [

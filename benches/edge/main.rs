@@ -14,7 +14,6 @@ use std::{
     future::{Ready, ready},
     net::SocketAddr,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,7 +26,7 @@ use tower_fanout_http::{
     body::BodyLimitLayer,
     correlation::CorrelationLayer,
     guard::GuardLayer,
-    jwt::JwtLayer,
+    jwt::{JwtConfig, JwtLayer},
     log::RequestSpanLayer,
     proxies::{ProxiesLayer, TrustedProxies},
     server::PeerAddr,
@@ -102,7 +101,7 @@ fn beside<L>(
 
 fn layers(cases: &mut Vec<Case>) {
     beside(cases, ("guard", GuardLayer::default()), &[], 100.0);
-    let new = CorrelationLayer::new();
+    let new = CorrelationLayer::default();
     beside(cases, ("correlation, new id", new), &[], 500.0);
     beside(cases, ("correlation, its id", new), &[ID], 250.0);
     let trace = TraceLayer::new();
@@ -116,7 +115,7 @@ fn layers(cases: &mut Vec<Case>) {
     let nobody = ("proxies, none", ProxiesLayer::default());
     beside(cases, nobody, &[FORWARDED], 250.0);
     beside(cases, ("proxies, one", proxies()), &[FORWARDED], 300.0);
-    let limit = BodyLimitLayer::new(1 << 20, Duration::from_secs(10));
+    let limit = BodyLimitLayer::default();
     beside(cases, ("body limit, no body", limit), &[], 100.0);
 }
 
@@ -126,16 +125,20 @@ fn proxies() -> ProxiesLayer {
         .expect("a network")]))
 }
 
+fn jwt(signed: &tokens::Signed) -> JwtLayer {
+    JwtLayer::new(signed.verifier(), JwtConfig::default()).expect("a valid config")
+}
+
 /// Every layer, in the order of the gateway.
 fn edge(cases: &mut Vec<Case>, signed: &tokens::Signed) {
     let whole = ServiceBuilder::new()
         .layer(proxies())
-        .layer(CorrelationLayer::new())
+        .layer(CorrelationLayer::default())
         .layer(TraceLayer::new())
         .layer(RequestSpanLayer::new())
         .layer(GuardLayer::default())
-        .layer(JwtLayer::new(signed.verifier()))
-        .layer(BodyLimitLayer::new(1 << 20, Duration::from_secs(10)));
+        .layer(jwt(signed))
+        .layer(BodyLimitLayer::default());
     let bearer = format!("Bearer {}", signed.token);
     let headers = [FORWARDED, ID, PARENT, STATE, ("authorization", &bearer)];
     let name = format!("whole edge, {}", signed.name);
@@ -154,7 +157,7 @@ fn main() {
     for signed in tokens::all() {
         let bearer = format!("Bearer {}", signed.token);
         let name = format!("jwt layer, {}", signed.name);
-        let layer = (name.as_str(), JwtLayer::new(signed.verifier()));
+        let layer = (name.as_str(), jwt(&signed));
         let headers = [("authorization", bearer.as_str())];
         beside(&mut cases, layer, &headers, None);
         if ["HS256", "ES256"].contains(&signed.name) {

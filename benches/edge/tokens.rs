@@ -15,7 +15,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Rules, Verifier, verify_jws};
+use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Verifier, VerifierConfig, verify_jws};
 
 use crate::harness::Case;
 
@@ -37,9 +37,9 @@ pub(crate) struct Signed {
 
 impl Signed {
     pub(crate) fn verifier(&self) -> Verifier {
-        let rules = Rules::new(["https://idp.example"], ["orders"]).expect("both are named");
-        let rules = rules.tier("tier", ["free", "pro"], "free");
-        Verifier::new(self.keys.clone(), rules)
+        let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
+        let config = config.tier("tier", ["free", "pro"], "free");
+        Verifier::new(self.keys.clone(), config).expect("a valid config")
     }
 
     /// What the signature costs, with what is around it, and with the claims; each beside the one

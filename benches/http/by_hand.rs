@@ -9,13 +9,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use tower::ServiceExt;
-use tower_fanout_http::client::{Client, ClientSettings};
+use tower_fanout_http::client::{Client, ClientConfig};
 
 use crate::{PATH, splice};
 
 /// Asks all of `endpoints` with hyper's client, at once, and puts what they say into one object.
 pub(crate) fn hyper(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
-    let settings = ClientSettings::default();
+    let settings = ClientConfig::default();
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(settings.connect_timeout));
@@ -40,9 +40,9 @@ pub(crate) fn hyper(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes 
 
 /// The same with our client.
 pub(crate) fn client(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
-    let settings = ClientSettings::default();
+    let settings = ClientConfig::default();
     let clients = endpoints.iter().map(|endpoint| {
-        let client = Client::new(endpoint, &settings);
+        let client = Client::new(endpoint, settings.clone());
         client.expect("an address of a downstream")
     });
     let clients: Vec<_> = clients.collect();

@@ -13,7 +13,7 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
-    client::{Client, ClientSettings},
+    client::{Client, ClientConfig},
     correlation::{CORRELATION_ID, CorrelationId},
     stamp::StampLayer,
 };
@@ -62,7 +62,7 @@ impl Backend {
     fn new(endpoint: &Uri) -> Self {
         let within = Some(Duration::from_secs(10));
         let policy = Policy::new().total_timeout(within);
-        let client = Client::new(endpoint, &ClientSettings::default());
+        let client = Client::new(endpoint, ClientConfig::default());
         Self {
             client: client.expect("an address of a downstream"),
             downstream: Downstream::new("stub", policy, ClassifyHttp::new()).unwrap(),

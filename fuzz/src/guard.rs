@@ -1,7 +1,7 @@
 use std::net::Ipv6Addr;
 
 use http::{HeaderName, HeaderValue, Request, Version, header};
-use tower_fanout_http::guard::{GuardSettings, check};
+use tower_fanout_http::guard::{GuardConfig, check};
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
@@ -11,7 +11,7 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 /// The input is the head of a request in HTTP/1, with or without carriage returns.
 pub fn guard(data: &[u8]) {
     if let Some(request) = request(data) {
-        let passed = check(&request, &GuardSettings::default());
+        let passed = check(&request, &GuardConfig::default());
         assert_eq!(passed.is_ok(), is_sound(&request), "{passed:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Rules, Verifier, sign, verify_jws};
+use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Verifier, VerifierConfig, sign, verify_jws};
 
 const SECRET: &[u8] = b"a secret of the fuzz target, nobody else's";
 const NOW: u64 = 1_700_000_000;
@@ -15,12 +15,12 @@ static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
 });
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
-    let rules = Rules::new(["https://idp.example"], ["fuzz"]).expect("both are named");
-    let rules = rules
+    let config = VerifierConfig::new(["https://idp.example"], ["fuzz"])
         .tier("realm.tier", ["free", "pro"], "free")
-        .roles("realm.roles");
+        .roles_claim("realm.roles");
     let now = || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-    Verifier::new(KEYS.clone(), rules).clock(now)
+    let verifier = Verifier::new(KEYS.clone(), config).expect("a valid config");
+    verifier.clock(now)
 });
 
 /// No bytes are a token that is believed, since nobody has signed one; and claims that are believed,

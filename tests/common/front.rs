@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
-use tower_fanout_http::server::{Closed, bind};
+use tower_fanout_http::server::{Closed, ServerConfig, bind};
 
 use super::*;
 
@@ -26,12 +26,12 @@ pub(crate) async fn serve_if_told() {
     let Ok(header_timeout) = std::env::var(ROLE) else {
         return;
     };
-    let mut settings = ServerSettings::default();
-    settings.header_timeout = ms(header_timeout.parse().unwrap());
+    let config = ServerConfig::default().header_timeout(ms(header_timeout.parse().unwrap()));
     let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
     println!("\nlistening {}", listener.local_addr().unwrap());
-    let router = counting(settings.connections.clone());
-    serve(listener, router, settings, std::future::pending()).await;
+    let router = counting(config.connections.clone());
+    let server = Server::new(config).unwrap();
+    server.serve(listener, router, std::future::pending()).await;
 }
 
 /// A call under way.

@@ -26,7 +26,7 @@ use tokio::{
 use tower_fanout_gateway::{app::App, auth::Auth, config::Config, health::Readiness};
 use tower_fanout_http::{
     jwt::{Algorithm, sign},
-    server::{ServerSettings, serve},
+    server::Server,
 };
 
 pub(crate) const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
@@ -36,12 +36,7 @@ pub(crate) const SECRET: &str = "a secret of the end-to-end tests, long enough";
 pub(crate) async fn spawn(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(serve(
-        listener,
-        router,
-        ServerSettings::default(),
-        std::future::pending(),
-    ));
+    tokio::spawn(Server::default().serve(listener, router, std::future::pending()));
     addr
 }
 
@@ -250,12 +245,8 @@ downstreams:
         let app = App::new(&config, ready).unwrap();
         let auth = Auth::start(&config).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        tokio::spawn(serve(
-            listener,
-            app.service(&auth),
-            config.server.settings,
-            std::future::pending(),
-        ));
+        let server = Server::new(config.server.settings).unwrap();
+        tokio::spawn(server.serve(listener, app.service(&auth), std::future::pending()));
         Self { addr }
     }
 

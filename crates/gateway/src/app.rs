@@ -18,7 +18,7 @@ use tower_fanout::{Downstream, layers::ClassifyHttp};
 use tower_fanout_http::{
     client::Client,
     correlation::{CorrelationId, CorrelationLayer, Replaced},
-    cors::{Cors, cors_layer},
+    cors::CorsLayer,
     forward::LoopLayer,
     guard::GuardLayer,
     log::RequestSpanLayer,
@@ -55,7 +55,7 @@ struct Edge {
     correlation: CorrelationLayer,
     proxies: TrustedProxies,
     trace: TraceLayer,
-    cors: Option<Cors>,
+    cors: Option<CorsLayer>,
 }
 
 impl App {
@@ -100,10 +100,11 @@ impl App {
             backends: backends.into_values().collect(),
             ready,
             edge: Edge {
-                correlation: config.server.correlation.on_replaced(count_replaced),
+                correlation: CorrelationLayer::new(config.server.correlation)
+                    .on_replaced(count_replaced),
                 proxies: config.server.proxies.clone(),
                 trace: config.trace.clone(),
-                cors: config.server.cors.clone(),
+                cors: config.server.cors.clone().map(CorsLayer::new).transpose()?,
             },
         })
     }
@@ -161,7 +162,7 @@ impl App {
             .layer(LoopLayer::new())
             // Below the guard, which answers `OPTIONS *`; above routing and tokens, as a preflight
             // request has none.
-            .option_layer(self.edge.cors.as_ref().map(cors_layer))
+            .option_layer(self.edge.cors.clone())
             .map_request(|request: Request<B>| request.map(Body::new))
             .map_err(|never: Infallible| -> tower_fanout::layers::Reject { match never {} })
             // A token is asked for per route: after routing, and before the body is read.
@@ -224,7 +225,7 @@ fn orchestrate(auth: &Auth, asked: Option<&RouteAuth>, api: &Endpoint) -> Router
 }
 
 fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Error + Send + Sync>> {
-    let client = Client::new(&config.endpoint, &config.client)?;
+    let client = Client::new(&config.endpoint, config.client.clone())?;
     let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
     let downstream = Downstream::new(name, config.policy.clone(), classify)?;
     let forward = config.forward.clone();

@@ -6,12 +6,12 @@ use axum::routing::MethodRouter;
 use indexmap::IndexMap;
 use metrics::{counter, gauge};
 use tower_fanout_http::jwt::{
-    InvalidRules, JwtLayer, KeySet, Keys, Outcome, Rules, Verifier,
+    JwtConfig, JwtLayer, KeySet, Keys, Outcome, Verifier, VerifierConfig,
     jwks::{FetchOutcome, Jwks},
 };
 
 use crate::{
-    config::{Config, JwksConfig, Jwt, KeyConfig, KeysConfig, RouteAuth},
+    config::{Config, JwksSource, Jwt, KeyConfig, KeysConfig, RouteAuth},
     telemetry,
 };
 
@@ -28,7 +28,7 @@ struct Issuer {
     keys: Keys,
     /// What fetches the keys, if they are not given.
     jwks: Option<Jwks>,
-    rules: Rules,
+    verifier: VerifierConfig,
     realm: String,
     reveal_expired: bool,
     skip_preflight: bool,
@@ -81,24 +81,25 @@ impl Auth {
     fn layer(&self, auth: &RouteAuth) -> JwtLayer {
         let issuers: Vec<_> = auth.jwt.iter().map(|name| &self.issuers[name]).collect();
         let (first, others) = issuers.split_first().expect("a route names an issuer");
-        let verifier = others.iter().fold(first.verifier(), |verifier, other| {
-            verifier
-                .or(other.keys.clone(), other.rules.clone())
-                .expect("each issuer has one set of keys")
+        let trusted = Verifier::new(first.keys.clone(), first.verifier.clone());
+        let trusted = others.iter().fold(trusted, |trusted, other| {
+            trusted?.or(other.keys.clone(), other.verifier.clone())
         });
-        JwtLayer::new(verifier)
-            .realm(&first.realm)
+        let verifier = trusted.expect("each issuer has one set of keys");
+        let config = JwtConfig::default()
+            .realm(&*first.realm)
             .reveal_expired(issuers.iter().all(|issuer| issuer.reveal_expired))
             .skip_preflight(issuers.iter().all(|issuer| issuer.skip_preflight))
             .any_role(auth.any_role.iter().cloned())
-            .all_scopes(auth.all_scopes.iter().cloned())
-            .on_outcome(count)
+            .all_scopes(auth.all_scopes.iter().cloned());
+        let layer = JwtLayer::new(verifier, config).expect("a realm that was checked");
+        layer.on_outcome(count)
     }
 }
 
 impl Issuer {
     async fn start(name: &str, jwt: &Jwt, config: &Config) -> Result<Self, BoxError> {
-        let (keys, jwks) = match &jwt.keys {
+        let (keys, jwks): (Keys, _) = match &jwt.keys {
             KeysConfig::Given(keys) => {
                 let keys: Result<Vec<_>, _> = keys.iter().map(KeyConfig::key).collect();
                 (KeySet::new(keys?)?.into(), None)
@@ -108,47 +109,43 @@ impl Issuer {
                 (jwks.clone().into(), Some(jwks))
             }
         };
+        let verifier = verifier(jwt, config);
+        // Checked here, since a route's layers are built where nothing may fail any more.
+        Verifier::new(keys.clone(), verifier.clone())?;
         Ok(Self {
             keys,
             jwks,
-            rules: rules(jwt, config)?,
+            verifier,
             realm: jwt.realm.clone(),
             reveal_expired: jwt.reveal_expired,
             skip_preflight: jwt.skip_preflight,
         })
     }
-
-    fn verifier(&self) -> Verifier {
-        Verifier::new(self.keys.clone(), self.rules.clone())
-    }
 }
 
 /// Fetches the keys of the issuer of this name, and counts how each fetch ends.
-async fn fetch(name: String, source: &JwksConfig) -> Result<Jwks, BoxError> {
+async fn fetch(name: String, source: &JwksSource) -> Result<Jwks, BoxError> {
     let count = move |outcome: FetchOutcome| {
         let (issuer, outcome) = (name.clone(), outcome.as_str());
         counter!("fanout_jwks_fetch_total", "issuer" => issuer, "outcome" => outcome).increment(1);
     };
-    let policy = source.policy.clone();
-    Ok(Jwks::start_with(source.client()?, &source.url, policy, count).await?)
+    let config = source.config.clone();
+    Ok(Jwks::start_with(source.client()?, &source.url, config, count).await?)
 }
 
-fn rules(jwt: &Jwt, config: &Config) -> Result<Rules, InvalidRules> {
-    let claim = jwt.tier_claim.as_deref().unwrap_or_default();
-    let mut rules = Rules::new(jwt.issuers.clone(), jwt.audiences.clone())?
-        .leeway(jwt.leeway)?
+fn verifier(jwt: &Jwt, config: &Config) -> VerifierConfig {
+    let mut verifier = VerifierConfig::new(jwt.issuers.clone(), jwt.audiences.clone())
+        .leeway(jwt.leeway)
         .require_jti(jwt.require_jti)
-        .tier(claim, config.tiers.keys(), &jwt.default_tier);
+        .max_age(jwt.max_age);
+    verifier.require_typ.clone_from(&jwt.require_typ);
+    verifier.tier_claim.clone_from(&jwt.tier_claim);
+    verifier.tiers = config.tiers.keys().cloned().collect();
+    verifier.default_tier.clone_from(&jwt.default_tier);
     if let Some(claim) = &jwt.roles_claim {
-        rules = rules.roles(claim);
+        verifier.roles_claim.clone_from(claim);
     }
-    if let Some(age) = jwt.max_age {
-        rules = rules.max_age(age);
-    }
-    if let Some(typ) = &jwt.require_typ {
-        rules = rules.require_typ(typ);
-    }
-    Ok(rules)
+    verifier
 }
 
 fn count(outcome: Outcome) {

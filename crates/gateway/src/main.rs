@@ -77,7 +77,7 @@ async fn serve(path: &Path) -> Outcome {
         }
     };
     let sockets = Sockets::bind(&config.server)?;
-    run(&app, &auth, ready, sockets, &config.server, stop).await;
+    run(&app, &auth, ready, sockets, &config.server, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,8 +11,8 @@ use tokio::{
     task::JoinHandle,
     time::{interval, sleep},
 };
-use tower_fanout::layers::ConcurrencyLayer;
-use tower_fanout_http::server::{self, Closed, Connections, ServerSettings, Stopped, serve};
+use tower_fanout::layers::{ConcurrencyLayer, ConfigError};
+use tower_fanout_http::server::{self, Closed, Connections, Stopped};
 
 use crate::{
     app::App,
@@ -73,6 +73,9 @@ impl Sockets {
 
 /// Serves `app` to those whom `auth` lets through, until `stop` resolves: then it is not ready at once,
 /// goes on for the drain's delay, and lets requests in flight finish.
+///
+/// # Errors
+/// A value of the server's config is out of its range.
 pub async fn run(
     app: &App,
     auth: &Auth,
@@ -80,12 +83,12 @@ pub async fn run(
     sockets: Sockets,
     server: &Server,
     stop: impl Future<Output = ()>,
-) -> Stopped {
-    let settings = server.settings.clone();
+) -> Result<Stopped, ConfigError> {
+    let public = server::Server::new(server.settings.clone())?;
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
     let state = State {
         backends: app.backends().to_vec(),
-        connections: settings.connections.clone(),
+        connections: server.settings.connections.clone(),
         auth: auth.clone(),
     };
     let admin = tokio::spawn(admin(sockets.admin, state));
@@ -97,10 +100,10 @@ pub async fn run(
         ready.set(false);
         sleep(server.drain_delay).await;
     };
-    let stopped = serve(sockets.public, app.service(auth), settings, stop).await;
+    let stopped = public.serve(sockets.public, app.service(auth), stop).await;
     admin.abort();
     tracing::info!(?stopped, "stopped");
-    stopped
+    Ok(stopped)
 }
 
 /// At each SIGHUP, reads the certificate again.
@@ -163,13 +166,8 @@ async fn admin(listener: TcpListener, state: State) {
         std::future::ready(metrics.render())
     };
     let router = Router::new().route("/metrics", get(page));
-    serve(
-        listener,
-        router,
-        ServerSettings::default(),
-        std::future::pending(),
-    )
-    .await;
+    let server = server::Server::default();
+    server.serve(listener, router, std::future::pending()).await;
 }
 
 /// The gauges of a downstream, read when somebody asks.

@@ -128,7 +128,7 @@ mod tests {
     use serde_json::Value;
     use tower::{ServiceBuilder, ServiceExt};
     use tower_fanout_http::{
-        correlation::CorrelationLayer,
+        correlation::{CorrelationConfig, CorrelationLayer},
         log::{InSpan, RequestSpanLayer, Shown},
         proxies::{ProxiesLayer, TrustedProxies},
         server::PeerAddr,
@@ -198,7 +198,9 @@ mod tests {
         let lines = for_programs(move || writer.clone());
         let _default = tracing_subscriber::registry().with(lines).set_default();
         let service = ServiceBuilder::new()
-            .layer(CorrelationLayer::untrusting())
+            .layer(CorrelationLayer::new(
+                CorrelationConfig::default().trust(false),
+            ))
             .layer(TraceLayer::new())
             .layer(RequestSpanLayer::new())
             .service_fn(|_: Request<()>| async {

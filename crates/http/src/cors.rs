@@ -4,15 +4,13 @@
 //! that is not listed gets no `Access-Control-Allow-Origin`, and is never reflected.
 //!
 //! ```
-//! use tower_fanout_http::cors::{Cors, cors_layer};
+//! use tower_fanout_http::cors::{CorsConfig, CorsLayer};
 //!
-//! let cors = Cors::build(|cors| cors.origins = vec!["https://shop.example".into()]).unwrap();
-//! let layer = cors_layer(&cors);
+//! let shop = CorsConfig::default().origins(["https://shop.example".to_owned()]);
+//! let layer = CorsLayer::new(shop).unwrap();
 //! # drop(layer);
-//! assert!(Cors::build(|cors| {
-//!     cors.origins = vec!["*".into()];
-//!     cors.credentials = true;
-//! }).is_err());
+//! let hole = CorsConfig::default().origins(["*".to_owned()]).credentials(true);
+//! assert!(CorsLayer::new(hole).is_err());
 //! ```
 
 use std::time::Duration;
@@ -21,13 +19,14 @@ use http::{
     HeaderName, HeaderValue, Method, Uri,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
+use tower::Layer;
 use tower_fanout_layers::{
-    ConfigError,
-    config::{Validate, Validated},
+    config::{ConfigError, Validate},
+    setters,
 };
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{self, AllowOrigin};
 
-use crate::correlation::CORRELATION_ID;
+use crate::{bounds::valid, correlation::CORRELATION_ID};
 
 /// The origin that stands for all.
 const ANY: &str = "*";
@@ -35,7 +34,7 @@ const ANY: &str = "*";
 /// What pages of other origins may ask, and read.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct CorsSettings {
+pub struct CorsConfig {
     /// The origins, as `https://shop.example` or `http://localhost:3000`, or `*` alone for every
     /// one; none by default. `null` is none: every sandboxed page has it.
     pub origins: Vec<String>,
@@ -52,7 +51,18 @@ pub struct CorsSettings {
     pub max_age: Duration,
 }
 
-impl Default for CorsSettings {
+setters! {
+    CorsConfig {
+        origins: Vec<String>,
+        methods: Vec<Method>,
+        headers: Vec<HeaderName>,
+        expose: Vec<HeaderName>,
+        credentials: bool,
+        max_age: Duration,
+    }
+}
+
+impl Default for CorsConfig {
     fn default() -> Self {
         Self {
             origins: Vec::new(),
@@ -65,7 +75,7 @@ impl Default for CorsSettings {
     }
 }
 
-impl CorsSettings {
+impl CorsConfig {
     fn is_any(&self) -> bool {
         self.origins.iter().any(|origin| origin == ANY)
     }
@@ -97,7 +107,7 @@ impl CorsSettings {
     }
 }
 
-impl Validate for CorsSettings {
+impl Validate for CorsConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let origins = self.wrong_origins();
         let origins = origins.map(|wrong| ConfigError::new("origins", wrong));
@@ -108,9 +118,6 @@ impl Validate for CorsSettings {
         origins.into_iter().chain(any).chain(long).collect()
     }
 }
-
-/// Checked [`CorsSettings`].
-pub type Cors = Validated<CorsSettings>;
 
 /// Whether browsers write an origin like this ([RFC 6454 §6.2](https://www.rfc-editor.org/rfc/rfc6454#section-6.2)):
 /// in lower case, without a path, and without the port that goes without saying.
@@ -133,20 +140,40 @@ fn is_origin(text: &str) -> bool {
 /// request bears no token.
 ///
 /// It answers every `OPTIONS` itself.
-pub fn cors_layer(cors: &Cors) -> CorsLayer {
-    let origins = if cors.is_any() {
-        AllowOrigin::any()
-    } else {
-        let values = cors.origins.iter();
-        AllowOrigin::list(values.filter_map(|origin| HeaderValue::from_str(origin).ok()))
-    };
-    CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods(cors.methods.clone())
-        .allow_headers(cors.headers.clone())
-        .expose_headers(cors.expose.clone())
-        .allow_credentials(cors.credentials)
-        .max_age(cors.max_age)
+#[derive(Clone, Debug)]
+pub struct CorsLayer(cors::CorsLayer);
+
+impl CorsLayer {
+    /// Creates a layer that allows what `config` says.
+    ///
+    /// # Errors
+    /// A value of `config` is not valid, or two of them together allow more than intended.
+    pub fn new(config: CorsConfig) -> Result<Self, ConfigError> {
+        let config = valid(config)?;
+        let origins = if config.is_any() {
+            AllowOrigin::any()
+        } else {
+            let values = config.origins.iter();
+            AllowOrigin::list(values.filter_map(|origin| HeaderValue::from_str(origin).ok()))
+        };
+        Ok(Self(
+            cors::CorsLayer::new()
+                .allow_origin(origins)
+                .allow_methods(config.methods)
+                .allow_headers(config.headers)
+                .expose_headers(config.expose)
+                .allow_credentials(config.credentials)
+                .max_age(config.max_age),
+        ))
+    }
+}
+
+impl<S> Layer<S> for CorsLayer {
+    type Service = cors::Cors<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.0.layer(inner)
+    }
 }
 
 #[cfg(test)]
@@ -161,15 +188,11 @@ mod tests {
 
     use super::*;
 
-    fn shop(edit: impl FnOnce(&mut CorsSettings)) -> Cors {
-        Cors::build(|cors| {
-            cors.origins = vec!["https://shop.example".into()];
-            edit(cors);
-        })
-        .unwrap()
+    fn shop() -> CorsConfig {
+        CorsConfig::default().origins(["https://shop.example".to_owned()])
     }
 
-    async fn headers(cors: &Cors, method: Method, origin: &str) -> HeaderMap {
+    async fn headers(config: &CorsConfig, method: Method, origin: &str) -> HeaderMap {
         let inner = service_fn(|_: Request<()>| async {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         });
@@ -177,7 +200,7 @@ mod tests {
             .method(method)
             .header(ORIGIN, origin)
             .header(ACCESS_CONTROL_REQUEST_METHOD, "POST");
-        let service = cors_layer(cors).layer(inner);
+        let service = CorsLayer::new(config.clone()).unwrap().layer(inner);
         let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
         response.headers().clone()
     }
@@ -185,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn fault_d36_only_listed_origins_are_allowed() {
         for credentials in [false, true] {
-            let cors = shop(|cors| cors.credentials = credentials);
+            let cors = shop().credentials(credentials);
             for method in [Method::GET, Method::OPTIONS] {
                 for other in [
                     "null",
@@ -213,9 +236,9 @@ mod tests {
 
     #[tokio::test]
     async fn fault_d36_by_default_no_origin_is_allowed_and_a_star_bears_no_credentials() {
-        let none = headers(&Cors::default(), Method::GET, "https://shop.example").await;
+        let none = headers(&CorsConfig::default(), Method::GET, "https://shop.example").await;
         assert!(!none.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
-        let any = shop(|cors| cors.origins = vec!["*".into()]);
+        let any = shop().origins(["*".to_owned()]);
         let any = headers(&any, Method::GET, "https://evil.example").await;
         assert_eq!(any[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert!(!any.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
@@ -224,11 +247,9 @@ mod tests {
     #[test]
     fn fault_d36_settings_that_are_a_hole_are_refused() {
         let refused = |origins: &[&str], credentials| {
-            let origins = origins.iter().map(|&origin| origin.to_owned()).collect();
-            let built = Cors::build(|cors| {
-                (cors.origins, cors.credentials) = (origins, credentials);
-            });
-            built.is_err()
+            let origins: Vec<_> = origins.iter().map(|&origin| origin.to_owned()).collect();
+            let config = CorsConfig::default().origins(origins);
+            CorsLayer::new(config.credentials(credentials)).is_err()
         };
         assert!(refused(&["*"], true) && refused(&["*", "https://a.example"], false));
         for bad in [
@@ -254,27 +275,20 @@ mod tests {
         ] {
             assert!(!refused(&[good], true), "{good}");
         }
-        assert!(Cors::build(|cors| cors.max_age = Duration::from_secs(86_401)).is_err());
-        let all: [fn(&mut CorsSettings); 3] = [
-            |cors| cors.methods = vec![Method::from_bytes(b"*").unwrap()],
-            |cors| cors.headers = vec![HeaderName::from_static("*")],
-            |cors| cors.expose = vec![HeaderName::from_static("*")],
-        ];
-        for edit in all {
-            assert!(Cors::build(edit).is_ok());
-            assert!(
-                Cors::build(|cors| {
-                    edit(cors);
-                    cors.credentials = true;
-                })
-                .is_err()
-            );
+        assert!(CorsLayer::new(shop().max_age(Duration::from_secs(86_401))).is_err());
+        for config in [
+            CorsConfig::default().methods([Method::from_bytes(b"*").unwrap()]),
+            CorsConfig::default().headers([HeaderName::from_static("*")]),
+            CorsConfig::default().expose([HeaderName::from_static("*")]),
+        ] {
+            assert!(CorsLayer::new(config.clone()).is_ok());
+            assert!(CorsLayer::new(config.credentials(true)).is_err());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn cors_keeps_the_laws() {
-        let layer = cors_layer(&shop(|_| {}));
+        let layer = CorsLayer::new(shop()).unwrap();
         Laws::new(Http::<Full<Bytes>>::new(), |inner| layer.layer(inner))
             .check()
             .await;

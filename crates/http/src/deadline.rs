@@ -59,7 +59,7 @@ fn millis(text: &str) -> Option<Duration> {
 
 fn grpc(text: &str) -> Option<Duration> {
     let unit = text.chars().next_back()?;
-    let count = &text[..text.len() - unit.len_utf8()];
+    let count = &text[..text.len() - unit.len_utf8()]; // without its last character
     let count = digits(count).filter(|_| count.len() <= 8)?;
     Some(match unit {
         'H' => Duration::from_secs(count * 3600),

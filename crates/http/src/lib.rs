@@ -30,7 +30,7 @@
 //! # Example
 //!
 //! ```
-//! use std::{convert::Infallible, time::Duration};
+//! use std::convert::Infallible;
 //! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use http_body_util::Full;
@@ -42,12 +42,12 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let app = ServiceBuilder::new()
-//!     .layer(CorrelationLayer::new())
+//!     .layer(CorrelationLayer::default())
 //!     .layer(TraceLayer::new())
 //!     .layer(RequestSpanLayer::new())
 //!     .layer(ProblemLayer::new())
 //!     .layer(GuardLayer::default())
-//!     .layer(BodyLimitLayer::new(1 << 20, Duration::from_secs(10)))
+//!     .layer(BodyLimitLayer::default())
 //!     .service(service_fn(|_: Request<_>| async {
 //!         Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("hello"))))
 //!     }));
@@ -74,6 +74,7 @@
 //! | `full` | all of the above |
 
 pub mod body;
+mod bounds;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod correlation;

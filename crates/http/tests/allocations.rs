@@ -7,8 +7,8 @@ use serde_json::json;
 use tower::{Layer, Service, service_fn, util::ServiceFn};
 use tower_fanout_http::{
     correlation::{CORRELATION_ID, CorrelationLayer},
-    guard::{self, GuardSettings},
-    jwt::{Algorithm, Key, KeySet, Rules, Verifier, sign},
+    guard::{self, GuardConfig},
+    jwt::{Algorithm, Key, KeySet, Verifier, VerifierConfig, sign},
     log::RequestSpanLayer,
     media_type::is_json,
     stamp::StampLayer,
@@ -17,7 +17,7 @@ use tower_fanout_http::{
 
 #[test]
 fn the_guard_allocates_nothing() {
-    let settings = GuardSettings::default();
+    let settings = GuardConfig::default();
     let request = Request::post("http://shop.example/orders?page=2")
         .header("host", "shop.example")
         .header("transfer-encoding", "chunked")
@@ -81,7 +81,11 @@ fn the_place_in_a_trace_is_one_allocation() {
 fn an_id_is_three_allocations() {
     // Its text, what its clones share, and where it stands in the extensions.
     for headers in [&[][..], &[(CORRELATION_ID, "order-7")]] {
-        assert_eq!(passing(CorrelationLayer::new(), headers), 3, "{headers:?}");
+        assert_eq!(
+            passing(CorrelationLayer::default(), headers),
+            3,
+            "{headers:?}"
+        );
     }
 }
 
@@ -111,8 +115,8 @@ fn checking(keys: u8) -> u64 {
         "iss": "https://idp.example", "aud": "orders", "sub": "ada", "exp": 253_402_300_000_u64,
     });
     let token = sign(Algorithm::HS256, secret, &claims).unwrap();
-    let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
-    let verifier = Verifier::new(KeySet::new((0..keys).map(key)).unwrap(), rules);
+    let rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let verifier = Verifier::new(KeySet::new((0..keys).map(key)).unwrap(), rules).unwrap();
     let check = || drop(verifier.verify(&token).unwrap());
     check();
     allocation_counter::measure(check).count_total

@@ -9,11 +9,12 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use serde_json::{json, value::to_raw_value};
 use tower::{Layer, service_fn};
 use tower_fanout_http::{
-    client::{Client, ClientError, ClientSettings},
+    client::{Client, ClientConfig, ClientError},
     correlation::CorrelationLayer,
     jwt::{
-        Algorithm, DenyList, JwtLayer, Key, KeyError, KeySet, Keys, Rules, Verifier,
-        jwks::{Jwks, JwksPolicy, JwksUrl},
+        Algorithm, DenyList, JwtConfig, JwtLayer, Key, KeyError, KeySet, Keys, Verifier,
+        VerifierConfig,
+        jwks::{Jwks, JwksConfig, JwksUrl},
         sign, verify_jws,
     },
     problem::{Code, Problem},
@@ -56,8 +57,8 @@ fn set(key: Key) -> KeySet {
     KeySet::new([key]).unwrap()
 }
 
-fn rules() -> Rules {
-    Rules::new(["tests"], ["fanout"]).unwrap()
+fn rules() -> VerifierConfig {
+    VerifierConfig::new(["tests"], ["fanout"])
 }
 
 fn token() -> String {
@@ -81,9 +82,9 @@ fn fault_l4_debug_of_public_types_shows_no_secret() {
     shows_nothing(&revoked);
     let rules = rules().deny_list(revoked);
     shows_nothing(&rules);
-    let verifier = Verifier::new(set(secret()), rules);
+    let verifier = Verifier::new(set(secret()), rules).unwrap();
     shows_nothing(&verifier);
-    let layer = JwtLayer::new(verifier);
+    let layer = JwtLayer::new(verifier, JwtConfig::default()).unwrap();
     shows_nothing(&layer);
     shows_nothing(&layer.layer(()));
 }
@@ -93,6 +94,7 @@ fn fault_l4_debug_of_what_a_token_says_shows_none_of_it() {
     let token = token();
     shows_nothing(&verify_jws(&token, &set(secret())).unwrap());
     let claims = Verifier::new(set(secret()), rules())
+        .unwrap()
         .verify(&token)
         .unwrap();
     shows_nothing(&claims);
@@ -124,20 +126,20 @@ async fn fault_l4_debug_of_fetched_keys_shows_none_and_not_what_was_asked() {
         let answer = Response::builder().header("content-type", "application/json");
         Ok::<_, ClientError>(answer.body(body).unwrap())
     });
-    let jwks = Jwks::start_with(issuer, &url, JwksPolicy::default(), |_| ());
+    let jwks = Jwks::start_with(issuer, &url, JwksConfig::default(), |_| ());
     let jwks = jwks.await.unwrap();
     let modulus = JWKS.split("\"n\": \"").nth(1).unwrap();
     for key in jwks.current().unwrap().keys() {
         hides(key, &modulus.as_bytes()[..32]);
     }
     shows_nothing(&jwks);
-    shows_nothing(&Verifier::new(jwks, rules()));
+    shows_nothing(&Verifier::new(jwks, rules()).unwrap());
 }
 
 #[test]
 fn fault_l4_debug_of_a_client_shows_nothing_of_it() {
     let endpoint = "http://canary".parse().unwrap();
-    shows_nothing(&Client::new(&endpoint, &ClientSettings::default()).unwrap());
+    shows_nothing(&Client::new(&endpoint, ClientConfig::default()).unwrap());
 }
 
 #[test]
@@ -156,7 +158,7 @@ fn fault_l4_debug_of_what_a_client_says_of_its_request_shows_none_of_it() {
     let context = TraceContext::read(&headers).with_baggage(&headers, &["a".into()]);
     assert!(context.tracestate().is_some());
     shows_nothing(&context);
-    shows_nothing(&TraceLayer::new().layer(CorrelationLayer::new().layer(())));
+    shows_nothing(&TraceLayer::new().layer(CorrelationLayer::default().layer(())));
     let data = to_raw_value(CANARY).unwrap();
     shows_nothing(&Problem::new(Code::UpstreamFailed).extension("data", data));
 }
@@ -166,22 +168,22 @@ fn fault_l4_debug_of_what_a_client_says_of_its_request_shows_none_of_it() {
 fn fault_l4_debug_of_what_is_needed_for_tls_shows_no_key() {
     use tower_fanout_http::{
         client::Identity,
-        server::{ServerSettings, Tls},
+        server::{ServerConfig, Tls},
     };
     use tower_fanout_testkit::fault_server::tls::Certificate;
 
     let Certificate {
         chain_pem, key_pem, ..
     } = Certificate::self_signed(&["a"]);
-    let mut settings = ClientSettings::default();
+    let mut settings = ClientConfig::default();
     settings.tls.identity = Some(Identity::new(&*chain_pem, &*key_pem));
     hides_pem(&settings.tls, &key_pem);
     hides_pem(&settings, &key_pem);
-    let client = Client::new(&"https://a".parse().unwrap(), &settings).unwrap();
+    let client = Client::new(&"https://a".parse().unwrap(), settings).unwrap();
     hides_pem(&client, &key_pem);
     let tls = Tls::new(chain_pem.as_bytes(), key_pem.as_bytes()).unwrap();
     hides_pem(&tls, &key_pem);
-    let mut settings = ServerSettings::default();
+    let mut settings = ServerConfig::default();
     settings.tls = Some(tls);
     hides_pem(&settings, &key_pem);
 }

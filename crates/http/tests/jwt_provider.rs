@@ -3,7 +3,7 @@
 
 use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
 use serde_json::json;
-use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Rules, Verifier, sign};
+use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Verifier, VerifierConfig, sign};
 
 /// As the one that `jsonwebtoken` falls back to when both of its back ends are turned on.
 static PANICS: CryptoProvider = CryptoProvider {
@@ -20,9 +20,13 @@ fn fault_b16_two_back_ends_or_a_provider_of_somebody_else_change_nothing() {
     let claims = json!({"iss": "https://idp.example", "aud": "orders", "exp": exp, "sub": "ada"});
     let token = sign(Algorithm::HS256, secret, &claims).unwrap();
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, secret).unwrap()]).unwrap();
-    let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
+    let rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
     assert_eq!(
-        Verifier::new(keys, rules).verify(&token).unwrap().subject(),
+        Verifier::new(keys, rules)
+            .unwrap()
+            .verify(&token)
+            .unwrap()
+            .subject(),
         "ada"
     );
     for (algorithm, pem) in [

@@ -18,11 +18,14 @@ use tower::{
     util::{MapErr, MapRequest},
 };
 use tower_fanout_http::{
-    correlation::{CORRELATION_ID, CorrelationLayer},
+    correlation::{CORRELATION_ID, CorrelationConfig, CorrelationLayer},
     deadline::InboundDeadlineLayer,
     forward::{DEPTH, LoopLayer},
     guard::GuardLayer,
-    jwt::{self, Algorithm, Claims, JwtLayer, Key, KeySet, PropagateClaimsLayer, Rules, Verifier},
+    jwt::{
+        self, Algorithm, Claims, JwtConfig, JwtLayer, Key, KeySet, PropagateClaimsConfig,
+        PropagateClaimsLayer, Verifier, VerifierConfig,
+    },
     log::RequestSpanLayer,
     problem::ProblemLayer,
     stamp::{StampLayer, TIMEOUT},
@@ -37,7 +40,10 @@ const CALLS: Http<Whole> = Http::new();
 
 #[tokio::test(start_paused = true)]
 async fn correlation_keeps_the_laws() {
-    for layer in [CorrelationLayer::new(), CorrelationLayer::untrusting()] {
+    for layer in [
+        CorrelationLayer::default(),
+        CorrelationLayer::new(CorrelationConfig::default().trust(false)),
+    ] {
         Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
         Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), traced))
             .check()
@@ -137,13 +143,15 @@ async fn problem_keeps_the_laws() {
 
 fn verifier() -> Verifier {
     let key = Key::from_secret(Algorithm::HS256, SECRET).unwrap();
-    let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
+    let rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
     let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
-    Verifier::new(KeySet::new([key]).unwrap(), rules).clock(clock)
+    Verifier::new(KeySet::new([key]).unwrap(), rules)
+        .unwrap()
+        .clock(clock)
 }
 
 fn jwt() -> JwtLayer {
-    JwtLayer::new(verifier())
+    JwtLayer::new(verifier(), JwtConfig::default()).unwrap()
 }
 
 const NOW: u64 = 1_800_000_000;
@@ -191,10 +199,9 @@ async fn propagate_claims_keeps_the_laws() {
         let token = jwt::sign(Algorithm::HS256, SECRET, &claims).unwrap();
         verifier().verify(&token).unwrap()
     };
-    let layer = PropagateClaimsLayer::new().refuse(true);
-    let layer = layer
-        .claim("sub", HeaderName::from_static("x-user"))
-        .unwrap();
+    let config = PropagateClaimsConfig::default().refuse(true);
+    let config = config.claim("sub", HeaderName::from_static("x-user"));
+    let layer = PropagateClaimsLayer::new(config).unwrap();
     let with = |claims: Claims, inner| {
         MapRequest::new(layer.layer(inner), move |mut request: Request<Whole>| {
             request.extensions_mut().insert(claims.clone());
@@ -215,7 +222,7 @@ async fn the_outer_layers_together_keep_the_laws() {
     let never = |error: Infallible| -> BoxError { match error {} };
     let outer = ServiceBuilder::new()
         .map_err(never)
-        .layer(CorrelationLayer::new())
+        .layer(CorrelationLayer::default())
         .layer(TraceLayer::new())
         .layer(RequestSpanLayer::new())
         .layer(ProblemLayer::new())

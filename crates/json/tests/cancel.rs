@@ -8,7 +8,7 @@ use http::Request;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout::{Answer, BranchError, FanOut, FanOutError, Plan, Report, Status, Strategy};
-use tower_fanout_http::client::{Client, ClientSettings};
+use tower_fanout_http::client::{Client, ClientConfig};
 use tower_fanout_json::{
     Json,
     response::{AcceptLayer, JsonLayer},
@@ -29,7 +29,7 @@ fn attempt(
 + 'static
 + use<> {
     let endpoint = server.url().parse().unwrap();
-    let client = Client::new(&endpoint, &ClientSettings::default()).unwrap();
+    let client = Client::new(&endpoint, ClientConfig::default()).unwrap();
     AcceptLayer::default().layer(JsonLayer::new().layer(client))
 }
 

@@ -2,12 +2,12 @@
 
 use http::{Uri, uri::Scheme};
 use indexmap::IndexMap;
-use tower_fanout::Policy;
+use tower_fanout::{Policy, layers::config::Validate};
 use tower_fanout_http::{
     client::{
-        self, Client, ClientSettings, Http2, Identity, Reach, TlsSettings, TlsVersion, Verify,
+        self, Client, ClientConfig, ClientTlsConfig, Http2, Identity, Reach, TlsVersion, Verify,
     },
-    forward::ForwardHeaders,
+    forward::{ForwardConfig, ForwardHeaders},
 };
 
 use super::{
@@ -27,7 +27,7 @@ pub struct DownstreamConfig {
     /// How it is treated.
     pub policy: Policy,
     /// How it is connected to, and what it may send.
-    pub client: ClientSettings,
+    pub client: ClientConfig,
     /// Which headers of a caller it sees.
     pub forward: ForwardHeaders,
 }
@@ -59,11 +59,12 @@ fn downstream(field: &Field<'_>, policies: &IndexMap<String, Policy>) -> Downstr
         forward: forward(&mut section),
         endpoint,
     };
+    field.check(&config.client);
     section.not_built(&[("health_check", "checking health")]);
     section.finish();
     if is_https(&config.endpoint)
         && field.is_sound()
-        && let Err(error) = Client::new(&config.endpoint, &config.client)
+        && let Err(error) = Client::new(&config.endpoint, config.client.clone())
     {
         // All else that is given for TLS was looked at by itself.
         let named = config.client.tls.server_name.is_some();
@@ -72,7 +73,7 @@ fn downstream(field: &Field<'_>, policies: &IndexMap<String, Policy>) -> Downstr
         } else {
             "endpoints"
         };
-        field.at(at).error("invalid", error);
+        field.at(at).error("invalid", error.message());
     }
     config
 }
@@ -82,8 +83,8 @@ fn is_https(endpoint: &Uri) -> bool {
 }
 
 /// How the service at `endpoint` is connected to, and what it may send.
-fn client(section: &mut Section<'_>, endpoint: &Uri) -> ClientSettings {
-    let mut client = ClientSettings::default();
+fn client(section: &mut Section<'_>, endpoint: &Uri) -> ClientConfig {
+    let mut client = ClientConfig::default();
     client.max_response = size(section.take("max_response"), client.max_response);
     client.max_head = size_from(section.take("max_head"), MIN_HEAD, client.max_head);
     client.connect_timeout = span(section.take("connect_timeout"), client.connect_timeout);
@@ -142,8 +143,8 @@ fn http2(section: &mut Section<'_>, plain: bool) -> Http2 {
 }
 
 /// Whom to believe, and who we are.
-fn tls(field: &Field<'_>) -> TlsSettings {
-    let mut tls = TlsSettings::default();
+fn tls(field: &Field<'_>) -> ClientTlsConfig {
+    let mut tls = ClientTlsConfig::default();
     let mut section = field.section();
     if let Some(field) = section.take("ca_file") {
         tls.ca = file(&field).filter(|pem| is_ca(&field, pem));
@@ -171,11 +172,11 @@ fn tls(field: &Field<'_>) -> TlsSettings {
 
 /// Whether `pem` are certificates that can be believed.
 fn is_ca(field: &Field<'_>, pem: &[u8]) -> bool {
-    let mut settings = ClientSettings::default();
-    settings.tls.ca = Some(pem.to_vec());
-    let client = Client::new(&Uri::from_static("https://localhost"), &settings);
+    let mut config = ClientConfig::default();
+    config.tls.ca = Some(pem.to_vec());
+    let client = Client::new(&Uri::from_static("https://localhost"), config);
     client
-        .map_err(|error| field.error("invalid", error))
+        .map_err(|error| field.error("invalid", error.message()))
         .is_ok()
 }
 
@@ -197,24 +198,25 @@ fn verify(field: &Field<'_>) -> Verify {
 
 /// The headers of a caller that are listed, those that are credentials by their own word.
 fn forward(section: &mut Section<'_>) -> ForwardHeaders {
-    let mut forward = ForwardHeaders::default();
+    let mut forward = ForwardConfig::default();
     for (key, is_credential) in [("forward_headers", false), ("forward_credentials", true)] {
         for field in section.items(key) {
             let Some(name) = header_name(&field) else {
                 continue;
             };
-            let allowed = if is_credential {
-                forward.clone().allow_credential(name)
+            let mut with = forward.clone();
+            if is_credential {
+                with.credentials.push(name);
             } else {
-                forward.clone().allow(name)
-            };
-            match allowed {
-                Ok(allowed) => forward = allowed,
-                Err(error) => field.error("invalid", error),
+                with.headers.push(name);
+            }
+            match with.errors().first() {
+                None => forward = with,
+                Some(problem) => field.error("invalid", problem.message()),
             }
         }
     }
-    forward
+    ForwardHeaders::new(forward).unwrap_or_default()
 }
 
 fn endpoint(field: &Field<'_>) -> Option<Uri> {
@@ -238,7 +240,7 @@ fn endpoint(field: &Field<'_>) -> Option<Uri> {
         .map(client::check)
     {
         Ok(Ok(_)) => return uri.ok(),
-        Ok(Err(error)) => url.error("invalid", error),
+        Ok(Err(error)) => url.error("invalid", error.message()),
         Err(error) => url.error("invalid", error),
     }
     None

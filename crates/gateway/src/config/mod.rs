@@ -36,7 +36,7 @@ use tower_fanout_json::{Json, condition::Condition, filter::Shape, template::Req
 
 pub use self::{
     aggregate::Aggregate,
-    auth::{JwksConfig, Jwt, KeyConfig, KeysConfig, RouteAuth},
+    auth::{JwksSource, Jwt, KeyConfig, KeysConfig, RouteAuth},
     diagnostic::{Diagnostic, Place, Report, Severity},
     downstream::DownstreamConfig,
     server::Server,

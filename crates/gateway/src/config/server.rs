@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use tower_fanout::layers::config::Validate;
 use tower_fanout_http::{
-    body::BodyLimits,
-    correlation::CorrelationLayer,
-    cors::{Cors, CorsSettings},
+    body::BodyLimitConfig,
+    correlation::CorrelationConfig,
+    cors::CorsConfig,
     proxies::{ForwardedHeader, TrustedProxies},
-    server::{ServerSettings, Tls},
+    server::{ServerConfig, Tls},
 };
 
 use super::{
@@ -32,19 +33,19 @@ pub struct Server {
     pub admin: SocketAddr,
     /// How connections to the public address are treated, and how long requests in flight may go on
     /// after the stop.
-    pub settings: ServerSettings,
+    pub settings: ServerConfig,
     /// The certificate of the public address, if it is served by TLS.
     pub certificate: Option<Shown>,
     /// How bodies of requests are read.
-    pub body: BodyLimits,
+    pub body: BodyLimitConfig,
     /// How long requests are still taken after the signal to stop.
     pub drain_delay: Duration,
     /// Who is believed about whom it speaks for.
     pub proxies: TrustedProxies,
     /// What pages of other origins may ask; browsers let them read nothing if none.
-    pub cors: Option<Cors>,
+    pub cors: Option<CorsConfig>,
     /// Which ids of callers are kept.
-    pub correlation: CorrelationLayer,
+    pub correlation: CorrelationConfig,
 }
 
 impl Default for Server {
@@ -52,13 +53,13 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
-            settings: ServerSettings::default(),
+            settings: ServerConfig::default(),
             certificate: None,
-            body: BodyLimits::default(),
+            body: BodyLimitConfig::default(),
             drain_delay: Duration::from_secs(5),
             proxies: TrustedProxies::default(),
             cors: None,
-            correlation: CorrelationLayer::new(),
+            correlation: CorrelationConfig::default(),
         }
     }
 }
@@ -92,6 +93,14 @@ pub(super) fn server(field: Option<Field<'_>>) -> Server {
         *drain_delay = span(drain.take("delay"), *drain_delay);
         settings.grace = span(drain.take("timeout"), settings.grace);
         drain.finish();
+    }
+    // What else is bounded was held against narrower bounds above.
+    for problem in settings.errors() {
+        let key = match problem.field() {
+            "grace" => "drain.timeout",
+            key => key,
+        };
+        field.at(key).error("invalid", problem.message());
     }
     server.proxies = proxies(&mut section);
     server.cors = section.take("cors").and_then(|field| cors(&field));
@@ -145,7 +154,7 @@ fn tls(field: &Field<'_>) -> Option<Shown> {
     })
 }
 
-fn timeouts(field: &Field<'_>, settings: &mut ServerSettings, body: &mut BodyLimits) {
+fn timeouts(field: &Field<'_>, settings: &mut ServerConfig, body: &mut BodyLimitConfig) {
     let mut section = field.section();
     for (key, timeout) in [
         ("header", &mut settings.header_timeout),
@@ -183,8 +192,8 @@ fn proxies(section: &mut Section<'_>) -> TrustedProxies {
     }
 }
 
-fn cors(field: &Field<'_>) -> Option<Cors> {
-    let mut settings = CorsSettings::default();
+fn cors(field: &Field<'_>) -> Option<CorsConfig> {
+    let mut settings = CorsConfig::default();
     let mut section = field.section();
     if let Some(field) = section.require("origins") {
         settings.origins = field.texts();
@@ -203,24 +212,17 @@ fn cors(field: &Field<'_>) -> Option<Cors> {
     settings.credentials = section.is_on("credentials");
     settings.max_age = span(section.take("max_age"), settings.max_age);
     section.finish();
-    field.check(&settings);
-    Cors::new(settings).ok()
+    field.check(&settings).then_some(settings)
 }
 
-fn correlation(field: &Field<'_>) -> CorrelationLayer {
+fn correlation(field: &Field<'_>) -> CorrelationConfig {
     let mut section = field.section();
-    let layer = if is_on_unless_off(section.take("trust")) {
-        CorrelationLayer::new()
-    } else {
-        CorrelationLayer::untrusting()
-    };
+    let trust = is_on_unless_off(section.take("trust"));
     let words = [("x-correlation-id", false), ("x-request-id", true)];
     let first = section.take("first");
     let request_id_first = first.and_then(|field| word(&field, &words));
     section.finish();
-    if request_id_first == Some(true) {
-        layer.request_id_first()
-    } else {
-        layer
-    }
+    CorrelationConfig::default()
+        .trust(trust)
+        .request_id_first(request_id_first.unwrap_or_default())
 }

@@ -48,11 +48,12 @@ pub(super) fn size(field: Option<Field<'_>>, default: usize) -> usize {
     }
 }
 
-/// A size of at least `low` bytes.
+/// A size of at least `low` bytes; the default if it is less.
 pub(super) fn size_from(field: Option<Field<'_>>, low: usize, default: usize) -> usize {
     let read = size(field.clone(), default);
     if let Some(field) = field.filter(|_| read < low) {
         field.error("range", format!("the least is {} KiB", low >> 10));
+        return default;
     }
     read
 }

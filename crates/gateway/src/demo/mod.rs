@@ -13,7 +13,7 @@ use std::{
 
 use tower_fanout_http::{
     jwt::{Algorithm, sign},
-    server::{ServerSettings, Stopped, serve},
+    server::{Server, Stopped},
 };
 use uuid::Uuid;
 
@@ -50,12 +50,8 @@ pub async fn demo(
             format!("http://{}", stub.addr),
         ));
         if let Some(listener) = stub.listener {
-            tokio::spawn(serve(
-                listener,
-                router(name),
-                ServerSettings::default(),
-                std::future::pending(),
-            ));
+            let stub = Server::default();
+            tokio::spawn(stub.serve(listener, router(name), std::future::pending()));
         }
     }
     let env = |name: &str| {
@@ -71,7 +67,7 @@ pub async fn demo(
     let auth = Auth::start(&config).await?;
     let sockets = Sockets::bind(&config.server)?;
     print_welcome(&sockets, secret.as_bytes())?;
-    Ok(run(&app, &auth, ready, sockets, &config.server, stop).await)
+    Ok(run(&app, &auth, ready, sockets, &config.server, stop).await?)
 }
 
 /// Prints how to ask.

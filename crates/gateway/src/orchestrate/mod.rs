@@ -17,7 +17,7 @@ use tower_fanout::{
     layers::{Call, Deadline},
 };
 use tower_fanout_http::{
-    body::{BodyLimits, read_body},
+    body::{BodyLimitConfig, read_body},
     correlation::CorrelationId,
     jwt::Claims,
     log::InSpan,
@@ -43,7 +43,7 @@ pub struct Endpoint {
     /// What is run.
     pub route: Arc<Route>,
     /// How bodies are read.
-    pub body: BodyLimits,
+    pub body: BodyLimitConfig,
     /// The tier of a caller without a token.
     pub anonymous: Arc<str>,
     /// Whether answers say in a header how long their services took.

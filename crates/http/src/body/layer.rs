@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,27 +13,29 @@ use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tower_fanout_layers::config::ConfigError;
 
-use super::{BodyError, LimitedBody};
-use crate::{correlation::CorrelationId, problem::Problem};
+use super::{BodyError, BodyLimitConfig, LimitedBody};
+use crate::{bounds::valid, correlation::CorrelationId, problem::Problem};
 
 /// Bounds the size of a request's body, and the time that it may take to come.
 ///
 /// A length that is said in advance and too large is 413 at once. Otherwise the handler is called,
 /// and its body is a [`LimitedBody`]; if that fails before the handler has answered, the answer is
-/// 413, 408, or 400 if the body broke off, whatever the handler made of the error.
+/// 413, 408, or 400 if the body broke off, whatever the handler made of the error. The layer decodes
+/// no body.
 ///
 /// ```
-/// use std::{convert::Infallible, time::Duration};
+/// use std::convert::Infallible;
 /// use bytes::Bytes;
 /// use http::{Request, Response};
 /// use http_body_util::{BodyExt, Full};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
-/// use tower_fanout_http::body::{BodyLimitLayer, LimitedBody};
+/// use tower_fanout_http::body::{BodyLimitConfig, BodyLimitLayer, LimitedBody};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let service = ServiceBuilder::new()
-///     .layer(BodyLimitLayer::new(4, Duration::from_secs(10)))
+///     .layer(BodyLimitLayer::new(BodyLimitConfig::default().max(4_usize)).unwrap())
 ///     .service(service_fn(|request: Request<LimitedBody<Full<Bytes>>>| async {
 ///         let body = request.into_body().collect().await.unwrap_or_default();
 ///         Ok::<_, Infallible>(Response::new(Full::new(body.to_bytes())))
@@ -43,17 +44,19 @@ use crate::{correlation::CorrelationId, problem::Problem};
 /// assert_eq!(service.oneshot(request).await.unwrap().status(), 413);
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct BodyLimitLayer {
-    max: usize,
-    timeout: Duration,
+    config: BodyLimitConfig,
 }
 
 impl BodyLimitLayer {
-    /// Allows `max` bytes, and `timeout` for all of them.
-    #[must_use]
-    pub const fn new(max: usize, timeout: Duration) -> Self {
-        Self { max, timeout }
+    /// Creates a layer with these limits.
+    ///
+    /// # Errors
+    /// A value of `config` is out of its range.
+    pub fn new(config: BodyLimitConfig) -> Result<Self, ConfigError> {
+        let config = valid(config)?;
+        Ok(Self { config })
     }
 }
 
@@ -91,7 +94,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let BodyLimitLayer { max, timeout } = self.layer;
+        let BodyLimitConfig { max, timeout, .. } = self.layer.config;
         let id = request.extensions().get().cloned();
         if request.body().size_hint().lower() > max as u64 {
             let failed = Some(Arc::new(BodyError::TooLarge.into()));

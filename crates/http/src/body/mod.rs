@@ -7,11 +7,10 @@
 //! use bytes::Bytes;
 //! use http::HeaderMap;
 //! use http_body_util::Full;
-//! use tower_fanout_http::body::{BodyError, BodyLimits, read_body};
+//! use tower_fanout_http::body::{BodyError, BodyLimitConfig, read_body};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let mut limits = BodyLimits::default();
-//! limits.max = 4;
+//! let limits = BodyLimitConfig::default().max(4_usize);
 //! let body = Full::new(Bytes::from_static(b"12345"));
 //! let read = read_body(&HeaderMap::new(), body, &limits).await;
 //! assert_eq!(read, Err(BodyError::TooLarge));
@@ -32,17 +31,24 @@ use http::{
 };
 use http_body::Body;
 use http_body_util::BodyExt;
+use tower_fanout_layers::{
+    config::{ConfigError, Validate},
+    setters,
+};
 
 pub use self::{
     layer::{BodyLimit, BodyLimitLayer, ResponseFuture},
     limited::LimitedBody,
 };
-use crate::problem::{Code, Problem};
+use crate::{
+    bounds::{Bounds, WAIT},
+    problem::{Code, Problem},
+};
 
 /// How bodies are read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct BodyLimits {
+pub struct BodyLimitConfig {
     /// The largest body, in bytes, both as it is sent and decoded; 1 MiB by default.
     pub max: usize,
     /// How long a body may take to come; 10 s by default.
@@ -52,7 +58,30 @@ pub struct BodyLimits {
     pub decode: bool,
 }
 
-impl Default for BodyLimits {
+setters! {
+    BodyLimitConfig {
+        max: usize,
+        timeout: Duration,
+    }
+}
+
+#[cfg(feature = "decompression")]
+setters! {
+    without new BodyLimitConfig {
+        decode: bool,
+    }
+}
+
+impl Validate for BodyLimitConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Bounds::default()
+            .unless(self.max > 0, "max", "0 is less than 1")
+            .time("timeout", self.timeout, WAIT)
+            .into_vec()
+    }
+}
+
+impl Default for BodyLimitConfig {
     fn default() -> Self {
         Self {
             max: 1 << 20,
@@ -122,7 +151,7 @@ impl BodyError {
 pub async fn read_body<B>(
     headers: &HeaderMap,
     body: B,
-    limits: &BodyLimits,
+    limits: &BodyLimitConfig,
 ) -> Result<Bytes, BodyError>
 where
     B: Body,

@@ -12,10 +12,10 @@ use tower_fanout_testkit::laws::{Http, Laws};
 
 use super::*;
 
-fn limits(max: usize) -> BodyLimits {
-    BodyLimits {
+fn limits(max: usize) -> BodyLimitConfig {
+    BodyLimitConfig {
         max,
-        ..BodyLimits::default()
+        ..BodyLimitConfig::default()
     }
 }
 
@@ -147,7 +147,7 @@ where
             read.unwrap_or_default().to_bytes(),
         )))
     });
-    let layer = BodyLimitLayer::new(4, Duration::from_secs(10));
+    let layer = BodyLimitLayer::new(limits(4)).unwrap();
     let response = layer.layer(handler).oneshot(Request::new(body)).await;
     response.unwrap().status().as_u16()
 }
@@ -168,7 +168,7 @@ async fn fault_d22_d23_d2_any_handler_can_be_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn body_limit_keeps_the_laws() {
-    let layer = BodyLimitLayer::new(9, Duration::from_secs(10));
+    let layer = BodyLimitLayer::new(limits(9)).unwrap();
     let limited = |inner| {
         let back = |request: Request<LimitedBody<Full<Bytes>>>| request.map(|_| Full::default());
         layer.layer(tower::util::MapRequest::new(inner, back))
@@ -209,10 +209,10 @@ mod decoded {
         coding: &'static str,
         max: usize,
     ) -> (Result<Bytes, BodyError>, usize) {
-        let limits = BodyLimits {
+        let limits = BodyLimitConfig {
             max,
             decode: true,
-            ..BodyLimits::default()
+            ..BodyLimitConfig::default()
         };
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))]);
         let asked = AtomicUsize::new(0);

@@ -22,10 +22,11 @@ use tokio::{
     time::Instant,
 };
 use tower::{Service, ServiceExt};
+use tower_fanout_layers::config::ConfigError;
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::{BadEndpoint, ClientError, ClientSettings, endpoint::Endpoint, resolve::Finder};
+use super::{ClientConfig, ClientError, endpoint::Endpoint, resolve::Finder};
 
 /// Connects to one downstream.
 #[derive(Clone)]
@@ -42,15 +43,15 @@ struct Target {
 }
 
 impl Connector {
-    pub(super) fn new(endpoint: &Endpoint, settings: &ClientSettings) -> Result<Self, BadEndpoint> {
+    pub(super) fn new(endpoint: &Endpoint, config: &ClientConfig) -> Result<Self, ConfigError> {
         Ok(Self(Arc::new(Target {
             name: endpoint.name().to_owned(),
-            finder: Finder::new(settings),
-            timeout: settings.connect_timeout,
-            http2: settings.http2.is_certain(),
+            finder: Finder::new(config),
+            timeout: config.connect_timeout,
+            http2: config.http2.is_certain(),
             #[cfg(feature = "tls")]
             tls: match endpoint.is_https() {
-                true => Some(Tls::new(endpoint.name(), settings)?),
+                true => Some(Tls::new(endpoint.name(), config)?),
                 false => None,
             },
         })))

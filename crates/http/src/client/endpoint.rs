@@ -1,51 +1,40 @@
 //! Where a downstream is.
 
-use std::fmt;
-
 use http::{
     HeaderValue, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
-
-/// An address that cannot be one of a downstream, or settings that do not fit it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadEndpoint(pub(super) &'static str);
-
-impl fmt::Display for BadEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for BadEndpoint {}
+use tower_fanout_layers::config::ConfigError;
 
 /// Whether `endpoint` can be the address of a downstream; gives its host and port.
 ///
 /// # Errors
 /// It has no host, carries credentials or a query, or is neither `http` nor, with the feature `tls`,
 /// `https`.
-pub fn check(endpoint: &Uri) -> Result<&Authority, BadEndpoint> {
+pub fn check(endpoint: &Uri) -> Result<&Authority, ConfigError> {
     match endpoint.scheme() {
         Some(scheme) if *scheme == Scheme::HTTP => {}
         Some(scheme) if *scheme == Scheme::HTTPS => {
             if cfg!(not(feature = "tls")) {
-                return Err(BadEndpoint(
-                    "TLS to downstreams is not built in: use http://",
-                ));
+                return Err(invalid("TLS to downstreams is not built in: use http://"));
             }
         }
         _ => {
-            return Err(BadEndpoint("an endpoint begins with http:// or https://"));
+            return Err(invalid("an endpoint begins with http:// or https://"));
         }
     }
     match endpoint.authority() {
-        _ if endpoint.query().is_some() => Err(BadEndpoint("an endpoint has no query")),
+        _ if endpoint.query().is_some() => Err(invalid("an endpoint has no query")),
         Some(authority) if authority.as_str().contains('@') => {
-            Err(BadEndpoint("an endpoint carries no credentials"))
+            Err(invalid("an endpoint carries no credentials"))
         }
         Some(authority) if !authority.host().is_empty() => Ok(authority),
-        _ => Err(BadEndpoint("an endpoint has a host")),
+        _ => Err(invalid("an endpoint has a host")),
     }
+}
+
+fn invalid(message: &str) -> ConfigError {
+    ConfigError::new("endpoint", message)
 }
 
 /// What is the same in all requests to one downstream.
@@ -59,7 +48,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(endpoint: &Uri) -> Result<Self, BadEndpoint> {
+    pub(super) fn new(endpoint: &Uri) -> Result<Self, ConfigError> {
         let authority = check(endpoint)?;
         let scheme = endpoint.scheme().unwrap_or(&Scheme::HTTP).clone();
         let default = if scheme == Scheme::HTTPS { 443 } else { 80 };
@@ -67,11 +56,11 @@ impl Endpoint {
             Some(port) if port != default => format!("{}:{port}", authority.host()),
             _ => authority.host().to_owned(),
         };
-        let bad = BadEndpoint("an endpoint has a host");
+        let bad = || invalid("an endpoint has a host");
         Ok(Self {
             scheme,
-            host: HeaderValue::try_from(&text).map_err(|_| bad)?,
-            authority: text.try_into().map_err(|_| bad)?,
+            host: HeaderValue::try_from(&text).map_err(|_| bad())?,
+            authority: text.try_into().map_err(|_| bad())?,
             prefix: endpoint.path().trim_end_matches('/').to_owned(),
         })
     }

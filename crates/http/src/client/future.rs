@@ -98,6 +98,7 @@ impl ResponseFuture {
                     return polled;
                 }
                 State::Body(answer) => return answer.poll(cx),
+                // The contract of futures: a caller that polls again has a bug.
                 State::Done => panic!("polled after completion"),
             }
         }

@@ -7,6 +7,7 @@
 //! request was sent, the request goes out on another connection, within the same attempt. Afterwards the
 //! attempt ends with [`ClientError::Reset`], and a retry is up to the layers above.
 
+mod config;
 mod connect;
 mod endpoint;
 mod error;
@@ -14,7 +15,6 @@ mod future;
 mod interim;
 mod pool;
 mod resolve;
-mod settings;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -31,19 +31,19 @@ use http::{
 };
 use http_body_util::Full;
 use tower::Service;
-use tower_fanout_layers::With;
+use tower_fanout_layers::{ConfigError, With};
 
 #[cfg(feature = "tls")]
-pub use self::tls::{Identity, TlsSettings, TlsVersion, Verify};
-use self::{endpoint::Endpoint, pool::Pool};
+pub use self::tls::{ClientTlsConfig, Identity, TlsVersion, Verify};
 pub use self::{
-    endpoint::{BadEndpoint, check},
+    config::{ClientConfig, Http2},
+    endpoint::check,
     error::ClientError,
     future::ResponseFuture,
     resolve::{Reach, Resolve, Resolving},
-    settings::{ClientSettings, Http2},
 };
-use crate::forward::strip;
+use self::{endpoint::Endpoint, pool::Pool};
+use crate::{bounds::valid, forward::strip};
 
 /// A client for one downstream; see the [module docs](self). Cheap to clone; clones share the pool.
 #[derive(Clone)]
@@ -53,14 +53,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the service at `endpoint`, such as `http://users:8080` or `https://gw/users`.
+    /// Creates a client for the service at `endpoint`, such as `http://users:8080` or
+    /// `https://gw/users`.
     ///
     /// # Errors
-    /// As [`check`]; or what is given for TLS cannot be used.
-    pub fn new(endpoint: &Uri, settings: &ClientSettings) -> Result<Self, BadEndpoint> {
-        let endpoint = Endpoint::new(endpoint)?;
+    /// As [`check`]; or a value of `config` is out of its range, or cannot be used for TLS.
+    pub fn new(endpoint: &Uri, config: ClientConfig) -> Result<Self, ConfigError> {
+        let (endpoint, config) = (Endpoint::new(endpoint)?, valid(config)?);
         Ok(Self {
-            pool: Arc::new(Pool::new(&endpoint, settings)?),
+            pool: Arc::new(Pool::new(&endpoint, &config)?),
             endpoint: Arc::new(endpoint),
         })
     }

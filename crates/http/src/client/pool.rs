@@ -17,13 +17,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tower_fanout_layers::config::ConfigError;
 
-use super::{BadEndpoint, ClientSettings, connect::Connector, endpoint::Endpoint};
+use super::{ClientConfig, connect::Connector, endpoint::Endpoint};
 
 type Legacy = legacy::Client<Connector, Full<Bytes>>;
-
-/// The least that hyper reads at once.
-const MIN_HEAD: usize = 8 << 10;
 
 pub(super) struct Pool {
     /// One; or, as each of them has one connection of HTTP/2 only, as many as there are to be of those.
@@ -37,35 +35,32 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(endpoint: &Endpoint, settings: &ClientSettings) -> Result<Self, BadEndpoint> {
-        let connector = Connector::new(endpoint, settings)?;
-        let http2 = settings.http2.is_certain();
-        let max = settings
-            .max_connections
-            .map(|max| max.min(Semaphore::MAX_PERMITS));
-        let max = max.filter(|_| !http2);
-        let max_idle = settings.max_idle.min(max.unwrap_or(usize::MAX));
+    pub(super) fn new(endpoint: &Endpoint, config: &ClientConfig) -> Result<Self, ConfigError> {
+        let connector = Connector::new(endpoint, config)?;
+        let http2 = config.http2.is_certain();
+        let max = config.max_connections.filter(|_| !http2);
+        let max_idle = config.max_idle.min(max.unwrap_or(usize::MAX));
         let build = || {
             legacy::Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(settings.idle_timeout)
+                .pool_idle_timeout(config.idle_timeout)
                 .pool_max_idle_per_host(max_idle)
-                .http1_max_buf_size(settings.max_head.max(MIN_HEAD))
-                .http2_max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
-                .http2_keep_alive_interval(settings.h2_ping_interval)
-                .http2_keep_alive_timeout(settings.h2_ping_timeout)
+                .http1_max_buf_size(config.max_head)
+                .http2_max_header_list_size(u32::try_from(config.max_head).unwrap_or(u32::MAX))
+                .http2_keep_alive_interval(config.h2_ping_interval)
+                .http2_keep_alive_timeout(config.h2_ping_timeout)
                 .http2_keep_alive_while_idle(true)
                 .http2_only(http2)
                 .build(connector.clone())
         };
-        let connections = 0..settings.http2.connections();
+        let connections = 0..config.http2.connections();
         Ok(Self {
             kept: connections.map(|_| build()).collect(),
             next: AtomicUsize::new(0),
             places: max.map(|max| Arc::new(Semaphore::new(max))),
             http2,
-            max_response: settings.max_response,
+            max_response: config.max_response,
         })
     }
 
@@ -73,6 +68,7 @@ impl Pool {
     pub(super) fn send(&self, request: Request<Full<Bytes>>) -> Head {
         match &*self.kept {
             [only] => only.request(request),
+            // A valid config has one connection at least, so nothing is divided by zero.
             several => several[self.next.fetch_add(1, Relaxed) % several.len()].request(request),
         }
     }

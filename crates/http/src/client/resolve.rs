@@ -13,7 +13,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::time::{Instant, timeout};
 
-use super::{ClientError, ClientSettings};
+use super::{ClientConfig, ClientError};
 
 /// How long a name that was not found is not looked up again.
 const NEGATIVE: Duration = Duration::from_secs(1);
@@ -149,10 +149,10 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    pub(super) fn new(settings: &ClientSettings) -> Self {
+    pub(super) fn new(config: &ClientConfig) -> Self {
         Self {
-            resolver: Arc::clone(&settings.resolver),
-            reach: settings.reach,
+            resolver: Arc::clone(&config.resolver),
+            reach: config.reach,
             unknown: Mutex::default(),
         }
     }

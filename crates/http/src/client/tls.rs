@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         WantsClientCert,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -18,8 +18,9 @@ use rustls::{
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower_fanout_layers::{ConfigError, setters};
 
-use super::{BadEndpoint, ClientError, ClientSettings, Http2};
+use super::{ClientConfig, ClientError, Http2};
 
 /// How HTTP/2 is called in a handshake.
 pub(super) const H2: &[u8] = b"h2";
@@ -27,7 +28,7 @@ pub(super) const H2: &[u8] = b"h2";
 /// Whom to believe, and who we are, where a downstream speaks TLS.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct TlsSettings {
+pub struct ClientTlsConfig {
     /// Certificates to believe, in PEM, in place of those of the system.
     pub ca: Option<Vec<u8>>,
     /// Who we are; nobody by default.
@@ -38,6 +39,16 @@ pub struct TlsSettings {
     pub min_version: TlsVersion,
     /// Whether the certificate is verified at all; it is by default.
     pub verify: Verify,
+}
+
+setters! {
+    ClientTlsConfig {
+        ca: Option<Vec<u8>>,
+        identity: Option<Identity>,
+        server_name: Option<String>,
+        min_version: TlsVersion,
+        verify: Verify,
+    }
 }
 
 /// A certificate with its key, both in PEM. The key is not in its `Debug`.
@@ -93,20 +104,20 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    pub(super) fn new(host: &str, settings: &ClientSettings) -> Result<Self, BadEndpoint> {
-        let tls = &settings.tls;
+    pub(super) fn new(host: &str, config: &ClientConfig) -> Result<Self, ConfigError> {
+        let tls = &config.tls;
         let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
         let name = name
             .try_into()
-            .map_err(|_| BadEndpoint("the name of the server is none"))?;
-        let mut config = tls.identify(tls.believe(host)?)?;
-        config.alpn_protocols = match settings.http2 {
+            .map_err(|_| ConfigError::new("tls.server_name", "the name of the server is none"))?;
+        let mut rustls = tls.identify(tls.believe(host)?)?;
+        rustls.alpn_protocols = match config.http2 {
             Http2::Off => vec![],
             Http2::PriorKnowledge { .. } => vec![H2.to_vec()],
             Http2::Alpn { .. } => vec![H2.to_vec(), b"http/1.1".to_vec()],
         };
         Ok(Self {
-            connector: Arc::new(config).into(),
+            connector: Arc::new(rustls).into(),
             name,
         })
     }
@@ -128,18 +139,20 @@ impl Tls {
     }
 }
 
-type Builder = rustls::ConfigBuilder<ClientConfig, WantsClientCert>;
+type Builder = rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert>;
 
-impl TlsSettings {
-    fn believe(&self, host: &str) -> Result<Builder, BadEndpoint> {
+impl ClientTlsConfig {
+    fn believe(&self, host: &str) -> Result<Builder, ConfigError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions = match self.min_version {
             TlsVersion::V1_2 => &[&TLS13, &TLS12][..],
             TlsVersion::V1_3 => &[&TLS13],
         };
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
-            .map_err(|_| BadEndpoint("no cipher suite fits the version of TLS"))?;
+            .map_err(|_| {
+                ConfigError::new("tls.min_version", "no cipher suite fits the version of TLS")
+            })?;
         if self.verify == Verify::DangerouslySkip {
             tracing::warn!(
                 reason = "tls_not_verified",
@@ -151,24 +164,34 @@ impl TlsSettings {
         }
         let roots = match &self.ca {
             Some(pem) => Arc::new(roots(pem)?),
-            None => system().ok_or(BadEndpoint(
-                "the system has no certificates to believe: give the CA of the service",
-            ))?,
+            None => system().ok_or_else(|| {
+                ConfigError::new(
+                    "tls.ca",
+                    "the system has no certificates to believe: give the CA of the service",
+                )
+            })?,
         };
         Ok(builder.with_root_certificates(roots))
     }
 
-    fn identify(&self, builder: Builder) -> Result<ClientConfig, BadEndpoint> {
+    fn identify(&self, builder: Builder) -> Result<rustls::ClientConfig, ConfigError> {
         let Some(Identity { chain, key }) = &self.identity else {
             return Ok(builder.with_no_client_auth());
         };
-        let chain = certificates(chain)
-            .ok_or(BadEndpoint("the certificate of the client is not in PEM"))?;
+        let chain = certificates(chain).ok_or_else(|| {
+            ConfigError::new(
+                "tls.identity",
+                "the certificate of the client is not in PEM",
+            )
+        })?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| BadEndpoint("the key of the client is not in PEM"))?;
-        builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|_| BadEndpoint("the key of the client does not fit its certificate"))
+            .map_err(|_| ConfigError::new("tls.identity", "the key of the client is not in PEM"))?;
+        builder.with_client_auth_cert(chain, key).map_err(|_| {
+            ConfigError::new(
+                "tls.identity",
+                "the key of the client does not fit its certificate",
+            )
+        })
     }
 }
 
@@ -178,11 +201,13 @@ fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     all.ok().filter(|all| !all.is_empty())
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, BadEndpoint> {
+fn roots(pem: &[u8]) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem).ok_or(BadEndpoint("the CA is not in PEM"))? {
+    for certificate in
+        certificates(pem).ok_or_else(|| ConfigError::new("tls.ca", "the CA is not in PEM"))?
+    {
         let added = roots.add(certificate);
-        added.map_err(|_| BadEndpoint("a certificate of the CA is not valid"))?;
+        added.map_err(|_| ConfigError::new("tls.ca", "a certificate of the CA is not valid"))?;
     }
     Ok(roots)
 }

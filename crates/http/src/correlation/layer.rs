@@ -9,47 +9,57 @@ use std::{
 use http::{HeaderName, Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
+use tower_fanout_layers::setters;
 
 use super::{
     CORRELATION_ID, CorrelationId, REQUEST_ID, Replaced,
     inbound::{inbound, untrusted},
 };
 
+/// Which ids of callers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CorrelationConfig {
+    /// Keeps valid ids of callers, as is the default. Otherwise every request gets a new id, and the
+    /// caller's is in the extensions, as a [`ClientRequestId`](super::ClientRequestId) for the log.
+    pub trust: bool,
+    /// Prefers `x-request-id` where a caller sends both headers; by default `x-correlation-id` is
+    /// preferred. The other one is dropped.
+    pub request_id_first: bool,
+}
+
+setters! {
+    CorrelationConfig {
+        trust: bool,
+        request_id_first: bool,
+    }
+}
+
+impl Default for CorrelationConfig {
+    fn default() -> Self {
+        Self {
+            trust: true,
+            request_id_first: false,
+        }
+    }
+}
+
 /// Gives every request a [`CorrelationId`], in its extensions and as its only id header, and echoes
 /// it on the response; see the [module docs](super).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CorrelationLayer {
-    trust: bool,
-    request_id_first: bool,
+    config: CorrelationConfig,
     on_replaced: Option<fn(Replaced)>,
 }
 
 impl CorrelationLayer {
-    /// Keeps valid ids of callers: of `x-correlation-id`, else of `x-request-id`.
+    /// Creates a layer. Every config is valid.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(config: CorrelationConfig) -> Self {
         Self {
-            trust: true,
-            request_id_first: false,
+            config,
             on_replaced: None,
         }
-    }
-
-    /// Gives every request a new id. What the caller sent stands in the extensions, as a
-    /// [`ClientRequestId`](super::ClientRequestId) for the log.
-    #[must_use]
-    pub const fn untrusting() -> Self {
-        Self {
-            trust: false,
-            ..Self::new()
-        }
-    }
-
-    /// Prefers `x-request-id` where a caller sends both headers. The other one is dropped.
-    #[must_use]
-    pub const fn request_id_first(mut self) -> Self {
-        self.request_id_first = true;
-        self
     }
 
     /// Calls `count` for each id that is replaced; nobody is told by default.
@@ -60,7 +70,7 @@ impl CorrelationLayer {
     }
 
     const fn precedence(self) -> [HeaderName; 2] {
-        if self.request_id_first {
+        if self.config.request_id_first {
             [REQUEST_ID, CORRELATION_ID]
         } else {
             [CORRELATION_ID, REQUEST_ID]
@@ -70,7 +80,7 @@ impl CorrelationLayer {
     /// The id of `request`: its own, if that can be kept.
     fn identify<B>(self, request: &mut Request<B>) -> CorrelationId {
         let precedence = self.precedence();
-        if !self.trust {
+        if !self.config.trust {
             if let Some(id) = untrusted(request.headers(), &precedence) {
                 request.extensions_mut().insert(id);
             }
@@ -92,12 +102,6 @@ impl CorrelationLayer {
         if let Some(count) = self.on_replaced {
             count(reason);
         }
-    }
-}
-
-impl Default for CorrelationLayer {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let service = CorrelationLayer::new().layer(service_fn(|request: Request<()>| async move {
+//! let service = CorrelationLayer::default().layer(service_fn(|request: Request<()>| async move {
 //!     let id: &CorrelationId = request.extensions().get().unwrap();
 //!     Ok::<_, Infallible>(Response::new(id.to_string()))
 //! }));
@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 pub use self::{
     inbound::{ClientRequestId, Replaced},
-    layer::{Correlation, CorrelationLayer, ResponseFuture},
+    layer::{Correlation, CorrelationConfig, CorrelationLayer, ResponseFuture},
 };
 
 /// The header of the id, in requests and responses.

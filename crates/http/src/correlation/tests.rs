@@ -58,16 +58,16 @@ fn replaced(value: &[u8]) -> Option<Replaced> {
 
 #[tokio::test]
 async fn fault_c1_a_request_without_an_id_gets_a_new_one() {
-    let first = pass(CorrelationLayer::new(), &[]).await;
+    let first = pass(CorrelationLayer::default(), &[]).await;
     assert_eq!(first.id, first.answered);
     assert_eq!(Uuid::parse_str(&first.id).unwrap().get_version_num(), 7);
-    assert_ne!(first.id, id_of(CorrelationLayer::new(), &[]).await);
+    assert_ne!(first.id, id_of(CorrelationLayer::default(), &[]).await);
 }
 
 #[tokio::test]
 async fn fault_c2_a_valid_id_is_kept_from_either_header() {
     for name in [CORRELATION_ID, REQUEST_ID] {
-        let passed = pass(CorrelationLayer::new(), &[(name, b"order:7")]).await;
+        let passed = pass(CorrelationLayer::default(), &[(name, b"order:7")]).await;
         assert_eq!((&*passed.id, &*passed.answered), ("order:7", "order:7"));
     }
     // Any of the allowed characters may be the first: the contract asks for no letter there.
@@ -145,7 +145,7 @@ const NASTY: [&str; 60] = [
 #[tokio::test]
 async fn fault_c3_an_unusable_id_is_replaced_and_why_is_counted() {
     static COUNTED: AtomicUsize = AtomicUsize::new(0);
-    let layer = CorrelationLayer::new().on_replaced(|reason| {
+    let layer = CorrelationLayer::default().on_replaced(|reason| {
         assert_eq!(reason, Replaced::Charset);
         COUNTED.fetch_add(1, Ordering::Relaxed);
     });
@@ -178,7 +178,7 @@ fn fault_c3_no_escape_sequence_comes_through() {
 #[tokio::test]
 async fn fault_c5_two_different_ids_are_replaced() {
     static COUNTED: AtomicUsize = AtomicUsize::new(0);
-    let layer = CorrelationLayer::new().on_replaced(|reason| {
+    let layer = CorrelationLayer::default().on_replaced(|reason| {
         assert_eq!(reason, Replaced::Duplicate);
         COUNTED.fetch_add(1, Ordering::Relaxed);
     });
@@ -197,18 +197,18 @@ async fn fault_c6_of_two_headers_the_preferred_one_counts() {
         (REQUEST_ID, b"theirs".as_slice()),
         (CORRELATION_ID, b"ours"),
     ];
-    let preferring = CorrelationLayer::new().request_id_first();
-    assert_eq!(id_of(CorrelationLayer::new(), &both).await, "ours");
+    let preferring = CorrelationLayer::new(CorrelationConfig::default().request_id_first(true));
+    assert_eq!(id_of(CorrelationLayer::default(), &both).await, "ours");
     assert_eq!(id_of(preferring, &both).await, "theirs");
     assert_eq!(id_of(preferring, &both[1..]).await, "ours");
     let unusable = [(REQUEST_ID, b"other".as_slice()), (CORRELATION_ID, b"<")];
-    let id = id_of(CorrelationLayer::new(), &unusable).await;
+    let id = id_of(CorrelationLayer::default(), &unusable).await;
     assert!(Uuid::parse_str(&id).is_ok(), "not the other one: {id}");
 }
 
 #[tokio::test]
 async fn fault_c7_without_trust_every_id_is_new_and_theirs_is_only_shown() {
-    let layer = CorrelationLayer::untrusting();
+    let layer = CorrelationLayer::new(CorrelationConfig::default().trust(false));
     let valid = pass(layer, &[(CORRELATION_ID, b"order-7")]).await;
     assert!(Uuid::parse_str(&valid.id).is_ok());
     assert_eq!(valid.id, valid.answered);
@@ -224,7 +224,7 @@ async fn fault_c7_without_trust_every_id_is_new_and_theirs_is_only_shown() {
 #[tokio::test]
 async fn fault_c16_two_requests_with_one_id_are_independent() {
     let (enter, entered) = (tokio::sync::Barrier::new(2), AtomicUsize::new(0));
-    let service = CorrelationLayer::new().layer(service_fn(|_: Request<()>| async {
+    let service = CorrelationLayer::default().layer(service_fn(|_: Request<()>| async {
         enter.wait().await;
         Ok::<_, Infallible>(Response::new(entered.fetch_add(1, Ordering::Relaxed)))
     }));

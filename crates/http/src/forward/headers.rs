@@ -1,14 +1,19 @@
 //! Which headers of a caller a service may see.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderName,
     header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST},
 };
+use tower_fanout_layers::{
+    config::{ConfigError, Validate},
+    setters,
+};
 
 use super::hop_by_hop::{is_hop_by_hop, nominated};
 use crate::{
+    bounds::valid,
     correlation::CORRELATION_ID,
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE},
 };
@@ -29,17 +34,50 @@ pub fn is_managed(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-fanout-")
 }
 
+/// The headers of a caller that a service may see. There are none by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ForwardConfig {
+    /// Headers other than credentials.
+    pub headers: Vec<HeaderName>,
+    /// `authorization` or `cookie`: the service can then act as the caller.
+    pub credentials: Vec<HeaderName>,
+}
+
+setters! {
+    ForwardConfig {
+        headers: Vec<HeaderName>,
+        credentials: Vec<HeaderName>,
+    }
+}
+
+impl Validate for ForwardConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        let headers = self.headers.iter().filter_map(|name| match name {
+            name if is_managed(name) => Some("the header is set by the gateway itself"),
+            name if CREDENTIALS.contains(name) => {
+                Some("the header is a credential: say that it is meant")
+            }
+            _ => None,
+        });
+        let headers = headers.map(|message| ConfigError::new("headers", message));
+        let others = self.credentials.iter();
+        let others = others.filter(|name| !CREDENTIALS.contains(name));
+        let others = others.map(|_| ConfigError::new("credentials", "the header is no credential"));
+        headers.chain(others).collect()
+    }
+}
+
 /// The headers of a caller that are sent on to one service: those that are listed, and no others.
 /// There are none by default.
 ///
 /// ```
 /// use http::{HeaderMap, header::{ACCEPT_LANGUAGE, AUTHORIZATION}};
-/// use tower_fanout_http::forward::ForwardHeaders;
+/// use tower_fanout_http::forward::{ForwardConfig, ForwardHeaders};
 ///
-/// let allowed = ForwardHeaders::default()
-///     .allow(ACCEPT_LANGUAGE)?
-///     .allow_credential(AUTHORIZATION)?;
-/// assert!(ForwardHeaders::default().allow(AUTHORIZATION).is_err());
+/// let config = ForwardConfig::default().headers([ACCEPT_LANGUAGE]).credentials([AUTHORIZATION]);
+/// let allowed = ForwardHeaders::new(config)?;
+/// assert!(ForwardHeaders::new(ForwardConfig::default().headers([AUTHORIZATION])).is_err());
 ///
 /// let (mut caller, mut sent) = (HeaderMap::new(), HeaderMap::new());
 /// caller.insert(ACCEPT_LANGUAGE, "de".parse()?);
@@ -54,35 +92,20 @@ pub struct ForwardHeaders {
 }
 
 impl ForwardHeaders {
-    /// Also sends `name` on.
+    /// Sends on what `config` lists.
     ///
     /// # Errors
-    /// The header is set here alone, or it is `authorization` or `cookie`, which
-    /// [`allow_credential`](Self::allow_credential) is for.
-    pub fn allow(self, name: HeaderName) -> Result<Self, NotForwarded> {
-        match name {
-            name if is_managed(&name) => Err(NotForwarded::Managed),
-            name if CREDENTIALS.contains(&name) => Err(NotForwarded::Credential),
-            name => Ok(self.with(name)),
-        }
-    }
-
-    /// Also sends `authorization` or `cookie` on: the service can then act as the caller.
-    ///
-    /// # Errors
-    /// The header is none of the two.
-    pub fn allow_credential(self, name: HeaderName) -> Result<Self, NotForwarded> {
-        match CREDENTIALS.contains(&name) {
-            true => Ok(self.with(name)),
-            false => Err(NotForwarded::NoCredential),
-        }
-    }
-
-    fn with(self, name: HeaderName) -> Self {
-        let names = self.names.iter().flat_map(|names| names.iter()).cloned();
-        Self {
-            names: Some(names.chain([name]).collect()),
-        }
+    /// A header is set by this crate alone, or is listed as a credential and is none, or the other way
+    /// round.
+    pub fn new(config: ForwardConfig) -> Result<Self, ConfigError> {
+        let ForwardConfig {
+            mut headers,
+            credentials,
+        } = valid(config)?;
+        headers.extend(credentials);
+        Ok(Self {
+            names: (!headers.is_empty()).then(|| headers.into()),
+        })
     }
 
     /// Copies what is listed, all lines of it, from a caller's headers to those of a request. What the
@@ -103,30 +126,6 @@ impl ForwardHeaders {
         }
     }
 }
-
-/// A header that cannot be listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NotForwarded {
-    /// It is set here alone.
-    Managed,
-    /// It says who the caller is, and was not listed as such.
-    Credential,
-    /// It was listed as one that says who the caller is, and does not.
-    NoCredential,
-}
-
-impl fmt::Display for NotForwarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Managed => "the header is set by the gateway itself",
-            Self::Credential => "the header is a credential: say that it is meant",
-            Self::NoCredential => "the header is no credential",
-        })
-    }
-}
-
-impl std::error::Error for NotForwarded {}
 
 #[cfg(test)]
 mod tests {
@@ -158,38 +157,48 @@ mod tests {
         let none = ForwardHeaders::default();
         assert!(sent(&none, &caller).is_empty());
         for name in [AUTHORIZATION, COOKIE] {
-            assert_eq!(
-                none.clone().allow(name.clone()),
-                Err(NotForwarded::Credential)
-            );
-            let allowed = none.clone().allow_credential(name.clone()).unwrap();
+            let refused = allow(name.clone()).unwrap_err();
+            assert!(refused.message().contains("credential"), "{refused}");
+            let config = ForwardConfig::default().credentials([name.clone()]);
+            let allowed = ForwardHeaders::new(config).unwrap();
             assert!(sent(&allowed, &caller).keys().eq([&name]));
         }
+        let config = ForwardConfig::default().credentials([ACCEPT_LANGUAGE]);
         assert_eq!(
-            none.clone().allow_credential(ACCEPT_LANGUAGE),
-            Err(NotForwarded::NoCredential)
+            ForwardHeaders::new(config).unwrap_err().field(),
+            "credentials"
         );
-        let allowed = none.allow(ACCEPT_LANGUAGE).unwrap();
+        let allowed = allow(ACCEPT_LANGUAGE).unwrap();
         assert!(sent(&allowed, &caller).keys().eq([&ACCEPT_LANGUAGE]));
+    }
+
+    fn allow(name: HeaderName) -> Result<ForwardHeaders, ConfigError> {
+        ForwardHeaders::new(ForwardConfig::default().headers([name]))
+    }
+
+    fn is_refused_as_managed(name: HeaderName) -> bool {
+        let refused = allow(name).unwrap_err();
+        refused.message() == "the header is set by the gateway itself"
     }
 
     #[test]
     fn fault_i10_what_is_made_anew_cannot_be_listed() {
         for name in [HOST, CONTENT_LENGTH, EXPECT, CORRELATION_ID] {
-            let listed = ForwardHeaders::default().allow(name);
-            assert_eq!(listed, Err(NotForwarded::Managed));
+            assert!(is_refused_as_managed(name));
         }
     }
 
     #[test]
     fn fault_i11_a_caller_cannot_speak_for_the_gateway() {
         for name in ["x-fanout-depth", "x-fanout-completed", "x-fanout-"] {
-            let listed = ForwardHeaders::default().allow(HeaderName::from_static(name));
-            assert_eq!(listed, Err(NotForwarded::Managed), "{name}");
+            assert!(
+                is_refused_as_managed(HeaderName::from_static(name)),
+                "{name}"
+            );
         }
         // What the gateway says of the user, the caller cannot say in its place, or add to.
         let user = HeaderName::from_static("x-user");
-        let allowed = ForwardHeaders::default().allow(user.clone()).unwrap();
+        let allowed = allow(user.clone()).unwrap();
         let mut request = headers(&[("x-user", "alice")]);
         allowed.copy(&headers(&[("x-user", "root")]), &mut request);
         assert!(request.get_all(&user).iter().eq(["alice"]));
@@ -197,9 +206,7 @@ mod tests {
 
     #[test]
     fn fault_i8_what_a_caller_keeps_to_its_connection_is_left_behind() {
-        let allowed = ForwardHeaders::default()
-            .allow(HeaderName::from_static("x-hop"))
-            .unwrap();
+        let allowed = allow(HeaderName::from_static("x-hop")).unwrap();
         let twice = [("x-hop", "1"), ("x-hop", "2")];
         assert!(
             sent(&allowed, &twice)

@@ -10,6 +10,6 @@ mod hop_by_hop;
 
 pub use self::{
     depth::{DEPTH, Depth, LoopGuard, LoopLayer, MAX_DEPTH},
-    headers::{ForwardHeaders, NotForwarded, is_managed},
+    headers::{ForwardConfig, ForwardHeaders, is_managed},
     hop_by_hop::strip,
 };

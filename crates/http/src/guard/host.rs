@@ -40,6 +40,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
 /// Narrower than [RFC 3986 §3.2](https://www.rfc-editor.org/rfc/rfc3986#section-3.2), which allows
 /// what no name in DNS has: escapes, commas, an empty host or port.
 pub(crate) fn is_authority(text: &[u8]) -> bool {
+    // The colon is in the text, so what follows it is at most empty.
     let (host, port) = match text.iter().rposition(|&byte| byte == b':') {
         Some(colon) if text.last() != Some(&b']') => (&text[..colon], Some(&text[colon + 1..])),
         _ => (text, None),

@@ -11,9 +11,11 @@ use http::{
     header::{ALLOW, CONNECTION},
 };
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tower_fanout_layers::config::ConfigError;
 
-use super::{GuardSettings, Refused, check, is_about_server};
+use super::{GuardConfig, Refused, check, is_about_server};
 use crate::{
+    bounds::valid,
     correlation::CorrelationId,
     problem::{OrRefused, Problem},
 };
@@ -30,28 +32,34 @@ pub struct GuardLayer {
 
 #[derive(Debug)]
 struct Shared {
-    settings: GuardSettings,
+    config: GuardConfig,
     /// The methods as the value of `Allow`.
     allow: HeaderValue,
 }
 
 impl GuardLayer {
-    /// Lets through what `settings` allow.
-    #[must_use]
-    pub fn new(settings: GuardSettings) -> Self {
-        let methods: Vec<_> = settings.methods.iter().map(Method::as_str).collect();
+    /// Lets through what `config` allows.
+    ///
+    /// # Errors
+    /// A value of `config` is out of its range.
+    pub fn new(config: GuardConfig) -> Result<Self, ConfigError> {
+        Ok(Self::of(valid(config)?))
+    }
+
+    fn of(config: GuardConfig) -> Self {
+        let methods: Vec<_> = config.methods.iter().map(Method::as_str).collect();
         // The name of a method is a token, so this is a value.
         let allow = HeaderValue::from_str(&methods.join(", "));
         let allow = allow.unwrap_or_else(|_| HeaderValue::from_static(""));
         Self {
-            shared: Arc::new(Shared { settings, allow }),
+            shared: Arc::new(Shared { config, allow }),
         }
     }
 }
 
 impl Default for GuardLayer {
     fn default() -> Self {
-        Self::new(GuardSettings::default())
+        Self::of(GuardConfig::default())
     }
 }
 
@@ -87,7 +95,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let answer = match check(&request, &self.shared.settings) {
+        let answer = match check(&request, &self.shared.config) {
             Ok(()) if is_about_server(&request) => self.shared.options(),
             Ok(()) => {
                 return OrRefused::called(self.inner.clone().oneshot(request));

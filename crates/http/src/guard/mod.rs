@@ -7,8 +7,8 @@
 //!
 //! | refused | answer |
 //! |---|---|
-//! | a method that is not in [`GuardSettings::methods`] | 405 with `Allow`, or 501 if nobody knows it |
-//! | a target over [`GuardSettings::max_uri`] | 414 |
+//! | a method that is not in [`GuardConfig::methods`] | 405 with `Allow`, or 501 if nobody knows it |
+//! | a target over [`GuardConfig::max_uri`] | 414 |
 //! | a target that is neither a path nor an absolute `http` URI, nor `*` for `OPTIONS`, or whose path has a backslash or what is not ASCII | 400 |
 //! | no `Host` (but for HTTP/1.0), two, one that is no host, or another than the target's | 400 |
 //! | a `Transfer-Encoding` other than exactly `chunked` | 501 |
@@ -42,11 +42,15 @@ mod layer;
 mod target;
 
 use http::{HeaderValue, Method, Request, header};
+use tower_fanout_layers::{
+    config::{ConfigError, Validate},
+    setters,
+};
 
 #[cfg(feature = "cors")]
 pub(crate) use self::host::is_authority;
 pub use self::layer::{Guard, GuardLayer};
-use crate::problem::Code;
+use crate::{bounds::Bounds, problem::Code};
 
 /// The methods of RFC 9110 and RFC 5789, but for `TRACE` and `CONNECT`.
 const SERVED: [Method; 7] = [
@@ -59,10 +63,13 @@ const SERVED: [Method; 7] = [
     Method::OPTIONS,
 ];
 
+/// The longest target that `http::Uri` holds, in bytes.
+const MAX_URI: usize = u16::MAX as usize - 1;
+
 /// What is let through.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct GuardSettings {
+pub struct GuardConfig {
     /// The longest target of a request, in bytes; 8 KiB by default, as
     /// [RFC 9110 §4.1](https://www.rfc-editor.org/rfc/rfc9110#section-4.1) asks of every server.
     pub max_uri: usize,
@@ -71,7 +78,27 @@ pub struct GuardSettings {
     pub methods: Vec<Method>,
 }
 
-impl Default for GuardSettings {
+setters! {
+    GuardConfig {
+        max_uri: usize,
+        methods: Vec<Method>,
+    }
+}
+
+impl Validate for GuardConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Bounds::default()
+            .number("max_uri", self.max_uri, 1..=MAX_URI)
+            .unless(
+                !self.methods.is_empty(),
+                "methods",
+                "at least one must be allowed",
+            )
+            .into_vec()
+    }
+}
+
+impl Default for GuardConfig {
     fn default() -> Self {
         Self {
             max_uri: 8 << 10,
@@ -149,9 +176,9 @@ impl Refused {
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn check<B>(request: &Request<B>, settings: &GuardSettings) -> Result<(), Refused> {
-    check_method(request.method(), settings)?;
-    target::check(request, settings.max_uri)?;
+pub fn check<B>(request: &Request<B>, config: &GuardConfig) -> Result<(), Refused> {
+    check_method(request.method(), config)?;
+    target::check(request, config.max_uri)?;
     host::check(request)?;
     let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     if !codings.next().is_none_or(|coding| is(coding, "chunked")) || codings.next().is_some() {
@@ -176,8 +203,8 @@ pub fn is_about_server<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && target::is_asterisk(request.uri())
 }
 
-fn check_method(method: &Method, settings: &GuardSettings) -> Result<(), Refused> {
-    if settings.methods.contains(method) {
+fn check_method(method: &Method, config: &GuardConfig) -> Result<(), Refused> {
+    if config.methods.contains(method) {
         Ok(())
     } else if SERVED.contains(method) || [Method::TRACE, Method::CONNECT].contains(method) {
         Err(Refused::MethodNotAllowed)

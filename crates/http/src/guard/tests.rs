@@ -34,7 +34,7 @@ fn with(more: &[(HeaderName, &str)]) -> Result<(), Refused> {
 }
 
 fn look(request: &Request<()>) -> Result<(), Refused> {
-    check(request, &GuardSettings::default())
+    check(request, &GuardConfig::default())
 }
 
 async fn answer(request: Request<()>) -> (StatusCode, HeaderMap, Bytes) {
@@ -246,12 +246,12 @@ async fn fault_d19_other_methods_are_405_or_501() {
             "{method}"
         );
     }
-    let settings = GuardSettings {
+    let config = GuardConfig {
         methods: vec![Method::GET],
-        ..GuardSettings::default()
+        ..GuardConfig::default()
     };
     assert_eq!(
-        check(&request("POST", "/", &host), &settings),
+        check(&request("POST", "/", &host), &config),
         Err(Refused::MethodNotAllowed)
     );
 }

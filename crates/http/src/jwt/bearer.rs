@@ -17,7 +17,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
     let rest = credentials(value).ok_or_else(|| Refusal(other(value)))?;
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    let token = &rest[spaces..];
+    let token = &rest[spaces..]; // they were counted in `rest`
     if token.len() > MAX_TOKEN {
         return Err(Refusal(Reason::Oversize));
     }

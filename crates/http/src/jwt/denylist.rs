@@ -8,11 +8,11 @@ use std::{
     time::SystemTime,
 };
 
-use super::rules::MAX_LEEWAY;
+use super::config::MAX_LEEWAY;
 
 /// The ids of tokens that were revoked. A clone is a handle to the same list.
 ///
-/// An id is kept until its token has expired for all clocks that [`Rules::leeway`](super::Rules::leeway)
+/// An id is kept until its token has expired for all clocks that [`VerifierConfig::leeway`](field@super::VerifierConfig::leeway)
 /// allows, then it makes room for others. The list is of this process alone, and empty at its start.
 #[derive(Clone)]
 pub struct DenyList {

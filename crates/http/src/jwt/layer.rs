@@ -13,17 +13,18 @@ use http::{
 };
 use tokio::time::timeout_at;
 use tower::{Layer, Service, ServiceExt};
-use tower_fanout_layers::{Context as _, Deadline};
+use tower_fanout_layers::{ConfigError, Context as _, Deadline};
 
 use super::{
     bearer::bearer,
     claims::Claims,
+    config::JwtConfig,
     keys::Flight,
     refusal::{Outcome, Reason, Refusal},
     verifier::{Failure, Verifier},
     waiting::{Decided, JwtFuture, Waiting},
 };
-use crate::{correlation::CorrelationId, problem::OrRefused};
+use crate::{bounds::valid, correlation::CorrelationId, problem::OrRefused};
 
 /// Lets only requests with a valid token through, with its [`Claims`] in their extensions; see the
 /// [module docs](super).
@@ -35,65 +36,24 @@ pub struct JwtLayer {
 #[derive(Clone, Debug)]
 struct Shared {
     verifier: Verifier,
-    realm: String,
-    any_role: Vec<String>,
-    all_scopes: Vec<String>,
-    skip_preflight: bool,
-    reveal_expired: bool,
+    config: JwtConfig,
     on_outcome: fn(Outcome),
 }
 
 impl JwtLayer {
-    /// Lets those through whom `verifier` believes.
-    #[must_use]
-    pub fn new(verifier: Verifier) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                verifier,
-                realm: "fanout".into(),
-                any_role: Vec::new(),
-                all_scopes: Vec::new(),
-                skip_preflight: false,
-                reveal_expired: true,
-                on_outcome: |_| {},
-            }),
-        }
-    }
-
-    /// Names what is protected in the challenge; `fanout` by default. What cannot stand in
-    /// quotes is left out.
-    #[must_use]
-    pub fn realm(mut self, realm: &str) -> Self {
-        Arc::make_mut(&mut self.shared).realm = realm.into();
-        self
-    }
-
-    /// Asks for at least one of these roles too.
-    #[must_use]
-    pub fn any_role(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Arc::make_mut(&mut self.shared).any_role = roles.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Asks for all of these scopes too.
-    #[must_use]
-    pub fn all_scopes(mut self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Arc::make_mut(&mut self.shared).all_scopes = scopes.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Whether CORS preflights are let through without a token, and without claims; no by default.
-    #[must_use]
-    pub fn skip_preflight(mut self, skip: bool) -> Self {
-        Arc::make_mut(&mut self.shared).skip_preflight = skip;
-        self
-    }
-
-    /// Whether a caller is told that a token, good otherwise, has expired; yes by default.
-    #[must_use]
-    pub fn reveal_expired(mut self, reveal: bool) -> Self {
-        Arc::make_mut(&mut self.shared).reveal_expired = reveal;
-        self
+    /// Lets those through whom `verifier` believes and who have what `config` asks for.
+    ///
+    /// # Errors
+    /// A value of `config` is not valid.
+    pub fn new(verifier: Verifier, config: JwtConfig) -> Result<Self, ConfigError> {
+        let shared = Shared {
+            verifier,
+            config: valid(config)?,
+            on_outcome: |_| {},
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Calls `observer` with what becomes of each request, to count it.
@@ -109,7 +69,7 @@ impl Shared {
     fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Failure> {
         // Another layer's claims are not this layer's.
         request.extensions_mut().remove::<Claims>();
-        if self.skip_preflight && is_preflight(request) {
+        if self.config.skip_preflight && is_preflight(request) {
             (self.on_outcome)(Outcome::Preflight);
             return Ok(());
         }
@@ -139,8 +99,13 @@ impl Shared {
     fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, Failure> {
         let claims = self.verifier.check(bearer(headers)?)?;
         let (roles, scopes) = (claims.roles(), claims.scopes());
-        let has_role = self.any_role.is_empty() || roles.iter().any(|r| self.any_role.contains(r));
-        if has_role && self.all_scopes.iter().all(|scope| scopes.contains(scope)) {
+        let JwtConfig {
+            any_role,
+            all_scopes,
+            ..
+        } = &self.config;
+        let has_role = any_role.is_empty() || roles.iter().any(|role| any_role.contains(role));
+        if has_role && all_scopes.iter().all(|scope| scopes.contains(scope)) {
             Ok(claims)
         } else {
             Err(Refusal(Reason::Scope).into())
@@ -159,8 +124,8 @@ impl Shared {
         let (code, reason) = (refusal.code().as_str(), refusal.0.as_str());
         let correlation_id = id.map(CorrelationId::as_str);
         tracing::debug!(code, reason, correlation_id, "a token was refused");
-        let mut problem = refusal.problem(&self.realm, &self.needed());
-        if refusal.0 == Reason::Expired && self.reveal_expired {
+        let mut problem = refusal.problem(&self.config.realm, &self.needed());
+        if refusal.0 == Reason::Expired && self.config.reveal_expired {
             problem = problem.detail("the token has expired");
         }
         problem.retry_after(retry_after).into_response(id)
@@ -169,8 +134,8 @@ impl Shared {
     /// The scopes that are needed, or else the roles, as a challenge names them
     /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
     fn needed(&self) -> String {
-        let needed = match &*self.all_scopes {
-            [] => &self.any_role,
+        let needed = match &*self.config.all_scopes {
+            [] => &self.config.any_role,
             scopes => scopes,
         };
         let is_scope = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';

@@ -2,7 +2,7 @@
 //!
 //! A token is checked in three steps: its form by our own strict reading ([`verify_jws`]), its signature
 //! by aws-lc with keys that are given ([`KeySet`]) or [fetched](jwks), and its claims by rules that leave nothing optional that
-//! matters ([`Rules`]). Whatever is wrong, the caller gets the same 401; the reason goes to the log and
+//! matters ([`VerifierConfig`]). Whatever is wrong, the caller gets the same 401; the reason goes to the log and
 //! to who counts ([`Outcome`]) alone.
 //!
 //! What was verified is not remembered: each request is checked anew, so that a token is refused from
@@ -14,14 +14,15 @@
 //! use http::{Request, Response};
 //! use http_body_util::Full;
 //! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_fanout_http::jwt::{Algorithm, Claims, JwtLayer, Key, KeySet, Rules, Verifier};
+//! use tower_fanout_http::jwt::{Algorithm, Claims, JwtConfig, JwtLayer, Key, KeySet, Verifier, VerifierConfig};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let key = Key::from_secret(Algorithm::HS256, b"an example secret, long enough for 256 bits").unwrap();
-//! let rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
-//! let verifier = Verifier::new(KeySet::new([key]).unwrap(), rules);
-//! let service = JwtLayer::new(verifier).layer(service_fn(|request: Request<()>| async move {
+//! let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
+//! let verifier = Verifier::new(KeySet::new([key]).unwrap(), config).unwrap();
+//! let layer = JwtLayer::new(verifier, JwtConfig::default()).unwrap();
+//! let service = layer.layer(service_fn(|request: Request<()>| async move {
 //!     let claims: &Claims = request.extensions().get().unwrap();
 //!     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(claims.subject().to_owned()))))
 //! }));
@@ -34,6 +35,7 @@
 mod algorithm;
 mod bearer;
 mod claims;
+mod config;
 mod denylist;
 #[cfg(feature = "axum")]
 mod extract;
@@ -55,13 +57,13 @@ pub use self::extract::AuthNotConfigured;
 pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
     claims::Claims,
+    config::{JwtConfig, VerifierConfig},
     denylist::{DenyList, DenyListFull},
     jose::{Verified, verify_jws},
     keys::{DroppedKey, Key, KeyError, KeySet, Keys, Unavailable, sign},
     layer::{Jwt, JwtLayer},
-    propagate::{PropagateClaims, PropagateClaimsLayer},
+    propagate::{PropagateClaims, PropagateClaimsConfig, PropagateClaimsLayer, PropagatedClaim},
     refusal::{Outcome, Reason, Refusal},
-    rules::{InvalidRules, Rules},
     verifier::Verifier,
     waiting::JwtFuture,
 };

@@ -17,13 +17,21 @@ use http::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tower_fanout_layers::{
+    config::{ConfigError, Validate},
+    setters,
+};
 
 use super::{
     claims::{Claims, path},
+    config::check_realm,
     refusal::{Outcome, Reason, Refusal},
-    rules::InvalidRules,
 };
-use crate::{correlation::CorrelationId, problem::OrRefused};
+use crate::{
+    bounds::{Bounds, valid},
+    correlation::CorrelationId,
+    problem::OrRefused,
+};
 
 /// The longest value of a header, in bytes.
 const MAX_VALUE: usize = 1 << 10;
@@ -58,12 +66,13 @@ const RESERVED: [HeaderName; 11] = [
 ///
 /// ```
 /// use http::HeaderName;
-/// use tower_fanout_http::jwt::PropagateClaimsLayer;
+/// use tower_fanout_http::jwt::{PropagateClaimsConfig, PropagateClaimsLayer};
 ///
-/// let layer = PropagateClaimsLayer::new()
-///     .claim("sub", HeaderName::from_static("x-user-id"))?
-///     .encoded_claim("profile.name", HeaderName::from_static("x-user-name"))?;
-/// # Ok::<_, tower_fanout_http::jwt::InvalidRules>(())
+/// let config = PropagateClaimsConfig::default()
+///     .claim("sub", HeaderName::from_static("x-user-id"))
+///     .encoded_claim("profile.name", HeaderName::from_static("x-user-name"));
+/// let layer = PropagateClaimsLayer::new(config).unwrap();
+/// # drop(layer);
 /// ```
 #[derive(Clone, Debug)]
 pub struct PropagateClaimsLayer {
@@ -85,73 +94,116 @@ struct Propagated {
     encode: bool,
 }
 
-impl Default for PropagateClaimsLayer {
+/// The claims that are sent in headers. There are none by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PropagateClaimsConfig {
+    /// Claims with their headers; one claim per header.
+    pub claims: Vec<PropagatedClaim>,
+    /// Refuses a request with 401 if a claim cannot be sent; by default the request goes on without the
+    /// header.
+    pub refuse: bool,
+    /// Name of what is protected, in the challenge: printable ASCII without quotes and backslashes;
+    /// `fanout` by default.
+    pub realm: String,
+}
+
+/// A claim that is sent in a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PropagatedClaim {
+    /// The claim: a path with dots, or a URI as a whole.
+    pub claim: String,
+    /// The header; none that says where a message ends, where it goes, or what it is.
+    pub header: HeaderName,
+    /// Sends the claim percent-encoded, in UTF-8: text of any kind, each item of a list of texts, and
+    /// all else as JSON.
+    pub encode: bool,
+}
+
+setters! {
+    PropagateClaimsConfig {
+        refuse: bool,
+        realm: String,
+    }
+}
+
+impl PropagateClaimsConfig {
+    /// Adds the claim at `path` in `header`.
+    #[must_use]
+    pub fn claim(self, path: impl Into<String>, header: HeaderName) -> Self {
+        self.with(path.into(), header, false)
+    }
+
+    /// Adds the claim at `path` in `header`, [encoded](PropagatedClaim::encode).
+    #[must_use]
+    pub fn encoded_claim(self, path: impl Into<String>, header: HeaderName) -> Self {
+        self.with(path.into(), header, true)
+    }
+
+    fn with(mut self, claim: String, header: HeaderName, encode: bool) -> Self {
+        self.claims.push(PropagatedClaim {
+            claim,
+            header,
+            encode,
+        });
+        self
+    }
+}
+
+impl Default for PropagateClaimsConfig {
     fn default() -> Self {
-        Self::new()
+        Self {
+            claims: Vec::new(),
+            refuse: false,
+            realm: "fanout".into(),
+        }
+    }
+}
+
+impl Validate for PropagateClaimsConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        let mut bounds = check_realm(Bounds::default(), &self.realm);
+        for (place, PropagatedClaim { header, .. }) in self.claims.iter().enumerate() {
+            let mut before = self.claims.iter().take(place);
+            let reserved = RESERVED.contains(header);
+            bounds = bounds
+                .unless(!reserved, "claims", "no claim can be sent in this header")
+                .unless(
+                    before.all(|other| other.header != *header),
+                    "claims",
+                    "a header bears one claim",
+                );
+        }
+        bounds.into_vec()
     }
 }
 
 impl PropagateClaimsLayer {
-    /// Sends no claim yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                headers: Vec::new(),
-                refuse: false,
-                realm: "fanout".into(),
-                on_outcome: |_| {},
-            }),
-        }
-    }
-
-    /// Sends the claim at `path`, with dots, or a URI as a whole, in `header`.
+    /// Creates a layer that sends the claims of `config`.
     ///
     /// # Errors
-    /// The header is one that says where a message ends or goes, or there is a claim for it already.
-    pub fn claim(self, path: &str, header: HeaderName) -> Result<Self, InvalidRules> {
-        self.add(path, header, false)
-    }
-
-    /// Sends the claim at `path` in `header` percent-encoded, in UTF-8: text of any kind, each item of
-    /// a list of texts, and all else as JSON.
-    ///
-    /// # Errors
-    /// As [`claim`](Self::claim).
-    pub fn encoded_claim(self, path: &str, header: HeaderName) -> Result<Self, InvalidRules> {
-        self.add(path, header, true)
-    }
-
-    fn add(mut self, claim: &str, header: HeaderName, encode: bool) -> Result<Self, InvalidRules> {
-        if RESERVED.contains(&header) {
-            return Err(InvalidRules("no claim can be sent in this header"));
-        }
-        let headers = &mut Arc::make_mut(&mut self.shared).headers;
-        if headers.iter().any(|other| other.header == header) {
-            return Err(InvalidRules("a header bears one claim"));
-        }
-        headers.push(Propagated {
-            claim: path(claim),
-            header,
-            encode,
+    /// A value of `config` is not valid.
+    pub fn new(config: PropagateClaimsConfig) -> Result<Self, ConfigError> {
+        let PropagateClaimsConfig {
+            claims,
+            refuse,
+            realm,
+        } = valid(config)?;
+        let headers = claims.into_iter().map(|one| Propagated {
+            claim: path(&one.claim),
+            header: one.header,
+            encode: one.encode,
         });
-        Ok(self)
-    }
-
-    /// Whether a request is refused with 401 if a claim cannot be sent; by default it goes on without
-    /// the header.
-    #[must_use]
-    pub fn refuse(mut self, refuse: bool) -> Self {
-        Arc::make_mut(&mut self.shared).refuse = refuse;
-        self
-    }
-
-    /// Names what is protected in the challenge; `fanout` by default. What cannot stand in
-    /// quotes is left out.
-    #[must_use]
-    pub fn realm(mut self, realm: &str) -> Self {
-        Arc::make_mut(&mut self.shared).realm = realm.into();
-        self
+        let shared = Shared {
+            headers: headers.collect(),
+            refuse,
+            realm,
+            on_outcome: |_| {},
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Calls `observer` with what is refused, to count it.

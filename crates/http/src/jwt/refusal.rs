@@ -154,7 +154,7 @@ impl Refusal {
 }
 
 /// `text` as it can stand in quotes: printable ASCII without quotes and backslashes.
-fn quotable(text: &str) -> String {
+pub(super) fn quotable(text: &str) -> String {
     let fits = |char: &char| matches!(char, ' '..='~') && !matches!(char, '"' | '\\');
     text.chars().filter(fits).collect()
 }

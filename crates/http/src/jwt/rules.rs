@@ -1,34 +1,33 @@
 //! The rules by which a token is believed.
 
 use std::{
-    error::Error,
-    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use serde_json::{Map, Value};
+use tower_fanout_layers::config::ConfigError;
 
 use super::{
     claims::{Claims, Shared, find, path, words},
+    config::VerifierConfig,
     denylist::DenyList,
     jose::Verified,
     object::object,
     refusal::{Reason, Refusal},
 };
+use crate::bounds::valid;
 
 /// The latest time that is believed: the year 9999, in seconds since 1970.
 const LATEST: f64 = 253_402_300_799.0;
-/// The most that clocks may be apart.
-pub(super) const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// The deepest nesting of a payload.
 const MAX_DEPTH: usize = 32;
 /// The most claims at the top of a payload.
 const MAX_CLAIMS: usize = 64;
 
-/// Who a valid token must be from and for, and what is read from it.
+/// A valid [`VerifierConfig`], prepared for checking tokens.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub(super) struct Rules {
     issuers: Vec<String>,
     audiences: Vec<String>,
     leeway: Duration,
@@ -42,113 +41,25 @@ pub struct Rules {
     roles_claim: Vec<String>,
 }
 
-/// Rules that would believe too much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidRules(pub(super) &'static str);
-
-impl fmt::Display for InvalidRules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl Error for InvalidRules {}
-
 impl Rules {
-    /// Tokens of these issuers, for one of these audiences.
-    ///
     /// # Errors
-    /// One of the two is empty: then a token from or for anybody would do.
-    pub fn new<S: Into<String>>(
-        issuers: impl IntoIterator<Item = S>,
-        audiences: impl IntoIterator<Item = S>,
-    ) -> Result<Self, InvalidRules> {
-        let issuers: Vec<_> = issuers.into_iter().map(Into::into).collect();
-        let audiences: Vec<_> = audiences.into_iter().map(Into::into).collect();
-        if issuers.is_empty() {
-            return Err(InvalidRules("at least one issuer must be named"));
-        }
-        if audiences.is_empty() {
-            return Err(InvalidRules("at least one audience must be named"));
-        }
+    /// A value of `config` is not valid.
+    pub(super) fn new(config: VerifierConfig) -> Result<Self, ConfigError> {
+        let config = valid(config)?;
+        let typ = config.require_typ.as_deref();
         Ok(Self {
-            issuers,
-            audiences,
-            leeway: Duration::from_secs(30),
-            max_age: None,
-            typ: None,
-            require_jti: false,
-            deny_list: None,
-            tier_claim: None,
-            tiers: Vec::new(),
-            default_tier: "default".into(),
-            roles_claim: vec!["roles".into()],
+            typ: typ.map(|typ| bare_type(typ).to_owned()),
+            tier_claim: config.tier_claim.as_deref().map(path),
+            default_tier: config.default_tier.into(),
+            roles_claim: path(&config.roles_claim),
+            issuers: config.issuers,
+            audiences: config.audiences,
+            leeway: config.leeway,
+            max_age: config.max_age,
+            require_jti: config.require_jti,
+            deny_list: config.deny_list,
+            tiers: config.tiers,
         })
-    }
-
-    /// How far clocks may be apart; 30 s by default.
-    ///
-    /// # Errors
-    /// It is more than 300 s.
-    pub fn leeway(mut self, leeway: Duration) -> Result<Self, InvalidRules> {
-        if leeway > MAX_LEEWAY {
-            return Err(InvalidRules("the leeway is at most 300 s"));
-        }
-        self.leeway = leeway;
-        Ok(self)
-    }
-
-    /// Refuses tokens that were issued longer ago, or do not say when; by default any age will do.
-    #[must_use]
-    pub const fn max_age(mut self, max_age: Duration) -> Self {
-        self.max_age = Some(max_age);
-        self
-    }
-
-    /// Refuses tokens of another type, such as `at+jwt` for access tokens
-    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)); by default any type will do.
-    /// Case does not count, and neither does `application/` in front.
-    #[must_use]
-    pub fn require_typ(mut self, typ: &str) -> Self {
-        self.typ = Some(bare_type(typ).to_owned());
-        self
-    }
-
-    /// Whether a token must have an id, the claim `jti`; no by default.
-    #[must_use]
-    pub const fn require_jti(mut self, require: bool) -> Self {
-        self.require_jti = require;
-        self
-    }
-
-    /// Refuses tokens whose `jti` is in `list`; see also [`require_jti`](Self::require_jti), since
-    /// what has no id cannot be found there.
-    #[must_use]
-    pub fn deny_list(mut self, list: DenyList) -> Self {
-        self.deny_list = Some(list);
-        self
-    }
-
-    /// Reads the caller's tier from `claim`, a path with dots, or a URI as a whole. A tier that is not one of `tiers`, or
-    /// none, is `default`.
-    #[must_use]
-    pub fn tier(
-        mut self,
-        claim: &str,
-        tiers: impl IntoIterator<Item = impl Into<String>>,
-        default: &str,
-    ) -> Self {
-        self.tier_claim = Some(path(claim));
-        self.tiers = tiers.into_iter().map(Into::into).collect();
-        self.default_tier = default.into();
-        self
-    }
-
-    /// Reads the caller's roles from `claim`, a path with dots, or a URI as a whole; `roles` by default.
-    #[must_use]
-    pub fn roles(mut self, claim: &str) -> Self {
-        self.roles_claim = path(claim);
-        self
     }
 
     /// Whether these are rules for tokens of `issuer`.
@@ -167,7 +78,7 @@ impl Rules {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn check(&self, verified: &Verified, now: SystemTime) -> Result<Claims, Refusal> {
+    pub(super) fn check(&self, verified: &Verified, now: SystemTime) -> Result<Claims, Refusal> {
         self.check_type(&verified.header)?;
         let members = object(&verified.payload, MAX_DEPTH);
         let members = members

@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use tower_fanout_layers::config::ConfigError;
+
 use super::{
     claims::Claims,
+    config::VerifierConfig,
     jose::{unverified_issuer, verify_jws},
     keys::{Flight, Keys, Unavailable},
     refusal::{Reason, Refusal},
-    rules::{InvalidRules, Rules},
+    rules::Rules,
 };
 
 /// Knows whom to believe.
@@ -47,26 +50,33 @@ impl From<Unavailable> for Failure {
 }
 
 impl Verifier {
-    /// Believes tokens that are signed with one of `keys` and fit `rules`, by the system's clock.
-    #[must_use]
-    pub fn new(keys: impl Into<Keys>, rules: Rules) -> Self {
-        let keys = keys.into();
-        Self {
-            trusted: vec![Trusted { keys, rules }],
-            clock: SystemTime::now,
-        }
-    }
-
-    /// Believes others too, who have their own keys and rules. Whose a token is, is decided by the
-    /// issuer that it names; then the keys and the rules of that issuer alone decide.
+    /// Believes tokens that are signed with one of `keys` and fit `config`, by the system's clock.
     ///
     /// # Errors
-    /// An issuer has keys and rules already.
-    pub fn or(mut self, keys: impl Into<Keys>, rules: Rules) -> Result<Self, InvalidRules> {
+    /// A value of `config` is not valid.
+    pub fn new(keys: impl Into<Keys>, config: VerifierConfig) -> Result<Self, ConfigError> {
+        let (keys, rules) = (keys.into(), Rules::new(config)?);
+        Ok(Self {
+            trusted: vec![Trusted { keys, rules }],
+            clock: SystemTime::now,
+        })
+    }
+
+    /// Believes others too, who have their own keys and config. Whose a token is, is decided by the
+    /// issuer that it names; then the keys and the config of that issuer alone decide.
+    ///
+    /// # Errors
+    /// A value of `config` is not valid, or an issuer has keys already.
+    pub fn or(
+        mut self,
+        keys: impl Into<Keys>,
+        config: VerifierConfig,
+    ) -> Result<Self, ConfigError> {
+        let (keys, rules) = (keys.into(), Rules::new(config)?);
         if self.trusted.iter().any(|one| one.rules.overlaps(&rules)) {
-            return Err(InvalidRules("an issuer has two sets of keys and rules"));
+            let message = "an issuer has two sets of keys and rules";
+            return Err(ConfigError::new("issuers", message));
         }
-        let keys = keys.into();
         self.trusted.push(Trusted { keys, rules });
         Ok(self)
     }

@@ -88,6 +88,7 @@ where
             if let Some(waiting) = waiting {
                 ready!(waiting.end.as_mut().poll(cx));
             }
+            // It is empty only after `decide` has panicked, and then a future must not be polled again.
             let waited = waiting.take().expect("polled after a panic");
             let call = waited.layer.decide(waited.service, waited.request);
             state.set(State::Decided { call });

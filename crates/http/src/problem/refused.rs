@@ -53,6 +53,7 @@ where
         match self.project().state.project() {
             StateProjection::Called { call } => call.poll(cx),
             StateProjection::Refused { response } => {
+                // It is there until the first poll, which completes the future.
                 Poll::Ready(Ok(response.take().expect("polled after completion")))
             }
         }

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-use super::{Closed, ServerSettings};
+use super::{Closed, ServerConfig};
 
 /// The notes on one connection.
 #[derive(Debug, Default)]
@@ -169,7 +169,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Patience<'a> {
     activity: &'a Activity,
-    settings: &'a ServerSettings,
+    config: &'a ServerConfig,
     phase: Phase,
     since: Instant,
     /// The client was told to go.
@@ -178,14 +178,10 @@ pub(super) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     /// For a connection that was accepted at `since`.
-    pub(super) fn new(
-        activity: &'a Activity,
-        settings: &'a ServerSettings,
-        since: Instant,
-    ) -> Self {
+    pub(super) fn new(activity: &'a Activity, config: &'a ServerConfig, since: Instant) -> Self {
         Self {
             activity,
-            settings,
+            config,
             phase: activity.phase(),
             since,
             closing: false,
@@ -206,7 +202,7 @@ impl<'a> Patience<'a> {
             (self.phase, self.since) = (phase, Instant::now());
         }
         let (limit, reason) = self.limit();
-        let due = later(self.since, limit);
+        let due = self.since + limit;
         if reason.is_some() && due < timer.deadline() {
             timer.as_mut().reset(due);
         }
@@ -215,32 +211,26 @@ impl<'a> Patience<'a> {
             match reason {
                 Some(reason) if due <= now => return Poll::Ready(reason),
                 Some(_) => timer.as_mut().reset(due),
-                None => timer.as_mut().reset(later(now, limit.max(SOONEST))),
+                None => timer.as_mut().reset(now + limit.max(SOONEST)),
             }
         }
         Poll::Pending
     }
 
     fn limit(&self) -> (Duration, Option<Closed>) {
-        let settings = self.settings;
+        let config = self.config;
         match self.phase {
-            Phase::Busy => (settings.idle_timeout, None),
-            Phase::Head(_) => (settings.header_timeout, Some(Closed::Slow)),
-            Phase::Idle(_) if self.closing => (settings.write_timeout, Some(Closed::Idle)),
-            Phase::Idle(_) => (settings.idle_timeout, Some(Closed::Idle)),
-            Phase::Blocked(_) | Phase::Held(_) => (settings.write_timeout, Some(Closed::Stalled)),
+            Phase::Busy => (config.idle_timeout, None),
+            Phase::Head(_) => (config.header_timeout, Some(Closed::Slow)),
+            Phase::Idle(_) if self.closing => (config.write_timeout, Some(Closed::Idle)),
+            Phase::Idle(_) => (config.idle_timeout, Some(Closed::Idle)),
+            Phase::Blocked(_) | Phase::Held(_) => (config.write_timeout, Some(Closed::Stalled)),
         }
     }
 }
 
 /// A busy connection is not looked at more often.
 const SOONEST: Duration = Duration::from_millis(100);
-
-/// `after` that; a time that no clock can show is in thirty years.
-pub(super) fn later(instant: Instant, after: Duration) -> Instant {
-    const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-    instant + after.min(YEARS)
-}
 
 #[cfg(test)]
 mod tests {
@@ -250,10 +240,10 @@ mod tests {
 
     /// What a connection in this state is closed for, and when, in seconds from its acceptance.
     async fn fate(act: impl AsyncFnOnce(&Arc<Activity>)) -> (Closed, u64) {
-        let (activity, settings) = (Arc::default(), ServerSettings::default());
+        let (activity, config) = (Arc::default(), ServerConfig::default());
         let start = Instant::now();
-        let mut patience = Patience::new(&activity, &settings, start);
-        let mut timer = std::pin::pin!(sleep_until(start + settings.header_timeout));
+        let mut patience = Patience::new(&activity, &config, start);
+        let mut timer = std::pin::pin!(sleep_until(start + config.header_timeout));
         let mut acting = std::pin::pin!(async {
             act(&activity).await;
             std::future::pending::<()>().await;

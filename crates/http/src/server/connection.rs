@@ -19,8 +19,8 @@ use tokio::{
 use tower::Service;
 
 use super::{
-    Closed, ServerSettings,
-    activity::{Activity, Patience, later},
+    Closed, ServerConfig,
+    activity::{Activity, Patience},
     linger::Linger,
     stream::{Stream, Wire},
     tracked::Tracked,
@@ -28,7 +28,8 @@ use super::{
 
 /// What all connections of a server share.
 pub(super) struct Shared {
-    pub(super) settings: ServerSettings,
+    /// Valid: no time in it is longer than a year, so that none overflows an instant.
+    pub(super) config: ServerConfig,
     pub(super) http: auto::Builder<TokioExecutor>,
 }
 
@@ -51,10 +52,10 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (settings, accepted) = (&shared.settings, Instant::now());
+    let (config, accepted) = (&shared.config, Instant::now());
     let handshake = timeout_at(
-        later(accepted, settings.header_timeout),
-        secure(settings, Linger::new(socket)),
+        accepted + config.header_timeout,
+        secure(config, Linger::new(socket)),
     );
     let handshake = tokio::select! {
         shaken = handshake => shaken,
@@ -80,8 +81,8 @@ where
     let connection = shared.http.serve_connection(stream, service);
     drive(
         connection,
-        Patience::new(&activity, settings, accepted),
-        settings,
+        Patience::new(&activity, config, accepted),
+        config,
         stop,
     )
     .await
@@ -89,15 +90,15 @@ where
 
 /// The wire that requests are read from, and their scheme.
 async fn secure(
-    settings: &ServerSettings,
+    config: &ServerConfig,
     socket: Linger<TcpStream>,
 ) -> std::io::Result<(Box<dyn Wire>, Scheme)> {
     #[cfg(feature = "tls")]
-    if let Some(tls) = &settings.tls {
+    if let Some(tls) = &config.tls {
         return Ok((Box::new(tls.accept(socket).await?), Scheme::HTTPS));
     }
     #[cfg(not(feature = "tls"))]
-    let _ = settings;
+    let _ = config;
     Ok((Box::new(socket), Scheme::HTTP))
 }
 
@@ -106,7 +107,7 @@ async fn secure(
 async fn drive<C>(
     connection: C,
     mut patience: Patience<'_>,
-    settings: &ServerSettings,
+    config: &ServerConfig,
     mut stop: watch::Receiver<()>,
 ) -> Closed
 where
@@ -114,10 +115,10 @@ where
 {
     let mut connection = pin!(connection);
     let born = Instant::now();
-    let mut timer = pin!(sleep_until(later(born, settings.header_timeout)));
+    let mut timer = pin!(sleep_until(born + config.header_timeout));
     let mut old = pin!(async {
-        match settings.max_age {
-            Some(age) => sleep_until(later(born, age)).await,
+        match config.max_age {
+            Some(age) => sleep_until(born + age).await,
             None => std::future::pending().await,
         }
     });

@@ -51,6 +51,7 @@ pub struct Connections(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     accepted: AtomicU64,
+    /// One count per reason, by its discriminant: `ALL` has every variant, so an index is in range.
     closed: [AtomicU64; Closed::ALL.len()],
 }
 

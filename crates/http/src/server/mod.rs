@@ -3,20 +3,19 @@
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
-//! use tower_fanout_http::server::{ServerSettings, bind, serve};
+//! use tower_fanout_http::server::{Server, ServerConfig, bind};
 //!
-//! # async fn run() -> std::io::Result<()> {
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let app = Router::new().route("/", get(|| async { "hello" }));
 //! let listener = bind(([127, 0, 0, 1], 8080).into())?;
 //! let stop = async { drop(tokio::signal::ctrl_c().await) };
-//! let mut settings = ServerSettings::default();
-//! settings.max_connections = 1_000;
-//! serve(listener, app, settings, stop).await;
+//! let server = Server::new(ServerConfig::default().max_connections(1_000_usize))?;
+//! server.serve(listener, app, stop).await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A connection that is slow, idle or not read from is closed in the time that [`ServerSettings`]
+//! A connection that is slow, idle or not read from is closed in the time that [`ServerConfig`]
 //! says; [`Connections`] counts how each ended. Only a body that comes slowly is up to who reads it:
 //! [`read_body`](crate::body::read_body) takes a time.
 //!
@@ -27,10 +26,10 @@
 //! of HTTP/2, and nothing else.
 
 mod activity;
+mod config;
 mod connection;
 mod connections;
 mod linger;
-mod settings;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -51,14 +50,16 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::Service;
+use tower_fanout_layers::config::ConfigError;
 
 use self::connection::Shared;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 pub use self::{
+    config::ServerConfig,
     connections::{Closed, Connections},
-    settings::ServerSettings,
 };
+use crate::bounds::valid;
 pub use crate::proxies::PeerAddr;
 
 /// How serving ended.
@@ -88,56 +89,79 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(4_096)
 }
 
-/// Serves `service` on `listener` until `stop` resolves, then lets requests in flight finish.
-///
-/// HTTP/1 and, with prior knowledge or by ALPN, HTTP/2. Each request has a [`PeerAddr`] and an
-/// [`http::uri::Scheme`] in its extensions. After the stop no connection is accepted, idle ones are
-/// closed at once, and the others after their answer, or when the grace is over.
-///
-/// Without file descriptors, or at the most connections, it waits for one to be closed.
-pub async fn serve<S, B>(
-    listener: TcpListener,
-    service: S,
-    settings: ServerSettings,
-    stop: impl Future<Output = ()>,
-) -> Stopped
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let grace = settings.grace;
-    let mut door = Door::new(listener, settings.max_connections);
-    let http = settings.protocols();
-    let shared = Arc::new(Shared { settings, http });
-    let (stopping, stopped) = watch::channel(());
-    let mut stop = std::pin::pin!(stop);
-    let mut connections = JoinSet::new();
-    loop {
-        let (socket, peer, permit) = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            Some(ended) = connections.join_next() => {
-                tell(ended);
-                continue;
-            }
-            accepted = door.accept() => accepted,
-        };
-        let counted = shared.settings.connections.accept();
-        let (shared, service) = (Arc::clone(&shared), service.clone());
-        let connection = connection::serve(shared, service, socket, peer, stopped.clone());
-        connections.spawn(async move {
-            counted.close(connection.await);
-            drop(permit);
-        });
+/// A server with a valid config. It serves any tower service on any listener.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    config: ServerConfig,
+}
+
+impl Server {
+    /// Creates a server.
+    ///
+    /// # Errors
+    /// A value of `config` is out of its range.
+    pub fn new(config: ServerConfig) -> Result<Self, ConfigError> {
+        let config = valid(config)?;
+        Ok(Self { config })
     }
-    drop(door);
-    stopping.send_replace(());
+
+    /// Serves `service` on `listener` until `stop` resolves, then lets requests in flight finish.
+    ///
+    /// HTTP/1 and, with prior knowledge or by ALPN, HTTP/2. Each request has a [`PeerAddr`] and an
+    /// [`http::uri::Scheme`] in its extensions. After the stop no connection is accepted, idle ones are
+    /// closed at once, and the others after their answer, or when the grace is over.
+    ///
+    /// Without file descriptors, or at the most connections, it waits for one to be closed.
+    pub async fn serve<S, B>(
+        self,
+        listener: TcpListener,
+        service: S,
+        stop: impl Future<Output = ()>,
+    ) -> Stopped
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Self { config } = self;
+        let grace = config.grace;
+        let mut door = Door::new(listener, config.max_connections);
+        let http = config.protocols();
+        let shared = Arc::new(Shared { config, http });
+        let (stopping, stopped) = watch::channel(());
+        let mut stop = std::pin::pin!(stop);
+        let mut connections = JoinSet::new();
+        loop {
+            let (socket, peer, permit) = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(ended) = connections.join_next() => {
+                    tell(ended);
+                    continue;
+                }
+                accepted = door.accept() => accepted,
+            };
+            let counted = shared.config.connections.accept();
+            let (shared, service) = (Arc::clone(&shared), service.clone());
+            let connection = connection::serve(shared, service, socket, peer, stopped.clone());
+            connections.spawn(async move {
+                counted.close(connection.await);
+                drop(permit);
+            });
+        }
+        drop(door);
+        stopping.send_replace(());
+        drain(connections, grace).await
+    }
+}
+
+/// Waits for `connections` to end, for at most `grace`.
+async fn drain(mut connections: JoinSet<()>, grace: Duration) -> Stopped {
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             tell(ended);
@@ -169,7 +193,7 @@ impl Door {
     fn new(listener: TcpListener, max: usize) -> Self {
         Self {
             listener,
-            room: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new(max)),
             silent_until: Instant::now(),
         }
     }

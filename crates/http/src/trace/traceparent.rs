@@ -103,6 +103,7 @@ impl Traceparent {
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (known, rest) = value.split_at_checked(LENGTH)?;
+        // `known` has `LENGTH` bytes, and each place below is within them.
         let [version] = hex(&known[..2])?;
         let complete = match version {
             0 => rest.is_empty(),

@@ -68,6 +68,7 @@ impl Tracestate {
     fn write(mut list: Vec<&[u8]>) -> Option<Self> {
         while list.iter().map(|member| member.len() + 1).sum::<usize>() > MAX_LENGTH + 1 {
             let large = list.iter().rposition(|member| member.len() > LARGE);
+            // What is longer than allowed is not empty.
             list.remove(large.unwrap_or(list.len() - 1));
         }
         let value = HeaderValue::from_maybe_shared(Bytes::from(list.join(&b','))).ok();
@@ -84,6 +85,7 @@ fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The key of a member, if that is valid.
 fn key_of(member: &[u8]) -> Option<&[u8]> {
     let end = member.iter().position(|byte| *byte == b'=')?;
+    // `end` is in the member, so what follows it is at most empty.
     let (key, value) = (&member[..end], &member[end + 1..]);
     (is_key(key) && is_value(value)).then_some(key)
 }

@@ -45,7 +45,10 @@ async fn fault_f6_a_reset_after_the_request_was_sent_is_left_to_retries() {
         let client = client(&server);
         ask(&client).await.unwrap();
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
-        assert_eq!((error, error.failure()), (ClientError::Reset, Failure::Reset));
+        assert_eq!(
+            (error, error.failure()),
+            (ClientError::Reset, Failure::Reset)
+        );
         assert_eq!(server.seen().requests.len(), 2);
         assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
         assert_eq!(server.seen().connections, 2);
@@ -114,7 +117,7 @@ async fn fault_f17_a_body_that_comes_early_is_no_interim_answer() {
 async fn calls_that_do_not_fit_wait_for_their_turn() {
     let slow = Fault::json("{}").after(Duration::from_millis(20));
     let server = FaultServer::start(slow).await;
-    let client = at(&server.url(), |settings| settings.max_connections = Some(2));
+    let client = at(&server.url(), |config| config.max_connections = Some(2));
     let answers = join_all((0..8).map(|_| ask(&client))).await;
     assert!(answers.iter().all(Result::is_ok));
     let seen = server.seen();
@@ -124,7 +127,7 @@ async fn calls_that_do_not_fit_wait_for_their_turn() {
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_within_its_own_timeout_and_a_dropped_one_makes_room() {
     let server = FaultServer::script([Fault::never_answer(), Fault::json("2")]).await;
-    let client = at(&server.url(), |settings| settings.max_connections = Some(1));
+    let client = at(&server.url(), |config| config.max_connections = Some(1));
     let mut first = client.clone().oneshot(get("/")).boxed();
     tokio::select! {
         _ = &mut first => panic!("nobody answers"),
@@ -142,7 +145,7 @@ async fn a_call_waits_within_its_own_timeout_and_a_dropped_one_makes_room() {
 #[tokio::test]
 async fn no_more_unused_connections_are_kept_than_wanted() {
     let server = FaultServer::start(Fault::json("{}")).await;
-    let client = at(&server.url(), |settings| settings.max_idle = 0);
+    let client = at(&server.url(), |config| config.max_idle = 0);
     for connections in 1..4 {
         ask(&client).await.unwrap();
         assert_eq!(server.seen().connections, connections);

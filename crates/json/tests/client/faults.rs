@@ -10,7 +10,7 @@ use tower_fanout::{
     ErrorKind,
     layers::{AsReject, Failure},
 };
-use tower_fanout_http::client::{Client, ClientError, ClientSettings};
+use tower_fanout_http::client::{Client, ClientConfig, ClientError};
 use tower_fanout_json::{
     Json, branch_error,
     response::{AcceptLayer, JsonLayer},
@@ -130,7 +130,7 @@ async fn fault_f13_a_body_is_read_up_to_its_cap() {
         for (size, fits) in [(64, true), (65, false)] {
             let body = format!("\"{}\"", "x".repeat(size - 2));
             let server = FaultServer::start(framing(&body)).await;
-            let client = at(&server.url(), |settings| settings.max_response = 64);
+            let client = at(&server.url(), |config| config.max_response = 64);
             let result = ask(&client).await.map_err(|error| error.kind());
             let expected = if fits {
                 Ok(&*body)
@@ -164,7 +164,7 @@ async fn fault_f13_a_body_in_pieces_is_one_answer_up_to_its_cap() {
     for fault in [Fault::drip("\"abc\"", pause), chunked] {
         let server = FaultServer::start(fault).await;
         for (cap, expected) in [(5, Ok("\"abc\"")), (4, Err(ErrorKind::TooLarge))] {
-            let client = at(&server.url(), |settings| settings.max_response = cap);
+            let client = at(&server.url(), |config| config.max_response = cap);
             let result = ask(&client).await.map_err(|error| error.kind());
             assert_eq!(
                 result.as_ref().map(Json::as_raw).map_err(|kind| *kind),
@@ -202,7 +202,7 @@ async fn fault_f16_a_head_beyond_all_bounds_is_no_answer() {
 async fn fault_f16_the_largest_head_can_be_chosen() {
     for (size, fits) in [(7_000, true), (9_000, false)] {
         let server = FaultServer::start(Fault::huge_headers(1, size)).await;
-        let client = at(&server.url(), |settings| settings.max_head = 8 << 10);
+        let client = at(&server.url(), |config| config.max_head = 8 << 10);
         let result = client.oneshot(get("/")).await;
         assert_eq!(result.err(), (!fits).then_some(ClientError::BadHead));
     }
@@ -313,7 +313,7 @@ fn an_address_that_cannot_be_one_is_refused_with_the_reason() {
         ),
     ] {
         let endpoint: Uri = endpoint.parse().unwrap();
-        let error = Client::new(&endpoint, &ClientSettings::default()).unwrap_err();
-        assert_eq!(error.to_string(), reason);
+        let error = Client::new(&endpoint, ClientConfig::default()).unwrap_err();
+        assert_eq!((error.field(), error.message()), ("endpoint", reason));
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::Request;
 use tower::{Layer, ServiceExt};
 use tower_fanout::{BranchError, ErrorKind, layers::TimeoutLayer};
-use tower_fanout_http::client::{Client, ClientSettings};
+use tower_fanout_http::client::{Client, ClientConfig};
 use tower_fanout_json::{
     Json,
     response::{AcceptLayer, JsonLayer},
@@ -28,10 +28,10 @@ fn client(server: &FaultServer) -> Client {
     at(&server.url(), |_| {})
 }
 
-fn at(endpoint: &str, edit: impl FnOnce(&mut ClientSettings)) -> Client {
-    let mut settings = ClientSettings::default();
-    edit(&mut settings);
-    Client::new(&endpoint.parse().unwrap(), &settings).unwrap()
+fn at(endpoint: &str, edit: impl FnOnce(&mut ClientConfig)) -> Client {
+    let mut config = ClientConfig::default();
+    edit(&mut config);
+    Client::new(&endpoint.parse().unwrap(), config).unwrap()
 }
 
 fn get(path: &str) -> Request<Bytes> {

@@ -66,9 +66,9 @@ impl Resolve for Names {
 /// A client for the server's port at a name that `names` know.
 fn named(server: &FaultServer, names: &Arc<Names>, reach: Reach) -> Client {
     let endpoint = format!("http://users.example:{}", server.addr().port());
-    at(&endpoint, |settings| {
-        settings.resolver = names.clone();
-        settings.reach = reach;
+    at(&endpoint, |config| {
+        config.resolver = names.clone();
+        config.reach = reach;
     })
 }
 
@@ -114,7 +114,7 @@ async fn fault_i6_no_address_is_connected_to_that_is_out_of_reach() {
         assert_eq!(error, ClientError::Connect);
     }
     // An address that is written in the endpoint is one of them.
-    let written = at(&server.url(), |settings| settings.reach = Reach::Public);
+    let written = at(&server.url(), |config| config.reach = Reach::Public);
     assert_eq!(kind(&written).await, ErrorKind::ConnectFailed);
     assert_eq!(server.seen().connections, 0);
 }

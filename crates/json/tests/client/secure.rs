@@ -8,7 +8,7 @@ use tower_fanout::{
     layers::{AsReject, Failure},
 };
 use tower_fanout_http::client::{
-    Client, ClientError, ClientSettings, Http2, Identity, Resolve, Resolving, TlsSettings,
+    Client, ClientConfig, ClientError, ClientTlsConfig, Http2, Identity, Resolve, Resolving,
     TlsVersion, Verify,
 };
 use tower_fanout_json::branch_error;
@@ -38,12 +38,12 @@ async fn server(tls: &ServerTls) -> FaultServer {
 fn trusting(
     server: &FaultServer,
     authority: &Authority,
-    edit: impl FnOnce(&mut TlsSettings),
+    edit: impl FnOnce(&mut ClientTlsConfig),
 ) -> Client {
-    at(&server.url(), |settings| {
-        settings.resolver = std::sync::Arc::new(Here);
-        settings.tls.ca = Some(authority.ca_pem().into());
-        edit(&mut settings.tls);
+    at(&server.url(), |config| {
+        config.resolver = std::sync::Arc::new(Here);
+        config.tls.ca = Some(authority.ca_pem().into());
+        edit(&mut config.tls);
     })
 }
 
@@ -91,8 +91,8 @@ async fn fault_f36_who_cannot_be_believed_is_not_asked() {
     assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
     // Nor does the system believe an authority that was made up.
     let unknown = server(&ServerTls::new(&good)).await;
-    let settings = ClientSettings::default();
-    if let Ok(client) = Client::new(&unknown.url().parse().unwrap(), &settings) {
+    let config = ClientConfig::default();
+    if let Ok(client) = Client::new(&unknown.url().parse().unwrap(), config) {
         assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
     }
 }
@@ -152,9 +152,9 @@ async fn the_handshake_says_whether_http_2_is_spoken() {
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     let two = FaultServer::h2_with_tls(&tls, |_| StreamFault::json("2")).await;
     for (server, expected) in [(server(&tls).await, "1"), (two, "2")] {
-        let client = at(&server.url(), |settings| {
-            settings.http2 = Http2::Alpn { connections: 1 };
-            settings.tls.ca = Some(authority.ca_pem().into());
+        let client = at(&server.url(), |config| {
+            config.http2 = Http2::Alpn { connections: 1 };
+            config.tls.ca = Some(authority.ca_pem().into());
         });
         for _ in 0..2 {
             assert_eq!(ask(&client).await.unwrap().as_raw(), expected);
@@ -167,11 +167,12 @@ async fn the_handshake_says_whether_http_2_is_spoken() {
 fn what_cannot_be_used_is_told_when_the_client_is_made() {
     let endpoint = "https://localhost".parse().unwrap();
     let (one, other) = (Authority::new().client("a"), Authority::new().client("b"));
-    let with = |edit: &dyn Fn(&mut TlsSettings)| {
-        let mut settings = ClientSettings::default();
-        settings.tls.ca = Some(Authority::new().ca_pem().into());
-        edit(&mut settings.tls);
-        Client::new(&endpoint, &settings).unwrap_err().to_string()
+    let with = |edit: &dyn Fn(&mut ClientTlsConfig)| {
+        let mut config = ClientConfig::default();
+        config.tls.ca = Some(Authority::new().ca_pem().into());
+        edit(&mut config.tls);
+        let error = Client::new(&endpoint, config).unwrap_err();
+        error.message().to_owned()
     };
     let identity = |chain: &str, key: &str| Some(Identity::new(chain, key));
     assert_eq!(
@@ -198,9 +199,9 @@ fn what_cannot_be_used_is_told_when_the_client_is_made() {
 
 #[test]
 fn fault_i17_a_key_is_not_shown() {
-    let mut settings = ClientSettings::default();
-    settings.tls.identity = Some(Identity::new("chain", "canary"));
+    let mut config = ClientConfig::default();
+    config.tls.identity = Some(Identity::new("chain", "canary"));
     let canary = format!("{:?}", b"canary");
-    let told = format!("{settings:?}");
+    let told = format!("{config:?}");
     assert!(!told.contains("canary") && !told.contains(&canary));
 }

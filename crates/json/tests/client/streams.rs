@@ -17,9 +17,9 @@ use tower_fanout_testkit::fault_server::{
 use crate::{ask, at, get, kind};
 
 fn client(server: &FaultServer, connections: usize) -> Client {
-    at(&server.url(), |settings| {
-        settings.http2 = Http2::PriorKnowledge { connections };
-        settings.max_response = 64;
+    at(&server.url(), |config| {
+        config.http2 = Http2::PriorKnowledge { connections };
+        config.max_response = 64;
     })
 }
 
@@ -41,10 +41,10 @@ async fn calls_share_as_many_connections_as_wanted() {
 #[tokio::test(start_paused = true)]
 async fn fault_f3_a_connection_that_says_nothing_is_given_up() {
     let server = FaultServer::start(Fault::never_answer()).await;
-    let client = at(&server.url(), |settings| {
-        settings.http2 = Http2::PriorKnowledge { connections: 1 };
-        settings.h2_ping_interval = Duration::from_millis(500);
-        settings.h2_ping_timeout = Duration::from_millis(500);
+    let client = at(&server.url(), |config| {
+        config.http2 = Http2::PriorKnowledge { connections: 1 };
+        config.h2_ping_interval = Duration::from_millis(500);
+        config.h2_ping_timeout = Duration::from_millis(500);
     });
     for connections in 1..3 {
         assert_eq!(kind(&client).await, ErrorKind::Reset);
@@ -57,10 +57,10 @@ async fn fault_f3_a_connection_that_says_nothing_is_given_up() {
 async fn fault_f1_calls_that_wait_for_one_connection_share_its_fate() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", silent.local_addr().unwrap());
-    let client = at(&endpoint, |settings| {
-        settings.http2 = Http2::PriorKnowledge { connections: 1 };
-        settings.connect_timeout = Duration::from_millis(100);
-        settings.tls.verify = tower_fanout_http::client::Verify::DangerouslySkip;
+    let client = at(&endpoint, |config| {
+        config.http2 = Http2::PriorKnowledge { connections: 1 };
+        config.connect_timeout = Duration::from_millis(100);
+        config.tls.verify = tower_fanout_http::client::Verify::DangerouslySkip;
     });
     let calls = join_all((0..3).map(|_| client.clone().oneshot(get("/")))).await;
     for call in calls {

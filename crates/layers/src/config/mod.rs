@@ -159,24 +159,38 @@ where
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setters {
-    ($config:ident { $($fields:tt)* }) => {
+    (without new $config:ident { $($fields:tt)* }) => {
         $crate::setters!(@ $config [] $($fields)*);
     };
-    (@ $config:ident [$($done:tt)*] $field:ident: Option<$type:ty>, $($rest:tt)*) => {
-        $crate::setters!(
-            @ $config [$($done)* { $field: impl Into<Option<$type>> = $field.into() }] $($rest)*
-        );
-    };
-    (@ $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
-        $crate::setters!(@ $config [$($done)* { $field: $type = $field }] $($rest)*);
-    };
-    (@ $config:ident [$({ $field:ident: $type:ty = $value:expr })*]) => {
+    ($config:ident { $($fields:tt)* }) => {
         impl $config {
             /// Creates the default configuration.
             #[must_use]
             pub fn new() -> Self {
                 Self::default()
             }
+        }
+        $crate::setters!(@ $config [] $($fields)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: Option<$type:ty>, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $field: Option<$type>, $($rest)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: Vec<$type:ty>, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $field: Vec<$type>, $($rest)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: String, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $field: String, $($rest)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
+        $crate::setters!(@ $config [$($done)* { $field: $type = $field }] $($rest)*);
+    };
+    (@into $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
+        $crate::setters!(
+            @ $config [$($done)* { $field: impl Into<$type> = $field.into() }] $($rest)*
+        );
+    };
+    (@ $config:ident [$({ $field:ident: $type:ty = $value:expr })*]) => {
+        impl $config {
             $(
                 #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
                 #[must_use]

@@ -1,12 +1,12 @@
 //! Reads where the keys of an issuer are fetched, and how. Nothing is fetched here.
 
 use http::Uri;
-use tower_fanout::layers::config::Validate;
+use tower_fanout::layers::config::{ConfigError, Validate};
 use tower_fanout_http::{
-    client::{BadEndpoint, Client, ClientSettings},
+    client::{Client, ClientConfig},
     jwt::{
         Algorithm,
-        jwks::{JwksPolicy, JwksSettings, JwksUrl, Start},
+        jwks::{JwksConfig, JwksUrl, Start},
     },
 };
 
@@ -17,32 +17,31 @@ use super::super::{
 
 /// Keys that an issuer publishes.
 #[derive(Clone, Debug)]
-pub struct JwksConfig {
+pub struct JwksSource {
     /// Where they are.
     pub url: JwksUrl,
     /// How they are fetched.
-    pub policy: JwksPolicy,
+    pub config: JwksConfig,
     /// Certificates to believe there, in PEM, in place of those of the system.
     pub ca: Option<Vec<u8>>,
 }
 
-impl JwksConfig {
+impl JwksSource {
     /// What fetches them.
     ///
     /// # Errors
     /// The address cannot be asked, or the certificates cannot be used.
-    pub fn client(&self) -> Result<Client, BadEndpoint> {
-        let mut settings = ClientSettings::default();
-        settings.max_response = self.policy.max_body;
-        settings.tls.ca.clone_from(&self.ca);
-        Client::new(&self.url.endpoint(), &settings)
+    pub fn client(&self) -> Result<Client, ConfigError> {
+        let mut config = ClientConfig::default().max_response(self.config.max_body);
+        config.tls.ca.clone_from(&self.ca);
+        Client::new(&self.url.endpoint(), config)
     }
 }
 
-pub(super) fn jwks(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksConfig> {
+pub(super) fn jwks(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
     let mut section = field.section();
     let url_field = section.require("url");
-    let mut settings = JwksSettings::default();
+    let mut settings = JwksConfig::default();
     settings.algorithms = algorithms.to_vec();
     settings.poll_interval = span(section.take("poll_interval"), settings.poll_interval);
     settings.cooldown = span(section.take("cooldown"), settings.cooldown);
@@ -60,18 +59,18 @@ pub(super) fn jwks(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksCo
     settings.start = start.unwrap_or(settings.start);
     let ca_field = section.take("ca_file");
     section.finish();
-    check(field, &settings);
+    let valid = check(field, &settings);
     let ca = ca_field.as_ref().map(file);
-    let config = JwksConfig {
+    let source = JwksSource {
         url: url(url_field.as_ref()?)?,
-        policy: JwksPolicy::new(settings).ok()?,
+        config: valid.then_some(settings)?,
         // One that could not be read must not become none.
         ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
     };
-    if let Err(error) = config.client() {
-        ca_field.or(url_field)?.error("invalid", error);
+    if let Err(error) = source.client() {
+        ca_field.or(url_field)?.error("invalid", error.message());
     }
-    Some(config)
+    Some(source)
 }
 
 fn url(field: &Field<'_>) -> Option<JwksUrl> {
@@ -84,12 +83,15 @@ fn url(field: &Field<'_>) -> Option<JwksUrl> {
         .ok()
 }
 
-/// Complains about all that is wrong with `settings`; the algorithms stand elsewhere.
-fn check(field: &Field<'_>, settings: &JwksSettings) {
-    for problem in settings.errors() {
+/// Complains about all that is wrong with `settings`; the algorithms stand elsewhere. Returns `true` if
+/// nothing is wrong.
+fn check(field: &Field<'_>, settings: &JwksConfig) -> bool {
+    let problems = settings.errors();
+    for problem in &problems {
         match problem.field() {
             "algorithms" => field.error("invalid", format!("algorithms: {}", problem.message())),
             key => field.at(key).error("invalid", problem.message()),
         }
     }
+    problems.is_empty()
 }

@@ -9,7 +9,7 @@ use super::{
         tree::Kind,
         value::file,
     },
-    jwks::{JwksConfig, jwks},
+    jwks::{JwksSource, jwks},
 };
 
 /// The keys of an issuer.
@@ -18,7 +18,7 @@ pub enum KeysConfig {
     /// These, each with its algorithm.
     Given(Vec<KeyConfig>),
     /// Those that it publishes.
-    Fetched(JwksConfig),
+    Fetched(JwksSource),
 }
 
 /// A key as the file has it.
@@ -88,7 +88,7 @@ fn is_published(item: &Field<'_>) -> bool {
     matches!(&item.tree.kind, Kind::Map(members) if members.iter().any(|(key, _, _)| key == "jwks"))
 }
 
-fn fetched(item: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksConfig> {
+fn fetched(item: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
     let mut section = item.section();
     let config = section
         .take("jwks")

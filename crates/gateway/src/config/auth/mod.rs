@@ -7,12 +7,13 @@ mod route;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use tower_fanout_http::jwt::Rules;
+use tower_fanout::layers::config::Validate;
+use tower_fanout_http::jwt::VerifierConfig;
 
 use self::keys::{algorithms, keys};
 pub(super) use self::route::route_auth;
 pub use self::{
-    jwks::JwksConfig,
+    jwks::JwksSource,
     keys::{KeyConfig, KeysConfig},
     route::RouteAuth,
 };
@@ -119,13 +120,11 @@ fn parties(section: &mut Section<'_>) -> (Vec<String>, Vec<String>, Duration) {
     let (issuers, audiences) = (names("issuers"), names("audiences"));
     let leeway_field = section.take("leeway");
     let leeway = span(leeway_field.clone(), Duration::from_secs(30));
-    match Rules::new(issuers.clone(), audiences.clone()) {
-        Err(error) => section.field.error("invalid", error),
-        Ok(rules) => {
-            if let (Some(field), Err(error)) = (leeway_field, rules.leeway(leeway)) {
-                field.error("invalid", error);
-            }
-        }
+    let config = VerifierConfig::new(issuers.clone(), audiences.clone()).leeway(leeway);
+    if let Some(problem) = config.errors().first() {
+        let leeway_field = leeway_field.filter(|_| problem.field() == "leeway");
+        let field = leeway_field.as_ref().unwrap_or(&section.field);
+        field.error("invalid", problem.message());
     }
     (issuers, audiences, leeway)
 }

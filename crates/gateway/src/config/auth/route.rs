@@ -1,7 +1,8 @@
 //! Reads who may ask for a route.
 
 use indexmap::IndexMap;
-use tower_fanout_http::jwt::PropagateClaimsLayer;
+use tower_fanout::layers::config::Validate;
+use tower_fanout_http::jwt::{PropagateClaimsConfig, PropagateClaimsLayer};
 
 use super::{
     super::{
@@ -42,16 +43,15 @@ pub(in super::super) fn route_auth(
         any_role.iter().filter_map(Field::text).collect(),
         all_scopes.iter().filter_map(scope).collect(),
     );
-    let propagate_claims = propagated
-        .iter()
-        .fold(PropagateClaimsLayer::new(), |layer, field| {
-            propagate(&layer, field).unwrap_or(layer)
-        });
+    let mut claims = PropagateClaimsConfig::default();
+    for field in &propagated {
+        claims = propagate(&claims, field).unwrap_or(claims);
+    }
     Some(RouteAuth {
         jwt: names?,
         any_role,
         all_scopes,
-        propagate_claims,
+        propagate_claims: PropagateClaimsLayer::new(claims).ok()?,
     })
 }
 
@@ -100,8 +100,8 @@ fn scope(field: &Field<'_>) -> Option<String> {
     Some(scope)
 }
 
-/// `layer`, with one claim more.
-fn propagate(layer: &PropagateClaimsLayer, field: &Field<'_>) -> Option<PropagateClaimsLayer> {
+/// `config`, with one claim more.
+fn propagate(config: &PropagateClaimsConfig, field: &Field<'_>) -> Option<PropagateClaimsConfig> {
     let mut section = field.section();
     let claim = section.require("claim").and_then(|field| field.text());
     let header = section.require("header");
@@ -109,11 +109,14 @@ fn propagate(layer: &PropagateClaimsLayer, field: &Field<'_>) -> Option<Propagat
     section.finish();
     let (claim, header) = (claim?, header?);
     let name = header_name(&header)?;
-    let layer = layer.clone();
-    let added = if encode {
-        layer.encoded_claim(&claim, name)
+    let config = if encode {
+        config.clone().encoded_claim(claim, name)
     } else {
-        layer.claim(&claim, name)
+        config.clone().claim(claim, name)
     };
-    added.map_err(|error| header.error("invalid", error)).ok()
+    match config.errors().first() {
+        Some(problem) => header.error("invalid", problem.message()),
+        None => return Some(config),
+    }
+    None
 }

@@ -5,7 +5,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header::ACCEPT};
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
-use super::JwksSettings;
+use super::JwksConfig;
 use crate::client::ClientError;
 
 macro_rules! outcomes {
@@ -62,7 +62,7 @@ const KEYS: HeaderValue = HeaderValue::from_static("application/jwk-set+json, ap
 pub(super) async fn fetch<S>(
     service: &mut S,
     target: &Uri,
-    settings: &JwksSettings,
+    config: &JwksConfig,
 ) -> Result<Bytes, FetchOutcome>
 where
     S: Service<Request<Bytes>, Response = Response<Bytes>, Error = ClientError>,
@@ -71,12 +71,12 @@ where
     *request.uri_mut() = target.clone();
     request.headers_mut().insert(ACCEPT, KEYS);
     let answer = async { service.ready().await?.call(request).await };
-    let answer = timeout(settings.timeout, answer).await;
+    let answer = timeout(config.timeout, answer).await;
     let answer = answer.map_err(|_| FetchOutcome::Timeout)??;
     if answer.status() != StatusCode::OK {
         return Err(FetchOutcome::Status);
     }
-    if answer.body().len() > settings.max_body {
+    if answer.body().len() > config.max_body {
         return Err(FetchOutcome::TooLarge);
     }
     Ok(answer.into_body())

@@ -5,9 +5,9 @@
 //! though not again within the cooldown. What cannot be fetched or read leaves the last keys in use, up
 //! to a day; then there are none. Only tokio's clock is read here, which nobody sets.
 
+mod config;
 mod fetch;
 mod poll;
-mod settings;
 #[cfg(test)]
 pub(super) mod tests;
 mod url;
@@ -18,15 +18,19 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tower::Service;
+use tower_fanout_layers::config::ConfigError;
 
 use self::poll::{Flight, Poller, Shared};
 pub use self::{
+    config::{JwksConfig, Start},
     fetch::FetchOutcome,
-    settings::{JwksPolicy, JwksSettings, Start},
     url::{BadJwksUrl, JwksUrl},
 };
 use super::keys::{KeySet, Unavailable};
-use crate::client::{BadEndpoint, Client, ClientError, ClientSettings};
+use crate::{
+    bounds::valid,
+    client::{Client, ClientConfig, ClientError},
+};
 
 /// The keys of an issuer as it publishes them; see the [module docs](self). Cheap to clone. With the last
 /// clone the task ends.
@@ -42,10 +46,10 @@ struct Handle {
 }
 
 /// Keys could not be fetched at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartError {
-    /// The address is none that is asked.
-    Endpoint(BadEndpoint),
+    /// A value of the config is not valid, or the client cannot be built.
+    Config(ConfigError),
     /// The first fetch ended so.
     Fetch(FetchOutcome),
 }
@@ -53,7 +57,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Endpoint(error) => error.fmt(f),
+            Self::Config(error) => error.fmt(f),
             Self::Fetch(outcome) => write!(f, "keys could not be fetched: {}", outcome.as_str()),
         }
     }
@@ -61,24 +65,28 @@ impl fmt::Display for StartError {
 
 impl Error for StartError {}
 
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
 impl Jwks {
     /// Fetches the keys at `url`, and then again and again. `on_fetch` is told how each fetch ended; it
     /// must not block. Redirects are not followed.
     ///
     /// # Errors
-    /// The address cannot be asked, or there are no keys and the policy says that this
-    /// [fails](Start::Fail).
+    /// A value of `config` is not valid, the client cannot be built, or there are no keys and `config`
+    /// says that this [fails](Start::Fail).
     pub async fn start(
         url: &JwksUrl,
-        policy: JwksPolicy,
+        config: JwksConfig,
         on_fetch: impl Fn(FetchOutcome) + Send + 'static,
     ) -> Result<Self, StartError> {
-        let settings = ClientSettings {
-            max_response: policy.max_body,
-            ..ClientSettings::default()
-        };
-        let client = Client::new(&url.endpoint(), &settings).map_err(StartError::Endpoint)?;
-        Self::start_with(client, url, policy, on_fetch).await
+        let config = valid(config)?;
+        let client = ClientConfig::default().max_response(config.max_body);
+        let client = Client::new(&url.endpoint(), client)?;
+        Self::start_with(client, url, config, on_fetch).await
     }
 
     /// The same, by a client of your own, which is asked for the path and the query of `url`.
@@ -88,7 +96,7 @@ impl Jwks {
     pub async fn start_with<S>(
         client: S,
         url: &JwksUrl,
-        policy: JwksPolicy,
+        config: JwksConfig,
         on_fetch: impl Fn(FetchOutcome) + Send + 'static,
     ) -> Result<Self, StartError>
     where
@@ -96,8 +104,9 @@ impl Jwks {
         S: Send + 'static,
         S::Future: Send,
     {
-        let start = policy.start;
-        let mut poller = Poller::new(client, url.split().1, policy, on_fetch);
+        let config = valid(config)?;
+        let start = config.start;
+        let mut poller = Poller::new(client, url.split().1, config, on_fetch);
         let outcome = poller.fetch().await;
         if outcome != FetchOutcome::Ok && start == Start::Fail {
             return Err(StartError::Fetch(outcome));
@@ -119,11 +128,11 @@ impl Jwks {
     /// # Errors
     /// There never were any, or they are too old.
     pub fn current(&self) -> Result<Arc<KeySet>, Unavailable> {
-        let Shared { policy, found, .. } = &*self.handle.shared;
+        let Shared { config, found, .. } = &*self.handle.shared;
         match &*found.load() {
-            Some(found) if found.at.elapsed() <= policy.max_stale => Ok(Arc::clone(&found.keys)),
+            Some(found) if found.at.elapsed() <= config.max_stale => Ok(Arc::clone(&found.keys)),
             _ => Err(Unavailable {
-                retry_after: policy.cooldown,
+                retry_after: config.cooldown,
             }),
         }
     }
@@ -157,7 +166,7 @@ impl Jwks {
         let Handle { shared, flight, .. } = &*self.handle;
         let mut flight = flight.clone();
         let now = *flight.borrow();
-        if !now.is_open(Instant::now(), shared.policy.cooldown) {
+        if !now.is_open(Instant::now(), shared.config.cooldown) {
             return None;
         }
         shared.asked.notify_one();

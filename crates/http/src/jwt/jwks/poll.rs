@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{FetchOutcome, JwksPolicy, fetch::fetch};
+use super::{FetchOutcome, JwksConfig, fetch::fetch};
 use crate::{
     client::ClientError,
     jwt::keys::{KeyError, KeySet},
@@ -30,7 +30,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What the task and its handles share.
 pub(super) struct Shared {
-    pub(super) policy: JwksPolicy,
+    pub(super) config: JwksConfig,
     pub(super) found: ArcSwapOption<Found>,
     /// Asks for a fetch; the task does not make one for each time it is asked.
     pub(super) asked: Notify,
@@ -77,14 +77,14 @@ where
     S: Service<Request<Bytes>, Response = Response<Bytes>, Error = ClientError>,
     F: Fn(FetchOutcome),
 {
-    pub(super) fn new(service: S, target: Uri, policy: JwksPolicy, on_fetch: F) -> Self {
+    pub(super) fn new(service: S, target: Uri, config: JwksConfig, on_fetch: F) -> Self {
         let flight = Flight {
             started: Instant::now(),
             is_running: false,
             ended: 0,
         };
         let shared = Shared {
-            policy,
+            config,
             found: ArcSwapOption::empty(),
             asked: Notify::new(),
         };
@@ -127,11 +127,11 @@ where
 
     /// Waits until it is time, or until somebody asks and the cooldown is over.
     async fn pause(&mut self, last: FetchOutcome) {
-        let policy = &self.shared.policy;
+        let config = &self.shared.config;
         let flight = *self.flight.borrow();
         let pause = match last {
-            FetchOutcome::Ok => around(policy.poll_interval, fastrand::f64()),
-            _ => after(policy.cooldown, fastrand::f64()),
+            FetchOutcome::Ok => around(config.poll_interval, fastrand::f64()),
+            _ => after(config.cooldown, fastrand::f64()),
         };
         let due = flight.started + pause;
         loop {
@@ -139,7 +139,7 @@ where
                 () = sleep_until(due) => return,
                 () = self.shared.asked.notified() => {}
             }
-            if flight.is_open(Instant::now(), policy.cooldown) {
+            if flight.is_open(Instant::now(), config.cooldown) {
                 return;
             }
         }
@@ -150,7 +150,7 @@ where
             flight.started = Instant::now();
             flight.is_running = true;
         });
-        let fetched = fetch(&mut self.service, &self.target, &self.shared.policy).await;
+        let fetched = fetch(&mut self.service, &self.target, &self.shared.config).await;
         let taken = fetched.map_err(|outcome| (outcome, None)).and_then(|body| {
             self.take(body)
                 .map_err(|error| (FetchOutcome::Invalid, Some(error)))
@@ -176,12 +176,12 @@ where
 
     /// Puts the keys of `body` in the place of those in use; the same text changes nothing.
     fn take(&mut self, body: Bytes) -> Result<(), KeyError> {
-        let Shared { policy, found, .. } = &*self.shared;
+        let Shared { config, found, .. } = &*self.shared;
         let last = found.load_full();
         let (keys, generation) = match last {
             Some(last) if self.body == body => (Arc::clone(&last.keys), last.generation),
             last => {
-                let (keys, dropped) = KeySet::read(&body, &policy.algorithms, policy.max_keys)?;
+                let (keys, dropped) = KeySet::read(&body, &config.algorithms, config.max_keys)?;
                 for key in dropped {
                     let (index, kty, reason) = (key.index, key.kty, key.error);
                     tracing::warn!(index, kty, %reason, "a fetched key is not used");

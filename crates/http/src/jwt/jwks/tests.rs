@@ -56,7 +56,7 @@ impl Seen {
 
 /// Keys of an issuer that answers the fetch of this number, from 0, with `answer`, after `latency`.
 pub(in crate::jwt) async fn issuer(
-    policy: JwksSettings,
+    policy: JwksConfig,
     latency: Duration,
     answer: impl Fn(usize) -> Answer + Send + 'static,
 ) -> (Result<Jwks, StartError>, Seen) {
@@ -72,12 +72,11 @@ pub(in crate::jwt) async fn issuer(
         }
     });
     let url = JwksUrl::new("https://idp.example/keys?p=1".parse().unwrap()).unwrap();
-    let policy = JwksPolicy::new(policy).unwrap();
     (Jwks::start_with(service, &url, policy, |_| ()).await, seen)
 }
 
-fn policy() -> JwksSettings {
-    JwksSettings::default()
+fn policy() -> JwksConfig {
+    JwksConfig::default()
 }
 
 fn knows(jwks: &Jwks, kid: &str) -> bool {
@@ -130,12 +129,12 @@ async fn fault_b3_the_last_keys_are_used_for_a_day() {
     assert!(seen.count() > 24 * 60, "it asks more often while it fails");
 }
 
-/// The shortest time that settings allow: a healthy issuer is asked again well before it is over.
+/// The shortest time that a config allows: a healthy issuer is asked again well before it is over.
 #[tokio::test(start_paused = true)]
 async fn fault_b3_keys_of_an_issuer_that_answers_are_never_too_old() {
-    let settings = policy().poll_interval(10 * SECOND).cooldown(9 * SECOND);
-    assert!(JwksPolicy::new(settings.clone().max_stale(11 * SECOND)).is_err());
-    let shortest = settings.max_stale(20 * SECOND);
+    let config = policy().poll_interval(10 * SECOND).cooldown(9 * SECOND);
+    assert!(valid(config.clone().max_stale(11 * SECOND)).is_err());
+    let shortest = config.max_stale(20 * SECOND);
     let (jwks, _) = issuer(shortest, 4 * SECOND, |_| good(&["a"])).await;
     let jwks = jwks.unwrap();
     for _ in 0..3600 {
@@ -264,13 +263,10 @@ async fn fault_b1_b4_whatever_comes_leaves_the_last_keys() {
         (Fault::json(set(&["c"])), FetchOutcome::Ok),
     ];
     let server = FaultServer::script(faults.iter().map(|(fault, _)| fault.clone())).await;
-    let policy = JwksPolicy::build(|policy| policy.timeout = SECOND / 4).unwrap();
+    let policy = JwksConfig::default().timeout(SECOND / 4);
     let endpoint = server.url().parse().unwrap();
-    let settings = ClientSettings {
-        max_response: policy.max_body,
-        ..ClientSettings::default()
-    };
-    let client = Client::new(&endpoint, &settings).unwrap();
+    let config = ClientConfig::default().max_response(policy.max_body);
+    let client = Client::new(&endpoint, config).unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
     let target = "/keys".parse().unwrap();
@@ -297,7 +293,7 @@ async fn the_keys_of_a_server_are_fetched() {
     let server = FaultServer::start(Fault::json(set(&["a"]))).await;
     let url = format!("{}/keys?p=1", server.url()).parse().unwrap();
     let url = JwksUrl::new(url).unwrap();
-    let jwks = Jwks::start(&url, JwksPolicy::default(), |_| ()).await;
+    let jwks = Jwks::start(&url, JwksConfig::default(), |_| ()).await;
     assert!(knows(&jwks.unwrap(), "a"));
     let request = &server.seen().requests[0];
     assert_eq!(request.path, "/keys?p=1");

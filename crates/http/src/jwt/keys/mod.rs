@@ -119,6 +119,7 @@ impl Prepared {
         let Ok(length) = URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes) else {
             return false;
         };
+        // The length is that of what was written into `bytes`.
         let (signature, message) = (&bytes[..length], message.as_bytes());
         match &self.check {
             Check::Secret(key) => hmac::verify(key, message, signature).is_ok(),

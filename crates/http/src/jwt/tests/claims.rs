@@ -5,9 +5,9 @@ use serde::Deserialize;
 use super::*;
 
 /// What is wrong with a token of this header and these claims by `rules`.
-fn believed_by(rules: Rules, header: &str, claims: &Value) -> Option<Reason> {
+fn believed_by(rules: VerifierConfig, header: &str, claims: &Value) -> Option<Reason> {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
-    let verifier = Verifier::new(keys, rules).clock(clock);
+    let verifier = Verifier::new(keys, rules).unwrap().clock(clock);
     let refusal = verifier.verify(&raw(header, &claims.to_string())).err();
     refusal.map(|refusal| refusal.0)
 }
@@ -112,7 +112,7 @@ fn fault_a33_a34_the_payload_is_a_small_object_of_unique_members() {
 
 #[tokio::test]
 async fn fault_a35_without_a_role_the_caller_is_forbidden() {
-    let layer = JwtLayer::new(verifier()).any_role(["reader", "admin"]);
+    let layer = layer_with(JwtConfig::default().any_role(["reader", "admin"]));
     for (roles, status) in [
         (json!(null), 403),
         (json!(5), 403),
@@ -138,11 +138,8 @@ async fn fault_a35_without_a_role_the_caller_is_forbidden() {
 
 #[tokio::test]
 async fn fault_a35_all_scopes_are_needed() {
-    let layer = JwtLayer::new(verifier()).any_role(["reader"]).all_scopes([
-        "orders:read",
-        "orders:write",
-        "not \"one",
-    ]);
+    let config = JwtConfig::default().any_role(["reader"]);
+    let layer = layer_with(config.all_scopes(["orders:read", "orders:write", "not \"one"]));
     let whole = ["orders:read", "orders:write", "not \"one"];
     for (changes, status) in [
         (json!({}), 403),
@@ -165,10 +162,13 @@ async fn fault_a35_all_scopes_are_needed() {
             );
         }
     }
-    let both = JwtLayer::new(verifier())
-        .realm("a\"\n\\b")
-        .any_role(["reader"])
-        .all_scopes(["a"]);
+    let realm = JwtConfig::default().realm("a\"\n\\b");
+    assert_eq!(
+        JwtLayer::new(verifier(), realm).unwrap_err().field(),
+        "realm"
+    );
+    let both = JwtConfig::default().realm("ab").any_role(["reader"]);
+    let both = layer_with(both.all_scopes(["a"]));
     let token = token(&claims(json!({"scope": "a"})));
     let response = answer_to(both, &token).await;
     assert_eq!(
@@ -192,7 +192,7 @@ async fn fault_a36_a_token_that_is_only_too_old_may_be_told_so() {
         assert_eq!(problem["code"], "invalid_token");
         problem.get("detail").cloned()
     };
-    let layer = JwtLayer::new(verifier());
+    let layer = layer_of(verifier());
     let expired = Some(json!("the token has expired"));
     assert_eq!(detail(layer.clone(), json!({"exp": 1})).await, expired);
     assert_eq!(outcomes(), [Outcome::Rejected(Reason::Expired)]);
@@ -205,11 +205,11 @@ async fn fault_a36_a_token_that_is_only_too_old_may_be_told_so() {
     ] {
         assert_eq!(detail(layer.clone(), also_wrong).await, None);
     }
-    let silent = layer.reveal_expired(false);
+    let silent = layer_with(JwtConfig::default().reveal_expired(false));
     assert_eq!(detail(silent.clone(), json!({"exp": 1})).await, None);
     let mut forged = token(&claims(json!({"exp": 1})));
     forged.replace_range(forged.len() - 4.., "AAAA");
-    let response = answer_to(JwtLayer::new(verifier()), &forged).await;
+    let response = answer_to(layer_of(verifier()), &forged).await;
     assert_eq!(body(response).await.get("detail"), None);
 }
 
@@ -229,7 +229,7 @@ fn fault_a28_a_token_has_an_age() {
 fn fault_a31_an_issuer_has_its_own_keys_and_rules() {
     let other: &[u8] = b"the secret of the other issuer, just as long";
     let keys = |secret| KeySet::new([Key::from_secret(Algorithm::HS256, secret).unwrap()]).unwrap();
-    let partner = || Rules::new(["https://partner.example"], ["partners"]).unwrap();
+    let partner = || VerifierConfig::new(["https://partner.example"], ["partners"]);
     let verifier = verifier().or(keys(other), partner()).unwrap();
     let judged = |secret: &[u8], issuer: Value, audience: &str| {
         let claims = claims(json!({"iss": issuer, "aud": audience})).to_string();
@@ -335,13 +335,13 @@ fn fault_a37_an_unknown_tier_is_the_default() {
 
 #[test]
 fn fault_a35_a37_a_claim_may_be_named_by_a_uri() {
-    let rules = rules().roles("https://shop.example/roles").tier(
+    let rules = rules().roles_claim("https://shop.example/roles").tier(
         "https://shop.example/tier",
         ["pro"],
         "free",
     );
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
-    let verifier = Verifier::new(keys, rules).clock(clock);
+    let verifier = Verifier::new(keys, rules).unwrap().clock(clock);
     let named =
         json!({"https://shop.example/roles": ["admin"], "https://shop.example/tier": "pro"});
     let claims = verifier.verify(&token(&claims(named))).unwrap();

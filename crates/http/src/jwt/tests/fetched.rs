@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     client::ClientError,
     jwt::jwks::{
-        JwksSettings, Start,
+        JwksConfig, Start,
         tests::{good as set, issuer},
     },
 };
@@ -29,7 +29,7 @@ fn asking(kid: &str) -> Request<()> {
 }
 
 fn layer(keys: impl Into<Keys>) -> JwtLayer {
-    JwtLayer::new(Verifier::new(keys, rules()).clock(clock))
+    layer_of(Verifier::new(keys, rules()).unwrap().clock(clock))
 }
 
 async fn status(layer: &JwtLayer, request: Request<()>) -> u16 {
@@ -38,7 +38,7 @@ async fn status(layer: &JwtLayer, request: Request<()>) -> u16 {
 
 #[tokio::test(start_paused = true)]
 async fn fault_b2_b3_without_keys_a_caller_is_told_to_come_back() {
-    let settings = JwksSettings::default().start(Start::Degraded);
+    let settings = JwksConfig::default().start(Start::Degraded);
     let (jwks, _) = issuer(settings, SECOND, |fetch| match fetch {
         0 => Err(ClientError::Connect),
         1 => set(&["a"]),
@@ -69,7 +69,7 @@ async fn fault_b2_b3_without_keys_a_caller_is_told_to_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_b6_a_thousand_unknown_keys_are_one_fetch_and_known_ones_do_not_wait() {
-    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |_| set(&["a"])).await;
+    let (jwks, seen) = issuer(JwksConfig::default(), SECOND, |_| set(&["a"])).await;
     let layer = layer(jwks.unwrap());
     sleep(30 * SECOND).await;
     for round in 1..=3 {
@@ -90,7 +90,7 @@ async fn fault_b6_a_thousand_unknown_keys_are_one_fetch_and_known_ones_do_not_wa
 
 #[tokio::test(start_paused = true)]
 async fn fault_b7_a_token_of_a_new_key_waits_for_it() {
-    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |fetch| match fetch {
+    let (jwks, seen) = issuer(JwksConfig::default(), SECOND, |fetch| match fetch {
         0 => set(&["a"]),
         _ => set(&["b"]),
     })
@@ -111,7 +111,7 @@ async fn fault_b7_a_token_of_a_new_key_waits_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_b9_who_waits_for_a_key_waits_no_longer_than_the_deadline() {
-    let (jwks, seen) = issuer(JwksSettings::default(), 4 * SECOND, |fetch| match fetch {
+    let (jwks, seen) = issuer(JwksConfig::default(), 4 * SECOND, |fetch| match fetch {
         0 => set(&["a"]),
         _ => set(&["a", "b"]),
     })
@@ -134,9 +134,13 @@ async fn fault_b9_who_waits_for_a_key_waits_no_longer_than_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn fault_b17_the_wall_clock_moves_no_fetch_and_decides_what_has_expired() {
     static SHIFT: AtomicU64 = AtomicU64::new(3600);
-    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |_| set(&["a"])).await;
+    let (jwks, seen) = issuer(JwksConfig::default(), SECOND, |_| set(&["a"])).await;
     let jumping = || clock() - Duration::from_secs(3600) + Duration::from_secs(SHIFT.load(Relaxed));
-    let layer = JwtLayer::new(Verifier::new(jwks.unwrap(), rules()).clock(jumping));
+    let layer = layer_of(
+        Verifier::new(jwks.unwrap(), rules())
+            .unwrap()
+            .clock(jumping),
+    );
     for (shift, expected) in [(3600, 200), (2 * 3600, 401), (0, 200)] {
         SHIFT.store(shift, Relaxed);
         assert_eq!(status(&layer, asking("a")).await, expected);
@@ -146,7 +150,7 @@ async fn fault_b17_the_wall_clock_moves_no_fetch_and_decides_what_has_expired() 
 
 #[tokio::test(start_paused = true)]
 async fn fault_b18_a_verifier_in_use_is_given_other_keys() {
-    let (jwks, seen) = issuer(JwksSettings::default(), SECOND, |_| set(&["a"])).await;
+    let (jwks, seen) = issuer(JwksConfig::default(), SECOND, |_| set(&["a"])).await;
     let keys = Keys::from(jwks.unwrap());
     let layer = layer(keys.clone());
     assert_eq!(status(&layer, asking("a")).await, 200);

@@ -14,7 +14,9 @@ fn named_keys(keys: &[(&str, &[u8])]) -> Verifier {
         let key = Key::from_secret(Algorithm::HS256, secret).unwrap();
         key.with_kid(*kid)
     };
-    Verifier::new(KeySet::new(keys.iter().map(key)).unwrap(), rules()).clock(clock)
+    Verifier::new(KeySet::new(keys.iter().map(key)).unwrap(), rules())
+        .unwrap()
+        .clock(clock)
 }
 
 #[test]
@@ -120,7 +122,7 @@ fn fault_a14_no_algorithm_is_none() {
 fn fault_a15_a_public_key_is_no_secret() {
     let pem = include_bytes!("../test_keys/rsa.pub.pem");
     let keys = KeySet::new([Key::from_pem(Algorithm::RS256, pem).unwrap()]).unwrap();
-    let verifier = Verifier::new(keys, rules()).clock(clock);
+    let verifier = Verifier::new(keys, rules()).unwrap().clock(clock);
     let forged = jsonwebtoken::encode(
         &header(Algorithm::HS256),
         &good(),
@@ -135,7 +137,9 @@ fn fault_a16_the_algorithm_is_the_keys() {
     assert_eq!(with_header("{\"alg\":\"HS384\"}"), Some(Reason::Algorithm));
     let signer = EncodingKey::from_rsa_pem(include_bytes!("../test_keys/rsa.pem")).unwrap();
     let key = Key::from_pem(Algorithm::RS256, include_bytes!("../test_keys/rsa.pub.pem")).unwrap();
-    let verifier = Verifier::new(KeySet::new([key]).unwrap(), rules()).clock(clock);
+    let verifier = Verifier::new(KeySet::new([key]).unwrap(), rules())
+        .unwrap()
+        .clock(clock);
     let sign = |algorithm| jsonwebtoken::encode(&header(algorithm), &good(), &signer).unwrap();
     assert!(verifier.verify(&sign(Algorithm::RS256)).is_ok());
     assert_eq!(

@@ -40,7 +40,7 @@ async fn fault_a38_claims_are_there_only_after_the_whole_token_was_believed() {
         json!({"nbf": NOW + 60}),
     ];
     for wrong in wrong {
-        let layer = JwtLayer::new(verifier()).any_role(["reader"]);
+        let layer = layer_with(JwtConfig::default().any_role(["reader"]));
         let service = layer.layer(service_fn(|_: Request<()>| async {
             panic!("the service was called");
             #[expect(unreachable_code, reason = "it says what the service would answer")]
@@ -62,7 +62,7 @@ fn fault_a41_without_a_signature_a_caller_learns_of_keys_by_their_name_alone() {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET)
         .unwrap()
         .with_kid("a")]);
-    let verifier = Verifier::new(keys.unwrap(), rules()).clock(clock);
+    let verifier = Verifier::new(keys.unwrap(), rules()).unwrap().clock(clock);
     let theirs = EncodingKey::from_secret(b"a secret of the caller, as long as it has to be");
     for wrong in [
         good(),
@@ -98,7 +98,7 @@ fn preflight() -> Request<()> {
 
 #[tokio::test]
 async fn fault_a44_a_preflight_passes_only_if_it_is_let_and_bears_no_claims() {
-    let protected = JwtLayer::new(verifier()).on_outcome(observe);
+    let protected = layer_of(verifier()).on_outcome(observe);
     let ask = async |layer: &JwtLayer, mut request: Request<()>| {
         let stale = verifier().verify(&token(&good())).unwrap();
         request.extensions_mut().insert(stale);
@@ -109,7 +109,7 @@ async fn fault_a44_a_preflight_passes_only_if_it_is_let_and_bears_no_claims() {
         service.oneshot(request).await.unwrap().status().as_u16()
     };
     assert_eq!(ask(&protected, preflight()).await, 401);
-    let skipping = protected.skip_preflight(true);
+    let skipping = layer_with(JwtConfig::default().skip_preflight(true)).on_outcome(observe);
     outcomes();
     assert_eq!(ask(&skipping, preflight()).await, 200);
     assert_eq!(outcomes(), [Outcome::Preflight]);
@@ -130,6 +130,7 @@ fn fault_a45_a_token_is_checked_each_time() {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
     let list = DenyList::default();
     let verifier = Verifier::new(keys, rules().deny_list(list.clone()))
+        .unwrap()
         .clock(|| clock() + Duration::from_secs(LATER.load(Ordering::Relaxed)));
     let [first, second] = ["t-1", "t-2"].map(|id| token(&claims(json!({"jti": id}))));
     assert!(verifier.verify(&first).is_ok());

@@ -34,15 +34,29 @@ fn clock() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
-fn rules() -> Rules {
-    Rules::new(["https://idp.example"], ["orders"])
-        .unwrap()
-        .tier("plan.tier", ["free", "pro"], "free")
+fn rules() -> VerifierConfig {
+    VerifierConfig::new(["https://idp.example"], ["orders"]).tier(
+        "plan.tier",
+        ["free", "pro"],
+        "free",
+    )
 }
 
 fn verifier() -> Verifier {
     let key = Key::from_secret(Algorithm::HS256, SECRET).unwrap();
-    Verifier::new(KeySet::new([key]).unwrap(), rules()).clock(clock)
+    Verifier::new(KeySet::new([key]).unwrap(), rules())
+        .unwrap()
+        .clock(clock)
+}
+
+/// The layer that asks for a token that `verifier` believes.
+fn layer_of(verifier: Verifier) -> JwtLayer {
+    JwtLayer::new(verifier, JwtConfig::default()).unwrap()
+}
+
+/// The same with this config.
+fn layer_with(config: JwtConfig) -> JwtLayer {
+    JwtLayer::new(verifier(), config).unwrap()
 }
 
 fn good() -> Value {
@@ -130,12 +144,12 @@ async fn ask(layer: JwtLayer, request: Request<()>) -> Response<Full<Bytes>> {
 
 /// What a request with these lines of `Authorization` gets: the status and the reason.
 async fn refused(headers: &[&[u8]]) -> (u16, &'static str) {
-    let response = ask(JwtLayer::new(verifier()), request(headers)).await;
+    let response = ask(layer_of(verifier()), request(headers)).await;
     (response.status().as_u16(), outcomes()[0].reason())
 }
 
 async fn answer(headers: &[&[u8]]) -> Response<Full<Bytes>> {
-    ask(JwtLayer::new(verifier()), request(headers)).await
+    ask(layer_of(verifier()), request(headers)).await
 }
 
 async fn answer_to(layer: JwtLayer, token: &str) -> Response<Full<Bytes>> {

@@ -255,7 +255,7 @@ fn with_rows(rows: &[&Row]) -> String {
 }
 
 fn layer(on: &[Rule]) -> JwtLayer {
-    let mut rules = Rules::new(["https://idp.example"], ["orders"]).unwrap();
+    let mut rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
     rules = rules
         .tier("tier", ["free", "pro"], "free")
         .require_jti(on.contains(&Jti));
@@ -271,14 +271,16 @@ fn layer(on: &[Rule]) -> JwtLayer {
         rules = rules.deny_list(list);
     }
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
-    let mut layer = JwtLayer::new(Verifier::new(keys, rules).clock(clock)).on_outcome(observe);
+    let mut config = JwtConfig::default();
     if on.contains(&Roles) {
-        layer = layer.any_role(["reader", "admin"]);
+        config = config.any_role(["reader", "admin"]);
     }
     if on.contains(&Scopes) {
-        layer = layer.all_scopes(["read", "write"]);
+        config = config.all_scopes(["read", "write"]);
     }
-    layer
+    let verifier = Verifier::new(keys, rules).unwrap().clock(clock);
+    let layer = JwtLayer::new(verifier, config).unwrap();
+    layer.on_outcome(observe)
 }
 
 /// Judges a token by the layer, and by the rows: the first reason that any of them gives. Of a tier

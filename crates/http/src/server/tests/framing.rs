@@ -33,8 +33,12 @@ async fn echo() -> SocketAddr {
             .body(Full::new(Bytes::from(text)));
         Ok::<_, Infallible>(response.unwrap())
     });
-    let settings = ServerSettings::default();
-    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    let config = ServerConfig::default();
+    tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, std::future::pending()),
+    );
     addr
 }
 
@@ -161,7 +165,7 @@ async fn fault_d16_what_is_no_http_1_is_400_or_closed() {
 #[tokio::test]
 async fn fault_d18_an_upgrade_is_not_made() {
     let addr = echo().await;
-    for upgrade in ["h2c\r\nhttp2-settings: AAMAAABkAAQAAP__", "websocket"] {
+    for upgrade in ["h2c\r\nhttp2-config: AAMAAABkAAQAAP__", "websocket"] {
         let request = format!(
             "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: {upgrade}\r\n\r\n"
         );

@@ -18,7 +18,7 @@ use tower::service_fn;
 
 use super::*;
 
-struct Server {
+struct Running {
     addr: SocketAddr,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Stopped>,
@@ -29,9 +29,9 @@ struct Server {
 }
 
 /// A server that answers each request when it is told to.
-async fn start(edit: impl FnOnce(&mut ServerSettings)) -> Server {
-    let mut settings = ServerSettings::default();
-    edit(&mut settings);
+async fn start(edit: impl FnOnce(&mut ServerConfig)) -> Running {
+    let mut config = ServerConfig::default();
+    edit(&mut config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (answer, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -47,8 +47,12 @@ async fn start(edit: impl FnOnce(&mut ServerSettings)) -> Server {
     });
     let (stop, stopped) = oneshot::channel();
     let stopped = async { drop(stopped.await) };
-    let served = tokio::spawn(serve(listener, service, settings, stopped));
-    Server {
+    let served = tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, stopped),
+    );
+    Running {
         addr,
         stop,
         served,
@@ -105,7 +109,7 @@ async fn fault_k1_idle_connections_are_closed_at_the_stop() {
 
 #[tokio::test]
 async fn fault_k3_k4_what_is_in_flight_after_the_grace_is_cut() {
-    let server = start(|settings| settings.grace = Duration::from_millis(50)).await;
+    let server = start(|config| config.grace = Duration::from_millis(50)).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     ask(&mut stream).await;
     server.asked.notified().await;
@@ -116,7 +120,7 @@ async fn fault_k3_k4_what_is_in_flight_after_the_grace_is_cut() {
 
 #[tokio::test]
 async fn fault_d1_a_head_that_does_not_come_closes_the_connection() {
-    let server = start(|settings| settings.header_timeout = Duration::from_millis(50)).await;
+    let server = start(|config| config.header_timeout = Duration::from_millis(50)).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
     rest(stream).await;
@@ -124,7 +128,7 @@ async fn fault_d1_a_head_that_does_not_come_closes_the_connection() {
 
 #[tokio::test]
 async fn fault_d5_a_connection_over_the_cap_waits_for_its_turn() {
-    let server = start(|settings| settings.max_connections = 1).await;
+    let server = start(|config| config.max_connections = 1).await;
     let first = TcpStream::connect(server.addr).await.unwrap();
     let mut second = TcpStream::connect(server.addr).await.unwrap();
     ask(&mut second).await;

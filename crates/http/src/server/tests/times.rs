@@ -4,15 +4,15 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
-use crate::body::{BodyLimits, read_body};
+use crate::body::{BodyLimitConfig, read_body};
 
 const SHORT: Duration = Duration::from_millis(50);
 
 /// A server whose answers are too large for any socket's buffers, and its counts.
-async fn large(edit: impl FnOnce(&mut ServerSettings)) -> (SocketAddr, Connections) {
-    let mut settings = ServerSettings::default();
-    edit(&mut settings);
-    let connections = settings.connections.clone();
+async fn large(edit: impl FnOnce(&mut ServerConfig)) -> (SocketAddr, Connections) {
+    let mut config = ServerConfig::default();
+    edit(&mut config);
+    let connections = config.connections.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let answer = Bytes::from(vec![b'x'; 32 << 20]);
@@ -20,7 +20,11 @@ async fn large(edit: impl FnOnce(&mut ServerSettings)) -> (SocketAddr, Connectio
         let answer = answer.clone();
         async { Ok::<_, Infallible>(Response::new(Full::new(answer))) }
     });
-    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, std::future::pending()),
+    );
     (addr, connections)
 }
 
@@ -58,7 +62,7 @@ fn get() -> Request<Empty<Bytes>> {
 
 #[tokio::test]
 async fn fault_d1_neither_silence_nor_half_a_preface_holds_a_connection() {
-    let (addr, connections) = large(|settings| settings.header_timeout = SHORT).await;
+    let (addr, connections) = large(|config| config.header_timeout = SHORT).await;
     for (count, bytes) in [&b""[..], b"PRI * HTTP/2.0\r\n", b"GET / HT"]
         .iter()
         .enumerate()
@@ -72,7 +76,7 @@ async fn fault_d1_neither_silence_nor_half_a_preface_holds_a_connection() {
 
 #[tokio::test]
 async fn fault_d1_a_second_head_that_does_not_come_closes_the_connection() {
-    let server = start(|settings| settings.header_timeout = SHORT).await;
+    let server = start(|config| config.header_timeout = SHORT).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     ask(&mut stream).await;
     server.answer.notify_one();
@@ -89,16 +93,20 @@ async fn fault_d2_the_connection_of_a_body_that_does_not_come_is_closed_after_it
     let addr = listener.local_addr().unwrap();
     let service = service_fn(async |request: Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let limits = BodyLimits {
+        let limits = BodyLimitConfig {
             timeout: SHORT,
-            ..BodyLimits::default()
+            ..BodyLimitConfig::default()
         };
         let read = read_body(&head.headers, body, &limits).await;
         let problem = crate::problem::Problem::from(read.unwrap_err());
         Ok::<_, Infallible>(problem.into_response::<Full<Bytes>>(None))
     });
-    let settings = ServerSettings::default();
-    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    let config = ServerConfig::default();
+    tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, std::future::pending()),
+    );
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello";
     stream.write_all(request).await.unwrap();
@@ -108,7 +116,7 @@ async fn fault_d2_the_connection_of_a_body_that_does_not_come_is_closed_after_it
 
 #[tokio::test]
 async fn fault_d3_a_client_that_does_not_read_is_cut() {
-    let (addr, connections) = large(|settings| settings.write_timeout = SHORT).await;
+    let (addr, connections) = large(|config| config.write_timeout = SHORT).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     ask(&mut stream).await;
     until(&connections, Closed::Stalled, 1).await;
@@ -117,7 +125,7 @@ async fn fault_d3_a_client_that_does_not_read_is_cut() {
 
 #[tokio::test]
 async fn fault_d3_a_client_whose_window_stays_shut_is_cut() {
-    let (addr, connections) = large(|settings| settings.write_timeout = SHORT).await;
+    let (addr, connections) = large(|config| config.write_timeout = SHORT).await;
     let mut client = h2(addr, 0).await;
     let response = client.send_request(get()).await.unwrap();
     until(&connections, Closed::Stalled, 1).await;
@@ -127,9 +135,9 @@ async fn fault_d3_a_client_whose_window_stays_shut_is_cut() {
 #[tokio::test]
 async fn fault_d4_an_idle_connection_is_closed_and_counted() {
     let mut counted = Connections::default();
-    let server = start(|settings| {
-        settings.idle_timeout = SHORT;
-        counted = settings.connections.clone();
+    let server = start(|config| {
+        config.idle_timeout = SHORT;
+        counted = config.connections.clone();
     })
     .await;
     server.answer.notify_one();
@@ -147,7 +155,7 @@ async fn fault_d4_an_idle_connection_is_closed_and_counted() {
 
 #[tokio::test]
 async fn an_old_connection_is_closed_after_its_answer() {
-    let server = start(|settings| settings.max_age = Some(SHORT)).await;
+    let server = start(|config| config.max_age = Some(SHORT)).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     ask(&mut stream).await;
     server.asked.notified().await;
@@ -164,13 +172,17 @@ async fn an_old_connection_is_closed_after_its_answer() {
 async fn a_panic_of_the_service_ends_its_own_connection_only() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let settings = ServerSettings::default();
-    let connections = settings.connections.clone();
+    let config = ServerConfig::default();
+    let connections = config.connections.clone();
     let service = service_fn(async |request: Request<Incoming>| {
         assert!(request.uri().path() != "/panic", "it was asked to");
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello"))))
     });
-    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, std::future::pending()),
+    );
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream
         .write_all(b"GET /panic HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -188,11 +200,11 @@ async fn a_panic_of_the_service_ends_its_own_connection_only() {
 
 #[tokio::test]
 async fn fault_d1_d4_what_came_of_a_body_is_not_the_next_head() {
-    let settings = ServerSettings {
+    let config = ServerConfig {
         header_timeout: SHORT,
-        ..ServerSettings::default()
+        ..ServerConfig::default()
     };
-    let connections = settings.connections.clone();
+    let connections = config.connections.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let asked = Arc::new(Notify::new());
@@ -204,7 +216,11 @@ async fn fault_d1_d4_what_came_of_a_body_is_not_the_next_head() {
             Ok::<_, Infallible>(Response::new(Full::new(body.to_bytes())))
         }
     });
-    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, std::future::pending()),
+    );
     let mut stream = TcpStream::connect(addr).await.unwrap();
     for _ in 0..2 {
         let head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n";
@@ -222,9 +238,9 @@ async fn fault_d1_d4_what_came_of_a_body_is_not_the_next_head() {
 
 #[tokio::test]
 async fn fault_d3_a_client_that_takes_its_answer_slowly_is_not_idle() {
-    let (addr, connections) = large(|settings| {
-        settings.idle_timeout = SHORT;
-        settings.write_timeout = 4 * SHORT;
+    let (addr, connections) = large(|config| {
+        config.idle_timeout = SHORT;
+        config.write_timeout = 4 * SHORT;
     })
     .await;
     let mut client = h2(addr, 64 << 10).await;

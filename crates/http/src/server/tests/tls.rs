@@ -25,18 +25,22 @@ fn tls(certificate: &Certificate) -> Tls {
 async fn https(tls: Tls) -> (SocketAddr, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let settings = ServerSettings {
+    let config = ServerConfig {
         header_timeout: Duration::from_millis(500),
         tls: Some(tls),
-        ..ServerSettings::default()
+        ..ServerConfig::default()
     };
-    let connections = settings.connections.clone();
+    let connections = config.connections.clone();
     let service = service_fn(async |request: Request<Incoming>| {
         let scheme = request.extensions().get::<http::uri::Scheme>().cloned();
         let said = format!("{} {:?}", scheme.unwrap(), request.version());
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
     });
-    tokio::spawn(serve(listener, service, settings, std::future::pending()));
+    tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, std::future::pending()),
+    );
     (addr, connections)
 }
 
@@ -174,17 +178,21 @@ async fn fault_d1_d16_a_handshake_that_does_not_come_or_is_none_is_cut() {
 async fn fault_k1_k4_a_handshake_that_does_not_come_holds_up_no_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let settings = ServerSettings {
+    let config = ServerConfig {
         tls: Some(tls(&Authority::new().issue(&["localhost"]))),
-        ..ServerSettings::default()
+        ..ServerConfig::default()
     };
-    let connections = settings.connections.clone();
+    let connections = config.connections.clone();
     let service = service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
     });
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async { drop(stopped.await) };
-    let served = tokio::spawn(serve(listener, service, settings, stopped));
+    let served = tokio::spawn(
+        Server::new(config)
+            .unwrap()
+            .serve(listener, service, stopped),
+    );
     let silent = TcpStream::connect(addr).await.unwrap();
     while connections.accepted() == 0 {
         tokio::task::yield_now().await;

@@ -2,21 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
+use tower_fanout_layers::{
+    config::{ConfigError, Validate},
+    setters,
+};
+
 #[cfg(feature = "tls")]
-use super::TlsSettings;
+use super::ClientTlsConfig;
 use super::{Reach, Resolve, resolve::System};
+use crate::bounds::{Bounds, WAIT};
 
 /// What one downstream may take, in time, bytes and connections.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct ClientSettings {
+pub struct ClientConfig {
     /// How long connecting may take, with the look-up of the name and the handshake of TLS; 1 s by
     /// default.
     pub connect_timeout: Duration,
     /// The largest body, in bytes; 2 MiB by default.
     pub max_response: usize,
-    /// The largest head of an answer, in bytes; 128 KiB by default, and 8 KiB at least. In HTTP/1 it has
-    /// at most 100 headers besides.
+    /// The largest head of an answer, in bytes, 8 KiB to 1 GiB; 128 KiB by default. In HTTP/1 it has at
+    /// most 100 headers besides.
     pub max_head: usize,
     /// How long an unused connection is kept; 90 s by default.
     pub idle_timeout: Duration,
@@ -39,10 +46,53 @@ pub struct ClientSettings {
     pub resolver: Arc<dyn Resolve>,
     /// Whom to believe, where the address begins with `https`.
     #[cfg(feature = "tls")]
-    pub tls: TlsSettings,
+    pub tls: ClientTlsConfig,
 }
 
-impl Default for ClientSettings {
+setters! {
+    ClientConfig {
+        connect_timeout: Duration,
+        max_response: usize,
+        max_head: usize,
+        idle_timeout: Duration,
+        max_idle: usize,
+        max_connections: Option<usize>,
+        http2: Http2,
+        h2_ping_interval: Duration,
+        h2_ping_timeout: Duration,
+        reach: Reach,
+        resolver: Arc<dyn Resolve>,
+    }
+}
+
+#[cfg(feature = "tls")]
+setters! {
+    without new ClientConfig {
+        tls: ClientTlsConfig,
+    }
+}
+
+/// What is given for TLS is checked when the client is built.
+impl Validate for ClientConfig {
+    fn errors(&self) -> Vec<ConfigError> {
+        Bounds::default()
+            .time("connect_timeout", self.connect_timeout, WAIT)
+            .unless(self.max_response > 0, "max_response", "0 is less than 1")
+            .number("max_head", self.max_head, 8 << 10..=1 << 30)
+            .time("idle_timeout", self.idle_timeout, WAIT)
+            .number(
+                "max_connections",
+                self.max_connections,
+                1..=Semaphore::MAX_PERMITS,
+            )
+            .number("http2.connections", self.http2.connections(), 1..=1_000)
+            .time("h2_ping_interval", self.h2_ping_interval, WAIT)
+            .time("h2_ping_timeout", self.h2_ping_timeout, WAIT)
+            .into_vec()
+    }
+}
+
+impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(1),
@@ -57,7 +107,7 @@ impl Default for ClientSettings {
             reach: Reach::default(),
             resolver: Arc::new(System),
             #[cfg(feature = "tls")]
-            tls: TlsSettings::default(),
+            tls: ClientTlsConfig::default(),
         }
     }
 }
@@ -69,7 +119,7 @@ pub enum Http2 {
     /// HTTP/1.1 only.
     #[default]
     Off,
-    /// HTTP/2 only, without asking, on so many connections; 0 is 1. Calls take them in turn.
+    /// HTTP/2 only, without asking, on 1 to 1,000 connections. Calls take them in turn.
     PriorKnowledge {
         /// How many connections.
         connections: usize,
@@ -86,7 +136,7 @@ impl Http2 {
     pub(super) fn connections(self) -> usize {
         match self {
             Self::Off => 1,
-            Self::PriorKnowledge { connections } | Self::Alpn { connections } => connections.max(1),
+            Self::PriorKnowledge { connections } | Self::Alpn { connections } => connections,
         }
     }
 

@@ -1,15 +1,18 @@
 //! How keys are fetched.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tower_fanout_layers::{
-    config::{ConfigError, Validate, Validated, duration::written},
+    config::{ConfigError, Validate},
     setters,
 };
 
-use crate::jwt::{
-    Algorithm,
-    keys::{MAX_KEYS, MAX_TEXT},
+use crate::{
+    bounds::Bounds,
+    jwt::{
+        Algorithm,
+        keys::{MAX_KEYS, MAX_TEXT},
+    },
 };
 
 /// What becomes of a start at which no keys can be fetched.
@@ -25,7 +28,7 @@ pub enum Start {
 /// How keys are fetched, and how long they are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct JwksSettings {
+pub struct JwksConfig {
     /// The algorithms that keys may be for, none of them symmetric; RS256, ES256 and `EdDSA` by
     /// default.
     pub algorithms: Vec<Algorithm>,
@@ -48,7 +51,7 @@ pub struct JwksSettings {
 }
 
 setters! {
-    JwksSettings {
+    JwksConfig {
         algorithms: Vec<Algorithm>,
         poll_interval: Duration,
         cooldown: Duration,
@@ -60,7 +63,7 @@ setters! {
     }
 }
 
-impl Default for JwksSettings {
+impl Default for JwksConfig {
     fn default() -> Self {
         Self {
             algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
@@ -75,55 +78,25 @@ impl Default for JwksSettings {
     }
 }
 
-/// Checked [`JwksSettings`].
-pub type JwksPolicy = Validated<JwksSettings>;
-
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-impl Validate for JwksSettings {
+impl Validate for JwksConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let two_polls = self.poll_interval.saturating_mul(2);
-        let spans = [
-            ("poll_interval", self.poll_interval, 10 * SECOND, DAY),
-            ("cooldown", self.cooldown, SECOND, self.poll_interval),
-            ("timeout", self.timeout, SECOND / 100, self.cooldown),
-            ("max_stale", self.max_stale, two_polls, 7 * DAY),
-        ];
-        let spans = spans.map(|(field, value, low, high)| {
-            within(field, value, low, high, |value| written(*value))
-        });
-        let sizes = [
-            ("max_body", self.max_body, 1, 4 << 20),
-            ("max_keys", self.max_keys, 1, 1000),
-        ];
-        let sizes =
-            sizes.map(|(field, value, low, high)| within(field, value, low, high, |value| *value));
-        let algorithms = if self.algorithms.is_empty() {
-            Some("at least one must be allowed")
-        } else if self.algorithms.iter().copied().any(Algorithm::is_symmetric) {
-            Some("a secret is not fetched")
-        } else {
-            None
-        };
-        let algorithms = algorithms.map(|message| ConfigError::new("algorithms", message));
-        let all = spans.into_iter().chain(sizes).flatten();
-        all.chain(algorithms).collect()
+        let secret = self.algorithms.iter().copied().any(Algorithm::is_symmetric);
+        let algorithms = !self.algorithms.is_empty();
+        Bounds::default()
+            .time("poll_interval", self.poll_interval, 10 * SECOND..=DAY)
+            .time("cooldown", self.cooldown, SECOND..=self.poll_interval)
+            .time("timeout", self.timeout, SECOND / 100..=self.cooldown)
+            .time("max_stale", self.max_stale, two_polls..=7 * DAY)
+            .number("max_body", self.max_body, 1..=4 << 20)
+            .number("max_keys", self.max_keys, 1..=1000)
+            .unless(algorithms, "algorithms", "at least one must be allowed")
+            .unless(!secret, "algorithms", "a secret is not fetched")
+            .into_vec()
     }
-}
-
-fn within<T: PartialOrd, D: fmt::Display>(
-    field: &'static str,
-    value: T,
-    low: T,
-    high: T,
-    show: impl Fn(&T) -> D,
-) -> Option<ConfigError> {
-    let message = || {
-        let [value, low, high] = [&value, &low, &high].map(show);
-        format!("{value} is not within {low} to {high}")
-    };
-    (value < low || value > high).then(|| ConfigError::new(field, message()))
 }
 
 #[cfg(test)]
@@ -132,9 +105,9 @@ mod tests {
 
     #[test]
     fn settings_know_their_ranges() {
-        assert!(JwksSettings::default().errors().is_empty());
-        let wrong = JwksSettings::default()
-            .algorithms(Vec::new())
+        assert!(JwksConfig::default().errors().is_empty());
+        let wrong = JwksConfig::default()
+            .algorithms([])
             .poll_interval(SECOND)
             .cooldown(Duration::ZERO)
             .timeout(SECOND)
@@ -159,7 +132,7 @@ mod tests {
             ]
         );
         assert_eq!(wrong.errors()[0].message(), "1s is not within 10s to 24h");
-        let secret = JwksSettings::default().algorithms(vec![Algorithm::HS256]);
+        let secret = JwksConfig::default().algorithms([Algorithm::HS256]);
         assert_eq!(secret.errors().len(), 1);
     }
 }

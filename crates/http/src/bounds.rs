@@ -1,0 +1,190 @@
+//! Collects the errors of a config.
+
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
+
+use tower_fanout_layers::config::{ConfigError, Validate, duration::written};
+
+/// Shortest time that any part waits for.
+const MILLISECOND: Duration = Duration::from_millis(1);
+/// Longest time that any part waits for.
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Range of a timeout or interval that must not be zero.
+pub(crate) const WAIT: RangeInclusive<Duration> = MILLISECOND..=YEAR;
+
+/// Returns `config` if all of its values are valid.
+///
+/// # Errors
+/// The first invalid value.
+pub(crate) fn valid<T: Validate>(config: T) -> Result<T, ConfigError> {
+    match config.errors().into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(config),
+    }
+}
+
+/// The errors found so far.
+#[derive(Default)]
+pub(crate) struct Bounds(Vec<ConfigError>);
+
+impl Bounds {
+    /// Expects a number within `range`; `None` is valid.
+    pub(crate) fn number<T: PartialOrd + Display>(
+        self,
+        field: &'static str,
+        value: impl Into<Option<T>>,
+        range: RangeInclusive<T>,
+    ) -> Self {
+        self.within(field, value.into(), range, |number| number.to_string())
+    }
+
+    /// Expects a time within `range`; `None` is valid.
+    pub(crate) fn time(
+        self,
+        field: &'static str,
+        value: impl Into<Option<Duration>>,
+        range: RangeInclusive<Duration>,
+    ) -> Self {
+        self.within(field, value.into(), range, |time| {
+            written(*time).to_string()
+        })
+    }
+
+    fn within<T: PartialOrd>(
+        self,
+        field: &'static str,
+        value: Option<T>,
+        range: RangeInclusive<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Self {
+        match value.filter(|value| !range.contains(value)) {
+            None => self,
+            Some(value) => {
+                let [value, low, high] = [&value, range.start(), range.end()].map(show);
+                self.unless(
+                    false,
+                    field,
+                    format!("{value} is not within {low} to {high}"),
+                )
+            }
+        }
+    }
+
+    /// Adds an error of `field` unless its value is `valid`.
+    pub(crate) fn unless(
+        mut self,
+        valid: bool,
+        field: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        if !valid {
+            self.0.push(ConfigError::new(field, message));
+        }
+        self
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<ConfigError> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        body::BodyLimitConfig, client::ClientConfig, guard::GuardConfig, server::ServerConfig,
+    };
+
+    fn fields(config: &impl Validate) -> Vec<String> {
+        let problems = config.errors();
+        problems.iter().map(|one| one.field().to_owned()).collect()
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(ServerConfig::default().errors(), []);
+        assert_eq!(ClientConfig::default().errors(), []);
+        assert_eq!(GuardConfig::default().errors(), []);
+        assert_eq!(BodyLimitConfig::default().errors(), []);
+    }
+
+    #[test]
+    fn a_server_has_no_zero_and_no_time_over_a_year() {
+        let mut zero = ServerConfig::default()
+            .header_timeout(Duration::ZERO)
+            .idle_timeout(Duration::ZERO)
+            .write_timeout(Duration::ZERO)
+            .max_age(Duration::ZERO)
+            .h2_ping_interval(Duration::ZERO)
+            .h2_ping_timeout(Duration::ZERO);
+        (zero.max_head, zero.max_headers, zero.max_connections) = (0, 0, 0);
+        (
+            zero.h2_max_streams,
+            zero.h2_stream_window,
+            zero.h2_connection_window,
+        ) = (0, 0, 0);
+        (zero.h2_max_frame, zero.h2_send_buffer) = (0, 0);
+        (zero.h2_max_pending_resets, zero.h2_max_error_resets) = (0, 0);
+        let all = [
+            "header_timeout",
+            "idle_timeout",
+            "write_timeout",
+            "max_age",
+            "max_head",
+            "max_headers",
+            "max_connections",
+            "h2_max_streams",
+            "h2_stream_window",
+            "h2_connection_window",
+            "h2_max_frame",
+            "h2_send_buffer",
+            "h2_max_pending_resets",
+            "h2_max_error_resets",
+            "h2_ping_interval",
+            "h2_ping_timeout",
+        ];
+        assert_eq!(fields(&zero), all);
+        assert_eq!(zero.errors()[0].message(), "0s is not within 1ms to 8760h");
+        let long = YEAR + MILLISECOND;
+        let config = ServerConfig::default().grace(long).idle_timeout(long);
+        assert_eq!(fields(&config), ["idle_timeout", "grace"]);
+        assert_eq!(
+            fields(&ServerConfig::default().grace(Duration::ZERO)),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_client_has_no_zero_and_no_time_over_a_year() {
+        let mut zero = ClientConfig::default()
+            .connect_timeout(Duration::ZERO)
+            .idle_timeout(Duration::ZERO)
+            .max_connections(0)
+            .http2(crate::client::Http2::PriorKnowledge { connections: 0 })
+            .h2_ping_interval(Duration::ZERO)
+            .h2_ping_timeout(Duration::ZERO);
+        (zero.max_response, zero.max_head, zero.max_idle) = (0, 0, 0);
+        let all = [
+            "connect_timeout",
+            "max_response",
+            "max_head",
+            "idle_timeout",
+            "max_connections",
+            "http2.connections",
+            "h2_ping_interval",
+            "h2_ping_timeout",
+        ];
+        assert_eq!(fields(&zero), all);
+        let config = ClientConfig::default().connect_timeout(YEAR + MILLISECOND);
+        assert_eq!(fields(&config), ["connect_timeout"]);
+    }
+
+    #[test]
+    fn a_guard_and_a_body_have_no_zero() {
+        let guard = GuardConfig::default().max_uri(0_usize).methods([]);
+        assert_eq!(fields(&guard), ["max_uri", "methods"]);
+        let body = BodyLimitConfig::default()
+            .max(0_usize)
+            .timeout(Duration::ZERO);
+        assert_eq!(fields(&body), ["max", "timeout"]);
+    }
+}
