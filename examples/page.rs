@@ -100,8 +100,9 @@ fn app(
             Ok(With::new(()).idempotent())
         })
         .key();
-    let plan = plan.build()?;
-    Ok(FanOut::new(plan.clone())
+    let bound = plan.build()?;
+    let plan = bound.plan().clone();
+    Ok(FanOut::new(bound)
         .strategy(Strategy::Partial)
         .max_concurrency(5)
         .map_response(move |mut answer: Answer| Page {
@@ -116,7 +117,7 @@ fn app(
 }
 
 /// The names of the nodes without an answer, by the report.
-fn missing(plan: &Plan<With<u32>>, answer: &Answer) -> Vec<Box<str>> {
+fn missing(plan: &Plan, answer: &Answer) -> Vec<Box<str>> {
     let branches = answer.report().branches.iter();
     branches
         .filter(|branch| !branch.status.is_answered())

@@ -1,28 +1,76 @@
 //! The typed answers of a run, by the key of their node.
 
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, marker::PhantomData, mem};
 
 use crate::{
     call::{BoxCell, discard},
     outcome::{BranchError, ErrorKind},
-    plan::{Index, Key},
+    plan::{Plan, Reference},
     report::Report,
 };
 
+/// Names a node and the type of its answer.
+pub struct Key<T> {
+    plan: u64,
+    index: usize,
+    answer: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    /// Creates the key of the node at `index` of the plan with the id `plan`.
+    pub(crate) const fn new(plan: u64, index: usize) -> Self {
+        Self {
+            plan,
+            index,
+            answer: PhantomData,
+        }
+    }
+
+    /// The place of the node in its plan.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index
+    }
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Key<T> {}
+
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.index)
+    }
+}
+
+impl<T> From<Key<T>> for Reference {
+    fn from(key: Key<T>) -> Self {
+        Self::Key {
+            plan: key.plan,
+            index: key.index,
+        }
+    }
+}
+
 /// The answers that a node may read: those of the nodes that it comes after, directly or not.
 pub struct Answers {
-    index: Arc<Index>,
-    /// Calls that run, and answers.
+    plan: Plan,
+    /// Calls that run, and answers: one entry for each node of the plan.
     pub(crate) cells: Vec<Option<BoxCell>>,
     /// Who reads; none if the run is over.
     pub(crate) reader: Option<usize>,
 }
 
 impl Answers {
-    pub(crate) fn new(index: Arc<Index>) -> Self {
+    /// No answers yet.
+    pub(crate) fn new(plan: Plan) -> Self {
         Self {
-            cells: index.names.iter().map(|_| None).collect(),
-            index,
+            cells: plan.names().iter().map(|_| None).collect(),
+            plan,
             reader: None,
         }
     }
@@ -34,7 +82,7 @@ impl Answers {
     /// even if it has ended by chance. The error says which node it was, and is of kind `template`.
     pub fn get<T: 'static>(&self, key: Key<T>) -> Result<&T, BranchError> {
         self.find(key)
-            .ok_or_else(|| match self.index.names.get(key.index()) {
+            .ok_or_else(|| match self.plan.names().get(key.index()) {
                 Some(name) => BranchError::template(format!("there is no answer of \"{name}\"")),
                 None => BranchError::new(ErrorKind::Internal, "the key is of another plan"),
             })
@@ -45,7 +93,7 @@ impl Answers {
     #[must_use]
     pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
         if let Some(reader) = self.reader
-            && !self.index.ancestors.contains(reader, index)
+            && !self.plan.graph.ancestors.contains(reader, index)
         {
             return None;
         }
@@ -53,13 +101,13 @@ impl Answers {
     }
 
     fn find<T: 'static>(&self, key: Key<T>) -> Option<&T> {
-        (key.plan == self.index.id).then(|| self.at(key.index()))?
+        (key.plan == self.plan.graph.id).then(|| self.at(key.index()))?
     }
 
     /// What there is, for whoever gets the answer as a whole.
     pub(crate) fn take(&mut self) -> Self {
         Self {
-            index: Arc::clone(&self.index),
+            plan: self.plan.clone(),
             cells: mem::take(&mut self.cells),
             reader: None,
         }
@@ -97,13 +145,13 @@ impl Answer {
     /// Takes the answer of the node `key` out.
     pub fn take<T: 'static>(&mut self, key: Key<T>) -> Option<T> {
         self.answers.find(key)?;
-        let cell = self.answers.cells[key.index()].as_mut()?;
+        let cell = self.answers.cells.get_mut(key.index())?.as_mut()?;
         cell.as_mut().place()?.downcast_mut::<Option<T>>()?.take()
     }
 
-    /// How the node at `node` of the plan is called.
+    /// How the node at `node` of the plan is called. `node` comes from the report of the same plan.
     pub(crate) fn name(&self, node: usize) -> &str {
-        &self.answers.index.names[node]
+        &self.answers.plan.names()[node]
     }
 
     /// What happened, branch by branch.

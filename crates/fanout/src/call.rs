@@ -1,9 +1,8 @@
-//! One node's service and request, with their types put away.
+//! The call of one node, with its types erased.
 
 use std::{
     any::Any,
     future::Future,
-    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,10 +10,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 use sync_wrapper::SyncWrapper;
-use tower::{Service, ServiceExt, util::Oneshot};
-use tower_fanout_layers::Call;
 
-use crate::{answer::Answers, outcome::BranchError};
+use crate::outcome::BranchError;
 
 /// The call of one node in one run, and then its answer, in the same room.
 pub(crate) trait Cell: Send + Sync {
@@ -36,25 +33,21 @@ pub(crate) fn discard(cell: BoxCell) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
 }
 
-/// Makes a node's request and sends it.
-pub(crate) trait Ask<Req>: Send + Sync {
-    /// `call` makes the facts of the call, if the request takes them.
-    fn ask(
-        &self,
-        request: &Req,
-        answers: &Answers,
-        call: &dyn Fn() -> Call,
-    ) -> Result<BoxCell, BranchError>;
-
-    /// The bytes that a branch takes.
-    fn size(&self) -> usize;
+/// Starts a call, in one allocation.
+pub(crate) fn start<F, T, E>(call: F) -> BoxCell
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + Sync + 'static,
+    E: Into<BranchError> + 'static,
+{
+    // A future is polled by one task at a time, so it need not be `Sync` itself.
+    let call = SyncWrapper::new(call);
+    Box::pin(TypedCell::Runs { call })
 }
 
-/// A service, and the function that makes its request.
-pub(crate) struct Typed<S, F, R> {
-    pub(crate) service: S,
-    pub(crate) make: F,
-    pub(crate) request: PhantomData<fn() -> R>,
+/// Returns the size of that allocation, in bytes.
+pub(crate) const fn size<F, T>() -> usize {
+    size_of::<TypedCell<F, T>>()
 }
 
 pin_project! {
@@ -63,35 +56,6 @@ pin_project! {
     enum TypedCell<F, T> {
         Runs { #[pin] call: SyncWrapper<F> },
         Answered { answer: Option<T> },
-    }
-}
-
-impl<Req, S, F, R> Ask<Req> for Typed<S, F, R>
-where
-    S: Service<R> + Clone + Send + Sync + 'static,
-    S::Response: Send + Sync + 'static,
-    S::Error: Into<BranchError>,
-    S::Future: Send + 'static,
-    F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync,
-    R: tower_fanout_layers::Context + Send + 'static,
-{
-    fn ask(
-        &self,
-        request: &Req,
-        answers: &Answers,
-        call: &dyn Fn() -> Call,
-    ) -> Result<BoxCell, BranchError> {
-        let mut request = (self.make)(request, answers)?;
-        if let Some(facts) = request.call_mut() {
-            *facts = call();
-        }
-        // A future is polled by one at a time, so that it is no matter whether it is Sync.
-        let call = SyncWrapper::new(self.service.clone().oneshot(request));
-        Ok(Box::pin(TypedCell::Runs { call }))
-    }
-
-    fn size(&self) -> usize {
-        size_of::<TypedCell<Oneshot<S, R>, S::Response>>()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     answer::Answer,
     outcome::{BranchError, ErrorKind, Status},
     select::SelectError,
-    strategy::Verdict,
+    strategy::{Strategy, Verdict},
 };
 
 /// Why there is no answer as a whole.
@@ -37,6 +37,22 @@ impl FanOutError {
         let failed = branches.filter_map(|branch| Some((branch, branch.error.as_ref()?)));
         let cause = failed.min_by_key(|(branch, _)| !branch.required);
         cause.map(|(branch, error)| (answer.name(branch.node), error))
+    }
+}
+
+impl Strategy {
+    /// Returns `answer` if it is a success.
+    ///
+    /// # Errors
+    /// Returns [`FanOutError::Failed`], with the answer, if it is not.
+    pub fn judge(self, answer: Answer) -> Result<Answer, FanOutError> {
+        match self.verdict(answer.report()) {
+            None => Ok(answer),
+            Some(verdict) => Err(FanOutError::Failed {
+                verdict,
+                answer: Box::new(answer),
+            }),
+        }
     }
 }
 

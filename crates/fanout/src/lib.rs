@@ -1,7 +1,7 @@
 //! One request in, several services asked, one answer out.
 //!
-//! A [`Plan`] is a dependency graph of services, checked once. [`FanOut`] is a [`Service`] that runs
-//! it for each request: every node as soon as what it needs is there, required and important ones
+//! A [`Plan`] is a dependency graph of nodes, checked once, as plain data. A [`BoundPlan`] has a service
+//! for each node. [`FanOut`] is a [`Service`] that runs it for each request: every node as soon as what it needs is there, required and important ones
 //! first, no more than so many at once, all within the request's deadline. What failed, was skipped
 //! or was answered by a fallback stands in the [`Report`].
 //!
@@ -37,6 +37,7 @@
 //! [`Service`]: tower::Service
 
 mod answer;
+mod bounds;
 mod call;
 mod ending;
 mod error;
@@ -45,6 +46,7 @@ mod explain;
 mod graph;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod node;
 mod outcome;
 mod plan;
 mod policy;
@@ -55,18 +57,22 @@ mod select;
 mod service;
 pub mod stack;
 mod strategy;
+mod suggest;
+mod time_budget;
 
 pub use tower_fanout_layers as layers;
 
 pub use self::{
-    answer::{Answer, Answers},
+    answer::{Answer, Answers, Key},
+    bounds::Bounds,
     error::FanOutError,
     expected::Expected,
     explain::{Explained, Explanation},
+    node::{BoundNode, BoundPlan, Node, PlanBuilder},
     outcome::{BranchError, ErrorKind, SkipReason, Status},
     plan::{
-        Bounds, Key, Node, NodeInfo, Pace, Plan, PlanBuilder, PlanError, PlanPart, PlanPlace,
-        PlanProblem, Profile, Severity,
+        NodeInfo, NodeSpec, Plan, PlanError, PlanPart, PlanPlace, PlanProblem, Profile, Severity,
+        WorstCase,
     },
     policy::Policy,
     report::{Branch, Report},
@@ -75,6 +81,7 @@ pub use self::{
     service::{FanOut, ResponseFuture},
     stack::Downstream,
     strategy::{ReturnWhen, Strategy, Verdict},
+    suggest::nearest_name,
 };
 
 /// The code of the README is tested too.

@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     graph,
-    plan::{Forecast, Inner, NodeInfo},
-    run,
+    plan::{Forecast, NodeInfo, PlanGraph},
     select::Choice,
+    time_budget::makes_room,
 };
 
 /// What a request has to do.
@@ -24,11 +24,7 @@ pub(crate) struct Work<'w> {
 }
 
 impl<'w> Work<'w> {
-    pub(crate) fn new<Req>(
-        plan: &'w Inner<Req>,
-        forecast: &'w Forecast,
-        choices: &'w [Choice],
-    ) -> Self {
+    pub(crate) fn new(plan: &'w PlanGraph, forecast: &'w Forecast, choices: &'w [Choice]) -> Self {
         Self {
             nodes: &plan.nodes,
             order: &plan.order,
@@ -89,7 +85,7 @@ impl<'w> Work<'w> {
         for &node in self.order.iter().rev().filter(|&&node| self.runs(node)) {
             let chain = times[node].saturating_add(chains[node]);
             for before in self.before(node) {
-                if run::makes_room(self.is_required(before), self.is_required(node)) {
+                if makes_room(self.is_required(before), self.is_required(node)) {
                     chains[before] = chains[before].max(chain);
                 }
             }

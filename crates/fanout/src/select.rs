@@ -2,7 +2,10 @@
 
 use std::{cmp::Reverse, error::Error, fmt};
 
-use crate::{outcome::SkipReason, plan::NodeInfo};
+use crate::{
+    outcome::{BranchError, SkipReason},
+    plan::NodeInfo,
+};
 
 /// Which nodes a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +98,13 @@ pub enum SelectError {
         /// How many there are.
         of: usize,
     },
+    /// The conditions of required nodes returned errors.
+    ConditionFailed {
+        /// The nodes, by their index, in order of declaration, each with the error of its condition.
+        failed: Vec<(usize, BranchError)>,
+        /// What the request would do if these conditions held.
+        choices: Vec<Choice>,
+    },
     /// The condition of a node panicked.
     Condition {
         /// The node, by its index.
@@ -112,6 +122,9 @@ impl fmt::Display for SelectError {
             Self::Nothing => f.write_str("no service is left to ask"),
             Self::Quorum { needed, of } => {
                 write!(f, "{needed} answers are needed of {of} services")
+            }
+            Self::ConditionFailed { .. } => {
+                f.write_str("the condition of a required service cannot be evaluated")
             }
             Self::Condition { .. } => f.write_str("the condition of a service panicked"),
         }
@@ -141,13 +154,15 @@ pub(crate) struct Wish<'w> {
     pub(crate) tier: Option<&'w str>,
     /// How many answers are enough, if that is what counts: no node is required then.
     pub(crate) quorum: Option<usize>,
+    /// Makes every node that runs required.
+    pub(crate) all_required: bool,
     pub(crate) brownout: Brownout,
     /// Nodes that would change something are skipped.
     pub(crate) test: bool,
 }
 
-/// Chooses among `nodes`, which stand in `order` after what they depend on; `holds` knows whether
-/// the condition of a node does.
+/// Chooses among `nodes`, which stand in `order` after what they depend on; `holds` evaluates the
+/// condition of a node, at most once for each.
 ///
 /// What a chosen node depends on is chosen with it, and what a required node needs is required. What
 /// needs a node that is skipped is skipped for the same reason, and what was chosen only for its sake
@@ -156,24 +171,16 @@ pub(crate) fn choose(
     nodes: &[NodeInfo],
     order: &[usize],
     wish: &Wish<'_>,
-    holds: impl Fn(usize) -> Result<bool, SelectError>,
+    holds: impl Fn(usize) -> Result<Result<bool, BranchError>, SelectError>,
 ) -> Result<Vec<Choice>, SelectError> {
     if let Selection::Named { required, optional } = wish.selection
         && let Some(&node) = (required.iter().chain(optional)).find(|&&node| node >= nodes.len())
     {
         return Err(SelectError::UnknownNode { node });
     }
+    // From here on all indices are of nodes of the plan, for each of which there is a choice.
     let mut choices = asked_for(nodes, wish);
-    for &node in order.iter().rev() {
-        if !runs(&choices[node]) {
-            continue;
-        }
-        if holds(node)? {
-            pull_in(&nodes[node], choices[node], &mut choices);
-        } else {
-            choices[node] = Choice::Skip(SkipReason::When);
-        }
-    }
+    let failed = apply_conditions(nodes, order, wish, holds, &mut choices)?;
     follow_skips(nodes, order, wish, &mut choices);
     check_tier(nodes, wish.tier, &mut choices)?;
     if wish.test {
@@ -183,10 +190,79 @@ pub(crate) fn choose(
     }
     shed(nodes, order, wish, &mut choices);
     follow_skips(nodes, order, wish, &mut choices);
+    refuse_failed(nodes, order, wish, failed, &mut choices)?;
     if !choices.iter().any(runs) {
         return Err(SelectError::Nothing);
     }
+    if wish.all_required {
+        let running = choices.iter_mut().filter(|choice| runs(choice));
+        running.for_each(|choice| *choice = Choice::Run { required: true });
+    }
     Ok(choices)
+}
+
+/// Skips the nodes whose condition does not hold, and chooses what the others depend on. Returns the
+/// nodes whose condition failed and that were required when it was evaluated, from the last to the
+/// first.
+///
+/// These nodes are not skipped: the request is refused unless something else skips them, so what they
+/// need is looked at too.
+fn apply_conditions(
+    nodes: &[NodeInfo],
+    order: &[usize],
+    wish: &Wish<'_>,
+    holds: impl Fn(usize) -> Result<Result<bool, BranchError>, SelectError>,
+    choices: &mut [Choice],
+) -> Result<Vec<(usize, BranchError)>, SelectError> {
+    let mut failed = Vec::new();
+    for &node in order.iter().rev() {
+        if !runs(&choices[node]) {
+            continue;
+        }
+        match holds(node)? {
+            Ok(true) => {}
+            Err(error) if is_required(choices[node], wish) => failed.push((node, error)),
+            Ok(false) | Err(_) => {
+                choices[node] = Choice::Skip(SkipReason::When);
+                continue;
+            }
+        }
+        pull_in(&nodes[node], choices[node], choices);
+    }
+    Ok(failed)
+}
+
+/// Returns an error if a node is still required whose condition `failed`. The others are skipped: they
+/// were required only for the sake of nodes that are skipped.
+fn refuse_failed(
+    nodes: &[NodeInfo],
+    order: &[usize],
+    wish: &Wish<'_>,
+    mut failed: Vec<(usize, BranchError)>,
+    choices: &mut Vec<Choice>,
+) -> Result<(), SelectError> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    for (node, _) in &failed {
+        if runs(&choices[*node]) && !is_required(choices[*node], wish) {
+            choices[*node] = Choice::Skip(SkipReason::When);
+        }
+    }
+    failed.retain(|(node, _)| runs(&choices[*node]));
+    follow_skips(nodes, order, wish, choices);
+    if failed.is_empty() {
+        return Ok(());
+    }
+    failed.sort_by_key(|(node, _)| *node);
+    Err(SelectError::ConditionFailed {
+        failed,
+        choices: std::mem::take(choices),
+    })
+}
+
+fn is_required(choice: Choice, wish: &Wish<'_>) -> bool {
+    matches!(choice, Choice::Run { required } if required || wish.all_required)
 }
 
 fn runs(choice: &Choice) -> bool {

@@ -10,13 +10,16 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tower::Service;
+use tower_fanout_layers::breaker::State;
 
 use crate::{
     answer::Answer,
     error::FanOutError,
-    plan::Plan,
-    run::{Rooms, Run, RunObserver},
+    node::BoundPlan,
+    plan::{Forecast, Plan},
+    run::{Options, Rooms, Run, RunObserver},
     select::{Brownout, Choice, SelectError, Selection, Wish, choose},
     strategy::{ReturnWhen, Strategy},
 };
@@ -30,7 +33,7 @@ use crate::{
 ///
 /// Cloning it, or setting one of its options, is cheap: options may well be set per request.
 pub struct FanOut<Req> {
-    plan: Plan<Req>,
+    bound: BoundPlan<Req>,
     rooms: Arc<Rooms>,
     pub(crate) options: Options,
     selection: Selection,
@@ -39,26 +42,13 @@ pub struct FanOut<Req> {
     test: bool,
 }
 
-/// Takes branches that go on when the answer has left.
-type Detach = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
-
-/// What a run is told.
-#[derive(Clone)]
-pub(crate) struct Options {
-    pub(crate) strategy: Strategy,
-    pub(crate) return_when: ReturnWhen,
-    pub(crate) grace: Duration,
-    pub(crate) max_concurrency: usize,
-    pub(crate) detach: Option<Detach>,
-}
-
 impl<Req> FanOut<Req> {
-    /// Runs all of `plan`, with [`Strategy::Partial`] and all at once.
+    /// Runs all nodes of `plan`, with [`Strategy::Partial`] and all at once.
     #[must_use]
-    pub fn new(plan: Plan<Req>) -> Self {
+    pub fn new(plan: BoundPlan<Req>) -> Self {
         Self {
-            rooms: Arc::new(Rooms::new(plan.shared_names(), None)),
-            plan,
+            rooms: Arc::new(Rooms::new(Arc::clone(&plan.graph().names), None)),
+            bound: plan,
             options: Options {
                 strategy: Strategy::Partial,
                 return_when: ReturnWhen::All,
@@ -103,7 +93,7 @@ impl<Req> FanOut<Req> {
     /// # use std::time::Duration;
     /// # use tower::{BoxError, service_fn};
     /// # use tower_fanout::{FanOut, Plan, ReturnWhen};
-    /// # let mut plan = Plan::<()>::builder();
+    /// # let mut plan = Plan::builder::<()>();
     /// # plan.node("a", service_fn(|()| async { Ok::<_, BoxError>(()) }), |(), _| Ok(()));
     /// let service = FanOut::new(plan.build().unwrap())
     ///     .return_when(ReturnWhen::Required)
@@ -158,60 +148,61 @@ impl<Req> FanOut<Req> {
     /// Sets who is told what happens. A panic of it stays with it.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn RunObserver>) -> Self {
-        self.rooms = Arc::new(Rooms::new(self.plan.shared_names(), Some(observer)));
+        let names = Arc::clone(&self.bound.graph().names);
+        self.rooms = Arc::new(Rooms::new(names, Some(observer)));
         self
     }
 
     /// The plan.
     #[must_use]
-    pub const fn plan(&self) -> &Plan<Req> {
-        &self.plan
+    pub fn plan(&self) -> &Plan {
+        self.bound.plan()
+    }
+
+    /// Returns the size of the allocation that a branch of the node at `node` makes, in bytes: it holds
+    /// the node's request, its stack and their state.
+    ///
+    /// # Panics
+    /// If the plan has no such node.
+    #[must_use]
+    pub fn branch_size(&self, node: usize) -> usize {
+        self.bound.ask(node).size()
+    }
+
+    /// Returns the state of the breaker of a node's downstream, if there is one.
+    pub(crate) fn breaker_state(&self, node: usize) -> Option<State> {
+        self.bound.profile(node)?.breaker_state()
+    }
+
+    pub(crate) fn forecast(&self, now: Instant) -> Arc<Forecast> {
+        self.bound.forecast(now)
     }
 }
 
 impl<Req> FanOut<Req> {
-    /// What `request` does with each node of the plan.
+    /// What `request` does with each node of the plan. Conditions are evaluated here, and only here.
     ///
     /// # Errors
     /// The selection leaves nothing to run or too little for the strategy, needs what the tier does
-    /// not have, or a condition panics.
+    /// not have, or the condition of a required node fails, or any condition panics.
     pub fn choose(&self, request: &Req) -> Result<Vec<Choice>, SelectError> {
-        self.choose_where(|node| self.plan.inner.holds(node, request))
-    }
-
-    /// What a request would do with each node if all conditions held.
-    ///
-    /// # Errors
-    /// As [`choose`](Self::choose) has them.
-    pub fn candidates(&self) -> Result<Vec<Choice>, SelectError> {
-        self.choose_where(|_| Ok(true))
-    }
-
-    fn choose_where(
-        &self,
-        holds: impl Fn(usize) -> Result<bool, SelectError>,
-    ) -> Result<Vec<Choice>, SelectError> {
-        let plan = &*self.plan.inner;
-        let quorum = self.options.strategy.quorum();
+        let plan = self.bound.graph();
+        let strategy = self.options.strategy;
+        let quorum = strategy.quorum();
         let wish = Wish {
             selection: &self.selection,
             tier: self.tier.as_deref(),
             quorum,
+            all_required: strategy == Strategy::All,
             // Where every node counts as required there is nothing to go without.
-            brownout: match self.options.strategy {
+            brownout: match strategy {
                 Strategy::All => Brownout::default(),
                 _ => self.brownout,
             },
             test: self.test,
         };
-        let mut choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
-        if self.options.strategy == Strategy::All {
-            for choice in &mut choices {
-                if let Choice::Run { required } = choice {
-                    *required = true;
-                }
-            }
-        }
+        let holds = |node| self.bound.holds(node, request);
+        let choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
         if let Some(needed) = quorum {
             let runs = |node: &usize| matches!(choices[*node], Choice::Run { .. });
             let is_last = |node: &usize| !plan.dependents[*node].iter().any(runs);
@@ -235,9 +226,12 @@ impl<Req: tower_fanout_layers::Context> FanOut<Req> {
     }
 
     /// The same with what was [chosen](Self::choose) for `request` already.
+    ///
+    /// # Panics
+    /// If `choices` has not one choice for each node of the plan.
     pub fn run_chosen(&self, request: Req, choices: &[Choice]) -> Run<Req> {
         Run::new(
-            self.plan.clone(),
+            self.bound.clone(),
             request,
             choices,
             self.options.clone(),
@@ -249,7 +243,7 @@ impl<Req: tower_fanout_layers::Context> FanOut<Req> {
 impl<Req> Clone for FanOut<Req> {
     fn clone(&self) -> Self {
         Self {
-            plan: self.plan.clone(),
+            bound: self.bound.clone(),
             rooms: Arc::clone(&self.rooms),
             options: self.options.clone(),
             selection: self.selection.clone(),
@@ -263,7 +257,7 @@ impl<Req> Clone for FanOut<Req> {
 impl<Req> fmt::Debug for FanOut<Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FanOut")
-            .field("plan", &self.plan)
+            .field("plan", self.plan())
             .field("strategy", &self.options.strategy)
             .field("return_when", &self.options.return_when)
             .field("max_concurrency", &self.options.max_concurrency)
@@ -303,6 +297,7 @@ impl<Req: Unpin> Future for ResponseFuture<Req> {
         if let Some(Ok(run)) = &mut self.run {
             while ready!(run.poll_next(cx)).is_some() {}
         }
+        // Only a poll after completion, which the contract of futures forbids, finds no run.
         let run = self.run.take().expect("polled after completion");
         Poll::Ready(match run {
             Ok(run) => strategy.judge(run.into_answer()),

@@ -3,8 +3,6 @@
 use std::num::NonZeroUsize;
 
 use crate::{
-    answer::Answer,
-    error::FanOutError,
     outcome::SkipReason,
     report::{Branch, Report},
 };
@@ -55,20 +53,6 @@ impl Strategy {
             Self::First => Some(1),
             Self::Quorum(needed) => Some(needed.get()),
             _ => None,
-        }
-    }
-
-    /// Whether `answer` is a success.
-    ///
-    /// # Errors
-    /// It is not; the error carries the answer.
-    pub fn judge(self, answer: Answer) -> Result<Answer, FanOutError> {
-        match self.verdict(answer.report()) {
-            None => Ok(answer),
-            Some(verdict) => Err(FanOutError::Failed {
-                verdict,
-                answer: Box::new(answer),
-            }),
         }
     }
 

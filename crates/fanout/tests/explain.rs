@@ -9,7 +9,8 @@ use common::*;
 use proptest::prelude::{Strategy as _, any, prop, prop_assert_eq, proptest};
 use tokio::time::Instant;
 use tower_fanout::{
-    Expected, Explanation, FanOut, Plan, Profile, ReturnWhen, SelectError, SkipReason, Strategy,
+    BoundPlan, Expected, Explanation, FanOut, Plan, Profile, ReturnWhen, SelectError, SkipReason,
+    Strategy,
 };
 
 /// A downstream that takes so many milliseconds at most, by the number of attempts.
@@ -20,7 +21,7 @@ fn takes(name: &str, worst_cases: &[u64]) -> Profile {
 }
 
 /// A page: a user, their orders, what they might like, and what only some tiers have.
-fn page() -> Plan<Ask> {
+fn page() -> BoundPlan<Ask> {
     let mut plan = Plan::builder();
     let service = || slow(1);
     let user = plan
@@ -219,7 +220,7 @@ fn longest(nodes: &[Random], node: usize, time: &dyn Fn(usize) -> u64) -> (u64, 
     (length + time(node), way)
 }
 
-fn plan_of(nodes: &[Random]) -> Plan<Ask> {
+fn plan_of(nodes: &[Random]) -> BoundPlan<Ask> {
     let mut plan = Plan::builder();
     for (node, (time, required, after)) in nodes.iter().enumerate() {
         let mut added = plan
@@ -289,7 +290,7 @@ proptest! {
 
 #[test]
 fn what_is_explained_hangs_on_when_the_answer_leaves() {
-    let mut plan = Plan::<()>::builder();
+    let mut plan = Plan::builder::<()>();
     plan.node("fast", slow(1), |(), _| Ok(())).expected(ms(10));
     let long = plan.node("long", slow(1), |(), _| Ok(()));
     let long = long.optional().expected(ms(700)).key();

@@ -19,8 +19,8 @@ use common::*;
 use tokio::time::{advance, sleep};
 use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
 use tower_fanout::{
-    Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen, RunObserver,
-    Status,
+    BoundPlan, Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen,
+    RunObserver, Status,
     layers::{Classify, ClassifyResult, Event, With, concurrency::ConcurrencyConfig},
     stack::stack,
 };
@@ -97,7 +97,7 @@ impl Service<()> for Bad {
     }
 }
 
-fn plan(places: &[Where]) -> Plan<()> {
+fn plan(places: &[Where]) -> BoundPlan<()> {
     let mut plan = Plan::builder();
     for (place, &bad) in places.iter().enumerate() {
         plan.node(&place.to_string(), Bad(bad), |(), _| Ok(()))

@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::*;
 use tower::ServiceExt;
 use tower_fanout::{
-    Bounds, Expected, FanOut, Node as Added, Plan, PlanBuilder, PlanProblem, Profile, Severity,
-    SkipReason, Status,
+    BoundPlan, Bounds, Expected, FanOut, Node as Added, Plan, PlanBuilder, PlanProblem, Profile,
+    Severity, SkipReason, Status,
 };
 
 type Builder = PlanBuilder<Ask>;
@@ -20,7 +20,7 @@ fn add(plan: &mut Builder, name: &str, edit: impl FnOnce(Declared<'_>) -> Declar
     edit(plan.node(name, slow(1), |(), _| Ok(())));
 }
 
-fn built(declare: impl FnOnce(&mut Builder)) -> Result<Plan<Ask>, Vec<PlanProblem>> {
+fn built(declare: impl FnOnce(&mut Builder)) -> Result<BoundPlan<Ask>, Vec<PlanProblem>> {
     let mut plan = Plan::builder();
     declare(&mut plan);
     plan.build().map_err(|error| error.problems().to_vec())
@@ -47,7 +47,8 @@ fn refused(declare: impl FnOnce(&mut Builder)) -> Vec<[String; 4]> {
 
 /// What `check` says of a plan.
 fn warned(bounds: &Bounds, declare: impl FnOnce(&mut Builder)) -> Vec<[String; 4]> {
-    let problems = built(declare).expect("the plan was refused").check(bounds);
+    let plan = built(declare).expect("the plan was refused");
+    let problems = plan.plan().check(bounds);
     let warnings = problems
         .iter()
         .all(|problem| problem.severity() == Severity::Warning);
@@ -118,7 +119,7 @@ mod errors {
 
     #[test]
     fn a_key_of_another_plan_is_no_dependency() {
-        let mut other = Plan::<()>::builder();
+        let mut other = Plan::builder::<()>();
         let foreign = other.node("other", slow(1), |(), _| Ok(())).key();
         let told = refused(|plan| add(plan, "a", |node| node.after(foreign)));
         assert_eq!(
@@ -216,7 +217,7 @@ mod errors {
     async fn fault_g6_depth_is_no_problem_and_a_cycle_of_any_length_is_named() {
         for count in [100, 1000] {
             let plan = built(|plan| chain(plan, count, None)).unwrap();
-            assert_eq!(plan.nodes()[count - 1].wave(), count - 1);
+            assert_eq!(plan.plan().nodes()[count - 1].wave(), count - 1);
             let answer = FanOut::new(plan).oneshot(()).await.unwrap();
             assert_eq!(answer.report().count(Status::Success), count);
             assert_eq!(answer.report().elapsed, ms(count as u64));
@@ -288,7 +289,7 @@ mod warnings {
     fn a_required_node_should_not_need_one_that_may_not_be_there() {
         let told = warned(&Bounds::default(), |plan| {
             add(plan, "config", |node| node);
-            add(plan, "user", |node| node.when(|()| false));
+            add(plan, "user", |node| node.when(|()| Ok(false)));
             add(plan, "orders", |node| {
                 node.optional().after_named("config").after_named("user")
             });
@@ -296,7 +297,7 @@ mod warnings {
                 node.after_named("orders").after_optional_named("user")
             });
             add(plan, "same", |node| {
-                node.after_named("user").when(|()| false)
+                node.after_named("user").when(|()| Ok(false))
             });
             add(plan, "extra", |node| node.after_named("user").optional());
         });
@@ -522,14 +523,14 @@ fn a_profile_knows_its_worst_case_by_attempts() {
 
 #[test]
 fn all_cycles_are_named_and_a_slip_blames_nobody_else() {
-    let mut plan = Plan::<()>::builder();
+    let mut plan = Plan::builder::<()>();
     for (node, on) in [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")] {
         plan.node(node, slow(1), |(), _| Ok(())).after_named(on);
     }
     let error = plan.build().unwrap_err();
     assert_eq!(error.problems().len(), 2, "{error}");
 
-    let mut plan = Plan::<()>::builder();
+    let mut plan = Plan::builder::<()>();
     plan.node("account", slow(1), |(), _| Ok(()));
     let user = plan.node("user", slow(1), |(), _| Ok(()));
     user.after_named("account");

@@ -9,8 +9,8 @@ use common::*;
 use tokio::time::Instant;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
-    BranchError, Brownout, Choice, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection,
-    SkipReason, Status, Strategy, Verdict,
+    BoundPlan, BranchError, Brownout, Choice, ErrorKind, FanOut, FanOutError, Plan, SelectError,
+    Selection, SkipReason, Status, Strategy, Verdict,
     layers::{Call, Context, Deadline, Priority},
 };
 
@@ -67,7 +67,7 @@ async fn dl_12_what_starts_later_has_what_is_left_less_the_margin() {
         let deadline = call.call().deadline.unwrap();
         Ok::<_, BoxError>(deadline.remaining(Instant::now()))
     });
-    let mut plan = Plan::<Until>::builder();
+    let mut plan = Plan::builder::<Until>();
     let first = plan.node("first", slow(200), |_, _| Ok(())).key();
     let later = plan.node("later", left, |until: &Until, _| Ok(Until(until.0.clone())));
     let later = later.after(first).key();
@@ -470,7 +470,7 @@ async fn fault_g17_max_concurrency_is_never_exceeded() {
 mod selection {
     use super::*;
 
-    fn plan() -> Plan<()> {
+    fn plan() -> BoundPlan<()> {
         let mut plan = Plan::builder();
         let user = plan.node("user", slow(1), |(), _| Ok(())).optional().key();
         plan.node("orders", slow(1), |(), _| Ok(()))
@@ -516,10 +516,10 @@ mod selection {
 
     #[tokio::test(start_paused = true)]
     async fn what_needs_a_node_whose_condition_does_not_hold_is_not_missed() {
-        let mut plan = Plan::<u32>::builder();
+        let mut plan = Plan::builder::<u32>();
         let odd = plan
             .node("odd", slow(1), |_, _| Ok(()))
-            .when(|n| n % 2 == 1);
+            .when(|n| Ok(n % 2 == 1));
         let odd = odd.key();
         plan.node("needs", slow(1), |_, _| Ok(())).after(odd);
         plan.node("may", slow(1), |_, _| Ok(())).after_optional(odd);
@@ -550,9 +550,9 @@ mod selection {
 
     #[tokio::test(start_paused = true)]
     async fn fault_g20_a_condition_that_panics_is_an_error_of_its_request() {
-        let mut plan = Plan::<u32>::builder();
+        let mut plan = Plan::builder::<u32>();
         plan.node("half", slow(1), |_, _| Ok(()))
-            .when(|n| 2 / n > 0);
+            .when(|n| Ok(2 / n > 0));
         let fan_out = FanOut::new(plan.build().unwrap());
         let error = fan_out.clone().oneshot(0).await;
         assert!(matches!(
@@ -560,6 +560,53 @@ mod selection {
             Err(FanOutError::Select(SelectError::Condition { node: 0 }))
         ));
         assert!(fan_out.oneshot(1).await.is_ok());
+    }
+
+    /// The conditions of `first`, `second`, which needs it, and `extra`, which is optional, each fail.
+    fn with_failing_conditions() -> FanOut<()> {
+        fn fails(name: &'static str) -> impl Fn(&()) -> Result<bool, BranchError> {
+            move |()| Err(BranchError::template(name))
+        }
+        let mut plan = Plan::builder();
+        let first = plan.node("first", slow(1), |(), _| Ok(())).optional();
+        let first = first.when(fails("first")).key();
+        let second = plan.node("second", slow(1), |(), _| Ok(()));
+        second.after(first).when(fails("second"));
+        let extra = plan.node("extra", slow(1), |(), _| Ok(())).optional();
+        extra.when(fails("extra"));
+        plan.node("plain", slow(1), |(), _| Ok(())).optional();
+        FanOut::new(plan.build().unwrap())
+    }
+
+    #[test]
+    fn failing_conditions_of_required_nodes_refuse_the_request_together() {
+        let run = |required| Choice::Run { required };
+        let error = with_failing_conditions().choose(&()).unwrap_err();
+        let SelectError::ConditionFailed { failed, choices } = error else {
+            panic!("{error:?}");
+        };
+        let failed: Vec<_> = (failed.iter())
+            .map(|(node, error)| (*node, error.message()))
+            .collect();
+        assert_eq!(failed, [(0, "first"), (1, "second")]);
+        let when = Choice::Skip(SkipReason::When);
+        assert_eq!(choices, [run(true), run(true), when, run(false)]);
+        let all = with_failing_conditions().strategy(Strategy::All);
+        let Err(SelectError::ConditionFailed { failed, .. }) = all.choose(&()) else {
+            panic!("every node is required");
+        };
+        assert_eq!(failed.len(), 3);
+    }
+
+    #[test]
+    fn a_failing_condition_of_an_optional_node_does_not_hold() {
+        let optional = Selection::named(&[], &[0, 1, 2, 3]);
+        let choices = with_failing_conditions().selection(optional).choose(&());
+        let when = Choice::Skip(SkipReason::When);
+        let plain = Choice::Run { required: false };
+        assert_eq!(choices.unwrap(), [when, when, when, plain]);
+        let first = with_failing_conditions().strategy(Strategy::First);
+        assert_eq!(first.choose(&()).unwrap(), [when, when, when, plain]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -620,7 +667,7 @@ mod selection {
             .tiers(["pro"]);
         let never = plan
             .node("never", slow(1), |(), _| Ok(()))
-            .when(|()| false)
+            .when(|()| Ok(false))
             .key();
         plan.node("needs both", slow(1), |(), _| Ok(()))
             .after(user)

@@ -330,7 +330,7 @@ orchestrate:
         let plan = config.orchestrate.as_ref().unwrap();
         let route = Route::new("orchestrate", plan, Vec::new(), backends);
         for node in 0..2 {
-            let size = route.fan_out.plan().branch_size(node);
+            let size = route.fan_out.branch_size(node);
             println!("{size} bytes");
             assert!((512..=4096).contains(&size), "{size} bytes");
         }

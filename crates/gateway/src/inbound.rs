@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
 use tower_fanout::{
     Answers,
     layers::{Call, Context},
@@ -12,6 +13,7 @@ use tower_fanout_http::{
 };
 use tower_fanout_json::{
     Json,
+    condition::{Condition, EvalError},
     template::{Found, Lookup, Reference, Root},
 };
 
@@ -38,6 +40,31 @@ pub struct Inbound {
     pub claims: Option<Claims>,
     /// The caller's tier.
     pub tier: Box<str>,
+    /// `true` if nobody has made the request: only its tier is known, and its body if it has one.
+    pub supposed: bool,
+    /// The requests that were made while the request was checked, by node: those of required nodes that
+    /// read no answers of other nodes. Empty before the check.
+    pub prepared: Vec<Option<Request<Bytes>>>,
+}
+
+impl Inbound {
+    /// Returns `true` if a real request may have a value that this one does not have.
+    #[must_use]
+    pub fn is_unknown(&self, root: &Root) -> bool {
+        self.supposed && (*root != Root::Body || self.body.is_none())
+    }
+
+    /// Evaluates a node's condition. A condition that reads an [unknown](Self::is_unknown) value does
+    /// not hold.
+    ///
+    /// # Errors
+    /// Returns the condition's error.
+    pub fn holds(&self, condition: &Condition) -> Result<bool, EvalError> {
+        match condition.holds(&Source::of(self)) {
+            Err(EvalError::Missing(reference)) if self.is_unknown(&reference.root) => Ok(false),
+            result => result,
+        }
+    }
 }
 
 impl fmt::Debug for Inbound {
@@ -66,7 +93,7 @@ impl Context for Inbound {
 #[derive(Clone, Copy)]
 pub struct Source<'s> {
     inbound: &'s Inbound,
-    answers: Option<(&'s Answers, &'s [Box<str>])>,
+    answers: Option<&'s Answers>,
 }
 
 impl<'s> Source<'s> {
@@ -77,16 +104,11 @@ impl<'s> Source<'s> {
         Self { inbound, answers }
     }
 
-    /// The request, and the answers of nodes with these names.
+    /// The request, and the answers of nodes.
     #[must_use]
-    pub const fn with(inbound: &'s Inbound, answers: &'s Answers, names: &'s [Box<str>]) -> Self {
-        let answers = Some((answers, names));
+    pub const fn with(inbound: &'s Inbound, answers: &'s Answers) -> Self {
+        let answers = Some(answers);
         Self { inbound, answers }
-    }
-
-    fn node(&self, name: &str) -> Option<&'s Json> {
-        let (answers, names) = self.answers?;
-        answers.at(names.iter().position(|own| **own == *name)?)
     }
 }
 
@@ -95,7 +117,7 @@ impl Lookup for Source<'_> {
         let name = || reference.path.first().map(String::as_str);
         let text = match &reference.root {
             Root::Body => return in_json(self.inbound.body.as_ref()?, reference),
-            Root::Node(node) => return in_json(self.node(node)?, reference),
+            Root::Node(_) => return in_json(self.answers?.at(reference.node?)?, reference),
             Root::Jwt => {
                 let claims = self.inbound.claims.as_ref()?;
                 return claims.get(&reference.path).map(Found::Tree);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use tower::layer::util::Identity;
 use tower_fanout::{
-    Answers, Branch, BranchError, Downstream, FanOut, Plan, Profile, RunObserver, Strategy,
+    Answers, BoundNode, Branch, BranchError, Downstream, FanOut, RunObserver, Strategy,
     layers::{ClassifyHttp, Event, With, fallback::OutcomeSet},
     metrics::Metrics,
     stack::stack,
@@ -16,11 +16,10 @@ use tower_fanout_http::{
 };
 use tower_fanout_json::{
     Json,
-    condition::Condition,
     filter::ShapeLayer,
     merge::Merge,
     response::{AcceptLayer, JsonLayer},
-    template::{RequestTemplate, Root},
+    template::RequestTemplate,
 };
 
 use crate::{
@@ -48,8 +47,6 @@ pub struct Route {
     pub backends: Vec<Arc<Backend>>,
     /// Per node, how its request is made.
     pub templates: Vec<Arc<RequestTemplate>>,
-    /// Per node, when it is asked, if not always.
-    pub conditions: Vec<Option<Condition>>,
     /// What callers may ask for.
     pub limits: Limits,
     /// How the services' answers are merged.
@@ -73,7 +70,6 @@ pub struct Limits {
 
 /// A node of a plan, as the configuration has it, with whom it asks.
 struct Planned<'c> {
-    name: &'c str,
     config: &'c Node,
     backend: Arc<Backend>,
     template: Arc<RequestTemplate>,
@@ -89,8 +85,6 @@ enum Step {
 impl Route {
     /// Builds the route `name` from its configuration; `backend` finds a downstream by name.
     ///
-    /// # Panics
-    /// If the configuration was not checked: it names what is not there.
     #[must_use]
     pub fn new(
         name: &str,
@@ -98,21 +92,12 @@ impl Route {
         tiers: Vec<(String, u8)>,
         backend: impl Fn(&str) -> Arc<Backend>,
     ) -> Self {
-        let nodes = config
-            .nodes
-            .iter()
-            .map(|(name, node)| Planned::new(name, node, &backend));
-        let nodes: Vec<_> = nodes.collect();
-        let names: Arc<[Box<str>]> = nodes.iter().map(|node| node.name.into()).collect();
-        let mut plan = Plan::builder();
-        for node in &nodes {
-            node.add_to(&mut plan, Arc::clone(&names));
-        }
+        let nodes = config.nodes.values();
+        let nodes: Vec<_> = nodes.map(|node| Planned::new(node, &backend)).collect();
         let backends: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
-        let observer = Observer::new(&names, &backends);
-        let plan = plan
-            .build()
-            .expect("a checked configuration has a sound plan");
+        let observer = Observer::new(config.graph.names(), &backends);
+        // The plan was built from the same nodes, in the same order.
+        let plan = config.graph.bind(|index, _| nodes[index].bind(index));
         Self {
             name: name.to_owned(),
             plan_id: plan_id(name, config).into(),
@@ -121,9 +106,6 @@ impl Route {
                 .return_when(config.aggregate.return_when)
                 .grace(config.aggregate.grace),
             templates: nodes.into_iter().map(|node| node.template).collect(),
-            conditions: (config.nodes.values())
-                .map(|node| node.when.clone())
-                .collect(),
             backends,
             limits: Limits {
                 deadline: config.deadline,
@@ -153,7 +135,7 @@ impl Route {
 }
 
 impl<'c> Planned<'c> {
-    fn new(name: &'c str, config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
+    fn new(config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
         let fallbacks = config.fallback.iter().map(|fallback| {
             let step = match &fallback.by {
                 Instead::Static(answer) => Step::Answer(answer.clone()),
@@ -162,7 +144,6 @@ impl<'c> Planned<'c> {
             (fallback.on.clone(), step)
         });
         Self {
-            name,
             config,
             backend: backend(&config.downstream),
             template: Arc::new(config.request.clone()),
@@ -170,14 +151,17 @@ impl<'c> Planned<'c> {
         }
     }
 
-    /// Adds the node to `plan`: its request is made by its template and sent through the whole
-    /// stack of its downstream.
-    fn add_to(&self, plan: &mut tower_fanout::PlanBuilder<Inbound>, names: Arc<[Box<str>]>) {
+    /// Binds the node at `index` of the plan: its request is made by its template and sent through the
+    /// whole stack of its downstream.
+    fn bind(&self, index: usize) -> BoundNode<Inbound> {
         let template = Arc::clone(&self.template);
         let forwards = self.forwards();
         let make = move |inbound: &Inbound, answers: &Answers| {
-            let source = Source::with(inbound, answers, &names);
-            let mut request = template.render(&source).map_err(BranchError::from)?;
+            let prepared = inbound.prepared.get(index).and_then(Option::as_ref);
+            let mut request = match prepared {
+                Some(request) => request.clone(),
+                None => template.render(&Source::with(inbound, answers))?,
+            };
             let id = inbound.correlation_id.header_value();
             request.headers_mut().insert(CORRELATION_ID, id);
             inbound.trace.write(request.headers_mut());
@@ -188,34 +172,11 @@ impl<'c> Planned<'c> {
             }
             Ok(Outgoing::from(request))
         };
-        let mut node = plan
-            .node(self.name, self.service(), make)
-            .downstream(self.profile())
-            .priority(self.config.priority)
-            .tiers(self.config.tiers.iter().cloned());
-        if !self.config.required {
-            node = node.optional();
-        }
-        if !self.template.is_safe() {
-            node = node.changes_state();
-        }
-        if let Some(condition) = self.config.when.clone() {
-            node = node.when(move |inbound| {
-                // One that cannot be told does not hold; for a required node the request was refused.
-                condition.holds(&Source::of(inbound)).unwrap_or(false)
-            });
-        }
-        for reference in self.template.references() {
-            if let Root::Node(other) = &reference.root {
-                node = node.reads(other);
-            }
-        }
-        for dependency in &self.config.depends_on {
-            node = if dependency.optional {
-                node.after_optional_named(&dependency.node)
-            } else {
-                node.after_named(&dependency.node)
-            };
+        let node =
+            BoundNode::new(self.service(), make).downstream(self.backend.downstream.profile());
+        match self.config.when.clone() {
+            Some(condition) => node.when(move |inbound| Ok(inbound.holds(&condition)?)),
+            None => node,
         }
     }
 
@@ -235,12 +196,6 @@ impl<'c> Planned<'c> {
     fn forwards(&self) -> bool {
         let mut all = self.instead().chain([&*self.backend]);
         all.any(|backend| backend.forward != ForwardHeaders::default())
-    }
-
-    /// What it asks, and what is asked instead.
-    fn profile(&self) -> Profile {
-        let others = self.others().map(Downstream::profile);
-        others.fold(self.backend.downstream.profile(), Profile::fallback)
     }
 
     /// The time for one attempt of a service that answers instead.

@@ -394,9 +394,15 @@ fn fault_i4_only_what_the_caller_sends_is_checked_before_anything_is_sent() {
         template.and_then(|template| template.body(&json!(["{user.list}", "{body.null}"])))
     };
     let source = Raw::new(r#"{"null": null, "id": "7", "dots": ".."}"#);
-    let check = |path: &str| template(path).unwrap().check(&source);
+    let check = |path: &str| template(path).unwrap().prepare(&source).map(drop);
     assert_eq!(check("/{user.id}/{body.id}"), Ok(()));
     assert_eq!(check("/{user.id}/{body.dots}"), Err(RenderError::Unusable));
+    let prepared = |path: &str| {
+        let template = RequestTemplate::new(Method::GET, path).unwrap();
+        template.prepare(&source).unwrap()
+    };
+    assert!(prepared("/{user.id}/{body.id}").is_none());
+    assert_eq!(prepared("/{body.id}").unwrap().uri(), "/7");
     let missing = check("/{user.id}/{body.none}").unwrap_err();
     assert_eq!(missing.to_string(), "there is no value for {body.none}");
 }
@@ -532,7 +538,7 @@ fn what_is_too_large_is_an_error_that_says_what() {
     );
     let encoded = RequestTemplate::new(Method::GET, "/{body.x}").unwrap();
     assert_eq!(
-        encoded.check(&Same::new(&"/".repeat(3_000), 0)),
+        encoded.prepare(&Same::new(&"/".repeat(3_000), 0)).map(drop),
         Err(RenderError::TooLarge {
             what: "the path",
             max: 8192

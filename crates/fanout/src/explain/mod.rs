@@ -11,13 +11,15 @@ use tokio::time::Instant;
 use tower_fanout_layers::{Context, breaker::State};
 
 use crate::{
+    bounds::{self, Bounds},
     outcome::SkipReason,
-    plan::{Bounds, Forecast, Inner, PlanProblem, limits},
-    run,
+    plan::{Forecast, PlanGraph, PlanProblem},
+    run::Options,
     schedule::{Schedule, Work},
     select::{Choice, SelectError},
-    service::{FanOut, Options},
+    service::FanOut,
     strategy::{ReturnWhen, Strategy},
+    time_budget::{margin, share},
 };
 
 /// A plan as one request would run it: which of its nodes, when, and for how long.
@@ -89,7 +91,7 @@ impl<Req: Context> FanOut<Req> {
     /// # use tower::{BoxError, service_fn};
     /// # use tower_fanout::{FanOut, Plan};
     /// let service = service_fn(|()| async { Ok::<_, BoxError>(()) });
-    /// let mut plan = Plan::<()>::builder();
+    /// let mut plan = Plan::builder::<()>();
     /// let user = plan.node("user", service, |(), _| Ok(())).key();
     /// plan.node("orders", service, |(), _| Ok(())).after(user);
     /// let fan_out = FanOut::new(plan.build().unwrap());
@@ -105,9 +107,23 @@ impl<Req: Context> FanOut<Req> {
         request: &Req,
         deadline: Option<Duration>,
     ) -> Result<Explanation, SelectError> {
-        let mut choices = self.choose(request)?;
-        let forecast = self.plan().forecast(Instant::now());
-        let plan = &*self.plan().inner;
+        let choices = self.choose(request)?;
+        Ok(self.explain_chosen(request, choices, deadline))
+    }
+
+    /// The same with what was [chosen](Self::choose) for `request` already.
+    ///
+    /// # Panics
+    /// If `choices` has not one choice for each node of the plan.
+    #[must_use]
+    pub fn explain_chosen(
+        &self,
+        request: &Req,
+        mut choices: Vec<Choice>,
+        deadline: Option<Duration>,
+    ) -> Explanation {
+        let forecast = self.forecast(Instant::now());
+        let plan = &*self.plan().graph;
         let bounds = Bounds {
             deadline,
             max_concurrency: self.options.max_concurrency,
@@ -118,7 +134,12 @@ impl<Req: Context> FanOut<Req> {
         for (node, reason) in late {
             choices[node] = Choice::Skip(reason);
         }
-        Ok(Outlook::new(plan, &forecast, &choices, &bounds, &self.options).explain())
+        let outlook = Outlook::new(plan, &forecast, &choices, &bounds, &self.options);
+        let mut explanation = outlook.explain();
+        for (node, explained) in explanation.nodes.iter_mut().enumerate() {
+            explained.breaker = self.breaker_state(node);
+        }
+        explanation
     }
 }
 
@@ -134,8 +155,8 @@ struct Outlook<'o> {
 }
 
 impl<'o> Outlook<'o> {
-    fn new<Req>(
-        plan: &'o Inner<Req>,
+    fn new(
+        plan: &'o PlanGraph,
         forecast: &'o Forecast,
         choices: &'o [Choice],
         bounds: &'o Bounds,
@@ -174,9 +195,9 @@ impl<'o> Outlook<'o> {
     /// How much time `node` is given if it starts at `start`; none if there is no deadline, or no time.
     fn budget(&self, node: usize, start: Duration, after: Duration) -> Option<Duration> {
         let deadline = self.bounds.deadline?;
-        let end = deadline.saturating_sub(run::margin(deadline));
+        let end = deadline.saturating_sub(margin(deadline));
         let left = end.saturating_sub(start);
-        run::share(
+        share(
             self.work.is_required(node),
             left,
             self.expected[node],
@@ -214,7 +235,7 @@ impl<'o> Outlook<'o> {
         let Self { work, bounds, .. } = self;
         let schedule = |times: &[Duration]| work.schedule(times, bounds.max_concurrency);
         let expected = schedule(self.expected);
-        let worst = schedule(&limits::longest(work.nodes, bounds.max_retries));
+        let worst = schedule(&bounds::longest(work.nodes, bounds.max_retries));
         let known = !work.running().any(|node| self.expected[node].is_zero());
         let decides = if known { &expected } else { &worst };
         let (worst_case, _) = self.decided(&worst);
@@ -237,7 +258,7 @@ impl<'o> Outlook<'o> {
 
     /// Where enough answers are enough, nobody waits for the slow ones.
     fn warnings(&self) -> Vec<PlanProblem> {
-        let mut problems = limits::problems(&self.work, self.names, self.expected, self.bounds);
+        let mut problems = bounds::problems(&self.work, self.names, self.expected, self.bounds);
         if self.options.strategy.quorum().is_some() {
             problems.retain(|problem| {
                 !matches!(
@@ -267,7 +288,7 @@ impl<'o> Outlook<'o> {
             expected: Some(expected).filter(|time| !time.is_zero()),
             budget: start.and_then(|start| self.budget(node, start, after)),
             worst_case_attempts: info.attempts(self.bounds.max_retries),
-            breaker: info.profile().and_then(|profile| profile.breaker_state()),
+            breaker: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::{Explained, Explanation};
-use crate::plan::PlanProblem;
+use crate::{outcome::SkipReason, plan::PlanProblem};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,7 +74,7 @@ impl<'e> Services<'e> {
         Service {
             required: node.required,
             selected: node.selected,
-            skip_reason: node.skip_reason.map(crate::SkipReason::as_str),
+            skip_reason: node.skip_reason.map(SkipReason::as_str),
             depends_on: depends_on.collect(),
             start: node.start.map(Millis),
             expected: node.expected.map(Millis),

@@ -1,17 +1,8 @@
 //! What is expected of a plan: how long each node takes, and which should start first.
 
-use std::{
-    cmp::Reverse,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{cmp::Reverse, time::Duration};
 
-use tokio::time::Instant;
-
-use super::NodeInfo;
-
-/// A forecast is made anew after this long, so that no request sorts.
-const FRESH: Duration = Duration::from_secs(1);
+use super::PlanGraph;
 
 /// What is expected of the nodes of a plan at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +19,16 @@ pub(crate) struct Forecast {
 }
 
 impl Forecast {
-    /// The forecast of `nodes`, which stand in `order`.
-    pub(crate) fn new(
-        nodes: &[NodeInfo],
-        order: &[usize],
-        dependents: &[Vec<usize>],
-        now: Instant,
-    ) -> Self {
-        let expected: Box<[Duration]> = nodes.iter().map(|node| node.expected_at(now)).collect();
+    /// Returns the forecast for `plan`, where `expected` returns the expected time of a node, or zero if
+    /// nothing is known of it.
+    pub(crate) fn new(plan: &PlanGraph, expected: impl Fn(usize) -> Duration) -> Self {
+        let nodes = &plan.nodes;
+        let expected: Box<[Duration]> = (0..nodes.len()).map(expected).collect();
         let mut paths = vec![(Duration::ZERO, 0u32); nodes.len()];
-        for &node in order.iter().rev() {
-            let after = dependents[node].iter().map(|&dependent| paths[dependent]);
+        for &node in plan.order.iter().rev() {
+            let after = plan.dependents[node]
+                .iter()
+                .map(|&dependent| paths[dependent]);
             let (time, hops) = after.max().unwrap_or_default();
             paths[node] = (time.saturating_add(expected[node]), hops + 1);
         }
@@ -55,38 +45,8 @@ impl Forecast {
             by_rank,
         }
     }
-}
-
-/// Keeps the forecast of a plan fresh.
-#[derive(Debug)]
-pub(crate) struct Forecaster {
-    latest: Mutex<(Instant, Arc<Forecast>)>,
-    /// Whether it may change at all: something is learnt of a node.
-    learns: bool,
-}
-
-impl Forecaster {
-    pub(crate) fn new(nodes: &[NodeInfo], order: &[usize], dependents: &[Vec<usize>]) -> Self {
-        let now = Instant::now();
-        let forecast = Forecast::new(nodes, order, dependents, now);
-        Self {
-            latest: Mutex::new((now, Arc::new(forecast))),
-            learns: nodes.iter().any(|node| node.profile.is_some()),
-        }
-    }
-
-    /// The forecast at `now`, of the same graph that it was made for; a second old at most.
-    pub(crate) fn at(
-        &self,
-        now: Instant,
-        nodes: &[NodeInfo],
-        order: &[usize],
-        dependents: &[Vec<usize>],
-    ) -> Arc<Forecast> {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.learns && now.saturating_duration_since(latest.0) >= FRESH {
-            *latest = (now, Arc::new(Forecast::new(nodes, order, dependents, now)));
-        }
-        Arc::clone(&latest.1)
+    /// Returns the forecast by the expected times that `plan` declares.
+    pub(crate) fn declared(plan: &PlanGraph) -> Self {
+        Self::new(plan, |node| plan.nodes[node].expected.unwrap_or_default())
     }
 }

@@ -1,19 +1,17 @@
-//! The validated graph of nodes that a [`FanOut`](crate::FanOut) runs.
+//! The validated graph of nodes, as plain data: no request type, no services, no live state.
 
-mod builder;
+mod build;
 mod check;
 mod forecast;
-pub(crate) mod limits;
 mod place;
 mod problem;
 mod profile;
 mod resolve;
+mod spec;
 mod words;
 
 use std::{
     fmt,
-    marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,25 +19,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tower_fanout_layers::Priority;
 
-pub(crate) use self::forecast::Forecast;
-use self::forecast::Forecaster;
+pub(crate) use self::{build::build, forecast::Forecast, resolve::Reference};
 pub use self::{
-    builder::{Node, PlanBuilder},
-    limits::Bounds,
     place::{PlanPart, PlanPlace, Severity},
-    problem::{Pace, PlanError, PlanProblem},
-    profile::Profile,
+    problem::{PlanError, PlanProblem},
+    profile::{Profile, WorstCase},
+    spec::NodeSpec,
 };
-use crate::{
-    answer::Answers,
-    call::Ask,
-    graph::Ancestors,
-    schedule::Work,
-    select::{Choice, SelectError},
-};
+use crate::graph::Ancestors;
 
 /// What a node depends on, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +51,7 @@ pub struct NodeInfo {
     pub(crate) wave: usize,
     pub(crate) conditional: bool,
     pub(crate) expected: Option<Duration>,
-    pub(crate) profile: Option<Profile>,
+    pub(crate) worst_case: Option<WorstCase>,
 }
 
 impl NodeInfo {
@@ -113,37 +102,29 @@ impl NodeInfo {
         self.conditional
     }
 
-    /// The downstream that it asks, if that was said.
+    /// Returns the worst case of the node's call, or `None` if it was not declared.
     #[must_use]
-    pub const fn profile(&self) -> Option<&Profile> {
-        self.profile.as_ref()
+    pub const fn worst_case(&self) -> Option<&WorstCase> {
+        self.worst_case.as_ref()
     }
 
-    /// How long it is expected to take: what its downstream took lately, or what was declared; zero
-    /// if neither is known.
-    #[must_use]
-    pub fn expected_at(&self, now: Instant) -> Duration {
-        let seen = (self.profile.as_ref()).and_then(|profile| profile.expected().at(now));
-        seen.or(self.expected).unwrap_or_default()
+    /// Returns the worst cases of the downstreams that the node may ask, fallbacks last.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &WorstCase> {
+        self.worst_case.iter().flat_map(WorstCase::asked)
     }
 
-    /// The downstreams that it may ask, fallbacks last.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = &Profile> {
-        self.profile.iter().flat_map(Profile::asked)
-    }
-
-    /// How many attempts it makes at most if each call may make `max_retries` retries, hedges among
-    /// them and those of fallbacks; a service of which nothing is known makes one.
+    /// Returns the maximum number of attempts of the node if each call may make `max_retries` retries,
+    /// with hedges and fallbacks. A service of which nothing is known makes one attempt.
     pub(crate) fn attempts(&self, max_retries: Option<u8>) -> u32 {
         let attempts = self.asked().map(|one| one.attempts_within(max_retries));
         attempts.fold(0, u32::saturating_add).max(1)
     }
 
-    /// How long it takes at most, the same given; none if that has no end, or nothing is known.
+    /// Returns the longest time of the node under the same condition, or `None` if it is unbounded or
+    /// unknown.
     pub(crate) fn longest(&self, max_retries: Option<u8>) -> Option<Duration> {
-        self.profile.as_ref()?;
-        let longest = |one: &Profile| one.longest_of(one.attempts_within(max_retries));
-        let mut asked = self.asked().map(longest);
+        self.worst_case.as_ref()?;
+        let mut asked = self.asked().map(|one| one.longest_within(max_retries));
         asked.try_fold(Duration::ZERO, |sum, one| Some(sum.saturating_add(one?)))
     }
 
@@ -152,184 +133,71 @@ impl NodeInfo {
     }
 }
 
-/// A validated dependency graph of services; cheap to clone.
-pub struct Plan<Req> {
-    pub(crate) inner: Arc<Inner<Req>>,
+/// A validated dependency graph of nodes, as plain data. Cheap to clone.
+///
+/// [`Plan::new`] checks the descriptions of nodes; [`Plan::bind`] binds a service to each node.
+/// [`Plan::builder`] does both at once.
+#[derive(Clone)]
+pub struct Plan {
+    pub(crate) graph: Arc<PlanGraph>,
 }
 
-/// Whether a node is asked for a request.
-pub(crate) type When<Req> = Box<dyn Fn(&Req) -> bool + Send + Sync>;
-
-/// What answers are found by.
-#[derive(Debug)]
-pub(crate) struct Index {
+/// The contents of a plan. What is listed per node has one entry for each node, and nodes are named by
+/// their index everywhere, so indexing by a node of the same plan cannot fail.
+pub(crate) struct PlanGraph {
+    /// Tells the plans of a process apart, so that a key is used with its own plan only.
     pub(crate) id: u64,
     pub(crate) names: Arc<[Box<str>]>,
-    pub(crate) ancestors: Ancestors,
-}
-
-pub(crate) struct Inner<Req> {
-    pub(crate) index: Arc<Index>,
-    pub(crate) names: Arc<[Box<str>]>,
     pub(crate) nodes: Vec<NodeInfo>,
-    pub(crate) asks: Vec<Box<dyn Ask<Req>>>,
-    /// Of the nodes that have one, by their index.
-    conditions: Vec<(usize, When<Req>)>,
     pub(crate) dependents: Vec<Vec<usize>>,
     /// The nodes in topological order.
     pub(crate) order: Vec<usize>,
-    forecaster: Forecaster,
+    pub(crate) ancestors: Ancestors,
 }
 
-impl<Req> Inner<Req> {
-    /// Whether the condition of `node` holds for `request`.
-    pub(crate) fn holds(&self, node: usize, request: &Req) -> Result<bool, SelectError> {
-        if !self.nodes[node].conditional {
-            return Ok(true);
-        }
-        let place = self
-            .conditions
-            .binary_search_by_key(&node, |(node, _)| *node);
-        let Ok(place) = place else {
-            return Ok(true);
-        };
-        catch_unwind(AssertUnwindSafe(|| (self.conditions[place].1)(request)))
-            .map_err(|_| SelectError::Condition { node })
+impl Plan {
+    /// Checks `nodes`.
+    ///
+    /// # Errors
+    /// Returns everything that is wrong with the graph: the [`PlanProblem`]s that are
+    /// [errors](Severity::Error).
+    pub fn new(nodes: impl IntoIterator<Item = NodeSpec>) -> Result<Self, PlanError> {
+        build(Self::next_id(), nodes.into_iter().collect())
     }
-}
 
-impl<Req> Plan<Req> {
-    /// A plan without nodes yet.
-    #[must_use]
-    pub fn builder() -> PlanBuilder<Req> {
+    pub(crate) fn next_id() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        PlanBuilder::new(NEXT.fetch_add(1, Ordering::Relaxed))
+        NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The names of the nodes, in order of declaration.
     #[must_use]
     pub fn names(&self) -> &[Box<str>] {
-        &self.inner.names
+        &self.graph.names
     }
 
     /// The place of the node called `name`.
     #[must_use]
     pub fn index_of(&self, name: &str) -> Option<usize> {
-        self.inner.names.iter().position(|own| **own == *name)
+        self.graph.names.iter().position(|own| **own == *name)
     }
 
     /// What is known of the nodes, in order of declaration.
     #[must_use]
     pub fn nodes(&self) -> &[NodeInfo] {
-        &self.inner.nodes
+        &self.graph.nodes
     }
 
-    /// The bytes that a branch of the node at `node` takes while it runs: its request, its stack and
-    /// their state.
-    #[must_use]
-    pub fn branch_size(&self, node: usize) -> usize {
-        self.inner.asks[node].size()
-    }
-
-    /// What may go wrong with requests that run all of the plan within `bounds`: the
-    /// [`PlanProblem`]s that are [warnings](Severity::Warning).
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use tower::{BoxError, service_fn};
-    /// # use tower_fanout::{Bounds, Expected, Plan, Profile};
-    /// let mut plan = Plan::<()>::builder();
-    /// let service = service_fn(|()| async { Ok::<_, BoxError>(()) });
-    /// let seconds = (1..=3).map(Duration::from_secs);
-    /// let users = Profile::new("users", Expected::new()).attempts(3).worst_cases(seconds);
-    /// plan.node("user", service, |(), _| Ok(())).downstream(users);
-    /// let bounds = Bounds::default().deadline(Duration::from_secs(2));
-    /// let problem = &plan.build().unwrap().check(&bounds)[0];
-    /// assert_eq!(problem.to_string(), "the worst case of user is 3s, and the deadline 2s");
-    /// assert_eq!(problem.place().to_string(), "nodes.user");
-    /// ```
-    #[must_use]
-    pub fn check(&self, bounds: &Bounds) -> Vec<PlanProblem> {
-        let plan = &*self.inner;
-        let run = |node: &NodeInfo| Choice::Run {
-            required: node.required,
-        };
-        let choices: Vec<Choice> = plan.nodes.iter().map(run).collect();
-        let forecast = self.forecast(Instant::now());
-        let work = Work::new(plan, &forecast, &choices);
-        let mut problems = check::conditions(&plan.names, &plan.nodes, &plan.order);
-        problems.extend(limits::problems(
-            &work,
-            &plan.names,
-            &forecast.expected,
-            bounds,
-        ));
-        problems
-    }
-
-    pub(crate) fn shared_names(&self) -> Arc<[Box<str>]> {
-        Arc::clone(&self.inner.names)
-    }
-
-    /// No answers yet.
-    pub(crate) fn answers(&self) -> Answers {
-        Answers::new(Arc::clone(&self.inner.index))
-    }
-
-    /// What is expected of the nodes at `now`.
-    pub(crate) fn forecast(&self, now: Instant) -> Arc<Forecast> {
-        let Inner {
-            nodes,
-            order,
-            dependents,
-            forecaster,
-            ..
-        } = &*self.inner;
-        forecaster.at(now, nodes, order, dependents)
+    /// Returns the warnings about nodes whose conditions do not fit together.
+    pub(crate) fn condition_problems(&self) -> Vec<PlanProblem> {
+        check::conditions(&self.graph.names, &self.graph.nodes, &self.graph.order)
     }
 }
 
-impl<Req> Clone for Plan<Req> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-        }
-    }
-}
-
-impl<Req> fmt::Debug for Plan<Req> {
+impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
-            .entries(self.names().iter().zip(&self.inner.nodes))
+            .entries(self.names().iter().zip(&self.graph.nodes))
             .finish()
-    }
-}
-
-/// Names a node and the type of its answer.
-pub struct Key<T> {
-    pub(crate) plan: u64,
-    pub(crate) index: usize,
-    answer: PhantomData<fn() -> T>,
-}
-
-impl<T> Key<T> {
-    /// The place of the node in its plan.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self.index
-    }
-}
-
-impl<T> Clone for Key<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Key<T> {}
-
-impl<T> fmt::Debug for Key<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.index)
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Severity {
-    /// The plan cannot be run: [`PlanBuilder::build`](crate::PlanBuilder::build) refuses it.
+    /// The plan cannot be run: [`Plan::new`](crate::Plan::new) refuses it.
     Error,
     /// The plan can be run, but perhaps not as it was meant: [`Plan::check`](crate::Plan::check)
     /// says so.
@@ -28,7 +28,7 @@ pub struct PlanPlace {
 pub enum PlanPart {
     /// What it comes after, in the order in which that was declared, from 0.
     After(usize),
-    /// What it [reads](crate::Node::reads), in the order in which that was declared, from 0.
+    /// What it [reads](crate::NodeSpec::reads), in the order in which that was declared, from 0.
     Reads(usize),
     /// Its tiers.
     Tiers,

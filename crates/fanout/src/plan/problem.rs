@@ -4,16 +4,6 @@ use std::{error::Error, fmt, time::Duration};
 
 use super::place::{PlanPart, PlanPlace, Severity};
 
-/// By which times something takes too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Pace {
-    /// Each node takes as long as is expected of it.
-    Expected,
-    /// Each node takes as long as it can.
-    Worst,
-}
-
 /// Something that is wrong with a plan: what, as [`Display`](fmt::Display); where; and what to do
 /// about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +65,8 @@ pub enum PlanProblem {
     },
     /// Nodes that wait for each other take longer than the deadline allows.
     Late {
-        /// By which times.
-        pace: Pace,
+        /// `true` if each node takes its longest time, `false` if it takes its expected time.
+        worst_case: bool,
         /// The nodes, the first to start first. The last is the one that the deadline cuts.
         path: Vec<String>,
         /// How long they take; none if that has no end.
@@ -122,10 +112,10 @@ impl PlanProblem {
             Self::Cycle { .. } => "cycle",
             Self::Unreachable { .. } => "unreachable",
             Self::ConditionalDependency { .. } => "conditional_dependency",
-            Self::Late { pace, .. } => match pace {
-                Pace::Expected => "expected_time",
-                Pace::Worst => "worst_case",
-            },
+            Self::Late {
+                worst_case: true, ..
+            } => "worst_case",
+            Self::Late { .. } => "expected_time",
             Self::Crowded { .. } => "max_concurrency",
             Self::Amplification { .. } => "amplification",
         }

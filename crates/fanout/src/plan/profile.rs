@@ -1,4 +1,4 @@
-//! What a plan knows of the downstream that a node asks.
+//! What a plan and a run know about the downstream of a node.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,30 +6,76 @@ use tower_fanout_layers::breaker::{self, State};
 
 use crate::expected::Expected;
 
-/// What a plan knows of the downstream that a node asks: how long it takes, how often it is asked at
-/// most, and how it is doing. [`Downstream::profile`](crate::Downstream::profile) makes it of a
+/// The most that one call of a downstream sends, and the longest that the call takes.
+///
+/// This is the part of a [`Profile`] that a [`Plan`](crate::Plan) holds: plain numbers, derived from a
 /// policy.
 #[derive(Clone, Debug)]
-pub struct Profile {
-    name: Arc<str>,
-    expected: Expected,
-    breaker: Option<breaker::Handle>,
+pub struct WorstCase {
+    downstream: Arc<str>,
     attempts: u32,
-    worst_cases: Arc<[Duration]>,
+    times: Arc<[Duration]>,
     fallbacks: Vec<Self>,
 }
 
+impl WorstCase {
+    /// Returns the maximum number of attempts of one call.
+    const fn max_attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Returns the longest time of a call that makes at most `attempts`, or `None` if the call is
+    /// unbounded.
+    fn longest_of(&self, attempts: u32) -> Option<Duration> {
+        let place = (attempts.min(self.attempts) as usize).clamp(1, self.times.len().max(1));
+        self.times.get(place - 1).copied()
+    }
+
+    pub(crate) fn downstream(&self) -> &str {
+        &self.downstream
+    }
+
+    /// Returns the worst cases of all downstreams that one call may ask, in order: the downstream
+    /// itself, then its fallbacks.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Self> {
+        [self].into_iter().chain(&self.fallbacks)
+    }
+
+    /// Returns the maximum number of attempts of one call that may make `max_retries` retries.
+    pub(crate) fn attempts_within(&self, max_retries: Option<u8>) -> u32 {
+        let allowed = max_retries.map_or(u32::MAX, |retries| u32::from(retries) + 1);
+        self.attempts.min(allowed).max(1)
+    }
+
+    /// Returns the longest time of one call that may make `max_retries` retries, fallbacks not
+    /// included, or `None` if the call is unbounded.
+    pub(crate) fn longest_within(&self, max_retries: Option<u8>) -> Option<Duration> {
+        self.longest_of(self.attempts_within(max_retries))
+    }
+}
+
+/// The downstream that a node asks: the worst case of a call, and its live state, which is its expected
+/// time and its breaker. [`Downstream::profile`](crate::Downstream::profile) makes it of a policy.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    worst_case: WorstCase,
+    expected: Expected,
+    breaker: Option<breaker::Handle>,
+}
+
 impl Profile {
-    /// A downstream that one call asks once, and that may take without end.
+    /// Creates the profile of a downstream that one call asks once, and whose calls are unbounded.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, expected: Expected) -> Self {
         Self {
-            name: name.into(),
+            worst_case: WorstCase {
+                downstream: name.into(),
+                attempts: 1,
+                times: Arc::default(),
+                fallbacks: Vec::new(),
+            },
             expected,
             breaker: None,
-            attempts: 1,
-            worst_cases: Arc::default(),
-            fallbacks: Vec::new(),
         }
     }
 
@@ -43,7 +89,7 @@ impl Profile {
     /// Sets how many attempts one call makes at most, hedges among them.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts;
+        self.worst_case.attempts = attempts;
         self
     }
 
@@ -51,23 +97,29 @@ impl Profile {
     /// nothing, that has no end.
     #[must_use]
     pub fn worst_cases(mut self, worst_cases: impl IntoIterator<Item = Duration>) -> Self {
-        self.worst_cases = worst_cases.into_iter().collect();
+        self.worst_case.times = worst_cases.into_iter().collect();
         self
     }
 
-    /// Adds a downstream that is asked instead if this one, and what was added before, has failed. All
-    /// else that this says of a downstream is said of this one alone; what a node takes at most is what
-    /// all of them take. What `other` itself falls back to is not counted.
+    /// Adds a downstream that is asked instead if this one, and what was added before, has failed.
+    /// Only the worst case of `other` is added, without its own fallbacks: what a node takes at most is
+    /// what all of them take.
     #[must_use]
     pub fn fallback(mut self, other: Self) -> Self {
-        self.fallbacks.push(other);
+        self.worst_case.fallbacks.push(other.worst_case);
         self
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.worst_case.downstream
+    }
+
+    /// Returns the worst case of one call.
+    #[must_use]
+    pub const fn worst_case(&self) -> &WorstCase {
+        &self.worst_case
     }
 
     /// How long it is expected to take.
@@ -85,31 +137,18 @@ impl Profile {
     /// How many attempts one call makes at most.
     #[must_use]
     pub const fn max_attempts(&self) -> u32 {
-        self.attempts
+        self.worst_case.max_attempts()
     }
 
     /// How long one call takes at most; none if that has no end.
     #[must_use]
     pub fn longest(&self) -> Option<Duration> {
-        self.longest_of(self.attempts)
+        self.longest_of(self.max_attempts())
     }
 
     /// The same for a call that makes `attempts` at most.
     #[must_use]
     pub fn longest_of(&self, attempts: u32) -> Option<Duration> {
-        let cases = &self.worst_cases;
-        let place = (attempts.min(self.attempts) as usize).clamp(1, cases.len().max(1));
-        cases.get(place - 1).copied()
-    }
-
-    /// The downstreams that one call may ask, in this order: this one, and what is asked instead.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = &Self> {
-        [self].into_iter().chain(&self.fallbacks)
-    }
-
-    /// How many attempts one call makes at most if it may make `max_retries` retries.
-    pub(crate) fn attempts_within(&self, max_retries: Option<u8>) -> u32 {
-        let allowed = max_retries.map_or(u32::MAX, |retries| u32::from(retries) + 1);
-        self.attempts.min(allowed).max(1)
+        self.worst_case.longest_of(attempts)
     }
 }

@@ -6,9 +6,11 @@ use super::{
     place::{PlanPart, PlanPlace},
     problem::PlanProblem,
 };
+use crate::suggest::nearest_name;
 
 /// How one node names another.
-pub(super) enum Reference {
+#[derive(Clone, Debug)]
+pub(crate) enum Reference {
     Key { plan: u64, index: usize },
     Name(Box<str>),
 }
@@ -55,70 +57,13 @@ impl<'n> Resolver<'n> {
                 Some(&index) => return Some(index),
                 None => PlanProblem::UnknownNode {
                     place: place(),
-                    nearest: nearest(&name, self.names).map(str::to_owned),
+                    nearest: nearest_name(&name, self.names.iter().map(|known| &**known))
+                        .map(str::to_owned),
                     name: name.into(),
                 },
             },
         };
         self.problems.push(problem);
         None
-    }
-}
-
-/// The one of `names` that was probably meant by `name`: no more than a third of it differs.
-fn nearest<'n>(name: &str, names: &'n [Box<str>]) -> Option<&'n str> {
-    let name: Vec<char> = name.chars().collect();
-    let near = names.iter().filter_map(|known| {
-        let letters: Vec<char> = known.chars().collect();
-        let most = letters.len().max(3) / 3;
-        // Names of very different lengths need no closer look.
-        let close = letters.len().abs_diff(name.len()) <= most;
-        let distance = close.then(|| distance(&name, &letters))?;
-        // Where all of it differs it is another name.
-        let alike = distance < letters.len().max(name.len());
-        (distance <= most && alike).then_some((distance, &**known))
-    });
-    near.min().map(|(_, known)| known)
-}
-
-/// How many letters are to be changed, added, left out or swapped with the next one to get from `one`
-/// to `other`: the optimal string alignment distance, row by row of its table.
-fn distance(one: &[char], other: &[char]) -> usize {
-    let mut before = vec![0; other.len() + 1];
-    let mut last: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1; other.len() + 1];
-        for (j, b) in other.iter().enumerate() {
-            let changed = last[j] + usize::from(a != b);
-            row[j + 1] = changed.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                row[j + 1] = row[j + 1].min(before[j - 1] + 1);
-            }
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[other.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slip_of_the_finger_is_seen_through() {
-        let names: Vec<Box<str>> = ["user", "orders", "größe", "a"].map(Box::from).into();
-        for (written, meant) in [
-            ("usr", Some("user")),
-            ("suer", Some("user")),
-            ("odrers", Some("orders")),
-            ("orderss", Some("orders")),
-            ("große", Some("größe")),
-            ("prices", None),
-            ("", None),
-            ("q", None),
-            ("an endless name that is none of these", None),
-        ] {
-            assert_eq!(nearest(written, &names), meant, "{written}");
-        }
     }
 }

@@ -6,7 +6,7 @@ use tower_fanout_layers::config::duration::written;
 
 use super::{
     place::{PlanPart, PlanPlace},
-    problem::{Pace, PlanProblem},
+    problem::PlanProblem,
 };
 
 impl fmt::Display for PlanProblem {
@@ -28,12 +28,12 @@ impl fmt::Display for PlanProblem {
                 let node = named(place);
                 format!("\"{node}\" is required, but skipped where the condition of \"{on}\" does not hold")
             }
-            Self::Late { pace, path, takes, deadline, .. } => {
-                late(*pace, &path.join(" → "), *takes, *deadline)
+            Self::Late { worst_case, path, takes, deadline, .. } => {
+                late(*worst_case, &path.join(" → "), *takes, *deadline)
             }
             Self::Crowded { takes, deadline, max_concurrency } => {
                 let all = format!("all nodes, {max_concurrency} at once,");
-                late(Pace::Worst, &all, Some(*takes), *deadline)
+                late(true, &all, Some(*takes), *deadline)
             }
             Self::Amplification { downstream, nodes, attempts, bound } => format!(
                 "one request may send {attempts} attempts to \"{downstream}\", by {}: more than {bound}",
@@ -66,10 +66,11 @@ fn unreachable(node: &str, needs: &[(String, Vec<String>)]) -> String {
     format!("\"{node}\" is required, and no tier has all that it needs: {needs}")
 }
 
-fn late(pace: Pace, what: &str, takes: Option<Duration>, deadline: Duration) -> String {
-    let time = match pace {
-        Pace::Expected => "expected time",
-        Pace::Worst => "worst case",
+fn late(worst_case: bool, what: &str, takes: Option<Duration>, deadline: Duration) -> String {
+    let time = if worst_case {
+        "worst case"
+    } else {
+        "expected time"
     };
     let takes = takes.map_or_else(|| "without end".into(), |takes| written(takes).to_string());
     let deadline = written(deadline);
@@ -111,11 +112,11 @@ impl PlanProblem {
                 format!("make \"{on}\" an optional dependency, or take its condition for both")
             }
             Self::Late {
-                pace,
+                worst_case,
                 longest,
                 takes,
                 ..
-            } => hurry(*pace, longest, *takes),
+            } => hurry(*worst_case, longest, *takes),
             Self::Crowded { .. } => "let more nodes run at once, or each take less time".into(),
             Self::Amplification {
                 downstream,
@@ -127,15 +128,15 @@ impl PlanProblem {
     }
 }
 
-fn hurry(pace: Pace, longest: &str, takes: Option<Duration>) -> String {
-    match pace {
-        Pace::Worst if takes.is_none() => {
-            format!("set an attempt_timeout or a total_timeout for what \"{longest}\" asks")
-        }
-        Pace::Expected => format!("give the request more time, or make \"{longest}\" faster"),
-        Pace::Worst => format!(
+fn hurry(worst_case: bool, longest: &str, takes: Option<Duration>) -> String {
+    if !worst_case {
+        format!("give the request more time, or make \"{longest}\" faster")
+    } else if takes.is_none() {
+        format!("set an attempt_timeout or a total_timeout for what \"{longest}\" asks")
+    } else {
+        format!(
             "shorten the attempt_timeout of \"{longest}\", set its total_timeout, or try it less often"
-        ),
+        )
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::time::{Sleep, sleep_until};
 
-use super::{Run, State, room_of};
+use super::{
+    Run,
+    room::{State, room_of},
+};
 use crate::call::{BoxCell, discard};
 
 /// Branches that nobody waits for any more, until they end or their time is over.

@@ -1,49 +1,23 @@
-//! What the end of a branch changes.
+//! How branches end, by themselves or by time, and what the end of a branch changes.
 
 use std::{
     cmp::Reverse,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    task::Context,
 };
 
-use tower_fanout_layers::Reject;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Run, room::State, room_of};
+use super::{
+    Run,
+    room::{End, State, room_of},
+};
 use crate::{
     ending::{Ended, Then},
     outcome::{BranchError, SkipReason, Status},
-    report::Branch,
     strategy::ReturnWhen,
 };
-
-/// How a branch ended. Why it failed stands in the report already.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum End {
-    Answered,
-    Failed,
-    Late,
-    Skipped(SkipReason),
-    Cancelled,
-}
-
-impl End {
-    fn write(self, branch: &mut Branch) {
-        branch.status = match self {
-            Self::Answered if branch.fallback.is_some() => Status::Fallback,
-            Self::Answered => Status::Success,
-            Self::Failed => Status::Failed,
-            Self::Late => {
-                branch.error = Some(Reject::Deadline.into());
-                Status::Failed
-            }
-            Self::Skipped(reason) => {
-                branch.skipped = Some(reason);
-                Status::Skipped
-            }
-            Self::Cancelled => Status::Cancelled,
-        };
-    }
-}
 
 /// Why what has not ended is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,14 +54,14 @@ impl<Req> Run<Req> {
             self.end(node, end);
             match self.ending.ended(self.ended(node)) {
                 Then::GoOn => {}
-                Then::Grace => self.times.give(self.options.grace),
+                Then::Grace => self.clock.give(self.options.grace),
                 Then::Stop => self.cut(Cut::Unwanted),
             }
             if !self.stopped {
                 self.free_dependents(node);
             }
         }
-        if !self.stopped && self.times.grace_is_over() {
+        if !self.stopped && self.clock.grace_is_over() {
             self.cut(Cut::Late);
             self.settle();
         }
@@ -111,7 +85,7 @@ impl<Req> Run<Req> {
         branch.chosen = true;
         if was == State::Runs {
             self.running -= 1;
-            let ended = self.times.end(self.running == 0);
+            let ended = self.clock.end(self.running == 0);
             branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
             if !matches!(end, End::Cancelled) {
                 self.last = self.last.max(Some((ended, Reverse(node))));
@@ -122,14 +96,14 @@ impl<Req> Run<Req> {
         if !branch.status.is_answered() {
             self.answers.drop_cell(node);
         }
-        if let Some(profile) = &self.plan.inner.nodes[node].profile {
+        if let Some(profile) = self.bound.profile(node) {
             branch.breaker = profile.breaker_state();
             if let (Status::Success, Some(elapsed)) = (branch.status, branch.elapsed) {
-                profile.expected().record(elapsed, self.times.now());
+                profile.expected().record(elapsed, self.clock.now());
             }
         }
         if let Some(observer) = self.rooms.observer() {
-            let name = &self.plan.inner.names[node];
+            let name = &self.bound.graph().names[node];
             let _ = catch_unwind(AssertUnwindSafe(|| observer.on_end(name, branch)));
         }
         room.told.push_back(node);
@@ -138,7 +112,7 @@ impl<Req> Run<Req> {
     /// Looks at the nodes that waited for `node`.
     fn free_dependents(&mut self, node: usize) {
         let room = room_of(&mut self.room);
-        let plan = &*self.plan.inner;
+        let plan = self.bound.graph();
         for &dependent in &plan.dependents[node] {
             let slot = &mut room.slots[dependent];
             // One that was skipped from the beginning waits for nothing.
@@ -175,7 +149,7 @@ impl<Req> Run<Req> {
         let keeps_optional = self.options.return_when == ReturnWhen::Deadline;
         let room = room_of(&mut self.room);
         room.ready.clear();
-        for &node in &self.plan.inner.order {
+        for &node in &self.bound.graph().order {
             let cancelled = spared || keeps_optional && !self.branches[node].required;
             let end = match room.slots[node].state {
                 State::Over => continue,
@@ -185,6 +159,51 @@ impl<Req> Run<Req> {
             };
             room.ends.push_back((node, end));
         }
+    }
+
+    /// Whether time has ended something. The timer is armed when something is pending for the first
+    /// time.
+    pub(super) fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(next) = self.clock.next() else {
+            return false;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if timer.deadline() != next {
+            timer.as_mut().reset(next);
+        }
+        if timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.clock.forget();
+        if self.clock.deadline_passed() {
+            self.timed_out = true;
+            self.cut(Cut::Deadline);
+        } else {
+            self.end_due();
+        }
+        self.settle();
+        true
+    }
+
+    /// Ends nodes whose own time is over.
+    fn end_due(&mut self) {
+        let now = self.clock.now();
+        let room = room_of(&mut self.room);
+        let mut next = None;
+        for (node, slot) in room.slots.iter().enumerate() {
+            match slot.due {
+                Some(due) if slot.state == State::Runs && due <= now => {
+                    room.ends.push_back((node, End::Late));
+                }
+                Some(due) if slot.state == State::Runs => {
+                    next = Some(next.map_or(due, |next: Instant| next.min(due)));
+                }
+                _ => {}
+            }
+        }
+        self.clock.set_due(next);
     }
 
     /// The nodes that decided when the run ended, from the first to the last.
@@ -198,7 +217,7 @@ impl<Req> Run<Req> {
         let mut last = self.last.map(|(_, Reverse(node))| node);
         while let Some(node) = last {
             path.push(node);
-            last = latest(&mut self.plan.inner.nodes[node].dependencies());
+            last = latest(&mut self.bound.graph().nodes[node].dependencies());
         }
         path.reverse();
         path

@@ -1,18 +1,18 @@
 //! One run of a plan: nodes start, end, and let others start.
 
-mod begin;
+mod clock;
 mod detached;
 mod ends;
 mod ready;
 mod recorder;
 mod room;
 mod seats;
-mod time;
-mod timer;
 
 use std::{
     cmp::Reverse,
-    fmt, mem,
+    fmt,
+    future::Future,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -24,23 +24,46 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 use tower_fanout_layers::{Call, Deadline, Event, Observer};
 
+pub(crate) use self::room::Rooms;
 use self::{
-    ends::{Cut, End},
-    room::{Room, State},
-    time::Times,
-};
-pub(crate) use self::{
-    room::Rooms,
-    time::{makes_room, margin, share, shared_retries},
+    clock::RunClock,
+    ends::Cut,
+    room::{End, Room, State, room_of},
 };
 use crate::{
     answer::{Answer, Answers},
     ending::Ending,
+    node::BoundPlan,
     outcome::{BranchError, ErrorKind, SkipReason},
     plan::{Forecast, Plan},
     report::{Branch, Report},
-    service::Options,
+    select::Choice,
+    strategy::{ReturnWhen, Strategy},
+    time_budget::share,
 };
+
+/// Takes branches that continue after the answer has left.
+type Detach = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
+
+/// How a run starts nodes, and when it ends.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) strategy: Strategy,
+    pub(crate) return_when: ReturnWhen,
+    pub(crate) grace: Duration,
+    pub(crate) max_concurrency: usize,
+    pub(crate) detach: Option<Detach>,
+}
+
+/// How long a node may use.
+enum TimeSlice {
+    /// No time is left for the node: it is skipped.
+    Skip,
+    /// The node must end by then, before the run does.
+    Until(Instant),
+    /// The node may run until the end of the run.
+    Unbounded,
+}
 
 /// Is told what happens in runs, with the name of the node. It runs on the path of the request: it
 /// must be quick and must not block.
@@ -85,9 +108,12 @@ pub trait RunObserver: Send + Sync {
 /// ```
 #[must_use = "a run does nothing unless polled"]
 pub struct Run<Req> {
-    plan: Plan<Req>,
+    bound: BoundPlan<Req>,
     request: Req,
     answers: Answers,
+    /// The branches by node. This list, those of the room and those of the plan have one entry for each
+    /// node of the plan, and nodes are only named by indices that come from the plan: indexing them
+    /// cannot fail.
     branches: Vec<Branch>,
     /// Always there until it is put back.
     room: Option<Room>,
@@ -105,19 +131,60 @@ pub struct Run<Req> {
     /// Nothing is started any more.
     stopped: bool,
     call: Call,
-    times: Times,
+    clock: RunClock,
     timer: Option<Pin<Box<Sleep>>>,
     timed_out: bool,
+}
+
+impl<Req: tower_fanout_layers::Context> Run<Req> {
+    pub(crate) fn new(
+        bound: BoundPlan<Req>,
+        request: Req,
+        choices: &[Choice],
+        options: Options,
+        rooms: Arc<Rooms>,
+    ) -> Self {
+        let started = Instant::now();
+        let chosen = choices.iter().filter(|choice| **choice != Choice::Out);
+        let chosen = chosen.count();
+        let forecast = bound.forecast(started);
+        let mut branches: Vec<_> = (0..choices.len()).map(Branch::new).collect();
+        let mut room = rooms.take();
+        let (required, last) = room.take_choices(bound.graph(), &forecast, choices, &mut branches);
+        Self {
+            answers: Answers::new(bound.plan().clone()),
+            branches,
+            room: Some(room),
+            rooms,
+            forecast,
+            ending: Ending::new(options.strategy, options.return_when, required, last),
+            chosen,
+            left: chosen,
+            last: None,
+            running: 0,
+            stopped: false,
+            call: clock::branch_call(request.call(), started, chosen),
+            clock: RunClock::new(started, request.call().deadline),
+            options,
+            timer: None,
+            timed_out: false,
+            bound,
+            request,
+        }
+    }
 }
 
 impl<Req> Run<Req> {
     /// The plan.
     #[must_use]
-    pub const fn plan(&self) -> &Plan<Req> {
-        &self.plan
+    pub fn plan(&self) -> &Plan {
+        self.bound.plan()
     }
 
     /// The branch of the node at `node` of the plan.
+    ///
+    /// # Panics
+    /// If the plan has no such node.
     #[must_use]
     pub fn branch(&self, node: usize) -> &Branch {
         &self.branches[node]
@@ -144,7 +211,7 @@ impl<Req> Run<Req> {
     /// What there is now.
     pub fn into_answer(mut self) -> Answer {
         self.cancel();
-        let (elapsed, overhead) = self.times.total();
+        let (elapsed, overhead) = self.clock.total();
         let critical_path = self.critical_path();
         let mut branches = mem::take(&mut self.branches);
         if self.chosen < branches.len() {
@@ -187,7 +254,7 @@ impl<Req> Run<Req> {
 
     /// Polls everything that was woken once, and all that starts meanwhile.
     fn turn(&mut self) {
-        self.times.forget();
+        self.clock.forget();
         room_of(&mut self.room).seats.woken.awake();
         for word in 0..self.branches.len().div_ceil(64) {
             let mut bits = room_of(&mut self.room).seats.woken.take(word);
@@ -213,7 +280,7 @@ impl<Req> Run<Req> {
             return;
         };
         let mut cx = Context::from_waker(room.seats.waker(node));
-        self.times.poll();
+        self.clock.poll();
         let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
         match polled {
             Ok(Poll::Pending) => {}
@@ -233,8 +300,9 @@ impl<Req> Run<Req> {
             any = true;
             let node = self.forecast.by_rank[rank as usize] as usize;
             match self.time_for(node) {
-                Some(due) => self.start(node, due),
-                None => {
+                TimeSlice::Unbounded => self.start(node, None),
+                TimeSlice::Until(due) => self.start(node, Some(due)),
+                TimeSlice::Skip => {
                     let end = End::Skipped(SkipReason::NoTime);
                     room_of(&mut self.room).ends.push_back((node, end));
                 }
@@ -243,11 +311,27 @@ impl<Req> Run<Req> {
         any
     }
 
+    /// Returns how long `node` may use if it starts now.
+    fn time_for(&mut self, node: usize) -> TimeSlice {
+        let Some(end) = self.call.deadline else {
+            return TimeSlice::Unbounded;
+        };
+        let now = self.clock.now();
+        let (required, left) = (self.branches[node].required, end.remaining(now));
+        let after = room_of(&mut self.room).slots[node].after;
+        match share(required, left, self.forecast.expected[node], after) {
+            None => TimeSlice::Skip,
+            Some(time) if time < left => TimeSlice::Until(now + time),
+            Some(_) => TimeSlice::Unbounded,
+        }
+    }
+
+    /// Starts `node`, which must end at `due` if that is earlier than the end of the run.
     fn start(&mut self, node: usize, due: Option<Instant>) {
         let room = room_of(&mut self.room);
         let seat = room.seats.seat(node);
         seat.recorder.reset();
-        let priority = self.plan.inner.nodes[node].priority;
+        let priority = self.bound.graph().nodes[node].priority;
         let call = || {
             let mut call = self.call.clone();
             call.observer = Observer::new(seat.clone());
@@ -256,14 +340,14 @@ impl<Req> Run<Req> {
             call
         };
         room.slots[node].due = due;
-        self.times.due(due);
-        let ask = &self.plan.inner.asks[node];
+        self.clock.due(due);
+        let ask = self.bound.ask(node);
         self.answers.reader = Some(node);
         let asked = catch_unwind(AssertUnwindSafe(|| {
             ask.ask(&self.request, &self.answers, &call)
         }));
         self.answers.reader = None;
-        self.branches[node].started = Some(self.times.start(self.running == 0));
+        self.branches[node].started = Some(self.clock.start(self.running == 0));
         room.slots[node].state = State::Runs;
         self.running += 1;
         match asked.unwrap_or_else(|_| Err(panicked())) {
@@ -285,11 +369,6 @@ impl<Req: Unpin> Stream for Run<Req> {
     }
 }
 
-fn room_of(room: &mut Option<Room>) -> &mut Room {
-    room.as_mut()
-        .expect("the room is there until the run is dropped")
-}
-
 impl<Req> Drop for Run<Req> {
     fn drop(&mut self) {
         self.answers.drop_all();
@@ -302,7 +381,7 @@ impl<Req> Drop for Run<Req> {
 impl<Req> fmt::Debug for Run<Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
-            .field("plan", &self.plan)
+            .field("plan", self.plan())
             .field("running", &self.running)
             .finish_non_exhaustive()
     }

@@ -33,6 +33,7 @@ impl Ready {
         if self.len == 0 {
             return None;
         }
+        // `len` bits are set, none of them before `first`, so there is such a word.
         while self.bits[self.first] == 0 {
             self.first += 1;
         }

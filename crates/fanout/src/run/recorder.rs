@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -13,8 +13,15 @@ use tower_fanout_layers::{
     observe::{FallbackKind, StoppedBy},
 };
 
-use super::seats::Watch;
+use super::RunObserver;
 use crate::report::Branch;
+
+/// Who is told what happens in runs, and how nodes are called.
+#[derive(Clone)]
+pub(super) struct Watch {
+    pub(super) observer: Option<Arc<dyn RunObserver>>,
+    pub(super) names: Arc<[Box<str>]>,
+}
 
 /// Collects the events of one branch.
 pub(super) struct Recorder {

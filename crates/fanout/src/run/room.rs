@@ -1,4 +1,4 @@
-//! What a run works with, kept for the next one.
+//! The state of a run's nodes, kept for the next run.
 
 use std::{
     collections::VecDeque,
@@ -8,10 +8,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    End,
-    ready::Ready,
-    seats::{Seats, Watch},
+use tower_fanout_layers::Reject;
+
+use super::{RunObserver, ready::Ready, recorder::Watch, seats::Seats};
+use crate::{
+    outcome::{SkipReason, Status},
+    plan::{Forecast, PlanGraph},
+    report::Branch,
+    select::Choice,
+    time_budget::makes_room,
 };
 
 /// More runs at once than this make rooms of their own.
@@ -40,6 +45,35 @@ pub(super) enum State {
     Runs,
 }
 
+/// How a branch ended. Why it failed stands in the report already.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    Answered,
+    Failed,
+    Late,
+    Skipped(SkipReason),
+    Cancelled,
+}
+
+impl End {
+    pub(super) fn write(self, branch: &mut Branch) {
+        branch.status = match self {
+            Self::Answered if branch.fallback.is_some() => Status::Fallback,
+            Self::Answered => Status::Success,
+            Self::Failed => Status::Failed,
+            Self::Late => {
+                branch.error = Some(Reject::Deadline.into());
+                Status::Failed
+            }
+            Self::Skipped(reason) => {
+                branch.skipped = Some(reason);
+                Status::Skipped
+            }
+            Self::Cancelled => Status::Cancelled,
+        };
+    }
+}
+
 /// What a run works with: none of it is allocated anew for each.
 pub(super) struct Room {
     pub(super) seats: Seats,
@@ -51,6 +85,64 @@ pub(super) struct Room {
     pub(super) told: VecDeque<usize>,
 }
 
+impl Room {
+    /// Takes note of what was chosen for each node, here and in `branches`. Returns the number of
+    /// required nodes and the number of nodes on which no other node of the request depends.
+    pub(super) fn take_choices(
+        &mut self,
+        plan: &PlanGraph,
+        forecast: &Forecast,
+        choices: &[Choice],
+        branches: &mut [Branch],
+    ) -> (usize, usize) {
+        self.ready.reset(choices.len());
+        let (mut required, mut last) = (0, 0);
+        for &node in plan.order.iter().rev() {
+            let needed = match choices[node] {
+                Choice::Run { required } => required,
+                Choice::Skip(reason) => {
+                    self.slots[node].state = State::Waits;
+                    self.ends.push_front((node, End::Skipped(reason)));
+                    continue;
+                }
+                Choice::Out => continue,
+            };
+            let runs = |&other: &usize| matches!(choices[other], Choice::Run { .. });
+            let is_last = !plan.dependents[node].iter().any(runs);
+            (branches[node].required, branches[node].is_last) = (needed, is_last);
+            required += usize::from(needed);
+            last += usize::from(is_last);
+            let dependencies = &plan.nodes[node].dependencies;
+            let chosen = dependencies
+                .iter()
+                .filter(|dependency| choices[dependency.node] != Choice::Out);
+            let slot = &mut self.slots[node];
+            slot.state = State::Waits;
+            slot.waits_for = chosen.count() as u32;
+            if slot.waits_for == 0 {
+                self.ready.insert(needed, forecast.rank[node]);
+            }
+            if forecast.knows {
+                let chain = forecast.expected[node].saturating_add(slot.after);
+                for dependency in dependencies {
+                    let is_required = choices[dependency.node] == Choice::Run { required: true };
+                    if makes_room(is_required, needed) {
+                        let before = &mut self.slots[dependency.node];
+                        before.after = before.after.max(chain);
+                    }
+                }
+            }
+        }
+        (required, last)
+    }
+}
+
+/// Returns the room of a run.
+pub(super) fn room_of(room: &mut Option<Room>) -> &mut Room {
+    // A run takes its room when it is created and puts it back only when it is dropped.
+    room.as_mut().expect("a run has a room until it is dropped")
+}
+
 /// Rooms that are not in use.
 pub(crate) struct Rooms {
     watch: Watch,
@@ -58,17 +150,14 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    pub(crate) fn new(
-        names: Arc<[Box<str>]>,
-        observer: Option<Arc<dyn super::RunObserver>>,
-    ) -> Self {
+    pub(crate) fn new(names: Arc<[Box<str>]>, observer: Option<Arc<dyn RunObserver>>) -> Self {
         Self {
             watch: Watch { observer, names },
             kept: Mutex::default(),
         }
     }
 
-    pub(super) fn observer(&self) -> Option<&dyn super::RunObserver> {
+    pub(super) fn observer(&self) -> Option<&dyn RunObserver> {
         self.watch.observer.as_deref()
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{RunObserver, recorder::Recorder};
+use super::recorder::{Recorder, Watch};
 
 /// Which branches were woken, and the task that polls them.
 #[derive(Debug)]
@@ -106,13 +106,6 @@ pub(super) struct Seats {
     pub(super) woken: Arc<Woken>,
     seats: Vec<(Arc<Seat>, Waker)>,
     watch: Watch,
-}
-
-/// Who is told what happens in runs, and how nodes are called.
-#[derive(Clone)]
-pub(super) struct Watch {
-    pub(super) observer: Option<Arc<dyn RunObserver>>,
-    pub(super) names: Arc<[Box<str>]>,
 }
 
 impl Seats {

@@ -80,7 +80,7 @@ fn fan_out(case: &Case, live: &Live) -> FanOut<With<()>> {
             declared = declared.tiers(["pro"]);
         }
         if let Some(holds) = node.when {
-            declared = declared.when(move |_| holds);
+            declared = declared.when(move |_| Ok(holds));
         }
         if let Some(expected) = node.expected {
             declared.expected(Duration::from_millis(expected));

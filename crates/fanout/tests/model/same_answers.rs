@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tower::{ServiceExt, service_fn};
-use tower_fanout::{Answer, Answers, BranchError, ErrorKind, FanOut, Plan};
+use tower_fanout::{Answer, Answers, BoundPlan, BranchError, ErrorKind, FanOut, Plan};
 
 use crate::real;
 
@@ -32,7 +32,7 @@ fn read(node: usize, answers: &Answers) -> String {
 }
 
 /// A plan of which two nodes fail; each answers with what it was told.
-fn plan(latencies: &[u64]) -> Plan<()> {
+fn plan(latencies: &[u64]) -> BoundPlan<()> {
     let mut plan = Plan::builder();
     for (node, &latency) in latencies.iter().enumerate() {
         let service = service_fn(move |told: String| async move {

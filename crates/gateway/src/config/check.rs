@@ -2,8 +2,8 @@
 
 use indexmap::IndexMap;
 use tower_fanout::{
-    Bounds, Downstream, Plan, PlanBuilder, PlanPart, PlanProblem, Profile, Severity,
-    layers::{ClassifyHttp, Reject},
+    Bounds, Downstream, NodeSpec, Plan, PlanPart, PlanProblem, Profile, Severity,
+    layers::ClassifyHttp,
 };
 use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
@@ -12,16 +12,16 @@ use super::{Instead, Node, plan::Names, reader::Field};
 /// The nodes by name, as far as they could be read, and where they stand.
 pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n Field<'f>)>;
 
-/// Checks a plan that stands at `field` and is run within `bounds`; the parameters of its route are
-/// none if they could not be read.
+/// Checks the plan at `field`, which is run within `bounds`, and returns it unless it has errors. The
+/// `parameters` of its route are `None` if they could not be read.
 pub(super) fn check_plan(
     field: &Field<'_>,
     nodes: &Nodes<'_, '_>,
     parameters: Option<&[&str]>,
     bounds: &Bounds,
     names: &Names<'_>,
-) {
-    check_graph(field, nodes, bounds, names);
+) -> Option<Plan> {
+    let plan = check_graph(field, nodes, bounds, names);
     check_fallbacks(nodes);
     for (name, (node, field)) in nodes {
         let Some(node) = node else { continue };
@@ -35,6 +35,7 @@ pub(super) fn check_plan(
         }
         check_policy(field, name, node, names);
     }
+    plan
 }
 
 fn check_policy(field: &Field<'_>, name: &str, node: &Node, names: &Names<'_>) {
@@ -104,15 +105,21 @@ fn way<'n, T>(
     })
 }
 
-/// Order, tiers, time and attempts, by the same rules as any plan. What a plan may take is only
-/// looked at if all of it could be read, and all that is said of its services.
-fn check_graph(field: &Field<'_>, nodes: &Nodes<'_, '_>, bounds: &Bounds, names: &Names<'_>) {
-    let mut plan = Plan::<()>::builder();
-    for (name, (node, _)) in nodes {
-        declare(&mut plan, name, node.as_ref(), names);
-    }
+/// Builds the plan, and checks order, tiers, time and attempts. Time and attempts are only checked if
+/// all of the plan, and of its downstreams, could be read.
+fn check_graph(
+    field: &Field<'_>,
+    nodes: &Nodes<'_, '_>,
+    bounds: &Bounds,
+    names: &Names<'_>,
+) -> Option<Plan> {
+    let specs = nodes.iter().map(|(name, (node, _))| match node {
+        Some(node) => describe(name, node, names),
+        None => NodeSpec::new(&**name).optional(),
+    });
+    let plan = Plan::new(specs);
     let known = names.sound && nodes.values().all(|(node, _)| node.is_some());
-    let problems = match plan.build() {
+    let problems = match &plan {
         Ok(plan) if known => plan.check(bounds),
         Ok(_) => Vec::new(),
         Err(error) => error.problems().to_vec(),
@@ -120,16 +127,11 @@ fn check_graph(field: &Field<'_>, nodes: &Nodes<'_, '_>, bounds: &Bounds, names:
     problems
         .iter()
         .for_each(|problem| tell(field, nodes, problem));
+    plan.ok()
 }
 
-/// Adds a node as it will be run, but for its service.
-fn declare(plan: &mut PlanBuilder<()>, name: &str, node: Option<&Node>, names: &Names<'_>) {
-    let service = tower::service_fn(|(): ()| async { Ok::<(), Reject>(()) });
-    let mut added = plan.node(name, service, |(), _| Ok(()));
-    let Some(node) = node else {
-        added.optional();
-        return;
-    };
+/// Describes a node for its plan: the one place where the keys of a node become a part of the graph.
+fn describe(name: &str, node: &Node, names: &Names<'_>) -> NodeSpec {
     let profile = |name: &str| {
         let policy = names.downstreams[name].policy.clone();
         Downstream::new(name, policy, ClassifyHttp::new())
@@ -137,25 +139,28 @@ fn declare(plan: &mut PlanBuilder<()>, name: &str, node: Option<&Node>, names: &
             .profile()
     };
     let others = instead(node).map(profile);
-    added = added
-        .downstream(others.fold(profile(&node.downstream), Profile::fallback))
+    let profile = others.fold(profile(&node.downstream), Profile::fallback);
+    let mut spec = NodeSpec::new(name)
+        .worst_case(profile.worst_case().clone())
+        .priority(node.priority)
         .tiers(node.tiers.iter().cloned());
     if !node.required {
-        added = added.optional();
+        spec = spec.optional();
+    }
+    if !node.request.is_safe() {
+        spec = spec.changes_state();
     }
     if node.when.is_some() {
-        added = added.when(|()| true);
+        spec = spec.conditional();
     }
     for dependency in &node.depends_on {
-        added = if dependency.optional {
-            added.after_optional_named(&dependency.node)
+        spec = if dependency.optional {
+            spec.after_optional(&dependency.node)
         } else {
-            added.after_named(&dependency.node)
+            spec.after(&dependency.node)
         };
     }
-    for (_, other) in answers(&node.request) {
-        added = added.reads(other);
-    }
+    answers(&node.request).fold(spec, |spec, (_, other)| spec.reads(other))
 }
 
 /// What a request reads of other nodes' answers, with their names.

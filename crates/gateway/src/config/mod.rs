@@ -30,7 +30,10 @@ use std::{fmt, fs::File, io::Read, path::Path, time::Duration};
 use http::Method;
 use indexmap::IndexMap;
 use serde::Deserialize;
-use tower_fanout::layers::{Priority, fallback::OutcomeSet};
+use tower_fanout::{
+    Plan,
+    layers::{Priority, fallback::OutcomeSet},
+};
 use tower_fanout_http::trace::TraceLayer;
 use tower_fanout_json::{Json, condition::Condition, filter::Shape, template::RequestTemplate};
 
@@ -148,6 +151,8 @@ pub struct PlanConfig {
     pub retry_attempts: Bound<u8>,
     /// The nodes, by name.
     pub nodes: IndexMap<String, Node>,
+    /// The plan that these nodes make, in the same order.
+    pub graph: Plan,
     /// When a run is a success, and when its answer leaves.
     pub aggregate: Aggregate,
 }

@@ -3,7 +3,10 @@
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tower_fanout::layers::{Priority, config::Validated, fallback::OutcomeSet};
+use tower_fanout::{
+    layers::{Priority, config::Validated, fallback::OutcomeSet},
+    nearest_name,
+};
 use tower_fanout_json::{
     Json,
     condition::Condition,
@@ -14,7 +17,7 @@ use tower_fanout_json::{
 use super::{
     DependsOn, Fallback, Instead, Node,
     plan::Names,
-    reader::{Field, nearest},
+    reader::Field,
     tree::Kind,
     value::{known, within},
 };
@@ -172,7 +175,7 @@ pub(super) fn method(field: &Field<'_>) -> Option<Method> {
     if known.contains(&name.as_str()) {
         return name.parse().ok();
     }
-    let help = nearest(&name, known).map(|known| format!("did you mean \"{known}\"?"));
+    let help = nearest_name(&name, known).map(|known| format!("did you mean \"{known}\"?"));
     field.error_with_help("invalid", "there is no such method", help);
     None
 }

@@ -171,15 +171,18 @@ fn plan(
         .deadline(deadline.default)
         .max_concurrency(max_concurrency.default.into())
         .max_retries(retry_attempts.default);
-    check_plan(&field, &nodes, parameters, &bounds, names);
+    let graph = check_plan(&field, &nodes, parameters, &bounds, names);
     if let Some(field) = &aggregates {
         check_effects(field, &aggregate, &nodes, deadline.default, choose);
         check_quorum(field, aggregate.strategy, &nodes);
     }
     check_conflicts(&aggregate, &nodes, choose);
-    let nodes = nodes
-        .into_iter()
-        .map(|(name, (node, _))| Some((name, node?)));
+    let graph = graph?;
+    let nodes = nodes.into_iter().map(|(name, (node, _))| {
+        let mut node = node?;
+        node.request.resolve(|name| graph.index_of(name));
+        Some((name, node))
+    });
     Some(PlanConfig {
         // One that could not be read must not become none.
         auth: auth.map_or(Some(None), |auth| auth.map(Some))?,
@@ -187,6 +190,7 @@ fn plan(
         max_concurrency,
         retry_attempts,
         nodes: nodes.collect::<Option<_>>()?,
+        graph,
         aggregate,
     })
 }

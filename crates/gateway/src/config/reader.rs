@@ -4,7 +4,7 @@ use std::{cell::RefCell, fmt::Display};
 
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
-use tower_fanout::layers::config::Validate;
+use tower_fanout::{layers::config::Validate, nearest_name};
 
 use super::{
     diagnostic::{Diagnostic, Place, Severity},
@@ -323,7 +323,7 @@ impl<'t> Section<'t> {
             if !is_first {
                 field.error_at(*place, "duplicate", format!("\"{name}\" stands twice"));
             } else if !is_known {
-                let help = nearest(name, self.known.iter().copied())
+                let help = nearest_name(name, self.known.iter().copied())
                     .map(|key| format!("did you mean \"{key}\"?"));
                 let message = format!("there is no key \"{name}\" here");
                 let diagnostic = field.diagnostic(Severity::Error, "unknown_key", message);
@@ -370,17 +370,4 @@ impl<'de> Deserializer<'de> for Keys<'_> {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
         unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
-}
-
-/// The name that was probably meant: it is like `name`, and has a letter in common with it.
-pub(super) fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    names
-        .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| {
-            let longer = name.chars().count().max(known.chars().count());
-            *distance <= known.len().max(3) / 3 && *distance < longer
-        })
-        .min()
-        .map(|(_, known)| known)
 }

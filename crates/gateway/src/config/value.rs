@@ -4,13 +4,9 @@ use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
 use http::HeaderName;
 use serde::{Deserialize, de::DeserializeOwned};
-use tower_fanout::layers::config::duration;
+use tower_fanout::{layers::config::duration, nearest_name};
 
-use super::{
-    Bound,
-    reader::{Field, nearest},
-    tree::Kind,
-};
+use super::{Bound, reader::Field, tree::Kind};
 
 /// A duration with its unit.
 #[derive(Deserialize)]
@@ -78,7 +74,7 @@ pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> O
     }
     let known = || words.iter().map(|(word, _)| *word);
     let all: Vec<_> = known().map(|word| format!("\"{word}\"")).collect();
-    let help = nearest(&text, known()).map(|known| format!("did you mean \"{known}\"?"));
+    let help = nearest_name(&text, known()).map(|known| format!("did you mean \"{known}\"?"));
     let message = format!("this is none of {}", all.join(", "));
     field.error_with_help("invalid", message, help);
     None
@@ -116,8 +112,8 @@ pub(super) fn known<'n>(
     if names.clone().any(|known| *known == name) {
         return Some(name);
     }
-    let help =
-        nearest(&name, names.map(String::as_str)).map(|known| format!("did you mean \"{known}\"?"));
+    let help = nearest_name(&name, names.map(String::as_str))
+        .map(|known| format!("did you mean \"{known}\"?"));
     field.error_with_help(
         "unknown_name",
         format!("there is no {what} \"{name}\""),

@@ -50,20 +50,21 @@ impl Endpoint {
             route: Vec::new(),
             claims: None,
             tier: tier.into(),
+            supposed: true,
+            prepared: Vec::new(),
             body,
         };
-        Job::new(&self.route, inbound, &wishes).supposed().explain()
+        Job::new(&self.route, inbound, &wishes).explain()
     }
 }
 
 impl Job<'_> {
     /// Explains what it would do.
-    pub(super) fn explain(&self) -> Result<Explanation, Problem> {
-        self.choose()?;
+    pub(super) fn explain(&mut self) -> Result<Explanation, Problem> {
+        let choices = self.choose()?;
         let deadline = Duration::from_millis(self.effective.timeout);
-        self.fan_out()
-            .explain(&self.inbound, Some(deadline))
-            .map_err(|error| self.not_selected(&error))
+        let fan_out = self.fan_out();
+        Ok(fan_out.explain_chosen(&self.inbound, choices, Some(deadline)))
     }
 }
 

@@ -1,14 +1,20 @@
 //! What a request lacks of what its required services need: it is refused before anything is sent.
 
-use tower_fanout::Choice;
+use std::error::Error;
+
+use bytes::Bytes;
+use http::Request;
+use tower_fanout::{BranchError, Choice};
 use tower_fanout_http::problem::{Code, FieldError, Problem};
 use tower_fanout_json::{
     condition::EvalError,
     template::{Reference, RenderError, Root},
 };
 
-use super::Job;
-use crate::inbound::Source;
+use crate::{
+    inbound::{Inbound, Source},
+    route::Route,
+};
 
 /// Something of the caller's request that a service cannot do with.
 enum Lack {
@@ -16,35 +22,39 @@ enum Lack {
     Unusable,
 }
 
-/// Refuses a request with `choices` that lacks something.
-pub(super) fn check(job: &Job<'_>, choices: &[Choice]) -> Result<(), Problem> {
-    let source = Source::of(&job.inbound);
-    let required = |choices: &[Choice], node: usize| {
-        choices.get(node) == Some(&Choice::Run { required: true })
-    };
-    // A condition that lacks something does not hold, so its node is looked for among those that
-    // would be run if all conditions held.
-    let candidates = match job.route.conditions.iter().any(Option::is_some) {
-        true => job.fan_out().candidates().unwrap_or_default(),
-        false => Vec::new(),
-    };
+/// Makes the requests of required nodes, as far as they read no answers of other nodes. Returns a
+/// problem if the caller's request lacks something that they, or the conditions that `failed`, need.
+pub(super) fn check(
+    route: &Route,
+    inbound: &Inbound,
+    choices: &[Choice],
+    failed: Vec<(usize, BranchError)>,
+) -> Result<Vec<Option<Request<Bytes>>>, Problem> {
+    let source = Source::of(inbound);
+    let failed = failed.into_iter();
+    let mut lacks: Vec<_> = failed
+        .map(|(node, error)| (node, Lack::from(error)))
+        .collect();
+    let mut prepared = vec![None; choices.len()];
+    for (node, choice) in choices.iter().enumerate() {
+        if *choice == (Choice::Run { required: true }) {
+            match route.templates[node].prepare(&source) {
+                Ok(request) => prepared[node] = request,
+                Err(error) => lacks.push((node, error.into())),
+            }
+        }
+    }
+    // Stable, so the condition of a node comes before its template.
+    lacks.sort_by_key(|(node, _)| *node);
     let mut missing = Vec::new();
     let mut unusable = false;
-    for (node, name) in job.route.names().iter().enumerate() {
-        let condition = job.route.conditions[node].as_ref();
-        let condition = condition.filter(|_| required(&candidates, node));
-        let condition = condition.and_then(|condition| condition.holds(&source).err());
-        let template = required(choices, node).then(|| job.route.templates[node].check(&source));
-        let template = template.and_then(Result::err);
-        let lacks = condition.map(Lack::from).into_iter();
-        for lack in lacks.chain(template.map(Lack::from)) {
-            match lack {
-                Lack::Unusable => unusable = true,
-                Lack::Missing(reference) if job.is_unknown(&reference.root) => {}
-                Lack::Missing(reference) => {
-                    let detail = format!("the service \"{name}\" needs it");
-                    missing.push(FieldError::new(pointer(&reference), "missing", detail));
-                }
+    for (node, lack) in lacks {
+        match lack {
+            Lack::Unusable => unusable = true,
+            Lack::Missing(reference) if inbound.is_unknown(&reference.root) => {}
+            Lack::Missing(reference) => {
+                let detail = format!("the service \"{}\" needs it", route.names()[node]);
+                missing.push(FieldError::new(pointer(&reference), "missing", detail));
             }
         }
     }
@@ -54,14 +64,7 @@ pub(super) fn check(job: &Job<'_>, choices: &[Choice]) -> Result<(), Problem> {
     if unusable {
         return Err(Problem::new(Code::BadParam));
     }
-    Ok(())
-}
-
-impl Job<'_> {
-    /// Whether a real request may have what this one does not say.
-    fn is_unknown(&self, root: &Root) -> bool {
-        self.supposed && (*root != Root::Body || self.inbound.body.is_none())
-    }
+    Ok(prepared)
 }
 
 impl From<RenderError> for Lack {
@@ -73,10 +76,11 @@ impl From<RenderError> for Lack {
     }
 }
 
-impl From<EvalError> for Lack {
-    fn from(error: EvalError) -> Self {
-        match error {
-            EvalError::Missing(reference) => Self::Missing(reference),
+/// The error of a condition.
+impl From<BranchError> for Lack {
+    fn from(error: BranchError) -> Self {
+        match error.source().and_then(<dyn Error>::downcast_ref) {
+            Some(EvalError::Missing(reference)) => Self::Missing(reference.clone()),
             _ => Self::Unusable,
         }
     }

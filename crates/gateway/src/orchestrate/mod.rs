@@ -72,7 +72,7 @@ impl Endpoint {
                 .iter()
                 .any(|(name, value)| name == "execute" && value == "true");
             let (inbound, wishes) = self.read(parts, body).await?;
-            let job = Job::new(&self.route, inbound, &wishes).in_test(execute);
+            let mut job = Job::new(&self.route, inbound, &wishes).in_test(execute);
             let explained = explain::to_json(&self.route, &job.explain()?);
             let result = if execute {
                 Some(job.run(false).await)
@@ -149,6 +149,8 @@ impl Endpoint {
             query: query(&parts),
             route: Vec::new(),
             tier: tier.into(),
+            supposed: false,
+            prepared: Vec::new(),
             claims,
             headers: Arc::new(parts.headers),
         }
@@ -210,8 +212,6 @@ struct Job<'r> {
     strategy: Strategy,
     sequential: bool,
     test: bool,
-    /// Nobody has made it: only its tier is known, and its body if it has one.
-    supposed: bool,
     effective: Effective,
 }
 
@@ -243,7 +243,6 @@ impl<'r> Job<'r> {
             strategy: wishes.strategy.unwrap_or(route.strategy),
             sequential,
             test: false,
-            supposed: false,
             effective: Effective {
                 max_concurrency: if sequential { 1 } else { max_concurrency },
                 timeout: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -259,14 +258,6 @@ impl<'r> Job<'r> {
         Self { test, ..self }
     }
 
-    /// What only a real request has is not missed.
-    fn supposed(self) -> Self {
-        Self {
-            supposed: true,
-            ..self
-        }
-    }
-
     fn fan_out(&self) -> FanOut<Inbound> {
         (self.route.fan_out.clone())
             .strategy(self.strategy)
@@ -276,11 +267,17 @@ impl<'r> Job<'r> {
             .test(self.test)
     }
 
-    /// What the request does with each node, if it can be run at all.
-    fn choose(&self) -> Result<Vec<Choice>, Problem> {
-        let choices = self.fan_out().choose(&self.inbound);
-        lacks::check(self, choices.as_deref().unwrap_or_default())?;
-        choices.map_err(|error| self.not_selected(&error))
+    /// Returns what the request does with each node, if it can be run at all, and prepares what is
+    /// sent.
+    fn choose(&mut self) -> Result<Vec<Choice>, Problem> {
+        let (choices, failed) = match self.fan_out().choose(&self.inbound) {
+            Ok(choices) => (choices, Vec::new()),
+            Err(SelectError::ConditionFailed { failed, choices }) => (choices, failed),
+            Err(error) => return Err(self.not_selected(&error)),
+        };
+        // Fails if a condition has failed.
+        self.inbound.prepared = lacks::check(self.route, &self.inbound, &choices, failed)?;
+        Ok(choices)
     }
 
     fn not_selected(&self, error: &SelectError) -> Problem {
@@ -309,7 +306,7 @@ impl<'r> Job<'r> {
     }
 
     /// Runs it and answers in one piece, with a header that says how long it took if it is `timed`.
-    async fn run(self, timed: bool) -> Result<Reply, Problem> {
+    async fn run(mut self, timed: bool) -> Result<Reply, Problem> {
         let choices = self.choose()?;
         let (asked, route, fan_out) = (self.asked(), self.route, self.fan_out());
         let mut run = fan_out.run_chosen(self.inbound, &choices);
@@ -320,7 +317,7 @@ impl<'r> Job<'r> {
     }
 
     /// Answers at once; the body runs it, and sends each service as it ends.
-    fn stream(self, framing: Framing) -> Result<Response<Body>, Problem> {
+    fn stream(mut self, framing: Framing) -> Result<Response<Body>, Problem> {
         let choices = self.choose()?;
         let (asked, fan_out) = (self.asked(), self.fan_out());
         let run = fan_out.run_chosen(self.inbound, &choices);

@@ -42,6 +42,7 @@ mod tests;
 use std::{error::Error, fmt, sync::Arc};
 
 use minijinja::{ErrorKind, Expression, Value, value::ValueKind};
+use tower_fanout::BranchError;
 
 use self::{language::ENVIRONMENT, request::Request};
 use crate::template::{Lookup, Reference, Root};
@@ -103,6 +104,13 @@ impl fmt::Display for EvalError {
 }
 
 impl Error for EvalError {}
+
+/// The source of the branch's error is the [`EvalError`].
+impl From<EvalError> for BranchError {
+    fn from(error: EvalError) -> Self {
+        Self::template(error.to_string()).because_of(Box::new(error))
+    }
+}
 
 impl Condition {
     /// Reads `text`.

@@ -52,6 +52,13 @@ impl BodyTemplate {
         })
     }
 
+    pub(super) fn references_mut(&mut self) -> impl Iterator<Item = &mut Reference> {
+        self.pieces.iter_mut().filter_map(|piece| match piece {
+            Piece::Whole(reference) | Piece::Within(reference) => Some(reference),
+            Piece::Json(_) => None,
+        })
+    }
+
     /// The document with all values in place.
     pub(super) fn render(&self, source: &impl Lookup) -> Result<String, RenderError> {
         let mut out = Bounded::new("the body", MAX_BODY);

@@ -80,6 +80,9 @@ pub struct Reference {
     pub path: Vec<String>,
     /// What is taken if there is none.
     pub default: Option<String>,
+    /// The index of the node in its plan, once it is [resolved](RequestTemplate::resolve); `None` for
+    /// the other roots.
+    pub node: Option<usize>,
 }
 
 /// Where a value comes from.
@@ -206,6 +209,13 @@ impl Template {
         })
     }
 
+    fn references_mut(&mut self) -> impl Iterator<Item = &mut Reference> {
+        self.parts.iter_mut().filter_map(|part| match part {
+            Part::Value(reference) => Some(reference),
+            Part::Text(_) => None,
+        })
+    }
+
     /// Writes the text with all values in place to `out`: its own text as `own` writes it, each value
     /// as `escape` does.
     fn render(
@@ -270,6 +280,7 @@ impl Reference {
             root,
             path: Vec::new(),
             default: None,
+            node: None,
         }
     }
 
@@ -303,6 +314,7 @@ impl Reference {
                 root,
                 path,
                 default,
+                node: None,
             }),
             (Root::Tier, _) => Err(TemplateError::new("{tier} is a word by itself")),
             (Root::Query | Root::Header | Root::Route, _) => Err(TemplateError::new(format!(

@@ -9,7 +9,7 @@ use tower_fanout::BranchError;
 use tower_fanout_http::forward::is_managed;
 
 use super::{
-    Bounded, Lookup, Part, Reference, Template, TemplateError, body::BodyTemplate,
+    Bounded, Lookup, Part, Reference, Root, Template, TemplateError, body::BodyTemplate,
     lookup::BeforeNodes, verbatim,
 };
 
@@ -186,13 +186,31 @@ impl RequestTemplate {
         self.method.is_safe()
     }
 
-    /// Whether the request can be made as far as the caller's part in it goes: what comes from the
-    /// answers of nodes is taken to be there, and fit.
+    /// Resolves the names of nodes in placeholders: `index_of` returns the index of a node in its plan.
+    pub fn resolve(&mut self, index_of: impl Fn(&str) -> Option<usize>) {
+        let query = self.query.iter_mut().map(|(_, template)| template);
+        let headers = self.headers.iter_mut().map(|(_, template)| template);
+        let references = std::iter::once(&mut self.path)
+            .chain(query)
+            .chain(headers)
+            .flat_map(Template::references_mut)
+            .chain(self.body.iter_mut().flat_map(BodyTemplate::references_mut));
+        for reference in references {
+            if let Root::Node(name) = &reference.root {
+                reference.node = index_of(name);
+            }
+        }
+    }
+
+    /// Checks what the caller has to provide, before any node has answered. Returns the request if it
+    /// reads no answers of nodes. Returns `None` if it does: they are assumed to be present and usable.
     ///
     /// # Errors
     /// As of [`render`](Self::render).
-    pub fn check(&self, source: &impl Lookup) -> Result<(), RenderError> {
-        self.render(&BeforeNodes(source)).map(drop)
+    pub fn prepare(&self, source: &impl Lookup) -> Result<Option<Request<Bytes>>, RenderError> {
+        let request = self.render(&BeforeNodes(source))?;
+        let reads_nodes = |reference: &Reference| matches!(reference.root, Root::Node(_));
+        Ok((!self.references().any(reads_nodes)).then_some(request))
     }
 
     /// The request with the values of `source` in place.

@@ -1,11 +1,12 @@
 //! Reads keys: those that the file gives, or says where they are fetched.
 
+use tower_fanout::nearest_name;
 use tower_fanout_http::jwt::{Algorithm, Key, KeyError, KeySet};
 
 use super::{
     super::{
         Secret,
-        reader::{Field, Section, nearest},
+        reader::{Field, Section},
         tree::Kind,
         value::file,
     },
@@ -41,7 +42,8 @@ pub(super) fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
             Ok(algorithm) => algorithms.push(algorithm),
             Err(_) => {
                 let known = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
-                let help = nearest(&name, known).map(|known| format!("did you mean \"{known}\"?"));
+                let help =
+                    nearest_name(&name, known).map(|known| format!("did you mean \"{known}\"?"));
                 item.error_with_help("unknown_algorithm", "there is no such algorithm", help);
             }
         }

@@ -1,14 +1,15 @@
-//! How long a request takes, and how much it sends, against what it may. Pure.
+//! Checks how long a request takes, and how much it sends, against bounds. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    NodeInfo,
-    problem::{Pace, PlanProblem},
+use crate::{
+    plan::{Forecast, NodeInfo, Plan, PlanProblem},
+    schedule::Work,
+    select::Choice,
+    time_budget::shared_retries,
 };
-use crate::{run, schedule::Work};
 
-/// What a request of a plan may take, for [`Plan::check`](crate::Plan::check).
+/// What a request of a plan may take, for [`Plan::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bounds {
@@ -45,6 +46,36 @@ tower_fanout_layers::setters! {
     }
 }
 
+impl Plan {
+    /// Returns what may go wrong with requests that run all of the plan within `bounds`: the
+    /// [`PlanProblem`]s that are [warnings](crate::Severity::Warning).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_fanout::{Bounds, Expected, NodeSpec, Plan, Profile};
+    /// let seconds = (1..=3).map(Duration::from_secs);
+    /// let users = Profile::new("users", Expected::new()).attempts(3).worst_cases(seconds);
+    /// let plan = Plan::new([NodeSpec::new("user").worst_case(users.worst_case().clone())]).unwrap();
+    /// let bounds = Bounds::default().deadline(Duration::from_secs(2));
+    /// let problem = &plan.check(&bounds)[0];
+    /// assert_eq!(problem.to_string(), "the worst case of user is 3s, and the deadline 2s");
+    /// assert_eq!(problem.place().to_string(), "nodes.user");
+    /// ```
+    #[must_use]
+    pub fn check(&self, bounds: &Bounds) -> Vec<PlanProblem> {
+        let graph = &*self.graph;
+        let run = |node: &NodeInfo| Choice::Run {
+            required: node.required,
+        };
+        let choices: Vec<Choice> = graph.nodes.iter().map(run).collect();
+        let forecast = Forecast::declared(graph);
+        let work = Work::new(graph, &forecast, &choices);
+        let mut found = self.condition_problems();
+        found.extend(problems(&work, &graph.names, &forecast.expected, bounds));
+        found
+    }
+}
+
 /// The longest that each node may take; [`Duration::MAX`] if that has no end, or nothing is known.
 pub(crate) fn longest(nodes: &[NodeInfo], max_retries: Option<u8>) -> Vec<Duration> {
     let longest = |node: &NodeInfo| node.longest(max_retries).unwrap_or(Duration::MAX);
@@ -61,11 +92,11 @@ pub(crate) fn problems(
     let mut problems = Vec::new();
     if let Some(deadline) = bounds.deadline {
         let longest = longest(work.nodes, bounds.max_retries);
-        let worst = late(work, names, Pace::Worst, &longest, deadline);
+        let worst = late(work, names, true, &longest, deadline);
         if worst.is_empty() {
             problems.extend(crowded(work, &longest, bounds.max_concurrency, deadline));
         }
-        problems.extend(late(work, names, Pace::Expected, expected, deadline));
+        problems.extend(late(work, names, false, expected, deadline));
         problems.extend(worst);
     }
     problems.extend(amplified(work, names, bounds));
@@ -76,7 +107,7 @@ pub(crate) fn problems(
 fn late(
     work: &Work<'_>,
     names: &[Box<str>],
-    pace: Pace,
+    worst_case: bool,
     times: &[Duration],
     deadline: Duration,
 ) -> Vec<PlanProblem> {
@@ -87,7 +118,7 @@ fn late(
         let path = schedule.path_to(work, node);
         let longest = path.iter().max_by_key(|&&node| times[node]);
         PlanProblem::Late {
-            pace,
+            worst_case,
             longest: names[*longest.unwrap_or(&node)].to_string(),
             path: path.iter().map(|&node| names[node].to_string()).collect(),
             takes: Some(schedule.end(node)).filter(|takes| *takes < Duration::MAX),
@@ -126,12 +157,12 @@ struct Asked {
 fn asked<'w>(work: &Work<'w>, max_retries: Option<u8>) -> BTreeMap<&'w str, Asked> {
     let mut all: BTreeMap<&str, Asked> = BTreeMap::new();
     for node in work.running() {
-        for profile in work.nodes[node].asked() {
-            let asked = all.entry(profile.name()).or_default();
+        for worst_case in work.nodes[node].asked() {
+            let asked = all.entry(worst_case.downstream()).or_default();
             if asked.nodes.last() != Some(&node) {
                 asked.nodes.push(node);
             }
-            let further = profile.attempts_within(max_retries) - 1;
+            let further = worst_case.attempts_within(max_retries) - 1;
             asked.calls += 1;
             asked.further = asked.further.saturating_add(further);
         }
@@ -145,7 +176,7 @@ fn amplified(work: &Work<'_>, names: &[Box<str>], bounds: &Bounds) -> Vec<PlanPr
     let branches = work.running().count();
     let shared = bounds
         .max_retries
-        .map(|retries| run::shared_retries(retries, branches));
+        .map(|retries| shared_retries(retries, branches));
     let bound = bounds.max_attempts_per_downstream;
     let too_many = asked(work, bounds.max_retries)
         .into_iter()

@@ -1,14 +1,16 @@
-//! What time it is in a run, and what comes next.
+//! The clock and the deadlines of a run.
 
 use std::{mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tower_fanout_layers::{Call, Deadline, RetryAllowance, timeout::MIN_USEFUL};
+use tower_fanout_layers::{Call, Deadline, RetryAllowance};
 
-/// The times of a run. A look at the clock serves until something was polled and what is told next
-/// must be right.
+use crate::time_budget::{margin, shared_retries};
+
+/// The clock of a run and the times at which the run ends nodes. A reading of the clock is reused until
+/// something was polled and the next time must be exact.
 #[derive(Debug)]
-pub(super) struct Times {
+pub(super) struct RunClock {
     started: Instant,
     now: Option<Now>,
     /// Something was polled since the clock was read, which may have taken long.
@@ -31,7 +33,7 @@ struct Now {
     since: Duration,
 }
 
-impl Times {
+impl RunClock {
     pub(super) fn new(started: Instant, deadline: Option<Deadline>) -> Self {
         Self {
             started,
@@ -156,71 +158,4 @@ pub(super) fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
     call.deadline = deadline;
     call.allowance = allowance;
     call
-}
-
-/// What is kept back for merging of the time that a request has.
-pub(crate) fn margin(time: Duration) -> Duration {
-    (time / 20).min(Duration::from_millis(50))
-}
-
-/// How many retries all branches of a request make together at most, each of which may make `retries`.
-pub(crate) fn shared_retries(retries: u8, branches: usize) -> u32 {
-    let shared = u32::try_from(branches.div_ceil(2)).unwrap_or(u32::MAX);
-    shared.max(retries.into())
-}
-
-/// Whether a node leaves time to one that comes after it: a required node makes no room for what the
-/// answer can do without.
-pub(crate) const fn makes_room(required: bool, for_required: bool) -> bool {
-    for_required || !required
-}
-
-/// How much of the time that is `left` a node is given; none if there is no time for it.
-///
-/// What is expected of the nodes `after` it is kept back, unless that leaves it less than is
-/// `expected` of itself: then it has all there is. A required node is always started, an optional one
-/// only if it can make it.
-pub(crate) fn share(
-    required: bool,
-    left: Duration,
-    expected: Duration,
-    after: Duration,
-) -> Option<Duration> {
-    let expected = expected.max(MIN_USEFUL);
-    if !required && left < expected {
-        return None;
-    }
-    let kept = left.saturating_sub(after);
-    Some(if kept >= expected { kept } else { left })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_leaves_time_to_others_if_enough_is_left_to_itself() {
-        let ms = Duration::from_millis;
-        let given = |required, left, expected, after| {
-            share(required, ms(left), ms(expected), ms(after)).map(|time| time.as_millis())
-        };
-        for required in [true, false] {
-            assert_eq!(given(required, 100, 30, 40), Some(60));
-            assert_eq!(given(required, 100, 60, 40), Some(60));
-            assert_eq!(given(required, 100, 61, 40), Some(100));
-            assert_eq!(given(required, 100, 0, 91), Some(100), "9 ms are of no use");
-            assert_eq!(given(required, 100, 100, 0), Some(100));
-        }
-        assert_eq!(given(true, 100, 101, 0), Some(100));
-        assert_eq!(given(false, 100, 101, 0), None);
-        assert_eq!(given(true, 9, 0, 0), Some(9));
-        assert_eq!(given(false, 9, 0, 0), None);
-    }
-
-    #[test]
-    fn a_required_node_makes_no_room_for_an_optional_one() {
-        let cases = [(true, true), (false, true), (false, false), (true, false)];
-        let room = cases.map(|(required, for_required)| makes_room(required, for_required));
-        assert_eq!(room, [true, true, true, false]);
-    }
 }

@@ -1,0 +1,256 @@
+//! Binds a service to each node of a plan.
+
+mod builder;
+mod forecaster;
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use tokio::time::Instant;
+use tower::{Service, ServiceExt, util::Oneshot};
+use tower_fanout_layers::{Call, Context};
+
+pub use self::builder::{Node, PlanBuilder};
+use self::forecaster::Forecaster;
+use crate::{
+    answer::Answers,
+    call::{self, BoxCell},
+    outcome::BranchError,
+    plan::{Forecast, Plan, PlanGraph, Profile},
+    select::SelectError,
+};
+
+/// Makes a node's request and sends it.
+pub(crate) trait Ask<Req>: Send + Sync {
+    /// Starts a call. `call` makes the facts of the call, if the request takes them.
+    fn ask(
+        &self,
+        request: &Req,
+        answers: &Answers,
+        call: &dyn Fn() -> Call,
+    ) -> Result<BoxCell, BranchError>;
+
+    /// Returns the size of a branch, in bytes.
+    fn size(&self) -> usize;
+}
+
+/// A service, and the function that makes its request.
+struct Typed<S, F, R> {
+    service: S,
+    make: F,
+    request: PhantomData<fn() -> R>,
+}
+
+impl<Req, S, F, R> Ask<Req> for Typed<S, F, R>
+where
+    S: Service<R> + Clone + Send + Sync + 'static,
+    S::Response: Send + Sync + 'static,
+    S::Error: Into<BranchError>,
+    S::Future: Send + 'static,
+    F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync,
+    R: Context + Send + 'static,
+{
+    fn ask(
+        &self,
+        request: &Req,
+        answers: &Answers,
+        call: &dyn Fn() -> Call,
+    ) -> Result<BoxCell, BranchError> {
+        let mut request = (self.make)(request, answers)?;
+        if let Some(facts) = request.call_mut() {
+            *facts = call();
+        }
+        Ok(call::start(self.service.clone().oneshot(request)))
+    }
+
+    fn size(&self) -> usize {
+        call::size::<Oneshot<S, R>, S::Response>()
+    }
+}
+
+/// Decides whether a node is part of a request.
+type Condition<Req> = Box<dyn Fn(&Req) -> Result<bool, BranchError> + Send + Sync>;
+
+/// What is bound to one node of a [`Plan`]: its service, its condition and its live state.
+pub struct BoundNode<Req> {
+    ask: Box<dyn Ask<Req>>,
+    when: Option<Condition<Req>>,
+    profile: Option<Profile>,
+}
+
+impl<Req> BoundNode<Req> {
+    /// Binds `service`. The request is made by `make`, from the whole request and the answers of the
+    /// nodes that the node depends on. An error of `make` is the branch's error.
+    pub fn new<S, R, F>(service: S, make: F) -> Self
+    where
+        S: Service<R> + Clone + Send + Sync + 'static,
+        S::Response: Send + Sync + 'static,
+        S::Error: Into<BranchError>,
+        S::Future: Send + 'static,
+        F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync + 'static,
+        R: Context + Send + 'static,
+    {
+        Self {
+            ask: Box::new(Typed {
+                service,
+                make,
+                request: PhantomData,
+            }),
+            when: None,
+            profile: None,
+        }
+    }
+
+    /// Sets the condition of the node, as described at [`Node::when`].
+    #[must_use]
+    pub fn when(
+        mut self,
+        when: impl Fn(&Req) -> Result<bool, BranchError> + Send + Sync + 'static,
+    ) -> Self {
+        self.when = Some(Box::new(when));
+        self
+    }
+
+    /// Sets the downstream whose expected time and breaker the node uses. The worst case of the
+    /// profile is not used: it belongs to the [plan](crate::NodeSpec::worst_case).
+    #[must_use]
+    pub fn downstream(mut self, profile: Profile) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+}
+
+impl<Req> fmt::Debug for BoundNode<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundNode")
+            .field("is_conditional", &self.when.is_some())
+            .field("profile", &self.profile)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// Binds a service to each node: `bind` is called once per node, in order of declaration, with the
+    /// node's index and name.
+    ///
+    /// ```
+    /// # use tower::{BoxError, ServiceExt, service_fn};
+    /// # use tower_fanout::{BoundNode, FanOut, NodeSpec, Plan};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let plan = Plan::new([NodeSpec::new("user"), NodeSpec::new("team")]).unwrap();
+    /// let bound = plan.bind(|_, name| {
+    ///     let name = name.to_owned();
+    ///     let service = service_fn(|path: String| async move { Ok::<_, BoxError>(path) });
+    ///     BoundNode::new(service, move |id: &u64, _| Ok(format!("/{name}/{id}")))
+    /// });
+    /// let answer = FanOut::new(bound).oneshot(7).await.unwrap();
+    /// assert_eq!(answer.at::<String>(1).unwrap(), "/team/7");
+    /// # }
+    /// ```
+    pub fn bind<Req>(&self, mut bind: impl FnMut(usize, &str) -> BoundNode<Req>) -> BoundPlan<Req> {
+        let names = self.names().iter().enumerate();
+        let nodes = names.map(|(node, name)| bind(node, name)).collect();
+        BoundPlan::new(self.clone(), nodes)
+    }
+}
+
+/// A [`Plan`] with a service bound to each node. Cheap to clone.
+pub struct BoundPlan<Req> {
+    inner: Arc<Inner<Req>>,
+}
+
+struct Inner<Req> {
+    plan: Plan,
+    asks: Vec<Box<dyn Ask<Req>>>,
+    /// The conditions of the nodes that have one, by index in ascending order.
+    conditions: Vec<(usize, Condition<Req>)>,
+    profiles: Vec<Option<Profile>>,
+    forecaster: Forecaster,
+}
+
+impl<Req> BoundPlan<Req> {
+    /// Binds `nodes` to `plan`, which has as many.
+    fn new(plan: Plan, nodes: Vec<BoundNode<Req>>) -> Self {
+        let mut asks = Vec::with_capacity(nodes.len());
+        let mut profiles = Vec::with_capacity(nodes.len());
+        let mut conditions = Vec::new();
+        for (index, node) in nodes.into_iter().enumerate() {
+            asks.push(node.ask);
+            profiles.push(node.profile);
+            conditions.extend(node.when.map(|when| (index, when)));
+        }
+        let forecaster = Forecaster::new(&plan.graph, &profiles);
+        Self {
+            inner: Arc::new(Inner {
+                plan,
+                asks,
+                conditions,
+                profiles,
+                forecaster,
+            }),
+        }
+    }
+
+    /// Returns the plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.inner.plan
+    }
+
+    pub(crate) fn graph(&self) -> &PlanGraph {
+        &self.inner.plan.graph
+    }
+
+    pub(crate) fn ask(&self, node: usize) -> &dyn Ask<Req> {
+        &*self.inner.asks[node]
+    }
+
+    pub(crate) fn profile(&self, node: usize) -> Option<&Profile> {
+        self.inner.profiles[node].as_ref()
+    }
+
+    /// Returns the forecast at `now`.
+    pub(crate) fn forecast(&self, now: Instant) -> Arc<Forecast> {
+        let Inner {
+            plan,
+            profiles,
+            forecaster,
+            ..
+        } = &*self.inner;
+        forecaster.at(now, &plan.graph, profiles)
+    }
+
+    /// Evaluates the condition of `node` for `request`. The inner error is that of the condition; the
+    /// outer one is a panic.
+    pub(crate) fn holds(
+        &self,
+        node: usize,
+        request: &Req,
+    ) -> Result<Result<bool, BranchError>, SelectError> {
+        let conditions = &self.inner.conditions;
+        let Ok(place) = conditions.binary_search_by_key(&node, |(node, _)| *node) else {
+            return Ok(Ok(true));
+        };
+        catch_unwind(AssertUnwindSafe(|| (conditions[place].1)(request)))
+            .map_err(|_| SelectError::Condition { node })
+    }
+}
+
+impl<Req> Clone for BoundPlan<Req> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<Req> fmt::Debug for BoundPlan<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BoundPlan").field(self.plan()).finish()
+    }
+}

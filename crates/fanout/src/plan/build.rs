@@ -1,0 +1,85 @@
+//! Builds a plan from the descriptions of its nodes.
+
+use std::sync::Arc;
+
+use super::{
+    Dependency, NodeInfo, NodeSpec, Plan, PlanError, PlanGraph, PlanPart,
+    check::{self, Read},
+    resolve::Resolver,
+};
+
+/// Checks `specs`, whose keys have the plan's `id`.
+///
+/// # Errors
+/// Returns everything that is wrong with the graph.
+pub(crate) fn build(id: u64, specs: Vec<NodeSpec>) -> Result<Plan, PlanError> {
+    let names: Arc<[Box<str>]> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let mut resolver = Resolver::new(id, &names);
+    let mut parts = Parts::default();
+    for spec in specs {
+        parts.add(spec, &mut resolver);
+    }
+    let mut problems = resolver.problems;
+    let graph = check::graph(
+        &names,
+        &parts.nodes,
+        &parts.reads,
+        &parts.loose,
+        &mut problems,
+    );
+    if !problems.is_empty() {
+        return Err(PlanError { problems });
+    }
+    for (node, wave) in parts.nodes.iter_mut().zip(&graph.waves) {
+        node.wave = *wave;
+    }
+    Ok(Plan {
+        graph: Arc::new(PlanGraph {
+            id,
+            names,
+            nodes: parts.nodes,
+            dependents: graph.dependents,
+            order: graph.order,
+            ancestors: graph.ancestors,
+        }),
+    })
+}
+
+/// The nodes of a plan, with references resolved to indices.
+#[derive(Default)]
+struct Parts {
+    nodes: Vec<NodeInfo>,
+    reads: Vec<Read>,
+    /// Nodes that depend on a node that is not known.
+    loose: Vec<usize>,
+}
+
+impl Parts {
+    fn add(&mut self, spec: NodeSpec, resolver: &mut Resolver<'_>) {
+        let (index, mut info) = (self.nodes.len(), spec.info);
+        for (place, reference) in spec.reads.into_iter().enumerate() {
+            let on = resolver.resolve(index, PlanPart::Reads(place), reference);
+            self.reads.extend(on.map(|on| Read {
+                node: index,
+                place,
+                on,
+            }));
+        }
+        for (place, (reference, hard)) in spec.after.into_iter().enumerate() {
+            let Some(on) = resolver.resolve(index, PlanPart::After(place), reference) else {
+                self.loose.push(index);
+                continue;
+            };
+            match info.dependencies.iter_mut().find(|known| known.node == on) {
+                // A dependency that is declared twice is hard if it is hard once.
+                Some(known) => known.hard |= hard,
+                None => info.dependencies.push(Dependency {
+                    node: on,
+                    declared: place as u32,
+                    hard,
+                }),
+            }
+        }
+        self.nodes.push(info);
+    }
+}

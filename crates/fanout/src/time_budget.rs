@@ -1,0 +1,74 @@
+//! How the time and the retries of a request are shared among its nodes. Pure.
+
+use std::time::Duration;
+
+use tower_fanout_layers::timeout::MIN_USEFUL;
+
+/// Returns the time kept back for merging, out of the time that a request has.
+pub(crate) fn margin(time: Duration) -> Duration {
+    (time / 20).min(Duration::from_millis(50))
+}
+
+/// Returns the maximum number of retries that all branches of a request make together, where each
+/// branch may make `retries`.
+pub(crate) fn shared_retries(retries: u8, branches: usize) -> u32 {
+    let shared = u32::try_from(branches.div_ceil(2)).unwrap_or(u32::MAX);
+    shared.max(retries.into())
+}
+
+/// Returns `true` if a node reserves time for a node that depends on it. A required node reserves no
+/// time for an optional one.
+pub(crate) const fn makes_room(required: bool, for_required: bool) -> bool {
+    for_required || !required
+}
+
+/// Returns the share of the remaining time, `left`, that a node may use, or `None` if the node must be
+/// skipped for lack of time.
+///
+/// The expected time of the nodes `after` this node is kept back, unless less than the node's own
+/// `expected` time would remain: then the node may use all of `left`. A required node always starts.
+/// An optional node starts only if it can finish in time.
+pub(crate) fn share(
+    required: bool,
+    left: Duration,
+    expected: Duration,
+    after: Duration,
+) -> Option<Duration> {
+    let expected = expected.max(MIN_USEFUL);
+    if !required && left < expected {
+        return None;
+    }
+    let kept = left.saturating_sub(after);
+    Some(if kept >= expected { kept } else { left })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_leaves_time_to_others_if_enough_is_left_to_itself() {
+        let ms = Duration::from_millis;
+        let given = |required, left, expected, after| {
+            share(required, ms(left), ms(expected), ms(after)).map(|time| time.as_millis())
+        };
+        for required in [true, false] {
+            assert_eq!(given(required, 100, 30, 40), Some(60));
+            assert_eq!(given(required, 100, 60, 40), Some(60));
+            assert_eq!(given(required, 100, 61, 40), Some(100));
+            assert_eq!(given(required, 100, 0, 91), Some(100), "9 ms are of no use");
+            assert_eq!(given(required, 100, 100, 0), Some(100));
+        }
+        assert_eq!(given(true, 100, 101, 0), Some(100));
+        assert_eq!(given(false, 100, 101, 0), None);
+        assert_eq!(given(true, 9, 0, 0), Some(9));
+        assert_eq!(given(false, 9, 0, 0), None);
+    }
+
+    #[test]
+    fn a_required_node_makes_no_room_for_an_optional_one() {
+        let cases = [(true, true), (false, true), (false, false), (true, false)];
+        let room = cases.map(|(required, for_required)| makes_room(required, for_required));
+        assert_eq!(room, [true, true, true, false]);
+    }
+}
