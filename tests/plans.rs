@@ -68,6 +68,25 @@ async fn fault_i4_a_condition_that_lacks_something_is_refused_where_it_is_requir
 }
 
 #[tokio::test]
+async fn fault_i4_conditions_and_templates_that_lack_something_are_refused_together() {
+    let (up, seen) = stub(quick).await;
+    let plan = "      user: { downstream: up, required: true, request: { path: \"/user/{query.id}\" } }
+      full: { downstream: up, required: true, when: \"query.view == 'full'\", request: { path: /full } }
+      more: { downstream: up, when: \"query.more == '1'\", request: { path: \"/more/{query.more}\" } }
+";
+    let gateway = route(&[("up", up)], plan, "{}").await;
+    let answer = get(&gateway, "/r/1").await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(answer.at("/errors/0/pointer"), "/query/id");
+    assert_eq!(answer.at("/errors/1/pointer"), "/query/view");
+    assert_eq!(answer.at("/errors").as_array().unwrap().len(), 2);
+    assert_eq!(seen.calls(), 0);
+    let answer = get(&gateway, "/r/1?id=7&view=full").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(seen.calls(), 2);
+}
+
+#[tokio::test]
 async fn the_first_answer_cancels_the_rest() {
     let (up, _) = stub(quick).await;
     let (slow, seen) = stub(hanging).await;

@@ -166,7 +166,7 @@ impl<Req> FanOut<Req> {
     /// If the plan has no such node.
     #[must_use]
     pub fn branch_size(&self, node: usize) -> usize {
-        self.bound.ask(node).size()
+        self.bound.branch_size(node)
     }
 
     /// Returns the state of the breaker of a node's downstream, if there is one.

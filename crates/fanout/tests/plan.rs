@@ -508,12 +508,17 @@ async fn a_dependency_that_is_said_twice_is_as_hard_as_it_was_said() {
 #[test]
 fn a_profile_knows_its_worst_case_by_attempts() {
     let profile = takes("users", &[10, 20, 30]);
-    let longest = |attempts| profile.longest_of(attempts).map(|time| time.as_millis());
+    let longest = |attempts| {
+        profile
+            .worst_case()
+            .longest_of(attempts)
+            .map(|time| time.as_millis())
+    };
     assert_eq!([0, 1, 2, 3, 9].map(longest), [10, 10, 20, 30, 30].map(Some));
-    assert_eq!(profile.longest(), Some(ms(30)));
-    assert_eq!(profile.attempts(2).longest_of(3), Some(ms(20)));
-    assert_eq!(takes("users", &[]).longest(), None::<Duration>);
-    let users = downstream(|_| {}).profile();
+    assert_eq!(profile.worst_case().longest(), Some(ms(30)));
+    assert_eq!(profile.attempts(2).worst_case().longest_of(3), Some(ms(20)));
+    assert_eq!(takes("users", &[]).worst_case().longest(), None::<Duration>);
+    let users = downstream(|_| {}).profile().worst_case().clone();
     assert_eq!(
         (users.max_attempts(), users.longest_of(1)),
         (3, Some(ms(1000)))

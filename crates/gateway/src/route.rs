@@ -84,7 +84,6 @@ enum Step {
 
 impl Route {
     /// Builds the route `name` from its configuration; `backend` finds a downstream by name.
-    ///
     #[must_use]
     pub fn new(
         name: &str,

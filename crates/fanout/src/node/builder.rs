@@ -25,7 +25,6 @@ impl Plan {
 }
 
 /// Collects the nodes of a [`Plan`], with their services.
-#[derive(Debug)]
 pub struct PlanBuilder<Req> {
     id: u64,
     specs: Vec<NodeSpec>,
@@ -65,7 +64,6 @@ impl<Req> PlanBuilder<Req> {
 }
 
 /// A node that was just added, to say more about it.
-#[derive(Debug)]
 pub struct Node<'p, Req, T> {
     plan: &'p mut PlanBuilder<Req>,
     key: Key<T>,

@@ -7,7 +7,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::plan::{Forecast, PlanGraph, Profile};
+use super::BoundNode;
+use crate::plan::{Forecast, PlanGraph};
 
 /// A forecast is replaced after this time, so that no request has to sort.
 const FRESH: Duration = Duration::from_secs(1);
@@ -21,37 +22,36 @@ pub(crate) struct Forecaster {
 }
 
 impl Forecaster {
-    pub(super) fn new(plan: &PlanGraph, profiles: &[Option<Profile>]) -> Self {
+    pub(super) fn new<Req>(plan: &PlanGraph, nodes: &[BoundNode<Req>]) -> Self {
         let now = Instant::now();
-        let forecast = forecast(plan, profiles, now);
+        let forecast = forecast(plan, nodes, now);
         Self {
             latest: Mutex::new((now, Arc::new(forecast))),
-            learns: profiles.iter().any(Option::is_some),
+            learns: nodes.iter().any(|node| node.profile.is_some()),
         }
     }
 
-    /// Returns the forecast at `now`, at most one second old, for the plan and the profiles that the
+    /// Returns the forecast at `now`, at most one second old, for the plan and the nodes that the
     /// forecaster was created with.
-    pub(super) fn at(
+    pub(super) fn at<Req>(
         &self,
         now: Instant,
         plan: &PlanGraph,
-        profiles: &[Option<Profile>],
+        nodes: &[BoundNode<Req>],
     ) -> Arc<Forecast> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if self.learns && now.saturating_duration_since(latest.0) >= FRESH {
-            *latest = (now, Arc::new(forecast(plan, profiles, now)));
+            *latest = (now, Arc::new(forecast(plan, nodes, now)));
         }
         Arc::clone(&latest.1)
     }
 }
 
 /// Expects of each node what its downstream took lately, or else what was declared.
-fn forecast(plan: &PlanGraph, profiles: &[Option<Profile>], now: Instant) -> Forecast {
+fn forecast<Req>(plan: &PlanGraph, nodes: &[BoundNode<Req>], now: Instant) -> Forecast {
     Forecast::new(plan, |node| {
-        let learnt = profiles[node]
-            .as_ref()
-            .and_then(|profile| profile.expected().at(now));
+        let profile = nodes[node].profile.as_ref();
+        let learnt = profile.and_then(|profile| profile.expected().at(now));
         learnt.or(plan.nodes[node].expected).unwrap_or_default()
     })
 }

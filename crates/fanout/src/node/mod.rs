@@ -5,7 +5,6 @@ mod forecaster;
 
 use std::{
     fmt,
-    marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -24,60 +23,19 @@ use crate::{
     select::SelectError,
 };
 
-/// Makes a node's request and sends it.
-pub(crate) trait Ask<Req>: Send + Sync {
-    /// Starts a call. `call` makes the facts of the call, if the request takes them.
-    fn ask(
-        &self,
-        request: &Req,
-        answers: &Answers,
-        call: &dyn Fn() -> Call,
-    ) -> Result<BoxCell, BranchError>;
-
-    /// Returns the size of a branch, in bytes.
-    fn size(&self) -> usize;
-}
-
-/// A service, and the function that makes its request.
-struct Typed<S, F, R> {
-    service: S,
-    make: F,
-    request: PhantomData<fn() -> R>,
-}
-
-impl<Req, S, F, R> Ask<Req> for Typed<S, F, R>
-where
-    S: Service<R> + Clone + Send + Sync + 'static,
-    S::Response: Send + Sync + 'static,
-    S::Error: Into<BranchError>,
-    S::Future: Send + 'static,
-    F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync,
-    R: Context + Send + 'static,
-{
-    fn ask(
-        &self,
-        request: &Req,
-        answers: &Answers,
-        call: &dyn Fn() -> Call,
-    ) -> Result<BoxCell, BranchError> {
-        let mut request = (self.make)(request, answers)?;
-        if let Some(facts) = request.call_mut() {
-            *facts = call();
-        }
-        Ok(call::start(self.service.clone().oneshot(request)))
-    }
-
-    fn size(&self) -> usize {
-        call::size::<Oneshot<S, R>, S::Response>()
-    }
-}
+/// Makes a node's request and starts its call. The last argument makes the facts of the call, if the
+/// request takes them.
+type StartCall<Req> =
+    Box<dyn Fn(&Req, &Answers, &dyn Fn() -> Call) -> Result<BoxCell, BranchError> + Send + Sync>;
 
 /// Decides whether a node is part of a request.
 type Condition<Req> = Box<dyn Fn(&Req) -> Result<bool, BranchError> + Send + Sync>;
 
 /// What is bound to one node of a [`Plan`]: its service, its condition and its live state.
 pub struct BoundNode<Req> {
-    ask: Box<dyn Ask<Req>>,
+    start: StartCall<Req>,
+    /// The size of a branch, in bytes.
+    size: usize,
     when: Option<Condition<Req>>,
     profile: Option<Profile>,
 }
@@ -94,12 +52,16 @@ impl<Req> BoundNode<Req> {
         F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync + 'static,
         R: Context + Send + 'static,
     {
+        let start = move |request: &Req, answers: &Answers, facts: &dyn Fn() -> Call| {
+            let mut request = make(request, answers)?;
+            if let Some(call) = request.call_mut() {
+                *call = facts();
+            }
+            Ok(call::start(service.clone().oneshot(request)))
+        };
         Self {
-            ask: Box::new(Typed {
-                service,
-                make,
-                request: PhantomData,
-            }),
+            start: Box::new(start),
+            size: call::size::<Oneshot<S, R>, S::Response>(),
             when: None,
             profile: None,
         }
@@ -121,15 +83,6 @@ impl<Req> BoundNode<Req> {
     pub fn downstream(mut self, profile: Profile) -> Self {
         self.profile = Some(profile);
         self
-    }
-}
-
-impl<Req> fmt::Debug for BoundNode<Req> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoundNode")
-            .field("is_conditional", &self.when.is_some())
-            .field("profile", &self.profile)
-            .finish_non_exhaustive()
     }
 }
 
@@ -166,31 +119,19 @@ pub struct BoundPlan<Req> {
 
 struct Inner<Req> {
     plan: Plan,
-    asks: Vec<Box<dyn Ask<Req>>>,
-    /// The conditions of the nodes that have one, by index in ascending order.
-    conditions: Vec<(usize, Condition<Req>)>,
-    profiles: Vec<Option<Profile>>,
+    /// One entry for each node of the plan.
+    nodes: Vec<BoundNode<Req>>,
     forecaster: Forecaster,
 }
 
 impl<Req> BoundPlan<Req> {
     /// Binds `nodes` to `plan`, which has as many.
     fn new(plan: Plan, nodes: Vec<BoundNode<Req>>) -> Self {
-        let mut asks = Vec::with_capacity(nodes.len());
-        let mut profiles = Vec::with_capacity(nodes.len());
-        let mut conditions = Vec::new();
-        for (index, node) in nodes.into_iter().enumerate() {
-            asks.push(node.ask);
-            profiles.push(node.profile);
-            conditions.extend(node.when.map(|when| (index, when)));
-        }
-        let forecaster = Forecaster::new(&plan.graph, &profiles);
+        let forecaster = Forecaster::new(&plan.graph, &nodes);
         Self {
             inner: Arc::new(Inner {
                 plan,
-                asks,
-                conditions,
-                profiles,
+                nodes,
                 forecaster,
             }),
         }
@@ -206,23 +147,33 @@ impl<Req> BoundPlan<Req> {
         &self.inner.plan.graph
     }
 
-    pub(crate) fn ask(&self, node: usize) -> &dyn Ask<Req> {
-        &*self.inner.asks[node]
+    /// Makes the request of `node` and starts its call. `facts` makes the facts of the call.
+    pub(crate) fn start(
+        &self,
+        node: usize,
+        request: &Req,
+        answers: &Answers,
+        facts: &dyn Fn() -> Call,
+    ) -> Result<BoxCell, BranchError> {
+        (self.inner.nodes[node].start)(request, answers, facts)
+    }
+
+    pub(crate) fn branch_size(&self, node: usize) -> usize {
+        self.inner.nodes[node].size
     }
 
     pub(crate) fn profile(&self, node: usize) -> Option<&Profile> {
-        self.inner.profiles[node].as_ref()
+        self.inner.nodes[node].profile.as_ref()
     }
 
     /// Returns the forecast at `now`.
     pub(crate) fn forecast(&self, now: Instant) -> Arc<Forecast> {
         let Inner {
             plan,
-            profiles,
+            nodes,
             forecaster,
-            ..
         } = &*self.inner;
-        forecaster.at(now, &plan.graph, profiles)
+        forecaster.at(now, &plan.graph, nodes)
     }
 
     /// Evaluates the condition of `node` for `request`. The inner error is that of the condition; the
@@ -232,11 +183,10 @@ impl<Req> BoundPlan<Req> {
         node: usize,
         request: &Req,
     ) -> Result<Result<bool, BranchError>, SelectError> {
-        let conditions = &self.inner.conditions;
-        let Ok(place) = conditions.binary_search_by_key(&node, |(node, _)| *node) else {
+        let Some(when) = &self.inner.nodes[node].when else {
             return Ok(Ok(true));
         };
-        catch_unwind(AssertUnwindSafe(|| (conditions[place].1)(request)))
+        catch_unwind(AssertUnwindSafe(|| when(request)))
             .map_err(|_| SelectError::Condition { node })
     }
 }

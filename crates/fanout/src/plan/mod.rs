@@ -102,12 +102,6 @@ impl NodeInfo {
         self.conditional
     }
 
-    /// Returns the worst case of the node's call, or `None` if it was not declared.
-    #[must_use]
-    pub const fn worst_case(&self) -> Option<&WorstCase> {
-        self.worst_case.as_ref()
-    }
-
     /// Returns the worst cases of the downstreams that the node may ask, fallbacks last.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &WorstCase> {
         self.worst_case.iter().flat_map(WorstCase::asked)

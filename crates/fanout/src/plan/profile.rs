@@ -19,14 +19,22 @@ pub struct WorstCase {
 }
 
 impl WorstCase {
-    /// Returns the maximum number of attempts of one call.
-    const fn max_attempts(&self) -> u32 {
+    /// Returns the maximum number of attempts of one call, hedges included.
+    #[must_use]
+    pub const fn max_attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Returns the longest time of one call, or `None` if the call is unbounded.
+    #[must_use]
+    pub fn longest(&self) -> Option<Duration> {
+        self.longest_of(self.attempts)
     }
 
     /// Returns the longest time of a call that makes at most `attempts`, or `None` if the call is
     /// unbounded.
-    fn longest_of(&self, attempts: u32) -> Option<Duration> {
+    #[must_use]
+    pub fn longest_of(&self, attempts: u32) -> Option<Duration> {
         let place = (attempts.min(self.attempts) as usize).clamp(1, self.times.len().max(1));
         self.times.get(place - 1).copied()
     }
@@ -110,12 +118,6 @@ impl Profile {
         self
     }
 
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.worst_case.downstream
-    }
-
     /// Returns the worst case of one call.
     #[must_use]
     pub const fn worst_case(&self) -> &WorstCase {
@@ -132,23 +134,5 @@ impl Profile {
     #[must_use]
     pub fn breaker_state(&self) -> Option<State> {
         self.breaker.as_ref().map(breaker::Handle::state)
-    }
-
-    /// How many attempts one call makes at most.
-    #[must_use]
-    pub const fn max_attempts(&self) -> u32 {
-        self.worst_case.max_attempts()
-    }
-
-    /// How long one call takes at most; none if that has no end.
-    #[must_use]
-    pub fn longest(&self) -> Option<Duration> {
-        self.longest_of(self.max_attempts())
-    }
-
-    /// The same for a call that makes `attempts` at most.
-    #[must_use]
-    pub fn longest_of(&self, attempts: u32) -> Option<Duration> {
-        self.worst_case.longest_of(attempts)
     }
 }

@@ -341,10 +341,9 @@ impl<Req> Run<Req> {
         };
         room.slots[node].due = due;
         self.clock.due(due);
-        let ask = self.bound.ask(node);
         self.answers.reader = Some(node);
         let asked = catch_unwind(AssertUnwindSafe(|| {
-            ask.ask(&self.request, &self.answers, &call)
+            self.bound.start(node, &self.request, &self.answers, &call)
         }));
         self.answers.reader = None;
         self.branches[node].started = Some(self.clock.start(self.running == 0));
