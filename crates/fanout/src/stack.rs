@@ -1,6 +1,6 @@
 //! The layers around one downstream, in their order.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
@@ -45,17 +45,14 @@ impl<C: Clone> Downstream<C> {
         let breaker = breaker_config(&policy)
             .map(|config| BreakerLayer::new(name, config, classify.clone()))
             .transpose()?;
-        let throttle = (policy.throttle.clone())
-            .map(|config| ThrottleLayer::new(config, classify.clone()))
-            .transpose()?;
         let handle = breaker.as_ref().map(BreakerLayer::handle);
         Ok(Self {
             deadline: DeadlineLayer::new(DeadlineConfig::new().total(policy.total_timeout))?,
             attempts: attempts(&policy, &classify, handle)?,
+            throttle: throttle(&policy, &classify, handle)?,
             concurrency: concurrency(&policy, &classify, handle)?,
             timeout: attempt_timeout(&policy)?,
             breaker,
-            throttle,
             policy,
             classify,
             name: name.into(),
@@ -137,17 +134,14 @@ fn hedge_config(policy: &Policy) -> Option<HedgeConfig> {
     Some(config)
 }
 
-/// A probe may take two attempts' time beside its wait for a turn, and a call that was cut off after
-/// half an attempt's time counts as slow.
+/// A probe may take two attempts' time, and a call that was cut off after half an attempt's time counts
+/// as slow.
 fn breaker_config(policy: &Policy) -> Option<BreakerConfig> {
     let mut config = policy.circuit_breaker.clone()?;
-    let waits = policy.concurrency.iter().filter(|limit| limit.queue > 0);
-    let wait: Duration = waits.map(|limit| limit.max_wait).sum();
     if let Some(attempt) = policy.attempt_timeout {
         config.probe_lease = config.probe_lease.max(attempt.saturating_mul(2));
         config.unanswered = config.unanswered.or(config.slow_call).or(Some(attempt / 2));
     }
-    config.probe_lease = config.probe_lease.saturating_add(wait);
     Some(config)
 }
 
@@ -158,6 +152,22 @@ fn attempt_timeout(policy: &Policy) -> Result<Option<TimeoutLayer>, ConfigError>
         .map(|timeout| TimeoutConfig::new(timeout).last_attempt_uses_deadline(relaxed))
         .map(TimeoutLayer::new)
         .transpose()
+}
+
+/// The throttle, which asks `breaker` before each call.
+fn throttle<C: Clone>(
+    policy: &Policy,
+    classify: &C,
+    breaker: Option<&breaker::Handle>,
+) -> Result<Option<ThrottleLayer<C>>, ConfigError> {
+    let Some(config) = policy.throttle.clone() else {
+        return Ok(None);
+    };
+    let throttle = ThrottleLayer::new(config, classify.clone())?;
+    Ok(Some(match breaker {
+        Some(breaker) => throttle.recheck(breaker.clone()),
+        None => throttle,
+    }))
 }
 
 /// The concurrency limit, which asks `breaker` again when a queued call gets its permit.
@@ -228,15 +238,15 @@ where
         .layer(downstream.attempts.clone())
         // Per attempt, and after the pause: the time that is left is then right.
         .layer(stamp)
-        // Above all that holds back: an open circuit must not queue.
-        .option_layer(downstream.breaker.clone())
-        // Per attempt, and above the limit: what is not sent needs no permit. It is refused here, so
-        // it does not count against the breaker.
+        // Above the limit: a call that is not sent needs no permit. Asks the breaker first, so that it
+        // sees no call that an open circuit rejects.
         .option_layer(downstream.throttle.clone())
-        // Per attempt: a call that pauses holds no permit. It asks the breaker again, which may have
-        // opened meanwhile.
+        // Per attempt: a call that pauses holds no permit. Asks the breaker first, so that no call
+        // queues for an open circuit, and again after the queue.
         .option_layer(downstream.concurrency.clone())
-        // Innermost of what waits: its time starts when the permit is in hand.
+        // Below the queue: measures the service alone, and takes a probe only with the permit in hand.
+        .option_layer(downstream.breaker.clone())
+        // Innermost of the waits: its time starts when the permit is in hand.
         .option_layer(downstream.timeout)
         // Innermost of all: whatever it breaks, everything above has to cope with.
         .layer(chaos)
@@ -244,11 +254,11 @@ where
 }
 
 type Timed<S> = Either<Timeout<S>, S>;
-type Limited<S, C> = Either<Concurrency<Timed<S>, C>, Timed<S>>;
-type Throttled<S, C> = Either<Throttle<Limited<S, C>, C>, Limited<S, C>>;
+type Guarded<S, C> = Either<Breaker<Timed<S>, C>, Timed<S>>;
+type Limited<S, C> = Either<Concurrency<Guarded<S, C>, C>, Guarded<S, C>>;
 
-/// The service that makes one attempt, from the breaker inwards to `S`.
-pub type Attempt<S, C> = Either<Breaker<Throttled<S, C>, C>, Throttled<S, C>>;
+/// What one attempt passes through, from the throttle inwards to `S`.
+pub type Attempt<S, C> = Either<Throttle<Limited<S, C>, C>, Limited<S, C>>;
 
 #[cfg(test)]
 mod tests {

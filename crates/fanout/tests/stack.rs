@@ -26,9 +26,9 @@ fn the_order_is_the_documented_one() {
         "WithDeadline<",
         "Either<",
         "Retry<",
-        "Breaker<",
         "Throttle<",
         "Concurrency<",
+        "Breaker<",
         "Timeout<",
     ];
     let places: Vec<_> = order

@@ -39,13 +39,15 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower::BoxError> {
 //! let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult)?;
+//! let limit = ConcurrencyLayer::new(ConcurrencyConfig::new())?
+//!     .recheck(breaker.handle().clone()); // an open circuit must not queue
 //! let stack = ServiceBuilder::new()
 //!     .layer(FallbackLayer::new(ClassifyResult).answer("a guest")) // sees every failure below
 //!     .layer(DeadlineLayer::new(Duration::from_millis(800))?) // bounds all attempts and pauses
 //!     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult)?) // every attempt is counted
-//!     .layer(breaker) // an open circuit must not queue
-//!     .layer(ConcurrencyLayer::new(ConcurrencyConfig::new())?) // a pause holds no permit
-//!     .layer(TimeoutLayer::new(Duration::from_millis(300))?) // queueing is not the service's fault
+//!     .layer(limit) // a pause holds no permit
+//!     .layer(breaker) // queueing is not the service's fault
+//!     .layer(TimeoutLayer::new(Duration::from_millis(300))?) // nor does it use up the attempt's time
 //!     .service(service_fn(|request: With<u64>| async move {
 //!         match request.get() {
 //!             7 => Ok::<_, tower::BoxError>("Ada"),
@@ -64,7 +66,7 @@
 //! |---|---|---|
 //! | `UploadLayer` | directly above the retries | an attempt needs a clone of the request |
 //! | [`HedgeLayer`] | in the place of the retries | both around one service would multiply |
-//! | [`ThrottleLayer`] | between breaker and limit | what is held back needs no permit, and is no failure |
+//! | [`ThrottleLayer`] | directly above the limit, with the breaker's handle | a call that it rejects needs no permit, and is no failure |
 //! | `BodyTimeoutLayer` | directly below the timeout | a body that stalls frees its permit and counts as a failure, where breaker and limit last until its end |
 //! | `ChaosLayer` | below all but lift | whatever it breaks, the others have to cope with |
 //! | [`LiftLayer`] | innermost | the others need an error that can carry a refusal |

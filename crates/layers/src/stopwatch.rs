@@ -39,9 +39,9 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// It runs from `since`.
-    pub(crate) const fn running(since: Instant) -> Self {
-        Self { since: Some(since) }
+    /// Starts the stopwatch, unless it runs.
+    pub(crate) fn start(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
     }
 
     /// Polls the call, and runs from the first time that it is pending.

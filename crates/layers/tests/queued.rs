@@ -1,4 +1,4 @@
-//! A breaker above a limit that is tied to it: calls that wait for their turn.
+//! A breaker below a limit that has its handle: calls that wait for their turn.
 #![allow(missing_docs)]
 
 mod common;
@@ -12,7 +12,7 @@ use futures_util::{
 use tokio::time::{advance, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, HedgeLayer, Reject,
+    BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, Event, HedgeLayer, Reject,
     breaker::{BreakerConfig, Handle, State, Window},
     hedge::{HedgeConfig, HedgeDelay},
 };
@@ -33,7 +33,7 @@ fn limit() -> ConcurrencyLayer {
     ConcurrencyLayer::new(policy).unwrap()
 }
 
-/// The breaker, and what is behind it and a limit that is tied to it.
+/// The breaker, the limit above it that has its handle, and the service behind both.
 fn tied(
     settings: BreakerConfig,
     service: Scripted,
@@ -45,7 +45,7 @@ fn tied(
     let breaker = breaker(settings);
     let handle = breaker.handle().clone();
     let limit = limit().recheck(handle.clone());
-    let service = breaker.layer(limit.layer(service));
+    let service = limit.layer(breaker.layer(service));
     (handle, limit, service)
 }
 
@@ -146,6 +146,38 @@ async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ord_01_an_open_circuit_rejects_at_once_while_the_limit_is_full() {
+    let (handle, limit, stack) = tied(BreakerConfig::new(), script().hang());
+    let _busy = two(&stack);
+    handle.trip_for(ms(100));
+    let ear = Ear::default();
+    let call = stack.oneshot(ask().observer(ear.observer()));
+    assert!(call.now_or_never().is_some_and(refused));
+    assert_eq!((limit.in_flight(), limit.queued()), (1, 1));
+    assert_eq!(handle.snapshot().rejected, 1);
+    assert!(matches!(
+        ear.heard()[..],
+        [Event::Rejected(Reject::CircuitOpen { .. })]
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_14_of_many_calls_that_queue_for_a_probe_one_is_sent() {
+    let service = script().ok(1).after(ms(50));
+    let (handle, limit, stack) = tied(BreakerConfig::new(), service.clone());
+    let other = limit.layer(script().ok(1).after(ms(50)));
+    let mut busy = other.oneshot(ask()).boxed();
+    assert!(poll!(&mut busy).is_pending());
+    handle.trip_for(ms(1));
+    advance(ms(2)).await;
+    let calls = join_all((0..9).map(|_| stack.clone().oneshot(ask())));
+    let (_, calls) = join!(busy, calls);
+    assert_eq!(service.calls(), 1);
+    assert_eq!(calls.into_iter().filter(|call| refused(*call)).count(), 8);
+    assert_eq!(handle.state(), State::HalfOpen);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
     for window in [10, 1_000, 10_000] {
         let settings = BreakerConfig::new().window(Window::Time(ms(window)));
@@ -223,7 +255,7 @@ async fn ord_04_a_turn_that_comes_before_the_first_poll_is_no_slow_call() {
 async fn a_hedge_that_waits_does_not_unsend_the_first_attempt() {
     let breaker = breaker(BreakerConfig::new().unanswered(ms(1_000)));
     let handle = breaker.handle().clone();
-    let limit = limit().recheck(handle.clone());
+    let limit = limit();
     let hedge = HedgeConfig::new()
         .delay(HedgeDelay::Fixed(ms(20)))
         .max_wait(ms(60_000));

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     config::BreakerConfig,
-    permit::{self, Local, Permit, Turn},
-    shared::{Shared, Word},
+    permit::{Local, Permit},
+    shared::Shared,
     state::{Machine, Mode, State, Trip},
 };
 use crate::{
@@ -84,14 +84,19 @@ impl Handle {
     }
 
     fn shared(&self) -> &Shared {
+        // In bounds: there is at least one part.
         &self.locals[0].shared
     }
 
     /// Lets a call through, or refuses it.
     #[inline(always)]
     pub(super) fn admit(&self, observer: &Observer) -> Result<Permit, Reject> {
-        let place = sharded::thread() & (self.locals.len() - 1);
-        Permit::new(&self.locals[place], observer)
+        Permit::new(self.local(), observer)
+    }
+
+    fn local(&self) -> &Arc<Local> {
+        // In bounds: the number of parts is a power of two.
+        &self.locals[sharded::thread() & (self.locals.len() - 1)]
     }
 
     /// The name of what it protects.
@@ -140,43 +145,30 @@ impl Handle {
     /// The refusal that a call would get now, or none if it would pass. Asking takes no probe.
     #[must_use]
     pub fn refusal(&self) -> Option<Reject> {
-        if self.shared().word().passes() {
-            return None;
-        }
-        self.shared().look(|machine, now| {
-            (!machine.would_admit(now)).then(|| Reject::CircuitOpen {
-                retry_after: machine.open_for(now),
-            })
-        })
+        self.shared().rejection()
     }
 }
 
-// === for a limit below ===
-
-/// What a breaker was like when a call began to wait for its turn.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Admitting(Word);
+// === for layers above that hold calls back ===
 
 impl Handle {
-    pub(crate) fn admitting(&self) -> Admitting {
-        Admitting(self.shared().word())
+    /// Returns the [refusal](Self::refusal) that ends a call now, and counts it.
+    #[inline]
+    pub(crate) fn reject(&self) -> Option<Reject> {
+        let reject = self.shared().rejection()?;
+        Some(self.local().refuse(reject))
     }
 
-    /// The refusal of a call that was let through at `then` and has its turn now: the circuit has
-    /// opened meanwhile. A probe is let through as long as it is one.
-    pub(crate) fn refusal_since(&self, Admitting(then): Admitting) -> Option<Reject> {
-        let word = self.shared().word();
-        let is_probe = then.state() == State::HalfOpen && then.generation() == word.generation();
-        (!word.passes() && !is_probe).then(|| {
-            self.shared().look(|machine, now| Reject::CircuitOpen {
-                retry_after: machine.open_for(now),
-            })
-        })
+    /// Returns the generation of the breaker, for [`reject_since`](Self::reject_since).
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared().word().generation()
     }
 
-    /// Tells the breaker of the call that it comes back from.
-    pub(crate) fn tell(&self, turn: Turn) {
-        permit::tell(self.shared(), turn);
+    /// Returns the refusal that ends a call now if the circuit has opened since the breaker was in
+    /// `generation`, and counts it.
+    pub(crate) fn reject_since(&self, generation: u64) -> Option<Reject> {
+        let reject = self.shared().rejection_since(generation)?;
+        Some(self.local().refuse(reject))
     }
 }
 

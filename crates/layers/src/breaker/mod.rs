@@ -27,6 +27,21 @@
 //!
 //! Nothing runs in the background: time is looked at when a call comes.
 //!
+//! # Order
+//!
+//! The breaker measures everything below it. Below a [`ConcurrencyLayer`](crate::ConcurrencyLayer) it
+//! measures the service alone: a call that queues has not reached the breaker, counts for nothing and
+//! holds no probe's slot. Above a limit the time in the queue counts as the service's time, and a call
+//! that is dropped in the queue may count as a slow failure.
+//!
+//! Layers above that hold calls back should not do so while the circuit is open. They take the
+//! breaker's [`Handle`] and ask it first: see `recheck` of
+//! [`ConcurrencyLayer`](crate::ConcurrencyLayer::recheck),
+//! [`ThrottleLayer`](crate::ThrottleLayer::recheck), [`RetryLayer`](crate::RetryLayer::recheck) and
+//! [`HedgeLayer`](crate::HedgeLayer::recheck). Asking takes no probe. A layer must not be given the
+//! handle of a breaker *above* it: while that breaker is half-open, its probe would be rejected by the
+//! layer below, for there is another probe already.
+//!
 //! [`Class::Success`]: crate::Class::Success
 //! [`Class::Answered`]: crate::Class::Answered
 //! [`Class::Failure`]: crate::Class::Failure
@@ -60,4 +75,3 @@ pub use self::{
     service::Breaker,
     state::{State, Trip},
 };
-pub(crate) use self::{handle::Admitting, permit::Turn};

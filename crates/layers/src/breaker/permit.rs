@@ -1,6 +1,6 @@
 //! The right to one call, and the record of how it ended.
 
-use std::{cell::Cell, task::Poll, time::Duration};
+use std::{task::Poll, time::Duration};
 
 use tokio::time::Instant;
 
@@ -34,40 +34,11 @@ impl Local {
         }
     }
 
-    /// The refusal of a call, which is counted.
-    fn refuse(&self, reject: Reject) -> Reject {
+    /// Counts a rejection.
+    pub(super) fn refuse(&self, reject: Reject) -> Reject {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         reject
     }
-}
-
-/// What a limit below a breaker tells it of a call, on the way back from a poll.
-#[derive(Clone, Copy, Debug)]
-#[repr(u8)]
-pub(crate) enum Turn {
-    /// It waits for its turn.
-    Waits = 1,
-    /// It has its turn from now on.
-    Begins = 2,
-    /// It has its turn.
-    Runs = 4,
-}
-
-thread_local! {
-    /// What was told last, and the breaker that it was told, by its address.
-    static TOLD: Cell<(usize, u8)> = const { Cell::new((0, 0)) };
-}
-
-fn address(breaker: &Shared) -> usize {
-    std::ptr::from_ref(breaker).addr()
-}
-
-/// Tells `breaker` of a call that is polled.
-pub(super) fn tell(breaker: &Shared, turn: Turn) {
-    let (told, turns) = TOLD.get();
-    let own = address(breaker);
-    let turns = if told == own { turns } else { 0 };
-    TOLD.set((own, turns | turn as u8));
 }
 
 /// The right to one call. It is recorded on drop: as it ended, or else as a call that went
@@ -78,8 +49,6 @@ pub struct Permit {
     /// Its number among the probes, if it is one.
     probe: Option<u64>,
     watch: Stopwatch,
-    /// It has its turn: the service was asked, and its time runs.
-    sent: bool,
     observer: Observer,
     end: End,
 }
@@ -97,47 +66,25 @@ impl Permit {
         let (word, probe) = shared
             .admit(observer)
             .map_err(|reject| local.refuse(reject))?;
-        // Only whoever looks for slow calls needs to know of the time before it was pending.
-        let watch = match shared.settings().slow_call {
-            Some(_) => Stopwatch::running(Instant::now()),
-            None => Stopwatch::default(),
-        };
         Ok(Self {
             local: Arc::clone(local),
             word,
             probe,
-            watch,
-            sent: false,
+            watch: Stopwatch::default(),
             observer: observer.clone(),
             end: End::None,
         })
     }
 
-    /// Polls the call that it was given for.
+    /// Polls the call that the permit was given for.
     #[inline(always)]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        TOLD.set((0, 0));
-        let result = self.watch.watch(poll);
-        if !self.sent {
-            let (told, turns) = TOLD.get();
-            let told = told == address(&self.local.shared);
-            self.sent = !told || turns & Turn::Waits as u8 == 0 || turns & Turn::Runs as u8 != 0;
-            if told {
-                self.turn(turns, result.is_pending());
-            }
+        // The stopwatch starts when a call is first pending, which saves a look at the clock for a call
+        // that never is. A breaker that looks for slow calls also needs the time of that first poll.
+        if self.local.shared.settings().slow_call.is_some() {
+            self.watch.start();
         }
-        result
-    }
-
-    /// The time for which it waited for its turn is not the service's.
-    #[cold]
-    fn turn(&mut self, turns: u8, pending: bool) {
-        if turns & (Turn::Waits as u8 | Turn::Begins as u8) != 0 {
-            self.watch = match self.sent && pending {
-                true => Stopwatch::running(stopwatch::now()),
-                false => Stopwatch::default(),
-            };
-        }
+        self.watch.watch(poll)
     }
 
     /// The call ended in the poll that it comes back from, as `class` says of one that took so long.
@@ -180,10 +127,8 @@ impl Permit {
         let elapsed = self.watch.so_far();
         let verdict = if std::thread::panicking() {
             Verdict::Bad
-        } else if self.sent {
-            Verdict::unanswered(elapsed, self.local.shared.settings())
         } else {
-            Verdict::Neutral
+            Verdict::unanswered(elapsed, self.local.shared.settings())
         };
         (verdict, elapsed)
     }

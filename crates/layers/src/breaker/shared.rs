@@ -162,15 +162,48 @@ impl Shared {
         if word.passes() {
             return Ok((word, None));
         }
+        match self.rejection_while_open(word) {
+            Some(reject) => Err(reject),
+            None => self.admit_probe(observer),
+        }
+    }
+
+    /// Returns the rejection that a call would get now, if any. Takes no probe, and no lock unless the
+    /// breaker is half-open or forced open.
+    #[inline]
+    pub(super) fn rejection(&self) -> Option<Reject> {
+        let word = self.word();
+        if word.passes() {
+            return None;
+        }
+        self.rejection_while_open(word).or_else(|| {
+            self.look(|machine, now| {
+                (!machine.would_admit(now)).then(|| Reject::CircuitOpen {
+                    retry_after: machine.open_for(now),
+                })
+            })
+        })
+    }
+
+    /// Returns the rejection if the state is [`State::Open`] and its time is not over.
+    fn rejection_while_open(&self, word: Word) -> Option<Reject> {
         let open_for = match word.state() {
             State::Open => self.open_for(Instant::now()),
             _ => Duration::ZERO,
         };
-        if open_for.is_zero() {
-            return self.admit_probe(observer);
-        }
-        Err(Reject::CircuitOpen {
+        (!open_for.is_zero()).then_some(Reject::CircuitOpen {
             retry_after: Some(open_for),
+        })
+    }
+
+    /// Returns the rejection of a call that waited since the breaker was in `generation`: the circuit
+    /// has opened since then, even if its open time is over by now.
+    pub(super) fn rejection_since(&self, generation: u64) -> Option<Reject> {
+        let word = self.word();
+        (!word.passes() && word.generation() != generation).then(|| {
+            self.look(|machine, now| Reject::CircuitOpen {
+                retry_after: machine.open_for(now),
+            })
         })
     }
 

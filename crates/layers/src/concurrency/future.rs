@@ -13,8 +13,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    layer::ConcurrencyLayer,
-    limiter::{Permit, Turn, Waiter},
+    limiter::{Limiter, Permit, Turn, Waiter},
     service::Concurrency,
 };
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
     observe::{Event, Observer},
     oneshot::Oneshot,
     reject::Reject,
+    sync::Arc,
     timer::Timer,
     until::{DropOnPanic, Until},
 };
@@ -79,28 +79,39 @@ where
 {
     #[inline(always)]
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
-        let Some(permit) = service.layer.limiter.try_acquire() else {
-            return Self::queued(service, request);
-        };
         let observer = request.call().observer.clone();
         Self {
-            state: run(&mut service.inner, request, permit, &observer),
+            state: begin(
+                &service.layer.limiter,
+                &mut service.inner,
+                request,
+                &observer,
+            ),
             classify: service.layer.classify.clone(),
             until: PhantomData,
             observer,
         }
     }
+}
 
-    #[cold]
-    fn queued(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
-        let Concurrency { layer, inner } = service;
-        let observer = request.call().observer.clone();
-        Self {
-            state: queue(layer, inner, request, &observer),
-            classify: layer.classify.clone(),
-            until: PhantomData,
-            observer,
-        }
+/// Runs the call if a permit is free, else queues it, unless the circuit below is open.
+#[inline]
+fn begin<S, Req>(
+    limiter: &Arc<Limiter>,
+    inner: &mut S,
+    request: Req,
+    observer: &Observer,
+) -> State<S, Req>
+where
+    S: Service<Req> + Clone,
+    Req: Context,
+{
+    if let Some(reject) = limiter.reject() {
+        return State::Refused { reject };
+    }
+    match limiter.try_acquire() {
+        None => queue(limiter, inner, request, observer),
+        Some(permit) => run(inner, request, permit, observer),
     }
 }
 
@@ -120,8 +131,9 @@ where
 }
 
 /// Joins the queue, with the first poll's waker to follow.
-fn queue<S, C, U, Req>(
-    layer: &ConcurrencyLayer<C, U>,
+#[cold]
+fn queue<S, Req>(
+    limiter: &Arc<Limiter>,
     inner: &mut S,
     request: Req,
     observer: &Observer,
@@ -130,7 +142,6 @@ where
     S: Service<Req> + Clone,
     Req: Context,
 {
-    let limiter = &layer.limiter;
     let call = request.call();
     let own = call.max_wait.unwrap_or(limiter.max_wait);
     if own.is_zero() {
@@ -184,7 +195,6 @@ where
         self.state.set(match turn {
             Err(reject) => State::Refused { reject },
             Ok(permit) => {
-                permit.begins();
                 self.observer.emit(Event::Admitted { waited });
                 State::Running {
                     call: Oneshot::new(service, request),
@@ -208,12 +218,11 @@ fn poll_turn(
             timer.set(end);
         }
         if timer.poll(cx).is_pending() {
-            waiter.waits();
             return Poll::Pending;
         }
         return Poll::Ready(Err(Reject::QueueTimeout));
     };
-    Poll::Ready(turn.and_then(|mut permit| match waiter.refusal() {
+    Poll::Ready(turn.and_then(|mut permit| match waiter.reject() {
         Some(reject) => {
             permit.unsent();
             Err(reject)
@@ -238,11 +247,7 @@ where
             match this.state.as_mut().project() {
                 Projected::Running { call, permit } => {
                     let guard = DropOnPanic(permit);
-                    let poll = call.poll(cx);
-                    if let (Poll::Pending, Some(permit)) = (&poll, &guard.0) {
-                        permit.runs();
-                    }
-                    let result = ready!(poll);
+                    let result = ready!(call.poll(cx));
                     drop(guard);
                     let result = end::<U, _, _>(result, permit, this.classify);
                     this.state.set(State::Gone);

@@ -81,9 +81,11 @@ impl ConcurrencyLayer {
 }
 
 impl<C, U> ConcurrencyLayer<C, U> {
-    /// Ties the limit to the breaker above it. A call whose turn comes after the circuit has opened
-    /// is refused, not sent; and the breaker knows of the time for which a call waited, so that it
-    /// does not take that for the service's. One limit has one breaker, the first that it is told.
+    /// Asks `breaker`, which is below the limit, before a call begins or queues: while the circuit is
+    /// open the call is rejected at once. It is asked again after the wait: a call in whose wait the
+    /// circuit has opened is rejected, not sent. One limit has one breaker, the first that it is given.
+    ///
+    /// The [module docs](super#with-a-circuit-breaker) say why the breaker must be below.
     #[must_use]
     pub fn recheck(self, breaker: breaker::Handle) -> Self {
         let _ = self.limiter.breaker.set(breaker);

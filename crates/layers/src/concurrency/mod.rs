@@ -11,6 +11,21 @@
 //! that nobody starves. If the queue is full, the last of a lower level gives its place to a call of
 //! a higher one.
 //!
+//! # With a circuit breaker
+//!
+//! A breaker *below* the limit measures the service alone, since a call reaches it with the permit in
+//! hand. So that no call queues for an open circuit, give the limit the breaker's handle:
+//! [`recheck`](ConcurrencyLayer::recheck). The limit then asks the breaker before it takes a permit or
+//! a place in the queue, and again after a wait. Asking takes no probe: a probe is only taken with the
+//! permit in hand, so a full queue holds no probe's slot, and the wait is no part of its lease. When
+//! the time has come to probe and the limit is full, calls queue as usual; the first to get a permit
+//! is the probe, and the others are rejected when their turn comes.
+//!
+//! Without the handle both layers work in either order. A breaker *above* the limit takes the time in
+//! the queue for the service's time. A call that a limit rejects never counts against the service.
+//!
+//! # Limits that change
+//!
 //! The limit may be [changed](ConcurrencyLayer::set_limit) while calls run, or
 //! [follow the service](adaptive) by itself. An `http::Response` may keep its permit until its body
 //! ends: see `ConcurrencyLayer::until_body_end` (feature `http`). [`ConcurrencyLayer`] has examples.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::OnceLock,
     task::{self, Poll},
 };
 
@@ -11,7 +12,7 @@ use tower_service::Service;
 
 use super::{ThrottleConfig, future::ResponseFuture};
 use crate::{
-    breaker::Window,
+    breaker::{self, Window},
     classify::{Class, Classify, Failure},
     config::{ConfigError, Validate},
     context::Context,
@@ -65,11 +66,21 @@ impl<C> ThrottleLayer<C> {
         let memory = Memory {
             config,
             calls: Mutex::new(calls),
+            breaker: OnceLock::new(),
         };
         Ok(Self {
             memory: Arc::new(memory),
             classify,
         })
+    }
+
+    /// Asks `breaker`, which is below the throttle, before each call. While the circuit is open the call
+    /// is rejected as by the breaker, and the throttle does not remember it. One throttle has one
+    /// breaker, the first that it is given.
+    #[must_use]
+    pub fn recheck(self, breaker: breaker::Handle) -> Self {
+        let _ = self.memory.breaker.set(breaker);
+        self
     }
 
     /// The share of the calls that is refused now, 0 to 1.
@@ -83,6 +94,7 @@ impl<C> ThrottleLayer<C> {
 pub(super) struct Memory {
     config: ThrottleConfig,
     calls: Mutex<Calls>,
+    breaker: OnceLock<breaker::Handle>,
 }
 
 impl Memory {
@@ -97,13 +109,17 @@ impl Memory {
         ((made - self.config.k * accepted) / (made + 1.0)).clamp(0.0, self.config.max)
     }
 
-    /// Whether a call may be made; one that may not is remembered.
-    fn admits(&self) -> bool {
-        let admits = fastrand::f64() >= self.refused_share();
-        if !admits {
-            self.remember(false);
+    /// Returns the rejection of a call that is not to be made. One that the throttle itself rejects is
+    /// remembered.
+    fn reject(&self) -> Option<Reject> {
+        if let Some(reject) = self.breaker.get().and_then(breaker::Handle::reject) {
+            return Some(reject);
         }
-        admits
+        let rejects = fastrand::f64() < self.refused_share();
+        rejects.then(|| {
+            self.remember(false);
+            Reject::Throttled
+        })
     }
 
     /// Remembers a call that ended as `class`.
@@ -175,12 +191,11 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { memory, classify } = &self.layer;
-        if memory.admits() {
-            let call = Oneshot::start(&mut self.inner, request);
-            ResponseFuture::running(call, Arc::clone(memory), classify.clone())
-        } else {
-            ResponseFuture::refused(request.call().observer.reject(Reject::Throttled))
+        if let Some(reject) = memory.reject() {
+            return ResponseFuture::refused(request.call().observer.reject(reject));
         }
+        let call = Oneshot::start(&mut self.inner, request);
+        ResponseFuture::running(call, Arc::clone(memory), classify.clone())
     }
 }
 

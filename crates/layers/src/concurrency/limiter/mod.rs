@@ -84,7 +84,7 @@ pub(super) struct Limiter {
     order: Order,
     aging: Option<Duration>,
     born: Instant,
-    /// Asked again when a waiting call's turn has come.
+    /// The breaker below, which is asked before a call begins or waits, and again after the wait.
     pub(super) breaker: OnceLock<breaker::Handle>,
     queue: Mutex<Queue>,
     /// Moves the limit.
@@ -115,6 +115,12 @@ impl Limiter {
         self.max = AtomicU32::new(adaptive.initial);
         let controller = Controller::with(adaptive, algorithm, self.born);
         self.controller = Some(Mutex::new(controller));
+    }
+
+    /// Returns the rejection of a call that the breaker below would not let through.
+    #[inline]
+    pub(super) fn reject(&self) -> Option<Reject> {
+        self.breaker.get()?.reject()
     }
 
     /// Takes a permit if one is free and nobody waits for it.
@@ -169,7 +175,7 @@ impl Limiter {
         Ok(Turn::Later(Waiter {
             limiter: Arc::clone(self),
             place,
-            admitting: self.breaker.get().map(breaker::Handle::admitting),
+            generation: self.breaker.get().map(breaker::Handle::generation),
             left: false,
         }))
     }
@@ -250,6 +256,10 @@ impl Limiter {
 
     /// A call that ran for `elapsed` and was measured ended as `class`.
     fn learn(&self, class: Class, elapsed: Duration) {
+        // A call that a layer below rejected says nothing of how long the service takes.
+        if let Class::Local(_) = class {
+            return;
+        }
         if self.max_queue > 0 {
             self.queue().learn(elapsed);
         }
@@ -264,12 +274,6 @@ impl Limiter {
         drop(controller);
         if let Some(max) = max {
             self.set_max(max);
-        }
-    }
-
-    fn tell(&self, turn: breaker::Turn) {
-        if let Some(breaker) = self.breaker.get() {
-            breaker.tell(turn);
         }
     }
 
@@ -352,16 +356,6 @@ impl Permit {
         self
     }
 
-    /// Tells the breaker above that the call has had to wait, and begins.
-    pub(super) fn begins(&self) {
-        self.limiter.tell(breaker::Turn::Begins);
-    }
-
-    /// Tells the breaker above that the call runs.
-    pub(super) fn runs(&self) {
-        self.limiter.tell(breaker::Turn::Runs);
-    }
-
     /// The call is not made after all: there is nothing to learn from it.
     pub(super) fn unsent(&mut self) {
         self.since = None;
@@ -405,22 +399,16 @@ impl Drop for Permit {
 pub(super) struct Waiter {
     limiter: Arc<Limiter>,
     place: Place,
-    /// What the breaker was like when the wait began.
-    admitting: Option<breaker::Admitting>,
+    /// The generation of the breaker below when the wait began.
+    generation: Option<u64>,
     /// It got its permit or its refusal.
     left: bool,
 }
 
 impl Waiter {
-    /// The refusal of the breaker, if the circuit has opened while the call waited.
-    pub(super) fn refusal(&self) -> Option<Reject> {
-        let (breaker, then) = self.limiter.breaker.get().zip(self.admitting)?;
-        breaker.refusal_since(then)
-    }
-
-    /// Tells the breaker above that the call still waits.
-    pub(super) fn waits(&self) {
-        self.limiter.tell(breaker::Turn::Waits);
+    /// Returns the rejection of the breaker below, if the circuit has opened while the call waited.
+    pub(super) fn reject(&self) -> Option<Reject> {
+        self.limiter.breaker.get()?.reject_since(self.generation?)
     }
 
     /// The permit once it is this waiter's turn, or the refusal if its place went to another.
