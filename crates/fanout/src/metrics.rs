@@ -5,7 +5,7 @@
 //! | `fanout_call_total` | `service`, `outcome` | branches that ended; `outcome` is the error's kind where one failed, else its status |
 //! | `fanout_call_seconds` | `service` | how long branches took |
 //! | `fanout_attempts_total` | `service` | attempts |
-//! | `fanout_rejected_total` | `service`, `reason` | calls that a layer refused |
+//! | `fanout_rejected_total` | `service`, `reason` | calls that a layer refused; `reason` is the error's kind, but `throttled` for those of the throttle and `evicted` for those that lost their place in a queue |
 //! | `fanout_retries_stopped_total` | `service`, `by` | retries that were not made |
 //! | `fanout_breaker_transitions_total` | `service`, `to` | changes of a breaker's state |
 
@@ -15,10 +15,10 @@ use ::metrics::{
     Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_histogram,
     histogram,
 };
-use tower_fanout_layers::{Event, Observe, breaker::State};
+use tower_fanout_layers::{Event, Observe, Reject, breaker::State};
 
 use crate::{
-    outcome::{BranchError, Status},
+    outcome::{ErrorKind, Status},
     report::Branch,
     run::RunObserver,
 };
@@ -65,13 +65,22 @@ fn ended(service: &SharedString, outcome: &'static str) -> Counter {
     counter!("fanout_call_total", "service" => service.clone(), "outcome" => outcome)
 }
 
+/// Returns the label of a rejection: its error kind, except where one kind has several causes.
+fn reason(reject: Reject) -> &'static str {
+    match reject {
+        Reject::Throttled => "throttled",
+        Reject::Evicted => "evicted",
+        reject => ErrorKind::from(reject).as_str(),
+    }
+}
+
 impl Observe for ServiceMetrics {
     fn on(&self, event: Event) {
         let service = || self.service.clone();
         let counter = match event {
             Event::Attempt { .. } => return self.attempts.increment(1),
             Event::Rejected(reject) => {
-                let reason = BranchError::from(reject).kind().as_str();
+                let reason = reason(reject);
                 counter!("fanout_rejected_total", "service" => service(), "reason" => reason)
             }
             Event::RetryStopped { by } => {
@@ -154,5 +163,22 @@ pub const fn state(state: State) -> &'static str {
         State::Disabled => "disabled",
         State::MetricsOnly => "metrics_only",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttled_call_and_a_full_limit_have_different_reasons() {
+        for (reject, expected) in [
+            (Reject::Throttled, "throttled"),
+            (Reject::Evicted, "evicted"),
+            (Reject::AtCapacity, "at_capacity"),
+            (Reject::QueueTimeout, "queue_timeout"),
+        ] {
+            assert_eq!(reason(reject), expected);
+        }
     }
 }

@@ -263,19 +263,26 @@ impl Error for BranchError {
     }
 }
 
+/// The kinds are a contract, so [`Reject::Throttled`] is `at_capacity` too. The error's message and the
+/// reason in the metrics tell it from a full limit.
+impl From<Reject> for ErrorKind {
+    fn from(reject: Reject) -> Self {
+        match reject {
+            Reject::AttemptTimeout => Self::Timeout,
+            Reject::Deadline | Reject::DeadlineBeforeSend => Self::Deadline,
+            Reject::CircuitOpen { .. } => Self::BreakerOpen,
+            Reject::AtCapacity | Reject::Evicted | Reject::Throttled => Self::AtCapacity,
+            Reject::QueueTimeout => Self::QueueTimeout,
+            Reject::RateLimited { .. } => Self::RateLimited,
+            Reject::NoEndpoint => Self::NoEndpoint,
+            _ => Self::Internal,
+        }
+    }
+}
+
 impl From<Reject> for BranchError {
     fn from(reject: Reject) -> Self {
-        let kind = match reject {
-            Reject::AttemptTimeout => ErrorKind::Timeout,
-            Reject::Deadline | Reject::DeadlineBeforeSend => ErrorKind::Deadline,
-            Reject::CircuitOpen { .. } => ErrorKind::BreakerOpen,
-            Reject::AtCapacity | Reject::Evicted | Reject::Throttled => ErrorKind::AtCapacity,
-            Reject::QueueTimeout => ErrorKind::QueueTimeout,
-            Reject::RateLimited { .. } => ErrorKind::RateLimited,
-            Reject::NoEndpoint => ErrorKind::NoEndpoint,
-            _ => ErrorKind::Internal,
-        };
-        Self::new(kind, reject.to_string()).retry_after(reject.retry_after())
+        Self::new(reject.into(), reject.to_string()).retry_after(reject.retry_after())
     }
 }
 

@@ -133,7 +133,7 @@ mod window;
 pub use breaker::{BreakerConfig, BreakerLayer};
 #[cfg(feature = "http")]
 pub use classify::ClassifyHttp;
-pub use classify::{Cause, Class, Classify, ClassifyResult, Failure, Local};
+pub use classify::{Cause, Class, Classify, ClassifyResult, Failure};
 pub use concurrency::{ConcurrencyConfig, ConcurrencyLayer};
 pub use config::ConfigError;
 pub use context::{Call, Context, Priority, RetryAllowance, Tried, With};

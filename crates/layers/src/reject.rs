@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::classify::{Cause, Class, Failure, Local};
+use crate::classify::{Cause, Class, Failure};
 
 /// The error type that most tower programs use.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -53,12 +53,7 @@ impl Reject {
                 elapsed,
                 cause: Cause::Deadline,
             },
-            Self::DeadlineBeforeSend => Class::Local(Local::DeadlineBeforeSend),
-            Self::CircuitOpen { .. } => Class::Local(Local::BreakerOpen),
-            Self::AtCapacity | Self::Evicted | Self::Throttled => Class::Local(Local::LimitFull),
-            Self::QueueTimeout => Class::Local(Local::QueueTimeout),
-            Self::RateLimited { .. } => Class::Local(Local::RateLimited),
-            Self::NoEndpoint => Class::Local(Local::NoEndpoint),
+            rejection => Class::Rejected(rejection),
         }
     }
 

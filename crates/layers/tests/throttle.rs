@@ -87,5 +87,5 @@ async fn a_refusal_is_the_layers_own_and_never_a_failure_of_the_service() {
     let asked = ask().observer(ear.observer());
     let refused = layer.layer(script().ok(1)).oneshot(asked).await;
     assert_eq!(refused, Err(Fault::Refused(Reject::Throttled)));
-    assert!(matches!(Reject::Throttled.class(ms(0)), Class::Local(_)));
+    assert!(matches!(Reject::Throttled.class(ms(0)), Class::Rejected(_)));
 }

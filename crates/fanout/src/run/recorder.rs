@@ -100,7 +100,7 @@ impl Seen {
             Event::Hedge { .. } => self.hedges += 1,
             // An attempt that was refused on our side was never sent.
             Event::AttemptEnded {
-                class: Class::Local(_),
+                class: Class::Rejected(_),
                 ..
             } => self.attempts = self.attempts.saturating_sub(1),
             Event::Answered { status } => self.http_status = Some(status),

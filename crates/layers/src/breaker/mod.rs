@@ -11,7 +11,7 @@
 //! | [`Class::Failure`] | failure, but [`Failure::Refused`] counts for nothing |
 //! | [`Class::Throttled`] | nothing while closed, a failed probe while half-open |
 //! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](field@BreakerConfig::unanswered), else nothing |
-//! | [`Class::Transient`], [`Class::Local`] | nothing |
+//! | [`Class::Transient`], [`Class::Rejected`] | nothing |
 //!
 //! A 429 or 503 that says how long the service wants to be left alone may
 //! [open it](field@BreakerConfig::open_on_retry_after) for that long.
@@ -49,7 +49,7 @@
 //! [`Class::Throttled`]: crate::Class::Throttled
 //! [`Class::Unanswered`]: crate::Class::Unanswered
 //! [`Class::Transient`]: crate::Class::Transient
-//! [`Class::Local`]: crate::Class::Local
+//! [`Class::Rejected`]: crate::Class::Rejected
 
 mod config;
 mod future;

@@ -8,7 +8,7 @@
 //! | 429 | [`Class::Throttled`] |
 //! | other 5xx, a broken call, an attempt's timeout | [`Class::Failure`] |
 //! | the call was over before there was an answer | [`Class::Unanswered`] |
-//! | a layer refused the call | [`Class::Local`] |
+//! | a layer refused the call | [`Class::Rejected`] |
 //!
 //! A local refusal never counts against the service. A service that means something else by a status
 //! is told so with [`ClassifyConfig`], which `ClassifyHttp` (feature `http`) reads.
@@ -25,7 +25,7 @@ pub use self::config::ClassifyConfig;
 #[cfg(feature = "http")]
 pub use self::http::ClassifyHttp;
 
-use crate::reject::AsReject;
+use crate::reject::{AsReject, Reject};
 
 /// What the result of one attempt means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,9 @@ pub enum Class {
         /// Who ended it.
         cause: Cause,
     },
-    /// A layer refused the call.
-    Local(Local),
+    /// A layer rejected the call before it was sent. An attempt's timeout and the deadline are not among
+    /// these: see [`Reject::class`].
+    Rejected(Reject),
 }
 
 impl Class {
@@ -134,24 +135,6 @@ pub enum Cause {
     SiblingFailed,
     /// Another attempt of the same call was answered first.
     HedgeLost,
-}
-
-/// What a layer refused a call for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Local {
-    /// The circuit is open.
-    BreakerOpen,
-    /// The concurrency limit and its queue are full.
-    LimitFull,
-    /// It waited too long for its turn.
-    QueueTimeout,
-    /// A quota is used up.
-    RateLimited,
-    /// There is no endpoint.
-    NoEndpoint,
-    /// Too little time was left.
-    DeadlineBeforeSend,
 }
 
 /// Says what a result means. It is pure: the same result has the same class for every layer.

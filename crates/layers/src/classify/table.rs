@@ -2,7 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Cause, Class, Failure, Local};
+use super::{Cause, Class, Failure};
+use crate::reject::Reject;
 
 /// How long a call must have run that was cut off, where a policy asks for that.
 pub(crate) const UNANSWERED: Duration = Duration::from_millis(100);
@@ -23,7 +24,7 @@ pub(crate) const fn cut_off(cause: Cause, elapsed: Duration) -> Class {
 /// Not quite so long.
 pub(crate) const SHORT: Duration = Duration::from_millis(99);
 
-pub(crate) const ROWS: [Class; 31] = [
+pub(crate) const ROWS: [Class; 32] = [
     Class::Success,
     Class::Answered(404),
     Class::Answered(501),
@@ -49,12 +50,15 @@ pub(crate) const ROWS: [Class; 31] = [
     cut_off(Cause::CallerGone, UNANSWERED),
     cut_off(Cause::SiblingFailed, UNANSWERED),
     cut_off(Cause::HedgeLost, UNANSWERED),
-    Class::Local(Local::BreakerOpen),
-    Class::Local(Local::LimitFull),
-    Class::Local(Local::QueueTimeout),
-    Class::Local(Local::RateLimited),
-    Class::Local(Local::DeadlineBeforeSend),
-    Class::Local(Local::NoEndpoint),
+    Class::Rejected(Reject::CircuitOpen { retry_after: None }),
+    Class::Rejected(Reject::AtCapacity),
+    Class::Rejected(Reject::Throttled),
+    Class::Rejected(Reject::QueueTimeout),
+    Class::Rejected(Reject::RateLimited {
+        retry_after: Duration::ZERO,
+    }),
+    Class::Rejected(Reject::DeadlineBeforeSend),
+    Class::Rejected(Reject::NoEndpoint),
 ];
 
 /// Holds a policy against its column: the rows for which it says something else than `usual`.

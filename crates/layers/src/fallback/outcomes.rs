@@ -60,7 +60,7 @@ impl OutcomeSet {
             }
             Class::Answered(status) => listed(status),
             Class::Throttled { .. } => self.throttled || listed(429),
-            Class::Local(_) => self.local,
+            Class::Rejected(_) => self.local,
             Class::Unanswered { cause, .. } => self.timeout && cause == Cause::Deadline,
         }
     }
@@ -136,7 +136,7 @@ mod tests {
         ];
         check(|set| set.timeout = true, &timeouts);
         check(|set| set.throttled = true, &[THROTTLED]);
-        let is_local = |class: &Class| matches!(class, Class::Local(_));
+        let is_local = |class: &Class| matches!(class, Class::Rejected(_));
         let locals: Vec<_> = ROWS.into_iter().filter(is_local).collect();
         check(|set| set.local = true, &locals);
         let is_failure = |class: &Class| match class {

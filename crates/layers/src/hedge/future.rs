@@ -134,7 +134,7 @@ where
         let policy = &self.core.policy;
         let how = AttemptEnd::of(class, &policy.hedge_on);
         match (class, hedge) {
-            (Class::Local(_), Some(spent)) => {
+            (Class::Rejected(_), Some(spent)) => {
                 // It was not sent: another may be, when an attempt fails.
                 spent.refund();
                 *self.sent -= 1;
@@ -149,7 +149,7 @@ where
                 return Some(result);
             }
             // A refusal of a layer below says nothing of an attempt that runs.
-            Class::Local(_) if !self.hedges.is_empty() => {
+            Class::Rejected(_) if !self.hedges.is_empty() => {
                 *self.first_failure = Some(result);
                 return None;
             }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{backoff::Jitter, budget::BudgetConfig};
 use crate::{
-    classify::{Class, Failure, Local},
+    classify::{Class, Failure},
     config::{ConfigError, Errors, Validate},
+    reject::Reject,
 };
 
 /// Configuration of a [`RetryLayer`](super::RetryLayer).
@@ -194,7 +195,7 @@ impl RetryOn {
         match class {
             Class::Failure(Failure::Connect) => self.connect,
             Class::Failure(Failure::Refused) => self.refused,
-            Class::Local(Local::NoEndpoint) => true,
+            Class::Rejected(Reject::NoEndpoint) => true,
             _ if !idempotent => false,
             Class::Failure(Failure::Reset) => self.reset,
             Class::Failure(Failure::Body) => self.body,
@@ -295,7 +296,7 @@ mod tests {
         let unsent = [
             Class::Failure(Failure::Connect),
             Class::Failure(Failure::Refused),
-            Class::Local(Local::NoEndpoint),
+            Class::Rejected(Reject::NoEndpoint),
         ];
         let maybe_done = [
             Class::Transient(408),

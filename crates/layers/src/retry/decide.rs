@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::{backoff, budget::Reserved, config::RetryConfig, layer::Shared};
 use crate::{
-    classify::{Class, Failure, Local},
+    classify::{Class, Failure},
     context::Call,
     observe::StoppedBy,
+    reject::Reject,
 };
 
 /// What follows a result.
@@ -93,9 +94,9 @@ impl Attempts {
     fn not_retried(&self, class: Class) -> Option<StoppedBy> {
         match class {
             Class::Success | Class::Answered(_) => None,
-            Class::Local(local) if self.number > 1 => Some(match local {
-                Local::BreakerOpen => StoppedBy::BreakerOpen,
-                Local::DeadlineBeforeSend => StoppedBy::Deadline,
+            Class::Rejected(reject) if self.number > 1 => Some(match reject {
+                Reject::CircuitOpen { .. } => StoppedBy::BreakerOpen,
+                Reject::DeadlineBeforeSend => StoppedBy::Deadline,
                 _ => StoppedBy::Refused,
             }),
             _ => Some(StoppedBy::NotRetryable),

@@ -19,10 +19,11 @@ use super::{
 };
 use crate::{
     breaker,
-    classify::{Class, Classify, Local},
+    classify::{Class, Classify},
     context::Context,
     deadline::later,
     observe::{Event, Observer, StoppedBy},
+    reject::Reject,
     spare::Core,
     stopwatch::Stopwatch,
     sync::Arc,
@@ -134,7 +135,9 @@ where
         let how = AttemptEnd::of(class, &self.core.policy.retry_on);
         match (spent, class) {
             (None, _) => budget.attempt_ended(how, None),
-            (Some(spent), Class::Local(local)) if local != Local::NoEndpoint => spent.refund(),
+            (Some(spent), Class::Rejected(reject)) if reject != Reject::NoEndpoint => {
+                spent.refund()
+            }
             (Some(spent), _) => spent.ended(how),
         }
     }
@@ -176,7 +179,7 @@ where
         let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());
         let (class, next) = self.ended(result.as_ref(), elapsed, spent);
         // What a layer below refused was not sent: the call still fails of what it had failed of.
-        if let Class::Local(_) = class
+        if let Class::Rejected(_) = class
             && let Some(failed) = earlier.and_then(|earlier| earlier.failed)
         {
             result = Err(failed);

@@ -2,7 +2,7 @@
 //!
 //! | result | request idempotent | not idempotent |
 //! |---|---|---|
-//! | nothing was sent ([`Failure::Connect`], [`Failure::Refused`], [`Local::NoEndpoint`]) | again | again |
+//! | nothing was sent ([`Failure::Connect`], [`Failure::Refused`], [`Reject::NoEndpoint`]) | again | again |
 //! | 408, 425, 500, 502, 504, reset, broken body, attempt timeout | again | no |
 //! | 429, 503 | again, if the pause it asks for fits | no, unless [it is said](RetryConfig::retry_503_unsafe) |
 //! | anything else | no | no |
@@ -25,7 +25,7 @@
 //!
 //! [`Failure::Connect`]: crate::Failure::Connect
 //! [`Failure::Refused`]: crate::Failure::Refused
-//! [`Local::NoEndpoint`]: crate::Local::NoEndpoint
+//! [`Reject::NoEndpoint`]: crate::Reject::NoEndpoint
 //! [AWS Architecture Blog 2015]: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
 mod backoff;

@@ -137,7 +137,7 @@ impl Memory {
 /// Whether the service accepted a call that ended as `class`, if that says anything of it.
 const fn accepted(class: Class) -> Option<bool> {
     match class {
-        Class::Local(_) | Class::Unanswered { .. } => None,
+        Class::Rejected(_) | Class::Unanswered { .. } => None,
         Class::Throttled { .. }
         | Class::Failure(
             Failure::Status { code: 503, .. } | Failure::Refused | Failure::AttemptTimeout,
@@ -213,7 +213,8 @@ mod tests {
             Class::Failure(Failure::AttemptTimeout),
         ];
         let mut others = refused.map(|class| (class, Some(false))).to_vec();
-        let unknown = |class: &Class| matches!(class, Class::Local(_) | Class::Unanswered { .. });
+        let unknown =
+            |class: &Class| matches!(class, Class::Rejected(_) | Class::Unanswered { .. });
         let unknown = ROWS.into_iter().filter(unknown);
         others.extend(unknown.map(|class| (class, None)));
         table::check(accepted, &Some(true), &others);

@@ -73,7 +73,7 @@ impl Verdict {
         }
         match class {
             Class::Success | Class::Answered(_) => Self::Good,
-            Class::Failure(Failure::Refused) | Class::Transient(_) | Class::Local(_) => {
+            Class::Failure(Failure::Refused) | Class::Transient(_) | Class::Rejected(_) => {
                 Self::Neutral
             }
             Class::Failure(_) => Self::Bad,

@@ -60,7 +60,7 @@ impl Signal {
                 Failure::Status { code: 503, .. } | Failure::AttemptTimeout | Failure::Panic,
             ) => Some(Self::Drop),
             Class::Failure(Failure::Connect | Failure::Refused | Failure::Reset)
-            | Class::Local(_) => None,
+            | Class::Rejected(_) => None,
             Class::Failure(_) => Some(Self::Latency(elapsed)),
             Class::Unanswered { elapsed, .. } => unanswered
                 .is_some_and(|threshold| elapsed >= threshold)

@@ -3,9 +3,12 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::*;
-use crate::classify::{
-    Cause, Local,
-    table::{self, ROWS, THROTTLED, UNANSWERED, cut_off, status},
+use crate::{
+    classify::{
+        Cause,
+        table::{self, ROWS, THROTTLED, UNANSWERED, cut_off, status},
+    },
+    reject::Reject,
 };
 
 fn ms(ms: u64) -> Duration {
@@ -86,7 +89,7 @@ fn cl_19_calls_that_callers_left_say_nothing() {
     assert_eq!(Signal::of(left(ms(10)), ms(10), Some(ms(11))), None);
     let long = Signal::of(left(ms(10)), ms(10), Some(ms(10)));
     assert_eq!(long, Some(Signal::Latency(ms(10))));
-    let local = Class::Local(Local::BreakerOpen);
+    let local = Class::Rejected(Reject::CircuitOpen { retry_after: None });
     assert_eq!(Signal::of(local, ms(10), Some(ms(1))), None);
 }
 
@@ -103,7 +106,7 @@ fn what_a_class_tells_of_the_load() {
     let nothing = nothing.into_iter();
     let nothing = nothing.chain(
         ROWS.into_iter()
-            .filter(|row| matches!(row, Class::Local(_))),
+            .filter(|row| matches!(row, Class::Rejected(_))),
     );
     let mut others: Vec<_> = nothing.map(|class| (class, None)).collect();
     let drop = [

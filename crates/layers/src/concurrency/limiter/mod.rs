@@ -257,7 +257,7 @@ impl Limiter {
     /// A call that ran for `elapsed` and was measured ended as `class`.
     fn learn(&self, class: Class, elapsed: Duration) {
         // A call that a layer below rejected says nothing of how long the service takes.
-        if let Class::Local(_) = class {
+        if let Class::Rejected(_) = class {
             return;
         }
         if self.max_queue > 0 {
