@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tower_fanout_layers::timeout::MIN_USEFUL;
+/// Minimum time with which the layers still send a call, by default: see
+/// [`RetryConfig::min_useful`](tower_fanout_layers::RetryConfig::min_useful).
+pub(crate) const MIN_USEFUL: Duration = Duration::from_millis(10);
 
 /// Returns the time kept back for merging, out of the time that a request has.
 pub(crate) fn margin(time: Duration) -> Duration {

@@ -136,7 +136,7 @@ pub use classify::ClassifyHttp;
 pub use classify::{Cause, Class, Classify, ClassifyResult, Failure};
 pub use concurrency::{ConcurrencyConfig, ConcurrencyLayer};
 pub use config::ConfigError;
-pub use context::{Call, Context, Priority, RetryAllowance, Tried, With};
+pub use context::{Call, Context, Priority, RetryAllowance, With};
 pub use deadline::Deadline;
 pub use fallback::FallbackLayer;
 pub use hedge::{HedgeConfig, HedgeLayer};

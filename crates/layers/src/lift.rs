@@ -40,16 +40,22 @@ use crate::{classify::Failure, reject::CallError};
 /// Every error is a [`Failure::Other`] then, which says nothing of whether the request was sent. Where
 /// it matters what failed, to a retry of a request that may not be sent twice above all, say
 /// [`with`](Self::with) what the errors mean.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LiftLayer<F = AlwaysOther> {
+#[derive(Clone, Copy, Debug)]
+pub struct LiftLayer<F> {
     failure: F,
 }
 
-impl LiftLayer {
+impl<E> LiftLayer<fn(&E) -> Failure> {
     /// The layer for a service whose errors all mean the same.
     #[must_use]
     pub const fn new() -> Self {
-        Self::with(AlwaysOther)
+        Self::with(|_| Failure::Other)
+    }
+}
+
+impl<E> Default for LiftLayer<fn(&E) -> Failure> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -87,41 +93,14 @@ impl<S, F: Clone> Layer<S> for LiftLayer<F> {
     }
 }
 
-/// Says what kind of failure an error of a service is.
-///
-/// Any `Fn(&E) -> Failure` does.
-pub trait FailureOf<E> {
-    /// The kind of `error`.
-    fn failure_of(&self, error: &E) -> Failure;
-}
-
-impl<F, E> FailureOf<E> for F
-where
-    F: Fn(&E) -> Failure,
-{
-    fn failure_of(&self, error: &E) -> Failure {
-        self(error)
-    }
-}
-
-/// Says of every error that it is a [`Failure::Other`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AlwaysOther;
-
-impl<E> FailureOf<E> for AlwaysOther {
-    fn failure_of(&self, _: &E) -> Failure {
-        Failure::Other
-    }
-}
-
-fn lifted<E>(error: E, failure: &impl FailureOf<E>) -> CallError<E> {
-    let failure = failure.failure_of(&error);
+fn lifted<E>(error: E, failure: &impl Fn(&E) -> Failure) -> CallError<E> {
+    let failure = failure(&error);
     CallError::Inner { error, failure }
 }
 
 /// The service of [`LiftLayer`].
 #[derive(Clone, Copy, Debug)]
-pub struct Lift<S, F = AlwaysOther> {
+pub struct Lift<S, F> {
     inner: S,
     failure: F,
 }
@@ -129,7 +108,7 @@ pub struct Lift<S, F = AlwaysOther> {
 impl<S, F, Req> Service<Req> for Lift<S, F>
 where
     S: Service<Req>,
-    F: FailureOf<S::Error> + Clone,
+    F: Fn(&S::Error) -> Failure + Clone,
 {
     type Response = S::Response;
     type Error = CallError<S::Error>;
@@ -151,7 +130,7 @@ where
 pin_project! {
     /// The future of [`Lift`].
     #[derive(Debug)]
-    pub struct LiftFuture<Fut, F = AlwaysOther> {
+    pub struct LiftFuture<Fut, F> {
         #[pin]
         inner: Fut,
         failure: F,
@@ -161,7 +140,7 @@ pin_project! {
 impl<Fut, F, T, E> Future for LiftFuture<Fut, F>
 where
     Fut: Future<Output = Result<T, E>>,
-    F: FailureOf<E>,
+    F: Fn(&E) -> Failure,
 {
     type Output = Result<T, CallError<E>>;
 

@@ -3,10 +3,7 @@
 
 use std::{fmt, ops::Deref};
 
-use crate::{
-    retry::{Budget, HasBudget},
-    sync::{Arc, Mutex, PoisonError},
-};
+use crate::sync::{Arc, Mutex, PoisonError};
 
 /// What all services of a layer share, and a service that is cloned when a call makes a further
 /// attempt: one pointer for both, so that a call that makes only one clones nothing else. It can be
@@ -35,13 +32,6 @@ impl<L, S> Deref for Core<L, S> {
     #[inline(always)]
     fn deref(&self) -> &L {
         &self.layer
-    }
-}
-
-impl<L: HasBudget, S> HasBudget for Arc<Core<L, S>> {
-    #[inline(always)]
-    fn budget(&self) -> Option<&Budget> {
-        self.layer.budget()
     }
 }
 

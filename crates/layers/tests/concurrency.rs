@@ -11,10 +11,7 @@ use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, Event,
     Failure, Priority, Reject, With,
     breaker::State,
-    concurrency::{
-        Order,
-        adaptive::{Adapt, AdaptiveConfig, Seen},
-    },
+    concurrency::{Order, adaptive::AdaptiveConfig},
 };
 
 fn limit(max: u32, queue: u32) -> ConcurrencyLayer {
@@ -357,19 +354,4 @@ async fn cl_19_an_adaptive_limit_learns_nothing_from_callers_that_leave() {
     }
     assert_eq!(layer.limit(), 20);
     assert!(is_idle(&layer));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_user_may_bring_an_algorithm() {
-    #[derive(Debug)]
-    struct Halve;
-    impl Adapt for Halve {
-        fn next(&mut self, limit: f64, seen: &Seen) -> f64 {
-            assert!(seen.fastest <= seen.slow);
-            limit / 2.0
-        }
-    }
-    let layer = ConcurrencyLayer::adapting(ConcurrencyConfig::new(), Halve).unwrap();
-    busy(&layer, script().ok(1).after(ms(10)), 2).await;
-    assert!(layer.limit() <= 10, "{layer:?}");
 }

@@ -10,7 +10,7 @@ use std::{
 use tower::{Layer, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn};
 use tower_fanout_layers::{
     AsReject, BreakerConfig, BreakerLayer, CallError, ClassifyResult, Failure, LiftLayer,
-    RetryConfig, RetryLayer, breaker::State, lift::FailureOf,
+    RetryConfig, RetryLayer, breaker::State,
 };
 
 /// Opens after so many failures in a row.
@@ -45,7 +45,7 @@ async fn cb_22_refusals_from_below_a_buffer_count_for_nothing() {
 /// How often a request that may not be sent twice is sent, where `lift` says what errors mean.
 async fn sent<F>(lift: LiftLayer<F>) -> u32
 where
-    F: FailureOf<Error> + Clone,
+    F: Fn(&Error) -> Failure + Clone,
 {
     let count = AtomicU32::new(0);
     let unreachable = service_fn(|()| {

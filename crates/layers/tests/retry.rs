@@ -16,7 +16,7 @@ use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, Class, Classify, ClassifyResult, ConcurrencyConfig,
-    ConcurrencyLayer, Context, Event, Failure, Reject, RetryAllowance, RetryLayer, Tried, With,
+    ConcurrencyLayer, Context, Event, Failure, Reject, RetryAllowance, RetryLayer, With,
     breaker::Window,
     observe::StoppedBy,
     retry::{Budget, BudgetConfig, Jitter, RetryConfig},
@@ -324,10 +324,9 @@ async fn rt_17_the_last_result_is_gone_before_the_next_attempt() {
 #[tokio::test(start_paused = true)]
 async fn rt_18_a_retry_may_go_to_another_endpoint() {
     let (service, calls) = two_endpoints(|_| Err(UNAVAILABLE));
-    let request = ask_with(|call| call.tried = Some(Arc::new(Tried::new())));
     let result = retry(|retry| retry.max_attempts = 2)
         .layer(service)
-        .oneshot(request)
+        .oneshot(ask())
         .await;
     assert_eq!((result, calls.get()), (Err(UNAVAILABLE), vec![0, 1]));
 }

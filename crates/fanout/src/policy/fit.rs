@@ -7,10 +7,10 @@ use tower_fanout_layers::{
     breaker::Window,
     config::duration::written,
     hedge::{HedgeDelay, Quantile},
-    timeout::MIN_USEFUL,
 };
 
 use super::{Policy, worst_pauses};
+use crate::time_budget::MIN_USEFUL;
 
 /// Returns the errors of parts of `policy` that contradict each other.
 pub(super) fn errors(policy: &Policy) -> Vec<ConfigError> {

@@ -176,6 +176,7 @@ fn worst_pauses(retry: &RetryConfig, count: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time_budget::MIN_USEFUL;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -185,6 +186,12 @@ mod tests {
         let mut policy = Policy::default();
         edit(&mut policy);
         policy
+    }
+
+    #[test]
+    fn the_least_useful_time_is_that_of_the_layers() {
+        assert_eq!(RetryConfig::default().min_useful, MIN_USEFUL);
+        assert_eq!(HedgeConfig::default().min_useful, MIN_USEFUL);
     }
 
     fn hedging(delay: HedgeDelay) -> Policy {

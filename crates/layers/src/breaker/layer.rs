@@ -50,7 +50,7 @@ impl<C> BreakerLayer<C> {
         Ok(Self::shared(Handle::new(name, config), classify))
     }
 
-    /// A layer of a breaker that others share: one of a [`Registry`](super::Registry), say.
+    /// Creates a layer that shares the breaker of another layer, by its [handle](Self::handle).
     #[must_use]
     pub const fn shared(handle: Handle, classify: C) -> Self {
         Self {

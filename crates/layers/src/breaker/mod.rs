@@ -23,7 +23,7 @@
 //!
 //! By its [`Handle`] it can be looked at, and by hand it can be [held open](Handle::force_open),
 //! [disabled](Handle::disable), kept [for metrics only](Handle::metrics_only) and
-//! [reset](Handle::reset). A [`Registry`] finds breakers by name.
+//! [reset](Handle::reset).
 //!
 //! Nothing runs in the background: time is looked at when a call comes.
 //!
@@ -56,7 +56,6 @@ mod future;
 mod handle;
 mod layer;
 mod permit;
-mod registry;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod service;
@@ -71,7 +70,6 @@ pub use self::{
     handle::{ForcedOpen, Handle, Snapshot},
     layer::BreakerLayer,
     permit::Permit,
-    registry::Registry,
     service::Breaker,
     state::{State, Trip},
 };

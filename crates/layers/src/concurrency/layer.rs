@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use tower_layer::Layer;
 
-use super::{ConcurrencyConfig, adaptive::Adapt, limiter::Limiter, service::Concurrency};
+use super::{ConcurrencyConfig, limiter::Limiter, service::Concurrency};
 #[cfg(feature = "http")]
 use crate::until::BodyEnd;
 use crate::{
@@ -54,29 +54,11 @@ impl ConcurrencyLayer {
     /// Returns the first error of `config`.
     pub fn new(config: ConcurrencyConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self::with_limiter(Limiter::new(&config)))
-    }
-
-    /// Creates a limit that `algorithm` adapts, in place of the algorithm that `config` names.
-    ///
-    /// # Errors
-    /// Returns the first error of `config`.
-    pub fn adapting(
-        config: ConcurrencyConfig,
-        algorithm: impl Adapt + 'static,
-    ) -> Result<Self, ConfigError> {
-        config.validate()?;
-        let mut limiter = Limiter::new(&config);
-        limiter.adapt(&config, Box::new(algorithm));
-        Ok(Self::with_limiter(limiter))
-    }
-
-    fn with_limiter(limiter: Limiter) -> Self {
-        Self {
-            limiter: Arc::new(limiter),
+        Ok(Self {
+            limiter: Arc::new(Limiter::new(&config)),
             classify: ClassifyResult,
             until: PhantomData,
-        }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ mod with;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -91,37 +91,6 @@ impl RetryAllowance {
     }
 }
 
-/// The endpoints that the attempts of one call were sent to, so that the next may go elsewhere.
-///
-/// Whoever chooses endpoints, below the layers that make attempts, asks it and adds to it; whoever
-/// makes the call puts it there, if there are several endpoints to choose from. The layers pass it
-/// from attempt to attempt.
-#[derive(Debug, Default)]
-pub struct Tried(Mutex<Vec<u64>>);
-
-impl Tried {
-    /// None yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds an endpoint, by a number of its own.
-    pub fn add(&self, endpoint: u64) {
-        self.endpoints().push(endpoint);
-    }
-
-    /// Whether an attempt was sent to this endpoint.
-    #[must_use]
-    pub fn contains(&self, endpoint: u64) -> bool {
-        self.endpoints().contains(&endpoint)
-    }
-
-    fn endpoints(&self) -> MutexGuard<'_, Vec<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The facts of one call that layers read and write.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -136,8 +105,6 @@ pub struct Call {
     pub max_retries: Option<u8>,
     /// Retries shared with the other branches of the same request.
     pub allowance: Option<Arc<RetryAllowance>>,
-    /// The endpoints that its attempts were sent to, if anybody wants to know.
-    pub tried: Option<Arc<Tried>>,
     /// How long the call may wait for its turn at a concurrency limit, where that is less than the
     /// limit allows; with zero it is refused at once. The layers that try again set it.
     pub max_wait: Option<Duration>,
@@ -160,7 +127,6 @@ impl Call {
         priority: Priority(0),
         max_retries: None,
         allowance: None,
-        tried: None,
         max_wait: None,
         last_attempt: false,
         upload: None,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Call, Context, Priority, RetryAllowance, Tried};
+use super::{Call, Context, Priority, RetryAllowance};
 use crate::{deadline::Deadline, observe::Observer};
 
 /// Any request, with the facts of its call.
@@ -96,13 +96,6 @@ impl<T> With<T> {
         self
     }
 
-    /// Sets where the endpoints are noted that its attempts are sent to.
-    #[must_use]
-    pub fn tried(mut self, tried: Arc<Tried>) -> Self {
-        self.call.tried = Some(tried);
-        self
-    }
-
     /// Sets how long the call may wait for its turn, where that is less than a limit allows; with zero
     /// it never waits.
     #[must_use]
@@ -186,7 +179,6 @@ mod tests {
             .last_attempt(true)
             .max_retries(1)
             .allowance(Arc::new(RetryAllowance::new(3)))
-            .tried(Arc::new(Tried::new()))
             .max_wait(Duration::ZERO)
             .fallback(false);
         let call = request.call();
@@ -196,7 +188,7 @@ mod tests {
             (Some(1), Some(Duration::ZERO))
         );
         assert!(call.allowance.as_ref().is_some_and(|left| left.take()));
-        assert!(call.tried.is_some() && !call.fallback);
+        assert!(!call.fallback);
         assert_eq!(request.into_inner(), 7);
     }
 }

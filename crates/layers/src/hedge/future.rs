@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     task::{self, Poll},
     time::Duration,
@@ -19,7 +20,7 @@ use crate::{
     deadline::later,
     observe::Event,
     oneshot::Oneshot,
-    retry::{AttemptEnd, Budgeted, Reserved, Spent},
+    retry::{Reserved, Spent},
     spare::Core,
     stopwatch,
     sync::Arc,
@@ -33,7 +34,8 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        core: Budgeted<Arc<Core<Shared, S>>>,
+        core: Arc<Core<Shared, S>>,
+        has_deposited: bool,
         classify: C,
         // For further attempts, while there may be any.
         spare: Option<Req>,
@@ -93,7 +95,8 @@ where
         let spare = (may_repeat && max_hedges > 0).then(|| request.clone());
         call.observer.emit(Event::Attempt { number: 1 });
         Self {
-            core: Budgeted::new(Arc::clone(&hedge.core)),
+            core: Arc::clone(&hedge.core),
+            has_deposited: false,
             classify: hedge.classify.clone(),
             due: if spare.is_some() {
                 Due::Unknown
@@ -132,16 +135,11 @@ where
             .emit(Event::AttemptEnded { class, elapsed });
         let primary = hedge.is_none();
         let policy = &self.core.policy;
-        let how = AttemptEnd::of(class, &policy.hedge_on);
-        match (class, hedge) {
-            (Class::Rejected(_), Some(spent)) => {
-                // It was not sent: another may be, when an attempt fails.
-                spent.refund();
-                *self.sent -= 1;
-                return None;
-            }
-            (_, Some(spent)) => spent.ended(how),
-            (_, None) => self.core.budget.attempt_ended(how, None),
+        if let (Class::Rejected(_), Some(spent)) = (class, hedge) {
+            // It was not sent: another may be, when an attempt fails.
+            spent.refund();
+            *self.sent -= 1;
+            return None;
         }
         match class {
             Class::Success => {
@@ -300,7 +298,9 @@ where
         let mut this = self.project();
         loop {
             let end = this.poll_attempts(cx);
-            this.core.begin();
+            if !mem::replace(this.has_deposited, true) {
+                this.core.budget.deposit(stopwatch::now());
+            }
             if let Some(end) = end {
                 if let Some(result) = this.ended(end) {
                     this.drop_losers();

@@ -13,7 +13,7 @@ use crate::{
     breaker,
     config::{ConfigError, Validate},
     latencies::Latencies,
-    retry::{Budget, HasBudget},
+    retry::Budget,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -63,12 +63,6 @@ pub(super) struct Shared {
     pub(super) breaker: Option<breaker::Handle>,
     /// There if the delay is learnt.
     latencies: Option<Arc<Mutex<Latencies>>>,
-}
-
-impl HasBudget for Shared {
-    fn budget(&self) -> Option<&Budget> {
-        Some(&self.budget)
-    }
 }
 
 impl<C> HedgeLayer<C> {

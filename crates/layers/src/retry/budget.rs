@@ -1,19 +1,16 @@
 //! What bounds the extra load of retries, and what a call has taken of it.
 //!
-//! A retry is reserved *before* its pause and given back if it is never sent. The usual budget is one
-//! of [tokens](super::tokens); [others](super::budgets) do as Envoy, gRPC and the AWS SDKs do.
+//! A retry is reserved *before* its pause and given back if it is never sent.
 
-use std::{fmt, ops::Deref, sync::Arc as StdArc, time::Duration};
+use std::{sync::Arc as StdArc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{config::RetryOn, tokens::TokenBudget};
+use super::tokens::{Cost, TokenBudget};
 use crate::{
-    classify::Class,
     config::{ConfigError, Errors, Validate},
     context::RetryAllowance,
     observe::StoppedBy,
-    stopwatch,
     sync::Arc,
 };
 
@@ -73,115 +70,26 @@ impl Validate for BudgetConfig {
     }
 }
 
-/// Says whether a retry may be made. One budget is shared by all calls to a downstream.
+/// A budget for retries, shared by its clones. One per downstream is right.
 ///
-/// The layer tells it of each call in this order: it [begins](Self::begin); before the pause of each
-/// retry its cost is [reserved](Self::reserve), and [refunded](Self::refund) if it is never sent;
-/// each attempt that was sent [ends](Self::attempt_ended); and so does [the call](Self::end), even if
-/// nobody waits for it any more.
-///
-/// ```
-/// use std::sync::{Arc, atomic::{AtomicBool, AtomicU32, Ordering}};
-/// use tokio::time::Instant;
-/// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, RetryConfig, RetryLayer, With,
-///     retry::{Budget, Cost, RetryBudget},
-/// };
-///
-/// /// Retries while somebody lets it.
-/// #[derive(Clone, Debug, Default)]
-/// struct Switch(Arc<AtomicBool>);
-///
-/// impl RetryBudget for Switch {
-///     fn begin(&self, _: Instant) {}
-///     fn reserve(&self, _: bool, _: Instant) -> Option<Cost> {
-///         self.0.load(Ordering::Relaxed).then_some(1_000)
-///     }
-///     fn refund(&self, _: Cost, _: Instant) {}
-/// }
-///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// static CALLS: AtomicU32 = AtomicU32::new(0);
-/// let switch = Switch::default();
-/// let service = RetryLayer::new(RetryConfig::new().max_attempts(2), ClassifyResult)
-///     .unwrap()
-///     .budget(Budget::of(switch.clone()))
-///     .layer(service_fn(|_: With<()>| async {
-///         CALLS.fetch_add(1, Ordering::Relaxed);
-///         Err::<(), BoxError>("down".into())
-///     }));
-/// for (on, calls) in [(false, 1), (true, 3)] {
-///     switch.0.store(on, Ordering::Relaxed);
-///     service.clone().oneshot(With::new(()).idempotent()).await.unwrap_err();
-///     assert_eq!(CALLS.load(Ordering::Relaxed), calls);
-/// }
-/// # }
-/// ```
-pub trait RetryBudget: fmt::Debug + Send + Sync {
-    /// A call is made for the first time.
-    fn begin(&self, now: Instant);
-
-    /// Takes the cost of a retry, after a timeout or another failure; none if that is too much.
-    fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost>;
-
-    /// A retry was not sent that was reserved at the instant `reserved`. What is taken from a budget
-    /// that forgets is forgotten with its time, so it can only be given back to that.
-    fn refund(&self, cost: Cost, reserved: Instant);
-
-    /// An attempt is over, for which so much was paid: nothing for the first of a call.
-    fn attempt_ended(&self, how: AttemptEnd, paid: Option<Cost>) {
-        let _ = (how, paid);
-    }
-
-    /// A call is over.
-    fn end(&self) {}
-}
-
-/// How an attempt ended, to a [`RetryBudget`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AttemptEnd {
-    /// The service did what it was asked.
-    Succeeded,
-    /// It failed in a way that is retried.
-    Failed,
-    /// It was cut off, or its result is none that is retried.
-    Neither,
-}
-
-impl AttemptEnd {
-    /// The end of an attempt whose result is of `class`, where `on` is retried.
-    pub(crate) fn of(class: Class, on: &RetryOn) -> Self {
-        match class {
-            Class::Success => Self::Succeeded,
-            class if on.matches(class, true) => Self::Failed,
-            _ => Self::Neither,
-        }
-    }
-}
-
-/// What a retry costs, in thousandths of a retry.
-pub type Cost = i64;
-
-/// One budget, shared by its clones: one per downstream is right.
+/// The first attempt of each call deposits a share of a retry, and each retry withdraws one: see
+/// [`BudgetConfig`].
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<dyn RetryBudget>);
+pub struct Budget(pub(super) Arc<TokenBudget>);
 
 impl Budget {
-    /// Creates a [`TokenBudget`].
+    /// Creates a budget with nothing deposited.
     ///
     /// # Errors
     /// Returns the first error of `config`.
     pub fn new(config: &BudgetConfig) -> Result<Self, ConfigError> {
-        TokenBudget::new(config).map(Self::of)
+        config.validate()?;
+        Ok(Self(Arc::new(TokenBudget::new(config))))
     }
 
-    /// Any other budget.
-    #[must_use]
-    pub fn of(budget: impl RetryBudget + 'static) -> Self {
-        Self(Arc::new(budget))
+    /// Deposits the share of a call, which is made for the first time.
+    pub(crate) fn deposit(&self, now: Instant) {
+        self.0.deposit(now);
     }
 
     /// Reserves one retry: of the `allowance` of its request, if there is one, and of the budget. The
@@ -210,68 +118,6 @@ impl Budget {
     }
 }
 
-impl Deref for Budget {
-    type Target = dyn RetryBudget;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
-
-/// Whoever may have a budget.
-pub(crate) trait HasBudget {
-    fn budget(&self) -> Option<&Budget>;
-}
-
-impl HasBudget for Budget {
-    fn budget(&self) -> Option<&Budget> {
-        Some(self)
-    }
-}
-
-/// A call, as its budget sees it: it is over on drop, if it has begun.
-pub(crate) struct Budgeted<B: HasBudget> {
-    of: B,
-    has_begun: bool,
-}
-
-impl<B: HasBudget> Budgeted<B> {
-    /// A call that has not begun.
-    #[inline(always)]
-    pub(crate) fn new(of: B) -> Self {
-        let has_begun = false;
-        Self { of, has_begun }
-    }
-
-    /// It has begun by now, if it had not before. Asked on the way back from a poll.
-    #[inline(always)]
-    pub(crate) fn begin(&mut self) {
-        if !self.has_begun {
-            self.has_begun = true;
-            if let Some(budget) = self.of.budget() {
-                budget.begin(stopwatch::now());
-            }
-        }
-    }
-}
-
-impl<B: HasBudget> Deref for Budgeted<B> {
-    type Target = B;
-
-    #[inline(always)]
-    fn deref(&self) -> &B {
-        &self.of
-    }
-}
-
-impl<B: HasBudget> Drop for Budgeted<B> {
-    fn drop(&mut self) {
-        if let Some(budget) = self.of.budget().filter(|_| self.has_begun) {
-            budget.end();
-        }
-    }
-}
-
 /// What was taken for one retry, and when.
 struct Taken {
     budget: Budget,
@@ -284,7 +130,7 @@ struct Taken {
 impl Taken {
     /// The retry was not sent: all of it is given back.
     fn put_back(self) {
-        self.budget.refund(self.cost, self.at);
+        self.budget.0.refund(self.cost, self.at);
         if let Some(allowance) = self.allowance {
             allowance.put_back();
         }
@@ -308,28 +154,14 @@ impl Drop for Reserved {
     }
 }
 
-/// A retry that was sent; cut off on drop.
+/// A retry that was sent.
 pub(crate) struct Spent(Option<Taken>);
 
 impl Spent {
-    pub(crate) fn ended(mut self, how: AttemptEnd) {
-        if let Some(Taken { budget, cost, .. }) = self.0.take() {
-            budget.attempt_ended(how, Some(cost));
-        }
-    }
-
     /// It turns out that it was not sent.
     pub(crate) fn refund(mut self) {
         if let Some(taken) = self.0.take() {
             taken.put_back();
-        }
-    }
-}
-
-impl Drop for Spent {
-    fn drop(&mut self) {
-        if let Some(Taken { budget, cost, .. }) = self.0.take() {
-            budget.attempt_ended(AttemptEnd::Neither, Some(cost));
         }
     }
 }
@@ -384,7 +216,7 @@ mod tests {
         drop(kept.spend());
         assert_eq!(used_up(), Some(StoppedBy::RequestCap), "it was sent");
         allowance.put_back();
-        reserve().unwrap().spend().ended(AttemptEnd::Failed);
+        drop(reserve().unwrap().spend());
         allowance.put_back();
         assert_eq!(used_up(), Some(StoppedBy::Budget));
         assert!(allowance.take(), "what the budget refuses is not taken");

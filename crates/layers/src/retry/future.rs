@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     task::{self, Poll, ready},
     time::Duration,
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    budget::{AttemptEnd, Budgeted, HasBudget, Reserved, Spent},
+    budget::{Reserved, Spent},
     decide::{Attempts, Next},
     layer::Shared,
     service::Retry,
@@ -25,7 +26,7 @@ use crate::{
     observe::{Event, Observer, StoppedBy},
     reject::Reject,
     spare::Core,
-    stopwatch::Stopwatch,
+    stopwatch::{self, Stopwatch},
     sync::Arc,
     timer::Timer,
 };
@@ -37,7 +38,8 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        core: Budgeted<Arc<Core<Shared, S>>>,
+        core: Arc<Core<Shared, S>>,
+        has_deposited: bool,
         classify: C,
         attempts: Attempts,
         observer: Observer,
@@ -106,7 +108,9 @@ where
             facts.last_attempt = last;
         }
         Self {
-            core: Budgeted::new(Arc::clone(&retry.core)),
+            core: Arc::clone(&retry.core),
+            // Calls that are never retried need no budget.
+            has_deposited: retry.core.policy.max_attempts == 1,
             classify: retry.classify.clone(),
             observer,
             next: (!attempts.are_used_up()).then(|| request.clone()),
@@ -126,22 +130,6 @@ where
     C: Classify<S::Response, S::Error>,
     Req: Context + Clone,
 {
-    /// Tells the budget how an attempt ended. A retry that was refused before it was sent has cost
-    /// nothing.
-    fn account(&self, class: Class, spent: Option<Spent>) {
-        let Some(budget) = self.core.budget() else {
-            return;
-        };
-        let how = AttemptEnd::of(class, &self.core.policy.retry_on);
-        match (spent, class) {
-            (None, _) => budget.attempt_ended(how, None),
-            (Some(spent), Class::Rejected(reject)) if reject != Reject::NoEndpoint => {
-                spent.refund()
-            }
-            (Some(spent), _) => spent.ended(how),
-        }
-    }
-
     /// An attempt ended: its class, and the pause before the next, or nothing if its result is final.
     fn ended(
         &mut self,
@@ -150,7 +138,12 @@ where
         spent: Option<Spent>,
     ) -> (Class, Option<(Duration, Option<Reserved>)>) {
         let class = self.classify.classify(result, elapsed);
-        self.account(class, spent);
+        // A retry that a layer below rejected was not sent, and costs nothing.
+        if let (Class::Rejected(reject), Some(spent)) = (class, spent)
+            && reject != Reject::NoEndpoint
+        {
+            spent.refund();
+        }
         self.observer.emit(Event::AttemptEnded { class, elapsed });
         let call = self.next.as_ref().map(Context::call);
         let next = match (self.attempts).after(class, result.is_ok(), call, self.core) {
@@ -311,7 +304,9 @@ where
                     earlier,
                 } => {
                     let poll = watch.watch(|| future.poll(cx));
-                    this.core.begin();
+                    if !mem::replace(this.has_deposited, true) {
+                        this.core.budget.deposit(stopwatch::now());
+                    }
                     let result = ready!(poll);
                     let (elapsed, earlier) = (watch.elapsed(), earlier.take());
                     this.settle(result, elapsed, earlier)

@@ -2,11 +2,7 @@
 
 use tower_layer::Layer;
 
-use super::{
-    budget::{Budget, HasBudget},
-    config::RetryConfig,
-    service::Retry,
-};
+use super::{budget::Budget, config::RetryConfig, service::Retry};
 use crate::{
     breaker,
     config::{ConfigError, Validate},
@@ -58,13 +54,6 @@ impl Shared {
             Some(random) => random.lock().unwrap_or_else(PoisonError::into_inner).f64(),
             None => fastrand::f64(),
         }
-    }
-}
-
-/// Who never retries needs no budget.
-impl HasBudget for Shared {
-    fn budget(&self) -> Option<&Budget> {
-        (self.policy.max_attempts > 1).then_some(&self.budget)
     }
 }
 

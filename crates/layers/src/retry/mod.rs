@@ -30,7 +30,6 @@
 
 mod backoff;
 mod budget;
-pub mod budgets;
 mod config;
 mod decide;
 mod future;
@@ -38,13 +37,12 @@ mod layer;
 mod service;
 mod tokens;
 
-pub(crate) use self::budget::{Budgeted, HasBudget, Reserved, Spent};
+pub(crate) use self::budget::{Reserved, Spent};
 pub use self::{
     backoff::Jitter,
-    budget::{AttemptEnd, Budget, BudgetConfig, Cost, RetryBudget},
+    budget::{Budget, BudgetConfig},
     config::{RetryConfig, RetryOn},
     future::ResponseFuture,
     layer::RetryLayer,
     service::Retry,
-    tokens::TokenBudget,
 };

@@ -10,9 +10,8 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::budget::{BudgetConfig, Cost, RetryBudget};
+use super::budget::BudgetConfig;
 use crate::{
-    config::{ConfigError, Validate},
     sharded::{Sharded, TAG_BITS},
     sync::{Mutex, MutexGuard, PoisonError},
     window::{Ring, Stretches},
@@ -20,8 +19,11 @@ use crate::{
 
 const RETRY: f64 = 1000.0;
 
+/// Thousandths of a retry.
+pub(super) type Cost = i64;
+
 /// Each call deposits a share of a retry, and each retry withdraws one: see [`BudgetConfig`].
-pub struct TokenBudget {
+pub(super) struct TokenBudget {
     deposit: Cost,
     timeout_cost: Cost,
     /// Calls that have deposited, by the ends of the numbers of their slots; each thread counts for
@@ -32,20 +34,15 @@ pub struct TokenBudget {
 }
 
 impl TokenBudget {
-    /// Creates a budget.
-    ///
-    /// # Errors
-    /// Returns the first error of `config`.
-    pub fn new(config: &BudgetConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
+    pub(super) fn new(config: &BudgetConfig) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
             deposit: (RETRY * config.ratio).round() as Cost,
             timeout_cost: (RETRY * config.timeout_cost).round() as Cost,
             deposits: Sharded::new(),
             stretches: Ring::<Cost>::stretches(config.ttl, now),
             tokens: Mutex::new(Tokens::new(config, now)),
-        })
+        }
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -60,16 +57,17 @@ impl TokenBudget {
         });
         act(&mut tokens)
     }
-}
 
-impl RetryBudget for TokenBudget {
-    fn begin(&self, now: Instant) {
+    /// Deposits the share of a call that is made for the first time.
+    pub(super) fn deposit(&self, now: Instant) {
         if !self.deposits.add(self.stretches.number(now), u32::MAX) {
             self.change(now, |tokens| tokens.add(self.deposit));
         }
     }
 
-    fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost> {
+    /// Takes the cost of a retry after a timeout or after another failure. `None` if the budget is
+    /// too low.
+    pub(super) fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost> {
         let cost = if after_timeout {
             self.timeout_cost
         } else {
@@ -79,7 +77,8 @@ impl RetryBudget for TokenBudget {
             .then_some(cost)
     }
 
-    fn refund(&self, cost: Cost, reserved: Instant) {
+    /// Gives back the cost of a retry that was not sent, to the time at which it was reserved.
+    pub(super) fn refund(&self, cost: Cost, reserved: Instant) {
         let slot = self.stretches.number(reserved);
         self.tokens().add_late(cost, slot);
     }
@@ -187,7 +186,7 @@ mod tests {
     fn a_reserved_retry_comes_back_unless_it_is_spent() {
         let policy = BudgetConfig::new().ratio(1.0).min_per_sec(0.0);
         let budget = Budget::new(&policy).unwrap();
-        budget.begin(Instant::now());
+        budget.deposit(Instant::now());
         let reserve = || budget.reserve_now(false, None).ok();
         drop(reserve().expect("one was deposited"));
         let _ = reserve().expect("it came back").spend();
@@ -197,7 +196,7 @@ mod tests {
     #[test]
     fn a_refund_after_its_time_mints_nothing() {
         let policy = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
-        let budget = TokenBudget::new(&policy).unwrap();
+        let budget = TokenBudget::new(&policy);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let all = |now| -> Vec<_> { std::iter::from_fn(|| budget.reserve(false, now)).collect() };
@@ -232,7 +231,7 @@ mod tests {
             steps in prop::collection::vec((0u64..2_000, 0u8..4), 1..120),
         ) {
             let policy = BudgetConfig::new().ratio(f64::from(ratio) / 1000.0).min_per_sec(f64::from(per_sec)).timeout_cost(2.5);
-            let budget = TokenBudget::new(&policy).unwrap();
+            let budget = TokenBudget::new(&policy);
             let mut model = Model { reserve: Cost::from(per_sec) * 10_000, moves: Vec::new() };
             let start = Instant::now();
             let (mut now, mut paid) = (start, Vec::new());
@@ -242,7 +241,7 @@ mod tests {
                 let slot = (now - start).as_secs();
                 match act {
                     0 | 1 => {
-                        budget.begin(now);
+                        budget.deposit(now);
                         model.moves.push((slot, ratio.into()));
                     }
                     2 => {
@@ -277,8 +276,8 @@ mod schedules {
             let calls = || {
                 let budget = budget.clone();
                 thread::spawn(move || {
-                    budget.begin(Instant::now());
-                    budget.begin(Instant::now());
+                    budget.deposit(Instant::now());
+                    budget.deposit(Instant::now());
                     // The first is given back, and may be had again.
                     drop(budget.reserve_now(false, None));
                     let kept = budget.reserve_now(false, None).map(Reserved::spend);
@@ -286,7 +285,7 @@ mod schedules {
                 })
             };
             let spent: u32 = join([calls(), calls()]).into_iter().sum();
-            let left = std::iter::from_fn(|| budget.reserve(false, Instant::now())).count();
+            let left = std::iter::from_fn(|| budget.0.reserve(false, Instant::now())).count();
             assert_eq!(spent as usize + left, 2);
         });
     }

@@ -33,4 +33,4 @@ pub use self::{
 };
 
 /// The least time with which a call is still worth sending, 10 ms by default.
-pub const MIN_USEFUL: Duration = Duration::from_millis(10);
+pub(crate) const MIN_USEFUL: Duration = Duration::from_millis(10);

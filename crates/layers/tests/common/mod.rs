@@ -105,7 +105,7 @@ impl Endpoints {
     }
 }
 
-/// Two endpoints, 0 and 1, of which each call goes to the first that was not tried.
+/// Two endpoints, 0 and 1, which the attempts of a call take in turn.
 pub(crate) fn two_endpoints<F>(
     answer: F,
 ) -> (
@@ -118,16 +118,7 @@ where
     let called = Endpoints::default();
     let seen = called.clone();
     let service = service_fn(move |request: Request| {
-        let tried = request.call().tried.clone();
-        let untried = |endpoint: &u64| {
-            tried
-                .as_ref()
-                .is_none_or(|tried| !tried.contains(*endpoint))
-        };
-        let endpoint = (0..2).find(untried).unwrap_or_default();
-        if let Some(tried) = &tried {
-            tried.add(endpoint);
-        }
+        let endpoint = u64::from(request.call().attempt - 1) % 2;
         seen.0.lock().unwrap().push(endpoint);
         // The first endpoint is slow.
         let (answer, delay) = (answer(endpoint), ms(if endpoint == 0 { 100 } else { 1 }));

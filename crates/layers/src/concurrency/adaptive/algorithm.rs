@@ -1,20 +1,19 @@
 //! Three ways to tell from latencies whether a service could take more calls.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 /// How long the calls of one window took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Seen {
+pub(super) struct Seen {
     /// What nine of ten did not exceed.
-    pub slow: Duration,
+    pub(super) slow: Duration,
     /// The fastest.
-    pub fastest: Duration,
+    pub(super) fastest: Duration,
 }
 
 /// Says the limit for the next window. It is asked only where most of the limit was in use and the
 /// service has not asked for less.
-pub trait Adapt: fmt::Debug + Send {
+pub(super) trait Adapt: Send {
     /// The limit after one of `limit`, under which calls took as long as `seen`.
     fn next(&mut self, limit: f64, seen: &Seen) -> f64;
 }
@@ -27,7 +26,7 @@ pub trait Adapt: fmt::Debug + Send {
 /// every slow window, it would come to take for normal what waits inside a busy service, and the
 /// limit would grow for as long as the service is busy.
 #[derive(Clone, Debug)]
-pub struct Gradient2 {
+pub(super) struct Gradient2 {
     tolerance: f64,
     /// The usual latency in seconds, and the usual limit.
     usual: Option<(f64, f64)>,
@@ -41,8 +40,7 @@ impl Gradient2 {
     const WELL_BELOW: f64 = 0.8;
 
     /// Lets latencies rise by the factor `tolerance` before the limit shrinks.
-    #[must_use]
-    pub const fn new(tolerance: f64) -> Self {
+    pub(super) const fn new(tolerance: f64) -> Self {
         Self {
             tolerance,
             usual: None,
@@ -87,7 +85,7 @@ impl Adapt for Gradient2 {
 
 /// Adds one; only what the service refuses or times out makes it shrink.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Aimd(());
+pub(super) struct Aimd;
 
 impl Adapt for Aimd {
     fn next(&mut self, limit: f64, _: &Seen) -> f64 {
@@ -98,7 +96,7 @@ impl Adapt for Aimd {
 /// Estimates from the fastest answer how many calls wait inside the service, and keeps that number
 /// small, after [Netflix's Vegas](https://github.com/Netflix/concurrency-limits).
 #[derive(Clone, Debug, Default)]
-pub struct Vegas {
+pub(super) struct Vegas {
     fastest: VecDeque<Duration>,
 }
 

@@ -55,12 +55,18 @@ crate::setters! {
 )]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// Whether answers got slower than they were: see [`Gradient2`].
+    /// Compares the latencies of a window with those of the last ten minutes or so, after [Netflix's
+    /// Gradient2] with Envoy's headroom of √limit.
+    ///
+    /// [Netflix's Gradient2]: https://github.com/Netflix/concurrency-limits
     #[default]
     Gradient2,
-    /// Whether the service refuses calls: see [`Aimd`].
+    /// Grows by one per window and shrinks only when the service asks for fewer calls or times out.
     Aimd,
-    /// How much slower answers are than the fastest: see [`Vegas`].
+    /// Estimates from the fastest answer how many calls wait inside the service and keeps that number
+    /// small, after [Netflix's Vegas].
+    ///
+    /// [Netflix's Vegas]: https://github.com/Netflix/concurrency-limits
     Vegas,
 }
 
@@ -68,7 +74,7 @@ impl Algorithm {
     pub(super) fn build(self, settings: &AdaptiveConfig) -> Box<dyn Adapt> {
         match self {
             Self::Gradient2 => Box::new(Gradient2::new(settings.tolerance)),
-            Self::Aimd => Box::new(Aimd::default()),
+            Self::Aimd => Box::new(Aimd),
             Self::Vegas => Box::new(Vegas::default()),
         }
     }

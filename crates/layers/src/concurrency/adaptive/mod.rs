@@ -19,10 +19,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::{
-    algorithm::{Adapt, Aimd, Gradient2, Seen, Vegas},
-    config::{AdaptiveConfig, Algorithm},
-};
+use self::algorithm::{Adapt, Seen};
+pub use self::config::{AdaptiveConfig, Algorithm};
 use crate::{
     classify::{Class, Failure},
     histogram::{Histogram, quantile},
@@ -111,15 +109,10 @@ impl Window {
 
 impl Controller {
     pub(super) fn new(settings: AdaptiveConfig, now: Instant) -> Self {
-        let algorithm = settings.algorithm.build(&settings);
-        Self::with(settings, algorithm, now)
-    }
-
-    pub(super) fn with(settings: AdaptiveConfig, algorithm: Box<dyn Adapt>, now: Instant) -> Self {
         Self {
             limit: settings.initial.into(),
+            algorithm: settings.algorithm.build(&settings),
             settings,
-            algorithm,
             window: Window::new(now),
         }
     }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     ConcurrencyConfig, Order,
-    adaptive::{Adapt, Controller, Signal},
+    adaptive::{Controller, Signal},
 };
 use crate::{
     breaker,
@@ -107,14 +107,6 @@ impl Limiter {
             queue: Mutex::default(),
             controller: adaptive.map(|adaptive| Mutex::new(Controller::new(adaptive.clone(), now))),
         }
-    }
-
-    /// Moves the limit by `algorithm`, in the bounds of the settings.
-    pub(super) fn adapt(&mut self, settings: &ConcurrencyConfig, algorithm: Box<dyn Adapt>) {
-        let adaptive = settings.adaptive.clone().unwrap_or_default();
-        self.max = AtomicU32::new(adaptive.initial);
-        let controller = Controller::with(adaptive, algorithm, self.born);
-        self.controller = Some(Mutex::new(controller));
     }
 
     /// Returns the rejection of a call that the breaker below would not let through.
