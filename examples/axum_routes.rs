@@ -18,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use http::{Request, Uri, header::CONTENT_TYPE};
 use tokio::{net::TcpListener, time::Instant};
-use tower::{Layer, Service, ServiceExt, layer::util::Identity};
+use tower::{Layer, Service, ServiceExt};
 use tower_fanout::{
     Answer, BranchError, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
     layers::{ClassifyHttp, ConfigError, Deadline, With},
@@ -92,8 +92,7 @@ fn node(
     let stack = stack(
         &downstream,
         answers.fold(downstream.fallback(), |chain, answer| chain.answer(answer)),
-        StampLayer::new(),
-        Identity::new(),
+        |request| StampLayer::new().write(request),
         JsonLayer::new().layer(client.clone()),
     );
     Ok(AcceptLayer::default().layer(stack))

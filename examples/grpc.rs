@@ -13,7 +13,7 @@ use tonic::{
     Code, ConnectError, Request, Response, Status, TimeoutExpired,
     transport::{Channel, Server, server::TcpIncoming},
 };
-use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
+use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
     Answer, Downstream, FanOut, Plan, Policy, Strategy,
     layers::{
@@ -130,8 +130,7 @@ fn careful(
     Ok(stack(
         &downstream,
         downstream.fallback(),
-        Identity::new(),
-        Identity::new(),
+        |_| (),
         service_fn(move |item| quote(shop.clone(), item)),
     ))
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
+use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
     Answer, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
     layers::{ClassifyResult, ConfigError, Deadline, With},
@@ -65,8 +65,7 @@ where
     Ok(stack(
         &downstream,
         answers.fold(chain, |chain, answer| chain.answer(answer)),
-        Identity::new(),
-        Identity::new(),
+        |_| (),
         service,
     ))
 }

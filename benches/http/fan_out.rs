@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, layer::util::Identity};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_fanout::{
     Answer, Answers, BranchError, Downstream, FanOut, Key, Plan, Policy,
     layers::{ClassifyHttp, Deadline, With},
@@ -85,8 +85,7 @@ impl Backend {
             .service(stack(
                 &self.downstream,
                 fallback,
-                StampLayer::new(),
-                Identity::new(),
+                |request| StampLayer::new().write(request),
                 attempt,
             ))
     }

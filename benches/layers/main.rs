@@ -19,7 +19,7 @@ use std::{
 use harness::{Asked, Case, compare};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::{
-    Layer, Service, ServiceBuilder, layer::util::Identity, limit::ConcurrencyLimitLayer,
+    Layer, Service, ServiceBuilder, limit::ConcurrencyLimitLayer,
     timeout::TimeoutLayer as TowerTimeout, util::option_layer,
 };
 use tower_fanout::{Downstream, Policy, metrics::ServiceMetrics, stack::stack};
@@ -99,13 +99,7 @@ where
 {
     let downstream = Downstream::new("users", Policy::default(), ClassifyResult).unwrap();
     let fallback = downstream.fallback().answer(0);
-    stack(
-        &downstream,
-        fallback,
-        Identity::new(),
-        Identity::new(),
-        service,
-    )
+    stack(&downstream, fallback, |_| (), service)
 }
 
 /// The same concerns, by the peers' layers.

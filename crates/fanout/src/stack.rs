@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use tower::{Layer, Service, ServiceBuilder, util::Either};
+use tower::{Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
     AsReject, BreakerConfig, BreakerLayer, Classify, ConcurrencyConfig, ConcurrencyLayer,
     ConfigError, Context, DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, Reject,
-    RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer,
-    breaker::{self, Breaker},
-    concurrency::Concurrency,
+    RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer, breaker,
     config::Validate,
     hedge::HedgeDelay,
-    throttle::Throttle,
-    timeout::{DeadlineConfig, Timeout, TimeoutConfig},
+    timeout::{DeadlineConfig, TimeoutConfig},
 };
 
 use crate::{expected::Expected, plan::Profile, policy::Policy};
@@ -199,29 +196,24 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 
 /// Puts the layers of `downstream` around `service`, which makes one attempt.
 ///
-/// This is the one place where their order stands. `stamp` marks each attempt: it writes its
-/// number and the time that is left into the request, say. `chaos` may break attempts on purpose.
-/// Where there is nothing to mark or to break, an [`Identity`](tower::layer::util::Identity) does.
-pub fn stack<C, L, H, S, Req, Res, E>(
+/// This is the one place where their order stands. `stamp` marks the request of each attempt, with the
+/// attempt's number and the remaining time for example; `|_| ()` marks nothing. A `ChaosLayer` (feature
+/// `chaos` of the layers) goes around `service`, so that all layers here have to cope with it.
+pub fn stack<C, M, S, Req, Res, E>(
     downstream: &Downstream<C>,
     fallback: FallbackLayer<C, Req, Res, E>,
-    stamp: L,
-    chaos: H,
+    stamp: M,
     service: S,
 ) -> impl Service<Req, Response = Res, Error = E, Future: Send>
 + Clone
 + Send
 + Sync
 + 'static
-+ use<C, L, H, S, Req, Res, E>
++ use<C, M, S, Req, Res, E>
 where
     C: Classify<Res, E> + Clone + Send + Sync + 'static,
-    L: Layer<Attempt<H::Service, C>>,
-    L::Service:
-        Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
-    H: Layer<S>,
-    H::Service:
-        Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
+    M: Fn(&mut Req) + Clone + Send + Sync + 'static,
+    S: Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
     Req: Context + Clone + Send + Sync + 'static,
     Res: Send + 'static,
     E: From<Reject> + AsReject + Send + 'static,
@@ -237,7 +229,10 @@ where
         // refused at once.
         .layer(downstream.attempts.clone())
         // Per attempt, and after the pause: the time that is left is then right.
-        .layer(stamp)
+        .map_request(move |mut request| {
+            stamp(&mut request);
+            request
+        })
         // Above the limit: a call that is not sent needs no permit. Asks the breaker first, so that it
         // sees no call that an open circuit rejects.
         .option_layer(downstream.throttle.clone())
@@ -248,17 +243,8 @@ where
         .option_layer(downstream.breaker.clone())
         // Innermost of the waits: its time starts when the permit is in hand.
         .option_layer(downstream.timeout)
-        // Innermost of all: whatever it breaks, everything above has to cope with.
-        .layer(chaos)
         .service(service)
 }
-
-type Timed<S> = Either<Timeout<S>, S>;
-type Guarded<S, C> = Either<Breaker<Timed<S>, C>, Timed<S>>;
-type Limited<S, C> = Either<Concurrency<Guarded<S, C>, C>, Guarded<S, C>>;
-
-/// What one attempt passes through, from the throttle inwards to `S`.
-pub type Attempt<S, C> = Either<Throttle<Limited<S, C>, C>, Limited<S, C>>;
 
 #[cfg(test)]
 mod tests {

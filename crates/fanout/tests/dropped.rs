@@ -15,7 +15,7 @@ use std::{
 
 use common::*;
 use tokio::time::{advance, sleep};
-use tower::{BoxError, ServiceExt, layer::util::Identity, service_fn, util::BoxCloneSyncService};
+use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Downstream, FanOut, Plan,
     layers::{
@@ -63,8 +63,7 @@ fn shaky(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) -> Whole
         Ok("plan b")
     });
     let fallback = downstream.fallback().service(plan_b);
-    let none = Identity::new;
-    BoxCloneSyncService::new(stack(downstream, fallback, none(), none(), service))
+    BoxCloneSyncService::new(stack(downstream, fallback, |_| (), service))
 }
 
 fn fan_out(downstreams: &[Downstream<ClassifyResult>], in_flight: &InFlight) -> FanOut<()> {

@@ -15,12 +15,7 @@ use std::{
 use common::*;
 use futures_util::{FutureExt, join, poll};
 use tokio::time::{Instant, advance, sleep};
-use tower::{
-    BoxError, ServiceExt,
-    layer::{layer_fn, util::Identity},
-    service_fn,
-    util::{BoxCloneSyncService, MapRequestLayer},
-};
+use tower::{BoxError, Layer, ServiceExt, layer::layer_fn, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Downstream, Policy,
     layers::{
@@ -95,8 +90,7 @@ async fn the_fallback_has_time_when_that_of_the_attempts_is_over() {
         sleep(ms(500)).await;
         Ok("plan b")
     }));
-    let none = Identity::new();
-    let service = stack(&downstream, fallback, none, Identity::new(), service);
+    let service = stack(&downstream, fallback, |_| (), service);
     let (answer, took) = timed(service.oneshot(ask())).await;
     assert_eq!((answer.unwrap(), took), ("plan b", ms(1500)));
 }
@@ -120,11 +114,10 @@ async fn the_deadline_bounds_all_hedges() {
 async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
     let (stamps, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
     let noted = Arc::clone(&stamps);
-    let stamp = MapRequestLayer::new(move |request: With<()>| {
+    let stamp = move |request: &mut With<()>| {
         let stamp = (request.call().attempt, start.elapsed().as_millis());
         noted.lock().unwrap().push(stamp);
-        request
-    });
+    };
     let calls = Arc::new(AtomicU32::new(0));
     let service = service_fn(move |_: With<()>| {
         let before = calls.fetch_add(1, Ordering::Relaxed);
@@ -134,7 +127,7 @@ async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
         }
     });
     let fallback = downstream.fallback();
-    let service = stack(downstream, fallback, stamp, Identity::new(), service);
+    let service = stack(downstream, fallback, stamp, service);
     let _ = service.oneshot(ask()).await;
     std::mem::take(&mut stamps.lock().unwrap())
 }
@@ -332,7 +325,7 @@ async fn what_is_broken_on_purpose_is_treated_as_if_it_broke_by_itself() {
     let fine = service_fn(|_: With<()>| async { Answer::Ok("ok") });
     let chaos = layer_fn(|_| service_fn(|_: With<()>| pending::<Answer>()));
     let fallback = downstream.fallback();
-    let service = stack(&downstream, fallback, Identity::new(), chaos, fine);
+    let service = stack(&downstream, fallback, |_| (), chaos.layer(fine));
     let (refused, took) = timed(refusal(&BoxCloneSyncService::new(service))).await;
     assert_eq!(refused, Some(Reject::AttemptTimeout));
     assert_eq!(took, ms(100 + 50 + 100));

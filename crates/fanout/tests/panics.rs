@@ -17,7 +17,7 @@ use std::{
 
 use common::*;
 use tokio::time::{advance, sleep};
-use tower::{BoxError, Service, ServiceExt, layer::util::Identity, service_fn};
+use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
     BoundPlan, Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen,
     RunObserver, Status,
@@ -187,8 +187,7 @@ where
         }
         async { Ok("plan b") }
     });
-    let none = Identity::new;
-    let service = stack(downstream, fallback, none(), none(), service);
+    let service = stack(downstream, fallback, |_| (), service);
     let mut plan = Plan::builder();
     plan.node("calls", service, |(), _| Ok(ask()));
     let fan_out = FanOut::new(plan.build().unwrap());

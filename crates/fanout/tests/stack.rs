@@ -10,7 +10,7 @@ use std::sync::{
 
 use common::*;
 use tokio::time::Instant;
-use tower::{BoxError, ServiceExt, layer::util::Identity, service_fn};
+use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
     Branch, BranchError, ErrorKind, FanOut, FanOutError, Plan, Status, Strategy,
     layers::{AsReject, Call, Context, Deadline, Reject, With, breaker::State, observe::StoppedBy},
@@ -158,8 +158,7 @@ async fn ord_06_the_breaker_does_not_see_the_fallback() {
     let service = stack(
         &downstream,
         downstream.fallback().answer("plan b"),
-        Identity::new(),
-        Identity::new(),
+        |_| (),
         service,
     );
     assert_eq!(service.oneshot(ask()).await.unwrap(), "plan b");
@@ -262,7 +261,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
             .service(around(&other, || async { panic!("oh") })),
     };
     let broken = service_fn(|_: With<()>| async { Err::<&str, _>(failed()) });
-    let service = stack(&own, chain, Identity::new(), Identity::new(), broken);
+    let service = stack(&own, chain, |_| (), broken);
     let mut plan = Plan::builder();
     plan.node("user", service, |(), _| Ok(ask()));
     match FanOut::new(plan.build().unwrap()).oneshot(()).await {
@@ -332,8 +331,7 @@ async fn a_request_asks_for_fewer_retries_and_no_fallback() {
     let service = stack(
         &downstream,
         downstream.fallback().answer("plan b"),
-        Identity::new(),
-        Identity::new(),
+        |_| (),
         service,
     );
     let mut plan = Plan::builder();

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use tower::layer::util::Identity;
 use tower_fanout::{
     Answers, BoundNode, Branch, BranchError, Downstream, FanOut, RunObserver, Strategy,
     layers::{ClassifyHttp, Event, With, fallback::OutcomeSet},
@@ -257,8 +256,7 @@ fn one(
     stack(
         &backend.downstream,
         fallback,
-        StampLayer::new(),
-        Identity::new(),
+        |request| StampLayer::new().write(request),
         attempt,
     )
 }

@@ -42,6 +42,26 @@ impl StampLayer {
         self.network_margin = margin;
         self
     }
+
+    /// Writes the headers of an attempt into `request`, without a service around it.
+    pub fn write<R: Outgoing>(&self, request: &mut R) {
+        let (deadline, attempt) = (request.call().deadline, request.call().attempt);
+        let headers = request.headers_mut();
+        // A caller's are not sent on.
+        if let Some(deadline) = deadline {
+            let left = deadline.remaining(Instant::now());
+            let left = left.saturating_sub(self.network_margin).as_millis();
+            headers.insert(TIMEOUT, u64::try_from(left).unwrap_or(u64::MAX).into());
+        } else {
+            headers.remove(TIMEOUT);
+        }
+        if attempt > 1 {
+            headers.insert(RETRY, u16::from(attempt - 1).into());
+        } else {
+            headers.remove(RETRY);
+        }
+        adopt(headers);
+    }
 }
 
 impl<S> Layer<S> for StampLayer {
@@ -94,22 +114,7 @@ where
     }
 
     fn call(&mut self, mut request: R) -> S::Future {
-        let (deadline, attempt) = (request.call().deadline, request.call().attempt);
-        let headers = request.headers_mut();
-        // A caller's are not sent on.
-        if let Some(deadline) = deadline {
-            let left = deadline.remaining(Instant::now());
-            let left = left.saturating_sub(self.layer.network_margin).as_millis();
-            headers.insert(TIMEOUT, u64::try_from(left).unwrap_or(u64::MAX).into());
-        } else {
-            headers.remove(TIMEOUT);
-        }
-        if attempt > 1 {
-            headers.insert(RETRY, u16::from(attempt - 1).into());
-        } else {
-            headers.remove(RETRY);
-        }
-        adopt(headers);
+        self.layer.write(&mut request);
         self.inner.call(request)
     }
 }

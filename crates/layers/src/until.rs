@@ -8,9 +8,22 @@
 use crate::reject::Reject;
 
 /// What a layer holds while a call lasts. Dropped, the call has ended well or nobody cares any more.
-pub trait Guard {
+pub trait Guard: sealed::Sealed {
     /// The call broke after its answer had begun: by a refusal of a layer below, or else by itself.
     fn broken(self, reject: Option<Reject>);
+}
+
+/// Only the permits of this crate are guards, and only its own types say how long a call lasts.
+mod sealed {
+    use crate::{breaker, concurrency};
+
+    pub trait Sealed {}
+
+    impl Sealed for breaker::Permit {}
+    impl Sealed for concurrency::Permit {}
+    impl Sealed for super::Answered {}
+    #[cfg(feature = "http")]
+    impl Sealed for super::BodyEnd {}
 }
 
 /// Drops what is held for a call while a panic of the service passes, so that it is seen as one even
@@ -27,7 +40,7 @@ impl<G> Drop for DropOnPanic<'_, G> {
 }
 
 /// How long a call lasts that was answered by a `Response`.
-pub trait Until<Response> {
+pub trait Until<Response>: sealed::Sealed {
     /// The answer with what is held for it.
     type Response<G: Guard>;
 

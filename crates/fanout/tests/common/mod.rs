@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tower::{BoxError, Service, layer::util::Identity, service_fn, util::BoxCloneSyncService};
+use tower::{BoxError, Service, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Downstream, Plan, PlanBuilder, Policy,
     layers::{ClassifyResult, Failure, With},
@@ -142,13 +142,7 @@ where
     Fut: Future<Output = Answer> + Send + 'static,
 {
     let service = service_fn(move |_: With<()>| answer());
-    stack(
-        downstream,
-        downstream.fallback(),
-        Identity::new(),
-        Identity::new(),
-        service,
-    )
+    stack(downstream, downstream.fallback(), |_| (), service)
 }
 
 pub(crate) fn failed() -> BoxError {
