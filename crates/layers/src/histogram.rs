@@ -24,6 +24,7 @@ impl Histogram {
     }
 
     pub(crate) fn add(&mut self, duration: Duration) {
+        // In bounds: `bucket` gives the last bucket to all that is longer.
         let count = &mut self.counts[bucket(duration)];
         *count = count.saturating_add(1);
         self.total += 1;

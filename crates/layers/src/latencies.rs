@@ -52,6 +52,7 @@ impl Latencies {
     /// Takes note of an answer that took `latency`.
     pub fn record(&mut self, latency: Duration, now: Instant) {
         self.advance(now);
+        // In bounds: `newest` is a remainder of `SLOTS`.
         self.slots[self.newest].add(latency);
     }
 

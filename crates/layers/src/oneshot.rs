@@ -35,7 +35,7 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
 
     /// Calls `service` at once if it is ready, which saves its clone. If it is not, the instance that
     /// was asked goes on waiting, since it may stand in a queue, and `service` becomes a fresh one.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn start(service: &mut S, request: Req) -> Self
     where
         S: Clone,
@@ -56,18 +56,20 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
 impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline(always)]
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {
                 Projected::Waiting { service, request } => {
                     ready!(service.poll_ready(cx))?;
+                    // Taken here only, and this state is left below.
                     let request = request.take().expect("a request is sent once");
                     let future = service.call(request);
                     self.set(Self::Called { future });
                 }
                 Projected::Called { future } => return future.poll(cx),
                 Projected::Failed { error } => {
+                    // A caller never polls a future again after it was ready: the contract of `Future`.
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
             }

@@ -71,6 +71,7 @@ impl Sharded {
     /// counts another tag, or is full.
     #[inline]
     pub(crate) fn add(&self, wanted: u64, enough: u32) -> bool {
+        // In bounds: the number of parts is a power of two.
         let Part(part) = &self.parts[thread() & (self.parts.len() - 1)];
         let wanted = wanted & ((1 << TAG_BITS) - 1);
         let mut word = part.load(Ordering::Relaxed);

@@ -29,7 +29,7 @@ impl<L, S: Clone> Core<L, S> {
 impl<L, S> Deref for Core<L, S> {
     type Target = L;
 
-    #[inline(always)]
+    #[inline]
     fn deref(&self) -> &L {
         &self.layer
     }

@@ -1,28 +1,37 @@
-//! What time it is and how long a call takes, at the least expense.
+//! Measures how long calls take, with few reads of the clock.
 //!
-//! A look at the clock costs as much as the rest of what most layers do. So the layers that a poll
-//! comes back through share one: each [forgets](forget) the time before it polls what is below it,
-//! which may take long, and on the way back the first that [asks](now) looks at the clock for all.
-//! Nobody else may ask here: what was seen may be old. What a service does after it has polled
-//! another stack in the same poll is not seen, so whoever must know of it looks for itself.
+//! A read of the clock costs as much as the rest of what most layers do. So the layers that a poll
+//! returns through share one read, which is cached per thread:
+//!
+//! 1. Before a layer polls what is below it, it calls [`forget`].
+//! 2. After that poll and before the layer polls anything else, it may call [`now`]. The first layer
+//!    on the way back reads the clock, and the layers above get the same time.
+//!
+//! The cached time is valid only until the end of the current `poll`, and only in code that runs
+//! directly after a poll before which the time was forgotten. All other code reads `Instant::now()`:
+//! a constructor, `call`, `drop`, and code that runs after a service that polled *another* stack in the
+//! same poll, since the time may be one that was cached on the way back through that stack. No layer
+//! passes information to another through this cache: a layer that is taken away changes no result, only
+//! the number of reads.
 
 use std::{cell::Cell, task::Poll, time::Duration};
 
 use tokio::time::Instant;
 
 thread_local! {
-    /// What the clock said on the way back from a poll.
+    /// The time on the way back from a poll, if it was read.
     static SEEN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Forgets what the clock said: something is polled that may take long.
-#[inline(always)]
+/// Forgets the cached time. Called before a poll, which may take long.
+#[inline]
 pub(crate) fn forget() {
     SEEN.set(None);
 }
 
-/// The time, on the way back from a poll before which it was [forgotten](forget).
-#[inline(always)]
+/// Returns the time. Only to be called on the way back from a poll before which the time was
+/// [forgotten](forget): see the [module docs](self).
+#[inline]
 pub(crate) fn now() -> Instant {
     SEEN.get().unwrap_or_else(|| {
         let now = Instant::now();
@@ -45,7 +54,7 @@ impl Stopwatch {
     }
 
     /// Polls the call, and runs from the first time that it is pending.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         forget();
         let result = poll();
@@ -55,15 +64,15 @@ impl Stopwatch {
         result
     }
 
-    /// How long it took, on the way back from the poll that it was watched in.
-    #[inline(always)]
+    /// Returns how long the call took. Only to be called on the way back from [`watch`](Self::watch).
+    #[inline]
     pub(crate) fn elapsed(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| {
             now().saturating_duration_since(since)
         })
     }
 
-    /// How long it has taken at any other moment.
+    /// Returns how long the call has taken. May be called at any time: it reads the clock.
     pub(crate) fn so_far(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }

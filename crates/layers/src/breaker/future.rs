@@ -55,7 +55,7 @@ impl<S: Service<Req>, C, U, Req> ResponseFuture<S, C, U, Req> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn running(call: Oneshot<S, Req>, permit: Option<Permit>, classify: C) -> Self {
         Self {
             state: State::Running {
@@ -76,10 +76,11 @@ where
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 
-    #[inline(always)]
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projected::Refused { error } => {
+                // A caller never polls a future again after it was ready: the contract of `Future`.
                 Poll::Ready(Err(error.take().expect("polled after completion")))
             }
             Projected::Running {

@@ -89,7 +89,7 @@ impl Handle {
     }
 
     /// Lets a call through, or refuses it.
-    #[inline(always)]
+    #[inline]
     pub(super) fn admit(&self, observer: &Observer) -> Result<Permit, Reject> {
         Permit::new(self.local(), observer)
     }

@@ -60,7 +60,7 @@ enum End {
 }
 
 impl Permit {
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(local: &Arc<Local>, observer: &Observer) -> Result<Self, Reject> {
         let shared = &local.shared;
         let (word, probe) = shared
@@ -77,7 +77,7 @@ impl Permit {
     }
 
     /// Polls the call that the permit was given for.
-    #[inline(always)]
+    #[inline]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         // The stopwatch starts when a call is first pending, which saves a look at the clock for a call
         // that never is. A breaker that looks for slow calls also needs the time of that first poll.
@@ -88,7 +88,7 @@ impl Permit {
     }
 
     /// The call ended in the poll that it comes back from, as `class` says of one that took so long.
-    #[inline(always)]
+    #[inline]
     pub(super) fn ended(&mut self, class: impl FnOnce(Duration) -> Class) {
         // Where slowness counts, so does what the service did after it polled another stack.
         let elapsed = match self.local.shared.settings().slow_call {
@@ -99,13 +99,13 @@ impl Permit {
         self.end = End::As { verdict, elapsed };
     }
 
-    /// Records the end of a call that is over in the same poll.
-    #[inline(always)]
+    /// Records the end of a call that is over in the same poll, so that the time of that poll may be used.
+    #[inline]
     pub(super) fn record(&mut self) {
         self.settle(stopwatch::now);
     }
 
-    #[inline(always)]
+    #[inline]
     fn settle(&mut self, now: impl FnOnce() -> Instant) {
         let shared = &self.local.shared;
         let (verdict, elapsed) = match self.end {
@@ -147,7 +147,7 @@ impl Permit {
 }
 
 impl Drop for Permit {
-    #[inline(always)]
+    #[inline]
     fn drop(&mut self) {
         self.settle(Instant::now);
     }

@@ -44,6 +44,7 @@ impl Word {
             State::Disabled,
             State::MetricsOnly,
         ];
+        // In bounds: `of` is the only writer of these bits, and writes a state's place in this list.
         STATES[(self.0 & (CALM - 1)) as usize]
     }
 
@@ -114,7 +115,7 @@ impl Shared {
         &self.policy
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
@@ -156,7 +157,7 @@ impl Shared {
     }
 
     /// Lets a call through, or refuses it. A probe gets its number.
-    #[inline(always)]
+    #[inline]
     pub(super) fn admit(&self, observer: &Observer) -> Result<(Word, Option<u64>), Reject> {
         let word = self.word();
         if word.passes() {
@@ -231,7 +232,7 @@ impl Shared {
     }
 
     /// Takes note of the end of a call that was let through at `word`, if that needs no lock.
-    #[inline(always)]
+    #[inline]
     pub(super) fn record_fast(
         &self,
         word: Word,
@@ -251,7 +252,7 @@ impl Shared {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn count_good(&self, word: Word, now: impl FnOnce() -> Instant) -> bool {
         let (bucket, enough) = match self.counted {
             Counted::ByBucket(stretches) => (stretches.number(now()), u32::MAX),

@@ -115,6 +115,7 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
 }
 
 fn take<T>(attempt: &mut Option<T>) -> T {
+    // A caller never polls a future again after it was ready: the contract of `Future`.
     attempt.take().expect("polled after completion")
 }
 

@@ -77,7 +77,7 @@ where
     C: Clone,
     Req: Context,
 {
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
         let observer = request.call().observer.clone();
         Self {
@@ -116,7 +116,7 @@ where
 }
 
 /// A call that need not wait.
-#[inline(always)]
+#[inline]
 fn run<S, Req>(inner: &mut S, request: Req, permit: Permit, observer: &Observer) -> State<S, Req>
 where
     S: Service<Req> + Clone,
@@ -182,6 +182,7 @@ where
             ..
         } = self.state.as_mut().project()
         else {
+            // Called by `poll` in this state only.
             unreachable!("only a queued call waits for its turn");
         };
         let turn = ready!(poll_turn(waiter, timer, *end, cx));
@@ -190,6 +191,7 @@ where
             service, request, ..
         } = self.state.as_mut().project_replace(State::Gone)
         else {
+            // Nothing has changed the state since it was matched above.
             unreachable!("it is still queued");
         };
         self.state.set(match turn {
@@ -240,7 +242,7 @@ where
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 
-    #[inline(always)]
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -257,6 +259,7 @@ where
                     return Poll::Ready(Err(this.observer.reject(*reject)));
                 }
                 Projected::Queued { .. } => ready!(this.wait(cx)),
+                // A caller never polls a future again after it was ready: the contract of `Future`.
                 Projected::Gone => panic!("polled after completion"),
             }
         }

@@ -68,7 +68,7 @@ struct Falling<C, Req, Res, E> {
 }
 
 impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
-    #[inline(always)]
+    #[inline]
     pub(super) fn transparent(future: F) -> Self {
         let chain = None;
         Self {
@@ -76,7 +76,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(
         future: F,
         layer: &FallbackLayer<C, Req, Res, E>,
@@ -114,7 +114,7 @@ where
 
     /// The class of the call's result, if it is one to fall back for. A good answer is given to the
     /// steps that remember.
-    #[inline(always)]
+    #[inline]
     fn judge(&self, original: &Result<Res, E>) -> Option<Class> {
         let class = self.class(original);
         if let (Class::Success, Ok(answer)) = (class, original) {
@@ -205,6 +205,7 @@ where
             self.failed(step, class);
             return None;
         }
+        // In bounds: `begin` took `step` from these links.
         let kind = self.chain.links[step].step.kind();
         self.observer.emit(Event::FallbackUsed { step, kind });
         answer
@@ -220,7 +221,7 @@ where
 {
     /// Polls the call, whose panic is an end of it too. It is over if that is ready with a result; if
     /// it is ready with none, its first step is asked.
-    #[inline(always)]
+    #[inline]
     fn poll_call(
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
@@ -253,8 +254,10 @@ where
     /// The call ended as `class`: its first step is asked.
     fn fall(mut self: Pin<&mut Self>, class: Class, original: End<Res, E>) {
         let Projected::Calling { chain, .. } = self.as_mut().project() else {
+            // `poll_call` calls it in this state only.
             unreachable!("only a call falls");
         };
+        // `poll_call` returns before if there is no chain, and the chain is taken here only.
         let chain = chain.take().expect("only a call with a chain falls");
         // What the call holds, a permit say, it does not hold for the steps too.
         self.set(Self::Done);
@@ -279,6 +282,7 @@ where
                 ..
             } = self.as_mut().project()
             else {
+                // A caller never polls a future again after it was ready: the contract of `Future`.
                 panic!("polled after completion");
             };
             let Some(current) = asking else { break };
@@ -296,6 +300,7 @@ where
             Replaced::Asking { original, .. } => {
                 Poll::Ready(original.unwrap_or_else(|panic| resume_unwind(panic)))
             }
+            // The loop leaves this state only by returning.
             _ => unreachable!("the chain was asked to its end"),
         }
     }
@@ -310,7 +315,7 @@ where
 {
     type Output = Result<Res, E>;
 
-    #[inline(always)]
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         match ready!(state.as_mut().poll_call(cx)) {

@@ -83,7 +83,7 @@ where
     Req: Context + Clone,
 {
     /// Makes the first attempt on the service within `hedge`, which is ready.
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(hedge: &mut Hedge<S, C>, request: Req) -> Self
     where
         C: Clone,
@@ -258,7 +258,8 @@ where
         }
     }
 
-    /// Polls the attempts until one ends.
+    /// Polls the attempts until one ends. The cached time is forgotten before each, and used only
+    /// directly after it.
     fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
         stopwatch::forget();
         if let Some(primary) = self.primary.as_mut().as_pin_mut()
@@ -273,6 +274,7 @@ where
         }
         for place in 0..self.hedges.len() {
             stopwatch::forget();
+            // In bounds: a hedge is only removed where the function returns.
             if let Poll::Ready(result) = self.hedges[place].future.as_mut().poll(cx) {
                 let hedge = self.hedges.swap_remove(place);
                 return Some(End {
@@ -298,6 +300,7 @@ where
         let mut this = self.project();
         loop {
             let end = this.poll_attempts(cx);
+            // On the way back from a poll: the cached time is valid.
             if !mem::replace(this.has_deposited, true) {
                 this.core.budget.deposit(stopwatch::now());
             }
@@ -316,6 +319,7 @@ where
                 return Poll::Pending;
             }
             let failure = this.first_failure.take();
+            // The last attempt left its failure here. A caller never polls a future again after it was ready: the contract of `Future`.
             return Poll::Ready(failure.expect("polled after completion"));
         }
     }

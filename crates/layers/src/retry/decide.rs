@@ -105,7 +105,7 @@ impl Attempts {
 
     /// Whether the attempt of `call` is told that it is the last. Without a deadline nobody asks, and
     /// a request without facts need not be given any.
-    #[inline(always)]
+    #[inline]
     pub(super) fn is_last(&self, call: &Call) -> bool {
         self.are_used_up() && call.deadline.is_some()
     }

@@ -92,7 +92,7 @@ where
     Req: Context + Clone,
 {
     /// Makes the first attempt on the service within `retry`, which is ready.
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(retry: &mut Retry<S, C>, mut request: Req) -> Self
     where
         C: Clone,
@@ -162,7 +162,7 @@ where
     }
 
     /// An attempt ended: what the call ends with, unless it is to be followed by another.
-    #[inline(always)]
+    #[inline]
     fn settle(
         &mut self,
         mut result: Result<S::Response, S::Error>,
@@ -208,6 +208,7 @@ where
     fn resumed(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Pausing { last, paid, .. } = self.state.as_mut().project_replace(State::Done)
         else {
+            // Called by `poll` in this state only.
             unreachable!("only a pause ends");
         };
         let breaker = self.core.breaker.as_ref();
@@ -231,6 +232,7 @@ where
         let Replaced::Readying { paid, failed, .. } =
             self.state.as_mut().project_replace(State::Done)
         else {
+            // Called by `poll` in this state only.
             unreachable!("only a service that is asked is not ready");
         };
         self.count();
@@ -250,6 +252,7 @@ where
             failed,
         } = self.state.as_mut().project_replace(State::Done)
         else {
+            // Called by `poll` in this state only.
             unreachable!("only a service that is ready is sent to");
         };
         self.state.set(State::Calling {
@@ -277,6 +280,7 @@ where
         } else {
             self.next.clone()
         };
+        // `Attempts::after` allows another attempt only while the request is kept.
         let mut request = request.expect("an attempt is only made while its request is kept");
         if let Some(facts) = request.call_mut() {
             self.attempts.mark(facts, &self.core.policy);
@@ -293,7 +297,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline(always)]
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -304,6 +308,7 @@ where
                     earlier,
                 } => {
                     let poll = watch.watch(|| future.poll(cx));
+                    // On the way back from the poll: the cached time is valid.
                     if !mem::replace(this.has_deposited, true) {
                         this.core.budget.deposit(stopwatch::now());
                     }
@@ -324,6 +329,7 @@ where
                         None
                     }
                 },
+                // A caller never polls a future again after it was ready: the contract of `Future`.
                 Projected::Done => panic!("polled after completion"),
             };
             if let Some(result) = end {

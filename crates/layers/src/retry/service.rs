@@ -45,12 +45,12 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, C, Req>;
 
-    #[inline(always)]
+    #[inline]
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         ResponseFuture::new(self, request)
     }

@@ -47,7 +47,7 @@ impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn running(call: Oneshot<S, Req>, memory: Arc<Memory>, classify: C) -> Self {
         Self {
             state: State::Running {
@@ -67,10 +67,11 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline(always)]
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projected::Refused { error } => {
+                // A caller never polls a future again after it was ready: the contract of `Future`.
                 Poll::Ready(Err(error.take().expect("polled after completion")))
             }
             Projected::Running {

@@ -165,7 +165,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let TimeoutConfig {
             timeout,
