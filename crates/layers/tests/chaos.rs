@@ -24,6 +24,7 @@ use tower_fanout_layers::{
 };
 
 type Make = fn(Injected<u32>) -> Result<u32, Fault>;
+type Matches = fn(&Match, &Request) -> bool;
 
 /// An answer is a number, and its body is as long.
 fn make(injected: Injected<u32>) -> Result<u32, Fault> {
@@ -40,7 +41,7 @@ fn policy(rules: Vec<Rule>) -> ChaosConfig {
     ChaosConfig::new().enabled(true).rules(rules).seed(7)
 }
 
-fn chaos(rules: &[(f64, Injection)]) -> ChaosLayer<Make> {
+fn chaos(rules: &[(f64, Injection)]) -> ChaosLayer<Make, Matches> {
     let rules = rules
         .iter()
         .map(|(rate, inject)| Rule::new(*rate, *inject))
@@ -52,7 +53,7 @@ const RESET: Injection = Injection::Error(Failure::Reset);
 const LATE: Injection = Injection::Latency(Latency::Fixed(ms(100)));
 
 /// Which of `count` calls failed.
-async fn failures(layer: &ChaosLayer<Make>, count: usize) -> Vec<bool> {
+async fn failures(layer: &ChaosLayer<Make, Matches>, count: usize) -> Vec<bool> {
     let service = layer.layer(script().ok(1));
     let mut failed = Vec::new();
     for _ in 0..count {
@@ -351,7 +352,8 @@ fn rules_that_cannot_be_are_refused_by_place() {
         ),
     ] {
         let rules = vec![Rule::new(1.0, RESET), Rule::new(1.0, inject)];
-        let error = ChaosLayer::new(ChaosConfig::new().rules(rules), make).unwrap_err();
+        let error =
+            ChaosLayer::<_, Matches>::new(ChaosConfig::new().rules(rules), make).unwrap_err();
         assert_eq!(error.to_string(), problem);
     }
 }
@@ -419,7 +421,9 @@ mod as_data {
             ),
         ] {
             let error = match from_value::<ChaosConfig>(file) {
-                Ok(config) => ChaosLayer::new(config, make).unwrap_err().to_string(),
+                Ok(config) => ChaosLayer::<_, Matches>::new(config, make)
+                    .unwrap_err()
+                    .to_string(),
                 Err(error) => error.to_string(),
             };
             assert!(error.contains(problem), "{error}");

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Channel, Empty, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
     AsReject, BoxError, BreakerConfig, BreakerLayer, ClassifyHttp, Failure,
-    chaos::{ChaosBody, ChaosConfig, ChaosLayer, HeaderMatch, InjectHttp, Injection, Match, Rule},
+    chaos::{ChaosBody, ChaosConfig, ChaosLayer, HeaderMatch, Injection, Match, Rule, inject_http},
 };
 
 fn policy(rules: Vec<Rule>) -> ChaosConfig {
@@ -25,11 +25,13 @@ where
 {
     let service = service_fn(move |_: Request<()>| {
         let answer = Response::builder().header("content-length", "10");
-        std::future::ready(Ok::<_, BoxError>(answer.body(body.clone()).unwrap()))
+        std::future::ready(Ok::<_, BoxError>(
+            answer.body(ChaosBody::new(body.clone())).unwrap(),
+        ))
     });
     let layer = ChaosLayer::new(
         policy(vec![Rule::new(1.0, inject)]),
-        InjectHttp::new(BoxError::from),
+        inject_http(BoxError::from),
     )
     .unwrap();
     layer.layer(service).oneshot(Request::new(())).await
@@ -86,10 +88,10 @@ async fn frames_are_cut_by_their_sum_and_trailers_pass() {
         let body = Arc::new(Mutex::new(Some(body)));
         let service = service_fn(move |_: Request<()>| {
             let body = body.lock().unwrap().take().unwrap();
-            std::future::ready(Ok::<_, BoxError>(Response::new(body)))
+            std::future::ready(Ok::<_, BoxError>(Response::new(ChaosBody::new(body))))
         });
         let rules = vec![Rule::new(1.0, Injection::Truncate(bytes))];
-        let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from)).unwrap();
+        let layer = ChaosLayer::new(policy(rules), inject_http(BoxError::from)).unwrap();
         let mut body = layer
             .layer(service)
             .oneshot(Request::new(()))
@@ -143,9 +145,9 @@ async fn a_made_up_answer_is_a_status_without_a_body() {
 async fn a_breaker_counts_a_body_that_chaos_broke() {
     let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyHttp::new()).unwrap();
     let rules = vec![Rule::new(1.0, Injection::Truncate(4))];
-    let layer = ChaosLayer::new(policy(rules), InjectHttp::new(BoxError::from)).unwrap();
+    let layer = ChaosLayer::new(policy(rules), inject_http(BoxError::from)).unwrap();
     let service = service_fn(async |_: Request<()>| {
-        Ok::<_, BoxError>(Response::new(Full::new(&b"0123456789"[..])))
+        Ok::<_, BoxError>(Response::new(ChaosBody::new(Full::new(&b"0123456789"[..]))))
     });
     let service = breaker.clone().until_body_end().layer(layer.layer(service));
     let answer = service.oneshot(Request::new(())).await.unwrap();
@@ -180,9 +182,9 @@ async fn a_header_is_matched_by_name_in_any_case_and_by_value() {
             let mut wanted = wanted.header.iter();
             wanted.all(|header| header.is_in(request.headers()))
         };
-        let layer = ChaosLayer::new(policy(vec![rule]), InjectHttp::new(BoxError::from)).unwrap();
+        let layer = ChaosLayer::new(policy(vec![rule]), inject_http(BoxError::from)).unwrap();
         let service = service_fn(async |_: Request<()>| {
-            Ok::<_, BoxError>(Response::new(Empty::<Bytes>::new()))
+            Ok::<_, BoxError>(Response::new(ChaosBody::new(Empty::<Bytes>::new())))
         });
         let service = layer.matching(by_header).layer(service);
         let answer = service.oneshot(request.clone()).await.unwrap();

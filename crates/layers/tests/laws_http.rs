@@ -114,13 +114,18 @@ async fn breaker_until_body_end_keeps_the_laws() {
 async fn chaos_with_bodies_keeps_the_laws() {
     use tower_fanout_layers::{
         Failure,
-        chaos::{ChaosConfig, ChaosLayer, InjectHttp, Injection, Rule},
+        chaos::{ChaosBody, ChaosConfig, ChaosLayer, Injection, Rule, inject_http},
     };
 
+    let breakable = |inner| {
+        MapResponse::new(inner, |response: http::Response<_>| {
+            response.map(ChaosBody::new)
+        })
+    };
     let layer = |enabled, inject| {
         let rules = vec![Rule::new(1.0, inject)];
         let policy = ChaosConfig::new().enabled(enabled).rules(rules);
-        ChaosLayer::new(policy, InjectHttp::new(BoxError::from)).unwrap()
+        ChaosLayer::new(policy, inject_http(BoxError::from)).unwrap()
     };
     for (enabled, inject) in [
         (false, Injection::Status(503)),
@@ -128,14 +133,18 @@ async fn chaos_with_bodies_keeps_the_laws() {
         (true, Injection::ResetBody),
     ] {
         let layer = layer(enabled, inject);
-        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
-            .check()
-            .await;
+        Laws::new(CALLS, |inner| {
+            MapResponse::new(layer.layer(breakable(inner)), unheld)
+        })
+        .check()
+        .await;
     }
     for inject in [Injection::Status(503), Injection::Error(Failure::Reset)] {
         let layer = layer(true, inject);
-        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
-            .refusal()
-            .await;
+        Laws::new(CALLS, |inner| {
+            MapResponse::new(layer.layer(breakable(inner)), unheld)
+        })
+        .refusal()
+        .await;
     }
 }

@@ -12,9 +12,9 @@ use tower_service::Service;
 
 use super::{
     draw::{Damage, Outcome},
-    inject::{Inject, Injected},
+    inject::Injected,
     layer::ChaosLayer,
-    matching::Matcher,
+    matching::Match,
 };
 use crate::{context::Context, deadline::later, observe::Event, oneshot::Oneshot, timer::Timer};
 
@@ -81,13 +81,13 @@ impl<S: Service<Req>, I, P, Req> ResponseFuture<S, I, P, Req> {
 impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
     fn draw(self) -> State<S, I, P, Req>
     where
-        P: Matcher<Req>,
+        P: Fn(&Match, &Req) -> bool,
         Req: Context,
     {
         let ChaosLayer {
             shared, matcher, ..
         } = &self.layer;
-        let drawn = shared.draw(|wanted| matcher.matches(wanted, &self.request));
+        let drawn = shared.draw(|wanted| matcher(wanted, &self.request));
         if !drawn.is_nothing() {
             self.request.call().observer.emit(Event::Chaos);
         }
@@ -106,11 +106,11 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
         }
     }
 
-    fn inject(self, injected: Injected<S::Response>) -> Result<I::Response, S::Error>
+    fn inject(self, injected: Injected<S::Response>) -> Result<S::Response, S::Error>
     where
-        I: Inject<S::Response, S::Error>,
+        I: Fn(Injected<S::Response>) -> Result<S::Response, S::Error>,
     {
-        self.layer.inject.inject(injected)
+        (self.layer.inject)(injected)
     }
 }
 
@@ -122,11 +122,11 @@ fn take<T>(attempt: &mut Option<T>) -> T {
 impl<S, I, P, Req> Future for ResponseFuture<S, I, P, Req>
 where
     S: Service<Req>,
-    I: Inject<S::Response, S::Error>,
-    P: Matcher<Req>,
+    I: Fn(Injected<S::Response>) -> Result<S::Response, S::Error>,
+    P: Fn(&Match, &Req) -> bool,
     Req: Context,
 {
-    type Output = Result<I::Response, S::Error>;
+    type Output = Result<S::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
@@ -158,9 +158,9 @@ where
                 Projected::Calling { call, damage } => {
                     let result = ready!(call.poll(cx));
                     return Poll::Ready(match damage {
-                        None => result.map(I::leave),
+                        None => result,
                         Some((inject, damage)) => {
-                            result.and_then(|response| inject.inject(damage.to(response)))
+                            result.and_then(|response| inject(damage.to(response)))
                         }
                     });
                 }

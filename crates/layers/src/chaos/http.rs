@@ -10,11 +10,13 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::inject::{Inject, Injected};
+use super::inject::Injected;
 use crate::{classify::Failure, reject::BoxError};
 
-/// Makes what is injected into an HTTP service: a made-up answer has no body and no headers, and a
-/// broken one a body that ends with an error of the kind [`Failure::Body`].
+/// Returns the function that makes faults for an HTTP service, with errors made by `error`.
+///
+/// A made-up response has no body and no headers. A broken one has a body that ends with an error of the
+/// kind [`Failure::Body`]. So that a body can be broken, the service below answers with a [`ChaosBody`].
 ///
 /// ```
 /// use bytes::Bytes;
@@ -23,7 +25,7 @@ use crate::{classify::Failure, reject::BoxError};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
 ///     AsReject, BoxError, Failure,
-///     chaos::{ChaosConfig, ChaosLayer, InjectHttp, Injection, Rule},
+///     chaos::{ChaosBody, ChaosConfig, ChaosLayer, Injection, Rule, inject_http},
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -31,57 +33,30 @@ use crate::{classify::Failure, reject::BoxError};
 /// let config = ChaosConfig::new()
 ///     .enabled(true)
 ///     .rules(vec![Rule::new(1.0, Injection::Truncate(5))]);
-/// let layer = ChaosLayer::new(config, InjectHttp::new(BoxError::from)).unwrap();
+/// let layer = ChaosLayer::new(config, inject_http(BoxError::from)).unwrap();
 /// let service = layer.layer(service_fn(|_: Request<()>| async {
-///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("all of it"))))
+///     Ok::<_, BoxError>(Response::new(ChaosBody::new(Full::new(Bytes::from("all of it")))))
 /// }));
 /// let mut body = service.oneshot(Request::new(())).await.unwrap().into_body();
 /// assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "all o");
 /// assert_eq!(body.frame().await.unwrap().unwrap_err().failure(), Failure::Body);
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct InjectHttp<F> {
-    error: F,
-}
-
-impl<F> InjectHttp<F> {
-    /// Makes errors by `error`.
-    #[must_use]
-    pub const fn new<E>(error: F) -> Self
-    where
-        F: Fn(Failure) -> E,
-    {
-        Self { error }
-    }
-}
-
-impl<F, B, E> Inject<Response<B>, E> for InjectHttp<F>
-where
-    F: Fn(Failure) -> E,
-{
-    type Response = Response<ChaosBody<B>>;
-
-    fn inject(&self, injected: Injected<Response<B>>) -> Result<Self::Response, E> {
-        match injected {
-            Injected::Error(failure) => Err((self.error)(failure)),
-            Injected::Status(status) => {
-                let mut response = Response::new(ChaosBody::made_up());
-                let status = StatusCode::from_u16(status);
-                *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                Ok(response)
-            }
-            Injected::Truncate(response, bytes) => {
-                Ok(response.map(|body| ChaosBody::new(body, End::After(bytes))))
-            }
-            Injected::ResetBody(response) => {
-                Ok(response.map(|body| ChaosBody::new(body, End::Now)))
-            }
+pub fn inject_http<B, E>(
+    error: impl Fn(Failure) -> E + Clone,
+) -> impl Fn(Injected<Response<ChaosBody<B>>>) -> Result<Response<ChaosBody<B>>, E> + Clone {
+    move |injected| match injected {
+        Injected::Error(failure) => Err(error(failure)),
+        Injected::Status(status) => {
+            let mut response = Response::new(ChaosBody::made_up());
+            let status = StatusCode::from_u16(status);
+            *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            Ok(response)
         }
-    }
-
-    fn leave(response: Response<B>) -> Self::Response {
-        response.map(|body| ChaosBody::new(body, End::Its))
+        Injected::Truncate(response, bytes) => {
+            Ok(response.map(|body| body.ending(End::After(bytes))))
+        }
+        Injected::ResetBody(response) => Ok(response.map(|body| body.ending(End::Now))),
     }
 }
 
@@ -108,9 +83,17 @@ enum End {
 }
 
 impl<B> ChaosBody<B> {
-    const fn new(body: B, end: End) -> Self {
-        let body = Some(body);
-        Self { body, end }
+    /// Creates a body that is whole, until a fault is injected.
+    #[must_use]
+    pub const fn new(body: B) -> Self {
+        Self {
+            body: Some(body),
+            end: End::Its,
+        }
+    }
+
+    fn ending(self, end: End) -> Self {
+        Self { end, ..self }
     }
 
     const fn made_up() -> Self {

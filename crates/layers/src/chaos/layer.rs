@@ -10,11 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    config::ChaosConfig,
-    draw::Shared,
-    future::ResponseFuture,
-    inject::Inject,
-    matching::{Matcher, NoMatcher},
+    config::ChaosConfig, draw::Shared, future::ResponseFuture, inject::Injected, matching::Match,
 };
 use crate::{
     config::{ConfigError, Validate},
@@ -24,7 +20,8 @@ use crate::{
 
 /// Breaks calls on purpose; see the [module docs](super).
 ///
-/// `inject` makes the errors, the answers and the broken answers: see [`Inject`].
+/// `I` makes the errors, the responses and the broken responses. `P` tells which requests a rule with a
+/// [`Match`] is for.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -53,15 +50,18 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct ChaosLayer<I, P = NoMatcher> {
+pub struct ChaosLayer<I, P> {
     pub(super) shared: Arc<Shared>,
     pub(super) inject: I,
     pub(super) matcher: P,
 }
 
-impl<I> ChaosLayer<I> {
-    /// Creates a layer whose faults are made by `inject`. Rules with a [`Match`](super::Match) are not
-    /// used without [`matching`](Self::matching).
+impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
+    /// Creates a layer whose faults are made by `inject`, a
+    /// `Fn(Injected<Response>) -> Result<Response, E>`. A response without a body may be returned as it is
+    /// where it should be truncated. For HTTP there is `inject_http` (feature `http`).
+    ///
+    /// Rules with a [`Match`] are not used without [`matching`](Self::matching).
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -70,22 +70,26 @@ impl<I> ChaosLayer<I> {
         Ok(Self {
             shared: Arc::new(Shared::new(&config)),
             inject,
-            matcher: NoMatcher,
+            matcher: |_, _| false,
         })
     }
-}
 
-impl<I, P> ChaosLayer<I, P> {
-    /// Asks `matcher` whether a request is what a rule is for.
+    /// Asks `matcher` whether a request is one that a rule is for. It is asked after the draw, and only
+    /// for a [`Match`] with a condition.
     #[must_use]
-    pub fn matching<Q>(self, matcher: Q) -> ChaosLayer<I, Q> {
+    pub fn matching<Q>(self, matcher: Q) -> ChaosLayer<I, Q>
+    where
+        Q: Fn(&Match, &Req) -> bool,
+    {
         ChaosLayer {
             shared: self.shared,
             inject: self.inject,
             matcher,
         }
     }
+}
 
+impl<I, P> ChaosLayer<I, P> {
     /// Turns it on and off while it runs.
     #[must_use]
     pub fn handle(&self) -> ChaosHandle {
@@ -155,7 +159,7 @@ impl<I, P> fmt::Debug for ChaosLayer<I, P> {
 
 /// The service of [`ChaosLayer`].
 #[derive(Clone, Debug)]
-pub struct Chaos<S, I, P = NoMatcher> {
+pub struct Chaos<S, I, P> {
     layer: ChaosLayer<I, P>,
     inner: S,
 }
@@ -163,11 +167,11 @@ pub struct Chaos<S, I, P = NoMatcher> {
 impl<S, I, P, Req> Service<Req> for Chaos<S, I, P>
 where
     S: Service<Req> + Clone,
-    I: Inject<S::Response, S::Error> + Clone,
-    P: Matcher<Req> + Clone,
+    I: Fn(Injected<S::Response>) -> Result<S::Response, S::Error> + Clone,
+    P: Fn(&Match, &Req) -> bool + Clone,
     Req: Context,
 {
-    type Response = I::Response;
+    type Response = S::Response;
     type Error = S::Error;
     type Future = ResponseFuture<S, I, P, Req>;
 

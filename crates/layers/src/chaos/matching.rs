@@ -5,8 +5,8 @@ use crate::config::ConfigError;
 /// What a request must be like for a rule to be for it: everything that is said, and anything if
 /// nothing is.
 ///
-/// The layer knows nothing of services, tiers and headers. It asks a [`Matcher`], and never uses a
-/// rule that nobody can say it is for.
+/// The layer knows nothing of services, tiers and headers. It asks the function given to
+/// [`ChaosLayer::matching`](super::ChaosLayer::matching); without one it skips every rule with a `Match`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -59,33 +59,5 @@ impl HeaderMatch {
             let wanted = self.value.as_ref();
             wanted.is_none_or(|wanted| value.as_bytes() == wanted.as_bytes())
         })
-    }
-}
-
-/// Says whether a request is what a rule asks for.
-///
-/// Any `Fn(&Match, &Req) -> bool` does. It is asked after the draw, and only for a [`Match`] that says
-/// something.
-pub trait Matcher<Req> {
-    /// Whether `request` is all that `wanted` says.
-    fn matches(&self, wanted: &Match, request: &Req) -> bool;
-}
-
-impl<F, Req> Matcher<Req> for F
-where
-    F: Fn(&Match, &Req) -> bool,
-{
-    fn matches(&self, wanted: &Match, request: &Req) -> bool {
-        self(wanted, request)
-    }
-}
-
-/// Knows nothing of requests, so that only rules for all of them are used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoMatcher;
-
-impl<Req> Matcher<Req> for NoMatcher {
-    fn matches(&self, _: &Match, _: &Req) -> bool {
-        false
     }
 }

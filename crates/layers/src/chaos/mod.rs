@@ -37,11 +37,11 @@ mod layer;
 mod matching;
 
 #[cfg(feature = "http")]
-pub use self::http::{ChaosBody, InjectHttp};
+pub use self::http::{ChaosBody, inject_http};
 pub use self::{
     config::{ChaosConfig, Injection, Latency, Rule},
     future::ResponseFuture,
-    inject::{Inject, Injected},
+    inject::Injected,
     layer::{Chaos, ChaosHandle, ChaosLayer},
-    matching::{HeaderMatch, Match, Matcher, NoMatcher},
+    matching::{HeaderMatch, Match},
 };
