@@ -13,6 +13,9 @@ use pin_project_lite::pin_project;
 use super::inject::Injected;
 use crate::{classify::Failure, reject::BoxError};
 
+/// A response whose body can be broken.
+type Breakable<B> = Response<ChaosBody<B>>;
+
 /// Returns the function that makes faults for an HTTP service, with errors made by `error`.
 ///
 /// A made-up response has no body and no headers. A broken one has a body that ends with an error of the
@@ -44,7 +47,7 @@ use crate::{classify::Failure, reject::BoxError};
 /// ```
 pub fn inject_http<B, E>(
     error: impl Fn(Failure) -> E + Clone,
-) -> impl Fn(Injected<Response<ChaosBody<B>>>) -> Result<Response<ChaosBody<B>>, E> + Clone {
+) -> impl Fn(Injected<Breakable<B>>) -> Result<Breakable<B>, E> + Clone {
     move |injected| match injected {
         Injected::Error(failure) => Err(error(failure)),
         Injected::Status(status) => {
