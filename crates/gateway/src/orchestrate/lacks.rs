@@ -37,14 +37,14 @@ pub(super) fn check(
         .collect();
     let mut prepared = vec![None; choices.len()];
     for (node, choice) in choices.iter().enumerate() {
-        if *choice == (Choice::Run { required: true }) {
+        let has_failed = lacks.iter().any(|(other, _)| *other == node);
+        if *choice == (Choice::Run { required: true }) && !has_failed {
             match route.templates[node].prepare(&source) {
                 Ok(request) => prepared[node] = request,
                 Err(error) => lacks.push((node, error.into())),
             }
         }
     }
-    // Stable, so the condition of a node comes before its template.
     lacks.sort_by_key(|(node, _)| *node);
     let mut missing = Vec::new();
     let mut unusable = false;
