@@ -50,7 +50,7 @@ impl Forecaster {
 /// Expects of each node what its downstream took lately, or else what was declared.
 fn forecast<Req>(plan: &PlanGraph, nodes: &[BoundNode<Req>], now: Instant) -> Forecast {
     Forecast::new(plan, |node| {
-        let profile = nodes[node].profile.as_ref();
+        let profile = nodes[node].profile.as_deref();
         let learnt = profile.and_then(|profile| profile.expected().at(now));
         learnt.or(plan.nodes[node].expected).unwrap_or_default()
     })

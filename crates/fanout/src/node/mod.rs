@@ -37,7 +37,8 @@ pub struct BoundNode<Req> {
     /// The size of a branch, in bytes.
     size: usize,
     when: Option<Condition<Req>>,
-    profile: Option<Profile>,
+    /// In a box, so that a run of many nodes touches less memory.
+    profile: Option<Box<Profile>>,
 }
 
 impl<Req> BoundNode<Req> {
@@ -81,7 +82,7 @@ impl<Req> BoundNode<Req> {
     /// profile is not used: it belongs to the [plan](crate::NodeSpec::worst_case).
     #[must_use]
     pub fn downstream(mut self, profile: Profile) -> Self {
-        self.profile = Some(profile);
+        self.profile = Some(Box::new(profile));
         self
     }
 }
@@ -163,7 +164,7 @@ impl<Req> BoundPlan<Req> {
     }
 
     pub(crate) fn profile(&self, node: usize) -> Option<&Profile> {
-        self.inner.nodes[node].profile.as_ref()
+        self.inner.nodes[node].profile.as_deref()
     }
 
     /// Returns the forecast at `now`.
