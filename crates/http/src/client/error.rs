@@ -101,9 +101,9 @@ impl AsReject for ClientError {
     }
 }
 
-/// Finds out how hyper's client failed.
-impl From<legacy::Error> for ClientError {
-    fn from(error: legacy::Error) -> Self {
+impl ClientError {
+    /// Returns the reason why hyper's client failed.
+    pub(super) fn from_hyper(error: legacy::Error) -> Self {
         if let Some(ours) = find::<Self>(&error) {
             return *ours;
         }
@@ -115,18 +115,16 @@ impl From<legacy::Error> for ClientError {
             _ if error.is_connect() => Self::Connect,
             // The call waited for a connection that another was making.
             (None, None) => Self::Connect,
-            (Some(error), _) => error.into(),
+            (Some(error), _) => Self::from_stream(error),
             (None, Some(error)) if error.is_canceled() => Self::Unsent,
             (None, Some(error)) if error.is_parse() => Self::BadHead,
             _ => Self::Reset,
         }
     }
-}
 
-/// What is said of a stream before its answer
-/// ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)).
-impl From<&h2::Error> for ClientError {
-    fn from(error: &h2::Error) -> Self {
+    /// Returns the reason why a stream ended before its response
+    /// ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)).
+    fn from_stream(error: &h2::Error) -> Self {
         let reason = error.reason();
         let refused = error.is_reset() && reason == Some(Reason::REFUSED_STREAM);
         let left = error.is_go_away() && reason == Some(Reason::NO_ERROR);

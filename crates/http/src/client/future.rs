@@ -90,7 +90,10 @@ impl ResponseFuture {
                     {
                         return Poll::Ready(Err(ClientError::BadHead));
                     }
-                    let mut answer = Answer::new(ready!(polled)?, self.pool.max_response)?;
+                    let mut answer = Answer::new(
+                        ready!(polled).map_err(ClientError::from_hyper)?,
+                        self.pool.max_response,
+                    )?;
                     let polled = answer.poll(cx);
                     if polled.is_pending() {
                         self.state = State::Body(Box::new(answer));
