@@ -36,6 +36,8 @@
 //!
 //! [`Service`]: tower::Service
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod answer;
 mod bounds;
 mod call;
@@ -84,7 +86,7 @@ pub use self::{
     suggest::nearest_name,
 };
 
-/// The code of the README is tested too.
+/// The code of the README runs as a doctest.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

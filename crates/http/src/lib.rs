@@ -73,6 +73,8 @@
 //! | `tls` | TLS for `client` and `server`, on rustls and aws-lc |
 //! | `full` | all of the above |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod body;
 mod bounds;
 #[cfg(feature = "client")]
@@ -93,3 +95,8 @@ pub mod proxies;
 pub mod server;
 pub mod stamp;
 pub mod trace;
+
+/// The code of the README runs as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -63,6 +63,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod check;
 pub mod condition;
 mod error;
@@ -76,3 +78,8 @@ pub use self::{
     check::{BadJson, Json, MAX_DEPTH, Value},
     error::{branch_error, problem},
 };
+
+/// The code of the README runs as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -100,6 +100,8 @@
 //! `http` implements [`Context`] for `http::Request` and brings `ClassifyHttp`; `serde` reads the
 //! [config] structs from a file; `chaos` brings the layer that breaks calls on purpose.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod breaker;
 #[cfg(feature = "chaos")]
 pub mod chaos;
@@ -150,3 +152,8 @@ pub use timeout::BodyTimeoutLayer;
 pub use timeout::{DeadlineLayer, TimeoutLayer};
 #[cfg(feature = "http")]
 pub use upload::UploadLayer;
+
+/// The code of the README runs as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

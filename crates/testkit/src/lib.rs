@@ -27,7 +27,14 @@
 //! tokio's, so `#[tokio::test(start_paused = true)]` makes a test exact and instant; the
 //! [`fault_server`] alone talks through real sockets and wants a running clock.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod fault_server;
 pub mod laws;
 pub mod probe;
 pub mod script;
+
+/// The code of the README runs as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
