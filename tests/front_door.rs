@@ -1,18 +1,22 @@
-//! Clients that hold what they can, against a server in another process.
+//! Clients that hold what they can, against a server in another process, and the layers of the front
+//! door in any router.
 #![allow(missing_docs)]
 
 mod common;
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 
+use axum::{Extension, Router, routing::post};
 use common::{front::*, *};
-use http::StatusCode;
-use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
-    net::TcpStream,
+    io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
-    time::{Instant, timeout},
+    time::timeout,
+};
+use tower_fanout_http::{
+    body::{BodyLimitConfig, BodyLimitLayer},
+    guard::GuardLayer,
+    proxies::{ClientAddr, ProxiesLayer, TrustedProxies},
 };
 
 #[tokio::test]
@@ -121,78 +125,28 @@ async fn fault_d5_without_files_it_waits_and_goes_on() {
 }
 
 #[tokio::test]
-async fn fault_d24_a_request_that_ends_early_is_not_fanned_out() {
-    let (up, seen) = stub(quick).await;
-    let plan = "    up: { downstream: up, request: { path: / } }\n";
-    let gateway = Gateway::start(&[("up", up)], plan, "").await;
-    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
-    stream.write_all(post(100, "{}").as_bytes()).await.unwrap();
-    stream.shutdown().await.unwrap();
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer).await;
-    assert!(!answer.contains(" 200 "), "{answer}");
-    assert_eq!(seen.calls(), 0);
-}
-
-/// A request to the built-in API whose body is said to be of this length.
-fn post(length: usize, body: &str) -> String {
-    let authorization = bearer("pro");
-    format!(
-        "POST {ORCHESTRATE} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-}
-
-/// Clients that go away, each with three calls.
-const GONE: usize = 10;
-
-/// Never answers those; then answers three calls, and no more.
-fn left_alone(call: usize) -> (Duration, StatusCode, Value) {
-    match call / 3 {
-        0..GONE => hanging(call),
-        GONE => quick(call),
-        _ => broken(call),
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fault_d33_a_client_that_goes_away_takes_all_its_calls_along_at_once() {
-    const PLAN: &str = "    a: { downstream: slow, request: { path: /a } }
-    b: { downstream: slow, request: { path: /b } }
-    c: { downstream: slow, request: { path: /c } }
-";
-    // One failure opens it, and one is tried again at once.
-    const POLICIES: &str = "policies: { p: { attempt_timeout: 5s, retry: { base: 1ms }, circuit_breaker: { min_calls: 1, failure_rate: 0.01, consecutive_failures: 1 } } }\n";
-    let (slow, seen) = stub(left_alone).await;
-    let gateway = Gateway::start(&[("slow", slow)], PLAN, POLICIES).await;
-    let mut times = Vec::new();
-    for round in 1..=GONE {
-        let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
-        stream.write_all(post(2, "{}").as_bytes()).await.unwrap();
-        seen.until(|calls, _| calls == 3 * round).await;
-        let gone = Instant::now();
-        drop(stream);
-        seen.until(|_, cut| cut == 3 * round).await;
-        times.push(gone.elapsed());
-    }
-    times.sort();
-    println!("all three were cancelled after {times:?}");
-    assert!(
-        times[GONE / 2] < ms(10) && times[GONE - 1] < ms(200),
-        "{times:?}"
-    );
-    let state = async || {
-        let health = gateway.post("/health", json!({})).await;
-        assert_eq!(health.at("/services/a/inFlight"), 0);
-        health.at("/services/a/circuitBreakerState")
+async fn fault_d7_d23_d37_any_router_can_have_the_same_door() {
+    let whose = |Extension(client): Extension<ClientAddr>, body: String| async move {
+        format!("{} {body}", client.0)
     };
-    assert_eq!(state().await, "CLOSED");
-    // The next is let through, and nothing of the others was tried again.
-    assert_eq!(gateway.ask(json!({})).await.status, 200);
-    assert_eq!(
-        (seen.calls(), state().await),
-        (3 * GONE + 3, json!("CLOSED"))
-    );
-    // It would have opened.
-    gateway.ask(json!({})).await;
-    assert_eq!(state().await, "OPEN");
+    let proxies = TrustedProxies::new(["127.0.0.0/8".parse().unwrap()]);
+    let limit = BodyLimitConfig::new().max(4).timeout(ms(60_000));
+    let router = Router::new().route("/", post(whose)).layer((
+        GuardLayer::default(),
+        ProxiesLayer::new(proxies),
+        BodyLimitLayer::new(limit).unwrap(),
+    ));
+    let addr = spawn(router).await;
+    for (body, status, wanted) in [
+        ("4\r\n1234\r\n0\r\n\r\n", 200, "203.0.113.7 1234"),
+        ("5\r\n12345\r\n", 413, "payload_too_large"),
+    ] {
+        let head = "POST / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 6.6.6.6, 203.0.113.7\r\n\
+                    connection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+        let answer = raw(addr, &format!("{head}{body}")).await;
+        assert_eq!(status_and_code(&answer).0, status, "{answer}");
+        assert!(answer.contains(wanted), "{answer}");
+    }
+    let answer = raw(addr, "POST / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(status_and_code(&answer), (400, "bad_host"), "{answer}");
 }

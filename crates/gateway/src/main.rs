@@ -1,4 +1,22 @@
-//! `fanout`: one request, several services, one answer.
+//! `fanout`: a gateway that answers one request from several services.
+//!
+//! [`app`] builds what is served, from the configuration that [`config`] reads.
+
+mod app;
+mod auth;
+mod backend;
+mod cli;
+mod config;
+mod demo;
+mod health;
+mod inbound;
+mod openapi;
+mod orchestrate;
+mod route;
+mod run;
+mod telemetry;
+#[cfg(test)]
+mod tests;
 
 use std::{
     error::Error,
@@ -9,18 +27,17 @@ use std::{
 
 use clap::{CommandFactory, Parser};
 use serde_json::json;
-use tower_fanout_gateway::{
+use tower_fanout_http::jwt::sign;
+
+use crate::{
     app::App,
     auth::Auth,
     cli::{Cli, Command, ExplainFormat, Format},
     config::{Config, KeysConfig},
-    demo,
     health::Readiness,
     orchestrate::explain::{Supposed, to_json},
     run::{Sockets, run, signals},
-    telemetry,
 };
-use tower_fanout_http::jwt::sign;
 
 /// How a start ends without the keys that the configuration asks for, as `sysexits.h` has it.
 const EX_CONFIG: u8 = 78;

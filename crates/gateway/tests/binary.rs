@@ -1,24 +1,17 @@
 //! The binary as a user runs it.
 #![allow(missing_docs)]
 
-#[path = "../../../tests/common/mod.rs"]
 mod common;
 
-use std::{path::PathBuf, process::Stdio};
+use std::process::Stdio;
 
 use common::*;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
+    io::{AsyncBufReadExt, BufReader},
+    process::Child,
 };
-
-fn fanout() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
-    command.kill_on_drop(true);
-    command
-}
 
 struct Demo {
     child: Child,
@@ -29,8 +22,7 @@ struct Demo {
 
 /// The demo on a free port, as it introduces itself.
 async fn demo(arguments: &[&str]) -> Demo {
-    let mut child = fanout()
-        .args(["demo", "--listen", "127.0.0.1:0"])
+    let mut child = fanout(&["demo", "--listen", "127.0.0.1:0"])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -51,9 +43,7 @@ async fn demo(arguments: &[&str]) -> Demo {
     }
     Demo {
         child,
-        gateway: Gateway {
-            addr: addr.unwrap(),
-        },
+        gateway: Gateway::at(addr.unwrap()),
         token: token.unwrap(),
         admin: admin.unwrap(),
     }
@@ -73,21 +63,10 @@ impl Demo {
     async fn metrics(&self) -> String {
         let (_, rest) = self.admin.split_once("//").unwrap();
         let addr = rest.trim_end_matches("/metrics").parse().unwrap();
-        Gateway { addr }
+        Gateway::at(addr)
             .send(Method::GET, "/metrics", &[], "")
             .await
             .text
-    }
-
-    fn terminate(&self) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(
-            std::process::Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
     }
 }
 
@@ -170,7 +149,7 @@ async fn fault_k2_sigterm_lets_requests_in_flight_finish_and_exits_0() {
             .await
             .contains("fanout_inflight{service=\"onchain\"} 1")
         {}
-        demo.terminate();
+        signal(&demo.child, "TERM");
     });
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(demo.child.wait().await.unwrap().code(), Some(0));
@@ -224,22 +203,6 @@ async fn fault_c14_no_id_is_in_the_metrics() {
     }
 }
 
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tower-fanout-{}-{name}", std::process::id()));
-        std::fs::write(&path, text).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 fn config(listen: &str, endpoint: &str) -> String {
     format!(
         "version: 1
@@ -253,10 +216,9 @@ orchestrate: {{ auth: {{ jwt: main }}, plan: {{ up: {{ downstream: up, request: 
 }
 
 /// The next line of the log that says a request was refused.
-async fn refusal(log: &mut Lines<BufReader<ChildStderr>>) -> Value {
+async fn refusal(server: &mut Server) -> Value {
     loop {
-        let line = log.next_line().await.unwrap().expect("it goes on");
-        let line: Value = serde_json::from_str(&line).unwrap();
+        let line: Value = serde_json::from_str(&server.line().await).unwrap();
         if line["message"] == "a request was refused" {
             return line;
         }
@@ -267,19 +229,13 @@ async fn refusal(log: &mut Lines<BufReader<ChildStderr>>) -> Value {
 async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
     let (up, _) = stub(quick).await;
     let file = File::new("log.yaml", &config("127.0.0.1:0", &format!("http://{up}")));
-    let mut command = fanout();
-    let command = command.args(["run", "-c"]).arg(&file.0);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = log.next_line().await.unwrap().expect("it ended");
-    let serving: Value = serde_json::from_str(&line).unwrap();
-    let addr = serving["listen"].as_str().unwrap().parse().unwrap();
-    let gateway = Gateway { addr };
+    let mut server = Server::start(fanout_with(&["run"], &file)).await.unwrap();
+    let gateway = Gateway::at(server.listen);
 
     gateway
         .send(Method::GET, "/none?secret=1", &ids(), "")
         .await;
-    let line = refusal(&mut log).await;
+    let line = refusal(&mut server).await;
     assert_eq!(
         (&line["code"], &line["status"]),
         (&json!("not_found"), &json!(404))
@@ -297,7 +253,7 @@ async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
 
     let path = format!("/{}", "a".repeat(10 << 10));
     let answer = gateway.send(Method::GET, &path, &[], "").await;
-    let line = refusal(&mut log).await;
+    let line = refusal(&mut server).await;
     assert_eq!(
         line["span"]["correlation_id"],
         answer.header("x-correlation-id")
@@ -309,21 +265,8 @@ async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
 async fn run_serves_a_file_and_token_makes_a_token_for_it() {
     let (up, _) = stub(quick).await;
     let file = File::new("run.yaml", &config("127.0.0.1:0", &format!("http://{up}")));
-    let mut child = fanout()
-        .arg("run")
-        .arg("-c")
-        .arg(&file.0)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().expect("it ended");
-    let serving: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(serving["message"], "serving");
-    let addr = serving["listen"].as_str().unwrap().parse().unwrap();
-    let token = fanout()
-        .args(["token", "--sub", "ada", "--tier", "pro", "-c"])
-        .arg(&file.0)
+    let server = Server::start(fanout_with(&["run"], &file)).await.unwrap();
+    let token = fanout_with(&["token", "--sub", "ada", "--tier", "pro"], &file)
         .output()
         .await
         .unwrap();
@@ -332,7 +275,7 @@ async fn run_serves_a_file_and_token_makes_a_token_for_it() {
         ("authorization", format!("Bearer {}", token.trim())),
         ("content-type", "application/json".to_owned()),
     ];
-    let gateway = Gateway { addr };
+    let gateway = Gateway::at(server.listen);
     let answer = gateway
         .send(Method::POST, ORCHESTRATE, &headers, "{}")
         .await;
@@ -362,12 +305,7 @@ async fn fault_b2_without_keys_run_exits_78_and_check_asks_nobody() {
     let addr = closed.local_addr().unwrap();
     drop(closed);
     let file = File::new("no-keys.yaml", &fetching(addr, "http://127.0.0.1:9"));
-    let output = fanout()
-        .args(["run", "-c"])
-        .arg(&file.0)
-        .output()
-        .await
-        .unwrap();
+    let output = fanout_with(&["run"], &file).output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
     let last = said.lines().last().unwrap();
@@ -376,9 +314,7 @@ async fn fault_b2_without_keys_run_exits_78_and_check_asks_nobody() {
         "fanout: auth.jwt.main: keys could not be fetched: unreachable"
     );
     for asking in [&["check"][..], &["explain", "--route", "orchestrate"]] {
-        let mut command = fanout();
-        command.args(asking).arg("-c").arg(&file.0);
-        let output = command.output().await.unwrap();
+        let output = fanout_with(asking, &file).output().await.unwrap();
         assert_eq!(output.status.code(), Some(0), "{asking:?}");
     }
 }
@@ -391,28 +327,12 @@ async fn fetches_ages_and_tokens_are_counted() {
     })
     .await;
     let file = File::new("keys.yaml", &fetching(keys, "http://127.0.0.1:9"));
-    let mut command = fanout();
-    command
-        .args(["run", "-c"])
-        .arg(&file.0)
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let serving: Value = loop {
-        let line = log.next_line().await.unwrap().expect("it ended");
-        let line: Value = serde_json::from_str(&line).unwrap();
-        if line["message"] == "serving" {
-            break line;
-        }
-    };
-    let at = |key: &str| Gateway {
-        addr: serving[key].as_str().unwrap().parse().unwrap(),
-    };
-    let answer = at("listen")
+    let server = Server::start(fanout_with(&["run"], &file)).await.unwrap();
+    let answer = Gateway::at(server.listen)
         .send(Method::POST, ORCHESTRATE, &[], "{}")
         .await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    let metrics = at("admin")
+    let metrics = Gateway::at(server.admin)
         .send(Method::GET, "/metrics", &[], "")
         .await
         .text;
@@ -428,12 +348,7 @@ async fn fetches_ages_and_tokens_are_counted() {
 #[tokio::test]
 async fn fault_j8_check_says_everything_and_exits_1() {
     let good = File::new("good.yaml", &config("127.0.0.1:0", "http://127.0.0.1:9"));
-    let output = fanout()
-        .args(["check", "-c"])
-        .arg(&good.0)
-        .output()
-        .await
-        .unwrap();
+    let output = fanout_with(&["check"], &good).output().await.unwrap();
     assert_eq!(
         output.status.code(),
         Some(0),
@@ -443,9 +358,7 @@ async fn fault_j8_check_says_everything_and_exits_1() {
 
     let bad = config("nowhere", "ftp://x").replace("downstream: up", "downstream: upp");
     let bad = File::new("bad.yaml", &bad);
-    let output = fanout()
-        .args(["check", "--format", "json", "-c"])
-        .arg(&bad.0)
+    let output = fanout_with(&["check", "--format", "json"], &bad)
         .output()
         .await
         .unwrap();
@@ -465,24 +378,14 @@ async fn fault_j8_check_says_everything_and_exits_1() {
             ("orchestrate.plan.up.downstream", 6)
         ]
     );
-    let text = fanout()
-        .args(["check", "-c"])
-        .arg(&bad.0)
-        .output()
-        .await
-        .unwrap();
+    let text = fanout_with(&["check"], &bad).output().await.unwrap();
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(
         text.contains("did you mean \"up\"?") && text.contains("bad.yaml:6:"),
         "{text}"
     );
 
-    let output = fanout()
-        .args(["run", "-c"])
-        .arg(&bad.0)
-        .output()
-        .await
-        .unwrap();
+    let output = fanout_with(&["run"], &bad).output().await.unwrap();
     assert_eq!(
         output.status.code(),
         Some(1),
@@ -494,11 +397,7 @@ async fn fault_j8_check_says_everything_and_exits_1() {
 async fn fault_k10_a_port_in_use_is_said_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
-    let output = fanout()
-        .args(["demo", "--listen", &addr])
-        .output()
-        .await
-        .unwrap();
+    let output = fanout(&["demo", "--listen", &addr]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -536,15 +435,8 @@ routes:
 
 /// What `explain` says, and its exit code.
 async fn explain(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let file = File::new(
-        &format!("explain-{}.yaml", arguments.join("-").replace('/', "_")),
-        EXPLAINED,
-    );
-    let output = fanout()
-        .arg("explain")
-        .args(arguments)
-        .arg("-c")
-        .arg(&file.0)
+    let file = File::new("explain.yaml", EXPLAINED);
+    let output = fanout_with(&[&["explain"], arguments].concat(), &file)
         .output()
         .await
         .unwrap();
@@ -602,7 +494,7 @@ async fn explain_says_what_the_api_would_do_with_a_body() {
         "explain-body.json",
         r#"{"input": {"id": 7}, "retryAttempts": 0, "timeout": 2000}"#,
     );
-    let path = body.0.to_str().unwrap();
+    let path = body.path().to_str().unwrap();
     let (_, text, _) = explain(&[&arguments[..], &["--body", path]].concat()).await;
     let said: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
@@ -617,7 +509,7 @@ async fn explain_says_what_the_api_would_do_with_a_body() {
 
 #[tokio::test]
 async fn explain_tells_what_counts_as_not_there() {
-    let output = fanout().args(["explain", "--help"]).output().await.unwrap();
+    let output = fanout(&["explain", "--help"]).output().await.unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("counts as not there"), "{help}");
@@ -627,7 +519,10 @@ async fn explain_tells_what_counts_as_not_there() {
 async fn explain_fails_where_the_request_could_not_be_run() {
     let body = File::new("explain-empty.json", "{}");
     let wrong = File::new("explain-wrong.json", r#"{"timeout": 1}"#);
-    let (body, wrong) = (body.0.to_str().unwrap(), wrong.0.to_str().unwrap());
+    let (body, wrong) = (
+        body.path().to_str().unwrap(),
+        wrong.path().to_str().unwrap(),
+    );
     for (arguments, problem) in [
         (
             &["--route", "orchestrate", "--body", body][..],

@@ -40,7 +40,7 @@ use tower_fanout_json::{Json, condition::Condition, filter::Shape, template::Req
 pub use self::{
     aggregate::Aggregate,
     auth::{JwksSource, Jwt, KeyConfig, KeysConfig, RouteAuth},
-    diagnostic::{Diagnostic, Place, Report, Severity},
+    diagnostic::{Diagnostic, Place, Report},
     downstream::DownstreamConfig,
     server::Server,
     tls::Shown,

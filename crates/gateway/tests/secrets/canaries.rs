@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tower_fanout_http::jwt::{Algorithm, sign};
 
-use super::{common::ORCHESTRATE, scan::base64};
+use super::{ORCHESTRATE, scan::base64};
 
 /// Secrets of the configuration; what is special in them is encoded differently everywhere.
 pub(crate) const HMAC: &str = "canary-hmac/+?&= of this many bytes or more";
@@ -198,4 +198,35 @@ pub(crate) fn requests(tokens: &[String]) -> Vec<String> {
     let whole = request(&post(), &good, &bodies[0]);
     requests.push(whole[..whole.len() - 5].to_owned());
     requests
+}
+
+/// Files with secrets: two good ones, and others with something wrong.
+pub(crate) fn files() -> Vec<String> {
+    let good = config("json", ([127, 0, 0, 1], 9).into());
+    let written = good.replace("${HMAC}", HMAC).replace("${API_KEY}", API_KEY);
+    let mut files = vec![good.clone(), written.clone()];
+    for (part, wrong) in [
+        ("[HS256]", "[HS257]"),
+        ("secret:", "secert:"),
+        ("http://", &format!("http://ada:{PASSWORD}@")),
+        ("http://", &format!("ftp://ada:{PASSWORD}@")),
+        ("x-api-key: \"", "x-api-key: \"{"),
+        (HMAC, "canary-password"),
+        ("issuers", "\"unclosed"),
+        ("secret: \"", "secret: *\""),
+        ("secret: \"", "secret: \"\\q"),
+        // A private key where a public one is asked for.
+        ("ec.pub.pem", "ec.pem"),
+    ] {
+        for text in [&good, &written] {
+            files.extend(text.contains(part).then(|| text.replace(part, wrong)));
+        }
+    }
+    files
+}
+
+/// A line of the private key that one of [`files`] names.
+pub(crate) fn private_key() -> &'static str {
+    let private = include_str!("../../../http/src/jwt/test_keys/ec.pem");
+    private.lines().nth(1).unwrap()
 }

@@ -2,23 +2,35 @@
 #![allow(missing_docs)]
 
 mod canaries;
-#[path = "../../../../tests/common/mod.rs"]
+#[path = "../common/mod.rs"]
 mod common;
 mod downstream;
-mod process;
 mod scan;
+mod scan_tests;
 
 use std::net::SocketAddr;
 
 use canaries::{
-    API_KEY, DATA_OF_SERVICE, HMAC, PASSWORD, bodies, canaries, config, hanging, requests, tokens,
+    API_KEY, DATA_OF_SERVICE, HMAC, bodies, canaries, config, files, hanging, private_key,
+    requests, tokens,
 };
-use common::{frames, ms, raw};
+use common::{File, ORCHESTRATE, Server, fanout_with, frames, ms, raw};
 use downstream::downstream;
-use process::{File, Running, fanout, said};
 use scan::{scan, scan_tokens};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
-use tower_fanout_gateway::config::Config;
+use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command};
+
+/// `fanout` with these arguments, this file, and secrets in its environment.
+fn fanout(arguments: &[&str], config: &File) -> Command {
+    let mut command = fanout_with(arguments, config);
+    command.env("HMAC", HMAC).env("API_KEY", API_KEY);
+    command
+}
+
+/// All that a command writes until it ends.
+async fn said(mut command: Command) -> String {
+    let output = command.output().await.unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
 
 /// What a client is told of all kinds of failures.
 const STATUSES: [&str; 14] = [
@@ -30,7 +42,7 @@ const STATUSES: [&str; 14] = [
 async fn provoke(format: &str) {
     let text = config(format, downstream().await);
     let file = File::new(&format!("{format}.yaml"), &text);
-    let gateway = Running::start(&file)
+    let gateway = Server::start(fanout(&["run"], &file))
         .await
         .unwrap_or_else(|said| panic!("{said}"));
     let tokens = tokens();
@@ -101,44 +113,10 @@ async fn fault_l4_l5_l6_no_canary_is_in_logs_for_people_answers_or_metrics() {
     provoke("human").await;
 }
 
-/// Files with secrets: two good ones, and others with something wrong.
-fn files() -> Vec<String> {
-    let good = config("json", ([127, 0, 0, 1], 9).into());
-    let written = good.replace("${HMAC}", HMAC).replace("${API_KEY}", API_KEY);
-    let mut files = vec![good.clone(), written.clone()];
-    for (part, wrong) in [
-        ("[HS256]", "[HS257]"),
-        ("secret:", "secert:"),
-        ("http://", &format!("http://ada:{PASSWORD}@")),
-        ("http://", &format!("ftp://ada:{PASSWORD}@")),
-        ("x-api-key: \"", "x-api-key: \"{"),
-        (HMAC, "canary-password"),
-        ("issuers", "\"unclosed"),
-        ("secret: \"", "secret: *\""),
-        ("secret: \"", "secret: \"\\q"),
-        // A private key where a public one is asked for.
-        ("ec.pub.pem", "ec.pem"),
-    ] {
-        for text in [&good, &written] {
-            files.extend(text.contains(part).then(|| text.replace(part, wrong)));
-        }
-    }
-    files
-}
-
 #[tokio::test]
 async fn fault_i17_l4_no_canary_is_in_what_is_said_about_a_file() {
-    let private = include_str!("../../../http/src/jwt/test_keys/ec.pem");
-    let private = private.lines().nth(1).unwrap();
-    let all = || canaries().chain([private]);
-    let files = files();
-    let config = Config::parse("a.yaml", &files[1], &|_| None).unwrap();
-    scan(
-        "the Debug of a configuration",
-        &format!("{config:?}"),
-        all(),
-    );
-    for (at, text) in files.iter().enumerate() {
+    let all = || canaries().chain([private_key()]);
+    for (at, text) in files().iter().enumerate() {
         let file = File::new(&format!("check-{at}.yaml"), text);
         for arguments in [
             &["check"][..],
@@ -152,7 +130,7 @@ async fn fault_i17_l4_no_canary_is_in_what_is_said_about_a_file() {
                 all(),
             );
         }
-        let ran = Running::start(&file).await;
+        let ran = Server::start(fanout(&["run"], &file)).await;
         assert_eq!(ran.is_ok(), at < 2, "file {at}");
         let said = match ran {
             Ok(gateway) => gateway.stop().await,

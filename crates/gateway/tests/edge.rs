@@ -4,18 +4,18 @@
 
 mod common;
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use bytes::Bytes;
 use common::{frames::*, *};
 use http::{Method, Request, StatusCode, Version};
+use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     time::Instant,
 };
 use tower::ServiceExt;
-use tower_fanout_gateway::config::Config;
 use tower_fanout_http::client::{Client, ClientConfig, ClientError, Http2, Identity};
 use tower_fanout_testkit::fault_server::{
     Fault, FaultServer,
@@ -96,23 +96,31 @@ impl Gateway {
     }
 }
 
+/// Lets a gateway read its certificate again. Returns the level of the line that it logs.
+async fn reload(gateway: &mut Gateway) -> Value {
+    let server = gateway.server.as_mut().unwrap();
+    server.signal("HUP");
+    loop {
+        let line = server.line().await;
+        if line.contains("certificate") {
+            return serde_json::from_str::<Value>(&line).unwrap()["level"].clone();
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_certificate_is_read_again_where_it_can_be_used() {
     let (files, old, new) = (Files::new("reload"), Authority::new(), Authority::new());
     let pair = files.pair("server", &old.issue(&["localhost"]));
-    let text = file("http://up", "", &format!("tls: {{ {pair} }}"));
-    let config = Config::parse("test.yaml", &text, &|_| None).unwrap();
-    let certificate = config.server.certificate.clone().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gateway = Gateway::serving(listener, config).await;
+    let mut gateway = gateway("http://up", "", &format!("tls: {{ {pair} }}")).await;
     assert!(gateway.ask_with_tls(&old, |_| {}).await.is_ok());
 
     files.write("server.crt", "cut short");
-    assert!(certificate.reload().is_err());
+    assert_eq!(reload(&mut gateway).await, "WARN");
     assert!(gateway.ask_with_tls(&old, |_| {}).await.is_ok());
 
     files.pair("server", &new.issue(&["localhost"]));
-    certificate.reload().unwrap();
+    assert_eq!(reload(&mut gateway).await, "INFO");
     assert!(gateway.ask_with_tls(&new, |_| {}).await.is_ok());
     assert_eq!(
         gateway.ask_with_tls(&old, |_| {}).await,
@@ -372,6 +380,16 @@ async fn fault_d25_bodies_are_decoded_if_the_file_says_so() {
     }
 }
 
+/// Passes on each connection to `listener`, so that its address is known before that of `to`.
+async fn relay(listener: TcpListener, to: SocketAddr) {
+    while let Ok((mut from, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut to = TcpStream::connect(to).await.unwrap();
+            let _ = copy_bidirectional(&mut from, &mut to).await;
+        });
+    }
+}
+
 #[tokio::test]
 async fn fault_i16_a_gateway_that_calls_itself_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -380,7 +398,9 @@ async fn fault_i16_a_gateway_that_calls_itself_ends() {
         "request: { path: / }",
         "request: { path: /page }, response: { accept: [508] }",
     );
-    let answer = Gateway::on(listener, &text).await.page(&[]).await;
+    let gateway = Gateway::from_text(&text).await;
+    tokio::spawn(relay(listener, gateway.addr));
+    let answer = gateway.page(&[]).await;
     // It came through itself three times; the fourth time is one too many.
     let inner = "/data/services/up/data".repeat(4);
     assert_eq!(

@@ -241,7 +241,7 @@ async fn fault_g1_all_fails_with_the_same_facts_in_a_problem() {
     assert_eq!(answer.at("/meta/aggregationStrategy"), "all");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_status_of_a_failed_whole_is_that_of_its_causes() {
     let (slow, _) = stub(hanging).await;
     let (down, _) = stub(broken).await;

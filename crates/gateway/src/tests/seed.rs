@@ -1,13 +1,11 @@
 //! The ten cases of the system that this one replaces, end to end over real sockets, in virtual time.
-#![allow(missing_docs)]
 
-mod common;
-
-use common::*;
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+use super::*;
 
 /// Nodes that ask the downstream of the same name.
 fn nodes(names: &[&str]) -> String {

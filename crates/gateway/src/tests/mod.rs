@@ -1,0 +1,57 @@
+//! Tests that control the clock or look inside, so that the gateway runs in this process.
+
+#[path = "../../tests/secrets/canaries.rs"]
+#[allow(dead_code, reason = "the tests of the binary use the rest")]
+mod canaries;
+#[path = "../../tests/common/client.rs"]
+#[allow(dead_code, reason = "the tests of the binary use the rest")]
+mod client;
+#[path = "../../tests/common/issuer.rs"]
+#[allow(dead_code, reason = "the tests of the binary use the rest")]
+mod issuer;
+mod keys;
+#[path = "../../../../tests/common/mod.rs"]
+mod net;
+#[path = "../../tests/secrets/scan.rs"]
+#[allow(dead_code, reason = "the tests of the binary use the rest")]
+mod scan;
+mod seed;
+#[path = "../../tests/common/stub.rs"]
+#[allow(dead_code, reason = "the tests of the binary use the rest")]
+mod stub;
+
+use std::{future::pending, net::SocketAddr};
+
+use self::{client::*, net::*, stub::*};
+use crate::{
+    app::App,
+    auth::Auth,
+    config::Config,
+    health::Readiness,
+    run::{Sockets, run},
+};
+
+/// A gateway in this process. It runs until the runtime of the test ends.
+struct Server;
+
+async fn start_server(text: &str) -> (SocketAddr, Server) {
+    let config = Config::parse("test.yaml", text, &|_| None);
+    let config = config.unwrap_or_else(|report| panic!("{report}"));
+    let ready = Readiness::default();
+    let app = App::new(&config, ready.clone()).unwrap();
+    let auth = Auth::start(&config).await.unwrap();
+    let sockets = Sockets::bind(&config.server).unwrap();
+    let addr = sockets.public();
+    tokio::spawn(async move {
+        run(&app, &auth, ready, sockets, &config.server, pending()).await;
+    });
+    (addr, Server)
+}
+
+#[test]
+fn fault_i17_l4_no_canary_is_in_the_debug_of_a_configuration() {
+    let files = canaries::files();
+    let config = Config::parse("a.yaml", &files[1], &|_| None).unwrap();
+    let all = canaries::canaries().chain([canaries::private_key()]);
+    scan::scan("the Debug of a configuration", &format!("{config:?}"), all);
+}

@@ -1,0 +1,180 @@
+//! A client of a gateway, and the configurations that it is tested with.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use serde_json::{Value, json};
+use tower_fanout_http::jwt::{Algorithm, sign};
+
+// A process in the tests of the binary, this process in unit tests.
+use super::{Server, start_server};
+
+pub(crate) const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
+pub(crate) const SECRET: &str = "a secret of the end-to-end tests, long enough";
+
+/// A gateway that serves while this exists.
+pub(crate) struct Gateway {
+    pub(crate) addr: SocketAddr,
+    pub(crate) server: Option<Server>,
+}
+
+/// A configuration that listens on free ports, unless it names its own.
+fn on_free_ports(text: &str) -> String {
+    const FREE: &str = "listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\"";
+    if text.contains("listen:") {
+        text.to_owned()
+    } else if text.contains("server: {") {
+        text.replacen("server: {", &format!("server: {{ {FREE},"), 1)
+    } else {
+        format!("{text}server: {{ {FREE} }}\n")
+    }
+}
+
+/// A response, with its body as text.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The value at this JSON pointer.
+    pub(crate) fn at(&self, pointer: &str) -> Value {
+        self.json()
+            .pointer(pointer)
+            .cloned()
+            .unwrap_or_else(|| panic!("no {pointer} in {}", self.text))
+    }
+
+    /// The value at this JSON pointer, below a service.
+    pub(crate) fn service(&self, name: &str, pointer: &str) -> Value {
+        self.at(&format!("/data/services/{name}{pointer}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Gateway {
+    /// A gateway with the built-in API over `plan`, whose nodes ask `downstreams`; `more` is added at
+    /// the end of the file.
+    pub(crate) async fn start(downstreams: &[(&str, SocketAddr)], plan: &str, more: &str) -> Self {
+        let list: String = downstreams
+            .iter()
+            .map(|(name, addr)| {
+                format!("  {name}: {{ endpoints: [{{ url: \"http://{addr}\" }}], policy: p }}\n")
+            })
+            .collect();
+        let policies = if more.contains("policies:") {
+            ""
+        } else {
+            "policies: { p: { attempt_timeout: 2s, retry: { base: 1ms } } }\n"
+        };
+        let auth = "auth: { jwt: main }";
+        let text = format!(
+            "version: 1
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256], tier: {{ claim: tier, default: free }} }} }} }}
+tiers: {{ free: {{}}, pro: {{}} }}
+downstreams:
+{list}orchestrate:
+  {auth}
+  plan:
+{plan}
+{policies}{more}"
+        );
+        Self::from_text(&text).await
+    }
+
+    /// A gateway with this configuration.
+    pub(crate) async fn from_text(text: &str) -> Self {
+        let (addr, server) = start_server(&on_free_ports(text)).await;
+        Self {
+            addr,
+            server: Some(server),
+        }
+    }
+
+    /// A client of the server at this address, which the test started.
+    pub(crate) const fn at(addr: SocketAddr) -> Self {
+        Self { addr, server: None }
+    }
+
+    /// Asks the built-in API, as a caller of tier `pro`.
+    pub(crate) async fn ask(&self, body: Value) -> Answer {
+        self.post("", body).await
+    }
+
+    /// Asks a path below the built-in API.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        let headers = [
+            ("authorization", bearer("pro")),
+            ("content-type", "application/json".into()),
+        ];
+        self.send(
+            Method::POST,
+            &format!("{ORCHESTRATE}{path}"),
+            &headers,
+            &body.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: &str,
+    ) -> Answer {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.addr));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+            .unwrap();
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let response = client.request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+}
+
+/// The value of an authorization header for a caller of this tier.
+pub(crate) fn bearer(tier: &str) -> String {
+    format!("Bearer {}", token(&json!({"tier": tier})))
+}
+
+/// A token that is good but for these claims; null takes one out.
+pub(crate) fn token(changes: &Value) -> String {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let mut claims = json!({"iss": "tests", "aud": "fanout", "sub": "ada", "exp": now + 600});
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    sign(Algorithm::HS256, SECRET.as_bytes(), &claims).unwrap()
+}

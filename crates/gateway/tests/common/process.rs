@@ -1,0 +1,141 @@
+//! The binary in a process, with its configuration in a file and its log line by line.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
+
+/// A temporary file, removed when this is dropped.
+pub(crate) struct File(PathBuf);
+
+impl File {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let (process, file) = (std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(format!("tower-fanout-{process}-{file}-{name}"));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The command `fanout`; its process is killed when it is dropped.
+pub(crate) fn fanout(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
+    command.args(arguments).kill_on_drop(true);
+    command
+}
+
+/// The command `fanout` with this configuration file.
+pub(crate) fn fanout_with(arguments: &[&str], config: &File) -> Command {
+    let mut command = fanout(arguments);
+    command.arg("-c").arg(config.path());
+    command
+}
+
+/// A process of `fanout run` that serves.
+pub(crate) struct Server {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    log: UnboundedReceiver<String>,
+    logged: String,
+}
+
+impl Server {
+    /// Runs `command` until it serves.
+    ///
+    /// # Errors
+    /// The process ended before; this is its log.
+    pub(crate) async fn start(mut command: Command) -> Result<Self, String> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, mut log) = unbounded_channel();
+        // Read all the time: a process whose pipe is full waits.
+        tokio::spawn(async move {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                let _ = sender.send(line);
+            }
+        });
+        let mut logged = String::new();
+        while let Some(line) = log.recv().await {
+            logged += &format!("{line}\n");
+            if line.contains("serving") {
+                return Ok(Self {
+                    listen: address(&line, "listen"),
+                    admin: address(&line, "admin"),
+                    child,
+                    log,
+                    logged,
+                });
+            }
+        }
+        Err(logged)
+    }
+
+    /// The next line of the log.
+    pub(crate) async fn line(&mut self) -> String {
+        let line = self.log.recv().await.expect("the process ended");
+        self.logged += &format!("{line}\n");
+        line
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Stops the process with SIGTERM. Returns all that it wrote.
+    pub(crate) async fn stop(mut self) -> String {
+        self.signal("TERM");
+        let output = self.child.wait_with_output().await.unwrap();
+        assert!(output.status.success(), "{}", output.status);
+        while let Some(line) = self.log.recv().await {
+            self.logged += &format!("{line}\n");
+        }
+        self.logged + &String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// Starts a gateway of this configuration. Returns its public address.
+pub(crate) async fn start_server(text: &str) -> (SocketAddr, Server) {
+    let file = File::new("gateway.yaml", text);
+    let server = Server::start(fanout_with(&["run"], &file)).await;
+    let server = server.unwrap_or_else(|log| panic!("{log}"));
+    (server.listen, server)
+}
+
+/// Sends a signal, by its name without `SIG`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    let kill = std::process::Command::new("kill")
+        .args([&format!("-{name}"), &pid])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+/// The address of this name in a line of the log.
+fn address(line: &str, name: &str) -> SocketAddr {
+    let (_, rest) = line.split_once(name).unwrap();
+    let rest = rest.trim_start_matches(['"', ':', '=']);
+    let end = rest.find(['"', ' ', '\n', ',']).unwrap_or(rest.len());
+    rest[..end].parse().unwrap()
+}
