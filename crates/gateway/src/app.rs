@@ -42,7 +42,7 @@ use crate::{
 const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
 
 /// What is served: all routes, and the downstreams that they share.
-pub struct App {
+pub(crate) struct App {
     orchestrate: Option<(Option<RouteAuth>, Endpoint)>,
     routes: Vec<(RouteConfig, Endpoint)>,
     backends: Vec<Arc<Backend>>,
@@ -63,7 +63,10 @@ impl App {
     ///
     /// # Errors
     /// An endpoint is none.
-    pub fn new(config: &Config, ready: Readiness) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub(crate) fn new(
+        config: &Config,
+        ready: Readiness,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         // What is built looks its counters up once: they are collected from here on.
         let _ = telemetry::metrics();
         let mut backends = IndexMap::new();
@@ -111,14 +114,14 @@ impl App {
 
     /// All downstreams.
     #[must_use]
-    pub fn backends(&self) -> &[Arc<Backend>] {
+    pub(crate) fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
     }
 
     /// The route of this name, and whether it is the built-in API: that is `orchestrate`, if it is
     /// served.
     #[must_use]
-    pub fn endpoint(&self, route: &str) -> Option<(&Endpoint, bool)> {
+    pub(crate) fn endpoint(&self, route: &str) -> Option<(&Endpoint, bool)> {
         let built_in = self.orchestrate.as_ref().map(|(_, api)| (api, true));
         let mut configured = self.routes.iter();
         let configured = configured.find(|(config, _)| config.name == route);
@@ -131,7 +134,7 @@ impl App {
     /// request passes through.
     ///
     /// This is the one place where their order stands, outermost first.
-    pub fn service<B>(
+    pub(crate) fn service<B>(
         &self,
         auth: &Auth,
     ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>

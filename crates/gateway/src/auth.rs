@@ -19,7 +19,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Whom to believe, by name, with their keys at hand. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Auth {
+pub(crate) struct Auth {
     issuers: IndexMap<String, Issuer>,
 }
 
@@ -41,7 +41,7 @@ impl Auth {
     /// # Errors
     /// A key cannot be used, rules would believe too much, or keys could not be fetched and the
     /// configuration says that a start without them fails.
-    pub async fn start(config: &Config) -> Result<Self, BoxError> {
+    pub(crate) async fn start(config: &Config) -> Result<Self, BoxError> {
         // The first fetch is counted too.
         let _ = telemetry::metrics();
         let mut issuers = IndexMap::new();
@@ -54,7 +54,7 @@ impl Auth {
     }
 
     /// Measures how old the keys are that were fetched.
-    pub fn measure(&self) {
+    pub(crate) fn measure(&self) {
         for (name, issuer) in &self.issuers {
             if let Some(age) = issuer.jwks.as_ref().and_then(Jwks::age) {
                 gauge!("fanout_jwks_age_seconds", "issuer" => name.clone()).set(age.as_secs_f64());
@@ -67,7 +67,7 @@ impl Auth {
     /// # Panics
     /// If `auth` names what is not configured, or an issuer twice, which a checked configuration does
     /// not.
-    pub fn protect(&self, auth: Option<&RouteAuth>, handler: MethodRouter) -> MethodRouter {
+    pub(crate) fn protect(&self, auth: Option<&RouteAuth>, handler: MethodRouter) -> MethodRouter {
         match auth {
             None => handler,
             // The last is the first to see a request.

@@ -15,23 +15,23 @@ use tower_fanout_json::wire::breaker_state;
 
 /// A downstream, shared by all routes that ask it.
 #[derive(Debug)]
-pub struct Backend {
+pub(crate) struct Backend {
     /// Its name in the configuration.
-    pub name: String,
+    pub(crate) name: String,
     /// Its policy, with breaker, limit and budget.
-    pub downstream: Downstream<ClassifyHttp>,
+    pub(crate) downstream: Downstream<ClassifyHttp>,
     /// Whom to send to.
-    pub client: Client,
+    pub(crate) client: Client,
     /// Which headers of a caller it sees.
-    pub forward: ForwardHeaders,
+    pub(crate) forward: ForwardHeaders,
     /// Its endpoints.
-    pub endpoints: usize,
+    pub(crate) endpoints: usize,
     last_failure: Mutex<Option<LastFailure>>,
 }
 
 /// When a downstream last failed, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct LastFailure {
+pub(crate) struct LastFailure {
     kind: ErrorKind,
     at: SystemTime,
 }
@@ -49,7 +49,7 @@ impl Serialize for LastFailure {
 impl Backend {
     /// A downstream with fresh state.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         name: String,
         downstream: Downstream<ClassifyHttp>,
         client: Client,
@@ -68,14 +68,14 @@ impl Backend {
 
     /// The state of its breaker, if it has one.
     #[must_use]
-    pub fn breaker_state(&self) -> Option<State> {
+    pub(crate) fn breaker_state(&self) -> Option<State> {
         self.downstream
             .breaker()
             .map(tower_fanout::layers::breaker::Handle::state)
     }
 
     /// Takes note of a branch that ended.
-    pub fn ended(&self, branch: &Branch) {
+    pub(crate) fn ended(&self, branch: &Branch) {
         if let Some(error) = &branch.error {
             *self.last_failure() = Some(LastFailure {
                 kind: error.kind(),
@@ -86,7 +86,7 @@ impl Backend {
 
     /// How it is doing.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         let state = self.breaker_state();
         let limit = self.downstream.concurrency();
         let status = match state {
@@ -121,7 +121,7 @@ impl Backend {
 /// Whether something can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Status {
+pub(crate) enum Status {
     /// Yes.
     Up,
     /// Perhaps, or partly.
@@ -133,9 +133,9 @@ pub enum Status {
 /// How a downstream is doing.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Health {
+pub(crate) struct Health {
     /// By its breaker.
-    pub status: Status,
+    pub(crate) status: Status,
     circuit_breaker_state: &'static str,
     endpoints: Endpoints,
     in_flight: u32,

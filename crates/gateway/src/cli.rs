@@ -7,15 +7,15 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// One request, several services, one answer: a gateway that is configured per route from one file.
 #[derive(Debug, Parser)]
 #[command(name = "fanout", version, propagate_version = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve what a configuration file says, until SIGTERM or SIGINT.
     Run {
         /// The configuration file, YAML or JSON.
@@ -90,7 +90,7 @@ pub enum Command {
 
 /// How diagnostics are said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,
@@ -100,7 +100,7 @@ pub enum Format {
 
 /// How a plan is explained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ExplainFormat {
+pub(crate) enum ExplainFormat {
     /// A table for people.
     #[default]
     Text,

@@ -17,17 +17,17 @@ use crate::{
 
 /// Whether the process takes requests: it has started, and is not stopping.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub(crate) struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
     /// Says that it does, or no longer does.
-    pub fn set(&self, ready: bool) {
+    pub(crate) fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Release);
     }
 
     /// Whether it does.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -40,7 +40,7 @@ struct Overall<'r> {
 
 /// The health of the downstreams of `route`: 503 only if one that is required is down.
 #[must_use]
-pub fn of(route: &Route) -> Response<Body> {
+pub(crate) fn of(route: &Route) -> Response<Body> {
     let mut services = IndexMap::new();
     let (mut worst, mut required_down) = (Status::Up, false);
     let nodes = route.fan_out.plan().nodes();

@@ -19,38 +19,38 @@ use tower_fanout_json::{
 
 /// One request of a client. Its `Debug` has nothing that the client sent but for ids.
 #[derive(Clone)]
-pub struct Inbound {
+pub(crate) struct Inbound {
     /// Deadline, retries and fallbacks.
-    pub call: Call,
+    pub(crate) call: Call,
     /// Its id.
-    pub correlation_id: CorrelationId,
+    pub(crate) correlation_id: CorrelationId,
     /// Its place in its trace.
-    pub trace: TraceContext,
+    pub(crate) trace: TraceContext,
     /// How many gateways it has come through.
-    pub depth: Depth,
+    pub(crate) depth: Depth,
     /// Its body, if it had one.
-    pub body: Option<Json>,
+    pub(crate) body: Option<Json>,
     /// Its query, decoded.
-    pub query: Vec<(String, String)>,
+    pub(crate) query: Vec<(String, String)>,
     /// Its headers.
-    pub headers: Arc<HeaderMap>,
+    pub(crate) headers: Arc<HeaderMap>,
     /// The parameters in its path, decoded.
-    pub route: Vec<(String, String)>,
+    pub(crate) route: Vec<(String, String)>,
     /// What its token says, if the route asks for one.
-    pub claims: Option<Claims>,
+    pub(crate) claims: Option<Claims>,
     /// The caller's tier.
-    pub tier: Box<str>,
+    pub(crate) tier: Box<str>,
     /// `true` if nobody has made the request: only its tier is known, and its body if it has one.
-    pub supposed: bool,
+    pub(crate) supposed: bool,
     /// The requests that were made while the request was checked, by node: those of required nodes that
     /// read no answers of other nodes. Empty before the check.
-    pub prepared: Vec<Option<Request<Bytes>>>,
+    pub(crate) prepared: Vec<Option<Request<Bytes>>>,
 }
 
 impl Inbound {
     /// Returns `true` if a real request may have a value that this one does not have.
     #[must_use]
-    pub fn is_unknown(&self, root: &Root) -> bool {
+    pub(crate) fn is_unknown(&self, root: &Root) -> bool {
         self.supposed && (*root != Root::Body || self.body.is_none())
     }
 
@@ -59,7 +59,7 @@ impl Inbound {
     ///
     /// # Errors
     /// Returns the condition's error.
-    pub fn holds(&self, condition: &Condition) -> Result<bool, EvalError> {
+    pub(crate) fn holds(&self, condition: &Condition) -> Result<bool, EvalError> {
         match condition.holds(&Source::of(self)) {
             Err(EvalError::Missing(reference)) if self.is_unknown(&reference.root) => Ok(false),
             result => result,
@@ -91,7 +91,7 @@ impl Context for Inbound {
 /// Where placeholders of one node find their values: in the request, and in the answers of the
 /// nodes it comes after.
 #[derive(Clone, Copy)]
-pub struct Source<'s> {
+pub(crate) struct Source<'s> {
     inbound: &'s Inbound,
     answers: Option<&'s Answers>,
 }
@@ -99,14 +99,14 @@ pub struct Source<'s> {
 impl<'s> Source<'s> {
     /// The request alone.
     #[must_use]
-    pub const fn of(inbound: &'s Inbound) -> Self {
+    pub(crate) const fn of(inbound: &'s Inbound) -> Self {
         let answers = None;
         Self { inbound, answers }
     }
 
     /// The request, and the answers of nodes.
     #[must_use]
-    pub const fn with(inbound: &'s Inbound, answers: &'s Answers) -> Self {
+    pub(crate) const fn with(inbound: &'s Inbound, answers: &'s Answers) -> Self {
         let answers = Some(answers);
         Self { inbound, answers }
     }

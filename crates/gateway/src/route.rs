@@ -35,36 +35,36 @@ type Outgoing = With<Request<Bytes>>;
 struct Caller(Arc<HeaderMap>);
 
 /// A route as it is served.
-pub struct Route {
+pub(crate) struct Route {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Names this version of its plan.
-    pub plan_id: Arc<str>,
+    pub(crate) plan_id: Arc<str>,
     /// What runs it.
-    pub fan_out: FanOut<Inbound>,
+    pub(crate) fan_out: FanOut<Inbound>,
     /// Per node, whom it asks.
-    pub backends: Vec<Arc<Backend>>,
+    pub(crate) backends: Vec<Arc<Backend>>,
     /// Per node, how its request is made.
-    pub templates: Vec<Arc<RequestTemplate>>,
+    pub(crate) templates: Vec<Arc<RequestTemplate>>,
     /// What callers may ask for.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// How the services' answers are merged.
-    pub merge: Merge,
+    pub(crate) merge: Merge,
     /// When a run is a success, unless the caller says otherwise.
-    pub strategy: Strategy,
+    pub(crate) strategy: Strategy,
     /// Per tier, the most services at once, where that is limited.
-    pub tiers: Vec<(String, u8)>,
+    pub(crate) tiers: Vec<(String, u8)>,
 }
 
 /// What callers get if they do not say, and at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The deadline.
-    pub deadline: Bound<Duration>,
+    pub(crate) deadline: Bound<Duration>,
     /// Services at once.
-    pub max_concurrency: Bound<u8>,
+    pub(crate) max_concurrency: Bound<u8>,
     /// Retries per service.
-    pub retries: Bound<u8>,
+    pub(crate) retries: Bound<u8>,
 }
 
 /// A node of a plan, as the configuration has it, with whom it asks.
@@ -84,7 +84,7 @@ enum Step {
 impl Route {
     /// Builds the route `name` from its configuration; `backend` finds a downstream by name.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         config: &PlanConfig,
         tiers: Vec<(String, u8)>,
@@ -118,7 +118,7 @@ impl Route {
 
     /// The most services at once that this tier may ask for, if that is limited.
     #[must_use]
-    pub fn tier_limit(&self, tier: &str) -> Option<u8> {
+    pub(crate) fn tier_limit(&self, tier: &str) -> Option<u8> {
         self.tiers
             .iter()
             .find(|(name, _)| name == tier)
@@ -127,7 +127,7 @@ impl Route {
 
     /// The names of its nodes.
     #[must_use]
-    pub fn names(&self) -> &[Box<str>] {
+    pub(crate) fn names(&self) -> &[Box<str>] {
         self.fan_out.plan().names()
     }
 }

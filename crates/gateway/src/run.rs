@@ -25,7 +25,7 @@ use crate::{
 
 /// The sockets of a gateway, bound before anything else is promised.
 #[derive(Debug)]
-pub struct Sockets {
+pub(crate) struct Sockets {
     public: TcpListener,
     admin: TcpListener,
     addresses: (SocketAddr, SocketAddr),
@@ -39,7 +39,7 @@ impl Sockets {
     ///
     /// # Panics
     /// There is no runtime of tokio.
-    pub fn bind(server: &Server) -> io::Result<Self> {
+    pub(crate) fn bind(server: &Server) -> io::Result<Self> {
         let bind = |address: SocketAddr| {
             let named = |error: io::Error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -60,13 +60,13 @@ impl Sockets {
 
     /// The public address.
     #[must_use]
-    pub const fn public(&self) -> SocketAddr {
+    pub(crate) const fn public(&self) -> SocketAddr {
         self.addresses.0
     }
 
     /// The address for operators.
     #[must_use]
-    pub const fn admin(&self) -> SocketAddr {
+    pub(crate) const fn admin(&self) -> SocketAddr {
         self.addresses.1
     }
 }
@@ -76,7 +76,7 @@ impl Sockets {
 ///
 /// # Errors
 /// A value of the server's config is out of its range.
-pub async fn run(
+pub(crate) async fn run(
     app: &App,
     auth: &Auth,
     ready: Readiness,
@@ -124,7 +124,7 @@ async fn reload(certificate: Option<Shown>) {
 ///
 /// # Errors
 /// The signals cannot be listened to.
-pub fn signals() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn signals() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

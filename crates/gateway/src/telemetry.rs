@@ -31,7 +31,7 @@ const SECONDS: [f64; 14] = [
 /// Sends logs to standard error: for people on a terminal, as JSON otherwise, unless said so.
 ///
 /// Only the first call in a process has an effect.
-pub fn log(logs: &Logs) {
+pub(crate) fn log(logs: &Logs) {
     let filter = EnvFilter::try_new(&logs.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let human = match logs.format {
@@ -96,7 +96,7 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
 /// # Panics
 /// If something else in the process collects them already.
 #[must_use]
-pub fn metrics() -> PrometheusHandle {
+pub(crate) fn metrics() -> PrometheusHandle {
     static HANDLE: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
     let install = || {
         let recorder = PrometheusBuilder::new()

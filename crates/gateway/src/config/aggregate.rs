@@ -10,15 +10,15 @@ use super::{check::Nodes, reader::Field, value::span};
 
 /// When an answer as a whole is a success, when it leaves, and how it is made of the services'.
 #[derive(Clone, Debug, Default)]
-pub struct Aggregate {
+pub(crate) struct Aggregate {
     /// When it is a success.
-    pub strategy: Strategy,
+    pub(crate) strategy: Strategy,
     /// When it leaves.
-    pub return_when: ReturnWhen,
+    pub(crate) return_when: ReturnWhen,
     /// How long optional services may still take when the required ones have ended.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// How the services' answers are merged.
-    pub merge: Merge,
+    pub(crate) merge: Merge,
 }
 
 pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {

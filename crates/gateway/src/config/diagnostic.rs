@@ -9,11 +9,11 @@ use super::conceal::{conceal, conceal_credentials};
 
 /// A place in a file: line and column, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub(crate) struct Place {
     /// The line.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The column, in characters.
-    pub column: usize,
+    pub(crate) column: usize,
 }
 
 impl Place {
@@ -24,7 +24,7 @@ impl Place {
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// The file cannot be used.
     Error,
     /// The file can be used, but perhaps not as it was meant.
@@ -33,21 +33,21 @@ pub enum Severity {
 
 /// Something that is wrong, or strange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Diagnostic {
+pub(crate) struct Diagnostic {
     /// How bad it is.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// What kind of mistake it is, for programs.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// What is wrong.
-    pub message: String,
+    pub(crate) message: String,
     /// The key it is about, such as `routes[0].plan.user`.
-    pub path: String,
+    pub(crate) path: String,
     /// Where it stands.
     #[serde(flatten)]
-    pub place: Place,
+    pub(crate) place: Place,
     /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub help: Option<String>,
+    pub(crate) help: Option<String>,
 }
 
 impl Diagnostic {
@@ -66,7 +66,7 @@ impl Diagnostic {
 
 /// Everything that is wrong with a file.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     name: String,
     /// The file, without its secrets.
     text: String,
@@ -89,13 +89,13 @@ impl Report {
 
     /// All of it, from the top of the file to its end.
     #[must_use]
-    pub fn diagnostics(&self) -> &[Diagnostic] {
+    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }
 
     /// Whether the file cannot be used.
     #[must_use]
-    pub fn has_errors(&self) -> bool {
+    pub(crate) fn has_errors(&self) -> bool {
         self.diagnostics
             .iter()
             .any(|diagnostic| diagnostic.severity == Severity::Error)
@@ -106,7 +106,7 @@ impl Report {
     /// # Panics
     /// Never: diagnostics are plain values.
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let diagnostics: Vec<_> = self
             .diagnostics
             .iter()

@@ -21,15 +21,15 @@ const MIN_HEAD: usize = 8 << 10;
 
 /// A service that is asked.
 #[derive(Clone, Debug)]
-pub struct DownstreamConfig {
+pub(crate) struct DownstreamConfig {
     /// Where it is.
-    pub endpoint: Uri,
+    pub(crate) endpoint: Uri,
     /// How it is treated.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// How it is connected to, and what it may send.
-    pub client: ClientConfig,
+    pub(crate) client: ClientConfig,
     /// Which headers of a caller it sees.
-    pub forward: ForwardHeaders,
+    pub(crate) forward: ForwardHeaders,
 }
 
 pub(super) fn downstreams(

@@ -37,7 +37,7 @@ use tower_fanout::{
 use tower_fanout_http::trace::TraceLayer;
 use tower_fanout_json::{Json, condition::Condition, filter::Shape, template::RequestTemplate};
 
-pub use self::{
+pub(crate) use self::{
     aggregate::Aggregate,
     auth::{JwksSource, Jwt, KeyConfig, KeysConfig, RouteAuth},
     diagnostic::{Diagnostic, Place, Report},
@@ -51,42 +51,42 @@ const LARGEST: usize = 4 << 20;
 
 /// A configuration that was read and checked.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where and how is listened.
-    pub server: Server,
+    pub(crate) server: Server,
     /// Logs.
-    pub logs: Logs,
+    pub(crate) logs: Logs,
     /// Whose traces are gone on with.
-    pub trace: TraceLayer,
+    pub(crate) trace: TraceLayer,
     /// Whether answers say in a header how long their services took.
-    pub server_timing: bool,
+    pub(crate) server_timing: bool,
     /// Whom to believe, by name.
-    pub jwt: IndexMap<String, Jwt>,
+    pub(crate) jwt: IndexMap<String, Jwt>,
     /// The callers' tiers by name, the lowest first.
-    pub tiers: IndexMap<String, Tier>,
+    pub(crate) tiers: IndexMap<String, Tier>,
     /// The services that are asked, by name.
-    pub downstreams: IndexMap<String, DownstreamConfig>,
+    pub(crate) downstreams: IndexMap<String, DownstreamConfig>,
     /// Routes of their own.
-    pub routes: Vec<Route>,
+    pub(crate) routes: Vec<Route>,
     /// The plan of the built-in API.
-    pub orchestrate: Option<PlanConfig>,
+    pub(crate) orchestrate: Option<PlanConfig>,
     /// What is strange, but not wrong.
-    pub warnings: Report,
+    pub(crate) warnings: Report,
 }
 
 /// What is logged, and how.
 #[derive(Clone, Debug)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// For people or for programs.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
     /// The least level, or a filter such as `info,tower_fanout=debug`.
-    pub level: String,
+    pub(crate) level: String,
 }
 
 /// For whom logs are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// People if standard error is a terminal, programs otherwise.
     #[default]
     Auto,
@@ -98,7 +98,7 @@ pub enum LogFormat {
 
 /// Bytes that are shown to nobody.
 #[derive(Clone)]
-pub struct Secret(Vec<u8>);
+pub(crate) struct Secret(Vec<u8>);
 
 impl Secret {
     pub(super) fn new(bytes: impl Into<Vec<u8>>) -> Self {
@@ -107,7 +107,7 @@ impl Secret {
 
     /// The bytes.
     #[must_use]
-    pub fn expose(&self) -> &[u8] {
+    pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
 }
@@ -120,106 +120,106 @@ impl fmt::Debug for Secret {
 
 /// What callers of a tier get.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tier {
+pub(crate) struct Tier {
     /// The most services that are asked at once for one request.
-    pub max_concurrency: Option<u8>,
+    pub(crate) max_concurrency: Option<u8>,
 }
 
 /// A route of its own.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The method it answers.
-    pub method: Method,
+    pub(crate) method: Method,
     /// The path it answers; parameters in braces.
-    pub path: String,
+    pub(crate) path: String,
     /// What it runs.
-    pub plan: PlanConfig,
+    pub(crate) plan: PlanConfig,
 }
 
 /// A plan, and how it is run.
 #[derive(Clone, Debug)]
-pub struct PlanConfig {
+pub(crate) struct PlanConfig {
     /// Who may ask; anybody if none.
-    pub auth: Option<RouteAuth>,
+    pub(crate) auth: Option<RouteAuth>,
     /// The deadline.
-    pub deadline: Bound<Duration>,
+    pub(crate) deadline: Bound<Duration>,
     /// Services at once.
-    pub max_concurrency: Bound<u8>,
+    pub(crate) max_concurrency: Bound<u8>,
     /// Retries per service.
-    pub retry_attempts: Bound<u8>,
+    pub(crate) retry_attempts: Bound<u8>,
     /// The nodes, by name.
-    pub nodes: IndexMap<String, Node>,
+    pub(crate) nodes: IndexMap<String, Node>,
     /// The plan that these nodes make, in the same order.
-    pub graph: Plan,
+    pub(crate) graph: Plan,
     /// When a run is a success, and when its answer leaves.
-    pub aggregate: Aggregate,
+    pub(crate) aggregate: Aggregate,
 }
 
 /// What a request gets if it does not say, and at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound<T> {
+pub(crate) struct Bound<T> {
     /// If it does not say.
-    pub default: T,
+    pub(crate) default: T,
     /// At most.
-    pub max: T,
+    pub(crate) max: T,
 }
 
 impl<T: Copy + Ord> Bound<T> {
     /// What a request gets that asks for `wish`.
     #[must_use]
-    pub fn grant(&self, wish: Option<T>) -> T {
+    pub(crate) fn grant(&self, wish: Option<T>) -> T {
         wish.unwrap_or(self.default).min(self.max)
     }
 }
 
 /// A node of a plan.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Whom it asks.
-    pub downstream: String,
+    pub(crate) downstream: String,
     /// What it comes after.
-    pub depends_on: Vec<DependsOn>,
+    pub(crate) depends_on: Vec<DependsOn>,
     /// Whether the answer as a whole needs it.
-    pub required: bool,
+    pub(crate) required: bool,
     /// How early it starts.
-    pub priority: Priority,
+    pub(crate) priority: Priority,
     /// The tiers that have it; empty for all.
-    pub tiers: Vec<String>,
+    pub(crate) tiers: Vec<String>,
     /// Of which requests it is a part; of all if none.
-    pub when: Option<Condition>,
+    pub(crate) when: Option<Condition>,
     /// What is sent.
-    pub request: RequestTemplate,
+    pub(crate) request: RequestTemplate,
     /// Statuses of errors that are answers all the same.
-    pub accept: Vec<u16>,
+    pub(crate) accept: Vec<u16>,
     /// What of an answer is wanted.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// What answers instead.
-    pub fallback: Vec<Fallback>,
+    pub(crate) fallback: Vec<Fallback>,
 }
 
 /// A node that another comes after.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DependsOn {
+pub(crate) struct DependsOn {
     /// Its name.
-    pub node: String,
+    pub(crate) node: String,
     /// Whether an answer of it can be done without.
-    pub optional: bool,
+    pub(crate) optional: bool,
 }
 
 /// What answers instead of a downstream that failed.
 #[derive(Clone, Debug)]
-pub struct Fallback {
+pub(crate) struct Fallback {
     /// How the downstream must have failed.
-    pub on: OutcomeSet,
+    pub(crate) on: OutcomeSet,
     /// Who or what answers.
-    pub by: Instead,
+    pub(crate) by: Instead,
 }
 
 /// Who or what answers instead.
 #[derive(Clone, Debug)]
-pub enum Instead {
+pub(crate) enum Instead {
     /// This.
     Static(Json),
     /// Another downstream, with the same request.
@@ -231,7 +231,7 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn load(path: &Path) -> Result<Self, Report> {
+    pub(crate) fn load(path: &Path) -> Result<Self, Report> {
         let name = path.display().to_string();
         let mut text = String::new();
         let read = File::open(path)
@@ -250,7 +250,7 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn parse(
+    pub(crate) fn parse(
         name: &str,
         text: &str,
         env: &dyn Fn(&str) -> Option<String>,

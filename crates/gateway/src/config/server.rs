@@ -26,26 +26,26 @@ const MIN_HEAD: usize = 8 << 10;
 
 /// Where and how is listened.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// The public address.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// The address for operators.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     /// How connections to the public address are treated, and how long requests in flight may go on
     /// after the stop.
-    pub settings: ServerConfig,
+    pub(crate) settings: ServerConfig,
     /// The certificate of the public address, if it is served by TLS.
-    pub certificate: Option<Shown>,
+    pub(crate) certificate: Option<Shown>,
     /// How bodies of requests are read.
-    pub body: BodyLimitConfig,
+    pub(crate) body: BodyLimitConfig,
     /// How long requests are still taken after the signal to stop.
-    pub drain_delay: Duration,
+    pub(crate) drain_delay: Duration,
     /// Who is believed about whom it speaks for.
-    pub proxies: TrustedProxies,
+    pub(crate) proxies: TrustedProxies,
     /// What pages of other origins may ask; browsers let them read nothing if none.
-    pub cors: Option<CorsConfig>,
+    pub(crate) cors: Option<CorsConfig>,
     /// Which ids of callers are kept.
-    pub correlation: CorrelationConfig,
+    pub(crate) correlation: CorrelationConfig,
 }
 
 impl Default for Server {

@@ -8,7 +8,7 @@ use super::{reader::Field, value::file};
 
 /// The certificate that is shown to clients, and the files that it comes from.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub(crate) struct Shown {
     pub(super) tls: Tls,
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
@@ -19,7 +19,7 @@ impl Shown {
     ///
     /// # Errors
     /// They cannot be read or used; what is shown stays what it was.
-    pub fn reload(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+    pub(crate) fn reload(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(self
             .tls
             .replace(&fs::read(&self.cert)?, &fs::read(&self.key)?)?)

@@ -17,7 +17,7 @@ use tower_fanout_http::{
 };
 use uuid::Uuid;
 
-pub use self::stubs::NAMES;
+pub(crate) use self::stubs::NAMES;
 use self::stubs::{Stub, router};
 use crate::{
     app::App,
@@ -33,7 +33,7 @@ use crate::{
 ///
 /// # Errors
 /// A port cannot be had.
-pub async fn demo(
+pub(crate) async fn demo(
     listen: SocketAddr,
     down: &[String],
 ) -> Result<Stopped, Box<dyn Error + Send + Sync>> {

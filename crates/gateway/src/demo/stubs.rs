@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// The names of the services.
-pub const NAMES: [&str; 5] = ["onchain", "sentiment", "tokenomics", "team", "social"];
+pub(crate) const NAMES: [&str; 5] = ["onchain", "sentiment", "tokenomics", "team", "social"];
 
 /// A stub that listens, or the address where nothing does.
 #[derive(Debug)]

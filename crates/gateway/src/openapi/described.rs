@@ -7,20 +7,20 @@ use crate::config::{Node, Route, RouteAuth};
 
 /// A configured route, as far as it is described.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub(crate) struct Described {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its method, in lower case.
-    pub method: String,
+    pub(crate) method: String,
     /// Its path; parameters in braces.
-    pub path: String,
+    pub(crate) path: String,
     /// The parameters of the query that requests are made from, and whether a request without one is
     /// refused.
-    pub query: IndexMap<String, bool>,
+    pub(crate) query: IndexMap<String, bool>,
     /// Whether a request without a body is refused; none if no body is looked at.
-    pub body: Option<bool>,
+    pub(crate) body: Option<bool>,
     /// Who may ask; anybody if none.
-    pub auth: Option<RouteAuth>,
+    pub(crate) auth: Option<RouteAuth>,
 }
 
 impl From<&Route> for Described {

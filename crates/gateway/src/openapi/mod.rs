@@ -11,7 +11,7 @@ use crate::config::RouteAuth;
 mod described;
 mod page;
 
-pub use self::{described::Described, page::page};
+pub(crate) use self::{described::Described, page::page};
 
 /// The description of a gateway with these `routes`; with the services of the built-in API and who may
 /// ask for it, of that too.
@@ -19,7 +19,7 @@ pub use self::{described::Described, page::page};
 /// # Panics
 /// If the embedded base is not JSON, which a test rules out.
 #[must_use]
-pub fn document(
+pub(crate) fn document(
     built_in: Option<(&[Box<str>], Option<&RouteAuth>)>,
     routes: &[Described],
 ) -> Value {

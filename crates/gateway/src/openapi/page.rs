@@ -26,7 +26,7 @@ const SECURITY: [(HeaderName, &str); 4] = [
 
 /// The file at `path` below the page; none if there is no such file.
 #[must_use]
-pub fn page(path: &str) -> Option<Response<Full<Bytes>>> {
+pub(crate) fn page(path: &str) -> Option<Response<Full<Bytes>>> {
     let file = utoipa_swagger_ui::serve(path, Arc::clone(&CONFIG)).ok()??;
     let mut response = Response::builder().header(header::CONTENT_TYPE, file.content_type);
     for (name, value) in SECURITY {

@@ -17,13 +17,13 @@ use crate::{inbound::Inbound, route::Route};
 
 /// What is known of a request that nobody has made.
 #[derive(Clone, Debug)]
-pub struct Supposed {
+pub(crate) struct Supposed {
     /// The caller's tier; that of a caller without a token if none.
-    pub tier: Option<String>,
+    pub(crate) tier: Option<String>,
     /// The body: of an orchestrate request, or of one to a configured route.
-    pub body: Option<Bytes>,
+    pub(crate) body: Option<Bytes>,
     /// Whether it is an orchestrate request.
-    pub orchestrate: bool,
+    pub(crate) orchestrate: bool,
 }
 
 impl Endpoint {
@@ -33,7 +33,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The request could not be run.
-    pub fn explain(&self, supposed: Supposed) -> Result<Explanation, Problem> {
+    pub(crate) fn explain(&self, supposed: Supposed) -> Result<Explanation, Problem> {
         let tier = supposed.tier.as_deref().unwrap_or(&self.anonymous);
         let body = supposed.body.map(json).transpose()?;
         let wishes = match &body {
@@ -86,7 +86,7 @@ struct Explained {
 /// # Panics
 /// Never: an explanation is an object with services.
 #[must_use]
-pub fn to_json(route: &Route, explanation: &Explanation) -> String {
+pub(crate) fn to_json(route: &Route, explanation: &Explanation) -> String {
     let library = to_string(explanation);
     let mut explained: Explained =
         serde_json::from_str(&library).expect("an explanation is an object with services");

@@ -1,10 +1,10 @@
 //! The orchestrate API, and every configured route: read, run, answer.
 
-pub mod explain;
+pub(crate) mod explain;
 mod lacks;
 mod merged;
 mod reply;
-pub mod request;
+pub(crate) mod request;
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -39,20 +39,20 @@ use crate::{inbound::Inbound, route::Route};
 
 /// A route, ready to be asked.
 #[derive(Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// What is run.
-    pub route: Arc<Route>,
+    pub(crate) route: Arc<Route>,
     /// How bodies are read.
-    pub body: BodyLimitConfig,
+    pub(crate) body: BodyLimitConfig,
     /// The tier of a caller without a token.
-    pub anonymous: Arc<str>,
+    pub(crate) anonymous: Arc<str>,
     /// Whether answers say in a header how long their services took.
-    pub server_timing: bool,
+    pub(crate) server_timing: bool,
 }
 
 impl Endpoint {
     /// Answers an orchestrate request.
-    pub async fn orchestrate(self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn orchestrate(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
@@ -64,7 +64,7 @@ impl Endpoint {
 
     /// Explains what an orchestrate request would do; with `?execute=true` also does it, but for
     /// what changes something.
-    pub async fn test(self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn test(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
@@ -85,7 +85,7 @@ impl Endpoint {
     }
 
     /// Answers a configured route: no wishes, but a body of its own.
-    pub async fn plain(
+    pub(crate) async fn plain(
         self,
         request: Request<Body>,
         route: Vec<(String, String)>,

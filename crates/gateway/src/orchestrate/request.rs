@@ -10,28 +10,28 @@ use tower_fanout_http::problem::FieldError;
 
 /// What a caller may ask for; what is left out is none here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub(crate) struct Wishes {
     /// Whether services are asked in parallel.
-    pub parallel: Option<bool>,
+    pub(crate) parallel: Option<bool>,
     /// How many services are asked at once, 1 to 10.
-    pub max_concurrency: Option<u8>,
+    pub(crate) max_concurrency: Option<u8>,
     /// The deadline in milliseconds, 1,000 to 120,000.
-    pub timeout: Option<u32>,
+    pub(crate) timeout: Option<u32>,
     /// Retries per service, 0 to 5.
-    pub retry_attempts: Option<u8>,
+    pub(crate) retry_attempts: Option<u8>,
     /// When the whole is a success.
-    pub strategy: Option<Strategy>,
+    pub(crate) strategy: Option<Strategy>,
     /// The services that must answer, by their place in the plan.
-    pub required: Option<Vec<usize>>,
+    pub(crate) required: Option<Vec<usize>>,
     /// The services that may, by their place in the plan.
-    pub optional: Option<Vec<usize>>,
+    pub(crate) optional: Option<Vec<usize>>,
     /// Whether fallbacks may answer.
-    pub fallbacks: Option<bool>,
+    pub(crate) fallbacks: Option<bool>,
 }
 
 /// Why a body was refused.
 #[derive(Clone, Debug)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// It is no JSON object, or names a member twice: line and column, from 1.
     Malformed {
         /// The line of the mistake.
@@ -47,7 +47,7 @@ pub enum Refused {
 ///
 /// # Errors
 /// See [`Refused`].
-pub fn read(body: &[u8], place: impl Fn(&str) -> Option<usize>) -> Result<Wishes, Refused> {
+pub(crate) fn read(body: &[u8], place: impl Fn(&str) -> Option<usize>) -> Result<Wishes, Refused> {
     let members: Members<'_> =
         serde_json::from_slice(body).map_err(|error| Refused::Malformed {
             line: error.line(),

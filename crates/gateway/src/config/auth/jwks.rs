@@ -17,13 +17,13 @@ use super::super::{
 
 /// Keys that an issuer publishes.
 #[derive(Clone, Debug)]
-pub struct JwksSource {
+pub(crate) struct JwksSource {
     /// Where they are.
-    pub url: JwksUrl,
+    pub(crate) url: JwksUrl,
     /// How they are fetched.
-    pub config: JwksConfig,
+    pub(crate) config: JwksConfig,
     /// Certificates to believe there, in PEM, in place of those of the system.
-    pub ca: Option<Vec<u8>>,
+    pub(crate) ca: Option<Vec<u8>>,
 }
 
 impl JwksSource {
@@ -31,7 +31,7 @@ impl JwksSource {
     ///
     /// # Errors
     /// The address cannot be asked, or the certificates cannot be used.
-    pub fn client(&self) -> Result<Client, ConfigError> {
+    pub(crate) fn client(&self) -> Result<Client, ConfigError> {
         let mut config = ClientConfig::default().max_response(self.config.max_body);
         config.tls.ca.clone_from(&self.ca);
         Client::new(&self.url.endpoint(), config)

@@ -15,7 +15,7 @@ use super::{
 
 /// The keys of an issuer.
 #[derive(Clone, Debug)]
-pub enum KeysConfig {
+pub(crate) enum KeysConfig {
     /// These, each with its algorithm.
     Given(Vec<KeyConfig>),
     /// Those that it publishes.
@@ -24,13 +24,13 @@ pub enum KeysConfig {
 
 /// A key as the file has it.
 #[derive(Clone, Debug)]
-pub struct KeyConfig {
+pub(crate) struct KeyConfig {
     /// What it is used for.
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// Its name.
-    pub kid: Option<String>,
+    pub(crate) kid: Option<String>,
     /// A secret, or a public key in PEM.
-    pub material: Secret,
+    pub(crate) material: Secret,
 }
 
 /// The allowed algorithms; secrets and public keys are not mixed.
@@ -174,7 +174,7 @@ impl KeyConfig {
     ///
     /// # Errors
     /// It is not one for its algorithm.
-    pub fn key(&self) -> Result<Key, KeyError> {
+    pub(crate) fn key(&self) -> Result<Key, KeyError> {
         let key = make(self.algorithm, &self.material)?;
         Ok(match &self.kid {
             Some(kid) => key.with_kid(kid),

@@ -12,7 +12,7 @@ use tower_fanout_http::jwt::VerifierConfig;
 
 use self::keys::{algorithms, keys};
 pub(super) use self::route::route_auth;
-pub use self::{
+pub(crate) use self::{
     jwks::JwksSource,
     keys::{KeyConfig, KeysConfig},
     route::RouteAuth,
@@ -28,34 +28,34 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Whom to believe.
 #[derive(Clone, Debug)]
-pub struct Jwt {
+pub(crate) struct Jwt {
     /// The keys.
-    pub keys: KeysConfig,
+    pub(crate) keys: KeysConfig,
     /// The accepted issuers.
-    pub issuers: Vec<String>,
+    pub(crate) issuers: Vec<String>,
     /// The accepted audiences.
-    pub audiences: Vec<String>,
+    pub(crate) audiences: Vec<String>,
     /// How far clocks may be apart; 30 s by default.
-    pub leeway: Duration,
+    pub(crate) leeway: Duration,
     /// How old a token may be; any age will do if none.
-    pub max_age: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
     /// The type that a token must be of, such as `at+jwt`; any will do if none.
-    pub require_typ: Option<String>,
+    pub(crate) require_typ: Option<String>,
     /// Whether a token must have an id; no by default.
-    pub require_jti: bool,
+    pub(crate) require_jti: bool,
     /// Where the tier stands in a token, as a path with dots.
-    pub tier_claim: Option<String>,
+    pub(crate) tier_claim: Option<String>,
     /// The tier of a token that names none that is known.
-    pub default_tier: String,
+    pub(crate) default_tier: String,
     /// Where the roles stand in a token.
-    pub roles_claim: Option<String>,
+    pub(crate) roles_claim: Option<String>,
     /// What a challenge says is protected; `fanout` by default.
-    pub realm: String,
+    pub(crate) realm: String,
     /// Whether a caller is told that a token, good otherwise, has expired; yes by default.
-    pub reveal_expired: bool,
+    pub(crate) reveal_expired: bool,
     /// Whether CORS preflights are let through without a token; no by default. It matters where a route
     /// answers OPTIONS itself.
-    pub skip_preflight: bool,
+    pub(crate) skip_preflight: bool,
 }
 
 pub(super) fn auth(

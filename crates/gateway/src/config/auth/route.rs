@@ -15,16 +15,16 @@ use super::{
 
 /// Who may ask.
 #[derive(Clone, Debug)]
-pub struct RouteAuth {
+pub(crate) struct RouteAuth {
     /// Names under `auth.jwt`, at least one. Whose a token is, its issuer says; no two of them believe
     /// the same. What a challenge says is what the first would say.
-    pub jwt: Vec<String>,
+    pub(crate) jwt: Vec<String>,
     /// At least one of these roles is needed, if there are any.
-    pub any_role: Vec<String>,
+    pub(crate) any_role: Vec<String>,
     /// All of these scopes are needed.
-    pub all_scopes: Vec<String>,
+    pub(crate) all_scopes: Vec<String>,
     /// Which claims stand in headers of the request, for those who read them from there.
-    pub propagate_claims: PropagateClaimsLayer,
+    pub(crate) propagate_claims: PropagateClaimsLayer,
 }
 
 pub(in super::super) fn route_auth(
