@@ -43,7 +43,9 @@ async fn start_server(text: &str) -> (SocketAddr, Server) {
     let sockets = Sockets::bind(&config.server).unwrap();
     let addr = sockets.public();
     tokio::spawn(async move {
-        run(&app, &auth, ready, sockets, &config.server, pending()).await;
+        run(&app, &auth, ready, sockets, &config.server, pending())
+            .await
+            .unwrap();
     });
     (addr, Server)
 }
