@@ -1,4 +1,4 @@
-//! See [`tower_fanout_fuzz`].
+//! The cargo-fuzz binary of [`tower_fanout_fuzz::proxies`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| tower_fanout_fuzz::proxies(data));

@@ -4,22 +4,22 @@ use http::{HeaderValue, Response, header::RETRY_AFTER};
 use tower_fanout::layers::{Class, Classify, ClassifyHttp, Reject};
 use tower_fanout_http::correlation::CorrelationId;
 
-/// An id that is kept is safe wherever it is written, and says the same everywhere.
+/// An accepted correlation id has 1 to 128 safe characters and is forwarded unchanged.
 pub fn correlation_id(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     let expected = (1..=128).contains(&data.len()) && data.iter().all(|byte| safe(*byte));
-    let kept = CorrelationId::parse(text);
-    assert_eq!(kept.is_some(), expected);
-    if let Some(id) = kept {
+    let parsed = CorrelationId::parse(text);
+    assert_eq!(parsed.is_some(), expected);
+    if let Some(id) = parsed {
         assert_eq!(id.as_str(), text);
         assert_eq!(id.header_value(), text);
     }
 }
 
-/// `Retry-After` is whole seconds or a date, or as if it were absent.
+/// `Retry-After` is read as whole seconds or as a date, and ignored otherwise.
 pub fn retry_after(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else {
         return;
@@ -30,7 +30,7 @@ pub fn retry_after(data: &[u8]) {
     let classify = ClassifyHttp::with_clock(|| SystemTime::UNIX_EPOCH);
     let class = classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO);
     let Class::Throttled { retry_after } = class else {
-        panic!("429 is {class:?}")
+        panic!("expected status 429 to be throttled, got {class:?}")
     };
     let text = std::str::from_utf8(data).unwrap_or_default();
     let text = text.trim_matches([' ', '\t']);
@@ -38,6 +38,6 @@ pub fn retry_after(data: &[u8]) {
     if let (true, Ok(seconds)) = (number, text.parse()) {
         assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
     } else if !number && !text.contains(' ') {
-        assert_eq!(retry_after, None, "neither a number nor a date");
+        assert_eq!(retry_after, None, "{text:?} is neither seconds nor a date");
     }
 }

@@ -5,19 +5,18 @@ use tower_fanout_http::guard::{GuardConfig, check};
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// The guard lets through what a plain reading of the same head finds nothing wrong with, and nothing
-/// else.
+/// The guard accepts a request exactly if a simple reference implementation accepts it.
 ///
-/// The input is the head of a request in HTTP/1, with or without carriage returns.
+/// The input is the head of an HTTP/1 request, with lines that end with CRLF or LF.
 pub fn guard(data: &[u8]) {
     if let Some(request) = request(data) {
         let passed = check(&request, &GuardConfig::default());
-        assert_eq!(passed.is_ok(), is_sound(&request), "{passed:?}");
+        assert_eq!(passed.is_ok(), is_valid(&request), "{passed:?}");
     }
 }
 
-/// What a lenient parser makes of the head; none if there is no line of a request, or something in it
-/// can stand in no request.
+/// Parses a request head leniently. Returns `None` if the request line is missing or a part cannot be
+/// represented in an [`http::Request`].
 fn request(data: &[u8]) -> Option<Request<()>> {
     let mut lines = data
         .split(|byte| *byte == b'\n')
@@ -38,38 +37,41 @@ fn request(data: &[u8]) -> Option<Request<()>> {
     request.body(()).ok()
 }
 
-fn is_sound(request: &Request<()>) -> bool {
+/// The reference implementation of the guard.
+fn is_valid(request: &Request<()>) -> bool {
     let all = |name| request.headers().get_all(name).iter();
     let target = request.uri().to_string();
     let absolute = ["http://", "https://"]
         .iter()
         .any(|scheme| target.starts_with(scheme));
-    let form = match target.as_str() {
+    let valid_target = match target.as_str() {
         "*" => request.method() == "OPTIONS",
         path => path.starts_with('/') || (absolute && request.uri().path().starts_with('/')),
     };
     let hosts: Vec<_> = all(header::HOST).collect();
-    let one = match &*hosts {
+    let valid_host = match &*hosts {
         [] => request.version() == Version::HTTP_10,
         [host] => is_host(host.as_bytes()),
         _ => false,
     };
     let authority = request.uri().authority().map(|whole| whole.as_str());
-    let same = authority.is_none_or(|authority| {
-        let same = |host: &&HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
-        is_host(authority.as_bytes()) && hosts.iter().all(same)
+    let valid_authority = authority.is_none_or(|authority| {
+        let matches =
+            |host: &&HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
+        is_host(authority.as_bytes()) && hosts.iter().all(matches)
     });
     let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     let expected = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     METHODS.contains(&request.method().as_str())
         && target.len() <= 8192
-        && (form && one && same)
+        && (valid_target && valid_host && valid_authority)
         && all(header::TRANSFER_ENCODING).count() <= 1
         && all(header::TRANSFER_ENCODING).all(chunked)
         && all(header::EXPECT).all(expected)
 }
 
-/// A name of at most 253 characters or an address, and a port if there is a colon.
+/// Returns `true` for an IPv6 address in brackets, or a name of 1 to 253 characters, with an optional
+/// port.
 fn is_host(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else {
         return false;

@@ -5,25 +5,27 @@ use tower_fanout_json::{
     merge::{Merge, MergeMode, OnConflict},
 };
 
-/// What we take for JSON is JSON for others, and so is what is merged of it.
+const VALID: &str = "serde_json must accept this document too";
+
+/// `serde_json` accepts all JSON that our parser accepts, and all merged results.
 ///
-/// The input is up to four answers, with the byte FF, which no JSON has, between them.
+/// The input is up to four documents, separated by the byte FF, which does not occur in JSON.
 pub fn json_merge(data: &[u8]) {
     let parts = data.splitn(4, |byte| *byte == 0xff);
-    let answers: Vec<Json> = parts
+    let documents: Vec<Json> = parts
         .filter_map(|part| {
-            let answer = Json::parse(Bytes::copy_from_slice(part)).ok()?;
-            let other: Box<RawValue> = serde_json::from_slice(part).expect("JSON for others");
+            let document = Json::parse(Bytes::copy_from_slice(part)).ok()?;
+            let other: Box<RawValue> = serde_json::from_slice(part).expect(VALID);
             assert_eq!(
-                answer.as_raw(),
+                document.as_raw(),
                 other.get(),
-                "the value and nothing around it"
+                "the raw value must exclude surrounding whitespace"
             );
-            Some(answer)
+            Some(document)
         })
         .collect();
     let names = ["a", "b", "c", "d"];
-    let parts = || names.into_iter().zip(&answers);
+    let parts = || names.into_iter().zip(&documents);
     for mode in [
         MergeMode::Group,
         MergeMode::Flat,
@@ -40,14 +42,17 @@ pub fn json_merge(data: &[u8]) {
                 merge.mode = mode;
                 merge.on_conflict = on_conflict;
             });
-            let merge = merge.expect("sound settings");
+            let merge = merge.expect("every mode works with every conflict rule");
             let Ok(merged) = merge.merge(parts()) else {
                 continue;
             };
-            let read: Box<RawValue> =
-                serde_json::from_str(merged.as_raw()).expect("JSON for others");
+            let read: Box<RawValue> = serde_json::from_str(merged.as_raw()).expect(VALID);
             assert_eq!(read.get(), merged.as_raw());
-            assert_eq!(merge.merge(parts()).as_ref(), Ok(&merged), "the same again");
+            assert_eq!(
+                merge.merge(parts()).as_ref(),
+                Ok(&merged),
+                "merging must be deterministic"
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What must hold for any bytes, one function for each thing that reads what strangers send.
+//! Fuzz targets: one function per parser of untrusted input.
 //!
-//! The functions are called by the fuzz targets, and, over the committed corpus and what little changes
-//! make of it, by a test that runs on a stable toolchain. Each panics where a rule is broken.
+//! Each function takes arbitrary bytes and panics if its invariant does not hold. cargo-fuzz calls it on
+//! a nightly toolchain. The test `corpus` calls it on a stable toolchain, with the committed corpus
+//! and random mutations of it.
 
 mod edge;
 mod guard;
@@ -25,7 +26,7 @@ pub use self::{
     trace::trace,
 };
 
-/// A target: what the folder of its corpus is called, and what it does with bytes.
+/// A fuzz target: the name of its folder in `corpus/`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.

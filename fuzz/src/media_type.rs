@@ -1,7 +1,7 @@
 use tower_fanout_http::media_type::MediaType;
 
-/// A media type that is read has names of token characters, and written in its simplest form it is
-/// read as the same.
+/// A parsed media type has valid tokens, and parsing it again from a canonical form gives the same
+/// value.
 pub fn media_type(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -9,13 +9,13 @@ pub fn media_type(data: &[u8]) {
     let Some(read) = MediaType::parse(text) else {
         return;
     };
-    let mut plain = format!("{}/{}", read.main, read.sub);
-    assert!(is_token(read.main) && is_token(read.sub) && text.contains(&plain));
+    let mut canonical = format!("{}/{}", read.main, read.sub);
+    assert!(is_token(read.main) && is_token(read.sub) && text.contains(&canonical));
     for (name, value) in read.parameters() {
-        assert!(is_token(name), "the name of a parameter");
-        plain.push_str(&format!(";{name}=\"{value}\""));
+        assert!(is_token(name), "a parameter name must be a token");
+        canonical.push_str(&format!(";{name}=\"{value}\""));
     }
-    let again = MediaType::parse(&plain).expect("it is well formed");
+    let again = MediaType::parse(&canonical).expect("the canonical form must parse");
     assert_eq!((again.main, again.sub), (read.main, read.sub));
     assert!(again.parameters().eq(read.parameters()));
     assert_eq!(again.is_json(), read.is_json());
@@ -23,10 +23,10 @@ pub fn media_type(data: &[u8]) {
         let sub = read.sub.to_ascii_lowercase();
         let json = read.main.eq_ignore_ascii_case("application") && sub == "json";
         assert!(json || sub.ends_with("+json"), "{text}");
-        let mut sets = read
+        let mut charsets = read
             .parameters()
             .filter(|(name, _)| name.eq_ignore_ascii_case("charset"));
-        assert!(sets.all(|(_, charset)| charset.eq_ignore_ascii_case("utf-8")));
+        assert!(charsets.all(|(_, charset)| charset.eq_ignore_ascii_case("utf-8")));
     }
 }
 

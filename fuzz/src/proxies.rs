@@ -6,11 +6,12 @@ use tower_fanout_http::proxies::{ForwardedHeader, TrustedProxies};
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
-/// Nothing that a client writes makes it another, as long as what our proxies add can be read.
+/// A client cannot change its address with forged headers, as long as the entries of the trusted
+/// proxies can be read.
 ///
-/// The input is lines of `X-Forwarded-For`, and again of `Forwarded`.
+/// The input is the lines of `X-Forwarded-For`, and the same lines again as `Forwarded`.
 pub fn proxies(data: &[u8]) {
-    let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network"));
+    let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("valid CIDR"));
     let proxies = TrustedProxies::new(networks);
     let is_proxy = |address: IpAddr| networks.iter().any(|network| network.contains(&address));
     for (name, header, forged) in [
@@ -26,7 +27,7 @@ pub fn proxies(data: &[u8]) {
         let with = |first: &[&str]| -> HeaderMap {
             let first = first
                 .iter()
-                .map(|value| HeaderValue::from_str(value).expect("a value"));
+                .map(|value| HeaderValue::from_str(value).expect("valid header value"));
             first
                 .chain(lines.iter().cloned())
                 .map(|value| (name.clone(), value))
@@ -39,10 +40,14 @@ pub fn proxies(data: &[u8]) {
         let last = last.and_then(|text| text.trim().parse::<IpAddr>().ok());
         if let (Some(last), ForwardedHeader::XForwardedFor) = (last, header) {
             let last = last.to_canonical();
-            assert!(is_proxy(last) || client == last, "the last one is known");
+            assert!(
+                is_proxy(last) || client == last,
+                "the client must be the last entry unless that is a trusted proxy"
+            );
         }
         if !is_proxy(client) {
-            assert_eq!(proxies.client(PROXY, &with(&[forged])), client, "forged");
+            let forged = proxies.client(PROXY, &with(&[forged]));
+            assert_eq!(forged, client, "a forged first entry changed the client");
         }
         assert_eq!(proxies.client(STRANGER, &with(&[forged])), STRANGER);
     }

@@ -6,12 +6,12 @@ use std::{
 use serde_json::value::RawValue;
 use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Verifier, VerifierConfig, sign, verify_jws};
 
-const SECRET: &[u8] = b"a secret of the fuzz target, nobody else's";
+const SECRET: &[u8] = b"a secret that only this fuzz target uses";
 const NOW: u64 = 1_700_000_000;
 
 static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
-    let key = Key::from_secret(Algorithm::HS256, SECRET).expect("long enough");
-    KeySet::new([key]).expect("one key")
+    let key = Key::from_secret(Algorithm::HS256, SECRET).expect("the secret is long enough");
+    KeySet::new([key]).expect("one key is a set")
 });
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
@@ -23,21 +23,25 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     verifier.clock(now)
 });
 
-/// No bytes are a token that is believed, since nobody has signed one; and claims that are believed,
-/// once they are signed, have not expired.
+/// No input verifies as a token, because none is signed with the secret. Claims that verify after
+/// signing have the right issuer and tier and are not expired.
 pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    assert!(verify_jws(text, &KEYS).is_err(), "a forged token");
+    assert!(
+        verify_jws(text, &KEYS).is_err(),
+        "accepted a token that was not signed"
+    );
     let Ok(payload) = serde_json::from_str::<&RawValue>(text) else {
         return;
     };
-    let token = sign(Algorithm::HS256, SECRET, &payload).expect("a token of it");
+    let token = sign(Algorithm::HS256, SECRET, &payload).expect("JSON can be signed");
     if let Ok(claims) = VERIFIER.verify(&token) {
         let claim = |name: &str| claims.get(&[name]).cloned().unwrap_or_default();
-        let expires = claim("exp").as_f64().expect("a time");
-        assert!(expires + 30.0 >= NOW as f64, "expired");
+        let expires = claim("exp").as_f64().expect("`exp` must be a number");
+        // 30 s is the tolerance for clock skew.
+        assert!(expires + 30.0 >= NOW as f64, "accepted an expired token");
         assert_eq!(claim("iss"), "https://idp.example");
         assert!(["free", "pro"].contains(&claims.tier()));
     }

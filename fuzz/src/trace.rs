@@ -3,12 +3,13 @@ use std::collections::HashSet;
 use http::{HeaderMap, HeaderValue};
 use tower_fanout_http::trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
 
-/// The keys of baggage that goes on.
+/// The baggage keys that are allowed to be forwarded.
 const KEYS: [&str; 2] = ["a", "b"];
 
-/// What goes on along a trace is valid and was sent, and the next reader reads the same.
+/// Forwarded trace headers are valid, contain only received members, and parse to the same context.
 ///
-/// The input is `traceparent`, a line break, and by turns lines of `tracestate` and `baggage`.
+/// The first line of the input is `traceparent`. The following lines are `tracestate` and `baggage` in
+/// turn.
 pub fn trace(data: &[u8]) {
     let headers = headers(data);
     let keys = KEYS.map(Into::into);
@@ -46,7 +47,7 @@ fn headers(data: &[u8]) -> HeaderMap {
     headers
 }
 
-/// The trace and the parent, if they are valid.
+/// Returns the trace id and the parent id of a valid `traceparent`.
 fn parent_of(value: &[u8]) -> Option<[&[u8]; 2]> {
     let parts: Vec<_> = value.split(|byte| *byte == b'-').collect();
     let [version, trace, parent, flags, rest @ ..] = &*parts else {
@@ -62,6 +63,7 @@ fn parent_of(value: &[u8]) -> Option<[&[u8]; 2]> {
     (sized && known && !zero(trace) && !zero(parent)).then_some([*trace, *parent])
 }
 
+/// Returns the members, without surrounding whitespace and empty ones, of the lists in all `lines`.
 fn members<'h>(lines: impl IntoIterator<Item = &'h HeaderValue>) -> Vec<&'h [u8]> {
     let lines = lines.into_iter().map(HeaderValue::as_bytes);
     let texts = lines.flat_map(|line| line.split(|byte| *byte == b','));
@@ -69,12 +71,13 @@ fn members<'h>(lines: impl IntoIterator<Item = &'h HeaderValue>) -> Vec<&'h [u8]
     texts.filter(|text| !text.is_empty()).collect()
 }
 
-/// What stands before the first equals sign.
+/// Returns the part of `member` before the first equals sign.
 fn key(member: &[u8]) -> &[u8] {
     let end = member.iter().position(|byte| *byte == b'=');
     &member[..end.unwrap_or(member.len())]
 }
 
+/// Returns `true` if `member` is a valid `tracestate` member.
 fn is_state(member: &[u8]) -> bool {
     let (key, rest) = member.split_at(key(member).len());
     let small = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -87,12 +90,15 @@ fn is_state(member: &[u8]) -> bool {
     is_key && key.len() <= 256 && is_value && visible && rest.len() <= 257
 }
 
-/// `sent` is what could be kept of the list; `headers` are those of a valid parent.
+/// Checks that `sent` has the received `tracestate` members in order: all of them up to 512 bytes, and
+/// some of them otherwise. A list that is invalid or longer than 32 members is dropped.
+///
+/// `headers` is `None` if the received `traceparent` is invalid, because `tracestate` is then ignored.
 fn check_state(sent: Option<&HeaderValue>, headers: Option<&HeaderMap>) {
     let all = headers.map_or(Vec::new(), |headers| members(headers.get_all(TRACESTATE)));
     let kept = members(sent);
     if all.len() > 32 || !all.iter().all(|member| is_state(member)) {
-        return assert_eq!(sent, None, "it is not valid");
+        return assert_eq!(sent, None, "an invalid tracestate must be dropped");
     }
     let mut seen = HashSet::new();
     let unique: Vec<_> = all
@@ -102,24 +108,30 @@ fn check_state(sent: Option<&HeaderValue>, headers: Option<&HeaderMap>) {
     let length = unique.join(&b',').len();
     assert!(sent.is_none_or(|sent| sent.len() <= 512 && !sent.is_empty()));
     if length <= 512 {
-        return assert_eq!(kept, unique, "all of it fits");
+        return assert_eq!(kept, unique, "dropped a member although all fit");
     }
     let mut rest = unique.iter();
     assert!(
         kept.iter().all(|one| rest.any(|other| other == one)),
-        "in order"
+        "forwarded members must be received members in order"
     );
 }
 
-/// `sent` has members of what came in, and only those that are allowed.
+/// Checks that `sent` has only received members with an allowed key.
 fn check_baggage(sent: Option<&HeaderValue>, headers: &HeaderMap) {
     let mut rest = members(headers.get_all(BAGGAGE)).into_iter();
     let kept = members(sent);
     assert!(sent.is_none_or(|sent| sent.len() <= 8192) && kept.len() <= 64);
     for member in kept {
-        assert!(rest.any(|other| other == member), "in order");
+        assert!(
+            rest.any(|other| other == member),
+            "forwarded members must be received members in order"
+        );
         let key = key(member).trim_ascii();
-        assert!(KEYS.iter().any(|own| own.as_bytes() == key), "not allowed");
+        assert!(
+            KEYS.iter().any(|own| own.as_bytes() == key),
+            "forwarded a key that is not allowed"
+        );
         assert!(member.is_ascii() && !member.contains(&b'"') && !member.contains(&b'\\'));
     }
 }
