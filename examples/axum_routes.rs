@@ -163,7 +163,7 @@ mod tests {
 
     /// The services, of which the one at `path` does `fault`.
     async fn services_but(path: &'static str, fault: Fault) -> FaultServer {
-        FaultServer::with(move |request| match &*request.path {
+        FaultServer::from_fn(move |request| match &*request.path {
             own if own == path => fault.clone(),
             "/users/7" => Fault::json("{\"name\":\"Ada\"}"),
             "/orders?user=7" => Fault::json("[\"a book\"]"),
@@ -178,12 +178,12 @@ mod tests {
     }
 
     fn unavailable() -> Fault {
-        Fault::answer(503, &[], "")
+        Fault::response(503, &[], "")
     }
 
     /// How often `path` was asked for.
     fn calls(services: &FaultServer, path: &str) -> usize {
-        let requests = services.seen().requests.into_iter();
+        let requests = services.stats().requests.into_iter();
         requests.filter(|request| request.path == path).count()
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let services = all_services().await;
         is_json(&services, "/receipts/7", json).await;
         // A twentieth of the time is kept back.
-        for request in services.seen().requests {
+        for request in services.stats().requests {
             assert_eq!(request.header(TIMEOUT.as_str()), Some("475"));
         }
     }
@@ -233,9 +233,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_failure_ends_a_receipt() {
-        let services = FaultServer::with(|request| match &*request.path {
+        let services = FaultServer::from_fn(|request| match &*request.path {
             "/users/7" => unavailable(),
-            _ => Fault::never_answer(),
+            _ => Fault::never_respond(),
         });
         let start = Instant::now();
         is_problem(&services.await, "/receipts/7", 502).await;
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receipt_is_not_waited_for() {
-        let services = services_but("/users/7", Fault::never_answer()).await;
+        let services = services_but("/users/7", Fault::never_respond()).await;
         let start = Instant::now();
         is_problem(&services, "/receipts/7", 504).await;
         assert!(start.elapsed() <= Duration::from_millis(500));
@@ -266,7 +266,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_page_falls_back_to_other_tips() {
-        let services = services_but("/tips", Fault::never_answer()).await;
+        let services = services_but("/tips", Fault::never_respond()).await;
         let json = r#"{"user":{"name":"Ada"},"orders":["a book"],"tips":["a bestseller"]}"#;
         is_json(&services, "/pages/7", json).await;
         assert_eq!(calls(&services, "/tips"), 3);
@@ -283,7 +283,7 @@ mod tests {
     async fn a_page_asks_two_services_at_once() {
         let slow = |json: &str| Fault::json(json).after(Duration::from_millis(100));
         let (users, rest) = (slow("{}"), slow("[]"));
-        let services = FaultServer::with(move |request| match &*request.path {
+        let services = FaultServer::from_fn(move |request| match &*request.path {
             "/users/7" => users.clone(),
             _ => rest.clone(),
         });

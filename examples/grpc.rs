@@ -206,12 +206,12 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use tonic::transport::Endpoint;
     use tower_fanout::{ErrorKind, FanOutError, Verdict};
-    use tower_fanout_testkit::script::Script;
+    use tower_fanout_testkit::script::ScriptedService;
 
     use super::*;
 
     /// What a shop says to a request that leaves it so many microseconds.
-    type Says = Script<u64, u32, Status>;
+    type Says = ScriptedService<u64, u32, Status>;
 
     struct Scripted(Says);
 
@@ -283,7 +283,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_best_offer_counts() {
-        let shops = [120, 95].map(|cents| shop(&Says::new().ok(cents)));
+        let shops = [120, 95].map(|cents| shop(&Says::new().respond(cents)));
         let [corner, market] = shops;
         let answer = ask([("corner", corner), ("market", market)], SECOND).await;
         assert_eq!(cheapest(&answer.unwrap()), Some((95, 1)));
@@ -292,11 +292,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shop_that_cannot_answer_now_is_asked_again() {
         let busy = Says::new()
-            .err(Status::unavailable("closing"))
-            .err(Status::resource_exhausted("too many customers"))
-            .ok(95);
+            .fail(Status::unavailable("closing"))
+            .fail(Status::resource_exhausted("too many customers"))
+            .respond(95);
         let shops = [
-            ("corner", shop(&Says::new().ok(120))),
+            ("corner", shop(&Says::new().respond(120))),
             ("market", shop(&busy)),
         ];
         let answer = ask(shops, SECOND).await.unwrap();
@@ -308,9 +308,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_shop_does_not_have_is_an_answer() {
-        let empty = Says::new().err(Status::not_found("we have coffee"));
+        let empty = Says::new().fail(Status::not_found("we have coffee"));
         let shops = [
-            ("corner", shop(&Says::new().ok(120))),
+            ("corner", shop(&Says::new().respond(120))),
             ("market", shop(&empty)),
         ];
         let answer = ask(shops, SECOND).await.unwrap();
@@ -337,7 +337,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shop_that_is_not_there_has_no_offer() {
         let shops = [
-            ("corner", shop(&Says::new().ok(120))),
+            ("corner", shop(&Says::new().respond(120))),
             ("market", through(None)),
         ];
         let answer = ask(shops, SECOND).await.unwrap();

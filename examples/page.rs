@@ -139,15 +139,15 @@ async fn main() -> Result<(), BoxError> {
 #[cfg(test)]
 mod tests {
     use tower_fanout::Verdict;
-    use tower_fanout_testkit::script::Script;
+    use tower_fanout_testkit::script::ScriptedService;
 
     use super::*;
 
     /// The services, each of which does as it should.
     struct Services {
-        users: Script<With<u32>, User, BoxError>,
-        orders: Script<With<u32>, Titles, BoxError>,
-        tips: Script<With<()>, Titles, BoxError>,
+        users: ScriptedService<With<u32>, User, BoxError>,
+        orders: ScriptedService<With<u32>, Titles, BoxError>,
+        tips: ScriptedService<With<()>, Titles, BoxError>,
     }
 
     fn ada() -> User {
@@ -158,9 +158,9 @@ mod tests {
     impl Services {
         fn new() -> Self {
             Self {
-                users: Script::new().ok(ada()),
-                orders: Script::new().ok(vec!["a book"]),
-                tips: Script::new().ok(vec!["a pen"]),
+                users: ScriptedService::new().respond(ada()),
+                orders: ScriptedService::new().respond(vec!["a book"]),
+                tips: ScriptedService::new().respond(vec!["a pen"]),
             }
         }
 
@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_page_without_orders_says_so() {
-        let orders = Script::new().answer(|_| Err("the archive is closed".into()));
+        let orders = ScriptedService::new().respond_with(|_| Err("the archive is closed".into()));
         let services = Services {
             orders,
             ..Services::new()
@@ -206,7 +206,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn there_are_always_tips() {
-        let tips = Script::new().answer(|_| Err("nobody is here".into()));
+        let tips = ScriptedService::new().respond_with(|_| Err("nobody is here".into()));
         let services = Services {
             tips,
             ..Services::new()
@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_page_is_waited_for_half_a_second_at_most() {
-        let users = Script::new().hang();
+        let users = ScriptedService::new().hang();
         let services = Services {
             users,
             ..Services::new()

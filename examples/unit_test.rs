@@ -57,13 +57,13 @@ mod tests {
     use tower_fanout_layers::{AsReject, Reject};
     use tower_fanout_testkit::{
         laws::{Laws, Traffic},
-        script::Script,
+        script::ScriptedService,
     };
 
     use super::*;
 
-    fn prices() -> Script<With<u32>, u32, BoxError> {
-        Script::new()
+    fn prices() -> ScriptedService<With<u32>, u32, BoxError> {
+        ScriptedService::new()
     }
 
     fn ask() -> With<u32> {
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hang_is_cut_and_tried_again_after_a_pause() {
-        let prices = prices().hang().ok(21);
+        let prices = prices().hang().respond(21);
         let start = Instant::now();
         let service = careful(prices.clone()).unwrap();
         assert_eq!(service.oneshot(ask()).await.unwrap(), 21);
@@ -83,7 +83,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_three_failures_the_service_is_left_alone() {
-        let prices = prices().answer(|_| Err("down".into()));
+        let prices = prices().respond_with(|_| Err("down".into()));
         let service = careful(prices.clone()).unwrap();
         for _ in 0..5 {
             service.clone().oneshot(ask()).await.unwrap_err();
@@ -109,13 +109,13 @@ mod tests {
         fn request(&self, number: u64) -> With<u32> {
             With::new(number as u32).idempotent()
         }
-        fn sent(&self, request: &With<u32>) -> u64 {
+        fn request_number(&self, request: &With<u32>) -> u64 {
             u64::from(*request.get())
         }
         fn response(&self, number: u64) -> u32 {
             number as u32
         }
-        fn received(&self, response: &u32) -> u64 {
+        fn response_number(&self, response: &u32) -> u64 {
             u64::from(*response)
         }
         fn error(&self) -> BoxError {

@@ -7,7 +7,7 @@ use common::{issuer::*, *};
 use serde_json::json;
 use tower_fanout_testkit::fault_server::{
     FaultServer,
-    tls::{Authority, ServerTls},
+    tls::{CertificateAuthority, ServerTls},
 };
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn fault_a39_a_header_for_a_claim_is_never_the_callers() {
 
 #[tokio::test]
 async fn keys_are_fetched_from_a_server_of_a_private_ca() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     let server = FaultServer::with_tls(&tls, |_| set(&["a"])).await;
     let name = format!("tower-fanout-{}-ca.pem", std::process::id());

@@ -20,7 +20,7 @@ use tower_fanout_http::client::{Client, ClientConfig, ClientError, Http2, Identi
 use tower_fanout_testkit::fault_server::{
     Fault, FaultServer,
     h2::StreamFault,
-    tls::{Authority, Certificate, ServerTls},
+    tls::{Certificate, CertificateAuthority, ServerTls},
 };
 
 /// Files of one test, which are gone with it.
@@ -82,7 +82,7 @@ impl Gateway {
     /// Asks over TLS, as a client that believes `authority`.
     async fn ask_with_tls(
         &self,
-        authority: &Authority,
+        authority: &CertificateAuthority,
         edit: impl FnOnce(&mut ClientConfig),
     ) -> Result<(StatusCode, Version), ClientError> {
         let mut settings = ClientConfig::default();
@@ -110,7 +110,11 @@ async fn reload(gateway: &mut Gateway) -> Value {
 
 #[tokio::test]
 async fn the_certificate_is_read_again_where_it_can_be_used() {
-    let (files, old, new) = (Files::new("reload"), Authority::new(), Authority::new());
+    let (files, old, new) = (
+        Files::new("reload"),
+        CertificateAuthority::new(),
+        CertificateAuthority::new(),
+    );
     let pair = files.pair("server", &old.issue(&["localhost"]));
     let mut gateway = gateway("http://up", "", &format!("tls: {{ {pair} }}")).await;
     assert!(gateway.ask_with_tls(&old, |_| {}).await.is_ok());
@@ -130,7 +134,7 @@ async fn the_certificate_is_read_again_where_it_can_be_used() {
 
 #[tokio::test]
 async fn the_listener_speaks_https_in_both_protocols() {
-    let (files, authority) = (Files::new("https"), Authority::new());
+    let (files, authority) = (Files::new("https"), CertificateAuthority::new());
     let pair = files.pair("server", &authority.issue(&["localhost"]));
     let gateway = gateway("http://up", "", &format!("tls: {{ {pair} }}")).await;
     for (http2, version) in [
@@ -140,7 +144,7 @@ async fn the_listener_speaks_https_in_both_protocols() {
         let asked = gateway.ask_with_tls(&authority, |client| client.http2 = http2);
         assert_eq!(asked.await, Ok((StatusCode::OK, version)));
     }
-    let other = Authority::new();
+    let other = CertificateAuthority::new();
     let stranger = gateway.ask_with_tls(&other, |_| {}).await;
     assert_eq!(stranger, Err(ClientError::Tls));
     assert!(
@@ -152,15 +156,19 @@ async fn the_listener_speaks_https_in_both_protocols() {
 
 #[tokio::test]
 async fn the_listener_may_ask_who_comes() {
-    let (files, authority, clients) = (Files::new("mtls"), Authority::new(), Authority::new());
+    let (files, authority, clients) = (
+        Files::new("mtls"),
+        CertificateAuthority::new(),
+        CertificateAuthority::new(),
+    );
     let pair = files.pair("server", &authority.issue(&["localhost"]));
     let ca = files.write("clients.crt", &clients.ca_pem());
     let tls = format!("tls: {{ {pair}, client_ca_file: \"{ca}\" }}");
     let gateway = gateway("http://up", "", &tls).await;
     for (who, welcome) in [
         (None, false),
-        (Some(Authority::new().client("ada")), false),
-        (Some(clients.client("ada")), true),
+        (Some(CertificateAuthority::new().issue_client("ada")), false),
+        (Some(clients.issue_client("ada")), true),
     ] {
         let asked = gateway.ask_with_tls(&authority, |client| {
             client.tls.identity = who.map(|who| Identity::new(who.chain_pem, who.key_pem));
@@ -171,31 +179,38 @@ async fn the_listener_may_ask_who_comes() {
 
 #[tokio::test]
 async fn fault_f36_a_service_is_asked_over_tls_if_it_can_be_believed() {
-    let (files, authority, clients) = (Files::new("up"), Authority::new(), Authority::new());
+    let (files, authority, clients) = (
+        Files::new("up"),
+        CertificateAuthority::new(),
+        CertificateAuthority::new(),
+    );
     let ca = files.write("ca.crt", &authority.ca_pem());
-    let pair = files.pair("client", &clients.client("gateway"));
+    let pair = files.pair("client", &clients.issue_client("gateway"));
     let tls = format!("tls: {{ ca_file: \"{ca}\", min_version: \"1.3\", {pair} }}");
     let certificates = [
         (authority.issue(&["localhost"]), None),
-        (authority.expired(&["localhost"]), Some("tls_failed")),
+        (authority.issue_expired(&["localhost"]), Some("tls_failed")),
         (authority.issue(&["elsewhere"]), Some("tls_failed")),
-        (Authority::new().issue(&["localhost"]), Some("tls_failed")),
+        (
+            CertificateAuthority::new().issue(&["localhost"]),
+            Some("tls_failed"),
+        ),
     ];
     for (certificate, kind) in certificates {
-        let server = ServerTls::new(&certificate).require_client(&clients);
+        let server = ServerTls::new(&certificate).require_client_cert(&clients);
         let server = FaultServer::with_tls(&server, |_| Fault::json("{}")).await;
         let answer = gateway(&server.url(), &tls, "").await.page(&[]).await;
         match kind {
             None => assert_eq!(answer.status, StatusCode::OK, "{}", answer.text),
             Some(kind) => assert_eq!(answer.service("up", "/error/kind"), kind),
         }
-        assert_eq!(server.seen().requests.len(), usize::from(kind.is_none()));
+        assert_eq!(server.stats().requests.len(), usize::from(kind.is_none()));
     }
 }
 
 #[tokio::test]
 async fn a_service_is_asked_over_http_2() {
-    let (files, authority) = (Files::new("h2"), Authority::new());
+    let (files, authority) = (Files::new("h2"), CertificateAuthority::new());
     let ca = files.write("ca.crt", &authority.ca_pem());
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     let answer = |_: &_| StreamFault::json("{\"h2\": true}");
@@ -214,13 +229,13 @@ async fn a_service_is_asked_over_http_2() {
             let answer = gateway.page(&[]).await;
             assert_eq!(answer.service("up", "/data/h2"), true, "{}", answer.text);
         }
-        assert_eq!(server.seen().connections, 1);
+        assert_eq!(server.stats().connections, 1);
     }
 }
 
 #[tokio::test]
 async fn fault_i9_i11_each_service_sees_the_headers_that_it_is_to_see() {
-    let first = FaultServer::start(Fault::answer(500, &[], "")).await;
+    let first = FaultServer::start(Fault::response(500, &[], "")).await;
     let second = FaultServer::start(Fault::json("{}")).await;
     let (first_url, second_url) = (first.url(), second.url());
     let gateway = Gateway::from_text(&format!(
@@ -256,7 +271,7 @@ routes:
         answer.text
     );
     let seen = |server: &FaultServer, language: &str| {
-        let requests = server.seen().requests;
+        let requests = server.stats().requests;
         let request = requests
             .iter()
             .find(|request| request.header("accept-language") == Some(language));
@@ -414,8 +429,8 @@ async fn fault_i16_a_gateway_that_calls_itself_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_d33_a_stream_that_is_reset_takes_its_calls_along_on_both_sides() {
-    let plain = FaultServer::start(Fault::never_answer()).await;
-    let two = FaultServer::h2(|_| StreamFault::never_answer()).await;
+    let plain = FaultServer::start(Fault::never_respond()).await;
+    let two = FaultServer::h2(|_| StreamFault::never_respond()).await;
     for (server, service) in [(plain, ""), (two, "http2: prior_knowledge")] {
         let gateway = gateway(&server.url(), service, "").await;
         let mut client = TcpStream::connect(gateway.addr).await.unwrap();
@@ -436,7 +451,7 @@ async fn fault_d33_a_stream_that_is_reset_takes_its_calls_along_on_both_sides() 
         }
         if !service.is_empty() {
             assert_eq!(
-                server.seen().connections,
+                server.stats().connections,
                 1,
                 "streams end, and not their connection"
             );

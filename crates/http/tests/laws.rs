@@ -171,7 +171,9 @@ async fn jwt_keeps_the_laws() {
         })
     };
     Laws::new(CALLS, signed).check().await;
-    Laws::new(CALLS, |inner| jwt().layer(inner)).refusal().await;
+    Laws::new(CALLS, |inner| jwt().layer(inner))
+        .short_circuit()
+        .await;
 }
 
 fn addressed(mut request: Request<Whole>) -> Request<Whole> {
@@ -188,7 +190,9 @@ async fn guard_keeps_the_laws() {
     })
     .check()
     .await;
-    Laws::new(CALLS, |inner| layer.layer(inner)).refusal().await;
+    Laws::new(CALLS, |inner| layer.layer(inner))
+        .short_circuit()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +217,7 @@ async fn propagate_claims_keeps_the_laws() {
         .check()
         .await;
     Laws::new(CALLS, |inner| with(unsendable.clone(), inner))
-        .refusal()
+        .short_circuit()
         .await;
 }
 

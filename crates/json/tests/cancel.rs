@@ -77,12 +77,12 @@ async fn cancels(strategy: Strategy, faults: Vec<Fault>) {
     assert_eq!((seen.requests.len(), seen.in_flight), (1, 0));
     let report = report(&result);
     assert_eq!(report.branches[others.len()].status, Status::Cancelled);
-    assert!(others.iter().all(|server| server.seen().cancelled == 0));
+    assert!(others.iter().all(|server| server.stats().cancelled == 0));
 }
 
 #[tokio::test]
 async fn fault_g1_a_failure_under_all_closes_the_others_at_once() {
-    cancels(Strategy::All, vec![Fault::answer(500, &[], "")]).await;
+    cancels(Strategy::All, vec![Fault::response(500, &[], "")]).await;
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn enough_answers_close_the_rest() {
     let two = Strategy::Quorum(NonZeroUsize::new(2).unwrap());
     cancels(two, vec![Fault::json("1"), Fault::json("2")]).await;
     // Nor is there anything to wait for when there cannot be enough.
-    let broken = Fault::answer(500, &[], "");
+    let broken = Fault::response(500, &[], "");
     cancels(two, vec![broken.clone(), broken]).await;
 }
 
@@ -103,11 +103,11 @@ async fn enough_answers_close_the_rest() {
 async fn fault_g3_a_failure_under_partial_closes_nothing() {
     let late = Fault::json("1").after(Duration::from_secs(1));
     let slow = Arc::new(FaultServer::start(late).await);
-    let others = [FaultServer::start(Fault::answer(500, &[], "")).await];
+    let others = [FaultServer::start(Fault::response(500, &[], "")).await];
     let result = fan_out(&slow, &others, Strategy::Partial).oneshot(()).await;
     let statuses = report(&result).branches.iter().map(|branch| branch.status);
     assert!(statuses.eq([Status::Failed, Status::Success]));
-    assert_eq!(slow.seen().cancelled, 0);
+    assert_eq!(slow.stats().cancelled, 0);
 }
 
 #[tokio::test]

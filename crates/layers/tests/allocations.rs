@@ -121,7 +121,7 @@ async fn retry_of_http_allocates_for_the_clone_of_the_request_alone() {
             .unwrap()
             .layer(inner)
     })
-    .allocating(of_clone)
+    .max_allocations(of_clone)
     .allocations()
     .await;
 }

@@ -460,7 +460,7 @@ async fn rt_15_fault_f26_every_attempt_has_the_same_body_and_trailers() {
 
 #[tokio::test(start_paused = true)]
 async fn rt_16_an_answer_before_the_body_was_read_is_final() {
-    let calls = script().ok(0);
+    let calls = script().respond(0);
     let count = calls.clone();
     let early = service_fn(move |request: Request<ReplayBody<Streamed>>| {
         let count = count.clone();

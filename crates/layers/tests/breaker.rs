@@ -38,7 +38,7 @@ async fn open(
     layer: &BreakerLayer<ClassifyResult>,
     rest: impl FnOnce(Scripted) -> Scripted,
 ) -> Scripted {
-    let script = rest(script().err(BROKEN));
+    let script = rest(script().fail(BROKEN));
     layer
         .layer(script.clone())
         .oneshot(ask())
@@ -51,8 +51,8 @@ async fn open(
 #[tokio::test(start_paused = true)]
 async fn cb_11_cb_12_fault_f28_an_open_circuit_refuses_at_once_without_asking_the_service() {
     let layer = breaker(|_| {});
-    let script = open(&layer, |script| script.ok(1)).await;
-    script.hold();
+    let script = open(&layer, |script| script.respond(1)).await;
+    script.set_not_ready();
     sleep(ms(1_500)).await;
     let ear = Ear::default();
     let request = ask().observer(ear.observer());
@@ -68,7 +68,7 @@ async fn cb_11_cb_12_fault_f28_an_open_circuit_refuses_at_once_without_asking_th
 #[tokio::test(start_paused = true)]
 async fn cb_14_fault_f29_one_probe_among_a_thousand() {
     let layer = breaker(|_| {});
-    let script = open(&layer, |script| script.ok(1).after(ms(10))).await;
+    let script = open(&layer, |script| script.respond(1).after(ms(10))).await;
     sleep(ms(5_000)).await;
     let service = layer.layer(script.clone());
     let results = join_all((0..1_000).map(|_| service.clone().oneshot(ask()))).await;
@@ -97,7 +97,7 @@ async fn cb_18_cb_19_fault_f30_a_probe_that_is_dropped_is_blamed_only_if_it_had_
 #[tokio::test(start_paused = true)]
 async fn cb_20_a_probe_that_hangs_does_not_block_the_next_for_ever() {
     let layer = breaker(|settings| settings.half_open_probes = 1);
-    let script = open(&layer, |script| script.hang().ok(1)).await;
+    let script = open(&layer, |script| script.hang().respond(1)).await;
     sleep(ms(5_000)).await;
     let service = layer.layer(script.clone());
     let hanging = tokio::spawn(service.clone().oneshot(ask()));
@@ -120,10 +120,10 @@ async fn cb_21_a_straggler_of_the_closed_breaker_says_nothing_of_the_half_open_o
     for late in [Ok(1), Err(BROKEN)] {
         let layer = breaker(|_| {});
         let script = script()
-            .answer(move |_| late)
+            .respond_with(move |_| late)
             .after(ms(5_100))
-            .err(BROKEN)
-            .ok(1)
+            .fail(BROKEN)
+            .respond(1)
             .after(ms(1_000));
         let service = layer.layer(script);
         let ear = Ear::default();
@@ -145,10 +145,10 @@ async fn cb_21_a_straggler_of_the_closed_breaker_says_nothing_of_the_half_open_o
 async fn cb_25_a_layer_is_one_breaker_and_another_layer_another() {
     let layer = breaker(|_| {});
     let (a, b) = (
-        layer.layer(script().err(BROKEN)),
-        layer.layer(script().ok(1)),
+        layer.layer(script().fail(BROKEN)),
+        layer.layer(script().respond(1)),
     );
-    let apart = breaker(|_| {}).layer(script().ok(1));
+    let apart = breaker(|_| {}).layer(script().respond(1));
     a.clone().oneshot(ask()).await.unwrap_err();
     assert_eq!(b.oneshot(ask()).await, refused(5_000));
     assert_eq!(a.clone().oneshot(ask()).await, refused(5_000));
@@ -173,7 +173,7 @@ async fn cb_29_an_observer_may_look_at_the_breaker_and_may_panic() {
     let layer = breaker(|_| {});
     let rude = Rude(Arc::new(OnceLock::from(layer.clone())));
     let observer = Observer::new(Arc::new(rude));
-    let service = layer.layer(script().err(BROKEN).ok(1));
+    let service = layer.layer(script().fail(BROKEN).respond(1));
     let result = service
         .clone()
         .oneshot(ask().observer(observer.clone()))
@@ -186,7 +186,7 @@ async fn cb_29_an_observer_may_look_at_the_breaker_and_may_panic() {
 #[tokio::test(start_paused = true)]
 async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
     let layer = breaker(|_| {});
-    let service = layer.layer(script().panic("as told").ok(1));
+    let service = layer.layer(script().panic("as told").respond(1));
     let call = tokio::spawn(service.clone().oneshot(ask()));
     assert!(call.await.unwrap_err().is_panic());
     assert_eq!(state(&layer), State::Open);
@@ -197,7 +197,7 @@ async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_breaker_that_is_off_lets_everything_pass() {
     let off = option_layer(None::<BreakerLayer<ClassifyResult>>);
-    let service = off.layer(script().err(BROKEN).times(50).ok(1));
+    let service = off.layer(script().fail(BROKEN).times(50).respond(1));
     for _ in 0..50 {
         service.clone().oneshot(ask()).await.unwrap_err();
     }
@@ -241,7 +241,7 @@ async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
         let mut random = fastrand::Rng::with_seed(seed);
         let layer = breaker(|breaker| breaker.window = window);
         layer.handle().metrics_only();
-        let (good, bad) = (script().ok(1), script().err(BROKEN));
+        let (good, bad) = (script().respond(1), script().fail(BROKEN));
         let (good, bad) = (layer.layer(good), layer.layer(bad));
         let mut model = Model {
             window,
@@ -276,7 +276,7 @@ async fn cb_03_a_long_good_time_does_not_hide_an_outage() {
         (breaker.window, breaker.min_calls) = (Window::Count(10), 10);
         breaker.consecutive_failures = None;
     });
-    let (good, bad) = (layer.layer(script().ok(1)), script().err(BROKEN));
+    let (good, bad) = (layer.layer(script().respond(1)), script().fail(BROKEN));
     for _ in 0..10_000 {
         good.clone().oneshot(ask()).await.unwrap();
     }
@@ -291,11 +291,15 @@ async fn a_good_call_opens_it_if_it_makes_the_calls_enough() {
     let layer = breaker(|breaker| {
         (breaker.min_calls, breaker.consecutive_failures) = (4, None);
     });
-    for script in [script().err(BROKEN), script().err(BROKEN), script().ok(1)] {
+    for script in [
+        script().fail(BROKEN),
+        script().fail(BROKEN),
+        script().respond(1),
+    ] {
         let _ = layer.layer(script).oneshot(ask()).await;
         assert_eq!(layer.handle().state(), State::Closed);
     }
-    let last = layer.layer(script().ok(1)).oneshot(ask());
+    let last = layer.layer(script().respond(1)).oneshot(ask());
     assert_eq!((last.await, layer.handle().state()), (Ok(1), State::Open));
 }
 
@@ -311,7 +315,7 @@ async fn a_service_that_wants_to_be_left_alone_is() {
             breaker.consecutive_failures = None;
         });
         let ear = Ear::default();
-        let service = layer.layer(script().err(wish));
+        let service = layer.layer(script().fail(wish));
         let result = service.oneshot(ask().observer(ear.observer())).await;
         let handle = layer.handle();
         assert_eq!((result, handle.state()), (Err(wish), state));
@@ -330,7 +334,7 @@ async fn a_service_that_wants_to_be_left_alone_is() {
 #[tokio::test(start_paused = true)]
 async fn asking_for_the_refusal_takes_no_probe() {
     let layer = breaker(|_| {});
-    let script = open(&layer, |script| script.ok(1)).await;
+    let script = open(&layer, |script| script.respond(1)).await;
     let handle = layer.handle();
     assert!(handle.refusal().is_some());
     sleep(ms(5_000)).await;

@@ -54,7 +54,7 @@ const LATE: Injection = Injection::Latency(Latency::Fixed(ms(100)));
 
 /// Which of `count` calls failed.
 async fn failures(layer: &ChaosLayer<Make, Matches>, count: usize) -> Vec<bool> {
-    let service = layer.layer(script().ok(1));
+    let service = layer.layer(script().respond(1));
     let mut failed = Vec::new();
     for _ in 0..count {
         failed.push(service.clone().oneshot(ask()).await.is_err());
@@ -92,7 +92,7 @@ async fn ch_01_whatever_is_injected_is_so_at_a_rate_of_one_and_not_at_zero() {
     ] {
         for (rate, expected) in [(0.0, &unbroken), (1.0, &broken)] {
             let call = chaos(&[(rate, inject)])
-                .layer(script().ok(9))
+                .layer(script().respond(9))
                 .oneshot(ask());
             let result = timed(tokio::time::timeout(ms(500), call)).await;
             assert_eq!(&result, expected, "{inject:?} at {rate}");
@@ -137,7 +137,7 @@ async fn ch_03_a_hang_is_timed_out_tried_again_and_counted() {
     let breaker = BreakerConfig::new().consecutive_failures(9);
     let breaker = BreakerLayer::new("team", breaker, ClassifyResult).unwrap();
     let ear = Ear::default();
-    let inner = script().ok(1);
+    let inner = script().respond(1);
     let service = RetryLayer::new(RetryConfig::new(), ClassifyResult)
         .unwrap()
         .layer(
@@ -204,9 +204,9 @@ async fn ch_05_a_call_that_is_dropped_before_its_first_poll_draws_nothing() {
     let layer = chaos(&[(0.5, RESET)]);
     let expected = failures(&chaos(&[(0.5, RESET)]), 50).await;
     for _ in 0..100 {
-        let service = layer.layer(script().ok(1));
+        let service = layer.layer(script().respond(1));
         drop(service.oneshot(ask()));
-        drop(layer.layer(script().ok(1)).call(ask()));
+        drop(layer.layer(script().respond(1)).call(ask()));
     }
     assert_eq!(failures(&layer, 50).await, expected);
 }
@@ -253,7 +253,7 @@ async fn an_error_saves_the_wait_and_all_else_comes_after_it() {
         (vec![Injection::ResetBody, status], Ok(503), ms(0)),
     ] {
         let layer = chaos(&rules.iter().map(|rule| (1.0, *rule)).collect::<Vec<_>>());
-        let call = layer.layer(script().ok(9)).oneshot(ask());
+        let call = layer.layer(script().respond(9)).oneshot(ask());
         assert_eq!(timed(call).await, (expected, after), "{rules:?}");
     }
 }
@@ -267,7 +267,7 @@ async fn a_uniform_latency_is_spread_between_its_ends() {
     let layer = chaos(&[(1.0, spread)]);
     let mut total = Duration::ZERO;
     for _ in 0..100 {
-        let (_, elapsed) = timed(layer.layer(script().ok(1)).oneshot(ask())).await;
+        let (_, elapsed) = timed(layer.layer(script().respond(1)).oneshot(ask())).await;
         assert!((ms(50)..=ms(151)).contains(&elapsed), "{elapsed:?}");
         total += elapsed;
     }
@@ -276,7 +276,7 @@ async fn a_uniform_latency_is_spread_between_its_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_latency_ends_with_its_call() {
-    let inner = script().ok(1);
+    let inner = script().respond(1);
     let mut call = Box::pin(chaos(&[(1.0, LATE)]).layer(inner.clone()).oneshot(ask()));
     assert!(poll!(&mut call).is_pending());
     drop(call);
@@ -287,7 +287,7 @@ async fn a_latency_ends_with_its_call() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_failed_by_itself_has_no_body_to_break() {
     for inject in [Injection::Truncate(4), Injection::ResetBody] {
-        let service = chaos(&[(1.0, inject)]).layer(script().err(UNREACHED));
+        let service = chaos(&[(1.0, inject)]).layer(script().fail(UNREACHED));
         assert_eq!(service.oneshot(ask()).await, Err(UNREACHED));
     }
 }
@@ -296,7 +296,7 @@ async fn an_answer_that_failed_by_itself_has_no_body_to_break() {
 async fn an_attempt_tells_once_that_something_was_injected() {
     let told = async |rules: &[(f64, Injection)]| {
         let ear = Ear::default();
-        let service = chaos(rules).layer(script().ok(9));
+        let service = chaos(rules).layer(script().respond(9));
         let _ = service.oneshot(ask().observer(ear.observer())).await;
         ear.heard()
     };
@@ -318,13 +318,16 @@ async fn a_rule_with_a_match_is_only_for_requests_that_are_like_it() {
     let even_is_free = |wanted: &Match, request: &With<u32>| {
         wanted.tier.as_deref() == Some("free") && request.get().is_multiple_of(2)
     };
-    let asking = layer.clone().matching(even_is_free).layer(script().ok(1));
+    let asking = layer
+        .clone()
+        .matching(even_is_free)
+        .layer(script().respond(1));
     for number in 0..4 {
         let failed = asking.clone().oneshot(With::new(number)).await.is_err();
         assert_eq!(failed, number.is_multiple_of(2));
     }
     // Without anybody to ask, it is for no request.
-    assert_eq!(layer.layer(script().ok(1)).oneshot(ask()).await, Ok(1));
+    assert_eq!(layer.layer(script().respond(1)).oneshot(ask()).await, Ok(1));
 }
 
 #[test]

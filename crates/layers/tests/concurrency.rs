@@ -25,7 +25,7 @@ fn is_idle(layer: &ConcurrencyLayer) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn cl_01_one_more_than_the_limit_is_refused() {
-    let script = script().ok(1).after(ms(10));
+    let script = script().respond(1).after(ms(10));
     let layer = limit(3, 0);
     let service = layer.layer(script.clone());
     let results = join_all((0..4).map(|_| service.clone().oneshot(ask()))).await;
@@ -44,7 +44,7 @@ async fn cl_02_a_call_waits_for_its_turn_but_not_for_ever() {
         (150, Err(Fault::Refused(Reject::QueueTimeout))),
     ] {
         let layer = limit(1, 1);
-        let service = layer.layer(script().ok(1).after(ms(busy)));
+        let service = layer.layer(script().respond(1).after(ms(busy)));
         let ear = Ear::default();
         let waiting = ask().observer(ear.observer());
         let (_, (result, _)) = tokio::join!(
@@ -94,7 +94,7 @@ async fn cl_03_a_waiter_that_goes_away_leaves_its_place() {
 #[tokio::test(start_paused = true)]
 async fn cl_04_a_turn_that_nobody_takes_goes_to_the_next() {
     let layer = limit(1, 2);
-    let mut service = layer.layer(script().ok(1).after(ms(10)));
+    let mut service = layer.layer(script().respond(1).after(ms(10)));
     let first = service.call(ask());
     let (granted, next) = (service.call(ask()), service.call(ask()));
     first.await.unwrap();
@@ -107,7 +107,7 @@ async fn cl_04_a_turn_that_nobody_takes_goes_to_the_next() {
 #[tokio::test(start_paused = true)]
 async fn cl_05_a_call_that_is_dropped_gives_its_permit_back() {
     let layer = limit(1, 0);
-    let service = layer.layer(script().hang().ok(1));
+    let service = layer.layer(script().hang().respond(1));
     timeout(ms(10), service.clone().oneshot(ask()))
         .await
         .unwrap_err();
@@ -126,7 +126,7 @@ async fn turns<const N: usize>(order: Order, queue: u32, calls: [(u32, u8); N]) 
             .order(order),
     )
     .unwrap();
-    let script = Scripted::new().ok(1).after(ms(10));
+    let script = Scripted::new().respond(1).after(ms(10));
     let mut service = layer.layer(script.clone());
     let calls = calls
         .map(|(name, level)| service.call(With::new(name).priority(Priority::new(level).unwrap())));
@@ -154,7 +154,7 @@ async fn turns_may_go_by_arrival_alone() {
 #[tokio::test(start_paused = true)]
 async fn cl_07_a_limit_shrinks_without_stopping_anybody() {
     let layer = limit(10, 1);
-    let service = layer.layer(script().ok(1).after(ms(10)));
+    let service = layer.layer(script().respond(1).after(ms(10)));
     let running: Vec<_> = (0..8).map(|_| service.clone().oneshot(ask())).collect();
     let mut running = Box::pin(join_all(running));
     assert!(futures_util::poll!(&mut running).is_pending());
@@ -168,7 +168,7 @@ async fn cl_07_a_limit_shrinks_without_stopping_anybody() {
 #[tokio::test(start_paused = true)]
 async fn cl_10_an_important_call_takes_the_place_of_another() {
     let layer = limit(1, 1);
-    let mut service = layer.layer(script().ok(1).after(ms(10)));
+    let mut service = layer.layer(script().respond(1).after(ms(10)));
     let ranked = |level| ask().priority(Priority::new(level).unwrap());
     let results = tokio::join!(
         service.call(ranked(5)),
@@ -191,7 +191,7 @@ async fn cl_10_an_important_call_takes_the_place_of_another() {
 async fn cl_11_a_refusal_for_want_of_room_is_no_failure_of_the_service() {
     let policy = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
-    let service = breaker.layer(limit(1, 0).layer(script().ok(1).after(ms(10))));
+    let service = breaker.layer(limit(1, 0).layer(script().respond(1).after(ms(10))));
     let calls = join_all((0..9).map(|_| service.clone().oneshot(ask()))).await;
     let refused = calls.iter().filter(|result| result.is_err()).count();
     assert_eq!(refused, 8);
@@ -208,7 +208,7 @@ async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
             .max_wait(ms(10_000)),
     )
     .unwrap();
-    let service = layer.layer(script().ok(1).after(ms(100)));
+    let service = layer.layer(script().respond(1).after(ms(100)));
     // Nothing is known yet of how long calls take: it waits until its deadline.
     let (_, (result, elapsed)) = tokio::join!(
         service.clone().oneshot(ask()),
@@ -237,7 +237,7 @@ async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
 #[tokio::test]
 async fn cl_13_a_panic_of_the_service_frees_its_permit() {
     let layer = limit(1, 0);
-    let service = layer.layer(script().panic("as told").ok(1));
+    let service = layer.layer(script().panic("as told").respond(1));
     let call = tokio::spawn(service.clone().oneshot(ask()));
     assert!(call.await.unwrap_err().is_panic());
     assert!(is_idle(&layer));
@@ -260,7 +260,7 @@ async fn cl_13_a_permit_is_free_even_if_the_panic_is_caught_and_the_call_kept() 
 #[tokio::test]
 async fn cl_14_asking_for_readiness_reserves_nothing() {
     let layer = limit(1, 0);
-    let mut one = layer.layer(script().ok(1));
+    let mut one = layer.layer(script().respond(1));
     let mut other = one.clone();
     ServiceExt::<Request>::ready(&mut one).await.unwrap();
     ServiceExt::<Request>::ready(&mut other).await.unwrap();
@@ -335,9 +335,9 @@ async fn busy(layer: &ConcurrencyLayer, script: Scripted, seconds: u32) {
 #[tokio::test(start_paused = true)]
 async fn cl_18_an_adaptive_limit_falls_while_all_calls_time_out() {
     let layer = adaptive();
-    busy(&layer, script().ok(1).after(ms(10)), 1).await;
+    busy(&layer, script().respond(1).after(ms(10)), 1).await;
     let before = layer.limit();
-    let timeout = script().err(Fault::Failed(Failure::AttemptTimeout));
+    let timeout = script().fail(Fault::Failed(Failure::AttemptTimeout));
     busy(&layer, timeout.after(ms(10)), 10).await;
     let after = layer.limit();
     assert!(after < before / 2, "{before} then {after}");

@@ -31,7 +31,7 @@ fn chain() -> Chain {
 
 /// What a call that ends with `fault` is answered with.
 async fn answer(chain: &Chain, fault: Fault) -> Result<u32, Fault> {
-    chain.layer(script().err(fault)).oneshot(ask()).await
+    chain.layer(script().fail(fault)).oneshot(ask()).await
 }
 
 fn used(ear: &Ear) -> Vec<(usize, FallbackKind)> {
@@ -62,9 +62,9 @@ fn failed(ear: &Ear) -> Vec<(usize, Class)> {
 
 #[tokio::test(start_paused = true)]
 async fn fb_01_after_a_success_no_step_is_asked() {
-    let other = script().ok(2);
+    let other = script().respond(2);
     let (service, ear) = (
-        chain().service(other.clone()).layer(script().ok(1)),
+        chain().service(other.clone()).layer(script().respond(1)),
         Ear::default(),
     );
     let answer = service.oneshot(ask().observer(ear.observer())).await;
@@ -75,7 +75,7 @@ async fn fb_01_after_a_success_no_step_is_asked() {
 async fn fb_02_fault_f28_an_open_breaker_is_answered_for_at_once() {
     let policy = BreakerConfig::new().window(Window::Count(1)).min_calls(1);
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
-    let primary = script().err(BROKEN);
+    let primary = script().fail(BROKEN);
     let service = chain().answer(9).layer(breaker.layer(primary.clone()));
     for _ in 0..3 {
         let call = service.clone().oneshot(ask());
@@ -100,7 +100,7 @@ async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
         .on(on(|ends| ends.timeout = true))
         .stale(store, |request: &Request| Some(*request.get()), ms(1_000))
         .on(on(|ends| ends.statuses = vec![500, 503]))
-        .service(script().ok(2))
+        .service(script().respond(2))
         .on(on(|ends| ends.local = true))
         .answer(3);
     let status = |code| {
@@ -118,7 +118,7 @@ async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
         (BROKEN, Err(BROKEN)),
     ] {
         let ear = Ear::default();
-        let service = chain.layer(script().err(fault));
+        let service = chain.layer(script().fail(fault));
         let result = service.oneshot(ask().observer(ear.observer())).await;
         assert_eq!(result, expected, "{fault:?}");
         assert_eq!(failed(&ear), [], "a step for something else is not asked");
@@ -144,11 +144,11 @@ fn store() -> Store {
 async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_step() {
     let store = store();
     let chain = stale(&store).answer(9);
-    let fresh = chain.layer(script().ok(7)).oneshot(ask());
+    let fresh = chain.layer(script().respond(7)).oneshot(ask());
     assert_eq!(fresh.await, Ok(7));
     tokio::time::advance(ms(1_000)).await;
     let ear = Ear::default();
-    let broken = chain.layer(script().err(BROKEN));
+    let broken = chain.layer(script().fail(BROKEN));
     let request = || ask().observer(ear.observer());
     assert_eq!(broken.clone().oneshot(request()).await, Ok(7));
     tokio::time::advance(ms(1)).await;
@@ -165,7 +165,7 @@ async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_st
 #[tokio::test(start_paused = true)]
 async fn fb_04_a_stale_answer_needs_no_time() {
     let store = store();
-    let primary = script().ok(7).hang();
+    let primary = script().respond(7).hang();
     let service = stale(&store).layer(TimeoutLayer::new(ms(100)).unwrap().layer(primary));
     assert_eq!(service.clone().oneshot(ask()).await, Ok(7));
     let call = timed(service.oneshot(ask_within(ms(50))));
@@ -175,16 +175,16 @@ async fn fb_04_a_stale_answer_needs_no_time() {
 #[tokio::test(start_paused = true)]
 async fn fb_13_the_answer_of_a_fallback_is_not_remembered() {
     let store = store();
-    let chain = stale(&store).service(script().ok(8)).answer(9);
+    let chain = stale(&store).service(script().respond(8)).answer(9);
     assert_eq!(answer(&chain, BROKEN).await, Ok(8));
     assert!(store.is_empty());
-    assert_eq!(chain.layer(script().ok(7)).oneshot(ask()).await, Ok(7));
+    assert_eq!(chain.layer(script().respond(7)).oneshot(ask()).await, Ok(7));
     assert_eq!(store.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn dl_13_a_fallback_has_the_time_that_is_kept_back_for_it() {
-    let other = script().ok(8).after(ms(90));
+    let other = script().respond(8).after(ms(90));
     let hung = DeadlineLayer::new(DeadlineConfig::new())
         .unwrap()
         .layer(script().hang());
@@ -201,11 +201,11 @@ async fn dl_13_a_fallback_has_the_time_that_is_kept_back_for_it() {
 async fn fb_05_fault_f34_when_no_step_succeeds_the_failure_is_the_first_one() {
     let chain = chain()
         .function(|_, _| ready(Err(Fault::Failed(Failure::TooLarge))))
-        .service(script().err(UNREACHED))
+        .service(script().fail(UNREACHED))
         .on(on(|ends| ends.timeout = true))
         .answer(9);
     let ear = Ear::default();
-    let service = chain.layer(script().err(BROKEN));
+    let service = chain.layer(script().fail(BROKEN));
     let result = service.oneshot(ask().observer(ear.observer())).await;
     assert_eq!(result, Err(BROKEN));
     let failures = [(0, Failure::TooLarge), (1, Failure::Connect)];
@@ -217,7 +217,7 @@ async fn fb_05_fault_f34_when_no_step_succeeds_the_failure_is_the_first_one() {
 #[tokio::test(start_paused = true)]
 async fn fb_06_a_caller_that_goes_away_takes_the_step_with_it() {
     let other = script().hang();
-    let service = chain().service(other.clone()).layer(script().err(BROKEN));
+    let service = chain().service(other.clone()).layer(script().fail(BROKEN));
     let mut call = service.oneshot(ask()).boxed();
     assert!(poll!(&mut call).is_pending());
     assert_eq!(other.in_flight(), 1);
@@ -231,7 +231,7 @@ async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answe
     let chain = chain().service(other.clone()).answer(9);
     let ear = Ear::default();
     let request = ask_within(ms(80)).observer(ear.observer());
-    let call = chain.layer(script().err(BROKEN)).oneshot(request);
+    let call = chain.layer(script().fail(BROKEN)).oneshot(request);
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
     assert_eq!(other.cancelled(), 1);
     assert_eq!(used(&ear), [(1, FallbackKind::Static)]);
@@ -241,7 +241,9 @@ async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answe
     let primary = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
     let call = chain.layer(primary).oneshot(ask_within(ms(80)));
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
-    let call = chain.layer(script().err(BROKEN)).oneshot(ask_within(ms(9)));
+    let call = chain
+        .layer(script().fail(BROKEN))
+        .oneshot(ask_within(ms(9)));
     assert_eq!(timed(call).await, (Ok(9), ms(0)));
     assert_eq!(other.calls(), 1);
 }
@@ -257,20 +259,23 @@ async fn fb_08_what_the_service_answered_rightly_stays_unless_it_is_listed() {
     let plain = FallbackLayer::new(classify).answer(1);
     let listed = FallbackLayer::new(classify).answer(1).on_status(404);
     for status in [400, 401, 403, 404, 409] {
-        let script = script().ok(status);
+        let script = script().respond(status);
         assert_eq!(plain.layer(script.clone()).oneshot(ask()).await, Ok(status));
         let expected = if status == 404 { 1 } else { status };
         assert_eq!(listed.layer(script).oneshot(ask()).await, Ok(expected));
     }
     for unable in [501, 505] {
-        assert_eq!(plain.layer(script().ok(unable)).oneshot(ask()).await, Ok(1));
+        assert_eq!(
+            plain.layer(script().respond(unable)).oneshot(ask()).await,
+            Ok(1)
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn fb_09_a_call_may_ask_for_no_fallback() {
     let request = ask_with(|call| call.fallback = false);
-    let service = chain().answer(9).layer(script().err(BROKEN));
+    let service = chain().answer(9).layer(script().fail(BROKEN));
     assert_eq!(service.oneshot(request).await, Err(BROKEN));
 }
 
@@ -284,7 +289,7 @@ async fn fb_11_fault_f34_a_step_that_panics_has_failed() {
         .function(|_, _| -> std::future::Ready<_> { panic!("at once") })
         .function(sleepy);
     let ear = Ear::default();
-    let service = chain.layer(script().err(BROKEN));
+    let service = chain.layer(script().fail(BROKEN));
     let result = service.oneshot(ask().observer(ear.observer())).await;
     let panicked = Class::Failure(Failure::Panic);
     assert_eq!(
@@ -297,7 +302,7 @@ async fn fb_11_fault_f34_a_step_that_panics_has_failed() {
 #[tokio::test(start_paused = true)]
 async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
     static LATER: AtomicUsize = AtomicUsize::new(0);
-    let other = script().answer(|request| Ok(request.get() + 40));
+    let other = script().respond_with(|request| Ok(request.get() + 40));
     let service = chain()
         .function(|_, _| ready(Err(UNREACHED)))
         .service(other.clone())
@@ -305,7 +310,7 @@ async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
             LATER.fetch_add(1, Ordering::Relaxed);
             ready(Ok(3))
         })
-        .layer(script().err(BROKEN));
+        .layer(script().fail(BROKEN));
     let ear = Ear::default();
     let request = tower_fanout_layers::With::new(2).observer(ear.observer());
     assert_eq!(service.oneshot(request).await, Ok(42));
@@ -363,7 +368,7 @@ async fn a_fixed_answer_needs_no_copy_of_the_request() {
 #[tokio::test(start_paused = true)]
 async fn what_is_added_to_a_clone_is_not_added_to_the_layer() {
     let base = chain().on(on(|ends| ends.local = true)).answer(1);
-    let other = base.clone().service(script().ok(2)).on_status(404);
+    let other = base.clone().service(script().respond(2)).on_status(404);
     let other = other.reserve(ms(100)).answer(3);
     assert_eq!(answer(&base, BROKEN).await, Err(BROKEN));
     assert_eq!(answer(&other, BROKEN).await, Ok(2));

@@ -138,7 +138,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn fault_f23_when_all_fails_a_fifth_more_is_asked_and_a_little() {
-    let script = script().err(BROKEN);
+    let script = script().fail(BROKEN);
     let layer = RetryLayer::new(retry(), ClassifyResult).unwrap();
     let calls = (0..1_000).map(|call| {
         let service = layer.layer(script.clone());
@@ -156,14 +156,14 @@ async fn fault_f23_when_all_fails_a_fifth_more_is_asked_and_a_little() {
 #[tokio::test(start_paused = true)]
 async fn fault_f24_no_attempt_begins_with_less_time_than_it_needs() {
     for left in 0..400 {
-        let script = script().err(BROKEN);
+        let script = script().fail(BROKEN);
         let service = RetryLayer::new(retry(), ClassifyResult)
             .unwrap()
             .layer(script.clone());
         let deadline = Instant::now() + ms(left);
         service.oneshot(ask_within(ms(left))).await.unwrap_err();
         let late = |start: &Instant| *start + ms(10) > deadline;
-        assert!(!script.starts()[1..].iter().any(late), "{left}");
+        assert!(!script.call_times()[1..].iter().any(late), "{left}");
     }
 }
 
@@ -173,10 +173,10 @@ async fn fault_f30_a_probe_that_panics_or_is_dropped_gives_its_slot_back() {
         let layer = breaker(ClassifyResult, |settings| {
             settings.consecutive_failures = Some(1);
         });
-        let broken = script().err(BROKEN);
+        let broken = script().fail(BROKEN);
         let script = match cut {
-            None => broken.panic("in the probe").ok(1),
-            Some(_) => broken.ok(1).after(ms(10)),
+            None => broken.panic("in the probe").respond(1),
+            Some(_) => broken.respond(1).after(ms(10)),
         };
         let service = layer.layer(script);
         service.clone().oneshot(ask()).await.unwrap_err();

@@ -34,13 +34,13 @@ const UNAVAILABLE: Fault = Fault::Failed(Failure::Status {
 
 /// When calls were made, from the first on.
 fn times(script: &Scripted) -> Vec<Duration> {
-    let starts = script.starts();
+    let starts = script.call_times();
     starts.iter().map(|start| *start - starts[0]).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn hg_01_a_fast_answer_is_the_only_call() {
-    let script = script().ok(1).after(ms(49));
+    let script = script().respond(1).after(ms(49));
     let call = hedge(|_| {}).layer(script.clone()).oneshot(ask());
     assert_eq!(timed(call).await, (Ok(1), ms(49)));
     assert_eq!(script.calls(), 1);
@@ -48,7 +48,7 @@ async fn hg_01_a_fast_answer_is_the_only_call() {
 
 #[tokio::test(start_paused = true)]
 async fn hg_02_a_late_answer_loses_to_the_hedge_and_is_dropped_at_once() {
-    let script = script().hang().ok(2).after(ms(5));
+    let script = script().hang().respond(2).after(ms(5));
     let ear = Ear::default();
     let call = hedge(|_| {})
         .layer(script.clone())
@@ -63,7 +63,7 @@ async fn hg_02_a_late_answer_loses_to_the_hedge_and_is_dropped_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn hg_03_a_failure_is_hedged_at_once() {
-    let script = script().err(UNAVAILABLE).after(ms(5)).ok(2);
+    let script = script().fail(UNAVAILABLE).after(ms(5)).respond(2);
     let layer = hedge(|hedge| hedge.delay = HedgeDelay::Fixed(ms(1_000)));
     let call = layer.layer(script.clone()).oneshot(ask());
     assert_eq!(timed(call).await, (Ok(2), ms(5)));
@@ -77,7 +77,7 @@ async fn hg_04_without_delay_all_are_sent_at_once_and_with_none_one_after_the_ot
         (HedgeDelay::Fixed(ms(30)), [0, 30, 60, 90]),
         (HedgeDelay::Never, [0, 100, 200, 300]),
     ] {
-        let script = script().err(UNAVAILABLE).after(ms(100));
+        let script = script().fail(UNAVAILABLE).after(ms(100));
         let layer = hedge(|hedge| {
             hedge.delay = delay;
             hedge.max_hedges = 3;
@@ -92,7 +92,7 @@ async fn hg_04_without_delay_all_are_sent_at_once_and_with_none_one_after_the_ot
 
 #[tokio::test(start_paused = true)]
 async fn hg_05_when_all_fail_the_failure_is_that_of_the_first() {
-    let script = script().err(UNAVAILABLE).after(ms(500)).err(BROKEN);
+    let script = script().fail(UNAVAILABLE).after(ms(500)).fail(BROKEN);
     let call = hedge(|_| {}).layer(script.clone()).oneshot(ask());
     assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(500)));
     assert_eq!(script.calls(), 2);
@@ -101,11 +101,11 @@ async fn hg_05_when_all_fail_the_failure_is_that_of_the_first() {
 #[tokio::test(start_paused = true)]
 async fn hg_06_an_answer_that_would_be_the_same_again_ends_the_call() {
     let fatal = Fault::Failed(Failure::Protocol);
-    let alone = script().err(fatal);
+    let alone = script().fail(fatal);
     let result = hedge(|_| {}).layer(alone.clone()).oneshot(ask()).await;
     assert_eq!((result, alone.calls()), (Err(fatal), 1));
 
-    let beside = script().hang().err(fatal);
+    let beside = script().hang().fail(fatal);
     let call = hedge(|_| {}).layer(beside.clone()).oneshot(ask());
     assert_eq!(timed(call).await, (Err(fatal), ms(50)));
     assert_eq!(beside.cancelled(), 1);
@@ -113,7 +113,7 @@ async fn hg_06_an_answer_that_would_be_the_same_again_ends_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn hg_07_an_empty_budget_leaves_the_first_attempt_alone() {
-    let script = script().ok(1).after(ms(500));
+    let script = script().respond(1).after(ms(500));
     let layer = hedge(|hedge| {
         hedge.budget.ratio = 0.0;
         hedge.budget.min_per_sec = 0.1;
@@ -127,7 +127,12 @@ async fn hg_07_an_empty_budget_leaves_the_first_attempt_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn hg_08_the_delay_is_learnt_from_a_hundred_answers() {
-    let script = script().ok(1).after(ms(10)).times(100).hang().ok(2);
+    let script = script()
+        .respond(1)
+        .after(ms(10))
+        .times(100)
+        .hang()
+        .respond(2);
     let layer = hedge(|hedge| {
         hedge.delay = HedgeDelay::Quantile(Quantile::default());
     });
@@ -145,7 +150,7 @@ async fn hg_08_the_delay_is_learnt_from_a_hundred_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn hg_09_what_may_have_been_done_is_not_done_twice() {
-    let script = script().ok(1).after(ms(500));
+    let script = script().respond(1).after(ms(500));
     let call = hedge(|_| {}).layer(script.clone()).oneshot(With::new(0));
     assert_eq!(call.await, Ok(1));
     assert_eq!(script.calls(), 1);
@@ -174,7 +179,7 @@ async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
         .unanswered(ms(500));
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
     let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
-    let script = script().hang().ok(2);
+    let script = script().hang().respond(2);
     let service = hedge(|_| {}).layer(breaker.layer(limit.layer(script)));
     let ear = Ear::default();
     let result = service.oneshot(ask().observer(ear.observer())).await;
@@ -192,7 +197,7 @@ async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
 
 #[tokio::test(start_paused = true)]
 async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
-    let script = script().ok(1).after(ms(120)).hang();
+    let script = script().respond(1).after(ms(120)).hang();
     let ear = Ear::default();
     let layer = hedge(|hedge| hedge.max_hedges = 2);
     let call = layer.layer(script).oneshot(ask().observer(ear.observer()));
@@ -218,7 +223,7 @@ async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
 async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
     let limit = ConcurrencyConfig::new().max(1);
     let limit = ConcurrencyLayer::new(limit).unwrap();
-    let script = script().ok(1).after(ms(200));
+    let script = script().respond(1).after(ms(200));
     let layer = hedge(|hedge| {
         hedge.budget.ratio = 0.0;
         hedge.budget.min_per_sec = 0.1;
@@ -245,7 +250,7 @@ async fn a_hedge_queues_for_as_long_as_it_may_and_not_at_all_by_default() {
         (ms(0), Event::Rejected(Reject::AtCapacity)),
         (ms(20), Event::Rejected(Reject::QueueTimeout)),
     ] {
-        let script = script().ok(1).after(ms(200));
+        let script = script().respond(1).after(ms(200));
         let ear = Ear::default();
         let service = hedge(|hedge| hedge.max_wait = max_wait).layer(limit.layer(script.clone()));
         let call = timed(service.oneshot(ask().observer(ear.observer())));
@@ -322,7 +327,11 @@ async fn after_a_wish_to_be_left_alone_no_other_failure_is_hedged() {
         code: 503,
         retry_after: Some(ms(1_000)),
     });
-    let script = script().err(UNAVAILABLE).after(ms(80)).err(asks).ok(3);
+    let script = script()
+        .fail(UNAVAILABLE)
+        .after(ms(80))
+        .fail(asks)
+        .respond(3);
     let layer = hedge(|hedge| hedge.max_hedges = 3);
     let call = layer.layer(script.clone()).oneshot(ask());
     assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(80)));
@@ -335,14 +344,14 @@ async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
         code: 503,
         retry_after: Some(ms(1_000)),
     });
-    let script = script().err(asks).ok(2);
+    let script = script().fail(asks).respond(2);
     let result = hedge(|_| {}).layer(script.clone()).oneshot(ask()).await;
     assert_eq!((result, script.calls()), (Err(asks), 1));
 
     let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyResult).unwrap();
     let handle = breaker.handle().clone();
     let _held = handle.force_open();
-    let script = common::script().ok(1).after(ms(100));
+    let script = common::script().respond(1).after(ms(100));
     let layer = hedge(|_| {}).recheck(handle);
     assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
     assert_eq!(script.calls(), 1);

@@ -19,7 +19,7 @@ use tower_fanout_layers::{
     ConcurrencyLayer, DeadlineLayer, Failure, FallbackLayer, HedgeConfig, HedgeLayer, LiftLayer,
     RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, With,
 };
-use tower_fanout_testkit::{laws::Laws, script::Script};
+use tower_fanout_testkit::{laws::Laws, script::ScriptedService};
 
 /// A breaker that its first failure opens.
 fn breaker() -> BreakerLayer<ClassifyResult> {
@@ -47,10 +47,10 @@ async fn fault_g12_g14_deadline_keeps_the_laws() {
         TimeoutLayer::new(ms(100)).unwrap(),
     );
     Laws::new(Calls, |inner| late.layer(layer.layer(inner)))
-        .refusal()
+        .short_circuit()
         .await;
     Laws::new(Calls, |inner| late.layer(attempt.layer(inner)))
-        .refusal()
+        .short_circuit()
         .await;
 }
 
@@ -58,14 +58,16 @@ async fn fault_g12_g14_deadline_keeps_the_laws() {
 async fn fault_g12_g14_concurrency_keeps_the_laws() {
     for layer in [limit(100, 0), limit(1, 100)] {
         Laws::new(Calls, |inner| layer.layer(inner))
-            .at_rest(|| layer.in_flight() == 0 && layer.queued() == 0)
+            .idle_when(|| layer.in_flight() == 0 && layer.queued() == 0)
             .check()
             .await;
     }
     let full = limit(1, 0);
     let mut occupant = full.layer(script().hang()).oneshot(ask()).boxed();
     assert!(poll!(&mut occupant).is_pending());
-    Laws::new(Calls, |inner| full.layer(inner)).refusal().await;
+    Laws::new(Calls, |inner| full.layer(inner))
+        .short_circuit()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,9 +91,11 @@ async fn fault_g12_g14_breaker_keeps_the_laws() {
     let build = |inner| patient().layer(inner);
     Laws::new(Calls, build).check().await;
     let open = breaker();
-    let broken = open.layer(script().err(BROKEN));
+    let broken = open.layer(script().fail(BROKEN));
     assert_eq!(broken.oneshot(ask()).await, Err(BROKEN));
-    Laws::new(Calls, |inner| open.layer(inner)).refusal().await;
+    Laws::new(Calls, |inner| open.layer(inner))
+        .short_circuit()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,17 +110,19 @@ async fn fault_g12_g14_throttle_keeps_the_laws() {
     while shut.refused_share() < 0.999 {
         let _: Result<u64, _> = service.clone().oneshot(With::new(1)).await;
     }
-    Laws::new(Calls, |inner| shut.layer(inner)).refusal().await;
+    Laws::new(Calls, |inner| shut.layer(inner))
+        .short_circuit()
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_fallback_keeps_the_laws() {
-    let other = Script::new().err(BROKEN).after_polls(2);
+    let other = ScriptedService::new().fail(BROKEN).after_polls(2);
     let none = FallbackLayer::new(ClassifyResult);
     let one = FallbackLayer::new(ClassifyResult).service(other.clone());
     for layer in [none, one] {
         Laws::new(Calls, |inner| layer.layer(inner))
-            .at_rest(|| other.in_flight() == 0)
+            .idle_when(|| other.in_flight() == 0)
             .check()
             .await;
     }
@@ -133,7 +139,7 @@ impl FailsOnce {
     fn new() -> Self {
         Self {
             asked: Arc::default(),
-            inner: ConcurrencyLimit::new(script().ok(1), 1),
+            inner: ConcurrencyLimit::new(script().respond(1), 1),
         }
     }
 }
@@ -229,6 +235,6 @@ async fn fault_g12_g14_chaos_keeps_the_laws() {
     }
     let refusing = layer(true, reset);
     Laws::new(Calls, |inner| refusing.layer(inner))
-        .refusal()
+        .short_circuit()
         .await;
 }

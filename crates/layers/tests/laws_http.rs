@@ -17,7 +17,7 @@ use tower_fanout_layers::{
 };
 use tower_fanout_testkit::{
     laws::{Http, Laws},
-    script::Script,
+    script::ScriptedService,
 };
 
 type Whole = Full<Bytes>;
@@ -71,7 +71,7 @@ async fn concurrency_until_body_end_keeps_the_laws() {
         let policy = ConcurrencyConfig::new().max(max).queue(queue);
         let layer = ConcurrencyLayer::new(policy).unwrap().until_body_end();
         Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
-            .at_rest(|| layer.in_flight() == 0 && layer.queued() == 0)
+            .idle_when(|| layer.in_flight() == 0 && layer.queued() == 0)
             .check()
             .await;
     }
@@ -81,11 +81,11 @@ async fn concurrency_until_body_end_keeps_the_laws() {
 async fn a_full_limit_until_body_end_keeps_the_law_of_refusal() {
     let policy = ConcurrencyConfig::new().max(1).queue(0);
     let layer = ConcurrencyLayer::new(policy).unwrap().until_body_end();
-    let script = Script::<Request<Whole>, _, BoxError>::new();
-    let service = layer.layer(script.ok(Response::new(Full::new(Bytes::from("unread")))));
+    let script = ScriptedService::<Request<Whole>, _, BoxError>::new();
+    let service = layer.layer(script.respond(Response::new(Full::new(Bytes::from("unread")))));
     let _unread = service.oneshot(Request::default()).await.unwrap();
     Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
-        .refusal()
+        .short_circuit()
         .await;
 }
 
@@ -100,12 +100,12 @@ async fn breaker_until_body_end_keeps_the_laws() {
     let patient = |inner| MapResponse::new(layer(None).layer(inner), unheld);
     Laws::new(CALLS, patient).check().await;
     let open = layer(Some(1));
-    let broken = Script::<Request<Whole>, Response<Whole>, _>::new();
-    let broken = broken.answer(|_| Err(BoxError::from("broken")));
+    let broken = ScriptedService::<Request<Whole>, Response<Whole>, _>::new();
+    let broken = broken.respond_with(|_| Err(BoxError::from("broken")));
     let call = open.layer(broken).oneshot(Request::default());
     assert!(call.await.is_err());
     Laws::new(CALLS, |inner| MapResponse::new(open.layer(inner), unheld))
-        .refusal()
+        .short_circuit()
         .await;
 }
 
@@ -144,7 +144,7 @@ async fn chaos_with_bodies_keeps_the_laws() {
         Laws::new(CALLS, |inner| {
             MapResponse::new(layer.layer(breakable(inner)), unheld)
         })
-        .refusal()
+        .short_circuit()
         .await;
     }
 }

@@ -16,9 +16,9 @@ use tower_fanout_layers::{
     breaker::{BreakerConfig, Handle, State, Window},
     hedge::{HedgeConfig, HedgeDelay},
 };
-use tower_fanout_testkit::script::Script;
+use tower_fanout_testkit::script::ScriptedService;
 
-type Scripted = Script<Request, u32, Fault>;
+type Scripted = ScriptedService<Request, u32, Fault>;
 
 fn breaker(settings: BreakerConfig) -> BreakerLayer<ClassifyResult> {
     BreakerLayer::new("team", settings, ClassifyResult).unwrap()
@@ -68,7 +68,7 @@ where
 #[tokio::test(start_paused = true)]
 async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
     let settings = BreakerConfig::new().slow_call(ms(60));
-    let (handle, _, service) = tied(settings, script().ok(1).after(ms(50)));
+    let (handle, _, service) = tied(settings, script().respond(1).after(ms(50)));
     let calls = (0..6).map(|_| service.clone().oneshot(ask()));
     assert_eq!(join_all(calls).await, [Ok(1); 6]);
     let seen = handle.snapshot();
@@ -79,7 +79,7 @@ async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
 async fn the_waits_of_what_a_service_calls_are_its_own_time() {
     let settings = BreakerConfig::new().slow_call(ms(100));
     let breaker = breaker(settings);
-    let below = limit().layer(script().ok(1).after(ms(50)));
+    let below = limit().layer(script().respond(1).after(ms(50)));
     let service = service_fn(move |_: Request| {
         let below = below.clone();
         async move {
@@ -112,7 +112,7 @@ async fn cl_11_a_call_that_leaves_the_queue_was_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
-    let service = script().ok(1).after(ms(300));
+    let service = script().respond(1).after(ms(300));
     let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
     let [first, second] = two(&stack);
     handle.trip_for(ms(100));
@@ -123,7 +123,7 @@ async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
-    let service = script().ok(1).after(ms(300));
+    let service = script().respond(1).after(ms(300));
     let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
     let [first, second] = two(&stack);
     handle.trip_for(ms(100));
@@ -135,10 +135,10 @@ async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
 #[tokio::test(start_paused = true)]
 async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
     let settings = BreakerConfig::new().half_open_probes(1_u32);
-    let (handle, limit, service) = tied(settings, script().ok(1).after(ms(50)));
+    let (handle, limit, service) = tied(settings, script().respond(1).after(ms(50)));
     handle.trip_for(ms(100));
     advance(ms(200)).await;
-    let other = limit.layer(script().ok(1).after(ms(50)));
+    let other = limit.layer(script().respond(1).after(ms(50)));
     let mut busy = other.oneshot(ask()).boxed();
     assert!(poll!(&mut busy).is_pending());
     let (_, probe) = join!(busy, service.oneshot(ask()));
@@ -163,9 +163,9 @@ async fn ord_01_an_open_circuit_rejects_at_once_while_the_limit_is_full() {
 
 #[tokio::test(start_paused = true)]
 async fn cb_14_of_many_calls_that_queue_for_a_probe_one_is_sent() {
-    let service = script().ok(1).after(ms(50));
+    let service = script().respond(1).after(ms(50));
     let (handle, limit, stack) = tied(BreakerConfig::new(), service.clone());
-    let other = limit.layer(script().ok(1).after(ms(50)));
+    let other = limit.layer(script().respond(1).after(ms(50)));
     let mut busy = other.oneshot(ask()).boxed();
     assert!(poll!(&mut busy).is_pending());
     handle.trip_for(ms(1));
@@ -182,7 +182,7 @@ async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
     for window in [10, 1_000, 10_000] {
         let settings = BreakerConfig::new().window(Window::Time(ms(window)));
         let breaker = breaker(settings);
-        let service = breaker.layer(script().ok(1));
+        let service = breaker.layer(script().respond(1));
         for idle in [3_600 * 3, 86_400 * 50] {
             for _ in 0..100 {
                 service.clone().oneshot(ask()).await.unwrap();
@@ -210,7 +210,7 @@ async fn a_probe_past_its_lease_is_seen_by_whoever_asks() {
 #[tokio::test(start_paused = true)]
 async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast() {
     let (handle, limit, _) = tied(BreakerConfig::new(), script().hang());
-    let service = limit.layer(script().ok(1).after(ms(1_000)));
+    let service = limit.layer(script().respond(1).after(ms(1_000)));
     // It learns that a call takes a second.
     let _ = join!(
         service.clone().oneshot(ask()),
@@ -241,7 +241,7 @@ async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast(
 #[tokio::test(start_paused = true)]
 async fn ord_04_a_turn_that_comes_before_the_first_poll_is_no_slow_call() {
     let settings = BreakerConfig::new().slow_call(ms(60));
-    let (handle, limit, mut service) = tied(settings, script().ok(1).after(ms(10)));
+    let (handle, limit, mut service) = tied(settings, script().respond(1).after(ms(10)));
     let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
     assert!(poll!(&mut running).is_pending());
     let second = service.call(ask());
@@ -267,7 +267,7 @@ async fn a_hedge_that_waits_does_not_unsend_the_first_attempt() {
 
 #[test]
 fn a_call_that_is_queued_needs_no_timer_before_it_is_polled() {
-    let service = limit().layer(script().ok(1).ok(1));
+    let service = limit().layer(script().respond(1).respond(1));
     let mut calls = [service.clone(), service];
     let [first, second] = calls.each_mut().map(|service| service.call(ask()));
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -44,7 +44,7 @@ const UNAVAILABLE: Fault = status(503, None);
 
 /// The pauses before the second, third, … call.
 fn pauses(script: &Scripted) -> Vec<Duration> {
-    let starts = script.starts();
+    let starts = script.call_times();
     starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
@@ -62,7 +62,7 @@ async fn rt_01_the_pauses_double_up_to_the_cap() {
         retry.max_attempts = 6;
         retry.cap = ms(300);
     });
-    let script = script().err(UNAVAILABLE);
+    let script = script().fail(UNAVAILABLE);
     let result = layer.layer(script.clone()).oneshot(ask()).await;
     assert_eq!(result, Err(UNAVAILABLE));
     assert_eq!(pauses(&script), [50, 100, 200, 300, 300].map(ms));
@@ -76,7 +76,7 @@ async fn rt_03_two_calls_do_not_come_back_together() {
     });
     let mut first = Vec::new();
     for _ in 0..8 {
-        let script = script().err(UNAVAILABLE).ok(1);
+        let script = script().fail(UNAVAILABLE).respond(1);
         assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
         first.extend(pauses(&script));
     }
@@ -89,7 +89,7 @@ async fn rt_03_two_calls_do_not_come_back_together() {
 #[tokio::test(start_paused = true)]
 async fn rt_05_fault_f25_what_may_have_been_done_is_not_done_twice() {
     let attempts = async |request: Request, fault| {
-        let script = script().err(fault);
+        let script = script().fail(fault);
         let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
         assert_eq!(result, Err(fault));
         script.calls()
@@ -109,7 +109,7 @@ async fn rt_05_fault_f25_what_may_have_been_done_is_not_done_twice() {
         assert_eq!(attempts(once(), unsent).await, 3, "{unsent:?}");
     }
     let twice = retry(|retry| retry.idempotent = true);
-    let script = script().err(BROKEN).ok(1);
+    let script = script().fail(BROKEN).respond(1);
     assert_eq!(twice.layer(script).oneshot(once()).await, Ok(1));
 }
 
@@ -127,7 +127,7 @@ async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
         other => ClassifyResult.classify(other, elapsed),
     };
     let attempts = async |edit: fn(&mut RetryConfig), fault| {
-        let script = script().err(fault);
+        let script = script().fail(fault);
         let mut config = RetryConfig::new();
         edit(&mut config);
         let layer = RetryLayer::new(config, classify).unwrap();
@@ -165,7 +165,7 @@ async fn fault_f20_an_answer_that_would_be_the_same_again_is_not_asked_for_again
         Fault::Refused(Reject::DeadlineBeforeSend),
     ];
     for fault in never {
-        let (script, ear) = (script().err(fault), Ear::default());
+        let (script, ear) = (script().fail(fault), Ear::default());
         let request = ask().observer(ear.observer());
         let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
         assert_eq!((result, script.calls()), (Err(fault), 1));
@@ -180,7 +180,7 @@ async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call_at_once()
         (ask_within(ms(2_000)), StoppedBy::Deadline),
         (ask(), StoppedBy::RetryAfter),
     ] {
-        let (script, ear) = (script().err(wait), Ear::default());
+        let (script, ear) = (script().fail(wait), Ear::default());
         let longest = ms(if stop == StoppedBy::RetryAfter {
             2_999
         } else {
@@ -198,8 +198,8 @@ async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call_at_once()
 #[tokio::test(start_paused = true)]
 async fn rt_07_no_attempt_comes_before_it_was_asked_for() {
     let script = script()
-        .err(status(429, Some(Duration::from_secs(1))))
-        .ok(1);
+        .fail(status(429, Some(Duration::from_secs(1))))
+        .respond(1);
     assert_eq!(
         retry(|_| {}).layer(script.clone()).oneshot(ask()).await,
         Ok(1)
@@ -211,7 +211,7 @@ async fn rt_07_no_attempt_comes_before_it_was_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn rt_08_a_retry_after_that_has_passed_leaves_the_usual_pause() {
     for retry_after in [None, Some(Duration::ZERO)] {
-        let script = script().err(status(503, retry_after)).ok(1);
+        let script = script().fail(status(503, retry_after)).respond(1);
         assert_eq!(
             retry(|_| {}).layer(script.clone()).oneshot(ask()).await,
             Ok(1)
@@ -224,14 +224,14 @@ async fn rt_08_a_retry_after_that_has_passed_leaves_the_usual_pause() {
 #[tokio::test(start_paused = true)]
 async fn rt_08_a_retry_after_may_be_of_no_account() {
     let layer = retry(|retry| retry.respect_retry_after = false);
-    let script = script().err(status(503, Some(ms(60_000)))).ok(1);
+    let script = script().fail(status(503, Some(ms(60_000)))).respond(1);
     assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
     assert_eq!(pauses(&script), [ms(50)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rt_09_fault_f23_an_empty_budget_ends_the_call_at_once_with_its_own_failure() {
-    let (script, ear) = (script().err(UNAVAILABLE), Ear::default());
+    let (script, ear) = (script().fail(UNAVAILABLE), Ear::default());
     let service = with_budget(0.0).layer(script.clone());
     let (result, elapsed) = timed(service.oneshot(ask().observer(ear.observer()))).await;
     assert_eq!((result, elapsed), (Err(UNAVAILABLE), ms(0)));
@@ -248,7 +248,7 @@ async fn rt_10_ten_first_attempts_at_six_tenths_pay_for_six_retries() {
         retry.budget.min_per_sec = 0.0;
         retry.max_attempts = 2;
     });
-    let script = script().err(UNAVAILABLE);
+    let script = script().fail(UNAVAILABLE);
     for _ in 0..10 {
         layer
             .layer(script.clone())
@@ -261,7 +261,7 @@ async fn rt_10_ten_first_attempts_at_six_tenths_pay_for_six_retries() {
 
 #[tokio::test(start_paused = true)]
 async fn rt_11_a_call_dropped_in_its_pause_gives_its_retry_back() {
-    let script = script().err(UNAVAILABLE).times(2).ok(1);
+    let script = script().fail(UNAVAILABLE).times(2).respond(1);
     let service = with_budget(1.0).layer(script.clone());
     let mut dropped = service.clone().oneshot(ask()).boxed();
     assert!(poll!(&mut dropped).is_pending());
@@ -287,7 +287,7 @@ fn around(
 
 #[tokio::test(start_paused = true)]
 async fn rt_13_a_breaker_that_opens_between_attempts_leaves_the_failure() {
-    let script = script().err(UNAVAILABLE);
+    let script = script().fail(UNAVAILABLE);
     let service = around(&script, 1);
     let ear = Ear::default();
     let result = service
@@ -298,7 +298,7 @@ async fn rt_13_a_breaker_that_opens_between_attempts_leaves_the_failure() {
     assert_eq!(stopped(&ear), Some(StoppedBy::BreakerOpen));
 
     // The one retry of the budget was not spent.
-    let again = common::script().err(UNAVAILABLE).ok(1);
+    let again = common::script().fail(UNAVAILABLE).respond(1);
     let service = around(&again, 10);
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
@@ -345,13 +345,13 @@ async fn rt_19_each_attempt_knows_its_number() {
 #[tokio::test(start_paused = true)]
 async fn rt_20_services_of_one_layer_share_its_budget_and_nothing_else() {
     let layer = with_budget(1.0);
-    let (a, b) = (script().err(UNAVAILABLE), script().err(UNAVAILABLE));
+    let (a, b) = (script().fail(UNAVAILABLE), script().fail(UNAVAILABLE));
     layer.layer(a.clone()).oneshot(ask()).await.unwrap_err();
     layer.layer(b.clone()).oneshot(ask()).await.unwrap_err();
     assert_eq!((a.calls(), b.calls()), (2, 1));
 
     // Each call counts its own attempts.
-    let script = script().err(UNAVAILABLE);
+    let script = script().fail(UNAVAILABLE);
     let service = with_budget(100.0).layer(script.clone());
     for calls in [3, 6, 9] {
         service.clone().oneshot(ask()).await.unwrap_err();
@@ -383,7 +383,7 @@ async fn rt_21_with_one_attempt_nothing_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn rt_22_a_success_on_the_third_attempt_reports_three() {
-    let script = script().err(UNAVAILABLE).err(BROKEN).ok(1);
+    let script = script().fail(UNAVAILABLE).fail(BROKEN).respond(1);
     let ear = Ear::default();
     let request = ask().observer(ear.observer());
     assert_eq!(retry(|_| {}).layer(script).oneshot(request).await, Ok(1));
@@ -403,16 +403,16 @@ async fn rt_23_a_classifier_that_panics_costs_no_retry() {
     let broken = RetryLayer::new(RetryConfig::new(), classify)
         .unwrap()
         .budget(budget.clone());
-    let call = broken.layer(script().err(UNAVAILABLE)).oneshot(ask());
+    let call = broken.layer(script().fail(UNAVAILABLE)).oneshot(ask());
     assert!(AssertUnwindSafe(call).catch_unwind().await.is_err());
-    let script = script().err(UNAVAILABLE).ok(1);
+    let script = script().fail(UNAVAILABLE).respond(1);
     let service = retry(|_| {}).budget(budget).layer(script);
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_surely_not_taken_is_sent_once_more_at_once_and_for_free() {
-    let script = script().err(Fault::Failed(Failure::Refused)).ok(1);
+    let script = script().fail(Fault::Failed(Failure::Refused)).respond(1);
     let service = with_budget(0.0).layer(script.clone());
     assert_eq!(timed(service.oneshot(ask())).await, (Ok(1), ms(0)));
     assert_eq!(script.calls(), 2);
@@ -421,7 +421,7 @@ async fn what_was_surely_not_taken_is_sent_once_more_at_once_and_for_free() {
 #[tokio::test(start_paused = true)]
 async fn the_calls_of_one_request_share_its_allowance() {
     let allowance = Arc::new(RetryAllowance::new(3));
-    let script = script().err(UNAVAILABLE);
+    let script = script().fail(UNAVAILABLE);
     let ear = Ear::default();
     for _ in 0..2 {
         let mut request = ask_with(|call| call.allowance = Some(Arc::clone(&allowance)));
@@ -447,7 +447,7 @@ async fn the_calls_of_one_request_share_its_allowance() {
 #[tokio::test(start_paused = true)]
 async fn a_call_may_ask_for_fewer_attempts_and_not_for_more() {
     for (asked, attempts) in [(0, 1), (1, 2), (2, 3), (9, 3)] {
-        let script = script().err(UNAVAILABLE);
+        let script = script().fail(UNAVAILABLE);
         let request = ask_with(|call| call.max_retries = Some(asked));
         retry(|_| {})
             .layer(script.clone())
@@ -465,7 +465,7 @@ async fn fault_f24_a_pause_that_would_miss_the_deadline_is_not_begun() {
         (60, 50, 2, StoppedBy::Attempts),
         (59, 0, 1, StoppedBy::Deadline),
     ] {
-        let (script, ear) = (script().err(UNAVAILABLE), Ear::default());
+        let (script, ear) = (script().fail(UNAVAILABLE), Ear::default());
         let service = retry(|retry| retry.max_attempts = 2).layer(script.clone());
         let call = service.oneshot(ask_within(ms(left)).observer(ear.observer()));
         assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(elapsed)));
@@ -477,7 +477,11 @@ async fn fault_f24_a_pause_that_would_miss_the_deadline_is_not_begun() {
 async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
     // The retry meets a full limit, so it was not sent, and the next call may retry.
     let full = Fault::Refused(Reject::AtCapacity);
-    let script = script().err(UNAVAILABLE).err(full).err(UNAVAILABLE).ok(1);
+    let script = script()
+        .fail(UNAVAILABLE)
+        .fail(full)
+        .fail(UNAVAILABLE)
+        .respond(1);
     let service = with_budget(1.0).layer(script.clone());
     assert_eq!(service.clone().oneshot(ask()).await, Err(UNAVAILABLE));
     assert_eq!(service.oneshot(ask()).await, Ok(1));
@@ -488,7 +492,7 @@ async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
 async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration, usize, Ear) {
     let limit = ConcurrencyConfig::new().max(1).queue(9).max_wait(ms(1_000));
     let limit = ConcurrencyLayer::new(limit).unwrap();
-    let script = script().err(BROKEN).ok(2).after(ms(100)).ok(3);
+    let script = script().fail(BROKEN).respond(2).after(ms(100)).respond(3);
     let service = limit.layer(script.clone());
     let again = retry(|retry| retry.max_wait = max_wait).layer(service.clone());
     let ear = Ear::default();
@@ -526,14 +530,14 @@ async fn a_retry_queues_for_as_long_as_it_may() {
 #[tokio::test(start_paused = true)]
 async fn the_last_real_failure_outlives_refusals_that_are_retried() {
     let nowhere = Fault::Refused(Reject::NoEndpoint);
-    let script = script().err(BROKEN).err(nowhere).err(nowhere);
+    let script = script().fail(BROKEN).fail(nowhere).fail(nowhere);
     let ear = Ear::default();
     let service = retry(|_| {}).layer(script.clone());
     let result = service.oneshot(ask().observer(ear.observer())).await;
     assert_eq!((result, script.calls()), (Err(BROKEN), 3));
     assert_eq!(stopped(&ear), Some(StoppedBy::Attempts));
     // There may have been no other failure.
-    let script = common::script().err(nowhere);
+    let script = common::script().fail(nowhere);
     let result = retry(|_| {}).layer(script.clone()).oneshot(ask()).await;
     assert_eq!((result, script.calls()), (Err(nowhere), 3));
 }
@@ -542,7 +546,7 @@ async fn the_last_real_failure_outlives_refusals_that_are_retried() {
 async fn a_breaker_below_that_opens_leaves_the_failure_without_being_asked_again() {
     let policy = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
-    let (script, ear) = (script().err(BROKEN), Ear::default());
+    let (script, ear) = (script().fail(BROKEN), Ear::default());
     let service = retry(|_| {}).layer(breaker.layer(script.clone()));
     let result = service.oneshot(ask().observer(ear.observer())).await;
     assert_eq!((result, script.calls()), (Err(BROKEN), 1));

@@ -48,14 +48,14 @@ fn sharing(allowance: &Arc<RetryAllowance>) -> Request {
 
 /// Whether a call may make a retry out of `allowance`.
 async fn may_retry(allowance: &Arc<RetryAllowance>) -> bool {
-    let service = with_budget(9.0).layer(script().err(BROKEN).ok(1));
+    let service = with_budget(9.0).layer(script().fail(BROKEN).respond(1));
     service.oneshot(sharing(allowance)).await.is_ok()
 }
 
 #[tokio::test(start_paused = true)]
 async fn rt_11_a_call_dropped_in_its_pause_leaves_its_retry_to_its_request() {
     let allowance = Arc::new(RetryAllowance::new(1));
-    let service = with_budget(9.0).layer(script().err(BROKEN));
+    let service = with_budget(9.0).layer(script().fail(BROKEN));
     let mut dropped = service.oneshot(sharing(&allowance)).boxed();
     assert!(poll!(&mut dropped).is_pending());
     assert!(!may_retry(&allowance).await);
@@ -70,7 +70,7 @@ async fn rt_13_a_breaker_that_opens_leaves_the_retry_to_its_request() {
     let policy = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
     let retry = with_budget(9.0).recheck(breaker.handle().clone());
-    let service = retry.layer(breaker.layer(script().err(BROKEN)));
+    let service = retry.layer(breaker.layer(script().fail(BROKEN)));
     assert_eq!(service.oneshot(sharing(&allowance)).await, Err(BROKEN));
     assert!(may_retry(&allowance).await);
 }
@@ -78,7 +78,7 @@ async fn rt_13_a_breaker_that_opens_leaves_the_retry_to_its_request() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_is_refused_below_is_left_to_its_request() {
     let allowance = Arc::new(RetryAllowance::new(1));
-    let service = with_budget(9.0).layer(script().err(BROKEN).err(FULL));
+    let service = with_budget(9.0).layer(script().fail(BROKEN).fail(FULL));
     assert_eq!(service.oneshot(sharing(&allowance)).await, Err(BROKEN));
     assert!(may_retry(&allowance).await);
 }
@@ -150,7 +150,7 @@ async fn a_refusal_instead_of_readiness_leaves_the_failure_and_costs_nothing() {
         (result, stops(&ear)),
         (Err(BROKEN), vec![StoppedBy::Refused])
     );
-    let again = layer.layer(script().err(BROKEN).ok(1));
+    let again = layer.layer(script().fail(BROKEN).respond(1));
     assert_eq!(again.oneshot(ask()).await, Ok(1));
 }
 
@@ -159,7 +159,7 @@ async fn what_was_surely_not_taken_is_sent_once_more_within_the_same_millisecond
     // A timer would be over at the next whole one.
     tokio::time::advance(Duration::from_micros(300)).await;
     let allowance = Arc::new(RetryAllowance::new(0));
-    let script = script().err(NOT_TAKEN).ok(1);
+    let script = script().fail(NOT_TAKEN).respond(1);
     let call = with_budget(0.0).layer(script).oneshot(sharing(&allowance));
     assert_eq!(call.now_or_never(), Some(Ok(1)));
 }
@@ -168,7 +168,7 @@ async fn what_was_surely_not_taken_is_sent_once_more_within_the_same_millisecond
 async fn nor_is_that_sent_again_in_vain() {
     // It needs 10 ms.
     for (left, expected, calls) in [(10, Ok(1), 2), (9, Err(NOT_TAKEN), 1)] {
-        let (script, ear) = (script().err(NOT_TAKEN).ok(1), Ear::default());
+        let (script, ear) = (script().fail(NOT_TAKEN).respond(1), Ear::default());
         let request = ask_within(ms(left)).observer(ear.observer());
         let result = with_budget(9.0).layer(script.clone()).oneshot(request);
         assert_eq!((result.await, script.calls()), (expected, calls));

@@ -33,7 +33,7 @@ fn throttle() -> ThrottleLayer<ClassifyResult> {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_refuses_everything_gets_about_a_tenth() {
     let layer = throttle();
-    let reached = call(&layer, script().err(Fault::Failed(BUSY)), 5_000).await;
+    let reached = call(&layer, script().fail(Fault::Failed(BUSY)), 5_000).await;
     assert!((400..700).contains(&reached), "{reached}");
     assert_eq!(layer.refused_share(), 0.9);
 }
@@ -42,8 +42,8 @@ async fn a_service_that_refuses_everything_gets_about_a_tenth() {
 async fn a_service_that_accepts_half_is_asked_for_everything() {
     let layer = throttle();
     for _ in 0..500 {
-        call(&layer, script().ok(1), 1).await;
-        call(&layer, script().err(Fault::Failed(BUSY)), 1).await;
+        call(&layer, script().respond(1), 1).await;
+        call(&layer, script().fail(Fault::Failed(BUSY)), 1).await;
     }
     assert!(layer.refused_share() < 0.01, "{layer:?}");
 }
@@ -51,8 +51,8 @@ async fn a_service_that_accepts_half_is_asked_for_everything() {
 #[tokio::test(start_paused = true)]
 async fn its_own_refusals_keep_it_from_coming_back_at_once() {
     let layer = throttle();
-    call(&layer, script().err(Fault::Failed(BUSY)), 1_000).await;
-    let reached = call(&layer, script().ok(1), 1_000).await;
+    call(&layer, script().fail(Fault::Failed(BUSY)), 1_000).await;
+    let reached = call(&layer, script().respond(1), 1_000).await;
     assert!(reached < 400, "{reached}");
     tokio::time::advance(ms(120_000)).await;
     assert_eq!(layer.refused_share(), 0.0, "what is older counts no more");
@@ -67,7 +67,7 @@ async fn errors_and_refusals_of_others_are_no_reason() {
         Fault::Refused(Reject::Deadline),
     ] {
         let layer = throttle();
-        assert_eq!(call(&layer, script().err(fault), 100).await, 100);
+        assert_eq!(call(&layer, script().fail(fault), 100).await, 100);
         assert_eq!(layer.refused_share(), 0.0);
     }
     let layer = throttle();
@@ -82,10 +82,10 @@ async fn errors_and_refusals_of_others_are_no_reason() {
 async fn a_refusal_is_the_layers_own_and_never_a_failure_of_the_service() {
     let no = |_: Result<&u32, &Fault>, _| Class::Throttled { retry_after: None };
     let layer = ThrottleLayer::new(ThrottleConfig::new().max(1.0), no).unwrap();
-    call(&layer, script().ok(1), 10_000).await;
+    call(&layer, script().respond(1), 10_000).await;
     let ear = Ear::default();
     let asked = ask().observer(ear.observer());
-    let refused = layer.layer(script().ok(1)).oneshot(asked).await;
+    let refused = layer.layer(script().respond(1)).oneshot(asked).await;
     assert_eq!(refused, Err(Fault::Refused(Reject::Throttled)));
     assert!(matches!(Reject::Throttled.class(ms(0)), Class::Rejected(_)));
 }

@@ -98,7 +98,7 @@ async fn the_last_attempt_may_have_all_the_time_that_is_left() {
 #[tokio::test(start_paused = true)]
 async fn dl_05_with_too_little_time_nothing_is_sent() {
     for left in [ms(0), ms(5), ms(9)] {
-        let script = script().ok(1);
+        let script = script().respond(1);
         let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
         let ear = Ear::default();
         let request = ask_within(left).observer(ear.observer());
@@ -107,13 +107,15 @@ async fn dl_05_with_too_little_time_nothing_is_sent() {
         assert_eq!((elapsed, script.calls()), (ms(0), 0));
         assert_eq!(ear.heard(), [Event::Rejected(Reject::DeadlineBeforeSend)]);
     }
-    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script().ok(1));
+    let service = TimeoutLayer::new(ms(100))
+        .unwrap()
+        .layer(script().respond(1));
     assert_eq!(service.oneshot(ask_within(ms(10))).await, Ok(1));
     let any = TimeoutConfig::new(ms(100)).min_useful(ms(1));
-    let service = TimeoutLayer::new(any).unwrap().layer(script().ok(1));
+    let service = TimeoutLayer::new(any).unwrap().layer(script().respond(1));
     assert_eq!(service.oneshot(ask_within(ms(5))).await, Ok(1));
     let any = DeadlineConfig::new().min_useful(ms(1));
-    let service = DeadlineLayer::new(any).unwrap().layer(script().ok(1));
+    let service = DeadlineLayer::new(any).unwrap().layer(script().respond(1));
     assert_eq!(service.oneshot(ask_within(ms(5))).await, Ok(1));
 }
 
@@ -121,11 +123,11 @@ async fn dl_05_with_too_little_time_nothing_is_sent() {
 async fn dl_05_a_call_that_has_all_of_a_short_timeout_is_sent() {
     let short = DeadlineLayer::new(ms(5))
         .unwrap()
-        .layer(script().ok(1).ok(1));
+        .layer(script().respond(1).respond(1));
     assert_eq!(short.clone().oneshot(ask()).await, Ok(1));
     let late = Err(Fault::Refused(Reject::DeadlineBeforeSend));
     assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
-    let short = TimeoutLayer::new(ms(5)).unwrap().layer(script().ok(1));
+    let short = TimeoutLayer::new(ms(5)).unwrap().layer(script().respond(1));
     assert_eq!(short.clone().oneshot(ask_within(ms(5))).await, Ok(1));
     assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
 }
@@ -150,7 +152,7 @@ fn no_layer_takes_a_timeout_of_zero() {
 
 #[tokio::test(start_paused = true)]
 async fn dl_06_an_answer_that_comes_with_the_timer_wins() {
-    let script = script().ok(1).after(ms(100));
+    let script = script().respond(1).after(ms(100));
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script);
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
@@ -195,7 +197,7 @@ async fn dl_14_the_longest_duration_is_no_limit() {
     let service = DeadlineLayer::new(longest).unwrap().layer(
         TimeoutLayer::new(longest)
             .unwrap()
-            .layer(script().ok(1).after(ms(1_000_000))),
+            .layer(script().respond(1).after(ms(1_000_000))),
     );
     assert_eq!(service.oneshot(ask()).await, Ok(1));
     assert_eq!(Deadline::after(Instant::now(), longest), None);
@@ -219,7 +221,7 @@ async fn a_call_that_answers_at_once_never_arms_a_timer() {
     let start = Instant::now();
     let service = TimeoutLayer::new(ms(1))
         .unwrap()
-        .layer(script().ok(1).after_polls(3));
+        .layer(script().respond(1).after_polls(3));
     assert_eq!(service.oneshot(ask()).await, Ok(1));
     assert_eq!(start.elapsed(), ms(0));
 }

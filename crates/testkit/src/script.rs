@@ -1,27 +1,34 @@
-//! Answers each call as a script says, and remembers what it was asked.
+//! A scripted service: responds to each call as a script says and records the calls.
 //!
-//! A script is a chain of steps, one per call; the last step repeats for ever. A modifier
-//! ([`after`](Script::after), [`after_polls`](Script::after_polls), [`times`](Script::times))
-//! changes the step before it. A future that is polled after its end panics.
+//! A script is a list of steps. The first call gets the first step, the second call the second, and
+//! the last step repeats for all further calls. Steps are added by
+//! [`respond`](ScriptedService::respond), [`fail`](ScriptedService::fail),
+//! [`respond_with`](ScriptedService::respond_with), [`hang`](ScriptedService::hang) and
+//! [`panic`](ScriptedService::panic). The modifiers [`after`](ScriptedService::after),
+//! [`after_polls`](ScriptedService::after_polls) and [`times`](ScriptedService::times) change the step
+//! that was added last.
+//!
+//! The service does not check that it is called only when ready. Wrap it in
+//! [`AssertReady`](crate::assert_ready::AssertReady) for that.
 //!
 //! ```
 //! use std::time::Duration;
 //! use tower::{ServiceExt, timeout::Timeout};
-//! use tower_fanout_testkit::script::Script;
+//! use tower_fanout_testkit::script::ScriptedService;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
-//! let script = Script::new()
-//!     .err("broken").times(2)
-//!     .ok("late").after(Duration::from_secs(2))
-//!     .ok("well");
+//! let script = ScriptedService::new()
+//!     .fail("broken").times(2)
+//!     .respond("late").after(Duration::from_secs(2))
+//!     .respond("fine");
 //! let service = Timeout::new(script.clone(), Duration::from_secs(1));
 //!
 //! assert_eq!(service.clone().oneshot(1).await.unwrap_err().to_string(), "broken");
 //! assert_eq!(service.clone().oneshot(2).await.unwrap_err().to_string(), "broken");
 //! assert!(service.clone().oneshot(3).await.unwrap_err().is::<tower::timeout::error::Elapsed>());
-//! assert_eq!(service.clone().oneshot(4).await.unwrap(), "well");
-//! assert_eq!(service.oneshot(5).await.unwrap(), "well");
+//! assert_eq!(service.clone().oneshot(4).await.unwrap(), "fine");
+//! assert_eq!(service.oneshot(5).await.unwrap(), "fine"); // the last step repeats
 //!
 //! assert_eq!(script.requests(), [1, 2, 3, 4, 5]);
 //! assert_eq!((script.in_flight(), script.cancelled()), (0, 1));
@@ -41,10 +48,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-/// A service that does what its script says.
+/// A tower service that responds as its script says.
 ///
-/// Clones share the script and everything that is counted. See the [module](self) for an example.
-pub struct Script<Req, Res, E> {
+/// Clones share the script, its position and all counters. Keep a clone to inspect the calls after
+/// the service was moved into a stack. See the [module documentation](self) for an example.
+pub struct ScriptedService<Req, Res, E> {
     state: Arc<Mutex<State<Req, Res, E>>>,
 }
 
@@ -58,35 +66,41 @@ struct State<Req, Res, E> {
     polls: usize,
 }
 
-type Answer<Req, Res, E> = Arc<dyn Fn(&Req) -> Result<Res, E> + Send + Sync>;
+const NO_STEP: &str =
+    "the script must have a step to modify, found none: call `respond` or `fail` first";
+
+type Respond<Req, Res, E> = Arc<dyn Fn(&Req) -> Result<Res, E> + Send + Sync>;
 
 struct Step<Req, Res, E> {
-    end: End<Req, Res, E>,
+    outcome: Outcome<Req, Res, E>,
     delay: Option<Duration>,
+    /// The number of polls that return `Pending` after the delay.
     pending: u32,
 }
 
-enum End<Req, Res, E> {
-    Answer(Answer<Req, Res, E>),
+enum Outcome<Req, Res, E> {
+    Respond(Respond<Req, Res, E>),
     Hang,
     Panic(&'static str),
 }
 
 enum Readiness<E> {
     Ready,
+    /// Pending for this number of further polls.
     PendingPolls(u32),
-    Held(Vec<Waker>),
+    /// Pending until `set_ready`, which wakes the wakers.
+    Blocked(Vec<Waker>),
     Fails(Arc<dyn Fn() -> E + Send + Sync>),
 }
 
-// === the script ===
+// === steps ===
 
-impl<Req, Res, E> Script<Req, Res, E> {
-    /// A script without a step, always ready.
+impl<Req, Res, E> ScriptedService<Req, Res, E> {
+    /// Creates a service without steps that is always ready.
     ///
     /// # Panics
     ///
-    /// A call panics while there is no step.
+    /// The returned service panics in `call` until a step is added.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -102,73 +116,91 @@ impl<Req, Res, E> Script<Req, Res, E> {
         }
     }
 
-    /// A step that answers with what `answer` makes of the request.
+    /// Adds a step that responds with the result of `respond`.
     #[must_use]
-    pub fn answer(self, answer: impl Fn(&Req) -> Result<Res, E> + Send + Sync + 'static) -> Self {
-        self.step(End::Answer(Arc::new(answer)))
+    pub fn respond_with(
+        self,
+        respond: impl Fn(&Req) -> Result<Res, E> + Send + Sync + 'static,
+    ) -> Self {
+        self.step(Outcome::Respond(Arc::new(respond)))
     }
 
-    /// A step that answers with `response`.
+    /// Adds a step that responds with a clone of `response`.
     #[must_use]
-    pub fn ok(self, response: Res) -> Self
+    pub fn respond(self, response: Res) -> Self
     where
         Res: Clone + Send + Sync + 'static,
     {
-        self.answer(move |_| Ok(response.clone()))
+        self.respond_with(move |_| Ok(response.clone()))
     }
 
-    /// A step that fails with `error`; for an error that is not `Clone`, use
-    /// [`answer`](Self::answer).
+    /// Adds a step that fails with a clone of `error`.
+    ///
+    /// Use [`respond_with`](Self::respond_with) for errors that are not `Clone`.
     #[must_use]
-    pub fn err(self, error: E) -> Self
+    pub fn fail(self, error: E) -> Self
     where
         E: Clone + Send + Sync + 'static,
     {
-        self.answer(move |_| Err(error.clone()))
+        self.respond_with(move |_| Err(error.clone()))
     }
 
-    /// A step that never ends and never wakes its task.
+    /// Adds a step whose future stays pending forever and never wakes its task.
     #[must_use]
     pub fn hang(self) -> Self {
-        self.step(End::Hang)
+        self.step(Outcome::Hang)
     }
 
-    /// A step whose future panics with `message`.
+    /// Adds a step whose future panics with `message` when it is polled.
     #[must_use]
     pub fn panic(self, message: &'static str) -> Self {
-        self.step(End::Panic(message))
+        self.step(Outcome::Panic(message))
     }
 
-    /// The step before this ends `delay` after its call, not at once.
+    /// Makes the last step complete `delay` after its call. The default is no delay.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the script has no step.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         self.change_last(|step| step.delay = Some(delay))
     }
 
-    /// The future of the step before this is pending `polls` times, waking its task each time.
+    /// Makes the future of the last step return `Pending` on its first `polls` polls, and wake its task
+    /// each time.
+    ///
+    /// With [`after`](Self::after), these polls come after the delay.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the script has no step.
     #[must_use]
     pub fn after_polls(self, polls: u32) -> Self {
         self.change_last(|step| step.pending = polls)
     }
 
-    /// The step before this answers `calls` calls, not one.
+    /// Repeats the last step, so that it serves `calls` calls in a row.
+    ///
+    /// The copies have the modifiers that were set before `times`. A modifier after `times` changes
+    /// the last copy only.
     ///
     /// # Panics
     ///
-    /// Panics if `calls` is zero.
+    /// Panics if `calls` is zero or the script has no step.
     #[must_use]
     pub fn times(self, calls: usize) -> Self {
-        assert!(calls > 0, "a step answers at least one call");
+        assert!(calls > 0, "`times` must be >= 1, got 0");
         let mut state = self.lock();
-        let step = state.steps.last().expect("`times` follows a step").clone();
+        let step = state.steps.last().expect(NO_STEP).clone();
         state.steps.extend((1..calls).map(|_| step.clone()));
         drop(state);
         self
     }
 
-    fn step(self, end: End<Req, Res, E>) -> Self {
+    fn step(self, outcome: Outcome<Req, Res, E>) -> Self {
         self.lock().steps.push(Step {
-            end,
+            outcome,
             delay: None,
             pending: 0,
         });
@@ -176,73 +208,70 @@ impl<Req, Res, E> Script<Req, Res, E> {
     }
 
     fn change_last(self, change: impl FnOnce(&mut Step<Req, Res, E>)) -> Self {
-        change(
-            self.lock()
-                .steps
-                .last_mut()
-                .expect("a modifier follows a step"),
-        );
+        change(self.lock().steps.last_mut().expect(NO_STEP));
         self
     }
 }
 
-// === its readiness ===
+// === readiness ===
 
-impl<Req, Res, E> Script<Req, Res, E> {
-    /// `poll_ready` is pending `polls` times, counted over all clones, waking its task each time.
+impl<Req, Res, E> ScriptedService<Req, Res, E> {
+    /// Makes the first `polls` calls of `poll_ready` return `Pending` and wake the task each time.
+    ///
+    /// Polls of all clones count together.
     #[must_use]
-    pub fn not_ready(self, polls: u32) -> Self {
+    pub fn ready_after_polls(self, polls: u32) -> Self {
         self.lock().readiness = Readiness::PendingPolls(polls);
         self
     }
 
-    /// `poll_ready` fails with what `error` makes.
+    /// Makes every `poll_ready` fail with the error that `error` returns.
     #[must_use]
     pub fn fail_ready(self, error: impl Fn() -> E + Send + Sync + 'static) -> Self {
         self.lock().readiness = Readiness::Fails(Arc::new(error));
         self
     }
 
-    /// From now on `poll_ready` is pending, until [`release`](Self::release).
+    /// Makes `poll_ready` return `Pending` until [`set_ready`](Self::set_ready) is called.
     ///
     /// ```
     /// use tower::ServiceExt;
-    /// use tower_fanout_testkit::script::Script;
+    /// use tower_fanout_testkit::script::ScriptedService;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let script = Script::<u32, &str, ()>::new().ok("well");
-    /// script.hold();
+    /// let script = ScriptedService::<u32, &str, ()>::new().respond("fine");
+    /// script.set_not_ready();
     /// let call = tokio::spawn(script.clone().oneshot(1));
     /// tokio::task::yield_now().await;
     /// assert_eq!(script.calls(), 0);
-    /// script.release();
-    /// assert_eq!(call.await.unwrap(), Ok("well"));
+    /// script.set_ready();
+    /// assert_eq!(call.await.unwrap(), Ok("fine"));
     /// # }
     /// ```
-    pub fn hold(&self) {
-        self.lock().readiness = Readiness::Held(Vec::new());
+    pub fn set_not_ready(&self) {
+        self.lock().readiness = Readiness::Blocked(Vec::new());
     }
 
-    /// From now on `poll_ready` is ready; wakes whoever waits for it.
-    pub fn release(&self) {
+    /// Makes `poll_ready` return `Ready(Ok(()))` and wakes all tasks that wait for it.
+    pub fn set_ready(&self) {
         let before = std::mem::replace(&mut self.lock().readiness, Readiness::Ready);
-        if let Readiness::Held(waiting) = before {
+        if let Readiness::Blocked(waiting) = before {
             waiting.into_iter().for_each(Waker::wake);
         }
     }
 }
 
-// === what it saw ===
+// === recorded calls ===
 
-impl<Req, Res, E> Script<Req, Res, E> {
-    /// How often it was called.
+impl<Req, Res, E> ScriptedService<Req, Res, E> {
+    /// Returns the number of calls.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.lock().calls.len()
     }
 
-    /// The requests, in the order of the calls.
+    /// Returns the requests in the order of the calls.
     #[must_use]
     pub fn requests(&self) -> Vec<Req>
     where
@@ -255,43 +284,43 @@ impl<Req, Res, E> Script<Req, Res, E> {
             .collect()
     }
 
-    /// When each call was made.
+    /// Returns the time of each call, in the order of the calls.
     #[must_use]
-    pub fn starts(&self) -> Vec<Instant> {
+    pub fn call_times(&self) -> Vec<Instant> {
         self.lock().calls.iter().map(|(_, start)| *start).collect()
     }
 
-    /// How many calls are running now.
+    /// Returns the number of calls whose future has neither completed nor been dropped.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.lock().in_flight
     }
 
-    /// The most calls that ever ran at once.
+    /// Returns the largest number of calls that were in flight at once.
     #[must_use]
     pub fn peak_in_flight(&self) -> usize {
         self.lock().peak_in_flight
     }
 
-    /// How many futures were dropped before their end.
+    /// Returns the number of futures that were dropped before they completed.
     #[must_use]
     pub fn cancelled(&self) -> usize {
         self.lock().cancelled
     }
 
-    /// How often futures of all calls were polled.
+    /// Returns how many times the futures of all calls were polled.
     #[must_use]
     pub fn polls(&self) -> usize {
         self.lock().polls
     }
 
-    // A panic of a test's thread must not hide behind one about a poisoned lock.
+    // Ignores poisoning, so that a test reports its own panic and not one about the lock.
     fn lock(&self) -> MutexGuard<'_, State<Req, Res, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<Req, Res, E> Clone for Script<Req, Res, E> {
+impl<Req, Res, E> Clone for ScriptedService<Req, Res, E> {
     fn clone(&self) -> Self {
         Self {
             state: Arc::clone(&self.state),
@@ -299,15 +328,15 @@ impl<Req, Res, E> Clone for Script<Req, Res, E> {
     }
 }
 
-impl<Req, Res, E> Default for Script<Req, Res, E> {
+impl<Req, Res, E> Default for ScriptedService<Req, Res, E> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<Req, Res, E> fmt::Debug for Script<Req, Res, E> {
+impl<Req, Res, E> fmt::Debug for ScriptedService<Req, Res, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Script")
+        f.debug_struct("ScriptedService")
             .field("calls", &self.calls())
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
@@ -317,10 +346,10 @@ impl<Req, Res, E> fmt::Debug for Script<Req, Res, E> {
 impl<Req, Res, E> Clone for Step<Req, Res, E> {
     fn clone(&self) -> Self {
         Self {
-            end: match &self.end {
-                End::Answer(answer) => End::Answer(Arc::clone(answer)),
-                End::Hang => End::Hang,
-                End::Panic(message) => End::Panic(message),
+            outcome: match &self.outcome {
+                Outcome::Respond(respond) => Outcome::Respond(Arc::clone(respond)),
+                Outcome::Hang => Outcome::Hang,
+                Outcome::Panic(message) => Outcome::Panic(message),
             },
             ..*self
         }
@@ -329,7 +358,7 @@ impl<Req, Res, E> Clone for Step<Req, Res, E> {
 
 // === the service ===
 
-impl<Req: Clone, Res, E> Service<Req> for Script<Req, Res, E> {
+impl<Req: Clone, Res, E> Service<Req> for ScriptedService<Req, Res, E> {
     type Response = Res;
     type Error = E;
     type Future = ResponseFuture<Req, Res, E>;
@@ -342,7 +371,8 @@ impl<Req: Clone, Res, E> Service<Req> for Script<Req, Res, E> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Readiness::Held(waiting) => {
+            Readiness::Blocked(waiting) => {
+                // Keeps the waker of every poll, because clones may wait in different tasks.
                 waiting.push(cx.waker().clone());
                 Poll::Pending
             }
@@ -352,11 +382,11 @@ impl<Req: Clone, Res, E> Service<Req> for Script<Req, Res, E> {
 
     fn call(&mut self, request: Req) -> Self::Future {
         let mut state = self.lock();
-        let last = state
-            .steps
-            .len()
-            .checked_sub(1)
-            .expect("the script has a step");
+        let last =
+            state.steps.len().checked_sub(1).expect(
+                "the script must have a step, found none: add one with `respond` or `fail`",
+            );
+        // The number of earlier calls is the index of the step, and the last step repeats.
         let step = state.steps[last.min(state.calls.len())].clone();
         state.calls.push((request.clone(), Instant::now()));
         state.in_flight += 1;
@@ -365,25 +395,25 @@ impl<Req: Clone, Res, E> Service<Req> for Script<Req, Res, E> {
         ResponseFuture {
             sleep: step.delay.map(sleep),
             pending: step.pending,
-            end: step.end,
+            outcome: step.outcome,
             request,
-            flight: Flight {
+            guard: InFlightGuard {
                 script: self.clone(),
-                ended: false,
+                done: false,
             },
         }
     }
 }
 
 pin_project! {
-    /// The future of [`Script`].
+    /// The response future of [`ScriptedService`].
     pub struct ResponseFuture<Req, Res, E> {
         #[pin]
         sleep: Option<Sleep>,
         pending: u32,
-        end: End<Req, Res, E>,
+        outcome: Outcome<Req, Res, E>,
         request: Req,
-        flight: Flight<Req, Res, E>,
+        guard: InFlightGuard<Req, Res, E>,
     }
 }
 
@@ -392,8 +422,11 @@ impl<Req, Res, E> Future for ResponseFuture<Req, Res, E> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        assert!(!this.flight.ended, "a future was polled after its end");
-        this.flight.script.lock().polls += 1;
+        assert!(
+            !this.guard.done,
+            "response future polled after it completed"
+        );
+        this.guard.script.lock().polls += 1;
         if let Some(sleep) = this.sleep.as_pin_mut() {
             ready!(sleep.poll(cx));
         }
@@ -402,37 +435,37 @@ impl<Req, Res, E> Future for ResponseFuture<Req, Res, E> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match this.end {
-            End::Hang => Poll::Pending,
-            End::Answer(answer) => {
-                this.flight.end();
-                Poll::Ready(answer(this.request))
+        match this.outcome {
+            Outcome::Hang => Poll::Pending,
+            Outcome::Respond(respond) => {
+                this.guard.finish(); // first, so that a panic below is not counted as cancelled
+                Poll::Ready(respond(this.request))
             }
-            End::Panic(message) => {
-                this.flight.end();
+            Outcome::Panic(message) => {
+                this.guard.finish();
                 panic!("{message}")
             }
         }
     }
 }
 
-/// Counts one running call; one that is dropped before its end was cancelled.
-struct Flight<Req, Res, E> {
-    script: Script<Req, Res, E>,
-    ended: bool,
+/// Counts one call as in flight. A guard that is dropped before `finish` counts as cancelled.
+struct InFlightGuard<Req, Res, E> {
+    script: ScriptedService<Req, Res, E>,
+    done: bool,
 }
 
-impl<Req, Res, E> Flight<Req, Res, E> {
-    fn end(&mut self) {
-        self.ended = true;
+impl<Req, Res, E> InFlightGuard<Req, Res, E> {
+    fn finish(&mut self) {
+        self.done = true;
         self.script.lock().in_flight -= 1;
     }
 }
 
-impl<Req, Res, E> Drop for Flight<Req, Res, E> {
+impl<Req, Res, E> Drop for InFlightGuard<Req, Res, E> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.end();
+        if !self.done {
+            self.finish();
             self.script.lock().cancelled += 1;
         }
     }
@@ -444,7 +477,7 @@ mod tests {
 
     use super::*;
 
-    type Numbers = Script<u32, u32, &'static str>;
+    type Numbers = ScriptedService<u32, u32, &'static str>;
 
     async fn call(script: &Numbers, request: u32) -> Result<u32, &'static str> {
         let mut script = script.clone();
@@ -457,28 +490,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn steps_come_in_order_and_the_last_repeats() {
+    async fn steps_run_in_order_and_the_last_repeats() {
         let script = Numbers::new()
-            .ok(1)
+            .respond(1)
             .times(2)
-            .err("broken")
+            .fail("broken")
             .after(Duration::from_secs(3))
-            .answer(|request| Ok(request * 10))
+            .respond_with(|request| Ok(request * 10))
             .after_polls(2);
         let start = Instant::now();
-        let mut answers = Vec::new();
+        let mut results = Vec::new();
         for request in 1..=5 {
-            answers.push(call(&script, request).await);
+            results.push(call(&script, request).await);
         }
-        assert_eq!(answers, [Ok(1), Ok(1), Err("broken"), Ok(40), Ok(50)]);
-        let starts = script.starts().into_iter().map(|at| (at - start).as_secs());
+        assert_eq!(results, [Ok(1), Ok(1), Err("broken"), Ok(40), Ok(50)]);
+        let starts = script
+            .call_times()
+            .into_iter()
+            .map(|at| (at - start).as_secs());
         assert_eq!(starts.collect::<Vec<_>>(), [0, 0, 0, 3, 3]);
         assert_eq!(script.polls(), 1 + 1 + 2 + 3 + 3);
     }
 
     #[tokio::test]
-    async fn running_and_dropped_calls_are_counted() {
-        let mut script = Numbers::new().hang().times(2).ok(7);
+    async fn counts_in_flight_and_cancelled_calls() {
+        let mut script = Numbers::new().hang().times(2).respond(7);
         let (first, second) = (script.call(1), script.call(2));
         let third = script.call(3).await;
         assert_eq!(
@@ -494,8 +530,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_end_and_not_a_cancellation() {
-        let script = Numbers::new().panic("as told");
+    async fn panicked_call_does_not_count_as_cancelled() {
+        let script = Numbers::new().panic("scripted");
         let task = tokio::spawn({
             let script = script.clone();
             async move { call(&script, 1).await }
@@ -505,24 +541,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_follows_its_own_script() {
-        let mut script = Numbers::new().ok(1).not_ready(2);
+    async fn poll_ready_waits_fails_and_wakes_as_scripted() {
+        let mut script = Numbers::new().respond(1).ready_after_polls(2);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(script.poll_ready(&mut cx).is_pending());
         assert!(script.clone().poll_ready(&mut cx).is_pending());
         assert_eq!(script.poll_ready(&mut cx), Poll::Ready(Ok(())));
 
-        script.hold();
+        script.set_not_ready();
         let waiting = tokio::spawn({
             let script = script.clone();
             async move { call(&script, 1).await }
         });
         tokio::task::yield_now().await;
         assert_eq!(script.calls(), 0);
-        script.release();
+        script.set_ready();
         assert_eq!(waiting.await.unwrap(), Ok(1));
 
-        let mut broken = script.fail_ready(|| "never");
-        assert_eq!(broken.poll_ready(&mut cx), Poll::Ready(Err("never")));
+        let mut broken = script.fail_ready(|| "closed");
+        assert_eq!(broken.poll_ready(&mut cx), Poll::Ready(Err("closed")));
     }
 }

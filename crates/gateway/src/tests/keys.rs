@@ -16,7 +16,7 @@ async fn go_by(time: std::time::Duration) {
 
 #[tokio::test]
 async fn fault_b2_a_degraded_start_answers_503_until_there_are_keys() {
-    let issuer = Issuer::new(Fault::answer(500, &[], "")).await;
+    let issuer = Issuer::new(Fault::response(500, &[], "")).await;
     let jwks = format!("{}, start: degraded", url(&issuer.server));
     let (gateway, seen) = gateway(&jwks, "jwt: main").await;
     let refused = ask(&gateway, &headers("main", "a", &json!({}))).await;
@@ -35,7 +35,7 @@ async fn fault_b4_what_is_no_set_leaves_the_last_one_in_use() {
     let issuer = Issuer::new(set(&["a"])).await;
     let (gateway, _) = gateway(&url(&issuer.server), "jwt: main").await;
     for (fetches, broken) in [
-        Fault::answer(500, &[], ""),
+        Fault::response(500, &[], ""),
         Fault::html(),
         Fault::invalid_json(),
         Fault::json(" ".repeat((256 << 10) + 1)),

@@ -31,7 +31,7 @@ impl Issuer {
     pub(crate) async fn new(answer: Fault) -> Self {
         let answer = Arc::new(Mutex::new(answer));
         let current = Arc::clone(&answer);
-        let server = FaultServer::with(move |_| current.lock().unwrap().clone()).await;
+        let server = FaultServer::from_fn(move |_| current.lock().unwrap().clone()).await;
         Self { server, answer }
     }
 
@@ -40,7 +40,7 @@ impl Issuer {
     }
 
     pub(crate) fn fetches(&self) -> usize {
-        self.server.seen().requests.len()
+        self.server.stats().requests.len()
     }
 }
 

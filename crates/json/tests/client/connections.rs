@@ -28,12 +28,12 @@ use crate::{ask, at, client, get, kind, send};
 #[tokio::test]
 async fn fault_f6_a_kept_connection_that_was_closed_costs_no_attempt() {
     let faults = ["1", "2", "3"].map(|body| Fault::json(body).close());
-    let server = FaultServer::script(faults).await;
+    let server = FaultServer::sequence(faults).await;
     let client = client(&server);
     for expected in ["1", "2", "3"] {
         assert_eq!(ask(&client).await.unwrap().as_raw(), expected);
     }
-    let seen = server.seen();
+    let seen = server.stats();
     assert_eq!((seen.requests.len(), seen.connections), (3, 3));
 }
 
@@ -41,7 +41,7 @@ async fn fault_f6_a_kept_connection_that_was_closed_costs_no_attempt() {
 #[tokio::test]
 async fn fault_f6_a_reset_after_the_request_was_sent_is_left_to_retries() {
     for closed in [Fault::reset_before_head(), Fault::new().close()] {
-        let server = FaultServer::script([Fault::json("1"), closed, Fault::json("2")]).await;
+        let server = FaultServer::sequence([Fault::json("1"), closed, Fault::json("2")]).await;
         let client = client(&server);
         ask(&client).await.unwrap();
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
@@ -49,9 +49,9 @@ async fn fault_f6_a_reset_after_the_request_was_sent_is_left_to_retries() {
             (error, error.failure()),
             (ClientError::Reset, Failure::Reset)
         );
-        assert_eq!(server.seen().requests.len(), 2);
+        assert_eq!(server.stats().requests.len(), 2);
         assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-        assert_eq!(server.seen().connections, 2);
+        assert_eq!(server.stats().connections, 2);
     }
 }
 
@@ -60,11 +60,11 @@ async fn fault_f6_f25_what_may_have_been_done_is_not_done_again() {
     let post = || Request::post("/orders").body(Bytes::new()).unwrap();
     let begun = Fault::new().send("HTTP/1.1 2").reset();
     for (request, broken) in [(post(), Fault::reset_before_head()), (get("/"), begun)] {
-        let server = FaultServer::script([Fault::json("1"), broken, Fault::json("2")]).await;
+        let server = FaultServer::sequence([Fault::json("1"), broken, Fault::json("2")]).await;
         let client = client(&server);
         ask(&client).await.unwrap();
         send(&client, request).await.unwrap_err();
-        assert_eq!(server.seen().requests.len(), 2);
+        assert_eq!(server.stats().requests.len(), 2);
     }
 }
 
@@ -120,13 +120,13 @@ async fn calls_that_do_not_fit_wait_for_their_turn() {
     let client = at(&server.url(), |config| config.max_connections = Some(2));
     let answers = join_all((0..8).map(|_| ask(&client))).await;
     assert!(answers.iter().all(Result::is_ok));
-    let seen = server.seen();
+    let seen = server.stats();
     assert_eq!((seen.requests.len(), seen.peak_in_flight), (8, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_within_its_own_timeout_and_a_dropped_one_makes_room() {
-    let server = FaultServer::script([Fault::never_answer(), Fault::json("2")]).await;
+    let server = FaultServer::sequence([Fault::never_respond(), Fault::json("2")]).await;
     let client = at(&server.url(), |config| config.max_connections = Some(1));
     let mut first = client.clone().oneshot(get("/")).boxed();
     tokio::select! {
@@ -134,7 +134,7 @@ async fn a_call_waits_within_its_own_timeout_and_a_dropped_one_makes_room() {
         _ = server.wait_for(|seen| seen.in_flight == 1) => {}
     }
     assert_eq!(kind(&client).await, ErrorKind::Timeout);
-    assert_eq!(server.seen().requests.len(), 1);
+    assert_eq!(server.stats().requests.len(), 1);
     let (answer, ()) = tokio::join!(ask(&client), async {
         tokio::task::yield_now().await;
         drop(first);
@@ -148,6 +148,6 @@ async fn no_more_unused_connections_are_kept_than_wanted() {
     let client = at(&server.url(), |config| config.max_idle = 0);
     for connections in 1..4 {
         ask(&client).await.unwrap();
-        assert_eq!(server.seen().connections, connections);
+        assert_eq!(server.stats().connections, connections);
     }
 }

@@ -41,7 +41,7 @@ async fn fault_f2_a_name_that_nobody_has_is_told_apart() {
 
 /// Asks a server that stops answering at some point, and expects the attempt's timeout.
 async fn times_out(fault: Fault) {
-    let server = FaultServer::script([fault, Fault::json("2")]).await;
+    let server = FaultServer::sequence([fault, Fault::json("2")]).await;
     let client = client(&server);
     let start = Instant::now();
     assert_eq!(kind(&client).await, ErrorKind::Timeout);
@@ -51,12 +51,12 @@ async fn times_out(fault: Fault) {
     let seen = server.wait_for(|seen| seen.cancelled == 1).await;
     assert_eq!((seen.requests.len(), seen.connections), (1, 1));
     assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-    assert_eq!(server.seen().connections, 2);
+    assert_eq!(server.stats().connections, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn fault_f3_silence_ends_at_the_timeout() {
-    times_out(Fault::never_answer()).await;
+    times_out(Fault::never_respond()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,25 +80,25 @@ async fn fault_f7_f8_a_body_that_breaks_off_is_no_answer() {
     for fault in [
         Fault::reset_in_body(),
         Fault::length_too_long(),
-        Fault::bad_chunk(),
-        Fault::cut_chunk(),
+        Fault::invalid_chunk_size(),
+        Fault::truncated_chunk(),
     ] {
-        let server = FaultServer::script([fault, Fault::json("2")]).await;
+        let server = FaultServer::sequence([fault, Fault::json("2")]).await;
         let client = client(&server);
         assert_eq!(kind(&client).await, ErrorKind::BadBody);
         assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-        assert_eq!(server.seen().connections, 2);
+        assert_eq!(server.stats().connections, 2);
     }
 }
 
 #[tokio::test]
 async fn fault_f9_what_comes_after_an_answer_is_never_the_next_answer() {
-    for fault in [Fault::extra_answer(), Fault::length_too_short()] {
-        let server = FaultServer::script([fault, Fault::json("2")]).await;
+    for fault in [Fault::extra_response(), Fault::length_too_short()] {
+        let server = FaultServer::sequence([fault, Fault::json("2")]).await;
         let client = client(&server);
         assert_eq!(ask(&client).await.unwrap().as_raw(), "{}");
         assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-        assert_eq!(server.seen().connections, 2);
+        assert_eq!(server.stats().connections, 2);
     }
 }
 
@@ -181,9 +181,9 @@ async fn fault_f14_nothing_encoded_is_asked_for_or_taken() {
             ("content-type", "application/json"),
             ("content-encoding", encoding),
         ];
-        let server = FaultServer::start(Fault::answer(200, &headers, "{}")).await;
+        let server = FaultServer::start(Fault::response(200, &headers, "{}")).await;
         assert_eq!(kind(&client(&server)).await, ErrorKind::BadBody);
-        let request = &server.seen().requests[0];
+        let request = &server.stats().requests[0];
         assert_eq!(request.header("accept-encoding"), Some("identity"));
     }
 }
@@ -207,7 +207,7 @@ async fn fault_f16_the_largest_head_can_be_chosen() {
         assert_eq!(result.err(), (!fits).then_some(ClientError::BadHead));
     }
     let cookies = [("set-cookie", "a=b"); 1_000];
-    let flood = Fault::answer(200, &cookies, "{}");
+    let flood = Fault::response(200, &cookies, "{}");
     assert_eq!(kind_of(flood).await, ErrorKind::BadHead);
 }
 
@@ -225,8 +225,8 @@ async fn fault_f17_interim_answers_end_the_call_when_they_are_too_many() {
 #[tokio::test]
 async fn fault_f18_a_body_where_none_can_be_is_not_the_next_answer() {
     for status in [204, 304] {
-        let body = Fault::answer(status, &[], "{\"smuggled\": true}");
-        let server = FaultServer::script([body, Fault::json("2")]).await;
+        let body = Fault::response(status, &[], "{\"smuggled\": true}");
+        let server = FaultServer::sequence([body, Fault::json("2")]).await;
         let client = client(&server);
         let first = ask(&client).await.map_err(|error| error.kind());
         let expected = if status == 204 {
@@ -239,18 +239,18 @@ async fn fault_f18_a_body_where_none_can_be_is_not_the_next_answer() {
             expected
         );
         assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-        assert_eq!(server.seen().connections, 2);
+        assert_eq!(server.stats().connections, 2);
     }
 }
 
 #[tokio::test]
 async fn fault_f18_statuses_that_no_answer_has_are_none() {
     for status in [101, 304] {
-        let kind = kind_of(Fault::answer(status, &[], "")).await;
+        let kind = kind_of(Fault::response(status, &[], "")).await;
         assert_eq!(kind, ErrorKind::BadStatus, "{status}");
     }
     for empty in [204, 205] {
-        let server = FaultServer::start(Fault::answer(empty, &[], "")).await;
+        let server = FaultServer::start(Fault::response(empty, &[], "")).await;
         let answer = ask(&client(&server)).await.unwrap();
         assert_eq!(answer.as_raw(), "null");
     }
@@ -263,12 +263,12 @@ async fn fault_f19_i7_a_redirect_is_not_followed() {
         let kind = kind_of(Fault::redirect(location)).await;
         assert_eq!(kind, ErrorKind::Redirect);
     }
-    assert_eq!(elsewhere.seen().connections, 0);
+    assert_eq!(elsewhere.stats().connections, 0);
 }
 
 #[tokio::test]
 async fn a_dropped_call_reaches_the_service() {
-    let server = FaultServer::start(Fault::never_answer()).await;
+    let server = FaultServer::start(Fault::never_respond()).await;
     let mut call = client(&server).oneshot(get("/")).boxed();
     let sent = server.wait_for(|seen| seen.in_flight == 1);
     tokio::select! {
@@ -281,7 +281,7 @@ async fn a_dropped_call_reaches_the_service() {
 
 #[tokio::test]
 async fn a_status_of_an_error_is_one_unless_it_is_accepted() {
-    let missing = Fault::answer(404, &[("content-type", "application/json")], r#"{"no":1}"#);
+    let missing = Fault::response(404, &[("content-type", "application/json")], r#"{"no":1}"#);
     let server = FaultServer::start(missing).await;
     let client = client(&server);
     let error = ask(&client).await.unwrap_err();

@@ -25,7 +25,7 @@ async fn fault_i8_i10_connections_are_kept_and_belong_to_nobody() {
             .unwrap();
         client.clone().oneshot(request).await.unwrap();
     }
-    let seen = server.seen();
+    let seen = server.stats();
     assert_eq!((seen.requests.len(), seen.connections), (3, 1));
     let request = &seen.requests[0];
     assert_eq!(
@@ -58,7 +58,7 @@ async fn fault_i8_what_belongs_to_the_connection_of_an_answer_ends_with_it() {
         ("proxy-authenticate", "Basic"),
         ("x-kept", "1"),
     ];
-    let server = FaultServer::start(Fault::answer(200, &headers, "{}")).await;
+    let server = FaultServer::start(Fault::response(200, &headers, "{}")).await;
     let response = client(&server).oneshot(get("/")).await.unwrap();
     let mut names: Vec<_> = response
         .headers()

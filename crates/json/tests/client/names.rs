@@ -116,12 +116,12 @@ async fn fault_i6_no_address_is_connected_to_that_is_out_of_reach() {
     // An address that is written in the endpoint is one of them.
     let written = at(&server.url(), |config| config.reach = Reach::Public);
     assert_eq!(kind(&written).await, ErrorKind::ConnectFailed);
-    assert_eq!(server.seen().connections, 0);
+    assert_eq!(server.stats().connections, 0);
 }
 
 #[tokio::test]
 async fn fault_i6_a_name_that_changes_is_looked_at_each_time() {
-    let server = FaultServer::script([Fault::json("1").close(), Fault::json("2")]).await;
+    let server = FaultServer::sequence([Fault::json("1").close(), Fault::json("2")]).await;
     let names = Names::new(&[
         Addresses(&["169.254.169.254", "127.0.0.1"]),
         Addresses(&["169.254.169.254"]),
@@ -129,5 +129,5 @@ async fn fault_i6_a_name_that_changes_is_looked_at_each_time() {
     let client = named(&server, &names, Reach::Private);
     assert_eq!(ask(&client).await.unwrap().as_raw(), "1");
     assert_eq!(kind(&client).await, ErrorKind::ConnectFailed);
-    assert_eq!((server.seen().connections, names.asked()), (1, 2));
+    assert_eq!((server.stats().connections, names.asked()), (1, 2));
 }

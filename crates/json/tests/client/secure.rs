@@ -15,7 +15,7 @@ use tower_fanout_json::branch_error;
 use tower_fanout_testkit::fault_server::{
     Fault, FaultServer,
     h2::StreamFault,
-    tls::{Authority, Certificate, ServerTls},
+    tls::{Certificate, CertificateAuthority, ServerTls},
 };
 
 use crate::{ask, at, get, kind};
@@ -37,7 +37,7 @@ async fn server(tls: &ServerTls) -> FaultServer {
 /// A client that believes `authority`.
 fn trusting(
     server: &FaultServer,
-    authority: &Authority,
+    authority: &CertificateAuthority,
     edit: impl FnOnce(&mut ClientTlsConfig),
 ) -> Client {
     at(&server.url(), |config| {
@@ -49,7 +49,7 @@ fn trusting(
 
 #[tokio::test]
 async fn a_certificate_of_ones_own_authority_is_believed() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     for tls in [tls.clone(), tls.tls_1_2()] {
         let server = server(&tls).await;
@@ -57,22 +57,22 @@ async fn a_certificate_of_ones_own_authority_is_believed() {
         for _ in 0..2 {
             assert_eq!(ask(&client).await.unwrap().as_raw(), "1");
         }
-        assert_eq!(server.seen().connections, 1);
+        assert_eq!(server.stats().connections, 1);
     }
 }
 
 #[tokio::test]
 async fn fault_f36_who_cannot_be_believed_is_not_asked() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let good = authority.issue(&["localhost"]);
     for wrong in [
-        ServerTls::new(&authority.expired(&["localhost"])),
+        ServerTls::new(&authority.issue_expired(&["localhost"])),
         ServerTls::new(&authority.issue(&["elsewhere"])),
         ServerTls::new(&Certificate::self_signed(&["localhost"])),
-        ServerTls::new(&Authority::new().issue(&["localhost"])),
-        ServerTls::new(&authority.client("localhost")),
-        ServerTls::old_version(),
-        ServerTls::garbage(),
+        ServerTls::new(&CertificateAuthority::new().issue(&["localhost"])),
+        ServerTls::new(&authority.issue_client("localhost")),
+        ServerTls::protocol_version_alert(),
+        ServerTls::plain_http(),
         ServerTls::reset(),
     ] {
         let server = server(&wrong).await;
@@ -84,7 +84,7 @@ async fn fault_f36_who_cannot_be_believed_is_not_asked() {
             "{wrong:?}"
         );
         assert_eq!(branch_error(error).kind(), ErrorKind::TlsFailed);
-        assert!(server.seen().requests.is_empty());
+        assert!(server.stats().requests.is_empty());
     }
     let old = server(&ServerTls::new(&good).tls_1_2()).await;
     let client = trusting(&old, &authority, |tls| tls.min_version = TlsVersion::V1_3);
@@ -100,14 +100,14 @@ async fn fault_f36_who_cannot_be_believed_is_not_asked() {
 #[tokio::test(start_paused = true)]
 async fn fault_f36_a_handshake_takes_no_longer_than_connecting_may() {
     let server = server(&ServerTls::stall()).await;
-    let client = trusting(&server, &Authority::new(), |_| {});
+    let client = trusting(&server, &CertificateAuthority::new(), |_| {});
     assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
 }
 
 #[tokio::test]
 async fn fault_f36_verification_is_skipped_only_by_its_word() {
     let server = server(&ServerTls::new(&Certificate::self_signed(&["elsewhere"]))).await;
-    let client = trusting(&server, &Authority::new(), |tls| {
+    let client = trusting(&server, &CertificateAuthority::new(), |tls| {
         tls.verify = Verify::DangerouslySkip;
     });
     assert_eq!(ask(&client).await.unwrap().as_raw(), "1");
@@ -115,7 +115,7 @@ async fn fault_f36_verification_is_skipped_only_by_its_word() {
 
 #[tokio::test]
 async fn the_name_that_a_certificate_bears_can_be_told() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let server = server(&ServerTls::new(&authority.issue(&["users.internal"]))).await;
     let client = trusting(&server, &authority, |tls| {
         tls.server_name = Some("users.internal".to_owned());
@@ -125,17 +125,17 @@ async fn the_name_that_a_certificate_bears_can_be_told() {
 
 #[tokio::test]
 async fn fault_f36_a_service_may_want_to_know_who_asks() {
-    let (authority, clients) = (Authority::new(), Authority::new());
-    let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client(&clients);
+    let (authority, clients) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client_cert(&clients);
     for tls in [tls.clone(), tls.tls_1_2()] {
         let server = server(&tls).await;
         for (who, expected) in [
             (None, Err(ErrorKind::TlsFailed)),
             (
-                Some(Authority::new().client("gateway")),
+                Some(CertificateAuthority::new().issue_client("gateway")),
                 Err(ErrorKind::TlsFailed),
             ),
-            (Some(clients.client("gateway")), Ok(())),
+            (Some(clients.issue_client("gateway")), Ok(())),
         ] {
             let client = trusting(&server, &authority, |tls| {
                 tls.identity = who.map(|who| Identity::new(who.chain_pem, who.key_pem));
@@ -148,7 +148,7 @@ async fn fault_f36_a_service_may_want_to_know_who_asks() {
 
 #[tokio::test]
 async fn the_handshake_says_whether_http_2_is_spoken() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     let two = FaultServer::h2_with_tls(&tls, |_| StreamFault::json("2")).await;
     for (server, expected) in [(server(&tls).await, "1"), (two, "2")] {
@@ -159,17 +159,20 @@ async fn the_handshake_says_whether_http_2_is_spoken() {
         for _ in 0..2 {
             assert_eq!(ask(&client).await.unwrap().as_raw(), expected);
         }
-        assert_eq!(server.seen().connections, 1);
+        assert_eq!(server.stats().connections, 1);
     }
 }
 
 #[test]
 fn what_cannot_be_used_is_told_when_the_client_is_made() {
     let endpoint = "https://localhost".parse().unwrap();
-    let (one, other) = (Authority::new().client("a"), Authority::new().client("b"));
+    let (one, other) = (
+        CertificateAuthority::new().issue_client("a"),
+        CertificateAuthority::new().issue_client("b"),
+    );
     let with = |edit: &dyn Fn(&mut ClientTlsConfig)| {
         let mut config = ClientConfig::default();
-        config.tls.ca = Some(Authority::new().ca_pem().into());
+        config.tls.ca = Some(CertificateAuthority::new().ca_pem().into());
         edit(&mut config.tls);
         let error = Client::new(&endpoint, config).unwrap_err();
         error.message().to_owned()

@@ -32,7 +32,7 @@ async fn calls_share_as_many_connections_as_wanted() {
             let answers = join_all((0..6).map(|_| ask(&client))).await;
             assert!(answers.iter().all(Result::is_ok));
         }
-        let seen = server.seen();
+        let seen = server.stats();
         assert_eq!((seen.requests.len(), seen.connections), (12, connections));
     }
 }
@@ -40,7 +40,7 @@ async fn calls_share_as_many_connections_as_wanted() {
 /// In HTTP/1 a call that is dropped closes its connection; here others may be on it.
 #[tokio::test(start_paused = true)]
 async fn fault_f3_a_connection_that_says_nothing_is_given_up() {
-    let server = FaultServer::start(Fault::never_answer()).await;
+    let server = FaultServer::start(Fault::never_respond()).await;
     let client = at(&server.url(), |config| {
         config.http2 = Http2::PriorKnowledge { connections: 1 };
         config.h2_ping_interval = Duration::from_millis(500);
@@ -71,10 +71,10 @@ async fn fault_f1_calls_that_wait_for_one_connection_share_its_fate() {
 #[tokio::test]
 async fn fault_f37_what_was_certainly_not_processed_is_known() {
     for fault in [
-        StreamFault::refused(),
-        StreamFault::go_away_before(Reason::NO_ERROR),
+        StreamFault::refused_stream(),
+        StreamFault::go_away_unprocessed(Reason::NO_ERROR),
     ] {
-        let server = FaultServer::h2_script([fault, StreamFault::json("2")]).await;
+        let server = FaultServer::h2_sequence([fault, StreamFault::json("2")]).await;
         let client = client(&server, 1);
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
         assert_eq!(
@@ -90,11 +90,11 @@ async fn fault_f37_what_may_have_been_processed_is_not_called_unsent() {
     for fault in [
         StreamFault::rst(Reason::CANCEL),
         StreamFault::rst(Reason::INTERNAL_ERROR),
-        StreamFault::go_away_at_once(Reason::NO_ERROR),
-        StreamFault::go_away_at_once(Reason::INTERNAL_ERROR),
-        StreamFault::reset(),
+        StreamFault::go_away_and_close(Reason::NO_ERROR),
+        StreamFault::go_away_and_close(Reason::INTERNAL_ERROR),
+        StreamFault::reset_connection(),
     ] {
-        let server = FaultServer::h2_script([fault.clone(), StreamFault::json("2")]).await;
+        let server = FaultServer::h2_sequence([fault.clone(), StreamFault::json("2")]).await;
         let client = client(&server, 1);
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
         assert_eq!(error, ClientError::Reset, "{fault:?}");
@@ -104,11 +104,12 @@ async fn fault_f37_what_may_have_been_processed_is_not_called_unsent() {
 
 #[tokio::test]
 async fn fault_f37_a_stream_that_is_spared_ends_in_peace() {
-    let server = FaultServer::h2_script([StreamFault::go_away("1"), StreamFault::json("2")]).await;
+    let server =
+        FaultServer::h2_sequence([StreamFault::go_away("1"), StreamFault::json("2")]).await;
     let client = client(&server, 1);
     ask(&client).await.unwrap();
     assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-    assert_eq!(server.seen().connections, 2);
+    assert_eq!(server.stats().connections, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,23 +120,23 @@ async fn fault_f7_f37_a_body_that_is_reset_is_no_answer() {
         .data("[1,")
         .pause(Duration::from_millis(10))
         .then_rst(Reason::INTERNAL_ERROR);
-    let server = FaultServer::h2_script([reset, StreamFault::json("2")]).await;
+    let server = FaultServer::h2_sequence([reset, StreamFault::json("2")]).await;
     let client = client(&server, 1);
     assert_eq!(kind(&client).await, ErrorKind::BadBody);
     assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-    assert_eq!(server.seen().connections, 1);
+    assert_eq!(server.stats().connections, 1);
 }
 
 /// The stream is given up at the cap; the connection and its other streams are not.
 #[tokio::test]
 async fn fault_f13_a_stream_is_read_up_to_the_cap() {
-    let faults = [StreamFault::endless(), StreamFault::json("2")];
-    let server = FaultServer::h2_script(faults).await;
+    let faults = [StreamFault::endless_body(), StreamFault::json("2")];
+    let server = FaultServer::h2_sequence(faults).await;
     let client = client(&server, 1);
     assert_eq!(kind(&client).await, ErrorKind::TooLarge);
     server.wait_for(|seen| seen.cancelled == 1).await;
     assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
-    assert_eq!(server.seen().connections, 1);
+    assert_eq!(server.stats().connections, 1);
 }
 
 #[tokio::test]
@@ -148,6 +149,6 @@ async fn fault_f17_interim_answers_of_a_stream_are_not_its_answer() {
 async fn fault_f16_a_head_of_a_stream_has_its_bounds() {
     let value = "x".repeat(1 << 20);
     let server =
-        FaultServer::h2(move |_| StreamFault::answer(200, &[("x-huge", &value)], "{}")).await;
+        FaultServer::h2(move |_| StreamFault::response(200, &[("x-huge", &value)], "{}")).await;
     assert_eq!(kind(&client(&server, 1)).await, ErrorKind::BadHead);
 }

@@ -13,7 +13,7 @@ use tower::{Service, service_fn};
 use tower_fanout_layers::{
     AsReject, Call, Context, Deadline, Event, Failure, Observe, Observer, Reject, With,
 };
-use tower_fanout_testkit::{laws::Traffic, script::Script};
+use tower_fanout_testkit::{laws::Traffic, script::ScriptedService};
 
 /// An error type that no layer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +48,10 @@ pub(crate) const BROKEN: Fault = Fault::Failed(Failure::Reset);
 pub(crate) const UNREACHED: Fault = Fault::Failed(Failure::Connect);
 
 pub(crate) type Request = With<u32>;
-pub(crate) type Scripted = Script<Request, u32, Fault>;
+pub(crate) type Scripted = ScriptedService<Request, u32, Fault>;
 
 pub(crate) fn script() -> Scripted {
-    Script::new()
+    ScriptedService::new()
 }
 
 /// A request that may be sent twice.
@@ -149,13 +149,13 @@ impl Traffic for Calls {
     fn request(&self, number: u64) -> With<u64> {
         With::new(number).idempotent()
     }
-    fn sent(&self, request: &With<u64>) -> u64 {
+    fn request_number(&self, request: &With<u64>) -> u64 {
         *request.get()
     }
     fn response(&self, number: u64) -> u64 {
         number
     }
-    fn received(&self, response: &u64) -> u64 {
+    fn response_number(&self, response: &u64) -> u64 {
         *response
     }
     fn error(&self) -> Fault {

@@ -1,4 +1,4 @@
-//! Reads requests off one connection and plays their answers.
+//! Reads the requests of one connection and sends their responses.
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -7,86 +7,91 @@ use tokio::{
 };
 
 use super::{
-    Connection, Request, Seen,
+    ConnectionScript, Request, ServerStats,
     fault::{End, Fault},
 };
 
-/// A stream of bytes over TCP, with or without TLS.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {
-    /// The connection below.
+/// A byte stream over TCP, with or without TLS.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Returns the TCP connection below.
     fn tcp(&self) -> &TcpStream;
 }
 
-impl Wire for TcpStream {
+impl Transport for TcpStream {
     fn tcp(&self) -> &TcpStream {
         self
     }
 }
 
-/// Serves one connection until it ends, by the peer or by a fault.
+/// Serves one connection until the peer or a fault ends it.
 pub(super) async fn serve(
-    mut stream: impl Wire,
+    mut stream: impl Transport,
     mut route: impl FnMut(&Request) -> Fault,
-    seen: watch::Sender<Seen>,
+    stats: watch::Sender<ServerStats>,
 ) {
     let mut buffer = Vec::new();
     while let Some((request, keep_alive)) = read_request(&mut stream, &mut buffer).await {
         let fault = route(&request);
-        let flight = Flight::start(seen.clone(), request);
+        let guard = InFlightGuard::start(stats.clone(), request);
         let end = perform(&mut stream, &mut buffer, &fault).await;
-        flight.end(end.is_none());
+        guard.end(end.is_none());
         match end {
             Some(End::KeepAlive) if keep_alive => {}
-            end => return finish(stream, end).await,
+            end => return end_connection(stream, end).await,
         }
     }
 }
 
-/// Does with one connection what its `script` says.
+/// Serves one connection as `script` says.
 pub(super) async fn serve_script(
-    mut stream: impl Wire,
-    script: Connection,
-    seen: watch::Sender<Seen>,
+    mut stream: impl Transport,
+    script: ConnectionScript,
+    stats: watch::Sender<ServerStats>,
 ) {
     match &script.first {
         Some(fault) => {
             let end = perform(&mut stream, &mut Vec::new(), fault).await;
-            finish(stream, end).await;
+            end_connection(stream, end).await;
         }
-        None => serve(stream, script.into_route(), seen).await,
+        None => serve(stream, script.into_route(), stats).await,
     }
 }
 
-/// Plays `fault`, and returns how it ends; `None` when the peer left before.
-async fn perform(stream: &mut impl Wire, buffer: &mut Vec<u8>, fault: &Fault) -> Option<End> {
+/// Sends `fault` and returns how to end the connection. Returns `None` if the peer closed it first.
+async fn perform(stream: &mut impl Transport, buffer: &mut Vec<u8>, fault: &Fault) -> Option<End> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     tokio::select! {
-        biased; // who closes after the last byte did not cancel
+        biased; // a peer that closes right after the last byte did not cancel
         end = fault.play(&mut writer) => end.ok(),
-        () = closed(&mut reader, buffer) => None,
+        () = until_peer_closes(&mut reader, buffer) => None,
     }
 }
 
-/// Ends the connection.
-async fn finish(mut stream: impl Wire, end: Option<End>) {
+/// Ends the connection as `end` says. Dropping the stream closes the socket.
+async fn end_connection(mut stream: impl Transport, end: Option<End>) {
     match end {
-        Some(End::Cut) => {}
+        Some(End::CloseWithoutNotify) => {} // TLS would send close_notify in `shutdown`
         Some(End::Reset) => {
+            // Closing a socket with a linger time of zero sends RST instead of FIN.
             stream.tcp().set_zero_linger().ok();
         }
         _ => {
             stream.shutdown().await.ok();
         }
-    } // and it is dropped
+    }
 }
 
-/// Reads ahead, and returns when the peer closed its side or the connection broke.
-pub(super) async fn closed(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) {
+/// Reads ahead until the peer closes its sending half or the connection breaks.
+pub(super) async fn until_peer_closes(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) {
     while let Ok(1..) = reader.read_buf(buffer).await {}
 }
 
-/// The next request, and whether the connection lives on after it; `None` when the peer is gone.
-async fn read_request(stream: &mut impl Wire, buffer: &mut Vec<u8>) -> Option<(Request, bool)> {
+/// Reads the next request. Returns it and whether to keep the connection, or `None` if the peer left or
+/// sent an invalid request.
+async fn read_request(
+    stream: &mut impl Transport,
+    buffer: &mut Vec<u8>,
+) -> Option<(Request, bool)> {
     let head_end = loop {
         match buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             Some(at) => break at + 4,
@@ -98,6 +103,7 @@ async fn read_request(stream: &mut impl Wire, buffer: &mut Vec<u8>) -> Option<(R
     let length = request
         .header("content-length")
         .map_or(Some(0), |length| length.parse().ok())?;
+    // Bytes after the body stay in `buffer`: they are the next, pipelined request.
     while buffer.len() < length {
         read_more(stream, buffer).await?;
     }
@@ -109,22 +115,23 @@ async fn read_request(stream: &mut impl Wire, buffer: &mut Vec<u8>) -> Option<(R
     Some((request, keep_alive))
 }
 
-async fn read_more(stream: &mut impl Wire, buffer: &mut Vec<u8>) -> Option<()> {
+async fn read_more(stream: &mut impl Transport, buffer: &mut Vec<u8>) -> Option<()> {
     let read = stream.read_buf(buffer).await.ok()?;
     (read > 0).then_some(())
 }
 
-/// Reads what the peer says first, plays `fault` and ends the connection, with no request at all.
+/// Waits for the first bytes of the peer, sends `fault` and ends the connection, without reading a
+/// request.
 #[cfg(feature = "tls")]
-pub(super) async fn interrupt(mut stream: TcpStream, fault: &Fault) {
+pub(super) async fn serve_broken_handshake(mut stream: TcpStream, fault: &Fault) {
     let mut buffer = Vec::new();
     if read_more(&mut stream, &mut buffer).await.is_some() {
         let end = perform(&mut stream, &mut buffer, fault).await;
-        finish(stream, end).await;
+        end_connection(stream, end).await;
     }
 }
 
-/// The head without its body, and whether its version is HTTP/1.1.
+/// Parses a request head. Returns the request without its body, and whether it is HTTP/1.1.
 fn parse_head(head: &str) -> Option<(Request, bool)> {
     let mut lines = head.lines();
     let mut start = lines.next()?.split(' ');
@@ -142,21 +149,21 @@ fn parse_head(head: &str) -> Option<(Request, bool)> {
     Some((request, version == "HTTP/1.1"))
 }
 
-/// One answer that is being sent; dropped with the server, it is no longer in flight either.
-pub(super) struct Flight {
-    seen: watch::Sender<Seen>,
+/// Counts one response as in flight until it ends or the server is dropped.
+pub(super) struct InFlightGuard {
+    stats: watch::Sender<ServerStats>,
     cancelled: bool,
 }
 
-impl Flight {
-    pub(super) fn start(seen: watch::Sender<Seen>, request: Request) -> Self {
-        seen.send_modify(|seen| {
-            seen.requests.push(request);
-            seen.in_flight += 1;
-            seen.peak_in_flight = seen.peak_in_flight.max(seen.in_flight);
+impl InFlightGuard {
+    pub(super) fn start(stats: watch::Sender<ServerStats>, request: Request) -> Self {
+        stats.send_modify(|stats| {
+            stats.requests.push(request);
+            stats.in_flight += 1;
+            stats.peak_in_flight = stats.peak_in_flight.max(stats.in_flight);
         });
         Self {
-            seen,
+            stats,
             cancelled: false,
         }
     }
@@ -166,11 +173,11 @@ impl Flight {
     }
 }
 
-impl Drop for Flight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.seen.send_modify(|seen| {
-            seen.in_flight -= 1;
-            seen.cancelled += usize::from(self.cancelled);
+        self.stats.send_modify(|stats| {
+            stats.in_flight -= 1;
+            stats.cancelled += usize::from(self.cancelled);
         });
     }
 }

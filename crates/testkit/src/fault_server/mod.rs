@@ -1,9 +1,9 @@
-//! Serves HTTP on a loopback port and breaks its answers on purpose.
+//! A server on a loopback port that breaks its responses on purpose.
 //!
-//! It writes raw bytes, so it can break what an HTTP library would not let it break. A [`Fault`] is
-//! what it does with one request, and a [`Connection`] what it does with one connection; there is one
-//! for each way we have seen a downstream fail. The features `tls` and `h2` bring the modules of
-//! these names, which do the same for TLS and HTTP/2.
+//! The server writes raw bytes, so it can send what an HTTP library refuses to send. A [`Fault`]
+//! describes the response to one request, and a [`ConnectionScript`] describes one connection. Each
+//! ready-made fault is a failure that was observed in a real downstream. The features `tls` and `h2`
+//! add the modules of the same names, with faults of TLS and HTTP/2.
 //!
 //! ```
 //! use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
@@ -11,60 +11,63 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
-//! let server = FaultServer::script([Fault::json("{}"), Fault::reset_in_body()]).await;
+//! let server = FaultServer::sequence([Fault::json("{}"), Fault::reset_in_body()]).await;
 //!
 //! let mut client = TcpStream::connect(server.addr()).await?;
 //! client.write_all(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n").await?;
 //! let error = client.read_to_end(&mut Vec::new()).await.unwrap_err();
 //! assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 //!
-//! let seen = server.seen();
-//! assert_eq!(seen.requests[1].path, "/2");
-//! assert_eq!(seen.connections, 1);
+//! let stats = server.stats();
+//! assert_eq!(stats.requests[1].path, "/2");
+//! assert_eq!(stats.connections, 1);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Which fault to choose
+//! # Choosing a fault
 //!
-//! | what goes wrong | how |
+//! | failure | constructor |
 //! |---|---|
-//! | the port refuses connections | [`FaultServer::refusing`] |
-//! | a connection is accepted, and reset, closed or silent | [`Connection::refuse`], [`close`](Connection::close), [`stall`](Connection::stall) |
-//! | something comes before any request | [`Connection::garbage`], [`early_answer`](Connection::early_answer), [`at_once`](Connection::at_once) |
-//! | a pooled connection is closed, or reset, while it is idle | [`Connection::close_after`], [`Fault::close_after_answer`], [`reset_after_answer`](Fault::reset_after_answer) |
-//! | a pooled connection breaks at the next request | [`Connection::new`] with [`Fault::reset_before_head`] or [`close_before_head`](Fault::close_before_head) as the second |
-//! | no answer, a part of the head, a part of the body, and then silence | [`Fault::never_answer`], [`stall_in_head`](Fault::stall_in_head), [`stall_in_body`](Fault::stall_in_body) |
-//! | the answer is late, or a byte at a time | [`Fault::after`], [`drip`](Fault::drip) |
-//! | the connection is reset before, in or after the head | [`Fault::reset_before_head`], [`reset_in_head`](Fault::reset_in_head), [`reset_in_body`](Fault::reset_in_body) |
-//! | the length is wrong | [`Fault::length_too_long`], [`length_too_short`](Fault::length_too_short), [`negative_length`](Fault::negative_length) |
-//! | the length is ambiguous | [`Fault::duplicate_length`], [`length_and_chunked`](Fault::length_and_chunked) |
-//! | there is a second answer | [`Fault::extra_answer`] |
-//! | chunks are wrong or cut | [`Fault::bad_chunk`], [`cut_chunk`](Fault::cut_chunk) |
-//! | chunks carry too much besides | [`Fault::chunk_extension_flood`], [`trailers_flood`](Fault::trailers_flood) |
-//! | a body where there must be none | [`Fault::no_content`], [`reset_content`](Fault::reset_content), [`not_modified`](Fault::not_modified) |
-//! | the body is too long, or has no end | [`Fault::json`], [`chunked`](Fault::chunked), [`endless_body`](Fault::endless_body) |
-//! | the body ends with the connection, or is cut within TLS | [`Fault::until_close`], [`cut`](Fault::cut) |
-//! | the body is a bomb | [`Fault::bomb_gzip`], [`deep_json`](Fault::deep_json) |
-//! | the body is not what it says | [`Fault::invalid_json`], [`html`](Fault::html) |
-//! | the head is too long, or has no end | [`Fault::huge_headers`], [`big_header`](Fault::big_header), [`set_cookie_flood`](Fault::set_cookie_flood), [`endless_head`](Fault::endless_head) |
-//! | a storm of interim answers | [`Fault::informational`], [`interim`](Fault::interim), [`endless_interim`](Fault::endless_interim) |
-//! | the head is not of HTTP/1.1 | [`Fault::http09`], [`bad_status_line`](Fault::bad_status_line), [`bare_lf`](Fault::bare_lf), [`obs_fold`](Fault::obs_fold) |
-//! | the status leads elsewhere | [`Fault::redirect`], [`switching_protocols`](Fault::switching_protocols), [`answer`](Fault::answer) |
-//! | anything else | [`Fault::new`], with [`send`](Fault::send), [`send_forever`](Fault::send_forever), [`pause`](Fault::pause) and an end |
+//! | The port refuses connections. | [`FaultServer::refusing`] |
+//! | A connection is accepted and then reset, closed or silent. | [`ConnectionScript::reset`], [`close`](ConnectionScript::close), [`stall`](ConnectionScript::stall) |
+//! | The server sends bytes before any request. | [`ConnectionScript::garbage`], [`early_response`](ConnectionScript::early_response), [`before_request`](ConnectionScript::before_request) |
+//! | An idle pooled connection is closed or reset. | [`ConnectionScript::close_after`], [`Fault::close_after_response`], [`reset_after_response`](Fault::reset_after_response) |
+//! | A pooled connection breaks at the next request. | [`ConnectionScript::new`] with [`Fault::reset_before_head`] or [`close_before_head`](Fault::close_before_head) as its second fault |
+//! | The server stalls before the response, in the head or in the body. | [`Fault::never_respond`], [`stall_in_head`](Fault::stall_in_head), [`stall_in_body`](Fault::stall_in_body) |
+//! | The response is late, or arrives byte by byte. | [`Fault::after`], [`drip`](Fault::drip) |
+//! | The connection is reset before the head, in the head or in the body. | [`Fault::reset_before_head`], [`reset_in_head`](Fault::reset_in_head), [`reset_in_body`](Fault::reset_in_body) |
+//! | `content-length` is wrong. | [`Fault::length_too_long`], [`length_too_short`](Fault::length_too_short), [`negative_length`](Fault::negative_length) |
+//! | The body length is ambiguous. | [`Fault::duplicate_length`], [`length_and_chunked`](Fault::length_and_chunked) |
+//! | A second response follows. | [`Fault::extra_response`] |
+//! | A chunk is invalid or truncated. | [`Fault::invalid_chunk_size`], [`truncated_chunk`](Fault::truncated_chunk) |
+//! | Chunk extensions or trailers are excessive. | [`Fault::chunk_extension_flood`], [`trailers_flood`](Fault::trailers_flood) |
+//! | A response that must not have a body has one. | [`Fault::no_content_with_body`], [`reset_content_with_body`](Fault::reset_content_with_body), [`not_modified_with_body`](Fault::not_modified_with_body) |
+//! | The body is too long or endless. | [`Fault::json`], [`chunked`](Fault::chunked), [`endless_body`](Fault::endless_body) |
+//! | The body ends with the connection, with or without a TLS `close_notify`. | [`Fault::until_close`], [`close_without_notify`](Fault::close_without_notify) |
+//! | The body is a decompression bomb or deeply nested. | [`Fault::gzip_bomb`], [`deep_json`](Fault::deep_json) |
+//! | The body does not match its content type. | [`Fault::invalid_json`], [`html`](Fault::html) |
+//! | The head is too long or endless. | [`Fault::huge_headers`], [`big_header`](Fault::big_header), [`set_cookie_flood`](Fault::set_cookie_flood), [`endless_head`](Fault::endless_head) |
+//! | Too many interim (1xx) responses arrive. | [`Fault::informational`], [`interim`](Fault::interim), [`endless_interim`](Fault::endless_interim) |
+//! | The head is not valid HTTP/1.1. | [`Fault::http09`], [`bad_status_line`](Fault::bad_status_line), [`bare_lf`](Fault::bare_lf), [`obs_fold`](Fault::obs_fold) |
+//! | The status redirects, switches protocols or reports an error. | [`Fault::redirect`], [`switching_protocols`](Fault::switching_protocols), [`response`](Fault::response) |
+//! | Anything else. | [`Fault::new`] with [`send`](Fault::send), [`send_forever`](Fault::send_forever), [`pause`](Fault::pause) and an end such as [`reset`](Fault::reset) |
 //!
-//! # How it behaves
+//! # Behavior
 //!
-//! A normal answer keeps the connection open for the next request, unless the request says
-//! `connection: close` or is of HTTP/1.0. The server reads bodies by `content-length` only; after a
-//! request with `transfer-encoding` it closes the connection. Pauses are tokio's; a paused clock
-//! jumps over them as soon as no task has anything else to do, also while bytes are on their way.
+//! - **Keep-alive.** After a response that breaks nothing, the connection stays open for the next
+//!   request, unless the request has `connection: close` or is HTTP/1.0.
+//! - **Request bodies.** The server reads bodies by `content-length` only. After a request with
+//!   `transfer-encoding` it closes the connection.
+//! - **Time.** Pauses use tokio's clock. A paused clock skips a pause as soon as no task has other
+//!   work, even if bytes are still in flight on a socket. Use a running clock unless your test
+//!   expects this.
 
 mod connection;
+mod connection_script;
 mod fault;
 #[cfg(feature = "h2")]
 pub mod h2;
-mod script;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
@@ -84,36 +87,38 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::{fault::Fault, script::Connection};
+pub use self::{connection_script::ConnectionScript, fault::Fault};
 
-/// A running server; it stops, with all its connections, when it is dropped.
+/// A running fault server. Dropping it stops the server and all its connections.
 ///
-/// See the [module](self) for an example.
+/// See the [module documentation](self) for an example.
 #[derive(Debug)]
 pub struct FaultServer {
     origin: &'static str,
     addr: SocketAddr,
-    seen: watch::Sender<Seen>,
+    stats: watch::Sender<ServerStats>,
     _serving: JoinSet<()>,
     _refusing: Option<TcpSocket>,
 }
 
-/// A request that the server received.
+/// A request as the server received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// The method, as sent.
+    /// The method as sent.
     pub method: String,
-    /// The request target, as sent: path and query.
+    /// The request target as sent: path and query.
     pub path: String,
-    /// Names in lower case and values, in the order they were sent.
+    /// The headers in the order they were sent. Names are in lower case.
     pub headers: Vec<(String, String)>,
-    /// As many bytes as `content-length` says.
+    /// The body, of the length in `content-length`.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// The value of the first header called `name`, which is in lower case.
+    /// Returns the value of the first header `name`, or `None` if the request does not have one.
+    ///
+    /// Pass `name` in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
@@ -121,55 +126,58 @@ impl Request {
     }
 }
 
-/// What the server saw up to now.
+/// A snapshot of the requests and counters of a server.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Seen {
-    /// Connections that were accepted.
+pub struct ServerStats {
+    /// Number of accepted connections.
     pub connections: usize,
-    /// Requests in the order they were received whole.
+    /// The complete requests in the order they were received.
     pub requests: Vec<Request>,
-    /// Requests that are being answered now.
+    /// Number of requests that are being responded to now.
     pub in_flight: usize,
-    /// The most requests that were ever answered at once.
+    /// Largest number of requests that were in flight at once.
     pub peak_in_flight: usize,
-    /// Answers during which the peer closed the connection, or its half of it.
+    /// Number of responses during which the peer closed the connection or its sending half.
     pub cancelled: usize,
-    /// Handshakes of TLS that are over and failed.
+    /// Number of TLS handshakes that failed.
     pub failed_handshakes: usize,
 }
 
 impl FaultServer {
-    /// A server that does `fault` with every request.
+    /// Starts a server that responds to every request with `fault`.
     ///
     /// # Panics
     ///
-    /// Panics if there is no free port on the loopback.
+    /// Panics if no loopback port is free.
     pub async fn start(fault: Fault) -> Self {
-        Self::with(move |_| fault.clone()).await
+        Self::from_fn(move |_| fault.clone()).await
     }
 
-    /// A server that does the next of `faults` with each request, over all connections, and repeats
-    /// the last.
+    /// Starts a server that responds to the first request with the first fault, to the second with the
+    /// second, and so on. The last fault repeats.
+    ///
+    /// Requests of all connections count together. Use [`connections`](Self::connections) for a
+    /// sequence per connection.
     ///
     /// # Panics
     ///
-    /// Panics if there is no fault, or no free port.
-    pub async fn script(faults: impl IntoIterator<Item = Fault>) -> Self {
-        let next = in_turn(faults.into_iter().collect());
-        Self::with(move |_| next()).await
+    /// Panics if `faults` is empty or no loopback port is free.
+    pub async fn sequence(faults: impl IntoIterator<Item = Fault>) -> Self {
+        let next = repeat_last(faults.into_iter().collect());
+        Self::from_fn(move |_| next()).await
     }
 
-    /// A server that does with each request what `route` says.
+    /// Starts a server that responds to each request with the fault that `route` returns.
     ///
     /// ```
     /// use tower_fanout_testkit::fault_server::{Fault, FaultServer};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let server = FaultServer::with(|request| match request.path.as_str() {
+    /// let server = FaultServer::from_fn(|request| match request.path.as_str() {
     ///     "/health" => Fault::json("{}"),
-    ///     _ => Fault::never_answer(),
+    ///     _ => Fault::never_respond(),
     /// })
     /// .await;
     /// assert!(server.url().starts_with("http://127.0.0.1:"));
@@ -178,124 +186,131 @@ impl FaultServer {
     ///
     /// # Panics
     ///
-    /// Panics if there is no free port. If `route` panics, its connection ends.
-    pub async fn with(route: impl Fn(&Request) -> Fault + Send + Sync + 'static) -> Self {
+    /// Panics if no loopback port is free. A panic in `route` ends its connection only.
+    pub async fn from_fn(route: impl Fn(&Request) -> Fault + Send + Sync + 'static) -> Self {
         let route = Arc::new(route);
-        Self::listen(HTTP, move |stream, seen| {
+        Self::listen(HTTP, move |stream, stats| {
             let route = Arc::clone(&route);
-            async move { connection::serve(stream, |request| route(request), seen).await }
+            async move { connection::serve(stream, |request| route(request), stats).await }
         })
         .await
     }
 
-    /// A server that does with each connection what the next of `scripts` says, and repeats the last
-    /// script.
+    /// Starts a server that serves the first connection as the first script says, the second as the
+    /// second, and so on. The last script repeats.
     ///
-    /// See [`Connection`] for an example.
+    /// See [`ConnectionScript`] for an example.
     ///
     /// # Panics
     ///
-    /// Panics if there is no script, or no free port.
-    pub async fn connections(scripts: impl IntoIterator<Item = Connection>) -> Self {
-        let next = in_turn(scripts.into_iter().collect());
-        Self::listen(HTTP, move |stream, seen| {
-            connection::serve_script(stream, next(), seen)
+    /// Panics if `scripts` is empty or no loopback port is free.
+    pub async fn connections(scripts: impl IntoIterator<Item = ConnectionScript>) -> Self {
+        let next = repeat_last(scripts.into_iter().collect());
+        Self::listen(HTTP, move |stream, stats| {
+            connection::serve_script(stream, next(), stats)
         })
         .await
     }
 
-    /// A server that does with each connection what `serve` says.
+    /// Starts a server that passes each connection to `serve`.
     async fn listen<F>(
         origin: &'static str,
-        serve: impl Fn(TcpStream, watch::Sender<Seen>) -> F + Send + 'static,
+        serve: impl Fn(TcpStream, watch::Sender<ServerStats>) -> F + Send + 'static,
     ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind(LOOPBACK).await.expect(FREE_PORT);
-        let addr = listener
-            .local_addr()
-            .expect("a bound socket has an address");
-        let seen = watch::Sender::default();
+        let addr = listener.local_addr().expect(BOUND);
+        let stats = watch::Sender::default();
         let mut serving = JoinSet::new();
-        serving.spawn(accept(listener, serve, seen.clone()));
+        serving.spawn(accept(listener, serve, stats.clone()));
         Self {
             origin,
             addr,
-            seen,
+            stats,
             _serving: serving,
             _refusing: None,
         }
     }
 
-    /// A server whose port refuses connections, and is nobody else's as long as this lives.
+    /// Reserves a port that refuses connections. No other socket can bind the port until the returned
+    /// value is dropped.
     ///
     /// # Panics
     ///
-    /// Panics if there is no free port.
+    /// Panics if no loopback port is free.
     #[must_use]
     pub fn refusing() -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind(LOOPBACK).expect(FREE_PORT); // bound, but never listening
+        let socket = TcpSocket::new_v4().expect("the system must allow another IPv4 socket");
+        socket.bind(LOOPBACK).expect(FREE_PORT); // without `listen`, the kernel refuses connections
         Self {
             origin: HTTP,
-            addr: socket.local_addr().expect("a bound socket has an address"),
-            seen: watch::Sender::default(),
+            addr: socket.local_addr().expect(BOUND),
+            stats: watch::Sender::default(),
             _serving: JoinSet::new(),
             _refusing: Some(socket),
         }
     }
 
-    /// Where it listens.
+    /// Returns the socket address of the server.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Its base URL without a slash at the end: `http://127.0.0.1:port`, or with TLS
-    /// `https://localhost:port`.
+    /// Returns the base URL without a trailing slash: `http://127.0.0.1:{port}`, or
+    /// `https://localhost:{port}` for a server with TLS.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}:{}", self.origin, self.addr.port())
     }
 
-    /// What it saw up to now.
+    /// Returns a snapshot of the requests and counters up to now.
     #[must_use]
-    pub fn seen(&self) -> Seen {
-        self.seen.borrow().clone()
+    pub fn stats(&self) -> ServerStats {
+        self.stats.borrow().clone()
     }
 
-    /// Waits until what it saw is as `wanted`: that a cancellation reached it, say.
-    pub async fn wait_for(&self, wanted: impl FnMut(&Seen) -> bool) -> Seen {
-        let mut seen = self.seen.subscribe();
-        let seen = seen.wait_for(wanted).await.expect("the sender is here");
-        seen.clone()
+    /// Waits until `condition` returns `true`, and returns the snapshot it accepted.
+    ///
+    /// Use this for effects that reach the server later, such as a cancellation. The wait has no time
+    /// limit. Wrap it in [`tokio::time::timeout`] if the condition may never hold.
+    pub async fn wait_for(&self, condition: impl FnMut(&ServerStats) -> bool) -> ServerStats {
+        let mut stats = self.stats.subscribe();
+        let stats = stats
+            .wait_for(condition)
+            .await
+            .expect("`self` keeps the sender alive");
+        stats.clone()
     }
 }
 
 const HTTP: &str = "http://127.0.0.1";
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const FREE_PORT: &str = "a free port on the loopback";
+const FREE_PORT: &str = "a loopback port must be free";
+const BOUND: &str = "a bound socket has an address";
+const EMPTY_SCRIPT: &str = "the script must have at least one fault, found none";
 
-/// The next of `script` at each call, and then the last again and again.
-fn in_turn<T: Clone>(script: Vec<T>) -> impl Fn() -> T {
-    let last = script.len().checked_sub(1).expect("a script has a fault");
+/// Returns a function that yields the items of `script` in order and then repeats the last.
+fn repeat_last<T: Clone>(script: Vec<T>) -> impl Fn() -> T {
+    let last = script.len().checked_sub(1).expect(EMPTY_SCRIPT);
     let next = AtomicUsize::new(0);
     move || script[next.fetch_add(1, Relaxed).min(last)].clone()
 }
 
-/// Its connections end with it.
+/// Accepts connections until it is dropped, which ends its connections too.
 async fn accept<F>(
     listener: TcpListener,
-    serve: impl Fn(TcpStream, watch::Sender<Seen>) -> F,
-    seen: watch::Sender<Seen>,
+    serve: impl Fn(TcpStream, watch::Sender<ServerStats>) -> F,
+    stats: watch::Sender<ServerStats>,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        stream.set_nodelay(true).ok(); // a dripped byte travels at once
-        seen.send_modify(|seen| seen.connections += 1);
-        connections.spawn(serve(stream, seen.clone()));
+        stream.set_nodelay(true).ok(); // sends each byte of `Fault::drip` at once
+        stats.send_modify(|stats| stats.connections += 1);
+        connections.spawn(serve(stream, stats.clone()));
     }
 }

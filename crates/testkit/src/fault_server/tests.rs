@@ -1,4 +1,4 @@
-//! What each fault puts on the wire, seen by a plain socket.
+//! Checks the bytes that each fault sends, with a plain TCP client.
 
 use std::{io::ErrorKind, time::Duration};
 
@@ -19,7 +19,7 @@ async fn connect(server: &FaultServer, send: &str) -> TcpStream {
     client
 }
 
-/// All that comes until the end of the connection, and how it ended.
+/// Reads until the connection ends. Returns the text and the result of the last read.
 async fn fetch(fault: Fault) -> (String, std::io::Result<usize>) {
     let server = FaultServer::start(fault).await;
     let mut received = Vec::new();
@@ -46,12 +46,12 @@ async fn read_until(client: &mut TcpStream, end: &str) -> String {
 }
 
 #[tokio::test]
-async fn good_answers_are_as_they_say() {
-    let answer = Fault::answer(404, &[("x-id", "7")], "no");
+async fn well_formed_responses_are_sent_as_given() {
+    let response = Fault::response(404, &[("x-id", "7")], "no");
     let wire = "HTTP/1.1 404 \r\nx-id: 7\r\ncontent-length: 2\r\n\r\nno";
-    assert_eq!(fetch_whole(answer).await, wire);
+    assert_eq!(fetch_whole(response).await, wire);
     assert_eq!(
-        fetch_whole(Fault::answer(204, &[], "")).await,
+        fetch_whole(Fault::response(204, &[], "")).await,
         "HTTP/1.1 204 \r\n\r\n"
     );
     assert_eq!(
@@ -68,30 +68,34 @@ async fn good_answers_are_as_they_say() {
             .await
             .contains("content-type: text/html")
     );
-    let storm = fetch_whole(Fault::informational(3)).await;
-    assert_eq!(storm.matches("HTTP/1.1 103 \r\n\r\n").count(), 3);
+    let informational = fetch_whole(Fault::informational(3)).await;
+    assert_eq!(informational.matches("HTTP/1.1 103 \r\n\r\n").count(), 3);
     let huge = fetch_whole(Fault::huge_headers(10, 1000)).await;
     assert_eq!(huge.matches(&"x".repeat(1000)).count(), 10);
 }
 
 #[tokio::test]
-async fn broken_framing_is_sent_as_written() {
+async fn broken_framing_is_sent_unchanged() {
     let long = fetch_whole(Fault::length_too_long()).await;
     let (head, body) = long.split_once("\r\n\r\n").unwrap();
     assert!(head.ends_with("content-length: 100") && body.len() < 100);
     let short = fetch_whole(Fault::length_too_short()).await;
     assert!(short.ends_with("content-length: 2\r\n\r\n{}{}"));
-    let extra = fetch_whole(Fault::extra_answer()).await;
+    let extra = fetch_whole(Fault::extra_response()).await;
     assert_eq!(extra.matches("HTTP/1.1 200 ").count(), 2);
-    assert!(fetch_whole(Fault::bad_chunk()).await.contains("\r\nzz\r\n"));
     assert!(
-        fetch_whole(Fault::cut_chunk())
+        fetch_whole(Fault::invalid_chunk_size())
+            .await
+            .contains("\r\nzz\r\n")
+    );
+    assert!(
+        fetch_whole(Fault::truncated_chunk())
             .await
             .ends_with("\r\n\r\n64\r\n{\"id\"")
     );
 }
 
-/// What stands between the head's first line and its end, and the body.
+/// Splits the response into its head and its body.
 async fn fetch_parts(fault: Fault) -> (String, String) {
     let whole = fetch_whole(fault).await;
     let (head, body) = whole.split_once("\r\n\r\n").unwrap();
@@ -99,8 +103,8 @@ async fn fetch_parts(fault: Fault) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_length_can_be_said_wrong_in_each_way() {
-    for (fault, said, sent) in [
+async fn each_wrong_content_length_is_sent_unchanged() {
+    for (fault, head_end, sent) in [
         (
             Fault::duplicate_length(),
             "content-length: 2\r\ncontent-length: 4",
@@ -113,36 +117,36 @@ async fn a_length_can_be_said_wrong_in_each_way() {
             "2\r\n{}\r\n0\r\n\r\n",
         ),
         (
-            Fault::no_content(),
+            Fault::no_content_with_body(),
             "HTTP/1.1 204 \r\ncontent-length: 2",
             "{}",
         ),
         (
-            Fault::reset_content(),
+            Fault::reset_content_with_body(),
             "HTTP/1.1 205 \r\ncontent-length: 2",
             "{}",
         ),
         (
-            Fault::not_modified(),
+            Fault::not_modified_with_body(),
             "HTTP/1.1 304 \r\ncontent-length: 2",
             "{}",
         ),
     ] {
         let (head, body) = fetch_parts(fault).await;
-        assert!(head.ends_with(said), "{head}");
+        assert!(head.ends_with(head_end), "{head}");
         assert_eq!(body, sent);
     }
 }
 
 #[tokio::test]
-async fn a_body_may_have_no_length() {
+async fn until_close_sends_a_body_without_length() {
     let (head, body) = fetch_parts(Fault::until_close("{}")).await;
     assert!(head.ends_with("\r\nconnection: close"));
     assert_eq!(body, "{}");
 }
 
 #[tokio::test]
-async fn chunks_are_good_or_flooded() {
+async fn chunked_bodies_carry_extensions_and_trailers() {
     let (_, body) = fetch_parts(Fault::chunked(&["{", "", "}"])).await;
     assert_eq!(body, "1\r\n{\r\n1\r\n}\r\n0\r\n\r\n");
     let (_, body) = fetch_parts(Fault::chunk_extension_flood(3)).await;
@@ -153,7 +157,7 @@ async fn chunks_are_good_or_flooded() {
 }
 
 #[tokio::test]
-async fn a_head_is_too_long_or_of_no_http_1_1() {
+async fn heads_are_oversized_or_invalid() {
     let cookies = fetch_whole(Fault::set_cookie_flood(9)).await;
     assert_eq!(cookies.matches("\r\nset-cookie: ").count(), 9);
     let big = fetch_whole(Fault::big_header(1 << 20)).await;
@@ -177,7 +181,7 @@ async fn a_head_is_too_long_or_of_no_http_1_1() {
 }
 
 #[tokio::test]
-async fn what_has_no_end_goes_on_until_the_peer_leaves() {
+async fn endless_faults_send_until_the_peer_closes() {
     for (fault, piece) in [
         (Fault::endless_head(), "x-more: and more\r\n"),
         (Fault::endless_interim(103), "HTTP/1.1 103 \r\n\r\n"),
@@ -190,30 +194,30 @@ async fn what_has_no_end_goes_on_until_the_peer_leaves() {
         let received = String::from_utf8(received).unwrap();
         assert!(received.matches(piece).count() > 50);
         drop(client);
-        let seen = server.wait_for(|seen| seen.in_flight == 0).await;
-        assert_eq!(seen.cancelled, 1);
+        let stats = server.wait_for(|stats| stats.in_flight == 0).await;
+        assert_eq!(stats.cancelled, 1);
     }
 }
 
 #[tokio::test]
-async fn a_reset_or_a_close_is_seen_as_one() {
+async fn client_sees_each_reset_and_close() {
     for (fault, received) in [
         (Fault::reset_before_head(), ""),
         (Fault::reset_in_head(), "HTTP/1.1 200 \r\ncontent-ty"),
         (Fault::reset_in_body(), "\r\n\r\n{\"id\": 7, \"na"),
-        (Fault::reset_after_answer(), "\r\n\r\n{}"),
+        (Fault::reset_after_response(), "\r\n\r\n{}"),
     ] {
         let (all, end) = fetch(fault).await;
         assert!(all.ends_with(received), "{all}");
         assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
     assert_eq!(fetch_whole(Fault::close_before_head()).await, "");
-    let closed = fetch_whole(Fault::close_after_answer()).await;
+    let closed = fetch_whole(Fault::close_after_response()).await;
     assert!(closed.ends_with("\r\n\r\n{}"));
 }
 
 #[tokio::test]
-async fn a_refusing_port_stays_refusing() {
+async fn refusing_port_keeps_refusing_connections() {
     let server = FaultServer::refusing();
     for _ in 0..2 {
         let error = TcpStream::connect(server.addr()).await.unwrap_err();
@@ -222,7 +226,7 @@ async fn a_refusing_port_stays_refusing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_are_of_tokio_time() {
+async fn pauses_use_the_tokio_clock() {
     let start = Instant::now();
     let slow = fetch_whole(Fault::json("{}").after(Duration::from_secs(5))).await;
     assert_eq!((slow.ends_with("{}"), start.elapsed().as_secs()), (true, 5));
@@ -234,25 +238,25 @@ async fn pauses_are_of_tokio_time() {
 }
 
 #[tokio::test]
-async fn a_peer_that_leaves_in_mid_answer_is_counted() {
+async fn counts_peers_that_leave_during_the_response() {
     for (fault, sent) in [
-        (Fault::never_answer(), ""),
+        (Fault::never_respond(), ""),
         (Fault::stall_in_head(), "content-ty"),
         (Fault::stall_in_body(), "\"na"),
     ] {
         let server = FaultServer::start(fault).await;
         let mut client = connect(&server, GET).await;
-        server.wait_for(|seen| seen.in_flight == 1).await;
+        server.wait_for(|stats| stats.in_flight == 1).await;
         read_until(&mut client, sent).await;
         drop(client);
-        let seen = server.wait_for(|seen| seen.in_flight == 0).await;
-        assert_eq!((seen.cancelled, seen.peak_in_flight), (1, 1));
+        let stats = server.wait_for(|stats| stats.in_flight == 0).await;
+        assert_eq!((stats.cancelled, stats.peak_in_flight), (1, 1));
     }
 }
 
 #[tokio::test]
-async fn a_script_goes_on_over_one_connection_and_repeats_its_last() {
-    let server = FaultServer::script([Fault::json("1"), Fault::json("2")]).await;
+async fn sequence_continues_on_one_connection_and_repeats_the_last() {
+    let server = FaultServer::sequence([Fault::json("1"), Fault::json("2")]).await;
     let post = "POST /p?q=1 HTTP/1.1\r\nX-Id: 7\r\ncontent-length: 2\r\n\r\nhi";
     let mut client = connect(&server, &post.repeat(2)).await;
     read_until(
@@ -263,12 +267,12 @@ async fn a_script_goes_on_over_one_connection_and_repeats_its_last() {
     client.write_all(GET.as_bytes()).await.unwrap();
     read_until(&mut client, "\r\n\r\n2").await;
 
-    let seen = server.seen();
+    let stats = server.stats();
     assert_eq!(
-        (seen.connections, seen.requests.len(), seen.cancelled),
+        (stats.connections, stats.requests.len(), stats.cancelled),
         (1, 3, 0)
     );
-    let first = &seen.requests[0];
+    let first = &stats.requests[0];
     assert_eq!(
         (first.method.as_str(), first.path.as_str()),
         ("POST", "/p?q=1")
@@ -280,17 +284,17 @@ async fn a_script_goes_on_over_one_connection_and_repeats_its_last() {
 }
 
 #[tokio::test]
-async fn a_route_chooses_by_path_and_the_server_ends_on_drop() {
-    let server = FaultServer::with(|request| match request.path.as_str() {
-        "/slow" => Fault::never_answer(),
+async fn from_fn_routes_by_path_and_drop_stops_the_server() {
+    let server = FaultServer::from_fn(|request| match request.path.as_str() {
+        "/slow" => Fault::never_respond(),
         _ => Fault::json("{}"),
     })
     .await;
     let mut stalled = connect(&server, "GET /slow HTTP/1.1\r\n\r\n").await;
-    let mut answered = connect(&server, GET).await;
-    read_until(&mut answered, "{}").await;
-    let seen = server.wait_for(|seen| seen.requests.len() == 2).await;
-    assert_eq!((seen.connections, seen.in_flight), (2, 1));
+    let mut served = connect(&server, GET).await;
+    read_until(&mut served, "{}").await;
+    let stats = server.wait_for(|stats| stats.requests.len() == 2).await;
+    assert_eq!((stats.connections, stats.in_flight), (2, 1));
     assert_eq!(server.url(), format!("http://{}", server.addr()));
 
     let addr = server.addr();
@@ -302,9 +306,9 @@ async fn a_route_chooses_by_path_and_the_server_ends_on_drop() {
     );
 }
 
-// === scripts for connections ===
+// === connection scripts ===
 
-/// All that comes after two requests, and how it ended.
+/// Sends two requests on one connection and reads until it ends.
 async fn fetch_twice(server: &FaultServer) -> (String, std::io::Result<usize>) {
     let mut client = connect(server, "GET /1 HTTP/1.1\r\n\r\n").await;
     let mut received = Vec::new();
@@ -316,10 +320,10 @@ async fn fetch_twice(server: &FaultServer) -> (String, std::io::Result<usize>) {
 }
 
 #[tokio::test]
-async fn each_connection_has_a_script_of_its_own() {
+async fn each_connection_follows_its_own_script() {
     let server = FaultServer::connections([
-        Connection::new([Fault::json("1"), Fault::reset_before_head()]),
-        Connection::new([Fault::json("2")]).repeat(),
+        ConnectionScript::new([Fault::json("1"), Fault::reset_before_head()]),
+        ConnectionScript::new([Fault::json("2")]).repeat_last(),
     ])
     .await;
     let (received, end) = fetch_twice(&server).await;
@@ -330,13 +334,13 @@ async fn each_connection_has_a_script_of_its_own() {
         end.unwrap();
         assert_eq!(received.matches("\r\n\r\n2").count(), 2);
     }
-    let seen = server.seen();
-    assert_eq!((seen.connections, seen.requests.len()), (3, 6));
+    let stats = server.stats();
+    assert_eq!((stats.connections, stats.requests.len()), (3, 6));
 }
 
 #[tokio::test]
-async fn a_connection_is_closed_after_its_last_answer() {
-    let server = FaultServer::connections([Connection::close_after(2)]).await;
+async fn connection_closes_after_its_last_response() {
+    let server = FaultServer::connections([ConnectionScript::close_after(2)]).await;
     let mut client = connect(&server, &"GET / HTTP/1.1\r\n\r\n".repeat(2)).await;
     let mut received = String::new();
     client.read_to_string(&mut received).await.unwrap();
@@ -344,18 +348,18 @@ async fn a_connection_is_closed_after_its_last_answer() {
 }
 
 #[tokio::test]
-async fn a_connection_can_end_or_speak_before_any_request() {
+async fn connection_ends_or_sends_before_any_request() {
     let early = format!("{JSON}content-length: 2\r\n\r\n{{}}");
     for (script, sent, end) in [
         (
-            Connection::refuse(),
+            ConnectionScript::reset(),
             &[][..],
             Some(ErrorKind::ConnectionReset),
         ),
-        (Connection::close(), &[], None),
-        (Connection::garbage(), b"\0\x9f\x92\x96\r\n\r\n", None),
+        (ConnectionScript::close(), &[], None),
+        (ConnectionScript::garbage(), b"\0\x9f\x92\x96\r\n\r\n", None),
         (
-            Connection::at_once(Fault::json("{}")),
+            ConnectionScript::before_request(Fault::json("{}")),
             early.as_bytes(),
             None,
         ),
@@ -366,21 +370,21 @@ async fn a_connection_can_end_or_speak_before_any_request() {
         let ended = client.read_to_end(&mut received).await;
         assert_eq!(received, sent);
         assert_eq!(ended.err().map(|error| error.kind()), end);
-        assert_eq!(server.seen().requests, []);
+        assert_eq!(server.stats().requests, []);
     }
 }
 
 #[tokio::test]
-async fn a_connection_can_stall_before_it_reads() {
+async fn connection_stalls_before_it_reads() {
     let server = FaultServer::connections([
-        Connection::stall(),
-        Connection::early_answer(),
-        Connection::new([Fault::json("{}")]),
+        ConnectionScript::stall(),
+        ConnectionScript::early_response(),
+        ConnectionScript::new([Fault::json("{}")]),
     ])
     .await;
     let _stalled = connect(&server, GET).await;
-    server.wait_for(|seen| seen.connections == 1).await;
+    server.wait_for(|stats| stats.connections == 1).await;
     read_until(&mut connect(&server, "").await, "\r\n\r\n{}").await;
     read_until(&mut connect(&server, GET).await, "\r\n\r\n{}").await;
-    assert_eq!(server.seen().requests.len(), 1);
+    assert_eq!(server.stats().requests.len(), 1);
 }

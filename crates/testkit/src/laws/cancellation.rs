@@ -1,4 +1,4 @@
-//! The law of cancellation: what is dropped is released.
+//! The law of cancellation: a dropped call releases everything it holds.
 
 use std::task::Poll;
 
@@ -6,100 +6,122 @@ use tokio::{task::unconstrained, time::timeout};
 
 use super::{
     FAILING, Laws, Layered, Traffic, Trial,
-    drive::{MANY, MOMENT, PATIENCE, oneshot, poll_times, require, within},
+    drive::{CALL_TIMEOUT, MAX_POLLS, SETTLE_TIME, complete, oneshot, poll_times, require},
 };
-use crate::script::Script;
+use crate::script::ScriptedService;
 
 const CANCELLATION: &str = "cancellation";
 
-/// Who else is there when the call is dropped.
+/// The other call that runs beside the call that is dropped.
 #[derive(Clone, Copy, PartialEq)]
-enum Company {
-    Nobody,
-    /// A call that hangs, so that this one waits its turn, if the layer has turns.
-    Busy,
-    /// The same, but it leaves just before the drop: what it gave to this call must go back.
-    Leaving,
+enum Background {
+    Idle,
+    /// Another call hangs in the inner service, so the call waits in the layer if its permits are
+    /// limited.
+    Hanging,
+    /// Another call hangs and is dropped just before the call. A permit that it handed over to the
+    /// waiting call must be released again.
+    DroppedFirst,
 }
 
-const CASES: [(u64, Company); 4] = [
-    (1, Company::Nobody),
-    (FAILING, Company::Nobody),
-    (1, Company::Busy),
-    (1, Company::Leaving),
+const CASES: [(u64, Background); 4] = [
+    (1, Background::Idle),
+    (FAILING, Background::Idle),
+    (1, Background::Hanging),
+    (1, Background::DroppedFirst),
 ];
 
 impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
-    /// Tries calls that are dropped after each number of polls until they end: one that succeeds,
-    /// one that fails again and again, one beside a call that hangs, and one that this call has
-    /// just made room for.
+    /// Checks that a dropped call releases everything it holds.
+    ///
+    /// The law repeats a call and drops it after 0 polls, 1 poll, 2 polls and so on, until the call
+    /// completes. It does so for a call that succeeds, for a call that always fails, for a call beside
+    /// another that hangs, and for a call that has just got the permit of another.
     ///
     /// # Panics
     ///
-    /// Panics if, after the drop, an inner call still runs, the check of
-    /// [`at_rest`](Self::at_rest) is false, or the next call does not succeed.
+    /// Panics if, after the drop, an inner call is still running, the predicate of
+    /// [`idle_when`](Self::idle_when) returns `false`, or the next call fails.
     pub async fn cancellation(&self) {
-        for (number, company) in CASES {
+        for (number, background) in CASES {
             let mut polls = 0;
-            while !self.drop_after(polls, number, company).await {
+            while !self.drop_after(polls, number, background).await {
                 polls += 1;
                 require(
                     CANCELLATION,
-                    polls < MANY,
-                    "a call did not end in a thousand polls",
+                    polls < MAX_POLLS,
+                    "a call did not complete within 1000 polls",
                 );
             }
         }
     }
 
-    /// True if the call ended, or would never be polled again, before it could be dropped.
-    async fn drop_after(&self, polls: usize, number: u64, company: Company) -> bool {
-        let (start, occupied) = match company {
-            Company::Nobody => (Script::new(), false),
-            Company::Busy | Company::Leaving => (Script::new().hang(), true),
+    /// Drops a call after `polls` polls and checks that nothing is held.
+    ///
+    /// Returns `true` if the call completed, or would not have been polled again, before the drop.
+    async fn drop_after(&self, polls: usize, number: u64, background: Background) -> bool {
+        let (start, occupied) = match background {
+            Background::Idle => (ScriptedService::new(), false),
+            Background::Hanging | Background::DroppedFirst => (ScriptedService::new().hang(), true),
         };
-        let trial = self.trial(self.then_echo(start).after_polls(3).not_ready(2));
+        // Two polls of readiness and three of the call give a layer several await points to be dropped at.
+        let trial = self.trial(self.then_echo(start).after_polls(3).ready_after_polls(2));
         let occupant = if occupied {
             self.occupy(&trial).await
         } else {
             None
         };
+        // The layer kept the hanging call back, so no call can wait behind it.
         if occupied && occupant.is_none() {
             return true;
         }
         let call = oneshot(trial.service.clone(), self.traffic.request(number));
         let mut call = Box::pin(unconstrained(call));
-        let polled = timeout(PATIENCE, unconstrained(poll_times(call.as_mut(), polls))).await;
-        match company {
-            Company::Leaving => drop((occupant, call)),
-            Company::Nobody | Company::Busy => drop((call, occupant)),
+        let polled = timeout(
+            CALL_TIMEOUT,
+            unconstrained(poll_times(call.as_mut(), polls)),
+        )
+        .await;
+        // With `DroppedFirst`, the occupant hands its permit to the waiting call, which is dropped next.
+        match background {
+            Background::DroppedFirst => drop((occupant, call)),
+            Background::Idle | Background::Hanging => drop((call, occupant)),
         }
-        self.require_rest(trial, polls).await;
+        self.require_idle(trial, polls).await;
         !matches!(polled, Ok(Poll::Pending))
     }
 
-    /// A call that hangs in the inner service, if the layer let it in at once.
+    /// Starts a call that hangs in the inner service. Returns `None` if the layer did not pass it to
+    /// the inner service at once.
     async fn occupy(&self, trial: &Trial<T, S>) -> Option<impl Future + use<T, S>> {
         let call = oneshot(trial.service.clone(), self.traffic.request(1));
         let mut call = Box::pin(unconstrained(call));
-        timeout(MOMENT, poll_times(call.as_mut(), MANY)).await.ok();
+        timeout(SETTLE_TIME, poll_times(call.as_mut(), MAX_POLLS))
+            .await
+            .ok();
         (trial.script.in_flight() > 0).then_some(call)
     }
 
-    async fn require_rest(&self, trial: Trial<T, S>, polls: usize) {
-        let require = |kept, what: &str| {
+    async fn require_idle(&self, trial: Trial<T, S>, polls: usize) {
+        let require = |kept, violation: &str| {
             require(
                 CANCELLATION,
                 kept,
-                &format!("{what} after a call was dropped at poll {polls}"),
+                &format!("{violation} after a call was dropped at poll {polls}"),
             );
         };
-        require(trial.script.in_flight() == 0, "an inner call still runs");
-        require((self.at_rest)(), "the layer is not at rest");
-        trial.script.release();
+        require(
+            trial.script.in_flight() == 0,
+            "an inner call is still running",
+        );
+        require(
+            (self.idle_when)(),
+            "the predicate of `idle_when` returned false",
+        );
+        trial.script.set_ready(); // ends the polls of `ready_after_polls`
         let next = oneshot(trial.service, self.traffic.request(2));
         require(
-            within(CANCELLATION, next).await.is_ok(),
+            complete(CANCELLATION, next).await.is_ok(),
             "the next call failed",
         );
     }

@@ -1,4 +1,4 @@
-//! Drives services and futures by hand.
+//! Polls services and futures by hand, within bounds of time and polls.
 
 use std::{
     future::{Future, poll_fn},
@@ -17,34 +17,39 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// How long a law waits for an answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum time that a law waits for a call to complete.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Long enough for other tasks to run, too short for a time limit.
-pub(super) const MOMENT: Duration = Duration::from_millis(1);
+/// Time for other tasks to run, too short to reach a time limit of a layer.
+pub(super) const SETTLE_TIME: Duration = Duration::from_millis(1);
 
-/// A pause that a layer makes by itself before a call is over by then.
-pub(super) const PAUSE: Duration = Duration::from_millis(3);
+/// Time after which a layer must have ended its own delay before the inner call. The docs of the
+/// laws allow 2 ms.
+pub(super) const MAX_LAYER_DELAY: Duration = Duration::from_millis(3);
 
-/// More await points than a call has. The clock does not advance beside a call that wakes itself, so
-/// that only this ends it.
-pub(super) const MANY: usize = 1000;
+/// Maximum number of polls of one call, more than any call has await points.
+///
+/// The paused clock does not advance while a call keeps waking itself, so `CALL_TIMEOUT` cannot end
+/// such a call and only this bound can.
+pub(super) const MAX_POLLS: usize = 1000;
 
-pub(super) fn require(law: &str, kept: bool, what_happened: &str) {
-    assert!(kept, "law: {law}: {what_happened}");
+pub(super) fn require(law: &str, kept: bool, violation: &str) {
+    assert!(kept, "law: {law}: {violation}");
 }
 
-/// The output of `future`, which must come within [`PATIENCE`] and [`MANY`] polls.
-pub(super) async fn within<F: Future>(law: &str, future: F) -> F::Output {
+/// Returns the output of `future`, which must complete within [`CALL_TIMEOUT`] and [`MAX_POLLS`].
+pub(super) async fn complete<F: Future>(law: &str, future: F) -> F::Output {
     let start = Instant::now();
     let mut future = pin!(future);
-    // Without tokio's cooperative budget every wake is the layer's own.
-    let polled = unconstrained(poll_times(future.as_mut(), MANY));
-    match timeout(PATIENCE, polled).await {
-        Ok(Poll::Pending) => panic!("law: {law}: a call did not end in a thousand polls"),
-        // The timer polls `future` once more, which may end a call whose wake was lost.
-        Ok(Poll::Ready(output)) if start.elapsed() < PATIENCE => output,
-        _ => panic!("law: {law}: a call did not end within a minute"),
+    // `unconstrained`: tokio's cooperative budget would wake the task too, and each wake must be the
+    // layer's own.
+    let polled = unconstrained(poll_times(future.as_mut(), MAX_POLLS));
+    match timeout(CALL_TIMEOUT, polled).await {
+        Ok(Poll::Pending) => panic!("law: {law}: a call did not complete within {MAX_POLLS} polls"),
+        // `timeout` polls once more when it elapses. That poll can complete a call whose wakeup was
+        // lost, so an output is valid only before the deadline.
+        Ok(Poll::Ready(output)) if start.elapsed() < CALL_TIMEOUT => output,
+        _ => panic!("law: {law}: a call did not complete within {CALL_TIMEOUT:?}"),
     }
 }
 
@@ -52,7 +57,7 @@ pub(super) async fn ready<S: Service<Req>, Req>(service: &mut S) -> Result<(), S
     poll_fn(|cx| service.poll_ready(cx)).await
 }
 
-/// Waits until `service` is ready and calls it; every await point of a call is one of this future.
+/// Polls `service` ready and calls it. All await points of the call are await points of this future.
 pub(super) async fn oneshot<S: Service<Req>, Req>(
     mut service: S,
     request: Req,
@@ -61,7 +66,7 @@ pub(super) async fn oneshot<S: Service<Req>, Req>(
     service.call(request).await
 }
 
-/// Polls `future` when it is woken, `polls` times at most.
+/// Polls `future` when it is woken, at most `polls` times. Returns `Pending` if that was not enough.
 pub(super) async fn poll_times<F: Future>(
     mut future: Pin<&mut F>,
     polls: usize,
@@ -80,11 +85,11 @@ pub(super) async fn poll_times<F: Future>(
     .await
 }
 
-/// A waker that counts how often it is woken.
+/// A waker that counts its wakeups.
 #[derive(Default)]
-pub(super) struct Wakes(AtomicUsize);
+pub(super) struct WakeCounter(AtomicUsize);
 
-impl Wakes {
+impl WakeCounter {
     pub(super) fn new() -> Arc<Self> {
         Arc::default()
     }
@@ -99,7 +104,7 @@ impl Wakes {
     }
 }
 
-impl Wake for Wakes {
+impl Wake for WakeCounter {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What the laws send through a layer for HTTP.
+//! Traffic for HTTP layers.
 
 use std::{error::Error, marker::PhantomData};
 
@@ -8,10 +8,10 @@ use super::Traffic;
 
 const NUMBER: HeaderName = HeaderName::from_static("x-number");
 
-/// Traffic of `GET` requests and answers 200, which bear their number in the header `x-number`, with
-/// default bodies; it fails with a boxed error.
+/// Traffic of `GET` requests and responses with status 200, with a boxed error.
 ///
-/// A layer that changes the type of a body is tried with the bodies mapped back:
+/// The header `x-number` carries the number, and bodies are `B::default()`. If a layer changes the
+/// type of a body, map the bodies back:
 ///
 /// ```
 /// use tower::util::MapResponse;
@@ -20,9 +20,11 @@ const NUMBER: HeaderName = HeaderName::from_static("x-number");
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// Laws::new(Http::<String>::new(), |inner| {
-///     // The layer that is tried answers with bytes.
-///     let layered = MapResponse::new(inner, |answer: http::Response<String>| answer.map(Vec::from));
-///     MapResponse::new(layered, |answer: http::Response<Vec<u8>>| answer.map(|_| String::new()))
+///     // The layer under test responds with bytes.
+///     let layered = MapResponse::new(inner, |response: http::Response<String>| {
+///         response.map(Vec::from)
+///     });
+///     MapResponse::new(layered, |response: http::Response<Vec<u8>>| response.map(|_| String::new()))
 /// })
 /// .check()
 /// .await;
@@ -32,7 +34,7 @@ const NUMBER: HeaderName = HeaderName::from_static("x-number");
 pub struct Http<B>(PhantomData<fn() -> B>);
 
 impl<B> Http<B> {
-    /// Traffic with bodies of the type `B`.
+    /// Creates traffic with bodies of type `B`.
     #[must_use]
     pub const fn new() -> Self {
         Self(PhantomData)
@@ -49,24 +51,24 @@ impl<B: Clone + Default + Send + 'static> Traffic for Http<B> {
         request.headers_mut().insert(NUMBER, number.into());
         request
     }
-    fn sent(&self, request: &Request<B>) -> u64 {
-        of(request.headers())
+    fn request_number(&self, request: &Request<B>) -> u64 {
+        number_of(request.headers())
     }
     fn response(&self, number: u64) -> Response<B> {
         let mut response = Response::default();
         response.headers_mut().insert(NUMBER, number.into());
         response
     }
-    fn received(&self, response: &Response<B>) -> u64 {
-        of(response.headers())
+    fn response_number(&self, response: &Response<B>) -> u64 {
+        number_of(response.headers())
     }
     fn error(&self) -> Self::Error {
         "the inner service failed".into()
     }
 }
 
-fn of(headers: &HeaderMap) -> u64 {
+fn number_of(headers: &HeaderMap) -> u64 {
     let number = headers.get(NUMBER).and_then(|number| number.to_str().ok());
     let number = number.and_then(|number| number.parse().ok());
-    number.expect("the layer leaves `x-number` as it is")
+    number.expect("the layer must preserve the header `x-number`")
 }

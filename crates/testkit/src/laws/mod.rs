@@ -1,18 +1,8 @@
-//! Tries a layer against the laws that every tower layer should keep.
+//! Laws: checks of the tower contract that every layer should pass.
 //!
-//! | law | what it asks |
-//! |---|---|
-//! | [`readiness`](Laws::readiness) | only the instance that returned `Ready` is called, once; a healthy service is never refused from `poll_ready` |
-//! | [`hoarding`](Laws::hoarding) | when a call is over, the layer holds no readiness of the inner service |
-//! | [`refusal`](Laws::refusal) | a call that skips the inner service neither waits for its readiness nor takes it |
-//! | [`cancellation`](Laws::cancellation) | a call dropped at any await point leaves nothing held |
-//! | [`polls`](Laws::polls) | no wake is invented, none is lost, and the latest waker is the one woken |
-//! | [`transparency`](Laws::transparency) | request and answer pass unchanged, with one inner call for a success |
-//! | `allocations` (feature `allocations`) | a success allocates at most so often in the layer |
-//! | [`auto_traits`] | the service is `Clone + Send + Sync`, its future `Send`, and the error type that of the inner service |
-//!
-//! [`Laws::check`] tries all but `refusal`, which needs a layer that is set up to refuse, and
-//! `allocations` if it is told how many. A broken law panics with `law: <name>: <what happened>`.
+//! [`Laws::new`] takes the [`Traffic`] to send and a closure that builds your layered service.
+//! [`Laws::check`] then calls that service in many ways, and panics with
+//! `law: <name>: <violation>` if the layer breaks the contract.
 //!
 //! ```
 //! use tower::{Layer, limit::ConcurrencyLimitLayer};
@@ -24,12 +14,33 @@
 //! # }
 //! ```
 //!
-//! What is sent and answered is a [`Traffic`] of yours; [`Numbers`] serves layers that work with
-//! any types, and `Http` (feature `http`) those for HTTP. A layer that changes the type of requests,
-//! responses or errors is tried with these mapped back in the closure, by the `map` utilities of tower.
-//! Give the layer limits that some hundred calls do not meet, or build it anew in the closure, which
-//! runs once per trial, and let it pause for 2 ms at most before it calls. The laws wait up to a
-//! minute and a thousand polls for an answer, so run them with the clock paused.
+//! # The laws
+//!
+//! | law | requirement |
+//! |---|---|
+//! | [`readiness`](Laws::readiness) | The layer calls an inner instance only after its `poll_ready` returned `Ready(Ok(()))`, and once per readiness. Its own `poll_ready` does not fail while the inner service is healthy. |
+//! | [`reservations`](Laws::reservations) | A completed call leaves no readiness of the inner service reserved or discarded. |
+//! | [`short_circuit`](Laws::short_circuit) | A call that skips the inner service does not wait for its readiness and does not reserve it. |
+//! | [`cancellation`](Laws::cancellation) | A call that is dropped at any await point releases everything. |
+//! | [`wakeups`](Laws::wakeups) | A waiting call does not wake itself, loses no wakeup, and wakes the waker of its latest poll. |
+//! | [`transparency`](Laws::transparency) | Requests and responses pass unchanged. A success takes exactly one inner call. |
+//! | `allocations` (feature `allocations`) | A successful call makes at most the given number of heap allocations in the layer. |
+//! | [`auto_traits`] | The service is `Clone + Send + Sync`, its future is `Send`, and its error type is that of the inner service. The compiler checks this law. |
+//!
+//! [`check`](Laws::check) runs all laws except `short_circuit`, which needs a layer that is configured
+//! to skip the inner service. It runs `allocations` only after `Laws::max_allocations` set a limit.
+//!
+//! # Preparing a layer
+//!
+//! - **Types.** [`Numbers`] works for layers that accept any types, and `Http` (feature `http`) for
+//!   HTTP layers. Implement [`Traffic`] for other types. If the layer changes the type of requests,
+//!   responses or errors, map them back in the closure with `MapRequest`, `MapResponse` and `MapErr`
+//!   of [`tower::util`](https://docs.rs/tower/latest/tower/util/index.html).
+//! - **Limits.** Choose limits that a few hundred calls do not reach, or create the layer inside the
+//!   closure. The closure runs once per trial, and each law runs one or more trials.
+//! - **Delays.** The layer may delay a call by at most 2 ms before it calls the inner service.
+//! - **Clock.** Run the laws with tokio's paused clock. A law waits up to 60 s and 1,000 polls for a
+//!   call, which takes no real time then.
 
 #[cfg(feature = "allocations")]
 mod allocations;
@@ -37,31 +48,33 @@ mod cancellation;
 mod drive;
 #[cfg(feature = "http")]
 mod http;
-mod polls;
 mod readiness;
 #[cfg(test)]
 mod tests;
 mod transparency;
+mod wakeups;
 
 use tower_service::Service;
 
 #[cfg(feature = "http")]
 pub use self::http::Http;
 use crate::{
-    probe::{Strict, Watch},
-    script::Script,
+    assert_ready::{AssertReady, ReadinessCounts},
+    script::ScriptedService,
 };
 
-/// The number of a request that the inner service always fails.
+/// The number of the request that the inner service always fails.
 const FAILING: u64 = 0;
 
-/// The service that the laws put below a layer.
-pub type Inner<T> =
-    Strict<Script<<T as Traffic>::Request, <T as Traffic>::Response, <T as Traffic>::Error>>;
+/// The inner service below the layer: a scripted service that counts violations of readiness.
+pub type Inner<T> = AssertReady<
+    ScriptedService<<T as Traffic>::Request, <T as Traffic>::Response, <T as Traffic>::Error>,
+>;
 
-/// What the laws send through a layer, and how they know it again.
+/// The requests, responses and errors that the laws send through a layer.
 ///
-/// Requests and responses bear a number, which the layer must not change. It may change the rest.
+/// Every request and response carries a number, so that the laws can match them. The layer must
+/// preserve the number and may change everything else.
 ///
 /// ```
 /// use tower_fanout_testkit::laws::Traffic;
@@ -77,13 +90,13 @@ pub type Inner<T> =
 ///     fn request(&self, number: u64) -> String {
 ///         number.to_string()
 ///     }
-///     fn sent(&self, request: &String) -> u64 {
+///     fn request_number(&self, request: &String) -> u64 {
 ///         request.parse().unwrap()
 ///     }
 ///     fn response(&self, number: u64) -> Vec<u8> {
 ///         number.to_be_bytes().to_vec()
 ///     }
-///     fn received(&self, response: &Vec<u8>) -> u64 {
+///     fn response_number(&self, response: &Vec<u8>) -> u64 {
 ///         u64::from_be_bytes(response[..].try_into().unwrap())
 ///     }
 ///     fn error(&self) -> std::io::Error {
@@ -92,26 +105,28 @@ pub type Inner<T> =
 /// }
 /// ```
 pub trait Traffic: Clone + Send + Sync + 'static {
-    /// What the layer takes.
+    /// The request type of the layered service.
     type Request: Clone + Send + 'static;
-    /// What the inner service answers.
+    /// The response type of the inner service and of the layered service.
     type Response: Send + 'static;
-    /// What the inner service fails with.
+    /// The error type of the inner service and of the layered service.
     type Error: Send + 'static;
 
-    /// Makes a request that bears `number`.
+    /// Creates a request that carries `number`.
     fn request(&self, number: u64) -> Self::Request;
-    /// Reads the number of a request.
-    fn sent(&self, request: &Self::Request) -> u64;
-    /// Makes the successful response that bears `number`.
+    /// Returns the number that `request` carries.
+    fn request_number(&self, request: &Self::Request) -> u64;
+    /// Creates a successful response that carries `number`.
     fn response(&self, number: u64) -> Self::Response;
-    /// Reads the number of a response.
-    fn received(&self, response: &Self::Response) -> u64;
-    /// Makes a failure of the inner service, of a kind that the layer acts on.
+    /// Returns the number that `response` carries.
+    fn response_number(&self, response: &Self::Response) -> u64;
+    /// Creates an error of the inner service.
+    ///
+    /// Choose a kind that the layer reacts to, for example a retryable error for a retry layer.
     fn error(&self) -> Self::Error;
 }
 
-/// Traffic of plain numbers that fails with a boxed error.
+/// Traffic of `u64` requests and responses, with a boxed error.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Numbers;
 
@@ -123,13 +138,13 @@ impl Traffic for Numbers {
     fn request(&self, number: u64) -> u64 {
         number
     }
-    fn sent(&self, request: &u64) -> u64 {
+    fn request_number(&self, request: &u64) -> u64 {
         *request
     }
     fn response(&self, number: u64) -> u64 {
         number
     }
-    fn received(&self, response: &u64) -> u64 {
+    fn response_number(&self, response: &u64) -> u64 {
         *response
     }
     fn error(&self) -> Self::Error {
@@ -137,16 +152,17 @@ impl Traffic for Numbers {
     }
 }
 
-/// A service that a layer made of [`Inner`], with the bounds that every such service should keep.
+/// A layered service with the bounds that every tower service should have.
 ///
-/// Its error type is that of the inner service; it can be shared, and its calls can be spawned. What
-/// is not so does not compile:
+/// The service keeps the error type of the inner service, can be shared between threads, and its
+/// calls can be spawned. This trait is implemented for all services with these bounds. A service
+/// without them does not compile:
 ///
 /// ```compile_fail
 /// use tower::util::MapErr;
 /// use tower_fanout_testkit::laws::{Laws, Numbers};
 ///
-/// // With `|error| error` it would.
+/// // Compiles with `|error| error`, which keeps the error type.
 /// let changed = |error: Box<dyn std::error::Error + Send + Sync>| error.to_string();
 /// let _ = Laws::new(Numbers, |inner| MapErr::new(inner, changed));
 /// ```
@@ -168,21 +184,23 @@ impl<T: Traffic, S> Layered<T> for S where
 {
 }
 
-/// A layer and what to try it with.
-#[must_use = "no law is tried before one is called"]
+/// The laws for one layer, and the traffic to check it with.
+///
+/// See the [module documentation](self) for an example.
+#[must_use = "no law is checked until `check` or a method named after a law is awaited"]
 pub struct Laws<'a, T: Traffic, S> {
     traffic: T,
     build: Box<dyn Fn(Inner<T>) -> S + 'a>,
-    at_rest: Box<dyn Fn() -> bool + 'a>,
+    idle_when: Box<dyn Fn() -> bool + 'a>,
     #[cfg(feature = "allocations")]
-    allocations: Option<u64>,
+    max_allocations: Option<u64>,
 }
 
-/// One layered service and the eyes on what is below it.
+/// A layered service, with handles to observe the inner service.
 struct Trial<T: Traffic, S> {
     service: S,
-    script: Script<T::Request, T::Response, T::Error>,
-    watch: Watch,
+    script: ScriptedService<T::Request, T::Response, T::Error>,
+    counts: ReadinessCounts,
 }
 
 impl<'a, T, S> Laws<'a, T, S>
@@ -191,19 +209,24 @@ where
     S: Service<T::Request, Response = T::Response, Error = T::Error, Future: Send>,
     S: Clone + Send + Sync + 'static,
 {
-    /// Tries what `build` makes of the inner service.
+    /// Creates the laws for the service that `build` makes of the inner service.
+    ///
+    /// `build` runs once per trial and gets a new inner service each time.
     pub fn new(traffic: T, build: impl Fn(Inner<T>) -> S + 'a) -> Self {
         Self {
             traffic,
             build: Box::new(build),
-            at_rest: Box::new(|| true),
+            idle_when: Box::new(|| true),
             #[cfg(feature = "allocations")]
-            allocations: None,
+            max_allocations: None,
         }
     }
 
-    /// Adds a check that nothing is held while no call runs: that gauges are at zero and permits
-    /// are back. `cancellation` asks it after each dropped call.
+    /// Sets a predicate that returns `true` if the layer holds no resources while no call is running.
+    ///
+    /// Compare gauges with zero and permits with their total, for example. The law of
+    /// [`cancellation`](Self::cancellation) checks the predicate after each dropped call. The default
+    /// always returns `true`.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -216,22 +239,23 @@ where
     /// let permits = Arc::new(Semaphore::new(2));
     /// let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     /// Laws::new(Numbers, |inner| limit.layer(inner))
-    ///     .at_rest(|| permits.available_permits() == 2)
+    ///     .idle_when(|| permits.available_permits() == 2)
     ///     .check()
     ///     .await;
     /// # }
     /// ```
-    pub fn at_rest(self, at_rest: impl Fn() -> bool + 'a) -> Self {
+    pub fn idle_when(self, idle_when: impl Fn() -> bool + 'a) -> Self {
         Self {
-            at_rest: Box::new(at_rest),
+            idle_when: Box::new(idle_when),
             ..self
         }
     }
 
-    /// Adds the law of [`allocations`](Self::allocations) to those that [`check`](Self::check) tries:
-    /// a successful call may allocate `limit` times in the layer.
+    /// Sets the number of heap allocations that a successful call may make in the layer, and adds the
+    /// law of [`allocations`](Self::allocations) to [`check`](Self::check).
     ///
-    /// The counting allocator is the whole program's, so no other can be.
+    /// The feature `allocations` installs a counting allocator for the whole test binary, so the
+    /// binary cannot set a global allocator of its own.
     ///
     /// ```
     /// use std::time::Duration;
@@ -241,68 +265,69 @@ where
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {
     /// let layer = TimeoutLayer::new(Duration::from_secs(1));
-    /// Laws::new(Numbers, |inner| layer.layer(inner)).allocating(0).check().await;
+    /// Laws::new(Numbers, |inner| layer.layer(inner)).max_allocations(0).check().await;
     /// # }
     /// ```
     #[cfg(feature = "allocations")]
-    pub fn allocating(self, limit: u64) -> Self {
+    pub fn max_allocations(self, limit: u64) -> Self {
         Self {
-            allocations: Some(limit),
+            max_allocations: Some(limit),
             ..self
         }
     }
 
-    /// Tries every law but [`refusal`](Self::refusal), and that of `allocations` only if there is a
-    /// limit to them.
+    /// Checks all laws except [`short_circuit`](Self::short_circuit).
+    ///
+    /// The law of `allocations` is included only if `max_allocations` was set (feature `allocations`).
     ///
     /// # Panics
     ///
-    /// Panics if a law is broken.
+    /// Panics with `law: <name>: <violation>` at the first violation.
     pub async fn check(&self) {
         self.readiness().await;
-        self.hoarding().await;
+        self.reservations().await;
         self.cancellation().await;
-        self.polls().await;
+        self.wakeups().await;
         self.transparency().await;
         #[cfg(feature = "allocations")]
-        if self.allocations.is_some() {
+        if self.max_allocations.is_some() {
             self.allocations().await;
         }
     }
 
-    /// A script that answers each request with its number, and fails [`FAILING`].
-    fn echo(&self) -> Script<T::Request, T::Response, T::Error> {
-        self.then_echo(Script::new())
+    /// Creates a script that echoes the number of each request, and fails the request [`FAILING`].
+    fn echo(&self) -> ScriptedService<T::Request, T::Response, T::Error> {
+        self.then_echo(ScriptedService::new())
     }
 
     fn then_echo(
         &self,
-        script: Script<T::Request, T::Response, T::Error>,
-    ) -> Script<T::Request, T::Response, T::Error> {
+        script: ScriptedService<T::Request, T::Response, T::Error>,
+    ) -> ScriptedService<T::Request, T::Response, T::Error> {
         let traffic = self.traffic.clone();
-        script.answer(move |request| match traffic.sent(request) {
+        script.respond_with(move |request| match traffic.request_number(request) {
             FAILING => Err(traffic.error()),
             number => Ok(traffic.response(number)),
         })
     }
 
-    fn inner(&self, script: Script<T::Request, T::Response, T::Error>) -> Inner<T> {
-        Strict::new(script).recording()
+    fn inner(&self, script: ScriptedService<T::Request, T::Response, T::Error>) -> Inner<T> {
+        AssertReady::new(script).count_only()
     }
 
-    fn trial(&self, script: Script<T::Request, T::Response, T::Error>) -> Trial<T, S> {
+    fn trial(&self, script: ScriptedService<T::Request, T::Response, T::Error>) -> Trial<T, S> {
         let inner = self.inner(script.clone());
         Trial {
-            watch: inner.watch(),
+            counts: inner.counts(),
             service: (self.build)(inner),
             script,
         }
     }
 }
 
-/// Compiles only for a service that can be shared and whose calls can be spawned.
+/// Compiles only if `Req` can be sent to a service that is shared and whose calls are spawned.
 ///
-/// [`Laws::new`] asks for the same, and for the error type of the inner service.
+/// [`Laws::new`] has the same bounds, and also requires the error type of the inner service.
 ///
 /// ```compile_fail
 /// use tower_fanout_testkit::laws;

@@ -1,4 +1,4 @@
-//! The laws of readiness: `readiness`, `hoarding` and `refusal`.
+//! The laws about readiness of the inner service: `readiness`, `reservations` and `short_circuit`.
 
 use std::mem;
 
@@ -7,73 +7,82 @@ use tower_service::Service;
 
 use super::{
     FAILING, Laws, Layered, Traffic,
-    drive::{self, oneshot, require, within},
+    drive::{self, complete, oneshot, require},
 };
-use crate::probe::Watch;
+use crate::assert_ready::ReadinessCounts;
 
 const READINESS: &str = "readiness";
-const HOARDING: &str = "hoarding";
-const REFUSAL: &str = "refusal";
+const RESERVATIONS: &str = "reservations";
+const SHORT_CIRCUIT: &str = "short_circuit";
 
 impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
-    /// Tries that only the instance that returned `Ready` is called: in a row, through clones,
-    /// after `mem::replace`, after a dropped call, and by many tasks at once.
+    /// Checks that the layer calls an inner instance only after it returned `Ready(Ok(()))`.
+    ///
+    /// The law makes consecutive calls, calls through a clone, calls after `mem::replace`, a call after
+    /// a dropped call, and concurrent calls.
     ///
     /// # Panics
     ///
-    /// Panics if an unready instance is called, or `poll_ready` fails over a healthy service.
+    /// Panics if the layer calls an inner instance that is not ready, or if `poll_ready` of the layer
+    /// fails although the inner service is healthy.
     pub async fn readiness(&self) {
-        let trial = self.trial(self.echo().after_polls(1).not_ready(3));
+        let trial = self.trial(self.echo().after_polls(1).ready_after_polls(3));
         let mut service = trial.service;
         for number in FAILING..8 {
             self.call(&mut service, number).await;
         }
-        require_obedience(&trial.watch, "in a row of calls");
+        require_no_violations(&trial.counts, "in consecutive calls");
 
         ready(&mut service).await;
         let mut clone = service.clone();
         self.finish(&mut service).await;
         self.call(&mut clone, 1).await;
-        require_obedience(&trial.watch, "through a clone of a ready instance");
+        require_no_violations(&trial.counts, "through a clone of a ready instance");
 
         ready(&mut service).await;
+        // The pattern that tower documents: move the ready instance out, leave a clone.
         let mut taken = mem::replace(&mut service, clone);
         self.finish(&mut taken).await;
         drop(taken);
         self.call(&mut service, 1).await;
-        require_obedience(&trial.watch, "after mem::replace");
+        require_no_violations(&trial.counts, "after mem::replace");
 
         ready(&mut service).await;
         drop(service.call(self.traffic.request(1)));
         self.call(&mut service, 1).await;
-        require_obedience(&trial.watch, "after a dropped call");
+        require_no_violations(&trial.counts, "after a dropped call");
 
         let mut tasks = JoinSet::new();
         for number in FAILING..16 {
             let call = oneshot(service.clone(), self.traffic.request(number));
-            tasks.spawn(async move { within(READINESS, call).await.is_ok() });
+            tasks.spawn(async move { complete(READINESS, call).await.is_ok() });
         }
         tasks.join_all().await;
-        require_obedience(&trial.watch, "by many tasks at once");
+        require_no_violations(&trial.counts, "in concurrent calls");
     }
 
-    /// Tries that no readiness of the inner service is held or thrown away by a call that ended
-    /// with an answer or a failure.
+    /// Checks that a completed call leaves no readiness of the inner service behind, whether the call
+    /// succeeded or failed.
+    ///
+    /// An inner service may reserve a permit in `poll_ready`. A layer that polls an instance ready
+    /// and never calls it takes this permit from other callers.
     ///
     /// # Panics
     ///
-    /// Panics if some is.
-    pub async fn hoarding(&self) {
+    /// Panics if the layer still holds a ready instance after the call, or dropped one uncalled.
+    pub async fn reservations(&self) {
         for number in [FAILING, 1] {
             let trial = self.trial(self.echo().after_polls(1));
             let mut service = trial.service;
             self.call(&mut service, number).await;
-            require_empty_hands(HOARDING, &trial.watch);
+            require_no_reservations(RESERVATIONS, &trial.counts);
         }
     }
 
-    /// Tries a layer that is set up to skip the inner service, because it refuses the call or
-    /// answers it alone: it must do so whether the inner service is ready or not.
+    /// Checks a layer that is configured to skip the inner service, because it rejects every call or
+    /// responds on its own.
+    ///
+    /// The layer must do so both while the inner service is ready and while it is not.
     ///
     /// ```
     /// use tower::ServiceBuilder;
@@ -82,78 +91,81 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {
     /// let full = ServiceBuilder::new().load_shed().concurrency_limit(0);
-    /// Laws::new(Numbers, |inner| full.service(inner)).refusal().await;
+    /// Laws::new(Numbers, |inner| full.service(inner)).short_circuit().await;
     /// # }
     /// ```
     ///
     /// # Panics
     ///
-    /// Panics if a call waits for the inner service, takes its readiness, or reaches it (then the
-    /// layer was not set up to skip it).
-    pub async fn refusal(&self) {
+    /// Panics if a call waits for readiness of the inner service or reserves it. Also panics if a call
+    /// reaches the inner service, because then the layer is not configured to skip it.
+    pub async fn short_circuit(&self) {
         for inner_is_ready in [false, true] {
             let trial = self.trial(self.echo());
             if !inner_is_ready {
-                trial.script.hold();
+                trial.script.set_not_ready();
             }
             let mut service = trial.service;
+            // A second call shows whether the first one left readiness behind.
             for number in 1..3 {
-                within(REFUSAL, drive::ready(&mut service)).await.ok();
-                within(REFUSAL, service.call(self.traffic.request(number)))
+                complete(SHORT_CIRCUIT, drive::ready(&mut service))
+                    .await
+                    .ok();
+                complete(SHORT_CIRCUIT, service.call(self.traffic.request(number)))
                     .await
                     .ok();
             }
-            require_empty_hands(REFUSAL, &trial.watch);
+            require_no_reservations(SHORT_CIRCUIT, &trial.counts);
             require(
-                REFUSAL,
+                SHORT_CIRCUIT,
                 trial.script.calls() == 0,
-                "the layer did not skip the inner service",
+                "the layer called the inner service instead of skipping it",
             );
         }
     }
 
     async fn call(&self, service: &mut S, number: u64) {
         ready(service).await;
-        // A failed call is none of these laws' business.
-        within(READINESS, service.call(self.traffic.request(number)))
+        // The laws about readiness apply to failed calls as well, so errors are ignored.
+        complete(READINESS, service.call(self.traffic.request(number)))
             .await
             .ok();
     }
 
     async fn finish(&self, service: &mut S) {
-        within(READINESS, service.call(self.traffic.request(1)))
+        complete(READINESS, service.call(self.traffic.request(1)))
             .await
             .ok();
     }
 }
 
 async fn ready<S: Service<Req>, Req>(service: &mut S) {
-    let ready = within(READINESS, drive::ready(service)).await;
+    let ready = complete(READINESS, drive::ready(service)).await;
     require(
         READINESS,
         ready.is_ok(),
-        "poll_ready failed over a healthy inner service",
+        "poll_ready failed although the inner service is healthy",
     );
 }
 
-fn require_obedience(watch: &Watch, when: &str) {
-    let obeyed = watch.violations() == 0;
+fn require_no_violations(counts: &ReadinessCounts, when: &str) {
+    let obeyed = counts.violations() == 0;
     require(
         READINESS,
         obeyed,
-        &format!("an inner instance was called that was not ready, {when}"),
+        &format!("the layer called an inner instance that was not ready, {when}"),
     );
 }
 
-fn require_empty_hands(law: &str, watch: &Watch) {
+fn require_no_reservations(law: &str, counts: &ReadinessCounts) {
     require(
         law,
-        watch.held() == 0,
-        "the layer holds readiness of the inner service after the call",
+        counts.reserved() == 0,
+        "the layer still holds a ready inner instance after the call",
     );
     require(
         law,
-        watch.wasted() == 0,
-        "the layer took readiness of the inner service and did not use it",
+        counts.discarded() == 0,
+        "the layer dropped a ready inner instance without a call",
     );
 }

@@ -1,4 +1,4 @@
-//! Each law holds for layers of tower, and fails for a layer that breaks it.
+//! Checks that the layers of tower pass every law, and that a law fails for a layer that breaks it.
 
 use std::{
     collections::VecDeque,
@@ -29,56 +29,56 @@ use super::*;
 type Error = <Numbers as Traffic>::Error;
 type Call = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send>>;
 
-/// What a [`Wrong`] service does against the laws.
+/// The way in which a [`BuggyService`] breaks a law.
 #[derive(Clone, Copy, PartialEq)]
-enum Wrong {
-    CallsAClone,
-    RefusesFromPollReady,
-    WastesReadiness,
-    WaitsAndRefuses,
-    HoldsAndRefuses,
-    WastesAndRefuses,
-    CountsWithoutAGuard,
-    LeaksItsPermit,
-    LosesItsTurn,
-    Spawns,
-    TriesForEver,
-    Spins,
-    SpinsUntilReady,
-    PollsTwice,
-    LosesWakes,
-    LosesWakesOfReadiness,
-    KeepsTheFirstWaker,
-    CallsTwice,
-    ChangesTheRequest,
-    ChangesTheAnswer,
+enum Bug {
+    CallsUnreadyClone,
+    FailsPollReady,
+    DiscardsReadiness,
+    RejectsAfterReady,
+    RejectsHoldingReadiness,
+    RejectsDiscardingReadiness,
+    GaugeWithoutGuard,
+    LeaksPermit,
+    LosesQueueTurn,
+    SpawnsCall,
+    RetriesForever,
+    WakesItself,
+    WakesItselfUntilReady,
+    PollsInnerTwice,
+    DropsWaker,
+    DropsReadinessWaker,
+    KeepsFirstWaker,
+    CallsInnerTwice,
+    ChangesRequest,
+    ChangesResponse,
 }
 
 #[derive(Clone)]
-struct WrongService {
+struct BuggyService {
     inner: Inner<Numbers>,
-    wrong: Wrong,
+    bug: Bug,
     running: Arc<AtomicUsize>,
-    turns: Turns,
+    turnstile: Turnstile,
 }
 
-impl Service<u64> for WrongService {
+impl Service<u64> for BuggyService {
     type Response = u64;
     type Error = Error;
     type Future = Call;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match self.wrong {
-            Wrong::HoldsAndRefuses => drop(self.inner.poll_ready(cx)),
-            Wrong::WastesAndRefuses => drop(self.inner.clone().poll_ready(cx)),
-            Wrong::SpinsUntilReady => {
+        match self.bug {
+            Bug::RejectsHoldingReadiness => drop(self.inner.poll_ready(cx)),
+            Bug::RejectsDiscardingReadiness => drop(self.inner.clone().poll_ready(cx)),
+            Bug::WakesItselfUntilReady => {
                 let ready = self.inner.poll_ready(cx);
                 if ready.is_pending() {
                     cx.waker().wake_by_ref();
                 }
                 ready!(ready)?;
             }
-            Wrong::LosesWakesOfReadiness => {
+            Bug::DropsReadinessWaker => {
                 ready!(
                     self.inner
                         .poll_ready(&mut Context::from_waker(Waker::noop()))
@@ -86,9 +86,9 @@ impl Service<u64> for WrongService {
             }
             _ => ready!(self.inner.poll_ready(cx))?,
         }
-        match self.wrong {
-            Wrong::RefusesFromPollReady => Poll::Ready(Err("full".into())),
-            Wrong::WastesReadiness => self.inner.clone().poll_ready(cx),
+        match self.bug {
+            Bug::FailsPollReady => Poll::Ready(Err("full".into())),
+            Bug::DiscardsReadiness => self.inner.clone().poll_ready(cx),
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -96,70 +96,75 @@ impl Service<u64> for WrongService {
     fn call(&mut self, request: u64) -> Call {
         let clone = self.inner.clone();
         let running = Arc::clone(&self.running);
-        match self.wrong {
-            Wrong::WaitsAndRefuses | Wrong::HoldsAndRefuses | Wrong::WastesAndRefuses => refuse(),
-            Wrong::LeaksItsPermit if running.load(Relaxed) > 0 => refuse(),
-            Wrong::CallsAClone => Box::pin({ clone }.call(request)),
-            Wrong::ChangesTheRequest => {
+        match self.bug {
+            Bug::RejectsAfterReady
+            | Bug::RejectsHoldingReadiness
+            | Bug::RejectsDiscardingReadiness => reject(),
+            Bug::LeaksPermit if running.load(Relaxed) > 0 => reject(),
+            Bug::CallsUnreadyClone => Box::pin({ clone }.call(request)),
+            Bug::ChangesRequest => {
                 let first = self.inner.call(request + 1);
-                Box::pin(meddle(self.wrong, first, clone, request))
+                Box::pin(finish_with_bug(self.bug, first, clone, request))
             }
-            Wrong::CallsTwice | Wrong::TriesForEver | Wrong::ChangesTheAnswer => {
+            Bug::CallsInnerTwice | Bug::RetriesForever | Bug::ChangesResponse => {
                 let first = self.inner.call(request);
-                Box::pin(meddle(self.wrong, first, clone, request))
+                Box::pin(finish_with_bug(self.bug, first, clone, request))
             }
-            Wrong::CountsWithoutAGuard | Wrong::LeaksItsPermit => {
+            Bug::GaugeWithoutGuard | Bug::LeaksPermit => {
                 let call = self.inner.call(request);
                 Box::pin(async move {
                     running.fetch_add(1, Relaxed);
-                    let answer = call.await;
+                    let response = call.await;
                     running.fetch_sub(1, Relaxed);
-                    answer
+                    response
                 })
             }
-            Wrong::LosesItsTurn => Box::pin(self.turns.clone().run(clone, request)),
-            Wrong::Spawns => {
+            Bug::LosesQueueTurn => Box::pin(self.turnstile.clone().run(clone, request)),
+            Bug::SpawnsCall => {
                 let call = tokio::spawn(self.inner.call(request));
                 Box::pin(async move { call.await? })
             }
-            wrong => Box::pin(WrongWaker {
+            bug => Box::pin(BuggyFuture {
                 call: Box::pin(self.inner.call(request)),
-                wrong,
+                bug,
                 first: None,
             }),
         }
     }
 }
 
-/// Makes more of a call than there is.
-async fn meddle(
-    wrong: Wrong,
+/// Completes a call whose bug shows only after the first inner call.
+async fn finish_with_bug(
+    bug: Bug,
     first: impl Future<Output = Result<u64, Error>>,
     again: Inner<Numbers>,
     request: u64,
 ) -> Result<u64, Error> {
     let mut result = first.await;
-    match wrong {
-        Wrong::CallsTwice => {
+    match bug {
+        Bug::CallsInnerTwice => {
             result?;
             drive::oneshot(again, request).await
         }
-        Wrong::TriesForEver => {
+        Bug::RetriesForever => {
             while result.is_err() {
                 result = drive::oneshot(again.clone(), request).await;
             }
             result
         }
-        Wrong::ChangesTheRequest => result.map(|answer| answer - 1),
-        _ => result.map(|answer| answer + 1),
+        Bug::ChangesRequest => result.map(|response| response - 1),
+        _ => result.map(|response| response + 1),
     }
 }
 
-/// One call at a time; the next is told by a message, and lost with it if it is dropped unread.
+/// A queue that lets one call run at a time.
+///
+/// A message passes the turn to the next call. The bug: a call that is dropped before it reads the
+/// message loses the turn.
 #[derive(Clone, Default)]
-struct Turns(Arc<Mutex<(bool, VecDeque<oneshot::Sender<()>>)>>);
+struct Turnstile(Arc<Mutex<(bool, VecDeque<oneshot::Sender<()>>)>>);
 
-impl Turns {
+impl Turnstile {
     async fn run(self, inner: Inner<Numbers>, request: u64) -> Result<u64, Error> {
         let mine = {
             let (busy, waiting) = &mut *self.0.lock().unwrap();
@@ -167,49 +172,49 @@ impl Turns {
             waiting.extend(mem::replace(busy, true).then_some(turn));
             mine
         };
-        mine.await.ok(); // an error at once, if nobody was there
-        let _next = Next(self);
+        mine.await.ok(); // resolves at once with an error if no other call is running
+        let _next_turn = NextTurn(self);
         drive::oneshot(inner, request).await
     }
 }
 
-struct Next(Turns);
+struct NextTurn(Turnstile);
 
-impl Drop for Next {
+impl Drop for NextTurn {
     fn drop(&mut self) {
         let (busy, waiting) = &mut *self.0.0.lock().unwrap();
         *busy = iter::from_fn(|| waiting.pop_front()).any(|turn| turn.send(()).is_ok());
     }
 }
 
-fn refuse() -> Call {
-    Box::pin(async { Err("refused".into()) })
+fn reject() -> Call {
+    Box::pin(async { Err("rejected".into()) })
 }
 
-struct WrongWaker {
+struct BuggyFuture {
     call: Call,
-    wrong: Wrong,
+    bug: Bug,
     first: Option<Waker>,
 }
 
-impl Future for WrongWaker {
+impl Future for BuggyFuture {
     type Output = Result<u64, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let first = self.first.get_or_insert_with(|| cx.waker().clone()).clone();
-        match self.wrong {
-            Wrong::LosesWakes => self
+        match self.bug {
+            Bug::DropsWaker => self
                 .call
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop())),
-            Wrong::PollsTwice => {
+            Bug::PollsInnerTwice => {
                 if let Poll::Ready(result) = self.call.as_mut().poll(cx) {
                     return Poll::Ready(result);
                 }
                 self.call.as_mut().poll(cx)
             }
-            Wrong::KeepsTheFirstWaker => self.call.as_mut().poll(&mut Context::from_waker(&first)),
-            Wrong::Spins => {
+            Bug::KeepsFirstWaker => self.call.as_mut().poll(&mut Context::from_waker(&first)),
+            Bug::WakesItself => {
                 cx.waker().wake_by_ref();
                 self.call.as_mut().poll(cx)
             }
@@ -218,23 +223,23 @@ impl Future for WrongWaker {
     }
 }
 
-fn laws(wrong: Wrong) -> Laws<'static, Numbers, WrongService> {
+fn laws(bug: Bug) -> Laws<'static, Numbers, BuggyService> {
     let running = Arc::new(AtomicUsize::new(0));
     let gauge = Arc::clone(&running);
-    Laws::new(Numbers, move |inner| WrongService {
+    Laws::new(Numbers, move |inner| BuggyService {
         inner,
-        wrong,
+        bug,
         running: Arc::clone(&running),
-        turns: Turns::default(),
+        turnstile: Turnstile::default(),
     })
-    .at_rest(move || wrong != Wrong::CountsWithoutAGuard || gauge.load(Relaxed) == 0)
+    .idle_when(move || bug != Bug::GaugeWithoutGuard || gauge.load(Relaxed) == 0)
 }
 
-/// Answers every call itself.
+/// A service that rejects every call without calling the inner service.
 #[derive(Clone)]
-struct Skip;
+struct RejectAll;
 
-impl Service<u64> for Skip {
+impl Service<u64> for RejectAll {
     type Response = u64;
     type Error = Error;
     type Future = std::future::Ready<Result<u64, Error>>;
@@ -244,14 +249,14 @@ impl Service<u64> for Skip {
     }
 
     fn call(&mut self, _: u64) -> Self::Future {
-        std::future::ready(Err("refused".into()))
+        std::future::ready(Err("rejected".into()))
     }
 }
 
 #[derive(Clone)]
-struct Twice(u32);
+struct RetryTimes(u32);
 
-impl Policy<u64, u64, Error> for Twice {
+impl Policy<u64, u64, Error> for RetryTimes {
     type Future = tokio::time::Sleep;
 
     fn retry(&mut self, _: &mut u64, result: &mut Result<u64, Error>) -> Option<Self::Future> {
@@ -268,53 +273,54 @@ impl Policy<u64, u64, Error> for Twice {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_of_tower_keep_all_laws() {
+async fn tower_layers_pass_all_laws() {
     Laws::new(Numbers, |inner| inner).check().await;
     let same = MapRequestLayer::new(|request: u64| request);
     Laws::new(Numbers, |inner| same.layer(inner)).check().await;
     let same = |inner| MapErr::new(inner, |error: Error| error);
     Laws::new(Numbers, same).check().await;
-    let second = TimeoutLayer::new(Duration::from_secs(1));
-    Laws::new(Numbers, |inner| second.layer(inner))
+    let timeout = TimeoutLayer::new(Duration::from_secs(1));
+    Laws::new(Numbers, |inner| timeout.layer(inner))
         .check()
         .await;
-    let one = ConcurrencyLimitLayer::new(1);
-    Laws::new(Numbers, |inner| one.layer(inner)).check().await;
-    let twice = RetryLayer::new(Twice(2));
-    Laws::new(Numbers, |inner| twice.layer(inner)).check().await;
+    let limit = ConcurrencyLimitLayer::new(1);
+    Laws::new(Numbers, |inner| limit.layer(inner)).check().await;
+    let retry = RetryLayer::new(RetryTimes(2));
+    Laws::new(Numbers, |inner| retry.layer(inner)).check().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_keeps_all_laws_and_gives_its_permits_back() {
+async fn stack_passes_all_laws_and_returns_its_permits() {
     let permits = Arc::new(Semaphore::new(2));
     let limit = GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits));
     let stack = ServiceBuilder::new()
-        .layer(RetryLayer::new(Twice(1)))
+        .layer(RetryLayer::new(RetryTimes(1)))
         .layer(limit)
         .layer(TimeoutLayer::new(Duration::from_secs(1)));
     Laws::new(Numbers, |inner| stack.service(inner))
-        .at_rest(|| permits.available_permits() == 2)
+        .idle_when(|| permits.available_permits() == 2)
         .check()
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_skips_with_empty_hands_keeps_the_law_of_refusal() {
-    Laws::new(Numbers, |_| Skip).refusal().await;
+async fn layer_that_reserves_nothing_passes_short_circuit() {
+    Laws::new(Numbers, |_| RejectAll).short_circuit().await;
 }
 
 #[test]
-fn a_service_of_tower_has_the_auto_traits() {
-    let service = TimeoutLayer::new(Duration::ZERO).layer(Script::<u64, u64, Error>::new());
+fn timeout_service_passes_auto_traits() {
+    let service =
+        TimeoutLayer::new(Duration::ZERO).layer(ScriptedService::<u64, u64, Error>::new());
     auto_traits::<u64>(&service);
 }
 
-macro_rules! breaks {
-    ($($test:ident: $law:ident, $wrong:ident, $message:literal;)*) => {$(
+macro_rules! violations {
+    ($($test:ident: $law:ident, $bug:ident, $message:literal;)*) => {$(
         #[tokio::test(start_paused = true)]
         #[should_panic(expected = $message)]
         async fn $test() {
-            laws(Wrong::$wrong).$law().await;
+            laws(Bug::$bug).$law().await;
         }
     )*
 
@@ -325,44 +331,44 @@ macro_rules! breaks {
             #[tokio::test(start_paused = true)]
             #[should_panic(expected = "law: ")]
             async fn $test() {
-                laws(Wrong::$wrong).check().await;
+                laws(Bug::$bug).check().await;
             }
         )*
     }
     };
 }
 
-breaks! {
-    a_call_of_an_unready_clone: readiness, CallsAClone, "law: readiness: an inner instance was called";
-    a_refusal_from_poll_ready: readiness, RefusesFromPollReady, "law: readiness: poll_ready failed";
-    lost_wakes_never_end: readiness, LosesWakes, "law: readiness: a call did not end within a minute";
-    tries_without_a_pause: readiness, TriesForEver, "law: readiness: a call did not end in a thousand polls";
-    readiness_that_outlives_its_call: hoarding, CallsAClone, "law: hoarding: the layer holds";
-    readiness_that_is_thrown_away: hoarding, WastesReadiness, "law: hoarding: the layer took";
-    a_refusal_that_waits_for_readiness: refusal, WaitsAndRefuses, "law: refusal: a call did not end";
-    a_refusal_that_holds_readiness: refusal, HoldsAndRefuses, "law: refusal: the layer holds";
-    a_refusal_that_wastes_readiness: refusal, WastesAndRefuses, "law: refusal: the layer took";
-    a_gauge_without_a_guard: cancellation, CountsWithoutAGuard, "law: cancellation: the layer is not at rest";
-    a_lost_permit: cancellation, LeaksItsPermit, "law: cancellation: the next call failed";
-    a_lost_turn: cancellation, LosesItsTurn, "law: cancellation: a call did not end";
-    a_call_that_lives_on: cancellation, Spawns, "law: cancellation: an inner call still runs";
-    a_call_without_an_end: cancellation, TriesForEver, "law: cancellation: a call did not end in";
-    a_spin: polls, Spins, "law: polls: a call woke itself while the inner call";
-    a_spin_for_readiness: polls, SpinsUntilReady, "law: polls: a call woke itself while the inner service";
-    a_poll_too_many: polls, PollsTwice, "law: polls: the inner call was polled more often";
-    a_lost_wake: polls, LosesWakes, "law: polls: no wake reached the latest waker when the inner service answered";
-    a_lost_wake_of_readiness: polls, LosesWakesOfReadiness, "law: polls: no wake reached the latest waker when the inner service became ready";
-    a_stale_waker: polls, KeepsTheFirstWaker, "law: polls: no wake reached";
-    a_call_that_is_refused: transparency, WaitsAndRefuses, "law: transparency: a call failed";
-    two_inner_calls: transparency, CallsTwice, "law: transparency: one success";
-    a_changed_request: transparency, ChangesTheRequest, "law: transparency: a request";
-    a_changed_answer: transparency, ChangesTheAnswer, "law: transparency: an answer";
+violations! {
+    detects_call_of_unready_clone: readiness, CallsUnreadyClone, "law: readiness: the layer called an inner instance that was not ready";
+    detects_rejection_from_poll_ready: readiness, FailsPollReady, "law: readiness: poll_ready failed";
+    detects_call_that_is_never_woken: readiness, DropsWaker, "law: readiness: a call did not complete within 60s";
+    detects_retries_without_backoff: readiness, RetriesForever, "law: readiness: a call did not complete within 1000 polls";
+    detects_readiness_held_after_the_call: reservations, CallsUnreadyClone, "law: reservations: the layer still holds";
+    detects_discarded_readiness: reservations, DiscardsReadiness, "law: reservations: the layer dropped";
+    detects_rejection_that_waits_for_readiness: short_circuit, RejectsAfterReady, "law: short_circuit: a call did not complete";
+    detects_rejection_that_holds_readiness: short_circuit, RejectsHoldingReadiness, "law: short_circuit: the layer still holds";
+    detects_rejection_that_discards_readiness: short_circuit, RejectsDiscardingReadiness, "law: short_circuit: the layer dropped";
+    detects_gauge_without_guard: cancellation, GaugeWithoutGuard, "law: cancellation: the predicate of `idle_when` returned false";
+    detects_leaked_permit: cancellation, LeaksPermit, "law: cancellation: the next call failed";
+    detects_lost_queue_turn: cancellation, LosesQueueTurn, "law: cancellation: a call did not complete";
+    detects_inner_call_that_outlives_the_drop: cancellation, SpawnsCall, "law: cancellation: an inner call is still running";
+    detects_call_that_never_completes: cancellation, RetriesForever, "law: cancellation: a call did not complete within";
+    detects_self_wake_while_pending: wakeups, WakesItself, "law: wakeups: a call woke itself while the inner call";
+    detects_self_wake_while_not_ready: wakeups, WakesItselfUntilReady, "law: wakeups: a call woke itself while the inner service";
+    detects_extra_poll_of_inner_call: wakeups, PollsInnerTwice, "law: wakeups: the inner call was polled more often";
+    detects_lost_wakeup_of_response: wakeups, DropsWaker, "law: wakeups: the latest waker was not woken when the inner service responded";
+    detects_lost_wakeup_of_readiness: wakeups, DropsReadinessWaker, "law: wakeups: the latest waker was not woken when the inner service became ready";
+    detects_stale_waker: wakeups, KeepsFirstWaker, "law: wakeups: the latest waker was not woken";
+    detects_rejected_call: transparency, RejectsAfterReady, "law: transparency: a call failed";
+    detects_second_inner_call: transparency, CallsInnerTwice, "law: transparency: 8 requests took";
+    detects_changed_request: transparency, ChangesRequest, "law: transparency: the layer changed a request";
+    detects_changed_response: transparency, ChangesResponse, "law: transparency: the layer changed response";
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "law: refusal: the layer did not skip")]
-async fn a_layer_that_does_not_refuse() {
-    Laws::new(Numbers, LoadShed::new).refusal().await;
+#[should_panic(expected = "law: short_circuit: the layer called the inner service")]
+async fn short_circuit_requires_a_layer_that_rejects() {
+    Laws::new(Numbers, LoadShed::new).short_circuit().await;
 }
 
 #[cfg(feature = "allocations")]
@@ -372,25 +378,25 @@ mod allocations {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_box_per_call_is_one_allocation() {
+    async fn box_per_call_is_one_allocation() {
         Laws::new(Numbers, BoxCloneSyncService::new)
-            .allocating(1)
+            .max_allocations(1)
             .check()
             .await;
     }
 
     #[tokio::test(start_paused = true)]
     #[should_panic(expected = "law: allocations: a call allocated 1 times in the layer")]
-    async fn a_box_where_none_is_allowed() {
+    async fn detects_allocation_beyond_the_limit() {
         Laws::new(Numbers, BoxCloneSyncService::new)
-            .allocating(0)
+            .max_allocations(0)
             .check()
             .await;
     }
 
     #[tokio::test(start_paused = true)]
     #[should_panic(expected = "law: allocations: a call failed")]
-    async fn a_refused_call_that_cannot_be_measured() {
-        laws(Wrong::WaitsAndRefuses).allocations().await;
+    async fn allocations_require_successful_calls() {
+        laws(Bug::RejectsAfterReady).allocations().await;
     }
 }

@@ -1,50 +1,58 @@
-//! The law of transparency: a success passes through unchanged.
+//! The law of transparency: requests and responses pass unchanged.
 
 use super::{
     Laws, Layered, Traffic,
-    drive::{self, require, within},
+    drive::{self, complete, require},
 };
 
 const TRANSPARENCY: &str = "transparency";
 
 impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
-    /// Tries that each request reaches the inner service exactly once, with its number, and that
-    /// its answer comes back.
+    /// Checks that each request reaches the inner service exactly once with its number, and that its
+    /// response comes back.
     ///
     /// # Panics
     ///
-    /// Panics if a call fails, an answer is another's, or the inner service is called more or less
-    /// often than the layer.
+    /// Panics if a call fails, a response belongs to another request, or the number of inner calls
+    /// differs from the number of requests.
     pub async fn transparency(&self) {
         let trial = self.trial(self.echo().after_polls(1));
         let mut service = trial.service;
         let numbers: Vec<u64> = (1..=8).collect();
         for &number in &numbers {
-            within(TRANSPARENCY, drive::ready(&mut service)).await.ok();
-            let answer = within(TRANSPARENCY, service.call(self.traffic.request(number))).await;
-            let received = answer.ok().map(|response| self.traffic.received(&response));
+            complete(TRANSPARENCY, drive::ready(&mut service))
+                .await
+                .ok();
+            let response = complete(TRANSPARENCY, service.call(self.traffic.request(number))).await;
+            let received = response
+                .ok()
+                .map(|response| self.traffic.response_number(&response));
             require(
                 TRANSPARENCY,
                 received.is_some(),
-                "a call failed that the inner service answered",
+                "a call failed although the inner service succeeded",
             );
             require(
                 TRANSPARENCY,
                 received == Some(number),
-                "an answer was changed",
+                &format!("the layer changed response {number}"),
             );
         }
         let sent: Vec<u64> = trial
             .script
             .requests()
             .iter()
-            .map(|request| self.traffic.sent(request))
+            .map(|request| self.traffic.request_number(request))
             .collect();
         require(
             TRANSPARENCY,
             sent.len() == numbers.len(),
-            "one success took not exactly one inner call",
+            &format!(
+                "{} requests took {} inner calls, expected one call per request",
+                numbers.len(),
+                sent.len()
+            ),
         );
-        require(TRANSPARENCY, sent == numbers, "a request was changed");
+        require(TRANSPARENCY, sent == numbers, "the layer changed a request");
     }
 }

@@ -241,8 +241,8 @@ async fn fault_b1_b4_whatever_comes_leaves_the_last_keys() {
     );
     let faults = [
         (Fault::json(set(&["a"])), FetchOutcome::Ok),
-        (Fault::answer(500, &[], set(&["b"])), FetchOutcome::Status),
-        (Fault::answer(204, &[], ""), FetchOutcome::Status),
+        (Fault::response(500, &[], set(&["b"])), FetchOutcome::Status),
+        (Fault::response(204, &[], ""), FetchOutcome::Status),
         (
             Fault::redirect("http://127.0.0.1:1/keys"),
             FetchOutcome::Status,
@@ -254,15 +254,15 @@ async fn fault_b1_b4_whatever_comes_leaves_the_last_keys() {
         (Fault::json(set(&["b", "b"])), FetchOutcome::Invalid),
         (Fault::json(large), FetchOutcome::TooLarge),
         (Fault::drip(set(&["b"]), SECOND / 50), FetchOutcome::Timeout),
-        (Fault::never_answer(), FetchOutcome::Timeout),
+        (Fault::never_respond(), FetchOutcome::Timeout),
         (Fault::stall_in_body(), FetchOutcome::Timeout),
         (Fault::reset_before_head(), FetchOutcome::Unreachable),
         (Fault::reset_in_body(), FetchOutcome::Unreachable),
         (Fault::length_too_long(), FetchOutcome::Unreachable),
-        (Fault::bad_chunk(), FetchOutcome::Unreachable),
+        (Fault::invalid_chunk_size(), FetchOutcome::Unreachable),
         (Fault::json(set(&["c"])), FetchOutcome::Ok),
     ];
-    let server = FaultServer::script(faults.iter().map(|(fault, _)| fault.clone())).await;
+    let server = FaultServer::sequence(faults.iter().map(|(fault, _)| fault.clone())).await;
     let policy = JwksConfig::default().timeout(SECOND / 4);
     let endpoint = server.url().parse().unwrap();
     let config = ClientConfig::default().max_response(policy.max_body);
@@ -283,7 +283,7 @@ async fn fault_b1_b4_whatever_comes_leaves_the_last_keys() {
     }
     let expected: Vec<_> = faults.iter().map(|(_, outcome)| *outcome).collect();
     assert_eq!(*told.lock().unwrap(), expected);
-    let seen = server.seen();
+    let seen = server.stats();
     assert!(seen.requests.iter().all(|request| request.path == "/keys"));
     assert_eq!(seen.requests.len(), faults.len());
 }
@@ -295,7 +295,7 @@ async fn the_keys_of_a_server_are_fetched() {
     let url = JwksUrl::new(url).unwrap();
     let jwks = Jwks::start(&url, JwksConfig::default(), |_| ()).await;
     assert!(knows(&jwks.unwrap(), "a"));
-    let request = &server.seen().requests[0];
+    let request = &server.stats().requests[0];
     assert_eq!(request.path, "/keys?p=1");
     assert!(
         request

@@ -9,7 +9,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tower_fanout_testkit::fault_server::tls::{Authority, Certificate};
+use tower_fanout_testkit::fault_server::tls::{Certificate, CertificateAuthority};
 
 use super::*;
 
@@ -47,7 +47,7 @@ async fn https(tls: Tls) -> (SocketAddr, Connections) {
 /// A client that trusts `authority`, with a certificate of its own if it has one.
 async fn client(
     addr: SocketAddr,
-    authority: &Authority,
+    authority: &CertificateAuthority,
     own: Option<&Certificate>,
     edit: impl FnOnce(&mut ClientConfig),
 ) -> io::Result<TlsStream<TcpStream>> {
@@ -86,7 +86,7 @@ async fn said(mut stream: TlsStream<TcpStream>) -> io::Result<String> {
 
 #[tokio::test]
 async fn a_request_over_tls_says_so_in_either_protocol() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let (addr, _) = https(tls(&authority.issue(&["localhost"]))).await;
     let stream = client(addr, &authority, None, |_| {}).await.unwrap();
     assert_eq!(said(stream).await.unwrap(), "https HTTP/1.1");
@@ -105,7 +105,7 @@ async fn a_request_over_tls_says_so_in_either_protocol() {
 
 #[tokio::test]
 async fn new_certificates_are_shown_from_the_next_connection_on_and_bad_ones_never() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (CertificateAuthority::new(), CertificateAuthority::new());
     let (first, second) = (old.issue(&["localhost"]), new.issue(&["localhost"]));
     let tls = tls(&first);
     let (addr, _) = https(tls.clone()).await;
@@ -133,7 +133,7 @@ async fn new_certificates_are_shown_from_the_next_connection_on_and_bad_ones_nev
 
 #[tokio::test]
 async fn only_clients_of_the_authority_get_in() {
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (CertificateAuthority::new(), CertificateAuthority::new());
     let certificate = authority.issue(&["localhost"]);
     let (chain, key) = (
         certificate.chain_pem.as_bytes(),
@@ -144,8 +144,8 @@ async fn only_clients_of_the_authority_get_in() {
     let tls = Tls::with_client_authority(chain, key, authority.ca_pem().as_bytes());
     let (addr, connections) = https(tls.unwrap()).await;
     for (own, gets_in) in [
-        (Some(authority.client("ada")), true),
-        (Some(other.client("eve")), false),
+        (Some(authority.issue_client("ada")), true),
+        (Some(other.issue_client("eve")), false),
         (None, false),
     ] {
         // With TLS 1.3 a client learns that it was refused when it reads.
@@ -160,7 +160,7 @@ async fn only_clients_of_the_authority_get_in() {
 
 #[tokio::test]
 async fn fault_d1_d16_a_handshake_that_does_not_come_or_is_none_is_cut() {
-    let (addr, connections) = https(tls(&Authority::new().issue(&["localhost"]))).await;
+    let (addr, connections) = https(tls(&CertificateAuthority::new().issue(&["localhost"]))).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
     rest(stream).await;
@@ -179,7 +179,7 @@ async fn fault_k1_k4_a_handshake_that_does_not_come_holds_up_no_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let config = ServerConfig {
-        tls: Some(tls(&Authority::new().issue(&["localhost"]))),
+        tls: Some(tls(&CertificateAuthority::new().issue(&["localhost"]))),
         ..ServerConfig::default()
     };
     let connections = config.connections.clone();

@@ -1,83 +1,86 @@
-//! Bodies whose length is wrong, ambiguous or without an end.
+//! Bodies with a length that is wrong, ambiguous or missing, and invalid chunks.
 
-use super::{Fault, PART, chunked_head, head, json_head};
+use super::{Fault, PARTIAL_BODY, chunked_head, head, json_head};
 
-// === the length ===
+// === content-length ===
 
 impl Fault {
-    /// Closes the connection before as many bytes are sent as `content-length` says.
+    /// Responds with fewer bytes than `content-length` declares, and closes the connection.
     #[must_use]
     pub fn length_too_long() -> Self {
-        json_head(100).send(PART).close()
+        json_head(100).send(PARTIAL_BODY).close()
     }
 
-    /// Sends more bytes than `content-length` says, and keeps the connection open.
+    /// Responds with more bytes than `content-length` declares, and keeps the connection open.
     #[must_use]
     pub fn length_too_short() -> Self {
         json_head(2).send("{}{}")
     }
 
-    /// Says two lengths of which one is right.
+    /// Responds with two `content-length` headers. Only the second is right.
     #[must_use]
     pub fn duplicate_length() -> Self {
         head("content-length: 2\r\ncontent-length: 4").send("{}{}")
     }
 
-    /// Says a length and chunks, and sends chunks (RFC 9112 §6.3: a sign of smuggling).
+    /// Responds with both `content-length` and `transfer-encoding: chunked`, and a chunked body.
+    ///
+    /// RFC 9112 §6.3 treats this combination as a sign of request smuggling.
     #[must_use]
     pub fn length_and_chunked() -> Self {
         head("content-length: 2\r\ntransfer-encoding: chunked").send("2\r\n{}\r\n0\r\n\r\n")
     }
 
-    /// Says a length below zero.
+    /// Responds with a negative `content-length`, and closes the connection.
     #[must_use]
     pub fn negative_length() -> Self {
         head("content-length: -1").send("{}").close()
     }
 
-    /// Sends a whole second answer after the one that was asked for, and keeps the connection open.
+    /// Sends a complete second response after the requested one, and keeps the connection open.
     #[must_use]
-    pub fn extra_answer() -> Self {
+    pub fn extra_response() -> Self {
         Self::json("{}").then(Self::json(r#"{"smuggled": true}"#))
     }
 
-    /// Answers 204 with a body, which it must not have.
+    /// Responds with 204 and a body, which this status does not allow.
     #[must_use]
-    pub fn no_content() -> Self {
-        Self::answer(204, &[], "{}")
+    pub fn no_content_with_body() -> Self {
+        Self::response(204, &[], "{}")
     }
 
-    /// Answers 205 with a body, which it must not have.
+    /// Responds with 205 and a body, which this status does not allow.
     #[must_use]
-    pub fn reset_content() -> Self {
-        Self::answer(205, &[], "{}")
+    pub fn reset_content_with_body() -> Self {
+        Self::response(205, &[], "{}")
     }
 
-    /// Answers 304 with a body, which it must not have, though nothing was asked `if-` anything.
+    /// Responds with 304 and a body, which this status does not allow, even if the request was not
+    /// conditional.
     #[must_use]
-    pub fn not_modified() -> Self {
-        Self::answer(304, &[], "{}")
+    pub fn not_modified_with_body() -> Self {
+        Self::response(304, &[], "{}")
     }
 }
 
 // === chunks ===
 
 impl Fault {
-    /// Sends a chunk whose size is no number.
+    /// Sends a chunk with a size that is not a number, and closes the connection.
     #[must_use]
-    pub fn bad_chunk() -> Self {
+    pub fn invalid_chunk_size() -> Self {
         chunked_head()
             .send("5\r\n{\"id\"\r\nzz\r\n:7}\r\n0\r\n\r\n")
             .close()
     }
 
-    /// Closes the connection within a chunk.
+    /// Closes the connection in the middle of a chunk.
     #[must_use]
-    pub fn cut_chunk() -> Self {
+    pub fn truncated_chunk() -> Self {
         chunked_head().send("64\r\n{\"id\"").close()
     }
 
-    /// Answers `{}` in two chunks, each with an extension of `size` bytes.
+    /// Responds with `{}` in two chunks, each with a chunk extension of `size` bytes.
     #[must_use]
     pub fn chunk_extension_flood(size: usize) -> Self {
         let extension = "x".repeat(size);
@@ -86,7 +89,7 @@ impl Fault {
         ))
     }
 
-    /// Answers `{}` in a chunk with `count` trailers after it.
+    /// Responds with `{}` in one chunk, followed by `count` trailers.
     #[must_use]
     pub fn trailers_flood(count: usize) -> Self {
         let trailers: String = (0..count)
@@ -95,7 +98,7 @@ impl Fault {
         chunked_head().send(format!("2\r\n{{}}\r\n0\r\n{trailers}\r\n"))
     }
 
-    /// Sends chunk after chunk, and never the last.
+    /// Sends chunks without end, until the peer closes the connection.
     #[must_use]
     pub fn endless_body() -> Self {
         let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));

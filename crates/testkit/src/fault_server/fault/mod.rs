@@ -1,9 +1,9 @@
-//! What the server does with one request.
+//! The response to one request, possibly broken.
 
-mod answers;
-mod bomb;
 mod framing;
+mod gzip_bomb;
 mod heads;
+mod responses;
 mod transport;
 
 use std::{future::pending, io, time::Duration};
@@ -13,7 +13,11 @@ use tokio::{
     time::sleep,
 };
 
-/// An answer, as a chain of bytes, pauses and an end.
+/// A response as a list of bytes and pauses, and an end for the connection.
+///
+/// Constructors such as [`json`](Self::json) and [`reset_in_body`](Self::reset_in_body) create common
+/// responses and failures. The methods with `self` add a part or set the end. By default the
+/// connection stays open.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,97 +28,99 @@ use tokio::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Fault {
-    acts: Vec<Act>,
+    steps: Vec<Step>,
     end: End,
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+enum Step {
     Send(Vec<u8>),
     SendForever(Vec<u8>),
     Pause(Duration),
 }
 
-/// What happens to the connection after the answer.
+/// The state of the connection after the response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum End {
     #[default]
     KeepAlive,
     Close,
-    Cut,
+    CloseWithoutNotify,
     Reset,
     Stall,
 }
 
-// === the parts ===
+// === parts and ends ===
 
 impl Fault {
-    /// Sends nothing and waits for the next request.
+    /// Creates a fault that sends nothing and waits for the next request.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Then sends exactly these bytes.
+    /// Adds bytes, which are sent unchanged.
     #[must_use]
     pub fn send(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.acts.push(Act::Send(bytes.into()));
+        self.steps.push(Step::Send(bytes.into()));
         self
     }
 
-    /// Then sends these bytes again and again, until the peer leaves.
+    /// Adds bytes that are sent again and again until the peer closes the connection.
     ///
     /// # Panics
     ///
-    /// Panics if there are none.
+    /// Panics if `bytes` is empty.
     #[must_use]
     pub fn send_forever(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
-        assert!(!bytes.is_empty(), "nothing cannot be sent forever");
-        self.acts.push(Act::SendForever(bytes));
+        assert!(!bytes.is_empty(), "`send_forever` needs at least one byte");
+        self.steps.push(Step::SendForever(bytes));
         self
     }
 
-    /// Then waits.
+    /// Adds a pause of `time`.
     #[must_use]
     pub fn pause(mut self, time: Duration) -> Self {
-        self.acts.push(Act::Pause(time));
+        self.steps.push(Step::Pause(time));
         self
     }
 
-    /// Waits before all the rest.
+    /// Delays the whole response by `time`.
     #[must_use]
     pub fn after(mut self, time: Duration) -> Self {
-        self.acts.insert(0, Act::Pause(time));
+        self.steps.insert(0, Step::Pause(time));
         self
     }
 
-    /// At last closes the connection.
+    /// Closes the connection after the response.
     #[must_use]
     pub fn close(self) -> Self {
         self.end(End::Close)
     }
 
-    /// At last closes the connection and, within TLS, does not say so before: a client cannot tell a
-    /// whole answer from one that somebody cut (RFC 8446 §6.1).
+    /// Closes the connection after the response, without the `close_notify` alert of TLS.
+    ///
+    /// A client cannot distinguish such a response from one that an attacker truncated
+    /// (RFC 8446 §6.1). Without TLS, this is the same as [`close`](Self::close).
     #[must_use]
-    pub fn cut(self) -> Self {
-        self.end(End::Cut)
+    pub fn close_without_notify(self) -> Self {
+        self.end(End::CloseWithoutNotify)
     }
 
-    /// At last resets the connection (RST, by a linger of zero).
+    /// Resets the connection after the response (TCP RST).
     #[must_use]
     pub fn reset(self) -> Self {
         self.end(End::Reset)
     }
 
-    /// At last keeps the connection open and silent until the peer closes it.
+    /// Keeps the connection open and silent after the response, until the peer closes it.
     #[must_use]
     pub fn stall(self) -> Self {
         self.end(End::Stall)
     }
 
-    /// Closes the connection at last, if nothing else was to happen to it.
+    /// Closes the connection after the response unless another end was set.
     pub(super) fn or_close(self) -> Self {
         match self.end {
             End::KeepAlive => self.close(),
@@ -127,22 +133,22 @@ impl Fault {
     }
 
     fn then(mut self, next: Self) -> Self {
-        self.acts.extend(next.acts);
+        self.steps.extend(next.steps);
         self.end(next.end)
     }
 
     pub(super) async fn play(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<End> {
-        for act in &self.acts {
-            match act {
-                Act::Send(bytes) => send(writer, bytes).await?,
-                Act::SendForever(bytes) => loop {
+        for step in &self.steps {
+            match step {
+                Step::Send(bytes) => send(writer, bytes).await?,
+                Step::SendForever(bytes) => loop {
                     send(writer, bytes).await?;
                 },
-                Act::Pause(time) => sleep(*time).await,
+                Step::Pause(time) => sleep(*time).await,
             }
         }
         match self.end {
-            End::Stall => pending().await,
+            End::Stall => pending().await, // the caller watches for the peer to close
             end => Ok(end),
         }
     }
@@ -150,16 +156,16 @@ impl Fault {
 
 async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     writer.write_all(bytes).await?;
-    writer.flush().await // TLS keeps what it could not write yet
+    writer.flush().await // TLS buffers what it could not write yet
 }
 
-// === what the answers are made of ===
+// === building blocks ===
 
-/// The begin of a body that is never sent whole.
-pub(super) const PART: &str = r#"{"id": 7, "na"#;
+/// The first part of a body that is never sent completely.
+pub(super) const PARTIAL_BODY: &str = r#"{"id": 7, "na"#;
 
 fn status_line(status: u16) -> String {
-    format!("HTTP/1.1 {status} \r\n") // RFC 9112 §4: the reason may be empty, the space may not
+    format!("HTTP/1.1 {status} \r\n") // RFC 9112 §4 requires the space, but no reason phrase
 }
 
 fn json_head(length: usize) -> Fault {

@@ -1,59 +1,63 @@
-//! Connections that stall or end where they should not.
+//! Connections that stall, close or reset at the wrong time.
 
-use super::{Fault, PART, json_head, status_line};
+use super::{Fault, PARTIAL_BODY, json_head, status_line};
 
 impl Fault {
-    /// Accepts the request and never answers.
+    /// Reads the request and never responds.
     #[must_use]
-    pub fn never_answer() -> Self {
+    pub fn never_respond() -> Self {
         Self::new().stall()
     }
 
-    /// Sends a part of the head, and never the rest.
+    /// Sends part of the head and then stalls.
     #[must_use]
     pub fn stall_in_head() -> Self {
         Self::new().send(head_part()).stall()
     }
 
-    /// Sends the head and a part of the body, and never the rest.
+    /// Sends the head and part of the body and then stalls.
     #[must_use]
     pub fn stall_in_body() -> Self {
-        json_head(100).send(PART).stall()
+        json_head(100).send(PARTIAL_BODY).stall()
     }
 
-    /// Closes the connection instead of answering.
+    /// Closes the connection instead of responding.
     #[must_use]
     pub fn close_before_head() -> Self {
         Self::new().close()
     }
 
-    /// Resets the connection instead of answering.
+    /// Resets the connection instead of responding.
     #[must_use]
     pub fn reset_before_head() -> Self {
         Self::new().reset()
     }
 
-    /// Resets the connection within the head.
+    /// Sends part of the head and resets the connection.
     #[must_use]
     pub fn reset_in_head() -> Self {
         Self::new().send(head_part()).reset()
     }
 
-    /// Resets the connection within the body.
+    /// Sends the head and part of the body and resets the connection.
     #[must_use]
     pub fn reset_in_body() -> Self {
-        json_head(100).send(PART).reset()
+        json_head(100).send(PARTIAL_BODY).reset()
     }
 
-    /// Answers `{}` as if it kept the connection, and then resets it: a pool has a dead connection.
+    /// Responds with `{}` as if the connection stayed open, then resets it.
+    ///
+    /// A client that pools the connection then holds a dead one.
     #[must_use]
-    pub fn reset_after_answer() -> Self {
+    pub fn reset_after_response() -> Self {
         Self::json("{}").reset()
     }
 
-    /// Answers `{}` as if it kept the connection, and then closes it: a pool has a dead connection.
+    /// Responds with `{}` as if the connection stayed open, then closes it.
+    ///
+    /// A client that pools the connection then holds a dead one.
     #[must_use]
-    pub fn close_after_answer() -> Self {
+    pub fn close_after_response() -> Self {
         Self::json("{}").close()
     }
 }

@@ -1,4 +1,4 @@
-//! Accepts the streams of one connection, and ends it as one of them says.
+//! Accepts the streams of one connection, and ends the connection if a fault requires it.
 
 use std::{
     io,
@@ -20,99 +20,103 @@ use tokio::{
 
 use super::{
     super::{
-        Request, Seen,
-        connection::{Flight, Wire, closed},
+        Request, ServerStats,
+        connection::{InFlightGuard, Transport, until_peer_closes},
     },
     StreamFault,
-    stream::{Farewell, Stream},
+    stream::{ConnectionEnd, Stream},
 };
 
 pub(super) type Route = Arc<dyn Fn(&Request) -> StreamFault + Send + Sync>;
 
-/// Serves one connection until it ends, by the peer or by a fault.
-pub(super) async fn serve(stream: impl Wire, route: Route, seen: watch::Sender<Seen>) {
+/// Serves one connection until the peer or a fault ends it.
+pub(super) async fn serve(stream: impl Transport, route: Route, stats: watch::Sender<ServerStats>) {
     let shared = Shared(Arc::new(Mutex::new(stream)));
     let Ok(connection) = h2::server::handshake(shared.clone()).await else {
         return;
     };
-    let last = serve_streams(connection, route, seen).await;
+    // h2 owns the connection while streams run. `shared` gets it back for a last frame or a reset.
+    let last = serve_streams(connection, route, stats).await;
     let Some(mut stream) = shared.into_inner() else {
         return;
     };
     match last {
-        Some(LastWord::Reset) => {
-            stream.tcp().set_zero_linger().ok(); // dropped then
+        Some(AfterStreams::Reset) => {
+            stream.tcp().set_zero_linger().ok(); // dropping the stream then sends RST
         }
-        Some(LastWord::GoAway(frame)) => {
+        Some(AfterStreams::GoAway(frame)) => {
             stream.write_all(&frame).await.ok();
             stream.shutdown().await.ok();
-            closed(&mut stream, &mut Vec::new()).await; // unread bytes would reset the connection
+            // Closing a socket with unread bytes would reset the connection and lose the GOAWAY.
+            until_peer_closes(&mut stream, &mut Vec::new()).await;
         }
         None => {}
     }
 }
 
-/// What the wire carries after the library has let go of it.
-enum LastWord {
+/// The last action on the TCP connection, after h2 has released it.
+enum AfterStreams {
     GoAway([u8; 17]),
     Reset,
 }
 
 async fn serve_streams(
-    mut connection: Connection<Shared<impl Wire>, Bytes>,
+    mut connection: Connection<Shared<impl Transport>, Bytes>,
     route: Route,
-    seen: watch::Sender<Seen>,
-) -> Option<LastWord> {
+    stats: watch::Sender<ServerStats>,
+) -> Option<AfterStreams> {
     let mut streams = JoinSet::new();
-    let mut held = None; // an unanswered stream, once dropped, is reset on a living connection
+    // h2 resets an unanswered stream when its handle is dropped, so the handle has to outlive the
+    // GOAWAY.
+    let mut unanswered = None;
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    streams.spawn(answer(request, respond, Arc::clone(&route), seen.clone()));
+                    streams.spawn(serve_stream(request, respond, Arc::clone(&route), stats.clone()));
                 }
                 _ => break,
             },
             Some(ended) = streams.join_next() => match ended {
-                Ok(Some((Farewell::Graceful, _))) => connection.graceful_shutdown(),
-                Ok(Some((Farewell::AtOnce(reason), stream))) => {
-                    held = Some(stream);
+                Ok(Some((ConnectionEnd::Graceful, _))) => connection.graceful_shutdown(),
+                Ok(Some((ConnectionEnd::GoAway(reason), stream))) => {
+                    unanswered = Some(stream);
                     connection.abrupt_shutdown(reason);
                 }
-                Ok(Some((Farewell::Before(reason), stream))) => {
+                Ok(Some((ConnectionEnd::GoAwayUnprocessed(reason), stream))) => {
                     drop(connection);
-                    return Some(LastWord::GoAway(go_away(stream.id().saturating_sub(2), reason)));
+                    return Some(AfterStreams::GoAway(go_away(stream.id().saturating_sub(2), reason)));
                 }
-                Ok(Some((Farewell::Reset, _stream))) => {
+                Ok(Some((ConnectionEnd::Reset, _stream))) => {
                     drop(connection);
-                    return Some(LastWord::Reset);
+                    return Some(AfterStreams::Reset);
                 }
                 Ok(None) | Err(_) => {}
             },
         }
     }
-    drop((connection, held)); // tells the streams that the peer left
+    drop((connection, unanswered)); // ends the remaining streams with an error
     while streams.join_next().await.is_some() {}
     None
 }
 
-/// Answers one request; returns its stream if that ends the connection.
-async fn answer(
+/// Serves one stream. Returns the stream if its fault ends the connection.
+async fn serve_stream(
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
     route: Route,
-    seen: watch::Sender<Seen>,
-) -> Option<(Farewell, Stream)> {
+    stats: watch::Sender<ServerStats>,
+) -> Option<(ConnectionEnd, Stream)> {
     let request = read_request(request).await.ok()?;
     let fault = route(&request);
-    let flight = Flight::start(seen, request);
+    let guard = InFlightGuard::start(stats, request);
     let mut stream = Stream::new(respond);
     let played = stream.play(fault).await;
-    flight.end(played.is_err());
+    guard.end(played.is_err());
     Some((played.ok()??, stream))
 }
 
-/// The request with its body; its authority is told as `host`.
+/// Reads a request with its body. The `:authority` pseudo-header becomes the header `host`.
 async fn read_request(request: http::Request<RecvStream>) -> Result<Request, h2::Error> {
     let (head, mut stream) = request.into_parts();
     let mut body = Vec::new();
@@ -139,19 +143,21 @@ async fn read_request(request: http::Request<RecvStream>) -> Result<Request, h2:
     })
 }
 
-/// A frame of GOAWAY (RFC 9113 §6.8): the library would count in the streams that it accepted.
+/// Encodes a GOAWAY frame (RFC 9113 §6.8) with `last` as the last processed stream.
+///
+/// h2 cannot send this frame, because it always counts accepted streams as processed.
 fn go_away(last: u32, reason: Reason) -> [u8; 17] {
     let mut frame = [0; 17];
-    frame[2] = 8; // its length; frame[4..9] are no flags and the stream of the connection
-    frame[3] = 7; // GOAWAY
+    frame[2] = 8; // payload length; frame[4..9] stay zero: no flags, stream 0
+    frame[3] = 7; // type GOAWAY
     frame[9..13].copy_from_slice(&last.to_be_bytes());
     frame[13..].copy_from_slice(&u32::from(reason).to_be_bytes());
     frame
 }
 
-// === the wire, for the library and for us ===
+// === sharing the TCP connection with h2 ===
 
-/// A stream that the library reads and writes, and that is ours again when it is done.
+/// A byte stream that h2 reads and writes, and that is returned when h2 has released it.
 struct Shared<S>(Arc<Mutex<S>>);
 
 impl<S> Clone for Shared<S> {
@@ -165,7 +171,7 @@ impl<S> Shared<S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stream, if no other handle is left.
+    /// Returns the stream, or `None` if another handle exists.
     fn into_inner(self) -> Option<S> {
         let stream = Arc::into_inner(self.0)?.into_inner();
         Some(stream.unwrap_or_else(PoisonError::into_inner))

@@ -1,35 +1,36 @@
-//! Serves HTTP/2 and breaks its streams on purpose.
+//! HTTP/2 with streams that are broken on purpose.
 //!
-//! A client comes with prior knowledge (RFC 9113 §3.3), or over TLS by ALPN. A [`StreamFault`] is
-//! what the server does with one stream.
+//! Clients connect with prior knowledge (RFC 9113 §3.3), or over TLS with ALPN. A [`StreamFault`]
+//! describes the response on one stream.
 //!
-//! | what goes wrong | how |
+//! | failure | constructor |
 //! |---|---|
-//! | no answer | [`StreamFault::never_answer`] |
-//! | the head comes and the body stalls | [`StreamFault::stall_in_body`] |
-//! | RST_STREAM before the head, or in the body | [`StreamFault::rst`], [`StreamFault::rst_in_body`] |
-//! | REFUSED_STREAM: safe to try again | [`StreamFault::refused`] |
-//! | GOAWAY that spares this stream | [`StreamFault::go_away`] |
-//! | GOAWAY that ends the connection under this stream | [`StreamFault::go_away_at_once`] |
-//! | GOAWAY that says this stream was never seen: safe to try again | [`StreamFault::go_away_before`] |
-//! | RST of the whole TCP connection | [`StreamFault::reset`] |
-//! | a body beyond a limit, or without an end | [`StreamFault::answer`], [`StreamFault::endless`] |
-//! | a body of another length than it says | [`StreamFault::answer`] with a `content-length` |
-//! | a storm of interim answers | [`StreamFault::informational`] |
+//! | The server never responds. | [`StreamFault::never_respond`] |
+//! | The head arrives and the body stalls. | [`StreamFault::stall_in_body`] |
+//! | RST_STREAM arrives before the head or in the body. | [`StreamFault::rst`], [`StreamFault::rst_in_body`] |
+//! | RST_STREAM with REFUSED_STREAM arrives, so a retry is safe. | [`StreamFault::refused_stream`] |
+//! | GOAWAY arrives, and this stream completes. | [`StreamFault::go_away`] |
+//! | GOAWAY arrives and the connection closes before this stream completes. | [`StreamFault::go_away_and_close`] |
+//! | GOAWAY declares this stream unprocessed, so a retry is safe. | [`StreamFault::go_away_unprocessed`] |
+//! | The TCP connection is reset. | [`StreamFault::reset_connection`] |
+//! | The body is too long or endless. | [`StreamFault::response`], [`StreamFault::endless_body`] |
+//! | The body does not have the declared length. | [`StreamFault::response`] with a `content-length` |
+//! | Too many interim (1xx) responses arrive. | [`StreamFault::informational`] |
 //!
 //! ```
 //! use tower_fanout_testkit::fault_server::{FaultServer, h2::{Reason, StreamFault}};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = FaultServer::h2_script([StreamFault::refused(), StreamFault::json("{}")]).await;
+//! let faults = [StreamFault::refused_stream(), StreamFault::json("{}")];
+//! let server = FaultServer::h2_sequence(faults).await;
 //!
 //! let stream = tokio::net::TcpStream::connect(server.addr()).await?;
 //! let (client, connection) = h2::client::handshake(stream).await?;
 //! tokio::spawn(connection);
 //! let mut client = client.ready().await?;
-//! let (answer, _) = client.send_request(http::Request::new(()), true)?;
-//! assert_eq!(answer.await.unwrap_err().reason(), Some(Reason::REFUSED_STREAM));
+//! let (response, _) = client.send_request(http::Request::new(()), true)?;
+//! assert_eq!(response.await.unwrap_err().reason(), Some(Reason::REFUSED_STREAM));
 //! # Ok(())
 //! # }
 //! ```
@@ -45,46 +46,52 @@ pub use ::h2::Reason;
 
 use self::connection::Route;
 pub use self::stream::StreamFault;
-use super::{FaultServer, HTTP, Request, in_turn};
+use super::{FaultServer, HTTP, Request, repeat_last};
 
 impl FaultServer {
-    /// A server of HTTP/2 without TLS that does with each request what `route` says.
+    /// Starts an HTTP/2 server without TLS that responds to each request with the fault that `route`
+    /// returns.
     ///
     /// # Panics
     ///
-    /// Panics if there is no free port. If `route` panics, its stream is reset.
+    /// Panics if no loopback port is free. A panic in `route` resets its stream only.
     pub async fn h2(route: impl Fn(&Request) -> StreamFault + Send + Sync + 'static) -> Self {
         let route: Route = Arc::new(route);
-        Self::listen(HTTP, move |stream, seen| {
-            connection::serve(stream, Arc::clone(&route), seen)
+        Self::listen(HTTP, move |stream, stats| {
+            connection::serve(stream, Arc::clone(&route), stats)
         })
         .await
     }
 
-    /// A server of HTTP/2 without TLS that does the next of `faults` with each request, over all
-    /// connections, and repeats the last.
+    /// Starts an HTTP/2 server without TLS that responds to the first request with the first fault, to
+    /// the second with the second, and so on. The last fault repeats.
+    ///
+    /// Requests of all connections count together.
     ///
     /// # Panics
     ///
-    /// Panics if there is no fault, or no free port.
-    pub async fn h2_script(faults: impl IntoIterator<Item = StreamFault>) -> Self {
-        let next = in_turn(faults.into_iter().collect());
+    /// Panics if `faults` is empty or no loopback port is free.
+    pub async fn h2_sequence(faults: impl IntoIterator<Item = StreamFault>) -> Self {
+        let next = repeat_last(faults.into_iter().collect());
         Self::h2(move |_| next()).await
     }
 
-    /// A server that speaks TLS as `tls` says, and HTTP/2 within it; the handshake offers `h2` only.
+    /// Starts an HTTP/2 server with TLS that responds to each request with the fault that `route`
+    /// returns.
+    ///
+    /// `tls` describes the handshake. ALPN offers `h2` only.
     ///
     /// # Panics
     ///
-    /// Panics as [`h2`](Self::h2) does.
+    /// Panics if no loopback port is free. A panic in `route` resets its stream only.
     #[cfg(feature = "tls")]
     pub async fn h2_with_tls(
         tls: &super::tls::ServerTls,
         route: impl Fn(&Request) -> StreamFault + Send + Sync + 'static,
     ) -> Self {
         let route: Route = Arc::new(route);
-        Self::listen_tls(tls, b"h2", move |stream, seen| {
-            connection::serve(stream, Arc::clone(&route), seen)
+        Self::listen_tls(tls, b"h2", move |stream, stats| {
+            connection::serve(stream, Arc::clone(&route), stats)
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! What each fault of a stream is for a client of HTTP/2.
+//! Checks how an HTTP/2 client sees each stream fault.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ async fn connect(server: &FaultServer) -> SendRequest<Bytes> {
     client
 }
 
-/// The status, the body and the trailer `x-sum` of one answer.
-type Answer = (u16, String, Option<String>);
+/// The status, body and `x-sum` trailer of a response.
+type Received = (u16, String, Option<String>);
 
-async fn fetch(client: &SendRequest<Bytes>) -> Result<Answer, ::h2::Error> {
+async fn fetch(client: &SendRequest<Bytes>) -> Result<Received, ::h2::Error> {
     let request = http::Request::post("http://test/p?q=1").header("x-id", "7");
     let mut client = client.clone().ready().await?;
-    let (answer, mut body) = client.send_request(request.body(()).unwrap(), false)?;
+    let (response, mut body) = client.send_request(request.body(()).unwrap(), false)?;
     body.send_data(Bytes::from_static(b"hi"), true)?;
-    let (head, mut stream) = answer.await?.into_parts();
+    let (head, mut stream) = response.await?.into_parts();
     let mut received = Vec::new();
     while let Some(bytes) = stream.data().await {
         received.extend_from_slice(&bytes?);
@@ -34,40 +34,40 @@ async fn fetch(client: &SendRequest<Bytes>) -> Result<Answer, ::h2::Error> {
     Ok((head.status.as_u16(), body, sum))
 }
 
-async fn fetch_fault(fault: StreamFault) -> Result<Answer, ::h2::Error> {
-    let server = FaultServer::h2_script([fault]).await;
+async fn fetch_fault(fault: StreamFault) -> Result<Received, ::h2::Error> {
+    let server = FaultServer::h2_sequence([fault]).await;
     fetch(&connect(&server).await).await
 }
 
 #[tokio::test]
-async fn a_good_answer_carries_pieces_and_trailers() {
-    let pieces = StreamFault::new()
+async fn response_carries_parts_and_trailers() {
+    let parts = StreamFault::new()
         .interim(103)
         .head(404, &[("x-a", "b")])
         .data("n")
         .pause(Duration::from_millis(1))
         .data("o")
         .trailers(&[("x-sum", "1")]);
-    let server = FaultServer::h2_script([pieces, StreamFault::json("{}")]).await;
+    let server = FaultServer::h2_sequence([parts, StreamFault::json("{}")]).await;
     let client = connect(&server).await;
     let trailed = (404, "no".to_owned(), Some("1".to_owned()));
     assert_eq!(fetch(&client).await.unwrap(), trailed);
     assert_eq!(fetch(&client).await.unwrap(), (200, "{}".to_owned(), None));
 
-    let seen = server.wait_for(|seen| seen.in_flight == 0).await;
-    assert_eq!((seen.connections, seen.requests.len()), (1, 2));
-    let request = &seen.requests[0];
+    let stats = server.wait_for(|stats| stats.in_flight == 0).await;
+    assert_eq!((stats.connections, stats.requests.len()), (1, 2));
+    let request = &stats.requests[0];
     assert_eq!((&*request.method, &*request.path), ("POST", "/p?q=1"));
     assert_eq!(request.header("host"), Some("test"));
     assert_eq!(request.header("x-id"), Some("7"));
-    assert_eq!((request.body.as_slice(), seen.cancelled), (&b"hi"[..], 0));
+    assert_eq!((request.body.as_slice(), stats.cancelled), (&b"hi"[..], 0));
 }
 
 #[tokio::test]
-async fn a_reset_of_a_stream_has_its_reason() {
+async fn stream_reset_carries_its_reason() {
     for (fault, reason) in [
         (StreamFault::new(), Reason::INTERNAL_ERROR),
-        (StreamFault::refused(), Reason::REFUSED_STREAM),
+        (StreamFault::refused_stream(), Reason::REFUSED_STREAM),
         (StreamFault::rst(Reason::CANCEL), Reason::CANCEL),
         (StreamFault::rst_in_body(Reason::CANCEL), Reason::CANCEL),
     ] {
@@ -78,71 +78,81 @@ async fn a_reset_of_a_stream_has_its_reason() {
 }
 
 #[tokio::test]
-async fn a_length_that_is_wrong_is_sent_as_given() {
-    let answer = StreamFault::answer(200, &[("content-length", "3")], "{}");
-    let error = fetch_fault(answer).await.unwrap_err();
+async fn wrong_content_length_is_sent_unchanged() {
+    let fault = StreamFault::response(200, &[("content-length", "3")], "{}");
+    let error = fetch_fault(fault).await.unwrap_err();
     assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR));
 }
 
 #[tokio::test]
-async fn go_away_spares_the_stream_or_ends_it() {
-    let server = FaultServer::h2_script([StreamFault::go_away("1")]).await;
+async fn go_away_completes_or_ends_the_stream() {
+    let server = FaultServer::h2_sequence([StreamFault::go_away("1")]).await;
     let client = connect(&server).await;
     assert_eq!(fetch(&client).await.unwrap().1, "1");
 
-    let at_once = StreamFault::go_away_at_once(Reason::INTERNAL_ERROR);
-    assert!(fetch_fault(at_once).await.unwrap_err().is_io()); // it may have been done
-    let before = StreamFault::go_away_before(Reason::INTERNAL_ERROR);
-    let error = fetch_fault(before).await.unwrap_err();
+    // An I/O error and not GOAWAY, because the request may have been processed.
+    let processed = StreamFault::go_away_and_close(Reason::INTERNAL_ERROR);
+    assert!(fetch_fault(processed).await.unwrap_err().is_io());
+    let unprocessed = StreamFault::go_away_unprocessed(Reason::INTERNAL_ERROR);
+    let error = fetch_fault(unprocessed).await.unwrap_err();
     assert!(error.is_go_away() && error.is_remote(), "{error}");
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
-    assert!(fetch_fault(StreamFault::reset()).await.unwrap_err().is_io());
+    assert!(
+        fetch_fault(StreamFault::reset_connection())
+            .await
+            .unwrap_err()
+            .is_io()
+    );
 }
 
 #[tokio::test]
-async fn go_away_before_spares_the_streams_before() {
+async fn go_away_unprocessed_counts_earlier_streams_as_processed() {
     let server = FaultServer::h2(|request| match request.path.as_str() {
-        "/first" => StreamFault::never_answer(),
-        _ => StreamFault::go_away_before(Reason::NO_ERROR),
+        "/first" => StreamFault::never_respond(),
+        _ => StreamFault::go_away_unprocessed(Reason::NO_ERROR),
     })
     .await;
     let mut client = connect(&server).await.ready().await.unwrap();
     let first = http::Request::get("http://test/first").body(()).unwrap();
     let (first, _) = client.send_request(first, true).unwrap();
-    server.wait_for(|seen| seen.in_flight == 1).await;
+    server.wait_for(|stats| stats.in_flight == 1).await;
     let error = fetch(&client).await.unwrap_err();
     assert!(error.is_go_away(), "{error}");
-    assert!(!first.await.unwrap_err().is_go_away()); // the connection just ended
+    // The first stream counts as processed, so it just loses its connection.
+    assert!(!first.await.unwrap_err().is_go_away());
     assert_eq!(
-        server.wait_for(|seen| seen.in_flight == 0).await.cancelled,
+        server
+            .wait_for(|stats| stats.in_flight == 0)
+            .await
+            .cancelled,
         0
     );
 }
 
 #[tokio::test]
-async fn who_resets_or_leaves_in_mid_answer_is_counted() {
+async fn counts_peers_that_leave_during_the_response() {
     for fault in [
-        StreamFault::never_answer(),
+        StreamFault::never_respond(),
         StreamFault::stall_in_body(),
-        StreamFault::endless(),
+        StreamFault::endless_body(),
         StreamFault::json("{}").after(Duration::from_secs(3600)),
     ] {
-        let server = FaultServer::h2_script([fault]).await;
+        let server = FaultServer::h2_sequence([fault]).await;
         let client = connect(&server).await;
         let call = tokio::spawn(async move { fetch(&client).await });
-        server.wait_for(|seen| seen.in_flight == 1).await;
+        server.wait_for(|stats| stats.in_flight == 1).await;
         call.abort();
-        let seen = server.wait_for(|seen| seen.in_flight == 0).await;
-        assert_eq!((seen.cancelled, seen.connections), (1, 1));
+        let stats = server.wait_for(|stats| stats.in_flight == 0).await;
+        assert_eq!((stats.cancelled, stats.connections), (1, 1));
     }
 }
 
 #[cfg(feature = "tls")]
 #[tokio::test]
-async fn alpn_chooses_it_over_tls() {
-    use super::super::tls::{Authority, ServerTls, tests::client};
+async fn alpn_selects_h2_over_tls() {
+    use super::super::tls::{CertificateAuthority, ServerTls, tests::client};
 
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     let server = FaultServer::h2_with_tls(&tls, |_| StreamFault::json("{}")).await;
     assert!(server.url().starts_with("https://localhost:"));

@@ -1,53 +1,55 @@
-//! Certificates for tests, each wrong in the way that is asked for.
+//! Valid and invalid certificates for tests.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-/// An authority that is made anew for a test; nobody trusts it who was not given its certificate.
+/// A certificate authority for tests, with a new key and a unique name.
+///
+/// Clients trust it only if they are given [`ca_pem`](Self::ca_pem).
 ///
 /// ```
-/// use tower_fanout_testkit::fault_server::tls::Authority;
+/// use tower_fanout_testkit::fault_server::tls::CertificateAuthority;
 ///
-/// let authority = Authority::new();
+/// let authority = CertificateAuthority::new();
 /// let good = authority.issue(&["localhost", "127.0.0.1"]);
 /// assert!(good.chain_pem.starts_with("-----BEGIN CERTIFICATE-----"));
-/// assert!(authority.ca_pem() != Authority::new().ca_pem());
+/// assert!(authority.ca_pem() != CertificateAuthority::new().ca_pem());
 /// ```
 #[derive(Debug)]
-pub struct Authority {
+pub struct CertificateAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A certificate and its key, both in PEM.
+/// A certificate and its private key in PEM.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Certificate {
-    /// The certificate; the authority's own is not part of it.
+    /// The certificate, without the certificate of the authority.
     pub chain_pem: String,
-    /// The private key, as PKCS #8.
+    /// The private key as PKCS #8.
     pub key_pem: String,
 }
 
-// === impl Authority ===
+// === impl CertificateAuthority ===
 
-impl Default for Authority {
+impl Default for CertificateAuthority {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Authority {
-    /// An authority with a key of its own.
+impl CertificateAuthority {
+    /// Creates an authority with a new key.
     ///
     /// # Panics
     ///
-    /// Panics if the system gives no random bytes; so does all that makes a key here.
+    /// Panics if the system provides no random bytes. All methods that create a key panic then.
     #[must_use]
     pub fn new() -> Self {
         let key = key();
-        // a name of its own: who looks for the issuer by name does not find another authority
+        // A unique name, so that a verifier that looks up issuers by name cannot mix up authorities.
         let id: u128 = key
             .public_key_raw()
             .iter()
@@ -66,36 +68,44 @@ impl Authority {
         }
     }
 
-    /// The authority's certificate in PEM: what a client is told to trust.
+    /// Returns the certificate of the authority in PEM, for the trust store of a client.
     #[must_use]
     pub fn ca_pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A good certificate of a server that has all of `names`, which are host names or addresses.
+    /// Issues a valid server certificate for `names`, which are host names or IP addresses.
     ///
-    /// Give it names the server is not called by, and it is one for the wrong host.
+    /// For a certificate of the wrong host, pass names that differ from the name of the server.
     ///
     /// # Panics
     ///
-    /// Panics if there is no name, or one is not of ASCII; so do the others.
+    /// Panics if `names` is empty or a name is not ASCII.
     #[must_use]
     pub fn issue(&self, names: &[&str]) -> Certificate {
         self.sign(&server(names))
     }
 
-    /// A certificate of a server that was valid in the year 2000 only.
+    /// Issues a server certificate for `names` that was valid in the year 2000 only.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `names` is empty or a name is not ASCII.
     #[must_use]
-    pub fn expired(&self, names: &[&str]) -> Certificate {
+    pub fn issue_expired(&self, names: &[&str]) -> Certificate {
         let mut params = server(names);
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2001, 1, 1);
         self.sign(&params)
     }
 
-    /// A certificate of a client called `name`; no server can use it.
+    /// Issues a client certificate for `name`. Servers cannot use it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `name` is not ASCII.
     #[must_use]
-    pub fn client(&self, name: &str) -> Certificate {
+    pub fn issue_client(&self, name: &str) -> Certificate {
         let mut params = params(&[name], name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&params)
@@ -111,11 +121,11 @@ impl Authority {
 // === impl Certificate ===
 
 impl Certificate {
-    /// A certificate of a server that no authority signed.
+    /// Creates a server certificate for `names` that is signed by its own key.
     ///
     /// # Panics
     ///
-    /// Panics as [`Authority::issue`] does.
+    /// Panics if `names` is empty or a name is not ASCII.
     #[must_use]
     pub fn self_signed(names: &[&str]) -> Self {
         let key = key();
@@ -130,7 +140,7 @@ impl Certificate {
     }
 }
 
-/// Shows no key.
+/// Omits the private key.
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Certificate")
@@ -139,21 +149,22 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-const SIGNED: &str = "a certificate is signed with a key that was just made";
+const SIGNED: &str = "a new key can sign a certificate";
 
 fn key() -> KeyPair {
-    KeyPair::generate().expect("random bytes for a key")
+    KeyPair::generate().expect("the system must provide random bytes")
 }
 
 fn server(names: &[&str]) -> CertificateParams {
-    let mut params = params(names, names.first().expect("a server has a name"));
+    let name = names.first();
+    let mut params = params(names, name.expect("names must not be empty"));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params
 }
 
 fn params(names: &[&str], common_name: &str) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-    let mut params = CertificateParams::new(names).expect("names are of ASCII");
+    let mut params = CertificateParams::new(names).expect("names must be ASCII");
     params.distinguished_name = rcgen::DistinguishedName::new();
     params
         .distinguished_name

@@ -1,28 +1,28 @@
-//! Speaks TLS, right or wrong, below the answers.
+//! TLS below the responses, with valid or broken handshakes.
 //!
-//! | what is wrong | how |
+//! | failure | constructor |
 //! |---|---|
-//! | the certificate is expired | [`Authority::expired`] |
-//! | it is for another host | [`Authority::issue`] with another name |
-//! | no authority signed it | [`Certificate::self_signed`] |
-//! | an authority signed it that the client does not know | a second [`Authority`] |
-//! | the server wants a certificate of the client | [`ServerTls::require_client`] |
-//! | the server speaks TLS 1.2 only | [`ServerTls::tls_1_2`] |
-//! | the server speaks something older only | [`ServerTls::old_version`] |
-//! | the server does not speak TLS at all | [`ServerTls::garbage`] |
-//! | the handshake never ends | [`ServerTls::stall`] |
-//! | the handshake is cut | [`ServerTls::reset`] |
+//! | The certificate is expired. | [`CertificateAuthority::issue_expired`] |
+//! | The certificate is for another host. | [`CertificateAuthority::issue`] with another name |
+//! | The certificate is self-signed. | [`Certificate::self_signed`] |
+//! | The client does not trust the authority. | a second [`CertificateAuthority`] |
+//! | The server requires a client certificate. | [`ServerTls::require_client_cert`] |
+//! | The server supports TLS 1.2 only. | [`ServerTls::tls_1_2`] |
+//! | The server supports only versions before TLS 1.2. | [`ServerTls::protocol_version_alert`] |
+//! | The server does not speak TLS. | [`ServerTls::plain_http`] |
+//! | The handshake never completes. | [`ServerTls::stall`] |
+//! | The connection is reset during the handshake. | [`ServerTls::reset`] |
 //!
 //! ```
-//! use tower_fanout_testkit::fault_server::{Fault, FaultServer, tls::{Authority, ServerTls}};
+//! use tower_fanout_testkit::fault_server::{Fault, FaultServer, tls::{CertificateAuthority, ServerTls}};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let authority = Authority::new(); // the client trusts `authority.ca_pem()`
-//! let expired = ServerTls::new(&authority.expired(&["localhost"]));
+//! let authority = CertificateAuthority::new(); // the client trusts `authority.ca_pem()`
+//! let expired = ServerTls::new(&authority.issue_expired(&["localhost"]));
 //! let server = FaultServer::with_tls(&expired, |_| Fault::json("{}")).await;
 //! assert!(server.url().starts_with("https://localhost:"));
-//! assert_eq!(server.seen().failed_handshakes, 0); // nobody came yet
+//! assert_eq!(server.stats().failed_handshakes, 0); // no client connected yet
 //! # }
 //! ```
 
@@ -42,27 +42,27 @@ use rustls::{
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-pub use self::certificates::{Authority, Certificate};
+pub use self::certificates::{Certificate, CertificateAuthority};
 use super::{
-    Connection, Fault, FaultServer, Request, Seen,
-    connection::{self, Wire},
-    in_turn,
+    ConnectionScript, Fault, FaultServer, Request, ServerStats,
+    connection::{self, Transport},
+    repeat_last,
 };
 
-/// How a server does the handshake of TLS.
+/// The TLS handshake of a server: valid with a certificate, or broken.
 ///
-/// See the [module](self) for an example.
+/// See the [module documentation](self) for an example.
 #[derive(Clone, Debug)]
 pub struct ServerTls(Handshake);
 
 #[derive(Clone, Debug)]
 enum Handshake {
-    Real(Real),
+    Valid(ValidHandshake),
     Broken(Fault),
 }
 
 #[derive(Clone, Debug)]
-struct Real {
+struct ValidHandshake {
     certificate: Certificate,
     versions: Vec<&'static SupportedProtocolVersion>,
     clients: Option<Arc<RootCertStore>>,
@@ -71,112 +71,112 @@ struct Real {
 // === impl ServerTls ===
 
 impl ServerTls {
-    /// Shows `certificate`, and speaks TLS 1.2 and 1.3.
+    /// Creates a valid handshake with `certificate`, for TLS 1.2 and 1.3.
     #[must_use]
     pub fn new(certificate: &Certificate) -> Self {
-        Self(Handshake::Real(Real {
+        Self(Handshake::Valid(ValidHandshake {
             certificate: certificate.clone(),
             versions: vec![&TLS13, &TLS12],
             clients: None,
         }))
     }
 
-    /// Speaks TLS 1.2 only. A broken handshake stays as it is.
+    /// Limits the handshake to TLS 1.2. Has no effect on a broken handshake.
     #[must_use]
     pub fn tls_1_2(self) -> Self {
-        self.real(|real| real.versions = vec![&TLS12])
+        self.valid(|valid| valid.versions = vec![&TLS12])
     }
 
-    /// Refuses clients that show no certificate of `authority`. A broken handshake stays as it is.
+    /// Requires a client certificate that `authority` issued. Has no effect on a broken handshake.
     ///
-    /// With TLS 1.3 a client learns that it was refused when it reads the answer only.
+    /// With TLS 1.3, a rejected client completes its side of the handshake and gets the error when it
+    /// reads the response.
     ///
     /// # Panics
     ///
-    /// Never: the certificate of an [`Authority`] can be read.
+    /// Never in practice, because the certificate of a [`CertificateAuthority`] is always valid PEM.
     #[must_use]
-    pub fn require_client(self, authority: &Authority) -> Self {
+    pub fn require_client_cert(self, authority: &CertificateAuthority) -> Self {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&authority.ca_pem()) {
             roots.add(certificate).expect(READABLE);
         }
-        self.real(|real| real.clients = Some(Arc::new(roots)))
+        self.valid(|valid| valid.clients = Some(Arc::new(roots)))
     }
 
-    /// Answers the first message with the alert `protocol_version` (RFC 8446 §6.2), as a server
-    /// does that speaks only a version older than the client accepts.
+    /// Responds to the first message with the alert `protocol_version` (RFC 8446 §6.2), like a server
+    /// that supports only older versions than the client accepts.
     #[must_use]
-    pub fn old_version() -> Self {
-        // an alert (21) of TLS 1.1 (3.2), 2 bytes long: fatal (2), protocol_version (70)
+    pub fn protocol_version_alert() -> Self {
+        // An alert (21) of TLS 1.1 (3.2) with 2 bytes: fatal (2), protocol_version (70).
         Self::broken(Fault::new().send([21, 3, 2, 0, 2, 2, 70]).close())
     }
 
-    /// Answers the first message in plain HTTP, as a port does that has no TLS.
+    /// Responds to the first message in plain HTTP, like a port without TLS.
     #[must_use]
-    pub fn garbage() -> Self {
-        Self::broken(Fault::answer(400, &[], "").close())
+    pub fn plain_http() -> Self {
+        Self::broken(Fault::response(400, &[], "").close())
     }
 
-    /// Never answers the first message.
+    /// Never responds to the first message.
     #[must_use]
     pub fn stall() -> Self {
-        Self::broken(Fault::never_answer())
+        Self::broken(Fault::never_respond())
     }
 
-    /// Resets the connection on the first message.
+    /// Resets the connection after the first message.
     #[must_use]
     pub fn reset() -> Self {
         Self::broken(Fault::reset_before_head())
     }
 
-    /// Answers the first message with `fault`, whose bytes are sent as they are, and then ends the
-    /// connection.
+    /// Responds to the first message with the bytes of `fault`, not encrypted, and ends the connection.
     #[must_use]
     pub fn broken(fault: Fault) -> Self {
         Self(Handshake::Broken(fault))
     }
 
-    fn real(mut self, set: impl FnOnce(&mut Real)) -> Self {
-        if let Handshake::Real(real) = &mut self.0 {
-            set(real);
+    fn valid(mut self, set: impl FnOnce(&mut ValidHandshake)) -> Self {
+        if let Handshake::Valid(valid) = &mut self.0 {
+            set(valid);
         }
         self
     }
 
-    /// Ready to accept connections for the protocol that ALPN calls `protocol`.
+    /// Returns an acceptor that offers the ALPN `protocol`.
     fn acceptor(&self, protocol: &[u8]) -> Acceptor {
         match &self.0 {
-            Handshake::Real(real) => Acceptor::Real(real.acceptor(protocol)),
+            Handshake::Valid(valid) => Acceptor::Valid(valid.acceptor(protocol)),
             Handshake::Broken(fault) => Acceptor::Broken(fault.clone()),
         }
     }
 }
 
-impl Real {
+impl ValidHandshake {
     fn acceptor(&self, protocol: &[u8]) -> TlsAcceptor {
         let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions)
-            .expect("the provider has these versions");
+            .expect("aws-lc-rs supports TLS 1.2 and 1.3");
         let builder = match &self.clients {
             None => builder.with_no_client_auth(),
             Some(roots) => builder.with_client_cert_verifier(
                 WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider)
                     .build()
-                    .expect("there is a root"),
+                    .expect("the root store has the certificate of the authority"),
             ),
         };
         let Certificate { chain_pem, key_pem } = &self.certificate;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).expect(READABLE);
         let mut config = builder
             .with_single_cert(certificates(chain_pem), key)
-            .expect("the key is of the certificate");
+            .expect("the key belongs to the certificate");
         config.alpn_protocols = vec![protocol.to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
 }
 
-const READABLE: &str = "PEM that was just written";
+const READABLE: &str = "generated PEM is valid";
 
 fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
@@ -188,32 +188,32 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 
 #[derive(Clone)]
 enum Acceptor {
-    Real(TlsAcceptor),
+    Valid(TlsAcceptor),
     Broken(Fault),
 }
 
 impl Acceptor {
-    /// The connection after its handshake; `None`, and counted, when that failed.
+    /// Performs the handshake. If the handshake fails, counts the failure and returns `None`.
     async fn accept(
         &self,
         stream: TcpStream,
-        seen: &watch::Sender<Seen>,
+        stats: &watch::Sender<ServerStats>,
     ) -> Option<TlsStream<TcpStream>> {
         let accepted = match self {
-            Self::Real(acceptor) => acceptor.accept(stream).await.ok(),
+            Self::Valid(acceptor) => acceptor.accept(stream).await.ok(),
             Self::Broken(fault) => {
-                connection::interrupt(stream, fault).await;
+                connection::serve_broken_handshake(stream, fault).await;
                 None
             }
         };
         if accepted.is_none() {
-            seen.send_modify(|seen| seen.failed_handshakes += 1);
+            stats.send_modify(|stats| stats.failed_handshakes += 1);
         }
         accepted
     }
 }
 
-impl Wire for TlsStream<TcpStream> {
+impl Transport for TlsStream<TcpStream> {
     fn tcp(&self) -> &TcpStream {
         self.get_ref().0
     }
@@ -224,61 +224,63 @@ impl Wire for TlsStream<TcpStream> {
 const HTTPS: &str = "https://localhost";
 
 impl FaultServer {
-    /// A server that speaks TLS as `tls` says, and HTTP/1.1 within it: it does with each request
-    /// what `route` says.
+    /// Starts an HTTP/1.1 server with TLS that responds to each request with the fault that `route`
+    /// returns.
     ///
-    /// The handshake offers `http/1.1` by ALPN. Its [`url`](Self::url) names `localhost`, so a good
-    /// certificate is for that name.
+    /// `tls` describes the handshake. ALPN offers `http/1.1`. The host in [`url`](Self::url) is
+    /// `localhost`, so a valid certificate has this name.
     ///
     /// # Panics
     ///
-    /// Panics if there is no free port. If `route` panics, its connection ends.
+    /// Panics if no loopback port is free. A panic in `route` ends its connection only.
     pub async fn with_tls(
         tls: &ServerTls,
         route: impl Fn(&Request) -> Fault + Send + Sync + 'static,
     ) -> Self {
         let route = Arc::new(route);
-        Self::listen_tls(tls, b"http/1.1", move |stream, seen| {
+        Self::listen_tls(tls, b"http/1.1", move |stream, stats| {
             let route = Arc::clone(&route);
-            async move { connection::serve(stream, |request| route(request), seen).await }
+            async move { connection::serve(stream, |request| route(request), stats).await }
         })
         .await
     }
 
-    /// A server that speaks TLS as `tls` says, and within it does with each connection what the next
-    /// of `scripts` says; it repeats the last script.
+    /// Starts an HTTP/1.1 server with TLS that serves the first connection as the first script says, the
+    /// second as the second, and so on. The last script repeats.
+    ///
+    /// `tls` describes the handshake. A connection whose handshake fails uses no script.
     ///
     /// # Panics
     ///
-    /// Panics if there is no script, or no free port.
+    /// Panics if `scripts` is empty or no loopback port is free.
     pub async fn connections_with_tls(
         tls: &ServerTls,
-        scripts: impl IntoIterator<Item = Connection>,
+        scripts: impl IntoIterator<Item = ConnectionScript>,
     ) -> Self {
-        let next = in_turn(scripts.into_iter().collect());
-        Self::listen_tls(tls, b"http/1.1", move |stream, seen| {
-            connection::serve_script(stream, next(), seen)
+        let next = repeat_last(scripts.into_iter().collect());
+        Self::listen_tls(tls, b"http/1.1", move |stream, stats| {
+            connection::serve_script(stream, next(), stats)
         })
         .await
     }
 
-    /// A server that does the handshake for the protocol that ALPN calls `protocol`, and then what
-    /// `serve` says.
+    /// Starts a server that offers the ALPN `protocol` and passes each connection to `serve` after its
+    /// handshake.
     pub(super) async fn listen_tls<F>(
         tls: &ServerTls,
         protocol: &[u8],
-        serve: impl Fn(TlsStream<TcpStream>, watch::Sender<Seen>) -> F + Send + Sync + 'static,
+        serve: impl Fn(TlsStream<TcpStream>, watch::Sender<ServerStats>) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let acceptor = tls.acceptor(protocol);
         let serve = Arc::new(serve);
-        Self::listen(HTTPS, move |stream, seen| {
+        Self::listen(HTTPS, move |stream, stats| {
             let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
             async move {
-                if let Some(stream) = acceptor.accept(stream, &seen).await {
-                    serve(stream, seen).await;
+                if let Some(stream) = acceptor.accept(stream, &stats).await {
+                    serve(stream, stats).await;
                 }
             }
         })

@@ -1,4 +1,4 @@
-//! What a client of rustls says to each handshake.
+//! Checks how a rustls client reacts to each handshake.
 
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,9 +8,9 @@ use super::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 
-/// A connection that trusts `authority`, shows `certificate` if it has one, and offers `protocols`.
+/// Connects with trust in `authority`, an optional client certificate and the ALPN `protocols`.
 pub(in crate::fault_server) async fn client(
-    authority: &Authority,
+    authority: &CertificateAuthority,
     certificate: Option<Certificate>,
     protocols: &[&[u8]],
     server: &FaultServer,
@@ -37,38 +37,38 @@ pub(in crate::fault_server) async fn client(
     connector.connect(host, stream).await
 }
 
-/// The whole answer to one request, or what went wrong.
+/// Sends one request and returns the complete response.
 async fn fetch(
-    authority: &Authority,
+    authority: &CertificateAuthority,
     certificate: Option<Certificate>,
     server: &FaultServer,
 ) -> std::io::Result<String> {
     let mut stream = client(authority, certificate, &[b"http/1.1"], server).await?;
     stream.write_all(GET).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await?;
+    Ok(response)
 }
 
-/// The error of a client that trusts `authority`, when the handshake is as `tls` says.
-async fn refused(authority: &Authority, tls: &ServerTls) -> String {
+/// Returns the error of a client that trusts `authority` when its handshake fails.
+async fn handshake_error(authority: &CertificateAuthority, tls: &ServerTls) -> String {
     let server = FaultServer::with_tls(tls, |_| Fault::json("{}")).await;
     let error = fetch(authority, None, &server).await.unwrap_err();
-    let seen = server.wait_for(|seen| seen.failed_handshakes == 1).await;
-    assert_eq!((seen.connections, seen.requests.len()), (1, 0));
+    let stats = server.wait_for(|stats| stats.failed_handshakes == 1).await;
+    assert_eq!((stats.connections, stats.requests.len()), (1, 0));
     error.to_string()
 }
 
 #[tokio::test]
-async fn a_good_handshake_carries_faults_as_a_plain_connection_does() {
-    let authority = Authority::new();
+async fn faults_work_after_a_valid_handshake() {
+    let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     for tls in [tls.clone(), tls.tls_1_2()] {
         let server = FaultServer::with_tls(&tls, |_| Fault::json("{}")).await;
-        let answer = fetch(&authority, None, &server).await.unwrap();
-        assert!(answer.ends_with("\r\n\r\n{}"));
-        let seen = server.seen();
-        assert_eq!((seen.requests.len(), seen.failed_handshakes), (1, 0));
+        let response = fetch(&authority, None, &server).await.unwrap();
+        assert!(response.ends_with("\r\n\r\n{}"));
+        let stats = server.stats();
+        assert_eq!((stats.requests.len(), stats.failed_handshakes), (1, 0));
 
         let server = FaultServer::with_tls(&tls, |_| Fault::reset_in_body()).await;
         let error = fetch(&authority, None, &server).await.unwrap_err();
@@ -77,20 +77,20 @@ async fn a_good_handshake_carries_faults_as_a_plain_connection_does() {
 }
 
 #[tokio::test]
-async fn a_close_is_announced_unless_it_is_cut() {
-    let authority = Authority::new();
+async fn close_without_notify_omits_close_notify() {
+    let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     let server = FaultServer::connections_with_tls(
         &tls,
         [
-            Connection::new([Fault::until_close("{}")]),
-            Connection::new([Fault::until_close("{}").cut()]),
-            Connection::refuse(),
+            ConnectionScript::new([Fault::until_close("{}")]),
+            ConnectionScript::new([Fault::until_close("{}").close_without_notify()]),
+            ConnectionScript::reset(),
         ],
     )
     .await;
-    let answer = fetch(&authority, None, &server).await.unwrap();
-    assert!(answer.ends_with("\r\n\r\n{}"));
+    let response = fetch(&authority, None, &server).await.unwrap();
+    assert!(response.ends_with("\r\n\r\n{}"));
     for kind in [
         std::io::ErrorKind::UnexpectedEof,
         std::io::ErrorKind::ConnectionReset,
@@ -98,59 +98,62 @@ async fn a_close_is_announced_unless_it_is_cut() {
         let error = fetch(&authority, None, &server).await.unwrap_err();
         assert_eq!(error.kind(), kind);
     }
-    assert_eq!(server.seen().failed_handshakes, 0);
+    assert_eq!(server.stats().failed_handshakes, 0);
 }
 
 #[tokio::test]
-async fn each_wrong_certificate_is_refused_for_its_own_reason() {
-    let (authority, other) = (Authority::new(), Authority::new());
+async fn client_rejects_each_invalid_certificate_for_its_reason() {
+    let (authority, other) = (CertificateAuthority::new(), CertificateAuthority::new());
     for (certificate, reason) in [
-        (authority.expired(&["localhost"]), "certificate expired"),
+        (
+            authority.issue_expired(&["localhost"]),
+            "certificate expired",
+        ),
         (authority.issue(&["elsewhere.test"]), "not valid for name"),
         (Certificate::self_signed(&["localhost"]), "UnknownIssuer"),
         (other.issue(&["localhost"]), "UnknownIssuer"),
-        (authority.client("localhost"), "extended key usage"),
+        (authority.issue_client("localhost"), "extended key usage"),
     ] {
-        let error = refused(&authority, &ServerTls::new(&certificate)).await;
+        let error = handshake_error(&authority, &ServerTls::new(&certificate)).await;
         assert!(error.contains(reason), "{error}");
     }
 }
 
 #[tokio::test]
-async fn each_broken_handshake_is_counted() {
-    let authority = Authority::new();
+async fn counts_each_broken_handshake() {
+    let authority = CertificateAuthority::new();
     for (tls, reason) in [
-        (ServerTls::old_version(), "ProtocolVersion"),
-        (ServerTls::garbage(), "corrupt message"),
+        (ServerTls::protocol_version_alert(), "ProtocolVersion"),
+        (ServerTls::plain_http(), "corrupt message"),
         (ServerTls::reset(), "reset by peer"),
     ] {
-        let error = refused(&authority, &tls).await;
+        let error = handshake_error(&authority, &tls).await;
         assert!(error.contains(reason), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_stalled_handshake_is_over_when_the_client_leaves() {
+async fn stalled_handshake_ends_when_the_client_leaves() {
     let server = FaultServer::with_tls(&ServerTls::stall(), |_| Fault::json("{}")).await;
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
-    server.wait_for(|seen| seen.connections == 1).await;
-    assert_eq!(server.seen().failed_handshakes, 0);
+    server.wait_for(|stats| stats.connections == 1).await;
+    assert_eq!(server.stats().failed_handshakes, 0);
     drop(stream);
-    server.wait_for(|seen| seen.failed_handshakes == 1).await;
+    server.wait_for(|stats| stats.failed_handshakes == 1).await;
 }
 
 #[tokio::test]
-async fn a_client_needs_a_certificate_of_the_right_authority_if_asked_for_one() {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client(&authority);
+async fn require_client_cert_rejects_other_authorities() {
+    let (authority, other) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client_cert(&authority);
     let server = FaultServer::with_tls(&tls, |_| Fault::json("{}")).await;
-    for certificate in [None, Some(other.client("ada"))] {
+    for certificate in [None, Some(other.issue_client("ada"))] {
         fetch(&authority, certificate, &server).await.unwrap_err();
     }
-    fetch(&authority, Some(authority.client("ada")), &server)
+    fetch(&authority, Some(authority.issue_client("ada")), &server)
         .await
         .unwrap();
-    let seen = server.wait_for(|seen| seen.failed_handshakes == 2).await;
-    assert_eq!(seen.requests.len(), 1);
+    let stats = server.wait_for(|stats| stats.failed_handshakes == 2).await;
+    assert_eq!(stats.requests.len(), 1);
 }

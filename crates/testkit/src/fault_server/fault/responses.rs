@@ -1,15 +1,15 @@
-//! Answers that are well formed, whatever a client thinks of them.
+//! Well-formed responses.
 
 use std::time::Duration;
 
 use super::{Fault, chunked_head, head, json_head, status_line};
 
 impl Fault {
-    /// Answers with `status`, `headers`, and `body` with its length.
+    /// Responds with `status`, `headers`, `body` and a `content-length` header.
     ///
-    /// A status that has no body (204, 304) gets no `content-length` if `body` is empty.
+    /// With an empty `body`, the statuses 204 and 304 get no `content-length`.
     #[must_use]
-    pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
+    pub fn response(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let mut head = status_line(status);
         for (name, value) in headers {
@@ -21,14 +21,15 @@ impl Fault {
         Self::new().send([head.as_bytes(), b"\r\n", body].concat())
     }
 
-    /// Answers 200 with a body that says it is JSON.
+    /// Responds with 200, `content-type: application/json` and `body`, which is not validated.
     #[must_use]
     pub fn json(body: impl AsRef<[u8]>) -> Self {
-        Self::answer(200, &[("content-type", "application/json")], body)
+        Self::response(200, &[("content-type", "application/json")], body)
     }
 
-    /// Answers as [`json`](Self::json), with no length and each of `pieces` as a chunk; an empty
-    /// piece is left out.
+    /// Responds like [`json`](Self::json), with chunked transfer encoding and one chunk per piece.
+    ///
+    /// Empty pieces are skipped, because an empty chunk would end the body.
     #[must_use]
     pub fn chunked(pieces: &[&str]) -> Self {
         let pieces = pieces.iter().filter(|piece| !piece.is_empty());
@@ -39,13 +40,14 @@ impl Fault {
             .send("0\r\n\r\n")
     }
 
-    /// Answers as [`json`](Self::json), with no length: the body ends with the connection.
+    /// Responds like [`json`](Self::json), but without a length: the end of the connection ends the
+    /// body.
     #[must_use]
     pub fn until_close(body: impl AsRef<[u8]>) -> Self {
         head("connection: close").send(body.as_ref()).close()
     }
 
-    /// Answers as [`json`](Self::json), but sends one byte of the body in each `every`.
+    /// Responds like [`json`](Self::json), but pauses for `every` before each byte of the body.
     #[must_use]
     pub fn drip(body: impl AsRef<[u8]>, every: Duration) -> Self {
         let body = body.as_ref();
@@ -54,35 +56,35 @@ impl Fault {
         })
     }
 
-    /// Answers 302 to `location`.
+    /// Redirects to `location` with status 302.
     #[must_use]
     pub fn redirect(location: &str) -> Self {
-        Self::answer(302, &[("location", location)], "")
+        Self::response(302, &[("location", location)], "")
     }
 
-    /// Answers 200 with a page of HTML.
+    /// Responds with 200 and an HTML page.
     #[must_use]
     pub fn html() -> Self {
-        Self::answer(
+        Self::response(
             200,
             &[("content-type", "text/html")],
             "<!doctype html><title>Sorry</title>",
         )
     }
 
-    /// Answers with arrays in arrays, `depth` levels deep.
+    /// Responds with JSON arrays nested `depth` levels deep.
     #[must_use]
     pub fn deep_json(depth: usize) -> Self {
         Self::json("[".repeat(depth) + &"]".repeat(depth))
     }
 
-    /// Answers with something that says it is JSON and is not.
+    /// Responds with `content-type: application/json` and a body that is not valid JSON.
     #[must_use]
     pub fn invalid_json() -> Self {
         Self::json(r#"{"id": NaN,}"#)
     }
 
-    /// Answers 101 to a request that asked for no other protocol.
+    /// Responds with 101 although the request did not ask for another protocol.
     #[must_use]
     pub fn switching_protocols() -> Self {
         let head = status_line(101) + "connection: upgrade\r\nupgrade: test\r\n\r\n";
