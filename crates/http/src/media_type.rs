@@ -1,4 +1,5 @@
-//! A strict reader of media types ([RFC 9110 §8.3.1](https://www.rfc-editor.org/rfc/rfc9110#section-8.3.1)).
+//! A strict parser of media types
+//! ([RFC 9110 §8.3.1](https://www.rfc-editor.org/rfc/rfc9110#section-8.3.1)).
 //!
 //! ```
 //! use tower_fanout_http::media_type::MediaType;
@@ -9,20 +10,22 @@
 //! assert!(MediaType::parse("application/json; charset").is_none());
 //! ```
 
-/// A media type, in the memory of the text it was read from. Its names are in any case.
+/// A media type that borrows the text it was parsed from. Names keep the case in which they were
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MediaType<'t> {
-    /// The type, as `application`.
+    /// The type, such as `application`.
     pub main: &'t str,
-    /// The subtype, as `json`.
+    /// The subtype, such as `json`.
     pub sub: &'t str,
-    /// The parameters as they stand, with their semicolons; known to be well formed.
+    /// The parameters as written, with their semicolons. Known to be well formed.
     parameters: &'t str,
 }
 
 impl<'t> MediaType<'t> {
-    /// Reads `text`, white space around it aside; none if any of it is not of the grammar.
+    /// Parses `text`, ignoring white space around it. Returns `None` if any part of it does not
+    /// match the grammar.
     #[must_use]
     pub fn parse(text: &'t str) -> Option<Self> {
         let text = text.trim_matches(is_space);
@@ -31,6 +34,7 @@ impl<'t> MediaType<'t> {
         if main.is_empty() || token_end(main) < main.len() || sub.is_empty() {
             return None;
         }
+        // Validates all parameters, so that `parameters()` cannot stop early.
         let mut rest = parameters;
         while !rest.is_empty() {
             rest = next(rest)?.1;
@@ -43,8 +47,8 @@ impl<'t> MediaType<'t> {
         Some(parsed)
     }
 
-    /// The parameters in their order: name, and value without its quotes. Escapes within quotes are
-    /// left as they are.
+    /// Iterates over the parameters as pairs of name and value, in their order. Values have no
+    /// quotes, but keep their escapes.
     pub fn parameters(&self) -> impl Iterator<Item = (&'t str, &'t str)> + use<'t> {
         let mut rest = self.parameters;
         std::iter::from_fn(move || {
@@ -55,9 +59,11 @@ impl<'t> MediaType<'t> {
         .flatten()
     }
 
-    /// Whether it is JSON in UTF-8: `application/json`, or any type with the suffix `+json`
-    /// ([RFC 6839 §3.1](https://www.rfc-editor.org/rfc/rfc6839#section-3.1)), and every `charset`,
-    /// if there is one, is `utf-8`.
+    /// Returns `true` for JSON in UTF-8.
+    ///
+    /// The type must be `application/json` or have the suffix `+json`
+    /// ([RFC 6839 §3.1](https://www.rfc-editor.org/rfc/rfc6839#section-3.1)), and each `charset`
+    /// parameter must be `utf-8`.
     #[must_use]
     pub fn is_json(&self) -> bool {
         let json =
@@ -72,20 +78,21 @@ impl<'t> MediaType<'t> {
     }
 }
 
-/// Returns `true` if `media_type` is JSON in UTF-8; see [`MediaType::is_json`].
+/// Returns `true` if `media_type` is JSON in UTF-8. See [`MediaType::is_json`].
 #[must_use]
 pub fn is_json(media_type: &str) -> bool {
     MediaType::parse(media_type).is_some_and(|media_type| media_type.is_json())
 }
 
-/// A parameter, none between two semicolons, and what comes after it.
+/// A parameter, or `None` if it is empty, and the text after it.
 type Next<'t> = (Option<(&'t str, &'t str)>, &'t str);
 
-/// The parameter after the semicolon that `text` begins with; none at the end, and if there is no
-/// such thing.
+/// Parses the parameter after the semicolon at the start of `text`. Returns `None` at the end of
+/// the text and for malformed text.
 fn next(text: &str) -> Option<Next<'_>> {
     let text = text.trim_start_matches(is_space).strip_prefix(';')?;
     let text = text.trim_start_matches(is_space);
+    // RFC 9110 §5.6.6 allows empty parameters.
     if text.is_empty() || text.starts_with(';') {
         return Some((None, text));
     }
@@ -102,7 +109,7 @@ fn next(text: &str) -> Option<Next<'_>> {
     well_formed.then_some((Some((name, value)), after))
 }
 
-/// Where the quotes end that `text` is within.
+/// Returns the index of the closing quote of the quoted string whose content `text` begins with.
 fn quote_end(text: &str) -> Option<usize> {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {
@@ -116,7 +123,7 @@ fn quote_end(text: &str) -> Option<usize> {
     None
 }
 
-/// How many bytes at the beginning of `text` are of a token.
+/// Returns the length of the token at the start of `text`.
 fn token_end(text: &str) -> usize {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     text.bytes()
@@ -135,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_d26_json_is_known_by_its_type() {
+    fn fault_d26_recognizes_json_media_types() {
         for yes in [
             "application/json",
             "Application/JSON; charset=UTF-8",
@@ -175,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fault_d26_what_is_written_is_read(
+        fn fault_d26_parses_generated_media_types(
             main in "[a-z]{1,9}", sub in "[a-z.+]{1,9}",
             parameters in prop::collection::vec(("[a-z]{1,5}", "[ -!#-\\[\\]-~]{0,9}"), 0..4),
             space in "[ \t]{0,2}",
@@ -192,7 +199,7 @@ mod tests {
         }
 
         #[test]
-        fn fault_d26_nothing_that_is_read_is_lost(text in "[a-z/;=\" ,+\\\\]{0,40}") {
+        fn fault_d26_parsing_loses_no_characters(text in "[a-z/;=\" ,+\\\\]{0,40}") {
             if let Some(read) = MediaType::parse(&text) {
                 let parameters = read.parameters().map(|(name, value)| name.len() + value.len());
                 let kept: usize = read.main.len() + read.sub.len() + parameters.sum::<usize>();

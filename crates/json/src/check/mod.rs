@@ -1,4 +1,6 @@
-//! JSON that is checked once and then only copied: numbers and text stay byte for byte what they were.
+//! JSON values that are validated once and then copied without parsing.
+//!
+//! Numbers and strings keep the exact bytes they were written with.
 //!
 //! ```
 //! use tower_fanout_json::Json;
@@ -19,27 +21,35 @@ use bytes::{Buf, Bytes};
 use self::scan::Long;
 pub(crate) use self::scan::{Items, Members, depth, quoted, unescaped};
 
-/// The deepest that values may nest: deep enough for people, and far from the end of the stack.
+/// Maximum nesting depth of a [`Json`] value.
+///
+/// Real documents nest far less deeply, and code that recurses over a value of this depth does not
+/// come near the end of its stack.
 pub const MAX_DEPTH: usize = 64;
 
-/// One JSON value ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)), known to be valid; cheap to
-/// clone.
+/// A valid JSON value ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)).
+///
+/// Clones share the memory of the text.
 #[derive(Clone)]
 pub struct Json {
     text: Bytes,
-    /// How deep it nests, at most.
+    /// Upper bound of the nesting depth.
     depth: usize,
-    /// The long parts that it is known to have.
+    /// Long parts found while the text was checked, by position. Empty if the text was not checked.
     long: Vec<Long>,
 }
 
-/// The text is no JSON value, or nests too deeply.
+/// The error returned by [`Json::parse`] for text that is not a valid JSON value, or that is nested
+/// deeper than [`MAX_DEPTH`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadJson;
 
 impl fmt::Display for BadJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a valid JSON value")
+        write!(
+            f,
+            "not a valid JSON value, or nested deeper than {MAX_DEPTH} levels"
+        )
     }
 }
 
@@ -49,7 +59,8 @@ impl Json {
     /// The value `null`.
     pub const NULL: Self = Self::new(Bytes::from_static(b"null"), 0);
 
-    /// Only for text that is known to be one value.
+    /// Wraps `text`, which must be one valid value without white space around it. `depth` must not
+    /// be less than its nesting depth.
     pub(crate) const fn new(text: Bytes, depth: usize) -> Self {
         Self {
             text,
@@ -58,11 +69,13 @@ impl Json {
         }
     }
 
-    /// Accepts `text` if it is one valid value in UTF-8, white space around it aside. Members that
-    /// stand twice are left as they are.
+    /// Validates `text` and removes the white space around the value.
+    ///
+    /// The text must be UTF-8. Members with duplicate names are accepted and kept as written.
     ///
     /// # Errors
-    /// It is not, or nests deeper than [`MAX_DEPTH`].
+    /// Returns [`BadJson`] if `text` is not exactly one valid value, or if the value is nested
+    /// deeper than [`MAX_DEPTH`].
     pub fn parse(mut text: Bytes) -> Result<Self, BadJson> {
         let value = parse::check(&text).ok_or(BadJson)?;
         text.truncate(value.range.end);
@@ -74,19 +87,19 @@ impl Json {
         })
     }
 
-    /// The text of the value.
+    /// Returns the text of the value.
     #[must_use]
     pub fn as_raw(&self) -> &str {
         self.value().as_raw()
     }
 
-    /// The text of the value, in UTF-8; copies of it share the same memory.
+    /// Returns the text of the value in UTF-8. Clones of the returned `Bytes` share its memory.
     #[must_use]
     pub const fn as_bytes(&self) -> &Bytes {
         &self.text
     }
 
-    /// How deep it nests, at most.
+    /// Returns an upper bound of the nesting depth.
     pub(crate) const fn depth(&self) -> usize {
         self.depth
     }
@@ -99,14 +112,16 @@ impl Json {
         }
     }
 
-    /// The value at `path`: names of members, and indexes of items. Of a member that stands twice,
-    /// the last.
+    /// Returns the value at `path`, or `None` if the path leads to no value.
+    ///
+    /// Each step is the name of a member or the index of an item. If an object has several members
+    /// with one name, the last of them is used.
     #[must_use]
     pub fn get(&self, path: &[impl AsRef<str>]) -> Option<Value<'_>> {
         self.value().at(path.iter().map(AsRef::as_ref))
     }
 
-    /// The value at `path` by itself, in the same memory.
+    /// Returns the value at `path` as a `Json` that shares this one's memory.
     pub(crate) fn cut<'p>(&self, path: impl Iterator<Item = &'p str>) -> Option<Self> {
         let text = self.value().at(path)?.text;
         Some(Self::new(self.text.slice_ref(text), depth(text)))
@@ -131,23 +146,24 @@ impl fmt::Debug for Json {
 #[derive(Clone, Copy)]
 pub struct Value<'j> {
     text: &'j [u8],
-    /// Where it begins in that.
+    /// Offset of `text` in the text of the `Json`.
     at: usize,
-    /// The long parts of that from there on.
+    /// Long parts of the `Json` that start at `at` or later.
     long: &'j [Long],
 }
 
 impl<'j> Value<'j> {
-    /// The text of the value.
+    /// Returns the text of the value.
     #[must_use]
     pub const fn as_raw(self) -> &'j str {
+        // The text was checked to be UTF-8, and values begin and end at ASCII characters.
         match std::str::from_utf8(self.text) {
             Ok(text) => text,
             Err(_) => "null",
         }
     }
 
-    /// The text of the value, in UTF-8.
+    /// Returns the text of the value in UTF-8.
     pub(crate) const fn as_bytes(self) -> &'j [u8] {
         self.text
     }
@@ -156,8 +172,11 @@ impl<'j> Value<'j> {
         self.text.starts_with(b"{")
     }
 
-    /// A string without its quotes and escapes, a number or boolean as it is written; none for
-    /// null, objects and arrays, and for a string that is no text: with half a surrogate pair.
+    /// Returns the value as text: a string without its quotes and escapes, and a number or boolean
+    /// as written.
+    ///
+    /// Returns `None` for `null`, objects and arrays, and for a string with a lone surrogate, which
+    /// cannot be expressed in UTF-8.
     #[must_use]
     pub fn as_text(self) -> Option<Cow<'j, str>> {
         match self.text.first()? {
@@ -174,7 +193,8 @@ impl<'j> Value<'j> {
         path.try_fold(self, Self::get)
     }
 
-    /// A member by its name, or an item by its index.
+    /// Returns the member with the name `step` (the last if several have it), or the item with the
+    /// index `step`.
     fn get(self, step: &str) -> Option<Self> {
         match self.text.first()? {
             b'{' => Members::new(self)

@@ -1,5 +1,5 @@
-//! Whether text is one JSON value ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259#section-2)),
-//! found without recursion and without a copy.
+//! Validates JSON text ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259#section-2)) without
+//! recursion and without a copy.
 
 use std::ops::Range;
 
@@ -8,17 +8,19 @@ use super::{
     scan::{LONG, Long, is_white, plain_end},
 };
 
-/// What stands in a text that is one value.
+/// The result of [`check`] for valid text.
 pub(super) struct Checked {
-    /// Where the value is; around it is white space.
+    /// Range of the value. The text around it is white space.
     pub(super) range: Range<usize>,
-    /// How deep its brackets nest.
+    /// Nesting depth of the value.
     pub(super) depth: usize,
-    /// Its long parts, by where they start.
+    /// Long parts, in the order of their starts, with offsets from the start of the value.
     pub(super) long: Vec<Long>,
 }
 
-/// Checks `text`.
+/// Checks that `text` is exactly one valid value with white space around it.
+///
+/// Returns `None` if the text is invalid, is not UTF-8, or is nested deeper than [`MAX_DEPTH`].
 pub(super) fn check(text: &[u8]) -> Option<Checked> {
     std::str::from_utf8(text).ok()?;
     let start = text.iter().position(|byte| !is_white(*byte))?;
@@ -41,6 +43,7 @@ pub(super) fn check(text: &[u8]) -> Option<Checked> {
         }
     }
     let end = start + reader.at;
+    // Parts were recorded when they closed, so inner ones come before outer ones.
     reader.long.sort_unstable_by_key(|long| long.start);
     reader.token().is_none().then_some(Checked {
         range: start..end,
@@ -49,23 +52,25 @@ pub(super) fn check(text: &[u8]) -> Option<Checked> {
     })
 }
 
-/// One bit says of each bracket that is open whether it is an object's.
+/// `Reader::objects` has one bit for each open bracket.
 const _: () = assert!(MAX_DEPTH <= u64::BITS as usize);
 
 struct Reader<'t> {
     text: &'t [u8],
     at: usize,
-    /// The lowest bit is for the innermost.
+    /// One bit for each open bracket, 1 for an object and 0 for an array. The lowest bit is the
+    /// innermost.
     objects: u64,
     depth: usize,
     deepest: usize,
-    /// Where each bracket that is open stands.
+    /// Index of each open bracket, outermost first.
     starts: [usize; MAX_DEPTH],
     long: Vec<Long>,
 }
 
 impl Reader<'_> {
-    /// Reads a value, or an opening bracket; whether a value must follow.
+    /// Reads a scalar value or an opening bracket. Returns `true` if another value must follow,
+    /// which is the first of a non-empty object or array.
     #[inline(always)]
     fn begin(&mut self) -> Option<bool> {
         match self.token()? {
@@ -85,7 +90,7 @@ impl Reader<'_> {
         Some(false)
     }
 
-    /// Enters an object or array; whether there is anything in it.
+    /// Enters an object or array. Returns `false` if it is empty and has been left again.
     #[inline(always)]
     fn open(&mut self, object: bool) -> Option<bool> {
         *self.starts.get_mut(self.depth)? = self.at - 1;
@@ -104,7 +109,8 @@ impl Reader<'_> {
         Some(true)
     }
 
-    /// Goes on after a value in an object or array; whether another must follow.
+    /// Reads on after a value in an object or array. Returns `true` after a comma, when another
+    /// value must follow, and `false` after a closing bracket.
     #[inline(always)]
     fn proceed(&mut self) -> Option<bool> {
         let object = self.objects & 1 == 1;
@@ -130,7 +136,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes a long part, if it is one that names lead to.
+    /// Records the part from `start` to here, if it is nested and all brackets around it are
+    /// objects.
     #[cold]
     fn note(&mut self, start: usize) {
         let by_names = self.objects == (1 << self.depth) - 1;
@@ -140,14 +147,14 @@ impl Reader<'_> {
         }
     }
 
-    /// The name of a member, from after its first quote, and its colon.
+    /// Reads the rest of a member name after its opening quote, and the colon.
     #[inline(always)]
     fn name(&mut self) -> Option<()> {
         self.string()?;
         (self.token()? == b':').then_some(())
     }
 
-    /// A string, from after its first quote.
+    /// Reads the rest of a string after its opening quote.
     #[inline(always)]
     fn string(&mut self) -> Option<()> {
         loop {
@@ -160,7 +167,7 @@ impl Reader<'_> {
         }
     }
 
-    /// An escape, from after its backslash. Surrogates need no partner.
+    /// Reads the rest of an escape after its backslash. Lone surrogates are accepted.
     #[cold]
     fn escape(&mut self) -> Option<()> {
         match self.take()? {
@@ -174,7 +181,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A number, from after its first digit.
+    /// Reads the rest of a number after its first digit, which is `first`.
     #[inline(always)]
     fn number(&mut self, first: u8) -> Option<()> {
         match first {
@@ -192,7 +199,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// One digit or more.
+    /// Reads one or more digits.
     #[inline(always)]
     fn digits(&mut self) -> Option<()> {
         let first = self.take()?;
@@ -207,6 +214,7 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads the rest of `true`, `false` or `null`.
     fn word(&mut self, rest: &[u8]) -> Option<()> {
         self.at += rest.len();
         (self.text.get(self.at - rest.len()..self.at)? == rest).then_some(())
@@ -226,11 +234,12 @@ impl Reader<'_> {
         found
     }
 
-    /// The next byte that is no white space.
+    /// Takes the next byte that is not white space.
     #[inline(always)]
     fn token(&mut self) -> Option<u8> {
         loop {
             let byte = self.take()?;
+            // The first test decides for most bytes.
             if byte > b' ' || !is_white(byte) {
                 return Some(byte);
             }

@@ -1,7 +1,8 @@
-//! Walks text that is known to be JSON: strings and numbers are passed over, never parsed.
+//! Iterates over the parts of valid JSON text. Strings and numbers are skipped, never parsed.
 //!
-//! Nothing here panics on other text, it only finds nothing of use there. Eight bytes are looked at
-//! together ([Bit Twiddling Hacks](https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord)).
+//! The functions do not panic on other text, but their results are meaningless for it. They examine
+//! eight bytes at a time
+//! ([Bit Twiddling Hacks](https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord)).
 
 use std::{borrow::Cow, fmt};
 
@@ -12,21 +13,24 @@ use super::Value;
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = ONES << 7;
 
-/// The high bit of the first byte of `word` that is `byte`. Later ones may be wrong.
+/// Returns a mask with the high bit set of each byte of `word` that equals `byte`.
+///
+/// Only the lowest set bit is reliable: a borrow can mark later bytes wrongly.
 #[inline]
 const fn first(word: u64, byte: u8) -> u64 {
     let zero = word ^ (ONES * byte as u64);
     zero.wrapping_sub(ONES) & !zero & HIGH
 }
 
-/// The high bits of all bytes of `word` that are `byte`.
+/// Returns a mask with the high bit set of exactly the bytes of `word` that equal `byte`.
 #[inline]
 const fn all(word: u64, byte: u8) -> u64 {
     let zero = word ^ (ONES * byte as u64);
     !(((zero & !HIGH) + !HIGH) | zero) & HIGH
 }
 
-/// The first eight bytes of `text`, filled up with some that mean nothing here.
+/// Returns the first eight bytes of `text`, the first in the lowest bits. Shorter text is padded
+/// with `0`, which no search matches.
 #[inline]
 fn load(text: &[u8]) -> u64 {
     let word = text.first_chunk().copied().unwrap_or_else(|| {
@@ -37,8 +41,8 @@ fn load(text: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// The first place from `at` on where `marks` marks a byte of the word that begins there; the end of
-/// `text` if there is none.
+/// Returns the index of the first byte from `at` on that `marks` marks by its high bit, or the
+/// length of `text`. `marks` is called with words of eight bytes and may mark later bytes wrongly.
 #[inline(always)]
 fn find(text: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
@@ -51,17 +55,18 @@ fn find(text: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
     text.len()
 }
 
-/// The first byte from `at` on that is not plain within a string: its end, an escape, or a control
-/// character.
+/// Returns the index of the first byte from `at` on that ends a plain run within a string: a quote,
+/// a backslash or a control character. Returns the length of `text` if it has no such byte.
 #[inline(always)]
 pub(super) fn plain_end(text: &[u8], at: usize) -> usize {
     find(text, at, |word| {
+        // Bytes below 0x20, by the same borrow as in `first`.
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
         control | first(word, b'"') | first(word, b'\\')
     })
 }
 
-/// Where the string ends whose first character is at `at`: after its closing quote.
+/// Returns the index after the closing quote of the string whose first character is at `at`.
 #[inline]
 fn string_end(text: &[u8], mut at: usize) -> usize {
     loop {
@@ -75,17 +80,17 @@ fn string_end(text: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// The brackets outside of strings: where each is, and whether it opens.
+/// Iterator over the brackets outside of strings. Yields the index of each, and `true` if it opens.
 struct Brackets<'t> {
     text: &'t [u8],
-    /// Where the word begins that is looked at.
+    /// Index of the first byte of `word`.
     at: usize,
     word: u64,
-    /// The high bits of those brackets in it that were not given out.
+    /// High bits of the brackets in `word` that have not been yielded.
     left: u64,
-    /// All bits are set if the word ends within a string.
+    /// All bits are set if `word` ends within a string, otherwise none.
     inside: u64,
-    /// Whether the word ends after a backslash that escapes.
+    /// `true` if the last byte of `word` is a backslash that escapes the byte after it.
     escaping: bool,
 }
 
@@ -93,6 +98,7 @@ impl<'t> Brackets<'t> {
     const fn new(text: &'t [u8], at: usize) -> Self {
         Self {
             text,
+            // The first `advance` adds 8.
             at: at.wrapping_sub(8),
             word: 0,
             left: 0,
@@ -101,7 +107,7 @@ impl<'t> Brackets<'t> {
         }
     }
 
-    /// Looks at the next word, if there is one.
+    /// Loads the next word. Returns `None` at the end of the text.
     #[inline]
     fn advance(&mut self) -> Option<()> {
         self.at = self.at.wrapping_add(8);
@@ -112,18 +118,19 @@ impl<'t> Brackets<'t> {
         if backslashes != 0 || self.escaping {
             quotes &= !self.escaped(backslashes);
         }
-        // A byte is within a string if an odd number of quotes stands before it.
+        // A byte is within a string if the number of quotes up to it is odd (a prefix XOR).
         let mut inside = quotes ^ (quotes << 8);
         inside ^= inside << 16;
         inside ^= inside << 32;
         inside ^= self.inside;
         self.inside = (inside.cast_signed() >> 63).cast_unsigned();
-        // Brackets differ in these bits alone, and what else is like them is in strings only.
+        // With the bits of 0x26 set, all four brackets become 0x7f. The other bytes that do (`Y`,
+        // `y`, `_` and DEL) occur only in strings.
         self.left = all(self.word | (ONES * 0x26), 0x7f) & !inside;
         Some(())
     }
 
-    /// The high bits of the bytes that backslashes escape.
+    /// Returns the high bits of the bytes that are escaped by `backslashes`.
     #[cold]
     fn escaped(&mut self, backslashes: u64) -> u64 {
         (0..8)
@@ -146,13 +153,14 @@ impl Iterator for Brackets<'_> {
         }
         let bit = self.left.trailing_zeros();
         self.left &= self.left - 1;
-        // This bit of a bracket says whether it opens.
+        // Bit 1 of a byte is set in `[` and `{`, and clear in `]` and `}`.
         let opens = self.word >> (bit - 6) & 1 == 1;
         Some((self.at + bit as usize / 8, opens))
     }
 }
 
-/// How deep brackets nest outside of strings, in any text, found in one pass without a stack.
+/// Returns the nesting depth of the brackets outside of strings. Accepts any text, and uses one
+/// pass without a stack.
 pub(crate) fn depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
     for (_, opens) in Brackets::new(text, 0) {
@@ -166,7 +174,7 @@ pub(crate) fn depth(text: &[u8]) -> usize {
     deepest
 }
 
-/// Where the value ends that begins at `at`.
+/// Returns the index after the value that begins at `at`.
 #[inline]
 fn value_end(text: &[u8], at: usize) -> usize {
     match text.get(at) {
@@ -187,30 +195,33 @@ fn value_end(text: &[u8], at: usize) -> usize {
     }
 }
 
-/// White space of JSON.
+/// Returns `true` for the white space of JSON
+/// ([RFC 8259 §2](https://www.rfc-editor.org/rfc/rfc8259#section-2)).
 #[inline]
 pub(super) const fn is_white(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// How many bytes of an object or array make it long: to pass over as many costs more than to note
-/// where they end.
+/// Minimum length of a [`Long`] part in bytes. From this length on, scanning for the end costs more
+/// than recording it.
 pub(super) const LONG: usize = 256;
 
-/// An object or array of some length within a value, that only objects are around. Where it ends is
-/// noted when the value is checked, so that nobody need look at what is in it again.
+/// The range of a nested object or array of at least [`LONG`] bytes that is contained in objects
+/// only.
+///
+/// The check of a value records these ranges, so that later iterations skip the contents.
 #[derive(Clone, Debug)]
 pub(super) struct Long {
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
-/// The items of an array; of an object, names and values in turns.
+/// Iterator over the items of an array. For an object, it yields names and values alternately.
 #[derive(Clone)]
 pub(crate) struct Items<'j> {
-    /// What they are in; its long parts are those that were not passed.
+    /// The array or object. Its `long` is advanced past the parts that start before the last item.
     of: Value<'j>,
-    /// Where in it the next is looked for.
+    /// Index in its text at which the search for the next item starts.
     at: usize,
 }
 
@@ -234,6 +245,7 @@ impl<'j> Iterator for Items<'j> {
             return None;
         }
         let start = self.at;
+        // Parts within earlier items were not visited, so several may have to be dropped.
         while let [passed, long @ ..] = self.of.long
             && passed.start < at + start
         {
@@ -251,7 +263,7 @@ impl<'j> Iterator for Items<'j> {
     }
 }
 
-/// The members of an object: the string that names each, as it is written, and the value.
+/// Iterator over the members of an object. Yields each name as written, with quotes, and its value.
 #[derive(Clone)]
 pub(crate) struct Members<'j>(Items<'j>);
 
@@ -270,8 +282,10 @@ impl<'j> Iterator for Members<'j> {
     }
 }
 
-/// What a string says, without its quotes and escapes: UTF-8, but for surrogates without a partner,
-/// which JSON allows.
+/// Returns the content of a JSON string: without its quotes and with its escapes decoded.
+///
+/// The result is UTF-8, except that lone surrogates, which JSON allows, are encoded like other code
+/// points.
 pub(crate) fn unescaped(string: &[u8]) -> Cow<'_, [u8]> {
     let inner = string
         .get(1..string.len().saturating_sub(1))
@@ -283,7 +297,7 @@ pub(crate) fn unescaped(string: &[u8]) -> Cow<'_, [u8]> {
     plain.map_or(Cow::Borrowed(inner), Cow::Owned)
 }
 
-/// Takes a string as bytes, which leaves surrogates alone.
+/// Visitor that takes a string as bytes, because `serde_json` rejects lone surrogates in text.
 struct Unescaped;
 
 impl Visitor<'_> for Unescaped {
@@ -298,10 +312,10 @@ impl Visitor<'_> for Unescaped {
     }
 }
 
-/// `text` as a string, with quotes and the escapes that it needs.
+/// Returns `text` as a JSON string, with quotes and the necessary escapes.
 pub(crate) fn quoted(text: &str) -> Vec<u8> {
     if plain_end(text.as_bytes(), 0) == text.len() {
         return [b"\"", text.as_bytes(), b"\""].concat();
     }
-    serde_json::to_vec(text).expect("text is always JSON")
+    serde_json::to_vec(text).expect("a str always serializes to a JSON string")
 }

@@ -12,7 +12,7 @@ fn parse(text: &str) -> Result<Json, BadJson> {
 }
 
 #[test]
-fn fault_f11_what_is_not_json_is_refused() {
+fn fault_f11_rejects_text_that_is_not_json() {
     let cases = [
         "",
         " ",
@@ -44,7 +44,7 @@ fn fault_f11_what_is_not_json_is_refused() {
 }
 
 #[test]
-fn fault_f11_brackets_and_numbers_are_whole() {
+fn fault_f11_rejects_incomplete_brackets_and_numbers() {
     let cases = [
         "{1}",
         "{1:2}",
@@ -65,7 +65,7 @@ fn fault_f11_brackets_and_numbers_are_whole() {
 }
 
 #[test]
-fn fault_e13_values_stay_as_they_were_written() {
+fn fault_e13_keeps_values_byte_for_byte() {
     let cases = [
         "1E400",
         "-0",
@@ -81,7 +81,7 @@ fn fault_e13_values_stay_as_they_were_written() {
 }
 
 #[test]
-fn fault_f12_depth_is_bounded_without_recursion() {
+fn fault_f12_bounds_depth_without_recursion() {
     let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
     assert!(parse(&nested(MAX_DEPTH)).is_ok());
     for depth in [MAX_DEPTH + 1, 10_000, 100_000] {
@@ -90,12 +90,12 @@ fn fault_f12_depth_is_bounded_without_recursion() {
     }
     assert!(
         parse(&format!("[\"{}\\\"[\"]", "[".repeat(200))).is_ok(),
-        "brackets in a string do not nest"
+        "brackets in a string must not count"
     );
 }
 
 #[test]
-fn values_are_found_by_their_path() {
+fn get_finds_values_by_path() {
     let json =
         parse(r#"{"a": {"b": [10, {"c": "x\"y"}]}, "dup": 1, "dup": 2, "n": null, "t": true}"#)
             .unwrap();
@@ -117,7 +117,7 @@ fn values_are_found_by_their_path() {
     assert_eq!(json.get(&[] as &[&str]).unwrap().as_raw(), json.as_raw());
 }
 
-/// Valid values, and in `gap` whatever white space stands between their parts.
+/// Generates the text of valid values, with `gap` as the white space between their parts.
 fn value(gap: &'static str) -> impl Strategy<Value = String> {
     let plain = prop::sample::select(vec![
         "null",
@@ -159,34 +159,34 @@ fn value(gap: &'static str) -> impl Strategy<Value = String> {
         })
 }
 
-fn by_serde(text: &[u8]) -> Option<String> {
+fn parse_by_serde(text: &[u8]) -> Option<String> {
     let raw: &RawValue = serde_json::from_slice(text).ok()?;
     Some(raw.get().to_owned())
 }
 
-fn by_us(text: &[u8]) -> Option<String> {
+fn parse_by_us(text: &[u8]) -> Option<String> {
     let json = Json::parse(Bytes::copy_from_slice(text)).ok()?;
     Some(json.as_raw().to_owned())
 }
 
 proptest! {
     #[test]
-    fn what_is_valid_is_as_by_serde_json(
+    fn accepts_the_same_text_as_serde_json(
         text in prop_oneof![value(""), value(" \n\t\r")],
         at in any::<prop::sample::Index>(),
         instead in prop::collection::vec(prop::sample::select(b"{}[],:\"\\/u0e+-.1nt \n\x01\xc3\xa9".to_vec()), 0..3),
         removed in 0..3usize,
     ) {
-        prop_assert_eq!(by_us(text.as_bytes()), Some(text.clone()));
+        prop_assert_eq!(parse_by_us(text.as_bytes()), Some(text.clone()));
         let mut bytes = text.into_bytes();
         let start = at.index(bytes.len());
         let end = bytes.len().min(start + removed);
         bytes.splice(start..end, instead);
-        prop_assert_eq!(by_us(&bytes), by_serde(&bytes));
+        prop_assert_eq!(parse_by_us(&bytes), parse_by_serde(&bytes));
     }
 
     #[test]
-    fn parts_are_found_as_by_serde_json(text in prop_oneof![value(""), value(" \n\t\r")]) {
+    fn iterates_the_same_parts_as_serde_json(text in prop_oneof![value(""), value(" \n\t\r")]) {
         let raws = |raws: Vec<&RawValue>| raws.into_iter().map(|raw| raw.get().as_bytes().to_vec()).collect();
         let json = parse(&text).unwrap();
         let found: Vec<Vec<u8>> = match text.as_bytes()[0] {
@@ -206,7 +206,7 @@ proptest! {
     }
 }
 
-/// The values of an object's members, by serde.
+/// The values of an object's members, as read by `serde_json`.
 struct Pairs<'j>(Vec<&'j RawValue>);
 
 impl<'j> Deserialize<'j> for Pairs<'j> {
@@ -232,7 +232,7 @@ impl<'j> Deserialize<'j> for Pairs<'j> {
 }
 
 #[test]
-fn strings_are_unescaped() {
+fn decodes_and_encodes_string_escapes() {
     for (string, plain) in [
         (r#""""#, &b""[..]),
         (r#""a""#, b"a"),
@@ -256,7 +256,7 @@ fn strings_are_unescaped() {
     );
 }
 
-/// All values that are reached by names.
+/// Returns the value and all values in it that are contained in objects only.
 fn reached(json: &Json) -> Vec<Value<'_>> {
     let mut reached = vec![json.value()];
     let mut at = 0;
@@ -270,7 +270,7 @@ fn reached(json: &Json) -> Vec<Value<'_>> {
 }
 
 #[test]
-fn long_parts_are_passed_over_where_they_end() {
+fn skips_long_parts_at_their_recorded_end() {
     let filled = |length: usize| format!("[[{}]]", " ".repeat(length - 4));
     let members = |value: &str| {
         format!(r#"{{"a": {value}, "b": {{"c": {value}}}, "d": [{value}], "e": {{}}}}"#)
@@ -278,13 +278,14 @@ fn long_parts_are_passed_over_where_they_end() {
     let mut value = filled(LONG);
     for _ in 0..5 {
         let json = parse(&format!(" \n{value} ")).unwrap();
-        let looked_at = Json::new(json.text.clone(), 0);
-        assert_eq!(reached(&json), reached(&looked_at));
-        // The whole is not a part.
+        // Without recorded parts, iteration has to scan for each end.
+        let scanned = Json::new(json.text.clone(), 0);
+        assert_eq!(reached(&json), reached(&scanned));
+        // The outermost value is not recorded.
         let mut long = reached(&json).split_off(1);
         long.retain(|value| value.text.len() >= LONG);
         long.sort_by_key(|value| value.at);
-        let noted: Vec<_> = json
+        let recorded: Vec<_> = json
             .long
             .iter()
             .map(|long| (long.start, long.end))
@@ -293,7 +294,7 @@ fn long_parts_are_passed_over_where_they_end() {
             .iter()
             .map(|value| (value.at, value.at + value.text.len()))
             .collect();
-        assert_eq!(noted, found);
+        assert_eq!(recorded, found);
         assert!(long.iter().all(|value| value.long[0].start == value.at));
         value = members(&value);
     }
