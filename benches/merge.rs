@@ -1,5 +1,7 @@
-//! Merging five answers, checked and spliced, beside parsing them into `serde_json::Value`s, merging
-//! those, and writing them: `cargo bench -p tower-fanout-benches --bench merge`.
+//! Compares two ways of merging five responses: validating and splicing their text, and parsing
+//! them into `serde_json::Value`s that are merged and serialized.
+//!
+//! Run with `cargo bench -p tower-fanout-benches --bench merge`.
 
 use std::{hint::black_box, time::Duration};
 
@@ -20,12 +22,14 @@ const MODES: [MergeMode; 4] = [
     MergeMode::Concat,
 ];
 
-/// How much cheaper splicing has to be.
+/// Minimum speedup of splicing. A smaller ratio is marked with `!` in the output.
 const TARGET: f64 = 8.0;
+/// Number of measurements of each way. The median counts.
 const TURNS: usize = 40;
 
-/// An answer of about `kibibytes`: a list, and in an object some members beside it, of which one meets
-/// those of other answers in mode `deep`.
+/// Returns a response of about `kibibytes` KiB. In mode `concat` it is a list, in the other modes
+/// an object with a list and a version. In mode `deep`, the member names are the same in all
+/// responses.
 fn answer(node: &str, mode: MergeMode, kibibytes: usize) -> Bytes {
     let item = |number: usize| {
         json!({
@@ -44,22 +48,28 @@ fn answer(node: &str, mode: MergeMode, kibibytes: usize) -> Bytes {
     answer.to_string().into()
 }
 
+/// Merges `answers` by splicing and returns the size of the document.
 fn spliced(merge: &Merge, answers: &[Bytes]) -> usize {
-    let parse = |answer: &Bytes| Json::parse(answer.clone()).expect("it is JSON");
+    let parse = |answer: &Bytes| Json::parse(answer.clone()).expect("the response is valid JSON");
     let answers: [Json; NODES.len()] = std::array::from_fn(|place| parse(&answers[place]));
     let merged = merge.merge(NODES.into_iter().zip(&answers));
-    merged.expect("nothing is in conflict").as_bytes().len()
+    merged
+        .expect("the responses do not conflict")
+        .as_bytes()
+        .len()
 }
 
+/// Merges `answers` as `serde_json::Value`s and returns the size of the document.
 fn by_value(mode: MergeMode, answers: &[Bytes]) -> usize {
-    let parse = |answer: &Bytes| serde_json::from_slice(answer).expect("it is JSON");
+    let parse =
+        |answer: &Bytes| serde_json::from_slice(answer).expect("the response is valid JSON");
     let answers = answers.iter().map(parse);
     let merged = match mode {
         MergeMode::Concat => answers.flat_map(items).collect(),
         MergeMode::Group => NODES.map(str::to_owned).into_iter().zip(answers).collect(),
         _ => answers.reduce(deep).unwrap_or_default(),
     };
-    serde_json::to_vec(&merged).expect("values are JSON").len()
+    serde_json::to_vec(&merged).expect("values serialize").len()
 }
 
 fn items(answer: Value) -> Vec<Value> {
@@ -69,10 +79,11 @@ fn items(answer: Value) -> Vec<Value> {
     }
 }
 
-/// Merges objects at every depth, which costs no more than flat where no names meet.
+/// Merges objects at every depth. Without common names this costs no more than a flat merge, so
+/// both modes use it.
 fn deep(merged: Value, answer: Value) -> Value {
     let (Value::Object(mut merged), Value::Object(answer)) = (merged, answer) else {
-        panic!("nothing is in conflict");
+        panic!("the responses do not conflict");
     };
     for (name, value) in answer {
         let value = match merged.remove(&name) {
@@ -84,7 +95,7 @@ fn deep(merged: Value, answer: Value) -> Value {
     Value::Object(merged)
 }
 
-/// How long one of `calls` takes.
+/// Returns the mean duration of a call, measured over `calls` calls.
 fn time(calls: u32, call: &mut dyn FnMut() -> usize) -> Duration {
     let start = Instant::now();
     for _ in 0..calls {
@@ -93,7 +104,7 @@ fn time(calls: u32, call: &mut dyn FnMut() -> usize) -> Duration {
     start.elapsed() / calls
 }
 
-/// How many allocations one call makes.
+/// Returns the number of allocations of one call.
 fn allocations(call: &mut dyn FnMut() -> usize) -> u64 {
     let counted = allocation_counter::measure(|| {
         black_box(call());
@@ -101,13 +112,14 @@ fn allocations(call: &mut dyn FnMut() -> usize) -> u64 {
     counted.count_total
 }
 
-/// The median of both, measured in turns.
+/// Prints the median duration and the allocations of both ways, which are measured alternately.
+/// With `test`, only asserts that both produce documents of the same size.
 fn compare(mode: MergeMode, kibibytes: usize, test: bool) {
-    let merge = Merge::build(|merge| merge.mode = mode).expect("it has no problem");
+    let merge = Merge::build(|merge| merge.mode = mode).expect("the settings are valid");
     let answers = NODES.map(|node| answer(node, mode, kibibytes));
     let mut ours = || spliced(&merge, &answers);
     let mut theirs = || by_value(mode, &answers);
-    assert_eq!(ours(), theirs(), "the same document");
+    assert_eq!(ours(), theirs(), "both documents must have the same size");
     if test {
         return;
     }

@@ -1,4 +1,4 @@
-//! What of an answer is wanted, within the attempt.
+//! Field filtering of responses within the attempt.
 
 use std::{
     future::Future,
@@ -16,19 +16,24 @@ use tower_service::Service;
 use super::Shape;
 use crate::Json;
 
-/// Takes what is wanted out of answers: an answer that lacks it is a failure of the service, for which
-/// a fallback may stand in. A fixed answer of a fallback is taken as it is.
+/// A layer that applies a [`Shape`] to JSON responses.
 ///
-/// Only answers are shaped: those with a 2xx status, and those with an error's status that is accepted.
-/// An accepted error that lacks what is wanted is `null`.
+/// Place the layer within the attempt, so that a response without the target value counts as a
+/// failure of the service ([`ClientError::BadJson`]), which a fallback can replace. The static
+/// response of a fallback is not filtered.
+///
+/// The filter applies to responses with a 2xx status and to those with an accepted error status. An
+/// accepted error response without the target value becomes `null`. All other responses pass
+/// unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct ShapeLayer {
-    /// What is wanted, and the statuses of errors that are answers; none if answers stay as they are.
+    /// The filter and the accepted error statuses, or `None` if the filter changes nothing.
     wanted: Option<Arc<(Shape, Box<[u16]>)>>,
 }
 
 impl ShapeLayer {
-    /// Takes out `shape`; `accept` are the statuses of errors that are answers all the same.
+    /// Creates a layer that applies `shape` to 2xx responses and to responses with a status in
+    /// `accept`.
     #[must_use]
     pub fn new(shape: Shape, accept: impl Into<Box<[u16]>>) -> Self {
         let changes = shape != Shape::default();

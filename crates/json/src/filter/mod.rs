@@ -1,4 +1,4 @@
-//! Selection and renaming of the members of an answer, before it is merged.
+//! Field filters: the selection and renaming of response members before a merge.
 
 mod layer;
 
@@ -20,21 +20,23 @@ use tower_fanout::{
 pub use self::layer::{ResponseFuture, ShapeLayer, Shaped};
 use crate::check::{Json, Members, depth, quoted, unescaped};
 
-/// What of an answer is merged: first `target` is taken out of it, then members are left out, then
-/// renamed. An answer that is no object has no members, and stays as it is.
+/// Settings of a field filter, which selects a part of a JSON response.
+///
+/// The filter first takes the value at `target`, then removes members, then renames members. A
+/// value that is not an object has no members and is not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ShapeSettings {
-    /// The way to what is wanted: names of members and indexes of items, with dots between; the whole
-    /// answer by default.
+    /// Path to the wanted value: member names and item indexes, separated by dots. Defaults to
+    /// `None`, which selects the whole response.
     pub target: Option<String>,
-    /// The members that stay; all if there are none, as by default.
+    /// Members to keep. Defaults to an empty set, which keeps all members.
     pub allow: BTreeSet<String>,
-    /// The members that are left out; none by default, and none where some are allowed.
+    /// Members to remove. Defaults to an empty set. Must be empty if `allow` is not.
     pub deny: BTreeSet<String>,
-    /// New names of members, by the old ones; none by default. A member that has a new name by itself
-    /// makes room: it is left out.
+    /// New member names by old names. Defaults to an empty map. A member of the response that
+    /// already has one of the new names is removed, unless it is renamed too.
     pub rename: BTreeMap<String, String>,
 }
 
@@ -47,7 +49,7 @@ setters! {
     }
 }
 
-/// Checked [`ShapeSettings`].
+/// Validated [`ShapeSettings`].
 pub type Shape = Validated<ShapeSettings>;
 
 impl Validate for ShapeSettings {
@@ -55,20 +57,22 @@ impl Validate for ShapeSettings {
         let mut problems = Vec::new();
         let target = self.target.iter().flat_map(|path| path.split('.'));
         if target.into_iter().any(str::is_empty) {
-            let message = "a path such as data.items has no empty step";
+            let message = "expected a path without empty steps, such as data.items";
             problems.push(ConfigError::new("target", message));
         }
         if !self.allow.is_empty() && !self.deny.is_empty() {
-            let message = "where some members are allowed, no others need to be denied";
+            let message = "cannot be combined with \"allow\"; remove one of them";
             problems.push(ConfigError::new("deny", message));
         }
         let renamed = self.rename.iter().filter_map(|(old, new)| {
             let message = if !self.keeps(old) {
-                format!("{old} is left out, so it has no new name")
+                format!(
+                    "\"{old}\" is removed by \"allow\" or \"deny\"; keep it or do not rename it"
+                )
             } else if self.rename.values().filter(|name| *name == new).count() > 1 {
-                format!("{old} is not the only one that becomes {new}")
+                format!("\"{old}\" is not the only member renamed to \"{new}\"; use unique names")
             } else if self.allow.contains(new) && !self.rename.contains_key(new) {
-                format!("{old} becomes {new}, which is allowed too")
+                format!("\"{old}\" is renamed to \"{new}\", which is also in \"allow\"; remove one")
             } else {
                 return None;
             };
@@ -80,16 +84,21 @@ impl Validate for ShapeSettings {
 }
 
 impl ShapeSettings {
-    /// What is wanted of `answer`. Where nothing is left out or renamed, the same memory.
+    /// Applies the filter to `answer`.
+    ///
+    /// The result shares the memory of `answer` if no member is removed or renamed.
     ///
     /// # Errors
-    /// `target` is not in it. That is a mistake of the service's, like an answer that is no JSON, so it
-    /// has the kind [`ErrorKind::BadJson`].
+    /// Returns an error of the kind [`ErrorKind::BadJson`] if `answer` has no value at `target`.
+    /// Like a response that is not JSON, this is a failure of the service.
     pub fn apply(&self, answer: Json) -> Result<Json, BranchError> {
         let answer = match &self.target {
             None => answer,
             Some(path) => answer.cut(path.split('.')).ok_or_else(|| {
-                BranchError::new(ErrorKind::BadJson, "the answer lacks what is wanted of it")
+                BranchError::new(
+                    ErrorKind::BadJson,
+                    "the answer has no value at the target path",
+                )
             })?,
         };
         let whole = self.allow.is_empty() && self.deny.is_empty() && self.rename.is_empty();
@@ -99,7 +108,8 @@ impl ShapeSettings {
         Ok(self.select(&answer).unwrap_or(answer))
     }
 
-    /// The members that stay, under their names; none if that is all of them as they are.
+    /// Returns an object with the remaining members under their new names, or `None` if nothing
+    /// changes.
     fn select(&self, answer: &Json) -> Option<Json> {
         let mut out = Vec::with_capacity(answer.as_bytes().len());
         let mut changed = false;
@@ -122,9 +132,11 @@ impl ShapeSettings {
         changed.then(|| Json::new(out.into(), depth))
     }
 
-    /// How a member is named, which the answer names `key`; none if it is left out.
+    /// Returns the new name of the member that the response names `key`, or `None` if the member is
+    /// removed. Both names have quotes and escapes.
     fn key<'j>(&self, key: &'j [u8]) -> Option<Cow<'j, [u8]>> {
         let name = unescaped(key);
+        // Settings cannot express a name with a lone surrogate, so only `allow` can affect it.
         let Ok(name) = std::str::from_utf8(&name) else {
             return self.allow.is_empty().then_some(Cow::Borrowed(key));
         };
@@ -135,11 +147,13 @@ impl ShapeSettings {
         (self.keeps(name) && !taken).then_some(Cow::Borrowed(key))
     }
 
+    /// Returns `true` if `allow` and `deny` keep the member `name`.
     fn keeps(&self, name: &str) -> bool {
         !self.deny.contains(name) && (self.allow.is_empty() || self.allow.contains(name))
     }
 
-    /// The names that the answer is said to have: those that are allowed, or else renamed.
+    /// Returns the member names that the settings declare: the allowed ones under their new names,
+    /// or all new names if `allow` is empty.
     pub(crate) fn declared(&self) -> impl Iterator<Item = &str> {
         let rename = |name| self.rename.get(name).unwrap_or(name);
         let allowed = self.allow.iter().map(rename);
@@ -170,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_taken_left_out_and_renamed() {
+    fn selects_removes_and_renames_members() {
         let answer = r#"{"id": 1.0, "in": {"a": [1, 2], "b": {}}, "\u0061": "x", "id": 2}"#;
         for (rules, expected) in [
             (r#"{"target": "in"}"#, r#"{"a": [1, 2], "b": {}}"#),
@@ -211,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_change_is_not_copied() {
+    fn shares_memory_if_no_member_changes() {
         let answer = json(r#"{"x": {"y": [1]}}"#);
         let within = |shape: &str| {
             let shaped = self::shape(shape).unwrap().apply(answer.clone()).unwrap();
@@ -232,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_its_target_is_a_mistake_of_the_service() {
+    fn a_missing_target_is_a_bad_json_failure() {
         for answer in ["{}", "null", "[]", r#"{"x": 1}"#, r#"{"x": []}"#] {
             let error = shape(r#"{"target": "x.0"}"#).unwrap().apply(json(answer));
             assert_eq!(error.unwrap_err().kind(), ErrorKind::BadJson, "{answer}");
@@ -240,26 +254,29 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_make_no_sense_are_named() {
+    fn rejects_inconsistent_settings() {
         for (rules, message) in [
-            (r#"{"target": ""}"#, "target: a path such as"),
-            (r#"{"target": "a..b"}"#, "target: a path such as"),
-            (r#"{"allow": ["a"], "deny": ["b"]}"#, "deny: where some"),
+            (r#"{"target": ""}"#, "target: expected a path"),
+            (r#"{"target": "a..b"}"#, "target: expected a path"),
+            (
+                r#"{"allow": ["a"], "deny": ["b"]}"#,
+                "deny: cannot be combined",
+            ),
             (
                 r#"{"deny": ["a"], "rename": {"a": "b"}}"#,
-                "rename: a is left out",
+                "rename: \"a\" is removed by",
             ),
             (
                 r#"{"allow": ["b"], "rename": {"a": "c"}}"#,
-                "rename: a is left out",
+                "rename: \"a\" is removed by",
             ),
             (
                 r#"{"rename": {"a": "c", "b": "c"}}"#,
-                "rename: a is not the only one that becomes c",
+                "rename: \"a\" is not the only member renamed to \"c\"",
             ),
             (
                 r#"{"allow": ["a", "b"], "rename": {"a": "b"}}"#,
-                "rename: a becomes b, which",
+                "rename: \"a\" is renamed to \"b\", which is also in \"allow\"",
             ),
             (r#"{"keep": ["a"]}"#, "unknown field `keep`"),
         ] {

@@ -1,27 +1,29 @@
-//! Conflicts that can be known before there is an answer.
+//! Conflicts that the field filters of nodes declare, known before any response exists.
 
 use std::collections::HashMap;
 
 use super::{MergeMode, MergeSettings, OnConflict};
 use crate::filter::Shape;
 
-/// A name that several nodes are said to have, where it may stand once.
+/// A member name that several nodes declare, although the merged document can have it only once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeclaredConflict {
-    /// The name.
+    /// The member name.
     pub key: String,
-    /// The nodes that are said to have it, two at least, in the order of the plan.
+    /// Names of the nodes that declare the member, at least two, in plan order.
     pub nodes: Vec<String>,
 }
 
 impl MergeSettings {
-    /// The conflicts that will make merging fail wherever nodes of one run are both answered, as far as
-    /// the shapes of nodes name members. `nodes` are in the order of the plan, each with its name and
-    /// its shape.
+    /// Returns the conflicts that make a merge fail in every run in which the conflicting nodes all
+    /// respond.
     ///
-    /// There are some in mode `flat` with `on_conflict: error` only: in mode `deep` it takes the values
-    /// to know.
+    /// `nodes` are the names of nodes with their field filters, in plan order. A filter declares
+    /// the members it allows, or else the new names it assigns.
+    ///
+    /// Returns an empty list except in mode `flat` with `on_conflict: error`. In mode `deep`,
+    /// conflicts depend on the values.
     pub fn declared_conflicts<'n>(
         &self,
         nodes: impl IntoIterator<Item = (&'n str, &'n Shape)>,
@@ -57,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_g7_conflicts_are_known_where_shapes_are_declared() {
+    fn fault_g7_finds_conflicts_that_field_filters_declare() {
         let shapes = [
             shape(r#"{"allow": ["id", "name"]}"#),
             shape(r#"{"allow": ["number"], "rename": {"number": "id"}}"#),

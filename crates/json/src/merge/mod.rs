@@ -1,8 +1,8 @@
-//! Makes one JSON document of several answers, in the order of the plan.
+//! Merges the JSON responses of several nodes into one document, in plan order.
 //!
-//! Answers are spliced: the bytes of values are copied, and only what decides is read, the names of
-//! members. So numbers and text stay byte for byte what they were, white space within values too. What
-//! comes out hangs on the answers and their order in the plan alone, never on which came first.
+//! Responses are spliced: only member names are read, and the bytes of values are copied. Numbers,
+//! strings, and white space within values stay exactly as they were written. The result depends
+//! only on the responses and their order in the plan, never on the order of their arrival.
 //!
 //! ```
 //! use tower_fanout_json::{Json, merge::{Merge, MergeMode}};
@@ -20,14 +20,17 @@
 //! ```
 //!
 //! # Conflicts
-//! In mode `flat` two answers with one name are in conflict, whatever the values: so it can be
-//! [known](MergeSettings::declared_conflicts) before there is an answer. In mode `deep` objects of one
-//! name become one object, and a conflict is where two values meet that are not both objects. Two that
-//! are written alike are none, as the outcome is the same, unless conflicts are renamed: a name must
-//! not hang on values.
+//! In mode `flat`, two responses with a member of the same name conflict, whatever the values are.
+//! Conflicts can therefore be [found in the settings](MergeSettings::declared_conflicts), before
+//! any response exists.
 //!
-//! Names are compared without their escapes. Of a member that stands twice in one answer the last
-//! counts where members are read, as [`Json::get`] has it; it stands where the first did.
+//! In mode `deep`, objects with the same name are merged. Two values with the same name conflict if
+//! they are written differently and at least one of them is not an object. With
+//! [`OnConflict::Rename`], equal values conflict too, so that member names do not depend on values.
+//!
+//! Names are compared after decoding their escapes. If one response has several members with the
+//! same name, the modes that read members use the last value, as [`Json::get`] does, in the
+//! position of the first.
 
 mod declared;
 #[cfg(test)]
@@ -50,50 +53,50 @@ pub use self::declared::DeclaredConflict;
 use self::{splice::Splice, table::Table};
 use crate::check::{Json, MAX_DEPTH};
 
-/// How answers become one document.
+/// The way in which responses are combined into one document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MergeMode {
-    /// An object of the answers, each under the name of its node: nothing can be in conflict.
+    /// An object with each response under the name of its node. Conflicts are impossible.
     #[default]
     Group,
-    /// One object with the members of all answers. An answer that is no object is a member under the
-    /// name of its node, so that it is not lost.
+    /// One object with the members of all responses. A response that is not an object becomes a
+    /// member with the name of its node, so that it is not lost.
     Flat,
-    /// The same, and objects of one name become one object too, at every depth.
+    /// Like [`Flat`](Self::Flat), but objects with the same name are merged too, at every depth.
     Deep,
-    /// An array of the items of all answers, end to end. An answer that is no array is one item.
+    /// An array with the items of all responses. A response that is not an array is one item.
     Concat,
 }
 
-/// What becomes of a name that two answers want, in the modes `flat` and `deep`.
+/// The handling of a conflict in the modes `flat` and `deep`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnConflict {
-    /// Nothing is merged: who relies on a name must not get another's value.
+    /// The merge fails. Clients that rely on a name never get the value of another node.
     #[default]
     Error,
-    /// The value of the node that is earlier in the plan stays.
+    /// The value of the node that comes first in the plan is kept.
     First,
-    /// The value of the later node takes the place of the earlier.
+    /// The value of the later node replaces the earlier one, in the position of the earlier one.
     Last,
-    /// The later becomes `<node>_<name>`, after the other members of its answer; if that is a name
-    /// already, `<node>_<name>_2` and so on.
+    /// The member of the later node is renamed to `<node>_<name>` and placed after the other
+    /// members of its response. If that name is taken, `<node>_<name>_2` is tried, and so on.
     Rename,
 }
 
-/// How answers are merged.
+/// Settings of a merge. [`Merge`] is their validated form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct MergeSettings {
-    /// How they become one document; `group` by default.
+    /// The way in which responses are combined. Defaults to `group`.
     pub mode: MergeMode,
-    /// What becomes of a name that two answers want; `error` by default.
+    /// The handling of conflicts. Defaults to `error`.
     pub on_conflict: OnConflict,
-    /// The most bytes that the document may have, 1 or more; 8 MiB by default.
+    /// Maximum size of the document in bytes, at least 1. Defaults to 8 MiB.
     pub max_bytes: usize,
 }
 
@@ -119,33 +122,34 @@ impl Validate for MergeSettings {
     fn errors(&self) -> Vec<ConfigError> {
         let small = self.max_bytes == 0;
         small
-            .then(|| ConfigError::new("max_bytes", "0 is less than 1"))
+            .then(|| ConfigError::new("max_bytes", "must be >= 1, got 0"))
             .into_iter()
             .collect()
     }
 }
 
-/// Checked [`MergeSettings`].
+/// Validated [`MergeSettings`].
 pub type Merge = Validated<MergeSettings>;
 
-/// Why there is no merged document.
+/// The error returned by [`MergeSettings::merge`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MergeError {
-    /// Two answers want one name.
+    /// Two responses have conflicting members, and conflicts are errors ([`OnConflict::Error`]).
     Conflict {
-        /// Where, as a JSON pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), of which the
-        /// first 200 characters are kept: the name is a downstream's. For logs, not for the client.
+        /// Position of the member as a JSON pointer
+        /// ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), cut to its first 200 characters
+        /// because downstreams choose the names. For logs, not for clients.
         pointer: String,
-        /// The node that has it.
+        /// Name of the first node with the member.
         first: String,
-        /// The later node that wants it too.
+        /// Name of the later node with the member.
         second: String,
     },
-    /// The document has more than [`max_bytes`](field@MergeSettings::max_bytes).
+    /// The document is larger than [`max_bytes`](field@MergeSettings::max_bytes).
     TooLarge,
-    /// The document may nest deeper than [`MAX_DEPTH`], as an answer that does so just not can, once it
-    /// has a name.
+    /// The document may be nested deeper than [`MAX_DEPTH`]. A response within that limit can
+    /// exceed it once it is wrapped in a member or an item.
     TooDeep,
 }
 
@@ -156,9 +160,15 @@ impl fmt::Display for MergeError {
                 pointer,
                 first,
                 second,
-            } => write!(f, "{first} and {second} both have {pointer}"),
-            Self::TooLarge => f.write_str("the merged answers are too large"),
-            Self::TooDeep => f.write_str("the merged answers nest too deeply"),
+            } => write!(
+                f,
+                "nodes \"{first}\" and \"{second}\" conflict at {pointer}"
+            ),
+            Self::TooLarge => f.write_str("the merged document is larger than max_bytes"),
+            Self::TooDeep => write!(
+                f,
+                "the merged document is nested deeper than {MAX_DEPTH} levels"
+            ),
         }
     }
 }
@@ -166,11 +176,14 @@ impl fmt::Display for MergeError {
 impl Error for MergeError {}
 
 impl MergeSettings {
-    /// Merges answers, each with the name of its node, in the order of the plan. What it costs grows
-    /// with their bytes alone; in mode `deep` also with how deep objects meet.
+    /// Merges `parts`, the responses with the names of their nodes, in plan order.
+    ///
+    /// The cost is linear in the size of the responses. In mode `deep`, it also grows with the
+    /// depth to which objects are merged.
     ///
     /// # Errors
-    /// See [`MergeError`].
+    /// Returns a [`MergeError`] if two responses conflict under [`OnConflict::Error`], or if the
+    /// document would be too large or nested too deeply.
     pub fn merge<'j, I>(&self, parts: I) -> Result<Json, MergeError>
     where
         I: IntoIterator<Item = (&'j str, &'j Json)>,
@@ -197,13 +210,14 @@ impl MergeSettings {
         Ok(Json::new(out.into_bytes(), depth))
     }
 
-    /// How deep the document nests at most, for the sake of `answer`.
+    /// Returns the nesting depth that `answer` can give to the document.
     fn depth(&self, answer: &Json) -> usize {
         let dissolved = match self.mode {
             MergeMode::Group => false,
             MergeMode::Concat => answer.as_bytes().starts_with(b"["),
             MergeMode::Flat | MergeMode::Deep => answer.value().is_object(),
         };
+        // The brackets of a dissolved response are replaced by those of the document.
         answer.depth() + usize::from(!dissolved)
     }
 }

@@ -1,16 +1,17 @@
-//! Merging as one would write it down: trees, lists, and no hash.
+//! A simple reference implementation of merging, with trees and lists in place of spliced text and
+//! a hash table.
 
 use super::{MergeMode, OnConflict};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tree {
-    /// What is no object, as it is written.
+    /// A value that is not an object, as written.
     Raw(&'static str),
-    /// Names as they are written, without quotes, and values.
+    /// Names as written, without quotes, and values.
     Object(Vec<(String, Tree)>),
 }
 
-/// Names without their one escape that is used here.
+/// Decodes the only escape that the generated names contain.
 fn plain(key: &str) -> String {
     key.replace("\\u0061", "a")
 }
@@ -19,13 +20,13 @@ fn place(members: &[(String, Tree)], key: &str) -> Option<usize> {
     members.iter().position(|(own, _)| plain(own) == plain(key))
 }
 
-/// The first of `base`, `base_2` and so on that is no name yet.
+/// Returns the first of `base`, `base_2` and so on that no member has.
 fn free(members: &[(String, Tree)], base: &str) -> String {
     let numbered = (2..).map(|number| format!("{base}_{number}"));
     let mut names = std::iter::once(base.to_owned()).chain(numbered);
     names
         .find(|key| place(members, key).is_none())
-        .expect("some name is free")
+        .expect("the numbers never run out")
 }
 
 impl Tree {
@@ -40,7 +41,8 @@ impl Tree {
         }
     }
 
-    /// Its members, each name once, or itself under `name`.
+    /// Returns the members, each name once, or the value itself as the member `name` if it is not
+    /// an object.
     fn members(&self, name: &str) -> Vec<(String, Self)> {
         let mut once: Vec<(String, Self)> = Vec::new();
         match self {
@@ -58,7 +60,7 @@ impl Tree {
     }
 }
 
-/// The merged document; none if there is a conflict that fails.
+/// Returns the merged document, or `None` for a conflict under [`OnConflict::Error`].
 pub(super) fn merge(
     mode: MergeMode,
     on_conflict: OnConflict,
@@ -102,7 +104,7 @@ fn add(
             OnConflict::First => {}
             OnConflict::Last => *own = value,
             OnConflict::Rename => {
-                // The name that stays is written as the first has it.
+                // The escapes of the new name are those of the first member, not of the later one.
                 let base = format!("{name}_{}", merged[place_of].0);
                 let free = free(merged, &base);
                 merged.push((free, value));

@@ -1,21 +1,21 @@
-//! Writes a document out of pieces that are JSON already.
+//! Writes a document from pieces that are JSON already.
 
 use bytes::Bytes;
 
 use super::MergeError;
 use crate::check::{Json, quoted};
 
-/// What a name costs beside its own bytes: quotes, a colon, a comma.
+/// Bytes that a member takes beside its name and value: two quotes, a colon and a comma.
 const AROUND: usize = 4;
 
-/// A document that is being written, and the most bytes it may have.
+/// A document that is being written, with a limit of its size in bytes.
 pub(super) struct Splice {
     out: Vec<u8>,
     max_bytes: usize,
 }
 
 impl Splice {
-    /// Room for all answers and their names, so that it is seldom made again.
+    /// Creates an empty document with capacity for all `parts`, so that it seldom reallocates.
     pub(super) fn new<'j>(
         max_bytes: usize,
         parts: impl Iterator<Item = (&'j str, &'j Json)>,
@@ -28,6 +28,7 @@ impl Splice {
         }
     }
 
+    /// Appends `piece`, or fails with [`MergeError::TooLarge`].
     pub(super) fn put(&mut self, piece: &[u8]) -> Result<(), MergeError> {
         if piece.len() > self.max_bytes - self.out.len() {
             return Err(MergeError::TooLarge);
@@ -36,7 +37,7 @@ impl Splice {
         Ok(())
     }
 
-    /// What stands before the member or item at `place`.
+    /// Writes the separator before the member or item with the index `place`.
     pub(super) fn part(&mut self, place: usize) -> Result<(), MergeError> {
         if place > 0 { self.put(b",") } else { Ok(()) }
     }
@@ -45,7 +46,7 @@ impl Splice {
         self.out.into()
     }
 
-    /// An object of all answers.
+    /// Writes an object with each response under the name of its node.
     pub(super) fn group<'j>(
         &mut self,
         parts: impl Iterator<Item = (&'j str, &'j Json)>,
@@ -60,7 +61,7 @@ impl Splice {
         self.put(b"}")
     }
 
-    /// An array of the items of all answers.
+    /// Writes an array with the items of all responses.
     pub(super) fn concat<'j>(
         &mut self,
         parts: impl Iterator<Item = (&'j str, &'j Json)>,
@@ -75,7 +76,7 @@ impl Splice {
     }
 }
 
-/// The items of an array as they are written, and what is no array itself.
+/// Returns the text between the brackets of an array, or `answer` itself if it is not an array.
 fn items(answer: &[u8]) -> &[u8] {
     match answer {
         [b'[', items @ .., b']'] => items.trim_ascii(),

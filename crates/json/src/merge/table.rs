@@ -1,47 +1,51 @@
-//! Members of several answers in one object, each name once.
+//! An object that collects the members of several responses, each name once.
 
 use std::{borrow::Cow, collections::HashMap, mem};
 
 use super::{MergeError, MergeMode, MergeSettings, OnConflict, splice::Splice};
 use crate::check::{Members, Value, quoted, unescaped};
 
-/// An object that is being merged. Its order is that of the members; the hash is keyed at random, so
-/// that no downstream can make names collide, and nothing hangs on it.
+/// An object that is being merged.
+///
+/// The order of the result is the order of `members`. The hash map is keyed at random, so that no
+/// downstream can construct colliding names, and its order does not influence the result.
 #[derive(Default)]
 pub(super) struct Table<'j> {
     members: Vec<Member<'j>>,
-    /// Where each name is among the members.
+    /// Index in `members` by decoded name.
     places: HashMap<Cow<'j, [u8]>, usize>,
-    /// How many answers were added.
+    /// Number of responses added so far.
     answers: usize,
-    /// What the answer has that is being added.
+    /// Values of the response that is being added. Kept to reuse its memory.
     wanted: Vec<Wanted<'j>>,
 }
 
 struct Member<'j> {
-    /// Its name as it is written, quotes included.
+    /// Name as written, with quotes.
     key: Cow<'j, [u8]>,
     slot: Slot<'j>,
-    /// The first node that has it.
+    /// Name of the first node with the member.
     from: &'j str,
-    /// The last answer that has it, and where that one's value is among what it wanted.
+    /// Number of the last response with the member, and the index of that value in `Table::wanted`.
     seen: (usize, usize),
 }
 
 enum Slot<'j> {
-    /// The answer that brings it is still being read.
+    /// The value is still in `Table::wanted`.
     Vacant,
     Value(Value<'j>),
-    /// An object that met another.
+    /// The merged members of several objects.
     Object(Table<'j>),
 }
 
-/// The place of a member, and the value that an answer wants there.
+/// The index of a member, and the value that a response has for it.
 type Wanted<'j> = (usize, Value<'j>);
 
 impl<'j> Table<'j> {
-    /// Adds the members of the answer of the node `from`. All of its names have their places before a
-    /// conflict is looked at, so that no renamed member takes one of them.
+    /// Adds the members of `answer`, the response of the node `from`.
+    ///
+    /// All names of the response are entered before conflicts are resolved, so that no renamed
+    /// member takes one of them.
     pub(super) fn add(
         &mut self,
         from: &'j str,
@@ -64,7 +68,8 @@ impl<'j> Table<'j> {
         Ok(())
     }
 
-    /// Finds or makes the place of a member. One that the same answer had before gets the new value.
+    /// Finds or creates the member with the name `key`, and records `value` for it. If the same
+    /// response had the name before, the new value replaces the earlier one.
     fn note(&mut self, key: Cow<'j, [u8]>, value: Value<'j>, from: &'j str) {
         let name = match &key {
             Cow::Borrowed(key) => unescaped(key),
@@ -91,7 +96,7 @@ impl<'j> Table<'j> {
         self.wanted.push((place, value));
     }
 
-    /// Puts `value` at its place, unless another's is there.
+    /// Stores `value` in the member at `place`, merges it, or resolves the conflict with its value.
     fn settle(
         &mut self,
         place: usize,
@@ -126,8 +131,10 @@ impl<'j> Table<'j> {
         Ok(())
     }
 
-    /// Puts `value` at a new place, under a name that is free. No name is asked for twice too often:
-    /// each that is taken is a member, and is in the way of one name, or two.
+    /// Adds `value` as a new member, with the first free name that [`OnConflict::Rename`] allows.
+    ///
+    /// The search for a free name stays linear overall: each taken name is a member, and can
+    /// collide with the candidates of at most two names.
     fn rename(&mut self, place: usize, value: Value<'j>, from: &'j str) {
         let mut key = quoted(from);
         key.pop();
@@ -150,6 +157,7 @@ impl<'j> Table<'j> {
         });
     }
 
+    /// Writes the object to `out`.
     pub(super) fn write(&self, out: &mut Splice) -> Result<(), MergeError> {
         out.put(b"{")?;
         for (place, member) in self.members.iter().enumerate() {
@@ -159,6 +167,7 @@ impl<'j> Table<'j> {
             match &member.slot {
                 Slot::Value(value) => out.put(value.as_bytes())?,
                 Slot::Object(object) => object.write(out)?,
+                // `add` leaves no vacant slot behind, except when it fails.
                 Slot::Vacant => out.put(b"null")?,
             }
         }
@@ -167,7 +176,8 @@ impl<'j> Table<'j> {
 }
 
 impl<'j> Slot<'j> {
-    /// What is in it, to be merged with another object; none if it is no object.
+    /// Returns the members of the object in this slot, for merging with another object. Returns
+    /// `None` if the slot holds no object.
     fn open(
         &mut self,
         from: &'j str,
@@ -186,16 +196,17 @@ impl<'j> Slot<'j> {
         })
     }
 
-    /// Whether it is written as `value` is.
+    /// Returns `true` if the slot holds the same text as `value`.
     fn is(&self, value: Value<'_>) -> bool {
         matches!(self, Self::Value(own) if *own == value)
     }
 }
 
-/// The most characters of a pointer that are kept.
+/// Maximum length of the pointer in [`MergeError::Conflict`], in characters.
 const MAX_POINTER: usize = 200;
 
 impl MergeError {
+    /// Creates a conflict with an empty pointer, which [`within`](Self::within) extends.
     fn conflict(first: &str, second: &str) -> Self {
         Self::Conflict {
             pointer: String::new(),
@@ -204,7 +215,7 @@ impl MergeError {
         }
     }
 
-    /// The same, seen from the object in which `key` names what it was found in.
+    /// Prepends `key` to the pointer of a conflict.
     fn within(mut self, key: &[u8]) -> Self {
         if let Self::Conflict { pointer, .. } = &mut self {
             let name = unescaped(key);

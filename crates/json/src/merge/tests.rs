@@ -22,15 +22,16 @@ fn settings(mode: MergeMode, on_conflict: OnConflict) -> MergeSettings {
     MergeSettings::default().mode(mode).on_conflict(on_conflict)
 }
 
-/// Merges `a`, `b` and so on.
+/// Merges `answers` as the responses of the nodes `a`, `b` and `c`.
 fn merge(settings: &MergeSettings, answers: &[&str]) -> Result<String, MergeError> {
     let answers: Vec<_> = answers.iter().map(|answer| json(answer)).collect();
     let merged = settings.merge(["a", "b", "c"].into_iter().zip(&answers))?;
-    let again = Json::parse(merged.as_bytes().clone()).expect("what is merged is JSON");
+    let again =
+        Json::parse(merged.as_bytes().clone()).expect("the merged document must be valid JSON");
     assert_eq!(again, merged);
     assert!(
         again.depth() <= merged.depth(),
-        "it nests no deeper than said"
+        "the depth of the result must be an upper bound"
     );
     Ok(merged.as_raw().to_owned())
 }
@@ -40,7 +41,7 @@ fn merged(mode: MergeMode, on_conflict: OnConflict, answers: &[&str]) -> String 
 }
 
 #[test]
-fn answers_are_grouped_by_their_nodes() {
+fn group_puts_each_response_under_its_node() {
     let group = |answers: &[&str]| merged(MergeMode::Group, OnConflict::Error, answers);
     assert_eq!(group(&[]), "{}");
     assert_eq!(
@@ -53,7 +54,7 @@ fn answers_are_grouped_by_their_nodes() {
 }
 
 #[test]
-fn arrays_are_put_end_to_end() {
+fn concat_joins_the_items_of_all_responses() {
     let concat = |answers: &[&str]| merged(MergeMode::Concat, OnConflict::Error, answers);
     assert_eq!(concat(&[]), "[]");
     assert_eq!(concat(&["[]", "[ \n ]"]), "[]");
@@ -65,7 +66,7 @@ fn arrays_are_put_end_to_end() {
 }
 
 #[test]
-fn fault_g7_two_answers_want_one_name() {
+fn fault_g7_flat_resolves_conflicts_as_configured() {
     let answers = [
         r#"{"id": 1, "x": 0}"#,
         r#"{"b_id": 2, "id": 3, "y": 0}"#,
@@ -100,7 +101,7 @@ fn fault_g7_two_answers_want_one_name() {
 }
 
 #[test]
-fn fault_g7_an_answer_that_is_no_object_has_the_name_of_its_node() {
+fn fault_g7_non_object_responses_are_named_after_their_node() {
     let answers = [r#"{"b": 1}"#, "[2]", "null"];
     for mode in [MergeMode::Flat, MergeMode::Deep] {
         assert!(merge(&settings(mode, OnConflict::Error), &answers).is_err());
@@ -120,14 +121,14 @@ fn fault_g7_an_answer_that_is_no_object_has_the_name_of_its_node() {
 }
 
 #[test]
-fn fault_g7_objects_of_one_name_become_one() {
+fn fault_g7_deep_merges_objects_with_the_same_name() {
     let answers = [
         r#"{"x": {"p": 1, "q": {"r": 1}}, "y": {"z": 1}}"#,
         r#"{"x": {"q": {"s": 2}, "p": 1}, "y": 2}"#,
         r#"{"y": {"w": 3}}"#,
     ];
     let error = merge(&settings(MergeMode::Deep, OnConflict::Error), &answers).unwrap_err();
-    assert_eq!(error.to_string(), "a and b both have /y");
+    assert_eq!(error.to_string(), "nodes \"a\" and \"b\" conflict at /y");
     let x = r#""x":{"p":1,"q":{"r":1,"s":2}}"#;
     let rest = |on_conflict| merged(MergeMode::Deep, on_conflict, &answers);
     assert_eq!(
@@ -138,7 +139,7 @@ fn fault_g7_objects_of_one_name_become_one() {
 }
 
 #[test]
-fn fault_g7_values_alike_conflict_unless_they_are_merged() {
+fn fault_g7_equal_values_conflict_unless_merged_deeply() {
     let answers = ["{\"id\": 1}", "{\"id\": 1}"];
     assert!(merge(&settings(MergeMode::Flat, OnConflict::Error), &answers).is_err());
     assert_eq!(
@@ -152,23 +153,26 @@ fn fault_g7_values_alike_conflict_unless_they_are_merged() {
 }
 
 #[test]
-fn a_conflict_is_found_by_its_pointer() {
+fn a_conflict_has_an_escaped_and_bounded_pointer() {
     let deep = settings(MergeMode::Deep, OnConflict::Error);
     let error = merge(&deep, &[r#"{"a/b": {"~c": 1}}"#, r#"{"a/b": {"~c": 2}}"#]).unwrap_err();
-    assert_eq!(error.to_string(), "a and b both have /a~1b/~0c");
+    assert_eq!(
+        error.to_string(),
+        "nodes \"a\" and \"b\" conflict at /a~1b/~0c"
+    );
     let long = format!("{{\"{}\": 1}}", "é".repeat(1000));
     let MergeError::Conflict { pointer, .. } = merge(
         &settings(MergeMode::Flat, OnConflict::Error),
         &[&long, &long],
     )
     .unwrap_err() else {
-        panic!("a conflict");
+        panic!("expected a conflict");
     };
     assert_eq!(pointer.chars().count(), 200);
 }
 
 #[test]
-fn names_are_compared_without_escapes() {
+fn compares_names_with_escapes_decoded() {
     let answers = [r#"{"\u0061": 1, "\ud800": 1}"#, r#"{"a": 2, "\uD800": 2}"#];
     for mode in [MergeMode::Flat, MergeMode::Deep] {
         let last = merged(mode, OnConflict::Last, &answers);
@@ -182,7 +186,7 @@ fn names_are_compared_without_escapes() {
 }
 
 #[test]
-fn of_a_member_that_stands_twice_the_last_counts() {
+fn the_last_of_duplicate_members_counts() {
     let answers = [
         r#"{"x": {"p": 1}, "y": 1, "x": {"q": 2}}"#,
         r#"{"x": {"r": 3}, "x": {"s": 4}}"#,
@@ -198,7 +202,7 @@ fn of_a_member_that_stands_twice_the_last_counts() {
 }
 
 #[test]
-fn fault_e13_values_stay_as_they_were_written() {
+fn fault_e13_keeps_values_byte_for_byte() {
     let value = "[1E400 , -0, 9007199254740993, 1.10,\n\"\\u00e9\\/\", {\"a\" : 1, \"a\":2}]";
     let answer = format!("{{ \"v\" :\t{value} , \"w\":{value}}}");
     for mode in [
@@ -213,7 +217,7 @@ fn fault_e13_values_stay_as_they_were_written() {
 }
 
 #[test]
-fn fault_f15_the_whole_has_a_largest_size() {
+fn fault_f15_bounds_the_size_of_the_document() {
     let answers = ["{\"x\": [1,2]}", "{\"y\": \"1234\"}"];
     for mode in [
         MergeMode::Group,
@@ -230,11 +234,11 @@ fn fault_f15_the_whole_has_a_largest_size() {
         }
     }
     let error = Merge::build(|merge| merge.max_bytes = 0).unwrap_err();
-    assert_eq!(error.to_string(), "max_bytes: 0 is less than 1");
+    assert_eq!(error.to_string(), "max_bytes: must be >= 1, got 0");
 }
 
 #[test]
-fn fault_f12_the_whole_has_a_largest_depth() {
+fn fault_f12_bounds_the_depth_of_the_document() {
     let deepest = |open: &str, close: &str| open.repeat(MAX_DEPTH) + "1" + &close.repeat(MAX_DEPTH);
     let (object, array) = (deepest("{\"x\":", "}"), deepest("[", "]"));
     let outcome = |mode, answers: &[&str]| merge(&settings(mode, OnConflict::Error), answers);
@@ -259,11 +263,14 @@ fn fault_f12_the_whole_has_a_largest_depth() {
         object
     );
     let error = outcome(MergeMode::Deep, &[&object, &other]).unwrap_err();
-    let all = format!("a and b both have {}", "/x".repeat(MAX_DEPTH));
+    let all = format!(
+        "nodes \"a\" and \"b\" conflict at {}",
+        "/x".repeat(MAX_DEPTH)
+    );
     assert_eq!(error.to_string(), all);
 }
 
-/// A permutation of the first `count` numbers, from a small generator of numbers.
+/// Returns a permutation of `0..count`, made with a linear congruential generator.
 fn shuffled(count: usize, seed: &mut u64) -> Vec<usize> {
     let mut order: Vec<_> = (0..count).collect();
     for last in (1..count).rev() {
@@ -276,7 +283,7 @@ fn shuffled(count: usize, seed: &mut u64) -> Vec<usize> {
 }
 
 #[test]
-fn fault_g8_the_order_of_arrival_changes_nothing() {
+fn fault_g8_the_result_does_not_depend_on_arrival_order() {
     let answers = [
         r#"{"id": 1, "x": {"p": 1}}"#,
         r#"{"x": {"q": 2}, "id": 2}"#,
@@ -297,6 +304,7 @@ fn fault_g8_the_order_of_arrival_changes_nothing() {
         for on_conflict in CONFLICTS {
             let settings = settings(mode, on_conflict);
             let expected = settings.merge(names.into_iter().zip(&answers));
+            // 10,000 permutations in all, over 16 settings.
             for _ in 0..10_000 / 16 {
                 let mut slots = vec![Json::NULL; answers.len()];
                 for arrived in shuffled(answers.len(), &mut seed) {
@@ -309,7 +317,7 @@ fn fault_g8_the_order_of_arrival_changes_nothing() {
 }
 
 #[test]
-fn many_members_are_merged_in_their_time() {
+fn merges_many_members_in_linear_time() {
     let many = |from: usize| {
         let members: Vec<_> = (from..from + 100_000)
             .map(|n| format!("\"k{n}\":{n}"))
@@ -326,7 +334,7 @@ fn many_members_are_merged_in_their_time() {
     assert!(merged.ends_with("\"b_k_50000\":1}"));
 }
 
-/// Answers with few names, so that they meet.
+/// Generates responses with few different names, so that names collide.
 fn tree() -> impl Strategy<Value = Tree> {
     let raw = prop::sample::select(vec!["1", "1.0", "\"s\"", "[{\"a\":1}]", "null", "[]"]);
     raw.prop_map(Tree::Raw).prop_recursive(4, 24, 4, |inner| {
@@ -336,7 +344,8 @@ fn tree() -> impl Strategy<Value = Tree> {
     })
 }
 
-/// The same, with white space around every part; there are none of these marks in its strings.
+/// Returns `text` with white space around every part. The generated strings contain no structural
+/// characters.
 fn spaced(text: &str) -> String {
     let spaced = |mark: char| match mark {
         '{' | '}' | '[' | ']' | ',' | ':' => format!(" {mark}\n\t"),
@@ -347,7 +356,7 @@ fn spaced(text: &str) -> String {
 
 proptest! {
     #[test]
-    fn fault_g7_merging_is_as_by_the_model(
+    fn fault_g7_merges_like_the_reference_model(
         trees in prop::collection::vec(tree(), 0..4),
         deep in any::<bool>(),
         on_conflict in prop::sample::select(CONFLICTS.to_vec()),
@@ -359,7 +368,7 @@ proptest! {
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
         let found = merge(&settings(mode, on_conflict), &texts);
         prop_assert_eq!(found.clone().ok(), expected);
-        // White space between the parts changes what is written, but nothing else.
+        // White space between the parts changes the text of the result, but not its value.
         let spaced: Vec<_> = texts.iter().map(|text| spaced(text)).collect();
         let spaced: Vec<_> = spaced.iter().map(String::as_str).collect();
         let again = merge(&settings(mode, on_conflict), &spaced);
