@@ -1,8 +1,8 @@
-//! Whatever a value is, it stays in its place: the path that is sent has the segments of the
-//! template, the query its keys, the headers their number, the JSON its shape.
+//! Injection tests for templates: no value can change the segments of a path, the keys of a query,
+//! the number of headers or the structure of a JSON body.
 //!
-//! What is made is read again by parsers that know nothing of templates, and compared with what
-//! should have come out.
+//! The rendered requests are parsed by parsers that know nothing of templates, and compared with
+//! the expected parts.
 
 use http::{Method, Request, Uri};
 use percent_encoding::percent_decode_str;
@@ -13,7 +13,7 @@ use tower_fanout_json::{
     template::{Found, Lookup, Reference, RenderError, RequestTemplate},
 };
 
-/// Values that others were broken by.
+/// Values known from attacks on other software.
 const LISTED: [&str; 68] = [
     "../",
     "..",
@@ -85,7 +85,7 @@ const LISTED: [&str; 68] = [
     "\\\"",
 ];
 
-/// Every placeholder has the same value, as one of the kinds that there are.
+/// A source that returns the same value for every placeholder, as one of the kinds of `Found`.
 struct Same<'v> {
     text: &'v str,
     json: Json,
@@ -93,7 +93,7 @@ struct Same<'v> {
     kind: usize,
 }
 
-/// How many kinds of values there are.
+/// Number of kinds of `Found`.
 const KINDS: usize = 3;
 
 impl<'v> Same<'v> {
@@ -111,16 +111,16 @@ impl<'v> Same<'v> {
 
 impl Lookup for Same<'_> {
     fn lookup(&self, _: &Reference) -> Option<Found<'_>> {
-        let none: &[&str] = &[];
+        let whole: &[&str] = &[];
         match self.kind {
             0 => Some(Found::Text(self.text.into())),
-            1 => self.json.get(none).map(Found::Json),
+            1 => self.json.get(whole).map(Found::Json),
             _ => Some(Found::Tree(&self.tree)),
         }
     }
 }
 
-/// Every placeholder has the value of this text in JSON.
+/// A source that looks up all placeholders in one JSON document, whatever their root is.
 struct Raw(Json);
 
 impl Raw {
@@ -135,7 +135,7 @@ impl Lookup for Raw {
     }
 }
 
-/// The listed values, and several hundred that are made of pieces.
+/// Returns the listed values, and several hundred that are combined from fragments.
 fn corpus() -> Vec<String> {
     let before = ["", "a", "/", "../", "%2e", "\"", "{", "\\", "\r\n"];
     let within = [
@@ -153,8 +153,8 @@ fn corpus() -> Vec<String> {
     listed.chain(made).chain(long).collect()
 }
 
-/// Tries all values, as each kind.
-fn each(check: impl Fn(&str, &Same<'_>)) {
+/// Calls `check` with all values, as each kind of `Found`.
+fn for_each_value(check: impl Fn(&str, &Same<'_>)) {
     let corpus = corpus();
     assert!(corpus.len() > 700);
     for value in &corpus {
@@ -166,14 +166,14 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8().unwrap().into_owned()
 }
 
-/// How long it is once all but the unreserved characters are encoded.
+/// Returns the length of `value` with all but the unreserved characters percent-encoded.
 fn encoded_len(value: &str) -> usize {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     let bytes = value.as_bytes().iter();
     bytes.map(|byte| if plain(byte) { 1 } else { 3 }).sum()
 }
 
-/// The request, read from what would be sent.
+/// Parses the target of the request from its text, as a server would.
 fn target(request: &Request<bytes::Bytes>) -> Uri {
     let uri: Uri = request.uri().to_string().parse().unwrap();
     assert_eq!((uri.scheme(), uri.authority()), (None, None));
@@ -184,14 +184,14 @@ fn assert_path(value: &str, source: &Same<'_>) {
     let template =
         RequestTemplate::new(Method::GET, "/a/{body.x}/b.{body.x}/.{body.x}/c/").unwrap();
     let expected = [value, &format!("b.{value}"), &format!(".{value}")].map(str::to_owned);
-    let other_folder = |segment: &String| ["", ".", ".."].contains(&segment.as_str());
+    let changes_path = |segment: &String| ["", ".", ".."].contains(&segment.as_str());
     let result = template.render(source);
     if "/a//b./.".len() + "/c/".len() + 3 * encoded_len(value) > 8192 {
         assert!(
             matches!(result, Err(RenderError::TooLarge { max: 8192, .. })),
             "{value:?}"
         );
-    } else if expected.iter().any(other_folder) {
+    } else if expected.iter().any(changes_path) {
         assert_eq!(result.unwrap_err(), RenderError::Unusable, "{value:?}");
     } else {
         let uri = target(&result.unwrap());
@@ -273,28 +273,28 @@ fn assert_body(value: &str, source: &Same<'_>) {
 }
 
 #[test]
-fn fault_i1_fault_i2_a_path_keeps_its_segments() {
-    each(assert_path);
+fn fault_i1_fault_i2_no_value_changes_the_path_segments() {
+    for_each_value(assert_path);
 }
 
 #[test]
-fn fault_i14_a_query_keeps_its_keys() {
-    each(assert_query);
+fn fault_i14_no_value_changes_the_query_keys() {
+    for_each_value(assert_query);
 }
 
 #[test]
-fn fault_i2_a_header_stays_one_header() {
-    each(assert_header);
+fn fault_i2_no_value_adds_a_header() {
+    for_each_value(assert_header);
 }
 
 #[test]
-fn fault_i13_json_keeps_its_shape() {
-    each(assert_body);
+fn fault_i13_no_value_changes_the_json_structure() {
+    for_each_value(assert_body);
 }
 
 proptest! {
     #[test]
-    fn fault_i1_fault_i13_fault_i14_no_value_leaves_its_place(
+    fn fault_i1_fault_i13_fault_i14_random_values_change_no_structure(
         value in "(?s).{0,40}",
         kind in 0..KINDS,
     ) {
@@ -307,7 +307,7 @@ proptest! {
 }
 
 #[test]
-fn fault_i1_a_text_and_a_value_do_not_make_a_dot_segment() {
+fn fault_i1_text_and_value_cannot_form_a_dot_segment() {
     let render = |path: &str, value: &str| {
         let template = RequestTemplate::new(Method::GET, path).unwrap();
         let request = template.render(&Same::new(value, 0));
@@ -331,7 +331,7 @@ fn fault_i1_a_text_and_a_value_do_not_make_a_dot_segment() {
 }
 
 #[test]
-fn fault_i1_an_empty_value_does_not_shorten_a_path() {
+fn fault_i1_rejects_an_empty_value_as_a_path_segment() {
     for path in [
         "/users/{route.id}/orders",
         "/users/{route.id}",
@@ -346,7 +346,7 @@ fn fault_i1_an_empty_value_does_not_shorten_a_path() {
 }
 
 #[test]
-fn fault_i3_what_a_value_says_is_never_read_as_a_placeholder() {
+fn fault_i3_never_interprets_placeholders_in_values() {
     let source = Raw::new(r#"{"a": "{body.b}", "b": "secret", "{body.b}": 1}"#);
     let template = RequestTemplate::new(Method::POST, "/{body.a}")
         .and_then(|template| template.query("q", "{body.a}"))
@@ -360,35 +360,32 @@ fn fault_i3_what_a_value_says_is_never_read_as_a_placeholder() {
 }
 
 #[test]
-fn fault_i4_what_is_missing_is_named_wherever_it_stands() {
+fn fault_i4_names_missing_values_in_all_positions() {
     let source = Raw::new(r#"{"null": null, "object": {}, "list": [1]}"#);
     let get = || RequestTemplate::new(Method::POST, "/").unwrap();
-    let refuses = |template: RequestTemplate, name: &str| {
+    let assert_missing = |template: RequestTemplate, name: &str| {
         let error = template.render(&source).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("there is no value for {{{name}}}")
-        );
+        assert_eq!(error.to_string(), format!("missing value for {{{name}}}"));
     };
     for name in ["jwt.none", "body.null", "user.object", "user.list"] {
         let placeholder = format!("{{{name}}}");
         let path = RequestTemplate::new(Method::GET, &format!("/{placeholder}"));
-        refuses(path.unwrap(), name);
-        refuses(get().query("q", &placeholder).unwrap(), name);
-        refuses(get().header("x", &placeholder).unwrap(), name);
-        refuses(
+        assert_missing(path.unwrap(), name);
+        assert_missing(get().query("q", &placeholder).unwrap(), name);
+        assert_missing(get().header("x", &placeholder).unwrap(), name);
+        assert_missing(
             get().body(&json!([format!("a{placeholder}")])).unwrap(),
             name,
         );
     }
-    refuses(
+    assert_missing(
         get().body(&json!({"a": ["{jwt.none}"]})).unwrap(),
         "jwt.none",
     );
 }
 
 #[test]
-fn fault_i4_only_what_the_caller_sends_is_checked_before_anything_is_sent() {
+fn fault_i4_check_considers_only_values_from_the_caller() {
     let template = |path: &str| {
         let template = RequestTemplate::new(Method::POST, path);
         template.and_then(|template| template.body(&json!(["{user.list}", "{body.null}"])))
@@ -404,11 +401,11 @@ fn fault_i4_only_what_the_caller_sends_is_checked_before_anything_is_sent() {
     assert!(prepared("/{user.id}/{body.id}").is_none());
     assert_eq!(prepared("/{body.id}").unwrap().uri(), "/7");
     let missing = check("/{user.id}/{body.none}").unwrap_err();
-    assert_eq!(missing.to_string(), "there is no value for {body.none}");
+    assert_eq!(missing.to_string(), "missing value for {body.none}");
 }
 
 #[test]
-fn fault_i5_no_part_of_a_request_names_a_host() {
+fn fault_i5_rejects_templates_that_set_the_host() {
     for path in [
         "//{route.host}/x",
         "http://{route.host}/",
@@ -422,7 +419,7 @@ fn fault_i5_no_part_of_a_request_names_a_host() {
 }
 
 #[test]
-fn fault_i13_a_whole_string_takes_the_value_with_its_type() {
+fn fault_i13_a_whole_string_becomes_the_typed_value() {
     let values = [
         "7",
         "-0",
@@ -447,7 +444,7 @@ fn fault_i13_a_whole_string_takes_the_value_with_its_type() {
 }
 
 #[test]
-fn fault_i13_plain_values_are_text_where_text_is_written() {
+fn fault_i13_inserts_scalars_as_text_in_text_positions() {
     struct Claim(Value);
     impl Lookup for Claim {
         fn lookup(&self, _: &Reference) -> Option<Found<'_>> {
@@ -469,7 +466,7 @@ fn fault_i13_plain_values_are_text_where_text_is_written() {
 }
 
 #[test]
-fn fault_i13_a_default_is_text_unless_it_reads_as_another_plain_value() {
+fn fault_i13_a_default_is_text_unless_it_is_another_json_scalar() {
     let source = Raw::new(r#"{"null": null}"#);
     let document = json!([
         "{body.x|1.10}",
@@ -494,12 +491,12 @@ fn fault_i13_a_default_is_text_unless_it_reads_as_another_plain_value() {
 }
 
 #[test]
-fn fault_i13_a_name_is_never_a_placeholder_and_a_get_has_no_body() {
+fn fault_i13_rejects_placeholders_in_names_and_bodies_of_get() {
     let post = || RequestTemplate::new(Method::POST, "/").unwrap();
     let error = post().body(&json!([{"{user.id}": 1}])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the name of a member has no placeholders: \"{user.id}\""
+        "placeholder in member name \"{user.id}\"; only values may have placeholders"
     );
     assert!(post().body(&json!({"a": "{"})).is_err());
     for method in [Method::GET, Method::HEAD] {
@@ -507,13 +504,13 @@ fn fault_i13_a_name_is_never_a_placeholder_and_a_get_has_no_body() {
         let error = template.body(&json!({})).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("a {method} has no body: say which method is meant")
+            format!("a {method} request must not have a body; set another method, such as POST")
         );
     }
 }
 
 #[test]
-fn the_type_of_a_body_can_be_said() {
+fn a_header_can_set_the_content_type_of_the_body() {
     let template = RequestTemplate::new(Method::PATCH, "/")
         .and_then(|template| template.header("content-type", "application/merge-patch+json"))
         .and_then(|template| template.body(&json!({"a": "{body.x|1}"})))
@@ -525,16 +522,16 @@ fn the_type_of_a_body_can_be_said() {
 }
 
 #[test]
-fn what_is_too_large_is_an_error_that_says_what() {
+fn size_errors_name_the_part_and_its_limit() {
     let value = "x".repeat(600_000);
-    let said = |template: RequestTemplate| {
+    let error_of = |template: RequestTemplate| {
         let error = template.render(&Same::new(&value, 0)).unwrap_err();
         error.to_string()
     };
     let post = || RequestTemplate::new(Method::POST, "/").unwrap();
     assert_eq!(
-        said(RequestTemplate::new(Method::GET, "/{body.x}").unwrap()),
-        "the path would be larger than 8192 bytes"
+        error_of(RequestTemplate::new(Method::GET, "/{body.x}").unwrap()),
+        "the path is larger than 8192 bytes"
     );
     let encoded = RequestTemplate::new(Method::GET, "/{body.x}").unwrap();
     assert_eq!(
@@ -545,16 +542,16 @@ fn what_is_too_large_is_an_error_that_says_what() {
         })
     );
     assert_eq!(
-        said(post().query("q", "{body.x}").unwrap()),
-        "the path with its query would be larger than 65534 bytes"
+        error_of(post().query("q", "{body.x}").unwrap()),
+        "the path with its query is larger than 65534 bytes"
     );
     assert_eq!(
-        said(post().header("x", "{body.x}").unwrap()),
-        "a header would be larger than 8192 bytes"
+        error_of(post().header("x", "{body.x}").unwrap()),
+        "a header is larger than 8192 bytes"
     );
     assert_eq!(
-        said(post().body(&json!(["{body.x}", "{body.x}"])).unwrap()),
-        "the body would be larger than 1048576 bytes"
+        error_of(post().body(&json!(["{body.x}", "{body.x}"])).unwrap()),
+        "the body is larger than 1048576 bytes"
     );
     let fits = post().body(&json!("{body.x}")).unwrap();
     assert!(fits.render(&Same::new(&value, 0)).is_ok());

@@ -1,4 +1,4 @@
-//! What can be said in a condition.
+//! The filters, tests and names of the condition language.
 
 use std::{collections::HashSet, sync::LazyLock};
 
@@ -7,7 +7,7 @@ use minijinja::{Environment, UndefinedBehavior, Value, filters, tests};
 use super::request::Absent;
 use crate::template::Root;
 
-/// The most steps that a condition may take.
+/// Maximum number of evaluation steps.
 const FUEL: u64 = 50_000;
 
 const FILTERS: [&str; 6] = ["default", "float", "int", "length", "lower", "upper"];
@@ -24,7 +24,7 @@ const TESTS: [&str; 9] = [
     "undefined",
 ];
 
-/// Words after which a parenthesis only groups.
+/// Tokens after which a parenthesis groups and does not call.
 const OPERATORS: [&str; 8] = ["and", "else", "if", "in", "is", "not", "or", "|"];
 
 pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -50,7 +50,7 @@ pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
     environment
 });
 
-/// Whether there is such a value; to ask excuses that there is none.
+/// The test `defined`. A missing value that is tested is no longer an error.
 fn is_defined(value: &Value) -> bool {
     match value.downcast_object_ref::<Absent>() {
         Some(absent) => {
@@ -61,17 +61,20 @@ fn is_defined(value: &Value) -> bool {
     }
 }
 
-/// What is not needed may be missing.
+/// The filter `default`. The fallback may be missing too if it is not needed.
 fn default(value: Value, otherwise: Value) -> Value {
     if !is_defined(&value) {
         return otherwise;
     }
+    // Excuses a fallback that is missing.
     is_defined(&otherwise);
     value
 }
 
-/// The first word of an expression that means nothing here, and where it begins. `names` are those
-/// that it reads.
+/// Returns the first problem in an expression that parses, as a message and a byte offset.
+///
+/// `names` are the variables that the expression reads. The engine reports unknown filters, tests
+/// and calls only when they are evaluated, so this function finds them in the tokens.
 pub(super) fn problem(text: &str, names: &HashSet<String>) -> Option<(String, usize)> {
     let (mut before, mut last) = ("", "");
     for (offset, token) in tokens(text) {
@@ -79,27 +82,31 @@ pub(super) fn problem(text: &str, names: &HashSet<String>) -> Option<(String, us
         let message = match last {
             "|" if is_word && !FILTERS.contains(&token) => {
                 format!(
-                    "there is no filter \"{token}\" among {}",
+                    "unknown filter \"{token}\"; expected one of {}",
                     FILTERS.join(", ")
                 )
             }
             "is" if is_word && token != "not" && before != "." && !TESTS.contains(&token) => {
-                format!("there is no test \"{token}\" among {}", TESTS.join(", "))
+                format!(
+                    "unknown test \"{token}\"; expected one of {}",
+                    TESTS.join(", ")
+                )
             }
             _ if token == "(" && !matches!(before, "|" | "is") && is_called(last) => {
-                "nothing can be called: write a filter, as in \"|lower\"".into()
+                "calls are not supported; use a filter, as in \"|lower\"".into()
             }
+            // A name after these is a member, a filter or a test, not a variable.
             "." | "|" | "is" => String::new(),
             _ if is_word && names.contains(token) && !Root::RESERVED.contains(&token) => {
                 let known = Root::RESERVED.join(", ");
-                format!("a condition reads {known} of the request, and no \"{token}\"")
+                format!("unknown name \"{token}\"; expected one of {known}")
             }
             _ => String::new(),
         };
         if !message.is_empty() {
             return Some((message, offset));
         }
-        // `is not` asks for the same word as `is`.
+        // A test follows `is not` as it does `is`, so `not` is dropped.
         if (last, token) != ("is", "not") {
             (before, last) = (last, token);
         }
@@ -107,14 +114,15 @@ pub(super) fn problem(text: &str, names: &HashSet<String>) -> Option<(String, us
     None
 }
 
-/// Whether a parenthesis after `token` would call something: it is the end of a value.
+/// Returns `true` if a parenthesis after `token` is a call, because `token` ends a value.
 fn is_called(token: &str) -> bool {
     let value =
         token.ends_with(|last: char| is_part(last) || matches!(last, ')' | ']' | '}' | '"' | '\''));
     value && !OPERATORS.contains(&token)
 }
 
-/// The strings, words and signs of an expression, and where they begin.
+/// Iterates over the strings, words and punctuation characters of an expression, with their byte
+/// offsets.
 fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     let token = move || {
@@ -135,8 +143,9 @@ fn is_part(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// How long a string is, with its quotes.
+/// Returns the length of the string literal at the start of `text`, with its quotes.
 fn quoted(text: &str, quote: char) -> usize {
+    // The opening quote must not end the search.
     let mut escaped = true;
     let end = text.find(|next| {
         let ends = next == quote && !escaped;

@@ -1,17 +1,22 @@
 //! Conditions on a caller's request: `tier != 'free' and query.page is defined`.
 //!
-//! They are [Jinja expressions](https://jinja.palletsprojects.com/en/stable/templates/#expressions)
-//! on what placeholders read of a request: `tier`, and the members of `jwt`, `query`, `header`, `route`
-//! and `body`; a name that is no word is put in brackets, as in `header['x-client']`. There are the
-//! operators, the filters `default`, `float`, `int`, `length`, `lower` and `upper`, and the tests
-//! `boolean`, `defined`, `endingwith`, `in`, `none`, `number`, `startingwith`, `string` and
-//! `undefined`; nothing can be called.
+//! A condition is a
+//! [Jinja expression](https://jinja.palletsprojects.com/en/stable/templates/#expressions) over the
+//! values that placeholders can read from a request: `tier`, and the members of `jwt`, `query`,
+//! `header`, `route` and `body`. A name that is not an identifier is written in brackets, as in
+//! `header['x-client']`.
 //!
-//! What surprises:
-//! - To read what is missing is an error, however the value is used; ask `is defined` first, or give
-//!   a `default`. Null is a value.
-//! - Query, headers and the parameters of a route are text: say `query.page|int > 3`.
-//! - The result must be true or false. An object can only be asked for its members.
+//! All operators are supported. The filters are `default`, `float`, `int`, `length`, `lower` and
+//! `upper`. The tests are `boolean`, `defined`, `endingwith`, `in`, `none`, `number`,
+//! `startingwith`, `string` and `undefined`. Function and method calls are not supported.
+//!
+//! # Notes
+//! - Reading a missing value is an error, however the value is used. Test it with `is defined` first,
+//!   or give it a `default`. `null` counts as a value.
+//! - Query parameters, headers and route parameters are text, so numbers need a filter:
+//!   `query.page|int > 3`.
+//! - The result must be a boolean.
+//! - The only operation on an object is reading its members.
 //!
 //! ```
 //! use tower_fanout_json::{
@@ -30,7 +35,7 @@
 //! assert_eq!(Condition::parse("tier != 'free'")?.holds(&Pro), Ok(true));
 //! assert_eq!(Condition::parse("jwt.sub is defined")?.holds(&Pro), Ok(false));
 //! let error = Condition::parse("jwt.sub != 'ada'")?.holds(&Pro).unwrap_err();
-//! assert_eq!(error.to_string(), "there is no value for jwt.sub");
+//! assert_eq!(error.to_string(), "missing value for jwt.sub");
 //! # Ok::<(), tower_fanout_json::condition::ConditionError>(())
 //! ```
 
@@ -47,7 +52,9 @@ use tower_fanout::BranchError;
 use self::{language::ENVIRONMENT, request::Request};
 use crate::template::{Lookup, Reference, Root};
 
-/// A condition on a caller's request. Cheap to clone.
+/// A condition on a caller's request.
+///
+/// Clones share the compiled expression.
 #[derive(Clone)]
 pub struct Condition(Arc<Compiled>);
 
@@ -56,13 +63,13 @@ struct Compiled {
     expression: Expression<'static, 'static>,
 }
 
-/// Text that is no condition.
+/// The error returned by [`Condition::parse`] for text that is not a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConditionError {
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// Which character it begins with, from 1.
+    /// Number of the character at which the problem begins, counted from 1.
     pub column: usize,
 }
 
@@ -74,31 +81,34 @@ impl fmt::Display for ConditionError {
 
 impl Error for ConditionError {}
 
-/// The longest text of a condition, in bytes: what is nested in so few of them fits on any stack.
+/// Maximum length of a condition in bytes. The limit also bounds the nesting, so that parsing and
+/// evaluation cannot overflow a stack.
 const LONGEST: usize = 1024;
 
-/// Why a condition is neither true nor false of a request.
+/// The error returned by [`Condition::holds`] if a condition cannot be evaluated for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EvalError {
-    /// It reads what is not there.
+    /// The condition reads a value that is missing.
     Missing(Reference),
-    /// It does with a value what cannot be done with it.
+    /// The condition applies an operation to a value that does not support it.
     Unusable,
-    /// Its result is neither true nor false.
+    /// The result is not a boolean.
     NotBoolean,
-    /// It takes more than 50,000 steps: an operation is one, and so are two items or 64 bytes that it
-    /// goes through.
+    /// The evaluation takes more than 50,000 steps. An operation takes one step, and so do every
+    /// two items and every 64 bytes that an operation goes through.
     OutOfFuel,
 }
 
 impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(reference) => write!(f, "there is no value for {reference}"),
-            Self::Unusable => f.write_str("a value cannot be used as the condition does"),
-            Self::NotBoolean => f.write_str("a condition is true or false"),
-            Self::OutOfFuel => f.write_str("the condition takes too many steps"),
+            Self::Missing(reference) => write!(f, "missing value for {reference}"),
+            Self::Unusable => f.write_str(
+                "the condition applies an operation to a value that does not support it",
+            ),
+            Self::NotBoolean => f.write_str("the result of the condition is not a boolean"),
+            Self::OutOfFuel => f.write_str("the condition takes too many evaluation steps"),
         }
     }
 }
@@ -113,14 +123,15 @@ impl From<EvalError> for BranchError {
 }
 
 impl Condition {
-    /// Reads `text`.
+    /// Parses `text`.
     ///
     /// # Errors
-    /// It is no expression, reads something else than the request, or names a filter or a test that
-    /// there is not.
+    /// Returns an error if `text` is longer than 1024 bytes or not an expression, if it reads
+    /// something other than the request, or if it uses an unknown filter, an unknown test or a
+    /// call.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
         if text.len() > LONGEST {
-            let message = format!("a condition has at most {LONGEST} bytes");
+            let message = format!("expected at most {LONGEST} bytes, got {}", text.len());
             return Err(ConditionError {
                 message,
                 column: LONGEST + 1,
@@ -128,7 +139,7 @@ impl Condition {
         }
         let compiled = ENVIRONMENT.compile_expression_owned(text.to_owned());
         let expression = compiled.map_err(|error| ConditionError {
-            message: error.detail().unwrap_or("this is no expression").to_owned(),
+            message: error.detail().unwrap_or("invalid expression").to_owned(),
             column: column(text, error.range().map_or(0, |range| range.start)),
         })?;
         let names = expression.undeclared_variables(false);
@@ -140,20 +151,24 @@ impl Condition {
         Ok(Self(Arc::new(Compiled { text, expression })))
     }
 
-    /// Whether it reads `root` of a request.
+    /// Returns `true` if the condition reads `root` of a request.
     #[must_use]
     pub fn reads(&self, root: &Root) -> bool {
         let names = self.0.expression.undeclared_variables(false);
         names.contains(&root.to_string())
     }
 
-    /// Whether it is true of the request that `source` knows. Only what it reads is looked up, each
-    /// once; the answers of nodes never are.
+    /// Evaluates the condition for the request behind `source`, and returns `true` if it holds.
+    ///
+    /// Each value that the evaluation reads is looked up once, and no other value is. Responses of
+    /// nodes are never looked up.
     ///
     /// # Errors
-    /// It is neither true nor false.
+    /// Returns an [`EvalError`] if a value is missing or unusable, if the result is not a boolean,
+    /// or if the evaluation takes too many steps.
     pub fn holds(&self, source: &impl Lookup) -> Result<bool, EvalError> {
         let request = Arc::new(Request::default());
+        // Each turn either learns one more value or ends with a result.
         loop {
             let result = self
                 .0
@@ -170,7 +185,7 @@ impl Condition {
     }
 }
 
-/// The condition as it is written.
+/// Writes the condition as it was parsed.
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.text)
@@ -183,6 +198,7 @@ impl fmt::Debug for Condition {
     }
 }
 
+/// Returns the boolean that `value` holds.
 fn truth(value: &Value) -> Result<bool, EvalError> {
     match value.kind() {
         ValueKind::Bool => Ok(value.is_true()),
@@ -190,6 +206,7 @@ fn truth(value: &Value) -> Result<bool, EvalError> {
     }
 }
 
+/// Converts an error of the expression engine.
 fn unusable(kind: ErrorKind) -> EvalError {
     match kind {
         ErrorKind::OutOfFuel => EvalError::OutOfFuel,
@@ -197,8 +214,9 @@ fn unusable(kind: ErrorKind) -> EvalError {
     }
 }
 
-/// The character at a byte, from 1.
+/// Returns the number of the character that begins at the byte `offset`, counted from 1.
 fn column(text: &str, offset: usize) -> usize {
+    // Counts all bytes except UTF-8 continuation bytes, so `offset` need not be a boundary.
     text.bytes()
         .take(offset)
         .filter(|byte| byte & 0xC0 != 0x80)

@@ -1,8 +1,9 @@
-//! A request as an expression sees it.
+//! The request as an object of the expression engine.
 //!
-//! What an expression reads must live as long as the expression likes, and a source is only borrowed.
-//! So a value that is not known yet ends the evaluation; it is looked up, and the expression evaluated
-//! anew, as often as it reads another value.
+//! The engine needs values that it can own, but the source of values is only borrowed. Reading a
+//! value that is not known yet therefore ends the evaluation with an error. The value is then
+//! looked up and stored, and the expression is evaluated again. This repeats until all values are
+//! known.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,43 +16,45 @@ use serde_json::Value as Tree;
 use super::EvalError;
 use crate::template::{Found, Lookup, Reference, Root};
 
-/// The longest text or list that is looked into, in bytes of its JSON: 64 KiB.
+/// Maximum size of a text or list that a condition can read, in bytes of its JSON: 64 KiB.
 const MAX_VALUE: usize = 64 << 10;
 
-/// What has been read of a request.
+/// The values that have been read from a request.
 #[derive(Debug, Default)]
 pub(super) struct Request(Mutex<Reads>);
 
 #[derive(Debug, Default)]
 struct Reads {
     known: Vec<(Reference, Known)>,
-    /// The first value in this evaluation that was not known.
+    /// The first value that this evaluation read and that is not known yet.
     wanted: Option<Reference>,
-    /// What was not there in this evaluation, but for what was excused.
+    /// The missing values that this evaluation read. An entry becomes `None` once the expression
+    /// tests if the value is defined.
     missing: Vec<Option<Reference>>,
-    /// Whether something was done in this evaluation that cannot be done.
+    /// `true` if this evaluation used a value in a way that it does not support.
     unusable: bool,
 }
 
-/// What is known of a value.
+/// The result of a lookup.
 #[derive(Clone, Debug)]
 enum Known {
     Missing,
-    /// It has members, each of which is a value of its own.
+    /// An object. Its members are looked up separately.
     Object,
-    /// Anything else.
+    /// A scalar or a list.
     Plain(Arc<Tree>),
-    /// It is too large to be looked into, or a number that is too large.
+    /// A value above [`MAX_VALUE`], or a number out of range.
     Unusable,
 }
 
 impl Request {
-    /// The value to look up before the expression is evaluated anew.
+    /// Takes the value to look up before the next evaluation. Returns `None` if all values that the
+    /// last evaluation read are known.
     pub(super) fn take_wanted(&self) -> Option<Reference> {
         self.reads().wanted.take()
     }
 
-    /// Looks up a value for the next evaluation.
+    /// Looks up `reference` and prepares the next evaluation.
     pub(super) fn learn(&self, reference: Reference, source: &impl Lookup) {
         let known = source.lookup(&reference).map_or(Known::Missing, known);
         let mut reads = self.reads();
@@ -60,7 +63,8 @@ impl Request {
         reads.unusable = false;
     }
 
-    /// What is wrong with the last evaluation, whatever its result is.
+    /// Returns the error of the last evaluation if it read a missing value or misused one. Such an
+    /// evaluation is invalid whatever its result is.
     pub(super) fn verdict(&self) -> Result<(), EvalError> {
         let reads = self.reads();
         match reads.missing.iter().flatten().next() {
@@ -74,7 +78,8 @@ impl Request {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value of `reference`, as far as it is known.
+    /// Returns the value of `reference`. A value that is not known yet is recorded and read as an
+    /// error.
     fn read(self: &Arc<Self>, reference: Reference) -> Value {
         let mut reads = self.reads();
         let known = reads.known.iter().find(|(known, _)| *known == reference);
@@ -99,11 +104,13 @@ impl Request {
         }
     }
 
+    /// Returns the object at `reference`.
     fn members(self: &Arc<Self>, reference: Reference) -> Value {
         let request = Arc::clone(self);
         Value::from_object(Members { request, reference })
     }
 
+    /// Converts a parsed value. `reference` is its position, for errors about missing members.
     fn value(self: &Arc<Self>, tree: &Tree, reference: Reference) -> Value {
         match tree {
             Tree::Object(_) => self.members(reference),
@@ -125,7 +132,7 @@ impl Request {
     }
 }
 
-/// A value that has no members and no items.
+/// Converts a value that is not an object or a list.
 fn scalar(tree: &Tree) -> Value {
     match tree {
         Tree::Bool(truth) => Value::from(*truth),
@@ -143,6 +150,7 @@ fn plain(tree: Tree) -> Known {
     Known::Plain(Arc::new(tree))
 }
 
+/// Converts the result of a lookup to a form that can be kept.
 fn known(found: Found<'_>) -> Known {
     match found {
         Found::Text(text) => plain(Tree::from(text)),
@@ -156,14 +164,14 @@ fn known(found: Found<'_>) -> Known {
     }
 }
 
-/// What is at `name` in the value of `reference`.
+/// Returns a reference to the member or item `name` of `reference`.
 fn step(reference: &Reference, name: impl ToString) -> Reference {
     let mut reference = reference.clone();
     reference.path.push(name.to_string());
     reference
 }
 
-// === impl Object: what an expression can do with each ===
+// === impl Object: the operations that an expression can apply ===
 
 impl Object for Request {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
@@ -187,13 +195,15 @@ struct Members {
 impl Object for Members {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let mut name = key.to_string();
+        // Header names are case-insensitive.
         if self.reference.root == Root::Header {
             name.make_ascii_lowercase();
         }
         Some(self.request.read(step(&self.reference, name)))
     }
 
-    /// It is not known which members there are, so an object is neither compared nor counted.
+    /// Marks the evaluation as invalid. Members are looked up one by one, so an object can be
+    /// neither compared nor counted.
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         self.request.reads().unusable = true;
         Enumerator::NonEnumerable
@@ -215,7 +225,7 @@ impl Object for Items {
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let value = key.as_usize().and_then(|place| self.values.get(place));
-        // What is not one of them is as missing as anything else.
+        // An index out of range reads as a missing value.
         let other = || self.request.read(step(&self.reference, key));
         Some(value.cloned().unwrap_or_else(other))
     }
@@ -225,15 +235,16 @@ impl Object for Items {
     }
 }
 
-/// A value that is not there.
+/// A missing value.
 #[derive(Debug)]
 pub(super) struct Absent {
     request: Arc<Request>,
+    /// Index in `Reads::missing`.
     place: usize,
 }
 
 impl Absent {
-    /// It was asked whether it is there: then it may be missing.
+    /// Clears the error for this value. Called when the expression tests if the value is defined.
     pub(super) fn excuse(&self) {
         self.request.reads().missing[self.place] = None;
     }
@@ -244,7 +255,7 @@ impl Object for Absent {
         ObjectRepr::Plain
     }
 
-    /// There is nothing in it either.
+    /// Returns the missing value itself: its members are missing too.
     fn get_value(self: &Arc<Self>, _: &Value) -> Option<Value> {
         Some(Value::from_dyn_object(Arc::clone(self)))
     }

@@ -6,7 +6,7 @@ use crate::{
     template::{Found, Root},
 };
 
-/// A request, and how often it was looked into.
+/// A request that counts its lookups.
 struct Known {
     texts: HashMap<&'static str, &'static str>,
     body: Json,
@@ -56,7 +56,7 @@ fn holds(text: &str) -> Result<bool, EvalError> {
 }
 
 #[test]
-fn values_are_what_they_are_in_the_request() {
+fn evaluates_expressions_over_the_request() {
     for text in [
         "true",
         "tier == 'pro' and not tier != 'pro'",
@@ -79,7 +79,7 @@ fn values_are_what_they_are_in_the_request() {
 }
 
 #[test]
-fn what_is_missing_is_an_error_however_it_is_used() {
+fn reading_a_missing_value_is_an_error() {
     for (text, missing) in [
         ("jwt.none == 'x'", "jwt.none"),
         ("jwt.none != 'x'", "jwt.none"),
@@ -113,7 +113,7 @@ fn what_is_missing_is_an_error_however_it_is_used() {
 }
 
 #[test]
-fn what_may_be_missing_is_asked_for() {
+fn missing_values_can_be_tested_or_given_a_default() {
     for (text, truth) in [
         ("jwt.sub is defined and jwt.sub == 'ada'", true),
         ("jwt.none is defined and jwt.none == 'x'", false),
@@ -131,7 +131,7 @@ fn what_may_be_missing_is_asked_for() {
 }
 
 #[test]
-fn a_result_is_true_or_false() {
+fn rejects_results_that_are_not_boolean() {
     for text in [
         "tier",
         "1",
@@ -145,7 +145,7 @@ fn a_result_is_true_or_false() {
 }
 
 #[test]
-fn what_cannot_be_done_with_a_value_is_an_error() {
+fn rejects_unsupported_operations() {
     for text in [
         "body.in == {'a.b': 'x'}",
         "body.in|length == 1",
@@ -161,30 +161,30 @@ fn what_cannot_be_done_with_a_value_is_an_error() {
 }
 
 #[test]
-fn text_that_is_no_condition_is_refused_where_it_is_wrong() {
-    for (text, column, says) in [
+fn parse_errors_name_the_problem_and_its_column() {
+    for (text, column, expected) in [
         ("", 1, "unexpected end of input"),
         ("tier ==", 6, "unexpected end of input"),
         ("tier = 'x'", 6, "unexpected"),
         ("tier == 'x", 11, "end of string"),
         ("'é' == tier )", 13, "unexpected"),
-        ("user.plan == 'x'", 1, "no \"user\""),
-        ("'é' == plan", 8, "no \"plan\""),
-        ("header.x-client == 'a'", 10, "no \"client\""),
-        ("tier == free", 9, "no \"free\""),
-        ("body.foo == foo", 13, "no \"foo\""),
-        ("range(3)|length == 3", 1, "no \"range\""),
-        ("tier|lowr == 'x'", 6, "no filter \"lowr\""),
-        ("tier|map('x') == 'x'", 6, "no filter \"map\""),
-        ("tier is nice", 9, "no test \"nice\""),
-        ("tier is not nice", 13, "no test \"nice\""),
-        ("tier.lower() == 'x'", 11, "nothing can be called"),
-        ("'user|x is y' == tier|x", 23, "no filter \"x\""),
+        ("user.plan == 'x'", 1, "unknown name \"user\""),
+        ("'é' == plan", 8, "unknown name \"plan\""),
+        ("header.x-client == 'a'", 10, "unknown name \"client\""),
+        ("tier == free", 9, "unknown name \"free\""),
+        ("body.foo == foo", 13, "unknown name \"foo\""),
+        ("range(3)|length == 3", 1, "unknown name \"range\""),
+        ("tier|lowr == 'x'", 6, "unknown filter \"lowr\""),
+        ("tier|map('x') == 'x'", 6, "unknown filter \"map\""),
+        ("tier is nice", 9, "unknown test \"nice\""),
+        ("tier is not nice", 13, "unknown test \"nice\""),
+        ("tier.lower() == 'x'", 11, "calls are not supported"),
+        ("'user|x is y' == tier|x", 23, "unknown filter \"x\""),
         ("{% include 'x' %}", 2, "unexpected `%`"),
         ("{{ tier }}", 9, "unexpected `}`"),
     ] {
         let error = Condition::parse(text).unwrap_err();
-        assert!(error.message.contains(says), "{text}: {error}");
+        assert!(error.message.contains(expected), "{text}: {error}");
         assert_eq!(error.column, column, "{text}: {error}");
     }
     for text in [
@@ -198,7 +198,7 @@ fn text_that_is_no_condition_is_refused_where_it_is_wrong() {
 }
 
 #[test]
-fn the_work_of_a_condition_is_bounded() {
+fn bounds_evaluation_steps_and_value_sizes() {
     let long = format!("('{}' * 1000000)|length > 1", "x".repeat(100));
     assert_eq!(holds(&long), Err(EvalError::OutOfFuel));
     let mut known = Known::new();
@@ -218,7 +218,7 @@ fn the_work_of_a_condition_is_bounded() {
 }
 
 #[test]
-fn only_what_is_read_is_looked_up_and_once() {
+fn looks_up_only_the_values_read_and_each_once() {
     let condition = Condition::parse("tier == 'pro' or body.n == body.n").unwrap();
     let known = Known::new();
     assert_eq!(condition.holds(&known), Ok(true));
@@ -230,7 +230,7 @@ fn only_what_is_read_is_looked_up_and_once() {
 }
 
 #[test]
-fn a_condition_is_shared_and_shows_what_is_written() {
+fn conditions_are_shareable_and_display_their_text() {
     fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
     let condition = Condition::parse("tier != 'free'").unwrap();
     shared(&condition);
@@ -239,11 +239,11 @@ fn a_condition_is_shared_and_shows_what_is_written() {
 }
 
 #[test]
-fn nothing_is_called_in_any_way() {
+fn rejects_all_forms_of_calls() {
     for text in ["tier('x')", "(tier)('x')", "query['x']('y')", "tier.x()"] {
         let error = Condition::parse(text).unwrap_err();
         assert!(
-            error.message.contains("nothing can be called"),
+            error.message.contains("calls are not supported"),
             "{text}: {error}"
         );
     }
@@ -258,7 +258,7 @@ fn nothing_is_called_in_any_way() {
 }
 
 #[test]
-fn no_condition_is_too_deep_for_the_stack() {
+fn no_condition_overflows_the_stack() {
     let long = |part: &str, last: &str| part.repeat(1010 / part.len()) + last;
     for text in [
         "tier".to_owned() + &long("|lower", ""),
@@ -279,7 +279,7 @@ fn no_condition_is_too_deep_for_the_stack() {
 }
 
 #[test]
-fn a_condition_knows_what_it_reads() {
+fn reads_reports_the_roots_that_are_read() {
     let condition = Condition::parse("body.n > 1 or query.page == 'body.jwt'").unwrap();
     let read = [Root::Body, Root::Query, Root::Jwt].map(|root| condition.reads(&root));
     assert_eq!(read, [true, true, false]);

@@ -1,4 +1,4 @@
-//! A JSON document as a template.
+//! JSON documents with placeholders in their strings.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use super::{
     Bounded, Lookup, Part, Reference, RenderError, Template, TemplateError, debug, verbatim,
 };
 
-/// The largest body, in bytes: 1 MiB.
+/// Maximum size of a rendered body: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
 
-/// A JSON document whose strings may have placeholders, cut into what is written as it stands and
-/// what is put in.
+/// A JSON document whose strings may have placeholders, as a sequence of literal JSON and
+/// placeholders.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct BodyTemplate {
     pieces: Vec<Piece>,
@@ -26,19 +26,19 @@ impl fmt::Debug for BodyTemplate {
 
 #[derive(Clone, PartialEq, Eq)]
 enum Piece {
-    /// JSON, as it is sent.
+    /// Literal JSON text.
     Json(String),
-    /// A value in the place of a whole string, with its own type.
+    /// A placeholder that is a whole string. The value keeps its JSON type.
     Whole(Reference),
-    /// A value as text within a string.
+    /// A placeholder within a longer string. The value is inserted as text.
     Within(Reference),
 }
 
 impl BodyTemplate {
-    /// Reads `document`.
+    /// Parses the strings of `document`.
     ///
     /// # Errors
-    /// A string is not a template, or the name of a member has a placeholder.
+    /// Returns an error if a string is not a valid template, or if a member name has a placeholder.
     pub(super) fn new(document: &Value) -> Result<Self, TemplateError> {
         let mut body = Self::default();
         body.value(document)?;
@@ -59,7 +59,7 @@ impl BodyTemplate {
         })
     }
 
-    /// The document with all values in place.
+    /// Returns the document with the values of `source`.
     pub(super) fn render(&self, source: &impl Lookup) -> Result<String, RenderError> {
         let mut out = Bounded::new("the body", MAX_BODY);
         for piece in &self.pieces {
@@ -75,6 +75,7 @@ impl BodyTemplate {
         Ok(out.into_text())
     }
 
+    /// Appends a JSON value.
     fn value(&mut self, value: &Value) -> Result<(), TemplateError> {
         match value {
             Value::String(text) => self.string(&Template::parse(text)?),
@@ -100,18 +101,21 @@ impl BodyTemplate {
         Ok(())
     }
 
+    /// Appends a member name and its colon.
     fn name(&mut self, name: &str) -> Result<(), TemplateError> {
         let template = Template::parse(name)?;
         if template.references().next().is_some() {
             return Err(TemplateError::new(format!(
-                "the name of a member has no placeholders: \"{name}\""
+                "placeholder in member name \"{name}\"; only values may have placeholders"
             )));
         }
+        // Names are templates too, so that braces are doubled everywhere in a document.
         self.string(&template);
         self.json(":");
         Ok(())
     }
 
+    /// Appends a string.
     fn string(&mut self, template: &Template) {
         if let [Part::Value(reference)] = &template.parts[..] {
             self.pieces.push(Piece::Whole(reference.clone()));
@@ -127,7 +131,7 @@ impl BodyTemplate {
         self.json("\"");
     }
 
-    /// Goes on with `json` that has no placeholders.
+    /// Appends literal JSON.
     fn json(&mut self, json: &str) {
         match self.pieces.last_mut() {
             Some(Piece::Json(last)) => last.push_str(json),
@@ -136,8 +140,8 @@ impl BodyTemplate {
     }
 }
 
-/// What stands in for a whole value: a number, `true`, `false` and `null` as what they are,
-/// everything else as a string.
+/// Returns the default of `reference` as JSON: a number, `true`, `false` or `null` with its type,
+/// and any other text as a string.
 fn default(reference: &Reference) -> Result<String, RenderError> {
     let Some(text) = &reference.default else {
         return Err(RenderError::Missing(reference.clone()));
@@ -148,12 +152,13 @@ fn default(reference: &Reference) -> Result<String, RenderError> {
     }
 }
 
-/// `text` as it stands between the quotes of a JSON string.
+/// Returns `text` as the content of a JSON string, without the quotes.
 fn escaped(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
 
+/// Appends `text` as the content of a JSON string, as an [`Escape`](super::Escape).
 fn escape(text: &str, out: &mut String) {
     out.push_str(&escaped(text));
 }

@@ -1,24 +1,27 @@
-//! Where the values of placeholders come from.
+//! Sources of placeholder values.
 
 use std::{borrow::Cow, fmt};
 
 use super::{Reference, Root};
 
-/// Knows the values of placeholders.
+/// A source of placeholder values, such as the request of a caller.
 pub trait Lookup {
-    /// The value; none if there is none.
+    /// Returns the value that `reference` names, or `None` if the value is missing. The default of
+    /// the reference is not considered.
     fn lookup(&self, reference: &Reference) -> Option<Found<'_>>;
 }
 
-/// The value of a placeholder, as its source has it. It is not in its `Debug`.
+/// The value of a placeholder, in the form in which its source holds it.
+///
+/// The `Debug` output omits the value.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Found<'v> {
-    /// Text, such as a parameter of a path.
+    /// Text, such as a path parameter.
     Text(Cow<'v, str>),
-    /// A value in JSON that is kept as it was written, such as a member of a body.
+    /// Unparsed JSON, such as a member of a body.
     Json(crate::Value<'v>),
-    /// A value in JSON that was read into a tree, such as a claim of a token.
+    /// Parsed JSON, such as a claim of a token.
     Tree(&'v serde_json::Value),
 }
 
@@ -33,8 +36,9 @@ impl fmt::Debug for Found<'_> {
 }
 
 impl<'v> Found<'v> {
-    /// The value where text is written: a string without its quotes, a number or boolean as it is
-    /// written; none for null, objects and arrays.
+    /// Returns the value as text: a string without its quotes, and a number or boolean as written.
+    ///
+    /// Returns `None` for `null`, objects and arrays.
     #[must_use]
     pub fn into_text(self) -> Option<Cow<'v, str>> {
         match self {
@@ -48,8 +52,8 @@ impl<'v> Found<'v> {
         }
     }
 
-    /// The value where JSON is written: text as a string, everything else as what it is, byte for
-    /// byte where it was kept as it was written.
+    /// Returns the value as JSON: text as a string, and any other value with its type. Unparsed
+    /// JSON is returned byte for byte.
     #[must_use]
     pub fn into_json(self) -> Cow<'v, str> {
         match self {
@@ -60,8 +64,8 @@ impl<'v> Found<'v> {
     }
 }
 
-/// What the caller sent, before any node has answered: a placeholder for the answer of a node has
-/// the value `v`.
+/// A source for checks before any node has responded: placeholders for responses of nodes have the
+/// value `v`, and all others have their value in the wrapped source.
 pub(super) struct BeforeNodes<'s, S>(pub(super) &'s S);
 
 impl<S: Lookup> Lookup for BeforeNodes<'_, S> {

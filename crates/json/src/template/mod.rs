@@ -1,14 +1,18 @@
-//! Requests that are made from values: `/users/{route.id}`.
+//! Request templates with placeholders such as `/users/{route.id}`.
 //!
-//! A placeholder names where its value comes from, and may have a default: `{query.page|1}`. `{{` and
-//! `}}` are braces. Values are put in place in one pass, each escaped for its position, so a value
-//! can never add a path segment, a query key or a header, and what is in it is never read as a
-//! placeholder. There is no placeholder for a host: requests have a path and a query only.
+//! A placeholder names the source of its value and may have a default: `{query.page|1}`. `{{` and
+//! `}}` are literal braces.
 //!
-//! A body is a JSON document. A string in it that is one placeholder and nothing else takes the value
-//! with the type that it has; in a longer string a value is text. Where text is written, null,
-//! objects and arrays are no values, and the default stands in. A default is text; in the place of a
-//! whole string it is a number, `true`, `false` or `null` if it reads as one.
+//! Values are inserted in one pass, each escaped for its position. A value can therefore never add
+//! a path segment, a query key or a header, and its content is never interpreted as a placeholder.
+//! Templates have a path and a query only, so no value can choose the host.
+//!
+//! A body is a JSON document. A string that consists of exactly one placeholder is replaced by the
+//! value with its JSON type. Within a longer string, a value is inserted as text.
+//!
+//! In a position for text, `null`, objects and arrays count as missing, and the default is used. A
+//! default is text. In place of a whole string in a body, a default that is a number, `true`,
+//! `false` or `null` is inserted with that type.
 //!
 //! ```
 //! use http::Method;
@@ -42,7 +46,9 @@ pub use self::{
     request::{RenderError, RequestTemplate},
 };
 
-/// Text with placeholders. Its `Debug` has these alone, as the text may be a secret.
+/// Text with placeholders.
+///
+/// The `Debug` output contains only the placeholders, because the text may be secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -54,7 +60,7 @@ impl fmt::Debug for Template {
     }
 }
 
-/// Shows `references` by their names.
+/// Writes the names of `references` as a tuple struct called `what`.
 fn debug<'r>(
     what: &str,
     references: impl Iterator<Item = &'r Reference>,
@@ -70,44 +76,47 @@ enum Part {
     Value(Reference),
 }
 
-/// A placeholder: where a value comes from, and what stands in for it, which is not in its `Debug`.
+/// A placeholder: the source of a value, and an optional default.
+///
+/// The `Debug` and `Display` output omits the default.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reference {
-    /// Where it comes from.
+    /// The source of the value.
     pub root: Root,
-    /// The way to it from there.
+    /// Path to the value within the source. Empty for [`Root::Tier`].
     pub path: Vec<String>,
-    /// What is taken if there is none.
+    /// Text that is used if the value is missing. `None` makes a missing value an error.
     pub default: Option<String>,
     /// The index of the node in its plan, once it is [resolved](RequestTemplate::resolve); `None` for
     /// the other roots.
     pub node: Option<usize>,
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Root {
-    /// The caller's body.
+    /// The body of the caller's request.
     Body,
-    /// The caller's query.
+    /// The query of the caller's request.
     Query,
-    /// The caller's headers.
+    /// The headers of the caller's request.
     Header,
     /// The claims of the caller's token.
     Jwt,
-    /// The parameters in the route's path.
+    /// The parameters in the path of the route.
     Route,
     /// The caller's tier.
     Tier,
-    /// The answer of another node.
+    /// The response of the node with this name.
     Node(String),
 }
 
 impl Root {
-    /// The names that no node can have.
+    /// Names of the other sources, which no node may have.
     pub const RESERVED: [&'static str; 6] = ["body", "query", "header", "jwt", "route", "tier"];
 
+    /// Returns the source called `name`. Every name that is not reserved is that of a node.
     pub(crate) fn parse(name: &str) -> Self {
         match name {
             "body" => Self::Body,
@@ -148,7 +157,7 @@ impl fmt::Debug for Reference {
     }
 }
 
-/// A template that makes no sense.
+/// The error returned for text that is not a valid template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError(Cow<'static, str>);
 
@@ -167,10 +176,10 @@ impl fmt::Display for TemplateError {
 impl Error for TemplateError {}
 
 impl Template {
-    /// Reads `text`.
+    /// Parses `text`.
     ///
     /// # Errors
-    /// A brace has no partner, or a placeholder no name.
+    /// Returns an error if a brace is unmatched, or if a placeholder does not name a value.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -190,7 +199,7 @@ impl Template {
                 rest = &after[end + 1..];
             } else {
                 return Err(TemplateError::new(format!(
-                    "a \"{doubled}\" has no partner; write it twice to mean it"
+                    "unmatched \"{doubled}\"; write \"{doubled}{doubled}\" for a literal brace"
                 )));
             }
         }
@@ -201,7 +210,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Its placeholders, in order.
+    /// Returns the placeholders in the order of the text.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.parts.iter().filter_map(|part| match part {
             Part::Value(reference) => Some(reference),
@@ -216,8 +225,8 @@ impl Template {
         })
     }
 
-    /// Writes the text with all values in place to `out`: its own text as `own` writes it, each value
-    /// as `escape` does.
+    /// Writes the text with the values of `source` to `out`. Literal text is written with `own`,
+    /// and values are written with `escape`.
     fn render(
         &self,
         source: &impl Lookup,
@@ -232,30 +241,34 @@ impl Template {
     }
 }
 
-/// Writes text as it must stand in its position; what it writes is no shorter.
+/// A function that appends text in the form that a position requires. The result is never shorter
+/// than the text.
 type Escape = fn(&str, &mut String);
 
-/// The position takes text as it is.
+/// Appends text unchanged, as an [`Escape`].
 fn verbatim(text: &str, out: &mut String) {
     out.push_str(text);
 }
 
-/// Text that may grow up to a size.
+/// Text with a maximum size.
 struct Bounded {
     text: String,
+    /// Name of the part of the request, for the error.
     what: &'static str,
+    /// Maximum size in bytes.
     max: usize,
 }
 
 impl Bounded {
-    /// Nothing yet; `what` it is, and how many bytes it may have.
+    /// Creates an empty text.
     const fn new(what: &'static str, max: usize) -> Self {
         let text = String::new();
         Self { text, what, max }
     }
 
-    /// Adds `text` as `escape` writes it.
+    /// Appends `text` with `escape`.
     fn push(&mut self, text: &str, escape: Escape) -> Result<(), RenderError> {
+        // Escaping never shortens text, so text that is already too long is not escaped at all.
         if self.text.len() + text.len() <= self.max {
             escape(text, &mut self.text);
             if self.text.len() <= self.max {
@@ -274,7 +287,7 @@ impl Bounded {
 }
 
 impl Reference {
-    /// A whole root, without a default.
+    /// Creates a reference to a whole source, without a path and a default.
     pub(crate) const fn to(root: Root) -> Self {
         Self {
             root,
@@ -284,7 +297,7 @@ impl Reference {
         }
     }
 
-    /// Its value as text in `source`, or its default.
+    /// Returns the value in `source` as text, or the default.
     fn text<'v>(&'v self, source: &'v impl Lookup) -> Result<Cow<'v, str>, RenderError> {
         let found = source.lookup(self).and_then(Found::into_text);
         found
@@ -292,6 +305,7 @@ impl Reference {
             .ok_or_else(|| RenderError::Missing(self.clone()))
     }
 
+    /// Parses the text between the braces of a placeholder.
     fn parse(text: &str) -> Result<Self, TemplateError> {
         let (path, default) = match text.split_once('|') {
             Some((path, default)) => (path, Some(default.to_owned())),
@@ -304,7 +318,7 @@ impl Reference {
         let rooted = named(&root.to_string());
         if !rooted || !path.iter().all(|step| named(step)) {
             return Err(TemplateError::new(format!(
-                "{{{text}}} is no placeholder such as {{user.id}}"
+                "expected a placeholder such as {{user.id}}, got {{{text}}}"
             )));
         }
         match (&root, path.len()) {
@@ -316,12 +330,12 @@ impl Reference {
                 default,
                 node: None,
             }),
-            (Root::Tier, _) => Err(TemplateError::new("{tier} is a word by itself")),
+            (Root::Tier, _) => Err(TemplateError::new("{tier} has no members; remove the path")),
             (Root::Query | Root::Header | Root::Route, _) => Err(TemplateError::new(format!(
-                "{{{root}.name}} takes one name"
+                "{{{root}}} takes exactly one name, as in {{{root}.name}}"
             ))),
             _ => Err(TemplateError::new(format!(
-                "{{{root}}} must say which value: {{{root}.name}}"
+                "{{{root}}} names no value; add a path, as in {{{root}.name}}"
             ))),
         }
     }
@@ -332,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_and_braces_are_told_apart() {
+    fn parses_placeholders_and_literal_braces() {
         let template = Template::parse("/a/{{x}}/{user.address.city|Rome}/{tier}").unwrap();
         let references: Vec<_> = template.references().map(ToString::to_string).collect();
         assert_eq!(references, ["user.address.city", "tier"]);
@@ -344,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_placeholder_is_refused() {
+    fn rejects_invalid_placeholders() {
         for text in [
             "{",
             "}",

@@ -1,4 +1,4 @@
-//! A whole request as a template.
+//! Templates for whole requests.
 
 use std::{error::Error, fmt};
 
@@ -13,49 +13,51 @@ use super::{
     lookup::BeforeNodes, verbatim,
 };
 
-/// The longest path, in bytes: 8 KiB, more than servers commonly take
-/// ([RFC 9112 §3](https://www.rfc-editor.org/rfc/rfc9112#section-3) asks for 8000 at least).
+/// Maximum length of a rendered path: 8 KiB, which is more than servers commonly accept.
+/// [RFC 9112 §3](https://www.rfc-editor.org/rfc/rfc9112#section-3) recommends at least 8000 bytes.
 const MAX_PATH: usize = 8 << 10;
 
-/// The longest path and query together, in bytes: what a [`Uri`] can hold.
+/// Maximum length of the path and the query together, in bytes. A [`Uri`] cannot hold more.
 const MAX_TARGET: usize = u16::MAX as usize - 1;
 
-/// The longest value of a header, in bytes: 8 KiB.
+/// Maximum length of a rendered header value: 8 KiB.
 const MAX_HEADER: usize = 8 << 10;
 
-/// All but the unreserved characters ([RFC 3986 §2.3](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
+/// The characters that values are percent-encoded for: all except the unreserved ones
+/// ([RFC 3986 §2.3](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A request that is made from values. It has a path and a query; where it goes is none of its
-/// business.
+/// A template for a request.
+///
+/// The request has a path and a query, but no scheme and no host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestTemplate {
     method: Method,
     path: Template,
-    /// How many segments of the path are empty as it is written.
+    /// Number of empty segments in the path of the template.
     empty_segments: usize,
     query: Vec<(String, Template)>,
     headers: Vec<(HeaderName, Template)>,
     body: Option<BodyTemplate>,
 }
 
-/// Why a request cannot be made from these values.
+/// The error returned if a request cannot be rendered from the given values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RenderError {
-    /// There is no such value, and no default.
+    /// A value is missing, and its placeholder has no default.
     Missing(Reference),
-    /// A value would change the path, or cannot stand in a header.
+    /// A value would change the structure of the path, or is not allowed in a header.
     Unusable,
-    /// The request would be too large.
+    /// A part of the request would be too large.
     TooLarge {
-        /// What of it.
+        /// Name of the part, such as `the path`.
         what: &'static str,
-        /// The most that it may have, in bytes.
+        /// Maximum size of the part in bytes.
         max: usize,
     },
 }
@@ -63,10 +65,12 @@ pub enum RenderError {
 impl fmt::Display for RenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(reference) => write!(f, "there is no value for {{{reference}}}"),
-            Self::Unusable => f.write_str("a value cannot stand where it would be sent"),
+            Self::Missing(reference) => write!(f, "missing value for {{{reference}}}"),
+            Self::Unusable => {
+                f.write_str("a value would change the path or is not allowed in a header")
+            }
             Self::TooLarge { what, max } => {
-                write!(f, "{what} would be larger than {max} bytes")
+                write!(f, "{what} is larger than {max} bytes")
             }
         }
     }
@@ -81,31 +85,34 @@ impl From<RenderError> for BranchError {
 }
 
 impl RequestTemplate {
-    /// A request with `path`, which begins with a slash.
+    /// Creates a template with `method` and `path`, without a query, headers and a body.
     ///
     /// # Errors
-    /// The path is none, or is not a template.
+    /// Returns an error if `path` is not a valid template or not a valid URI path: it must begin
+    /// with one slash, and must not contain a query, a fragment, a `.` or `..` segment, or a `%`
+    /// without two hex digits.
     pub fn new(method: Method, path: &str) -> Result<Self, TemplateError> {
         let path = Template::parse(path)?;
         let text = path.parts.iter().map(|part| match part {
             Part::Text(text) => text.as_str(),
+            // Rendering rejects values that change the structure of the path, so any other will do.
             Part::Value(_) => "v",
         });
         let sample: String = text.collect();
         if !sample.starts_with('/') || sample.contains(['?', '#']) || sample.parse::<Uri>().is_err()
         {
             return Err(TemplateError::new(
-                "a path begins with \"/\" and has no query: that is given apart",
+                "a path must begin with \"/\" and have no query; set parameters with \"query\"",
             ));
         }
         if sample.starts_with("//") || sample.split('/').any(is_dots) {
             return Err(TemplateError::new(
-                "a path has no empty host and no \".\" or \"..\" segments",
+                "a path must not begin with \"//\" or contain \".\" or \"..\" segments",
             ));
         }
         if !is_percent_encoded(&path) {
             return Err(TemplateError::new(
-                "a \"%\" in a path begins two hex digits; write %25 to mean it",
+                "expected two hex digits after \"%\" in a path; write \"%25\" for a percent sign",
             ));
         }
         Ok(Self {
@@ -118,25 +125,27 @@ impl RequestTemplate {
         })
     }
 
-    /// Adds a pair to the query. Both are given as they are meant, not encoded.
+    /// Adds a query parameter. `name` and `value` are not percent-encoded; rendering encodes them.
     ///
     /// # Errors
-    /// The value is not a template.
+    /// Returns an error if `value` is not a valid template.
     pub fn query(mut self, name: &str, value: &str) -> Result<Self, TemplateError> {
         self.query.push((name.to_owned(), Template::parse(value)?));
         Ok(self)
     }
 
-    /// Adds a header.
+    /// Adds a header. Several headers with the same name are all sent.
     ///
     /// # Errors
-    /// The value is not a template, or the header is not one that can be chosen.
+    /// Returns an error if `name` is not a valid header name or names a header that the gateway
+    /// sets itself, or if `value` is not a valid template or contains characters other than visible
+    /// ASCII and spaces.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, TemplateError> {
-        let header = HeaderName::try_from(name)
-            .map_err(|_| TemplateError::new("this is no name of a header"))?;
+        let header =
+            HeaderName::try_from(name).map_err(|_| TemplateError::new("invalid header name"))?;
         if is_managed(&header) {
             return Err(TemplateError::new(format!(
-                "the header {header} is set by the gateway itself"
+                "the gateway sets the header {header} itself; remove it from the request"
             )));
         }
         let value = Template::parse(value)?;
@@ -145,23 +154,24 @@ impl RequestTemplate {
             Part::Value(_) => true,
         }) {
             return Err(TemplateError::new(
-                "a header has visible ASCII and spaces only",
+                "a header value must contain only visible ASCII characters and spaces",
             ));
         }
         self.headers.push((header, value));
         Ok(self)
     }
 
-    /// Sends `document` as JSON, with values in place of its placeholders. Its content type is
-    /// `application/json`, unless a header says otherwise.
+    /// Sets the body to the JSON document `document`, whose strings may have placeholders.
+    ///
+    /// The content type is `application/json` unless the template has a `content-type` header.
     ///
     /// # Errors
-    /// A string in it is not a template, the name of a member has a placeholder, or the method is one
-    /// that has no body.
+    /// Returns an error if a string is not a valid template, if a member name has a placeholder, or
+    /// if the method is `GET` or `HEAD`.
     pub fn body(mut self, document: &serde_json::Value) -> Result<Self, TemplateError> {
         if matches!(self.method, Method::GET | Method::HEAD) {
             return Err(TemplateError::new(format!(
-                "a {} has no body: say which method is meant",
+                "a {} request must not have a body; set another method, such as POST",
                 self.method
             )));
         }
@@ -169,7 +179,7 @@ impl RequestTemplate {
         Ok(self)
     }
 
-    /// All its placeholders.
+    /// Returns all placeholders: those of the path, the query, the headers and the body.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         let query = self.query.iter().map(|(_, template)| template);
         let headers = self.headers.iter().map(|(_, template)| template);
@@ -180,7 +190,8 @@ impl RequestTemplate {
             .chain(self.body.iter().flat_map(BodyTemplate::references))
     }
 
-    /// Whether its method changes nothing ([RFC 9110 §9.2.1](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1)).
+    /// Returns `true` if the method is safe
+    /// ([RFC 9110 §9.2.1](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1)).
     #[must_use]
     pub fn is_safe(&self) -> bool {
         self.method.is_safe()
@@ -202,21 +213,22 @@ impl RequestTemplate {
         }
     }
 
-    /// Checks what the caller has to provide, before any node has answered. Returns the request if it
-    /// reads no answers of nodes. Returns `None` if it does: they are assumed to be present and usable.
+    /// Renders the request before any node has responded. Returns `None` if the request reads responses
+    /// of nodes: their values are then assumed to exist and to be allowed in their positions.
     ///
     /// # Errors
-    /// As of [`render`](Self::render).
+    /// Returns the error that [`render`](Self::render) would return.
     pub fn prepare(&self, source: &impl Lookup) -> Result<Option<Request<Bytes>>, RenderError> {
         let request = self.render(&BeforeNodes(source))?;
         let reads_nodes = |reference: &Reference| matches!(reference.root, Root::Node(_));
         Ok((!self.references().any(reads_nodes)).then_some(request))
     }
 
-    /// The request with the values of `source` in place.
+    /// Returns the request with the values of `source`.
     ///
     /// # Errors
-    /// A value is missing, cannot stand where it would be, or is too large.
+    /// Returns a [`RenderError`] if a value is missing or not allowed in its position, or if a part
+    /// of the request would be too large.
     pub fn render(&self, source: &impl Lookup) -> Result<Request<Bytes>, RenderError> {
         let target = self.target(source)?;
         let body = self.body.as_ref().map(|body| body.render(source));
@@ -234,10 +246,12 @@ impl RequestTemplate {
         Ok(request)
     }
 
-    /// The path, and the query if there is one.
+    /// Returns the path and query.
     fn target(&self, source: &impl Lookup) -> Result<String, RenderError> {
         let mut path = Bounded::new("the path", MAX_PATH);
         self.path.render(source, verbatim, encode, &mut path)?;
+        // Text and values together can form a segment that neither contains, so the result is
+        // checked.
         if path.text.split('/').any(is_dots) || empty_segments(&path.text) > self.empty_segments {
             return Err(RenderError::Unusable);
         }
@@ -265,35 +279,38 @@ fn header_value(template: &Template, source: &impl Lookup) -> Result<HeaderValue
     HeaderValue::try_from(value.into_text()).map_err(|_| RenderError::Unusable)
 }
 
-/// Visible ASCII and spaces only, so no header can end in it.
+/// Returns `true` if `text` has only visible ASCII characters and spaces, and so cannot end a
+/// header.
 fn is_visible(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
+/// Appends `value` percent-encoded, as an [`Escape`](super::Escape).
 fn encode(value: &str, out: &mut String) {
     out.extend(utf8_percent_encode(value, RESERVED));
 }
 
-/// A segment that means this or the parent folder, to servers that decode it first too
-/// ([URL §4.4](https://url.spec.whatwg.org/#single-dot-path-segment)).
+/// Returns `true` for a `.` or `..` segment, also for servers that decode percent-encoded dots
+/// first ([URL §4.4](https://url.spec.whatwg.org/#single-dot-path-segment)).
 fn is_dots(segment: &str) -> bool {
     let rest = after_dot(segment);
     rest == Some("") || rest.and_then(after_dot) == Some("")
 }
 
-/// What comes after a dot, encoded or not.
+/// Returns the text after a leading dot, which may be percent-encoded.
 fn after_dot(text: &str) -> Option<&str> {
     let mut dots = [".", "%2e", "%2E"].into_iter();
     dots.find_map(|dot| text.strip_prefix(dot))
 }
 
-/// How many segments are empty. A value that makes one more would let a server take the path for a
-/// shorter one.
+/// Returns the number of empty segments. With one more than in the template, a server
+/// could take the path for a shorter one.
 fn empty_segments(path: &str) -> usize {
     path.split('/').filter(|segment| segment.is_empty()).count()
 }
 
-/// Whether each `%` of the text begins two hex digits, so that no value can complete it.
+/// Returns `true` if two hex digits follow each `%` of the literal text, so that no value can
+/// complete an escape.
 fn is_percent_encoded(path: &Template) -> bool {
     path.parts.iter().all(|part| match part {
         Part::Text(text) => text.split('%').skip(1).all(|after| {
@@ -308,7 +325,7 @@ fn is_percent_encoded(path: &Template) -> bool {
 mod tests {
     use super::{super::Found, *};
 
-    /// Every placeholder has the same value.
+    /// A source that returns the same text for every placeholder.
     struct Same<'v>(Option<&'v str>);
 
     impl Lookup for Same<'_> {
@@ -326,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_i1_a_value_that_is_a_dot_segment_is_refused() {
+    fn fault_i1_rejects_a_value_that_is_a_dot_segment() {
         for dots in [".", ".."] {
             assert_eq!(
                 template().render(&Same(Some(dots))).unwrap_err(),
@@ -336,15 +353,15 @@ mod tests {
     }
 
     #[test]
-    fn fault_i4_a_missing_value_is_named_and_a_default_stands_in() {
+    fn fault_i4_names_a_missing_value_and_uses_a_default() {
         let error = template().render(&Same(None)).unwrap_err();
-        assert_eq!(error.to_string(), "there is no value for {route.id}");
+        assert_eq!(error.to_string(), "missing value for {route.id}");
         let template = RequestTemplate::new(Method::GET, "/p/{query.page|1}").unwrap();
         assert_eq!(template.render(&Same(None)).unwrap().uri(), "/p/1");
     }
 
     #[test]
-    fn a_header_value_of_more_than_visible_ascii_is_refused() {
+    fn rejects_header_values_beyond_visible_ascii() {
         let template = RequestTemplate::new(Method::GET, "/")
             .unwrap()
             .header("x-name", "{jwt.name}")
