@@ -1,5 +1,4 @@
-//! Responses of downstreams as JSON: the body is parsed within the attempt, the status is judged at the
-//! end.
+//! Responses of downstreams as JSON: parsing within each attempt, and the check of the final status.
 
 use std::{
     future::Future,
@@ -21,14 +20,19 @@ use tower_service::Service;
 
 use crate::{Json, branch_error};
 
-/// Reads bodies as JSON, within the attempt: an answer that is none is a failure of the service.
+/// A layer that parses response bodies as JSON.
 ///
-/// A 2xx answer without a body is `null`. Of another status, a body that is not JSON is left out.
+/// Place the layer within the attempt, so that a response with an invalid body counts as a failure
+/// of the service.
+///
+/// An empty body becomes `null`. A 2xx response with another media type than JSON fails with
+/// [`ClientError::BadContentType`], and one with an invalid body with [`ClientError::BadJson`]. In
+/// responses with other statuses, a body that is not JSON becomes `null`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct JsonLayer(());
 
 impl JsonLayer {
-    /// The layer.
+    /// Creates the layer.
     #[must_use]
     pub const fn new() -> Self {
         Self(())
@@ -96,11 +100,12 @@ where
     }
 }
 
+/// Parses the body of `response`.
 fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
     let (parts, body) = response.into_parts();
     let media_type = parts.headers.get(CONTENT_TYPE);
     let typed = media_type.is_some_and(|value| {
-        // As most write it.
+        // The exact spelling that most services use needs no parsing.
         value == "application/json" || value.to_str().is_ok_and(is_json)
     });
     let json = if body.is_empty() {
@@ -119,16 +124,17 @@ fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
     Ok(Response::from_parts(parts, json))
 }
 
-/// Turns the final response into an answer. A status that is not 2xx is the branch's failure, unless
-/// it is listed.
+/// A layer that checks the status of the final response and returns its body.
+///
+/// A response whose status is neither 2xx nor listed fails the branch with [`ErrorKind::Status`].
 #[derive(Clone, Debug, Default)]
 pub struct AcceptLayer {
-    // None that needs to be shared, where there are none.
+    // `None` in place of an empty list, which would need an allocation.
     statuses: Option<Arc<[u16]>>,
 }
 
 impl AcceptLayer {
-    /// Also accepts these statuses.
+    /// Creates a layer that accepts `statuses` in addition to 2xx.
     #[must_use]
     pub fn new(statuses: impl Into<Arc<[u16]>>) -> Self {
         let statuses = Some(statuses.into());

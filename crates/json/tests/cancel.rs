@@ -1,4 +1,4 @@
-//! What a run or a caller gives up, the downstream sees as a closed connection.
+//! Cancelled calls close their connection, so that the downstream notices the cancellation.
 #![allow(missing_docs)]
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ fn get() -> Request<Bytes> {
     Request::get("/").body(Bytes::new()).unwrap()
 }
 
-/// One attempt, as the gateway makes it.
+/// Returns the stack for one attempt, as the gateway builds it.
 fn attempt(
     server: &FaultServer,
 ) -> impl Service<Request<Bytes>, Response = Json, Error = BranchError, Future: Send>
@@ -33,7 +33,8 @@ fn attempt(
     AcceptLayer::default().layer(JsonLayer::new().layer(client))
 }
 
-/// Asks `slow`, and each of `others` when `slow` has its request.
+/// Returns a fan-out to `slow` and `others`. The calls to `others` wait until `slow` has received
+/// its request.
 fn fan_out(slow: &Arc<FaultServer>, others: &[FaultServer], strategy: Strategy) -> FanOut<()> {
     let mut plan = Plan::builder();
     for (place, server) in others.iter().enumerate() {
@@ -60,9 +61,10 @@ fn report(result: &Result<Answer, FanOutError>) -> &Report {
     }
 }
 
-/// Runs `strategy` over a downstream that is in the midst of its answer, and others that do
-/// `faults`: the first sees that it is given up while the answer as a whole is still in our hands.
-async fn cancels(strategy: Strategy, faults: Vec<Fault>) {
+/// Runs `strategy` over a downstream that stalls in its response body, and others with `faults`.
+/// Asserts that the run cancels the first, and that it notices while the result of the run is still
+/// held.
+async fn assert_cancels_slow(strategy: Strategy, faults: Vec<Fault>) {
     let slow = Arc::new(FaultServer::start(Fault::stall_in_body()).await);
     let mut others = Vec::new();
     for fault in faults {
@@ -73,7 +75,10 @@ async fn cancels(strategy: Strategy, faults: Vec<Fault>) {
     let cancelled = slow.wait_for(|seen| seen.cancelled == 1);
     let seen = timeout(Duration::from_secs(30), cancelled).await.unwrap();
     let took = answered.elapsed();
-    println!("{}: seen {took:?} after the answer", strategy.as_str());
+    println!(
+        "{}: cancellation noticed {took:?} after the result",
+        strategy.as_str()
+    );
     assert_eq!((seen.requests.len(), seen.in_flight), (1, 0));
     let report = report(&result);
     assert_eq!(report.branches[others.len()].status, Status::Cancelled);
@@ -81,26 +86,26 @@ async fn cancels(strategy: Strategy, faults: Vec<Fault>) {
 }
 
 #[tokio::test]
-async fn fault_g1_a_failure_under_all_closes_the_others_at_once() {
-    cancels(Strategy::All, vec![Fault::response(500, &[], "")]).await;
+async fn fault_g1_all_cancels_the_rest_after_a_failure() {
+    assert_cancels_slow(Strategy::All, vec![Fault::response(500, &[], "")]).await;
 }
 
 #[tokio::test]
-async fn the_first_answer_closes_its_rivals() {
-    cancels(Strategy::First, vec![Fault::json("1")]).await;
+async fn first_cancels_the_rest_after_the_first_response() {
+    assert_cancels_slow(Strategy::First, vec![Fault::json("1")]).await;
 }
 
 #[tokio::test]
-async fn enough_answers_close_the_rest() {
+async fn quorum_cancels_the_rest_once_it_is_decided() {
     let two = Strategy::Quorum(NonZeroUsize::new(2).unwrap());
-    cancels(two, vec![Fault::json("1"), Fault::json("2")]).await;
-    // Nor is there anything to wait for when there cannot be enough.
+    assert_cancels_slow(two, vec![Fault::json("1"), Fault::json("2")]).await;
+    // A quorum that can no longer be reached is decided too.
     let broken = Fault::response(500, &[], "");
-    cancels(two, vec![broken.clone(), broken]).await;
+    assert_cancels_slow(two, vec![broken.clone(), broken]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g3_a_failure_under_partial_closes_nothing() {
+async fn fault_g3_partial_cancels_nothing_after_a_failure() {
     let late = Fault::json("1").after(Duration::from_secs(1));
     let slow = Arc::new(FaultServer::start(late).await);
     let others = [FaultServer::start(Fault::response(500, &[], "")).await];
@@ -111,11 +116,11 @@ async fn fault_g3_a_failure_under_partial_closes_nothing() {
 }
 
 #[tokio::test]
-async fn fault_g21_a_body_that_is_dropped_unread_is_cancelled() {
+async fn fault_g21_dropping_an_unread_body_cancels_the_request() {
     let server = FaultServer::start(Fault::stall_in_body()).await;
     let call = attempt(&server).oneshot(get());
     tokio::select! {
-        _ = call => panic!("the body does not end"),
+        _ = call => panic!("the stalled body must not end"),
         _ = server.wait_for(|seen| seen.in_flight == 1) => {}
     }
     let cancelled = server.wait_for(|seen| seen.cancelled == 1);

@@ -1,30 +1,31 @@
-//! Which form of an answer a client accepts.
+//! Content negotiation between a JSON document and a stream.
 
 use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
-/// How an answer is sent.
+/// The format of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// In one piece, as `application/json`.
+    /// One document, as `application/json`.
     Json,
-    /// Each service as it ends.
+    /// A stream with one record for each service, sent when the service ends.
     Stream(Framing),
 }
 
-/// How the records of a stream are told apart.
+/// The format of a stream of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Framing {
-    /// Server-sent events, as
-    /// [WHATWG](https://html.spec.whatwg.org/multipage/server-sent-events.html) has them:
-    /// `event: service`, then `event: summary`, each with one line of data.
+    /// Server-sent events
+    /// ([WHATWG](https://html.spec.whatwg.org/multipage/server-sent-events.html)): an
+    /// `event: service` for each service, then one `event: summary`, each with one line of data.
     EventStream,
-    /// One JSON object on each line: `{"type":"service",…}`, then `{"type":"summary",…}`.
+    /// One JSON object per line: a `{"type":"service",…}` for each service, then one
+    /// `{"type":"summary",…}`.
     NdJson,
 }
 
 impl Framing {
-    /// The media type.
+    /// Returns the media type of the stream.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -35,13 +36,16 @@ impl Framing {
 }
 
 impl Form {
-    /// The form that the `accept` of `headers` asks for
+    /// Returns the format that the `accept` headers in `headers` request
     /// ([RFC 9110 §12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1)).
     ///
-    /// A stream must be named, wildcards do not ask for one, and JSON must not be preferred to it; of
-    /// two streams it is the preferred one, or the one that is named first. In all other cases, also if
-    /// nothing that we have is acceptable, it is JSON. Parameters other than the weight are not
-    /// looked at, and a range whose weight is malformed counts for nothing.
+    /// A stream is selected if its media type is named (wildcards do not count) and its weight is
+    /// not less than that of JSON. Of two streams, the one with the higher weight is selected, or
+    /// the one that is named first. In all other cases the result is JSON, even if nothing on offer
+    /// is acceptable.
+    ///
+    /// Parameters other than the weight are ignored. A range with a malformed weight is ignored
+    /// too.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let lines = headers.get_all(ACCEPT).into_iter();
@@ -50,6 +54,7 @@ impl Form {
             .flat_map(|line| split(line, ','))
             .filter_map(Range::parse)
             .collect();
+        // The weight of JSON is that of the most specific range that covers it.
         let json = ["application/json", "application/*", "*/*"]
             .iter()
             .find_map(|name| weight(&ranges, name))
@@ -71,10 +76,10 @@ impl Form {
     }
 }
 
-/// One media range.
+/// A media range of an `accept` header.
 struct Range<'h> {
     name: &'h str,
-    /// In thousandths.
+    /// Weight in thousandths.
     weight: u16,
 }
 
@@ -95,14 +100,14 @@ impl<'h> Range<'h> {
     }
 }
 
-/// The weight of the range that is called `name`; of several the largest.
+/// Returns the highest weight of the ranges with exactly this `name`, or `None` if no range has it.
 fn weight(ranges: &[Range<'_>], name: &str) -> Option<u16> {
     let same = ranges.iter().filter(|range| range.is(name));
     same.map(|range| range.weight).max()
 }
 
-/// A weight ([RFC 9110 §12.4.2](https://www.rfc-editor.org/rfc/rfc9110#section-12.4.2)): 0 to 1 with at
-/// most three digits behind the point.
+/// Parses a weight ([RFC 9110 §12.4.2](https://www.rfc-editor.org/rfc/rfc9110#section-12.4.2)): 0
+/// to 1 with at most three decimal places.
 fn thousandths(text: &str) -> Option<u16> {
     let (whole, digits) = text.split_once('.').unwrap_or((text, ""));
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) || digits.len() > 3 {
@@ -116,8 +121,7 @@ fn thousandths(text: &str) -> Option<u16> {
     }
 }
 
-/// The parts of `text` between separators that do not stand in a quoted string, without white space
-/// around them.
+/// Splits `text` at separators outside of quoted strings, and trims the parts.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = text.split(move |char| {
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_sent_to_whoever_names_it_and_does_not_prefer_json() {
+    fn selects_a_stream_if_named_and_json_is_not_preferred() {
         let events = [
             "text/event-stream",
             "Text/Event-Stream; charset=utf-8",
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_d27_everything_else_is_json() {
+    fn fault_d27_selects_json_in_all_other_cases() {
         let json = [
             "",
             "*/*",

@@ -1,8 +1,10 @@
-//! JSON on one line.
+//! Removal of white space from JSON text.
 
-/// Writes the JSON text `json` without white space
-/// ([RFC 8259 §2](https://www.rfc-editor.org/rfc/rfc8259#section-2)) between its parts. All else stays
-/// byte for byte; a string has no line breaks, so the result has none.
+/// Appends the JSON text `json` without the white space
+/// ([RFC 8259 §2](https://www.rfc-editor.org/rfc/rfc8259#section-2)) between its parts.
+///
+/// All other bytes are copied unchanged. JSON strings contain no line breaks, so the result is one
+/// line.
 pub(super) fn push_compact(out: &mut String, json: &str) {
     let mut rest = json;
     while let Some(at) = rest.bytes().position(is_space_or_quote) {
@@ -10,6 +12,7 @@ pub(super) fn push_compact(out: &mut String, json: &str) {
         out.push_str(before);
         let string = string_len(from);
         out.push_str(&from[..string]);
+        // Skips the string, or one character of white space.
         rest = &from[string.max(1)..];
     }
     out.push_str(rest);
@@ -19,7 +22,8 @@ const fn is_space_or_quote(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"')
 }
 
-/// The length of the string that `text` begins with, quotes included; 0 if it begins with none.
+/// Returns the length of the string at the start of `text` with its quotes, or 0 if `text` does not
+/// start with a quote.
 fn string_len(text: &str) -> usize {
     let mut bytes = text.bytes().enumerate();
     if bytes.next().is_none_or(|(_, first)| first != b'"') {
@@ -49,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_goes_and_all_else_stays() {
+    fn removes_white_space_and_keeps_all_other_bytes() {
         let cases = [
             (
                 "{\r\n  \"a b\" :\t[ 1.10 , -0 , 1E400 ]\r\n}",
@@ -85,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_prettily_becomes_what_is_written_compactly(value in value()) {
+        fn compacts_pretty_json_to_the_text_of_serde_json(value in value()) {
             let pretty = serde_json::to_string_pretty(&value).unwrap().replace('\n', "\r\n");
             prop_assert_eq!(compact(&pretty), serde_json::to_string(&value).unwrap());
         }

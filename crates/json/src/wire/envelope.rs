@@ -1,4 +1,4 @@
-//! The answer in one piece: what each service said, how it went, and what the whole amounts to.
+//! The single-document response: the results of all services, totals and metadata.
 
 use std::sync::Arc;
 
@@ -10,28 +10,28 @@ use tower_fanout_http::{correlation::CorrelationId, problem::Problem};
 use super::{push, service::Service, stats::Totals};
 use crate::Json;
 
-/// What was asked for, as far as it was granted.
+/// The limits of a run: the requested ones, as far as they were granted.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Effective {
-    /// Services at once.
+    /// Maximum number of services that run at the same time.
     pub max_concurrency: u8,
-    /// The deadline, in milliseconds.
+    /// Deadline of the run in milliseconds.
     pub timeout: u64,
-    /// Retries per service.
+    /// Maximum number of retries per service.
     pub retry_attempts: u8,
 }
 
-/// What is known of a request before it is run.
+/// Metadata of a run that is known before it starts.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Whether services are asked one at a time.
+    /// `true` if services run one at a time.
     pub sequential: bool,
-    /// When the whole is a success.
+    /// The strategy that decides the success of the run.
     pub strategy: Strategy,
-    /// What was granted.
+    /// The limits of the run.
     pub effective: Effective,
-    /// The id of the request.
+    /// The correlation id of the request.
     pub correlation_id: CorrelationId,
     /// The caller's tier.
     pub tier: Box<str>,
@@ -39,7 +39,7 @@ pub struct Asked {
     pub plan_id: Arc<str>,
 }
 
-/// The part of an answer that is about the request as a whole.
+/// The `meta` member of a response.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Meta<'a> {
@@ -54,23 +54,25 @@ struct Meta<'a> {
     plan_id: &'a str,
 }
 
-/// A run that is over, to be written.
+/// A finished run with its metadata, for writing responses.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
-    /// What was asked for.
+    /// Metadata of the run.
     pub asked: &'a Asked,
-    /// The names of the plan's nodes, in its order.
+    /// Names of all nodes, in plan order.
     pub names: &'a [Box<str>],
-    /// What happened.
+    /// Report of the run.
     pub report: &'a Report,
 }
 
 impl Envelope<'_> {
-    /// Writes `data`: every service that was asked for, in order of the plan, and what they come to
-    /// together. What a service answered is copied as it came; `answer` finds it by its node.
+    /// Returns the `data` member: the services of the run in plan order, and the totals.
     ///
-    /// With a `merged` document of all answers that one stands in `data.merged`, and services have
-    /// no `data` of their own.
+    /// `answer` returns the response of a node by its index in the plan, or `None` if the node has
+    /// no response. Responses are copied byte for byte.
+    ///
+    /// With a `merged` document, `data.merged` contains that document, and the services have no
+    /// `data` of their own.
     #[must_use]
     pub fn data<'j>(
         &self,
@@ -96,7 +98,7 @@ impl Envelope<'_> {
         out
     }
 
-    /// Writes `data` without the services.
+    /// Returns the `data` member without the services.
     pub(super) fn totals(&self, merged: Option<&Json>) -> String {
         let mut out = String::from("{");
         self.push_totals(&mut out, merged);
@@ -111,10 +113,11 @@ impl Envelope<'_> {
         }
         let mut totals = String::new();
         push(&mut totals, &Totals::of(self.report, self.names));
+        // The opening brace of `data` is already there.
         out.push_str(&totals[1..]);
     }
 
-    /// Writes the whole answer of a success.
+    /// Returns the response for a successful run. `data` is the JSON text of its `data` member.
     #[must_use]
     pub fn success(&self, data: &str) -> String {
         let mut out = String::with_capacity(data.len() + 512);
@@ -126,15 +129,15 @@ impl Envelope<'_> {
         out
     }
 
-    /// Adds the facts that a success has to `problem`.
+    /// Returns `problem` with the `data` and `meta` members that a successful response has.
     ///
     /// # Panics
-    /// If `data` is not JSON.
+    /// Panics if `data` is not valid JSON.
     #[must_use]
     pub fn failure(&self, problem: Problem, data: String) -> Problem {
         let mut meta = String::new();
         push(&mut meta, &self.meta());
-        let raw = |json| RawValue::from_string(json).expect("the envelope is JSON");
+        let raw = |json| RawValue::from_string(json).expect("data and meta must be valid JSON");
         problem
             .extension("data", raw(data))
             .extension("meta", raw(meta))

@@ -1,9 +1,9 @@
-//! What a client of a fan-out gets: one document with every service's part, or the same facts piece by
-//! piece, each service as it ends.
+//! The response to the client of a fan-out: one JSON document with the results of all services, or
+//! a stream of the same records, each sent when its service ends.
 //!
-//! Answers of services are copied, not read: nodes that answer [`Json`](crate::Json) have their
-//! `data` in the document, others only how they went. Which [`Form`] a client gets is its `accept`
-//! header's to say.
+//! Responses of services are copied without parsing. A node whose response type is
+//! [`Json`](crate::Json) has its response in `data`. Nodes with other types have only their
+//! status and timings. The `accept` header of the request selects the [`Form`] of the response.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -81,10 +81,12 @@ pub use self::{
     timing::server_timing,
 };
 
-/// The most bytes of an answer as a whole: 8 MiB.
+/// Recommended maximum size of a response: 8 MiB.
+///
+/// [`Partials`] limits the records of all services to this size by default.
 pub const MAX_ANSWER: usize = 8 << 20;
 
-/// A time in milliseconds, fractions kept to the microsecond.
+/// A duration that is written as a number of milliseconds, with microsecond precision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Millis(pub Duration);
 
@@ -111,7 +113,14 @@ impl Serialize for Millis {
     }
 }
 
-/// Writes `value`, whose serialization cannot fail: strings for keys, finite numbers.
+/// Appends `value` as JSON.
+///
+/// # Panics
+/// Panics if serialization fails. The types of this module have string keys and finite numbers, so
+/// it does not.
 fn push(out: &mut String, value: &(impl Serialize + ?Sized)) {
-    out.push_str(&serde_json::to_string(value).expect("plain values are always JSON"));
+    out.push_str(
+        &serde_json::to_string(value)
+            .expect("values with string keys and finite numbers serialize"),
+    );
 }

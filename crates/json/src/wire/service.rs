@@ -1,4 +1,4 @@
-//! One service's part of an answer.
+//! The record of one service in a response.
 
 use serde::Serialize;
 use tower_fanout::{
@@ -12,7 +12,7 @@ use tower_fanout::{
 use super::{Millis, push};
 use crate::Json;
 
-/// One service's part of an answer, without its data. What does not apply is left out.
+/// The record of one service, without its `data`. Members that do not apply are omitted.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Service<'a> {
@@ -71,7 +71,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// As a record of its own, which says whose it is, and what if nothing else does.
+    /// Adds the `name`, and the `type` if the stream format does not name it otherwise.
     pub(super) fn record(self, r#type: Option<&'static str>, name: &'a str) -> Self {
         let name = Some(name);
         Self {
@@ -81,10 +81,12 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Writes it, with the `data` that the service answered, byte for byte.
+    /// Appends the record as JSON. `data` is the response of the service, and is copied byte for
+    /// byte.
     pub(super) fn push(&self, out: &mut String, data: Option<&Json>) {
         push(out, self);
         if let Some(data) = data {
+            // The closing brace.
             out.pop();
             out.push_str(",\"data\":");
             out.push_str(data.as_raw());
@@ -102,8 +104,9 @@ impl<'a> ServiceError<'a> {
     }
 }
 
-/// The name of a breaker's state on the wire: `CLOSED`, `OPEN` or `HALF_OPEN`. A service without a
-/// breaker is always closed.
+/// Returns the wire name of a circuit breaker state: `CLOSED`, `OPEN` or `HALF_OPEN`.
+///
+/// `None` means that the service has no breaker, which is written as `CLOSED`.
 #[must_use]
 pub const fn breaker_state(state: Option<State>) -> &'static str {
     match state {

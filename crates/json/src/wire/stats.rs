@@ -1,4 +1,4 @@
-//! What the services of an answer come to together.
+//! Totals over the services of a run.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tower_fanout::{Report, Status};
 
 use super::Millis;
 
-/// What stands beside the services.
+/// The members of `data` beside `services`.
 ///
-/// What explains the time of the whole stands next to it: how much of it was ours, and which service
-/// everything waited for.
+/// `overhead` and `lastService` explain the total time: the part of it during which no service was
+/// in flight, and the service that ended last.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Totals<'a> {
@@ -50,6 +50,8 @@ struct Stats {
 }
 
 impl Stats {
+    /// Counts services by status. Times are those of services that were called: a service that was
+    /// refused before a call would lower the average.
     fn of(report: &Report) -> Self {
         let fallback_services = report.count(Status::Fallback);
         let called = || (report.branches.iter()).filter(|branch| branch.was_called());
@@ -69,7 +71,8 @@ impl Stats {
         }
     }
 
-    /// Successful services among those that were not skipped; 1 if nothing ran.
+    /// Returns the share of successful services among those that were not skipped, or 1 if all were
+    /// skipped.
     fn success_rate(&self) -> f64 {
         match self.total_services - self.skipped_services {
             0 => 1.0,

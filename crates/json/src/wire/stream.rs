@@ -1,4 +1,4 @@
-//! The answer piece by piece: each service as it ends, then the summary.
+//! Streamed responses: a record for each service when it ends, then a summary.
 
 use std::{
     convert::Infallible,
@@ -21,26 +21,30 @@ use tower_fanout_http::problem::{Code, Problem};
 use super::{Asked, Envelope, Framing, MAX_ANSWER, compact::push_compact, service::Service};
 use crate::{Json, problem};
 
-/// How long a stream of events may be silent: proxies close connections that are silent for longer.
+/// Maximum time without data in an event stream: 15 s. Proxies close connections that are idle for
+/// longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Makes one document of all answers.
+/// Merges the responses of all nodes into one document.
 type Merge = Box<dyn FnOnce(&Answer) -> Result<Json, Problem> + Send>;
 
-/// A run as a body that sends each service as it ends, and then the summary.
+/// A body that drives a run and sends a record for each service when it ends, then a summary.
 ///
-/// The records have the facts of the answer in one piece: each service's part with its name and its
-/// `data`, white space aside, and then the [`Envelope`] without the services. Since the status is sent
-/// before the outcome is known, `success` of the summary decides. If it is false, the members of the
-/// problem stand beside `data` and `meta`, but for its `type`, which its `code` says too. Events that
-/// are silent for 15 s are kept alive with a comment.
+/// The records contain the same members as the single-document response: each service with its name
+/// and `data` (without white space between its parts), then the [`Envelope`] without the services.
 ///
-/// The run goes on as the body is polled: nothing is spawned, a record is made when there is room
-/// for it, and dropping the body drops the run with every branch. A client that reads slowly holds its
-/// run up, and what that holds.
+/// The HTTP status is sent before the outcome is known, so the client must read `success` in the
+/// summary. If it is `false`, the summary has the members of the problem beside `data` and `meta`.
+/// The `type` of the problem is left out, because `code` identifies it.
+///
+/// An event stream sends a comment after every 15 s without data, to keep the connection alive.
+///
+/// The run makes progress only while the body is polled. Nothing is spawned, each record is created
+/// when the body is polled for it, and dropping the body drops the run with all its branches. A
+/// client that reads slowly delays its run, which keeps its resources in the meantime.
 pub struct Partials<Req> {
-    /// None when the summary was made.
+    /// `None` once the summary has been created.
     run: Option<Run<Req>>,
     framing: Framing,
     asked: Asked,
@@ -48,12 +52,12 @@ pub struct Partials<Req> {
     max: usize,
     sent: usize,
     too_large: bool,
-    /// Armed when there is nothing to send, and dropped when there is.
+    /// Timer for the next keep-alive comment. Set while no record is ready.
     silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl<Req> Partials<Req> {
-    /// Sends `run` piece by piece.
+    /// Creates a body that sends the results of `run` in the format `framing`.
     #[must_use]
     pub fn new(run: Run<Req>, framing: Framing, asked: Asked) -> Self {
         Self {
@@ -68,8 +72,10 @@ impl<Req> Partials<Req> {
         }
     }
 
-    /// Sets what makes one document of all answers: the summary has it in `data.merged`, or is that of
-    /// a failure if there is none.
+    /// Sets the function that merges the responses of all nodes.
+    ///
+    /// The function is called after a successful run. The summary has the document in
+    /// `data.merged`. If the function returns an error, the summary is that of a failure.
     #[must_use]
     pub fn merge(
         mut self,
@@ -79,15 +85,18 @@ impl<Req> Partials<Req> {
         self
     }
 
-    /// Sets how many bytes the services may have together, [`MAX_ANSWER`] by default. The first that
-    /// does not fit has no `data`, all others are cancelled, and the summary is that of a failure.
+    /// Sets the maximum size of the records of all services in bytes. Defaults to [`MAX_ANSWER`].
+    ///
+    /// The first record that would exceed it is sent without `data`, as are all later ones. The
+    /// services that have not ended are cancelled, and the summary is that of a failure.
     #[must_use]
     pub fn max_size(mut self, max: usize) -> Self {
         self.max = max;
         self
     }
 
-    /// The response with this body: it is stored nowhere, and proxies are asked not to hold it back.
+    /// Returns a `200` response with this body, whose headers forbid caches to store it
+    /// (`cache-control: no-store`) and ask proxies not to buffer it (`x-accel-buffering: no`).
     #[must_use]
     pub fn into_response(self) -> Response<Self> {
         let media_type = HeaderValue::from_static(self.framing.media_type());
@@ -99,7 +108,7 @@ impl<Req> Partials<Req> {
         response
     }
 
-    /// The record of a service that ended.
+    /// Returns the record of the service `node`, which has ended.
     fn service(&mut self, node: usize) -> Option<Bytes> {
         let run = self.run.as_mut()?;
         let name = &run.plan().names()[node];
@@ -108,6 +117,7 @@ impl<Req> Partials<Req> {
         let data = run.at::<Json>(node).filter(|_| !self.too_large);
         service.push(&mut json, data);
         if self.sent + json.len() > self.max && !self.too_large {
+            // The record itself is still sent, so that the client learns the status of the service.
             json.clear();
             service.push(&mut json, None);
             self.too_large = true;
@@ -117,7 +127,7 @@ impl<Req> Partials<Req> {
         Some(self.framing.frame("service", &json))
     }
 
-    /// The last record: all that is known when every service has ended.
+    /// Returns the last record, after all services have ended.
     fn summary(&mut self) -> Option<Bytes> {
         let run = self.run.take()?;
         let plan = run.plan().clone();
@@ -137,6 +147,7 @@ impl<Req> Partials<Req> {
             Err(problem) => {
                 let problem = envelope.failure(problem, envelope.totals(None));
                 let members = problem.to_json_untyped(Some(&self.asked.correlation_id));
+                // Replaces the opening brace of the members.
                 format!("{{\"success\":false,{}", &members[1..])
             }
         };
@@ -147,7 +158,7 @@ impl<Req> Partials<Req> {
         Some(self.framing.frame("summary", &json))
     }
 
-    /// The comment that keeps a silent stream of events alive, when it is due.
+    /// Polls for the keep-alive comment of an event stream. Other formats have none.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.framing != Framing::EventStream {
             return Poll::Pending;
@@ -159,12 +170,12 @@ impl<Req> Partials<Req> {
 }
 
 impl Framing {
-    /// What a record says of its kind itself, where nothing else does.
+    /// Returns the `type` member of a record, or `None` if the format names the type itself.
     fn kind(self, kind: &'static str) -> Option<&'static str> {
         (self == Self::NdJson).then_some(kind)
     }
 
-    /// A record on one line.
+    /// Returns a record with `json` on one line.
     fn frame(self, kind: &str, json: &str) -> Bytes {
         let mut out = String::with_capacity(json.len() + 32);
         if self == Self::EventStream {

@@ -1,4 +1,4 @@
-//! Whole answers, byte for byte, on the paused clock.
+//! Complete responses, compared byte for byte under a paused clock.
 
 use std::{
     sync::{
@@ -47,8 +47,8 @@ fn json(text: &'static str) -> Json {
     Json::parse(text.into()).unwrap()
 }
 
-/// Answers `text` after so many milliseconds.
-fn says(
+/// Returns a service that responds with `text` after `ms` milliseconds.
+fn responds(
     ms: u64,
     text: &'static str,
 ) -> impl tower::Service<(), Response = Json, Error = BoxError, Future: Send>
@@ -69,18 +69,18 @@ fn fails(
 + Send
 + Sync
 + 'static {
-    service_fn(move |()| async move { Err(BranchError::new(kind, "so it is")) })
+    service_fn(move |()| async move { Err(BranchError::new(kind, "forced failure")) })
 }
 
-/// A user, what depends on it, what fails, and what depends on that.
-fn page(plan: &mut PlanBuilder<()>) {
-    let user = plan.node("user", says(10, "{\r\n  \"id\": 7\n}"), |(), _| Ok(()));
+/// Adds a node and a node that depends on it, then a node that fails and a node that depends on it.
+fn example_nodes(plan: &mut PlanBuilder<()>) {
+    let user = plan.node("user", responds(10, "{\r\n  \"id\": 7\n}"), |(), _| Ok(()));
     let user = user.key();
-    plan.node("a \"b\"", says(21, "[1, \"x  y\"]"), |(), _| Ok(()))
+    plan.node("a \"b\"", responds(21, "[1, \"x  y\"]"), |(), _| Ok(()))
         .after(user);
     let down = plan.node("down", fails(ErrorKind::Reset), |(), _| Ok(()));
     let down = down.optional().key();
-    plan.node("next", says(0, "1"), |(), _| Ok(()))
+    plan.node("next", responds(0, "1"), |(), _| Ok(()))
         .after(down)
         .optional();
 }
@@ -103,7 +103,7 @@ fn partials(fan_out: &FanOut<()>, framing: Framing) -> Partials<()> {
     Partials::new(fan_out.run(()).unwrap(), framing, asked())
 }
 
-/// Each frame of the body, and how many milliseconds it took until it came.
+/// Returns each frame of the body with its time of arrival in milliseconds.
 async fn frames(mut body: Partials<()>) -> Vec<(u128, String)> {
     let start = Instant::now();
     let mut frames = Vec::new();
@@ -115,8 +115,8 @@ async fn frames(mut body: Partials<()>) -> Vec<(u128, String)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_one_piece_answers_stand_as_they_came() {
-    let fan_out = fan_out(page);
+async fn a_document_contains_responses_byte_for_byte() {
+    let fan_out = fan_out(example_nodes);
     let (asked, plan) = (asked(), fan_out.plan().clone());
     let answer = answer(fan_out).await;
     let envelope = Envelope {
@@ -135,7 +135,7 @@ async fn in_one_piece_answers_stand_as_they_came() {
         r#""user":{"status":"success","responseTime":10,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"data":{"#,
         "\r\n  \"id\": 7\n}},",
         r#""a \"b\"":{"status":"success","responseTime":21,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"data":[1, "x  y"]},"#,
-        r#""down":{"status":"failed","responseTime":0,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"error":{"kind":"reset","message":"so it is"}},"#,
+        r#""down":{"status":"failed","responseTime":0,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"error":{"kind":"reset","message":"forced failure"}},"#,
         r#""next":{"status":"skipped","responseTime":0,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"skipReason":"dependency"}},"#,
     );
     assert_eq!(data, format!("{services}{totals}"));
@@ -161,11 +161,11 @@ async fn in_one_piece_answers_stand_as_they_came() {
     );
 }
 
-/// It took no time to refuse a call, which says nothing of how long services take.
+/// A refused call takes no time, so it must not lower the average of the services that were called.
 #[tokio::test(start_paused = true)]
-async fn what_was_refused_here_is_in_no_average() {
+async fn averages_exclude_calls_refused_locally() {
     let fan_out = fan_out(|plan| {
-        plan.node("user", says(10, "1"), |(), _| Ok(()));
+        plan.node("user", responds(10, "1"), |(), _| Ok(()));
         plan.node("full", fails(ErrorKind::AtCapacity), |(), _| Ok(()))
             .optional();
     });
@@ -185,8 +185,8 @@ async fn what_was_refused_here_is_in_no_average() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_service_did_besides_is_said_only_where_it_did() {
-    let answer = answer(fan_out(page)).await;
+async fn optional_members_of_a_service_appear_if_they_apply() {
+    let answer = answer(fan_out(example_nodes)).await;
     let mut branch = answer.report().branches[0].clone();
     branch.elapsed = Some(Duration::from_millis(1));
     branch.attempts = 3;
@@ -205,8 +205,8 @@ async fn what_a_service_did_besides_is_said_only_where_it_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_come_as_services_end_and_each_has_one_line_of_data() {
-    let frames = frames(partials(&fan_out(page), Framing::EventStream)).await;
+async fn events_are_sent_as_services_end_with_one_data_line() {
+    let frames = frames(partials(&fan_out(example_nodes), Framing::EventStream)).await;
     let at: Vec<_> = frames.iter().map(|(at, _)| *at).collect();
     assert_eq!(at, [0, 0, 10, 31, 31]);
     assert_eq!(
@@ -230,8 +230,8 @@ async fn events_come_as_services_end_and_each_has_one_line_of_data() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lines_say_what_they_are() {
-    let response = partials(&fan_out(page), Framing::NdJson).into_response();
+async fn ndjson_records_name_their_type() {
+    let response = partials(&fan_out(example_nodes), Framing::NdJson).into_response();
     let headers = ["content-type", "cache-control", "x-accel-buffering"];
     assert_eq!(
         headers.map(|name| response.headers()[name].to_str().unwrap()),
@@ -266,15 +266,15 @@ async fn the_summary_of_a_failure_has_the_members_of_its_problem() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silent_events_are_kept_alive_each_15_s_and_lines_are_not() {
+async fn only_event_streams_send_a_keep_alive_every_15_s() {
     let slow = fan_out(|plan| {
-        plan.node("a", says(20_000, "1"), |(), _| Ok(()));
-        plan.node("b", says(36_000, "2"), |(), _| Ok(()));
+        plan.node("a", responds(20_000, "1"), |(), _| Ok(()));
+        plan.node("b", responds(36_000, "2"), |(), _| Ok(()));
     });
     let events = frames(partials(&slow, Framing::EventStream)).await;
     let comments = events.iter().filter(|(_, frame)| frame == ":\n\n");
     let at: Vec<_> = comments.map(|(at, _)| *at).collect();
-    assert_eq!(at, [15_000, 35_000], "15 s after each that came before");
+    assert_eq!(at, [15_000, 35_000], "15 s after each earlier frame");
     assert_eq!(events.len(), 5);
     let lines = frames(partials(&slow, Framing::NdJson)).await;
     let at: Vec<_> = lines.iter().map(|(at, _)| *at).collect();
@@ -282,12 +282,12 @@ async fn silent_events_are_kept_alive_each_15_s_and_lines_are_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_are_too_large_together_end_the_run() {
+async fn exceeding_the_total_size_ends_the_run() {
     let plan = fan_out(|plan| {
-        plan.node("a", says(1, "\"12345\""), |(), _| Ok(()));
-        plan.node("b", says(2, "\"1234567890\""), |(), _| Ok(()));
-        plan.node("with b", says(2, "4"), |(), _| Ok(()));
-        plan.node("c", says(3, "3"), |(), _| Ok(()));
+        plan.node("a", responds(1, "\"12345\""), |(), _| Ok(()));
+        plan.node("b", responds(2, "\"1234567890\""), |(), _| Ok(()));
+        plan.node("with b", responds(2, "4"), |(), _| Ok(()));
+        plan.node("c", responds(3, "3"), |(), _| Ok(()));
     });
     let one = frames(partials(&plan, Framing::NdJson)).await[0].1.len();
     let cut = frames(partials(&plan, Framing::NdJson).max_size(2 * one)).await;
@@ -305,12 +305,12 @@ async fn answers_that_are_too_large_together_end_the_run() {
         .map(|record| record.get("data").is_some());
     assert_eq!(Vec::from_iter(with_data), [true, false, false, false]);
     assert_eq!(records[4]["code"], "aggregate_too_large");
-    assert_eq!(cut[4].0, 2, "nobody waits for the last");
+    assert_eq!(cut[4].0, 2, "must not wait for the last service");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_summary_has_the_merged_document_or_why_there_is_none() {
-    let plan = fan_out(page);
+async fn the_summary_has_the_merged_document_or_a_problem() {
+    let plan = fan_out(example_nodes);
     let merge = |answer: &Answer| Ok(answer.at::<Json>(0).unwrap().clone());
     let merged = frames(partials(&plan, Framing::NdJson).merge(merge)).await;
     assert!(
@@ -342,7 +342,7 @@ async fn dropping_the_body_drops_every_branch() {
         }
     });
     let plan = fan_out(|plan| {
-        plan.node("quick", says(0, "1"), |(), _| Ok(()));
+        plan.node("quick", responds(0, "1"), |(), _| Ok(()));
         plan.node("slow", slow, |(), _| Ok(()));
     });
     let mut body = partials(&plan, Framing::NdJson);
@@ -353,10 +353,10 @@ async fn dropping_the_body_drops_every_branch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timings_of_many_services_do_not_outgrow_a_header() {
+async fn server_timing_of_many_services_stays_bounded() {
     let many = fan_out(|plan| {
         for node in 0..400 {
-            plan.node(&format!("service-{node}"), says(1, "1"), |(), _| Ok(()));
+            plan.node(&format!("service-{node}"), responds(1, "1"), |(), _| Ok(()));
         }
     });
     let plan = many.plan().clone();

@@ -1,4 +1,4 @@
-//! How long an answer took, for the developer tools of browsers.
+//! The `Server-Timing` header, which the developer tools of browsers display.
 
 use std::fmt::Write;
 
@@ -7,18 +7,22 @@ use tower_fanout::Report;
 
 use super::Millis;
 
-/// The most bytes that services may have: intermediaries bound headers.
+/// Maximum size of the metrics of services in bytes. Intermediaries limit the size of headers.
 const MAX_SERVICES: usize = 4 << 10;
 
-/// The value of [`Server-Timing`](https://www.w3.org/TR/server-timing/#the-server-timing-header-field)
-/// for a run: how many milliseconds each service took that was called, in order of the plan, and all of
-/// it together as `total`, whose description is the service that ended last.
+/// Returns the value of
+/// [`Server-Timing`](https://www.w3.org/TR/server-timing/#the-server-timing-header-field) for a
+/// run.
 ///
-/// What a metric may not be called is percent-encoded in a service's name. Services that do not fit
-/// into 4 KiB are left out.
+/// The value has a metric with the duration in milliseconds for each service that was called, in
+/// plan order. The last metric is `total`, the duration of the run, with the service that ended
+/// last as its description.
+///
+/// Characters that a metric name must not contain are percent-encoded. After 4 KiB, the metrics of
+/// further services are omitted.
 ///
 /// # Panics
-/// Never: all of it is ASCII that is visible.
+/// Does not panic: the value consists of visible ASCII characters and spaces.
 #[must_use]
 pub fn server_timing(report: &Report, names: &[Box<str>]) -> HeaderValue {
     let mut value = String::new();
@@ -32,15 +36,17 @@ pub fn server_timing(report: &Report, names: &[Box<str>]) -> HeaderValue {
         }
         value.push_str(&metric);
     }
-    // Writing to a string does not fail.
+    // Writing to a `String` cannot fail.
     let _ = write!(value, "total;dur={}", Millis(report.elapsed));
     if let Some(last) = report.last {
         let _ = write!(value, ";desc=\"last: {}\"", token(&names[last]));
     }
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).expect("tokens are visible ASCII")
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(value))
+        .expect("metrics consist of visible ASCII and spaces")
 }
 
-/// `name` as a token ([RFC 9110 §5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2)).
+/// Returns `name` as a token, with other characters percent-encoded
+/// ([RFC 9110 §5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2)).
 fn token(name: &str) -> String {
     let mut token = String::with_capacity(name.len());
     for byte in name.bytes() {
