@@ -16,7 +16,7 @@ use tower_fanout_http::{
     server::{Server, bind},
 };
 use tower_fanout_layers::{
-    ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, LiftLayer, TimeoutLayer,
+    CallErrorLayer, ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, TimeoutLayer,
 };
 
 /// The application; at most `max` requests are handled at once.
@@ -31,7 +31,7 @@ fn app(max: u32) -> Result<Router, ConfigError> {
         .layer(DeadlineLayer::new(Duration::from_secs(2))?) // for waiting and handling together
         .layer(ConcurrencyLayer::new(limit)?) // one limit for all routes
         .layer(TimeoutLayer::new(Duration::from_secs(1))?) // for handling alone
-        .layer(LiftLayer::new()); // a handler's `Infallible` cannot say that a layer refused
+        .layer(CallErrorLayer::new()); // a handler's `Infallible` cannot say that a layer refused
     Ok(Router::new()
         .route("/users/{id}", get(user))
         .route("/reports", get(report))

@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, time::Instant};
 use tower::{Layer, Service, ServiceExt};
 use tower_fanout::{
     Answer, BranchError, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
-    layers::{ClassifyHttp, ConfigError, Deadline, With},
+    layers::{ClassifyHttp, ConfigError, Deadline, WithCall},
     stack::stack,
 };
 use tower_fanout_http::{
@@ -44,7 +44,7 @@ fn app(services: &Uri) -> Result<Router, Box<dyn Error>> {
 }
 
 /// Strict: one attempt each, and the first failure ends it all.
-fn receipt(client: &Client) -> Result<FanOut<With<u64>>, Box<dyn Error>> {
+fn receipt(client: &Client) -> Result<FanOut<WithCall<u64>>, Box<dyn Error>> {
     let policy = Policy::new().retry(None);
     let node = |name| node(name, &policy, client, None);
     let mut plan = Plan::builder();
@@ -55,7 +55,7 @@ fn receipt(client: &Client) -> Result<FanOut<With<u64>>, Box<dyn Error>> {
 
 /// Lenient: three attempts of 500 ms each, two services at once; orders may be missing, and there are
 /// always some tips.
-fn page(client: &Client) -> Result<FanOut<With<u64>>, Box<dyn Error>> {
+fn page(client: &Client) -> Result<FanOut<WithCall<u64>>, Box<dyn Error>> {
     let policy = Policy::new().attempt_timeout(Duration::from_millis(500));
     let bestsellers = Json::parse(Bytes::from_static(b"[\"a bestseller\"]"))?;
     let node = |name, fallback| node(name, &policy, client, fallback);
@@ -98,11 +98,11 @@ fn node(
     Ok(AcceptLayer::default().layer(stack))
 }
 
-fn get_user(id: &With<u64>) -> Result<Request<Bytes>, BranchError> {
+fn get_user(id: &WithCall<u64>) -> Result<Request<Bytes>, BranchError> {
     ask(&format!("/users/{}", id.get()))
 }
 
-fn get_orders(id: &With<u64>) -> Result<Request<Bytes>, BranchError> {
+fn get_orders(id: &WithCall<u64>) -> Result<Request<Bytes>, BranchError> {
     ask(&format!("/orders?user={}", id.get()))
 }
 
@@ -112,9 +112,9 @@ fn ask(path: &str) -> Result<Request<Bytes>, BranchError> {
 }
 
 /// A route that answers with what `fan_out` has after `time` at most.
-fn route(fan_out: FanOut<With<u64>>, time: Duration) -> MethodRouter {
+fn route(fan_out: FanOut<WithCall<u64>>, time: Duration) -> MethodRouter {
     get(async move |Path(id): Path<u64>| {
-        let request = With::new(id).deadline(Deadline::at(Instant::now() + time));
+        let request = WithCall::new(id).deadline(Deadline::at(Instant::now() + time));
         match fan_out.clone().oneshot(request).await {
             Ok(answer) => respond(&fan_out, &answer),
             Err(FanOutError::Failed { verdict, .. }) => problem(verdict).into_response(None),
@@ -124,7 +124,7 @@ fn route(fan_out: FanOut<With<u64>>, time: Duration) -> MethodRouter {
 }
 
 /// Each answer under the name of its node, as the service wrote it.
-fn respond(fan_out: &FanOut<With<u64>>, answer: &Answer) -> Response {
+fn respond(fan_out: &FanOut<WithCall<u64>>, answer: &Answer) -> Response {
     let names = fan_out.plan().names().iter().enumerate();
     let members = names.filter_map(|(node, name)| {
         let json: &Json = answer.at(node)?;

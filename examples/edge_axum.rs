@@ -25,7 +25,7 @@ use tower_fanout_http::{
     server::{Server, bind},
     trace::TraceLayer,
 };
-use tower_fanout_layers::LiftLayer;
+use tower_fanout_layers::CallErrorLayer;
 use tracing_subscriber::filter::LevelFilter;
 
 /// For the example only: where tokens come from a provider, `jwt::jwks` fetches its keys.
@@ -41,7 +41,7 @@ fn app() -> Result<Router, BoxError> {
         .layer(ProblemLayer::new()) // what fails or panics below becomes problem+json
         .layer(GuardLayer::default()) // before anything believes the head
         .layer(BodyLimitLayer::new(body)?) // before anything reads the body
-        .layer(LiftLayer::new()); // `Infallible` cannot say that a layer refused
+        .layer(CallErrorLayer::new()); // `Infallible` cannot say that a layer refused
     let jwt = JwtLayer::new(verifier()?, JwtConfig::default())?;
     Ok(Router::new()
         .route("/", get(async || "hello\n"))

@@ -17,8 +17,8 @@ use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
     Answer, Downstream, FanOut, Plan, Policy, Strategy,
     layers::{
-        CallError, Class, Classify, ClassifyResult, ConfigError, Context, Deadline, Failure,
-        Reject, With,
+        CallContext, CallError, Class, Classify, ClassifyResult, ConfigError, Deadline, Failure,
+        Rejection, WithCall,
     },
     stack::stack,
 };
@@ -38,7 +38,7 @@ mod prices {
 /// Asks a shop for its price, in cents.
 async fn quote(
     mut shop: PricesClient<Channel>,
-    item: With<String>,
+    item: WithCall<String>,
 ) -> Result<u32, CallError<Status>> {
     let deadline = item.call().deadline;
     let mut request = Request::new(QuoteRequest {
@@ -55,7 +55,7 @@ async fn quote(
 /// `grpc-timeout` was up.
 fn call_error(status: Status) -> CallError<Status> {
     let failure = if is_caused_by::<TimeoutExpired>(&status) {
-        return Reject::Deadline.into();
+        return Rejection::Deadline.into();
     } else if is_caused_by::<ConnectError>(&status) {
         Failure::Connect
     } else {
@@ -103,7 +103,7 @@ impl<T> Classify<T, CallError<Status>> for ClassifyGrpc {
         match ClassifyResult.classify(result, elapsed) {
             Class::Failure(Failure::Status { code, retry_after }) => match code {
                 429 => Class::Throttled { retry_after },
-                400..=499 | 501 => Class::Answered(code),
+                400..=499 | 501 => Class::NonRetryable(code),
                 _ => Class::Failure(Failure::Status { code, retry_after }),
             },
             class => class,
@@ -116,7 +116,7 @@ fn careful(
     name: &str,
     channel: Channel,
 ) -> Result<
-    impl Service<With<String>, Response = u32, Error = CallError<Status>, Future: Send>
+    impl Service<WithCall<String>, Response = u32, Error = CallError<Status>, Future: Send>
     + Clone
     + Send
     + Sync
@@ -141,12 +141,14 @@ fn careful(
 /// Returns an error if two shops have the same name.
 fn app<'n>(
     shops: impl IntoIterator<Item = (&'n str, Channel)>,
-) -> Result<FanOut<With<String>>, BoxError> {
+) -> Result<FanOut<WithCall<String>>, BoxError> {
     let mut plan = Plan::builder();
     for (name, channel) in shops {
-        plan.node(name, careful(name, channel)?, |item: &With<String>, _| {
-            Ok(With::new(item.get().clone()).idempotent())
-        });
+        plan.node(
+            name,
+            careful(name, channel)?,
+            |item: &WithCall<String>, _| Ok(WithCall::new(item.get().clone()).idempotent()),
+        );
     }
     Ok(FanOut::new(plan.build()?).strategy(Strategy::BestEffort))
 }
@@ -160,8 +162,8 @@ fn cheapest(answer: &Answer) -> Option<(u32, usize)> {
 }
 
 /// What is wanted, within `time`.
-fn item(name: &str, time: Duration) -> With<String> {
-    With::new(name.to_owned()).deadline(Deadline::at(Instant::now() + time))
+fn item(name: &str, time: Duration) -> WithCall<String> {
+    WithCall::new(name.to_owned()).deadline(Deadline::at(Instant::now() + time))
 }
 
 /// A shop that sells tea for so many cents, and nothing else.
@@ -267,9 +269,9 @@ mod tests {
             (Code::DeadlineExceeded, failure(504)),
             (Code::Internal, failure(500)),
             (Code::ResourceExhausted, Class::Throttled { retry_after }),
-            (Code::InvalidArgument, Class::Answered(400)),
-            (Code::NotFound, Class::Answered(404)),
-            (Code::Unimplemented, Class::Answered(501)),
+            (Code::InvalidArgument, Class::NonRetryable(400)),
+            (Code::NotFound, Class::NonRetryable(404)),
+            (Code::Unimplemented, Class::NonRetryable(501)),
         ] {
             let error = call_error(Status::new(code, ""));
             let result = Err::<&u32, _>(&error);

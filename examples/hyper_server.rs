@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceBuilder, service_fn};
 use tower_fanout_http::{correlation::CorrelationLayer, problem::ProblemLayer};
 use tower_fanout_layers::{
-    ConcurrencyConfig, ConcurrencyLayer, ConfigError, LiftLayer, TimeoutLayer,
+    CallErrorLayer, ConcurrencyConfig, ConcurrencyLayer, ConfigError, TimeoutLayer,
 };
 
 /// The service behind its layers. All connections share its limit.
@@ -32,7 +32,7 @@ fn app() -> Result<
         .layer(ProblemLayer::new())
         .layer(ConcurrencyLayer::new(ConcurrencyConfig::new())?)
         .layer(TimeoutLayer::new(Duration::from_secs(1))?)
-        .layer(LiftLayer::new())
+        .layer(CallErrorLayer::new())
         .service(service_fn(answer)))
 }
 

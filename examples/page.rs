@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
     Answer, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
-    layers::{ClassifyResult, ConfigError, Deadline, With},
+    layers::{ClassifyResult, ConfigError, Deadline, WithCall},
     stack::stack,
 };
 
@@ -35,12 +35,16 @@ struct Page {
 
 /// A service that is asked for `Req` and answers `Res`.
 trait Source<Req, Res>:
-    Service<With<Req>, Response = Res, Error = BoxError, Future: Send> + Clone + Send + Sync + 'static
+    Service<WithCall<Req>, Response = Res, Error = BoxError, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<Req, Res, S> Source<Req, Res> for S where
-    S: Service<With<Req>, Response = Res, Error = BoxError, Future: Send>
+    S: Service<WithCall<Req>, Response = Res, Error = BoxError, Future: Send>
         + Clone
         + Send
         + Sync
@@ -81,14 +85,14 @@ fn app(
         .node(
             "user",
             careful("users", None, users)?,
-            |id: &With<u32>, _| Ok(With::new(*id.get()).idempotent()),
+            |id: &WithCall<u32>, _| Ok(WithCall::new(*id.get()).idempotent()),
         )
         .key();
     let orders = plan
         .node(
             "orders",
             careful("orders", None, orders)?,
-            move |_, answers| Ok(With::new(answers.get(user)?.account).idempotent()),
+            move |_, answers| Ok(WithCall::new(answers.get(user)?.account).idempotent()),
         )
         .after(user)
         .optional()
@@ -96,7 +100,7 @@ fn app(
     let bestsellers = vec!["a bestseller"];
     let tips = plan
         .node("tips", careful("tips", Some(bestsellers), tips)?, |_, _| {
-            Ok(With::new(()).idempotent())
+            Ok(WithCall::new(()).idempotent())
         })
         .key();
     let bound = plan.build()?;
@@ -111,7 +115,7 @@ fn app(
             missing: missing(&plan, &answer),
         })
         .map_request(|id| {
-            With::new(id).deadline(Deadline::at(Instant::now() + Duration::from_millis(500)))
+            WithCall::new(id).deadline(Deadline::at(Instant::now() + Duration::from_millis(500)))
         }))
 }
 
@@ -126,12 +130,12 @@ fn missing(plan: &Plan, answer: &Answer) -> Vec<Box<str>> {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let users = service_fn(|_: With<u32>| async {
+    let users = service_fn(|_: WithCall<u32>| async {
         let (name, account) = ("Ada", 42);
         Ok(User { name, account })
     });
-    let orders = service_fn(|_: With<u32>| async { Ok(vec!["a book"]) });
-    let tips = service_fn(|_: With<()>| async { Err("nobody is here to recommend".into()) });
+    let orders = service_fn(|_: WithCall<u32>| async { Ok(vec!["a book"]) });
+    let tips = service_fn(|_: WithCall<()>| async { Err("nobody is here to recommend".into()) });
     println!("{:#?}", app(users, orders, tips)?.oneshot(7).await?);
     Ok(())
 }
@@ -145,9 +149,9 @@ mod tests {
 
     /// The services, each of which does as it should.
     struct Services {
-        users: ScriptedService<With<u32>, User, BoxError>,
-        orders: ScriptedService<With<u32>, Titles, BoxError>,
-        tips: ScriptedService<With<()>, Titles, BoxError>,
+        users: ScriptedService<WithCall<u32>, User, BoxError>,
+        orders: ScriptedService<WithCall<u32>, Titles, BoxError>,
+        tips: ScriptedService<WithCall<()>, Titles, BoxError>,
     }
 
     fn ada() -> User {

@@ -11,17 +11,21 @@ use std::time::Duration;
 use tower::{BoxError, Service, ServiceBuilder};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, ClassifyResult, ConfigError, RetryConfig, RetryLayer,
-    TimeoutLayer, With, retry::Jitter,
+    TimeoutLayer, WithCall, retry::Jitter,
 };
 
 /// A service that knows prices.
 trait Prices:
-    Service<With<u32>, Response = u32, Error = BoxError, Future: Send> + Clone + Send + Sync + 'static
+    Service<WithCall<u32>, Response = u32, Error = BoxError, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<S> Prices for S where
-    S: Service<With<u32>, Response = u32, Error = BoxError, Future: Send>
+    S: Service<WithCall<u32>, Response = u32, Error = BoxError, Future: Send>
         + Clone
         + Send
         + Sync
@@ -45,8 +49,8 @@ fn careful(prices: impl Prices) -> Result<impl Prices, ConfigError> {
 async fn main() -> Result<(), BoxError> {
     use tower::{ServiceExt, service_fn};
 
-    let prices = service_fn(|request: With<u32>| async move { Ok(request.get() * 3) });
-    println!("{}", careful(prices)?.oneshot(With::new(7)).await?);
+    let prices = service_fn(|request: WithCall<u32>| async move { Ok(request.get() * 3) });
+    println!("{}", careful(prices)?.oneshot(WithCall::new(7)).await?);
     Ok(())
 }
 
@@ -54,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
 mod tests {
     use tokio::time::Instant;
     use tower::ServiceExt;
-    use tower_fanout_layers::{AsReject, Reject};
+    use tower_fanout_layers::{AsRejection, Rejection};
     use tower_fanout_testkit::{
         laws::{Laws, Traffic},
         script::ScriptedService,
@@ -62,12 +66,12 @@ mod tests {
 
     use super::*;
 
-    fn prices() -> ScriptedService<With<u32>, u32, BoxError> {
+    fn prices() -> ScriptedService<WithCall<u32>, u32, BoxError> {
         ScriptedService::new()
     }
 
-    fn ask() -> With<u32> {
-        With::new(7).idempotent()
+    fn ask() -> WithCall<u32> {
+        WithCall::new(7).idempotent()
     }
 
     #[tokio::test(start_paused = true)]
@@ -89,9 +93,9 @@ mod tests {
             service.clone().oneshot(ask()).await.unwrap_err();
         }
         let error = service.oneshot(ask()).await.unwrap_err();
-        let reject = error.as_reject();
+        let rejection = error.as_rejection();
         assert!(
-            matches!(reject, Some(Reject::CircuitOpen { .. })),
+            matches!(rejection, Some(Rejection::CircuitOpen { .. })),
             "{error}"
         );
         assert_eq!(prices.calls(), 3);
@@ -102,14 +106,14 @@ mod tests {
     struct Numbered;
 
     impl Traffic for Numbered {
-        type Request = With<u32>;
+        type Request = WithCall<u32>;
         type Response = u32;
         type Error = BoxError;
 
-        fn request(&self, number: u64) -> With<u32> {
-            With::new(number as u32).idempotent()
+        fn request(&self, number: u64) -> WithCall<u32> {
+            WithCall::new(number as u32).idempotent()
         }
-        fn request_number(&self, request: &With<u32>) -> u64 {
+        fn request_number(&self, request: &WithCall<u32>) -> u64 {
             u64::from(*request.get())
         }
         fn response(&self, number: u64) -> u32 {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_fanout::{
     Answer, Answers, BranchError, Downstream, FanOut, Key, Plan, Policy,
-    layers::{ClassifyHttp, Deadline, With},
+    layers::{ClassifyHttp, Deadline, WithCall},
     metrics::Metrics,
     stack::stack,
 };
@@ -27,10 +27,10 @@ use tower_fanout_json::{
 use crate::{ID, splice};
 
 /// A request of a caller, as far as the plan reads it.
-type Inbound = With<CorrelationId>;
+type Inbound = WithCall<CorrelationId>;
 
 /// What a node sends.
-type Outgoing = With<Request<Bytes>>;
+type Outgoing = WithCall<Request<Bytes>>;
 
 /// Its path has one parameter.
 struct Route;
@@ -96,7 +96,7 @@ fn run(fan_out: FanOut<Inbound>, merge: impl Fn(&Answer) -> Bytes) -> impl Async
     let id = CorrelationId::generate();
     async move || {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(30));
-        let request = With::new(id.clone()).deadline(deadline.expect("it is soon"));
+        let request = WithCall::new(id.clone()).deadline(deadline.expect("it is soon"));
         let answer = fan_out.clone().oneshot(request).await.expect("an answer");
         merge(&answer)
     }

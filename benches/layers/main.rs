@@ -25,8 +25,8 @@ use tower::{
 use tower_fanout::{Downstream, Policy, metrics::ServiceMetrics, stack::stack};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, CallError, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-    DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, Observer, RetryConfig, RetryLayer,
-    TimeoutLayer, With, breaker::Window,
+    DeadlineLayer, Events, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer,
+    TimeoutLayer, WithCall, breaker::Window,
 };
 use tower_resilience::{
     bulkhead::BulkheadLayer, circuitbreaker::CircuitBreakerLayer, fallback, retry,
@@ -35,13 +35,13 @@ use tower_resilience::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-type Ask = With<u64>;
+type Ask = WithCall<u64>;
 
 /// Only layers refuse here, and their refusals need no box.
 type Refused = CallError<Infallible>;
 
 fn ask() -> Ask {
-    With::new(7).idempotent()
+    WithCall::new(7).idempotent()
 }
 
 /// Answers when it was polled so many times before.
@@ -88,14 +88,14 @@ fn breaker(window: Window) -> BreakerLayer<ClassifyResult> {
 /// A breaker that is open.
 fn open() -> impl Service<Ask, Response = u64, Error = Refused> {
     let layer = breaker(Window::Count(10));
-    layer.handle().trip_for(SECOND * 3600);
+    layer.handle().open_for(SECOND * 3600);
     layer.layer(READY)
 }
 
 /// The whole stack of a branch, as the gateway has it.
 fn branch<Req>(service: Answer) -> impl Service<Req, Response = u64, Error = Refused>
 where
-    Req: tower_fanout_layers::Context + Clone + Send + Sync + 'static,
+    Req: tower_fanout_layers::CallContext + Clone + Send + Sync + 'static,
 {
     let downstream = Downstream::new("users", Policy::default(), ClassifyResult).unwrap();
     let fallback = downstream.fallback().answer(0);
@@ -129,8 +129,8 @@ fn stacks(cases: &mut Vec<Case>) {
         Case::new("stack, pending once", branch(ONCE), ask).over(base + 3, 160.0),
         Case::new("tower-resilience stack, pending once", peers(ONCE), || 7).over(base + 3, None),
     ]);
-    let observer = Observer::new(Arc::new(ServiceMetrics::new("users")));
-    let observed = move || ask().observer(observer.clone());
+    let events = Events::new(Arc::new(ServiceMetrics::new("users")));
+    let observed = move || ask().events(events.clone());
     cases.push(
         Case::new("stack with metrics, ready", branch(READY), observed).over(base + 1, 120.0),
     );

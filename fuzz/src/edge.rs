@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Response, header::RETRY_AFTER};
-use tower_fanout::layers::{Class, Classify, ClassifyHttp, Reject};
+use tower_fanout::layers::{Class, Classify, ClassifyHttp, Rejection};
 use tower_fanout_http::correlation::CorrelationId;
 
 /// An accepted correlation id has 1 to 128 safe characters and is forwarded unchanged.
@@ -28,7 +28,7 @@ pub fn retry_after(data: &[u8]) {
     *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
     response.headers_mut().insert(RETRY_AFTER, value);
     let classify = ClassifyHttp::with_clock(|| SystemTime::UNIX_EPOCH);
-    let class = classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO);
+    let class = classify.classify(Ok::<_, &Rejection>(&response), Duration::ZERO);
     let Class::Throttled { retry_after } = class else {
         panic!("expected status 429 to be throttled, got {class:?}")
     };

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use tower_fanout_layers::{AsReject, Reject};
+use tower_fanout_layers::{AsRejection, Rejection};
 
 use crate::{
     answer::Answer,
@@ -17,7 +17,7 @@ pub enum FanOutError {
     /// The run was not begun.
     Select(SelectError),
     /// A layer around it refused the request.
-    Rejected(Reject),
+    Rejected(Rejection),
     /// The run was no success by its strategy.
     Failed {
         /// What its causes have in common.
@@ -60,7 +60,7 @@ impl fmt::Debug for FanOutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Select(error) => f.debug_tuple("Select").field(error).finish(),
-            Self::Rejected(reject) => f.debug_tuple("Rejected").field(reject).finish(),
+            Self::Rejected(rejection) => f.debug_tuple("Rejected").field(rejection).finish(),
             Self::Failed { verdict, answer } => f
                 .debug_struct("Failed")
                 .field("verdict", verdict)
@@ -74,7 +74,7 @@ impl fmt::Display for FanOutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verdict, answer) = match self {
             Self::Select(_) => return f.write_str("nothing could be run"),
-            Self::Rejected(reject) => return reject.fmt(f),
+            Self::Rejected(rejection) => return rejection.fmt(f),
             Self::Failed { verdict, answer } => (verdict, answer),
         };
         let without = answer.report.branches.len()
@@ -99,22 +99,22 @@ impl Error for FanOutError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Select(error) => Some(error),
-            Self::Rejected(reject) => Some(reject),
+            Self::Rejected(rejection) => Some(rejection),
             Self::Failed { .. } => self.cause().map(|(_, error)| error as _),
         }
     }
 }
 
-impl From<Reject> for FanOutError {
-    fn from(reject: Reject) -> Self {
-        Self::Rejected(reject)
+impl From<Rejection> for FanOutError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
-impl AsReject for FanOutError {
-    fn as_reject(&self) -> Option<&Reject> {
+impl AsRejection for FanOutError {
+    fn as_rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Rejected(reject) => Some(reject),
+            Self::Rejected(rejection) => Some(rejection),
             _ => None,
         }
     }
@@ -124,7 +124,7 @@ impl AsReject for FanOutError {
 impl From<FanOutError> for BranchError {
     fn from(error: FanOutError) -> Self {
         let (kind, wait) = match &error {
-            FanOutError::Rejected(reject) => return (*reject).into(),
+            FanOutError::Rejected(rejection) => return (*rejection).into(),
             FanOutError::Select(_) => (ErrorKind::Internal, None),
             FanOutError::Failed { verdict, .. } => match verdict {
                 Verdict::Timeout => (ErrorKind::Timeout, None),

@@ -15,7 +15,7 @@ use ::metrics::{
     Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_histogram,
     histogram,
 };
-use tower_fanout_layers::{Event, Observe, Reject, breaker::State};
+use tower_fanout_layers::{Event, EventSink, Rejection, breaker::State};
 
 use crate::{
     outcome::{ErrorKind, Status},
@@ -25,7 +25,7 @@ use crate::{
 
 /// Counts what happens to the calls of one service.
 ///
-/// As an [`Observe`] it counts the events of layers, without a plan. What happens to every call is
+/// As an [`EventSink`] it counts the events of layers, without a plan. What happens to every call is
 /// counted by handles that are looked up once.
 #[derive(Clone)]
 pub struct ServiceMetrics {
@@ -66,21 +66,21 @@ fn ended(service: &SharedString, outcome: &'static str) -> Counter {
 }
 
 /// Returns the label of a rejection: its error kind, except where one kind has several causes.
-fn reason(reject: Reject) -> &'static str {
-    match reject {
-        Reject::Throttled => "throttled",
-        Reject::Evicted => "evicted",
-        reject => ErrorKind::from(reject).as_str(),
+fn reason(rejection: Rejection) -> &'static str {
+    match rejection {
+        Rejection::Throttled => "throttled",
+        Rejection::Evicted => "evicted",
+        rejection => ErrorKind::from(rejection).as_str(),
     }
 }
 
-impl Observe for ServiceMetrics {
+impl EventSink for ServiceMetrics {
     fn on(&self, event: Event) {
         let service = || self.service.clone();
         let counter = match event {
             Event::Attempt { .. } => return self.attempts.increment(1),
-            Event::Rejected(reject) => {
-                let reason = reason(reject);
+            Event::Rejected(rejection) => {
+                let reason = reason(rejection);
                 counter!("fanout_rejected_total", "service" => service(), "reason" => reason)
             }
             Event::RetryStopped { by } => {
@@ -161,7 +161,7 @@ pub const fn state(state: State) -> &'static str {
         State::HalfOpen => "half_open",
         State::ForcedOpen => "forced_open",
         State::Disabled => "disabled",
-        State::MetricsOnly => "metrics_only",
+        State::ShadowMode => "shadow_mode",
         _ => "other",
     }
 }
@@ -172,13 +172,13 @@ mod tests {
 
     #[test]
     fn a_throttled_call_and_a_full_limit_have_different_reasons() {
-        for (reject, expected) in [
-            (Reject::Throttled, "throttled"),
-            (Reject::Evicted, "evicted"),
-            (Reject::AtCapacity, "at_capacity"),
-            (Reject::QueueTimeout, "queue_timeout"),
+        for (rejection, expected) in [
+            (Rejection::Throttled, "throttled"),
+            (Rejection::Evicted, "evicted"),
+            (Rejection::AtCapacity, "at_capacity"),
+            (Rejection::QueueTimeout, "queue_timeout"),
         ] {
-            assert_eq!(reason(reject), expected);
+            assert_eq!(reason(rejection), expected);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use tower_fanout_layers::{AsReject, BoxError, CallError, Failure, Reject};
+use tower_fanout_layers::{AsRejection, BoxError, CallError, Failure, Rejection};
 
 /// How a branch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -243,9 +243,9 @@ impl BranchError {
     }
 
     /// The error of a service that can say what it is, but nothing more.
-    fn of(error: &impl AsReject) -> Self {
-        match error.as_reject() {
-            Some(reject) => (*reject).into(),
+    fn of(error: &impl AsRejection) -> Self {
+        match error.as_rejection() {
+            Some(rejection) => (*rejection).into(),
             None => error.failure().into(),
         }
     }
@@ -263,26 +263,26 @@ impl Error for BranchError {
     }
 }
 
-/// The kinds are a contract, so [`Reject::Throttled`] is `at_capacity` too. The error's message and the
+/// The kinds are a contract, so [`Rejection::Throttled`] is `at_capacity` too. The error's message and the
 /// reason in the metrics tell it from a full limit.
-impl From<Reject> for ErrorKind {
-    fn from(reject: Reject) -> Self {
-        match reject {
-            Reject::AttemptTimeout => Self::Timeout,
-            Reject::Deadline | Reject::DeadlineBeforeSend => Self::Deadline,
-            Reject::CircuitOpen { .. } => Self::BreakerOpen,
-            Reject::AtCapacity | Reject::Evicted | Reject::Throttled => Self::AtCapacity,
-            Reject::QueueTimeout => Self::QueueTimeout,
-            Reject::RateLimited { .. } => Self::RateLimited,
-            Reject::NoEndpoint => Self::NoEndpoint,
+impl From<Rejection> for ErrorKind {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::AttemptTimeout => Self::Timeout,
+            Rejection::Deadline | Rejection::DeadlineBeforeSend => Self::Deadline,
+            Rejection::CircuitOpen { .. } => Self::BreakerOpen,
+            Rejection::AtCapacity | Rejection::Evicted | Rejection::Throttled => Self::AtCapacity,
+            Rejection::QueueTimeout => Self::QueueTimeout,
+            Rejection::RateLimited { .. } => Self::RateLimited,
+            Rejection::NoEndpoint => Self::NoEndpoint,
             _ => Self::Internal,
         }
     }
 }
 
-impl From<Reject> for BranchError {
-    fn from(reject: Reject) -> Self {
-        Self::new(reject.into(), reject.to_string()).retry_after(reject.retry_after())
+impl From<Rejection> for BranchError {
+    fn from(rejection: Rejection) -> Self {
+        Self::new(rejection.into(), rejection.to_string()).retry_after(rejection.retry_after())
     }
 }
 
@@ -291,8 +291,8 @@ impl From<Failure> for BranchError {
         let kind = match failure {
             Failure::Status { .. } => ErrorKind::Status,
             Failure::Connect => ErrorKind::ConnectFailed,
-            Failure::Refused | Failure::Reset => ErrorKind::Reset,
-            Failure::Body => ErrorKind::BadBody,
+            Failure::NotProcessed | Failure::ConnectionReset => ErrorKind::Reset,
+            Failure::TruncatedBody => ErrorKind::BadBody,
             Failure::Protocol => ErrorKind::BadHead,
             Failure::TooLarge => ErrorKind::TooLarge,
             Failure::AttemptTimeout => ErrorKind::Timeout,

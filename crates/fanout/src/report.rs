@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_fanout_layers::{
     breaker::State,
-    observe::{FallbackKind, StoppedBy},
+    event::{FallbackKind, RetryStopReason},
 };
 
 use crate::outcome::{BranchError, ErrorKind, SkipReason, Status};
@@ -41,7 +41,7 @@ pub struct Branch {
     /// How long it waited for its turn at concurrency limits, all attempts together.
     pub queued: Duration,
     /// Which rule ended the retries of its own service, if one did after an attempt was sent.
-    pub stopped_by: Option<StoppedBy>,
+    pub stopped_by: Option<RetryStopReason>,
     /// What kind of fallback answered, if one did.
     pub fallback: Option<FallbackKind>,
     pub(crate) chosen: bool,

@@ -27,7 +27,7 @@ use crate::{
 /// Runs a [`Plan`] for each request; always ready.
 ///
 /// It reads deadline, retries and fallbacks of the whole from the request's
-/// [`Context`](tower_fanout_layers::Context). The deadline that branches are told is earlier by 5 %, but
+/// [`CallContext`](tower_fanout_layers::CallContext). The deadline that branches are told is earlier by 5 %, but
 /// by no more than 50 ms, so that there is time left to fall back and to merge. A service that heeds no
 /// deadline is ended at that of the whole.
 ///
@@ -215,7 +215,7 @@ impl<Req> FanOut<Req> {
     }
 }
 
-impl<Req: tower_fanout_layers::Context> FanOut<Req> {
+impl<Req: tower_fanout_layers::CallContext> FanOut<Req> {
     /// Begins a run for `request`, as a stream of the nodes that end.
     ///
     /// # Errors
@@ -265,7 +265,7 @@ impl<Req> fmt::Debug for FanOut<Req> {
     }
 }
 
-impl<Req: tower_fanout_layers::Context + Unpin> Service<Req> for FanOut<Req> {
+impl<Req: tower_fanout_layers::CallContext + Unpin> Service<Req> for FanOut<Req> {
     type Response = Answer;
     type Error = FanOutError;
     type Future = ResponseFuture<Req>;

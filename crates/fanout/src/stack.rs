@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tower::{Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
-    AsReject, BreakerConfig, BreakerLayer, Classify, ConcurrencyConfig, ConcurrencyLayer,
-    ConfigError, Context, DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, Reject,
-    RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer, breaker,
+    AsRejection, BreakerConfig, BreakerLayer, CallContext, Classify, ConcurrencyConfig,
+    ConcurrencyLayer, ConfigError, DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer,
+    Rejection, RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer, breaker,
     config::Validate,
     hedge::HedgeDelay,
     timeout::{DeadlineConfig, TimeoutConfig},
@@ -109,7 +109,7 @@ fn attempts<C: Clone>(
     if let Some(config) = hedge_config(policy) {
         let mut hedge = HedgeLayer::new(config, classify.clone())?;
         if let Some(breaker) = breaker {
-            hedge = hedge.recheck(breaker.clone());
+            hedge = hedge.breaker(breaker.clone());
         }
         return Ok(Either::Right(hedge));
     }
@@ -117,7 +117,7 @@ fn attempts<C: Clone>(
     let config = policy.retry.clone().unwrap_or_else(once);
     let mut retry = RetryLayer::new(config, classify.clone())?;
     if let Some(breaker) = breaker {
-        retry = retry.recheck(breaker.clone());
+        retry = retry.breaker(breaker.clone());
     }
     Ok(Either::Left(retry))
 }
@@ -162,7 +162,7 @@ fn throttle<C: Clone>(
     };
     let throttle = ThrottleLayer::new(config, classify.clone())?;
     Ok(Some(match breaker {
-        Some(breaker) => throttle.recheck(breaker.clone()),
+        Some(breaker) => throttle.breaker(breaker.clone()),
         None => throttle,
     }))
 }
@@ -178,7 +178,7 @@ fn concurrency<C: Clone>(
     };
     let limit = ConcurrencyLayer::new(config)?.classify(classify.clone());
     Ok(Some(match breaker {
-        Some(breaker) => limit.recheck(breaker.clone()),
+        Some(breaker) => limit.breaker(breaker.clone()),
         None => limit,
     }))
 }
@@ -214,9 +214,9 @@ where
     C: Classify<Res, E> + Clone + Send + Sync + 'static,
     M: Fn(&mut Req) + Clone + Send + Sync + 'static,
     S: Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
-    Req: Context + Clone + Send + Sync + 'static,
+    Req: CallContext + Clone + Send + Sync + 'static,
     Res: Send + 'static,
-    E: From<Reject> + AsReject + Send + 'static,
+    E: From<Rejection> + AsRejection + Send + 'static,
 {
     ServiceBuilder::new()
         // Sees every failure below, an open circuit and a passed deadline too; nothing below sees

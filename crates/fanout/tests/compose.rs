@@ -9,7 +9,7 @@ use common::*;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Answer, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection, Strategy,
-    layers::{AsReject, DeadlineLayer, Reject, TimeoutLayer},
+    layers::{AsRejection, DeadlineLayer, Rejection, TimeoutLayer},
 };
 
 fn one(service: Node) -> FanOut<()> {
@@ -36,7 +36,7 @@ async fn layers_go_around_it() {
         .service(one(hanging()));
     let error = service.oneshot(()).await.unwrap_err();
     assert!(
-        matches!(error.as_reject(), Some(Reject::Deadline)),
+        matches!(error.as_rejection(), Some(Rejection::Deadline)),
         "{error:?}"
     );
 }

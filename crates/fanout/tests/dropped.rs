@@ -19,7 +19,7 @@ use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Downstream, FanOut, Plan,
     layers::{
-        ClassifyResult, With,
+        ClassifyResult, WithCall,
         breaker::State,
         hedge::{HedgeConfig, HedgeDelay},
     },
@@ -44,12 +44,12 @@ async fn polled<F: Future>(future: F, polls: usize) -> bool {
     .await
 }
 
-type Whole = BoxCloneSyncService<With<()>, &'static str, BoxError>;
+type Whole = BoxCloneSyncService<WithCall<()>, &'static str, BoxError>;
 
 /// The whole stack around a service that fails every other call, late.
 fn shaky(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) -> Whole {
     let (calls, in_flight) = (Arc::new(AtomicU32::new(0)), in_flight.clone());
-    let service = service_fn(move |_: With<()>| {
+    let service = service_fn(move |_: WithCall<()>| {
         let fails = calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
         let running = in_flight.enter();
         async move {
@@ -116,7 +116,7 @@ async fn fault_g10_a_run_dropped_at_any_await_point_gives_everything_back() {
         for polls in 0.. {
             let (downstreams, in_flight) = (downstreams(), InFlight::default());
             if half_open {
-                let trip = |one: &Downstream<_>| one.breaker().unwrap().trip_for(ms(1));
+                let trip = |one: &Downstream<_>| one.breaker().unwrap().open_for(ms(1));
                 downstreams.iter().for_each(trip);
                 advance(ms(2)).await;
             }

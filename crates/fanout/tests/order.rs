@@ -19,7 +19,7 @@ use tower::{BoxError, Layer, ServiceExt, layer::layer_fn, service_fn, util::BoxC
 use tower_fanout::{
     Downstream, Policy,
     layers::{
-        AsReject, ClassifyResult, Context, Failure, Reject, With,
+        AsRejection, CallContext, ClassifyResult, Failure, Rejection, WithCall,
         hedge::{HedgeConfig, HedgeDelay},
         retry::Jitter,
         throttle::ThrottleConfig,
@@ -27,7 +27,7 @@ use tower_fanout::{
     stack::stack,
 };
 
-type Whole = BoxCloneSyncService<With<()>, &'static str, BoxError>;
+type Whole = BoxCloneSyncService<WithCall<()>, &'static str, BoxError>;
 
 /// The whole stack around a service that answers each call by its number, and the number of calls
 /// so far.
@@ -70,9 +70,9 @@ async fn busy() -> Answer {
     }))
 }
 
-async fn refusal(service: &Whole) -> Option<Reject> {
+async fn refusal(service: &Whole) -> Option<Rejection> {
     let error = service.clone().oneshot(ask()).await.unwrap_err();
-    error.as_reject().copied()
+    error.as_rejection().copied()
 }
 
 async fn timed<F: Future>(future: F) -> (F::Output, Duration) {
@@ -85,7 +85,7 @@ async fn the_fallback_has_time_when_that_of_the_attempts_is_over() {
     let downstream = downstream(|policy| {
         (policy.total_timeout, policy.attempt_timeout) = (Some(ms(1000)), None);
     });
-    let service = service_fn(|_: With<()>| pending::<Answer>());
+    let service = service_fn(|_: WithCall<()>| pending::<Answer>());
     let fallback = downstream.fallback().service(service_fn(|_| async {
         sleep(ms(500)).await;
         Ok("plan b")
@@ -104,7 +104,7 @@ async fn the_deadline_bounds_all_hedges() {
     });
     let (service, calls) = counted(&downstream, |_| pending());
     let (refused, took) = timed(refusal(&service)).await;
-    assert_eq!((refused, took), (Some(Reject::Deadline), ms(1000)));
+    assert_eq!((refused, took), (Some(Rejection::Deadline), ms(1000)));
     assert_eq!(calls.load(Ordering::Relaxed), 3);
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
 }
@@ -114,12 +114,12 @@ async fn the_deadline_bounds_all_hedges() {
 async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
     let (stamps, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
     let noted = Arc::clone(&stamps);
-    let stamp = move |request: &mut With<()>| {
+    let stamp = move |request: &mut WithCall<()>| {
         let stamp = (request.call().attempt, start.elapsed().as_millis());
         noted.lock().unwrap().push(stamp);
     };
     let calls = Arc::new(AtomicU32::new(0));
-    let service = service_fn(move |_: With<()>| {
+    let service = service_fn(move |_: WithCall<()>| {
         let before = calls.fetch_add(1, Ordering::Relaxed);
         async move {
             sleep(ms(10)).await;
@@ -150,7 +150,7 @@ async fn each_hedge_is_stamped_when_it_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn what_an_open_circuit_refuses_was_stamped() {
     let downstream = downstream(|_| {});
-    downstream.breaker().unwrap().trip_for(ms(1000));
+    downstream.breaker().unwrap().open_for(ms(1000));
     assert_eq!(stamps(&downstream).await, [(1, 0)]);
 }
 
@@ -174,7 +174,7 @@ async fn what_is_late_is_not_hedged_while_the_circuit_is_open() {
     });
     let call = tokio::spawn(service.oneshot(ask()));
     sleep(ms(10)).await;
-    downstream.breaker().unwrap().trip_for(ms(1000));
+    downstream.breaker().unwrap().open_for(ms(1000));
     assert_eq!(call.await.unwrap().unwrap(), "ok");
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
@@ -227,7 +227,7 @@ async fn each_hedge_has_an_attempt_timeout_of_its_own() {
     });
     let (service, _) = counted(&downstream, |_| pending());
     let (refused, took) = timed(refusal(&service)).await;
-    assert_eq!((refused, took), (Some(Reject::AttemptTimeout), ms(160)));
+    assert_eq!((refused, took), (Some(Rejection::AttemptTimeout), ms(160)));
     assert_eq!(downstream.breaker().unwrap().snapshot().failed, 2);
 }
 
@@ -257,7 +257,7 @@ async fn what_is_held_back_leaves_the_breaker_alone() {
     let (service, calls) = counted(&downstream, |_| busy());
     let mut held_back = 0;
     for _ in 0..200 {
-        held_back += u32::from(refusal(&service).await == Some(Reject::Throttled));
+        held_back += u32::from(refusal(&service).await == Some(Rejection::Throttled));
     }
     let sent = calls.load(Ordering::Relaxed);
     assert!(held_back > 0);
@@ -276,11 +276,11 @@ async fn an_open_circuit_refuses_before_the_throttle_does() {
     }
     let share = downstream.throttle().unwrap().refused_share();
     assert_eq!(share, 100.0 / 101.0);
-    downstream.breaker().unwrap().trip_for(ms(1000));
+    downstream.breaker().unwrap().open_for(ms(1000));
     for _ in 0..100 {
         let refused = refusal(&service).await;
         assert!(
-            matches!(refused, Some(Reject::CircuitOpen { .. })),
+            matches!(refused, Some(Rejection::CircuitOpen { .. })),
             "{refused:?}"
         );
     }
@@ -309,7 +309,7 @@ async fn what_is_held_back_asks_for_no_permit() {
     let mut held_back = false;
     for _ in 0..100 {
         let refused = refusal(&service).await;
-        held_back |= refused == Some(Reject::Throttled);
+        held_back |= refused == Some(Rejection::Throttled);
     }
     assert!(held_back, "and not for want of a permit");
     occupant.abort();
@@ -322,12 +322,12 @@ async fn what_is_broken_on_purpose_is_treated_as_if_it_broke_by_itself() {
         let retry = policy.retry.as_mut().unwrap();
         (retry.max_attempts, retry.jitter) = (2, Jitter::None);
     });
-    let fine = service_fn(|_: With<()>| async { Answer::Ok("ok") });
-    let chaos = layer_fn(|_| service_fn(|_: With<()>| pending::<Answer>()));
+    let fine = service_fn(|_: WithCall<()>| async { Answer::Ok("ok") });
+    let chaos = layer_fn(|_| service_fn(|_: WithCall<()>| pending::<Answer>()));
     let fallback = downstream.fallback();
     let service = stack(&downstream, fallback, |_| (), chaos.layer(fine));
     let (refused, took) = timed(refusal(&BoxCloneSyncService::new(service))).await;
-    assert_eq!(refused, Some(Reject::AttemptTimeout));
+    assert_eq!(refused, Some(Rejection::AttemptTimeout));
     assert_eq!(took, ms(100 + 50 + 100));
     assert_eq!(downstream.breaker().unwrap().snapshot().failed, 2);
 }
@@ -344,11 +344,11 @@ async fn a_probe_does_not_use_up_its_lease_while_it_waits_for_its_turn() {
         Ok("fine")
     });
     let breaker = downstream.breaker().unwrap();
-    let mut busy = service.clone().oneshot(With::new(())).boxed();
+    let mut busy = service.clone().oneshot(WithCall::new(())).boxed();
     assert!(poll!(&mut busy).is_pending());
-    breaker.trip_for(ms(1));
+    breaker.open_for(ms(1));
     advance(ms(2)).await;
-    let mut probe = service.clone().oneshot(With::new(())).boxed();
+    let mut probe = service.clone().oneshot(WithCall::new(())).boxed();
     assert!(poll!(&mut probe).is_pending());
     advance(ms(5_500)).await;
     let (_, probe, other) = join!(busy, probe, refusal(&service));

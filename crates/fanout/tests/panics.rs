@@ -21,7 +21,7 @@ use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
     BoundPlan, Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen,
     RunObserver, Status,
-    layers::{Classify, ClassifyResult, Event, With, concurrency::ConcurrencyConfig},
+    layers::{Classify, ClassifyResult, Event, WithCall, concurrency::ConcurrencyConfig},
     stack::stack,
 };
 
@@ -176,7 +176,7 @@ async fn with_panics<C>(downstream: &Downstream<C>, switch: &Switch, in_fallback
 where
     C: Classify<&'static str, BoxError> + Clone + Send + Sync + 'static,
 {
-    let service = service_fn(|_: With<()>| async {
+    let service = service_fn(|_: WithCall<()>| async {
         sleep(ms(1)).await;
         Answer::Err(failed())
     });
@@ -226,7 +226,7 @@ async fn fault_g20_a_panic_of_a_classifier_holds_nothing_back() {
     assert_eq!(kind, ErrorKind::Panic);
     // A probe whose class nobody knows makes room for the next.
     let breaker = downstream.breaker().unwrap();
-    breaker.trip_for(ms(1));
+    breaker.open_for(ms(1));
     advance(ms(2)).await;
     with_panics(&downstream, &switch, false).await;
     assert!(

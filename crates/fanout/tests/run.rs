@@ -11,7 +11,7 @@ use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
     BoundPlan, BranchError, Brownout, Choice, ErrorKind, FanOut, FanOutError, Plan, SelectError,
     Selection, SkipReason, Status, Strategy, Verdict,
-    layers::{Call, Context, Deadline, Priority},
+    layers::{Call, CallContext, Deadline, Priority},
 };
 
 /// A request with a deadline.
@@ -25,7 +25,7 @@ impl Until {
     }
 }
 
-impl Context for Until {
+impl CallContext for Until {
     fn call(&self) -> &Call {
         &self.0
     }

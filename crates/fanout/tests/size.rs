@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use tower::{ServiceExt, service_fn};
 use tower_fanout::{
     FanOut, Plan, SkipReason, Status,
-    layers::{With, hedge::HedgeConfig, throttle::ThrottleConfig},
+    layers::{WithCall, hedge::HedgeConfig, throttle::ThrottleConfig},
     stack::stack,
 };
 
@@ -18,7 +18,7 @@ use tower_fanout::{
 const CLIENT: usize = 512;
 
 /// One attempt that holds as much as a client does.
-async fn attempt(_: With<()>) -> Answer {
+async fn attempt(_: WithCall<()>) -> Answer {
     let held = [1u8; CLIENT];
     tokio::task::yield_now().await;
     match held[CLIENT - 1] {

@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
     Branch, BranchError, ErrorKind, FanOut, FanOutError, Plan, Status, Strategy,
-    layers::{AsReject, Call, Context, Deadline, Reject, With, breaker::State, observe::StoppedBy},
+    layers::{
+        AsRejection, Call, CallContext, Deadline, Rejection, WithCall, breaker::State,
+        event::RetryStopReason,
+    },
     stack::stack,
 };
 
@@ -54,8 +57,8 @@ async fn ord_01_an_open_circuit_does_not_queue() {
     let start = Instant::now();
     let error = broken.oneshot(ask()).await.unwrap_err();
     assert!(matches!(
-        error.as_reject(),
-        Some(Reject::CircuitOpen {
+        error.as_rejection(),
+        Some(Rejection::CircuitOpen {
             retry_after: Some(_)
         })
     ));
@@ -87,10 +90,10 @@ async fn ord_02_a_call_that_queued_while_the_circuit_opened_is_not_sent() {
         }
     });
     let (first, second) = tokio::join!(service.clone().oneshot(ask()), service.oneshot(ask()));
-    assert!(first.unwrap_err().as_reject().is_none());
+    assert!(first.unwrap_err().as_rejection().is_none());
     assert!(matches!(
-        second.unwrap_err().as_reject(),
-        Some(Reject::CircuitOpen { .. })
+        second.unwrap_err().as_rejection(),
+        Some(Rejection::CircuitOpen { .. })
     ));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
@@ -112,7 +115,7 @@ async fn ord_03_the_total_timeout_bounds_all_attempts() {
     });
     let start = Instant::now();
     let error = service.oneshot(ask()).await.unwrap_err();
-    assert_eq!(error.as_reject(), Some(&Reject::Deadline));
+    assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
     assert_eq!(start.elapsed(), ms(1000));
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
@@ -154,7 +157,7 @@ async fn ord_05_the_breaker_sees_every_attempt() {
 #[tokio::test(start_paused = true)]
 async fn ord_06_the_breaker_does_not_see_the_fallback() {
     let downstream = downstream(|policy| policy.retry = None);
-    let service = service_fn(|_: With<()>| async { Err::<&str, BoxError>(failed()) });
+    let service = service_fn(|_: WithCall<()>| async { Err::<&str, BoxError>(failed()) });
     let service = stack(
         &downstream,
         downstream.fallback().answer("plan b"),
@@ -249,7 +252,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
         |attempts: u8| downstream(|policy| policy.retry.as_mut().unwrap().max_attempts = attempts);
     let (own, other) = (tried(2), tried(3));
     if is_open {
-        own.breaker().unwrap().trip_for(ms(1000));
+        own.breaker().unwrap().open_for(ms(1000));
     }
     let chain = match others {
         Answered::Never => own.fallback(),
@@ -260,7 +263,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
             .fallback()
             .service(around(&other, || async { panic!("oh") })),
     };
-    let broken = service_fn(|_: With<()>| async { Err::<&str, _>(failed()) });
+    let broken = service_fn(|_: WithCall<()>| async { Err::<&str, _>(failed()) });
     let service = stack(&own, chain, |_| (), broken);
     let mut plan = Plan::builder();
     plan.node("user", service, |(), _| Ok(ask()));
@@ -279,7 +282,7 @@ enum Answered {
 
 #[tokio::test(start_paused = true)]
 async fn what_ended_the_retries_is_said_of_the_services_own() {
-    let attempts = Some(StoppedBy::Attempts);
+    let attempts = Some(RetryStopReason::Attempts);
     for (is_open, others, sent, stopped_by) in [
         (false, Answered::Never, 2, attempts),
         (false, Answered::Failing, 5, attempts),
@@ -299,8 +302,8 @@ async fn without_a_retry_layer_what_was_refused_was_not_called() {
     let mut plan = Plan::builder();
     plan.node("user", slow(1), |(), _| Ok(()));
     plan.node("broken", broken(1), |(), _| Ok(()));
-    plan.node("refused", refused(Reject::AtCapacity), |(), _| Ok(()));
-    plan.node("late", refused(Reject::AttemptTimeout), |(), _| Ok(()));
+    plan.node("refused", refused(Rejection::AtCapacity), |(), _| Ok(()));
+    plan.node("late", refused(Rejection::AttemptTimeout), |(), _| Ok(()));
     plan.node("unmade", slow(1), |(), _| {
         Err(BranchError::template("no id"))
     });
@@ -315,8 +318,8 @@ async fn without_a_retry_layer_what_was_refused_was_not_called() {
     );
 }
 
-fn refused(reject: Reject) -> Node {
-    node(move || async move { Err(reject.into()) })
+fn refused(rejection: Rejection) -> Node {
+    node(move || async move { Err(rejection.into()) })
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,7 +327,7 @@ async fn a_request_asks_for_fewer_retries_and_no_fallback() {
     let calls = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&calls);
     let downstream = downstream(|_| {});
-    let service = service_fn(move |_: With<()>| {
+    let service = service_fn(move |_: WithCall<()>| {
         counted.fetch_add(1, Ordering::Relaxed);
         async { Err::<&str, BoxError>(failed()) }
     });
@@ -366,7 +369,7 @@ impl Until {
     }
 }
 
-impl Context for Until {
+impl CallContext for Until {
     fn call(&self) -> &Call {
         &self.0
     }

@@ -167,7 +167,7 @@ impl App {
             // request has none.
             .option_layer(self.edge.cors.clone())
             .map_request(|request: Request<B>| request.map(Body::new))
-            .map_err(|never: Infallible| -> tower_fanout::layers::Reject { match never {} })
+            .map_err(|never: Infallible| -> tower_fanout::layers::Rejection { match never {} })
             // A token is asked for per route: after routing, and before the body is read.
             .service(self.router(auth))
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use tower_fanout::{
     Answers,
-    layers::{Call, Context},
+    layers::{Call, CallContext},
 };
 use tower_fanout_http::{
     correlation::CorrelationId, forward::Depth, jwt::Claims, trace::TraceContext,
@@ -78,7 +78,7 @@ impl fmt::Debug for Inbound {
     }
 }
 
-impl Context for Inbound {
+impl CallContext for Inbound {
     fn call(&self) -> &Call {
         &self.call
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use tower_fanout::{
     Answers, BoundNode, Branch, BranchError, Downstream, FanOut, RunObserver, Strategy,
-    layers::{ClassifyHttp, Event, With, fallback::OutcomeSet},
+    layers::{ClassifyHttp, Event, WithCall, fallback::OutcomeSet},
     metrics::Metrics,
     stack::stack,
 };
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What a downstream is sent: the facts of the call stand beside it.
-type Outgoing = With<Request<Bytes>>;
+type Outgoing = WithCall<Request<Bytes>>;
 
 /// The headers of a caller, in the extensions of a request whose service may see some of them.
 #[derive(Clone)]

@@ -20,7 +20,7 @@ use std::{
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use tower_fanout_layers::{Context as _, Deadline, Event};
+use tower_fanout_layers::{CallContext as _, Deadline, Event};
 
 use crate::stamp::TIMEOUT;
 
@@ -77,7 +77,7 @@ fn grpc(text: &str) -> Option<Duration> {
 /// of the two wins.
 ///
 /// The headers are removed in either case: what is sent on is what is left then. A value that makes
-/// no sense is as if it were not there; the call's observer hears of [`Event::BadTimeout`].
+/// no sense is as if it were not there; the call's events hears of [`Event::BadTimeout`].
 #[derive(Clone, Copy, Debug)]
 pub struct InboundDeadlineLayer {
     trusted: bool,
@@ -132,7 +132,7 @@ where
             match timeout(request.headers()) {
                 Ok(Some(timeout)) => shorten(&mut request, timeout),
                 Ok(None) => {}
-                Err(BadTimeout(())) => request.call().observer.emit(Event::BadTimeout),
+                Err(BadTimeout(())) => request.call().events.emit(Event::BadTimeout),
             }
         }
         for name in [TIMEOUT, ENVOY, GRPC] {
@@ -160,7 +160,7 @@ mod tests {
     };
 
     use tower::{ServiceBuilder, ServiceExt, service_fn};
-    use tower_fanout_layers::{DeadlineLayer, LiftLayer, Observe, Observer};
+    use tower_fanout_layers::{CallErrorLayer, DeadlineLayer, EventSink, Events};
 
     use super::*;
 
@@ -183,7 +183,7 @@ mod tests {
         let service = ServiceBuilder::new()
             .layer(layer)
             .layer(DeadlineLayer::new(2_000 * MS).unwrap())
-            .layer(LiftLayer::new())
+            .layer(CallErrorLayer::new())
             .service(look);
         service.oneshot(request).await.unwrap()
     }
@@ -215,7 +215,7 @@ mod tests {
     async fn dl_03_garbage_is_ignored_and_told_of() {
         #[derive(Clone, Default)]
         struct Ear(Arc<Mutex<Vec<Event>>>);
-        impl Observe for Ear {
+        impl EventSink for Ear {
             fn on(&self, event: Event) {
                 self.0.lock().unwrap().push(event);
             }
@@ -232,7 +232,7 @@ mod tests {
         ] {
             let ear = Ear::default();
             let mut request = asking(&[("x-request-timeout-ms", garbage)]);
-            request.call_mut().unwrap().observer = Observer::new(Arc::new(ear.clone()));
+            request.call_mut().unwrap().events = Events::new(Arc::new(ear.clone()));
             let (seen, headers) = below(InboundDeadlineLayer::trusting(), request).await;
             assert_eq!((seen, headers.len()), (2_000 * MS, 0), "{garbage:?}");
             assert_eq!(*ear.0.lock().unwrap(), [Event::BadTimeout], "{garbage:?}");

@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
 use tower::{Layer, Service};
-use tower_fanout_layers::With;
+use tower_fanout_layers::WithCall;
 
 use crate::trace::{TRACEPARENT, TRACESTATE, Traceparent};
 
@@ -83,7 +83,7 @@ pub struct Stamp<S> {
 }
 
 /// A request with headers, and the facts of its call beside them or in its extensions.
-pub trait Outgoing: tower_fanout_layers::Context {
+pub trait Outgoing: tower_fanout_layers::CallContext {
     /// Its headers, to write.
     fn headers_mut(&mut self) -> &mut HeaderMap;
 }
@@ -94,7 +94,7 @@ impl<B> Outgoing for Request<B> {
     }
 }
 
-impl<B> Outgoing for With<Request<B>> {
+impl<B> Outgoing for WithCall<Request<B>> {
     fn headers_mut(&mut self) -> &mut HeaderMap {
         self.get_mut().headers_mut()
     }
@@ -137,7 +137,7 @@ mod tests {
     use std::convert::Infallible;
 
     use tower::{ServiceExt, service_fn};
-    use tower_fanout_layers::{Context as _, Deadline};
+    use tower_fanout_layers::{CallContext as _, Deadline};
 
     use super::*;
 

@@ -31,7 +31,7 @@ use tower_fanout_http::{
     stamp::{StampLayer, TIMEOUT},
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceLayer},
 };
-use tower_fanout_layers::{BoxError, Context, Deadline};
+use tower_fanout_layers::{BoxError, CallContext, Deadline};
 use tower_fanout_testkit::laws::{Http, Laws};
 
 type Whole = Full<Bytes>;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_fanout::{BranchError, ErrorKind, Verdict, layers::AsReject};
+use tower_fanout::{BranchError, ErrorKind, Verdict, layers::AsRejection};
 use tower_fanout_http::{
     client::ClientError,
     problem::{Code, Problem},
@@ -15,7 +15,7 @@ use tower_fanout_http::{
 #[must_use]
 pub fn branch_error(error: ClientError) -> BranchError {
     let kind = match error {
-        ClientError::Reject(reject) => return reject.into(),
+        ClientError::Rejected(rejection) => return rejection.into(),
         ClientError::Dns => ErrorKind::DnsFailed,
         ClientError::Tls => ErrorKind::TlsFailed,
         ClientError::Redirect => ErrorKind::Redirect,
@@ -43,7 +43,7 @@ pub fn problem(verdict: Verdict) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use tower_fanout::layers::Reject;
+    use tower_fanout::layers::Rejection;
 
     use super::*;
 
@@ -51,7 +51,7 @@ mod tests {
     fn every_client_error_has_a_kind_of_its_own_or_of_its_class() {
         for (error, kind) in [
             (
-                ClientError::Reject(Reject::AtCapacity),
+                ClientError::Rejected(Rejection::AtCapacity),
                 ErrorKind::AtCapacity,
             ),
             (ClientError::Dns, ErrorKind::DnsFailed),

@@ -12,7 +12,7 @@ use http::{Response, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
 use tower_fanout::{
     BranchError, ErrorKind,
-    layers::{Event, Observer},
+    layers::{Event, Events},
 };
 use tower_fanout_http::{client::ClientError, media_type::is_json};
 use tower_layer::Layer;
@@ -56,7 +56,7 @@ pub struct JsonService<S> {
 impl<S, R> Service<R> for JsonService<S>
 where
     S: Service<R, Response = Response<Bytes>, Error = ClientError>,
-    R: tower_fanout::layers::Context,
+    R: tower_fanout::layers::CallContext,
 {
     type Response = Response<Json>;
     type Error = ClientError;
@@ -67,7 +67,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let observer = request.call().observer.clone();
+        let observer = request.call().events.clone();
         JsonFuture {
             inner: self.inner.call(request),
             observer,
@@ -81,7 +81,7 @@ pin_project! {
     pub struct JsonFuture<F> {
         #[pin]
         inner: F,
-        observer: Observer,
+        observer: Events,
     }
 }
 
@@ -95,7 +95,7 @@ where
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
         let status = response.status().as_u16();
-        this.observer.emit(Event::Answered { status });
+        this.observer.emit(Event::ResponseStatus { status });
         Poll::Ready(read(response))
     }
 }

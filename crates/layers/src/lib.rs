@@ -13,14 +13,14 @@
 //! | `ChaosLayer` (feature `chaos`) | breaks calls on purpose | – | – |
 //! | `BodyTimeoutLayer` (feature `http`) | bounds the body of a streamed answer | deadline | – |
 //! | `UploadLayer` (feature `http`) | lets the body of a request be sent again | – | upload |
-//! | [`LiftLayer`] | gives a service an error type that can carry a [`Reject`] | – | – |
+//! | [`CallErrorLayer`] | gives a service an error type that can carry a [`Rejection`] | – | – |
 //!
-//! Most also tell the call's [`Observer`] what they do.
+//! Most also tell the call's [`Events`] what they do.
 //!
 //! # One error type, one classifier
 //!
 //! A layer never changes the error type of the service it wraps. What it refuses by itself is a
-//! [`Reject`], and all it asks of the error is `From<Reject> + AsReject`. `BoxError`,
+//! [`Rejection`], and all it asks of the error is `From<Rejection> + AsRejection`. `BoxError`,
 //! [`CallError`] and your own enum do, so layers stack in any order without nesting or boxing.
 //!
 //! Whether a result is a success, a failure of the service or only bad luck of ours is decided
@@ -33,14 +33,14 @@
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_fanout_layers::{
 //!     BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-//!     DeadlineLayer, FallbackLayer, RetryConfig, RetryLayer, TimeoutLayer, With,
+//!     DeadlineLayer, FallbackLayer, RetryConfig, RetryLayer, TimeoutLayer, WithCall,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower::BoxError> {
 //! let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult)?;
 //! let limit = ConcurrencyLayer::new(ConcurrencyConfig::new())?
-//!     .recheck(breaker.handle().clone()); // an open circuit must not queue
+//!     .breaker(breaker.handle().clone()); // an open circuit must not queue
 //! let stack = ServiceBuilder::new()
 //!     .layer(FallbackLayer::new(ClassifyResult).answer("a guest")) // sees every failure below
 //!     .layer(DeadlineLayer::new(Duration::from_millis(800))?) // bounds all attempts and pauses
@@ -48,14 +48,14 @@
 //!     .layer(limit) // a pause holds no permit
 //!     .layer(breaker) // queueing is not the service's fault
 //!     .layer(TimeoutLayer::new(Duration::from_millis(300))?) // nor does it use up the attempt's time
-//!     .service(service_fn(|request: With<u64>| async move {
+//!     .service(service_fn(|request: WithCall<u64>| async move {
 //!         match request.get() {
 //!             7 => Ok::<_, tower::BoxError>("Ada"),
 //!             _ => Err("no such user".into()),
 //!         }
 //!     }));
-//! assert_eq!(stack.clone().oneshot(With::new(7)).await?, "Ada");
-//! assert_eq!(stack.oneshot(With::new(8)).await?, "a guest");
+//! assert_eq!(stack.clone().oneshot(WithCall::new(7)).await?, "Ada");
+//! assert_eq!(stack.oneshot(WithCall::new(8)).await?, "a guest");
 //! # Ok(())
 //! # }
 //! ```
@@ -69,7 +69,7 @@
 //! | [`ThrottleLayer`] | directly above the limit, with the breaker's handle | a call that it rejects needs no permit, and is no failure |
 //! | `BodyTimeoutLayer` | directly below the timeout | a body that stalls frees its permit and counts as a failure, where breaker and limit last until its end |
 //! | `ChaosLayer` | below all but lift | whatever it breaks, the others have to cope with |
-//! | [`LiftLayer`] | innermost | the others need an error that can carry a refusal |
+//! | [`CallErrorLayer`] | innermost | the others need an error that can carry a refusal |
 //!
 //! # What a service must be
 //!
@@ -84,9 +84,9 @@
 //! Of a stack that lacks something, `stack.oneshot(request)` only says that there is no `oneshot`;
 //! `ServiceExt::<MyRequest>::oneshot(stack, request)` says what it lacks. That may be:
 //!
-//! - The service's error is not `From<Reject>`, or not [`AsReject`]: put [`LiftLayer`] innermost, map
+//! - The service's error is not `From<Rejection>`, or not [`AsRejection`]: put [`CallErrorLayer`] innermost, map
 //!   it to [`BoxError`], or implement both for it.
-//! - The request is no [`Context`]: write `impl Context for MyRequest {}`, or send a [`With`]. For an
+//! - The request is no [`CallContext`]: write `impl CallContext for MyRequest {}`, or send a [`WithCall`]. For an
 //!   `http::Request` it takes the feature `http`, and so does `ClassifyHttp`.
 //! - Something is not `Clone`. Every layer calls a clone of its service: put tower's `Buffer` around one
 //!   that cannot be cloned. Who retries, hedges or falls back to a service sends a clone of the
@@ -97,54 +97,54 @@
 //!
 //! # Features
 //!
-//! `http` implements [`Context`] for `http::Request` and brings `ClassifyHttp`; `serde` reads the
+//! `http` implements [`CallContext`] for `http::Request` and brings `ClassifyHttp`; `serde` reads the
 //! [config] structs from a file; `chaos` brings the layer that breaks calls on purpose.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod breaker;
+mod call;
+pub mod call_error;
 #[cfg(feature = "chaos")]
 pub mod chaos;
 pub mod classify;
 pub mod concurrency;
 pub mod config;
-mod context;
 mod deadline;
+pub mod event;
 pub mod fallback;
 pub mod hedge;
 mod histogram;
 pub mod latencies;
-pub mod lift;
-#[cfg(feature = "serde")]
-mod listed;
-pub mod observe;
 mod oneshot;
-mod reject;
+#[cfg(feature = "serde")]
+mod outcome_list;
+pub mod permit_scope;
+mod poll_clock;
+mod rejection;
 pub mod retry;
 mod sharded;
-mod spare;
-mod stopwatch;
+mod shared_service;
 mod sync;
 pub mod throttle;
 pub mod timeout;
 mod timer;
-pub mod until;
 pub mod upload;
 mod window;
 
 pub use breaker::{BreakerConfig, BreakerLayer};
+pub use call::{Call, CallContext, Priority, RetryAllowance, WithCall};
+pub use call_error::CallErrorLayer;
 #[cfg(feature = "http")]
 pub use classify::ClassifyHttp;
 pub use classify::{Cause, Class, Classify, ClassifyResult, Failure};
 pub use concurrency::{ConcurrencyConfig, ConcurrencyLayer};
 pub use config::ConfigError;
-pub use context::{Call, Context, Priority, RetryAllowance, With};
 pub use deadline::Deadline;
+pub use event::{Event, EventSink, Events};
 pub use fallback::FallbackLayer;
 pub use hedge::{HedgeConfig, HedgeLayer};
-pub use lift::LiftLayer;
-pub use observe::{Event, Observe, Observer};
-pub use reject::{AsReject, BoxError, CallError, Reject};
+pub use rejection::{AsRejection, BoxError, CallError, Rejection};
 pub use retry::{RetryConfig, RetryLayer};
 pub use throttle::{ThrottleConfig, ThrottleLayer};
 #[cfg(feature = "http")]

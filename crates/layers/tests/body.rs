@@ -24,10 +24,10 @@ use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    AsReject, BodyTimeoutLayer, BoxError, BreakerConfig, BreakerLayer, ClassifyHttp,
-    ConcurrencyConfig, ConcurrencyLayer, Context, Deadline, Event, HedgeConfig, HedgeLayer, Reject,
-    RetryConfig, RetryLayer, TimeoutLayer, UploadLayer, breaker::Snapshot, hedge::HedgeDelay,
-    retry::Jitter, upload::ReplayBody,
+    AsRejection, BodyTimeoutLayer, BoxError, BreakerConfig, BreakerLayer, CallContext,
+    ClassifyHttp, ConcurrencyConfig, ConcurrencyLayer, Deadline, Event, HedgeConfig, HedgeLayer,
+    Rejection, RetryConfig, RetryLayer, TimeoutLayer, UploadLayer, breaker::Snapshot,
+    hedge::HedgeDelay, retry::Jitter, upload::ReplayBody,
 };
 
 type Streamed = BoxBody<Bytes, BoxError>;
@@ -141,8 +141,8 @@ async fn ord_10_a_call_that_pauses_holds_no_permit_for_the_answer_that_it_had() 
     assert_eq!(held_in_the_pause(retry.clone()).await, 0);
     // Where the call may still end with that answer, it is kept.
     let open = breaker().handle().clone();
-    open.trip_for(ms(1_000));
-    assert_eq!(held_in_the_pause(retry.recheck(open)).await, 1);
+    open.open_for(ms(1_000));
+    assert_eq!(held_in_the_pause(retry.breaker(open)).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,10 @@ async fn dl_07_the_deadline_ends_a_body_that_drips_steadily() {
         .layer(answering(drip));
     let answer = service.oneshot(within(ms(1_050))).await.unwrap();
     let (result, elapsed) = timed(answer.into_body().collect()).await;
-    assert_eq!(result.unwrap_err().as_reject(), Some(&Reject::Deadline));
+    assert_eq!(
+        result.unwrap_err().as_rejection(),
+        Some(&Rejection::Deadline)
+    );
     assert_eq!(elapsed, ms(1_050));
 }
 
@@ -190,7 +193,7 @@ async fn dl_07_nor_does_a_body_outlive_it_that_is_always_ready() {
     assert!(body.frame().await.unwrap().is_ok());
     tokio::time::advance(ms(101)).await;
     let late = body.frame().await.unwrap().unwrap_err();
-    assert_eq!(late.as_reject(), Some(&Reject::Deadline));
+    assert_eq!(late.as_rejection(), Some(&Rejection::Deadline));
     assert!(body.frame().await.is_none() && body.is_end_stream());
 }
 
@@ -215,7 +218,7 @@ async fn dl_08_a_body_that_stalls_is_a_failure_and_frees_its_permit() {
     sleep(ms(5_000)).await;
     let (frame, elapsed) = timed(body.frame()).await;
     let error = frame.unwrap().unwrap_err();
-    assert_eq!(error.as_reject(), Some(&Reject::AttemptTimeout));
+    assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
     assert_eq!(elapsed, ms(500));
     assert_eq!((seen(&breaker), limit.in_flight()), ((1, 1), 0));
 }
@@ -245,15 +248,18 @@ async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
     assert_eq!((result.is_ok(), elapsed), (true, ms(680)));
     let (result, elapsed) = timed(stack(ms(120)).oneshot(upload())).await;
     assert_eq!(
-        result.unwrap_err().as_reject(),
-        Some(&Reject::AttemptTimeout)
+        result.unwrap_err().as_rejection(),
+        Some(&Rejection::AttemptTimeout)
     );
     assert_eq!(elapsed, ms(700));
     // The call's deadline takes no excuse.
     let mut late = upload();
     late.call_mut().unwrap().deadline = Some(Deadline::at(Instant::now() + ms(450)));
     let (result, elapsed) = timed(stack(ms(80)).oneshot(late)).await;
-    assert_eq!(result.unwrap_err().as_reject(), Some(&Reject::Deadline));
+    assert_eq!(
+        result.unwrap_err().as_rejection(),
+        Some(&Rejection::Deadline)
+    );
     assert_eq!(elapsed, ms(450));
     // A service that never asks for the body has its time running.
     let deaf = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
@@ -282,7 +288,7 @@ async fn attempts<F>(
     hedged: bool,
     frames_every: Duration,
     serve: impl Fn(Attempt) -> F + Clone + 'static,
-) -> (Result<(), Option<Reject>>, Duration, usize)
+) -> (Result<(), Option<Rejection>>, Duration, usize)
 where
     F: Future<Output = Result<(), BoxError>> + 'static,
 {
@@ -293,7 +299,7 @@ where
     });
     let attempt = TimeoutLayer::new(ms(100)).unwrap().layer(service);
     let mut upload = upload_of(frames_every);
-    upload.call_mut().unwrap().observer = ear.observer();
+    upload.call_mut().unwrap().events = ear.events();
     let call = if hedged {
         let policy = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(50)));
         let layer = HedgeLayer::new(policy, ClassifyHttp::new()).unwrap();
@@ -317,7 +323,7 @@ where
     let sent = |event: &Event| matches!(event, Event::Attempt { .. });
     let result = result
         .map(|_| ())
-        .map_err(|error| error.as_reject().copied());
+        .map_err(|error| error.as_rejection().copied());
     (
         result,
         elapsed,
@@ -325,7 +331,7 @@ where
     )
 }
 
-const TIMED_OUT: Result<(), Option<Reject>> = Err(Some(Reject::AttemptTimeout));
+const TIMED_OUT: Result<(), Option<Rejection>> = Err(Some(Rejection::AttemptTimeout));
 
 #[tokio::test(start_paused = true)]
 async fn dl_09_a_service_that_stops_reading_is_blamed() {

@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt, util::option_layer};
 use tower_fanout_layers::{
-    BreakerLayer, ClassifyResult, Event, Failure, Observe, Observer, Reject,
-    breaker::{BreakerConfig, State, Trip, Window},
+    BreakerLayer, ClassifyResult, Event, EventSink, Events, Failure, Rejection,
+    breaker::{BreakerConfig, OpenReason, State, Window},
 };
 
 fn breaker(edit: impl FnOnce(&mut BreakerConfig)) -> BreakerLayer<ClassifyResult> {
@@ -28,7 +28,7 @@ fn state(layer: &BreakerLayer<ClassifyResult>) -> State {
 }
 
 fn refused(left: u64) -> Result<u32, Fault> {
-    Err(Fault::Refused(Reject::CircuitOpen {
+    Err(Fault::Refused(Rejection::CircuitOpen {
         retry_after: Some(ms(left)),
     }))
 }
@@ -55,14 +55,14 @@ async fn cb_11_cb_12_fault_f28_an_open_circuit_refuses_at_once_without_asking_th
     script.set_not_ready();
     sleep(ms(1_500)).await;
     let ear = Ear::default();
-    let request = ask().observer(ear.observer());
+    let request = ask().events(ear.events());
     let (result, elapsed) = timed(layer.layer(script.clone()).oneshot(request)).await;
     assert_eq!((result, elapsed), (refused(3_500), ms(0)));
     assert_eq!(script.calls(), 1);
-    let reject = Reject::CircuitOpen {
+    let rejection = Rejection::CircuitOpen {
         retry_after: Some(ms(3_500)),
     };
-    assert_eq!(ear.heard(), [Event::Rejected(reject)]);
+    assert_eq!(ear.heard(), [Event::Rejected(rejection)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,7 @@ async fn cb_21_a_straggler_of_the_closed_breaker_says_nothing_of_the_half_open_o
             .after(ms(1_000));
         let service = layer.layer(script);
         let ear = Ear::default();
-        let straggler = tokio::spawn(service.clone().oneshot(ask().observer(ear.observer())));
+        let straggler = tokio::spawn(service.clone().oneshot(ask().events(ear.events())));
         tokio::task::yield_now().await;
         service.clone().oneshot(ask()).await.unwrap_err();
         sleep(ms(5_000)).await;
@@ -158,7 +158,7 @@ async fn cb_25_a_layer_is_one_breaker_and_another_layer_another() {
 /// Looks at the breaker, from within the event that the breaker is changing, and then panics.
 struct Rude(Arc<OnceLock<BreakerLayer<ClassifyResult>>>);
 
-impl Observe for Rude {
+impl EventSink for Rude {
     fn on(&self, event: Event) {
         let layer = self.0.get().unwrap();
         if let Event::BreakerChanged { to, .. } = event {
@@ -172,15 +172,12 @@ impl Observe for Rude {
 async fn cb_29_an_observer_may_look_at_the_breaker_and_may_panic() {
     let layer = breaker(|_| {});
     let rude = Rude(Arc::new(OnceLock::from(layer.clone())));
-    let observer = Observer::new(Arc::new(rude));
+    let events = Events::new(Arc::new(rude));
     let service = layer.layer(script().fail(BROKEN).respond(1));
-    let result = service
-        .clone()
-        .oneshot(ask().observer(observer.clone()))
-        .await;
+    let result = service.clone().oneshot(ask().events(events.clone())).await;
     assert_eq!((result, state(&layer)), (Err(BROKEN), State::Open));
     sleep(ms(5_000)).await;
-    assert_eq!(service.oneshot(ask().observer(observer)).await, Ok(1));
+    assert_eq!(service.oneshot(ask().events(events)).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,7 +237,7 @@ async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
     {
         let mut random = fastrand::Rng::with_seed(seed);
         let layer = breaker(|breaker| breaker.window = window);
-        layer.handle().metrics_only();
+        layer.handle().shadow_mode();
         let (good, bad) = (script().respond(1), script().fail(BROKEN));
         let (good, bad) = (layer.layer(good), layer.layer(bad));
         let mut model = Model {
@@ -316,17 +313,17 @@ async fn a_service_that_wants_to_be_left_alone_is() {
         });
         let ear = Ear::default();
         let service = layer.layer(script().fail(wish));
-        let result = service.oneshot(ask().observer(ear.observer())).await;
+        let result = service.oneshot(ask().events(ear.events())).await;
         let handle = layer.handle();
         assert_eq!((result, handle.state()), (Err(wish), state));
         let opened = Event::BreakerChanged {
             from: State::Closed,
             to: State::Open,
-            reason: Some(Trip::RetryAfter),
+            reason: Some(OpenReason::RetryAfter),
         };
         assert_eq!(ear.heard().contains(&opened), open_on_retry_after);
         let retry_after = Some(ms(7_000));
-        let refusal = open_on_retry_after.then_some(Reject::CircuitOpen { retry_after });
+        let refusal = open_on_retry_after.then_some(Rejection::CircuitOpen { retry_after });
         assert_eq!(handle.refusal(), refusal);
     }
 }

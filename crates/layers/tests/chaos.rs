@@ -18,8 +18,8 @@ use common::*;
 use futures_util::poll;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, ClassifyResult, Event, Failure, Reject, RetryConfig, RetryLayer,
-    TimeoutLayer, With,
+    BreakerConfig, BreakerLayer, ClassifyResult, Event, Failure, Rejection, RetryConfig,
+    RetryLayer, TimeoutLayer, WithCall,
     chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Latency, Match, Rule},
 };
 
@@ -32,7 +32,7 @@ fn make(injected: Injected<u32>) -> Result<u32, Fault> {
         Injected::Error(failure) => Err(Fault::Failed(failure)),
         Injected::Status(status) => Ok(u32::from(status)),
         Injected::Truncate(answer, bytes) => Ok(answer.min(bytes.try_into().unwrap())),
-        Injected::ResetBody(_) => Err(Fault::Failed(Failure::Body)),
+        Injected::ResetBody(_) => Err(Fault::Failed(Failure::TruncatedBody)),
         other => unreachable!("{other:?}"),
     }
 }
@@ -49,7 +49,7 @@ fn chaos(rules: &[(f64, Injection)]) -> ChaosLayer<Make, Matches> {
     ChaosLayer::new(policy(rules), make as Make).unwrap()
 }
 
-const RESET: Injection = Injection::Error(Failure::Reset);
+const RESET: Injection = Injection::Error(Failure::ConnectionReset);
 const LATE: Injection = Injection::Latency(Latency::Fixed(ms(100)));
 
 /// Which of `count` calls failed.
@@ -87,7 +87,7 @@ async fn ch_01_whatever_is_injected_is_so_at_a_rate_of_one_and_not_at_zero() {
         (Injection::Truncate(4), (Ok(Ok(4)), ms(0))),
         (
             Injection::ResetBody,
-            (Ok(Err(Fault::Failed(Failure::Body))), ms(0)),
+            (Ok(Err(Fault::Failed(Failure::TruncatedBody))), ms(0)),
         ),
     ] {
         for (rate, expected) in [(0.0, &unbroken), (1.0, &broken)] {
@@ -147,8 +147,8 @@ async fn ch_03_a_hang_is_timed_out_tried_again_and_counted() {
                     .layer(chaos(&[(1.0, Injection::Hang)]).layer(inner.clone())),
             ),
         );
-    let result = service.oneshot(ask().observer(ear.observer())).await;
-    assert_eq!(result, Err(Fault::Refused(Reject::AttemptTimeout)));
+    let result = service.oneshot(ask().events(ear.events())).await;
+    assert_eq!(result, Err(Fault::Refused(Rejection::AttemptTimeout)));
     assert_eq!(breaker.handle().snapshot().failed, 3);
     assert_eq!(inner.calls(), 0);
     let told = ear
@@ -233,7 +233,7 @@ async fn ch_06_a_rate_that_makes_no_sense_is_made_to() {
 #[tokio::test(start_paused = true)]
 async fn an_error_saves_the_wait_and_all_else_comes_after_it() {
     let status = Injection::Status(503);
-    let body = Err(Fault::Failed(Failure::Body));
+    let body = Err(Fault::Failed(Failure::TruncatedBody));
     for (rules, expected, after) in [
         (vec![LATE, LATE], Ok(9), ms(200)),
         (vec![LATE, status], Ok(503), ms(100)),
@@ -297,7 +297,7 @@ async fn an_attempt_tells_once_that_something_was_injected() {
     let told = async |rules: &[(f64, Injection)]| {
         let ear = Ear::default();
         let service = chaos(rules).layer(script().respond(9));
-        let _ = service.oneshot(ask().observer(ear.observer())).await;
+        let _ = service.oneshot(ask().events(ear.events())).await;
         ear.heard()
     };
     assert_eq!(told(&[(0.0, RESET)]).await, []);
@@ -315,7 +315,7 @@ async fn a_rule_with_a_match_is_only_for_requests_that_are_like_it() {
         ..Match::default()
     };
     let layer = ChaosLayer::new(policy(vec![Rule::new(1.0, RESET).matching(free)]), make).unwrap();
-    let even_is_free = |wanted: &Match, request: &With<u32>| {
+    let even_is_free = |wanted: &Match, request: &WithCall<u32>| {
         wanted.tier.as_deref() == Some("free") && request.get().is_multiple_of(2)
     };
     let asking = layer
@@ -323,7 +323,7 @@ async fn a_rule_with_a_match_is_only_for_requests_that_are_like_it() {
         .matching(even_is_free)
         .layer(script().respond(1));
     for number in 0..4 {
-        let failed = asking.clone().oneshot(With::new(number)).await.is_err();
+        let failed = asking.clone().oneshot(WithCall::new(number)).await.is_err();
         assert_eq!(failed, number.is_multiple_of(2));
     }
     // Without anybody to ask, it is for no request.

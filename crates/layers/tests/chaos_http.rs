@@ -10,7 +10,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Channel, Empty, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    AsReject, BoxError, BreakerConfig, BreakerLayer, ClassifyHttp, Failure,
+    AsRejection, BoxError, BreakerConfig, BreakerLayer, ClassifyHttp, Failure,
     chaos::{ChaosBody, ChaosConfig, ChaosLayer, HeaderMatch, Injection, Match, Rule, inject_http},
 };
 
@@ -57,9 +57,9 @@ async fn read(body: impl Body<Data = Bytes, Error = BoxError>) -> (Vec<u8>, Opti
 #[tokio::test]
 async fn a_truncated_body_breaks_off_where_it_is_cut_and_a_shorter_one_does_not() {
     for (bytes, expected) in [
-        (0, (&b""[..], Some(Failure::Body))),
-        (4, (b"0123", Some(Failure::Body))),
-        (9, (b"012345678", Some(Failure::Body))),
+        (0, (&b""[..], Some(Failure::TruncatedBody))),
+        (4, (b"0123", Some(Failure::TruncatedBody))),
+        (9, (b"012345678", Some(Failure::TruncatedBody))),
         (10, (b"0123456789", None)),
         (u64::MAX, (b"0123456789", None)),
     ] {
@@ -118,14 +118,14 @@ async fn a_reset_body_breaks_off_before_its_first_byte_even_if_it_has_none() {
     let body = answer(Injection::ResetBody, Full::new(&b"0123456789"[..])).await;
     assert_eq!(
         read(body.unwrap().into_body()).await,
-        (vec![], Some(Failure::Body))
+        (vec![], Some(Failure::TruncatedBody))
     );
     let body = answer(Injection::ResetBody, Empty::<Bytes>::new())
         .await
         .unwrap()
         .into_body();
     assert!(!body.is_end_stream());
-    assert_eq!(read(body).await, (vec![], Some(Failure::Body)));
+    assert_eq!(read(body).await, (vec![], Some(Failure::TruncatedBody)));
 }
 
 #[tokio::test]

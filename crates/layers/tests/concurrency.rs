@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, Event,
-    Failure, Priority, Reject, With,
+    Failure, Priority, Rejection, WithCall,
     breaker::State,
     concurrency::{Order, adaptive::AdaptiveConfig},
 };
@@ -31,7 +31,12 @@ async fn cl_01_one_more_than_the_limit_is_refused() {
     let results = join_all((0..4).map(|_| service.clone().oneshot(ask()))).await;
     assert_eq!(
         results,
-        [Ok(1), Ok(1), Ok(1), Err(Fault::Refused(Reject::AtCapacity))]
+        [
+            Ok(1),
+            Ok(1),
+            Ok(1),
+            Err(Fault::Refused(Rejection::AtCapacity))
+        ]
     );
     assert_eq!((script.calls(), script.peak_in_flight()), (3, 3));
     assert!(is_idle(&layer));
@@ -41,20 +46,20 @@ async fn cl_01_one_more_than_the_limit_is_refused() {
 async fn cl_02_a_call_waits_for_its_turn_but_not_for_ever() {
     for (busy, expected) in [
         (50, Ok(1)),
-        (150, Err(Fault::Refused(Reject::QueueTimeout))),
+        (150, Err(Fault::Refused(Rejection::QueueTimeout))),
     ] {
         let layer = limit(1, 1);
         let service = layer.layer(script().respond(1).after(ms(busy)));
         let ear = Ear::default();
-        let waiting = ask().observer(ear.observer());
+        let waiting = ask().events(ear.events());
         let (_, (result, _)) = tokio::join!(
             service.clone().oneshot(ask()),
             timed(service.clone().oneshot(waiting))
         );
         assert_eq!(result, expected);
         let waited = match ear.heard()[..] {
-            [Event::Admitted { waited }] => waited,
-            [Event::Rejected(Reject::QueueTimeout)] => ms(100),
+            [Event::PermitAcquired { waited }] => waited,
+            [Event::Rejected(Rejection::QueueTimeout)] => ms(100),
             ref other => panic!("{other:?}"),
         };
         assert_eq!(waited, ms(busy.min(100)));
@@ -70,7 +75,7 @@ async fn a_deadline_ends_the_wait_early() {
         timeout(ms(500), service.clone().oneshot(ask())),
         timed(service.clone().oneshot(ask_within(ms(30))))
     );
-    assert_eq!(result, Err(Fault::Refused(Reject::QueueTimeout)));
+    assert_eq!(result, Err(Fault::Refused(Rejection::QueueTimeout)));
     assert_eq!(elapsed, ms(30));
 }
 
@@ -128,8 +133,9 @@ async fn turns<const N: usize>(order: Order, queue: u32, calls: [(u32, u8); N]) 
     .unwrap();
     let script = Scripted::new().respond(1).after(ms(10));
     let mut service = layer.layer(script.clone());
-    let calls = calls
-        .map(|(name, level)| service.call(With::new(name).priority(Priority::new(level).unwrap())));
+    let calls = calls.map(|(name, level)| {
+        service.call(WithCall::new(name).priority(Priority::new(level).unwrap()))
+    });
     join_all(calls).await;
     let requests = script.requests();
     requests.iter().map(|request| *request.get()).collect()
@@ -176,12 +182,12 @@ async fn cl_10_an_important_call_takes_the_place_of_another() {
         service.call(ranked(6)),
         service.call(ranked(6)),
     );
-    let refused = |reject| Err(Fault::Refused(reject));
+    let refused = |rejection| Err(Fault::Refused(rejection));
     let expected = (
         Ok(1),
-        refused(Reject::Evicted),
+        refused(Rejection::Evicted),
         Ok(1),
-        refused(Reject::AtCapacity),
+        refused(Rejection::AtCapacity),
     );
     assert_eq!(results, expected);
     assert!(is_idle(&layer));
@@ -214,7 +220,7 @@ async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
         service.clone().oneshot(ask()),
         timed(service.clone().oneshot(ask_within(ms(30))))
     );
-    assert_eq!(result, Err(Fault::Refused(Reject::QueueTimeout)));
+    assert_eq!(result, Err(Fault::Refused(Rejection::QueueTimeout)));
     assert_eq!(elapsed, ms(30));
     let learn = (0..3).map(|_| service.clone().oneshot(ask()));
     assert_eq!(join_all(learn).await, [Ok(1); 3]);
@@ -228,7 +234,7 @@ async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
             .oneshot(ask_within(ms(130)).priority(Priority::MAX)),
     );
     assert_eq!(busy, [Ok(1); 3]);
-    assert_eq!(late, Err(Fault::Refused(Reject::QueueTimeout)));
+    assert_eq!(late, Err(Fault::Refused(Rejection::QueueTimeout)));
     assert_eq!(waited, ms(0));
     assert_eq!(urgent, Ok(1), "nobody is ahead of the most important");
     assert!(is_idle(&layer));

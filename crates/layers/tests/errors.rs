@@ -9,7 +9,7 @@ use std::{
 
 use tower::{Layer, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn};
 use tower_fanout_layers::{
-    AsReject, BreakerConfig, BreakerLayer, CallError, ClassifyResult, Failure, LiftLayer,
+    AsRejection, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, ClassifyResult, Failure,
     RetryConfig, RetryLayer, breaker::State,
 };
 
@@ -24,13 +24,13 @@ async fn cb_22_refusals_from_below_a_buffer_count_for_nothing() {
     let outer = breaker(3);
     let inner = ServiceBuilder::new()
         .layer(breaker(1))
-        .layer(LiftLayer::new())
+        .layer(CallErrorLayer::new())
         .service(service_fn(|()| async { Err::<(), _>(Error::other("no")) }));
     let service = outer.layer(Buffer::new(inner, 8));
     for call in 0..10 {
         let error = service.clone().oneshot(()).await.unwrap_err();
         assert_eq!(
-            error.as_reject().is_some(),
+            error.as_rejection().is_some(),
             call > 0,
             "call {call}: {error}"
         );
@@ -43,7 +43,7 @@ async fn cb_22_refusals_from_below_a_buffer_count_for_nothing() {
 }
 
 /// How often a request that may not be sent twice is sent, where `lift` says what errors mean.
-async fn sent<F>(lift: LiftLayer<F>) -> u32
+async fn sent<F>(lift: CallErrorLayer<F>) -> u32
 where
     F: Fn(&Error) -> Failure + Clone,
 {
@@ -63,10 +63,10 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn rt_05_a_lifted_error_is_retried_as_the_failure_that_it_is_said_to_be() {
-    assert_eq!(sent(LiftLayer::new()).await, 1);
+    assert_eq!(sent(CallErrorLayer::new()).await, 1);
     let kind = |error: &Error| match error.kind() {
         ErrorKind::ConnectionRefused => Failure::Connect,
         _ => Failure::Other,
     };
-    assert_eq!(sent(LiftLayer::with(kind)).await, 3);
+    assert_eq!(sent(CallErrorLayer::with(kind)).await, 3);
 }

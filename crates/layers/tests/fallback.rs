@@ -15,11 +15,12 @@ use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, Class, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-    Context, DeadlineLayer, Event, Failure, FallbackLayer, Reject, TimeoutLayer, With,
+    BreakerConfig, BreakerLayer, CallContext, Class, ClassifyResult, ConcurrencyConfig,
+    ConcurrencyLayer, DeadlineLayer, Event, Failure, FallbackLayer, Rejection, TimeoutLayer,
+    WithCall,
     breaker::Window,
+    event::FallbackKind,
     fallback::{MemoryStore, OutcomeSet, StaleStore},
-    observe::FallbackKind,
     timeout::DeadlineConfig,
 };
 
@@ -67,7 +68,7 @@ async fn fb_01_after_a_success_no_step_is_asked() {
         chain().service(other.clone()).layer(script().respond(1)),
         Ear::default(),
     );
-    let answer = service.oneshot(ask().observer(ear.observer())).await;
+    let answer = service.oneshot(ask().events(ear.events())).await;
     assert_eq!((answer, other.calls(), used(&ear)), (Ok(1), 0, vec![]));
 }
 
@@ -107,10 +108,10 @@ async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
         let retry_after = None;
         Fault::Failed(Failure::Status { code, retry_after })
     };
-    let open = Reject::CircuitOpen { retry_after: None };
+    let open = Rejection::CircuitOpen { retry_after: None };
     for (fault, expected) in [
-        (Fault::Refused(Reject::AttemptTimeout), Ok(1)),
-        (Fault::Refused(Reject::Deadline), Ok(1)),
+        (Fault::Refused(Rejection::AttemptTimeout), Ok(1)),
+        (Fault::Refused(Rejection::Deadline), Ok(1)),
         (status(500), Ok(2)),
         (status(503), Ok(2)),
         (Fault::Refused(open), Ok(3)),
@@ -119,7 +120,7 @@ async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
     ] {
         let ear = Ear::default();
         let service = chain.layer(script().fail(fault));
-        let result = service.oneshot(ask().observer(ear.observer())).await;
+        let result = service.oneshot(ask().events(ear.events())).await;
         assert_eq!(result, expected, "{fault:?}");
         assert_eq!(failed(&ear), [], "a step for something else is not asked");
     }
@@ -149,7 +150,7 @@ async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_st
     tokio::time::advance(ms(1_000)).await;
     let ear = Ear::default();
     let broken = chain.layer(script().fail(BROKEN));
-    let request = || ask().observer(ear.observer());
+    let request = || ask().events(ear.events());
     assert_eq!(broken.clone().oneshot(request()).await, Ok(7));
     tokio::time::advance(ms(1)).await;
     assert_eq!(broken.clone().oneshot(request()).await, Ok(9));
@@ -157,7 +158,7 @@ async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_st
     assert_eq!(used(&ear), kinds);
     // Another question has no answer yet, and one without a key never has.
     for number in [1, 100] {
-        let request = With::new(number).idempotent();
+        let request = WithCall::new(number).idempotent();
         assert_eq!(broken.clone().oneshot(request).await, Ok(9));
     }
 }
@@ -206,7 +207,7 @@ async fn fb_05_fault_f34_when_no_step_succeeds_the_failure_is_the_first_one() {
         .answer(9);
     let ear = Ear::default();
     let service = chain.layer(script().fail(BROKEN));
-    let result = service.oneshot(ask().observer(ear.observer())).await;
+    let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!(result, Err(BROKEN));
     let failures = [(0, Failure::TooLarge), (1, Failure::Connect)];
     let failures = failures.map(|(step, failure)| (step, Class::Failure(failure)));
@@ -230,7 +231,7 @@ async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answe
     let other = script().hang();
     let chain = chain().service(other.clone()).answer(9);
     let ear = Ear::default();
-    let request = ask_within(ms(80)).observer(ear.observer());
+    let request = ask_within(ms(80)).events(ear.events());
     let call = chain.layer(script().fail(BROKEN)).oneshot(request);
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
     assert_eq!(other.cancelled(), 1);
@@ -252,7 +253,7 @@ async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answe
 async fn fb_08_what_the_service_answered_rightly_stays_unless_it_is_listed() {
     // Numbers from 400 are statuses.
     let classify = |result: Result<&u32, &Fault>, _| match result {
-        Ok(status @ 400..) => Class::Answered(*status as u16),
+        Ok(status @ 400..) => Class::NonRetryable(*status as u16),
         Ok(_) => Class::Success,
         Err(_) => Class::Failure(Failure::Other),
     };
@@ -290,7 +291,7 @@ async fn fb_11_fault_f34_a_step_that_panics_has_failed() {
         .function(sleepy);
     let ear = Ear::default();
     let service = chain.layer(script().fail(BROKEN));
-    let result = service.oneshot(ask().observer(ear.observer())).await;
+    let result = service.oneshot(ask().events(ear.events())).await;
     let panicked = Class::Failure(Failure::Panic);
     assert_eq!(
         (result, failed(&ear)),
@@ -312,7 +313,7 @@ async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
         })
         .layer(script().fail(BROKEN));
     let ear = Ear::default();
-    let request = tower_fanout_layers::With::new(2).observer(ear.observer());
+    let request = tower_fanout_layers::WithCall::new(2).events(ear.events());
     assert_eq!(service.oneshot(request).await, Ok(42));
     assert_eq!(used(&ear), [(1, FallbackKind::Service)]);
     assert_eq!(
@@ -356,7 +357,7 @@ async fn a_panic_that_no_step_answers_for_goes_on() {
 /// A request that cannot be cloned.
 struct Once;
 
-impl Context for Once {}
+impl CallContext for Once {}
 
 #[tokio::test(start_paused = true)]
 async fn a_fixed_answer_needs_no_copy_of_the_request() {
@@ -372,7 +373,7 @@ async fn what_is_added_to_a_clone_is_not_added_to_the_layer() {
     let other = other.reserve(ms(100)).answer(3);
     assert_eq!(answer(&base, BROKEN).await, Err(BROKEN));
     assert_eq!(answer(&other, BROKEN).await, Ok(2));
-    let full = Fault::Refused(Reject::AtCapacity);
+    let full = Fault::Refused(Rejection::AtCapacity);
     assert_eq!(answer(&base, full).await, Ok(1));
     assert_eq!(answer(&other, full).await, Ok(1));
 }
@@ -382,9 +383,9 @@ async fn what_is_said_last_of_a_step_counts() {
     let (local, timeout) = (on(|ends| ends.local = true), on(|ends| ends.timeout = true));
     let chain = chain().on(local).on(timeout.clone()).answer(1);
     for chain in [chain.clone(), chain.on(timeout)] {
-        let late = Fault::Refused(Reject::AttemptTimeout);
+        let late = Fault::Refused(Rejection::AttemptTimeout);
         assert_eq!(answer(&chain, late).await, Ok(1));
-        let full = Fault::Refused(Reject::AtCapacity);
+        let full = Fault::Refused(Rejection::AtCapacity);
         assert_eq!(answer(&chain, full).await, Err(full));
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, Cause, Class, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-    Deadline, DeadlineLayer, Event, Failure, HedgeLayer, Reject, With,
+    Deadline, DeadlineLayer, Event, Failure, HedgeLayer, Rejection, WithCall,
     breaker::{State, Window},
     hedge::{HedgeConfig, HedgeDelay, Quantile},
 };
@@ -52,7 +52,7 @@ async fn hg_02_a_late_answer_loses_to_the_hedge_and_is_dropped_at_once() {
     let ear = Ear::default();
     let call = hedge(|_| {})
         .layer(script.clone())
-        .oneshot(ask().observer(ear.observer()));
+        .oneshot(ask().events(ear.events()));
     assert_eq!(timed(call).await, (Ok(2), ms(55)));
     assert_eq!(
         (script.calls(), script.cancelled(), script.in_flight()),
@@ -151,12 +151,14 @@ async fn hg_08_the_delay_is_learnt_from_a_hundred_answers() {
 #[tokio::test(start_paused = true)]
 async fn hg_09_what_may_have_been_done_is_not_done_twice() {
     let script = script().respond(1).after(ms(500));
-    let call = hedge(|_| {}).layer(script.clone()).oneshot(With::new(0));
+    let call = hedge(|_| {})
+        .layer(script.clone())
+        .oneshot(WithCall::new(0));
     assert_eq!(call.await, Ok(1));
     assert_eq!(script.calls(), 1);
     let layer = hedge(|hedge| hedge.idempotent = true);
     assert_eq!(
-        layer.layer(script.clone()).oneshot(With::new(0)).await,
+        layer.layer(script.clone()).oneshot(WithCall::new(0)).await,
         Ok(1)
     );
     assert_eq!(script.calls(), 3);
@@ -182,7 +184,7 @@ async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
     let script = script().hang().respond(2);
     let service = hedge(|_| {}).layer(breaker.layer(limit.layer(script)));
     let ear = Ear::default();
-    let result = service.oneshot(ask().observer(ear.observer())).await;
+    let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!(result, Ok(2));
     // The end of each attempt is told once: the winner's, then the loser's.
     let lost = Class::Unanswered {
@@ -200,7 +202,7 @@ async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
     let script = script().respond(1).after(ms(120)).hang();
     let ear = Ear::default();
     let layer = hedge(|hedge| hedge.max_hedges = 2);
-    let call = layer.layer(script).oneshot(ask().observer(ear.observer()));
+    let call = layer.layer(script).oneshot(ask().events(ear.events()));
     assert_eq!(call.await, Ok(1));
     let lost = |elapsed| {
         let cause = Cause::HedgeLost;
@@ -214,8 +216,8 @@ async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
     let service = DeadlineLayer::new(ms(80))
         .unwrap()
         .layer(layer.layer(common::script().hang()));
-    let call = service.oneshot(ask().observer(ear.observer()));
-    assert_eq!(call.await, Err(Fault::Refused(Reject::Deadline)));
+    let call = service.oneshot(ask().events(ear.events()));
+    assert_eq!(call.await, Err(Fault::Refused(Rejection::Deadline)));
     assert_eq!(ended(&ear), []);
 }
 
@@ -230,10 +232,10 @@ async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
     });
     for _ in 0..3 {
         let ear = Ear::default();
-        let request = ask().observer(ear.observer());
+        let request = ask().events(ear.events());
         let service = layer.layer(limit.layer(script.clone()));
         assert_eq!(service.oneshot(request).await, Ok(1));
-        let refused = Event::Rejected(Reject::AtCapacity);
+        let refused = Event::Rejected(Rejection::AtCapacity);
         assert!(
             ear.heard().contains(&refused),
             "the budget is for one, which came back"
@@ -247,13 +249,13 @@ async fn a_hedge_queues_for_as_long_as_it_may_and_not_at_all_by_default() {
     let limit = ConcurrencyConfig::new().max(1).queue(9).max_wait(ms(1_000));
     let limit = ConcurrencyLayer::new(limit).unwrap();
     for (max_wait, heard) in [
-        (ms(0), Event::Rejected(Reject::AtCapacity)),
-        (ms(20), Event::Rejected(Reject::QueueTimeout)),
+        (ms(0), Event::Rejected(Rejection::AtCapacity)),
+        (ms(20), Event::Rejected(Rejection::QueueTimeout)),
     ] {
         let script = script().respond(1).after(ms(200));
         let ear = Ear::default();
         let service = hedge(|hedge| hedge.max_wait = max_wait).layer(limit.layer(script.clone()));
-        let call = timed(service.oneshot(ask().observer(ear.observer())));
+        let call = timed(service.oneshot(ask().events(ear.events())));
         assert_eq!(call.await, (Ok(1), ms(200)));
         assert!(ear.heard().contains(&heard), "{max_wait:?}");
         assert_eq!(script.calls(), 1);
@@ -266,7 +268,7 @@ async fn hg_11_the_answer_of_the_winner_outlives_the_losers() {
     let kept = Arc::clone(&answer);
     let service = tower::service_fn(move |request: Request| {
         let answer = Arc::clone(&kept);
-        let late = tower_fanout_layers::Context::call(&request).attempt == 1;
+        let late = tower_fanout_layers::CallContext::call(&request).attempt == 1;
         async move {
             if late {
                 std::future::pending::<()>().await;
@@ -288,7 +290,7 @@ async fn hg_12_the_deadline_cuts_all_attempts() {
     let call = service.oneshot(ask());
     assert_eq!(
         timed(call).await,
-        (Err(Fault::Refused(Reject::Deadline)), ms(120))
+        (Err(Fault::Refused(Rejection::Deadline)), ms(120))
     );
     assert_eq!((script.calls(), script.cancelled()), (3, 3));
 
@@ -352,7 +354,7 @@ async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
     let handle = breaker.handle().clone();
     let _held = handle.force_open();
     let script = common::script().respond(1).after(ms(100));
-    let layer = hedge(|_| {}).recheck(handle);
+    let layer = hedge(|_| {}).breaker(handle);
     assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
     assert_eq!(script.calls(), 1);
 }
@@ -369,7 +371,7 @@ async fn a_hedge_that_was_refused_is_not_used_up() {
                     sleep(ms(50)).await;
                     Err(BROKEN)
                 }
-                1 => Err(Fault::Refused(Reject::AtCapacity)),
+                1 => Err(Fault::Refused(Rejection::AtCapacity)),
                 _ => Ok(5),
             }
         }
@@ -382,7 +384,7 @@ async fn a_hedge_that_was_refused_is_not_used_up() {
 async fn a_first_attempt_that_is_refused_leaves_the_call_to_its_hedge() {
     for (hedged, ended) in [
         (Ok(5), Ok(5)),
-        (Err(BROKEN), Err(Fault::Refused(Reject::QueueTimeout))),
+        (Err(BROKEN), Err(Fault::Refused(Rejection::QueueTimeout))),
     ] {
         let calls = Arc::new(AtomicU32::new(0));
         let service = service_fn(move |_: Request| {
@@ -391,7 +393,7 @@ async fn a_first_attempt_that_is_refused_leaves_the_call_to_its_hedge() {
                 match number {
                     0 => {
                         sleep(ms(100)).await;
-                        Err(Fault::Refused(Reject::QueueTimeout))
+                        Err(Fault::Refused(Rejection::QueueTimeout))
                     }
                     _ => {
                         sleep(ms(100)).await;

@@ -15,9 +15,9 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn, util::MapErr};
 use tower_fanout_layers::{
-    AsReject, BreakerConfig, BreakerLayer, CallError, Class, ClassifyResult, ConcurrencyConfig,
-    ConcurrencyLayer, DeadlineLayer, Failure, FallbackLayer, HedgeConfig, HedgeLayer, LiftLayer,
-    RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, With,
+    AsRejection, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, Class, ClassifyResult,
+    ConcurrencyConfig, ConcurrencyLayer, DeadlineLayer, Failure, FallbackLayer, HedgeConfig,
+    HedgeLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, WithCall,
 };
 use tower_fanout_testkit::{laws::Laws, script::ScriptedService};
 
@@ -105,10 +105,10 @@ async fn fault_g12_g14_throttle_keeps_the_laws() {
     let policy = ThrottleConfig::new().max(1.0);
     let full = |_: Result<&u64, &Fault>, _| Class::Throttled { retry_after: None };
     let shut = ThrottleLayer::new(policy, full).unwrap();
-    let service = shut.layer(service_fn(|_: With<u64>| async { Err(BROKEN) }));
+    let service = shut.layer(service_fn(|_: WithCall<u64>| async { Err(BROKEN) }));
     fastrand::seed(7);
     while shut.refused_share() < 0.999 {
-        let _: Result<u64, _> = service.clone().oneshot(With::new(1)).await;
+        let _: Result<u64, _> = service.clone().oneshot(WithCall::new(1)).await;
     }
     Laws::new(Calls, |inner| shut.layer(inner))
         .short_circuit()
@@ -168,7 +168,7 @@ where
 {
     let mut service = layer.layer(FailsOnce::new());
     // It must not be sent twice, so nothing makes up for the failure.
-    let once = || With::new(0);
+    let once = || WithCall::new(0);
     assert_eq!(service.clone().oneshot(once()).await, Err(BROKEN));
     for _ in 0..2 {
         service.ready().await.unwrap();
@@ -203,9 +203,9 @@ async fn fault_g12_g14_lift_keeps_the_laws_and_lifts_every_error() {
         } => error,
         other => panic!("the inner service fails with faults: {other:?}"),
     };
-    let build = |inner| MapErr::new(LiftLayer::new().layer(inner), lowered);
+    let build = |inner| MapErr::new(CallErrorLayer::new().layer(inner), lowered);
     Laws::new(Calls, build).check().await;
-    let unready = LiftLayer::new().layer(script().fail_ready(|| UNREACHED));
+    let unready = CallErrorLayer::new().layer(script().fail_ready(|| UNREACHED));
     let failed = |failure| {
         Err(CallError::Inner {
             error: UNREACHED,
@@ -213,7 +213,7 @@ async fn fault_g12_g14_lift_keeps_the_laws_and_lifts_every_error() {
         })
     };
     assert_eq!(unready.oneshot(ask()).await, failed(Failure::Other));
-    let named = LiftLayer::with(AsReject::failure);
+    let named = CallErrorLayer::with(AsRejection::failure);
     let unready = named.layer(script().fail_ready(|| UNREACHED));
     assert_eq!(unready.oneshot(ask()).await, failed(Failure::Connect));
 }
@@ -228,7 +228,7 @@ async fn fault_g12_g14_chaos_keeps_the_laws() {
         let policy = ChaosConfig::new().enabled(enabled).rules(rules);
         ChaosLayer::new(policy, |_: Injected<u64>| Err(BROKEN)).unwrap()
     };
-    let reset = Injection::Error(Failure::Reset);
+    let reset = Injection::Error(Failure::ConnectionReset);
     let late = Injection::Latency(Latency::Fixed(ms(2)));
     for layer in [layer(false, reset), layer(true, late)] {
         Laws::new(Calls, |inner| layer.layer(inner)).check().await;

@@ -139,7 +139,10 @@ async fn chaos_with_bodies_keeps_the_laws() {
         .check()
         .await;
     }
-    for inject in [Injection::Status(503), Injection::Error(Failure::Reset)] {
+    for inject in [
+        Injection::Status(503),
+        Injection::Error(Failure::ConnectionReset),
+    ] {
         let layer = layer(true, inject);
         Laws::new(CALLS, |inner| {
             MapResponse::new(layer.layer(breakable(inner)), unheld)

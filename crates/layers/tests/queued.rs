@@ -12,7 +12,8 @@ use futures_util::{
 use tokio::time::{advance, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, Event, HedgeLayer, Reject,
+    BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, Event, HedgeLayer,
+    Rejection,
     breaker::{BreakerConfig, Handle, State, Window},
     hedge::{HedgeConfig, HedgeDelay},
 };
@@ -44,13 +45,13 @@ fn tied(
 ) {
     let breaker = breaker(settings);
     let handle = breaker.handle().clone();
-    let limit = limit().recheck(handle.clone());
+    let limit = limit().breaker(handle.clone());
     let service = limit.layer(breaker.layer(service));
     (handle, limit, service)
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, Fault>) -> bool {
-    matches!(result, Err(Fault::Refused(Reject::CircuitOpen { .. })))
+    matches!(result, Err(Fault::Refused(Rejection::CircuitOpen { .. })))
 }
 
 /// Two calls that were polled: one runs, one waits for its turn.
@@ -115,7 +116,7 @@ async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
     let service = script().respond(1).after(ms(300));
     let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
     let [first, second] = two(&stack);
-    handle.trip_for(ms(100));
+    handle.open_for(ms(100));
     let (_, second) = join!(first, second);
     assert!(refused(second) && service.calls() == 1);
     assert_eq!(handle.state(), State::Open, "it was no probe");
@@ -126,7 +127,7 @@ async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
     let service = script().respond(1).after(ms(300));
     let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
     let [first, second] = two(&stack);
-    handle.trip_for(ms(100));
+    handle.open_for(ms(100));
     handle.reset();
     let (_, second) = join!(first, second);
     assert_eq!((second, service.calls()), (Ok(1), 2));
@@ -136,7 +137,7 @@ async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
 async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
     let settings = BreakerConfig::new().half_open_probes(1_u32);
     let (handle, limit, service) = tied(settings, script().respond(1).after(ms(50)));
-    handle.trip_for(ms(100));
+    handle.open_for(ms(100));
     advance(ms(200)).await;
     let other = limit.layer(script().respond(1).after(ms(50)));
     let mut busy = other.oneshot(ask()).boxed();
@@ -149,15 +150,15 @@ async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
 async fn ord_01_an_open_circuit_rejects_at_once_while_the_limit_is_full() {
     let (handle, limit, stack) = tied(BreakerConfig::new(), script().hang());
     let _busy = two(&stack);
-    handle.trip_for(ms(100));
+    handle.open_for(ms(100));
     let ear = Ear::default();
-    let call = stack.oneshot(ask().observer(ear.observer()));
+    let call = stack.oneshot(ask().events(ear.events()));
     assert!(call.now_or_never().is_some_and(refused));
     assert_eq!((limit.in_flight(), limit.queued()), (1, 1));
     assert_eq!(handle.snapshot().rejected, 1);
     assert!(matches!(
         ear.heard()[..],
-        [Event::Rejected(Reject::CircuitOpen { .. })]
+        [Event::Rejected(Rejection::CircuitOpen { .. })]
     ));
 }
 
@@ -168,7 +169,7 @@ async fn cb_14_of_many_calls_that_queue_for_a_probe_one_is_sent() {
     let other = limit.layer(script().respond(1).after(ms(50)));
     let mut busy = other.oneshot(ask()).boxed();
     assert!(poll!(&mut busy).is_pending());
-    handle.trip_for(ms(1));
+    handle.open_for(ms(1));
     advance(ms(2)).await;
     let calls = join_all((0..9).map(|_| stack.clone().oneshot(ask())));
     let (_, calls) = join!(busy, calls);
@@ -197,7 +198,7 @@ async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
 async fn a_probe_past_its_lease_is_seen_by_whoever_asks() {
     let breaker = breaker(BreakerConfig::new().probe_lease(ms(1_000)));
     let handle = breaker.handle();
-    handle.trip_for(ms(1));
+    handle.open_for(ms(1));
     advance(ms(5)).await;
     let service = breaker.layer(script().hang());
     let mut probe = service.clone().oneshot(ask()).boxed();
@@ -235,7 +236,7 @@ async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast(
         assert!(poll!(call).is_pending());
     }
     let hopeless = service.oneshot(ask_within(ms(1_500))).now_or_never();
-    assert_eq!(hopeless, Some(Err(Fault::Refused(Reject::QueueTimeout))));
+    assert_eq!(hopeless, Some(Err(Fault::Refused(Rejection::QueueTimeout))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,10 +15,10 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, Class, Classify, ClassifyResult, ConcurrencyConfig,
-    ConcurrencyLayer, Context, Event, Failure, Reject, RetryAllowance, RetryLayer, With,
+    BreakerConfig, BreakerLayer, CallContext, Class, Classify, ClassifyResult, ConcurrencyConfig,
+    ConcurrencyLayer, Event, Failure, Rejection, RetryAllowance, RetryLayer, WithCall,
     breaker::Window,
-    observe::StoppedBy,
+    event::RetryStopReason,
     retry::{Budget, BudgetConfig, Jitter, RetryConfig},
 };
 
@@ -49,7 +49,7 @@ fn pauses(script: &Scripted) -> Vec<Duration> {
 }
 
 /// Why the retries ended, as far as it was told.
-fn stopped(ear: &Ear) -> Option<StoppedBy> {
+fn stopped(ear: &Ear) -> Option<RetryStopReason> {
     ear.heard().into_iter().find_map(|event| match event {
         Event::RetryStopped { by } => Some(by),
         _ => None,
@@ -94,18 +94,18 @@ async fn rt_05_fault_f25_what_may_have_been_done_is_not_done_twice() {
         assert_eq!(result, Err(fault));
         script.calls()
     };
-    let once = || With::new(0);
-    let refused = Fault::Failed(Failure::Refused);
+    let once = || WithCall::new(0);
+    let refused = Fault::Failed(Failure::NotProcessed);
     for sent in [
         status(500, None),
         UNAVAILABLE,
         BROKEN,
-        Fault::Refused(Reject::AttemptTimeout),
+        Fault::Refused(Rejection::AttemptTimeout),
     ] {
         assert_eq!(attempts(once(), sent).await, 1, "{sent:?}");
         assert_eq!(attempts(ask(), sent).await, 3, "{sent:?}");
     }
-    for unsent in [UNREACHED, refused, Fault::Refused(Reject::NoEndpoint)] {
+    for unsent in [UNREACHED, refused, Fault::Refused(Rejection::NoEndpoint)] {
         assert_eq!(attempts(once(), unsent).await, 3, "{unsent:?}");
     }
     let twice = retry(|retry| retry.idempotent = true);
@@ -131,7 +131,7 @@ async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
         let mut config = RetryConfig::new();
         edit(&mut config);
         let layer = RetryLayer::new(config, classify).unwrap();
-        let result = layer.layer(script.clone()).oneshot(With::new(0)).await;
+        let result = layer.layer(script.clone()).oneshot(WithCall::new(0)).await;
         assert_eq!(result, Err(fault));
         script.calls()
     };
@@ -158,18 +158,22 @@ async fn fault_f20_an_answer_that_would_be_the_same_again_is_not_asked_for_again
         Fault::Failed(Failure::Protocol),
         Fault::Failed(Failure::TooLarge),
         Fault::Failed(Failure::Panic),
-        Fault::Refused(Reject::AtCapacity),
-        Fault::Refused(Reject::QueueTimeout),
-        Fault::Refused(Reject::CircuitOpen { retry_after: None }),
-        Fault::Refused(Reject::Deadline),
-        Fault::Refused(Reject::DeadlineBeforeSend),
+        Fault::Refused(Rejection::AtCapacity),
+        Fault::Refused(Rejection::QueueTimeout),
+        Fault::Refused(Rejection::CircuitOpen { retry_after: None }),
+        Fault::Refused(Rejection::Deadline),
+        Fault::Refused(Rejection::DeadlineBeforeSend),
     ];
     for fault in never {
         let (script, ear) = (script().fail(fault), Ear::default());
-        let request = ask().observer(ear.observer());
+        let request = ask().events(ear.events());
         let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
         assert_eq!((result, script.calls()), (Err(fault), 1));
-        assert_eq!(stopped(&ear), Some(StoppedBy::NotRetryable), "{fault:?}");
+        assert_eq!(
+            stopped(&ear),
+            Some(RetryStopReason::NotRetryable),
+            "{fault:?}"
+        );
     }
 }
 
@@ -177,11 +181,11 @@ async fn fault_f20_an_answer_that_would_be_the_same_again_is_not_asked_for_again
 async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call_at_once() {
     let wait = status(503, Some(Duration::from_secs(3)));
     for (request, stop) in [
-        (ask_within(ms(2_000)), StoppedBy::Deadline),
-        (ask(), StoppedBy::RetryAfter),
+        (ask_within(ms(2_000)), RetryStopReason::Deadline),
+        (ask(), RetryStopReason::RetryAfter),
     ] {
         let (script, ear) = (script().fail(wait), Ear::default());
-        let longest = ms(if stop == StoppedBy::RetryAfter {
+        let longest = ms(if stop == RetryStopReason::RetryAfter {
             2_999
         } else {
             3_000
@@ -189,7 +193,7 @@ async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call_at_once()
         let layer = retry(|retry| retry.max_retry_after = longest);
         let call = layer
             .layer(script.clone())
-            .oneshot(request.observer(ear.observer()));
+            .oneshot(request.events(ear.events()));
         assert_eq!(timed(call).await, (Err(wait), ms(0)));
         assert_eq!((script.calls(), stopped(&ear)), (1, Some(stop)));
     }
@@ -233,11 +237,11 @@ async fn rt_08_a_retry_after_may_be_of_no_account() {
 async fn rt_09_fault_f23_an_empty_budget_ends_the_call_at_once_with_its_own_failure() {
     let (script, ear) = (script().fail(UNAVAILABLE), Ear::default());
     let service = with_budget(0.0).layer(script.clone());
-    let (result, elapsed) = timed(service.oneshot(ask().observer(ear.observer()))).await;
+    let (result, elapsed) = timed(service.oneshot(ask().events(ear.events()))).await;
     assert_eq!((result, elapsed), (Err(UNAVAILABLE), ms(0)));
     assert_eq!(
         (script.calls(), stopped(&ear)),
-        (1, Some(StoppedBy::Budget))
+        (1, Some(RetryStopReason::Budget))
     );
 }
 
@@ -281,7 +285,7 @@ fn around(
         .min_calls(10)
         .consecutive_failures(trip_after);
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
-    let retry = with_budget(1.0).recheck(breaker.handle().clone());
+    let retry = with_budget(1.0).breaker(breaker.handle().clone());
     retry.layer(breaker.layer(script.clone()))
 }
 
@@ -290,12 +294,9 @@ async fn rt_13_a_breaker_that_opens_between_attempts_leaves_the_failure() {
     let script = script().fail(UNAVAILABLE);
     let service = around(&script, 1);
     let ear = Ear::default();
-    let result = service
-        .clone()
-        .oneshot(ask().observer(ear.observer()))
-        .await;
+    let result = service.clone().oneshot(ask().events(ear.events())).await;
     assert_eq!((result, script.calls()), (Err(UNAVAILABLE), 1));
-    assert_eq!(stopped(&ear), Some(StoppedBy::BreakerOpen));
+    assert_eq!(stopped(&ear), Some(RetryStopReason::BreakerOpen));
 
     // The one retry of the budget was not spent.
     let again = common::script().fail(UNAVAILABLE).respond(1);
@@ -313,7 +314,7 @@ async fn rt_17_the_last_result_is_gone_before_the_next_attempt() {
         assert_eq!(before.strong_count(), 0, "the last answer is still held");
         ready(Ok::<_, Fault>(answer))
     });
-    let classify = |_: Result<&Arc<()>, &Fault>, _| Class::Failure(Failure::Reset);
+    let classify = |_: Result<&Arc<()>, &Fault>, _| Class::Failure(Failure::ConnectionReset);
     let service = RetryLayer::new(RetryConfig::new(), classify)
         .unwrap()
         .layer(service);
@@ -368,7 +369,7 @@ impl Clone for Once {
     }
 }
 
-impl Context for Once {
+impl CallContext for Once {
     fn is_idempotent(&self) -> bool {
         true
     }
@@ -385,7 +386,7 @@ async fn rt_21_with_one_attempt_nothing_is_kept() {
 async fn rt_22_a_success_on_the_third_attempt_reports_three() {
     let script = script().fail(UNAVAILABLE).fail(BROKEN).respond(1);
     let ear = Ear::default();
-    let request = ask().observer(ear.observer());
+    let request = ask().events(ear.events());
     assert_eq!(retry(|_| {}).layer(script).oneshot(request).await, Ok(1));
     let numbers = ear.heard().into_iter().filter_map(|event| match event {
         Event::Attempt { number } => Some(number),
@@ -412,7 +413,9 @@ async fn rt_23_a_classifier_that_panics_costs_no_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_surely_not_taken_is_sent_once_more_at_once_and_for_free() {
-    let script = script().fail(Fault::Failed(Failure::Refused)).respond(1);
+    let script = script()
+        .fail(Fault::Failed(Failure::NotProcessed))
+        .respond(1);
     let service = with_budget(0.0).layer(script.clone());
     assert_eq!(timed(service.oneshot(ask())).await, (Ok(1), ms(0)));
     assert_eq!(script.calls(), 2);
@@ -425,7 +428,7 @@ async fn the_calls_of_one_request_share_its_allowance() {
     let ear = Ear::default();
     for _ in 0..2 {
         let mut request = ask_with(|call| call.allowance = Some(Arc::clone(&allowance)));
-        request.call_mut().unwrap().observer = ear.observer();
+        request.call_mut().unwrap().events = ear.events();
         retry(|_| {})
             .layer(script.clone())
             .oneshot(request)
@@ -440,7 +443,8 @@ async fn the_calls_of_one_request_share_its_allowance() {
     let stops = stops.collect::<Vec<_>>();
     assert_eq!(
         stops,
-        [StoppedBy::Attempts, StoppedBy::RequestCap].map(|by| Event::RetryStopped { by })
+        [RetryStopReason::Attempts, RetryStopReason::RequestCap]
+            .map(|by| Event::RetryStopped { by })
     );
 }
 
@@ -462,12 +466,12 @@ async fn a_call_may_ask_for_fewer_attempts_and_not_for_more() {
 async fn fault_f24_a_pause_that_would_miss_the_deadline_is_not_begun() {
     // 50 ms until the next attempt, and the 10 ms that it needs.
     for (left, elapsed, calls, by) in [
-        (60, 50, 2, StoppedBy::Attempts),
-        (59, 0, 1, StoppedBy::Deadline),
+        (60, 50, 2, RetryStopReason::Attempts),
+        (59, 0, 1, RetryStopReason::Deadline),
     ] {
         let (script, ear) = (script().fail(UNAVAILABLE), Ear::default());
         let service = retry(|retry| retry.max_attempts = 2).layer(script.clone());
-        let call = service.oneshot(ask_within(ms(left)).observer(ear.observer()));
+        let call = service.oneshot(ask_within(ms(left)).events(ear.events()));
         assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(elapsed)));
         assert_eq!((script.calls(), stopped(&ear)), (calls, Some(by)));
     }
@@ -476,7 +480,7 @@ async fn fault_f24_a_pause_that_would_miss_the_deadline_is_not_begun() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
     // The retry meets a full limit, so it was not sent, and the next call may retry.
-    let full = Fault::Refused(Reject::AtCapacity);
+    let full = Fault::Refused(Rejection::AtCapacity);
     let script = script()
         .fail(UNAVAILABLE)
         .fail(full)
@@ -496,7 +500,7 @@ async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration
     let service = limit.layer(script.clone());
     let again = retry(|retry| retry.max_wait = max_wait).layer(service.clone());
     let ear = Ear::default();
-    let call = timed(again.oneshot(ask().observer(ear.observer())));
+    let call = timed(again.oneshot(ask().events(ear.events())));
     let other = async {
         // In the pause of the call.
         tokio::time::sleep(ms(50) - ms(1)).await;
@@ -511,8 +515,8 @@ async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration
 async fn a_retry_does_not_queue_and_leaves_the_failure_that_it_was_for() {
     let (result, elapsed, calls, ear) = meets_a_full_limit(ms(0)).await;
     assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(50), 2));
-    assert_eq!(stopped(&ear), Some(StoppedBy::Refused));
-    let refused = Event::Rejected(Reject::AtCapacity);
+    assert_eq!(stopped(&ear), Some(RetryStopReason::Refused));
+    let refused = Event::Rejected(Rejection::AtCapacity);
     assert!(ear.heard().contains(&refused));
 }
 
@@ -520,7 +524,7 @@ async fn a_retry_does_not_queue_and_leaves_the_failure_that_it_was_for() {
 async fn a_retry_queues_for_as_long_as_it_may() {
     let (result, elapsed, calls, ear) = meets_a_full_limit(ms(98)).await;
     assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(148), 2));
-    let refused = Event::Rejected(Reject::QueueTimeout);
+    let refused = Event::Rejected(Rejection::QueueTimeout);
     assert!(ear.heard().contains(&refused));
 
     let (result, elapsed, ..) = meets_a_full_limit(ms(200)).await;
@@ -529,13 +533,13 @@ async fn a_retry_queues_for_as_long_as_it_may() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_real_failure_outlives_refusals_that_are_retried() {
-    let nowhere = Fault::Refused(Reject::NoEndpoint);
+    let nowhere = Fault::Refused(Rejection::NoEndpoint);
     let script = script().fail(BROKEN).fail(nowhere).fail(nowhere);
     let ear = Ear::default();
     let service = retry(|_| {}).layer(script.clone());
-    let result = service.oneshot(ask().observer(ear.observer())).await;
+    let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!((result, script.calls()), (Err(BROKEN), 3));
-    assert_eq!(stopped(&ear), Some(StoppedBy::Attempts));
+    assert_eq!(stopped(&ear), Some(RetryStopReason::Attempts));
     // There may have been no other failure.
     let script = common::script().fail(nowhere);
     let result = retry(|_| {}).layer(script.clone()).oneshot(ask()).await;
@@ -548,7 +552,7 @@ async fn a_breaker_below_that_opens_leaves_the_failure_without_being_asked_again
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
     let (script, ear) = (script().fail(BROKEN), Ear::default());
     let service = retry(|_| {}).layer(breaker.layer(script.clone()));
-    let result = service.oneshot(ask().observer(ear.observer())).await;
+    let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!((result, script.calls()), (Err(BROKEN), 1));
-    assert_eq!(stopped(&ear), Some(StoppedBy::BreakerOpen));
+    assert_eq!(stopped(&ear), Some(RetryStopReason::BreakerOpen));
 }

@@ -17,8 +17,8 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, Class, ClassifyResult, Event, Failure, Reject, RetryAllowance,
-    RetryConfig, RetryLayer, observe::StoppedBy, retry::Jitter,
+    BreakerConfig, BreakerLayer, Class, ClassifyResult, Event, Failure, Rejection, RetryAllowance,
+    RetryConfig, RetryLayer, event::RetryStopReason, retry::Jitter,
 };
 
 /// A retry with a budget for `retries`, whatever is called.
@@ -30,7 +30,7 @@ fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
 }
 
 /// How the retries ended, as far as it was told.
-fn stops(ear: &Ear) -> Vec<StoppedBy> {
+fn stops(ear: &Ear) -> Vec<RetryStopReason> {
     let stops = ear.heard().into_iter().filter_map(|event| match event {
         Event::RetryStopped { by } => Some(by),
         _ => None,
@@ -38,8 +38,8 @@ fn stops(ear: &Ear) -> Vec<StoppedBy> {
     stops.collect()
 }
 
-const FULL: Fault = Fault::Refused(Reject::AtCapacity);
-const NOT_TAKEN: Fault = Fault::Failed(Failure::Refused);
+const FULL: Fault = Fault::Refused(Rejection::AtCapacity);
+const NOT_TAKEN: Fault = Fault::Failed(Failure::NotProcessed);
 
 /// A request that may make so many retries together with others.
 fn sharing(allowance: &Arc<RetryAllowance>) -> Request {
@@ -69,7 +69,7 @@ async fn rt_13_a_breaker_that_opens_leaves_the_retry_to_its_request() {
     let allowance = Arc::new(RetryAllowance::new(1));
     let policy = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
-    let retry = with_budget(9.0).recheck(breaker.handle().clone());
+    let retry = with_budget(9.0).breaker(breaker.handle().clone());
     let service = retry.layer(breaker.layer(script().fail(BROKEN)));
     assert_eq!(service.oneshot(sharing(&allowance)).await, Err(BROKEN));
     assert!(may_retry(&allowance).await);
@@ -124,10 +124,10 @@ async fn a_service_that_fails_to_be_ready_is_an_attempt_that_failed() {
 
     let (ear, request) = (Ear::default(), ask());
     let service = with_budget(9.0).layer(Unready::new(UNREACHED, 9));
-    let result = service.oneshot(request.observer(ear.observer())).await;
+    let result = service.oneshot(request.events(ear.events())).await;
     assert_eq!(
         (result, stops(&ear)),
-        (Err(UNREACHED), vec![StoppedBy::Attempts])
+        (Err(UNREACHED), vec![RetryStopReason::Attempts])
     );
     let ended = |failure| Event::AttemptEnded {
         class: Class::Failure(failure),
@@ -137,7 +137,7 @@ async fn a_service_that_fails_to_be_ready_is_an_attempt_that_failed() {
     heard.retain(|event| !matches!(event, Event::Backoff { .. } | Event::RetryStopped { .. }));
     let unready = ended(Failure::Connect);
     let [first, second, third] = [1, 2, 3].map(|number| Event::Attempt { number });
-    let broken = ended(Failure::Reset);
+    let broken = ended(Failure::ConnectionReset);
     assert_eq!(heard, [first, broken, second, unready, third, unready]);
 }
 
@@ -145,10 +145,10 @@ async fn a_service_that_fails_to_be_ready_is_an_attempt_that_failed() {
 async fn a_refusal_instead_of_readiness_leaves_the_failure_and_costs_nothing() {
     let (layer, ear) = (with_budget(1.0), Ear::default());
     let service = layer.layer(Unready::new(FULL, 1));
-    let result = service.oneshot(ask().observer(ear.observer())).await;
+    let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!(
         (result, stops(&ear)),
-        (Err(BROKEN), vec![StoppedBy::Refused])
+        (Err(BROKEN), vec![RetryStopReason::Refused])
     );
     let again = layer.layer(script().fail(BROKEN).respond(1));
     assert_eq!(again.oneshot(ask()).await, Ok(1));
@@ -169,10 +169,10 @@ async fn nor_is_that_sent_again_in_vain() {
     // It needs 10 ms.
     for (left, expected, calls) in [(10, Ok(1), 2), (9, Err(NOT_TAKEN), 1)] {
         let (script, ear) = (script().fail(NOT_TAKEN).respond(1), Ear::default());
-        let request = ask_within(ms(left)).observer(ear.observer());
+        let request = ask_within(ms(left)).events(ear.events());
         let result = with_budget(9.0).layer(script.clone()).oneshot(request);
         assert_eq!((result.await, script.calls()), (expected, calls));
-        let late = [StoppedBy::Deadline];
+        let late = [RetryStopReason::Deadline];
         assert_eq!(stops(&ear), late[..2 - calls]);
     }
 }

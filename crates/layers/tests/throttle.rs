@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
-    Class, Classify, ClassifyResult, Failure, Reject, ThrottleConfig, ThrottleLayer,
+    Class, Classify, ClassifyResult, Failure, Rejection, ThrottleConfig, ThrottleLayer,
 };
 
 const BUSY: Failure = Failure::Status {
@@ -63,8 +63,8 @@ async fn errors_and_refusals_of_others_are_no_reason() {
     for fault in [
         BROKEN,
         UNREACHED,
-        Fault::Refused(Reject::AtCapacity),
-        Fault::Refused(Reject::Deadline),
+        Fault::Refused(Rejection::AtCapacity),
+        Fault::Refused(Rejection::Deadline),
     ] {
         let layer = throttle();
         assert_eq!(call(&layer, script().fail(fault), 100).await, 100);
@@ -84,8 +84,11 @@ async fn a_refusal_is_the_layers_own_and_never_a_failure_of_the_service() {
     let layer = ThrottleLayer::new(ThrottleConfig::new().max(1.0), no).unwrap();
     call(&layer, script().respond(1), 10_000).await;
     let ear = Ear::default();
-    let asked = ask().observer(ear.observer());
+    let asked = ask().events(ear.events());
     let refused = layer.layer(script().respond(1)).oneshot(asked).await;
-    assert_eq!(refused, Err(Fault::Refused(Reject::Throttled)));
-    assert!(matches!(Reject::Throttled.class(ms(0)), Class::Rejected(_)));
+    assert_eq!(refused, Err(Fault::Refused(Rejection::Throttled)));
+    assert!(matches!(
+        Rejection::Throttled.class(ms(0)),
+        Class::Rejected(_)
+    ));
 }

@@ -9,8 +9,8 @@ use common::*;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    ClassifyResult, ConfigError, Context, Deadline, DeadlineLayer, Event, Reject, RetryConfig,
-    RetryLayer, TimeoutLayer,
+    CallContext, ClassifyResult, ConfigError, Deadline, DeadlineLayer, Event, Rejection,
+    RetryConfig, RetryLayer, TimeoutLayer,
     retry::Jitter,
     timeout::{DeadlineConfig, TimeoutConfig},
 };
@@ -20,7 +20,7 @@ async fn an_attempt_ends_at_its_timeout_and_its_call_is_dropped() {
     let script = script().hang();
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
     let (result, elapsed) = timed(service.oneshot(ask())).await;
-    assert_eq!(result, Err(Fault::Refused(Reject::AttemptTimeout)));
+    assert_eq!(result, Err(Fault::Refused(Rejection::AttemptTimeout)));
     assert_eq!((elapsed, script.cancelled()), (ms(100), 1));
 }
 
@@ -28,7 +28,7 @@ async fn an_attempt_ends_at_its_timeout_and_its_call_is_dropped() {
 async fn the_deadline_of_the_call_ends_an_attempt_as_a_deadline() {
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
     let (result, elapsed) = timed(service.oneshot(ask_within(ms(60)))).await;
-    assert_eq!(result, Err(Fault::Refused(Reject::Deadline)));
+    assert_eq!(result, Err(Fault::Refused(Rejection::Deadline)));
     assert_eq!(elapsed, ms(60));
 }
 
@@ -72,8 +72,8 @@ async fn hung_twice(request: Request, relaxed: bool, max_attempts: u8) -> (Fault
 
 #[tokio::test(start_paused = true)]
 async fn the_last_attempt_may_have_all_the_time_that_is_left() {
-    let attempt = Fault::Refused(Reject::AttemptTimeout);
-    let deadline = Fault::Refused(Reject::Deadline);
+    let attempt = Fault::Refused(Rejection::AttemptTimeout);
+    let deadline = Fault::Refused(Rejection::Deadline);
     let within = || ask_within(ms(2_000));
     assert_eq!(hung_twice(within(), false, 2).await, (attempt, ms(601), 2));
     assert_eq!(
@@ -101,11 +101,14 @@ async fn dl_05_with_too_little_time_nothing_is_sent() {
         let script = script().respond(1);
         let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
         let ear = Ear::default();
-        let request = ask_within(left).observer(ear.observer());
+        let request = ask_within(left).events(ear.events());
         let (result, elapsed) = timed(service.oneshot(request)).await;
-        assert_eq!(result, Err(Fault::Refused(Reject::DeadlineBeforeSend)));
+        assert_eq!(result, Err(Fault::Refused(Rejection::DeadlineBeforeSend)));
         assert_eq!((elapsed, script.calls()), (ms(0), 0));
-        assert_eq!(ear.heard(), [Event::Rejected(Reject::DeadlineBeforeSend)]);
+        assert_eq!(
+            ear.heard(),
+            [Event::Rejected(Rejection::DeadlineBeforeSend)]
+        );
     }
     let service = TimeoutLayer::new(ms(100))
         .unwrap()
@@ -125,7 +128,7 @@ async fn dl_05_a_call_that_has_all_of_a_short_timeout_is_sent() {
         .unwrap()
         .layer(script().respond(1).respond(1));
     assert_eq!(short.clone().oneshot(ask()).await, Ok(1));
-    let late = Err(Fault::Refused(Reject::DeadlineBeforeSend));
+    let late = Err(Fault::Refused(Rejection::DeadlineBeforeSend));
     assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
     let short = TimeoutLayer::new(ms(5)).unwrap().layer(script().respond(1));
     assert_eq!(short.clone().oneshot(ask_within(ms(5))).await, Ok(1));
@@ -162,7 +165,7 @@ async fn dl_10_a_caller_that_goes_away_leaves_nothing_and_is_no_timeout() {
     let script = script().hang();
     let ear = Ear::default();
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
-    let call = service.oneshot(ask().observer(ear.observer()));
+    let call = service.oneshot(ask().events(ear.events()));
     timeout(ms(10), call).await.unwrap_err();
     assert_eq!((script.in_flight(), script.cancelled()), (0, 1));
     assert_eq!(ear.heard(), []);
@@ -181,12 +184,12 @@ async fn dl_11_the_shorter_of_two_names_the_error() {
                 .layer(script().hang()),
         )
     };
-    for (total, attempt, reject) in [
-        (50, 100, Reject::Deadline),
-        (100, 50, Reject::AttemptTimeout),
+    for (total, attempt, rejection) in [
+        (50, 100, Rejection::Deadline),
+        (100, 50, Rejection::AttemptTimeout),
     ] {
         let (result, elapsed) = timed(nested(total, attempt).oneshot(ask())).await;
-        assert_eq!(result, Err(Fault::Refused(reject)));
+        assert_eq!(result, Err(Fault::Refused(rejection)));
         assert_eq!(elapsed, ms(50));
     }
 }

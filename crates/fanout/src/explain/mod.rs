@@ -8,7 +8,7 @@ mod wire;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_fanout_layers::{Context, breaker::State};
+use tower_fanout_layers::{CallContext, breaker::State};
 
 use crate::{
     bounds::{self, Bounds},
@@ -80,7 +80,7 @@ pub struct Explained {
     pub breaker: Option<State>,
 }
 
-impl<Req: Context> FanOut<Req> {
+impl<Req: CallContext> FanOut<Req> {
     /// What `request` would do if it had `deadline` from now on. The deadline that it carries is not
     /// looked at; how many retries it allows is.
     ///

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower::Service;
-use tower_fanout_layers::{Context, Priority};
+use tower_fanout_layers::{CallContext, Priority};
 
 use super::{BoundNode, BoundPlan};
 use crate::{
@@ -44,7 +44,7 @@ impl<Req> PlanBuilder<Req> {
         S::Error: Into<BranchError>,
         S::Future: Send + 'static,
         F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync + 'static,
-        R: Context + Send + 'static,
+        R: CallContext + Send + 'static,
     {
         let key = Key::new(self.id, self.specs.len());
         self.specs.push(NodeSpec::new(name));

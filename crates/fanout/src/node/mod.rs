@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::Oneshot};
-use tower_fanout_layers::{Call, Context};
+use tower_fanout_layers::{Call, CallContext};
 
 pub use self::builder::{Node, PlanBuilder};
 use self::forecaster::Forecaster;
@@ -51,7 +51,7 @@ impl<Req> BoundNode<Req> {
         S::Error: Into<BranchError>,
         S::Future: Send + 'static,
         F: Fn(&Req, &Answers) -> Result<R, BranchError> + Send + Sync + 'static,
-        R: Context + Send + 'static,
+        R: CallContext + Send + 'static,
     {
         let start = move |request: &Req, answers: &Answers, facts: &dyn Fn() -> Call| {
             let mut request = make(request, answers)?;

@@ -22,7 +22,7 @@ use std::{
 
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
-use tower_fanout_layers::{Call, Deadline, Event, Observer};
+use tower_fanout_layers::{Call, Deadline, Event, Events};
 
 pub(crate) use self::room::Rooms;
 use self::{
@@ -136,7 +136,7 @@ pub struct Run<Req> {
     timed_out: bool,
 }
 
-impl<Req: tower_fanout_layers::Context> Run<Req> {
+impl<Req: tower_fanout_layers::CallContext> Run<Req> {
     pub(crate) fn new(
         bound: BoundPlan<Req>,
         request: Req,
@@ -334,7 +334,7 @@ impl<Req> Run<Req> {
         let priority = self.bound.graph().nodes[node].priority;
         let call = || {
             let mut call = self.call.clone();
-            call.observer = Observer::new(seat.clone());
+            call.events = Events::new(seat.clone());
             call.priority = priority;
             call.deadline = due.map(Deadline::at).or(call.deadline);
             call

@@ -10,7 +10,7 @@ use std::{
 
 use tower_fanout_layers::{
     Class, Event,
-    observe::{FallbackKind, StoppedBy},
+    event::{FallbackKind, RetryStopReason},
 };
 
 use super::RunObserver;
@@ -39,7 +39,7 @@ struct Seen {
     counted: bool,
     http_status: Option<u16>,
     queued: Duration,
-    stopped_by: Option<StoppedBy>,
+    stopped_by: Option<RetryStopReason>,
     /// Whether the branch's own service has failed, and another is asked.
     falls: bool,
     fallback: Option<FallbackKind>,
@@ -103,8 +103,8 @@ impl Seen {
                 class: Class::Rejected(_),
                 ..
             } => self.attempts = self.attempts.saturating_sub(1),
-            Event::Answered { status } => self.http_status = Some(status),
-            Event::Admitted { waited } => self.queued += waited,
+            Event::ResponseStatus { status } => self.http_status = Some(status),
+            Event::PermitAcquired { waited } => self.queued += waited,
             // Nothing is tried again that was never sent, nor by whom another's retries are ended.
             Event::RetryStopped { by } if self.attempts > 0 && !self.falls => {
                 self.stopped_by = Some(by);

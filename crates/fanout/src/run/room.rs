@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use tower_fanout_layers::Reject;
+use tower_fanout_layers::Rejection;
 
 use super::{RunObserver, ready::Ready, recorder::Watch, seats::Seats};
 use crate::{
@@ -62,7 +62,7 @@ impl End {
             Self::Answered => Status::Success,
             Self::Failed => Status::Failed,
             Self::Late => {
-                branch.error = Some(Reject::Deadline.into());
+                branch.error = Some(Rejection::Deadline.into());
                 Status::Failed
             }
             Self::Skipped(reason) => {

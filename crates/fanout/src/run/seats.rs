@@ -95,7 +95,7 @@ impl Wake for Seat {
     }
 }
 
-impl tower_fanout_layers::Observe for Seat {
+impl tower_fanout_layers::EventSink for Seat {
     fn on(&self, event: tower_fanout_layers::Event) {
         self.recorder.on(self.node, event);
     }

@@ -12,7 +12,7 @@ use std::{
 use tower::{BoxError, Service, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Downstream, Plan, PlanBuilder, Policy,
-    layers::{ClassifyResult, Failure, With},
+    layers::{ClassifyResult, Failure, WithCall},
     stack::stack,
 };
 
@@ -124,15 +124,15 @@ pub(crate) fn downstream(edit: impl FnOnce(&mut Policy)) -> Downstream<ClassifyR
 }
 
 /// A request that may be sent twice.
-pub(crate) fn ask() -> With<()> {
-    With::new(()).idempotent()
+pub(crate) fn ask() -> WithCall<()> {
+    WithCall::new(()).idempotent()
 }
 
 /// The whole stack around `answer`.
 pub(crate) fn around<F, Fut>(
     downstream: &Downstream<ClassifyResult>,
     answer: F,
-) -> impl Service<With<()>, Response = &'static str, Error = BoxError, Future: Send>
+) -> impl Service<WithCall<()>, Response = &'static str, Error = BoxError, Future: Send>
 + Clone
 + Send
 + Sync
@@ -141,10 +141,10 @@ where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send + 'static,
 {
-    let service = service_fn(move |_: With<()>| answer());
+    let service = service_fn(move |_: WithCall<()>| answer());
     stack(downstream, downstream.fallback(), |_| (), service)
 }
 
 pub(crate) fn failed() -> BoxError {
-    Box::new(Failure::Reset)
+    Box::new(Failure::ConnectionReset)
 }

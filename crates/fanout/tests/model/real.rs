@@ -17,7 +17,7 @@ use tokio::{
 use tower::{ServiceExt, service_fn};
 use tower_fanout::{
     Answer, Branch, BranchError, ErrorKind, FanOut, FanOutError, Plan,
-    layers::{Context, Deadline, Priority, With},
+    layers::{CallContext, Deadline, Priority, WithCall},
 };
 
 use crate::{
@@ -58,13 +58,13 @@ async fn answer(latency: u64, ends: Ends, live: Live) -> Result<(), BranchError>
     }
 }
 
-fn fan_out(case: &Case, live: &Live) -> FanOut<With<()>> {
+fn fan_out(case: &Case, live: &Live) -> FanOut<WithCall<()>> {
     let mut plan = Plan::builder();
     for (place, node) in case.nodes.iter().enumerate() {
         let (live, latency, ends) = (live.clone(), node.latency, node.ends);
         let service = service_fn(move |()| answer(latency, ends, live.clone()));
         let mut declared = plan
-            .node(&place.to_string(), service, |_: &With<()>, _| Ok(()))
+            .node(&place.to_string(), service, |_: &WithCall<()>, _| Ok(()))
             .priority(Priority::new(node.priority).unwrap());
         for (dependency, hard) in &node.dependencies {
             let name = dependency.to_string();
@@ -95,8 +95,8 @@ fn fan_out(case: &Case, live: &Live) -> FanOut<With<()>> {
         .max_concurrency(case.max_concurrency)
 }
 
-fn request(case: &Case) -> With<()> {
-    let mut request = With::new(());
+fn request(case: &Case) -> WithCall<()> {
+    let mut request = WithCall::new(());
     let timeout = case.deadline.map(Duration::from_millis);
     let deadline = timeout.and_then(|timeout| Deadline::after(Instant::now(), timeout));
     request.call_mut().unwrap().deadline = deadline;

@@ -4,14 +4,14 @@ use std::{error::Error, fmt, io};
 
 use h2::Reason;
 use hyper_util::client::legacy;
-use tower_fanout_layers::{AsReject, Failure, Reject};
+use tower_fanout_layers::{AsRejection, Failure, Rejection};
 
 /// Why an attempt has no answer. It says nothing of addresses or bodies, so it may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
     /// A layer refused the call.
-    Reject(Reject),
+    Rejected(Rejection),
     /// The name of the service could not be resolved.
     Dns,
     /// No connection could be made.
@@ -42,18 +42,21 @@ pub enum ClientError {
 impl ClientError {
     const fn table(self) -> (&'static Failure, &'static str) {
         match self {
-            // The one that `AsReject` looks at first.
-            Self::Reject(_) => (&Failure::Other, "refused"),
+            // The one that `AsRejection` looks at first.
+            Self::Rejected(_) => (&Failure::Other, "refused"),
             Self::Dns => (&Failure::Connect, "the name could not be resolved"),
             Self::Connect => (&Failure::Connect, "no connection could be made"),
             Self::Tls => (&Failure::Connect, "no secure connection could be made"),
-            Self::Unsent => (&Failure::Refused, "the service did not take the request"),
+            Self::Unsent => (
+                &Failure::NotProcessed,
+                "the service did not take the request",
+            ),
             Self::Reset => (
-                &Failure::Reset,
+                &Failure::ConnectionReset,
                 "the connection broke before there was an answer",
             ),
             Self::BadHead => (&Failure::Protocol, "the answer is not valid HTTP"),
-            Self::BadBody => (&Failure::Body, "the answer broke off"),
+            Self::BadBody => (&Failure::TruncatedBody, "the answer broke off"),
             Self::TooLarge => (&Failure::TooLarge, "the answer is too large"),
             Self::Redirect => (&Failure::Protocol, "the service redirected"),
             Self::BadStatus => (&Failure::Protocol, "the status is not that of an answer"),
@@ -66,7 +69,7 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reject(reject) => reject.fmt(f),
+            Self::Rejected(rejection) => rejection.fmt(f),
             error => f.write_str(error.table().1),
         }
     }
@@ -76,22 +79,22 @@ impl fmt::Display for ClientError {
 impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Reject(reject) => Some(reject),
+            Self::Rejected(rejection) => Some(rejection),
             error => Some(error.table().0),
         }
     }
 }
 
-impl From<Reject> for ClientError {
-    fn from(reject: Reject) -> Self {
-        Self::Reject(reject)
+impl From<Rejection> for ClientError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
-impl AsReject for ClientError {
-    fn as_reject(&self) -> Option<&Reject> {
+impl AsRejection for ClientError {
+    fn as_rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Reject(reject) => Some(reject),
+            Self::Rejected(rejection) => Some(rejection),
             _ => None,
         }
     }
@@ -160,12 +163,12 @@ mod tests {
 
     #[test]
     fn a_boxed_error_says_what_it_was() {
-        let boxed = BoxError::from(ClientError::Reject(Reject::Deadline));
-        assert_eq!(boxed.as_reject(), Some(&Reject::Deadline));
+        let boxed = BoxError::from(ClientError::Rejected(Rejection::Deadline));
+        assert_eq!(boxed.as_rejection(), Some(&Rejection::Deadline));
         let boxed = BoxError::from(ClientError::Unsent);
         assert_eq!(
-            (boxed.as_reject(), boxed.failure()),
-            (None, Failure::Refused)
+            (boxed.as_rejection(), boxed.failure()),
+            (None, Failure::NotProcessed)
         );
     }
 }

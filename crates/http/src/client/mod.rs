@@ -31,7 +31,7 @@ use http::{
 };
 use http_body_util::Full;
 use tower::Service;
-use tower_fanout_layers::{ConfigError, With};
+use tower_fanout_layers::{ConfigError, WithCall};
 
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientTlsConfig, Identity, TlsVersion, Verify};
@@ -90,7 +90,7 @@ impl Service<Request<Bytes>> for Client {
 }
 
 /// The facts of the call are not sent.
-impl Service<With<Request<Bytes>>> for Client {
+impl Service<WithCall<Request<Bytes>>> for Client {
     type Response = Response<Bytes>;
     type Error = ClientError;
     type Future = ResponseFuture;
@@ -99,7 +99,7 @@ impl Service<With<Request<Bytes>>> for Client {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: With<Request<Bytes>>) -> ResponseFuture {
+    fn call(&mut self, request: WithCall<Request<Bytes>>) -> ResponseFuture {
         self.call(request.into_inner())
     }
 }

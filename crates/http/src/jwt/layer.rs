@@ -13,7 +13,7 @@ use http::{
 };
 use tokio::time::timeout_at;
 use tower::{Layer, Service, ServiceExt};
-use tower_fanout_layers::{ConfigError, Context as _, Deadline};
+use tower_fanout_layers::{CallContext as _, ConfigError, Deadline};
 
 use super::{
     bearer::bearer,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
-use tower_fanout_layers::AsReject;
+use tower_fanout_layers::AsRejection;
 
 use super::{Code, Problem};
 use crate::correlation::CorrelationId;
@@ -50,7 +50,7 @@ pub struct ProblemService<S> {
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ProblemService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    S::Error: AsReject,
+    S::Error: AsRejection,
     ResBody: From<Bytes>,
 {
     type Response = Response<ResBody>;
@@ -81,7 +81,7 @@ pin_project! {
 impl<F, ResBody, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<ResBody>, E>>,
-    E: AsReject,
+    E: AsRejection,
     ResBody: From<Bytes>,
 {
     type Output = Result<Response<ResBody>, Infallible>;
@@ -101,9 +101,9 @@ where
     }
 }
 
-fn problem(error: &impl AsReject) -> Problem {
-    match error.as_reject() {
-        Some(reject) => (*reject).into(),
+fn problem(error: &impl AsRejection) -> Problem {
+    match error.as_rejection() {
+        Some(rejection) => (*rejection).into(),
         None => Problem::new(Code::Internal),
     }
 }
@@ -123,11 +123,11 @@ fn log(panic: &(dyn Any + Send)) {
 mod tests {
     use http_body_util::Full;
     use tower::{ServiceBuilder, service_fn};
-    use tower_fanout_layers::Reject;
+    use tower_fanout_layers::Rejection;
 
     use super::*;
 
-    async fn status(answer: fn() -> Result<Response<Full<Bytes>>, Reject>) -> http::StatusCode {
+    async fn status(answer: fn() -> Result<Response<Full<Bytes>>, Rejection>) -> http::StatusCode {
         let service = ServiceBuilder::new()
             .layer(ProblemLayer::new())
             .service(service_fn(move |_: Request<()>| async move { answer() }));
@@ -138,8 +138,8 @@ mod tests {
     #[tokio::test]
     async fn errors_and_panics_become_problems() {
         assert_eq!(status(|| Ok(Response::default())).await, 200);
-        assert_eq!(status(|| Err(Reject::AtCapacity)).await, 503);
-        assert_eq!(status(|| Err(Reject::Deadline)).await, 504);
+        assert_eq!(status(|| Err(Rejection::AtCapacity)).await, 503);
+        assert_eq!(status(|| Err(Rejection::Deadline)).await, 504);
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use http::{
     },
 };
 use serde_json::value::RawValue;
-use tower_fanout_layers::Reject;
+use tower_fanout_layers::Rejection;
 
 pub use self::{
     code::Code,
@@ -276,20 +276,21 @@ impl Problem {
 }
 
 /// What a layer refused in front of the whole service.
-impl From<Reject> for Problem {
-    fn from(reject: Reject) -> Self {
-        let code = match reject {
-            Reject::AttemptTimeout | Reject::Deadline | Reject::DeadlineBeforeSend => {
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let code = match rejection {
+            Rejection::AttemptTimeout | Rejection::Deadline | Rejection::DeadlineBeforeSend => {
                 Code::UpstreamTimeout
             }
-            Reject::CircuitOpen { .. } | Reject::NoEndpoint => Code::UpstreamUnavailable,
-            Reject::AtCapacity | Reject::Evicted | Reject::QueueTimeout | Reject::Throttled => {
-                Code::Overloaded
-            }
-            Reject::RateLimited { .. } => Code::RateLimited,
+            Rejection::CircuitOpen { .. } | Rejection::NoEndpoint => Code::UpstreamUnavailable,
+            Rejection::AtCapacity
+            | Rejection::Evicted
+            | Rejection::QueueTimeout
+            | Rejection::Throttled => Code::Overloaded,
+            Rejection::RateLimited { .. } => Code::RateLimited,
             _ => Code::Internal,
         };
-        Self::new(code).retry_after(reject.retry_after())
+        Self::new(code).retry_after(rejection.retry_after())
     }
 }
 
@@ -328,7 +329,7 @@ mod tests {
         for (wait, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (4999, "5")] {
             let retry_after = Some(Duration::from_millis(wait));
             let response =
-                Problem::from(Reject::CircuitOpen { retry_after }).into_response::<Bytes>(None);
+                Problem::from(Rejection::CircuitOpen { retry_after }).into_response::<Bytes>(None);
             assert_eq!(response.status(), 503);
             assert_eq!(response.headers()[RETRY_AFTER], seconds);
         }

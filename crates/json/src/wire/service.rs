@@ -5,7 +5,7 @@ use tower_fanout::{
     Branch, BranchError, SkipReason, Status,
     layers::{
         breaker::State,
-        observe::{FallbackKind, StoppedBy},
+        event::{FallbackKind, RetryStopReason},
     },
 };
 
@@ -65,7 +65,7 @@ impl<'a> Service<'a> {
             fallback_kind: branch.fallback.map(FallbackKind::as_str),
             attempts: branch.attempts,
             hedges: branch.hedges,
-            retry_stopped_by: branch.stopped_by.map(StoppedBy::as_str),
+            retry_stopped_by: branch.stopped_by.map(RetryStopReason::as_str),
             error: branch.error.as_ref().map(ServiceError::of),
             skip_reason: branch.skipped.map(SkipReason::as_str),
         }

@@ -190,7 +190,7 @@ impl Framing {
     }
 }
 
-impl<Req: tower_fanout::layers::Context + Unpin> Body for Partials<Req> {
+impl<Req: tower_fanout::layers::CallContext + Unpin> Body for Partials<Req> {
     type Data = Bytes;
     type Error = Infallible;
 

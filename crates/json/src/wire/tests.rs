@@ -15,7 +15,7 @@ use tower_fanout::{
     Answer, BranchError, ErrorKind, FanOut, FanOutError, Plan, PlanBuilder, Strategy,
     layers::{
         breaker::State,
-        observe::{FallbackKind, StoppedBy},
+        event::{FallbackKind, RetryStopReason},
     },
 };
 use tower_fanout_http::{
@@ -193,7 +193,7 @@ async fn optional_members_of_a_service_appear_if_they_apply() {
     branch.hedges = 2;
     branch.http_status = Some(203);
     branch.queued = Duration::from_micros(1500);
-    branch.stopped_by = Some(StoppedBy::RequestCap);
+    branch.stopped_by = Some(RetryStopReason::RequestCap);
     branch.fallback = Some(FallbackKind::Stale);
     branch.breaker = Some(State::HalfOpen);
     let mut out = String::new();

@@ -18,7 +18,7 @@ use tokio::{
 use tower::ServiceExt;
 use tower_fanout::{
     ErrorKind,
-    layers::{AsReject, Failure},
+    layers::{AsRejection, Failure},
 };
 use tower_fanout_http::client::ClientError;
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
@@ -47,7 +47,7 @@ async fn fault_f6_a_reset_after_the_request_was_sent_is_left_to_retries() {
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
         assert_eq!(
             (error, error.failure()),
-            (ClientError::Reset, Failure::Reset)
+            (ClientError::Reset, Failure::ConnectionReset)
         );
         assert_eq!(server.stats().requests.len(), 2);
         assert_eq!(ask(&client).await.unwrap().as_raw(), "2");

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 use tower_fanout::{
     ErrorKind,
-    layers::{AsReject, Failure},
+    layers::{AsRejection, Failure},
 };
 use tower_fanout_http::client::{Client, ClientConfig, ClientError};
 use tower_fanout_json::{

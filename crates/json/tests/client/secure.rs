@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tower::ServiceExt;
 use tower_fanout::{
     ErrorKind,
-    layers::{AsReject, Failure},
+    layers::{AsRejection, Failure},
 };
 use tower_fanout_http::client::{
     Client, ClientConfig, ClientError, ClientTlsConfig, Http2, Identity, Resolve, Resolving,

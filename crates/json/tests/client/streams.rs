@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tower::ServiceExt;
 use tower_fanout::{
     ErrorKind,
-    layers::{AsReject, Failure},
+    layers::{AsRejection, Failure},
 };
 use tower_fanout_http::client::{Client, ClientError, Http2};
 use tower_fanout_testkit::fault_server::{
@@ -79,7 +79,7 @@ async fn fault_f37_what_was_certainly_not_processed_is_known() {
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
         assert_eq!(
             (error, error.failure()),
-            (ClientError::Unsent, Failure::Refused)
+            (ClientError::Unsent, Failure::NotProcessed)
         );
         assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
     }

@@ -14,7 +14,7 @@ use super::permit::Permit;
 use crate::{
     classify::Classify,
     oneshot::Oneshot,
-    until::{DropOnPanic, Until},
+    permit_scope::{DropOnPanic, PermitScope},
 };
 
 pin_project! {
@@ -72,7 +72,7 @@ impl<S, C, U, Req> Future for ResponseFuture<S, C, U, Req>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error>,
-    U: Until<S::Response>,
+    U: PermitScope<S::Response>,
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 

@@ -8,11 +8,11 @@ use super::{
     config::BreakerConfig,
     permit::{Local, Permit},
     shared::Shared,
-    state::{Machine, Mode, State, Trip},
+    state::{Machine, Mode, OpenReason, State},
 };
 use crate::{
-    observe::Observer,
-    reject::Reject,
+    event::Events,
+    rejection::Rejection,
     sharded,
     sync::{Arc, Ordering},
 };
@@ -53,13 +53,13 @@ pub struct Snapshot {
     /// Its state. An open breaker whose time is up stays open until a call comes.
     pub state: State,
     /// How long it has been in this state.
-    pub lasting: Duration,
+    pub time_in_state: Duration,
     /// How often it opened since it was last closed for long.
     pub trips: u32,
     /// Why it opened last.
-    pub reason: Option<Trip>,
+    pub reason: Option<OpenReason>,
     /// How long it will stay open; zero if the next call is a probe.
-    pub open_for: Option<Duration>,
+    pub open_remaining: Option<Duration>,
     /// Calls in its window.
     pub calls: u64,
     /// Calls in its window that failed.
@@ -90,8 +90,8 @@ impl Handle {
 
     /// Lets a call through, or refuses it.
     #[inline]
-    pub(super) fn admit(&self, observer: &Observer) -> Result<Permit, Reject> {
-        Permit::new(self.local(), observer)
+    pub(super) fn admit(&self, events: &Events) -> Result<Permit, Rejection> {
+        Permit::new(self.local(), events)
     }
 
     fn local(&self) -> &Arc<Local> {
@@ -119,10 +119,10 @@ impl Handle {
             let tally = machine.tally(now);
             Snapshot {
                 state: machine.state(),
-                lasting: now.saturating_duration_since(machine.since()),
+                time_in_state: now.saturating_duration_since(machine.since()),
                 trips: machine.trips(),
                 reason: machine.reason(),
-                open_for: machine.open_for(now),
+                open_remaining: machine.open_remaining(now),
                 calls: tally.total,
                 failed: tally.failed,
                 slow: tally.slow,
@@ -144,7 +144,7 @@ impl Handle {
 
     /// The refusal that a call would get now, or none if it would pass. Asking takes no probe.
     #[must_use]
-    pub fn refusal(&self) -> Option<Reject> {
+    pub fn refusal(&self) -> Option<Rejection> {
         self.shared().rejection()
     }
 }
@@ -154,9 +154,9 @@ impl Handle {
 impl Handle {
     /// Returns the [refusal](Self::refusal) that ends a call now, and counts it.
     #[inline]
-    pub(crate) fn reject(&self) -> Option<Reject> {
-        let reject = self.shared().rejection()?;
-        Some(self.local().refuse(reject))
+    pub(crate) fn reject(&self) -> Option<Rejection> {
+        let rejection = self.shared().rejection()?;
+        Some(self.local().refuse(rejection))
     }
 
     /// Returns the generation of the breaker, for [`reject_since`](Self::reject_since).
@@ -166,9 +166,9 @@ impl Handle {
 
     /// Returns the refusal that ends a call now if the circuit has opened since the breaker was in
     /// `generation`, and counts it.
-    pub(crate) fn reject_since(&self, generation: u64) -> Option<Reject> {
-        let reject = self.shared().rejection_since(generation)?;
-        Some(self.local().refuse(reject))
+    pub(crate) fn reject_since(&self, generation: u64) -> Option<Rejection> {
+        let rejection = self.shared().rejection_since(generation)?;
+        Some(self.local().refuse(rejection))
     }
 }
 
@@ -189,8 +189,8 @@ impl Handle {
 
     /// Lets all calls pass and counts them, until [`reset`](Self::reset). Whenever it would have
     /// opened, it tells so by [`Event::BreakerWouldOpen`](crate::Event::BreakerWouldOpen), once.
-    pub fn metrics_only(&self) {
-        self.command(|machine, now| machine.switch(Mode::MetricsOnly, now));
+    pub fn shadow_mode(&self) {
+        self.command(|machine, now| machine.switch(Mode::ShadowMode, now));
     }
 
     /// Closes it with nothing counted, and leaves it to itself. Calls that run count for nothing.
@@ -200,17 +200,17 @@ impl Handle {
 
     /// Opens it for `time`, after which it probes as ever. It does nothing while the breaker is
     /// forced open, disabled or for metrics only.
-    pub fn trip_for(&self, time: Duration) {
-        self.command(|machine, now| machine.trip_for(time, now));
+    pub fn open_for(&self, time: Duration) {
+        self.command(|machine, now| machine.open_for(time, now));
     }
 
     /// If it is open, makes the next call a probe: somebody has learned that the service is back.
-    pub fn half_open_now(&self) {
+    pub fn probe_now(&self) {
         self.command(Machine::probe_now);
     }
 
     fn command(&self, act: impl FnOnce(&mut Machine, Instant)) {
-        self.shared().change(&Observer::NONE, act);
+        self.shared().change(&Events::NONE, act);
     }
 }
 

@@ -6,10 +6,10 @@ use tower_layer::Layer;
 
 use super::{config::BreakerConfig, handle::Handle, service::Breaker};
 #[cfg(feature = "http")]
-use crate::until::BodyEnd;
+use crate::permit_scope::UntilBodyEnd;
 use crate::{
     config::{ConfigError, Validate},
-    until::Answered,
+    permit_scope::UntilResponse,
 };
 
 /// Stops asking a service that keeps failing; see the [module docs](super).
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsReject, BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
+/// use tower_fanout_layers::{AsRejection, BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -29,12 +29,12 @@ use crate::{
 /// service.clone().oneshot(()).await.unwrap_err();
 /// service.clone().oneshot(()).await.unwrap_err();
 /// assert_eq!(layer.handle().state(), State::Open);
-/// assert!(service.oneshot(()).await.unwrap_err().as_reject().is_some());
+/// assert!(service.oneshot(()).await.unwrap_err().as_rejection().is_some());
 /// # }
 /// ```
 ///
 /// `U` says how long a call lasts: see `until_body_end` (feature `http`).
-pub struct BreakerLayer<C, U = Answered> {
+pub struct BreakerLayer<C, U = UntilResponse> {
     pub(super) handle: Handle,
     pub(super) classify: C,
     until: PhantomData<fn() -> U>,
@@ -67,7 +67,7 @@ impl<C, U> BreakerLayer<C, U> {
     /// answer in either case, since how fast the body is read is up to the caller.
     ///
     /// A retry above drops an answer before it pauses; except where it [asks a breaker
-    /// again](crate::RetryLayer::recheck) after the pause, so that the answer is judged only then.
+    /// again](crate::RetryLayer::breaker) after the pause, so that the answer is judged only then.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -95,7 +95,7 @@ impl<C, U> BreakerLayer<C, U> {
     /// ```
     #[cfg(feature = "http")]
     #[must_use]
-    pub fn until_body_end(self) -> BreakerLayer<C, BodyEnd> {
+    pub fn until_body_end(self) -> BreakerLayer<C, UntilBodyEnd> {
         BreakerLayer {
             handle: self.handle,
             classify: self.classify,

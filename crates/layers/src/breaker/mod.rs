@@ -7,8 +7,8 @@
 //!
 //! | | counts as |
 //! |---|---|
-//! | [`Class::Success`], [`Class::Answered`] | success |
-//! | [`Class::Failure`] | failure, but [`Failure::Refused`] counts for nothing |
+//! | [`Class::Success`], [`Class::NonRetryable`] | success |
+//! | [`Class::Failure`] | failure, but [`Failure::NotProcessed`] counts for nothing |
 //! | [`Class::Throttled`] | nothing while closed, a failed probe while half-open |
 //! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](field@BreakerConfig::unanswered), else nothing |
 //! | [`Class::Transient`], [`Class::Rejected`] | nothing |
@@ -22,7 +22,7 @@
 //! A probe that does not end within its lease counts as failed.
 //!
 //! By its [`Handle`] it can be looked at, and by hand it can be [held open](Handle::force_open),
-//! [disabled](Handle::disable), kept [for metrics only](Handle::metrics_only) and
+//! [disabled](Handle::disable), kept [for metrics only](Handle::shadow_mode) and
 //! [reset](Handle::reset).
 //!
 //! Nothing runs in the background: time is looked at when a call comes.
@@ -36,16 +36,16 @@
 //!
 //! Layers above that hold calls back should not do so while the circuit is open. They take the
 //! breaker's [`Handle`] and ask it first: see `recheck` of
-//! [`ConcurrencyLayer`](crate::ConcurrencyLayer::recheck),
-//! [`ThrottleLayer`](crate::ThrottleLayer::recheck), [`RetryLayer`](crate::RetryLayer::recheck) and
-//! [`HedgeLayer`](crate::HedgeLayer::recheck). Asking takes no probe. A layer must not be given the
+//! [`ConcurrencyLayer`](crate::ConcurrencyLayer::breaker),
+//! [`ThrottleLayer`](crate::ThrottleLayer::breaker), [`RetryLayer`](crate::RetryLayer::breaker) and
+//! [`HedgeLayer`](crate::HedgeLayer::breaker). Asking takes no probe. A layer must not be given the
 //! handle of a breaker *above* it: while that breaker is half-open, its probe would be rejected by the
 //! layer below, for there is another probe already.
 //!
 //! [`Class::Success`]: crate::Class::Success
-//! [`Class::Answered`]: crate::Class::Answered
+//! [`Class::NonRetryable`]: crate::Class::NonRetryable
 //! [`Class::Failure`]: crate::Class::Failure
-//! [`Failure::Refused`]: crate::Failure::Refused
+//! [`Failure::NotProcessed`]: crate::Failure::NotProcessed
 //! [`Class::Throttled`]: crate::Class::Throttled
 //! [`Class::Unanswered`]: crate::Class::Unanswered
 //! [`Class::Transient`]: crate::Class::Transient
@@ -71,5 +71,5 @@ pub use self::{
     layer::BreakerLayer,
     permit::Permit,
     service::Breaker,
-    state::{State, Trip},
+    state::{OpenReason, State},
 };

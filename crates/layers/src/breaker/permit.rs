@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use super::{
     shared::{Shared, Word},
-    state::{Ticket, Verdict},
+    state::{Effect, Ticket},
 };
 use crate::{
     classify::{Class, Failure},
-    observe::Observer,
-    reject::Reject,
-    stopwatch::{self, Stopwatch},
+    event::Events,
+    permit_scope::Guard,
+    poll_clock::{self, Stopwatch},
+    rejection::Rejection,
     sync::{Arc, AtomicU64, Ordering},
-    until::Guard,
 };
 
 /// One breaker, as the threads of one processor hold it: on a line of its own, so that counting
@@ -35,9 +35,9 @@ impl Local {
     }
 
     /// Counts a rejection.
-    pub(super) fn refuse(&self, reject: Reject) -> Reject {
+    pub(super) fn refuse(&self, rejection: Rejection) -> Rejection {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        reject
+        rejection
     }
 }
 
@@ -49,29 +49,29 @@ pub struct Permit {
     /// Its number among the probes, if it is one.
     probe: Option<u64>,
     watch: Stopwatch,
-    observer: Observer,
+    events: Events,
     end: End,
 }
 
 enum End {
     None,
-    As { verdict: Verdict, elapsed: Duration },
+    As { effect: Effect, elapsed: Duration },
     Recorded,
 }
 
 impl Permit {
     #[inline]
-    pub(super) fn new(local: &Arc<Local>, observer: &Observer) -> Result<Self, Reject> {
+    pub(super) fn new(local: &Arc<Local>, events: &Events) -> Result<Self, Rejection> {
         let shared = &local.shared;
         let (word, probe) = shared
-            .admit(observer)
-            .map_err(|reject| local.refuse(reject))?;
+            .admit(events)
+            .map_err(|rejection| local.refuse(rejection))?;
         Ok(Self {
             local: Arc::clone(local),
             word,
             probe,
             watch: Stopwatch::default(),
-            observer: observer.clone(),
+            events: events.clone(),
             end: End::None,
         })
     }
@@ -79,7 +79,7 @@ impl Permit {
     /// Polls the call that the permit was given for.
     #[inline]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        // The stopwatch starts when a call is first pending, which saves a look at the clock for a call
+        // The poll_clock starts when a call is first pending, which saves a look at the clock for a call
         // that never is. A breaker that looks for slow calls also needs the time of that first poll.
         if self.local.shared.settings().slow_call.is_some() {
             self.watch.start();
@@ -95,53 +95,53 @@ impl Permit {
             Some(_) => self.watch.so_far(),
             None => self.watch.elapsed(),
         };
-        let verdict = Verdict::of(class(elapsed), self.local.shared.settings());
-        self.end = End::As { verdict, elapsed };
+        let effect = Effect::of(class(elapsed), self.local.shared.settings());
+        self.end = End::As { effect, elapsed };
     }
 
     /// Records the end of a call that is over in the same poll, so that the time of that poll may be used.
     #[inline]
     pub(super) fn record(&mut self) {
-        self.settle(stopwatch::now);
+        self.settle(poll_clock::now);
     }
 
     #[inline]
     fn settle(&mut self, now: impl FnOnce() -> Instant) {
         let shared = &self.local.shared;
-        let (verdict, elapsed) = match self.end {
+        let (effect, elapsed) = match self.end {
             End::Recorded => return,
-            End::As { verdict, elapsed } => (verdict, elapsed),
+            End::As { effect, elapsed } => (effect, elapsed),
             End::None => self.unanswered(),
         };
         self.end = End::Recorded;
         let slow = shared.settings().slow_call;
         let slow = slow.is_some_and(|slow| elapsed >= slow);
-        if self.probe.is_some() || !shared.record_fast(self.word, verdict, slow, now) {
-            self.record_slowly(verdict, elapsed);
+        if self.probe.is_some() || !shared.record_fast(self.word, effect, slow, now) {
+            self.record_slowly(effect, elapsed);
         }
     }
 
     /// The call was dropped, or panicked.
     #[cold]
-    fn unanswered(&self) -> (Verdict, Duration) {
+    fn unanswered(&self) -> (Effect, Duration) {
         let elapsed = self.watch.so_far();
-        let verdict = if std::thread::panicking() {
-            Verdict::Bad
+        let effect = if std::thread::panicking() {
+            Effect::Bad
         } else {
-            Verdict::unanswered(elapsed, self.local.shared.settings())
+            Effect::unanswered(elapsed, self.local.shared.settings())
         };
-        (verdict, elapsed)
+        (effect, elapsed)
     }
 
     #[cold]
-    fn record_slowly(&self, verdict: Verdict, elapsed: Duration) {
+    fn record_slowly(&self, effect: Effect, elapsed: Duration) {
         let shared = &self.local.shared;
         let ticket = Ticket {
             generation: self.word.generation(),
             probe: self.probe,
         };
-        shared.record(&self.observer, |machine, now| {
-            machine.record(ticket, verdict, elapsed, now, fastrand::f64)
+        shared.record(&self.events, |machine, now| {
+            machine.record(ticket, effect, elapsed, now, fastrand::f64)
         });
     }
 }
@@ -154,15 +154,15 @@ impl Drop for Permit {
 }
 
 impl Guard for Permit {
-    fn broken(mut self, reject: Option<Reject>) {
+    fn broken(mut self, rejection: Option<Rejection>) {
         let elapsed = self.watch.so_far();
-        let class = match reject {
-            Some(reject) => reject.class(elapsed),
-            None => Class::Failure(Failure::Body),
+        let class = match rejection {
+            Some(rejection) => rejection.class(elapsed),
+            None => Class::Failure(Failure::TruncatedBody),
         };
-        let verdict = Verdict::of(class, self.local.shared.settings());
+        let effect = Effect::of(class, self.local.shared.settings());
         if let End::As { elapsed, .. } = self.end {
-            self.end = End::As { verdict, elapsed };
+            self.end = End::As { effect, elapsed };
         }
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::{BreakerConfig, Handle, State, Window};
 use crate::{
     classify::{Class, Failure},
-    observe::Observer,
+    event::Events,
     sync::{check, join, thread},
 };
 
-const FAILED: Class = Class::Failure(Failure::Reset);
+const FAILED: Class = Class::Failure(Failure::ConnectionReset);
 
 fn breaker(edit: impl FnOnce(&mut BreakerConfig)) -> Handle {
     let mut config = BreakerConfig::new().window(Window::Count(100));
@@ -19,7 +19,7 @@ fn breaker(edit: impl FnOnce(&mut BreakerConfig)) -> Handle {
 
 /// A call that is let through ends as `class`.
 fn call(breaker: &Handle, class: Class) {
-    if let Ok(mut permit) = breaker.admit(&Observer::NONE) {
+    if let Ok(mut permit) = breaker.admit(&Events::NONE) {
         permit.ended(|_| class);
     }
 }
@@ -45,17 +45,17 @@ fn all_calls_are_counted_with_or_without_the_lock() {
 fn cb_14_one_of_many_that_come_at_once_is_the_probe() {
     check(|| {
         let breaker = breaker(|_| {});
-        breaker.trip_for(Duration::from_secs(3600));
-        breaker.half_open_now();
+        breaker.open_for(Duration::from_secs(3600));
+        breaker.probe_now();
         let probe = || {
             let breaker = breaker.clone();
-            thread::spawn(move || breaker.admit(&Observer::NONE).ok())
+            thread::spawn(move || breaker.admit(&Events::NONE).ok())
         };
         let permits = join([probe(), probe(), probe()]);
         assert_eq!(permits.iter().flatten().count(), 1);
         drop(permits);
         assert_eq!(breaker.state(), State::HalfOpen);
-        let next = breaker.admit(&Observer::NONE);
+        let next = breaker.admit(&Events::NONE);
         assert!(next.is_ok(), "its slot is free again");
     });
 }
@@ -64,7 +64,7 @@ fn cb_14_one_of_many_that_come_at_once_is_the_probe() {
 fn cb_21_a_straggler_never_counts_in_another_generation() {
     check(|| {
         let breaker = breaker(|breaker| breaker.consecutive_failures = Some(1));
-        let straggler = breaker.admit(&Observer::NONE).ok();
+        let straggler = breaker.admit(&Events::NONE).ok();
         let other = breaker.clone();
         let reset = thread::spawn(move || {
             call(&other, FAILED);

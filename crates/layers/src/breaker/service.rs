@@ -9,15 +9,15 @@ use tower_service::Service;
 
 use super::{future::ResponseFuture, layer::BreakerLayer, permit::Permit};
 use crate::{
+    call::CallContext,
     classify::Classify,
-    context::Context,
     oneshot::Oneshot,
-    reject::{AsReject, Reject},
-    until::{Answered, Until},
+    permit_scope::{PermitScope, UntilResponse},
+    rejection::{AsRejection, Rejection},
 };
 
 /// The service of [`BreakerLayer`].
-pub struct Breaker<S, C, U = Answered> {
+pub struct Breaker<S, C, U = UntilResponse> {
     pub(super) layer: BreakerLayer<C, U>,
     pub(super) inner: S,
 }
@@ -43,10 +43,10 @@ impl<S: fmt::Debug, C, U> fmt::Debug for Breaker<S, C, U> {
 impl<S, C, U, Req> Service<Req> for Breaker<S, C, U>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Reject> + AsReject,
+    S::Error: From<Rejection> + AsRejection,
     C: Classify<S::Response, S::Error> + Clone,
-    U: Until<S::Response>,
-    Req: Context,
+    U: PermitScope<S::Response>,
+    Req: CallContext,
 {
     type Response = U::Response<Permit>;
     type Error = S::Error;
@@ -61,13 +61,13 @@ where
         let BreakerLayer {
             handle, classify, ..
         } = &self.layer;
-        let observer = &request.call().observer;
-        match handle.admit(observer) {
+        let events = &request.call().events;
+        match handle.admit(events) {
             Ok(permit) => {
                 let call = Oneshot::start(&mut self.inner, request);
                 ResponseFuture::running(call, Some(permit), classify.clone())
             }
-            Err(reject) => ResponseFuture::refused(observer.reject(reject)),
+            Err(rejection) => ResponseFuture::refused(events.reject(rejection)),
         }
     }
 }

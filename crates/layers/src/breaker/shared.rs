@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::{
     config::{BreakerConfig, Window},
-    state::{Machine, Recorded, State, Verdict},
+    state::{Effect, Machine, Recorded, State},
 };
 use crate::{
-    observe::{Event, Observer},
-    reject::Reject,
+    event::{Event, Events},
+    rejection::Rejection,
     sharded::{Sharded, TAG_BITS},
     sync::{AtomicU64, Mutex, Ordering, PoisonError},
     window::{Ring, Stretches},
@@ -42,7 +42,7 @@ impl Word {
             State::HalfOpen,
             State::ForcedOpen,
             State::Disabled,
-            State::MetricsOnly,
+            State::ShadowMode,
         ];
         // In bounds: `of` is the only writer of these bits, and writes a state's place in this list.
         STATES[(self.0 & (CALM - 1)) as usize]
@@ -51,7 +51,7 @@ impl Word {
     /// Whether all calls pass.
     pub(super) fn passes(self) -> bool {
         let state = self.state();
-        matches!(state, State::Closed | State::Disabled | State::MetricsOnly)
+        matches!(state, State::Closed | State::Disabled | State::ShadowMode)
     }
 
     pub(super) const fn is_calm(self) -> bool {
@@ -85,7 +85,7 @@ pub(super) struct Shared {
     good: Sharded,
     counted: Counted,
     machine: Mutex<Machine>,
-    /// Until when it is open, in nanoseconds since it was made, if it is.
+    /// PermitScope when it is open, in nanoseconds since it was made, if it is.
     born: Instant,
     open_until: AtomicU64,
     pub(super) late: AtomicU64,
@@ -137,7 +137,7 @@ impl Shared {
     /// Lets `act` change the machine, publishes its state, and tells of a change after unlocking.
     pub(super) fn change<T>(
         &self,
-        observer: &Observer,
+        events: &Events,
         act: impl FnOnce(&mut Machine, Instant) -> T,
     ) -> T {
         let (from, to, reason, result) = self.look(|machine, now| {
@@ -151,59 +151,59 @@ impl Shared {
         });
         if from != to {
             let reason = reason.filter(|_| matches!(to, State::Open | State::ForcedOpen));
-            observer.emit(Event::BreakerChanged { from, to, reason });
+            events.emit(Event::BreakerChanged { from, to, reason });
         }
         result
     }
 
     /// Lets a call through, or refuses it. A probe gets its number.
     #[inline]
-    pub(super) fn admit(&self, observer: &Observer) -> Result<(Word, Option<u64>), Reject> {
+    pub(super) fn admit(&self, events: &Events) -> Result<(Word, Option<u64>), Rejection> {
         let word = self.word();
         if word.passes() {
             return Ok((word, None));
         }
         match self.rejection_while_open(word) {
-            Some(reject) => Err(reject),
-            None => self.admit_probe(observer),
+            Some(rejection) => Err(rejection),
+            None => self.admit_probe(events),
         }
     }
 
     /// Returns the rejection that a call would get now, if any. Takes no probe, and no lock unless the
     /// breaker is half-open or forced open.
     #[inline]
-    pub(super) fn rejection(&self) -> Option<Reject> {
+    pub(super) fn rejection(&self) -> Option<Rejection> {
         let word = self.word();
         if word.passes() {
             return None;
         }
         self.rejection_while_open(word).or_else(|| {
             self.look(|machine, now| {
-                (!machine.would_admit(now)).then(|| Reject::CircuitOpen {
-                    retry_after: machine.open_for(now),
+                (!machine.would_admit(now)).then(|| Rejection::CircuitOpen {
+                    retry_after: machine.open_remaining(now),
                 })
             })
         })
     }
 
     /// Returns the rejection if the state is [`State::Open`] and its time is not over.
-    fn rejection_while_open(&self, word: Word) -> Option<Reject> {
-        let open_for = match word.state() {
-            State::Open => self.open_for(Instant::now()),
+    fn rejection_while_open(&self, word: Word) -> Option<Rejection> {
+        let open_remaining = match word.state() {
+            State::Open => self.open_remaining(Instant::now()),
             _ => Duration::ZERO,
         };
-        (!open_for.is_zero()).then_some(Reject::CircuitOpen {
-            retry_after: Some(open_for),
+        (!open_remaining.is_zero()).then_some(Rejection::CircuitOpen {
+            retry_after: Some(open_remaining),
         })
     }
 
     /// Returns the rejection of a call that waited since the breaker was in `generation`: the circuit
     /// has opened since then, even if its open time is over by now.
-    pub(super) fn rejection_since(&self, generation: u64) -> Option<Reject> {
+    pub(super) fn rejection_since(&self, generation: u64) -> Option<Rejection> {
         let word = self.word();
         (!word.passes() && word.generation() != generation).then(|| {
-            self.look(|machine, now| Reject::CircuitOpen {
-                retry_after: machine.open_for(now),
+            self.look(|machine, now| Rejection::CircuitOpen {
+                retry_after: machine.open_remaining(now),
             })
         })
     }
@@ -214,18 +214,18 @@ impl Shared {
     }
 
     /// How long it will stay open, if it is.
-    fn open_for(&self, now: Instant) -> Duration {
+    fn open_remaining(&self, now: Instant) -> Duration {
         let until = self.open_until.load(Ordering::Acquire);
         Duration::from_nanos(until.saturating_sub(self.nanos(now)))
     }
 
     #[cold]
-    fn admit_probe(&self, observer: &Observer) -> Result<(Word, Option<u64>), Reject> {
-        self.change(observer, |machine, now| {
+    fn admit_probe(&self, events: &Events) -> Result<(Word, Option<u64>), Rejection> {
+        self.change(events, |machine, now| {
             match machine.admit(now, fastrand::f64) {
                 Some(ticket) => Ok((Word::of(machine, now), ticket.probe)),
-                None => Err(Reject::CircuitOpen {
-                    retry_after: machine.open_for(now),
+                None => Err(Rejection::CircuitOpen {
+                    retry_after: machine.open_remaining(now),
                 }),
             }
         })
@@ -236,19 +236,19 @@ impl Shared {
     pub(super) fn record_fast(
         &self,
         word: Word,
-        verdict: Verdict,
+        effect: Effect,
         slow: bool,
         now: impl FnOnce() -> Instant,
     ) -> bool {
         if self.word() != word || !word.passes() {
             return false;
         }
-        match verdict {
+        match effect {
             _ if word.state() == State::Disabled => true,
-            Verdict::Neutral => true,
-            Verdict::Throttled => !self.policy.throttled_is_failure,
-            Verdict::Good if word.is_calm() && !slow => self.count_good(word, now),
-            Verdict::Good | Verdict::Bad | Verdict::LeaveAlone(_) => false,
+            Effect::Neutral => true,
+            Effect::Throttled => !self.policy.throttled_is_failure,
+            Effect::Good if word.is_calm() && !slow => self.count_good(word, now),
+            Effect::Good | Effect::Bad | Effect::LeaveAlone(_) => false,
         }
     }
 
@@ -266,16 +266,16 @@ impl Shared {
     /// Takes note of the end of a call.
     pub(super) fn record(
         &self,
-        observer: &Observer,
+        events: &Events,
         act: impl FnOnce(&mut Machine, Instant) -> Recorded,
     ) {
-        match self.change(observer, act) {
+        match self.change(events, act) {
             Recorded::Counted => {}
             Recorded::Late => {
                 self.late.fetch_add(1, Ordering::Relaxed);
-                observer.emit(Event::LateResult);
+                events.emit(Event::LateResult);
             }
-            Recorded::WouldOpen => observer.emit(Event::BreakerWouldOpen),
+            Recorded::WouldOpen => events.emit(Event::BreakerWouldOpen),
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     config::{BreakerConfig, Window},
-    state::{Machine, Mode, Recorded, State, Ticket, Trip, Verdict},
+    state::{Effect, Machine, Mode, OpenReason, Recorded, State, Ticket},
 };
 use crate::{
     classify::{
@@ -54,34 +54,34 @@ impl Bench {
         self.machine.admit(self.now, || 0.0)
     }
 
-    fn end(&mut self, ticket: Ticket, verdict: Verdict) -> bool {
-        self.end_after(ticket, verdict, ms(1))
+    fn end(&mut self, ticket: Ticket, effect: Effect) -> bool {
+        self.end_after(ticket, effect, ms(1))
     }
 
-    fn end_after(&mut self, ticket: Ticket, verdict: Verdict, elapsed: Duration) -> bool {
+    fn end_after(&mut self, ticket: Ticket, effect: Effect, elapsed: Duration) -> bool {
         let now = self.now;
-        self.record(ticket, verdict, elapsed, now) != Recorded::Late
+        self.record(ticket, effect, elapsed, now) != Recorded::Late
     }
 
     fn record(
         &mut self,
         ticket: Ticket,
-        verdict: Verdict,
+        effect: Effect,
         elapsed: Duration,
         now: Instant,
     ) -> Recorded {
-        self.machine.record(ticket, verdict, elapsed, now, || 0.0)
+        self.machine.record(ticket, effect, elapsed, now, || 0.0)
     }
 
-    fn call(&mut self, verdict: Verdict) -> &mut Self {
+    fn call(&mut self, effect: Effect) -> &mut Self {
         let ticket = self.admit().expect("it is admitted");
-        self.end(ticket, verdict);
+        self.end(ticket, effect);
         self
     }
 
-    fn calls(&mut self, verdict: Verdict, count: usize) -> &mut Self {
+    fn calls(&mut self, effect: Effect, count: usize) -> &mut Self {
         (0..count).for_each(|_| {
-            self.call(verdict);
+            self.call(effect);
         });
         self
     }
@@ -90,20 +90,20 @@ impl Bench {
         self.machine.state()
     }
 
-    fn open_for(&self) -> Option<Duration> {
-        self.machine.open_for(self.now)
+    fn open_remaining(&self) -> Option<Duration> {
+        self.machine.open_remaining(self.now)
     }
 
     /// Opens it, and lets its time pass to the end.
     fn due(mut self) -> Self {
-        self.calls(Verdict::Bad, 3);
-        let open = self.open_for().expect("it is open");
+        self.calls(Effect::Bad, 3);
+        let open = self.open_remaining().expect("it is open");
         self.pass(open);
         self
     }
 }
 
-use Verdict::{Bad, Good, LeaveAlone, Neutral, Throttled};
+use Effect::{Bad, Good, LeaveAlone, Neutral, Throttled};
 
 #[test]
 fn cb_01_a_rate_is_taken_from_min_calls_on() {
@@ -186,7 +186,7 @@ fn cb_07_failures_in_a_row_count_only_while_calls_are_few() {
     }
     assert_eq!(quiet.state(), State::Closed);
     assert_eq!(quiet.call(Bad).state(), State::Open);
-    assert_eq!(quiet.machine.reason(), Some(Trip::Consecutive));
+    assert_eq!(quiet.machine.reason(), Some(OpenReason::Consecutive));
 
     let mut busy = Bench::new(|settings| settings.consecutive_failures = Some(5));
     for _ in 0..20 {
@@ -204,7 +204,7 @@ fn cb_08_of_two_rules_at_once_the_row_of_failures_is_the_reason() {
     bench.calls(Bad, 4);
     let generation = bench.machine.generation();
     assert_eq!(bench.call(Bad).state(), State::Open);
-    assert_eq!(bench.machine.reason(), Some(Trip::Consecutive));
+    assert_eq!(bench.machine.reason(), Some(OpenReason::Consecutive));
     assert_eq!(bench.machine.generation(), generation + 1, "one transition");
 }
 
@@ -216,9 +216,9 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
         settings.failure_rate = 1.0;
         settings.min_calls = 5;
     });
-    for (verdict, elapsed) in [(Good, 99), (Good, 100), (Bad, 100), (Good, 300)] {
+    for (effect, elapsed) in [(Good, 99), (Good, 100), (Bad, 100), (Good, 300)] {
         let ticket = bench.admit().unwrap();
-        bench.end_after(ticket, verdict, ms(elapsed));
+        bench.end_after(ticket, effect, ms(elapsed));
     }
     let now = bench.now;
     assert_eq!(
@@ -230,7 +230,7 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
     let ticket = bench.admit().unwrap();
     bench.end_after(ticket, Good, ms(100));
     assert_eq!(bench.state(), State::Open, "4 of 5 were slow");
-    assert_eq!(bench.machine.reason(), Some(Trip::SlowRate));
+    assert_eq!(bench.machine.reason(), Some(OpenReason::SlowRate));
 }
 
 #[test]
@@ -241,9 +241,9 @@ fn cb_10_fault_f33_what_a_class_says_of_the_service() {
     };
     let good = [
         Class::Success,
-        Class::Answered(404),
-        Class::Answered(501),
-        Class::Answered(505),
+        Class::NonRetryable(404),
+        Class::NonRetryable(501),
+        Class::NonRetryable(505),
     ];
     let bad = [
         status(500),
@@ -251,8 +251,8 @@ fn cb_10_fault_f33_what_a_class_says_of_the_service() {
         status(503),
         status(504),
         Class::Failure(Failure::Connect),
-        Class::Failure(Failure::Reset),
-        Class::Failure(Failure::Body),
+        Class::Failure(Failure::ConnectionReset),
+        Class::Failure(Failure::TruncatedBody),
         Class::Failure(Failure::Protocol),
         Class::Failure(Failure::TooLarge),
         Class::Failure(Failure::AttemptTimeout),
@@ -265,7 +265,7 @@ fn cb_10_fault_f33_what_a_class_says_of_the_service() {
     let mut others = good.map(|class| (class, Good)).to_vec();
     others.extend(bad.map(|class| (class, Bad)));
     others.push((THROTTLED, Throttled));
-    table::check(|class| Verdict::of(class, &settings), &Neutral, &others);
+    table::check(|class| Effect::of(class, &settings), &Neutral, &others);
 
     let mut bench = Bench::touchy();
     assert_eq!(bench.calls(Throttled, 100).state(), State::Closed);
@@ -280,8 +280,8 @@ fn cb_10_fault_f33_what_a_class_says_of_the_service() {
 fn cb_12_the_time_to_wait_shrinks() {
     let mut bench = Bench::touchy();
     bench.calls(Bad, 3);
-    assert_eq!(bench.open_for(), Some(ms(5_000)));
-    assert_eq!(bench.pass(ms(1_500)).open_for(), Some(ms(3_500)));
+    assert_eq!(bench.open_remaining(), Some(ms(5_000)));
+    assert_eq!(bench.pass(ms(1_500)).open_remaining(), Some(ms(3_500)));
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn cb_15_successful_probes_close_it_and_a_failed_one_opens_it_for_longer() {
     let mut bench = Bench::touchy().due();
     bench.call(Good).call(Bad);
     assert_eq!(
-        (bench.state(), bench.open_for()),
+        (bench.state(), bench.open_remaining()),
         (State::Open, Some(ms(10_000)))
     );
 }
@@ -340,7 +340,7 @@ fn cb_16_it_stays_open_longer_each_time_up_to_the_cap() {
     bench.calls(Bad, 3);
     let mut times = Vec::new();
     for _ in 0..6 {
-        let open = bench.open_for().unwrap();
+        let open = bench.open_remaining().unwrap();
         times.push(open.as_secs());
         bench.pass(open).call(Bad);
     }
@@ -353,7 +353,7 @@ fn cb_16_it_stays_open_longer_each_time_up_to_the_cap() {
         });
         let (ticket, now) = (bench.admit().unwrap(), bench.now);
         bench.machine.record(ticket, Bad, ms(1), now, || random);
-        let open = bench.open_for().unwrap().as_secs_f64();
+        let open = bench.open_remaining().unwrap().as_secs_f64();
         assert!((open - 5.0 * (1.0 + 0.2 * random)).abs() < 1e-6, "{open}");
     }
 }
@@ -363,7 +363,7 @@ fn cb_17_only_a_long_calm_makes_it_forget() {
     for (calm, open) in [(ms(10_000), ms(10_000)), (ms(61_000), ms(5_000))] {
         let mut bench = Bench::touchy().due();
         bench.calls(Good, 3).pass(calm).calls(Bad, 3);
-        assert_eq!(bench.open_for(), Some(open), "closed for {calm:?}");
+        assert_eq!(bench.open_remaining(), Some(open), "closed for {calm:?}");
     }
 }
 
@@ -389,7 +389,7 @@ fn cb_20_a_probe_that_outlives_its_lease_has_failed() {
     bench.pass(ms(1));
     assert!(bench.admit().is_none());
     assert_eq!(
-        (bench.state(), bench.open_for()),
+        (bench.state(), bench.open_remaining()),
         (State::Open, Some(ms(10_000)))
     );
     assert!(
@@ -414,9 +414,12 @@ fn cb_21_cb_24_a_call_of_an_older_generation_changes_nothing() {
         let mut bench = Bench::touchy();
         let (one, two) = (bench.admit().unwrap(), bench.admit().unwrap());
         bench.calls(Bad, 3);
-        let open_for = bench.open_for();
+        let open_remaining = bench.open_remaining();
         assert!(!bench.end(one, late), "while open");
-        assert_eq!((bench.state(), bench.open_for()), (State::Open, open_for));
+        assert_eq!(
+            (bench.state(), bench.open_remaining()),
+            (State::Open, open_remaining)
+        );
         bench.pass(ms(5_000));
         let probe = bench.admit().unwrap();
         assert!(!bench.end(two, late), "while half-open");
@@ -453,7 +456,7 @@ fn cb_26_it_is_held_open_until_nobody_holds_it() {
     bench.machine.hold(now);
     bench.machine.release(now);
     assert_eq!(
-        bench.calls(Bad, 3).open_for(),
+        bench.calls(Bad, 3).open_remaining(),
         Some(ms(5_000)),
         "as if for the first time"
     );
@@ -465,7 +468,7 @@ fn cb_26_what_is_said_while_it_is_held_open_comes_after() {
     let now = bench.now;
     bench.machine.hold(now);
     bench.machine.switch(Mode::Disabled, now);
-    bench.machine.trip_for(ms(1), now);
+    bench.machine.open_for(ms(1), now);
     assert_eq!(bench.state(), State::ForcedOpen);
     bench.machine.release(now);
     assert_eq!(bench.state(), State::Disabled);
@@ -484,11 +487,11 @@ fn cb_27_disabled_it_counts_nothing() {
 fn cb_27_for_metrics_only_it_tells_once_per_crossing_and_passes_all() {
     let mut bench = Bench::new(|settings| settings.min_calls = 4);
     let now = bench.now;
-    bench.machine.switch(Mode::MetricsOnly, now);
-    let mut told = |verdict: Verdict, count: usize| -> usize {
+    bench.machine.switch(Mode::ShadowMode, now);
+    let mut told = |effect: Effect, count: usize| -> usize {
         let told = (0..count).filter(|_| {
             let ticket = bench.admit().expect("all pass");
-            bench.record(ticket, verdict, ms(1), now) == Recorded::WouldOpen
+            bench.record(ticket, effect, ms(1), now) == Recorded::WouldOpen
         });
         told.count()
     };
@@ -496,7 +499,7 @@ fn cb_27_for_metrics_only_it_tells_once_per_crossing_and_passes_all() {
     assert_eq!(told(Bad, 10), 1, "once");
     assert_eq!(told(Good, 20), 0, "13 of 33 is below one half");
     assert_eq!(told(Bad, 20), 1, "again");
-    assert_eq!(bench.state(), State::MetricsOnly);
+    assert_eq!(bench.state(), State::ShadowMode);
 }
 
 #[test]
@@ -507,7 +510,7 @@ fn cb_28_a_reset_makes_probes_that_run_count_for_nothing() {
     assert_eq!(bench.state(), State::Closed);
     assert!(!bench.end(probe, Bad));
     assert_eq!(bench.state(), State::Closed);
-    assert_eq!(bench.calls(Bad, 3).open_for(), Some(ms(5_000)));
+    assert_eq!(bench.calls(Bad, 3).open_remaining(), Some(ms(5_000)));
 }
 
 #[test]
@@ -523,7 +526,7 @@ fn a_wish_to_be_left_alone_opens_it_for_that_long() {
     };
     let mut settings = BreakerConfig::default();
     let verdicts = |settings: &BreakerConfig, retry_after| {
-        wish(retry_after).map(|class| Verdict::of(class, settings))
+        wish(retry_after).map(|class| Effect::of(class, settings))
     };
     let wait = Some(ms(7_000));
     assert_eq!(
@@ -536,44 +539,44 @@ fn a_wish_to_be_left_alone_opens_it_for_that_long() {
     for none in [None, Some(ms(0))] {
         assert_eq!(verdicts(&settings, none), [Throttled, Bad]);
     }
-    assert_eq!(Verdict::of(Class::Success, &settings), Good);
+    assert_eq!(Effect::of(Class::Success, &settings), Good);
 
     let mut bench = Bench::touchy();
     bench.calls(Good, 9).call(LeaveAlone(ms(7_000)));
-    assert_eq!(bench.open_for(), Some(ms(7_000)));
-    assert_eq!(bench.machine.reason(), Some(Trip::RetryAfter));
+    assert_eq!(bench.open_remaining(), Some(ms(7_000)));
+    assert_eq!(bench.machine.reason(), Some(OpenReason::RetryAfter));
     // So does a probe, and 60 s is the cap.
     bench.pass(ms(7_000)).call(LeaveAlone(Duration::MAX));
-    assert_eq!(bench.open_for(), Some(ms(60_000)));
+    assert_eq!(bench.open_remaining(), Some(ms(60_000)));
     // The backoff goes on from where it was: at its beginning.
     bench.pass(ms(60_000)).call(Bad);
-    assert_eq!(bench.open_for(), Some(ms(5_000)));
+    assert_eq!(bench.open_remaining(), Some(ms(5_000)));
 }
 
 #[test]
 fn cb_27_a_wish_to_be_left_alone_is_told_of_where_it_is_for_metrics_only() {
     let mut bench = Bench::new(|_| {});
     let now = bench.now;
-    bench.machine.switch(Mode::MetricsOnly, now);
-    let mut told = |verdict| {
+    bench.machine.switch(Mode::ShadowMode, now);
+    let mut told = |effect| {
         let ticket = bench.admit().expect("all pass");
-        bench.record(ticket, verdict, ms(1), now) == Recorded::WouldOpen
+        bench.record(ticket, effect, ms(1), now) == Recorded::WouldOpen
     };
     let wish = LeaveAlone(ms(7_000));
     assert_eq!(
         [wish, wish, Good, wish].map(&mut told),
         [true, false, false, true]
     );
-    assert_eq!(bench.state(), State::MetricsOnly);
+    assert_eq!(bench.state(), State::ShadowMode);
 }
 
 #[test]
 fn by_hand_it_opens_for_a_time_and_probes_at_once() {
     let mut bench = Bench::touchy();
     let now = bench.now;
-    bench.machine.trip_for(ms(7), now);
-    assert_eq!(bench.open_for(), Some(ms(7)));
-    assert_eq!(bench.machine.reason(), Some(Trip::Manual));
+    bench.machine.open_for(ms(7), now);
+    assert_eq!(bench.open_remaining(), Some(ms(7)));
+    assert_eq!(bench.machine.reason(), Some(OpenReason::Manual));
     bench.machine.probe_now(now);
     assert!(bench.admit().is_some());
     assert_eq!(bench.calls(Neutral, 0).state(), State::HalfOpen);
@@ -588,10 +591,10 @@ fn cb_31_a_huge_open_time_stays_at_its_cap() {
         settings.open_cap = ms(7_000);
     });
     bench.call(Bad);
-    assert_eq!(bench.open_for(), Some(ms(1)));
+    assert_eq!(bench.open_remaining(), Some(ms(1)));
     bench.pass(ms(1)).call(Bad);
     for _ in 0..5 {
-        assert_eq!(bench.open_for(), Some(ms(7_000)));
+        assert_eq!(bench.open_remaining(), Some(ms(7_000)));
         bench.pass(ms(7_000)).call(Bad);
     }
 }
@@ -608,12 +611,12 @@ fn cb_32_more_min_calls_than_the_window_holds_are_as_many_as_it_holds() {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Admit,
-    End(usize, Verdict),
+    End(usize, Effect),
     Pass(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let verdict = prop_oneof![
+    let effect = prop_oneof![
         Just(Good),
         Just(Bad),
         Just(Neutral),
@@ -622,7 +625,7 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     prop_oneof![
         Just(Op::Admit),
-        (any::<usize>(), verdict).prop_map(|(which, verdict)| Op::End(which, verdict)),
+        (any::<usize>(), effect).prop_map(|(which, effect)| Op::End(which, effect)),
         (0u64..4_000).prop_map(Op::Pass),
     ]
 }
@@ -645,12 +648,12 @@ proptest! {
                 Op::Admit => if let Some(ticket) = bench.admit() {
                     running.push((ticket, bench.now));
                 },
-                Op::End(which, verdict) if !running.is_empty() => {
+                Op::End(which, effect) if !running.is_empty() => {
                     let (ticket, _) = running.swap_remove(which % running.len());
                     let before = bench.machine.generation();
-                    let taken = bench.end(ticket, verdict);
+                    let taken = bench.end(ticket, effect);
                     if taken && bench.machine.generation() == before && ticket.probe.is_none() {
-                        counted += u32::from(matches!(verdict, Good | Bad));
+                        counted += u32::from(matches!(effect, Good | Bad));
                     }
                 }
                 Op::End(..) => {}

@@ -161,9 +161,12 @@ enum Kind {
         retry_after: Option<Duration>,
     },
     Connect,
-    Refused,
-    Reset,
-    Body,
+    #[serde(rename = "refused")]
+    NotProcessed,
+    #[serde(rename = "reset")]
+    ConnectionReset,
+    #[serde(rename = "body")]
+    TruncatedBody,
     Protocol,
     TooLarge,
     AttemptTimeout,

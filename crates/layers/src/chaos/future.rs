@@ -16,7 +16,7 @@ use super::{
     layer::ChaosLayer,
     matching::Match,
 };
-use crate::{context::Context, deadline::later, observe::Event, oneshot::Oneshot, timer::Timer};
+use crate::{call::CallContext, deadline::later, event::Event, oneshot::Oneshot, timer::Timer};
 
 pin_project! {
     /// The future of [`Chaos`](super::Chaos).
@@ -82,14 +82,14 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
     fn draw(self) -> State<S, I, P, Req>
     where
         P: Fn(&Match, &Req) -> bool,
-        Req: Context,
+        Req: CallContext,
     {
         let ChaosLayer {
             shared, matcher, ..
         } = &self.layer;
         let drawn = shared.draw(|wanted| matcher(wanted, &self.request));
         if !drawn.is_nothing() {
-            self.request.call().observer.emit(Event::Chaos);
+            self.request.call().events.emit(Event::Chaos);
         }
         State::Waiting {
             wait: (!drawn.latency.is_zero())
@@ -124,7 +124,7 @@ where
     S: Service<Req>,
     I: Fn(Injected<S::Response>) -> Result<S::Response, S::Error>,
     P: Fn(&Match, &Req) -> bool,
-    Req: Context,
+    Req: CallContext,
 {
     type Output = Result<S::Response, S::Error>;
 

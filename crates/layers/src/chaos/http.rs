@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::inject::Injected;
-use crate::{classify::Failure, reject::BoxError};
+use crate::{classify::Failure, rejection::BoxError};
 
 /// A response whose body can be broken.
 type Breakable<B> = Response<ChaosBody<B>>;
@@ -19,7 +19,7 @@ type Breakable<B> = Response<ChaosBody<B>>;
 /// Returns the function that makes faults for an HTTP service, with errors made by `error`.
 ///
 /// A made-up response has no body and no headers. A broken one has a body that ends with an error of the
-/// kind [`Failure::Body`]. So that a body can be broken, the service below answers with a [`ChaosBody`].
+/// kind [`Failure::TruncatedBody`]. So that a body can be broken, the service below answers with a [`ChaosBody`].
 ///
 /// ```
 /// use bytes::Bytes;
@@ -27,7 +27,7 @@ type Breakable<B> = Response<ChaosBody<B>>;
 /// use http_body_util::{BodyExt, Full};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     AsReject, BoxError, Failure,
+///     AsRejection, BoxError, Failure,
 ///     chaos::{ChaosBody, ChaosConfig, ChaosLayer, Injection, Rule, inject_http},
 /// };
 ///
@@ -42,7 +42,7 @@ type Breakable<B> = Response<ChaosBody<B>>;
 /// }));
 /// let mut body = service.oneshot(Request::new(())).await.unwrap().into_body();
 /// assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "all o");
-/// assert_eq!(body.frame().await.unwrap().unwrap_err().failure(), Failure::Body);
+/// assert_eq!(body.frame().await.unwrap().unwrap_err().failure(), Failure::TruncatedBody);
 /// # }
 /// ```
 pub fn inject_http<B, E>(
@@ -151,7 +151,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for ChaosBody<B> {
             }
         }
         this.body.set(None);
-        Poll::Ready(Some(Err(Failure::Body.into())))
+        Poll::Ready(Some(Err(Failure::TruncatedBody.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,8 +13,8 @@ use super::{
     config::ChaosConfig, draw::Shared, future::ResponseFuture, inject::Injected, matching::Match,
 };
 use crate::{
+    call::CallContext,
     config::{ConfigError, Validate},
-    context::Context,
     oneshot::Oneshot,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     AsReject, BoxError, Failure,
+///     AsRejection, BoxError, Failure,
 ///     chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Match, Rule},
 /// };
 ///
@@ -35,7 +35,7 @@ use crate::{
 /// let paying = Match { tier: Some("pro".into()), ..Match::default() };
 /// let config = ChaosConfig::new().enabled(true).rules(vec![
 ///     Rule::new(1.0, Injection::Truncate(3)),
-///     Rule::new(1.0, Injection::Error(Failure::Reset)).matching(paying),
+///     Rule::new(1.0, Injection::Error(Failure::ConnectionReset)).matching(paying),
 /// ]);
 /// let layer = ChaosLayer::new(config, |injected: Injected<String>| match injected {
 ///     Injected::Truncate(text, bytes) => Ok(text.chars().take(bytes as usize).collect()),
@@ -46,7 +46,7 @@ use crate::{
 ///
 /// let service = layer.layer(service_fn(|_: &str| async { Ok(String::from("fine")) }));
 /// assert_eq!(service.clone().oneshot("free").await.unwrap(), "fin");
-/// assert_eq!(service.oneshot("pro").await.unwrap_err().failure(), Failure::Reset);
+/// assert_eq!(service.oneshot("pro").await.unwrap_err().failure(), Failure::ConnectionReset);
 /// # }
 /// ```
 #[derive(Clone)]
@@ -108,7 +108,7 @@ impl<I, P> ChaosLayer<I, P> {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let reset = Rule::new(1.0, Injection::Error(Failure::Reset));
+/// let reset = Rule::new(1.0, Injection::Error(Failure::ConnectionReset));
 /// let config = ChaosConfig::new().rules(vec![reset]);
 /// let make = |_: Injected<&'static str>| Err(BoxError::from("chaos"));
 /// let layer = ChaosLayer::new(config, make).unwrap();
@@ -169,7 +169,7 @@ where
     S: Service<Req> + Clone,
     I: Fn(Injected<S::Response>) -> Result<S::Response, S::Error> + Clone,
     P: Fn(&Match, &Req) -> bool + Clone,
-    Req: Context,
+    Req: CallContext,
 {
     type Response = S::Response;
     type Error = S::Error;

@@ -20,7 +20,7 @@ use crate::config::{ConfigError, Validate};
 pub struct ClassifyConfig {
     /// The service did what it was asked: [`Class::Success`](super::Class::Success).
     pub success: Vec<u16>,
-    /// Another attempt would get the same answer: [`Class::Answered`](super::Class::Answered).
+    /// Another attempt would get the same answer: [`Class::NonRetryable`](super::Class::NonRetryable).
     pub answered: Vec<u16>,
     /// The service could not answer this time: [`Class::Transient`](super::Class::Transient).
     pub transient: Vec<u16>,
@@ -45,7 +45,7 @@ crate::setters! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Success,
-    Answered,
+    NonRetryable,
     Transient,
     Throttled,
     Failure,
@@ -55,7 +55,7 @@ impl ClassifyConfig {
     fn lists(&self) -> [(&'static str, Kind, &[u16]); 5] {
         [
             ("success", Kind::Success, &self.success),
-            ("answered", Kind::Answered, &self.answered),
+            ("answered", Kind::NonRetryable, &self.answered),
             ("transient", Kind::Transient, &self.transient),
             ("throttled", Kind::Throttled, &self.throttled),
             ("failure", Kind::Failure, &self.failure),

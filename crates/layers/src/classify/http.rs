@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{ConfigError, Validate},
-    reject::AsReject,
+    rejection::AsRejection,
 };
 
 /// Reads the status of an `http::Response`, and `Retry-After` where it is a 429 or 503, or asks for
@@ -48,14 +48,14 @@ impl ClassifyHttp {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Reject, classify::ClassifyConfig};
+    /// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Rejection, classify::ClassifyConfig};
     ///
     /// // This service means by 404 that there is nothing to tell, which is an answer like any other.
     /// let config = ClassifyConfig::new().success(vec![404]);
     /// let classify = ClassifyHttp::new().with(config).unwrap();
     /// let mut response = http::Response::new(());
     /// *response.status_mut() = http::StatusCode::NOT_FOUND;
-    /// let class = classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO);
+    /// let class = classify.classify(Ok::<_, &Rejection>(&response), Duration::ZERO);
     /// assert_eq!(class, Class::Success);
     /// ```
     pub fn with(self, config: ClassifyConfig) -> Result<Self, ConfigError> {
@@ -69,7 +69,7 @@ impl ClassifyHttp {
         let kind = overrides.and_then(|overrides| overrides.kind(status));
         match kind.unwrap_or_else(|| usual(status)) {
             Kind::Success => Class::Success,
-            Kind::Answered => Class::Answered(status),
+            Kind::NonRetryable => Class::NonRetryable(status),
             Kind::Transient => Class::Transient(status),
             Kind::Throttled => Class::Throttled {
                 retry_after: self.retry_after(headers),
@@ -104,7 +104,7 @@ const fn usual(status: u16) -> Kind {
     match status {
         408 | 425 => Kind::Transient,
         429 => Kind::Throttled,
-        400..=499 | 501 | 505 => Kind::Answered,
+        400..=499 | 501 | 505 => Kind::NonRetryable,
         500.. => Kind::Failure,
         _ => Kind::Success,
     }
@@ -116,7 +116,7 @@ impl Default for ClassifyHttp {
     }
 }
 
-impl<B, E: AsReject> Classify<Response<B>, E> for ClassifyHttp {
+impl<B, E: AsRejection> Classify<Response<B>, E> for ClassifyHttp {
     fn classify(&self, result: Result<&Response<B>, &E>, elapsed: Duration) -> Class {
         match result {
             Ok(response) => self.status(response.status().as_u16(), response.headers()),
@@ -128,7 +128,7 @@ impl<B, E: AsReject> Classify<Response<B>, E> for ClassifyHttp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Reject;
+    use crate::Rejection;
 
     fn by_clock() -> ClassifyHttp {
         ClassifyHttp::with_clock(|| SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
@@ -140,7 +140,7 @@ mod tests {
             response = response.header(RETRY_AFTER, value);
         }
         let response = response.body(()).unwrap();
-        classify.classify(Ok::<_, &Reject>(&response), Duration::ZERO)
+        classify.classify(Ok::<_, &Rejection>(&response), Duration::ZERO)
     }
 
     fn class(status: u16, retry_after: Option<&str>) -> Class {
@@ -157,9 +157,9 @@ mod tests {
         match status {
             408 | 425 => Class::Transient(status),
             429 => Class::Throttled { retry_after },
-            501 | 505 => Class::Answered(status),
+            501 | 505 => Class::NonRetryable(status),
             _ if status < 400 => Class::Success,
-            _ if status < 500 => Class::Answered(status),
+            _ if status < 500 => Class::NonRetryable(status),
             _ => failure(status, retry_after),
         }
     }
@@ -184,7 +184,7 @@ mod tests {
             let retry_after = None;
             let expected = match status {
                 404 | 503 => Class::Success,
-                500 | 408 => Class::Answered(status),
+                500 | 408 => Class::NonRetryable(status),
                 409 | 502 => Class::Transient(status),
                 420 | 599 => Class::Throttled { retry_after },
                 100 | 200 | 429 => failure(status, retry_after),

@@ -3,7 +3,7 @@
 //! | result | class |
 //! |---|---|
 //! | 1xx–3xx, `Ok` | [`Class::Success`] |
-//! | 4xx, 501, 505: the service spoke | [`Class::Answered`] |
+//! | 4xx, 501, 505: the service spoke | [`Class::NonRetryable`] |
 //! | 408, 425 | [`Class::Transient`] |
 //! | 429 | [`Class::Throttled`] |
 //! | other 5xx, a broken call, an attempt's timeout | [`Class::Failure`] |
@@ -25,7 +25,7 @@ pub use self::config::ClassifyConfig;
 #[cfg(feature = "http")]
 pub use self::http::ClassifyHttp;
 
-use crate::reject::{AsReject, Reject};
+use crate::rejection::{AsRejection, Rejection};
 
 /// What the result of one attempt means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Class {
     /// The service did what it was asked.
     Success,
     /// The service gave an answer that another attempt would not change: its status.
-    Answered(u16),
+    NonRetryable(u16),
     /// The service could not answer this time: its status.
     Transient(u16),
     /// The service asks for fewer calls.
@@ -52,8 +52,8 @@ pub enum Class {
         cause: Cause,
     },
     /// A layer rejected the call before it was sent. An attempt's timeout and the deadline are not among
-    /// these: see [`Reject::class`].
-    Rejected(Reject),
+    /// these: see [`Rejection::class`].
+    Rejected(Rejection),
 }
 
 impl Class {
@@ -71,7 +71,7 @@ impl Class {
 /// How a service failed.
 ///
 /// It is an [`Error`], so that a service with a boxed error can put it among the sources, where
-/// [`AsReject::failure`] finds it.
+/// [`AsRejection::failure`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -86,11 +86,11 @@ pub enum Failure {
     Connect,
     /// The service certainly did not process the request (HTTP/2 `REFUSED_STREAM`, or a pooled
     /// connection that was closed before anything was sent).
-    Refused,
+    NotProcessed,
     /// The connection broke before there was an answer.
-    Reset,
+    ConnectionReset,
     /// The answer broke off.
-    Body,
+    TruncatedBody,
     /// The answer could not be understood.
     Protocol,
     /// The answer was larger than allowed.
@@ -108,9 +108,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Status { code, .. } => write!(f, "the service answered {code}"),
             Self::Connect => f.write_str("no connection could be made"),
-            Self::Refused => f.write_str("the service did not take the request"),
-            Self::Reset => f.write_str("the connection broke"),
-            Self::Body => f.write_str("the answer broke off"),
+            Self::NotProcessed => f.write_str("the service did not take the request"),
+            Self::ConnectionReset => f.write_str("the connection broke"),
+            Self::TruncatedBody => f.write_str("the answer broke off"),
             Self::Protocol => f.write_str("the answer could not be understood"),
             Self::TooLarge => f.write_str("the answer is too large"),
             Self::AttemptTimeout => f.write_str("the attempt timed out"),
@@ -169,7 +169,7 @@ pub enum Cause {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot say what a `Result<{Response}, {E}>` means",
     label = "this is no `Classify` for what the service answers",
-    note = "`ClassifyResult` asks `{E}: AsReject`, and so does `ClassifyHttp` for an `http::Response`",
+    note = "`ClassifyResult` asks `{E}: AsRejection`, and so does `ClassifyHttp` for an `http::Response`",
     note = "`ClassifyHttp` comes with the feature `http` of tower-fanout-layers",
     note = "a closure writes out both types: `|result: Result<&{Response}, &{E}>, elapsed: Duration| …`"
 )]
@@ -188,9 +188,9 @@ where
 }
 
 /// The class of an error: of the refusal in it, else of its kind of failure.
-fn of_error<E: AsReject>(error: &E, elapsed: Duration) -> Class {
-    match error.as_reject() {
-        Some(reject) => reject.class(elapsed),
+fn of_error<E: AsRejection>(error: &E, elapsed: Duration) -> Class {
+    match error.as_rejection() {
+        Some(rejection) => rejection.class(elapsed),
         None => Class::Failure(error.failure()),
     }
 }
@@ -199,7 +199,7 @@ fn of_error<E: AsReject>(error: &E, elapsed: Duration) -> Class {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClassifyResult;
 
-impl<Response, E: AsReject> Classify<Response, E> for ClassifyResult {
+impl<Response, E: AsRejection> Classify<Response, E> for ClassifyResult {
     fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class {
         match result {
             Ok(_) => Class::Success,

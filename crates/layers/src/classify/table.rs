@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{Cause, Class, Failure};
-use crate::reject::Reject;
+use crate::rejection::Rejection;
 
 /// How long a call must have run that was cut off, where a policy asks for that.
 pub(crate) const UNANSWERED: Duration = Duration::from_millis(100);
@@ -26,9 +26,9 @@ pub(crate) const SHORT: Duration = Duration::from_millis(99);
 
 pub(crate) const ROWS: [Class; 32] = [
     Class::Success,
-    Class::Answered(404),
-    Class::Answered(501),
-    Class::Answered(505),
+    Class::NonRetryable(404),
+    Class::NonRetryable(501),
+    Class::NonRetryable(505),
     Class::Transient(408),
     Class::Transient(425),
     THROTTLED,
@@ -37,9 +37,9 @@ pub(crate) const ROWS: [Class; 32] = [
     status(504),
     status(503),
     Class::Failure(Failure::Connect),
-    Class::Failure(Failure::Refused),
-    Class::Failure(Failure::Reset),
-    Class::Failure(Failure::Body),
+    Class::Failure(Failure::NotProcessed),
+    Class::Failure(Failure::ConnectionReset),
+    Class::Failure(Failure::TruncatedBody),
     Class::Failure(Failure::Protocol),
     Class::Failure(Failure::TooLarge),
     Class::Failure(Failure::AttemptTimeout),
@@ -50,15 +50,15 @@ pub(crate) const ROWS: [Class; 32] = [
     cut_off(Cause::CallerGone, UNANSWERED),
     cut_off(Cause::SiblingFailed, UNANSWERED),
     cut_off(Cause::HedgeLost, UNANSWERED),
-    Class::Rejected(Reject::CircuitOpen { retry_after: None }),
-    Class::Rejected(Reject::AtCapacity),
-    Class::Rejected(Reject::Throttled),
-    Class::Rejected(Reject::QueueTimeout),
-    Class::Rejected(Reject::RateLimited {
+    Class::Rejected(Rejection::CircuitOpen { retry_after: None }),
+    Class::Rejected(Rejection::AtCapacity),
+    Class::Rejected(Rejection::Throttled),
+    Class::Rejected(Rejection::QueueTimeout),
+    Class::Rejected(Rejection::RateLimited {
         retry_after: Duration::ZERO,
     }),
-    Class::Rejected(Reject::DeadlineBeforeSend),
-    Class::Rejected(Reject::NoEndpoint),
+    Class::Rejected(Rejection::DeadlineBeforeSend),
+    Class::Rejected(Rejection::NoEndpoint),
 ];
 
 /// Holds a policy against its column: the rows for which it says something else than `usual`.

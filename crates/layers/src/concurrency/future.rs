@@ -17,15 +17,15 @@ use super::{
     service::Concurrency,
 };
 use crate::{
+    call::CallContext,
     classify::Classify,
-    context::Context,
     deadline::later,
-    observe::{Event, Observer},
+    event::{Event, Events},
     oneshot::Oneshot,
-    reject::Reject,
+    permit_scope::{DropOnPanic, PermitScope},
+    rejection::Rejection,
     sync::Arc,
     timer::Timer,
-    until::{DropOnPanic, Until},
 };
 
 pin_project! {
@@ -41,7 +41,7 @@ pin_project! {
         state: State<S, Req>,
         classify: C,
         until: PhantomData<fn() -> U>,
-        observer: Observer,
+        events: Events,
     }
 }
 
@@ -52,7 +52,7 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Refused { reject: Reject },
+        Refused { rejection: Rejection },
         Queued {
             service: S,
             request: Req,
@@ -75,21 +75,16 @@ impl<S, C, U, Req> ResponseFuture<S, C, U, Req>
 where
     S: Service<Req> + Clone,
     C: Clone,
-    Req: Context,
+    Req: CallContext,
 {
     #[inline]
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
-        let observer = request.call().observer.clone();
+        let events = request.call().events.clone();
         Self {
-            state: begin(
-                &service.layer.limiter,
-                &mut service.inner,
-                request,
-                &observer,
-            ),
+            state: begin(&service.layer.limiter, &mut service.inner, request, &events),
             classify: service.layer.classify.clone(),
             until: PhantomData,
-            observer,
+            events,
         }
     }
 }
@@ -100,28 +95,28 @@ fn begin<S, Req>(
     limiter: &Arc<Limiter>,
     inner: &mut S,
     request: Req,
-    observer: &Observer,
+    events: &Events,
 ) -> State<S, Req>
 where
     S: Service<Req> + Clone,
-    Req: Context,
+    Req: CallContext,
 {
-    if let Some(reject) = limiter.reject() {
-        return State::Refused { reject };
+    if let Some(rejection) = limiter.reject() {
+        return State::Refused { rejection };
     }
     match limiter.try_acquire() {
-        None => queue(limiter, inner, request, observer),
-        Some(permit) => run(inner, request, permit, observer),
+        None => queue(limiter, inner, request, events),
+        Some(permit) => run(inner, request, permit, events),
     }
 }
 
 /// A call that need not wait.
 #[inline]
-fn run<S, Req>(inner: &mut S, request: Req, permit: Permit, observer: &Observer) -> State<S, Req>
+fn run<S, Req>(inner: &mut S, request: Req, permit: Permit, events: &Events) -> State<S, Req>
 where
     S: Service<Req> + Clone,
 {
-    observer.emit(Event::Admitted {
+    events.emit(Event::PermitAcquired {
         waited: Duration::ZERO,
     });
     State::Running {
@@ -136,23 +131,23 @@ fn queue<S, Req>(
     limiter: &Arc<Limiter>,
     inner: &mut S,
     request: Req,
-    observer: &Observer,
+    events: &Events,
 ) -> State<S, Req>
 where
     S: Service<Req> + Clone,
-    Req: Context,
+    Req: CallContext,
 {
     let call = request.call();
     let own = call.max_wait.unwrap_or(limiter.max_wait);
     if own.is_zero() {
-        let reject = Reject::AtCapacity;
-        return State::Refused { reject };
+        let rejection = Rejection::AtCapacity;
+        return State::Refused { rejection };
     }
     let deadline = call.deadline.map(crate::Deadline::instant);
     let now = Instant::now();
     match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
-        Err(reject) => State::Refused { reject },
-        Ok(Turn::Now(permit)) => run(inner, request, permit, observer),
+        Err(rejection) => State::Refused { rejection },
+        Ok(Turn::Now(permit)) => run(inner, request, permit, events),
         Ok(Turn::Later(waiter)) => {
             let patience = later(now, own.min(limiter.max_wait));
             let end = deadline.map_or(patience, |deadline| deadline.min(patience));
@@ -195,9 +190,9 @@ where
             unreachable!("it is still queued");
         };
         self.state.set(match turn {
-            Err(reject) => State::Refused { reject },
+            Err(rejection) => State::Refused { rejection },
             Ok(permit) => {
-                self.observer.emit(Event::Admitted { waited });
+                self.events.emit(Event::PermitAcquired { waited });
                 State::Running {
                     call: Oneshot::new(service, request),
                     permit: Some(permit),
@@ -214,7 +209,7 @@ fn poll_turn(
     timer: &mut Timer,
     end: Instant,
     cx: &mut task::Context<'_>,
-) -> Poll<Result<Permit, Reject>> {
+) -> Poll<Result<Permit, Rejection>> {
     let Poll::Ready(turn) = waiter.poll(cx.waker()) else {
         if !timer.is_set() {
             timer.set(end);
@@ -222,12 +217,12 @@ fn poll_turn(
         if timer.poll(cx).is_pending() {
             return Poll::Pending;
         }
-        return Poll::Ready(Err(Reject::QueueTimeout));
+        return Poll::Ready(Err(Rejection::QueueTimeout));
     };
     Poll::Ready(turn.and_then(|mut permit| match waiter.reject() {
-        Some(reject) => {
+        Some(rejection) => {
             permit.unsent();
-            Err(reject)
+            Err(rejection)
         }
         None => Ok(permit),
     }))
@@ -236,9 +231,9 @@ fn poll_turn(
 impl<S, C, U, Req> Future for ResponseFuture<S, C, U, Req>
 where
     S: Service<Req>,
-    S::Error: From<Reject>,
+    S::Error: From<Rejection>,
     C: Classify<S::Response, S::Error>,
-    U: Until<S::Response>,
+    U: PermitScope<S::Response>,
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 
@@ -255,8 +250,8 @@ where
                     this.state.set(State::Gone);
                     return Poll::Ready(result);
                 }
-                Projected::Refused { reject } => {
-                    return Poll::Ready(Err(this.observer.reject(*reject)));
+                Projected::Refused { rejection } => {
+                    return Poll::Ready(Err(this.events.reject(*rejection)));
                 }
                 Projected::Queued { .. } => ready!(this.wait(cx)),
                 // A caller never polls a future again after it was ready: the contract of `Future`.
@@ -267,7 +262,7 @@ where
 }
 
 /// Tells an adaptive limit how the call ended, and hands the permit to whatever remains of it.
-fn end<U: Until<Res>, Res, E>(
+fn end<U: PermitScope<Res>, Res, E>(
     result: Result<Res, E>,
     permit: &mut Option<Permit>,
     classify: &impl Classify<Res, E>,

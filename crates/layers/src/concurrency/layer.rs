@@ -6,13 +6,13 @@ use tower_layer::Layer;
 
 use super::{ConcurrencyConfig, limiter::Limiter, service::Concurrency};
 #[cfg(feature = "http")]
-use crate::until::BodyEnd;
+use crate::permit_scope::UntilBodyEnd;
 use crate::{
     breaker,
     classify::ClassifyResult,
     config::{ConfigError, Validate},
+    permit_scope::UntilResponse,
     sync::Arc,
-    until::Answered,
 };
 
 /// Limits how many calls run at once; see the [module docs](super).
@@ -24,7 +24,7 @@ use crate::{
 /// use std::time::Duration;
 /// use tokio::time::sleep;
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsReject, BoxError, ConcurrencyConfig, ConcurrencyLayer, Reject};
+/// use tower_fanout_layers::{AsRejection, BoxError, ConcurrencyConfig, ConcurrencyLayer, Rejection};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
@@ -37,11 +37,11 @@ use crate::{
 /// let call = || service.clone().oneshot(());
 /// let (first, second, third) = tokio::join!(call(), call(), call());
 /// assert_eq!((first.unwrap(), second.unwrap()), ("done", "done"));
-/// assert_eq!(third.unwrap_err().as_reject(), Some(&Reject::AtCapacity));
+/// assert_eq!(third.unwrap_err().as_rejection(), Some(&Rejection::AtCapacity));
 /// assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
 /// # }
 /// ```
-pub struct ConcurrencyLayer<C = ClassifyResult, U = Answered> {
+pub struct ConcurrencyLayer<C = ClassifyResult, U = UntilResponse> {
     pub(super) limiter: Arc<Limiter>,
     pub(super) classify: C,
     until: PhantomData<fn() -> U>,
@@ -69,7 +69,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
     ///
     /// The [module docs](super#with-a-circuit-breaker) say why the breaker must be below.
     #[must_use]
-    pub fn recheck(self, breaker: breaker::Handle) -> Self {
+    pub fn breaker(self, breaker: breaker::Handle) -> Self {
         let _ = self.limiter.breaker.set(breaker);
         self
     }
@@ -87,7 +87,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// Keeps the permit until the body of the answer has ended, failed, or was dropped.
     ///
     /// A retry above drops an answer before it pauses, so a call that pauses holds no permit; except
-    /// where it [asks a breaker again](crate::RetryLayer::recheck) after the pause, since the call may
+    /// where it [asks a breaker again](crate::RetryLayer::breaker) after the pause, since the call may
     /// then end with that answer.
     ///
     /// ```
@@ -111,7 +111,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// ```
     #[cfg(feature = "http")]
     #[must_use]
-    pub fn until_body_end(self) -> ConcurrencyLayer<C, BodyEnd> {
+    pub fn until_body_end(self) -> ConcurrencyLayer<C, UntilBodyEnd> {
         ConcurrencyLayer {
             limiter: self.limiter,
             classify: self.classify,

@@ -15,7 +15,7 @@
 //!
 //! A breaker *below* the limit measures the service alone, since a call reaches it with the permit in
 //! hand. So that no call queues for an open circuit, give the limit the breaker's handle:
-//! [`recheck`](ConcurrencyLayer::recheck). The limit then asks the breaker before it takes a permit or
+//! [`recheck`](ConcurrencyLayer::breaker). The limit then asks the breaker before it takes a permit or
 //! a place in the queue, and again after a wait. Asking takes no probe: a probe is only taken with the
 //! permit in hand, so a full queue holds no probe's slot, and the wait is no part of its lease. When
 //! the time has come to probe and the limit is full, calls queue as usual; the first to get a permit

@@ -9,14 +9,14 @@ use tower_service::Service;
 
 use super::{future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit};
 use crate::{
+    call::CallContext,
     classify::{Classify, ClassifyResult},
-    context::Context,
-    reject::{AsReject, Reject},
-    until::{Answered, Until},
+    permit_scope::{PermitScope, UntilResponse},
+    rejection::{AsRejection, Rejection},
 };
 
 /// The service of [`ConcurrencyLayer`].
-pub struct Concurrency<S, C = ClassifyResult, U = Answered> {
+pub struct Concurrency<S, C = ClassifyResult, U = UntilResponse> {
     pub(super) layer: ConcurrencyLayer<C, U>,
     pub(super) inner: S,
 }
@@ -42,10 +42,10 @@ impl<S: fmt::Debug, C, U> fmt::Debug for Concurrency<S, C, U> {
 impl<S, C, U, Req> Service<Req> for Concurrency<S, C, U>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Reject> + AsReject,
+    S::Error: From<Rejection> + AsRejection,
     C: Classify<S::Response, S::Error> + Clone,
-    U: Until<S::Response>,
-    Req: Context,
+    U: PermitScope<S::Response>,
+    Req: CallContext,
 {
     type Response = U::Response<Permit>;
     type Error = S::Error;

@@ -5,7 +5,7 @@ use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc, time::Durati
 use tokio::time::Instant;
 
 use super::{outcomes::OutcomeSet, stale::StaleStore};
-use crate::{classify::Class, deadline::Deadline, observe::FallbackKind};
+use crate::{classify::Class, deadline::Deadline, event::FallbackKind};
 
 pub(super) type Answering<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
 

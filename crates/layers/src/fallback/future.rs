@@ -19,9 +19,9 @@ use super::{
 use crate::{
     classify::{Class, Classify, Failure},
     deadline::Deadline,
-    observe::{Event, Observer},
-    reject::Reject,
-    stopwatch::{self, Stopwatch},
+    event::{Event, Events},
+    poll_clock::{self, Stopwatch},
+    rejection::Rejection,
     timeout::MIN_USEFUL,
 };
 
@@ -63,7 +63,7 @@ struct Falling<C, Req, Res, E> {
     chain: Arc<Chain<Req, Res, E>>,
     request: Option<Req>,
     deadline: Option<Deadline>,
-    observer: Observer,
+    events: Events,
     watch: Stopwatch,
 }
 
@@ -82,7 +82,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
         layer: &FallbackLayer<C, Req, Res, E>,
         request: Option<Req>,
         deadline: Option<Deadline>,
-        observer: Observer,
+        events: Events,
     ) -> Self
     where
         C: Clone,
@@ -92,7 +92,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
             chain: Arc::clone(&layer.chain),
             request,
             deadline,
-            observer,
+            events,
             watch: Stopwatch::default(),
         });
         Self {
@@ -105,7 +105,7 @@ impl<C, Req, Res, E> Falling<C, Req, Res, E>
 where
     C: Classify<Res, E>,
     Res: Send + 'static,
-    E: From<Reject> + Send + 'static,
+    E: From<Rejection> + Send + 'static,
 {
     fn class(&self, result: &Result<Res, E>) -> Class {
         let elapsed = self.watch.elapsed();
@@ -152,14 +152,13 @@ where
             Step::Ask { kind, ask } => (*kind, ask),
         };
         let request = self.request.as_ref()?;
-        self.observer
-            .emit(Event::FallbackAsked { step: place, kind });
+        self.events.emit(Event::FallbackAsked { step: place, kind });
         let asking = self.guard(place, || ask(request, class))?;
         Some(match self.deadline {
             None => asking,
             Some(deadline) => Box::pin(async move {
                 let answer = timeout_at(deadline.instant(), asking).await;
-                answer.unwrap_or_else(|_| Err(Reject::Deadline.into()))
+                answer.unwrap_or_else(|_| Err(Rejection::Deadline.into()))
             }),
         })
     }
@@ -175,7 +174,7 @@ where
 
     fn failed(&self, step: usize, class: Class) {
         let failed = Event::FallbackFailed { step, class };
-        self.observer.emit(failed);
+        self.events.emit(failed);
     }
 
     /// Gives a good answer to the steps that remember.
@@ -207,7 +206,7 @@ where
         }
         // In bounds: `begin` took `step` from these links.
         let kind = self.chain.links[step].step.kind();
-        self.observer.emit(Event::FallbackUsed { step, kind });
+        self.events.emit(Event::FallbackUsed { step, kind });
         answer
     }
 }
@@ -217,7 +216,7 @@ where
     F: Future<Output = Result<Res, E>>,
     C: Classify<Res, E>,
     Res: Send + 'static,
-    E: From<Reject> + Send + 'static,
+    E: From<Rejection> + Send + 'static,
 {
     /// Polls the call, whose panic is an end of it too. It is over if that is ready with a result; if
     /// it is ready with none, its first step is asked.
@@ -311,7 +310,7 @@ where
     F: Future<Output = Result<Res, E>>,
     C: Classify<Res, E>,
     Res: Send + 'static,
-    E: From<Reject> + Send + 'static,
+    E: From<Rejection> + Send + 'static,
 {
     type Output = Result<Res, E>;
 
@@ -330,7 +329,7 @@ fn poll_step<Res, E>(
     asking: &mut Answering<Res, E>,
     cx: &mut task::Context<'_>,
 ) -> Poll<Option<Result<Res, E>>> {
-    stopwatch::forget();
+    poll_clock::forget();
     match catch_unwind(AssertUnwindSafe(|| asking.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),

@@ -18,11 +18,11 @@ use super::{
     stale::StaleStore,
 };
 use crate::{
+    call::CallContext,
     classify::{Class, Classify},
-    context::Context,
-    observe::FallbackKind,
+    event::FallbackKind,
     oneshot::Oneshot,
-    reject::{AsReject, Reject},
+    rejection::{AsRejection, Rejection},
 };
 
 /// Answers from somewhere else when the call failed; see the [module docs](super).
@@ -70,7 +70,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};
-    /// use tower_fanout_layers::{ClassifyResult, FallbackLayer, Reject, fallback::OutcomeSet};
+    /// use tower_fanout_layers::{ClassifyResult, FallbackLayer, Rejection, fallback::OutcomeSet};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
@@ -78,8 +78,8 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     /// refused.local = true;
     /// let layer = FallbackLayer::new(ClassifyResult).on(refused).answer(1).answer(2);
     /// let answer = |reject| layer.layer(service_fn(move |()| async move { Err(reject) })).oneshot(());
-    /// assert_eq!(answer(Reject::AtCapacity).await, Ok(1));
-    /// assert_eq!(answer(Reject::AttemptTimeout).await, Ok(2));
+    /// assert_eq!(answer(Rejection::AtCapacity).await, Ok(1));
+    /// assert_eq!(answer(Rejection::AttemptTimeout).await, Ok(2));
     /// # }
     /// ```
     #[must_use]
@@ -250,9 +250,9 @@ impl<S, C, Req, Res, E> Service<Req> for Fallback<S, C, Req, Res, E>
 where
     S: Service<Req, Response = Res, Error = E>,
     Res: Send + 'static,
-    E: From<Reject> + AsReject + Send + 'static,
+    E: From<Rejection> + AsRejection + Send + 'static,
     C: Classify<Res, E> + Clone,
-    Req: Context,
+    Req: CallContext,
 {
     type Response = Res;
     type Error = E;
@@ -270,13 +270,13 @@ where
             return ResponseFuture::transparent(self.inner.call(request));
         }
         let kept = chain.keep.map(|keep| keep(&request));
-        let (deadline, observer) = (request.call().deadline, request.call().observer.clone());
+        let (deadline, events) = (request.call().deadline, request.call().events.clone());
         if let Some(deadline) = chain.deadline(deadline)
             && let Some(call) = request.call_mut()
         {
             call.deadline = Some(deadline);
         }
         let future = self.inner.call(request);
-        ResponseFuture::new(future, &self.layer, kept, deadline, observer)
+        ResponseFuture::new(future, &self.layer, kept, deadline, events)
     }
 }

@@ -55,10 +55,10 @@ impl OutcomeSet {
             Class::Failure(Failure::AttemptTimeout) => self.timeout,
             Class::Failure(Failure::Status { code, .. }) => self.failure || listed(code),
             Class::Failure(_) => self.failure,
-            Class::Transient(status) | Class::Answered(status @ (501 | 505)) => {
+            Class::Transient(status) | Class::NonRetryable(status @ (501 | 505)) => {
                 self.failure || listed(status)
             }
-            Class::Answered(status) => listed(status),
+            Class::NonRetryable(status) => listed(status),
             Class::Throttled { .. } => self.throttled || listed(429),
             Class::Rejected(_) => self.local,
             Class::Unanswered { cause, .. } => self.timeout && cause == Cause::Deadline,
@@ -71,9 +71,9 @@ mod form {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::OutcomeSet;
-    use crate::listed::{self, Listed};
+    use crate::outcome_list::{self, OutcomeList};
 
-    impl Listed for OutcomeSet {
+    impl OutcomeList for OutcomeSet {
         fn nothing() -> Self {
             Self::nothing()
         }
@@ -91,13 +91,13 @@ mod form {
 
     impl<'de> Deserialize<'de> for OutcomeSet {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            listed::deserialize(deserializer)
+            outcome_list::deserialize(deserializer)
         }
     }
 
     impl Serialize for OutcomeSet {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            listed::serialize(self, serializer)
+            outcome_list::serialize(self, serializer)
         }
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     fn a_fallback_may_answer_for_all_but_a_success_and_a_right_answer() {
         let nobody_waits = [Cause::CallerGone, Cause::SiblingFailed, Cause::HedgeLost];
         let never = |class: &Class| match class {
-            Class::Success | Class::Answered(404) => true,
+            Class::Success | Class::NonRetryable(404) => true,
             Class::Unanswered { cause, .. } => nobody_waits.contains(cause),
             _ => false,
         };
@@ -141,7 +141,7 @@ mod tests {
         check(|set| set.local = true, &locals);
         let is_failure = |class: &Class| match class {
             Class::Failure(failure) => *failure != Failure::AttemptTimeout,
-            Class::Answered(status) => *status > 500,
+            Class::NonRetryable(status) => *status > 500,
             Class::Transient(_) => true,
             _ => false,
         };
@@ -150,10 +150,10 @@ mod tests {
         check(
             |set| set.statuses = vec![404, 408, 429, 501, 503],
             &[
-                Class::Answered(404),
+                Class::NonRetryable(404),
                 Class::Transient(408),
                 THROTTLED,
-                Class::Answered(501),
+                Class::NonRetryable(501),
                 status(503),
             ],
         );

@@ -15,14 +15,14 @@ use tower_service::Service;
 use super::{layer::Shared, service::Hedge};
 use crate::{
     breaker,
+    call::{Call, CallContext},
     classify::{Cause, Class, Classify},
-    context::{Call, Context},
     deadline::later,
-    observe::Event,
+    event::Event,
     oneshot::Oneshot,
+    poll_clock,
     retry::{Reserved, Spent},
-    spare::Core,
-    stopwatch,
+    shared_service::SharedService,
     sync::Arc,
     timer::Timer,
 };
@@ -34,7 +34,7 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        core: Arc<Core<Shared, S>>,
+        core: Arc<SharedService<Shared, S>>,
         has_deposited: bool,
         classify: C,
         // For further attempts, while there may be any.
@@ -80,7 +80,7 @@ enum Due {
 impl<S, C, Req> ResponseFuture<S, C, Req>
 where
     S: Service<Req> + Clone,
-    Req: Context + Clone,
+    Req: CallContext + Clone,
 {
     /// Makes the first attempt on the service within `hedge`, which is ready.
     #[inline]
@@ -93,7 +93,7 @@ where
         let may_repeat = policy.idempotent || request.is_idempotent();
         let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(policy.max_hedges);
         let spare = (may_repeat && max_hedges > 0).then(|| request.clone());
-        call.observer.emit(Event::Attempt { number: 1 });
+        call.events.emit(Event::Attempt { number: 1 });
         Self {
             core: Arc::clone(&hedge.core),
             has_deposited: false,
@@ -120,7 +120,7 @@ impl<S, C, Req> Projection<'_, S, C, Req>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
-    Req: Context + Clone,
+    Req: CallContext + Clone,
 {
     /// What ends the call, if the end of this attempt does.
     fn ended(&mut self, end: End<S::Response, S::Error>) -> Option<Result<S::Response, S::Error>> {
@@ -131,7 +131,7 @@ where
         } = end;
         let class = self.classify.classify(result.as_ref(), elapsed);
         self.call
-            .observer
+            .events
             .emit(Event::AttemptEnded { class, elapsed });
         let primary = hedge.is_none();
         let policy = &self.core.policy;
@@ -226,8 +226,8 @@ where
             facts.attempt = number;
             facts.wait_at_most(self.core.policy.max_wait);
         }
-        self.call.observer.emit(Event::Hedge { number });
-        self.call.observer.emit(Event::Attempt { number });
+        self.call.events.emit(Event::Hedge { number });
+        self.call.events.emit(Event::Attempt { number });
         self.hedges.push(Running {
             future: Box::pin(Oneshot::new(self.core.spare(), request)),
             since: now,
@@ -253,7 +253,7 @@ where
             let cause = Cause::HedgeLost;
             let class = Class::Unanswered { elapsed, cause };
             self.call
-                .observer
+                .events
                 .emit(Event::AttemptEnded { class, elapsed });
         }
     }
@@ -261,25 +261,25 @@ where
     /// Polls the attempts until one ends. The cached time is forgotten before each, and used only
     /// directly after it.
     fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
-        stopwatch::forget();
+        poll_clock::forget();
         if let Some(primary) = self.primary.as_mut().as_pin_mut()
             && let Poll::Ready(result) = primary.poll(cx)
         {
             self.primary.set(None);
             return Some(End {
                 result,
-                elapsed: stopwatch::now() - *self.since,
+                elapsed: poll_clock::now() - *self.since,
                 hedge: None,
             });
         }
         for place in 0..self.hedges.len() {
-            stopwatch::forget();
+            poll_clock::forget();
             // In bounds: a hedge is only removed where the function returns.
             if let Poll::Ready(result) = self.hedges[place].future.as_mut().poll(cx) {
                 let hedge = self.hedges.swap_remove(place);
                 return Some(End {
                     result,
-                    elapsed: stopwatch::now() - hedge.since,
+                    elapsed: poll_clock::now() - hedge.since,
                     hedge: Some(hedge.spent),
                 });
             }
@@ -292,7 +292,7 @@ impl<S, C, Req> Future for ResponseFuture<S, C, Req>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
-    Req: Context + Clone,
+    Req: CallContext + Clone,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -302,7 +302,7 @@ where
             let end = this.poll_attempts(cx);
             // On the way back from a poll: the cached time is valid.
             if !mem::replace(this.has_deposited, true) {
-                this.core.budget.deposit(stopwatch::now());
+                this.core.budget.deposit(poll_clock::now());
             }
             if let Some(end) = end {
                 if let Some(result) = this.ended(end) {

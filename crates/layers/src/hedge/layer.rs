@@ -30,7 +30,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// use std::{sync::atomic::{AtomicU32, Ordering}, time::Duration};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, HedgeConfig, HedgeLayer, With, hedge::HedgeDelay,
+///     BoxError, ClassifyResult, HedgeConfig, HedgeLayer, WithCall, hedge::HedgeDelay,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -38,14 +38,14 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// static CALLS: AtomicU32 = AtomicU32::new(0);
 /// let config = HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::from_millis(50)));
 /// let layer = HedgeLayer::new(config, ClassifyResult).unwrap();
-/// let service = layer.layer(service_fn(|_: With<()>| async {
+/// let service = layer.layer(service_fn(|_: WithCall<()>| async {
 ///     if CALLS.fetch_add(1, Ordering::Relaxed) == 0 {
 ///         tokio::time::sleep(Duration::from_secs(5)).await;
 ///     }
 ///     Ok::<_, BoxError>("fine")
 /// }));
 /// let start = tokio::time::Instant::now();
-/// assert_eq!(service.oneshot(With::new(()).idempotent()).await.unwrap(), "fine");
+/// assert_eq!(service.oneshot(WithCall::new(()).idempotent()).await.unwrap(), "fine");
 /// assert_eq!(start.elapsed(), Duration::from_millis(50));
 /// # }
 /// ```
@@ -96,7 +96,7 @@ impl<C> HedgeLayer<C> {
 
     /// Asks `breaker` before each further attempt: if it is open, none is made.
     #[must_use]
-    pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
+    pub fn breaker(mut self, breaker: breaker::Handle) -> Self {
         Arc::make_mut(&mut self.shared).breaker = Some(breaker);
         self
     }

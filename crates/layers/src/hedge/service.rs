@@ -9,17 +9,17 @@ use super::{
     layer::{HedgeLayer, Shared},
 };
 use crate::{
+    call::CallContext,
     classify::Classify,
-    context::Context,
-    reject::{AsReject, Reject},
-    spare::Core,
+    rejection::{AsRejection, Rejection},
+    shared_service::SharedService,
     sync::Arc,
 };
 
 /// The service of [`HedgeLayer`].
 #[derive(Clone, Debug)]
 pub struct Hedge<S, C> {
-    pub(super) core: Arc<Core<Shared, S>>,
+    pub(super) core: Arc<SharedService<Shared, S>>,
     pub(super) classify: C,
     pub(super) inner: S,
 }
@@ -27,7 +27,7 @@ pub struct Hedge<S, C> {
 impl<S: Clone, C> Hedge<S, C> {
     pub(super) fn new(layer: HedgeLayer<C>, inner: S) -> Self {
         Self {
-            core: Core::new(layer.shared, &inner),
+            core: SharedService::new(layer.shared, &inner),
             classify: layer.classify,
             inner,
         }
@@ -37,9 +37,9 @@ impl<S: Clone, C> Hedge<S, C> {
 impl<S, C, Req> Service<Req> for Hedge<S, C>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Reject> + AsReject,
+    S::Error: From<Rejection> + AsRejection,
     C: Classify<S::Response, S::Error> + Clone,
-    Req: Context + Clone,
+    Req: CallContext + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;

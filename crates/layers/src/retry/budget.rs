@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::tokens::{Cost, TokenBudget};
 use crate::{
+    call::RetryAllowance,
     config::{ConfigError, Errors, Validate},
-    context::RetryAllowance,
-    observe::StoppedBy,
+    event::RetryStopReason,
     sync::Arc,
 };
 
@@ -98,16 +98,16 @@ impl Budget {
         &self,
         after_timeout: bool,
         allowance: Option<&StdArc<RetryAllowance>>,
-    ) -> Result<Reserved, StoppedBy> {
+    ) -> Result<Reserved, RetryStopReason> {
         if !allowance.is_none_or(|allowance| allowance.take()) {
-            return Err(StoppedBy::RequestCap);
+            return Err(RetryStopReason::RequestCap);
         }
         let at = Instant::now();
         let Some(cost) = self.0.reserve(after_timeout, at) else {
             if let Some(allowance) = allowance {
                 allowance.put_back();
             }
-            return Err(StoppedBy::Budget);
+            return Err(RetryStopReason::Budget);
         };
         Ok(Reserved(Some(Taken {
             budget: self.clone(),
@@ -212,13 +212,13 @@ mod tests {
         reserve().unwrap().spend().refund();
         // Two tokens, and one retry that the request may make.
         let kept = reserve().unwrap();
-        assert_eq!(used_up(), Some(StoppedBy::RequestCap));
+        assert_eq!(used_up(), Some(RetryStopReason::RequestCap));
         drop(kept.spend());
-        assert_eq!(used_up(), Some(StoppedBy::RequestCap), "it was sent");
+        assert_eq!(used_up(), Some(RetryStopReason::RequestCap), "it was sent");
         allowance.put_back();
         drop(reserve().unwrap().spend());
         allowance.put_back();
-        assert_eq!(used_up(), Some(StoppedBy::Budget));
+        assert_eq!(used_up(), Some(RetryStopReason::Budget));
         assert!(allowance.take(), "what the budget refuses is not taken");
     }
 }

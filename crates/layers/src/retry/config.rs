@@ -6,7 +6,7 @@ use super::{backoff::Jitter, budget::BudgetConfig};
 use crate::{
     classify::{Class, Failure},
     config::{ConfigError, Errors, Validate},
-    reject::Reject,
+    rejection::Rejection,
 };
 
 /// Configuration of a [`RetryLayer`](super::RetryLayer).
@@ -194,15 +194,17 @@ impl RetryOn {
     pub(crate) fn matches(&self, class: Class, idempotent: bool) -> bool {
         match class {
             Class::Failure(Failure::Connect) => self.connect,
-            Class::Failure(Failure::Refused) => self.refused,
-            Class::Rejected(Reject::NoEndpoint) => true,
+            Class::Failure(Failure::NotProcessed) => self.refused,
+            Class::Rejected(Rejection::NoEndpoint) => true,
             _ if !idempotent => false,
-            Class::Failure(Failure::Reset) => self.reset,
-            Class::Failure(Failure::Body) => self.body,
+            Class::Failure(Failure::ConnectionReset) => self.reset,
+            Class::Failure(Failure::TruncatedBody) => self.body,
             Class::Failure(Failure::AttemptTimeout) => self.timeout,
             Class::Failure(Failure::Other) => self.other,
             Class::Failure(Failure::Status { code, .. }) => self.statuses.contains(&code),
-            Class::Transient(status) | Class::Answered(status) => self.statuses.contains(&status),
+            Class::Transient(status) | Class::NonRetryable(status) => {
+                self.statuses.contains(&status)
+            }
             Class::Throttled { .. } => self.statuses.contains(&429),
             _ => false,
         }
@@ -215,9 +217,9 @@ mod form {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::RetryOn;
-    use crate::listed::{self, Listed};
+    use crate::outcome_list::{self, OutcomeList};
 
-    impl Listed for RetryOn {
+    impl OutcomeList for RetryOn {
         fn nothing() -> Self {
             Self::nothing()
         }
@@ -237,13 +239,13 @@ mod form {
 
     impl<'de> Deserialize<'de> for RetryOn {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            listed::deserialize(deserializer)
+            outcome_list::deserialize(deserializer)
         }
     }
 
     impl Serialize for RetryOn {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            listed::serialize(self, serializer)
+            outcome_list::serialize(self, serializer)
         }
     }
 }
@@ -295,8 +297,8 @@ mod tests {
     fn rt_05_what_is_sent_again_by_class() {
         let unsent = [
             Class::Failure(Failure::Connect),
-            Class::Failure(Failure::Refused),
-            Class::Rejected(Reject::NoEndpoint),
+            Class::Failure(Failure::NotProcessed),
+            Class::Rejected(Rejection::NoEndpoint),
         ];
         let maybe_done = [
             Class::Transient(408),
@@ -306,8 +308,8 @@ mod tests {
             status(502),
             status(503),
             status(504),
-            Class::Failure(Failure::Reset),
-            Class::Failure(Failure::Body),
+            Class::Failure(Failure::ConnectionReset),
+            Class::Failure(Failure::TruncatedBody),
             Class::Failure(Failure::AttemptTimeout),
         ];
         let mut settings = RetryConfig::default();

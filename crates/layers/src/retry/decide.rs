@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use super::{backoff, budget::Reserved, config::RetryConfig, layer::Shared};
 use crate::{
+    call::Call,
     classify::{Class, Failure},
-    context::Call,
-    observe::StoppedBy,
-    reject::Reject,
+    event::RetryStopReason,
+    rejection::Rejection,
 };
 
 /// What follows a result.
 pub(super) enum Next {
     /// Nothing; for a result that could have been retried, because of this rule.
-    Stop(Option<StoppedBy>),
+    Stop(Option<RetryStopReason>),
     /// Another attempt, after a pause.
     Again {
         pause: Duration,
@@ -68,16 +68,16 @@ impl Attempts {
             return Next::Stop(self.not_retried(class));
         }
         let Some(call) = call.filter(|_| !self.are_used_up()) else {
-            return Next::Stop(Some(StoppedBy::Attempts));
+            return Next::Stop(Some(RetryStopReason::Attempts));
         };
         let upload = call.upload.as_ref();
         if !upload.is_none_or(|upload| upload.is_repeatable(answered)) {
-            return Next::Stop(Some(StoppedBy::Body));
+            return Next::Stop(Some(RetryStopReason::Body));
         }
         // The budget and the allowance of the request bound the load that retries add. A request
         // that was certainly not taken was none, and is sent again once at most: without this, a
         // service that closes its connections in good order would fail half of the branches.
-        let is_free = class == Class::Failure(Failure::Refused)
+        let is_free = class == Class::Failure(Failure::NotProcessed)
             && !std::mem::replace(&mut self.free_used, true);
         let planned = if is_free {
             in_time(Duration::ZERO, call, settings).map(|pause| (pause, None))
@@ -91,15 +91,15 @@ impl Attempts {
     }
 
     /// Which rule ends a call with a result that is not retried, if it is a failure.
-    fn not_retried(&self, class: Class) -> Option<StoppedBy> {
+    fn not_retried(&self, class: Class) -> Option<RetryStopReason> {
         match class {
-            Class::Success | Class::Answered(_) => None,
-            Class::Rejected(reject) if self.number > 1 => Some(match reject {
-                Reject::CircuitOpen { .. } => StoppedBy::BreakerOpen,
-                Reject::DeadlineBeforeSend => StoppedBy::Deadline,
-                _ => StoppedBy::Refused,
+            Class::Success | Class::NonRetryable(_) => None,
+            Class::Rejected(rejection) if self.number > 1 => Some(match rejection {
+                Rejection::CircuitOpen { .. } => RetryStopReason::BreakerOpen,
+                Rejection::DeadlineBeforeSend => RetryStopReason::Deadline,
+                _ => RetryStopReason::Refused,
             }),
-            _ => Some(StoppedBy::NotRetryable),
+            _ => Some(RetryStopReason::NotRetryable),
         }
     }
 
@@ -123,7 +123,7 @@ impl Attempts {
         class: Class,
         call: &Call,
         shared: &Shared,
-    ) -> Result<(Duration, Option<Reserved>), StoppedBy> {
+    ) -> Result<(Duration, Option<Reserved>), RetryStopReason> {
         let after_timeout = class == Class::Failure(Failure::AttemptTimeout);
         let allowance = call.allowance.as_ref();
         let paid = shared.budget.reserve_now(after_timeout, allowance)?;
@@ -131,13 +131,13 @@ impl Attempts {
         in_time(pause, call, &shared.policy).map(|pause| (pause, Some(paid)))
     }
 
-    fn pause(&self, class: Class, shared: &Shared) -> Result<Duration, StoppedBy> {
+    fn pause(&self, class: Class, shared: &Shared) -> Result<Duration, RetryStopReason> {
         let settings = &shared.policy;
         let pause = backoff::pause(settings, self.number.into(), shared.random());
         match class.retry_after() {
             Some(retry_after) if settings.respect_retry_after => {
                 if retry_after > settings.max_retry_after {
-                    return Err(StoppedBy::RetryAfter);
+                    return Err(RetryStopReason::RetryAfter);
                 }
                 let (base, random) = (settings.base, shared.random());
                 Ok(backoff::pause_at_least(retry_after, pause, base, random))
@@ -148,10 +148,16 @@ impl Attempts {
 }
 
 /// The pause, if an attempt after it could still be of use before the deadline.
-fn in_time(pause: Duration, call: &Call, settings: &RetryConfig) -> Result<Duration, StoppedBy> {
+fn in_time(
+    pause: Duration,
+    call: &Call,
+    settings: &RetryConfig,
+) -> Result<Duration, RetryStopReason> {
     let needed = pause.saturating_add(settings.min_useful);
     match call.deadline {
-        Some(deadline) if deadline.remaining(Instant::now()) < needed => Err(StoppedBy::Deadline),
+        Some(deadline) if deadline.remaining(Instant::now()) < needed => {
+            Err(RetryStopReason::Deadline)
+        }
         _ => Ok(pause),
     }
 }

@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     breaker,
+    call::CallContext,
     classify::{Class, Classify},
-    context::Context,
     deadline::later,
-    observe::{Event, Observer, StoppedBy},
-    reject::Reject,
-    spare::Core,
-    stopwatch::{self, Stopwatch},
+    event::{Event, Events, RetryStopReason},
+    poll_clock::{self, Stopwatch},
+    rejection::Rejection,
+    shared_service::SharedService,
     sync::Arc,
     timer::Timer,
 };
@@ -38,11 +38,11 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        core: Arc<Core<Shared, S>>,
+        core: Arc<SharedService<Shared, S>>,
         has_deposited: bool,
         classify: C,
         attempts: Attempts,
-        observer: Observer,
+        events: Events,
         // The request of the next attempt, as long as there may be one.
         next: Option<Req>,
         #[pin]
@@ -89,7 +89,7 @@ struct Earlier<E> {
 impl<S, C, Req> ResponseFuture<S, C, Req>
 where
     S: Service<Req>,
-    Req: Context + Clone,
+    Req: CallContext + Clone,
 {
     /// Makes the first attempt on the service within `retry`, which is ready.
     #[inline]
@@ -99,8 +99,8 @@ where
     {
         let call = request.call();
         let attempts = Attempts::new(call, request.is_idempotent(), &retry.core.policy);
-        let observer = call.observer.clone();
-        observer.emit(Event::Attempt { number: 1 });
+        let events = call.events.clone();
+        events.emit(Event::Attempt { number: 1 });
         let last = attempts.is_last(call);
         if call.last_attempt != last
             && let Some(facts) = request.call_mut()
@@ -112,7 +112,7 @@ where
             // Calls that are never retried need no budget.
             has_deposited: retry.core.policy.max_attempts == 1,
             classify: retry.classify.clone(),
-            observer,
+            events,
             next: (!attempts.are_used_up()).then(|| request.clone()),
             state: State::Calling {
                 watch: Stopwatch::default(),
@@ -128,7 +128,7 @@ impl<S, C, Req> Projection<'_, S, C, Req>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
-    Req: Context + Clone,
+    Req: CallContext + Clone,
 {
     /// An attempt ended: its class, and the pause before the next, or nothing if its result is final.
     fn ended(
@@ -139,21 +139,21 @@ where
     ) -> (Class, Option<(Duration, Option<Reserved>)>) {
         let class = self.classify.classify(result, elapsed);
         // A retry that a layer below rejected was not sent, and costs nothing.
-        if let (Class::Rejected(reject), Some(spent)) = (class, spent)
-            && reject != Reject::NoEndpoint
+        if let (Class::Rejected(rejection), Some(spent)) = (class, spent)
+            && rejection != Rejection::NoEndpoint
         {
             spent.refund();
         }
-        self.observer.emit(Event::AttemptEnded { class, elapsed });
-        let call = self.next.as_ref().map(Context::call);
+        self.events.emit(Event::AttemptEnded { class, elapsed });
+        let call = self.next.as_ref().map(CallContext::call);
         let next = match (self.attempts).after(class, result.is_ok(), call, self.core) {
             Next::Again { pause, paid } => {
-                self.observer.emit(Event::Backoff { delay: pause });
+                self.events.emit(Event::Backoff { delay: pause });
                 Some((pause, paid))
             }
             Next::Stop(by) => {
                 if let Some(by) = by {
-                    self.observer.emit(Event::RetryStopped { by });
+                    self.events.emit(Event::RetryStopped { by });
                 }
                 None
             }
@@ -213,8 +213,8 @@ where
         };
         let breaker = self.core.breaker.as_ref();
         if breaker.and_then(breaker::Handle::refusal).is_some() {
-            let by = StoppedBy::BreakerOpen;
-            self.observer.emit(Event::RetryStopped { by });
+            let by = RetryStopReason::BreakerOpen;
+            self.events.emit(Event::RetryStopped { by });
             return last;
         }
         let failed = last.and_then(Result::err);
@@ -269,7 +269,7 @@ where
     fn count(&mut self) {
         self.attempts.number += 1;
         let number = self.attempts.number;
-        self.observer.emit(Event::Attempt { number });
+        self.events.emit(Event::Attempt { number });
     }
 
     /// The request of the next attempt.
@@ -293,7 +293,7 @@ impl<S, C, Req> Future for ResponseFuture<S, C, Req>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
-    Req: Context + Clone,
+    Req: CallContext + Clone,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -310,7 +310,7 @@ where
                     let poll = watch.watch(|| future.poll(cx));
                     // On the way back from the poll: the cached time is valid.
                     if !mem::replace(this.has_deposited, true) {
-                        this.core.budget.deposit(stopwatch::now());
+                        this.core.budget.deposit(poll_clock::now());
                     }
                     let result = ready!(poll);
                     let (elapsed, earlier) = (watch.elapsed(), earlier.take());

@@ -16,19 +16,19 @@ use crate::{
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, ClassifyResult, RetryConfig, RetryLayer, With};
+/// use tower_fanout_layers::{BoxError, ClassifyResult, RetryConfig, RetryLayer, WithCall};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// static CALLS: AtomicU32 = AtomicU32::new(0);
 /// let layer = RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap();
-/// let service = layer.layer(service_fn(|_: With<()>| async {
+/// let service = layer.layer(service_fn(|_: WithCall<()>| async {
 ///     match CALLS.fetch_add(1, Ordering::Relaxed) {
 ///         0 => Err::<_, BoxError>("a hiccup".into()),
 ///         _ => Ok("fine"),
 ///     }
 /// }));
-/// assert_eq!(service.oneshot(With::new(()).idempotent()).await.unwrap(), "fine");
+/// assert_eq!(service.oneshot(WithCall::new(()).idempotent()).await.unwrap(), "fine");
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl<C> RetryLayer<C> {
     /// it has, instead of the breaker's refusal. So a response is kept through the pause, with all that
     /// its body holds.
     #[must_use]
-    pub fn recheck(mut self, breaker: breaker::Handle) -> Self {
+    pub fn breaker(mut self, breaker: breaker::Handle) -> Self {
         Arc::make_mut(&mut self.shared).breaker = Some(breaker);
         self
     }

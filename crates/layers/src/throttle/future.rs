@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::layer::Memory;
-use crate::{classify::Classify, oneshot::Oneshot, stopwatch::Stopwatch, sync::Arc};
+use crate::{classify::Classify, oneshot::Oneshot, poll_clock::Stopwatch, sync::Arc};
 
 pin_project! {
     /// The future of [`Throttle`](super::Throttle).

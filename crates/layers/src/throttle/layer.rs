@@ -13,11 +13,11 @@ use tower_service::Service;
 use super::{ThrottleConfig, future::ResponseFuture};
 use crate::{
     breaker::{self, Window},
+    call::CallContext,
     classify::{Class, Classify, Failure},
     config::{ConfigError, Validate},
-    context::Context,
     oneshot::Oneshot,
-    reject::{AsReject, Reject},
+    rejection::{AsRejection, Rejection},
     sync::{Arc, Mutex, PoisonError},
     window::{Calls, Tally},
 };
@@ -78,7 +78,7 @@ impl<C> ThrottleLayer<C> {
     /// is rejected as by the breaker, and the throttle does not remember it. One throttle has one
     /// breaker, the first that it is given.
     #[must_use]
-    pub fn recheck(self, breaker: breaker::Handle) -> Self {
+    pub fn breaker(self, breaker: breaker::Handle) -> Self {
         let _ = self.memory.breaker.set(breaker);
         self
     }
@@ -111,14 +111,14 @@ impl Memory {
 
     /// Returns the rejection of a call that is not to be made. One that the throttle itself rejects is
     /// remembered.
-    fn reject(&self) -> Option<Reject> {
-        if let Some(reject) = self.breaker.get().and_then(breaker::Handle::reject) {
-            return Some(reject);
+    fn reject(&self) -> Option<Rejection> {
+        if let Some(rejection) = self.breaker.get().and_then(breaker::Handle::reject) {
+            return Some(rejection);
         }
         let rejects = fastrand::f64() < self.refused_share();
         rejects.then(|| {
             self.remember(false);
-            Reject::Throttled
+            Rejection::Throttled
         })
     }
 
@@ -140,7 +140,7 @@ const fn accepted(class: Class) -> Option<bool> {
         Class::Rejected(_) | Class::Unanswered { .. } => None,
         Class::Throttled { .. }
         | Class::Failure(
-            Failure::Status { code: 503, .. } | Failure::Refused | Failure::AttemptTimeout,
+            Failure::Status { code: 503, .. } | Failure::NotProcessed | Failure::AttemptTimeout,
         ) => Some(false),
         _ => Some(true),
     }
@@ -176,9 +176,9 @@ pub struct Throttle<S, C> {
 impl<S, C, Req> Service<Req> for Throttle<S, C>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Reject> + AsReject,
+    S::Error: From<Rejection> + AsRejection,
     C: Classify<S::Response, S::Error> + Clone,
-    Req: Context,
+    Req: CallContext,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -191,8 +191,8 @@ where
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { memory, classify } = &self.layer;
-        if let Some(reject) = memory.reject() {
-            return ResponseFuture::refused(request.call().observer.reject(reject));
+        if let Some(rejection) = memory.reject() {
+            return ResponseFuture::refused(request.call().events.reject(rejection));
         }
         let call = Oneshot::start(&mut self.inner, request);
         ResponseFuture::running(call, Arc::clone(memory), classify.clone())
@@ -209,7 +209,7 @@ mod tests {
         let refused = [
             THROTTLED,
             status(503),
-            Class::Failure(Failure::Refused),
+            Class::Failure(Failure::NotProcessed),
             Class::Failure(Failure::AttemptTimeout),
         ];
         let mut others = refused.map(|class| (class, Some(false))).to_vec();

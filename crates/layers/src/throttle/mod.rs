@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_fanout_layers::{AsReject, BoxError, Class, Reject, ThrottleConfig, ThrottleLayer};
+//! use tower_fanout_layers::{AsRejection, BoxError, Class, Rejection, ThrottleConfig, ThrottleLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
@@ -24,7 +24,7 @@
 //! let mut refused = 0;
 //! for _ in 0..100 {
 //!     let error = service.clone().oneshot(()).await.unwrap_err();
-//!     refused += u32::from(error.as_reject() == Some(&Reject::Throttled));
+//!     refused += u32::from(error.as_rejection() == Some(&Rejection::Throttled));
 //! }
 //! assert!(refused > 50);
 //! # }

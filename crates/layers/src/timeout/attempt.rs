@@ -14,9 +14,9 @@ use super::{
     future::{Bound, End, ResponseFuture, Uploading, nearer},
 };
 use crate::{
+    call::CallContext,
     config::{ConfigError, Errors, Validate},
-    context::Context,
-    reject::{AsReject, Reject},
+    rejection::{AsRejection, Rejection},
 };
 
 /// Configuration of a [`TimeoutLayer`].
@@ -99,21 +99,21 @@ impl Validate for TimeoutConfig {
 /// use std::time::Duration;
 /// use tokio::time::{Instant, sleep};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsReject, BoxError, Deadline, Reject, TimeoutLayer, With};
+/// use tower_fanout_layers::{AsRejection, BoxError, Deadline, Rejection, TimeoutLayer, WithCall};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let layer = TimeoutLayer::new(Duration::from_millis(300)).unwrap();
-/// let service = layer.layer(service_fn(|_: With<()>| async {
+/// let service = layer.layer(service_fn(|_: WithCall<()>| async {
 ///     sleep(Duration::from_secs(5)).await;
 ///     Ok::<_, BoxError>(())
 /// }));
-/// let error = service.clone().oneshot(With::new(())).await.unwrap_err();
-/// assert_eq!(error.as_reject(), Some(&Reject::AttemptTimeout));
+/// let error = service.clone().oneshot(WithCall::new(())).await.unwrap_err();
+/// assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
 /// // The nearer end names the error.
 /// let deadline = Deadline::at(Instant::now() + Duration::from_millis(100));
-/// let error = service.oneshot(With::new(()).deadline(deadline)).await.unwrap_err();
-/// assert_eq!(error.as_reject(), Some(&Reject::Deadline));
+/// let error = service.oneshot(WithCall::new(()).deadline(deadline)).await.unwrap_err();
+/// assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -154,8 +154,8 @@ pub struct Timeout<S> {
 impl<S, Req> Service<Req> for Timeout<S>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Reject> + AsReject,
-    Req: Context,
+    S::Error: From<Rejection> + AsRejection,
+    Req: CallContext,
 {
     type Response = S::Response;
     type Error = S::Error;

@@ -15,20 +15,20 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    call::CallContext as _,
     config::{ConfigError, Errors},
-    context::Context as _,
     deadline::{Deadline, later},
-    reject::{BoxError, Reject},
+    rejection::{BoxError, Rejection},
     timer::Timer,
 };
 
 /// Bounds the body of an answer that is streamed.
 ///
-/// No frame may take longer than the idle timeout ([`Reject::AttemptTimeout`]), and the whole ends
-/// at the call's deadline ([`Reject::Deadline`]), however steadily it drips. The idle time runs only
+/// No frame may take longer than the idle timeout ([`Rejection::AttemptTimeout`]), and the whole ends
+/// at the call's deadline ([`Rejection::Deadline`]), however steadily it drips. The idle time runs only
 /// while somebody waits for a frame: a reader that takes its time is not the service's fault.
 ///
-/// The body's error is a [`BoxError`], in which [`AsReject`](crate::AsReject) finds the refusal.
+/// The body's error is a [`BoxError`], in which [`AsRejection`](crate::AsRejection) finds the refusal.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,7 +38,7 @@ use crate::{
 /// use http_body::Frame;
 /// use http_body_util::{BodyExt, StreamBody};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsReject, BodyTimeoutLayer, BoxError, Reject};
+/// use tower_fanout_layers::{AsRejection, BodyTimeoutLayer, BoxError, Rejection};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
@@ -49,7 +49,7 @@ use crate::{
 /// }));
 /// let answer = service.oneshot(Request::new(())).await.unwrap();
 /// let error = answer.into_body().collect().await.unwrap_err();
-/// assert_eq!(error.as_reject(), Some(&Reject::AttemptTimeout));
+/// assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -156,30 +156,30 @@ pin_project! {
         idle: Duration,
         deadline: Option<Instant>,
         // What it will be cut off for, while somebody waits for a frame.
-        waiting: Option<Reject>,
+        waiting: Option<Rejection>,
         timer: Timer,
     }
 }
 
 /// When a wait that begins now ends, and for what.
-fn bound(idle: Duration, deadline: Option<Instant>) -> (Instant, Reject) {
+fn bound(idle: Duration, deadline: Option<Instant>) -> (Instant, Rejection) {
     let idle = later(Instant::now(), idle);
     match deadline.filter(|deadline| *deadline <= idle) {
-        Some(deadline) => (deadline, Reject::Deadline),
-        None => (idle, Reject::AttemptTimeout),
+        Some(deadline) => (deadline, Rejection::Deadline),
+        None => (idle, Rejection::AttemptTimeout),
     }
 }
 
 impl<B> TimedBody<B> {
     /// Waits beside the body for the time to be over.
-    fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reject> {
+    fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejection> {
         let this = self.project();
-        let reject = *this.waiting.get_or_insert_with(|| {
-            let (at, reject) = bound(*this.idle, *this.deadline);
+        let rejection = *this.waiting.get_or_insert_with(|| {
+            let (at, rejection) = bound(*this.idle, *this.deadline);
             this.timer.set(at);
-            reject
+            rejection
         });
-        this.timer.poll(cx).map(|()| reject)
+        this.timer.poll(cx).map(|()| rejection)
     }
 
     fn is_late(&self) -> bool {
@@ -201,7 +201,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for TimedBody<B> {
         };
         let cut = match body.poll_frame(cx) {
             Poll::Pending => ready!(self.as_mut().wait(cx)),
-            Poll::Ready(Some(Ok(_))) if self.is_late() => Reject::Deadline,
+            Poll::Ready(Some(Ok(_))) if self.is_late() => Rejection::Deadline,
             Poll::Ready(frame) => {
                 *self.project().waiting = None;
                 return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::{
-    context::{Call, Context},
+    call::{Call, CallContext},
     deadline::{Deadline, later},
-    observe::Observer,
+    event::Events,
     oneshot::Oneshot,
-    reject::Reject,
-    stopwatch,
+    poll_clock,
+    rejection::Rejection,
     timer::Timer,
     upload::{Upload, Wait},
 };
@@ -43,11 +43,11 @@ pub(super) enum End {
 }
 
 impl End {
-    const fn reject(self) -> Reject {
+    const fn reject(self) -> Rejection {
         match self {
-            Self::Attempt => Reject::AttemptTimeout,
-            Self::Deadline => Reject::Deadline,
-            Self::TooLate => Reject::DeadlineBeforeSend,
+            Self::Attempt => Rejection::AttemptTimeout,
+            Self::Deadline => Rejection::Deadline,
+            Self::TooLate => Rejection::DeadlineBeforeSend,
         }
     }
 }
@@ -74,7 +74,7 @@ pin_project! {
         timer: Timer,
         // Kept apart, since there is seldom one.
         upload: Option<Box<Uploading>>,
-        observer: Observer,
+        events: Events,
     }
 }
 
@@ -112,7 +112,7 @@ impl Uploading {
     }
 }
 
-impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
+impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
     #[inline]
     pub(super) fn new(
         service: &mut S,
@@ -124,7 +124,7 @@ impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
         S: Clone,
     {
         Self {
-            observer: request.call().observer.clone(),
+            events: request.call().events.clone(),
             inner: Some(Oneshot::start(service, request)),
             bound,
             end,
@@ -137,7 +137,7 @@ impl<S: Service<Req>, Req: Context> ResponseFuture<S, Req> {
     #[cold]
     pub(super) fn late(request: &Req) -> Self {
         Self {
-            observer: request.call().observer.clone(),
+            events: request.call().events.clone(),
             inner: None,
             bound: Bound::Never,
             end: End::TooLate,
@@ -155,7 +155,7 @@ impl<S: Service<Req>, Req> Projection<'_, S, Req> {
             Bound::Set => {}
             Bound::At(at) => self.timer.set(at),
             Bound::After(after) => {
-                if let Some(at) = stopwatch::now().checked_add(after) {
+                if let Some(at) = poll_clock::now().checked_add(after) {
                     self.timer.set(at);
                 }
             }
@@ -175,7 +175,7 @@ impl<S: Service<Req>, Req> Projection<'_, S, Req> {
 impl<S, Req> Future for ResponseFuture<S, Req>
 where
     S: Service<Req>,
-    S::Error: From<Reject>,
+    S::Error: From<Rejection>,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -183,13 +183,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
-            stopwatch::forget();
+            poll_clock::forget();
             if let Poll::Ready(result) = inner.poll(cx) {
                 return Poll::Ready(result);
             }
             ready!(this.wait(cx));
             this.inner.set(None);
         }
-        Poll::Ready(Err(this.observer.reject(this.end.reject())))
+        Poll::Ready(Err(this.events.reject(this.end.reject())))
     }
 }

@@ -4,8 +4,8 @@
 //! queueing is not blamed on the service. [`DeadlineLayer`] gives the whole call one absolute
 //! deadline, which every layer below spends from, and goes *above* retries.
 //!
-//! Which of the two ended a call matters: [`Reject::AttemptTimeout`] is a failure of the service
-//! and may be retried, [`Reject::Deadline`] is nobody's failure and is final. An answer that is
+//! Which of the two ended a call matters: [`Rejection::AttemptTimeout`] is a failure of the service
+//! and may be retried, [`Rejection::Deadline`] is nobody's failure and is final. An answer that is
 //! ready in the same poll as the timer wins.
 //!
 //! The body of an answer that is streamed has limits of its own, those of `BodyTimeoutLayer`
@@ -13,8 +13,8 @@
 //! time does not run; it begins anew when the caller has gone on. An [`UploadLayer`](crate::upload)
 //! tells. Of a body that is there, or that the service does not read, nothing is excused.
 //!
-//! [`Reject::AttemptTimeout`]: crate::Reject::AttemptTimeout
-//! [`Reject::Deadline`]: crate::Reject::Deadline
+//! [`Rejection::AttemptTimeout`]: crate::Rejection::AttemptTimeout
+//! [`Rejection::Deadline`]: crate::Rejection::Deadline
 
 mod attempt;
 #[cfg(feature = "http")]

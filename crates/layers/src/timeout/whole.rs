@@ -13,10 +13,10 @@ use super::{
     future::{Bound, End, ResponseFuture},
 };
 use crate::{
+    call::CallContext,
     config::{ConfigError, Errors, Validate},
-    context::Context,
     deadline::Deadline,
-    reject::{AsReject, Reject},
+    rejection::{AsRejection, Rejection},
 };
 use tokio::time::Instant;
 
@@ -70,27 +70,27 @@ impl Validate for DeadlineConfig {
 /// Gives the whole call one absolute deadline.
 ///
 /// The deadline is the nearer of the call's own and the total timeout. The layers below find it in
-/// the request; what they have not done by then ends with [`Reject::Deadline`].
+/// the request; what they have not done by then ends with [`Rejection::Deadline`].
 ///
 /// ```
 /// use std::time::Duration;
 /// use tokio::time::{Instant, sleep};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsReject, BoxError, Context, DeadlineLayer, Reject, With};
+/// use tower_fanout_layers::{AsRejection, BoxError, CallContext, DeadlineLayer, Rejection, WithCall};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let total = Duration::from_millis(800);
 /// let layer = DeadlineLayer::new(total).unwrap();
-/// let service = layer.layer(service_fn(|request: With<Duration>| async move {
+/// let service = layer.layer(service_fn(|request: WithCall<Duration>| async move {
 ///     sleep(*request.get()).await;
 ///     Ok::<_, BoxError>(request.call().deadline.unwrap().remaining(Instant::now()))
 /// }));
-/// let quick = With::new(Duration::from_millis(300));
+/// let quick = WithCall::new(Duration::from_millis(300));
 /// assert_eq!(service.clone().oneshot(quick).await.unwrap(), Duration::from_millis(500));
-/// let slow = With::new(Duration::from_secs(5));
+/// let slow = WithCall::new(Duration::from_secs(5));
 /// let error = service.oneshot(slow).await.unwrap_err();
-/// assert_eq!(error.as_reject(), Some(&Reject::Deadline));
+/// assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -147,8 +147,8 @@ pub struct WithDeadline<S> {
 impl<S, Req> Service<Req> for WithDeadline<S>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Reject> + AsReject,
-    Req: Context,
+    S::Error: From<Rejection> + AsRejection,
+    Req: CallContext,
 {
     type Response = S::Response;
     type Error = S::Error;

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Upload;
-use crate::reject::BoxError;
+use crate::rejection::BoxError;
 
 /// A body that every clone reads from its beginning, as long as it is not too large to be kept.
 ///

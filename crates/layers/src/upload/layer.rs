@@ -8,7 +8,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{ReplayBody, Upload};
-use crate::context::Context as _;
+use crate::call::CallContext as _;
 
 /// Lets a request's body be sent again; see the [module docs](super).
 ///
@@ -18,7 +18,7 @@ use crate::context::Context as _;
 /// use bytes::Bytes;
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, Context, RetryConfig, RetryLayer, UploadLayer, upload::ReplayBody,
+///     BoxError, ClassifyResult, CallContext, RetryConfig, RetryLayer, UploadLayer, upload::ReplayBody,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

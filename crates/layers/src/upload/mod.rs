@@ -36,10 +36,10 @@ pub use self::{
 /// is known of the caller's body, but each waits for the caller by itself. The body of the clone
 /// tells by [`of_clone`](Self::of_clone).
 #[derive(Default)]
-pub struct Upload(Arc<Attempt>);
+pub struct Upload(Arc<Transfer>);
 
 #[derive(Default)]
-struct Attempt {
+struct Transfer {
     wait: Mutex<Wait>,
     caller: Arc<Mutex<Caller>>,
 }
@@ -52,7 +52,7 @@ struct Caller {
     /// A part of it was not kept.
     lost: bool,
     /// The upload that was cloned last, until the body that belongs to it is.
-    cloned: Weak<Attempt>,
+    cloned: Weak<Transfer>,
 }
 
 /// Whether an attempt waits for the caller to go on with the body.
@@ -119,7 +119,7 @@ impl Upload {
     }
 
     fn another(&self) -> Self {
-        Self(Arc::new(Attempt {
+        Self(Arc::new(Transfer {
             wait: Mutex::default(),
             caller: Arc::clone(&self.0.caller),
         }))

@@ -11,27 +11,28 @@ use std::{
 use tokio::time::Instant;
 use tower::{Service, service_fn};
 use tower_fanout_layers::{
-    AsReject, Call, Context, Deadline, Event, Failure, Observe, Observer, Reject, With,
+    AsRejection, Call, CallContext, Deadline, Event, EventSink, Events, Failure, Rejection,
+    WithCall,
 };
 use tower_fanout_testkit::{laws::Traffic, script::ScriptedService};
 
 /// An error type that no layer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    Refused(Reject),
+    Refused(Rejection),
     Failed(Failure),
 }
 
-impl From<Reject> for Fault {
-    fn from(reject: Reject) -> Self {
-        Self::Refused(reject)
+impl From<Rejection> for Fault {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
     }
 }
 
-impl AsReject for Fault {
-    fn as_reject(&self) -> Option<&Reject> {
+impl AsRejection for Fault {
+    fn as_rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Refused(reject) => Some(reject),
+            Self::Refused(rejection) => Some(rejection),
             Self::Failed(_) => None,
         }
     }
@@ -44,10 +45,10 @@ impl AsReject for Fault {
     }
 }
 
-pub(crate) const BROKEN: Fault = Fault::Failed(Failure::Reset);
+pub(crate) const BROKEN: Fault = Fault::Failed(Failure::ConnectionReset);
 pub(crate) const UNREACHED: Fault = Fault::Failed(Failure::Connect);
 
-pub(crate) type Request = With<u32>;
+pub(crate) type Request = WithCall<u32>;
 pub(crate) type Scripted = ScriptedService<Request, u32, Fault>;
 
 pub(crate) fn script() -> Scripted {
@@ -56,7 +57,7 @@ pub(crate) fn script() -> Scripted {
 
 /// A request that may be sent twice.
 pub(crate) fn ask() -> Request {
-    With::new(0).idempotent()
+    WithCall::new(0).idempotent()
 }
 
 pub(crate) fn ask_within(time: Duration) -> Request {
@@ -78,15 +79,15 @@ pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
 #[derive(Clone, Default)]
 pub(crate) struct Ear(Arc<Mutex<Vec<Event>>>);
 
-impl Observe for Ear {
+impl EventSink for Ear {
     fn on(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
 }
 
 impl Ear {
-    pub(crate) fn observer(&self) -> Observer {
-        Observer::new(Arc::new(self.clone()))
+    pub(crate) fn events(&self) -> Events {
+        Events::new(Arc::new(self.clone()))
     }
 
     /// Everything it was told.
@@ -142,14 +143,14 @@ pub(crate) fn ask_with(edit: impl FnOnce(&mut Call)) -> Request {
 pub(crate) struct Calls;
 
 impl Traffic for Calls {
-    type Request = With<u64>;
+    type Request = WithCall<u64>;
     type Response = u64;
     type Error = Fault;
 
-    fn request(&self, number: u64) -> With<u64> {
-        With::new(number).idempotent()
+    fn request(&self, number: u64) -> WithCall<u64> {
+        WithCall::new(number).idempotent()
     }
-    fn request_number(&self, request: &With<u64>) -> u64 {
+    fn request_number(&self, request: &WithCall<u64>) -> u64 {
         *request.get()
     }
     fn response(&self, number: u64) -> u64 {

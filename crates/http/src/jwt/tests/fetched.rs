@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
-use tower_fanout_layers::{Context, Deadline};
+use tower_fanout_layers::{CallContext, Deadline};
 
 use super::*;
 use crate::{

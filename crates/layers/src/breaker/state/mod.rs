@@ -1,12 +1,12 @@
 //! The breaker's state machine. Pure: the time and the randomness are arguments.
 
-mod by_hand;
+mod manual;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(super) use self::by_hand::Mode;
+pub(super) use self::manual::Mode;
 use super::config::{BreakerConfig, Window};
 use crate::{
     classify::{Class, Failure},
@@ -29,13 +29,13 @@ pub enum State {
     /// Calls pass and are not counted, because somebody said so.
     Disabled,
     /// Calls pass and are counted, but it never opens, because somebody said so.
-    MetricsOnly,
+    ShadowMode,
 }
 
 /// Why a breaker opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Trip {
+pub enum OpenReason {
     /// So many calls failed in a row, while there were few.
     Consecutive,
     /// Too large a share of the calls failed.
@@ -52,7 +52,7 @@ pub enum Trip {
 
 /// What a call's end says of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Effect {
     Good,
     Bad,
     /// Nothing.
@@ -63,7 +63,7 @@ pub(super) enum Verdict {
     LeaveAlone(Duration),
 }
 
-impl Verdict {
+impl Effect {
     pub(super) fn of(class: Class, settings: &BreakerConfig) -> Self {
         if settings.open_on_retry_after
             && let Some(wait) = class.retry_after()
@@ -72,8 +72,8 @@ impl Verdict {
             return Self::LeaveAlone(wait);
         }
         match class {
-            Class::Success | Class::Answered(_) => Self::Good,
-            Class::Failure(Failure::Refused) | Class::Transient(_) | Class::Rejected(_) => {
+            Class::Success | Class::NonRetryable(_) => Self::Good,
+            Class::Failure(Failure::NotProcessed) | Class::Transient(_) | Class::Rejected(_) => {
                 Self::Neutral
             }
             Class::Failure(_) => Self::Bad,
@@ -82,7 +82,7 @@ impl Verdict {
         }
     }
 
-    /// The verdict on a call that ended before the service had answered.
+    /// The effect on a call that ended before the service had answered.
     pub(super) fn unanswered(elapsed: Duration, settings: &BreakerConfig) -> Self {
         match settings.unanswered_after() {
             Some(threshold) if elapsed >= threshold => Self::Bad,
@@ -109,7 +109,7 @@ enum Phase {
     },
     ForcedOpen,
     Disabled,
-    MetricsOnly {
+    ShadowMode {
         /// It would be open, and has said so.
         crossed: bool,
     },
@@ -138,7 +138,7 @@ pub(super) struct Machine {
     generation: u64,
     /// How often it opened since it was last closed for long, and why it did last.
     trips: u32,
-    reason: Option<Trip>,
+    reason: Option<OpenReason>,
     window: Calls,
     consecutive: u32,
     since: Instant,
@@ -172,7 +172,7 @@ impl Machine {
             Phase::HalfOpen { .. } => State::HalfOpen,
             Phase::ForcedOpen => State::ForcedOpen,
             Phase::Disabled => State::Disabled,
-            Phase::MetricsOnly { .. } => State::MetricsOnly,
+            Phase::ShadowMode { .. } => State::ShadowMode,
         }
     }
 
@@ -186,7 +186,7 @@ impl Machine {
     }
 
     /// Why it opened last.
-    pub(super) fn reason(&self) -> Option<Trip> {
+    pub(super) fn reason(&self) -> Option<OpenReason> {
         self.reason
     }
 
@@ -206,7 +206,7 @@ impl Machine {
     /// window failed or was slow. Good calls may then be counted elsewhere, and be
     /// [added](Self::add_good) before anything else is asked.
     pub(super) fn is_calm(&mut self, now: Instant) -> bool {
-        let closed = matches!(self.phase, Phase::Closed { .. } | Phase::MetricsOnly { .. });
+        let closed = matches!(self.phase, Phase::Closed { .. } | Phase::ShadowMode { .. });
         closed && {
             let tally = self.window.sum(now);
             (tally.failed, tally.slow) == (0, 0)
@@ -219,7 +219,7 @@ impl Machine {
         self.window.add_good(count, low, bits, now);
     }
 
-    /// Until when the breaker is open, if it is.
+    /// PermitScope when the breaker is open, if it is.
     pub(super) fn opened_until(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open { until } => Some(until),
@@ -228,7 +228,7 @@ impl Machine {
     }
 
     /// How long the breaker will stay open.
-    pub(super) fn open_for(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn open_remaining(&self, now: Instant) -> Option<Duration> {
         self.opened_until()
             .map(|until| until.saturating_duration_since(now))
     }
@@ -236,7 +236,7 @@ impl Machine {
     /// Whether a call that asks at `now` would be let through.
     pub(super) fn would_admit(&self, now: Instant) -> bool {
         match &self.phase {
-            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } => true,
+            Phase::Closed { .. } | Phase::Disabled | Phase::ShadowMode { .. } => true,
             Phase::ForcedOpen => false,
             Phase::Open { until } => now >= *until,
             Phase::HalfOpen {
@@ -290,7 +290,7 @@ impl Machine {
     pub(super) fn record(
         &mut self,
         ticket: Ticket,
-        verdict: Verdict,
+        effect: Effect,
         elapsed: Duration,
         now: Instant,
         random: impl Fn() -> f64,
@@ -301,28 +301,28 @@ impl Machine {
         if ticket.generation != self.generation {
             return Recorded::Late;
         }
-        if matches!(verdict, Verdict::Bad | Verdict::LeaveAlone(_)) {
+        if matches!(effect, Effect::Bad | Effect::LeaveAlone(_)) {
             self.last_failure = Some(now);
         }
         match (ticket.probe, &self.phase) {
-            (Some(probe), _) => self.record_probe(probe, verdict, now, random),
+            (Some(probe), _) => self.record_probe(probe, effect, now, random),
             (None, Phase::Disabled) => Recorded::Counted,
-            (None, _) => self.record_call(verdict, elapsed, now, random),
+            (None, _) => self.record_call(effect, elapsed, now, random),
         }
     }
 
     fn record_call(
         &mut self,
-        verdict: Verdict,
+        effect: Effect,
         elapsed: Duration,
         now: Instant,
         random: impl FnOnce() -> f64,
     ) -> Recorded {
-        let failed = match verdict {
-            Verdict::Good => false,
-            Verdict::Bad | Verdict::LeaveAlone(_) => true,
-            Verdict::Throttled if self.policy.throttled_is_failure => true,
-            Verdict::Throttled | Verdict::Neutral => return Recorded::Counted,
+        let failed = match effect {
+            Effect::Good => false,
+            Effect::Bad | Effect::LeaveAlone(_) => true,
+            Effect::Throttled if self.policy.throttled_is_failure => true,
+            Effect::Throttled | Effect::Neutral => return Recorded::Counted,
         };
         let slow = self.policy.slow_call.is_some_and(|slow| elapsed >= slow);
         self.consecutive = if failed {
@@ -331,20 +331,20 @@ impl Machine {
             0
         };
         self.window.add(Tally::one(failed, slow), now);
-        let trip = match verdict {
-            Verdict::LeaveAlone(_) => Some(Trip::RetryAfter),
+        let trip = match effect {
+            Effect::LeaveAlone(_) => Some(OpenReason::RetryAfter),
             _ => self.must_open(now),
         };
         match (&mut self.phase, trip) {
-            (Phase::MetricsOnly { crossed }, trip) => {
+            (Phase::ShadowMode { crossed }, trip) => {
                 let crosses = trip.is_some() && !*crossed;
                 *crossed = trip.is_some();
                 if crosses {
                     return Recorded::WouldOpen;
                 }
             }
-            (_, Some(trip)) => match verdict {
-                Verdict::LeaveAlone(wait) => self.leave_alone(wait, now),
+            (_, Some(trip)) => match effect {
+                Effect::LeaveAlone(wait) => self.leave_alone(wait, now),
                 _ => self.open(trip, now, random),
             },
             (_, None) => {}
@@ -353,7 +353,7 @@ impl Machine {
     }
 
     /// Why it must open, if it must. Of two reasons at once it is the row of failures.
-    fn must_open(&mut self, now: Instant) -> Option<Trip> {
+    fn must_open(&mut self, now: Instant) -> Option<OpenReason> {
         let settings = &self.policy;
         let tally = self.window.sum(now);
         let min_calls = match settings.window {
@@ -364,15 +364,15 @@ impl Machine {
         let min_calls = u64::from(min_calls);
         let were_few = tally.total <= min_calls;
         if were_few && (settings.consecutive_failures).is_some_and(|row| self.consecutive >= row) {
-            return Some(Trip::Consecutive);
+            return Some(OpenReason::Consecutive);
         }
         let reaches = |count: u64, share: f64| {
             tally.total >= min_calls && count as f64 >= share * tally.total as f64
         };
         if reaches(tally.failed, settings.failure_rate) {
-            Some(Trip::FailureRate)
+            Some(OpenReason::FailureRate)
         } else if settings.slow_call.is_some() && reaches(tally.slow, settings.slow_rate) {
-            Some(Trip::SlowRate)
+            Some(OpenReason::SlowRate)
         } else {
             None
         }
@@ -381,7 +381,7 @@ impl Machine {
     fn record_probe(
         &mut self,
         probe: u64,
-        verdict: Verdict,
+        effect: Effect,
         now: Instant,
         random: impl FnOnce() -> f64,
     ) -> Recorded {
@@ -398,18 +398,18 @@ impl Machine {
             return Recorded::Late;
         };
         running.swap_remove(place);
-        match verdict {
-            Verdict::Good => *successes += 1,
-            Verdict::Bad | Verdict::Throttled => *failures += 1,
-            Verdict::Neutral => {}
-            Verdict::LeaveAlone(wait) => {
+        match effect {
+            Effect::Good => *successes += 1,
+            Effect::Bad | Effect::Throttled => *failures += 1,
+            Effect::Neutral => {}
+            Effect::LeaveAlone(wait) => {
                 self.leave_alone(wait, now);
                 return Recorded::Counted;
             }
         }
         let (successes, failures) = (*successes, *failures);
         if failures > self.policy.half_open_max_failures {
-            self.open(Trip::Probe, now, random);
+            self.open(OpenReason::Probe, now, random);
         } else if successes >= self.policy.half_open_probes {
             self.enter_afresh(Phase::Closed { since: now }, now);
         }
@@ -428,11 +428,11 @@ impl Machine {
         running.retain(|(_, lease)| now < *lease);
         *failures += (before - running.len()) as u32;
         if *failures > self.policy.half_open_max_failures {
-            self.open(Trip::Probe, now, random);
+            self.open(OpenReason::Probe, now, random);
         }
     }
 
-    fn open(&mut self, trip: Trip, now: Instant, random: impl FnOnce() -> f64) {
+    fn open(&mut self, trip: OpenReason, now: Instant, random: impl FnOnce() -> f64) {
         if let Phase::Closed { since } = self.phase
             && now.saturating_duration_since(since) >= self.policy.backoff_reset_after
         {
@@ -446,10 +446,10 @@ impl Machine {
     /// Opens it for as long as the service said, which is no failure more or less to its backoff.
     fn leave_alone(&mut self, wait: Duration, now: Instant) {
         let until = later(now, wait.min(self.policy.open_cap));
-        self.open_until(until, Trip::RetryAfter, now);
+        self.open_until(until, OpenReason::RetryAfter, now);
     }
 
-    fn open_until(&mut self, until: Instant, trip: Trip, now: Instant) {
+    fn open_until(&mut self, until: Instant, trip: OpenReason, now: Instant) {
         self.reason = Some(trip);
         self.enter(Phase::Open { until }, now);
     }

@@ -50,14 +50,14 @@ impl Signal {
         unanswered: Option<Duration>,
     ) -> Option<Self> {
         match class {
-            Class::Success | Class::Answered(_) | Class::Transient(_) => {
+            Class::Success | Class::NonRetryable(_) | Class::Transient(_) => {
                 Some(Self::Latency(elapsed))
             }
             Class::Throttled { .. }
             | Class::Failure(
                 Failure::Status { code: 503, .. } | Failure::AttemptTimeout | Failure::Panic,
             ) => Some(Self::Drop),
-            Class::Failure(Failure::Connect | Failure::Refused | Failure::Reset)
+            Class::Failure(Failure::Connect | Failure::NotProcessed | Failure::ConnectionReset)
             | Class::Rejected(_) => None,
             Class::Failure(_) => Some(Self::Latency(elapsed)),
             Class::Unanswered { elapsed, .. } => unanswered

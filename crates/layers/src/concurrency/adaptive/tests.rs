@@ -8,7 +8,7 @@ use crate::{
         Cause,
         table::{self, ROWS, THROTTLED, UNANSWERED, cut_off, status},
     },
-    reject::Reject,
+    rejection::Rejection,
 };
 
 fn ms(ms: u64) -> Duration {
@@ -89,7 +89,7 @@ fn cl_19_calls_that_callers_left_say_nothing() {
     assert_eq!(Signal::of(left(ms(10)), ms(10), Some(ms(11))), None);
     let long = Signal::of(left(ms(10)), ms(10), Some(ms(10)));
     assert_eq!(long, Some(Signal::Latency(ms(10))));
-    let local = Class::Rejected(Reject::CircuitOpen { retry_after: None });
+    let local = Class::Rejected(Rejection::CircuitOpen { retry_after: None });
     assert_eq!(Signal::of(local, ms(10), Some(ms(1))), None);
 }
 
@@ -98,8 +98,8 @@ fn what_a_class_tells_of_the_load() {
     let short = UNANSWERED - ms(1);
     let nothing = [
         Class::Failure(Failure::Connect),
-        Class::Failure(Failure::Refused),
-        Class::Failure(Failure::Reset),
+        Class::Failure(Failure::NotProcessed),
+        Class::Failure(Failure::ConnectionReset),
         cut_off(Cause::Deadline, short),
         cut_off(Cause::CallerGone, short),
     ];

@@ -25,11 +25,11 @@ use super::{
 };
 use crate::{
     breaker,
+    call::Priority,
     classify::{Cause, Class, Failure},
-    context::Priority,
-    reject::Reject,
+    permit_scope::Guard,
+    rejection::Rejection,
     sync::{Arc, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError},
-    until::Guard,
 };
 
 /// The two counts: calls that run (or were granted their turn), and calls that wait.
@@ -56,7 +56,7 @@ impl Counts {
 
 /// The place of a waiter; the least is the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct QueuePosition {
     /// Without aging, levels below the highest. With aging, when a call of the highest level would
     /// have had to arrive to stand here: each level is worth so much time of waiting.
     rank: u64,
@@ -68,9 +68,9 @@ struct Place {
 struct Queue {
     arrivals: u64,
     /// Who waits. A waiter that is in neither set was granted its turn.
-    waiters: BTreeMap<Place, Waker>,
+    waiters: BTreeMap<QueuePosition, Waker>,
     /// Who lost its place and has not seen it yet.
-    evicted: BTreeSet<Place>,
+    evicted: BTreeSet<QueuePosition>,
     /// How long calls ran lately that had to ask for their turn, smoothed.
     typical: Option<Duration>,
 }
@@ -111,7 +111,7 @@ impl Limiter {
 
     /// Returns the rejection of a call that the breaker below would not let through.
     #[inline]
-    pub(super) fn reject(&self) -> Option<Reject> {
+    pub(super) fn reject(&self) -> Option<Rejection> {
         self.breaker.get()?.reject()
     }
 
@@ -139,7 +139,7 @@ impl Limiter {
         end: Option<Instant>,
         waker: &Waker,
         now: Instant,
-    ) -> Result<Turn, Reject> {
+    ) -> Result<Turn, Rejection> {
         let mut queue = self.queue();
         let place = self.place(priority, &mut queue, now);
         let mut evicted = None;
@@ -149,13 +149,13 @@ impl Limiter {
                 return Ok(Turn::Now(permit.timed(now)));
             }
             if end.is_some_and(|end| self.expected(&queue, place, now) > Some(end)) {
-                return Err(Reject::QueueTimeout);
+                return Err(Rejection::QueueTimeout);
             }
             if self.join() {
                 break;
             }
             if self.counts().waiting >= self.max_queue {
-                evicted = Some(queue.evict_for(place).ok_or(Reject::AtCapacity)?);
+                evicted = Some(queue.evict_for(place).ok_or(Rejection::AtCapacity)?);
                 break;
             }
         }
@@ -172,7 +172,7 @@ impl Limiter {
         }))
     }
 
-    fn place(&self, priority: Priority, queue: &mut Queue, now: Instant) -> Place {
+    fn place(&self, priority: Priority, queue: &mut Queue, now: Instant) -> QueuePosition {
         queue.arrivals += 1;
         let level = match self.order {
             Order::Priority => priority.level(),
@@ -184,7 +184,7 @@ impl Limiter {
             let waited_for = nanos(now.saturating_duration_since(self.born));
             waited_for.saturating_add(nanos(aging).saturating_mul(below))
         });
-        Place {
+        QueuePosition {
             rank,
             arrival: queue.arrivals,
             level,
@@ -192,7 +192,7 @@ impl Limiter {
     }
 
     /// When a call at `place` will most likely have its turn, if there is any experience.
-    fn expected(&self, queue: &Queue, place: Place, now: Instant) -> Option<Instant> {
+    fn expected(&self, queue: &Queue, place: QueuePosition, now: Instant) -> Option<Instant> {
         let typical = queue.typical?;
         let ahead = queue.waiters.range(..place).count() as u32;
         now.checked_add(typical.saturating_mul(ahead) / self.max())
@@ -301,7 +301,7 @@ impl Limiter {
 
 impl Queue {
     /// Takes the place of the last who waits, if that one is of a lower level.
-    fn evict_for(&mut self, place: Place) -> Option<Waker> {
+    fn evict_for(&mut self, place: QueuePosition) -> Option<Waker> {
         let (last, _) = self.waiters.last_key_value()?;
         if last.level >= place.level || *last < place {
             return None;
@@ -368,7 +368,7 @@ impl Permit {
 }
 
 impl Guard for Permit {
-    fn broken(self, _: Option<Reject>) {}
+    fn broken(self, _: Option<Rejection>) {}
 }
 
 impl Drop for Permit {
@@ -390,7 +390,7 @@ impl Drop for Permit {
 /// A place in the queue; left on drop.
 pub(super) struct Waiter {
     limiter: Arc<Limiter>,
-    place: Place,
+    place: QueuePosition,
     /// The generation of the breaker below when the wait began.
     generation: Option<u64>,
     /// It got its permit or its refusal.
@@ -399,12 +399,12 @@ pub(super) struct Waiter {
 
 impl Waiter {
     /// Returns the rejection of the breaker below, if the circuit has opened while the call waited.
-    pub(super) fn reject(&self) -> Option<Reject> {
+    pub(super) fn reject(&self) -> Option<Rejection> {
         self.limiter.breaker.get()?.reject_since(self.generation?)
     }
 
     /// The permit once it is this waiter's turn, or the refusal if its place went to another.
-    pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<Permit, Reject>> {
+    pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<Permit, Rejection>> {
         let mut queue = self.limiter.queue();
         if let Some(current) = queue.waiters.get_mut(&self.place) {
             current.clone_from(waker);
@@ -412,7 +412,7 @@ impl Waiter {
         }
         self.left = true;
         if queue.evicted.remove(&self.place) {
-            return Poll::Ready(Err(Reject::Evicted));
+            return Poll::Ready(Err(Rejection::Evicted));
         }
         let permit = Permit {
             limiter: Arc::clone(&self.limiter),

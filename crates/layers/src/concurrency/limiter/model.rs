@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{ConcurrencyConfig, Limiter, Permit, Turn, Waiter};
-use crate::{Priority, Reject, sync::Arc};
+use crate::{Priority, Rejection, sync::Arc};
 
 /// A call, by its number and its level.
 type Call = (u32, u8);
@@ -58,8 +58,8 @@ impl Real {
         match (self.limiter).acquire(priority, None, Waker::noop(), Instant::now()) {
             Ok(Turn::Now(permit)) => self.running.push((number, permit)),
             Ok(Turn::Later(waiter)) => self.waiting.push((number, waiter)),
-            Err(reject) => {
-                assert_eq!(reject, Reject::AtCapacity);
+            Err(rejection) => {
+                assert_eq!(rejection, Rejection::AtCapacity);
                 self.refused.push(number);
             }
         }
@@ -77,8 +77,8 @@ impl Real {
                     continue;
                 }
                 Poll::Ready(Ok(permit)) => self.running.push((number, permit)),
-                Poll::Ready(Err(reject)) => {
-                    assert_eq!(reject, Reject::Evicted);
+                Poll::Ready(Err(rejection)) => {
+                    assert_eq!(rejection, Rejection::Evicted);
                     self.refused.push(number);
                 }
             }

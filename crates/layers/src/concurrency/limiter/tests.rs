@@ -11,7 +11,7 @@ fn limiter(max: u32, queue: u32) -> Arc<Limiter> {
     Arc::new(Limiter::new(&settings))
 }
 
-fn try_wait(limiter: &Arc<Limiter>, level: u8, now: Instant) -> Result<Waiter, Reject> {
+fn try_wait(limiter: &Arc<Limiter>, level: u8, now: Instant) -> Result<Waiter, Rejection> {
     let priority = Priority::new(level).unwrap();
     match limiter.acquire(priority, None, Waker::noop(), now)? {
         Turn::Later(waiter) => Ok(waiter),
@@ -36,7 +36,7 @@ fn cl_03_a_dropped_waiter_frees_its_place_at_once() {
     let _running = limiter.try_acquire().unwrap();
     let waiter = wait(&limiter, 0);
     let refused = try_wait(&limiter, 0, Instant::now());
-    assert_eq!(refused.err(), Some(Reject::AtCapacity));
+    assert_eq!(refused.err(), Some(Rejection::AtCapacity));
     drop(waiter);
     assert_eq!(limiter.queued(), 0);
     drop(wait(&limiter, 0));
@@ -127,10 +127,10 @@ fn cl_10_in_a_full_queue_high_evicts_low_and_equal_does_not() {
     let _running = limiter.try_acquire().unwrap();
     let (mut old, mut young, mut high) = (wait(&limiter, 1), wait(&limiter, 1), wait(&limiter, 5));
     let equal = try_wait(&limiter, 1, Instant::now());
-    assert_eq!(equal.err(), Some(Reject::AtCapacity));
+    assert_eq!(equal.err(), Some(Rejection::AtCapacity));
     let _higher = wait(&limiter, 3);
     let evicted = young.poll(Waker::noop());
-    assert!(matches!(evicted, Poll::Ready(Err(Reject::Evicted))));
+    assert!(matches!(evicted, Poll::Ready(Err(Rejection::Evicted))));
     assert!(has_turn(&mut old).is_none() && has_turn(&mut high).is_none());
     assert_eq!(limiter.queued(), 3);
     drop(young);

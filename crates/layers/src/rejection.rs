@@ -10,7 +10,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A local refusal: the layer, not the service, ended the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reject {
+pub enum Rejection {
     /// One attempt took longer than the attempt timeout.
     AttemptTimeout,
     /// The deadline of the whole call passed.
@@ -40,7 +40,7 @@ pub enum Reject {
     NoEndpoint,
 }
 
-impl Reject {
+impl Rejection {
     /// The class of a call that ended with this refusal after `elapsed`.
     ///
     /// Only an attempt's timeout counts against the service; see the [module of
@@ -71,7 +71,7 @@ impl Reject {
     }
 }
 
-impl fmt::Display for Reject {
+impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AttemptTimeout => "the attempt timed out",
@@ -88,45 +88,45 @@ impl fmt::Display for Reject {
     }
 }
 
-impl Error for Reject {}
+impl Error for Rejection {}
 
-/// An error in which a [`Reject`] can be found again.
+/// An error in which a [`Rejection`] can be found again.
 ///
-/// Implement it for your own error type, together with `From<Reject>`, and every layer of this
+/// Implement it for your own error type, together with `From<Rejection>`, and every layer of this
 /// crate accepts it. If it may be boxed on its way, by tower's `Buffer` say, then its
 /// [`source`](Error::source) must be the refusal, or a [`Failure`]: a [`BoxError`] finds them there,
 /// and takes what has neither for [`Failure::Other`].
 ///
 /// ```
 /// use std::{error::Error, fmt};
-/// use tower_fanout_layers::{AsReject, BoxError, Failure, Reject};
+/// use tower_fanout_layers::{AsRejection, BoxError, Failure, Rejection};
 ///
 /// #[derive(Debug)]
 /// enum MyError {
-///     Refused(Reject),
+///     Refused(Rejection),
 ///     Io(std::io::Error),
 /// }
-/// impl From<Reject> for MyError {
-///     fn from(reject: Reject) -> Self {
+/// impl From<Rejection> for MyError {
+///     fn from(reject: Rejection) -> Self {
 ///         Self::Refused(reject)
 ///     }
 /// }
-/// impl AsReject for MyError {
-///     fn as_reject(&self) -> Option<&Reject> {
+/// impl AsRejection for MyError {
+///     fn as_rejection(&self) -> Option<&Rejection> {
 ///         match self {
 ///             Self::Refused(reject) => Some(reject),
 ///             Self::Io(_) => None,
 ///         }
 ///     }
 ///     fn failure(&self) -> Failure {
-///         Failure::Reset
+///         Failure::ConnectionReset
 ///     }
 /// }
 /// impl Error for MyError {
 ///     fn source(&self) -> Option<&(dyn Error + 'static)> {
 ///         match self {
 ///             Self::Refused(reject) => Some(reject),
-///             Self::Io(_) => Some(&Failure::Reset),
+///             Self::Io(_) => Some(&Failure::ConnectionReset),
 ///         }
 ///     }
 /// }
@@ -136,20 +136,20 @@ impl Error for Reject {}
 /// #     }
 /// # }
 ///
-/// let boxed = BoxError::from(MyError::from(Reject::Deadline));
-/// assert_eq!(boxed.as_reject(), Some(&Reject::Deadline));
+/// let boxed = BoxError::from(MyError::from(Rejection::Deadline));
+/// assert_eq!(boxed.as_rejection(), Some(&Rejection::Deadline));
 /// let boxed = BoxError::from(MyError::Io(std::io::ErrorKind::ConnectionReset.into()));
-/// assert_eq!(boxed.failure(), Failure::Reset);
+/// assert_eq!(boxed.failure(), Failure::ConnectionReset);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "layers cannot find a `Reject` in the error `{Self}`",
-    label = "this error is no `AsReject`",
-    note = "put `LiftLayer` around a service whose error is not yours, and it becomes a `CallError`",
-    note = "implement `AsReject` and `From<Reject>` for an error of your own"
+    message = "layers cannot find a `Rejection` in the error `{Self}`",
+    label = "this error is no `AsRejection`",
+    note = "put `CallErrorLayer` around a service whose error is not yours, and it becomes a `CallError`",
+    note = "implement `AsRejection` and `From<Rejection>` for an error of your own"
 )]
-pub trait AsReject {
+pub trait AsRejection {
     /// The refusal, if this error is one.
-    fn as_reject(&self) -> Option<&Reject>;
+    fn as_rejection(&self) -> Option<&Rejection>;
 
     /// What kind of failure of the service this error is, if it is no refusal.
     fn failure(&self) -> Failure {
@@ -157,15 +157,15 @@ pub trait AsReject {
     }
 }
 
-impl AsReject for Reject {
-    fn as_reject(&self) -> Option<&Reject> {
+impl AsRejection for Rejection {
+    fn as_rejection(&self) -> Option<&Rejection> {
         Some(self)
     }
 }
 
-/// Finds a [`Reject`] or a [`Failure`] anywhere in the chain of sources.
-impl AsReject for BoxError {
-    fn as_reject(&self) -> Option<&Reject> {
+/// Finds a [`Rejection`] or a [`Failure`] anywhere in the chain of sources.
+impl AsRejection for BoxError {
+    fn as_rejection(&self) -> Option<&Rejection> {
         find(&**self)
     }
 
@@ -192,33 +192,33 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError<E> {
     /// A layer refused the call.
-    Reject(Reject),
+    Rejected(Rejection),
     /// The service failed.
     Inner {
         /// Its error.
         error: E,
-        /// What kind of failure that is, as [`LiftLayer`](crate::LiftLayer) was told.
+        /// What kind of failure that is, as [`CallErrorLayer`](crate::CallErrorLayer) was told.
         failure: Failure,
     },
 }
 
-impl<E> From<Reject> for CallError<E> {
-    fn from(reject: Reject) -> Self {
-        Self::Reject(reject)
+impl<E> From<Rejection> for CallError<E> {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
-impl<E> AsReject for CallError<E> {
-    fn as_reject(&self) -> Option<&Reject> {
+impl<E> AsRejection for CallError<E> {
+    fn as_rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Reject(reject) => Some(reject),
+            Self::Rejected(rejection) => Some(rejection),
             Self::Inner { .. } => None,
         }
     }
 
     fn failure(&self) -> Failure {
         match self {
-            Self::Reject(_) => Failure::Other,
+            Self::Rejected(_) => Failure::Other,
             Self::Inner { failure, .. } => *failure,
         }
     }
@@ -227,7 +227,7 @@ impl<E> AsReject for CallError<E> {
 impl<E: fmt::Display> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reject(reject) => reject.fmt(f),
+            Self::Rejected(rejection) => rejection.fmt(f),
             Self::Inner { error, .. } => error.fmt(f),
         }
     }
@@ -236,7 +236,7 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
 impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Reject(reject) => Some(reject),
+            Self::Rejected(rejection) => Some(rejection),
             Self::Inner { error, failure } if *failure == Failure::Other => Some(error),
             Self::Inner { failure, .. } => Some(failure),
         }
@@ -262,10 +262,10 @@ mod tests {
 
     #[test]
     fn a_reject_is_found_through_the_sources_of_a_box_error() {
-        let error: BoxError = Box::new(Outer(Box::new(Reject::AtCapacity)));
-        assert_eq!(error.as_reject(), Some(&Reject::AtCapacity));
+        let error: BoxError = Box::new(Outer(Box::new(Rejection::AtCapacity)));
+        assert_eq!(error.as_rejection(), Some(&Rejection::AtCapacity));
         let error: BoxError = Box::new(Outer(Box::new(Failure::Connect)));
-        assert_eq!(error.as_reject(), None);
+        assert_eq!(error.as_rejection(), None);
         assert_eq!(error.failure(), Failure::Connect);
         let error: BoxError = "plain".into();
         assert_eq!(error.failure(), Failure::Other);
@@ -275,39 +275,45 @@ mod tests {
     fn what_a_call_error_says_is_known_when_it_is_boxed() {
         type Error = CallError<std::io::Error>;
         let boxed = |error: Error| BoxError::from(error);
-        let refused = boxed(Error::Reject(Reject::Deadline));
-        assert_eq!(refused.as_reject(), Some(&Reject::Deadline));
-        assert_eq!(refused.to_string(), Reject::Deadline.to_string());
+        let refused = boxed(Error::Rejected(Rejection::Deadline));
+        assert_eq!(refused.as_rejection(), Some(&Rejection::Deadline));
+        assert_eq!(refused.to_string(), Rejection::Deadline.to_string());
         let failed = |error: std::io::Error, failure| boxed(Error::Inner { error, failure });
-        let reset = failed(std::io::Error::other("reset"), Failure::Reset);
-        assert_eq!((reset.as_reject(), reset.failure()), (None, Failure::Reset));
+        let reset = failed(std::io::Error::other("reset"), Failure::ConnectionReset);
+        assert_eq!(
+            (reset.as_rejection(), reset.failure()),
+            (None, Failure::ConnectionReset)
+        );
         assert_eq!(reset.to_string(), "reset");
-        let unnamed = failed(std::io::Error::other(Failure::Body), Failure::Other);
+        let unnamed = failed(
+            std::io::Error::other(Failure::TruncatedBody),
+            Failure::Other,
+        );
         assert_eq!(
             unnamed.source().unwrap().to_string(),
-            Failure::Body.to_string()
+            Failure::TruncatedBody.to_string()
         );
     }
 
     #[test]
     fn only_an_attempt_timeout_counts_against_the_service() {
         let all = [
-            Reject::AttemptTimeout,
-            Reject::Deadline,
-            Reject::DeadlineBeforeSend,
-            Reject::CircuitOpen { retry_after: None },
-            Reject::AtCapacity,
-            Reject::Evicted,
-            Reject::QueueTimeout,
-            Reject::Throttled,
-            Reject::RateLimited {
+            Rejection::AttemptTimeout,
+            Rejection::Deadline,
+            Rejection::DeadlineBeforeSend,
+            Rejection::CircuitOpen { retry_after: None },
+            Rejection::AtCapacity,
+            Rejection::Evicted,
+            Rejection::QueueTimeout,
+            Rejection::Throttled,
+            Rejection::RateLimited {
                 retry_after: Duration::ZERO,
             },
-            Reject::NoEndpoint,
+            Rejection::NoEndpoint,
         ];
         let failures = all
             .iter()
-            .filter(|reject| matches!(reject.class(Duration::ZERO), Class::Failure(_)));
-        assert_eq!(failures.collect::<Vec<_>>(), [&Reject::AttemptTimeout]);
+            .filter(|rejection| matches!(rejection.class(Duration::ZERO), Class::Failure(_)));
+        assert_eq!(failures.collect::<Vec<_>>(), [&Rejection::AttemptTimeout]);
     }
 }

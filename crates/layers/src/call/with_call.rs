@@ -2,18 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Call, Context, Priority, RetryAllowance};
-use crate::{deadline::Deadline, observe::Observer};
+use super::{Call, CallContext, Priority, RetryAllowance};
+use crate::{deadline::Deadline, event::Events};
 
 /// Any request, with the facts of its call.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tokio::time::Instant;
-/// use tower_fanout_layers::{Context, Deadline, Priority, With};
+/// use tower_fanout_layers::{CallContext, Deadline, Priority, WithCall};
 ///
 /// let deadline = Deadline::at(Instant::now() + Duration::from_secs(2));
-/// let request = With::new("Ada")
+/// let request = WithCall::new("Ada")
 ///     .idempotent()
 ///     .deadline(deadline)
 ///     .priority(Priority::new(7).unwrap());
@@ -23,13 +23,13 @@ use crate::{deadline::Deadline, observe::Observer};
 /// assert_eq!(*request.get(), "Ada");
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct With<T> {
+pub struct WithCall<T> {
     call: Call,
     idempotent: bool,
     request: T,
 }
 
-impl<T> With<T> {
+impl<T> WithCall<T> {
     /// `request` with no facts, not idempotent.
     #[must_use]
     pub const fn new(request: T) -> Self {
@@ -63,8 +63,8 @@ impl<T> With<T> {
 
     /// Sets who is told what happens to the call.
     #[must_use]
-    pub fn observer(mut self, observer: Observer) -> Self {
-        self.call.observer = observer;
+    pub fn events(mut self, events: Events) -> Self {
+        self.call.events = events;
         self
     }
 
@@ -132,7 +132,7 @@ impl<T> With<T> {
 /// The facts that were in the request's extensions, and its idempotency. Beside the request they cost
 /// no allocation, neither now nor when the request is cloned for another attempt.
 #[cfg(feature = "http")]
-impl<B> From<http::Request<B>> for With<http::Request<B>> {
+impl<B> From<http::Request<B>> for WithCall<http::Request<B>> {
     fn from(mut request: http::Request<B>) -> Self {
         Self {
             call: request.extensions_mut().remove().unwrap_or_default(),
@@ -142,7 +142,7 @@ impl<B> From<http::Request<B>> for With<http::Request<B>> {
     }
 }
 
-impl<T> Context for With<T> {
+impl<T> CallContext for WithCall<T> {
     fn call(&self) -> &Call {
         &self.call
     }
@@ -165,16 +165,16 @@ mod tests {
     fn a_request_brings_its_facts_and_idempotency() {
         let mut request = http::Request::put("/").body(()).unwrap();
         request.call_mut().unwrap().attempt = 2;
-        let mut request = With::from(request);
+        let mut request = WithCall::from(request);
         assert_eq!((request.call().attempt, request.is_idempotent()), (2, true));
         assert!(request.get().extensions().is_empty());
         *request.get_mut().method_mut() = http::Method::POST;
-        assert!(!With::from(request.into_inner()).is_idempotent());
+        assert!(!WithCall::from(request.into_inner()).is_idempotent());
     }
 
     #[test]
     fn each_setter_writes_its_fact() {
-        let request = With::new(7)
+        let request = WithCall::new(7)
             .attempt(2)
             .last_attempt(true)
             .max_retries(1)

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Call, Context};
+use super::{Call, CallContext};
 
 macro_rules! plain_requests {
-    ($($request:ty),* $(,)?) => { $(impl Context for $request {})* };
+    ($($request:ty),* $(,)?) => { $(impl CallContext for $request {})* };
 }
 plain_requests!(
     (),
@@ -31,18 +31,18 @@ plain_requests!(
 );
 #[cfg(feature = "http")]
 plain_requests!(bytes::Bytes);
-impl<T> Context for [T] {}
-impl<T> Context for &'static [T] {}
-impl<T, const N: usize> Context for [T; N] {}
-impl<T> Context for Vec<T> {}
-impl<T> Context for Option<T> {}
-impl<A> Context for (A,) {}
-impl<A, B> Context for (A, B) {}
-impl<A, B, C> Context for (A, B, C) {}
-impl<A, B, C, D> Context for (A, B, C, D) {}
-impl<T: ?Sized> Context for Arc<T> {}
+impl<T> CallContext for [T] {}
+impl<T> CallContext for &'static [T] {}
+impl<T, const N: usize> CallContext for [T; N] {}
+impl<T> CallContext for Vec<T> {}
+impl<T> CallContext for Option<T> {}
+impl<A> CallContext for (A,) {}
+impl<A, B> CallContext for (A, B) {}
+impl<A, B, C> CallContext for (A, B, C) {}
+impl<A, B, C, D> CallContext for (A, B, C, D) {}
+impl<T: ?Sized> CallContext for Arc<T> {}
 
-impl<T: Context + ?Sized> Context for Box<T> {
+impl<T: CallContext + ?Sized> CallContext for Box<T> {
     fn call(&self) -> &Call {
         (**self).call()
     }
@@ -59,9 +59,9 @@ impl<T: Context + ?Sized> Context for Box<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::With;
+    use crate::call::WithCall;
 
-    fn facts<T: Context>(mut request: T) -> (u8, bool, bool) {
+    fn facts<T: CallContext>(mut request: T) -> (u8, bool, bool) {
         let attempt = request.call().attempt;
         (
             attempt,
@@ -81,14 +81,17 @@ mod tests {
         assert_eq!(facts(Box::<str>::from("boxed")), none);
         assert_eq!(facts(Box::<[u8]>::from([1])), none);
         assert_eq!(facts(Arc::<str>::from("shared")), none);
-        assert_eq!(facts(Arc::new(With::new(1).idempotent().attempt(2))), none);
+        assert_eq!(
+            facts(Arc::new(WithCall::new(1).idempotent().attempt(2))),
+            none
+        );
         #[cfg(feature = "http")]
         assert_eq!(facts(bytes::Bytes::new()), none);
     }
 
     #[test]
     fn a_box_is_the_request_that_it_contains() {
-        let request = Box::new(With::new(1).idempotent().attempt(2));
+        let request = Box::new(WithCall::new(1).idempotent().attempt(2));
         assert_eq!(facts(request), (2, true, true));
     }
 }

@@ -8,12 +8,12 @@ use crate::sync::{Arc, Mutex, PoisonError};
 /// What all services of a layer share, and a service that is cloned when a call makes a further
 /// attempt: one pointer for both, so that a call that makes only one clones nothing else. It can be
 /// shared among threads even if the service cannot.
-pub(crate) struct Core<L, S> {
+pub(crate) struct SharedService<L, S> {
     layer: Arc<L>,
     spare: Mutex<S>,
 }
 
-impl<L, S: Clone> Core<L, S> {
+impl<L, S: Clone> SharedService<L, S> {
     pub(crate) fn new(layer: Arc<L>, service: &S) -> Arc<Self> {
         let spare = Mutex::new(service.clone());
         Arc::new(Self { layer, spare })
@@ -26,7 +26,7 @@ impl<L, S: Clone> Core<L, S> {
     }
 }
 
-impl<L, S> Deref for Core<L, S> {
+impl<L, S> Deref for SharedService<L, S> {
     type Target = L;
 
     #[inline]
@@ -35,7 +35,7 @@ impl<L, S> Deref for Core<L, S> {
     }
 }
 
-impl<L: fmt::Debug, S> fmt::Debug for Core<L, S> {
+impl<L: fmt::Debug, S> fmt::Debug for SharedService<L, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.layer.fmt(f)
     }

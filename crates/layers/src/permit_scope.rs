@@ -2,15 +2,15 @@
 //!
 //! A layer that holds something for the time of a call, a permit say, gives it back when the call is
 //! over. For most answers that is the moment they are there, and so it is by default
-//! ([`Answered`]). An `http::Response` whose body is streamed is over when its body is
-//! (`BodyEnd`, feature `http`).
+//! ([`UntilResponse`]). An `http::Response` whose body is streamed is over when its body is
+//! (`UntilBodyEnd`, feature `http`).
 
-use crate::reject::Reject;
+use crate::rejection::Rejection;
 
 /// What a layer holds while a call lasts. Dropped, the call has ended well or nobody cares any more.
 pub trait Guard: sealed::Sealed {
     /// The call broke after its answer had begun: by a refusal of a layer below, or else by itself.
-    fn broken(self, reject: Option<Reject>);
+    fn broken(self, rejection: Option<Rejection>);
 }
 
 /// Only the permits of this crate are guards, and only its own types say how long a call lasts.
@@ -21,9 +21,9 @@ mod sealed {
 
     impl Sealed for breaker::Permit {}
     impl Sealed for concurrency::Permit {}
-    impl Sealed for super::Answered {}
+    impl Sealed for super::UntilResponse {}
     #[cfg(feature = "http")]
-    impl Sealed for super::BodyEnd {}
+    impl Sealed for super::UntilBodyEnd {}
 }
 
 /// Drops what is held for a call while a panic of the service passes, so that it is seen as one even
@@ -40,7 +40,7 @@ impl<G> Drop for DropOnPanic<'_, G> {
 }
 
 /// How long a call lasts that was answered by a `Response`.
-pub trait Until<Response>: sealed::Sealed {
+pub trait PermitScope<Response>: sealed::Sealed {
     /// The answer with what is held for it.
     type Response<G: Guard>;
 
@@ -50,9 +50,9 @@ pub trait Until<Response>: sealed::Sealed {
 
 /// A call is over when its answer is there.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Answered;
+pub struct UntilResponse;
 
-impl<Response> Until<Response> for Answered {
+impl<Response> PermitScope<Response> for UntilResponse {
     type Response<G: Guard> = Response;
 
     #[inline]
@@ -62,7 +62,7 @@ impl<Response> Until<Response> for Answered {
 }
 
 #[cfg(feature = "http")]
-pub use self::body::{BodyEnd, Held};
+pub use self::body::{GuardedBody, UntilBodyEnd};
 
 #[cfg(feature = "http")]
 mod body {
@@ -76,20 +76,23 @@ mod body {
     use http_body::{Body, Frame, SizeHint};
     use pin_project_lite::pin_project;
 
-    use super::{Guard, Until};
-    use crate::reject::{AsReject, BoxError, Reject};
+    use super::{Guard, PermitScope};
+    use crate::rejection::{AsRejection, BoxError, Rejection};
 
     /// A call is over when the body of its answer has ended, failed, or was dropped.
     #[derive(Clone, Copy, Debug, Default)]
-    pub struct BodyEnd;
+    pub struct UntilBodyEnd;
 
-    impl<B: Body<Error: 'static>> Until<Response<B>> for BodyEnd {
-        type Response<G: Guard> = Response<Held<B, G>>;
+    impl<B: Body<Error: 'static>> PermitScope<Response<B>> for UntilBodyEnd {
+        type Response<G: Guard> = Response<GuardedBody<B, G>>;
 
-        fn hold<G: Guard>(guard: &mut Option<G>, response: Response<B>) -> Response<Held<B, G>> {
+        fn hold<G: Guard>(
+            guard: &mut Option<G>,
+            response: Response<B>,
+        ) -> Response<GuardedBody<B, G>> {
             response.map(|body| {
                 let guard = guard.take_if(|_| !body.is_end_stream());
-                Held { body, guard }
+                GuardedBody { body, guard }
             })
         }
     }
@@ -97,14 +100,14 @@ mod body {
     pin_project! {
         /// A body that something is held for until its end.
         #[derive(Debug)]
-        pub struct Held<B, G> {
+        pub struct GuardedBody<B, G> {
             #[pin]
             body: B,
             guard: Option<G>,
         }
     }
 
-    impl<B: Body<Error: 'static>, G: Guard> Body for Held<B, G> {
+    impl<B: Body<Error: 'static>, G: Guard> Body for GuardedBody<B, G> {
         type Data = B::Data;
         type Error = B::Error;
 
@@ -152,7 +155,7 @@ mod body {
     }
 
     /// The refusal in a body's error, which only a boxed one can carry.
-    fn reject(error: &dyn Any) -> Option<Reject> {
-        error.downcast_ref::<BoxError>()?.as_reject().copied()
+    fn reject(error: &dyn Any) -> Option<Rejection> {
+        error.downcast_ref::<BoxError>()?.as_rejection().copied()
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts the stopwatch, unless it runs.
+    /// Starts the poll_clock, unless it runs.
     pub(crate) fn start(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }

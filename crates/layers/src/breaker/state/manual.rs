@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Machine, Phase, Trip};
+use super::{Machine, OpenReason, Phase};
 use crate::deadline::later;
 
 /// What a breaker does while nobody holds it open.
@@ -12,7 +12,7 @@ use crate::deadline::later;
 pub(in crate::breaker) enum Mode {
     Automatic,
     Disabled,
-    MetricsOnly,
+    ShadowMode,
 }
 
 impl Machine {
@@ -20,7 +20,7 @@ impl Machine {
     pub(in crate::breaker) fn hold(&mut self, now: Instant) {
         self.holds += 1;
         if self.holds == 1 {
-            self.reason = Some(Trip::Manual);
+            self.reason = Some(OpenReason::Manual);
             self.enter(Phase::ForcedOpen, now);
         }
     }
@@ -43,16 +43,16 @@ impl Machine {
             let phase = match self.mode {
                 Mode::Automatic => Phase::Closed { since: now },
                 Mode::Disabled => Phase::Disabled,
-                Mode::MetricsOnly => Phase::MetricsOnly { crossed: false },
+                Mode::ShadowMode => Phase::ShadowMode { crossed: false },
             };
             self.enter_afresh(phase, now);
         }
     }
 
     /// Opens it for `time`; not while it is held open, disabled, or for metrics only.
-    pub(in crate::breaker) fn trip_for(&mut self, time: Duration, now: Instant) {
+    pub(in crate::breaker) fn open_for(&mut self, time: Duration, now: Instant) {
         if self.holds == 0 && self.mode == Mode::Automatic {
-            self.open_until(later(now, time), Trip::Manual, now);
+            self.open_until(later(now, time), OpenReason::Manual, now);
         }
     }
 

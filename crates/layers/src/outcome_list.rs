@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use crate::config::STATUSES;
 
 /// A set of results that is written as a list.
-pub(crate) trait Listed: Clone {
+pub(crate) trait OutcomeList: Clone {
     /// The set without any.
     fn nothing() -> Self;
 
@@ -20,7 +20,7 @@ enum Item {
     Word(String),
 }
 
-fn add<T: Listed, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
+fn add<T: OutcomeList, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
     let (mut words, statuses) = set.parts();
     match item {
         Item::Status(status) if STATUSES.contains(&status) => statuses.push(status),
@@ -44,7 +44,7 @@ fn add<T: Listed, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
 }
 
 /// Reads a list.
-pub(crate) fn deserialize<'de, T: Listed, D: Deserializer<'de>>(
+pub(crate) fn deserialize<'de, T: OutcomeList, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let mut set = T::nothing();
@@ -55,7 +55,7 @@ pub(crate) fn deserialize<'de, T: Listed, D: Deserializer<'de>>(
 }
 
 /// Writes a list.
-pub(crate) fn serialize<T: Listed, S: Serializer>(
+pub(crate) fn serialize<T: OutcomeList, S: Serializer>(
     set: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

@@ -12,9 +12,9 @@ use std::{
 };
 
 use crate::{
-    breaker::{State, Trip},
+    breaker::{OpenReason, State},
     classify::Class,
-    reject::Reject,
+    rejection::Rejection,
 };
 
 /// Something that happened to a call.
@@ -39,7 +39,7 @@ pub enum Event {
         elapsed: Duration,
     },
     /// A service answered over HTTP.
-    Answered {
+    ResponseStatus {
         /// The status of the answer.
         status: u16,
     },
@@ -51,15 +51,15 @@ pub enum Event {
     /// A retry layer gave up on a failure that it might have retried.
     RetryStopped {
         /// Which rule said so.
-        by: StoppedBy,
+        by: RetryStopReason,
     },
     /// A call got its turn at a concurrency limit.
-    Admitted {
+    PermitAcquired {
         /// How long it waited.
         waited: Duration,
     },
     /// A layer refused the call.
-    Rejected(Reject),
+    Rejected(Rejection),
     /// A caller's header that says how much time is left made no sense, and was ignored.
     BadTimeout,
     /// A circuit breaker changed its state.
@@ -69,7 +69,7 @@ pub enum Event {
         /// The state it entered.
         to: State,
         /// Why, if it opened.
-        reason: Option<Trip>,
+        reason: Option<OpenReason>,
     },
     /// A circuit breaker that is for metrics only would have opened.
     BreakerWouldOpen,
@@ -106,7 +106,7 @@ pub enum Event {
 /// Why no further attempt was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum StoppedBy {
+pub enum RetryStopReason {
     /// The result is not one that is retried.
     NotRetryable,
     /// The policy's attempts are used up.
@@ -127,7 +127,7 @@ pub enum StoppedBy {
     Body,
 }
 
-impl StoppedBy {
+impl RetryStopReason {
     /// Its name in metrics and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -178,13 +178,13 @@ impl FallbackKind {
 /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, Event, Observe, Observer, RetryConfig, RetryLayer, With,
+///     BoxError, ClassifyResult, Event, EventSink, Events, RetryConfig, RetryLayer, WithCall,
 /// };
 ///
 /// #[derive(Default)]
 /// struct Attempts(AtomicU32);
 ///
-/// impl Observe for Attempts {
+/// impl EventSink for Attempts {
 ///     fn on(&self, event: Event) {
 ///         if let Event::Attempt { .. } = event {
 ///             self.0.fetch_add(1, Ordering::Relaxed);
@@ -196,74 +196,74 @@ impl FallbackKind {
 /// # async fn main() {
 /// let service = RetryLayer::new(RetryConfig::new().max_attempts(3), ClassifyResult)
 ///     .unwrap()
-///     .layer(service_fn(|_: With<()>| async { Err::<(), BoxError>("down".into()) }));
+///     .layer(service_fn(|_: WithCall<()>| async { Err::<(), BoxError>("down".into()) }));
 /// let attempts = Arc::new(Attempts::default());
-/// let request = With::new(()).idempotent().observer(Observer::new(attempts.clone()));
+/// let request = WithCall::new(()).idempotent().events(Events::new(attempts.clone()));
 /// service.oneshot(request).await.unwrap_err();
 /// assert_eq!(attempts.0.load(Ordering::Relaxed), 3);
 /// # }
 /// ```
-pub trait Observe: Send + Sync {
+pub trait EventSink: Send + Sync {
     /// Takes note of `event`.
     fn on(&self, event: Event);
 }
 
-/// Whoever is told of a call's events, or nobody; see the example of [`Observe`].
+/// Whoever is told of a call's events, or nobody; see the example of [`EventSink`].
 ///
 /// What is not a layer of this crate may tell of events too:
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
-/// use tower_fanout_layers::{Event, Observe, Observer, Reject};
+/// use tower_fanout_layers::{Event, EventSink, Events, Rejection};
 ///
 /// #[derive(Default)]
 /// struct Heard(Mutex<Vec<Event>>);
 ///
-/// impl Observe for Heard {
+/// impl EventSink for Heard {
 ///     fn on(&self, event: Event) {
 ///         self.0.lock().unwrap().push(event);
 ///     }
 /// }
 ///
 /// let heard = Arc::new(Heard::default());
-/// Observer::new(heard.clone()).emit(Event::Rejected(Reject::NoEndpoint));
-/// Observer::NONE.emit(Event::BadTimeout);
-/// assert_eq!(*heard.0.lock().unwrap(), [Event::Rejected(Reject::NoEndpoint)]);
+/// Events::new(heard.clone()).emit(Event::Rejected(Rejection::NoEndpoint));
+/// Events::NONE.emit(Event::BadTimeout);
+/// assert_eq!(*heard.0.lock().unwrap(), [Event::Rejected(Rejection::NoEndpoint)]);
 /// ```
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<dyn Observe>>);
+pub struct Events(Option<Arc<dyn EventSink>>);
 
-impl Observer {
+impl Events {
     /// Nobody.
     pub const NONE: Self = Self(None);
 
-    /// Tells `observe`.
+    /// Tells `sink`.
     #[must_use]
-    pub fn new(observe: Arc<dyn Observe>) -> Self {
-        Self(Some(observe))
+    pub fn new(sink: Arc<dyn EventSink>) -> Self {
+        Self(Some(sink))
     }
 
     /// Tells of `event`. A panic of the probe stays in the probe.
     #[inline]
     pub fn emit(&self, event: Event) {
-        if let Some(observe) = &self.0 {
-            let _ = catch_unwind(AssertUnwindSafe(|| observe.on(event)));
+        if let Some(sink) = &self.0 {
+            let _ = catch_unwind(AssertUnwindSafe(|| sink.on(event)));
         }
     }
 
     /// Tells of the refusal, and makes the error of it.
-    pub(crate) fn reject<E: From<Reject>>(&self, reject: Reject) -> E {
-        self.emit(Event::Rejected(reject));
-        E::from(reject)
+    pub(crate) fn reject<E: From<Rejection>>(&self, rejection: Rejection) -> E {
+        self.emit(Event::Rejected(rejection));
+        E::from(rejection)
     }
 }
 
-impl fmt::Debug for Observer {
+impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() {
-            "Observer"
+            "Events"
         } else {
-            "Observer::NONE"
+            "Events::NONE"
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What a layer may know of a call, whatever the type of its request.
 
 mod plain;
-mod with;
+mod with_call;
 
 use std::{
     fmt,
@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-pub use self::with::With;
-use crate::{deadline::Deadline, observe::Observer, upload::Upload};
+pub use self::with_call::WithCall;
+use crate::{deadline::Deadline, event::Events, upload::Upload};
 
 /// How much a call matters beside others, from 0 (least) to 9 (most).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +65,7 @@ impl fmt::Display for Priority {
 ///
 /// It keeps a request with many branches from multiplying itself when everything fails at once. What
 /// is not sent is not counted, nor is what is sent once more for free because it was [certainly not
-/// taken](crate::Failure::Refused).
+/// taken](crate::Failure::NotProcessed).
 #[derive(Debug)]
 pub struct RetryAllowance(AtomicU32);
 
@@ -116,7 +116,7 @@ pub struct Call {
     /// Whether a fallback may answer.
     pub fallback: bool,
     /// Who is told what happens to the call.
-    pub observer: Observer,
+    pub events: Events,
 }
 
 impl Call {
@@ -131,7 +131,7 @@ impl Call {
         last_attempt: false,
         upload: None,
         fallback: true,
-        observer: Observer::NONE,
+        events: Events::NONE,
     };
 }
 
@@ -152,19 +152,19 @@ static NONE: Call = Call::NONE;
 
 /// A request that may carry the facts of its call.
 ///
-/// Every method has a default, so any type becomes a request with `impl Context for T {}`; layers
-/// then work with their own settings alone. [`With`] adds the facts to any type, and with feature
+/// Every method has a default, so any type becomes a request with `impl CallContext for T {}`; layers
+/// then work with their own settings alone. [`WithCall`] adds the facts to any type, and with feature
 /// `http` an `http::Request` keeps them in its extensions.
 ///
 /// Strings, numbers, tuples and the containers of the standard library are requests that carry no
 /// facts, whatever they contain. A `Box` is the request that it contains.
 #[diagnostic::on_unimplemented(
     message = "layers cannot ask `{Self}` for the facts of its call",
-    label = "this request is no `Context`",
-    note = "write `impl Context for {Self} {{}}` if it carries none, or send `With<{Self}>`",
+    label = "this request is no `CallContext`",
+    note = "write `impl CallContext for {Self} {{}}` if it carries none, or send `WithCall<{Self}>`",
     note = "`http::Request` is one with the feature `http` of tower-fanout-layers"
 )]
-pub trait Context {
+pub trait CallContext {
     /// The facts of this call.
     fn call(&self) -> &Call {
         &NONE
@@ -187,7 +187,7 @@ pub trait Context {
 /// §9.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2)) or when it bears an
 /// `Idempotency-Key`.
 #[cfg(feature = "http")]
-impl<B> Context for http::Request<B> {
+impl<B> CallContext for http::Request<B> {
     fn call(&self) -> &Call {
         self.extensions().get().unwrap_or(&NONE)
     }
