@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData, mem};
 
 use crate::{
-    call::{BoxCell, discard},
+    call::{BoxErasedCall, discard},
     outcome::{BranchError, ErrorKind},
     plan::{Plan, Reference},
     report::Report,
@@ -60,7 +60,7 @@ impl<T> From<Key<T>> for Reference {
 pub struct Answers {
     plan: Plan,
     /// Calls that run, and answers: one entry for each node of the plan.
-    pub(crate) cells: Vec<Option<BoxCell>>,
+    pub(crate) cells: Vec<Option<BoxErasedCall>>,
     /// Who reads; none if the run is over.
     pub(crate) reader: Option<usize>,
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    plan::{Forecast, NodeInfo, Plan, PlanProblem},
-    schedule::Work,
+    plan::{NodeInfo, NodeOrder, Plan, PlanDiagnostic},
     select::Choice,
+    simulate::SimulatedNodes,
     time_budget::shared_retries,
 };
 
@@ -48,13 +48,13 @@ tower_fanout_layers::setters! {
 
 impl Plan {
     /// Returns what may go wrong with requests that run all of the plan within `bounds`: the
-    /// [`PlanProblem`]s that are [warnings](crate::Severity::Warning).
+    /// [`PlanDiagnostic`]s that are [warnings](crate::Severity::Warning).
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use tower_fanout::{Bounds, Expected, NodeSpec, Plan, Profile};
+    /// # use tower_fanout::{Bounds, LatencyEstimate, NodeSpec, Plan, Profile};
     /// let seconds = (1..=3).map(Duration::from_secs);
-    /// let users = Profile::new("users", Expected::new()).attempts(3).worst_cases(seconds);
+    /// let users = Profile::new("users", LatencyEstimate::new()).attempts(3).worst_cases(seconds);
     /// let plan = Plan::new([NodeSpec::new("user").worst_case(users.worst_case().clone())]).unwrap();
     /// let bounds = Bounds::default().deadline(Duration::from_secs(2));
     /// let problem = &plan.check(&bounds)[0];
@@ -62,16 +62,16 @@ impl Plan {
     /// assert_eq!(problem.place().to_string(), "nodes.user");
     /// ```
     #[must_use]
-    pub fn check(&self, bounds: &Bounds) -> Vec<PlanProblem> {
+    pub fn check(&self, bounds: &Bounds) -> Vec<PlanDiagnostic> {
         let graph = &*self.graph;
         let run = |node: &NodeInfo| Choice::Run {
             required: node.required,
         };
         let choices: Vec<Choice> = graph.nodes.iter().map(run).collect();
-        let forecast = Forecast::declared(graph);
-        let work = Work::new(graph, &forecast, &choices);
+        let node_order = NodeOrder::declared(graph);
+        let work = SimulatedNodes::new(graph, &node_order, &choices);
         let mut found = self.condition_problems();
-        found.extend(problems(&work, &graph.names, &forecast.expected, bounds));
+        found.extend(problems(&work, &graph.names, &node_order.expected, bounds));
         found
     }
 }
@@ -84,11 +84,11 @@ pub(crate) fn longest(nodes: &[NodeInfo], max_retries: Option<u8>) -> Vec<Durati
 
 /// In what `work` goes beyond `bounds`, if its nodes are expected to take as long as `expected` says.
 pub(crate) fn problems(
-    work: &Work<'_>,
+    work: &SimulatedNodes<'_>,
     names: &[Box<str>],
     expected: &[Duration],
     bounds: &Bounds,
-) -> Vec<PlanProblem> {
+) -> Vec<PlanDiagnostic> {
     let mut problems = Vec::new();
     if let Some(deadline) = bounds.deadline {
         let longest = longest(work.nodes, bounds.max_retries);
@@ -105,19 +105,19 @@ pub(crate) fn problems(
 
 /// Each way to a node that ends too late, though nothing before it does.
 fn late(
-    work: &Work<'_>,
+    work: &SimulatedNodes<'_>,
     names: &[Box<str>],
     worst_case: bool,
     times: &[Duration],
     deadline: Duration,
-) -> Vec<PlanProblem> {
+) -> Vec<PlanDiagnostic> {
     let schedule = work.schedule(times, usize::MAX);
     let is_late = |node: usize| schedule.end(node) > deadline;
     let first = |node: &usize| is_late(*node) && !work.before(*node).any(is_late);
     let problem = |node: usize| {
         let path = schedule.path_to(work, node);
         let longest = path.iter().max_by_key(|&&node| times[node]);
-        PlanProblem::Late {
+        PlanDiagnostic::Late {
             worst_case,
             longest: names[*longest.unwrap_or(&node)].to_string(),
             path: path.iter().map(|&node| names[node].to_string()).collect(),
@@ -130,13 +130,13 @@ fn late(
 
 /// Nodes that wait for their turn, and are late for it.
 fn crowded(
-    work: &Work<'_>,
+    work: &SimulatedNodes<'_>,
     longest: &[Duration],
     max_concurrency: usize,
     deadline: Duration,
-) -> Option<PlanProblem> {
+) -> Option<PlanDiagnostic> {
     let takes = work.schedule(longest, max_concurrency).total();
-    (takes > deadline).then_some(PlanProblem::Crowded {
+    (takes > deadline).then_some(PlanDiagnostic::Crowded {
         takes,
         deadline,
         max_concurrency,
@@ -154,7 +154,7 @@ struct Asked {
 }
 
 /// Per downstream, how a request asks it; fallbacks count, for every call may fail.
-fn asked<'w>(work: &Work<'w>, max_retries: Option<u8>) -> BTreeMap<&'w str, Asked> {
+fn asked<'w>(work: &SimulatedNodes<'w>, max_retries: Option<u8>) -> BTreeMap<&'w str, Asked> {
     let mut all: BTreeMap<&str, Asked> = BTreeMap::new();
     for node in work.running() {
         for worst_case in work.nodes[node].asked() {
@@ -172,7 +172,11 @@ fn asked<'w>(work: &Work<'w>, max_retries: Option<u8>) -> BTreeMap<&'w str, Aske
 
 /// Downstreams that one request may ask too often: once per call, and as often again as the policy
 /// and what the request shares allow.
-fn amplified(work: &Work<'_>, names: &[Box<str>], bounds: &Bounds) -> Vec<PlanProblem> {
+fn amplified(
+    work: &SimulatedNodes<'_>,
+    names: &[Box<str>],
+    bounds: &Bounds,
+) -> Vec<PlanDiagnostic> {
     let branches = work.running().count();
     let shared = bounds
         .max_retries
@@ -183,7 +187,7 @@ fn amplified(work: &Work<'_>, names: &[Box<str>], bounds: &Bounds) -> Vec<PlanPr
         .filter_map(|(downstream, asked)| {
             let further = asked.further.min(shared.unwrap_or(u32::MAX));
             let attempts = further.saturating_add(asked.calls);
-            (attempts > bound).then(|| PlanProblem::Amplification {
+            (attempts > bound).then(|| PlanDiagnostic::Amplification {
                 downstream: downstream.to_owned(),
                 nodes: (asked.nodes.iter())
                     .map(|&node| names[node].to_string())

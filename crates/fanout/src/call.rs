@@ -14,7 +14,7 @@ use sync_wrapper::SyncWrapper;
 use crate::outcome::BranchError;
 
 /// The call of one node in one run, and then its answer, in the same room.
-pub(crate) trait Cell: Send + Sync {
+pub(crate) trait ErasedCall: Send + Sync {
     /// Polls the call; its answer stays here.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BranchError>>;
 
@@ -26,15 +26,15 @@ pub(crate) trait Cell: Send + Sync {
 }
 
 /// The one allocation of a branch.
-pub(crate) type BoxCell = Pin<Box<dyn Cell>>;
+pub(crate) type BoxErasedCall = Pin<Box<dyn ErasedCall>>;
 
 /// Drops a call or an answer; a panic of it stays here.
-pub(crate) fn discard(cell: BoxCell) {
+pub(crate) fn discard(cell: BoxErasedCall) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
 }
 
 /// Starts a call, in one allocation.
-pub(crate) fn start<F, T, E>(call: F) -> BoxCell
+pub(crate) fn start<F, T, E>(call: F) -> BoxErasedCall
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + Sync + 'static,
@@ -42,31 +42,31 @@ where
 {
     // A future is polled by one task at a time, so it need not be `Sync` itself.
     let call = SyncWrapper::new(call);
-    Box::pin(TypedCell::Runs { call })
+    Box::pin(TypedCall::Runs { call })
 }
 
 /// Returns the size of that allocation, in bytes.
 pub(crate) const fn size<F, T>() -> usize {
-    size_of::<TypedCell<F, T>>()
+    size_of::<TypedCall<F, T>>()
 }
 
 pin_project! {
     /// A call that runs, or its answer.
-    #[project = TypedCellProj]
-    enum TypedCell<F, T> {
+    #[project = TypedCallProj]
+    enum TypedCall<F, T> {
         Runs { #[pin] call: SyncWrapper<F> },
         Answered { answer: Option<T> },
     }
 }
 
-impl<F, T, E> Cell for TypedCell<F, T>
+impl<F, T, E> ErasedCall for TypedCall<F, T>
 where
     F: Future<Output = Result<T, E>> + Send,
     T: Send + Sync + 'static,
     E: Into<BranchError>,
 {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BranchError>> {
-        let TypedCellProj::Runs { call } = self.as_mut().project() else {
+        let TypedCallProj::Runs { call } = self.as_mut().project() else {
             return Poll::Ready(Ok(()));
         };
         let answer = ready!(call.get_pin_mut().poll(cx)).map_err(Into::into)?;
@@ -85,8 +85,8 @@ where
 
     fn place(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
         match self.project() {
-            TypedCellProj::Runs { .. } => None,
-            TypedCellProj::Answered { answer } => Some(answer),
+            TypedCallProj::Runs { .. } => None,
+            TypedCallProj::Answered { answer } => Some(answer),
         }
     }
 }

@@ -41,11 +41,11 @@
 mod answer;
 mod bounds;
 mod call;
-mod ending;
+mod completion;
 mod error;
-mod expected;
 mod explain;
 mod graph;
+mod latency_estimate;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod node;
@@ -54,9 +54,9 @@ mod plan;
 mod policy;
 mod report;
 mod run;
-mod schedule;
 mod select;
 mod service;
+mod simulate;
 pub mod stack;
 mod strategy;
 mod suggest;
@@ -68,13 +68,13 @@ pub use self::{
     answer::{Answer, Answers, Key},
     bounds::Bounds,
     error::FanOutError,
-    expected::Expected,
     explain::{Explained, Explanation},
+    latency_estimate::LatencyEstimate,
     node::{BoundNode, BoundPlan, Node, PlanBuilder},
     outcome::{BranchError, ErrorKind, SkipReason, Status},
     plan::{
-        NodeInfo, NodeSpec, Plan, PlanError, PlanPart, PlanPlace, PlanProblem, Profile, Severity,
-        WorstCase,
+        NodeInfo, NodeSpec, Plan, PlanDiagnostic, PlanError, PlanLocation, PlanPart, Profile,
+        Severity, WorstCase,
     },
     policy::Policy,
     report::{Branch, Report},

@@ -18,7 +18,7 @@ pub struct Branch {
     /// Whether the answer as a whole needed it.
     pub required: bool,
     /// Whether no other node of the request depended on it.
-    pub is_last: bool,
+    pub is_sink: bool,
     /// How it ended.
     pub status: Status,
     /// Why it has no answer, if it failed.
@@ -54,7 +54,7 @@ impl Branch {
         Self {
             node,
             required: false,
-            is_last: false,
+            is_sink: false,
             status: Status::Skipped,
             error: None,
             skipped: None,

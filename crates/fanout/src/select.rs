@@ -38,35 +38,35 @@ impl Selection {
 /// it can do without, before any request is refused.
 ///
 /// An optional node is left out if it matters less than the pressure. It matters as much as its
-/// priority in tenths and, as a fraction of a tenth, the standing of the caller's tier say: at a
-/// pressure of 0.35, priorities 0 to 2 are left out for all, and 3 for callers of a standing below
+/// priority in tenths and, as a fraction of a tenth, the tier_weight of the caller's tier say: at a
+/// pressure of 0.35, priorities 0 to 2 are left out for all, and 3 for callers of a tier_weight below
 /// one half. If nothing were left, the node that matters most would stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Brownout {
-    pressure: f64,
-    standing: f64,
+    load: f64,
+    tier_weight: f64,
 }
 
 impl Brownout {
     /// A pressure from 0, none, to 1, at which all that is optional is left out. What is no number is
     /// none.
     #[must_use]
-    pub fn new(pressure: f64) -> Self {
+    pub fn new(load: f64) -> Self {
         Self {
-            pressure: within(pressure, 1.0),
-            standing: 0.0,
+            load: within(load, 1.0),
+            tier_weight: 0.0,
         }
     }
 
     /// Sets how the caller's tier stands among all, from 0, the lowest (which is the default), to 1.
     #[must_use]
-    pub fn standing(mut self, standing: f64) -> Self {
-        self.standing = within(standing, 1.0 - f64::EPSILON);
+    pub fn tier_weight(mut self, tier_weight: f64) -> Self {
+        self.tier_weight = within(tier_weight, 1.0 - f64::EPSILON);
         self
     }
 
     fn sheds(self, node: &NodeInfo) -> bool {
-        (f64::from(node.priority.level()) + self.standing) / 10.0 < self.pressure
+        (f64::from(node.priority.level()) + self.tier_weight) / 10.0 < self.load
     }
 }
 
@@ -149,7 +149,7 @@ pub enum Choice {
 }
 
 /// What of a request decides which nodes it runs.
-pub(crate) struct Wish<'w> {
+pub(crate) struct RunOptions<'w> {
     pub(crate) selection: &'w Selection,
     pub(crate) tier: Option<&'w str>,
     /// How many answers are enough, if that is what counts: no node is required then.
@@ -170,31 +170,31 @@ pub(crate) struct Wish<'w> {
 pub(crate) fn choose(
     nodes: &[NodeInfo],
     order: &[usize],
-    wish: &Wish<'_>,
+    options: &RunOptions<'_>,
     holds: impl Fn(usize) -> Result<Result<bool, BranchError>, SelectError>,
 ) -> Result<Vec<Choice>, SelectError> {
-    if let Selection::Named { required, optional } = wish.selection
+    if let Selection::Named { required, optional } = options.selection
         && let Some(&node) = (required.iter().chain(optional)).find(|&&node| node >= nodes.len())
     {
         return Err(SelectError::UnknownNode { node });
     }
     // From here on all indices are of nodes of the plan, for each of which there is a choice.
-    let mut choices = asked_for(nodes, wish);
-    let failed = apply_conditions(nodes, order, wish, holds, &mut choices)?;
-    follow_skips(nodes, order, wish, &mut choices);
-    check_tier(nodes, wish.tier, &mut choices)?;
-    if wish.test {
+    let mut choices = asked_for(nodes, options);
+    let failed = apply_conditions(nodes, order, options, holds, &mut choices)?;
+    follow_skips(nodes, order, options, &mut choices);
+    check_tier(nodes, options.tier, &mut choices)?;
+    if options.test {
         let changing = choices.iter_mut().zip(nodes).filter(|(_, node)| !node.safe);
         let running = changing.filter(|(choice, _)| runs(choice));
         running.for_each(|(choice, _)| *choice = Choice::Skip(SkipReason::Test));
     }
-    shed(nodes, order, wish, &mut choices);
-    follow_skips(nodes, order, wish, &mut choices);
-    refuse_failed(nodes, order, wish, failed, &mut choices)?;
+    shed(nodes, order, options, &mut choices);
+    follow_skips(nodes, order, options, &mut choices);
+    refuse_failed(nodes, order, options, failed, &mut choices)?;
     if !choices.iter().any(runs) {
         return Err(SelectError::Nothing);
     }
-    if wish.all_required {
+    if options.all_required {
         let running = choices.iter_mut().filter(|choice| runs(choice));
         running.for_each(|choice| *choice = Choice::Run { required: true });
     }
@@ -210,7 +210,7 @@ pub(crate) fn choose(
 fn apply_conditions(
     nodes: &[NodeInfo],
     order: &[usize],
-    wish: &Wish<'_>,
+    options: &RunOptions<'_>,
     holds: impl Fn(usize) -> Result<Result<bool, BranchError>, SelectError>,
     choices: &mut [Choice],
 ) -> Result<Vec<(usize, BranchError)>, SelectError> {
@@ -221,7 +221,7 @@ fn apply_conditions(
         }
         match holds(node)? {
             Ok(true) => {}
-            Err(error) if is_required(choices[node], wish) => failed.push((node, error)),
+            Err(error) if is_required(choices[node], options) => failed.push((node, error)),
             Ok(false) | Err(_) => {
                 choices[node] = Choice::Skip(SkipReason::When);
                 continue;
@@ -237,7 +237,7 @@ fn apply_conditions(
 fn refuse_failed(
     nodes: &[NodeInfo],
     order: &[usize],
-    wish: &Wish<'_>,
+    options: &RunOptions<'_>,
     mut failed: Vec<(usize, BranchError)>,
     choices: &mut Vec<Choice>,
 ) -> Result<(), SelectError> {
@@ -245,12 +245,12 @@ fn refuse_failed(
         return Ok(());
     }
     for (node, _) in &failed {
-        if runs(&choices[*node]) && !is_required(choices[*node], wish) {
+        if runs(&choices[*node]) && !is_required(choices[*node], options) {
             choices[*node] = Choice::Skip(SkipReason::When);
         }
     }
     failed.retain(|(node, _)| runs(&choices[*node]));
-    follow_skips(nodes, order, wish, choices);
+    follow_skips(nodes, order, options, choices);
     if failed.is_empty() {
         return Ok(());
     }
@@ -261,19 +261,19 @@ fn refuse_failed(
     })
 }
 
-fn is_required(choice: Choice, wish: &Wish<'_>) -> bool {
-    matches!(choice, Choice::Run { required } if required || wish.all_required)
+fn is_required(choice: Choice, options: &RunOptions<'_>) -> bool {
+    matches!(choice, Choice::Run { required } if required || options.all_required)
 }
 
 fn runs(choice: &Choice) -> bool {
     matches!(choice, Choice::Run { .. })
 }
 
-fn asked_for(nodes: &[NodeInfo], wish: &Wish<'_>) -> Vec<Choice> {
+fn asked_for(nodes: &[NodeInfo], options: &RunOptions<'_>) -> Vec<Choice> {
     let run = |required: bool| Choice::Run {
-        required: required && wish.quorum.is_none(),
+        required: required && options.quorum.is_none(),
     };
-    match wish.selection {
+    match options.selection {
         Selection::Plan => nodes.iter().map(|node| run(node.required)).collect(),
         Selection::Named { required, optional } => {
             let mut choices = vec![Choice::Out; nodes.len()];
@@ -322,7 +322,12 @@ fn check_tier(
 
 /// Skips what needs a node that is skipped, and takes back what was chosen, or required, only for the
 /// sake of such nodes.
-fn follow_skips(nodes: &[NodeInfo], order: &[usize], wish: &Wish<'_>, choices: &mut [Choice]) {
+fn follow_skips(
+    nodes: &[NodeInfo],
+    order: &[usize],
+    options: &RunOptions<'_>,
+    choices: &mut [Choice],
+) {
     if !(choices.iter()).any(|choice| matches!(choice, Choice::Skip(_))) {
         return;
     }
@@ -336,7 +341,7 @@ fn follow_skips(nodes: &[NodeInfo], order: &[usize], wish: &Wish<'_>, choices: &
             choices[node] = Choice::Skip(reason);
         }
     }
-    let mut needed = asked_for(nodes, wish);
+    let mut needed = asked_for(nodes, options);
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
             continue;
@@ -350,16 +355,16 @@ fn follow_skips(nodes: &[NodeInfo], order: &[usize], wish: &Wish<'_>, choices: &
 
 /// Leaves out what matters less than the pressure. What stays keeps what it needs, and enough stays for
 /// an answer.
-fn shed(nodes: &[NodeInfo], order: &[usize], wish: &Wish<'_>, choices: &mut [Choice]) {
-    if wish.brownout.pressure <= 0.0 {
+fn shed(nodes: &[NodeInfo], order: &[usize], options: &RunOptions<'_>, choices: &mut [Choice]) {
+    if options.brownout.load <= 0.0 {
         return;
     }
     let stays = |node: usize| match choices[node] {
-        Choice::Run { required } => required || !wish.brownout.sheds(&nodes[node]),
+        Choice::Run { required } => required || !options.brownout.sheds(&nodes[node]),
         _ => false,
     };
     let mut stays: Vec<bool> = (0..nodes.len()).map(stays).collect();
-    keep_enough(nodes, wish.quorum, choices, &mut stays);
+    keep_enough(nodes, options.quorum, choices, &mut stays);
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
             continue;

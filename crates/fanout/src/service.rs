@@ -18,9 +18,9 @@ use crate::{
     answer::Answer,
     error::FanOutError,
     node::BoundPlan,
-    plan::{Forecast, Plan},
-    run::{Options, Rooms, Run, RunObserver},
-    select::{Brownout, Choice, SelectError, Selection, Wish, choose},
+    plan::{NodeOrder, Plan},
+    run::{Options, Run, RunObserver, ScratchPool},
+    select::{Brownout, Choice, RunOptions, SelectError, Selection, choose},
     strategy::{ReturnWhen, Strategy},
 };
 
@@ -34,7 +34,7 @@ use crate::{
 /// Cloning it, or setting one of its options, is cheap: options may well be set per request.
 pub struct FanOut<Req> {
     bound: BoundPlan<Req>,
-    rooms: Arc<Rooms>,
+    scratch_pool: Arc<ScratchPool>,
     pub(crate) options: Options,
     selection: Selection,
     tier: Option<Box<str>>,
@@ -47,7 +47,7 @@ impl<Req> FanOut<Req> {
     #[must_use]
     pub fn new(plan: BoundPlan<Req>) -> Self {
         Self {
-            rooms: Arc::new(Rooms::new(Arc::clone(&plan.graph().names), None)),
+            scratch_pool: Arc::new(ScratchPool::new(Arc::clone(&plan.graph().names), None)),
             bound: plan,
             options: Options {
                 strategy: Strategy::Partial,
@@ -149,7 +149,7 @@ impl<Req> FanOut<Req> {
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn RunObserver>) -> Self {
         let names = Arc::clone(&self.bound.graph().names);
-        self.rooms = Arc::new(Rooms::new(names, Some(observer)));
+        self.scratch_pool = Arc::new(ScratchPool::new(names, Some(observer)));
         self
     }
 
@@ -174,8 +174,8 @@ impl<Req> FanOut<Req> {
         self.bound.profile(node)?.breaker_state()
     }
 
-    pub(crate) fn forecast(&self, now: Instant) -> Arc<Forecast> {
-        self.bound.forecast(now)
+    pub(crate) fn node_order(&self, now: Instant) -> Arc<NodeOrder> {
+        self.bound.node_order(now)
     }
 }
 
@@ -189,7 +189,7 @@ impl<Req> FanOut<Req> {
         let plan = self.bound.graph();
         let strategy = self.options.strategy;
         let quorum = strategy.quorum();
-        let wish = Wish {
+        let wish = RunOptions {
             selection: &self.selection,
             tier: self.tier.as_deref(),
             quorum,
@@ -205,8 +205,8 @@ impl<Req> FanOut<Req> {
         let choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
         if let Some(needed) = quorum {
             let runs = |node: &usize| matches!(choices[*node], Choice::Run { .. });
-            let is_last = |node: &usize| !plan.dependents[*node].iter().any(runs);
-            let of = (0..choices.len()).filter(runs).filter(is_last).count();
+            let is_sink = |node: &usize| !plan.dependents[*node].iter().any(runs);
+            let of = (0..choices.len()).filter(runs).filter(is_sink).count();
             if of < needed {
                 return Err(SelectError::Quorum { needed, of });
             }
@@ -235,7 +235,7 @@ impl<Req: tower_fanout_layers::CallContext> FanOut<Req> {
             request,
             choices,
             self.options.clone(),
-            Arc::clone(&self.rooms),
+            Arc::clone(&self.scratch_pool),
         )
     }
 }
@@ -244,7 +244,7 @@ impl<Req> Clone for FanOut<Req> {
     fn clone(&self) -> Self {
         Self {
             bound: self.bound.clone(),
-            rooms: Arc::clone(&self.rooms),
+            scratch_pool: Arc::clone(&self.scratch_pool),
             options: self.options.clone(),
             selection: self.selection.clone(),
             tier: self.tier.clone(),

@@ -12,7 +12,7 @@ use tower_fanout_layers::{
     timeout::{DeadlineConfig, TimeoutConfig},
 };
 
-use crate::{expected::Expected, plan::Profile, policy::Policy};
+use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 
 /// What is known of one downstream: its policy, and the state that goes with it.
 ///
@@ -21,7 +21,7 @@ use crate::{expected::Expected, plan::Profile, policy::Policy};
 #[derive(Clone, Debug)]
 pub struct Downstream<C> {
     name: Arc<str>,
-    expected: Expected,
+    expected: LatencyEstimate,
     policy: Policy,
     classify: C,
     deadline: DeadlineLayer,
@@ -53,7 +53,7 @@ impl<C: Clone> Downstream<C> {
             policy,
             classify,
             name: name.into(),
-            expected: Expected::new(),
+            expected: LatencyEstimate::new(),
         })
     }
 

@@ -63,7 +63,7 @@ impl Strategy {
         let answered = |branch: &&Branch| branch.status.is_answered();
         let any = !matches!(self, Self::All | Self::Partial);
         let failed = match self.quorum() {
-            Some(needed) => branches.iter().filter(|b| b.is_last && answered(b)).count() < needed,
+            Some(needed) => branches.iter().filter(|b| b.is_sink && answered(b)).count() < needed,
             None if any => !branches.iter().any(|branch| answered(&branch)),
             None => branches.iter().any(|b| b.required && !answered(&b)),
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) const MIN_USEFUL: Duration = Duration::from_millis(10);
 
 /// Returns the time kept back for merging, out of the time that a request has.
-pub(crate) fn margin(time: Duration) -> Duration {
+pub(crate) fn merge_margin(time: Duration) -> Duration {
     (time / 20).min(Duration::from_millis(50))
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn shared_retries(retries: u8, branches: usize) -> u32 {
 
 /// Returns `true` if a node reserves time for a node that depends on it. A required node reserves no
 /// time for an optional one.
-pub(crate) const fn makes_room(required: bool, for_required: bool) -> bool {
+pub(crate) const fn reserves_time_for(required: bool, for_required: bool) -> bool {
     for_required || !required
 }
 
@@ -30,7 +30,7 @@ pub(crate) const fn makes_room(required: bool, for_required: bool) -> bool {
 /// The expected time of the nodes `after` this node is kept back, unless less than the node's own
 /// `expected` time would remain: then the node may use all of `left`. A required node always starts.
 /// An optional node starts only if it can finish in time.
-pub(crate) fn share(
+pub(crate) fn time_slice(
     required: bool,
     left: Duration,
     expected: Duration,
@@ -52,7 +52,7 @@ mod tests {
     fn a_node_leaves_time_to_others_if_enough_is_left_to_itself() {
         let ms = Duration::from_millis;
         let given = |required, left, expected, after| {
-            share(required, ms(left), ms(expected), ms(after)).map(|time| time.as_millis())
+            time_slice(required, ms(left), ms(expected), ms(after)).map(|time| time.as_millis())
         };
         for required in [true, false] {
             assert_eq!(given(required, 100, 30, 40), Some(60));
@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn a_required_node_makes_no_room_for_an_optional_one() {
         let cases = [(true, true), (false, true), (false, false), (true, false)];
-        let room = cases.map(|(required, for_required)| makes_room(required, for_required));
-        assert_eq!(room, [true, true, true, false]);
+        let scratch =
+            cases.map(|(required, for_required)| reserves_time_for(required, for_required));
+        assert_eq!(scratch, [true, true, true, false]);
     }
 }

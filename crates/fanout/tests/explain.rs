@@ -9,13 +9,13 @@ use common::*;
 use proptest::prelude::{Strategy as _, any, prop, prop_assert_eq, proptest};
 use tokio::time::Instant;
 use tower_fanout::{
-    BoundPlan, Expected, Explanation, FanOut, Plan, Profile, ReturnWhen, SelectError, SkipReason,
-    Strategy,
+    BoundPlan, Explanation, FanOut, LatencyEstimate, Plan, Profile, ReturnWhen, SelectError,
+    SkipReason, Strategy,
 };
 
 /// A downstream that takes so many milliseconds at most, by the number of attempts.
 fn takes(name: &str, worst_cases: &[u64]) -> Profile {
-    Profile::new(name, Expected::new())
+    Profile::new(name, LatencyEstimate::new())
         .attempts(worst_cases.len() as u32)
         .worst_cases(worst_cases.iter().map(|&worst| ms(worst)))
 }

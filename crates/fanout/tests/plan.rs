@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::*;
 use tower::ServiceExt;
 use tower_fanout::{
-    BoundPlan, Bounds, Expected, FanOut, Node as Added, Plan, PlanBuilder, PlanProblem, Profile,
-    Severity, SkipReason, Status,
+    BoundPlan, Bounds, FanOut, LatencyEstimate, Node as Added, Plan, PlanBuilder, PlanDiagnostic,
+    Profile, Severity, SkipReason, Status,
 };
 
 type Builder = PlanBuilder<Ask>;
@@ -20,17 +20,17 @@ fn add(plan: &mut Builder, name: &str, edit: impl FnOnce(Declared<'_>) -> Declar
     edit(plan.node(name, slow(1), |(), _| Ok(())));
 }
 
-fn built(declare: impl FnOnce(&mut Builder)) -> Result<BoundPlan<Ask>, Vec<PlanProblem>> {
+fn built(declare: impl FnOnce(&mut Builder)) -> Result<BoundPlan<Ask>, Vec<PlanDiagnostic>> {
     let mut plan = Plan::builder();
     declare(&mut plan);
-    plan.build().map_err(|error| error.problems().to_vec())
+    plan.build().map_err(|error| error.diagnostics().to_vec())
 }
 
 /// The code, the place, the words and the fix of each problem.
-fn told(problems: &[PlanProblem]) -> Vec<[String; 4]> {
+fn told(problems: &[PlanDiagnostic]) -> Vec<[String; 4]> {
     let told = problems.iter().map(|problem| {
         let (what, place) = (problem.to_string(), problem.place().to_string());
-        [problem.code().to_owned(), place, what, problem.fix()]
+        [problem.code().to_owned(), place, what, problem.help()]
     });
     told.collect()
 }
@@ -64,7 +64,7 @@ fn within(deadline: u64) -> Bounds {
 fn takes(name: &str, worst_cases: &[u64]) -> Profile {
     let worst_cases = worst_cases.iter().map(|&worst| ms(worst));
     let attempts = worst_cases.len().max(1) as u32;
-    Profile::new(name, Expected::new())
+    Profile::new(name, LatencyEstimate::new())
         .attempts(attempts)
         .worst_cases(worst_cases)
 }
@@ -533,7 +533,7 @@ fn all_cycles_are_named_and_a_slip_blames_nobody_else() {
         plan.node(node, slow(1), |(), _| Ok(())).after_named(on);
     }
     let error = plan.build().unwrap_err();
-    assert_eq!(error.problems().len(), 2, "{error}");
+    assert_eq!(error.diagnostics().len(), 2, "{error}");
 
     let mut plan = Plan::builder::<()>();
     plan.node("account", slow(1), |(), _| Ok(()));
@@ -543,7 +543,7 @@ fn all_cycles_are_named_and_a_slip_blames_nobody_else() {
     orders.after_named("usr").reads("account").reads("user");
     plan.node("other", slow(1), |(), _| Ok(())).reads("user");
     let error = plan.build().unwrap_err();
-    let places: Vec<_> = (error.problems().iter())
+    let places: Vec<_> = (error.diagnostics().iter())
         .map(|problem| problem.place().to_string())
         .collect();
     assert_eq!(places, ["nodes.orders.after[0]", "nodes.other.reads[0]"]);

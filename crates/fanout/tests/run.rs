@@ -621,8 +621,8 @@ mod selection {
             }
         }
         let fan_out = FanOut::new(plan.build().unwrap());
-        let runs = async |pressure: f64, standing: f64| {
-            let brownout = Brownout::new(pressure).standing(standing);
+        let runs = async |load: f64, tier_weight: f64| {
+            let brownout = Brownout::new(load).tier_weight(tier_weight);
             let answer = fan_out
                 .clone()
                 .brownout(brownout)

@@ -13,13 +13,13 @@ use tower_fanout_layers::{CallContext, breaker::State};
 use crate::{
     bounds::{self, Bounds},
     outcome::SkipReason,
-    plan::{Forecast, PlanGraph, PlanProblem},
+    plan::{NodeOrder, PlanDiagnostic, PlanGraph},
     run::Options,
-    schedule::{Schedule, Work},
     select::{Choice, SelectError},
     service::FanOut,
+    simulate::{Schedule, SimulatedNodes},
     strategy::{ReturnWhen, Strategy},
-    time_budget::{margin, share},
+    time_budget::{merge_margin, time_slice},
 };
 
 /// A plan as one request would run it: which of its nodes, when, and for how long.
@@ -48,7 +48,7 @@ pub struct Explanation {
     /// All nodes of the plan, in order of declaration.
     pub nodes: Vec<Explained>,
     /// What may go wrong.
-    pub warnings: Vec<PlanProblem>,
+    pub warnings: Vec<PlanDiagnostic>,
 }
 
 /// What a request would do with one node.
@@ -122,7 +122,7 @@ impl<Req: CallContext> FanOut<Req> {
         mut choices: Vec<Choice>,
         deadline: Option<Duration>,
     ) -> Explanation {
-        let forecast = self.forecast(Instant::now());
+        let node_order = self.node_order(Instant::now());
         let plan = &*self.plan().graph;
         let bounds = Bounds {
             deadline,
@@ -130,11 +130,11 @@ impl<Req: CallContext> FanOut<Req> {
             max_retries: request.call().max_retries,
             ..Bounds::default()
         };
-        let late = Outlook::new(plan, &forecast, &choices, &bounds, &self.options).without_time();
+        let late = Outlook::new(plan, &node_order, &choices, &bounds, &self.options).without_time();
         for (node, reason) in late {
             choices[node] = Choice::Skip(reason);
         }
-        let outlook = Outlook::new(plan, &forecast, &choices, &bounds, &self.options);
+        let outlook = Outlook::new(plan, &node_order, &choices, &bounds, &self.options);
         let mut explanation = outlook.explain();
         for (node, explained) in explanation.nodes.iter_mut().enumerate() {
             explained.breaker = self.breaker_state(node);
@@ -145,7 +145,7 @@ impl<Req: CallContext> FanOut<Req> {
 
 /// What is known of a request before it is run.
 struct Outlook<'o> {
-    work: Work<'o>,
+    work: SimulatedNodes<'o>,
     names: &'o [Box<str>],
     choices: &'o [Choice],
     /// Per node, how long it is expected to take; zero if nothing is known.
@@ -157,16 +157,16 @@ struct Outlook<'o> {
 impl<'o> Outlook<'o> {
     fn new(
         plan: &'o PlanGraph,
-        forecast: &'o Forecast,
+        node_order: &'o NodeOrder,
         choices: &'o [Choice],
         bounds: &'o Bounds,
         options: &'o Options,
     ) -> Self {
         Self {
-            work: Work::new(plan, forecast, choices),
+            work: SimulatedNodes::new(plan, node_order, choices),
             names: &plan.names,
             choices,
-            expected: &forecast.expected,
+            expected: &node_order.expected,
             bounds,
             options,
         }
@@ -195,9 +195,9 @@ impl<'o> Outlook<'o> {
     /// How much time `node` is given if it starts at `start`; none if there is no deadline, or no time.
     fn budget(&self, node: usize, start: Duration, after: Duration) -> Option<Duration> {
         let deadline = self.bounds.deadline?;
-        let end = deadline.saturating_sub(margin(deadline));
+        let end = deadline.saturating_sub(merge_margin(deadline));
         let left = end.saturating_sub(start);
-        share(
+        time_slice(
             self.work.is_required(node),
             left,
             self.expected[node],
@@ -257,13 +257,13 @@ impl<'o> Outlook<'o> {
     }
 
     /// Where enough answers are enough, nobody waits for the slow ones.
-    fn warnings(&self) -> Vec<PlanProblem> {
+    fn warnings(&self) -> Vec<PlanDiagnostic> {
         let mut problems = bounds::problems(&self.work, self.names, self.expected, self.bounds);
         if self.options.strategy.quorum().is_some() {
             problems.retain(|problem| {
                 !matches!(
                     problem,
-                    PlanProblem::Late { .. } | PlanProblem::Crowded { .. }
+                    PlanDiagnostic::Late { .. } | PlanDiagnostic::Crowded { .. }
                 )
             });
         }

@@ -29,7 +29,7 @@ impl fmt::Display for Explanation {
                 f,
                 "  at {}: {}",
                 shown(&warning.place().to_string()),
-                shown(&warning.fix())
+                shown(&warning.help())
             )?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::{Explained, Explanation};
-use crate::{outcome::SkipReason, plan::PlanProblem};
+use crate::{outcome::SkipReason, plan::PlanDiagnostic};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,13 +92,13 @@ struct Warning {
     fix: String,
 }
 
-impl From<&PlanProblem> for Warning {
-    fn from(problem: &PlanProblem) -> Self {
+impl From<&PlanDiagnostic> for Warning {
+    fn from(problem: &PlanDiagnostic) -> Self {
         Self {
             code: problem.code(),
             place: problem.place().to_string(),
             message: problem.to_string(),
-            fix: problem.fix(),
+            fix: problem.help(),
         }
     }
 }

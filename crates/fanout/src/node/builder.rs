@@ -55,7 +55,7 @@ impl<Req> PlanBuilder<Req> {
     /// Checks the graph.
     ///
     /// # Errors
-    /// Everything that is wrong with it: the [`PlanProblem`](crate::PlanProblem)s that are
+    /// Everything that is wrong with it: the [`PlanDiagnostic`](crate::PlanDiagnostic)s that are
     /// [errors](crate::Severity::Error).
     pub fn build(self) -> Result<BoundPlan<Req>, PlanError> {
         let plan = plan::build(self.id, self.specs)?;

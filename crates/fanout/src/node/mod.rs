@@ -1,7 +1,7 @@
 //! Binds a service to each node of a plan.
 
 mod builder;
-mod forecaster;
+mod node_orders;
 
 use std::{
     fmt,
@@ -14,19 +14,20 @@ use tower::{Service, ServiceExt, util::Oneshot};
 use tower_fanout_layers::{Call, CallContext};
 
 pub use self::builder::{Node, PlanBuilder};
-use self::forecaster::Forecaster;
+use self::node_orders::NodeOrders;
 use crate::{
     answer::Answers,
-    call::{self, BoxCell},
+    call::{self, BoxErasedCall},
     outcome::BranchError,
-    plan::{Forecast, Plan, PlanGraph, Profile},
+    plan::{NodeOrder, Plan, PlanGraph, Profile},
     select::SelectError,
 };
 
 /// Makes a node's request and starts its call. The last argument makes the facts of the call, if the
 /// request takes them.
-type StartCall<Req> =
-    Box<dyn Fn(&Req, &Answers, &dyn Fn() -> Call) -> Result<BoxCell, BranchError> + Send + Sync>;
+type StartCall<Req> = Box<
+    dyn Fn(&Req, &Answers, &dyn Fn() -> Call) -> Result<BoxErasedCall, BranchError> + Send + Sync,
+>;
 
 /// Decides whether a node is part of a request.
 type Condition<Req> = Box<dyn Fn(&Req) -> Result<bool, BranchError> + Send + Sync>;
@@ -122,18 +123,18 @@ struct Inner<Req> {
     plan: Plan,
     /// One entry for each node of the plan.
     nodes: Vec<BoundNode<Req>>,
-    forecaster: Forecaster,
+    node_orders: NodeOrders,
 }
 
 impl<Req> BoundPlan<Req> {
     /// Binds `nodes` to `plan`, which has as many.
     fn new(plan: Plan, nodes: Vec<BoundNode<Req>>) -> Self {
-        let forecaster = Forecaster::new(&plan.graph, &nodes);
+        let node_orders = NodeOrders::new(&plan.graph, &nodes);
         Self {
             inner: Arc::new(Inner {
                 plan,
                 nodes,
-                forecaster,
+                node_orders,
             }),
         }
     }
@@ -155,7 +156,7 @@ impl<Req> BoundPlan<Req> {
         request: &Req,
         answers: &Answers,
         facts: &dyn Fn() -> Call,
-    ) -> Result<BoxCell, BranchError> {
+    ) -> Result<BoxErasedCall, BranchError> {
         (self.inner.nodes[node].start)(request, answers, facts)
     }
 
@@ -167,14 +168,14 @@ impl<Req> BoundPlan<Req> {
         self.inner.nodes[node].profile.as_deref()
     }
 
-    /// Returns the forecast at `now`.
-    pub(crate) fn forecast(&self, now: Instant) -> Arc<Forecast> {
+    /// Returns the node_order at `now`.
+    pub(crate) fn node_order(&self, now: Instant) -> Arc<NodeOrder> {
         let Inner {
             plan,
             nodes,
-            forecaster,
+            node_orders,
         } = &*self.inner;
-        forecaster.at(now, &plan.graph, nodes)
+        node_orders.at(now, &plan.graph, nodes)
     }
 
     /// Evaluates the condition of `node` for `request`. The inner error is that of the condition; the

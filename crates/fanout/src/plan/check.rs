@@ -2,8 +2,8 @@
 
 use super::{
     NodeInfo,
-    place::{PlanPart, PlanPlace},
-    problem::PlanProblem,
+    diagnostic::PlanDiagnostic,
+    location::{PlanLocation, PlanPart},
 };
 use crate::graph::{self, Ancestors};
 
@@ -31,10 +31,10 @@ pub(super) fn graph(
     nodes: &[NodeInfo],
     reads: &[Read],
     loose: &[usize],
-    problems: &mut Vec<PlanProblem>,
+    problems: &mut Vec<PlanDiagnostic>,
 ) -> Graph {
     if names.is_empty() {
-        problems.push(PlanProblem::Empty);
+        problems.push(PlanDiagnostic::Empty);
     }
     let edges: Vec<Vec<usize>> = nodes
         .iter()
@@ -56,8 +56,8 @@ pub(super) fn graph(
             let is_loose = |&other| other == read.node || ancestors.contains(read.node, other);
             !loose.iter().any(is_loose)
         });
-    problems.extend(strange.map(|read| PlanProblem::NotADependency {
-        place: PlanPlace::part(&names[read.node], PlanPart::Reads(read.place)),
+    problems.extend(strange.map(|read| PlanDiagnostic::NotADependency {
+        place: PlanLocation::part(&names[read.node], PlanPart::Reads(read.place)),
         on: names[read.on].to_string(),
         circular: read.node == read.on || ancestors.contains(read.on, read.node),
     }));
@@ -72,12 +72,12 @@ pub(super) fn graph(
 
 /// Nodes are mostly declared after what they depend on, so the dependency that is most likely a
 /// mistake is one on a later node; there is one on every cycle.
-fn cycle(names: &[Box<str>], nodes: &[NodeInfo], path: &[usize]) -> PlanProblem {
+fn cycle(names: &[Box<str>], nodes: &[NodeInfo], path: &[usize]) -> PlanDiagnostic {
     let steps = path.iter().zip(path.iter().cycle().skip(1));
     let (&node, &on) = steps
         .max_by_key(|(node, on)| on >= node)
         .expect("a cycle has a step");
-    PlanProblem::Cycle {
+    PlanDiagnostic::Cycle {
         path: path.iter().map(|&node| names[node].to_string()).collect(),
         place: after(names, nodes, node, on),
         on: names[on].to_string(),
@@ -85,11 +85,11 @@ fn cycle(names: &[Box<str>], nodes: &[NodeInfo], path: &[usize]) -> PlanProblem 
 }
 
 /// Where it was declared that `node` comes after `on`.
-fn after(names: &[Box<str>], nodes: &[NodeInfo], node: usize, on: usize) -> PlanPlace {
+fn after(names: &[Box<str>], nodes: &[NodeInfo], node: usize, on: usize) -> PlanLocation {
     let mut dependencies = nodes[node].dependencies.iter();
     let found = dependencies.find(|dependency| dependency.node == on);
     let place = found.map_or(0, |dependency| dependency.declared as usize);
-    PlanPlace::part(&names[node], PlanPart::After(place))
+    PlanLocation::part(&names[node], PlanPart::After(place))
 }
 
 /// The nodes that the answer as a whole needs: the required ones, and what they cannot do without.
@@ -106,7 +106,7 @@ fn needed(nodes: &[NodeInfo], order: &[usize]) -> Vec<bool> {
 }
 
 /// Nodes that are needed, and that no tier can have: it and what it needs have none in common.
-fn unreachable(names: &[Box<str>], nodes: &[NodeInfo], order: &[usize]) -> Vec<PlanProblem> {
+fn unreachable(names: &[Box<str>], nodes: &[NodeInfo], order: &[usize]) -> Vec<PlanDiagnostic> {
     let needed = needed(nodes, order);
     let mut problems = Vec::new();
     // The tiers that can have each node; none for all.
@@ -121,7 +121,7 @@ fn unreachable(names: &[Box<str>], nodes: &[NodeInfo], order: &[usize]) -> Vec<P
         let mut before = nodes[node].hard_dependencies();
         let begins_here = is_empty(&tiers) && !before.any(|on| is_empty(&common[on]));
         if needed[node] && begins_here {
-            problems.push(PlanProblem::Unreachable {
+            problems.push(PlanDiagnostic::Unreachable {
                 node: names[node].to_string(),
                 needs: limited(names, nodes, node),
             });
@@ -164,13 +164,13 @@ pub(super) fn conditions(
     names: &[Box<str>],
     nodes: &[NodeInfo],
     order: &[usize],
-) -> Vec<PlanProblem> {
+) -> Vec<PlanDiagnostic> {
     let needed = needed(nodes, order);
     let mut problems = Vec::new();
     for node in (0..nodes.len()).filter(|&node| needed[node] && !nodes[node].conditional) {
         let on = nodes[node].hard_dependencies();
         problems.extend(on.filter(|&on| nodes[on].conditional).map(|on| {
-            PlanProblem::ConditionalDependency {
+            PlanDiagnostic::ConditionalDependency {
                 place: after(names, nodes, node, on),
                 on: names[on].to_string(),
             }

@@ -2,13 +2,13 @@
 
 mod build;
 mod check;
-mod forecast;
-mod place;
-mod problem;
+mod diagnostic;
+mod display;
+mod location;
+mod node_order;
 mod profile;
 mod resolve;
 mod spec;
-mod words;
 
 use std::{
     fmt,
@@ -21,10 +21,10 @@ use std::{
 
 use tower_fanout_layers::Priority;
 
-pub(crate) use self::{build::build, forecast::Forecast, resolve::Reference};
+pub(crate) use self::{build::build, node_order::NodeOrder, resolve::Reference};
 pub use self::{
-    place::{PlanPart, PlanPlace, Severity},
-    problem::{PlanError, PlanProblem},
+    diagnostic::{PlanDiagnostic, PlanError},
+    location::{PlanLocation, PlanPart, Severity},
     profile::{Profile, WorstCase},
     spec::NodeSpec,
 };
@@ -153,7 +153,7 @@ impl Plan {
     /// Checks `nodes`.
     ///
     /// # Errors
-    /// Returns everything that is wrong with the graph: the [`PlanProblem`]s that are
+    /// Returns everything that is wrong with the graph: the [`PlanDiagnostic`]s that are
     /// [errors](Severity::Error).
     pub fn new(nodes: impl IntoIterator<Item = NodeSpec>) -> Result<Self, PlanError> {
         build(Self::next_id(), nodes.into_iter().collect())
@@ -183,7 +183,7 @@ impl Plan {
     }
 
     /// Returns the warnings about nodes whose conditions do not fit together.
-    pub(crate) fn condition_problems(&self) -> Vec<PlanProblem> {
+    pub(crate) fn condition_problems(&self) -> Vec<PlanDiagnostic> {
         check::conditions(&self.graph.names, &self.graph.nodes, &self.graph.order)
     }
 }

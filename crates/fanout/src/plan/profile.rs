@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tower_fanout_layers::breaker::{self, State};
 
-use crate::expected::Expected;
+use crate::latency_estimate::LatencyEstimate;
 
 /// The most that one call of a downstream sends, and the longest that the call takes.
 ///
@@ -67,14 +67,14 @@ impl WorstCase {
 #[derive(Clone, Debug)]
 pub struct Profile {
     worst_case: WorstCase,
-    expected: Expected,
+    expected: LatencyEstimate,
     breaker: Option<breaker::Handle>,
 }
 
 impl Profile {
     /// Creates the profile of a downstream that one call asks once, and whose calls are unbounded.
     #[must_use]
-    pub fn new(name: impl Into<Arc<str>>, expected: Expected) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, expected: LatencyEstimate) -> Self {
         Self {
             worst_case: WorstCase {
                 downstream: name.into(),
@@ -126,7 +126,7 @@ impl Profile {
 
     /// How long it is expected to take.
     #[must_use]
-    pub const fn expected(&self) -> &Expected {
+    pub const fn expected(&self) -> &LatencyEstimate {
         &self.expected
     }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    place::{PlanPart, PlanPlace},
-    problem::PlanProblem,
+    diagnostic::PlanDiagnostic,
+    location::{PlanLocation, PlanPart},
 };
 use crate::suggest::nearest_name;
 
@@ -20,7 +20,7 @@ pub(super) struct Resolver<'n> {
     plan: u64,
     names: &'n [Box<str>],
     places: HashMap<&'n str, usize>,
-    pub(super) problems: Vec<PlanProblem>,
+    pub(super) problems: Vec<PlanDiagnostic>,
 }
 
 impl<'n> Resolver<'n> {
@@ -31,7 +31,7 @@ impl<'n> Resolver<'n> {
         for (index, name) in names.iter().enumerate() {
             if places.insert(&**name, index).is_some() {
                 let name = name.to_string();
-                problems.push(PlanProblem::DuplicateName { name });
+                problems.push(PlanDiagnostic::DuplicateName { name });
             }
         }
         Self {
@@ -49,13 +49,13 @@ impl<'n> Resolver<'n> {
         part: PlanPart,
         reference: Reference,
     ) -> Option<usize> {
-        let place = || PlanPlace::part(&self.names[node], part);
+        let place = || PlanLocation::part(&self.names[node], part);
         let problem = match reference {
             Reference::Key { plan, index } if plan == self.plan => return Some(index),
-            Reference::Key { .. } => PlanProblem::ForeignKey { place: place() },
+            Reference::Key { .. } => PlanDiagnostic::ForeignKey { place: place() },
             Reference::Name(name) => match self.places.get(&*name) {
                 Some(&index) => return Some(index),
-                None => PlanProblem::UnknownNode {
+                None => PlanDiagnostic::UnknownNode {
                     place: place(),
                     nearest: nearest_name(&name, self.names.iter().map(|known| &**known))
                         .map(str::to_owned),

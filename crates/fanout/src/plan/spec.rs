@@ -101,7 +101,7 @@ impl NodeSpec {
         self
     }
 
-    /// Sets the expected time, until more is learnt of the node's downstream. Expected times decide
+    /// Sets the expected time, until more is learnt of the node's downstream. LatencyEstimate times decide
     /// which nodes start first and how much time is reserved for others.
     #[must_use]
     pub fn expected(mut self, expected: Duration) -> Self {

@@ -1,6 +1,6 @@
 //! Configuration of the layers around one downstream.
 
-mod fit;
+mod consistency;
 
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ impl Validate for Policy {
         ] {
             errors.extend(own.into_iter().map(|error| error.under(part)));
         }
-        errors.extend(fit::errors(self));
+        errors.extend(consistency::errors(self));
         errors
     }
 }

@@ -5,7 +5,7 @@ use std::{mem, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tower_fanout_layers::{Call, Deadline, RetryAllowance};
 
-use crate::time_budget::{margin, shared_retries};
+use crate::time_budget::{merge_margin, shared_retries};
 
 /// The clock of a run and the times at which the run ends nodes. A reading of the clock is reused until
 /// something was polled and the next time must be exact.
@@ -150,7 +150,7 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 pub(super) fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
     let deadline = call
         .deadline
-        .map(|deadline| deadline.before(margin(deadline.remaining(now))));
+        .map(|deadline| deadline.before(merge_margin(deadline.remaining(now))));
     let allowance = call
         .max_retries
         .map(|retries| Arc::new(RetryAllowance::new(shared_retries(retries, branches))));

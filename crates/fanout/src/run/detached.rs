@@ -11,13 +11,13 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::{
     Run,
-    room::{State, room_of},
+    scratch::{State, scratch_of},
 };
-use crate::call::{BoxCell, discard};
+use crate::call::{BoxErasedCall, discard};
 
 /// Branches that nobody waits for any more, until they end or their time is over.
 struct Detached {
-    cells: Vec<BoxCell>,
+    cells: Vec<BoxErasedCall>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -52,8 +52,8 @@ impl<Req> Run<Req> {
         let Some(spawn) = &self.options.detach else {
             return;
         };
-        let slots = &room_of(&mut self.room).slots;
-        let late = (0..slots.len()).filter(|&node| slots[node].state == State::Runs);
+        let slots = &scratch_of(&mut self.scratch).slots;
+        let late = (0..slots.len()).filter(|&node| slots[node].state == State::Running);
         let cells: Vec<_> = late
             .filter_map(|node| self.answers.cells[node].take())
             .collect();

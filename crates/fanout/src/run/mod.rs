@@ -1,12 +1,12 @@
 //! One run of a plan: nodes start, end, and let others start.
 
 mod clock;
+mod completions;
 mod detached;
-mod ends;
 mod ready;
 mod recorder;
-mod room;
-mod seats;
+mod scratch;
+mod wakers;
 
 use std::{
     cmp::Reverse,
@@ -24,22 +24,22 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 use tower_fanout_layers::{Call, Deadline, Event, Events};
 
-pub(crate) use self::room::Rooms;
+pub(crate) use self::scratch::ScratchPool;
 use self::{
     clock::RunClock,
-    ends::Cut,
-    room::{End, Room, State, room_of},
+    completions::AbortReason,
+    scratch::{End, Scratch, State, scratch_of},
 };
 use crate::{
     answer::{Answer, Answers},
-    ending::Ending,
+    completion::CompletionPolicy,
     node::BoundPlan,
     outcome::{BranchError, ErrorKind, SkipReason},
-    plan::{Forecast, Plan},
+    plan::{NodeOrder, Plan},
     report::{Branch, Report},
     select::Choice,
     strategy::{ReturnWhen, Strategy},
-    time_budget::share,
+    time_budget::time_slice,
 };
 
 /// Takes branches that continue after the answer has left.
@@ -116,10 +116,10 @@ pub struct Run<Req> {
     /// cannot fail.
     branches: Vec<Branch>,
     /// Always there until it is put back.
-    room: Option<Room>,
-    rooms: Arc<Rooms>,
-    forecast: Arc<Forecast>,
-    ending: Ending,
+    scratch: Option<Scratch>,
+    scratch_pool: Arc<ScratchPool>,
+    node_order: Arc<NodeOrder>,
+    completion: CompletionPolicy,
     options: Options,
     /// Nodes that were chosen, and those of them that have not ended.
     chosen: usize,
@@ -142,22 +142,28 @@ impl<Req: tower_fanout_layers::CallContext> Run<Req> {
         request: Req,
         choices: &[Choice],
         options: Options,
-        rooms: Arc<Rooms>,
+        scratch_pool: Arc<ScratchPool>,
     ) -> Self {
         let started = Instant::now();
         let chosen = choices.iter().filter(|choice| **choice != Choice::Out);
         let chosen = chosen.count();
-        let forecast = bound.forecast(started);
+        let node_order = bound.node_order(started);
         let mut branches: Vec<_> = (0..choices.len()).map(Branch::new).collect();
-        let mut room = rooms.take();
-        let (required, last) = room.take_choices(bound.graph(), &forecast, choices, &mut branches);
+        let mut scratch = scratch_pool.take();
+        let (required, last) =
+            scratch.take_choices(bound.graph(), &node_order, choices, &mut branches);
         Self {
             answers: Answers::new(bound.plan().clone()),
             branches,
-            room: Some(room),
-            rooms,
-            forecast,
-            ending: Ending::new(options.strategy, options.return_when, required, last),
+            scratch: Some(scratch),
+            scratch_pool,
+            node_order,
+            completion: CompletionPolicy::new(
+                options.strategy,
+                options.return_when,
+                required,
+                last,
+            ),
             chosen,
             left: chosen,
             last: None,
@@ -204,8 +210,8 @@ impl<Req> Run<Req> {
 
     /// Stops every branch that has not ended: it is `cancelled`.
     pub fn cancel(&mut self) {
-        self.cut(Cut::Unwanted);
-        self.settle();
+        self.abort(AbortReason::Unwanted);
+        self.drain_completions();
     }
 
     /// What there is now.
@@ -237,16 +243,16 @@ impl<Req> Run<Req> {
     /// Polls for the next node that ended; none when all have.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         loop {
-            if let Some(node) = room_of(&mut self.room).told.pop_front() {
+            if let Some(node) = scratch_of(&mut self.scratch).completed.pop_front() {
                 return Poll::Ready(Some(node));
             }
             if self.left == 0 {
                 return Poll::Ready(None);
             }
             self.turn();
-            let room = room_of(&mut self.room);
-            if room.told.is_empty() && self.left > 0 && !self.poll_time(cx) {
-                room_of(&mut self.room).seats.woken.sleep(cx);
+            let scratch = scratch_of(&mut self.scratch);
+            if scratch.completed.is_empty() && self.left > 0 && !self.poll_time(cx) {
+                scratch_of(&mut self.scratch).wakers.woken.sleep(cx);
                 return Poll::Pending;
             }
         }
@@ -255,36 +261,36 @@ impl<Req> Run<Req> {
     /// Polls everything that was woken once, and all that starts meanwhile.
     fn turn(&mut self) {
         self.clock.forget();
-        room_of(&mut self.room).seats.woken.awake();
+        scratch_of(&mut self.scratch).wakers.woken.awake();
         for word in 0..self.branches.len().div_ceil(64) {
-            let mut bits = room_of(&mut self.room).seats.woken.take(word);
+            let mut bits = scratch_of(&mut self.scratch).wakers.woken.take(word);
             while bits != 0 {
                 let node = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
                 self.poll_branch(node);
             }
         }
-        self.settle();
+        self.drain_completions();
         while self.start_ready() {
-            self.settle();
+            self.drain_completions();
         }
     }
 
     /// Polls a branch that runs.
     fn poll_branch(&mut self, node: usize) {
-        let room = room_of(&mut self.room);
-        if room.slots[node].state != State::Runs {
+        let scratch = scratch_of(&mut self.scratch);
+        if scratch.slots[node].state != State::Running {
             return;
         }
         let Some(cell) = &mut self.answers.cells[node] else {
             return;
         };
-        let mut cx = Context::from_waker(room.seats.waker(node));
+        let mut cx = Context::from_waker(scratch.wakers.waker(node));
         self.clock.poll();
         let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
         match polled {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(Ok(()))) => self.ends(node, End::Answered),
+            Ok(Poll::Ready(Ok(()))) => self.complete(node, End::Answered),
             Ok(Poll::Ready(Err(error))) => self.fail(node, error),
             Err(_) => self.fail(node, panicked()),
         }
@@ -294,17 +300,19 @@ impl<Req> Run<Req> {
     fn start_ready(&mut self) -> bool {
         let mut any = false;
         while self.running < self.options.max_concurrency {
-            let Some(rank) = room_of(&mut self.room).ready.pop() else {
+            let Some(rank) = scratch_of(&mut self.scratch).ready.pop() else {
                 break;
             };
             any = true;
-            let node = self.forecast.by_rank[rank as usize] as usize;
+            let node = self.node_order.by_rank[rank as usize] as usize;
             match self.time_for(node) {
                 TimeSlice::Unbounded => self.start(node, None),
                 TimeSlice::Until(due) => self.start(node, Some(due)),
                 TimeSlice::Skip => {
                     let end = End::Skipped(SkipReason::NoTime);
-                    room_of(&mut self.room).ends.push_back((node, end));
+                    scratch_of(&mut self.scratch)
+                        .completions
+                        .push_back((node, end));
                 }
             }
         }
@@ -318,8 +326,8 @@ impl<Req> Run<Req> {
         };
         let now = self.clock.now();
         let (required, left) = (self.branches[node].required, end.remaining(now));
-        let after = room_of(&mut self.room).slots[node].after;
-        match share(required, left, self.forecast.expected[node], after) {
+        let after = scratch_of(&mut self.scratch).slots[node].after;
+        match time_slice(required, left, self.node_order.expected[node], after) {
             None => TimeSlice::Skip,
             Some(time) if time < left => TimeSlice::Until(now + time),
             Some(_) => TimeSlice::Unbounded,
@@ -328,18 +336,18 @@ impl<Req> Run<Req> {
 
     /// Starts `node`, which must end at `due` if that is earlier than the end of the run.
     fn start(&mut self, node: usize, due: Option<Instant>) {
-        let room = room_of(&mut self.room);
-        let seat = room.seats.seat(node);
-        seat.recorder.reset();
+        let scratch = scratch_of(&mut self.scratch);
+        let node_waker = scratch.wakers.node_waker(node);
+        node_waker.recorder.reset();
         let priority = self.bound.graph().nodes[node].priority;
         let call = || {
             let mut call = self.call.clone();
-            call.events = Events::new(seat.clone());
+            call.events = Events::new(node_waker.clone());
             call.priority = priority;
             call.deadline = due.map(Deadline::at).or(call.deadline);
             call
         };
-        room.slots[node].due = due;
+        scratch.slots[node].due = due;
         self.clock.due(due);
         self.answers.reader = Some(node);
         let asked = catch_unwind(AssertUnwindSafe(|| {
@@ -347,7 +355,7 @@ impl<Req> Run<Req> {
         }));
         self.answers.reader = None;
         self.branches[node].started = Some(self.clock.start(self.running == 0));
-        room.slots[node].state = State::Runs;
+        scratch.slots[node].state = State::Running;
         self.running += 1;
         match asked.unwrap_or_else(|_| Err(panicked())) {
             Ok(cell) => {
@@ -371,8 +379,8 @@ impl<Req: Unpin> Stream for Run<Req> {
 impl<Req> Drop for Run<Req> {
     fn drop(&mut self) {
         self.answers.drop_all();
-        if let Some(room) = self.room.take() {
-            self.rooms.put_back(room);
+        if let Some(scratch) = self.scratch.take() {
+            self.scratch_pool.put_back(scratch);
         }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn select(case: &Case) -> Option<(Runs, Skipped)> {
     }
     let last = runs
         .keys()
-        .filter(|&&node| is_last(case, &runs, node))
+        .filter(|&&node| is_sink(case, &runs, node))
         .count();
     (last >= quorum.unwrap_or(1)).then_some((runs, skipped))
 }
@@ -97,7 +97,7 @@ fn pull_in(case: &Case, asked: &Runs, skipped: &Skipped) -> Runs {
 }
 
 /// Whether nothing that runs depends on `node`.
-pub(crate) fn is_last(case: &Case, runs: &Runs, node: usize) -> bool {
+pub(crate) fn is_sink(case: &Case, runs: &Runs, node: usize) -> bool {
     !runs.keys().any(|&other| depends(case, other, node))
 }
 

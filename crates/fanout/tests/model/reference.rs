@@ -9,7 +9,7 @@ use tower_fanout::{ReturnWhen, Strategy};
 
 use crate::{
     case::{Case, Ends},
-    choice::{Runs, Skipped, depends, is_last, quorum, select},
+    choice::{Runs, Skipped, depends, is_sink, quorum, select},
 };
 
 /// What became of a node; times are in milliseconds from the start of the run.
@@ -112,7 +112,7 @@ impl<'c> Model<'c> {
         let last = runs
             .keys()
             .copied()
-            .filter(|&node| is_last(case, &runs, node));
+            .filter(|&node| is_sink(case, &runs, node));
         Self {
             case,
             now: 0,

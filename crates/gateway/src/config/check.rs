@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 use tower_fanout::{
-    Bounds, Downstream, NodeSpec, Plan, PlanPart, PlanProblem, Profile, Severity,
+    Bounds, Downstream, NodeSpec, Plan, PlanDiagnostic, PlanPart, Profile, Severity,
     layers::ClassifyHttp,
 };
 use tower_fanout_json::template::{Reference, RequestTemplate, Root};
@@ -122,7 +122,7 @@ fn check_graph(
     let problems = match &plan {
         Ok(plan) if known => plan.check(bounds),
         Ok(_) => Vec::new(),
-        Err(error) => error.problems().to_vec(),
+        Err(error) => error.diagnostics().to_vec(),
     };
     problems
         .iter()
@@ -174,9 +174,9 @@ fn answers(request: &RequestTemplate) -> impl Iterator<Item = (&Reference, &str)
 }
 
 /// Complains about `problem` where it stands in the file.
-fn tell(field: &Field<'_>, nodes: &Nodes<'_, '_>, problem: &PlanProblem) {
+fn tell(field: &Field<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
     let place = problem.place();
-    let (mut message, mut help) = (problem.to_string(), problem.fix());
+    let (mut message, mut help) = (problem.to_string(), problem.help());
     let node = place.node.as_ref().and_then(|name| nodes.get(name));
     let at = match (node, place.part) {
         (None, _) => field.clone(),
@@ -190,7 +190,7 @@ fn tell(field: &Field<'_>, nodes: &Nodes<'_, '_>, problem: &PlanProblem) {
             if let Some((reference, _)) = reads {
                 message = format!("{{{reference}}}: {message}");
             }
-            if matches!(problem, PlanProblem::UnknownNode { nearest: None, .. }) {
+            if matches!(problem, PlanDiagnostic::UnknownNode { nearest: None, .. }) {
                 let roots = Root::RESERVED.join(", ");
                 help = format!("a placeholder begins with {roots} or the name of a node");
             }

@@ -106,14 +106,14 @@ impl Attempts {
     /// Whether the attempt of `call` is told that it is the last. Without a deadline nobody asks, and
     /// a request without facts need not be given any.
     #[inline]
-    pub(super) fn is_last(&self, call: &Call) -> bool {
+    pub(super) fn is_sink(&self, call: &Call) -> bool {
         self.are_used_up() && call.deadline.is_some()
     }
 
     /// Marks a request as the next attempt.
     pub(super) fn mark(&self, facts: &mut Call, settings: &RetryConfig) {
         facts.attempt = self.number;
-        facts.last_attempt = self.is_last(facts);
+        facts.last_attempt = self.is_sink(facts);
         facts.wait_at_most(settings.max_wait);
     }
 

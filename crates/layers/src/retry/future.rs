@@ -101,7 +101,7 @@ where
         let attempts = Attempts::new(call, request.is_idempotent(), &retry.core.policy);
         let events = call.events.clone();
         events.emit(Event::Attempt { number: 1 });
-        let last = attempts.is_last(call);
+        let last = attempts.is_sink(call);
         if call.last_attempt != last
             && let Some(facts) = request.call_mut()
         {

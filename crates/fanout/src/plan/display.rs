@@ -5,11 +5,11 @@ use std::{fmt, time::Duration};
 use tower_fanout_layers::config::duration::written;
 
 use super::{
-    place::{PlanPart, PlanPlace},
-    problem::PlanProblem,
+    diagnostic::PlanDiagnostic,
+    location::{PlanLocation, PlanPart},
 };
 
-impl fmt::Display for PlanProblem {
+impl fmt::Display for PlanDiagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&match self {
             Self::Empty => "the plan has no nodes".into(),
@@ -43,7 +43,7 @@ impl fmt::Display for PlanProblem {
     }
 }
 
-fn unknown(place: &PlanPlace, name: &str) -> String {
+fn unknown(place: &PlanLocation, name: &str) -> String {
     let node = named(place);
     let does = match place.part {
         Some(PlanPart::Reads(_)) => "reads",
@@ -77,10 +77,10 @@ fn late(worst_case: bool, what: &str, takes: Option<Duration>, deadline: Duratio
     format!("the {time} of {what} is {takes}, and the deadline {deadline}")
 }
 
-impl PlanProblem {
+impl PlanDiagnostic {
     /// What to do about it.
     #[must_use]
-    pub fn fix(&self) -> String {
+    pub fn help(&self) -> String {
         match self {
             Self::Empty => "declare a node".into(),
             Self::DuplicateName { .. } => "call one of them otherwise".into(),
@@ -150,6 +150,6 @@ fn fewer(downstream: &str, nodes: usize, bound: u32) -> String {
 }
 
 /// The name of the node at `place`.
-fn named(place: &PlanPlace) -> &str {
+fn named(place: &PlanLocation) -> &str {
     place.node.as_deref().unwrap_or_default()
 }

@@ -11,17 +11,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Run,
-    room::{End, State, room_of},
+    scratch::{End, State, scratch_of},
 };
 use crate::{
-    ending::{Ended, Then},
+    completion::{Decision, NodeOutcome},
     outcome::{BranchError, SkipReason, Status},
     strategy::ReturnWhen,
 };
 
 /// Why what has not ended is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(super) enum AbortReason {
     /// Nobody wants it.
     Unwanted,
     /// The grace is over.
@@ -33,64 +33,66 @@ pub(super) enum Cut {
 impl<Req> Run<Req> {
     pub(super) fn fail(&mut self, node: usize, error: BranchError) {
         self.branches[node].error = Some(error);
-        self.ends(node, End::Failed);
+        self.complete(node, End::Failed);
     }
 
     /// A node that ran has ended, of which note is taken at once if that may end others.
-    pub(super) fn ends(&mut self, node: usize, end: End) {
-        let may_stop = self.ending.may_stop(matches!(end, End::Answered));
-        room_of(&mut self.room).ends.push_back((node, end));
+    pub(super) fn complete(&mut self, node: usize, end: End) {
+        let may_stop = self.completion.may_stop(matches!(end, End::Answered));
+        scratch_of(&mut self.scratch)
+            .completions
+            .push_back((node, end));
         if may_stop {
-            self.settle();
+            self.drain_completions();
         }
     }
 
     /// Takes note of all ends, and of what follows from them.
-    pub(super) fn settle(&mut self) {
-        while let Some((node, end)) = room_of(&mut self.room).ends.pop_front() {
-            if room_of(&mut self.room).slots[node].state == State::Over {
+    pub(super) fn drain_completions(&mut self) {
+        while let Some((node, end)) = scratch_of(&mut self.scratch).completions.pop_front() {
+            if scratch_of(&mut self.scratch).slots[node].state == State::Done {
                 continue;
             }
             self.end(node, end);
-            match self.ending.ended(self.ended(node)) {
-                Then::GoOn => {}
-                Then::Grace => self.clock.give(self.options.grace),
-                Then::Stop => self.cut(Cut::Unwanted),
+            match self.completion.ended(self.ended(node)) {
+                Decision::Continue => {}
+                Decision::Grace => self.clock.give(self.options.grace),
+                Decision::Stop => self.abort(AbortReason::Unwanted),
             }
             if !self.stopped {
-                self.free_dependents(node);
+                self.release_dependents(node);
             }
         }
         if !self.stopped && self.clock.grace_is_over() {
-            self.cut(Cut::Late);
-            self.settle();
+            self.abort(AbortReason::Late);
+            self.drain_completions();
         }
     }
 
     /// A node that was skipped from the beginning counts for nothing.
-    fn ended(&self, node: usize) -> Ended {
+    fn ended(&self, node: usize) -> NodeOutcome {
         let branch = &self.branches[node];
-        Ended {
+        NodeOutcome {
             required: branch.required,
-            is_last: branch.is_last,
+            is_sink: branch.is_sink,
             answered: branch.status.is_answered(),
         }
     }
 
     fn end(&mut self, node: usize, end: End) {
-        let room = room_of(&mut self.room);
-        let was = mem::replace(&mut room.slots[node].state, State::Over);
+        let scratch = scratch_of(&mut self.scratch);
+        let was = mem::replace(&mut scratch.slots[node].state, State::Done);
         self.left -= 1;
         let branch = &mut self.branches[node];
         branch.chosen = true;
-        if was == State::Runs {
+        if was == State::Running {
             self.running -= 1;
             let ended = self.clock.end(self.running == 0);
             branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
             if !matches!(end, End::Cancelled) {
                 self.last = self.last.max(Some((ended, Reverse(node))));
             }
-            room.seats.seat(node).recorder.write(branch);
+            scratch.wakers.node_waker(node).recorder.write(branch);
         }
         end.write(branch);
         if !branch.status.is_answered() {
@@ -102,21 +104,21 @@ impl<Req> Run<Req> {
                 profile.expected().record(elapsed, self.clock.now());
             }
         }
-        if let Some(observer) = self.rooms.observer() {
+        if let Some(observer) = self.scratch_pool.observer() {
             let name = &self.bound.graph().names[node];
             let _ = catch_unwind(AssertUnwindSafe(|| observer.on_end(name, branch)));
         }
-        room.told.push_back(node);
+        scratch.completed.push_back(node);
     }
 
     /// Looks at the nodes that waited for `node`.
-    fn free_dependents(&mut self, node: usize) {
-        let room = room_of(&mut self.room);
+    fn release_dependents(&mut self, node: usize) {
+        let scratch = scratch_of(&mut self.scratch);
         let plan = self.bound.graph();
         for &dependent in &plan.dependents[node] {
-            let slot = &mut room.slots[dependent];
+            let slot = &mut scratch.slots[dependent];
             // One that was skipped from the beginning waits for nothing.
-            if slot.state != State::Waits || slot.waits_for == 0 {
+            if slot.state != State::Pending || slot.waits_for == 0 {
                 continue;
             }
             slot.waits_for -= 1;
@@ -129,35 +131,37 @@ impl<Req> Run<Req> {
             });
             if lacks {
                 let end = End::Skipped(SkipReason::Dependency);
-                room.ends.push_back((dependent, end));
+                scratch.completions.push_back((dependent, end));
             } else {
                 let required = self.branches[dependent].required;
-                room.ready.insert(required, self.forecast.rank[dependent]);
+                scratch
+                    .ready
+                    .insert(required, self.node_order.rank[dependent]);
             }
         }
     }
 
     /// Ends all that has not ended, and starts nothing any more.
-    pub(super) fn cut(&mut self, why: Cut) {
+    pub(super) fn abort(&mut self, why: AbortReason) {
         if mem::replace(&mut self.stopped, true) {
             return;
         }
-        if why == Cut::Late {
+        if why == AbortReason::Late {
             self.detach_late();
         }
-        let spared = why != Cut::Deadline;
+        let spared = why != AbortReason::Deadline;
         let keeps_optional = self.options.return_when == ReturnWhen::Deadline;
-        let room = room_of(&mut self.room);
-        room.ready.clear();
+        let scratch = scratch_of(&mut self.scratch);
+        scratch.ready.clear();
         for &node in &self.bound.graph().order {
             let cancelled = spared || keeps_optional && !self.branches[node].required;
-            let end = match room.slots[node].state {
-                State::Over => continue,
+            let end = match scratch.slots[node].state {
+                State::Done => continue,
                 _ if cancelled => End::Cancelled,
-                State::Waits => End::Skipped(SkipReason::NoTime),
-                State::Runs => End::Late,
+                State::Pending => End::Skipped(SkipReason::NoTime),
+                State::Running => End::Late,
             };
-            room.ends.push_back((node, end));
+            scratch.completions.push_back((node, end));
         }
     }
 
@@ -179,25 +183,25 @@ impl<Req> Run<Req> {
         self.clock.forget();
         if self.clock.deadline_passed() {
             self.timed_out = true;
-            self.cut(Cut::Deadline);
+            self.abort(AbortReason::Deadline);
         } else {
             self.end_due();
         }
-        self.settle();
+        self.drain_completions();
         true
     }
 
     /// Ends nodes whose own time is over.
     fn end_due(&mut self) {
         let now = self.clock.now();
-        let room = room_of(&mut self.room);
+        let scratch = scratch_of(&mut self.scratch);
         let mut next = None;
-        for (node, slot) in room.slots.iter().enumerate() {
+        for (node, slot) in scratch.slots.iter().enumerate() {
             match slot.due {
-                Some(due) if slot.state == State::Runs && due <= now => {
-                    room.ends.push_back((node, End::Late));
+                Some(due) if slot.state == State::Running && due <= now => {
+                    scratch.completions.push_back((node, End::Late));
                 }
-                Some(due) if slot.state == State::Runs => {
+                Some(due) if slot.state == State::Running => {
                     next = Some(next.map_or(due, |next: Instant| next.min(due)));
                 }
                 _ => {}

@@ -24,18 +24,18 @@ const LIFETIME: Duration = Duration::from_secs(30);
 /// ```
 /// use std::time::Duration;
 /// use tokio::time::Instant;
-/// use tower_fanout::Expected;
+/// use tower_fanout::LatencyEstimate;
 ///
-/// let (expected, now) = (Expected::new(), Instant::now());
+/// let (expected, now) = (LatencyEstimate::new(), Instant::now());
 /// assert_eq!(expected.at(now), None);
 /// (0..20).for_each(|_| expected.record(Duration::from_millis(40), now));
 /// assert!(expected.at(now).unwrap() >= Duration::from_millis(40));
 /// assert_eq!(expected.at(now + Duration::from_secs(31)), None);
 /// ```
 #[derive(Clone)]
-pub struct Expected(Arc<Mutex<Latencies>>);
+pub struct LatencyEstimate(Arc<Mutex<Latencies>>);
 
-impl Expected {
+impl LatencyEstimate {
     /// Nothing was learnt yet.
     #[must_use]
     pub fn new() -> Self {
@@ -61,15 +61,15 @@ impl Expected {
     }
 }
 
-impl Default for Expected {
+impl Default for LatencyEstimate {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Expected {
+impl fmt::Debug for LatencyEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Expected")
+        f.debug_tuple("LatencyEstimate")
             .field(&self.at(Instant::now()))
             .finish()
     }

@@ -15,7 +15,7 @@ pub enum Severity {
 
 /// A place in a plan, written as `nodes`, `nodes.orders` or `nodes.orders.after[1]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PlanPlace {
+pub struct PlanLocation {
     /// The name of the node; none for the plan as a whole.
     pub node: Option<String>,
     /// What of the node; none for all of it.
@@ -34,7 +34,7 @@ pub enum PlanPart {
     Tiers,
 }
 
-impl PlanPlace {
+impl PlanLocation {
     pub(super) fn node(name: &str) -> Self {
         let node = Some(name.to_owned());
         Self { node, part: None }
@@ -46,7 +46,7 @@ impl PlanPlace {
     }
 }
 
-impl fmt::Display for PlanPlace {
+impl fmt::Display for PlanLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("nodes")?;
         if let Some(node) = &self.node {

@@ -6,7 +6,7 @@ use super::PlanGraph;
 
 /// What is expected of the nodes of a plan at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Forecast {
+pub(crate) struct NodeOrder {
     /// Per node, how long it takes; zero if nothing is known.
     pub(crate) expected: Box<[Duration]>,
     /// Per node, its place among all that are ready: priority, then the longest expected path to the
@@ -18,8 +18,8 @@ pub(crate) struct Forecast {
     pub(crate) knows: bool,
 }
 
-impl Forecast {
-    /// Returns the forecast for `plan`, where `expected` returns the expected time of a node, or zero if
+impl NodeOrder {
+    /// Returns the node_order for `plan`, where `expected` returns the expected time of a node, or zero if
     /// nothing is known of it.
     pub(crate) fn new(plan: &PlanGraph, expected: impl Fn(usize) -> Duration) -> Self {
         let nodes = &plan.nodes;
@@ -45,7 +45,7 @@ impl Forecast {
             by_rank,
         }
     }
-    /// Returns the forecast by the expected times that `plan` declares.
+    /// Returns the node_order by the expected times that `plan` declares.
     pub(crate) fn declared(plan: &PlanGraph) -> Self {
         Self::new(plan, |node| plan.nodes[node].expected.unwrap_or_default())
     }

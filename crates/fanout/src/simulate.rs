@@ -8,13 +8,13 @@ use std::{
 
 use crate::{
     graph,
-    plan::{Forecast, NodeInfo, PlanGraph},
+    plan::{NodeInfo, NodeOrder, PlanGraph},
     select::Choice,
-    time_budget::makes_room,
+    time_budget::reserves_time_for,
 };
 
 /// What a request has to do.
-pub(crate) struct Work<'w> {
+pub(crate) struct SimulatedNodes<'w> {
     pub(crate) nodes: &'w [NodeInfo],
     order: &'w [usize],
     dependents: &'w [Vec<usize>],
@@ -23,13 +23,17 @@ pub(crate) struct Work<'w> {
     choices: &'w [Choice],
 }
 
-impl<'w> Work<'w> {
-    pub(crate) fn new(plan: &'w PlanGraph, forecast: &'w Forecast, choices: &'w [Choice]) -> Self {
+impl<'w> SimulatedNodes<'w> {
+    pub(crate) fn new(
+        plan: &'w PlanGraph,
+        node_order: &'w NodeOrder,
+        choices: &'w [Choice],
+    ) -> Self {
         Self {
             nodes: &plan.nodes,
             order: &plan.order,
             dependents: &plan.dependents,
-            rank: &forecast.rank,
+            rank: &node_order.rank,
             choices,
         }
     }
@@ -85,7 +89,7 @@ impl<'w> Work<'w> {
         for &node in self.order.iter().rev().filter(|&&node| self.runs(node)) {
             let chain = times[node].saturating_add(chains[node]);
             for before in self.before(node) {
-                if makes_room(self.is_required(before), self.is_required(node)) {
+                if reserves_time_for(self.is_required(before), self.is_required(node)) {
                     chains[before] = chains[before].max(chain);
                 }
             }
@@ -162,7 +166,7 @@ impl Schedule {
 
     /// The nodes that decide when `node` has ended: itself, what it waits for longest, and so on, from
     /// the first to the last. Of equals, the first that was declared.
-    pub(crate) fn path_to(&self, work: &Work<'_>, node: usize) -> Vec<usize> {
+    pub(crate) fn path_to(&self, work: &SimulatedNodes<'_>, node: usize) -> Vec<usize> {
         let mut path = vec![node];
         let mut node = node;
         while let Some(before) = self.last(work.before(node)) {

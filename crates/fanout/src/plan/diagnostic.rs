@@ -2,13 +2,13 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use super::place::{PlanPart, PlanPlace, Severity};
+use super::location::{PlanLocation, PlanPart, Severity};
 
 /// Something that is wrong with a plan: what, as [`Display`](fmt::Display); where; and what to do
 /// about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PlanProblem {
+pub enum PlanDiagnostic {
     /// It has no nodes.
     Empty,
     /// Two nodes have the same name.
@@ -19,7 +19,7 @@ pub enum PlanProblem {
     /// A node comes after, or reads, one that is not there.
     UnknownNode {
         /// The node, and what of it.
-        place: PlanPlace,
+        place: PlanLocation,
         /// What is not there.
         name: String,
         /// What was probably meant.
@@ -28,12 +28,12 @@ pub enum PlanProblem {
     /// A node comes after a key that another plan gave.
     ForeignKey {
         /// The node, and what of it.
-        place: PlanPlace,
+        place: PlanLocation,
     },
     /// A node reads the answer of one that it does not come after.
     NotADependency {
         /// The node, and what of it.
-        place: PlanPlace,
+        place: PlanLocation,
         /// What it reads.
         on: String,
         /// Whether that comes after the node itself, or is it.
@@ -44,7 +44,7 @@ pub enum PlanProblem {
         /// The nodes along the cycle; each depends on the next, and the last on the first.
         path: Vec<String>,
         /// The dependency to take out: the one that a node has on a later one.
-        place: PlanPlace,
+        place: PlanLocation,
         /// What that node depends on.
         on: String,
     },
@@ -59,7 +59,7 @@ pub enum PlanProblem {
     /// A node that is required, whatever the request, needs one that has a condition.
     ConditionalDependency {
         /// The node, and what of it.
-        place: PlanPlace,
+        place: PlanLocation,
         /// What has the condition.
         on: String,
     },
@@ -99,7 +99,7 @@ pub enum PlanProblem {
     },
 }
 
-impl PlanProblem {
+impl PlanDiagnostic {
     /// What kind of problem it is, for programs.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -135,37 +135,37 @@ impl PlanProblem {
 
     /// Where it is.
     #[must_use]
-    pub fn place(&self) -> PlanPlace {
+    pub fn place(&self) -> PlanLocation {
         match self {
-            Self::Empty | Self::Crowded { .. } => PlanPlace::default(),
-            Self::DuplicateName { name } => PlanPlace::node(name),
+            Self::Empty | Self::Crowded { .. } => PlanLocation::default(),
+            Self::DuplicateName { name } => PlanLocation::node(name),
             Self::UnknownNode { place, .. }
             | Self::ForeignKey { place }
             | Self::NotADependency { place, .. }
             | Self::Cycle { place, .. }
             | Self::ConditionalDependency { place, .. } => place.clone(),
-            Self::Unreachable { node, .. } => PlanPlace::part(node, PlanPart::Tiers),
+            Self::Unreachable { node, .. } => PlanLocation::part(node, PlanPart::Tiers),
             Self::Late { path, .. } => at_last(path),
             Self::Amplification { nodes, .. } => at_last(nodes),
         }
     }
 }
 
-fn at_last(nodes: &[String]) -> PlanPlace {
+fn at_last(nodes: &[String]) -> PlanLocation {
     let last = nodes.last().map(String::as_str);
-    last.map_or_else(PlanPlace::default, PlanPlace::node)
+    last.map_or_else(PlanLocation::default, PlanLocation::node)
 }
 
 /// Everything that is wrong with a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
-    pub(super) problems: Vec<PlanProblem>,
+    pub(super) problems: Vec<PlanDiagnostic>,
 }
 
 impl PlanError {
     /// The problems, at least one.
     #[must_use]
-    pub fn problems(&self) -> &[PlanProblem] {
+    pub fn diagnostics(&self) -> &[PlanDiagnostic] {
         &self.problems
     }
 }

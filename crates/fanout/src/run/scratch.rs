@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use tower_fanout_layers::Rejection;
 
-use super::{RunObserver, ready::Ready, recorder::Watch, seats::Seats};
+use super::{RunObserver, ready::Ready, recorder::Watch, wakers::NodeWakers};
 use crate::{
     outcome::{SkipReason, Status},
-    plan::{Forecast, PlanGraph},
+    plan::{NodeOrder, PlanGraph},
     report::Branch,
     select::Choice,
-    time_budget::makes_room,
+    time_budget::reserves_time_for,
 };
 
 /// More runs at once than this make rooms of their own.
@@ -24,7 +24,7 @@ const KEPT: usize = 64;
 
 /// One node's place in a run.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct NodeState {
     pub(super) state: State,
     /// Dependencies that have not ended.
     pub(super) waits_for: u32,
@@ -38,11 +38,11 @@ pub(super) struct Slot {
 pub(super) enum State {
     /// It was not asked for, or has ended.
     #[default]
-    Over,
+    Done,
     /// It has not been started.
-    Waits,
+    Pending,
     /// It runs.
-    Runs,
+    Running,
 }
 
 /// How a branch ended. Why it failed stands in the report already.
@@ -75,23 +75,23 @@ impl End {
 }
 
 /// What a run works with: none of it is allocated anew for each.
-pub(super) struct Room {
-    pub(super) seats: Seats,
-    pub(super) slots: Vec<Slot>,
+pub(super) struct Scratch {
+    pub(super) wakers: NodeWakers,
+    pub(super) slots: Vec<NodeState>,
     pub(super) ready: Ready,
     /// Ends that were not taken note of yet.
-    pub(super) ends: VecDeque<(usize, End)>,
+    pub(super) completions: VecDeque<(usize, End)>,
     /// Nodes that ended, and were not told of yet.
-    pub(super) told: VecDeque<usize>,
+    pub(super) completed: VecDeque<usize>,
 }
 
-impl Room {
+impl Scratch {
     /// Takes note of what was chosen for each node, here and in `branches`. Returns the number of
     /// required nodes and the number of nodes on which no other node of the request depends.
     pub(super) fn take_choices(
         &mut self,
         plan: &PlanGraph,
-        forecast: &Forecast,
+        node_order: &NodeOrder,
         choices: &[Choice],
         branches: &mut [Branch],
     ) -> (usize, usize) {
@@ -101,32 +101,32 @@ impl Room {
             let needed = match choices[node] {
                 Choice::Run { required } => required,
                 Choice::Skip(reason) => {
-                    self.slots[node].state = State::Waits;
-                    self.ends.push_front((node, End::Skipped(reason)));
+                    self.slots[node].state = State::Pending;
+                    self.completions.push_front((node, End::Skipped(reason)));
                     continue;
                 }
                 Choice::Out => continue,
             };
             let runs = |&other: &usize| matches!(choices[other], Choice::Run { .. });
-            let is_last = !plan.dependents[node].iter().any(runs);
-            (branches[node].required, branches[node].is_last) = (needed, is_last);
+            let is_sink = !plan.dependents[node].iter().any(runs);
+            (branches[node].required, branches[node].is_sink) = (needed, is_sink);
             required += usize::from(needed);
-            last += usize::from(is_last);
+            last += usize::from(is_sink);
             let dependencies = &plan.nodes[node].dependencies;
             let chosen = dependencies
                 .iter()
                 .filter(|dependency| choices[dependency.node] != Choice::Out);
             let slot = &mut self.slots[node];
-            slot.state = State::Waits;
+            slot.state = State::Pending;
             slot.waits_for = chosen.count() as u32;
             if slot.waits_for == 0 {
-                self.ready.insert(needed, forecast.rank[node]);
+                self.ready.insert(needed, node_order.rank[node]);
             }
-            if forecast.knows {
-                let chain = forecast.expected[node].saturating_add(slot.after);
+            if node_order.knows {
+                let chain = node_order.expected[node].saturating_add(slot.after);
                 for dependency in dependencies {
                     let is_required = choices[dependency.node] == Choice::Run { required: true };
-                    if makes_room(is_required, needed) {
+                    if reserves_time_for(is_required, needed) {
                         let before = &mut self.slots[dependency.node];
                         before.after = before.after.max(chain);
                     }
@@ -138,18 +138,20 @@ impl Room {
 }
 
 /// Returns the room of a run.
-pub(super) fn room_of(room: &mut Option<Room>) -> &mut Room {
+pub(super) fn scratch_of(scratch: &mut Option<Scratch>) -> &mut Scratch {
     // A run takes its room when it is created and puts it back only when it is dropped.
-    room.as_mut().expect("a run has a room until it is dropped")
+    scratch
+        .as_mut()
+        .expect("a run has a scratch until it is dropped")
 }
 
-/// Rooms that are not in use.
-pub(crate) struct Rooms {
+/// ScratchPool that are not in use.
+pub(crate) struct ScratchPool {
     watch: Watch,
-    kept: Mutex<Vec<Room>>,
+    kept: Mutex<Vec<Scratch>>,
 }
 
-impl Rooms {
+impl ScratchPool {
     pub(crate) fn new(names: Arc<[Box<str>]>, observer: Option<Arc<dyn RunObserver>>) -> Self {
         Self {
             watch: Watch { observer, names },
@@ -161,33 +163,33 @@ impl Rooms {
         self.watch.observer.as_deref()
     }
 
-    pub(super) fn take(&self) -> Room {
+    pub(super) fn take(&self) -> Scratch {
         let kept = self.lock().pop();
         kept.unwrap_or_else(|| {
             let nodes = self.watch.names.len();
-            Room {
-                seats: Seats::new(self.watch.clone()),
-                slots: vec![Slot::default(); nodes],
+            Scratch {
+                wakers: NodeWakers::new(self.watch.clone()),
+                slots: vec![NodeState::default(); nodes],
                 ready: Ready::default(),
-                ends: VecDeque::with_capacity(nodes),
-                told: VecDeque::with_capacity(nodes),
+                completions: VecDeque::with_capacity(nodes),
+                completed: VecDeque::with_capacity(nodes),
             }
         })
     }
 
     /// Takes back a room in which nothing runs any more.
-    pub(super) fn put_back(&self, mut room: Room) {
-        room.seats.reset();
-        room.slots.fill(Slot::default());
-        room.ends.clear();
-        room.told.clear();
+    pub(super) fn put_back(&self, mut scratch: Scratch) {
+        scratch.wakers.reset();
+        scratch.slots.fill(NodeState::default());
+        scratch.completions.clear();
+        scratch.completed.clear();
         let mut kept = self.lock();
         if kept.len() < KEPT {
-            kept.push(room);
+            kept.push(scratch);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Room>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The forecast of a plan, from what was learnt of its downstreams.
+//! The node_order of a plan, from what was learnt of its downstreams.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,48 +8,48 @@ use std::{
 use tokio::time::Instant;
 
 use super::BoundNode;
-use crate::plan::{Forecast, PlanGraph};
+use crate::plan::{NodeOrder, PlanGraph};
 
-/// A forecast is replaced after this time, so that no request has to sort.
+/// A node_order is replaced after this time, so that no request has to sort.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Keeps the forecast of a plan fresh.
+/// Keeps the node_order of a plan fresh.
 #[derive(Debug)]
-pub(crate) struct Forecaster {
-    latest: Mutex<(Instant, Arc<Forecast>)>,
-    /// Whether the forecast can change at all: an expected time is learnt for some node.
+pub(crate) struct NodeOrders {
+    latest: Mutex<(Instant, Arc<NodeOrder>)>,
+    /// Whether the node_order can change at all: an expected time is learnt for some node.
     learns: bool,
 }
 
-impl Forecaster {
+impl NodeOrders {
     pub(super) fn new<Req>(plan: &PlanGraph, nodes: &[BoundNode<Req>]) -> Self {
         let now = Instant::now();
-        let forecast = forecast(plan, nodes, now);
+        let node_order = node_order(plan, nodes, now);
         Self {
-            latest: Mutex::new((now, Arc::new(forecast))),
+            latest: Mutex::new((now, Arc::new(node_order))),
             learns: nodes.iter().any(|node| node.profile.is_some()),
         }
     }
 
-    /// Returns the forecast at `now`, at most one second old, for the plan and the nodes that the
-    /// forecaster was created with.
+    /// Returns the node_order at `now`, at most one second old, for the plan and the nodes that the
+    /// node_orders was created with.
     pub(super) fn at<Req>(
         &self,
         now: Instant,
         plan: &PlanGraph,
         nodes: &[BoundNode<Req>],
-    ) -> Arc<Forecast> {
+    ) -> Arc<NodeOrder> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if self.learns && now.saturating_duration_since(latest.0) >= FRESH {
-            *latest = (now, Arc::new(forecast(plan, nodes, now)));
+            *latest = (now, Arc::new(node_order(plan, nodes, now)));
         }
         Arc::clone(&latest.1)
     }
 }
 
 /// Expects of each node what its downstream took lately, or else what was declared.
-fn forecast<Req>(plan: &PlanGraph, nodes: &[BoundNode<Req>], now: Instant) -> Forecast {
-    Forecast::new(plan, |node| {
+fn node_order<Req>(plan: &PlanGraph, nodes: &[BoundNode<Req>], now: Instant) -> NodeOrder {
+    NodeOrder::new(plan, |node| {
         let profile = nodes[node].profile.as_deref();
         let learnt = profile.and_then(|profile| profile.expected().at(now));
         learnt.or(plan.nodes[node].expected).unwrap_or_default()

@@ -16,14 +16,14 @@ use super::recorder::{Recorder, Watch};
 
 /// Which branches were woken, and the task that polls them.
 #[derive(Debug)]
-pub(super) struct Woken {
+pub(super) struct WakeSet {
     bits: Box<[AtomicU64]>,
     task: AtomicWaker,
     /// The task will look at the bits before it sleeps: it need not be woken.
     awake: AtomicBool,
 }
 
-impl Woken {
+impl WakeSet {
     fn new(branches: usize) -> Self {
         Self {
             bits: (0..branches.div_ceil(64))
@@ -75,13 +75,13 @@ impl Woken {
 }
 
 /// One branch's place: it is woken here, and tells here what happens to it.
-pub(super) struct Seat {
-    woken: Arc<Woken>,
+pub(super) struct NodeWaker {
+    woken: Arc<WakeSet>,
     node: usize,
     pub(super) recorder: Recorder,
 }
 
-impl Wake for Seat {
+impl Wake for NodeWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -95,60 +95,60 @@ impl Wake for Seat {
     }
 }
 
-impl tower_fanout_layers::EventSink for Seat {
+impl tower_fanout_layers::EventSink for NodeWaker {
     fn on(&self, event: tower_fanout_layers::Event) {
         self.recorder.on(self.node, event);
     }
 }
 
 /// The seats of all nodes of a plan. They are kept from run to run, so that a run allocates none.
-pub(super) struct Seats {
-    pub(super) woken: Arc<Woken>,
-    seats: Vec<(Arc<Seat>, Waker)>,
+pub(super) struct NodeWakers {
+    pub(super) woken: Arc<WakeSet>,
+    wakers: Vec<(Arc<NodeWaker>, Waker)>,
     watch: Watch,
 }
 
-impl Seats {
+impl NodeWakers {
     pub(super) fn new(watch: Watch) -> Self {
-        let woken = Arc::new(Woken::new(watch.names.len()));
-        let seats = (0..watch.names.len())
-            .map(|node| seat(&woken, node, &watch))
+        let woken = Arc::new(WakeSet::new(watch.names.len()));
+        let wakers = (0..watch.names.len())
+            .map(|node| node_waker(&woken, node, &watch))
             .collect();
         Self {
             woken,
-            seats,
+            wakers,
             watch,
         }
     }
 
-    pub(super) fn seat(&self, node: usize) -> &Arc<Seat> {
-        &self.seats[node].0
+    pub(super) fn node_waker(&self, node: usize) -> &Arc<NodeWaker> {
+        &self.wakers[node].0
     }
 
     pub(super) fn waker(&self, node: usize) -> &Waker {
-        &self.seats[node].1
+        &self.wakers[node].1
     }
 
     /// Makes them fit for another run: a seat that somebody still holds is given up to them.
     pub(super) fn reset(&mut self) {
         self.woken.forget();
-        for node in 0..self.seats.len() {
+        for node in 0..self.wakers.len() {
             // One is ours, and one our waker's.
-            if Arc::strong_count(&self.seats[node].0) > 2 {
-                let fresh = seat(&self.woken, node, &self.watch);
-                drop(mem::replace(&mut self.seats[node], fresh));
+            if Arc::strong_count(&self.wakers[node].0) > 2 {
+                let fresh = node_waker(&self.woken, node, &self.watch);
+                drop(mem::replace(&mut self.wakers[node], fresh));
             }
         }
     }
 }
 
-fn seat(woken: &Arc<Woken>, node: usize, watch: &Watch) -> (Arc<Seat>, Waker) {
-    let seat = Arc::new(Seat {
+fn node_waker(woken: &Arc<WakeSet>, node: usize, watch: &Watch) -> (Arc<NodeWaker>, Waker) {
+    let node_waker = Arc::new(NodeWaker {
         woken: Arc::clone(woken),
         node,
         recorder: Recorder::new(watch.clone()),
     });
-    (Arc::clone(&seat), Waker::from(seat))
+    (Arc::clone(&node_waker), Waker::from(node_waker))
 }
 
 #[cfg(test)]
@@ -165,11 +165,11 @@ mod tests {
     /// again when the task has seen it: nothing else would make up for a wake that is lost.
     #[test]
     fn no_wake_from_another_thread_is_lost() {
-        let seats = Seats::new(Watch {
+        let wakers = NodeWakers::new(Watch {
             observer: None,
             names: Arc::new(["users".into()]),
         });
-        let (waker, seen) = (seats.waker(0).clone(), Arc::new(AtomicUsize::new(0)));
+        let (waker, seen) = (wakers.waker(0).clone(), Arc::new(AtomicUsize::new(0)));
         let watched = Arc::clone(&seen);
         let thread = thread::spawn(move || {
             for wakes in 0..WAKES {
@@ -180,11 +180,11 @@ mod tests {
             }
         });
         let task = poll_fn(|cx| {
-            seats.woken.awake();
-            if seats.woken.take(0) != 0 && seen.fetch_add(1, Ordering::Release) + 1 == WAKES {
+            wakers.woken.awake();
+            if wakers.woken.take(0) != 0 && seen.fetch_add(1, Ordering::Release) + 1 == WAKES {
                 return Poll::Ready(());
             }
-            seats.woken.sleep(cx);
+            wakers.woken.sleep(cx);
             Poll::Pending
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
