@@ -25,9 +25,9 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
+    attempt_headers::AttemptHeadersLayer,
     client::{Client, ClientConfig},
     problem::{Code, Problem},
-    stamp::StampLayer,
 };
 use tower_fanout_json::{
     Json, problem,
@@ -92,7 +92,7 @@ fn node(
     let stack = stack(
         &downstream,
         answers.fold(downstream.fallback(), |chain, answer| chain.answer(answer)),
-        |request| StampLayer::new().write(request),
+        |request| AttemptHeadersLayer::new().write(request),
         JsonLayer::new().layer(client.clone()),
     );
     Ok(AcceptLayer::default().layer(stack))
@@ -156,7 +156,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
-    use tower_fanout_http::stamp::TIMEOUT;
+    use tower_fanout_http::attempt_headers::TIMEOUT;
     use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
     use super::*;

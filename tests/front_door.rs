@@ -15,8 +15,8 @@ use tokio::{
 };
 use tower_fanout_http::{
     body::{BodyLimitConfig, BodyLimitLayer},
+    forwarded::{ClientAddr, ForwardedLayer, TrustedProxies},
     guard::GuardLayer,
-    proxies::{ClientAddr, ProxiesLayer, TrustedProxies},
 };
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn fault_d7_d23_d37_any_router_can_have_the_same_door() {
     let limit = BodyLimitConfig::new().max(4).timeout(ms(60_000));
     let router = Router::new().route("/", post(whose)).layer((
         GuardLayer::default(),
-        ProxiesLayer::new(proxies),
+        ForwardedLayer::new(proxies),
         BodyLimitLayer::new(limit).unwrap(),
     ));
     let addr = spawn(router).await;

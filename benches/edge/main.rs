@@ -25,10 +25,10 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_fanout_http::{
     body::BodyLimitLayer,
     correlation::CorrelationLayer,
+    forwarded::{ForwardedLayer, TrustedProxies},
     guard::GuardLayer,
     jwt::{JwtConfig, JwtLayer},
     log::RequestSpanLayer,
-    proxies::{ProxiesLayer, TrustedProxies},
     server::PeerAddr,
     trace::TraceLayer,
 };
@@ -112,15 +112,15 @@ fn layers(cases: &mut Vec<Case>) {
     beside(cases, state, &[PARENT, STATE], 400.0);
     let span = ("span, nothing logged", RequestSpanLayer::new());
     beside(cases, span, &[], 20.0);
-    let nobody = ("proxies, none", ProxiesLayer::default());
+    let nobody = ("proxies, none", ForwardedLayer::default());
     beside(cases, nobody, &[FORWARDED], 250.0);
     beside(cases, ("proxies, one", proxies()), &[FORWARDED], 300.0);
     let limit = BodyLimitLayer::default();
     beside(cases, ("body limit, no body", limit), &[], 100.0);
 }
 
-fn proxies() -> ProxiesLayer {
-    ProxiesLayer::new(TrustedProxies::new(["10.0.0.0/8"
+fn proxies() -> ForwardedLayer {
+    ForwardedLayer::new(TrustedProxies::new(["10.0.0.0/8"
         .parse()
         .expect("a network")]))
 }

@@ -13,9 +13,9 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
+    attempt_headers::AttemptHeadersLayer,
     client::{Client, ClientConfig},
     correlation::{CORRELATION_ID, CorrelationId},
-    stamp::StampLayer,
 };
 use tower_fanout_json::{
     Json, branch_error,
@@ -30,7 +30,7 @@ use crate::{ID, splice};
 type Inbound = WithCall<CorrelationId>;
 
 /// What a node sends.
-type Outgoing = WithCall<Request<Bytes>>;
+type OutgoingRequest = WithCall<Request<Bytes>>;
 
 /// Its path has one parameter.
 struct Route;
@@ -42,13 +42,13 @@ impl Lookup for Route {
 }
 
 /// Makes a node's request as the gateway does.
-fn template() -> impl Fn(&Inbound, &Answers) -> Result<Outgoing, BranchError> + use<> {
+fn template() -> impl Fn(&Inbound, &Answers) -> Result<OutgoingRequest, BranchError> + use<> {
     let template = RequestTemplate::new(Method::GET, "/data/{route.id}").expect("a template");
     move |inbound, _| {
         let mut request = template.render(&Route)?;
         let id = inbound.get().header_value();
         request.headers_mut().insert(CORRELATION_ID, id);
-        Ok(Outgoing::from(request))
+        Ok(OutgoingRequest::from(request))
     }
 }
 
@@ -72,7 +72,7 @@ impl Backend {
     /// Its whole stack, with an answer to fall back to.
     fn service(
         &self,
-    ) -> impl Service<Outgoing, Response = Json, Error = BranchError, Future: Send>
+    ) -> impl Service<OutgoingRequest, Response = Json, Error = BranchError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -85,7 +85,7 @@ impl Backend {
             .service(stack(
                 &self.downstream,
                 fallback,
-                |request| StampLayer::new().write(request),
+                |request| AttemptHeadersLayer::new().write(request),
                 attempt,
             ))
     }
@@ -109,7 +109,7 @@ fn plan<S>(
     service: impl Fn(&Backend) -> S,
 ) -> (FanOut<Inbound>, Vec<Key<S::Response>>)
 where
-    S: Service<Outgoing, Error: Into<BranchError>, Future: Send>,
+    S: Service<OutgoingRequest, Error: Into<BranchError>, Future: Send>,
     S: Clone + Send + Sync + 'static,
     S::Response: Send + Sync + 'static,
 {

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tower_fanout_http::proxies::{ForwardedHeader, TrustedProxies};
+use tower_fanout_http::forwarded::{ForwardedHeader, TrustedProxies};
 
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));

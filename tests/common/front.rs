@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
     time::Instant,
 };
-use tower_fanout_http::server::{Closed, ServerConfig, bind};
+use tower_fanout_http::server::{CloseReason, ServerConfig, bind};
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn counting(connections: tower_fanout_http::server::Connections) -> Router {
     Router::new().fallback(async move |request: Request| {
         if request.uri().path() == "/counts" {
             let (calls, live) = (calls.load(Ordering::SeqCst), live.load(Ordering::SeqCst));
-            let (open, slow) = (connections.open(), connections.closed(Closed::Slow));
+            let (open, slow) = (connections.open(), connections.closed(CloseReason::Slow));
             return format!("{calls} {live} {open} {slow}");
         }
         calls.fetch_add(1, Ordering::SeqCst);

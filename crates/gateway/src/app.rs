@@ -19,11 +19,11 @@ use tower_fanout_http::{
     client::Client,
     correlation::{CorrelationId, CorrelationLayer, Replaced},
     cors::CorsLayer,
-    forward::LoopLayer,
+    forward::LoopDetectionLayer,
+    forwarded::{ForwardedLayer, TrustedProxies},
     guard::GuardLayer,
     log::RequestSpanLayer,
     problem::{Code, Problem, ProblemLayer},
-    proxies::{ProxiesLayer, TrustedProxies},
     trace::TraceLayer,
 };
 
@@ -150,7 +150,7 @@ impl App {
             // First, so that every answer, log line and error has the request's id.
             .layer(self.edge.correlation)
             // Next, as the log names the client, and nothing below is to believe what anybody says of it.
-            .layer(ProxiesLayer::new(self.edge.proxies.clone()))
+            .layer(ForwardedLayer::new(self.edge.proxies.clone()))
             // Beside them, as it names the request too: its place in its trace.
             .layer(self.edge.trace.clone())
             // Above all that logs, and below the layers that it has the ids from.
@@ -162,7 +162,7 @@ impl App {
             // Before routing: what a request asks for must be clear before anyone acts on it.
             .layer(GuardLayer::default())
             // Before anything is asked of anybody: a request that goes in a circle ends here.
-            .layer(LoopLayer::new())
+            .layer(LoopDetectionLayer::new())
             // Below the guard, which answers `OPTIONS *`; above routing and tokens, as a preflight
             // request has none.
             .option_layer(self.edge.cors.clone())

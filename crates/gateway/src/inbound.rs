@@ -9,7 +9,7 @@ use tower_fanout::{
     layers::{Call, CallContext},
 };
 use tower_fanout_http::{
-    correlation::CorrelationId, forward::Depth, jwt::Claims, trace::TraceContext,
+    correlation::CorrelationId, forward::HopCount, jwt::Claims, trace::TraceContext,
 };
 use tower_fanout_json::{
     Json,
@@ -27,7 +27,7 @@ pub(crate) struct Inbound {
     /// Its place in its trace.
     pub(crate) trace: TraceContext,
     /// How many gateways it has come through.
-    pub(crate) depth: Depth,
+    pub(crate) depth: HopCount,
     /// Its body, if it had one.
     pub(crate) body: Option<Json>,
     /// Its query, decoded.

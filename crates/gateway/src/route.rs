@@ -11,11 +11,12 @@ use tower_fanout::{
     stack::stack,
 };
 use tower_fanout_http::{
-    client::ClientError, correlation::CORRELATION_ID, forward::ForwardHeaders, stamp::StampLayer,
+    attempt_headers::AttemptHeadersLayer, client::ClientError, correlation::CORRELATION_ID,
+    forward::ForwardHeaders,
 };
 use tower_fanout_json::{
     Json,
-    filter::ShapeLayer,
+    filter::FieldFilterLayer,
     merge::Merge,
     response::{AcceptLayer, JsonLayer},
     template::RequestTemplate,
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// What a downstream is sent: the facts of the call stand beside it.
-type Outgoing = WithCall<Request<Bytes>>;
+type DownstreamRequest = WithCall<Request<Bytes>>;
 
 /// The headers of a caller, in the extensions of a request whose service may see some of them.
 #[derive(Clone)]
@@ -168,7 +169,7 @@ impl<'c> Planned<'c> {
                 let caller = Caller(Arc::clone(&inbound.headers));
                 request.extensions_mut().insert(caller);
             }
-            Ok(Outgoing::from(request))
+            Ok(DownstreamRequest::from(request))
         };
         let node =
             BoundNode::new(self.service(), make).downstream(self.backend.downstream.profile());
@@ -206,7 +207,7 @@ impl<'c> Planned<'c> {
 
     fn service(
         &self,
-    ) -> impl tower::Service<Outgoing, Response = Json, Error = BranchError, Future: Send>
+    ) -> impl tower::Service<DownstreamRequest, Response = Json, Error = BranchError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -214,7 +215,7 @@ impl<'c> Planned<'c> {
     + use<> {
         let downstream = &self.backend.downstream;
         let chain = downstream.fallback().reserve(self.reserve());
-        let shape = ShapeLayer::new(self.config.shape.clone(), self.config.accept.clone());
+        let shape = FieldFilterLayer::new(self.config.shape.clone(), self.config.accept.clone());
         let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
             let chain = chain.on(on.clone());
             match step {
@@ -233,14 +234,19 @@ impl<'c> Planned<'c> {
 /// One downstream's whole stack, with a fallback chain on top.
 fn one(
     backend: &Backend,
-    shape: ShapeLayer,
+    shape: FieldFilterLayer,
     fallback: tower_fanout::layers::FallbackLayer<
         ClassifyHttp,
-        Outgoing,
+        DownstreamRequest,
         http::Response<Json>,
         ClientError,
     >,
-) -> impl tower::Service<Outgoing, Response = http::Response<Json>, Error = ClientError, Future: Send>
+) -> impl tower::Service<
+    DownstreamRequest,
+    Response = http::Response<Json>,
+    Error = ClientError,
+    Future: Send,
+>
 + Clone
 + Send
 + Sync
@@ -256,13 +262,13 @@ fn one(
     stack(
         &backend.downstream,
         fallback,
-        |request| StampLayer::new().write(request),
+        |request| AttemptHeadersLayer::new().write(request),
         attempt,
     )
 }
 
 /// The request, with what its service may see of the caller's headers.
-fn forward(allowed: &ForwardHeaders, mut request: Outgoing) -> Outgoing {
+fn forward(allowed: &ForwardHeaders, mut request: DownstreamRequest) -> DownstreamRequest {
     let sent = request.get_mut();
     if let Some(Caller(headers)) = sent.extensions_mut().remove() {
         allowed.copy(&headers, sent.headers_mut());

@@ -12,13 +12,13 @@ use tokio::{
     time::{interval, sleep},
 };
 use tower_fanout::layers::{ConcurrencyLayer, ConfigError};
-use tower_fanout_http::server::{self, Closed, Connections, Stopped};
+use tower_fanout_http::server::{self, CloseReason, Connections, ShutdownOutcome};
 
 use crate::{
     app::App,
     auth::Auth,
     backend::Backend,
-    config::{Server, Shown},
+    config::{ReloadableCert, Server},
     health::Readiness,
     telemetry,
 };
@@ -83,7 +83,7 @@ pub(crate) async fn run(
     sockets: Sockets,
     server: &Server,
     stop: impl Future<Output = ()>,
-) -> Result<Stopped, ConfigError> {
+) -> Result<ShutdownOutcome, ConfigError> {
     let public = server::Server::new(server.settings.clone())?;
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
     let state = State {
@@ -107,12 +107,12 @@ pub(crate) async fn run(
 }
 
 /// At each SIGHUP, reads the certificate again.
-async fn reload(certificate: Option<Shown>) {
+async fn reload(certificate: Option<ReloadableCert>) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else {
         return;
     };
     while hangups.recv().await.is_some() {
-        match certificate.as_ref().map(Shown::reload) {
+        match certificate.as_ref().map(ReloadableCert::reload) {
             None => tracing::info!("there is no certificate to read again"),
             Some(Ok(())) => tracing::info!("the certificate was read again"),
             Some(Err(error)) => tracing::warn!(%error, "the certificate stays what it was"),
@@ -189,7 +189,7 @@ fn measure(backend: &Backend) {
 /// The connections to the public address: those that are open, and since the start those that were
 /// accepted, and closed for each reason.
 fn count(connections: &Connections) {
-    let closed = Closed::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
+    let closed = CloseReason::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
     let all = [
         ("open", connections.open()),
         ("accepted", connections.accepted()),

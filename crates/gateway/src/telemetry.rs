@@ -129,8 +129,8 @@ mod tests {
     use tower::{ServiceBuilder, ServiceExt};
     use tower_fanout_http::{
         correlation::{CorrelationConfig, CorrelationLayer},
-        log::{InSpan, RequestSpanLayer, Shown},
-        proxies::{ProxiesLayer, TrustedProxies},
+        forwarded::{ForwardedLayer, TrustedProxies},
+        log::{InSpan, LogValue, RequestSpanLayer},
         server::PeerAddr,
         trace::TraceLayer,
     };
@@ -165,7 +165,7 @@ mod tests {
         };
         let text = String::from_utf8_lossy(bytes);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
-            let span = tracing::error_span!("request", path = %Shown::new(bytes), later = Empty);
+            let span = tracing::error_span!("request", path = %LogValue::new(bytes), later = Empty);
             let _entered = span.enter();
             span.record("later", &*text);
             tracing::info!(display = %text, debug = ?text, text = &*text, "a message");
@@ -245,7 +245,7 @@ mod tests {
             ("192.0.2.1:1", Value::Null),
         ] {
             let service = ServiceBuilder::new()
-                .layer(ProxiesLayer::new(proxies.clone()))
+                .layer(ForwardedLayer::new(proxies.clone()))
                 .layer(RequestSpanLayer::new())
                 .service_fn(|_: Request<()>| async {
                     tracing::info!("called");
@@ -277,7 +277,7 @@ mod tests {
             (&(*text).into(), &(*text).into())
         );
         assert_eq!(lines[1]["message"], *text);
-        assert_eq!(lines[1]["span"]["path"], Shown::new(bytes).to_string());
+        assert_eq!(lines[1]["span"]["path"], LogValue::new(bytes).to_string());
         assert_eq!(lines[1]["span"]["later"], *text);
     }
 

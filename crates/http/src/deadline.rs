@@ -6,10 +6,10 @@
 //! | `x-envoy-expected-rq-timeout-ms` | whole milliseconds |
 //! | `grpc-timeout` | up to eight digits and one of `H M S m u n` ([gRPC over HTTP/2]) |
 //!
-//! The time is relative, so that the clocks of two machines need not agree. [`StampLayer`] writes the
+//! The time is relative, so that the clocks of two machines need not agree. [`AttemptHeadersLayer`] writes the
 //! first of them into what is sent on.
 //!
-//! [`StampLayer`]: crate::stamp::StampLayer
+//! [`AttemptHeadersLayer`]: crate::attempt_headers::AttemptHeadersLayer
 //! [gRPC over HTTP/2]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 use std::{
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_fanout_layers::{CallContext as _, Deadline, Event};
 
-use crate::stamp::TIMEOUT;
+use crate::attempt_headers::TIMEOUT;
 
 const ENVOY: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC: HeaderName = HeaderName::from_static("grpc-timeout");

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `server` | `server` | an accept loop, plain or TLS, that limits every wait for a client |
 //! | [`correlation`] | | correlation ids for requests, responses and log lines |
-//! | [`proxies`] | | the address of the client, as trusted proxies report it |
+//! | [`forwarded`] | | the address of the client, as trusted proxies report it |
 //! | [`trace`] | | W3C trace context and baggage |
 //! | [`log`] | | a tracing span per request, and log values without control characters |
 //! | [`problem`] | | problem details (RFC 9457) for errors and panics, with a closed list of codes |
@@ -25,7 +25,7 @@
 //! | module | feature | contents |
 //! |---|---|---|
 //! | `client` | `client` | a client for one downstream: pooled connections, plain or TLS, and limits |
-//! | [`stamp`] | | attempt number, remaining time and trace parent in the headers of each attempt |
+//! | [`attempt_headers`] | | attempt number, remaining time and trace parent in the headers of each attempt |
 //!
 //! # Example
 //!
@@ -75,6 +75,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod attempt_headers;
 pub mod body;
 mod bounds;
 #[cfg(feature = "client")]
@@ -84,16 +85,15 @@ pub mod correlation;
 pub mod cors;
 pub mod deadline;
 pub mod forward;
+pub mod forwarded;
 pub mod guard;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 pub mod log;
 pub mod media_type;
 pub mod problem;
-pub mod proxies;
 #[cfg(feature = "server")]
 pub mod server;
-pub mod stamp;
 pub mod trace;
 
 /// The code of the README runs as a doctest.

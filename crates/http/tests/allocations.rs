@@ -6,12 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use serde_json::json;
 use tower::{Layer, Service, service_fn, util::ServiceFn};
 use tower_fanout_http::{
+    attempt_headers::AttemptHeadersLayer,
     correlation::{CORRELATION_ID, CorrelationLayer},
     guard::{self, GuardConfig},
     jwt::{Algorithm, Key, KeySet, Verifier, VerifierConfig, sign},
     log::RequestSpanLayer,
     media_type::is_json,
-    stamp::StampLayer,
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext, TraceLayer},
 };
 
@@ -96,8 +96,11 @@ fn without_a_log_a_request_has_no_span() {
 
 #[test]
 fn an_attempt_is_told_its_parent_in_one_allocation() {
-    assert_eq!(passing(StampLayer::new(), &[]), 0);
-    assert_eq!(passing(StampLayer::new(), &[(TRACEPARENT, PARENT)]), 1);
+    assert_eq!(passing(AttemptHeadersLayer::new(), &[]), 0);
+    assert_eq!(
+        passing(AttemptHeadersLayer::new(), &[(TRACEPARENT, PARENT)]),
+        1
+    );
     let context = TraceContext::generate();
     let mut sent = HeaderMap::with_capacity(8);
     let counted = allocation_counter::measure(|| context.write(&mut sent));

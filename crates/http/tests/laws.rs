@@ -18,9 +18,10 @@ use tower::{
     util::{MapErr, MapRequest},
 };
 use tower_fanout_http::{
+    attempt_headers::{AttemptHeadersLayer, TIMEOUT},
     correlation::{CORRELATION_ID, CorrelationConfig, CorrelationLayer},
     deadline::InboundDeadlineLayer,
-    forward::{DEPTH, LoopLayer},
+    forward::{HOP_COUNT, LoopDetectionLayer},
     guard::GuardLayer,
     jwt::{
         self, Algorithm, Claims, JwtConfig, JwtLayer, Key, KeySet, PropagateClaimsConfig,
@@ -28,7 +29,6 @@ use tower_fanout_http::{
     },
     log::RequestSpanLayer,
     problem::ProblemLayer,
-    stamp::{StampLayer, TIMEOUT},
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceLayer},
 };
 use tower_fanout_layers::{BoxError, CallContext, Deadline};
@@ -90,7 +90,7 @@ async fn request_span_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn stamp_keeps_the_laws() {
-    let layer = StampLayer::new();
+    let layer = AttemptHeadersLayer::new();
     Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
     let attempt = |mut request: Request<Whole>| {
         let call = request.call_mut().unwrap();
@@ -122,11 +122,11 @@ async fn inbound_deadline_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn loops_keep_the_laws() {
-    let layer = LoopLayer::new();
+    let layer = LoopDetectionLayer::new();
     Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
     let deep = |mut request: Request<Whole>| {
         let depth = HeaderValue::from_static("2");
-        request.headers_mut().insert(DEPTH, depth);
+        request.headers_mut().insert(HOP_COUNT, depth);
         request
     };
     Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), deep))

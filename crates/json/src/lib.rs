@@ -25,7 +25,7 @@
 //! use tower_fanout_http::client::ClientError;
 //! use tower_fanout_json::{
 //!     Json,
-//!     filter::{Shape, ShapeLayer},
+//!     filter::{FieldFilter, FieldFilterLayer},
 //!     merge::{Merge, MergeMode},
 //!     response::{AcceptLayer, JsonLayer},
 //! };
@@ -41,17 +41,17 @@
 //! let user = downstream(r#"{"id": 7, "name": "Ada"}"#);
 //! let orders = downstream(r#"{"total": 1.10, "internal": true}"#);
 //!
-//! let public = Shape::build(|filter| filter.deny = ["internal".to_owned()].into()).unwrap();
-//! let layers = |filter: Shape| {
+//! let public = FieldFilter::build(|filter| filter.deny = ["internal".to_owned()].into()).unwrap();
+//! let layers = |filter: FieldFilter| {
 //!     ServiceBuilder::new()
 //!         .layer(AcceptLayer::default())
-//!         .layer(ShapeLayer::new(filter, []))
+//!         .layer(FieldFilterLayer::new(filter, []))
 //!         .layer(JsonLayer::new())
 //! };
 //!
 //! let mut plan = Plan::builder();
 //! let request = |(): &(), _: &_| Ok(Request::new(Bytes::new()));
-//! plan.node("user", layers(Shape::default()).service(user), request);
+//! plan.node("user", layers(FieldFilter::default()).service(user), request);
 //! plan.node("orders", layers(public).service(orders), request);
 //! let answer = FanOut::new(plan.build().unwrap()).oneshot(()).await.unwrap();
 //!

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tower_fanout_json::{
     Json,
-    filter::Shape,
+    filter::FieldFilter,
     merge::{Merge, MergeMode, OnConflict},
 };
 
@@ -20,7 +20,7 @@ fn allocations(mode: MergeMode, items: usize) -> (u64, u64) {
         merge.on_conflict = OnConflict::Last;
     });
     let merge = merge.unwrap();
-    let shape = Shape::build(|shape| shape.deny = ["other".to_owned()].into()).unwrap();
+    let shape = FieldFilter::build(|shape| shape.deny = ["other".to_owned()].into()).unwrap();
     let nodes = ["a", "b", "c", "d", "e"];
     let mut answers = nodes.map(|node| Some(answer(node, items)));
     let mut size = 0;

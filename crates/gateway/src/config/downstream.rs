@@ -5,7 +5,8 @@ use indexmap::IndexMap;
 use tower_fanout::{Policy, layers::config::Validate};
 use tower_fanout_http::{
     client::{
-        self, Client, ClientConfig, ClientTlsConfig, Http2, Identity, Reach, TlsVersion, Verify,
+        self, AddressPolicy, Client, ClientConfig, ClientTlsConfig, Http2, Identity, TlsVersion,
+        Verify,
     },
     forward::{ForwardConfig, ForwardHeaders},
 };
@@ -93,12 +94,15 @@ fn client(section: &mut Section<'_>, endpoint: &Uri) -> ClientConfig {
         .take("max_connections")
         .and_then(|field| within(&field, 1, 1_000_000));
     let words = [
-        ("public", Reach::Public),
-        ("private", Reach::Private),
-        ("link_local", Reach::LinkLocal),
+        ("public", AddressPolicy::Public),
+        ("private", AddressPolicy::Private),
+        ("link_local", AddressPolicy::LinkLocal),
     ];
-    if let Some(reach) = section.take("reach").and_then(|field| word(&field, &words)) {
-        client.reach = reach;
+    if let Some(allow_addresses) = section
+        .take("allow_addresses")
+        .and_then(|field| word(&field, &words))
+    {
+        client.allow_addresses = allow_addresses;
     }
     let plain = !is_https(endpoint);
     if let Some(field) = section.take("tls") {

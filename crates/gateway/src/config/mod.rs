@@ -35,7 +35,9 @@ use tower_fanout::{
     layers::{Priority, fallback::OutcomeSet},
 };
 use tower_fanout_http::trace::TraceLayer;
-use tower_fanout_json::{Json, condition::Condition, filter::Shape, template::RequestTemplate};
+use tower_fanout_json::{
+    Json, condition::Condition, filter::FieldFilter, template::RequestTemplate,
+};
 
 pub(crate) use self::{
     aggregate::Aggregate,
@@ -43,7 +45,7 @@ pub(crate) use self::{
     diagnostic::{Diagnostic, Place, Report},
     downstream::DownstreamConfig,
     server::Server,
-    tls::Shown,
+    tls::ReloadableCert,
 };
 
 /// The largest file, in bytes.
@@ -194,7 +196,7 @@ pub(crate) struct Node {
     /// Statuses of errors that are answers all the same.
     pub(crate) accept: Vec<u16>,
     /// What of an answer is wanted.
-    pub(crate) shape: Shape,
+    pub(crate) shape: FieldFilter,
     /// What answers instead.
     pub(crate) fallback: Vec<Fallback>,
 }

@@ -10,7 +10,7 @@ use tower_fanout::{
 use tower_fanout_json::{
     Json,
     condition::Condition,
-    filter::{Shape, ShapeSettings},
+    filter::{FieldFilter, FieldFilterConfig},
     template::{RequestTemplate, Root, TemplateError},
 };
 
@@ -185,10 +185,10 @@ fn tell<T>(field: &Field<'_>, result: Result<T, TemplateError>) -> Option<T> {
 }
 
 /// The statuses of errors that are answers all the same, and what of an answer is wanted.
-fn response(field: &Field<'_>) -> Option<(Vec<u16>, Shape)> {
+fn response(field: &Field<'_>) -> Option<(Vec<u16>, FieldFilter)> {
     let mut section = field.section();
     let statuses = section.items("accept");
-    let mut shape = ShapeSettings::default();
+    let mut shape = FieldFilterConfig::default();
     shape.target = section.take("target").and_then(|field| field.get());
     shape.allow = read(section.take("allow"));
     shape.deny = read(section.take("deny"));

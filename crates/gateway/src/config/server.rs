@@ -7,14 +7,14 @@ use tower_fanout_http::{
     body::BodyLimitConfig,
     correlation::CorrelationConfig,
     cors::CorsConfig,
-    proxies::{ForwardedHeader, TrustedProxies},
+    forwarded::{ForwardedHeader, TrustedProxies},
     server::{ServerConfig, Tls},
 };
 
 use super::{
     node::method,
     reader::{Field, Section},
-    tls::{Shown, pair},
+    tls::{ReloadableCert, pair},
     value::{
         Span, address, file, header_name, in_range, is_on_unless_off, size, size_from, span,
         within, word,
@@ -35,7 +35,7 @@ pub(crate) struct Server {
     /// after the stop.
     pub(crate) settings: ServerConfig,
     /// The certificate of the public address, if it is served by TLS.
-    pub(crate) certificate: Option<Shown>,
+    pub(crate) certificate: Option<ReloadableCert>,
     /// How bodies of requests are read.
     pub(crate) body: BodyLimitConfig,
     /// How long requests are still taken after the signal to stop.
@@ -134,7 +134,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The certificate that is shown, and whose clients are let in.
-fn tls(field: &Field<'_>) -> Option<Shown> {
+fn tls(field: &Field<'_>) -> Option<ReloadableCert> {
     let mut section = field.section();
     let (cert, key) = (section.require("cert_file"), section.require("key_file"));
     let clients = section.take("client_ca_file");
@@ -147,7 +147,7 @@ fn tls(field: &Field<'_>) -> Option<Shown> {
         Some(authority) => Tls::with_client_authority(&chain, &secret, &authority?),
     };
     let tls = tls.map_err(|error| clients.as_ref().unwrap_or(field).error("invalid", error));
-    Some(Shown {
+    Some(ReloadableCert {
         tls: tls.ok()?,
         cert: cert.text()?.into(),
         key: key.text()?.into(),

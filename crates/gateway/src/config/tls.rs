@@ -8,13 +8,13 @@ use super::{reader::Field, value::file};
 
 /// The certificate that is shown to clients, and the files that it comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ReloadableCert {
     pub(super) tls: Tls,
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
 }
 
-impl Shown {
+impl ReloadableCert {
     /// Reads the files again: new connections are shown what is there now.
     ///
     /// # Errors

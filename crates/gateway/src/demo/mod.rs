@@ -13,7 +13,7 @@ use std::{
 
 use tower_fanout_http::{
     jwt::{Algorithm, sign},
-    server::{Server, Stopped},
+    server::{Server, ShutdownOutcome},
 };
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ use crate::{
 pub(crate) async fn demo(
     listen: SocketAddr,
     down: &[String],
-) -> Result<Stopped, Box<dyn Error + Send + Sync>> {
+) -> Result<ShutdownOutcome, Box<dyn Error + Send + Sync>> {
     let stop = signals()?;
     let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let mut variables = vec![

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tower_fanout::{Explanation, layers::Call};
 use tower_fanout_http::{
-    correlation::CorrelationId, forward::Depth, problem::Problem, trace::TraceContext,
+    correlation::CorrelationId, forward::HopCount, problem::Problem, trace::TraceContext,
 };
 use tower_fanout_json::wire::breaker_state;
 
@@ -44,7 +44,7 @@ impl Endpoint {
             call: Call::NONE,
             correlation_id: CorrelationId::generate(),
             trace: TraceContext::generate(),
-            depth: Depth::default(),
+            depth: HopCount::default(),
             query: Vec::new(),
             headers: Arc::default(),
             route: Vec::new(),

@@ -27,7 +27,7 @@ use tower_fanout_http::{
 };
 use tower_fanout_json::{
     Json,
-    wire::{Asked, Effective, Form, Framing, Partials},
+    wire::{EffectiveLimits, ResponseFormat, RunMeta, RunStream, StreamFormat},
 };
 
 use self::{
@@ -106,11 +106,11 @@ impl Endpoint {
 
     /// Does what is wished for, and answers in the form that the caller accepts.
     async fn answer(&self, inbound: Inbound, wishes: &Wishes) -> Result<Response<Body>, Problem> {
-        let form = Form::of(&inbound.headers);
+        let form = ResponseFormat::of(&inbound.headers);
         let job = Job::new(&self.route, inbound, wishes);
         match form {
-            Form::Json => Ok(job.run(self.server_timing).await?.into_response()),
-            Form::Stream(framing) => job.stream(framing),
+            ResponseFormat::Json => Ok(job.run(self.server_timing).await?.into_response()),
+            ResponseFormat::Stream(framing) => job.stream(framing),
         }
     }
 
@@ -212,7 +212,7 @@ struct Job<'r> {
     strategy: Strategy,
     sequential: bool,
     test: bool,
-    effective: Effective,
+    effective: EffectiveLimits,
 }
 
 impl<'r> Job<'r> {
@@ -243,7 +243,7 @@ impl<'r> Job<'r> {
             strategy: wishes.strategy.unwrap_or(route.strategy),
             sequential,
             test: false,
-            effective: Effective {
+            effective: EffectiveLimits {
                 max_concurrency: if sequential { 1 } else { max_concurrency },
                 timeout: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
                 retry_attempts: retries,
@@ -294,8 +294,8 @@ impl<'r> Job<'r> {
         }
     }
 
-    fn asked(&self) -> Asked {
-        Asked {
+    fn asked(&self) -> RunMeta {
+        RunMeta {
             sequential: self.sequential,
             strategy: self.strategy,
             effective: self.effective,
@@ -317,11 +317,11 @@ impl<'r> Job<'r> {
     }
 
     /// Answers at once; the body runs it, and sends each service as it ends.
-    fn stream(mut self, framing: Framing) -> Result<Response<Body>, Problem> {
+    fn stream(mut self, framing: StreamFormat) -> Result<Response<Body>, Problem> {
         let choices = self.choose()?;
         let (asked, fan_out) = (self.asked(), self.fan_out());
         let run = fan_out.run_chosen(self.inbound, &choices);
-        let mut partials = Partials::new(run, framing, asked);
+        let mut partials = RunStream::new(run, framing, asked);
         if is_apart(&self.route.merge) {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
             partials = partials.merge(move |answer| merged(&merge, plan.names(), answer));

@@ -6,7 +6,7 @@ use tower_fanout::{Answer, Verdict};
 use tower_fanout_http::problem::{Code, Problem};
 use tower_fanout_json::{
     problem,
-    wire::{Asked, Envelope, MAX_ANSWER, server_timing},
+    wire::{Envelope, MAX_ANSWER, RunMeta, server_timing},
 };
 
 use super::merged::{is_apart, merged};
@@ -27,7 +27,7 @@ impl Reply {
     pub(super) fn of(
         answer: &Answer,
         verdict: Option<Verdict>,
-        asked: &Asked,
+        asked: &RunMeta,
         route: &Route,
         timed: bool,
     ) -> Result<Self, Problem> {

@@ -10,7 +10,7 @@ use tower_fanout_layers::{
 
 #[cfg(feature = "tls")]
 use super::ClientTlsConfig;
-use super::{Reach, Resolve, resolve::System};
+use super::{AddressPolicy, Resolve, resolve::System};
 use crate::bounds::{Bounds, WAIT};
 
 /// What one downstream may take, in time, bytes and connections.
@@ -40,8 +40,8 @@ pub struct ClientConfig {
     /// How long it may take to say so before its connection is given up, with all calls on it; 10 s by
     /// default.
     pub h2_ping_timeout: Duration,
-    /// Which addresses the name may stand for; [`Reach::Private`] by default.
-    pub reach: Reach,
+    /// Which addresses the name may stand for; [`AddressPolicy::Private`] by default.
+    pub allow_addresses: AddressPolicy,
     /// What finds the addresses of a name; the system by default.
     pub resolver: Arc<dyn Resolve>,
     /// Whom to believe, where the address begins with `https`.
@@ -60,7 +60,7 @@ setters! {
         http2: Http2,
         h2_ping_interval: Duration,
         h2_ping_timeout: Duration,
-        reach: Reach,
+        allow_addresses: AddressPolicy,
         resolver: Arc<dyn Resolve>,
     }
 }
@@ -104,7 +104,7 @@ impl Default for ClientConfig {
             http2: Http2::default(),
             h2_ping_interval: Duration::from_secs(10),
             h2_ping_timeout: Duration::from_secs(10),
-            reach: Reach::default(),
+            allow_addresses: AddressPolicy::default(),
             resolver: Arc::new(System),
             #[cfg(feature = "tls")]
             tls: ClientTlsConfig::default(),

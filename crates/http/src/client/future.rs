@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     ClientError,
     interim::Interim,
-    pool::{Place, Pool, Waiting},
+    pool::{ConnectionPermit, Pool, Waiting},
 };
 use crate::forward::strip;
 
@@ -55,12 +55,12 @@ impl ResponseFuture {
         };
         match (request, pool.place()) {
             (Err(error), _) => this.state = State::Refused(error),
-            (Ok(request), Place::Free) => this.send(request),
-            (Ok(request), Place::Taken(place)) => {
+            (Ok(request), ConnectionPermit::Free) => this.send(request),
+            (Ok(request), ConnectionPermit::Taken(place)) => {
                 this.place = Some(place);
                 this.send(request);
             }
-            (Ok(request), Place::Awaited(waiting)) => {
+            (Ok(request), ConnectionPermit::Awaited(waiting)) => {
                 this.state = State::Waiting(Box::new((waiting, request)));
             }
         }

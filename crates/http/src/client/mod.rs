@@ -40,7 +40,7 @@ pub use self::{
     endpoint::check,
     error::ClientError,
     future::ResponseFuture,
-    resolve::{Reach, Resolve, Resolving},
+    resolve::{AddressPolicy, Resolve, Resolving},
 };
 use self::{endpoint::Endpoint, pool::Pool};
 use crate::{bounds::valid, forward::strip};

@@ -74,19 +74,19 @@ impl Pool {
     }
 
     /// One of the calls that may be under way at once.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> ConnectionPermit {
         let Some(places) = &self.places else {
-            return Place::Free;
+            return ConnectionPermit::Free;
         };
         match Arc::clone(places).try_acquire_owned() {
-            Ok(permit) => Place::Taken(permit),
-            Err(_) => Place::Awaited(Box::pin(Arc::clone(places).acquire_owned())),
+            Ok(permit) => ConnectionPermit::Taken(permit),
+            Err(_) => ConnectionPermit::Awaited(Box::pin(Arc::clone(places).acquire_owned())),
         }
     }
 }
 
 /// One of the calls that may be under way at once, until it is dropped.
-pub(super) enum Place {
+pub(super) enum ConnectionPermit {
     /// There is no bound.
     Free,
     /// It is there.

@@ -50,7 +50,7 @@ impl Resolve for System {
 /// cannot be turned to another address in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Reach {
+pub enum AddressPolicy {
     /// Addresses of the public network only; for a name that is not from the configuration.
     Public,
     /// Those of private networks and of this machine, too.
@@ -62,32 +62,32 @@ pub enum Reach {
 
 /// Networks that are not public
 /// ([RFC 6890](https://www.rfc-editor.org/rfc/rfc6890)), by the step that they need.
-const NETWORKS: [(Reach, IpNet); 24] = [
-    (Reach::LinkLocal, v4([169, 254, 0, 0], 16)),
-    (Reach::LinkLocal, v6([0xfe80, 0, 0], 0, 10)),
+const NETWORKS: [(AddressPolicy, IpNet); 24] = [
+    (AddressPolicy::LinkLocal, v4([169, 254, 0, 0], 16)),
+    (AddressPolicy::LinkLocal, v6([0xfe80, 0, 0], 0, 10)),
     // The metadata services of clouds that are not link-local.
-    (Reach::LinkLocal, v4([100, 100, 100, 200], 32)),
-    (Reach::LinkLocal, v4([192, 0, 0, 192], 32)),
-    (Reach::LinkLocal, v6([0xfd00, 0xec2, 0], 0x254, 128)),
-    (Reach::LinkLocal, v6([0xfd20, 0xce, 0], 0x254, 128)),
-    (Reach::Private, v4([0, 0, 0, 0], 8)),
-    (Reach::Private, v4([10, 0, 0, 0], 8)),
-    (Reach::Private, v4([100, 64, 0, 0], 10)),
-    (Reach::Private, v4([127, 0, 0, 0], 8)),
-    (Reach::Private, v4([172, 16, 0, 0], 12)),
-    (Reach::Private, v4([192, 0, 0, 0], 24)),
-    (Reach::Private, v4([192, 0, 2, 0], 24)),
-    (Reach::Private, v4([192, 168, 0, 0], 16)),
-    (Reach::Private, v4([198, 18, 0, 0], 15)),
-    (Reach::Private, v4([198, 51, 100, 0], 24)),
-    (Reach::Private, v4([203, 0, 113, 0], 24)),
-    (Reach::Private, v4([224, 0, 0, 0], 3)), // multicast, reserved, broadcast
-    (Reach::Private, v6([0, 0, 0], 0, 127)), // unspecified, loopback
-    (Reach::Private, v6(LOCAL_NAT64, 0, 48)),
-    (Reach::Private, v6([0xfc00, 0, 0], 0, 7)),
-    (Reach::Private, v6([0xfec0, 0, 0], 0, 10)),
-    (Reach::Private, v6([0x2001, 0xdb8, 0], 0, 32)),
-    (Reach::Private, v6([0xff00, 0, 0], 0, 8)),
+    (AddressPolicy::LinkLocal, v4([100, 100, 100, 200], 32)),
+    (AddressPolicy::LinkLocal, v4([192, 0, 0, 192], 32)),
+    (AddressPolicy::LinkLocal, v6([0xfd00, 0xec2, 0], 0x254, 128)),
+    (AddressPolicy::LinkLocal, v6([0xfd20, 0xce, 0], 0x254, 128)),
+    (AddressPolicy::Private, v4([0, 0, 0, 0], 8)),
+    (AddressPolicy::Private, v4([10, 0, 0, 0], 8)),
+    (AddressPolicy::Private, v4([100, 64, 0, 0], 10)),
+    (AddressPolicy::Private, v4([127, 0, 0, 0], 8)),
+    (AddressPolicy::Private, v4([172, 16, 0, 0], 12)),
+    (AddressPolicy::Private, v4([192, 0, 0, 0], 24)),
+    (AddressPolicy::Private, v4([192, 0, 2, 0], 24)),
+    (AddressPolicy::Private, v4([192, 168, 0, 0], 16)),
+    (AddressPolicy::Private, v4([198, 18, 0, 0], 15)),
+    (AddressPolicy::Private, v4([198, 51, 100, 0], 24)),
+    (AddressPolicy::Private, v4([203, 0, 113, 0], 24)),
+    (AddressPolicy::Private, v4([224, 0, 0, 0], 3)), // multicast, reserved, broadcast
+    (AddressPolicy::Private, v6([0, 0, 0], 0, 127)), // unspecified, loopback
+    (AddressPolicy::Private, v6(LOCAL_NAT64, 0, 48)),
+    (AddressPolicy::Private, v6([0xfc00, 0, 0], 0, 7)),
+    (AddressPolicy::Private, v6([0xfec0, 0, 0], 0, 10)),
+    (AddressPolicy::Private, v6([0x2001, 0xdb8, 0], 0, 32)),
+    (AddressPolicy::Private, v6([0xff00, 0, 0], 0, 8)),
 ];
 
 /// Where a network of one's own has its NAT64 ([RFC 8215](https://www.rfc-editor.org/rfc/rfc8215)).
@@ -106,7 +106,7 @@ const fn v6([a, b, c]: [u16; 3], last: u16, prefix: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(address, prefix))
 }
 
-impl Reach {
+impl AddressPolicy {
     /// The step that `address` needs, or the IPv4 address that it leads to.
     fn of(address: IpAddr) -> Self {
         let embedded = embedded(address).map_or(Self::Public, |address| Self::step(address.into()));
@@ -116,7 +116,7 @@ impl Reach {
     fn step(address: IpAddr) -> Self {
         let mut networks = NETWORKS.iter();
         let network = networks.find(|(_, network)| network.contains(&address));
-        network.map_or(Self::Public, |(reach, _)| *reach)
+        network.map_or(Self::Public, |(allow_addresses, _)| *allow_addresses)
     }
 
     fn allows(self, address: IpAddr) -> bool {
@@ -143,7 +143,7 @@ fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
 /// Finds the addresses of one downstream.
 pub(super) struct Finder {
     resolver: Arc<dyn Resolve>,
-    reach: Reach,
+    allow_addresses: AddressPolicy,
     /// Until when the name counts as one that nobody has.
     unknown: Mutex<Option<Instant>>,
 }
@@ -152,7 +152,7 @@ impl Finder {
     pub(super) fn new(config: &ClientConfig) -> Self {
         Self {
             resolver: Arc::clone(&config.resolver),
-            reach: config.reach,
+            allow_addresses: config.allow_addresses,
             unknown: Mutex::default(),
         }
     }
@@ -172,7 +172,7 @@ impl Finder {
             Err(_) => self.look_up(host, time).await?,
         };
         let found = addresses.len();
-        addresses.retain(|address| self.reach.allows(*address));
+        addresses.retain(|address| self.allow_addresses.allows(*address));
         if addresses.len() < found {
             tracing::warn!(
                 reason = "ssrf",
@@ -211,9 +211,9 @@ mod tests {
 
     #[test]
     fn fault_i6_an_address_is_known_by_its_network() {
-        for (reach, addresses) in [
+        for (allow_addresses, addresses) in [
             (
-                Reach::LinkLocal,
+                AddressPolicy::LinkLocal,
                 &[
                     "169.254.169.254",
                     "fe80::1",
@@ -229,7 +229,7 @@ mod tests {
                 ][..],
             ),
             (
-                Reach::Private,
+                AddressPolicy::Private,
                 &[
                     "0.0.0.0",
                     "10.1.2.3",
@@ -252,7 +252,7 @@ mod tests {
                 ],
             ),
             (
-                Reach::Public,
+                AddressPolicy::Public,
                 &[
                     "1.1.1.1",
                     "172.32.0.1",
@@ -263,7 +263,11 @@ mod tests {
             ),
         ] {
             for address in addresses {
-                assert_eq!(Reach::of(address.parse().unwrap()), reach, "{address}");
+                assert_eq!(
+                    AddressPolicy::of(address.parse().unwrap()),
+                    allow_addresses,
+                    "{address}"
+                );
             }
         }
     }

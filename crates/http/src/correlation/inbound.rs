@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::CorrelationId;
-use crate::log::Shown;
+use crate::log::LogValue;
 
 /// Why the id of a caller was replaced by a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,13 +41,13 @@ impl fmt::Display for Replaced {
 }
 
 /// The id that a caller sent who is not trusted with the id of its request; for the log alone, which
-/// is how it is [shown](Shown).
+/// is how it is [shown](LogValue).
 #[derive(Clone)]
 pub struct ClientRequestId(HeaderValue);
 
 impl fmt::Display for ClientRequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Shown::new(&self.0).fmt(f)
+        LogValue::new(&self.0).fmt(f)
     }
 }
 

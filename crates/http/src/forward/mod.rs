@@ -2,14 +2,14 @@
 //!
 //! - [`strip`] takes out the headers of one connection, in either direction.
 //! - [`ForwardHeaders`] lists the headers of a caller that a service may see; there are none by default.
-//! - [`LoopLayer`] turns away a request that has come through too often, and [`Depth`] counts.
+//! - [`LoopDetectionLayer`] turns away a request that has come through too often, and [`HopCount`] counts.
 
-mod depth;
 mod headers;
 mod hop_by_hop;
+mod hop_count;
 
 pub use self::{
-    depth::{DEPTH, Depth, LoopGuard, LoopLayer, MAX_DEPTH},
     headers::{ForwardConfig, ForwardHeaders, is_managed},
     hop_by_hop::strip,
+    hop_count::{HOP_COUNT, HopCount, LoopDetection, LoopDetectionLayer, MAX_HOPS},
 };

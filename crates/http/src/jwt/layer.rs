@@ -21,7 +21,7 @@ use super::{
     config::JwtConfig,
     keys::Flight,
     refusal::{Outcome, Reason, Refusal},
-    verifier::{Failure, Verifier},
+    verifier::{Verifier, VerifyError},
     waiting::{Decided, JwtFuture, Waiting},
 };
 use crate::{bounds::valid, correlation::CorrelationId, problem::OrRefused};
@@ -66,7 +66,7 @@ impl JwtLayer {
 
 impl Shared {
     /// Puts the caller's claims into the request, or says why there are none.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Failure> {
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), VerifyError> {
         // Another layer's claims are not this layer's.
         request.extensions_mut().remove::<Claims>();
         if self.config.skip_preflight && is_preflight(request) {
@@ -82,7 +82,7 @@ impl Shared {
     /// The call, if it was admitted; else what turns the caller away.
     fn go_on<S, B, R>(
         &self,
-        admitted: Result<(), Failure>,
+        admitted: Result<(), VerifyError>,
         service: impl FnOnce() -> S,
         request: Request<B>,
     ) -> Decided<S, B, R>
@@ -96,7 +96,7 @@ impl Shared {
         }
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, Failure> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, VerifyError> {
         let claims = self.verifier.check(bearer(headers)?)?;
         let (roles, scopes) = (claims.roles(), claims.scopes());
         let JwtConfig {
@@ -112,12 +112,14 @@ impl Shared {
         }
     }
 
-    fn refuse<B: From<Bytes>>(&self, failure: Failure, extensions: &Extensions) -> Response<B> {
+    fn refuse<B: From<Bytes>>(&self, failure: VerifyError, extensions: &Extensions) -> Response<B> {
         let (refusal, retry_after) = match failure {
-            Failure::Refused(refusal) => (refusal, None),
+            VerifyError::Refused(refusal) => (refusal, None),
             // Waiting was given up, and the fetch ends soon.
-            Failure::NoKeyYet(_) => (Refusal(Reason::Unavailable), Some(Duration::from_secs(1))),
-            Failure::Unavailable(why) => (Refusal(Reason::Unavailable), Some(why.retry_after)),
+            VerifyError::NoKeyYet(_) => {
+                (Refusal(Reason::Unavailable), Some(Duration::from_secs(1)))
+            }
+            VerifyError::Unavailable(why) => (Refusal(Reason::Unavailable), Some(why.retry_after)),
         };
         (self.on_outcome)(Outcome::Rejected(refusal.0));
         let id = extensions.get::<CorrelationId>();
@@ -190,7 +192,7 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let Self { layer, inner } = self;
         match layer.shared.admit(&mut request) {
-            Err(Failure::NoKeyYet(flight)) => JwtFuture::waiting(Waiting {
+            Err(VerifyError::NoKeyYet(flight)) => JwtFuture::waiting(Waiting {
                 end: before(request.call().deadline, flight),
                 layer: layer.clone(),
                 service: inner.clone(),

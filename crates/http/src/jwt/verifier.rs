@@ -28,7 +28,7 @@ struct Trusted {
 }
 
 /// Why a token is not believed.
-pub(super) enum Failure {
+pub(super) enum VerifyError {
     /// It is wrong.
     Refused(Refusal),
     /// It names a key that is not there, and that a fetch may bring, which ends then.
@@ -37,13 +37,13 @@ pub(super) enum Failure {
     Unavailable(Unavailable),
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for VerifyError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<Unavailable> for Failure {
+impl From<Unavailable> for VerifyError {
     fn from(unavailable: Unavailable) -> Self {
         Self::Unavailable(unavailable)
     }
@@ -98,14 +98,14 @@ impl Verifier {
     /// What is wrong with it; or that there are [no keys](Reason::Unavailable) to check it with.
     pub fn verify(&self, token: &str) -> Result<Claims, Refusal> {
         self.check(token).map_err(|failure| match failure {
-            Failure::Refused(refusal) => refusal,
-            Failure::NoKeyYet(_) => Refusal(Reason::Kid),
-            Failure::Unavailable(_) => Refusal(Reason::Unavailable),
+            VerifyError::Refused(refusal) => refusal,
+            VerifyError::NoKeyYet(_) => Refusal(Reason::Kid),
+            VerifyError::Unavailable(_) => Refusal(Reason::Unavailable),
         })
     }
 
     /// [`verify`](Self::verify), with what can be done about it if it fails.
-    pub(super) fn check(&self, token: &str) -> Result<Claims, Failure> {
+    pub(super) fn check(&self, token: &str) -> Result<Claims, VerifyError> {
         let trusted = self.trusted_for(token)?;
         let mut keys = trusted.keys.current()?;
         loop {
@@ -114,7 +114,7 @@ impl Verifier {
                 verified => return Ok(trusted.rules.check(&verified?, (self.clock)())?),
             }
             if let Some(flight) = trusted.keys.flight() {
-                return Err(Failure::NoKeyYet(flight));
+                return Err(VerifyError::NoKeyYet(flight));
             }
             let newer = trusted.keys.current()?;
             if Arc::ptr_eq(&keys, &newer) {

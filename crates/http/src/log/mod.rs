@@ -1,6 +1,6 @@
 //! What a log line says of a request: its ids, and values that are safe to read.
 //!
-//! Values of a request that stand in a log line are written as [`Shown`]. [`RequestSpanLayer`] gives
+//! Values of a request that stand in a log line are written as [`LogValue`]. [`RequestSpanLayer`] gives
 //! all lines of a request its ids.
 
 mod span;
@@ -19,16 +19,16 @@ const LONGEST: usize = 256;
 /// that turn the direction of the text. What is not UTF-8 becomes `U+FFFD`, and what is left out `…`.
 ///
 /// ```
-/// use tower_fanout_http::log::Shown;
+/// use tower_fanout_http::log::LogValue;
 ///
-/// assert_eq!(Shown::new("/users/7").to_string(), "/users/7");
-/// assert_eq!(Shown::new(b"a\nb\x1b[31m\xff").to_string(), "a\\nb\\u{1b}[31m\u{fffd}");
-/// assert_eq!(Shown::new(&"x".repeat(300)).to_string(), "x".repeat(256) + "…");
+/// assert_eq!(LogValue::new("/users/7").to_string(), "/users/7");
+/// assert_eq!(LogValue::new(b"a\nb\x1b[31m\xff").to_string(), "a\\nb\\u{1b}[31m\u{fffd}");
+/// assert_eq!(LogValue::new(&"x".repeat(300)).to_string(), "x".repeat(256) + "…");
 /// ```
 #[derive(Clone, Copy)]
-pub struct Shown<'a>(&'a [u8]);
+pub struct LogValue<'a>(&'a [u8]);
 
-impl<'a> Shown<'a> {
+impl<'a> LogValue<'a> {
     /// Shows `value`, which is a text, bytes or the value of a header.
     #[must_use]
     pub fn new<T: AsRef<[u8]> + ?Sized>(value: &'a T) -> Self {
@@ -36,7 +36,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for LogValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = LONGEST;
         for chunk in self.0.utf8_chunks() {
@@ -53,7 +53,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-impl fmt::Debug for Shown<'_> {
+impl fmt::Debug for LogValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -61,7 +61,7 @@ impl fmt::Debug for Shown<'_> {
 
 /// Writes what goes through it on one line, without control characters.
 ///
-/// They are escaped as [`Shown`] escapes them, and nothing is cut.
+/// They are escaped as [`LogValue`] escapes them, and nothing is cut.
 #[derive(Debug)]
 pub struct OneLine<W>(pub W);
 
@@ -91,15 +91,15 @@ mod tests {
     #[test]
     fn fault_c13_a_long_value_is_cut_after_256_characters() {
         let path = format!("/{}", "\u{e9}".repeat(10 << 10));
-        let shown = Shown::new(&path).to_string();
+        let shown = LogValue::new(&path).to_string();
         assert_eq!(shown.chars().count(), 257);
         assert!(shown.ends_with("\u{e9}…"));
-        assert_eq!(Shown::new(&[b'x'; 256]).to_string(), "x".repeat(256));
+        assert_eq!(LogValue::new(&[b'x'; 256]).to_string(), "x".repeat(256));
         assert_eq!(
-            Shown::new(&[0xff; 300]).to_string(),
+            LogValue::new(&[0xff; 300]).to_string(),
             "\u{fffd}".repeat(256) + "…"
         );
-        assert_eq!(Shown::new("").to_string(), "");
+        assert_eq!(LogValue::new("").to_string(), "");
     }
 
     #[test]
@@ -114,14 +114,14 @@ mod tests {
             (b"\"quoted\" \\n", "\"quoted\" \\n"),
             (b"\xc3(\xff", "\u{fffd}(\u{fffd}"),
         ] {
-            assert_eq!(Shown::new(value).to_string(), shown);
+            assert_eq!(LogValue::new(value).to_string(), shown);
         }
     }
 
     proptest! {
         #[test]
         fn fault_c12_c13_whatever_is_shown_is_one_line(value in prop::collection::vec(any::<u8>(), 0..400)) {
-            let shown = Shown::new(&value).to_string();
+            let shown = LogValue::new(&value).to_string();
             prop_assert!(!shown.contains(char::is_control), "{shown:?}");
             prop_assert_eq!(shown.lines().count(), usize::from(!value.is_empty()));
             let mut line = String::new();

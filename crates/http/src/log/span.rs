@@ -12,10 +12,10 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field, instrument::Instrumented};
 
-use super::Shown;
+use super::LogValue;
 use crate::{
     correlation::{ClientRequestId, CorrelationId},
-    proxies::{ClientAddr, PeerAddr},
+    forwarded::{ClientAddr, PeerAddr},
     trace::TraceContext,
 };
 
@@ -122,8 +122,8 @@ fn span<B>(request: &Request<B>) -> Span {
         correlation_id = facts.get().map(CorrelationId::as_str),
         trace_id = facts.get().map(|trace: &TraceContext| field::display(trace.trace_id())),
         client_request_id = facts.get::<ClientRequestId>().map(field::display),
-        method = %Shown::new(request.method().as_str()),
-        path = %Shown::new(request.uri().path()),
+        method = %LogValue::new(request.method().as_str()),
+        path = %LogValue::new(request.uri().path()),
         peer = facts.get().map(|PeerAddr(peer)| field::display(peer)),
         client = client(facts).map(field::display),
     )

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-use super::{Closed, ServerConfig};
+use super::{CloseReason, ServerConfig};
 
 /// The notes on one connection.
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ enum Phase {
 
 /// Measures how long a connection has been waiting for the same thing.
 #[derive(Debug)]
-pub(super) struct Patience<'a> {
+pub(super) struct ConnectionTimeouts<'a> {
     activity: &'a Activity,
     config: &'a ServerConfig,
     phase: Phase,
@@ -176,7 +176,7 @@ pub(super) struct Patience<'a> {
     pub(super) closing: bool,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> ConnectionTimeouts<'a> {
     /// For a connection that was accepted at `since`.
     pub(super) fn new(activity: &'a Activity, config: &'a ServerConfig, since: Instant) -> Self {
         Self {
@@ -196,7 +196,7 @@ impl<'a> Patience<'a> {
         &mut self,
         mut timer: Pin<&mut Sleep>,
         cx: &mut Context<'_>,
-    ) -> Poll<Closed> {
+    ) -> Poll<CloseReason> {
         let phase = self.activity.phase();
         if phase != self.phase {
             (self.phase, self.since) = (phase, Instant::now());
@@ -217,14 +217,16 @@ impl<'a> Patience<'a> {
         Poll::Pending
     }
 
-    fn limit(&self) -> (Duration, Option<Closed>) {
+    fn limit(&self) -> (Duration, Option<CloseReason>) {
         let config = self.config;
         match self.phase {
             Phase::Busy => (config.idle_timeout, None),
-            Phase::Head(_) => (config.header_timeout, Some(Closed::Slow)),
-            Phase::Idle(_) if self.closing => (config.write_timeout, Some(Closed::Idle)),
-            Phase::Idle(_) => (config.idle_timeout, Some(Closed::Idle)),
-            Phase::Blocked(_) | Phase::Held(_) => (config.write_timeout, Some(Closed::Stalled)),
+            Phase::Head(_) => (config.header_timeout, Some(CloseReason::Slow)),
+            Phase::Idle(_) if self.closing => (config.write_timeout, Some(CloseReason::Idle)),
+            Phase::Idle(_) => (config.idle_timeout, Some(CloseReason::Idle)),
+            Phase::Blocked(_) | Phase::Held(_) => {
+                (config.write_timeout, Some(CloseReason::Stalled))
+            }
         }
     }
 }
@@ -239,10 +241,10 @@ mod tests {
     use super::*;
 
     /// What a connection in this state is closed for, and when, in seconds from its acceptance.
-    async fn fate(act: impl AsyncFnOnce(&Arc<Activity>)) -> (Closed, u64) {
+    async fn fate(act: impl AsyncFnOnce(&Arc<Activity>)) -> (CloseReason, u64) {
         let (activity, config) = (Arc::default(), ServerConfig::default());
         let start = Instant::now();
-        let mut patience = Patience::new(&activity, &config, start);
+        let mut patience = ConnectionTimeouts::new(&activity, &config, start);
         let mut timer = std::pin::pin!(sleep_until(start + config.header_timeout));
         let mut acting = std::pin::pin!(async {
             act(&activity).await;
@@ -265,18 +267,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn fault_d1_a_head_has_its_time_from_its_first_byte() {
-        assert_eq!(fate(async |_| {}).await, (Closed::Slow, 10));
+        assert_eq!(fate(async |_| {}).await, (CloseReason::Slow, 10));
         let dripping = async |activity: &Arc<Activity>| loop {
             activity.hear();
             seconds(1).await;
         };
-        assert_eq!(fate(dripping).await, (Closed::Slow, 10));
+        assert_eq!(fate(dripping).await, (CloseReason::Slow, 10));
         let second = async |activity: &Arc<Activity>| {
             drop(activity.begin(false, false));
             seconds(20).await;
             dripping(activity).await;
         };
-        assert_eq!(fate(second).await, (Closed::Slow, 30));
+        assert_eq!(fate(second).await, (CloseReason::Slow, 30));
     }
 
     #[tokio::test(start_paused = true)]
@@ -290,7 +292,7 @@ mod tests {
             seconds(30).await;
             drop(activity.begin(false, false));
         };
-        assert_eq!(fate(used).await, (Closed::Idle, 590));
+        assert_eq!(fate(used).await, (CloseReason::Idle, 590));
         let pinging = async |activity: &Arc<Activity>| {
             drop(activity.begin(true, false));
             loop {
@@ -299,7 +301,7 @@ mod tests {
                 seconds(1).await;
             }
         };
-        assert_eq!(fate(pinging).await, (Closed::Idle, 60));
+        assert_eq!(fate(pinging).await, (CloseReason::Idle, 60));
     }
 
     #[tokio::test(start_paused = true)]
@@ -314,7 +316,7 @@ mod tests {
             write(activity, false);
             seconds(1_000).await;
         };
-        assert_eq!(fate(blocked).await, (Closed::Stalled, 90));
+        assert_eq!(fate(blocked).await, (CloseReason::Stalled, 90));
     }
 
     #[tokio::test(start_paused = true)]
@@ -330,6 +332,6 @@ mod tests {
             first.asked(&Poll::Ready(()));
             seconds(1_000).await;
         };
-        assert_eq!(fate(held).await, (Closed::Stalled, 130));
+        assert_eq!(fate(held).await, (CloseReason::Stalled, 130));
     }
 }

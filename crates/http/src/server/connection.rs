@@ -19,11 +19,11 @@ use tokio::{
 use tower::Service;
 
 use super::{
-    Closed, ServerConfig,
-    activity::{Activity, Patience},
-    linger::Linger,
+    CloseReason, ServerConfig,
+    activity::{Activity, ConnectionTimeouts},
+    lingering_close::LingeringClose,
     stream::{Stream, Wire},
-    tracked::Tracked,
+    track_requests::TrackRequests,
 };
 
 /// What all connections of a server share.
@@ -41,7 +41,7 @@ pub(super) async fn serve<S, B>(
     socket: TcpStream,
     peer: SocketAddr,
     mut stop: watch::Receiver<()>,
-) -> Closed
+) -> CloseReason
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
@@ -55,23 +55,23 @@ where
     let (config, accepted) = (&shared.config, Instant::now());
     let handshake = timeout_at(
         accepted + config.header_timeout,
-        secure(config, Linger::new(socket)),
+        secure(config, LingeringClose::new(socket)),
     );
     let handshake = tokio::select! {
         shaken = handshake => shaken,
         // Nothing was asked yet.
-        _ = stop.changed() => return Closed::Done,
+        _ = stop.changed() => return CloseReason::Done,
     };
     let (wire, scheme) = match handshake {
         Ok(Ok(wire)) => wire,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
-            return Closed::Error;
+            return CloseReason::Error;
         }
-        Err(_) => return Closed::Slow,
+        Err(_) => return CloseReason::Slow,
     };
     let activity = Arc::new(Activity::default());
-    let service = Tracked {
+    let service = TrackRequests {
         service,
         activity: Arc::clone(&activity),
         peer,
@@ -81,7 +81,7 @@ where
     let connection = shared.http.serve_connection(stream, service);
     drive(
         connection,
-        Patience::new(&activity, config, accepted),
+        ConnectionTimeouts::new(&activity, config, accepted),
         config,
         stop,
     )
@@ -91,7 +91,7 @@ where
 /// The wire that requests are read from, and their scheme.
 async fn secure(
     config: &ServerConfig,
-    socket: Linger<TcpStream>,
+    socket: LingeringClose<TcpStream>,
 ) -> std::io::Result<(Box<dyn Wire>, Scheme)> {
     #[cfg(feature = "tls")]
     if let Some(tls) = &config.tls {
@@ -106,10 +106,10 @@ async fn secure(
 /// or for being idle, it may still finish what is in flight.
 async fn drive<C>(
     connection: C,
-    mut patience: Patience<'_>,
+    mut timeouts: ConnectionTimeouts<'_>,
     config: &ServerConfig,
     mut stop: watch::Receiver<()>,
-) -> Closed
+) -> CloseReason
 where
     C: GracefulConnection<Error = Box<dyn Error + Send + Sync>>,
 {
@@ -122,9 +122,9 @@ where
             None => std::future::pending().await,
         }
     });
-    let mut end = Closed::Done;
+    let mut end = CloseReason::Done;
     loop {
-        let closing = patience.closing;
+        let closing = timeouts.closing;
         tokio::select! {
             biased;
             _ = stop.changed(), if !closing => {}
@@ -133,18 +133,18 @@ where
                 Err(_) if closing => end,
                 Err(error) => {
                     tracing::debug!(%error, "a connection ended early");
-                    Closed::Error
+                    CloseReason::Error
                 }
             },
             () = &mut old, if !closing => {}
-            reason = poll_fn(|cx| patience.poll(timer.as_mut(), cx)) => {
-                if closing || reason != Closed::Idle {
+            reason = poll_fn(|cx| timeouts.poll(timer.as_mut(), cx)) => {
+                if closing || reason != CloseReason::Idle {
                     return reason;
                 }
                 end = reason;
             }
         }
-        patience.closing = true;
+        timeouts.closing = true;
         connection.as_mut().graceful_shutdown();
     }
 }

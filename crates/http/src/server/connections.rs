@@ -8,7 +8,7 @@ use std::sync::{
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Closed {
+pub enum CloseReason {
     /// One of the two sides had no more use for it.
     Done,
     /// A head did not come in time.
@@ -21,7 +21,7 @@ pub enum Closed {
     Error,
 }
 
-impl Closed {
+impl CloseReason {
     /// Every reason.
     pub const ALL: [Self; 5] = [
         Self::Done,
@@ -52,7 +52,7 @@ pub struct Connections(Arc<Counts>);
 struct Counts {
     accepted: AtomicU64,
     /// One count per reason, by its discriminant: `ALL` has every variant, so an index is in range.
-    closed: [AtomicU64; Closed::ALL.len()],
+    closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
 impl Connections {
@@ -64,30 +64,33 @@ impl Connections {
 
     /// How many were closed since the start, for this reason.
     #[must_use]
-    pub fn closed(&self, reason: Closed) -> u64 {
+    pub fn closed(&self, reason: CloseReason) -> u64 {
         self.0.closed[reason as usize].load(Ordering::Relaxed)
     }
 
     /// How many are open.
     #[must_use]
     pub fn open(&self) -> u64 {
-        let closed: u64 = Closed::ALL.map(|reason| self.closed(reason)).iter().sum();
+        let closed: u64 = CloseReason::ALL
+            .map(|reason| self.closed(reason))
+            .iter()
+            .sum();
         self.accepted().saturating_sub(closed)
     }
 
     /// One more is accepted.
     pub(super) fn accept(&self) -> Counted {
         self.0.accepted.fetch_add(1, Ordering::Relaxed);
-        Counted(self.clone(), Closed::Error)
+        Counted(self.clone(), CloseReason::Error)
     }
 }
 
 /// A connection that is open until this is dropped; what is dropped unsaid broke.
 #[derive(Debug)]
-pub(super) struct Counted(Connections, Closed);
+pub(super) struct Counted(Connections, CloseReason);
 
 impl Counted {
-    pub(super) fn close(mut self, reason: Closed) {
+    pub(super) fn close(mut self, reason: CloseReason) {
         self.1 = reason;
     }
 }
@@ -107,10 +110,10 @@ mod tests {
         let connections = Connections::default();
         let (first, second) = (connections.accept(), connections.accept());
         assert_eq!((connections.accepted(), connections.open()), (2, 2));
-        first.close(Closed::Slow);
+        first.close(CloseReason::Slow);
         drop(second);
         assert_eq!((connections.accepted(), connections.open()), (2, 0));
-        let closed = Closed::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
+        let closed = CloseReason::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
         let expected = [
             ("done", 0),
             ("slow", 1),

@@ -29,11 +29,11 @@ mod activity;
 mod config;
 mod connection;
 mod connections;
-mod linger;
+mod lingering_close;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
-mod tracked;
+mod track_requests;
 
 use std::{
     convert::Infallible, error::Error, future::Future, io, net::SocketAddr, sync::Arc,
@@ -57,15 +57,15 @@ use self::connection::Shared;
 pub use self::tls::{Tls, TlsError};
 pub use self::{
     config::ServerConfig,
-    connections::{Closed, Connections},
+    connections::{CloseReason, Connections},
 };
 use crate::bounds::valid;
-pub use crate::proxies::PeerAddr;
+pub use crate::forwarded::PeerAddr;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stopped {
+pub enum ShutdownOutcome {
     /// All requests in flight were answered.
     Drained,
     /// Some were cut when the grace was over.
@@ -117,7 +117,7 @@ impl Server {
         listener: TcpListener,
         service: S,
         stop: impl Future<Output = ()>,
-    ) -> Stopped
+    ) -> ShutdownOutcome
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
             + Clone
@@ -130,7 +130,7 @@ impl Server {
     {
         let Self { config } = self;
         let grace = config.grace;
-        let mut door = Door::new(listener, config.max_connections);
+        let mut acceptor = Acceptor::new(listener, config.max_connections);
         let http = config.protocols();
         let shared = Arc::new(Shared { config, http });
         let (stopping, stopped) = watch::channel(());
@@ -141,10 +141,10 @@ impl Server {
                 biased;
                 () = &mut stop => break,
                 Some(ended) = connections.join_next() => {
-                    tell(ended);
+                    log_panic(ended);
                     continue;
                 }
-                accepted = door.accept() => accepted,
+                accepted = acceptor.accept() => accepted,
             };
             let counted = shared.config.connections.accept();
             let (shared, service) = (Arc::clone(&shared), service.clone());
@@ -154,42 +154,42 @@ impl Server {
                 drop(permit);
             });
         }
-        drop(door);
+        drop(acceptor);
         stopping.send_replace(());
         drain(connections, grace).await
     }
 }
 
 /// Waits for `connections` to end, for at most `grace`.
-async fn drain(mut connections: JoinSet<()>, grace: Duration) -> Stopped {
+async fn drain(mut connections: JoinSet<()>, grace: Duration) -> ShutdownOutcome {
     let drained = async {
         while let Some(ended) = connections.join_next().await {
-            tell(ended);
+            log_panic(ended);
         }
     };
     match timeout(grace, drained).await {
-        Ok(()) => Stopped::Drained,
+        Ok(()) => ShutdownOutcome::Drained,
         // Dropping the tasks closes their connections.
-        Err(_) => Stopped::Cut,
+        Err(_) => ShutdownOutcome::Cut,
     }
 }
 
 /// A service that panicked took its connection along.
-fn tell(ended: Result<(), JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
         tracing::error!("a service panicked, and its connection was closed");
     }
 }
 
 /// Lets connections in, as long as there is room.
-struct Door {
+struct Acceptor {
     listener: TcpListener,
     room: Arc<Semaphore>,
     /// Nothing is said before.
     silent_until: Instant,
 }
 
-impl Door {
+impl Acceptor {
     fn new(listener: TcpListener, max: usize) -> Self {
         Self {
             listener,

@@ -29,7 +29,7 @@
 //! ```
 //!
 //! Each call is sent with a parent id of its own, and so is each attempt of it: the
-//! [stamp](crate::stamp) gives attempts theirs.
+//! [stamp](crate::attempt_headers) gives attempts theirs.
 
 mod baggage;
 mod layer;

@@ -13,10 +13,10 @@ use tower_fanout_http::client::ClientError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::Shape;
+use super::FieldFilter;
 use crate::Json;
 
-/// A layer that applies a [`Shape`] to JSON responses.
+/// A layer that applies a [`FieldFilter`] to JSON responses.
 ///
 /// Place the layer within the attempt, so that a response without the target value counts as a
 /// failure of the service ([`ClientError::BadJson`]), which a fallback can replace. The static
@@ -26,42 +26,42 @@ use crate::Json;
 /// accepted error response without the target value becomes `null`. All other responses pass
 /// unchanged.
 #[derive(Clone, Debug, Default)]
-pub struct ShapeLayer {
+pub struct FieldFilterLayer {
     /// The filter and the accepted error statuses, or `None` if the filter changes nothing.
-    wanted: Option<Arc<(Shape, Box<[u16]>)>>,
+    wanted: Option<Arc<(FieldFilter, Box<[u16]>)>>,
 }
 
-impl ShapeLayer {
+impl FieldFilterLayer {
     /// Creates a layer that applies `shape` to 2xx responses and to responses with a status in
     /// `accept`.
     #[must_use]
-    pub fn new(shape: Shape, accept: impl Into<Box<[u16]>>) -> Self {
-        let changes = shape != Shape::default();
+    pub fn new(shape: FieldFilter, accept: impl Into<Box<[u16]>>) -> Self {
+        let changes = shape != FieldFilter::default();
         Self {
             wanted: changes.then(|| Arc::new((shape, accept.into()))),
         }
     }
 }
 
-impl<S> Layer<S> for ShapeLayer {
-    type Service = Shaped<S>;
+impl<S> Layer<S> for FieldFilterLayer {
+    type Service = FieldFilterService<S>;
 
-    fn layer(&self, inner: S) -> Shaped<S> {
-        Shaped {
+    fn layer(&self, inner: S) -> FieldFilterService<S> {
+        FieldFilterService {
             layer: self.clone(),
             inner,
         }
     }
 }
 
-/// The service of [`ShapeLayer`].
+/// The service of [`FieldFilterLayer`].
 #[derive(Clone, Debug)]
-pub struct Shaped<S> {
-    layer: ShapeLayer,
+pub struct FieldFilterService<S> {
+    layer: FieldFilterLayer,
     inner: S,
 }
 
-impl<S, R> Service<R> for Shaped<S>
+impl<S, R> Service<R> for FieldFilterService<S>
 where
     S: Service<R, Response = Response<Json>, Error = ClientError>,
 {
@@ -82,12 +82,12 @@ where
 }
 
 pin_project! {
-    /// The response future of [`Shaped`].
+    /// The response future of [`FieldFilterService`].
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        layer: ShapeLayer,
+        layer: FieldFilterLayer,
     }
 }
 
@@ -104,7 +104,7 @@ where
     }
 }
 
-impl ShapeLayer {
+impl FieldFilterLayer {
     fn apply(&self, response: Response<Json>) -> Result<Response<Json>, ClientError> {
         let Some((shape, accept)) = self.wanted.as_deref() else {
             return Ok(response);

@@ -17,7 +17,7 @@ use tower_fanout::{
     },
 };
 
-pub use self::layer::{ResponseFuture, ShapeLayer, Shaped};
+pub use self::layer::{FieldFilterLayer, FieldFilterService, ResponseFuture};
 use crate::check::{Json, Members, depth, quoted, unescaped};
 
 /// Settings of a field filter, which selects a part of a JSON response.
@@ -27,7 +27,7 @@ use crate::check::{Json, Members, depth, quoted, unescaped};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
-pub struct ShapeSettings {
+pub struct FieldFilterConfig {
     /// Path to the wanted value: member names and item indexes, separated by dots. Defaults to
     /// `None`, which selects the whole response.
     pub target: Option<String>,
@@ -41,7 +41,7 @@ pub struct ShapeSettings {
 }
 
 setters! {
-    ShapeSettings {
+    FieldFilterConfig {
         target: Option<String>,
         allow: BTreeSet<String>,
         deny: BTreeSet<String>,
@@ -49,10 +49,10 @@ setters! {
     }
 }
 
-/// Validated [`ShapeSettings`].
-pub type Shape = Validated<ShapeSettings>;
+/// Validated [`FieldFilterConfig`].
+pub type FieldFilter = Validated<FieldFilterConfig>;
 
-impl Validate for ShapeSettings {
+impl Validate for FieldFilterConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let mut problems = Vec::new();
         let target = self.target.iter().flat_map(|path| path.split('.'));
@@ -83,7 +83,7 @@ impl Validate for ShapeSettings {
     }
 }
 
-impl ShapeSettings {
+impl FieldFilterConfig {
     /// Applies the filter to `answer`.
     ///
     /// The result shares the memory of `answer` if no member is removed or renamed.
@@ -172,7 +172,7 @@ mod tests {
         Json::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
     }
 
-    fn shape(text: &str) -> Result<Shape, serde_json::Error> {
+    fn shape(text: &str) -> Result<FieldFilter, serde_json::Error> {
         serde_json::from_str(text)
     }
 

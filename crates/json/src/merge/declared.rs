@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{MergeMode, MergeSettings, OnConflict};
-use crate::filter::Shape;
+use crate::filter::FieldFilter;
 
 /// A member name that several nodes declare, although the merged document can have it only once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl MergeSettings {
     /// conflicts depend on the values.
     pub fn declared_conflicts<'n>(
         &self,
-        nodes: impl IntoIterator<Item = (&'n str, &'n Shape)>,
+        nodes: impl IntoIterator<Item = (&'n str, &'n FieldFilter)>,
     ) -> Vec<DeclaredConflict> {
         if (self.mode, self.on_conflict) != (MergeMode::Flat, OnConflict::Error) {
             return Vec::new();
@@ -54,7 +54,7 @@ impl MergeSettings {
 mod tests {
     use super::*;
 
-    fn shape(text: &str) -> Shape {
+    fn shape(text: &str) -> FieldFilter {
         serde_json::from_str(text).unwrap()
     }
 

@@ -4,17 +4,17 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
 /// The format of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ResponseFormat {
     /// One document, as `application/json`.
     Json,
     /// A stream with one record for each service, sent when the service ends.
-    Stream(Framing),
+    Stream(StreamFormat),
 }
 
 /// The format of a stream of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Framing {
+pub enum StreamFormat {
     /// Server-sent events
     /// ([WHATWG](https://html.spec.whatwg.org/multipage/server-sent-events.html)): an
     /// `event: service` for each service, then one `event: summary`, each with one line of data.
@@ -24,7 +24,7 @@ pub enum Framing {
     NdJson,
 }
 
-impl Framing {
+impl StreamFormat {
     /// Returns the media type of the stream.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
@@ -35,7 +35,7 @@ impl Framing {
     }
 }
 
-impl Form {
+impl ResponseFormat {
     /// Returns the format that the `accept` headers in `headers` request
     /// ([RFC 9110 §12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1)).
     ///
@@ -61,7 +61,7 @@ impl Form {
             .unwrap_or(0);
         let mut best = (json, Self::Json);
         for range in &ranges {
-            let framing = [Framing::EventStream, Framing::NdJson]
+            let framing = [StreamFormat::EventStream, StreamFormat::NdJson]
                 .into_iter()
                 .find(|framing| range.is(framing.media_type()));
             let wins = range.weight > best.0 || range.weight == best.0 && best.1 == Self::Json;
@@ -137,12 +137,12 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn form(accept: &[&str]) -> Form {
+    fn form(accept: &[&str]) -> ResponseFormat {
         let mut headers = HeaderMap::new();
         for line in accept {
             headers.append(ACCEPT, line.parse().unwrap());
         }
-        Form::of(&headers)
+        ResponseFormat::of(&headers)
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
         for accept in events {
             assert_eq!(
                 form(&[accept]),
-                Form::Stream(Framing::EventStream),
+                ResponseFormat::Stream(StreamFormat::EventStream),
                 "{accept}"
             );
         }
@@ -176,10 +176,14 @@ mod tests {
             "text/html, application/x-ndjson ; Q=0.2",
         ];
         for accept in lines {
-            assert_eq!(form(&[accept]), Form::Stream(Framing::NdJson), "{accept}");
+            assert_eq!(
+                form(&[accept]),
+                ResponseFormat::Stream(StreamFormat::NdJson),
+                "{accept}"
+            );
         }
         let two = ["text/html", "application/x-ndjson"];
-        assert_eq!(form(&two), Form::Stream(Framing::NdJson));
+        assert_eq!(form(&two), ResponseFormat::Stream(StreamFormat::NdJson));
     }
 
     #[test]
@@ -205,8 +209,8 @@ mod tests {
             "application/ndjson",
         ];
         for accept in json {
-            assert_eq!(form(&[accept]), Form::Json, "{accept}");
+            assert_eq!(form(&[accept]), ResponseFormat::Json, "{accept}");
         }
-        assert_eq!(form(&[]), Form::Json);
+        assert_eq!(form(&[]), ResponseFormat::Json);
     }
 }

@@ -7,13 +7,13 @@ use serde_json::value::RawValue;
 use tower_fanout::{Report, Strategy};
 use tower_fanout_http::{correlation::CorrelationId, problem::Problem};
 
-use super::{push, service::Service, stats::Totals};
+use super::{push, service::ServiceEntry, stats::Totals};
 use crate::Json;
 
 /// The limits of a run: the requested ones, as far as they were granted.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Effective {
+pub struct EffectiveLimits {
     /// Maximum number of services that run at the same time.
     pub max_concurrency: u8,
     /// Deadline of the run in milliseconds.
@@ -24,13 +24,13 @@ pub struct Effective {
 
 /// Metadata of a run that is known before it starts.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct RunMeta {
     /// `true` if services run one at a time.
     pub sequential: bool,
     /// The strategy that decides the success of the run.
     pub strategy: Strategy,
     /// The limits of the run.
-    pub effective: Effective,
+    pub effective: EffectiveLimits,
     /// The correlation id of the request.
     pub correlation_id: CorrelationId,
     /// The caller's tier.
@@ -45,7 +45,7 @@ pub struct Asked {
 struct Meta<'a> {
     execution_mode: &'static str,
     aggregation_strategy: &'static str,
-    effective: Effective,
+    effective: EffectiveLimits,
     correlation_id: &'a str,
     tier: &'a str,
     completed: bool,
@@ -58,7 +58,7 @@ struct Meta<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     /// Metadata of the run.
-    pub asked: &'a Asked,
+    pub asked: &'a RunMeta,
     /// Names of all nodes, in plan order.
     pub names: &'a [Box<str>],
     /// Report of the run.
@@ -91,7 +91,7 @@ impl Envelope<'_> {
             } else {
                 None
             };
-            Service::of(branch).push(&mut out, data);
+            ServiceEntry::of(branch).push(&mut out, data);
         }
         out.push_str("},");
         self.push_totals(&mut out, merged);

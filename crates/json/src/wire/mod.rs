@@ -3,7 +3,7 @@
 //!
 //! Responses of services are copied without parsing. A node whose response type is
 //! [`Json`](crate::Json) has its response in `data`. Nodes with other types have only their
-//! status and timings. The `accept` header of the request selects the [`Form`] of the response.
+//! status and timings. The `accept` header of the request selects the [`ResponseFormat`] of the response.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -13,20 +13,20 @@
 //! use tower::{BoxError, ServiceExt, service_fn};
 //! use tower_fanout::{FanOut, FanOutError, Plan, Strategy};
 //! use tower_fanout_http::{correlation::CorrelationId, problem::{Code, Problem}};
-//! use tower_fanout_json::{Json, problem, wire::{Asked, Effective, Envelope, Form, Partials}};
+//! use tower_fanout_json::{Json, problem, wire::{RunMeta, EffectiveLimits, Envelope, ResponseFormat, RunStream}};
 //!
 //! async fn page(fan_out: FanOut<()>, headers: &HeaderMap) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Problem> {
-//!     let asked = Asked {
+//!     let asked = RunMeta {
 //!         sequential: false,
 //!         strategy: Strategy::Partial,
-//!         effective: Effective { max_concurrency: 5, timeout: 30_000, retry_attempts: 2 },
+//!         effective: EffectiveLimits { max_concurrency: 5, timeout: 30_000, retry_attempts: 2 },
 //!         correlation_id: CorrelationId::generate(),
 //!         tier: "pro".into(),
 //!         plan_id: "page-1".into(),
 //!     };
-//!     if let Form::Stream(framing) = Form::of(headers) {
+//!     if let ResponseFormat::Stream(framing) = ResponseFormat::of(headers) {
 //!         let run = fan_out.run(()).map_err(|_| Problem::new(Code::NoServices))?;
-//!         return Ok(Partials::new(run, framing, asked).into_response().map(BodyExt::boxed_unsync));
+//!         return Ok(RunStream::new(run, framing, asked).into_response().map(BodyExt::boxed_unsync));
 //!     }
 //!     let plan = fan_out.plan().clone();
 //!     let (verdict, answer) = match fan_out.oneshot(()).await {
@@ -74,16 +74,16 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 pub use self::{
-    accept::{Form, Framing},
-    envelope::{Asked, Effective, Envelope},
+    accept::{ResponseFormat, StreamFormat},
+    envelope::{EffectiveLimits, Envelope, RunMeta},
     service::breaker_state,
-    stream::Partials,
+    stream::RunStream,
     timing::server_timing,
 };
 
 /// Recommended maximum size of a response: 8 MiB.
 ///
-/// [`Partials`] limits the records of all services to this size by default.
+/// [`RunStream`] limits the records of all services to this size by default.
 pub const MAX_ANSWER: usize = 8 << 20;
 
 /// A duration that is written as a number of milliseconds, with microsecond precision.

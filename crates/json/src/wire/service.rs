@@ -15,7 +15,7 @@ use crate::Json;
 /// The record of one service, without its `data`. Members that do not apply are omitted.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Service<'a> {
+pub(super) struct ServiceEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-impl<'a> Service<'a> {
+impl<'a> ServiceEntry<'a> {
     pub(super) fn of(branch: &'a Branch) -> Self {
         Self {
             r#type: None,

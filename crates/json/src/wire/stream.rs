@@ -18,16 +18,18 @@ use tokio::time::{Sleep, sleep};
 use tower_fanout::{Answer, Run};
 use tower_fanout_http::problem::{Code, Problem};
 
-use super::{Asked, Envelope, Framing, MAX_ANSWER, compact::push_compact, service::Service};
+use super::{
+    Envelope, MAX_ANSWER, RunMeta, StreamFormat, compact::push_compact, service::ServiceEntry,
+};
 use crate::{Json, problem};
 
-/// Maximum time without data in an event stream: 15 s. Proxies close connections that are idle for
+/// Maximum time without data in an event stream: 15 s. Forwarded close connections that are idle for
 /// longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Merges the responses of all nodes into one document.
-type Merge = Box<dyn FnOnce(&Answer) -> Result<Json, Problem> + Send>;
+type MergeAnswer = Box<dyn FnOnce(&Answer) -> Result<Json, Problem> + Send>;
 
 /// A body that drives a run and sends a record for each service when it ends, then a summary.
 ///
@@ -43,12 +45,12 @@ type Merge = Box<dyn FnOnce(&Answer) -> Result<Json, Problem> + Send>;
 /// The run makes progress only while the body is polled. Nothing is spawned, each record is created
 /// when the body is polled for it, and dropping the body drops the run with all its branches. A
 /// client that reads slowly delays its run, which keeps its resources in the meantime.
-pub struct Partials<Req> {
+pub struct RunStream<Req> {
     /// `None` once the summary has been created.
     run: Option<Run<Req>>,
-    framing: Framing,
-    asked: Asked,
-    merge: Option<Merge>,
+    framing: StreamFormat,
+    asked: RunMeta,
+    merge: Option<MergeAnswer>,
     max: usize,
     sent: usize,
     too_large: bool,
@@ -56,10 +58,10 @@ pub struct Partials<Req> {
     silence: Option<Pin<Box<Sleep>>>,
 }
 
-impl<Req> Partials<Req> {
+impl<Req> RunStream<Req> {
     /// Creates a body that sends the results of `run` in the format `framing`.
     #[must_use]
-    pub fn new(run: Run<Req>, framing: Framing, asked: Asked) -> Self {
+    pub fn new(run: Run<Req>, framing: StreamFormat, asked: RunMeta) -> Self {
         Self {
             run: Some(run),
             framing,
@@ -112,7 +114,7 @@ impl<Req> Partials<Req> {
     fn service(&mut self, node: usize) -> Option<Bytes> {
         let run = self.run.as_mut()?;
         let name = &run.plan().names()[node];
-        let service = Service::of(run.branch(node)).record(self.framing.kind("service"), name);
+        let service = ServiceEntry::of(run.branch(node)).record(self.framing.kind("service"), name);
         let mut json = String::new();
         let data = run.at::<Json>(node).filter(|_| !self.too_large);
         service.push(&mut json, data);
@@ -160,7 +162,7 @@ impl<Req> Partials<Req> {
 
     /// Polls for the keep-alive comment of an event stream. Other formats have none.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.framing != Framing::EventStream {
+        if self.framing != StreamFormat::EventStream {
             return Poll::Pending;
         }
         let silence = (self.silence).get_or_insert_with(|| Box::pin(sleep(KEEP_ALIVE)));
@@ -169,7 +171,7 @@ impl<Req> Partials<Req> {
     }
 }
 
-impl Framing {
+impl StreamFormat {
     /// Returns the `type` member of a record, or `None` if the format names the type itself.
     fn kind(self, kind: &'static str) -> Option<&'static str> {
         (self == Self::NdJson).then_some(kind)
@@ -190,7 +192,7 @@ impl Framing {
     }
 }
 
-impl<Req: tower_fanout::layers::CallContext + Unpin> Body for Partials<Req> {
+impl<Req: tower_fanout::layers::CallContext + Unpin> Body for RunStream<Req> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -216,9 +218,9 @@ impl<Req: tower_fanout::layers::CallContext + Unpin> Body for Partials<Req> {
     }
 }
 
-impl<Req> fmt::Debug for Partials<Req> {
+impl<Req> fmt::Debug for RunStream<Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Partials")
+        f.debug_struct("RunStream")
             .field("run", &self.run)
             .field("framing", &self.framing)
             .field("sent", &self.sent)

@@ -23,16 +23,19 @@ use tower_fanout_http::{
     problem::{Code, Problem},
 };
 
-use super::{Asked, Effective, Envelope, Framing, Partials, server_timing, service::Service};
+use super::{
+    EffectiveLimits, Envelope, RunMeta, RunStream, StreamFormat, server_timing,
+    service::ServiceEntry,
+};
 use crate::Json;
 
 const META: &str = r#""meta":{"executionMode":"parallel","aggregationStrategy":"partial","effective":{"maxConcurrency":5,"timeout":30000,"retryAttempts":2},"correlationId":"order-7","tier":"pro","#;
 
-fn asked() -> Asked {
-    Asked {
+fn asked() -> RunMeta {
+    RunMeta {
         sequential: false,
         strategy: Strategy::Partial,
-        effective: Effective {
+        effective: EffectiveLimits {
             max_concurrency: 5,
             timeout: 30_000,
             retry_attempts: 2,
@@ -99,12 +102,12 @@ async fn answer(fan_out: FanOut<()>) -> Answer {
     }
 }
 
-fn partials(fan_out: &FanOut<()>, framing: Framing) -> Partials<()> {
-    Partials::new(fan_out.run(()).unwrap(), framing, asked())
+fn partials(fan_out: &FanOut<()>, framing: StreamFormat) -> RunStream<()> {
+    RunStream::new(fan_out.run(()).unwrap(), framing, asked())
 }
 
 /// Returns each frame of the body with its time of arrival in milliseconds.
-async fn frames(mut body: Partials<()>) -> Vec<(u128, String)> {
+async fn frames(mut body: RunStream<()>) -> Vec<(u128, String)> {
     let start = Instant::now();
     let mut frames = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -197,7 +200,7 @@ async fn optional_members_of_a_service_appear_if_they_apply() {
     branch.fallback = Some(FallbackKind::Stale);
     branch.breaker = Some(State::HalfOpen);
     let mut out = String::new();
-    Service::of(&branch).push(&mut out, None);
+    ServiceEntry::of(&branch).push(&mut out, None);
     assert_eq!(
         out,
         r#"{"status":"success","httpStatus":203,"responseTime":1,"queueTime":1.5,"circuitBreakerState":"HALF_OPEN","fallbackUsed":false,"fallbackKind":"stale","attempts":3,"hedges":2,"retryStoppedBy":"request_cap"}"#
@@ -206,7 +209,7 @@ async fn optional_members_of_a_service_appear_if_they_apply() {
 
 #[tokio::test(start_paused = true)]
 async fn events_are_sent_as_services_end_with_one_data_line() {
-    let frames = frames(partials(&fan_out(example_nodes), Framing::EventStream)).await;
+    let frames = frames(partials(&fan_out(example_nodes), StreamFormat::EventStream)).await;
     let at: Vec<_> = frames.iter().map(|(at, _)| *at).collect();
     assert_eq!(at, [0, 0, 10, 31, 31]);
     assert_eq!(
@@ -231,7 +234,7 @@ async fn events_are_sent_as_services_end_with_one_data_line() {
 
 #[tokio::test(start_paused = true)]
 async fn ndjson_records_name_their_type() {
-    let response = partials(&fan_out(example_nodes), Framing::NdJson).into_response();
+    let response = partials(&fan_out(example_nodes), StreamFormat::NdJson).into_response();
     let headers = ["content-type", "cache-control", "x-accel-buffering"];
     assert_eq!(
         headers.map(|name| response.headers()[name].to_str().unwrap()),
@@ -258,7 +261,7 @@ async fn the_summary_of_a_failure_has_the_members_of_its_problem() {
     let refused = fan_out(|plan| {
         plan.node("user", fails(ErrorKind::AtCapacity), |(), _| Ok(()));
     });
-    let frames = frames(partials(&refused, Framing::NdJson)).await;
+    let frames = frames(partials(&refused, StreamFormat::NdJson)).await;
     let expected = r#"{"type":"summary","success":false,"title":"Services that are needed are not available","status":503,"instance":"order-7","code":"upstream_unavailable","correlationId":"order-7","retryAfter":1,"data":{"parallelExecutionStats":{"totalServices":1,"#;
     assert!(frames[1].1.starts_with(expected), "{}", frames[1].1);
     assert!(frames[1].1.contains(META));
@@ -271,12 +274,12 @@ async fn only_event_streams_send_a_keep_alive_every_15_s() {
         plan.node("a", responds(20_000, "1"), |(), _| Ok(()));
         plan.node("b", responds(36_000, "2"), |(), _| Ok(()));
     });
-    let events = frames(partials(&slow, Framing::EventStream)).await;
+    let events = frames(partials(&slow, StreamFormat::EventStream)).await;
     let comments = events.iter().filter(|(_, frame)| frame == ":\n\n");
     let at: Vec<_> = comments.map(|(at, _)| *at).collect();
     assert_eq!(at, [15_000, 35_000], "15 s after each earlier frame");
     assert_eq!(events.len(), 5);
-    let lines = frames(partials(&slow, Framing::NdJson)).await;
+    let lines = frames(partials(&slow, StreamFormat::NdJson)).await;
     let at: Vec<_> = lines.iter().map(|(at, _)| *at).collect();
     assert_eq!(at, [20_000, 36_000, 36_000]);
 }
@@ -289,8 +292,10 @@ async fn exceeding_the_total_size_ends_the_run() {
         plan.node("with b", responds(2, "4"), |(), _| Ok(()));
         plan.node("c", responds(3, "3"), |(), _| Ok(()));
     });
-    let one = frames(partials(&plan, Framing::NdJson)).await[0].1.len();
-    let cut = frames(partials(&plan, Framing::NdJson).max_size(2 * one)).await;
+    let one = frames(partials(&plan, StreamFormat::NdJson)).await[0]
+        .1
+        .len();
+    let cut = frames(partials(&plan, StreamFormat::NdJson).max_size(2 * one)).await;
     let records = cut
         .iter()
         .map(|(_, frame)| serde_json::from_str::<serde_json::Value>(frame).unwrap());
@@ -312,14 +317,14 @@ async fn exceeding_the_total_size_ends_the_run() {
 async fn the_summary_has_the_merged_document_or_a_problem() {
     let plan = fan_out(example_nodes);
     let merge = |answer: &Answer| Ok(answer.at::<Json>(0).unwrap().clone());
-    let merged = frames(partials(&plan, Framing::NdJson).merge(merge)).await;
+    let merged = frames(partials(&plan, StreamFormat::NdJson).merge(merge)).await;
     assert!(
         merged[4]
             .1
             .contains("\"data\":{\"merged\":{\"id\":7},\"parallel")
     );
     let conflict = |_: &Answer| Err(Problem::new(Code::UpstreamFailed));
-    let failed = frames(partials(&plan, Framing::NdJson).merge(conflict)).await;
+    let failed = frames(partials(&plan, StreamFormat::NdJson).merge(conflict)).await;
     assert!(failed[4].1.contains("\"success\":false,") && failed[4].1.contains("\"status\":502"));
 }
 
@@ -345,7 +350,7 @@ async fn dropping_the_body_drops_every_branch() {
         plan.node("quick", responds(0, "1"), |(), _| Ok(()));
         plan.node("slow", slow, |(), _| Ok(()));
     });
-    let mut body = partials(&plan, Framing::NdJson);
+    let mut body = partials(&plan, StreamFormat::NdJson);
     body.frame().await.unwrap().unwrap();
     assert!(!dropped.load(Ordering::Relaxed));
     drop(body);

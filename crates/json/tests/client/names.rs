@@ -14,7 +14,7 @@ use std::{
 use tokio::time::{Instant, advance};
 use tower::ServiceExt;
 use tower_fanout::ErrorKind;
-use tower_fanout_http::client::{Client, ClientError, Reach, Resolve, Resolving};
+use tower_fanout_http::client::{AddressPolicy, Client, ClientError, Resolve, Resolving};
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
 use crate::{ask, at, get, kind};
@@ -64,11 +64,11 @@ impl Resolve for Names {
 }
 
 /// A client for the server's port at a name that `names` know.
-fn named(server: &FaultServer, names: &Arc<Names>, reach: Reach) -> Client {
+fn named(server: &FaultServer, names: &Arc<Names>, allowed: AddressPolicy) -> Client {
     let endpoint = format!("http://users.example:{}", server.addr().port());
     at(&endpoint, |config| {
         config.resolver = names.clone();
-        config.reach = reach;
+        config.allow_addresses = allowed;
     })
 }
 
@@ -77,7 +77,7 @@ async fn fault_f2_a_name_that_nobody_has_is_not_looked_up_again_for_a_second() {
     let server = FaultServer::start(Fault::json("1")).await;
     for nothing in [Nobody, Addresses(&[])] {
         let names = Names::new(&[nothing, Addresses(&["127.0.0.1"])]);
-        let client = named(&server, &names, Reach::Private);
+        let client = named(&server, &names, AddressPolicy::Private);
         for _ in 0..3 {
             assert_eq!(kind(&client).await, ErrorKind::DnsFailed);
         }
@@ -93,7 +93,7 @@ async fn fault_f2_a_name_that_nobody_has_is_not_looked_up_again_for_a_second() {
 #[tokio::test(start_paused = true)]
 async fn fault_f2_a_look_up_takes_no_longer_than_connecting_may() {
     let server = FaultServer::start(Fault::json("1")).await;
-    let client = named(&server, &Names::new(&[Silence]), Reach::Private);
+    let client = named(&server, &Names::new(&[Silence]), AddressPolicy::Private);
     let start = Instant::now();
     assert_eq!(kind(&client).await, ErrorKind::DnsFailed);
     assert_eq!(start.elapsed().as_millis(), 1000);
@@ -102,19 +102,24 @@ async fn fault_f2_a_look_up_takes_no_longer_than_connecting_may() {
 #[tokio::test]
 async fn fault_i6_no_address_is_connected_to_that_is_out_of_reach() {
     let server = FaultServer::start(Fault::json("1")).await;
-    for (reach, addresses) in [
-        (Reach::Public, &["127.0.0.1", "::1", "::ffff:127.0.0.1"][..]),
+    for (allowed, addresses) in [
         (
-            Reach::Private,
+            AddressPolicy::Public,
+            &["127.0.0.1", "::1", "::ffff:127.0.0.1"][..],
+        ),
+        (
+            AddressPolicy::Private,
             &["169.254.169.254", "::ffff:169.254.169.254"],
         ),
     ] {
-        let client = named(&server, &Names::new(&[Addresses(addresses)]), reach);
+        let client = named(&server, &Names::new(&[Addresses(addresses)]), allowed);
         let error = client.oneshot(get("/")).await.unwrap_err();
         assert_eq!(error, ClientError::Connect);
     }
     // An address that is written in the endpoint is one of them.
-    let written = at(&server.url(), |config| config.reach = Reach::Public);
+    let written = at(&server.url(), |config| {
+        config.allow_addresses = AddressPolicy::Public
+    });
     assert_eq!(kind(&written).await, ErrorKind::ConnectFailed);
     assert_eq!(server.stats().connections, 0);
 }
@@ -126,7 +131,7 @@ async fn fault_i6_a_name_that_changes_is_looked_at_each_time() {
         Addresses(&["169.254.169.254", "127.0.0.1"]),
         Addresses(&["169.254.169.254"]),
     ]);
-    let client = named(&server, &names, Reach::Private);
+    let client = named(&server, &names, AddressPolicy::Private);
     assert_eq!(ask(&client).await.unwrap().as_raw(), "1");
     assert_eq!(kind(&client).await, ErrorKind::ConnectFailed);
     assert_eq!((server.stats().connections, names.asked()), (1, 2));

@@ -21,7 +21,7 @@ use super::*;
 struct Running {
     addr: SocketAddr,
     stop: oneshot::Sender<()>,
-    served: JoinHandle<Stopped>,
+    served: JoinHandle<ShutdownOutcome>,
     /// Lets one answer out.
     answer: Arc<Notify>,
     /// A request has come.
@@ -90,7 +90,7 @@ async fn fault_k2_requests_in_flight_are_answered_after_the_stop() {
         "{answer}"
     );
     assert!(answer.contains("connection: close"), "{answer}");
-    assert_eq!(server.served.await.unwrap(), Stopped::Drained);
+    assert_eq!(server.served.await.unwrap(), ShutdownOutcome::Drained);
     assert!(TcpStream::connect(server.addr).await.is_err());
 }
 
@@ -104,7 +104,7 @@ async fn fault_k1_idle_connections_are_closed_at_the_stop() {
     stream.read_exact(&mut head).await.unwrap();
     server.stop.send(()).unwrap();
     rest(stream).await;
-    assert_eq!(server.served.await.unwrap(), Stopped::Drained);
+    assert_eq!(server.served.await.unwrap(), ShutdownOutcome::Drained);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn fault_k3_k4_what_is_in_flight_after_the_grace_is_cut() {
     ask(&mut stream).await;
     server.asked.notified().await;
     server.stop.send(()).unwrap();
-    assert_eq!(server.served.await.unwrap(), Stopped::Cut);
+    assert_eq!(server.served.await.unwrap(), ShutdownOutcome::Cut);
     assert_eq!(rest(stream).await, "");
 }
 

@@ -29,7 +29,7 @@ async fn large(edit: impl FnOnce(&mut ServerConfig)) -> (SocketAddr, Connections
 }
 
 /// Waits until this many connections are closed for this reason.
-async fn until(connections: &Connections, reason: Closed, count: u64) {
+async fn until(connections: &Connections, reason: CloseReason, count: u64) {
     let closed = async {
         while connections.closed(reason) < count {
             tokio::task::yield_now().await;
@@ -70,7 +70,7 @@ async fn fault_d1_neither_silence_nor_half_a_preface_holds_a_connection() {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         rest(stream).await;
-        until(&connections, Closed::Slow, count as u64 + 1).await;
+        until(&connections, CloseReason::Slow, count as u64 + 1).await;
     }
 }
 
@@ -119,7 +119,7 @@ async fn fault_d3_a_client_that_does_not_read_is_cut() {
     let (addr, connections) = large(|config| config.write_timeout = SHORT).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     ask(&mut stream).await;
-    until(&connections, Closed::Stalled, 1).await;
+    until(&connections, CloseReason::Stalled, 1).await;
     assert!(rest(stream).await.len() < 32 << 20);
 }
 
@@ -128,7 +128,7 @@ async fn fault_d3_a_client_whose_window_stays_shut_is_cut() {
     let (addr, connections) = large(|config| config.write_timeout = SHORT).await;
     let mut client = h2(addr, 0).await;
     let response = client.send_request(get()).await.unwrap();
-    until(&connections, Closed::Stalled, 1).await;
+    until(&connections, CloseReason::Stalled, 1).await;
     drop(response);
 }
 
@@ -144,12 +144,12 @@ async fn fault_d4_an_idle_connection_is_closed_and_counted() {
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     ask(&mut stream).await;
     assert!(rest(stream).await.ends_with("hello"));
-    until(&counted, Closed::Idle, 1).await;
+    until(&counted, CloseReason::Idle, 1).await;
 
     server.answer.notify_one();
     let mut client = h2(server.addr, 1 << 20).await;
     client.send_request(get()).await.unwrap();
-    until(&counted, Closed::Idle, 2).await;
+    until(&counted, CloseReason::Idle, 2).await;
     assert!(client.ready().await.is_err(), "it was told to go");
 }
 
@@ -189,7 +189,7 @@ async fn a_panic_of_the_service_ends_its_own_connection_only() {
         .await
         .unwrap();
     assert_eq!(rest(stream).await, "");
-    until(&connections, Closed::Error, 1).await;
+    until(&connections, CloseReason::Error, 1).await;
 
     let mut client = h2(addr, 1 << 20).await;
     let panic = Request::get("http://x/panic").body(Empty::new()).unwrap();
@@ -251,5 +251,5 @@ async fn fault_d3_a_client_that_takes_its_answer_slowly_is_not_idle() {
         assert!(frame.is_some_and(|frame| frame.is_ok()), "{connections:?}");
     }
     // Now it takes nothing more.
-    until(&connections, Closed::Stalled, 1).await;
+    until(&connections, CloseReason::Stalled, 1).await;
 }

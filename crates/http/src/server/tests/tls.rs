@@ -170,7 +170,7 @@ async fn fault_d1_d16_a_handshake_that_does_not_come_or_is_none_is_cut() {
     while connections.open() > 0 {
         tokio::task::yield_now().await;
     }
-    let counts = [Closed::Slow, Closed::Error].map(|reason| connections.closed(reason));
+    let counts = [CloseReason::Slow, CloseReason::Error].map(|reason| connections.closed(reason));
     assert_eq!(counts, [1, 1]);
 }
 
@@ -199,6 +199,6 @@ async fn fault_k1_k4_a_handshake_that_does_not_come_holds_up_no_stop() {
     }
     stop.send(()).unwrap();
     let served = timeout(Duration::from_secs(5), served).await.unwrap();
-    assert_eq!(served.unwrap(), Stopped::Drained);
+    assert_eq!(served.unwrap(), ShutdownOutcome::Drained);
     drop(silent);
 }

@@ -104,10 +104,11 @@ async fn seen(proxies: TrustedProxies, peer: &str) -> (Option<ClientAddr>, Vec<H
     if let Ok(address) = peer.parse() {
         request.extensions_mut().insert(PeerAddr(address));
     }
-    let service = ProxiesLayer::new(proxies).layer(service_fn(|request: Request<()>| async move {
-        let names = request.headers().keys().cloned().collect();
-        Ok::<_, Infallible>((request.extensions().get().copied(), names))
-    }));
+    let service =
+        ForwardedLayer::new(proxies).layer(service_fn(|request: Request<()>| async move {
+            let names = request.headers().keys().cloned().collect();
+            Ok::<_, Infallible>((request.extensions().get().copied(), names))
+        }));
     service.oneshot(request).await.unwrap()
 }
 
@@ -130,7 +131,7 @@ async fn fault_d37_what_others_say_is_removed() {
 
 #[tokio::test(start_paused = true)]
 async fn proxies_keeps_the_laws() {
-    let layer = ProxiesLayer::new(ours());
+    let layer = ForwardedLayer::new(ours());
     Laws::new(Http::<Full<Bytes>>::new(), |inner| layer.layer(inner))
         .check()
         .await;

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use http::HeaderMap;
-//! use tower_fanout_http::proxies::TrustedProxies;
+//! use tower_fanout_http::forwarded::TrustedProxies;
 //!
 //! let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
 //! let mut headers = HeaderMap::new();
@@ -190,11 +190,11 @@ pub struct PeerAddr(pub SocketAddr);
 /// What others than trusted proxies say of the client is removed, so that nothing below believes it
 /// or sends it on.
 #[derive(Clone, Debug, Default)]
-pub struct ProxiesLayer {
+pub struct ForwardedLayer {
     proxies: TrustedProxies,
 }
 
-impl ProxiesLayer {
+impl ForwardedLayer {
     /// Believes `proxies`.
     #[must_use]
     pub const fn new(proxies: TrustedProxies) -> Self {
@@ -202,25 +202,25 @@ impl ProxiesLayer {
     }
 }
 
-impl<S> Layer<S> for ProxiesLayer {
-    type Service = Proxies<S>;
+impl<S> Layer<S> for ForwardedLayer {
+    type Service = Forwarded<S>;
 
-    fn layer(&self, inner: S) -> Proxies<S> {
-        Proxies {
+    fn layer(&self, inner: S) -> Forwarded<S> {
+        Forwarded {
             proxies: self.proxies.clone(),
             inner,
         }
     }
 }
 
-/// The service of [`ProxiesLayer`].
+/// The service of [`ForwardedLayer`].
 #[derive(Clone, Debug)]
-pub struct Proxies<S> {
+pub struct Forwarded<S> {
     proxies: TrustedProxies,
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Proxies<S>
+impl<S, B> Service<Request<B>> for Forwarded<S>
 where
     S: Service<Request<B>>,
 {

@@ -18,18 +18,18 @@ use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::activity::{Activity, Answer, InFlight};
-use crate::proxies::PeerAddr;
+use crate::forwarded::PeerAddr;
 
 /// A service whose requests are noted.
 #[derive(Clone, Debug)]
-pub(super) struct Tracked<S> {
+pub(super) struct TrackRequests<S> {
     pub(super) service: S,
     pub(super) activity: Arc<Activity>,
     pub(super) peer: SocketAddr,
     pub(super) scheme: Scheme,
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for Tracked<S>
+impl<S, B> hyper::service::Service<Request<Incoming>> for TrackRequests<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
 {

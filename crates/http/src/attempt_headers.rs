@@ -22,11 +22,11 @@ pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 /// what is left after the pause, and an attempt, a hedge or the call of a fallback is told apart from
 /// the others.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct StampLayer {
+pub struct AttemptHeadersLayer {
     network_margin: Duration,
 }
 
-impl StampLayer {
+impl AttemptHeadersLayer {
     /// The layer.
     #[must_use]
     pub const fn new() -> Self {
@@ -44,7 +44,7 @@ impl StampLayer {
     }
 
     /// Writes the headers of an attempt into `request`, without a service around it.
-    pub fn write<R: Outgoing>(&self, request: &mut R) {
+    pub fn write<R: OutgoingRequest>(&self, request: &mut R) {
         let (deadline, attempt) = (request.call().deadline, request.call().attempt);
         let headers = request.headers_mut();
         // A caller's are not sent on.
@@ -64,46 +64,46 @@ impl StampLayer {
     }
 }
 
-impl<S> Layer<S> for StampLayer {
-    type Service = Stamp<S>;
+impl<S> Layer<S> for AttemptHeadersLayer {
+    type Service = AttemptHeaders<S>;
 
-    fn layer(&self, inner: S) -> Stamp<S> {
-        Stamp {
+    fn layer(&self, inner: S) -> AttemptHeaders<S> {
+        AttemptHeaders {
             layer: *self,
             inner,
         }
     }
 }
 
-/// The service of [`StampLayer`].
+/// The service of [`AttemptHeadersLayer`].
 #[derive(Clone, Copy, Debug)]
-pub struct Stamp<S> {
-    layer: StampLayer,
+pub struct AttemptHeaders<S> {
+    layer: AttemptHeadersLayer,
     inner: S,
 }
 
 /// A request with headers, and the facts of its call beside them or in its extensions.
-pub trait Outgoing: tower_fanout_layers::CallContext {
+pub trait OutgoingRequest: tower_fanout_layers::CallContext {
     /// Its headers, to write.
     fn headers_mut(&mut self) -> &mut HeaderMap;
 }
 
-impl<B> Outgoing for Request<B> {
+impl<B> OutgoingRequest for Request<B> {
     fn headers_mut(&mut self) -> &mut HeaderMap {
         self.headers_mut()
     }
 }
 
-impl<B> Outgoing for WithCall<Request<B>> {
+impl<B> OutgoingRequest for WithCall<Request<B>> {
     fn headers_mut(&mut self) -> &mut HeaderMap {
         self.get_mut().headers_mut()
     }
 }
 
-impl<S, R> Service<R> for Stamp<S>
+impl<S, R> Service<R> for AttemptHeaders<S>
 where
     S: Service<R>,
-    R: Outgoing,
+    R: OutgoingRequest,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -142,10 +142,10 @@ mod tests {
     use super::*;
 
     async fn sent(request: Request<()>) -> HeaderMap {
-        sent_by(StampLayer::new(), request).await
+        sent_by(AttemptHeadersLayer::new(), request).await
     }
 
-    async fn sent_by(layer: StampLayer, request: Request<()>) -> HeaderMap {
+    async fn sent_by(layer: AttemptHeadersLayer, request: Request<()>) -> HeaderMap {
         let echo = service_fn(|request: Request<()>| async move {
             Ok::<_, Infallible>(request.headers().clone())
         });
@@ -197,7 +197,7 @@ mod tests {
             Deadline::after(Instant::now(), Duration::from_secs(1));
         tokio::time::advance(Duration::from_micros(300_500)).await;
         assert_eq!(sent(request.clone()).await[TIMEOUT], "699");
-        let margin = StampLayer::new().network_margin(Duration::from_millis(50));
+        let margin = AttemptHeadersLayer::new().network_margin(Duration::from_millis(50));
         assert_eq!(sent_by(margin, request).await[TIMEOUT], "649");
     }
 }

@@ -28,7 +28,7 @@ pin_project! {
     /// a client that is still sending a body would not learn that it is too large
     /// ([RFC 9112 §9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)).
     #[derive(Debug)]
-    pub(super) struct Linger<S> {
+    pub(super) struct LingeringClose<S> {
         #[pin]
         stream: S,
         // In a box, as a connection must be `Unpin`; made once, at the end.
@@ -37,7 +37,7 @@ pin_project! {
     }
 }
 
-impl<S> Linger<S> {
+impl<S> LingeringClose<S> {
     pub(super) const fn new(stream: S) -> Self {
         Self {
             stream,
@@ -47,7 +47,7 @@ impl<S> Linger<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite> AsyncWrite for Linger<S> {
+impl<S: AsyncRead + AsyncWrite> AsyncWrite for LingeringClose<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Linger<S> {
     }
 }
 
-impl<S: AsyncRead> AsyncRead for Linger<S> {
+impl<S: AsyncRead> AsyncRead for LingeringClose<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_d23_what_still_comes_is_read_before_the_connection_is_closed() {
         let (server, mut client) = duplex(1 << 10);
-        let mut server = Linger::new(server);
+        let mut server = LingeringClose::new(server);
         let sending = async {
             client.write_all(&[0; 9 << 10]).await.unwrap();
             let mut answer = String::new();
@@ -140,13 +140,13 @@ mod tests {
     async fn fault_d23_a_client_that_never_ends_is_cut() {
         let (server, client) = duplex(1 << 10);
         let start = Instant::now();
-        Linger::new(server).shutdown().await.unwrap();
+        LingeringClose::new(server).shutdown().await.unwrap();
         assert_eq!(start.elapsed(), MAX_TIME);
         drop(client);
         let (server, mut client) = duplex(MAX_BYTES * 2);
         client.write_all(&[0; MAX_BYTES + 1]).await.unwrap();
         let start = Instant::now();
-        Linger::new(server).shutdown().await.unwrap();
+        LingeringClose::new(server).shutdown().await.unwrap();
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }
