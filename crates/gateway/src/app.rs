@@ -194,7 +194,7 @@ impl App {
             router = router.merge(orchestrate(auth, asked.as_ref(), api));
         }
         for (config, endpoint) in &self.routes {
-            let handler = plain(endpoint.clone(), config);
+            let handler = route_handler(endpoint.clone(), config);
             let handler = auth.protect(config.plan.auth.as_ref(), handler);
             router = router.route(&config.path, handler);
         }
@@ -242,7 +242,7 @@ fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Err
 }
 
 /// The handler of a configured route.
-fn plain(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
+fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
     on(filter, move |request: Request<Body>| async move {
         let (mut parts, body) = request.into_parts();
@@ -253,7 +253,7 @@ fn plain(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
                 .collect()
         });
         endpoint
-            .plain(
+            .route_handler(
                 Request::from_parts(parts, body),
                 parameters.unwrap_or_default(),
             )

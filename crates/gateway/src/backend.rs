@@ -90,15 +90,15 @@ impl Backend {
         let state = self.breaker_state();
         let limit = self.downstream.concurrency();
         let status = match state {
-            Some(State::Open | State::ForcedOpen) => Status::Down,
-            Some(State::HalfOpen) => Status::Degraded,
-            _ => Status::Up,
+            Some(State::Open | State::ForcedOpen) => HealthStatus::Down,
+            Some(State::HalfOpen) => HealthStatus::Degraded,
+            _ => HealthStatus::Up,
         };
         Health {
             status,
             circuit_breaker_state: breaker_state(state),
             endpoints: Endpoints {
-                healthy: if status == Status::Down {
+                healthy: if status == HealthStatus::Down {
                     0
                 } else {
                     self.endpoints
@@ -121,7 +121,7 @@ impl Backend {
 /// Whether something can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(crate) enum Status {
+pub(crate) enum HealthStatus {
     /// Yes.
     Up,
     /// Perhaps, or partly.
@@ -135,7 +135,7 @@ pub(crate) enum Status {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
     /// By its breaker.
-    pub(crate) status: Status,
+    pub(crate) status: HealthStatus,
     circuit_breaker_state: &'static str,
     endpoints: Endpoints,
     in_flight: u32,

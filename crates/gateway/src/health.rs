@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::{
-    backend::{Health, Status},
+    backend::{Health, HealthStatus},
     route::Route,
 };
 
@@ -34,7 +34,7 @@ impl Readiness {
 
 #[derive(Serialize)]
 struct Overall<'r> {
-    status: Status,
+    status: HealthStatus,
     services: IndexMap<&'r str, Health>,
 }
 
@@ -42,18 +42,18 @@ struct Overall<'r> {
 #[must_use]
 pub(crate) fn of(route: &Route) -> Response<Body> {
     let mut services = IndexMap::new();
-    let (mut worst, mut required_down) = (Status::Up, false);
+    let (mut worst, mut required_down) = (HealthStatus::Up, false);
     let nodes = route.fan_out.plan().nodes();
     for ((name, backend), node) in route.names().iter().zip(&route.backends).zip(nodes) {
         let health = backend.health();
         worst = worst.max(health.status);
-        required_down |= node.is_required() && health.status == Status::Down;
+        required_down |= node.is_required() && health.status == HealthStatus::Down;
         services.insert(&**name, health);
     }
     let status = if required_down {
-        Status::Down
+        HealthStatus::Down
     } else {
-        worst.min(Status::Degraded)
+        worst.min(HealthStatus::Degraded)
     };
     let code = if required_down {
         StatusCode::SERVICE_UNAVAILABLE

@@ -35,7 +35,7 @@ use crate::{
     cli::{Cli, Command, ExplainFormat, Format},
     config::{Config, KeysConfig},
     health::Readiness,
-    orchestrate::explain::{Supposed, to_json},
+    orchestrate::explain::{ExplainedRequest, to_json},
     run::{Sockets, run, signals},
 };
 
@@ -136,7 +136,7 @@ fn explain(
     let body = body.map(std::fs::read).transpose();
     let body = body.map_err(|error| format!("the body cannot be read: {error}"))?;
     let explanation = endpoint
-        .explain(Supposed {
+        .explain(ExplainedRequest {
             tier,
             body: body.map(Into::into),
             orchestrate,

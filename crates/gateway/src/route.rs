@@ -24,7 +24,7 @@ use tower_fanout_json::{
 
 use crate::{
     backend::Backend,
-    config::{Bound, Instead, Node, PlanConfig},
+    config::{Bound, FallbackTarget, Node, PlanConfig},
     inbound::{Inbound, Source},
 };
 
@@ -136,9 +136,9 @@ impl Route {
 impl<'c> Planned<'c> {
     fn new(config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
         let fallbacks = config.fallback.iter().map(|fallback| {
-            let step = match &fallback.by {
-                Instead::Static(answer) => Step::Answer(answer.clone()),
-                Instead::Service(name) => Step::Ask(backend(name)),
+            let step = match &fallback.target {
+                FallbackTarget::Static(answer) => Step::Answer(answer.clone()),
+                FallbackTarget::Service(name) => Step::Ask(backend(name)),
             };
             (fallback.on.clone(), step)
         });
@@ -220,19 +220,21 @@ impl<'c> Planned<'c> {
             let chain = chain.on(on.clone());
             match step {
                 Step::Answer(answer) => chain.answer(http::Response::new(answer.clone())),
-                Step::Ask(other) => {
-                    chain.service(one(other, shape.clone(), other.downstream.fallback()))
-                }
+                Step::Ask(other) => chain.service(downstream_stack(
+                    other,
+                    shape.clone(),
+                    other.downstream.fallback(),
+                )),
             }
         });
         tower::ServiceBuilder::new()
             .layer(AcceptLayer::new(self.config.accept.clone()))
-            .service(one(&self.backend, shape, fallback))
+            .service(downstream_stack(&self.backend, shape, fallback))
     }
 }
 
 /// One downstream's whole stack, with a fallback chain on top.
-fn one(
+fn downstream_stack(
     backend: &Backend,
     shape: FieldFilterLayer,
     fallback: tower_fanout::layers::FallbackLayer<

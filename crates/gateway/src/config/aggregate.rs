@@ -6,7 +6,7 @@ use serde_json::Value;
 use tower_fanout::{ReturnWhen, Strategy, layers::config::Validated};
 use tower_fanout_json::merge::{Merge, MergeSettings};
 
-use super::{check::Nodes, reader::Field, value::span};
+use super::{check::Nodes, reader::ValueReader, value::span};
 
 /// When an answer as a whole is a success, when it leaves, and how it is made of the services'.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub(crate) struct Aggregate {
     pub(crate) merge: Merge,
 }
 
-pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
+pub(super) fn aggregate(field: &ValueReader<'_>) -> Aggregate {
     let mut section = field.section();
     let strategy = section.take("strategy").and_then(|field| strategy(&field));
     let return_when = section.take("return_when").and_then(|field| field.get());
@@ -43,7 +43,7 @@ pub(super) fn aggregate(field: &Field<'_>) -> Aggregate {
 }
 
 /// The name of a strategy, or `{quorum: n}`.
-fn strategy(field: &Field<'_>) -> Option<Strategy> {
+fn strategy(field: &ValueReader<'_>) -> Option<Strategy> {
     let needed = match field.tree.to_json() {
         Value::Object(mut members) => members.remove("quorum"),
         _ => None,
@@ -59,7 +59,7 @@ fn strategy(field: &Field<'_>) -> Option<Strategy> {
 }
 
 /// A quorum counts the nodes that no other depends on: there must be enough of them.
-pub(super) fn check_quorum(field: &Field<'_>, strategy: Strategy, nodes: &Nodes<'_, '_>) {
+pub(super) fn check_quorum(field: &ValueReader<'_>, strategy: Strategy, nodes: &Nodes<'_, '_>) {
     let Strategy::Quorum(needed) = strategy else {
         return;
     };

@@ -7,15 +7,15 @@ use tower_fanout::{
 };
 use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
-use super::{Instead, Node, plan::Names, reader::Field};
+use super::{FallbackTarget, Node, plan::Names, reader::ValueReader};
 
 /// The nodes by name, as far as they could be read, and where they stand.
-pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n Field<'f>)>;
+pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n ValueReader<'f>)>;
 
 /// Checks the plan at `field`, which is run within `bounds`, and returns it unless it has errors. The
 /// `parameters` of its route are `None` if they could not be read.
 pub(super) fn check_plan(
-    field: &Field<'_>,
+    field: &ValueReader<'_>,
     nodes: &Nodes<'_, '_>,
     parameters: Option<&[&str]>,
     bounds: &Bounds,
@@ -38,7 +38,7 @@ pub(super) fn check_plan(
     plan
 }
 
-fn check_policy(field: &Field<'_>, name: &str, node: &Node, names: &Names<'_>) {
+fn check_policy(field: &ValueReader<'_>, name: &str, node: &Node, names: &Names<'_>) {
     let policy = &names.downstreams[&node.downstream].policy;
     let retried = policy.retry.as_ref().is_some_and(|retry| retry.idempotent);
     let hedged = policy.hedge.as_ref().is_some_and(|hedge| hedge.idempotent);
@@ -82,9 +82,9 @@ fn check_fallbacks(nodes: &Nodes<'_, '_>) {
 fn instead(node: &Node) -> impl Iterator<Item = &str> {
     node.fallback
         .iter()
-        .filter_map(|fallback| match &fallback.by {
-            Instead::Service(other) => Some(&**other),
-            Instead::Static(_) => None,
+        .filter_map(|fallback| match &fallback.target {
+            FallbackTarget::Service(other) => Some(&**other),
+            FallbackTarget::Static(_) => None,
         })
 }
 
@@ -108,7 +108,7 @@ fn way<'n, T>(
 /// Builds the plan, and checks order, tiers, time and attempts. Time and attempts are only checked if
 /// all of the plan, and of its downstreams, could be read.
 fn check_graph(
-    field: &Field<'_>,
+    field: &ValueReader<'_>,
     nodes: &Nodes<'_, '_>,
     bounds: &Bounds,
     names: &Names<'_>,
@@ -126,7 +126,7 @@ fn check_graph(
     };
     problems
         .iter()
-        .for_each(|problem| tell(field, nodes, problem));
+        .for_each(|problem| report(field, nodes, problem));
     plan.ok()
 }
 
@@ -174,7 +174,7 @@ fn answers(request: &RequestTemplate) -> impl Iterator<Item = (&Reference, &str)
 }
 
 /// Complains about `problem` where it stands in the file.
-fn tell(field: &Field<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
+fn report(field: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
     let place = problem.place();
     let (mut message, mut help) = (problem.to_string(), problem.help());
     let node = place.node.as_ref().and_then(|name| nodes.get(name));

@@ -5,18 +5,18 @@ use std::fmt;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::conceal::{conceal, conceal_credentials};
+use super::redact::{redact, redact_credentials};
 
 /// A place in a file: line and column, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     /// The line.
     pub(crate) line: usize,
     /// The column, in characters.
     pub(crate) column: usize,
 }
 
-impl Place {
+impl Position {
     /// Where a file begins.
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
@@ -44,7 +44,7 @@ pub(crate) struct Diagnostic {
     pub(crate) path: String,
     /// Where it stands.
     #[serde(flatten)]
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) help: Option<String>,
@@ -52,7 +52,7 @@ pub(crate) struct Diagnostic {
 
 impl Diagnostic {
     /// What is wrong with the file as such, at `place`.
-    pub(super) fn error(code: &'static str, place: Place, message: String) -> Self {
+    pub(super) fn error(code: &'static str, place: Position, message: String) -> Self {
         Self {
             severity: Severity::Error,
             code,
@@ -77,12 +77,12 @@ impl Report {
     pub(super) fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| diagnostic.place);
         for diagnostic in &mut diagnostics {
-            diagnostic.message = conceal_credentials(&diagnostic.message);
-            diagnostic.path = conceal_credentials(&diagnostic.path);
+            diagnostic.message = redact_credentials(&diagnostic.message);
+            diagnostic.path = redact_credentials(&diagnostic.path);
         }
         Self {
             name: name.to_owned(),
-            text: conceal(text),
+            text: redact(text),
             diagnostics,
         }
     }
@@ -121,7 +121,7 @@ impl Report {
     }
 
     /// The bytes of the line at `place` that the mistake begins with: to the end of the word.
-    fn span(&self, place: Place) -> std::ops::Range<usize> {
+    fn span(&self, place: Position) -> std::ops::Range<usize> {
         let line_start = self
             .text
             .split_inclusive('\n')

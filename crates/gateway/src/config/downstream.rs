@@ -12,7 +12,7 @@ use tower_fanout_http::{
 };
 
 use super::{
-    reader::{Field, Section},
+    reader::{MapReader, ValueReader},
     tls::pair,
     value::{file, header_name, known, size, size_from, span, within, word},
 };
@@ -34,7 +34,7 @@ pub(crate) struct DownstreamConfig {
 }
 
 pub(super) fn downstreams(
-    members: Vec<(String, Field<'_>)>,
+    members: Vec<(String, ValueReader<'_>)>,
     policies: &IndexMap<String, Policy>,
 ) -> IndexMap<String, DownstreamConfig> {
     let read = members
@@ -43,7 +43,7 @@ pub(super) fn downstreams(
     read.collect()
 }
 
-fn downstream(field: &Field<'_>, policies: &IndexMap<String, Policy>) -> DownstreamConfig {
+fn downstream(field: &ValueReader<'_>, policies: &IndexMap<String, Policy>) -> DownstreamConfig {
     let mut section = field.section();
     let endpoint = section
         .require("endpoints")
@@ -84,7 +84,7 @@ fn is_https(endpoint: &Uri) -> bool {
 }
 
 /// How the service at `endpoint` is connected to, and what it may send.
-fn client(section: &mut Section<'_>, endpoint: &Uri) -> ClientConfig {
+fn client(section: &mut MapReader<'_>, endpoint: &Uri) -> ClientConfig {
     let mut client = ClientConfig::default();
     client.max_response = size(section.take("max_response"), client.max_response);
     client.max_head = size_from(section.take("max_head"), MIN_HEAD, client.max_head);
@@ -116,7 +116,7 @@ fn client(section: &mut Section<'_>, endpoint: &Uri) -> ClientConfig {
 }
 
 /// Whether HTTP/2 is spoken; to a service without TLS only if nobody has to be asked.
-fn http2(section: &mut Section<'_>, plain: bool) -> Http2 {
+fn http2(section: &mut MapReader<'_>, plain: bool) -> Http2 {
     let connections = section.take("http2_connections");
     let given = connections.is_some();
     let connections = connections
@@ -147,7 +147,7 @@ fn http2(section: &mut Section<'_>, plain: bool) -> Http2 {
 }
 
 /// Whom to believe, and who we are.
-fn tls(field: &Field<'_>) -> ClientTlsConfig {
+fn tls(field: &ValueReader<'_>) -> ClientTlsConfig {
     let mut tls = ClientTlsConfig::default();
     let mut section = field.section();
     if let Some(field) = section.take("ca_file") {
@@ -175,7 +175,7 @@ fn tls(field: &Field<'_>) -> ClientTlsConfig {
 }
 
 /// Whether `pem` are certificates that can be believed.
-fn is_ca(field: &Field<'_>, pem: &[u8]) -> bool {
+fn is_ca(field: &ValueReader<'_>, pem: &[u8]) -> bool {
     let mut config = ClientConfig::default();
     config.tls.ca = Some(pem.to_vec());
     let client = Client::new(&Uri::from_static("https://localhost"), config);
@@ -184,7 +184,7 @@ fn is_ca(field: &Field<'_>, pem: &[u8]) -> bool {
         .is_ok()
 }
 
-fn verify(field: &Field<'_>) -> Verify {
+fn verify(field: &ValueReader<'_>) -> Verify {
     let words = [
         ("full", Verify::Full),
         ("dangerously_skip", Verify::DangerouslySkip),
@@ -201,7 +201,7 @@ fn verify(field: &Field<'_>) -> Verify {
 }
 
 /// The headers of a caller that are listed, those that are credentials by their own word.
-fn forward(section: &mut Section<'_>) -> ForwardHeaders {
+fn forward(section: &mut MapReader<'_>) -> ForwardHeaders {
     let mut forward = ForwardConfig::default();
     for (key, is_credential) in [("forward_headers", false), ("forward_credentials", true)] {
         for field in section.items(key) {
@@ -223,7 +223,7 @@ fn forward(section: &mut Section<'_>) -> ForwardHeaders {
     ForwardHeaders::new(forward).unwrap_or_default()
 }
 
-fn endpoint(field: &Field<'_>) -> Option<Uri> {
+fn endpoint(field: &ValueReader<'_>) -> Option<Uri> {
     let endpoints = field.list();
     match endpoints.as_slice() {
         [] => field.error("missing", "a downstream has an endpoint"),

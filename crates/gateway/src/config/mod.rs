@@ -8,21 +8,20 @@
 mod aggregate;
 mod auth;
 mod check;
-mod conceal;
-mod conflict;
 mod diagnostic;
 mod downstream;
-mod effect;
 mod node;
 mod plan;
 mod policy;
 mod read;
 mod reader;
+mod redact;
 mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod tree;
+mod validate;
 mod value;
 
 use std::{fmt, fs::File, io::Read, path::Path, time::Duration};
@@ -42,7 +41,7 @@ use tower_fanout_json::{
 pub(crate) use self::{
     aggregate::Aggregate,
     auth::{JwksSource, Jwt, KeyConfig, KeysConfig, RouteAuth},
-    diagnostic::{Diagnostic, Place, Report},
+    diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
     server::Server,
     tls::ReloadableCert,
@@ -171,7 +170,7 @@ pub(crate) struct Bound<T> {
 impl<T: Copy + Ord> Bound<T> {
     /// What a request gets that asks for `wish`.
     #[must_use]
-    pub(crate) fn grant(&self, wish: Option<T>) -> T {
+    pub(crate) fn clamp(&self, wish: Option<T>) -> T {
         wish.unwrap_or(self.default).min(self.max)
     }
 }
@@ -216,12 +215,12 @@ pub(crate) struct Fallback {
     /// How the downstream must have failed.
     pub(crate) on: OutcomeSet,
     /// Who or what answers.
-    pub(crate) by: Instead,
+    pub(crate) target: FallbackTarget,
 }
 
 /// Who or what answers instead.
 #[derive(Clone, Debug)]
-pub(crate) enum Instead {
+pub(crate) enum FallbackTarget {
     /// This.
     Static(Json),
     /// Another downstream, with the same request.
@@ -242,7 +241,7 @@ impl Config {
             Ok(_) => Self::parse(&name, &text, &|name| std::env::var(name).ok()),
             Err(error) => {
                 let message = format!("the file cannot be read: {error}");
-                let unreadable = Diagnostic::error("unreadable", Place::START, message);
+                let unreadable = Diagnostic::error("unreadable", Position::START, message);
                 Err(Report::new(&name, "", vec![unreadable]))
             }
         }
@@ -259,7 +258,7 @@ impl Config {
     ) -> Result<Self, Report> {
         if text.len() > LARGEST {
             let message = format!("a configuration has at most {} MiB", LARGEST >> 20);
-            let too_large = Diagnostic::error("too_large", Place::START, message);
+            let too_large = Diagnostic::error("too_large", Position::START, message);
             return Err(Report::new(name, "", vec![too_large]));
         }
         read::config(name, text, env)

@@ -15,14 +15,14 @@ use tower_fanout_json::{
 };
 
 use super::{
-    DependsOn, Fallback, Instead, Node,
+    DependsOn, Fallback, FallbackTarget, Node,
     plan::Names,
-    reader::Field,
+    reader::ValueReader,
     tree::Kind,
     value::{known, within},
 };
 
-pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
+pub(super) fn node(field: &ValueReader<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
     if Root::RESERVED.contains(&name) {
         field.error(
             "reserved",
@@ -72,7 +72,7 @@ pub(super) fn node(field: &Field<'_>, name: &str, names: &Names<'_>) -> Option<N
 }
 
 /// A name, or `{node: name, optional: true}`.
-fn depends(field: &Field<'_>) -> Option<DependsOn> {
+fn depends(field: &ValueReader<'_>) -> Option<DependsOn> {
     if matches!(field.tree.kind, Kind::Scalar(_)) {
         let node = field.text()?;
         return Some(DependsOn {
@@ -91,7 +91,7 @@ fn depends(field: &Field<'_>) -> Option<DependsOn> {
 }
 
 /// A request; what is wrong with one part of it does not hide what is wrong with another.
-fn request(field: &Field<'_>) -> Option<RequestTemplate> {
+fn request(field: &ValueReader<'_>) -> Option<RequestTemplate> {
     let mut section = field.section();
     let method = section
         .take("method")
@@ -104,7 +104,7 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
     // One that could not be read may be meant to have a body.
     let by = method.clone().unwrap_or(Method::POST);
     let at = |path: &str| RequestTemplate::new(by.clone(), path);
-    let path = path.and_then(|field| tell(&field, at(&field.text()?)));
+    let path = path.and_then(|field| report(&field, at(&field.text()?)));
     let mut sound = method.is_some() && path.is_some();
     let mut template = path.or_else(|| at("/").ok())?;
     for (name, field) in &query {
@@ -133,7 +133,7 @@ fn request(field: &Field<'_>) -> Option<RequestTemplate> {
 }
 
 /// What is sent in a query or a header: a string, or a number or boolean as JSON writes it.
-fn value(field: &Field<'_>) -> Option<String> {
+fn value(field: &ValueReader<'_>) -> Option<String> {
     match &field.tree.kind {
         Kind::Scalar(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
         _ => field.text(),
@@ -143,15 +143,15 @@ fn value(field: &Field<'_>) -> Option<String> {
 /// Adds what stands at `field` to a request; whether it can be.
 fn extend(
     template: &mut RequestTemplate,
-    field: &Field<'_>,
+    field: &ValueReader<'_>,
     add: impl FnOnce(RequestTemplate) -> Result<RequestTemplate, TemplateError>,
 ) -> bool {
-    let extended = tell(field, add(template.clone()));
+    let extended = report(field, add(template.clone()));
     extended.map(|extended| *template = extended).is_some()
 }
 
 /// Whether no member of a document stands twice; each that does is complained about.
-fn told_once(document: &Field<'_>) -> bool {
+fn told_once(document: &ValueReader<'_>) -> bool {
     match &document.tree.kind {
         Kind::Scalar(_) => true,
         Kind::List(_) => document.list().iter().all(told_once),
@@ -162,14 +162,14 @@ fn told_once(document: &Field<'_>) -> bool {
     }
 }
 
-fn condition(field: &Field<'_>) -> Option<Condition> {
+fn condition(field: &ValueReader<'_>) -> Option<Condition> {
     let condition = Condition::parse(&field.text()?);
     condition
         .map_err(|error| field.error("condition", error))
         .ok()
 }
 
-pub(super) fn method(field: &Field<'_>) -> Option<Method> {
+pub(super) fn method(field: &ValueReader<'_>) -> Option<Method> {
     let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     let name = field.text()?;
     if known.contains(&name.as_str()) {
@@ -180,12 +180,12 @@ pub(super) fn method(field: &Field<'_>) -> Option<Method> {
     None
 }
 
-fn tell<T>(field: &Field<'_>, result: Result<T, TemplateError>) -> Option<T> {
+fn report<T>(field: &ValueReader<'_>, result: Result<T, TemplateError>) -> Option<T> {
     result.map_err(|error| field.error("template", error)).ok()
 }
 
 /// The statuses of errors that are answers all the same, and what of an answer is wanted.
-fn response(field: &Field<'_>) -> Option<(Vec<u16>, FieldFilter)> {
+fn response(field: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
     let mut section = field.section();
     let statuses = section.items("accept");
     let mut shape = FieldFilterConfig::default();
@@ -203,12 +203,12 @@ fn response(field: &Field<'_>) -> Option<(Vec<u16>, FieldFilter)> {
 }
 
 /// A value, or what it is if there is none.
-fn read<T: DeserializeOwned + Default>(field: Option<Field<'_>>) -> T {
+fn read<T: DeserializeOwned + Default>(field: Option<ValueReader<'_>>) -> T {
     field.and_then(|field| field.get()).unwrap_or_default()
 }
 
 /// `{static: …}` or `{service: name}`, and `on` for what.
-fn fallback(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
+fn fallback(field: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
     let mut section = field.section();
     let fixed = section.take("static");
     let service = section.take("service");
@@ -222,10 +222,10 @@ fn fallback(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
     let by = match (fixed, service) {
         (Some(fixed), None) => {
             let json: Value = fixed.tree.to_json();
-            Instead::Static(Json::parse(json.to_string().into()).ok()?)
+            FallbackTarget::Static(Json::parse(json.to_string().into()).ok()?)
         }
         (None, Some(service)) => {
-            Instead::Service(known(&service, "downstream", names.downstreams.keys())?)
+            FallbackTarget::Service(known(&service, "downstream", names.downstreams.keys())?)
         }
         _ => {
             field.error(
@@ -235,21 +235,21 @@ fn fallback(field: &Field<'_>, names: &Names<'_>) -> Option<Fallback> {
             return None;
         }
     };
-    Some(Fallback { on, by })
+    Some(Fallback { on, target: by })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{reader::Sink, tree::Tree},
+        super::{reader::Diagnostics, tree::Tree},
         *,
     };
 
     #[test]
     fn numbers_and_booleans_are_sent_as_their_text() {
         let sent = |yaml: &str| {
-            let (tree, sink) = (Tree::parse(yaml).unwrap(), Sink::default());
-            let template = request(&Field::root(&tree, &sink));
+            let (tree, sink) = (Tree::parse(yaml).unwrap(), Diagnostics::default());
+            let template = request(&ValueReader::root(&tree, &sink));
             (template, sink.into_inner().len())
         };
         let (plain, none) =

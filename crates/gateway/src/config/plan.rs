@@ -11,10 +11,10 @@ use super::{
     aggregate::{aggregate, check_quorum},
     auth::route_auth,
     check::check_plan,
-    conflict::check_conflicts,
-    effect::check_effects,
     node::{method, node},
-    reader::{Field, Section},
+    reader::{MapReader, ValueReader},
+    validate::merge::check_conflicts,
+    validate::noop::check_effects,
     value::{Span, bound, in_range},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Names<'n> {
     pub(super) sound: bool,
 }
 
-pub(super) fn routes(field: Option<Field<'_>>, names: &Names<'_>) -> Vec<Route> {
+pub(super) fn routes(field: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<Route> {
     let items = field.map(|field| field.list()).unwrap_or_default();
     let mut routes: Vec<Route> = Vec::new();
     for item in items {
@@ -79,7 +79,7 @@ fn shape(path: &str) -> Vec<&str> {
         .collect()
 }
 
-fn route(field: &Field<'_>, names: &Names<'_>) -> Option<Route> {
+fn route(field: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
     let mut section = field.section();
     let name = section.require("name").and_then(|field| field.text());
     let (method, path) = section
@@ -97,14 +97,14 @@ fn route(field: &Field<'_>, names: &Names<'_>) -> Option<Route> {
     })
 }
 
-pub(super) fn orchestrate(field: &Field<'_>, names: &Names<'_>) -> Option<PlanConfig> {
+pub(super) fn orchestrate(field: &ValueReader<'_>, names: &Names<'_>) -> Option<PlanConfig> {
     let mut section = field.section();
     let plan = plan(&mut section, names, Some(&[]), true);
     section.finish();
     plan
 }
 
-fn matched(field: &Field<'_>) -> (Option<Method>, Option<String>) {
+fn matched(field: &ValueReader<'_>) -> (Option<Method>, Option<String>) {
     let mut section = field.section();
     let method = section
         .take("method")
@@ -139,7 +139,7 @@ fn parameters(path: &str) -> Vec<&str> {
 /// A plan; the parameters of its route are none if they could not be read. Whether callers `choose`
 /// services and strategy.
 fn plan(
-    section: &mut Section<'_>,
+    section: &mut MapReader<'_>,
     names: &Names<'_>,
     parameters: Option<&[&str]>,
     choose: bool,

@@ -3,16 +3,16 @@
 use indexmap::IndexMap;
 use tower_fanout::Policy;
 
-use super::{reader::Field, value::Span};
+use super::{reader::ValueReader, value::Span};
 
-pub(super) fn policies(members: Vec<(String, Field<'_>)>) -> IndexMap<String, Policy> {
+pub(super) fn policies(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<String, Policy> {
     members
         .into_iter()
         .map(|(name, field)| (name, policy(&field)))
         .collect()
 }
 
-fn policy(field: &Field<'_>) -> Policy {
+fn policy(field: &ValueReader<'_>) -> Policy {
     let mut policy = Policy::default();
     let mut section = field.section();
     if let Some(field) = section.take("total_timeout") {
@@ -28,19 +28,19 @@ fn policy(field: &Field<'_>) -> Policy {
         policy.classify = field.settings().unwrap_or_default();
     }
     if let Some(field) = section.take("retry") {
-        policy.retry = unless_off(&field, Field::settings);
+        policy.retry = unless_off(&field, ValueReader::settings);
     }
     if let Some(field) = section.take("hedge") {
-        policy.hedge = unless_off(&field, Field::settings);
+        policy.hedge = unless_off(&field, ValueReader::settings);
     }
     if let Some(field) = section.take("circuit_breaker") {
-        policy.circuit_breaker = unless_off(&field, Field::settings);
+        policy.circuit_breaker = unless_off(&field, ValueReader::settings);
     }
     if let Some(field) = section.take("throttle") {
-        policy.throttle = unless_off(&field, Field::settings);
+        policy.throttle = unless_off(&field, ValueReader::settings);
     }
     if let Some(field) = section.take("concurrency") {
-        policy.concurrency = unless_off(&field, Field::settings);
+        policy.concurrency = unless_off(&field, ValueReader::settings);
     }
     section.finish();
     if field.check(&policy) {
@@ -51,6 +51,9 @@ fn policy(field: &Field<'_>) -> Policy {
 }
 
 /// A part of a policy, which the word `off` turns off.
-fn unless_off<'t, T>(field: &Field<'t>, read: impl FnOnce(&Field<'t>) -> Option<T>) -> Option<T> {
+fn unless_off<'t, T>(
+    field: &ValueReader<'t>,
+    read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
+) -> Option<T> {
     (!field.is_word("off")).then(|| read(field)).flatten()
 }

@@ -7,7 +7,7 @@ use super::{
     Config, LogFormat, Logs, Report, Tier, auth,
     diagnostic::Diagnostic,
     downstream, plan, policy,
-    reader::{Field, Sink},
+    reader::{Diagnostics, ValueReader},
     server,
     tree::{Kind, Tree},
     value::{is_on_unless_off, within},
@@ -19,7 +19,7 @@ pub(super) fn config(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Report> {
-    let sink = Sink::default();
+    let sink = Diagnostics::default();
     let refuse = |(place, message)| {
         let syntax = Diagnostic::error("syntax", place, message);
         Report::new(name, text, vec![syntax])
@@ -29,7 +29,7 @@ pub(super) fn config(
         sink.add(Diagnostic::error("variable", place, message));
     });
     let unset = sink.places();
-    let config = root(&Field::root(&tree, &sink));
+    let config = root(&ValueReader::root(&tree, &sink));
     let mut diagnostics = sink.into_inner();
     // A value whose variable is missing has no other fault.
     diagnostics.retain(|other| other.code == "variable" || !unset.contains(&other.place));
@@ -43,7 +43,7 @@ pub(super) fn config(
     })
 }
 
-fn root(field: &Field<'_>) -> Config {
+fn root(field: &ValueReader<'_>) -> Config {
     let mut root = field.section();
     if let Some(version) = root.require("version")
         && version.get::<u64>().is_some_and(|version| version != 1)
@@ -95,7 +95,7 @@ fn root(field: &Field<'_>) -> Config {
 
 /// What is logged, whose traces are gone on with, and whether answers say how long their services
 /// took.
-fn telemetry(field: Option<Field<'_>>) -> (Logs, TraceLayer, bool) {
+fn telemetry(field: Option<ValueReader<'_>>) -> (Logs, TraceLayer, bool) {
     let mut logs = Logs {
         format: LogFormat::Auto,
         level: "info".into(),
@@ -124,7 +124,7 @@ fn telemetry(field: Option<Field<'_>>) -> (Logs, TraceLayer, bool) {
     (logs, trace, server_timing)
 }
 
-fn tracing(field: &Field<'_>) -> TraceLayer {
+fn tracing(field: &ValueReader<'_>) -> TraceLayer {
     let mut section = field.section();
     let trust = is_on_unless_off(section.take("trust"));
     let baggage = section.take("baggage");
@@ -140,7 +140,7 @@ fn tracing(field: &Field<'_>) -> TraceLayer {
     TraceLayer::new().baggage(baggage.texts())
 }
 
-fn level(field: &Field<'_>) -> Option<String> {
+fn level(field: &ValueReader<'_>) -> Option<String> {
     let level = field.text()?;
     match level.parse::<tracing_subscriber::EnvFilter>() {
         Ok(_) => Some(level),
@@ -151,14 +151,14 @@ fn level(field: &Field<'_>) -> Option<String> {
     }
 }
 
-fn tiers(members: Vec<(String, Field<'_>)>) -> IndexMap<String, Tier> {
+fn tiers(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<String, Tier> {
     members
         .into_iter()
         .map(|(name, field)| (name, tier(&field)))
         .collect()
 }
 
-fn tier(field: &Field<'_>) -> Tier {
+fn tier(field: &ValueReader<'_>) -> Tier {
     let mut section = field.section();
     section.not_built(&[("rate", "rate limiting"), ("burst", "rate limiting")]);
     let max_concurrency = section

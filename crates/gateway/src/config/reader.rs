@@ -7,21 +7,21 @@ use serde_json::Value;
 use tower_fanout::{layers::config::Validate, nearest_name};
 
 use super::{
-    diagnostic::{Diagnostic, Place, Severity},
+    diagnostic::{Diagnostic, Position, Severity},
     tree::{Kind, Tree},
 };
 
 /// Where diagnostics are collected.
 #[derive(Default)]
-pub(super) struct Sink(RefCell<Vec<Diagnostic>>);
+pub(super) struct Diagnostics(RefCell<Vec<Diagnostic>>);
 
-impl Sink {
+impl Diagnostics {
     pub(super) fn add(&self, diagnostic: Diagnostic) {
         self.0.borrow_mut().push(diagnostic);
     }
 
     /// Where something is wrong so far.
-    pub(super) fn places(&self) -> Vec<Place> {
+    pub(super) fn places(&self) -> Vec<Position> {
         self.0.borrow().iter().map(|known| known.place).collect()
     }
 
@@ -32,14 +32,14 @@ impl Sink {
 
 /// A value of the file: where it stands, what leads to it, and where to complain about it.
 #[derive(Clone)]
-pub(super) struct Field<'t> {
+pub(super) struct ValueReader<'t> {
     pub(super) tree: &'t Tree,
     pub(super) path: String,
-    sink: &'t Sink,
+    sink: &'t Diagnostics,
 }
 
-impl<'t> Field<'t> {
-    pub(super) fn root(tree: &'t Tree, sink: &'t Sink) -> Self {
+impl<'t> ValueReader<'t> {
+    pub(super) fn root(tree: &'t Tree, sink: &'t Diagnostics) -> Self {
         Self {
             tree,
             path: String::new(),
@@ -56,7 +56,7 @@ impl<'t> Field<'t> {
         Diagnostic {
             severity,
             code,
-            message: self.tree.conceal(message.to_string()),
+            message: self.tree.redact(message.to_string()),
             path: self.path.clone(),
             place: self.tree.place,
             help: None,
@@ -122,7 +122,7 @@ impl<'t> Field<'t> {
         }
     }
 
-    pub(super) fn list(&self) -> Vec<Field<'t>> {
+    pub(super) fn list(&self) -> Vec<ValueReader<'t>> {
         match &self.tree.kind {
             Kind::List(items) => items
                 .iter()
@@ -137,16 +137,16 @@ impl<'t> Field<'t> {
     }
 
     pub(super) fn texts(&self) -> Vec<String> {
-        self.list().iter().filter_map(Field::text).collect()
+        self.list().iter().filter_map(ValueReader::text).collect()
     }
 
     /// The members of a map with names of the user's choice; one that stands twice is an error.
-    pub(super) fn named(&self) -> Vec<(String, Field<'t>)> {
+    pub(super) fn named(&self) -> Vec<(String, ValueReader<'t>)> {
         let Kind::Map(members) = &self.tree.kind else {
             self.error("type", format!("this is {}, not a map", self.tree.is()));
             return Vec::new();
         };
-        let mut named: Vec<(String, Field<'t>)> = Vec::new();
+        let mut named: Vec<(String, ValueReader<'t>)> = Vec::new();
         for (name, place, value) in members {
             let field = self.child(value, &format!(".{name}"));
             if named.iter().any(|(known, _)| known == name) {
@@ -159,16 +159,16 @@ impl<'t> Field<'t> {
     }
 
     /// The members of a map with known keys.
-    pub(super) fn section(&self) -> Section<'t> {
+    pub(super) fn section(&self) -> MapReader<'t> {
         let Kind::Map(members) = &self.tree.kind else {
             self.error("type", format!("this is {}, not a map", self.tree.is()));
-            return Section {
+            return MapReader {
                 field: self.clone(),
                 entries: None,
                 known: Vec::new(),
             };
         };
-        Section {
+        MapReader {
             field: self.clone(),
             entries: Some(members),
             known: Vec::new(),
@@ -217,7 +217,7 @@ impl<'t> Field<'t> {
     }
 
     /// The item at `place` of the list `key`, or as near to it as the file goes.
-    pub(super) fn item(&self, key: &str, place: usize) -> Field<'t> {
+    pub(super) fn item(&self, key: &str, place: usize) -> ValueReader<'t> {
         let list = self.at(key);
         match &list.tree.kind {
             Kind::List(items) if place < items.len() => {
@@ -228,7 +228,7 @@ impl<'t> Field<'t> {
     }
 
     /// The value at this dotted path, or as near to it as the file goes.
-    pub(super) fn at(&self, path: &str) -> Field<'t> {
+    pub(super) fn at(&self, path: &str) -> ValueReader<'t> {
         let mut field = self.clone();
         for step in path.split('.') {
             let Kind::Map(members) = &field.tree.kind else {
@@ -242,7 +242,7 @@ impl<'t> Field<'t> {
         field
     }
 
-    fn error_at(&self, place: Place, code: &'static str, message: impl Display) {
+    fn error_at(&self, place: Position, code: &'static str, message: impl Display) {
         let diagnostic = self.diagnostic(Severity::Error, code, message);
         self.sink.add(Diagnostic {
             place,
@@ -261,23 +261,23 @@ impl<'t> Field<'t> {
 }
 
 /// A map with known keys. Keys that nobody asked for are mistakes.
-pub(super) struct Section<'t> {
-    pub(super) field: Field<'t>,
+pub(super) struct MapReader<'t> {
+    pub(super) field: ValueReader<'t>,
     // None if there is something else instead of a map, which was complained about.
-    entries: Option<&'t [(String, Place, Tree)]>,
+    entries: Option<&'t [(String, Position, Tree)]>,
     known: Vec<&'static str>,
 }
 
-impl<'t> Section<'t> {
+impl<'t> MapReader<'t> {
     /// The value of `key`, if it is there.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Field<'t>> {
+    pub(super) fn take(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
         self.known.push(key);
         let (_, _, value) = self.entries?.iter().find(|(name, _, _)| name == key)?;
         Some(self.field.child(value, &format!(".{key}")))
     }
 
     /// The value of `key`, which must be there.
-    pub(super) fn require(&mut self, key: &'static str) -> Option<Field<'t>> {
+    pub(super) fn require(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
         let found = self.take(key);
         if found.is_none() && self.entries.is_some() {
             self.field.error("missing", format!("\"{key}\" is missing"));
@@ -286,12 +286,12 @@ impl<'t> Section<'t> {
     }
 
     /// The items of the list `key`; none if it is not there.
-    pub(super) fn items(&mut self, key: &'static str) -> Vec<Field<'t>> {
+    pub(super) fn items(&mut self, key: &'static str) -> Vec<ValueReader<'t>> {
         self.take(key).map(|field| field.list()).unwrap_or_default()
     }
 
     /// The members of the map `key`, by names of the user's choice; none if it is not there.
-    pub(super) fn members(&mut self, key: &'static str) -> Vec<(String, Field<'t>)> {
+    pub(super) fn members(&mut self, key: &'static str) -> Vec<(String, ValueReader<'t>)> {
         self.take(key)
             .map(|field| field.named())
             .unwrap_or_default()

@@ -13,7 +13,7 @@ use tower_fanout_http::{
 
 use super::{
     node::method,
-    reader::{Field, Section},
+    reader::{MapReader, ValueReader},
     tls::{ReloadableCert, pair},
     value::{
         Span, address, file, header_name, in_range, is_on_unless_off, size, size_from, span,
@@ -64,7 +64,7 @@ impl Default for Server {
     }
 }
 
-pub(super) fn server(field: Option<Field<'_>>) -> Server {
+pub(super) fn server(field: Option<ValueReader<'_>>) -> Server {
     let mut server = Server::default();
     let Some(field) = field else { return server };
     let mut section = field.section();
@@ -111,7 +111,7 @@ pub(super) fn server(field: Option<Field<'_>>) -> Server {
     server
 }
 
-fn addresses(section: &mut Section<'_>, server: &mut Server) {
+fn addresses(section: &mut MapReader<'_>, server: &mut Server) {
     server.listen = address(section.take("listen"), server.listen);
     let admin = section.take("admin");
     server.admin = address(admin.clone(), server.admin);
@@ -134,7 +134,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The certificate that is shown, and whose clients are let in.
-fn tls(field: &Field<'_>) -> Option<ReloadableCert> {
+fn tls(field: &ValueReader<'_>) -> Option<ReloadableCert> {
     let mut section = field.section();
     let (cert, key) = (section.require("cert_file"), section.require("key_file"));
     let clients = section.take("client_ca_file");
@@ -154,7 +154,7 @@ fn tls(field: &Field<'_>) -> Option<ReloadableCert> {
     })
 }
 
-fn timeouts(field: &Field<'_>, settings: &mut ServerConfig, body: &mut BodyLimitConfig) {
+fn timeouts(field: &ValueReader<'_>, settings: &mut ServerConfig, body: &mut BodyLimitConfig) {
     let mut section = field.section();
     for (key, timeout) in [
         ("header", &mut settings.header_timeout),
@@ -172,7 +172,7 @@ fn timeouts(field: &Field<'_>, settings: &mut ServerConfig, body: &mut BodyLimit
     section.finish();
 }
 
-fn proxies(section: &mut Section<'_>) -> TrustedProxies {
+fn proxies(section: &mut MapReader<'_>) -> TrustedProxies {
     let items = section.items("trusted_proxies");
     let networks = items.iter().filter_map(|field| {
         let network = field.text()?.parse();
@@ -192,7 +192,7 @@ fn proxies(section: &mut Section<'_>) -> TrustedProxies {
     }
 }
 
-fn cors(field: &Field<'_>) -> Option<CorsConfig> {
+fn cors(field: &ValueReader<'_>) -> Option<CorsConfig> {
     let mut settings = CorsConfig::default();
     let mut section = field.section();
     if let Some(field) = section.require("origins") {
@@ -215,7 +215,7 @@ fn cors(field: &Field<'_>) -> Option<CorsConfig> {
     field.check(&settings).then_some(settings)
 }
 
-fn correlation(field: &Field<'_>) -> CorrelationConfig {
+fn correlation(field: &ValueReader<'_>) -> CorrelationConfig {
     let mut section = field.section();
     let trust = is_on_unless_off(section.take("trust"));
     let words = [("x-correlation-id", false), ("x-request-id", true)];

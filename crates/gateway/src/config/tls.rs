@@ -4,7 +4,7 @@ use std::{error::Error, fs, path::PathBuf};
 
 use tower_fanout_http::server::{Tls, TlsError};
 
-use super::{reader::Field, value::file};
+use super::{reader::ValueReader, value::file};
 
 /// The certificate that is shown to clients, and the files that it comes from.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl ReloadableCert {
 }
 
 /// A chain of certificates and its key, in PEM, from the files that are named at `cert` and `key`.
-pub(super) fn pair(cert: &Field<'_>, key: &Field<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+pub(super) fn pair(cert: &ValueReader<'_>, key: &ValueReader<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let (chain, secret) = (file(cert), file(key));
     let (chain, secret) = (chain?, secret?);
     match Tls::new(&chain, &secret) {

@@ -6,12 +6,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Location, MessageFormatter, Spanned, UserMessageFormatter};
 
-use super::diagnostic::Place;
+use super::diagnostic::Position;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    pub(super) place: Place,
+    pub(super) place: Position,
     pub(super) kind: Kind,
     /// What stands in the file, if variables were put in.
     written: Option<String>,
@@ -23,12 +23,12 @@ pub(super) enum Kind {
     Scalar(Value),
     List(Vec<Tree>),
     /// In order; a name may stand twice.
-    Map(Vec<(String, Place, Tree)>),
+    Map(Vec<(String, Position, Tree)>),
 }
 
 impl Tree {
     /// Reads YAML or JSON.
-    pub(super) fn parse(text: &str) -> Result<Self, (Place, String)> {
+    pub(super) fn parse(text: &str) -> Result<Self, (Position, String)> {
         let options = serde_saphyr::options! {
             // `no` and `off` are words; a key that stands twice is reported beside other mistakes.
             strict_booleans: true,
@@ -36,7 +36,7 @@ impl Tree {
         };
         let read = serde_saphyr::from_str_with_options(text, options);
         let spanned: Spanned<Kind> = read.map_err(|error: serde_saphyr::Error| {
-            let place = error.location().map_or(Place::START, place);
+            let place = error.location().map_or(Position::START, place);
             let message = UserMessageFormatter.format_message(error.without_snippet());
             (place, message.replace(char::is_control, " "))
         })?;
@@ -57,17 +57,17 @@ impl Tree {
 
     /// A message about this value, with what stands in the file instead of what a variable has: it
     /// may be a secret.
-    pub(super) fn conceal(&self, message: String) -> String {
+    pub(super) fn redact(&self, message: String) -> String {
         match (&self.kind, &self.written) {
             // What is shorter is no secret, and would be found by chance.
             (Kind::Scalar(Value::String(value)), Some(written)) if value.len() >= 6 => message
                 .replace(&value.escape_debug().to_string(), written)
                 .replace(value, written),
             (Kind::Scalar(_), _) => message,
-            (Kind::List(items), _) => items.iter().fold(message, |said, item| item.conceal(said)),
+            (Kind::List(items), _) => items.iter().fold(message, |said, item| item.redact(said)),
             (Kind::Map(members), _) => members
                 .iter()
-                .fold(message, |said, (_, _, value)| value.conceal(said)),
+                .fold(message, |said, (_, _, value)| value.redact(said)),
         }
     }
 
@@ -88,7 +88,7 @@ impl Tree {
     pub(super) fn interpolate(
         &mut self,
         env: &dyn Fn(&str) -> Option<String>,
-        complain: &mut dyn FnMut(Place, String),
+        complain: &mut dyn FnMut(Position, String),
     ) {
         match &mut self.kind {
             Kind::Scalar(Value::String(text)) if text.contains("${") => {
@@ -148,8 +148,8 @@ fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Strin
     Ok(out)
 }
 
-fn place(location: Location) -> Place {
-    Place {
+fn place(location: Location) -> Position {
+    Position {
         line: usize::try_from(location.line()).unwrap_or(1),
         column: usize::try_from(location.column()).unwrap_or(1),
     }

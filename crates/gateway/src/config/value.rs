@@ -6,20 +6,20 @@ use http::HeaderName;
 use serde::{Deserialize, de::DeserializeOwned};
 use tower_fanout::{layers::config::duration, nearest_name};
 
-use super::{Bound, reader::Field, tree::Kind};
+use super::{Bound, reader::ValueReader, tree::Kind};
 
 /// A duration with its unit.
 #[derive(Deserialize)]
 pub(super) struct Span(#[serde(with = "duration")] pub(super) Duration);
 
-pub(super) fn span(field: Option<Field<'_>>, default: Duration) -> Duration {
+pub(super) fn span(field: Option<ValueReader<'_>>, default: Duration) -> Duration {
     field
         .and_then(|field| field.get())
         .map_or(default, |Span(span)| span)
 }
 
 /// A size such as `"1MiB"`, in bytes.
-pub(super) fn size(field: Option<Field<'_>>, default: usize) -> usize {
+pub(super) fn size(field: Option<ValueReader<'_>>, default: usize) -> usize {
     let Some(field) = field else { return default };
     let Some(text) = field.text() else {
         return default;
@@ -45,7 +45,7 @@ pub(super) fn size(field: Option<Field<'_>>, default: usize) -> usize {
 }
 
 /// A size of at least `low` bytes; the default if it is less.
-pub(super) fn size_from(field: Option<Field<'_>>, low: usize, default: usize) -> usize {
+pub(super) fn size_from(field: Option<ValueReader<'_>>, low: usize, default: usize) -> usize {
     let read = size(field.clone(), default);
     if let Some(field) = field.filter(|_| read < low) {
         field.error("range", format!("the least is {} KiB", low >> 10));
@@ -55,19 +55,19 @@ pub(super) fn size_from(field: Option<Field<'_>>, low: usize, default: usize) ->
 }
 
 /// Whether a switch is on that has to be turned off.
-pub(super) fn is_on_unless_off(field: Option<Field<'_>>) -> bool {
+pub(super) fn is_on_unless_off(field: Option<ValueReader<'_>>) -> bool {
     field.and_then(|field| field.get()) != Some(false)
 }
 
 /// The name of a header.
-pub(super) fn header_name(field: &Field<'_>) -> Option<HeaderName> {
+pub(super) fn header_name(field: &ValueReader<'_>) -> Option<HeaderName> {
     let name = field.text()?.parse();
     name.map_err(|_| field.error("invalid", "this cannot be the name of a header"))
         .ok()
 }
 
 /// What one of these words stands for.
-pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> Option<T> {
+pub(super) fn word<T: Copy>(field: &ValueReader<'_>, words: &[(&'static str, T)]) -> Option<T> {
     let text = field.text()?;
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Some(*meaning);
@@ -81,7 +81,7 @@ pub(super) fn word<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)]) -> O
 }
 
 /// What is in the file of this name.
-pub(super) fn file(field: &Field<'_>) -> Option<Vec<u8>> {
+pub(super) fn file(field: &ValueReader<'_>) -> Option<Vec<u8>> {
     std::fs::read(field.text()?)
         .map_err(|error| {
             let message = format!("the file cannot be read: {error}");
@@ -90,7 +90,7 @@ pub(super) fn file(field: &Field<'_>) -> Option<Vec<u8>> {
         .ok()
 }
 
-pub(super) fn address(field: Option<Field<'_>>, default: SocketAddr) -> SocketAddr {
+pub(super) fn address(field: Option<ValueReader<'_>>, default: SocketAddr) -> SocketAddr {
     let Some(field) = field else { return default };
     match field.text().map(|text| text.parse()) {
         Some(Ok(address)) => address,
@@ -104,7 +104,7 @@ pub(super) fn address(field: Option<Field<'_>>, default: SocketAddr) -> SocketAd
 
 /// A name that must be one of `names`.
 pub(super) fn known<'n>(
-    field: &Field<'_>,
+    field: &ValueReader<'_>,
     what: &str,
     names: impl Iterator<Item = &'n String> + Clone,
 ) -> Option<String> {
@@ -124,7 +124,7 @@ pub(super) fn known<'n>(
 
 /// A number from `low` to `high`.
 pub(super) fn within<T: DeserializeOwned + PartialOrd + Debug>(
-    field: &Field<'_>,
+    field: &ValueReader<'_>,
     low: T,
     high: T,
 ) -> Option<T> {
@@ -133,7 +133,7 @@ pub(super) fn within<T: DeserializeOwned + PartialOrd + Debug>(
 
 /// `value`, if it is from `low` to `high`.
 pub(super) fn in_range<T: PartialOrd + Debug>(
-    field: &Field<'_>,
+    field: &ValueReader<'_>,
     value: T,
     low: T,
     high: T,
@@ -150,9 +150,9 @@ pub(super) fn in_range<T: PartialOrd + Debug>(
 
 /// A default and a maximum, each of which may be left out.
 pub(super) fn bound<T: Copy + PartialOrd + Debug>(
-    field: Option<Field<'_>>,
+    field: Option<ValueReader<'_>>,
     otherwise: Bound<T>,
-    read: impl Fn(&Field<'_>) -> Option<T>,
+    read: impl Fn(&ValueReader<'_>) -> Option<T>,
 ) -> Bound<T> {
     let Some(field) = field else { return otherwise };
     if !matches!(field.tree.kind, Kind::Map(_)) {

@@ -12,12 +12,12 @@ use tower_fanout_http::{
 };
 use tower_fanout_json::wire::breaker_state;
 
-use super::{Endpoint, Job, Reply, Wishes, json};
+use super::{Endpoint, Job, Reply, RequestedOptions, json};
 use crate::{inbound::Inbound, route::Route};
 
 /// What is known of a request that nobody has made.
 #[derive(Clone, Debug)]
-pub(crate) struct Supposed {
+pub(crate) struct ExplainedRequest {
     /// The caller's tier; that of a caller without a token if none.
     pub(crate) tier: Option<String>,
     /// The body: of an orchestrate request, or of one to a configured route.
@@ -33,12 +33,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// The request could not be run.
-    pub(crate) fn explain(&self, supposed: Supposed) -> Result<Explanation, Problem> {
+    pub(crate) fn explain(&self, supposed: ExplainedRequest) -> Result<Explanation, Problem> {
         let tier = supposed.tier.as_deref().unwrap_or(&self.anonymous);
         let body = supposed.body.map(json).transpose()?;
-        let wishes = match &body {
-            Some(body) if supposed.orchestrate => self.wishes(body)?,
-            _ => Wishes::default(),
+        let requested = match &body {
+            Some(body) if supposed.orchestrate => self.requested(body)?,
+            _ => RequestedOptions::default(),
         };
         let inbound = Inbound {
             call: Call::NONE,
@@ -54,7 +54,7 @@ impl Endpoint {
             prepared: Vec::new(),
             body,
         };
-        Job::new(&self.route, inbound, &wishes).explain()
+        Job::new(&self.route, inbound, &requested).explain()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The orchestrate API, and every configured route: read, run, answer.
 
 pub(crate) mod explain;
-mod lacks;
 mod merged;
+mod missing_inputs;
 mod reply;
 pub(crate) mod request;
 
@@ -33,7 +33,7 @@ use tower_fanout_json::{
 use self::{
     merged::{is_apart, merged},
     reply::Reply,
-    request::{Refused, Wishes},
+    request::{Refused, RequestedOptions},
 };
 use crate::{inbound::Inbound, route::Route};
 
@@ -56,8 +56,8 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
-            let (inbound, wishes) = self.read(parts, body).await?;
-            self.answer(inbound, &wishes).await
+            let (inbound, requested) = self.read(parts, body).await?;
+            self.answer(inbound, &requested).await
         };
         negotiated(respond(result.await, &id))
     }
@@ -71,8 +71,8 @@ impl Endpoint {
             let execute = query(&parts)
                 .iter()
                 .any(|(name, value)| name == "execute" && value == "true");
-            let (inbound, wishes) = self.read(parts, body).await?;
-            let mut job = Job::new(&self.route, inbound, &wishes).in_test(execute);
+            let (inbound, requested) = self.read(parts, body).await?;
+            let mut job = Job::new(&self.route, inbound, &requested).in_test(execute);
             let explained = explain::to_json(&self.route, &job.explain()?);
             let result = if execute {
                 Some(job.run(false).await)
@@ -85,7 +85,7 @@ impl Endpoint {
     }
 
     /// Answers a configured route: no wishes, but a body of its own.
-    pub(crate) async fn plain(
+    pub(crate) async fn route_handler(
         self,
         request: Request<Body>,
         route: Vec<(String, String)>,
@@ -99,32 +99,36 @@ impl Endpoint {
             if !bytes.is_empty() {
                 inbound.body = Some(json(bytes)?);
             }
-            self.answer(inbound, &Wishes::default()).await
+            self.answer(inbound, &RequestedOptions::default()).await
         };
         negotiated(respond(result.await, &id))
     }
 
     /// Does what is wished for, and answers in the form that the caller accepts.
-    async fn answer(&self, inbound: Inbound, wishes: &Wishes) -> Result<Response<Body>, Problem> {
+    async fn answer(
+        &self,
+        inbound: Inbound,
+        requested: &RequestedOptions,
+    ) -> Result<Response<Body>, Problem> {
         let form = ResponseFormat::of(&inbound.headers);
-        let job = Job::new(&self.route, inbound, wishes);
+        let job = Job::new(&self.route, inbound, requested);
         match form {
             ResponseFormat::Json => Ok(job.run(self.server_timing).await?.into_response()),
             ResponseFormat::Stream(framing) => job.stream(framing),
         }
     }
 
-    async fn read(&self, parts: Parts, body: Body) -> Result<(Inbound, Wishes), Problem> {
+    async fn read(&self, parts: Parts, body: Body) -> Result<(Inbound, RequestedOptions), Problem> {
         let mut inbound = self.inbound(parts);
         check_media_type(&inbound)?;
         let bytes = self.body(&inbound, body).await?;
         let body = json(bytes)?;
-        let wishes = self.wishes(&body)?;
+        let requested = self.requested(&body)?;
         inbound.body = Some(body);
-        Ok((inbound, wishes))
+        Ok((inbound, requested))
     }
 
-    fn wishes(&self, body: &Json) -> Result<Wishes, Problem> {
+    fn requested(&self, body: &Json) -> Result<RequestedOptions, Problem> {
         let plan = self.route.fan_out.plan();
         request::read(body.as_raw().as_bytes(), |name| plan.index_of(name)).map_err(refused)
     }
@@ -217,30 +221,30 @@ struct Job<'r> {
 
 impl<'r> Job<'r> {
     /// What is wished for, as far as the route allows it.
-    fn new(route: &'r Route, mut inbound: Inbound, wishes: &Wishes) -> Self {
+    fn new(route: &'r Route, mut inbound: Inbound, requested: &RequestedOptions) -> Self {
         let limits = &route.limits;
-        let timeout = wishes
+        let timeout = requested
             .timeout
             .map(|wish| Duration::from_millis(wish.into()));
-        let timeout = limits.deadline.grant(timeout);
-        let retries = limits.retries.grant(wishes.retry_attempts);
-        let sequential = wishes.parallel == Some(false);
-        let max_concurrency = limits.max_concurrency.grant(wishes.max_concurrency);
+        let timeout = limits.deadline.clamp(timeout);
+        let retries = limits.retries.clamp(requested.retry_attempts);
+        let sequential = requested.parallel == Some(false);
+        let max_concurrency = limits.max_concurrency.clamp(requested.max_concurrency);
         let max_concurrency = route
             .tier_limit(&inbound.tier)
             .map_or(max_concurrency, |limit| limit.min(max_concurrency));
         inbound.call.deadline = Deadline::after(Instant::now(), timeout);
         inbound.call.max_retries = Some(retries);
-        inbound.call.fallback = wishes.fallbacks.unwrap_or(true);
-        let named = wishes.required.is_some() || wishes.optional.is_some();
+        inbound.call.fallback = requested.fallbacks.unwrap_or(true);
+        let named = requested.required.is_some() || requested.optional.is_some();
         let list = |list: &Option<Vec<usize>>| list.clone().unwrap_or_default();
         Self {
             selection: if named {
-                Selection::named(&list(&wishes.required), &list(&wishes.optional))
+                Selection::named(&list(&requested.required), &list(&requested.optional))
             } else {
                 Selection::Plan
             },
-            strategy: wishes.strategy.unwrap_or(route.strategy),
+            strategy: requested.strategy.unwrap_or(route.strategy),
             sequential,
             test: false,
             effective: EffectiveLimits {
@@ -276,7 +280,7 @@ impl<'r> Job<'r> {
             Err(error) => return Err(self.not_selected(&error)),
         };
         // Fails if a condition has failed.
-        self.inbound.prepared = lacks::check(self.route, &self.inbound, &choices, failed)?;
+        self.inbound.prepared = missing_inputs::check(self.route, &self.inbound, &choices, failed)?;
         Ok(choices)
     }
 

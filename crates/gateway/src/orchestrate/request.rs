@@ -10,7 +10,7 @@ use tower_fanout_http::problem::FieldError;
 
 /// What a caller may ask for; what is left out is none here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub(crate) struct RequestedOptions {
     /// Whether services are asked in parallel.
     pub(crate) parallel: Option<bool>,
     /// How many services are asked at once, 1 to 10.
@@ -47,7 +47,10 @@ pub(crate) enum Refused {
 ///
 /// # Errors
 /// See [`Refused`].
-pub(crate) fn read(body: &[u8], place: impl Fn(&str) -> Option<usize>) -> Result<Wishes, Refused> {
+pub(crate) fn read(
+    body: &[u8],
+    place: impl Fn(&str) -> Option<usize>,
+) -> Result<RequestedOptions, Refused> {
     let members: Members<'_> =
         serde_json::from_slice(body).map_err(|error| Refused::Malformed {
             line: error.line(),
@@ -57,13 +60,13 @@ pub(crate) fn read(body: &[u8], place: impl Fn(&str) -> Option<usize>) -> Result
         place,
         errors: Vec::new(),
     };
-    let mut wishes = Wishes::default();
+    let mut requested = RequestedOptions::default();
     for (name, value) in members.0 {
-        reader.field(&mut wishes, &name, value.get());
+        reader.field(&mut requested, &name, value.get());
     }
-    reader.refuse_twice_named(&wishes);
+    reader.refuse_twice_named(&requested);
     if reader.errors.is_empty() {
-        Ok(wishes)
+        Ok(requested)
     } else {
         Err(Refused::Invalid(reader.errors))
     }
@@ -103,19 +106,19 @@ struct Reader<P> {
 }
 
 impl<P: Fn(&str) -> Option<usize>> Reader<P> {
-    fn field(&mut self, wishes: &mut Wishes, name: &str, value: &str) {
+    fn field(&mut self, requested: &mut RequestedOptions, name: &str, value: &str) {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         match name {
             "input" if value.starts_with('{') => {}
             "input" => self.refuse(pointer, "type", "must be an object"),
-            "parallelExecution" => wishes.parallel = self.boolean(pointer, value),
-            "enableFallbacks" => wishes.fallbacks = self.boolean(pointer, value),
-            "maxConcurrency" => wishes.max_concurrency = self.integer(pointer, value, 1..=10),
-            "timeout" => wishes.timeout = self.integer(pointer, value, 1_000..=120_000),
-            "retryAttempts" => wishes.retry_attempts = self.integer(pointer, value, 0..=5),
-            "aggregationStrategy" => wishes.strategy = self.strategy(pointer, value),
-            "requiredServices" => wishes.required = self.services(&pointer, value),
-            "optionalServices" => wishes.optional = self.services(&pointer, value),
+            "parallelExecution" => requested.parallel = self.boolean(pointer, value),
+            "enableFallbacks" => requested.fallbacks = self.boolean(pointer, value),
+            "maxConcurrency" => requested.max_concurrency = self.integer(pointer, value, 1..=10),
+            "timeout" => requested.timeout = self.integer(pointer, value, 1_000..=120_000),
+            "retryAttempts" => requested.retry_attempts = self.integer(pointer, value, 0..=5),
+            "aggregationStrategy" => requested.strategy = self.strategy(pointer, value),
+            "requiredServices" => requested.required = self.services(&pointer, value),
+            "optionalServices" => requested.optional = self.services(&pointer, value),
             _ => self.refuse(pointer, "unknown_field", "there is no such field"),
         }
     }
@@ -212,8 +215,8 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
         Some(places)
     }
 
-    fn refuse_twice_named(&mut self, wishes: &Wishes) {
-        let (Some(required), Some(optional)) = (&wishes.required, &wishes.optional) else {
+    fn refuse_twice_named(&mut self, requested: &RequestedOptions) {
+        let (Some(required), Some(optional)) = (&requested.required, &requested.optional) else {
             return;
         };
         for (item, place) in optional.iter().enumerate() {
@@ -254,8 +257,8 @@ mod tests {
         let body = r#"{"input": {"symbol": "BTC"}, "parallelExecution": false, "maxConcurrency": 10,
             "timeout": 1000, "retryAttempts": 0, "aggregationStrategy": "best_effort",
             "requiredServices": ["team"], "optionalServices": ["onchain"], "enableFallbacks": false}"#;
-        let wishes = read(body.as_bytes(), place).unwrap();
-        let expected = Wishes {
+        let requested = read(body.as_bytes(), place).unwrap();
+        let expected = RequestedOptions {
             parallel: Some(false),
             max_concurrency: Some(10),
             timeout: Some(1000),
@@ -265,8 +268,8 @@ mod tests {
             optional: Some(vec![0]),
             fallbacks: Some(false),
         };
-        assert_eq!(wishes, expected);
-        assert_eq!(read(b"{}", place).unwrap(), Wishes::default());
+        assert_eq!(requested, expected);
+        assert_eq!(read(b"{}", place).unwrap(), RequestedOptions::default());
     }
 
     #[test]

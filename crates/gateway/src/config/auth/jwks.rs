@@ -11,7 +11,7 @@ use tower_fanout_http::{
 };
 
 use super::super::{
-    reader::Field,
+    reader::ValueReader,
     value::{file, size, span, word},
 };
 
@@ -38,7 +38,7 @@ impl JwksSource {
     }
 }
 
-pub(super) fn jwks(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
+pub(super) fn jwks(field: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
     let mut section = field.section();
     let url_field = section.require("url");
     let mut settings = JwksConfig::default();
@@ -73,7 +73,7 @@ pub(super) fn jwks(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksSo
     Some(source)
 }
 
-fn url(field: &Field<'_>) -> Option<JwksUrl> {
+fn url(field: &ValueReader<'_>) -> Option<JwksUrl> {
     let Ok(url) = field.text()?.parse::<Uri>() else {
         field.error("invalid", "this is no address");
         return None;
@@ -85,7 +85,7 @@ fn url(field: &Field<'_>) -> Option<JwksUrl> {
 
 /// Complains about all that is wrong with `settings`; the algorithms stand elsewhere. Returns `true` if
 /// nothing is wrong.
-fn check(field: &Field<'_>, settings: &JwksConfig) -> bool {
+fn check(field: &ValueReader<'_>, settings: &JwksConfig) -> bool {
     let problems = settings.errors();
     for problem in &problems {
         match problem.field() {

@@ -6,7 +6,7 @@ use tower_fanout_http::jwt::{Algorithm, Key, KeyError, KeySet};
 use super::{
     super::{
         Secret,
-        reader::{Field, Section},
+        reader::{MapReader, ValueReader},
         tree::Kind,
         value::file,
     },
@@ -34,7 +34,7 @@ pub(crate) struct KeyConfig {
 }
 
 /// The allowed algorithms; secrets and public keys are not mixed.
-pub(super) fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
+pub(super) fn algorithms(field: &ValueReader<'_>) -> Vec<Algorithm> {
     let mut algorithms: Vec<Algorithm> = Vec::new();
     for item in field.list() {
         let Some(name) = item.text() else { continue };
@@ -62,7 +62,7 @@ pub(super) fn algorithms(field: &Field<'_>) -> Vec<Algorithm> {
 }
 
 /// The keys; those that are fetched stand alone.
-pub(super) fn keys(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<KeysConfig> {
+pub(super) fn keys(field: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<KeysConfig> {
     let items = field.list();
     let (published, given): (Vec<_>, Vec<_>) = items.iter().partition(|item| is_published(item));
     let given: Vec<_> = given.iter().map(|item| key(item, algorithms)).collect();
@@ -86,11 +86,11 @@ pub(super) fn keys(field: &Field<'_>, algorithms: &[Algorithm]) -> Option<KeysCo
     Some(KeysConfig::Given(configs))
 }
 
-fn is_published(item: &Field<'_>) -> bool {
+fn is_published(item: &ValueReader<'_>) -> bool {
     matches!(&item.tree.kind, Kind::Map(members) if members.iter().any(|(key, _, _)| key == "jwks"))
 }
 
-fn fetched(item: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
+fn fetched(item: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
     let mut section = item.section();
     let config = section
         .take("jwks")
@@ -100,7 +100,7 @@ fn fetched(item: &Field<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
 }
 
 /// One key; what is wrong with it is said here, once and for all.
-fn key(field: &Field<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig)> {
+fn key(field: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig)> {
     let mut section = field.section();
     let kid = section.take("kid").and_then(|field| field.text());
     let declared = section
@@ -123,7 +123,7 @@ fn key(field: &Field<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig)> {
 }
 
 /// The algorithm that a key names.
-fn declared(field: &Field<'_>, allowed: &[Algorithm]) -> Option<Algorithm> {
+fn declared(field: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<Algorithm> {
     let named = field.text()?.parse().ok();
     let algorithm = named.filter(|algorithm| allowed.contains(algorithm));
     if algorithm.is_none() {
@@ -134,7 +134,7 @@ fn declared(field: &Field<'_>, allowed: &[Algorithm]) -> Option<Algorithm> {
 
 /// The one algorithm that a key is for.
 fn only_fitting(
-    at: &Field<'_>,
+    at: &ValueReader<'_>,
     allowed: &[Algorithm],
     material: &Secret,
     from_secret: bool,
@@ -184,7 +184,7 @@ impl KeyConfig {
 }
 
 /// The secret or the PEM of a key, and whether it is a secret.
-fn material<'t>(section: &mut Section<'t>) -> Option<(Secret, bool, Field<'t>)> {
+fn material<'t>(section: &mut MapReader<'t>) -> Option<(Secret, bool, ValueReader<'t>)> {
     let sources = [
         ("secret", true, false),
         ("secret_file", true, true),

@@ -19,7 +19,7 @@ pub(crate) use self::{
 };
 use super::{
     Tier,
-    reader::{Field, Section},
+    reader::{MapReader, ValueReader},
     value::{Span, in_range, is_on_unless_off, known, span},
 };
 
@@ -59,7 +59,7 @@ pub(crate) struct Jwt {
 }
 
 pub(super) fn auth(
-    field: Option<Field<'_>>,
+    field: Option<ValueReader<'_>>,
     tiers: &IndexMap<String, Tier>,
 ) -> IndexMap<String, Jwt> {
     let Some(field) = field else {
@@ -77,7 +77,7 @@ pub(super) fn auth(
         .collect()
 }
 
-fn jwt(field: &Field<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
+fn jwt(field: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
     let mut section = field.section();
     let algorithms = section
         .require("algorithms")
@@ -112,7 +112,7 @@ fn jwt(field: &Field<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
 }
 
 /// From and for whom tokens are, and how far clocks may be apart.
-fn parties(section: &mut Section<'_>) -> (Vec<String>, Vec<String>, Duration) {
+fn parties(section: &mut MapReader<'_>) -> (Vec<String>, Vec<String>, Duration) {
     let mut names = |key| {
         let field = section.require(key);
         field.map(|field| field.texts()).unwrap_or_default()
@@ -129,12 +129,12 @@ fn parties(section: &mut Section<'_>) -> (Vec<String>, Vec<String>, Duration) {
     (issuers, audiences, leeway)
 }
 
-fn max_age(field: &Field<'_>) -> Option<Duration> {
+fn max_age(field: &ValueReader<'_>) -> Option<Duration> {
     let Span(age) = field.get()?;
     in_range(field, age, Duration::from_secs(1), YEAR)
 }
 
-fn typ(field: &Field<'_>) -> Option<String> {
+fn typ(field: &ValueReader<'_>) -> Option<String> {
     let typ = field.text()?;
     if typ.is_empty() || !typ.bytes().all(|byte| byte.is_ascii_graphic()) {
         field.error("invalid", "this is no type such as \"at+jwt\"");
@@ -142,7 +142,7 @@ fn typ(field: &Field<'_>) -> Option<String> {
     Some(typ)
 }
 
-fn realm(field: &Field<'_>) -> Option<String> {
+fn realm(field: &ValueReader<'_>) -> Option<String> {
     let realm = field.text()?;
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     if !realm.bytes().all(fits) {
@@ -154,7 +154,7 @@ fn realm(field: &Field<'_>) -> Option<String> {
     Some(realm)
 }
 
-fn roles_claim(field: &Field<'_>) -> Option<String> {
+fn roles_claim(field: &ValueReader<'_>) -> Option<String> {
     let mut section = field.section();
     let claim = section.require("claim").and_then(|field| field.text());
     section.finish();
@@ -162,7 +162,7 @@ fn roles_claim(field: &Field<'_>) -> Option<String> {
 }
 
 fn tier_claim(
-    field: Option<Field<'_>>,
+    field: Option<ValueReader<'_>>,
     tiers: &IndexMap<String, Tier>,
 ) -> (Option<String>, String) {
     let lowest = tiers

@@ -6,7 +6,7 @@ use tower_fanout_http::jwt::{PropagateClaimsConfig, PropagateClaimsLayer};
 
 use super::{
     super::{
-        reader::Field,
+        reader::ValueReader,
         tree::Kind,
         value::{header_name, known},
     },
@@ -28,7 +28,7 @@ pub(crate) struct RouteAuth {
 }
 
 pub(in super::super) fn route_auth(
-    field: &Field<'_>,
+    field: &ValueReader<'_>,
     jwt: &IndexMap<String, Jwt>,
 ) -> Option<RouteAuth> {
     let mut section = field.section();
@@ -40,7 +40,7 @@ pub(in super::super) fn route_auth(
     let propagated = section.items("propagate_claims");
     section.finish();
     let (any_role, all_scopes) = (
-        any_role.iter().filter_map(Field::text).collect(),
+        any_role.iter().filter_map(ValueReader::text).collect(),
         all_scopes.iter().filter_map(scope).collect(),
     );
     let mut claims = PropagateClaimsConfig::default();
@@ -56,7 +56,7 @@ pub(in super::super) fn route_auth(
 }
 
 /// One name under `auth.jwt`, or a list of them.
-fn believed(field: &Field<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Vec<String>> {
+fn believed(field: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Vec<String>> {
     let items = match field.tree.kind {
         Kind::List(_) => field.list(),
         _ => vec![field.clone()],
@@ -87,7 +87,7 @@ fn share(one: &Jwt, other: &Jwt) -> bool {
 }
 
 /// A scope ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
-fn scope(field: &Field<'_>) -> Option<String> {
+fn scope(field: &ValueReader<'_>) -> Option<String> {
     let scope = field.text()?;
     let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if scope.is_empty() || !scope.bytes().all(fits) {
@@ -101,7 +101,10 @@ fn scope(field: &Field<'_>) -> Option<String> {
 }
 
 /// `config`, with one claim more.
-fn propagate(config: &PropagateClaimsConfig, field: &Field<'_>) -> Option<PropagateClaimsConfig> {
+fn propagate(
+    config: &PropagateClaimsConfig,
+    field: &ValueReader<'_>,
+) -> Option<PropagateClaimsConfig> {
     let mut section = field.section();
     let claim = section.require("claim").and_then(|field| field.text());
     let header = section.require("header");

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Something of the caller's request that a service cannot do with.
-enum Lack {
+enum MissingInput {
     Missing(Reference),
     Unusable,
 }
@@ -33,7 +33,7 @@ pub(super) fn check(
     let source = Source::of(inbound);
     let failed = failed.into_iter();
     let mut lacks: Vec<_> = failed
-        .map(|(node, error)| (node, Lack::from(error)))
+        .map(|(node, error)| (node, MissingInput::from(error)))
         .collect();
     let mut prepared = vec![None; choices.len()];
     for (node, choice) in choices.iter().enumerate() {
@@ -50,9 +50,9 @@ pub(super) fn check(
     let mut unusable = false;
     for (node, lack) in lacks {
         match lack {
-            Lack::Unusable => unusable = true,
-            Lack::Missing(reference) if inbound.is_unknown(&reference.root) => {}
-            Lack::Missing(reference) => {
+            MissingInput::Unusable => unusable = true,
+            MissingInput::Missing(reference) if inbound.is_unknown(&reference.root) => {}
+            MissingInput::Missing(reference) => {
                 let detail = format!("the service \"{}\" needs it", route.names()[node]);
                 missing.push(FieldError::new(pointer(&reference), "missing", detail));
             }
@@ -67,7 +67,7 @@ pub(super) fn check(
     Ok(prepared)
 }
 
-impl From<RenderError> for Lack {
+impl From<RenderError> for MissingInput {
     fn from(error: RenderError) -> Self {
         match error {
             RenderError::Missing(reference) => Self::Missing(reference),
@@ -77,7 +77,7 @@ impl From<RenderError> for Lack {
 }
 
 /// The error of a condition.
-impl From<BranchError> for Lack {
+impl From<BranchError> for MissingInput {
     fn from(error: BranchError) -> Self {
         match error.source().and_then(<dyn Error>::downcast_ref) {
             Some(EvalError::Missing(reference)) => Self::Missing(reference.clone()),

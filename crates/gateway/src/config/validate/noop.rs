@@ -5,12 +5,12 @@ use std::time::Duration;
 use tower_fanout::{ReturnWhen, Strategy};
 use tower_fanout_json::merge::MergeMode;
 
-use super::{Node, aggregate::Aggregate, check::Nodes, reader::Field};
+use super::super::{Node, aggregate::Aggregate, check::Nodes, reader::ValueReader};
 
 /// Warns of what stands at `field` and has no effect in a plan with this `deadline`; whether callers
 /// `choose` services and strategy. Nothing is said where something could not be read.
-pub(super) fn check_effects(
-    field: &Field<'_>,
+pub(in crate::config) fn check_effects(
+    field: &ValueReader<'_>,
     aggregate: &Aggregate,
     nodes: &Nodes<'_, '_>,
     deadline: Duration,
@@ -36,7 +36,7 @@ pub(super) fn check_effects(
     }
 }
 
-fn check_grace(field: &Field<'_>, aggregate: &Aggregate, deadline: Duration) {
+fn check_grace(field: &ValueReader<'_>, aggregate: &Aggregate, deadline: Duration) {
     if aggregate.return_when != ReturnWhen::Required {
         field.warning(
             "no_effect",
@@ -52,7 +52,7 @@ fn check_grace(field: &Field<'_>, aggregate: &Aggregate, deadline: Duration) {
     }
 }
 
-fn check_return_when(field: &Field<'_>, aggregate: &Aggregate, nodes: &Nodes<'_, '_>) {
+fn check_return_when(field: &ValueReader<'_>, aggregate: &Aggregate, nodes: &Nodes<'_, '_>) {
     let is_optional = |node: &Option<Node>| node.as_ref().is_some_and(|node| !node.required);
     let message = match (aggregate.return_when, aggregate.strategy) {
         (ReturnWhen::All, _) => return,

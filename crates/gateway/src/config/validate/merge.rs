@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 
 use tower_fanout::Strategy;
 
-use super::{Node, aggregate::Aggregate, check::Nodes};
+use super::super::{Node, aggregate::Aggregate, check::Nodes};
 
 /// Checks what the services of a plan are said to have; whether callers `choose` among them, so that
 /// any two can be apart.
-pub(super) fn check_conflicts(aggregate: &Aggregate, nodes: &Nodes<'_, '_>, choose: bool) {
+pub(in crate::config) fn check_conflicts(
+    aggregate: &Aggregate,
+    nodes: &Nodes<'_, '_>,
+    choose: bool,
+) {
     let known = nodes
         .iter()
         .filter_map(|(name, (node, _))| Some((&**name, &node.as_ref()?.shape)));
@@ -19,13 +23,13 @@ pub(super) fn check_conflicts(aggregate: &Aggregate, nodes: &Nodes<'_, '_>, choo
                 |first: &&String| !choose && together(nodes, aggregate.strategy, first, second);
             let certain = before.iter().find(always);
             let first = certain.unwrap_or(&before[0]);
-            tell(nodes, &conflict.key, [first, second], certain.is_some());
+            report(nodes, &conflict.key, [first, second], certain.is_some());
         }
     }
 }
 
 /// Complains where the second of two nodes says that it has `key`.
-fn tell(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain: bool) {
+fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain: bool) {
     let Some((Some(node), field)) = nodes.get(second) else {
         return;
     };

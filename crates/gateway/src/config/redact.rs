@@ -9,12 +9,12 @@ const SECRET: [&str; 5] = ["secret", "password", "authorization", "cookie", "api
 ///
 /// It goes by what stands there, as a file that cannot be read as YAML is shown too, and hides rather
 /// too much. A reference such as `${NAME}` is no secret.
-pub(super) fn conceal(text: &str) -> String {
+pub(super) fn redact(text: &str) -> String {
     starred(text, secrets(text).chain(credentials(text)))
 }
 
 /// `text` with a star for each character of the credentials in addresses.
-pub(super) fn conceal_credentials(text: &str) -> String {
+pub(super) fn redact_credentials(text: &str) -> String {
     starred(text, credentials(text))
 }
 
@@ -170,7 +170,7 @@ mod tests {
             ("secret: ${A_SECRET:?set it}", "secret: ${A_SECRET:?set it}"),
             ("select: a, server: b", "select: a, server: b"),
         ] {
-            assert_eq!(conceal(text), shown, "{text}");
+            assert_eq!(redact(text), shown, "{text}");
         }
     }
 }

@@ -1,0 +1,4 @@
+//! Checks of a configuration beyond its single values.
+
+pub(super) mod merge;
+pub(super) mod noop;
