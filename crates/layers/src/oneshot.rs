@@ -35,7 +35,7 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
 
     /// Calls `service` at once if it is ready, which saves its clone. If it is not, the instance that
     /// was asked goes on waiting, since it may stand in a queue, and `service` becomes a fresh one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start(service: &mut S, request: Req) -> Self
     where
         S: Clone,
@@ -56,7 +56,7 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
 impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {

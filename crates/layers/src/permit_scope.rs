@@ -31,7 +31,7 @@ mod sealed {
 pub(crate) struct DropOnPanic<'p, G>(pub(crate) &'p mut Option<G>);
 
 impl<G> Drop for DropOnPanic<'_, G> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.take();

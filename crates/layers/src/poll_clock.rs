@@ -24,14 +24,14 @@ thread_local! {
 }
 
 /// Forgets the cached time. Called before a poll, which may take long.
-#[inline]
+#[inline(always)]
 pub(crate) fn forget() {
     SEEN.set(None);
 }
 
 /// Returns the time. Only to be called on the way back from a poll before which the time was
 /// [forgotten](forget): see the [module docs](self).
-#[inline]
+#[inline(always)]
 pub(crate) fn now() -> Instant {
     SEEN.get().unwrap_or_else(|| {
         let now = Instant::now();
@@ -54,7 +54,7 @@ impl Stopwatch {
     }
 
     /// Polls the call, and runs from the first time that it is pending.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         forget();
         let result = poll();
@@ -65,7 +65,7 @@ impl Stopwatch {
     }
 
     /// Returns how long the call took. Only to be called on the way back from [`watch`](Self::watch).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn elapsed(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| {
             now().saturating_duration_since(since)

@@ -71,7 +71,7 @@ impl Timer {
 }
 
 impl Drop for Timer {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(room) = self.0.take() {
             Self::leave(room);

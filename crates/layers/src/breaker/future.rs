@@ -55,7 +55,7 @@ impl<S: Service<Req>, C, U, Req> ResponseFuture<S, C, U, Req> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn running(call: Oneshot<S, Req>, permit: Option<Permit>, classify: C) -> Self {
         Self {
             state: State::Running {
@@ -76,7 +76,7 @@ where
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projected::Refused { error } => {

@@ -89,7 +89,7 @@ impl Handle {
     }
 
     /// Lets a call through, or refuses it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit(&self, events: &Events) -> Result<Permit, Rejection> {
         Permit::new(self.local(), events)
     }

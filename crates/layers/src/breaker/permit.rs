@@ -60,7 +60,7 @@ enum End {
 }
 
 impl Permit {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(local: &Arc<Local>, events: &Events) -> Result<Self, Rejection> {
         let shared = &local.shared;
         let (word, probe) = shared
@@ -77,7 +77,7 @@ impl Permit {
     }
 
     /// Polls the call that the permit was given for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         // The poll_clock starts when a call is first pending, which saves a look at the clock for a call
         // that never is. A breaker that looks for slow calls also needs the time of that first poll.
@@ -88,7 +88,7 @@ impl Permit {
     }
 
     /// The call ended in the poll that it comes back from, as `class` says of one that took so long.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ended(&mut self, class: impl FnOnce(Duration) -> Class) {
         // Where slowness counts, so does what the service did after it polled another stack.
         let elapsed = match self.local.shared.settings().slow_call {
@@ -100,12 +100,12 @@ impl Permit {
     }
 
     /// Records the end of a call that is over in the same poll, so that the time of that poll may be used.
-    #[inline]
+    #[inline(always)]
     pub(super) fn record(&mut self) {
         self.settle(poll_clock::now);
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, now: impl FnOnce() -> Instant) {
         let shared = &self.local.shared;
         let (effect, elapsed) = match self.end {
@@ -147,7 +147,7 @@ impl Permit {
 }
 
 impl Drop for Permit {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.settle(Instant::now);
     }

@@ -115,7 +115,7 @@ impl Shared {
         &self.policy
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
@@ -157,7 +157,7 @@ impl Shared {
     }
 
     /// Lets a call through, or refuses it. A probe gets its number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit(&self, events: &Events) -> Result<(Word, Option<u64>), Rejection> {
         let word = self.word();
         if word.passes() {
@@ -232,7 +232,7 @@ impl Shared {
     }
 
     /// Takes note of the end of a call that was let through at `word`, if that needs no lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn record_fast(
         &self,
         word: Word,
@@ -252,7 +252,7 @@ impl Shared {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn count_good(&self, word: Word, now: impl FnOnce() -> Instant) -> bool {
         let (bucket, enough) = match self.counted {
             Counted::ByBucket(stretches) => (stretches.number(now()), u32::MAX),

@@ -77,7 +77,7 @@ where
     C: Clone,
     Req: CallContext,
 {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
         let events = request.call().events.clone();
         Self {
@@ -111,7 +111,7 @@ where
 }
 
 /// A call that need not wait.
-#[inline]
+#[inline(always)]
 fn run<S, Req>(inner: &mut S, request: Req, permit: Permit, events: &Events) -> State<S, Req>
 where
     S: Service<Req> + Clone,
@@ -237,7 +237,7 @@ where
 {
     type Output = Result<U::Response<Permit>, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {

@@ -68,7 +68,7 @@ struct Falling<C, Req, Res, E> {
 }
 
 impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn transparent(future: F) -> Self {
         let chain = None;
         Self {
@@ -76,7 +76,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         future: F,
         layer: &FallbackLayer<C, Req, Res, E>,
@@ -114,7 +114,7 @@ where
 
     /// The class of the call's result, if it is one to fall back for. A good answer is given to the
     /// steps that remember.
-    #[inline]
+    #[inline(always)]
     fn judge(&self, original: &Result<Res, E>) -> Option<Class> {
         let class = self.class(original);
         if let (Class::Success, Ok(answer)) = (class, original) {
@@ -220,7 +220,7 @@ where
 {
     /// Polls the call, whose panic is an end of it too. It is over if that is ready with a result; if
     /// it is ready with none, its first step is asked.
-    #[inline]
+    #[inline(always)]
     fn poll_call(
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
@@ -314,7 +314,7 @@ where
 {
     type Output = Result<Res, E>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         match ready!(state.as_mut().poll_call(cx)) {

@@ -258,12 +258,12 @@ where
     type Error = E;
     type Future = ResponseFuture<S::Future, C, Req, Res, E>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), E>> {
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let chain = &self.layer.chain;
         if !request.call().fallback || chain.links.is_empty() {

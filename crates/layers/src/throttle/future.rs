@@ -47,7 +47,7 @@ impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn running(call: Oneshot<S, Req>, memory: Arc<Memory>, classify: C) -> Self {
         Self {
             state: State::Running {
@@ -67,7 +67,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projected::Refused { error } => {

@@ -188,7 +188,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { memory, classify } = &self.layer;
         if let Some(rejection) = memory.reject() {

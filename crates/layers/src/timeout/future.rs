@@ -113,7 +113,7 @@ impl Uploading {
 }
 
 impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         service: &mut S,
         request: Req,
@@ -179,7 +179,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {

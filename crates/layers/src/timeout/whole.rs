@@ -158,7 +158,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let Some((deadline, late)) = self.layer.deadline(request.call().deadline) else {
             let bound = (Bound::Never, End::Deadline);

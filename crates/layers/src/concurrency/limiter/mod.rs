@@ -116,7 +116,7 @@ impl Limiter {
     }
 
     /// Takes a permit if one is free and nobody waits for it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let max = self.max();
         self.change(|counts| {
@@ -238,7 +238,7 @@ impl Limiter {
     }
 
     /// One fewer runs. If somebody waited by then, nobody else can have taken the turn.
-    #[inline]
+    #[inline(always)]
     fn release(&self) {
         let word = self.counts.fetch_sub(ONE_RUNNING, Ordering::AcqRel);
         if Counts::read(word).waiting > 0 {
@@ -372,7 +372,7 @@ impl Guard for Permit {
 }
 
 impl Drop for Permit {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.is_measured() {
             self.record(|elapsed| match std::thread::panicking() {
