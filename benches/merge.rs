@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_fanout_json::{
     Json,
-    merge::{Merge, MergeMode},
+    merge::{Merge, MergeConfig, MergeMode},
 };
 
 const NODES: [&str; 5] = ["users", "orders", "prices", "news", "limits"];
@@ -115,7 +115,7 @@ fn allocations(call: &mut dyn FnMut() -> usize) -> u64 {
 /// Prints the median duration and the allocations of both ways, which are measured alternately.
 /// With `test`, only asserts that both produce documents of the same size.
 fn compare(mode: MergeMode, kibibytes: usize, test: bool) {
-    let merge = Merge::build(|merge| merge.mode = mode).expect("the settings are valid");
+    let merge = Merge::new(MergeConfig::new().mode(mode)).expect("the settings are valid");
     let answers = NODES.map(|node| answer(node, mode, kibibytes));
     let mut ours = || spliced(&merge, &answers);
     let mut theirs = || by_value(mode, &answers);

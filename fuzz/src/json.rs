@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tower_fanout_json::{
     Json,
-    merge::{Merge, MergeMode, OnConflict},
+    merge::{Merge, MergeConfig, MergeMode, OnConflict},
 };
 
 const VALID: &str = "serde_json must accept this document too";
@@ -38,10 +38,7 @@ pub fn json_merge(data: &[u8]) {
             OnConflict::Last,
             OnConflict::Rename,
         ] {
-            let merge = Merge::build(|merge| {
-                merge.mode = mode;
-                merge.on_conflict = on_conflict;
-            });
+            let merge = Merge::new(MergeConfig::new().mode(mode).on_conflict(on_conflict));
             let merge = merge.expect("every mode works with every conflict rule");
             let Ok(merged) = merge.merge(parts()) else {
                 continue;

@@ -25,8 +25,8 @@
 //! use tower_fanout_http::client::ClientError;
 //! use tower_fanout_json::{
 //!     Json,
-//!     filter::{FieldFilter, FieldFilterLayer},
-//!     merge::{Merge, MergeMode},
+//!     filter::{FieldFilter, FieldFilterConfig, FieldFilterLayer},
+//!     merge::{Merge, MergeConfig, MergeMode},
 //!     response::{AcceptLayer, JsonLayer},
 //! };
 //!
@@ -41,7 +41,8 @@
 //! let user = downstream(r#"{"id": 7, "name": "Ada"}"#);
 //! let orders = downstream(r#"{"total": 1.10, "internal": true}"#);
 //!
-//! let public = FieldFilter::build(|filter| filter.deny = ["internal".to_owned()].into()).unwrap();
+//! let public = FieldFilterConfig::new().deny(["internal".to_owned()].into());
+//! let public = FieldFilter::new(public).unwrap();
 //! let layers = |filter: FieldFilter| {
 //!     ServiceBuilder::new()
 //!         .layer(AcceptLayer::default())
@@ -57,7 +58,7 @@
 //!
 //! let parts = ["user", "orders"].into_iter().enumerate();
 //! let parts = parts.map(|(node, name)| (name, answer.at(node).unwrap()));
-//! let merge = Merge::build(|merge| merge.mode = MergeMode::Flat).unwrap();
+//! let merge = Merge::new(MergeConfig::new().mode(MergeMode::Flat)).unwrap();
 //! let document: Json = merge.merge(parts).unwrap();
 //! assert_eq!(document.as_raw(), r#"{"id":7,"name":"Ada","total":1.10}"#);
 //! # }

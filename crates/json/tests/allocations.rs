@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tower_fanout_json::{
     Json,
-    filter::FieldFilter,
-    merge::{Merge, MergeMode, OnConflict},
+    filter::{FieldFilter, FieldFilterConfig},
+    merge::{Merge, MergeConfig, MergeMode, OnConflict},
 };
 
 /// An answer with as many items.
@@ -15,12 +15,11 @@ fn answer(node: &str, items: usize) -> Bytes {
 
 /// How often memory is asked for while five answers become one, and how much of it for a byte of that.
 fn allocations(mode: MergeMode, items: usize) -> (u64, u64) {
-    let merge = Merge::build(|merge| {
-        merge.mode = mode;
-        merge.on_conflict = OnConflict::Last;
-    });
+    let merge = MergeConfig::new().mode(mode).on_conflict(OnConflict::Last);
+    let merge = Merge::new(merge);
     let merge = merge.unwrap();
-    let shape = FieldFilter::build(|shape| shape.deny = ["other".to_owned()].into()).unwrap();
+    let shape =
+        FieldFilter::new(FieldFilterConfig::new().deny(["other".to_owned()].into())).unwrap();
     let nodes = ["a", "b", "c", "d", "e"];
     let mut answers = nodes.map(|node| Some(answer(node, items)));
     let mut size = 0;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tower_fanout::{ReturnWhen, Strategy, layers::config::Validated};
-use tower_fanout_json::merge::{Merge, MergeSettings};
+use tower_fanout::{ReturnWhen, Strategy};
+use tower_fanout_json::merge::{Merge, MergeConfig};
 
 use super::{check::Nodes, reader::ValueReader, value::span};
 
@@ -26,7 +26,7 @@ pub(super) fn aggregate(field: &ValueReader<'_>) -> Aggregate {
     let strategy = section.take("strategy").and_then(|field| strategy(&field));
     let return_when = section.take("return_when").and_then(|field| field.get());
     let grace = section.take("grace");
-    let mut merge = MergeSettings::default();
+    let mut merge = MergeConfig::default();
     if let Some(mode) = section.take("merge").and_then(|field| field.get()) {
         merge.mode = mode;
     }
@@ -38,7 +38,7 @@ pub(super) fn aggregate(field: &ValueReader<'_>) -> Aggregate {
         strategy: strategy.unwrap_or_default(),
         return_when: return_when.unwrap_or_default(),
         grace: span(grace, Duration::ZERO),
-        merge: Validated::new(merge).unwrap_or_default(),
+        merge: Merge::new(merge).unwrap_or_default(),
     }
 }
 

@@ -4,7 +4,7 @@ use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_fanout::{
-    layers::{Priority, config::Validated, fallback::OutcomeSet},
+    layers::{Priority, fallback::OutcomeSet},
     nearest_name,
 };
 use tower_fanout_json::{
@@ -199,7 +199,7 @@ fn response(field: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
         .filter_map(|field| within(field, 400, 599))
         .collect();
     field.check(&shape);
-    Some((accept, Validated::new(shape).ok()?))
+    Some((accept, FieldFilter::new(shape).ok()?))
 }
 
 /// A value, or what it is if there is none.

@@ -10,7 +10,7 @@ use tower_fanout_json::{
 /// Whether `merge` makes a document of its own: answers by the names of their services stand in every
 /// envelope.
 pub(super) fn is_apart(merge: &Merge) -> bool {
-    merge.mode != MergeMode::Group
+    merge.config().mode != MergeMode::Group
 }
 
 /// The document of what was answered.

@@ -10,17 +10,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tower_fanout::{
     BranchError, ErrorKind,
-    layers::{
-        ConfigError,
-        config::{Validate, Validated},
-        setters,
-    },
+    layers::{ConfigError, config::Validate, setters},
 };
 
 pub use self::layer::{FieldFilterLayer, FieldFilterService, ResponseFuture};
 use crate::check::{Json, Members, depth, quoted, unescaped};
 
-/// Settings of a field filter, which selects a part of a JSON response.
+/// Configuration of a [`FieldFilter`].
 ///
 /// The filter first takes the value at `target`, then removes members, then renames members. A
 /// value that is not an object has no members and is not changed.
@@ -49,8 +45,9 @@ setters! {
     }
 }
 
-/// Validated [`FieldFilterConfig`].
-pub type FieldFilter = Validated<FieldFilterConfig>;
+/// A field filter, which selects a part of a JSON response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldFilter(FieldFilterConfig);
 
 impl Validate for FieldFilterConfig {
     fn errors(&self) -> Vec<ConfigError> {
@@ -84,6 +81,27 @@ impl Validate for FieldFilterConfig {
 }
 
 impl FieldFilterConfig {
+    /// Returns `true` if `allow` and `deny` keep the member `name`.
+    fn keeps(&self, name: &str) -> bool {
+        !self.deny.contains(name) && (self.allow.is_empty() || self.allow.contains(name))
+    }
+}
+
+impl FieldFilter {
+    /// Creates a filter.
+    ///
+    /// # Errors
+    /// Returns an error if two fields of `config` contradict each other.
+    pub fn new(config: FieldFilterConfig) -> Result<Self, ConfigError> {
+        config.validate().map(|()| Self(config))
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub const fn config(&self) -> &FieldFilterConfig {
+        &self.0
+    }
+
     /// Applies the filter to `answer`.
     ///
     /// The result shares the memory of `answer` if no member is removed or renamed.
@@ -92,7 +110,7 @@ impl FieldFilterConfig {
     /// Returns an error of the kind [`ErrorKind::BadJson`] if `answer` has no value at `target`.
     /// Like a response that is not JSON, this is a failure of the service.
     pub fn apply(&self, answer: Json) -> Result<Json, BranchError> {
-        let answer = match &self.target {
+        let answer = match &self.0.target {
             None => answer,
             Some(path) => answer.cut(path.split('.')).ok_or_else(|| {
                 BranchError::new(
@@ -101,7 +119,7 @@ impl FieldFilterConfig {
                 )
             })?,
         };
-        let whole = self.allow.is_empty() && self.deny.is_empty() && self.rename.is_empty();
+        let whole = self.0.allow.is_empty() && self.0.deny.is_empty() && self.0.rename.is_empty();
         if whole || !answer.value().is_object() {
             return Ok(answer);
         }
@@ -138,26 +156,21 @@ impl FieldFilterConfig {
         let name = unescaped(key);
         // Settings cannot express a name with a lone surrogate, so only `allow` can affect it.
         let Ok(name) = std::str::from_utf8(&name) else {
-            return self.allow.is_empty().then_some(Cow::Borrowed(key));
+            return self.0.allow.is_empty().then_some(Cow::Borrowed(key));
         };
-        if let Some(new) = self.rename.get(name) {
+        if let Some(new) = self.0.rename.get(name) {
             return Some(quoted(new).into());
         }
-        let taken = self.rename.values().any(|new| new == name);
-        (self.keeps(name) && !taken).then_some(Cow::Borrowed(key))
-    }
-
-    /// Returns `true` if `allow` and `deny` keep the member `name`.
-    fn keeps(&self, name: &str) -> bool {
-        !self.deny.contains(name) && (self.allow.is_empty() || self.allow.contains(name))
+        let taken = self.0.rename.values().any(|new| new == name);
+        (self.0.keeps(name) && !taken).then_some(Cow::Borrowed(key))
     }
 
     /// Returns the member names that the settings declare: the allowed ones under their new names,
     /// or all new names if `allow` is empty.
     pub(crate) fn declared(&self) -> impl Iterator<Item = &str> {
-        let rename = |name| self.rename.get(name).unwrap_or(name);
-        let allowed = self.allow.iter().map(rename);
-        let renamed = self.rename.values().filter(|_| self.allow.is_empty());
+        let rename = |name| self.0.rename.get(name).unwrap_or(name);
+        let allowed = self.0.allow.iter().map(rename);
+        let renamed = self.0.rename.values().filter(|_| self.0.allow.is_empty());
         allowed.chain(renamed).map(String::as_str)
     }
 }
@@ -172,8 +185,8 @@ mod tests {
         Json::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
     }
 
-    fn shape(text: &str) -> Result<FieldFilter, serde_json::Error> {
-        serde_json::from_str(text)
+    fn shape(text: &str) -> Result<FieldFilter, ConfigError> {
+        FieldFilter::new(serde_json::from_str(text).unwrap())
     }
 
     fn shaped(rules: &str, answer: &str) -> String {
@@ -285,7 +298,7 @@ mod tests {
         }
         let rules = r#"{"target":null,"allow":["a","b"],"deny":[],"rename":{"a":"b","b":"a"}}"#;
         assert_eq!(
-            serde_json::to_string(&shape(rules).unwrap()).unwrap(),
+            serde_json::to_string(shape(rules).unwrap().config()).unwrap(),
             rules
         );
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{MergeMode, MergeSettings, OnConflict};
+use super::{Merge, MergeMode, OnConflict};
 use crate::filter::FieldFilter;
 
 /// A member name that several nodes declare, although the merged document can have it only once.
@@ -15,7 +15,7 @@ pub struct DeclaredConflict {
     pub nodes: Vec<String>,
 }
 
-impl MergeSettings {
+impl Merge {
     /// Returns the conflicts that make a merge fail in every run in which the conflicting nodes all
     /// respond.
     ///
@@ -28,7 +28,7 @@ impl MergeSettings {
         &self,
         nodes: impl IntoIterator<Item = (&'n str, &'n FieldFilter)>,
     ) -> Vec<DeclaredConflict> {
-        if (self.mode, self.on_conflict) != (MergeMode::Flat, OnConflict::Error) {
+        if (self.0.mode, self.0.on_conflict) != (MergeMode::Flat, OnConflict::Error) {
             return Vec::new();
         }
         let mut names: Vec<DeclaredConflict> = Vec::new();
@@ -52,10 +52,10 @@ impl MergeSettings {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::MergeConfig, *};
 
     fn shape(text: &str) -> FieldFilter {
-        serde_json::from_str(text).unwrap()
+        FieldFilter::new(serde_json::from_str(text).unwrap()).unwrap()
     }
 
     #[test]
@@ -70,13 +70,14 @@ mod tests {
             shape(r#"{"allow": ["id"]}"#),
         ];
         let nodes = || ["a", "b", "c", "d", "e", "f", "g"].into_iter().zip(&shapes);
-        let flat = MergeSettings::default().mode(MergeMode::Flat);
+        let merge = |config| Merge::new(config).unwrap();
+        let flat = MergeConfig::new().mode(MergeMode::Flat);
         let conflict = |key: &str, nodes: &[&str]| DeclaredConflict {
             key: key.into(),
             nodes: nodes.iter().copied().map(String::from).collect(),
         };
         assert_eq!(
-            flat.declared_conflicts(nodes()),
+            merge(flat.clone()).declared_conflicts(nodes()),
             [
                 conflict("id", &["a", "b", "g"]),
                 conflict("name", &["a", "c"]),
@@ -84,12 +85,12 @@ mod tests {
             ]
         );
         for other in [
-            MergeSettings::default(),
-            MergeSettings::default().mode(MergeMode::Deep),
-            MergeSettings::default().mode(MergeMode::Concat),
+            MergeConfig::new(),
+            MergeConfig::new().mode(MergeMode::Deep),
+            MergeConfig::new().mode(MergeMode::Concat),
             flat.on_conflict(OnConflict::Rename),
         ] {
-            assert_eq!(other.declared_conflicts(nodes()), []);
+            assert_eq!(merge(other).declared_conflicts(nodes()), []);
         }
     }
 }

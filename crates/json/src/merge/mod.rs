@@ -5,7 +5,7 @@
 //! only on the responses and their order in the plan, never on the order of their arrival.
 //!
 //! ```
-//! use tower_fanout_json::{Json, merge::{Merge, MergeMode}};
+//! use tower_fanout_json::{Json, merge::{Merge, MergeConfig, MergeMode}};
 //!
 //! let user = Json::parse(r#"{"id": 7, "name": "Ada"}"#.into()).unwrap();
 //! let book = Json::parse(r#"{"total": 1.10}"#.into()).unwrap();
@@ -14,14 +14,14 @@
 //! let grouped = Merge::default().merge(parts).unwrap();
 //! assert_eq!(grouped.as_raw(), r#"{"user":{"id": 7, "name": "Ada"},"book":{"total": 1.10}}"#);
 //!
-//! let flat = Merge::build(|merge| merge.mode = MergeMode::Flat).unwrap();
+//! let flat = Merge::new(MergeConfig::new().mode(MergeMode::Flat)).unwrap();
 //! let merged = flat.merge(parts).unwrap();
 //! assert_eq!(merged.as_raw(), r#"{"id":7,"name":"Ada","total":1.10}"#);
 //! ```
 //!
 //! # Conflicts
 //! In mode `flat`, two responses with a member of the same name conflict, whatever the values are.
-//! Conflicts can therefore be [found in the settings](MergeSettings::declared_conflicts), before
+//! Conflicts can therefore be [found in the settings](Merge::declared_conflicts), before
 //! any response exists.
 //!
 //! In mode `deep`, objects with the same name are merged. Two values with the same name conflict if
@@ -43,11 +43,7 @@ mod tests;
 use std::{error::Error, fmt};
 
 use serde::{Deserialize, Serialize};
-use tower_fanout::layers::{
-    ConfigError,
-    config::{Validate, Validated},
-    setters,
-};
+use tower_fanout::layers::{ConfigError, config::Validate, setters};
 
 pub use self::declared::DeclaredConflict;
 use self::{splice::Splice, table::Table};
@@ -87,11 +83,11 @@ pub enum OnConflict {
     Rename,
 }
 
-/// Settings of a merge. [`Merge`] is their validated form.
+/// Configuration of a [`Merge`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
-pub struct MergeSettings {
+pub struct MergeConfig {
     /// The way in which responses are combined. Defaults to `group`.
     pub mode: MergeMode,
     /// The handling of conflicts. Defaults to `error`.
@@ -101,14 +97,14 @@ pub struct MergeSettings {
 }
 
 setters! {
-    MergeSettings {
+    MergeConfig {
         mode: MergeMode,
         on_conflict: OnConflict,
         max_bytes: usize,
     }
 }
 
-impl Default for MergeSettings {
+impl Default for MergeConfig {
     fn default() -> Self {
         Self {
             mode: MergeMode::default(),
@@ -118,7 +114,7 @@ impl Default for MergeSettings {
     }
 }
 
-impl Validate for MergeSettings {
+impl Validate for MergeConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let small = self.max_bytes == 0;
         small
@@ -128,10 +124,11 @@ impl Validate for MergeSettings {
     }
 }
 
-/// Validated [`MergeSettings`].
-pub type Merge = Validated<MergeSettings>;
+/// A merge of responses into one document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merge(MergeConfig);
 
-/// The error returned by [`MergeSettings::merge`].
+/// The error returned by [`Merge::merge`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MergeError {
@@ -146,7 +143,7 @@ pub enum MergeError {
         /// Name of the later node with the member.
         second: String,
     },
-    /// The document is larger than [`max_bytes`](field@MergeSettings::max_bytes).
+    /// The document is larger than [`max_bytes`](field@MergeConfig::max_bytes).
     TooLarge,
     /// The document may be nested deeper than [`MAX_DEPTH`]. A response within that limit can
     /// exceed it once it is wrapped in a member or an item.
@@ -175,7 +172,21 @@ impl fmt::Display for MergeError {
 
 impl Error for MergeError {}
 
-impl MergeSettings {
+impl Merge {
+    /// Creates a merge.
+    ///
+    /// # Errors
+    /// Returns an error if [`max_bytes`](field@MergeConfig::max_bytes) is 0.
+    pub fn new(config: MergeConfig) -> Result<Self, ConfigError> {
+        config.validate().map(|()| Self(config))
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub const fn config(&self) -> &MergeConfig {
+        &self.0
+    }
+
     /// Merges `parts`, the responses with the names of their nodes, in plan order.
     ///
     /// The cost is linear in the size of the responses. In mode `deep`, it also grows with the
@@ -195,14 +206,14 @@ impl MergeSettings {
         if depth > MAX_DEPTH {
             return Err(MergeError::TooDeep);
         }
-        let mut out = Splice::new(self.max_bytes, parts.clone());
-        match self.mode {
+        let mut out = Splice::new(self.0.max_bytes, parts.clone());
+        match self.0.mode {
             MergeMode::Group => out.group(parts)?,
             MergeMode::Concat => out.concat(parts)?,
             MergeMode::Flat | MergeMode::Deep => {
                 let mut table = Table::default();
                 for (name, answer) in parts {
-                    table.add(name, answer.value(), self)?;
+                    table.add(name, answer.value(), &self.0)?;
                 }
                 table.write(&mut out)?;
             }
@@ -212,7 +223,7 @@ impl MergeSettings {
 
     /// Returns the nesting depth that `answer` can give to the document.
     fn depth(&self, answer: &Json) -> usize {
-        let dissolved = match self.mode {
+        let dissolved = match self.0.mode {
             MergeMode::Group => false,
             MergeMode::Concat => answer.as_bytes().starts_with(b"["),
             MergeMode::Flat | MergeMode::Deep => answer.value().is_object(),

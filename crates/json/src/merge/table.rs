@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, mem};
 
-use super::{MergeError, MergeMode, MergeSettings, OnConflict, splice::Splice};
+use super::{MergeConfig, MergeError, MergeMode, OnConflict, splice::Splice};
 use crate::check::{Members, Value, quoted, unescaped};
 
 /// An object that is being merged.
@@ -50,7 +50,7 @@ impl<'j> Table<'j> {
         &mut self,
         from: &'j str,
         answer: Value<'j>,
-        settings: &MergeSettings,
+        settings: &MergeConfig,
     ) -> Result<(), MergeError> {
         self.answers += 1;
         if answer.is_object() {
@@ -102,7 +102,7 @@ impl<'j> Table<'j> {
         place: usize,
         value: Value<'j>,
         from: &'j str,
-        settings: &MergeSettings,
+        settings: &MergeConfig,
     ) -> Result<(), MergeError> {
         let member = &mut self.members[place];
         if let Slot::Vacant = member.slot {
@@ -181,7 +181,7 @@ impl<'j> Slot<'j> {
     fn open(
         &mut self,
         from: &'j str,
-        settings: &MergeSettings,
+        settings: &MergeConfig,
     ) -> Result<Option<&mut Table<'j>>, MergeError> {
         if let Self::Value(value) = self
             && value.is_object()

@@ -18,12 +18,12 @@ fn json(text: &str) -> Json {
     Json::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }
 
-fn settings(mode: MergeMode, on_conflict: OnConflict) -> MergeSettings {
-    MergeSettings::default().mode(mode).on_conflict(on_conflict)
+fn settings(mode: MergeMode, on_conflict: OnConflict) -> Merge {
+    Merge::new(MergeConfig::new().mode(mode).on_conflict(on_conflict)).unwrap()
 }
 
 /// Merges `answers` as the responses of the nodes `a`, `b` and `c`.
-fn merge(settings: &MergeSettings, answers: &[&str]) -> Result<String, MergeError> {
+fn merge(settings: &Merge, answers: &[&str]) -> Result<String, MergeError> {
     let answers: Vec<_> = answers.iter().map(|answer| json(answer)).collect();
     let merged = settings.merge(["a", "b", "c"].into_iter().zip(&answers))?;
     let again =
@@ -227,13 +227,16 @@ fn fault_f15_bounds_the_size_of_the_document() {
     ] {
         let settings = settings(mode, OnConflict::Error);
         let size = merge(&settings, &answers).unwrap().len();
-        assert!(merge(&settings.clone().max_bytes(size), &answers).is_ok());
+        let within = |max_bytes| {
+            let config = settings.config().clone().max_bytes(max_bytes);
+            merge(&Merge::new(config).unwrap(), &answers)
+        };
+        assert!(within(size).is_ok());
         for max_bytes in 1..size {
-            let small = settings.clone().max_bytes(max_bytes);
-            assert_eq!(merge(&small, &answers), Err(MergeError::TooLarge));
+            assert_eq!(within(max_bytes), Err(MergeError::TooLarge));
         }
     }
-    let error = Merge::build(|merge| merge.max_bytes = 0).unwrap_err();
+    let error = Merge::new(MergeConfig::new().max_bytes(0)).unwrap_err();
     assert_eq!(error.to_string(), "max_bytes: must be >= 1, got 0");
 }
 

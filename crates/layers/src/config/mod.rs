@@ -39,7 +39,7 @@ mod errors;
 #[cfg(feature = "serde")]
 pub mod option;
 
-use std::{borrow::Cow, error::Error, fmt, ops::Deref};
+use std::{borrow::Cow, error::Error, fmt};
 
 pub(crate) use self::errors::Errors;
 #[cfg(feature = "serde")]
@@ -105,52 +105,6 @@ pub trait Validate {
     /// Returns the first error of [`errors`](Self::errors).
     fn validate(&self) -> Result<(), ConfigError> {
         self.errors().into_iter().next().map_or(Ok(()), Err)
-    }
-}
-
-/// A config without errors.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Validated<T>(T);
-
-impl<T: Validate> Validated<T> {
-    /// Checks `config`.
-    ///
-    /// # Errors
-    /// Returns the first error of `config`.
-    pub fn new(config: T) -> Result<Self, ConfigError> {
-        config.validate().map(|()| Self(config))
-    }
-
-    /// Changes the default config with `edit` and checks the result.
-    ///
-    /// # Errors
-    /// Returns the first error of the changed config.
-    pub fn build(edit: impl FnOnce(&mut T)) -> Result<Self, ConfigError>
-    where
-        T: Default,
-    {
-        let mut config = T::default();
-        edit(&mut config);
-        Self::new(config)
-    }
-}
-
-impl<T> Deref for Validated<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-#[cfg(feature = "serde")]
-impl<'de, T> serde::Deserialize<'de> for Validated<T>
-where
-    T: Validate + serde::Deserialize<'de>,
-{
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(T::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

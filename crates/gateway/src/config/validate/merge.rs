@@ -33,7 +33,7 @@ fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain:
     let Some((Some(node), field)) = nodes.get(second) else {
         return;
     };
-    let is_new = node.shape.rename.values().any(|new| new == key);
+    let is_new = node.shape.config().rename.values().any(|new| new == key);
     let part = if is_new { "rename" } else { "allow" };
     let field = field.at("response").at(part);
     let message = format!("\"{first}\" and \"{second}\" both have a member \"{key}\"");

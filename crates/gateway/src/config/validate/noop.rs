@@ -26,7 +26,10 @@ pub(in crate::config) fn check_effects(
     if let Some(field) = section.take("return_when").filter(|_| !choose) {
         check_return_when(&field, aggregate, nodes);
     }
-    let merges = matches!(aggregate.merge.mode, MergeMode::Flat | MergeMode::Deep);
+    let merges = matches!(
+        aggregate.merge.config().mode,
+        MergeMode::Flat | MergeMode::Deep
+    );
     if let Some(field) = section.take("on_conflict").filter(|_| !merges) {
         field.warning(
             "no_effect",
