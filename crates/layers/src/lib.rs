@@ -1,32 +1,40 @@
-//! Resilience layers for [tower](tower_service), each usable alone and in any order.
+//! Resilience layers for [tower](tower_service): deadline, timeout, concurrency limit, retry,
+//! hedging, circuit breaker, client-side throttle, fallback and fault injection.
 //!
-//! | layer | what it does | reads of the [`Call`] | writes |
+//! Use one layer alone or several together, for any request type:
+//!
+//! - **One error type.** A layer never changes the error type of the service that it wraps. The error
+//!   only has to be able to carry a [`Rejection`], as [`BoxError`], [`CallError`] or your own enum can.
+//! - **One classifier.** A [`Classify`] decides once per result if the service succeeded or failed.
+//!   Retry, breaker, limit, throttle and fallback all act on the same [`Class`].
+//! - **One deadline per call.** Retries, pauses, queues and timeouts share the deadline of the
+//!   [`Call`], and none of them starts work that cannot finish in time.
+//! - **No allocation on the fast path.** A successful call allocates nothing in the layers.
+//!
+//! # Layers
+//!
+//! The last two columns name the fields of the [`Call`] that a layer reads and writes.
+//!
+//! | layer | behaviour | reads | writes |
 //! |---|---|---|---|
-//! | [`DeadlineLayer`] | gives the call one absolute deadline and ends it there | deadline | deadline |
-//! | [`TimeoutLayer`] | bounds one attempt, queueing excluded | deadline, last attempt, upload | – |
-//! | [`ConcurrencyLayer`] | at most *n* calls at once, with a short bounded queue | deadline, priority, longest wait | – |
-//! | [`RetryLayer`] | tries again, with backoff, jitter and a budget | deadline, most retries, allowance, upload, idempotence | attempt, last attempt, longest wait |
-//! | [`HedgeLayer`] | asks a second time when the first answer is late | deadline, most retries, allowance, upload, idempotence | attempt, longest wait |
-//! | [`BreakerLayer`] | stops asking a service that keeps failing | – | – |
-//! | [`ThrottleLayer`] | asks less of a service that refuses most | – | – |
-//! | [`FallbackLayer`] | answers from somewhere else when the call failed | fallback switch, deadline | deadline, earlier by what is kept back |
-//! | `ChaosLayer` (feature `chaos`) | breaks calls on purpose | – | – |
-//! | `BodyTimeoutLayer` (feature `http`) | bounds the body of a streamed answer | deadline | – |
-//! | `UploadLayer` (feature `http`) | lets the body of a request be sent again | – | upload |
+//! | [`DeadlineLayer`] | sets one absolute deadline for the call and ends the call there | deadline | deadline |
+//! | [`TimeoutLayer`] | limits the time of one attempt, without the time in queues above | deadline, last attempt, upload | – |
+//! | [`ConcurrencyLayer`] | runs at most *n* calls at once, with a short bounded queue | deadline, priority, `max_wait` | – |
+//! | [`RetryLayer`] | retries failures, with backoff, jitter and a budget | deadline, `max_retries`, allowance, upload, idempotence | attempt, last attempt, `max_wait` |
+//! | [`HedgeLayer`] | sends a second attempt if the first response is late | deadline, `max_retries`, allowance, upload, idempotence | attempt, `max_wait` |
+//! | [`BreakerLayer`] | rejects calls to a service that keeps failing | – | – |
+//! | [`ThrottleLayer`] | rejects a share of the calls to a service that rejects most of them | – | – |
+//! | [`FallbackLayer`] | responds from another source if the call failed | fallback, deadline | deadline, less the reserve for the fallback |
+//! | `ChaosLayer` (feature `chaos`) | injects errors, latency and broken responses | – | – |
+//! | `BodyTimeoutLayer` (feature `http`) | limits the time of a streamed response body | deadline | – |
+//! | `UploadLayer` (feature `http`) | makes a request body repeatable | – | upload |
 //! | [`CallErrorLayer`] | gives a service an error type that can carry a [`Rejection`] | – | – |
 //!
-//! Most also tell the call's [`Events`] what they do.
+//! Most layers also report what they do to the [`Events`] of the call.
 //!
-//! # One error type, one classifier
+//! # A complete stack
 //!
-//! A layer never changes the error type of the service it wraps. What it refuses by itself is a
-//! [`Rejection`], and all it asks of the error is `From<Rejection> + AsRejection`. `BoxError`,
-//! [`CallError`] and your own enum do, so layers stack in any order without nesting or boxing.
-//!
-//! Whether a result is a success, a failure of the service or only bad luck of ours is decided
-//! once, by a [`Classify`], and every layer reads the same [`Class`].
-//!
-//! # The order we advise, outermost first
+//! The recommended order, outermost layer first:
 //!
 //! ```
 //! use std::time::Duration;
@@ -40,14 +48,14 @@
 //! # async fn main() -> Result<(), tower::BoxError> {
 //! let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult)?;
 //! let limit = ConcurrencyLayer::new(ConcurrencyConfig::new())?
-//!     .breaker(breaker.handle().clone()); // an open circuit must not queue
+//!     .breaker(breaker.handle().clone()); // if the circuit is open, reject before queueing
 //! let stack = ServiceBuilder::new()
 //!     .layer(FallbackLayer::new(ClassifyResult).answer("a guest")) // sees every failure below
 //!     .layer(DeadlineLayer::new(Duration::from_millis(800))?) // bounds all attempts and pauses
-//!     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult)?) // every attempt is counted
-//!     .layer(limit) // a pause holds no permit
-//!     .layer(breaker) // queueing is not the service's fault
-//!     .layer(TimeoutLayer::new(Duration::from_millis(300))?) // nor does it use up the attempt's time
+//!     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult)?) // the breaker counts each attempt
+//!     .layer(limit) // a call that pauses before a retry holds no permit
+//!     .layer(breaker) // time in the queue is not latency of the service
+//!     .layer(TimeoutLayer::new(Duration::from_millis(300))?) // nor part of the attempt's time
 //!     .service(service_fn(|request: WithCall<u64>| async move {
 //!         match request.get() {
 //!             7 => Ok::<_, tower::BoxError>("Ada"),
@@ -60,45 +68,58 @@
 //! # }
 //! ```
 //!
-//! The others have their places too:
+//! Positions of the other layers:
 //!
-//! | layer | where | because |
+//! | layer | position | reason |
 //! |---|---|---|
-//! | `UploadLayer` | directly above the retries | an attempt needs a clone of the request |
-//! | [`HedgeLayer`] | in the place of the retries | both around one service would multiply |
-//! | [`ThrottleLayer`] | directly above the limit, with the breaker's handle | a call that it rejects needs no permit, and is no failure |
-//! | `BodyTimeoutLayer` | directly below the timeout | a body that stalls frees its permit and counts as a failure, where breaker and limit last until its end |
-//! | `ChaosLayer` | below all but lift | whatever it breaks, the others have to cope with |
-//! | [`CallErrorLayer`] | innermost | the others need an error that can carry a refusal |
+//! | `UploadLayer` | directly above the retry | each attempt needs a clone of the request |
+//! | [`HedgeLayer`] | instead of the retry | both around one service would multiply the attempts |
+//! | [`ThrottleLayer`] | directly above the limit, with the breaker's handle | a call that the throttle rejects needs no permit and is not a failure |
+//! | `BodyTimeoutLayer` | directly below the timeout | a stalled body frees its permit and counts as a failure, if breaker and limit last until the end of the body |
+//! | `ChaosLayer` | below all layers except `CallErrorLayer` | every other layer has to handle the injected faults |
+//! | [`CallErrorLayer`] | innermost | the layers above need an error that can carry a rejection |
 //!
-//! # What a service must be
+//! # Rejections and errors
 //!
-//! Nearly every layer asks for `Clone`. Where the service is not ready when it is called, that
-//! instance goes on waiting and a clone takes its place. [`RetryLayer`] and [`HedgeLayer`] keep a
-//! spare clone, which they take when they are put around the service and never call: each attempt
-//! after the first is made on a clone of it. So what attempts should share, a pool of connections
-//! or a count, the clones of a service must share.
+//! A layer that ends a call itself, because a circuit is open or a deadline has passed, creates a
+//! [`Rejection`]. Each layer requires `From<Rejection> + AsRejection` of the service's error.
+//! [`BoxError`] and [`CallError`] implement both, and your own enum can. So layers stack in any order,
+//! and no layer nests or boxes the error of another.
+//!
+//! # Requirements on the service
+//!
+//! Nearly every layer requires `Clone`. If the inner service is not ready when a layer calls it, that
+//! instance waits until it is ready, and a clone replaces it in the layer.
+//!
+//! [`RetryLayer`] and [`HedgeLayer`] clone the service once more when they wrap it. They never call
+//! this clone. Each attempt after the first runs on a clone of it. State that attempts should share,
+//! such as a connection pool or a counter, must therefore be shared by the clones of the service.
 //!
 //! # When it does not compile
 //!
-//! Of a stack that lacks something, `stack.oneshot(request)` only says that there is no `oneshot`;
-//! `ServiceExt::<MyRequest>::oneshot(stack, request)` says what it lacks. That may be:
+//! If a stack lacks a trait, `stack.oneshot(request)` only reports that `oneshot` does not exist. Write
+//! `ServiceExt::<MyRequest>::oneshot(stack, request)` to see the missing bound. The usual causes:
 //!
-//! - The service's error is not `From<Rejection>`, or not [`AsRejection`]: put [`CallErrorLayer`] innermost, map
-//!   it to [`BoxError`], or implement both for it.
-//! - The request is no [`CallContext`]: write `impl CallContext for MyRequest {}`, or send a [`WithCall`]. For an
-//!   `http::Request` it takes the feature `http`, and so does `ClassifyHttp`.
-//! - Something is not `Clone`. Every layer calls a clone of its service: put tower's `Buffer` around one
-//!   that cannot be cloned. Who retries, hedges or falls back to a service sends a clone of the
-//!   request: an `http::Request` is one if its body is, which `UploadLayer` (feature `http`) makes of
-//!   any.
-//! - A closure that classifies does not say for which types: write them out, as in
+//! - **The error is not `From<Rejection>` or not [`AsRejection`].** Put [`CallErrorLayer`] innermost, map
+//!   the error to [`BoxError`], or implement both traits for your error.
+//! - **The request is not a [`CallContext`].** Write `impl CallContext for MyRequest {}` or send a
+//!   [`WithCall`]. For an `http::Request`, turn on the feature `http`, which `ClassifyHttp` needs too.
+//! - **The service is not `Clone`.** Put tower's `Buffer` around it.
+//! - **The request is not `Clone`.** Retry, hedging and a fallback to another service send a clone of the
+//!   request. An `http::Request` is `Clone` if its body is. `UploadLayer` (feature `http`) makes any body
+//!   `Clone`.
+//! - **A closure classifies, and its types are unknown.** Write them out:
 //!   `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
 //!
 //! # Features
 //!
-//! `http` implements [`CallContext`] for `http::Request` and brings `ClassifyHttp`; `serde` reads the
-//! [config] structs from a file; `chaos` brings the layer that breaks calls on purpose.
+//! No feature is on by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `http` | [`CallContext`] for `http::Request`, `ClassifyHttp`, `BodyTimeoutLayer` and `UploadLayer` |
+//! | `serde` | [config] structs that can be read from a file |
+//! | `chaos` | `ChaosLayer`, which injects faults |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -153,7 +174,7 @@ pub use timeout::{DeadlineLayer, TimeoutLayer};
 #[cfg(feature = "http")]
 pub use upload::UploadLayer;
 
-/// The code of the README runs as a doctest.
+/// Runs the code of the README as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
