@@ -1,4 +1,4 @@
-//! Give a service an error type that can carry a [`Rejection`](crate::Rejection).
+//! A layer that gives a service an error type that can carry a [`Rejection`](crate::Rejection).
 
 use std::{
     future::Future,
@@ -14,8 +14,8 @@ use crate::{classify::Failure, rejection::CallError};
 
 /// Maps a service's error `E` to [`CallError<E>`].
 ///
-/// It goes innermost, over a service whose error cannot say that a layer refused the call: the
-/// `Infallible` of an axum handler, say.
+/// Put this layer innermost, around a service with an error type that cannot carry a rejection, such as
+/// the `Infallible` of an axum handler.
 ///
 /// ```
 /// use std::{convert::Infallible, time::Duration};
@@ -37,16 +37,16 @@ use crate::{classify::Failure, rejection::CallError};
 /// # }
 /// ```
 ///
-/// Every error is a [`Failure::Other`] then, which says nothing of whether the request was sent. Where
-/// it matters what failed, to a retry of a request that may not be sent twice above all, say
-/// [`with`](Self::with) what the errors mean.
+/// By default, every error is classified as [`Failure::Other`], which does not say if the request was
+/// sent. A retry of a request that is not idempotent needs to know, so use [`with`](Self::with) to map each
+/// error to a [`Failure`].
 #[derive(Clone, Copy, Debug)]
 pub struct CallErrorLayer<F> {
     failure: F,
 }
 
 impl<E> CallErrorLayer<fn(&E) -> Failure> {
-    /// The layer for a service whose errors all mean the same.
+    /// Creates a layer that classifies every error as [`Failure::Other`].
     #[must_use]
     pub const fn new() -> Self {
         Self::with(|_| Failure::Other)
@@ -60,8 +60,7 @@ impl<E> Default for CallErrorLayer<fn(&E) -> Failure> {
 }
 
 impl<F> CallErrorLayer<F> {
-    /// The layer for a service whose errors mean what `failure` says, for which any
-    /// `Fn(&Error) -> Failure` does.
+    /// Creates a layer that classifies each error with `failure`, a `Fn(&Error) -> Failure`.
     ///
     /// ```
     /// use std::io;
@@ -71,7 +70,7 @@ impl<F> CallErrorLayer<F> {
     /// let service = ServiceBuilder::new()
     ///     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
     ///     .layer(CallErrorLayer::with(|error: &io::Error| match error.kind() {
-    ///         io::ErrorKind::ConnectionRefused => Failure::Connect, // may be tried again
+    ///         io::ErrorKind::ConnectionRefused => Failure::Connect, // never sent, so a retry is safe
     ///         _ => Failure::Other,
     ///     }))
     ///     .service(service_fn(|request: u32| async move { Ok::<_, io::Error>(request) }));
@@ -98,7 +97,7 @@ fn to_call_error<E>(error: E, failure: &impl Fn(&E) -> Failure) -> CallError<E> 
     CallError::Inner { error, failure }
 }
 
-/// The service of [`CallErrorLayer`].
+/// A [`Service`] that maps its error to [`CallError`], created by [`CallErrorLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct MapToCallError<S, F> {
     inner: S,
@@ -128,7 +127,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`MapToCallError`].
+    /// The response future of [`MapToCallError`].
     #[derive(Debug)]
     pub struct ResponseFuture<Fut, F> {
         #[pin]
