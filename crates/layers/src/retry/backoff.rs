@@ -1,10 +1,10 @@
-//! How long to pause before the next attempt. Pure: the randomness is an argument.
+//! The pause before the next attempt. Pure: the random number is an argument.
 
 use std::time::Duration;
 
 use super::config::RetryConfig;
 
-/// How a pause is spread, so that clients that failed together do not come back together.
+/// Distribution of a pause, so that clients that failed together do not retry together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -13,23 +13,24 @@ use super::config::RetryConfig;
 )]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Anywhere up to the pause: (0, *d*].
+    /// Evenly distributed over (0, *d*], where *d* is the full pause. The default.
     #[default]
     Full,
-    /// In its upper half: (*d*/2, *d*].
+    /// Evenly distributed over the upper half, (*d*/2, *d*].
     Equal,
-    /// Exactly the pause.
+    /// Exactly the full pause *d*.
     None,
 }
 
-/// The pause after attempt `attempt` (from 1) failed; `random` is in [0, 1).
-pub(super) fn pause(settings: &RetryConfig, attempt: u32, random: f64) -> Duration {
-    let growth = settings
-        .multiplier
-        .powf(f64::from(attempt.saturating_sub(1)));
-    let full = (settings.base.as_nanos() as f64 * growth).min(settings.cap.as_nanos() as f64);
+/// Returns the pause after attempt number `attempt` (from 1) failed. `random` is within [0, 1).
+///
+/// The growth is computed in `f64`, which saturates at the cap instead of overflowing.
+pub(super) fn pause(config: &RetryConfig, attempt: u32, random: f64) -> Duration {
+    let growth = config.multiplier.powf(f64::from(attempt.saturating_sub(1)));
+    let full = (config.base.as_nanos() as f64 * growth).min(config.cap.as_nanos() as f64);
+    // `1 - random` is within (0, 1], so that a spread pause is never zero.
     let share = 1.0 - random;
-    let nanos = match settings.jitter {
+    let nanos = match config.jitter {
         Jitter::Full => full * share,
         Jitter::Equal => full / 2.0 + full / 2.0 * share,
         Jitter::None => full,
@@ -37,8 +38,10 @@ pub(super) fn pause(settings: &RetryConfig, attempt: u32, random: f64) -> Durati
     Duration::from_nanos(nanos.ceil() as u64)
 }
 
-/// The pause when the service asked to be left alone for `retry_after`: never shorter than that,
-/// and spread beyond it by up to the base.
+/// Returns the pause after a response with a `Retry-After`.
+///
+/// The pause is the longer of `retry_after` and `pause`, plus a random part of `base`. Clients that got the
+/// same `Retry-After` are spread, and none retries too early.
 pub(super) fn pause_at_least(
     retry_after: Duration,
     pause: Duration,
@@ -58,7 +61,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn settings(base: Duration, cap: Duration, jitter: Jitter) -> RetryConfig {
+    fn config(base: Duration, cap: Duration, jitter: Jitter) -> RetryConfig {
         RetryConfig {
             base,
             cap,
@@ -69,45 +72,47 @@ mod tests {
 
     #[test]
     fn rt_01_pauses_double_up_to_the_cap() {
-        let settings = settings(Duration::from_millis(50), SECOND, Jitter::None);
+        let config = config(Duration::from_millis(50), SECOND, Jitter::None);
         let pauses: Vec<_> = (1..=7)
-            .map(|n| pause(&settings, n, 0.3).as_millis())
+            .map(|n| pause(&config, n, 0.3).as_millis())
             .collect();
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
     }
 
     #[test]
     fn rt_02_full_jitter_spreads_a_base_of_whole_seconds() {
-        let settings = settings(SECOND, SECOND, Jitter::Full);
+        let config = config(SECOND, SECOND, Jitter::Full);
         let mut random = fastrand::Rng::with_seed(7);
-        let draws: HashSet<_> = (0..1000)
-            .map(|_| pause(&settings, 1, random.f64()))
-            .collect();
-        assert!(draws.len() > 900, "{} distinct", draws.len());
-        assert!(draws.iter().all(|draw| *draw <= SECOND && !draw.is_zero()));
+        let pauses: HashSet<_> = (0..1000).map(|_| pause(&config, 1, random.f64())).collect();
+        assert!(pauses.len() > 900, "{} distinct", pauses.len());
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| *pause <= SECOND && !pause.is_zero())
+        );
     }
 
     #[test]
     fn rt_04_attempt_2049_stays_at_the_cap() {
-        let settings = settings(
+        let config = config(
             Duration::from_secs(3600),
             Duration::from_secs(7200),
             Jitter::None,
         );
-        assert_eq!(pause(&settings, 2049, 0.0), settings.cap);
-        assert_eq!(pause(&settings, u32::MAX, 0.0), settings.cap);
+        assert_eq!(pause(&config, 2049, 0.0), config.cap);
+        assert_eq!(pause(&config, u32::MAX, 0.0), config.cap);
     }
 
     #[test]
-    fn equal_jitter_keeps_half_of_the_pause() {
-        let settings = settings(SECOND, SECOND, Jitter::Equal);
-        assert_eq!(pause(&settings, 1, 0.0), SECOND);
-        assert!(pause(&settings, 1, 0.999) > SECOND / 2);
+    fn equal_jitter_keeps_at_least_half_of_the_pause() {
+        let config = config(SECOND, SECOND, Jitter::Equal);
+        assert_eq!(pause(&config, 1, 0.0), SECOND);
+        assert!(pause(&config, 1, 0.999) > SECOND / 2);
     }
 
     proptest! {
         #[test]
-        fn fault_f27_a_pause_grows_up_to_the_cap_and_is_spread_below_it(
+        fn fault_f27_a_pause_grows_up_to_the_cap_and_jitter_shortens_it(
             base in 1u64..10_000_000_000,
             cap in 1u64..100_000_000_000,
             multiplier in 1.0f64..10.0,
@@ -116,8 +121,8 @@ mod tests {
         ) {
             let pause = |jitter, attempt| {
                 let (base, cap) = (Duration::from_nanos(base), Duration::from_nanos(cap));
-                let settings = RetryConfig { multiplier, ..settings(base, cap, jitter) };
-                pause(&settings, attempt, random)
+                let config = RetryConfig { multiplier, ..config(base, cap, jitter) };
+                pause(&config, attempt, random)
             };
             let full = pause(Jitter::None, attempt);
             let growth = multiplier.powi(attempt as i32 - 1);

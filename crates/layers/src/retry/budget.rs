@@ -1,6 +1,6 @@
-//! What bounds the extra load of retries, and what a call has taken of it.
+//! The budget that bounds the extra load of retries, and the reservations of single retries.
 //!
-//! A retry is reserved *before* its pause and given back if it is never sent.
+//! A retry is reserved *before* its pause and refunded if it is never sent.
 
 use std::{sync::Arc as StdArc, time::Duration};
 
@@ -23,14 +23,14 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct BudgetConfig {
-    /// Retries per first attempt, 0 to 10; 0.2 by default, as in Envoy and Finagle.
+    /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Envoy and Finagle.
     pub ratio: f64,
-    /// Retries per second that are always allowed, 0 to 1,000,000; 3 by default.
+    /// Retries per second that are always allowed, 0 to 1,000,000. Defaults to 3.
     pub min_per_sec: f64,
-    /// How long a deposit counts, 1 s to 60 s; 10 s by default, as in Finagle.
+    /// Lifetime of a deposit, 1 s to 60 s. Defaults to 10 s, as in Finagle.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub ttl: Duration,
-    /// What the retry of an attempt that timed out costs, in retries, 0 to 100; 1 by default.
+    /// Cost of a retry after an attempt timeout, in retries, 0 to 100. Defaults to 1.
     pub timeout_cost: f64,
 }
 
@@ -70,15 +70,15 @@ impl Validate for BudgetConfig {
     }
 }
 
-/// A budget for retries, shared by its clones. One per downstream is right.
+/// A retry budget that is shared by all its clones. Use one per downstream.
 ///
-/// The first attempt of each call deposits a share of a retry, and each retry withdraws one: see
+/// The first attempt of each call deposits a share of a retry, and each retry withdraws a whole one. See
 /// [`BudgetConfig`].
 #[derive(Clone, Debug)]
 pub struct Budget(pub(super) Arc<TokenBudget>);
 
 impl Budget {
-    /// Creates a budget with nothing deposited.
+    /// Creates a budget without deposits.
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -87,13 +87,14 @@ impl Budget {
         Ok(Self(Arc::new(TokenBudget::new(config))))
     }
 
-    /// Deposits the share of a call, which is made for the first time.
+    /// Deposits the share of a call when its first attempt is sent.
     pub(crate) fn deposit(&self, now: Instant) {
         self.0.deposit(now);
     }
 
-    /// Reserves one retry: of the `allowance` of its request, if there is one, and of the budget. The
-    /// error says which is used up.
+    /// Reserves one retry from the budget, and from the `allowance` of its request if there is one.
+    ///
+    /// The error names the one that is used up.
     pub(crate) fn reserve_now(
         &self,
         after_timeout: bool,
@@ -118,17 +119,17 @@ impl Budget {
     }
 }
 
-/// What was taken for one retry, and when.
+/// The cost of one retry, and the time of its reservation.
 struct Taken {
     budget: Budget,
     cost: Cost,
     at: Instant,
-    // Calls carry it, whoever made them.
+    // The `Arc` of std, also in tests of thread interleavings: it is part of the public `Call`.
     allowance: Option<StdArc<RetryAllowance>>,
 }
 
 impl Taken {
-    /// The retry was not sent: all of it is given back.
+    /// Refunds the whole cost of a retry that was not sent.
     fn put_back(self) {
         self.budget.0.refund(self.cost, self.at);
         if let Some(allowance) = self.allowance {
@@ -137,10 +138,11 @@ impl Taken {
     }
 }
 
-/// A retry that was paid for; refunded on drop, unless it was [spent](Self::spend).
+/// A reserved retry. Dropping it refunds the cost, unless the retry was [spent](Self::spend).
 pub(crate) struct Reserved(Option<Taken>);
 
 impl Reserved {
+    /// Keeps the cost, because the retry is sent now.
     pub(crate) fn spend(mut self) -> Spent {
         Spent(self.0.take())
     }
@@ -154,11 +156,11 @@ impl Drop for Reserved {
     }
 }
 
-/// A retry that was sent.
+/// The cost of a retry that was sent.
 pub(crate) struct Spent(Option<Taken>);
 
 impl Spent {
-    /// It turns out that it was not sent.
+    /// Refunds a retry that a layer below rejected before it reached the service.
     pub(crate) fn refund(mut self) {
         if let Some(taken) = self.0.take() {
             taken.put_back();
@@ -172,7 +174,7 @@ mod tests {
     use crate::config::check_ranges;
 
     #[test]
-    fn every_setting_has_its_range() {
+    fn every_field_has_its_range() {
         check_ranges::<BudgetConfig>(
             &[
                 |budget| budget.ratio = 0.0,
@@ -202,23 +204,26 @@ mod tests {
     }
 
     #[test]
-    fn the_allowance_of_a_request_comes_back_with_the_token() {
-        let policy = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
-        let budget = Budget::new(&policy).unwrap();
+    fn an_allowance_is_refunded_with_the_budget() {
+        let config = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
+        let budget = Budget::new(&config).unwrap();
         let allowance = StdArc::new(RetryAllowance::new(1));
         let reserve = || budget.reserve_now(false, Some(&allowance));
         let used_up = || reserve().err();
         drop(reserve().unwrap());
         reserve().unwrap().spend().refund();
-        // Two tokens, and one retry that the request may make.
+        // The budget has tokens for two retries, but the request may make only one.
         let kept = reserve().unwrap();
         assert_eq!(used_up(), Some(RetryStopReason::RequestCap));
         drop(kept.spend());
-        assert_eq!(used_up(), Some(RetryStopReason::RequestCap), "it was sent");
+        assert_eq!(used_up(), Some(RetryStopReason::RequestCap), "spent");
         allowance.put_back();
         drop(reserve().unwrap().spend());
         allowance.put_back();
         assert_eq!(used_up(), Some(RetryStopReason::Budget));
-        assert!(allowance.take(), "what the budget refuses is not taken");
+        assert!(
+            allowance.take(),
+            "a retry that the budget denies costs no allowance"
+        );
     }
 }

@@ -18,43 +18,45 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct RetryConfig {
-    /// Attempts in all, 1 to 6; 3 by default. With 1 the layer is transparent.
+    /// Maximum number of attempts, the first included, 1 to 6. Defaults to 3. With 1, nothing is retried.
     pub max_attempts: u8,
-    /// The pause before the second attempt, above 0 s and at most [`cap`](Self::cap); 50 ms by default.
+    /// Pause before the second attempt, above 0 s and at most [`cap`](Self::cap). Defaults to 50 ms.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub base: Duration,
-    /// How many times as long each further pause is, 1 or more and finite; 2.0 by default.
+    /// Growth factor from each pause to the next, finite and at least 1. Defaults to 2.0.
     pub multiplier: f64,
-    /// The longest pause, [`base`](Self::base) or more; 1 s by default. A `Retry-After` may exceed it.
+    /// Longest pause, at least [`base`](Self::base). Defaults to 1 s. A `Retry-After` may exceed it.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub cap: Duration,
-    /// How pauses are spread; over their full length by default, which [puts the least load on the
+    /// Distribution of the pauses. Defaults to [`Jitter::Full`], which [puts the least load on the
     /// service](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     pub jitter: Jitter,
-    /// Which results are tried again; by default those that [`RetryOn`] says.
+    /// Results that are retried. Defaults to [`RetryOn::default`].
     pub retry_on: RetryOn,
-    /// Treats every request as idempotent; not by default.
+    /// Treats every request as idempotent. Defaults to `false`.
     pub idempotent: bool,
-    /// Whether a 503 is retried of a request that may not be sent twice, for services that answer
-    /// so only before they have begun; not by default.
+    /// Retries a 503 also for requests that are not idempotent. Defaults to `false`.
+    ///
+    /// For services that respond with 503 only before they have started the work.
     pub retry_503_unsafe: bool,
-    /// The same for a 429; not by default.
+    /// Retries a 429 also for requests that are not idempotent. Defaults to `false`.
     pub retry_429_unsafe: bool,
-    /// Whether a `Retry-After` is a floor of the pause; it is by default. Without, it is as if
-    /// services never sent any.
+    /// Uses the `Retry-After` of a response as the lower bound of the pause. Defaults to `true`. If
+    /// `false`, the value is ignored.
     pub respect_retry_after: bool,
-    /// The longest `Retry-After` that is waited for, 0 s or more; 10 s by default.
+    /// Longest `Retry-After` that the layer waits for, 0 s or more. Defaults to 10 s. A longer value ends
+    /// the call.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_retry_after: Duration,
-    /// The least time before the deadline with which an attempt is still made, 0 s or more; 10 ms by
-    /// default.
+    /// Least time before the deadline that an attempt needs, 0 s or more. Defaults to 10 ms. With less
+    /// time left, no attempt is made.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
-    /// How long an attempt after the first may wait for its turn at a concurrency limit below, 0 s or
-    /// more; 0 s by default, as in linkerd, so that retries never queue.
+    /// Longest time that an attempt after the first waits at a concurrency limit below, 0 s or more.
+    /// Defaults to 0 s, as in linkerd: retries never queue.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
-    /// The extra load that retries may make; by default a fifth of the calls, and 3 per second.
+    /// Extra load that retries may add. Defaults to 20 % of the calls, plus 3 retries per second.
     pub budget: BudgetConfig,
 }
 
@@ -99,15 +101,15 @@ impl Default for RetryConfig {
 }
 
 impl RetryConfig {
-    /// Whether `class` is followed by another attempt, of a request that may or may not be sent
-    /// twice.
+    /// Returns `true` if a result of `class` may be retried. `idempotent` is the idempotence of the
+    /// request.
     pub(super) fn retries(&self, class: Class, idempotent: bool) -> bool {
-        let harmless = match class {
+        let is_safe = match class {
             Class::Failure(Failure::Status { code: 503, .. }) => self.retry_503_unsafe,
             Class::Throttled { .. } => self.retry_429_unsafe,
             _ => false,
         };
-        self.retry_on.matches(class, idempotent || harmless)
+        self.retry_on.matches(class, idempotent || is_safe)
     }
 }
 
@@ -124,28 +126,27 @@ impl Validate for RetryConfig {
     }
 }
 
-/// Which results are tried again; whether the request may be sent twice is asked beside it. By default
-/// all that are named here, and those statuses.
+/// Results that are retried. All flags default to `true`.
 ///
-/// In a file it is a list of words and statuses, `[connect, timeout, 503]`, which are the only ones
-/// then.
+/// The idempotence of the request is checked in addition. In a file, the value is a list of words and
+/// statuses, such as `[connect, timeout, 503]`. A list replaces the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryOn {
-    /// No connection could be made.
+    /// No connection could be established.
     pub connect: bool,
-    /// The service certainly did not take the request.
+    /// The service certainly did not process the request.
     pub refused: bool,
-    /// The connection broke before there was an answer.
+    /// The connection broke before the response started.
     pub reset: bool,
-    /// The answer broke off.
+    /// The response body broke off.
     pub body: bool,
     /// The attempt timed out.
     pub timeout: bool,
-    /// Any other error of the service that is not one of its statuses.
+    /// Any other error of the service that has no status.
     pub other: bool,
-    /// These statuses, 200 to 599; by default 408, 425, 429, 500, 502, 503 and 504. One that is a
-    /// success is retried only where the classifier says that it is none.
+    /// Statuses, 200 to 599. Defaults to 408, 425, 429, 500, 502, 503 and 504. A status that is normally a
+    /// success is retried only if the classifier treats it as a failure.
     pub statuses: Vec<u16>,
 }
 
@@ -176,7 +177,7 @@ impl Default for RetryOn {
 }
 
 impl RetryOn {
-    /// Nothing at all, to name the results one by one.
+    /// Creates an empty set, to which single results can be added.
     #[must_use]
     pub const fn nothing() -> Self {
         Self {
@@ -190,9 +191,11 @@ impl RetryOn {
         }
     }
 
-    /// Whether a request that may or may not be sent twice is tried again after `class`.
+    /// Returns `true` if `class` is in this set and safe to retry. `idempotent` is the idempotence of the
+    /// request.
     pub(crate) fn matches(&self, class: Class, idempotent: bool) -> bool {
         match class {
+            // The first three never reached the service, so they are safe for every request.
             Class::Failure(Failure::Connect) => self.connect,
             Class::Failure(Failure::NotProcessed) => self.refused,
             Class::Rejected(Rejection::NoEndpoint) => true,
@@ -211,7 +214,7 @@ impl RetryOn {
     }
 }
 
-/// A list of words and statuses: `[connect, reset, timeout, 429, 503]`.
+/// The form in a file: a list of words and statuses such as `[connect, reset, timeout, 429, 503]`.
 #[cfg(feature = "serde")]
 mod form {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -259,7 +262,7 @@ mod tests {
     };
 
     #[test]
-    fn every_setting_has_its_range() {
+    fn every_field_has_its_range() {
         check_ranges::<RetryConfig>(
             &[
                 |retry| retry.max_attempts = 1,
@@ -291,10 +294,9 @@ mod tests {
         );
     }
 
-    /// The results after which a request is sent again: also where it may have been done, and only
-    /// where it certainly was not.
+    /// Retried classes: those that are safe for every request, and those that require idempotence.
     #[test]
-    fn rt_05_what_is_sent_again_by_class() {
+    fn rt_05_retries_by_class_and_idempotence() {
         let unsent = [
             Class::Failure(Failure::Connect),
             Class::Failure(Failure::NotProcessed),
@@ -312,17 +314,17 @@ mod tests {
             Class::Failure(Failure::TruncatedBody),
             Class::Failure(Failure::AttemptTimeout),
         ];
-        let mut settings = RetryConfig::default();
-        let mut again = unsent.map(|class| (class, true)).to_vec();
-        table::check(|class| settings.retries(class, false), &false, &again);
-        let all = [&again[..], &maybe_done.map(|class| (class, true))].concat();
-        table::check(|class| settings.retries(class, true), &false, &all);
+        let mut config = RetryConfig::default();
+        let mut retried = unsent.map(|class| (class, true)).to_vec();
+        table::check(|class| config.retries(class, false), &false, &retried);
+        let all = [&retried[..], &maybe_done.map(|class| (class, true))].concat();
+        table::check(|class| config.retries(class, true), &false, &all);
 
-        settings.retry_503_unsafe = true;
-        again.push((status(503), true));
-        table::check(|class| settings.retries(class, false), &false, &again);
-        settings.retry_429_unsafe = true;
-        again.push((THROTTLED, true));
-        table::check(|class| settings.retries(class, false), &false, &again);
+        config.retry_503_unsafe = true;
+        retried.push((status(503), true));
+        table::check(|class| config.retries(class, false), &false, &retried);
+        config.retry_429_unsafe = true;
+        retried.push((THROTTLED, true));
+        table::check(|class| config.retries(class, false), &false, &retried);
     }
 }

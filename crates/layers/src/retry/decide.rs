@@ -1,4 +1,4 @@
-//! Whether a result is followed by another attempt: the rules, in the order they are asked.
+//! The checks that decide if another attempt follows a result, in order.
 
 use std::time::Duration;
 
@@ -12,36 +12,36 @@ use crate::{
     rejection::Rejection,
 };
 
-/// What follows a result.
+/// The step that follows a result.
 pub(super) enum Next {
-    /// Nothing; for a result that could have been retried, because of this rule.
+    /// The result is final. If it could have been retried, the reason says which check stopped the call.
     Stop(Option<RetryStopReason>),
-    /// Another attempt, after a pause.
+    /// Another attempt follows after a pause. `paid` is `None` if the attempt is free.
     Again {
         pause: Duration,
         paid: Option<Reserved>,
     },
 }
 
-/// What is remembered of a call from attempt to attempt.
+/// State of a call that lasts across its attempts.
 pub(super) struct Attempts {
-    /// The number of the latest, from 1.
+    /// Number of the latest attempt, from 1.
     pub(super) number: u8,
     max: u8,
     idempotent: bool,
-    /// A request that was certainly not taken is sent once more for free.
+    /// The free retry after [`Failure::NotProcessed`] has been used.
     free_used: bool,
 }
 
 impl Attempts {
-    pub(super) fn new(call: &Call, idempotent: bool, settings: &RetryConfig) -> Self {
-        let asked = call
+    pub(super) fn new(call: &Call, idempotent: bool, config: &RetryConfig) -> Self {
+        let requested = call
             .max_retries
             .map_or(u8::MAX, |retries| retries.saturating_add(1));
         Self {
             number: 1,
-            max: asked.min(settings.max_attempts),
-            idempotent: settings.idempotent || idempotent,
+            max: requested.min(config.max_attempts),
+            idempotent: config.idempotent || idempotent,
             free_used: false,
         }
     }
@@ -50,8 +50,9 @@ impl Attempts {
         self.number >= self.max
     }
 
-    /// What follows a result of `class`, which is an answer or is not. `call` is known as long as
-    /// there may be another attempt.
+    /// Decides the step after a result of `class`. `answered` is `true` if the result is a response.
+    ///
+    /// `call` is `None` once no attempt can follow, because the request is no longer kept.
     #[inline]
     pub(super) fn after(
         &mut self,
@@ -63,8 +64,8 @@ impl Attempts {
         if class == Class::Success {
             return Next::Stop(None);
         }
-        let settings = &shared.policy;
-        if !settings.retries(class, self.idempotent) {
+        let config = &shared.config;
+        if !config.retries(class, self.idempotent) {
             return Next::Stop(self.not_retried(class));
         }
         let Some(call) = call.filter(|_| !self.are_used_up()) else {
@@ -74,13 +75,13 @@ impl Attempts {
         if !upload.is_none_or(|upload| upload.is_repeatable(answered)) {
             return Next::Stop(Some(RetryStopReason::Body));
         }
-        // The budget and the allowance of the request bound the load that retries add. A request
-        // that was certainly not taken was none, and is sent again once at most: without this, a
-        // service that closes its connections in good order would fail half of the branches.
+        // Budget and allowance bound the load that retries add. A request that was not processed
+        // added none, so its first retry is free. Otherwise a service that closes its connections
+        // gracefully would fail half of the branches.
         let is_free = class == Class::Failure(Failure::NotProcessed)
             && !std::mem::replace(&mut self.free_used, true);
         let planned = if is_free {
-            in_time(Duration::ZERO, call, settings).map(|pause| (pause, None))
+            in_time(Duration::ZERO, call, config).map(|pause| (pause, None))
         } else {
             self.pay(class, call, shared)
         };
@@ -90,7 +91,8 @@ impl Attempts {
         }
     }
 
-    /// Which rule ends a call with a result that is not retried, if it is a failure.
+    /// Returns the reason why a result that is not retried ends the call. `None` for a result that is
+    /// not a failure.
     fn not_retried(&self, class: Class) -> Option<RetryStopReason> {
         match class {
             Class::Success | Class::NonRetryable(_) => None,
@@ -103,21 +105,23 @@ impl Attempts {
         }
     }
 
-    /// Whether the attempt of `call` is told that it is the last. Without a deadline nobody asks, and
-    /// a request without facts need not be given any.
+    /// Returns the value of [`Call::last_attempt`] for the latest attempt of `call`.
+    ///
+    /// Always `false` without a deadline. No layer reads the value then, so a request without a [`Call`]
+    /// does not have to get one.
     #[inline]
-    pub(super) fn is_sink(&self, call: &Call) -> bool {
+    pub(super) fn is_last(&self, call: &Call) -> bool {
         self.are_used_up() && call.deadline.is_some()
     }
 
-    /// Marks a request as the next attempt.
-    pub(super) fn mark(&self, facts: &mut Call, settings: &RetryConfig) {
-        facts.attempt = self.number;
-        facts.last_attempt = self.is_sink(facts);
-        facts.wait_at_most(settings.max_wait);
+    /// Writes the number and the limits of the latest attempt into the request's `call`.
+    pub(super) fn mark(&self, call: &mut Call, config: &RetryConfig) {
+        call.attempt = self.number;
+        call.last_attempt = self.is_last(call);
+        call.wait_at_most(config.max_wait);
     }
 
-    /// Reserves the retry, and says after which pause it comes.
+    /// Reserves the retry and returns it with the pause before it. An error drops the reservation.
     fn pay(
         &self,
         class: Class,
@@ -128,18 +132,19 @@ impl Attempts {
         let allowance = call.allowance.as_ref();
         let paid = shared.budget.reserve_now(after_timeout, allowance)?;
         let pause = self.pause(class, shared)?;
-        in_time(pause, call, &shared.policy).map(|pause| (pause, Some(paid)))
+        in_time(pause, call, &shared.config).map(|pause| (pause, Some(paid)))
     }
 
+    /// Returns the pause before the next attempt, or an error if the `Retry-After` of `class` is too long.
     fn pause(&self, class: Class, shared: &Shared) -> Result<Duration, RetryStopReason> {
-        let settings = &shared.policy;
-        let pause = backoff::pause(settings, self.number.into(), shared.random());
+        let config = &shared.config;
+        let pause = backoff::pause(config, self.number.into(), shared.random());
         match class.retry_after() {
-            Some(retry_after) if settings.respect_retry_after => {
-                if retry_after > settings.max_retry_after {
+            Some(retry_after) if config.respect_retry_after => {
+                if retry_after > config.max_retry_after {
                     return Err(RetryStopReason::RetryAfter);
                 }
-                let (base, random) = (settings.base, shared.random());
+                let (base, random) = (config.base, shared.random());
                 Ok(backoff::pause_at_least(retry_after, pause, base, random))
             }
             _ => Ok(pause),
@@ -147,13 +152,13 @@ impl Attempts {
     }
 }
 
-/// The pause, if an attempt after it could still be of use before the deadline.
+/// Returns `pause` if an attempt after it can be useful before the deadline.
 fn in_time(
     pause: Duration,
     call: &Call,
-    settings: &RetryConfig,
+    config: &RetryConfig,
 ) -> Result<Duration, RetryStopReason> {
-    let needed = pause.saturating_add(settings.min_useful);
+    let needed = pause.saturating_add(config.min_useful);
     match call.deadline {
         Some(deadline) if deadline.remaining(Instant::now()) < needed => {
             Err(RetryStopReason::Deadline)

@@ -1,4 +1,4 @@
-//! Attempts and the pauses between them.
+//! The future that sends attempts and pauses between them.
 
 use std::{
     future::Future,
@@ -32,18 +32,19 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of [`Retry`](super::Retry).
+    /// The response future of [`Retry`](super::Retry).
     #[project = Projection]
     pub struct ResponseFuture<S, C, Req>
     where
         S: Service<Req>,
     {
         core: Arc<SharedService<Shared, S>>,
+        // The call's share has been added to the budget.
         has_deposited: bool,
         classify: C,
         attempts: Attempts,
         events: Events,
-        // The request of the next attempt, as long as there may be one.
+        // The request of the next attempt. `None` once no attempt can follow.
         next: Option<Req>,
         #[pin]
         state: State<S, S::Future, S::Response, S::Error>,
@@ -58,14 +59,14 @@ pin_project! {
             #[pin]
             future: F,
             watch: Stopwatch,
-            // Kept apart: most calls make one attempt.
+            // Boxed, because most calls make one attempt only.
             earlier: Option<Box<Earlier<E>>>,
         },
         Pausing {
-            // None for a retry at once: a timer rounds up.
+            // `None` for an immediate retry, because a timer rounds up to its next tick.
             pause: Option<Timer>,
             paid: Option<Reserved>,
-            // What the call ends with if the breaker has opened by then.
+            // The result of the call if the breaker is open after the pause.
             last: Option<Result<T, E>>,
         },
         Readying {
@@ -77,10 +78,10 @@ pin_project! {
     }
 }
 
-/// What an attempt after the first has cost, and what the one before it had failed of.
+/// The cost of an attempt after the first, and the error of the attempt before it.
 ///
-/// Of a result only an error is kept beside the next attempt: a response must be gone by then, since
-/// its body may hold the connection that the attempt needs.
+/// Only an error is kept during the next attempt. A response must be dropped by then, because its body may
+/// hold the connection that the attempt needs.
 struct Earlier<E> {
     spent: Option<Spent>,
     failed: Option<E>,
@@ -91,26 +92,26 @@ where
     S: Service<Req>,
     Req: CallContext + Clone,
 {
-    /// Makes the first attempt on the service within `retry`, which is ready.
+    /// Sends the first attempt to the inner service of `retry`, which is ready.
     #[inline]
     pub(super) fn new(retry: &mut Retry<S, C>, mut request: Req) -> Self
     where
         C: Clone,
     {
         let call = request.call();
-        let attempts = Attempts::new(call, request.is_idempotent(), &retry.core.policy);
+        let attempts = Attempts::new(call, request.is_idempotent(), &retry.core.config);
         let events = call.events.clone();
         events.emit(Event::Attempt { number: 1 });
-        let last = attempts.is_sink(call);
+        let last = attempts.is_last(call);
         if call.last_attempt != last
-            && let Some(facts) = request.call_mut()
+            && let Some(call) = request.call_mut()
         {
-            facts.last_attempt = last;
+            call.last_attempt = last;
         }
         Self {
             core: Arc::clone(&retry.core),
-            // Calls that are never retried need no budget.
-            has_deposited: retry.core.policy.max_attempts == 1,
+            // Without retries, the budget is not used.
+            has_deposited: retry.core.config.max_attempts == 1,
             classify: retry.classify.clone(),
             events,
             next: (!attempts.are_used_up()).then(|| request.clone()),
@@ -130,7 +131,9 @@ where
     C: Classify<S::Response, S::Error>,
     Req: CallContext + Clone,
 {
-    /// An attempt ended: its class, and the pause before the next, or nothing if its result is final.
+    /// Classifies the result of an attempt and decides the next step.
+    ///
+    /// Returns the class and the pause before the next attempt, or `None` if the result is final.
     fn ended(
         &mut self,
         result: Result<&S::Response, &S::Error>,
@@ -138,7 +141,8 @@ where
         spent: Option<Spent>,
     ) -> (Class, Option<(Duration, Option<Reserved>)>) {
         let class = self.classify.classify(result, elapsed);
-        // A retry that a layer below rejected was not sent, and costs nothing.
+        // A layer below rejected the retry, so the retry was never sent and costs nothing. `NoEndpoint`
+        // is retried, so it keeps its cost and the budget bounds these retries.
         if let (Class::Rejected(rejection), Some(spent)) = (class, spent)
             && rejection != Rejection::NoEndpoint
         {
@@ -161,7 +165,7 @@ where
         (class, next)
     }
 
-    /// An attempt ended: what the call ends with, unless it is to be followed by another.
+    /// Handles the end of an attempt. Returns the result of the call, or `None` if another attempt follows.
     #[inline]
     fn settle(
         &mut self,
@@ -171,7 +175,7 @@ where
     ) -> Option<Result<S::Response, S::Error>> {
         let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());
         let (class, next) = self.ended(result.as_ref(), elapsed, spent);
-        // What a layer below refused was not sent: the call still fails of what it had failed of.
+        // The rejected attempt was never sent, so the call ends with the error of the one before.
         if let Class::Rejected(_) = class
             && let Some(failed) = earlier.and_then(|earlier| earlier.failed)
         {
@@ -185,11 +189,10 @@ where
         None
     }
 
-    /// Begins a pause.
+    /// Starts the pause after an attempt that ended with `last`.
     ///
-    /// Whatever a response holds until its body ends, a permit say, it would hold in vain: another
-    /// attempt follows. Only where a breaker is asked after the pause it may be that none does, and
-    /// the response is what the call ends with, so there it is kept.
+    /// Until its body ends, a response may hold resources such as a permit. It is therefore dropped now,
+    /// unless a breaker is checked after the pause: the response may then be the result of the call.
     fn pause(
         &mut self,
         pause: Duration,
@@ -204,12 +207,12 @@ where
         });
     }
 
-    /// A pause is over: the last result is dropped, or final if the breaker has opened meanwhile.
+    /// Ends a pause. Returns the last result if the breaker has opened meanwhile, else drops it.
     fn resumed(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Pausing { last, paid, .. } = self.state.as_mut().project_replace(State::Done)
         else {
             // Called by `poll` in this state only.
-            unreachable!("only a pause ends");
+            unreachable!("`resumed` requires the state `Pausing`");
         };
         let breaker = self.core.breaker.as_ref();
         if breaker.and_then(breaker::Handle::refusal).is_some() {
@@ -227,13 +230,13 @@ where
         None
     }
 
-    /// The service of the next attempt never became ready: the attempt has ended with that.
+    /// Ends the next attempt with the error of a service that did not become ready.
     fn unready(&mut self, error: S::Error) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Readying { paid, failed, .. } =
             self.state.as_mut().project_replace(State::Done)
         else {
             // Called by `poll` in this state only.
-            unreachable!("only a service that is asked is not ready");
+            unreachable!("`unready` requires the state `Readying`");
         };
         self.count();
         let earlier = Earlier {
@@ -243,7 +246,7 @@ where
         self.settle(Err(error), Duration::ZERO, Some(Box::new(earlier)))
     }
 
-    /// Sends the next attempt on the service, which is ready.
+    /// Sends the next attempt to its service, which is ready.
     fn send(&mut self) {
         let request = self.next_request();
         let Replaced::Readying {
@@ -253,7 +256,7 @@ where
         } = self.state.as_mut().project_replace(State::Done)
         else {
             // Called by `poll` in this state only.
-            unreachable!("only a service that is ready is sent to");
+            unreachable!("`send` requires the state `Readying`");
         };
         self.state.set(State::Calling {
             watch: Stopwatch::default(),
@@ -265,14 +268,14 @@ where
         });
     }
 
-    /// Another attempt is made.
+    /// Counts and reports another attempt.
     fn count(&mut self) {
         self.attempts.number += 1;
         let number = self.attempts.number;
         self.events.emit(Event::Attempt { number });
     }
 
-    /// The request of the next attempt.
+    /// Returns the request of the next attempt. The request is cloned unless the attempt is the last.
     fn next_request(&mut self) -> Req {
         self.count();
         let request = if self.attempts.are_used_up() {
@@ -281,9 +284,9 @@ where
             self.next.clone()
         };
         // `Attempts::after` allows another attempt only while the request is kept.
-        let mut request = request.expect("an attempt is only made while its request is kept");
-        if let Some(facts) = request.call_mut() {
-            self.attempts.mark(facts, &self.core.policy);
+        let mut request = request.expect("no request kept for the next attempt");
+        if let Some(call) = request.call_mut() {
+            self.attempts.mark(call, &self.core.config);
         }
         request
     }
@@ -308,7 +311,7 @@ where
                     earlier,
                 } => {
                     let poll = watch.watch(|| future.poll(cx));
-                    // On the way back from the poll: the cached time is valid.
+                    // The cached time is valid directly after the inner poll.
                     if !mem::replace(this.has_deposited, true) {
                         this.core.budget.deposit(poll_clock::now());
                     }
@@ -329,7 +332,7 @@ where
                         None
                     }
                 },
-                // A caller never polls a future again after it was ready: the contract of `Future`.
+                // Polling a future after completion violates the contract of `Future`.
                 Projected::Done => panic!("polled after completion"),
             };
             if let Some(result) = end {

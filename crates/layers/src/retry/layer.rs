@@ -1,4 +1,4 @@
-//! The layer.
+//! [`RetryLayer`] and the state that its clones share.
 
 use tower_layer::Layer;
 
@@ -9,9 +9,10 @@ use crate::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Tries again; see the [module docs](super).
+/// A layer that retries failed calls; see the [module docs](super).
 ///
-/// One layer has one budget: all services that it makes, and all their clones, share it.
+/// Each layer has its own budget. All services that the layer wraps, and all their clones, share this
+/// budget.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,18 +38,18 @@ pub struct RetryLayer<C> {
     pub(super) classify: C,
 }
 
-/// What all clones of a layer share.
+/// The state that all clones of a layer share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    pub(super) policy: RetryConfig,
+    pub(super) config: RetryConfig,
     pub(super) budget: Budget,
     pub(super) breaker: Option<breaker::Handle>,
-    /// Where pauses are drawn from, if not at random.
+    /// Source of random numbers for the pauses. `None` stands for the generator of the thread.
     random: Option<Arc<Mutex<fastrand::Rng>>>,
 }
 
 impl Shared {
-    /// A number in [0, 1), another one each time.
+    /// Returns the next random number, within [0, 1).
     pub(super) fn random(&self) -> f64 {
         match &self.random {
             Some(random) => random.lock().unwrap_or_else(PoisonError::into_inner).f64(),
@@ -58,7 +59,7 @@ impl Shared {
 }
 
 impl<C> RetryLayer<C> {
-    /// Creates a layer with its own budget. `classify` tells which results are failures.
+    /// Creates a layer with its own budget. `classify` decides which results are failures.
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -66,7 +67,7 @@ impl<C> RetryLayer<C> {
         config.validate()?;
         let shared = Shared {
             budget: Budget::new(&config.budget)?,
-            policy: config,
+            config,
             breaker: None,
             random: None,
         };
@@ -76,23 +77,24 @@ impl<C> RetryLayer<C> {
         })
     }
 
-    /// Shares `budget` with other layers.
+    /// Replaces the layer's own budget by `budget`, which other layers may share.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         Arc::make_mut(&mut self.shared).budget = budget;
         self
     }
 
-    /// Asks `breaker` before each further attempt: if it is open, the call ends with the failure
-    /// it has, instead of the breaker's refusal. So a response is kept through the pause, with all that
-    /// its body holds.
+    /// Checks `breaker` before each attempt after the first.
+    ///
+    /// If the breaker is open, the call ends with its last failure instead of the breaker's rejection. A
+    /// response is therefore kept during the pause, with everything that its body holds.
     #[must_use]
     pub fn breaker(mut self, breaker: breaker::Handle) -> Self {
         Arc::make_mut(&mut self.shared).breaker = Some(breaker);
         self
     }
 
-    /// Draws pauses from a sequence that begins with `seed`, so that a run can be repeated.
+    /// Draws the pauses from a sequence that starts with `seed`, so that a run is reproducible.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));

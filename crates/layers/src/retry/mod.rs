@@ -1,27 +1,36 @@
-//! Try again, but not too soon, not too often, and not when it is in vain.
+//! A layer that retries failed calls, with backoff, jitter and a budget.
 //!
-//! | result | request idempotent | not idempotent |
+//! | result | idempotent request | other request |
 //! |---|---|---|
-//! | nothing was sent ([`Failure::Connect`], [`Failure::NotProcessed`], [`Rejection::NoEndpoint`]) | again | again |
-//! | 408, 425, 500, 502, 504, reset, broken body, attempt timeout | again | no |
-//! | 429, 503 | again, if the pause it asks for fits | no, unless [it is said](RetryConfig::retry_503_unsafe) |
-//! | anything else | no | no |
+//! | nothing was sent ([`Failure::Connect`], [`Failure::NotProcessed`], [`Rejection::NoEndpoint`]) | retried | retried |
+//! | 408, 425, 500, 502, 504, connection reset, truncated body, attempt timeout | retried | not retried |
+//! | 429, 503 | retried if the requested pause fits | not retried, unless [configured](RetryConfig::retry_503_unsafe) |
+//! | any other result | not retried | not retried |
 //!
-//! After a result that is retried, these rules are asked in turn: are the attempts used up, has the
-//! request as a whole used up its retries, is the budget empty, could the next attempt still be
-//! made before the deadline? The first that says no ends the call *at once*, with the last real
-//! failure and never with an error about retrying. See [`RetryStopReason`](crate::event::RetryStopReason). So
-//! does a layer below that refuses an attempt after the first before it is sent (an open breaker, a
-//! full limit): the call ends with the error of the attempt before. Only where that attempt's result
-//! was a response is it the refusal, since the response is dropped before the next attempt is made.
+//! A result that may be retried passes these checks, in this order:
 //!
-//! A request that was certainly not taken ([`Failure::NotProcessed`]) is sent again at once and for free,
-//! the first time in a call, if there is time for it: it has cost the service nothing. A service that
-//! fails to become ready for an attempt has failed in that attempt.
+//! 1. The call has attempts left.
+//! 2. The request body can be sent again.
+//! 3. The request as a whole has retries left.
+//! 4. The retry budget is not empty.
+//! 5. The `Retry-After` of the response is not too long.
+//! 6. The next attempt can still be useful before the deadline.
 //!
-//! The pause before attempt *n + 1* is `min(cap, base · multiplier^(n−1))`, spread evenly over
-//! (0, *d*] by default ("full jitter", [AWS Architecture Blog 2015]). A `Retry-After` is a floor:
-//! the next attempt never comes earlier than asked.
+//! The first check that fails ends the call *at once*. The call then returns the last real failure, never
+//! an error about retrying. [`RetryStopReason`](crate::event::RetryStopReason) names the check.
+//!
+//! A layer below can also reject an attempt after the first before it is sent: a breaker that is open
+//! or a limit that is full. The call then ends with the error of the previous attempt. If the previous
+//! attempt ended with a response, the call returns the rejection instead, because a response is dropped
+//! before the next attempt starts.
+//!
+//! The first [`Failure::NotProcessed`] of a call is retried at once and without cost, if there is time
+//! for another attempt: the request has cost the service nothing. If the service fails to become ready
+//! for an attempt, that attempt has failed.
+//!
+//! The pause before attempt *n + 1* is `d = min(cap, base · multiplier^(n−1))`, spread evenly over
+//! (0, *d*] by default ("full jitter", [AWS Architecture Blog 2015]). A `Retry-After` is a lower bound:
+//! the next attempt never starts earlier than the service requested.
 //!
 //! [`Failure::Connect`]: crate::Failure::Connect
 //! [`Failure::NotProcessed`]: crate::Failure::NotProcessed

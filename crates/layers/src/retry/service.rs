@@ -1,4 +1,4 @@
-//! The service that makes the first attempt in `call`.
+//! [`Retry`], which sends the first attempt in `call`.
 
 use std::task::{self, Poll};
 
@@ -16,7 +16,7 @@ use crate::{
     sync::Arc,
 };
 
-/// The service of [`RetryLayer`].
+/// A [`Service`] that retries failed calls, created by [`RetryLayer`].
 #[derive(Clone, Debug)]
 pub struct Retry<S, C> {
     pub(super) core: Arc<SharedService<Shared, S>>,

@@ -1,10 +1,10 @@
-//! A budget of tokens.
+//! A retry budget, counted in tokens.
 //!
-//! Each first attempt deposits a share of a retry, and each retry withdraws one. So when everything
-//! fails, retries add at most that share to the load, and a trickle that keeps a quiet client able
-//! to retry. What is deposited is forgotten after a while.
+//! Each first attempt deposits a share of a retry, and each retry withdraws a whole one. So when every call
+//! fails, retries add at most that share to the load. A small reserve per second lets a quiet client
+//! retry too. Deposits and withdrawals expire after the time to live.
 //!
-//! Tokens are whole thousandths of a retry, so that a ratio of 0.6 is 0.6.
+//! A token is a thousandth of a retry. Integers keep ratios exact: 0.6 is 600 tokens.
 
 use std::fmt;
 
@@ -17,17 +17,18 @@ use crate::{
     window::{Ring, Stretches},
 };
 
+/// Tokens per retry.
 const RETRY: f64 = 1000.0;
 
-/// Thousandths of a retry.
+/// A number of tokens: thousandths of a retry.
 pub(super) type Cost = i64;
 
-/// Each call deposits a share of a retry, and each retry withdraws one: see [`BudgetConfig`].
+/// The thread-safe budget. See [`BudgetConfig`] for the rules.
 pub(super) struct TokenBudget {
     deposit: Cost,
     timeout_cost: Cost,
-    /// Calls that have deposited, by the ends of the numbers of their slots; each thread counts for
-    /// itself, and who withdraws adds them up.
+    /// Deposits that are not yet part of `tokens`, tagged with the low bits of their slot numbers. Each
+    /// thread counts in its own shard, and a withdrawal adds up all shards.
     deposits: Sharded,
     stretches: Stretches,
     tokens: Mutex<Tokens>,
@@ -49,6 +50,7 @@ impl TokenBudget {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Expires old slots, adds the deposits of all shards, and applies `act`.
     fn change<T>(&self, now: Instant, act: impl FnOnce(&mut Tokens) -> T) -> T {
         let mut tokens = self.tokens();
         tokens.expire(now);
@@ -58,15 +60,16 @@ impl TokenBudget {
         act(&mut tokens)
     }
 
-    /// Deposits the share of a call that is made for the first time.
+    /// Deposits the share of a call when its first attempt is sent.
     pub(super) fn deposit(&self, now: Instant) {
+        // A shard that cannot count the deposit leaves it to the slow path.
         if !self.deposits.add(self.stretches.number(now), u32::MAX) {
             self.change(now, |tokens| tokens.add(self.deposit));
         }
     }
 
-    /// Takes the cost of a retry after a timeout or after another failure. `None` if the budget is
-    /// too low.
+    /// Takes the cost of a retry after a timeout or after another failure. Returns `None` if the balance
+    /// is too low.
     pub(super) fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost> {
         let cost = if after_timeout {
             self.timeout_cost
@@ -77,7 +80,7 @@ impl TokenBudget {
             .then_some(cost)
     }
 
-    /// Gives back the cost of a retry that was not sent, to the time at which it was reserved.
+    /// Returns the cost of a retry that was not sent to the slot of its reservation.
     pub(super) fn refund(&self, cost: Cost, reserved: Instant) {
         let slot = self.stretches.number(reserved);
         self.tokens().add_late(cost, slot);
@@ -92,8 +95,9 @@ impl fmt::Debug for TokenBudget {
     }
 }
 
-/// What was deposited and withdrawn within the time to live. Pure: the time is an argument.
+/// The balance of deposits and withdrawals within the time to live. Pure: the time is an argument.
 struct Tokens {
+    /// Tokens that are always available: `min_per_sec` over the whole time to live.
     reserve: Cost,
     slots: Ring<Cost>,
 }
@@ -106,18 +110,20 @@ impl Tokens {
         }
     }
 
+    /// Adds `amount` to the newest slot.
     fn add(&mut self, amount: Cost) {
         let slot = self.slots.newest();
         *slot = slot.saturating_add(amount);
     }
 
-    /// Adds what belongs to the slot whose number ends in `low`, unless that is forgotten.
+    /// Adds `amount` to the slot with the number that ends in `low`, unless the slot has expired.
     fn add_late(&mut self, amount: Cost, low: u64) {
         if let Some(slot) = self.slots.ending_in(low, TAG_BITS) {
             *slot = slot.saturating_add(amount);
         }
     }
 
+    /// Withdraws `cost` and returns `true`, or changes nothing if the balance is too low.
     fn withdraw(&mut self, cost: Cost) -> bool {
         let slots = self.slots.slots().iter();
         let balance = slots.fold(self.reserve, |sum, slot| sum.saturating_add(*slot));
@@ -128,7 +134,7 @@ impl Tokens {
         true
     }
 
-    /// Forgets what is older than the time to live.
+    /// Removes the slots that are older than the time to live.
     fn expire(&mut self, now: Instant) {
         self.slots.advance(now, |_| {});
     }
@@ -143,9 +149,9 @@ mod tests {
     use super::{super::budget::*, *};
 
     fn tokens(ratio: f64, min_per_sec: f64) -> (Tokens, i64, Instant) {
-        let policy = BudgetConfig::new().ratio(ratio).min_per_sec(min_per_sec);
+        let config = BudgetConfig::new().ratio(ratio).min_per_sec(min_per_sec);
         let now = Instant::now();
-        (Tokens::new(&policy, now), (RETRY * ratio) as i64, now)
+        (Tokens::new(&config, now), (RETRY * ratio) as i64, now)
     }
 
     fn withdrawals(tokens: &mut Tokens, now: Instant) -> usize {
@@ -161,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn rt_12_thirty_idle_days_cost_nothing_and_leave_only_the_reserve() {
+    fn rt_12_thirty_idle_days_leave_only_the_reserve() {
         let (mut tokens, deposit, now) = tokens(0.2, 3.0);
         (0..100).for_each(|_| tokens.add(deposit));
         assert_eq!(withdrawals(&mut tokens, now), 50);
@@ -172,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn deposits_and_withdrawals_are_forgotten_after_their_time() {
+    fn deposits_and_withdrawals_expire_after_the_time_to_live() {
         let (mut tokens, deposit, now) = tokens(1.0, 0.0);
         let at = |seconds| now + Duration::from_secs(seconds);
         tokens.add(deposit);
@@ -183,20 +189,20 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_retry_comes_back_unless_it_is_spent() {
-        let policy = BudgetConfig::new().ratio(1.0).min_per_sec(0.0);
-        let budget = Budget::new(&policy).unwrap();
+    fn a_reserved_retry_is_refunded_unless_it_is_spent() {
+        let config = BudgetConfig::new().ratio(1.0).min_per_sec(0.0);
+        let budget = Budget::new(&config).unwrap();
         budget.deposit(Instant::now());
         let reserve = || budget.reserve_now(false, None).ok();
-        drop(reserve().expect("one was deposited"));
-        let _ = reserve().expect("it came back").spend();
+        drop(reserve().expect("one retry was deposited"));
+        let _ = reserve().expect("the dropped retry was refunded").spend();
         assert!(reserve().is_none());
     }
 
     #[test]
-    fn a_refund_after_its_time_mints_nothing() {
-        let policy = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
-        let budget = TokenBudget::new(&policy);
+    fn a_refund_after_the_time_to_live_adds_nothing() {
+        let config = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
+        let budget = TokenBudget::new(&config);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let all = |now| -> Vec<_> { std::iter::from_fn(|| budget.reserve(false, now)).collect() };
@@ -204,13 +210,14 @@ mod tests {
         assert_eq!(paid.len(), 2);
         assert!(all(at(9)).is_empty());
         budget.refund(paid[0], start);
-        assert_eq!(all(at(9)).len(), 1, "in time");
-        assert_eq!(all(at(12)).len(), 1, "the other is forgotten");
+        assert_eq!(all(at(9)).len(), 1, "refunded in time");
+        assert_eq!(all(at(12)).len(), 1, "the other withdrawal has expired");
         budget.refund(paid[1], start);
-        assert!(all(at(12)).is_empty(), "it had come back already");
+        assert!(all(at(12)).is_empty(), "the withdrawal had expired already");
     }
 
-    /// A budget by plain counting: what was given and taken, and in which tenth of its time.
+    /// A simple model of a budget: each change of the balance, and the tenth of the time to live in which
+    /// it was made.
     struct Model {
         reserve: Cost,
         moves: Vec<(u64, Cost)>,
@@ -225,19 +232,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_budget_is_what_plain_counting_says(
+        fn a_budget_agrees_with_a_simple_model(
             ratio in 0u32..3_000,
             per_sec in 0u32..3,
             steps in prop::collection::vec((0u64..2_000, 0u8..4), 1..120),
         ) {
-            let policy = BudgetConfig::new().ratio(f64::from(ratio) / 1000.0).min_per_sec(f64::from(per_sec)).timeout_cost(2.5);
-            let budget = TokenBudget::new(&policy);
+            let config = BudgetConfig::new().ratio(f64::from(ratio) / 1000.0).min_per_sec(f64::from(per_sec)).timeout_cost(2.5);
+            let budget = TokenBudget::new(&config);
             let mut model = Model { reserve: Cost::from(per_sec) * 10_000, moves: Vec::new() };
             let start = Instant::now();
             let (mut now, mut paid) = (start, Vec::new());
             for (gap, act) in steps {
                 now += Duration::from_millis(gap);
-                // The budget was made a moment before: never on the edge of a tenth.
+                // The budget was created a moment before `start`, so no step falls on the edge of a slot.
                 let slot = (now - start).as_secs();
                 match act {
                     0 | 1 => {
@@ -271,14 +278,14 @@ mod schedules {
     #[test]
     fn a_budget_is_never_overdrawn() {
         check(|| {
-            let policy = BudgetConfig::new().ratio(0.5).min_per_sec(0.0);
-            let budget = Budget::new(&policy).unwrap();
+            let config = BudgetConfig::new().ratio(0.5).min_per_sec(0.0);
+            let budget = Budget::new(&config).unwrap();
             let calls = || {
                 let budget = budget.clone();
                 thread::spawn(move || {
                     budget.deposit(Instant::now());
                     budget.deposit(Instant::now());
-                    // The first is given back, and may be had again.
+                    // The dropped reservation is refunded and available again.
                     drop(budget.reserve_now(false, None));
                     let kept = budget.reserve_now(false, None).map(Reserved::spend);
                     u32::from(kept.is_ok())
