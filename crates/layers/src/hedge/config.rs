@@ -16,26 +16,26 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct HedgeConfig {
-    /// How long an answer is waited for before the next attempt; by default the 95th percentile, as in
-    /// ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
+    /// Time without a response before the next attempt is sent. Defaults to the 95th percentile of the
+    /// latencies, as in ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
     pub delay: HedgeDelay,
-    /// Attempts beside the first, 1 to 3; 1 by default.
+    /// Maximum number of attempts beside the first, 1 to 3. Defaults to 1.
     pub max_hedges: u8,
-    /// The failures that are worth another attempt, by default those that [`RetryOn`] says; every other
-    /// end of an attempt ends the call.
+    /// Failures that start the next attempt at once. Every other result ends the call. Defaults to
+    /// [`RetryOn::default`].
     pub hedge_on: RetryOn,
-    /// Treats every request as idempotent; not by default.
+    /// Treats every request as idempotent. Defaults to `false`.
     pub idempotent: bool,
-    /// The least time before the deadline with which an attempt is still made, 0 s or more; 10 ms by
-    /// default.
+    /// Least time before the deadline that an attempt needs, 0 s or more. Defaults to 10 ms. With less
+    /// time left, no hedge is sent.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
-    /// How long a hedge may wait for its turn at a concurrency limit below, 0 s or more; 0 s by default,
-    /// so that hedges never queue.
+    /// Longest time that a hedge waits at a concurrency limit below, 0 s or more. Defaults to 0 s: hedges
+    /// never queue.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
-    /// The extra load that hedges may make; by default 5 % of the calls, which is what those beyond the
-    /// 95th percentile are, and 3 per second.
+    /// Extra load that hedges may add. Defaults to 5 % of the calls, the share above the 95th percentile,
+    /// plus 3 hedges per second.
     pub budget: BudgetConfig,
 }
 
@@ -70,33 +70,35 @@ impl Default for HedgeConfig {
 
 impl Validate for HedgeConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let problems = Errors::default()
+        let errors = Errors::default()
             .within("max_hedges", self.max_hedges, 1, 3)
             .statuses("hedge_on", &self.hedge_on.statuses)
             .nested("budget", &self.budget);
         match &self.delay {
-            HedgeDelay::Quantile(quantile) => problems.nested("delay", quantile),
-            HedgeDelay::Fixed(_) | HedgeDelay::Never => problems,
+            HedgeDelay::Quantile(quantile) => errors.nested("delay", quantile),
+            HedgeDelay::Fixed(_) | HedgeDelay::Never => errors,
         }
         .into_vec()
     }
 }
 
-/// How long an answer is waited for before the next attempt. In a file it is a duration, the settings
-/// of a [`Quantile`], or the word `never`.
+/// Time without a response before the next attempt is sent.
+///
+/// In a file, the value is a duration, the fields of a [`Quantile`], or the word `never`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum HedgeDelay {
-    /// This long, 0 s or more; with zero all attempts are made at once.
+    /// A fixed time, 0 s or more. With zero, all attempts are sent at once.
     Fixed(Duration),
-    /// As long as most answers take.
+    /// A quantile of the recent latencies.
     Quantile(Quantile),
-    /// For ever: the next attempt is made only when one has failed.
+    /// No limit. The next attempt is sent only after one has failed.
     Never,
 }
 
-/// As long as most answers took within the last minute. Until there are enough, nothing is hedged
-/// by time.
+/// A delay learned from the latencies of the last minute.
+///
+/// Until there are [`min_samples`](Self::min_samples) latencies, no hedge is sent because of a delay.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -105,15 +107,15 @@ pub enum HedgeDelay {
 )]
 #[non_exhaustive]
 pub struct Quantile {
-    /// The share of answers that came sooner, above 0 and at most 1; 0.95 by default.
+    /// The share of responses that arrived within the delay, above 0 and at most 1. Defaults to 0.95.
     pub quantile: f64,
-    /// The fewest answers to learn from, 1 or more; 100 by default.
+    /// Minimum number of latencies to learn from, at least 1. Defaults to 100.
     pub min_samples: u32,
-    /// The shortest delay, 0 s or more; 1 ms by default.
+    /// Shortest delay, 0 s or more. Defaults to 1 ms.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub floor: Duration,
-    /// The longest delay, [`floor`](Self::floor) or more; off by default, so that it is as long as the
-    /// answers took. It should be less than the attempt timeout.
+    /// Longest delay, at least [`floor`](Self::floor). Off by default. Should be less than the attempt
+    /// timeout.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub cap: Option<Duration>,
 }
@@ -128,9 +130,9 @@ crate::setters! {
 }
 
 impl Quantile {
-    /// The delay, where so many answers did not take longer than `learnt`.
-    pub(super) fn delay(&self, learnt: Duration) -> Duration {
-        learnt
+    /// Returns the delay for the latency `learned` at this quantile, within floor and cap.
+    pub(super) fn delay(&self, learned: Duration) -> Duration {
+        learned
             .max(self.floor)
             .min(self.cap.unwrap_or(Duration::MAX))
     }
@@ -157,7 +159,7 @@ impl Validate for Quantile {
     }
 }
 
-/// A duration, the word `never`, or the settings of a quantile.
+/// The form in a file: a duration, the word `never`, or the fields of a quantile.
 #[cfg(feature = "serde")]
 mod form {
     use std::fmt;
@@ -227,42 +229,42 @@ mod tests {
     }
 
     #[test]
-    fn a_learnt_delay_is_within_floor_and_cap() {
+    fn a_learned_delay_is_within_floor_and_cap() {
         let ms = Duration::from_millis;
-        let free = Quantile::default();
-        assert_eq!(free.delay(ms(0)), ms(1));
-        assert_eq!(free.delay(ms(60_000)), ms(60_000));
+        let uncapped = Quantile::default();
+        assert_eq!(uncapped.delay(ms(0)), ms(1));
+        assert_eq!(uncapped.delay(ms(60_000)), ms(60_000));
         let capped = Quantile {
             cap: Some(ms(20)),
-            ..free
+            ..uncapped
         };
         assert_eq!(capped.delay(ms(10)), ms(10));
         assert_eq!(capped.delay(ms(60_000)), ms(20));
     }
 
     #[test]
-    fn what_is_wrong_with_a_delay_is_told_at_its_setting() {
+    fn errors_of_a_delay_name_their_field() {
         let delay = quantile(|quantile| {
             quantile.quantile = 1.5;
             quantile.floor = Duration::from_secs(2);
             quantile.cap = Some(Duration::from_secs(1));
         });
-        let settings = HedgeConfig {
+        let config = HedgeConfig {
             delay,
             ..HedgeConfig::default()
         };
-        let problems = settings.errors();
-        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let errors = config.errors();
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         let expected = [
             "delay.quantile: 1.5 is not above 0 and at most 1",
             "delay.cap: cap 1s is less than floor 2s",
         ];
-        assert_eq!(problems, expected);
+        assert_eq!(errors, expected);
     }
 
     #[cfg(feature = "serde")]
     #[test]
-    fn a_delay_is_written_as_people_would() {
+    fn a_delay_is_a_duration_a_map_or_never() {
         let slow = |quantile: &mut Quantile| {
             quantile.quantile = 0.99;
             quantile.cap = Some(Duration::from_millis(80));
@@ -275,9 +277,9 @@ mod tests {
             ("{}", quantile(|_| {})),
             (r#"{"quantile":0.99,"cap":"80ms"}"#, quantile(slow)),
         ] {
-            let settings: HedgeConfig =
+            let config: HedgeConfig =
                 serde_json::from_str(&format!(r#"{{"delay":{written},"max_hedges":2}}"#)).unwrap();
-            assert_eq!((settings.delay, settings.max_hedges), (delay.clone(), 2));
+            assert_eq!((config.delay, config.max_hedges), (delay.clone(), 2));
             let again = serde_json::to_string(&delay).unwrap();
             assert_eq!(serde_json::from_str::<HedgeDelay>(&again).unwrap(), delay);
         }
@@ -290,7 +292,7 @@ mod tests {
 
     #[cfg(feature = "serde")]
     #[test]
-    fn what_is_no_delay_is_told_what_would_be_one() {
+    fn an_invalid_delay_is_reported_with_the_valid_forms() {
         let forms =
             r#"expected a duration such as "50ms", a map such as { quantile: 0.95 }, or "never""#;
         for (written, is) in [
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_its_range() {
+    fn every_field_has_its_range() {
         check_ranges::<HedgeConfig>(
             &[
                 |hedge| hedge.delay = HedgeDelay::Fixed(Duration::ZERO),
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_of_a_quantile_has_its_range() {
+    fn every_field_of_a_quantile_has_its_range() {
         check_ranges::<Quantile>(
             &[
                 |quantile| quantile.quantile = 1.0,

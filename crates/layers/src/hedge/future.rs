@@ -1,4 +1,4 @@
-//! Attempts beside each other, of which the first success wins.
+//! The future that runs several attempts side by side and returns the first success.
 
 use std::{
     future::Future,
@@ -28,47 +28,52 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of [`Hedge`](super::Hedge). Dropping it drops all attempts.
+    /// The response future of [`Hedge`](super::Hedge). Dropping it drops all attempts.
     #[project = Projection]
     pub struct ResponseFuture<S, C, Req>
     where
         S: Service<Req>,
     {
         core: Arc<SharedService<Shared, S>>,
+        // The call's share has been added to the budget.
         has_deposited: bool,
         classify: C,
-        // For further attempts, while there may be any.
+        // The request of further attempts. `None` once no attempt can follow.
         spare: Option<Req>,
         call: Call,
-        // Attempts that were sent, and those that may be beside the first.
+        // Attempts that were sent, the first included, and the maximum number of hedges.
         sent: u8,
         max_hedges: u8,
+        // Start of the primary attempt.
         since: Instant,
         #[pin]
         primary: Option<S::Future>,
-        // Hedges are rare, so only they are on the heap.
+        // On the heap, because hedges are rare.
         hedges: Vec<Running<S, Req>>,
+        // The result of the call if all attempts fail.
         first_failure: Option<Result<S::Response, S::Error>>,
-        // When the next attempt is due; learnt when an answer is first waited for.
+        // Time of the next attempt. Learned when a response is first awaited, not in `call`.
         due: Due,
         timer: Timer,
     }
 }
 
-/// An attempt that ended.
+/// The end of an attempt.
 struct End<T, E> {
     result: Result<T, E>,
     elapsed: Duration,
-    // What it has cost, if it was a hedge.
+    // The cost of a hedge. `None` for the primary attempt.
     hedge: Option<Spent>,
 }
 
+/// A hedge in flight.
 struct Running<S: Service<Req>, Req> {
     future: Pin<Box<Oneshot<S, Req>>>,
     since: Instant,
     spent: Spent,
 }
 
+/// Time of the next attempt.
 #[derive(Clone, Copy)]
 enum Due {
     Unknown,
@@ -82,16 +87,16 @@ where
     S: Service<Req> + Clone,
     Req: CallContext + Clone,
 {
-    /// Makes the first attempt on the service within `hedge`, which is ready.
+    /// Sends the first attempt to the inner service of `hedge`, which is ready.
     #[inline]
     pub(super) fn new(hedge: &mut Hedge<S, C>, request: Req) -> Self
     where
         C: Clone,
     {
-        let policy = &hedge.core.policy;
+        let config = &hedge.core.config;
         let call = request.call().clone();
-        let may_repeat = policy.idempotent || request.is_idempotent();
-        let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(policy.max_hedges);
+        let may_repeat = config.idempotent || request.is_idempotent();
+        let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(config.max_hedges);
         let spare = (may_repeat && max_hedges > 0).then(|| request.clone());
         call.events.emit(Event::Attempt { number: 1 });
         Self {
@@ -122,7 +127,7 @@ where
     C: Classify<S::Response, S::Error>,
     Req: CallContext + Clone,
 {
-    /// What ends the call, if the end of this attempt does.
+    /// Handles the end of an attempt. Returns the result of the call, or `None` if the call goes on.
     fn ended(&mut self, end: End<S::Response, S::Error>) -> Option<Result<S::Response, S::Error>> {
         let End {
             result,
@@ -134,9 +139,9 @@ where
             .events
             .emit(Event::AttemptEnded { class, elapsed });
         let primary = hedge.is_none();
-        let policy = &self.core.policy;
+        let config = &self.core.config;
         if let (Class::Rejected(_), Some(spent)) = (class, hedge) {
-            // It was not sent: another may be, when an attempt fails.
+            // The hedge was not sent, so another one may be sent when an attempt fails.
             spent.refund();
             *self.sent -= 1;
             return None;
@@ -146,16 +151,16 @@ where
                 self.core.learn(elapsed);
                 return Some(result);
             }
-            // A refusal of a layer below says nothing of an attempt that runs.
+            // The primary attempt was rejected by a layer below. The running hedges may still succeed.
             Class::Rejected(_) if !self.hedges.is_empty() => {
                 *self.first_failure = Some(result);
                 return None;
             }
-            class if !policy.hedge_on.matches(class, true) => return Some(result),
+            class if !config.hedge_on.matches(class, true) => return Some(result),
             _ if primary => *self.first_failure = Some(result),
             _ => {}
         }
-        // Asked to be left alone, it is, whatever fails after that.
+        // A response requested a pause, so no further hedge may follow, whatever fails later.
         if class.retry_after().is_some_and(|wait| !wait.is_zero()) {
             *self.spare = None;
         }
@@ -163,7 +168,7 @@ where
         None
     }
 
-    /// Sends another attempt if one is due and may be sent; false if it must be waited for.
+    /// Sends another attempt if one is due. Returns `false` if no attempt was sent.
     fn hedge(&mut self, cx: &mut task::Context<'_>) -> bool {
         if let Due::Unknown = *self.due {
             *self.due = self.due_after(*self.since);
@@ -184,7 +189,7 @@ where
         self.send()
     }
 
-    /// Sends another attempt; if it may not be sent now, none is sent any more.
+    /// Sends another attempt, unless a limit forbids it. In that case, no further attempt follows.
     fn send(&mut self) -> bool {
         *self.timer = Timer::default();
         *self.due = Due::Never;
@@ -208,23 +213,23 @@ where
         true
     }
 
-    /// Whether another attempt may be sent at `now` and could be of use.
+    /// Returns `true` if another attempt may be sent at `now` and can be useful.
     fn may_send(&self, now: Instant) -> bool {
         let breaker = self.core.breaker.as_ref();
         let is_open = breaker.and_then(breaker::Handle::refusal).is_some();
         let deadline = self.call.deadline;
-        let is_late = deadline.is_some_and(|end| end.remaining(now) < self.core.policy.min_useful);
+        let is_late = deadline.is_some_and(|end| end.remaining(now) < self.core.config.min_useful);
         let upload = self.call.upload.as_ref();
-        let is_lost = upload.is_some_and(|upload| !upload.is_repeatable(false));
-        !(is_open || is_late || is_lost)
+        let is_unrepeatable = upload.is_some_and(|upload| !upload.is_repeatable(false));
+        !(is_open || is_late || is_unrepeatable)
     }
 
-    /// Makes the latest attempt.
+    /// Starts the hedge with the number `sent`.
     fn start(&mut self, mut request: Req, paid: Reserved, now: Instant) {
         let number = *self.sent;
-        if let Some(facts) = request.call_mut() {
-            facts.attempt = number;
-            facts.wait_at_most(self.core.policy.max_wait);
+        if let Some(call) = request.call_mut() {
+            call.attempt = number;
+            call.wait_at_most(self.core.config.max_wait);
         }
         self.call.events.emit(Event::Hedge { number });
         self.call.events.emit(Event::Attempt { number });
@@ -235,7 +240,7 @@ where
         });
     }
 
-    /// When another attempt is due if those that were sent until `sent` stay unanswered.
+    /// Returns the time of the next attempt after one that was sent at `sent`.
     fn due_after(&self, sent: Instant) -> Due {
         match self.core.delay() {
             Some(delay) => Due::At(later(sent, delay)),
@@ -243,7 +248,7 @@ where
         }
     }
 
-    /// Drops the attempts that still run, and tells of each how long it had had.
+    /// Drops the running attempts and reports each as unanswered with its elapsed time.
     fn drop_losers(&mut self) {
         let primary = self.primary.is_some().then_some(*self.since);
         self.primary.set(None);
@@ -258,8 +263,10 @@ where
         }
     }
 
-    /// Polls the attempts until one ends. The cached time is forgotten before each, and used only
-    /// directly after it.
+    /// Polls the attempts until one ends, the primary attempt first.
+    ///
+    /// The cached time is cleared before each inner poll and read only directly after it, because an inner
+    /// poll may have cached a time that is old by now.
     fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
         poll_clock::forget();
         if let Some(primary) = self.primary.as_mut().as_pin_mut()
@@ -272,11 +279,11 @@ where
                 hedge: None,
             });
         }
-        for place in 0..self.hedges.len() {
+        for index in 0..self.hedges.len() {
             poll_clock::forget();
-            // In bounds: a hedge is only removed where the function returns.
-            if let Poll::Ready(result) = self.hedges[place].future.as_mut().poll(cx) {
-                let hedge = self.hedges.swap_remove(place);
+            // In bounds, because the function returns right after it removes a hedge.
+            if let Poll::Ready(result) = self.hedges[index].future.as_mut().poll(cx) {
+                let hedge = self.hedges.swap_remove(index);
                 return Some(End {
                     result,
                     elapsed: poll_clock::now() - hedge.since,
@@ -300,7 +307,7 @@ where
         let mut this = self.project();
         loop {
             let end = this.poll_attempts(cx);
-            // On the way back from a poll: the cached time is valid.
+            // The cached time is valid directly after an inner poll.
             if !mem::replace(this.has_deposited, true) {
                 this.core.budget.deposit(poll_clock::now());
             }
@@ -319,7 +326,8 @@ where
                 return Poll::Pending;
             }
             let failure = this.first_failure.take();
-            // The last attempt left its failure here. A caller never polls a future again after it was ready: the contract of `Future`.
+            // The last attempt to end left its failure here. Polling a future after completion violates
+            // the contract of `Future`.
             return Poll::Ready(failure.expect("polled after completion"));
         }
     }

@@ -1,4 +1,4 @@
-//! The layer.
+//! [`HedgeLayer`] and the state that its clones share.
 
 use std::{fmt, time::Duration};
 
@@ -17,14 +17,14 @@ use crate::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How long a latency is remembered.
-const MEMORY: Duration = Duration::from_secs(60);
+/// Lifetime of a latency in the history.
+const HISTORY: Duration = Duration::from_secs(60);
 
-/// Asks a second time when the first answer is late; see the [module docs](super).
+/// A layer that sends a second attempt if the first response is late; see the [module docs](super).
 ///
-/// One layer has one budget and one memory of latencies: all services that it makes, and all their
-/// clones, share them. A layer is either for hedging or for [retrying](crate::RetryLayer); both
-/// around one service would multiply.
+/// Each layer has its own budget and its own history of latencies. All services that the layer wraps, and
+/// all their clones, share both. Use either this layer or [`RetryLayer`](crate::RetryLayer) around a
+/// service: both together would multiply the attempts.
 ///
 /// ```
 /// use std::{sync::atomic::{AtomicU32, Ordering}, time::Duration};
@@ -55,18 +55,18 @@ pub struct HedgeLayer<C> {
     pub(super) classify: C,
 }
 
-/// What all clones of a layer share.
+/// The state that all clones of a layer share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) policy: HedgeConfig,
+    pub(super) config: HedgeConfig,
     pub(super) budget: Budget,
     pub(super) breaker: Option<breaker::Handle>,
-    /// There if the delay is learnt.
+    /// Recent latencies of successes. `None` if the delay is not learned.
     latencies: Option<Arc<Mutex<Latencies>>>,
 }
 
 impl<C> HedgeLayer<C> {
-    /// Creates a layer with its own budget. `classify` tells which results are failures.
+    /// Creates a layer with its own budget. `classify` decides which results are failures.
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -74,10 +74,10 @@ impl<C> HedgeLayer<C> {
         config.validate()?;
         let learns = matches!(config.delay, HedgeDelay::Quantile(_));
         let latencies =
-            learns.then(|| Arc::new(Mutex::new(Latencies::new(MEMORY, Instant::now()))));
+            learns.then(|| Arc::new(Mutex::new(Latencies::new(HISTORY, Instant::now()))));
         let shared = Shared {
             budget: Budget::new(&config.budget)?,
-            policy: config,
+            config,
             breaker: None,
             latencies,
         };
@@ -87,14 +87,14 @@ impl<C> HedgeLayer<C> {
         })
     }
 
-    /// Shares `budget` with other layers.
+    /// Replaces the layer's own budget by `budget`, which other layers may share.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         Arc::make_mut(&mut self.shared).budget = budget;
         self
     }
 
-    /// Asks `breaker` before each further attempt: if it is open, none is made.
+    /// Checks `breaker` before each hedge. While the breaker is open, no hedge is sent.
     #[must_use]
     pub fn breaker(mut self, breaker: breaker::Handle) -> Self {
         Arc::make_mut(&mut self.shared).breaker = Some(breaker);
@@ -103,21 +103,21 @@ impl<C> HedgeLayer<C> {
 }
 
 impl Shared {
-    /// How long an answer is waited for now; none if for ever.
+    /// Returns the current delay. `None` means that no hedge is sent because of a delay.
     pub(super) fn delay(&self) -> Option<Duration> {
-        match &self.policy.delay {
+        match &self.config.delay {
             HedgeDelay::Fixed(delay) => Some(*delay),
             HedgeDelay::Never => None,
             HedgeDelay::Quantile(quantile) => {
                 let now = Instant::now();
                 let mut latencies = lock(self.latencies.as_ref()?);
-                let learnt = latencies.quantile(quantile.quantile, quantile.min_samples, now)?;
-                Some(quantile.delay(learnt))
+                let learned = latencies.quantile(quantile.quantile, quantile.min_samples, now)?;
+                Some(quantile.delay(learned))
             }
         }
     }
 
-    /// Learns how long an answer took.
+    /// Records the latency of a success.
     pub(super) fn learn(&self, latency: Duration) {
         if let Some(latencies) = &self.latencies {
             lock(latencies).record(latency, Instant::now());
@@ -132,7 +132,7 @@ fn lock(latencies: &Mutex<Latencies>) -> MutexGuard<'_, Latencies> {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("policy", &self.policy)
+            .field("config", &self.config)
             .finish_non_exhaustive()
     }
 }

@@ -1,20 +1,25 @@
-//! Ask a second time when the first answer is late, and take whichever comes first.
+//! A layer that sends a second attempt if the first response is late, and takes the first success.
 //!
-//! Only requests that may be sent twice are hedged. After the [delay](HedgeDelay) without an answer,
-//! or as soon as an attempt fails in a way that is worth another try, a further attempt is sent
-//! beside the ones that run. The first success wins and the others are dropped, which is nobody's
-//! failure ([`Cause::HedgeLost`]); an answer that would be the same again ([`Class::NonRetryable`], say)
-//! ends the call too. If all fail, the call ends
-//! with the failure of the *first* attempt.
+//! Only idempotent requests are hedged. Another attempt starts beside the running ones after the
+//! [delay](HedgeDelay) without a response, or as soon as an attempt fails with a result in
+//! [`hedge_on`](HedgeConfig::hedge_on). The first success wins. The other attempts are dropped, which no
+//! layer counts as a failure ([`Cause::HedgeLost`]). A result that another attempt would only repeat, such
+//! as [`Class::NonRetryable`], ends the call too. If all attempts fail, the call ends with the failure of
+//! the *first* attempt.
 //!
-//! A hedge is paid for from a [budget](crate::retry::Budget), as a retry is, so that hedges add at
-//! most its share to the load. When it is empty, when the breaker that is
-//! [asked](HedgeLayer::breaker) is open, when a service asks to be left alone (`Retry-After`) or
-//! when too little time is left, no further attempt is sent and the ones that run are awaited. A
-//! hedge that a layer below refuses is forgotten and costs nothing; a first attempt that is refused
-//! leaves the call to the hedges that run.
+//! Each hedge is paid from a [budget](crate::retry::Budget), as a retry is, so hedges add at most the
+//! budget's share to the load. In these cases no further attempt is sent, and the running ones are
+//! awaited:
 //!
-//! Tail latency and its cure: Dean and Barroso, [The Tail at Scale], 2013.
+//! - The budget is empty.
+//! - The [breaker](HedgeLayer::breaker) is open.
+//! - A response requested a pause (`Retry-After`).
+//! - Too little time is left before the deadline.
+//!
+//! If a layer below rejects a hedge, the hedge costs nothing and does not count. If a layer below rejects
+//! the first attempt, the running hedges decide the result of the call.
+//!
+//! Background on tail latency and hedging: Dean and Barroso, [The Tail at Scale], 2013.
 //!
 //! [`Cause::HedgeLost`]: crate::Cause::HedgeLost
 //! [`Class::NonRetryable`]: crate::Class::NonRetryable

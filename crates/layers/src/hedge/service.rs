@@ -1,4 +1,4 @@
-//! The service that makes the first attempt in `call`.
+//! [`Hedge`], which sends the first attempt in `call`.
 
 use std::task::{self, Poll};
 
@@ -16,7 +16,7 @@ use crate::{
     sync::Arc,
 };
 
-/// The service of [`HedgeLayer`].
+/// A [`Service`] that hedges slow calls, created by [`HedgeLayer`].
 #[derive(Clone, Debug)]
 pub struct Hedge<S, C> {
     pub(super) core: Arc<SharedService<Shared, S>>,
