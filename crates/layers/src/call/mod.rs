@@ -1,4 +1,4 @@
-//! What a layer may know of a call, whatever the type of its request.
+//! Per-call metadata that layers share, independent of the request type.
 
 mod plain;
 mod with_call;
@@ -15,7 +15,7 @@ use std::{
 pub use self::with_call::WithCall;
 use crate::{deadline::Deadline, event::Events, upload::Upload};
 
-/// How much a call matters beside others, from 0 (least) to 9 (most).
+/// Importance of a call compared to other calls, from 0 (lowest) to 9 (highest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -28,7 +28,7 @@ impl Priority {
     /// The highest priority.
     pub const MAX: Self = Self(9);
 
-    /// The priority `level`, or none above 9.
+    /// Creates a priority. Returns `None` if `level` is above 9.
     #[must_use]
     pub const fn new(level: u8) -> Option<Self> {
         if level <= Self::MAX.0 {
@@ -38,7 +38,7 @@ impl Priority {
         }
     }
 
-    /// The level, 0 to 9.
+    /// Returns the level, 0 to 9.
     #[must_use]
     pub const fn level(self) -> u8 {
         self.0
@@ -50,7 +50,7 @@ impl TryFrom<u8> for Priority {
 
     fn try_from(level: u8) -> Result<Self, Self::Error> {
         Self::new(level).ok_or_else(|| {
-            crate::ConfigError::new("priority", format!("{level} is not within 0 to 9"))
+            crate::ConfigError::new("priority", format!("must be within 0 to 9, got {level}"))
         })
     }
 }
@@ -61,22 +61,22 @@ impl fmt::Display for Priority {
     }
 }
 
-/// How many retries all branches of one inbound request may make together.
+/// Number of retries that all branches of one inbound request may make together.
 ///
-/// It keeps a request with many branches from multiplying itself when everything fails at once. What
-/// is not sent is not counted, nor is what is sent once more for free because it was [certainly not
-/// taken](crate::Failure::NotProcessed).
+/// The allowance keeps a request with many branches from multiplying its load when every branch fails at
+/// once. A retry that is never sent is not counted. The free retry of a request that was
+/// [not processed](crate::Failure::NotProcessed) is not counted either.
 #[derive(Debug)]
 pub struct RetryAllowance(AtomicU32);
 
 impl RetryAllowance {
-    /// An allowance of `retries`.
+    /// Creates an allowance of `retries` retries.
     #[must_use]
     pub const fn new(retries: u32) -> Self {
         Self(AtomicU32::new(retries))
     }
 
-    /// Takes one retry, if any is left.
+    /// Takes one retry. Returns `false` if none is left.
     pub(crate) fn take(&self) -> bool {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -85,42 +85,43 @@ impl RetryAllowance {
             .is_ok()
     }
 
-    /// Puts back a retry that was not made.
+    /// Returns a retry that was not sent.
     pub(crate) fn put_back(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The facts of one call that layers read and write.
+/// Metadata of one call, which layers read and write.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Call {
-    /// When the call is over.
+    /// Time at which the call ends. `None` means no limit.
     pub deadline: Option<Deadline>,
-    /// The number of the attempt, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u8,
-    /// How much the call matters where calls must wait.
+    /// Priority in the queue of a concurrency limit.
     pub priority: Priority,
-    /// The most retries this call may make, where that is fewer than the policy allows.
+    /// Maximum number of retries. `None` leaves the number to the layer, which may also allow fewer.
     pub max_retries: Option<u8>,
-    /// Retries shared with the other branches of the same request.
+    /// Retries that the call shares with the other branches of the same request.
     pub allowance: Option<Arc<RetryAllowance>>,
-    /// How long the call may wait for its turn at a concurrency limit, where that is less than the
-    /// limit allows; with zero it is refused at once. The layers that try again set it.
+    /// Longest wait at a concurrency limit. `None` leaves the wait to the limit, which may also allow less.
+    ///
+    /// With zero, the limit rejects the call unless it has a free permit. Retry and hedge layers set the
+    /// value for attempts after the first.
     pub max_wait: Option<Duration>,
-    /// Whether no attempt comes after this one. A layer that retries sets it, where the call has a
-    /// deadline.
+    /// `true` if no attempt follows this one. A retry layer sets the value if the call has a deadline.
     pub last_attempt: bool,
-    /// How far the body of the request has been sent, if it is sent while it is read.
+    /// Progress of a request body that is sent while it is read. `None` for any other body.
     pub upload: Option<Upload>,
-    /// Whether a fallback may answer.
+    /// Allows fallbacks. Defaults to `true`.
     pub fallback: bool,
-    /// Who is told what happens to the call.
+    /// Receiver of the events of this call.
     pub events: Events,
 }
 
 impl Call {
-    /// What is known of a call that carries no facts.
+    /// The defaults, and the metadata of a request that carries none.
     pub const NONE: Self = Self {
         deadline: None,
         attempt: 1,
@@ -136,7 +137,7 @@ impl Call {
 }
 
 impl Call {
-    /// The call waits no longer than `wait` for its turn.
+    /// Lowers the longest wait to `wait`, unless it is shorter already.
     pub(crate) fn wait_at_most(&mut self, wait: Duration) {
         self.max_wait = Some(self.max_wait.map_or(wait, |own| own.min(wait)));
     }
@@ -150,42 +151,42 @@ impl Default for Call {
 
 static NONE: Call = Call::NONE;
 
-/// A request that may carry the facts of its call.
+/// A request that may carry the metadata of its call.
 ///
-/// Every method has a default, so any type becomes a request with `impl CallContext for T {}`; layers
-/// then work with their own settings alone. [`WithCall`] adds the facts to any type, and with feature
-/// `http` an `http::Request` keeps them in its extensions.
+/// Every method has a default, so `impl CallContext for T {}` makes a request of any type. Layers then use
+/// their own configuration only. [`WithCall`] adds metadata to any type. With the feature `http`, an
+/// `http::Request` keeps the metadata in its extensions.
 ///
-/// Strings, numbers, tuples and the containers of the standard library are requests that carry no
-/// facts, whatever they contain. A `Box` is the request that it contains.
+/// Strings, numbers, tuples and the containers of the standard library implement the trait without
+/// metadata, whatever they contain. A `Box` has the metadata of its content.
 #[diagnostic::on_unimplemented(
-    message = "layers cannot ask `{Self}` for the facts of its call",
-    label = "this request is no `CallContext`",
-    note = "write `impl CallContext for {Self} {{}}` if it carries none, or send `WithCall<{Self}>`",
-    note = "`http::Request` is one with the feature `http` of tower-fanout-layers"
+    message = "`{Self}` does not implement `CallContext`, which layers need to read the metadata of a call",
+    label = "this request type does not implement `CallContext`",
+    note = "write `impl CallContext for {Self} {{}}` if it carries no metadata, or send `WithCall<{Self}>`",
+    note = "for `http::Request`, turn on the feature `http` of tower-fanout-layers"
 )]
 pub trait CallContext {
-    /// The facts of this call.
+    /// Returns the metadata of this call.
     fn call(&self) -> &Call {
         &NONE
     }
 
-    /// The facts of this call, to write; none if the request cannot carry any.
+    /// Returns the metadata of this call for writing. `None` if the request cannot carry any.
     fn call_mut(&mut self) -> Option<&mut Call> {
         None
     }
 
-    /// Whether the request may be sent twice without harm.
+    /// Returns `true` if the request may be sent twice without harm.
     ///
-    /// A request that may not is only sent again when it is certain that it was never received.
+    /// Any other request is sent again only if it certainly never reached the service.
     fn is_idempotent(&self) -> bool {
         false
     }
 }
 
-/// The facts live in the request's extensions. A request is idempotent by its method ([RFC 9110
-/// §9.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2)) or when it bears an
-/// `Idempotency-Key`.
+/// The metadata is in the request's extensions. A request is idempotent if its method is ([RFC 9110
+/// §9.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2)), or if it has an `Idempotency-Key`
+/// header.
 #[cfg(feature = "http")]
 impl<B> CallContext for http::Request<B> {
     fn call(&self) -> &Call {

@@ -1,4 +1,4 @@
-//! Requests of everyday types.
+//! `CallContext` for standard types, which carry no metadata.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::call::WithCall;
 
-    fn facts<T: CallContext>(mut request: T) -> (u8, bool, bool) {
+    fn metadata<T: CallContext>(mut request: T) -> (u8, bool, bool) {
         let attempt = request.call().attempt;
         (
             attempt,
@@ -71,27 +71,27 @@ mod tests {
     }
 
     #[test]
-    fn everyday_types_are_requests_without_facts() {
+    fn standard_types_carry_no_metadata() {
         let none = (1, false, false);
-        assert_eq!(facts((1, "two", 3.0, ["four"])), none);
-        assert_eq!(facts((1, [2])), none);
-        assert_eq!(facts((1, 'b', Some(true))), none);
-        assert_eq!(facts((vec![1],)), none);
-        assert_eq!(facts(b"bytes".as_slice()), none);
-        assert_eq!(facts(Box::<str>::from("boxed")), none);
-        assert_eq!(facts(Box::<[u8]>::from([1])), none);
-        assert_eq!(facts(Arc::<str>::from("shared")), none);
+        assert_eq!(metadata((1, "two", 3.0, ["four"])), none);
+        assert_eq!(metadata((1, [2])), none);
+        assert_eq!(metadata((1, 'b', Some(true))), none);
+        assert_eq!(metadata((vec![1],)), none);
+        assert_eq!(metadata(b"bytes".as_slice()), none);
+        assert_eq!(metadata(Box::<str>::from("boxed")), none);
+        assert_eq!(metadata(Box::<[u8]>::from([1])), none);
+        assert_eq!(metadata(Arc::<str>::from("shared")), none);
         assert_eq!(
-            facts(Arc::new(WithCall::new(1).idempotent().attempt(2))),
+            metadata(Arc::new(WithCall::new(1).idempotent().attempt(2))),
             none
         );
         #[cfg(feature = "http")]
-        assert_eq!(facts(bytes::Bytes::new()), none);
+        assert_eq!(metadata(bytes::Bytes::new()), none);
     }
 
     #[test]
-    fn a_box_is_the_request_that_it_contains() {
+    fn a_box_has_the_metadata_of_its_content() {
         let request = Box::new(WithCall::new(1).idempotent().attempt(2));
-        assert_eq!(facts(request), (2, true, true));
+        assert_eq!(metadata(request), (2, true, true));
     }
 }

@@ -1,11 +1,11 @@
-//! The facts of a call beside any request.
+//! A wrapper that adds the metadata of a call to any request.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Call, CallContext, Priority, RetryAllowance};
 use crate::{deadline::Deadline, event::Events};
 
-/// Any request, with the facts of its call.
+/// A request of any type, with the metadata of its call.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct WithCall<T> {
 }
 
 impl<T> WithCall<T> {
-    /// `request` with no facts, not idempotent.
+    /// Wraps `request`, with default metadata and not idempotent.
     #[must_use]
     pub const fn new(request: T) -> Self {
         Self {
@@ -40,97 +40,97 @@ impl<T> WithCall<T> {
         }
     }
 
-    /// Says that the request may be sent twice without harm.
+    /// Marks the request as idempotent: it may be sent twice without harm.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self
     }
 
-    /// Sets when the call is over.
+    /// Sets the time at which the call ends.
     #[must_use]
     pub fn deadline(mut self, deadline: Deadline) -> Self {
         self.call.deadline = Some(deadline);
         self
     }
 
-    /// Sets how much the call matters.
+    /// Sets the priority of the call. Defaults to the lowest.
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.call.priority = priority;
         self
     }
 
-    /// Sets who is told what happens to the call.
+    /// Sets the receiver of the call's events.
     #[must_use]
     pub fn events(mut self, events: Events) -> Self {
         self.call.events = events;
         self
     }
 
-    /// Sets the number of the attempt, from 1, where you make attempts of your own.
+    /// Sets the number of the attempt, from 1. Only for code that makes its own attempts.
     #[must_use]
     pub fn attempt(mut self, attempt: u8) -> Self {
         self.call.attempt = attempt;
         self
     }
 
-    /// Says whether no attempt comes after this one, where you make attempts of your own.
+    /// Marks the attempt as the last one or not. Only for code that makes its own attempts.
     #[must_use]
     pub fn last_attempt(mut self, last: bool) -> Self {
         self.call.last_attempt = last;
         self
     }
 
-    /// Sets the most retries the call may make; those of the policy by default.
+    /// Sets the maximum number of retries. By default, only the retry layer limits them.
     #[must_use]
     pub fn max_retries(mut self, retries: u8) -> Self {
         self.call.max_retries = Some(retries);
         self
     }
 
-    /// Sets the retries that the call shares with others.
+    /// Sets the retries that the call shares with other calls.
     #[must_use]
     pub fn allowance(mut self, allowance: Arc<RetryAllowance>) -> Self {
         self.call.allowance = Some(allowance);
         self
     }
 
-    /// Sets how long the call may wait for its turn, where that is less than a limit allows; with zero
-    /// it never waits.
+    /// Sets the longest wait at a concurrency limit, if that is less than the limit allows. With zero, the
+    /// call never waits.
     #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.call.max_wait = Some(wait);
         self
     }
 
-    /// Says whether a fallback may answer; by default it may.
+    /// Allows or forbids fallbacks. Allowed by default.
     #[must_use]
     pub fn fallback(mut self, may_answer: bool) -> Self {
         self.call.fallback = may_answer;
         self
     }
 
-    /// The request itself.
+    /// Returns the wrapped request.
     #[must_use]
     pub const fn get(&self) -> &T {
         &self.request
     }
 
-    /// The request itself, to write.
+    /// Returns the wrapped request for writing.
     pub const fn get_mut(&mut self) -> &mut T {
         &mut self.request
     }
 
-    /// The request itself, without the facts.
+    /// Unwraps the request and drops the metadata.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.request
     }
 }
 
-/// The facts that were in the request's extensions, and its idempotency. Beside the request they cost
-/// no allocation, neither now nor when the request is cloned for another attempt.
+/// Moves the metadata out of the request's extensions and keeps the request's idempotence. Outside the
+/// extensions, the metadata costs no allocation, and neither does a clone for another attempt.
 #[cfg(feature = "http")]
 impl<B> From<http::Request<B>> for WithCall<http::Request<B>> {
     fn from(mut request: http::Request<B>) -> Self {
@@ -162,7 +162,7 @@ mod tests {
 
     #[cfg(feature = "http")]
     #[test]
-    fn a_request_brings_its_facts_and_idempotency() {
+    fn a_request_keeps_its_metadata_and_idempotence() {
         let mut request = http::Request::put("/").body(()).unwrap();
         request.call_mut().unwrap().attempt = 2;
         let mut request = WithCall::from(request);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setter_writes_its_fact() {
+    fn each_setter_writes_its_field() {
         let request = WithCall::new(7)
             .attempt(2)
             .last_attempt(true)
