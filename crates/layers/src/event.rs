@@ -1,8 +1,8 @@
-//! One probe that is told what the layers see of a call.
+//! Events that report what the layers do with a call.
 //!
-//! A call carries its probe in its [`Call`](crate::Call); a call without one costs a branch per
-//! event. Counting, logging and reporting are all functions of these events, so no layer knows of
-//! metrics.
+//! A call carries its receiver, [`Events`], in its [`Call`](crate::Call). Without a receiver, an event
+//! costs one branch. Metrics, logs and reports are all derived from these events, so no layer knows
+//! about metrics.
 
 use std::{
     fmt,
@@ -17,50 +17,50 @@ use crate::{
     rejection::Rejection,
 };
 
-/// Something that happened to a call.
+/// An event in the life of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A retry layer sends an attempt; numbers count from 1.
+    /// A retry or hedge layer sends an attempt.
     Attempt {
-        /// The number of the attempt.
+        /// Number of the attempt, from 1.
         number: u8,
     },
-    /// A hedge is sent beside the attempts that run.
+    /// A hedge layer sends a hedge while earlier attempts run.
     Hedge {
-        /// Which attempt it is, from 2.
+        /// Number of the attempt, from 2.
         number: u8,
     },
     /// An attempt ended.
     AttemptEnded {
-        /// What its result means.
+        /// Class of the attempt's result.
         class: Class,
-        /// From sending to the result.
+        /// Time from sending the attempt to its result.
         elapsed: Duration,
     },
-    /// A service answered over HTTP.
+    /// A service responded over HTTP.
     ResponseStatus {
-        /// The status of the answer.
+        /// Status of the response.
         status: u16,
     },
     /// A retry layer pauses before the next attempt.
     Backoff {
-        /// How long.
+        /// Length of the pause.
         delay: Duration,
     },
-    /// A retry layer gave up on a failure that it might have retried.
+    /// A retry layer stopped at a failure that another attempt might have repaired.
     RetryStopped {
-        /// Which rule said so.
+        /// The check that stopped the call.
         by: RetryStopReason,
     },
-    /// A call got its turn at a concurrency limit.
+    /// A call got its permit at a concurrency limit.
     PermitAcquired {
-        /// How long it waited.
+        /// Time that the call waited in the queue.
         waited: Duration,
     },
-    /// A layer refused the call.
+    /// A layer rejected the call.
     Rejected(Rejection),
-    /// A caller's header that says how much time is left made no sense, and was ignored.
+    /// A request header with the caller's remaining time is invalid, and was ignored.
     BadTimeout,
     /// A circuit breaker changed its state.
     BreakerChanged {
@@ -68,67 +68,68 @@ pub enum Event {
         from: State,
         /// The state it entered.
         to: State,
-        /// Why, if it opened.
+        /// The reason, if the breaker opened. Else `None`.
         reason: Option<OpenReason>,
     },
-    /// A circuit breaker that is for metrics only would have opened.
+    /// A circuit breaker in shadow mode would have opened.
     BreakerWouldOpen,
-    /// A call that was admitted before the breaker changed its state ended after it; its result
-    /// counts for nothing.
+    /// A call ended after the breaker changed its state. The breaker ignores the result, because the call
+    /// was admitted in the earlier state.
     LateResult,
-    /// Chaos was injected into an attempt.
+    /// A fault was injected into an attempt.
     #[cfg(feature = "chaos")]
     Chaos,
-    /// A function or a service is asked that is a step of a fallback. What is told until it has
-    /// answered or failed may be of that service.
+    /// A fallback step starts that runs a function or calls a service.
+    ///
+    /// Until the step succeeds or fails, further events of this call may come from that service.
     FallbackAsked {
-        /// The place of the step in its chain, from 0.
+        /// Position of the step in its chain, from 0.
         step: usize,
-        /// What kind of step it is.
+        /// Kind of the step.
         kind: FallbackKind,
     },
-    /// A step of a fallback was asked and failed.
+    /// A fallback step failed.
     FallbackFailed {
-        /// The place of the step in its chain, from 0.
+        /// Position of the step in its chain, from 0.
         step: usize,
-        /// What its result means.
+        /// Class of the step's result.
         class: Class,
     },
-    /// A fallback answered.
+    /// A fallback step succeeded, and its response is the result of the call.
     FallbackUsed {
-        /// The place of the step in its chain, from 0.
+        /// Position of the step in its chain, from 0.
         step: usize,
-        /// What kind of step it was.
+        /// Kind of the step.
         kind: FallbackKind,
     },
 }
 
-/// Why no further attempt was made.
+/// The reason why a retry layer made no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetryStopReason {
-    /// The result is not one that is retried.
+    /// The result is not retryable.
     NotRetryable,
-    /// The policy's attempts are used up.
+    /// All attempts of the configuration or of the call are used up.
     Attempts,
-    /// The request's branches have used up their retries together.
+    /// The branches of the request have used up their common [`RetryAllowance`](crate::RetryAllowance).
     RequestCap,
     /// The retry budget is empty.
     Budget,
-    /// The next attempt could not be made before the deadline.
+    /// The next attempt could not be useful before the deadline.
     Deadline,
-    /// The service asked for a longer pause than the policy allows.
+    /// The `Retry-After` of the response is longer than the configuration allows.
     RetryAfter,
     /// The circuit breaker is open.
     BreakerOpen,
-    /// A layer below refused the next attempt before it was sent.
+    /// A layer below rejected the next attempt before it was sent.
     Refused,
     /// The request's body cannot be sent again.
     Body,
 }
 
 impl RetryStopReason {
-    /// Its name in metrics and on the wire.
+    /// Returns the name in metrics and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -145,13 +146,13 @@ impl RetryStopReason {
     }
 }
 
-/// Where a fallback's answer came from.
+/// The source of a fallback's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FallbackKind {
-    /// A fixed answer.
+    /// A fixed response.
     Static,
-    /// The last good answer.
+    /// The last good response.
     Stale,
     /// A function.
     Function,
@@ -160,7 +161,7 @@ pub enum FallbackKind {
 }
 
 impl FallbackKind {
-    /// Its name on the wire.
+    /// Returns the name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -172,7 +173,9 @@ impl FallbackKind {
     }
 }
 
-/// Is told of events. It runs on the path of the call: it must be quick and must not block.
+/// A receiver of events.
+///
+/// The receiver runs on the path of the call, so it must be fast and must not block.
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
@@ -204,46 +207,46 @@ impl FallbackKind {
 /// # }
 /// ```
 pub trait EventSink: Send + Sync {
-    /// Takes note of `event`.
+    /// Handles `event`.
     fn on(&self, event: Event);
 }
 
-/// Whoever is told of a call's events, or nobody; see the example of [`EventSink`].
+/// The receiver of a call's events, or none. Clones share the receiver. See the example of [`EventSink`].
 ///
-/// What is not a layer of this crate may tell of events too:
+/// Code outside this crate can emit events too:
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
 /// use tower_fanout_layers::{Event, EventSink, Events, Rejection};
 ///
 /// #[derive(Default)]
-/// struct Heard(Mutex<Vec<Event>>);
+/// struct Recorder(Mutex<Vec<Event>>);
 ///
-/// impl EventSink for Heard {
+/// impl EventSink for Recorder {
 ///     fn on(&self, event: Event) {
 ///         self.0.lock().unwrap().push(event);
 ///     }
 /// }
 ///
-/// let heard = Arc::new(Heard::default());
-/// Events::new(heard.clone()).emit(Event::Rejected(Rejection::NoEndpoint));
+/// let recorder = Arc::new(Recorder::default());
+/// Events::new(recorder.clone()).emit(Event::Rejected(Rejection::NoEndpoint));
 /// Events::NONE.emit(Event::BadTimeout);
-/// assert_eq!(*heard.0.lock().unwrap(), [Event::Rejected(Rejection::NoEndpoint)]);
+/// assert_eq!(*recorder.0.lock().unwrap(), [Event::Rejected(Rejection::NoEndpoint)]);
 /// ```
 #[derive(Clone, Default)]
 pub struct Events(Option<Arc<dyn EventSink>>);
 
 impl Events {
-    /// Nobody.
+    /// No receiver. Events are dropped.
     pub const NONE: Self = Self(None);
 
-    /// Tells `sink`.
+    /// Creates a handle that sends events to `sink`.
     #[must_use]
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
         Self(Some(sink))
     }
 
-    /// Tells of `event`. A panic of the probe stays in the probe.
+    /// Sends `event` to the receiver. A panic of the receiver is caught and ignored.
     #[inline]
     pub fn emit(&self, event: Event) {
         if let Some(sink) = &self.0 {
@@ -251,7 +254,7 @@ impl Events {
         }
     }
 
-    /// Tells of the refusal, and makes the error of it.
+    /// Reports `rejection` and converts it to an error.
     pub(crate) fn reject<E: From<Rejection>>(&self, rejection: Rejection) -> E {
         self.emit(Event::Rejected(rejection));
         E::from(rejection)

@@ -1,4 +1,4 @@
-//! Makes a service ready and calls it, as one future without an allocation.
+//! A future that waits until a service is ready and then calls it, without an allocation.
 
 use std::{
     future::Future,
@@ -11,8 +11,10 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 pin_project! {
-    /// A layer that may skip its inner service must not hold that service's readiness, so it asks
-    /// for it here, after it has decided to call.
+    /// Waits until a service is ready, then calls it.
+    ///
+    /// A layer that may skip its inner service must not reserve that service's readiness in `poll_ready`.
+    /// Such a layer polls for readiness here, after the decision to call.
     #[project = Projected]
     pub(crate) enum Oneshot<S, Req>
     where
@@ -25,7 +27,7 @@ pin_project! {
 }
 
 impl<S: Service<Req>, Req> Oneshot<S, Req> {
-    /// Calls `service` once it is ready.
+    /// Creates a future that calls `service` once it is ready.
     pub(crate) fn new(service: S, request: Req) -> Self {
         Self::Waiting {
             service,
@@ -33,8 +35,10 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
         }
     }
 
-    /// Calls `service` at once if it is ready, which saves its clone. If it is not, the instance that
-    /// was asked goes on waiting, since it may stand in a queue, and `service` becomes a fresh one.
+    /// Calls `service` at once if it is ready, which saves a clone.
+    ///
+    /// If `service` is not ready, the polled instance moves into the future, since it may have a place in a
+    /// queue. A fresh clone replaces it.
     #[inline(always)]
     pub(crate) fn start(service: &mut S, request: Req) -> Self
     where
@@ -62,14 +66,14 @@ impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
             match self.as_mut().project() {
                 Projected::Waiting { service, request } => {
                     ready!(service.poll_ready(cx))?;
-                    // Taken here only, and this state is left below.
-                    let request = request.take().expect("a request is sent once");
+                    // The state changes below, so the request is taken only once.
+                    let request = request.take().expect("request already sent");
                     let future = service.call(request);
                     self.set(Self::Called { future });
                 }
                 Projected::Called { future } => return future.poll(cx),
                 Projected::Failed { error } => {
-                    // A caller never polls a future again after it was ready: the contract of `Future`.
+                    // Polling a future after completion violates the contract of `Future`.
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
             }

@@ -1,15 +1,15 @@
-//! Sets of results, written as a list of words and statuses: `[connect, timeout, 503]`.
+//! Sets of results that are written as a list of words and statuses: `[connect, timeout, 503]`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::config::STATUSES;
 
-/// A set of results that is written as a list.
+/// A set of results with a list form.
 pub(crate) trait OutcomeList: Clone {
-    /// The set without any.
+    /// Creates the empty set.
     fn nothing() -> Self;
 
-    /// The results that have a word, and the statuses.
+    /// Returns the flags with their words, and the statuses.
     fn parts(&mut self) -> (Vec<(&'static str, &mut bool)>, &mut Vec<u16>);
 }
 
@@ -20,13 +20,14 @@ enum Item {
     Word(String),
 }
 
+/// Adds `item` to `set`. A status must be within [`STATUSES`], and a word must be known.
 fn add<T: OutcomeList, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
     let (mut words, statuses) = set.parts();
     match item {
         Item::Status(status) if STATUSES.contains(&status) => statuses.push(status),
         Item::Status(status) => {
             let (low, high) = STATUSES.into_inner();
-            let message = format_args!("{status} is not within {low} to {high}");
+            let message = format_args!("must be within {low} to {high}, got {status}");
             return Err(E::custom(message));
         }
         Item::Word(word) => match words.iter_mut().find(|(name, _)| *name == word) {
@@ -35,7 +36,7 @@ fn add<T: OutcomeList, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
                 let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
                 let names = names.join(", ");
                 return Err(E::custom(format_args!(
-                    "{word:?} is none of {names}, or a status"
+                    "expected a status or one of {names}, got {word:?}"
                 )));
             }
         },
@@ -43,7 +44,7 @@ fn add<T: OutcomeList, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
     Ok(())
 }
 
-/// Reads a list.
+/// Reads the set from a list.
 pub(crate) fn deserialize<'de, T: OutcomeList, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -54,7 +55,7 @@ pub(crate) fn deserialize<'de, T: OutcomeList, D: Deserializer<'de>>(
     Ok(set)
 }
 
-/// Writes a list.
+/// Writes the set as a list.
 pub(crate) fn serialize<T: OutcomeList, S: Serializer>(
     set: &T,
     serializer: S,

@@ -1,25 +1,26 @@
-//! What a call needs that may make several attempts: what its layer shares, and a service to call
-//! later, if it comes to that.
+//! The shared part of a service that may send several attempts per call.
 
 use std::{fmt, ops::Deref};
 
 use crate::sync::{Arc, Mutex, PoisonError};
 
-/// What all services of a layer share, and a service that is cloned when a call makes a further
-/// attempt: one pointer for both, so that a call that makes only one clones nothing else. It can be
-/// shared among threads even if the service cannot.
+/// The state of a layer, and a spare clone of its inner service for attempts after the first.
+///
+/// Both are behind one pointer, so that a call with a single attempt clones nothing else. The mutex makes
+/// the type `Sync` even if the service is not.
 pub(crate) struct SharedService<L, S> {
     layer: Arc<L>,
     spare: Mutex<S>,
 }
 
 impl<L, S: Clone> SharedService<L, S> {
+    /// Creates the shared part with a clone of `service`.
     pub(crate) fn new(layer: Arc<L>, service: &S) -> Arc<Self> {
         let spare = Mutex::new(service.clone());
         Arc::new(Self { layer, spare })
     }
 
-    /// A service that was never called, nor asked whether it is ready.
+    /// Returns a fresh clone of the service. The spare is never called or polled for readiness.
     pub(crate) fn spare(&self) -> S {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         spare.clone()
