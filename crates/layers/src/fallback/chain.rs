@@ -1,4 +1,4 @@
-//! The steps of a chain, and what they are for.
+//! A chain of fallback steps, and the results that each step covers.
 
 use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc, time::Duration};
 
@@ -7,22 +7,22 @@ use tokio::time::Instant;
 use super::{outcomes::OutcomeSet, stale::StaleStore};
 use crate::{classify::Class, deadline::Deadline, event::FallbackKind};
 
-pub(super) type Answering<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
+pub(super) type StepFuture<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
 
-type Ask<Req, Res, E> = Box<dyn Fn(&Req, Class) -> Answering<Res, E> + Send + Sync>;
+type CallStep<Req, Res, E> = Box<dyn Fn(&Req, Class) -> StepFuture<Res, E> + Send + Sync>;
 
-/// What all clones of a layer share, until one of them is changed.
+/// The chain that all clones of a layer share until one of them is changed.
 pub(super) struct Chain<Req, Res, E> {
-    pub(super) links: Vec<Arc<Link<Req, Res, E>>>,
-    /// Makes a copy of the request, if a step needs one.
+    pub(super) steps: Vec<Arc<ChainStep<Req, Res, E>>>,
+    /// Clones the request. `None` if no step needs the request.
     pub(super) keep: Option<fn(&Req) -> Req>,
-    /// What steps are for that do not say.
-    pub(super) usual: OutcomeSet,
+    /// The results that a step without a set of its own covers.
+    pub(super) default_outcomes: OutcomeSet,
     pub(super) reserve: Duration,
 }
 
-/// A step, and what it is for, if it says.
-pub(super) struct Link<Req, Res, E> {
+/// A step and the results that it covers. `None` stands for the default of the chain.
+pub(super) struct ChainStep<Req, Res, E> {
     pub(super) outcomes: Option<OutcomeSet>,
     pub(super) step: Step<Req, Res, E>,
 }
@@ -30,31 +30,31 @@ pub(super) struct Link<Req, Res, E> {
 impl<Req, Res, E> Chain<Req, Res, E> {
     pub(super) fn new() -> Self {
         Self {
-            links: Vec::new(),
+            steps: Vec::new(),
             keep: None,
-            usual: OutcomeSet::default(),
+            default_outcomes: OutcomeSet::default(),
             reserve: Duration::ZERO,
         }
     }
 
     pub(super) fn steps(&self) -> impl Iterator<Item = &Step<Req, Res, E>> {
-        self.links.iter().map(|link| &link.step)
+        self.steps.iter().map(|entry| &entry.step)
     }
 
-    /// The steps for a call that ended as `class`, from place `from` on, with their places.
+    /// Returns the steps from index `from` on that cover `class`, with their indices.
     pub(super) fn steps_for(
         &self,
         class: Class,
         from: usize,
     ) -> impl Iterator<Item = (usize, &Step<Req, Res, E>)> {
-        let links = self.links.iter().enumerate().skip(from);
-        links.filter_map(move |(place, link)| {
-            let outcomes = link.outcomes.as_ref().unwrap_or(&self.usual);
-            outcomes.contains(class).then_some((place, &link.step))
+        let steps = self.steps.iter().enumerate().skip(from);
+        steps.filter_map(move |(index, entry)| {
+            let outcomes = entry.outcomes.as_ref().unwrap_or(&self.default_outcomes);
+            outcomes.contains(class).then_some((index, &entry.step))
         })
     }
 
-    /// The deadline of the call below, if something of it is kept back.
+    /// Returns the earlier deadline for the layers below, or `None` if no time is reserved.
     pub(super) fn deadline(&self, deadline: Option<Deadline>) -> Option<Deadline> {
         let deadline = deadline.filter(|_| !self.reserve.is_zero())?;
         let third = deadline.remaining(Instant::now()) / 3;
@@ -62,13 +62,13 @@ impl<Req, Res, E> Chain<Req, Res, E> {
     }
 }
 
-/// Its steps are shared; they need not be `Clone`, nor need what they are asked with.
+/// Clones share their steps, so neither a step nor its input has to be `Clone`.
 impl<Req, Res, E> Clone for Chain<Req, Res, E> {
     fn clone(&self) -> Self {
         Self {
-            links: self.links.clone(),
+            steps: self.steps.clone(),
             keep: self.keep,
-            usual: self.usual.clone(),
+            default_outcomes: self.default_outcomes.clone(),
             reserve: self.reserve,
         }
     }
@@ -76,21 +76,21 @@ impl<Req, Res, E> Clone for Chain<Req, Res, E> {
 
 pub(super) enum Step<Req, Res, E> {
     Answer(Box<dyn Fn() -> Res + Send + Sync>),
-    Ask {
+    Call {
         kind: FallbackKind,
-        ask: Ask<Req, Res, E>,
+        call: CallStep<Req, Res, E>,
     },
-    Stale(Box<dyn Remembering<Req, Res>>),
+    Stale(Box<dyn ResponseStore<Req, Res>>),
 }
 
-/// Remembers good answers by their requests.
-pub(super) trait Remembering<Req, Res>: Send + Sync {
+/// Stores good responses and returns them for equal requests.
+pub(super) trait ResponseStore<Req, Res>: Send + Sync {
     fn remember(&self, request: &Req, answer: &Res, now: Instant);
 
     fn recall(&self, request: &Req, now: Instant) -> Option<Res>;
 }
 
-/// A store, how to find a request in it, and how old its answers may be.
+/// A store, the function that returns a request's key, and the maximum age of a response.
 pub(super) struct Stale<K, Store, Key> {
     store: Store,
     key: Key,
@@ -109,7 +109,7 @@ impl<K, Store, Key> Stale<K, Store, Key> {
     }
 }
 
-impl<K, Store, Key, Req, Res> Remembering<Req, Res> for Stale<K, Store, Key>
+impl<K, Store, Key, Req, Res> ResponseStore<Req, Res> for Stale<K, Store, Key>
 where
     Store: StaleStore<K, Res>,
     Key: Fn(&Req) -> Option<K> + Send + Sync,
@@ -121,8 +121,8 @@ where
     }
 
     fn recall(&self, request: &Req, now: Instant) -> Option<Res> {
-        let (answer, came) = self.store.get(&(self.key)(request)?)?;
-        (now.saturating_duration_since(came) <= self.max_stale).then_some(answer)
+        let (answer, arrived) = self.store.get(&(self.key)(request)?)?;
+        (now.saturating_duration_since(arrived) <= self.max_stale).then_some(answer)
     }
 }
 
@@ -130,7 +130,7 @@ impl<Req, Res, E> Step<Req, Res, E> {
     pub(super) const fn kind(&self) -> FallbackKind {
         match self {
             Self::Answer(_) => FallbackKind::Static,
-            Self::Ask { kind, .. } => *kind,
+            Self::Call { kind, .. } => *kind,
             Self::Stale(_) => FallbackKind::Stale,
         }
     }

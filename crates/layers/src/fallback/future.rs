@@ -1,4 +1,4 @@
-//! The call, and after its failure the steps of the chain.
+//! The future of the call, and of the fallback steps after its failure.
 
 use std::{
     future::Future,
@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    chain::{Answering, Chain, Step},
+    chain::{Chain, Step, StepFuture},
     layer::FallbackLayer,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of [`Fallback`](super::Fallback).
+    /// The response future of [`Fallback`](super::Fallback).
     pub struct ResponseFuture<F, C, Req, Res, E> {
         #[pin]
         state: State<F, C, Req, Res, E>,
@@ -37,15 +37,15 @@ pin_project! {
     #[project = Projected]
     #[project_replace = Replaced]
     enum State<F, C, Req, Res, E> {
-        // Without a chain the call is all there is.
+        // Without a chain, the layer only forwards the call.
         Calling {
             #[pin]
             future: F,
-            chain: Option<Falling<C, Req, Res, E>>,
+            chain: Option<ChainRun<C, Req, Res, E>>,
         },
-        Asking {
-            chain: Falling<C, Req, Res, E>,
-            asking: Option<Answering<Res, E>>,
+        FallingBack {
+            chain: ChainRun<C, Req, Res, E>,
+            step_future: Option<StepFuture<Res, E>>,
             step: usize,
             class: Class,
             original: End<Res, E>,
@@ -54,11 +54,11 @@ pin_project! {
     }
 }
 
-/// What a call ended with: a result, or a panic.
+/// The result of a call, or its panic.
 type End<Res, E> = thread::Result<Result<Res, E>>;
 
-/// A chain, and the call that may need it.
-struct Falling<C, Req, Res, E> {
+/// A chain with the state of the call that may need it.
+struct ChainRun<C, Req, Res, E> {
     classify: C,
     chain: Arc<Chain<Req, Res, E>>,
     request: Option<Req>,
@@ -87,7 +87,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
     where
         C: Clone,
     {
-        let chain = Some(Falling {
+        let chain = Some(ChainRun {
             classify: layer.classify.clone(),
             chain: Arc::clone(&layer.chain),
             request,
@@ -101,7 +101,7 @@ impl<F, C, Req, Res, E> ResponseFuture<F, C, Req, Res, E> {
     }
 }
 
-impl<C, Req, Res, E> Falling<C, Req, Res, E>
+impl<C, Req, Res, E> ChainRun<C, Req, Res, E>
 where
     C: Classify<Res, E>,
     Res: Send + 'static,
@@ -112,8 +112,7 @@ where
         self.classify.classify(result.as_ref(), elapsed)
     }
 
-    /// The class of the call's result, if it is one to fall back for. A good answer is given to the
-    /// steps that remember.
+    /// Returns the class of the call's result if a step covers that class. Passes a success to the stores.
     #[inline(always)]
     fn judge(&self, original: &Result<Res, E>) -> Option<Class> {
         let class = self.class(original);
@@ -125,46 +124,46 @@ where
         steps.next().map(|_| class)
     }
 
-    /// Begins the first step from `step` on that can be taken, and says which it is.
-    fn begin(&self, step: usize, class: Class) -> Option<(usize, Answering<Res, E>)> {
+    /// Starts the first usable step from index `step` on. Returns the future and index of the started step.
+    fn begin(&self, step: usize, class: Class) -> Option<(usize, StepFuture<Res, E>)> {
         let mut steps = self.chain.steps_for(class, step);
-        steps.find_map(|(place, step)| Some((place, self.ask(place, step, class)?)))
+        steps.find_map(|(index, step)| Some((index, self.start(index, step, class)?)))
     }
 
-    /// Asks the step at `place`, until the deadline.
-    fn ask(
+    /// Starts the step at `index`, limited by the deadline. Returns `None` if the step cannot be used.
+    fn start(
         &self,
-        place: usize,
+        index: usize,
         step: &Step<Req, Res, E>,
         class: Class,
-    ) -> Option<Answering<Res, E>> {
-        let (kind, ask) = match step {
+    ) -> Option<StepFuture<Res, E>> {
+        let (kind, call) = match step {
             Step::Answer(answer) => {
-                let answer = self.guard(place, answer)?;
+                let answer = self.catch_panic(index, answer)?;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
             Step::Stale(stale) => {
                 let recall = || stale.recall(self.request.as_ref()?, Instant::now());
-                let answer = self.guard(place, recall)??;
+                let answer = self.catch_panic(index, recall)??;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
-            Step::Ask { .. } if !self.has_time() => return None,
-            Step::Ask { kind, ask } => (*kind, ask),
+            Step::Call { .. } if !self.has_time() => return None,
+            Step::Call { kind, call } => (*kind, call),
         };
         let request = self.request.as_ref()?;
-        self.events.emit(Event::FallbackAsked { step: place, kind });
-        let asking = self.guard(place, || ask(request, class))?;
+        self.events.emit(Event::FallbackAsked { step: index, kind });
+        let step_future = self.catch_panic(index, || call(request, class))?;
         Some(match self.deadline {
-            None => asking,
+            None => step_future,
             Some(deadline) => Box::pin(async move {
-                let answer = timeout_at(deadline.instant(), asking).await;
+                let answer = timeout_at(deadline.instant(), step_future).await;
                 answer.unwrap_or_else(|_| Err(Rejection::Deadline.into()))
             }),
         })
     }
 
-    /// Runs a function of the user's. Its panic is a failure of the step.
-    fn guard<T>(&self, step: usize, function: impl FnOnce() -> T) -> Option<T> {
+    /// Runs a function of the user. Reports a panic as a failure of the step and returns `None`.
+    fn catch_panic<T>(&self, step: usize, function: impl FnOnce() -> T) -> Option<T> {
         let result = catch_unwind(AssertUnwindSafe(function)).ok();
         if result.is_none() {
             self.failed(step, Class::Failure(Failure::Panic));
@@ -177,14 +176,14 @@ where
         self.events.emit(failed);
     }
 
-    /// Gives a good answer to the steps that remember.
+    /// Passes a good response to the steps with a store.
     fn remember(&self, answer: &Res) {
-        // Where none remembers, no request is kept.
+        // Without a store, the request is not kept.
         let Some(request) = &self.request else { return };
         for step in self.chain.steps() {
             if let Step::Stale(stale) = step {
                 let remember = || stale.remember(request, answer, Instant::now());
-                // The call has succeeded, whatever becomes of this.
+                // A panic of the store must not fail a call that has succeeded.
                 let _ = catch_unwind(AssertUnwindSafe(remember));
             }
         }
@@ -194,7 +193,7 @@ where
         (self.deadline).is_none_or(|deadline| deadline.remaining(Instant::now()) >= MIN_USEFUL)
     }
 
-    /// The answer of step `step`, if it is one; none if it panicked.
+    /// Returns the response of a step if it is a success, else `None`. An `answer` of `None` is a panic.
     fn accept(&self, step: usize, answer: Option<Result<Res, E>>) -> Option<Result<Res, E>> {
         let panicked = Class::Failure(Failure::Panic);
         let class = answer
@@ -204,8 +203,8 @@ where
             self.failed(step, class);
             return None;
         }
-        // In bounds: `begin` took `step` from these links.
-        let kind = self.chain.links[step].step.kind();
+        // In bounds, because `begin` returned this index.
+        let kind = self.chain.steps[step].step.kind();
         self.events.emit(Event::FallbackUsed { step, kind });
         answer
     }
@@ -218,8 +217,9 @@ where
     Res: Send + 'static,
     E: From<Rejection> + Send + 'static,
 {
-    /// Polls the call, whose panic is an end of it too. It is over if that is ready with a result; if
-    /// it is ready with none, its first step is asked.
+    /// Polls the call and catches its panic.
+    ///
+    /// Returns the final result, or `None` once the first step has started or a step runs already.
     #[inline(always)]
     fn poll_call(
         mut self: Pin<&mut Self>,
@@ -228,17 +228,17 @@ where
         let Projected::Calling { future, chain } = self.as_mut().project() else {
             return Poll::Ready(None);
         };
-        let Some(falling) = chain else {
+        let Some(run) = chain else {
             let result = ready!(future.poll(cx));
             self.set(Self::Done);
             return Poll::Ready(Some(result));
         };
-        let watch = &mut falling.watch;
+        let watch = &mut run.watch;
         let poll = catch_unwind(AssertUnwindSafe(|| watch.watch(|| future.poll(cx))));
         let (class, original) = match poll {
             Ok(poll) => {
                 let result = ready!(poll);
-                let Some(class) = falling.judge(&result) else {
+                let Some(class) = run.judge(&result) else {
                     self.set(Self::Done);
                     return Poll::Ready(Some(result));
                 };
@@ -246,61 +246,61 @@ where
             }
             Err(panic) => (Class::Failure(Failure::Panic), Err(panic)),
         };
-        self.fall(class, original);
+        self.fall_back(class, original);
         Poll::Ready(None)
     }
 
-    /// The call ended as `class`: its first step is asked.
-    fn fall(mut self: Pin<&mut Self>, class: Class, original: End<Res, E>) {
+    /// Leaves the call, which ended as `class`, and starts the first step.
+    fn fall_back(mut self: Pin<&mut Self>, class: Class, original: End<Res, E>) {
         let Projected::Calling { chain, .. } = self.as_mut().project() else {
-            // `poll_call` calls it in this state only.
-            unreachable!("only a call falls");
+            // Only `poll_call` calls this function, in this state.
+            unreachable!("`fall_back` requires the state `Calling`");
         };
-        // `poll_call` returns before if there is no chain, and the chain is taken here only.
-        let chain = chain.take().expect("only a call with a chain falls");
-        // What the call holds, a permit say, it does not hold for the steps too.
+        // `poll_call` has returned already if there is no chain. The chain is taken here only.
+        let chain = chain.take().expect("`fall_back` requires a chain");
+        // Drops the call, so that a permit it holds is free while the steps run.
         self.set(Self::Done);
-        let (step, asking) = chain.begin(0, class).unzip();
-        self.set(Self::Asking {
+        let (step, step_future) = chain.begin(0, class).unzip();
+        self.set(Self::FallingBack {
             chain,
-            asking,
+            step_future,
             step: step.unwrap_or_default(),
             class,
             original,
         });
     }
 
-    /// Polls one step after the other until one has answered, or there are no more.
+    /// Polls the steps one after the other until one succeeds or no step is left.
     fn poll_steps(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Result<Res, E>> {
         loop {
-            let Projected::Asking {
+            let Projected::FallingBack {
                 chain,
-                asking,
+                step_future,
                 step,
                 class,
                 ..
             } = self.as_mut().project()
             else {
-                // A caller never polls a future again after it was ready: the contract of `Future`.
+                // Polling a future after completion violates the contract of `Future`.
                 panic!("polled after completion");
             };
-            let Some(current) = asking else { break };
+            let Some(current) = step_future else { break };
             let answer = ready!(poll_step(current, cx));
             if let Some(answer) = chain.accept(*step, answer) {
                 self.set(Self::Done);
                 return Poll::Ready(answer);
             }
-            *asking = chain.begin(*step + 1, *class).map(|(next, asking)| {
+            *step_future = chain.begin(*step + 1, *class).map(|(next, step_future)| {
                 *step = next;
-                asking
+                step_future
             });
         }
         match self.project_replace(Self::Done) {
-            Replaced::Asking { original, .. } => {
+            Replaced::FallingBack { original, .. } => {
                 Poll::Ready(original.unwrap_or_else(|panic| resume_unwind(panic)))
             }
             // The loop leaves this state only by returning.
-            _ => unreachable!("the chain was asked to its end"),
+            _ => unreachable!("the state changed while steps ran"),
         }
     }
 }
@@ -324,13 +324,13 @@ where
     }
 }
 
-/// Polls one step; its panic is its failure.
+/// Polls a step. Returns `None` if the step panics.
 fn poll_step<Res, E>(
-    asking: &mut Answering<Res, E>,
+    step_future: &mut StepFuture<Res, E>,
     cx: &mut task::Context<'_>,
 ) -> Poll<Option<Result<Res, E>>> {
     poll_clock::forget();
-    match catch_unwind(AssertUnwindSafe(|| asking.as_mut().poll(cx))) {
+    match catch_unwind(AssertUnwindSafe(|| step_future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
     }

@@ -1,4 +1,4 @@
-//! The layer and its service.
+//! [`FallbackLayer`] and its service.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    chain::{Chain, Link, Stale, Step},
+    chain::{Chain, ChainStep, Stale, Step},
     future::ResponseFuture,
     outcomes::OutcomeSet,
     stale::StaleStore,
@@ -25,10 +25,11 @@ use crate::{
     rejection::{AsRejection, Rejection},
 };
 
-/// Answers from somewhere else when the call failed; see the [module docs](super).
+/// A layer that responds from another source if the call failed; see the [module docs](super).
 ///
-/// A clone has the same steps; what is added to one after that is not added to the other. The request
-/// must be `Clone` only for a step that is asked with it: not for a [fixed answer](Self::answer).
+/// A clone starts with the same steps. A step that is added to one of them later is not added to the
+/// other. The request must be `Clone` only if a step needs the request. A [fixed response](Self::answer)
+/// does not.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -49,12 +50,14 @@ use crate::{
 pub struct FallbackLayer<C, Req, Res, E> {
     pub(super) classify: C,
     pub(super) chain: Arc<Chain<Req, Res, E>>,
-    /// What the next step is for.
+    /// The results that the next step covers, if [`on`](Self::on) was called for that step.
     next: Option<OutcomeSet>,
 }
 
 impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
-    /// No step yet: what `classify` says has failed stays failed.
+    /// Creates a layer without steps, which leaves every result as it is.
+    ///
+    /// `classify` decides which results are failures.
     #[must_use]
     pub fn new(classify: C) -> Self {
         Self {
@@ -64,9 +67,10 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         }
     }
 
-    /// Says what the step that is added next is for; a step of which nothing is said is for
-    /// [all failures](OutcomeSet::default). Said twice of one step, the last counts; said last of all,
-    /// of no step, it counts for nothing.
+    /// Sets the results that the next step covers.
+    ///
+    /// A step without this setting covers [all failures](OutcomeSet::default). If `on` is called twice
+    /// before a step, the last call counts. Without a step after it, `on` has no effect.
     ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};
@@ -74,9 +78,9 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let mut refused = OutcomeSet::nothing();
-    /// refused.local = true;
-    /// let layer = FallbackLayer::new(ClassifyResult).on(refused).answer(1).answer(2);
+    /// let mut rejected = OutcomeSet::nothing();
+    /// rejected.local = true;
+    /// let layer = FallbackLayer::new(ClassifyResult).on(rejected).answer(1).answer(2);
     /// let answer = |reject| layer.layer(service_fn(move |()| async move { Err(reject) })).oneshot(());
     /// assert_eq!(answer(Rejection::AtCapacity).await, Ok(1));
     /// assert_eq!(answer(Rejection::AttemptTimeout).await, Ok(2));
@@ -88,8 +92,8 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         self
     }
 
-    /// Adds a fixed answer to the chain. An empty one (`()`, `None`, JSON's `null`) is as good as any
-    /// other.
+    /// Adds a fixed response to the chain. An empty response, such as `()`, `None` or JSON's `null`, is
+    /// valid too.
     #[must_use]
     pub fn answer(self, answer: Res) -> Self
     where
@@ -98,7 +102,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         self.step(None, Step::Answer(Box::new(move || answer.clone())))
     }
 
-    /// Adds a function of the request and of what became of the call.
+    /// Adds a function of the request and the [`Class`] of the call's result to the chain.
     #[must_use]
     pub fn function<F, Fut>(self, function: F) -> Self
     where
@@ -106,14 +110,14 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         Fut: Future<Output = Result<Res, E>> + Send + 'static,
         Req: Clone,
     {
-        let step = Step::Ask {
+        let step = Step::Call {
             kind: FallbackKind::Function,
-            ask: Box::new(move |request: &Req, class| Box::pin(function(request.clone(), class))),
+            call: Box::new(move |request: &Req, class| Box::pin(function(request.clone(), class))),
         };
         self.step(Some(Req::clone), step)
     }
 
-    /// Adds another service, with layers of its own.
+    /// Adds another service, with layers of its own, to the chain.
     #[must_use]
     pub fn service<S>(self, service: S) -> Self
     where
@@ -123,17 +127,18 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         Res: 'static,
         E: Send + 'static,
     {
-        let step = Step::Ask {
+        let step = Step::Call {
             kind: FallbackKind::Service,
-            ask: Box::new(move |request: &Req, _| {
+            call: Box::new(move |request: &Req, _| {
                 Box::pin(Oneshot::new(service.clone(), request.clone()))
             }),
         };
         self.step(Some(Req::clone), step)
     }
 
-    /// Adds the last good answer to the same question, if it is not older than `max_stale`. `key`
-    /// says which questions are the same; a request without a key has none.
+    /// Adds the last good response to the same request to the chain, if it is at most `max_stale` old.
+    ///
+    /// `key` identifies equal requests. If `key` returns `None`, no response is stored or found.
     ///
     /// ```
     /// use std::{num::NonZeroUsize, time::Duration};
@@ -164,19 +169,21 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         self.step(Some(Req::clone), step)
     }
 
-    /// Keeps this much of the call's deadline back for the steps, a third of what is left at most:
-    /// the layers below see a deadline that is so much earlier. None by default.
+    /// Reserves time of the call's deadline for the steps, at most a third of the remaining time.
+    ///
+    /// The layers below see a deadline that is earlier by the reserved time. Defaults to 0 s.
     #[must_use]
     pub fn reserve(mut self, reserve: Duration) -> Self {
         self.chain_mut().reserve = reserve;
         self
     }
 
-    /// Falls back for this status too, which the service answers rightly: 404, say. It holds for the
-    /// steps that do not say [what they are for](Self::on).
+    /// Adds a status that a correct response may have, such as 404, to the results with a fallback.
+    ///
+    /// Applies to the steps without a setting of [their own](Self::on).
     #[must_use]
     pub fn on_status(mut self, status: u16) -> Self {
-        self.chain_mut().usual.statuses.push(status);
+        self.chain_mut().default_outcomes.statuses.push(status);
         self
     }
 
@@ -184,7 +191,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         let outcomes = self.next.take();
         let chain = self.chain_mut();
         chain.keep = chain.keep.or(keep);
-        chain.links.push(Arc::new(Link { outcomes, step }));
+        chain.steps.push(Arc::new(ChainStep { outcomes, step }));
         self
     }
 
@@ -206,7 +213,7 @@ impl<C: Clone, Req, Res, E> Clone for FallbackLayer<C, Req, Res, E> {
 impl<C, Req, Res, E> fmt::Debug for FallbackLayer<C, Req, Res, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackLayer")
-            .field("steps", &self.chain.links.len())
+            .field("steps", &self.chain.steps.len())
             .finish_non_exhaustive()
     }
 }
@@ -222,7 +229,7 @@ impl<S, C: Clone, Req, Res, E> Layer<S> for FallbackLayer<C, Req, Res, E> {
     }
 }
 
-/// The service of [`FallbackLayer`].
+/// A [`Service`] that falls back to other sources, created by [`FallbackLayer`].
 pub struct Fallback<S, C, Req, Res, E> {
     layer: FallbackLayer<C, Req, Res, E>,
     inner: S,
@@ -266,7 +273,7 @@ where
     #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let chain = &self.layer.chain;
-        if !request.call().fallback || chain.links.is_empty() {
+        if !request.call().fallback || chain.steps.is_empty() {
             return ResponseFuture::transparent(self.inner.call(request));
         }
         let kept = chain.keep.map(|keep| keep(&request));

@@ -1,20 +1,20 @@
-//! Answer from somewhere else when the call failed.
+//! A layer that responds from another source if the call failed.
 //!
-//! A chain of steps is tried in order: a fixed answer, the last good one, a function, another
-//! service. The first one that [is for the failure](FallbackLayer::on) *and succeeds* wins. If none
-//! does, the call ends with its original failure, never with one of a fallback; of those
-//! [`Event::FallbackFailed`] tells. What the layers below saw is not changed by it: the breaker has
-//! recorded the failure.
+//! A chain of steps is tried in order: a fixed response, the last good response, a function or another
+//! service. The first step that [covers the result](FallbackLayer::on) *and succeeds* wins. If no step
+//! succeeds, the call ends with its original failure, never with the error of a step.
+//! [`Event::FallbackFailed`] reports the failures of steps. The layers below are not affected: the
+//! breaker has recorded the original failure.
 //!
-//! | the call ended with | fixed answer, last good one | function, service |
+//! | result of the call | fixed or last good response | function, service |
 //! |---|---|---|
-//! | failure, 408, 425, 429, 501, 505, a local refusal | yes | yes, if there is time |
-//! | the deadline passed | yes | if some of it was [kept back](FallbackLayer::reserve) |
-//! | another 4xx | only if its status is [listed](FallbackLayer::on_status) | likewise |
+//! | failure, 408, 425, 429, 501, 505, local rejection | yes | yes, if there is time |
+//! | deadline passed | yes | if time is [reserved](FallbackLayer::reserve) |
+//! | another 4xx | only if the status is [listed](FallbackLayer::on_status) | only if the status is listed, and there is time |
 //!
-//! A panic of the call is a failure too, and goes on if no step succeeds.
+//! A panic of the call is a failure with fallbacks, too. If no step succeeds, the panic continues.
 //!
-//! A call may say in its [`Call`](crate::Call) that it wants no fallback.
+//! The field [`fallback`](crate::Call::fallback) of a call turns fallbacks off for that call.
 //!
 //! [`Event::FallbackFailed`]: crate::Event::FallbackFailed
 

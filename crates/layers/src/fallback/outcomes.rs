@@ -1,27 +1,27 @@
-//! What a step of a chain is for.
+//! The set of results that a fallback step covers.
 
 use crate::classify::{Cause, Class, Failure};
 
-/// The ends of a call that a step of a fallback answers for.
+/// The results of a call that a fallback step covers.
 ///
-/// In a file it is a list of words and statuses, `[timeout, local, 503]`, which are the only ones
-/// then.
+/// In a file, the value is a list of words and statuses, such as `[timeout, local, 503]`. A list replaces
+/// the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutcomeSet {
-    /// The service failed, or could not answer: an error, a 5xx, 408, 425. A timeout is none.
+    /// The service failed or could not respond: an error, 5xx, 408 or 425, but not a timeout.
     pub failure: bool,
-    /// The service asked for fewer calls: 429.
+    /// The service requested fewer calls with a 429.
     pub throttled: bool,
-    /// A layer refused the call: an open circuit, a full limit, a used up quota.
+    /// A layer rejected the call: an open circuit, a full limit, an exhausted quota.
     pub local: bool,
-    /// The attempt timed out, or the deadline passed.
+    /// The attempt timed out or the deadline passed.
     pub timeout: bool,
-    /// These statuses, 200 to 599, whatever they mean but a success; none by default.
+    /// Statuses, 200 to 599, unless the classifier treats the response as a success. Empty by default.
     pub statuses: Vec<u16>,
 }
 
-/// Everything but a success and what the service answered rightly.
+/// All failures: every result except successes and correct responses.
 impl Default for OutcomeSet {
     fn default() -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Default for OutcomeSet {
 }
 
 impl OutcomeSet {
-    /// Nothing at all, to name the ends one by one.
+    /// Creates an empty set, to which single results can be added.
     #[must_use]
     pub const fn nothing() -> Self {
         Self {
@@ -47,7 +47,8 @@ impl OutcomeSet {
         }
     }
 
-    /// Whether a call that ended as `class` is among them. One that nobody waits for never is.
+    /// Returns `true` if a result of `class` is in the set. Always `false` if no caller waits for the
+    /// response.
     pub(super) fn contains(&self, class: Class) -> bool {
         let listed = |status| self.statuses.contains(&status);
         match class {
@@ -108,11 +109,11 @@ mod tests {
     use crate::classify::table::{self, ROWS, THROTTLED, UNANSWERED, cut_off, status};
 
     #[test]
-    fn a_fallback_may_answer_for_all_but_a_success_and_a_right_answer() {
-        let nobody_waits = [Cause::CallerGone, Cause::SiblingFailed, Cause::HedgeLost];
+    fn the_default_covers_all_but_successes_and_correct_responses() {
+        let without_caller = [Cause::CallerGone, Cause::SiblingFailed, Cause::HedgeLost];
         let never = |class: &Class| match class {
             Class::Success | Class::NonRetryable(404) => true,
-            Class::Unanswered { cause, .. } => nobody_waits.contains(cause),
+            Class::Unanswered { cause, .. } => without_caller.contains(cause),
             _ => false,
         };
         let never: Vec<_> = ROWS.into_iter().filter(never).collect();
@@ -122,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn each_word_stands_for_its_own_ends() {
-        let check = |edit: fn(&mut OutcomeSet), ends: &[Class]| {
+    fn each_word_covers_its_own_results() {
+        let check = |edit: fn(&mut OutcomeSet), classes: &[Class]| {
             let mut set = OutcomeSet::nothing();
             edit(&mut set);
-            let ends: Vec<_> = ends.iter().map(|class| (*class, true)).collect();
-            table::check(|class| set.contains(class), &false, &ends);
+            let classes: Vec<_> = classes.iter().map(|class| (*class, true)).collect();
+            table::check(|class| set.contains(class), &false, &classes);
         };
         let timeouts = [
             Class::Failure(Failure::AttemptTimeout),
@@ -161,7 +162,7 @@ mod tests {
 
     #[cfg(feature = "serde")]
     #[test]
-    fn it_is_a_list_of_words_and_statuses() {
+    fn a_set_is_a_list_of_words_and_statuses() {
         let text = r#"["local","timeout",503]"#;
         let set: OutcomeSet = serde_json::from_str(text).unwrap();
         let mut expected = OutcomeSet::nothing();
@@ -172,9 +173,9 @@ mod tests {
         for (wrong, message) in [
             (
                 r#"["timeouts"]"#,
-                "\"timeouts\" is none of failure, throttled, local, timeout, or a status",
+                "expected a status or one of failure, throttled, local, timeout, got \"timeouts\"",
             ),
-            ("[199]", "199 is not within 200 to 599"),
+            ("[199]", "must be within 200 to 599, got 199"),
         ] {
             let error = serde_json::from_str::<OutcomeSet>(wrong).unwrap_err();
             assert_eq!(error.to_string(), message);

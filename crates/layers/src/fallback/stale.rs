@@ -1,4 +1,4 @@
-//! The last good answers, for when there is none.
+//! Storage for the last good responses.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,11 +10,10 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Keeps the last good answer for each key.
+/// A store of the last good response per key.
 ///
-/// It is asked in the path of a call that has failed and may have no time left, so it must answer at
-/// once. What it is given may be somebody's own: the key must tell callers apart who may not see
-/// each other's answers.
+/// The store is used on the path of a failed call, which may have no time left, so it must return at once.
+/// Responses may be personal: the key must distinguish callers that must not see each other's responses.
 ///
 /// ```
 /// use std::{sync::{Arc, Mutex}, time::Duration};
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer, fallback::StaleStore};
 ///
-/// /// Only the very last answer.
+/// /// Keeps the very last response only.
 /// #[derive(Clone, Default)]
 /// struct Last(Arc<Mutex<Option<(&'static str, u32, Instant)>>>);
 ///
@@ -31,8 +30,8 @@ use tokio::time::Instant;
 ///         *self.0.lock().unwrap() = Some((key, *answer, now));
 ///     }
 ///     fn get(&self, key: &&'static str) -> Option<(u32, Instant)> {
-///         let (last, answer, came) = (*self.0.lock().unwrap())?;
-///         (last == *key).then_some((answer, came))
+///         let (last, answer, stored) = (*self.0.lock().unwrap())?;
+///         (last == *key).then_some((answer, stored))
 ///     }
 /// }
 ///
@@ -48,15 +47,16 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub trait StaleStore<K, Res>: Send + Sync {
-    /// Keeps `answer`, which came at `now`.
+    /// Stores `answer`, which arrived at `now`, as the last response for `key`.
     fn put(&self, key: K, answer: &Res, now: Instant);
 
-    /// The last answer for `key`, and when it came.
+    /// Returns the last response for `key` and the time when it arrived, or `None`.
     fn get(&self, key: &K) -> Option<(Res, Instant)>;
 }
 
-/// A [`StaleStore`] in memory, for so many keys; beyond them, the one whose answer is oldest goes.
-/// Clones are the same store.
+/// A [`StaleStore`] in memory, for a fixed number of keys. Clones share the store.
+///
+/// A response to a new key replaces the oldest response if the store is full.
 pub struct MemoryStore<K, Res> {
     max: NonZeroUsize,
     kept: Arc<Mutex<Kept<K, Res>>>,
@@ -64,19 +64,20 @@ pub struct MemoryStore<K, Res> {
 
 struct Kept<K, Res> {
     answers: HashMap<K, Answer<Res>>,
-    /// Keys by the age of their answers.
+    /// Keys in the order of their responses' age.
     by_age: BTreeMap<u64, K>,
     puts: u64,
 }
 
 struct Answer<Res> {
+    /// Sequence number of the `put`, the key in `by_age`.
     number: u64,
-    came: Instant,
+    arrived: Instant,
     answer: Res,
 }
 
 impl<K, Res> MemoryStore<K, Res> {
-    /// A store for `max` keys.
+    /// Creates a store for at most `max` keys.
     #[must_use]
     pub fn new(max: NonZeroUsize) -> Self {
         Self {
@@ -89,13 +90,13 @@ impl<K, Res> MemoryStore<K, Res> {
         }
     }
 
-    /// How many keys have an answer.
+    /// Returns the number of keys with a response.
     #[must_use]
     pub fn len(&self) -> usize {
         self.kept().answers.len()
     }
 
-    /// Whether none has.
+    /// Returns `true` if no key has a response.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -118,10 +119,10 @@ where
         kept.puts += 1;
         let number = kept.puts;
         kept.by_age.insert(number, key.clone());
-        let came = now;
+        let arrived = now;
         let answer = Answer {
             number,
-            came,
+            arrived,
             answer,
         };
         let before = kept.answers.insert(key, answer);
@@ -136,8 +137,10 @@ where
 
     fn get(&self, key: &K) -> Option<(Res, Instant)> {
         let kept = self.kept();
-        let Answer { came, answer, .. } = kept.answers.get(key)?;
-        Some((answer.clone(), *came))
+        let Answer {
+            arrived, answer, ..
+        } = kept.answers.get(key)?;
+        Some((answer.clone(), *arrived))
     }
 }
 
@@ -164,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_answer_goes_when_there_are_too_many() {
+    fn a_full_store_drops_the_oldest_response() {
         let store = MemoryStore::new(NonZeroUsize::new(2).unwrap());
         let now = Instant::now();
         for (key, answer) in [("a", 1), ("b", 2), ("a", 3), ("c", 4)] {
