@@ -1,4 +1,4 @@
-//! Bounds one attempt.
+//! The timeout of one attempt.
 
 use std::{
     task::{self, Poll},
@@ -31,16 +31,16 @@ pub struct TimeoutConfig {
     /// Maximum time for one attempt, above 0 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub timeout: Duration,
-    /// Minimum time before the deadline of the call for which an attempt is sent, 0 s or more. Defaults to
-    /// 10 ms. An attempt that has the whole timeout is sent, however short the timeout is.
+    /// Least time before the deadline of the call for which an attempt is sent, 0 s or more. Defaults to
+    /// 10 ms. An attempt that has the whole timeout is always sent, even if the timeout is shorter.
     #[cfg_attr(
         feature = "serde",
         serde(with = "crate::config::duration", default = "min_useful")
     )]
     pub min_useful: Duration,
-    /// Lifts the timeout from the [last attempt](crate::Call::last_attempt) of a call that has a deadline,
-    /// because no later attempt could use the time. Defaults to `false`, so that an attempt that hangs
-    /// gives its permits back.
+    /// Lifts the timeout for the [last attempt](crate::Call::last_attempt) of a call with a deadline,
+    /// because no later attempt could use the time. Defaults to `false`, so that a hung attempt releases
+    /// its permits.
     #[cfg_attr(feature = "serde", serde(default))]
     pub last_attempt_uses_deadline: bool,
 }
@@ -90,10 +90,10 @@ impl Validate for TimeoutConfig {
     }
 }
 
-/// Bounds one attempt.
+/// A layer that limits the time of one attempt.
 ///
-/// The time runs from the moment the layer is called. It never exceeds what is left of the call's
-/// deadline; where that is less than [`min_useful`](TimeoutConfig::min_useful), the attempt is not sent.
+/// The time starts when the layer is called, and ends at the call's deadline at the latest. If less than
+/// [`min_useful`](TimeoutConfig::min_useful) is left until the deadline, the attempt is not sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -110,7 +110,7 @@ impl Validate for TimeoutConfig {
 /// }));
 /// let error = service.clone().oneshot(WithCall::new(())).await.unwrap_err();
 /// assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
-/// // The nearer end names the error.
+/// // The bound that is reached first determines the error.
 /// let deadline = Deadline::at(Instant::now() + Duration::from_millis(100));
 /// let error = service.oneshot(WithCall::new(()).deadline(deadline)).await.unwrap_err();
 /// assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
@@ -144,7 +144,7 @@ impl<S> Layer<S> for TimeoutLayer {
     }
 }
 
-/// The service of [`TimeoutLayer`].
+/// A [`Service`] with a timeout per attempt, created by [`TimeoutLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Timeout<S> {
     layer: TimeoutLayer,
@@ -177,8 +177,10 @@ where
         let attempt = (!lifted).then_some(timeout);
         let bound = match call.deadline {
             None => (Bound::After(timeout), End::Attempt),
+            // Without a deadline, a response that is ready at once never reads the clock.
             Some(deadline) => {
                 let now = Instant::now();
+                // An attempt with its whole timeout is sent, even if the timeout is below `min_useful`.
                 let useful = attempt.map_or(min_useful, |timeout| timeout.min(min_useful));
                 if deadline.remaining(now) < useful {
                     return ResponseFuture::late(&request);

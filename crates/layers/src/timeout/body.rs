@@ -1,4 +1,4 @@
-//! Ends a body in time: one that stalls, and one that drips past the deadline.
+//! Timeouts of a streamed response body: between frames, and until the deadline.
 
 use std::{
     future::Future,
@@ -22,13 +22,13 @@ use crate::{
     timer::Timer,
 };
 
-/// Bounds the body of an answer that is streamed.
+/// A layer that limits the time of a streamed response body.
 ///
-/// No frame may take longer than the idle timeout ([`Rejection::AttemptTimeout`]), and the whole ends
-/// at the call's deadline ([`Rejection::Deadline`]), however steadily it drips. The idle time runs only
-/// while somebody waits for a frame: a reader that takes its time is not the service's fault.
+/// The body ends with [`Rejection::AttemptTimeout`] if a frame takes longer than the idle timeout, and with
+/// [`Rejection::Deadline`] at the call's deadline, however steadily frames arrive. The idle time runs only
+/// while a reader waits for a frame, because a slow reader is not a fault of the service.
 ///
-/// The body's error is a [`BoxError`], in which [`AsRejection`](crate::AsRejection) finds the refusal.
+/// The error of the body is a [`BoxError`]. [`AsRejection`](crate::AsRejection) finds the rejection in it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,8 +58,8 @@ pub struct BodyTimeoutLayer {
 }
 
 impl BodyTimeoutLayer {
-    /// Creates a layer with an idle timeout. With [`Duration::MAX`], only the deadline of the call ends
-    /// the body.
+    /// Creates a layer with an idle timeout. With [`Duration::MAX`], only the call's deadline ends the
+    /// body.
     ///
     /// # Errors
     /// Returns an error if `idle` is zero.
@@ -89,7 +89,7 @@ impl<S> Layer<S> for BodyTimeoutLayer {
     }
 }
 
-/// The service of [`BodyTimeoutLayer`].
+/// A [`Service`] with timeouts for response bodies, created by [`BodyTimeoutLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct BodyTimeout<S> {
     layer: BodyTimeoutLayer,
@@ -118,7 +118,7 @@ where
 }
 
 pin_project! {
-    /// The future of [`BodyTimeout`].
+    /// The response future of [`BodyTimeout`].
     pub struct BodyResponseFuture<F> {
         idle: Duration,
         deadline: Option<Instant>,
@@ -148,20 +148,20 @@ where
 }
 
 pin_project! {
-    /// A body that ends in time.
+    /// A response body with an idle timeout and a deadline.
     pub struct TimedBody<B> {
-        // None once it was cut off.
+        // `None` once a timeout has ended the body.
         #[pin]
         body: Option<B>,
         idle: Duration,
         deadline: Option<Instant>,
-        // What it will be cut off for, while somebody waits for a frame.
+        // The reason of the next timeout, while a reader waits for a frame.
         waiting: Option<Rejection>,
         timer: Timer,
     }
 }
 
-/// When a wait that begins now ends, and for what.
+/// Returns the end of a wait that starts now, and the rejection at that time.
 fn bound(idle: Duration, deadline: Option<Instant>) -> (Instant, Rejection) {
     let idle = later(Instant::now(), idle);
     match deadline.filter(|deadline| *deadline <= idle) {
@@ -171,7 +171,7 @@ fn bound(idle: Duration, deadline: Option<Instant>) -> (Instant, Rejection) {
 }
 
 impl<B> TimedBody<B> {
-    /// Waits beside the body for the time to be over.
+    /// Waits until the idle timeout or the deadline. Starts the timer on the first call of a wait.
     fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rejection> {
         let this = self.project();
         let rejection = *this.waiting.get_or_insert_with(|| {
@@ -182,6 +182,7 @@ impl<B> TimedBody<B> {
         this.timer.poll(cx).map(|()| rejection)
     }
 
+    /// Returns `true` after the deadline.
     fn is_late(&self) -> bool {
         self.deadline
             .is_some_and(|deadline| deadline < Instant::now())
@@ -199,7 +200,9 @@ impl<B: Body<Error: Into<BoxError>>> Body for TimedBody<B> {
         let Some(body) = self.as_mut().project().body.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let cut = match body.poll_frame(cx) {
+        // The body is polled before the timer, so a frame that is ready wins. Only the deadline can
+        // reject such a frame.
+        let rejection = match body.poll_frame(cx) {
             Poll::Pending => ready!(self.as_mut().wait(cx)),
             Poll::Ready(Some(Ok(_))) if self.is_late() => Rejection::Deadline,
             Poll::Ready(frame) => {
@@ -208,7 +211,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for TimedBody<B> {
             }
         };
         self.project().body.set(None);
-        Poll::Ready(Some(Err(cut.into())))
+        Poll::Ready(Some(Err(rejection.into())))
     }
 
     fn is_end_stream(&self) -> bool {

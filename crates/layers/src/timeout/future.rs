@@ -1,4 +1,4 @@
-//! The call beside its timer.
+//! The future that runs a call and its timer side by side.
 
 use std::{
     future::Future,
@@ -22,23 +22,23 @@ use crate::{
     upload::{Upload, Wait},
 };
 
-/// When a call ends.
+/// The time at which a call ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Bound {
     Never,
-    /// So long after it was first pending: a call that is ready at once never reads the clock.
+    /// A time after the first pending poll. A call that is ready at once never reads the clock.
     After(Duration),
     At(Instant),
-    /// It has begun to be waited for.
+    /// The timer has been started.
     Set,
 }
 
-/// As what a call ends that takes too long.
+/// The reason why a call ends, which selects the rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Attempt,
     Deadline,
-    /// It is not even sent.
+    /// The call is not sent, because too little time is left.
     TooLate,
 }
 
@@ -52,7 +52,7 @@ impl End {
     }
 }
 
-/// The nearer of the call's deadline and the end of an attempt that starts `now`.
+/// Returns the earlier of the call's deadline and the end of an attempt that starts at `now`.
 pub(super) fn nearer(deadline: Deadline, timeout: Option<Duration>, now: Instant) -> (Bound, End) {
     match timeout.and_then(|timeout| now.checked_add(timeout)) {
         Some(attempt) if attempt < deadline.instant() => (Bound::At(attempt), End::Attempt),
@@ -61,7 +61,7 @@ pub(super) fn nearer(deadline: Deadline, timeout: Option<Duration>, now: Instant
 }
 
 pin_project! {
-    /// The future of [`Timeout`] and [`WithDeadline`].
+    /// The response future of [`Timeout`](super::Timeout) and [`WithDeadline`](super::WithDeadline).
     #[project = Projection]
     pub struct ResponseFuture<S, Req>
     where
@@ -72,19 +72,20 @@ pin_project! {
         bound: Bound,
         end: End,
         timer: Timer,
-        // Kept apart, since there is seldom one.
+        // Boxed, because few calls have an upload.
         upload: Option<Box<Uploading>>,
         events: Events,
     }
 }
 
-/// An attempt that may wait for the caller to send the body: that time does not count.
+/// State of an attempt that may wait for the caller's body. This time does not count.
 pub(super) struct Uploading {
     upload: Upload,
     timeout: Duration,
     deadline: Option<Deadline>,
 }
 
+/// Creates the state if the call has an upload and the attempt has a timeout.
 impl Uploading {
     pub(super) fn of(call: &Call, timeout: Option<Duration>) -> Option<Box<Self>> {
         Some(Box::new(Self {
@@ -94,16 +95,17 @@ impl Uploading {
         }))
     }
 
-    /// What bounds the attempt instead, if it has waited for the caller: the service's time begins
-    /// when the caller has gone on.
+    /// Returns the new end of an attempt that has waited for the caller, or `None` if its time is over.
+    ///
+    /// The time of the service starts again when the caller continues with the body.
     fn extend(&self) -> Option<(Instant, End)> {
         let now = Instant::now();
-        let begun = match self.upload.wait() {
+        let started = match self.upload.wait() {
             Wait::Never => return None,
             Wait::Now => now,
             Wait::Until(at) => at,
         };
-        let end = later(begun, self.timeout);
+        let end = later(started, self.timeout);
         let deadline = self.deadline.map(Deadline::instant);
         match deadline.filter(|deadline| *deadline <= end) {
             Some(deadline) => Some((deadline, End::Deadline)),
@@ -133,7 +135,7 @@ impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
         }
     }
 
-    /// A call that is not sent, since there is too little time.
+    /// Creates the future of a call that is not sent, because too little time is left.
     #[cold]
     pub(super) fn late(request: &Req) -> Self {
         Self {
@@ -148,7 +150,7 @@ impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
 }
 
 impl<S: Service<Req>, Req> Projection<'_, S, Req> {
-    /// Waits beside the call, which is pending, for its time to be over.
+    /// Waits until the time of the call, which is pending, is over.
     fn wait(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         match std::mem::replace(self.bound, Bound::Set) {
             Bound::Never => *self.bound = Bound::Never,
@@ -162,6 +164,7 @@ impl<S: Service<Req>, Req> Projection<'_, S, Req> {
         }
         loop {
             ready!(self.timer.poll(cx));
+            // Only the attempt timeout can be extended. The deadline counts the caller's time too.
             let upload = self.upload.as_ref().filter(|_| *self.end == End::Attempt);
             let Some((at, end)) = upload.and_then(|upload| upload.extend()) else {
                 return Poll::Ready(());
@@ -183,6 +186,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
+            // The call is polled before the timer, so a response that is ready wins.
             poll_clock::forget();
             if let Poll::Ready(result) = inner.poll(cx) {
                 return Poll::Ready(result);

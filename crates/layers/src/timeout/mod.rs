@@ -1,17 +1,18 @@
-//! End a call in time: one attempt, or the whole call.
+//! Layers that end a call in time: one attempt, or the whole call.
 //!
-//! [`TimeoutLayer`] bounds one attempt and goes *below* everything that waits for a turn, so that
-//! queueing is not blamed on the service. [`DeadlineLayer`] gives the whole call one absolute
-//! deadline, which every layer below spends from, and goes *above* retries.
+//! [`TimeoutLayer`] limits one attempt. Put it *below* every layer that queues calls, so that the queue
+//! time does not count as time of the service. [`DeadlineLayer`] gives the whole call one absolute
+//! deadline, which all layers below share. Put it *above* the retry.
 //!
-//! Which of the two ended a call matters: [`Rejection::AttemptTimeout`] is a failure of the service
-//! and may be retried, [`Rejection::Deadline`] is nobody's failure and is final. An answer that is
-//! ready in the same poll as the timer wins.
+//! The error says which of the two ended the call. [`Rejection::AttemptTimeout`] is a failure of the
+//! service and may be retried. [`Rejection::Deadline`] is not a failure of the service, and is final. If
+//! the response and the timer are ready in the same poll, the response wins.
 //!
-//! The body of an answer that is streamed has limits of its own, those of `BodyTimeoutLayer`
-//! (feature `http`). While an attempt waits for the caller to go on with the request's body, its
-//! time does not run; it begins anew when the caller has gone on. An [`UploadLayer`](crate::upload)
-//! tells. Of a body that is there, or that the service does not read, nothing is excused.
+//! The body of a streamed response has limits of its own, set by `BodyTimeoutLayer` (feature `http`).
+//!
+//! While an attempt waits for the caller to send more of the request body, the attempt timeout does not
+//! run. The timeout starts again when the caller continues. An [`UploadLayer`](crate::upload) reports these
+//! waits. A body that is complete, or that the service does not read, does not extend the timeout.
 //!
 //! [`Rejection::AttemptTimeout`]: crate::Rejection::AttemptTimeout
 //! [`Rejection::Deadline`]: crate::Rejection::Deadline
@@ -32,5 +33,5 @@ pub use self::{
     whole::{DeadlineConfig, DeadlineLayer, WithDeadline},
 };
 
-/// The least time with which a call is still worth sending, 10 ms by default.
+/// Least time for which an attempt or a call is sent, unless configured otherwise.
 pub(crate) const MIN_USEFUL: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! Gives the whole call one deadline.
+//! The deadline of the whole call.
 
 use std::{
     task::{self, Poll},
@@ -29,12 +29,12 @@ use tokio::time::Instant;
 )]
 #[non_exhaustive]
 pub struct DeadlineConfig {
-    /// Maximum time for the call, above 0 s. Off by default: the layer then enforces the deadline that a
-    /// call comes with, and adds none.
+    /// Maximum time for the call, above 0 s. Off by default: the layer then enforces only the deadline that
+    /// the call already has.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub total: Option<Duration>,
-    /// Minimum time before the deadline that a call comes with for which the call is sent, 0 s or more.
-    /// Defaults to 10 ms. A call that has the whole total time is sent, however short that is.
+    /// Least time before the deadline that the call already has for which the call is sent, 0 s or more.
+    /// Defaults to 10 ms. A call that has the whole `total` is always sent, even if `total` is shorter.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
 }
@@ -67,10 +67,11 @@ impl Validate for DeadlineConfig {
     }
 }
 
-/// Gives the whole call one absolute deadline.
+/// A layer that gives the whole call one absolute deadline.
 ///
-/// The deadline is the nearer of the call's own and the total timeout. The layers below find it in
-/// the request; what they have not done by then ends with [`Rejection::Deadline`].
+/// The deadline is the earlier of the call's own deadline and the end of the total time. The layers below
+/// read it from the request. If the call is not complete at the deadline, it ends with
+/// [`Rejection::Deadline`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -109,7 +110,7 @@ impl DeadlineLayer {
         Ok(Self { config })
     }
 
-    /// The nearer deadline, and whether there is too little time until then.
+    /// Returns the earlier deadline, and `true` if too little time is left until then.
     fn deadline(&self, call: Option<Deadline>) -> Option<(Deadline, bool)> {
         let DeadlineConfig { total, min_useful } = self.config;
         if (total, call) == (None, None) {
@@ -137,7 +138,7 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-/// The service of [`DeadlineLayer`].
+/// A [`Service`] with a deadline for the whole call, created by [`DeadlineLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct WithDeadline<S> {
     layer: DeadlineLayer,
