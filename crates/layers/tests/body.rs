@@ -556,7 +556,10 @@ async fn every_clone_sees_that_the_callers_body_broke_off() {
             (false, None)
         );
         let error = clone.frame().await.unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "the caller's body broke off: torn");
+        assert_eq!(
+            error.to_string(),
+            "the caller's request body ended early: torn"
+        );
         assert!(clone.frame().await.is_none() && clone.is_end_stream());
         assert_eq!(clone.size_hint().exact(), Some(0));
     }
@@ -626,7 +629,10 @@ async fn a_clone_for_which_a_part_is_missing_says_so() {
     let mut kept = kept.into_body();
     assert!(!kept.is_end_stream());
     let error = kept.frame().await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), "the body was too large to be sent again");
+    assert_eq!(
+        error.to_string(),
+        "cannot send the request body again: too large to be kept"
+    );
     assert!(kept.frame().await.is_none() && kept.is_end_stream());
 }
 

@@ -89,7 +89,7 @@ pub(super) struct Uploading {
 impl Uploading {
     pub(super) fn of(call: &Call, timeout: Option<Duration>) -> Option<Box<Self>> {
         Some(Box::new(Self {
-            upload: call.upload.as_ref()?.same(),
+            upload: call.upload.as_ref()?.share(),
             timeout: timeout?,
             deadline: call.deadline,
         }))

@@ -1,4 +1,4 @@
-//! A body that every clone reads from its beginning.
+//! A request body that each clone reads from the start.
 
 use std::{
     fmt, mem,
@@ -14,18 +14,18 @@ use http_body::{Body, Frame, SizeHint};
 use super::Upload;
 use crate::rejection::BoxError;
 
-/// A body that every clone reads from its beginning, as long as it is not too large to be kept.
+/// A request body that each clone reads from the start, unless the body is too large to be kept.
 ///
-/// What one clone has read of the caller's body is kept for the others. Data and trailers are the
-/// same for each, and so are their limits: [`Body::is_end_stream`] and [`Body::size_hint`] are
-/// exact. A clone for which a part is missing ends with an error, and where the caller's body broke
-/// off, every clone does.
+/// Frames that one clone has read from the caller's body are kept for the other clones. Each clone gets
+/// the same data and trailers, and [`Body::is_end_stream`] and [`Body::size_hint`] are exact for each. A
+/// clone that needs a frame that was not kept ends with an error. If the caller's body ends with an
+/// error, every clone does.
 pub struct ReplayBody<B> {
     shared: Arc<Shared<B>>,
     upload: Upload,
-    /// How many frames this clone has read.
+    /// Number of frames that this clone has read.
     read: usize,
-    /// It has ended with an error.
+    /// This clone has ended with an error.
     failed: bool,
 }
 
@@ -34,22 +34,27 @@ struct Shared<B> {
     source: Mutex<Source<B>>,
 }
 
+/// The caller's body and the frames that were read from it.
 struct Source<B> {
-    /// The caller's body, until its end.
+    /// The caller's body. `None` after its end.
     rest: Option<Pin<Box<B>>>,
-    /// How many frames were read of it.
+    /// Number of frames that were read from the caller's body.
     taken: usize,
-    /// Those frames, unless they are lost.
+    /// These frames, unless `lost`.
     kept: Vec<Piece>,
+    /// Size of these frames in bytes, trailers included.
     size: u64,
+    /// At least one frame was not kept, so no other clone can read the body.
     lost: bool,
-    /// What the caller's body broke off with, after those frames.
+    /// The error that ended the caller's body.
     broken: Option<String>,
     waiting: Arc<Waiting>,
 }
 
-/// Clones that wait for the caller. The caller's body knows only who polled it last, who may never
-/// poll again: so it wakes all.
+/// The wakers of all clones that wait for the caller.
+///
+/// The caller's body remembers only the waker of its last poll. The clone behind that waker may have been
+/// dropped, so the caller's body wakes all clones.
 #[derive(Default)]
 struct Waiting(Mutex<Vec<Waker>>);
 
@@ -81,6 +86,7 @@ impl Wake for Waiting {
     }
 }
 
+/// A frame that can be cloned.
 #[derive(Clone)]
 enum Piece {
     Data(Bytes),
@@ -96,6 +102,7 @@ impl Piece {
         Self::Trailers(trailers.unwrap_or_default())
     }
 
+    /// Returns the size in bytes. Names and values count for trailers.
     fn size(&self) -> u64 {
         match self {
             Self::Data(data) => data.len() as u64,
@@ -117,15 +124,15 @@ impl Piece {
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// `body`, of which up to `max` bytes are kept; `upload` is told how far it is.
+    /// Wraps `body` and keeps up to `max` bytes of it. Reports the progress to `upload`.
     pub(super) fn new(body: B, max: u64, upload: Upload) -> Self {
         let lost = body.size_hint().lower() > max;
         let ended = body.is_end_stream();
         if lost {
-            upload.lost();
+            upload.mark_unrepeatable();
         }
         if ended {
-            upload.whole();
+            upload.mark_complete();
         }
         let source = Source {
             rest: (!ended).then(|| Box::pin(body)),
@@ -156,16 +163,16 @@ impl<B> Shared<B> {
 }
 
 impl<B> Source<B> {
-    /// The frame after the first `read`, if it was kept.
+    /// Returns the frame at index `read`, if it was kept.
     fn kept(&self, read: usize) -> Option<Piece> {
         self.kept.get(read).filter(|_| !self.lost).cloned()
     }
 
-    /// Keeps `piece` for the clones that have not read it, if there are any and it fits.
-    fn keep(&mut self, piece: &Piece, wanted: bool, max: u64) {
+    /// Keeps `piece` if another clone may read it and if the kept frames stay within `max` bytes.
+    fn keep(&mut self, piece: &Piece, has_other_readers: bool, max: u64) {
         self.taken += 1;
         self.size += piece.size();
-        self.lost |= !wanted || self.size > max;
+        self.lost |= !has_other_readers || self.size > max;
         if self.lost {
             self.kept = Vec::new();
         } else {
@@ -173,18 +180,18 @@ impl<B> Source<B> {
         }
     }
 
-    /// Tells what has become of the caller's body.
-    fn tell(&self, upload: &Upload) {
+    /// Reports the state of the caller's body.
+    fn report(&self, upload: &Upload) {
         if self.lost || self.broken.is_some() {
-            upload.lost();
+            upload.mark_unrepeatable();
         }
-        if self.is_whole() {
-            upload.whole();
+        if self.is_complete() {
+            upload.mark_complete();
         }
     }
 
-    /// Whether the caller's body was read to its end.
-    fn is_whole(&self) -> bool {
+    /// Returns `true` if the caller's body was read to its end without an error.
+    fn is_complete(&self) -> bool {
         self.rest.is_none() && self.broken.is_none()
     }
 }
@@ -193,32 +200,33 @@ impl<B> Source<B>
 where
     B: Body<Error: Into<BoxError>>,
 {
-    /// The frame after the first `read`.
+    /// Returns the frame at index `read`, kept or from the caller's body.
     fn next(&mut self, read: usize, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BoxError>>> {
         if let Some(piece) = self.kept(read) {
             return Poll::Ready(Some(Ok(piece)));
         }
         let missing = if read < self.taken {
-            BoxError::from("the body was too large to be sent again")
+            BoxError::from("cannot send the request body again: too large to be kept")
         } else if let Some(error) = &self.broken {
-            format!("the caller's body broke off: {error}").into()
+            format!("the caller's request body ended early: {error}").into()
         } else {
             return self.pull(cx);
         };
         Poll::Ready(Some(Err(missing)))
     }
 
-    /// The next frame of the caller's body.
+    /// Reads the next frame from the caller's body.
     fn pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BoxError>>> {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
         self.waiting.add(cx.waker());
+        // All waiting clones are woken, not only the one that polled last.
         let all = Waker::from(Arc::clone(&self.waiting));
         let frame = ready!(rest.as_mut().poll_frame(&mut Context::from_waker(&all)));
         self.waiting.remove(cx.waker());
-        let goes_on = matches!(frame, Some(Ok(_))) && !rest.is_end_stream();
-        self.rest.take_if(|_| !goes_on);
+        let has_more = matches!(frame, Some(Ok(_))) && !rest.is_end_stream();
+        self.rest.take_if(|_| !has_more);
         let piece = frame.map(|frame| frame.map(Piece::of).map_err(Into::into));
         if let Some(Err(error)) = &piece {
             self.broken = Some(error.to_string());
@@ -247,26 +255,26 @@ where
         if *failed {
             return Poll::Ready(None);
         }
-        let wanted = Arc::strong_count(shared) > 1;
+        let has_other_readers = Arc::strong_count(shared) > 1;
         let mut source = shared.source();
-        let pulls = *read >= source.taken;
+        let is_new = *read >= source.taken;
         let Poll::Ready(piece) = source.next(*read, cx) else {
-            upload.waits();
+            upload.start_waiting();
             return Poll::Pending;
         };
-        upload.goes_on();
+        upload.stop_waiting();
         match &piece {
             Some(Ok(piece)) => {
                 *read += 1;
-                if pulls {
-                    source.keep(piece, wanted, shared.max);
+                if is_new {
+                    source.keep(piece, has_other_readers, shared.max);
                 }
             }
             Some(Err(_)) => *failed = true,
             None => {}
         }
-        source.tell(upload);
-        if pulls {
+        source.report(upload);
+        if is_new {
             wake(source);
         }
         Poll::Ready(piece.map(|piece| piece.map(Piece::into_frame)))
@@ -274,7 +282,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         let source = self.shared.source();
-        self.failed || source.is_whole() && self.read >= source.taken
+        self.failed || source.is_complete() && self.read >= source.taken
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -304,27 +312,27 @@ where
     }
 }
 
-/// A clone reads the body from its beginning.
+/// A clone reads the body from the start.
 impl<B> Clone for ReplayBody<B> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            upload: self.upload.of_clone(),
+            upload: self.upload.for_cloned_body(),
             read: 0,
             failed: false,
         }
     }
 }
 
-/// Whoever waits may have relied on this one to be woken.
+/// The caller's body may have been polled by this clone last. Waking the others makes one of them poll.
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
-        self.upload.goes_on();
+        self.upload.stop_waiting();
         wake(self.shared.source());
     }
 }
 
-/// Lets go of the source, and only then wakes those who wait: a waker may ask for the body at once.
+/// Unlocks the source before waking the waiting clones, because a waker may poll the body at once.
 fn wake<B>(source: MutexGuard<'_, Source<B>>) {
     let waiting = Arc::clone(&source.waiting);
     drop(source);

@@ -1,4 +1,4 @@
-//! The layer and its service.
+//! [`UploadLayer`] and its service.
 
 use std::task::{Context, Poll};
 
@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::{ReplayBody, Upload};
 use crate::call::CallContext as _;
 
-/// Lets a request's body be sent again; see the [module docs](super).
+/// A layer that makes the body of a request repeatable; see the [module docs](super).
 ///
 /// ```
 /// use http::{Method, Request};
@@ -41,15 +41,16 @@ pub struct UploadLayer {
 }
 
 impl UploadLayer {
-    /// Keeps up to `max_body` bytes of a request's body; with 0 none, so that only a request without
-    /// a body is ever retried.
+    /// Creates a layer that keeps up to `max_body` bytes of a request body.
+    ///
+    /// With 0, nothing is kept, so only requests without a body are retried.
     #[must_use]
     pub const fn new(max_body: u64) -> Self {
         Self { max_body }
     }
 }
 
-/// Keeps up to 64 KiB.
+/// Keeps up to 64 KiB of a body, as linkerd does.
 impl Default for UploadLayer {
     fn default() -> Self {
         Self::new(64 * 1024)
@@ -67,7 +68,7 @@ impl<S> Layer<S> for UploadLayer {
     }
 }
 
-/// The service of [`UploadLayer`].
+/// A [`Service`] that makes request bodies repeatable, created by [`UploadLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct Uploading<S> {
     layer: UploadLayer,
@@ -90,7 +91,7 @@ where
     fn call(&mut self, request: Request<B>) -> S::Future {
         let upload = Upload::default();
         let max = self.layer.max_body;
-        let mut request = request.map(|body| ReplayBody::new(body, max, upload.same()));
+        let mut request = request.map(|body| ReplayBody::new(body, max, upload.share()));
         if let Some(call) = request.call_mut() {
             call.upload = Some(upload);
         }

@@ -1,15 +1,15 @@
-//! Bodies of requests that are sent while they are read.
+//! Request bodies that are sent while the caller still uploads them.
 //!
 //! `UploadLayer` (feature `http`) turns `Request<B>` into `Request<ReplayBody<B>>`:
 //!
-//! - The body can be sent again. What is read of it is kept for the next attempt, up to a size; a
-//!   body that is larger goes out once, whole, and its request is not retried. Nothing is kept for
-//!   an attempt that is the last one anyway. A request whose answer came before its body was read
-//!   to the end is not retried either.
-//! - Timeouts know when an attempt waits for the caller: the time that a slow caller takes to upload
-//!   is not blamed on the service.
+//! - **The body can be sent again.** The frames that an attempt has read are kept for the next attempt,
+//!   up to a size. A larger body is sent once, completely, and its request is not retried. No frames
+//!   are kept during the last attempt. If the response arrives before the whole body has been read, the
+//!   request is not retried either.
+//! - **Timeouts know when an attempt waits for the caller.** The time that a slow caller needs for the
+//!   upload does not count as time of the service.
 //!
-//! It goes above the layers that make attempts.
+//! Put the layer above the layers that make attempts.
 
 #[cfg(feature = "http")]
 mod body;
@@ -29,96 +29,104 @@ pub use self::{
     layer::{UploadLayer, Uploading},
 };
 
-/// How far one attempt is with the body of its request: whoever sends the body tells, and the layers
-/// read it. `UploadLayer` (feature `http`) does so for an `http::Request`.
+/// Progress of one attempt with the body of its request.
 ///
-/// The clone of a request is for another attempt, and so is the clone of its upload: they share what
-/// is known of the caller's body, but each waits for the caller by itself. The body of the clone
-/// tells by [`of_clone`](Self::of_clone).
+/// The code that sends the body reports to this handle, and the layers read it. `UploadLayer` (feature
+/// `http`) does so for an `http::Request`.
+///
+/// A request is cloned for another attempt, and its upload is cloned with it. The clones share the state
+/// of the caller's body, but each attempt has its own waits. The body of the cloned request gets its
+/// handle from [`for_cloned_body`](Self::for_cloned_body).
 #[derive(Default)]
 pub struct Upload(Arc<Transfer>);
 
+/// State of one attempt.
 #[derive(Default)]
 struct Transfer {
     wait: Mutex<Wait>,
     caller: Arc<Mutex<Caller>>,
 }
 
-/// What is known of the caller's body.
+/// State of the caller's body, which all attempts share.
 #[derive(Default)]
 struct Caller {
-    /// It was read to its end.
-    whole: bool,
-    /// A part of it was not kept.
-    lost: bool,
-    /// The upload that was cloned last, until the body that belongs to it is.
+    /// The body has been read to its end.
+    complete: bool,
+    /// A part of the body was not kept.
+    unrepeatable: bool,
+    /// The upload that was cloned last, until the body of its request is cloned too.
     cloned: Weak<Transfer>,
 }
 
-/// Whether an attempt waits for the caller to go on with the body.
+/// The wait of an attempt for the caller to send more of the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// It never had to.
+    /// The attempt has never waited.
     #[default]
+    /// The attempt is waiting.
     Never,
     Now,
-    /// It did until then.
+    /// The last wait ended at this time.
     Until(Instant),
 }
 
 impl Upload {
-    /// The same, for whoever sends the body of this request.
+    /// Returns another handle for the same attempt, to be used by the body of this request.
     #[must_use]
-    pub fn same(&self) -> Self {
+    pub fn share(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 
-    /// That of the request which is being cloned, for the clone of its body. A body that is cloned
-    /// without its request has one of its own. Facts are cloned before the body, as those of an
-    /// `http::Request` are.
+    /// Returns the handle for a body that is cloned along with its request.
+    ///
+    /// Relies on the request cloning its [`Call`](crate::Call) before its body, as `http::Request` does
+    /// with its extensions. A body that is cloned without its request gets a new handle.
     #[must_use]
-    pub fn of_clone(&self) -> Self {
+    pub fn for_cloned_body(&self) -> Self {
         let cloned = std::mem::take(&mut self.caller().cloned);
         match cloned.upgrade() {
             Some(attempt) => Self(attempt),
-            None => self.another(),
+            None => self.next_attempt(),
         }
     }
 
-    /// The attempt waits for the caller to go on.
-    pub fn waits(&self) {
+    /// Reports that the attempt waits for the caller to send more of the body.
+    pub fn start_waiting(&self) {
         *lock(&self.0.wait) = Wait::Now;
     }
 
-    /// The attempt waits no longer, if it did.
-    pub fn goes_on(&self) {
+    /// Reports that the attempt no longer waits. Has no effect if the attempt did not wait.
+    pub fn stop_waiting(&self) {
         let mut wait = lock(&self.0.wait);
         if *wait == Wait::Now {
             *wait = Wait::Until(Instant::now());
         }
     }
 
-    /// The caller's body was read to its end.
-    pub fn whole(&self) {
-        self.caller().whole = true;
+    /// Reports that the caller's body has been read to its end.
+    pub fn mark_complete(&self) {
+        self.caller().complete = true;
     }
 
-    /// A part of the body was not kept, or never came: the request cannot be made again.
-    pub fn lost(&self) {
-        self.caller().lost = true;
+    /// Reports that a part of the body was not kept or never arrived, so the request cannot be sent again.
+    pub fn mark_unrepeatable(&self) {
+        self.caller().unrepeatable = true;
     }
 
-    /// Whether the request can be made again, after an attempt that was `answered` or was not.
+    /// Returns `true` if the request can be sent again. `answered` is `true` after a response.
+    ///
+    /// After a response, the whole body must have been read: the rest of a partly read body may never come.
     pub(crate) fn is_repeatable(&self, answered: bool) -> bool {
         let caller = self.caller();
-        !caller.lost && (caller.whole || !answered)
+        !caller.unrepeatable && (caller.complete || !answered)
     }
 
     pub(crate) fn wait(&self) -> Wait {
         *lock(&self.0.wait)
     }
 
-    fn another(&self) -> Self {
+    /// Creates the upload of another attempt with the same body.
+    fn next_attempt(&self) -> Self {
         Self(Arc::new(Transfer {
             wait: Mutex::default(),
             caller: Arc::clone(&self.0.caller),
@@ -130,10 +138,10 @@ impl Upload {
     }
 }
 
-/// For another attempt.
+/// Creates the upload of another attempt.
 impl Clone for Upload {
     fn clone(&self) -> Self {
-        let clone = self.another();
+        let clone = self.next_attempt();
         self.caller().cloned = Arc::downgrade(&clone.0);
         clone
     }
@@ -149,8 +157,8 @@ impl fmt::Debug for Upload {
         let caller = self.caller();
         f.debug_struct("Upload")
             .field("wait", &wait)
-            .field("whole", &caller.whole)
-            .field("lost", &caller.lost)
+            .field("complete", &caller.complete)
+            .field("unrepeatable", &caller.unrepeatable)
             .finish_non_exhaustive()
     }
 }
