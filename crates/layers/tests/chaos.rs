@@ -420,7 +420,7 @@ mod as_data {
             (
                 json!({ "rules": [{ "rate": 1, "inject": "hang",
                     "match": { "header": { "name": "" } } }] }),
-                "rules.0.match.header.name: a header has a name",
+                "rules.0.match.header.name: must not be empty",
             ),
         ] {
             let error = match from_value::<ChaosConfig>(file) {

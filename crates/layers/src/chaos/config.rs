@@ -17,11 +17,12 @@ use crate::{
 )]
 #[non_exhaustive]
 pub struct ChaosConfig {
-    /// Whether anything is; not by default. A [handle](super::ChaosHandle) may change it.
+    /// Turns the injection on. Defaults to `false`. A [handle](super::ChaosHandle) can change the value
+    /// later.
     pub enabled: bool,
-    /// The rules, each of which is drawn by itself; none by default.
+    /// Rules, drawn independently of each other. Empty by default.
     pub rules: Vec<Rule>,
-    /// Makes runs repeatable; off by default, so that each differs.
+    /// Seed for reproducible runs. Off by default, so that each run differs.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
     pub seed: Option<u64>,
 }
@@ -34,7 +35,7 @@ crate::setters! {
     }
 }
 
-/// One thing that is injected, into some of the attempts.
+/// A fault that is injected into a share of the attempts.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -43,17 +44,17 @@ crate::setters! {
 )]
 #[non_exhaustive]
 pub struct Rule {
-    /// The share of attempts, 0 to 1. What is below is 0, what is above 1, and what is no number 0.
+    /// Share of the attempts, 0 to 1. A value outside is clamped, and NaN counts as 0.
     pub rate: f64,
-    /// What is injected into them.
+    /// The fault.
     pub inject: Injection,
-    /// Which requests it is for, `match` in a file; all by default.
+    /// Requests that the rule applies to, `match` in a file. All by default.
     #[cfg_attr(feature = "serde", serde(rename = "match", default))]
     pub matching: Match,
 }
 
 impl Rule {
-    /// Injects `inject` into the share `rate` of all attempts.
+    /// Creates a rule that injects `inject` into the share `rate` of all attempts.
     #[must_use]
     pub fn new(rate: f64, inject: Injection) -> Self {
         Self {
@@ -63,35 +64,32 @@ impl Rule {
         }
     }
 
-    /// Is only for requests that are like `wanted`.
+    /// Restricts the rule to requests that match `matching`.
     #[must_use]
-    pub fn matching(self, wanted: Match) -> Self {
-        Self {
-            matching: wanted,
-            ..self
-        }
+    pub fn matching(self, matching: Match) -> Self {
+        Self { matching, ..self }
     }
 
     fn errors(&self) -> Vec<ConfigError> {
-        let problems = Errors::default();
-        let problems = match self.inject {
+        let errors = Errors::default();
+        let errors = match self.inject {
             Injection::Latency(Latency::Uniform { min, max }) => {
-                problems.not_below("inject.latency.max", max, "min", min)
+                errors.not_below("inject.latency.max", max, "min", min)
             }
-            Injection::Status(status) => problems.within("inject.status", status, 200, 599),
-            _ => problems,
+            Injection::Status(status) => errors.within("inject.status", status, 200, 599),
+            _ => errors,
         };
-        let mut problems = problems.into_vec();
+        let mut errors = errors.into_vec();
         if let Injection::Error(Failure::Status { .. }) = self.inject {
-            let message = "a status is an answer: inject `status`";
-            problems.push(ConfigError::new("inject.error", message));
+            let message = "must not be a status, use `inject: { status: ... }` instead";
+            errors.push(ConfigError::new("inject.error", message));
         }
-        problems.extend(self.matching.problem());
-        problems
+        errors.extend(self.matching.error());
+        errors
     }
 }
 
-/// What can be injected.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -100,22 +98,23 @@ impl Rule {
 )]
 #[non_exhaustive]
 pub enum Injection {
-    /// The attempt fails like this, at once, and the service is not called. It may be any failure but
-    /// [`Failure::Status`], which is an answer.
+    /// The attempt fails at once with this failure, and the service is not called. [`Failure::Status`] is
+    /// not allowed, because a status is a response.
     Error(#[cfg_attr(feature = "serde", serde(with = "Kind"))] Failure),
     /// The attempt never ends, and the service is not called.
     Hang,
-    /// The attempt begins later, by 0 s or more.
+    /// The attempt starts later, by 0 s or more.
     Latency(Latency),
-    /// The attempt is answered with this status, 200 to 599, and the service is not called.
+    /// The attempt ends with a response with this status, 200 to 599, and the service is not called.
     Status(u16),
-    /// The body of the service's answer breaks off after so many bytes, 0 or more, if it has more.
+    /// The body of the service's response breaks off after this number of bytes, 0 or more, if it is
+    /// longer.
     Truncate(u64),
-    /// The body of the service's answer breaks off before its first byte.
+    /// The body of the service's response breaks off before its first byte.
     ResetBody,
 }
 
-/// How much later an attempt begins.
+/// The delay of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -123,25 +122,25 @@ pub enum Injection {
     serde(
         untagged,
         deny_unknown_fields,
-        expecting = "a latency is a duration such as \"100ms\", or has a `min` and a `max`"
+        expecting = "expected a duration such as \"100ms\", or a map with `min` and `max`"
     )
 )]
 pub enum Latency {
-    /// Always so much.
+    /// A fixed delay.
     Fixed(#[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))] Duration),
-    /// Spread evenly between the two.
+    /// A delay that is evenly distributed between two values.
     Uniform {
-        /// The least.
+        /// Shortest delay.
         #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
         min: Duration,
-        /// The most, `min` at least.
+        /// Longest delay, at least `min`.
         #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
         max: Duration,
     },
 }
 
 impl Latency {
-    /// The latency at the place `spread`, 0 to 1, between the least and the most.
+    /// Returns the latency at the position `spread`, 0 to 1, between the shortest and the longest.
     pub(super) fn at(self, spread: f64) -> Duration {
         match self {
             Self::Fixed(latency) => latency,
@@ -150,7 +149,7 @@ impl Latency {
     }
 }
 
-/// The names that failures have in a file.
+/// The names of failures in a file.
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(remote = "Failure", rename_all = "snake_case")]
@@ -177,11 +176,11 @@ enum Kind {
 impl Validate for ChaosConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let rules = self.rules.iter().enumerate();
-        let problems = rules.flat_map(|(place, rule)| {
-            let parent = format!("rules.{place}");
-            let problems = rule.errors().into_iter();
-            problems.map(move |problem| problem.under(&parent))
+        let errors = rules.flat_map(|(index, rule)| {
+            let parent = format!("rules.{index}");
+            let errors = rule.errors().into_iter();
+            errors.map(move |error| error.under(&parent))
         });
-        problems.collect()
+        errors.collect()
     }
 }

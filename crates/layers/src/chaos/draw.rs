@@ -1,4 +1,4 @@
-//! What one attempt draws.
+//! The random choice of faults for one attempt.
 
 use std::{
     fmt,
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::classify::Failure;
 
-/// The rules, and what all attempts draw from.
+/// State that all clones of a layer share: the rules and the random numbers.
 pub(super) struct Shared {
     enabled: AtomicBool,
-    /// Rates may change, so each stands beside its rule.
+    /// The rules with their rates, which can change. A rate is stored as the bits of an `f64`.
     rules: Box<[(AtomicU64, Rule)]>,
     random: Mutex<fastrand::Rng>,
 }
@@ -47,19 +47,22 @@ impl Shared {
         self.enabled.store(enabled, Relaxed);
     }
 
-    pub(super) fn set_rate(&self, place: usize, rate: f64) {
-        if let Some((known, _)) = self.rules.get(place) {
-            known.store(bits(rate), Relaxed);
+    pub(super) fn set_rate(&self, index: usize, rate: f64) {
+        if let Some((current, _)) = self.rules.get(index) {
+            current.store(bits(rate), Relaxed);
         }
     }
 
-    /// Draws once for the attempt, and from that for each rule, so that what one attempt draws does not
-    /// depend on what became of others; `is_for` tells what a rule is for.
+    /// Draws the faults of one attempt. `is_for` returns `true` if the request matches.
+    ///
+    /// The shared generator is advanced once per attempt, and each rule draws from a fork of it. So the
+    /// values of an attempt do not depend on the number of values that other attempts have used.
     pub(super) fn draw(&self, is_for: impl Fn(&Match) -> bool) -> Drawn {
         let random = self.random.lock();
         let mut random = random.unwrap_or_else(PoisonError::into_inner).fork();
         let mut drawn = Drawn::default();
         for (rate, rule) in &self.rules {
+            // Both numbers are drawn for every rule, so that a changed rate shifts no later draw.
             let rate = f64::from_bits(rate.load(Relaxed));
             let (hit, spread) = (random.f64() < rate, random.f64());
             if hit && (rule.matching.is_any() || is_for(&rule.matching)) {
@@ -70,7 +73,7 @@ impl Shared {
     }
 }
 
-/// A rate from 0 to 1.
+/// Returns the bits of `rate`, clamped to 0 to 1. NaN counts as 0.
 fn bits(rate: f64) -> u64 {
     let rate = if rate.is_nan() { 0.0 } else { rate };
     rate.clamp(0.0, 1.0).to_bits()
@@ -85,14 +88,14 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// What one attempt has drawn: first it waits, then this happens.
+/// The faults of one attempt: the latency comes first, then the outcome.
 #[derive(Default)]
 pub(super) struct Drawn {
     pub(super) latency: Duration,
     pub(super) outcome: Option<Outcome>,
 }
 
-/// What happens in place of a call that is left alone.
+/// The fault that replaces or breaks the call.
 #[derive(Clone, Copy)]
 pub(super) enum Outcome {
     Error(Failure),
@@ -101,7 +104,7 @@ pub(super) enum Outcome {
     Break(Damage),
 }
 
-/// What is done to the answer of the service.
+/// Damage to the response of the service.
 #[derive(Clone, Copy)]
 pub(super) enum Damage {
     ResetBody,
@@ -134,7 +137,7 @@ impl Drawn {
 }
 
 impl Outcome {
-    /// The least has its way.
+    /// Returns the precedence among several outcomes. The lowest rank applies.
     fn rank(self) -> u8 {
         match self {
             Self::Error(_) => 0,

@@ -1,4 +1,4 @@
-//! Draws at the first poll, and does what was drawn.
+//! The future that draws the faults at its first poll and then applies them.
 
 use std::{
     future::Future,
@@ -19,7 +19,7 @@ use super::{
 use crate::{call::CallContext, deadline::later, event::Event, oneshot::Oneshot, timer::Timer};
 
 pin_project! {
-    /// The future of [`Chaos`](super::Chaos).
+    /// The response future of [`Chaos`](super::Chaos).
     pub struct ResponseFuture<S, I, P, Req>
     where
         S: Service<Req>,
@@ -50,7 +50,7 @@ pin_project! {
     }
 }
 
-/// A call that is not made yet.
+/// An attempt that has not called the service yet.
 struct Attempt<S, I, P, Req> {
     layer: ChaosLayer<I, P>,
     service: S,
@@ -58,7 +58,7 @@ struct Attempt<S, I, P, Req> {
 }
 
 impl<S: Service<Req>, I, P, Req> ResponseFuture<S, I, P, Req> {
-    /// A call that is left alone.
+    /// Creates the future of a call without faults.
     pub(super) fn disabled(call: Oneshot<S, Req>) -> Self {
         let damage = None;
         Self {
@@ -87,7 +87,7 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
         let ChaosLayer {
             shared, matcher, ..
         } = &self.layer;
-        let drawn = shared.draw(|wanted| matcher(wanted, &self.request));
+        let drawn = shared.draw(|matching| matcher(matching, &self.request));
         if !drawn.is_nothing() {
             self.request.call().events.emit(Event::Chaos);
         }
@@ -115,7 +115,7 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
 }
 
 fn take<T>(attempt: &mut Option<T>) -> T {
-    // A caller never polls a future again after it was ready: the contract of `Future`.
+    // Polling a future after completion violates the contract of `Future`.
     attempt.take().expect("polled after completion")
 }
 

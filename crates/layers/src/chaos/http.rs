@@ -1,4 +1,4 @@
-//! Injects into answers of HTTP.
+//! Faults for HTTP responses.
 
 use std::{
     pin::Pin,
@@ -13,13 +13,14 @@ use pin_project_lite::pin_project;
 use super::inject::Injected;
 use crate::{classify::Failure, rejection::BoxError};
 
-/// A response whose body can be broken.
+/// A response with a body that can break off.
 type Breakable<B> = Response<ChaosBody<B>>;
 
-/// Returns the function that makes faults for an HTTP service, with errors made by `error`.
+/// Returns the function that creates faults for an HTTP service. `error` creates the errors.
 ///
-/// A made-up response has no body and no headers. A broken one has a body that ends with an error of the
-/// kind [`Failure::TruncatedBody`]. So that a body can be broken, the service below answers with a [`ChaosBody`].
+/// An injected response has no body and no headers. The body of a broken response ends with an error of
+/// the kind [`Failure::TruncatedBody`]. The service below must respond with a [`ChaosBody`], so that the
+/// layer can break it.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -51,66 +52,66 @@ pub fn inject_http<B, E>(
     move |injected| match injected {
         Injected::Error(failure) => Err(error(failure)),
         Injected::Status(status) => {
-            let mut response = Response::new(ChaosBody::made_up());
+            let mut response = Response::new(ChaosBody::empty());
             let status = StatusCode::from_u16(status);
             *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Ok(response)
         }
         Injected::Truncate(response, bytes) => {
-            Ok(response.map(|body| body.ending(End::After(bytes))))
+            Ok(response.map(|body| body.with_end(End::After(bytes))))
         }
-        Injected::ResetBody(response) => Ok(response.map(|body| body.ending(End::Now))),
+        Injected::ResetBody(response) => Ok(response.map(|body| body.with_end(End::Now))),
     }
 }
 
 pin_project! {
-    /// A body that may break off. Its headers and its size promise the whole.
+    /// A body that may break off. The headers and the size hint still announce the whole body.
     #[derive(Debug)]
     pub struct ChaosBody<B> {
-        // None once it broke off, and if there never was any.
+        // `None` after the break, and for an injected response.
         #[pin]
         body: Option<B>,
         end: End,
     }
 }
 
-/// Where a body ends.
+/// The point at which a body ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// At its own end.
-    Its,
-    /// After so many bytes, unless it has no more.
+    /// At the end of the inner body.
+    Inner,
+    /// After this number of bytes, if the inner body has more.
     After(u64),
-    /// Before anything else of it.
+    /// Before the next frame.
     Now,
 }
 
 impl<B> ChaosBody<B> {
-    /// Creates a body that is whole, until a fault is injected.
+    /// Creates a body that is complete unless a fault is injected.
     #[must_use]
     pub const fn new(body: B) -> Self {
         Self {
             body: Some(body),
-            end: End::Its,
+            end: End::Inner,
         }
     }
 
-    fn ending(self, end: End) -> Self {
+    fn with_end(self, end: End) -> Self {
         Self { end, ..self }
     }
 
-    const fn made_up() -> Self {
-        let end = End::Its;
+    const fn empty() -> Self {
+        let end = End::Inner;
         Self { body: None, end }
     }
 }
 
 impl End {
-    /// Cuts what lies beyond the end off `data`; false if nothing lies before it.
+    /// Truncates `data` at the end. Returns `false` if no byte of `data` is before the end.
     fn admits(&mut self, data: &mut Bytes) -> bool {
         let size = data.len() as u64;
         match *self {
-            Self::Its => true,
+            Self::Inner => true,
             Self::After(left) if size <= left => {
                 *self = Self::After(left - size);
                 true

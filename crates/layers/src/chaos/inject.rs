@@ -1,4 +1,4 @@
-//! The parts of an attempt that are injected.
+//! The fault that a layer passes to the user's function.
 
 use crate::classify::Failure;
 
@@ -7,12 +7,12 @@ use crate::classify::Failure;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Injected<Response> {
-    /// The attempt fails like this.
+    /// The attempt fails with this failure.
     Error(Failure),
-    /// It is answered with this status.
+    /// The attempt ends with a response with this status.
     Status(u16),
-    /// The body of this answer breaks off after so many bytes.
+    /// The body of this response breaks off after this number of bytes.
     Truncate(Response, u64),
-    /// The body of this answer breaks off before its first byte.
+    /// The body of this response breaks off before its first byte.
     ResetBody(Response),
 }

@@ -1,4 +1,4 @@
-//! The layer, its service, and the handle that turns it on and off.
+//! [`ChaosLayer`], its service, and the handle that controls the faults at run time.
 
 use std::{
     fmt,
@@ -18,10 +18,10 @@ use crate::{
     oneshot::Oneshot,
 };
 
-/// Breaks calls on purpose; see the [module docs](super).
+/// A layer that injects faults; see the [module docs](super).
 ///
-/// `I` makes the errors, the responses and the broken responses. `P` tells which requests a rule with a
-/// [`Match`] is for.
+/// `I` creates the errors, the responses and the broken responses. `P` returns `true` if a request meets the
+/// conditions of a [`Match`].
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -57,11 +57,11 @@ pub struct ChaosLayer<I, P> {
 }
 
 impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
-    /// Creates a layer whose faults are made by `inject`, a
-    /// `Fn(Injected<Response>) -> Result<Response, E>`. A response without a body may be returned as it is
-    /// where it should be truncated. For HTTP there is `inject_http` (feature `http`).
+    /// Creates a layer. `inject`, a `Fn(Injected<Response>) -> Result<Response, E>`, creates the faults.
     ///
-    /// Rules with a [`Match`] are not used without [`matching`](Self::matching).
+    /// `inject` may return a response without a body unchanged where the body should break off. For HTTP, use
+    /// `inject_http` (feature `http`). Rules with a [`Match`] do not apply without
+    /// [`matching`](Self::matching).
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -74,8 +74,9 @@ impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
         })
     }
 
-    /// Asks `matcher` whether a request is one that a rule is for. It is asked after the draw, and only
-    /// for a [`Match`] with a condition.
+    /// Sets the function that returns `true` if a request meets the conditions of a rule.
+    ///
+    /// The function is called after the draw, and only for a [`Match`] with a condition.
     #[must_use]
     pub fn matching<Q>(self, matcher: Q) -> ChaosLayer<I, Q>
     where
@@ -90,14 +91,14 @@ impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
 }
 
 impl<I, P> ChaosLayer<I, P> {
-    /// Turns it on and off while it runs.
+    /// Returns a handle that controls the faults at run time.
     #[must_use]
     pub fn handle(&self) -> ChaosHandle {
         ChaosHandle(Arc::clone(&self.shared))
     }
 }
 
-/// Turns chaos on and off while it runs.
+/// A handle that controls the faults of a [`ChaosLayer`] at run time.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -126,15 +127,15 @@ impl<I, P> ChaosLayer<I, P> {
 pub struct ChaosHandle(Arc<Shared>);
 
 impl ChaosHandle {
-    /// Whether anything is injected into calls that begin from now on.
+    /// Turns the injection on or off, for calls that start from now on.
     pub fn enable(&self, enabled: bool) {
         self.0.enable(enabled);
     }
 
-    /// Changes the rate of the rule at `place` in the settings, with the same bounds as there;
-    /// without such a rule nothing.
-    pub fn set_rate(&self, place: usize, rate: f64) {
-        self.0.set_rate(place, rate);
+    /// Sets the rate of the rule at `index` in the configuration. The rate is clamped to 0 to 1, and NaN
+    /// counts as 0. Has no effect if the rule does not exist.
+    pub fn set_rate(&self, index: usize, rate: f64) {
+        self.0.set_rate(index, rate);
     }
 }
 
@@ -157,7 +158,7 @@ impl<I, P> fmt::Debug for ChaosLayer<I, P> {
     }
 }
 
-/// The service of [`ChaosLayer`].
+/// A [`Service`] with injected faults, created by [`ChaosLayer`].
 #[derive(Clone, Debug)]
 pub struct Chaos<S, I, P> {
     layer: ChaosLayer<I, P>,

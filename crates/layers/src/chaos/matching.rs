@@ -1,12 +1,13 @@
-//! Which requests a rule is for.
+//! The requests that a rule applies to.
 
 use crate::config::ConfigError;
 
-/// What a request must be like for a rule to be for it: everything that is said, and anything if
-/// nothing is.
+/// Conditions on a request. A request must meet all conditions that are set. Without conditions, every
+/// request matches.
 ///
-/// The layer knows nothing of services, tiers and headers. It asks the function given to
-/// [`ChaosLayer::matching`](super::ChaosLayer::matching); without one it skips every rule with a `Match`.
+/// The layer itself cannot read services, tiers and headers. It calls the function given to
+/// [`ChaosLayer::matching`](super::ChaosLayer::matching). Without that function, rules with conditions
+/// never apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -14,11 +15,11 @@ use crate::config::ConfigError;
     serde(deny_unknown_fields, default)
 )]
 pub struct Match {
-    /// It goes to the service of this name.
+    /// Name of the service that the request goes to.
     pub service: Option<String>,
-    /// Its caller is of this tier.
+    /// Tier of the caller.
     pub tier: Option<String>,
-    /// It bears this header.
+    /// Header of the request.
     pub header: Option<HeaderMatch>,
 }
 
@@ -27,14 +28,14 @@ impl Match {
         *self == Self::default()
     }
 
-    pub(super) fn problem(&self) -> Option<ConfigError> {
+    pub(super) fn error(&self) -> Option<ConfigError> {
         let header = self.header.as_ref()?;
-        let nameless = header.name.is_empty();
-        nameless.then(|| ConfigError::new("match.header.name", "a header has a name"))
+        let is_empty = header.name.is_empty();
+        is_empty.then(|| ConfigError::new("match.header.name", "must not be empty"))
     }
 }
 
-/// A header that a request must bear.
+/// A condition on a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -42,16 +43,16 @@ impl Match {
     serde(deny_unknown_fields)
 )]
 pub struct HeaderMatch {
-    /// Its name, in any case.
+    /// Name of the header, in any case.
     pub name: String,
-    /// Its value, byte for byte; any value if there is none.
+    /// Value of the header, byte for byte. `None` matches any value.
     #[cfg_attr(feature = "serde", serde(default))]
     pub value: Option<String>,
 }
 
 #[cfg(feature = "http")]
 impl HeaderMatch {
-    /// Whether it is among `headers`.
+    /// Returns `true` if `headers` meet the condition.
     #[must_use]
     pub fn is_in(&self, headers: &::http::HeaderMap) -> bool {
         let mut values = headers.get_all(self.name.as_str()).iter();

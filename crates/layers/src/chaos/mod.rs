@@ -1,7 +1,7 @@
-//! Break calls on purpose, innermost of all, to see what the layers above make of it.
+//! A layer that injects faults, to test the layers above.
 //!
-//! What is broken is data, a list of [`Rule`]s: into which share of the attempts, of which requests,
-//! and what is injected. With feature `serde` it is read from a file:
+//! A list of [`Rule`]s says which share of the attempts gets which fault, and for which requests. With the
+//! feature `serde`, the rules can be read from a file:
 //!
 //! ```yaml
 //! enabled: true
@@ -12,20 +12,25 @@
 //!   - { rate: 1, inject: { status: 503 }, match: { tier: free } }
 //! ```
 //!
-//! Every attempt draws by itself, at its first poll: a call that is dropped before it has drawn
-//! nothing, and a retry draws anew. Of what it has drawn, an error comes first, which saves the wait;
-//! then the latencies, added up; then a hang, a made-up answer, or the call of the service, the body
-//! of whose answer breaks off. Where two rules want the same of one attempt, the first has its way.
+//! Each attempt draws its faults at its first poll. A call that is dropped before its first poll draws
+//! nothing, and a retry draws again. The faults of one attempt apply in this order:
 //!
-//! An attempt draws for all rules, also for those that are not for its request. So one
-//! [`seed`](ChaosConfig::seed) deals the same to the *n*th attempt whatever the requests are like
-//! and however the rates are changed.
+//! 1. An error. It ends the attempt at once, without the latency.
+//! 2. All latencies, added up.
+//! 3. The first drawn of these: the attempt hangs, a status is returned, or the service is called and
+//!    the body of its response breaks off.
 //!
-//! What is injected is classified as if it were real. An attempt that has drawn anything tells
-//! [`Event::Chaos`](crate::Event::Chaos), once.
+//! If two rules inject the same kind of fault into an attempt, the first rule applies.
 //!
-//! It needs the feature `chaos` *and* [`enabled`](ChaosConfig::enabled). A layer that is not
-//! enabled costs a branch: it clones, locks and allocates nothing.
+//! An attempt draws for all rules, even for rules that do not match its request. With the same
+//! [`seed`](ChaosConfig::seed), the *n*th attempt therefore draws the same values, whatever the requests
+//! and the rates are.
+//!
+//! Injected faults are classified like real ones. An attempt with a fault emits
+//! [`Event::Chaos`](crate::Event::Chaos) once.
+//!
+//! Faults need the feature `chaos` *and* [`enabled`](ChaosConfig::enabled). A layer that is not enabled
+//! costs one branch: no clone, no lock and no allocation.
 
 mod config;
 mod draw;
