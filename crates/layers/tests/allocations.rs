@@ -1,4 +1,4 @@
-//! Allocations per call: none of the layers' own, for a call that succeeds.
+//! Tests that the layers allocate nothing for a call that succeeds.
 #![allow(missing_docs)]
 
 mod common;
@@ -77,7 +77,7 @@ async fn fallback_does_not_allocate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_of_them_do_not_allocate() {
+async fn a_whole_stack_does_not_allocate() {
     let stack = || {
         ServiceBuilder::new()
             .layer(FallbackLayer::new(ClassifyResult).answer(1))
@@ -94,7 +94,7 @@ async fn all_of_them_do_not_allocate() {
 
 #[cfg(feature = "chaos")]
 #[tokio::test(start_paused = true)]
-async fn ch_04_chaos_that_is_off_does_not_allocate() {
+async fn ch_04_disabled_chaos_does_not_allocate() {
     use tower_fanout_layers::chaos::{ChaosConfig, ChaosLayer, Injected};
 
     let make = |_: Injected<u64>| Err(BROKEN);
@@ -107,10 +107,10 @@ async fn ch_04_chaos_that_is_off_does_not_allocate() {
     .await;
 }
 
-/// The clone that a retry keeps of an HTTP request is the user's: its headers and extensions.
+/// The user's request allocates when a retry clones its headers and extensions.
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]
-async fn retry_of_http_allocates_for_the_clone_of_the_request_alone() {
+async fn retry_of_http_allocates_only_to_clone_the_request() {
     use tower_fanout_layers::ClassifyHttp;
     use tower_fanout_testkit::laws::{Http, Traffic};
 

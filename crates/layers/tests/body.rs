@@ -1,4 +1,5 @@
-//! What lasts until a body ends: permits, verdicts, timers, and requests that are sent again.
+//! Tests of everything that lasts until a body ends: permits, classification, timers and repeatable
+//! requests.
 #![cfg(feature = "http")]
 #![allow(missing_docs)]
 
@@ -32,7 +33,7 @@ use tower_fanout_layers::{
 
 type Streamed = BoxBody<Bytes, BoxError>;
 
-/// A body of these frames, with a pause before each.
+/// Creates a body of `frames`, with `pause` before each frame.
 fn frames<I>(frames: I, pause: Duration) -> Streamed
 where
     I: IntoIterator<Item = Result<Frame<Bytes>, BoxError>>,
@@ -46,7 +47,7 @@ fn data(text: &'static str) -> Result<Frame<Bytes>, BoxError> {
     Ok(Frame::data(Bytes::from_static(text.as_bytes())))
 }
 
-/// A byte every 100 ms, for ever.
+/// Creates an endless body of one byte per 100 ms.
 fn drip() -> Streamed {
     frames(std::iter::repeat_with(|| data("x")), ms(100))
 }
@@ -60,7 +61,7 @@ trait Stall {
 }
 
 impl Stall for Streamed {
-    /// The same, but it never ends.
+    /// Appends a frame that never arrives.
     fn stalled(self) -> Streamed {
         let more = stream::pending::<Result<Frame<Bytes>, BoxError>>();
         let all = self.into_data_stream().map(|data| data.map(Frame::data));
@@ -68,7 +69,7 @@ impl Stall for Streamed {
     }
 }
 
-/// A service that answers 200 with this body.
+/// Creates a service that responds with status 200 and this body.
 fn answering(
     body: impl Fn() -> Streamed + Clone,
 ) -> impl Service<Request<()>, Response = Response<Streamed>, Error = BoxError, Future: Send> + Clone
@@ -107,7 +108,11 @@ async fn cl_06_a_permit_is_held_until_the_body_ends_or_is_dropped() {
     body.frame().await.unwrap().unwrap();
     assert_eq!(layer.in_flight(), 1);
     assert!(body.frame().await.is_some() && body.frame().await.is_none());
-    assert_eq!(layer.in_flight(), 0, "it has ended, though it still lives");
+    assert_eq!(
+        layer.in_flight(),
+        0,
+        "the body has ended but is not dropped"
+    );
     let answer = service.oneshot(Request::new(())).await.unwrap();
     assert_eq!(layer.in_flight(), 1);
     drop(answer);
@@ -116,16 +121,16 @@ async fn cl_06_a_permit_is_held_until_the_body_ends_or_is_dropped() {
         BodyExt::boxed(http_body_util::Empty::new().map_err(|never: Infallible| match never {}))
     }));
     let _answer = empty.oneshot(Request::new(())).await.unwrap();
-    assert_eq!(layer.in_flight(), 0, "there is nothing to wait for");
+    assert_eq!(layer.in_flight(), 0, "the body was empty from the start");
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_10_a_call_that_pauses_holds_no_permit_for_the_answer_that_it_had() {
+async fn ord_10_a_call_that_pauses_holds_no_permit_for_its_response() {
     let limit = ConcurrencyLayer::new(ConcurrencyConfig::new())
         .unwrap()
         .until_body_end();
-    let policy = RetryConfig::new().max_attempts(2);
-    let retry = RetryLayer::new(policy, ClassifyHttp::new()).unwrap();
+    let config = RetryConfig::new().max_attempts(2);
+    let retry = RetryLayer::new(config, ClassifyHttp::new()).unwrap();
     let unavailable = service_fn(|_: Request<()>| async {
         let answer = Response::builder().status(503).body(stalled());
         answer.map_err(BoxError::from)
@@ -139,19 +144,19 @@ async fn ord_10_a_call_that_pauses_holds_no_permit_for_the_answer_that_it_had() 
         held
     };
     assert_eq!(held_in_the_pause(retry.clone()).await, 0);
-    // Where the call may still end with that answer, it is kept.
+    // With a breaker, the call may end with this response, so the response is kept.
     let open = breaker().handle().clone();
     open.open_for(ms(1_000));
     assert_eq!(held_in_the_pause(retry.breaker(open)).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_33_a_body_that_breaks_off_is_a_failure_and_one_dropped_early_is_not() {
+async fn cb_33_a_truncated_body_is_a_failure_and_a_dropped_body_is_not() {
     let torn = || frames([data("a"), Err("torn".into())], ms(10));
     let layer = breaker().until_body_end();
     let answer = layer.layer(answering(torn)).oneshot(Request::new(()));
     let body = answer.await.unwrap().into_body();
-    assert_eq!(seen(&layer), (0, 0), "it is not over yet");
+    assert_eq!(seen(&layer), (0, 0), "the body has not ended");
     body.collect().await.unwrap_err();
     assert_eq!(seen(&layer), (1, 1));
 
@@ -166,12 +171,12 @@ async fn cb_33_a_body_that_breaks_off_is_a_failure_and_one_dropped_early_is_not(
     assert_eq!(
         seen(&layer),
         (1, 0),
-        "by default it is over when it is answered"
+        "by default, the call ends with the response headers"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_07_the_deadline_ends_a_body_that_drips_steadily() {
+async fn dl_07_the_deadline_ends_a_steady_drip() {
     let service = BodyTimeoutLayer::new(ms(500))
         .unwrap()
         .layer(answering(drip));
@@ -185,7 +190,7 @@ async fn dl_07_the_deadline_ends_a_body_that_drips_steadily() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_07_nor_does_a_body_outlive_it_that_is_always_ready() {
+async fn dl_07_the_deadline_ends_a_body_that_is_always_ready() {
     let ready = || frames(std::iter::repeat_with(|| data("x")), ms(0));
     let service = BodyTimeoutLayer::default().layer(answering(ready));
     let answer = service.oneshot(within(ms(100))).await.unwrap();
@@ -198,7 +203,7 @@ async fn dl_07_nor_does_a_body_outlive_it_that_is_always_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_08_a_body_that_stalls_is_a_failure_and_frees_its_permit() {
+async fn dl_08_a_stalled_body_is_a_failure_and_frees_its_permit() {
     let (breaker, limit) = (
         breaker().until_body_end(),
         ConcurrencyLayer::new(ConcurrencyConfig::new())
@@ -214,7 +219,7 @@ async fn dl_08_a_body_that_stalls_is_a_failure_and_frees_its_permit() {
     assert_eq!(limit.in_flight(), 1);
     let mut body = Box::pin(answer.into_body());
     body.frame().await.unwrap().unwrap();
-    // A reader that takes its time is not the service's fault.
+    // A slow reader is not a fault of the service.
     sleep(ms(5_000)).await;
     let (frame, elapsed) = timed(body.frame()).await;
     let error = frame.unwrap().unwrap_err();
@@ -224,8 +229,8 @@ async fn dl_08_a_body_that_stalls_is_a_failure_and_frees_its_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
-    // The service answers 80 ms after it has read the whole body.
+async fn dl_09_a_slow_upload_does_not_consume_the_timeout() {
+    // The service responds 80 ms after it has read the whole body.
     let reading = |delay: Duration| {
         service_fn(move |request: Request<ReplayBody<Streamed>>| async move {
             request.into_body().collect().await?;
@@ -252,7 +257,7 @@ async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
         Some(&Rejection::AttemptTimeout)
     );
     assert_eq!(elapsed, ms(700));
-    // The call's deadline takes no excuse.
+    // The upload does not extend the deadline of the call.
     let mut late = upload();
     late.call_mut().unwrap().deadline = Some(Deadline::at(Instant::now() + ms(450)));
     let (result, elapsed) = timed(stack(ms(80)).oneshot(late)).await;
@@ -261,29 +266,29 @@ async fn dl_09_a_slow_upload_is_not_blamed_on_the_service() {
         Some(&Rejection::Deadline)
     );
     assert_eq!(elapsed, ms(450));
-    // A service that never asks for the body has its time running.
-    let deaf = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
+    // The time of a service that never reads the body keeps running.
+    let never_reads = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
         let _unread = request;
         std::future::pending::<Result<Response<()>, BoxError>>().await
     });
     let stack = ServiceBuilder::new()
         .layer(UploadLayer::default())
         .layer(TimeoutLayer::new(ms(100)).unwrap())
-        .service(deaf);
+        .service(never_reads);
     let (result, elapsed) = timed(stack.oneshot(upload())).await;
     assert_eq!((result.is_err(), elapsed), (true, ms(100)));
 }
 
-/// Frames that are there at once, or that come every so often.
+/// Creates an upload with all frames ready at once, or with a pause before each.
 fn upload_of(frames_every: Duration) -> Request<Streamed> {
     put(frames(["a", "b", "c"].map(data), frames_every))
 }
 
-/// An attempt's number, from 1, and its body.
+/// The number of an attempt, from 1, and its body.
 type Attempt = (u8, ReplayBody<Streamed>);
 
-/// Retries, or hedges after 50 ms, of attempts of 100 ms, which `serve` answers; what became of an
-/// upload, when, and after how many attempts.
+/// Runs attempts of at most 100 ms each, with retries or with hedges after 50 ms. `serve` handles an
+/// attempt. Returns the result, the elapsed time and the number of attempts.
 async fn attempts<F>(
     hedged: bool,
     frames_every: Duration,
@@ -301,25 +306,25 @@ where
     let mut upload = upload_of(frames_every);
     upload.call_mut().unwrap().events = ear.events();
     let call = if hedged {
-        let policy = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(50)));
-        let layer = HedgeLayer::new(policy, ClassifyHttp::new()).unwrap();
+        let config = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(50)));
+        let layer = HedgeLayer::new(config, ClassifyHttp::new()).unwrap();
         UploadLayer::default()
             .layer(layer.layer(attempt))
             .oneshot(upload)
             .boxed_local()
     } else {
-        let policy = RetryConfig::new()
+        let config = RetryConfig::new()
             .base(ms(1))
             .jitter(Jitter::None)
             .max_attempts(2);
-        let layer = RetryLayer::new(policy, ClassifyHttp::new()).unwrap();
+        let layer = RetryLayer::new(config, ClassifyHttp::new()).unwrap();
         UploadLayer::default()
             .layer(layer.layer(attempt))
             .oneshot(upload)
             .boxed_local()
     };
     let call = tokio::time::timeout(ms(60_000), timed(call));
-    let (result, elapsed) = call.await.expect("something ends it");
+    let (result, elapsed) = call.await.expect("the call never ended");
     let sent = |event: &Event| matches!(event, Event::Attempt { .. });
     let result = result
         .map(|_| ())
@@ -334,8 +339,8 @@ where
 const TIMED_OUT: Result<(), Option<Rejection>> = Err(Some(Rejection::AttemptTimeout));
 
 #[tokio::test(start_paused = true)]
-async fn dl_09_a_service_that_stops_reading_is_blamed() {
-    // However the frame came, nobody waits for the next one.
+async fn dl_09_a_service_that_stops_reading_times_out() {
+    // The service does not read the next frame, so no time is excused, at any speed of the upload.
     for (frames_every, expected) in [(ms(0), ms(201)), (ms(70), ms(271))] {
         let stops = |(_, mut body): Attempt| async move {
             body.frame().await.unwrap()?;
@@ -344,7 +349,7 @@ async fn dl_09_a_service_that_stops_reading_is_blamed() {
         let end = attempts(false, frames_every, stops).await;
         assert_eq!(end, (TIMED_OUT, expected, 2));
     }
-    // It drops the body that it waits for.
+    // The service drops the body while it waits for a frame.
     let drops = |(_, body): Attempt| async move {
         tokio::time::timeout(ms(10), body.collect()).await.ok();
         std::future::pending().await
@@ -354,37 +359,37 @@ async fn dl_09_a_service_that_stops_reading_is_blamed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_09_an_attempt_is_excused_for_its_own_waits_only() {
-    let second_is_deaf = |(number, mut body): Attempt| async move {
+async fn dl_09_only_the_waits_of_an_attempt_extend_its_timeout() {
+    let second_never_reads = |(number, mut body): Attempt| async move {
         body.frame().await.unwrap()?;
         match number {
             1 => Err("the connection broke".into()),
             _ => std::future::pending().await,
         }
     };
-    let end = attempts(false, ms(1_000), second_is_deaf).await;
+    let end = attempts(false, ms(1_000), second_never_reads).await;
     assert_eq!(end, (TIMED_OUT, ms(1_101), 2));
-    // The first has read all there is when the second begins to.
+    // The first attempt has read the whole body when the second starts to read.
     let both_hang = |(_, body): Attempt| async move {
         body.collect().await?;
         std::future::pending().await
     };
     let end = attempts(true, ms(0), both_hang).await;
     assert_eq!(end, (TIMED_OUT, ms(150), 2));
-    // The first never reads, while the second waits.
-    let first_is_deaf = |(number, body): Attempt| async move {
+    // The first attempt never reads while the second waits.
+    let first_never_reads = |(number, body): Attempt| async move {
         if number > 1 {
             body.collect().await?;
         }
         std::future::pending().await
     };
-    let end = attempts(true, ms(40), first_is_deaf).await;
+    let end = attempts(true, ms(40), first_never_reads).await;
     assert_eq!(end, (TIMED_OUT, ms(270), 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_09_every_attempt_is_excused_that_waits() {
-    let second_is_fine = |(number, mut body): Attempt| async move {
+async fn dl_09_the_waits_of_each_attempt_extend_its_timeout() {
+    let second_succeeds = |(number, mut body): Attempt| async move {
         if number == 1 {
             body.frame().await.unwrap()?;
             return Err("the connection broke".into());
@@ -393,15 +398,16 @@ async fn dl_09_every_attempt_is_excused_that_waits() {
         Ok(())
     };
     for (hedged, expected) in [(false, ms(601)), (true, ms(600))] {
-        let (result, elapsed, _) = attempts(hedged, ms(200), second_is_fine).await;
+        let (result, elapsed, _) = attempts(hedged, ms(200), second_succeeds).await;
         assert_eq!((result, elapsed), (Ok(()), expected));
     }
 }
 
-/// What a service read of the bodies of its attempts.
+/// The bodies and trailers that a service has read, per attempt.
 type Read = std::sync::Arc<std::sync::Mutex<Vec<(Bytes, Option<HeaderMap>)>>>;
 
-/// Retries around a service that reads every body and answers 503, but 200 the third time.
+/// Creates a retry around a service that reads every body. The third response has status 200, the
+/// others 502.
 fn retried(
     max_body: u64,
 ) -> (
@@ -436,7 +442,7 @@ fn put(body: Streamed) -> Request<Streamed> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_14_fault_f26_a_body_over_the_cap_is_sent_once_and_whole() {
+async fn rt_14_fault_f26_a_body_over_the_limit_is_sent_once_and_whole() {
     let large = Bytes::from(vec![b'x'; 100 * 1024]);
     let whole = large.clone();
     let known = http_body_util::Full::new(large.clone()).map_err(|never| match never {});
@@ -453,7 +459,7 @@ async fn rt_14_fault_f26_a_body_over_the_cap_is_sent_once_and_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_15_fault_f26_every_attempt_has_the_same_body_and_trailers() {
+async fn rt_15_fault_f26_each_attempt_has_the_same_body_and_trailers() {
     let (service, read) = retried(64 * 1024);
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", "7".parse().unwrap());
@@ -465,7 +471,7 @@ async fn rt_15_fault_f26_every_attempt_has_the_same_body_and_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_16_an_answer_before_the_body_was_read_is_final() {
+async fn rt_16_a_response_before_the_body_was_read_is_final() {
     let calls = script().respond(0);
     let count = calls.clone();
     let early = service_fn(move |request: Request<ReplayBody<Streamed>>| {
@@ -488,7 +494,7 @@ async fn rt_16_an_answer_before_the_body_was_read_is_final() {
     assert_eq!(calls.calls(), 1);
 }
 
-/// A `ReplayBody` as a service gets it, and the request that keeps its clone.
+/// Creates a `ReplayBody` as a service gets it, and the request with its clone.
 async fn replay(body: Streamed, max: u64) -> (ReplayBody<Streamed>, Request<ReplayBody<Streamed>>) {
     let echo =
         service_fn(
@@ -500,12 +506,12 @@ async fn replay(body: Streamed, max: u64) -> (ReplayBody<Streamed>, Request<Repl
 }
 
 #[tokio::test(start_paused = true)]
-async fn clones_that_read_at_once_wake_each_other_and_see_the_same() {
+async fn clones_that_read_at_once_wake_each_other_and_get_the_same() {
     let (first, kept) = replay(frames(["a", "b", "c"].map(data), ms(10)), 1024).await;
     let (mut left, right) = (kept.body().clone(), kept.into_body());
     let reads = async {
         left.frame().await.unwrap().unwrap();
-        drop(left); // It may have been the one that the caller's body would wake.
+        drop(left); // The caller's body may hold the waker of this clone.
     };
     let (first, right, ()) = tokio::join!(first.collect(), right.collect(), reads);
     assert_eq!(first.unwrap().to_bytes(), "abc");
@@ -522,7 +528,7 @@ async fn a_clone_that_stops_early_leaves_the_rest_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_are_exact_at_every_point() {
+async fn size_hints_are_exact_at_every_point() {
     let full = http_body_util::Full::new(Bytes::from_static(b"abc"));
     let full = BodyExt::boxed(full.map_err(|never: Infallible| match never {}));
     let (mut first, kept) = replay(full, 1024).await;
@@ -540,7 +546,7 @@ async fn limits_are_exact_at_every_point() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_clone_sees_that_the_callers_body_broke_off() {
+async fn each_clone_gets_the_error_of_the_callers_body() {
     let torn = frames([data("a"), data("b"), Err("torn".into())], ms(1));
     let (first, kept) = replay(torn, 1024).await;
     let mut second = kept.body().clone();
@@ -567,9 +573,9 @@ async fn every_clone_sees_that_the_callers_body_broke_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_does_not_take_half_a_body_for_the_whole() {
-    let policy = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(10)));
+    let config = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(10)));
     let service = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
-        // The second attempt connects slowly, and reads after the first has failed.
+        // The second attempt connects slowly and reads after the first has failed.
         let connect = if request.call().attempt == 1 { 0 } else { 100 };
         sleep(ms(connect)).await;
         let read = request.into_body().collect().await?;
@@ -577,53 +583,53 @@ async fn a_hedge_does_not_take_half_a_body_for_the_whole() {
     });
     let stack = ServiceBuilder::new()
         .layer(UploadLayer::default())
-        .layer(HedgeLayer::new(policy, ClassifyHttp::new()).unwrap())
+        .layer(HedgeLayer::new(config, ClassifyHttp::new()).unwrap())
         .service(service);
     let torn = frames([data("half"), Err("torn".into())], ms(25));
     let error = stack.oneshot(put(torn)).await.unwrap_err();
     assert_eq!(error.to_string(), "torn");
 }
 
-/// A waker that asks how a body is, from another thread, before it lets its own go on.
-struct Curious {
+/// A waker that polls the state of a body from another thread before `wake` returns.
+struct QueryingWaker {
     body: Mutex<Option<ReplayBody<Streamed>>>,
     answered: AtomicBool,
 }
 
-impl Wake for Curious {
+impl Wake for QueryingWaker {
     fn wake(self: Arc<Self>) {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let body = self.body.lock().unwrap().take();
-        std::thread::spawn(move || tell.send(body.as_ref().map(Body::is_end_stream)));
-        let answered = told.recv_timeout(Duration::from_secs(5)).is_ok();
+        std::thread::spawn(move || sender.send(body.as_ref().map(Body::is_end_stream)));
+        let answered = receiver.recv_timeout(Duration::from_secs(5)).is_ok();
         self.answered.store(answered, Ordering::Relaxed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_may_ask_the_body_at_once() {
-    for leaves in [false, true] {
+async fn a_waker_can_query_the_body_at_once() {
+    for is_dropped in [false, true] {
         let (mut first, kept) = replay(frames([data("a")], ms(10)), 1024).await;
-        let curious = Arc::new(Curious {
+        let querying = Arc::new(QueryingWaker {
             body: Mutex::new(Some(first.clone())),
             answered: AtomicBool::new(false),
         });
-        let waker = Waker::from(Arc::clone(&curious));
+        let waker = Waker::from(Arc::clone(&querying));
         let pending = first
             .frame()
             .poll_unpin(&mut task::Context::from_waker(&waker));
         assert!(pending.is_pending());
-        if leaves {
+        if is_dropped {
             drop(first);
         } else {
             kept.into_body().collect().await.unwrap();
         }
-        assert!(curious.answered.load(Ordering::Relaxed), "{leaves}");
+        assert!(querying.answered.load(Ordering::Relaxed), "{is_dropped}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clone_for_which_a_part_is_missing_says_so() {
+async fn a_clone_without_all_frames_ends_with_an_error() {
     let (first, kept) = replay(frames(["abc", "def"].map(data), ms(1)), 4).await;
     assert_eq!(first.collect().await.unwrap().to_bytes(), "abcdef");
     let mut kept = kept.into_body();
@@ -647,7 +653,7 @@ impl http_body::Body for Panics {
         self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        panic!("as told")
+        panic!("body")
     }
 }
 
@@ -664,7 +670,7 @@ async fn cb_30_a_body_that_panics_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_15_a_reader_that_stops_does_not_keep_the_others_waiting() {
+async fn rt_15_a_reader_that_stops_does_not_block_the_others() {
     let body = frames([data("a"), data("b")], ms(100));
     let service = service_fn(|request: Request<ReplayBody<Streamed>>| async move {
         Ok::<_, BoxError>(request.into_body())
@@ -675,7 +681,7 @@ async fn rt_15_a_reader_that_stops_does_not_keep_the_others_waiting() {
             let mut stops = service.oneshot(twice.0).await?;
             let reads = tokio::spawn(service.oneshot(twice.1).await?.collect());
             tokio::task::yield_now().await;
-            // It polled last, and never polls again.
+            // This clone polls last and never polls again.
             assert!(stops.frame().now_or_never().is_none());
             let whole = tokio::time::timeout(ms(10_000), reads).await??;
             drop(stops);

@@ -1,4 +1,4 @@
-//! Chaos against its statements.
+//! Tests of the chaos statements (CH).
 #![cfg(feature = "chaos")]
 #![allow(missing_docs)]
 
@@ -26,7 +26,7 @@ use tower_fanout_layers::{
 type Make = fn(Injected<u32>) -> Result<u32, Fault>;
 type Matches = fn(&Match, &Request) -> bool;
 
-/// An answer is a number, and its body is as long.
+/// Creates the injected responses. A response is a number, the length of its body.
 fn make(injected: Injected<u32>) -> Result<u32, Fault> {
     match injected {
         Injected::Error(failure) => Err(Fault::Failed(failure)),
@@ -37,7 +37,7 @@ fn make(injected: Injected<u32>) -> Result<u32, Fault> {
     }
 }
 
-fn policy(rules: Vec<Rule>) -> ChaosConfig {
+fn config(rules: Vec<Rule>) -> ChaosConfig {
     ChaosConfig::new().enabled(true).rules(rules).seed(7)
 }
 
@@ -46,13 +46,13 @@ fn chaos(rules: &[(f64, Injection)]) -> ChaosLayer<Make, Matches> {
         .iter()
         .map(|(rate, inject)| Rule::new(*rate, *inject))
         .collect();
-    ChaosLayer::new(policy(rules), make as Make).unwrap()
+    ChaosLayer::new(config(rules), make as Make).unwrap()
 }
 
 const RESET: Injection = Injection::Error(Failure::ConnectionReset);
 const LATE: Injection = Injection::Latency(Latency::Fixed(ms(100)));
 
-/// Which of `count` calls failed.
+/// Runs `count` calls and returns `true` for each that failed.
 async fn failures(layer: &ChaosLayer<Make, Matches>, count: usize) -> Vec<bool> {
     let service = layer.layer(script().respond(1));
     let mut failed = Vec::new();
@@ -67,7 +67,7 @@ fn share(failed: &[bool]) -> f64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_01_a_rate_of_zero_is_never_and_of_one_always() {
+async fn ch_01_rate_zero_never_injects_and_rate_one_always() {
     assert_eq!(share(&failures(&chaos(&[(0.0, RESET)]), 1_000).await), 0.0);
     assert_eq!(share(&failures(&chaos(&[(1.0, RESET)]), 1_000).await), 1.0);
     let some = share(&failures(&chaos(&[(0.3, RESET)]), 10_000).await);
@@ -75,7 +75,7 @@ async fn ch_01_a_rate_of_zero_is_never_and_of_one_always() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_01_whatever_is_injected_is_so_at_a_rate_of_one_and_not_at_zero() {
+async fn ch_01_every_fault_is_injected_at_rate_one_and_not_at_zero() {
     let unbroken = (Ok(Ok(9)), ms(0));
     let hung = tokio::time::timeout(ms(500), std::future::pending::<()>()).await;
     let hung = Err(hung.unwrap_err());
@@ -101,26 +101,26 @@ async fn ch_01_whatever_is_injected_is_so_at_a_rate_of_one_and_not_at_zero() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_02_a_seed_makes_a_run_repeatable() {
+async fn ch_02_a_seed_makes_a_run_reproducible() {
     let run = async || failures(&chaos(&[(0.5, RESET)]), 100).await;
     assert_eq!(run().await, run().await);
     let unseeded = async || {
-        let policy = policy(vec![Rule::new(0.5, RESET)]).seed(None);
-        failures(&ChaosLayer::new(policy, make as Make).unwrap(), 100).await
+        let config = config(vec![Rule::new(0.5, RESET)]).seed(None);
+        failures(&ChaosLayer::new(config, make as Make).unwrap(), 100).await
     };
     assert_ne!(unseeded().await, unseeded().await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_02_what_is_drawn_does_not_depend_on_other_rules_requests_and_rates() {
+async fn ch_02_draws_do_not_depend_on_other_rules_requests_or_rates() {
     let latency = Latency::Uniform {
         min: ms(0),
         max: ms(9),
     };
-    let run = async |rate, wanted: Match| {
-        let first = Rule::new(rate, Injection::Latency(latency)).matching(wanted);
+    let run = async |rate, matching: Match| {
+        let first = Rule::new(rate, Injection::Latency(latency)).matching(matching);
         let layer =
-            ChaosLayer::new(policy(vec![first, Rule::new(0.5, RESET)]), make as Make).unwrap();
+            ChaosLayer::new(config(vec![first, Rule::new(0.5, RESET)]), make as Make).unwrap();
         failures(&layer, 100).await
     };
     let free = Match {
@@ -133,7 +133,7 @@ async fn ch_02_what_is_drawn_does_not_depend_on_other_rules_requests_and_rates()
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_03_a_hang_is_timed_out_tried_again_and_counted() {
+async fn ch_03_a_hang_times_out_and_is_retried_and_counted() {
     let breaker = BreakerConfig::new().consecutive_failures(9);
     let breaker = BreakerLayer::new("team", breaker, ClassifyResult).unwrap();
     let ear = Ear::default();
@@ -151,15 +151,15 @@ async fn ch_03_a_hang_is_timed_out_tried_again_and_counted() {
     assert_eq!(result, Err(Fault::Refused(Rejection::AttemptTimeout)));
     assert_eq!(breaker.handle().snapshot().failed, 3);
     assert_eq!(inner.calls(), 0);
-    let told = ear
+    let reported = ear
         .heard()
         .into_iter()
         .filter(|event| *event == Event::Chaos);
-    assert_eq!(told.count(), 3);
+    assert_eq!(reported.count(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_04_disabled_it_draws_and_tells_nothing() {
+async fn ch_04_disabled_chaos_draws_and_reports_nothing() {
     let layer = chaos(&[(1.0, RESET)]);
     layer.handle().enable(false);
     assert_eq!(share(&failures(&layer, 100).await), 0.0);
@@ -167,7 +167,7 @@ async fn ch_04_disabled_it_draws_and_tells_nothing() {
     assert_eq!(share(&failures(&layer, 100).await), 1.0);
 }
 
-/// Counts its clones.
+/// A service that counts its clones.
 #[derive(Debug, Default)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -179,7 +179,7 @@ impl Clone for Counted {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_04_disabled_it_clones_neither_the_service_nor_itself() {
+async fn ch_04_disabled_chaos_clones_neither_the_service_nor_itself() {
     let (of_service, of_layer) = (Counted::default(), Counted::default());
     let (services, layers) = (Arc::clone(&of_service.0), Arc::clone(&of_layer.0));
     let inner = service_fn(move |_: Request| {
@@ -212,7 +212,7 @@ async fn ch_05_a_call_that_is_dropped_before_its_first_poll_draws_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ch_06_a_rate_that_makes_no_sense_is_made_to() {
+async fn ch_06_invalid_rates_are_clamped() {
     for (rate, expected) in [
         (7.0, 1.0),
         (-1.0, 0.0),
@@ -231,7 +231,7 @@ async fn ch_06_a_rate_that_makes_no_sense_is_made_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_saves_the_wait_and_all_else_comes_after_it() {
+async fn an_error_skips_the_latency_and_other_outcomes_follow_it() {
     let status = Injection::Status(503);
     let body = Err(Fault::Failed(Failure::TruncatedBody));
     for (rules, expected, after) in [
@@ -259,7 +259,7 @@ async fn an_error_saves_the_wait_and_all_else_comes_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_uniform_latency_is_spread_between_its_ends() {
+async fn a_uniform_latency_is_spread_between_min_and_max() {
     let spread = Injection::Latency(Latency::Uniform {
         min: ms(50),
         max: ms(150),
@@ -285,7 +285,7 @@ async fn a_latency_ends_with_its_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_failed_by_itself_has_no_body_to_break() {
+async fn a_response_that_failed_by_itself_has_no_body_to_break() {
     for inject in [Injection::Truncate(4), Injection::ResetBody] {
         let service = chaos(&[(1.0, inject)]).layer(script().fail(UNREACHED));
         assert_eq!(service.oneshot(ask()).await, Err(UNREACHED));
@@ -293,45 +293,52 @@ async fn an_answer_that_failed_by_itself_has_no_body_to_break() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_tells_once_that_something_was_injected() {
-    let told = async |rules: &[(f64, Injection)]| {
+async fn an_attempt_reports_its_faults_once() {
+    let reported = async |rules: &[(f64, Injection)]| {
         let ear = Ear::default();
         let service = chaos(rules).layer(script().respond(9));
         let _ = service.oneshot(ask().events(ear.events())).await;
         ear.heard()
     };
-    assert_eq!(told(&[(0.0, RESET)]).await, []);
+    assert_eq!(reported(&[(0.0, RESET)]).await, []);
     let all = [LATE, Injection::Status(503), Injection::Truncate(4)];
     for inject in all {
-        assert_eq!(told(&[(1.0, inject)]).await, [Event::Chaos]);
+        assert_eq!(reported(&[(1.0, inject)]).await, [Event::Chaos]);
     }
-    assert_eq!(told(&all.map(|inject| (1.0, inject))).await, [Event::Chaos]);
+    assert_eq!(
+        reported(&all.map(|inject| (1.0, inject))).await,
+        [Event::Chaos]
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rule_with_a_match_is_only_for_requests_that_are_like_it() {
+async fn a_rule_with_a_match_applies_to_matching_requests_only() {
     let free = Match {
         tier: Some("free".into()),
         ..Match::default()
     };
-    let layer = ChaosLayer::new(policy(vec![Rule::new(1.0, RESET).matching(free)]), make).unwrap();
-    let even_is_free = |wanted: &Match, request: &WithCall<u32>| {
-        wanted.tier.as_deref() == Some("free") && request.get().is_multiple_of(2)
+    let layer = ChaosLayer::new(config(vec![Rule::new(1.0, RESET).matching(free)]), make).unwrap();
+    let even_is_free = |matching: &Match, request: &WithCall<u32>| {
+        matching.tier.as_deref() == Some("free") && request.get().is_multiple_of(2)
     };
-    let asking = layer
+    let matched = layer
         .clone()
         .matching(even_is_free)
         .layer(script().respond(1));
     for number in 0..4 {
-        let failed = asking.clone().oneshot(WithCall::new(number)).await.is_err();
+        let failed = matched
+            .clone()
+            .oneshot(WithCall::new(number))
+            .await
+            .is_err();
         assert_eq!(failed, number.is_multiple_of(2));
     }
-    // Without anybody to ask, it is for no request.
+    // Without a matcher, the rule applies to no request.
     assert_eq!(layer.layer(script().respond(1)).oneshot(ask()).await, Ok(1));
 }
 
 #[test]
-fn rules_that_cannot_be_are_refused_by_place() {
+fn invalid_rules_are_rejected_with_their_index() {
     let backwards = Latency::Uniform {
         min: ms(2),
         max: ms(1),
@@ -351,7 +358,7 @@ fn rules_that_cannot_be_are_refused_by_place() {
         ),
         (
             Injection::Error(failure),
-            "rules.1.inject.error: a status is an answer: inject `status`",
+            "rules.1.inject.error: must not be a status, use `inject: { status: ... }` instead",
         ),
     ] {
         let rules = vec![Rule::new(1.0, RESET), Rule::new(1.0, inject)];
@@ -369,7 +376,7 @@ mod as_data {
     use super::*;
 
     #[test]
-    fn a_policy_is_read_as_it_is_written() {
+    fn a_config_is_read_as_it_is_written() {
         let file = json!({
             "enabled": true,
             "rules": [
@@ -383,14 +390,14 @@ mod as_data {
             ],
             "seed": 7
         });
-        let policy: ChaosConfig = from_value(file).unwrap();
-        assert_eq!(policy.rules[0].inject, Injection::Error(Failure::TooLarge));
-        assert_eq!(policy.rules[1].inject, LATE);
-        let header = policy.rules[5].matching.header.clone();
+        let config: ChaosConfig = from_value(file).unwrap();
+        assert_eq!(config.rules[0].inject, Injection::Error(Failure::TooLarge));
+        assert_eq!(config.rules[1].inject, LATE);
+        let header = config.rules[5].matching.header.clone();
         let (name, value) = ("x-chaos".into(), None);
         assert_eq!(header, Some(HeaderMatch { name, value }));
-        let written = to_value(&policy).unwrap();
-        assert_eq!(from_value::<ChaosConfig>(written).unwrap(), policy);
+        let written = to_value(&config).unwrap();
+        assert_eq!(from_value::<ChaosConfig>(written).unwrap(), config);
         assert_eq!(
             from_value::<ChaosConfig>(json!({})).unwrap(),
             ChaosConfig::new()
@@ -398,7 +405,7 @@ mod as_data {
     }
 
     #[test]
-    fn what_a_policy_does_not_know_is_refused() {
+    fn unknown_keys_and_values_are_rejected() {
         let rule = |inject| json!({ "rules": [{ "rate": 1, "inject": inject }] });
         for (file, problem) in [
             (json!({ "on": true }), "unknown field `on`"),

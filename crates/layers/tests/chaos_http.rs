@@ -1,4 +1,4 @@
-//! Chaos around a service of HTTP.
+//! Tests of chaos around an HTTP service.
 #![cfg(all(feature = "chaos", feature = "http"))]
 #![allow(missing_docs)]
 
@@ -14,11 +14,11 @@ use tower_fanout_layers::{
     chaos::{ChaosBody, ChaosConfig, ChaosLayer, HeaderMatch, Injection, Match, Rule, inject_http},
 };
 
-fn policy(rules: Vec<Rule>) -> ChaosConfig {
+fn config(rules: Vec<Rule>) -> ChaosConfig {
     ChaosConfig::new().enabled(true).rules(rules)
 }
 
-/// The answer of a service of `body` with `inject` always injected.
+/// Returns the response of a service with `body`, with `inject` at rate 1.
 async fn answer<B>(inject: Injection, body: B) -> Result<Response<ChaosBody<B>>, BoxError>
 where
     B: Body + Clone + Send,
@@ -30,14 +30,14 @@ where
         ))
     });
     let layer = ChaosLayer::new(
-        policy(vec![Rule::new(1.0, inject)]),
+        config(vec![Rule::new(1.0, inject)]),
         inject_http(BoxError::from),
     )
     .unwrap();
     layer.layer(service).oneshot(Request::new(())).await
 }
 
-/// What is read of `body`, and how it broke.
+/// Reads `body`. Returns the data and the failure that ended the body, if any.
 async fn read(body: impl Body<Data = Bytes, Error = BoxError>) -> (Vec<u8>, Option<Failure>) {
     let mut body = Box::pin(body);
     let mut read = Vec::new();
@@ -55,7 +55,7 @@ async fn read(body: impl Body<Data = Bytes, Error = BoxError>) -> (Vec<u8>, Opti
 }
 
 #[tokio::test]
-async fn a_truncated_body_breaks_off_where_it_is_cut_and_a_shorter_one_does_not() {
+async fn a_truncated_body_breaks_off_and_a_shorter_one_does_not() {
     for (bytes, expected) in [
         (0, (&b""[..], Some(Failure::TruncatedBody))),
         (4, (b"0123", Some(Failure::TruncatedBody))),
@@ -67,14 +67,14 @@ async fn a_truncated_body_breaks_off_where_it_is_cut_and_a_shorter_one_does_not(
         let answer = answer.unwrap();
         assert_eq!(answer.headers()["content-length"], "10");
         let body = answer.into_body();
-        assert_eq!(body.size_hint().exact(), Some(10), "the promise stands");
+        assert_eq!(body.size_hint().exact(), Some(10), "the size hint changed");
         let (read, failure) = read(body).await;
         assert_eq!((&read[..], failure), expected);
     }
 }
 
 #[tokio::test]
-async fn frames_are_cut_by_their_sum_and_trailers_pass() {
+async fn frames_are_truncated_by_their_total_size_and_trailers_pass() {
     let frames = async |bytes| {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
         for data in ["abc", "", "def"] {
@@ -91,7 +91,7 @@ async fn frames_are_cut_by_their_sum_and_trailers_pass() {
             std::future::ready(Ok::<_, BoxError>(Response::new(ChaosBody::new(body))))
         });
         let rules = vec![Rule::new(1.0, Injection::Truncate(bytes))];
-        let layer = ChaosLayer::new(policy(rules), inject_http(BoxError::from)).unwrap();
+        let layer = ChaosLayer::new(config(rules), inject_http(BoxError::from)).unwrap();
         let mut body = layer
             .layer(service)
             .oneshot(Request::new(()))
@@ -114,7 +114,7 @@ async fn frames_are_cut_by_their_sum_and_trailers_pass() {
 }
 
 #[tokio::test]
-async fn a_reset_body_breaks_off_before_its_first_byte_even_if_it_has_none() {
+async fn a_reset_body_breaks_off_before_its_first_byte_even_if_empty() {
     let body = answer(Injection::ResetBody, Full::new(&b"0123456789"[..])).await;
     assert_eq!(
         read(body.unwrap().into_body()).await,
@@ -129,7 +129,7 @@ async fn a_reset_body_breaks_off_before_its_first_byte_even_if_it_has_none() {
 }
 
 #[tokio::test]
-async fn a_made_up_answer_is_a_status_without_a_body() {
+async fn an_injected_status_has_no_body() {
     let answer = answer(Injection::Status(503), Full::new(&b"0123456789"[..]))
         .await
         .unwrap();
@@ -145,7 +145,7 @@ async fn a_made_up_answer_is_a_status_without_a_body() {
 async fn a_breaker_counts_a_body_that_chaos_broke() {
     let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyHttp::new()).unwrap();
     let rules = vec![Rule::new(1.0, Injection::Truncate(4))];
-    let layer = ChaosLayer::new(policy(rules), inject_http(BoxError::from)).unwrap();
+    let layer = ChaosLayer::new(config(rules), inject_http(BoxError::from)).unwrap();
     let service = service_fn(async |_: Request<()>| {
         Ok::<_, BoxError>(Response::new(ChaosBody::new(Full::new(&b"0123456789"[..]))))
     });
@@ -156,7 +156,7 @@ async fn a_breaker_counts_a_body_that_chaos_broke() {
 }
 
 #[tokio::test]
-async fn a_header_is_matched_by_name_in_any_case_and_by_value() {
+async fn a_header_matches_by_name_in_any_case_and_by_exact_value() {
     let header = |name: &str, value: Option<&str>| HeaderMatch {
         name: name.into(),
         value: value.map(Into::into),
@@ -165,24 +165,24 @@ async fn a_header_is_matched_by_name_in_any_case_and_by_value() {
         .header("x-chaos", "no")
         .header("x-chaos", "yes");
     let request = request.body(()).unwrap();
-    for (wanted, is_in) in [
+    for (matching, is_in) in [
         (header("X-Chaos", None), true),
         (header("x-chaos", Some("yes")), true),
         (header("x-chaos", Some("YES")), false),
         (header("x-other", None), false),
         (header("no name", None), false),
     ] {
-        assert_eq!(wanted.is_in(request.headers()), is_in, "{wanted:?}");
-        let wanted = Match {
-            header: Some(wanted),
+        assert_eq!(matching.is_in(request.headers()), is_in, "{matching:?}");
+        let matching = Match {
+            header: Some(matching),
             ..Match::default()
         };
-        let rule = Rule::new(1.0, Injection::Status(503)).matching(wanted);
-        let by_header = |wanted: &Match, request: &Request<()>| {
-            let mut wanted = wanted.header.iter();
-            wanted.all(|header| header.is_in(request.headers()))
+        let rule = Rule::new(1.0, Injection::Status(503)).matching(matching);
+        let by_header = |matching: &Match, request: &Request<()>| {
+            let mut matching = matching.header.iter();
+            matching.all(|header| header.is_in(request.headers()))
         };
-        let layer = ChaosLayer::new(policy(vec![rule]), inject_http(BoxError::from)).unwrap();
+        let layer = ChaosLayer::new(config(vec![rule]), inject_http(BoxError::from)).unwrap();
         let service = service_fn(async |_: Request<()>| {
             Ok::<_, BoxError>(Response::new(ChaosBody::new(Empty::<Bytes>::new())))
         });

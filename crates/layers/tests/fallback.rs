@@ -1,4 +1,4 @@
-//! Fallback against its statements.
+//! Tests of the fallback statements (FB).
 #![allow(missing_docs)]
 
 mod common;
@@ -30,7 +30,7 @@ fn chain() -> Chain {
     FallbackLayer::new(ClassifyResult)
 }
 
-/// What a call that ends with `fault` is answered with.
+/// Returns the result of a call that fails with `fault`.
 async fn answer(chain: &Chain, fault: Fault) -> Result<u32, Fault> {
     chain.layer(script().fail(fault)).oneshot(ask()).await
 }
@@ -43,7 +43,7 @@ fn used(ear: &Ear) -> Vec<(usize, FallbackKind)> {
     used.collect()
 }
 
-/// The steps that were asked.
+/// Returns the steps that were started.
 fn asked(ear: &Ear) -> Vec<(usize, FallbackKind)> {
     let asked = ear.heard().into_iter().filter_map(|event| match event {
         Event::FallbackAsked { step, kind } => Some((step, kind)),
@@ -52,7 +52,7 @@ fn asked(ear: &Ear) -> Vec<(usize, FallbackKind)> {
     asked.collect()
 }
 
-/// The steps that were asked and failed.
+/// Returns the steps that failed.
 fn failed(ear: &Ear) -> Vec<(usize, Class)> {
     let failed = ear.heard().into_iter().filter_map(|event| match event {
         Event::FallbackFailed { step, class } => Some((step, class)),
@@ -62,7 +62,7 @@ fn failed(ear: &Ear) -> Vec<(usize, Class)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_01_after_a_success_no_step_is_asked() {
+async fn fb_01_after_a_success_no_step_runs() {
     let other = script().respond(2);
     let (service, ear) = (
         chain().service(other.clone()).layer(script().respond(1)),
@@ -73,20 +73,20 @@ async fn fb_01_after_a_success_no_step_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_02_fault_f28_an_open_breaker_is_answered_for_at_once() {
-    let policy = BreakerConfig::new().window(Window::Count(1)).min_calls(1);
-    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+async fn fb_02_fault_f28_an_open_breaker_gets_the_fixed_response_at_once() {
+    let config = BreakerConfig::new().window(Window::Count(1)).min_calls(1);
+    let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let primary = script().fail(BROKEN);
     let service = chain().answer(9).layer(breaker.layer(primary.clone()));
     for _ in 0..3 {
         let call = service.clone().oneshot(ask());
         assert_eq!(timed(call).await, (Ok(9), ms(0)));
     }
-    // What the breaker saw is the failure, not what was answered instead.
+    // The breaker has recorded the failure, not the response of the fallback.
     assert_eq!(primary.calls(), 1);
 }
 
-/// The ends that `edit` names.
+/// Creates a set of the results that `edit` adds.
 fn on(edit: impl FnOnce(&mut OutcomeSet)) -> OutcomeSet {
     let mut outcomes = OutcomeSet::nothing();
     edit(&mut outcomes);
@@ -94,15 +94,15 @@ fn on(edit: impl FnOnce(&mut OutcomeSet)) -> OutcomeSet {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
+async fn fb_03_the_step_that_covers_the_result_responds() {
     let store = store();
     store.put(0, &1, Instant::now());
     let chain = chain()
-        .on(on(|ends| ends.timeout = true))
+        .on(on(|outcomes| outcomes.timeout = true))
         .stale(store, |request: &Request| Some(*request.get()), ms(1_000))
-        .on(on(|ends| ends.statuses = vec![500, 503]))
+        .on(on(|outcomes| outcomes.statuses = vec![500, 503]))
         .service(script().respond(2))
-        .on(on(|ends| ends.local = true))
+        .on(on(|outcomes| outcomes.local = true))
         .answer(3);
     let status = |code| {
         let retry_after = None;
@@ -122,14 +122,18 @@ async fn fb_03_what_failed_how_is_answered_by_the_step_for_it() {
         let service = chain.layer(script().fail(fault));
         let result = service.oneshot(ask().events(ear.events())).await;
         assert_eq!(result, expected, "{fault:?}");
-        assert_eq!(failed(&ear), [], "a step for something else is not asked");
+        assert_eq!(
+            failed(&ear),
+            [],
+            "a step that does not cover the result runs"
+        );
     }
-    // What is said of one step is not said of the next.
+    // The setting of one step does not apply to the next.
     let chain = chain.answer(4);
     assert_eq!(answer(&chain, BROKEN).await, Ok(4));
 }
 
-/// The last good answers to requests with the same number.
+/// A store of the last good responses, with the number in the request as the key.
 type Store = MemoryStore<u32, u32>;
 
 fn stale(store: &Store) -> Chain {
@@ -142,7 +146,7 @@ fn store() -> Store {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_step() {
+async fn fb_04_fault_f35_if_the_stale_response_is_too_old_the_next_step_runs() {
     let store = store();
     let chain = stale(&store).answer(9);
     let fresh = chain.layer(script().respond(7)).oneshot(ask());
@@ -156,7 +160,7 @@ async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_st
     assert_eq!(broken.clone().oneshot(request()).await, Ok(9));
     let kinds = [(0, FallbackKind::Stale), (1, FallbackKind::Static)];
     assert_eq!(used(&ear), kinds);
-    // Another question has no answer yet, and one without a key never has.
+    // Another request has no response yet, and a request without a key never has one.
     for number in [1, 100] {
         let request = WithCall::new(number).idempotent();
         assert_eq!(broken.clone().oneshot(request).await, Ok(9));
@@ -164,7 +168,7 @@ async fn fb_04_fault_f35_a_stale_answer_that_is_too_old_leaves_it_to_the_next_st
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_04_a_stale_answer_needs_no_time() {
+async fn fb_04_a_stale_response_needs_no_time() {
     let store = store();
     let primary = script().respond(7).hang();
     let service = stale(&store).layer(TimeoutLayer::new(ms(100)).unwrap().layer(primary));
@@ -174,7 +178,7 @@ async fn fb_04_a_stale_answer_needs_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_13_the_answer_of_a_fallback_is_not_remembered() {
+async fn fb_13_the_response_of_a_fallback_is_not_stored() {
     let store = store();
     let chain = stale(&store).service(script().respond(8)).answer(9);
     assert_eq!(answer(&chain, BROKEN).await, Ok(8));
@@ -184,26 +188,26 @@ async fn fb_13_the_answer_of_a_fallback_is_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_13_a_fallback_has_the_time_that_is_kept_back_for_it() {
+async fn dl_13_a_fallback_has_the_reserved_time() {
     let other = script().respond(8).after(ms(90));
     let hung = DeadlineLayer::new(DeadlineConfig::new())
         .unwrap()
         .layer(script().hang());
-    let kept = chain().service(other.clone()).reserve(ms(100));
-    let call = timed(kept.layer(hung.clone()).oneshot(ask_within(ms(500))));
+    let reserved = chain().service(other.clone()).reserve(ms(100));
+    let call = timed(reserved.layer(hung.clone()).oneshot(ask_within(ms(500))));
     assert_eq!(call.await, (Ok(8), ms(490)));
-    // A third of what is left at most, however much is wished for.
-    let greedy = chain().service(other).reserve(ms(10_000)).layer(hung);
-    let call = timed(greedy.oneshot(ask_within(ms(600))));
+    // At most a third of the remaining time is reserved.
+    let too_much = chain().service(other).reserve(ms(10_000)).layer(hung);
+    let call = timed(too_much.oneshot(ask_within(ms(600))));
     assert_eq!(call.await, (Ok(8), ms(490)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_05_fault_f34_when_no_step_succeeds_the_failure_is_the_first_one() {
+async fn fb_05_fault_f34_if_all_steps_fail_the_original_error_is_returned() {
     let chain = chain()
         .function(|_, _| ready(Err(Fault::Failed(Failure::TooLarge))))
         .service(script().fail(UNREACHED))
-        .on(on(|ends| ends.timeout = true))
+        .on(on(|outcomes| outcomes.timeout = true))
         .answer(9);
     let ear = Ear::default();
     let service = chain.layer(script().fail(BROKEN));
@@ -216,7 +220,7 @@ async fn fb_05_fault_f34_when_no_step_succeeds_the_failure_is_the_first_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_06_a_caller_that_goes_away_takes_the_step_with_it() {
+async fn fb_06_dropping_the_caller_drops_the_step() {
     let other = script().hang();
     let service = chain().service(other.clone()).layer(script().fail(BROKEN));
     let mut call = service.oneshot(ask()).boxed();
@@ -227,7 +231,7 @@ async fn fb_06_a_caller_that_goes_away_takes_the_step_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answer() {
+async fn fb_07_fault_f34_a_step_that_hits_the_deadline_leaves_the_next_one() {
     let other = script().hang();
     let chain = chain().service(other.clone()).answer(9);
     let ear = Ear::default();
@@ -238,7 +242,7 @@ async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answe
     assert_eq!(used(&ear), [(1, FallbackKind::Static)]);
     assert!(matches!(failed(&ear)[..], [(0, Class::Unanswered { .. })]));
 
-    // With too little time, or none, the other service is not asked at all.
+    // With too little time or none, the service is not called at all.
     let primary = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
     let call = chain.layer(primary).oneshot(ask_within(ms(80)));
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
@@ -250,8 +254,8 @@ async fn fb_07_fault_f34_a_step_that_reaches_the_deadline_leaves_the_fixed_answe
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_08_what_the_service_answered_rightly_stays_unless_it_is_listed() {
-    // Numbers from 400 are statuses.
+async fn fb_08_a_correct_response_has_no_fallback_unless_it_is_listed() {
+    // A response from 400 on is a status.
     let classify = |result: Result<&u32, &Fault>, _| match result {
         Ok(status @ 400..) => Class::NonRetryable(*status as u16),
         Ok(_) => Class::Success,
@@ -274,7 +278,7 @@ async fn fb_08_what_the_service_answered_rightly_stays_unless_it_is_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fb_09_a_call_may_ask_for_no_fallback() {
+async fn fb_09_a_call_can_turn_fallbacks_off() {
     let request = ask_with(|call| call.fallback = false);
     let service = chain().answer(9).layer(script().fail(BROKEN));
     assert_eq!(service.oneshot(request).await, Err(BROKEN));
@@ -301,7 +305,7 @@ async fn fb_11_fault_f34_a_step_that_panics_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
+async fn the_first_step_that_succeeds_is_reported_and_ends_the_chain() {
     static LATER: AtomicUsize = AtomicUsize::new(0);
     let other = script().respond_with(|request| Ok(request.get() + 40));
     let service = chain()
@@ -324,7 +328,7 @@ async fn the_first_step_that_succeeds_is_named_and_ends_the_chain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_call_is_a_failure_that_is_answered_for() {
+async fn a_panic_of_the_call_is_a_failure_with_a_fallback() {
     let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyResult).unwrap();
     let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
     let held = limit.clone();
@@ -332,20 +336,20 @@ async fn a_panic_of_the_call_is_a_failure_that_is_answered_for() {
         assert_eq!(class, Class::Failure(Failure::Panic));
         ready(Ok(held.in_flight()))
     });
-    let primary = script().panic("as told");
+    let primary = script().panic("primary");
     let service = chain.layer(breaker.layer(limit.layer(primary)));
     assert_eq!(
         service.oneshot(ask()).await,
         Ok(0),
-        "permits held meanwhile"
+        "the panicked call still holds a permit"
     );
     assert_eq!(breaker.handle().snapshot().failed, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_that_no_step_answers_for_goes_on() {
+async fn a_panic_without_a_successful_step_continues() {
     let failing = chain().function(|_, _| ready(Err(UNREACHED)));
-    let for_others = chain().on(on(|ends| ends.timeout = true)).answer(9);
+    let for_others = chain().on(on(|outcomes| outcomes.timeout = true)).answer(9);
     for chain in [chain(), failing, for_others] {
         let primary = service_fn(|_: Request| async { panic_any(7_u8) });
         let call = AssertUnwindSafe(chain.layer(primary).oneshot(ask()));
@@ -360,15 +364,15 @@ struct Once;
 impl CallContext for Once {}
 
 #[tokio::test(start_paused = true)]
-async fn a_fixed_answer_needs_no_copy_of_the_request() {
+async fn a_fixed_response_does_not_clone_the_request() {
     let primary = service_fn(|_: Once| async { Err::<u32, _>(BROKEN) });
     let service = FallbackLayer::new(ClassifyResult).answer(9).layer(primary);
     assert_eq!(service.oneshot(Once).await, Ok(9));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_added_to_a_clone_is_not_added_to_the_layer() {
-    let base = chain().on(on(|ends| ends.local = true)).answer(1);
+async fn a_step_added_to_a_clone_is_not_added_to_the_layer() {
+    let base = chain().on(on(|outcomes| outcomes.local = true)).answer(1);
     let other = base.clone().service(script().respond(2)).on_status(404);
     let other = other.reserve(ms(100)).answer(3);
     assert_eq!(answer(&base, BROKEN).await, Err(BROKEN));
@@ -379,8 +383,11 @@ async fn what_is_added_to_a_clone_is_not_added_to_the_layer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_said_last_of_a_step_counts() {
-    let (local, timeout) = (on(|ends| ends.local = true), on(|ends| ends.timeout = true));
+async fn the_last_setting_of_a_step_counts() {
+    let (local, timeout) = (
+        on(|outcomes| outcomes.local = true),
+        on(|outcomes| outcomes.timeout = true),
+    );
     let chain = chain().on(local).on(timeout.clone()).answer(1);
     for chain in [chain.clone(), chain.on(timeout)] {
         let late = Fault::Refused(Rejection::AttemptTimeout);

@@ -1,4 +1,4 @@
-//! Hedging against its statements.
+//! Tests of the hedging statements (HG).
 #![allow(missing_docs)]
 
 mod common;
@@ -32,14 +32,14 @@ const UNAVAILABLE: Fault = Fault::Failed(Failure::Status {
     retry_after: None,
 });
 
-/// When calls were made, from the first on.
+/// Returns the times of the calls, relative to the first.
 fn times(script: &Scripted) -> Vec<Duration> {
     let starts = script.call_times();
     starts.iter().map(|start| *start - starts[0]).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_01_a_fast_answer_is_the_only_call() {
+async fn hg_01_a_fast_primary_is_the_only_call() {
     let script = script().respond(1).after(ms(49));
     let call = hedge(|_| {}).layer(script.clone()).oneshot(ask());
     assert_eq!(timed(call).await, (Ok(1), ms(49)));
@@ -47,7 +47,7 @@ async fn hg_01_a_fast_answer_is_the_only_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_02_a_late_answer_loses_to_the_hedge_and_is_dropped_at_once() {
+async fn hg_02_a_slow_primary_loses_to_the_hedge_and_is_dropped_at_once() {
     let script = script().hang().respond(2).after(ms(5));
     let ear = Ear::default();
     let call = hedge(|_| {})
@@ -62,7 +62,7 @@ async fn hg_02_a_late_answer_loses_to_the_hedge_and_is_dropped_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_03_a_failure_is_hedged_at_once() {
+async fn hg_03_a_failure_starts_the_hedge_at_once() {
     let script = script().fail(UNAVAILABLE).after(ms(5)).respond(2);
     let layer = hedge(|hedge| hedge.delay = HedgeDelay::Fixed(ms(1_000)));
     let call = layer.layer(script.clone()).oneshot(ask());
@@ -71,7 +71,7 @@ async fn hg_03_a_failure_is_hedged_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_04_without_delay_all_are_sent_at_once_and_with_none_one_after_the_other() {
+async fn hg_04_delay_zero_sends_all_at_once_and_never_is_sequential() {
     for (delay, expected) in [
         (HedgeDelay::Fixed(ms(0)), [0, 0, 0, 0]),
         (HedgeDelay::Fixed(ms(30)), [0, 30, 60, 90]),
@@ -91,7 +91,7 @@ async fn hg_04_without_delay_all_are_sent_at_once_and_with_none_one_after_the_ot
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_05_when_all_fail_the_failure_is_that_of_the_first() {
+async fn hg_05_if_all_fail_the_failure_of_the_primary_is_returned() {
     let script = script().fail(UNAVAILABLE).after(ms(500)).fail(BROKEN);
     let call = hedge(|_| {}).layer(script.clone()).oneshot(ask());
     assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(500)));
@@ -99,7 +99,7 @@ async fn hg_05_when_all_fail_the_failure_is_that_of_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_06_an_answer_that_would_be_the_same_again_ends_the_call() {
+async fn hg_06_a_fatal_response_starts_no_hedge() {
     let fatal = Fault::Failed(Failure::Protocol);
     let alone = script().fail(fatal);
     let result = hedge(|_| {}).layer(alone.clone()).oneshot(ask()).await;
@@ -112,7 +112,7 @@ async fn hg_06_an_answer_that_would_be_the_same_again_ends_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_07_an_empty_budget_leaves_the_first_attempt_alone() {
+async fn hg_07_with_an_empty_budget_the_primary_is_awaited() {
     let script = script().respond(1).after(ms(500));
     let layer = hedge(|hedge| {
         hedge.budget.ratio = 0.0;
@@ -121,12 +121,12 @@ async fn hg_07_an_empty_budget_leaves_the_first_attempt_alone() {
     for calls in [2, 3, 4] {
         let call = layer.layer(script.clone()).oneshot(ask());
         assert_eq!(timed(call).await, (Ok(1), ms(500)));
-        assert_eq!(script.calls(), calls, "the budget is for one");
+        assert_eq!(script.calls(), calls, "the budget allows one hedge");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_08_the_delay_is_learnt_from_a_hundred_answers() {
+async fn hg_08_the_delay_is_learned_from_a_hundred_samples() {
     let script = script()
         .respond(1)
         .after(ms(10))
@@ -140,7 +140,7 @@ async fn hg_08_the_delay_is_learnt_from_a_hundred_answers() {
     for _ in 0..99 {
         service.clone().oneshot(ask()).await.unwrap();
     }
-    // The hundredth is late by all that was seen, and there is nothing yet to say so.
+    // The hundredth call is slower than all others, but there are only 99 samples yet.
     assert_eq!(service.clone().oneshot(ask()).await, Ok(1));
     assert_eq!(script.calls(), 100);
     let (result, elapsed) = timed(service.oneshot(ask())).await;
@@ -149,7 +149,7 @@ async fn hg_08_the_delay_is_learnt_from_a_hundred_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_09_what_may_have_been_done_is_not_done_twice() {
+async fn hg_09_only_idempotent_requests_are_hedged() {
     let script = script().respond(1).after(ms(500));
     let call = hedge(|_| {})
         .layer(script.clone())
@@ -164,7 +164,7 @@ async fn hg_09_what_may_have_been_done_is_not_done_twice() {
     assert_eq!(script.calls(), 3);
 }
 
-/// The ends of attempts that were told.
+/// Returns the classes and elapsed times of all `AttemptEnded` events.
 fn ended(ear: &Ear) -> Vec<(Class, Duration)> {
     let ended = ear.heard().into_iter().filter_map(|event| match event {
         Event::AttemptEnded { class, elapsed } => Some((class, elapsed)),
@@ -174,19 +174,19 @@ fn ended(ear: &Ear) -> Vec<(Class, Duration)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
-    let policy = BreakerConfig::new()
+async fn fault_g18_hg_10_the_loser_is_neutral_and_frees_its_permit() {
+    let config = BreakerConfig::new()
         .window(Window::Count(1))
         .min_calls(1)
         .unanswered(ms(500));
-    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+    let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
     let script = script().hang().respond(2);
     let service = hedge(|_| {}).layer(breaker.layer(limit.layer(script)));
     let ear = Ear::default();
     let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!(result, Ok(2));
-    // The end of each attempt is told once: the winner's, then the loser's.
+    // Each attempt is reported once: the winner first, then the loser.
     let lost = Class::Unanswered {
         elapsed: ms(50),
         cause: Cause::HedgeLost,
@@ -198,7 +198,7 @@ async fn fault_g18_hg_10_the_loser_is_not_blamed_and_gives_its_permit_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
+async fn hg_10_losers_are_reported_whichever_attempt_wins() {
     let script = script().respond(1).after(ms(120)).hang();
     let ear = Ear::default();
     let layer = hedge(|hedge| hedge.max_hedges = 2);
@@ -211,7 +211,7 @@ async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
     let won = (Class::Success, ms(120));
     assert_eq!(ended(&ear), [won, lost(ms(70)), lost(ms(20))]);
 
-    // A call that is cut off has no winner, so that nobody has lost.
+    // A call that is dropped has no winner, so no attempt is reported as a loser.
     let ear = Ear::default();
     let service = DeadlineLayer::new(ms(80))
         .unwrap()
@@ -222,7 +222,7 @@ async fn hg_10_the_losers_are_told_of_whichever_attempt_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
+async fn a_rejected_hedge_is_not_a_failure_and_costs_nothing() {
     let limit = ConcurrencyConfig::new().max(1);
     let limit = ConcurrencyLayer::new(limit).unwrap();
     let script = script().respond(1).after(ms(200));
@@ -238,14 +238,14 @@ async fn a_hedge_that_is_not_let_in_is_no_failure_and_costs_nothing() {
         let refused = Event::Rejected(Rejection::AtCapacity);
         assert!(
             ear.heard().contains(&refused),
-            "the budget is for one, which came back"
+            "the refunded budget allows one hedge"
         );
     }
     assert_eq!(script.calls(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_queues_for_as_long_as_it_may_and_not_at_all_by_default() {
+async fn a_hedge_queues_up_to_max_wait_which_defaults_to_zero() {
     let limit = ConcurrencyConfig::new().max(1).queue(9).max_wait(ms(1_000));
     let limit = ConcurrencyLayer::new(limit).unwrap();
     for (max_wait, heard) in [
@@ -263,7 +263,7 @@ async fn a_hedge_queues_for_as_long_as_it_may_and_not_at_all_by_default() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_11_the_answer_of_the_winner_outlives_the_losers() {
+async fn hg_11_the_response_of_the_winner_outlives_the_losers() {
     let answer = Arc::new(());
     let kept = Arc::clone(&answer);
     let service = tower::service_fn(move |request: Request| {
@@ -281,7 +281,7 @@ async fn hg_11_the_answer_of_the_winner_outlives_the_losers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_12_the_deadline_cuts_all_attempts() {
+async fn hg_12_the_deadline_ends_all_attempts() {
     let script = script().hang();
     let layer = hedge(|hedge| hedge.max_hedges = 3);
     let service = DeadlineLayer::new(ms(120))
@@ -294,7 +294,7 @@ async fn hg_12_the_deadline_cuts_all_attempts() {
     );
     assert_eq!((script.calls(), script.cancelled()), (3, 3));
 
-    // With less than 10 ms left none is sent.
+    // With less than 10 ms left, nothing is sent.
     let script = common::script().hang();
     let service = hedge(|_| {}).layer(script.clone());
     let deadline = Deadline::at(tokio::time::Instant::now() + ms(59));
@@ -304,7 +304,7 @@ async fn hg_12_the_deadline_cuts_all_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_13_a_hedge_goes_to_another_endpoint_where_there_is_one() {
+async fn hg_13_a_hedge_uses_another_endpoint_if_there_is_one() {
     let (service, called) = two_endpoints(|endpoint| Ok(endpoint as u32));
     let call = hedge(|_| {}).layer(service).oneshot(ask());
     assert_eq!(timed(call).await, (Ok(1), ms(51)));
@@ -312,7 +312,7 @@ async fn hg_13_a_hedge_goes_to_another_endpoint_where_there_is_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hg_14_a_caller_that_goes_away_takes_all_attempts_with_it() {
+async fn hg_14_dropping_the_caller_drops_all_attempts() {
     let script = script().hang();
     let layer = hedge(|hedge| hedge.max_hedges = 3);
     let call = layer.layer(script.clone()).oneshot(ask());
@@ -324,15 +324,15 @@ async fn hg_14_a_caller_that_goes_away_takes_all_attempts_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_wish_to_be_left_alone_no_other_failure_is_hedged() {
-    let asks = Fault::Failed(Failure::Status {
+async fn after_a_requested_pause_no_other_failure_is_hedged() {
+    let pushback = Fault::Failed(Failure::Status {
         code: 503,
         retry_after: Some(ms(1_000)),
     });
     let script = script()
         .fail(UNAVAILABLE)
         .after(ms(80))
-        .fail(asks)
+        .fail(pushback)
         .respond(3);
     let layer = hedge(|hedge| hedge.max_hedges = 3);
     let call = layer.layer(script.clone()).oneshot(ask());
@@ -341,14 +341,14 @@ async fn after_a_wish_to_be_left_alone_no_other_failure_is_hedged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
-    let asks = Fault::Failed(Failure::Status {
+async fn an_open_breaker_and_a_requested_pause_stop_hedging() {
+    let pushback = Fault::Failed(Failure::Status {
         code: 503,
         retry_after: Some(ms(1_000)),
     });
-    let script = script().fail(asks).respond(2);
+    let script = script().fail(pushback).respond(2);
     let result = hedge(|_| {}).layer(script.clone()).oneshot(ask()).await;
-    assert_eq!((result, script.calls()), (Err(asks), 1));
+    assert_eq!((result, script.calls()), (Err(pushback), 1));
 
     let breaker = BreakerLayer::new("team", BreakerConfig::new(), ClassifyResult).unwrap();
     let handle = breaker.handle().clone();
@@ -360,8 +360,8 @@ async fn an_open_breaker_and_a_wish_to_be_left_alone_end_the_hedging() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_that_was_refused_is_not_used_up() {
-    let policy = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(20)));
+async fn a_rejected_hedge_can_be_sent_again() {
+    let config = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(20)));
     let calls = Arc::new(AtomicU32::new(0));
     let service = service_fn(move |_: Request| {
         let number = calls.fetch_add(1, Ordering::Relaxed);
@@ -376,12 +376,12 @@ async fn a_hedge_that_was_refused_is_not_used_up() {
             }
         }
     });
-    let hedge = HedgeLayer::new(policy, ClassifyResult).unwrap();
+    let hedge = HedgeLayer::new(config, ClassifyResult).unwrap();
     assert_eq!(hedge.layer(service).oneshot(ask()).await, Ok(5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_attempt_that_is_refused_leaves_the_call_to_its_hedge() {
+async fn a_rejected_primary_leaves_the_call_to_its_hedge() {
     for (hedged, ended) in [
         (Ok(5), Ok(5)),
         (Err(BROKEN), Err(Fault::Refused(Rejection::QueueTimeout))),

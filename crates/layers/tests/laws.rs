@@ -1,4 +1,4 @@
-//! Every layer against the laws of the testkit.
+//! Tests of every layer against the laws of the testkit.
 #![allow(missing_docs)]
 
 mod common;
@@ -21,15 +21,15 @@ use tower_fanout_layers::{
 };
 use tower_fanout_testkit::{laws::Laws, script::ScriptedService};
 
-/// A breaker that its first failure opens.
+/// Creates a breaker that opens after its first failure.
 fn breaker() -> BreakerLayer<ClassifyResult> {
-    let policy = BreakerConfig::new().consecutive_failures(1);
-    BreakerLayer::new("team", policy, ClassifyResult).unwrap()
+    let config = BreakerConfig::new().consecutive_failures(1);
+    BreakerLayer::new("team", config, ClassifyResult).unwrap()
 }
 
 fn limit(in_flight: u32, queue: u32) -> ConcurrencyLayer {
-    let policy = ConcurrencyConfig::new().max(in_flight).queue(queue);
-    ConcurrencyLayer::new(policy).unwrap()
+    let config = ConcurrencyConfig::new().max(in_flight).queue(queue);
+    ConcurrencyLayer::new(config).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,11 +84,11 @@ async fn fault_g12_g14_hedge_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_g12_g14_breaker_keeps_the_laws() {
-    let patient = || {
-        let policy = BreakerConfig::new().consecutive_failures(None);
-        BreakerLayer::new("team", policy, ClassifyResult).unwrap()
+    let never_opens = || {
+        let config = BreakerConfig::new().consecutive_failures(None);
+        BreakerLayer::new("team", config, ClassifyResult).unwrap()
     };
-    let build = |inner| patient().layer(inner);
+    let build = |inner| never_opens().layer(inner);
     Laws::new(Calls, build).check().await;
     let open = breaker();
     let broken = open.layer(script().fail(BROKEN));
@@ -102,9 +102,9 @@ async fn fault_g12_g14_breaker_keeps_the_laws() {
 async fn fault_g12_g14_throttle_keeps_the_laws() {
     let layer = || ThrottleLayer::new(ThrottleConfig::new(), ClassifyResult).unwrap();
     Laws::new(Calls, |inner| layer().layer(inner)).check().await;
-    let policy = ThrottleConfig::new().max(1.0);
+    let config = ThrottleConfig::new().max(1.0);
     let full = |_: Result<&u64, &Fault>, _| Class::Throttled { retry_after: None };
-    let shut = ThrottleLayer::new(policy, full).unwrap();
+    let shut = ThrottleLayer::new(config, full).unwrap();
     let service = shut.layer(service_fn(|_: WithCall<u64>| async { Err(BROKEN) }));
     fastrand::seed(7);
     while shut.refused_share() < 0.999 {
@@ -128,17 +128,17 @@ async fn fault_g12_g14_fallback_keeps_the_laws() {
     }
 }
 
-/// Is ready for one call at a time, and not at all when it is first asked.
+/// A service that has room for one call at a time, and fails the first check of its readiness.
 #[derive(Clone)]
 struct FailsOnce {
-    asked: Arc<AtomicBool>,
+    polled: Arc<AtomicBool>,
     inner: ConcurrencyLimit<Scripted>,
 }
 
 impl FailsOnce {
     fn new() -> Self {
         Self {
-            asked: Arc::default(),
+            polled: Arc::default(),
             inner: ConcurrencyLimit::new(script().respond(1), 1),
         }
     }
@@ -150,7 +150,7 @@ impl Service<Request> for FailsOnce {
     type Future = <ConcurrencyLimit<Scripted> as Service<Request>>::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if !self.asked.swap(true, Ordering::Relaxed) {
+        if !self.polled.swap(true, Ordering::Relaxed) {
             return Poll::Ready(Err(BROKEN));
         }
         self.inner.poll_ready(cx)
@@ -161,19 +161,19 @@ impl Service<Request> for FailsOnce {
     }
 }
 
-async fn tells_once_and_lets_go<L>(layer: L)
+async fn reports_once_and_releases_readiness<L>(layer: L)
 where
     L: Layer<FailsOnce>,
     L::Service: Service<Request, Response = u32, Error = Fault> + Clone,
 {
     let mut service = layer.layer(FailsOnce::new());
-    // It must not be sent twice, so nothing makes up for the failure.
+    // The request is not idempotent, so no layer repairs the failure.
     let once = || WithCall::new(0);
     assert_eq!(service.clone().oneshot(once()).await, Err(BROKEN));
     for _ in 0..2 {
         service.ready().await.unwrap();
         let called = service.clone();
-        // Its readiness is the only one there is.
+        // The service has only one permit, which a leaked readiness would hold.
         drop(service);
         assert_eq!(called.clone().oneshot(once()).await, Ok(1));
         service = called;
@@ -181,29 +181,30 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g11_g13_a_failure_of_readiness_is_told_once_and_readiness_let_go() {
+async fn fault_g11_g13_a_readiness_error_is_reported_once_and_released() {
     let of = ClassifyResult;
-    tells_once_and_lets_go(TimeoutLayer::new(ms(1000)).unwrap()).await;
-    tells_once_and_lets_go(DeadlineLayer::new(ms(1000)).unwrap()).await;
-    tells_once_and_lets_go(limit(1, 0)).await;
-    tells_once_and_lets_go(RetryLayer::new(RetryConfig::new(), of).unwrap()).await;
-    tells_once_and_lets_go(HedgeLayer::new(HedgeConfig::new(), of).unwrap()).await;
-    let patient = BreakerConfig::new().consecutive_failures(None);
-    tells_once_and_lets_go(BreakerLayer::new("team", patient, of).unwrap()).await;
-    tells_once_and_lets_go(ThrottleLayer::new(ThrottleConfig::new(), of).unwrap()).await;
-    tells_once_and_lets_go(FallbackLayer::new(of)).await;
+    reports_once_and_releases_readiness(TimeoutLayer::new(ms(1000)).unwrap()).await;
+    reports_once_and_releases_readiness(DeadlineLayer::new(ms(1000)).unwrap()).await;
+    reports_once_and_releases_readiness(limit(1, 0)).await;
+    reports_once_and_releases_readiness(RetryLayer::new(RetryConfig::new(), of).unwrap()).await;
+    reports_once_and_releases_readiness(HedgeLayer::new(HedgeConfig::new(), of).unwrap()).await;
+    let never_opens = BreakerConfig::new().consecutive_failures(None);
+    reports_once_and_releases_readiness(BreakerLayer::new("team", never_opens, of).unwrap()).await;
+    reports_once_and_releases_readiness(ThrottleLayer::new(ThrottleConfig::new(), of).unwrap())
+        .await;
+    reports_once_and_releases_readiness(FallbackLayer::new(of)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g12_g14_lift_keeps_the_laws_and_lifts_every_error() {
-    let lowered = |error| match error {
+async fn fault_g12_g14_call_error_keeps_the_laws_and_maps_every_error() {
+    let unmapped = |error| match error {
         CallError::Inner {
             error,
             failure: Failure::Other,
         } => error,
         other => panic!("the inner service fails with faults: {other:?}"),
     };
-    let build = |inner| MapErr::new(CallErrorLayer::new().layer(inner), lowered);
+    let build = |inner| MapErr::new(CallErrorLayer::new().layer(inner), unmapped);
     Laws::new(Calls, build).check().await;
     let unready = CallErrorLayer::new().layer(script().fail_ready(|| UNREACHED));
     let failed = |failure| {
@@ -225,8 +226,8 @@ async fn fault_g12_g14_chaos_keeps_the_laws() {
 
     let layer = |enabled, inject| {
         let rules = vec![Rule::new(1.0, inject)];
-        let policy = ChaosConfig::new().enabled(enabled).rules(rules);
-        ChaosLayer::new(policy, |_: Injected<u64>| Err(BROKEN)).unwrap()
+        let config = ChaosConfig::new().enabled(enabled).rules(rules);
+        ChaosLayer::new(config, |_: Injected<u64>| Err(BROKEN)).unwrap()
     };
     let reset = Injection::Error(Failure::ConnectionReset);
     let late = Injection::Latency(Latency::Fixed(ms(2)));

@@ -1,4 +1,4 @@
-//! Every layer for HTTP against the laws of the testkit; the types of bodies are mapped back.
+//! Tests of every HTTP layer against the laws of the testkit. The types of bodies are mapped back.
 #![cfg(feature = "http")]
 #![allow(missing_docs)]
 
@@ -24,13 +24,13 @@ type Whole = Full<Bytes>;
 
 const CALLS: Http<Whole> = Http::new();
 
-/// The answer with a body that holds nothing.
-fn unheld<B>(response: Response<B>) -> Response<Whole> {
+/// Replaces the body of a response by an empty one.
+fn without_response_body<B>(response: Response<B>) -> Response<Whole> {
     response.map(|_| Full::default())
 }
 
-/// The request with a body that is its own.
-fn unshared<B>(request: Request<B>) -> Request<Whole> {
+/// Replaces the body of a request by an empty one.
+fn without_request_body<B>(request: Request<B>) -> Request<Whole> {
     request.map(|_| Full::default())
 }
 
@@ -38,9 +38,11 @@ fn unshared<B>(request: Request<B>) -> Request<Whole> {
 async fn upload_keeps_the_laws() {
     for max_body in [0, 1_000] {
         let layer = UploadLayer::new(max_body);
-        Laws::new(CALLS, |inner| layer.layer(MapRequest::new(inner, unshared)))
-            .check()
-            .await;
+        Laws::new(CALLS, |inner| {
+            layer.layer(MapRequest::new(inner, without_request_body))
+        })
+        .check()
+        .await;
     }
 }
 
@@ -51,7 +53,7 @@ async fn upload_above_retry_keeps_the_laws() {
             .layer(UploadLayer::default())
             .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new()).unwrap())
     };
-    let build = |inner| stack().service(MapRequest::new(inner, unshared));
+    let build = |inner| stack().service(MapRequest::new(inner, without_request_body));
     Laws::new(CALLS, build).check().await;
 }
 
@@ -59,54 +61,62 @@ async fn upload_above_retry_keeps_the_laws() {
 async fn body_timeout_keeps_the_laws() {
     for idle in [Duration::MAX, Duration::from_secs(5)] {
         let layer = BodyTimeoutLayer::new(idle).unwrap();
-        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
-            .check()
-            .await;
+        Laws::new(CALLS, |inner| {
+            MapResponse::new(layer.layer(inner), without_response_body)
+        })
+        .check()
+        .await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn concurrency_until_body_end_keeps_the_laws() {
     for (max, queue) in [(100, 0), (1, 100)] {
-        let policy = ConcurrencyConfig::new().max(max).queue(queue);
-        let layer = ConcurrencyLayer::new(policy).unwrap().until_body_end();
-        Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
-            .idle_when(|| layer.in_flight() == 0 && layer.queued() == 0)
-            .check()
-            .await;
+        let config = ConcurrencyConfig::new().max(max).queue(queue);
+        let layer = ConcurrencyLayer::new(config).unwrap().until_body_end();
+        Laws::new(CALLS, |inner| {
+            MapResponse::new(layer.layer(inner), without_response_body)
+        })
+        .idle_when(|| layer.in_flight() == 0 && layer.queued() == 0)
+        .check()
+        .await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_limit_until_body_end_keeps_the_law_of_refusal() {
-    let policy = ConcurrencyConfig::new().max(1).queue(0);
-    let layer = ConcurrencyLayer::new(policy).unwrap().until_body_end();
+async fn a_full_limit_until_body_end_keeps_the_law_of_rejection() {
+    let config = ConcurrencyConfig::new().max(1).queue(0);
+    let layer = ConcurrencyLayer::new(config).unwrap().until_body_end();
     let script = ScriptedService::<Request<Whole>, _, BoxError>::new();
     let service = layer.layer(script.respond(Response::new(Full::new(Bytes::from("unread")))));
     let _unread = service.oneshot(Request::default()).await.unwrap();
-    Laws::new(CALLS, |inner| MapResponse::new(layer.layer(inner), unheld))
-        .short_circuit()
-        .await;
+    Laws::new(CALLS, |inner| {
+        MapResponse::new(layer.layer(inner), without_response_body)
+    })
+    .short_circuit()
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn breaker_until_body_end_keeps_the_laws() {
-    let policy = |failures| BreakerConfig::new().consecutive_failures(failures);
+    let config = |failures| BreakerConfig::new().consecutive_failures(failures);
     let layer = |failures| {
-        BreakerLayer::new("team", policy(failures), ClassifyHttp::new())
+        BreakerLayer::new("team", config(failures), ClassifyHttp::new())
             .unwrap()
             .until_body_end()
     };
-    let patient = |inner| MapResponse::new(layer(None).layer(inner), unheld);
-    Laws::new(CALLS, patient).check().await;
+    let never_opens = |inner| MapResponse::new(layer(None).layer(inner), without_response_body);
+    Laws::new(CALLS, never_opens).check().await;
     let open = layer(Some(1));
     let broken = ScriptedService::<Request<Whole>, Response<Whole>, _>::new();
     let broken = broken.respond_with(|_| Err(BoxError::from("broken")));
     let call = open.layer(broken).oneshot(Request::default());
     assert!(call.await.is_err());
-    Laws::new(CALLS, |inner| MapResponse::new(open.layer(inner), unheld))
-        .short_circuit()
-        .await;
+    Laws::new(CALLS, |inner| {
+        MapResponse::new(open.layer(inner), without_response_body)
+    })
+    .short_circuit()
+    .await;
 }
 
 #[cfg(feature = "chaos")]
@@ -124,8 +134,8 @@ async fn chaos_with_bodies_keeps_the_laws() {
     };
     let layer = |enabled, inject| {
         let rules = vec![Rule::new(1.0, inject)];
-        let policy = ChaosConfig::new().enabled(enabled).rules(rules);
-        ChaosLayer::new(policy, inject_http(BoxError::from)).unwrap()
+        let config = ChaosConfig::new().enabled(enabled).rules(rules);
+        ChaosLayer::new(config, inject_http(BoxError::from)).unwrap()
     };
     for (enabled, inject) in [
         (false, Injection::Status(503)),
@@ -134,7 +144,7 @@ async fn chaos_with_bodies_keeps_the_laws() {
     ] {
         let layer = layer(enabled, inject);
         Laws::new(CALLS, |inner| {
-            MapResponse::new(layer.layer(breakable(inner)), unheld)
+            MapResponse::new(layer.layer(breakable(inner)), without_response_body)
         })
         .check()
         .await;
@@ -145,7 +155,7 @@ async fn chaos_with_bodies_keeps_the_laws() {
     ] {
         let layer = layer(true, inject);
         Laws::new(CALLS, |inner| {
-            MapResponse::new(layer.layer(breakable(inner)), unheld)
+            MapResponse::new(layer.layer(breakable(inner)), without_response_body)
         })
         .short_circuit()
         .await;

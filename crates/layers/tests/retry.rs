@@ -1,4 +1,4 @@
-//! Retry against its statements.
+//! Tests of the retry statements (RT).
 #![allow(missing_docs)]
 
 mod common;
@@ -28,7 +28,7 @@ fn retry(edit: impl FnOnce(&mut RetryConfig)) -> RetryLayer<ClassifyResult> {
     RetryLayer::new(config, ClassifyResult).unwrap()
 }
 
-/// A budget that has `retries`, whatever is called.
+/// Creates a layer with a budget of exactly `retries` retries.
 fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
     retry(|retry| {
         retry.budget.ratio = 0.0;
@@ -42,13 +42,13 @@ const fn status(code: u16, retry_after: Option<Duration>) -> Fault {
 
 const UNAVAILABLE: Fault = status(503, None);
 
-/// The pauses before the second, third, … call.
+/// Returns the pauses before the second, third, … call.
 fn pauses(script: &Scripted) -> Vec<Duration> {
     let starts = script.call_times();
     starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
-/// Why the retries ended, as far as it was told.
+/// Returns the reason of the first `RetryStopped` event.
 fn stopped(ear: &Ear) -> Option<RetryStopReason> {
     ear.heard().into_iter().find_map(|event| match event {
         Event::RetryStopped { by } => Some(by),
@@ -57,7 +57,7 @@ fn stopped(ear: &Ear) -> Option<RetryStopReason> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_01_the_pauses_double_up_to_the_cap() {
+async fn rt_01_pauses_double_up_to_the_cap() {
     let layer = retry(|retry| {
         retry.max_attempts = 6;
         retry.cap = ms(300);
@@ -69,7 +69,7 @@ async fn rt_01_the_pauses_double_up_to_the_cap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_03_two_calls_do_not_come_back_together() {
+async fn rt_03_two_calls_do_not_retry_at_the_same_times() {
     let layer = retry(|retry| {
         retry.jitter = Jitter::Full;
         retry.base = Duration::from_secs(1);
@@ -87,7 +87,7 @@ async fn rt_03_two_calls_do_not_come_back_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_05_fault_f25_what_may_have_been_done_is_not_done_twice() {
+async fn rt_05_fault_f25_retries_other_requests_only_if_nothing_was_sent() {
     let attempts = async |request: Request, fault| {
         let script = script().fail(fault);
         let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
@@ -114,9 +114,9 @@ async fn rt_05_fault_f25_what_may_have_been_done_is_not_done_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
+async fn rt_05_503_and_429_can_be_declared_safe_to_retry() {
     let throttled = status(429, None);
-    // By this classifier a 429 asks for fewer calls, as it does by that of HTTP.
+    // Classifies a 429 as throttled, as `ClassifyHttp` does.
     let classify = |result: Result<&u32, &Fault>, elapsed| match result {
         Err(Fault::Failed(Failure::Status {
             code: 429,
@@ -144,7 +144,7 @@ async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
         (for_503, BROKEN, 1),
         (for_429, throttled, 3),
         (for_429, UNAVAILABLE, 1),
-        // Longer than is waited for.
+        // Longer than `max_retry_after`.
         (for_503, status(503, Some(ms(10_001))), 1),
     ] {
         assert_eq!(attempts(edit, fault).await, calls, "{fault:?}");
@@ -152,7 +152,7 @@ async fn rt_05_a_503_and_a_429_may_be_said_to_come_before_anything_was_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f20_an_answer_that_would_be_the_same_again_is_not_asked_for_again() {
+async fn fault_f20_does_not_retry_what_would_fail_again() {
     let never = [
         status(501, None),
         Fault::Failed(Failure::Protocol),
@@ -178,7 +178,7 @@ async fn fault_f20_an_answer_that_would_be_the_same_again_is_not_asked_for_again
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call_at_once() {
+async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call() {
     let wait = status(503, Some(Duration::from_secs(3)));
     for (request, stop) in [
         (ask_within(ms(2_000)), RetryStopReason::Deadline),
@@ -200,7 +200,7 @@ async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call_at_once()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_07_no_attempt_comes_before_it_was_asked_for() {
+async fn rt_07_never_retries_earlier_than_retry_after() {
     let script = script()
         .fail(status(429, Some(Duration::from_secs(1))))
         .respond(1);
@@ -213,7 +213,7 @@ async fn rt_07_no_attempt_comes_before_it_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_08_a_retry_after_that_has_passed_leaves_the_usual_pause() {
+async fn rt_08_a_past_retry_after_leaves_the_usual_pause() {
     for retry_after in [None, Some(Duration::ZERO)] {
         let script = script().fail(status(503, retry_after)).respond(1);
         assert_eq!(
@@ -226,7 +226,7 @@ async fn rt_08_a_retry_after_that_has_passed_leaves_the_usual_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_08_a_retry_after_may_be_of_no_account() {
+async fn rt_08_retry_after_can_be_ignored() {
     let layer = retry(|retry| retry.respect_retry_after = false);
     let script = script().fail(status(503, Some(ms(60_000)))).respond(1);
     assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
@@ -234,7 +234,7 @@ async fn rt_08_a_retry_after_may_be_of_no_account() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_09_fault_f23_an_empty_budget_ends_the_call_at_once_with_its_own_failure() {
+async fn rt_09_fault_f23_an_empty_budget_returns_the_real_failure_at_once() {
     let (script, ear) = (script().fail(UNAVAILABLE), Ear::default());
     let service = with_budget(0.0).layer(script.clone());
     let (result, elapsed) = timed(service.oneshot(ask().events(ear.events()))).await;
@@ -246,7 +246,7 @@ async fn rt_09_fault_f23_an_empty_budget_ends_the_call_at_once_with_its_own_fail
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_10_ten_first_attempts_at_six_tenths_pay_for_six_retries() {
+async fn rt_10_a_ratio_of_six_tenths_allows_six_retries_per_ten_calls() {
     let layer = retry(|retry| {
         retry.budget.ratio = 0.6;
         retry.budget.min_per_sec = 0.0;
@@ -264,7 +264,7 @@ async fn rt_10_ten_first_attempts_at_six_tenths_pay_for_six_retries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_11_a_call_dropped_in_its_pause_gives_its_retry_back() {
+async fn rt_11_dropping_a_call_in_its_pause_refunds_the_retry() {
     let script = script().fail(UNAVAILABLE).times(2).respond(1);
     let service = with_budget(1.0).layer(script.clone());
     let mut dropped = service.clone().oneshot(ask()).boxed();
@@ -275,22 +275,22 @@ async fn rt_11_a_call_dropped_in_its_pause_gives_its_retry_back() {
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
-/// A breaker that opens after some failures in a row, below a retry that asks it again.
+/// Creates a breaker that opens after some failures in a row, below a retry that checks it.
 fn around(
     script: &Scripted,
     trip_after: u32,
 ) -> impl Service<Request, Response = u32, Error = Fault> + Clone {
-    let policy = BreakerConfig::new()
+    let config = BreakerConfig::new()
         .window(Window::Count(10))
         .min_calls(10)
         .consecutive_failures(trip_after);
-    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+    let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let retry = with_budget(1.0).breaker(breaker.handle().clone());
     retry.layer(breaker.layer(script.clone()))
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_13_a_breaker_that_opens_between_attempts_leaves_the_failure() {
+async fn rt_13_a_breaker_that_opens_between_attempts_keeps_the_failure() {
     let script = script().fail(UNAVAILABLE);
     let service = around(&script, 1);
     let ear = Ear::default();
@@ -298,20 +298,20 @@ async fn rt_13_a_breaker_that_opens_between_attempts_leaves_the_failure() {
     assert_eq!((result, script.calls()), (Err(UNAVAILABLE), 1));
     assert_eq!(stopped(&ear), Some(RetryStopReason::BreakerOpen));
 
-    // The one retry of the budget was not spent.
+    // The budget's only retry was refunded.
     let again = common::script().fail(UNAVAILABLE).respond(1);
     let service = around(&again, 10);
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_17_the_last_result_is_gone_before_the_next_attempt() {
+async fn rt_17_the_last_response_is_dropped_before_the_next_attempt() {
     let last = Arc::new(Mutex::new(Weak::<()>::new()));
     let seen = Arc::clone(&last);
     let service = service_fn(move |_: Request| {
         let answer = Arc::new(());
         let before = mem::replace(&mut *seen.lock().unwrap(), Arc::downgrade(&answer));
-        assert_eq!(before.strong_count(), 0, "the last answer is still held");
+        assert_eq!(before.strong_count(), 0, "the last response is still alive");
         ready(Ok::<_, Fault>(answer))
     });
     let classify = |_: Result<&Arc<()>, &Fault>, _| Class::Failure(Failure::ConnectionReset);
@@ -323,7 +323,7 @@ async fn rt_17_the_last_result_is_gone_before_the_next_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_18_a_retry_may_go_to_another_endpoint() {
+async fn rt_18_a_retry_can_use_another_endpoint() {
     let (service, calls) = two_endpoints(|_| Err(UNAVAILABLE));
     let result = retry(|retry| retry.max_attempts = 2)
         .layer(service)
@@ -333,7 +333,7 @@ async fn rt_18_a_retry_may_go_to_another_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_19_each_attempt_knows_its_number() {
+async fn rt_19_each_attempt_carries_its_number() {
     let service = service_fn(|request: Request| async move {
         match request.call().attempt {
             3 => Ok(3),
@@ -344,14 +344,14 @@ async fn rt_19_each_attempt_knows_its_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_20_services_of_one_layer_share_its_budget_and_nothing_else() {
+async fn rt_20_services_of_one_layer_share_only_the_budget() {
     let layer = with_budget(1.0);
     let (a, b) = (script().fail(UNAVAILABLE), script().fail(UNAVAILABLE));
     layer.layer(a.clone()).oneshot(ask()).await.unwrap_err();
     layer.layer(b.clone()).oneshot(ask()).await.unwrap_err();
     assert_eq!((a.calls(), b.calls()), (2, 1));
 
-    // Each call counts its own attempts.
+    // Attempts are counted per call.
     let script = script().fail(UNAVAILABLE);
     let service = with_budget(100.0).layer(script.clone());
     for calls in [3, 6, 9] {
@@ -360,12 +360,12 @@ async fn rt_20_services_of_one_layer_share_its_budget_and_nothing_else() {
     }
 }
 
-/// A request that must not be kept for another attempt.
+/// A request that panics if it is cloned.
 struct Once;
 
 impl Clone for Once {
     fn clone(&self) -> Self {
-        panic!("it was kept")
+        panic!("the request was cloned")
     }
 }
 
@@ -376,7 +376,7 @@ impl CallContext for Once {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_21_with_one_attempt_nothing_is_kept() {
+async fn rt_21_a_single_attempt_does_not_clone_the_request() {
     let service = service_fn(|_: Once| async { Err::<u32, _>(UNAVAILABLE) });
     let service = retry(|retry| retry.max_attempts = 1).layer(service);
     assert_eq!(service.oneshot(Once).await, Err(UNAVAILABLE));
@@ -397,7 +397,7 @@ async fn rt_22_a_success_on_the_third_attempt_reports_three() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_23_a_classifier_that_panics_costs_no_retry() {
+async fn rt_23_a_panic_of_the_classifier_refunds_the_retry() {
     let budget = BudgetConfig::new().ratio(0.0).min_per_sec(0.1);
     let budget = Budget::new(&budget).unwrap();
     let classify = |_: Result<&u32, &Fault>, _| -> Class { panic!("classifier") };
@@ -412,7 +412,7 @@ async fn rt_23_a_classifier_that_panics_costs_no_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_surely_not_taken_is_sent_once_more_at_once_and_for_free() {
+async fn a_request_that_was_not_processed_is_retried_at_once_for_free() {
     let script = script()
         .fail(Fault::Failed(Failure::NotProcessed))
         .respond(1);
@@ -422,7 +422,7 @@ async fn what_was_surely_not_taken_is_sent_once_more_at_once_and_for_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_calls_of_one_request_share_its_allowance() {
+async fn calls_of_one_request_share_its_allowance() {
     let allowance = Arc::new(RetryAllowance::new(3));
     let script = script().fail(UNAVAILABLE);
     let ear = Ear::default();
@@ -449,7 +449,7 @@ async fn the_calls_of_one_request_share_its_allowance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_may_ask_for_fewer_attempts_and_not_for_more() {
+async fn a_call_can_lower_the_number_of_attempts_but_not_raise_it() {
     for (asked, attempts) in [(0, 1), (1, 2), (2, 3), (9, 3)] {
         let script = script().fail(UNAVAILABLE);
         let request = ask_with(|call| call.max_retries = Some(asked));
@@ -463,8 +463,8 @@ async fn a_call_may_ask_for_fewer_attempts_and_not_for_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f24_a_pause_that_would_miss_the_deadline_is_not_begun() {
-    // 50 ms until the next attempt, and the 10 ms that it needs.
+async fn fault_f24_a_pause_that_would_miss_the_deadline_does_not_start() {
+    // The next attempt needs a pause of 50 ms and `min_useful`, 10 ms.
     for (left, elapsed, calls, by) in [
         (60, 50, 2, RetryStopReason::Attempts),
         (59, 0, 1, RetryStopReason::Deadline),
@@ -478,8 +478,8 @@ async fn fault_f24_a_pause_that_would_miss_the_deadline_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
-    // The retry meets a full limit, so it was not sent, and the next call may retry.
+async fn an_attempt_that_a_layer_below_rejects_costs_no_retry() {
+    // The retry meets a full limit and is never sent, so the next call has a retry left.
     let full = Fault::Refused(Rejection::AtCapacity);
     let script = script()
         .fail(UNAVAILABLE)
@@ -491,8 +491,8 @@ async fn an_attempt_that_a_layer_below_refused_costs_no_retry() {
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
-/// A call whose second attempt meets a limit that another call has reached until 100 ms later, and
-/// how it ended.
+/// Runs a call with a second attempt that meets a full limit. Another call holds the permit for 100 ms.
+/// Returns the result, the elapsed time, the number of calls and the events.
 async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration, usize, Ear) {
     let limit = ConcurrencyConfig::new().max(1).queue(9).max_wait(ms(1_000));
     let limit = ConcurrencyLayer::new(limit).unwrap();
@@ -502,7 +502,7 @@ async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration
     let ear = Ear::default();
     let call = timed(again.oneshot(ask().events(ear.events())));
     let other = async {
-        // In the pause of the call.
+        // Starts during the pause of the call.
         tokio::time::sleep(ms(50) - ms(1)).await;
         service.oneshot(ask()).await
     };
@@ -512,7 +512,7 @@ async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_does_not_queue_and_leaves_the_failure_that_it_was_for() {
+async fn a_retry_does_not_queue_and_keeps_the_previous_failure() {
     let (result, elapsed, calls, ear) = meets_a_full_limit(ms(0)).await;
     assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(50), 2));
     assert_eq!(stopped(&ear), Some(RetryStopReason::Refused));
@@ -521,7 +521,7 @@ async fn a_retry_does_not_queue_and_leaves_the_failure_that_it_was_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_queues_for_as_long_as_it_may() {
+async fn a_retry_queues_up_to_max_wait() {
     let (result, elapsed, calls, ear) = meets_a_full_limit(ms(98)).await;
     assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(148), 2));
     let refused = Event::Rejected(Rejection::QueueTimeout);
@@ -532,7 +532,7 @@ async fn a_retry_queues_for_as_long_as_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_real_failure_outlives_refusals_that_are_retried() {
+async fn the_last_real_failure_is_kept_over_retried_rejections() {
     let nowhere = Fault::Refused(Rejection::NoEndpoint);
     let script = script().fail(BROKEN).fail(nowhere).fail(nowhere);
     let ear = Ear::default();
@@ -540,16 +540,16 @@ async fn the_last_real_failure_outlives_refusals_that_are_retried() {
     let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!((result, script.calls()), (Err(BROKEN), 3));
     assert_eq!(stopped(&ear), Some(RetryStopReason::Attempts));
-    // There may have been no other failure.
+    // Without another failure, the rejection is returned.
     let script = common::script().fail(nowhere);
     let result = retry(|_| {}).layer(script.clone()).oneshot(ask()).await;
     assert_eq!((result, script.calls()), (Err(nowhere), 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_below_that_opens_leaves_the_failure_without_being_asked_again() {
-    let policy = BreakerConfig::new().consecutive_failures(1);
-    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+async fn a_breaker_below_that_opens_keeps_the_failure_without_a_handle() {
+    let config = BreakerConfig::new().consecutive_failures(1);
+    let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let (script, ear) = (script().fail(BROKEN), Ear::default());
     let service = retry(|_| {}).layer(breaker.layer(script.clone()));
     let result = service.oneshot(ask().events(ear.events())).await;

@@ -1,4 +1,4 @@
-//! What a retry costs, and when it costs nothing.
+//! Tests of the costs of retries, and of the retries that cost nothing.
 #![allow(missing_docs)]
 
 mod common;
@@ -21,7 +21,7 @@ use tower_fanout_layers::{
     RetryConfig, RetryLayer, event::RetryStopReason, retry::Jitter,
 };
 
-/// A retry with a budget for `retries`, whatever is called.
+/// Creates a layer with a budget of exactly `retries` retries.
 fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
     let mut config = RetryConfig::new().jitter(Jitter::None);
     config.budget.ratio = 0.0;
@@ -29,7 +29,7 @@ fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
     RetryLayer::new(config, ClassifyResult).unwrap()
 }
 
-/// How the retries ended, as far as it was told.
+/// Returns the reasons of all `RetryStopped` events.
 fn stops(ear: &Ear) -> Vec<RetryStopReason> {
     let stops = ear.heard().into_iter().filter_map(|event| match event {
         Event::RetryStopped { by } => Some(by),
@@ -41,19 +41,19 @@ fn stops(ear: &Ear) -> Vec<RetryStopReason> {
 const FULL: Fault = Fault::Refused(Rejection::AtCapacity);
 const NOT_TAKEN: Fault = Fault::Failed(Failure::NotProcessed);
 
-/// A request that may make so many retries together with others.
+/// Creates a request that shares `allowance` with other requests.
 fn sharing(allowance: &Arc<RetryAllowance>) -> Request {
     ask_with(|call| call.allowance = Some(Arc::clone(allowance)))
 }
 
-/// Whether a call may make a retry out of `allowance`.
+/// Returns `true` if a call can take a retry from `allowance`.
 async fn may_retry(allowance: &Arc<RetryAllowance>) -> bool {
     let service = with_budget(9.0).layer(script().fail(BROKEN).respond(1));
     service.oneshot(sharing(allowance)).await.is_ok()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_11_a_call_dropped_in_its_pause_leaves_its_retry_to_its_request() {
+async fn rt_11_dropping_a_call_in_its_pause_returns_its_allowance() {
     let allowance = Arc::new(RetryAllowance::new(1));
     let service = with_budget(9.0).layer(script().fail(BROKEN));
     let mut dropped = service.oneshot(sharing(&allowance)).boxed();
@@ -61,14 +61,14 @@ async fn rt_11_a_call_dropped_in_its_pause_leaves_its_retry_to_its_request() {
     assert!(!may_retry(&allowance).await);
     drop(dropped);
     assert!(may_retry(&allowance).await);
-    assert!(!may_retry(&allowance).await, "that one was made");
+    assert!(!may_retry(&allowance).await, "the retry was already used");
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_13_a_breaker_that_opens_leaves_the_retry_to_its_request() {
+async fn rt_13_a_breaker_that_opens_returns_the_allowance() {
     let allowance = Arc::new(RetryAllowance::new(1));
-    let policy = BreakerConfig::new().consecutive_failures(1);
-    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+    let config = BreakerConfig::new().consecutive_failures(1);
+    let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let retry = with_budget(9.0).breaker(breaker.handle().clone());
     let service = retry.layer(breaker.layer(script().fail(BROKEN)));
     assert_eq!(service.oneshot(sharing(&allowance)).await, Err(BROKEN));
@@ -76,14 +76,14 @@ async fn rt_13_a_breaker_that_opens_leaves_the_retry_to_its_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_is_refused_below_is_left_to_its_request() {
+async fn a_retry_that_a_layer_below_rejects_returns_the_allowance() {
     let allowance = Arc::new(RetryAllowance::new(1));
     let service = with_budget(9.0).layer(script().fail(BROKEN).fail(FULL));
     assert_eq!(service.oneshot(sharing(&allowance)).await, Err(BROKEN));
     assert!(may_retry(&allowance).await);
 }
 
-/// A service whose first call breaks, and which is not ready for the next as often as it is told.
+/// A service that fails its first call, and then fails to become ready `times` times with `with`.
 #[derive(Clone)]
 struct Unready {
     with: Fault,
@@ -118,7 +118,7 @@ impl Service<Request> for Unready {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_fails_to_be_ready_is_an_attempt_that_failed() {
+async fn a_failure_to_become_ready_is_a_failed_attempt() {
     let service = with_budget(9.0).layer(Unready::new(UNREACHED, 1));
     assert_eq!(timed(service.oneshot(ask())).await, (Ok(3), ms(50 + 100)));
 
@@ -142,7 +142,7 @@ async fn a_service_that_fails_to_be_ready_is_an_attempt_that_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_instead_of_readiness_leaves_the_failure_and_costs_nothing() {
+async fn a_rejection_during_readiness_keeps_the_failure_and_costs_nothing() {
     let (layer, ear) = (with_budget(1.0), Ear::default());
     let service = layer.layer(Unready::new(FULL, 1));
     let result = service.oneshot(ask().events(ear.events())).await;
@@ -155,8 +155,8 @@ async fn a_refusal_instead_of_readiness_leaves_the_failure_and_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_surely_not_taken_is_sent_once_more_within_the_same_millisecond() {
-    // A timer would be over at the next whole one.
+async fn a_free_retry_happens_within_the_same_millisecond() {
+    // A timer would fire at the next whole millisecond.
     tokio::time::advance(Duration::from_micros(300)).await;
     let allowance = Arc::new(RetryAllowance::new(0));
     let script = script().fail(NOT_TAKEN).respond(1);
@@ -165,8 +165,8 @@ async fn what_was_surely_not_taken_is_sent_once_more_within_the_same_millisecond
 }
 
 #[tokio::test(start_paused = true)]
-async fn nor_is_that_sent_again_in_vain() {
-    // It needs 10 ms.
+async fn a_free_retry_needs_time_before_the_deadline() {
+    // `min_useful` is 10 ms.
     for (left, expected, calls) in [(10, Ok(1), 2), (9, Err(NOT_TAKEN), 1)] {
         let (script, ear) = (script().fail(NOT_TAKEN).respond(1), Ear::default());
         let request = ask_within(ms(left)).events(ear.events());

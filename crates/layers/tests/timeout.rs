@@ -1,4 +1,4 @@
-//! Timeouts and deadlines against their statements.
+//! Tests of the statements about deadlines and timeouts (DL).
 #![allow(missing_docs)]
 
 mod common;
@@ -16,7 +16,7 @@ use tower_fanout_layers::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_ends_at_its_timeout_and_its_call_is_dropped() {
+async fn an_attempt_ends_at_its_timeout_and_drops_the_call() {
     let script = script().hang();
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
     let (result, elapsed) = timed(service.oneshot(ask())).await;
@@ -33,8 +33,8 @@ async fn the_deadline_of_the_call_ends_an_attempt_as_a_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_04_a_second_attempt_has_what_the_first_left() {
-    let policy = RetryConfig::new().base(Duration::from_nanos(1));
+async fn dl_04_a_second_attempt_has_the_remaining_time() {
+    let config = RetryConfig::new().base(Duration::from_nanos(1));
     let service = service_fn(|request: Request| async move {
         let left = request.call().deadline.unwrap().remaining(Instant::now());
         tokio::time::sleep(ms(300)).await;
@@ -44,7 +44,7 @@ async fn dl_04_a_second_attempt_has_what_the_first_left() {
         }
     });
     let service = DeadlineLayer::new(ms(1_000)).unwrap().layer(
-        RetryLayer::new(policy, ClassifyResult)
+        RetryLayer::new(config, ClassifyResult)
             .unwrap()
             .layer(service),
     );
@@ -52,26 +52,26 @@ async fn dl_04_a_second_attempt_has_what_the_first_left() {
     assert!((ms(690)..=ms(700)).contains(&left), "{left:?}");
 }
 
-/// Attempts of 300 ms at the longest, each of which hangs; how the call ended, and when.
+/// Runs attempts of at most 300 ms that all hang. Returns the error, the elapsed time and the calls.
 async fn hung_twice(request: Request, relaxed: bool, max_attempts: u8) -> (Fault, Duration, usize) {
-    let policy = RetryConfig::new()
+    let config = RetryConfig::new()
         .base(ms(1))
         .jitter(Jitter::None)
         .max_attempts(max_attempts);
     let attempt = TimeoutConfig::new(ms(300)).last_attempt_uses_deadline(relaxed);
     let attempt = TimeoutLayer::new(attempt).unwrap();
     let script = script().hang();
-    let retry = RetryLayer::new(policy, ClassifyResult).unwrap();
+    let retry = RetryLayer::new(config, ClassifyResult).unwrap();
     let service = DeadlineLayer::new(DeadlineConfig::new())
         .unwrap()
         .layer(retry.layer(attempt.layer(script.clone())));
     let call = timeout(ms(5_000), timed(service.oneshot(request)));
-    let (result, elapsed) = call.await.expect("something ends it");
+    let (result, elapsed) = call.await.expect("the call never ended");
     (result.unwrap_err(), elapsed, script.calls())
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_attempt_may_have_all_the_time_that_is_left() {
+async fn the_last_attempt_can_use_the_whole_remaining_time() {
     let attempt = Fault::Refused(Rejection::AttemptTimeout);
     let deadline = Fault::Refused(Rejection::Deadline);
     let within = || ask_within(ms(2_000));
@@ -85,13 +85,15 @@ async fn the_last_attempt_may_have_all_the_time_that_is_left() {
         hung_twice(within(), true, 1).await,
         (deadline, ms(2_000), 1)
     );
-    // Without a deadline nothing else would end it, whoever says that it is the last.
+    // Without a deadline, the timeout stays even if the attempt is marked as the last.
     assert_eq!(hung_twice(ask(), true, 2).await, (attempt, ms(601), 2));
     let config = TimeoutConfig::new(ms(300)).last_attempt_uses_deadline(true);
     let service = TimeoutLayer::new(config).unwrap();
     let request = ask_with(|call| call.last_attempt = true);
     let call = service.layer(script().hang()).oneshot(request);
-    let call = timeout(ms(5_000), call).await.expect("something ends it");
+    let call = timeout(ms(5_000), call)
+        .await
+        .expect("the call never ended");
     assert_eq!(call, Err(attempt));
 }
 
@@ -123,7 +125,7 @@ async fn dl_05_with_too_little_time_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_05_a_call_that_has_all_of_a_short_timeout_is_sent() {
+async fn dl_05_a_call_with_the_whole_of_a_short_timeout_is_sent() {
     let short = DeadlineLayer::new(ms(5))
         .unwrap()
         .layer(script().respond(1).respond(1));
@@ -136,8 +138,8 @@ async fn dl_05_a_call_that_has_all_of_a_short_timeout_is_sent() {
 }
 
 #[test]
-fn no_layer_takes_a_timeout_of_zero() {
-    let refuses = |field, make: fn(Duration) -> Result<(), ConfigError>| {
+fn layers_reject_a_timeout_of_zero() {
+    let rejects_zero = |field, make: fn(Duration) -> Result<(), ConfigError>| {
         make(Duration::from_nanos(1)).unwrap();
         let error = make(Duration::ZERO).unwrap_err();
         assert_eq!(
@@ -145,23 +147,23 @@ fn no_layer_takes_a_timeout_of_zero() {
             (field, "0s is no duration to wait")
         );
     };
-    refuses("timeout", |timeout| TimeoutLayer::new(timeout).map(drop));
-    refuses("total", |timeout| DeadlineLayer::new(timeout).map(drop));
+    rejects_zero("timeout", |timeout| TimeoutLayer::new(timeout).map(drop));
+    rejects_zero("total", |timeout| DeadlineLayer::new(timeout).map(drop));
     #[cfg(feature = "http")]
-    refuses("idle", |timeout| {
+    rejects_zero("idle", |timeout| {
         tower_fanout_layers::BodyTimeoutLayer::new(timeout).map(drop)
     });
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_06_an_answer_that_comes_with_the_timer_wins() {
+async fn dl_06_a_response_that_is_ready_with_the_timer_wins() {
     let script = script().respond(1).after(ms(100));
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script);
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_10_a_caller_that_goes_away_leaves_nothing_and_is_no_timeout() {
+async fn dl_10_dropping_the_caller_leaves_nothing_and_is_not_a_timeout() {
     let script = script().hang();
     let ear = Ear::default();
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
@@ -176,7 +178,7 @@ async fn dl_10_a_caller_that_goes_away_leaves_nothing_and_is_no_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_11_the_shorter_of_two_names_the_error() {
+async fn dl_11_the_shorter_of_two_timeouts_determines_the_error() {
     let nested = |total, attempt| {
         DeadlineLayer::new(ms(total)).unwrap().layer(
             TimeoutLayer::new(ms(attempt))
@@ -195,7 +197,7 @@ async fn dl_11_the_shorter_of_two_names_the_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_14_the_longest_duration_is_no_limit() {
+async fn dl_14_the_longest_duration_means_no_limit() {
     let longest = Duration::MAX;
     let service = DeadlineLayer::new(longest).unwrap().layer(
         TimeoutLayer::new(longest)
@@ -207,7 +209,7 @@ async fn dl_14_the_longest_duration_is_no_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_nearer_deadline_holds() {
+async fn the_earlier_deadline_applies() {
     let left = service_fn(|request: Request| async move {
         Ok::<_, Fault>(request.call().deadline.unwrap().remaining(Instant::now()))
     });
@@ -220,7 +222,7 @@ async fn the_nearer_deadline_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_answers_at_once_never_arms_a_timer() {
+async fn a_call_that_is_ready_at_once_never_starts_a_timer() {
     let start = Instant::now();
     let service = TimeoutLayer::new(ms(1))
         .unwrap()
