@@ -8,7 +8,7 @@
 //! - **One classifier.** A [`Classify`] decides once per result if the service succeeded or failed.
 //!   Retry, breaker, limit, throttle and fallback all act on the same [`Class`].
 //! - **One deadline per call.** Retries, pauses, queues and timeouts share the deadline of the
-//!   [`Call`], and none of them starts work that cannot finish in time.
+//!   [`Call`], and no attempt is sent if too little time is left.
 //! - **No allocation on the fast path.** A successful call allocates nothing in the layers.
 //!
 //! # Layers

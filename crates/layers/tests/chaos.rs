@@ -350,11 +350,11 @@ fn invalid_rules_are_rejected_with_their_index() {
     for (inject, problem) in [
         (
             Injection::Latency(backwards),
-            "rules.1.inject.latency.max: max 1ms is less than min 2ms",
+            "rules.1.inject.latency.max: must be >= min (2ms), got 1ms",
         ),
         (
             Injection::Status(600),
-            "rules.1.inject.status: 600 is not within 200 to 599",
+            "rules.1.inject.status: must be within 200 to 599, got 600",
         ),
         (
             Injection::Error(failure),
@@ -419,7 +419,10 @@ mod as_data {
                 rule(json!({ "latency": { "min": "1s", "max": "2s", "mean": "1s" } })),
                 "a duration such as",
             ),
-            (rule(json!({ "status": 99 })), "rules.0.inject.status: 99"),
+            (
+                rule(json!({ "status": 99 })),
+                "rules.0.inject.status: must be within 200 to 599, got 99",
+            ),
             (
                 json!({ "rules": [{ "rate": 1, "inject": "hang", "match": { "user": "ada" } }] }),
                 "unknown field `user`",

@@ -144,7 +144,7 @@ fn layers_reject_a_timeout_of_zero() {
         let error = make(Duration::ZERO).unwrap_err();
         assert_eq!(
             (error.field(), error.message()),
-            (field, "0s is no duration to wait")
+            (field, "must be > 0, got 0s")
         );
     };
     rejects_zero("timeout", |timeout| TimeoutLayer::new(timeout).map(drop));

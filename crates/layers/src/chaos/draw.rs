@@ -128,10 +128,12 @@ impl Drawn {
             Injection::ResetBody => Some(Outcome::Break(Damage::ResetBody)),
             Injection::Truncate(bytes) => Some(Outcome::Break(Damage::Truncate(bytes))),
         };
+        // `min_by_key` returns the first of equal ranks, so the earlier rule applies.
         let outcomes = [self.outcome, outcome].into_iter().flatten();
         self.outcome = outcomes.min_by_key(|outcome| outcome.rank());
         if let Some(Outcome::Error(_)) = self.outcome {
-            self.latency = Duration::ZERO; // an error saves the wait
+            // An error ends the attempt at once.
+            self.latency = Duration::ZERO;
         }
     }
 }

@@ -87,6 +87,7 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
         let ChaosLayer {
             shared, matcher, ..
         } = &self.layer;
+        // Drawn at the first poll, so that a call that is dropped before draws nothing.
         let drawn = shared.draw(|matching| matcher(matching, &self.request));
         if !drawn.is_nothing() {
             self.request.call().events.emit(Event::Chaos);
@@ -154,6 +155,7 @@ where
                         }
                     }
                 }
+                // No waker is registered: only a timeout or a drop above ends the attempt.
                 Projected::Hanging => return Poll::Pending,
                 Projected::Calling { call, damage } => {
                     let result = ready!(call.poll(cx));

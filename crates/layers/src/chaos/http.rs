@@ -117,6 +117,7 @@ impl End {
                 true
             }
             Self::After(left) => {
+                // Longer than the rest, so the body ends within this frame.
                 data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                 *self = Self::Now;
                 left > 0

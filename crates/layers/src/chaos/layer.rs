@@ -20,8 +20,8 @@ use crate::{
 
 /// A layer that injects faults; see the [module docs](super).
 ///
-/// `I` creates the errors, the responses and the broken responses. `P` returns `true` if a request meets the
-/// conditions of a [`Match`].
+/// `I` creates the errors, the responses and the broken responses. `P` returns `true` if a request meets
+/// the conditions of a [`Match`].
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};

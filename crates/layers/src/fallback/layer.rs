@@ -276,6 +276,7 @@ where
         if !request.call().fallback || chain.steps.is_empty() {
             return ResponseFuture::transparent(self.inner.call(request));
         }
+        // The steps get the deadline without the reserve, so it is read before it is changed.
         let kept = chain.keep.map(|keep| keep(&request));
         let (deadline, events) = (request.call().deadline, request.call().events.clone());
         if let Some(deadline) = chain.deadline(deadline)

@@ -256,8 +256,8 @@ mod tests {
         let errors = config.errors();
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         let expected = [
-            "delay.quantile: 1.5 is not above 0 and at most 1",
-            "delay.cap: cap 1s is less than floor 2s",
+            "delay.quantile: must be > 0 and <= 1, got 1.5",
+            "delay.cap: must be >= floor (2s), got 1s",
         ];
         assert_eq!(errors, expected);
     }

@@ -174,6 +174,7 @@ impl<B> Source<B> {
         self.size += piece.size();
         self.lost |= !has_other_readers || self.size > max;
         if self.lost {
+            // Once a frame is missing, no clone can send the whole body again.
             self.kept = Vec::new();
         } else {
             self.kept.push(piece.clone());
@@ -225,6 +226,7 @@ where
         let all = Waker::from(Arc::clone(&self.waiting));
         let frame = ready!(rest.as_mut().poll_frame(&mut Context::from_waker(&all)));
         self.waiting.remove(cx.waker());
+        // Drops the caller's body at its end, because a body must not be polled after that.
         let has_more = matches!(frame, Some(Ok(_))) && !rest.is_end_stream();
         self.rest.take_if(|_| !has_more);
         let piece = frame.map(|frame| frame.map(Piece::of).map_err(Into::into));
@@ -255,6 +257,7 @@ where
         if *failed {
             return Poll::Ready(None);
         }
+        // The last clone keeps no frames, because no other clone can read them.
         let has_other_readers = Arc::strong_count(shared) > 1;
         let mut source = shared.source();
         let is_new = *read >= source.taken;
@@ -274,6 +277,7 @@ where
             None => {}
         }
         source.report(upload);
+        // A new frame is also available to the clones that wait for it.
         if is_new {
             wake(source);
         }
@@ -290,9 +294,11 @@ where
         if self.failed {
             return SizeHint::with_exact(0);
         }
+        // The next frame is missing, so this clone ends with an error at an unknown size.
         if self.read < source.taken && source.lost {
             return SizeHint::default();
         }
+        // The size of a body is its data, without the trailers.
         let kept = source.kept.iter().skip(self.read);
         let kept: u64 = kept
             .filter(|piece| matches!(piece, Piece::Data(_)))

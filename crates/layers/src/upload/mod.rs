@@ -84,6 +84,7 @@ impl Upload {
     #[must_use]
     pub fn for_cloned_body(&self) -> Self {
         let cloned = std::mem::take(&mut self.caller().cloned);
+        // `Clone` has stored the upload of the cloned request a moment ago.
         match cloned.upgrade() {
             Some(attempt) => Self(attempt),
             None => self.next_attempt(),
