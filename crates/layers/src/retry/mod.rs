@@ -3,9 +3,11 @@
 //! | result | idempotent request | other request |
 //! |---|---|---|
 //! | nothing was sent ([`Failure::Connect`], [`Failure::NotProcessed`], [`Rejection::NoEndpoint`]) | retried | retried |
-//! | 408, 425, 500, 502, 504, connection reset, truncated body, attempt timeout | retried | not retried |
+//! | 408, 425, 500, 502, 504, connection reset, truncated body, attempt timeout, [`Failure::Other`] | retried | not retried |
 //! | 429, 503 | retried if the requested pause fits | not retried, unless [configured](RetryConfig::retry_503_unsafe) |
 //! | any other result | not retried | not retried |
+//!
+//! These are the defaults. [`RetryConfig::retry_on`] selects other results.
 //!
 //! A result that may be retried passes these checks, in this order:
 //!
@@ -33,6 +35,7 @@
 //! the next attempt never starts earlier than the service requested.
 //!
 //! [`Failure::Connect`]: crate::Failure::Connect
+//! [`Failure::Other`]: crate::Failure::Other
 //! [`Failure::NotProcessed`]: crate::Failure::NotProcessed
 //! [`Rejection::NoEndpoint`]: crate::Rejection::NoEndpoint
 //! [AWS Architecture Blog 2015]: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
