@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::config::{ConfigError, Errors, Validate};
 
-/// What the breaker looks back on.
+/// The part of the past from which the breaker computes its rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Window {
-    /// The calls that ended within this long, above 0 s, in ten buckets.
+    /// The calls that ended within this time, which must be above 0. The time is divided into ten
+    /// buckets.
     Time(Duration),
-    /// The last so many calls, 1 to 10,000.
+    /// The last `n` calls, 1 to 10,000.
     Count(usize),
 }
 
@@ -23,58 +24,70 @@ pub enum Window {
 )]
 #[non_exhaustive]
 pub struct BreakerConfig {
-    /// What it looks back on; 10 s by default, as in linkerd and Hystrix. In a file a duration is one of
-    /// [time](Window::Time), and a number one of [calls](Window::Count).
+    /// The window of results. Defaults to 10 s, as in linkerd and Hystrix.
+    ///
+    /// A duration in a configuration file is a [time window](Window::Time), a number is a [count
+    /// window](Window::Count).
     pub window: Window,
-    /// The fewest calls in the window from which a rate is taken, 1 or more; 20 by default, as in
-    /// Hystrix. Where a window of calls holds fewer, a rate is taken once it is full.
+    /// Minimum number of calls in the window before a rate is evaluated. Must be at least 1;
+    /// defaults to 20, as in Hystrix.
+    ///
+    /// A value above the size of a count window is lowered to that size.
     pub min_calls: u32,
-    /// It opens when this share of the calls failed, above 0 and at most 1; 0.5 by default, as in
-    /// Resilience4j.
+    /// Share of failed calls at which the breaker opens. Must be above 0 and at most 1; defaults to
+    /// 0.5, as in Resilience4j.
     pub failure_rate: f64,
-    /// A call that takes this long or longer is slow, above 0 s; off by default.
+    /// Duration from which a call is slow (inclusive). Must be above 0. Defaults to `None`: no call
+    /// is slow.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub slow_call: Option<Duration>,
-    /// It opens when this share of the calls was slow, above 0 and at most 1; 1.0 by default.
+    /// Share of slow calls at which the breaker opens. Must be above 0 and at most 1; defaults to
+    /// 1.0.
     pub slow_rate: f64,
-    /// It opens after this many failures in a row, 1 or more, but only while there are fewer than
-    /// [`min_calls`](Self::min_calls) in the window; 5 by default, as in linkerd and Envoy.
+    /// Number of consecutive failures at which the breaker opens, while the window holds fewer than
+    /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as in linkerd and
+    /// Envoy. `None` turns the rule off.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
     pub consecutive_failures: Option<u32>,
-    /// How long it stays open the first time, above 0 s and at most [`open_cap`](Self::open_cap); 5 s by
-    /// default, as in Polly.
+    /// Open time after the first trip. Must be above 0 and at most [`open_cap`](Self::open_cap);
+    /// defaults to 5 s, as in Polly.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub open: Duration,
-    /// How many times as long it stays open each further time, 1 or more and finite; 2.0 by default.
+    /// Factor by which the open time grows with each further trip. Must be finite and at least 1;
+    /// defaults to 2.0.
     pub open_multiplier: f64,
-    /// The longest it stays open, before jitter, [`open`](Self::open) or more; 60 s by default.
+    /// Maximum open time, before jitter. Must be at least [`open`](Self::open); defaults to 60 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub open_cap: Duration,
-    /// The share of the open time that is added at random at most, 0 to 1; 0.2 by default.
+    /// Maximum random addition to the open time, as a share of it. Must be within 0 to 1; defaults
+    /// to 0.2.
     pub open_jitter: f64,
-    /// After being closed for this long, 0 s or more, it forgets how often it opened; 60 s by default.
-    /// With zero it forgets whenever it closes.
+    /// Time in the closed state after which the open time starts at [`open`](Self::open) again.
+    /// Defaults to 60 s. Zero resets the open time whenever the breaker closes.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub backoff_reset_after: Duration,
-    /// The successful probes that close it, 1 or more; 3 by default.
+    /// Number of successful probes that close the breaker. Must be at least 1; defaults to 3.
     pub half_open_probes: u32,
-    /// The probes at a time, 1 or more; 1 by default, as in Polly and linkerd.
+    /// Maximum number of concurrent probes. Must be at least 1; defaults to 1, as in Polly and
+    /// linkerd.
     pub half_open_concurrency: u32,
-    /// The failed probes that are forgiven, 0 or more; 0 by default.
+    /// Number of failed probes that do not open the breaker yet. Defaults to 0.
     pub half_open_max_failures: u32,
-    /// A probe that takes longer counts as failed, above 0 s; 5 s by default. It should be twice the
-    /// attempt timeout at least.
+    /// Maximum duration of a probe, after which it counts as failed. Must be above 0; defaults to
+    /// 5 s. Use at least twice the attempt timeout.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub probe_lease: Duration,
-    /// A call that was cut off after this long, above 0 s, counts as a slow failure; by default, and
-    /// where it is off, [`slow_call`](Self::slow_call), and if that is off too, such calls count for
-    /// nothing. Half the attempt timeout is a good value.
+    /// Duration from which a call that ended without a response counts as failed (inclusive). Must
+    /// be above 0. Half of the attempt timeout is a good value.
+    ///
+    /// Defaults to `None`, which uses [`slow_call`](Self::slow_call). If both are `None`, such
+    /// calls are not counted.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub unanswered: Option<Duration>,
-    /// Whether a 429 counts as a failure while closed; not by default.
+    /// Counts a 429 as a failure while the breaker is closed. Defaults to `false`.
     pub throttled_is_failure: bool,
-    /// Whether a 429 or 503 that says by `Retry-After` how long the service wants to be left alone
-    /// opens it at once for that long, [`open_cap`](Self::open_cap) at most; not by default.
+    /// Opens the breaker at once if a 429 or 503 has a `Retry-After` above 0, for that time but at
+    /// most [`open_cap`](Self::open_cap). Defaults to `false`.
     pub open_on_retry_after: bool,
 }
 
@@ -134,12 +147,12 @@ impl Default for BreakerConfig {
 
 impl Validate for BreakerConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let problems = Errors::default();
-        let problems = match self.window {
-            Window::Time(span) => problems.positive("window", span),
-            Window::Count(size) => problems.within("window", size, 1, 10_000),
+        let errors = Errors::default();
+        let errors = match self.window {
+            Window::Time(span) => errors.positive("window", span),
+            Window::Count(size) => errors.within("window", size, 1, 10_000),
         };
-        problems
+        errors
             .at_least("min_calls", self.min_calls, 1)
             .share("failure_rate", self.failure_rate)
             .positive("slow_call", self.slow_call)
@@ -161,9 +174,9 @@ impl Validate for BreakerConfig {
     }
 }
 
-/// A duration for a window of time, a number for a window of calls.
+/// Serialization of [`Window`]: a duration is a time window, a number is a count window.
 #[cfg(feature = "serde")]
-mod form {
+mod window_format {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
     use super::Window;
@@ -214,7 +227,7 @@ mod tests {
     use crate::config::check_ranges;
 
     #[test]
-    fn every_setting_has_its_range() {
+    fn every_field_is_checked_against_its_range() {
         check_ranges::<BreakerConfig>(
             &[
                 |breaker| breaker.window = Window::Time(Duration::MAX),

@@ -1,4 +1,4 @@
-//! Runs the call and tells the breaker how it ended.
+//! The response future of the breaker, which records the result of the call.
 
 use std::{
     future::Future,
@@ -18,9 +18,11 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of [`Breaker`](super::Breaker).
+    /// The response future of [`Breaker`](super::Breaker).
     ///
-    /// Dropping it gives its probe's slot back, or counts as a slow failure if it had run long.
+    /// Dropping the future before it completes frees its probe slot. The call counts as a failure
+    /// if it had run for [`unanswered`](field@super::BreakerConfig::unanswered), and is not counted
+    /// otherwise.
     pub struct ResponseFuture<S, C, U, Req>
     where
         S: Service<Req>,
@@ -37,7 +39,7 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Refused { error: Option<S::Error> },
+        Rejected { error: Option<S::Error> },
         Running {
             #[pin]
             call: Oneshot<S, Req>,
@@ -48,9 +50,9 @@ pin_project! {
 }
 
 impl<S: Service<Req>, C, U, Req> ResponseFuture<S, C, U, Req> {
-    pub(super) fn refused(error: S::Error) -> Self {
+    pub(super) fn rejected(error: S::Error) -> Self {
         Self {
-            state: State::Refused { error: Some(error) },
+            state: State::Rejected { error: Some(error) },
             until: PhantomData,
         }
     }
@@ -79,8 +81,8 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            Projected::Refused { error } => {
-                // A caller never polls a future again after it was ready: the contract of `Future`.
+            Projected::Rejected { error } => {
+                // By the contract of `Future`, a caller does not poll again after completion.
                 Poll::Ready(Err(error.take().expect("polled after completion")))
             }
             Projected::Running {
@@ -89,6 +91,8 @@ where
                 classify,
             } => {
                 let result = {
+                    // A panic of the inner service drops the permit at once, while `panicking()` is
+                    // still true, so the call counts as failed.
                     let guard = DropOnPanic(&mut *permit);
                     ready!(match guard.0 {
                         Some(permit) => permit.poll(|| call.poll(cx)),
@@ -98,6 +102,7 @@ where
                 if let Some(permit) = permit {
                     permit.ended(|elapsed| classify.classify(result.as_ref(), elapsed));
                 }
+                // With `UntilBodyEnd`, the permit moves into the body and is recorded there.
                 let result = result.map(|response| U::hold(permit, response));
                 if let Some(permit) = permit {
                     permit.record();

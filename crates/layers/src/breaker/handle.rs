@@ -1,4 +1,4 @@
-//! One breaker, shared by all services and clones that ask it, and the look from outside on it.
+//! [`Handle`], the shared reference to one breaker, for snapshots and for control by hand.
 
 use std::{fmt, time::Duration};
 
@@ -17,7 +17,10 @@ use crate::{
     sync::{Arc, Ordering},
 };
 
-/// One breaker, to look at and to share.
+/// A handle of one breaker, for snapshots, for control by hand, and for layers that share the
+/// breaker.
+///
+/// Clones are handles of the same breaker.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -29,48 +32,52 @@ use crate::{
 /// let handle = layer.handle().clone();
 /// let service = layer.layer(service_fn(|()| async { Ok::<_, BoxError>("fine") }));
 ///
-/// // While the service is moved, say.
-/// let moving = handle.force_open();
+/// For example while the service is moved to another host.
+/// let maintenance = handle.force_open();
 /// assert_eq!(handle.state(), State::ForcedOpen);
 /// assert!(service.clone().oneshot(()).await.is_err());
-/// drop(moving);
+/// drop(maintenance);
 /// assert_eq!(service.oneshot(()).await.unwrap(), "fine");
 ///
-/// let seen = handle.snapshot();
-/// assert_eq!((seen.state, seen.calls, seen.rejected), (State::Closed, 1, 1));
+/// let snapshot = handle.snapshot();
+/// assert_eq!((snapshot.state, snapshot.calls, snapshot.rejected), (State::Closed, 1, 1));
 /// # }
 /// ```
 #[derive(Clone)]
 pub struct Handle {
-    /// One for the threads of each processor.
+    /// One entry per part of the sharded counters; a thread uses the entry of its part.
     locals: Arc<[Arc<Local>]>,
 }
 
-/// What a breaker looks like at one moment.
+/// The state of a breaker at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Its state. An open breaker whose time is up stays open until a call comes.
+    /// Current state. A breaker whose open time is over stays [`State::Open`] until the next call.
     pub state: State,
-    /// How long it has been in this state.
+    /// Time since the breaker entered the state.
     pub time_in_state: Duration,
-    /// How often it opened since it was last closed for long.
+    /// Number of consecutive trips, from which the open time is computed. A [`Handle::reset`] sets
+    /// it to zero, and so does the first trip after the breaker was closed for
+    /// [`backoff_reset_after`](field@BreakerConfig::backoff_reset_after).
     pub trips: u32,
-    /// Why it opened last.
+    /// Reason of the last opening. `None` if the breaker never opened.
     pub reason: Option<OpenReason>,
-    /// How long it will stay open; zero if the next call is a probe.
+    /// Remaining open time, zero if the next call is a probe. `None` unless the state is
+    /// [`State::Open`].
     pub open_remaining: Option<Duration>,
-    /// Calls in its window.
+    /// Number of calls in the window.
     pub calls: u64,
-    /// Calls in its window that failed.
+    /// Number of failed calls in the window.
     pub failed: u64,
-    /// Calls in its window that were slow.
+    /// Number of slow calls in the window.
     pub slow: u64,
-    /// How long ago a call last failed.
+    /// Time since the last failed call. `None` if no call has failed.
     pub last_failure: Option<Duration>,
-    /// Calls that it has refused, ever.
+    /// Number of rejected calls since the breaker was created.
     pub rejected: u64,
-    /// Calls whose end came too late to count, ever.
+    /// Number of results that were not counted because they came too late, since the breaker was
+    /// created.
     pub late: u64,
 }
 
@@ -88,7 +95,7 @@ impl Handle {
         &self.locals[0].shared
     }
 
-    /// Lets a call through, or refuses it.
+    /// Admits a call, or returns the rejection.
     #[inline(always)]
     pub(super) fn admit(&self, events: &Events) -> Result<Permit, Rejection> {
         Permit::new(self.local(), events)
@@ -99,23 +106,23 @@ impl Handle {
         &self.locals[sharded::thread() & (self.locals.len() - 1)]
     }
 
-    /// The name of what it protects.
+    /// Returns the name of the service that the breaker protects.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared().name
     }
 
-    /// Its state.
+    /// Returns the current state.
     #[must_use]
     pub fn state(&self) -> State {
         self.shared().word().state()
     }
 
-    /// What it looks like now.
+    /// Returns a snapshot of the breaker. It changes no state.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let shared = self.shared();
-        shared.look(|machine, now| {
+        shared.inspect(|machine, now| {
             let tally = machine.tally(now);
             Snapshot {
                 state: machine.state(),
@@ -142,21 +149,23 @@ impl Handle {
             .sum()
     }
 
-    /// The refusal that a call would get now, or none if it would pass. Asking takes no probe.
+    /// Returns the rejection that a call would get now, or `None` if the call would pass.
+    ///
+    /// The check uses no probe slot and is not counted.
     #[must_use]
     pub fn refusal(&self) -> Option<Rejection> {
         self.shared().rejection()
     }
 }
 
-// === for layers above that hold calls back ===
+// === checks for layers above that delay calls ===
 
 impl Handle {
-    /// Returns the [refusal](Self::refusal) that ends a call now, and counts it.
+    /// Returns the [rejection](Self::refusal) that ends a call now, and counts it.
     #[inline]
     pub(crate) fn reject(&self) -> Option<Rejection> {
         let rejection = self.shared().rejection()?;
-        Some(self.local().refuse(rejection))
+        Some(self.local().count_rejection(rejection))
     }
 
     /// Returns the generation of the breaker, for [`reject_since`](Self::reject_since).
@@ -164,58 +173,72 @@ impl Handle {
         self.shared().word().generation()
     }
 
-    /// Returns the refusal that ends a call now if the circuit has opened since the breaker was in
-    /// `generation`, and counts it.
+    /// Returns the rejection that ends a call now if the circuit has opened since the breaker was
+    /// in `generation`, and counts it.
     pub(crate) fn reject_since(&self, generation: u64) -> Option<Rejection> {
         let rejection = self.shared().rejection_since(generation)?;
-        Some(self.local().refuse(rejection))
+        Some(self.local().count_rejection(rejection))
     }
 }
 
-// === by hand ===
+// === control by hand ===
 
 impl Handle {
-    /// Refuses all calls for as long as the guard lives, or any other that was taken. When the last
-    /// one is dropped, the breaker is closed with nothing counted, or what was said meanwhile.
+    /// Rejects all calls until the returned guard is dropped.
+    ///
+    /// Guards are counted: the breaker stays forced open until the last one is dropped. Then it is
+    /// closed with an empty window, or in the mode that [`disable`](Self::disable) or
+    /// [`shadow_mode`](Self::shadow_mode) has set meanwhile.
     pub fn force_open(&self) -> ForcedOpen {
         self.command(Machine::hold);
         ForcedOpen(self.clone())
     }
 
-    /// Lets all calls pass and counts nothing, until [`reset`](Self::reset).
+    /// Lets all calls pass and records none, until [`reset`](Self::reset).
     pub fn disable(&self) {
         self.command(|machine, now| machine.switch(Mode::Disabled, now));
     }
 
-    /// Lets all calls pass and counts them, until [`reset`](Self::reset). Whenever it would have
-    /// opened, it tells so by [`Event::BreakerWouldOpen`](crate::Event::BreakerWouldOpen), once.
+    /// Lets all calls pass and records them, until [`reset`](Self::reset).
+    ///
+    /// Each time the breaker would have opened, it reports
+    /// [`Event::BreakerWouldOpen`](crate::Event::BreakerWouldOpen) once.
     pub fn shadow_mode(&self) {
         self.command(|machine, now| machine.switch(Mode::ShadowMode, now));
     }
 
-    /// Closes it with nothing counted, and leaves it to itself. Calls that run count for nothing.
+    /// Closes the breaker with an empty window, and ends the modes set by
+    /// [`disable`](Self::disable) and [`shadow_mode`](Self::shadow_mode).
+    ///
+    /// The results of running calls are not counted. While a guard of
+    /// [`force_open`](Self::force_open) is alive, the breaker stays forced open and the reset takes
+    /// effect afterwards.
     pub fn reset(&self) {
         self.command(|machine, now| machine.switch(Mode::Automatic, now));
     }
 
-    /// Opens it for `time`, after which it probes as ever. It does nothing while the breaker is
-    /// forced open, disabled or for metrics only.
+    /// Opens the breaker for `time`. Afterwards the next call is a probe.
+    ///
+    /// Has no effect while the breaker is forced open, disabled or in shadow mode.
     pub fn open_for(&self, time: Duration) {
         self.command(|machine, now| machine.open_for(time, now));
     }
 
-    /// If it is open, makes the next call a probe: somebody has learned that the service is back.
+    /// Ends the open time, so that the next call is a probe. Has no effect unless the state is
+    /// [`State::Open`].
+    ///
+    /// Call this method when a health check has found that the service works again.
     pub fn probe_now(&self) {
         self.command(Machine::probe_now);
     }
 
     fn command(&self, act: impl FnOnce(&mut Machine, Instant)) {
-        self.shared().change(&Events::NONE, act);
+        self.shared().update(&Events::NONE, act);
     }
 }
 
-/// Keeps a breaker open; see [`Handle::force_open`].
-#[must_use = "the breaker is let go when this is dropped"]
+/// A guard that keeps a breaker open. See [`Handle::force_open`].
+#[must_use = "the breaker is released when the guard is dropped"]
 #[derive(Debug)]
 pub struct ForcedOpen(Handle);
 

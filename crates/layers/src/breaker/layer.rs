@@ -1,4 +1,4 @@
-//! The layer.
+//! [`BreakerLayer`], the layer of the circuit breaker.
 
 use std::{fmt, marker::PhantomData};
 
@@ -12,9 +12,9 @@ use crate::{
     permit_scope::UntilResponse,
 };
 
-/// Stops asking a service that keeps failing; see the [module docs](super).
+/// A layer that stops calls to a service that keeps failing. See the [module docs](super).
 ///
-/// One layer is one breaker: all services that it makes, and all their clones, share it.
+/// One layer is one breaker: all services that the layer makes, and all their clones, share it.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -33,7 +33,8 @@ use crate::{
 /// # }
 /// ```
 ///
-/// `U` says how long a call lasts: see `until_body_end` (feature `http`).
+/// `U` is the scope of the measurement: [`UntilResponse`], or `UntilBodyEnd` after `until_body_end`
+/// (feature `http`).
 pub struct BreakerLayer<C, U = UntilResponse> {
     pub(super) handle: Handle,
     pub(super) classify: C,
@@ -41,7 +42,8 @@ pub struct BreakerLayer<C, U = UntilResponse> {
 }
 
 impl<C> BreakerLayer<C> {
-    /// Creates a breaker for the service called `name`. `classify` tells which results are failures.
+    /// Creates a breaker for the service called `name`. `classify` decides which results are
+    /// failures.
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -50,7 +52,7 @@ impl<C> BreakerLayer<C> {
         Ok(Self::shared(Handle::new(name, config), classify))
     }
 
-    /// Creates a layer that shares the breaker of another layer, by its [handle](Self::handle).
+    /// Creates a layer that shares the breaker of another layer through its [handle](Self::handle).
     #[must_use]
     pub const fn shared(handle: Handle, classify: C) -> Self {
         Self {
@@ -62,12 +64,16 @@ impl<C> BreakerLayer<C> {
 }
 
 impl<C, U> BreakerLayer<C, U> {
-    /// Judges a call when the body of its answer has ended: a body that breaks off is a failure. One
-    /// that the caller drops early is judged by its status. The time that a call took is that to its
-    /// answer in either case, since how fast the body is read is up to the caller.
+    /// Classifies a call at the end of its response body, so that an error in the body is a
+    /// failure.
     ///
-    /// A retry above drops an answer before it pauses; except where it [asks a breaker
-    /// again](crate::RetryLayer::breaker) after the pause, so that the answer is judged only then.
+    /// If the caller drops the body early, the response's status decides. The duration of the call
+    /// is the time to the response headers in either case, because the caller determines how fast
+    /// the body is read.
+    ///
+    /// A retry above drops a response before its pause, so the response is recorded then. A retry
+    /// that [checks a breaker again](crate::RetryLayer::breaker) drops the response after the
+    /// pause, and it is recorded only then.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -83,14 +89,14 @@ impl<C, U> BreakerLayer<C, U> {
     /// let layer = BreakerLayer::new("files", BreakerConfig::new(), ClassifyHttp::new()).unwrap();
     /// let layer = layer.until_body_end();
     /// let service = layer.layer(service_fn(|_: Request<()>| async {
-    ///     let frames = [Ok(Frame::data(Bytes::from("half"))), Err(BoxError::from("torn"))];
+    ///     let frames = [Ok(Frame::data(Bytes::from("half"))), Err(BoxError::from("connection reset"))];
     ///     Ok::<_, BoxError>(Response::new(StreamBody::new(stream::iter(frames))))
     /// }));
-    /// let answer = service.oneshot(Request::new(())).await.unwrap();
-    /// let seen = || layer.handle().snapshot();
-    /// assert_eq!((seen().calls, seen().failed), (0, 0));
-    /// answer.into_body().collect().await.unwrap_err();
-    /// assert_eq!((seen().calls, seen().failed), (1, 1));
+    /// let response = service.oneshot(Request::new(())).await.unwrap();
+    /// let snapshot = || layer.handle().snapshot();
+    /// assert_eq!((snapshot().calls, snapshot().failed), (0, 0));
+    /// response.into_body().collect().await.unwrap_err();
+    /// assert_eq!((snapshot().calls, snapshot().failed), (1, 1));
     /// # }
     /// ```
     #[cfg(feature = "http")]

@@ -1,46 +1,52 @@
-//! Stop asking a service that keeps failing, and find out gently when it is back.
+//! A circuit breaker that stops calls to a service that keeps failing, and probes for its recovery.
 //!
-//! *Closed*, the breaker lets calls pass and counts what becomes of them in a window of time or of
-//! calls. When enough of them failed or were slow, it *opens*: calls are refused at once, with the
-//! time of the next chance. Then it is *half-open*: a few probes pass, one at a time; if they
-//! succeed it closes, if one fails it opens again, for longer.
+//! The breaker has three states:
 //!
-//! | | counts as |
+//! - *Closed*: calls pass. Their results are counted in a window of time or of calls. If enough of
+//!   them failed or were slow, the breaker opens.
+//! - *Open*: calls are rejected at once, with the time until the next attempt may pass. When the
+//!   open time is over, the next call makes the breaker half-open.
+//! - *Half-open*: a few probes pass, by default one at a time. If enough probes succeed, the
+//!   breaker closes. If a probe fails, the breaker opens again, for a longer time.
+//!
+//! | result of the call | counts as |
 //! |---|---|
 //! | [`Class::Success`], [`Class::NonRetryable`] | success |
-//! | [`Class::Failure`] | failure, but [`Failure::NotProcessed`] counts for nothing |
-//! | [`Class::Throttled`] | nothing while closed, a failed probe while half-open |
-//! | [`Class::Unanswered`], or the call is dropped | slow failure if it had run for [`unanswered`](field@BreakerConfig::unanswered), else nothing |
-//! | [`Class::Transient`], [`Class::Rejected`] | nothing |
+//! | [`Class::Failure`] | failure, except [`Failure::NotProcessed`], which is not counted |
+//! | [`Class::Throttled`] | not counted while closed, a failed probe while half-open |
+//! | [`Class::Unanswered`], or the call is dropped | failure if the call had run for [`unanswered`](field@BreakerConfig::unanswered), else not counted |
+//! | [`Class::Transient`], [`Class::Rejected`] | not counted |
 //!
-//! A 429 or 503 that says how long the service wants to be left alone may
-//! [open it](field@BreakerConfig::open_on_retry_after) for that long.
+//! With [`open_on_retry_after`](field@BreakerConfig::open_on_retry_after), a 429 or 503 with a
+//! `Retry-After` opens the breaker for that long.
 //!
-//! What counts for nothing gives a probe its slot back. Every change of state begins a new
-//! *generation*, and a call admitted in an older one changes nothing when it ends. So a breaker
-//! cannot get stuck half-open, a cancelled probe cannot close it, and a straggler cannot reopen it.
-//! A probe that does not end within its lease counts as failed.
+//! A probe whose result is not counted gives its slot back. Every change of state begins a new
+//! *generation*, and the result of a call that was admitted in an older generation has no effect. A
+//! probe that does not end within its lease counts as failed. Therefore a breaker cannot get stuck
+//! half-open, a cancelled probe cannot close it, and a late result cannot reopen it.
 //!
-//! By its [`Handle`] it can be looked at, and by hand it can be [held open](Handle::force_open),
-//! [disabled](Handle::disable), kept [for metrics only](Handle::shadow_mode) and
-//! [reset](Handle::reset).
+//! A [`Handle`] gives access to the breaker from outside. It takes snapshots, and it can [force the
+//! breaker open](Handle::force_open), [disable](Handle::disable) it, set it to [shadow
+//! mode](Handle::shadow_mode), and [reset](Handle::reset) it.
 //!
-//! Nothing runs in the background: time is looked at when a call comes.
+//! The breaker has no background task. The end of the open time and of a lease is noticed at the
+//! next call.
 //!
 //! # Order
 //!
-//! The breaker measures everything below it. Below a [`ConcurrencyLayer`](crate::ConcurrencyLayer) it
-//! measures the service alone: a call that queues has not reached the breaker, counts for nothing and
-//! holds no probe's slot. Above a limit the time in the queue counts as the service's time, and a call
-//! that is dropped in the queue may count as a slow failure.
+//! The breaker measures everything below it. Below a [`ConcurrencyLayer`](crate::ConcurrencyLayer)
+//! it measures the service alone: a queued call has not reached the breaker, is not counted and
+//! holds no probe slot. Above a limit, the time in the queue counts as the service's time, and a
+//! call that is dropped in the queue may count as a slow failure.
 //!
-//! Layers above that hold calls back should not do so while the circuit is open. They take the
-//! breaker's [`Handle`] and ask it first: see `recheck` of
+//! A layer above that delays calls should not delay them while the circuit is open. Such a layer
+//! takes the breaker's [`Handle`] and checks it first: see the method `breaker` of
 //! [`ConcurrencyLayer`](crate::ConcurrencyLayer::breaker),
 //! [`ThrottleLayer`](crate::ThrottleLayer::breaker), [`RetryLayer`](crate::RetryLayer::breaker) and
-//! [`HedgeLayer`](crate::HedgeLayer::breaker). Asking takes no probe. A layer must not be given the
-//! handle of a breaker *above* it: while that breaker is half-open, its probe would be rejected by the
-//! layer below, for there is another probe already.
+//! [`HedgeLayer`](crate::HedgeLayer::breaker). The check uses no probe slot.
+//!
+//! Do not give a layer the handle of a breaker *above* it. While that breaker is half-open, its own
+//! probe would hold the slot, and the layer below would reject the probe.
 //!
 //! [`Class::Success`]: crate::Class::Success
 //! [`Class::NonRetryable`]: crate::Class::NonRetryable

@@ -1,4 +1,4 @@
-//! The right to one call, and the record of how it ended.
+//! [`Permit`], the right to one call, which records the call's result.
 
 use std::{task::Poll, time::Duration};
 
@@ -17,12 +17,14 @@ use crate::{
     sync::{Arc, AtomicU64, Ordering},
 };
 
-/// One breaker, as the threads of one processor hold it: on a line of its own, so that counting
-/// holders does not make processors wait for each other.
+/// The part of a breaker that the threads of one processor use.
+///
+/// Aligned to its own cache lines, so that reference counting on one processor does not slow down
+/// the others.
 #[repr(align(128))]
 pub(super) struct Local {
     pub(super) shared: Arc<Shared>,
-    /// Calls that were refused, ever.
+    /// Number of rejected calls since the breaker was created.
     pub(super) rejected: AtomicU64,
 }
 
@@ -34,26 +36,28 @@ impl Local {
         }
     }
 
-    /// Counts a rejection.
-    pub(super) fn refuse(&self, rejection: Rejection) -> Rejection {
+    /// Counts a rejection, and returns it.
+    pub(super) fn count_rejection(&self, rejection: Rejection) -> Rejection {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         rejection
     }
 }
 
-/// The right to one call. It is recorded on drop: as it ended, or else as a call that went
-/// unanswered.
+/// The right to one call.
+///
+/// The result is recorded when the permit is dropped. If the call has not ended by then, it counts
+/// as unanswered, or as failed if the thread is panicking.
 pub struct Permit {
     local: Arc<Local>,
     word: Word,
-    /// Its number among the probes, if it is one.
+    /// Number of the probe in its generation. `None` if the call is not a probe.
     probe: Option<u64>,
-    watch: Stopwatch,
+    stopwatch: Stopwatch,
     events: Events,
-    end: End,
+    outcome: Outcome,
 }
 
-enum End {
+enum Outcome {
     None,
     As { effect: Effect, elapsed: Duration },
     Recorded,
@@ -65,76 +69,79 @@ impl Permit {
         let shared = &local.shared;
         let (word, probe) = shared
             .admit(events)
-            .map_err(|rejection| local.refuse(rejection))?;
+            .map_err(|rejection| local.count_rejection(rejection))?;
         Ok(Self {
             local: Arc::clone(local),
             word,
             probe,
-            watch: Stopwatch::default(),
+            stopwatch: Stopwatch::default(),
             events: events.clone(),
-            end: End::None,
+            outcome: Outcome::Pending,
         })
     }
 
-    /// Polls the call that the permit was given for.
+    /// Polls the call of this permit, and measures its time.
     #[inline(always)]
     pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        // The poll_clock starts when a call is first pending, which saves a look at the clock for a call
-        // that never is. A breaker that looks for slow calls also needs the time of that first poll.
-        if self.local.shared.settings().slow_call.is_some() {
-            self.watch.start();
+        // The stopwatch starts when a call is first pending, so a call that is ready at once needs
+        // no clock read. Slow calls must be detected in the first poll too, so `slow_call` starts
+        // it earlier.
+        if self.local.shared.config().slow_call.is_some() {
+            self.stopwatch.start();
         }
-        self.watch.watch(poll)
+        self.stopwatch.watch(poll)
     }
 
-    /// The call ended in the poll that it comes back from, as `class` says of one that took so long.
+    /// Sets the class of a call that has ended in the current poll. `class` gets the duration of
+    /// the call.
     #[inline(always)]
     pub(super) fn ended(&mut self, class: impl FnOnce(Duration) -> Class) {
-        // Where slowness counts, so does what the service did after it polled another stack.
-        let elapsed = match self.local.shared.settings().slow_call {
-            Some(_) => self.watch.so_far(),
-            None => self.watch.elapsed(),
+        // The cached time lacks the time that the service used after it polled a nested stack. The
+        // comparison with `slow_call` needs the exact time.
+        let elapsed = match self.local.shared.config().slow_call {
+            Some(_) => self.stopwatch.so_far(),
+            None => self.stopwatch.elapsed(),
         };
-        let effect = Effect::of(class(elapsed), self.local.shared.settings());
-        self.end = End::As { effect, elapsed };
+        let effect = Effect::of(class(elapsed), self.local.shared.config());
+        self.outcome = Outcome::Ended { effect, elapsed };
     }
 
-    /// Records the end of a call that is over in the same poll, so that the time of that poll may be used.
+    /// Records a call that has ended in the current poll, whose cached time may therefore be used.
     #[inline(always)]
     pub(super) fn record(&mut self) {
-        self.settle(poll_clock::now);
+        self.record_once(poll_clock::now);
     }
 
     #[inline(always)]
-    fn settle(&mut self, now: impl FnOnce() -> Instant) {
+    fn record_once(&mut self, now: impl FnOnce() -> Instant) {
         let shared = &self.local.shared;
-        let (effect, elapsed) = match self.end {
-            End::Recorded => return,
-            End::As { effect, elapsed } => (effect, elapsed),
-            End::None => self.unanswered(),
+        let (effect, elapsed) = match self.outcome {
+            Outcome::Recorded => return,
+            Outcome::Ended { effect, elapsed } => (effect, elapsed),
+            Outcome::Pending => self.unanswered(),
         };
-        self.end = End::Recorded;
-        let slow = shared.settings().slow_call;
+        self.outcome = Outcome::Recorded;
+        let slow = shared.config().slow_call;
         let slow = slow.is_some_and(|slow| elapsed >= slow);
         if self.probe.is_some() || !shared.record_fast(self.word, effect, slow, now) {
-            self.record_slowly(effect, elapsed);
+            self.record_locked(effect, elapsed);
         }
     }
 
-    /// The call was dropped, or panicked.
+    /// Returns the effect and the duration of a call that was dropped, or that panicked.
     #[cold]
     fn unanswered(&self) -> (Effect, Duration) {
-        let elapsed = self.watch.so_far();
+        let elapsed = self.stopwatch.so_far();
         let effect = if std::thread::panicking() {
             Effect::Bad
         } else {
-            Effect::unanswered(elapsed, self.local.shared.settings())
+            Effect::unanswered(elapsed, self.local.shared.config())
         };
         (effect, elapsed)
     }
 
     #[cold]
-    fn record_slowly(&self, effect: Effect, elapsed: Duration) {
+    fn record_locked(&self, effect: Effect, elapsed: Duration) {
         let shared = &self.local.shared;
         let ticket = Ticket {
             generation: self.word.generation(),
@@ -149,20 +156,20 @@ impl Permit {
 impl Drop for Permit {
     #[inline(always)]
     fn drop(&mut self) {
-        self.settle(Instant::now);
+        self.record_once(Instant::now);
     }
 }
 
 impl Guard for Permit {
     fn broken(mut self, rejection: Option<Rejection>) {
-        let elapsed = self.watch.so_far();
+        let elapsed = self.stopwatch.so_far();
         let class = match rejection {
             Some(rejection) => rejection.class(elapsed),
             None => Class::Failure(Failure::TruncatedBody),
         };
-        let effect = Effect::of(class, self.local.shared.settings());
-        if let End::As { elapsed, .. } = self.end {
-            self.end = End::As { effect, elapsed };
+        let effect = Effect::of(class, self.local.shared.config());
+        if let Outcome::Ended { elapsed, .. } = self.outcome {
+            self.outcome = Outcome::Ended { effect, elapsed };
         }
     }
 }

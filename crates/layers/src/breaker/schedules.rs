@@ -1,4 +1,4 @@
-//! A breaker's admission and records under many schedules of threads; see [`crate::sync`].
+//! Admission and recording of a breaker under many thread schedules. See [`crate::sync`].
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn breaker(edit: impl FnOnce(&mut BreakerConfig)) -> Handle {
     Handle::new("team", config)
 }
 
-/// A call that is let through ends as `class`.
+/// Makes a call that ends with `class`, if the breaker admits the call.
 fn call(breaker: &Handle, class: Class) {
     if let Ok(mut permit) = breaker.admit(&Events::NONE) {
         permit.ended(|_| class);
@@ -25,7 +25,7 @@ fn call(breaker: &Handle, class: Class) {
 }
 
 #[test]
-fn all_calls_are_counted_with_or_without_the_lock() {
+fn counts_all_calls_with_and_without_the_lock() {
     check(|| {
         let breaker = breaker(|breaker| breaker.consecutive_failures = None);
         let calls = |classes: [Class; 3]| {
@@ -36,13 +36,13 @@ fn all_calls_are_counted_with_or_without_the_lock() {
             calls([Class::Success; 3]),
             calls([Class::Success, FAILED, Class::Success]),
         ]);
-        let seen = breaker.snapshot();
-        assert_eq!((seen.calls, seen.failed), (6, 1));
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.calls, snapshot.failed), (6, 1));
     });
 }
 
 #[test]
-fn cb_14_one_of_many_that_come_at_once_is_the_probe() {
+fn cb_14_admits_one_probe_of_concurrent_calls() {
     check(|| {
         let breaker = breaker(|_| {});
         breaker.open_for(Duration::from_secs(3600));
@@ -56,25 +56,25 @@ fn cb_14_one_of_many_that_come_at_once_is_the_probe() {
         drop(permits);
         assert_eq!(breaker.state(), State::HalfOpen);
         let next = breaker.admit(&Events::NONE);
-        assert!(next.is_ok(), "its slot is free again");
+        assert!(next.is_ok(), "the probe's slot is free again");
     });
 }
 
 #[test]
-fn cb_21_a_straggler_never_counts_in_another_generation() {
+fn cb_21_never_counts_a_late_result_in_another_generation() {
     check(|| {
         let breaker = breaker(|breaker| breaker.consecutive_failures = Some(1));
-        let straggler = breaker.admit(&Events::NONE).ok();
+        let late = breaker.admit(&Events::NONE).ok();
         let other = breaker.clone();
         let reset = thread::spawn(move || {
             call(&other, FAILED);
             other.reset();
         });
-        if let Some(mut permit) = straggler {
+        if let Some(mut permit) = late {
             permit.ended(|_| Class::Success);
         }
         join([reset]);
-        let seen = breaker.snapshot();
-        assert_eq!((seen.state, seen.calls), (State::Closed, 0));
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.state, snapshot.calls), (State::Closed, 0));
     });
 }

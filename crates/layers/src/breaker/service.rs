@@ -1,4 +1,4 @@
-//! The service that asks the breaker in `call`.
+//! [`Breaker`], the service that checks the breaker in `call`.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use crate::{
     rejection::{AsRejection, Rejection},
 };
 
-/// The service of [`BreakerLayer`].
+/// The service of [`BreakerLayer`]. It rejects calls while the breaker is open.
 pub struct Breaker<S, C, U = UntilResponse> {
     pub(super) layer: BreakerLayer<C, U>,
     pub(super) inner: S,
@@ -53,6 +53,8 @@ where
     type Future = ResponseFuture<S, C, U, Req>;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        // Always ready, because a rejection must not wait for the inner service. `Oneshot` waits
+        // for its readiness after the admission.
         Poll::Ready(Ok(()))
     }
 
@@ -67,7 +69,7 @@ where
                 let call = Oneshot::start(&mut self.inner, request);
                 ResponseFuture::running(call, Some(permit), classify.clone())
             }
-            Err(rejection) => ResponseFuture::refused(events.reject(rejection)),
+            Err(rejection) => ResponseFuture::rejected(events.reject(rejection)),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What all handles of one breaker share: the machine behind its lock, and the counts beside it that
-//! need none.
+//! The state that all handles of one breaker share: the state machine behind its lock, and
+//! lock-free counters beside it.
 //!
-//! A closed breaker in whose window no call failed cannot be opened by a good call, so good calls
-//! are counted apart, each thread for itself. Whoever takes the lock adds them to the machine first,
-//! so that the machine always knows of all that ended before.
+//! A success cannot open a closed breaker whose window has neither failed nor slow calls. Such
+//! successes are counted on sharded counters without the lock. `inspect` takes the lock and adds
+//! them to the machine before anything else, so the machine always knows all earlier results.
 
 use std::time::Duration;
 
@@ -21,18 +21,22 @@ use crate::{
     window::{Ring, Stretches},
 };
 
-/// State, calmness and generation of the machine in one word, so that they are known without a lock.
+/// State, fast-path flag and generation of the machine in one word, readable without the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(u64);
 
 const STATE_BITS: u32 = 3;
-const CALM: u64 = 1 << STATE_BITS;
+const FAST_PATH: u64 = 1 << STATE_BITS;
 
 impl Word {
     fn of(machine: &mut Machine, now: Instant) -> Self {
-        let calm = if machine.is_calm(now) { CALM } else { 0 };
+        let fast_path = if machine.has_fast_path(now) {
+            FAST_PATH
+        } else {
+            0
+        };
         let state = machine.state() as u64;
-        Self(machine.generation() << (STATE_BITS + 1) | calm | state)
+        Self(machine.generation() << (STATE_BITS + 1) | fast_path | state)
     }
 
     pub(super) fn state(self) -> State {
@@ -44,18 +48,18 @@ impl Word {
             State::Disabled,
             State::ShadowMode,
         ];
-        // In bounds: `of` is the only writer of these bits, and writes a state's place in this list.
-        STATES[(self.0 & (CALM - 1)) as usize]
+        // In bounds: only `of` writes these bits, and it writes the index of a state in this list.
+        STATES[(self.0 & (FAST_PATH - 1)) as usize]
     }
 
-    /// Whether all calls pass.
+    /// Returns `true` if all calls pass in this state.
     pub(super) fn passes(self) -> bool {
         let state = self.state();
         matches!(state, State::Closed | State::Disabled | State::ShadowMode)
     }
 
-    pub(super) const fn is_calm(self) -> bool {
-        self.0 & CALM != 0
+    pub(super) const fn has_fast_path(self) -> bool {
+        self.0 & FAST_PATH != 0
     }
 
     pub(super) const fn generation(self) -> u64 {
@@ -63,56 +67,57 @@ impl Word {
     }
 }
 
-/// Good calls are tagged with the ends of the generation's and of the bucket's number.
+/// Tag of a counted success: the low bits of the generation, then the low bits of the bucket's
+/// number.
 const BUCKET_BITS: u32 = 32;
 const GENERATION_BITS: u32 = TAG_BITS - BUCKET_BITS;
 
-const fn end_of(number: u64, bits: u32) -> u64 {
+const fn low_bits(number: u64, bits: u32) -> u64 {
     number & ((1 << bits) - 1)
 }
 
-/// What distinguishes good calls.
-enum Counted {
-    ByBucket(Stretches),
-    /// Nothing: more than so many make no difference.
-    Last(u32),
+/// The distinction that the window makes between successes.
+enum SuccessCount {
+    PerBucket(Stretches),
+    /// No distinction: the window holds the last `n` calls, so more than `n` successes make no difference.
+    UpTo(u32),
 }
 
 pub(super) struct Shared {
     pub(super) name: Box<str>,
-    pub(super) policy: BreakerConfig,
+    pub(super) config: BreakerConfig,
     word: AtomicU64,
     good: Sharded,
-    counted: Counted,
+    counted: SuccessCount,
     machine: Mutex<Machine>,
-    /// PermitScope when it is open, in nanoseconds since it was made, if it is.
-    born: Instant,
+    /// Reference point of `open_until`.
+    created: Instant,
     open_until: AtomicU64,
     pub(super) late: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new(name: &str, policy: BreakerConfig) -> Self {
+    pub(super) fn new(name: &str, config: BreakerConfig) -> Self {
         let now = Instant::now();
-        let mut machine = Machine::new(policy.clone(), now);
+        let mut machine = Machine::new(config.clone(), now);
         Self {
             name: name.into(),
             word: AtomicU64::new(Word::of(&mut machine, now).0),
             good: Sharded::new(),
-            counted: match policy.window {
-                Window::Time(span) => Counted::ByBucket(Ring::<()>::stretches(span, now)),
+            counted: match config.window {
+                Window::Time(span) => SuccessCount::PerBucket(Ring::<()>::stretches(span, now)),
                 Window::Count(size) => Counted::Last(size as u32),
             },
-            policy,
+            config,
             machine: Mutex::new(machine),
-            born: now,
+            created: now,
             open_until: AtomicU64::new(0),
             late: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn settings(&self) -> &BreakerConfig {
-        &self.policy
+    pub(super) fn config(&self) -> &BreakerConfig {
+        &self.config
     }
 
     #[inline(always)]
@@ -120,27 +125,27 @@ impl Shared {
         Word(self.word.load(Ordering::Acquire))
     }
 
-    pub(super) fn look<T>(&self, look: impl FnOnce(&mut Machine, Instant) -> T) -> T {
+    pub(super) fn inspect<T>(&self, inspect: impl FnOnce(&mut Machine, Instant) -> T) -> T {
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         self.good.take(|tag, count| {
-            let (generation, bucket) = (tag >> BUCKET_BITS, end_of(tag, BUCKET_BITS));
-            if generation == end_of(machine.generation(), GENERATION_BITS) {
+            let (generation, bucket) = (tag >> BUCKET_BITS, low_bits(tag, BUCKET_BITS));
+            if generation == low_bits(machine.generation(), GENERATION_BITS) {
                 machine.add_good(count.into(), bucket, BUCKET_BITS, now);
             } else {
                 self.late.fetch_add(count.into(), Ordering::Relaxed);
             }
         });
-        look(&mut machine, now)
+        inspect(&mut machine, now)
     }
 
-    /// Lets `act` change the machine, publishes its state, and tells of a change after unlocking.
-    pub(super) fn change<T>(
+    /// Runs `act` on the machine, publishes the new state, and reports a change after unlocking.
+    pub(super) fn update<T>(
         &self,
         events: &Events,
         act: impl FnOnce(&mut Machine, Instant) -> T,
     ) -> T {
-        let (from, to, reason, result) = self.look(|machine, now| {
+        let (from, to, reason, result) = self.inspect(|machine, now| {
             let from = machine.state();
             let result = act(machine, now);
             let until = machine.opened_until().map_or(0, |until| self.nanos(until));
@@ -156,7 +161,7 @@ impl Shared {
         result
     }
 
-    /// Lets a call through, or refuses it. A probe gets its number.
+    /// Admits a call, or returns the rejection. A probe gets its number.
     #[inline(always)]
     pub(super) fn admit(&self, events: &Events) -> Result<(Word, Option<u64>), Rejection> {
         let word = self.word();
@@ -169,8 +174,10 @@ impl Shared {
         }
     }
 
-    /// Returns the rejection that a call would get now, if any. Takes no probe, and no lock unless the
-    /// breaker is half-open or forced open.
+    /// Returns the rejection that a call would get now, or `None` if the call would pass.
+    ///
+    /// Uses no probe slot, and takes no lock unless the breaker is half-open, forced open, or its
+    /// open time is over.
     #[inline]
     pub(super) fn rejection(&self) -> Option<Rejection> {
         let word = self.word();
@@ -178,7 +185,7 @@ impl Shared {
             return None;
         }
         self.rejection_while_open(word).or_else(|| {
-            self.look(|machine, now| {
+            self.inspect(|machine, now| {
                 (!machine.would_admit(now)).then(|| Rejection::CircuitOpen {
                     retry_after: machine.open_remaining(now),
                 })
@@ -197,23 +204,24 @@ impl Shared {
         })
     }
 
-    /// Returns the rejection of a call that waited since the breaker was in `generation`: the circuit
-    /// has opened since then, even if its open time is over by now.
+    /// Returns the rejection of a call that has waited since the breaker was in `generation`, if
+    /// the circuit has opened since then. The call is rejected even if the open time is over by
+    /// now.
     pub(super) fn rejection_since(&self, generation: u64) -> Option<Rejection> {
         let word = self.word();
         (!word.passes() && word.generation() != generation).then(|| {
-            self.look(|machine, now| Rejection::CircuitOpen {
+            self.inspect(|machine, now| Rejection::CircuitOpen {
                 retry_after: machine.open_remaining(now),
             })
         })
     }
 
     fn nanos(&self, at: Instant) -> u64 {
-        let nanos = at.saturating_duration_since(self.born).as_nanos();
+        let nanos = at.saturating_duration_since(self.created).as_nanos();
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
-    /// How long it will stay open, if it is.
+    /// Returns the remaining open time, or zero if the breaker is not open.
     fn open_remaining(&self, now: Instant) -> Duration {
         let until = self.open_until.load(Ordering::Acquire);
         Duration::from_nanos(until.saturating_sub(self.nanos(now)))
@@ -221,7 +229,7 @@ impl Shared {
 
     #[cold]
     fn admit_probe(&self, events: &Events) -> Result<(Word, Option<u64>), Rejection> {
-        self.change(events, |machine, now| {
+        self.update(events, |machine, now| {
             match machine.admit(now, fastrand::f64) {
                 Some(ticket) => Ok((Word::of(machine, now), ticket.probe)),
                 None => Err(Rejection::CircuitOpen {
@@ -231,7 +239,9 @@ impl Shared {
         })
     }
 
-    /// Takes note of the end of a call that was let through at `word`, if that needs no lock.
+    /// Records the result of a call that was admitted at `word`, if that needs no lock.
+    ///
+    /// Returns `false` if the caller must use [`record`](Self::record).
     #[inline(always)]
     pub(super) fn record_fast(
         &self,
@@ -246,30 +256,30 @@ impl Shared {
         match effect {
             _ if word.state() == State::Disabled => true,
             Effect::Neutral => true,
-            Effect::Throttled => !self.policy.throttled_is_failure,
-            Effect::Good if word.is_calm() && !slow => self.count_good(word, now),
-            Effect::Good | Effect::Bad | Effect::LeaveAlone(_) => false,
+            Effect::Throttled => !self.config.throttled_is_failure,
+            Effect::Good if word.has_fast_path() && !slow => self.count_good(word, now),
+            Effect::Good | Effect::Bad | Effect::RetryAfter(_) => false,
         }
     }
 
     #[inline(always)]
     fn count_good(&self, word: Word, now: impl FnOnce() -> Instant) -> bool {
-        let (bucket, enough) = match self.counted {
-            Counted::ByBucket(stretches) => (stretches.number(now()), u32::MAX),
-            Counted::Last(size) => (0, size),
+        let (bucket, limit) = match self.counted {
+            SuccessCount::PerBucket(stretches) => (stretches.number(now()), u32::MAX),
+            SuccessCount::UpTo(size) => (0, size),
         };
-        let generation = end_of(word.generation(), GENERATION_BITS);
-        let tag = generation << BUCKET_BITS | end_of(bucket, BUCKET_BITS);
-        self.good.add(tag, enough)
+        let generation = low_bits(word.generation(), GENERATION_BITS);
+        let tag = generation << BUCKET_BITS | low_bits(bucket, BUCKET_BITS);
+        self.good.add(tag, limit)
     }
 
-    /// Takes note of the end of a call.
+    /// Records the result of a call under the lock, and reports a late result or a would-be trip.
     pub(super) fn record(
         &self,
         events: &Events,
         act: impl FnOnce(&mut Machine, Instant) -> Recorded,
     ) {
-        match self.change(events, act) {
+        match self.update(events, act) {
             Recorded::Counted => {}
             Recorded::Late => {
                 self.late.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The state machine against its statements.
+//! Tests of the state machine against the statements of `docs/semantics.md`.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A machine with a clock that a test sets, and without jitter.
+/// A state machine without jitter, with a clock that the test advances.
 struct Bench {
     machine: Machine,
     now: Instant,
 }
 
 impl Bench {
-    /// A rate of one half over at least `min_calls` in 10 s, and nothing else.
+    /// Creates a machine with the default rates and without the rule for consecutive failures.
     fn new(edit: impl FnOnce(&mut BreakerConfig)) -> Self {
         let mut config = BreakerConfig::new()
             .consecutive_failures(None)
@@ -40,12 +40,12 @@ impl Bench {
         Self { machine, now }
     }
 
-    /// Three failures open it.
-    fn touchy() -> Self {
-        Self::new(|settings| settings.consecutive_failures = Some(3))
+    /// Creates a machine that opens after three consecutive failures.
+    fn opens_after_three_failures() -> Self {
+        Self::new(|config| config.consecutive_failures = Some(3))
     }
 
-    fn pass(&mut self, time: Duration) -> &mut Self {
+    fn advance(&mut self, time: Duration) -> &mut Self {
         self.now += time;
         self
     }
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     fn call(&mut self, effect: Effect) -> &mut Self {
-        let ticket = self.admit().expect("it is admitted");
+        let ticket = self.admit().expect("the call should be admitted");
         self.end(ticket, effect);
         self
     }
@@ -94,35 +94,35 @@ impl Bench {
         self.machine.open_remaining(self.now)
     }
 
-    /// Opens it, and lets its time pass to the end.
-    fn due(mut self) -> Self {
+    /// Opens the breaker, and advances the clock to the end of its open time.
+    fn with_open_time_over(mut self) -> Self {
         self.calls(Effect::Bad, 3);
-        let open = self.open_remaining().expect("it is open");
-        self.pass(open);
+        let open = self.open_remaining().expect("the breaker should be open");
+        self.advance(open);
         self
     }
 }
 
-use Effect::{Bad, Good, LeaveAlone, Neutral, Throttled};
+use Effect::{Bad, Good, Neutral, RetryAfter, Throttled};
 
 #[test]
-fn cb_01_a_rate_is_taken_from_min_calls_on() {
-    let mut bench = Bench::new(|settings| settings.min_calls = 20);
+fn cb_01_evaluates_the_rate_from_min_calls_on() {
+    let mut bench = Bench::new(|config| config.min_calls = 20);
     assert_eq!(bench.calls(Bad, 19).state(), State::Closed);
     assert_eq!(bench.call(Bad).state(), State::Open);
 }
 
 #[test]
-fn cb_02_it_opens_at_the_rate_exactly() {
+fn cb_02_opens_exactly_at_the_failure_rate() {
     let mut bench = Bench::new(|_| {});
     bench.calls(Good, 11).calls(Bad, 10);
     assert_eq!(bench.state(), State::Closed, "10 of 21");
     assert_eq!(bench.call(Bad).state(), State::Open, "11 of 22");
 
     let third = || {
-        Bench::new(|settings| {
-            settings.failure_rate = 1.0 / 3.0;
-            settings.min_calls = 3;
+        Bench::new(|config| {
+            config.failure_rate = 1.0 / 3.0;
+            config.min_calls = 3;
         })
     };
     let mut bench = third();
@@ -137,9 +137,9 @@ fn cb_02_it_opens_at_the_rate_exactly() {
 
 #[test]
 fn cb_03_a_count_window_slides() {
-    let mut bench = Bench::new(|settings| {
-        settings.window = Window::Count(10);
-        settings.min_calls = 10;
+    let mut bench = Bench::new(|config| {
+        config.window = Window::Count(10);
+        config.min_calls = 10;
     });
     assert_eq!(
         bench.calls(Good, 10_000).calls(Bad, 4).state(),
@@ -150,45 +150,45 @@ fn cb_03_a_count_window_slides() {
 
 #[test]
 fn cb_04_old_failures_leave_a_time_window() {
-    let mut bench = Bench::new(|settings| settings.min_calls = 2);
-    bench.call(Bad).pass(ms(11_000)).call(Bad);
+    let mut bench = Bench::new(|config| config.min_calls = 2);
+    bench.call(Bad).advance(ms(11_000)).call(Bad);
     let now = bench.now;
     assert_eq!(bench.state(), State::Closed);
     assert_eq!(bench.machine.tally(now).total, 1);
 }
 
 #[test]
-fn cb_05_fault_f31_fifty_idle_days_leave_an_empty_window_and_a_working_breaker() {
-    let mut bench = Bench::new(|settings| settings.min_calls = 2);
-    bench.call(Bad).pass(Duration::from_secs(50 * 86_400));
+fn cb_05_fault_f31_fifty_idle_days_empty_the_window() {
+    let mut bench = Bench::new(|config| config.min_calls = 2);
+    bench.call(Bad).advance(Duration::from_secs(50 * 86_400));
     let now = bench.now;
     assert_eq!(bench.machine.tally(now).total, 0);
     assert_eq!(bench.calls(Bad, 2).state(), State::Open);
 }
 
 #[test]
-fn cb_06_a_burst_trips_at_the_same_call_however_long_it_takes() {
+fn cb_06_fast_and_slow_bursts_trip_at_the_same_call() {
     for gap in [ms(0), ms(450)] {
         let mut bench = Bench::new(|_| {});
         for call in 1..=20 {
             assert_eq!(bench.state(), State::Closed, "before call {call}");
-            bench.call(Bad).pass(gap);
+            bench.call(Bad).advance(gap);
         }
         assert_eq!(bench.state(), State::Open);
     }
 }
 
 #[test]
-fn cb_07_failures_in_a_row_count_only_while_calls_are_few() {
-    let mut quiet = Bench::new(|settings| settings.consecutive_failures = Some(5));
+fn cb_07_consecutive_failures_trip_only_at_low_volume() {
+    let mut quiet = Bench::new(|config| config.consecutive_failures = Some(5));
     for _ in 0..4 {
-        quiet.call(Bad).pass(ms(1_000));
+        quiet.call(Bad).advance(ms(1_000));
     }
     assert_eq!(quiet.state(), State::Closed);
     assert_eq!(quiet.call(Bad).state(), State::Open);
     assert_eq!(quiet.machine.reason(), Some(OpenReason::Consecutive));
 
-    let mut busy = Bench::new(|settings| settings.consecutive_failures = Some(5));
+    let mut busy = Bench::new(|config| config.consecutive_failures = Some(5));
     for _ in 0..20 {
         busy.calls(Good, 7).calls(Bad, 3);
     }
@@ -196,10 +196,10 @@ fn cb_07_failures_in_a_row_count_only_while_calls_are_few() {
 }
 
 #[test]
-fn cb_08_of_two_rules_at_once_the_row_of_failures_is_the_reason() {
-    let mut bench = Bench::new(|settings| {
-        settings.consecutive_failures = Some(5);
-        settings.min_calls = 5;
+fn cb_08_two_rules_at_once_report_consecutive_failures() {
+    let mut bench = Bench::new(|config| {
+        config.consecutive_failures = Some(5);
+        config.min_calls = 5;
     });
     bench.calls(Bad, 4);
     let generation = bench.machine.generation();
@@ -209,12 +209,12 @@ fn cb_08_of_two_rules_at_once_the_row_of_failures_is_the_reason() {
 }
 
 #[test]
-fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
-    let mut bench = Bench::new(|settings| {
-        settings.slow_call = Some(ms(100));
-        settings.slow_rate = 0.8;
-        settings.failure_rate = 1.0;
-        settings.min_calls = 5;
+fn cb_09_slow_calls_trip_the_breaker_even_if_they_succeed() {
+    let mut bench = Bench::new(|config| {
+        config.slow_call = Some(ms(100));
+        config.slow_rate = 0.8;
+        config.failure_rate = 1.0;
+        config.min_calls = 5;
     });
     for (effect, elapsed) in [(Good, 99), (Good, 100), (Bad, 100), (Good, 300)] {
         let ticket = bench.admit().unwrap();
@@ -224,7 +224,7 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
     assert_eq!(
         bench.machine.tally(now).slow,
         3,
-        "as long as the threshold is slow"
+        "a call that takes exactly the threshold is slow"
     );
     assert_eq!(bench.state(), State::Closed);
     let ticket = bench.admit().unwrap();
@@ -234,8 +234,8 @@ fn cb_09_slow_calls_open_it_whether_they_failed_or_not() {
 }
 
 #[test]
-fn cb_10_fault_f33_what_a_class_says_of_the_service() {
-    let settings = BreakerConfig {
+fn cb_10_fault_f33_effect_of_each_class() {
+    let config = BreakerConfig {
         unanswered: Some(UNANSWERED),
         ..BreakerConfig::default()
     };
@@ -265,47 +265,51 @@ fn cb_10_fault_f33_what_a_class_says_of_the_service() {
     let mut others = good.map(|class| (class, Good)).to_vec();
     others.extend(bad.map(|class| (class, Bad)));
     others.push((THROTTLED, Throttled));
-    table::check(|class| Effect::of(class, &settings), &Neutral, &others);
+    table::check(|class| Effect::of(class, &config), &Neutral, &others);
 
-    let mut bench = Bench::touchy();
+    let mut bench = Bench::opens_after_three_failures();
     assert_eq!(bench.calls(Throttled, 100).state(), State::Closed);
-    let mut strict = Bench::new(|settings| {
-        settings.consecutive_failures = Some(3);
-        settings.throttled_is_failure = true;
+    let mut strict = Bench::new(|config| {
+        config.consecutive_failures = Some(3);
+        config.throttled_is_failure = true;
     });
     assert_eq!(strict.calls(Throttled, 3).state(), State::Open);
 }
 
 #[test]
-fn cb_12_the_time_to_wait_shrinks() {
-    let mut bench = Bench::touchy();
+fn cb_12_remaining_open_time_decreases() {
+    let mut bench = Bench::opens_after_three_failures();
     bench.calls(Bad, 3);
     assert_eq!(bench.open_remaining(), Some(ms(5_000)));
-    assert_eq!(bench.pass(ms(1_500)).open_remaining(), Some(ms(3_500)));
+    assert_eq!(bench.advance(ms(1_500)).open_remaining(), Some(ms(3_500)));
 }
 
 #[test]
-fn cb_13_the_probe_passes_when_the_time_is_up_and_not_before() {
-    let mut bench = Bench::touchy();
+fn cb_13_admits_a_probe_exactly_at_the_end_of_the_open_time() {
+    let mut bench = Bench::opens_after_three_failures();
     bench
         .calls(Bad, 3)
-        .pass(ms(5_000) - Duration::from_nanos(1));
+        .advance(ms(5_000) - Duration::from_nanos(1));
     assert!(bench.admit().is_none());
-    bench.pass(Duration::from_nanos(1));
+    bench.advance(Duration::from_nanos(1));
     assert!(bench.admit().is_some());
     assert_eq!(bench.state(), State::HalfOpen);
 }
 
 #[test]
-fn cb_15_successful_probes_close_it_and_a_failed_one_opens_it_for_longer() {
-    let mut bench = Bench::touchy().due();
+fn cb_15_good_probes_close_and_a_failed_probe_reopens_for_longer() {
+    let mut bench = Bench::opens_after_three_failures().with_open_time_over();
     bench.calls(Good, 2);
     assert_eq!(bench.state(), State::HalfOpen);
     assert_eq!(bench.call(Good).state(), State::Closed);
     let now = bench.now;
-    assert_eq!(bench.machine.tally(now).total, 0, "it starts afresh");
+    assert_eq!(
+        bench.machine.tally(now).total,
+        0,
+        "the window should be empty"
+    );
 
-    let mut bench = Bench::touchy().due();
+    let mut bench = Bench::opens_after_three_failures().with_open_time_over();
     bench.call(Good).call(Bad);
     assert_eq!(
         (bench.state(), bench.open_remaining()),
@@ -314,19 +318,19 @@ fn cb_15_successful_probes_close_it_and_a_failed_one_opens_it_for_longer() {
 }
 
 #[test]
-fn cb_15_fault_f29_only_so_many_probes_run_at_a_time() {
-    let mut bench = Bench::new(|settings| {
-        settings.consecutive_failures = Some(3);
-        settings.half_open_concurrency = 2;
+fn cb_15_fault_f29_limits_concurrent_probes() {
+    let mut bench = Bench::new(|config| {
+        config.consecutive_failures = Some(3);
+        config.half_open_concurrency = 2;
     })
-    .due();
+    .with_open_time_over();
     let (first, second) = (bench.admit().unwrap(), bench.admit().unwrap());
     assert!(bench.admit().is_none());
     bench.end(first, Good);
     let third = bench.admit().unwrap();
     assert!(
         bench.admit().is_none(),
-        "three probes decide, no more are wanted"
+        "the running probes can complete the required three"
     );
     bench.end(second, Good);
     assert_eq!(bench.state(), State::HalfOpen);
@@ -335,21 +339,21 @@ fn cb_15_fault_f29_only_so_many_probes_run_at_a_time() {
 }
 
 #[test]
-fn cb_16_it_stays_open_longer_each_time_up_to_the_cap() {
-    let mut bench = Bench::touchy();
+fn cb_16_open_time_grows_up_to_the_cap() {
+    let mut bench = Bench::opens_after_three_failures();
     bench.calls(Bad, 3);
     let mut times = Vec::new();
     for _ in 0..6 {
         let open = bench.open_remaining().unwrap();
         times.push(open.as_secs());
-        bench.pass(open).call(Bad);
+        bench.advance(open).call(Bad);
     }
     assert_eq!(times, [5, 10, 20, 40, 60, 60]);
 
     for random in [0.0, 0.5, 0.999] {
-        let mut bench = Bench::new(|settings| {
-            settings.consecutive_failures = Some(1);
-            settings.open_jitter = 0.2;
+        let mut bench = Bench::new(|config| {
+            config.consecutive_failures = Some(1);
+            config.open_jitter = 0.2;
         });
         let (ticket, now) = (bench.admit().unwrap(), bench.now);
         bench.machine.record(ticket, Bad, ms(1), now, || random);
@@ -359,34 +363,41 @@ fn cb_16_it_stays_open_longer_each_time_up_to_the_cap() {
 }
 
 #[test]
-fn cb_17_only_a_long_calm_makes_it_forget() {
-    for (calm, open) in [(ms(10_000), ms(10_000)), (ms(61_000), ms(5_000))] {
-        let mut bench = Bench::touchy().due();
-        bench.calls(Good, 3).pass(calm).calls(Bad, 3);
-        assert_eq!(bench.open_remaining(), Some(open), "closed for {calm:?}");
+fn cb_17_resets_the_open_time_after_a_long_closed_time() {
+    for (closed_for, open) in [(ms(10_000), ms(10_000)), (ms(61_000), ms(5_000))] {
+        let mut bench = Bench::opens_after_three_failures().with_open_time_over();
+        bench.calls(Good, 3).advance(closed_for).calls(Bad, 3);
+        assert_eq!(
+            bench.open_remaining(),
+            Some(open),
+            "closed for {closed_for:?}"
+        );
     }
 }
 
 #[test]
-fn cb_18_cb_22_a_probe_that_says_nothing_gives_its_slot_back() {
-    let mut bench = Bench::touchy().due();
+fn cb_18_cb_22_a_neutral_probe_gives_its_slot_back() {
+    let mut bench = Bench::opens_after_three_failures().with_open_time_over();
     for _ in 0..100 {
         bench.call(Neutral);
         assert_eq!(bench.state(), State::HalfOpen);
     }
     let probe = bench.admit().unwrap();
-    assert!(bench.admit().is_none(), "no slot was made up");
+    assert!(
+        bench.admit().is_none(),
+        "the number of slots should not grow"
+    );
     bench.end(probe, Good);
     assert_eq!(bench.calls(Good, 2).state(), State::Closed);
 }
 
 #[test]
-fn cb_20_a_probe_that_outlives_its_lease_has_failed() {
-    let mut bench = Bench::touchy().due();
+fn cb_20_a_probe_fails_at_the_end_of_its_lease() {
+    let mut bench = Bench::opens_after_three_failures().with_open_time_over();
     let probe = bench.admit().unwrap();
-    bench.pass(ms(4_999));
+    bench.advance(ms(4_999));
     assert!(bench.admit().is_none());
-    bench.pass(ms(1));
+    bench.advance(ms(1));
     assert!(bench.admit().is_none());
     assert_eq!(
         (bench.state(), bench.open_remaining()),
@@ -394,24 +405,27 @@ fn cb_20_a_probe_that_outlives_its_lease_has_failed() {
     );
     assert!(
         !bench.end(probe, Good),
-        "its late success counts for nothing"
+        "a success after the lease should not count"
     );
     assert_eq!(bench.state(), State::Open);
 }
 
 #[test]
-fn cb_20_a_probe_that_succeeds_after_its_lease_has_failed_too() {
-    let mut bench = Bench::touchy().due();
+fn cb_20_a_success_after_the_lease_is_a_failure() {
+    let mut bench = Bench::opens_after_three_failures().with_open_time_over();
     let probe = bench.admit().unwrap();
-    bench.pass(ms(5_000));
-    assert!(!bench.end(probe, Good), "nobody asked meanwhile");
+    bench.advance(ms(5_000));
+    assert!(
+        !bench.end(probe, Good),
+        "no call has ended the lease before"
+    );
     assert_eq!(bench.state(), State::Open);
 }
 
 #[test]
-fn cb_21_cb_24_a_call_of_an_older_generation_changes_nothing() {
+fn cb_21_cb_24_a_result_of_an_older_generation_has_no_effect() {
     for late in [Good, Bad] {
-        let mut bench = Bench::touchy();
+        let mut bench = Bench::opens_after_three_failures();
         let (one, two) = (bench.admit().unwrap(), bench.admit().unwrap());
         bench.calls(Bad, 3);
         let open_remaining = bench.open_remaining();
@@ -420,7 +434,7 @@ fn cb_21_cb_24_a_call_of_an_older_generation_changes_nothing() {
             (bench.state(), bench.open_remaining()),
             (State::Open, open_remaining)
         );
-        bench.pass(ms(5_000));
+        bench.advance(ms(5_000));
         let probe = bench.admit().unwrap();
         assert!(!bench.end(two, late), "while half-open");
         assert_eq!(bench.state(), State::HalfOpen);
@@ -430,14 +444,14 @@ fn cb_21_cb_24_a_call_of_an_older_generation_changes_nothing() {
 }
 
 #[test]
-fn cb_23_a_throttled_probe_has_failed() {
-    let mut bench = Bench::touchy().due();
+fn cb_23_a_throttled_probe_reopens_the_breaker() {
+    let mut bench = Bench::opens_after_three_failures().with_open_time_over();
     assert_eq!(bench.call(Throttled).state(), State::Open);
 }
 
 #[test]
-fn cb_26_it_is_held_open_until_nobody_holds_it() {
-    let mut bench = Bench::touchy();
+fn cb_26_stays_forced_open_until_the_last_guard_is_released() {
+    let mut bench = Bench::opens_after_three_failures();
     bench.calls(Bad, 2);
     let (running, now) = (bench.admit().unwrap(), bench.now);
     bench.machine.hold(now);
@@ -445,26 +459,30 @@ fn cb_26_it_is_held_open_until_nobody_holds_it() {
     assert_eq!(bench.state(), State::ForcedOpen);
     assert!(!bench.end(running, Good));
     for _ in 0..2 {
-        assert!(bench.pass(ms(1_000_000)).admit().is_none());
+        assert!(bench.advance(ms(1_000_000)).admit().is_none());
         let now = bench.now;
         bench.machine.release(now);
     }
     assert_eq!(bench.state(), State::Closed);
     let now = bench.now;
-    assert_eq!(bench.machine.tally(now).total, 0, "it starts afresh");
+    assert_eq!(
+        bench.machine.tally(now).total,
+        0,
+        "the window should be empty"
+    );
     assert_eq!(bench.calls(Bad, 3).state(), State::Open);
     bench.machine.hold(now);
     bench.machine.release(now);
     assert_eq!(
         bench.calls(Bad, 3).open_remaining(),
         Some(ms(5_000)),
-        "as if for the first time"
+        "the open time should be that of a first trip"
     );
 }
 
 #[test]
-fn cb_26_what_is_said_while_it_is_held_open_comes_after() {
-    let mut bench = Bench::touchy();
+fn cb_26_a_mode_set_while_forced_open_applies_afterwards() {
+    let mut bench = Bench::opens_after_three_failures();
     let now = bench.now;
     bench.machine.hold(now);
     bench.machine.switch(Mode::Disabled, now);
@@ -475,8 +493,8 @@ fn cb_26_what_is_said_while_it_is_held_open_comes_after() {
 }
 
 #[test]
-fn cb_27_disabled_it_counts_nothing() {
-    let mut bench = Bench::touchy();
+fn cb_27_records_nothing_while_disabled() {
+    let mut bench = Bench::opens_after_three_failures();
     let now = bench.now;
     bench.machine.switch(Mode::Disabled, now);
     assert_eq!(bench.calls(Bad, 100).state(), State::Disabled);
@@ -484,27 +502,27 @@ fn cb_27_disabled_it_counts_nothing() {
 }
 
 #[test]
-fn cb_27_for_metrics_only_it_tells_once_per_crossing_and_passes_all() {
-    let mut bench = Bench::new(|settings| settings.min_calls = 4);
+fn cb_27_shadow_mode_reports_each_crossing_once_and_admits_all() {
+    let mut bench = Bench::new(|config| config.min_calls = 4);
     let now = bench.now;
     bench.machine.switch(Mode::ShadowMode, now);
-    let mut told = |effect: Effect, count: usize| -> usize {
-        let told = (0..count).filter(|_| {
-            let ticket = bench.admit().expect("all pass");
+    let mut crossings = |effect: Effect, count: usize| -> usize {
+        let crossings = (0..count).filter(|_| {
+            let ticket = bench.admit().expect("all calls should advance");
             bench.record(ticket, effect, ms(1), now) == Recorded::WouldOpen
         });
-        told.count()
+        crossings.count()
     };
-    assert_eq!(told(Bad, 3), 0);
-    assert_eq!(told(Bad, 10), 1, "once");
-    assert_eq!(told(Good, 20), 0, "13 of 33 is below one half");
-    assert_eq!(told(Bad, 20), 1, "again");
+    assert_eq!(crossings(Bad, 3), 0);
+    assert_eq!(crossings(Bad, 10), 1, "first crossing");
+    assert_eq!(crossings(Good, 20), 0, "13 of 33 are below one half");
+    assert_eq!(crossings(Bad, 20), 1, "second crossing");
     assert_eq!(bench.state(), State::ShadowMode);
 }
 
 #[test]
-fn cb_28_a_reset_makes_probes_that_run_count_for_nothing() {
-    let mut bench = Bench::touchy().due();
+fn cb_28_a_reset_ignores_the_results_of_running_probes() {
+    let mut bench = Bench::opens_after_three_failures().with_open_time_over();
     let (probe, now) = (bench.admit().unwrap(), bench.now);
     bench.machine.switch(Mode::Automatic, now);
     assert_eq!(bench.state(), State::Closed);
@@ -514,8 +532,8 @@ fn cb_28_a_reset_makes_probes_that_run_count_for_nothing() {
 }
 
 #[test]
-fn a_wish_to_be_left_alone_opens_it_for_that_long() {
-    let wish = |retry_after| {
+fn opens_for_the_time_of_retry_after() {
+    let retry_after_classes = |retry_after| {
         [
             Class::Throttled { retry_after },
             Class::Failure(Failure::Status {
@@ -524,55 +542,51 @@ fn a_wish_to_be_left_alone_opens_it_for_that_long() {
             }),
         ]
     };
-    let mut settings = BreakerConfig::default();
-    let verdicts = |settings: &BreakerConfig, retry_after| {
-        wish(retry_after).map(|class| Effect::of(class, settings))
+    let mut config = BreakerConfig::default();
+    let effects = |config: &BreakerConfig, retry_after| {
+        retry_after_classes(retry_after).map(|class| Effect::of(class, config))
     };
     let wait = Some(ms(7_000));
-    assert_eq!(
-        verdicts(&settings, wait),
-        [Throttled, Bad],
-        "not by default"
-    );
-    settings.open_on_retry_after = true;
-    assert_eq!(verdicts(&settings, wait), [LeaveAlone(ms(7_000)); 2]);
+    assert_eq!(effects(&config, wait), [Throttled, Bad], "not by default");
+    config.open_on_retry_after = true;
+    assert_eq!(effects(&config, wait), [RetryAfter(ms(7_000)); 2]);
     for none in [None, Some(ms(0))] {
-        assert_eq!(verdicts(&settings, none), [Throttled, Bad]);
+        assert_eq!(effects(&config, none), [Throttled, Bad]);
     }
-    assert_eq!(Effect::of(Class::Success, &settings), Good);
+    assert_eq!(Effect::of(Class::Success, &config), Good);
 
-    let mut bench = Bench::touchy();
-    bench.calls(Good, 9).call(LeaveAlone(ms(7_000)));
+    let mut bench = Bench::opens_after_three_failures();
+    bench.calls(Good, 9).call(RetryAfter(ms(7_000)));
     assert_eq!(bench.open_remaining(), Some(ms(7_000)));
     assert_eq!(bench.machine.reason(), Some(OpenReason::RetryAfter));
-    // So does a probe, and 60 s is the cap.
-    bench.pass(ms(7_000)).call(LeaveAlone(Duration::MAX));
+    // A probe opens the breaker in the same way. The open time is capped at 60 s.
+    bench.advance(ms(7_000)).call(RetryAfter(Duration::MAX));
     assert_eq!(bench.open_remaining(), Some(ms(60_000)));
-    // The backoff goes on from where it was: at its beginning.
-    bench.pass(ms(60_000)).call(Bad);
+    // `Retry-After` does not advance the backoff, so the next trip has the first open time.
+    bench.advance(ms(60_000)).call(Bad);
     assert_eq!(bench.open_remaining(), Some(ms(5_000)));
 }
 
 #[test]
-fn cb_27_a_wish_to_be_left_alone_is_told_of_where_it_is_for_metrics_only() {
+fn cb_27_shadow_mode_reports_a_trip_by_retry_after() {
     let mut bench = Bench::new(|_| {});
     let now = bench.now;
     bench.machine.switch(Mode::ShadowMode, now);
-    let mut told = |effect| {
-        let ticket = bench.admit().expect("all pass");
+    let mut crossings = |effect| {
+        let ticket = bench.admit().expect("all calls should advance");
         bench.record(ticket, effect, ms(1), now) == Recorded::WouldOpen
     };
-    let wish = LeaveAlone(ms(7_000));
+    let retry_after = RetryAfter(ms(7_000));
     assert_eq!(
-        [wish, wish, Good, wish].map(&mut told),
+        [retry_after, retry_after, Good, retry_after].map(&mut crossings),
         [true, false, false, true]
     );
     assert_eq!(bench.state(), State::ShadowMode);
 }
 
 #[test]
-fn by_hand_it_opens_for_a_time_and_probes_at_once() {
-    let mut bench = Bench::touchy();
+fn opens_for_a_time_and_probes_at_once_by_hand() {
+    let mut bench = Bench::opens_after_three_failures();
     let now = bench.now;
     bench.machine.open_for(ms(7), now);
     assert_eq!(bench.open_remaining(), Some(ms(7)));
@@ -583,27 +597,27 @@ fn by_hand_it_opens_for_a_time_and_probes_at_once() {
 }
 
 #[test]
-fn cb_31_a_huge_open_time_stays_at_its_cap() {
-    let mut bench = Bench::new(|settings| {
-        settings.consecutive_failures = Some(1);
-        settings.open = ms(1);
-        settings.open_multiplier = f64::MAX;
-        settings.open_cap = ms(7_000);
+fn cb_31_a_huge_multiplier_saturates_at_the_cap() {
+    let mut bench = Bench::new(|config| {
+        config.consecutive_failures = Some(1);
+        config.open = ms(1);
+        config.open_multiplier = f64::MAX;
+        config.open_cap = ms(7_000);
     });
     bench.call(Bad);
     assert_eq!(bench.open_remaining(), Some(ms(1)));
-    bench.pass(ms(1)).call(Bad);
+    bench.advance(ms(1)).call(Bad);
     for _ in 0..5 {
         assert_eq!(bench.open_remaining(), Some(ms(7_000)));
-        bench.pass(ms(7_000)).call(Bad);
+        bench.advance(ms(7_000)).call(Bad);
     }
 }
 
 #[test]
-fn cb_32_more_min_calls_than_the_window_holds_are_as_many_as_it_holds() {
-    let mut bench = Bench::new(|settings| {
-        settings.window = Window::Count(5);
-        settings.min_calls = 100;
+fn cb_32_min_calls_is_clamped_to_the_count_window() {
+    let mut bench = Bench::new(|config| {
+        config.window = Window::Count(5);
+        config.min_calls = 100;
     });
     assert_eq!(bench.calls(Bad, 5).state(), State::Open);
 }
@@ -621,7 +635,7 @@ fn op() -> impl Strategy<Value = Op> {
         Just(Bad),
         Just(Neutral),
         Just(Throttled),
-        (1u64..9_000).prop_map(|wait| LeaveAlone(ms(wait))),
+        (1u64..9_000).prop_map(|wait| RetryAfter(ms(wait))),
     ];
     prop_oneof![
         Just(Op::Admit),
@@ -632,14 +646,14 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #[test]
-    fn cb_34_fault_f29_it_never_sticks_and_never_lets_too_many_probes_run(
+    fn cb_34_fault_f29_never_sticks_and_limits_probes(
         ops in prop::collection::vec(op(), 1..300),
         concurrency in 1u32..3,
     ) {
-        let mut bench = Bench::new(|settings| {
-            settings.consecutive_failures = Some(2);
-            settings.half_open_concurrency = concurrency;
-            settings.half_open_max_failures = 1;
+        let mut bench = Bench::new(|config| {
+            config.consecutive_failures = Some(2);
+            config.half_open_concurrency = concurrency;
+            config.half_open_max_failures = 1;
         });
         let mut running: Vec<(Ticket, Instant)> = Vec::new();
         let (mut generation, mut counted) = (0, 0u32);
@@ -657,7 +671,7 @@ proptest! {
                     }
                 }
                 Op::End(..) => {}
-                Op::Pass(time) => { bench.pass(ms(time)); }
+                Op::Pass(time) => { bench.advance(ms(time)); }
             }
             let now = bench.now;
             prop_assert!(bench.machine.generation() >= generation);
@@ -672,9 +686,9 @@ proptest! {
             });
             prop_assert!(probes.count() <= concurrency as usize);
         }
-        // The outage is over: as time passes, calls are let through, and close it.
+        // The outage is over: as time passes, calls are admitted and close the breaker.
         for _ in 0..10 {
-            bench.pass(Duration::from_secs(600));
+            bench.advance(Duration::from_secs(600));
             if let Some(ticket) = bench.admit() {
                 bench.end(ticket, Good);
             }

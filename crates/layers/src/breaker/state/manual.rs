@@ -1,4 +1,4 @@
-//! What somebody may say to a breaker: to be open, to be out of the way, to be closed.
+//! Control of a breaker by hand: forced open, disabled, shadow mode, reset.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Machine, OpenReason, Phase};
 use crate::deadline::later;
 
-/// What a breaker does while nobody holds it open.
+/// The mode of a breaker while no guard forces it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::breaker) enum Mode {
     Automatic,
@@ -16,7 +16,7 @@ pub(in crate::breaker) enum Mode {
 }
 
 impl Machine {
-    /// Holds it open once more.
+    /// Adds a guard that forces the breaker open.
     pub(in crate::breaker) fn hold(&mut self, now: Instant) {
         self.holds += 1;
         if self.holds == 1 {
@@ -25,19 +25,19 @@ impl Machine {
         }
     }
 
-    /// Lets go of it once; it is on its own again when nobody holds it.
+    /// Removes a guard. After the last one the breaker enters its mode.
     pub(in crate::breaker) fn release(&mut self, now: Instant) {
         self.holds -= 1;
-        self.rest(now);
+        self.enter_mode(now);
     }
 
-    /// What it does from now on, or from when nobody holds it open.
+    /// Sets the mode, which takes effect now or when the last guard is removed.
     pub(in crate::breaker) fn switch(&mut self, mode: Mode, now: Instant) {
         self.mode = mode;
-        self.rest(now);
+        self.enter_mode(now);
     }
 
-    fn rest(&mut self, now: Instant) {
+    fn enter_mode(&mut self, now: Instant) {
         if self.holds == 0 {
             self.trips = 0;
             let phase = match self.mode {
@@ -49,14 +49,15 @@ impl Machine {
         }
     }
 
-    /// Opens it for `time`; not while it is held open, disabled, or for metrics only.
+    /// Opens the breaker for `time`. Has no effect while it is forced open, disabled or in shadow
+    /// mode.
     pub(in crate::breaker) fn open_for(&mut self, time: Duration, now: Instant) {
         if self.holds == 0 && self.mode == Mode::Automatic {
             self.open_until(later(now, time), OpenReason::Manual, now);
         }
     }
 
-    /// Ends the time for which it is open: the next call is a probe.
+    /// Ends the open time, so that the next call is a probe.
     pub(in crate::breaker) fn probe_now(&mut self, now: Instant) {
         if let Phase::Open { until } = &mut self.phase {
             *until = now.min(*until);

@@ -1,4 +1,4 @@
-//! The breaker's state machine. Pure: the time and the randomness are arguments.
+//! The breaker's state machine, without clock and random numbers: both are arguments.
 
 mod manual;
 
@@ -14,62 +14,64 @@ use crate::{
     window::{Calls, Tally},
 };
 
-/// Whether a breaker lets calls pass.
+/// The state of a breaker, which decides if calls pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
     /// Calls pass.
     Closed,
-    /// Calls are refused.
+    /// Calls are rejected until the open time is over.
     Open,
-    /// A few calls pass, to see whether the service is back.
+    /// A few calls pass as probes of the service.
     HalfOpen,
-    /// Calls are refused, because somebody said so.
+    /// Calls are rejected until a user releases the breaker: see
+    /// [`Handle::force_open`](super::Handle::force_open).
     ForcedOpen,
-    /// Calls pass and are not counted, because somebody said so.
+    /// Calls pass and are not recorded: see [`Handle::disable`](super::Handle::disable).
     Disabled,
-    /// Calls pass and are counted, but it never opens, because somebody said so.
+    /// Calls pass and are recorded, but the breaker never opens: see
+    /// [`Handle::shadow_mode`](super::Handle::shadow_mode).
     ShadowMode,
 }
 
-/// Why a breaker opened.
+/// The rule that opened a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OpenReason {
-    /// So many calls failed in a row, while there were few.
+    /// Consecutive failures while the window held few calls.
     Consecutive,
-    /// Too large a share of the calls failed.
+    /// The share of failed calls reached the limit.
     FailureRate,
-    /// Too large a share of the calls was slow.
+    /// The share of slow calls reached the limit.
     SlowRate,
-    /// A probe failed, or did not end in time.
+    /// A probe failed, or did not end within its lease.
     Probe,
-    /// The service said for how long it wants to be left alone.
+    /// The service sent a `Retry-After`.
     RetryAfter,
-    /// Somebody said so.
+    /// A user opened the breaker through its [`Handle`](super::Handle).
     Manual,
 }
 
-/// What a call's end says of the service.
+/// The effect of a call's result on the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Good,
     Bad,
-    /// Nothing.
+    /// Not counted.
     Neutral,
-    /// It wants fewer calls: bad for a probe only, unless the settings say otherwise.
+    /// A 429: fails a probe, and is otherwise not counted unless `throttled_is_failure` is set.
     Throttled,
-    /// It wants none for so long.
-    LeaveAlone(Duration),
+    /// The service sent `Retry-After`, and `open_on_retry_after` is set.
+    RetryAfter(Duration),
 }
 
 impl Effect {
-    pub(super) fn of(class: Class, settings: &BreakerConfig) -> Self {
-        if settings.open_on_retry_after
+    pub(super) fn of(class: Class, config: &BreakerConfig) -> Self {
+        if config.open_on_retry_after
             && let Some(wait) = class.retry_after()
             && !wait.is_zero()
         {
-            return Self::LeaveAlone(wait);
+            return Self::RetryAfter(wait);
         }
         match class {
             Class::Success | Class::NonRetryable(_) => Self::Good,
@@ -78,24 +80,24 @@ impl Effect {
             }
             Class::Failure(_) => Self::Bad,
             Class::Throttled { .. } => Self::Throttled,
-            Class::Unanswered { elapsed, .. } => Self::unanswered(elapsed, settings),
+            Class::Unanswered { elapsed, .. } => Self::unanswered(elapsed, config),
         }
     }
 
     /// The effect on a call that ended before the service had answered.
-    pub(super) fn unanswered(elapsed: Duration, settings: &BreakerConfig) -> Self {
-        match settings.unanswered_after() {
+    pub(super) fn unanswered(elapsed: Duration, config: &BreakerConfig) -> Self {
+        match config.unanswered_after() {
             Some(threshold) if elapsed >= threshold => Self::Bad,
             _ => Self::Neutral,
         }
     }
 }
 
-/// The right to call, which is good in one generation of the breaker.
+/// The right to one call, valid in one generation of the breaker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
     pub(super) generation: u64,
-    /// Its number among the generation's probes, if it is one.
+    /// Number of the probe in its generation. `None` if the call is not a probe.
     pub(super) probe: Option<u64>,
 }
 
@@ -110,11 +112,11 @@ enum Phase {
     ForcedOpen,
     Disabled,
     ShadowMode {
-        /// It would be open, and has said so.
+        /// The breaker would be open now, and has reported this crossing.
         crossed: bool,
     },
     HalfOpen {
-        /// The probes that run, with the end of their leases.
+        /// Numbers of the running probes, with the ends of their leases.
         running: Vec<(u64, Instant)>,
         started: u64,
         successes: u32,
@@ -122,21 +124,21 @@ enum Phase {
     },
 }
 
-/// What became of the record of a call.
+/// The outcome of recording a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recorded {
     Counted,
-    /// It was admitted in an older generation, or is a probe whose lease had ended.
+    /// Not counted: the call is of an older generation, or a probe whose lease has ended.
     Late,
-    /// It was counted, and the breaker would open now if it were not for metrics only.
+    /// Counted: the breaker would open now if it were not in shadow mode.
     WouldOpen,
 }
 
 pub(super) struct Machine {
-    policy: BreakerConfig,
+    config: BreakerConfig,
     phase: Phase,
     generation: u64,
-    /// How often it opened since it was last closed for long, and why it did last.
+    /// Number of trips since the last reset of the backoff.
     trips: u32,
     reason: Option<OpenReason>,
     window: Calls,
@@ -144,15 +146,15 @@ pub(super) struct Machine {
     since: Instant,
     last_failure: Option<Instant>,
     mode: Mode,
-    /// How many hold it open.
+    /// Number of guards that force the breaker open.
     holds: u32,
 }
 
 impl Machine {
-    pub(super) fn new(policy: BreakerConfig, now: Instant) -> Self {
+    pub(super) fn new(config: BreakerConfig, now: Instant) -> Self {
         Self {
-            window: Calls::new(policy.window, now),
-            policy,
+            window: Calls::new(config.window, now),
+            config,
             phase: Phase::Closed { since: now },
             generation: 0,
             trips: 0,
@@ -176,7 +178,7 @@ impl Machine {
         }
     }
 
-    /// When it entered its state.
+    /// Returns the time at which the breaker entered its state.
     pub(super) fn since(&self) -> Instant {
         self.since
     }
@@ -185,7 +187,7 @@ impl Machine {
         self.trips
     }
 
-    /// Why it opened last.
+    /// Returns the reason of the last opening.
     pub(super) fn reason(&self) -> Option<OpenReason> {
         self.reason
     }
@@ -202,10 +204,12 @@ impl Machine {
         self.window.sum(now)
     }
 
-    /// Whether nothing that a good call could do changes its state: it is closed, and no call in its
-    /// window failed or was slow. Good calls may then be counted elsewhere, and be
-    /// [added](Self::add_good) before anything else is asked.
-    pub(super) fn is_calm(&mut self, now: Instant) -> bool {
+    /// Returns `true` if a successful call cannot change the state: the breaker is closed, and no
+    /// call in its window failed or was slow.
+    ///
+    /// Successes may then be counted outside the machine. They must be [added](Self::add_good)
+    /// before any other use of the machine.
+    pub(super) fn has_fast_path(&mut self, now: Instant) -> bool {
         let closed = matches!(self.phase, Phase::Closed { .. } | Phase::ShadowMode { .. });
         closed && {
             let tally = self.window.sum(now);
@@ -213,13 +217,13 @@ impl Machine {
         }
     }
 
-    /// Adds good calls that were counted elsewhere: see [`Calls::add_good`].
+    /// Adds successes that were counted outside the machine. See [`Calls::add_good`].
     pub(super) fn add_good(&mut self, count: u64, low: u64, bits: u32, now: Instant) {
         self.consecutive = 0;
         self.window.add_good(count, low, bits, now);
     }
 
-    /// PermitScope when the breaker is open, if it is.
+    /// Returns the end of the open time, or `None` if the breaker is not open.
     pub(super) fn opened_until(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open { until } => Some(until),
@@ -227,13 +231,13 @@ impl Machine {
         }
     }
 
-    /// How long the breaker will stay open.
+    /// Returns the remaining open time, or `None` if the breaker is not open.
     pub(super) fn open_remaining(&self, now: Instant) -> Option<Duration> {
         self.opened_until()
             .map(|until| until.saturating_duration_since(now))
     }
 
-    /// Whether a call that asks at `now` would be let through.
+    /// Returns `true` if a call at `now` would be admitted.
     pub(super) fn would_admit(&self, now: Instant) -> bool {
         match &self.phase {
             Phase::Closed { .. } | Phase::Disabled | Phase::ShadowMode { .. } => true,
@@ -247,14 +251,15 @@ impl Machine {
             } => {
                 let overdue = running.iter().filter(|(_, lease)| now >= *lease).count() as u32;
                 let running = running.len() as u32 - overdue;
-                failures + overdue <= self.policy.half_open_max_failures
-                    && running < self.policy.half_open_concurrency
-                    && successes + running < self.policy.half_open_probes
+                failures + overdue <= self.config.half_open_max_failures
+                    && running < self.config.half_open_concurrency
+                    && successes + running < self.config.half_open_probes
             }
         }
     }
 
-    /// Lets a call through, or not.
+    /// Admits a call, or returns `None` to reject it. The first call after the open time becomes a
+    /// probe.
     pub(super) fn admit(&mut self, now: Instant, random: impl FnOnce() -> f64) -> Option<Ticket> {
         self.end_leases(now, random);
         if !self.would_admit(now) {
@@ -269,7 +274,7 @@ impl Machine {
             };
             self.enter(probing, now);
         }
-        let lease = self.policy.probe_lease;
+        let lease = self.config.probe_lease;
         let probe = match &mut self.phase {
             Phase::HalfOpen {
                 running, started, ..
@@ -286,7 +291,7 @@ impl Machine {
         })
     }
 
-    /// Takes note of how a call ended.
+    /// Records the result of a call.
     pub(super) fn record(
         &mut self,
         ticket: Ticket,
@@ -301,7 +306,7 @@ impl Machine {
         if ticket.generation != self.generation {
             return Recorded::Late;
         }
-        if matches!(effect, Effect::Bad | Effect::LeaveAlone(_)) {
+        if matches!(effect, Effect::Bad | Effect::RetryAfter(_)) {
             self.last_failure = Some(now);
         }
         match (ticket.probe, &self.phase) {
@@ -320,58 +325,61 @@ impl Machine {
     ) -> Recorded {
         let failed = match effect {
             Effect::Good => false,
-            Effect::Bad | Effect::LeaveAlone(_) => true,
-            Effect::Throttled if self.policy.throttled_is_failure => true,
+            Effect::Bad | Effect::RetryAfter(_) => true,
+            Effect::Throttled if self.config.throttled_is_failure => true,
             Effect::Throttled | Effect::Neutral => return Recorded::Counted,
         };
-        let slow = self.policy.slow_call.is_some_and(|slow| elapsed >= slow);
+        let slow = self.config.slow_call.is_some_and(|slow| elapsed >= slow);
         self.consecutive = if failed {
             self.consecutive.saturating_add(1)
         } else {
             0
         };
         self.window.add(Tally::one(failed, slow), now);
-        let trip = match effect {
-            Effect::LeaveAlone(_) => Some(OpenReason::RetryAfter),
+        let reason = match effect {
+            Effect::RetryAfter(_) => Some(OpenReason::RetryAfter),
             _ => self.must_open(now),
         };
-        match (&mut self.phase, trip) {
-            (Phase::ShadowMode { crossed }, trip) => {
-                let crosses = trip.is_some() && !*crossed;
-                *crossed = trip.is_some();
+        match (&mut self.phase, reason) {
+            (Phase::ShadowMode { crossed }, reason) => {
+                let crosses = reason.is_some() && !*crossed;
+                *crossed = reason.is_some();
                 if crosses {
                     return Recorded::WouldOpen;
                 }
             }
-            (_, Some(trip)) => match effect {
-                Effect::LeaveAlone(wait) => self.leave_alone(wait, now),
-                _ => self.open(trip, now, random),
+            (_, Some(reason)) => match effect {
+                Effect::RetryAfter(wait) => self.open_for_retry_after(wait, now),
+                _ => self.open(reason, now, random),
             },
             (_, None) => {}
         }
         Recorded::Counted
     }
 
-    /// Why it must open, if it must. Of two reasons at once it is the row of failures.
+    /// Returns the reason to open, if any. Consecutive failures come first if several rules hold.
     fn must_open(&mut self, now: Instant) -> Option<OpenReason> {
-        let settings = &self.policy;
+        let config = &self.config;
         let tally = self.window.sum(now);
-        let min_calls = match settings.window {
-            Window::Count(size) => settings.min_calls.min(size as u32),
-            Window::Time(_) => settings.min_calls,
+        let min_calls = match config.window {
+            Window::Count(size) => config.min_calls.min(size as u32),
+            Window::Time(_) => config.min_calls,
         };
-        // The call that makes them enough came while they were few.
+        // The current call is in the window already, so `<=` means that fewer than `min_calls` were
+        // before it.
         let min_calls = u64::from(min_calls);
-        let were_few = tally.total <= min_calls;
-        if were_few && (settings.consecutive_failures).is_some_and(|row| self.consecutive >= row) {
+        let low_volume = tally.total <= min_calls;
+        if low_volume
+            && (config.consecutive_failures).is_some_and(|limit| self.consecutive >= limit)
+        {
             return Some(OpenReason::Consecutive);
         }
         let reaches = |count: u64, share: f64| {
             tally.total >= min_calls && count as f64 >= share * tally.total as f64
         };
-        if reaches(tally.failed, settings.failure_rate) {
+        if reaches(tally.failed, config.failure_rate) {
             Some(OpenReason::FailureRate)
-        } else if settings.slow_call.is_some() && reaches(tally.slow, settings.slow_rate) {
+        } else if config.slow_call.is_some() && reaches(tally.slow, config.slow_rate) {
             Some(OpenReason::SlowRate)
         } else {
             None
@@ -394,29 +402,29 @@ impl Machine {
         else {
             return Recorded::Late;
         };
-        let Some(place) = running.iter().position(|(number, _)| *number == probe) else {
+        let Some(index) = running.iter().position(|(number, _)| *number == probe) else {
             return Recorded::Late;
         };
-        running.swap_remove(place);
+        running.swap_remove(index);
         match effect {
             Effect::Good => *successes += 1,
             Effect::Bad | Effect::Throttled => *failures += 1,
             Effect::Neutral => {}
-            Effect::LeaveAlone(wait) => {
-                self.leave_alone(wait, now);
+            Effect::RetryAfter(wait) => {
+                self.open_for_retry_after(wait, now);
                 return Recorded::Counted;
             }
         }
         let (successes, failures) = (*successes, *failures);
-        if failures > self.policy.half_open_max_failures {
+        if failures > self.config.half_open_max_failures {
             self.open(OpenReason::Probe, now, random);
-        } else if successes >= self.policy.half_open_probes {
-            self.enter_afresh(Phase::Closed { since: now }, now);
+        } else if successes >= self.config.half_open_probes {
+            self.enter_empty(Phase::Closed { since: now }, now);
         }
         Recorded::Counted
     }
 
-    /// A probe that outlived its lease has failed.
+    /// Counts probes as failed that have outlived their leases.
     fn end_leases(&mut self, now: Instant, random: impl FnOnce() -> f64) {
         let Phase::HalfOpen {
             running, failures, ..
@@ -427,30 +435,31 @@ impl Machine {
         let before = running.len();
         running.retain(|(_, lease)| now < *lease);
         *failures += (before - running.len()) as u32;
-        if *failures > self.policy.half_open_max_failures {
+        if *failures > self.config.half_open_max_failures {
             self.open(OpenReason::Probe, now, random);
         }
     }
 
-    fn open(&mut self, trip: OpenReason, now: Instant, random: impl FnOnce() -> f64) {
+    fn open(&mut self, reason: OpenReason, now: Instant, random: impl FnOnce() -> f64) {
         if let Phase::Closed { since } = self.phase
-            && now.saturating_duration_since(since) >= self.policy.backoff_reset_after
+            && now.saturating_duration_since(since) >= self.config.backoff_reset_after
         {
             self.trips = 0;
         }
-        let open = open_time(&self.policy, self.trips, random());
+        let open = open_time(&self.config, self.trips, random());
         self.trips = self.trips.saturating_add(1);
-        self.open_until(later(now, open), trip, now);
+        self.open_until(later(now, open), reason, now);
     }
 
-    /// Opens it for as long as the service said, which is no failure more or less to its backoff.
-    fn leave_alone(&mut self, wait: Duration, now: Instant) {
-        let until = later(now, wait.min(self.policy.open_cap));
+    /// Opens the breaker for the time of `Retry-After`. This is not a reason: the next open time
+    /// stays as it is.
+    fn open_for_retry_after(&mut self, wait: Duration, now: Instant) {
+        let until = later(now, wait.min(self.config.open_cap));
         self.open_until(until, OpenReason::RetryAfter, now);
     }
 
-    fn open_until(&mut self, until: Instant, trip: OpenReason, now: Instant) {
-        self.reason = Some(trip);
+    fn open_until(&mut self, until: Instant, reason: OpenReason, now: Instant) {
+        self.reason = Some(reason);
         self.enter(Phase::Open { until }, now);
     }
 
@@ -460,18 +469,18 @@ impl Machine {
         self.generation += 1;
     }
 
-    /// Enters a state with nothing counted.
-    fn enter_afresh(&mut self, phase: Phase, now: Instant) {
+    /// Enters a state with an empty window.
+    fn enter_empty(&mut self, phase: Phase, now: Instant) {
         self.window.clear(now);
         self.consecutive = 0;
         self.enter(phase, now);
     }
 }
 
-/// How long the breaker stays open after it had opened `trips` times before:
-/// `min(cap, open · multiplier^trips) · (1 + random · jitter)`.
-fn open_time(settings: &BreakerConfig, trips: u32, random: f64) -> Duration {
-    let growth = settings.open_multiplier.powf(f64::from(trips));
-    let nanos = (settings.open.as_nanos() as f64 * growth).min(settings.open_cap.as_nanos() as f64);
-    Duration::from_nanos((nanos * (1.0 + random * settings.open_jitter)) as u64)
+/// Returns the open time after `trips` earlier trips: `min(cap, open · multiplier^trips) · (1 +
+/// random · jitter)`.
+fn open_time(config: &BreakerConfig, trips: u32, random: f64) -> Duration {
+    let growth = config.open_multiplier.powf(f64::from(trips));
+    let nanos = (config.open.as_nanos() as f64 * growth).min(config.open_cap.as_nanos() as f64);
+    Duration::from_nanos((nanos * (1.0 + random * config.open_jitter)) as u64)
 }
