@@ -1,19 +1,20 @@
-//! How long a call lasts: until its answer is there, or until the answer's body has ended.
+//! The scope of a permit: until the response, or until the end of the response body.
 //!
-//! A layer that holds something for the time of a call, a permit say, gives it back when the call is
-//! over. For most answers that is the moment they are there, and so it is by default
-//! ([`UntilResponse`]). An `http::Response` whose body is streamed is over when its body is
-//! (`UntilBodyEnd`, feature `http`).
+//! A layer that holds a permit for the time of a call returns it when the call is over. By default
+//! that is when the response arrives ([`UntilResponse`]). For an `http::Response` with a streamed
+//! body, the call may last until the end of the body (`UntilBodyEnd`, feature `http`).
 
 use crate::rejection::Rejection;
 
-/// What a layer holds while a call lasts. Dropped, the call has ended well or nobody cares any more.
+/// A permit that a layer holds during a call. Dropping it means that the call ended well, or that
+/// the caller dropped the call.
 pub trait Guard: sealed::Sealed {
-    /// The call broke after its answer had begun: by a refusal of a layer below, or else by itself.
-    fn broken(self, rejection: Option<Rejection>);
+    /// Reports that the call failed after its response had begun: with a rejection by a layer
+    /// below, or with an error of the service (`None`).
+    fn failed(self, rejection: Option<Rejection>);
 }
 
-/// Only the permits of this crate are guards, and only its own types say how long a call lasts.
+/// Guards are the permits of this crate, and scopes are its own types.
 mod sealed {
     use crate::{breaker, concurrency};
 
@@ -26,8 +27,9 @@ mod sealed {
     impl Sealed for super::UntilBodyEnd {}
 }
 
-/// Drops what is held for a call while a panic of the service passes, so that it is seen as one even
-/// if somebody catches it further out and only then drops the call.
+/// Drops a permit while a panic of the service unwinds.
+///
+/// The permit then sees the panic, even if a caller catches the panic and drops the call later.
 pub(crate) struct DropOnPanic<'p, G>(pub(crate) &'p mut Option<G>);
 
 impl<G> Drop for DropOnPanic<'_, G> {
@@ -39,16 +41,16 @@ impl<G> Drop for DropOnPanic<'_, G> {
     }
 }
 
-/// How long a call lasts that was answered by a `Response`.
+/// The scope of a permit, for calls whose response is a `Response`.
 pub trait PermitScope<Response>: sealed::Sealed {
-    /// The answer with what is held for it.
+    /// The response, with the guard if the scope outlasts the response.
     type Response<G: Guard>;
 
-    /// Takes the guard if the call is not over yet, and holds it until it is.
+    /// Returns the response. If the call is not over yet, the guard is moved into it.
     fn hold<G: Guard>(guard: &mut Option<G>, response: Response) -> Self::Response<G>;
 }
 
-/// A call is over when its answer is there.
+/// The scope that ends when the response arrives.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UntilResponse;
 
@@ -79,7 +81,7 @@ mod body {
     use super::{Guard, PermitScope};
     use crate::rejection::{AsRejection, BoxError, Rejection};
 
-    /// A call is over when the body of its answer has ended, failed, or was dropped.
+    /// The scope that ends when the response body has ended, failed, or was dropped.
     #[derive(Clone, Copy, Debug, Default)]
     pub struct UntilBodyEnd;
 
@@ -98,7 +100,7 @@ mod body {
     }
 
     pin_project! {
-        /// A body that something is held for until its end.
+        /// A response body that holds a permit until its end.
         #[derive(Debug)]
         pub struct GuardedBody<B, G> {
             #[pin]
@@ -116,17 +118,17 @@ mod body {
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
             let mut this = self.project();
-            let broken = BrokenOnPanic(this.guard);
+            let fail_on_panic = FailOnPanic(this.guard);
             let frame = ready!(this.body.as_mut().poll_frame(cx));
-            drop(broken);
+            drop(fail_on_panic);
             match &frame {
                 Some(Err(error)) => {
                     if let Some(guard) = this.guard.take() {
-                        guard.broken(reject(error));
+                        guard.failed(find_rejection(error));
                     }
                 }
                 Some(Ok(_)) if !this.body.is_end_stream() => {}
-                // Nobody need ask a body again that says it has ended.
+                // A caller need not poll a body again if `is_end_stream` is true.
                 _ => drop(this.guard.take()),
             }
             Poll::Ready(frame)
@@ -141,21 +143,21 @@ mod body {
         }
     }
 
-    /// Tells of a call whose body panics while it is polled.
-    struct BrokenOnPanic<'b, G: Guard>(&'b mut Option<G>);
+    /// Reports the call as failed if its body panics in a poll.
+    struct FailOnPanic<'b, G: Guard>(&'b mut Option<G>);
 
-    impl<G: Guard> Drop for BrokenOnPanic<'_, G> {
+    impl<G: Guard> Drop for FailOnPanic<'_, G> {
         fn drop(&mut self) {
             if std::thread::panicking()
                 && let Some(guard) = self.0.take()
             {
-                guard.broken(None);
+                guard.failed(None);
             }
         }
     }
 
-    /// The refusal in a body's error, which only a boxed one can carry.
-    fn reject(error: &dyn Any) -> Option<Rejection> {
+    /// Returns the rejection in the error of a body. Only a [`BoxError`] can contain one.
+    fn find_rejection(error: &dyn Any) -> Option<Rejection> {
         error.downcast_ref::<BoxError>()?.as_rejection().copied()
     }
 }

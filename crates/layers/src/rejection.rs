@@ -1,49 +1,49 @@
-//! What a layer refuses by itself, and how it travels inside any error type.
+//! Local rejections of layers, and how other error types carry them.
 
 use std::{error::Error, fmt, time::Duration};
 
 use crate::classify::{Cause, Class, Failure};
 
-/// The error type that most tower programs use.
+/// The boxed error type of most tower programs.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A local refusal: the layer, not the service, ended the call.
+/// A local rejection: a layer ended the call, not the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// One attempt took longer than the attempt timeout.
+    /// An attempt exceeded the attempt timeout.
     AttemptTimeout,
     /// The deadline of the whole call passed.
     Deadline,
-    /// So little time was left that the call was not sent at all.
+    /// The remaining time was too short, so the call was not sent.
     DeadlineBeforeSend,
-    /// The circuit breaker is open; `retry_after` tells when it will next let a call through,
-    /// where that is known.
+    /// The circuit breaker is open.
     CircuitOpen {
-        /// Time until the next probe.
+        /// Time until the next probe. `None` if it is not known, because the breaker is half-open
+        /// or forced open.
         retry_after: Option<Duration>,
     },
     /// The concurrency limit and its queue are full.
     AtCapacity,
-    /// The call gave its place in the queue to a more important one.
+    /// A call of a higher priority took the place of the call in the queue.
     Evicted,
-    /// The call waited for its turn as long as it may, or would have to.
+    /// The call waited in a queue for the maximum time, or the estimated wait exceeds the deadline.
     QueueTimeout,
-    /// The service refuses most of what it is asked, so this was not even sent.
+    /// The service rejects most calls, so the throttle did not send the call.
     Throttled,
-    /// A quota is used up.
+    /// A quota is exhausted.
     RateLimited {
-        /// Time until the quota admits this call.
+        /// Time until the quota admits the call.
         retry_after: Duration,
     },
-    /// There is no endpoint that the call could be sent to.
+    /// No endpoint is available for the call.
     NoEndpoint,
 }
 
 impl Rejection {
-    /// The class of a call that ended with this refusal after `elapsed`.
+    /// Returns the class of a call that ended with this rejection after `elapsed`.
     ///
-    /// Only an attempt's timeout counts against the service; see the [module of
+    /// Of all rejections, only `AttemptTimeout` is a failure of the service. See the [module of
     /// classes](crate::classify).
     #[must_use]
     pub const fn class(self, elapsed: Duration) -> Class {
@@ -57,7 +57,9 @@ impl Rejection {
         }
     }
 
-    /// How long the caller should wait before asking again, where that is known.
+    /// Returns the time after which the caller may try again, or `None` if it is not known.
+    ///
+    /// Rejections by a concurrency limit or a throttle return one second.
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
@@ -79,23 +81,23 @@ impl fmt::Display for Rejection {
             Self::DeadlineBeforeSend => "too little time was left to send the call",
             Self::CircuitOpen { .. } => "the circuit is open",
             Self::AtCapacity => "the concurrency limit is reached",
-            Self::Evicted => "a more important call took its place",
-            Self::QueueTimeout => "the call waited too long for its turn",
-            Self::Throttled => "the service refuses most calls",
-            Self::RateLimited { .. } => "the quota is used up",
-            Self::NoEndpoint => "there is no endpoint to send to",
+            Self::Evicted => "a call of higher priority took its place in the queue",
+            Self::QueueTimeout => "the call waited too long in the queue",
+            Self::Throttled => "the service rejects most calls",
+            Self::RateLimited { .. } => "the quota is exhausted",
+            Self::NoEndpoint => "no endpoint is available",
         })
     }
 }
 
 impl Error for Rejection {}
 
-/// An error in which a [`Rejection`] can be found again.
+/// An error that can contain a [`Rejection`].
 ///
-/// Implement it for your own error type, together with `From<Rejection>`, and every layer of this
-/// crate accepts it. If it may be boxed on its way, by tower's `Buffer` say, then its
-/// [`source`](Error::source) must be the refusal, or a [`Failure`]: a [`BoxError`] finds them there,
-/// and takes what has neither for [`Failure::Other`].
+/// Implement this trait and `From<Rejection>` for your own error type, and every layer of this
+/// crate accepts it. If the error may be boxed on its way, for example by tower's `Buffer`, its
+/// [`source`](Error::source) must be the rejection or a [`Failure`]. A [`BoxError`] finds them
+/// there, and treats an error without either as [`Failure::Other`].
 ///
 /// ```
 /// use std::{error::Error, fmt};
@@ -103,18 +105,18 @@ impl Error for Rejection {}
 ///
 /// #[derive(Debug)]
 /// enum MyError {
-///     Refused(Rejection),
+///     Rejected(Rejection),
 ///     Io(std::io::Error),
 /// }
 /// impl From<Rejection> for MyError {
-///     fn from(reject: Rejection) -> Self {
-///         Self::Refused(reject)
+///     fn from(rejection: Rejection) -> Self {
+///         Self::Rejected(rejection)
 ///     }
 /// }
 /// impl AsRejection for MyError {
 ///     fn as_rejection(&self) -> Option<&Rejection> {
 ///         match self {
-///             Self::Refused(reject) => Some(reject),
+///             Self::Rejected(rejection) => Some(rejection),
 ///             Self::Io(_) => None,
 ///         }
 ///     }
@@ -125,7 +127,7 @@ impl Error for Rejection {}
 /// impl Error for MyError {
 ///     fn source(&self) -> Option<&(dyn Error + 'static)> {
 ///         match self {
-///             Self::Refused(reject) => Some(reject),
+///             Self::Rejected(rejection) => Some(rejection),
 ///             Self::Io(_) => Some(&Failure::ConnectionReset),
 ///         }
 ///     }
@@ -143,15 +145,15 @@ impl Error for Rejection {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "layers cannot find a `Rejection` in the error `{Self}`",
-    label = "this error is no `AsRejection`",
+    label = "this error does not implement `AsRejection`",
     note = "put `CallErrorLayer` around a service whose error is not yours, and it becomes a `CallError`",
     note = "implement `AsRejection` and `From<Rejection>` for an error of your own"
 )]
 pub trait AsRejection {
-    /// The refusal, if this error is one.
+    /// Returns the rejection, or `None` if the error has another cause.
     fn as_rejection(&self) -> Option<&Rejection>;
 
-    /// What kind of failure of the service this error is, if it is no refusal.
+    /// Returns the kind of failure of the service. Only meaningful if the error is not a rejection.
     fn failure(&self) -> Failure {
         Failure::Other
     }
@@ -163,7 +165,7 @@ impl AsRejection for Rejection {
     }
 }
 
-/// Finds a [`Rejection`] or a [`Failure`] anywhere in the chain of sources.
+/// Finds a [`Rejection`] or a [`Failure`] in the chain of sources.
 impl AsRejection for BoxError {
     fn as_rejection(&self) -> Option<&Rejection> {
         find(&**self)
@@ -185,19 +187,20 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
     None
 }
 
-/// A service's own error, or a refusal of a layer above it.
+/// An error of the service, or a rejection by a layer above it.
 ///
-/// It reads as what it holds. Its source is the refusal, the kind of failure if that is known, and
-/// else the service's error, so that what it says of itself is known of it when it is boxed too.
+/// The `Display` text is that of the inner value. The [`source`](Error::source) is the rejection,
+/// or the kind of failure if it is known, or else the service's error. Therefore [`AsRejection`]
+/// gives the same result for the boxed error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError<E> {
-    /// A layer refused the call.
+    /// A layer rejected the call.
     Rejected(Rejection),
     /// The service failed.
     Inner {
-        /// Its error.
+        /// Error of the service.
         error: E,
-        /// What kind of failure that is, as [`CallErrorLayer`](crate::CallErrorLayer) was told.
+        /// Kind of failure, as determined by [`CallErrorLayer`](crate::CallErrorLayer).
         failure: Failure,
     },
 }
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reject_is_found_through_the_sources_of_a_box_error() {
+    fn a_boxed_error_finds_a_rejection_in_its_sources() {
         let error: BoxError = Box::new(Outer(Box::new(Rejection::AtCapacity)));
         assert_eq!(error.as_rejection(), Some(&Rejection::AtCapacity));
         let error: BoxError = Box::new(Outer(Box::new(Failure::Connect)));
@@ -272,12 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_error_says_is_known_when_it_is_boxed() {
+    fn a_boxed_call_error_keeps_its_rejection_and_failure() {
         type Error = CallError<std::io::Error>;
         let boxed = |error: Error| BoxError::from(error);
-        let refused = boxed(Error::Rejected(Rejection::Deadline));
-        assert_eq!(refused.as_rejection(), Some(&Rejection::Deadline));
-        assert_eq!(refused.to_string(), Rejection::Deadline.to_string());
+        let rejected = boxed(Error::Rejected(Rejection::Deadline));
+        assert_eq!(rejected.as_rejection(), Some(&Rejection::Deadline));
+        assert_eq!(rejected.to_string(), Rejection::Deadline.to_string());
         let failed = |error: std::io::Error, failure| boxed(Error::Inner { error, failure });
         let reset = failed(std::io::Error::other("reset"), Failure::ConnectionReset);
         assert_eq!(
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_attempt_timeout_counts_against_the_service() {
+    fn only_an_attempt_timeout_is_a_failure_of_the_service() {
         let all = [
             Rejection::AttemptTimeout,
             Rejection::Deadline,

@@ -161,7 +161,7 @@ impl Drop for Permit {
 }
 
 impl Guard for Permit {
-    fn broken(mut self, rejection: Option<Rejection>) {
+    fn failed(mut self, rejection: Option<Rejection>) {
         let elapsed = self.stopwatch.so_far();
         let class = match rejection {
             Some(rejection) => rejection.class(elapsed),

@@ -368,7 +368,7 @@ impl Permit {
 }
 
 impl Guard for Permit {
-    fn broken(self, _: Option<Rejection>) {}
+    fn failed(self, _: Option<Rejection>) {}
 }
 
 impl Drop for Permit {
