@@ -1,14 +1,14 @@
-//! Counts of durations in log-linear buckets, from which quantiles are read.
+//! A histogram of durations in log-linear buckets, from which quantiles are computed.
 
 use std::time::Duration;
 
-/// Buckets per doubling, so that a duration is known to one part in sixteen.
+/// Number of buckets per doubling. A duration is exact to one sixteenth.
 const LINEAR: u32 = 16;
-/// Doublings above the linear range; the last bucket is for anything beyond an hour.
+/// Number of doublings above the linear range. The last bucket holds all durations above an hour.
 const DOUBLINGS: u32 = 28;
 const BUCKETS: usize = ((DOUBLINGS + 1) * LINEAR) as usize;
 
-/// Durations, in microseconds.
+/// Counts of durations. Resolution is one microsecond.
 #[derive(Clone)]
 pub(crate) struct Histogram {
     counts: Box<[u32; BUCKETS]>,
@@ -24,7 +24,7 @@ impl Histogram {
     }
 
     pub(crate) fn add(&mut self, duration: Duration) {
-        // In bounds: `bucket` gives the last bucket to all that is longer.
+        // In bounds: `bucket` maps all longer durations to the last bucket.
         let count = &mut self.counts[bucket(duration)];
         *count = count.saturating_add(1);
         self.total += 1;
@@ -35,8 +35,10 @@ impl Histogram {
     }
 }
 
-/// The duration that a share `q` of all of them does not exceed, up to a sixteenth more than it was;
-/// zero if there is none.
+/// Returns the duration that a share `q` of all durations does not exceed.
+///
+/// The result is at most one sixteenth above the exact value. It is zero if the histograms are
+/// empty.
 pub(crate) fn quantile(q: f64, histograms: &[Histogram]) -> Duration {
     let total: u64 = histograms.iter().map(Histogram::total).sum();
     let rank = ((q * total as f64).ceil() as u64).max(1);
@@ -52,7 +54,8 @@ pub(crate) fn quantile(q: f64, histograms: &[Histogram]) -> Duration {
     }
 }
 
-/// Up to sixteen microseconds each has its own bucket; above, each doubling has sixteen.
+/// Returns the index of the bucket. Durations below 16 µs have one bucket per microsecond; each
+/// doubling above has sixteen.
 fn bucket(latency: Duration) -> usize {
     let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
     if micros < u64::from(LINEAR) {
@@ -63,7 +66,7 @@ fn bucket(latency: Duration) -> usize {
     (((doubling + 1) * LINEAR + within) as usize).min(BUCKETS - 1)
 }
 
-/// The longest latency of a bucket.
+/// Returns the longest duration of a bucket.
 fn upper(bucket: usize) -> Duration {
     let (doubling, within) = (bucket as u32 / LINEAR, bucket as u32 % LINEAR);
     let micros = match doubling {

@@ -1,5 +1,6 @@
-//! How long answers took lately: counts in log-linear buckets that slide with time. Pure: the
-//! time is an argument.
+//! Quantiles of recent latencies, from log-linear buckets that slide with time.
+//!
+//! No function here reads the clock: the time is an argument.
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,23 +21,24 @@ use tokio::time::Instant;
 
 use crate::histogram::{Histogram, quantile};
 
-/// The window in six parts: what is older than five of them and the begun one is forgotten.
+/// Number of slots that the window is divided into. The newest one is still being filled.
 const SLOTS: usize = 6;
 
-/// A quantile is looked for again after this long: the buckets are not counted for every call.
+/// Time for which a computed quantile is reused, so that not every call sums up the buckets.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// Latencies of a window of time, in microseconds.
+/// Latencies of the calls in a window of time, with a resolution of one microsecond.
 pub struct Latencies {
     slots: [Histogram; SLOTS],
     width: Duration,
     newest: usize,
     anchor: Instant,
-    known: Option<(Instant, Duration)>,
+    cached: Option<(Instant, Duration)>,
 }
 
 impl Latencies {
-    /// None yet. Each is forgotten after `window`, or up to a sixth of it earlier.
+    /// Creates an empty window. A latency is dropped after `window`, or up to one sixth of `window`
+    /// earlier.
     #[must_use]
     pub fn new(window: Duration, now: Instant) -> Self {
         let width = window / SLOTS as u32;
@@ -45,30 +47,33 @@ impl Latencies {
             width: width.max(Duration::from_millis(1)),
             newest: 0,
             anchor: now,
-            known: None,
+            cached: None,
         }
     }
 
-    /// Takes note of an answer that took `latency`.
+    /// Records the latency of a call.
     pub fn record(&mut self, latency: Duration, now: Instant) {
         self.advance(now);
         // In bounds: `newest` is a remainder of `SLOTS`.
         self.slots[self.newest].add(latency);
     }
 
-    /// The latency that a share `q` of the answers did not exceed, if there are `min` at least: up to
-    /// a sixteenth more than it was, a tenth of a second ago at most. `q` is always the same.
+    /// Returns the latency that a share `q` of the calls did not exceed, or `None` if the window
+    /// holds fewer than `min` calls.
+    ///
+    /// The result is at most one sixteenth above the exact value, and at most 100 ms old. Because
+    /// it is cached, `q` must be the same in all calls.
     pub fn quantile(&mut self, q: f64, min: u32, now: Instant) -> Option<Duration> {
         self.advance(now);
         let total: u64 = self.slots.iter().map(Histogram::total).sum();
         if total < u64::from(min) {
             return None;
         }
-        let known = self
-            .known
+        let cached = self
+            .cached
             .filter(|(at, _)| now.saturating_duration_since(*at) < FRESH);
-        let (at, quantile) = known.unwrap_or_else(|| (now, quantile(q, &self.slots)));
-        self.known = Some((at, quantile));
+        let (at, quantile) = cached.unwrap_or_else(|| (now, quantile(q, &self.slots)));
+        self.cached = Some((at, quantile));
         Some(quantile)
     }
 
@@ -104,7 +109,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn what_is_older_than_a_minute_is_forgotten() {
+    fn drops_latencies_older_than_the_window() {
         let start = Instant::now();
         let mut latencies = Latencies::new(MINUTE, start);
         latencies.record(Duration::from_millis(1), start);

@@ -1,36 +1,39 @@
-//! Measures how long calls take, with few reads of the clock.
+//! A clock that is read once per poll, and a [`Stopwatch`] for calls.
 //!
-//! A read of the clock costs as much as the rest of what most layers do. So the layers that a poll
-//! returns through share one read, which is cached per thread:
+//! Reading the clock costs about as much as all other work of a typical layer. Therefore the layers
+//! that a poll returns through share one reading, which is cached per thread:
 //!
-//! 1. Before a layer polls what is below it, it calls [`forget`].
-//! 2. After that poll and before the layer polls anything else, it may call [`now`]. The first layer
-//!    on the way back reads the clock, and the layers above get the same time.
+//! 1. Before a layer polls the service below, it calls [`forget`].
+//! 2. After that poll, and before the layer polls anything else, it may call [`now`]. The innermost
+//!    layer that does so reads the clock, and the layers above get the same time.
 //!
 //! The cached time is valid only until the end of the current `poll`, and only in code that runs
-//! directly after a poll before which the time was forgotten. All other code reads `Instant::now()`:
-//! a constructor, `call`, `drop`, and code that runs after a service that polled *another* stack in the
-//! same poll, since the time may be one that was cached on the way back through that stack. No layer
-//! passes information to another through this cache: a layer that is taken away changes no result, only
-//! the number of reads.
+//! directly after a poll before which the time was forgotten. All other code reads
+//! `Instant::now()`: constructors, `call`, `drop`, and code that runs after a service has polled
+//! *another* stack in the same poll, because that stack may have cached an older time.
+//!
+//! The cache passes no information between layers. If a layer is removed, only the number of clock
+//! readings changes.
 
 use std::{cell::Cell, task::Poll, time::Duration};
 
 use tokio::time::Instant;
 
 thread_local! {
-    /// The time on the way back from a poll, if it was read.
+    /// The time of the current poll, if a layer has read it.
     static SEEN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Forgets the cached time. Called before a poll, which may take long.
+/// Clears the cached time. Must be called before a poll, which may take long.
 #[inline(always)]
 pub(crate) fn forget() {
     SEEN.set(None);
 }
 
-/// Returns the time. Only to be called on the way back from a poll before which the time was
-/// [forgotten](forget): see the [module docs](self).
+/// Returns the time of the current poll.
+///
+/// Must be called only after a poll before which the time was [forgotten](forget): see the [module
+/// docs](self).
 #[inline(always)]
 pub(crate) fn now() -> Instant {
     SEEN.get().unwrap_or_else(|| {
@@ -40,20 +43,21 @@ pub(crate) fn now() -> Instant {
     })
 }
 
-/// Tells how long a call takes. A call that is never pending takes no time, and the clock is not
-/// read for it.
+/// Measures the duration of a call.
+///
+/// A call that is never pending has the duration zero, and needs no clock reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stopwatch {
     since: Option<Instant>,
 }
 
 impl Stopwatch {
-    /// Starts the poll_clock, unless it runs.
+    /// Starts the stopwatch, unless it is running.
     pub(crate) fn start(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    /// Polls the call, and runs from the first time that it is pending.
+    /// Polls the call. The stopwatch starts when the call is pending for the first time.
     #[inline(always)]
     pub(crate) fn watch<T>(&mut self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
         forget();
@@ -64,7 +68,7 @@ impl Stopwatch {
         result
     }
 
-    /// Returns how long the call took. Only to be called on the way back from [`watch`](Self::watch).
+    /// Returns the duration of the call. Must be called only directly after [`watch`](Self::watch).
     #[inline(always)]
     pub(crate) fn elapsed(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| {
@@ -72,7 +76,8 @@ impl Stopwatch {
         })
     }
 
-    /// Returns how long the call has taken. May be called at any time: it reads the clock.
+    /// Returns the duration of the call so far. May be called at any time, because it reads the
+    /// clock.
     pub(crate) fn so_far(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
@@ -85,16 +90,16 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_is_read_once_on_the_way_back_and_again_after_each_poll() {
+    async fn reads_the_clock_once_per_poll() {
         forget();
         let first = now();
         tokio::time::advance(SECOND).await;
         assert_eq!(now(), first);
-        let mut watch = Stopwatch::default();
-        assert!(watch.watch(|| Poll::<()>::Pending).is_pending());
+        let mut stopwatch = Stopwatch::default();
+        assert!(stopwatch.watch(|| Poll::<()>::Pending).is_pending());
         assert_eq!(now(), first + SECOND);
         tokio::time::advance(SECOND).await;
-        assert!(watch.watch(|| Poll::Ready(())).is_ready());
-        assert_eq!((watch.elapsed(), watch.so_far()), (SECOND, SECOND));
+        assert!(stopwatch.watch(|| Poll::Ready(())).is_ready());
+        assert_eq!((stopwatch.elapsed(), stopwatch.so_far()), (SECOND, SECOND));
     }
 }

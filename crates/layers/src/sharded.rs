@@ -1,19 +1,20 @@
-//! A counter that every call on every core adds to: each thread has a part of its own, so that they
-//! need not wait for each other.
+//! A counter that all threads add to without waiting for each other: each thread has a part of its
+//! own.
 //!
-//! What is counted has a tag, a stretch of time say. A part counts one tag at a time; whoever finds
-//! another one there [takes](Sharded::take) all parts to where the whole is kept, behind a lock.
+//! Each count has a tag, such as the number of an interval of time. A part counts one tag at a
+//! time. A thread that finds another tag in its part moves all counts to the main counter behind a
+//! lock, with [`take`](Sharded::take).
 
 use crate::sync::{AtomicU64, Ordering};
 
 const COUNT_BITS: u32 = 24;
-/// The most that one part can count.
+/// Maximum count of one part.
 const FULL: u32 = (1 << COUNT_BITS) - 1;
 
-/// A tag is so many bits wide; others are cut off.
+/// Width of a tag in bits. Higher bits are dropped.
 pub(crate) const TAG_BITS: u32 = u64::BITS - COUNT_BITS;
 
-/// On a line of its own: two, since processors fetch lines in pairs.
+/// Aligned to two cache lines, because processors fetch lines in pairs.
 #[repr(align(128))]
 struct Part(AtomicU64);
 
@@ -21,7 +22,7 @@ pub(crate) struct Sharded {
     parts: Box<[Part]>,
 }
 
-/// A small number of this thread.
+/// Returns the number of this thread, which counts from 0.
 #[cfg(not(all(test, shuttle)))]
 #[inline]
 pub(crate) fn thread() -> usize {
@@ -43,7 +44,7 @@ pub(crate) fn thread() -> usize {
     shuttle::current::me().into()
 }
 
-/// As many parts as there are processors, rounded up to a power of two.
+/// Returns the number of parts: the number of processors, rounded up to a power of two, at most 64.
 pub(crate) fn parts() -> usize {
     if cfg!(all(test, shuttle)) {
         return 2;
@@ -67,10 +68,12 @@ impl Sharded {
         }
     }
 
-    /// Counts one more of `tag`, or none if there are `enough` already. It fails if this thread's part
-    /// counts another tag, or is full.
+    /// Adds 1 to the count of `tag`, unless the count has reached `limit` already.
+    ///
+    /// Returns `false` if the part of this thread counts another tag, or is full. The caller must
+    /// then [`take`](Self::take) all counts.
     #[inline]
-    pub(crate) fn add(&self, wanted: u64, enough: u32) -> bool {
+    pub(crate) fn add(&self, wanted: u64, limit: u32) -> bool {
         // In bounds: the number of parts is a power of two.
         let Part(part) = &self.parts[thread() & (self.parts.len() - 1)];
         let wanted = wanted & ((1 << TAG_BITS) - 1);
@@ -79,7 +82,7 @@ impl Sharded {
             let next = match count(word) {
                 0 => wanted << COUNT_BITS | 1,
                 _ if tag(word) != wanted => return false,
-                counted if counted >= enough => return true,
+                counted if counted >= limit => return true,
                 FULL => return false,
                 _ => word + 1,
             };
@@ -90,7 +93,7 @@ impl Sharded {
         }
     }
 
-    /// Takes all that was counted: each tag, and how many of it.
+    /// Takes all counts, and calls `each` with the tag and the count of each part.
     pub(crate) fn take(&self, mut each: impl FnMut(u64, u32)) {
         for Part(part) in &self.parts {
             if part.load(Ordering::Relaxed) != 0 {
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn enough_is_enough_and_full_is_an_error() {
+    fn stops_at_the_limit_and_fails_when_a_part_is_full() {
         let sharded = Sharded::new();
         assert!((0..9).all(|_| sharded.add(0, 5)));
         assert_eq!(taken(&sharded), [(0, 5)]);
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_lose_nothing() {
+    fn concurrent_adds_are_all_counted() {
         let (sharded, total) = (Sharded::new(), AtomicU64::new(0));
         let take = || {
             sharded.take(|_, count| {
@@ -159,7 +162,7 @@ mod schedules {
     use crate::sync::{Arc, check, join, thread};
 
     #[test]
-    fn a_count_is_neither_lost_nor_taken_twice() {
+    fn takes_each_count_exactly_once() {
         check(|| {
             let counter = Arc::new(Sharded::new());
             let add = |tag: u64| {

@@ -1,9 +1,10 @@
-//! What threads share, in one place, so that a test can try their schedules: under `--cfg shuttle`
-//! the types of the unit tests are those of [shuttle](https://docs.rs/shuttle).
+//! The synchronisation types of this crate, in one place, so that tests can explore thread
+//! schedules. Under `--cfg shuttle`, unit tests use the types of
+//! [shuttle](https://docs.rs/shuttle).
 //!
-//! `RUSTFLAGS="--cfg shuttle" cargo test -p tower-fanout-layers --lib schedules` runs them. What
-//! is given to an atomic's `fetch_update` must not touch another atomic there: shuttle would switch
-//! threads in the midst of it.
+//! `RUSTFLAGS="--cfg shuttle" cargo test -p tower-fanout-layers --lib schedules` runs these tests.
+//! The closure of an atomic's `fetch_update` must not use another atomic, because shuttle would
+//! switch threads inside of it.
 
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::sync::{
@@ -26,14 +27,14 @@ mod schedules {
         thread,
     };
 
-    /// Tries random schedules, and such as are likely to find a race.
+    /// Runs `test` under random schedules, and under schedules that are likely to find a race.
     pub(crate) fn check(test: impl Fn() + Clone + Send + Sync + 'static) {
         shuttle::check_random(test.clone(), 20_000);
         shuttle::check_pct(test, 20_000, 3);
     }
 
-    /// What all threads return.
+    /// Joins all threads, and returns their results.
     pub(crate) fn join<T, const N: usize>(threads: [thread::JoinHandle<T>; N]) -> [T; N] {
-        threads.map(|thread| thread.join().expect("no thread panics"))
+        threads.map(|thread| thread.join().expect("a thread panicked"))
     }
 }

@@ -1,4 +1,4 @@
-//! A timer that takes no room and no time until it is set.
+//! A timer that takes no memory for its `Sleep` until it is set.
 
 use std::{
     cell::RefCell,
@@ -8,40 +8,42 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-type Room = Pin<Box<Option<Sleep>>>;
+type SleepBox = Pin<Box<Option<Sleep>>>;
 
-/// How many rooms a thread keeps.
-const KEPT: usize = 256;
+/// Maximum number of unused allocations that a thread keeps.
+const MAX_UNUSED: usize = 256;
 
 thread_local! {
-    /// Rooms of timers that are over, for the next ones: setting a timer need not allocate.
-    static EMPTY: RefCell<Vec<Room>> = const { RefCell::new(Vec::new()) };
+    /// Allocations of dropped timers, reused by the next ones, so that setting a timer rarely
+    /// allocates.
+    static UNUSED: RefCell<Vec<SleepBox>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A timer that is off until it is [set](Self::set).
+/// A timer that never fires until it is [set](Self::set).
 ///
-/// A [`Sleep`] would be the largest part of most futures here, and these are moved from layer to
-/// layer when a call begins; so it has a room elsewhere, which the thread keeps for another timer.
+/// A [`Sleep`] would be the largest part of most futures here, and a future is moved from layer to
+/// layer when a call begins. Therefore the `Sleep` is allocated, and the thread keeps the
+/// allocation for the next timer.
 #[derive(Debug, Default)]
-pub(crate) struct Timer(Option<Room>);
+pub(crate) struct Timer(Option<SleepBox>);
 
 impl Timer {
-    /// A timer that is set.
+    /// Creates a timer that fires at `at`.
     pub(crate) fn at(at: Instant) -> Self {
         let mut timer = Self::default();
         timer.set(at);
         timer
     }
 
-    /// Sets it to `at`, instead of what it was set to before.
+    /// Sets the timer to `at`, replacing an earlier time.
     pub(crate) fn set(&mut self, at: Instant) {
-        let room = self.0.get_or_insert_with(|| {
-            let kept = EMPTY.try_with(|rooms| rooms.borrow_mut().pop());
-            kept.ok().flatten().unwrap_or_else(|| Box::pin(None))
+        let sleep_box = self.0.get_or_insert_with(|| {
+            let reused = UNUSED.try_with(|boxes| boxes.borrow_mut().pop());
+            reused.ok().flatten().unwrap_or_else(|| Box::pin(None))
         });
-        match room.as_mut().as_pin_mut() {
+        match sleep_box.as_mut().as_pin_mut() {
             Some(sleep) => sleep.reset(at),
-            None => room.set(Some(sleep_until(at))),
+            None => sleep_box.set(Some(sleep_until(at))),
         }
     }
 
@@ -49,22 +51,26 @@ impl Timer {
         self.0.is_some()
     }
 
-    /// Ready when its time has come; never if it is not set.
+    /// Returns `Ready` once the set time has come. A timer that is not set is always pending.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.0.as_mut().and_then(|room| room.as_mut().as_pin_mut()) {
+        match self
+            .0
+            .as_mut()
+            .and_then(|sleep_box| sleep_box.as_mut().as_pin_mut())
+        {
             Some(sleep) => sleep.poll(cx),
             None => Poll::Pending,
         }
     }
 
     #[cold]
-    fn leave(mut room: Room) {
-        room.set(None);
-        // A thread that ends keeps nothing.
-        let _ = EMPTY.try_with(|rooms| {
-            let mut rooms = rooms.borrow_mut();
-            if rooms.len() < KEPT {
-                rooms.push(room);
+    fn recycle(mut sleep_box: SleepBox) {
+        sleep_box.set(None);
+        // Fails only while the thread ends, when its cache is gone already.
+        let _ = UNUSED.try_with(|boxes| {
+            let mut boxes = boxes.borrow_mut();
+            if boxes.len() < MAX_UNUSED {
+                boxes.push(sleep_box);
             }
         });
     }
@@ -73,8 +79,8 @@ impl Timer {
 impl Drop for Timer {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(room) = self.0.take() {
-            Self::leave(room);
+        if let Some(sleep_box) = self.0.take() {
+            Self::recycle(sleep_box);
         }
     }
 }
@@ -88,7 +94,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_over_at_the_instant_it_was_last_set_to() {
+    async fn fires_at_the_time_that_was_set_last() {
         let start = Instant::now();
         let mut timer = Timer::at(start + SECOND);
         timer.set(start + 2 * SECOND);
@@ -98,13 +104,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_timer_gets_the_room_of_the_last() {
-        let kept = || EMPTY.with(|rooms| rooms.borrow().len());
+    async fn reuses_the_allocation_of_a_dropped_timer() {
+        let unused = || UNUSED.with(|boxes| boxes.borrow().len());
         drop([1, 2, 3].map(|seconds| Timer::at(Instant::now() + seconds * SECOND)));
-        assert_eq!(kept(), 3);
+        assert_eq!(unused(), 3);
         let timer = Timer::at(Instant::now() + SECOND);
-        assert_eq!(kept(), 2);
+        assert_eq!(unused(), 2);
         drop(timer);
-        assert_eq!(kept(), 3);
+        assert_eq!(unused(), 3);
     }
 }

@@ -1,6 +1,6 @@
-//! What became of the latest calls: counts that slide with time or with calls.
+//! Sliding windows of call results, over time or over a number of calls.
 //!
-//! Pure: the time is an argument.
+//! No type here reads the clock: the time is an argument.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use crate::breaker::Window;
 
 const SLOTS: usize = 10;
 
-/// What became of some calls.
+/// Numbers of calls, by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) total: u64,
@@ -55,7 +55,7 @@ impl SubAssign for Tally {
     }
 }
 
-/// Time in stretches of the same length, which are numbered.
+/// Time, divided into numbered intervals of equal length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stretches {
     origin: Instant,
@@ -63,7 +63,7 @@ pub(crate) struct Stretches {
 }
 
 impl Stretches {
-    /// Stretches of `length` from `origin` on.
+    /// Creates intervals of `length`, the first of which begins at `origin`.
     pub(crate) fn new(length: Duration, origin: Instant) -> Self {
         let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -72,17 +72,17 @@ impl Stretches {
         }
     }
 
-    /// The number of the one at `now`.
+    /// Returns the number of the interval at `now`.
     #[inline]
     pub(crate) fn number(self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin);
-        // Beyond 584 years all are the last.
+        // After 584 years the nanoseconds exceed a `u64`, and the number stays the same.
         let nanos = since.as_secs().saturating_mul(1_000_000_000);
         nanos.saturating_add(since.subsec_nanos().into()) / self.nanos
     }
 }
 
-/// Ten slots, each for a stretch of time, that slide with it.
+/// A ring of ten slots, one per interval of time, that slides as time passes.
 #[derive(Debug)]
 pub(crate) struct Ring<T> {
     stretches: Stretches,
@@ -91,7 +91,7 @@ pub(crate) struct Ring<T> {
 }
 
 impl<T: Copy + Default> Ring<T> {
-    /// Empty slots that last `span` together.
+    /// Creates empty slots that cover `span` together.
     pub(crate) fn new(span: Duration, now: Instant) -> Self {
         Self {
             stretches: Self::stretches(span, now),
@@ -100,19 +100,22 @@ impl<T: Copy + Default> Ring<T> {
         }
     }
 
-    /// The stretches of time of a ring that begins at `now`.
+    /// Returns the intervals of a ring that begins at `now`.
     pub(crate) fn stretches(span: Duration, now: Instant) -> Stretches {
         Stretches::new(span / SLOTS as u32, now)
     }
 
-    /// Empties the slots that are older than the span and tells `gone` of each. The cost is bounded,
-    /// however long the gap.
+    /// Empties the slots that are older than the span, and passes the content of each to `gone`.
+    ///
+    /// The cost is bounded by the number of slots, however long the ring was idle.
     pub(crate) fn advance(&mut self, now: Instant, mut gone: impl FnMut(T)) {
         let number = self.stretches.number(now);
         let steps = number.saturating_sub(self.newest).min(SLOTS as u64);
         self.newest = self.newest.max(number);
         for step in 0..steps {
-            gone(std::mem::take(&mut self.slots[place(self.newest - step)]));
+            gone(std::mem::take(
+                &mut self.slots[slot_index(self.newest - step)],
+            ));
         }
     }
 
@@ -123,17 +126,17 @@ impl<T: Copy + Default> Ring<T> {
     }
 
     pub(crate) fn newest(&mut self) -> &mut T {
-        &mut self.slots[place(self.newest)]
+        &mut self.slots[slot_index(self.newest)]
     }
 
-    /// The slot whose number ends in `low`, of so many bits, if it is not too old.
+    /// Returns the slot whose number has the low `bits` bits `low`, or `None` if it is too old.
     pub(crate) fn ending_in(&mut self, low: u64, bits: u32) -> Option<&mut T> {
         let mask = (1 << bits) - 1;
         let age = self.newest.wrapping_sub(low) & mask;
-        // It may be a little ahead, by the clock of another thread.
+        // The clock of another thread may be slightly ahead; such a slot counts as the newest.
         let age = if age > mask - SLOTS as u64 { 0 } else { age };
-        let kept = age < SLOTS as u64 && age <= self.newest;
-        kept.then(|| &mut self.slots[place(self.newest - age)])
+        let is_kept = age < SLOTS as u64 && age <= self.newest;
+        is_kept.then(|| &mut self.slots[slot_index(self.newest - age)])
     }
 
     pub(crate) fn slots(&self) -> &[T] {
@@ -141,52 +144,52 @@ impl<T: Copy + Default> Ring<T> {
     }
 }
 
-/// Where the slot `number` is kept.
-const fn place(number: u64) -> usize {
+/// Returns the index of the slot with this number.
+const fn slot_index(number: u64) -> usize {
     (number % SLOTS as u64) as usize
 }
 
 #[derive(Debug)]
-enum Slide {
+enum WindowKind {
     Time(Box<Ring<Tally>>),
     Count { size: usize, calls: VecDeque<Tally> },
 }
 
-/// A sliding window over calls, with its running sum.
+/// A sliding window of call results, with its running sum.
 #[derive(Debug)]
 pub(crate) struct Calls {
-    slide: Slide,
+    kind: WindowKind,
     sum: Tally,
 }
 
 impl Calls {
     pub(crate) fn new(window: Window, now: Instant) -> Self {
-        let slide = match window {
-            Window::Time(span) => Slide::Time(Box::new(Ring::new(span, now))),
-            Window::Count(size) => Slide::Count {
+        let kind = match window {
+            Window::Time(span) => WindowKind::Time(Box::new(Ring::new(span, now))),
+            Window::Count(size) => WindowKind::Count {
                 size,
                 calls: VecDeque::with_capacity(size),
             },
         };
         Self {
-            slide,
+            kind,
             sum: Tally::default(),
         }
     }
 
     pub(crate) fn clear(&mut self, now: Instant) {
         self.sum = Tally::default();
-        match &mut self.slide {
-            Slide::Time(ring) => ring.clear(now),
-            Slide::Count { calls, .. } => calls.clear(),
+        match &mut self.kind {
+            WindowKind::Time(ring) => ring.clear(now),
+            WindowKind::Count { calls, .. } => calls.clear(),
         }
     }
 
     pub(crate) fn add(&mut self, call: Tally, now: Instant) {
         self.advance(now);
-        match &mut self.slide {
-            Slide::Time(ring) => *ring.newest() += call,
-            Slide::Count { size, calls } => {
+        match &mut self.kind {
+            WindowKind::Time(ring) => *ring.newest() += call,
+            WindowKind::Count { size, calls } => {
                 if calls.len() == *size {
                     self.sum -= calls.pop_front().unwrap_or_default();
                 }
@@ -196,18 +199,19 @@ impl Calls {
         self.sum += call;
     }
 
-    /// Adds so many good calls, which ended while the slot was the newest whose number ends in `low`,
-    /// of so many bits. Time windows alone have slots.
+    /// Adds `count` successes that ended in the slot whose number has the low `bits` bits `low`.
+    ///
+    /// A count window has no slots and ignores `low` and `bits`.
     pub(crate) fn add_good(&mut self, count: u64, low: u64, bits: u32, now: Instant) {
         self.advance(now);
-        match &mut self.slide {
-            Slide::Time(ring) => {
+        match &mut self.kind {
+            WindowKind::Time(ring) => {
                 if let Some(slot) = ring.ending_in(low, bits) {
                     *slot += Tally::good(count);
                     self.sum += Tally::good(count);
                 }
             }
-            Slide::Count { size, .. } => {
+            WindowKind::Count { size, .. } => {
                 for _ in 0..count.min(*size as u64) {
                     self.add(Tally::good(1), now);
                 }
@@ -215,14 +219,14 @@ impl Calls {
         }
     }
 
-    /// What is in the window at `now`.
+    /// Returns the sum of the window at `now`.
     pub(crate) fn sum(&mut self, now: Instant) -> Tally {
         self.advance(now);
         self.sum
     }
 
     fn advance(&mut self, now: Instant) {
-        if let Slide::Time(ring) = &mut self.slide {
+        if let WindowKind::Time(ring) = &mut self.kind {
             ring.advance(now, |gone| self.sum -= gone);
         }
     }
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn cb_04_calls_leave_a_time_window_with_time() {
+    fn cb_04_calls_leave_a_time_window() {
         let start = Instant::now();
         let mut calls = Calls::new(Window::Time(ms(10_000)), start);
         calls.add(Tally::one(true, false), start);
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn cb_05_an_idle_gap_of_fifty_days_empties_the_window() {
+    fn cb_05_fifty_idle_days_empty_the_window() {
         let start = Instant::now();
         let mut calls = Calls::new(Window::Time(ms(1)), start);
         calls.add(Tally::one(true, true), start);
@@ -260,19 +264,28 @@ mod tests {
     }
 
     #[test]
-    fn good_calls_are_added_to_the_bucket_in_which_they_ended() {
+    fn adds_successes_to_the_bucket_in_which_they_ended() {
         let start = Instant::now();
         let mut calls = Calls::new(Window::Time(ms(10_000)), start);
         let at = |seconds: u64| start + ms(1_000 * seconds);
         calls.add_good(3, 2, 8, at(5));
         assert_eq!((calls.sum(at(11)).total, calls.sum(at(12)).total), (3, 0));
         calls.add_good(3, 2, 8, at(12));
-        assert_eq!(calls.sum(at(12)).total, 0, "they are too old already");
+        assert_eq!(calls.sum(at(12)).total, 0, "the bucket has left the window");
         calls.add_good(3, 13, 8, at(12));
-        assert_eq!(calls.sum(at(12)).total, 3, "a moment ahead is now");
+        assert_eq!(
+            calls.sum(at(12)).total,
+            3,
+            "a bucket slightly ahead counts as the newest"
+        );
         calls.add_good(3, 100, 8, at(12));
-        assert_eq!(calls.sum(at(12)).total, 3, "far ahead is long ago");
-        // The numbers of both buckets end in 1 if only four bits are kept.
+        assert_eq!(
+            calls.sum(at(12)).total,
+            3,
+            "a bucket far ahead counts as an old one"
+        );
+        // With four bits, the numbers 1 and 17 both have the low bits 1. The newer slot gets the
+        // calls.
         calls.add_good(2, 1, 4, at(17));
         assert_eq!((calls.sum(at(26)).total, calls.sum(at(27)).total), (2, 0));
         let mut calls = Calls::new(Window::Count(5), start);
@@ -285,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_count_window_is_the_last_calls(size in 1usize..20, failed in prop::collection::vec(any::<bool>(), 0..60)) {
+        fn a_count_window_holds_the_last_calls(size in 1usize..20, failed in prop::collection::vec(any::<bool>(), 0..60)) {
             let now = Instant::now();
             let mut calls = Calls::new(Window::Count(size), now);
             for &failed in &failed {
