@@ -1,4 +1,4 @@
-//! Waits for a permit, then runs the call while holding it.
+//! The response future of the concurrency limit, which waits for a permit and then runs the call.
 
 use std::{
     future::Future,
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    limiter::{Limiter, Permit, Turn, Waiter},
+    limiter::{Admission, Limiter, Permit, Waiter},
     service::Concurrency,
 };
 use crate::{
@@ -29,9 +29,9 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of [`Concurrency`].
+    /// The response future of [`Concurrency`].
     ///
-    /// It holds the permit, or the place in the queue; either is given back when it is dropped.
+    /// The future holds the permit, or the place in the queue. Dropping it returns either.
     #[project = Projection]
     pub struct ResponseFuture<S, C, U, Req>
     where
@@ -52,7 +52,7 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Refused { rejection: Rejection },
+        Rejected { rejection: Rejection },
         Queued {
             service: S,
             request: Req,
@@ -61,13 +61,13 @@ pin_project! {
             end: Instant,
             timer: Timer,
         },
-        // The call comes before its permit, so that it is dropped before the permit is free.
+        // Fields are dropped in order: the call must end before its permit is free.
         Running {
             #[pin]
             call: Oneshot<S, Req>,
             permit: Option<Permit>,
         },
-        Gone,
+        Done,
     }
 }
 
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// Runs the call if a permit is free, else queues it, unless the circuit below is open.
+/// Runs the call if a permit is free, else queues it. Rejects it if the circuit below is open.
 #[inline]
 fn begin<S, Req>(
     limiter: &Arc<Limiter>,
@@ -102,7 +102,7 @@ where
     Req: CallContext,
 {
     if let Some(rejection) = limiter.reject() {
-        return State::Refused { rejection };
+        return State::Rejected { rejection };
     }
     match limiter.try_acquire() {
         None => queue(limiter, inner, request, events),
@@ -110,7 +110,7 @@ where
     }
 }
 
-/// A call that need not wait.
+/// Runs a call that got a permit without waiting.
 #[inline(always)]
 fn run<S, Req>(inner: &mut S, request: Req, permit: Permit, events: &Events) -> State<S, Req>
 where
@@ -125,7 +125,7 @@ where
     }
 }
 
-/// Joins the queue, with the first poll's waker to follow.
+/// Queues the call. The waker is set by the first poll.
 #[cold]
 fn queue<S, Req>(
     limiter: &Arc<Limiter>,
@@ -138,19 +138,19 @@ where
     Req: CallContext,
 {
     let call = request.call();
-    let own = call.max_wait.unwrap_or(limiter.max_wait);
-    if own.is_zero() {
+    let max_wait = call.max_wait.unwrap_or(limiter.max_wait);
+    if max_wait.is_zero() {
         let rejection = Rejection::AtCapacity;
-        return State::Refused { rejection };
+        return State::Rejected { rejection };
     }
     let deadline = call.deadline.map(crate::Deadline::instant);
     let now = Instant::now();
     match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
-        Err(rejection) => State::Refused { rejection },
-        Ok(Turn::Now(permit)) => run(inner, request, permit, events),
-        Ok(Turn::Later(waiter)) => {
-            let patience = later(now, own.min(limiter.max_wait));
-            let end = deadline.map_or(patience, |deadline| deadline.min(patience));
+        Err(rejection) => State::Rejected { rejection },
+        Ok(Admission::Granted(permit)) => run(inner, request, permit, events),
+        Ok(Admission::Queued(waiter)) => {
+            let wait_end = later(now, max_wait.min(limiter.max_wait));
+            let end = deadline.map_or(wait_end, |deadline| deadline.min(wait_end));
             State::Queued {
                 service: inner.clone(),
                 request,
@@ -167,7 +167,7 @@ impl<S, C, U, Req> Projection<'_, S, C, U, Req>
 where
     S: Service<Req>,
 {
-    /// Waits for the turn of a call that is queued, and begins it.
+    /// Polls a queued call for its permit, and then runs or rejects the call.
     fn wait(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         let Projected::Queued {
             waiter,
@@ -177,20 +177,20 @@ where
             ..
         } = self.state.as_mut().project()
         else {
-            // Called by `poll` in this state only.
-            unreachable!("only a queued call waits for its turn");
+            // Only `poll` calls this method, and only in this state.
+            unreachable!("only a queued call waits for a permit");
         };
-        let turn = ready!(poll_turn(waiter, timer, *end, cx));
+        let result = ready!(poll_permit(waiter, timer, *end, cx));
         let waited = since.elapsed();
         let Replaced::Queued {
             service, request, ..
-        } = self.state.as_mut().project_replace(State::Gone)
+        } = self.state.as_mut().project_replace(State::Done)
         else {
             // Nothing has changed the state since it was matched above.
-            unreachable!("it is still queued");
+            unreachable!("the call is still queued");
         };
-        self.state.set(match turn {
-            Err(rejection) => State::Refused { rejection },
+        self.state.set(match result {
+            Err(rejection) => State::Rejected { rejection },
             Ok(permit) => {
                 self.events.emit(Event::PermitAcquired { waited });
                 State::Running {
@@ -203,14 +203,15 @@ where
     }
 }
 
-/// The permit once it is the call's turn, unless it is `end` before, or the circuit has opened.
-fn poll_turn(
+/// Returns the permit when it is granted, or a rejection at `end` or if the circuit has opened
+/// during the wait.
+fn poll_permit(
     waiter: &mut Waiter,
     timer: &mut Timer,
     end: Instant,
     cx: &mut task::Context<'_>,
 ) -> Poll<Result<Permit, Rejection>> {
-    let Poll::Ready(turn) = waiter.poll(cx.waker()) else {
+    let Poll::Ready(result) = waiter.poll(cx.waker()) else {
         if !timer.is_set() {
             timer.set(end);
         }
@@ -219,9 +220,9 @@ fn poll_turn(
         }
         return Poll::Ready(Err(Rejection::QueueTimeout));
     };
-    Poll::Ready(turn.and_then(|mut permit| match waiter.reject() {
+    Poll::Ready(result.and_then(|mut permit| match waiter.reject() {
         Some(rejection) => {
-            permit.unsent();
+            permit.discard_measurement();
             Err(rejection)
         }
         None => Ok(permit),
@@ -246,23 +247,24 @@ where
                     let guard = DropOnPanic(permit);
                     let result = ready!(call.poll(cx));
                     drop(guard);
-                    let result = end::<U, _, _>(result, permit, this.classify);
-                    this.state.set(State::Gone);
+                    let result = finish::<U, _, _>(result, permit, this.classify);
+                    this.state.set(State::Done);
                     return Poll::Ready(result);
                 }
-                Projected::Refused { rejection } => {
+                Projected::Rejected { rejection } => {
                     return Poll::Ready(Err(this.events.reject(*rejection)));
                 }
                 Projected::Queued { .. } => ready!(this.wait(cx)),
-                // A caller never polls a future again after it was ready: the contract of `Future`.
-                Projected::Gone => panic!("polled after completion"),
+                // By the contract of `Future`, a caller does not poll again after completion.
+                Projected::Done => panic!("polled after completion"),
             }
         }
     }
 }
 
-/// Tells an adaptive limit how the call ended, and hands the permit to whatever remains of it.
-fn end<U: PermitScope<Res>, Res, E>(
+/// Reports the result to an adaptive limit, and moves the permit into the response if its scope is
+/// longer.
+fn finish<U: PermitScope<Res>, Res, E>(
     result: Result<Res, E>,
     permit: &mut Option<Permit>,
     classify: &impl Classify<Res, E>,

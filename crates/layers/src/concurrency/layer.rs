@@ -1,4 +1,4 @@
-//! The layer, and the look from outside on its state.
+//! [`ConcurrencyLayer`], the layer of the concurrency limit.
 
 use std::{fmt, marker::PhantomData};
 
@@ -15,10 +15,11 @@ use crate::{
     sync::Arc,
 };
 
-/// Limits how many calls run at once; see the [module docs](super).
+/// A layer that limits the number of concurrent calls. See the [module docs](super).
 ///
-/// One layer is one limit: all services that it makes, and all their clones, share it. `C` tells an
-/// [adaptive](super::adaptive) limit what results mean, and `U` how long a call keeps its permit.
+/// One layer is one limit: all services that the layer makes, and all their clones, share it. `C`
+/// classifies results for an [adaptive](super::adaptive) limit. `U` is the scope of a permit:
+/// [`UntilResponse`], or `UntilBodyEnd` after `until_body_end` (feature `http`).
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::{
 ///     sleep(Duration::from_millis(50)).await;
 ///     Ok::<_, BoxError>("done")
 /// }));
-/// // One runs, one waits, and for the third there is no room.
+/// One call runs and one waits. The third is rejected.
 /// let call = || service.clone().oneshot(());
 /// let (first, second, third) = tokio::join!(call(), call(), call());
 /// assert_eq!((first.unwrap(), second.unwrap()), ("done", "done"));
@@ -48,7 +49,7 @@ pub struct ConcurrencyLayer<C = ClassifyResult, U = UntilResponse> {
 }
 
 impl ConcurrencyLayer {
-    /// Creates a limit.
+    /// Creates a limit. See [`ConcurrencyConfig`] for the defaults.
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -63,18 +64,21 @@ impl ConcurrencyLayer {
 }
 
 impl<C, U> ConcurrencyLayer<C, U> {
-    /// Asks `breaker`, which is below the limit, before a call begins or queues: while the circuit is
-    /// open the call is rejected at once. It is asked again after the wait: a call in whose wait the
-    /// circuit has opened is rejected, not sent. One limit has one breaker, the first that it is given.
+    /// Checks `breaker`, which must be below the limit, before a call runs or queues. While the
+    /// circuit is open, the call is rejected at once.
     ///
-    /// The [module docs](super#with-a-circuit-breaker) say why the breaker must be below.
+    /// The breaker is checked again after a wait, and the call is rejected if the circuit has
+    /// opened meanwhile. A limit has one breaker: further calls of this method have no effect.
+    ///
+    /// The [module docs](super#with-a-circuit-breaker) explain why the breaker must be below.
     #[must_use]
     pub fn breaker(self, breaker: breaker::Handle) -> Self {
         let _ = self.limiter.breaker.set(breaker);
         self
     }
 
-    /// Tells an adaptive limit by `classify` what results mean.
+    /// Sets the classifier, from which an adaptive limit learns the meaning of results. Defaults to
+    /// [`ClassifyResult`].
     #[must_use]
     pub fn classify<D>(self, classify: D) -> ConcurrencyLayer<D, U> {
         ConcurrencyLayer {
@@ -84,11 +88,11 @@ impl<C, U> ConcurrencyLayer<C, U> {
         }
     }
 
-    /// Keeps the permit until the body of the answer has ended, failed, or was dropped.
+    /// Holds the permit until the response body has ended, failed, or was dropped.
     ///
-    /// A retry above drops an answer before it pauses, so a call that pauses holds no permit; except
-    /// where it [asks a breaker again](crate::RetryLayer::breaker) after the pause, since the call may
-    /// then end with that answer.
+    /// A retry above drops a response before its pause, so a pausing call holds no permit. A retry
+    /// that [checks a breaker again](crate::RetryLayer::breaker) keeps the response, and the
+    /// permit, until after the pause, because the call may then end with that response.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -103,9 +107,9 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// let service = layer.layer(service_fn(|_: Request<()>| async {
     ///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("all of it"))))
     /// }));
-    /// let answer = service.oneshot(Request::new(())).await.unwrap();
+    /// let response = service.oneshot(Request::new(())).await.unwrap();
     /// assert_eq!(layer.in_flight(), 1);
-    /// assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "all of it");
+    /// assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "all of it");
     /// assert_eq!(layer.in_flight(), 0);
     /// # }
     /// ```
@@ -119,25 +123,28 @@ impl<C, U> ConcurrencyLayer<C, U> {
         }
     }
 
-    /// From now on `max` calls may run at once, 1 at least. It neither stops nor waits for calls that
-    /// run: there is no further turn until fewer run. An adaptive limit moves on from where it was.
+    /// Sets the limit to `max` concurrent calls. Zero counts as 1.
+    ///
+    /// Running calls are neither cancelled nor waited for. After a decrease, no permit is granted
+    /// until fewer than `max` calls run. After an increase, waiting calls get permits. An adaptive
+    /// limit continues from its own value.
     pub fn set_limit(&self, max: u32) {
         self.limiter.set_max(max);
     }
 
-    /// Calls that run now.
+    /// Returns the number of running calls.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.limiter.in_flight()
     }
 
-    /// Calls that wait now.
+    /// Returns the number of waiting calls.
     #[must_use]
     pub fn queued(&self) -> u32 {
         self.limiter.queued()
     }
 
-    /// Returns the limit.
+    /// Returns the current limit.
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.limiter.max()

@@ -1,34 +1,42 @@
-//! At most *n* calls at once, and a short bounded queue for the rest.
+//! A concurrency limit with a short bounded queue.
 //!
-//! The permit is taken in `call` and given back when the call's future is dropped. A call that
-//! finds the limit reached waits, if the queue has room, no longer than
-//! [`max_wait`](ConcurrencyConfig::max_wait), nor than [it says itself](crate::Call::max_wait), and
-//! never past its deadline; by default there is no queue, and it is refused at once. So is a call that
-//! would most likely wait past its deadline.
+//! At most `n` calls run at once. The permit is taken in `call`, and returned when the call's
+//! future is dropped.
 //!
-//! Waiting calls go by [priority](Order), equal ones by arrival, and nobody overtakes them. A level
-//! of priority is worth so much time of waiting as [`aging`](ConcurrencyConfig::aging) says, so
-//! that nobody starves. If the queue is full, the last of a lower level gives its place to a call of
-//! a higher one.
+//! A call that finds the limit reached waits in the queue, if the queue has room. The wait ends at
+//! [`max_wait`](ConcurrencyConfig::max_wait), at the call's own
+//! [`max_wait`](crate::Call::max_wait), or at its deadline, whichever is first. By default the
+//! queue has no room, so the call is rejected at once. A call is also rejected at once if the
+//! estimated wait exceeds its deadline.
+//!
+//! Waiting calls are ordered by [priority](Order), and calls of the same priority by arrival. A new
+//! call never takes a permit past waiting calls. A waiter gains one level of priority per
+//! [`aging`](ConcurrencyConfig::aging), so that no waiter starves. If the queue is full, a call of
+//! a higher level evicts the last waiter of a lower level.
 //!
 //! # With a circuit breaker
 //!
-//! A breaker *below* the limit measures the service alone, since a call reaches it with the permit in
-//! hand. So that no call queues for an open circuit, give the limit the breaker's handle:
-//! [`recheck`](ConcurrencyLayer::breaker). The limit then asks the breaker before it takes a permit or
-//! a place in the queue, and again after a wait. Asking takes no probe: a probe is only taken with the
-//! permit in hand, so a full queue holds no probe's slot, and the wait is no part of its lease. When
-//! the time has come to probe and the limit is full, calls queue as usual; the first to get a permit
-//! is the probe, and the others are rejected when their turn comes.
+//! A breaker *below* the limit measures the service alone, because a call reaches the breaker with
+//! its permit. To keep calls from queueing while the circuit is open, give the breaker's handle to
+//! the limit: see [`ConcurrencyLayer::breaker`]. The limit then checks the breaker before a call
+//! takes a permit or a place in the queue, and again after a wait.
 //!
-//! Without the handle both layers work in either order. A breaker *above* the limit takes the time in
-//! the queue for the service's time. A call that a limit rejects never counts against the service.
+//! The check uses no probe slot. Only a call with a permit becomes a probe, so queued calls hold no
+//! probe slot, and the wait is not part of a probe's lease. If the open time ends while the limit
+//! is full, calls queue as usual. The first call with a permit is the probe, and the others are
+//! rejected when they get their permits.
 //!
-//! # Limits that change
+//! Without the handle, both layers work in either order. A breaker *above* the limit counts the
+//! time in the queue as time of the service. The breaker never counts a rejection by the limit as a
+//! failure of the service.
 //!
-//! The limit may be [changed](ConcurrencyLayer::set_limit) while calls run, or
-//! [follow the service](adaptive) by itself. An `http::Response` may keep its permit until its body
-//! ends: see `ConcurrencyLayer::until_body_end` (feature `http`). [`ConcurrencyLayer`] has examples.
+//! # Variable limits
+//!
+//! The limit may be [changed](ConcurrencyLayer::set_limit) while calls run, or [adapt](adaptive) to
+//! the service. For an `http::Response`, the permit may be held until the body ends: see
+//! `ConcurrencyLayer::until_body_end` (feature `http`).
+//!
+//! [`ConcurrencyLayer`] has examples.
 
 pub mod adaptive;
 mod future;
@@ -46,7 +54,7 @@ pub use self::{
 };
 use crate::config::{ConfigError, Errors, Validate};
 
-/// Whose turn comes first among the calls that wait.
+/// The order in which waiting calls get permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -55,11 +63,11 @@ use crate::config::{ConfigError, Errors, Validate};
 )]
 #[non_exhaustive]
 pub enum Order {
-    /// That of the highest [priority](crate::Call::priority), and among equals of the first to
-    /// arrive. Where no call has one, all are equals.
+    /// Higher [priority](crate::Call::priority) first, calls of the same priority by arrival. Calls
+    /// without a priority have the same level.
     #[default]
     Priority,
-    /// That of the first to arrive, whatever its priority; nobody loses a place to another.
+    /// By arrival, whatever the priority. No waiter is evicted.
     Fifo,
 }
 
@@ -75,20 +83,22 @@ pub enum Order {
 )]
 #[non_exhaustive]
 pub struct ConcurrencyConfig {
-    /// Calls at once, at least 1; 100 by default.
+    /// Maximum number of concurrent calls. Must be at least 1; defaults to 100.
     pub max: u32,
-    /// Calls that may wait for their turn, 0 or more; 0 by default.
+    /// Maximum number of waiting calls. Defaults to 0: calls above the limit are rejected at once.
     pub queue: u32,
-    /// How long a call may wait, above 0 s; 100 ms by default. Its deadline may cut this short.
+    /// Maximum time in the queue. Must be above 0; defaults to 100 ms. The deadline of the call may
+    /// shorten it.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
-    /// Whose turn comes first; by priority by default.
+    /// Order of the waiting calls. Defaults to [`Order::Priority`].
     pub order: Order,
-    /// How long a call must have waited to be worth one level of priority more, 1 ms to 1 h; 1 s by
-    /// default. If off, a lower level waits for as long as there is a higher one.
+    /// Time in the queue that raises a waiter by one level of priority. Must be within 1 ms to 1 h;
+    /// defaults to 1 s. With `None`, a waiter waits for as long as calls of a higher level are
+    /// waiting.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub aging: Option<Duration>,
-    /// Moves the limit by itself, instead of [`max`](Self::max); off by default.
+    /// Adaptive limit, which replaces [`max`](Self::max). Defaults to `None`: the limit is fixed.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
     pub adaptive: Option<AdaptiveConfig>,
 }
@@ -120,13 +130,13 @@ impl Default for ConcurrencyConfig {
 impl Validate for ConcurrencyConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
-        let problems = Errors::default()
+        let errors = Errors::default()
             .at_least("max", self.max, 1)
             .positive("max_wait", self.max_wait)
             .within("aging", self.aging.unwrap_or(short), short, long);
         match &self.adaptive {
-            Some(adaptive) => problems.nested("adaptive", adaptive).into_vec(),
-            None => problems.into_vec(),
+            Some(adaptive) => errors.nested("adaptive", adaptive).into_vec(),
+            None => errors.into_vec(),
         }
     }
 }
@@ -137,7 +147,7 @@ mod tests {
     use crate::config::check_ranges;
 
     #[test]
-    fn every_setting_has_its_range() {
+    fn every_field_is_checked_against_its_range() {
         check_ranges::<ConcurrencyConfig>(
             &[
                 |limit| limit.max = 1,

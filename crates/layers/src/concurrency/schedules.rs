@@ -1,4 +1,4 @@
-//! The hand-over of permits under many schedules of threads; see [`crate::sync`].
+//! The hand-over of permits under many thread schedules. See [`crate::sync`].
 
 use std::task::{Poll, Waker};
 
@@ -6,57 +6,60 @@ use tokio::time::Instant;
 
 use super::{
     ConcurrencyConfig,
-    limiter::{Limiter, Permit, Turn},
+    limiter::{Admission, Limiter, Permit},
 };
 use crate::{
     Priority,
     sync::{Arc, AtomicU32, Ordering, check, join, thread},
 };
 
-/// A limit, with the calls that run by their own count.
+/// A limiter, with an independent count of the running calls.
 #[derive(Clone)]
-struct Watched {
+struct CountedLimiter {
     limiter: Arc<Limiter>,
     running: Arc<AtomicU32>,
     peak: Arc<AtomicU32>,
 }
 
-impl Watched {
+impl CountedLimiter {
     fn new(max: u32, queue: u32) -> Self {
-        let settings = ConcurrencyConfig {
+        let config = ConcurrencyConfig {
             max,
             queue,
             ..ConcurrencyConfig::default()
         };
         Self {
-            limiter: Arc::new(Limiter::new(&settings)),
+            limiter: Arc::new(Limiter::new(&config)),
             running: Arc::default(),
             peak: Arc::default(),
         }
     }
 
-    /// A permit, for which it asks so often while it waits; then it leaves the queue.
-    fn wait(&self, patience: u32) -> Option<Permit> {
+    /// Acquires a permit. A queued call polls for it at most `polls` times, and then leaves the
+    /// queue.
+    fn wait(&self, polls: u32) -> Option<Permit> {
         let limiter = &self.limiter;
         let now = Instant::now();
-        let turn = limiter.acquire(Priority::default(), None, Waker::noop(), now);
-        match turn.ok()? {
-            Turn::Now(permit) => Some(permit),
-            Turn::Later(mut waiter) => (0..patience).find_map(|_| {
+        let admission = limiter.acquire(Priority::default(), None, Waker::noop(), now);
+        match admission.ok()? {
+            Admission::Granted(permit) => Some(permit),
+            Admission::Queued(mut waiter) => (0..polls).find_map(|_| {
                 thread::yield_now();
                 match waiter.poll(Waker::noop()) {
-                    Poll::Ready(permit) => Some(permit.expect("equals do not evict each other")),
+                    Poll::Ready(permit) => {
+                        Some(permit.expect("calls of equal priority do not evict each other"))
+                    }
                     Poll::Pending => None,
                 }
             }),
         }
     }
 
-    /// A call in a thread of its own.
-    fn call(&self, patience: u32) -> thread::JoinHandle<()> {
+    /// Makes a call in its own thread.
+    fn call(&self, polls: u32) -> thread::JoinHandle<()> {
         let this = self.clone();
         thread::spawn(move || {
-            let permit = this.limiter.try_acquire().or_else(|| this.wait(patience));
+            let permit = this.limiter.try_acquire().or_else(|| this.wait(polls));
             if permit.is_some() {
                 let running = this.running.fetch_add(1, Ordering::SeqCst) + 1;
                 this.peak.fetch_max(running, Ordering::SeqCst);
@@ -66,8 +69,8 @@ impl Watched {
         })
     }
 
-    /// Nothing is left, and there were never more than `most`.
-    fn ended(&self, most: u32) {
+    /// Asserts that all permits are free, and that at most `most` calls ran at once.
+    fn assert_all_returned(&self, most: u32) {
         let limiter = &self.limiter;
         assert_eq!((limiter.in_flight(), limiter.queued()), (0, 0));
         assert!(self.peak.load(Ordering::SeqCst) <= most);
@@ -76,23 +79,23 @@ impl Watched {
 }
 
 #[test]
-fn cl_15_a_limit_is_never_exceeded_and_no_permit_is_lost() {
+fn cl_15_never_exceeds_the_limit_or_loses_a_permit() {
     check(|| {
-        let limit = Watched::new(1, 2);
-        join([2, 0, 5, 1].map(|patience| limit.call(patience)));
-        limit.ended(1);
+        let limit = CountedLimiter::new(1, 2);
+        join([2, 0, 5, 1].map(|polls| limit.call(polls)));
+        limit.assert_all_returned(1);
     });
 }
 
 #[test]
-fn cl_07_a_limit_that_changes_meanwhile_loses_no_permit() {
+fn cl_07_changes_of_the_limit_lose_no_permit() {
     check(|| {
-        let limit = Watched::new(2, 3);
-        let calls = [3, 0, 3].map(|patience| limit.call(patience));
+        let limit = CountedLimiter::new(2, 3);
+        let calls = [3, 0, 3].map(|polls| limit.call(polls));
         for max in [1, 3, 1] {
             limit.limiter.set_max(max);
         }
         join(calls);
-        limit.ended(3);
+        limit.assert_all_returned(3);
     });
 }

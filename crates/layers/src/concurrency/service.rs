@@ -1,4 +1,4 @@
-//! The service that asks for a permit in `call`.
+//! [`Concurrency`], the service that acquires a permit in `call`.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use crate::{
     rejection::{AsRejection, Rejection},
 };
 
-/// The service of [`ConcurrencyLayer`].
+/// The service of [`ConcurrencyLayer`]. It runs, queues or rejects calls.
 pub struct Concurrency<S, C = ClassifyResult, U = UntilResponse> {
     pub(super) layer: ConcurrencyLayer<C, U>,
     pub(super) inner: S,
@@ -52,6 +52,7 @@ where
     type Future = ResponseFuture<S, C, U, Req>;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        // Always ready, because a permit must not be reserved for a call that is never made.
         Poll::Ready(Ok(()))
     }
 

@@ -1,30 +1,32 @@
-//! Three ways to tell from latencies whether a service could take more calls.
+//! Three algorithms that derive a new limit from latencies.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// How long the calls of one window took.
+/// The latencies of one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// What nine of ten did not exceed.
+pub(super) struct WindowLatencies {
+    /// The 90th percentile.
     pub(super) slow: Duration,
-    /// The fastest.
+    /// The lowest latency.
     pub(super) fastest: Duration,
 }
 
-/// Says the limit for the next window. It is asked only where most of the limit was in use and the
-/// service has not asked for less.
-pub(super) trait Adapt: Send {
-    /// The limit after one of `limit`, under which calls took as long as `seen`.
-    fn next(&mut self, limit: f64, seen: &Seen) -> f64;
+/// An algorithm that computes the limit of the next window.
+///
+/// The controller calls it only after a window in which at least half of the limit was in use, and without a
+/// drop signal.
+pub(super) trait LimitAlgorithm: Send {
+    /// Returns the limit that follows `limit`, given the latencies of the last window.
+    fn next(&mut self, limit: f64, latencies: &WindowLatencies) -> f64;
 }
 
-/// Compares the latencies of the window with those of the last ten minutes or so, after
-/// [Netflix's Gradient2](https://github.com/Netflix/concurrency-limits) with Envoy's headroom of
-/// √limit.
+/// Compares the latency of a window with the usual latency of the last 600 windows or so (at least
+/// ten minutes), after [Netflix's Gradient2](https://github.com/Netflix/concurrency-limits) with
+/// Envoy's headroom of √limit.
 ///
-/// What it compares with rises only while the limit is well below its usual value: if it rose with
-/// every slow window, it would come to take for normal what waits inside a busy service, and the
-/// limit would grow for as long as the service is busy.
+/// After the warm-up, the usual latency rises only while the limit is well below its usual value.
+/// If it rose with every slow window, the queue inside a busy service would become part of the
+/// usual latency, and the limit would grow for as long as the service is busy.
 #[derive(Clone, Debug)]
 pub(super) struct Gradient2 {
     tolerance: f64,
@@ -39,7 +41,8 @@ impl Gradient2 {
     const SMOOTHING: f64 = 0.2;
     const WELL_BELOW: f64 = 0.8;
 
-    /// Lets latencies rise by the factor `tolerance` before the limit shrinks.
+    /// Creates the algorithm. The latency may rise by the factor `tolerance` before the limit
+    /// shrinks.
     pub(super) const fn new(tolerance: f64) -> Self {
         Self {
             tolerance,
@@ -48,7 +51,8 @@ impl Gradient2 {
         }
     }
 
-    /// The mean of the first windows, then a smoothed one; after an overload it falls fast.
+    /// Adds a window, and returns the usual latency: the mean of the first windows, then a moving
+    /// average. After an overload it falls fast.
     fn learn(&mut self, latency: f64, limit: f64) -> f64 {
         self.windows = self.windows.saturating_add(1);
         let weight = if self.windows <= Self::WARM_UP {
@@ -58,11 +62,11 @@ impl Gradient2 {
         };
         let (mut usual, mut usual_limit) = self.usual.unwrap_or((latency, limit));
         let warm = self.windows > Self::WARM_UP;
-        let cut = warm && limit < usual_limit * Self::WELL_BELOW;
-        if latency < usual || cut || !warm {
+        let limited = warm && limit < usual_limit * Self::WELL_BELOW;
+        if latency < usual || limited || !warm {
             usual += (latency - usual) * weight;
         }
-        if !cut {
+        if !limited {
             usual_limit += (limit - usual_limit) * weight;
         }
         if usual / latency > 2.0 {
@@ -73,9 +77,9 @@ impl Gradient2 {
     }
 }
 
-impl Adapt for Gradient2 {
-    fn next(&mut self, limit: f64, seen: &Seen) -> f64 {
-        let latency = seen.slow.as_secs_f64().max(1e-6);
+impl LimitAlgorithm for Gradient2 {
+    fn next(&mut self, limit: f64, latencies: &WindowLatencies) -> f64 {
+        let latency = latencies.slow.as_secs_f64().max(1e-6);
         let usual = self.learn(latency, limit);
         let gradient = (self.tolerance * usual / latency).clamp(0.5, 1.0);
         let next = limit * gradient + limit.sqrt();
@@ -83,28 +87,28 @@ impl Adapt for Gradient2 {
     }
 }
 
-/// Adds one; only what the service refuses or times out makes it shrink.
+/// Adds 1 per window. Only drop signals (429, 503, timeouts, panics) make the limit shrink.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Aimd;
 
-impl Adapt for Aimd {
-    fn next(&mut self, limit: f64, _: &Seen) -> f64 {
+impl LimitAlgorithm for Aimd {
+    fn next(&mut self, limit: f64, _: &WindowLatencies) -> f64 {
         limit + 1.0
     }
 }
 
-/// Estimates from the fastest answer how many calls wait inside the service, and keeps that number
-/// small, after [Netflix's Vegas](https://github.com/Netflix/concurrency-limits).
+/// Estimates the number of calls that queue inside the service from the lowest latency, and keeps
+/// that number small, after [Netflix's Vegas](https://github.com/Netflix/concurrency-limits).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Vegas {
     fastest: VecDeque<Duration>,
 }
 
 impl Vegas {
-    /// Windows whose fastest answer stands for an idle service.
+    /// Number of windows whose lowest latency is taken as that of an idle service.
     const WINDOWS: usize = 30;
 
-    fn idle(&mut self, fastest: Duration) -> f64 {
+    fn idle_latency(&mut self, fastest: Duration) -> f64 {
         if self.fastest.len() == Self::WINDOWS {
             self.fastest.pop_front();
         }
@@ -114,16 +118,16 @@ impl Vegas {
     }
 }
 
-impl Adapt for Vegas {
-    fn next(&mut self, limit: f64, seen: &Seen) -> f64 {
+impl LimitAlgorithm for Vegas {
+    fn next(&mut self, limit: f64, latencies: &WindowLatencies) -> f64 {
         let step = limit.log10().max(1.0);
-        let idle = self.idle(seen.fastest);
-        let waiting = limit * (1.0 - idle / seen.slow.as_secs_f64().max(1e-6));
-        if waiting <= step {
+        let idle = self.idle_latency(latencies.fastest);
+        let queued = limit * (1.0 - idle / latencies.slow.as_secs_f64().max(1e-6));
+        if queued <= step {
             limit + 6.0 * step
-        } else if waiting < 3.0 * step {
+        } else if queued < 3.0 * step {
             limit + step
-        } else if waiting > 6.0 * step {
+        } else if queued > 6.0 * step {
             limit - step
         } else {
             limit

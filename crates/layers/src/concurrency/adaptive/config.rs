@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::algorithm::{Adapt, Aimd, Gradient2, Vegas};
+use super::algorithm::{Aimd, Gradient2, LimitAlgorithm, Vegas};
 use crate::config::{ConfigError, Errors, Validate};
 
 /// Configuration of an adaptive limit.
@@ -14,23 +14,26 @@ use crate::config::{ConfigError, Errors, Validate};
 )]
 #[non_exhaustive]
 pub struct AdaptiveConfig {
-    /// What moves it; [`Algorithm::Gradient2`] by default, as in Netflix's [concurrency-limits], whence
-    /// `initial` and `max` are too.
+    /// Algorithm that computes the limit. Defaults to [`Algorithm::Gradient2`], as in Netflix's
+    /// [concurrency-limits]. The defaults of `initial` and `max` are from there too.
     ///
     /// [concurrency-limits]: https://github.com/Netflix/concurrency-limits
     pub algorithm: Algorithm,
-    /// The limit to begin with, from [`min`](Self::min) to [`max`](Self::max); 20 by default.
+    /// Initial limit. Must be within [`min`](Self::min) to [`max`](Self::max); defaults to 20.
     pub initial: u32,
-    /// The least, 1 or more and at most [`initial`](Self::initial); 1 by default.
+    /// Minimum limit. Must be at least 1 and at most [`initial`](Self::initial); defaults to 1.
     pub min: u32,
-    /// The most, [`initial`](Self::initial) or more; 200 by default.
+    /// Maximum limit. Must be at least [`initial`](Self::initial); defaults to 200.
     pub max: u32,
-    /// How much slower answers may get before [`Algorithm::Gradient2`] takes it for load, 1 to 10;
-    /// 1 by default, which leaves the headroom of √limit. On 20 simulated servers under more load
-    /// than they can bear, 1 settles at a limit of 33 and 1.5 at one of 60.
+    /// Factor by which the latency may rise before [`Algorithm::Gradient2`] takes the rise for
+    /// load. Must be within 1 to 10; defaults to 1, which leaves the headroom of √limit.
+    ///
+    /// On 20 simulated servers under overload, 1 settles at a limit of 33, and 1.5 at a limit of
+    /// 60.
     pub tolerance: f64,
-    /// A call that was cut off after this long, above 0 s, tells how slow the service is; off by default,
-    /// so that none does. Half the attempt timeout is a good value.
+    /// Duration from which a call that ended without a response counts as a latency sample
+    /// (inclusive). Must be above 0. Half of the attempt timeout is a good value. Defaults to
+    /// `None`: such calls are ignored.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub unanswered: Option<Duration>,
 }
@@ -46,7 +49,7 @@ crate::setters! {
     }
 }
 
-/// What moves an adaptive limit.
+/// The algorithm that moves an adaptive limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -55,25 +58,25 @@ crate::setters! {
 )]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// Compares the latencies of a window with those of the last ten minutes or so, after [Netflix's
-    /// Gradient2] with Envoy's headroom of √limit.
+    /// Compares the latency of a window with the usual latency of the last 600 windows or so (at
+    /// least ten minutes), after [Netflix's Gradient2] with Envoy's headroom of √limit.
     ///
     /// [Netflix's Gradient2]: https://github.com/Netflix/concurrency-limits
     #[default]
     Gradient2,
-    /// Grows by one per window and shrinks only when the service asks for fewer calls or times out.
+    /// Grows by 1 per window, and shrinks only when the service throttles or times out.
     Aimd,
-    /// Estimates from the fastest answer how many calls wait inside the service and keeps that number
-    /// small, after [Netflix's Vegas].
+    /// Estimates the number of calls that queue inside the service from the lowest latency, and
+    /// keeps that number small, after [Netflix's Vegas].
     ///
     /// [Netflix's Vegas]: https://github.com/Netflix/concurrency-limits
     Vegas,
 }
 
 impl Algorithm {
-    pub(super) fn build(self, settings: &AdaptiveConfig) -> Box<dyn Adapt> {
+    pub(super) fn build(self, config: &AdaptiveConfig) -> Box<dyn LimitAlgorithm> {
         match self {
-            Self::Gradient2 => Box::new(Gradient2::new(settings.tolerance)),
+            Self::Gradient2 => Box::new(Gradient2::new(config.tolerance)),
             Self::Aimd => Box::new(Aimd),
             Self::Vegas => Box::new(Vegas::default()),
         }
@@ -111,7 +114,7 @@ mod tests {
     use crate::config::check_ranges;
 
     #[test]
-    fn every_setting_has_its_range() {
+    fn every_field_is_checked_against_its_range() {
         check_ranges::<AdaptiveConfig>(
             &[
                 |adaptive| (adaptive.min, adaptive.max) = (20, 20),

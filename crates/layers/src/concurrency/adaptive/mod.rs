@@ -1,14 +1,17 @@
-//! A limit that follows the service: it grows while answers come as fast as ever, and shrinks when
-//! they get slower or the service asks for less.
+//! A limit that adapts to the service. It grows while latencies are as usual, and shrinks when
+//! latencies rise or the service throttles.
 //!
-//! Calls are looked at in windows. A window lasts a second, or twice the fastest answer, and has 50
-//! calls at least; one that has too few after 30 s is thrown away. Then, in this order:
+//! The controller divides calls into windows. A window lasts at fastest one second, or twice its
+//! lowest latency if that is longer, and has at fastest 50 calls. A window with fewer calls after
+//! 30 s is discarded. At the end of a window, the first rule that applies sets the limit:
 //!
-//! 1. a call that was told to come later (429, 503) or timed out: the limit is multiplied by 0.9;
-//! 2. fewer than half of the limit were in flight at most: nobody can tell, the limit stays;
-//! 3. else the [`Algorithm`] says, but never more than five times of what was in flight.
+//! 1. If a call was throttled (429, 503), timed out or panicked, the limit is multiplied by 0.9.
+//! 2. If less than half of the limit was in use at the peak, the limit stays, because the window
+//!    shows nothing about the service's capacity.
+//! 3. Otherwise the [`Algorithm`] computes the limit. It grows to at most five times the peak of
+//!    the calls in flight.
 //!
-//! Pure: the time is an argument.
+//! No type here reads the clock: the time is an argument.
 
 mod algorithm;
 mod config;
@@ -19,31 +22,32 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::algorithm::{Adapt, Seen};
+use self::algorithm::{LimitAlgorithm, WindowLatencies};
 pub use self::config::{AdaptiveConfig, Algorithm};
 use crate::{
     classify::{Class, Failure},
     histogram::{Histogram, quantile},
 };
 
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
-const FEWEST: u32 = 50;
+const MIN_LENGTH: Duration = Duration::from_secs(1);
+const MAX_LENGTH: Duration = Duration::from_secs(30);
+const MIN_CALLS: u32 = 50;
 const BACKOFF: f64 = 0.9;
-const GROWTH: f64 = 5.0;
+const MAX_GROWTH: f64 = 5.0;
 
-/// What the end of a call tells of the load on the service.
+/// The information about the load that the result of a call contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// It took this long.
+    /// The latency of the call.
     Latency(Duration),
-    /// The service has too much to do.
+    /// The service is overloaded.
     Drop,
 }
 
 impl Signal {
-    /// The signal of a call that ended as `class`, if it is any. A call that was cut off tells how
-    /// slow the service is only if it had run for `unanswered`.
+    /// Returns the signal of a result, or `None` if the result has no information about the load.
+    ///
+    /// A call that ended without a response counts as a latency if it had run for `unanswered`.
     pub(super) fn of(
         class: Class,
         elapsed: Duration,
@@ -67,10 +71,10 @@ impl Signal {
     }
 }
 
-/// Looks at calls window by window and moves the limit.
+/// Collects the calls of a window, and moves the limit at its end.
 pub(super) struct Controller {
-    settings: AdaptiveConfig,
-    algorithm: Box<dyn Adapt>,
+    config: AdaptiveConfig,
+    algorithm: Box<dyn LimitAlgorithm>,
     limit: f64,
     window: Window,
 }
@@ -78,7 +82,7 @@ pub(super) struct Controller {
 struct Window {
     since: Instant,
     latencies: Histogram,
-    least: Duration,
+    fastest: Duration,
     calls: u32,
     peak: u32,
     dropped: bool,
@@ -89,7 +93,7 @@ impl Window {
         Self {
             since: now,
             latencies: Histogram::new(),
-            least: Duration::MAX,
+            fastest: Duration::MAX,
             calls: 0,
             peak: 0,
             dropped: false,
@@ -98,31 +102,32 @@ impl Window {
 
     fn is_over(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.since);
-        let wanted = if self.calls > 0 && self.least < Duration::MAX {
-            (self.least * 2).clamp(SHORTEST, LONGEST)
+        let min_length = if self.calls > 0 && self.fastest < Duration::MAX {
+            (self.fastest * 2).clamp(MIN_LENGTH, MAX_LENGTH)
         } else {
-            SHORTEST
+            MIN_LENGTH
         };
-        age >= LONGEST || (age >= wanted && self.calls >= FEWEST)
+        age >= MAX_LENGTH || (age >= min_length && self.calls >= MIN_CALLS)
     }
 }
 
 impl Controller {
-    pub(super) fn new(settings: AdaptiveConfig, now: Instant) -> Self {
+    pub(super) fn new(config: AdaptiveConfig, now: Instant) -> Self {
         Self {
-            limit: settings.initial.into(),
-            algorithm: settings.algorithm.build(&settings),
-            settings,
+            limit: config.initial.into(),
+            algorithm: config.algorithm.build(&config),
+            config,
             window: Window::new(now),
         }
     }
 
-    pub(super) fn settings(&self) -> &AdaptiveConfig {
-        &self.settings
+    pub(super) fn config(&self) -> &AdaptiveConfig {
+        &self.config
     }
 
-    /// Takes note of a call that ended while `in_flight` ran, itself among them. Where that ends a
-    /// window it says the limit from now on.
+    /// Records a call that ended while `in_flight` calls ran, including this one.
+    ///
+    /// Returns the new limit if the call ends a window.
     pub(super) fn record(&mut self, signal: Signal, in_flight: u32, now: Instant) -> Option<u32> {
         let window = &mut self.window;
         window.calls += 1;
@@ -131,7 +136,7 @@ impl Controller {
             Signal::Drop => window.dropped = true,
             Signal::Latency(latency) => {
                 window.latencies.add(latency);
-                window.least = window.least.min(latency);
+                window.fastest = window.fastest.min(latency);
             }
         }
         if !window.is_over(now) {
@@ -139,7 +144,7 @@ impl Controller {
         }
         let window = std::mem::replace(window, Window::new(now));
         let limit = self.next(&window);
-        let (min, max) = (self.settings.min.into(), self.settings.max.into());
+        let (min, max) = (self.config.min.into(), self.config.max.into());
         self.limit = limit.clamp(min, max);
         Some(self.limit as u32)
     }
@@ -149,14 +154,14 @@ impl Controller {
         if window.dropped {
             return limit * BACKOFF;
         }
-        if window.calls < FEWEST || f64::from(window.peak) < limit / 2.0 {
+        if window.calls < MIN_CALLS || f64::from(window.peak) < limit / 2.0 {
             return limit;
         }
-        let seen = Seen {
+        let latencies = WindowLatencies {
             slow: quantile(0.9, std::slice::from_ref(&window.latencies)),
-            fastest: window.least,
+            fastest: window.fastest,
         };
-        let next = self.algorithm.next(limit, &seen);
-        next.min(limit.max(GROWTH * f64::from(window.peak)))
+        let next = self.algorithm.next(limit, &latencies);
+        next.min(limit.max(MAX_GROWTH * f64::from(window.peak)))
     }
 }

@@ -1,4 +1,4 @@
-//! The adaptive limit against its statements, and on simulated servers.
+//! Tests of the adaptive limit against its statements, and on simulated servers.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -17,14 +17,14 @@ fn ms(ms: u64) -> Duration {
 
 fn controller(algorithm: Algorithm) -> (Controller, Instant) {
     let now = Instant::now();
-    let settings = AdaptiveConfig {
+    let config = AdaptiveConfig {
         algorithm,
         ..AdaptiveConfig::default()
     };
-    (Controller::new(settings, now), now)
+    (Controller::new(config, now), now)
 }
 
-/// Windows of 100 calls with the limit in full use; the limit after them.
+/// Records `count` windows of 100 calls that use the whole limit, and returns the limit.
 fn windows(controller: &mut Controller, now: &mut Instant, count: u32, signal: Signal) -> f64 {
     for _ in 0..count * 100 {
         *now += ms(10);
@@ -35,20 +35,20 @@ fn windows(controller: &mut Controller, now: &mut Instant, count: u32, signal: S
 }
 
 #[test]
-fn cl_16_the_limit_falls_when_latency_doubles_and_recovers_with_it() {
+fn cl_16_falls_when_the_latency_doubles_and_recovers() {
     for algorithm in [Algorithm::Gradient2, Algorithm::Vegas] {
         let (mut control, mut now) = controller(algorithm);
         let fast = windows(&mut control, &mut now, 20, Signal::Latency(ms(50)));
         let slow = windows(&mut control, &mut now, 20, Signal::Latency(ms(100)));
         assert!(slow < fast, "{algorithm:?}: {fast} then {slow}");
-        assert!(slow >= control.settings.min.into());
+        assert!(slow >= control.config.min.into());
         let again = windows(&mut control, &mut now, 40, Signal::Latency(ms(50)));
         assert!(again > slow, "{algorithm:?}: {slow} then {again}");
     }
 }
 
 #[test]
-fn cl_17_a_limit_that_is_not_used_does_not_move() {
+fn cl_17_low_load_leaves_the_limit_unchanged() {
     for algorithm in [Algorithm::Gradient2, Algorithm::Aimd, Algorithm::Vegas] {
         let (mut control, start) = controller(algorithm);
         for call in 1..1_000 {
@@ -56,7 +56,7 @@ fn cl_17_a_limit_that_is_not_used_does_not_move() {
             control.record(Signal::Latency(ms(20)), 9, now);
         }
         assert_eq!(control.limit, 20.0);
-        // A trickle of calls, over hours.
+        // One call per minute: no window gets enough calls.
         let (mut control, start) = controller(algorithm);
         for call in 1..1_000 {
             let now = start + ms(60_000) * call;
@@ -67,7 +67,7 @@ fn cl_17_a_limit_that_is_not_used_does_not_move() {
 }
 
 #[test]
-fn cl_18_the_limit_falls_when_all_calls_time_out() {
+fn cl_18_falls_when_all_calls_time_out() {
     for algorithm in [Algorithm::Gradient2, Algorithm::Aimd, Algorithm::Vegas] {
         let (mut control, mut now) = controller(algorithm);
         let signal = Signal::of(Class::Failure(Failure::AttemptTimeout), ms(2_000), None);
@@ -80,35 +80,35 @@ fn cl_18_the_limit_falls_when_all_calls_time_out() {
 }
 
 #[test]
-fn cl_19_calls_that_callers_left_say_nothing() {
-    let left = |elapsed| Class::Unanswered {
+fn cl_19_ignores_cancelled_calls() {
+    let cancelled = |elapsed| Class::Unanswered {
         elapsed,
         cause: Cause::CallerGone,
     };
-    assert_eq!(Signal::of(left(ms(10)), ms(10), None), None);
-    assert_eq!(Signal::of(left(ms(10)), ms(10), Some(ms(11))), None);
-    let long = Signal::of(left(ms(10)), ms(10), Some(ms(10)));
+    assert_eq!(Signal::of(cancelled(ms(10)), ms(10), None), None);
+    assert_eq!(Signal::of(cancelled(ms(10)), ms(10), Some(ms(11))), None);
+    let long = Signal::of(cancelled(ms(10)), ms(10), Some(ms(10)));
     assert_eq!(long, Some(Signal::Latency(ms(10))));
     let local = Class::Rejected(Rejection::CircuitOpen { retry_after: None });
     assert_eq!(Signal::of(local, ms(10), Some(ms(1))), None);
 }
 
 #[test]
-fn what_a_class_tells_of_the_load() {
+fn signal_of_each_class() {
     let short = UNANSWERED - ms(1);
-    let nothing = [
+    let no_signal = [
         Class::Failure(Failure::Connect),
         Class::Failure(Failure::NotProcessed),
         Class::Failure(Failure::ConnectionReset),
         cut_off(Cause::Deadline, short),
         cut_off(Cause::CallerGone, short),
     ];
-    let nothing = nothing.into_iter();
-    let nothing = nothing.chain(
+    let no_signal = no_signal.into_iter();
+    let no_signal = no_signal.chain(
         ROWS.into_iter()
             .filter(|row| matches!(row, Class::Rejected(_))),
     );
-    let mut others: Vec<_> = nothing.map(|class| (class, None)).collect();
+    let mut others: Vec<_> = no_signal.map(|class| (class, None)).collect();
     let drop = [
         THROTTLED,
         status(503),
@@ -124,23 +124,24 @@ fn what_a_class_tells_of_the_load() {
 }
 
 #[test]
-fn a_limit_grows_to_five_times_of_what_was_in_flight_at_most() {
+fn grows_to_at_most_five_times_the_calls_in_flight() {
     let (mut control, start) = controller(Algorithm::Vegas);
-    (control.limit, control.settings.max) = (3.0, 1_000);
+    (control.limit, control.config.max) = (3.0, 1_000);
     for call in 0..200_u32 {
         control.record(Signal::Latency(ms(10)), 2, start + ms(20) * call);
     }
     assert!(control.limit <= 10.0, "{}", control.limit);
 }
 
-/// `servers` that each need an exponential time of 50 ms on average, and `load` times as many calls
-/// as they can serve. What is above the limit is refused. The limit at the end of `seconds`.
+/// Simulates `servers` with exponential service times of 50 ms on average, under `load` times the
+/// calls that they can serve. Calls above the limit are rejected. Returns the limit after
+/// `seconds`.
 fn simulate(algorithm: Algorithm, servers: usize, load: f64, seconds: u64, seed: u64) -> f64 {
     let (mut control, start) = controller(algorithm);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut exponential = |mean: f64| -mean * (1.0 - random.f64()).ln();
     let gap = 0.05 / servers as f64 / load;
-    // When each server is free, and who is in the system: the end and the arrival of each.
+    // The time at which each server is free, and the calls in the system: end and arrival of each.
     let mut free = BinaryHeap::from(vec![Reverse(0); servers]);
     let mut inside: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
     let nanos = |seconds: f64| (seconds * 1e9) as u64;
@@ -156,7 +157,7 @@ fn simulate(algorithm: Algorithm, servers: usize, load: f64, seconds: u64, seed:
             inside.pop();
         }
         if inside.len() < control.limit as usize {
-            let Reverse(idle) = free.pop().expect("there are servers");
+            let Reverse(idle) = free.pop().expect("one server per entry");
             let end = idle.max(arrival) + nanos(exponential(0.05));
             free.push(Reverse(end));
             inside.push(Reverse((end, arrival)));
@@ -166,7 +167,7 @@ fn simulate(algorithm: Algorithm, servers: usize, load: f64, seconds: u64, seed:
 }
 
 #[test]
-fn cl_20_the_limit_of_twenty_busy_servers_comes_to_about_twenty_and_stays_there() {
+fn cl_20_converges_to_the_number_of_busy_servers() {
     let mut limits = Vec::new();
     for seed in 1..6 {
         for (load, seconds) in [(1.2, 120), (1.5, 120), (3.0, 120), (1.5, 1_200)] {
@@ -178,7 +179,7 @@ fn cl_20_the_limit_of_twenty_busy_servers_comes_to_about_twenty_and_stays_there(
 }
 
 #[test]
-fn a_service_that_is_slower_for_good_gets_its_calls_again() {
+fn accepts_a_permanently_slower_service_as_usual() {
     let (mut control, mut now) = controller(Algorithm::Gradient2);
     let fast = windows(&mut control, &mut now, 60, Signal::Latency(ms(50)));
     let slow = windows(&mut control, &mut now, 60, Signal::Latency(ms(200)));

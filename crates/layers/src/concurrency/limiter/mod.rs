@@ -1,8 +1,8 @@
-//! Counts permits and keeps those who wait for one in order.
+//! The limiter, which counts permits and orders the waiting calls.
 //!
-//! The counts of running and of waiting calls share one atomic word, so that a call that need not
-//! wait takes no lock. The queue behind the lock is only touched while somebody waits, or when the
-//! limit changes.
+//! The counts of running and waiting calls share one atomic word, so a call that need not wait
+//! takes no lock. The queue behind the lock is used only while calls wait, and when the limit
+//! changes.
 
 #[cfg(test)]
 mod model;
@@ -32,7 +32,8 @@ use crate::{
     sync::{Arc, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
-/// The two counts: calls that run (or were granted their turn), and calls that wait.
+/// Number of running calls, including granted waiters that have not noticed it yet, and of waiting
+/// calls.
 #[derive(Clone, Copy)]
 struct Counts {
     running: u32,
@@ -54,11 +55,11 @@ impl Counts {
     }
 }
 
-/// The place of a waiter; the least is the next.
+/// The position of a waiter in the queue. The lowest position is next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct QueuePosition {
-    /// Without aging, levels below the highest. With aging, when a call of the highest level would
-    /// have had to arrive to stand here: each level is worth so much time of waiting.
+    /// Without aging: number of levels below the highest. With aging: the arrival time in
+    /// nanoseconds, plus the aging time for each level below the highest.
     rank: u64,
     arrival: u64,
     level: u8,
@@ -67,59 +68,59 @@ struct QueuePosition {
 #[derive(Default)]
 struct Queue {
     arrivals: u64,
-    /// Who waits. A waiter that is in neither set was granted its turn.
+    /// Waiting calls. A waiter that is in neither collection was granted a permit.
     waiters: BTreeMap<QueuePosition, Waker>,
-    /// Who lost its place and has not seen it yet.
+    /// Evicted waiters that have not been polled since.
     evicted: BTreeSet<QueuePosition>,
-    /// How long calls ran lately that had to ask for their turn, smoothed.
-    typical: Option<Duration>,
+    /// Moving average of the duration of measured calls, with weight 1/8.
+    typical_duration: Option<Duration>,
 }
 
 pub(super) struct Limiter {
     counts: AtomicU64,
-    /// Written under the queue's lock.
+    /// Written only under the queue's lock.
     max: AtomicU32,
     max_queue: u32,
     pub(super) max_wait: Duration,
     order: Order,
     aging: Option<Duration>,
-    born: Instant,
-    /// The breaker below, which is asked before a call begins or waits, and again after the wait.
+    created: Instant,
+    /// The breaker below, which is checked before a call runs or waits, and again after the wait.
     pub(super) breaker: OnceLock<breaker::Handle>,
     queue: Mutex<Queue>,
-    /// Moves the limit.
+    /// Adapts the limit.
     controller: Option<Mutex<Controller>>,
 }
 
 impl Limiter {
-    pub(super) fn new(settings: &ConcurrencyConfig) -> Self {
+    pub(super) fn new(config: &ConcurrencyConfig) -> Self {
         let now = Instant::now();
-        let adaptive = settings.adaptive.as_ref();
+        let adaptive = config.adaptive.as_ref();
         Self {
             counts: AtomicU64::new(0),
-            max: AtomicU32::new(adaptive.map_or(settings.max, |adaptive| adaptive.initial)),
-            max_queue: settings.queue,
-            max_wait: settings.max_wait,
+            max: AtomicU32::new(adaptive.map_or(config.max, |adaptive| adaptive.initial)),
+            max_queue: config.queue,
+            max_wait: config.max_wait,
             breaker: OnceLock::new(),
-            order: settings.order,
-            aging: settings.aging,
-            born: now,
+            order: config.order,
+            aging: config.aging,
+            created: now,
             queue: Mutex::default(),
             controller: adaptive.map(|adaptive| Mutex::new(Controller::new(adaptive.clone(), now))),
         }
     }
 
-    /// Returns the rejection of a call that the breaker below would not let through.
+    /// Returns the rejection of a call that the breaker below would reject.
     #[inline]
     pub(super) fn reject(&self) -> Option<Rejection> {
         self.breaker.get()?.reject()
     }
 
-    /// Takes a permit if one is free and nobody waits for it.
+    /// Takes a permit if one is free and no call is waiting.
     #[inline(always)]
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let max = self.max();
-        self.change(|counts| {
+        self.update(|counts| {
             (counts.waiting == 0 && counts.running < max).then_some(Counts {
                 running: counts.running + 1,
                 ..counts
@@ -131,48 +132,50 @@ impl Limiter {
         })
     }
 
-    /// Takes a permit or a place in the queue. The call is refused if both are full, and if it would
-    /// most likely wait until after `end`.
+    /// Takes a permit or a position in the queue.
+    ///
+    /// The call is rejected if both are full, or if its estimated wait ends after `end`.
     pub(super) fn acquire(
         self: &Arc<Self>,
         priority: Priority,
         end: Option<Instant>,
         waker: &Waker,
         now: Instant,
-    ) -> Result<Turn, Rejection> {
+    ) -> Result<Admission, Rejection> {
         let mut queue = self.queue();
-        let place = self.place(priority, &mut queue, now);
+        let position = self.position(priority, &mut queue, now);
         let mut evicted = None;
-        // Under the lock, so that a permit freed meanwhile is either seen here or handed to us.
+        // Under the lock, a permit that is freed meanwhile is either seen here or granted to this
+        // waiter.
         loop {
             if let Some(permit) = self.try_acquire() {
-                return Ok(Turn::Now(permit.timed(now)));
+                return Ok(Admission::Granted(permit.timed(now)));
             }
-            if end.is_some_and(|end| self.expected(&queue, place, now) > Some(end)) {
+            if end.is_some_and(|end| self.estimated_start(&queue, position, now) > Some(end)) {
                 return Err(Rejection::QueueTimeout);
             }
-            if self.join() {
+            if self.try_enqueue() {
                 break;
             }
             if self.counts().waiting >= self.max_queue {
-                evicted = Some(queue.evict_for(place).ok_or(Rejection::AtCapacity)?);
+                evicted = Some(queue.evict_for(position).ok_or(Rejection::AtCapacity)?);
                 break;
             }
         }
-        queue.waiters.insert(place, waker.clone());
+        queue.waiters.insert(position, waker.clone());
         drop(queue);
         if let Some(evicted) = evicted {
             evicted.wake();
         }
-        Ok(Turn::Later(Waiter {
+        Ok(Admission::Queued(Waiter {
             limiter: Arc::clone(self),
-            place,
+            position,
             generation: self.breaker.get().map(breaker::Handle::generation),
-            left: false,
+            is_done: false,
         }))
     }
 
-    fn place(&self, priority: Priority, queue: &mut Queue, now: Instant) -> QueuePosition {
+    fn position(&self, priority: Priority, queue: &mut Queue, now: Instant) -> QueuePosition {
         queue.arrivals += 1;
         let level = match self.order {
             Order::Priority => priority.level(),
@@ -181,8 +184,8 @@ impl Limiter {
         let below = u64::from(Priority::MAX.level() - level);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let rank = self.aging.map_or(below, |aging| {
-            let waited_for = nanos(now.saturating_duration_since(self.born));
-            waited_for.saturating_add(nanos(aging).saturating_mul(below))
+            let arrived = nanos(now.saturating_duration_since(self.created));
+            arrived.saturating_add(nanos(aging).saturating_mul(below))
         });
         QueuePosition {
             rank,
@@ -191,17 +194,23 @@ impl Limiter {
         }
     }
 
-    /// When a call at `place` will most likely have its turn, if there is any experience.
-    fn expected(&self, queue: &Queue, place: QueuePosition, now: Instant) -> Option<Instant> {
-        let typical = queue.typical?;
-        let ahead = queue.waiters.range(..place).count() as u32;
-        now.checked_add(typical.saturating_mul(ahead) / self.max())
+    /// Returns the estimated time at which a call at `position` gets its permit, or `None` before
+    /// the first measured call.
+    fn estimated_start(
+        &self,
+        queue: &Queue,
+        position: QueuePosition,
+        now: Instant,
+    ) -> Option<Instant> {
+        let typical_duration = queue.typical_duration?;
+        let ahead = queue.waiters.range(..position).count() as u32;
+        now.checked_add(typical_duration.saturating_mul(ahead) / self.max())
     }
 
-    /// Adds one to those who wait, if the permits are taken and the queue has room.
-    fn join(&self) -> bool {
+    /// Adds one waiting call, if all permits are taken and the queue has room.
+    fn try_enqueue(&self) -> bool {
         let max = self.max();
-        self.change(|counts| {
+        self.update(|counts| {
             let full = counts.running >= max || counts.waiting > 0;
             (full && counts.waiting < self.max_queue).then_some(Counts {
                 waiting: counts.waiting + 1,
@@ -210,8 +219,8 @@ impl Limiter {
         })
     }
 
-    /// From now on `max` calls may run. More than that are not stopped, but no turn is granted until
-    /// there are fewer; if it is more than before, those who wait get their turns.
+    /// Sets the limit. Running calls are not cancelled. An increase grants permits to waiting
+    /// calls.
     pub(super) fn set_max(&self, max: u32) {
         let max = max.max(1);
         let queue = self.queue();
@@ -219,13 +228,13 @@ impl Limiter {
         self.grant(queue);
     }
 
-    /// Gives their turns to as many of those who wait as the limit has room for.
+    /// Grants permits to waiting calls, as far as the limit allows.
     fn grant(&self, mut queue: MutexGuard<'_, Queue>) {
         let mut granted = Vec::new();
         while self.in_flight() < self.max()
             && let Some((_, waker)) = queue.waiters.pop_first()
         {
-            self.change(|counts| {
+            self.update(|counts| {
                 Some(Counts {
                     running: counts.running + 1,
                     waiting: counts.waiting - 1,
@@ -237,7 +246,8 @@ impl Limiter {
         granted.into_iter().for_each(Waker::wake);
     }
 
-    /// One fewer runs. If somebody waited by then, nobody else can have taken the turn.
+    /// Returns one permit. While calls wait, new calls cannot take it, so it can be granted to a
+    /// waiter.
     #[inline(always)]
     fn release(&self) {
         let word = self.counts.fetch_sub(ONE_RUNNING, Ordering::AcqRel);
@@ -246,20 +256,20 @@ impl Limiter {
         }
     }
 
-    /// A call that ran for `elapsed` and was measured ended as `class`.
-    fn learn(&self, class: Class, elapsed: Duration) {
-        // A call that a layer below rejected says nothing of how long the service takes.
+    /// Records the result of a measured call that ran for `elapsed`.
+    fn record(&self, class: Class, elapsed: Duration) {
+        // A rejection by a layer below is not a measurement of the service.
         if let Class::Rejected(_) = class {
             return;
         }
         if self.max_queue > 0 {
-            self.queue().learn(elapsed);
+            self.queue().record_duration(elapsed);
         }
         let Some(controller) = &self.controller else {
             return;
         };
         let mut controller = controller.lock().unwrap_or_else(PoisonError::into_inner);
-        let signal = Signal::of(class, elapsed, controller.settings().unanswered);
+        let signal = Signal::of(class, elapsed, controller.config().unanswered);
         let max = signal
             .and_then(|signal| controller.record(signal, self.in_flight(), Instant::now()))
             .filter(|max| *max != self.max());
@@ -269,8 +279,8 @@ impl Limiter {
         }
     }
 
-    /// Applies `next` until it was applied to the current counts or declined.
-    fn change(&self, next: impl Fn(Counts) -> Option<Counts>) -> bool {
+    /// Applies `next` to the current counts atomically. Returns `false` if `next` declines.
+    fn update(&self, next: impl Fn(Counts) -> Option<Counts>) -> bool {
         self.counts
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 next(Counts::read(word)).map(Counts::word)
@@ -300,10 +310,11 @@ impl Limiter {
 }
 
 impl Queue {
-    /// Takes the place of the last who waits, if that one is of a lower level.
-    fn evict_for(&mut self, place: QueuePosition) -> Option<Waker> {
+    /// Evicts the last waiter, if it has a lower level than the call at `position` and comes after
+    /// it.
+    fn evict_for(&mut self, position: QueuePosition) -> Option<Waker> {
         let (last, _) = self.waiters.last_key_value()?;
-        if last.level >= place.level || *last < place {
+        if last.level >= position.level || *last < position {
             return None;
         }
         let (last, waker) = self.waiters.pop_last()?;
@@ -311,10 +322,10 @@ impl Queue {
         Some(waker)
     }
 
-    /// A call that had to ask for its turn ran for `time`.
-    fn learn(&mut self, time: Duration) {
-        let typical = self.typical.unwrap_or(time);
-        self.typical = Some(typical - typical / 8 + time / 8);
+    /// Adds the duration of a measured call to the moving average.
+    fn record_duration(&mut self, time: Duration) {
+        let typical_duration = self.typical_duration.unwrap_or(time);
+        self.typical_duration = Some(typical_duration - typical_duration / 8 + time / 8);
     }
 }
 
@@ -328,17 +339,17 @@ impl fmt::Debug for Limiter {
     }
 }
 
-/// A permit, or a place in the queue.
-pub(super) enum Turn {
-    Now(Permit),
-    Later(Waiter),
+/// The outcome of [`Limiter::acquire`]: a permit, or a position in the queue.
+pub(super) enum Admission {
+    Granted(Permit),
+    Queued(Waiter),
 }
 
-/// The right to run; given back on drop.
+/// The right to run one call. Dropping the permit returns it.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<Limiter>,
-    /// Since when it runs, where somebody learns from how long calls take.
+    /// Start of the call. `None` if its duration is not measured.
     since: Option<Instant>,
 }
 
@@ -348,21 +359,21 @@ impl Permit {
         self
     }
 
-    /// The call is not made after all: there is nothing to learn from it.
-    pub(super) fn unsent(&mut self) {
+    /// Discards the measurement, because the call is not sent.
+    pub(super) fn discard_measurement(&mut self) {
         self.since = None;
     }
 
-    /// Whether the limit learns from how the call ends.
+    /// Returns `true` if the limiter learns from the result of the call.
     pub(super) fn is_measured(&self) -> bool {
         self.since.is_some()
     }
 
-    /// The call ended as `class` says of one that took so long.
+    /// Records the result of the call. `class` gets the duration of the call.
     pub(super) fn record(&mut self, class: impl FnOnce(Duration) -> Class) {
         if let Some(since) = self.since.take() {
             let elapsed = since.elapsed();
-            self.limiter.learn(class(elapsed), elapsed);
+            self.limiter.record(class(elapsed), elapsed);
         }
     }
 }
@@ -387,14 +398,14 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the queue; left on drop.
+/// A position in the queue. Dropping the waiter frees the position.
 pub(super) struct Waiter {
     limiter: Arc<Limiter>,
-    place: QueuePosition,
+    position: QueuePosition,
     /// The generation of the breaker below when the wait began.
     generation: Option<u64>,
-    /// It got its permit or its refusal.
-    left: bool,
+    /// The waiter got its permit or its rejection.
+    is_done: bool,
 }
 
 impl Waiter {
@@ -403,15 +414,15 @@ impl Waiter {
         self.limiter.breaker.get()?.reject_since(self.generation?)
     }
 
-    /// The permit once it is this waiter's turn, or the refusal if its place went to another.
+    /// Returns the permit once it is granted, or the rejection if the waiter was evicted.
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<Permit, Rejection>> {
         let mut queue = self.limiter.queue();
-        if let Some(current) = queue.waiters.get_mut(&self.place) {
+        if let Some(current) = queue.waiters.get_mut(&self.position) {
             current.clone_from(waker);
             return Poll::Pending;
         }
-        self.left = true;
-        if queue.evicted.remove(&self.place) {
+        self.is_done = true;
+        if queue.evicted.remove(&self.position) {
             return Poll::Ready(Err(Rejection::Evicted));
         }
         let permit = Permit {
@@ -424,19 +435,19 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if self.left {
+        if self.is_done {
             return;
         }
         let mut queue = self.limiter.queue();
-        if queue.waiters.remove(&self.place).is_some() {
-            self.limiter.change(|counts| {
+        if queue.waiters.remove(&self.position).is_some() {
+            self.limiter.update(|counts| {
                 Some(Counts {
                     waiting: counts.waiting - 1,
                     ..counts
                 })
             });
-        } else if !queue.evicted.remove(&self.place) {
-            // Granted but never seen: the next in line gets it.
+        } else if !queue.evicted.remove(&self.position) {
+            // The permit was granted, but not taken. The next waiter gets it.
             drop(queue);
             self.limiter.release();
         }

@@ -1,40 +1,40 @@
-//! The limiter against a plain model of it.
+//! The limiter compared with a simple model.
 
 use std::task::{Poll, Waker};
 
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{ConcurrencyConfig, Limiter, Permit, Turn, Waiter};
+use super::{Admission, ConcurrencyConfig, Limiter, Permit, Waiter};
 use crate::{Priority, Rejection, sync::Arc};
 
-/// A call, by its number and its level.
+/// A call: its number and its level.
 type Call = (u32, u8);
 
-/// Who runs and who waits, by plain lists.
+/// A model of the limiter that keeps running and waiting calls in lists.
 #[derive(Debug, Default)]
 struct Model {
     max: usize,
     queue: usize,
     running: Vec<u32>,
-    /// The next first.
+    /// Waiting calls, the next one first.
     waiting: Vec<Call>,
-    refused: Vec<u32>,
+    rejected: Vec<u32>,
 }
 
 impl Model {
-    fn come(&mut self, (number, level): Call) {
+    fn arrive(&mut self, (number, level): Call) {
         if self.running.len() < self.max && self.waiting.is_empty() {
             return self.running.push(number);
         }
         if self.waiting.len() >= self.queue {
             match self.waiting.pop_if(|(_, last)| *last < level) {
-                Some((evicted, _)) => self.refused.push(evicted),
-                None => return self.refused.push(number),
+                Some((evicted, _)) => self.rejected.push(evicted),
+                None => return self.rejected.push(number),
             }
         }
-        let place = self.waiting.partition_point(|(_, other)| *other >= level);
-        self.waiting.insert(place, (number, level));
+        let index = self.waiting.partition_point(|(_, other)| *other >= level);
+        self.waiting.insert(index, (number, level));
     }
 
     fn grant(&mut self) {
@@ -44,52 +44,52 @@ impl Model {
     }
 }
 
-/// The limiter, with what it has given to whom.
+/// The real limiter, with the permits and waiters of the calls.
 struct Real {
     limiter: Arc<Limiter>,
     running: Vec<(u32, Permit)>,
     waiting: Vec<(u32, Waiter)>,
-    refused: Vec<u32>,
+    rejected: Vec<u32>,
 }
 
 impl Real {
-    fn come(&mut self, (number, level): Call) {
+    fn arrive(&mut self, (number, level): Call) {
         let priority = Priority::new(level).unwrap();
         match (self.limiter).acquire(priority, None, Waker::noop(), Instant::now()) {
-            Ok(Turn::Now(permit)) => self.running.push((number, permit)),
-            Ok(Turn::Later(waiter)) => self.waiting.push((number, waiter)),
+            Ok(Admission::Granted(permit)) => self.running.push((number, permit)),
+            Ok(Admission::Queued(waiter)) => self.waiting.push((number, waiter)),
             Err(rejection) => {
                 assert_eq!(rejection, Rejection::AtCapacity);
-                self.refused.push(number);
+                self.rejected.push(number);
             }
         }
-        self.look();
+        self.poll_waiters();
     }
 
-    /// Asks all that wait.
-    fn look(&mut self) {
-        let mut place = 0;
-        while let Some((number, waiter)) = self.waiting.get_mut(place) {
+    /// Polls all waiters.
+    fn poll_waiters(&mut self) {
+        let mut index = 0;
+        while let Some((number, waiter)) = self.waiting.get_mut(index) {
             let number = *number;
             match waiter.poll(Waker::noop()) {
                 Poll::Pending => {
-                    place += 1;
+                    index += 1;
                     continue;
                 }
                 Poll::Ready(Ok(permit)) => self.running.push((number, permit)),
                 Poll::Ready(Err(rejection)) => {
                     assert_eq!(rejection, Rejection::Evicted);
-                    self.refused.push(number);
+                    self.rejected.push(number);
                 }
             }
-            drop(self.waiting.remove(place));
+            drop(self.waiting.remove(index));
         }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Come(u8),
+    Arrive(u8),
     End(usize),
     Leave(usize),
     Resize(u32),
@@ -97,7 +97,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0u8..=9).prop_map(Step::Come),
+        4 => (0u8..=9).prop_map(Step::Arrive),
         3 => (0usize..9).prop_map(Step::End),
         1 => (0usize..9).prop_map(Step::Leave),
         1 => (1u32..5).prop_map(Step::Resize),
@@ -112,24 +112,24 @@ fn sorted(mut numbers: Vec<u32>) -> Vec<u32> {
 
 proptest! {
     #[test]
-    fn cl_15_a_limit_does_what_plain_lists_say(max in 1u32..4, queue in 0u32..5, steps in steps()) {
-        let settings = ConcurrencyConfig { max, queue, aging: None, ..Default::default() };
+    fn cl_15_the_limiter_agrees_with_a_simple_model(max in 1u32..4, queue in 0u32..5, steps in steps()) {
+        let config = ConcurrencyConfig { max, queue, aging: None, ..Default::default() };
         let mut model = Model { max: max as usize, queue: queue as usize, ..Model::default() };
-        let limiter = Arc::new(Limiter::new(&settings));
-        let mut real = Real { limiter, running: vec![], waiting: vec![], refused: vec![] };
+        let limiter = Arc::new(Limiter::new(&config));
+        let mut real = Real { limiter, running: vec![], waiting: vec![], rejected: vec![] };
         for (number, step) in (0..).zip(steps) {
             match step {
-                Step::Come(level) => {
-                    model.come((number, level));
-                    real.come((number, level));
+                Step::Arrive(level) => {
+                    model.arrive((number, level));
+                    real.arrive((number, level));
                 }
-                Step::End(place) if !model.running.is_empty() => {
-                    let ended = model.running.remove(place % model.running.len());
+                Step::End(index) if !model.running.is_empty() => {
+                    let ended = model.running.remove(index % model.running.len());
                     model.grant();
                     real.running.retain(|(number, _)| *number != ended);
                 }
-                Step::Leave(place) if !model.waiting.is_empty() => {
-                    let (left, _) = model.waiting.remove(place % model.waiting.len());
+                Step::Leave(index) if !model.waiting.is_empty() => {
+                    let (left, _) = model.waiting.remove(index % model.waiting.len());
                     real.waiting.retain(|(number, _)| *number != left);
                 }
                 Step::Resize(max) => {
@@ -139,12 +139,12 @@ proptest! {
                 }
                 Step::End(_) | Step::Leave(_) => {}
             }
-            real.look();
+            real.poll_waiters();
             let running = real.running.iter().map(|(number, _)| *number).collect();
             let waiting = real.waiting.iter().map(|(number, _)| *number).collect();
             prop_assert_eq!(sorted(running), sorted(model.running.clone()));
             prop_assert_eq!(sorted(waiting), sorted(model.waiting.iter().map(|call| call.0).collect()));
-            prop_assert_eq!(&real.refused, &model.refused);
+            prop_assert_eq!(&real.rejected, &model.rejected);
             prop_assert_eq!(real.limiter.in_flight() as usize, model.running.len());
             prop_assert_eq!(real.limiter.queued() as usize, model.waiting.len());
         }
