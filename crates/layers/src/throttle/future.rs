@@ -1,4 +1,4 @@
-//! Runs the call and remembers how it ended.
+//! The response future of the throttle, which records the result of the call.
 
 use std::{
     future::Future,
@@ -9,11 +9,11 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::layer::Memory;
+use super::layer::CallHistory;
 use crate::{classify::Classify, oneshot::Oneshot, poll_clock::Stopwatch, sync::Arc};
 
 pin_project! {
-    /// The future of [`Throttle`](super::Throttle).
+    /// The response future of [`Throttle`](super::Throttle).
     pub struct ResponseFuture<S, C, Req>
     where
         S: Service<Req>,
@@ -29,31 +29,31 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Refused { error: Option<S::Error> },
+        Rejected { error: Option<S::Error> },
         Running {
             #[pin]
             call: Oneshot<S, Req>,
-            watch: Stopwatch,
-            memory: Arc<Memory>,
+            stopwatch: Stopwatch,
+            history: Arc<CallHistory>,
             classify: C,
         },
     }
 }
 
 impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
-    pub(super) fn refused(error: S::Error) -> Self {
+    pub(super) fn rejected(error: S::Error) -> Self {
         Self {
-            state: State::Refused { error: Some(error) },
+            state: State::Rejected { error: Some(error) },
         }
     }
 
     #[inline(always)]
-    pub(super) fn running(call: Oneshot<S, Req>, memory: Arc<Memory>, classify: C) -> Self {
+    pub(super) fn running(call: Oneshot<S, Req>, history: Arc<CallHistory>, classify: C) -> Self {
         Self {
             state: State::Running {
                 call,
-                watch: Stopwatch::default(),
-                memory,
+                stopwatch: Stopwatch::default(),
+                history,
                 classify,
             },
         }
@@ -70,18 +70,18 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            Projected::Refused { error } => {
-                // A caller never polls a future again after it was ready: the contract of `Future`.
+            Projected::Rejected { error } => {
+                // By the contract of `Future`, a caller does not poll again after completion.
                 Poll::Ready(Err(error.take().expect("polled after completion")))
             }
             Projected::Running {
                 call,
-                watch,
-                memory,
+                stopwatch,
+                history,
                 classify,
             } => {
-                let result = ready!(watch.watch(|| call.poll(cx)));
-                memory.record(classify.classify(result.as_ref(), watch.elapsed()));
+                let result = ready!(stopwatch.watch(|| call.poll(cx)));
+                history.record(classify.classify(result.as_ref(), stopwatch.elapsed()));
                 Poll::Ready(result)
             }
         }

@@ -1,4 +1,4 @@
-//! The layer, what it remembers, and its service.
+//! [`ThrottleLayer`], its history of calls, and its service.
 
 use std::{
     fmt,
@@ -22,9 +22,11 @@ use crate::{
     window::{Calls, Tally},
 };
 
-/// Refuses what the service would refuse; see the [module docs](super).
+/// A layer that rejects calls which the service would probably reject. See the [module
+/// docs](super).
 ///
-/// One layer is one memory: all services that it makes, and all their clones, share it.
+/// One layer is one history of calls: all services that the layer makes, and all their clones,
+/// share it.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -42,7 +44,7 @@ use crate::{
 ///     service.clone().oneshot(200).await.unwrap();
 /// }
 /// assert_eq!(layer.refused_share(), 0.0);
-/// // Of 400 calls it accepts 100, and twice as many are made before any is refused.
+/// The service accepts 100 of 400 calls. With `k` 2.0, calls above 200 may be rejected.
 /// for _ in 0..300 {
 ///     let _ = service.clone().oneshot(429).await;
 /// }
@@ -51,90 +53,91 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct ThrottleLayer<C> {
-    memory: Arc<Memory>,
+    history: Arc<CallHistory>,
     classify: C,
 }
 
 impl<C> ThrottleLayer<C> {
-    /// Creates a throttle. `classify` tells which calls the service accepted.
+    /// Creates a throttle. `classify` decides which calls the service accepted.
     ///
     /// # Errors
     /// Returns the first error of `config`.
     pub fn new(config: ThrottleConfig, classify: C) -> Result<Self, ConfigError> {
         config.validate()?;
         let calls = Calls::new(Window::Time(config.window), Instant::now());
-        let memory = Memory {
+        let history = CallHistory {
             config,
             calls: Mutex::new(calls),
             breaker: OnceLock::new(),
         };
         Ok(Self {
-            memory: Arc::new(memory),
+            history: Arc::new(history),
             classify,
         })
     }
 
-    /// Asks `breaker`, which is below the throttle, before each call. While the circuit is open the call
-    /// is rejected as by the breaker, and the throttle does not remember it. One throttle has one
-    /// breaker, the first that it is given.
+    /// Checks `breaker`, which must be below the throttle, before each call.
+    ///
+    /// While the circuit is open, the call is rejected as the breaker would reject it, and is not
+    /// counted. A throttle has one breaker: further calls of this method have no effect.
     #[must_use]
     pub fn breaker(self, breaker: breaker::Handle) -> Self {
-        let _ = self.memory.breaker.set(breaker);
+        let _ = self.history.breaker.set(breaker);
         self
     }
 
-    /// The share of the calls that is refused now, 0 to 1.
+    /// Returns the current probability of a rejection, 0 to 1.
     #[must_use]
     pub fn refused_share(&self) -> f64 {
-        self.memory.refused_share()
+        self.history.refused_share()
     }
 }
 
-/// What became of the calls of late.
-pub(super) struct Memory {
+/// The results of the recent calls.
+pub(super) struct CallHistory {
     config: ThrottleConfig,
     calls: Mutex<Calls>,
     breaker: OnceLock<breaker::Handle>,
 }
 
-impl Memory {
-    fn with<T>(&self, act: impl FnOnce(&mut Calls, Instant) -> T) -> T {
+impl CallHistory {
+    fn inspect<T>(&self, act: impl FnOnce(&mut Calls, Instant) -> T) -> T {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         act(&mut calls, Instant::now())
     }
 
     fn refused_share(&self) -> f64 {
-        let seen = self.with(Calls::sum);
-        let (made, accepted) = (seen.total as f64, (seen.total - seen.failed) as f64);
+        let tally = self.inspect(Calls::sum);
+        let (made, accepted) = (tally.total as f64, (tally.total - tally.failed) as f64);
         ((made - self.config.k * accepted) / (made + 1.0)).clamp(0.0, self.config.max)
     }
 
-    /// Returns the rejection of a call that is not to be made. One that the throttle itself rejects is
-    /// remembered.
+    /// Returns the rejection of the breaker or of the throttle, or `None` if the call may be sent.
+    /// A rejection by the throttle counts as a request.
     fn reject(&self) -> Option<Rejection> {
         if let Some(rejection) = self.breaker.get().and_then(breaker::Handle::reject) {
             return Some(rejection);
         }
         let rejects = fastrand::f64() < self.refused_share();
         rejects.then(|| {
-            self.remember(false);
+            self.add(false);
             Rejection::Throttled
         })
     }
 
-    /// Remembers a call that ended as `class`.
+    /// Adds the result of a call.
     pub(super) fn record(&self, class: Class) {
         if let Some(accepted) = accepted(class) {
-            self.remember(accepted);
+            self.add(accepted);
         }
     }
 
-    fn remember(&self, accepted: bool) {
-        self.with(|calls, now| calls.add(Tally::one(!accepted, false), now));
+    fn add(&self, accepted: bool) {
+        self.inspect(|calls, now| calls.add(Tally::one(!accepted, false), now));
     }
 }
 
-/// Whether the service accepted a call that ended as `class`, if that says anything of it.
+/// Returns `true` if the service accepted the call, or `None` if the result does not show it.
 const fn accepted(class: Class) -> Option<bool> {
     match class {
         Class::Rejected(_) | Class::Unanswered { .. } => None,
@@ -146,9 +149,9 @@ const fn accepted(class: Class) -> Option<bool> {
     }
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for CallHistory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory")
+        f.debug_struct("CallHistory")
             .field("config", &self.config)
             .field("refused_share", &self.refused_share())
             .finish()
@@ -190,12 +193,12 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let ThrottleLayer { memory, classify } = &self.layer;
-        if let Some(rejection) = memory.reject() {
-            return ResponseFuture::refused(request.call().events.reject(rejection));
+        let ThrottleLayer { history, classify } = &self.layer;
+        if let Some(rejection) = history.reject() {
+            return ResponseFuture::rejected(request.call().events.reject(rejection));
         }
         let call = Oneshot::start(&mut self.inner, request);
-        ResponseFuture::running(call, Arc::clone(memory), classify.clone())
+        ResponseFuture::running(call, Arc::clone(history), classify.clone())
     }
 }
 
@@ -205,14 +208,14 @@ mod tests {
     use crate::classify::table::{self, ROWS, THROTTLED, status};
 
     #[test]
-    fn what_a_service_under_overload_answers_was_not_accepted() {
-        let refused = [
+    fn overload_results_are_not_accepted() {
+        let not_accepted = [
             THROTTLED,
             status(503),
             Class::Failure(Failure::NotProcessed),
             Class::Failure(Failure::AttemptTimeout),
         ];
-        let mut others = refused.map(|class| (class, Some(false))).to_vec();
+        let mut others = not_accepted.map(|class| (class, Some(false))).to_vec();
         let unknown =
             |class: &Class| matches!(class, Class::Rejected(_) | Class::Unanswered { .. });
         let unknown = ROWS.into_iter().filter(unknown);

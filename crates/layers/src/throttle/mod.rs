@@ -1,15 +1,15 @@
-//! Ask less of a service that refuses most of what it is asked.
+//! A client-side throttle for a service that rejects most calls.
 //!
-//! A service under overload spends its time on saying no. Its clients know how much it accepts, so
-//! they refuse by themselves, at random, what it would refuse: with `requests` made and `accepts`
-//! accepted in the window, a call is refused with the probability
-//! `(requests − k · accepts) / (requests + 1)`, at least 0 and at most
+//! A service under overload spends much of its capacity on rejections. Its clients know the share
+//! of calls that it accepts, so the throttle rejects some calls at random, without sending them.
+//! Given `requests` calls and `accepts` accepted calls in the window, a call is rejected with the
+//! probability `(requests − k · accepts) / (requests + 1)`, at least 0 and at most
 //! [`max`](ThrottleConfig::max) ([Site Reliability Engineering, "Handling
-//! Overload"](https://sre.google/sre-book/handling-overload/)). What is refused here counts as
-//! made, so that the more callers insist, the less they get.
+//! Overload"](https://sre.google/sre-book/handling-overload/)). A call that the throttle rejects
+//! counts as a request, so more requests lead to more rejections.
 //!
-//! The service accepted a call unless it answered 429 or 503, did not take the request, or let it
-//! time out. A call that a layer below refused, or that its caller left, counts for nothing.
+//! The service accepted a call unless the result is a 429, a 503, `NotProcessed` or an attempt
+//! timeout. A call that a layer below rejected, or that ended without a response, is not counted.
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
@@ -17,16 +17,16 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! // This service always asks for fewer calls.
-//! let no = |_: Result<&(), &BoxError>, _| Class::Throttled { retry_after: None };
-//! let layer = ThrottleLayer::new(ThrottleConfig::new(), no).unwrap();
+//! This service always requests fewer calls.
+//! let classify = |_: Result<&(), &BoxError>, _| Class::Throttled { retry_after: None };
+//! let layer = ThrottleLayer::new(ThrottleConfig::new(), classify).unwrap();
 //! let service = layer.layer(service_fn(|()| async { Err::<(), BoxError>("busy".into()) }));
-//! let mut refused = 0;
+//! let mut rejected = 0;
 //! for _ in 0..100 {
 //!     let error = service.clone().oneshot(()).await.unwrap_err();
-//!     refused += u32::from(error.as_rejection() == Some(&Rejection::Throttled));
+//!     rejected += u32::from(error.as_rejection() == Some(&Rejection::Throttled));
 //! }
-//! assert!(refused > 50);
+//! assert!(rejected > 50);
 //! # }
 //! ```
 
@@ -50,14 +50,15 @@ use crate::config::{ConfigError, Errors, Validate};
 )]
 #[non_exhaustive]
 pub struct ThrottleConfig {
-    /// How many times as many calls as were accepted are made before any is refused, 1 to 100; 2.0 by
-    /// default, as in the [book](self). Less refuses sooner.
+    /// Number of requests per accepted request from which the throttle rejects calls. Must be
+    /// within 1 to 100; defaults to 2.0, as in the [book](self). A smaller value rejects earlier.
     pub k: f64,
-    /// How long a call counts, above 0 s; 2 min by default, as in the [book](self).
+    /// Time for which a call counts. Must be above 0; defaults to 2 min, as in the [book](self).
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub window: Duration,
-    /// The largest share of the calls that is refused, above 0 and at most 1; 0.9 by default, as in
-    /// failsafe-go, so that it is seen when the service is back.
+    /// Maximum probability of a rejection. Must be above 0 and at most 1; defaults to 0.9, as in
+    /// failsafe-go. A value below 1 lets some calls through, which show that the service has
+    /// recovered.
     pub max: f64,
 }
 
@@ -95,7 +96,7 @@ mod tests {
     use crate::config::check_ranges;
 
     #[test]
-    fn every_setting_has_its_range() {
+    fn every_field_is_checked_against_its_range() {
         check_ranges::<ThrottleConfig>(
             &[
                 |throttle| throttle.k = 1.0,
