@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use crate::config::{ConfigError, Validate};
 
 /// Configuration of `ClassifyHttp` (feature `http`): statuses whose class differs from the
-/// [table](super). All lists are empty by default.
+/// [table](super).
 ///
-/// A status is of one class only, and is one, 100 to 599. What a policy does with a class is up to
-/// the policy: a status that is said to be a failure is retried if the retry's
-/// [`statuses`](crate::retry::RetryOn::statuses) name it, say.
+/// All lists are empty by default. Each status must be within 100 to 599, and may be in one list
+/// only. Each policy decides the effect of a class: for example, a status in `failure` is retried
+/// only if it is in the [`statuses`](crate::retry::RetryOn::statuses) of the retry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -18,16 +18,18 @@ use crate::config::{ConfigError, Validate};
 )]
 #[non_exhaustive]
 pub struct ClassifyConfig {
-    /// The service did what it was asked: [`Class::Success`](super::Class::Success).
+    /// Statuses of a success: [`Class::Success`](super::Class::Success).
     pub success: Vec<u16>,
-    /// Another attempt would get the same answer: [`Class::NonRetryable`](super::Class::NonRetryable).
+    /// Statuses that another attempt would get again:
+    /// [`Class::NonRetryable`](super::Class::NonRetryable).
     pub answered: Vec<u16>,
-    /// The service could not answer this time: [`Class::Transient`](super::Class::Transient).
+    /// Statuses of a service that cannot respond this time:
+    /// [`Class::Transient`](super::Class::Transient).
     pub transient: Vec<u16>,
-    /// The service asks for fewer calls, and may say by `Retry-After` for how long:
-    /// [`Class::Throttled`](super::Class::Throttled). Every policy takes it for a 429.
+    /// Statuses of a service that requests fewer calls, with an optional `Retry-After`:
+    /// [`Class::Throttled`](super::Class::Throttled). Every policy treats them as a 429.
     pub throttled: Vec<u16>,
-    /// The service failed: [`Class::Failure`](super::Class::Failure).
+    /// Statuses of a failure: [`Class::Failure`](super::Class::Failure).
     pub failure: Vec<u16>,
 }
 
@@ -41,7 +43,7 @@ crate::setters! {
     }
 }
 
-/// The class of a status, without what else there is to know of it.
+/// A class without its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Success,
@@ -62,7 +64,7 @@ impl ClassifyConfig {
         ]
     }
 
-    /// What is said of `status`, if anything is.
+    /// Returns the configured class of `status`, or `None` if no list has the status.
     #[cfg(feature = "http")]
     pub(super) fn kind(&self, status: u16) -> Option<Kind> {
         let mut lists = self.lists().into_iter();
@@ -72,20 +74,20 @@ impl ClassifyConfig {
 
 impl Validate for ClassifyConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let mut named = BTreeSet::new();
-        let mut problems = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut errors = Vec::new();
         for (field, _, statuses) in self.lists() {
             for status in statuses {
                 if !(100..=599).contains(status) {
-                    let message = format!("{status} is not within 100 to 599");
-                    problems.push(ConfigError::new(field, message));
-                } else if !named.insert(status) {
-                    let message = format!("{status} is named twice");
-                    problems.push(ConfigError::new(field, message));
+                    let message = format!("must be within 100 to 599, got {status}");
+                    errors.push(ConfigError::new(field, message));
+                } else if !seen.insert(status) {
+                    let message = format!("duplicate status {status}");
+                    errors.push(ConfigError::new(field, message));
                 }
             }
         }
-        problems
+        errors
     }
 }
 
@@ -94,42 +96,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_named_once_and_is_one() {
-        let problems = |edit: fn(&mut ClassifyConfig)| {
-            let mut settings = ClassifyConfig::default();
-            edit(&mut settings);
-            let problems = settings.errors().into_iter();
-            problems
-                .map(|problem| problem.to_string())
-                .collect::<Vec<_>>()
+    fn rejects_duplicate_and_invalid_statuses() {
+        let errors = |edit: fn(&mut ClassifyConfig)| {
+            let mut config = ClassifyConfig::default();
+            edit(&mut config);
+            let errors = config.errors().into_iter();
+            errors.map(|error| error.to_string()).collect::<Vec<_>>()
         };
-        assert_eq!(problems(|_| {}), [""; 0]);
-        assert_eq!(problems(|all| all.success = vec![100, 599]), [""; 0]);
-        for (edit, problem) in [
+        assert_eq!(errors(|_| {}), [""; 0]);
+        assert_eq!(errors(|all| all.success = vec![100, 599]), [""; 0]);
+        for (edit, expected) in [
             (
                 (|all| all.success = vec![99]) as fn(&mut ClassifyConfig),
-                "success: 99 is not within 100 to 599",
+                "success: must be within 100 to 599, got 99",
             ),
             (
                 |all| all.failure = vec![600],
-                "failure: 600 is not within 100 to 599",
+                "failure: must be within 100 to 599, got 600",
             ),
             (
                 |all| all.throttled = vec![420, 420],
-                "throttled: 420 is named twice",
+                "throttled: duplicate status 420",
             ),
             (
                 |all| (all.answered, all.transient) = (vec![500], vec![409, 500]),
-                "transient: 500 is named twice",
+                "transient: duplicate status 500",
             ),
         ] {
-            assert_eq!(problems(edit), [problem]);
+            assert_eq!(errors(edit), [expected]);
         }
     }
 
     #[cfg(feature = "serde")]
     #[test]
-    fn the_lists_are_read_from_a_file() {
+    fn reads_the_lists_from_a_file() {
         let read = |text| {
             let config: ClassifyConfig = serde_json::from_str(text).map_err(|e| e.to_string())?;
             config.validate().map_err(|e| e.to_string())?;
@@ -140,8 +140,8 @@ mod tests {
             (&*config.failure, &*config.throttled),
             (&[404][..], &[420, 509][..])
         );
-        for wrong in [r#"{"failure": [99]}"#, r#"{"fail": [404]}"#] {
-            assert!(read(wrong).is_err(), "{wrong}");
+        for invalid in [r#"{"failure": [99]}"#, r#"{"fail": [404]}"#] {
+            assert!(read(invalid).is_err(), "{invalid}");
         }
     }
 }

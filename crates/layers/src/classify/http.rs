@@ -1,4 +1,4 @@
-//! The class of an `http::Response`.
+//! [`ClassifyHttp`], the classifier of `http::Response`.
 
 use std::{
     sync::Arc,
@@ -17,8 +17,9 @@ use crate::{
     rejection::AsRejection,
 };
 
-/// Reads the status of an `http::Response`, and `Retry-After` where it is a 429 or 503, or asks for
-/// fewer calls by another status.
+/// A classifier that reads the status of an `http::Response`.
+///
+/// The header `Retry-After` is read for 429, 503, and statuses that are configured as `throttled`.
 #[derive(Clone, Debug)]
 pub struct ClassifyHttp {
     clock: fn() -> SystemTime,
@@ -26,13 +27,13 @@ pub struct ClassifyHttp {
 }
 
 impl ClassifyHttp {
-    /// A classifier that reads dates in `Retry-After` by the system's clock.
+    /// Creates a classifier that compares dates in `Retry-After` with the system clock.
     #[must_use]
     pub const fn new() -> Self {
         Self::with_clock(SystemTime::now)
     }
 
-    /// Reads dates by `clock`.
+    /// Creates a classifier that compares dates in `Retry-After` with `clock`.
     #[must_use]
     pub const fn with_clock(clock: fn() -> SystemTime) -> Self {
         Self {
@@ -50,7 +51,7 @@ impl ClassifyHttp {
     /// use std::time::Duration;
     /// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Rejection, classify::ClassifyConfig};
     ///
-    /// // This service means by 404 that there is nothing to tell, which is an answer like any other.
+    /// This service sends 404 for an empty result, which is a success.
     /// let config = ClassifyConfig::new().success(vec![404]);
     /// let classify = ClassifyHttp::new().with(config).unwrap();
     /// let mut response = http::Response::new(());
@@ -67,7 +68,7 @@ impl ClassifyHttp {
     fn status(&self, status: u16, headers: &HeaderMap) -> Class {
         let overrides = self.overrides.as_ref();
         let kind = overrides.and_then(|overrides| overrides.kind(status));
-        match kind.unwrap_or_else(|| usual(status)) {
+        match kind.unwrap_or_else(|| default_kind(status)) {
             Kind::Success => Class::Success,
             Kind::NonRetryable => Class::NonRetryable(status),
             Kind::Transient => Class::Transient(status),
@@ -84,8 +85,10 @@ impl ClassifyHttp {
         }
     }
 
-    /// Seconds or an HTTP date ([RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3));
-    /// a past date is zero, anything else is as if it were absent.
+    /// Returns the time of `Retry-After`: seconds or an HTTP date ([RFC 9110
+    /// §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)).
+    ///
+    /// A past date is zero. Any other value is ignored.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -99,8 +102,8 @@ impl ClassifyHttp {
     }
 }
 
-/// What a status means by itself.
-const fn usual(status: u16) -> Kind {
+/// Returns the default class of a status.
+const fn default_kind(status: u16) -> Kind {
     match status {
         408 | 425 => Kind::Transient,
         429 => Kind::Throttled,
@@ -130,7 +133,7 @@ mod tests {
     use super::*;
     use crate::Rejection;
 
-    fn by_clock() -> ClassifyHttp {
+    fn fixed_clock() -> ClassifyHttp {
         ClassifyHttp::with_clock(|| SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
     }
 
@@ -144,14 +147,14 @@ mod tests {
     }
 
     fn class(status: u16, retry_after: Option<&str>) -> Class {
-        class_by(&by_clock(), status, retry_after)
+        class_by(&fixed_clock(), status, retry_after)
     }
 
     fn failure(code: u16, retry_after: Option<Duration>) -> Class {
         Class::Failure(Failure::Status { code, retry_after })
     }
 
-    /// The table, in words of its own.
+    /// The table of the module docs, implemented independently.
     fn expected(status: u16) -> Class {
         let retry_after = None;
         match status {
@@ -172,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_status_holds_for_it_and_for_no_other() {
-        let policy = ClassifyConfig::new()
+    fn overrides_apply_to_the_configured_statuses_only() {
+        let config = ClassifyConfig::new()
             .success(vec![404, 503])
             .answered(vec![500, 408])
             .transient(vec![409, 502])
             .throttled(vec![420, 599])
             .failure(vec![100, 200, 429]);
-        let classify = by_clock().with(policy).unwrap();
+        let classify = fixed_clock().with(config).unwrap();
         for status in 100..=599 {
             let retry_after = None;
             let expected = match status {
@@ -193,20 +196,23 @@ mod tests {
             assert_eq!(class_by(&classify, status, None), expected, "{status}");
         }
         let wait = Some(Duration::from_secs(3));
-        let asks = |status| class_by(&classify, status, Some("3"));
-        assert_eq!(asks(420), Class::Throttled { retry_after: wait });
-        assert_eq!(asks(429), failure(429, wait));
-        assert_eq!(asks(200), failure(200, None));
+        let with_retry_after = |status| class_by(&classify, status, Some("3"));
+        assert_eq!(
+            with_retry_after(420),
+            Class::Throttled { retry_after: wait }
+        );
+        assert_eq!(with_retry_after(429), failure(429, wait));
+        assert_eq!(with_retry_after(200), failure(200, None));
     }
 
     #[test]
-    fn overrides_that_say_nothing_are_none() {
+    fn empty_overrides_are_dropped() {
         let classify = ClassifyHttp::new().with(ClassifyConfig::default()).unwrap();
         assert!(classify.overrides.is_none());
     }
 
     #[test]
-    fn fault_f21_retry_after_is_read_as_seconds_or_as_a_date() {
+    fn fault_f21_reads_retry_after_as_seconds_or_a_date() {
         let wait = |value| class(429, Some(value)).retry_after();
         assert_eq!(wait("3"), Some(Duration::from_secs(3)));
         assert_eq!(
@@ -218,8 +224,8 @@ mod tests {
             Some(Duration::from_secs(3))
         );
         assert_eq!(wait("Sun, 06 Nov 1994 08:49:30 GMT"), Some(Duration::ZERO));
-        for garbage in ["abc", "-1", "+3", "1.5", ""] {
-            assert_eq!(wait(garbage), None, "{garbage:?}");
+        for invalid in ["abc", "-1", "+3", "1.5", ""] {
+            assert_eq!(wait(invalid), None, "{invalid:?}");
         }
         assert_eq!(
             class(503, Some("2")).retry_after(),

@@ -1,17 +1,17 @@
-//! One classifier that says what a result means, for every layer.
+//! Classification of results, shared by all layers.
 //!
 //! | result | class |
 //! |---|---|
 //! | 1xx–3xx, `Ok` | [`Class::Success`] |
-//! | 4xx, 501, 505: the service spoke | [`Class::NonRetryable`] |
+//! | 4xx, 501, 505: another attempt would get the same response | [`Class::NonRetryable`] |
 //! | 408, 425 | [`Class::Transient`] |
 //! | 429 | [`Class::Throttled`] |
-//! | other 5xx, a broken call, an attempt's timeout | [`Class::Failure`] |
-//! | the call was over before there was an answer | [`Class::Unanswered`] |
-//! | a layer refused the call | [`Class::Rejected`] |
+//! | other 5xx, a broken call, an attempt timeout | [`Class::Failure`] |
+//! | the call ended before the service responded | [`Class::Unanswered`] |
+//! | a layer rejected the call | [`Class::Rejected`] |
 //!
-//! A local refusal never counts against the service. A service that means something else by a status
-//! is told so with [`ClassifyConfig`], which `ClassifyHttp` (feature `http`) reads.
+//! A local rejection never counts as a failure of the service. If a service uses a status in
+//! another meaning, set its class with [`ClassifyConfig`] for `ClassifyHttp` (feature `http`).
 
 mod config;
 #[cfg(feature = "http")]
@@ -27,37 +27,37 @@ pub use self::http::ClassifyHttp;
 
 use crate::rejection::{AsRejection, Rejection};
 
-/// What the result of one attempt means.
+/// The meaning of the result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Class {
-    /// The service did what it was asked.
+    /// The service did what was requested.
     Success,
-    /// The service gave an answer that another attempt would not change: its status.
+    /// The service responded, and another attempt would get the same response. Contains the status.
     NonRetryable(u16),
-    /// The service could not answer this time: its status.
+    /// The service could not respond this time. Contains the status.
     Transient(u16),
-    /// The service asks for fewer calls.
+    /// The service requests fewer calls.
     Throttled {
-        /// How long it wants to be left alone.
+        /// Time of `Retry-After`. `None` if the response has none.
         retry_after: Option<Duration>,
     },
     /// The service failed.
     Failure(Failure),
-    /// The call ended before the service answered.
+    /// The call ended before the service responded.
     Unanswered {
-        /// How long the service had had.
+        /// Time from the start of the attempt to its end.
         elapsed: Duration,
-        /// Who ended it.
+        /// Reason of the end.
         cause: Cause,
     },
-    /// A layer rejected the call before it was sent. An attempt's timeout and the deadline are not among
-    /// these: see [`Rejection::class`].
+    /// A layer rejected the call before it was sent. An attempt timeout and the deadline have other
+    /// classes: see [`Rejection::class`].
     Rejected(Rejection),
 }
 
 impl Class {
-    /// How long the service wants to be left alone, if it said so.
+    /// Returns the time of the service's `Retry-After`, or `None` if the class has none.
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
@@ -68,34 +68,35 @@ impl Class {
     }
 }
 
-/// How a service failed.
+/// The kind of failure of a service.
 ///
-/// It is an [`Error`], so that a service with a boxed error can put it among the sources, where
+/// `Failure` implements [`Error`]. A service with a boxed error can put it among the sources, where
 /// [`AsRejection::failure`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It answered with a server error.
+    /// The service responded with a server error.
     Status {
-        /// The status.
+        /// Status of the response.
         code: u16,
-        /// How long it wants to be left alone.
+        /// Time of `Retry-After`. `None` if the response has none, or if the status is neither 429
+        /// nor 503.
         retry_after: Option<Duration>,
     },
-    /// No connection could be made: nothing was sent.
+    /// No connection could be made, so nothing was sent.
     Connect,
-    /// The service certainly did not process the request (HTTP/2 `REFUSED_STREAM`, or a pooled
-    /// connection that was closed before anything was sent).
+    /// The service did not process the request: HTTP/2 `REFUSED_STREAM`, or a pooled connection
+    /// that was closed before anything was sent.
     NotProcessed,
-    /// The connection broke before there was an answer.
+    /// The connection broke before the response.
     ConnectionReset,
-    /// The answer broke off.
+    /// The response body ended early.
     TruncatedBody,
-    /// The answer could not be understood.
+    /// The response could not be decoded.
     Protocol,
-    /// The answer was larger than allowed.
+    /// The response exceeds the size limit.
     TooLarge,
-    /// The attempt timed out.
+    /// The attempt exceeded the attempt timeout.
     AttemptTimeout,
     /// The service panicked.
     Panic,
@@ -107,12 +108,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status { code, .. } => write!(f, "the service answered {code}"),
-            Self::Connect => f.write_str("no connection could be made"),
-            Self::NotProcessed => f.write_str("the service did not take the request"),
-            Self::ConnectionReset => f.write_str("the connection broke"),
-            Self::TruncatedBody => f.write_str("the answer broke off"),
-            Self::Protocol => f.write_str("the answer could not be understood"),
-            Self::TooLarge => f.write_str("the answer is too large"),
+            Self::Connect => f.write_str("could not connect to the service"),
+            Self::NotProcessed => f.write_str("the service did not process the request"),
+            Self::ConnectionReset => f.write_str("the connection broke before the response"),
+            Self::TruncatedBody => f.write_str("the response body ended early"),
+            Self::Protocol => f.write_str("the response could not be decoded"),
+            Self::TooLarge => f.write_str("the response is too large"),
             Self::AttemptTimeout => f.write_str("the attempt timed out"),
             Self::Panic => f.write_str("the service panicked"),
             Self::Other => f.write_str("the service failed"),
@@ -122,35 +123,37 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// Why a call ended before there was an answer.
+/// The reason why a call ended before the service responded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Its deadline passed.
+    /// The deadline passed.
     Deadline,
-    /// Nobody waits for it any more.
+    /// The caller dropped the call.
     CallerGone,
-    /// Another call of the same request has failed, without which this one is of no use. No layer sees
-    /// that; it is for whoever makes such calls beside each other and classifies their ends.
+    /// Another call of the same request failed, so the result of this call is no longer needed. No
+    /// layer can know this reason; the variant is for programs that run such calls and classify
+    /// their results.
     SiblingFailed,
-    /// Another attempt of the same call was answered first.
+    /// Another attempt of the same call completed first.
     HedgeLost,
 }
 
-/// Says what a result means. It is pure: the same result has the same class for every layer.
+/// A classifier of results. It must be pure: the same result must have the same class for every
+/// layer.
 ///
-/// Any `Fn(Result<&Response, &Error>, Duration) -> Class` is a classifier. One may ask another for
-/// what it has no opinion of:
+/// Any `Fn(Result<&Response, &Error>, Duration) -> Class` is a classifier. A classifier may
+/// delegate to another one:
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_fanout_layers::{BoxError, Class, Classify, ClassifyResult, Failure};
 ///
-/// /// This service answers with an empty text when it has failed.
+/// This service responds with an empty text if it has failed.
 /// #[derive(Clone)]
-/// struct EmptyIsBroken;
+/// struct EmptyIsFailure;
 ///
-/// impl Classify<String, BoxError> for EmptyIsBroken {
+/// impl Classify<String, BoxError> for EmptyIsFailure {
 ///     fn classify(&self, result: Result<&String, &BoxError>, elapsed: Duration) -> Class {
 ///         match result {
 ///             Ok(text) if text.is_empty() => Class::Failure(Failure::Protocol),
@@ -160,21 +163,21 @@ pub enum Cause {
 /// }
 ///
 /// let class = |result: Result<String, BoxError>| {
-///     EmptyIsBroken.classify(result.as_ref(), Duration::ZERO)
+///     EmptyIsFailure.classify(result.as_ref(), Duration::ZERO)
 /// };
 /// assert_eq!(class(Ok("Ada".into())), Class::Success);
 /// assert_eq!(class(Ok("".into())), Class::Failure(Failure::Protocol));
-/// assert_eq!(class(Err("torn".into())), Class::Failure(Failure::Other));
+/// assert_eq!(class(Err("reset".into())), Class::Failure(Failure::Other));
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot say what a `Result<{Response}, {E}>` means",
-    label = "this is no `Classify` for what the service answers",
-    note = "`ClassifyResult` asks `{E}: AsRejection`, and so does `ClassifyHttp` for an `http::Response`",
-    note = "`ClassifyHttp` comes with the feature `http` of tower-fanout-layers",
-    note = "a closure writes out both types: `|result: Result<&{Response}, &{E}>, elapsed: Duration| …`"
+    message = "`{Self}` cannot classify a `Result<{Response}, {E}>`",
+    label = "not a `Classify<{Response}, {E}>`",
+    note = "`ClassifyResult` requires `{E}: AsRejection`, and so does `ClassifyHttp` for an `http::Response`",
+    note = "`ClassifyHttp` requires the feature `http` of tower-fanout-layers",
+    note = "a closure must declare both types: `|result: Result<&{Response}, &{E}>, elapsed: Duration| …`"
 )]
 pub trait Classify<Response, E> {
-    /// The class of `result`, which came `elapsed` after the attempt was sent.
+    /// Returns the class of `result`. `elapsed` is the time since the attempt was sent.
     fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class;
 }
 
@@ -187,7 +190,7 @@ where
     }
 }
 
-/// The class of an error: of the refusal in it, else of its kind of failure.
+/// Returns the class of an error: that of the rejection in it, or else its kind of failure.
 fn of_error<E: AsRejection>(error: &E, elapsed: Duration) -> Class {
     match error.as_rejection() {
         Some(rejection) => rejection.class(elapsed),
@@ -195,7 +198,8 @@ fn of_error<E: AsRejection>(error: &E, elapsed: Duration) -> Class {
     }
 }
 
-/// `Ok` is a success, an error what it says of itself.
+/// A classifier that treats `Ok` as a success, and takes the class of an error from
+/// [`AsRejection`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClassifyResult;
 

@@ -1,11 +1,11 @@
-//! The rows of the table of what results mean, for the tests of the policies that read them.
+//! The rows of the classification table, for tests of the policies that depend on it.
 
 use std::{fmt, time::Duration};
 
 use super::{Cause, Class, Failure};
 use crate::rejection::Rejection;
 
-/// How long a call must have run that was cut off, where a policy asks for that.
+/// The threshold `unanswered` of the tests.
 pub(crate) const UNANSWERED: Duration = Duration::from_millis(100);
 
 pub(crate) const fn status(code: u16) -> Class {
@@ -21,7 +21,7 @@ pub(crate) const fn cut_off(cause: Cause, elapsed: Duration) -> Class {
     Class::Unanswered { elapsed, cause }
 }
 
-/// Not quite so long.
+/// A duration just below the threshold.
 pub(crate) const SHORT: Duration = Duration::from_millis(99);
 
 pub(crate) const ROWS: [Class; 32] = [
@@ -61,18 +61,18 @@ pub(crate) const ROWS: [Class; 32] = [
     Class::Rejected(Rejection::NoEndpoint),
 ];
 
-/// Holds a policy against its column: the rows for which it says something else than `usual`.
+/// Checks an effect of all classes: it must be `usual`, except for the classes in `others`.
 pub(crate) fn check<T: Clone + PartialEq + fmt::Debug>(
-    says: impl Fn(Class) -> T,
+    effect_of: impl Fn(Class) -> T,
     usual: &T,
     others: &[(Class, T)],
 ) {
     for row in ROWS {
         let other = others.iter().find(|(class, _)| *class == row);
         let expected = other.map_or(usual, |(_, other)| other);
-        assert_eq!(says(row), *expected, "{row:?}");
+        assert_eq!(effect_of(row), *expected, "{row:?}");
     }
     for (class, _) in others {
-        assert!(ROWS.contains(class), "no row is {class:?}");
+        assert!(ROWS.contains(class), "the table has no row {class:?}");
     }
 }
