@@ -1,11 +1,11 @@
-//! Durations as people write them: `"300ms"`, `"1m 30s"`. A number without a unit is refused.
+//! Durations as text with units: `"300ms"`, `"1m 30s"`. A number without a unit is rejected.
 
 use std::{fmt, time::Duration};
 
 #[cfg(feature = "serde")]
-pub use self::form::{deserialize, option, serialize};
+pub use self::text_format::{deserialize, option, serialize};
 
-/// `duration` as it is written in a file, `1m 30s`, for a message say.
+/// Returns a value that displays `duration` as it is written in a file, such as `1m 30s`.
 #[must_use]
 pub fn written(duration: Duration) -> impl fmt::Display {
     Written(duration)
@@ -37,7 +37,7 @@ impl fmt::Display for Written {
 }
 
 #[cfg(feature = "serde")]
-mod form {
+mod text_format {
     use std::{fmt, time::Duration};
 
     use serde::{
@@ -45,10 +45,10 @@ mod form {
         de::{Error, Unexpected, Visitor},
     };
 
-    /// Reads a duration.
+    /// Deserializes a duration from text.
     ///
     /// # Errors
-    /// It is not a duration with a unit.
+    /// Returns an error if the value is not text, or not a duration with a unit.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_str(Text)
     }
@@ -68,15 +68,15 @@ mod form {
         }
     }
 
-    /// Writes a duration.
+    /// Serializes a duration as text.
     ///
     /// # Errors
-    /// Those of the serializer.
+    /// Returns the errors of the serializer.
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&super::written(*duration))
     }
 
-    /// The same for durations that may be [off](crate::config::option).
+    /// Serialization of optional durations, which may be [off](crate::config::option).
     pub mod option {
         use std::time::Duration;
 
@@ -86,10 +86,10 @@ mod form {
         #[serde(transparent)]
         struct Span(#[serde(with = "crate::config::duration")] Duration);
 
-        /// Reads a duration; `off` and null are none.
+        /// Deserializes a duration. `off` and null are `None`.
         ///
         /// # Errors
-        /// It is not a duration with a unit, and not off.
+        /// Returns an error if the value is neither a duration with a unit, nor `off`, nor null.
         pub fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Option<Duration>, D::Error> {
@@ -97,10 +97,10 @@ mod form {
             Ok(span.map(|Span(duration)| duration))
         }
 
-        /// Writes a duration; none is `off`.
+        /// Serializes a duration. `None` is `off`.
         ///
         /// # Errors
-        /// Those of the serializer.
+        /// Returns the errors of the serializer.
         pub fn serialize<S: Serializer>(
             duration: &Option<Duration>,
             serializer: S,
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_written_as_in_a_file() {
+    fn displays_a_duration_as_in_a_file() {
         let day = Duration::from_secs(86_400);
         for (duration, text) in [
             (Duration::ZERO, "0s"),

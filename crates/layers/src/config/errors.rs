@@ -4,10 +4,11 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{ConfigError, Validate, duration};
 
-/// The statuses that a result may have, as far as a policy may name them.
+/// The statuses that a policy may name, except in
+/// [`ClassifyConfig`](crate::classify::ClassifyConfig).
 pub(crate) const STATUSES: RangeInclusive<u16> = 200..=599;
 
-/// A value of a setting, which a message shows as a file writes it.
+/// A value that error messages show as it is written in a file.
 pub(crate) trait Value: Copy + PartialOrd {
     fn written(self) -> String;
 }
@@ -37,17 +38,17 @@ impl Errors {
     pub(crate) fn within<T: Value>(self, field: &'static str, value: T, low: T, high: T) -> Self {
         self.unless(low <= value && value <= high, field, || {
             let [value, low, high] = [value, low, high].map(Value::written);
-            format!("{value} is not within {low} to {high}")
+            format!("must be within {low} to {high}, got {value}")
         })
     }
 
     pub(crate) fn at_least<T: Value>(self, field: &'static str, value: T, low: T) -> Self {
         self.unless(low <= value, field, || {
-            format!("{} is less than {}", value.written(), low.written())
+            format!("must be >= {}, got {}", low.written(), value.written())
         })
     }
 
-    /// One setting that must not exceed another.
+    /// Checks that a value does not exceed the value of another field.
     pub(crate) fn not_above<T: Value>(
         self,
         field: &'static str,
@@ -57,11 +58,11 @@ impl Errors {
     ) -> Self {
         self.unless(value <= limit, field, || {
             let [value, limit] = [value, limit].map(Value::written);
-            format!("{} {value} is more than {limit_name} {limit}", name(field))
+            format!("must be <= {limit_name} ({limit}), got {value}")
         })
     }
 
-    /// One setting that another must not exceed.
+    /// Checks that a value is not below the value of another field.
     pub(crate) fn not_below<T: Value>(
         self,
         field: &'static str,
@@ -71,31 +72,31 @@ impl Errors {
     ) -> Self {
         self.unless(limit <= value, field, || {
             let [value, limit] = [value, limit].map(Value::written);
-            format!("{} {value} is less than {limit_name} {limit}", name(field))
+            format!("must be >= {limit_name} ({limit}), got {value}")
         })
     }
 
     pub(crate) fn positive(self, field: &'static str, value: impl Into<Option<Duration>>) -> Self {
         self.unless(value.into() != Some(Duration::ZERO), field, || {
-            "0s is no duration to wait".into()
+            "must be > 0, got 0s".into()
         })
     }
 
-    /// A share of calls: above 0, at most 1.
+    /// Checks a share of calls: above 0, at most 1.
     pub(crate) fn share(self, field: &'static str, value: f64) -> Self {
         self.unless(value > 0.0 && value <= 1.0, field, || {
-            format!("{value} is not above 0 and at most 1")
+            format!("must be > 0 and <= 1, got {value}")
         })
     }
 
-    /// By how much something grows each time.
+    /// Checks a growth factor: a finite number of at least 1.
     pub(crate) fn factor(self, field: &'static str, value: f64) -> Self {
         self.unless((1.0..=f64::MAX).contains(&value), field, || {
-            format!("{value} is no finite number of at least 1")
+            format!("must be a finite number >= 1, got {value}")
         })
     }
 
-    /// Statuses of HTTP.
+    /// Checks a list of HTTP statuses.
     pub(crate) fn statuses(self, field: &'static str, statuses: &[u16]) -> Self {
         let (low, high) = STATUSES.into_inner();
         let within = |errors: Self, status: &u16| errors.within(field, *status, low, high);
@@ -109,13 +110,14 @@ impl Errors {
         self
     }
 
+    /// Adds an error unless `is_valid`, which must be `false` for a NaN.
     fn unless(
         mut self,
-        sound: bool, // which a comparison with a NaN never is
+        is_valid: bool,
         field: &'static str,
         message: impl FnOnce() -> String,
     ) -> Self {
-        if !sound {
+        if !is_valid {
             self.0.push(ConfigError::new(field, message()));
         }
         self
@@ -131,31 +133,28 @@ impl Errors {
     }
 }
 
-/// The last step of a dotted path.
-fn name(field: &str) -> &str {
-    field.rsplit('.').next().unwrap_or(field)
-}
-
-/// Checks the ranges of a config: an edit within range causes no error, and any other edit causes one
-/// error, at the field that is listed with it.
+/// Checks the validation of a config struct.
+///
+/// An edit in `in_range` must cause no error. An edit in `out_of_range` must cause one error, at
+/// the field that is listed with it.
 #[cfg(test)]
 pub(crate) fn check_ranges<T: Validate + Default>(
     in_range: &[Edit<T>],
     out_of_range: &[(&str, Edit<T>)],
 ) {
-    let check = |edit: &Edit<T>, place: usize, expected: &[&str]| {
+    let check = |edit: &Edit<T>, index: usize, expected: &[&str]| {
         let mut config = T::default();
         edit(&mut config);
         let errors = config.errors();
         let fields: Vec<_> = errors.iter().map(ConfigError::field).collect();
-        assert_eq!(fields, expected, "edit {place}: {errors:?}");
+        assert_eq!(fields, expected, "edit {index}: {errors:?}");
     };
     assert_eq!(T::default().errors(), []);
-    for (place, edit) in in_range.iter().enumerate() {
-        check(edit, place, &[]);
+    for (index, edit) in in_range.iter().enumerate() {
+        check(edit, index, &[]);
     }
-    for (place, (field, edit)) in out_of_range.iter().enumerate() {
-        check(edit, place, &[field]);
+    for (index, (field, edit)) in out_of_range.iter().enumerate() {
+        check(edit, index, &[field]);
     }
 }
 

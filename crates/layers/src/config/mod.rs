@@ -10,10 +10,10 @@
 //! assert!(RetryLayer::new(config, ClassifyResult).is_ok());
 //! let config = RetryConfig::new().max_attempts(7);
 //! let error = RetryLayer::new(config, ClassifyResult).unwrap_err();
-//! assert_eq!(error.to_string(), "max_attempts: 7 is not within 1 to 6");
+//! assert_eq!(error.to_string(), "max_attempts: must be within 1 to 6, got 7");
 //! ```
 //!
-//! An optional value is given as it is, or as `None`:
+//! The setter of an optional field takes the value itself or `None`:
 //!
 //! ```
 //! use std::time::Duration;
@@ -26,11 +26,11 @@
 //! let layer = BreakerLayer::new("users", config, ClassifyResult).unwrap();
 //! ```
 //!
-//! A layer is turned off with [`tower::util::option_layer`].
+//! To turn a layer off, use [`tower::util::option_layer`].
 //!
-//! With the feature `serde`, a config is read from a file whose keys are the names of the fields. Missing
-//! keys have their defaults, unknown keys are errors, durations have a [unit](duration), and an optional
-//! value is turned off by the word `off` or by null.
+//! With the feature `serde`, a config is deserialized from a map whose keys are the names of the
+//! fields. A missing key has its default, and an unknown key is an error. Durations have a
+//! [unit](duration). An optional value is turned off by the word `off` or by null.
 //!
 //! [`tower::util::option_layer`]: https://docs.rs/tower/0.5/tower/util/fn.option_layer.html
 
@@ -47,7 +47,7 @@ pub(crate) use self::errors::STATUSES;
 #[cfg(test)]
 pub(crate) use self::errors::check_ranges;
 
-/// Error for a value that a layer cannot be built with.
+/// An error about a configuration value that is out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     field: Cow<'static, str>,
@@ -64,7 +64,7 @@ impl ConfigError {
         }
     }
 
-    /// Prefixes the path of the field with `parent`, for the config struct that holds this one.
+    /// Prefixes the field with `parent`, the field that holds the config struct of this error.
     #[must_use]
     pub fn under(self, parent: &str) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl ConfigError {
         }
     }
 
-    /// Returns the path of the field; names of nested fields are joined by dots.
+    /// Returns the path of the field. The names of nested fields are joined by dots.
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
@@ -94,7 +94,7 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// A config struct that can be checked.
+/// A config struct that can be validated.
 pub trait Validate {
     /// Returns all errors, in the order of the fields.
     fn errors(&self) -> Vec<ConfigError>;
@@ -108,8 +108,57 @@ pub trait Validate {
     }
 }
 
-/// Implements `new`, which returns the default, and a chained setter for each field of a config struct.
-/// The setter of an `Option` takes the value itself too.
+/// A config struct that has been validated.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Validated<T>(T);
+
+impl<T: Validate> Validated<T> {
+    /// Checks `config`.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new(config: T) -> Result<Self, ConfigError> {
+        config.validate().map(|()| Self(config))
+    }
+
+    /// Changes the default config with `edit` and checks the result.
+    ///
+    /// # Errors
+    /// Returns the first error of the changed config.
+    pub fn build(edit: impl FnOnce(&mut T)) -> Result<Self, ConfigError>
+    where
+        T: Default,
+    {
+        let mut config = T::default();
+        edit(&mut config);
+        Self::new(config)
+    }
+}
+
+impl<T> Deref for Validated<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de, T> serde::Deserialize<'de> for Validated<T>
+where
+    T: Validate + serde::Deserialize<'de>,
+{
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(T::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Implements `new`, which returns the default, and a chained setter for each field of a config
+/// struct.
+///
+/// The setter of an `Option`, `Vec` or `String` field takes any value that converts into the type
+/// of the field.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setters {

@@ -1,4 +1,5 @@
-//! Settings that may be turned off: none is written as the word `off`, and read from it or null.
+//! Serialization of optional fields: `None` is written as the word `off`, and read from `off` or
+//! null.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,26 +8,28 @@ use serde::{
     de::{Error, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// Reads a setting; `off` and null are none. Leaving it out is up to `#[serde(default)]`.
+/// Deserializes an optional value. `off` and null are `None`.
+///
+/// A missing key is handled by `#[serde(default)]`.
 ///
 /// # Errors
-/// Those of the setting.
+/// Returns the errors of the value's deserializer.
 pub fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     deserializer.deserialize_any(OrOff(PhantomData))
 }
 
-/// Writes a setting; none is `off`.
+/// Serializes an optional value. `None` is `off`.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Returns the errors of the serializer.
 pub fn serialize<S: Serializer, T: Serialize>(
-    setting: &Option<T>,
+    value: &Option<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    match setting {
-        Some(setting) => setting.serialize(serializer),
+    match value {
+        Some(value) => value.serialize(serializer),
         None => serializer.serialize_str("off"),
     }
 }
@@ -37,7 +40,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OrOff<T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a setting or the word \"off\"")
+        f.write_str("a value or the word \"off\"")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
