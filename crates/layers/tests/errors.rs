@@ -1,4 +1,4 @@
-//! What errors say of a call, on their way through services that know nothing of layers.
+//! Tests of errors that pass through services without knowledge of the layers.
 #![allow(missing_docs)]
 
 use std::{
@@ -13,19 +13,21 @@ use tower_fanout_layers::{
     RetryConfig, RetryLayer, breaker::State,
 };
 
-/// Opens after so many failures in a row.
+/// Creates a breaker that opens after `failures` consecutive failures.
 fn breaker(failures: u32) -> BreakerLayer<ClassifyResult> {
-    let policy = BreakerConfig::new().consecutive_failures(failures);
-    BreakerLayer::new("users", policy, ClassifyResult).unwrap()
+    let config = BreakerConfig::new().consecutive_failures(failures);
+    BreakerLayer::new("users", config, ClassifyResult).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_22_refusals_from_below_a_buffer_count_for_nothing() {
+async fn cb_22_rejections_from_below_a_buffer_are_not_counted() {
     let outer = breaker(3);
     let inner = ServiceBuilder::new()
         .layer(breaker(1))
         .layer(CallErrorLayer::new())
-        .service(service_fn(|()| async { Err::<(), _>(Error::other("no")) }));
+        .service(service_fn(|()| async {
+            Err::<(), _>(Error::other("unavailable"))
+        }));
     let service = outer.layer(Buffer::new(inner, 8));
     for call in 0..10 {
         let error = service.clone().oneshot(()).await.unwrap_err();
@@ -42,8 +44,9 @@ async fn cb_22_refusals_from_below_a_buffer_count_for_nothing() {
     );
 }
 
-/// How often a request that may not be sent twice is sent, where `lift` says what errors mean.
-async fn sent<F>(lift: CallErrorLayer<F>) -> u32
+/// Returns the number of attempts of a request that is not idempotent, where `layer` classifies
+/// errors.
+async fn attempts<F>(layer: CallErrorLayer<F>) -> u32
 where
     F: Fn(&Error) -> Failure + Clone,
 {
@@ -54,7 +57,7 @@ where
     });
     let service = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
-        .layer(lift)
+        .layer(layer)
         .service(unreachable);
     let error = service.oneshot(()).await.unwrap_err();
     assert!(matches!(error, CallError::Inner { .. }), "{error}");
@@ -62,11 +65,11 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_05_a_lifted_error_is_retried_as_the_failure_that_it_is_said_to_be() {
-    assert_eq!(sent(CallErrorLayer::new()).await, 1);
+async fn rt_05_call_error_layer_makes_connect_errors_retryable() {
+    assert_eq!(attempts(CallErrorLayer::new()).await, 1);
     let kind = |error: &Error| match error.kind() {
         ErrorKind::ConnectionRefused => Failure::Connect,
         _ => Failure::Other,
     };
-    assert_eq!(sent(CallErrorLayer::with(kind)).await, 3);
+    assert_eq!(attempts(CallErrorLayer::with(kind)).await, 3);
 }
