@@ -1,4 +1,4 @@
-//! Layers against the faults of a downstream that show only over many calls.
+//! Tests of the layers against faults of a downstream that show only over many calls.
 #![cfg(feature = "http")]
 #![allow(missing_docs)]
 
@@ -31,7 +31,7 @@ use tower_fanout_layers::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs `test` in virtual time.
+/// Runs `test` on a clock that advances virtually.
 fn in_virtual_time<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
@@ -50,8 +50,8 @@ fn retry() -> RetryConfig {
     RetryConfig::new().jitter(Jitter::None)
 }
 
-/// Answers with `status` and `retry_after`, and counts.
-fn answering(
+/// Returns a service that responds with `status` and `retry_after`, and the number of its calls.
+fn responding(
     status: u16,
     retry_after: Option<String>,
 ) -> (
@@ -72,7 +72,7 @@ fn answering(
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f20_f22_a_status_says_whether_to_retry_and_whom_to_blame() {
+async fn fault_f20_f22_statuses_decide_on_retries_and_breaker() {
     for (status, attempts, opens) in [
         (400, 1, false),
         (404, 1, false),
@@ -83,7 +83,7 @@ async fn fault_f20_f22_a_status_says_whether_to_retry_and_whom_to_blame() {
         (503, 3, true),
         (501, 1, false),
     ] {
-        let (service, calls) = answering(status, None);
+        let (service, calls) = responding(status, None);
         let retrying = RetryLayer::new(retry(), ClassifyHttp::new())
             .unwrap()
             .layer(service.clone());
@@ -106,23 +106,24 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn fault_f21_a_wish_to_be_left_alone_is_kept_if_it_fits_and_else_the_call_is_over(
+    fn fault_f21_obeys_retry_after_or_ends_the_call(
         value in prop_oneof!["[0-9]{1,2}", "[0-9]{3,30}", "-[0-9]{1,3}", "[ -~]{0,12}"],
         left in 0u64..15_000,
     ) {
         in_virtual_time(async {
-            let (service, calls) = answering(503, Some(value.clone()));
-            let policy = RetryConfig::new().jitter(Jitter::None).max_attempts(2);
-            let retrying = RetryLayer::new(policy, ClassifyHttp::new()).unwrap().layer(service);
+            let (service, calls) = responding(503, Some(value.clone()));
+            let config = RetryConfig::new().jitter(Jitter::None).max_attempts(2);
+            let retrying = RetryLayer::new(config, ClassifyHttp::new()).unwrap().layer(service);
             let (_, elapsed) = timed(retrying.oneshot(ask_within(ms(left)))).await;
             let value = value.trim();
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-            let wish = digits.then(|| value.parse().unwrap_or(u64::MAX));
-            // What is no number of seconds leaves the usual pause; a wish is spread by up to the base.
-            let pause = wish.map_or(50, |wish: u64| wish.saturating_mul(1_000).max(50));
-            let spread = if wish.is_some() { 50 } else { 0 };
+            let seconds = digits.then(|| value.parse().unwrap_or(u64::MAX));
+            // Other values leave the usual pause. `Retry-After` is extended by up to `base` at
+            // random.
+            let pause = seconds.map_or(50, |seconds: u64| seconds.saturating_mul(1_000).max(50));
+            let spread = if seconds.is_some() { 50 } else { 0 };
             let fits = |pause: u64| {
-                wish.is_none_or(|wish| wish <= 10) && pause.saturating_add(10) <= left
+                seconds.is_none_or(|seconds| seconds <= 10) && pause.saturating_add(10) <= left
             };
             if calls.load(Relaxed) == 2 {
                 prop_assert!(fits(pause), "{value:?}");
@@ -137,7 +138,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f23_when_all_fails_a_fifth_more_is_asked_and_a_little() {
+async fn fault_f23_the_budget_limits_retries_when_all_calls_fail() {
     let script = script().fail(BROKEN);
     let layer = RetryLayer::new(retry(), ClassifyResult).unwrap();
     let calls = (0..1_000).map(|call| {
@@ -148,13 +149,13 @@ async fn fault_f23_when_all_fails_a_fifth_more_is_asked_and_a_little() {
         }
     });
     join_all(calls).await;
-    // 20 % of the calls, and 3 in each second of the 10 that a budget remembers.
+    // 20 % of the calls, and 3 per second for the 10 s of the budget's window.
     let retries = script.calls() - 1_000;
     assert!((200..=230).contains(&retries), "{retries}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f24_no_attempt_begins_with_less_time_than_it_needs() {
+async fn fault_f24_no_attempt_starts_with_less_than_min_useful() {
     for left in 0..400 {
         let script = script().fail(BROKEN);
         let service = RetryLayer::new(retry(), ClassifyResult)
@@ -162,42 +163,42 @@ async fn fault_f24_no_attempt_begins_with_less_time_than_it_needs() {
             .layer(script.clone());
         let deadline = Instant::now() + ms(left);
         service.oneshot(ask_within(ms(left))).await.unwrap_err();
-        let late = |start: &Instant| *start + ms(10) > deadline;
-        assert!(!script.call_times()[1..].iter().any(late), "{left}");
+        let starts_late = |start: &Instant| *start + ms(10) > deadline;
+        assert!(!script.call_times()[1..].iter().any(starts_late), "{left}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f30_a_probe_that_panics_or_is_dropped_gives_its_slot_back() {
-    for cut in [None, Some(0), Some(1), Some(5), Some(9)] {
-        let layer = breaker(ClassifyResult, |settings| {
-            settings.consecutive_failures = Some(1);
+async fn fault_f30_a_panicked_or_dropped_probe_frees_its_slot() {
+    for cancel_after in [None, Some(0), Some(1), Some(5), Some(9)] {
+        let layer = breaker(ClassifyResult, |config| {
+            config.consecutive_failures = Some(1);
         });
         let broken = script().fail(BROKEN);
-        let script = match cut {
-            None => broken.panic("in the probe").respond(1),
+        let script = match cancel_after {
+            None => broken.panic("on purpose").respond(1),
             Some(_) => broken.respond(1).after(ms(10)),
         };
         let service = layer.layer(script);
         service.clone().oneshot(ask()).await.unwrap_err();
         sleep(5 * SECOND).await;
         let probe = tokio::spawn(service.clone().oneshot(ask()));
-        if let Some(cut) = cut {
-            sleep(ms(cut)).await;
+        if let Some(cancel_after) = cancel_after {
+            sleep(ms(cancel_after)).await;
             probe.abort();
         }
         probe.await.unwrap_err();
         sleep(60 * SECOND).await;
-        assert_eq!(service.oneshot(ask()).await, Ok(1), "{cut:?}");
+        assert_eq!(service.oneshot(ask()).await, Ok(1), "{cancel_after:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f32_a_service_that_flaps_does_not_make_the_circuit_flap() {
-    let layer = breaker(ClassifyResult, |settings| {
-        settings.consecutive_failures = None;
-        settings.window = Window::Count(10);
-        settings.min_calls = 4;
+async fn fault_f32_a_flapping_service_does_not_flap_the_circuit() {
+    let layer = breaker(ClassifyResult, |config| {
+        config.consecutive_failures = None;
+        config.window = Window::Count(10);
+        config.min_calls = 4;
     });
     let flapping = Arc::new(AtomicUsize::new(0));
     let service = layer.layer(service_fn(move |_: Request| {
@@ -220,17 +221,17 @@ async fn fault_f32_a_service_that_flaps_does_not_make_the_circuit_flap() {
     assert!(opened > 1, "{opened}");
 }
 
-/// What a downstream does for a while.
+/// The condition of a downstream for a quarter of a second.
 #[derive(Clone, Copy)]
-enum Weather {
-    Fair,
+enum Condition {
+    Good,
     Slow,
     Partitioned,
     Crashed,
 }
 
-/// A downstream whose weather changes by `seed` for five seconds, and is fair from then on. Gives the
-/// most calls that it had at once, too.
+/// Returns a downstream whose condition changes by `seed` for five seconds and is good afterwards,
+/// and the peak number of its concurrent calls.
 fn downstream(
     seed: u64,
 ) -> (
@@ -238,39 +239,39 @@ fn downstream(
     Arc<AtomicUsize>,
 ) {
     let start = Instant::now();
-    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let peak = Arc::clone(&most);
+    let (now, peak_in_flight) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let peak = Arc::clone(&peak_in_flight);
     let service = service_fn(move |_: Request| {
         let in_flight = InFlight::new(&now, &peak);
         let time = start.elapsed().as_millis() as u64;
-        // A step of a linear congruential generator for each quarter of a second.
-        let dice = (seed ^ (time / 250)).wrapping_mul(6_364_136_223_846_793_005) >> 60;
-        let weather = match dice {
-            _ if time >= 5_000 => Weather::Fair,
-            0..8 => Weather::Fair,
-            8..11 => Weather::Slow,
-            11..14 => Weather::Partitioned,
-            _ => Weather::Crashed,
+        // One step of a linear congruential generator per quarter of a second.
+        let draw = (seed ^ (time / 250)).wrapping_mul(6_364_136_223_846_793_005) >> 60;
+        let condition = match draw {
+            _ if time >= 5_000 => Condition::Good,
+            0..8 => Condition::Good,
+            8..11 => Condition::Slow,
+            11..14 => Condition::Partitioned,
+            _ => Condition::Crashed,
         };
         async move {
             let _in_flight = in_flight;
-            match weather {
-                Weather::Fair => sleep(ms(5)).await,
-                Weather::Slow => sleep(ms(150)).await,
-                Weather::Partitioned => sleep(60 * SECOND).await,
-                Weather::Crashed => return Err(UNREACHED),
+            match condition {
+                Condition::Good => sleep(ms(5)).await,
+                Condition::Slow => sleep(ms(150)).await,
+                Condition::Partitioned => sleep(60 * SECOND).await,
+                Condition::Crashed => return Err(UNREACHED),
             }
             Ok(1)
         }
     });
-    (service, most)
+    (service, peak_in_flight)
 }
 
 struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {
-    fn new(now: &Arc<AtomicUsize>, most: &AtomicUsize) -> Self {
-        most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+    fn new(now: &Arc<AtomicUsize>, peak_in_flight: &AtomicUsize) -> Self {
+        peak_in_flight.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
         Self(Arc::clone(now))
     }
 }
@@ -281,13 +282,14 @@ impl Drop for InFlight {
     }
 }
 
-/// Deadlines are kept, the limit holds, no permit is lost, and all is well again afterwards.
-async fn weathers(seed: u64) {
+/// Checks that deadlines are kept, that the limit holds, that no permit is lost, and that calls
+/// succeed afterwards.
+async fn check_recovery(seed: u64) {
     const LIMIT: usize = 4;
-    let (service, most) = downstream(seed);
+    let (service, peak_in_flight) = downstream(seed);
     let limit = ConcurrencyConfig::new().max(LIMIT as u32).queue(8);
     let limit = ConcurrencyLayer::new(limit).unwrap();
-    let breaker = breaker(ClassifyResult, |settings| settings.open = SECOND);
+    let breaker = breaker(ClassifyResult, |config| config.open = SECOND);
     let service = DeadlineLayer::new(ms(300)).unwrap().layer(
         RetryLayer::new(retry(), ClassifyResult)
             .unwrap()
@@ -297,14 +299,15 @@ async fn weathers(seed: u64) {
         let service = service.clone();
         async move {
             sleep(ms(call * 15)).await;
-            // Some callers go away.
-            let patience = if call % 7 == 0 { ms(40) } else { SECOND };
-            let (_, elapsed) = timed(tokio::time::timeout(patience, service.oneshot(ask()))).await;
+            // Some callers drop their calls early.
+            let caller_timeout = if call % 7 == 0 { ms(40) } else { SECOND };
+            let (_, elapsed) =
+                timed(tokio::time::timeout(caller_timeout, service.oneshot(ask()))).await;
             assert!(elapsed <= ms(350), "seed {seed}: {elapsed:?}");
         }
     });
     join_all(calls).await;
-    assert!(most.load(Relaxed) <= LIMIT, "seed {seed}");
+    assert!(peak_in_flight.load(Relaxed) <= LIMIT, "seed {seed}");
     assert_eq!(limit.in_flight(), 0, "seed {seed}");
     sleep(300 * SECOND).await;
     for _ in 0..3 {
@@ -316,8 +319,8 @@ async fn weathers(seed: u64) {
 }
 
 #[test]
-fn fault_f38_the_layers_weather_partitions_spikes_and_crashes() {
+fn fault_f38_layers_survive_partitions_spikes_and_crashes() {
     for seed in 0..300 {
-        in_virtual_time(weathers(seed));
+        in_virtual_time(check_recovery(seed));
     }
 }
