@@ -1,4 +1,4 @@
-//! A breaker below a limit that has its handle: calls that wait for their turn.
+//! Tests of calls that wait at a limit which has the handle of the breaker below.
 #![allow(missing_docs)]
 
 mod common;
@@ -21,41 +21,42 @@ use tower_fanout_testkit::script::ScriptedService;
 
 type Scripted = ScriptedService<Request, u32, Fault>;
 
-fn breaker(settings: BreakerConfig) -> BreakerLayer<ClassifyResult> {
-    BreakerLayer::new("team", settings, ClassifyResult).unwrap()
+fn breaker(config: BreakerConfig) -> BreakerLayer<ClassifyResult> {
+    BreakerLayer::new("team", config, ClassifyResult).unwrap()
 }
 
-/// A limit of one call, for which nine may wait.
+/// A limit of one running and nine waiting calls.
 fn limit() -> ConcurrencyLayer {
-    let policy = ConcurrencyConfig::new()
+    let config = ConcurrencyConfig::new()
         .max(1)
         .queue(9)
         .max_wait(ms(60_000));
-    ConcurrencyLayer::new(policy).unwrap()
+    ConcurrencyLayer::new(config).unwrap()
 }
 
-/// The breaker, the limit above it that has its handle, and the service behind both.
-fn tied(
-    settings: BreakerConfig,
+/// Returns the breaker's handle, the limit above the breaker, and the service of both. The limit
+/// has the handle.
+fn stack_with(
+    config: BreakerConfig,
     service: Scripted,
 ) -> (
     Handle,
     ConcurrencyLayer,
     impl Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
 ) {
-    let breaker = breaker(settings);
+    let breaker = breaker(config);
     let handle = breaker.handle().clone();
     let limit = limit().breaker(handle.clone());
     let service = limit.layer(breaker.layer(service));
     (handle, limit, service)
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, Fault>) -> bool {
+fn is_rejected<T: std::fmt::Debug>(result: Result<T, Fault>) -> bool {
     matches!(result, Err(Fault::Refused(Rejection::CircuitOpen { .. })))
 }
 
-/// Two calls that were polled: one runs, one waits for its turn.
-fn two<S>(stack: &S) -> [BoxFuture<'static, Result<u32, Fault>>; 2]
+/// Makes run_and_queue calls and polls them: one runs, one waits for a permit.
+fn run_and_queue<S>(stack: &S) -> [BoxFuture<'static, Result<u32, Fault>>; 2]
 where
     S: Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
 {
@@ -67,19 +68,19 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_04_the_wait_for_a_turn_does_not_make_a_call_slow() {
-    let settings = BreakerConfig::new().slow_call(ms(60));
-    let (handle, _, service) = tied(settings, script().respond(1).after(ms(50)));
+async fn ord_04_the_wait_for_a_permit_does_not_make_a_call_slow() {
+    let config = BreakerConfig::new().slow_call(ms(60));
+    let (handle, _, service) = stack_with(config, script().respond(1).after(ms(50)));
     let calls = (0..6).map(|_| service.clone().oneshot(ask()));
     assert_eq!(join_all(calls).await, [Ok(1); 6]);
-    let seen = handle.snapshot();
-    assert_eq!((seen.calls, seen.slow), (6, 0));
+    let snapshot = handle.snapshot();
+    assert_eq!((snapshot.calls, snapshot.slow), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_waits_of_what_a_service_calls_are_its_own_time() {
-    let settings = BreakerConfig::new().slow_call(ms(100));
-    let breaker = breaker(settings);
+async fn waits_inside_the_service_count_as_its_own_time() {
+    let config = BreakerConfig::new().slow_call(ms(100));
+    let breaker = breaker(config);
     let below = limit().layer(script().respond(1).after(ms(50)));
     let service = service_fn(move |_: Request| {
         let below = below.clone();
@@ -93,40 +94,44 @@ async fn the_waits_of_what_a_service_calls_are_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_11_a_call_that_leaves_the_queue_was_not_sent() {
-    let settings = BreakerConfig::new().unanswered(ms(100));
-    let (handle, limit, service) = tied(settings, script().hang());
+async fn cl_11_a_call_that_is_dropped_in_the_queue_is_not_counted() {
+    let config = BreakerConfig::new().unanswered(ms(100));
+    let (handle, limit, service) = stack_with(config, script().hang());
     let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
     assert!(poll!(&mut running).is_pending());
     for _ in 0..5 {
-        let left = timeout(ms(200), service.clone().oneshot(ask())).await;
-        assert!(left.is_err());
+        let cancelled = timeout(ms(200), service.clone().oneshot(ask())).await;
+        assert!(cancelled.is_err());
     }
-    let seen = handle.snapshot();
-    assert_eq!((seen.state, seen.calls), (State::Closed, 0));
+    let snapshot = handle.snapshot();
+    assert_eq!((snapshot.state, snapshot.calls), (State::Closed, 0));
     drop(running);
-    // One that has its turn is blamed as ever.
+    // A call that was sent still counts as failed.
     let sent = timeout(ms(200), service.oneshot(ask())).await;
     assert!(sent.is_err());
     assert_eq!(handle.snapshot().failed, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_02_a_call_that_waited_is_refused_even_if_the_open_time_is_over() {
+async fn ord_02_rejects_a_waiter_even_after_the_open_time() {
     let service = script().respond(1).after(ms(300));
-    let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
-    let [first, second] = two(&stack);
+    let (handle, _, stack) = stack_with(BreakerConfig::new(), service.clone());
+    let [first, second] = run_and_queue(&stack);
     handle.open_for(ms(100));
     let (_, second) = join!(first, second);
-    assert!(refused(second) && service.calls() == 1);
-    assert_eq!(handle.state(), State::Open, "it was no probe");
+    assert!(is_rejected(second) && service.calls() == 1);
+    assert_eq!(
+        handle.state(),
+        State::Open,
+        "the call should not become a probe"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
+async fn ord_02_sends_a_waiter_if_the_breaker_has_closed_again() {
     let service = script().respond(1).after(ms(300));
-    let (handle, _, stack) = tied(BreakerConfig::new(), service.clone());
-    let [first, second] = two(&stack);
+    let (handle, _, stack) = stack_with(BreakerConfig::new(), service.clone());
+    let [first, second] = run_and_queue(&stack);
     handle.open_for(ms(100));
     handle.reset();
     let (_, second) = join!(first, second);
@@ -134,9 +139,9 @@ async fn ord_02_a_call_that_waited_through_an_outage_is_sent_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
-    let settings = BreakerConfig::new().half_open_probes(1_u32);
-    let (handle, limit, service) = tied(settings, script().respond(1).after(ms(50)));
+async fn cb_18_a_call_that_waited_for_a_permit_may_be_the_probe() {
+    let config = BreakerConfig::new().half_open_probes(1_u32);
+    let (handle, limit, service) = stack_with(config, script().respond(1).after(ms(50)));
     handle.open_for(ms(100));
     advance(ms(200)).await;
     let other = limit.layer(script().respond(1).after(ms(50)));
@@ -148,24 +153,24 @@ async fn cb_18_a_probe_that_waits_for_its_turn_is_a_probe_still() {
 
 #[tokio::test(start_paused = true)]
 async fn ord_01_an_open_circuit_rejects_at_once_while_the_limit_is_full() {
-    let (handle, limit, stack) = tied(BreakerConfig::new(), script().hang());
-    let _busy = two(&stack);
+    let (handle, limit, stack) = stack_with(BreakerConfig::new(), script().hang());
+    let _busy = run_and_queue(&stack);
     handle.open_for(ms(100));
-    let ear = Ear::default();
-    let call = stack.oneshot(ask().events(ear.events()));
-    assert!(call.now_or_never().is_some_and(refused));
+    let recorder = Ear::default();
+    let call = stack.oneshot(ask().events(recorder.events()));
+    assert!(call.now_or_never().is_some_and(is_rejected));
     assert_eq!((limit.in_flight(), limit.queued()), (1, 1));
     assert_eq!(handle.snapshot().rejected, 1);
     assert!(matches!(
-        ear.heard()[..],
+        recorder.heard()[..],
         [Event::Rejected(Rejection::CircuitOpen { .. })]
     ));
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_14_of_many_calls_that_queue_for_a_probe_one_is_sent() {
+async fn cb_14_admits_one_probe_of_many_queued_calls() {
     let service = script().respond(1).after(ms(50));
-    let (handle, limit, stack) = tied(BreakerConfig::new(), service.clone());
+    let (handle, limit, stack) = stack_with(BreakerConfig::new(), service.clone());
     let other = limit.layer(script().respond(1).after(ms(50)));
     let mut busy = other.oneshot(ask()).boxed();
     assert!(poll!(&mut busy).is_pending());
@@ -174,15 +179,18 @@ async fn cb_14_of_many_calls_that_queue_for_a_probe_one_is_sent() {
     let calls = join_all((0..9).map(|_| stack.clone().oneshot(ask())));
     let (_, calls) = join!(busy, calls);
     assert_eq!(service.calls(), 1);
-    assert_eq!(calls.into_iter().filter(|call| refused(*call)).count(), 8);
+    assert_eq!(
+        calls.into_iter().filter(|call| is_rejected(*call)).count(),
+        8
+    );
     assert_eq!(handle.state(), State::HalfOpen);
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
+async fn cb_05_old_successes_do_not_reappear() {
     for window in [10, 1_000, 10_000] {
-        let settings = BreakerConfig::new().window(Window::Time(ms(window)));
-        let breaker = breaker(settings);
+        let config = BreakerConfig::new().window(Window::Time(ms(window)));
+        let breaker = breaker(config);
         let service = breaker.layer(script().respond(1));
         for idle in [3_600 * 3, 86_400 * 50] {
             for _ in 0..100 {
@@ -195,7 +203,7 @@ async fn cb_05_good_calls_of_long_ago_do_not_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_past_its_lease_is_seen_by_whoever_asks() {
+async fn a_probe_past_its_lease_rejects_the_next_call() {
     let breaker = breaker(BreakerConfig::new().probe_lease(ms(1_000)));
     let handle = breaker.handle();
     handle.open_for(ms(1));
@@ -205,14 +213,14 @@ async fn a_probe_past_its_lease_is_seen_by_whoever_asks() {
     assert!(poll!(&mut probe).is_pending());
     advance(ms(2_000)).await;
     assert!(handle.refusal().is_some());
-    assert!(refused(service.oneshot(ask()).await));
+    assert!(is_rejected(service.oneshot(ask()).await));
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast() {
-    let (handle, limit, _) = tied(BreakerConfig::new(), script().hang());
+async fn cl_12_rejected_waiters_do_not_lower_the_estimated_wait() {
+    let (handle, limit, _) = stack_with(BreakerConfig::new(), script().hang());
     let service = limit.layer(script().respond(1).after(ms(1_000)));
-    // It learns that a call takes a second.
+    // The limit learns that a call takes one second.
     let _ = join!(
         service.clone().oneshot(ask()),
         service.clone().oneshot(ask())
@@ -225,10 +233,10 @@ async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast(
     for call in &mut waiting {
         assert!(poll!(call).is_pending());
     }
-    let held = handle.force_open();
+    let forced_open = handle.force_open();
     drop(running);
-    assert!(join_all(waiting).await.into_iter().all(refused));
-    drop(held);
+    assert!(join_all(waiting).await.into_iter().all(is_rejected));
+    drop(forced_open);
     let mut busy: Vec<_> = (0..6)
         .map(|_| service.clone().oneshot(ask()).boxed())
         .collect();
@@ -240,9 +248,9 @@ async fn cl_12_calls_refused_after_their_wait_do_not_make_the_service_look_fast(
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_04_a_turn_that_comes_before_the_first_poll_is_no_slow_call() {
-    let settings = BreakerConfig::new().slow_call(ms(60));
-    let (handle, limit, mut service) = tied(settings, script().respond(1).after(ms(10)));
+async fn ord_04_a_permit_before_the_first_poll_is_no_slow_call() {
+    let config = BreakerConfig::new().slow_call(ms(60));
+    let (handle, limit, mut service) = stack_with(config, script().respond(1).after(ms(10)));
     let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
     assert!(poll!(&mut running).is_pending());
     let second = service.call(ask());
@@ -253,7 +261,7 @@ async fn ord_04_a_turn_that_comes_before_the_first_poll_is_no_slow_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_that_waits_does_not_unsend_the_first_attempt() {
+async fn a_waiting_hedge_does_not_hide_the_first_attempt() {
     let breaker = breaker(BreakerConfig::new().unanswered(ms(1_000)));
     let handle = breaker.handle().clone();
     let limit = limit();
@@ -267,7 +275,7 @@ async fn a_hedge_that_waits_does_not_unsend_the_first_attempt() {
 }
 
 #[test]
-fn a_call_that_is_queued_needs_no_timer_before_it_is_polled() {
+fn a_queued_call_needs_no_timer_before_its_first_poll() {
     let service = limit().layer(script().respond(1).respond(1));
     let mut calls = [service.clone(), service];
     let [first, second] = calls.each_mut().map(|service| service.call(ask()));
