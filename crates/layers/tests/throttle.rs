@@ -1,4 +1,4 @@
-//! The client-side throttle.
+//! Tests of the client-side throttle.
 #![allow(missing_docs)]
 
 mod common;
@@ -31,7 +31,7 @@ fn throttle() -> ThrottleLayer<ClassifyResult> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_refuses_everything_gets_about_a_tenth() {
+async fn a_service_that_rejects_all_calls_gets_about_a_tenth() {
     let layer = throttle();
     let reached = call(&layer, script().fail(Fault::Failed(BUSY)), 5_000).await;
     assert!((400..700).contains(&reached), "{reached}");
@@ -39,7 +39,7 @@ async fn a_service_that_refuses_everything_gets_about_a_tenth() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_accepts_half_is_asked_for_everything() {
+async fn a_service_that_accepts_half_gets_all_calls() {
     let layer = throttle();
     for _ in 0..500 {
         call(&layer, script().respond(1), 1).await;
@@ -49,17 +49,21 @@ async fn a_service_that_accepts_half_is_asked_for_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_own_refusals_keep_it_from_coming_back_at_once() {
+async fn rejections_by_the_throttle_delay_the_recovery() {
     let layer = throttle();
     call(&layer, script().fail(Fault::Failed(BUSY)), 1_000).await;
     let reached = call(&layer, script().respond(1), 1_000).await;
     assert!(reached < 400, "{reached}");
     tokio::time::advance(ms(120_000)).await;
-    assert_eq!(layer.refused_share(), 0.0, "what is older counts no more");
+    assert_eq!(
+        layer.refused_share(),
+        0.0,
+        "calls before the window should not count"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_and_refusals_of_others_are_no_reason() {
+async fn other_errors_and_rejections_do_not_throttle() {
     for fault in [
         BROKEN,
         UNREACHED,
@@ -79,14 +83,14 @@ async fn errors_and_refusals_of_others_are_no_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_the_layers_own_and_never_a_failure_of_the_service() {
-    let no = |_: Result<&u32, &Fault>, _| Class::Throttled { retry_after: None };
-    let layer = ThrottleLayer::new(ThrottleConfig::new().max(1.0), no).unwrap();
+async fn a_rejection_is_local_and_no_failure_of_the_service() {
+    let classify = |_: Result<&u32, &Fault>, _| Class::Throttled { retry_after: None };
+    let layer = ThrottleLayer::new(ThrottleConfig::new().max(1.0), classify).unwrap();
     call(&layer, script().respond(1), 10_000).await;
-    let ear = Ear::default();
-    let asked = ask().events(ear.events());
-    let refused = layer.layer(script().respond(1)).oneshot(asked).await;
-    assert_eq!(refused, Err(Fault::Refused(Rejection::Throttled)));
+    let recorder = Ear::default();
+    let request = ask().events(recorder.events());
+    let result = layer.layer(script().respond(1)).oneshot(request).await;
+    assert_eq!(result, Err(Fault::Refused(Rejection::Throttled)));
     assert!(matches!(
         Rejection::Throttled.class(ms(0)),
         Class::Rejected(_)
