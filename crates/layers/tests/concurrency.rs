@@ -1,4 +1,4 @@
-//! The concurrency limit against its statements.
+//! Tests of the concurrency limit against its statements.
 #![allow(missing_docs)]
 
 mod common;
@@ -18,13 +18,13 @@ fn limit(max: u32, queue: u32) -> ConcurrencyLayer {
     ConcurrencyLayer::new(ConcurrencyConfig::new().max(max).queue(queue)).unwrap()
 }
 
-/// Nothing runs and nothing waits.
+/// Returns `true` if no call runs or waits.
 fn is_idle(layer: &ConcurrencyLayer) -> bool {
     (layer.in_flight(), layer.queued()) == (0, 0)
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_01_one_more_than_the_limit_is_refused() {
+async fn cl_01_rejects_the_call_above_the_limit() {
     let script = script().respond(1).after(ms(10));
     let layer = limit(3, 0);
     let service = layer.layer(script.clone());
@@ -43,21 +43,21 @@ async fn cl_01_one_more_than_the_limit_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_02_a_call_waits_for_its_turn_but_not_for_ever() {
+async fn cl_02_a_call_waits_at_most_max_wait() {
     for (busy, expected) in [
         (50, Ok(1)),
         (150, Err(Fault::Refused(Rejection::QueueTimeout))),
     ] {
         let layer = limit(1, 1);
         let service = layer.layer(script().respond(1).after(ms(busy)));
-        let ear = Ear::default();
-        let waiting = ask().events(ear.events());
+        let recorder = Ear::default();
+        let waiting = ask().events(recorder.events());
         let (_, (result, _)) = tokio::join!(
             service.clone().oneshot(ask()),
             timed(service.clone().oneshot(waiting))
         );
         assert_eq!(result, expected);
-        let waited = match ear.heard()[..] {
+        let waited = match recorder.heard()[..] {
             [Event::PermitAcquired { waited }] => waited,
             [Event::Rejected(Rejection::QueueTimeout)] => ms(100),
             ref other => panic!("{other:?}"),
@@ -80,7 +80,7 @@ async fn a_deadline_ends_the_wait_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_03_a_waiter_that_goes_away_leaves_its_place() {
+async fn cl_03_a_dropped_waiter_frees_its_place() {
     let layer = limit(1, 2);
     let service = layer.layer(script().hang());
     let running = tokio::spawn(service.clone().oneshot(ask()));
@@ -97,20 +97,20 @@ async fn cl_03_a_waiter_that_goes_away_leaves_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_04_a_turn_that_nobody_takes_goes_to_the_next() {
+async fn cl_04_an_unused_permit_goes_to_the_next_waiter() {
     let layer = limit(1, 2);
     let mut service = layer.layer(script().respond(1).after(ms(10)));
     let first = service.call(ask());
     let (granted, next) = (service.call(ask()), service.call(ask()));
     first.await.unwrap();
-    // The second was granted the turn, and is dropped before it is polled.
+    // The second call was granted the permit, and is dropped before it is polled.
     drop(granted);
     assert_eq!(next.await, Ok(1));
     assert!(is_idle(&layer));
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_05_a_call_that_is_dropped_gives_its_permit_back() {
+async fn cl_05_a_dropped_call_returns_its_permit() {
     let layer = limit(1, 0);
     let service = layer.layer(script().hang().respond(1));
     timeout(ms(10), service.clone().oneshot(ask()))
@@ -120,9 +120,9 @@ async fn cl_05_a_call_that_is_dropped_gives_its_permit_back() {
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
-/// The names of calls of these names and levels, in the order of their turns; all but the first
-/// wait.
-async fn turns<const N: usize>(order: Order, queue: u32, calls: [(u32, u8); N]) -> Vec<u32> {
+/// Makes calls with these names and levels. All but the first must wait. Returns the names in the
+/// order of their permits.
+async fn permit_order<const N: usize>(order: Order, queue: u32, calls: [(u32, u8); N]) -> Vec<u32> {
     let layer = ConcurrencyLayer::new(
         ConcurrencyConfig::new()
             .max(1)
@@ -142,23 +142,23 @@ async fn turns<const N: usize>(order: Order, queue: u32, calls: [(u32, u8); N]) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_09_turns_go_by_priority_and_then_by_arrival() {
+async fn cl_09_calls_run_by_priority_and_then_by_arrival() {
     let calls = [(0, 0), (1, 1), (2, 9), (3, 1), (4, 9), (5, 5)];
-    let order = turns(Order::Priority, 10, calls).await;
+    let order = permit_order(Order::Priority, 10, calls).await;
     assert_eq!(order, [0, 2, 4, 5, 1, 3]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn turns_may_go_by_arrival_alone() {
+async fn fifo_order_ignores_the_priority() {
     let calls = [(0, 0), (1, 1), (2, 9), (3, 5)];
-    assert_eq!(turns(Order::Fifo, 10, calls).await, [0, 1, 2, 3]);
-    // In a queue for one the most important call takes the place of the first, or does not.
-    assert_eq!(turns(Order::Priority, 1, calls).await, [0, 2]);
-    assert_eq!(turns(Order::Fifo, 1, calls).await, [0, 1]);
+    assert_eq!(permit_order(Order::Fifo, 10, calls).await, [0, 1, 2, 3]);
+    // In a queue for one call, a higher level evicts the waiter by priority, but not in FIFO order.
+    assert_eq!(permit_order(Order::Priority, 1, calls).await, [0, 2]);
+    assert_eq!(permit_order(Order::Fifo, 1, calls).await, [0, 1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_07_a_limit_shrinks_without_stopping_anybody() {
+async fn cl_07_a_reduced_limit_cancels_no_call() {
     let layer = limit(10, 1);
     let service = layer.layer(script().respond(1).after(ms(10)));
     let running: Vec<_> = (0..8).map(|_| service.clone().oneshot(ask())).collect();
@@ -168,45 +168,48 @@ async fn cl_07_a_limit_shrinks_without_stopping_anybody() {
     assert_eq!((layer.limit(), layer.in_flight()), (2, 8));
     assert_eq!(running.await, [Ok(1); 8]);
     layer.set_limit(0);
-    assert_eq!(layer.limit(), 1, "nothing could ever run under none");
+    assert_eq!(layer.limit(), 1, "a limit of zero counts as one");
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_10_an_important_call_takes_the_place_of_another() {
+async fn cl_10_a_higher_priority_evicts_a_waiter() {
     let layer = limit(1, 1);
     let mut service = layer.layer(script().respond(1).after(ms(10)));
-    let ranked = |level| ask().priority(Priority::new(level).unwrap());
+    let with_priority = |level| ask().priority(Priority::new(level).unwrap());
     let results = tokio::join!(
-        service.call(ranked(5)),
-        service.call(ranked(5)),
-        service.call(ranked(6)),
-        service.call(ranked(6)),
+        service.call(with_priority(5)),
+        service.call(with_priority(5)),
+        service.call(with_priority(6)),
+        service.call(with_priority(6)),
     );
-    let refused = |rejection| Err(Fault::Refused(rejection));
+    let rejected = |rejection| Err(Fault::Refused(rejection));
     let expected = (
         Ok(1),
-        refused(Rejection::Evicted),
+        rejected(Rejection::Evicted),
         Ok(1),
-        refused(Rejection::AtCapacity),
+        rejected(Rejection::AtCapacity),
     );
     assert_eq!(results, expected);
     assert!(is_idle(&layer));
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_11_a_refusal_for_want_of_room_is_no_failure_of_the_service() {
-    let policy = BreakerConfig::new().consecutive_failures(1);
-    let breaker = BreakerLayer::new("team", policy, ClassifyResult).unwrap();
+async fn cl_11_a_rejection_by_the_limit_is_no_failure_of_the_service() {
+    let config = BreakerConfig::new().consecutive_failures(1);
+    let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let service = breaker.layer(limit(1, 0).layer(script().respond(1).after(ms(10))));
     let calls = join_all((0..9).map(|_| service.clone().oneshot(ask()))).await;
-    let refused = calls.iter().filter(|result| result.is_err()).count();
-    assert_eq!(refused, 8);
-    let seen = breaker.handle().snapshot();
-    assert_eq!((seen.state, seen.calls, seen.failed), (State::Closed, 1, 0));
+    let rejected = calls.iter().filter(|result| result.is_err()).count();
+    assert_eq!(rejected, 8);
+    let snapshot = breaker.handle().snapshot();
+    assert_eq!(
+        (snapshot.state, snapshot.calls, snapshot.failed),
+        (State::Closed, 1, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
+async fn cl_12_rejects_a_call_that_would_wait_past_its_deadline() {
     let layer = ConcurrencyLayer::new(
         ConcurrencyConfig::new()
             .max(1)
@@ -215,7 +218,7 @@ async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
     )
     .unwrap();
     let service = layer.layer(script().respond(1).after(ms(100)));
-    // Nothing is known yet of how long calls take: it waits until its deadline.
+    // The duration of calls is not known yet, so the call waits until its deadline.
     let (_, (result, elapsed)) = tokio::join!(
         service.clone().oneshot(ask()),
         timed(service.clone().oneshot(ask_within(ms(30))))
@@ -224,9 +227,9 @@ async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
     assert_eq!(elapsed, ms(30));
     let learn = (0..3).map(|_| service.clone().oneshot(ask()));
     assert_eq!(join_all(learn).await, [Ok(1); 3]);
-    // One runs and two wait, so this one would wait for 200 ms and more.
+    // One call runs and two wait, so this call would wait for at least 200 ms.
     let busy = (0..3).map(|_| service.clone().oneshot(ask()));
-    let (busy, (late, waited), urgent) = tokio::join!(
+    let (busy, (hopeless, waited), urgent) = tokio::join!(
         join_all(busy),
         timed(service.clone().oneshot(ask_within(ms(30)))),
         service
@@ -234,16 +237,16 @@ async fn cl_12_who_would_wait_past_its_deadline_is_refused_at_once() {
             .oneshot(ask_within(ms(130)).priority(Priority::MAX)),
     );
     assert_eq!(busy, [Ok(1); 3]);
-    assert_eq!(late, Err(Fault::Refused(Rejection::QueueTimeout)));
+    assert_eq!(hopeless, Err(Fault::Refused(Rejection::QueueTimeout)));
     assert_eq!(waited, ms(0));
-    assert_eq!(urgent, Ok(1), "nobody is ahead of the most important");
+    assert_eq!(urgent, Ok(1), "no call is ahead of the highest priority");
     assert!(is_idle(&layer));
 }
 
 #[tokio::test]
-async fn cl_13_a_panic_of_the_service_frees_its_permit() {
+async fn cl_13_a_panic_of_the_service_frees_the_permit() {
     let layer = limit(1, 0);
-    let service = layer.layer(script().panic("as told").respond(1));
+    let service = layer.layer(script().panic("on purpose").respond(1));
     let call = tokio::spawn(service.clone().oneshot(ask()));
     assert!(call.await.unwrap_err().is_panic());
     assert!(is_idle(&layer));
@@ -251,10 +254,10 @@ async fn cl_13_a_panic_of_the_service_frees_its_permit() {
 }
 
 #[tokio::test]
-async fn cl_13_a_permit_is_free_even_if_the_panic_is_caught_and_the_call_kept() {
+async fn cl_13_a_caught_panic_frees_the_permit_of_a_kept_call() {
     let layer = limit(1, 0);
     let mut call = layer
-        .layer(script().panic("as told"))
+        .layer(script().panic("on purpose"))
         .oneshot(ask())
         .boxed();
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -264,7 +267,7 @@ async fn cl_13_a_permit_is_free_even_if_the_panic_is_caught_and_the_call_kept() 
 }
 
 #[tokio::test]
-async fn cl_14_asking_for_readiness_reserves_nothing() {
+async fn cl_14_poll_ready_reserves_no_permit() {
     let layer = limit(1, 0);
     let mut one = layer.layer(script().respond(1));
     let mut other = one.clone();
@@ -275,7 +278,7 @@ async fn cl_14_asking_for_readiness_reserves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn cl_15_ten_thousand_calls_that_come_and_go_leave_nothing() {
+async fn cl_15_ten_thousand_cancelled_calls_leak_no_permit() {
     let layer = limit(3, 20);
     let (running, peak) = (Default::default(), Default::default());
     let counts: std::sync::Arc<(std::sync::atomic::AtomicU32, std::sync::atomic::AtomicU32)> =
@@ -286,14 +289,14 @@ async fn cl_15_ten_thousand_calls_that_come_and_go_leave_nothing() {
             let counts = counts.clone();
             async move {
                 use std::sync::atomic::Ordering::SeqCst;
-                struct Leave<'c>(&'c std::sync::atomic::AtomicU32);
-                impl Drop for Leave<'_> {
+                struct DecrementOnDrop<'c>(&'c std::sync::atomic::AtomicU32);
+                impl Drop for DecrementOnDrop<'_> {
                     fn drop(&mut self) {
                         self.0.fetch_sub(1, SeqCst);
                     }
                 }
                 let now = counts.0.fetch_add(1, SeqCst) + 1;
-                let _leave = Leave(&counts.0);
+                let _in_flight = DecrementOnDrop(&counts.0);
                 counts.1.fetch_max(now, SeqCst);
                 for _ in 0..polls {
                     tokio::task::yield_now().await;
@@ -307,7 +310,7 @@ async fn cl_15_ten_thousand_calls_that_come_and_go_leave_nothing() {
         let call = service.clone().oneshot(number % 5);
         tokio::spawn(async move {
             let mut call = Box::pin(call);
-            // Each is polled a few times, and then dropped wherever it stands.
+            // Each call is polled a few times, and then dropped in its current state.
             for _ in 0..number % 7 {
                 if futures_util::poll!(&mut call).is_ready() {
                     return;
@@ -322,13 +325,13 @@ async fn cl_15_ten_thousand_calls_that_come_and_go_leave_nothing() {
     assert!((1..=3).contains(&peak), "{peak}");
 }
 
-/// A limit that follows the service, from 20 calls at once.
+/// An adaptive limit that starts at 20 concurrent calls.
 fn adaptive() -> ConcurrencyLayer {
-    let policy = ConcurrencyConfig::new().adaptive(AdaptiveConfig::new());
-    ConcurrencyLayer::new(policy).unwrap()
+    let config = ConcurrencyConfig::new().adaptive(AdaptiveConfig::new());
+    ConcurrencyLayer::new(config).unwrap()
 }
 
-/// Seconds of 20 calls at once that the service answers as `script` says.
+/// Makes batches of 20 concurrent calls for `seconds`. The service behaves as `script`.
 async fn busy(layer: &ConcurrencyLayer, script: Scripted, seconds: u32) {
     let service = layer.layer(script);
     let start = Instant::now();
@@ -351,7 +354,7 @@ async fn cl_18_an_adaptive_limit_falls_while_all_calls_time_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cl_19_an_adaptive_limit_learns_nothing_from_callers_that_leave() {
+async fn cl_19_an_adaptive_limit_ignores_cancelled_calls() {
     let layer = adaptive();
     let service = layer.layer(script().hang());
     for _ in 0..1_000 {
