@@ -1,4 +1,5 @@
-//! The circuit breaker as a layer, against its statements; its states have tests of their own.
+//! Tests of the breaker as a layer, against its statements. The state machine has unit tests of its
+//! own.
 #![allow(missing_docs)]
 
 mod common;
@@ -27,13 +28,14 @@ fn state(layer: &BreakerLayer<ClassifyResult>) -> State {
     layer.handle().state()
 }
 
-fn refused(left: u64) -> Result<u32, Fault> {
+fn open_rejection(left: u64) -> Result<u32, Fault> {
     Err(Fault::Refused(Rejection::CircuitOpen {
         retry_after: Some(ms(left)),
     }))
 }
 
-/// A layer around a script whose first call opens it.
+/// Opens the breaker with a failing call. Returns the script, whose further calls are set by
+/// `rest`.
 async fn open(
     layer: &BreakerLayer<ClassifyResult>,
     rest: impl FnOnce(Scripted) -> Scripted,
@@ -49,24 +51,24 @@ async fn open(
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_11_cb_12_fault_f28_an_open_circuit_refuses_at_once_without_asking_the_service() {
+async fn cb_11_cb_12_fault_f28_an_open_circuit_rejects_without_a_call() {
     let layer = breaker(|_| {});
     let script = open(&layer, |script| script.respond(1)).await;
     script.set_not_ready();
     sleep(ms(1_500)).await;
-    let ear = Ear::default();
-    let request = ask().events(ear.events());
+    let recorder = Ear::default();
+    let request = ask().events(recorder.events());
     let (result, elapsed) = timed(layer.layer(script.clone()).oneshot(request)).await;
-    assert_eq!((result, elapsed), (refused(3_500), ms(0)));
+    assert_eq!((result, elapsed), (open_rejection(3_500), ms(0)));
     assert_eq!(script.calls(), 1);
     let rejection = Rejection::CircuitOpen {
         retry_after: Some(ms(3_500)),
     };
-    assert_eq!(ear.heard(), [Event::Rejected(rejection)]);
+    assert_eq!(recorder.heard(), [Event::Rejected(rejection)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_14_fault_f29_one_probe_among_a_thousand() {
+async fn cb_14_fault_f29_admits_one_probe_of_a_thousand_calls() {
     let layer = breaker(|_| {});
     let script = open(&layer, |script| script.respond(1).after(ms(10))).await;
     sleep(ms(5_000)).await;
@@ -77,26 +79,26 @@ async fn cb_14_fault_f29_one_probe_among_a_thousand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_18_cb_19_fault_f30_a_probe_that_is_dropped_is_blamed_only_if_it_had_run_long() {
-    for (cut, expected) in [(499, State::HalfOpen), (500, State::Open)] {
+async fn cb_18_cb_19_fault_f30_a_dropped_probe_fails_only_if_it_ran_long() {
+    for (cancel_after, expected) in [(499, State::HalfOpen), (500, State::Open)] {
         let layer = breaker(|_| {});
         let script = open(&layer, Scripted::hang).await;
         sleep(ms(5_000)).await;
         let service = layer.layer(script.clone());
-        timeout(ms(cut), service.clone().oneshot(ask()))
+        timeout(ms(cancel_after), service.clone().oneshot(ask()))
             .await
             .unwrap_err();
-        assert_eq!(state(&layer), expected, "cut after {cut} ms");
+        assert_eq!(state(&layer), expected, "cancelled after {cancel_after} ms");
         if expected == State::HalfOpen {
             let _ = timeout(ms(1), service.oneshot(ask())).await;
-            assert_eq!(script.calls(), 3, "its slot is free for the next");
+            assert_eq!(script.calls(), 3, "the probe's slot should be free");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_20_a_probe_that_hangs_does_not_block_the_next_for_ever() {
-    let layer = breaker(|settings| settings.half_open_probes = 1);
+async fn cb_20_a_hanging_probe_does_not_block_the_next_one() {
+    let layer = breaker(|config| config.half_open_probes = 1);
     let script = open(&layer, |script| script.hang().respond(1)).await;
     sleep(ms(5_000)).await;
     let service = layer.layer(script.clone());
@@ -104,8 +106,8 @@ async fn cb_20_a_probe_that_hangs_does_not_block_the_next_for_ever() {
     sleep(ms(5_000)).await;
     assert_eq!(
         service.clone().oneshot(ask()).await,
-        refused(10_000),
-        "its lease is over"
+        open_rejection(10_000),
+        "the lease of the probe is over"
     );
     sleep(ms(10_000)).await;
     assert_eq!(service.oneshot(ask()).await, Ok(1));
@@ -116,7 +118,7 @@ async fn cb_20_a_probe_that_hangs_does_not_block_the_next_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_21_a_straggler_of_the_closed_breaker_says_nothing_of_the_half_open_one() {
+async fn cb_21_a_late_result_has_no_effect_while_half_open() {
     for late in [Ok(1), Err(BROKEN)] {
         let layer = breaker(|_| {});
         let script = script()
@@ -126,15 +128,19 @@ async fn cb_21_a_straggler_of_the_closed_breaker_says_nothing_of_the_half_open_o
             .respond(1)
             .after(ms(1_000));
         let service = layer.layer(script);
-        let ear = Ear::default();
-        let straggler = tokio::spawn(service.clone().oneshot(ask().events(ear.events())));
+        let recorder = Ear::default();
+        let late_call = tokio::spawn(service.clone().oneshot(ask().events(recorder.events())));
         tokio::task::yield_now().await;
         service.clone().oneshot(ask()).await.unwrap_err();
         sleep(ms(5_000)).await;
         let probe = tokio::spawn(service.oneshot(ask()));
-        assert_eq!(straggler.await.unwrap(), late, "its caller gets the answer");
         assert_eq!(
-            (state(&layer), &ear.heard()[..]),
+            late_call.await.unwrap(),
+            late,
+            "the caller should get the late response"
+        );
+        assert_eq!(
+            (state(&layer), &recorder.heard()[..]),
             (State::HalfOpen, &[Event::LateResult][..])
         );
         assert_eq!(probe.await.unwrap(), Ok(1));
@@ -142,37 +148,37 @@ async fn cb_21_a_straggler_of_the_closed_breaker_says_nothing_of_the_half_open_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_25_a_layer_is_one_breaker_and_another_layer_another() {
+async fn cb_25_services_of_one_layer_share_its_breaker() {
     let layer = breaker(|_| {});
     let (a, b) = (
         layer.layer(script().fail(BROKEN)),
         layer.layer(script().respond(1)),
     );
-    let apart = breaker(|_| {}).layer(script().respond(1));
+    let other = breaker(|_| {}).layer(script().respond(1));
     a.clone().oneshot(ask()).await.unwrap_err();
-    assert_eq!(b.oneshot(ask()).await, refused(5_000));
-    assert_eq!(a.clone().oneshot(ask()).await, refused(5_000));
-    assert_eq!(apart.oneshot(ask()).await, Ok(1));
+    assert_eq!(b.oneshot(ask()).await, open_rejection(5_000));
+    assert_eq!(a.clone().oneshot(ask()).await, open_rejection(5_000));
+    assert_eq!(other.oneshot(ask()).await, Ok(1));
 }
 
-/// Looks at the breaker, from within the event that the breaker is changing, and then panics.
-struct Rude(Arc<OnceLock<BreakerLayer<ClassifyResult>>>);
+/// An event sink that reads the breaker's state while the breaker changes, and then panics.
+struct PanickingSink(Arc<OnceLock<BreakerLayer<ClassifyResult>>>);
 
-impl EventSink for Rude {
+impl EventSink for PanickingSink {
     fn on(&self, event: Event) {
         let layer = self.0.get().unwrap();
         if let Event::BreakerChanged { to, .. } = event {
             assert_eq!(state(layer), to);
         }
-        panic!("rude");
+        panic!("on purpose");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_29_an_observer_may_look_at_the_breaker_and_may_panic() {
+async fn cb_29_an_event_sink_may_read_the_breaker_and_may_panic() {
     let layer = breaker(|_| {});
-    let rude = Rude(Arc::new(OnceLock::from(layer.clone())));
-    let events = Events::new(Arc::new(rude));
+    let sink = PanickingSink(Arc::new(OnceLock::from(layer.clone())));
+    let events = Events::new(Arc::new(sink));
     let service = layer.layer(script().fail(BROKEN).respond(1));
     let result = service.clone().oneshot(ask().events(events.clone())).await;
     assert_eq!((result, state(&layer)), (Err(BROKEN), State::Open));
@@ -183,7 +189,7 @@ async fn cb_29_an_observer_may_look_at_the_breaker_and_may_panic() {
 #[tokio::test(start_paused = true)]
 async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
     let layer = breaker(|_| {});
-    let service = layer.layer(script().panic("as told").respond(1));
+    let service = layer.layer(script().panic("on purpose").respond(1));
     let call = tokio::spawn(service.clone().oneshot(ask()));
     assert!(call.await.unwrap_err().is_panic());
     assert_eq!(state(&layer), State::Open);
@@ -192,7 +198,7 @@ async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_that_is_off_lets_everything_pass() {
+async fn without_a_breaker_all_calls_pass() {
     let off = option_layer(None::<BreakerLayer<ClassifyResult>>);
     let service = off.layer(script().fail(BROKEN).times(50).respond(1));
     for _ in 0..50 {
@@ -201,14 +207,14 @@ async fn a_breaker_that_is_off_lets_everything_pass() {
     assert_eq!(service.oneshot(ask()).await, Ok(1));
 }
 
-/// What a window of ten seconds, or of the last twenty calls, holds by plain counting.
+/// A simple model of a window of ten seconds, or of the last twenty calls.
 struct Model {
     window: Window,
     calls: Vec<(Instant, bool)>,
 }
 
 impl Model {
-    /// The calls and the failures that certainly count, and those that may still.
+    /// Returns the lowest and the highest numbers of calls and failures that the window may hold.
     fn range(&self) -> [(usize, usize); 2] {
         let count = |calls: &[(Instant, bool)]| {
             let failed = calls.iter().filter(|(_, failed)| *failed).count();
@@ -224,14 +230,14 @@ impl Model {
                 let last = count(&self.calls[self.calls.len().saturating_sub(size)..]);
                 [last, last]
             }
-            _ => unreachable!("there are two kinds of windows"),
+            _ => unreachable!("a window has a time or a count"),
         }
     }
 }
 
-/// Good calls are counted apart from the machine; nobody may see a difference.
+/// Successes are counted outside the state machine. The snapshot must not show a difference.
 #[tokio::test(start_paused = true)]
-async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
+async fn counts_every_call_with_and_without_its_lock() {
     for (seed, window) in (0..60)
         .flat_map(|seed| [Window::Time(ms(10_000)), Window::Count(20)].map(|window| (seed, window)))
     {
@@ -251,16 +257,16 @@ async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
             model.calls.push((Instant::now(), fails));
             tokio::time::advance(ms(random.u64(0..300))).await;
             if random.bool() {
-                let seen = layer.handle().snapshot();
+                let snapshot = layer.handle().snapshot();
                 let [least, most] = model.range();
-                let (calls, failed) = (seen.calls as usize, seen.failed as usize);
+                let (calls, failed) = (snapshot.calls as usize, snapshot.failed as usize);
                 assert!(
                     (least.0..=most.0).contains(&calls),
-                    "{least:?} {seen:?} {most:?}"
+                    "{least:?} {snapshot:?} {most:?}"
                 );
                 assert!(
                     (least.1..=most.1).contains(&failed),
-                    "{least:?} {seen:?} {most:?}"
+                    "{least:?} {snapshot:?} {most:?}"
                 );
             }
         }
@@ -268,7 +274,7 @@ async fn a_breaker_counts_every_call_whether_or_not_it_takes_its_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cb_03_a_long_good_time_does_not_hide_an_outage() {
+async fn cb_03_earlier_successes_do_not_hide_an_outage() {
     let layer = breaker(|breaker| {
         (breaker.window, breaker.min_calls) = (Window::Count(10), 10);
         breaker.consecutive_failures = None;
@@ -280,11 +286,15 @@ async fn cb_03_a_long_good_time_does_not_hide_an_outage() {
     for _ in 0..9 {
         let _ = layer.layer(bad.clone()).oneshot(ask()).await;
     }
-    assert_eq!(bad.calls(), 5, "the fifth of the last ten opens it");
+    assert_eq!(
+        bad.calls(),
+        5,
+        "the fifth failure of the last ten calls should open the breaker"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_call_opens_it_if_it_makes_the_calls_enough() {
+async fn a_success_that_completes_min_calls_may_open_the_breaker() {
     let layer = breaker(|breaker| {
         (breaker.min_calls, breaker.consecutive_failures) = (4, None);
     });
@@ -301,8 +311,8 @@ async fn a_good_call_opens_it_if_it_makes_the_calls_enough() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_wants_to_be_left_alone_is() {
-    let wish = Fault::Failed(Failure::Status {
+async fn open_on_retry_after_opens_the_breaker() {
+    let retry_later = Fault::Failed(Failure::Status {
         code: 503,
         retry_after: Some(ms(7_000)),
     });
@@ -311,17 +321,17 @@ async fn a_service_that_wants_to_be_left_alone_is() {
             breaker.open_on_retry_after = open_on_retry_after;
             breaker.consecutive_failures = None;
         });
-        let ear = Ear::default();
-        let service = layer.layer(script().fail(wish));
-        let result = service.oneshot(ask().events(ear.events())).await;
+        let recorder = Ear::default();
+        let service = layer.layer(script().fail(retry_later));
+        let result = service.oneshot(ask().events(recorder.events())).await;
         let handle = layer.handle();
-        assert_eq!((result, handle.state()), (Err(wish), state));
+        assert_eq!((result, handle.state()), (Err(retry_later), state));
         let opened = Event::BreakerChanged {
             from: State::Closed,
             to: State::Open,
             reason: Some(OpenReason::RetryAfter),
         };
-        assert_eq!(ear.heard().contains(&opened), open_on_retry_after);
+        assert_eq!(recorder.heard().contains(&opened), open_on_retry_after);
         let retry_after = Some(ms(7_000));
         let refusal = open_on_retry_after.then_some(Rejection::CircuitOpen { retry_after });
         assert_eq!(handle.refusal(), refusal);
@@ -329,7 +339,7 @@ async fn a_service_that_wants_to_be_left_alone_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asking_for_the_refusal_takes_no_probe() {
+async fn reading_the_rejection_takes_no_probe() {
     let layer = breaker(|_| {});
     let script = open(&layer, |script| script.respond(1)).await;
     let handle = layer.handle();
