@@ -1,5 +1,5 @@
-//! What the layers' tests share: a service by script, an error type of a user's own, an ear for
-//! events.
+//! Helpers of the tests of the layers: a scripted service, an error type as a user would write it,
+//! and a recorder of events.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
@@ -16,7 +16,7 @@ use tower_fanout_layers::{
 };
 use tower_fanout_testkit::{laws::Traffic, script::ScriptedService};
 
-/// An error type that no layer knows.
+/// An error type that the layers do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Refused(Rejection),
@@ -55,7 +55,7 @@ pub(crate) fn script() -> Scripted {
     ScriptedService::new()
 }
 
-/// A request that may be sent twice.
+/// Creates an idempotent request.
 pub(crate) fn ask() -> Request {
     WithCall::new(0).idempotent()
 }
@@ -68,14 +68,14 @@ pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// What `future` came to, and how long it took.
+/// Returns the output of `future` and its duration.
 pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let output = future.await;
     (output, start.elapsed())
 }
 
-/// Remembers what it is told.
+/// An event sink that records all events.
 #[derive(Clone, Default)]
 pub(crate) struct Ear(Arc<Mutex<Vec<Event>>>);
 
@@ -90,13 +90,13 @@ impl Ear {
         Events::new(Arc::new(self.clone()))
     }
 
-    /// Everything it was told.
+    /// Returns all recorded events.
     pub(crate) fn heard(&self) -> Vec<Event> {
         self.0.lock().unwrap().clone()
     }
 }
 
-/// The endpoints that were called.
+/// The numbers of the endpoints that were called, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Endpoints(Arc<Mutex<Vec<u64>>>);
 
@@ -106,7 +106,8 @@ impl Endpoints {
     }
 }
 
-/// Two endpoints, 0 and 1, which the attempts of a call take in turn.
+/// A service with two endpoints, 0 and 1, that the attempts of a call use in turn. `answer` is the
+/// result per endpoint.
 pub(crate) fn two_endpoints<F>(
     answer: F,
 ) -> (
@@ -131,14 +132,14 @@ where
     (service, called)
 }
 
-/// A request with facts of its own.
+/// Creates a request with an edited [`Call`].
 pub(crate) fn ask_with(edit: impl FnOnce(&mut Call)) -> Request {
     let mut request = ask();
     edit(request.call_mut().unwrap());
     request
 }
 
-/// What the laws send.
+/// The requests, responses and errors of the law tests.
 #[derive(Clone)]
 pub(crate) struct Calls;
 
