@@ -57,8 +57,10 @@ pub struct Snapshot {
     pub state: State,
     /// Time since the breaker entered the state.
     pub time_in_state: Duration,
-    /// Number of consecutive trips, from which the open time is computed. A [`Handle::reset`] sets
-    /// it to zero, and so does the first trip after the breaker was closed for
+    /// Number of trips in the current backoff, from which the next open time is computed.
+    ///
+    /// Counting starts again after control by hand, such as [`Handle::reset`], and with the first
+    /// trip after the breaker was closed for
     /// [`backoff_reset_after`](field@BreakerConfig::backoff_reset_after).
     pub trips: u32,
     /// Reason of the last opening. `None` if the breaker never opened.

@@ -168,6 +168,7 @@ impl Guard for Permit {
             None => Class::Failure(Failure::TruncatedBody),
         };
         let effect = Effect::of(class, self.local.shared.config());
+        // The duration remains the time to the response headers.
         if let Outcome::Ended { elapsed, .. } = self.outcome {
             self.outcome = Outcome::Ended { effect, elapsed };
         }

@@ -66,6 +66,7 @@ where
         let events = &request.call().events;
         match handle.admit(events) {
             Ok(permit) => {
+                // `start` calls a ready service at once, and otherwise waits in the future.
                 let call = Oneshot::start(&mut self.inner, request);
                 ResponseFuture::running(call, Some(permit), classify.clone())
             }

@@ -79,7 +79,8 @@ const fn low_bits(number: u64, bits: u32) -> u64 {
 /// The distinction that the window makes between successes.
 enum SuccessCount {
     PerBucket(Stretches),
-    /// No distinction: the window holds the last `n` calls, so more than `n` successes make no difference.
+    /// The number of successes up to `n`: the window holds the last `n` calls, so more make no
+    /// difference.
     UpTo(u32),
 }
 
@@ -106,7 +107,7 @@ impl Shared {
             good: Sharded::new(),
             counted: match config.window {
                 Window::Time(span) => SuccessCount::PerBucket(Ring::<()>::stretches(span, now)),
-                Window::Count(size) => Counted::Last(size as u32),
+                Window::Count(size) => SuccessCount::UpTo(size as u32),
             },
             config,
             machine: Mutex::new(machine),
@@ -128,6 +129,7 @@ impl Shared {
     pub(super) fn inspect<T>(&self, inspect: impl FnOnce(&mut Machine, Instant) -> T) -> T {
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
+        // Successes of the fast path come first, so that `inspect` sees all earlier results.
         self.good.take(|tag, count| {
             let (generation, bucket) = (tag >> BUCKET_BITS, low_bits(tag, BUCKET_BITS));
             if generation == low_bits(machine.generation(), GENERATION_BITS) {
@@ -149,12 +151,16 @@ impl Shared {
             let from = machine.state();
             let result = act(machine, now);
             let until = machine.opened_until().map_or(0, |until| self.nanos(until));
+            // `open_until` is stored before the word: a thread that sees the state `Open` also sees
+            // its end.
             self.open_until.store(until, Ordering::Release);
             let word = Word::of(machine, now);
             self.word.store(word.0, Ordering::Release);
             (from, machine.state(), machine.reason(), result)
         });
         if from != to {
+            // The machine keeps the reason of the last opening, which does not apply to other
+            // states.
             let reason = reason.filter(|_| matches!(to, State::Open | State::ForcedOpen));
             events.emit(Event::BreakerChanged { from, to, reason });
         }
@@ -250,6 +256,7 @@ impl Shared {
         slow: bool,
         now: impl FnOnce() -> Instant,
     ) -> bool {
+        // If the word has changed since the admission, the machine decides if the result is late.
         if self.word() != word || !word.passes() {
             return false;
         }

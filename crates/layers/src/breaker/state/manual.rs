@@ -45,7 +45,7 @@ impl Machine {
                 Mode::Disabled => Phase::Disabled,
                 Mode::ShadowMode => Phase::ShadowMode { crossed: false },
             };
-            self.enter_afresh(phase, now);
+            self.enter_empty(phase, now);
         }
     }
 

@@ -84,7 +84,7 @@ impl Effect {
         }
     }
 
-    /// The effect on a call that ended before the service had answered.
+    /// Returns the effect of a call that ended without a response.
     pub(super) fn unanswered(elapsed: Duration, config: &BreakerConfig) -> Self {
         match config.unanswered_after() {
             Some(threshold) if elapsed >= threshold => Self::Bad,
@@ -249,10 +249,13 @@ impl Machine {
                 failures,
                 ..
             } => {
+                // Leases end lazily, so probes past their lease are counted as failed here without
+                // a change of state.
                 let overdue = running.iter().filter(|(_, lease)| now >= *lease).count() as u32;
                 let running = running.len() as u32 - overdue;
                 failures + overdue <= self.config.half_open_max_failures
                     && running < self.config.half_open_concurrency
+                    // The successes and the running probes may suffice to close the breaker.
                     && successes + running < self.config.half_open_probes
             }
         }
@@ -300,6 +303,7 @@ impl Machine {
         now: Instant,
         random: impl Fn() -> f64,
     ) -> Recorded {
+        // A lease that has ended must count before the late result of its probe.
         if ticket.probe.is_some() {
             self.end_leases(now, &random);
         }
@@ -400,6 +404,7 @@ impl Machine {
             ..
         } = &mut self.phase
         else {
+            // Unreachable as long as each half-open phase has its own generation.
             return Recorded::Late;
         };
         let Some(index) = running.iter().position(|(number, _)| *number == probe) else {
@@ -441,6 +446,8 @@ impl Machine {
     }
 
     fn open(&mut self, reason: OpenReason, now: Instant, random: impl FnOnce() -> f64) {
+        // Flap damping: only a breaker that stayed closed for long starts again at the first open
+        // time.
         if let Phase::Closed { since } = self.phase
             && now.saturating_duration_since(since) >= self.config.backoff_reset_after
         {
@@ -451,7 +458,7 @@ impl Machine {
         self.open_until(later(now, open), reason, now);
     }
 
-    /// Opens the breaker for the time of `Retry-After`. This is not a reason: the next open time
+    /// Opens the breaker for the time of `Retry-After`. This is not a trip: the next open time
     /// stays as it is.
     fn open_for_retry_after(&mut self, wait: Duration, now: Instant) {
         let until = later(now, wait.min(self.config.open_cap));
