@@ -140,6 +140,7 @@ where
     let call = request.call();
     let max_wait = call.max_wait.unwrap_or(limiter.max_wait);
     if max_wait.is_zero() {
+        // A call that must not wait is rejected as if the queue had no room.
         let rejection = Rejection::AtCapacity;
         return State::Rejected { rejection };
     }
@@ -212,6 +213,7 @@ fn poll_permit(
     cx: &mut task::Context<'_>,
 ) -> Poll<Result<Permit, Rejection>> {
     let Poll::Ready(result) = waiter.poll(cx.waker()) else {
+        // Set in the first poll, because `call` may run outside of a tokio runtime.
         if !timer.is_set() {
             timer.set(end);
         }
@@ -222,6 +224,7 @@ fn poll_permit(
     };
     Poll::Ready(result.and_then(|mut permit| match waiter.reject() {
         Some(rejection) => {
+            // The call is not sent, so it must not count as a fast one.
             permit.discard_measurement();
             Err(rejection)
         }

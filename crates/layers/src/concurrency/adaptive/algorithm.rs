@@ -63,12 +63,15 @@ impl Gradient2 {
         let (mut usual, mut usual_limit) = self.usual.unwrap_or((latency, limit));
         let warm = self.windows > Self::WARM_UP;
         let limited = warm && limit < usual_limit * Self::WELL_BELOW;
+        // A lower latency is always learned, a higher one only in the warm-up or below the usual
+        // limit.
         if latency < usual || limited || !warm {
             usual += (latency - usual) * weight;
         }
         if !limited {
             usual_limit += (limit - usual_limit) * weight;
         }
+        // After an overload, the usual latency falls fast.
         if usual / latency > 2.0 {
             usual *= 0.9;
         }
@@ -79,6 +82,7 @@ impl Gradient2 {
 
 impl LimitAlgorithm for Gradient2 {
     fn next(&mut self, limit: f64, latencies: &WindowLatencies) -> f64 {
+        // At least 1 µs, to avoid a division by zero.
         let latency = latencies.slow.as_secs_f64().max(1e-6);
         let usual = self.learn(latency, limit);
         let gradient = (self.tolerance * usual / latency).clamp(0.5, 1.0);
@@ -123,6 +127,7 @@ impl LimitAlgorithm for Vegas {
         let step = limit.log10().max(1.0);
         let idle = self.idle_latency(latencies.fastest);
         let queued = limit * (1.0 - idle / latencies.slow.as_secs_f64().max(1e-6));
+        // The thresholds of Netflix: log10(limit), and 3 and 6 times as much.
         if queued <= step {
             limit + 6.0 * step
         } else if queued < 3.0 * step {

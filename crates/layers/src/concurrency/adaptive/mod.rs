@@ -146,6 +146,7 @@ impl Controller {
         let limit = self.next(&window);
         let (min, max) = (self.config.min.into(), self.config.max.into());
         self.limit = limit.clamp(min, max);
+        // `self.limit` keeps its fraction, so that small steps add up.
         Some(self.limit as u32)
     }
 
@@ -162,6 +163,7 @@ impl Controller {
             fastest: window.fastest,
         };
         let next = self.algorithm.next(limit, &latencies);
+        // The cap limits growth only: a limit above it may stay.
         next.min(limit.max(MAX_GROWTH * f64::from(window.peak)))
     }
 }

@@ -32,8 +32,8 @@ use crate::{
     sync::{Arc, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
-/// Number of running calls, including granted waiters that have not noticed it yet, and of waiting
-/// calls.
+/// The two counts: running calls, including granted waiters that have not been polled since, and
+/// waiting calls.
 #[derive(Clone, Copy)]
 struct Counts {
     running: u32,
@@ -72,7 +72,8 @@ struct Queue {
     waiters: BTreeMap<QueuePosition, Waker>,
     /// Evicted waiters that have not been polled since.
     evicted: BTreeSet<QueuePosition>,
-    /// Moving average of the duration of measured calls, with weight 1/8.
+    /// Moving average of the duration of measured calls, with weight 1/8. Calls that got a permit
+    /// at once are measured only under an adaptive limit.
     typical_duration: Option<Duration>,
 }
 
@@ -151,12 +152,15 @@ impl Limiter {
             if let Some(permit) = self.try_acquire() {
                 return Ok(Admission::Granted(permit.timed(now)));
             }
+            // `None` compares below `Some`: without an estimate, the call may wait.
             if end.is_some_and(|end| self.estimated_start(&queue, position, now) > Some(end)) {
                 return Err(Rejection::QueueTimeout);
             }
             if self.try_enqueue() {
                 break;
             }
+            // The counts may have changed since `try_enqueue`, so the loop tries again if the queue
+            // has room.
             if self.counts().waiting >= self.max_queue {
                 evicted = Some(queue.evict_for(position).ok_or(Rejection::AtCapacity)?);
                 break;
@@ -165,6 +169,7 @@ impl Limiter {
         queue.waiters.insert(position, waker.clone());
         drop(queue);
         if let Some(evicted) = evicted {
+            // Wakers run foreign code, so they are called without the lock.
             evicted.wake();
         }
         Ok(Admission::Queued(Waiter {
@@ -181,6 +186,7 @@ impl Limiter {
             Order::Priority => priority.level(),
             Order::Fifo => 0,
         };
+        // A lower rank is served first, so each missing level adds one aging time to the arrival.
         let below = u64::from(Priority::MAX.level() - level);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let rank = self.aging.map_or(below, |aging| {
@@ -230,6 +236,7 @@ impl Limiter {
 
     /// Grants permits to waiting calls, as far as the limit allows.
     fn grant(&self, mut queue: MutexGuard<'_, Queue>) {
+        // While calls wait, only this method adds running calls, and only under the lock.
         let mut granted = Vec::new();
         while self.in_flight() < self.max()
             && let Some((_, waker)) = queue.waiters.pop_first()
@@ -267,6 +274,7 @@ impl Limiter {
         }
         let Some(controller) = &self.controller else {
             return;
+            // The queue's lock is released here, because `set_max` takes it again.
         };
         let mut controller = controller.lock().unwrap_or_else(PoisonError::into_inner);
         let signal = Signal::of(class, elapsed, controller.config().unanswered);

@@ -138,7 +138,11 @@ fn cl_10_a_higher_level_evicts_a_lower_one_but_not_an_equal_one() {
     assert!(poll_permit(&mut old).is_none() && poll_permit(&mut high).is_none());
     assert_eq!(limiter.queued(), 3);
     drop(young);
-    assert_eq!(limiter.queued(), 3, "the evictor should keep the place");
+    assert_eq!(
+        limiter.queued(),
+        3,
+        "the evicting call should keep the place"
+    );
 }
 
 #[test]
