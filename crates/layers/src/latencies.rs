@@ -80,6 +80,7 @@ impl Latencies {
     fn advance(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.anchor);
         let steps = gap.as_nanos() / self.width.as_nanos();
+        // All slots are too old. This bounds the cost, however long the gap.
         if steps >= SLOTS as u128 {
             *self = Self::new(self.width * SLOTS as u32, now);
             return;

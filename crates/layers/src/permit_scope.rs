@@ -93,6 +93,7 @@ mod body {
             response: Response<B>,
         ) -> Response<GuardedBody<B, G>> {
             response.map(|body| {
+                // A body without frames ends with the response.
                 let guard = guard.take_if(|_| !body.is_end_stream());
                 GuardedBody { body, guard }
             })

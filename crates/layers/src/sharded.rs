@@ -77,6 +77,7 @@ impl Sharded {
         // In bounds: the number of parts is a power of two.
         let Part(part) = &self.parts[thread() & (self.parts.len() - 1)];
         let wanted = wanted & ((1 << TAG_BITS) - 1);
+        // Relaxed ordering suffices, because a part guards no other memory.
         let mut word = part.load(Ordering::Relaxed);
         loop {
             let next = match count(word) {

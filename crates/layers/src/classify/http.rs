@@ -92,10 +92,12 @@ impl ClassifyHttp {
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+            // The value has digits only, so an error is an overflow.
             return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
         }
         let date = httpdate::parse_http_date(value).ok()?;
         Some(
+            // An error means that the date is past.
             date.duration_since((self.clock)())
                 .unwrap_or(Duration::ZERO),
         )

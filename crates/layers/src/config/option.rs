@@ -62,6 +62,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OrOff<T> {
         deserializer.deserialize_any(self)
     }
 
+    // `deserialize_any` calls the method for the type in the input. All but text and null belong to
+    // `T`.
     fn visit_u64<E: Error>(self, number: u64) -> Result<Option<T>, E> {
         T::deserialize(number.into_deserializer()).map(Some)
     }

@@ -108,6 +108,7 @@ impl CallHistory {
 
     fn refused_share(&self) -> f64 {
         let tally = self.inspect(Calls::sum);
+        // `failed` counts the calls that were not accepted.
         let (made, accepted) = (tally.total as f64, (tally.total - tally.failed) as f64);
         ((made - self.config.k * accepted) / (made + 1.0)).clamp(0.0, self.config.max)
     }
