@@ -1,21 +1,22 @@
-//! When a run is over before all of its nodes are. Pure.
+//! Decides when a run ends before all of its nodes have ended. Pure.
 
 use crate::strategy::{ReturnWhen, Strategy};
 
-/// Counts the nodes that ended, and says what that means for the others.
+/// Counts the nodes that end, and decides whether the run continues.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompletionPolicy {
     strategy: Strategy,
     return_when: ReturnWhen,
-    /// Required nodes that have not ended.
+    /// Number of required nodes that have not ended.
     required: usize,
-    /// Nodes that nothing depends on and that have not ended.
-    last: usize,
-    /// How many of those were answered.
+    /// Number of sinks that have not ended. A sink is a node on which no other node of the request
+    /// depends.
+    sinks: usize,
+    /// Number of sinks that have an answer.
     answered: usize,
 }
 
-/// What a node that ended has to do with it.
+/// The facts about an ended node that the decision needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeOutcome {
     pub(crate) required: bool,
@@ -23,45 +24,48 @@ pub(crate) struct NodeOutcome {
     pub(crate) answered: bool,
 }
 
-/// What follows when a node has ended.
+/// The decision after a node has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The others go on.
+    /// The other nodes continue.
     Continue,
-    /// They have the grace left.
+    /// The other nodes continue until the grace period is over.
     Grace,
-    /// They are cancelled.
+    /// The other nodes are cancelled.
     Stop,
 }
 
 impl CompletionPolicy {
-    /// A run of so many nodes of which so many are `required`, and on so many of which nothing depends.
+    /// Creates the policy of a run with `required` required nodes and `sinks` sinks.
     pub(crate) const fn new(
         strategy: Strategy,
         return_when: ReturnWhen,
         required: usize,
-        last: usize,
+        sinks: usize,
     ) -> Self {
         Self {
             strategy,
             return_when,
             required,
-            last,
+            sinks,
             answered: 0,
         }
     }
 
-    /// Whether the end of a node may stop the run at once, before others that ended at the same time.
+    /// Returns `true` if the end of a node may stop the run. Then it is processed before the other
+    /// nodes that end at the same time.
     pub(crate) const fn may_stop(&self, answered: bool) -> bool {
         self.strategy.quorum().is_some() || !answered && matches!(self.strategy, Strategy::All)
     }
 
-    pub(crate) fn ended(&mut self, node: NodeOutcome) -> Decision {
+    /// Records the end of a node and returns the decision.
+    pub(crate) fn on_outcome(&mut self, node: NodeOutcome) -> Decision {
         self.required -= usize::from(node.required);
-        self.last -= usize::from(node.is_sink);
+        self.sinks -= usize::from(node.is_sink);
         self.answered += usize::from(node.is_sink && node.answered);
+        // Decided by success, or because too few nodes are left to reach the quorum.
         if let Some(needed) = self.strategy.quorum() {
-            let decided = self.answered >= needed || self.answered + self.last < needed;
+            let decided = self.answered >= needed || self.answered + self.sinks < needed;
             return if decided {
                 Decision::Stop
             } else {
@@ -86,50 +90,54 @@ mod tests {
 
     use super::*;
 
-    /// What follows each of these ends of four nodes of which two are required: `(required, answered)`.
-    fn follows(strategy: Strategy, when: ReturnWhen, ends: &[(bool, bool)]) -> Vec<Decision> {
-        let mut completion = CompletionPolicy::new(strategy, when, 2, 4);
+    /// Returns the decisions after each of `ends`, given as `(required, answered)`. The run has
+    /// four nodes, two of them required.
+    fn decisions(strategy: Strategy, when: ReturnWhen, ends: &[(bool, bool)]) -> Vec<Decision> {
+        let mut policy = CompletionPolicy::new(strategy, when, 2, 4);
         let ended = ends.iter().map(|&(required, answered)| NodeOutcome {
             required,
             is_sink: true,
             answered,
         });
-        ended.map(|node| completion.ended(node)).collect()
+        ended.map(|node| policy.on_outcome(node)).collect()
     }
 
     #[test]
-    fn each_strategy_ends_when_it_is_decided() {
+    fn each_strategy_stops_when_it_is_decided() {
         use Decision::{Continue, Stop};
         let all = ReturnWhen::All;
         assert_eq!(
-            follows(Strategy::All, all, &[(true, true), (true, false)]),
+            decisions(Strategy::All, all, &[(true, true), (true, false)]),
             [Continue, Stop]
         );
         let fails = [(true, false), (false, false), (true, false), (false, false)];
-        assert_eq!(follows(Strategy::Partial, all, &fails), [Continue; 4]);
-        assert_eq!(follows(Strategy::BestEffort, all, &fails), [Continue; 4]);
+        assert_eq!(decisions(Strategy::Partial, all, &fails), [Continue; 4]);
+        assert_eq!(decisions(Strategy::BestEffort, all, &fails), [Continue; 4]);
         assert_eq!(
-            follows(Strategy::First, all, &[(false, false), (true, true)]),
+            decisions(Strategy::First, all, &[(false, false), (true, true)]),
             [Continue, Stop]
         );
         let two = Strategy::Quorum(NonZeroUsize::new(2).unwrap());
         assert_eq!(
-            follows(two, all, &[(false, true), (true, false), (true, true)]),
+            decisions(two, all, &[(false, true), (true, false), (true, true)]),
             [Continue, Continue, Stop]
         );
         assert_eq!(
-            follows(two, all, &[(false, false), (true, false), (true, false)]),
+            decisions(two, all, &[(false, false), (true, false), (true, false)]),
             [Continue, Continue, Stop],
-            "one is left, and two are needed"
+            "one node is left, and two answers are needed"
         );
     }
 
     #[test]
     fn grace_begins_when_the_last_required_node_has_ended() {
         let ends = [(false, true), (true, true), (true, false)];
-        let follows = |when| follows(Strategy::Partial, when, &ends);
-        assert_eq!(follows(ReturnWhen::Required)[2], Decision::Grace);
-        assert_eq!(follows(ReturnWhen::Required)[..2], [Decision::Continue; 2]);
-        assert_eq!(follows(ReturnWhen::Deadline), [Decision::Continue; 3]);
+        let decisions = |when| decisions(Strategy::Partial, when, &ends);
+        assert_eq!(decisions(ReturnWhen::Required)[2], Decision::Grace);
+        assert_eq!(
+            decisions(ReturnWhen::Required)[..2],
+            [Decision::Continue; 2]
+        );
+        assert_eq!(decisions(ReturnWhen::Deadline), [Decision::Continue; 3]);
     }
 }

@@ -7,29 +7,34 @@ use tower_fanout_layers::{Call, Deadline, RetryAllowance};
 
 use crate::time_budget::{merge_margin, shared_retries};
 
-/// The clock of a run and the times at which the run ends nodes. A reading of the clock is reused until
-/// something was polled and the next time must be exact.
+/// The clock of a run, and the times at which the run or its nodes must end.
+///
+/// A reading of the clock is reused within a turn. The clock is read again if a call was polled
+/// since and the next time must be exact.
 #[derive(Debug)]
 pub(super) struct RunClock {
     started: Instant,
     now: Option<Now>,
-    /// Something was polled since the clock was read, which may have taken long.
+    /// `true` if a call was polled since the clock was read. The poll may have taken long.
     polled: bool,
+    /// End of the run. `None` means no deadline.
     deadline: Option<Instant>,
+    /// End of the grace period. `None` until the period begins.
     grace: Option<Instant>,
-    /// When the first of those nodes must end that have less time than the run.
+    /// Earliest time at which a node must end before the run does.
     due: Option<Instant>,
-    /// Since when nothing has been in flight.
+    /// Start of the current period without nodes in flight. `None` while a node is in flight.
     idle: Option<Instant>,
-    /// The clock was read for a start in this turn.
-    started_one: bool,
+    /// `true` if the clock was read for the start of a node in this turn.
+    read_for_start: bool,
+    /// Total time without nodes in flight, up to `idle`.
     overhead: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Now {
     instant: Instant,
-    /// The same, counted from the start.
+    /// Time since the start of the run.
     since: Duration,
 }
 
@@ -46,19 +51,19 @@ impl RunClock {
             grace: None,
             due: None,
             idle: Some(started),
-            started_one: false,
+            read_for_start: false,
             overhead: Duration::ZERO,
         }
     }
 
-    /// Time has passed: a turn begins, or a timer has rung.
-    pub(super) const fn forget(&mut self) {
+    /// Discards the reading, at the beginning of a turn and when the timer has fired.
+    pub(super) const fn invalidate(&mut self) {
         self.now = None;
-        self.started_one = false;
+        self.read_for_start = false;
     }
 
-    /// Something is polled.
-    pub(super) const fn poll(&mut self) {
+    /// Records that a call is polled.
+    pub(super) const fn mark_polled(&mut self) {
         self.polled = true;
     }
 
@@ -72,17 +77,19 @@ impl RunClock {
         *self.now.insert(Now { instant, since })
     }
 
-    /// The time when the turn began, or when something last ended in it.
+    /// Returns the current time, as of the last reading.
     pub(super) fn now(&mut self) -> Instant {
         self.read().instant
     }
 
-    /// A node starts, the first in flight or beside others: when, counted from the start.
+    /// Records the start of a node, and returns its time relative to the start of the run. `first`
+    /// is `true` if no other node is in flight.
     pub(super) fn start(&mut self, first: bool) -> Duration {
         if first && let Some(idle) = self.idle.take() {
-            // What was done since is not the services' time. Of nodes that start and end within one
-            // turn, only the first is worth a look at the clock.
-            if !mem::replace(&mut self.started_one, true) {
+            // The time since then was not spent by a service, so it counts as overhead and must be
+            // exact. If several nodes start and end within one turn, only the first start is worth
+            // a reading.
+            if !mem::replace(&mut self.read_for_start, true) {
                 self.now = None;
             }
             let now = self.now();
@@ -91,7 +98,8 @@ impl RunClock {
         self.read().since
     }
 
-    /// A node has ended, the last in flight or beside others: when, counted from the start.
+    /// Records the end of a node, and returns its time relative to the start of the run. `last` is
+    /// `true` if no other node is in flight.
     pub(super) fn end(&mut self, last: bool) -> Duration {
         if self.polled {
             self.now = None;
@@ -103,40 +111,43 @@ impl RunClock {
         now.since
     }
 
-    /// How long it took as a whole, and for how much of that nothing was in flight.
-    pub(super) fn total(&mut self) -> (Duration, Duration) {
-        self.forget();
+    /// Returns the duration of the run, and how much of it no node was in flight.
+    pub(super) fn totals(&mut self) -> (Duration, Duration) {
+        self.invalidate();
         let now = self.now();
         let idle = self.idle.map(|idle| now.saturating_duration_since(idle));
         let elapsed = now.saturating_duration_since(self.started);
         (elapsed, self.overhead + idle.unwrap_or_default())
     }
 
-    /// What is still in flight has so long from now on, if it was not told before.
-    pub(super) fn give(&mut self, grace: Duration) {
+    /// Starts the grace period, unless it has started before.
+    pub(super) fn start_grace(&mut self, grace: Duration) {
         if self.grace.is_none() {
             self.grace = self.now().checked_add(grace);
         }
     }
 
+    /// Returns `true` if the grace period has started and is over.
     pub(super) fn grace_is_over(&mut self) -> bool {
         self.grace.is_some_and(|grace| grace <= self.now())
     }
 
+    /// Returns `true` if the run has a deadline and it has passed.
     pub(super) fn deadline_passed(&mut self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= self.now())
     }
 
-    /// A node was started that must end by `due`.
-    pub(super) fn due(&mut self, due: Option<Instant>) {
+    /// Adds the due time of a node that starts.
+    pub(super) fn add_due(&mut self, due: Option<Instant>) {
         self.due = earlier(self.due, due);
     }
 
+    /// Sets the earliest due time of the nodes in flight.
     pub(super) const fn set_due(&mut self, due: Option<Instant>) {
         self.due = due;
     }
 
-    /// When something is to be ended next.
+    /// Returns the next time at which a node or the run must end.
     pub(super) fn next(&self) -> Option<Instant> {
         earlier(self.deadline, earlier(self.grace, self.due))
     }
@@ -146,7 +157,8 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
 
-/// The facts that every branch gets: time for merging is kept back, and retries are shared.
+/// Returns the call metadata that all branches start from. Its deadline is earlier than that of the
+/// request by the merge margin, and all branches share one retry allowance.
 pub(super) fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
     let deadline = call
         .deadline

@@ -1,4 +1,4 @@
-//! How branches end, by themselves or by time, and what the end of a branch changes.
+//! Records the end of branches, and applies its effects on the other branches.
 
 use std::{
     cmp::Reverse,
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Run,
-    scratch::{End, State, scratch_of},
+    scratch::{Completion, Phase, scratch_of},
 };
 use crate::{
     completion::{Decision, NodeOutcome},
@@ -19,58 +19,71 @@ use crate::{
     strategy::ReturnWhen,
 };
 
-/// Why what has not ended is ended.
+/// The reason for ending all branches that have not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AbortReason {
-    /// Nobody wants it.
+    /// The result is decided or the run was cancelled, so no further answer is needed.
     Unwanted,
-    /// The grace is over.
+    /// The grace period is over.
     Late,
-    /// The deadline passed.
+    /// The deadline has passed.
     Deadline,
 }
 
 impl<Req> Run<Req> {
+    /// Records that `node` failed with `error`.
     pub(super) fn fail(&mut self, node: usize, error: BranchError) {
         self.branches[node].error = Some(error);
-        self.complete(node, End::Failed);
+        self.complete(node, Completion::Failed);
     }
 
-    /// A node that ran has ended, of which note is taken at once if that may end others.
-    pub(super) fn complete(&mut self, node: usize, end: End) {
-        let may_stop = self.completion.may_stop(matches!(end, End::Answered));
+    /// Records that `node`, which was in flight, has ended.
+    ///
+    /// The end is processed at once if it may stop the run. Otherwise it is processed with all
+    /// other ends of this turn.
+    pub(super) fn complete(&mut self, node: usize, completion: Completion) {
+        let may_stop = self
+            .completion_policy
+            .may_stop(matches!(completion, Completion::Answered));
         scratch_of(&mut self.scratch)
             .completions
-            .push_back((node, end));
+            .push_back((node, completion));
+        // The branches that are polled next in this turn must see that the run has stopped: an
+        // answer that comes after the decision is `cancelled`.
         if may_stop {
             self.drain_completions();
         }
     }
 
-    /// Takes note of all ends, and of what follows from them.
+    /// Processes the queued completions in the order in which they were recorded, including those
+    /// that processing adds to the queue.
     pub(super) fn drain_completions(&mut self) {
-        while let Some((node, end)) = scratch_of(&mut self.scratch).completions.pop_front() {
-            if scratch_of(&mut self.scratch).slots[node].state == State::Done {
+        while let Some((node, completion)) = scratch_of(&mut self.scratch).completions.pop_front() {
+            // A node may be queued twice, by its own end and by `abort`. The first entry counts.
+            if scratch_of(&mut self.scratch).nodes[node].phase == Phase::Done {
                 continue;
             }
-            self.end(node, end);
-            match self.completion.ended(self.ended(node)) {
+            self.finish(node, completion);
+            match self.completion_policy.on_outcome(self.outcome(node)) {
                 Decision::Continue => {}
-                Decision::Grace => self.clock.give(self.options.grace),
+                Decision::Grace => self.clock.start_grace(self.options.grace),
                 Decision::Stop => self.abort(AbortReason::Unwanted),
             }
             if !self.stopped {
                 self.release_dependents(node);
             }
         }
+        // The grace period may be zero: then it ends in the turn in which it began.
         if !self.stopped && self.clock.grace_is_over() {
             self.abort(AbortReason::Late);
             self.drain_completions();
         }
     }
 
-    /// A node that was skipped from the beginning counts for nothing.
-    fn ended(&self, node: usize) -> NodeOutcome {
+    /// Returns the facts about the node's end that the completion policy needs. For a node that was
+    /// skipped by selection, both flags are `false`, so it counts neither as required nor as a
+    /// sink.
+    fn outcome(&self, node: usize) -> NodeOutcome {
         let branch = &self.branches[node];
         NodeOutcome {
             required: branch.required,
@@ -79,50 +92,60 @@ impl<Req> Run<Req> {
         }
     }
 
-    fn end(&mut self, node: usize, end: End) {
+    /// Ends the branch of `node`: writes its report entry, frees what it no longer needs, and
+    /// notifies the observer.
+    fn finish(&mut self, node: usize, completion: Completion) {
         let scratch = scratch_of(&mut self.scratch);
-        let was = mem::replace(&mut scratch.slots[node].state, State::Done);
+        let was = mem::replace(&mut scratch.nodes[node].phase, Phase::Done);
         self.left -= 1;
         let branch = &mut self.branches[node];
         branch.chosen = true;
-        if was == State::Running {
+        if was == Phase::Running {
             self.running -= 1;
             let ended = self.clock.end(self.running == 0);
             branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
-            if !matches!(end, End::Cancelled) {
-                self.last = self.last.max(Some((ended, Reverse(node))));
+            // A cancelled branch did not delay the run, so it cannot be the last one.
+            if !matches!(completion, Completion::Cancelled) {
+                self.last_ended = self.last_ended.max(Some((ended, Reverse(node))));
             }
             scratch.wakers.node_waker(node).recorder.write(branch);
         }
-        end.write(branch);
+        // Events are written before the status: a recorded fallback decides between `success` and
+        // `fallback`.
+        completion.write(branch);
+        // A call without an answer is dropped now, which closes its connection or its stream.
         if !branch.status.is_answered() {
             self.answers.drop_cell(node);
         }
         if let Some(profile) = self.bound.profile(node) {
             branch.breaker = profile.breaker_state();
+            // Answers of a fallback say nothing about how long the downstream takes.
             if let (Status::Success, Some(elapsed)) = (branch.status, branch.elapsed) {
                 profile.expected().record(elapsed, self.clock.now());
             }
         }
         if let Some(observer) = self.scratch_pool.observer() {
             let name = &self.bound.graph().names[node];
+            // A panic of the observer must not end the run.
             let _ = catch_unwind(AssertUnwindSafe(|| observer.on_end(name, branch)));
         }
         scratch.completed.push_back(node);
     }
 
-    /// Looks at the nodes that waited for `node`.
+    /// Queues each dependent of `node` that waited only for it: as ready, or as skipped if a needed
+    /// answer is missing.
     fn release_dependents(&mut self, node: usize) {
         let scratch = scratch_of(&mut self.scratch);
         let plan = self.bound.graph();
         for &dependent in &plan.dependents[node] {
-            let slot = &mut scratch.slots[dependent];
-            // One that was skipped from the beginning waits for nothing.
-            if slot.state != State::Pending || slot.waits_for == 0 {
+            let state = &mut scratch.nodes[dependent];
+            // A node that was skipped by selection is in the queue of completions and must not
+            // become ready. It waits for no nodes.
+            if state.phase != Phase::Pending || state.waits_for == 0 {
                 continue;
             }
-            slot.waits_for -= 1;
-            if slot.waits_for > 0 {
+            state.waits_for -= 1;
+            if state.waits_for > 0 {
                 continue;
             }
             let mut hard = plan.nodes[dependent].dependencies.iter();
@@ -130,8 +153,8 @@ impl<Req> Run<Req> {
                 dependency.hard && !self.branches[dependency.node].status.is_answered()
             });
             if lacks {
-                let end = End::Skipped(SkipReason::Dependency);
-                scratch.completions.push_back((dependent, end));
+                let completion = Completion::Skipped(SkipReason::Dependency);
+                scratch.completions.push_back((dependent, completion));
             } else {
                 let required = self.branches[dependent].required;
                 scratch
@@ -141,11 +164,15 @@ impl<Req> Run<Req> {
         }
     }
 
-    /// Ends all that has not ended, and starts nothing any more.
+    /// Ends every branch that has not ended, and starts no further node. Only the first call has an
+    /// effect.
+    ///
+    /// The ends are queued. The caller drains the queue.
     pub(super) fn abort(&mut self, why: AbortReason) {
         if mem::replace(&mut self.stopped, true) {
             return;
         }
+        // Must come before the branches are ended, because that drops their calls.
         if why == AbortReason::Late {
             self.detach_late();
         }
@@ -153,20 +180,24 @@ impl<Req> Run<Req> {
         let keeps_optional = self.options.return_when == ReturnWhen::Deadline;
         let scratch = scratch_of(&mut self.scratch);
         scratch.ready.clear();
+        // In topological order, so that the stream reports dependencies before their dependents.
         for &node in &self.bound.graph().order {
             let cancelled = spared || keeps_optional && !self.branches[node].required;
-            let end = match scratch.slots[node].state {
-                State::Done => continue,
-                _ if cancelled => End::Cancelled,
-                State::Pending => End::Skipped(SkipReason::NoTime),
-                State::Running => End::Late,
+            let completion = match scratch.nodes[node].phase {
+                Phase::Done => continue,
+                _ if cancelled => Completion::Cancelled,
+                Phase::Pending => Completion::Skipped(SkipReason::NoTime),
+                Phase::Running => Completion::Late,
             };
-            scratch.completions.push_back((node, end));
+            scratch.completions.push_back((node, completion));
         }
     }
 
-    /// Whether time has ended something. The timer is armed when something is pending for the first
-    /// time.
+    /// Polls the timer. Returns `true` if the deadline, the grace period or the due time of a node
+    /// has passed and its effects were applied.
+    ///
+    /// The timer is created when the run is pending for the first time, so that a run that never
+    /// waits has none.
     pub(super) fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(next) = self.clock.next() else {
             return false;
@@ -180,7 +211,8 @@ impl<Req> Run<Req> {
         if timer.as_mut().poll(cx).is_pending() {
             return false;
         }
-        self.clock.forget();
+        // The reading of the clock is older than the timer.
+        self.clock.invalidate();
         if self.clock.deadline_passed() {
             self.timed_out = true;
             self.abort(AbortReason::Deadline);
@@ -191,17 +223,17 @@ impl<Req> Run<Req> {
         true
     }
 
-    /// Ends nodes whose own time is over.
+    /// Queues the end of the nodes whose own time is over, and sets the next due time.
     fn end_due(&mut self) {
         let now = self.clock.now();
         let scratch = scratch_of(&mut self.scratch);
         let mut next = None;
-        for (node, slot) in scratch.slots.iter().enumerate() {
-            match slot.due {
-                Some(due) if slot.state == State::Running && due <= now => {
-                    scratch.completions.push_back((node, End::Late));
+        for (node, state) in scratch.nodes.iter().enumerate() {
+            match state.due {
+                Some(due) if state.phase == Phase::Running && due <= now => {
+                    scratch.completions.push_back((node, Completion::Late));
                 }
-                Some(due) if slot.state == State::Running => {
+                Some(due) if state.phase == Phase::Running => {
                     next = Some(next.map_or(due, |next: Instant| next.min(due)));
                 }
                 _ => {}
@@ -210,7 +242,8 @@ impl<Req> Run<Req> {
         self.clock.set_due(next);
     }
 
-    /// The nodes that decided when the run ended, from the first to the last.
+    /// Returns the nodes that determined the duration of the run, from the first to the last. Each
+    /// one is the last to end among the dependencies of the next.
     pub(super) fn critical_path(&self) -> Vec<usize> {
         let latest = |nodes: &mut dyn Iterator<Item = usize>| {
             let ended =
@@ -218,7 +251,7 @@ impl<Req> Run<Req> {
             ended.max().map(|(_, Reverse(node))| node)
         };
         let mut path = Vec::new();
-        let mut last = self.last.map(|(_, Reverse(node))| node);
+        let mut last = self.last_ended.map(|(_, Reverse(node))| node);
         while let Some(node) = last {
             path.push(node);
             last = latest(&mut self.bound.graph().nodes[node].dependencies());

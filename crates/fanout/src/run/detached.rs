@@ -1,4 +1,4 @@
-//! Branches that go on when the answer has left.
+//! Branches that continue after the response was returned.
 
 use std::{
     future::Future,
@@ -11,11 +11,12 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::{
     Run,
-    scratch::{State, scratch_of},
+    scratch::{Phase, scratch_of},
 };
 use crate::call::{BoxErasedCall, discard};
 
-/// Branches that nobody waits for any more, until they end or their time is over.
+/// A future that polls detached calls until they end or the deadline passes. Their answers are
+/// dropped.
 struct Detached {
     cells: Vec<BoxErasedCall>,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -25,11 +26,11 @@ impl Future for Detached {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut place = 0;
-        while let Some(cell) = self.cells.get_mut(place) {
+        let mut index = 0;
+        while let Some(cell) = self.cells.get_mut(index) {
             match catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(cx))) {
-                Ok(Poll::Pending) => place += 1,
-                _ => discard(self.cells.swap_remove(place)),
+                Ok(Poll::Pending) => index += 1,
+                _ => discard(self.cells.swap_remove(index)),
             }
         }
         let late = |timer: &mut Pin<Box<Sleep>>| timer.as_mut().poll(cx).is_ready();
@@ -47,19 +48,22 @@ impl Drop for Detached {
 }
 
 impl<Req> Run<Req> {
-    /// Gives what still runs away, if somebody takes it.
+    /// Hands the calls in flight to the spawn function, if one is set. Otherwise they stay in the
+    /// run, which drops them.
     pub(super) fn detach_late(&mut self) {
         let Some(spawn) = &self.options.detach else {
             return;
         };
-        let slots = &scratch_of(&mut self.scratch).slots;
-        let late = (0..slots.len()).filter(|&node| slots[node].state == State::Running);
+        let nodes = &scratch_of(&mut self.scratch).nodes;
+        // The wakers of the run are not used from here on: a detached call registers the waker of
+        // its new task when it is polled there.
+        let late = (0..nodes.len()).filter(|&node| nodes[node].phase == Phase::Running);
         let cells: Vec<_> = late
             .filter_map(|node| self.answers.cells[node].take())
             .collect();
         if !cells.is_empty() {
             let deadline = self.call.deadline;
-            // Without a runtime there is neither a timer nor somebody to spawn: then they are dropped.
+            // Outside a tokio runtime, the timer or the spawn panics. Then the calls are dropped.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 spawn(Box::pin(Detached {
                     cells,

@@ -1,4 +1,4 @@
-//! One run of a plan: nodes start, end, and let others start.
+//! Executes one run of a plan: starts nodes, polls their calls, and ends the run.
 
 mod clock;
 mod completions;
@@ -28,7 +28,7 @@ pub(crate) use self::scratch::ScratchPool;
 use self::{
     clock::RunClock,
     completions::AbortReason,
-    scratch::{End, Scratch, State, scratch_of},
+    scratch::{Completion, Phase, Scratch, scratch_of},
 };
 use crate::{
     answer::{Answer, Answers},
@@ -42,10 +42,10 @@ use crate::{
     time_budget::time_slice,
 };
 
-/// Takes branches that continue after the answer has left.
+/// Spawns the branches that continue after the response was returned.
 type Detach = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
-/// How a run starts nodes, and when it ends.
+/// Options of a run: when it succeeds, when it ends, and what it may do at once.
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) strategy: Strategy,
@@ -55,35 +55,43 @@ pub(crate) struct Options {
     pub(crate) detach: Option<Detach>,
 }
 
-/// How long a node may use.
+/// The time that a node may use if it starts now.
 enum TimeSlice {
-    /// No time is left for the node: it is skipped.
+    /// Too little time is left for the node, so the node is skipped.
     Skip,
-    /// The node must end by then, before the run does.
+    /// The node must end at this instant, which is earlier than the end of the run.
     Until(Instant),
-    /// The node may run until the end of the run.
+    /// The node may run until the run ends.
     Unbounded,
 }
 
-/// Is told what happens in runs, with the name of the node. It runs on the path of the request: it
-/// must be quick and must not block.
+/// An observer of runs, for metrics or traces. Register it with
+/// [`FanOut::observer`](crate::FanOut::observer).
+///
+/// The methods are called while a request is being processed, so they must be quick and must not
+/// block.
+/// `node` is the name of the node in its plan.
 pub trait RunObserver: Send + Sync {
-    /// Something happened to a branch.
+    /// Called when a layer of the node's service reports an event of a branch.
     fn on_event(&self, node: &str, event: Event);
 
-    /// A branch ended.
+    /// Called when a branch ends. `branch` is its final entry in the report.
     fn on_end(&self, node: &str, branch: &Branch);
 }
 
-/// One run of a plan: a stream of the nodes that ended, in the order they did.
+/// One run of a plan: a stream of the indices of the nodes that ended, in the order in which they
+/// ended.
 ///
-/// It starts nodes, and ends itself as the [`Strategy`](crate::Strategy) and
-/// [`ReturnWhen`](crate::ReturnWhen) of its [`FanOut`](crate::FanOut) say. What the ends amount to is
-/// a fold over the stream: `FanOut`'s future is one, and an answer that is sent piece by piece is
-/// another. Nothing is spawned: dropping the run drops every branch.
+/// The run starts nodes and ends as the [`Strategy`](crate::Strategy) and the
+/// [`ReturnWhen`](crate::ReturnWhen) of its [`FanOut`](crate::FanOut) specify. The future of
+/// `FanOut` reads the stream to its end and returns an [`Answer`]. A response that is sent piece by
+/// piece reads the same stream.
 ///
-/// A run that is polled polls each branch that was woken once, and then takes note of all that ended:
-/// they share one look at the clock.
+/// A run spawns no tasks. Dropping it drops the calls of all branches. The exception is
+/// [`FanOut::detach_late`](crate::FanOut::detach_late), which hands calls to a spawn function.
+///
+/// Each poll of the run polls every woken branch once and then processes all nodes that ended.
+/// Nodes that end in the same poll may share one reading of the clock.
 ///
 /// ```
 /// use futures_util::StreamExt;
@@ -111,24 +119,26 @@ pub struct Run<Req> {
     bound: BoundPlan<Req>,
     request: Req,
     answers: Answers,
-    /// The branches by node. This list, those of the room and those of the plan have one entry for each
-    /// node of the plan, and nodes are only named by indices that come from the plan: indexing them
-    /// cannot fail.
+    /// The branches, by node index. This list, the lists of the scratch and those of the plan have
+    /// one entry per node of the plan. All node indices come from the plan, so indexing cannot
+    /// fail.
     branches: Vec<Branch>,
-    /// Always there until it is put back.
+    /// `Some` until the run is dropped.
     scratch: Option<Scratch>,
     scratch_pool: Arc<ScratchPool>,
     node_order: Arc<NodeOrder>,
-    completion: CompletionPolicy,
+    completion_policy: CompletionPolicy,
     options: Options,
-    /// Nodes that were chosen, and those of them that have not ended.
+    /// Number of nodes that the request asks for, including skipped ones.
     chosen: usize,
+    /// Number of those nodes that have not ended.
     left: usize,
-    /// The last node that ended of those that were started, and when it did.
-    last: Option<(Duration, Reverse<usize>)>,
-    /// Nodes that run.
+    /// The node that ended last without being cancelled, and the time it ended, relative to the
+    /// start. Of nodes that ended at the same time, the one that was declared first.
+    last_ended: Option<(Duration, Reverse<usize>)>,
+    /// Number of nodes in flight.
     running: usize,
-    /// Nothing is started any more.
+    /// `true` once no further node may start.
     stopped: bool,
     call: Call,
     clock: RunClock,
@@ -150,7 +160,7 @@ impl<Req: tower_fanout_layers::CallContext> Run<Req> {
         let node_order = bound.node_order(started);
         let mut branches: Vec<_> = (0..choices.len()).map(Branch::new).collect();
         let mut scratch = scratch_pool.take();
-        let (required, last) =
+        let (required, sinks) =
             scratch.take_choices(bound.graph(), &node_order, choices, &mut branches);
         Self {
             answers: Answers::new(bound.plan().clone()),
@@ -158,15 +168,15 @@ impl<Req: tower_fanout_layers::CallContext> Run<Req> {
             scratch: Some(scratch),
             scratch_pool,
             node_order,
-            completion: CompletionPolicy::new(
+            completion_policy: CompletionPolicy::new(
                 options.strategy,
                 options.return_when,
                 required,
-                last,
+                sinks,
             ),
             chosen,
             left: chosen,
-            last: None,
+            last_ended: None,
             running: 0,
             stopped: false,
             call: clock::branch_call(request.call(), started, chosen),
@@ -181,45 +191,50 @@ impl<Req: tower_fanout_layers::CallContext> Run<Req> {
 }
 
 impl<Req> Run<Req> {
-    /// The plan.
+    /// Returns the plan.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         self.bound.plan()
     }
 
-    /// The branch of the node at `node` of the plan.
+    /// Returns the report entry of the node with the index `node`.
     ///
     /// # Panics
-    /// If the plan has no such node.
+    /// Panics if the plan has no such node.
     #[must_use]
     pub fn branch(&self, node: usize) -> &Branch {
         &self.branches[node]
     }
 
-    /// The answer of the node at `index` of the plan, if it is there and of type `T`.
+    /// Returns the answer of the node with the index `index`, or `None` if the node has no answer
+    /// or its answer is not a `T`.
     #[must_use]
     pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
         self.answers.at(index)
     }
 
-    /// Whether the deadline has ended it.
+    /// Returns `true` if the deadline has ended the run.
     #[must_use]
     pub const fn timed_out(&self) -> bool {
         self.timed_out
     }
 
-    /// Stops every branch that has not ended: it is `cancelled`.
+    /// Ends the run. Each branch that has not ended gets the status `cancelled`, and its call is
+    /// dropped.
     pub fn cancel(&mut self) {
         self.abort(AbortReason::Unwanted);
         self.drain_completions();
     }
 
-    /// What there is now.
+    /// Ends the run and returns the answers and the report of all nodes that have ended.
+    ///
+    /// Branches that have not ended are [cancelled](Self::cancel).
     pub fn into_answer(mut self) -> Answer {
         self.cancel();
-        let (elapsed, overhead) = self.clock.total();
+        let (elapsed, overhead) = self.clock.totals();
         let critical_path = self.critical_path();
         let mut branches = mem::take(&mut self.branches);
+        // Nodes that the request does not ask for have no entry in the report.
         if self.chosen < branches.len() {
             branches.retain(|branch| branch.chosen);
         }
@@ -240,7 +255,8 @@ impl<Req> Run<Req> {
         }
     }
 
-    /// Polls for the next node that ended; none when all have.
+    /// Polls for the index of the next node that ended. Returns `Ready(None)` when all nodes have
+    /// ended.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         loop {
             if let Some(node) = scratch_of(&mut self.scratch).completed.pop_front() {
@@ -252,51 +268,64 @@ impl<Req> Run<Req> {
             self.turn();
             let scratch = scratch_of(&mut self.scratch);
             if scratch.completed.is_empty() && self.left > 0 && !self.poll_time(cx) {
-                scratch_of(&mut self.scratch).wakers.woken.sleep(cx);
+                // Must be the last step before `Pending`: a wake from now on wakes the task again.
+                scratch_of(&mut self.scratch)
+                    .wakers
+                    .wake_set
+                    .prepare_to_sleep(cx);
                 return Poll::Pending;
             }
         }
     }
 
-    /// Polls everything that was woken once, and all that starts meanwhile.
+    /// Polls every woken branch once, then starts the nodes that became ready, until no more can
+    /// start.
     fn turn(&mut self) {
-        self.clock.forget();
-        scratch_of(&mut self.scratch).wakers.woken.awake();
+        self.clock.invalidate();
+        // From here until `prepare_to_sleep`, wakes only set bits: this turn reads the bits, so the task need
+        // not be woken.
+        scratch_of(&mut self.scratch).wakers.wake_set.mark_running();
         for word in 0..self.branches.len().div_ceil(64) {
-            let mut bits = scratch_of(&mut self.scratch).wakers.woken.take(word);
+            let mut bits = scratch_of(&mut self.scratch).wakers.wake_set.take(word);
+            // The bits are a copy. A branch that wakes itself while it is polled is polled in the
+            // next turn, so it cannot starve the others.
             while bits != 0 {
                 let node = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
                 self.poll_branch(node);
             }
         }
+        // Ready nodes start only after all branches were polled: a higher priority wins over an
+        // earlier end.
         self.drain_completions();
         while self.start_ready() {
             self.drain_completions();
         }
     }
 
-    /// Polls a branch that runs.
+    /// Polls the call of `node`, unless the branch has ended since it was woken.
     fn poll_branch(&mut self, node: usize) {
         let scratch = scratch_of(&mut self.scratch);
-        if scratch.slots[node].state != State::Running {
+        if scratch.nodes[node].phase != Phase::Running {
             return;
         }
+        // A detached call is gone, although its branch was running.
         let Some(cell) = &mut self.answers.cells[node] else {
             return;
         };
         let mut cx = Context::from_waker(scratch.wakers.waker(node));
-        self.clock.poll();
+        self.clock.mark_polled();
         let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
         match polled {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(Ok(()))) => self.complete(node, End::Answered),
+            Ok(Poll::Ready(Ok(()))) => self.complete(node, Completion::Answered),
             Ok(Poll::Ready(Err(error))) => self.fail(node, error),
             Err(_) => self.fail(node, panicked()),
         }
     }
 
-    /// Starts what can start; whether anything did, or was skipped.
+    /// Starts ready nodes while fewer than `max_concurrency` are in flight. Returns `true` if a
+    /// node was started or skipped.
     fn start_ready(&mut self) -> bool {
         let mut any = false;
         while self.running < self.options.max_concurrency {
@@ -309,24 +338,24 @@ impl<Req> Run<Req> {
                 TimeSlice::Unbounded => self.start(node, None),
                 TimeSlice::Until(due) => self.start(node, Some(due)),
                 TimeSlice::Skip => {
-                    let end = End::Skipped(SkipReason::NoTime);
+                    let completion = Completion::Skipped(SkipReason::NoTime);
                     scratch_of(&mut self.scratch)
                         .completions
-                        .push_back((node, end));
+                        .push_back((node, completion));
                 }
             }
         }
         any
     }
 
-    /// Returns how long `node` may use if it starts now.
+    /// Returns the time that `node` may use if it starts now.
     fn time_for(&mut self, node: usize) -> TimeSlice {
         let Some(end) = self.call.deadline else {
             return TimeSlice::Unbounded;
         };
         let now = self.clock.now();
         let (required, left) = (self.branches[node].required, end.remaining(now));
-        let after = scratch_of(&mut self.scratch).slots[node].after;
+        let after = scratch_of(&mut self.scratch).nodes[node].after;
         match time_slice(required, left, self.node_order.expected[node], after) {
             None => TimeSlice::Skip,
             Some(time) if time < left => TimeSlice::Until(now + time),
@@ -334,7 +363,8 @@ impl<Req> Run<Req> {
         }
     }
 
-    /// Starts `node`, which must end at `due` if that is earlier than the end of the run.
+    /// Starts `node`. `due` is the time at which the node must end, or `None` if it may run until
+    /// the run ends.
     fn start(&mut self, node: usize, due: Option<Instant>) {
         let scratch = scratch_of(&mut self.scratch);
         let node_waker = scratch.wakers.node_waker(node);
@@ -347,19 +377,23 @@ impl<Req> Run<Req> {
             call.deadline = due.map(Deadline::at).or(call.deadline);
             call
         };
-        scratch.slots[node].due = due;
-        self.clock.due(due);
+        scratch.nodes[node].due = due;
+        self.clock.add_due(due);
+        // Restricts `Answers` to the nodes that `node` depends on while its request is made.
         self.answers.reader = Some(node);
-        let asked = catch_unwind(AssertUnwindSafe(|| {
+        let started = catch_unwind(AssertUnwindSafe(|| {
             self.bound.start(node, &self.request, &self.answers, &call)
         }));
         self.answers.reader = None;
+        // Making the request is not the service's time, so the clock is read after it.
         self.branches[node].started = Some(self.clock.start(self.running == 0));
-        scratch.slots[node].state = State::Running;
+        scratch.nodes[node].phase = Phase::Running;
         self.running += 1;
-        match asked.unwrap_or_else(|_| Err(panicked())) {
+        match started.unwrap_or_else(|_| Err(panicked())) {
             Ok(cell) => {
                 self.answers.cells[node] = Some(cell);
+                // The first poll sends the request, and the branch has no waker registered before
+                // it.
                 self.poll_branch(node);
             }
             Err(error) => self.fail(node, error),
@@ -368,7 +402,7 @@ impl<Req> Run<Req> {
 }
 
 impl<Req: Unpin> Stream for Run<Req> {
-    /// The place of a node that ended.
+    /// The index of a node that ended.
     type Item = usize;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
@@ -378,6 +412,8 @@ impl<Req: Unpin> Stream for Run<Req> {
 
 impl<Req> Drop for Run<Req> {
     fn drop(&mut self) {
+        // Calls are dropped before the scratch is returned to the pool, because they hold clones of
+        // its wakers.
         self.answers.drop_all();
         if let Some(scratch) = self.scratch.take() {
             self.scratch_pool.put_back(scratch);

@@ -1,18 +1,21 @@
-//! Nodes that could start, in the order in which they should.
+//! The set of nodes that are ready to start.
 
-/// A set of ranks, of which the least is taken first: a bit for each, so that nothing is sorted.
-/// Those of required nodes come before all others.
+/// A priority queue of node ranks that pops the smallest rank first. All required nodes come before
+/// all optional ones.
+///
+/// The queue is a bit set, so inserting and removing need no sorting. A required node has the bit
+/// `rank`, an optional one the bit `ranks + rank`.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     bits: Vec<u64>,
     ranks: usize,
-    /// No word before this one has a bit.
+    /// Index of the first word that may have a bit set.
     first: usize,
     len: usize,
 }
 
 impl Ready {
-    /// Forgets all, and makes room for `ranks`.
+    /// Removes all ranks, and sizes the set for ranks below `ranks`.
     pub(super) fn reset(&mut self, ranks: usize) {
         self.ranks = ranks;
         self.bits.clear();
@@ -22,26 +25,26 @@ impl Ready {
     }
 
     pub(super) fn insert(&mut self, required: bool, rank: u32) {
-        let place = rank as usize + if required { 0 } else { self.ranks };
-        self.bits[place / 64] |= 1 << (place % 64);
-        self.first = self.first.min(place / 64);
+        let bit = rank as usize + if required { 0 } else { self.ranks };
+        self.bits[bit / 64] |= 1 << (bit % 64);
+        self.first = self.first.min(bit / 64);
         self.len += 1;
     }
 
-    /// Takes the first out, by its rank.
+    /// Removes and returns the rank of the next node to start, or `None` if the set is empty.
     pub(super) fn pop(&mut self) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
-        // `len` bits are set, none of them before `first`, so there is such a word.
+        // `len` bits are set and none is before `first`, so the loop ends at a word that is not 0.
         while self.bits[self.first] == 0 {
             self.first += 1;
         }
         let word = &mut self.bits[self.first];
-        let place = self.first * 64 + word.trailing_zeros() as usize;
+        let bit = self.first * 64 + word.trailing_zeros() as usize;
         *word &= *word - 1;
         self.len -= 1;
-        Some((place % self.ranks) as u32)
+        Some((bit % self.ranks) as u32)
     }
 
     pub(super) fn clear(&mut self) {
@@ -59,7 +62,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_an_ordered_set(
+        fn pops_ranks_in_order_required_first(
             ranks in 1usize..200,
             steps in prop::collection::vec((any::<bool>(), any::<bool>(), any::<u32>()), 0..300),
         ) {

@@ -1,4 +1,4 @@
-//! Collects what the layers tell of one branch.
+//! Collects the events that the layers report for one branch.
 
 use std::{
     sync::{
@@ -16,81 +16,82 @@ use tower_fanout_layers::{
 use super::RunObserver;
 use crate::report::Branch;
 
-/// Who is told what happens in runs, and how nodes are called.
+/// The observer of the runs, if one is set, and the node names that are reported to it.
 #[derive(Clone)]
-pub(super) struct Watch {
+pub(super) struct NamedObserver {
     pub(super) observer: Option<Arc<dyn RunObserver>>,
     pub(super) names: Arc<[Box<str>]>,
 }
 
-/// Collects the events of one branch.
+/// Collects the events of one branch in one run.
 pub(super) struct Recorder {
-    /// Whether there is anything to read: most of a branch's cost if there is not.
+    /// `true` if an event was recorded. Without events, which is the case for a bare service, the
+    /// mutex is never locked.
     touched: AtomicBool,
-    seen: Mutex<Seen>,
-    watch: Watch,
+    recorded: Mutex<Recorded>,
+    named_observer: NamedObserver,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Seen {
+struct Recorded {
     attempts: u32,
     hedges: u32,
-    /// Whether anything counts attempts.
+    /// `true` if a layer counts attempts.
     counted: bool,
     http_status: Option<u16>,
     queued: Duration,
     stopped_by: Option<RetryStopReason>,
-    /// Whether the branch's own service has failed, and another is asked.
-    falls: bool,
+    /// `true` once the branch's own service has failed and its fallback is called.
+    fallback_called: bool,
     fallback: Option<FallbackKind>,
 }
 
 impl Recorder {
-    pub(super) fn new(watch: Watch) -> Self {
+    pub(super) fn new(named_observer: NamedObserver) -> Self {
         Self {
             touched: AtomicBool::new(false),
-            seen: Mutex::default(),
-            watch,
+            recorded: Mutex::default(),
+            named_observer,
         }
     }
 
-    /// Forgets all.
+    /// Clears the recorded events.
     pub(super) fn reset(&self) {
         if self.touched.load(Ordering::Relaxed) {
             self.touched.store(false, Ordering::Relaxed);
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+            *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Recorded::default();
         }
     }
 
-    /// Writes what was seen into the branch's part of the report.
+    /// Writes the recorded events into the report entry of the branch.
     pub(super) fn write(&self, branch: &mut Branch) {
         if !self.touched.load(Ordering::Acquire) {
             return;
         }
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        branch.attempts = seen.attempts;
-        branch.hedges = seen.hedges;
-        branch.counted = seen.counted;
-        branch.http_status = seen.http_status;
-        branch.queued = seen.queued;
-        branch.stopped_by = seen.stopped_by;
-        branch.fallback = seen.fallback;
+        let recorded = *self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        branch.attempts = recorded.attempts;
+        branch.hedges = recorded.hedges;
+        branch.counted = recorded.counted;
+        branch.http_status = recorded.http_status;
+        branch.queued = recorded.queued;
+        branch.stopped_by = recorded.stopped_by;
+        branch.fallback = recorded.fallback;
     }
 
-    /// Takes note of what happened to the branch of `node`, and passes it on.
+    /// Records `event` and passes it to the observer. `node` is the index of the branch's node.
     pub(super) fn on(&self, node: usize, event: Event) {
-        self.seen
+        self.recorded
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .on(event);
         self.touched.store(true, Ordering::Release);
-        if let Some(observer) = &self.watch.observer {
-            observer.on_event(&self.watch.names[node], event);
+        if let Some(observer) = &self.named_observer.observer {
+            observer.on_event(&self.named_observer.names[node], event);
         }
     }
 }
 
-impl Seen {
+impl Recorded {
     fn on(&mut self, event: Event) {
         match event {
             Event::Attempt { .. } => {
@@ -98,18 +99,19 @@ impl Seen {
                 self.attempts += 1;
             }
             Event::Hedge { .. } => self.hedges += 1,
-            // An attempt that was refused on our side was never sent.
+            // An attempt that was rejected locally was never sent.
             Event::AttemptEnded {
                 class: Class::Rejected(_),
                 ..
             } => self.attempts = self.attempts.saturating_sub(1),
             Event::ResponseStatus { status } => self.http_status = Some(status),
             Event::PermitAcquired { waited } => self.queued += waited,
-            // Nothing is tried again that was never sent, nor by whom another's retries are ended.
-            Event::RetryStopped { by } if self.attempts > 0 && !self.falls => {
+            // A stop reason counts only for the branch's own service, and only after an attempt was
+            // sent: a fallback's retry layer reports through the same sink.
+            Event::RetryStopped { by } if self.attempts > 0 && !self.fallback_called => {
                 self.stopped_by = Some(by);
             }
-            Event::FallbackAsked { .. } => self.falls = true,
+            Event::FallbackAsked { .. } => self.fallback_called = true,
             Event::FallbackUsed { kind, .. } => self.fallback = Some(kind),
             _ => {}
         }

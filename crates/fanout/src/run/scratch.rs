@@ -1,4 +1,4 @@
-//! The state of a run's nodes, kept for the next run.
+//! The working memory of a run, which is reused by later runs.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use tower_fanout_layers::Rejection;
 
-use super::{RunObserver, ready::Ready, recorder::Watch, wakers::NodeWakers};
+use super::{RunObserver, ready::Ready, recorder::NamedObserver, wakers::NodeWakers};
 use crate::{
     outcome::{SkipReason, Status},
     plan::{NodeOrder, PlanGraph},
@@ -19,43 +19,51 @@ use crate::{
     time_budget::reserves_time_for,
 };
 
-/// More runs at once than this make rooms of their own.
+/// Maximum number of unused scratches in a pool. A burst of more concurrent runs allocates its own,
+/// which are dropped afterwards.
 const KEPT: usize = 64;
 
-/// One node's place in a run.
+/// The state of one node in a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NodeState {
-    pub(super) state: State,
-    /// Dependencies that have not ended.
+    pub(super) phase: Phase,
+    /// Number of dependencies that have not ended.
     pub(super) waits_for: u32,
-    /// What is expected of the longest chain of nodes that come after it and that it makes room for.
+    /// Expected time of the longest chain of dependents that the node reserves time for.
     pub(super) after: Duration,
-    /// When it is ended; none for the end of the run.
+    /// The time at which the node is ended, or `None` if it may run until the run ends.
     pub(super) due: Option<Instant>,
 }
 
+/// The phase of a node in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum State {
-    /// It was not asked for, or has ended.
+pub(super) enum Phase {
+    /// The request does not ask for the node, or its branch has ended.
     #[default]
     Done,
-    /// It has not been started.
+    /// The node has not been started.
     Pending,
-    /// It runs.
+    /// The call of the node is in flight.
     Running,
 }
 
-/// How a branch ended. Why it failed stands in the report already.
+/// The end of a branch. The error of a failed branch is in its report entry already.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum End {
+/// The call returned an answer.
+pub(super) enum Completion {
+    /// The call failed, or its request could not be made.
     Answered,
+    /// The branch was ended by the deadline or by its own due time.
     Failed,
+    /// The node was not started.
     Late,
+    /// The branch was ended, or not started, because its answer is no longer needed.
     Skipped(SkipReason),
     Cancelled,
 }
 
-impl End {
+impl Completion {
+    /// Writes the status, with its reason or error, into the report entry.
     pub(super) fn write(self, branch: &mut Branch) {
         branch.status = match self {
             Self::Answered if branch.fallback.is_some() => Status::Fallback,
@@ -74,20 +82,25 @@ impl End {
     }
 }
 
-/// What a run works with: none of it is allocated anew for each.
+/// The working memory of one run. A [`ScratchPool`] keeps it for later runs, so that most runs
+/// allocate none of it.
 pub(super) struct Scratch {
     pub(super) wakers: NodeWakers,
-    pub(super) slots: Vec<NodeState>,
+    /// The state of each node, by index.
+    pub(super) nodes: Vec<NodeState>,
+    /// The nodes that are ready to start.
     pub(super) ready: Ready,
-    /// Ends that were not taken note of yet.
-    pub(super) completions: VecDeque<(usize, End)>,
-    /// Nodes that ended, and were not told of yet.
+    /// Ends of nodes that were recorded but not processed, in the order in which they were
+    /// recorded.
+    pub(super) completions: VecDeque<(usize, Completion)>,
+    /// Nodes whose end was processed but that the stream has not yielded yet.
     pub(super) completed: VecDeque<usize>,
 }
 
 impl Scratch {
-    /// Takes note of what was chosen for each node, here and in `branches`. Returns the number of
-    /// required nodes and the number of nodes on which no other node of the request depends.
+    /// Initializes the nodes from the `choices` of the request, here and in `branches`. Returns the
+    /// number of required nodes and the number of sinks. A sink is a node on which no other node of
+    /// the request depends.
     pub(super) fn take_choices(
         &mut self,
         plan: &PlanGraph,
@@ -96,13 +109,18 @@ impl Scratch {
         branches: &mut [Branch],
     ) -> (usize, usize) {
         self.ready.reset(choices.len());
-        let (mut required, mut last) = (0, 0);
+        let (mut required, mut sinks) = (0, 0);
+        // Dependents come before their dependencies here, so the chain after a node is complete
+        // when the node is reached. `push_front` restores the order of the plan.
         for &node in plan.order.iter().rev() {
             let needed = match choices[node] {
                 Choice::Run { required } => required,
                 Choice::Skip(reason) => {
-                    self.slots[node].state = State::Pending;
-                    self.completions.push_front((node, End::Skipped(reason)));
+                    // The skip is processed like an end, so that it releases dependents and is
+                    // yielded by the stream.
+                    self.nodes[node].phase = Phase::Pending;
+                    self.completions
+                        .push_front((node, Completion::Skipped(reason)));
                     continue;
                 }
                 Choice::Out => continue,
@@ -111,65 +129,68 @@ impl Scratch {
             let is_sink = !plan.dependents[node].iter().any(runs);
             (branches[node].required, branches[node].is_sink) = (needed, is_sink);
             required += usize::from(needed);
-            last += usize::from(is_sink);
+            sinks += usize::from(is_sink);
             let dependencies = &plan.nodes[node].dependencies;
             let chosen = dependencies
                 .iter()
                 .filter(|dependency| choices[dependency.node] != Choice::Out);
-            let slot = &mut self.slots[node];
-            slot.state = State::Pending;
-            slot.waits_for = chosen.count() as u32;
-            if slot.waits_for == 0 {
+            let state = &mut self.nodes[node];
+            state.phase = Phase::Pending;
+            state.waits_for = chosen.count() as u32;
+            if state.waits_for == 0 {
                 self.ready.insert(needed, node_order.rank[node]);
             }
+            // Without expected times all chains are zero.
             if node_order.knows {
-                let chain = node_order.expected[node].saturating_add(slot.after);
+                let chain = node_order.expected[node].saturating_add(state.after);
                 for dependency in dependencies {
                     let is_required = choices[dependency.node] == Choice::Run { required: true };
                     if reserves_time_for(is_required, needed) {
-                        let before = &mut self.slots[dependency.node];
+                        let before = &mut self.nodes[dependency.node];
                         before.after = before.after.max(chain);
                     }
                 }
             }
         }
-        (required, last)
+        (required, sinks)
     }
 }
 
-/// Returns the room of a run.
+/// Returns the scratch of a run.
 pub(super) fn scratch_of(scratch: &mut Option<Scratch>) -> &mut Scratch {
-    // A run takes its room when it is created and puts it back only when it is dropped.
+    // `Run::new` takes the scratch from the pool, and only `Run::drop` returns it.
     scratch
         .as_mut()
-        .expect("a run has a scratch until it is dropped")
+        .expect("a run keeps its scratch until it is dropped")
 }
 
-/// ScratchPool that are not in use.
+/// A pool of scratches that are not in use.
 pub(crate) struct ScratchPool {
-    watch: Watch,
+    named_observer: NamedObserver,
     kept: Mutex<Vec<Scratch>>,
 }
 
 impl ScratchPool {
     pub(crate) fn new(names: Arc<[Box<str>]>, observer: Option<Arc<dyn RunObserver>>) -> Self {
         Self {
-            watch: Watch { observer, names },
+            named_observer: NamedObserver { observer, names },
             kept: Mutex::default(),
         }
     }
 
+    /// Returns the observer, if one is set.
     pub(super) fn observer(&self) -> Option<&dyn RunObserver> {
-        self.watch.observer.as_deref()
+        self.named_observer.observer.as_deref()
     }
 
+    /// Takes a scratch from the pool, or allocates one if the pool is empty.
     pub(super) fn take(&self) -> Scratch {
         let kept = self.lock().pop();
         kept.unwrap_or_else(|| {
-            let nodes = self.watch.names.len();
+            let nodes = self.named_observer.names.len();
             Scratch {
-                wakers: NodeWakers::new(self.watch.clone()),
-                slots: vec![NodeState::default(); nodes],
+                wakers: NodeWakers::new(self.named_observer.clone()),
+                nodes: vec![NodeState::default(); nodes],
                 ready: Ready::default(),
                 completions: VecDeque::with_capacity(nodes),
                 completed: VecDeque::with_capacity(nodes),
@@ -177,10 +198,11 @@ impl ScratchPool {
         })
     }
 
-    /// Takes back a room in which nothing runs any more.
+    /// Returns a scratch to the pool. All calls of its run must have been dropped.
     pub(super) fn put_back(&self, mut scratch: Scratch) {
+        // Neither a wake nor an event of this run may reach the next one.
         scratch.wakers.reset();
-        scratch.slots.fill(NodeState::default());
+        scratch.nodes.fill(NodeState::default());
         scratch.completions.clear();
         scratch.completed.clear();
         let mut kept = self.lock();

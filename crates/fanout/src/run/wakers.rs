@@ -1,5 +1,5 @@
-//! Who wakes what: each branch of a run has a waker of its own, so that only those that were woken
-//! are polled.
+//! Wakers for the branches of a run. Each branch has its own, so that only woken branches are
+//! polled.
 
 use std::{
     mem,
@@ -12,14 +12,15 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::recorder::{Recorder, Watch};
+use super::recorder::{NamedObserver, Recorder};
 
-/// Which branches were woken, and the task that polls them.
+/// The set of woken branches, and the task that polls them. Bit `n` of the set is branch `n`.
 #[derive(Debug)]
 pub(super) struct WakeSet {
     bits: Box<[AtomicU64]>,
     task: AtomicWaker,
-    /// The task will look at the bits before it sleeps: it need not be woken.
+    /// `true` while the task is sure to read the bits before it returns `Pending`. Then a wake need
+    /// not wake the task.
     awake: AtomicBool,
 }
 
@@ -34,16 +35,20 @@ impl WakeSet {
         }
     }
 
-    /// The task runs.
-    pub(super) fn awake(&self) {
+    /// Marks the task as running. Wakes from other threads then only set their bit.
+    pub(super) fn mark_running(&self) {
+        // No ordering is needed: a waker that reads the old value wakes the task once too often.
         self.awake.store(true, Ordering::Relaxed);
     }
 
-    /// The task sleeps, unless somebody was woken while it ran: then it is to come back.
+    /// Marks the task as not running, before it returns `Pending`. If a branch was woken in the
+    /// meantime, the task is woken at once.
     ///
-    /// Who wakes sets a bit and then looks whether the task is awake; the task says that it is not and
-    /// then looks at the bits. All of it is in one order, so one of the two sees the other.
-    pub(super) fn sleep(&self, cx: &Context<'_>) {
+    /// A waker sets its bit and then reads `awake`. The task clears `awake` and then reads the
+    /// bits. All four operations are sequentially consistent, so at least one side sees the write
+    /// of the other, and no wake is lost.
+    pub(super) fn prepare_to_sleep(&self, cx: &Context<'_>) {
+        // The task's waker is registered first: a waker that reads `awake == false` must find it.
         self.task.register(cx.waker());
         self.awake.store(false, Ordering::SeqCst);
         if self
@@ -55,17 +60,19 @@ impl WakeSet {
         }
     }
 
-    /// Takes out who was woken among the 64 branches from `64 * word` on.
+    /// Removes and returns the woken branches from `64 * word` to `64 * word + 63`, as a bit mask.
     pub(super) fn take(&self, word: usize) -> u64 {
         let bits = &self.bits[word];
-        // Most words are empty, and looking costs less than taking.
+        // Most words are 0, and a load is cheaper than a swap. The load may miss a bit that is set
+        // concurrently; `prepare_to_sleep` finds it.
         match bits.load(Ordering::Relaxed) {
             0 => 0,
             _ => bits.swap(0, Ordering::Acquire),
         }
     }
+    /// Clears all bits and drops the task's waker.
 
-    fn forget(&self) {
+    fn clear(&self) {
         self.task.take();
         self.awake.store(false, Ordering::Relaxed);
         for bits in &self.bits {
@@ -74,9 +81,9 @@ impl WakeSet {
     }
 }
 
-/// One branch's place: it is woken here, and tells here what happens to it.
+/// The waker of one branch, which also receives the events of its layers.
 pub(super) struct NodeWaker {
-    woken: Arc<WakeSet>,
+    wake_set: Arc<WakeSet>,
     node: usize,
     pub(super) recorder: Recorder,
 }
@@ -88,9 +95,10 @@ impl Wake for NodeWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let bit = 1 << (self.node % 64);
-        self.woken.bits[self.node / 64].fetch_or(bit, Ordering::SeqCst);
-        if !self.woken.awake.load(Ordering::SeqCst) {
-            self.woken.task.wake();
+        // The bit must be set before `awake` is read: see `WakeSet::prepare_to_sleep`.
+        self.wake_set.bits[self.node / 64].fetch_or(bit, Ordering::SeqCst);
+        if !self.wake_set.awake.load(Ordering::SeqCst) {
+            self.wake_set.task.wake();
         }
     }
 }
@@ -101,23 +109,23 @@ impl tower_fanout_layers::EventSink for NodeWaker {
     }
 }
 
-/// The seats of all nodes of a plan. They are kept from run to run, so that a run allocates none.
+/// The wakers of all nodes of a plan. They are reused by later runs, so that a run allocates none.
 pub(super) struct NodeWakers {
-    pub(super) woken: Arc<WakeSet>,
+    pub(super) wake_set: Arc<WakeSet>,
     wakers: Vec<(Arc<NodeWaker>, Waker)>,
-    watch: Watch,
+    named_observer: NamedObserver,
 }
 
 impl NodeWakers {
-    pub(super) fn new(watch: Watch) -> Self {
-        let woken = Arc::new(WakeSet::new(watch.names.len()));
-        let wakers = (0..watch.names.len())
-            .map(|node| node_waker(&woken, node, &watch))
+    pub(super) fn new(named_observer: NamedObserver) -> Self {
+        let wake_set = Arc::new(WakeSet::new(named_observer.names.len()));
+        let wakers = (0..named_observer.names.len())
+            .map(|node| node_waker(&wake_set, node, &named_observer))
             .collect();
         Self {
-            woken,
+            wake_set,
             wakers,
-            watch,
+            named_observer,
         }
     }
 
@@ -129,24 +137,30 @@ impl NodeWakers {
         &self.wakers[node].1
     }
 
-    /// Makes them fit for another run: a seat that somebody still holds is given up to them.
+    /// Prepares the wakers for another run. A waker that is still held elsewhere is replaced.
     pub(super) fn reset(&mut self) {
-        self.woken.forget();
+        // A clone of a replaced waker can still set its bit. That only polls a branch once too
+        // often; its events go to the old recorder.
+        self.wake_set.clear();
         for node in 0..self.wakers.len() {
-            // One is ours, and one our waker's.
+            // This list holds one reference, and its `Waker` the other.
             if Arc::strong_count(&self.wakers[node].0) > 2 {
-                let fresh = node_waker(&self.woken, node, &self.watch);
+                let fresh = node_waker(&self.wake_set, node, &self.named_observer);
                 drop(mem::replace(&mut self.wakers[node], fresh));
             }
         }
     }
 }
 
-fn node_waker(woken: &Arc<WakeSet>, node: usize, watch: &Watch) -> (Arc<NodeWaker>, Waker) {
+fn node_waker(
+    wake_set: &Arc<WakeSet>,
+    node: usize,
+    named_observer: &NamedObserver,
+) -> (Arc<NodeWaker>, Waker) {
     let node_waker = Arc::new(NodeWaker {
-        woken: Arc::clone(woken),
+        wake_set: Arc::clone(woken),
         node,
-        recorder: Recorder::new(watch.clone()),
+        recorder: Recorder::new(named_observer.clone()),
     });
     (Arc::clone(&node_waker), Waker::from(node_waker))
 }
@@ -161,11 +175,11 @@ mod tests {
 
     const WAKES: usize = 100_000;
 
-    /// Another thread wakes a seat, with no regard to whether the task runs or sleeps, and does so
-    /// again when the task has seen it: nothing else would make up for a wake that is lost.
+    /// A second thread wakes a branch at any time, whether the task runs or sleeps. It waits until
+    /// the task has seen the wake before it wakes again, so no later wake makes up for a lost one.
     #[test]
     fn no_wake_from_another_thread_is_lost() {
-        let wakers = NodeWakers::new(Watch {
+        let wakers = NodeWakers::new(NamedObserver {
             observer: None,
             names: Arc::new(["users".into()]),
         });
@@ -180,11 +194,11 @@ mod tests {
             }
         });
         let task = poll_fn(|cx| {
-            wakers.woken.awake();
-            if wakers.woken.take(0) != 0 && seen.fetch_add(1, Ordering::Release) + 1 == WAKES {
+            wakers.wake_set.mark_running();
+            if wakers.wake_set.take(0) != 0 && seen.fetch_add(1, Ordering::Release) + 1 == WAKES {
                 return Poll::Ready(());
             }
-            wakers.woken.sleep(cx);
+            wakers.wake_set.prepare_to_sleep(cx);
             Poll::Pending
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
