@@ -1,4 +1,4 @@
-//! Describes the nodes of a plan and binds their services at once.
+//! Describes the nodes of a plan and binds their services in one step.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Plan {
-    /// Creates a builder that describes nodes and binds their services at once.
+    /// Creates a builder that describes nodes and binds their services in one step.
     #[must_use]
     pub fn builder<Req>() -> PlanBuilder<Req> {
         PlanBuilder {
@@ -24,7 +24,7 @@ impl Plan {
     }
 }
 
-/// Collects the nodes of a [`Plan`], with their services.
+/// Builder of a [`BoundPlan`], created by [`Plan::builder`].
 pub struct PlanBuilder<Req> {
     id: u64,
     specs: Vec<NodeSpec>,
@@ -32,11 +32,12 @@ pub struct PlanBuilder<Req> {
 }
 
 impl<Req> PlanBuilder<Req> {
-    /// Adds a node: it asks `service` with the request that `make` makes from the whole request
-    /// and the answers of the nodes it comes after. An error of `make` is the branch's error.
+    /// Adds a node that calls `service`. `make` makes its request from the whole request and the
+    /// answers of the nodes that the node depends on. An error of `make` is the error of the
+    /// branch.
     ///
-    /// It is required, of priority 0, and for all tiers, unless what is returned here says
-    /// otherwise.
+    /// By default, a node is required, has priority 0, depends on no other node, and runs for all
+    /// tiers. The methods of the returned [`Node`] change that.
     pub fn node<S, R, F>(&mut self, name: &str, service: S, make: F) -> Node<'_, Req, S::Response>
     where
         S: Service<R> + Clone + Send + Sync + 'static,
@@ -52,18 +53,18 @@ impl<Req> PlanBuilder<Req> {
         Node { plan: self, key }
     }
 
-    /// Checks the graph.
+    /// Checks the graph and returns the plan with its services.
     ///
     /// # Errors
-    /// Everything that is wrong with it: the [`PlanDiagnostic`](crate::PlanDiagnostic)s that are
-    /// [errors](crate::Severity::Error).
+    /// Returns all [`PlanDiagnostic`](crate::PlanDiagnostic)s that are
+    /// [errors](crate::Severity::Error), such as duplicate names, unknown names and cycles.
     pub fn build(self) -> Result<BoundPlan<Req>, PlanError> {
         let plan = plan::build(self.id, self.specs)?;
         Ok(BoundPlan::new(plan, self.nodes))
     }
 }
 
-/// A node that was just added, to say more about it.
+/// A node that was just added to a [`PlanBuilder`]. Its methods describe the node further.
 pub struct Node<'p, Req, T> {
     plan: &'p mut PlanBuilder<Req>,
     key: Key<T>,
@@ -71,40 +72,43 @@ pub struct Node<'p, Req, T> {
 
 #[expect(
     clippy::must_use_candidate,
-    reason = "the node is in the plan already; the key is for those who read it"
+    reason = "the node is in the plan already; only readers of its answer need the key"
 )]
 impl<Req, T> Node<'_, Req, T> {
-    /// It starts after `node` has ended, and is skipped if that has no answer.
+    /// Starts the node after `node` has ended. The node is skipped if `node` has no answer.
     pub fn after<U>(self, node: Key<U>) -> Self {
         self.describe(|spec| spec.depends_on(node.into(), true))
     }
 
-    /// It starts after `node` has ended, whether that has an answer or not.
+    /// Starts the node after `node` has ended, with or without an answer.
     pub fn after_optional<U>(self, node: Key<U>) -> Self {
         self.describe(|spec| spec.depends_on(node.into(), false))
     }
 
-    /// Like [`after`](Self::after), by the name of the node, which may be declared later.
+    /// Like [`after`](Self::after), but with the name of the other node, which may be declared
+    /// later.
     pub fn after_named(self, node: &str) -> Self {
         self.describe(|spec| spec.after(node))
     }
 
-    /// Like [`after_optional`](Self::after_optional), by the name of the node.
+    /// Like [`after_optional`](Self::after_optional), but with the name of the other node, which
+    /// may be declared later.
     pub fn after_optional_named(self, node: &str) -> Self {
         self.describe(|spec| spec.after_optional(node))
     }
 
-    /// The answer as a whole can do without it.
+    /// Makes the node optional: the request succeeds without its answer.
     pub fn optional(self) -> Self {
         self.describe(NodeSpec::optional)
     }
 
-    /// Among nodes that could start, those of a higher priority do.
+    /// Sets the priority of the node. Among nodes that are ready to start, those of higher priority
+    /// start first.
     pub fn priority(self, priority: Priority) -> Self {
         self.describe(|spec| spec.priority(priority))
     }
 
-    /// Only these tiers have it.
+    /// Restricts the node to callers of these tiers. By default, the node runs for all tiers.
     pub fn tiers(self, tiers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.describe(|spec| spec.tiers(tiers))
     }
@@ -123,42 +127,48 @@ impl<Req, T> Node<'_, Req, T> {
             .bind(|node| node.when(when))
     }
 
-    /// How long it is expected to take, until more is known of its [downstream](Self::downstream).
-    /// What is expected decides which nodes start first and how much time is kept for others.
+    /// Sets the time that the node is expected to take, until enough is known about its
+    /// [downstream](Self::downstream).
+    ///
+    /// Expected times decide which ready nodes start first and how much time is reserved for later
+    /// nodes.
     pub fn expected(self, expected: Duration) -> Self {
         self.describe(|spec| spec.expected(expected))
     }
 
-    /// The downstream that it asks: how long that takes is learnt from its answers.
+    /// Sets the downstream that the node calls. Its latency is learnt from the answers, and its
+    /// worst case is used by [`Plan::check`].
     pub fn downstream(self, profile: Profile) -> Self {
         self.describe(|spec| spec.worst_case(profile.worst_case().clone()))
             .bind(|node| node.downstream(profile))
     }
 
-    /// Its request reads the answer of the node called `node`: that must be one that it comes after.
+    /// Declares that the request of the node reads the answer of the node named `node`. The plan is
+    /// valid only if this node depends on that one.
     pub fn reads(self, node: &str) -> Self {
         self.describe(|spec| spec.reads(node))
     }
 
-    /// Asking it may change something, so a test run skips it.
+    /// Declares that calling the service may change state. Test runs skip such nodes.
     pub fn changes_state(self) -> Self {
         self.describe(NodeSpec::changes_state)
     }
 
-    /// The key to its answer.
+    /// Returns the key to the node's answer.
     #[must_use]
     pub fn key(self) -> Key<T> {
         self.key
     }
 
-    /// Changes the node's description. The node is the last one of the builder, which is borrowed
-    /// since the node was added.
+    /// Changes the description of the node. The node is the last one of the builder, because this
+    /// `Node` has borrowed the builder since it was added.
     fn describe(self, change: impl FnOnce(NodeSpec) -> NodeSpec) -> Self {
         let spec = self.plan.specs.pop().map(change);
         self.plan.specs.extend(spec);
         self
     }
 
+    /// Changes the bound service of the node.
     fn bind(self, change: impl FnOnce(BoundNode<Req>) -> BoundNode<Req>) -> Self {
         let node = self.plan.nodes.pop().map(change);
         self.plan.nodes.extend(node);

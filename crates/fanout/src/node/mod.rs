@@ -1,7 +1,7 @@
 //! Binds a service to each node of a plan.
 
 mod builder;
-mod node_orders;
+mod node_order_cache;
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use tower::{Service, ServiceExt, util::Oneshot};
 use tower_fanout_layers::{Call, CallContext};
 
 pub use self::builder::{Node, PlanBuilder};
-use self::node_orders::NodeOrders;
+use self::node_order_cache::NodeOrderCache;
 use crate::{
     answer::Answers,
     call::{self, BoxErasedCall},
@@ -23,28 +23,29 @@ use crate::{
     select::SelectError,
 };
 
-/// Makes a node's request and starts its call. The last argument makes the facts of the call, if the
-/// request takes them.
+/// Makes the request of a node and starts its call. The last argument returns the metadata of the
+/// call and is called only if the request carries metadata.
 type StartCall<Req> = Box<
     dyn Fn(&Req, &Answers, &dyn Fn() -> Call) -> Result<BoxErasedCall, BranchError> + Send + Sync,
 >;
 
-/// Decides whether a node is part of a request.
+/// Returns `true` if the node is part of the request.
 type Condition<Req> = Box<dyn Fn(&Req) -> Result<bool, BranchError> + Send + Sync>;
 
-/// What is bound to one node of a [`Plan`]: its service, its condition and its live state.
+/// The service, the condition and the live state of one node of a [`Plan`].
+/// Makes the request of the node and starts its call.
 pub struct BoundNode<Req> {
     start: StartCall<Req>,
-    /// The size of a branch, in bytes.
+    /// Size of the allocation of a branch, in bytes.
     size: usize,
     when: Option<Condition<Req>>,
-    /// In a box, so that a run of many nodes touches less memory.
+    /// Boxed, so that a run of many nodes touches less memory.
     profile: Option<Box<Profile>>,
 }
 
 impl<Req> BoundNode<Req> {
-    /// Binds `service`. The request is made by `make`, from the whole request and the answers of the
-    /// nodes that the node depends on. An error of `make` is the branch's error.
+    /// Binds `service`. `make` makes its request from the whole request and the answers of the
+    /// nodes that the node depends on. An error of `make` is the error of the branch.
     pub fn new<S, R, F>(service: S, make: F) -> Self
     where
         S: Service<R> + Clone + Send + Sync + 'static,
@@ -69,7 +70,7 @@ impl<Req> BoundNode<Req> {
         }
     }
 
-    /// Sets the condition of the node, as described at [`Node::when`].
+    /// Sets the condition of the node. See [`Node::when`].
     #[must_use]
     pub fn when(
         mut self,
@@ -79,8 +80,11 @@ impl<Req> BoundNode<Req> {
         self
     }
 
-    /// Sets the downstream whose expected time and breaker the node uses. The worst case of the
-    /// profile is not used: it belongs to the [plan](crate::NodeSpec::worst_case).
+    /// Sets the downstream that the service calls. Its learnt latency and its breaker state are
+    /// used.
+    ///
+    /// The worst case of the profile is not used here: it belongs to the
+    /// [plan](crate::NodeSpec::worst_case).
     #[must_use]
     pub fn downstream(mut self, profile: Profile) -> Self {
         self.profile = Some(Box::new(profile));
@@ -89,8 +93,8 @@ impl<Req> BoundNode<Req> {
 }
 
 impl Plan {
-    /// Binds a service to each node: `bind` is called once per node, in order of declaration, with the
-    /// node's index and name.
+    /// Binds a service to each node. `bind` is called once per node, in order of declaration, with
+    /// the index and the name of the node.
     ///
     /// ```
     /// # use tower::{BoxError, ServiceExt, service_fn};
@@ -123,18 +127,18 @@ struct Inner<Req> {
     plan: Plan,
     /// One entry for each node of the plan.
     nodes: Vec<BoundNode<Req>>,
-    node_orders: NodeOrders,
+    order_cache: NodeOrderCache,
 }
 
 impl<Req> BoundPlan<Req> {
-    /// Binds `nodes` to `plan`, which has as many.
+    /// Binds `nodes` to `plan`. Both have the same length.
     fn new(plan: Plan, nodes: Vec<BoundNode<Req>>) -> Self {
-        let node_orders = NodeOrders::new(&plan.graph, &nodes);
+        let order_cache = NodeOrderCache::new(&plan.graph, &nodes);
         Self {
             inner: Arc::new(Inner {
                 plan,
                 nodes,
-                node_orders,
+                order_cache,
             }),
         }
     }
@@ -149,7 +153,7 @@ impl<Req> BoundPlan<Req> {
         &self.inner.plan.graph
     }
 
-    /// Makes the request of `node` and starts its call. `facts` makes the facts of the call.
+    /// Makes the request of `node` and starts its call. `facts` returns the metadata of the call.
     pub(crate) fn start(
         &self,
         node: usize,
@@ -160,26 +164,31 @@ impl<Req> BoundPlan<Req> {
         (self.inner.nodes[node].start)(request, answers, facts)
     }
 
+    /// Returns the size of a branch of `node`, in bytes.
     pub(crate) fn branch_size(&self, node: usize) -> usize {
         self.inner.nodes[node].size
     }
 
+    /// Returns the downstream of `node`, if it was set.
     pub(crate) fn profile(&self, node: usize) -> Option<&Profile> {
         self.inner.nodes[node].profile.as_deref()
     }
 
-    /// Returns the node_order at `now`.
+    /// Returns the order in which ready nodes start, at most one second old at `now`.
     pub(crate) fn node_order(&self, now: Instant) -> Arc<NodeOrder> {
         let Inner {
             plan,
             nodes,
-            node_orders,
+            order_cache,
         } = &*self.inner;
-        node_orders.at(now, &plan.graph, nodes)
+        order_cache.at(now, &plan.graph, nodes)
     }
 
-    /// Evaluates the condition of `node` for `request`. The inner error is that of the condition; the
-    /// outer one is a panic.
+    /// Evaluates the condition of `node` for `request`. A node without a condition is always part
+    /// of the request.
+    ///
+    /// The inner error is the error of the condition. The outer error means that the condition
+    /// panicked.
     pub(crate) fn holds(
         &self,
         node: usize,
