@@ -1,4 +1,4 @@
-//! The typed answers of a run, by the key of their node.
+//! Typed access to the answers of a run, by the key of their node.
 
 use std::{fmt, marker::PhantomData, mem};
 
@@ -9,7 +9,10 @@ use crate::{
     report::Report,
 };
 
-/// Names a node and the type of its answer.
+/// A handle to one node of a plan that carries the type of the node's answer.
+///
+/// [`Node::key`](crate::Node::key) returns it. A key is valid only for the plan that it was created
+/// with.
 pub struct Key<T> {
     plan: u64,
     index: usize,
@@ -26,7 +29,7 @@ impl<T> Key<T> {
         }
     }
 
-    /// The place of the node in its plan.
+    /// Returns the index of the node in its plan.
     #[must_use]
     pub const fn index(self) -> usize {
         self.index
@@ -56,17 +59,18 @@ impl<T> From<Key<T>> for Reference {
     }
 }
 
-/// The answers that a node may read: those of the nodes that it comes after, directly or not.
+/// The answers that a node may read while its request is made: those of its direct and indirect
+/// dependencies.
 pub struct Answers {
     plan: Plan,
-    /// Calls that run, and answers: one entry for each node of the plan.
+    /// One entry per node of the plan: the running call, or its answer.
     pub(crate) cells: Vec<Option<BoxErasedCall>>,
-    /// Who reads; none if the run is over.
+    /// The node whose request is being made. `None` if all answers may be read.
     pub(crate) reader: Option<usize>,
 }
 
 impl Answers {
-    /// No answers yet.
+    /// Creates a set without answers.
     pub(crate) fn new(plan: Plan) -> Self {
         Self {
             cells: plan.names().iter().map(|_| None).collect(),
@@ -75,21 +79,27 @@ impl Answers {
         }
     }
 
-    /// The answer of the node `key`.
+    /// Returns the answer of the node `key`.
     ///
     /// # Errors
-    /// There is none: it failed or was skipped. Or this node does not come after it: then it has none
-    /// even if it has ended by chance. The error says which node it was, and is of kind `template`.
+    /// Returns an error of kind [`Template`](ErrorKind::Template) that names the node if it failed
+    /// or was skipped, or if the reading node does not depend on it. In the latter case the answer
+    /// is not returned even if it exists, so that results do not depend on timing.
+    ///
+    /// Returns an error of kind [`Internal`](ErrorKind::Internal) if the key belongs to another
+    /// plan.
     pub fn get<T: 'static>(&self, key: Key<T>) -> Result<&T, BranchError> {
         self.find(key)
             .ok_or_else(|| match self.plan.names().get(key.index()) {
-                Some(name) => BranchError::template(format!("there is no answer of \"{name}\"")),
-                None => BranchError::new(ErrorKind::Internal, "the key is of another plan"),
+                Some(name) => BranchError::template(format!("no answer from \"{name}\"")),
+                None => BranchError::new(ErrorKind::Internal, "the key belongs to another plan"),
             })
     }
 
-    /// The answer of the node at `index` of the plan, if it is there, of type `T`, and of a node that
-    /// this one comes after.
+    /// Returns the answer of the node with the index `index`.
+    ///
+    /// Returns `None` if the node has no answer, if its answer is not a `T`, or if the reading node
+    /// does not depend on it.
     #[must_use]
     pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
         if let Some(reader) = self.reader
@@ -104,7 +114,7 @@ impl Answers {
         (key.plan == self.plan.graph.id).then(|| self.at(key.index()))?
     }
 
-    /// What there is, for whoever gets the answer as a whole.
+    /// Moves all answers out, for a reader that may read all of them.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             plan: self.plan.clone(),
@@ -113,48 +123,56 @@ impl Answers {
         }
     }
 
-    /// Drops the call or the answer of a node, if there is one.
+    /// Drops the call or the answer of a node, if it has one.
     pub(crate) fn drop_cell(&mut self, node: usize) {
         self.cells[node].take().into_iter().for_each(discard);
     }
 
+    /// Drops all calls and answers.
     pub(crate) fn drop_all(&mut self) {
         (0..self.cells.len()).for_each(|node| self.drop_cell(node));
     }
 }
 
-/// What a run ended with: the answers there are, and the report.
+/// The response of a [`FanOut`](crate::FanOut): the answers of the nodes, and the [`Report`].
 pub struct Answer {
     pub(crate) answers: Answers,
     pub(crate) report: Report,
 }
 
 impl Answer {
-    /// The answer of the node `key`, unless it has none.
+    /// Returns the answer of the node `key`, or `None` if the node has no answer or the key belongs
+    /// to another plan.
     #[must_use]
     pub fn get<T: 'static>(&self, key: Key<T>) -> Option<&T> {
         self.answers.find(key)
     }
 
-    /// The answer of the node at `index` of the plan, if it is there and of type `T`.
+    /// Returns the answer of the node with the index `index`, or `None` if the node has no answer
+    /// or its answer is not a `T`.
     #[must_use]
     pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
         self.answers.at(index)
     }
 
-    /// Takes the answer of the node `key` out.
+    /// Removes and returns the answer of the node `key`. Returns `None` in the same cases as
+    /// [`get`](Self::get).
     pub fn take<T: 'static>(&mut self, key: Key<T>) -> Option<T> {
         self.answers.find(key)?;
         let cell = self.answers.cells.get_mut(key.index())?.as_mut()?;
-        cell.as_mut().place()?.downcast_mut::<Option<T>>()?.take()
+        cell.as_mut()
+            .answer_slot()?
+            .downcast_mut::<Option<T>>()?
+            .take()
     }
 
-    /// How the node at `node` of the plan is called. `node` comes from the report of the same plan.
+    /// Returns the name of the node with the index `node`, which must come from the report of the
+    /// same plan.
     pub(crate) fn name(&self, node: usize) -> &str {
         &self.answers.plan.names()[node]
     }
 
-    /// What happened, branch by branch.
+    /// Returns the report, with one entry per branch.
     #[must_use]
     pub const fn report(&self) -> &Report {
         &self.report

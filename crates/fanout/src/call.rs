@@ -13,22 +13,22 @@ use sync_wrapper::SyncWrapper;
 
 use crate::outcome::BranchError;
 
-/// The call of one node in one run, and then its answer, in the same room.
+/// The call of one node in one run. The answer replaces the call in the same allocation.
 pub(crate) trait ErasedCall: Send + Sync {
-    /// Polls the call; its answer stays here.
+    /// Polls the call. Its answer is stored in `self`.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BranchError>>;
 
-    /// The answer, once there is one.
+    /// Returns the answer, or `None` while the call is running or after the answer was taken.
     fn answer(&self) -> Option<&dyn Any>;
 
-    /// The answer's place, an `Option` of its type, once it was there.
-    fn place(self: Pin<&mut Self>) -> Option<&mut dyn Any>;
+    /// Returns the `Option<T>` that holds the answer, or `None` while the call is running.
+    fn answer_slot(self: Pin<&mut Self>) -> Option<&mut dyn Any>;
 }
 
-/// The one allocation of a branch.
+/// A boxed call, which is the only allocation of a branch.
 pub(crate) type BoxErasedCall = Pin<Box<dyn ErasedCall>>;
 
-/// Drops a call or an answer; a panic of it stays here.
+/// Drops a call or an answer. A panic of its destructor is caught, so that it cannot end the run.
 pub(crate) fn discard(cell: BoxErasedCall) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
 }
@@ -40,18 +40,18 @@ where
     T: Send + Sync + 'static,
     E: Into<BranchError> + 'static,
 {
-    // A future is polled by one task at a time, so it need not be `Sync` itself.
+    // `Answers` must be `Sync`, but a future need not be: only `&mut` access polls it.
     let call = SyncWrapper::new(call);
     Box::pin(TypedCall::Runs { call })
 }
 
-/// Returns the size of that allocation, in bytes.
+/// Returns the size of the allocation of a call, in bytes.
 pub(crate) const fn size<F, T>() -> usize {
     size_of::<TypedCall<F, T>>()
 }
 
 pin_project! {
-    /// A call that runs, or its answer.
+    /// A running call, or its answer.
     #[project = TypedCallProj]
     enum TypedCall<F, T> {
         Runs { #[pin] call: SyncWrapper<F> },
@@ -83,7 +83,7 @@ where
         }
     }
 
-    fn place(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
+    fn answer_slot(self: Pin<&mut Self>) -> Option<&mut dyn Any> {
         match self.project() {
             TypedCallProj::Runs { .. } => None,
             TypedCallProj::Answered { answer } => Some(answer),

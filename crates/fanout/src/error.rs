@@ -1,4 +1,4 @@
-//! Why there is no answer as a whole.
+//! The error of a fan-out.
 
 use std::{error::Error, fmt};
 
@@ -11,24 +11,25 @@ use crate::{
     strategy::{Strategy, Verdict},
 };
 
-/// Why there is no answer as a whole.
+/// The error of a [`FanOut`](crate::FanOut).
 #[non_exhaustive]
 pub enum FanOutError {
-    /// The run was not begun.
+    /// The run was not started, because the selection cannot be run.
     Select(SelectError),
-    /// A layer around it refused the request.
+    /// A layer around the fan-out rejected the request.
     Rejected(Rejection),
-    /// The run was no success by its strategy.
+    /// The run did not succeed by its strategy.
     Failed {
-        /// What its causes have in common.
+        /// The common cause of the failed branches.
         verdict: Verdict,
-        /// What there is nevertheless, with the report.
+        /// The answers that exist nevertheless, and the report.
         answer: Box<Answer>,
     },
 }
 
 impl FanOutError {
-    /// The first branch that failed and that the answer needed, and the name of its node.
+    /// Returns the first failed branch and the name of its node. Required branches come before
+    /// optional ones.
     fn cause(&self) -> Option<(&str, &BranchError)> {
         let Self::Failed { answer, .. } = self else {
             return None;
@@ -41,10 +42,10 @@ impl FanOutError {
 }
 
 impl Strategy {
-    /// Returns `answer` if it is a success.
+    /// Returns `answer` if the run is a success by this strategy.
     ///
     /// # Errors
-    /// Returns [`FanOutError::Failed`], with the answer, if it is not.
+    /// Returns [`FanOutError::Failed`], which contains `answer`, if the run is not a success.
     pub fn judge(self, answer: Answer) -> Result<Answer, FanOutError> {
         match self.verdict(answer.report()) {
             None => Ok(answer),
@@ -73,7 +74,7 @@ impl fmt::Debug for FanOutError {
 impl fmt::Display for FanOutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verdict, answer) = match self {
-            Self::Select(_) => return f.write_str("nothing could be run"),
+            Self::Select(_) => return f.write_str("the request cannot be run"),
             Self::Rejected(rejection) => return rejection.fmt(f),
             Self::Failed { verdict, answer } => (verdict, answer),
         };
@@ -81,20 +82,20 @@ impl fmt::Display for FanOutError {
             - answer.report.count(Status::Success)
             - answer.report.count(Status::Fallback);
         let cause = match verdict {
-            Verdict::Timeout => "for want of time",
-            Verdict::Unavailable { .. } => "refused on our side",
+            Verdict::Timeout => "timed out",
+            Verdict::Unavailable { .. } => "rejected locally",
             Verdict::Failed => "failed",
         };
         let of = answer.report.branches.len();
         write!(f, "{without} of {of} branches have no answer: {cause}")?;
         match self.cause() {
-            Some((name, _)) => write!(f, ", \"{name}\" first of all"),
+            Some((name, _)) => write!(f, ", for example \"{name}\""),
             None => Ok(()),
         }
     }
 }
 
-/// The source is why the first of the branches failed.
+/// The source of a failed run is the error of its first failed branch.
 impl Error for FanOutError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
@@ -120,7 +121,7 @@ impl AsRejection for FanOutError {
     }
 }
 
-/// A fan-out as the node of another: what its causes have in common is the cause of the branch.
+/// Converts the error of a fan-out that is a node of another fan-out. The verdict decides the kind.
 impl From<FanOutError> for BranchError {
     fn from(error: FanOutError) -> Self {
         let (kind, wait) = match &error {
@@ -132,7 +133,7 @@ impl From<FanOutError> for BranchError {
                 Verdict::Failed => (ErrorKind::Internal, None),
             },
         };
-        let message = "services that are needed have no answer";
+        let message = "required services have no answer";
         let branch = Self::new(kind, message).retry_after(wait);
         branch.because_of(Box::new(error))
     }

@@ -1,9 +1,21 @@
-//! One request in, several services asked, one answer out.
+//! A [`Service`] that answers one request by calling several services, as a graph of dependent
+//! calls.
 //!
-//! A [`Plan`] is a dependency graph of nodes, checked once, as plain data. A [`BoundPlan`] has a service
-//! for each node. [`FanOut`] is a [`Service`] that runs it for each request: every node as soon as what it needs is there, required and important ones
-//! first, no more than so many at once, all within the request's deadline. What failed, was skipped
-//! or was answered by a fallback stands in the [`Report`].
+//! - [`Plan`]: the dependency graph, as validated plain data. It holds names, dependencies,
+//!   priorities and tiers, and can be checked and explained without services.
+//! - [`BoundPlan`]: a plan with a service for each node. [`Plan::builder`] describes the nodes and
+//!   binds their services in one step. [`Plan::bind`] binds services to an existing plan.
+//! - [`FanOut`]: a [`Service`] that runs a bound plan for each request. [`Strategy`] decides when
+//!   the request succeeds, and [`ReturnWhen`] when it responds.
+//! - [`Answer`]: the response of a `FanOut`. It holds the typed answer of each node, by [`Key`], and
+//!   the report.
+//! - [`Report`]: one [`Branch`] per node, with its status, duration, attempts, and error or reason
+//!   for being skipped.
+//!
+//! Each node starts as soon as the nodes it depends on have ended. Among ready nodes, required ones
+//! start first, then those of higher priority. At most [`max_concurrency`](FanOut::max_concurrency)
+//! nodes run at once. All of them share the deadline of the request, and dropping the response
+//! future cancels every call.
 //!
 //! ```
 //! use tower::{BoxError, ServiceExt, service_fn};
@@ -31,8 +43,8 @@
 //! # }
 //! ```
 //!
-//! A node's service may be any service that is `Clone`; [`stack`] puts the layers of
-//! [`tower_fanout_layers`] around it in the order we advise.
+//! The service of a node may be any [`Service`] that is `Clone`. [`stack()`] wraps it in the layers
+//! of [`tower_fanout_layers`], such as retries and circuit breakers, in the recommended order.
 //!
 //! [`Service`]: tower::Service
 
@@ -86,7 +98,7 @@ pub use self::{
     suggest::nearest_name,
 };
 
-/// The code of the README runs as a doctest.
+/// Compiles and runs the code of the README as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,27 +1,27 @@
-//! What became of a branch.
+//! The outcome of a branch: its status, skip reason and error.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use tower_fanout_layers::{AsRejection, BoxError, CallError, Failure, Rejection};
 
-/// How a branch ended.
+/// The final status of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// Its service answered.
+    /// The node's service answered.
     Success,
-    /// A fallback answered for it.
+    /// A fallback answered.
     Fallback,
-    /// It failed.
+    /// The call failed, or its request could not be made.
     Failed,
-    /// It was not started.
+    /// The node was not started. [`SkipReason`] holds the reason.
     Skipped,
-    /// It was stopped, or not begun any more, because its answer was no longer of use.
+    /// The call was dropped, or not started, because its answer was no longer needed.
     Cancelled,
 }
 
 impl Status {
-    /// The name on the wire.
+    /// Returns the name that is used in responses and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,33 +33,33 @@ impl Status {
         }
     }
 
-    /// Whether there is an answer.
+    /// Returns `true` if the branch has an answer.
     #[must_use]
     pub const fn is_answered(self) -> bool {
         matches!(self, Self::Success | Self::Fallback)
     }
 }
 
-/// Why a branch was not started.
+/// The reason why a node was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SkipReason {
-    /// Something it needs has no answer.
+    /// A node that this one needs has no answer.
     Dependency,
-    /// The caller's tier does not have it, or not what it needs.
+    /// The caller's tier does not include this node, or a node that it needs.
     Tier,
-    /// Its condition does not hold for this request, or that of something it needs.
+    /// The condition of this node, or of a node that it needs, is false for the request.
     When,
-    /// There was too much to do for what the answer can do without.
+    /// The node is optional and was shed under load. See [`Brownout`](crate::Brownout).
     Brownout,
-    /// There was no time left for it.
+    /// Too little time was left before the deadline.
     NoTime,
-    /// It might have changed something, and this was a test.
+    /// The node may change state, and this is a test run.
     Test,
 }
 
 impl SkipReason {
-    /// The name on the wire.
+    /// Returns the name that is used in responses and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl SkipReason {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
-        /// What kind of failure ended a branch: a closed list.
+        /// The kind of error that ended a branch.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind { $($(#[$doc])* $kind,)* }
@@ -84,7 +84,7 @@ macro_rules! kinds {
             /// All kinds.
             pub const ALL: &'static [Self] = &[$(Self::$kind),*];
 
-            /// The name on the wire.
+            /// Returns the name that is used in responses and metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
@@ -94,9 +94,9 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// No connection could be made.
+    /// The connection could not be established.
     ConnectFailed = "connect_failed",
-    /// The service's name could not be resolved.
+    /// The host name could not be resolved.
     DnsFailed = "dns_failed",
     /// The TLS handshake failed.
     TlsFailed = "tls_failed",
@@ -104,50 +104,50 @@ kinds! {
     Timeout = "timeout",
     /// The deadline passed.
     Deadline = "deadline",
-    /// The connection broke.
+    /// The connection was reset.
     Reset = "reset",
-    /// The head of the answer was not HTTP, or too large.
+    /// The response head was not valid HTTP, or too large.
     BadHead = "bad_head",
-    /// The body broke off.
+    /// The response body was truncated.
     BadBody = "bad_body",
-    /// The body was not of the type that was asked for.
+    /// The response body has another content type than the one requested.
     BadContentType = "bad_content_type",
-    /// The body was not JSON.
+    /// The response body was not valid JSON.
     BadJson = "bad_json",
-    /// The body was larger than allowed.
+    /// The response was larger than allowed.
     TooLarge = "too_large",
-    /// The service redirected, which is not followed.
+    /// The service answered with a redirect, which is not followed.
     Redirect = "redirect",
-    /// The service answered with a status that no answer can have.
+    /// The service answered with a status that is not a final response status.
     BadStatus = "bad_status",
-    /// The service answered with the status of an error.
+    /// The service answered with an error status.
     Status = "status",
-    /// The request could not be made from what it needs.
+    /// The request could not be made from the answers it reads.
     Template = "template",
-    /// The circuit is open.
+    /// The circuit breaker is open.
     BreakerOpen = "breaker_open",
     /// The concurrency limit was reached.
     AtCapacity = "at_capacity",
-    /// It waited too long for its turn.
+    /// The call waited too long for a permit of the concurrency limit.
     QueueTimeout = "queue_timeout",
-    /// A quota was used up.
+    /// A rate limit was exceeded.
     RateLimited = "rate_limited",
-    /// There was no endpoint to ask.
+    /// No endpoint was available.
     NoEndpoint = "no_endpoint",
-    /// The service or its request panicked.
+    /// The service panicked, or the code that makes its request.
     Panic = "panic",
-    /// Anything else.
+    /// Any other error.
     Internal = "internal",
 }
 
 impl ErrorKind {
-    /// Whether time ran out.
+    /// Returns `true` for [`Timeout`](Self::Timeout) and [`Deadline`](Self::Deadline).
     #[must_use]
     pub const fn is_timeout(self) -> bool {
         matches!(self, Self::Timeout | Self::Deadline)
     }
 
-    /// Whether we refused it ourselves.
+    /// Returns `true` if the call was rejected locally, so that nothing was sent.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
         matches!(
@@ -167,11 +167,11 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why a branch has no answer.
+/// The error of a branch.
 ///
-/// The message is for people and may reach clients: it must say nothing of the inside. What it came of,
-/// where that is known, is its [source](Error::source), for logs; two errors are equal whatever they
-/// came of.
+/// The message may reach clients, so it must not contain internal details. Those belong into the
+/// [source](Error::source), which is meant for logs. Two errors are equal if their kind, message
+/// and wait are equal; the source is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchError {
     kind: ErrorKind,
@@ -180,7 +180,7 @@ pub struct BranchError {
     source: Source,
 }
 
-/// What an error came of.
+/// The source of an error. All sources are equal, so that errors compare without them.
 #[derive(Clone, Debug, Default)]
 struct Source(Option<Arc<dyn Error + Send + Sync>>);
 
@@ -193,7 +193,7 @@ impl PartialEq for Source {
 impl Eq for Source {}
 
 impl BranchError {
-    /// An error of `kind`.
+    /// Creates an error of kind `kind`.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -204,45 +204,46 @@ impl BranchError {
         }
     }
 
-    /// Adds what it came of.
+    /// Sets the source of the error.
     #[must_use]
     pub fn because_of(mut self, source: BoxError) -> Self {
         self.source = Source(Some(source.into()));
         self
     }
 
-    /// The request of a node could not be made.
+    /// Creates an error of kind [`Template`](ErrorKind::Template): the request of a node could not
+    /// be made.
     #[must_use]
     pub fn template(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Template, message)
     }
 
-    /// Adds when it is worth asking again.
+    /// Sets the time after which a retry is worthwhile.
     #[must_use]
     pub fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.retry_after = retry_after;
         self
     }
 
-    /// Its kind.
+    /// Returns the kind.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What happened, in words.
+    /// Returns the message, without the kind.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// When it is worth asking again, if that is known.
+    /// Returns the time after which a retry is worthwhile, or `None` if it is unknown.
     #[must_use]
     pub const fn wait(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The error of a service that can say what it is, but nothing more.
+    /// Creates an error from the classification of a service's error, without its message.
     fn of(error: &impl AsRejection) -> Self {
         match error.as_rejection() {
             Some(rejection) => (*rejection).into(),
@@ -263,8 +264,9 @@ impl Error for BranchError {
     }
 }
 
-/// The kinds are a contract, so [`Rejection::Throttled`] is `at_capacity` too. The error's message and the
-/// reason in the metrics tell it from a full limit.
+/// Kinds are a public contract, so [`Rejection::Throttled`] and [`Rejection::Evicted`] are
+/// `at_capacity` too. The message of the error and the `reason` label of the metrics distinguish
+/// them.
 impl From<Rejection> for ErrorKind {
     fn from(rejection: Rejection) -> Self {
         match rejection {

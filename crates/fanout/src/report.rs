@@ -1,4 +1,4 @@
-//! What happened in a run, branch by branch.
+//! The report of a run, with one entry per branch.
 
 use std::time::Duration;
 
@@ -9,43 +9,47 @@ use tower_fanout_layers::{
 
 use crate::outcome::{BranchError, ErrorKind, SkipReason, Status};
 
-/// What happened to one node.
+/// The report entry of one node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Branch {
-    /// The place of the node in its plan.
+    /// Index of the node in its plan.
     pub node: usize,
-    /// Whether the answer as a whole needed it.
+    /// `true` if the request needs the node's answer to succeed.
     pub required: bool,
-    /// Whether no other node of the request depended on it.
+    /// `true` if no other node of the request depends on this one.
     pub is_sink: bool,
-    /// How it ended.
+    /// Final status.
     pub status: Status,
-    /// Why it has no answer, if it failed.
+    /// The error, if the branch failed.
     pub error: Option<BranchError>,
-    /// Why it was not started, if it was skipped.
+    /// The reason, if the node was skipped.
     pub skipped: Option<SkipReason>,
-    /// When it was started, counted from the start of the run; none if it never was.
+    /// Time from the start of the run to the start of the node. `None` if the node was not started.
     pub started: Option<Duration>,
-    /// How long it took, with all its attempts and pauses, and with what else was polled in the same
-    /// turn; none if it was not started.
+    /// Duration of the branch, with all attempts and the pauses between them. `None` if the node
+    /// was not started.
+    ///
+    /// The duration includes the time that other branches were polled in the same poll of the run.
     pub elapsed: Option<Duration>,
-    /// How many attempts were sent, as its retry layer counts them.
+    /// Number of attempts that were sent, as counted by the retry or hedge layer.
     pub attempts: u32,
-    /// How many of them were hedges.
+    /// Number of those attempts that were hedges.
     pub hedges: u32,
-    /// The status of the last HTTP answer, if its service speaks HTTP and told of it.
+    /// Status of the last HTTP response. `None` if the service reports no HTTP status.
     pub http_status: Option<u16>,
-    /// The state of its downstream's breaker when it ended, if it has one.
+    /// State of the downstream's circuit breaker when the branch ended. `None` without a breaker.
     pub breaker: Option<State>,
-    /// How long it waited for its turn at concurrency limits, all attempts together.
+    /// Total time that the attempts waited in the queue of a concurrency limit.
     pub queued: Duration,
-    /// Which rule ended the retries of its own service, if one did after an attempt was sent.
+    /// The rule that stopped the retries of the node's own service after at least one attempt.
+    /// `None` if no rule did.
     pub stopped_by: Option<RetryStopReason>,
-    /// What kind of fallback answered, if one did.
+    /// The kind of fallback that answered. `None` if no fallback did.
     pub fallback: Option<FallbackKind>,
+    /// `true` if the request asks for the node.
     pub(crate) chosen: bool,
-    /// Whether anything counted its attempts.
+    /// `true` if a layer counted the attempts.
     pub(crate) counted: bool,
 }
 
@@ -72,14 +76,17 @@ impl Branch {
         }
     }
 
-    /// When it ended, counted from the start of the run.
+    /// Returns the time from the start of the run to the end of the branch, or `None` if the node
+    /// was not started.
     #[must_use]
     pub fn ended(&self) -> Option<Duration> {
         Some(self.started? + self.elapsed?)
     }
 
-    /// Whether anything was sent, to its service or to one that is asked instead. Its retry layer
-    /// knows; without one, all that was started counts, unless its request could not be made or was
+    /// Returns `true` if anything was sent, to the node's service or to a fallback.
+    ///
+    /// The retry layer knows this exactly. Without one, every started branch counts, unless its
+    /// request could not be made, its call was rejected locally, or its code panicked.
     /// refused here, or something panicked.
     #[must_use]
     pub fn was_called(&self) -> bool {
@@ -94,37 +101,38 @@ impl Branch {
     }
 }
 
-/// What happened in a run.
+/// The report of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The branches that were asked for, in order of their nodes.
+    /// The branches of the nodes that the request asks for, in order of their nodes.
     pub branches: Vec<Branch>,
-    /// How long the run took.
+    /// Duration of the run.
     pub elapsed: Duration,
-    /// For how much of that nothing was in flight: it was spent here and not by services.
+    /// The part of `elapsed` in which no call was in flight. It was spent in this process.
     pub overhead: Duration,
-    /// Whether the deadline ended it, or one of its branches.
+    /// `true` if the deadline ended the run or one of its branches.
     pub timed_out: bool,
-    /// The node that was the last to end by itself: everything waited for it. What was cancelled was
-    /// not waited for.
+    /// The node that ended last without being cancelled. The run waited for it. `None` if no such
+    /// node was started.
     pub last: Option<usize>,
-    /// The nodes that decided how long it took: the last to end, what that waited for longest, and
-    /// so on, from the first to the last.
+    /// The nodes that determined the duration of the run, from the first to the last: the last node
+    /// to end, preceded by the dependency it waited for longest, and so on.
     pub critical_path: Vec<usize>,
 }
 
 impl Report {
-    /// The branch of the node at `node` of the plan, if it was asked for.
+    /// Returns the entry of the node with the index `node`, or `None` if the request does not ask
+    /// for it.
     #[must_use]
     pub fn branch(&self, node: usize) -> Option<&Branch> {
-        let place = self
+        let found = self
             .branches
             .binary_search_by_key(&node, |branch| branch.node);
-        place.ok().map(|place| &self.branches[place])
+        found.ok().map(|index| &self.branches[index])
     }
 
-    /// How many branches ended as `status`.
+    /// Returns the number of branches with the given status.
     #[must_use]
     pub fn count(&self, status: Status) -> usize {
         self.branches
@@ -133,8 +141,8 @@ impl Report {
             .count()
     }
 
-    /// Whether every branch has an answer, but for those that the caller's tier does not have or whose
-    /// condition did not hold.
+    /// Returns `true` if every branch has an answer. Branches that were skipped for the caller's
+    /// tier or for a condition are ignored.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let excused =

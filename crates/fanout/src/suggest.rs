@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_finger_is_seen_through() {
+    fn a_typo_is_corrected() {
         let names = ["user", "orders", "größe", "a"];
         for (written, meant) in [
             ("usr", Some("user")),
@@ -42,7 +42,7 @@ mod tests {
             ("prices", None),
             ("", None),
             ("q", None),
-            ("an endless name that is none of these", None),
+            ("a long name that resembles no known name", None),
         ] {
             assert_eq!(nearest_name(written, names), meant, "{written}");
         }

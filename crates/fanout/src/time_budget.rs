@@ -1,4 +1,4 @@
-//! How the time and the retries of a request are shared among its nodes. Pure.
+//! Shares the time and the retries of a request among its nodes. Pure.
 
 use std::time::Duration;
 
@@ -49,29 +49,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_leaves_time_to_others_if_enough_is_left_to_itself() {
+    fn a_node_reserves_time_only_if_it_keeps_its_own() {
         let ms = Duration::from_millis;
-        let given = |required, left, expected, after| {
+        let slice = |required, left, expected, after| {
             time_slice(required, ms(left), ms(expected), ms(after)).map(|time| time.as_millis())
         };
         for required in [true, false] {
-            assert_eq!(given(required, 100, 30, 40), Some(60));
-            assert_eq!(given(required, 100, 60, 40), Some(60));
-            assert_eq!(given(required, 100, 61, 40), Some(100));
-            assert_eq!(given(required, 100, 0, 91), Some(100), "9 ms are of no use");
-            assert_eq!(given(required, 100, 100, 0), Some(100));
+            assert_eq!(slice(required, 100, 30, 40), Some(60));
+            assert_eq!(slice(required, 100, 60, 40), Some(60));
+            assert_eq!(slice(required, 100, 61, 40), Some(100));
+            assert_eq!(
+                slice(required, 100, 0, 91),
+                Some(100),
+                "9 ms are less than the useful minimum"
+            );
+            assert_eq!(slice(required, 100, 100, 0), Some(100));
         }
-        assert_eq!(given(true, 100, 101, 0), Some(100));
-        assert_eq!(given(false, 100, 101, 0), None);
-        assert_eq!(given(true, 9, 0, 0), Some(9));
-        assert_eq!(given(false, 9, 0, 0), None);
+        assert_eq!(slice(true, 100, 101, 0), Some(100));
+        assert_eq!(slice(false, 100, 101, 0), None);
+        assert_eq!(slice(true, 9, 0, 0), Some(9));
+        assert_eq!(slice(false, 9, 0, 0), None);
     }
 
     #[test]
-    fn a_required_node_makes_no_room_for_an_optional_one() {
+    fn a_required_node_reserves_no_time_for_an_optional_one() {
         let cases = [(true, true), (false, true), (false, false), (true, false)];
-        let scratch =
+        let reserves =
             cases.map(|(required, for_required)| reserves_time_for(required, for_required));
-        assert_eq!(scratch, [true, true, true, false]);
+        assert_eq!(reserves, [true, true, true, false]);
     }
 }
