@@ -1,4 +1,4 @@
-//! Checks how long a request takes, and how much it sends, against bounds. Pure.
+//! Checks the duration and the number of attempts of a request against bounds. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,20 +9,23 @@ use crate::{
     time_budget::shared_retries,
 };
 
-/// What a request of a plan may take, for [`Plan::check`].
+/// Bounds of a request, for [`Plan::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bounds {
-    /// The request's deadline; none by default, and then nothing takes too long.
+    /// The deadline of the request. `None`, the default, means no bound on the time.
     pub deadline: Option<Duration>,
-    /// How many attempts a request sends to one downstream at most, all nodes together, retries and
-    /// hedges included; 10 by default.
+    /// Maximum number of attempts that a request may send to one downstream, from all nodes
+    /// together, including retries and hedges. Defaults to 10.
     pub max_attempts_per_downstream: u32,
-    /// How many nodes run at once; all that can by default.
+    /// Maximum number of nodes in flight. Defaults to no limit.
     pub max_concurrency: usize,
-    /// How many retries a call makes at most, where its policy allows more: the request's
-    /// [`Call::max_retries`](tower_fanout_layers::Call::max_retries). None by default. Where it is
-    /// set, all calls of a request together make no more than it, or one for every second node.
+    /// Maximum number of retries per call, where the policy allows more. This is
+    /// [`Call::max_retries`](tower_fanout_layers::Call::max_retries) of the request. Defaults to
+    /// `None`, no limit.
+    ///
+    /// If set, all calls of a request share a number of retries: this maximum, or one per two nodes
+    /// if that is more.
     pub max_retries: Option<u8>,
 }
 
@@ -47,7 +50,7 @@ tower_fanout_layers::setters! {
 }
 
 impl Plan {
-    /// Returns what may go wrong with requests that run all of the plan within `bounds`: the
+    /// Returns the problems of requests that run the whole plan within `bounds`: the
     /// [`PlanDiagnostic`]s that are [warnings](crate::Severity::Warning).
     ///
     /// ```
@@ -58,7 +61,7 @@ impl Plan {
     /// let plan = Plan::new([NodeSpec::new("user").worst_case(users.worst_case().clone())]).unwrap();
     /// let bounds = Bounds::default().deadline(Duration::from_secs(2));
     /// let problem = &plan.check(&bounds)[0];
-    /// assert_eq!(problem.to_string(), "the worst case of user is 3s, and the deadline 2s");
+    /// assert_eq!(problem.to_string(), "the worst case of user is 3s, but the deadline is 2s");
     /// assert_eq!(problem.place().to_string(), "nodes.user");
     /// ```
     #[must_use]
@@ -69,53 +72,65 @@ impl Plan {
         };
         let choices: Vec<Choice> = graph.nodes.iter().map(run).collect();
         let node_order = NodeOrder::declared(graph);
-        let work = SimulatedNodes::new(graph, &node_order, &choices);
+        let simulated = SimulatedNodes::new(graph, &node_order, &choices);
         let mut found = self.condition_problems();
-        found.extend(problems(&work, &graph.names, &node_order.expected, bounds));
+        found.extend(problems(
+            &simulated,
+            &graph.names,
+            &node_order.expected,
+            bounds,
+        ));
         found
     }
 }
 
-/// The longest that each node may take; [`Duration::MAX`] if that has no end, or nothing is known.
+/// Returns the longest time of each node, or [`Duration::MAX`] if it is unbounded or unknown.
 pub(crate) fn longest(nodes: &[NodeInfo], max_retries: Option<u8>) -> Vec<Duration> {
     let longest = |node: &NodeInfo| node.longest(max_retries).unwrap_or(Duration::MAX);
     nodes.iter().map(longest).collect()
 }
 
-/// In what `work` goes beyond `bounds`, if its nodes are expected to take as long as `expected` says.
+/// Returns the ways in which the nodes exceed `bounds`. `expected` holds the expected time of each
+/// node.
 pub(crate) fn problems(
-    work: &SimulatedNodes<'_>,
+    simulated: &SimulatedNodes<'_>,
     names: &[Box<str>],
     expected: &[Duration],
     bounds: &Bounds,
 ) -> Vec<PlanDiagnostic> {
     let mut problems = Vec::new();
     if let Some(deadline) = bounds.deadline {
-        let longest = longest(work.nodes, bounds.max_retries);
-        let worst = late(work, names, true, &longest, deadline);
+        let longest = longest(simulated.nodes, bounds.max_retries);
+        let worst = late(simulated, names, true, &longest, deadline);
         if worst.is_empty() {
-            problems.extend(crowded(work, &longest, bounds.max_concurrency, deadline));
+            problems.extend(crowded(
+                simulated,
+                &longest,
+                bounds.max_concurrency,
+                deadline,
+            ));
         }
-        problems.extend(late(work, names, false, expected, deadline));
+        problems.extend(late(simulated, names, false, expected, deadline));
         problems.extend(worst);
     }
-    problems.extend(amplified(work, names, bounds));
+    problems.extend(amplified(simulated, names, bounds));
     problems
 }
 
-/// Each way to a node that ends too late, though nothing before it does.
+/// Returns a problem for each node that ends after the deadline although its dependencies end
+/// before it.
 fn late(
-    work: &SimulatedNodes<'_>,
+    simulated: &SimulatedNodes<'_>,
     names: &[Box<str>],
     worst_case: bool,
     times: &[Duration],
     deadline: Duration,
 ) -> Vec<PlanDiagnostic> {
-    let schedule = work.schedule(times, usize::MAX);
+    let schedule = simulated.schedule(times, usize::MAX);
     let is_late = |node: usize| schedule.end(node) > deadline;
-    let first = |node: &usize| is_late(*node) && !work.before(*node).any(is_late);
+    let first = |node: &usize| is_late(*node) && !simulated.before(*node).any(is_late);
     let problem = |node: usize| {
-        let path = schedule.path_to(work, node);
+        let path = schedule.path_to(simulated, node);
         let longest = path.iter().max_by_key(|&&node| times[node]);
         PlanDiagnostic::Late {
             worst_case,
@@ -125,17 +140,17 @@ fn late(
             deadline,
         }
     };
-    work.running().filter(first).map(problem).collect()
+    simulated.running().filter(first).map(problem).collect()
 }
 
-/// Nodes that wait for their turn, and are late for it.
+/// Returns a problem if the nodes meet the deadline only without the limit on concurrent nodes.
 fn crowded(
-    work: &SimulatedNodes<'_>,
+    simulated: &SimulatedNodes<'_>,
     longest: &[Duration],
     max_concurrency: usize,
     deadline: Duration,
 ) -> Option<PlanDiagnostic> {
-    let takes = work.schedule(longest, max_concurrency).total();
+    let takes = simulated.schedule(longest, max_concurrency).total();
     (takes > deadline).then_some(PlanDiagnostic::Crowded {
         takes,
         deadline,
@@ -143,21 +158,25 @@ fn crowded(
     })
 }
 
-/// How a request asks one downstream.
+/// The calls of a request to one downstream.
 #[derive(Default)]
-struct Asked {
-    /// By which nodes, and how many calls they make.
+struct DownstreamCalls {
+    /// The nodes that make the calls.
     nodes: Vec<usize>,
+    /// Number of calls.
     calls: u32,
-    /// How many attempts beyond the first of each call.
+    /// Number of attempts beyond the first of each call.
     further: u32,
 }
 
-/// Per downstream, how a request asks it; fallbacks count, for every call may fail.
-fn asked<'w>(work: &SimulatedNodes<'w>, max_retries: Option<u8>) -> BTreeMap<&'w str, Asked> {
-    let mut all: BTreeMap<&str, Asked> = BTreeMap::new();
-    for node in work.running() {
-        for worst_case in work.nodes[node].asked() {
+/// Returns the calls of a request per downstream. Fallbacks count, because every call may fail.
+fn calls_per_downstream<'w>(
+    simulated: &SimulatedNodes<'w>,
+    max_retries: Option<u8>,
+) -> BTreeMap<&'w str, DownstreamCalls> {
+    let mut all: BTreeMap<&str, DownstreamCalls> = BTreeMap::new();
+    for node in simulated.running() {
+        for worst_case in simulated.nodes[node].asked() {
             let asked = all.entry(worst_case.downstream()).or_default();
             if asked.nodes.last() != Some(&node) {
                 asked.nodes.push(node);
@@ -170,19 +189,20 @@ fn asked<'w>(work: &SimulatedNodes<'w>, max_retries: Option<u8>) -> BTreeMap<&'w
     all
 }
 
-/// Downstreams that one request may ask too often: once per call, and as often again as the policy
-/// and what the request shares allow.
+/// Returns a problem for each downstream to which one request may send too many attempts. Each call
+/// sends one, and its further attempts are limited by the policy and by the retries that the
+/// request shares.
 fn amplified(
-    work: &SimulatedNodes<'_>,
+    simulated: &SimulatedNodes<'_>,
     names: &[Box<str>],
     bounds: &Bounds,
 ) -> Vec<PlanDiagnostic> {
-    let branches = work.running().count();
+    let branches = simulated.running().count();
     let shared = bounds
         .max_retries
         .map(|retries| shared_retries(retries, branches));
     let bound = bounds.max_attempts_per_downstream;
-    let too_many = asked(work, bounds.max_retries)
+    let too_many = calls_per_downstream(simulated, bounds.max_retries)
         .into_iter()
         .filter_map(|(downstream, asked)| {
             let further = asked.further.min(shared.unwrap_or(u32::MAX));

@@ -1,14 +1,14 @@
-//! Order in a dependency graph: Kahn's sort, the path of a cycle, waves and ancestors. Pure.
+//! Algorithms on dependency graphs: topological sort, cycles, waves and ancestors. Pure.
 
 use std::collections::VecDeque;
 
-/// For each node, the nodes it comes after.
+/// For each node, the nodes it depends on.
 pub(crate) type Edges = [Vec<usize>];
 
-/// All nodes, each after what it depends on; or the cycles, each as the nodes along it, that must all be
-/// broken.
+/// Returns the nodes in topological order. If the graph has cycles, returns cycles that must all be
+/// broken, each as the nodes along it.
 ///
-/// Kahn's algorithm: O(nodes + edges), in order of declaration among equals.
+/// Kahn's algorithm, in O(nodes + edges). Nodes that are equal stay in order of declaration.
 pub(crate) fn sort(edges: &Edges) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     let dependents = reverse(edges);
     let mut missing: Vec<usize> = edges.iter().map(Vec::len).collect();
@@ -19,7 +19,8 @@ pub(crate) fn sort(edges: &Edges) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     let mut cycles = Vec::new();
     while order.len() < edges.len() {
         let Some(node) = ready.pop_front() else {
-            // As if its nodes waited for nothing, so that what others wait for is seen too.
+            // Continue as if the nodes of the cycle waited for nothing, to find further cycles
+            // behind it.
             let cycle = cycle(edges, &missing);
             cycle.iter().for_each(|&node| missing[node] = 0);
             ready.extend(&cycle);
@@ -43,8 +44,8 @@ pub(crate) fn sort(edges: &Edges) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     }
 }
 
-/// A cycle among the nodes that still miss something: each of them depends on another such node, so
-/// following these edges must come back to a node that was seen.
+/// Returns a cycle among the nodes with missing dependencies. Each of them depends on another such
+/// node, so following these edges leads back to a visited node.
 fn cycle(edges: &Edges, missing: &[usize]) -> Vec<usize> {
     let mut path = Vec::new();
     let mut node = missing
@@ -64,7 +65,7 @@ fn cycle(edges: &Edges, missing: &[usize]) -> Vec<usize> {
     }
 }
 
-/// For each node, the nodes that come after it.
+/// Returns, for each node, the nodes that depend on it.
 pub(crate) fn reverse(edges: &Edges) -> Vec<Vec<usize>> {
     let mut reversed = vec![Vec::new(); edges.len()];
     for (node, dependencies) in edges.iter().enumerate() {
@@ -75,7 +76,7 @@ pub(crate) fn reverse(edges: &Edges) -> Vec<Vec<usize>> {
     reversed
 }
 
-/// For each node, the nodes that it comes after, directly or not: a bit for each pair.
+/// For each node, its direct and indirect dependencies. One bit per pair of nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Ancestors {
     bits: Vec<u64>,
@@ -97,14 +98,15 @@ impl Ancestors {
         Self { bits, words }
     }
 
-    /// Whether `node` comes after `other`.
+    /// Returns `true` if `node` depends on `other`, directly or indirectly.
     pub(crate) fn contains(&self, node: usize, other: usize) -> bool {
         let word = self.bits.get(node * self.words + other / 64);
         other / 64 < self.words && word.is_some_and(|word| word >> (other % 64) & 1 == 1)
     }
 }
 
-/// For each node, the earliest wave it could start in if every node took equally long.
+/// Returns, for each node, the earliest wave in which it could start if all nodes took equally
+/// long.
 pub(crate) fn waves(order: &[usize], edges: &Edges) -> Vec<usize> {
     let mut wave = vec![0; order.len()];
     for &node in order {
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_cycle_is_named_by_its_nodes_only() {
-        // 0 waits for the cycle 1 → 2 → 3 → 1 without being on it.
+        // 0 depends on the cycle 1 → 2 → 3 → 1 without being on it.
         let edges = [vec![1], vec![2], vec![3], vec![1]];
         assert_eq!(sort(&edges), Err(vec![vec![1, 2, 3]]));
         assert_eq!(sort(&[vec![0]]), Err(vec![vec![0]]));

@@ -1,4 +1,4 @@
-//! How long a downstream is expected to take.
+//! Estimates the latency of a downstream from its recent answers.
 
 use std::{
     fmt,
@@ -9,17 +9,17 @@ use std::{
 use tokio::time::Instant;
 use tower_fanout_layers::latencies::Latencies;
 
-/// The share of answers that came within the time that is expected.
+/// The quantile of recent latencies that is used as the estimate.
 const QUANTILE: f64 = 0.95;
-/// A quantile of fewer answers would say nothing.
+/// Minimum number of answers for an estimate.
 const MIN_SAMPLES: u32 = 20;
-/// How long an estimate holds without new answers.
+/// Time after which an estimate without new answers expires.
 const LIFETIME: Duration = Duration::from_secs(30);
 
-/// How long a downstream takes, learnt from its answers: the time within which 95 of 100 came.
+/// The expected latency of a downstream: the 95th percentile of its recent answers.
 ///
-/// It is known from 20 answers on, and forgotten when there was none for 30 seconds. All nodes that
-/// ask the same downstream share one of these, and so do its clones.
+/// The estimate exists once 20 answers are recorded, and expires after 30 seconds without an
+/// answer. Clones share their state, so all nodes that call the same downstream share one estimate.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,7 +36,7 @@ const LIFETIME: Duration = Duration::from_secs(30);
 pub struct LatencyEstimate(Arc<Mutex<Latencies>>);
 
 impl LatencyEstimate {
-    /// Nothing was learnt yet.
+    /// Creates an estimate without answers.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(Latencies::new(
@@ -45,19 +45,19 @@ impl LatencyEstimate {
         ))))
     }
 
-    /// Takes note of an answer that took `elapsed` and came at `now`.
+    /// Records an answer that took `elapsed` and arrived at `now`.
     pub fn record(&self, elapsed: Duration, now: Instant) {
         self.with(|latencies| latencies.record(elapsed, now));
     }
 
-    /// How long the next answer is expected to take; none if too little is known.
+    /// Returns the expected latency as of `now`, or `None` if too few recent answers are known.
     #[must_use]
     pub fn at(&self, now: Instant) -> Option<Duration> {
         self.with(|latencies| latencies.quantile(QUANTILE, MIN_SAMPLES, now))
     }
 
-    fn with<T>(&self, use_it: impl FnOnce(&mut Latencies) -> T) -> T {
-        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, access: impl FnOnce(&mut Latencies) -> T) -> T {
+        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,4 +1,4 @@
-//! When the nodes of a request start and end if each takes as long as it is said to. Pure.
+//! Simulates the schedule of a request's nodes, given how long each takes. Pure.
 
 use std::{
     cmp::Reverse,
@@ -13,12 +13,12 @@ use crate::{
     time_budget::reserves_time_for,
 };
 
-/// What a request has to do.
+/// The nodes of a request, as input of a simulation.
 pub(crate) struct SimulatedNodes<'w> {
     pub(crate) nodes: &'w [NodeInfo],
     order: &'w [usize],
     dependents: &'w [Vec<usize>],
-    /// Per node, its place among all that could start.
+    /// Per node, its position in the order in which ready nodes start.
     rank: &'w [u32],
     choices: &'w [Choice],
 }
@@ -38,37 +38,40 @@ impl<'w> SimulatedNodes<'w> {
         }
     }
 
+    /// Returns `true` if the request runs `node`.
     pub(crate) fn runs(&self, node: usize) -> bool {
         matches!(self.choices[node], Choice::Run { .. })
     }
 
+    /// Returns `true` if the request runs `node` and requires its answer.
     pub(crate) fn is_required(&self, node: usize) -> bool {
         self.choices[node] == Choice::Run { required: true }
     }
 
-    /// The nodes that run, in order of declaration.
+    /// Returns the nodes that run, in order of declaration.
     pub(crate) fn running(&self) -> impl Iterator<Item = usize> {
         (0..self.nodes.len()).filter(|&node| self.runs(node))
     }
 
-    /// The nodes that run, each after what it waits for.
+    /// Returns the nodes that run, in topological order.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = usize> {
         self.order.iter().copied().filter(|&node| self.runs(node))
     }
 
-    /// The nodes that run and that no other waits for.
-    pub(crate) fn ends(&self) -> impl Iterator<Item = usize> {
+    /// Returns the nodes that run and on which no other running node depends.
+    pub(crate) fn sinks(&self) -> impl Iterator<Item = usize> {
         let waited_for = |node: usize| self.dependents[node].iter().any(|&next| self.runs(next));
         self.running().filter(move |&node| !waited_for(node))
     }
 
-    /// What `node` waits for.
+    /// Returns the running nodes that `node` depends on.
     pub(crate) fn before(&self, node: usize) -> impl Iterator<Item = usize> {
         let dependencies = self.nodes[node].dependencies();
         dependencies.filter(|&other| self.runs(other))
     }
 
-    /// The nodes that would start together if all took equally long.
+    /// Returns the nodes that run, grouped into waves. The nodes of a wave would start together if
+    /// all nodes took equally long.
     pub(crate) fn waves(&self) -> Vec<Vec<usize>> {
         let before = |node: usize| match self.runs(node) {
             true => self.before(node).collect(),
@@ -82,8 +85,8 @@ impl<'w> SimulatedNodes<'w> {
         waves
     }
 
-    /// For each node, how long the longest chain of those takes that come after it and that it makes
-    /// room for.
+    /// Returns, for each node, the length of the longest chain of dependents that the node reserves
+    /// time for. `times` holds the duration of each node.
     pub(crate) fn chains(&self, times: &[Duration]) -> Vec<Duration> {
         let mut chains = vec![Duration::ZERO; self.nodes.len()];
         for &node in self.order.iter().rev().filter(|&&node| self.runs(node)) {
@@ -97,8 +100,8 @@ impl<'w> SimulatedNodes<'w> {
         chains
     }
 
-    /// When each node starts and ends if it takes as long as `times` say, all of them answer, and no
-    /// more than `at_once` run at once.
+    /// Simulates a run in which each node takes as long as `times` says and answers. At most
+    /// `at_once` nodes run at a time.
     pub(crate) fn schedule(&self, times: &[Duration], at_once: usize) -> Schedule {
         let mut waits: Vec<usize> = (0..self.nodes.len())
             .map(|node| self.before(node).count())
@@ -142,34 +145,36 @@ impl<'w> SimulatedNodes<'w> {
     }
 }
 
-/// When the nodes of a request start and end; what takes without end ends at [`Duration::MAX`].
+/// The start and end of each node in a simulated run. A node of unbounded duration ends at
+/// [`Duration::MAX`].
 pub(crate) struct Schedule {
     spans: Vec<Option<(Duration, Duration)>>,
 }
 
 impl Schedule {
-    /// When `node` starts, if it runs.
+    /// Returns the start of `node`, or `None` if it does not run.
     pub(crate) fn start(&self, node: usize) -> Option<Duration> {
         self.spans[node].map(|(start, _)| start)
     }
 
-    /// When `node` ends; at once if it does not run.
+    /// Returns the end of `node`, or zero if it does not run.
     pub(crate) fn end(&self, node: usize) -> Duration {
         self.spans[node].map_or(Duration::ZERO, |(_, end)| end)
     }
 
-    /// When all have ended.
+    /// Returns the end of the last node.
     pub(crate) fn total(&self) -> Duration {
         let ends = self.spans.iter().flatten().map(|(_, end)| *end);
         ends.max().unwrap_or_default()
     }
 
-    /// The nodes that decide when `node` has ended: itself, what it waits for longest, and so on, from
-    /// the first to the last. Of equals, the first that was declared.
-    pub(crate) fn path_to(&self, work: &SimulatedNodes<'_>, node: usize) -> Vec<usize> {
+    /// Returns the nodes that determine the end of `node`, from the first to the last, which is
+    /// `node` itself. Each one is the last to end among the dependencies of the next. Of nodes that
+    /// end at the same time, the one declared first counts.
+    pub(crate) fn path_to(&self, simulated: &SimulatedNodes<'_>, node: usize) -> Vec<usize> {
         let mut path = vec![node];
         let mut node = node;
-        while let Some(before) = self.last(work.before(node)) {
+        while let Some(before) = self.last(simulated.before(node)) {
             path.push(before);
             node = before;
         }
@@ -177,7 +182,8 @@ impl Schedule {
         path
     }
 
-    /// The last to end of `nodes`; of equals, the first that was declared.
+    /// Returns the last of `nodes` to end. Of nodes that end at the same time, the one declared
+    /// first counts.
     pub(crate) fn last(&self, nodes: impl Iterator<Item = usize>) -> Option<usize> {
         nodes.max_by_key(|&node| (self.end(node), Reverse(node)))
     }

@@ -8,10 +8,10 @@ use super::{
     resolve::Resolver,
 };
 
-/// Checks `specs`, whose keys have the plan's `id`.
+/// Validates `specs` and builds a plan with the id `id`, which the keys in `specs` have.
 ///
 /// # Errors
-/// Returns everything that is wrong with the graph.
+/// Returns all errors of the graph.
 pub(crate) fn build(id: u64, specs: Vec<NodeSpec>) -> Result<Plan, PlanError> {
     let names: Arc<[Box<str>]> = specs.iter().map(|spec| spec.name.clone()).collect();
     let mut resolver = Resolver::new(id, &names);
@@ -50,7 +50,7 @@ pub(crate) fn build(id: u64, specs: Vec<NodeSpec>) -> Result<Plan, PlanError> {
 struct Parts {
     nodes: Vec<NodeInfo>,
     reads: Vec<Read>,
-    /// Nodes that depend on a node that is not known.
+    /// Nodes with a dependency that could not be resolved.
     loose: Vec<usize>,
 }
 
@@ -71,7 +71,8 @@ impl Parts {
                 continue;
             };
             match info.dependencies.iter_mut().find(|known| known.node == on) {
-                // A dependency that is declared twice is hard if it is hard once.
+                // A dependency that is declared more than once is hard if one of the declarations
+                // is.
                 Some(known) => known.hard |= hard,
                 None => info.dependencies.push(Dependency {
                     node: on,

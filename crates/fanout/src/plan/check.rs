@@ -1,4 +1,4 @@
-//! What can be seen of a plan as a graph. Pure.
+//! Checks the graph of a plan. Pure.
 
 use super::{
     NodeInfo,
@@ -7,15 +7,15 @@ use super::{
 };
 use crate::graph::{self, Ancestors};
 
-/// A node reads the answer of another.
+/// A read of another node's answer.
 pub(super) struct Read {
     pub(super) node: usize,
-    /// Which of the node's reads it is, from 0.
+    /// Position in the node's reads, from 0.
     pub(super) place: usize,
     pub(super) on: usize,
 }
 
-/// How the nodes of a plan hang together; empty if they wait for each other.
+/// The structure of a plan's graph. Empty if the graph has a cycle.
 #[derive(Default)]
 pub(super) struct Graph {
     pub(super) order: Vec<usize>,
@@ -24,8 +24,10 @@ pub(super) struct Graph {
     pub(super) ancestors: Ancestors,
 }
 
-/// The graph of `nodes`; what is wrong with it is added to `problems`. What `loose` nodes and those after
-/// them come after is not known in full, so nothing is said of what they read.
+/// Analyzes the graph of `nodes` and adds its problems to `problems`.
+///
+/// `loose` nodes have a dependency that could not be resolved. The ancestors of these nodes and
+/// their dependents are incomplete, so their reads are not checked.
 pub(super) fn graph(
     names: &[Box<str>],
     nodes: &[NodeInfo],
@@ -42,7 +44,7 @@ pub(super) fn graph(
         .collect();
     let order = match graph::sort(&edges) {
         Ok(order) => order,
-        // Whether a node comes after another cannot be said before this is mended.
+        // Ancestors are defined only without cycles, so reads are not checked.
         Err(paths) => {
             problems.extend(paths.iter().map(|path| cycle(names, nodes, path)));
             return Graph::default();
@@ -70,8 +72,8 @@ pub(super) fn graph(
     }
 }
 
-/// Nodes are mostly declared after what they depend on, so the dependency that is most likely a
-/// mistake is one on a later node; there is one on every cycle.
+/// Returns the problem of a cycle. Nodes are mostly declared after their dependencies, so a
+/// dependency on a later node is the most likely mistake. Each cycle has one.
 fn cycle(names: &[Box<str>], nodes: &[NodeInfo], path: &[usize]) -> PlanDiagnostic {
     let steps = path.iter().zip(path.iter().cycle().skip(1));
     let (&node, &on) = steps
@@ -84,7 +86,7 @@ fn cycle(names: &[Box<str>], nodes: &[NodeInfo], path: &[usize]) -> PlanDiagnost
     }
 }
 
-/// Where it was declared that `node` comes after `on`.
+/// Returns the location where the dependency of `node` on `on` was declared.
 fn after(names: &[Box<str>], nodes: &[NodeInfo], node: usize, on: usize) -> PlanLocation {
     let mut dependencies = nodes[node].dependencies.iter();
     let found = dependencies.find(|dependency| dependency.node == on);
@@ -92,7 +94,8 @@ fn after(names: &[Box<str>], nodes: &[NodeInfo], node: usize, on: usize) -> Plan
     PlanLocation::part(&names[node], PlanPart::After(place))
 }
 
-/// The nodes that the answer as a whole needs: the required ones, and what they cannot do without.
+/// Returns, per node, whether every successful request needs it: required nodes, and the nodes that
+/// they need.
 fn needed(nodes: &[NodeInfo], order: &[usize]) -> Vec<bool> {
     let mut needed: Vec<bool> = nodes.iter().map(NodeInfo::is_required).collect();
     for &node in order.iter().rev() {
@@ -105,11 +108,12 @@ fn needed(nodes: &[NodeInfo], order: &[usize]) -> Vec<bool> {
     needed
 }
 
-/// Nodes that are needed, and that no tier can have: it and what it needs have none in common.
+/// Returns a problem for each needed node that no tier can use, because the node and the nodes it
+/// needs have no tier in common.
 fn unreachable(names: &[Box<str>], nodes: &[NodeInfo], order: &[usize]) -> Vec<PlanDiagnostic> {
     let needed = needed(nodes, order);
     let mut problems = Vec::new();
-    // The tiers that can have each node; none for all.
+    // The tiers that can use each node. `None` means all.
     let mut common: Vec<Option<Vec<&str>>> = vec![None; nodes.len()];
     let is_empty = |tiers: &Option<Vec<&str>>| tiers.as_ref().is_some_and(Vec::is_empty);
     for &node in order {
@@ -131,7 +135,7 @@ fn unreachable(names: &[Box<str>], nodes: &[NodeInfo], order: &[usize]) -> Vec<P
     problems
 }
 
-/// The tiers that are among both; none is all.
+/// Returns the tiers that are in both lists. `None` means all tiers.
 fn both<'t>(one: Option<Vec<&'t str>>, other: Option<&[&'t str]>) -> Option<Vec<&'t str>> {
     match (one, other) {
         (Some(mut one), Some(other)) => {
@@ -142,7 +146,7 @@ fn both<'t>(one: Option<Vec<&'t str>>, other: Option<&[&'t str]>) -> Option<Vec<
     }
 }
 
-/// The nodes that `node` needs and that only some tiers have, itself included, with their tiers.
+/// Returns the nodes restricted to tiers among `node` and the nodes it needs, with their tiers.
 fn limited(names: &[Box<str>], nodes: &[NodeInfo], node: usize) -> Vec<(String, Vec<String>)> {
     let mut needs = vec![node];
     let mut next = 0;
@@ -159,7 +163,7 @@ fn limited(names: &[Box<str>], nodes: &[NodeInfo], node: usize) -> Vec<(String, 
     needs.into_iter().map(named).collect()
 }
 
-/// Nodes that are needed by every request, but not there for those for which what they need is not.
+/// Returns a problem for each unconditional, needed node that needs a conditional one.
 pub(super) fn conditions(
     names: &[Box<str>],
     nodes: &[NodeInfo],

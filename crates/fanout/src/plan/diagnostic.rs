@@ -1,106 +1,107 @@
-//! What can be wrong with a plan.
+//! The problems of a plan.
 
 use std::{error::Error, fmt, time::Duration};
 
 use super::location::{PlanLocation, PlanPart, Severity};
 
-/// Something that is wrong with a plan: what, as [`Display`](fmt::Display); where; and what to do
-/// about it.
+/// A problem of a plan. [`Display`](fmt::Display) says what is wrong, [`place`](Self::place) where,
+/// and [`help`](Self::help) how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanDiagnostic {
-    /// It has no nodes.
+    /// The plan has no nodes.
     Empty,
     /// Two nodes have the same name.
     DuplicateName {
         /// The name.
         name: String,
     },
-    /// A node comes after, or reads, one that is not there.
+    /// A node depends on, or reads, a node that is not in the plan.
     UnknownNode {
-        /// The node, and what of it.
+        /// The reference.
         place: PlanLocation,
-        /// What is not there.
+        /// The unknown name.
         name: String,
-        /// What was probably meant.
+        /// The most similar name in the plan, if there is a similar one.
         nearest: Option<String>,
     },
-    /// A node comes after a key that another plan gave.
+    /// A node uses a key of another plan.
     ForeignKey {
-        /// The node, and what of it.
+        /// The reference.
         place: PlanLocation,
     },
-    /// A node reads the answer of one that it does not come after.
+    /// A node reads the answer of a node that it does not depend on.
     NotADependency {
-        /// The node, and what of it.
+        /// The reference.
         place: PlanLocation,
-        /// What it reads.
+        /// The name of the node that is read.
         on: String,
-        /// Whether that comes after the node itself, or is it.
+        /// `true` if that node depends on the reading node, or is the reading node.
         circular: bool,
     },
-    /// Nodes wait for each other.
+    /// Nodes depend on each other.
     Cycle {
-        /// The nodes along the cycle; each depends on the next, and the last on the first.
+        /// The nodes along the cycle. Each depends on the next, and the last on the first.
         path: Vec<String>,
-        /// The dependency to take out: the one that a node has on a later one.
+        /// The dependency to remove. It points to a node that is declared later, so it is the most
+        /// likely mistake.
         place: PlanLocation,
-        /// What that node depends on.
+        /// The name of the node that this dependency points to.
         on: String,
     },
-    /// No caller's tier has all that a required node needs.
+    /// A required node needs nodes that have no tier in common.
     Unreachable {
-        /// The node.
+        /// The name of the required node.
         node: String,
-        /// The nodes it needs that only some tiers have, itself among them if it is one, each with
-        /// its tiers.
+        /// The nodes it needs that are restricted to tiers, each with its tiers. Includes the node
+        /// itself if it is restricted.
         needs: Vec<(String, Vec<String>)>,
     },
-    /// A node that is required, whatever the request, needs one that has a condition.
+    /// An unconditional, required node needs a node that has a condition.
     ConditionalDependency {
-        /// The node, and what of it.
+        /// The dependency.
         place: PlanLocation,
-        /// What has the condition.
+        /// The name of the node with the condition.
         on: String,
     },
-    /// Nodes that wait for each other take longer than the deadline allows.
+    /// A chain of dependent nodes takes longer than the deadline.
     Late {
         /// `true` if each node takes its longest time, `false` if it takes its expected time.
         worst_case: bool,
-        /// The nodes, the first to start first. The last is the one that the deadline cuts.
+        /// The nodes of the chain, from the first to the last. The last one misses the deadline.
         path: Vec<String>,
-        /// How long they take; none if that has no end.
+        /// Duration of the chain. `None` if it is unbounded.
         takes: Option<Duration>,
         /// The deadline.
         deadline: Duration,
-        /// The node of them that takes longest.
+        /// The node of the chain that takes longest.
         longest: String,
     },
-    /// No path of nodes is too long for the deadline, but so few run at once that all together
-    /// take longer.
+    /// Every chain of nodes meets the deadline, but with the limit on concurrent nodes the whole
+    /// plan does not.
     Crowded {
-        /// How long they take at most.
+        /// Longest time of all nodes together.
         takes: Duration,
         /// The deadline.
         deadline: Duration,
-        /// How many run at once.
+        /// Maximum number of nodes in flight.
         max_concurrency: usize,
     },
-    /// One request may send very many attempts to one downstream.
+    /// One request may send too many attempts to one downstream.
     Amplification {
         /// The downstream.
         downstream: String,
-        /// The nodes that ask it.
+        /// The nodes that call the downstream.
         nodes: Vec<String>,
-        /// The most attempts, retries and hedges included.
+        /// Maximum number of attempts, including retries and hedges.
         attempts: u32,
-        /// How many there should be at most.
+        /// Maximum number that is allowed.
         bound: u32,
     },
 }
 
 impl PlanDiagnostic {
-    /// What kind of problem it is, for programs.
+    /// Returns the code of the problem, which programs can match on.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -121,7 +122,7 @@ impl PlanDiagnostic {
         }
     }
 
-    /// How bad it is.
+    /// Returns the severity.
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
@@ -133,7 +134,7 @@ impl PlanDiagnostic {
         }
     }
 
-    /// Where it is.
+    /// Returns the location in the plan.
     #[must_use]
     pub fn place(&self) -> PlanLocation {
         match self {
@@ -151,19 +152,20 @@ impl PlanDiagnostic {
     }
 }
 
+/// Returns the location of the last of `nodes`.
 fn at_last(nodes: &[String]) -> PlanLocation {
     let last = nodes.last().map(String::as_str);
     last.map_or_else(PlanLocation::default, PlanLocation::node)
 }
 
-/// Everything that is wrong with a graph.
+/// The errors of an invalid plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
     pub(super) problems: Vec<PlanDiagnostic>,
 }
 
 impl PlanError {
-    /// The problems, at least one.
+    /// Returns the problems. The list is never empty.
     #[must_use]
     pub fn diagnostics(&self) -> &[PlanDiagnostic] {
         &self.problems

@@ -1,4 +1,4 @@
-//! Problems of a plan in words: what is wrong, and what to do about it.
+//! The texts of plan problems: the message and the suggested fix.
 
 use std::{fmt, time::Duration};
 
@@ -13,20 +13,20 @@ impl fmt::Display for PlanDiagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&match self {
             Self::Empty => "the plan has no nodes".into(),
-            Self::DuplicateName { name } => format!("two nodes are called \"{name}\""),
+            Self::DuplicateName { name } => format!("duplicate node name \"{name}\""),
             Self::UnknownNode { place, name, .. } => unknown(place, name),
             Self::ForeignKey { place } => {
-                format!("\"{}\" depends on a key of another plan", named(place))
+                format!("\"{}\" uses a key of another plan", named(place))
             }
             Self::NotADependency { place, on, .. } => {
                 let node = named(place);
-                format!("\"{node}\" reads \"{on}\", which it does not come after")
+                format!("\"{node}\" reads \"{on}\", but does not depend on it")
             }
             Self::Cycle { path, .. } => cycle(path),
             Self::Unreachable { node, needs } => unreachable(node, needs),
             Self::ConditionalDependency { place, on } => {
                 let node = named(place);
-                format!("\"{node}\" is required, but skipped where the condition of \"{on}\" does not hold")
+                format!("\"{node}\" is required, but skipped if the condition of \"{on}\" is false")
             }
             Self::Late { worst_case, path, takes, deadline, .. } => {
                 late(*worst_case, &path.join(" → "), *takes, *deadline)
@@ -36,7 +36,7 @@ impl fmt::Display for PlanDiagnostic {
                 late(true, &all, Some(*takes), *deadline)
             }
             Self::Amplification { downstream, nodes, attempts, bound } => format!(
-                "one request may send {attempts} attempts to \"{downstream}\", by {}: more than {bound}",
+                "one request may send {attempts} attempts to \"{downstream}\" (nodes {}), the maximum is {bound}",
                 nodes.join(", ")
             ),
         })
@@ -55,7 +55,7 @@ fn unknown(place: &PlanLocation, name: &str) -> String {
 fn cycle(path: &[String]) -> String {
     let around = path.iter().chain(path.first()).map(String::as_str);
     let around = around.collect::<Vec<_>>().join(" → ");
-    format!("these nodes wait for each other: {around}")
+    format!("dependency cycle: {around}")
 }
 
 fn unreachable(node: &str, needs: &[(String, Vec<String>)]) -> String {
@@ -63,7 +63,7 @@ fn unreachable(node: &str, needs: &[(String, Vec<String>)]) -> String {
         .iter()
         .map(|(node, tiers)| format!("\"{node}\" ({})", tiers.join(", ")));
     let needs = needs.collect::<Vec<_>>().join(", ");
-    format!("\"{node}\" is required, and no tier has all that it needs: {needs}")
+    format!("\"{node}\" is required, but no tier has all nodes that it needs: {needs}")
 }
 
 fn late(worst_case: bool, what: &str, takes: Option<Duration>, deadline: Duration) -> String {
@@ -72,18 +72,18 @@ fn late(worst_case: bool, what: &str, takes: Option<Duration>, deadline: Duratio
     } else {
         "expected time"
     };
-    let takes = takes.map_or_else(|| "without end".into(), |takes| written(takes).to_string());
+    let takes = takes.map_or_else(|| "unbounded".into(), |takes| written(takes).to_string());
     let deadline = written(deadline);
-    format!("the {time} of {what} is {takes}, and the deadline {deadline}")
+    format!("the {time} of {what} is {takes}, but the deadline is {deadline}")
 }
 
 impl PlanDiagnostic {
-    /// What to do about it.
+    /// Returns a suggestion how to fix the problem.
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Self::Empty => "declare a node".into(),
-            Self::DuplicateName { .. } => "call one of them otherwise".into(),
+            Self::Empty => "add a node".into(),
+            Self::DuplicateName { .. } => "rename one of the nodes".into(),
             Self::UnknownNode {
                 nearest: Some(nearest),
                 ..
@@ -91,25 +91,27 @@ impl PlanDiagnostic {
                 format!("did you mean \"{nearest}\"?")
             }
             Self::UnknownNode { name, .. } => {
-                format!("declare a node \"{name}\", or take this out")
+                format!("add a node \"{name}\", or remove this reference")
             }
-            Self::ForeignKey { .. } => "take a key that the builder of this plan gave".into(),
+            Self::ForeignKey { .. } => "use a key from the builder of this plan".into(),
             Self::NotADependency {
                 on, circular: true, ..
             } => {
-                format!("do not read \"{on}\", which has to wait for this one")
+                format!("remove this reference: \"{on}\" has to wait for this node")
             }
             Self::NotADependency { place, on, .. } => {
-                format!("let \"{}\" come after \"{on}\"", named(place))
+                format!("make \"{}\" depend on \"{on}\"", named(place))
             }
             Self::Cycle { place, on, .. } => {
-                format!("let \"{}\" not come after \"{on}\"", named(place))
+                format!("remove the dependency of \"{}\" on \"{on}\"", named(place))
             }
             Self::Unreachable { node, .. } => {
-                format!("give them a tier in common, or make \"{node}\" optional")
+                format!("give these nodes a common tier, or make \"{node}\" optional")
             }
             Self::ConditionalDependency { on, .. } => {
-                format!("make \"{on}\" an optional dependency, or take its condition for both")
+                format!(
+                    "make \"{on}\" an optional dependency, or give both nodes the same condition"
+                )
             }
             Self::Late {
                 worst_case,
@@ -117,7 +119,7 @@ impl PlanDiagnostic {
                 takes,
                 ..
             } => hurry(*worst_case, longest, *takes),
-            Self::Crowded { .. } => "let more nodes run at once, or each take less time".into(),
+            Self::Crowded { .. } => "raise max_concurrency, or make the nodes faster".into(),
             Self::Amplification {
                 downstream,
                 nodes,
@@ -130,26 +132,26 @@ impl PlanDiagnostic {
 
 fn hurry(worst_case: bool, longest: &str, takes: Option<Duration>) -> String {
     if !worst_case {
-        format!("give the request more time, or make \"{longest}\" faster")
+        format!("raise the deadline, or make \"{longest}\" faster")
     } else if takes.is_none() {
-        format!("set an attempt_timeout or a total_timeout for what \"{longest}\" asks")
+        format!("set attempt_timeout or total_timeout for the service of \"{longest}\"")
     } else {
         format!(
-            "shorten the attempt_timeout of \"{longest}\", set its total_timeout, or try it less often"
+            "lower the attempt_timeout of \"{longest}\", set its total_timeout, or allow fewer attempts"
         )
     }
 }
 
-/// How `nodes` nodes send no more than `bound` attempts.
+/// Returns how `nodes` nodes together can stay within `bound` attempts.
 fn fewer(downstream: &str, nodes: usize, bound: u32) -> String {
     match bound as usize / nodes.max(1) {
-        0 => format!("ask \"{downstream}\" from {bound} nodes at most"),
-        1 => format!("neither retry nor hedge \"{downstream}\""),
-        each => format!("let a call of \"{downstream}\" make {each} attempts at most"),
+        0 => format!("call \"{downstream}\" from at most {bound} nodes"),
+        1 => format!("turn off retries and hedges for \"{downstream}\""),
+        each => format!("limit a call of \"{downstream}\" to {each} attempts"),
     }
 }
 
-/// The name of the node at `place`.
+/// Returns the name of the node at `place`.
 fn named(place: &PlanLocation) -> &str {
     place.node.as_deref().unwrap_or_default()
 }

@@ -1,24 +1,24 @@
-//! Where in a plan something is wrong, and how bad it is.
+//! The location and the severity of a problem in a plan.
 
 use std::fmt;
 
-/// How bad it is.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Severity {
-    /// The plan cannot be run: [`Plan::new`](crate::Plan::new) refuses it.
+    /// The plan is invalid. [`Plan::new`](crate::Plan::new) rejects it.
     Error,
-    /// The plan can be run, but perhaps not as it was meant: [`Plan::check`](crate::Plan::check)
-    /// says so.
+    /// The plan is valid, but may not behave as intended. [`Plan::check`](crate::Plan::check)
+    /// returns such problems.
     Warning,
 }
 
-/// A place in a plan, written as `nodes`, `nodes.orders` or `nodes.orders.after[1]`.
+/// A location in a plan, written as `nodes`, `nodes.orders` or `nodes.orders.after[1]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PlanLocation {
-    /// The name of the node; none for the plan as a whole.
+    /// The name of the node. `None` for the plan as a whole.
     pub node: Option<String>,
-    /// What of the node; none for all of it.
+    /// The part of the node. `None` for the node as a whole.
     pub part: Option<PlanPart>,
 }
 
@@ -26,11 +26,12 @@ pub struct PlanLocation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PlanPart {
-    /// What it comes after, in the order in which that was declared, from 0.
+    /// A dependency, by its position in order of declaration, from 0.
     After(usize),
-    /// What it [reads](crate::NodeSpec::reads), in the order in which that was declared, from 0.
+    /// A [read](crate::NodeSpec::reads) of an answer, by its position in order of declaration, from
+    /// 0.
     Reads(usize),
-    /// Its tiers.
+    /// The tiers of the node.
     Tiers,
 }
 

@@ -30,17 +30,18 @@ pub use self::{
 };
 use crate::graph::Ancestors;
 
-/// What a node depends on, and how.
+/// A dependency of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dependency {
+    /// Index of the node that is depended on.
     pub(crate) node: usize,
-    /// Which of those that were declared it is, from 0.
+    /// Position in the node's declared dependencies, from 0.
     pub(crate) declared: u32,
-    /// The node is skipped without an answer of it.
+    /// `true` if the dependent node is skipped when this one has no answer.
     pub(crate) hard: bool,
 }
 
-/// What is known of a node apart from its service.
+/// The description of a node in a validated [`Plan`], without its service.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
     pub(crate) required: bool,
@@ -55,73 +56,75 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    /// Whether the answer as a whole needs it.
+    /// Returns `true` if the request needs the node's answer to succeed.
     #[must_use]
     pub const fn is_required(&self) -> bool {
         self.required
     }
 
-    /// How early it starts among those that could.
+    /// Returns the priority. Among ready nodes, those of higher priority start first.
     #[must_use]
     pub const fn priority(&self) -> Priority {
         self.priority
     }
 
-    /// The tiers that have it; empty for all.
+    /// Returns the tiers whose callers may use the node. Empty means all callers.
     #[must_use]
     pub fn tiers(&self) -> &[String] {
         &self.tiers
     }
 
-    /// Whether asking it changes nothing.
+    /// Returns `true` if calling the node's service does not change state.
     #[must_use]
     pub const fn is_safe(&self) -> bool {
         self.safe
     }
 
-    /// The nodes it comes after, by their index.
+    /// Returns the indices of the nodes that the node depends on.
     pub fn dependencies(&self) -> impl Iterator<Item = usize> {
         self.dependencies.iter().map(|dependency| dependency.node)
     }
 
-    /// The earliest wave it could start in if all nodes took equally long, from 0.
+    /// Returns the earliest wave, from 0, in which the node could start if all nodes took equally
+    /// long.
     #[must_use]
     pub const fn wave(&self) -> usize {
         self.wave
     }
 
-    /// The nodes that it is skipped without, by their index.
+    /// Returns the indices of the nodes without whose answers the node is skipped.
     pub fn hard_dependencies(&self) -> impl Iterator<Item = usize> {
         let hard = self.dependencies.iter().filter(|one| one.hard);
         hard.map(|dependency| dependency.node)
     }
 
-    /// Whether it has a condition.
+    /// Returns `true` if the node has a condition.
     #[must_use]
     pub const fn is_conditional(&self) -> bool {
         self.conditional
     }
 
-    /// Returns the worst cases of the downstreams that the node may ask, fallbacks last.
+    /// Returns the worst cases of the downstreams that the node may call, fallbacks last.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &WorstCase> {
         self.worst_case.iter().flat_map(WorstCase::asked)
     }
 
-    /// Returns the maximum number of attempts of the node if each call may make `max_retries` retries,
-    /// with hedges and fallbacks. A service of which nothing is known makes one attempt.
+    /// Returns the maximum number of attempts of the node, with hedges and fallbacks, if each call
+    /// may make `max_retries` retries. A node without a known worst case makes one attempt.
     pub(crate) fn attempts(&self, max_retries: Option<u8>) -> u32 {
         let attempts = self.asked().map(|one| one.attempts_within(max_retries));
         attempts.fold(0, u32::saturating_add).max(1)
     }
 
-    /// Returns the longest time of the node under the same condition, or `None` if it is unbounded or
-    /// unknown.
+    /// Returns the longest time of the node if each call may make `max_retries` retries, or `None`
+    /// if it is unbounded or unknown.
     pub(crate) fn longest(&self, max_retries: Option<u8>) -> Option<Duration> {
         self.worst_case.as_ref()?;
         let mut asked = self.asked().map(|one| one.longest_within(max_retries));
         asked.try_fold(Duration::ZERO, |sum, one| Some(sum.saturating_add(one?)))
     }
 
+    /// Returns `true` if a caller of `tier` may use the node.
     pub(crate) fn admits(&self, tier: Option<&str>) -> bool {
         self.tiers.is_empty() || tier.is_some_and(|tier| self.tiers.iter().any(|own| own == tier))
     }
@@ -129,17 +132,17 @@ impl NodeInfo {
 
 /// A validated dependency graph of nodes, as plain data. Cheap to clone.
 ///
-/// [`Plan::new`] checks the descriptions of nodes; [`Plan::bind`] binds a service to each node.
-/// [`Plan::builder`] does both at once.
+/// [`Plan::new`] checks the descriptions of nodes, and [`Plan::bind`] binds a service to each node.
+/// [`Plan::builder`] does both in one step.
 #[derive(Clone)]
 pub struct Plan {
     pub(crate) graph: Arc<PlanGraph>,
 }
 
-/// The contents of a plan. What is listed per node has one entry for each node, and nodes are named by
-/// their index everywhere, so indexing by a node of the same plan cannot fail.
+/// The contents of a plan. Each list has one entry per node, and nodes are always referred to by
+/// index, so indexing by a node of the same plan cannot fail.
 pub(crate) struct PlanGraph {
-    /// Tells the plans of a process apart, so that a key is used with its own plan only.
+    /// Distinguishes the plans of a process, so that a key works only with its own plan.
     pub(crate) id: u64,
     pub(crate) names: Arc<[Box<str>]>,
     pub(crate) nodes: Vec<NodeInfo>,
@@ -150,39 +153,39 @@ pub(crate) struct PlanGraph {
 }
 
 impl Plan {
-    /// Checks `nodes`.
+    /// Validates `nodes` and builds a plan.
     ///
     /// # Errors
-    /// Returns everything that is wrong with the graph: the [`PlanDiagnostic`]s that are
-    /// [errors](Severity::Error).
+    /// Returns all [`PlanDiagnostic`]s that are [errors](Severity::Error).
     pub fn new(nodes: impl IntoIterator<Item = NodeSpec>) -> Result<Self, PlanError> {
         build(Self::next_id(), nodes.into_iter().collect())
     }
 
+    /// Returns an id that no other plan of this process has.
     pub(crate) fn next_id() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The names of the nodes, in order of declaration.
+    /// Returns the names of the nodes, in order of declaration.
     #[must_use]
     pub fn names(&self) -> &[Box<str>] {
         &self.graph.names
     }
 
-    /// The place of the node called `name`.
+    /// Returns the index of the node named `name`, or `None` if the plan has no such node.
     #[must_use]
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.graph.names.iter().position(|own| **own == *name)
     }
 
-    /// What is known of the nodes, in order of declaration.
+    /// Returns the descriptions of the nodes, in order of declaration.
     #[must_use]
     pub fn nodes(&self) -> &[NodeInfo] {
         &self.graph.nodes
     }
 
-    /// Returns the warnings about nodes whose conditions do not fit together.
+    /// Returns the warnings about required nodes that depend on conditional ones.
     pub(crate) fn condition_problems(&self) -> Vec<PlanDiagnostic> {
         check::conditions(&self.graph.names, &self.graph.nodes, &self.graph.order)
     }

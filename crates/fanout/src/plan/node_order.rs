@@ -1,26 +1,27 @@
-//! What is expected of a plan: how long each node takes, and which should start first.
+//! The order in which ready nodes start, and the expected times it is derived from.
 
 use std::{cmp::Reverse, time::Duration};
 
 use super::PlanGraph;
 
-/// What is expected of the nodes of a plan at one time.
+/// The expected time and the rank of each node of a plan, as of one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeOrder {
-    /// Per node, how long it takes; zero if nothing is known.
+    /// Per node, its expected time. Zero if it is unknown.
     pub(crate) expected: Box<[Duration]>,
-    /// Per node, its place among all that are ready: priority, then the longest expected path to the
-    /// end, then the number of nodes on such a path, then declaration.
+    /// Per node, its rank. Among ready nodes, those of lower rank start first. Ranks are ordered by
+    /// priority (descending), then by the longest expected path to a sink (descending), then by the
+    /// number of nodes on that path (descending), then by declaration.
     pub(crate) rank: Box<[u32]>,
-    /// The nodes by their rank.
+    /// The nodes in order of their ranks.
     pub(crate) by_rank: Box<[u32]>,
-    /// Whether anything is known of any node.
+    /// `true` if the expected time of at least one node is known.
     pub(crate) knows: bool,
 }
 
 impl NodeOrder {
-    /// Returns the node_order for `plan`, where `expected` returns the expected time of a node, or zero if
-    /// nothing is known of it.
+    /// Computes the order of `plan`. `expected` returns the expected time of a node, or zero if it
+    /// is unknown.
     pub(crate) fn new(plan: &PlanGraph, expected: impl Fn(usize) -> Duration) -> Self {
         let nodes = &plan.nodes;
         let expected: Box<[Duration]> = (0..nodes.len()).map(expected).collect();
@@ -33,6 +34,7 @@ impl NodeOrder {
             paths[node] = (time.saturating_add(expected[node]), hops + 1);
         }
         let mut by_rank: Box<[u32]> = (0..nodes.len() as u32).collect();
+        // The sort is stable, so nodes that are equal stay in order of declaration.
         by_rank.sort_by_key(|&node| Reverse((nodes[node as usize].priority, paths[node as usize])));
         let mut rank = vec![0; nodes.len()].into_boxed_slice();
         for (place, &node) in (0..).zip(&by_rank) {
@@ -45,7 +47,7 @@ impl NodeOrder {
             by_rank,
         }
     }
-    /// Returns the node_order by the expected times that `plan` declares.
+    /// Computes the order of `plan` from its declared expected times.
     pub(crate) fn declared(plan: &PlanGraph) -> Self {
         Self::new(plan, |node| plan.nodes[node].expected.unwrap_or_default())
     }

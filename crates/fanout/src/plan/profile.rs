@@ -1,4 +1,4 @@
-//! What a plan and a run know about the downstream of a node.
+//! The downstream of a node, as seen by a plan and by a run.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,10 +6,11 @@ use tower_fanout_layers::breaker::{self, State};
 
 use crate::latency_estimate::LatencyEstimate;
 
-/// The most that one call of a downstream sends, and the longest that the call takes.
+/// The worst case of one call to a downstream: the most attempts it makes, and the longest time it
+/// takes.
 ///
-/// This is the part of a [`Profile`] that a [`Plan`](crate::Plan) holds: plain numbers, derived from a
-/// policy.
+/// This is the part of a [`Profile`] that a [`Plan`](crate::Plan) holds: plain numbers that are
+/// derived from a policy.
 #[derive(Clone, Debug)]
 pub struct WorstCase {
     downstream: Arc<str>,
@@ -25,14 +26,14 @@ impl WorstCase {
         self.attempts
     }
 
-    /// Returns the longest time of one call, or `None` if the call is unbounded.
+    /// Returns the longest time of one call, or `None` if it is unbounded.
     #[must_use]
     pub fn longest(&self) -> Option<Duration> {
         self.longest_of(self.attempts)
     }
 
-    /// Returns the longest time of a call that makes at most `attempts`, or `None` if the call is
-    /// unbounded.
+    /// Returns the longest time of a call that makes at most `attempts` attempts, or `None` if it
+    /// is unbounded.
     #[must_use]
     pub fn longest_of(&self, attempts: u32) -> Option<Duration> {
         let place = (attempts.min(self.attempts) as usize).clamp(1, self.times.len().max(1));
@@ -43,7 +44,7 @@ impl WorstCase {
         &self.downstream
     }
 
-    /// Returns the worst cases of all downstreams that one call may ask, in order: the downstream
+    /// Returns the worst cases of all downstreams that one call may reach, in order: the downstream
     /// itself, then its fallbacks.
     pub(crate) fn asked(&self) -> impl Iterator<Item = &Self> {
         [self].into_iter().chain(&self.fallbacks)
@@ -62,8 +63,9 @@ impl WorstCase {
     }
 }
 
-/// The downstream that a node asks: the worst case of a call, and its live state, which is its expected
-/// time and its breaker. [`Downstream::profile`](crate::Downstream::profile) makes it of a policy.
+/// The downstream that a node calls: the worst case of a call, and the live state, which is the
+/// learnt latency and the circuit breaker. [`Downstream::profile`](crate::Downstream::profile)
+/// derives it from a policy.
 #[derive(Clone, Debug)]
 pub struct Profile {
     worst_case: WorstCase,
@@ -72,7 +74,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Creates the profile of a downstream that one call asks once, and whose calls are unbounded.
+    /// Creates a profile with one attempt per call, no bound on the time of a call, and no breaker.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, expected: LatencyEstimate) -> Self {
         Self {
@@ -87,31 +89,32 @@ impl Profile {
         }
     }
 
-    /// Sets its breaker, for the report.
+    /// Sets the circuit breaker whose state appears in the report.
     #[must_use]
     pub fn breaker(mut self, breaker: Option<breaker::Handle>) -> Self {
         self.breaker = breaker;
         self
     }
 
-    /// Sets how many attempts one call makes at most, hedges among them.
+    /// Sets the maximum number of attempts of one call, including hedges.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.worst_case.attempts = attempts;
         self
     }
 
-    /// Sets how long one call takes at most if it makes one attempt at most, two, and so on; with
-    /// nothing, that has no end.
+    /// Sets the longest times of a call: of a call with at most one attempt, with at most two, and
+    /// so on. An empty list means that calls are unbounded.
     #[must_use]
     pub fn worst_cases(mut self, worst_cases: impl IntoIterator<Item = Duration>) -> Self {
         self.worst_case.times = worst_cases.into_iter().collect();
         self
     }
 
-    /// Adds a downstream that is asked instead if this one, and what was added before, has failed.
-    /// Only the worst case of `other` is added, without its own fallbacks: what a node takes at most is
-    /// what all of them take.
+    /// Adds a downstream that is called if this one, and the fallbacks added before, have failed.
+    ///
+    /// Only the worst case of `other` is added, without its own fallbacks. The worst case of a node
+    /// is the sum over the downstream and its fallbacks.
     #[must_use]
     pub fn fallback(mut self, other: Self) -> Self {
         self.worst_case.fallbacks.push(other.worst_case);
@@ -124,13 +127,13 @@ impl Profile {
         &self.worst_case
     }
 
-    /// How long it is expected to take.
+    /// Returns the estimate of the downstream's latency.
     #[must_use]
     pub const fn expected(&self) -> &LatencyEstimate {
         &self.expected
     }
 
-    /// The state of its breaker, if it has one.
+    /// Returns the state of the circuit breaker, or `None` without a breaker.
     #[must_use]
     pub fn breaker_state(&self) -> Option<State> {
         self.breaker.as_ref().map(breaker::Handle::state)

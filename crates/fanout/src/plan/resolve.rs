@@ -1,4 +1,4 @@
-//! Finds the nodes that others name.
+//! Resolves the references of nodes to other nodes.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use super::{
 };
 use crate::suggest::nearest_name;
 
-/// How one node names another.
+/// A reference from one node to another.
 #[derive(Clone, Debug)]
 pub(crate) enum Reference {
     Key { plan: u64, index: usize },
     Name(Box<str>),
 }
 
-/// The nodes of a plan by name, and what is wrong with how they are named.
+/// The nodes of a plan by name. Collects the problems of their names and references.
 pub(super) struct Resolver<'n> {
     plan: u64,
     names: &'n [Box<str>],
@@ -24,7 +24,7 @@ pub(super) struct Resolver<'n> {
 }
 
 impl<'n> Resolver<'n> {
-    /// Among the nodes called `names`, of which there is a problem for each that stands twice.
+    /// Creates a resolver for the nodes named `names`, with a problem for each duplicate name.
     pub(super) fn new(plan: u64, names: &'n [Box<str>]) -> Self {
         let mut problems = Vec::new();
         let mut places = HashMap::with_capacity(names.len());
@@ -42,7 +42,8 @@ impl<'n> Resolver<'n> {
         }
     }
 
-    /// The node that `part` of `node` refers to; a problem if there is none.
+    /// Returns the index of the node that `part` of `node` refers to. Records a problem if the
+    /// reference cannot be resolved.
     pub(super) fn resolve(
         &mut self,
         node: usize,

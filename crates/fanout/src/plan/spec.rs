@@ -1,4 +1,4 @@
-//! The description of one node, before the plan is checked.
+//! The description of one node, before the plan is validated.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tower_fanout_layers::Priority;
 
 use super::{NodeInfo, WorstCase, resolve::Reference};
 
-/// Describes one node of a [`Plan`](crate::Plan), apart from its service.
+/// The description of one node of a [`Plan`](crate::Plan), without its service.
 ///
-/// A node is required, of priority 0 and for all tiers, unless a setter says otherwise. Other nodes are
-/// named, and may be described later.
+/// By default, a node is required, has priority 0, and runs for all tiers. References to other
+/// nodes are by name, and those nodes may be described later.
 ///
 /// ```
 /// use tower_fanout::{NodeSpec, Plan};
@@ -25,13 +25,13 @@ use super::{NodeInfo, WorstCase, resolve::Reference};
 pub struct NodeSpec {
     pub(crate) name: Box<str>,
     pub(crate) info: NodeInfo,
-    /// The dependencies in order of declaration, each with `true` if it is hard.
+    /// The dependencies in order of declaration. The flag is `true` for a hard dependency.
     pub(crate) after: Vec<(Reference, bool)>,
     pub(crate) reads: Vec<Reference>,
 }
 
 impl NodeSpec {
-    /// Creates the description of a node called `name`.
+    /// Creates the description of a node named `name`.
     #[must_use]
     pub fn new(name: impl Into<Box<str>>) -> Self {
         Self {
@@ -52,34 +52,34 @@ impl NodeSpec {
         }
     }
 
-    /// Lets the node start after `node` has ended. It is skipped if `node` has no answer.
+    /// Starts the node after `node` has ended. The node is skipped if `node` has no answer.
     #[must_use]
     pub fn after(self, node: &str) -> Self {
         self.depends_on(Reference::Name(node.into()), true)
     }
 
-    /// Lets the node start after `node` has ended, with or without an answer.
+    /// Starts the node after `node` has ended, with or without an answer.
     #[must_use]
     pub fn after_optional(self, node: &str) -> Self {
         self.depends_on(Reference::Name(node.into()), false)
     }
 
-    /// Declares that the node's request reads the answer of `node`, which must be one of its direct or
-    /// indirect dependencies.
+    /// Declares that the request of the node reads the answer of `node`, which must be one of its
+    /// direct or indirect dependencies.
     #[must_use]
     pub fn reads(mut self, node: &str) -> Self {
         self.reads.push(Reference::Name(node.into()));
         self
     }
 
-    /// Makes the node optional: the answer as a whole can do without it.
+    /// Makes the node optional: the request succeeds without its answer.
     #[must_use]
     pub fn optional(mut self) -> Self {
         self.info.required = false;
         self
     }
 
-    /// Sets the priority. Among nodes that could start, those of a higher priority start first.
+    /// Sets the priority. Among ready nodes, those of higher priority start first.
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.info.priority = priority;
@@ -101,22 +101,23 @@ impl NodeSpec {
         self
     }
 
-    /// Sets the expected time, until more is learnt of the node's downstream. LatencyEstimate times decide
-    /// which nodes start first and how much time is reserved for others.
+    /// Sets the expected time, which is used until enough is learnt about the node's downstream.
+    /// Expected times decide which ready nodes start first and how much time is reserved for later
+    /// nodes.
     #[must_use]
     pub fn expected(mut self, expected: Duration) -> Self {
         self.info.expected = Some(expected);
         self
     }
 
-    /// Sets the worst case of the node's call, by default unknown.
+    /// Sets the worst case of the node's call. By default, it is unknown.
     #[must_use]
     pub fn worst_case(mut self, worst_case: WorstCase) -> Self {
         self.info.worst_case = Some(worst_case);
         self
     }
 
-    /// Declares that the node may change something, so that a test run skips it.
+    /// Declares that calling the service may change state, so that test runs skip the node.
     #[must_use]
     pub fn changes_state(mut self) -> Self {
         self.info.safe = false;
