@@ -1,4 +1,4 @@
-//! The layers around one downstream, in their order.
+//! The layers around one downstream, in the recommended order.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use tower_fanout_layers::{
 
 use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 
-/// What is known of one downstream: its policy, and the state that goes with it.
+/// One downstream: its policy, and the state that its calls share.
 ///
-/// All stacks that are built from one value, or from its clones, share its breaker, its throttle,
+/// All stacks that are built from one value or its clones share its circuit breaker, its throttle,
 /// its concurrency limit, and the budget of its retries or hedges.
 #[derive(Clone, Debug)]
 pub struct Downstream<C> {
@@ -33,7 +33,7 @@ pub struct Downstream<C> {
 }
 
 impl<C: Clone> Downstream<C> {
-    /// Creates a downstream called `name`, with fresh state.
+    /// Creates a downstream named `name`, with fresh state.
     ///
     /// # Errors
     /// Returns the first error of `policy`.
@@ -57,7 +57,7 @@ impl<C: Clone> Downstream<C> {
         })
     }
 
-    /// What a plan knows of it.
+    /// Returns the profile of the downstream, for the nodes of a plan that call it.
     #[must_use]
     pub fn profile(&self) -> Profile {
         let attempts = self.policy.max_attempts();
@@ -68,39 +68,41 @@ impl<C: Clone> Downstream<C> {
             .worst_cases((1..=attempts).map_while(worst_case))
     }
 
-    /// Its policy.
+    /// Returns the policy.
     #[must_use]
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Returns the breaker; `None` if the policy turns it off.
+    /// Returns the circuit breaker, or `None` if the policy turns it off.
     #[must_use]
     pub fn breaker(&self) -> Option<&breaker::Handle> {
         self.breaker.as_ref().map(BreakerLayer::handle)
     }
 
-    /// Returns the throttle; `None` if the policy turns it off.
+    /// Returns the throttle, or `None` if the policy turns it off.
     #[must_use]
     pub const fn throttle(&self) -> Option<&ThrottleLayer<C>> {
         self.throttle.as_ref()
     }
 
-    /// Returns the concurrency limit; `None` if the policy turns it off.
+    /// Returns the concurrency limit, or `None` if the policy turns it off.
     #[must_use]
     pub const fn concurrency(&self) -> Option<&ConcurrencyLayer<C>> {
         self.concurrency.as_ref()
     }
 
-    /// An empty fallback chain that judges answers as everything else here does.
+    /// Creates an empty fallback chain that classifies responses like the other layers of this
+    /// downstream.
     #[must_use]
     pub fn fallback<Req, Res, E>(&self) -> FallbackLayer<C, Req, Res, E> {
         FallbackLayer::new(self.classify.clone())
     }
 }
 
-/// The layer for retries or hedges, which asks `breaker` before each further attempt. A policy that turns
-/// both off makes one attempt, and the retry layer still counts it and marks it as the last.
+/// Creates the layer for retries or hedges, which checks `breaker` before each further attempt. If
+/// the policy turns both off, the result is a retry layer with one attempt, which still counts the
+/// attempt and marks it as the last.
 fn attempts<C: Clone>(
     policy: &Policy,
     classify: &C,
@@ -122,7 +124,7 @@ fn attempts<C: Clone>(
     Ok(Either::Left(retry))
 }
 
-/// A learnt delay is no longer than an attempt may take.
+/// Returns the hedge config. The cap of a learnt delay defaults to the attempt timeout.
 fn hedge_config(policy: &Policy) -> Option<HedgeConfig> {
     let mut config = policy.hedge.clone()?;
     if let HedgeDelay::Quantile(quantile) = &mut config.delay {
@@ -131,8 +133,8 @@ fn hedge_config(policy: &Policy) -> Option<HedgeConfig> {
     Some(config)
 }
 
-/// A probe may take two attempts' time, and a call that was cut off after half an attempt's time counts
-/// as slow.
+/// Returns the breaker config. A probe may take twice the attempt timeout. By default, a call that
+/// is cut after half of the attempt timeout counts as slow.
 fn breaker_config(policy: &Policy) -> Option<BreakerConfig> {
     let mut config = policy.circuit_breaker.clone()?;
     if let Some(attempt) = policy.attempt_timeout {
@@ -151,7 +153,7 @@ fn attempt_timeout(policy: &Policy) -> Result<Option<TimeoutLayer>, ConfigError>
         .transpose()
 }
 
-/// The throttle, which asks `breaker` before each call.
+/// Creates the throttle, which checks `breaker` before each call.
 fn throttle<C: Clone>(
     policy: &Policy,
     classify: &C,
@@ -167,7 +169,7 @@ fn throttle<C: Clone>(
     }))
 }
 
-/// The concurrency limit, which asks `breaker` again when a queued call gets its permit.
+/// Creates the concurrency limit, which checks `breaker` again when a queued call gets its permit.
 fn concurrency<C: Clone>(
     policy: &Policy,
     classify: &C,
@@ -183,7 +185,8 @@ fn concurrency<C: Clone>(
     }))
 }
 
-/// A call that was cut off tells an adaptive limit that it was slow where it tells the breaker so.
+/// Returns the config of the concurrency limit. By default, an adaptive limit counts a cut call as
+/// slow after the same time as the breaker.
 fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
     let mut config = policy.concurrency.clone()?;
     if let Some(adaptive) = &mut config.adaptive {
@@ -194,11 +197,12 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
     Some(config)
 }
 
-/// Puts the layers of `downstream` around `service`, which makes one attempt.
+/// Wraps `service`, which makes one attempt, in the layers of `downstream`.
 ///
-/// This is the one place where their order stands. `stamp` marks the request of each attempt, with the
-/// attempt's number and the remaining time for example; `|_| ()` marks nothing. A `ChaosLayer` (feature
-/// `chaos` of the layers) goes around `service`, so that all layers here have to cope with it.
+/// This function defines the order of the layers. `stamp` edits the request of each attempt, for
+/// example to add a header with the attempt number or the remaining time. `|_| ()` changes nothing.
+/// Put a `ChaosLayer` (feature `chaos` of the layers) directly around `service`, so that all layers
+/// here see its effects.
 pub fn stack<C, M, S, Req, Res, E>(
     downstream: &Downstream<C>,
     fallback: FallbackLayer<C, Req, Res, E>,
@@ -219,29 +223,30 @@ where
     E: From<Rejection> + AsRejection + Send + 'static,
 {
     ServiceBuilder::new()
-        // Sees every failure below, an open circuit and a passed deadline too; nothing below sees
-        // what it answers.
+        // Outermost: handles every failure of the layers below, including an open circuit and a
+        // passed deadline. No layer below sees its answers.
         .layer(fallback)
-        // Bounds all attempts and the pauses between them. Never off: without a total timeout, the
-        // deadline that the call comes with still ends it.
+        // Bounds all attempts and the pauses between them. Always present: without a total timeout,
+        // it enforces the deadline of the call.
         .layer(downstream.deadline)
-        // Retries or hedges. Above the breaker, so that every attempt is counted and each may be
-        // refused at once.
+        // Retries or hedges. Above the breaker, so that the breaker counts every attempt and can
+        // reject each.
         .layer(downstream.attempts.clone())
-        // Per attempt, and after the pause: the time that is left is then right.
+        // Per attempt, after the pause, so that the remaining time is current.
         .map_request(move |mut request| {
             stamp(&mut request);
             request
         })
-        // Above the limit: a call that is not sent needs no permit. Asks the breaker first, so that it
-        // sees no call that an open circuit rejects.
+        // Above the limit, because a call that is not sent needs no permit. Checks the breaker
+        // first, so that calls that an open circuit rejects are not counted.
         .option_layer(downstream.throttle.clone())
-        // Per attempt: a call that pauses holds no permit. Asks the breaker first, so that no call
-        // queues for an open circuit, and again after the queue.
+        // Per attempt, so that a pausing call holds no permit. Checks the breaker first, so that no
+        // call queues for an open circuit, and again after the queue.
         .option_layer(downstream.concurrency.clone())
-        // Below the queue: measures the service alone, and takes a probe only with the permit in hand.
+        // Below the queue, so that the breaker measures only the service, and a probe already has
+        // its permit.
         .option_layer(downstream.breaker.clone())
-        // Innermost of the waits: its time starts when the permit is in hand.
+        // Innermost, so that the time of an attempt starts when its permit is granted.
         .option_layer(downstream.timeout)
         .service(service)
 }
@@ -259,8 +264,8 @@ mod tests {
 
     use super::*;
 
-    /// The longest delay of a policy whose attempts take 100 ms at most.
-    fn longest_delay(cap: Option<Duration>) -> Option<Duration> {
+    /// Returns the cap of the learnt delay of a policy with attempts of at most 100 ms.
+    fn delay_cap(cap: Option<Duration>) -> Option<Duration> {
         let delay = HedgeDelay::Quantile(Quantile::new().cap(cap));
         let policy = Policy::new()
             .retry(None)
@@ -273,9 +278,10 @@ mod tests {
         }
     }
 
-    /// What is derived of a valid policy is valid, down to the shortest attempt and up to the longest.
+    /// Configs derived from a valid policy are valid, from the shortest to the longest attempt
+    /// timeout.
     #[test]
-    fn no_part_of_a_valid_policy_is_lost() {
+    fn every_part_of_a_valid_policy_is_built() {
         let adaptive = ConcurrencyConfig::default().adaptive(AdaptiveConfig::default());
         let floor = |floor| HedgeDelay::Quantile(Quantile::default().floor(floor));
         let (short, long) = (Duration::from_millis(1), Duration::MAX / 4);
@@ -299,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn a_learnt_delay_is_no_longer_than_an_attempt() {
+    fn the_attempt_timeout_caps_a_learnt_delay() {
         let ms = Duration::from_millis;
-        assert_eq!(longest_delay(None), Some(ms(100)));
-        assert_eq!(longest_delay(Some(ms(60))), Some(ms(60)));
+        assert_eq!(delay_cap(None), Some(ms(100)));
+        assert_eq!(delay_cap(Some(ms(60))), Some(ms(60)));
     }
 }

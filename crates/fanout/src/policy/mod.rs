@@ -15,11 +15,11 @@ use tower_fanout_layers::{
     throttle::ThrottleConfig,
 };
 
-/// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a default, and
-/// `None` turns a part off; in a file, the word `off` or null does.
+/// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a
+/// default. `None` turns a part off; in a configuration file, the word `off` or null does.
 ///
-/// [`Downstream::new`](crate::Downstream::new) checks each part, and the parts against each other. A
-/// fallback is not part of a policy, so cycles of
+/// [`Downstream::new`](crate::Downstream::new) validates each part, and the parts against each
+/// other. Fallbacks are not part of a policy, so cycles of
 /// [`Downstream::fallback`](crate::Downstream::fallback)s are not checked here.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
@@ -29,35 +29,40 @@ use tower_fanout_layers::{
 )]
 #[non_exhaustive]
 pub struct Policy {
-    /// The longest a branch may take, with all its attempts and pauses: as long as an attempt may take
-    /// at least, or 10 ms where that may take any time; off by default, so that the request's deadline
-    /// alone ends it.
+    /// Maximum time of a branch, with all its attempts and the pauses between them. At least
+    /// [`attempt_timeout`](Self::attempt_timeout), or at least 10 ms if that is off. Defaults to
+    /// off: only the deadline of the request ends a branch.
     #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
     pub total_timeout: Option<Duration>,
-    /// The longest an attempt may take, its wait for a turn excluded, 1 ms or more; 2 s by default.
+    /// Maximum time of an attempt, without its wait in the queue of the concurrency limit. At least
+    /// 1 ms. Defaults to 2 s.
     #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
     pub attempt_timeout: Option<Duration>,
-    /// Whether the last attempt may take all the time that is left until the request's deadline, since
-    /// nothing comes after it; not by default, so that permits come back in time.
+    /// If `true`, the last attempt may use all the time that is left until the request's deadline,
+    /// because no attempt follows it. Defaults to `false`, so that permits are returned in time.
     pub last_attempt_uses_deadline: bool,
-    /// What it means by its statuses, where that is not what they say; as they say by default.
+    /// Meaning of response statuses that differ from the standard classification. Defaults to no
+    /// differences.
     pub classify: ClassifyConfig,
-    /// How it is tried again; as [`RetryConfig`] say by default. It is of no use to a request that may
-    /// not be sent twice, unless that bears an `Idempotency-Key`: whoever knows the requests should warn
-    /// of that, as the gateway does of its routes.
+    /// Retries. Defaults to [`RetryConfig::default`].
+    ///
+    /// Requests that are not idempotent are not retried after they were sent, unless they have an
+    /// `Idempotency-Key`. Code that knows the requests should warn about policies that retry in
+    /// vain, as the gateway does for its routes.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub retry: Option<RetryConfig>,
-    /// How it is asked once more when it is late; off by default. Who hedges does not retry. For a
-    /// request that may not be sent twice, the same holds as for [`retry`](Self::retry).
+    /// Hedged attempts, which are sent when an attempt is late. Defaults to off, and cannot be
+    /// combined with [`retry`](Self::retry). The same restriction applies to requests that are not
+    /// idempotent.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub hedge: Option<HedgeConfig>,
-    /// When it is left alone; as [`BreakerConfig`] say by default.
+    /// The circuit breaker. Defaults to [`BreakerConfig::default`].
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub circuit_breaker: Option<BreakerConfig>,
-    /// How it is asked less while it refuses most of what it is asked; off by default.
+    /// Client-side throttling while the downstream rejects most calls. Defaults to off.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub throttle: Option<ThrottleConfig>,
-    /// How many calls it gets at once; as [`ConcurrencyConfig`] say by default.
+    /// The limit on concurrent calls. Defaults to [`ConcurrencyConfig::default`].
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub concurrency: Option<ConcurrencyConfig>,
 }
@@ -92,15 +97,22 @@ impl Default for Policy {
     }
 }
 
-/// The least that an attempt may take. It leaves something of the shares that are made of it.
-const LEAST: Duration = Duration::from_millis(1);
+/// Minimum attempt timeout. Values that are derived from it, such as half of it, stay greater than
+/// zero.
+const MIN_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1);
 
 impl Validate for Policy {
     fn errors(&self) -> Vec<ConfigError> {
         let mut errors = Vec::new();
-        if let Some(attempt) = self.attempt_timeout.filter(|attempt| *attempt < LEAST) {
-            let (attempt, least) = (duration::written(attempt), duration::written(LEAST));
-            let message = format!("{attempt} is less than {least}");
+        if let Some(attempt) = self
+            .attempt_timeout
+            .filter(|attempt| *attempt < MIN_ATTEMPT_TIMEOUT)
+        {
+            let (attempt, least) = (
+                duration::written(attempt),
+                duration::written(MIN_ATTEMPT_TIMEOUT),
+            );
+            let message = format!("must be >= {least}, got {attempt}");
             errors.push(ConfigError::new("attempt_timeout", message));
         }
         for (part, own) in [
@@ -123,7 +135,7 @@ fn errors_of<T: Validate>(part: &Option<T>) -> Vec<ConfigError> {
 }
 
 impl Policy {
-    /// The most attempts that one call makes, hedges included.
+    /// Returns the maximum number of attempts of one call, including hedges.
     #[must_use]
     pub fn max_attempts(&self) -> u8 {
         match (&self.hedge, &self.retry) {
@@ -133,14 +145,18 @@ impl Policy {
         }
     }
 
-    /// The longest a branch may take if nothing cuts it short: every attempt times out, every pause
-    /// and every wait for a turn is as long as it can be. None if nothing ends an attempt.
+    /// Returns the longest time of a branch, or `None` if attempts are unbounded and no total timeout
+    /// is set.
+    ///
+    /// In the worst case, every attempt times out, and every pause and every wait for a permit takes
+    /// its maximum.
     #[must_use]
     pub fn worst_case(&self) -> Option<Duration> {
         self.worst_case_of(self.max_attempts())
     }
 
-    /// The same for a call that makes `attempts` at most.
+    /// Returns the longest time of a branch that makes at most `attempts` attempts, or `None` as
+    /// for [`worst_case`](Self::worst_case).
     #[must_use]
     pub fn worst_case_of(&self, attempts: u8) -> Option<Duration> {
         let further = u32::from(attempts.min(self.max_attempts()).saturating_sub(1));
@@ -151,9 +167,9 @@ impl Policy {
         };
         let one = attempt.saturating_add(wait);
         let all = match self.hedge.as_ref().map(|hedge| &hedge.delay) {
-            // Attempts run beside each other, and the last one begins after so many delays.
+            // Attempts run concurrently. The last one starts after `further` delays.
             Some(HedgeDelay::Fixed(delay)) => one.saturating_add(delay.saturating_mul(further)),
-            // They may come one after the other: a delay that is learnt is none in the beginning.
+            // Attempts may run one after the other: a learnt delay is unknown at first.
             _ => one.saturating_mul(further + 1),
         };
         let pauses = self.retry.iter().map(|retry| worst_pauses(retry, further));
@@ -162,7 +178,7 @@ impl Policy {
     }
 }
 
-/// The first `count` pauses of a call, at their longest.
+/// Returns the sum of the first `count` pauses of a call, each at its maximum.
 fn worst_pauses(retry: &RetryConfig, count: u32) -> Duration {
     let pauses = (0..count).map(|before| {
         let pause = retry.base.as_secs_f64() * retry.multiplier.powi(before as i32);
@@ -189,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_useful_time_is_that_of_the_layers() {
+    fn min_useful_is_the_default_of_the_layers() {
         assert_eq!(RetryConfig::default().min_useful, MIN_USEFUL);
         assert_eq!(HedgeConfig::default().min_useful, MIN_USEFUL);
     }
@@ -204,32 +220,32 @@ mod tests {
     }
 
     #[test]
-    fn hedges_are_attempts() {
+    fn hedges_count_as_attempts() {
         assert_eq!(Policy::default().max_attempts(), 3);
         assert_eq!(policy(|policy| policy.retry = None).max_attempts(), 1);
         assert_eq!(hedging(HedgeDelay::Never).max_attempts(), 3);
     }
 
     #[test]
-    fn the_worst_case_is_every_attempt_with_its_wait_and_its_pause() {
-        let mut settings = policy(|policy| policy.attempt_timeout = Some(ms(300)));
-        assert_eq!(settings.worst_case(), Some(ms(3 * 300 + 50 + 100)));
-        assert_eq!(settings.worst_case_of(2), Some(ms(2 * 300 + 50)));
-        assert_eq!(settings.worst_case_of(9), settings.worst_case());
-        settings.concurrency.as_mut().unwrap().queue = 1;
-        assert_eq!(settings.worst_case_of(1), Some(ms(300 + 100)));
-        settings.total_timeout = Some(ms(500));
-        assert_eq!(settings.worst_case(), Some(ms(500)));
-        settings.attempt_timeout = None;
-        assert_eq!(settings.worst_case(), Some(ms(500)));
-        settings.total_timeout = None;
-        assert_eq!(settings.worst_case(), None);
+    fn the_worst_case_adds_attempts_waits_and_pauses() {
+        let mut bounded = policy(|policy| policy.attempt_timeout = Some(ms(300)));
+        assert_eq!(bounded.worst_case(), Some(ms(3 * 300 + 50 + 100)));
+        assert_eq!(bounded.worst_case_of(2), Some(ms(2 * 300 + 50)));
+        assert_eq!(bounded.worst_case_of(9), bounded.worst_case());
+        bounded.concurrency.as_mut().unwrap().queue = 1;
+        assert_eq!(bounded.worst_case_of(1), Some(ms(300 + 100)));
+        bounded.total_timeout = Some(ms(500));
+        assert_eq!(bounded.worst_case(), Some(ms(500)));
+        bounded.attempt_timeout = None;
+        assert_eq!(bounded.worst_case(), Some(ms(500)));
+        bounded.total_timeout = None;
+        assert_eq!(bounded.worst_case(), None);
         let endless = policy(|policy| policy.attempt_timeout = Some(Duration::MAX));
         assert_eq!(endless.worst_case(), Some(Duration::MAX));
     }
 
     #[test]
-    fn hedges_run_beside_each_other_only_after_a_known_delay() {
+    fn hedges_run_concurrently_only_after_a_fixed_delay() {
         let fixed = hedging(HedgeDelay::Fixed(ms(50)));
         assert_eq!(fixed.worst_case(), Some(ms(1000 + 2 * 50)));
         assert_eq!(fixed.worst_case_of(2), Some(ms(1000 + 50)));
@@ -240,7 +256,7 @@ mod tests {
 
     #[cfg(feature = "serde")]
     #[test]
-    fn parts_are_read_as_settings_or_off() {
+    fn parts_are_read_as_config_or_off() {
         let written = r#"{"retry": "off", "hedge": {"delay": "50ms"}, "throttle": {"k": 3.0}}"#;
         let read: Policy = serde_json::from_str(written).unwrap();
         assert_eq!(read.retry, None);
@@ -299,10 +315,10 @@ mod tests {
             }
             let policy = policy(off);
             assert_eq!(serde_json::to_value(&policy).unwrap()[field], "off");
-            for none in [serde_json::json!("off"), serde_json::json!(null)] {
-                let file = serde_json::json!({ field: none });
+            for off in [serde_json::json!("off"), serde_json::json!(null)] {
+                let file = serde_json::json!({ field: off });
                 let read = serde_json::from_value::<Policy>(file).unwrap();
-                assert_eq!(read, policy, "{field}: {none}");
+                assert_eq!(read, policy, "{field}: {off}");
             }
         }
     }
