@@ -1,13 +1,13 @@
-//! Events and outcomes, counted with the `metrics` facade.
+//! Counts events and outcomes with the `metrics` facade.
 //!
 //! | metric | labels | |
 //! |---|---|---|
-//! | `fanout_call_total` | `service`, `outcome` | branches that ended; `outcome` is the error's kind where one failed, else its status |
-//! | `fanout_call_seconds` | `service` | how long branches took |
+//! | `fanout_call_total` | `service`, `outcome` | branches that ended; `outcome` is the error kind if the branch failed, else its status |
+//! | `fanout_call_seconds` | `service` | durations of branches |
 //! | `fanout_attempts_total` | `service` | attempts |
-//! | `fanout_rejected_total` | `service`, `reason` | calls that a layer refused; `reason` is the error's kind, but `throttled` for those of the throttle and `evicted` for those that lost their place in a queue |
-//! | `fanout_retries_stopped_total` | `service`, `by` | retries that were not made |
-//! | `fanout_breaker_transitions_total` | `service`, `to` | changes of a breaker's state |
+//! | `fanout_rejected_total` | `service`, `reason` | calls that a layer rejected; `reason` is the error kind, except `throttled` for the throttle and `evicted` for calls that lost their place in a queue |
+//! | `fanout_retries_stopped_total` | `service`, `by` | retries that a rule stopped |
+//! | `fanout_breaker_transitions_total` | `service`, `to` | state transitions of circuit breakers |
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -23,10 +23,10 @@ use crate::{
     run::RunObserver,
 };
 
-/// Counts what happens to the calls of one service.
+/// Counts the calls of one service.
 ///
-/// As an [`EventSink`] it counts the events of layers, without a plan. What happens to every call is
-/// counted by handles that are looked up once.
+/// As an [`EventSink`], it counts the events of layers without a plan. The handles of frequent
+/// events are looked up once, at creation.
 #[derive(Clone)]
 pub struct ServiceMetrics {
     service: SharedString,
@@ -36,7 +36,8 @@ pub struct ServiceMetrics {
 }
 
 impl ServiceMetrics {
-    /// Counts for the service called `name`, with the recorder that is installed by then.
+    /// Creates the counters of the service named `name`, with the recorder that is installed at
+    /// that time.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let service = SharedString::from(Arc::<str>::from(name));
@@ -48,7 +49,7 @@ impl ServiceMetrics {
         }
     }
 
-    /// Takes note of a branch that ended.
+    /// Counts a branch that ended.
     pub fn ended(&self, branch: &Branch) {
         match &branch.error {
             Some(error) => ended(&self.service, error.kind().as_str()).increment(1),
@@ -105,29 +106,29 @@ impl fmt::Debug for ServiceMetrics {
     }
 }
 
-/// Counts what happens in the runs of a plan.
+/// Counts the runs of a plan, as their observer.
 #[derive(Clone, Debug)]
 pub struct Metrics(BTreeMap<Box<str>, ServiceMetrics>);
 
 impl Metrics {
-    /// Describes the metrics to the installed recorder, and counts for the nodes of these names.
+    /// Describes the metrics to the installed recorder and creates the counters of the named nodes.
     #[must_use]
     pub fn install<'n>(nodes: impl IntoIterator<Item = &'n str>) -> Self {
         describe_counter!("fanout_call_total", "Branches that ended, by outcome.");
         describe_histogram!(
             "fanout_call_seconds",
             Unit::Seconds,
-            "How long branches took."
+            "Duration of branches."
         );
-        describe_counter!("fanout_attempts_total", "Attempts.");
-        describe_counter!("fanout_rejected_total", "Calls that a layer refused.");
+        describe_counter!("fanout_attempts_total", "Attempts that were sent.");
+        describe_counter!("fanout_rejected_total", "Calls that a layer rejected.");
         describe_counter!(
             "fanout_retries_stopped_total",
-            "Retries that were not made, by the rule."
+            "Retries that a rule stopped."
         );
         describe_counter!(
             "fanout_breaker_transitions_total",
-            "Changes of a breaker's state."
+            "State transitions of circuit breakers."
         );
         let nodes = nodes.into_iter();
         Self(
@@ -152,7 +153,7 @@ impl RunObserver for Metrics {
     }
 }
 
-/// The label of a breaker's state.
+/// Returns the label of a breaker state.
 #[must_use]
 pub const fn state(state: State) -> &'static str {
     match state {

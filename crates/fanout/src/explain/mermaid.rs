@@ -1,4 +1,4 @@
-//! An explanation as a diagram.
+//! Formats an explanation as a diagram.
 
 use std::fmt::Write;
 
@@ -7,11 +7,12 @@ use tower_fanout_layers::config::duration::written;
 use super::{Explained, Explanation};
 
 impl Explanation {
-    /// The nodes that were asked for as a [Mermaid](https://mermaid.js.org/syntax/flowchart.html)
-    /// flowchart, from left to right: optional nodes and dependencies that can be done without are
-    /// dashed, nodes that are skipped are grey and say why, and the critical path is thick. The others
-    /// say how long they are expected to take, and how much time they get; a comment says it of the
-    /// whole.
+    /// Returns a [Mermaid](https://mermaid.js.org/syntax/flowchart.html) flowchart of the nodes
+    /// that the request asks for, from left to right.
+    ///
+    /// Optional nodes and soft dependencies are dashed, skipped nodes are grey and show the reason,
+    /// and the critical path is thick. Nodes that run show their expected time and the time they
+    /// may use. A comment holds the summary of the request.
     #[must_use]
     pub fn to_mermaid(&self) -> String {
         let mut text = format!("flowchart LR\n  %% {}\n", self.summary());
@@ -19,7 +20,7 @@ impl Explanation {
             self.nodes
                 .iter()
                 .enumerate()
-                .filter(|(_, node)| asked(node))
+                .filter(|(_, node)| is_asked_for(node))
         };
         for (place, node) in nodes() {
             let class = match (node.selected, node.required) {
@@ -31,8 +32,8 @@ impl Explanation {
         }
         for (place, node) in nodes() {
             let before = node.depends_on.iter();
-            for &(other, hard) in before.filter(|(other, _)| asked(&self.nodes[*other])) {
-                let edge = match (hard, self.decides(other, place)) {
+            for &(other, hard) in before.filter(|(other, _)| is_asked_for(&self.nodes[*other])) {
+                let edge = match (hard, self.is_critical_edge(other, place)) {
                     (true, true) => "==>",
                     (true, false) => "-->",
                     (false, _) => "-.->",
@@ -51,18 +52,19 @@ impl Explanation {
         text
     }
 
-    /// Whether `node` follows `other` on the critical path.
-    fn decides(&self, other: usize, node: usize) -> bool {
+    /// Returns `true` if `node` follows `other` on the critical path.
+    fn is_critical_edge(&self, other: usize, node: usize) -> bool {
         let mut steps = self.critical_path.windows(2);
         steps.any(|step| step == [other, node])
     }
 }
 
-fn asked(node: &Explained) -> bool {
+/// Returns `true` if the request asks for `node`.
+fn is_asked_for(node: &Explained) -> bool {
     node.selected || node.skip_reason.is_some()
 }
 
-/// The name of a node, and on a line below what is known of it.
+/// Returns the name of a node, with its times or its skip reason on a second line.
 fn label(node: &Explained) -> String {
     let skipped = node
         .skip_reason
@@ -77,8 +79,9 @@ fn label(node: &Explained) -> String {
     escaped(&node.name) + line + &known.join(", ")
 }
 
-/// The name as a label: what is neither a letter nor a digit is written as its number, so that
-/// nothing in it is a quote, a tag or Markdown; but for a mark or a space between two of these.
+/// Escapes a name for a label. Characters other than letters and digits become numeric entities, so
+/// that none acts as a quote, a tag or Markdown. A single `-`, `_`, `.` or space between two
+/// letters or digits is kept.
 fn escaped(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
     let is_plain = |place: Option<usize>| {
@@ -104,7 +107,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn names_are_read_as_they_are() {
+    fn labels_show_names_unchanged() {
         for (name, label) in [
             ("user-orders_v1.2", "user-orders_v1.2"),
             ("größe", "größe"),

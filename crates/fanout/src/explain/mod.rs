@@ -1,4 +1,4 @@
-//! What a request would do, without doing it.
+//! Explains what a request would do, without running it.
 
 mod mermaid;
 mod text;
@@ -22,69 +22,70 @@ use crate::{
     time_budget::{merge_margin, time_slice},
 };
 
-/// A plan as one request would run it: which of its nodes, when, and for how long.
+/// The plan of one request: which nodes run, when, and with how much time.
 ///
-/// As [`Display`](std::fmt::Display) it is a table for people. With the feature `serde` it is
-/// serialized with names in camel case and times in milliseconds, as the gateway answers it; without
-/// the states of breakers, whose names are HTTP's.
+/// Its [`Display`](std::fmt::Display) form is a table for people. With the feature `serde`, it is
+/// serialized with names in camel case and times in milliseconds, in the format of the gateway's
+/// responses. The serialized form omits the breaker states.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// When the run is a success.
+    /// The condition under which the run is a success.
     pub strategy: Strategy,
-    /// How much time there is for all of it.
+    /// Time until the deadline. `None` without a deadline.
     pub deadline: Option<Duration>,
-    /// The nodes that run, by their index: those of one wave would start together if all took
-    /// equally long.
+    /// The indices of the nodes that run, grouped into waves. The nodes of a wave would start
+    /// together if all nodes took equally long.
     pub waves: Vec<Vec<usize>>,
-    /// The nodes that decide how long it takes, by their index, from the first to the last: by the
-    /// times that are expected if all are known, and by the longest that they may take otherwise.
+    /// The indices of the nodes that determine the duration, from the first to the last. Based on
+    /// expected times if all are known, otherwise on the longest times.
     pub critical_path: Vec<usize>,
-    /// How long it is expected to take until the answer leaves, by strategy, `return_when` and grace; none
-    /// if that is not known of each node that runs.
+    /// Expected time until the response, by strategy, `return_when` and grace period. `None` if the
+    /// expected time of a node that runs is unknown.
     pub expected: Option<Duration>,
-    /// How long it takes at most, which is never longer than the deadline; none if it has no end.
+    /// Longest time until the response, at most the deadline. `None` if it is unbounded.
     pub worst_case: Option<Duration>,
     /// All nodes of the plan, in order of declaration.
     pub nodes: Vec<Explained>,
-    /// What may go wrong.
+    /// Problems that may occur.
     pub warnings: Vec<PlanDiagnostic>,
 }
 
-/// What a request would do with one node.
+/// The plan of one request for one node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explained {
-    /// Its name.
+    /// The name of the node.
     pub name: Box<str>,
-    /// Whether it runs, and the answer as a whole needs it.
+    /// `true` if the node runs and the request needs its answer.
     pub required: bool,
-    /// Whether it runs.
+    /// `true` if the node runs.
     pub selected: bool,
-    /// Why it is skipped, if it was asked for and is. `no_time` is by what is expected.
+    /// The reason, if the request asks for the node and the node is skipped. The reason `no_time`
+    /// is a prediction from expected times.
     pub skip_reason: Option<SkipReason>,
-    /// The nodes that it comes after, by their index, and whether it is skipped without an answer of
-    /// them.
+    /// The indices of the node's dependencies. The flag is `true` if the node is skipped without
+    /// that dependency's answer.
     pub depends_on: Vec<(usize, bool)>,
-    /// When it starts if all nodes take as long as is expected, unknown times counted as none,
-    /// counted from the start of the run; none if it does not run.
+    /// Start of the node if all nodes take their expected times, relative to the start of the run.
+    /// Unknown times count as zero. `None` if the node does not run.
     pub start: Option<Duration>,
-    /// How long it is expected to take, if that is known.
+    /// Expected time of the node. `None` if it is unknown.
     pub expected: Option<Duration>,
-    /// How much time it would be given if it started then; none if it does not run, if there is no
-    /// deadline, or if there would be no time for it.
+    /// Time that the node may use if it starts at `start`. `None` if it does not run, without a
+    /// deadline, or if no time would be left.
     pub budget: Option<Duration>,
-    /// How many attempts it makes at most, hedges among them.
+    /// Maximum number of attempts, including hedges and fallbacks.
     pub worst_case_attempts: u32,
-    /// The state of its downstream's breaker, if it has one.
+    /// Current state of the downstream's circuit breaker. `None` without a breaker.
     pub breaker: Option<State>,
 }
 
 impl<Req: CallContext> FanOut<Req> {
-    /// What `request` would do if it had `deadline` from now on. The deadline that it carries is not
-    /// looked at; how many retries it allows is.
+    /// Explains what `request` would do if it had `deadline` from now on. The deadline that
+    /// `request` carries is ignored; its maximum number of retries is used.
     ///
-    /// Nobody is asked. Every node that runs is taken to answer.
+    /// No service is called. Every node that runs is assumed to answer.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -101,7 +102,7 @@ impl<Req: CallContext> FanOut<Req> {
     /// ```
     ///
     /// # Errors
-    /// As [`choose`](Self::choose) has them.
+    /// Returns the errors of [`choose`](Self::choose).
     pub fn explain(
         &self,
         request: &Req,
@@ -111,10 +112,10 @@ impl<Req: CallContext> FanOut<Req> {
         Ok(self.explain_chosen(request, choices, deadline))
     }
 
-    /// The same with what was [chosen](Self::choose) for `request` already.
+    /// Explains `request` with the `choices` that [`choose`](Self::choose) returned for it.
     ///
     /// # Panics
-    /// If `choices` has not one choice for each node of the plan.
+    /// Panics if `choices` does not have one entry per node of the plan.
     #[must_use]
     pub fn explain_chosen(
         &self,
@@ -130,6 +131,7 @@ impl<Req: CallContext> FanOut<Req> {
             max_retries: request.call().max_retries,
             ..Bounds::default()
         };
+        // Nodes without enough time are skipped first, because that lets other nodes start earlier.
         let late = Outlook::new(plan, &node_order, &choices, &bounds, &self.options).without_time();
         for (node, reason) in late {
             choices[node] = Choice::Skip(reason);
@@ -143,12 +145,12 @@ impl<Req: CallContext> FanOut<Req> {
     }
 }
 
-/// What is known of a request before it is run.
+/// The inputs of an explanation.
 struct Outlook<'o> {
-    work: SimulatedNodes<'o>,
+    simulated: SimulatedNodes<'o>,
     names: &'o [Box<str>],
     choices: &'o [Choice],
-    /// Per node, how long it is expected to take; zero if nothing is known.
+    /// Per node, its expected time. Zero if it is unknown.
     expected: &'o [Duration],
     bounds: &'o Bounds,
     options: &'o Options,
@@ -163,7 +165,7 @@ impl<'o> Outlook<'o> {
         options: &'o Options,
     ) -> Self {
         Self {
-            work: SimulatedNodes::new(plan, node_order, choices),
+            simulated: SimulatedNodes::new(plan, node_order, choices),
             names: &plan.names,
             choices,
             expected: &node_order.expected,
@@ -172,15 +174,16 @@ impl<'o> Outlook<'o> {
         }
     }
 
-    /// The optional nodes that could not make it any more when their turn came, and what needs them.
+    /// Returns the optional nodes that cannot finish in time when their turn comes, and the nodes
+    /// that need them.
     fn without_time(&self) -> Vec<(usize, SkipReason)> {
         let schedule = self
-            .work
+            .simulated
             .schedule(self.expected, self.bounds.max_concurrency);
-        let chains = self.work.chains(self.expected);
+        let chains = self.simulated.chains(self.expected);
         let mut late: Vec<(usize, SkipReason)> = Vec::new();
-        for node in self.work.in_order() {
-            let hard = &mut self.work.nodes[node].hard_dependencies();
+        for node in self.simulated.in_order() {
+            let hard = &mut self.simulated.nodes[node].hard_dependencies();
             if hard.any(|before| late.iter().any(|(other, _)| *other == before)) {
                 late.push((node, SkipReason::Dependency));
             } else if let (Some(start), Some(_)) = (schedule.start(node), self.bounds.deadline)
@@ -192,34 +195,36 @@ impl<'o> Outlook<'o> {
         late
     }
 
-    /// How much time `node` is given if it starts at `start`; none if there is no deadline, or no time.
+    /// Returns the time that `node` may use if it starts at `start`, or `None` without a deadline
+    /// or without enough time.
     fn budget(&self, node: usize, start: Duration, after: Duration) -> Option<Duration> {
         let deadline = self.bounds.deadline?;
         let end = deadline.saturating_sub(merge_margin(deadline));
         let left = end.saturating_sub(start);
         time_slice(
-            self.work.is_required(node),
+            self.simulated.is_required(node),
             left,
             self.expected[node],
             after,
         )
     }
 
-    /// When the answer leaves if nodes take as long as `schedule` has it, and the node that decides.
+    /// Returns the time of the response if nodes take as long as in `schedule`, and the node that
+    /// determines it.
     fn decided(&self, schedule: &Schedule) -> (Duration, Option<usize>) {
         let total = schedule.total();
-        let last = schedule.last(self.work.running());
+        let last = schedule.last(self.simulated.running());
         if let Some(needed) = self.options.strategy.quorum() {
-            let mut ends: Vec<usize> = self.work.ends().collect();
-            ends.sort_by_key(|&node| (schedule.end(node), node));
-            let enough = ends.get(needed - 1).copied();
+            let mut sinks: Vec<usize> = self.simulated.sinks().collect();
+            sinks.sort_by_key(|&node| (schedule.end(node), node));
+            let enough = sinks.get(needed - 1).copied();
             return (enough.map_or(total, |node| schedule.end(node)), enough);
         }
         if self.options.return_when == ReturnWhen::Required {
             let required = self
-                .work
+                .simulated
                 .running()
-                .filter(|&node| self.work.is_required(node));
+                .filter(|&node| self.simulated.is_required(node));
             if let Some(required) = schedule.last(required) {
                 let leaves = schedule.end(required).saturating_add(self.options.grace);
                 return match total <= leaves {
@@ -231,34 +236,41 @@ impl<'o> Outlook<'o> {
         (total, last)
     }
 
+    /// Builds the explanation, without the breaker states.
     fn explain(&self) -> Explanation {
-        let Self { work, bounds, .. } = self;
-        let schedule = |times: &[Duration]| work.schedule(times, bounds.max_concurrency);
+        let Self {
+            simulated, bounds, ..
+        } = self;
+        let schedule = |times: &[Duration]| simulated.schedule(times, bounds.max_concurrency);
         let expected = schedule(self.expected);
-        let worst = schedule(&bounds::longest(work.nodes, bounds.max_retries));
-        let known = !work.running().any(|node| self.expected[node].is_zero());
+        let worst = schedule(&bounds::longest(simulated.nodes, bounds.max_retries));
+        let known = !simulated
+            .running()
+            .any(|node| self.expected[node].is_zero());
         let decides = if known { &expected } else { &worst };
         let (worst_case, _) = self.decided(&worst);
         let worst_case = worst_case.min(bounds.deadline.unwrap_or(Duration::MAX));
         let (_, decisive) = self.decided(decides);
-        let chains = work.chains(self.expected);
+        let chains = simulated.chains(self.expected);
         Explanation {
             strategy: self.options.strategy,
             deadline: bounds.deadline,
-            waves: work.waves(),
-            critical_path: decisive.map_or_else(Vec::new, |node| decides.path_to(work, node)),
+            waves: simulated.waves(),
+            critical_path: decisive.map_or_else(Vec::new, |node| decides.path_to(simulated, node)),
             expected: known.then(|| self.decided(&expected).0),
             worst_case: Some(worst_case).filter(|time| *time < Duration::MAX),
-            nodes: (0..work.nodes.len())
+            nodes: (0..simulated.nodes.len())
                 .map(|node| self.node(node, &expected, chains[node]))
                 .collect(),
             warnings: self.warnings(),
         }
     }
 
-    /// Where enough answers are enough, nobody waits for the slow ones.
+    /// Returns the problems of the request. A strategy that counts answers does not wait for slow
+    /// nodes, so their problems are left out.
     fn warnings(&self) -> Vec<PlanDiagnostic> {
-        let mut problems = bounds::problems(&self.work, self.names, self.expected, self.bounds);
+        let mut problems =
+            bounds::problems(&self.simulated, self.names, self.expected, self.bounds);
         if self.options.strategy.quorum().is_some() {
             problems.retain(|problem| {
                 !matches!(
@@ -271,14 +283,14 @@ impl<'o> Outlook<'o> {
     }
 
     fn node(&self, node: usize, schedule: &Schedule, after: Duration) -> Explained {
-        let info = &self.work.nodes[node];
-        let (required, expected) = (self.work.is_required(node), self.expected[node]);
+        let info = &self.simulated.nodes[node];
+        let (required, expected) = (self.simulated.is_required(node), self.expected[node]);
         let start = schedule.start(node);
         let dependencies = info.dependencies.iter();
         Explained {
             name: self.names[node].clone(),
             required,
-            selected: self.work.runs(node),
+            selected: self.simulated.runs(node),
             skip_reason: match self.choices[node] {
                 Choice::Skip(reason) => Some(reason),
                 _ => None,
@@ -294,7 +306,7 @@ impl<'o> Outlook<'o> {
 }
 
 impl Explanation {
-    /// The names of the nodes at these places.
+    /// Returns the names of the nodes with these indices.
     fn names<'e>(&'e self, nodes: &'e [usize]) -> impl Iterator<Item = &'e str> {
         nodes.iter().map(|&node| &*self.nodes[node].name)
     }

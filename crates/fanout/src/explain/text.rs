@@ -1,4 +1,4 @@
-//! An explanation as a table for people.
+//! Formats an explanation as a table.
 
 use std::{fmt, time::Duration};
 
@@ -6,8 +6,8 @@ use tower_fanout_layers::config::duration::written;
 
 use super::{Explained, Explanation};
 
-/// What heads the table.
-const HEAD: [&str; 8] = [
+/// The column titles.
+const HEADER: [&str; 8] = [
     "wave", "node", "runs", "after", "start", "expected", "budget", "attempts",
 ];
 
@@ -15,7 +15,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.summary())?;
         let path: Vec<&str> = self.names(&self.critical_path).collect();
-        writeln!(f, "critical path: {}\n", shown(&path.join(" → ")))?;
+        writeln!(f, "critical path: {}\n", sanitized(&path.join(" → ")))?;
         self.table(f)?;
         for (place, warning) in self.warnings.iter().enumerate() {
             let line = if place == 0 { "\n" } else { "" };
@@ -23,13 +23,13 @@ impl fmt::Display for Explanation {
                 f,
                 "{line}warning[{}]: {}",
                 warning.code(),
-                shown(&warning.to_string())
+                sanitized(&warning.to_string())
             )?;
             writeln!(
                 f,
                 "  at {}: {}",
-                shown(&warning.place().to_string()),
-                shown(&warning.help())
+                sanitized(&warning.place().to_string()),
+                sanitized(&warning.help())
             )?;
         }
         Ok(())
@@ -37,7 +37,7 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
-    /// What is known of the whole.
+    /// Returns one line about the request as a whole.
     pub(super) fn summary(&self) -> String {
         format!(
             "strategy {}, deadline {}, expected {}, worst case {}",
@@ -49,14 +49,14 @@ impl Explanation {
     }
 
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![HEAD.map(str::to_owned)];
+        let mut rows = vec![HEADER.map(str::to_owned)];
         for (wave, nodes) in (1..).zip(&self.waves) {
             let nodes = nodes.iter().map(|&node| &self.nodes[node]);
             rows.extend(nodes.map(|node| self.row(wave.to_string(), node)));
         }
         let others = self.nodes.iter().filter(|node| !node.selected);
         rows.extend(others.map(|node| self.row("-".into(), node)));
-        let widths: Vec<usize> = (0..HEAD.len())
+        let widths: Vec<usize> = (0..HEADER.len())
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
             .map(Option::unwrap_or_default)
             .collect();
@@ -78,13 +78,13 @@ impl Explanation {
             (None, true, false) => "optional".into(),
         };
         let after = node.depends_on.iter().map(|&(other, hard)| {
-            let name = shown(&self.nodes[other].name);
+            let name = sanitized(&self.nodes[other].name);
             if hard { name } else { format!("{name}?") }
         });
         let after: Vec<String> = after.collect();
         [
             wave,
-            shown(&node.name),
+            sanitized(&node.name),
             runs,
             if after.is_empty() {
                 "-".into()
@@ -103,30 +103,31 @@ fn time(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".into(), |time| written(time).to_string())
 }
 
-/// Without what would break a line, or a terminal, or is not seen and changes how the rest is read.
-fn shown(text: &str) -> String {
+/// Replaces characters that would break a line, control a terminal, or invisibly change how the
+/// rest is read.
+fn sanitized(text: &str) -> String {
     let is_unseen = |letter| {
         let joins_or_turns = matches!(letter, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}');
         joins_or_turns || matches!(letter, '\u{2066}'..='\u{2069}' | '\u{FEFF}')
     };
-    let shown = text
+    let sanitized = text
         .chars()
         .map(|letter| match letter.is_control() || is_unseen(letter) {
             true => char::REPLACEMENT_CHARACTER,
             false => letter,
         });
-    shown.collect()
+    sanitized.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::sanitized;
 
     #[test]
-    fn what_is_not_seen_is_shown() {
+    fn invisible_characters_are_replaced() {
         let unseen = "\n\u{1b}\u{200b}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";
-        assert_eq!(shown(unseen), "\u{fffd}".repeat(9));
+        assert_eq!(sanitized(unseen), "\u{fffd}".repeat(9));
         let seen = "größe → \u{200a}\u{2010}\u{2029}\u{202f}\u{2065}\u{206a}";
-        assert_eq!(shown(seen), seen);
+        assert_eq!(sanitized(seen), seen);
     }
 }

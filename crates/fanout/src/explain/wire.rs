@@ -1,4 +1,4 @@
-//! An explanation as it is serialized.
+//! Serializes an explanation.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Serialize for Explanation {
     }
 }
 
-/// The nodes by their names, in order of declaration.
+/// Serializes nodes as a map by name, in order of declaration.
 struct Services<'e>(&'e Explanation);
 
 impl Serialize for Services<'_> {
@@ -103,7 +103,7 @@ impl From<&PlanDiagnostic> for Warning {
     }
 }
 
-/// A time in milliseconds, fractions kept to the microsecond.
+/// A time in milliseconds, with fractions down to the microsecond.
 struct Millis(Duration);
 
 impl Serialize for Millis {
