@@ -1,4 +1,4 @@
-//! Which nodes of a plan a request runs. Pure.
+//! Decides which nodes of a plan a request runs. Pure.
 
 use std::{cmp::Reverse, error::Error, fmt};
 
@@ -7,24 +7,24 @@ use crate::{
     plan::NodeInfo,
 };
 
-/// Which nodes a request asks for.
+/// The nodes that a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selection {
-    /// The plan's own, as required as the plan says.
+    /// All nodes of the plan, required or optional as the plan says.
     #[default]
     Plan,
-    /// Exactly these nodes, by their index, and what they depend on.
+    /// The named nodes, by index, and their dependencies.
     Named {
-        /// The answer as a whole needs these.
+        /// The nodes whose answers the request needs.
         required: Vec<usize>,
-        /// It can do without these.
+        /// The nodes whose answers the request can do without.
         optional: Vec<usize>,
     },
 }
 
 impl Selection {
-    /// The nodes at these places of the plan, and what they depend on.
+    /// Creates a selection of the nodes with these indices. Their dependencies are selected too.
     #[must_use]
     pub fn named(required: &[usize], optional: &[usize]) -> Self {
         Self::Named {
@@ -34,13 +34,13 @@ impl Selection {
     }
 }
 
-/// How hard the process is pressed, and who asks: under pressure the answer goes without some of what
-/// it can do without, before any request is refused.
+/// Load shedding by node priority. Under load, optional nodes are skipped before any request is
+/// rejected.
 ///
-/// An optional node is left out if it matters less than the pressure. It matters as much as its
-/// priority in tenths and, as a fraction of a tenth, the tier_weight of the caller's tier say: at a
-/// pressure of 0.35, priorities 0 to 2 are left out for all, and 3 for callers of a tier_weight below
-/// one half. If nothing were left, the node that matters most would stay.
+/// An optional node is skipped if its weight is less than the load. The weight is `(priority + tier
+/// weight) / 10`. At a load of 0.35, all callers lose the nodes of priority 0 to 2, and callers
+/// with a tier weight below 0.5 also lose those of priority 3. If no node would be left, the one
+/// with the highest priority stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Brownout {
     load: f64,
@@ -48,8 +48,8 @@ pub struct Brownout {
 }
 
 impl Brownout {
-    /// A pressure from 0, none, to 1, at which all that is optional is left out. What is no number is
-    /// none.
+    /// Creates a `Brownout` with this load, from 0 (no node is skipped) to 1 (every optional node is
+    /// skipped). Values outside are clamped, and NaN counts as 0.
     #[must_use]
     pub fn new(load: f64) -> Self {
         Self {
@@ -58,56 +58,59 @@ impl Brownout {
         }
     }
 
-    /// Sets how the caller's tier stands among all, from 0, the lowest (which is the default), to 1.
+    /// Sets the weight of the caller's tier, from 0 (the lowest tier, and the default) to 1. Values
+    /// outside are clamped, and NaN counts as 0.
     #[must_use]
     pub fn tier_weight(mut self, tier_weight: f64) -> Self {
         self.tier_weight = within(tier_weight, 1.0 - f64::EPSILON);
         self
     }
 
+    /// Returns `true` if the load is too high for `node`, if `node` is optional.
     fn sheds(self, node: &NodeInfo) -> bool {
         (f64::from(node.priority.level()) + self.tier_weight) / 10.0 < self.load
     }
 }
 
 fn within(value: f64, max: f64) -> f64 {
-    // What is no number is less than nothing.
+    // `f64::max` returns the other operand if one is NaN, so NaN becomes 0.
     value.max(0.0).min(max)
 }
 
-/// Why a selection cannot be run.
+/// The error of a selection that cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// Nodes are required that the caller's tier does not have.
+    /// Required nodes are not available to the caller's tier.
     TierForbidden {
-        /// The nodes, by their index.
+        /// The indices of these nodes.
         nodes: Vec<usize>,
     },
-    /// A node is named that the plan does not have.
+    /// The selection names a node that the plan does not have.
     UnknownNode {
-        /// What was given for its index.
+        /// The index that was given.
         node: usize,
     },
-    /// Nothing is left to run.
+    /// No node is left to run.
     Nothing,
-    /// The strategy wants more answers than there are nodes that could give one.
+    /// The strategy needs more answers than there are nodes that count towards it.
     Quorum {
-        /// How many it wants.
+        /// Number of answers that the strategy needs.
         needed: usize,
-        /// How many there are.
+        /// Number of nodes that count.
         of: usize,
     },
     /// The conditions of required nodes returned errors.
     ConditionFailed {
-        /// The nodes, by their index, in order of declaration, each with the error of its condition.
+        /// The indices of these nodes, in order of declaration, each with the error of its
+        /// condition.
         failed: Vec<(usize, BranchError)>,
-        /// What the request would do if these conditions held.
+        /// The choices of the request if these conditions were true.
         choices: Vec<Choice>,
     },
     /// The condition of a node panicked.
     Condition {
-        /// The node, by its index.
+        /// The index of the node.
         node: usize,
     },
 }
@@ -116,15 +119,18 @@ impl fmt::Display for SelectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TierForbidden { .. } => {
-                f.write_str("the caller's tier does not have a required service")
+                f.write_str("a required service is not available to the caller's tier")
             }
-            Self::UnknownNode { node } => write!(f, "the plan has no node {node}"),
-            Self::Nothing => f.write_str("no service is left to ask"),
+            Self::UnknownNode { node } => write!(f, "the plan has no node with the index {node}"),
+            Self::Nothing => f.write_str("no service is left to call"),
             Self::Quorum { needed, of } => {
-                write!(f, "{needed} answers are needed of {of} services")
+                write!(
+                    f,
+                    "{needed} answers are needed, but only {of} services can provide one"
+                )
             }
             Self::ConditionFailed { .. } => {
-                f.write_str("the condition of a required service cannot be evaluated")
+                f.write_str("the condition of a required service returned an error")
             }
             Self::Condition { .. } => f.write_str("the condition of a service panicked"),
         }
@@ -133,40 +139,42 @@ impl fmt::Display for SelectError {
 
 impl Error for SelectError {}
 
-/// What a request does with one node.
+/// The decision about one node of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// It was not asked for.
+    /// The request does not ask for the node.
     Out,
-    /// It runs.
+    /// The node runs.
     Run {
-        /// Whether the answer as a whole needs it.
+        /// `true` if the request needs the node's answer to succeed.
         required: bool,
     },
-    /// It was asked for, and is skipped.
+    /// The request asks for the node, but the node is skipped.
     Skip(SkipReason),
 }
 
-/// What of a request decides which nodes it runs.
+/// The options of a request that decide which nodes run.
 pub(crate) struct RunOptions<'w> {
     pub(crate) selection: &'w Selection,
     pub(crate) tier: Option<&'w str>,
-    /// How many answers are enough, if that is what counts: no node is required then.
+    /// The number of answers that is enough, if the strategy counts answers. Then no node is
+    /// required.
     pub(crate) quorum: Option<usize>,
     /// Makes every node that runs required.
     pub(crate) all_required: bool,
     pub(crate) brownout: Brownout,
-    /// Nodes that would change something are skipped.
+    /// Skips the nodes that may change state.
     pub(crate) test: bool,
 }
 
-/// Chooses among `nodes`, which stand in `order` after what they depend on; `holds` evaluates the
-/// condition of a node, at most once for each.
+/// Decides which of `nodes` run. `order` is their topological order. `holds` evaluates the
+/// condition of a node and is called at most once per node.
 ///
-/// What a chosen node depends on is chosen with it, and what a required node needs is required. What
-/// needs a node that is skipped is skipped for the same reason, and what was chosen only for its sake
-/// is not chosen.
+/// - A dependency of a chosen node is chosen too. If a required node needs its answer, it is
+///   required.
+/// - A node that needs the answer of a skipped node is skipped for the same reason.
+/// - A node that was chosen only as a dependency of skipped nodes is not chosen.
 pub(crate) fn choose(
     nodes: &[NodeInfo],
     order: &[usize],
@@ -178,7 +186,7 @@ pub(crate) fn choose(
     {
         return Err(SelectError::UnknownNode { node });
     }
-    // From here on all indices are of nodes of the plan, for each of which there is a choice.
+    // All indices are valid from here on: `choices` has one entry per node of the plan.
     let mut choices = asked_for(nodes, options);
     let failed = apply_conditions(nodes, order, options, holds, &mut choices)?;
     follow_skips(nodes, order, options, &mut choices);
@@ -201,12 +209,12 @@ pub(crate) fn choose(
     Ok(choices)
 }
 
-/// Skips the nodes whose condition does not hold, and chooses what the others depend on. Returns the
-/// nodes whose condition failed and that were required when it was evaluated, from the last to the
-/// first.
+/// Skips the nodes whose condition is false, and the optional nodes whose condition failed. Chooses
+/// the dependencies of the others. Returns the nodes whose condition failed and that were required
+/// at that time, in reverse topological order.
 ///
-/// These nodes are not skipped: the request is refused unless something else skips them, so what they
-/// need is looked at too.
+/// These nodes are not skipped yet. Their dependencies are evaluated too, because the
+/// request is only rejected if nothing else skips the node.
 fn apply_conditions(
     nodes: &[NodeInfo],
     order: &[usize],
@@ -215,6 +223,7 @@ fn apply_conditions(
     choices: &mut [Choice],
 ) -> Result<Vec<(usize, BranchError)>, SelectError> {
     let mut failed = Vec::new();
+    // Dependents first: a dependency is evaluated only if a node that runs still wants it.
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
             continue;
@@ -232,8 +241,8 @@ fn apply_conditions(
     Ok(failed)
 }
 
-/// Returns an error if a node is still required whose condition `failed`. The others are skipped: they
-/// were required only for the sake of nodes that are skipped.
+/// Returns an error if a node whose condition `failed` is still required. The others are skipped:
+/// they were required only by nodes that are skipped by now.
 fn refuse_failed(
     nodes: &[NodeInfo],
     order: &[usize],
@@ -269,6 +278,7 @@ fn runs(choice: &Choice) -> bool {
     matches!(choice, Choice::Run { .. })
 }
 
+/// Returns the choices of the selection itself, without dependencies.
 fn asked_for(nodes: &[NodeInfo], options: &RunOptions<'_>) -> Vec<Choice> {
     let run = |required: bool| Choice::Run {
         required: required && options.quorum.is_none(),
@@ -288,7 +298,7 @@ fn asked_for(nodes: &[NodeInfo], options: &RunOptions<'_>) -> Vec<Choice> {
     }
 }
 
-/// Chooses what `node` depends on, for which `choice` was made.
+/// Chooses the dependencies of `node`, for which `choice` was made.
 fn pull_in(node: &NodeInfo, choice: Choice, choices: &mut [Choice]) {
     for dependency in &node.dependencies {
         let needed = dependency.hard && choice == Choice::Run { required: true };
@@ -299,6 +309,8 @@ fn pull_in(node: &NodeInfo, choice: Choice, choices: &mut [Choice]) {
     }
 }
 
+/// Skips the optional nodes that are not available to the tier. Returns an error if a required one
+/// is not available.
 fn check_tier(
     nodes: &[NodeInfo],
     tier: Option<&str>,
@@ -320,8 +332,8 @@ fn check_tier(
     }
 }
 
-/// Skips what needs a node that is skipped, and takes back what was chosen, or required, only for the
-/// sake of such nodes.
+/// Skips nodes that need the answer of a skipped node. Nodes that were chosen, or required, only
+/// because of skipped nodes are not chosen, or optional, afterwards.
 fn follow_skips(
     nodes: &[NodeInfo],
     order: &[usize],
@@ -341,6 +353,7 @@ fn follow_skips(
             choices[node] = Choice::Skip(reason);
         }
     }
+    // The choices are derived again from the selection, now through the running nodes only.
     let mut needed = asked_for(nodes, options);
     for &node in order.iter().rev() {
         if !runs(&choices[node]) {
@@ -353,8 +366,8 @@ fn follow_skips(
     }
 }
 
-/// Leaves out what matters less than the pressure. What stays keeps what it needs, and enough stays for
-/// an answer.
+/// Skips the optional nodes whose priority is too low for the load. A node that stays keeps the
+/// nodes it needs, and enough nodes stay for the request to succeed.
 fn shed(nodes: &[NodeInfo], order: &[usize], options: &RunOptions<'_>, choices: &mut [Choice]) {
     if options.brownout.load <= 0.0 {
         return;
@@ -378,8 +391,8 @@ fn shed(nodes: &[NodeInfo], order: &[usize], options: &RunOptions<'_>, choices: 
     }
 }
 
-/// Lets the nodes that matter most stay until there are as many as an answer takes: those of a quorum,
-/// which counts nodes that no other depends on, or one.
+/// Keeps the nodes of the highest priority until enough are left for the request to succeed. A
+/// quorum counts only sinks; without a quorum, one node is enough.
 fn keep_enough(nodes: &[NodeInfo], quorum: Option<usize>, choices: &[Choice], stays: &mut [bool]) {
     let mut counts: Vec<bool> = choices.iter().map(runs).collect();
     if quorum.is_some() {
@@ -387,12 +400,12 @@ fn keep_enough(nodes: &[NodeInfo], quorum: Option<usize>, choices: &[Choice], st
         let before = running.flat_map(|node| nodes[node].dependencies());
         before.for_each(|before| counts[before] = false);
     }
-    let there = (0..nodes.len()).filter(|&node| counts[node] && stays[node]);
-    let lacks = quorum.unwrap_or(1).saturating_sub(there.count());
+    let staying = (0..nodes.len()).filter(|&node| counts[node] && stays[node]);
+    let missing = quorum.unwrap_or(1).saturating_sub(staying.count());
     let mut others: Vec<usize> = (0..nodes.len())
         .filter(|&node| counts[node] && !stays[node])
         .collect();
     others.sort_by_key(|&node| Reverse(nodes[node].priority));
-    others.truncate(lacks);
+    others.truncate(missing);
     others.into_iter().for_each(|node| stays[node] = true);
 }

@@ -24,14 +24,17 @@ use crate::{
     strategy::{ReturnWhen, Strategy},
 };
 
-/// Runs a [`Plan`] for each request; always ready.
+/// A [`Service`] that runs a [`Plan`] for each request.
 ///
-/// It reads deadline, retries and fallbacks of the whole from the request's
-/// [`CallContext`](tower_fanout_layers::CallContext). The deadline that branches are told is earlier by 5 %, but
-/// by no more than 50 ms, so that there is time left to fall back and to merge. A service that heeds no
-/// deadline is ended at that of the whole.
+/// The request's [`CallContext`](tower_fanout_layers::CallContext) provides the deadline, the
+/// maximum number of retries, and whether fallbacks may answer. The deadline of the branches is
+/// earlier by 5 % of the remaining time, but by at most 50 ms, so that time is left to merge the
+/// answers. A service that ignores its deadline is ended at the deadline of the request.
 ///
-/// Cloning it, or setting one of its options, is cheap: options may well be set per request.
+/// `poll_ready` always returns `Ready`: the readiness of each node's service is awaited in its
+/// branch.
+///
+/// Cloning a `FanOut` and setting its options is cheap, so options may be set per request.
 pub struct FanOut<Req> {
     bound: BoundPlan<Req>,
     scratch_pool: Arc<ScratchPool>,
@@ -43,7 +46,8 @@ pub struct FanOut<Req> {
 }
 
 impl<Req> FanOut<Req> {
-    /// Runs all nodes of `plan`, with [`Strategy::Partial`] and all at once.
+    /// Creates a service that runs all nodes of `plan`, with [`Strategy::Partial`] and without a
+    /// limit on concurrent nodes.
     #[must_use]
     pub fn new(plan: BoundPlan<Req>) -> Self {
         Self {
@@ -63,31 +67,36 @@ impl<Req> FanOut<Req> {
         }
     }
 
-    /// Sets when a run is a success.
+    /// Sets the strategy, which decides when a run is a success. The default is
+    /// [`Strategy::Partial`].
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.options.strategy = strategy;
         self
     }
 
-    /// Sets when the answer leaves.
+    /// Sets when the response is returned. The default is [`ReturnWhen::All`].
     #[must_use]
     pub fn return_when(mut self, return_when: ReturnWhen) -> Self {
         self.options.return_when = return_when;
         self
     }
 
-    /// Sets how long optional nodes may still take when the required ones have ended, under
-    /// [`ReturnWhen::Required`]; none by default.
+    /// Sets how long optional nodes may continue after the last required node has ended, under
+    /// [`ReturnWhen::Required`]. The default is zero.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.options.grace = grace;
         self
     }
 
-    /// Lets optional nodes that still run when the grace is over go on without the answer, up to
-    /// the deadline: to fill a cache, say. They are `cancelled` in the report, and `spawn` takes
-    /// what is left of them. Without this they are dropped.
+    /// Lets optional nodes that are still running at the end of the grace period continue in the
+    /// background, until they end or the deadline passes. Use it to let them fill a cache, for
+    /// example.
+    ///
+    /// `spawn` receives a future that runs these nodes. They are `cancelled` in the report, and
+    /// their answers are dropped. By default, their calls are dropped at the end of the grace
+    /// period.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -109,28 +118,29 @@ impl<Req> FanOut<Req> {
         self
     }
 
-    /// Sets which nodes run.
+    /// Sets which nodes run. The default is [`Selection::Plan`].
     #[must_use]
     pub fn selection(mut self, selection: Selection) -> Self {
         self.selection = selection;
         self
     }
 
-    /// Sets the caller's tier.
+    /// Sets the caller's tier. By default, the caller has no tier, and nodes that are restricted to
+    /// tiers are not available.
     #[must_use]
     pub fn tier(mut self, tier: impl Into<Box<str>>) -> Self {
         self.tier = Some(tier.into());
         self
     }
 
-    /// Sets what is left out because there is too much to do.
+    /// Sets the load, by which optional nodes are skipped. The default is no load.
     #[must_use]
     pub fn brownout(mut self, brownout: Brownout) -> Self {
         self.brownout = brownout;
         self
     }
 
-    /// Sets how many nodes run at once; 0 means all that can.
+    /// Sets the maximum number of nodes in flight per request. 0, like the default, means no limit.
     #[must_use]
     pub fn max_concurrency(mut self, max_concurrency: usize) -> Self {
         let max = NonZeroUsize::new(max_concurrency);
@@ -138,14 +148,14 @@ impl<Req> FanOut<Req> {
         self
     }
 
-    /// Skips nodes that would change something.
+    /// Marks requests as test runs if `test` is `true`. Test runs skip nodes that may change state.
     #[must_use]
     pub fn test(mut self, test: bool) -> Self {
         self.test = test;
         self
     }
 
-    /// Sets who is told what happens. A panic of it stays with it.
+    /// Sets the observer of all runs. Its panics are caught.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn RunObserver>) -> Self {
         let names = Arc::clone(&self.bound.graph().names);
@@ -153,48 +163,56 @@ impl<Req> FanOut<Req> {
         self
     }
 
-    /// The plan.
+    /// Returns the plan.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         self.bound.plan()
     }
 
-    /// Returns the size of the allocation that a branch of the node at `node` makes, in bytes: it holds
-    /// the node's request, its stack and their state.
+    /// Returns the size of the allocation that a branch of the node `node` makes, in bytes. The
+    /// allocation holds the node's request and the state of its layers.
     ///
     /// # Panics
-    /// If the plan has no such node.
+    /// Panics if the plan has no such node.
     #[must_use]
     pub fn branch_size(&self, node: usize) -> usize {
         self.bound.branch_size(node)
     }
 
-    /// Returns the state of the breaker of a node's downstream, if there is one.
+    /// Returns the state of the circuit breaker of a node's downstream, if it has one.
     pub(crate) fn breaker_state(&self, node: usize) -> Option<State> {
         self.bound.profile(node)?.breaker_state()
     }
 
+    /// Returns the order in which ready nodes start.
     pub(crate) fn node_order(&self, now: Instant) -> Arc<NodeOrder> {
         self.bound.node_order(now)
     }
 }
 
 impl<Req> FanOut<Req> {
-    /// What `request` does with each node of the plan. Conditions are evaluated here, and only here.
+    /// Decides for each node of the plan whether `request` runs it.
+    ///
+    /// The conditions of nodes are evaluated here and nowhere else.
     ///
     /// # Errors
-    /// The selection leaves nothing to run or too little for the strategy, needs what the tier does
-    /// not have, or the condition of a required node fails, or any condition panics.
+    /// Returns an error if
+    ///
+    /// - the selection names an unknown node,
+    /// - no node is left to run, or fewer than the strategy needs,
+    /// - a required node is not available to the caller's tier,
+    /// - the condition of a required node returns an error, or
+    /// - the condition of any node panics.
     pub fn choose(&self, request: &Req) -> Result<Vec<Choice>, SelectError> {
         let plan = self.bound.graph();
         let strategy = self.options.strategy;
         let quorum = strategy.quorum();
-        let wish = RunOptions {
+        let options = RunOptions {
             selection: &self.selection,
             tier: self.tier.as_deref(),
             quorum,
             all_required: strategy == Strategy::All,
-            // Where every node counts as required there is nothing to go without.
+            // If every node is required, none can be shed.
             brownout: match strategy {
                 Strategy::All => Brownout::default(),
                 _ => self.brownout,
@@ -202,7 +220,7 @@ impl<Req> FanOut<Req> {
             test: self.test,
         };
         let holds = |node| self.bound.holds(node, request);
-        let choices = choose(&plan.nodes, &plan.order, &wish, holds)?;
+        let choices = choose(&plan.nodes, &plan.order, &options, holds)?;
         if let Some(needed) = quorum {
             let runs = |node: &usize| matches!(choices[*node], Choice::Run { .. });
             let is_sink = |node: &usize| !plan.dependents[*node].iter().any(runs);
@@ -216,19 +234,19 @@ impl<Req> FanOut<Req> {
 }
 
 impl<Req: tower_fanout_layers::CallContext> FanOut<Req> {
-    /// Begins a run for `request`, as a stream of the nodes that end.
+    /// Starts a run for `request`. The run is a stream of the nodes that end.
     ///
     /// # Errors
-    /// As [`choose`](Self::choose) has them.
+    /// Returns the errors of [`choose`](Self::choose).
     pub fn run(&self, request: Req) -> Result<Run<Req>, SelectError> {
         let choices = self.choose(&request)?;
         Ok(self.run_chosen(request, &choices))
     }
 
-    /// The same with what was [chosen](Self::choose) for `request` already.
+    /// Starts a run for `request` with the `choices` that [`choose`](Self::choose) returned for it.
     ///
     /// # Panics
-    /// If `choices` has not one choice for each node of the plan.
+    /// Panics if `choices` does not have one entry per node of the plan.
     pub fn run_chosen(&self, request: Req, choices: &[Choice]) -> Run<Req> {
         Run::new(
             self.bound.clone(),
@@ -282,7 +300,7 @@ impl<Req: tower_fanout_layers::CallContext + Unpin> Service<Req> for FanOut<Req>
     }
 }
 
-/// The future of [`FanOut`]: a run, folded.
+/// The future of a [`FanOut`], which runs the plan and returns the [`Answer`].
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Req> {
     run: Option<Result<Run<Req>, SelectError>>,
@@ -297,7 +315,7 @@ impl<Req: Unpin> Future for ResponseFuture<Req> {
         if let Some(Ok(run)) = &mut self.run {
             while ready!(run.poll_next(cx)).is_some() {}
         }
-        // Only a poll after completion, which the contract of futures forbids, finds no run.
+        // Only polling after completion, which the contract of `Future` forbids, finds no run.
         let run = self.run.take().expect("polled after completion");
         Poll::Ready(match run {
             Ok(run) => strategy.judge(run.into_answer()),

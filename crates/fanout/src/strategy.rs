@@ -1,4 +1,4 @@
-//! When a run is a success, and when its answer leaves.
+//! Decides when a run succeeds, and when it responds.
 
 use std::num::NonZeroUsize;
 
@@ -7,10 +7,10 @@ use crate::{
     report::{Branch, Report},
 };
 
-/// When a run is a success.
+/// The condition under which a run is a success.
 ///
-/// With `First` and `Quorum` those nodes count on which no other node of the request depends, and
-/// no node is required.
+/// For `First` and `Quorum`, only sinks count. A sink is a node on which no other node of the
+/// request depends. With these strategies no node is required.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -19,23 +19,23 @@ use crate::{
 )]
 #[non_exhaustive]
 pub enum Strategy {
-    /// Every node counts as required; the first failure cancels the rest.
+    /// Every node is required. The first node that fails cancels the others.
     All,
-    /// Every required node must have an answer. Nothing is cancelled when one has none: what the others
-    /// answer stands in the error.
+    /// Every required node must have an answer. A failure cancels no other node, so the error
+    /// contains the answers of the others.
     #[default]
     Partial,
-    /// Any answer will do; all are awaited.
+    /// At least one node must have an answer. All nodes are awaited.
     BestEffort,
-    /// The first answer will do, and cancels the rest.
+    /// One sink must have an answer. The first one cancels the other nodes.
     First,
-    /// So many answers will do, and cancel the rest. As soon as there cannot be so many, it has
-    /// failed, and the rest is cancelled too.
+    /// The given number of sinks must have an answer. When that number is reached, or can no longer
+    /// be reached, the other nodes are cancelled.
     Quorum(NonZeroUsize),
 }
 
 impl Strategy {
-    /// The name on the wire.
+    /// Returns the name that is used in configuration files and responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -47,7 +47,8 @@ impl Strategy {
         }
     }
 
-    /// How many answers are enough, if that is what counts.
+    /// Returns the number of answers that is enough, or `None` if the strategy does not count
+    /// answers.
     pub(crate) const fn quorum(self) -> Option<usize> {
         match self {
             Self::First => Some(1),
@@ -56,7 +57,8 @@ impl Strategy {
         }
     }
 
-    /// Why a run with this report is no success; none if it is one.
+    /// Returns the common cause of the failure if a run with this report is not a success, or
+    /// `None` if the run is a success.
     #[must_use]
     pub fn verdict(self, report: &Report) -> Option<Verdict> {
         let branches = &report.branches;
@@ -72,7 +74,7 @@ impl Strategy {
     }
 }
 
-/// When the answer of a run leaves, if its strategy has not ended it before.
+/// The time at which a run responds, unless its strategy has ended it before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -81,34 +83,35 @@ impl Strategy {
 )]
 #[non_exhaustive]
 pub enum ReturnWhen {
-    /// When every node has ended. What has not at the deadline has failed.
+    /// When every node has ended. A node that has not ended at the deadline has failed.
     #[default]
     All,
-    /// When every required node has ended, and the grace is over. Without required nodes, when every
-    /// node has ended.
+    /// When every required node has ended and the grace period is over. Without required nodes,
+    /// when every node has ended.
     Required,
-    /// When every node has ended, or at the deadline: optional nodes that have not ended then are
-    /// `cancelled` and not `failed`, since they were given all the time there was.
+    /// When every node has ended, or at the deadline. Optional nodes that have not ended by then
+    /// are `cancelled` and not `failed`, because they had all the time that was available.
     Deadline,
 }
 
-/// What all causes of a failed run have in common.
+/// The common cause of the failures of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Time ran out for all of them.
+    /// All causes are timeouts.
     Timeout,
-    /// We refused all of them.
+    /// All causes are local rejections: no call was sent.
     Unavailable {
-        /// When it is worth asking again: when the last of them is.
+        /// The longest time that a branch asks to wait before a retry, if any branch does.
         retry_after: Option<std::time::Duration>,
     },
-    /// Neither.
+    /// Any other combination of causes.
     Failed,
 }
 
 impl Verdict {
-    /// The verdict on `branches`, of which those that failed or had no time are the causes.
+    /// Returns the common cause of `branches`. Branches that failed or were skipped for lack of
+    /// time are causes; the others are ignored.
     fn of<'b>(branches: impl Iterator<Item = &'b Branch>) -> Self {
         let (mut timeouts, mut refusals, mut others) = (0, 0, 0);
         let mut retry_after = None;
