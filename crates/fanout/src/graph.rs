@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cycle_is_named_by_its_nodes_only() {
+    fn a_cycle_contains_only_its_own_nodes() {
         // 0 depends on the cycle 1 → 2 → 3 → 1 without being on it.
         let edges = [vec![1], vec![2], vec![3], vec![1]];
         assert_eq!(sort(&edges), Err(vec![vec![1, 2, 3]]));
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fault_g6_random_graphs_are_sorted_or_name_a_true_cycle(
+        fn fault_g6_random_graphs_are_sorted_or_have_a_real_cycle(
             edges in (1usize..40).prop_flat_map(|n| {
                 prop::collection::vec(prop::collection::btree_set(0..n, 0..3), n)
             })

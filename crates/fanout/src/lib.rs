@@ -43,7 +43,7 @@
 //! # }
 //! ```
 //!
-//! The service of a node may be any [`Service`] that is `Clone`. [`stack()`] wraps it in the layers
+//! The service of a node may be any [`Service`] that is `Clone`. [`stack::stack`] wraps it in the layers
 //! of [`tower_fanout_layers`], such as retries and circuit breakers, in the recommended order.
 //!
 //! [`Service`]: tower::Service

@@ -1,4 +1,5 @@
-//! A `FanOut` is a tower service like any other: under layers, in a box, in another one.
+//! A `FanOut` is a tower service like any other: under layers, in a box, and as a node of another
+//! fan-out.
 #![allow(missing_docs)]
 
 mod common;
@@ -17,7 +18,7 @@ fn one(service: Node) -> FanOut<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn its_error_goes_into_a_box() {
+async fn the_error_converts_into_a_box_error() {
     async fn asks(fan_out: FanOut<()>) -> Result<Answer, BoxError> {
         Ok(fan_out.oneshot(()).await?)
     }
@@ -29,7 +30,7 @@ async fn its_error_goes_into_a_box() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_go_around_it() {
+async fn a_fan_out_can_be_wrapped_in_layers() {
     let service = ServiceBuilder::new()
         .layer(DeadlineLayer::new(ms(50)).unwrap())
         .layer(TimeoutLayer::new(Duration::from_secs(1)).unwrap())
@@ -42,7 +43,7 @@ async fn layers_go_around_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_a_node_of_another() {
+async fn a_fan_out_can_be_a_node_of_another() {
     for (inner, outcome) in [
         (one(slow(1)), None),
         (one(broken(1)), Some(ErrorKind::Internal)),
@@ -60,7 +61,7 @@ async fn it_is_a_node_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_says_what_it_came_of() {
+async fn an_error_has_the_cause_as_its_source() {
     let closed = service_fn(|()| async { Err::<(), BoxError>("the exchange is closed".into()) });
     let mut plan = Plan::builder();
     plan.node("price", closed, |(), _| Ok(()));
@@ -78,7 +79,7 @@ async fn an_error_says_what_it_came_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_not_there_cannot_be_selected() {
+async fn an_unknown_node_cannot_be_selected() {
     let mut fan_out = one(slow(1)).selection(Selection::named(&[], &[7]));
     let error = fan_out.call(()).await.unwrap_err();
     let FanOutError::Select(error) = error else {
@@ -88,7 +89,7 @@ async fn a_node_that_is_not_there_cannot_be_selected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_cancelled_was_not_waited_for() {
+async fn a_cancelled_node_is_not_on_the_critical_path() {
     for (strategy, winner) in [(Strategy::First, slow(10)), (Strategy::All, broken(10))] {
         let mut plan = Plan::builder();
         plan.node("hangs", hanging(), |(), _| Ok(()));

@@ -1,4 +1,4 @@
-//! A run that is dropped at any await point holds nothing any more.
+//! A run that is dropped at any await point releases everything it holds.
 #![allow(missing_docs)]
 
 mod common;
@@ -26,7 +26,7 @@ use tower_fanout::{
     stack::stack,
 };
 
-/// Polls `future` up to so many times and then drops it; whether it came to its end.
+/// Polls `future` at most `polls` times and drops it. Returns `true` if it completed.
 async fn polled<F: Future>(future: F, polls: usize) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
@@ -44,10 +44,10 @@ async fn polled<F: Future>(future: F, polls: usize) -> bool {
     .await
 }
 
-type Whole = BoxCloneSyncService<WithCall<()>, &'static str, BoxError>;
+type FullStack = BoxCloneSyncService<WithCall<()>, &'static str, BoxError>;
 
-/// The whole stack around a service that fails every other call, late.
-fn shaky(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) -> Whole {
+/// The whole stack around a service whose every other call fails after a delay.
+fn shaky(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) -> FullStack {
     let (calls, in_flight) = (Arc::new(AtomicU32::new(0)), in_flight.clone());
     let service = service_fn(move |_: WithCall<()>| {
         let fails = calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
@@ -70,19 +70,25 @@ fn fan_out(downstreams: &[Downstream<ClassifyResult>], in_flight: &InFlight) -> 
     let mut plan = Plan::builder();
     for (place, downstream) in downstreams.iter().enumerate() {
         let service = shaky(downstream, in_flight);
-        let first = plan.node(&format!("a{place}"), service.clone(), |(), _| Ok(ask()));
+        let first = plan.node(&format!("a{place}"), service.clone(), |(), _| {
+            Ok(idempotent_request())
+        });
         let first = first.optional().key();
-        // One waits for its turn, and one for an answer.
-        plan.node(&format!("b{place}"), service.clone(), |(), _| Ok(ask()))
-            .optional();
-        plan.node(&format!("c{place}"), service, |(), _| Ok(ask()))
-            .optional()
-            .after_optional(first);
+        // One node waits for a permit, and one for a response.
+        plan.node(&format!("b{place}"), service.clone(), |(), _| {
+            Ok(idempotent_request())
+        })
+        .optional();
+        plan.node(&format!("c{place}"), service, |(), _| {
+            Ok(idempotent_request())
+        })
+        .optional()
+        .after_optional(first);
     }
     FanOut::new(plan.build().unwrap()).max_concurrency(5)
 }
 
-/// One downstream that is retried and one that is hedged; each lets in one call at a time.
+/// One downstream with retries and one with hedges. Each admits one call at a time.
 fn downstreams() -> [Downstream<ClassifyResult>; 2] {
     [false, true].map(|hedges| {
         downstream(|policy| {
@@ -96,22 +102,24 @@ fn downstreams() -> [Downstream<ClassifyResult>; 2] {
     })
 }
 
-/// That nothing is held, and that the next call is let in.
+/// Asserts that nothing is held and that the next call is admitted.
 async fn is_at_rest(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) {
     assert_eq!(in_flight.now(), 0);
     let limit = downstream.concurrency().unwrap();
     assert_eq!((limit.in_flight(), limit.queued()), (0, 0));
     let breaker = downstream.breaker().unwrap();
     let (state, rejected) = (breaker.state(), breaker.snapshot().rejected);
-    let call = shaky(downstream, in_flight).oneshot(ask()).await;
+    let call = shaky(downstream, in_flight)
+        .oneshot(idempotent_request())
+        .await;
     assert!(call.is_ok());
     let lets_in = breaker.snapshot().rejected == rejected;
-    assert!(lets_in || state == State::Open, "a probe is lost");
+    assert!(lets_in || state == State::Open, "a probe was lost");
 }
 
-/// Tries it with closed circuits, and with half open ones, where what runs first is a probe.
+/// Runs with closed circuits, and with half-open ones, where the first call is a probe.
 #[tokio::test(start_paused = true)]
-async fn fault_g10_a_run_dropped_at_any_await_point_gives_everything_back() {
+async fn fault_g10_a_run_dropped_at_any_await_point_releases_everything() {
     for half_open in [false, true] {
         for polls in 0.. {
             let (downstreams, in_flight) = (downstreams(), InFlight::default());

@@ -1,4 +1,4 @@
-//! What a request would do, as it is explained.
+//! Explanations of requests, in all formats.
 #![allow(missing_docs)]
 
 mod common;
@@ -13,15 +13,16 @@ use tower_fanout::{
     SkipReason, Strategy,
 };
 
-/// A downstream that takes so many milliseconds at most, by the number of attempts.
+/// A downstream whose calls take at most `worst_cases` milliseconds, by the maximum number of
+/// attempts.
 fn takes(name: &str, worst_cases: &[u64]) -> Profile {
     Profile::new(name, LatencyEstimate::new())
         .attempts(worst_cases.len() as u32)
         .worst_cases(worst_cases.iter().map(|&worst| ms(worst)))
 }
 
-/// A page: a user, their orders, what they might like, and what only some tiers have.
-fn page() -> BoundPlan<Ask> {
+/// A page with a user, their orders, suggestions, and trends that only some tiers have.
+fn page() -> BoundPlan<Request> {
     let mut plan = Plan::builder();
     let service = || slow(1);
     let user = plan
@@ -64,8 +65,8 @@ wave  node    runs            after          start  expected  budget  attempts
 2     likes   optional        user?, trend?  30ms   20ms      540ms   1
 -     trend   skipped (tier)  -              -      -         -       1
 
-warning[worst_case]: the worst case of user → orders is 700ms, and the deadline 600ms
-  at nodes.orders: shorten the attempt_timeout of \"orders\", set its total_timeout, or try it less often
+warning[worst_case]: the worst case of user → orders is 700ms, but the deadline is 600ms
+  at nodes.orders: lower the attempt_timeout of \"orders\", set its total_timeout, or allow fewer attempts
 "
     );
 }
@@ -97,7 +98,7 @@ flowchart LR
 fn a_plan_is_explained_as_json() {
     let json = serde_json::to_value(explained(600)).unwrap();
     let fix =
-        "shorten the attempt_timeout of \"orders\", set its total_timeout, or try it less often";
+        "lower the attempt_timeout of \"orders\", set its total_timeout, or allow fewer attempts";
     assert_eq!(
         json,
         serde_json::json!({
@@ -124,7 +125,7 @@ fn a_plan_is_explained_as_json() {
             },
             "warnings": [{
                 "code": "worst_case", "place": "nodes.orders",
-                "message": "the worst case of user → orders is 700ms, and the deadline 600ms",
+                "message": "the worst case of user → orders is 700ms, but the deadline is 600ms",
                 "fix": fix
             }]
         })
@@ -132,7 +133,7 @@ fn a_plan_is_explained_as_json() {
 }
 
 #[test]
-fn without_a_deadline_or_estimates_little_is_said_of_times() {
+fn without_a_deadline_or_estimates_times_are_unknown() {
     let mut plan = Plan::builder();
     plan.node("user", slow(1), |(), _| Ok(())).expected(ms(30));
     plan.node("orders", slow(1), |(), _| Ok(()))
@@ -141,7 +142,7 @@ fn without_a_deadline_or_estimates_little_is_said_of_times() {
         .explain(&(), None)
         .unwrap();
     assert_eq!((explanation.expected, explanation.worst_case), (None, None));
-    // Nothing is known to end the first node.
+    // The longest time of the first node is unknown.
     assert_eq!(explanation.critical_path, [0]);
     assert_eq!(explanation.nodes[1].start, Some(ms(30)));
     assert_eq!(explanation.nodes[1].budget, None);
@@ -149,17 +150,17 @@ fn without_a_deadline_or_estimates_little_is_said_of_times() {
 }
 
 #[test]
-fn what_cannot_be_run_is_not_explained() {
+fn a_request_that_cannot_run_is_not_explained() {
     let strategy = Strategy::Quorum(9.try_into().unwrap());
     let error = FanOut::new(page()).strategy(strategy).explain(&(), None);
     assert!(matches!(error, Err(SelectError::Quorum { needed: 9, .. })));
 }
 
 #[test]
-fn an_optional_node_that_could_not_make_it_has_no_budget() {
+fn an_optional_node_without_enough_time_has_no_budget() {
     let explanation = explained(50);
     let budgets = explanation.nodes.iter().map(|node| node.budget);
-    // 47.5 ms are left for the branches, and the second wave starts after 30.
+    // The branches have 47.5 ms, and the second wave starts after 30 ms.
     let left = Duration::from_micros(17_500);
     let all = Duration::from_micros(47_500);
     assert_eq!(
@@ -169,7 +170,7 @@ fn an_optional_node_that_could_not_make_it_has_no_budget() {
 }
 
 #[test]
-fn a_required_node_leaves_no_time_to_an_optional_one() {
+fn a_required_node_reserves_no_budget_for_an_optional_one() {
     let budget = |required: bool| {
         let mut plan = Plan::builder();
         let first = plan.node("first", slow(1), |(), _| Ok(())).expected(ms(10));
@@ -186,7 +187,8 @@ fn a_required_node_leaves_no_time_to_an_optional_one() {
     assert_eq!([true, false].map(budget), [Some(ms(95)), Some(ms(55))]);
 }
 
-/// A node of a random plan: how long it takes, whether it is required, and the nodes before it that it comes after.
+/// A node of a random plan: its duration in milliseconds, whether it is required, and its
+/// dependencies among the nodes before it.
 type Random = (u64, bool, Vec<usize>);
 
 fn random() -> impl proptest::strategy::Strategy<Value = Vec<Random>> {
@@ -207,8 +209,8 @@ fn random() -> impl proptest::strategy::Strategy<Value = Vec<Random>> {
     })
 }
 
-/// The longest way to the end of `node`, as its length and its nodes; of equals, by what was declared
-/// first.
+/// Returns the length and the nodes of the longest path to the end of `node`. Of equal paths, the
+/// one through nodes that were declared first.
 fn longest(nodes: &[Random], node: usize, time: &dyn Fn(usize) -> u64) -> (u64, Vec<usize>) {
     let ways = nodes[node]
         .2
@@ -220,7 +222,7 @@ fn longest(nodes: &[Random], node: usize, time: &dyn Fn(usize) -> u64) -> (u64, 
     (length + time(node), way)
 }
 
-fn plan_of(nodes: &[Random]) -> BoundPlan<Ask> {
+fn plan_of(nodes: &[Random]) -> BoundPlan<Request> {
     let mut plan = Plan::builder();
     for (node, (time, required, after)) in nodes.iter().enumerate() {
         let mut added = plan
@@ -236,7 +238,7 @@ fn plan_of(nodes: &[Random]) -> BoundPlan<Ask> {
     plan.build().unwrap()
 }
 
-fn run(fan_out: &FanOut<Ask>) -> (Duration, Vec<usize>, Vec<Option<Duration>>) {
+fn run(fan_out: &FanOut<Request>) -> (Duration, Vec<usize>, Vec<Option<Duration>>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -259,7 +261,7 @@ fn run(fan_out: &FanOut<Ask>) -> (Duration, Vec<usize>, Vec<Option<Duration>>) {
 
 proptest! {
     #[test]
-    fn waves_and_the_critical_path_are_those_of_a_plain_model(nodes in random()) {
+    fn waves_and_the_critical_path_match_the_model(nodes in random()) {
         let explanation = FanOut::new(plan_of(&nodes)).explain(&(), None).unwrap();
         let ways = (0..nodes.len()).map(|node| longest(&nodes, node, &|node| nodes[node].0));
         let (length, way) = ways
@@ -277,7 +279,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_is_as_it_was_explained(nodes in random(), at_once in 1usize..5) {
+    fn a_run_matches_its_explanation(nodes in random(), at_once in 1usize..5) {
         let fan_out = FanOut::new(plan_of(&nodes)).max_concurrency(at_once);
         let explanation = fan_out.explain(&(), None).unwrap();
         let (elapsed, critical_path, starts) = run(&fan_out);
@@ -289,7 +291,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_explained_hangs_on_when_the_answer_leaves() {
+fn the_expected_time_depends_on_return_when() {
     let mut plan = Plan::builder::<()>();
     plan.node("fast", slow(1), |(), _| Ok(())).expected(ms(10));
     let long = plan.node("long", slow(1), |(), _| Ok(()));

@@ -1,4 +1,4 @@
-//! Each layer around a downstream is where it belongs: what only this order does, pair by pair.
+//! Each layer around a downstream is in its place. Each test relies on the order of two layers.
 #![allow(missing_docs)]
 
 mod common;
@@ -27,11 +27,14 @@ use tower_fanout::{
     stack::stack,
 };
 
-type Whole = BoxCloneSyncService<WithCall<()>, &'static str, BoxError>;
+type FullStack = BoxCloneSyncService<WithCall<()>, &'static str, BoxError>;
 
 /// The whole stack around a service that answers each call by its number, and the number of calls
 /// so far.
-fn counted<F, Fut>(downstream: &Downstream<ClassifyResult>, answer: F) -> (Whole, Arc<AtomicU32>)
+fn counted<F, Fut>(
+    downstream: &Downstream<ClassifyResult>,
+    answer: F,
+) -> (FullStack, Arc<AtomicU32>)
 where
     F: Fn(u32) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send + 'static,
@@ -43,7 +46,7 @@ where
     (BoxCloneSyncService::new(service), calls)
 }
 
-/// Hedges after `delay`, up to `max` times, instead of retrying.
+/// Replaces the retries by at most `max` hedges, sent after `delay`.
 fn hedge(policy: &mut Policy, delay: HedgeDelay, max: u8) {
     let hedge = HedgeConfig::new().delay(delay).max_hedges(max);
     (policy.retry, policy.hedge) = (None, Some(hedge));
@@ -53,7 +56,7 @@ fn hedge(policy: &mut Policy, delay: HedgeDelay, max: u8) {
 const RETRIED: fn(&mut Policy) = |_| {};
 const HEDGED: fn(&mut Policy) = |policy| hedge(policy, HedgeDelay::Never, 2);
 
-/// The more calls are refused, the more are held back, up to all of them. Nothing is tried again,
+/// The throttle rejects more the more calls are rejected, up to all of them. There are no retries,
 /// and the breaker does not open by itself.
 fn throttle(policy: &mut Policy) {
     let throttle = ThrottleConfig::new().max(1.0);
@@ -62,7 +65,7 @@ fn throttle(policy: &mut Policy) {
     (breaker.min_calls, breaker.consecutive_failures) = (u32::MAX, None);
 }
 
-/// What a service says that wants fewer calls.
+/// The response of an overloaded service.
 async fn busy() -> Answer {
     Err(Box::new(Failure::Status {
         code: 503,
@@ -70,8 +73,12 @@ async fn busy() -> Answer {
     }))
 }
 
-async fn refusal(service: &Whole) -> Option<Rejection> {
-    let error = service.clone().oneshot(ask()).await.unwrap_err();
+async fn refusal(service: &FullStack) -> Option<Rejection> {
+    let error = service
+        .clone()
+        .oneshot(idempotent_request())
+        .await
+        .unwrap_err();
     error.as_rejection().copied()
 }
 
@@ -81,7 +88,7 @@ async fn timed<F: Future>(future: F) -> (F::Output, Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fallback_has_time_when_that_of_the_attempts_is_over() {
+async fn the_fallback_has_time_after_the_attempts_timed_out() {
     let downstream = downstream(|policy| {
         (policy.total_timeout, policy.attempt_timeout) = (Some(ms(1000)), None);
     });
@@ -91,7 +98,7 @@ async fn the_fallback_has_time_when_that_of_the_attempts_is_over() {
         Ok("plan b")
     }));
     let service = stack(&downstream, fallback, |_| (), service);
-    let (answer, took) = timed(service.oneshot(ask())).await;
+    let (answer, took) = timed(service.oneshot(idempotent_request())).await;
     assert_eq!((answer.unwrap(), took), ("plan b", ms(1500)));
 }
 
@@ -109,8 +116,8 @@ async fn the_deadline_bounds_all_hedges() {
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
 }
 
-/// Which attempts are stamped, and after how many milliseconds, where each attempt takes 10 and only
-/// the third succeeds.
+/// Returns the number of each stamped attempt and its time in milliseconds. Each attempt takes 10
+/// ms, and only the third succeeds.
 async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
     let (stamps, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
     let noted = Arc::clone(&stamps);
@@ -128,7 +135,7 @@ async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
     });
     let fallback = downstream.fallback();
     let service = stack(downstream, fallback, stamp, service);
-    let _ = service.oneshot(ask()).await;
+    let _ = service.oneshot(idempotent_request()).await;
     std::mem::take(&mut stamps.lock().unwrap())
 }
 
@@ -148,7 +155,7 @@ async fn each_hedge_is_stamped_when_it_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_open_circuit_refuses_was_stamped() {
+async fn an_attempt_that_the_breaker_rejects_was_stamped() {
     let downstream = downstream(|_| {});
     downstream.breaker().unwrap().open_for(ms(1000));
     assert_eq!(stamps(&downstream).await, [(1, 0)]);
@@ -160,19 +167,19 @@ async fn the_breaker_sees_every_hedge() {
     let (service, _) = counted(&downstream, |call| async move {
         if call == 1 { Err(failed()) } else { Ok("ok") }
     });
-    assert_eq!(service.oneshot(ask()).await.unwrap(), "ok");
+    assert_eq!(service.oneshot(idempotent_request()).await.unwrap(), "ok");
     let seen = downstream.breaker().unwrap().snapshot();
     assert_eq!((seen.calls, seen.failed), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_late_is_not_hedged_while_the_circuit_is_open() {
+async fn a_late_attempt_is_not_hedged_while_the_circuit_is_open() {
     let downstream = downstream(|policy| hedge(policy, HedgeDelay::Fixed(ms(50)), 1));
     let (service, calls) = counted(&downstream, |_| async {
         sleep(ms(200)).await;
         Ok("ok")
     });
-    let call = tokio::spawn(service.oneshot(ask()));
+    let call = tokio::spawn(service.oneshot(idempotent_request()));
     sleep(ms(10)).await;
     downstream.breaker().unwrap().open_for(ms(1000));
     assert_eq!(call.await.unwrap().unwrap(), "ok");
@@ -188,14 +195,18 @@ async fn the_failure_that_opens_the_circuit_is_the_last_attempt() {
             breaker.consecutive_failures = Some(1);
         });
         let (service, calls) = counted(&downstream, |_| async { Err(failed()) });
-        assert_eq!(refusal(&service).await, None, "the failure itself is told");
+        assert_eq!(
+            refusal(&service).await,
+            None,
+            "the caller gets the failure itself"
+        );
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         assert_eq!(downstream.breaker().unwrap().snapshot().rejected, 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_hedge_takes_a_permit_of_its_own() {
+async fn each_hedge_takes_its_own_permit() {
     for permits in [1, 2] {
         let downstream = downstream(|policy| {
             hedge(policy, HedgeDelay::Fixed(ms(50)), 1);
@@ -205,7 +216,7 @@ async fn each_hedge_takes_a_permit_of_its_own() {
             sleep(ms(200)).await;
             Ok("ok")
         });
-        let call = tokio::spawn(service.oneshot(ask()));
+        let call = tokio::spawn(service.oneshot(idempotent_request()));
         sleep(ms(100)).await;
         assert_eq!(downstream.concurrency().unwrap().in_flight(), permits);
         let answer = call.await.unwrap();
@@ -220,7 +231,7 @@ async fn each_hedge_takes_a_permit_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_hedge_has_an_attempt_timeout_of_its_own() {
+async fn each_hedge_has_its_own_attempt_timeout() {
     let downstream = downstream(|policy| {
         policy.attempt_timeout = Some(ms(100));
         hedge(policy, HedgeDelay::Fixed(ms(60)), 1);
@@ -242,17 +253,20 @@ async fn the_throttle_sees_every_attempt() {
             if call <= 2 { Ok("ok") } else { busy().await }
         });
         for _ in 0..2 {
-            assert_eq!(service.clone().oneshot(ask()).await.unwrap(), "ok");
+            assert_eq!(
+                service.clone().oneshot(idempotent_request()).await.unwrap(),
+                "ok"
+            );
         }
         assert_eq!(refusal(&service).await, None);
         assert_eq!(calls.load(Ordering::Relaxed), 5);
-        // Five were made, of which twice as many as the two that were accepted are fine.
+        // Five calls were made. Twice the two accepted ones are allowed.
         assert_eq!(downstream.throttle().unwrap().refused_share(), 1.0 / 6.0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_back_leaves_the_breaker_alone() {
+async fn a_throttled_call_does_not_affect_the_breaker() {
     let downstream = downstream(throttle);
     let (service, calls) = counted(&downstream, |_| busy());
     let mut held_back = 0;
@@ -268,7 +282,7 @@ async fn what_is_held_back_leaves_the_breaker_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_refuses_before_the_throttle_does() {
+async fn an_open_circuit_rejects_before_the_throttle() {
     let downstream = downstream(throttle);
     let (service, _) = counted(&downstream, |_| busy());
     for _ in 0..100 {
@@ -288,7 +302,7 @@ async fn an_open_circuit_refuses_before_the_throttle_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_back_asks_for_no_permit() {
+async fn a_throttled_call_takes_no_permit() {
     let downstream = downstream(|policy| {
         throttle(policy);
         policy.concurrency.as_mut().unwrap().max = 2;
@@ -300,7 +314,7 @@ async fn what_is_held_back_asks_for_no_permit() {
             busy().await
         }
     });
-    let occupant = tokio::spawn(service.clone().oneshot(ask()));
+    let occupant = tokio::spawn(service.clone().oneshot(idempotent_request()));
     sleep(ms(1)).await;
     for _ in 0..100 {
         refusal(&service).await;
@@ -311,12 +325,12 @@ async fn what_is_held_back_asks_for_no_permit() {
         let refused = refusal(&service).await;
         held_back |= refused == Some(Rejection::Throttled);
     }
-    assert!(held_back, "and not for want of a permit");
+    assert!(held_back, "the throttle rejects the call, not the limit");
     occupant.abort();
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_broken_on_purpose_is_treated_as_if_it_broke_by_itself() {
+async fn injected_faults_are_handled_like_real_ones() {
     let downstream = downstream(|policy| {
         (policy.total_timeout, policy.attempt_timeout) = (Some(ms(1000)), Some(ms(100)));
         let retry = policy.retry.as_mut().unwrap();
@@ -333,7 +347,7 @@ async fn what_is_broken_on_purpose_is_treated_as_if_it_broke_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_does_not_use_up_its_lease_while_it_waits_for_its_turn() {
+async fn a_probe_that_waits_for_a_permit_does_not_use_up_its_lease() {
     let downstream = downstream(|policy| {
         (policy.retry, policy.attempt_timeout) = (None, None);
         let limit = policy.concurrency.as_mut().unwrap();
@@ -352,6 +366,6 @@ async fn a_probe_does_not_use_up_its_lease_while_it_waits_for_its_turn() {
     assert!(poll!(&mut probe).is_pending());
     advance(ms(5_500)).await;
     let (_, probe, other) = join!(busy, probe, refusal(&service));
-    assert!(other.is_some(), "there is one probe at a time");
+    assert!(other.is_some(), "only one probe is admitted at a time");
     assert_eq!(probe.unwrap(), "fine");
 }

@@ -1,4 +1,4 @@
-//! A panic of what a user brings stays in its branch, and the next request is fine.
+//! A panic of user code stays in its branch, and the next request succeeds.
 #![allow(missing_docs)]
 
 mod common;
@@ -25,12 +25,12 @@ use tower_fanout::{
     stack::stack,
 };
 
-/// A panic that says nothing on the console.
+/// Panics without a message on the console.
 fn panics() {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// Whether somebody panics now.
+/// A switch that decides whether user code panics.
 #[derive(Clone, Default)]
 struct Switch(Arc<AtomicBool>);
 
@@ -51,13 +51,13 @@ enum Where {
     Ready,
     Call,
     Poll,
-    /// When its future is dropped after its end.
+    /// When its future is dropped after completion.
     End,
-    /// When its future is dropped before its end.
+    /// When its future is dropped before completion.
     Cut,
 }
 
-/// A service that panics somewhere.
+/// A service that panics at the given point.
 #[derive(Clone)]
 struct Bad(Where);
 
@@ -108,7 +108,7 @@ fn plan(places: &[Where]) -> BoundPlan<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g19_a_panic_of_a_service_is_the_failure_of_its_branch() {
+async fn fault_g19_a_panic_of_a_service_fails_its_branch() {
     let places = [Where::Ready, Where::Call, Where::Poll, Where::End];
     let fan_out = FanOut::new(plan(&places));
     for _ in 0..2 {
@@ -121,19 +121,19 @@ async fn fault_g19_a_panic_of_a_service_is_the_failure_of_its_branch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g19_a_panic_in_drop_leaves_the_answer_alone() {
+async fn fault_g19_a_panic_in_drop_keeps_the_answer() {
     let fan_out = FanOut::new(plan(&[Where::Cut, Where::Cut])).return_when(ReturnWhen::Required);
     let report = fan_out.clone().oneshot(()).await.unwrap().report().clone();
     assert_eq!(report.count(Status::Cancelled), 2);
     assert_eq!(report.count(Status::Success), 1);
-    // A run that is dropped, and what is detached.
+    // A run that is dropped, and a detached call.
     let timeout = tokio::time::timeout(ms(5), fan_out.clone().oneshot(()));
     assert!(timeout.await.is_err());
     let fan_out = fan_out.detach_late(drop);
     assert!(fan_out.oneshot(()).await.is_ok());
 }
 
-/// Panics at whatever it is told.
+/// An observer that panics at every call.
 struct PanickingObserver;
 
 impl RunObserver for PanickingObserver {
@@ -156,8 +156,9 @@ async fn fault_g20_a_panic_of_an_observer_changes_nothing() {
     });
     let hangs = around(&downstream, pending);
     let mut plan = Plan::builder();
-    plan.node("retried", service, |(), _| Ok(ask()));
-    plan.node("cut", hangs, |(), _| Ok(ask())).optional();
+    plan.node("retried", service, |(), _| Ok(idempotent_request()));
+    plan.node("cut", hangs, |(), _| Ok(idempotent_request()))
+        .optional();
     let fan_out = FanOut::new(plan.build().unwrap())
         .return_when(ReturnWhen::Required)
         .max_concurrency(1)
@@ -170,8 +171,8 @@ async fn fault_g20_a_panic_of_an_observer_changes_nothing() {
     }
 }
 
-/// What a branch that goes through a whole stack fails with while something in it panics: its
-/// fallback or its classifier. When nothing panics any more, its fallback answers.
+/// Returns the error kind of a branch with a whole stack whose fallback or classifier panics.
+/// Afterwards nothing panics, and the fallback answers.
 async fn with_panics<C>(downstream: &Downstream<C>, switch: &Switch, in_fallback: bool) -> ErrorKind
 where
     C: Classify<&'static str, BoxError> + Clone + Send + Sync + 'static,
@@ -189,12 +190,12 @@ where
     });
     let service = stack(downstream, fallback, |_| (), service);
     let mut plan = Plan::builder();
-    plan.node("calls", service, |(), _| Ok(ask()));
+    plan.node("calls", service, |(), _| Ok(idempotent_request()));
     let fan_out = FanOut::new(plan.build().unwrap());
     switch.set(true);
     let error = fan_out.clone().oneshot(()).await.unwrap_err();
     let FanOutError::Failed { answer, .. } = error else {
-        panic!("the run was begun");
+        panic!("the run must start");
     };
     let kind = answer.report().branches[0].error.as_ref().unwrap().kind();
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
@@ -205,13 +206,13 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g20_a_panic_of_a_fallback_leaves_the_failure_as_it_was() {
+async fn fault_g20_a_panic_of_a_fallback_keeps_the_original_failure() {
     let kind = with_panics(&downstream(|_| {}), &Switch::default(), true).await;
     assert_eq!(kind, ErrorKind::Reset);
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g20_a_panic_of_a_classifier_holds_nothing_back() {
+async fn fault_g20_a_panic_of_a_classifier_releases_everything() {
     let policy = Policy::new()
         .attempt_timeout(ms(1000))
         .concurrency(ConcurrencyConfig::new().max(1).queue(0));
@@ -224,7 +225,7 @@ async fn fault_g20_a_panic_of_a_classifier_holds_nothing_back() {
     let downstream = Downstream::new("users", policy, classify).unwrap();
     let kind = with_panics(&downstream, &switch, false).await;
     assert_eq!(kind, ErrorKind::Panic);
-    // A probe whose class nobody knows makes room for the next.
+    // A probe whose classification failed releases its place for the next probe.
     let breaker = downstream.breaker().unwrap();
     breaker.open_for(ms(1));
     advance(ms(2)).await;

@@ -1,4 +1,4 @@
-//! What is wrong with plans: what is said of it, where it is, and what to do about it.
+//! Problems of plans: their codes, locations, messages and suggested fixes.
 #![allow(missing_docs)]
 
 mod common;
@@ -12,55 +12,56 @@ use tower_fanout::{
     Profile, Severity, SkipReason, Status,
 };
 
-type Builder = PlanBuilder<Ask>;
-type Declared<'p> = Added<'p, Ask, &'static str>;
+type Builder = PlanBuilder<Request>;
+type Declared<'p> = Added<'p, Request, &'static str>;
 
-/// Adds a node that `edit` says more about.
+/// Adds a node and describes it further with `edit`.
 fn add(plan: &mut Builder, name: &str, edit: impl FnOnce(Declared<'_>) -> Declared<'_>) {
     edit(plan.node(name, slow(1), |(), _| Ok(())));
 }
 
-fn built(declare: impl FnOnce(&mut Builder)) -> Result<BoundPlan<Ask>, Vec<PlanDiagnostic>> {
+fn built(declare: impl FnOnce(&mut Builder)) -> Result<BoundPlan<Request>, Vec<PlanDiagnostic>> {
     let mut plan = Plan::builder();
     declare(&mut plan);
     plan.build().map_err(|error| error.diagnostics().to_vec())
 }
 
-/// The code, the place, the words and the fix of each problem.
-fn told(problems: &[PlanDiagnostic]) -> Vec<[String; 4]> {
-    let told = problems.iter().map(|problem| {
+/// Returns the code, the location, the message and the fix of each problem.
+fn summaries(problems: &[PlanDiagnostic]) -> Vec<[String; 4]> {
+    let found = problems.iter().map(|problem| {
         let (what, place) = (problem.to_string(), problem.place().to_string());
         [problem.code().to_owned(), place, what, problem.help()]
     });
-    told.collect()
+    found.collect()
 }
 
-/// What `build` says of a plan that it refuses.
+/// Returns the errors for which `build` rejects a plan.
 fn refused(declare: impl FnOnce(&mut Builder)) -> Vec<[String; 4]> {
-    let problems = built(declare).expect_err("the plan was taken");
+    let problems = built(declare).expect_err("the plan must be rejected");
     let errors = problems
         .iter()
         .all(|problem| problem.severity() == Severity::Error);
     assert!(errors, "{problems:?}");
-    told(&problems)
+    summaries(&problems)
 }
 
-/// What `check` says of a plan.
+/// Returns the warnings of `check`.
 fn warned(bounds: &Bounds, declare: impl FnOnce(&mut Builder)) -> Vec<[String; 4]> {
-    let plan = built(declare).expect("the plan was refused");
+    let plan = built(declare).expect("the plan must be accepted");
     let problems = plan.plan().check(bounds);
     let warnings = problems
         .iter()
         .all(|problem| problem.severity() == Severity::Warning);
     assert!(warnings, "{problems:?}");
-    told(&problems)
+    summaries(&problems)
 }
 
 fn within(deadline: u64) -> Bounds {
     Bounds::default().deadline(ms(deadline))
 }
 
-/// A downstream that takes so many milliseconds at most, by the number of attempts.
+/// A downstream whose calls take at most `worst_cases` milliseconds, by the maximum number of
+/// attempts.
 fn takes(name: &str, worst_cases: &[u64]) -> Profile {
     let worst_cases = worst_cases.iter().map(|&worst| ms(worst));
     let attempts = worst_cases.len().max(1) as u32;
@@ -73,8 +74,8 @@ mod errors {
     use super::*;
 
     #[test]
-    fn fault_g6_names_that_are_not_there_get_the_nearest_one() {
-        let told = refused(|plan| {
+    fn fault_g6_unknown_names_get_a_suggestion() {
+        let found = refused(|plan| {
             add(plan, "user", |node| node);
             add(plan, "orders", |node| {
                 node.after_named("user")
@@ -84,19 +85,19 @@ mod errors {
             add(plan, "user", |node| node);
         });
         assert_eq!(
-            told,
+            found,
             [
                 [
                     "duplicate_name",
                     "nodes.user",
-                    "two nodes are called \"user\"",
-                    "call one of them otherwise"
+                    "duplicate node name \"user\"",
+                    "rename one of the nodes"
                 ],
                 [
                     "unknown_node",
                     "nodes.orders.reads[0]",
                     "\"orders\" reads \"stock\", which is not in the plan",
-                    "declare a node \"stock\", or take this out"
+                    "add a node \"stock\", or remove this reference"
                 ],
                 [
                     "unknown_node",
@@ -108,34 +109,29 @@ mod errors {
         );
         assert_eq!(
             refused(|_| {}),
-            [[
-                "empty_plan",
-                "nodes",
-                "the plan has no nodes",
-                "declare a node"
-            ]]
+            [["empty_plan", "nodes", "the plan has no nodes", "add a node"]]
         );
     }
 
     #[test]
-    fn a_key_of_another_plan_is_no_dependency() {
+    fn a_key_of_another_plan_is_an_error() {
         let mut other = Plan::builder::<()>();
         let foreign = other.node("other", slow(1), |(), _| Ok(())).key();
-        let told = refused(|plan| add(plan, "a", |node| node.after(foreign)));
+        let found = refused(|plan| add(plan, "a", |node| node.after(foreign)));
         assert_eq!(
-            told,
+            found,
             [[
                 "foreign_key",
                 "nodes.a.after[0]",
-                "\"a\" depends on a key of another plan",
-                "take a key that the builder of this plan gave"
+                "\"a\" uses a key of another plan",
+                "use a key from the builder of this plan"
             ]]
         );
     }
 
     #[test]
-    fn what_is_read_must_come_before() {
-        let told = refused(|plan| {
+    fn a_node_may_read_only_its_dependencies() {
+        let found = refused(|plan| {
             add(plan, "user", |node| node.reads("orders"));
             add(plan, "prices", |node| node);
             add(plan, "orders", |node| {
@@ -143,27 +139,27 @@ mod errors {
             });
         });
         assert_eq!(
-            told,
+            found,
             [
                 [
                     "not_a_dependency",
                     "nodes.user.reads[0]",
-                    "\"user\" reads \"orders\", which it does not come after",
-                    "do not read \"orders\", which has to wait for this one"
+                    "\"user\" reads \"orders\", but does not depend on it",
+                    "remove this reference: \"orders\" has to wait for this node"
                 ],
                 [
                     "not_a_dependency",
                     "nodes.orders.reads[1]",
-                    "\"orders\" reads \"prices\", which it does not come after",
-                    "let \"orders\" come after \"prices\""
+                    "\"orders\" reads \"prices\", but does not depend on it",
+                    "make \"orders\" depend on \"prices\""
                 ],
             ]
         );
     }
 
     #[test]
-    fn fault_g6_a_cycle_is_told_with_its_path_and_the_edge_to_take_out() {
-        let told = refused(|plan| {
+    fn fault_g6_a_cycle_is_reported_with_its_path_and_a_fix() {
+        let found = refused(|plan| {
             add(plan, "user", |node| {
                 node.after_named("config").after_named("prices")
             });
@@ -172,36 +168,36 @@ mod errors {
             add(plan, "prices", |node| node.after_named("orders"));
         });
         assert_eq!(
-            told,
+            found,
             [[
                 "cycle",
                 "nodes.user.after[1]",
-                "these nodes wait for each other: user → prices → orders → user",
-                "let \"user\" not come after \"prices\""
+                "dependency cycle: user → prices → orders → user",
+                "remove the dependency of \"user\" on \"prices\""
             ]]
         );
-        let told = refused(|plan| add(plan, "self", |node| node.after_named("self")));
+        let found = refused(|plan| add(plan, "self", |node| node.after_named("self")));
         assert_eq!(
-            told,
+            found,
             [[
                 "cycle",
                 "nodes.self.after[0]",
-                "these nodes wait for each other: self → self",
-                "let \"self\" not come after \"self\""
+                "dependency cycle: self → self",
+                "remove the dependency of \"self\" on \"self\""
             ]]
         );
     }
 
     #[test]
-    fn a_cycle_hides_what_is_read() {
-        let told = refused(|plan| {
+    fn reads_are_not_checked_in_a_plan_with_a_cycle() {
+        let found = refused(|plan| {
             add(plan, "a", |node| node.after_named("b"));
             add(plan, "b", |node| node.after_named("a").reads("a"));
         });
-        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 
-    /// Nodes 0 to `count`, each after the one before it, and the first after `first`.
+    /// Adds the nodes 0 to `count`. Each depends on the one before it, and the first on `first`.
     fn chain(plan: &mut Builder, count: usize, first: Option<usize>) {
         for node in 0..count {
             let before = if node == 0 { first } else { Some(node - 1) };
@@ -214,7 +210,7 @@ mod errors {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_g6_depth_is_no_problem_and_a_cycle_of_any_length_is_named() {
+    async fn fault_g6_deep_plans_build_and_long_cycles_are_reported() {
         for count in [100, 1000] {
             let plan = built(|plan| chain(plan, count, None)).unwrap();
             assert_eq!(plan.plan().nodes()[count - 1].wave(), count - 1);
@@ -222,20 +218,23 @@ mod errors {
             assert_eq!(answer.report().count(Status::Success), count);
             assert_eq!(answer.report().elapsed, ms(count as u64));
             let last = count - 1;
-            let told = refused(|plan| chain(plan, count, Some(last)));
-            let [code, place, what, fix] = &told[0];
+            let found = refused(|plan| chain(plan, count, Some(last)));
+            let [code, place, what, fix] = &found[0];
             assert_eq!(
-                (told.len(), &**code, &**place),
+                (found.len(), &**code, &**place),
                 (1, "cycle", "nodes.0.after[0]")
             );
             assert_eq!(what.matches(" → ").count(), count);
-            assert_eq!(*fix, format!("let \"0\" not come after \"{last}\""));
+            assert_eq!(
+                *fix,
+                format!("remove the dependency of \"0\" on \"{last}\"")
+            );
         }
     }
 
     #[test]
-    fn a_required_node_has_a_tier_in_common_with_all_it_needs() {
-        let told = refused(|plan| {
+    fn a_required_node_shares_a_tier_with_all_nodes_it_needs() {
+        let found = refused(|plan| {
             add(plan, "all", |node| node);
             add(plan, "user", |node| {
                 node.optional().tiers(["free", "pro"]).after_named("all")
@@ -249,19 +248,19 @@ mod errors {
             add(plan, "more", |node| node.after_named("page"));
         });
         assert_eq!(
-            told,
+            found,
             [[
                 "unreachable",
                 "nodes.page.tiers",
-                "\"page\" is required, and no tier has all that it needs: \
+                "\"page\" is required, but no tier has all nodes that it needs: \
                  \"page\" (free), \"orders\" (pro, max), \"user\" (free, pro)",
-                "give them a tier in common, or make \"page\" optional"
+                "give these nodes a common tier, or make \"page\" optional"
             ]]
         );
     }
 
     #[test]
-    fn an_optional_node_may_be_out_of_reach_unless_a_required_one_needs_it() {
+    fn an_optional_node_may_be_unreachable_unless_it_is_needed() {
         let declare = |required: bool| {
             built(|plan| {
                 add(plan, "user", |node| node.optional().tiers(["free"]));
@@ -286,8 +285,8 @@ mod warnings {
     use super::*;
 
     #[test]
-    fn a_required_node_should_not_need_one_that_may_not_be_there() {
-        let told = warned(&Bounds::default(), |plan| {
+    fn a_required_node_that_needs_a_conditional_one_is_a_warning() {
+        let found = warned(&Bounds::default(), |plan| {
             add(plan, "config", |node| node);
             add(plan, "user", |node| node.when(|()| Ok(false)));
             add(plan, "orders", |node| {
@@ -302,18 +301,18 @@ mod warnings {
             add(plan, "extra", |node| node.after_named("user").optional());
         });
         assert_eq!(
-            told,
+            found,
             [[
                 "conditional_dependency",
                 "nodes.orders.after[1]",
-                "\"orders\" is required, but skipped where the condition of \"user\" does not hold",
-                "make \"user\" an optional dependency, or take its condition for both"
+                "\"orders\" is required, but skipped if the condition of \"user\" is false",
+                "make \"user\" an optional dependency, or give both nodes the same condition"
             ]]
         );
     }
 
     #[test]
-    fn the_first_node_of_a_path_that_the_deadline_cuts_is_told() {
+    fn the_first_node_of_a_path_that_misses_the_deadline_is_reported() {
         let declare = |plan: &mut Builder| {
             add(plan, "quick", |node| {
                 node.downstream(takes("quick", &[100]))
@@ -332,35 +331,35 @@ mod warnings {
         };
         assert!(warned(&within(1501), declare).is_empty());
         let fix =
-            "shorten the attempt_timeout of \"user\", set its total_timeout, or try it less often";
-        let told = warned(&within(1499), declare);
+            "lower the attempt_timeout of \"user\", set its total_timeout, or allow fewer attempts";
+        let found = warned(&within(1499), declare);
         assert_eq!(
-            told,
+            found,
             [[
                 "worst_case",
                 "nodes.orders",
-                "the worst case of user → orders is 1s 500ms, and the deadline 1s 499ms",
+                "the worst case of user → orders is 1s 500ms, but the deadline is 1s 499ms",
                 fix
             ]]
         );
-        // Without retries, it is in time.
+        // Without retries, the plan meets the deadline.
         assert!(warned(&within(1001).max_retries(0), declare).is_empty());
     }
 
     #[test]
-    fn what_has_no_end_is_too_long() {
-        let told = warned(&within(60_000), |plan| {
+    fn an_unbounded_worst_case_misses_any_deadline() {
+        let found = warned(&within(60_000), |plan| {
             add(plan, "known", |node| node.downstream(takes("users", &[])));
         });
         assert_eq!(
-            told[0][2],
-            "the worst case of known is without end, and the deadline 1m"
+            found[0][2],
+            "the worst case of known is unbounded, but the deadline is 1m"
         );
     }
 
     #[test]
-    fn what_is_expected_to_be_late_is_told_apart() {
-        let told = warned(&within(100), |plan| {
+    fn expected_and_worst_case_times_are_separate_warnings() {
+        let found = warned(&within(100), |plan| {
             add(plan, "user", |node| {
                 node.expected(ms(60)).downstream(takes("users", &[90]))
             });
@@ -370,7 +369,7 @@ mod warnings {
                     .after_named("user")
             });
         });
-        let codes: Vec<_> = told
+        let codes: Vec<_> = found
             .iter()
             .map(|[code, place, ..]| (&**code, &**place))
             .collect();
@@ -382,17 +381,14 @@ mod warnings {
             ]
         );
         assert_eq!(
-            told[0][2],
-            "the expected time of user → orders is 110ms, and the deadline 100ms"
+            found[0][2],
+            "the expected time of user → orders is 110ms, but the deadline is 100ms"
         );
-        assert_eq!(
-            told[0][3],
-            "give the request more time, or make \"user\" faster"
-        );
+        assert_eq!(found[0][3], "raise the deadline, or make \"user\" faster");
     }
 
     #[test]
-    fn nodes_that_wait_for_their_turn_may_be_late_for_it() {
+    fn nodes_may_be_late_because_of_max_concurrency() {
         let declare = |plan: &mut Builder| {
             for name in ["a", "b", "c"] {
                 add(plan, name, |node| node.downstream(takes(name, &[400])));
@@ -404,8 +400,8 @@ mod warnings {
             [[
                 "max_concurrency",
                 "nodes",
-                "the worst case of all nodes, 2 at once, is 800ms, and the deadline 799ms",
-                "let more nodes run at once, or each take less time"
+                "the worst case of all nodes, 2 at once, is 800ms, but the deadline is 799ms",
+                "raise max_concurrency, or make the nodes faster"
             ]]
         );
     }
@@ -429,11 +425,11 @@ mod warnings {
             [[
                 "amplification",
                 "nodes.c",
-                "one request may send 12 attempts to \"users\", by a, b, c: more than 10",
-                "let a call of \"users\" make 3 attempts at most"
+                "one request may send 12 attempts to \"users\" (nodes a, b, c), the maximum is 10",
+                "limit a call of \"users\" to 3 attempts"
             ]]
         );
-        // What a request shares of retries bounds what it sends: 3 nodes, and 3 retries.
+        // The retries that the nodes share bound the attempts: 3 nodes, and 3 retries.
         for (retries, bound, warns) in [
             (3, 6_u32, false),
             (3, 5, true),
@@ -443,18 +439,18 @@ mod warnings {
             let bounds = bounds
                 .max_retries(retries)
                 .max_attempts_per_downstream(bound);
-            let told = warned(&bounds, declare);
-            assert_eq!(!told.is_empty(), warns, "{retries} {bound}: {told:?}");
+            let found = warned(&bounds, declare);
+            assert_eq!(!found.is_empty(), warns, "{retries} {bound}: {found:?}");
         }
         let fix =
             |bound: u32| warned(&bounds.max_attempts_per_downstream(bound), declare)[1][3].clone();
-        assert_eq!(fix(3), "neither retry nor hedge \"users\"");
-        assert_eq!(fix(2), "ask \"users\" from 2 nodes at most");
+        assert_eq!(fix(3), "turn off retries and hedges for \"users\"");
+        assert_eq!(fix(2), "call \"users\" from at most 2 nodes");
     }
 
-    /// What is asked instead is asked after the node's own, and may be what others ask for themselves.
+    /// A fallback is called after the node's own downstream, and other nodes may call it directly.
     #[test]
-    fn what_is_asked_instead_takes_time_and_attempts_too() {
+    fn fallbacks_add_time_and_attempts() {
         let declare = |plan: &mut Builder| {
             let spare = || takes("spare", &[100, 200, 300]);
             let user = takes("users", &[1000]).fallback(spare());
@@ -464,32 +460,32 @@ mod warnings {
         let bounds = within(1300).max_attempts_per_downstream(6_u32);
         assert!(warned(&bounds, declare).is_empty());
         let bounds = within(1299).max_attempts_per_downstream(5_u32);
-        let told = warned(&bounds, declare);
+        let found = warned(&bounds, declare);
         assert_eq!(
-            told.iter().map(|problem| &*problem[2]).collect::<Vec<_>>(),
+            found.iter().map(|problem| &*problem[2]).collect::<Vec<_>>(),
             [
-                "the worst case of user is 1s 300ms, and the deadline 1s 299ms",
-                "one request may send 6 attempts to \"spare\", by user, team: more than 5"
+                "the worst case of user is 1s 300ms, but the deadline is 1s 299ms",
+                "one request may send 6 attempts to \"spare\" (nodes user, team), the maximum is 5"
             ]
         );
-        // One retry for each, of which they share one.
+        // Each call may make one retry, but the request shares one.
         let bounds = within(1200)
             .max_retries(1)
             .max_attempts_per_downstream(3_u32);
         assert!(warned(&bounds, declare).is_empty());
-        let told = warned(&within(2000), |plan| {
+        let found = warned(&within(2000), |plan| {
             let user = takes("users", &[1000]).fallback(takes("endless", &[]));
             add(plan, "user", |node| node.downstream(user));
         });
         assert_eq!(
-            told[0][2],
-            "the worst case of user is without end, and the deadline 2s"
+            found[0][2],
+            "the worst case of user is unbounded, but the deadline is 2s"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dependency_that_is_said_twice_is_as_hard_as_it_was_said() {
+async fn a_dependency_declared_twice_is_hard_if_one_is() {
     let mut plan = Plan::builder();
     plan.node("user", broken(1), |(), _| Ok(())).optional();
     plan.node("orders", slow(1), |(), _| Ok(()))
@@ -527,7 +523,7 @@ fn a_profile_knows_its_worst_case_by_attempts() {
 }
 
 #[test]
-fn all_cycles_are_named_and_a_slip_blames_nobody_else() {
+fn all_cycles_are_reported_and_a_typo_causes_one_error() {
     let mut plan = Plan::builder::<()>();
     for (node, on) in [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")] {
         plan.node(node, slow(1), |(), _| Ok(())).after_named(on);

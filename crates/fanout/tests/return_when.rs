@@ -1,4 +1,4 @@
-//! When the answer leaves, and what becomes of what is late.
+//! The time of the response, and the fate of nodes that are late.
 #![allow(missing_docs)]
 
 mod common;
@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
 use tower_fanout::{FanOut, Plan, Report, ReturnWhen, Status};
 
-/// One required node that takes 20 ms, and one optional that takes `late` and is counted while it runs.
+/// One required node that takes 20 ms, and one optional node that takes `late` and is counted while
+/// it runs.
 fn with_late(late: u64, in_flight: &InFlight) -> FanOut<()> {
     let counted = in_flight.clone();
     let late = node(move || {
@@ -45,7 +46,7 @@ fn last(report: &Report) -> Status {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_optional_node_delays_the_answer_by_the_grace_and_no_more() {
+async fn a_late_optional_node_delays_the_response_by_at_most_the_grace() {
     let in_flight = InFlight::default();
     for (late, elapsed, status) in [
         (5000, 70, Status::Cancelled),
@@ -55,14 +56,14 @@ async fn a_late_optional_node_delays_the_answer_by_the_grace_and_no_more() {
     ] {
         let report = report(with_late(late, &in_flight)).await;
         assert_eq!((report.elapsed, last(&report)), (ms(elapsed), status));
-        assert_eq!(in_flight.now(), 0, "it is dropped");
+        assert_eq!(in_flight.now(), 0, "the late call is dropped");
     }
     let all = with_late(5000, &in_flight).return_when(ReturnWhen::All);
     assert_eq!(report(all).await.elapsed, ms(5000));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_at_the_end_of_the_grace_wins_whatever_fails_then() {
+async fn an_answer_at_the_end_of_the_grace_period_counts() {
     let mut plan = Plan::builder();
     plan.node("required", slow(20), |(), _| Ok(()));
     plan.node("fails", broken(70), |(), _| Ok(())).optional();
@@ -75,7 +76,7 @@ async fn an_answer_at_the_end_of_the_grace_wins_whatever_fails_then() {
 
 type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Keeps what goes on without the answer.
+/// Collects the futures of detached nodes.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<Late>>>);
 
@@ -91,7 +92,7 @@ impl Kept {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_detached_goes_on_to_its_end() {
+async fn detached_nodes_run_to_completion() {
     let (in_flight, kept) = (InFlight::default(), Kept::default());
     let start = Instant::now();
     let report = report(kept.detach(with_late(5000, &in_flight))).await;
@@ -114,7 +115,7 @@ async fn a_run_that_is_dropped_detaches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g20_a_panic_of_who_takes_late_nodes_leaves_the_answer_alone() {
+async fn fault_g20_a_panic_of_the_spawn_function_keeps_the_answer() {
     let mut plan = Plan::builder();
     plan.node("must", slow(1), |(), _| Ok(()));
     plan.node("may", slow(1000), |(), _| Ok(())).optional();

@@ -1,4 +1,4 @@
-//! When nodes start, end, and are cut.
+//! The course of a run: when nodes start, end and are cancelled.
 #![allow(missing_docs)]
 
 mod common;
@@ -62,7 +62,7 @@ async fn five_services_take_as_long_as_the_slowest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dl_12_what_starts_later_has_what_is_left_less_the_margin() {
+async fn dl_12_later_nodes_get_the_remaining_time_minus_the_margin() {
     let left = service_fn(|call: Until| async move {
         let deadline = call.call().deadline.unwrap();
         Ok::<_, BoxError>(deadline.remaining(Instant::now()))
@@ -72,7 +72,7 @@ async fn dl_12_what_starts_later_has_what_is_left_less_the_margin() {
     let later = plan.node("later", left, |until: &Until, _| Ok(Until(until.0.clone())));
     let later = later.after(first).key();
     let answer = FanOut::new(plan.build().unwrap()).oneshot(Until::after(ms(400)));
-    // A twentieth of the whole is kept for merging, 50 ms at most.
+    // The merge margin is a twentieth of the whole time, at most 50 ms.
     assert_eq!(*answer.await.unwrap().get(later).unwrap(), ms(180));
 }
 
@@ -91,7 +91,7 @@ async fn two_at_a_time_take_three_waves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_reads_a_run_as_it_goes_sees_each_answer_at_its_end() {
+async fn a_run_yields_each_node_when_it_ends() {
     let nodes = [("early", slow(1)), ("late", slow(2))];
     let fan_out = FanOut::new(independent(nodes).build().unwrap());
     let mut run = fan_out.run(()).unwrap();
@@ -147,7 +147,7 @@ async fn required_nodes_start_before_optional_ones_of_a_higher_priority() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_12_a_service_that_is_never_ready_delays_nobody_else() {
+async fn ord_12_a_service_that_is_never_ready_delays_no_other_node() {
     let never_ready = tower::ServiceBuilder::new()
         .layer(tower::limit::ConcurrencyLimitLayer::new(0))
         .service(slow(1));
@@ -167,7 +167,7 @@ async fn ord_12_a_service_that_is_never_ready_delays_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_14_a_panic_is_the_failure_of_its_branch() {
+async fn ord_14_a_panic_fails_only_its_branch() {
     let mut plan = Plan::builder();
     plan.node(
         "calls",
@@ -219,7 +219,7 @@ async fn fault_g1_all_cancels_the_rest_at_the_first_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g2_g3_partial_needs_the_required_ones_and_never_cancels() {
+async fn fault_g2_g3_partial_needs_required_nodes_and_never_cancels() {
     for (required_breaks, succeeds) in [(false, true), (true, false)] {
         let mut plan = Plan::builder();
         plan.node(
@@ -238,7 +238,7 @@ async fn fault_g2_g3_partial_needs_the_required_ones_and_never_cancels() {
         )
         .optional();
         let (result, elapsed) = timed(FanOut::new(plan.build().unwrap()).oneshot(())).await;
-        assert_eq!(elapsed, ms(50), "the other one is awaited");
+        assert_eq!(elapsed, ms(50), "the other required node is awaited");
         assert_eq!(result.is_ok(), succeeds);
         let report = match &result {
             Ok(answer) => answer.report(),
@@ -273,7 +273,7 @@ async fn fault_g4_best_effort_fails_only_if_nothing_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g5_what_depends_on_a_failure_is_skipped() {
+async fn fault_g5_dependents_of_a_failed_node_are_skipped() {
     let mut plan = Plan::builder();
     let root = plan
         .node("root", broken(5), |(), _| Ok(()))
@@ -310,7 +310,7 @@ async fn fault_g5_what_depends_on_a_failure_is_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_starts_the_moment_it_is_ready_and_reads_what_it_comes_after() {
+async fn a_node_starts_when_ready_and_reads_its_dependencies() {
     let mut plan = Plan::builder();
     let quick = plan.node("quick", slow(10), |(), _| Ok(())).key();
     plan.node("long", slow(100), |(), _| Ok(()));
@@ -332,7 +332,7 @@ async fn a_node_starts_the_moment_it_is_ready_and_reads_what_it_comes_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reading_a_node_that_one_does_not_come_after_is_an_error_of_the_branch() {
+async fn reading_a_node_that_is_no_dependency_fails_the_branch() {
     let mut plan = Plan::builder();
     let late = plan.node("late", slow(10), |(), _| Ok(())).key();
     plan.node("hasty", slow(1), move |(), out| out.get(late).map(|_| ()))
@@ -343,11 +343,11 @@ async fn reading_a_node_that_one_does_not_come_after_is_an_error_of_the_branch()
         .unwrap();
     let error = answer.report().branches[1].error.clone().unwrap();
     assert_eq!(error.kind(), ErrorKind::Template);
-    assert_eq!(error.message(), "there is no answer of \"late\"");
+    assert_eq!(error.message(), "no answer from \"late\"");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_ended_by_chance_is_not_there_to_be_read() {
+async fn an_answer_is_readable_only_by_dependents() {
     let mut plan = Plan::builder();
     let quick = plan.node("quick", slow(1), |(), _| Ok(())).key();
     let first = plan.node("first", slow(10), |(), _| Ok(())).key();
@@ -358,16 +358,16 @@ async fn what_has_ended_by_chance_is_not_there_to_be_read() {
     let answer = FanOut::new(plan.build().unwrap()).oneshot(());
     let report = answer.await.unwrap().report().clone();
     let error = report.branches[2].error.as_ref().unwrap();
-    assert_eq!(error.message(), "there is no answer of \"quick\"");
+    assert_eq!(error.message(), "no answer from \"quick\"");
     assert_eq!(
         report.branches[3].status,
         Status::Success,
-        "an ancestor's is"
+        "an indirect dependency may be read"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_g9_the_deadline_ends_the_run_with_what_is_done() {
+async fn fault_g9_the_deadline_ends_the_run_with_the_answers_so_far() {
     let mut plan = Plan::builder();
     for (name, service) in [
         ("a", slow(10)),
@@ -408,7 +408,7 @@ async fn fault_g9_the_deadline_ends_the_run_with_what_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_optional_node_without_time_is_skipped_and_a_required_one_started() {
+async fn without_time_optional_nodes_are_skipped_and_required_ones_start() {
     let mut plan = Plan::builder();
     let first = plan.node("first", slow(95), |_: &Until, _| Ok(())).key();
     plan.node("optional", hanging(), |_, _| Ok(()))
@@ -484,7 +484,7 @@ mod selection {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_e11_what_a_named_node_needs_comes_with_it_as_required_as_it() {
+    async fn fault_e11_dependencies_of_a_named_node_are_selected_with_it() {
         let fan_out = FanOut::new(plan()).selection(Selection::named(&[1], &[]));
         let answer = fan_out.oneshot(()).await.unwrap();
         let branches = &answer.report().branches;
@@ -515,7 +515,7 @@ mod selection {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_needs_a_node_whose_condition_does_not_hold_is_not_missed() {
+    async fn a_false_condition_skips_dependents_without_failing_the_run() {
         let mut plan = Plan::builder::<u32>();
         let odd = plan
             .node("odd", slow(1), |_, _| Ok(()))
@@ -534,7 +534,7 @@ mod selection {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_needs_a_node_that_a_test_skips_is_not_missed() {
+    async fn a_test_run_skips_dependents_without_failing_the_run() {
         let mut plan = Plan::builder();
         let write = plan.node("write", slow(1), |(), _| Ok(())).changes_state();
         let write = write.key();
@@ -549,7 +549,7 @@ mod selection {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_g20_a_condition_that_panics_is_an_error_of_its_request() {
+    async fn fault_g20_a_panicking_condition_fails_its_request() {
         let mut plan = Plan::builder::<u32>();
         plan.node("half", slow(1), |_, _| Ok(()))
             .when(|n| Ok(2 / n > 0));
@@ -562,7 +562,8 @@ mod selection {
         assert!(fan_out.oneshot(1).await.is_ok());
     }
 
-    /// The conditions of `first`, `second`, which needs it, and `extra`, which is optional, each fail.
+    /// The conditions of `first`, `second`, which needs it, and `extra`, which is optional, each
+    /// fail.
     fn with_failing_conditions() -> FanOut<()> {
         fn fails(name: &'static str) -> impl Fn(&()) -> Result<bool, BranchError> {
             move |()| Err(BranchError::template(name))
@@ -579,7 +580,7 @@ mod selection {
     }
 
     #[test]
-    fn failing_conditions_of_required_nodes_refuse_the_request_together() {
+    fn failed_conditions_of_required_nodes_are_reported_together() {
         let run = |required| Choice::Run { required };
         let error = with_failing_conditions().choose(&()).unwrap_err();
         let SelectError::ConditionFailed { failed, choices } = error else {
@@ -599,7 +600,7 @@ mod selection {
     }
 
     #[test]
-    fn a_failing_condition_of_an_optional_node_does_not_hold() {
+    fn a_failed_condition_skips_an_optional_node() {
         let optional = Selection::named(&[], &[0, 1, 2, 3]);
         let choices = with_failing_conditions().selection(optional).choose(&());
         let when = Choice::Skip(SkipReason::When);
@@ -610,7 +611,7 @@ mod selection {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_brownout_sheds_what_matters_least_and_never_all() {
+    async fn a_brownout_sheds_low_priorities_first_and_never_all() {
         let mut plan = Plan::builder();
         let base = plan.node("base", slow(1), |(), _| Ok(())).optional().key();
         for (name, priority) in [("one", 1), ("five", 5), ("nine", 9)] {
@@ -648,18 +649,26 @@ mod selection {
         };
         assert_eq!(runs(0.0, 0.0).await, [0, 1, 2, 3]);
         assert_eq!(runs(f64::NAN, 0.0).await, [0, 1, 2, 3]);
-        assert_eq!(runs(0.15, 0.0).await, [0, 2, 3], "what nine needs stays");
+        assert_eq!(
+            runs(0.15, 0.0).await,
+            [0, 2, 3],
+            "the nodes that `nine` needs stay"
+        );
         assert_eq!(
             runs(0.15, 0.6).await,
             [0, 1, 2, 3],
             "a higher tier keeps more"
         );
         assert_eq!(runs(0.9, 0.0).await, [0, 3]);
-        assert_eq!(runs(1.0, 1.0).await, [0, 3], "the most important stays");
+        assert_eq!(
+            runs(1.0, 1.0).await,
+            [0, 3],
+            "the node of the highest priority stays"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_only_with_a_node_that_is_skipped_does_not_run() {
+    async fn dependencies_of_skipped_nodes_do_not_run() {
         let mut plan = Plan::builder();
         let user = plan.node("user", slow(1), |(), _| Ok(())).optional().key();
         plan.node("of another tier", slow(1), |(), _| Ok(()))
@@ -681,10 +690,13 @@ mod selection {
         ] {
             let answer = fan_out.clone().selection(selection).oneshot(()).await;
             let report = answer.unwrap().report().clone();
-            assert!(report.branch(0).is_none(), "nobody asked for it");
+            assert!(
+                report.branch(0).is_none(),
+                "the request does not ask for it"
+            );
             assert_eq!(report.count(Status::Success), 1);
         }
-        // Asked for, it runs, and is as required as it was.
+        // If the request asks for the node, it runs, and is required if the plan says so.
         let fan_out = fan_out.selection(Selection::named(&[3, 4], &[0]));
         let report = fan_out.oneshot(()).await.unwrap().report().clone();
         assert!(!report.branch(0).unwrap().required);

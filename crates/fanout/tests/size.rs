@@ -1,4 +1,4 @@
-//! A branch is small, and no plan is too deep.
+//! Limits on the size of a branch and the depth of a plan.
 #![allow(missing_docs)]
 
 mod common;
@@ -14,10 +14,10 @@ use tower_fanout::{
     stack::stack,
 };
 
-/// What a call of a client holds while it waits for its answer.
+/// The size of the state that an HTTP client keeps while it waits for a response, in bytes.
 const CLIENT: usize = 512;
 
-/// One attempt that holds as much as a client does.
+/// One attempt that keeps as much state as a client.
 async fn attempt(_: WithCall<()>) -> Answer {
     let held = [1u8; CLIENT];
     tokio::task::yield_now().await;
@@ -37,7 +37,7 @@ fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
     for (name, downstream) in [("retried", retried), ("hedged", hedged)] {
         let fallback = downstream.fallback().answer("plan b");
         let service = stack(&downstream, fallback, |_| (), service_fn(attempt));
-        plan.node(name, service, |(), _| Ok(ask()));
+        plan.node(name, service, |(), _| Ok(idempotent_request()));
     }
     let fan_out = FanOut::new(plan.build().unwrap());
     for node in 0..2 {
@@ -47,7 +47,7 @@ fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
     }
 }
 
-/// Nodes that come one after the other, of which the first is `first`.
+/// A chain of nodes that depend on each other. The first node is `first`.
 fn chain(nodes: usize, first: Node) -> FanOut<()> {
     let mut plan = Plan::builder();
     let mut before = plan.node("first", first, |(), _| Ok(())).optional().key();
@@ -60,7 +60,7 @@ fn chain(nodes: usize, first: Node) -> FanOut<()> {
     FanOut::new(plan.build().unwrap())
 }
 
-/// Runs a chain, and says what became of its last node.
+/// Runs a chain and returns the outcome of its last node.
 async fn last_of(nodes: usize, first: Node) -> (Status, Option<SkipReason>) {
     let chain = chain(nodes, first);
     let report = chain.oneshot(()).await.unwrap().report().clone();
@@ -70,7 +70,7 @@ async fn last_of(nodes: usize, first: Node) -> (Status, Option<SkipReason>) {
 }
 
 #[test]
-fn fault_g22_no_chain_is_too_long_for_a_small_stack() {
+fn fault_g22_a_long_chain_does_not_overflow_a_small_stack() {
     let run = || {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {

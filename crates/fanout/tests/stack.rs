@@ -51,11 +51,15 @@ async fn ord_01_an_open_circuit_does_not_queue() {
     });
     let broken = around(&downstream, || async { Err(failed()) });
     for _ in 0..5 {
-        broken.clone().oneshot(ask()).await.unwrap_err();
+        broken
+            .clone()
+            .oneshot(idempotent_request())
+            .await
+            .unwrap_err();
     }
     assert_eq!(downstream.breaker().unwrap().state(), State::Open);
     let start = Instant::now();
-    let error = broken.oneshot(ask()).await.unwrap_err();
+    let error = broken.oneshot(idempotent_request()).await.unwrap_err();
     assert!(matches!(
         error.as_rejection(),
         Some(Rejection::CircuitOpen {
@@ -89,7 +93,10 @@ async fn ord_02_a_call_that_queued_while_the_circuit_opened_is_not_sent() {
             Err(failed())
         }
     });
-    let (first, second) = tokio::join!(service.clone().oneshot(ask()), service.oneshot(ask()));
+    let (first, second) = tokio::join!(
+        service.clone().oneshot(idempotent_request()),
+        service.oneshot(idempotent_request())
+    );
     assert!(first.unwrap_err().as_rejection().is_none());
     assert!(matches!(
         second.unwrap_err().as_rejection(),
@@ -114,14 +121,14 @@ async fn ord_03_the_total_timeout_bounds_all_attempts() {
         std::future::pending()
     });
     let start = Instant::now();
-    let error = service.oneshot(ask()).await.unwrap_err();
+    let error = service.oneshot(idempotent_request()).await.unwrap_err();
     assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
     assert_eq!(start.elapsed(), ms(1000));
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_04_waiting_for_a_turn_is_not_the_services_fault() {
+async fn ord_04_the_breaker_does_not_count_the_queue_time() {
     let downstream = downstream(|policy| {
         policy.retry = None;
         policy.attempt_timeout = Some(ms(100));
@@ -132,7 +139,7 @@ async fn ord_04_waiting_for_a_turn_is_not_the_services_fault() {
         tokio::time::sleep(ms(80)).await;
         Ok("ok")
     });
-    let calls = (0..5).map(|_| service.clone().oneshot(ask()));
+    let calls = (0..5).map(|_| service.clone().oneshot(idempotent_request()));
     let answers = futures_util::future::join_all(calls).await;
     assert!(
         answers.into_iter().all(|answer| answer.is_ok()),
@@ -149,7 +156,7 @@ async fn ord_05_the_breaker_sees_every_attempt() {
         let call = calls.fetch_add(1, Ordering::Relaxed);
         async move { if call < 2 { Err(failed()) } else { Ok("ok") } }
     });
-    assert_eq!(service.oneshot(ask()).await.unwrap(), "ok");
+    assert_eq!(service.oneshot(idempotent_request()).await.unwrap(), "ok");
     let seen = downstream.breaker().unwrap().snapshot();
     assert_eq!((seen.calls, seen.failed), (3, 2));
 }
@@ -164,12 +171,15 @@ async fn ord_06_the_breaker_does_not_see_the_fallback() {
         |_| (),
         service,
     );
-    assert_eq!(service.oneshot(ask()).await.unwrap(), "plan b");
+    assert_eq!(
+        service.oneshot(idempotent_request()).await.unwrap(),
+        "plan b"
+    );
     assert_eq!(downstream.breaker().unwrap().snapshot().failed, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_07_ord_08_a_cut_branch_is_blamed_only_if_it_had_run_long() {
+async fn ord_07_ord_08_a_cut_call_is_a_failure_only_if_it_ran_long() {
     for (cut_at, blamed) in [(10, 0), (600, 1)] {
         let downstream = downstream(|_| {});
         let mut plan = Plan::builder();
@@ -177,7 +187,7 @@ async fn ord_07_ord_08_a_cut_branch_is_blamed_only_if_it_had_run_long() {
         plan.node(
             "runs",
             around(&downstream, std::future::pending),
-            |(), _| Ok(ask()),
+            |(), _| Ok(idempotent_request()),
         );
         let start = Instant::now();
         let fan_out = FanOut::new(plan.build().unwrap()).strategy(Strategy::All);
@@ -201,7 +211,11 @@ async fn ord_09_a_failing_downstream_gets_no_more_retries_than_its_budget() {
         async { Err(failed()) }
     });
     for _ in 0..100 {
-        service.clone().oneshot(ask()).await.unwrap_err();
+        service
+            .clone()
+            .oneshot(idempotent_request())
+            .await
+            .unwrap_err();
     }
     let retries = calls.load(Ordering::Relaxed) - 100;
     assert!((1..=20).contains(&retries), "{retries}");
@@ -215,24 +229,24 @@ async fn ord_10_a_call_that_pauses_holds_no_permit() {
             (ms(100), ms(100), tower_fanout::layers::retry::Jitter::None);
     });
     let service = around(&downstream, || async { Err(failed()) });
-    let call = tokio::spawn(service.oneshot(ask()));
+    let call = tokio::spawn(service.oneshot(idempotent_request()));
     tokio::time::sleep(ms(50)).await;
     assert!(!call.is_finished());
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn ord_13_a_hung_downstream_does_not_touch_another() {
+async fn ord_13_a_hung_downstream_does_not_delay_another() {
     let (hung, fine) = (downstream(|_| {}), downstream(|_| {}));
     let mut plan = Plan::builder();
     plan.node(
         "hung",
         around(&hung, std::future::pending),
-        |_: &Until, _| Ok(ask()),
+        |_: &Until, _| Ok(idempotent_request()),
     )
     .optional();
     plan.node("fine", around(&fine, || async { Ok("ok") }), |_, _| {
-        Ok(ask())
+        Ok(idempotent_request())
     });
     let fan_out = FanOut::new(plan.build().unwrap());
     let calls = (0..150).map(|_| fan_out.clone().oneshot(Until::after(500)));
@@ -245,8 +259,8 @@ async fn ord_13_a_hung_downstream_does_not_touch_another() {
     assert_eq!(hung.concurrency().unwrap().in_flight(), 0);
 }
 
-/// What became of a branch whose own service always fails, tried twice, and is answered for by one
-/// that fails too, tried thrice.
+/// Returns the branch of a service that always fails and is tried twice. Its fallback fails too and
+/// is tried three times.
 async fn answered_for(is_open: bool, others: Answered) -> Branch {
     let tried =
         |attempts: u8| downstream(|policy| policy.retry.as_mut().unwrap().max_attempts = attempts);
@@ -266,7 +280,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
     let broken = service_fn(|_: WithCall<()>| async { Err::<&str, _>(failed()) });
     let service = stack(&own, chain, |_| (), broken);
     let mut plan = Plan::builder();
-    plan.node("user", service, |(), _| Ok(ask()));
+    plan.node("user", service, |(), _| Ok(idempotent_request()));
     match FanOut::new(plan.build().unwrap()).oneshot(()).await {
         Err(FanOutError::Failed { answer, .. }) => answer.report().branches[0].clone(),
         other => panic!("{other:?}"),
@@ -281,7 +295,7 @@ enum Answered {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ended_the_retries_is_said_of_the_services_own() {
+async fn stopped_by_is_reported_only_for_the_nodes_own_service() {
     let attempts = Some(RetryStopReason::Attempts);
     for (is_open, others, sent, stopped_by) in [
         (false, Answered::Never, 2, attempts),
@@ -298,7 +312,7 @@ async fn what_ended_the_retries_is_said_of_the_services_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_retry_layer_what_was_refused_was_not_called() {
+async fn without_a_retry_layer_a_rejected_branch_was_not_called() {
     let mut plan = Plan::builder();
     plan.node("user", slow(1), |(), _| Ok(()));
     plan.node("broken", broken(1), |(), _| Ok(()));
@@ -323,7 +337,7 @@ fn refused(rejection: Rejection) -> Node {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_asks_for_fewer_retries_and_no_fallback() {
+async fn a_request_can_limit_retries_and_forbid_fallbacks() {
     let calls = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&calls);
     let downstream = downstream(|_| {});
@@ -338,7 +352,7 @@ async fn a_request_asks_for_fewer_retries_and_no_fallback() {
         service,
     );
     let mut plan = Plan::builder();
-    plan.node("users", service, |_: &Until, _| Ok(ask()));
+    plan.node("users", service, |_: &Until, _| Ok(idempotent_request()));
     let fan_out = FanOut::new(plan.build().unwrap());
 
     let answer = fan_out.clone().oneshot(Until::after(5000)).await.unwrap();
@@ -349,7 +363,7 @@ async fn a_request_asks_for_fewer_retries_and_no_fallback() {
     let mut plain = Until::after(5000);
     (plain.0.max_retries, plain.0.fallback) = (Some(1), false);
     let Err(FanOutError::Failed { answer, .. }) = fan_out.oneshot(plain).await else {
-        panic!("there is no fallback");
+        panic!("no fallback may answer");
     };
     let branch = &answer.report().branches[0];
     assert_eq!((branch.status, branch.attempts), (Status::Failed, 2));

@@ -16,8 +16,8 @@ use tower_fanout::{
     stack::stack,
 };
 
-/// The whole request of the tests says nothing.
-pub(crate) type Ask = ();
+/// The whole request of the tests, which carries no data.
+pub(crate) type Request = ();
 pub(crate) type Node = BoxCloneSyncService<(), &'static str, BoxError>;
 
 pub(crate) fn ms(ms: u64) -> Duration {
@@ -66,7 +66,7 @@ where
 /// A plan of independent, required nodes.
 pub(crate) fn independent(
     nodes: impl IntoIterator<Item = (&'static str, Node)>,
-) -> PlanBuilder<Ask> {
+) -> PlanBuilder<Request> {
     let mut plan = Plan::builder();
     for (name, service) in nodes {
         plan.node(name, service, |(), _| Ok(()));
@@ -74,7 +74,7 @@ pub(crate) fn independent(
     plan
 }
 
-/// Counts the calls that run, and the most that ever did.
+/// Counts the calls in flight, and their maximum.
 #[derive(Clone, Default)]
 pub(crate) struct InFlight(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -100,7 +100,7 @@ impl InFlight {
     }
 }
 
-/// Names in the order they were noted.
+/// A list of names, in the order in which they were added.
 #[derive(Clone, Default)]
 pub(crate) struct Notes(Arc<Mutex<Vec<&'static str>>>);
 
@@ -116,15 +116,15 @@ impl Notes {
 
 pub(crate) type Answer = Result<&'static str, BoxError>;
 
-/// A downstream whose attempts take a second at most, unless `edit` says otherwise.
+/// A downstream with attempts of at most one second, unless `edit` changes that.
 pub(crate) fn downstream(edit: impl FnOnce(&mut Policy)) -> Downstream<ClassifyResult> {
     let mut policy = Policy::new().attempt_timeout(ms(1000));
     edit(&mut policy);
     Downstream::new("users", policy, ClassifyResult).unwrap()
 }
 
-/// A request that may be sent twice.
-pub(crate) fn ask() -> WithCall<()> {
+/// An idempotent request.
+pub(crate) fn idempotent_request() -> WithCall<()> {
     WithCall::new(()).idempotent()
 }
 

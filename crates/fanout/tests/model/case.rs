@@ -1,11 +1,11 @@
-//! Random plans, and what is asked of them.
+//! Random plans, each with one request.
 
 use std::num::NonZeroUsize;
 
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use tower_fanout::{ReturnWhen, Selection, Strategy as Aggregation};
 
-/// How a node ends, if nothing ends it before.
+/// The behaviour of a node's service, unless the run ends the call first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
     Answers,
@@ -14,18 +14,18 @@ pub(crate) enum Ends {
     Never,
 }
 
-/// A node; times are in milliseconds.
+/// A node. Times are in milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) latency: u64,
     pub(crate) ends: Ends,
-    /// What it depends on, and whether it is skipped without.
+    /// The dependencies. The flag is `true` for a hard one.
     pub(crate) dependencies: Vec<(usize, bool)>,
     pub(crate) required: bool,
     pub(crate) priority: u8,
-    /// Whether only the better tier has it.
+    /// `true` if only callers of the better tier may use the node.
     pub(crate) tiered: bool,
-    /// Its condition, if it has one: it holds or not.
+    /// The value of the node's condition, if it has one.
     pub(crate) when: Option<bool>,
     pub(crate) expected: Option<u64>,
 }
@@ -35,19 +35,19 @@ pub(crate) struct Node {
 pub(crate) struct Case {
     pub(crate) nodes: Vec<Node>,
     pub(crate) selection: Selection,
-    /// Whether the caller is of the better tier.
+    /// `true` if the caller has the better tier.
     pub(crate) tier: bool,
     pub(crate) strategy: Aggregation,
     pub(crate) return_when: ReturnWhen,
     pub(crate) grace: u64,
     pub(crate) max_concurrency: usize,
-    /// In whole multiples of 20, so that a twentieth is whole too.
+    /// A multiple of 20, so that a twentieth of it is a whole number too.
     pub(crate) deadline: Option<u64>,
 }
 
 impl Case {
-    /// Everything is answered, and nothing cuts or narrows it.
-    pub(crate) fn calm(&mut self) {
+    /// Changes the case so that every node runs and answers, without limits.
+    pub(crate) fn unconstrain(&mut self) {
         (self.strategy, self.return_when) = (Aggregation::Partial, ReturnWhen::All);
         (self.selection, self.deadline) = (Selection::Plan, None);
         (self.tier, self.max_concurrency) = (true, self.nodes.len());
@@ -57,7 +57,7 @@ impl Case {
     }
 }
 
-/// Few of them, so that many are equal.
+/// Few distinct values, so that many latencies are equal.
 fn latency() -> impl Strategy<Value = u64> {
     prop_oneof![
         0u64..=4,
@@ -75,7 +75,7 @@ fn ends() -> impl Strategy<Value = Ends> {
     ]
 }
 
-/// A node that depends on some of those before it.
+/// A node that depends on some of the nodes before it.
 fn node() -> impl Strategy<Value = (Node, Vec<(Index, bool)>)> {
     let dependencies = vec((any::<Index>(), prop::bool::weighted(0.6)), 0..4);
     let facts = (any::<bool>(), 0u8..10, prop::bool::weighted(0.1));
@@ -98,23 +98,23 @@ fn node() -> impl Strategy<Value = (Node, Vec<(Index, bool)>)> {
     )
 }
 
-/// Nodes that are declared in any order.
+/// Nodes in a random order of declaration.
 fn nodes() -> impl Strategy<Value = Vec<Node>> {
     let nodes = prop_oneof![5 => vec(node(), 1..12), 1 => vec(node(), 12..=60)];
-    let with_places = nodes.prop_flat_map(|nodes| {
-        let places: Vec<usize> = (0..nodes.len()).collect();
-        (Just(nodes), Just(places).prop_shuffle())
+    let with_positions = nodes.prop_flat_map(|nodes| {
+        let positions: Vec<usize> = (0..nodes.len()).collect();
+        (Just(nodes), Just(positions).prop_shuffle())
     });
-    with_places.prop_map(|(nodes, places)| {
+    with_positions.prop_map(|(nodes, positions)| {
         let mut declared = vec![None; nodes.len()];
         for (at, (mut node, before)) in nodes.into_iter().enumerate() {
             for (pick, hard) in before.into_iter().filter(|_| at > 0) {
-                let dependency = places[pick.index(at)];
+                let dependency = positions[pick.index(at)];
                 if node.dependencies.iter().all(|one| one.0 != dependency) {
                     node.dependencies.push((dependency, hard));
                 }
             }
-            declared[places[at]] = Some(node);
+            declared[positions[at]] = Some(node);
         }
         declared.into_iter().flatten().collect()
     })
@@ -139,18 +139,18 @@ fn return_when() -> impl Strategy<Value = ReturnWhen> {
 }
 
 fn selection(of: usize) -> impl Strategy<Value = Selection> {
-    let named = vec(option::weighted(0.5, any::<bool>()), of).prop_map(|nodes| {
-        let those = |wanted| {
+    let selections = vec(option::weighted(0.5, any::<bool>()), of).prop_map(|nodes| {
+        let named = |wanted| {
             let chosen = nodes.iter().enumerate();
             let chosen = chosen.filter(move |(_, required)| **required == Some(wanted));
             chosen.map(|(node, _)| node).collect::<Vec<_>>()
         };
-        Selection::named(&those(true), &those(false))
+        Selection::named(&named(true), &named(false))
     });
-    prop_oneof![3 => Just(Selection::Plan), 1 => named]
+    prop_oneof![3 => Just(Selection::Plan), 1 => selections]
 }
 
-/// Plans of up to 60 nodes. What never ends is cut by a deadline.
+/// Plans of up to 60 nodes. If the case has no deadline, every node ends.
 pub(crate) fn cases() -> impl Strategy<Value = Case> {
     let concurrency = prop_oneof![1usize..6, Just(usize::MAX)];
     let deadline = option::weighted(0.5, (1u64..150).prop_map(|twenties| twenties * 20));
@@ -178,7 +178,7 @@ pub(crate) fn cases() -> impl Strategy<Value = Case> {
             tier,
             strategy,
             return_when,
-            // None, often: then it is over at once.
+            // Often zero, which ends the grace period at once.
             grace: grace.saturating_sub(100),
             max_concurrency,
             deadline,

@@ -1,4 +1,4 @@
-//! What of a plan a request should run: apart from the crate, too.
+//! Decides which nodes of a plan a request runs, independently of the crate.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use tower_fanout::{Selection, Strategy};
 
 use crate::case::Case;
 
-/// Nodes and whether they are required.
+/// The nodes that run. The value is `true` for required ones.
 pub(crate) type Runs = BTreeMap<usize, bool>;
-/// Nodes that are skipped from the beginning, and why.
+/// The nodes that are skipped by selection, with the reason.
 pub(crate) type Skipped = BTreeMap<usize, &'static str>;
 
-/// What `case` runs and skips; none if it cannot be run.
+/// Returns the nodes that `case` runs and skips, or `None` if the case cannot be run.
 pub(crate) fn select(case: &Case) -> Option<(Runs, Skipped)> {
     let quorum = quorum(case.strategy);
     let mut asked: Runs = match &case.selection {
@@ -48,14 +48,14 @@ pub(crate) fn select(case: &Case) -> Option<(Runs, Skipped)> {
     if case.strategy == Strategy::All {
         runs.values_mut().for_each(|required| *required = true);
     }
-    let last = runs
+    let sinks = runs
         .keys()
         .filter(|&&node| is_sink(case, &runs, node))
         .count();
-    (last >= quorum.unwrap_or(1)).then_some((runs, skipped))
+    (sinks >= quorum.unwrap_or(1)).then_some((runs, skipped))
 }
 
-/// Skips what of `runs` is to be skipped by itself, and what cannot do without what is skipped.
+/// Skips the nodes in `runs` for which `own` is true, and all nodes that need a skipped one.
 fn skip(
     reason: &'static str,
     case: &Case,
@@ -66,15 +66,15 @@ fn skip(
     let mut skips: Vec<usize> = runs.keys().copied().filter(own).collect();
     while !skips.is_empty() {
         skipped.extend(skips.iter().map(|&node| (node, reason)));
-        let lacks = |node: &usize| {
+        let needs_skipped = |node: &usize| {
             let mut hard = case.nodes[*node].dependencies.iter().filter(|one| one.1);
             !skipped.contains_key(node) && hard.any(|one| skipped.contains_key(&one.0))
         };
-        skips = runs.keys().copied().filter(lacks).collect();
+        skips = runs.keys().copied().filter(needs_skipped).collect();
     }
 }
 
-/// What is asked for and not skipped, and what that depends on.
+/// Returns the nodes of `asked` that are not skipped, and their dependencies.
 fn pull_in(case: &Case, asked: &Runs, skipped: &Skipped) -> Runs {
     let mut runs = Runs::new();
     let mut next: Vec<(usize, bool)> = asked
@@ -96,12 +96,12 @@ fn pull_in(case: &Case, asked: &Runs, skipped: &Skipped) -> Runs {
     runs
 }
 
-/// Whether nothing that runs depends on `node`.
+/// Returns `true` if no node that runs depends on `node`.
 pub(crate) fn is_sink(case: &Case, runs: &Runs, node: usize) -> bool {
     !runs.keys().any(|&other| depends(case, other, node))
 }
 
-/// How many answers are enough, if that is what counts.
+/// Returns the number of answers that is enough, or `None` if the strategy does not count answers.
 pub(crate) fn quorum(strategy: Strategy) -> Option<usize> {
     match strategy {
         Strategy::First => Some(1),
@@ -110,7 +110,7 @@ pub(crate) fn quorum(strategy: Strategy) -> Option<usize> {
     }
 }
 
-/// Whether `node` waits for `on`.
+/// Returns `true` if `node` depends on `on`.
 pub(crate) fn depends(case: &Case, node: usize, on: usize) -> bool {
     case.nodes[node].dependencies.iter().any(|one| one.0 == on)
 }

@@ -1,4 +1,4 @@
-//! Runs of random plans against a plain model of what they should do.
+//! Compares runs of random plans with a simple model.
 #![allow(missing_docs)]
 
 mod case;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use case::cases;
 use proptest::{prelude::*, test_runner::Config};
 
-/// Cases per property.
+/// Number of cases per property.
 const CASES: u32 = 10_000;
 
 fn config(cases: u32) -> Config {
@@ -28,26 +28,26 @@ proptest! {
     #![proptest_config(config(CASES))]
 
     #[test]
-    fn a_run_is_what_the_model_says(case in cases()) {
+    fn a_run_matches_the_model(case in cases()) {
         let expected = reference::expect(&case);
         let real = real::run(&case);
         prop_assert_eq!(real.outcome, expected.clone());
-        prop_assert!(real.peak <= case.max_concurrency, "{} ran at once", real.peak);
-        prop_assert_eq!(real.left_behind, 0);
+        prop_assert!(real.peak <= case.max_concurrency, "{} nodes in flight", real.peak);
+        prop_assert_eq!(real.left_running, 0);
         let Some(expected) = expected else { return Ok(()) };
         for (node, fate) in &expected.fates {
             let Some(started) = fate.started else { continue };
             for (dependency, _) in &case.nodes[*node].dependencies {
                 let ended = expected.fates[dependency].ended;
-                prop_assert!(ended.is_none_or(|ended| ended <= started), "{node} was too early");
+                prop_assert!(ended.is_none_or(|ended| ended <= started), "{node} started too early");
             }
         }
         let late = case.deadline.is_some_and(|deadline| expected.elapsed > deadline);
-        prop_assert!(!late, "it took {} ms", expected.elapsed);
+        prop_assert!(!late, "the run took {} ms", expected.elapsed);
     }
 
     #[test]
-    fn fault_g10_a_run_that_is_dropped_at_any_time_leaves_nothing(case in cases(), at in 0u64..1500) {
+    fn fault_g10_a_run_dropped_at_any_time_leaves_no_calls(case in cases(), at in 0u64..1500) {
         prop_assert_eq!(real::drop_at(&case, Duration::from_millis(at)), 0);
     }
 }
@@ -56,9 +56,9 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
-    fn with_room_for_all_it_takes_as_long_as_the_longest_path(case in cases()) {
+    fn without_limits_a_run_takes_as_long_as_its_longest_path(case in cases()) {
         let mut case = case;
-        case.calm();
+        case.unconstrain();
         let real = real::run(&case);
         prop_assert_eq!(real.outcome.map(|outcome| outcome.elapsed), Some(reference::critical_path(&case)));
     }

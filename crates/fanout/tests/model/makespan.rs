@@ -1,4 +1,4 @@
-//! How long bounded runs take, beside the least that any order could.
+//! Compares the duration of runs of bounded concurrency with a lower bound.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use crate::{
     real, reference,
 };
 
-/// Seeds per kind of plan.
+/// Number of random plans of each kind.
 const PLANS: u64 = 25;
 
-/// A node that takes as long as is expected of it.
+/// A node whose latency is its expected time.
 fn node(rng: &mut Rng, dependencies: Vec<(usize, bool)>) -> Node {
     let latency = rng.u64(1..=200);
     Node {
@@ -28,7 +28,7 @@ fn node(rng: &mut Rng, dependencies: Vec<(usize, bool)>) -> Node {
     }
 }
 
-/// Up to three of the nodes in `from`.
+/// Returns up to three of the nodes in `from`, as dependencies.
 fn some(rng: &mut Rng, from: std::ops::Range<usize>) -> Vec<(usize, bool)> {
     let picks = rng.usize(1..=3);
     let mut some: Vec<_> = (0..picks)
@@ -39,7 +39,7 @@ fn some(rng: &mut Rng, from: std::ops::Range<usize>) -> Vec<(usize, bool)> {
     some
 }
 
-/// Layers of twelve nodes, each of which depends on some of the layer before.
+/// Layers of twelve nodes. Each node depends on some nodes of the layer before.
 fn layered(rng: &mut Rng) -> Vec<Node> {
     let mut nodes = Vec::new();
     for place in 0..12 * rng.usize(9..=20) {
@@ -54,7 +54,7 @@ fn layered(rng: &mut Rng) -> Vec<Node> {
     nodes
 }
 
-/// One in three nodes depends on some of the thirty declared before it.
+/// A third of the nodes depend on some of the thirty nodes declared before them.
 fn sparse(rng: &mut Rng) -> Vec<Node> {
     let mut nodes = Vec::new();
     for place in 0..rng.usize(100..=240) {
@@ -69,8 +69,8 @@ fn sparse(rng: &mut Rng) -> Vec<Node> {
     nodes
 }
 
-/// How long it takes where nodes that could start do so in order of declaration.
-fn first_come(case: &Case) -> u64 {
+/// Returns the duration if ready nodes start in order of declaration.
+fn in_declaration_order(case: &Case) -> u64 {
     let (mut now, mut over) = (0, BTreeSet::new());
     let (mut running, mut started) = (BTreeSet::new(), BTreeSet::new());
     while over.len() < case.nodes.len() {
@@ -80,15 +80,16 @@ fn first_come(case: &Case) -> u64 {
                 running.insert((now + node.latency, place));
             }
         }
-        let (end, node) = running.pop_first().expect("something runs");
+        let (end, node) = running.pop_first().expect("a node is running");
         now = end;
         over.insert(node);
     }
     now
 }
 
-/// No order is faster: neither than the longest path, nor than all work shared evenly.
-fn least(case: &Case) -> u64 {
+/// Returns a lower bound for the duration: the longest path, or an even share of all latencies if
+/// that is longer.
+fn lower_bound(case: &Case) -> u64 {
     let work: u64 = case.nodes.iter().map(|node| node.latency).sum();
     let shared = work.div_ceil(u64::try_from(case.max_concurrency).unwrap());
     reference::critical_path(case).max(shared)
@@ -112,7 +113,7 @@ fn elapsed(case: &Case) -> u64 {
 }
 
 #[test]
-fn with_bounded_concurrency_it_takes_no_more_than_a_hundredth_over_the_least() {
+fn bounded_runs_are_on_average_within_1_percent_of_the_lower_bound() {
     let mut rng = Rng::with_seed(7);
     let (mut ratios, mut fifo) = (0.0, 0.0);
     let plans = 2 * PLANS * 4;
@@ -123,20 +124,21 @@ fn with_bounded_concurrency_it_takes_no_more_than_a_hundredth_over_the_least() {
         };
         for max_concurrency in [2, 3, 5, 8] {
             let case = case(nodes.clone(), max_concurrency);
-            let least = least(&case) as f64;
-            ratios += elapsed(&case) as f64 / least;
-            fifo += first_come(&case) as f64 / least;
+            let bound = lower_bound(&case) as f64;
+            ratios += elapsed(&case) as f64 / bound;
+            fifo += in_declaration_order(&case) as f64 / bound;
         }
     }
     let (ratio, fifo) = (ratios / plans as f64, fifo / plans as f64);
-    println!("{ratio:.4} times the least, and {fifo:.4} in order of declaration");
+    println!("{ratio:.4} times the lower bound, and {fifo:.4} in order of declaration");
     assert!(ratio <= 1.01, "{ratio}");
     assert!(ratio < fifo, "{ratio} is not better than {fifo}");
 }
 
-/// Every other node may come first, but no later one: there is nothing to starve by within one run.
+/// A node may wait for every other node of its run, but a run gets no new nodes, so none can
+/// starve.
 #[test]
-fn fault_g15_the_least_important_node_waits_for_no_more_than_all_others() {
+fn fault_g15_the_least_important_node_waits_at_most_for_all_others() {
     let mut rng = Rng::with_seed(15);
     for max_concurrency in 1..=4 {
         let mut case = case(sparse(&mut rng), max_concurrency);
@@ -155,7 +157,7 @@ fn fault_g15_the_least_important_node_waits_for_no_more_than_all_others() {
         let starts = outcome.fates.values().filter_map(|fate| fate.started);
         assert!(
             max_concurrency > 1 || starts.max() == fate.started,
-            "it came last"
+            "the least important node starts last"
         );
     }
 }

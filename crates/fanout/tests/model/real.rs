@@ -1,4 +1,4 @@
-//! The same by the crate.
+//! Runs a case with the crate.
 
 use std::{
     cell::RefCell,
@@ -25,7 +25,7 @@ use crate::{
     reference::{Fate, Outcome},
 };
 
-/// Counts what runs, and the most that ever did.
+/// Counts the calls in flight, and their maximum.
 #[derive(Clone, Default)]
 struct Live(Arc<(AtomicUsize, AtomicUsize)>);
 
@@ -37,7 +37,7 @@ impl Live {
     }
 }
 
-/// What a node does: it answers, or it does not.
+/// The service of a node.
 async fn answer(latency: u64, ends: Ends, live: Live) -> Result<(), BranchError> {
     struct Leave(Live);
     impl Drop for Leave {
@@ -52,7 +52,7 @@ async fn answer(latency: u64, ends: Ends, live: Live) -> Result<(), BranchError>
     match ends {
         Ends::Answers => Ok(()),
         Ends::Fails => Err(BranchError::new(ErrorKind::Status, "no")),
-        // Says nothing on the console.
+        // Panics without a message on the console.
         Ends::Panics => resume_unwind(Box::new("no")),
         Ends::Never => std::future::pending().await,
     }
@@ -103,7 +103,7 @@ fn request(case: &Case) -> WithCall<()> {
     request
 }
 
-/// Blocks on `future`, with a paused clock that is kept from case to case.
+/// Blocks on `future`. The runtime, with its paused clock, is reused by all cases.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     thread_local! {
         static RUNTIME: RefCell<Runtime> = RefCell::new(
@@ -113,12 +113,12 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with_borrow_mut(|runtime| runtime.block_on(future))
 }
 
-/// What became of a case.
+/// The observed result of a case.
 pub(crate) struct Real {
-    /// None if it was not begun.
+    /// `None` if the run was not started.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) peak: usize,
-    pub(crate) left_behind: usize,
+    pub(crate) left_running: usize,
 }
 
 pub(crate) fn run(case: &Case) -> Real {
@@ -133,11 +133,11 @@ pub(crate) fn run(case: &Case) -> Real {
     Real {
         outcome,
         peak: live.0.1.load(Ordering::Relaxed),
-        left_behind: live.0.0.load(Ordering::Relaxed),
+        left_running: live.0.0.load(Ordering::Relaxed),
     }
 }
 
-/// How many branches are left when a run is dropped after `at`.
+/// Returns the number of calls that are left after a run is dropped at `at`.
 pub(crate) fn drop_at(case: &Case, at: Duration) -> usize {
     let live = Live::default();
     let _ = block_on(async { timeout(at, fan_out(case, &live).oneshot(request(case))).await });

@@ -1,4 +1,5 @@
-//! What a run should do, event by event: written from the documents, and apart from the crate.
+//! A model of a run, event by event. It is written from the documentation and shares no code with
+//! the crate.
 
 use std::{
     cmp::Reverse,
@@ -12,7 +13,7 @@ use crate::{
     choice::{Runs, Skipped, depends, is_sink, quorum, select},
 };
 
-/// What became of a node; times are in milliseconds from the start of the run.
+/// The result of a node. Times are in milliseconds from the start of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fate {
     pub(crate) status: String,
@@ -20,25 +21,25 @@ pub(crate) struct Fate {
     pub(crate) ended: Option<u64>,
 }
 
-/// What became of a run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// Of the nodes that were asked for.
+    /// The results of the nodes that the request asks for.
     pub(crate) fates: BTreeMap<usize, Fate>,
     pub(crate) elapsed: u64,
     pub(crate) success: bool,
 }
 
-/// No node is started for less.
-const USEFUL: u64 = 10;
+/// Minimum time with which an optional node is started, in milliseconds.
+const MIN_USEFUL: u64 = 10;
 
-/// The outcome of `case`; none if it cannot be run.
+/// Returns the outcome of `case`, or `None` if the case cannot be run.
 pub(crate) fn expect(case: &Case) -> Option<Outcome> {
     let (runs, skipped) = select(case)?;
     Some(Model::new(case, runs, skipped).run())
 }
 
-/// The longest path of latencies through the whole plan.
+/// Returns the longest path of latencies through the whole plan.
 pub(crate) fn critical_path(case: &Case) -> u64 {
     let before = |node: usize| {
         case.nodes[node]
@@ -48,22 +49,22 @@ pub(crate) fn critical_path(case: &Case) -> u64 {
             .collect()
     };
     let latency = |node: usize| case.nodes[node].latency;
-    let known = &mut Known::new();
+    let known = &mut Chains::new();
     let ends =
         (0..case.nodes.len()).map(|node| latency(node) + chain(node, &before, &latency, known).0);
     ends.max().unwrap_or(0)
 }
 
-/// Chains that were measured.
-type Known = BTreeMap<usize, (u64, u32)>;
+/// The chains that were computed already.
+type Chains = BTreeMap<usize, (u64, u32)>;
 
-/// The longest chain of what is `next` to a node, without the node: how long it takes, and how many
-/// nodes that is.
+/// Returns the longest chain of nodes that follow `node` by `next`, without `node` itself, as its
+/// duration and its number of nodes.
 fn chain(
     node: usize,
     next: &impl Fn(usize) -> Vec<usize>,
     takes: &impl Fn(usize) -> u64,
-    known: &mut Known,
+    known: &mut Chains,
 ) -> (u64, u32) {
     if let Some(&chain) = known.get(&node) {
         return chain;
@@ -77,26 +78,27 @@ fn chain(
     longest
 }
 
-/// Required first, then by priority, by the longest path, and by declaration.
-type Place = (bool, Reverse<u8>, Reverse<(u64, u32)>, usize);
+/// The sort key of a ready node: required nodes first, then by priority, by the longest path, and
+/// by declaration.
+type SortKey = (bool, Reverse<u8>, Reverse<(u64, u32)>, usize);
 
 struct Model<'c> {
     case: &'c Case,
     now: u64,
-    /// When branches must have ended: some time is kept for merging.
+    /// The deadline of the branches, which is earlier than that of the request by the merge margin.
     end: Option<u64>,
     runs: Runs,
-    last: BTreeSet<usize>,
-    ready: BTreeSet<Place>,
-    /// What runs, and until when it may.
+    sinks: BTreeSet<usize>,
+    ready: BTreeSet<SortKey>,
+    /// The running nodes, each with the time at which it must end.
     running: BTreeMap<usize, Option<u64>>,
     started: BTreeMap<usize, u64>,
     over: BTreeMap<usize, Fate>,
     ends: VecDeque<(usize, String)>,
     grace: Option<u64>,
     stopped: bool,
-    paths: Known,
-    afters: Known,
+    paths: Chains,
+    afters: Chains,
 }
 
 impl<'c> Model<'c> {
@@ -109,7 +111,7 @@ impl<'c> Model<'c> {
         let over = skipped
             .into_iter()
             .map(|(node, reason)| (node, fate(reason)));
-        let last = runs
+        let sinks = runs
             .keys()
             .copied()
             .filter(|&node| is_sink(case, &runs, node));
@@ -119,7 +121,7 @@ impl<'c> Model<'c> {
             end: case
                 .deadline
                 .map(|deadline| deadline - (deadline / 20).min(50)),
-            last: last.collect(),
+            sinks: sinks.collect(),
             ready: BTreeSet::new(),
             running: BTreeMap::new(),
             started: BTreeMap::new(),
@@ -127,24 +129,24 @@ impl<'c> Model<'c> {
             ends: VecDeque::new(),
             grace: None,
             stopped: false,
-            paths: Known::new(),
-            afters: Known::new(),
+            paths: Chains::new(),
+            afters: Chains::new(),
             runs,
         }
     }
 
     fn run(mut self) -> Outcome {
         let all: Vec<usize> = self.runs.keys().copied().collect();
-        all.iter().for_each(|&node| self.look_at(node));
+        all.iter().for_each(|&node| self.update_pending(node));
         loop {
             let ended = |node: &usize| self.ends_at(*node) == Some(self.now);
             let ended: Vec<usize> = self.running.keys().copied().filter(ended).collect();
             ended.into_iter().for_each(|node| self.ended(node));
-            self.settle();
+            self.drain_ends();
             while self.start_ready() {
-                self.settle();
+                self.drain_ends();
             }
-            if !self.is_over() && !self.limits() {
+            if !self.is_over() && !self.apply_time_limits() {
                 self.now = self.next();
             }
             if self.is_over() {
@@ -162,7 +164,7 @@ impl<'c> Model<'c> {
         (is.ends != Ends::Never).then(|| self.started[&node] + is.latency)
     }
 
-    /// When something happens next.
+    /// Returns the time of the next event.
     fn next(&self) -> u64 {
         let ends = self.running.keys().filter_map(|&node| self.ends_at(node));
         let dues = self.running.values().filter_map(|due| *due);
@@ -172,10 +174,10 @@ impl<'c> Model<'c> {
             .chain(limits)
             .filter(|&time| time > self.now)
             .min();
-        next.expect("something is to come")
+        next.expect("an event is due while the run is not over")
     }
 
-    /// A node ended by itself. Where that may decide the run, it does at once.
+    /// Records that a node ended by itself. The end is processed at once if it may decide the run.
     fn ended(&mut self, node: usize) {
         if !self.running.contains_key(&node) {
             return;
@@ -184,18 +186,18 @@ impl<'c> Model<'c> {
             Ends::Answers => "success",
             Ends::Fails => "failed status",
             Ends::Panics => "failed panic",
-            Ends::Never => unreachable!("it does not end"),
+            Ends::Never => unreachable!("the node never ends"),
         };
         self.ends.push_back((node, status.into()));
         let strategy = self.case.strategy;
         let failed = strategy == Strategy::All && status != "success";
         if failed || quorum(strategy).is_some() {
-            self.settle();
+            self.drain_ends();
         }
     }
 
-    /// Takes note of all ends, and of what follows.
-    fn settle(&mut self) {
+    /// Processes all recorded ends and their effects.
+    fn drain_ends(&mut self) {
         while let Some((node, status)) = self.ends.pop_front() {
             if self.over.contains_key(&node) {
                 continue;
@@ -208,16 +210,18 @@ impl<'c> Model<'c> {
                 ended: started.map(|_| self.now),
             };
             self.over.insert(node, fate);
-            self.judge(node);
+            self.apply_strategy(node);
             if !self.stopped {
                 let waiting: Vec<usize> = self.waiting().collect();
-                let of_it = |other: &usize| depends(self.case, *other, node);
-                let of_it: Vec<usize> = waiting.into_iter().filter(of_it).collect();
-                of_it.into_iter().for_each(|other| self.look_at(other));
+                let dependents = |other: &usize| depends(self.case, *other, node);
+                let dependents: Vec<usize> = waiting.into_iter().filter(dependents).collect();
+                dependents
+                    .into_iter()
+                    .for_each(|other| self.update_pending(other));
             }
         }
         if self.grace.is_some_and(|grace| grace <= self.now) {
-            self.cut(|_, _| "cancelled");
+            self.abort(|_, _| "cancelled");
         }
     }
 
@@ -233,17 +237,17 @@ impl<'c> Model<'c> {
             .is_some_and(|fate| fate.status == "success")
     }
 
-    /// What the end of `node` means for the others.
-    fn judge(&mut self, node: usize) {
+    /// Applies the strategy and `return_when` after the end of `node`.
+    fn apply_strategy(&mut self, node: usize) {
         let left = self
-            .last
+            .sinks
             .iter()
-            .filter(|last| !self.over.contains_key(last))
+            .filter(|node| !self.over.contains_key(node))
             .count();
         let answered = self
-            .last
+            .sinks
             .iter()
-            .filter(|&&last| self.answered(last))
+            .filter(|&&node| self.answered(node))
             .count();
         let strategy = self.case.strategy;
         let stops = match quorum(strategy) {
@@ -251,7 +255,7 @@ impl<'c> Model<'c> {
             None => strategy == Strategy::All && self.runs[&node] && !self.answered(node),
         };
         if stops {
-            self.cut(|_, _| "cancelled");
+            self.abort(|_, _| "cancelled");
         }
         let mut required = self.runs.iter().filter(|run| *run.1);
         let complete = required.all(|run| self.over.contains_key(run.0));
@@ -260,8 +264,9 @@ impl<'c> Model<'c> {
         }
     }
 
-    /// Ends all that is not over, by whether it runs and is required.
-    fn cut(&mut self, status: impl Fn(bool, bool) -> &'static str) {
+    /// Ends all nodes that have not ended. `status` gets whether the node is running, and whether
+    /// it is required.
+    fn abort(&mut self, status: impl Fn(bool, bool) -> &'static str) {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
@@ -270,11 +275,11 @@ impl<'c> Model<'c> {
             let status = status(self.running.contains_key(&node), required);
             self.ends.push_back((node, status.into()));
         }
-        self.settle();
+        self.drain_ends();
     }
 
-    /// Whether a node can start now that something it comes after is over, or never can.
-    fn look_at(&mut self, node: usize) {
+    /// Makes a node ready, or skips it, if all of its dependencies have ended.
+    fn update_pending(&mut self, node: usize) {
         let is = &self.case.nodes[node];
         let known = |one: &(usize, bool)| self.over.contains_key(&one.0);
         if self.over.contains_key(&node) || !is.dependencies.iter().all(known) {
@@ -289,15 +294,15 @@ impl<'c> Model<'c> {
             return;
         }
         let path = Reverse(self.path(node));
-        let place = (!self.runs[&node], Reverse(is.priority), path, node);
-        self.ready.insert(place);
+        let key = (!self.runs[&node], Reverse(is.priority), path, node);
+        self.ready.insert(key);
     }
 
     fn expected(&self, node: usize) -> u64 {
         self.case.nodes[node].expected.unwrap_or(0)
     }
 
-    /// How long it takes from the start of each node to the end of the plan.
+    /// Returns the longest chain from the start of `node` to the end of the plan.
     fn path(&mut self, node: usize) -> (u64, u32) {
         let case = self.case;
         let all = 0..case.nodes.len();
@@ -311,7 +316,8 @@ impl<'c> Model<'c> {
         (time + takes(node), nodes)
     }
 
-    /// What is expected of what comes after `node`; of a required one, only of what is required.
+    /// Returns the expected time of the longest chain after `node`. A required node counts only
+    /// required nodes.
     fn after(&mut self, node: usize) -> u64 {
         let (case, runs) = (self.case, &self.runs);
         let next = |node| {
@@ -333,7 +339,7 @@ impl<'c> Model<'c> {
         {
             any = true;
             let left = self.end.map(|end| end.saturating_sub(self.now));
-            let needed = self.expected(node).max(USEFUL);
+            let needed = self.expected(node).max(MIN_USEFUL);
             if !self.runs[&node] && left.is_some_and(|left| left < needed) {
                 self.ends.push_back((node, "skipped no_time".into()));
                 continue;
@@ -350,11 +356,11 @@ impl<'c> Model<'c> {
         any
     }
 
-    /// Ends what time ends now; whether that was anything.
-    fn limits(&mut self) -> bool {
+    /// Ends the nodes whose time is over. Returns `true` if it ended any.
+    fn apply_time_limits(&mut self) -> bool {
         if self.case.deadline == Some(self.now) {
             let gives_all = self.case.return_when == ReturnWhen::Deadline;
-            self.cut(|runs, required| match runs {
+            self.abort(|runs, required| match runs {
                 _ if gives_all && !required => "cancelled",
                 true => "failed deadline",
                 false => "skipped no_time",
@@ -368,14 +374,14 @@ impl<'c> Model<'c> {
         let due: Vec<usize> = due.map(|one| *one.0).collect();
         self.ends
             .extend(due.iter().map(|&node| (node, "failed deadline".into())));
-        self.settle();
+        self.drain_ends();
         !due.is_empty()
     }
 
     fn outcome(self) -> Outcome {
         let answers = |node: &&usize| self.answered(**node);
         let success = match quorum(self.case.strategy) {
-            Some(needed) => self.last.iter().filter(answers).count() >= needed,
+            Some(needed) => self.sinks.iter().filter(answers).count() >= needed,
             None if self.case.strategy == Strategy::BestEffort => {
                 self.runs.keys().any(|node| self.answered(*node))
             }
