@@ -158,6 +158,7 @@ impl Answer {
     /// Removes and returns the answer of the node `key`. Returns `None` in the same cases as
     /// [`get`](Self::get).
     pub fn take<T: 'static>(&mut self, key: Key<T>) -> Option<T> {
+        // Checks the plan of the key and the type of the answer before anything is taken.
         self.answers.find(key)?;
         let cell = self.answers.cells.get_mut(key.index())?.as_mut()?;
         cell.as_mut()

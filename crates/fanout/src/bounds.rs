@@ -102,6 +102,7 @@ pub(crate) fn problems(
     if let Some(deadline) = bounds.deadline {
         let longest = longest(simulated.nodes, bounds.max_retries);
         let worst = late(simulated, names, true, &longest, deadline);
+        // A chain that is late without the limit is late with it too, and is reported once.
         if worst.is_empty() {
             problems.extend(crowded(
                 simulated,

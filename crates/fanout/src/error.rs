@@ -36,6 +36,7 @@ impl FanOutError {
         };
         let branches = answer.report.branches.iter();
         let failed = branches.filter_map(|branch| Some((branch, branch.error.as_ref()?)));
+        // `false` sorts first, so a required branch is preferred.
         let cause = failed.min_by_key(|(branch, _)| !branch.required);
         cause.map(|(branch, error)| (answer.name(branch.node), error))
     }

@@ -162,10 +162,10 @@ mod tests {
             let edges: Vec<Vec<usize>> = edges.into_iter().map(|set| set.into_iter().collect()).collect();
             match sort(&edges) {
                 Ok(order) => {
-                    let place = |node| order.iter().position(|&other| other == node).unwrap();
+                    let position = |node| order.iter().position(|&other| other == node).unwrap();
                     for (node, dependencies) in edges.iter().enumerate() {
                         for &dependency in dependencies {
-                            prop_assert!(place(dependency) < place(node));
+                            prop_assert!(position(dependency) < position(node));
                         }
                     }
                 }

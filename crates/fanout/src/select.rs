@@ -48,8 +48,8 @@ pub struct Brownout {
 }
 
 impl Brownout {
-    /// Creates a `Brownout` with this load, from 0 (no node is skipped) to 1 (every optional node is
-    /// skipped). Values outside are clamped, and NaN counts as 0.
+    /// Creates a `Brownout` with this load, from 0 (no node is skipped) to 1 (every optional node
+    /// is skipped). Values outside are clamped, and NaN counts as 0.
     #[must_use]
     pub fn new(load: f64) -> Self {
         Self {
@@ -190,7 +190,9 @@ pub(crate) fn choose(
     let mut choices = asked_for(nodes, options);
     let failed = apply_conditions(nodes, order, options, holds, &mut choices)?;
     follow_skips(nodes, order, options, &mut choices);
+    // After the conditions: a node that its condition skips cannot make the request forbidden.
     check_tier(nodes, options.tier, &mut choices)?;
+    // After the tiers: a test run is forbidden for the same callers as a real one.
     if options.test {
         let changing = choices.iter_mut().zip(nodes).filter(|(_, node)| !node.safe);
         let running = changing.filter(|(choice, _)| runs(choice));
@@ -198,6 +200,7 @@ pub(crate) fn choose(
     }
     shed(nodes, order, options, &mut choices);
     follow_skips(nodes, order, options, &mut choices);
+    // Last: a node whose condition failed does no harm if something else skips it.
     refuse_failed(nodes, order, options, failed, &mut choices)?;
     if !choices.iter().any(runs) {
         return Err(SelectError::Nothing);

@@ -221,6 +221,7 @@ impl<Req> FanOut<Req> {
         };
         let holds = |node| self.bound.holds(node, request);
         let choices = choose(&plan.nodes, &plan.order, &options, holds)?;
+        // A quorum that cannot be reached fails here, before any service is called.
         if let Some(needed) = quorum {
             let runs = |node: &usize| matches!(choices[*node], Choice::Run { .. });
             let is_sink = |node: &usize| !plan.dependents[*node].iter().any(runs);

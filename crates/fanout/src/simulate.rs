@@ -126,6 +126,7 @@ impl<'w> SimulatedNodes<'w> {
             let Some(&Reverse((end, _))) = running.peek() else {
                 return Schedule { spans };
             };
+            // All nodes that end at this time are released before the next node starts.
             now = end;
             while let Some(&Reverse((end, node))) = running.peek()
                 && end == now

@@ -121,6 +121,7 @@ impl Verdict {
                 (Some(error), _) if error.kind().is_timeout() => timeouts += 1,
                 (Some(error), _) if error.kind().is_refusal() => {
                     refusals += 1;
+                    // Before the longest wait is over, at least one branch would be rejected again.
                     retry_after = retry_after.max(error.wait());
                 }
                 (Some(_), _) => others += 1,

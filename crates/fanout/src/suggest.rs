@@ -15,7 +15,8 @@ pub fn nearest_name<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) ->
     let near = known.into_iter().filter_map(|known| {
         let known_length = known.chars().count();
         let limit = known_length.max(3) / 3;
-        // The distance costs the product of both lengths, so names of very different lengths are left out.
+        // Computing a distance takes the product of both lengths, so names of very different lengths
+        // are left out first.
         if known_length.abs_diff(length) > limit {
             return None;
         }

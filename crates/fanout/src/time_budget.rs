@@ -18,18 +18,18 @@ pub(crate) fn shared_retries(retries: u8, branches: usize) -> u32 {
     shared.max(retries.into())
 }
 
-/// Returns `true` if a node reserves time for a node that depends on it. A required node reserves no
-/// time for an optional one.
+/// Returns `true` if a node reserves time for a node that depends on it. A required node reserves
+/// no time for an optional one.
 pub(crate) const fn reserves_time_for(required: bool, for_required: bool) -> bool {
     for_required || !required
 }
 
-/// Returns the share of the remaining time, `left`, that a node may use, or `None` if the node must be
-/// skipped for lack of time.
+/// Returns the share of the remaining time, `left`, that a node may use, or `None` if the node must
+/// be skipped for lack of time.
 ///
-/// The expected time of the nodes `after` this node is kept back, unless less than the node's own
-/// `expected` time would remain: then the node may use all of `left`. A required node always starts.
-/// An optional node starts only if it can finish in time.
+/// `after` is the expected time of the nodes after this one. It is kept back, unless less than the
+/// node's own `expected` time would remain. In that case, the node may use all of `left`. A
+/// required node always starts. An optional node starts only if it can finish in time.
 pub(crate) fn time_slice(
     required: bool,
     left: Duration,

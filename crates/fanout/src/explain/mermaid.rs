@@ -22,23 +22,23 @@ impl Explanation {
                 .enumerate()
                 .filter(|(_, node)| is_asked_for(node))
         };
-        for (place, node) in nodes() {
+        for (index, node) in nodes() {
             let class = match (node.selected, node.required) {
                 (true, true) => "",
                 (true, false) => ":::optional",
                 (false, _) => ":::skipped",
             };
-            let _ = writeln!(text, "  n{place}[\"{}\"]{class}", label(node));
+            let _ = writeln!(text, "  n{index}[\"{}\"]{class}", label(node));
         }
-        for (place, node) in nodes() {
+        for (index, node) in nodes() {
             let before = node.depends_on.iter();
             for &(other, hard) in before.filter(|(other, _)| is_asked_for(&self.nodes[*other])) {
-                let edge = match (hard, self.is_critical_edge(other, place)) {
+                let edge = match (hard, self.is_critical_edge(other, index)) {
                     (true, true) => "==>",
                     (true, false) => "-->",
                     (false, _) => "-.->",
                 };
-                let _ = writeln!(text, "  n{other} {edge} n{place}");
+                let _ = writeln!(text, "  n{other} {edge} n{index}");
             }
         }
         let critical = self.critical_path.iter().map(|node| format!("n{node}"));
@@ -84,13 +84,13 @@ fn label(node: &Explained) -> String {
 /// letters or digits is kept.
 fn escaped(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
-    let is_plain = |place: Option<usize>| {
-        let letter = place.and_then(|place| letters.get(place));
+    let is_plain = |index: Option<usize>| {
+        let letter = index.and_then(|index| letters.get(index));
         letter.is_some_and(|letter| letter.is_alphanumeric())
     };
     let mut text = String::with_capacity(name.len());
-    for (place, &letter) in letters.iter().enumerate() {
-        let within = is_plain(place.checked_sub(1)) && is_plain(Some(place + 1));
+    for (index, &letter) in letters.iter().enumerate() {
+        let within = is_plain(index.checked_sub(1)) && is_plain(Some(index + 1));
         if letter.is_alphanumeric() || within && matches!(letter, '-' | '_' | '.' | ' ') {
             text.push(letter);
         } else {

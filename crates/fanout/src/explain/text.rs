@@ -17,8 +17,8 @@ impl fmt::Display for Explanation {
         let path: Vec<&str> = self.names(&self.critical_path).collect();
         writeln!(f, "critical path: {}\n", sanitized(&path.join(" → ")))?;
         self.table(f)?;
-        for (place, warning) in self.warnings.iter().enumerate() {
-            let line = if place == 0 { "\n" } else { "" };
+        for (index, warning) in self.warnings.iter().enumerate() {
+            let line = if index == 0 { "\n" } else { "" };
             writeln!(
                 f,
                 "{line}warning[{}]: {}",

@@ -57,16 +57,16 @@ struct Parts {
 impl Parts {
     fn add(&mut self, spec: NodeSpec, resolver: &mut Resolver<'_>) {
         let (index, mut info) = (self.nodes.len(), spec.info);
-        for (place, reference) in spec.reads.into_iter().enumerate() {
-            let on = resolver.resolve(index, PlanPart::Reads(place), reference);
+        for (position, reference) in spec.reads.into_iter().enumerate() {
+            let on = resolver.resolve(index, PlanPart::Reads(position), reference);
             self.reads.extend(on.map(|on| Read {
                 node: index,
-                place,
+                position,
                 on,
             }));
         }
-        for (place, (reference, hard)) in spec.after.into_iter().enumerate() {
-            let Some(on) = resolver.resolve(index, PlanPart::After(place), reference) else {
+        for (position, (reference, hard)) in spec.after.into_iter().enumerate() {
+            let Some(on) = resolver.resolve(index, PlanPart::After(position), reference) else {
                 self.loose.push(index);
                 continue;
             };
@@ -76,7 +76,7 @@ impl Parts {
                 Some(known) => known.hard |= hard,
                 None => info.dependencies.push(Dependency {
                     node: on,
-                    declared: place as u32,
+                    declared: position as u32,
                     hard,
                 }),
             }

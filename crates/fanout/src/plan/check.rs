@@ -11,7 +11,7 @@ use crate::graph::{self, Ancestors};
 pub(super) struct Read {
     pub(super) node: usize,
     /// Position in the node's reads, from 0.
-    pub(super) place: usize,
+    pub(super) position: usize,
     pub(super) on: usize,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn graph(
             !loose.iter().any(is_loose)
         });
     problems.extend(strange.map(|read| PlanDiagnostic::NotADependency {
-        place: PlanLocation::part(&names[read.node], PlanPart::Reads(read.place)),
+        place: PlanLocation::part(&names[read.node], PlanPart::Reads(read.position)),
         on: names[read.on].to_string(),
         circular: read.node == read.on || ancestors.contains(read.on, read.node),
     }));
@@ -90,8 +90,8 @@ fn cycle(names: &[Box<str>], nodes: &[NodeInfo], path: &[usize]) -> PlanDiagnost
 fn after(names: &[Box<str>], nodes: &[NodeInfo], node: usize, on: usize) -> PlanLocation {
     let mut dependencies = nodes[node].dependencies.iter();
     let found = dependencies.find(|dependency| dependency.node == on);
-    let place = found.map_or(0, |dependency| dependency.declared as usize);
-    PlanLocation::part(&names[node], PlanPart::After(place))
+    let position = found.map_or(0, |dependency| dependency.declared as usize);
+    PlanLocation::part(&names[node], PlanPart::After(position))
 }
 
 /// Returns, per node, whether every successful request needs it: required nodes, and the nodes that

@@ -55,8 +55,8 @@ impl fmt::Display for PlanLocation {
         }
         match self.part {
             None => Ok(()),
-            Some(PlanPart::After(place)) => write!(f, ".after[{place}]"),
-            Some(PlanPart::Reads(place)) => write!(f, ".reads[{place}]"),
+            Some(PlanPart::After(position)) => write!(f, ".after[{position}]"),
+            Some(PlanPart::Reads(position)) => write!(f, ".reads[{position}]"),
             Some(PlanPart::Tiers) => f.write_str(".tiers"),
         }
     }

@@ -37,8 +37,8 @@ impl NodeOrder {
         // The sort is stable, so nodes that are equal stay in order of declaration.
         by_rank.sort_by_key(|&node| Reverse((nodes[node as usize].priority, paths[node as usize])));
         let mut rank = vec![0; nodes.len()].into_boxed_slice();
-        for (place, &node) in (0..).zip(&by_rank) {
-            rank[node as usize] = place;
+        for (position, &node) in (0..).zip(&by_rank) {
+            rank[node as usize] = position;
         }
         Self {
             knows: expected.iter().any(|time| !time.is_zero()),
@@ -47,6 +47,7 @@ impl NodeOrder {
             by_rank,
         }
     }
+
     /// Computes the order of `plan` from its declared expected times.
     pub(crate) fn declared(plan: &PlanGraph) -> Self {
         Self::new(plan, |node| plan.nodes[node].expected.unwrap_or_default())

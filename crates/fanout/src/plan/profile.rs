@@ -36,8 +36,9 @@ impl WorstCase {
     /// is unbounded.
     #[must_use]
     pub fn longest_of(&self, attempts: u32) -> Option<Duration> {
-        let place = (attempts.min(self.attempts) as usize).clamp(1, self.times.len().max(1));
-        self.times.get(place - 1).copied()
+        // `times` starts with the time of one attempt.
+        let index = (attempts.min(self.attempts) as usize).clamp(1, self.times.len().max(1));
+        self.times.get(index - 1).copied()
     }
 
     pub(crate) fn downstream(&self) -> &str {

@@ -19,7 +19,7 @@ pub(crate) enum Reference {
 pub(super) struct Resolver<'n> {
     plan: u64,
     names: &'n [Box<str>],
-    places: HashMap<&'n str, usize>,
+    indices: HashMap<&'n str, usize>,
     pub(super) problems: Vec<PlanDiagnostic>,
 }
 
@@ -27,9 +27,9 @@ impl<'n> Resolver<'n> {
     /// Creates a resolver for the nodes named `names`, with a problem for each duplicate name.
     pub(super) fn new(plan: u64, names: &'n [Box<str>]) -> Self {
         let mut problems = Vec::new();
-        let mut places = HashMap::with_capacity(names.len());
+        let mut indices = HashMap::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
-            if places.insert(&**name, index).is_some() {
+            if indices.insert(&**name, index).is_some() {
                 let name = name.to_string();
                 problems.push(PlanDiagnostic::DuplicateName { name });
             }
@@ -37,7 +37,7 @@ impl<'n> Resolver<'n> {
         Self {
             plan,
             names,
-            places,
+            indices,
             problems,
         }
     }
@@ -54,7 +54,7 @@ impl<'n> Resolver<'n> {
         let problem = match reference {
             Reference::Key { plan, index } if plan == self.plan => return Some(index),
             Reference::Key { .. } => PlanDiagnostic::ForeignKey { place: place() },
-            Reference::Name(name) => match self.places.get(&*name) {
+            Reference::Name(name) => match self.indices.get(&*name) {
                 Some(&index) => return Some(index),
                 None => PlanDiagnostic::UnknownNode {
                     place: place(),

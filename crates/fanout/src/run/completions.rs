@@ -113,7 +113,7 @@ impl<Req> Run<Req> {
         // Events are written before the status: a recorded fallback decides between `success` and
         // `fallback`.
         completion.write(branch);
-        // A call without an answer is dropped now, which closes its connection or its stream.
+        // A call that was cut releases its connection and its permits now, not when the run ends.
         if !branch.status.is_answered() {
             self.answers.drop_cell(node);
         }

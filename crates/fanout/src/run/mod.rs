@@ -282,8 +282,8 @@ impl<Req> Run<Req> {
     /// start.
     fn turn(&mut self) {
         self.clock.invalidate();
-        // From here until `prepare_to_sleep`, wakes only set bits: this turn reads the bits, so the task need
-        // not be woken.
+        // From here until `prepare_to_sleep`, wakes only set bits: the task reads them before it
+        // sleeps, so it need not be woken.
         scratch_of(&mut self.scratch).wakers.wake_set.mark_running();
         for word in 0..self.branches.len().div_ceil(64) {
             let mut bits = scratch_of(&mut self.scratch).wakers.wake_set.take(word);
@@ -412,8 +412,8 @@ impl<Req: Unpin> Stream for Run<Req> {
 
 impl<Req> Drop for Run<Req> {
     fn drop(&mut self) {
-        // Calls are dropped before the scratch is returned to the pool, because they hold clones of
-        // its wakers.
+        // A dropped run records no completions: its calls are dropped, and the observer is not called.
+        // The calls hold clones of the scratch's wakers, so they must go before it is reused.
         self.answers.drop_all();
         if let Some(scratch) = self.scratch.take() {
             self.scratch_pool.put_back(scratch);

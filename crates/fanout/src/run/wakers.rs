@@ -70,8 +70,8 @@ impl WakeSet {
             _ => bits.swap(0, Ordering::Acquire),
         }
     }
-    /// Clears all bits and drops the task's waker.
 
+    /// Clears all bits and drops the task's waker.
     fn clear(&self) {
         self.task.take();
         self.awake.store(false, Ordering::Relaxed);
