@@ -86,8 +86,8 @@ impl Answers {
     /// or was skipped, or if the reading node does not depend on it. In the latter case the answer
     /// is not returned even if it exists, so that results do not depend on timing.
     ///
-    /// Returns an error of kind [`Internal`](ErrorKind::Internal) if the key belongs to another
-    /// plan.
+    /// A key of another plan is an error too. Its kind is [`Internal`](ErrorKind::Internal) if this
+    /// plan has no node with the key's index, and `Template` otherwise.
     pub fn get<T: 'static>(&self, key: Key<T>) -> Result<&T, BranchError> {
         self.find(key)
             .ok_or_else(|| match self.plan.names().get(key.index()) {

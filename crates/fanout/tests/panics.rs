@@ -47,7 +47,7 @@ impl Switch {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Where {
+enum PanicPoint {
     Ready,
     Call,
     Poll,
@@ -59,15 +59,15 @@ enum Where {
 
 /// A service that panics at the given point.
 #[derive(Clone)]
-struct Bad(Where);
+struct PanicsAt(PanicPoint);
 
-impl Service<()> for Bad {
+impl Service<()> for PanicsAt {
     type Response = &'static str;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if self.0 == Where::Ready {
+        if self.0 == PanicPoint::Ready {
             panics();
         }
         Poll::Ready(Ok(()))
@@ -81,15 +81,15 @@ impl Service<()> for Bad {
             }
         }
         let place = self.0;
-        if place == Where::Call {
+        if place == PanicPoint::Call {
             panics();
         }
         Box::pin(async move {
-            if place == Where::Poll {
+            if place == PanicPoint::Poll {
                 panics();
             }
             let _guard = PanicsOnDrop;
-            if place == Where::Cut {
+            if place == PanicPoint::Cut {
                 pending::<()>().await;
             }
             Ok("ok")
@@ -97,10 +97,10 @@ impl Service<()> for Bad {
     }
 }
 
-fn plan(places: &[Where]) -> BoundPlan<()> {
+fn plan(places: &[PanicPoint]) -> BoundPlan<()> {
     let mut plan = Plan::builder();
     for (place, &bad) in places.iter().enumerate() {
-        plan.node(&place.to_string(), Bad(bad), |(), _| Ok(()))
+        plan.node(&place.to_string(), PanicsAt(bad), |(), _| Ok(()))
             .optional();
     }
     plan.node("fine", slow(10), |(), _| Ok(()));
@@ -109,7 +109,12 @@ fn plan(places: &[Where]) -> BoundPlan<()> {
 
 #[tokio::test(start_paused = true)]
 async fn fault_g19_a_panic_of_a_service_fails_its_branch() {
-    let places = [Where::Ready, Where::Call, Where::Poll, Where::End];
+    let places = [
+        PanicPoint::Ready,
+        PanicPoint::Call,
+        PanicPoint::Poll,
+        PanicPoint::End,
+    ];
     let fan_out = FanOut::new(plan(&places));
     for _ in 0..2 {
         let report = fan_out.clone().oneshot(()).await.unwrap().report().clone();
@@ -122,7 +127,8 @@ async fn fault_g19_a_panic_of_a_service_fails_its_branch() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_g19_a_panic_in_drop_keeps_the_answer() {
-    let fan_out = FanOut::new(plan(&[Where::Cut, Where::Cut])).return_when(ReturnWhen::Required);
+    let fan_out =
+        FanOut::new(plan(&[PanicPoint::Cut, PanicPoint::Cut])).return_when(ReturnWhen::Required);
     let report = fan_out.clone().oneshot(()).await.unwrap().report().clone();
     assert_eq!(report.count(Status::Cancelled), 2);
     assert_eq!(report.count(Status::Success), 1);

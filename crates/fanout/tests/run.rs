@@ -15,9 +15,9 @@ use tower_fanout::{
 };
 
 /// A request with a deadline.
-struct Until(Call);
+struct WithDeadline(Call);
 
-impl Until {
+impl WithDeadline {
     fn after(timeout: Duration) -> Self {
         let mut call = Call::NONE;
         call.deadline = Deadline::after(Instant::now(), timeout);
@@ -25,7 +25,7 @@ impl Until {
     }
 }
 
-impl CallContext for Until {
+impl CallContext for WithDeadline {
     fn call(&self) -> &Call {
         &self.0
     }
@@ -63,15 +63,17 @@ async fn five_services_take_as_long_as_the_slowest() {
 
 #[tokio::test(start_paused = true)]
 async fn dl_12_later_nodes_get_the_remaining_time_minus_the_margin() {
-    let left = service_fn(|call: Until| async move {
+    let left = service_fn(|call: WithDeadline| async move {
         let deadline = call.call().deadline.unwrap();
         Ok::<_, BoxError>(deadline.remaining(Instant::now()))
     });
-    let mut plan = Plan::builder::<Until>();
+    let mut plan = Plan::builder::<WithDeadline>();
     let first = plan.node("first", slow(200), |_, _| Ok(())).key();
-    let later = plan.node("later", left, |until: &Until, _| Ok(Until(until.0.clone())));
+    let later = plan.node("later", left, |until: &WithDeadline, _| {
+        Ok(WithDeadline(until.0.clone()))
+    });
     let later = later.after(first).key();
-    let answer = FanOut::new(plan.build().unwrap()).oneshot(Until::after(ms(400)));
+    let answer = FanOut::new(plan.build().unwrap()).oneshot(WithDeadline::after(ms(400)));
     // The merge margin is a twentieth of the whole time, at most 50 ms.
     assert_eq!(*answer.await.unwrap().get(later).unwrap(), ms(180));
 }
@@ -152,11 +154,11 @@ async fn ord_12_a_service_that_is_never_ready_delays_no_other_node() {
         .layer(tower::limit::ConcurrencyLimitLayer::new(0))
         .service(slow(1));
     let mut plan = Plan::builder();
-    plan.node("stuck", boxed(never_ready), |_: &Until, _| Ok(()))
+    plan.node("stuck", boxed(never_ready), |_: &WithDeadline, _| Ok(()))
         .optional();
     plan.node("fine", slow(10), |_, _| Ok(()));
     let (answer, elapsed) =
-        timed(FanOut::new(plan.build().unwrap()).oneshot(Until::after(ms(1000)))).await;
+        timed(FanOut::new(plan.build().unwrap()).oneshot(WithDeadline::after(ms(1000)))).await;
     let answer = answer.unwrap();
     assert_eq!(answer.report().branches[1].elapsed, Some(ms(10)));
     assert_eq!(
@@ -375,7 +377,8 @@ async fn fault_g9_the_deadline_ends_the_run_with_the_answers_so_far() {
         ("c", hanging()),
         ("d", hanging()),
     ] {
-        plan.node(name, service, |_: &Until, _| Ok(())).optional();
+        plan.node(name, service, |_: &WithDeadline, _| Ok(()))
+            .optional();
     }
     let last = plan.node("e", slow(30), |_, _| Ok(())).key();
     plan.node("f", hanging(), |_, _| Ok(()))
@@ -385,7 +388,7 @@ async fn fault_g9_the_deadline_ends_the_run_with_the_answers_so_far() {
     let (answer, elapsed) = timed(
         FanOut::new(plan.clone())
             .max_concurrency(4)
-            .oneshot(Until::after(ms(500))),
+            .oneshot(WithDeadline::after(ms(500))),
     )
     .await;
     let report = answer.unwrap().report().clone();
@@ -396,7 +399,7 @@ async fn fault_g9_the_deadline_ends_the_run_with_the_answers_so_far() {
 
     let all = FanOut::new(plan)
         .strategy(Strategy::All)
-        .oneshot(Until::after(ms(500)))
+        .oneshot(WithDeadline::after(ms(500)))
         .await;
     assert!(matches!(
         all.unwrap_err(),
@@ -410,13 +413,15 @@ async fn fault_g9_the_deadline_ends_the_run_with_the_answers_so_far() {
 #[tokio::test(start_paused = true)]
 async fn without_time_optional_nodes_are_skipped_and_required_ones_start() {
     let mut plan = Plan::builder();
-    let first = plan.node("first", slow(95), |_: &Until, _| Ok(())).key();
+    let first = plan
+        .node("first", slow(95), |_: &WithDeadline, _| Ok(()))
+        .key();
     plan.node("optional", hanging(), |_, _| Ok(()))
         .after(first)
         .optional();
     plan.node("required", slow(1), |_, _| Ok(())).after(first);
     let answer = FanOut::new(plan.build().unwrap())
-        .oneshot(Until::after(ms(100)))
+        .oneshot(WithDeadline::after(ms(100)))
         .await
         .unwrap();
     let branches = &answer.report().branches;

@@ -242,14 +242,14 @@ async fn ord_13_a_hung_downstream_does_not_delay_another() {
     plan.node(
         "hung",
         around(&hung, std::future::pending),
-        |_: &Until, _| Ok(idempotent_request()),
+        |_: &WithDeadline, _| Ok(idempotent_request()),
     )
     .optional();
     plan.node("fine", around(&fine, || async { Ok("ok") }), |_, _| {
         Ok(idempotent_request())
     });
     let fan_out = FanOut::new(plan.build().unwrap());
-    let calls = (0..150).map(|_| fan_out.clone().oneshot(Until::after(500)));
+    let calls = (0..150).map(|_| fan_out.clone().oneshot(WithDeadline::after(500)));
     for answer in futures_util::future::join_all(calls).await {
         let answer = answer.unwrap();
         let report = answer.report();
@@ -352,15 +352,21 @@ async fn a_request_can_limit_retries_and_forbid_fallbacks() {
         service,
     );
     let mut plan = Plan::builder();
-    plan.node("users", service, |_: &Until, _| Ok(idempotent_request()));
+    plan.node("users", service, |_: &WithDeadline, _| {
+        Ok(idempotent_request())
+    });
     let fan_out = FanOut::new(plan.build().unwrap());
 
-    let answer = fan_out.clone().oneshot(Until::after(5000)).await.unwrap();
+    let answer = fan_out
+        .clone()
+        .oneshot(WithDeadline::after(5000))
+        .await
+        .unwrap();
     let branch = &answer.report().branches[0];
     assert_eq!((branch.status, branch.attempts), (Status::Fallback, 3));
 
     calls.store(0, Ordering::Relaxed);
-    let mut plain = Until::after(5000);
+    let mut plain = WithDeadline::after(5000);
     (plain.0.max_retries, plain.0.fallback) = (Some(1), false);
     let Err(FanOutError::Failed { answer, .. }) = fan_out.oneshot(plain).await else {
         panic!("no fallback may answer");
@@ -373,9 +379,9 @@ async fn a_request_can_limit_retries_and_forbid_fallbacks() {
 
 /// A request with a deadline.
 #[derive(Clone)]
-struct Until(Call);
+struct WithDeadline(Call);
 
-impl Until {
+impl WithDeadline {
     fn after(timeout: u64) -> Self {
         let mut call = Call::NONE;
         call.deadline = Deadline::after(Instant::now(), ms(timeout));
@@ -383,7 +389,7 @@ impl Until {
     }
 }
 
-impl CallContext for Until {
+impl CallContext for WithDeadline {
     fn call(&self) -> &Call {
         &self.0
     }

@@ -158,7 +158,7 @@ fn node_waker(
     named_observer: &NamedObserver,
 ) -> (Arc<NodeWaker>, Waker) {
     let node_waker = Arc::new(NodeWaker {
-        wake_set: Arc::clone(woken),
+        wake_set: Arc::clone(wake_set),
         node,
         recorder: Recorder::new(named_observer.clone()),
     });
