@@ -1,4 +1,4 @@
-//! The algorithms that tokens are signed with.
+//! The supported signature algorithms.
 
 use std::{fmt, str::FromStr};
 
@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! algorithms {
     ($($(#[$doc:meta])* $algorithm:ident = $name:literal,)*) => {
-        /// An algorithm that tokens are signed with
-        /// ([RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3)). It is written and read by
-        /// its name in the header of a token.
+        /// A signature algorithm of a token ([RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3)).
+        /// Serialized and parsed by its `alg` name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Algorithm { $($(#[$doc])* $algorithm,)* }
@@ -17,7 +16,7 @@ macro_rules! algorithms {
             /// All algorithms.
             pub const ALL: &'static [Self] = &[$(Self::$algorithm),*];
 
-            /// Returns the name in the header of a token.
+            /// Returns the `alg` name.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$algorithm => $name,)* }
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_algorithm_is_read_by_the_name_that_it_writes() {
+    fn algorithms_round_trip_by_name() {
         for &algorithm in Algorithm::ALL {
             let name = algorithm.to_string();
             assert_eq!(name, format!("{algorithm:?}"));

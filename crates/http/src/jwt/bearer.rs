@@ -1,4 +1,4 @@
-//! Finds the token in the headers of a request.
+//! Extraction of the bearer token from a request.
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
@@ -7,8 +7,9 @@ use super::{
     refusal::{Reason, Refusal},
 };
 
-/// The token of `Authorization: Bearer` ([RFC 6750 §2.1](https://www.rfc-editor.org/rfc/rfc6750#section-2.1));
-/// one in a cookie, a query or a form is none.
+/// Returns the token of `Authorization: Bearer`
+/// ([RFC 6750 §2.1](https://www.rfc-editor.org/rfc/rfc6750#section-2.1)). Tokens in cookies, queries and forms are
+/// ignored.
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Refusal(Reason::Missing))?.as_bytes();
@@ -17,14 +18,14 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
     let rest = credentials(value).ok_or_else(|| Refusal(other(value)))?;
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    let token = &rest[spaces..]; // they were counted in `rest`
+    let token = &rest[spaces..]; // `spaces` was counted in `rest`, so the range is valid.
     if token.len() > MAX_TOKEN {
         return Err(Refusal(Reason::Oversize));
     }
     if !is_printable(token) {
         return Err(Refusal(Reason::Syntax));
     }
-    // The JSON form of a token: not a matter of how the header is written.
+    // A JWS in JSON serialization is a well-formed header value, but not an accepted token.
     if token.starts_with(b"{") {
         return Err(Refusal(Reason::Shape));
     }
@@ -38,14 +39,14 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
 }
 
-/// What follows the scheme, if it is `Bearer`.
+/// Returns the rest of `value` after the scheme if the scheme is `Bearer`.
 fn credentials(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked("bearer".len())?;
     let ends = rest.first().is_none_or(|byte| *byte == b' ');
     (ends && scheme.eq_ignore_ascii_case(b"bearer")).then_some(rest)
 }
 
-/// What is wrong with a value that does not begin with `Bearer`.
+/// Returns the reason for refusing a value that does not begin with `Bearer`.
 fn other(value: &[u8]) -> Reason {
     let mut further = value.split(|byte| *byte == b',').skip(1);
     if !is_printable(value) {

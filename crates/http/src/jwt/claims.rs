@@ -1,18 +1,18 @@
-//! What a token says.
+//! The claims of a valid token.
 
 use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What a valid token says. In the request's extensions only if the whole token was believed; cheap
-/// to clone, and `Debug` shows no values.
+/// Claims of a valid token. [`JwtLayer`](super::JwtLayer) adds them to the request's extensions after the
+/// whole token was accepted. Clones are cheap, and `Debug` shows names but no values.
 #[derive(Clone)]
 pub struct Claims {
     shared: Arc<Shared>,
 }
 
-/// The members of the payload, and what the rules have read of them.
+/// The members of the payload, and the values that the rules derived from them.
 pub(super) struct Shared {
     pub(super) members: Map<String, Value>,
     pub(super) tier: Arc<str>,
@@ -21,14 +21,14 @@ pub(super) struct Shared {
 }
 
 impl Claims {
-    /// Only the rules make claims, when they believe the whole token.
+    /// Creates claims. Only the rules call it, after they have accepted the whole token.
     pub(super) fn new(shared: Shared) -> Self {
         Self {
             shared: Arc::new(shared),
         }
     }
 
-    /// Who the token is about; empty if it does not say.
+    /// Returns the claim `sub`, or an empty string if the token has none.
     #[must_use]
     pub fn subject(&self) -> &str {
         self.shared
@@ -38,35 +38,36 @@ impl Claims {
             .unwrap_or_default()
     }
 
-    /// The caller's tier.
+    /// Returns the caller's tier.
     #[must_use]
     pub fn tier(&self) -> &str {
         &self.shared.tier
     }
 
-    /// The caller's roles.
+    /// Returns the caller's roles.
     #[must_use]
     pub fn roles(&self) -> &[String] {
         &self.shared.roles
     }
 
-    /// What the token was given for: `scope` ([RFC 9068 §2.2.3](https://www.rfc-editor.org/rfc/rfc9068#section-2.2.3)),
+    /// Returns the granted scopes: the claim `scope` ([RFC 9068 §2.2.3](https://www.rfc-editor.org/rfc/rfc9068#section-2.2.3)),
     /// or else `scp`.
     #[must_use]
     pub fn scopes(&self) -> &[String] {
         &self.shared.scopes
     }
 
-    /// The claim at `path`.
+    /// Returns the claim at `path`, or `None` if the token has none.
     #[must_use]
     pub fn get(&self, path: &[impl AsRef<str>]) -> Option<&Value> {
         find(&self.shared.members, path)
     }
 
-    /// All claims as a type of the caller's.
+    /// Deserializes all claims into `T`.
     ///
     /// # Errors
-    /// The claims are not of this type. The error may show a value: it is not for a log.
+    /// Returns an error if the claims do not match `T`. The error may contain a claim's value, so do not log
+    /// it.
     pub fn deserialize<'c, T: Deserialize<'c>>(&'c self) -> Result<T, serde_json::Error> {
         T::deserialize(&self.shared.members)
     }
@@ -79,8 +80,8 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// The steps of a path with dots; one step if it is a URI, which many issuers name their own claims by
-/// ([RFC 7519 §4.2](https://www.rfc-editor.org/rfc/rfc7519#section-4.2)).
+/// Splits a dotted path into its steps. A URI is a single step, as many issuers name their own claims by
+/// URIs ([RFC 7519 §4.2](https://www.rfc-editor.org/rfc/rfc7519#section-4.2)).
 pub(super) fn path(dotted: &str) -> Vec<String> {
     if dotted.contains("://") {
         return vec![dotted.to_owned()];
@@ -88,7 +89,7 @@ pub(super) fn path(dotted: &str) -> Vec<String> {
     dotted.split('.').map(str::to_owned).collect()
 }
 
-/// The value at `path`.
+/// Returns the value at `path`.
 pub(super) fn find<'m>(
     members: &'m Map<String, Value>,
     path: &[impl AsRef<str>],
@@ -100,8 +101,8 @@ pub(super) fn find<'m>(
         })
 }
 
-/// A list of strings, or one string of words ([RFC 8693 §4.2](https://www.rfc-editor.org/rfc/rfc8693#section-4.2));
-/// anything else is nothing.
+/// Returns the strings of a list, or the words of one string
+/// ([RFC 8693 §4.2](https://www.rfc-editor.org/rfc/rfc8693#section-4.2)). Any other value yields an empty list.
 pub(super) fn words(value: &Value) -> Vec<String> {
     match value {
         Value::String(words) => words

@@ -1,4 +1,4 @@
-//! Which tokens are believed, and what is asked of callers.
+//! Configuration of the token checks and of the authorization of callers.
 
 use std::time::Duration;
 
@@ -10,41 +10,41 @@ use tower_fanout_layers::{
 use super::{denylist::DenyList, refusal::quotable};
 use crate::bounds::{Bounds, YEAR};
 
-/// The most that clocks may be apart.
+/// Maximum of [`VerifierConfig::leeway`].
 pub(super) const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
-/// Who a valid token must be from and for, and what is read from it.
+/// Rules for the claims of a token: accepted issuers, audiences and times, and the claims to read.
 ///
-/// The default names no issuer and no audience, and [`Verifier::new`](super::Verifier::new) refuses it.
+/// The default has no issuer and no audience, and [`Verifier::new`](super::Verifier::new) rejects it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifierConfig {
-    /// Issuers whose tokens are believed; at least one.
+    /// Accepted values of the claim `iss`; at least one.
     pub issuers: Vec<String>,
-    /// Audiences, one of which a token must be for; at least one.
+    /// Accepted values of the claim `aud`; at least one. A token must contain one of them.
     pub audiences: Vec<String>,
-    /// How far clocks may be apart, at most 300 s; 30 s by default.
+    /// Tolerance for clock skew when `exp`, `nbf` and `iat` are checked, at most 300 s. Defaults to 30 s.
     pub leeway: Duration,
-    /// Maximum age of a token, 1 s to a year. Tokens that do not say when they were issued are refused
-    /// then. No maximum by default.
+    /// Maximum age of a token by its `iat`, from 1 s to a year. Tokens without `iat` are then refused.
+    /// `None`, the default, sets no maximum.
     pub max_age: Option<Duration>,
-    /// Required type of a token, such as `at+jwt` for access tokens
-    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)); any by default. Case does not
-    /// count, and neither does `application/` in front.
+    /// Required `typ` of the token's header, such as `at+jwt` for access tokens
+    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)). The comparison ignores case and
+    /// the prefix `application/`. `None`, the default, accepts any type.
     pub require_typ: Option<String>,
     /// Requires the claim `jti`; `false` by default.
     pub require_jti: bool,
-    /// Refuses tokens whose `jti` is in this list; no list by default. See also
-    /// [`require_jti`](field@Self::require_jti): a token without an id is in no list.
+    /// List of revoked `jti`s, whose tokens are refused. `None`, the default, checks no list. A token
+    /// without `jti` passes every list, unless [`require_jti`](field@Self::require_jti) is set.
     pub deny_list: Option<DenyList>,
-    /// Claim with the caller's tier: a path with dots, or a URI as a whole. By default all callers have
-    /// the default tier.
+    /// Claim that holds the caller's tier: a dotted path, or a URI as a single name. `None`, the default,
+    /// gives every caller [`default_tier`](field@Self::default_tier).
     pub tier_claim: Option<String>,
-    /// The known tiers.
+    /// Known tiers.
     pub tiers: Vec<String>,
-    /// Tier of a caller whose token names none of `tiers`; `default` by default.
+    /// Tier of a caller whose token has none of [`tiers`](field@Self::tiers). Defaults to `default`.
     pub default_tier: String,
-    /// Claim with the caller's roles: a path with dots, or a URI as a whole; `roles` by default.
+    /// Claim that holds the caller's roles: a dotted path, or a URI as a single name. Defaults to `roles`.
     pub roles_claim: String,
 }
 
@@ -59,7 +59,7 @@ setters! {
 }
 
 impl VerifierConfig {
-    /// Believes tokens of `issuers` for one of `audiences`.
+    /// Creates a config that accepts tokens of `issuers` for any of `audiences`.
     #[must_use]
     pub fn new<S: Into<String>>(
         issuers: impl IntoIterator<Item = S>,
@@ -119,13 +119,9 @@ impl Validate for VerifierConfig {
         let audiences = !self.audiences.is_empty();
         let leeway = self.leeway <= MAX_LEEWAY;
         Bounds::default()
-            .unless(issuers, "issuers", "at least one issuer must be named")
-            .unless(
-                audiences,
-                "audiences",
-                "at least one audience must be named",
-            )
-            .unless(leeway, "leeway", "the leeway is at most 300 s")
+            .unless(issuers, "issuers", "at least one issuer is required")
+            .unless(audiences, "audiences", "at least one audience is required")
+            .unless(leeway, "leeway", "must be at most 300 s")
             .time("max_age", self.max_age, Duration::from_secs(1)..=YEAR)
             .unless(
                 self.require_typ.as_deref() != Some(""),
@@ -136,20 +132,21 @@ impl Validate for VerifierConfig {
     }
 }
 
-/// What a caller with a valid token must have, and what the others are told.
+/// Authorization of callers with a valid token, and the responses to all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JwtConfig {
-    /// Name of what is protected, in the challenge: printable ASCII without quotes and backslashes;
-    /// `fanout` by default.
+    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes. Defaults
+    /// to `fanout`.
     pub realm: String,
-    /// Roles, one of which a caller must have; none by default.
+    /// Accepted roles; a caller must have at least one of them. Empty by default, which requires no role.
     pub any_role: Vec<String>,
-    /// Scopes, all of which a caller must have; none by default.
+    /// Required scopes; a caller must have all of them. Empty by default.
     pub all_scopes: Vec<String>,
-    /// Lets CORS preflights through without a token, and without claims; `false` by default.
+    /// Passes CORS preflight requests on without a token and without claims. Defaults to `false`.
     pub skip_preflight: bool,
-    /// Tells a caller that a token, good otherwise, has expired; `true` by default.
+    /// Adds the detail "the token has expired" to the response if the token is otherwise valid. Defaults to
+    /// `true`.
     pub reveal_expired: bool,
 }
 
@@ -195,7 +192,7 @@ impl Validate for JwtConfig {
     }
 }
 
-/// Expects a realm that can be quoted as it is.
+/// Requires `realm` to fit into a quoted string without escapes.
 pub(super) fn check_realm(bounds: Bounds, realm: &str) -> Bounds {
     let message = "must be printable ASCII without quotes and backslashes";
     bounds.unless(quotable(realm) == realm, "realm", message)
@@ -210,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_value_is_named() {
+    fn reports_the_field_of_an_invalid_value() {
         let good = || VerifierConfig::new(["a"], ["b"]);
         assert_eq!(good().errors(), []);
         assert_eq!(JwtConfig::default().errors(), []);

@@ -1,4 +1,4 @@
-//! Tokens that are no longer good, though they have not expired.
+//! Revoked tokens that have not expired yet.
 
 use std::{
     collections::HashMap,
@@ -10,34 +10,35 @@ use std::{
 
 use super::config::MAX_LEEWAY;
 
-/// The ids of tokens that were revoked. A clone is a handle to the same list.
+/// The ids (`jti`) of revoked tokens. A clone is a handle to the same list.
 ///
-/// An id is kept until its token has expired for all clocks that [`VerifierConfig::leeway`](field@super::VerifierConfig::leeway)
-/// allows, then it makes room for others. The list is of this process alone, and empty at its start.
+/// An id is kept until its token has expired by any clock within the maximum
+/// [`VerifierConfig::leeway`](field@super::VerifierConfig::leeway) of 300 s. Then its place can be reused. The
+/// list lives in this process only and is empty at start.
 #[derive(Clone)]
 pub struct DenyList {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// When the token of an id expires.
+    /// Expiration time of the token, by its id.
     until: RwLock<HashMap<String, SystemTime>>,
     limit: usize,
 }
 
-/// The list has no room: the token was **not** revoked.
+/// The deny list is full, and the token was **not** revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DenyListFull;
 
 impl fmt::Display for DenyListFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the list of revoked tokens is full")
+        f.write_str("the deny list is full, so the token was not revoked")
     }
 }
 
 impl Error for DenyListFull {}
 
-/// A list of at most 100,000 ids.
+/// Creates a list of at most 100,000 ids.
 impl Default for DenyList {
     fn default() -> Self {
         Self::new(100_000)
@@ -45,7 +46,7 @@ impl Default for DenyList {
 }
 
 impl DenyList {
-    /// A list of at most `limit` ids.
+    /// Creates a list of at most `limit` ids.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -56,15 +57,16 @@ impl DenyList {
         }
     }
 
-    /// Refuses the token `jti` from now on. `until` is when it expires, its `exp`.
+    /// Refuses the token with the id `jti` from now on. `until` is the expiration time of the token, its
+    /// `exp`. If the id is already listed, the later time counts.
     ///
     /// # Errors
-    /// There are as many as may be, and none of them has expired.
+    /// Returns [`DenyListFull`] if the list holds `limit` unexpired ids and `jti` is not one of them.
     pub fn revoke(&self, jti: impl Into<String>, until: SystemTime) -> Result<(), DenyListFull> {
         let (jti, now) = (jti.into(), SystemTime::now());
         let ids = self.shared.until.write();
         let mut ids = ids.unwrap_or_else(PoisonError::into_inner);
-        // Only where there would be more to hold, so that this costs little per id.
+        // Expired ids are removed only before the map would grow, so the cost per id stays small.
         if ids.len() >= ids.capacity().min(self.shared.limit) {
             ids.retain(|_, until| !is_over(*until, now));
         }
@@ -77,14 +79,14 @@ impl DenyList {
         Ok(())
     }
 
-    /// How many ids it holds.
+    /// Returns the number of ids in the list.
     #[must_use]
     pub fn len(&self) -> usize {
         let ids = self.shared.until.read();
         ids.unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Whether it holds none.
+    /// Returns `true` if the list holds no ids.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -97,7 +99,7 @@ impl DenyList {
     }
 }
 
-/// Whether nobody believes a token any more that expires at `until`.
+/// Returns `true` if a token that expires at `until` has expired by every clock within [`MAX_LEEWAY`].
 fn is_over(until: SystemTime, now: SystemTime) -> bool {
     until
         .checked_add(MAX_LEEWAY)

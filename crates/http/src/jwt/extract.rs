@@ -1,4 +1,4 @@
-//! Claims as an argument of axum's handlers.
+//! [`Claims`] as an axum extractor.
 
 use axum_core::{
     body::Body,
@@ -13,8 +13,8 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// A handler reads claims, and no [`JwtLayer`](super::JwtLayer) has put any there: the server is at
-/// fault, not the caller.
+/// Rejection of the [`Claims`] extractor: the request passed no [`JwtLayer`](super::JwtLayer), or was let
+/// through without a token. Answered with a 500, because the server is misconfigured.
 #[derive(Clone, Debug)]
 pub struct AuthNotConfigured(Option<CorrelationId>);
 
@@ -24,8 +24,8 @@ impl IntoResponse for AuthNotConfigured {
     }
 }
 
-/// The claims of the caller's token. Without them the answer is a 500, so that a handler that asks for
-/// them never runs for a stranger.
+/// Extracts the claims of the caller's token. Without claims the response is a 500, so a handler that needs
+/// them never runs for an unauthenticated caller.
 impl<S: Sync> FromRequestParts<S> for Claims {
     type Rejection = AuthNotConfigured;
 
@@ -41,7 +41,7 @@ impl<S: Sync> FromRequestParts<S> for Claims {
         tracing::error!(
             code,
             correlation_id,
-            "a handler asks for claims, and no layer for a token"
+            "a handler extracts claims, but no JwtLayer has added any"
         );
         Err(AuthNotConfigured(id))
     }

@@ -1,4 +1,4 @@
-//! The form and the signature of a token, read strictly and before anything is believed.
+//! Strict parsing and signature verification of a token, before its claims are read.
 
 use std::fmt;
 
@@ -13,21 +13,21 @@ use super::{
     refusal::{Reason, Refusal},
 };
 
-/// The longest token, in bytes.
+/// Maximum length of a token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 << 10;
-/// The longest header, decoded.
+/// Maximum length of a decoded header, in bytes.
 const MAX_HEADER: usize = 1 << 10;
-/// The deepest nesting of a header.
+/// Maximum nesting of a header.
 const MAX_DEPTH: usize = 8;
-/// The longest name of a key.
+/// Maximum length of a `kid`, in bytes.
 pub(super) const MAX_KID: usize = 256;
 
-/// A token whose signature is right. Its claims were not looked at, and are not in its `Debug`.
+/// A token with a valid signature. Its claims are not validated yet and not part of its `Debug` output.
 #[non_exhaustive]
 pub struct Verified {
-    /// Its header.
+    /// The JOSE header.
     pub header: Map<String, Value>,
-    /// Its payload, decoded.
+    /// The decoded payload.
     pub payload: Vec<u8>,
 }
 
@@ -37,15 +37,16 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// Checks the form and the signature of `token` ([RFC 7515](https://www.rfc-editor.org/rfc/rfc7515),
-/// [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725)), not its claims.
+/// Parses `token`, a JWS in compact serialization, and verifies its signature
+/// ([RFC 7515](https://www.rfc-editor.org/rfc/rfc7515), [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725)). The
+/// claims are not validated.
 ///
-/// Keys in the token's header are ignored, extensions are refused, and the algorithm is the key's, not
-/// the token's. What is cheap to check comes first: a signature is computed only for a token that is
-/// well formed and names a key of the set, or none.
+/// Keys in the token's header are ignored. Header extensions (`crit`, `b64`, `zip`) are refused. The key
+/// decides which algorithms are acceptable, not the token. Cheap checks come first: a signature is
+/// computed only for a well-formed token whose `kid` is in `keys` or absent.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns the first reason for refusing the token.
 pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Refusal> {
     let parts = Parts::of(token)?;
     let header = read_header(&decode(parts.header)?)?;
@@ -59,8 +60,10 @@ pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Refusal> {
     }
 }
 
-/// Checks the signature. What it answers before hangs on what the token shows of itself and on what is
-/// public of the keys: their names and algorithms.
+/// Verifies the signature.
+///
+/// Timing before the signature is computed depends only on the token itself and on the names and
+/// algorithms of the keys, which are public.
 fn prove(
     parts: &Parts<'_>,
     algorithm: Algorithm,
@@ -81,7 +84,8 @@ fn prove(
     }
 }
 
-/// Who says to have issued `token`. Anybody can say so: it only chooses whose keys are to prove it.
+/// Returns the `iss` of `token` without verification. Use it only to select the keys that must verify the
+/// token.
 pub(super) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
     #[derive(Deserialize)]
     struct Claimed {
@@ -97,12 +101,12 @@ pub(super) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
     }
 }
 
-/// The parts of a token, as they are written.
+/// The encoded parts of a token.
 struct Parts<'t> {
     header: &'t str,
     payload: &'t str,
     signature: &'t str,
-    /// What is signed: header and payload.
+    /// The JWS signing input: header and payload with the dot between them.
     message: &'t str,
 }
 
@@ -157,7 +161,7 @@ fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>)
     Ok((algorithm.ok_or(Refusal(Reason::Algorithm))?, kid))
 }
 
-/// Whether the header offers a key, or says where to fetch one ([RFC 7515 §4.1](https://www.rfc-editor.org/rfc/rfc7515#section-4.1)).
+/// Returns `true` if the header offers a key or a URL of one ([RFC 7515 §4.1](https://www.rfc-editor.org/rfc/rfc7515#section-4.1)).
 fn brings_a_key(header: &Map<String, Value>) -> bool {
     ["jwk", "jku", "x5u", "x5c"]
         .iter()

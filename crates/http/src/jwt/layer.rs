@@ -1,4 +1,4 @@
-//! The layer that asks for a token.
+//! The layer that authenticates requests by their bearer token.
 
 use std::{
     sync::Arc,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{bounds::valid, correlation::CorrelationId, problem::OrRefused};
 
-/// Lets only requests with a valid token through, with its [`Claims`] in their extensions; see the
+/// Passes on only requests with a valid token and adds its [`Claims`] to their extensions. See the
 /// [module docs](super).
 #[derive(Clone, Debug)]
 pub struct JwtLayer {
@@ -41,10 +41,10 @@ struct Shared {
 }
 
 impl JwtLayer {
-    /// Lets those through whom `verifier` believes and who have what `config` asks for.
+    /// Creates a layer that requires a token that `verifier` accepts and that satisfies `config`.
     ///
     /// # Errors
-    /// A value of `config` is not valid.
+    /// Returns the first invalid value of `config`.
     pub fn new(verifier: Verifier, config: JwtConfig) -> Result<Self, ConfigError> {
         let shared = Shared {
             verifier,
@@ -56,7 +56,7 @@ impl JwtLayer {
         })
     }
 
-    /// Calls `observer` with what becomes of each request, to count it.
+    /// Calls `observer` with the outcome of each request, for metrics.
     #[must_use]
     pub fn on_outcome(mut self, observer: fn(Outcome)) -> Self {
         Arc::make_mut(&mut self.shared).on_outcome = observer;
@@ -65,9 +65,9 @@ impl JwtLayer {
 }
 
 impl Shared {
-    /// Puts the caller's claims into the request, or says why there are none.
+    /// Adds the caller's claims to the request, or returns the reason for refusing it.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<(), VerifyError> {
-        // Another layer's claims are not this layer's.
+        // Claims of an outer layer must not pass for claims that this layer has checked.
         request.extensions_mut().remove::<Claims>();
         if self.config.skip_preflight && is_preflight(request) {
             (self.on_outcome)(Outcome::Preflight);
@@ -79,7 +79,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The call, if it was admitted; else what turns the caller away.
+    /// Returns the inner call if the request was admitted, and else the refusal.
     fn go_on<S, B, R>(
         &self,
         admitted: Result<(), VerifyError>,
@@ -115,7 +115,7 @@ impl Shared {
     fn refuse<B: From<Bytes>>(&self, failure: VerifyError, extensions: &Extensions) -> Response<B> {
         let (refusal, retry_after) = match failure {
             VerifyError::Refused(refusal) => (refusal, None),
-            // Waiting was given up, and the fetch ends soon.
+            // The call's deadline passed while it waited, and the fetch ends soon.
             VerifyError::NoKeyYet(_) => {
                 (Refusal(Reason::Unavailable), Some(Duration::from_secs(1)))
             }
@@ -125,7 +125,7 @@ impl Shared {
         let id = extensions.get::<CorrelationId>();
         let (code, reason) = (refusal.code().as_str(), refusal.0.as_str());
         let correlation_id = id.map(CorrelationId::as_str);
-        tracing::debug!(code, reason, correlation_id, "a token was refused");
+        tracing::debug!(code, reason, correlation_id, "token refused");
         let mut problem = refusal.problem(&self.config.realm, &self.needed());
         if refusal.0 == Reason::Expired && self.config.reveal_expired {
             problem = problem.detail("the token has expired");
@@ -133,7 +133,7 @@ impl Shared {
         problem.retry_after(retry_after).into_response(id)
     }
 
-    /// The scopes that are needed, or else the roles, as a challenge names them
+    /// Returns the required scopes, or else the accepted roles, in the form of a challenge
     /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
     fn needed(&self) -> String {
         let needed = match &*self.config.all_scopes {
@@ -147,7 +147,7 @@ impl Shared {
 }
 
 impl JwtLayer {
-    /// What becomes of a call that has waited: it does not wait again.
+    /// Decides about a call that has waited for a fetch. The call does not wait again.
     pub(super) fn decide<S, B, R>(&self, service: S, mut request: Request<B>) -> Decided<S, B, R>
     where
         S: Service<Request<B>>,
@@ -203,18 +203,18 @@ where
     }
 }
 
-/// The end of `flight`, or the deadline if that is nearer.
+/// Completes with `flight`, or at the deadline if it is earlier.
 fn before(deadline: Option<Deadline>, flight: Flight) -> Flight {
     match deadline {
         None => flight,
         Some(deadline) => Box::pin(async move {
-            // Either way the token is looked at once more.
+            // The token is checked again in both cases.
             let _ = timeout_at(deadline.instant(), flight).await;
         }),
     }
 }
 
-/// Whether a browser asks what it may ask ([Fetch §3.3.2](https://fetch.spec.whatwg.org/#cors-preflight-request)).
+/// Returns `true` for a CORS preflight request ([Fetch §3.3.2](https://fetch.spec.whatwg.org/#cors-preflight-request)).
 fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(ORIGIN)

@@ -1,12 +1,13 @@
-//! Ask for a JSON Web Token, and know who calls.
+//! Authentication of callers by JSON Web Tokens ([RFC 7519](https://www.rfc-editor.org/rfc/rfc7519)).
 //!
-//! A token is checked in three steps: its form by our own strict reading ([`verify_jws`]), its signature
-//! by aws-lc with keys that are given ([`KeySet`]) or [fetched](jwks), and its claims by rules that leave nothing optional that
-//! matters ([`VerifierConfig`]). Whatever is wrong, the caller gets the same 401; the reason goes to the log and
-//! to who counts ([`Outcome`]) alone.
+//! A token is checked in three steps. [`verify_jws`] parses its compact serialization strictly. aws-lc
+//! verifies its signature with keys that are configured ([`KeySet`]) or [fetched](jwks). The rules of
+//! [`VerifierConfig`] validate its claims, and no check that matters for security is optional. Every invalid
+//! token gets the same 401 response. The [`Reason`] goes only to the log and to the callback for
+//! [`Outcome`]s.
 //!
-//! What was verified is not remembered: each request is checked anew, so that a token is refused from
-//! the moment when it expires, is revoked ([`DenyList`]) or loses its key.
+//! Results are not cached. Each request is checked in full, so a token is refused as soon as it expires, is
+//! revoked ([`DenyList`]) or loses its key.
 //!
 //! ```
 //! use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! Reads JSON objects of a token: no member twice, at any depth.
+//! Strict parsing of the JSON objects in a token, without duplicate names at any depth.
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
@@ -8,7 +8,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Reads an object of unique members, nested no deeper than `depth`; the object itself counts as one.
+/// Parses a JSON object that nests at most `depth` levels, itself included. Returns `None` if `text` is not
+/// such an object or has a duplicate name at any depth.
 pub(super) fn object(text: &[u8], depth: usize) -> Option<Map<String, Value>> {
     let value = Unique { depth };
     value
@@ -17,15 +18,15 @@ pub(super) fn object(text: &[u8], depth: usize) -> Option<Map<String, Value>> {
     serde_json::from_slice(text).ok()
 }
 
-/// A value in which no member stands twice and that nests at most `depth` objects and arrays. It only
-/// looks: what a number is, is `serde_json`'s to say.
+/// Checks a value for duplicate names and for nesting deeper than `depth` objects and arrays. The value
+/// itself is parsed by `serde_json` in a second pass.
 #[derive(Clone, Copy)]
 struct Unique {
     depth: usize,
 }
 
 impl Unique {
-    /// What may stand in an object or array in its place.
+    /// Returns the check for the values one level deeper.
     fn inner<E: Error>(self) -> Result<Self, E> {
         let depth = self.depth.checked_sub(1);
         let depth = depth.ok_or_else(|| E::custom("the value nests too deeply"))?;
@@ -33,7 +34,7 @@ impl Unique {
     }
 }
 
-/// The name of a member, in the memory of the text unless it has escapes.
+/// Name of a member, borrowed from the text unless it has escapes.
 #[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Name<'t>(#[serde(borrow)] Cow<'t, str>);
 
@@ -49,7 +50,7 @@ impl<'de> Visitor<'de> for Unique {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value of unique members")
+        f.write_str("a JSON value without duplicate names")
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -88,7 +89,7 @@ impl<'de> Visitor<'de> for Unique {
         while let Some(name) = members.next_key::<Name<'de>>()? {
             members.next_value_seed(member)?;
             if !names.insert(name) {
-                return Err(A::Error::custom("a member stands twice"));
+                return Err(A::Error::custom("duplicate name"));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Tells those behind who asks: claims in headers, by a list of what may be told.
+//! Propagation of claims to the services behind this one, in request headers.
 
 use std::{
     borrow::Cow,
@@ -33,15 +33,15 @@ use crate::{
     problem::OrRefused,
 };
 
-/// The longest value of a header, in bytes.
+/// Maximum length of a header value, in bytes.
 const MAX_VALUE: usize = 1 << 10;
-/// All but what is unreserved ([RFC 3986 §2.3](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
+/// All characters but the unreserved ones ([RFC 3986 §2.3](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// Headers that say where a message ends, where it goes, or what it is.
+/// Headers that frame, route or describe a message, or carry credentials. A claim must not replace them.
 const RESERVED: [HeaderName; 11] = [
     AUTHORIZATION,
     CONNECTION,
@@ -56,13 +56,14 @@ const RESERVED: [HeaderName; 11] = [
     UPGRADE,
 ];
 
-/// Writes claims into headers of the request, below [`JwtLayer`](super::JwtLayer).
+/// Writes claims into request headers. Apply it inside [`JwtLayer`](super::JwtLayer), which provides the
+/// claims.
 ///
-/// What the caller has sent in such a header is always removed, whether there is a claim or a token at
-/// all. A text, a number and a boolean are sent as they are written, and a list of texts joined by
-/// commas. What cannot stand in a header that way is not sent: a text that is not printable ASCII or
-/// has a space at an end, an object, a list of anything else or with a comma in an item, and more than
-/// 1 KiB. An empty claim is none.
+/// A configured header is always removed from the caller's request, even if the request has no token or
+/// no such claim. Strings, numbers and booleans are sent as written. A list of strings is joined with
+/// commas. The following values cannot be sent unencoded: strings that are not printable ASCII or have a space
+/// at either end, objects, other lists, and lists with a comma in an item. No value may exceed 1 KiB.
+/// Empty and `null` claims are not sent and are not an error.
 ///
 /// ```
 /// use http::HeaderName;
@@ -94,17 +95,17 @@ struct Propagated {
     encode: bool,
 }
 
-/// The claims that are sent in headers. There are none by default.
+/// Configuration of [`PropagateClaimsLayer`]: the claims to send in headers. Empty by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PropagateClaimsConfig {
-    /// Claims with their headers; one claim per header.
+    /// Claims with their headers. Each header carries one claim.
     pub claims: Vec<PropagatedClaim>,
-    /// Refuses a request with 401 if a claim cannot be sent; by default the request goes on without the
-    /// header.
+    /// Refuses a request with 401 if a claim cannot be sent. `false`, the default, sends the request
+    /// without the header.
     pub refuse: bool,
-    /// Name of what is protected, in the challenge: printable ASCII without quotes and backslashes;
-    /// `fanout` by default.
+    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes. Defaults
+    /// to `fanout`.
     pub realm: String,
 }
 
@@ -112,12 +113,13 @@ pub struct PropagateClaimsConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PropagatedClaim {
-    /// The claim: a path with dots, or a URI as a whole.
+    /// Claim to send: a dotted path, or a URI as a single name.
     pub claim: String,
-    /// The header; none that says where a message ends, where it goes, or what it is.
+    /// Header to send the claim in. Headers that frame, route or describe a message or carry credentials are
+    /// rejected.
     pub header: HeaderName,
-    /// Sends the claim percent-encoded, in UTF-8: text of any kind, each item of a list of texts, and
-    /// all else as JSON.
+    /// Percent-encodes the claim in UTF-8. Strings and the items of a list of strings are encoded as text,
+    /// objects and other lists as JSON.
     pub encode: bool,
 }
 
@@ -129,13 +131,13 @@ setters! {
 }
 
 impl PropagateClaimsConfig {
-    /// Adds the claim at `path` in `header`.
+    /// Sends the claim at `path` in `header`.
     #[must_use]
     pub fn claim(self, path: impl Into<String>, header: HeaderName) -> Self {
         self.with(path.into(), header, false)
     }
 
-    /// Adds the claim at `path` in `header`, [encoded](PropagatedClaim::encode).
+    /// Sends the claim at `path` in `header`, [percent-encoded](PropagatedClaim::encode).
     #[must_use]
     pub fn encoded_claim(self, path: impl Into<String>, header: HeaderName) -> Self {
         self.with(path.into(), header, true)
@@ -168,11 +170,15 @@ impl Validate for PropagateClaimsConfig {
             let mut before = self.claims.iter().take(place);
             let reserved = RESERVED.contains(header);
             bounds = bounds
-                .unless(!reserved, "claims", "no claim can be sent in this header")
+                .unless(
+                    !reserved,
+                    "claims",
+                    "a claim must not be sent in this header",
+                )
                 .unless(
                     before.all(|other| other.header != *header),
                     "claims",
-                    "a header bears one claim",
+                    "each header must carry only one claim",
                 );
         }
         bounds.into_vec()
@@ -183,7 +189,7 @@ impl PropagateClaimsLayer {
     /// Creates a layer that sends the claims of `config`.
     ///
     /// # Errors
-    /// A value of `config` is not valid.
+    /// Returns the first invalid value of `config`.
     pub fn new(config: PropagateClaimsConfig) -> Result<Self, ConfigError> {
         let PropagateClaimsConfig {
             claims,
@@ -206,7 +212,7 @@ impl PropagateClaimsLayer {
         })
     }
 
-    /// Calls `observer` with what is refused, to count it.
+    /// Calls `observer` with the outcome of each refused request, for metrics.
     #[must_use]
     pub fn on_outcome(mut self, observer: fn(Outcome)) -> Self {
         Arc::make_mut(&mut self.shared).on_outcome = observer;
@@ -215,7 +221,7 @@ impl PropagateClaimsLayer {
 }
 
 impl Shared {
-    /// Writes the headers; says whether there was a claim that cannot be sent.
+    /// Writes the headers. Returns an error if a claim cannot be sent in its header.
     fn write(&self, claims: Option<&Claims>, headers: &mut HeaderMap) -> Result<(), Refusal> {
         let mut result = Ok(());
         for propagated in &self.headers {
@@ -240,7 +246,7 @@ impl Shared {
     }
 }
 
-/// The claim in words, if it has any.
+/// Returns the claim as text, or `None` if it cannot be sent unencoded.
 fn text(claim: &Value, encode: bool) -> Option<Cow<'_, str>> {
     let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
     match claim {
@@ -262,7 +268,7 @@ fn text(claim: &Value, encode: bool) -> Option<Cow<'_, str>> {
     }
 }
 
-/// `text` as the value of a header, if all who read it will read the same.
+/// Returns `text` as a header value, or `None` if recipients could read it differently.
 fn value(text: &str) -> Option<HeaderValue> {
     let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let safe = printable && text.len() <= MAX_VALUE && text.trim_ascii().len() == text.len();
@@ -307,7 +313,11 @@ where
         if let Err(refusal) = shared.write(claims.as_ref(), request.headers_mut()) {
             let (reason, correlation_id) =
                 (refusal.0.as_str(), id.as_ref().map(CorrelationId::as_str));
-            tracing::debug!(reason, correlation_id, "a claim cannot stand in a header");
+            tracing::debug!(
+                reason,
+                correlation_id,
+                "claim not propagated: its value does not fit in a header"
+            );
             if shared.refuse {
                 return OrRefused::refused(shared.refuse(refusal, id.as_ref()));
             }

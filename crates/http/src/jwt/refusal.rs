@@ -1,4 +1,4 @@
-//! Why a caller is turned away: one answer for all, one reason for the log.
+//! The reasons for refusing a token: detailed ones for the log, one response for all callers.
 
 use http::HeaderValue;
 
@@ -6,7 +6,7 @@ use crate::problem::{Code, Problem};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
-        /// What was wrong: for logs and metrics only, a closed list.
+        /// Reason for refusing a token: a closed list for logs and metrics, never shown to the caller.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Reason { $($(#[$doc])* $reason,)* }
@@ -15,7 +15,7 @@ macro_rules! reasons {
             /// All reasons.
             pub const ALL: &'static [Self] = &[$(Self::$reason),*];
 
-            /// Its name in logs and metrics.
+            /// Returns the name in logs and metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$reason => $name,)* }
@@ -25,74 +25,75 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// There is no `Authorization` header.
+    /// The request has no `Authorization` header.
     Missing = "missing",
-    /// It is of another scheme.
+    /// The `Authorization` header uses a scheme other than `Bearer`.
     Scheme = "scheme",
-    /// It names no scheme.
+    /// The `Authorization` header has no scheme.
     Bare = "syntax",
-    /// It is not written as RFC 6750 says.
+    /// The `Authorization` header is not well formed by RFC 6750.
     Syntax = "syntax",
-    /// There are several.
+    /// The request has several tokens or several `Authorization` headers.
     Duplicate = "duplicate",
-    /// The token is too long.
+    /// The token is longer than 8 KiB.
     Oversize = "oversize",
-    /// It does not have three parts.
+    /// The token does not have three parts, or one that must not be empty is empty.
     Shape = "shape",
-    /// A part is not base64url.
+    /// A part of the token is not base64url without padding.
     Base64 = "b64",
-    /// Its header is not the object that it should be.
+    /// The token's header is not a small JSON object with unique names.
     Header = "header",
-    /// Its algorithm is not that of the key.
+    /// The header's `alg` is unknown, or no key of the token is for this algorithm.
     Algorithm = "alg",
-    /// It asks for an extension.
+    /// The header has `crit`, `b64` or `zip`, which are not supported.
     Critical = "crit",
-    /// There is no such key.
+    /// The header's `kid` is invalid or names no known key.
     Kid = "kid",
-    /// There are no keys to check it with.
+    /// No usable keys exist to check the token with.
     Unavailable = "unavailable",
-    /// The signature is wrong.
+    /// The signature is invalid.
     Signature = "signature",
-    /// The signature is wrong, and the token brings or names a key of its own.
+    /// The signature is invalid, and the header offers a key of its own (`jwk`, `jku`, `x5u` or `x5c`).
     Embedded = "embedded",
-    /// It is of another type.
+    /// The header's `typ` is not the required one.
     Type = "typ",
-    /// Its claims are not the object that they should be, or lack an id.
+    /// The claims are not a small JSON object with unique names, `sub` or `jti` is not a string, or a
+    /// required `jti` is missing.
     Claims = "claims",
-    /// It does not say when it expires.
+    /// The claim `exp` is missing or not a valid time.
     Expiry = "exp",
-    /// It is not valid yet.
+    /// The token is not valid yet by its `nbf`, or `nbf` is not a valid time.
     NotBefore = "nbf",
-    /// It was issued in the future, or too long ago.
+    /// The token was issued in the future or too long ago by its `iat`, or `iat` is not a valid time.
     IssuedAt = "iat",
-    /// It is of another issuer.
+    /// The claim `iss` is missing or not an accepted issuer.
     Issuer = "iss",
-    /// It is for somebody else.
+    /// The claim `aud` is missing or contains no accepted audience.
     Audience = "aud",
-    /// It was revoked.
+    /// The token was revoked.
     Revoked = "revoked",
-    /// It has expired.
+    /// The token has expired.
     Expired = "expired",
-    /// It lacks a role or a scope.
+    /// The token lacks a required role or scope.
     Scope = "scope",
-    /// A claim cannot stand in the header that it should be sent in.
+    /// The value of a claim does not fit in the header that it is propagated in.
     ClaimValue = "claim_value",
 }
 
-/// What became of a request, to be counted.
+/// Outcome of the token check of one request, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Its token is good.
+    /// The token is valid and has the required roles and scopes.
     Accepted,
-    /// It was let through without a token, as a CORS preflight.
+    /// The request was passed on without a token, as a CORS preflight.
     Preflight,
-    /// It was refused.
+    /// The request was refused.
     Rejected(Reason),
 }
 
 impl Outcome {
-    /// Its name in metrics.
+    /// Returns the name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -102,7 +103,7 @@ impl Outcome {
         }
     }
 
-    /// The name of the reason in metrics; `none` if there is none.
+    /// Returns the name of the reason in metrics, or `none` for a request that was not refused.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -112,12 +113,12 @@ impl Outcome {
     }
 }
 
-/// A caller that is turned away.
+/// A refused token, with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal(pub Reason);
 
 impl Refusal {
-    /// What the caller is told by; the same for everything that is wrong with a token.
+    /// Returns the problem code of the response. Most reasons share [`Code::InvalidToken`].
     #[must_use]
     pub const fn code(self) -> Code {
         match self.0 {
@@ -129,9 +130,12 @@ impl Refusal {
         }
     }
 
-    /// The problem, with its challenge ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)):
-    /// no error is named to a caller who sent no token at all, and `scope`, what is needed, is named
-    /// only to one whose token is good but does not have it. What cannot stand in quotes is left out.
+    /// Returns the problem with its `WWW-Authenticate` challenge
+    /// ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+    ///
+    /// The challenge has no `error` if the caller sent no token. It has `scope`, the required scopes, only if
+    /// the token is valid but lacks them. Characters of `realm` and `scope` that need an escape are removed.
+    /// The problem for [`Reason::Unavailable`] has no challenge.
     #[must_use]
     pub fn problem(self, realm: &str, scope: &str) -> Problem {
         let code = self.code();
@@ -153,7 +157,8 @@ impl Refusal {
     }
 }
 
-/// `text` as it can stand in quotes: printable ASCII without quotes and backslashes.
+/// Removes the characters of `text` that do not fit in a quoted string: all but printable ASCII, quotes and
+/// backslashes.
 pub(super) fn quotable(text: &str) -> String {
     let fits = |char: &char| matches!(char, ' '..='~') && !matches!(char, '"' | '\\');
     text.chars().filter(fits).collect()

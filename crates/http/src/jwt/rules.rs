@@ -1,4 +1,4 @@
-//! The rules by which a token is believed.
+//! Validation of the claims of a token.
 
 use std::{
     sync::Arc,
@@ -18,11 +18,11 @@ use super::{
 };
 use crate::bounds::valid;
 
-/// The latest time that is believed: the year 9999, in seconds since 1970.
+/// Latest accepted time: the end of the year 9999, in seconds since 1970.
 const LATEST: f64 = 253_402_300_799.0;
-/// The deepest nesting of a payload.
+/// Maximum nesting of a payload.
 const MAX_DEPTH: usize = 32;
-/// The most claims at the top of a payload.
+/// Maximum number of top-level claims in a payload.
 const MAX_CLAIMS: usize = 64;
 
 /// A valid [`VerifierConfig`], prepared for checking tokens.
@@ -42,8 +42,10 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// Prepares `config` for checking tokens.
+    ///
     /// # Errors
-    /// A value of `config` is not valid.
+    /// Returns the first invalid value of `config`.
     pub(super) fn new(config: VerifierConfig) -> Result<Self, ConfigError> {
         let config = valid(config)?;
         let typ = config.require_typ.as_deref();
@@ -62,22 +64,22 @@ impl Rules {
         })
     }
 
-    /// Whether these are rules for tokens of `issuer`.
+    /// Returns `true` if these rules accept tokens of `issuer`.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
         self.issuers.iter().any(|ours| ours == issuer)
     }
 
-    /// Whether an issuer has rules here and in `other`.
+    /// Returns `true` if an issuer is listed both here and in `other`.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         self.issuers.iter().any(|issuer| other.is_issuer(issuer))
     }
 
-    /// Believes what `verified` says at `now`, or not.
+    /// Returns the claims of `verified` if they are valid at `now`.
     ///
-    /// That it has expired is looked at last: a caller may be told of it only if all else is right.
+    /// Expiration is checked last, because a caller may learn of it only if the token is otherwise valid.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns the first rule that the token violates.
     pub(super) fn check(&self, verified: &Verified, now: SystemTime) -> Result<Claims, Refusal> {
         self.check_type(&verified.header)?;
         let members = object(&verified.payload, MAX_DEPTH);
@@ -113,7 +115,7 @@ impl Rules {
         }
     }
 
-    /// Checks what is said of times; when the token expires is left to the caller.
+    /// Checks `exp`, `nbf` and `iat`. Returns `exp`, which the caller compares with the time.
     fn check_times(&self, members: &Map<String, Value>, now: f64) -> Result<f64, Refusal> {
         let leeway = self.leeway.as_secs_f64();
         let time = |name, reason| match members.get(name) {
@@ -153,7 +155,7 @@ impl Rules {
         }
     }
 
-    /// Checks whom the token is about and what it is called: both are strings
+    /// Checks `sub` and `jti`, which must be strings if present
     /// ([RFC 7519 §4.1](https://www.rfc-editor.org/rfc/rfc7519#section-4.1)).
     fn check_names(&self, members: &Map<String, Value>, now: SystemTime) -> Result<(), Refusal> {
         let name = |name| match members.get(name) {
@@ -187,7 +189,7 @@ impl Rules {
             Some(Value::String(tier)) if self.tiers.contains(tier) => tier.as_str().into(),
             claimed => {
                 if claimed.is_some() {
-                    tracing::debug!("a token names an unknown tier: the default is taken");
+                    tracing::debug!("the token's tier is unknown, using the default tier");
                 }
                 Arc::clone(&self.default_tier)
             }
@@ -195,7 +197,7 @@ impl Rules {
     }
 }
 
-/// A media type without its `application/`, which may be left out
+/// Strips `application/` from a media type, where the prefix is optional
 /// ([RFC 7515 §4.1.9](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.9)).
 fn bare_type(typ: &str) -> &str {
     match typ.split_at_checked("application/".len()) {

@@ -1,4 +1,4 @@
-//! Whom to believe: the keys and the rules of each issuer.
+//! The keys and the rules of each trusted issuer.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -13,27 +13,27 @@ use super::{
     rules::Rules,
 };
 
-/// Knows whom to believe.
+/// Checks tokens with the keys and the rules of one or more issuers.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     trusted: Vec<Trusted>,
     clock: fn() -> SystemTime,
 }
 
-/// Keys, and the rules for what is signed with them.
+/// Keys, and the rules for the tokens that are signed with them.
 #[derive(Clone, Debug)]
 struct Trusted {
     keys: Keys,
     rules: Rules,
 }
 
-/// Why a token is not believed.
+/// Reason for which [`Verifier::check`] did not return claims.
 pub(super) enum VerifyError {
-    /// It is wrong.
+    /// The token is invalid.
     Refused(Refusal),
-    /// It names a key that is not there, and that a fetch may bring, which ends then.
+    /// The token's key is unknown, but a fetch that is due or running may bring it. Completes with that fetch.
     NoKeyYet(Flight),
-    /// There are no keys to check it with.
+    /// No usable keys exist.
     Unavailable(Unavailable),
 }
 
@@ -50,10 +50,11 @@ impl From<Unavailable> for VerifyError {
 }
 
 impl Verifier {
-    /// Believes tokens that are signed with one of `keys` and fit `config`, by the system's clock.
+    /// Creates a verifier that accepts tokens that are signed with one of `keys` and satisfy `config`. The
+    /// time is that of [`SystemTime::now`].
     ///
     /// # Errors
-    /// A value of `config` is not valid.
+    /// Returns the first invalid value of `config`.
     pub fn new(keys: impl Into<Keys>, config: VerifierConfig) -> Result<Self, ConfigError> {
         let (keys, rules) = (keys.into(), Rules::new(config)?);
         Ok(Self {
@@ -62,11 +63,13 @@ impl Verifier {
         })
     }
 
-    /// Believes others too, who have their own keys and config. Whose a token is, is decided by the
-    /// issuer that it names; then the keys and the config of that issuer alone decide.
+    /// Adds other issuers with their own keys and config.
+    ///
+    /// The unverified `iss` of a token selects the entry. Only the keys and the config of that entry then
+    /// decide about the token.
     ///
     /// # Errors
-    /// A value of `config` is not valid, or an issuer has keys already.
+    /// Returns the first invalid value of `config`, or an error if one of its issuers is already known.
     pub fn or(
         mut self,
         keys: impl Into<Keys>,
@@ -74,28 +77,28 @@ impl Verifier {
     ) -> Result<Self, ConfigError> {
         let (keys, rules) = (keys.into(), Rules::new(config)?);
         if self.trusted.iter().any(|one| one.rules.overlaps(&rules)) {
-            let message = "an issuer has two sets of keys and rules";
+            let message = "each issuer must have only one set of keys and rules";
             return Err(ConfigError::new("issuers", message));
         }
         self.trusted.push(Trusted { keys, rules });
         Ok(self)
     }
 
-    /// Reads the time from `clock`.
+    /// Replaces the source of the current time.
     #[must_use]
     pub fn clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
         self
     }
 
-    /// What `token` says, if it is believed. Nothing is remembered of it: the next time it is checked
-    /// as if it had not been seen.
+    /// Returns the claims of `token` if it is valid. The result is not cached.
     ///
-    /// For a key that is not there yet a fetch is begun, where keys are fetched; it is not waited for
-    /// here.
+    /// If the token's key is unknown and the keys are fetched, a fetch is requested. This method does not
+    /// wait for the fetch.
     ///
     /// # Errors
-    /// What is wrong with it; or that there are [no keys](Reason::Unavailable) to check it with.
+    /// Returns the reason for which the token is invalid, or [`Reason::Unavailable`] if no keys exist to
+    /// check it with.
     pub fn verify(&self, token: &str) -> Result<Claims, Refusal> {
         self.check(token).map_err(|failure| match failure {
             VerifyError::Refused(refusal) => refusal,
@@ -104,10 +107,11 @@ impl Verifier {
         })
     }
 
-    /// [`verify`](Self::verify), with what can be done about it if it fails.
+    /// Checks like [`verify`](Self::verify), and returns the fetch to wait for if the key is unknown.
     pub(super) fn check(&self, token: &str) -> Result<Claims, VerifyError> {
         let trusted = self.trusted_for(token)?;
         let mut keys = trusted.keys.current()?;
+        // Keys can be replaced while the token is checked. The loop tries each newer set once.
         loop {
             match verify_jws(token, &keys) {
                 Err(Refusal(Reason::Kid)) => {}
@@ -124,7 +128,7 @@ impl Verifier {
         }
     }
 
-    /// Who is asked about `token`. Where there is one only, the token need not be read for it.
+    /// Returns the entry for the issuer of `token`. A single entry is returned without parsing the token.
     fn trusted_for(&self, token: &str) -> Result<&Trusted, Refusal> {
         if let [only] = &*self.trusted {
             return Ok(only);

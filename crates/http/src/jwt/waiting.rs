@@ -1,4 +1,4 @@
-//! The future of a call whose token may name a key that has to be fetched.
+//! The future of a call whose token may need a key that is being fetched.
 
 use std::{
     fmt,
@@ -15,12 +15,12 @@ use tower::{Service, util::Oneshot};
 use super::{keys::Flight, layer::JwtLayer};
 use crate::problem::OrRefused;
 
-/// The call, or what turns the caller away.
+/// The inner call, or the refusal.
 pub(super) type Decided<S, B, R> = OrRefused<Oneshot<S, Request<B>>, R>;
 
 pin_project! {
-    /// The future of [`Jwt`](super::Jwt): it may wait for keys, and then is the call, or what turns the
-    /// caller away.
+    /// The future of [`Jwt`](super::Jwt). It waits for a fetch of keys if the token's key is unknown, and then
+    /// resolves to the inner response or to the refusal.
     #[must_use = "futures do nothing unless polled"]
     pub struct JwtFuture<S, B, R>
     where
@@ -38,14 +38,14 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Decided { #[pin] call: Decided<S, B, R> },
-        // Boxed: it is large, and few calls wait.
+        // Boxed, because the variant is large and few calls wait.
         Waiting { waiting: Option<Box<Waiting<S, B>>> },
     }
 }
 
-/// A call that waits.
+/// A call that waits for a fetch of keys.
 pub(super) struct Waiting<S, B> {
-    /// The end of the fetch, or of the time that the call has.
+    /// Completes at the end of the fetch or at the call's deadline.
     pub(super) end: Flight,
     pub(super) layer: JwtLayer,
     pub(super) service: S,
@@ -88,8 +88,8 @@ where
             if let Some(waiting) = waiting {
                 ready!(waiting.end.as_mut().poll(cx));
             }
-            // It is empty only after `decide` has panicked, and then a future must not be polled again.
-            let waited = waiting.take().expect("polled after a panic");
+            // `None` here means that `decide` panicked in an earlier poll.
+            let waited = waiting.take().expect("`JwtFuture` polled after a panic");
             let call = waited.layer.decide(waited.service, waited.request);
             state.set(State::Decided { call });
         }

@@ -1,4 +1,4 @@
-//! How keys are fetched.
+//! Configuration of fetched keys.
 
 use std::time::Duration;
 
@@ -15,38 +15,38 @@ use crate::{
     },
 };
 
-/// What becomes of a start at which no keys can be fetched.
+/// Behavior of [`Jwks::start`](super::Jwks::start) if the first fetch fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// It fails.
+    /// The start fails.
     #[default]
     Fail,
-    /// No token can be checked until there are keys.
+    /// The start succeeds, and no token can be checked until a fetch succeeds.
     Degraded,
 }
 
-/// How keys are fetched, and how long they are believed.
+/// Configuration of [`Jwks`](super::Jwks): how its keys are fetched and how long they are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JwksConfig {
-    /// The algorithms that keys may be for, none of them symmetric; RS256, ES256 and `EdDSA` by
-    /// default.
+    /// Algorithms that fetched keys may be for. Symmetric ones are rejected. Defaults to RS256, ES256 and
+    /// `EdDSA`.
     pub algorithms: Vec<Algorithm>,
-    /// How often keys are fetched, give or take a tenth, 10 s to 1 day; 10 min by default.
+    /// Time between fetches, with a jitter of 10 %, from 10 s to 1 day. Defaults to 10 min.
     pub poll_interval: Duration,
-    /// The least time from one fetch's start to the next one's, be it for an unknown key or after a
-    /// failure; 1 s to `poll_interval`, 30 s by default.
+    /// Minimum time from the start of one fetch to the next, for unknown keys and after failures, from 1 s
+    /// to `poll_interval`. Defaults to 30 s.
     pub cooldown: Duration,
-    /// How long a fetch may take in all, 10 ms to `cooldown`; 5 s by default.
+    /// Timeout of a whole fetch, from 10 ms to `cooldown`. Defaults to 5 s.
     pub timeout: Duration,
-    /// The largest body, in bytes, 1 to 4 MiB; 256 KiB by default.
+    /// Maximum size of a response body, from 1 byte to 4 MiB. Defaults to 256 KiB.
     pub max_body: usize,
-    /// The most keys of a set, bad ones included, 1 to 1,000; 100 by default.
+    /// Maximum number of keys in a set, dropped ones included, from 1 to 1,000. Defaults to 100.
     pub max_keys: usize,
-    /// How long keys are used after the last fetch that gave any, twice `poll_interval` to 7 days, so
-    /// that the next fetch comes in time; 24 h by default.
+    /// Maximum age of keys since the last successful fetch, from twice `poll_interval` to 7 days. The lower
+    /// bound leaves time for the next fetch. Defaults to 24 h.
     pub max_stale: Duration,
-    /// What becomes of a start without keys; it fails by default.
+    /// Behavior if the first fetch fails. Defaults to [`Start::Fail`].
     pub start: Start,
 }
 
@@ -93,8 +93,16 @@ impl Validate for JwksConfig {
             .time("max_stale", self.max_stale, two_polls..=7 * DAY)
             .number("max_body", self.max_body, 1..=4 << 20)
             .number("max_keys", self.max_keys, 1..=1000)
-            .unless(algorithms, "algorithms", "at least one must be allowed")
-            .unless(!secret, "algorithms", "a secret is not fetched")
+            .unless(
+                algorithms,
+                "algorithms",
+                "at least one algorithm is required",
+            )
+            .unless(
+                !secret,
+                "algorithms",
+                "symmetric algorithms cannot be used with fetched keys",
+            )
             .into_vec()
     }
 }
@@ -104,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_know_their_ranges() {
+    fn rejects_values_outside_their_ranges() {
         assert!(JwksConfig::default().errors().is_empty());
         let wrong = JwksConfig::default()
             .algorithms([])

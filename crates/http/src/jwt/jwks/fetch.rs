@@ -1,4 +1,4 @@
-//! One fetch of a set of keys.
+//! One fetch of a JWK Set.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header::ACCEPT};
@@ -10,16 +10,16 @@ use crate::client::ClientError;
 
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $outcome:ident = $name:literal,)*) => {
-        /// How a fetch of keys ended: for logs and metrics, a closed list.
+        /// Outcome of a fetch of keys: a closed list for logs and metrics.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum FetchOutcome { $($(#[$doc])* $outcome,)* }
 
         impl FetchOutcome {
-            /// All of them.
+            /// All outcomes.
             pub const ALL: &'static [Self] = &[$(Self::$outcome),*];
 
-            /// Its name in logs and metrics.
+            /// Returns the name in logs and metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$outcome => $name,)* }
@@ -29,17 +29,17 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// There are keys, new ones or the same.
+    /// The fetch returned usable keys, new or unchanged.
     Ok = "ok",
-    /// No answer came, or it broke off.
+    /// No response arrived, or it ended early.
     Unreachable = "unreachable",
-    /// It took too long.
+    /// The fetch exceeded its timeout.
     Timeout = "timeout",
-    /// The answer's status is not 200.
+    /// The status of the response is not 200.
     Status = "status",
-    /// The answer is too large.
+    /// The response is too large.
     TooLarge = "too_large",
-    /// The answer is no set of keys, or no key of it can be used.
+    /// The response is not a JWK Set, or no key of it can be used.
     Invalid = "invalid",
 }
 
@@ -58,7 +58,7 @@ impl From<ClientError> for FetchOutcome {
 
 const KEYS: HeaderValue = HeaderValue::from_static("application/jwk-set+json, application/json");
 
-/// Asks `service` for `target`; gives the body of its answer.
+/// Requests `target` from `service` and returns the response body.
 pub(super) async fn fetch<S>(
     service: &mut S,
     target: &Uri,

@@ -1,9 +1,10 @@
-//! Keys that an issuer publishes ([RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)),
-//! fetched and kept fresh.
+//! Keys that an issuer publishes as a JWK Set
+//! ([RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)), fetched and refreshed.
 //!
-//! A task fetches them every ten minutes or so, and when a token names a key that is not among them,
-//! though not again within the cooldown. What cannot be fetched or read leaves the last keys in use, up
-//! to a day; then there are none. Only tokio's clock is read here, which nobody sets.
+//! A task fetches the set about every ten minutes, and also when a token has an unknown `kid`, unless the
+//! cooldown forbids it. After a failed fetch the last keys stay in use for up to a day. Then
+//! [`Jwks::current`] returns an error. All times are measured with tokio's monotonic clock, so changes of the
+//! wall clock have no effect.
 
 mod config;
 mod fetch;
@@ -32,8 +33,8 @@ use crate::{
     client::{Client, ClientConfig, ClientError},
 };
 
-/// The keys of an issuer as it publishes them; see the [module docs](self). Cheap to clone. With the last
-/// clone the task ends.
+/// The fetched keys of one issuer; see the [module docs](self). Cheap to clone. The task ends when the last
+/// clone is dropped.
 #[derive(Clone)]
 pub struct Jwks {
     handle: Arc<Handle>,
@@ -45,12 +46,12 @@ struct Handle {
     _task: JoinSet<()>,
 }
 
-/// Keys could not be fetched at the start.
+/// An error for a [`Jwks`] that could not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartError {
-    /// A value of the config is not valid, or the client cannot be built.
+    /// A value of the config is invalid, or the client cannot be built.
     Config(ConfigError),
-    /// The first fetch ended so.
+    /// The first fetch failed with this outcome.
     Fetch(FetchOutcome),
 }
 
@@ -72,12 +73,13 @@ impl From<ConfigError> for StartError {
 }
 
 impl Jwks {
-    /// Fetches the keys at `url`, and then again and again. `on_fetch` is told how each fetch ended; it
-    /// must not block. Redirects are not followed.
+    /// Fetches the keys at `url` and starts the task that refreshes them. Waits for the first fetch.
+    ///
+    /// `on_fetch` is called with the outcome of each fetch and must not block. Redirects are not followed.
     ///
     /// # Errors
-    /// A value of `config` is not valid, the client cannot be built, or there are no keys and `config`
-    /// says that this [fails](Start::Fail).
+    /// Returns an error if a value of `config` is invalid, if the client cannot be built, or if the first fetch
+    /// fails and [`JwksConfig::start`](field@JwksConfig::start) is [`Start::Fail`].
     pub async fn start(
         url: &JwksUrl,
         config: JwksConfig,
@@ -89,10 +91,10 @@ impl Jwks {
         Self::start_with(client, url, config, on_fetch).await
     }
 
-    /// The same, by a client of your own, which is asked for the path and the query of `url`.
+    /// Starts like [`start`](Self::start) with your own client, which gets requests for the path and query of `url`.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// As for [`start`](Self::start).
     pub async fn start_with<S>(
         client: S,
         url: &JwksUrl,
@@ -123,10 +125,11 @@ impl Jwks {
         })
     }
 
-    /// The keys.
+    /// Returns the current keys.
     ///
     /// # Errors
-    /// There never were any, or they are too old.
+    /// Returns an error if no fetch has succeeded yet, or if the last keys are older than
+    /// [`JwksConfig::max_stale`](field@JwksConfig::max_stale). `retry_after` is the cooldown.
     pub fn current(&self) -> Result<Arc<KeySet>, Unavailable> {
         let Shared { config, found, .. } = &*self.handle.shared;
         match &*found.load() {
@@ -137,31 +140,31 @@ impl Jwks {
         }
     }
 
-    /// How many sets there were up to the current one; 0 if there was none. The same set fetched again
-    /// is no other.
+    /// Returns the number of different sets up to the current one, or 0 before the first. A fetch of the same
+    /// set does not count.
     #[must_use]
     pub fn generation(&self) -> u64 {
         let found = self.handle.shared.found.load();
         found.as_ref().map_or(0, |found| found.generation)
     }
 
-    /// How long ago the keys were last seen to be those of the issuer; none if they never were.
+    /// Returns the time since the last successful fetch, or `None` before the first.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         let found = self.handle.shared.found.load();
         found.as_ref().map(|found| found.at.elapsed())
     }
 
-    /// Waits for the fetch that is under way, or for one that starts now; within the cooldown there is
-    /// nothing to wait for. Any number of callers wait for the same fetch, and one that is dropped does
-    /// not end it.
+    /// Waits for the running fetch, or for one that starts now. Returns at once during the cooldown.
+    ///
+    /// Any number of callers can wait for the same fetch. Dropping this future does not stop the fetch.
     pub async fn refetch(&self) {
         if let Some(flight) = self.flight() {
             flight.await;
         }
     }
 
-    /// The end of a fetch that may bring keys that are not there yet, if there is or may be one now.
+    /// Requests a fetch and returns a future of its end. Returns `None` during the cooldown.
     pub(super) fn flight(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let Handle { shared, flight, .. } = &*self.handle;
         let mut flight = flight.clone();
@@ -171,7 +174,7 @@ impl Jwks {
         }
         shared.asked.notify_one();
         Some(async move {
-            // An error says that the task is gone, and nothing will come.
+            // An error means that the task has ended, so no fetch will follow.
             let _ = flight.wait_for(|flight| flight.ended > now.ended).await;
         })
     }

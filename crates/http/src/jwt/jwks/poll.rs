@@ -1,4 +1,4 @@
-//! The task that fetches: the only one that does, so that fetches never overlap.
+//! The task that fetches keys. As the only one to do so, it never overlaps fetches.
 
 use std::{
     future::{Future, poll_fn},
@@ -25,37 +25,37 @@ use crate::{
     jwt::keys::{KeyError, KeySet},
 };
 
-/// The least time between two warnings.
+/// Minimum time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// What the task and its handles share.
+/// State that the task shares with its handles.
 pub(super) struct Shared {
     pub(super) config: JwksConfig,
     pub(super) found: ArcSwapOption<Found>,
-    /// Asks for a fetch; the task does not make one for each time it is asked.
+    /// Requests a fetch. Several requests during the cooldown lead to one fetch.
     pub(super) asked: Notify,
 }
 
-/// The keys that were found last.
+/// The keys from the last successful fetch.
 pub(super) struct Found {
     pub(super) keys: Arc<KeySet>,
-    /// How many sets there were up to this one.
+    /// Number of different sets up to this one.
     pub(super) generation: u64,
-    /// When they were last seen to be those of the issuer.
+    /// Time of the last fetch that returned these keys.
     pub(super) at: Instant,
 }
 
-/// The fetch that is under way, or the last one.
+/// The running fetch, or else the last one.
 #[derive(Clone, Copy)]
 pub(super) struct Flight {
     pub(super) started: Instant,
     pub(super) is_running: bool,
-    /// How many have ended.
+    /// Number of finished fetches.
     pub(super) ended: u64,
 }
 
 impl Flight {
-    /// Whether a fetch is under way, or may start now.
+    /// Returns `true` if a fetch is running or the cooldown allows a new one.
     pub(super) fn is_open(&self, now: Instant, cooldown: Duration) -> bool {
         self.is_running || now >= self.started + cooldown
     }
@@ -67,7 +67,7 @@ pub(super) struct Poller<S, F> {
     on_fetch: F,
     shared: Arc<Shared>,
     flight: watch::Sender<Flight>,
-    /// What the keys in use were read from.
+    /// The response body that the current keys were parsed from.
     body: Bytes,
     warned: Option<Instant>,
 }
@@ -107,7 +107,7 @@ where
         self.flight.subscribe()
     }
 
-    /// Fetches, after a first fetch that ended so, until it is dropped.
+    /// Fetches until it is dropped. `last` is the outcome of the first fetch.
     pub(super) async fn run(mut self, mut last: FetchOutcome) {
         loop {
             self.pause(last).await;
@@ -118,14 +118,14 @@ where
         }
     }
 
-    /// Ends a fetch in which the client, or who is told of it, has panicked.
+    /// Ends a fetch in which the client or the callback panicked.
     fn fail(&mut self) -> FetchOutcome {
-        tracing::error!("a fetch of keys panicked");
+        tracing::error!("key fetch panicked");
         self.land();
         FetchOutcome::Unreachable
     }
 
-    /// Waits until it is time, or until somebody asks and the cooldown is over.
+    /// Waits for the next poll, or for a request after the cooldown.
     async fn pause(&mut self, last: FetchOutcome) {
         let config = &self.shared.config;
         let flight = *self.flight.borrow();
@@ -174,7 +174,7 @@ where
         });
     }
 
-    /// Puts the keys of `body` in the place of those in use; the same text changes nothing.
+    /// Replaces the current keys by those of `body`. An identical body only renews the age of the keys.
     fn take(&mut self, body: Bytes) -> Result<(), KeyError> {
         let Shared { config, found, .. } = &*self.shared;
         let last = found.load_full();
@@ -184,10 +184,10 @@ where
                 let (keys, dropped) = KeySet::read(&body, &config.algorithms, config.max_keys)?;
                 for key in dropped {
                     let (index, kty, reason) = (key.index, key.kty, key.error);
-                    tracing::warn!(index, kty, %reason, "a fetched key is not used");
+                    tracing::warn!(index, kty, %reason, "fetched key dropped");
                 }
                 let generation = last.map_or(0, |last| last.generation) + 1;
-                tracing::info!(generation, "there are new keys");
+                tracing::info!(generation, "keys updated");
                 self.body = body;
                 (Arc::new(keys), generation)
             }
@@ -207,12 +207,12 @@ where
             self.warned = Some(now);
             let outcome = outcome.as_str();
             let reason = error.map(tracing::field::display);
-            tracing::warn!(outcome, reason, "keys could not be fetched");
+            tracing::warn!(outcome, reason, "key fetch failed");
         }
     }
 }
 
-/// The output of `future`; none if it panics.
+/// Returns the output of `future`, or `None` if it panics.
 async fn unless_panicked<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(
@@ -224,12 +224,12 @@ async fn unless_panicked<F: Future>(future: F) -> Option<F::Output> {
     .await
 }
 
-/// `time`, give or take a tenth by `random`, which is within 0 to 1.
+/// Returns `time` with a jitter of up to 10 % in either direction. `random` is within 0 to 1.
 fn around(time: Duration, random: f64) -> Duration {
     time.mul_f64(0.9 + 0.2 * random)
 }
 
-/// `time`, and up to a tenth more.
+/// Returns `time` with a jitter of up to 10 % more. `random` is within 0 to 1.
 fn after(time: Duration, random: f64) -> Duration {
     time.mul_f64(1.0 + 0.1 * random)
 }

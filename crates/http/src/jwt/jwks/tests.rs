@@ -1,5 +1,5 @@
-//! Fetching over the rows of the fault list, by a scripted issuer on the paused clock; what an answer
-//! can be by a server that breaks it.
+//! Tests of key fetches. Most use a scripted issuer and the paused clock. Broken responses come from a real
+//! server.
 
 use std::{fmt::Write, sync::Mutex};
 
@@ -18,7 +18,7 @@ type Answer = Result<Response<Bytes>, ClientError>;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A set of the test's EC key under these names.
+/// Returns a JWK Set that contains the test EC key once for each of `kids`.
 pub(in crate::jwt) fn set(kids: &[&str]) -> Bytes {
     let good: Value = serde_json::from_slice(include_bytes!("../test_keys/jwks.json")).unwrap();
     let keys = kids.iter().map(|kid| {
@@ -39,7 +39,7 @@ pub(in crate::jwt) fn good(kids: &[&str]) -> Answer {
     status(StatusCode::OK, set(kids))
 }
 
-/// What an issuer has seen: when each fetch began.
+/// Start times of the fetches that reached an issuer.
 #[derive(Clone, Default)]
 pub(in crate::jwt) struct Seen(Arc<Mutex<Vec<Instant>>>);
 
@@ -54,9 +54,9 @@ impl Seen {
     }
 }
 
-/// Keys of an issuer that answers the fetch of this number, from 0, with `answer`, after `latency`.
+/// Starts [`Jwks`] with an issuer that responds to fetch `n`, counted from 0, with `answer(n)` after `latency`.
 pub(in crate::jwt) async fn issuer(
-    policy: JwksConfig,
+    config: JwksConfig,
     latency: Duration,
     answer: impl Fn(usize) -> Answer + Send + 'static,
 ) -> (Result<Jwks, StartError>, Seen) {
@@ -72,10 +72,10 @@ pub(in crate::jwt) async fn issuer(
         }
     });
     let url = JwksUrl::new("https://idp.example/keys?p=1".parse().unwrap()).unwrap();
-    (Jwks::start_with(service, &url, policy, |_| ()).await, seen)
+    (Jwks::start_with(service, &url, config, |_| ()).await, seen)
 }
 
-fn policy() -> JwksConfig {
+fn defaults() -> JwksConfig {
     JwksConfig::default()
 }
 
@@ -84,33 +84,33 @@ fn knows(jwks: &Jwks, kid: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b2_without_keys_at_the_start_it_fails_or_waits_for_them() {
+async fn fault_b2_start_without_keys_fails_or_keeps_fetching() {
     let down = |fetch| match fetch {
         0 | 1 => Err(ClientError::Connect),
         _ => good(&["a"]),
     };
-    let (failed, seen) = issuer(policy(), SECOND, down).await;
+    let (failed, seen) = issuer(defaults(), SECOND, down).await;
     assert_eq!(
         failed.unwrap_err(),
         StartError::Fetch(FetchOutcome::Unreachable)
     );
     sleep(60 * MINUTE).await;
-    assert_eq!(seen.count(), 1, "nothing goes on");
+    assert_eq!(seen.count(), 1, "a failed start leaves no task");
 
-    let degraded = policy().start(Start::Degraded);
+    let degraded = defaults().start(Start::Degraded);
     let (jwks, seen) = issuer(degraded, SECOND, down).await;
     let jwks = jwks.unwrap();
     let error = jwks.current().unwrap_err();
     assert_eq!(error.retry_after, 30 * SECOND);
     assert_eq!((jwks.generation(), jwks.age()), (0, None));
     sleep(2 * 33 * SECOND + 2 * SECOND).await;
-    assert!(knows(&jwks, "a"), "it asks again after the cooldown");
+    assert!(knows(&jwks, "a"), "fetched again after the cooldown");
     assert_eq!((jwks.generation(), seen.count()), (1, 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b3_the_last_keys_are_used_for_a_day() {
-    let (jwks, seen) = issuer(policy(), SECOND, |fetch| match fetch {
+async fn fault_b3_uses_the_last_keys_for_a_day() {
+    let (jwks, seen) = issuer(defaults(), SECOND, |fetch| match fetch {
         0..=1 => good(&["a"]),
         _ => Err(ClientError::Connect),
     })
@@ -121,18 +121,25 @@ async fn fault_b3_the_last_keys_are_used_for_a_day() {
     }
     let age = jwks.age().unwrap();
     assert!(age >= 9 * MINUTE && age <= 12 * MINUTE, "{age:?}");
-    assert_eq!(jwks.generation(), 1, "the same keys are no new ones");
+    assert_eq!(
+        jwks.generation(),
+        1,
+        "the same keys are not a new generation"
+    );
     sleep(24 * 60 * MINUTE - jwks.age().unwrap()).await;
     assert!(knows(&jwks, "a"));
     sleep(SECOND).await;
     assert_eq!(jwks.current().unwrap_err().retry_after, 30 * SECOND);
-    assert!(seen.count() > 24 * 60, "it asks more often while it fails");
+    assert!(
+        seen.count() > 24 * 60,
+        "fetches are more frequent after failures"
+    );
 }
 
-/// The shortest time that a config allows: a healthy issuer is asked again well before it is over.
+/// Uses the smallest valid `max_stale`. Keys of a healthy issuer are refreshed well before they are too old.
 #[tokio::test(start_paused = true)]
-async fn fault_b3_keys_of_an_issuer_that_answers_are_never_too_old() {
-    let config = policy().poll_interval(10 * SECOND).cooldown(9 * SECOND);
+async fn fault_b3_keys_of_a_healthy_issuer_never_become_stale() {
+    let config = defaults().poll_interval(10 * SECOND).cooldown(9 * SECOND);
     assert!(valid(config.clone().max_stale(11 * SECOND)).is_err());
     let shortest = config.max_stale(20 * SECOND);
     let (jwks, _) = issuer(shortest, 4 * SECOND, |_| good(&["a"])).await;
@@ -143,7 +150,7 @@ async fn fault_b3_keys_of_an_issuer_that_answers_are_never_too_old() {
     }
 }
 
-/// What was logged, each as its level, its message and its fields.
+/// A subscriber that records the level, message and fields of each log line.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -181,11 +188,11 @@ impl Subscriber for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b4_failures_are_warned_of_once_a_minute() {
+async fn fault_b4_logs_one_warning_per_minute_of_failures() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
-    let hasty = policy().cooldown(SECOND).timeout(SECOND);
-    let (jwks, seen) = issuer(hasty, SECOND / 10, |fetch| match fetch {
+    let short = defaults().cooldown(SECOND).timeout(SECOND);
+    let (jwks, seen) = issuer(short, SECOND / 10, |fetch| match fetch {
         0 => good(&["a"]),
         _ => status(StatusCode::OK, "<html>top secret</html>".into()),
     })
@@ -201,7 +208,7 @@ async fn fault_b4_failures_are_warned_of_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b5_b10_bad_keys_are_named_by_place_and_type_and_never_shown() {
+async fn fault_b5_b10_logs_index_and_type_of_bad_keys_but_no_key_material() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let mut keys: Value = serde_json::from_slice(&set(&["a", "b"])).unwrap();
@@ -210,7 +217,7 @@ async fn fault_b5_b10_bad_keys_are_named_by_place_and_type_and_never_shown() {
     let oct = json!({"kty": "oct", "k": "hush"});
     keys["keys"].as_array_mut().unwrap().push(oct);
     let body = Bytes::from(keys.to_string());
-    let (jwks, _) = issuer(policy(), SECOND, move |_| {
+    let (jwks, _) = issuer(defaults(), SECOND, move |_| {
         status(StatusCode::OK, body.clone())
     })
     .await;
@@ -220,9 +227,13 @@ async fn fault_b5_b10_bad_keys_are_named_by_place_and_type_and_never_shown() {
     let logged = log.0.lock().unwrap();
     let warned = logged.iter().filter(|(level, _)| *level == Level::WARN);
     let warned: Vec<&str> = warned.map(|(_, text)| text.as_str()).collect();
-    assert_eq!(warned.len(), 3, "the same set says nothing new: {logged:?}");
-    for (place, kty) in [(0, "EC"), (1, "EC"), (2, "oct")] {
-        let fields = format!("index={place} kty={kty:?}");
+    assert_eq!(
+        warned.len(),
+        3,
+        "an unchanged set logs no warnings: {logged:?}"
+    );
+    for (index, kty) in [(0, "EC"), (1, "EC"), (2, "oct")] {
+        let fields = format!("index={index} kty={kty:?}");
         assert!(
             warned.iter().any(|text| text.contains(&fields)),
             "{warned:?}"
@@ -231,9 +242,9 @@ async fn fault_b5_b10_bad_keys_are_named_by_place_and_type_and_never_shown() {
     assert!(!format!("{logged:?}").contains("hush"));
 }
 
-/// A real server, which breaks its answers; the fetches come one after the other here.
+/// Uses a real server with broken responses. The test makes the fetches itself, one after the other.
 #[tokio::test]
-async fn fault_b1_b4_whatever_comes_leaves_the_last_keys() {
+async fn fault_b1_b4_keeps_the_last_keys_after_any_bad_response() {
     let large = format!(
         "{}{}",
         String::from_utf8_lossy(&set(&["b"])),
@@ -263,33 +274,33 @@ async fn fault_b1_b4_whatever_comes_leaves_the_last_keys() {
         (Fault::json(set(&["c"])), FetchOutcome::Ok),
     ];
     let server = FaultServer::sequence(faults.iter().map(|(fault, _)| fault.clone())).await;
-    let policy = JwksConfig::default().timeout(SECOND / 4);
+    let jwks_config = JwksConfig::default().timeout(SECOND / 4);
     let endpoint = server.url().parse().unwrap();
-    let config = ClientConfig::default().max_response(policy.max_body);
+    let config = ClientConfig::default().max_response(jwks_config.max_body);
     let client = Client::new(&endpoint, config).unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let tell = Arc::clone(&told);
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&outcomes);
     let target = "/keys".parse().unwrap();
-    let mut poller = Poller::new(client, target, policy, move |outcome| {
-        tell.lock().unwrap().push(outcome);
+    let mut poller = Poller::new(client, target, jwks_config, move |outcome| {
+        recorded.lock().unwrap().push(outcome);
     });
     let shared = poller.shared();
-    for (place, (_, expected)) in faults.iter().enumerate() {
-        assert_eq!(poller.fetch().await, *expected, "{place}");
+    for (index, (_, expected)) in faults.iter().enumerate() {
+        assert_eq!(poller.fetch().await, *expected, "fetch {index}");
         let found = shared.found.load_full().unwrap();
-        let last = place + 1 == faults.len();
+        let last = index + 1 == faults.len();
         assert!(found.keys.knows(Some(if last { "c" } else { "a" })));
         assert_eq!(found.generation, if last { 2 } else { 1 });
     }
     let expected: Vec<_> = faults.iter().map(|(_, outcome)| *outcome).collect();
-    assert_eq!(*told.lock().unwrap(), expected);
+    assert_eq!(*outcomes.lock().unwrap(), expected);
     let seen = server.stats();
     assert!(seen.requests.iter().all(|request| request.path == "/keys"));
     assert_eq!(seen.requests.len(), faults.len());
 }
 
 #[tokio::test]
-async fn the_keys_of_a_server_are_fetched() {
+async fn fetches_keys_from_a_server() {
     let server = FaultServer::start(Fault::json(set(&["a"]))).await;
     let url = format!("{}/keys?p=1", server.url()).parse().unwrap();
     let url = JwksUrl::new(url).unwrap();
@@ -306,12 +317,12 @@ async fn the_keys_of_a_server_are_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b6_a_thousand_misses_are_one_fetch_per_cooldown() {
-    let (jwks, seen) = issuer(policy(), SECOND, |_| good(&["a"])).await;
+async fn fault_b6_makes_one_fetch_per_cooldown_for_a_thousand_misses() {
+    let (jwks, seen) = issuer(defaults(), SECOND, |_| good(&["a"])).await;
     let jwks = jwks.unwrap();
     let misses = || join_all((0..1000).map(|_| jwks.refetch()));
     misses().await;
-    assert_eq!(seen.count(), 1, "the start was a fetch");
+    assert_eq!(seen.count(), 1, "only the first fetch so far");
     sleep(29 * SECOND).await;
     for round in 1..=3 {
         let before = Instant::now();
@@ -323,21 +334,22 @@ async fn fault_b6_a_thousand_misses_are_one_fetch_per_cooldown() {
     }
 }
 
-/// Misses at random times, some given up, and an issuer of random speed.
+/// Misses come at random times, some are canceled, and the latency of the issuer is random.
 #[tokio::test(start_paused = true)]
-async fn fault_b6_b9_no_schedule_makes_fetches_overlap_or_come_too_soon() {
+async fn fault_b6_b9_fetches_never_overlap_and_respect_the_cooldown() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let latency = Duration::from_millis(random.u64(0..6000));
-        let (jwks, seen) = issuer(policy().start(Start::Degraded), latency, |_| good(&["a"])).await;
+        let (jwks, seen) =
+            issuer(defaults().start(Start::Degraded), latency, |_| good(&["a"])).await;
         let jwks = jwks.unwrap();
         let misses = (0..100).map(|_| {
-            let (start, patience) = (random.u64(0..120_000), random.u64(0..8000));
+            let (start, wait) = (random.u64(0..120_000), random.u64(0..8000));
             let jwks = jwks.clone();
             async move {
                 sleep(Duration::from_millis(start)).await;
-                let patience = Duration::from_millis(patience);
-                timeout(patience, jwks.refetch()).await
+                let wait = Duration::from_millis(wait);
+                timeout(wait, jwks.refetch()).await
             }
         });
         let misses: Vec<_> = misses.map(tokio::spawn).collect();
@@ -352,15 +364,15 @@ async fn fault_b6_b9_no_schedule_makes_fetches_overlap_or_come_too_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b7_a_new_key_is_there_after_one_fetch() {
-    let (jwks, _) = issuer(policy(), SECOND, |fetch| match fetch {
+async fn fault_b7_a_new_key_is_known_after_one_fetch() {
+    let (jwks, _) = issuer(defaults(), SECOND, |fetch| match fetch {
         0 => good(&["a"]),
         _ => good(&["a", "b"]),
     })
     .await;
     let jwks = jwks.unwrap();
     jwks.refetch().await;
-    assert!(!knows(&jwks, "b"), "within the cooldown nothing is fetched");
+    assert!(!knows(&jwks, "b"), "no fetch during the cooldown");
     sleep(30 * SECOND).await;
     let before = Instant::now();
     jwks.refetch().await;
@@ -369,10 +381,10 @@ async fn fault_b7_a_new_key_is_there_after_one_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b8_b17_a_key_that_is_gone_is_gone_with_the_next_poll() {
+async fn fault_b8_b17_the_next_poll_removes_a_withdrawn_key() {
     let mut gaps = Vec::new();
     for _ in 0..50 {
-        let (jwks, seen) = issuer(policy(), SECOND, |fetch| match fetch {
+        let (jwks, seen) = issuer(defaults(), SECOND, |fetch| match fetch {
             0 => good(&["a", "b"]),
             _ => good(&["a"]),
         })
@@ -388,33 +400,36 @@ async fn fault_b8_b17_a_key_that_is_gone_is_gone_with_the_next_poll() {
     assert!(*least >= 9 * MINUTE && *most <= 11 * MINUTE + SECOND / 100);
     assert!(
         *most - *least > MINUTE,
-        "not all at once: {least:?} {most:?}"
+        "polls need jitter: {least:?} {most:?}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b9_who_gives_up_does_not_end_the_fetch() {
-    let (jwks, seen) = issuer(policy(), 4 * SECOND, |fetch| match fetch {
+async fn fault_b9_a_canceled_caller_does_not_end_the_fetch() {
+    let (jwks, seen) = issuer(defaults(), 4 * SECOND, |fetch| match fetch {
         0 => good(&["a"]),
         _ => good(&["b"]),
     })
     .await;
     let jwks = jwks.unwrap();
     sleep(30 * SECOND).await;
-    let impatient = (0..100).map(|_| timeout(SECOND, jwks.refetch()));
-    let (gave_up, ()) = tokio::join!(join_all(impatient), async {
+    let canceled = (0..100).map(|_| timeout(SECOND, jwks.refetch()));
+    let (timed_out, ()) = tokio::join!(join_all(canceled), async {
         sleep(2 * SECOND).await;
-        assert!(knows(&jwks, "a"), "the keys in use stay in use");
+        assert!(
+            knows(&jwks, "a"),
+            "the current keys stay in use during a fetch"
+        );
         jwks.refetch().await;
     });
-    assert!(gave_up.iter().all(Result::is_err));
+    assert!(timed_out.iter().all(Result::is_err));
     assert!(knows(&jwks, "b"));
     assert_eq!(seen.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_the_last_handle_the_polling_ends() {
-    let (jwks, seen) = issuer(policy(), SECOND, |_| good(&["a"])).await;
+async fn dropping_the_last_handle_ends_the_polling() {
+    let (jwks, seen) = issuer(defaults(), SECOND, |_| good(&["a"])).await;
     let jwks = jwks.unwrap();
     let other = jwks.clone();
     drop(jwks);
@@ -426,8 +441,8 @@ async fn with_the_last_handle_the_polling_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_panics_leaves_nobody_waiting() {
-    let (jwks, _) = issuer(policy(), SECOND, |fetch| match fetch {
+async fn a_panic_of_the_client_wakes_all_waiting_callers() {
+    let (jwks, _) = issuer(defaults(), SECOND, |fetch| match fetch {
         0 => good(&["a"]),
         _ => panic!("on purpose"),
     })
@@ -440,8 +455,8 @@ async fn a_client_that_panics_leaves_nobody_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_b3_a_panic_is_a_fetch_that_failed_and_the_next_one_comes() {
-    let (jwks, seen) = issuer(policy(), SECOND, |fetch| match fetch {
+async fn fault_b3_a_panic_counts_as_a_failed_fetch_and_polling_continues() {
+    let (jwks, seen) = issuer(defaults(), SECOND, |fetch| match fetch {
         0 => good(&["a"]),
         1 => panic!("on purpose"),
         _ => good(&["b"]),

@@ -1,4 +1,4 @@
-//! Where a set of keys is.
+//! The URL of a JWK Set.
 
 use std::{error::Error, fmt, net::IpAddr};
 
@@ -7,8 +7,8 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 
-/// Where a JWK Set is fetched: by `https`, or by `http` from this host itself. Its `Debug` has the server
-/// alone, as the rest may be a secret.
+/// The URL of a JWK Set: `https`, or `http` on a loopback host. `Debug` shows only scheme, host and port,
+/// because the rest may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwksUrl(Uri);
 
@@ -18,7 +18,7 @@ impl fmt::Debug for JwksUrl {
     }
 }
 
-/// An address that keys are not fetched from.
+/// An error for a URL that keys must not be fetched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadJwksUrl(&'static str);
 
@@ -31,17 +31,18 @@ impl fmt::Display for BadJwksUrl {
 impl Error for BadJwksUrl {}
 
 impl JwksUrl {
-    /// Accepts `url`, such as `https://idp.example/keys`; its host may be the loopback's for `http`.
+    /// Accepts `url`, such as `https://idp.example/keys`. The scheme `http` is accepted only for `localhost` and
+    /// loopback addresses.
     ///
     /// # Errors
-    /// It is of another scheme, not absolute, or carries credentials.
+    /// Returns an error if `url` has another scheme or no host, or contains credentials.
     pub fn new(url: Uri) -> Result<Self, BadJwksUrl> {
         let authority = url.authority();
         if authority.is_none_or(|authority| authority.host().is_empty()) {
-            return Err(BadJwksUrl("an address of keys has a host"));
+            return Err(BadJwksUrl("a JWKS URL must have a host"));
         }
         if authority.is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(BadJwksUrl("an address of keys carries no credentials"));
+            return Err(BadJwksUrl("a JWKS URL must not contain credentials"));
         }
         let is_secure = url.scheme() == Some(&Scheme::HTTPS);
         let is_local = url.scheme() == Some(&Scheme::HTTP) && url.host().is_some_and(is_loopback);
@@ -49,18 +50,18 @@ impl JwksUrl {
             Ok(Self(url))
         } else {
             Err(BadJwksUrl(
-                "keys are fetched by https://, or from this host",
+                "a JWKS URL must use https, or http on a loopback host",
             ))
         }
     }
 
-    /// The server that is asked: the address without its path and query.
+    /// Returns the URL without its path and query.
     #[must_use]
     pub fn endpoint(&self) -> Uri {
         self.split().0
     }
 
-    /// The address without its path, and what is asked for there.
+    /// Returns the URL without its path and query, and the request target with them.
     pub(super) fn split(&self) -> (Uri, Uri) {
         let mut endpoint = self.0.clone().into_parts();
         let target = endpoint
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_b1_keys_come_by_https_or_from_this_host() {
+    fn fault_b1_accepts_only_https_and_http_on_a_loopback_host() {
         for good in [
             "https://idp.example/keys",
             "https://idp.example:8443/keys?policy=x",
@@ -119,15 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_server_and_a_target() {
+    fn splits_the_url_into_endpoint_and_target() {
         for (whole, endpoint, target) in [
             ("https://a:1/keys?p=1", "https://a:1/", "/keys?p=1"),
             ("https://a", "https://a/", "/"),
         ] {
             let whole = url(whole).unwrap();
-            let (server, asked) = (whole.endpoint(), whole.split().1);
+            let (found_endpoint, found_target) = (whole.endpoint(), whole.split().1);
             assert_eq!(
-                (server.to_string(), asked.to_string()),
+                (found_endpoint.to_string(), found_target.to_string()),
                 (endpoint.into(), target.into())
             );
         }

@@ -1,7 +1,8 @@
-//! Keys: read once, at load, with everything that is wrong with them said then.
+//! Keys for verifying tokens.
 //!
-//! A key is parsed for the crypto library when it is read, never when a token is checked, and the
-//! library is called as it is: what other crates install or turn on in `jsonwebtoken` does not matter.
+//! A key is validated and parsed for the crypto library once, when it is loaded, and never while a token is
+//! checked. aws-lc is called directly, so the crypto provider and the features of `jsonwebtoken` that other
+//! crates choose have no effect.
 
 mod jwk;
 mod pem;
@@ -29,7 +30,7 @@ pub(super) use self::{
 };
 use super::Algorithm;
 
-/// A key that cannot be used. It says nothing of the key itself.
+/// An error for a key that cannot be used. The message contains nothing of the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError(Cow<'static, str>);
 
@@ -47,18 +48,18 @@ impl fmt::Display for KeyError {
 
 impl Error for KeyError {}
 
-/// A key to verify tokens with. `Debug` shows nothing of it.
+/// A key for verifying tokens. `Debug` shows its algorithms and its `kid`, but no key material.
 ///
-/// A token that names a key is checked with the key of that [name](Self::with_kid) alone; a key without
-/// a name is for tokens that name none.
+/// A token with a `kid` is checked only with the key of that [`kid`](Self::with_kid). A token without a `kid` is
+/// checked with the keys for its algorithm.
 #[derive(Clone)]
 pub struct Key {
     kid: Option<String>,
-    /// For each algorithm that it is for; at least one.
+    /// One entry for each algorithm of the key; never empty.
     prepared: Vec<Prepared>,
 }
 
-/// A key for one algorithm, as the crypto library takes it.
+/// A key for one algorithm, parsed by the crypto library.
 #[derive(Clone)]
 pub(super) struct Prepared {
     algorithm: Algorithm,
@@ -67,7 +68,7 @@ pub(super) struct Prepared {
 
 #[derive(Clone)]
 enum Check {
-    /// Boxed: it is twenty times as large as the other.
+    /// Boxed, because it is twenty times as large as the other variant.
     Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
@@ -82,36 +83,36 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Names the key.
+    /// Sets the key id.
     #[must_use]
     pub fn with_kid(mut self, kid: impl Into<String>) -> Self {
         self.kid = Some(kid.into());
         self
     }
 
-    /// Its name, if it has one.
+    /// Returns the key id, or `None` if the key has none.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The algorithms that it is for.
+    /// Returns the algorithms that the key is for.
     pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
         self.prepared.iter().map(|prepared| prepared.algorithm)
     }
 }
 
-/// The longest signature, in bytes: that of RSA with 8,192 bits, and room for what base64 rounds up.
+/// Maximum length of a signature in bytes: RSA with 8,192 bits, plus 3 that base64 decoding rounds up to.
 const MAX_SIGNATURE: usize = 1024 + 3;
 
 #[cfg(test)]
 thread_local! {
-    /// How many signatures this thread has computed.
+    /// Number of signatures that this thread has computed.
     pub(super) static VERIFICATIONS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
 impl Prepared {
-    /// Whether `signature`, in base64url, is that of `message`.
+    /// Returns `true` if `signature`, in base64url, is valid for `message`.
     pub(super) fn verify(&self, signature: &str, message: &str) -> bool {
         #[cfg(test)]
         VERIFICATIONS.set(VERIFICATIONS.get() + 1);
@@ -119,7 +120,7 @@ impl Prepared {
         let Ok(length) = URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes) else {
             return false;
         };
-        // The length is that of what was written into `bytes`.
+        // `length` counts the bytes that were written into `bytes`, so the range is valid.
         let (signature, message) = (&bytes[..length], message.as_bytes());
         match &self.check {
             Check::Secret(key) => hmac::verify(key, message, signature).is_ok(),

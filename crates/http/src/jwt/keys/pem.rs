@@ -7,13 +7,13 @@ use super::{Key, KeyError, public::Public};
 use crate::jwt::Algorithm;
 
 impl Key {
-    /// A public key in PEM: RSA of 2,048 to 8,192 bits, EC on P-256 or P-384, or Ed25519.
+    /// Parses a public key in PEM: RSA of 2,048 to 8,192 bits, EC on P-256 or P-384, or Ed25519.
     ///
     /// # Errors
-    /// It is not a public key in PEM, not one for `algorithm`, or weak.
+    /// Returns an error if `pem` is not a public key in PEM, is not for `algorithm`, or is weak.
     pub fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<Self, KeyError> {
         let family = Family::of(algorithm).ok_or_else(|| {
-            KeyError::new(format!("{algorithm:?} works with a secret, not with PEM"))
+            KeyError::new(format!("{algorithm:?} needs a secret, not a PEM file"))
         })?;
         let key = match family {
             Family::Rsa => DecodingKey::from_rsa_pem(pem),
@@ -26,13 +26,13 @@ impl Key {
         };
         public
             .ok_or_else(|| {
-                KeyError::new(format!("this is no public key in PEM for {algorithm:?}"))
+                KeyError::new(format!("expected a public key in PEM for {algorithm:?}"))
             })?
             .prepare(&[algorithm])
     }
 }
 
-/// The types of keys that are written in PEM.
+/// The key types that PEM files can hold.
 #[derive(Clone, Copy)]
 enum Family {
     Rsa,
@@ -41,7 +41,7 @@ enum Family {
 }
 
 impl Family {
-    /// Returns `None` if the algorithm works with a secret.
+    /// Returns the key type for `algorithm`, or `None` if the algorithm needs a secret.
     const fn of(algorithm: Algorithm) -> Option<Self> {
         match algorithm {
             Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
@@ -52,9 +52,9 @@ impl Family {
     }
 }
 
-/// The key that is in the PEM: for RSA a `RSAPublicKey`
-/// ([RFC 8017 §A.1.1](https://www.rfc-editor.org/rfc/rfc8017#appendix-A.1.1)), else what the bit string
-/// holds.
+/// Returns the key from the decoded PEM: for RSA an `RSAPublicKey`
+/// ([RFC 8017 §A.1.1](https://www.rfc-editor.org/rfc/rfc8017#appendix-A.1.1)), else the content of the bit
+/// string.
 fn public(family: Family, der: &[u8]) -> Option<Public> {
     match (family, der) {
         (Family::Rsa, _) => {

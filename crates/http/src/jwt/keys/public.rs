@@ -1,4 +1,4 @@
-//! Public keys: what is asked of their numbers, and how they are made ready.
+//! Validation of public keys, and their preparation for the crypto library.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
@@ -10,24 +10,24 @@ use aws_lc_rs::signature::{
 use super::{Check, Key, KeyError, Prepared, weak};
 use crate::jwt::Algorithm;
 
-/// The longest exponent of an RSA key, in bits: longer ones only cost time.
+/// Maximum length of an RSA exponent, in bits. Longer exponents only cost time.
 const MAX_EXPONENT: usize = 33;
 
-/// A public key in numbers, big-endian and without leading zeros.
+/// The numbers of a public key, big-endian and without leading zeros.
 pub(super) enum Public {
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
     /// A point in the uncompressed form of SEC 1 §2.3.3.
     P256(Vec<u8>),
-    /// As for P-256.
+    /// A point in the same form.
     P384(Vec<u8>),
     Ed25519(Vec<u8>),
 }
 
 impl Public {
-    /// The key for those of `algorithms` that work with keys of its type.
+    /// Prepares the key for those of `algorithms` that match its type.
     ///
     /// # Errors
-    /// None does, or the key is weak or no valid one.
+    /// Returns an error if no algorithm matches, or if the key is invalid or weak.
     pub(super) fn prepare(self, algorithms: &[Algorithm]) -> Result<Key, KeyError> {
         if let Self::Rsa(key) = &self {
             check_rsa(key)?;
@@ -42,14 +42,14 @@ impl Public {
         let prepared: Vec<_> = prepared.collect::<Result<_, _>>()?;
         if prepared.is_empty() {
             return Err(KeyError::new(
-                "the key is of another type or on another curve than the algorithm",
+                "the key does not have the type or the curve of the algorithm",
             ));
         }
         let kid = None;
         Ok(Key { kid, prepared })
     }
 
-    /// None if the algorithm works with another type of keys.
+    /// Parses the key for `algorithm`. Returns `None` if the algorithm needs another type of key.
     fn parse(&self, algorithm: Algorithm) -> Option<Result<ParsedPublicKey, KeyError>> {
         let parsed = match (self, algorithm) {
             (Self::Rsa(key), algorithm) => key.to_parsed_public_key(parameters(algorithm)?),
@@ -62,7 +62,7 @@ impl Public {
             (Self::Ed25519(x), Algorithm::EdDSA) => ParsedPublicKey::new(&ED25519, x),
             _ => return None,
         };
-        Some(parsed.map_err(|_| KeyError::new("the key's numbers are not those of a valid key")))
+        Some(parsed.map_err(|_| KeyError::new("the key parameters are not a valid public key")))
     }
 }
 
@@ -80,26 +80,26 @@ fn parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 
 fn check_rsa(key: &RsaPublicKeyComponents<Vec<u8>>) -> Result<(), KeyError> {
     if !(2048..=8192).contains(&bits(&key.n)) {
-        return Err(KeyError::new("an RSA key has 2,048 to 8,192 bits"));
+        return Err(KeyError::new("an RSA key must have 2,048 to 8,192 bits"));
     }
     if key.n.last().is_none_or(|last| last % 2 == 0) {
-        return Err(KeyError::new("an RSA modulus is odd"));
+        return Err(KeyError::new("an RSA modulus must be odd"));
     }
     let is_odd = key.e.last().is_some_and(|last| last % 2 == 1);
     if !is_odd || !(2..=MAX_EXPONENT).contains(&bits(&key.e)) {
         return Err(KeyError::new(
-            "an RSA exponent is odd, above 1 and has at most 33 bits",
+            "an RSA exponent must be odd, greater than 1 and at most 33 bits long",
         ));
     }
     if weak::is_roca(&key.n) {
         return Err(KeyError::new(
-            "the RSA key was made by a library whose keys can be broken (CVE-2017-15361)",
+            "the RSA key is weak (CVE-2017-15361, ROCA); generate a new one",
         ));
     }
     Ok(())
 }
 
-/// The length in bits of a number; 0 if it has leading zeros, or is none.
+/// Returns the length of a number in bits, or 0 if it is empty or has leading zeros.
 fn bits(number: &[u8]) -> usize {
     match number.first() {
         None | Some(0) => 0,

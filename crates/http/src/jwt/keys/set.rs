@@ -1,4 +1,4 @@
-//! The keys of one issuer.
+//! The set of keys of one issuer.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -6,28 +6,28 @@ use serde_json::value::RawValue;
 use super::{Key, KeyError, Prepared, jwk::Jwk};
 use crate::jwt::Algorithm;
 
-/// The largest text of a set that is read, in bytes.
+/// Maximum size of a JWK Set, in bytes.
 pub(in crate::jwt) const MAX_TEXT: usize = 256 << 10;
-/// The most keys that a set may have, bad ones included.
+/// Maximum number of keys in a JWK Set, dropped ones included.
 pub(in crate::jwt) const MAX_KEYS: usize = 100;
-/// The most keys that are tried for a token that names none.
+/// Maximum number of keys that are tried for a token without a `kid`.
 const MAX_TRIED: usize = 4;
 
-/// The keys of one issuer.
+/// The keys of one issuer: either all symmetric or all public, each `kid` at most once.
 #[derive(Clone, Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
 }
 
-/// A key of a set that is not used.
+/// A key of a JWK Set that was dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DroppedKey {
-    /// Its place in the set, from 0.
+    /// Index in the set, from 0.
     pub index: usize,
-    /// Its type: `RSA`, `EC`, `OKP`, `oct` or `other`.
+    /// Key type: `RSA`, `EC`, `OKP`, `oct` or `other`.
     pub kty: &'static str,
-    /// What is wrong with it.
+    /// Reason for dropping the key.
     pub error: KeyError,
 }
 
@@ -39,69 +39,74 @@ struct Document<'d> {
 }
 
 impl KeySet {
-    /// A set of `keys`.
+    /// Creates a set of `keys`.
     ///
     /// # Errors
-    /// There is none, two have the same name, or secrets stand beside public keys.
+    /// Returns an error if `keys` is empty, if two keys have the same `kid`, or if symmetric and public keys are
+    /// mixed.
     pub fn new(keys: impl IntoIterator<Item = Key>) -> Result<Self, KeyError> {
         let keys: Vec<Key> = keys.into_iter().collect();
         if keys.is_empty() {
-            return Err(KeyError::new("there is no key"));
+            return Err(KeyError::new("the set has no usable key"));
         }
         if is_mixed(&keys) {
             return Err(KeyError::new(
-                "secrets and public keys cannot stand in one set",
+                "a set must not mix symmetric and public keys",
             ));
         }
         for (place, key) in keys.iter().enumerate() {
             if key.kid.is_some() && keys[..place].iter().any(|other| other.kid == key.kid) {
-                return Err(KeyError::new("two keys have the same kid"));
+                return Err(KeyError::new("two keys have the same `kid`"));
             }
         }
         Ok(Self { keys })
     }
 
-    /// The keys, in the order in which they were given.
+    /// Returns the keys in the order in which they were given.
     #[must_use]
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
-    /// The public keys of a JWK Set for `allowed` algorithms, and those keys of it that are not used.
+    /// Parses a JWK Set. Returns the public keys for `allowed` algorithms, and the keys that were dropped.
     ///
-    /// A key without `alg` is for all allowed algorithms of its type. A key that is wrong, weak, secret
-    /// or for something else is dropped alone; private parts of the others are not read. The set has at
-    /// most 256 KiB and 100 keys.
+    /// A key without `alg` is for all allowed algorithms of its type. A key that is invalid, weak, symmetric or
+    /// for another use is dropped, and the others are kept. Private key material in other keys is ignored. The
+    /// limits are 256 KiB and 100 keys.
     ///
     /// # Errors
-    /// The text is no set, or too large; no key of it can be used; or two that can have the same name.
+    /// Returns an error if `text` is not a JWK Set or exceeds a limit, if no key of it can be used, or if two
+    /// usable keys have the same `kid`.
     pub fn from_jwks(
         text: &[u8],
         allowed: &[Algorithm],
     ) -> Result<(Self, Vec<DroppedKey>), KeyError> {
         if text.len() > MAX_TEXT {
-            return Err(KeyError::new("the set is too large"));
+            return Err(KeyError::new("the JWK Set must have at most 256 KiB"));
         }
         Self::read(text, allowed, MAX_KEYS)
     }
 
-    /// [`from_jwks`](Self::from_jwks) with a limit of its own.
+    /// Parses like [`from_jwks`](Self::from_jwks) with another limit for keys and none for the size.
     pub(in crate::jwt) fn read(
         text: &[u8],
         allowed: &[Algorithm],
         max_keys: usize,
     ) -> Result<(Self, Vec<DroppedKey>), KeyError> {
         let document: Document<'_> = serde_json::from_slice(text)
-            .map_err(|_| KeyError::new("this is no JSON object with a list of keys"))?;
+            .map_err(|_| KeyError::new("expected a JWK Set, a JSON object with a list `keys`"))?;
         if document.keys.len() > max_keys {
-            return Err(KeyError::new("the set has too many keys"));
+            return Err(KeyError::new(format!(
+                "the JWK Set must have at most {max_keys} keys, got {}",
+                document.keys.len()
+            )));
         }
         let (mut keys, mut dropped) = (Vec::new(), Vec::new());
         for (index, text) in document.keys.iter().enumerate() {
             let jwk = Jwk::new(text.get());
             let kty = jwk.kty();
             if jwk.is_private() {
-                tracing::warn!(index, kty, "a key of a set has private parts");
+                tracing::warn!(index, kty, "the JWK Set publishes private key material");
             }
             match jwk.key(allowed) {
                 Ok(key) => keys.push(key),
@@ -111,8 +116,8 @@ impl KeySet {
         Ok((Self::new(keys)?, dropped))
     }
 
-    /// The keys that may have signed a token with this header: the one that it names, else the first
-    /// few for its algorithm.
+    /// Returns the keys that may have signed a token with this header: the key with this `kid`, or else the first
+    /// four for the algorithm.
     pub(in crate::jwt) fn candidates(
         &self,
         kid: Option<&str>,
@@ -126,13 +131,13 @@ impl KeySet {
             .take(MAX_TRIED)
     }
 
-    /// Whether a key has this name, or can have no name.
+    /// Returns `true` if a key has this `kid`, or if `kid` is `None`.
     pub(in crate::jwt) fn knows(&self, kid: Option<&str>) -> bool {
         kid.is_none_or(|kid| self.keys.iter().any(|key| key.kid() == Some(kid)))
     }
 }
 
-/// Whether some keys are secrets and some are public.
+/// Returns `true` if some keys are symmetric and some are public.
 fn is_mixed(keys: &[Key]) -> bool {
     let mut symmetric = keys
         .iter()

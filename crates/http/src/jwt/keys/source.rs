@@ -1,4 +1,4 @@
-//! Where a verifier finds its keys.
+//! The source of a verifier's keys.
 
 use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -7,23 +7,23 @@ use arc_swap::ArcSwap;
 use super::KeySet;
 use crate::jwt::jwks::Jwks;
 
-/// There are no keys to check tokens with.
+/// An error for a source that currently has no usable keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// When it is worth asking again.
+    /// Time after which a retry may succeed.
     pub retry_after: Duration,
 }
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there are no keys to check tokens with")
+        f.write_str("no keys are available to check tokens with")
     }
 }
 
 impl Error for Unavailable {}
 
-/// Where a verifier finds its keys: in a set that is given, or where an issuer publishes them. Cheap to
-/// clone; clones are replaced together.
+/// The source of a verifier's keys: a configured set, or the JWK Set that an issuer publishes. Cheap to
+/// clone, and all clones share replacements.
 #[derive(Clone, Debug)]
 pub struct Keys {
     source: Arc<ArcSwap<Source>>,
@@ -35,20 +35,20 @@ enum Source {
     Fetched(Jwks),
 }
 
-/// The end of a fetch.
+/// Completes at the end of a fetch.
 pub(in crate::jwt) type Flight = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Keys {
-    /// Finds them where `other` does from now on. Tokens that are being checked are checked with the
-    /// keys they have begun with.
+    /// Switches this source and its clones to the keys of `other`. Tokens that are already being checked use
+    /// the previous keys.
     pub fn replace(&self, other: impl Into<Self>) {
         self.source.store(other.into().source.load_full());
     }
 
-    /// The keys now.
+    /// Returns the current keys.
     ///
     /// # Errors
-    /// They are fetched, and there are none, or none that are fresh enough.
+    /// Returns an error if the keys are fetched and none have arrived yet, or the last ones are too old.
     pub fn current(&self) -> Result<Arc<KeySet>, Unavailable> {
         match &**self.source.load() {
             Source::Given(keys) => Ok(Arc::clone(keys)),
@@ -56,7 +56,8 @@ impl Keys {
         }
     }
 
-    /// The end of a fetch that may bring keys that are not there yet, if there is or may be one now.
+    /// Requests a fetch that may bring missing keys, and returns its end. Returns `None` if the keys are
+    /// configured, or during the cooldown.
     pub(in crate::jwt) fn flight(&self) -> Option<Flight> {
         match &**self.source.load() {
             Source::Given(_) => None,

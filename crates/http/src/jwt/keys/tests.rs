@@ -1,4 +1,4 @@
-//! Keys over the rows of the fault list.
+//! Tests of loading keys, by the ids of `docs/faults.md`.
 
 use base64::{
     Engine,
@@ -17,7 +17,7 @@ const ALLOWED: [Algorithm; 4] = [
     Algorithm::EdDSA,
 ];
 
-/// The good key of this type, with these members changed; null takes one out.
+/// Returns the valid key of type `kty` with `changes` applied. `null` removes a member.
 fn jwk(kty: &str, changes: Value) -> Value {
     let set: Value = serde_json::from_slice(JWKS).unwrap();
     let mut keys = set["keys"].as_array().unwrap().iter();
@@ -35,7 +35,7 @@ fn read(keys: &[Value]) -> Result<(KeySet, Vec<DroppedKey>), KeyError> {
     KeySet::from_jwks(json!({"keys": keys}).to_string().as_bytes(), &ALLOWED)
 }
 
-/// Whether this key is used, beside a good one.
+/// Returns `true` if `key` is accepted in a set with a valid key.
 fn is_used(key: &Value) -> bool {
     let good = jwk("EC", json!({"kid": "good"}));
     let (_, dropped) = read(&[good, key.clone()]).unwrap();
@@ -50,7 +50,7 @@ fn bytes(key: &Value, name: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap()
 }
 
-/// The signature of "message" by the test key of this algorithm.
+/// Signs "message" with the test key for `algorithm`.
 fn signature(algorithm: Algorithm) -> String {
     let key = match algorithm {
         Algorithm::ES256 => EncodingKey::from_ec_pem(include_bytes!("../test_keys/ec.pem")),
@@ -72,7 +72,7 @@ fn verifies(set: &KeySet, kid: &str, algorithm: Algorithm) -> bool {
 }
 
 #[test]
-fn the_keys_of_a_set_verify() {
+fn keys_of_a_jwk_set_verify_signatures() {
     let (set, dropped) = KeySet::from_jwks(JWKS, &ALLOWED).unwrap();
     assert_eq!(dropped, []);
     for (kid, algorithm) in [
@@ -91,21 +91,21 @@ fn the_keys_of_a_set_verify() {
 }
 
 #[test]
-fn fault_b5_a_bad_key_is_dropped_and_the_rest_is_used() {
+fn fault_b5_drops_a_bad_key_and_uses_the_others() {
     let bad = json!({"kty": "RSA", "n": "secret-looking", "e": 5});
     let (set, dropped) = read(&[bad, jwk("EC", json!({})), json!("x"), json!({})]).unwrap();
     assert!(verifies(&set, "ec", Algorithm::ES256));
-    let places: Vec<_> = dropped.iter().map(|key| (key.index, key.kty)).collect();
-    assert_eq!(places, [(0, "RSA"), (2, "other"), (3, "other")]);
+    let indexes: Vec<_> = dropped.iter().map(|key| (key.index, key.kty)).collect();
+    assert_eq!(indexes, [(0, "RSA"), (2, "other"), (3, "other")]);
     assert!(!format!("{dropped:?}").contains("secret-looking"));
     assert_eq!(
         read(&[json!({"kty": "X"})]).unwrap_err().to_string(),
-        "there is no key"
+        "the set has no usable key"
     );
 }
 
 #[test]
-fn fault_b4_a_text_that_is_no_set_is_refused() {
+fn fault_b4_rejects_text_that_is_not_a_jwk_set() {
     let twice = format!("{{\"keys\":[],{}", &String::from_utf8_lossy(JWKS)[1..]);
     let large = format!("{}{}", String::from_utf8_lossy(JWKS), " ".repeat(256 << 10));
     let texts = [
@@ -130,7 +130,7 @@ fn fault_b4_a_text_that_is_no_set_is_refused() {
 }
 
 #[test]
-fn fault_b10_secrets_are_dropped_and_private_parts_left_out() {
+fn fault_b10_drops_symmetric_keys_and_ignores_private_parts() {
     let secret = json!({"kty": "oct", "alg": "HS256", "k": number(&[7; 32])});
     let (_, dropped) = read(&[secret.clone(), jwk("EC", json!({"d": "AAAA"}))]).unwrap();
     assert_eq!((dropped.len(), dropped[0].kty), (1, "oct"));
@@ -140,7 +140,7 @@ fn fault_b10_secrets_are_dropped_and_private_parts_left_out() {
 }
 
 #[test]
-fn fault_b11_a_set_with_a_name_twice_is_refused() {
+fn fault_b11_rejects_a_set_with_a_duplicate_kid() {
     let keys = [jwk("EC", json!({})), jwk("RSA", json!({"kid": "ec"}))];
     assert!(read(&keys).is_err());
     let unused = jwk("RSA", json!({"kid": "ec", "use": "enc"}));
@@ -151,8 +151,8 @@ fn fault_b11_a_set_with_a_name_twice_is_refused() {
     assert!(KeySet::from_jwks(set.as_bytes(), &ALLOWED).is_err());
 }
 
-/// The modulus 65537^128, which has 2,049 bits, is a power of 65537 modulo every prime.
-fn marked_modulus() -> Vec<u8> {
+/// Returns the modulus 65537^128 with 2,049 bits. It is a power of 65537 modulo every prime.
+fn roca_modulus() -> Vec<u8> {
     let mut number = vec![1u8];
     for _ in 0..128 {
         let shifted = [&number[..], &[0, 0]].concat();
@@ -170,7 +170,7 @@ fn marked_modulus() -> Vec<u8> {
 }
 
 #[test]
-fn fault_b12_weak_rsa_keys_are_refused() {
+fn fault_b12_rejects_weak_rsa_keys() {
     let good = bytes(&jwk("RSA", json!({})), "n");
     let modulus = |n: &[u8]| jwk("RSA", json!({"n": number(n)}));
     let exponent = |e: &[u8]| jwk("RSA", json!({"e": number(e)}));
@@ -188,20 +188,20 @@ fn fault_b12_weak_rsa_keys_are_refused() {
     for e in [&[1][..], &[0], &[], &[2], &[1, 0, 0], &[0, 3], &[3; 6]] {
         assert!(!is_used(&exponent(e)), "{e:?}");
     }
-    let marked = marked_modulus();
-    assert_eq!(marked.len(), 257);
-    let (_, dropped) = read(&[modulus(&marked), jwk("EC", json!({}))]).unwrap();
+    let roca = roca_modulus();
+    assert_eq!(roca.len(), 257);
+    let (_, dropped) = read(&[modulus(&roca), jwk("EC", json!({}))]).unwrap();
     assert!(dropped[0].error.to_string().contains("CVE-2017-15361"));
 }
 
 #[test]
-fn fault_b12_b14_keys_in_pem_are_checked_too() {
-    let marked = marked_modulus();
+fn fault_b12_b14_rejects_weak_and_invalid_pem_keys() {
+    let roca = roca_modulus();
     let sized = |tag, value: &[u8]| {
         let length = (value.len() as u16).to_be_bytes();
         [&[tag, 0x82], &length[..], value].concat()
     };
-    let numbers = [&sized(0x02, &marked)[..], &[0x02, 3, 1, 0, 1]].concat();
+    let numbers = [&sized(0x02, &roca)[..], &[0x02, 3, 1, 0, 1]].concat();
     let der = sized(0x30, &numbers);
     let error = Key::from_pem(Algorithm::RS256, &pem("RSA PUBLIC KEY", &der)).unwrap_err();
     assert!(error.to_string().contains("CVE-2017-15361"), "{error}");
@@ -219,7 +219,7 @@ fn pem(tag: &str, der: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn fault_b14_a_key_is_what_it_says() {
+fn fault_b14_rejects_keys_with_inconsistent_members() {
     let ec = jwk("EC", json!({}));
     let (mut x, y) = (bytes(&ec, "x"), bytes(&ec, "y"));
     x[31] ^= 1;
@@ -273,7 +273,7 @@ fn fault_b14_a_key_is_what_it_says() {
 }
 
 #[test]
-fn fault_b15_the_point_of_ed25519_has_32_bytes() {
+fn fault_b15_rejects_ed25519_points_of_other_than_32_bytes() {
     for length in [0, 1, 3, 31, 33, 57, 64] {
         let key = jwk("OKP", json!({"x": number(&vec![1; length])}));
         assert!(!is_used(&key), "{length}");
@@ -281,7 +281,7 @@ fn fault_b15_the_point_of_ed25519_has_32_bytes() {
 }
 
 #[test]
-fn checking_a_signature_allocates_nothing_and_parses_no_key() {
+fn verifying_a_signature_does_not_allocate() {
     let (set, _) = KeySet::from_jwks(JWKS, &ALLOWED).unwrap();
     for (kid, algorithm) in [
         ("rsa", Algorithm::RS256),
@@ -298,7 +298,7 @@ fn checking_a_signature_allocates_nothing_and_parses_no_key() {
 }
 
 #[test]
-fn fault_b18_a_file_is_read_whole_or_not_and_its_keys_replaced_at_once() {
+fn fault_b18_rejects_truncated_files_and_replaces_keys_atomically() {
     let pem = include_str!("../test_keys/ec.pub.pem").trim_end();
     let set = String::from_utf8_lossy(JWKS);
     let set = set.trim_end();
@@ -319,6 +319,6 @@ fn fault_b18_a_file_is_read_whole_or_not_and_its_keys_replaced_at_once() {
     assert!(verifies(&after, "pem", Algorithm::ES256) && !after.knows(Some("ec")));
     assert!(
         verifies(&before, "ec", Algorithm::ES256),
-        "until it is let go"
+        "a set in use stays valid"
     );
 }

@@ -1,4 +1,4 @@
-//! Rows A1 to A9: the header.
+//! Faults A1 to A9 and A11: the `Authorization` header.
 
 use http::{HeaderMap, header::COOKIE};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{super::bearer::bearer, *};
 
 #[tokio::test]
-async fn fault_a1_a2_without_a_bearer_token_the_challenge_names_no_error() {
+async fn fault_a1_a2_sends_a_challenge_without_error_if_no_token_came() {
     let cases: [(&[&[u8]], &str); 5] = [
         (&[], "missing"),
         (&[b"Basic YTpi"], "scheme"),
@@ -26,7 +26,7 @@ async fn fault_a1_a2_without_a_bearer_token_the_challenge_names_no_error() {
 }
 
 #[test]
-fn fault_a1_whatever_the_realm_is_a_challenge_is_sent() {
+fn fault_a1_sends_a_valid_challenge_for_any_realm() {
     for (refusal, shown) in [
         (Reason::Missing, "Bearer realm=\"ab\""),
         (
@@ -40,7 +40,7 @@ fn fault_a1_whatever_the_realm_is_a_challenge_is_sent() {
 }
 
 #[tokio::test]
-async fn fault_a3_the_scheme_has_no_case_and_spaces_are_spaces() {
+async fn fault_a3_ignores_case_of_the_scheme_and_accepts_only_spaces() {
     let token = token(&good());
     for good in ["bearer ", "BEARER   ", "Bearer "] {
         let line = format!("{good}{token}");
@@ -57,7 +57,7 @@ async fn fault_a3_the_scheme_has_no_case_and_spaces_are_spaces() {
 }
 
 #[tokio::test]
-async fn fault_a4_a_token_without_scheme_is_refused() {
+async fn fault_a4_refuses_a_token_without_scheme() {
     let response = answer(&[token(&good()).as_bytes()]).await;
     assert_eq!(outcomes(), [Outcome::Rejected(Reason::Bare)]);
     assert_eq!(Reason::Bare.as_str(), "syntax");
@@ -69,7 +69,7 @@ async fn fault_a4_a_token_without_scheme_is_refused() {
 }
 
 #[tokio::test]
-async fn fault_a5_a6_a8_a_line_that_is_not_well_formed_is_an_invalid_request() {
+async fn fault_a5_a6_a8_answers_400_to_malformed_headers() {
     let token = token(&good());
     let bearer = format!("Bearer {token}");
     let joined = format!("{bearer}, {bearer}");
@@ -99,7 +99,7 @@ async fn fault_a5_a6_a8_a_line_that_is_not_well_formed_is_an_invalid_request() {
 }
 
 #[tokio::test]
-async fn fault_a7_a_token_elsewhere_is_none() {
+async fn fault_a7_ignores_tokens_outside_the_authorization_header() {
     let token = token(&good());
     let elsewhere = |mut request: Request<()>| {
         *request.uri_mut() = format!("/?access_token={token}").parse().unwrap();
@@ -119,7 +119,7 @@ async fn fault_a7_a_token_elsewhere_is_none() {
 }
 
 #[tokio::test]
-async fn fault_a9_a11_a_token_that_is_too_long_or_in_json_is_refused_as_a_token() {
+async fn fault_a9_a11_answers_401_to_oversized_and_json_tokens() {
     let lines = [
         (format!("Bearer {}", "a".repeat(8193)), "oversize"),
         (format!("Bearer {}", ",".repeat(8193)), "oversize"),
@@ -136,7 +136,7 @@ async fn fault_a9_a11_a_token_that_is_too_long_or_in_json_is_refused_as_a_token(
 
 proptest! {
     #[test]
-    fn fault_a8_any_line_is_refused_with_400_or_401(line in "(Bearer )?[ -~\u{80}-\u{ff}\t]{0,60}") {
+    fn fault_a8_refuses_any_garbage_with_400_or_401(line in "(Bearer )?[ -~\u{80}-\u{ff}\t]{0,60}") {
         let headers: HeaderMap = [(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).unwrap())]
             .into_iter()
             .collect();

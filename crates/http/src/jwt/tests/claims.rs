@@ -1,11 +1,11 @@
-//! Rows A24 to A37: the claims.
+//! Faults A24 to A37: validation of claims.
 
 use serde::Deserialize;
 
 use super::*;
 
-/// What is wrong with a token of this header and these claims by `rules`.
-fn believed_by(rules: VerifierConfig, header: &str, claims: &Value) -> Option<Reason> {
+/// Returns the reason for which `rules` refuse a token with this header and these claims, if any.
+fn reason_by(rules: VerifierConfig, header: &str, claims: &Value) -> Option<Reason> {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
     let verifier = Verifier::new(keys, rules).unwrap().clock(clock);
     let refusal = verifier.verify(&raw(header, &claims.to_string())).err();
@@ -13,7 +13,7 @@ fn believed_by(rules: VerifierConfig, header: &str, claims: &Value) -> Option<Re
 }
 
 #[tokio::test]
-async fn every_bad_token_gets_the_same_answer() {
+async fn all_invalid_tokens_get_the_same_response() {
     let mut bodies = std::collections::HashSet::new();
     for bad in [
         "x".to_owned(),
@@ -30,9 +30,9 @@ async fn every_bad_token_gets_the_same_answer() {
     assert_eq!(bodies.len(), 1);
 }
 
-/// Each claim absent, of the wrong type, at its edges and valid.
+/// Each claim is absent, of the wrong type, at its bounds and valid in turn.
 #[test]
-fn fault_a24_a25_a26_a27_a28_a29_a30_the_claims_are_believed_by_the_rules() {
+fn fault_a24_a25_a26_a27_a28_a29_a30_validates_registered_claims() {
     let cases = [
         ("exp", json!(null), Some(Reason::Expiry)),
         ("exp", json!("1800000060"), Some(Reason::Expiry)),
@@ -72,7 +72,7 @@ fn fault_a24_a25_a26_a27_a28_a29_a30_the_claims_are_believed_by_the_rules() {
 }
 
 #[test]
-fn fault_a33_a34_the_payload_is_a_small_object_of_unique_members() {
+fn fault_a33_a34_requires_a_small_payload_without_duplicate_names() {
     let good = good().to_string();
     let with = |more: &str| good.replace('}', &format!("{more}}}"));
     let nested = |depth: usize| {
@@ -111,7 +111,7 @@ fn fault_a33_a34_the_payload_is_a_small_object_of_unique_members() {
 }
 
 #[tokio::test]
-async fn fault_a35_without_a_role_the_caller_is_forbidden() {
+async fn fault_a35_answers_403_without_an_accepted_role() {
     let layer = layer_with(JwtConfig::default().any_role(["reader", "admin"]));
     for (roles, status) in [
         (json!(null), 403),
@@ -137,7 +137,7 @@ async fn fault_a35_without_a_role_the_caller_is_forbidden() {
 }
 
 #[tokio::test]
-async fn fault_a35_all_scopes_are_needed() {
+async fn fault_a35_requires_all_scopes() {
     let config = JwtConfig::default().any_role(["reader"]);
     let layer = layer_with(config.all_scopes(["orders:read", "orders:write", "not \"one"]));
     let whole = ["orders:read", "orders:write", "not \"one"];
@@ -181,7 +181,7 @@ async fn fault_a35_all_scopes_are_needed() {
 }
 
 #[tokio::test]
-async fn fault_a36_a_token_that_is_only_too_old_may_be_told_so() {
+async fn fault_a36_reveals_expiration_only_of_otherwise_valid_tokens() {
     let detail = async |layer: JwtLayer, changes: Value| {
         let response = answer_to(layer, &token(&claims(changes))).await;
         assert_eq!(
@@ -214,10 +214,10 @@ async fn fault_a36_a_token_that_is_only_too_old_may_be_told_so() {
 }
 
 #[test]
-fn fault_a28_a_token_has_an_age() {
+fn fault_a28_refuses_tokens_older_than_max_age() {
     let aged = |changes: Value| {
         let rules = rules().max_age(Duration::from_secs(3600));
-        believed_by(rules, "{\"alg\":\"HS256\"}", &claims(changes))
+        reason_by(rules, "{\"alg\":\"HS256\"}", &claims(changes))
     };
     assert_eq!(aged(json!({"iat": NOW})), None);
     assert_eq!(aged(json!({"iat": NOW - 3630})), None);
@@ -226,7 +226,7 @@ fn fault_a28_a_token_has_an_age() {
 }
 
 #[test]
-fn fault_a31_an_issuer_has_its_own_keys_and_rules() {
+fn fault_a31_checks_each_issuer_with_its_own_keys_and_rules() {
     let other: &[u8] = b"the secret of the other issuer, just as long";
     let keys = |secret| KeySet::new([Key::from_secret(Algorithm::HS256, secret).unwrap()]).unwrap();
     let partner = || VerifierConfig::new(["https://partner.example"], ["partners"]);
@@ -269,11 +269,11 @@ fn fault_a31_an_issuer_has_its_own_keys_and_rules() {
 }
 
 #[test]
-fn fault_a32_a_token_has_a_type() {
+fn fault_a32_requires_the_configured_typ() {
     let typed = |typ: Value| {
         let rules = rules().require_typ("at+jwt");
         let header = json!({"alg": "HS256", "typ": typ}).to_string();
-        believed_by(rules, &header, &good())
+        reason_by(rules, &header, &good())
     };
     for good in [
         "at+jwt",
@@ -296,15 +296,15 @@ fn fault_a32_a_token_has_a_type() {
     let rules = rules().require_typ("application/AT+jwt");
     let header = "{\"alg\":\"HS256\"}";
     assert_eq!(
-        believed_by(rules.clone(), header, &good()),
+        reason_by(rules.clone(), header, &good()),
         Some(Reason::Type)
     );
     let header = "{\"alg\":\"HS256\",\"typ\":\"at+jwt\"}";
-    assert_eq!(believed_by(rules, header, &good()), None);
+    assert_eq!(reason_by(rules, header, &good()), None);
 }
 
 #[test]
-fn claims_are_read_as_a_type_of_the_callers() {
+fn claims_deserialize_into_a_type_of_the_caller() {
     #[derive(Debug, Deserialize, PartialEq)]
     struct Mine<'c> {
         sub: &'c str,
@@ -319,7 +319,7 @@ fn claims_are_read_as_a_type_of_the_callers() {
 }
 
 #[test]
-fn fault_a37_an_unknown_tier_is_the_default() {
+fn fault_a37_uses_the_default_for_an_unknown_tier() {
     let tier = |tier: Value| {
         verifier()
             .verify(&token(&claims(json!({"plan": {"tier": tier}}))))
@@ -334,7 +334,7 @@ fn fault_a37_an_unknown_tier_is_the_default() {
 }
 
 #[test]
-fn fault_a35_a37_a_claim_may_be_named_by_a_uri() {
+fn fault_a35_a37_finds_claims_with_a_uri_as_name() {
     let rules = rules().roles_claim("https://shop.example/roles").tier(
         "https://shop.example/tier",
         ["pro"],

@@ -1,9 +1,9 @@
-//! How many signatures are computed for a token.
+//! The number of signatures that are computed for a token.
 
 use super::*;
 use crate::jwt::keys::VERIFICATIONS;
 
-/// Five keys `k0` to `k4` for HS256.
+/// Returns five HS256 keys, `k0` to `k4`.
 fn keys() -> KeySet {
     let key = |number: u8| {
         let secret = format!("{number} a secret that is long enough for it");
@@ -13,7 +13,7 @@ fn keys() -> KeySet {
     KeySet::new((0..5).map(key)).unwrap()
 }
 
-/// The reason for refusing a token of this header, and how many signatures were computed for it.
+/// Returns the reason for refusing a token, and the number of signatures that were computed for it.
 fn cost(keys: &KeySet, header: &str, payload: &str, signature: &[u8]) -> (Reason, u32) {
     let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     let token = format!("{header}.{payload}.{}", URL_SAFE_NO_PAD.encode(signature));
@@ -23,7 +23,7 @@ fn cost(keys: &KeySet, header: &str, payload: &str, signature: &[u8]) -> (Reason
 }
 
 #[test]
-fn fault_a9_a16_a18_a20_what_can_be_seen_to_be_wrong_costs_no_signature() {
+fn fault_a9_a16_a18_a20_malformed_tokens_cost_no_signature() {
     let keys = keys();
     for (header, reason) in [
         ("{\"alg\":\"none\",\"kid\":\"k0\"}", Reason::Algorithm),
@@ -41,9 +41,9 @@ fn fault_a9_a16_a18_a20_what_can_be_seen_to_be_wrong_costs_no_signature() {
     assert_eq!(refused, (Reason::Oversize, 0));
 }
 
-/// The same work for every wrong signature, whatever it signs and wherever it is wrong.
+/// The work does not depend on the payload or on the position of the wrong byte.
 #[test]
-fn fault_a41_a42_a_bad_token_costs_one_signature_by_its_name_and_four_without() {
+fn fault_a41_a42_costs_one_signature_with_a_kid_and_four_without() {
     let keys = keys();
     for number in 0..10_000_u32 {
         let payload = format!("{{\"sub\":\"{number}\"}}");

@@ -1,4 +1,4 @@
-//! Row A43: tokens that were revoked.
+//! Fault A43: revoked tokens.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn with_list(list: &DenyList, require_jti: bool) -> Verifier {
 }
 
 #[tokio::test]
-async fn fault_a43_a_revoked_token_is_refused() {
+async fn fault_a43_refuses_a_revoked_token() {
     let list = DenyList::default();
     let verifier = with_list(&list, false);
     let judged = |id: Value| {
@@ -20,7 +20,11 @@ async fn fault_a43_a_revoked_token_is_refused() {
     list.revoke("t-1", clock()).unwrap();
     assert_eq!(judged(json!("t-1")), Some(Reason::Revoked));
     assert_eq!(judged(json!("t-2")), None);
-    assert_eq!(judged(json!(null)), None, "it has no id");
+    assert_eq!(
+        judged(json!(null)),
+        None,
+        "a token without `jti` is not in the list"
+    );
     assert_eq!(judged(json!(["t-1"])), Some(Reason::Claims));
     let response = answer_to(layer_of(verifier), &token(&claims(json!({"jti": "t-1"})))).await;
     assert_eq!(outcomes(), [Outcome::Rejected(Reason::Revoked)]);
@@ -32,7 +36,7 @@ async fn fault_a43_a_revoked_token_is_refused() {
 }
 
 #[test]
-fn fault_a43_a_token_may_be_required_to_have_an_id() {
+fn fault_a43_can_require_a_jti() {
     let verifier = with_list(&DenyList::default(), true);
     let judged = |changes: Value| verifier.verify(&token(&claims(changes))).err();
     assert_eq!(judged(json!({})), Some(Refusal(Reason::Claims)));
@@ -40,18 +44,21 @@ fn fault_a43_a_token_may_be_required_to_have_an_id() {
 }
 
 #[test]
-fn an_id_is_held_as_long_as_any_clock_may_believe_its_token() {
+fn keeps_an_id_until_its_token_has_expired_by_any_clock() {
     let list = DenyList::default();
     list.revoke("t-1", clock() - Duration::from_secs(300))
         .unwrap();
     assert!(list.contains("t-1", clock()));
     assert!(!list.contains("t-1", clock() + Duration::from_secs(1)));
     list.revoke("t-1", SystemTime::UNIX_EPOCH).unwrap();
-    assert!(list.contains("t-1", clock()), "what is revoked stays so");
+    assert!(
+        list.contains("t-1", clock()),
+        "an earlier time does not undo a revocation"
+    );
 }
 
 #[test]
-fn a_list_is_bounded_and_forgets_what_has_expired() {
+fn limits_its_size_and_drops_expired_ids() {
     let list = DenyList::new(10);
     let later = SystemTime::now() + Duration::from_secs(3600);
     for id in 0..6 {
@@ -64,6 +71,10 @@ fn a_list_is_bounded_and_forgets_what_has_expired() {
     assert_eq!(list.len(), 10);
     assert!(!list.is_empty());
     assert_eq!(list.revoke("one more", later), Err(DenyListFull));
-    assert_eq!(list.revoke("new-3", later), Ok(()), "that is in it already");
+    assert_eq!(
+        list.revoke("new-3", later),
+        Ok(()),
+        "the id is already listed"
+    );
     assert!(!format!("{list:?}").contains("new-3"));
 }

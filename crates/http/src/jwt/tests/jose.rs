@@ -1,4 +1,4 @@
-//! Rows A9 to A23: the form and the signature.
+//! Faults A9 to A23: parsing and signature of a token.
 
 use std::{io::ErrorKind, net::TcpListener};
 
@@ -8,7 +8,7 @@ use super::*;
 
 const OTHER: &[u8] = b"another secret that is long enough too";
 
-/// Believes HS256 by these keys: their names and secrets.
+/// Returns a verifier with HS256 keys of these `kid`s and secrets.
 fn named_keys(keys: &[(&str, &[u8])]) -> Verifier {
     let key = |(kid, secret): &(&str, &[u8])| {
         let key = Key::from_secret(Algorithm::HS256, secret).unwrap();
@@ -20,7 +20,7 @@ fn named_keys(keys: &[(&str, &[u8])]) -> Verifier {
 }
 
 #[test]
-fn fault_a9_a10_a11_a_token_has_three_parts_and_a_bounded_length() {
+fn fault_a9_a10_a11_requires_three_parts_and_limits_the_length() {
     let token = token(&good());
     let (message, _) = token.rsplit_once('.').unwrap();
     assert_eq!(reason(&"a".repeat(8193)), Some(Reason::Oversize));
@@ -42,11 +42,11 @@ fn fault_a9_a10_a11_a_token_has_three_parts_and_a_bounded_length() {
 }
 
 #[test]
-fn fault_a12_base64_is_strict_in_all_parts() {
+fn fault_a12_requires_strict_base64url_in_all_parts() {
     let token = token(&good());
     let parts: Vec<_> = token.split('.').collect();
     for (place, part) in parts.iter().enumerate() {
-        // The last digit of a part whose length is no multiple of four has bits to spare.
+        // If the length is not a multiple of four, the last digit has unused bits, which must be zero.
         let (start, last) = part.split_at(part.len() - 1);
         let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let last = digits.iter().position(|digit| *digit == last.as_bytes()[0]);
@@ -72,7 +72,7 @@ fn fault_a12_base64_is_strict_in_all_parts() {
 }
 
 #[test]
-fn fault_a13_the_header_is_a_small_flat_object_of_unique_members() {
+fn fault_a13_requires_a_small_flat_header_without_duplicate_names() {
     let nested = |depth: usize| {
         let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
         format!("{{\"alg\":\"HS256\",\"x\":{open}{close}}}")
@@ -105,7 +105,7 @@ fn fault_a13_the_header_is_a_small_flat_object_of_unique_members() {
 }
 
 #[test]
-fn fault_a14_no_algorithm_is_none() {
+fn fault_a14_refuses_alg_none_and_unknown_algorithms() {
     for header in [
         "{\"alg\":\"none\"}",
         "{\"alg\":\"NONE\"}",
@@ -119,7 +119,7 @@ fn fault_a14_no_algorithm_is_none() {
 }
 
 #[test]
-fn fault_a15_a_public_key_is_no_secret() {
+fn fault_a15_refuses_hs256_with_the_public_key_as_the_secret() {
     let pem = include_bytes!("../test_keys/rsa.pub.pem");
     let keys = KeySet::new([Key::from_pem(Algorithm::RS256, pem).unwrap()]).unwrap();
     let verifier = Verifier::new(keys, rules()).unwrap().clock(clock);
@@ -133,7 +133,7 @@ fn fault_a15_a_public_key_is_no_secret() {
 }
 
 #[test]
-fn fault_a16_the_algorithm_is_the_keys() {
+fn fault_a16_refuses_algorithms_other_than_that_of_the_key() {
     assert_eq!(with_header("{\"alg\":\"HS384\"}"), Some(Reason::Algorithm));
     let signer = EncodingKey::from_rsa_pem(include_bytes!("../test_keys/rsa.pem")).unwrap();
     let key = Key::from_pem(Algorithm::RS256, include_bytes!("../test_keys/rsa.pub.pem")).unwrap();
@@ -149,7 +149,7 @@ fn fault_a16_the_algorithm_is_the_keys() {
 }
 
 #[test]
-fn fault_a18_extensions_are_refused() {
+fn fault_a18_refuses_header_extensions() {
     for header in [
         "\"crit\":[\"exp\"]",
         "\"crit\":[]",
@@ -167,9 +167,9 @@ fn fault_a18_extensions_are_refused() {
     }
 }
 
-/// The caller signs with a key of its own, and offers that key or a place to fetch it.
+/// The caller signs with its own key and offers that key, or a URL of it, in the header.
 #[test]
-fn fault_a19_a_key_in_the_header_is_never_used_or_fetched() {
+fn fault_a19_never_uses_or_fetches_a_key_from_the_header() {
     let canary = TcpListener::bind("127.0.0.1:0").unwrap();
     canary.set_nonblocking(true).unwrap();
     let url = format!("http://{}/keys", canary.local_addr().unwrap());
@@ -185,7 +185,7 @@ fn fault_a19_a_key_in_the_header_is_never_used_or_fetched() {
         assert_eq!(
             with_header(&header),
             None,
-            "{name}: ignored where ours fits"
+            "{name} is ignored if the signature is valid"
         );
         let forged = raw_with(
             &EncodingKey::from_secret(theirs),
@@ -198,7 +198,7 @@ fn fault_a19_a_key_in_the_header_is_never_used_or_fetched() {
 }
 
 #[test]
-fn fault_a20_a21_a_named_key_is_that_one_and_no_other() {
+fn fault_a20_a21_uses_only_the_key_with_the_kid_of_the_token() {
     let long = "k".repeat(256);
     let verifier = named_keys(&[("b", OTHER), ("a", SECRET), (&long, SECRET)]);
     let named = |kid: Value| {
@@ -229,7 +229,7 @@ fn fault_a20_a21_a_named_key_is_that_one_and_no_other() {
 }
 
 #[test]
-fn fault_a22_without_a_name_the_first_four_keys_that_fit_are_tried() {
+fn fault_a22_tries_the_first_four_matching_keys_without_a_kid() {
     let unnamed = |verifier: Verifier| {
         let token = raw("{\"alg\":\"HS256\"}", &good().to_string());
         verifier.verify(&token).err().map(|refusal| refusal.0)
@@ -247,7 +247,7 @@ fn fault_a22_without_a_name_the_first_four_keys_that_fit_are_tried() {
 }
 
 #[test]
-fn fault_a23_a_signature_is_right_or_wrong() {
+fn fault_a23_refuses_any_change_of_the_signature() {
     let token = token(&good());
     let (message, signature) = token.rsplit_once('.').unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -267,9 +267,9 @@ fn fault_a23_a_signature_is_right_or_wrong() {
     }
 }
 
-/// Signatures of ES256, which are two numbers of 32 bytes ([RFC 7518 §3.4](https://www.rfc-editor.org/rfc/rfc7518#section-3.4)).
+/// An ES256 signature consists of two 32-byte numbers ([RFC 7518 §3.4](https://www.rfc-editor.org/rfc/rfc7518#section-3.4)).
 #[test]
-fn fault_a23_the_numbers_of_a_signature_are_checked() {
+fn fault_a23_refuses_es256_signatures_with_invalid_numbers() {
     let public = include_bytes!("../test_keys/ec.pub.pem");
     let keys = KeySet::new([Key::from_pem(Algorithm::ES256, public).unwrap()]).unwrap();
     let signer = EncodingKey::from_ec_pem(include_bytes!("../test_keys/ec.pem")).unwrap();
@@ -310,7 +310,7 @@ fn fault_a23_the_numbers_of_a_signature_are_checked() {
     }
 }
 
-/// A number below 2^256 as an integer in DER.
+/// Encodes a number below 2^256 as a DER integer.
 fn der(number: &[u8]) -> Vec<u8> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let number = &number[zeros..];
@@ -319,7 +319,7 @@ fn der(number: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_verified_token_has_its_header_and_its_payload_as_they_were() {
+fn verify_jws_returns_header_and_payload_unchanged() {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
     let token = raw("{\"alg\":\"HS256\",\"typ\":\"x\"}", " not json ");
     let verified = verify_jws(&token, &keys).unwrap();

@@ -1,9 +1,9 @@
-//! Keys, and tokens of all kinds of keys.
+//! Tokens that are signed with keys of all types.
 
 use super::*;
 
 #[test]
-fn all_key_types_verify_their_own_tokens_and_no_others() {
+fn each_key_type_verifies_only_its_own_tokens() {
     type Pair = (Algorithm, &'static [u8], fn() -> EncodingKey);
     let pairs: [Pair; 3] = [
         (
@@ -48,7 +48,7 @@ fn all_key_types_verify_their_own_tokens_and_no_others() {
 }
 
 #[test]
-fn fault_a17_b11_b12_b13_weak_keys_and_mixed_sets_are_refused() {
+fn fault_a17_b11_b12_b13_rejects_weak_keys_and_mixed_sets() {
     assert!(
         Key::from_pem(
             Algorithm::RS256,
@@ -76,7 +76,7 @@ fn fault_a17_b11_b12_b13_weak_keys_and_mixed_sets_are_refused() {
 }
 
 #[test]
-fn fault_l4_nothing_shows_a_key_or_a_claim() {
+fn fault_l4_debug_output_contains_no_keys_and_no_claims() {
     let shown = format!(
         "{:?} {:?}",
         verifier(),
@@ -88,7 +88,7 @@ fn fault_l4_nothing_shows_a_key_or_a_claim() {
 }
 
 #[test]
-fn a_signed_token_is_believed() {
+fn accepts_a_token_from_sign() {
     let token = sign(Algorithm::HS256, SECRET, &good()).unwrap();
     assert_eq!(verifier().verify(&token).unwrap().subject(), "ada");
     assert!(sign(Algorithm::HS256, b"short", &good()).is_err());

@@ -1,4 +1,4 @@
-//! Rows A38, A41, A44 and A45: the layer, and handlers behind it.
+//! Faults A38, A41, A44 and A45: the layer and the handlers behind it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ use super::*;
 
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn fault_a38_a_handler_without_the_layer_gets_no_claims() {
+async fn fault_a38_answers_500_if_a_handler_has_no_jwt_layer() {
     use axum_core::{extract::FromRequestParts, response::IntoResponse};
 
     let (mut parts, ()) = request(&[]).into_parts();
@@ -30,9 +30,9 @@ async fn fault_a38_a_handler_without_the_layer_gets_no_claims() {
     assert_eq!(claims.subject(), "ada");
 }
 
-/// Where a token is refused, at whatever step, the service is not called.
+/// The inner service is not called if any step refuses the token.
 #[tokio::test]
-async fn fault_a38_claims_are_there_only_after_the_whole_token_was_believed() {
+async fn fault_a38_never_calls_the_service_with_a_refused_token() {
     let wrong = [
         json!({"exp": 1}),
         json!({"aud": "others"}),
@@ -43,7 +43,7 @@ async fn fault_a38_claims_are_there_only_after_the_whole_token_was_believed() {
         let layer = layer_with(JwtConfig::default().any_role(["reader"]));
         let service = layer.layer(service_fn(|_: Request<()>| async {
             panic!("the service was called");
-            #[expect(unreachable_code, reason = "it says what the service would answer")]
+            #[expect(unreachable_code, reason = "defines the response type of the service")]
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         }));
         let bearer = format!("Bearer {}", token(&claims(wrong)));
@@ -55,10 +55,10 @@ async fn fault_a38_claims_are_there_only_after_the_whole_token_was_believed() {
     }
 }
 
-/// The signature is looked at before anything that it signs: what is wrong with the claims makes no
-/// difference to a caller who cannot sign, and neither does where the signature is wrong.
+/// The signature is verified before the claims are read. A caller without the key therefore gets the same
+/// reason for any claims and for any wrong byte in the signature.
 #[test]
-fn fault_a41_without_a_signature_a_caller_learns_of_keys_by_their_name_alone() {
+fn fault_a41_a_forged_token_reveals_only_whether_a_kid_exists() {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET)
         .unwrap()
         .with_kid("a")]);
@@ -97,7 +97,7 @@ fn preflight() -> Request<()> {
 }
 
 #[tokio::test]
-async fn fault_a44_a_preflight_passes_only_if_it_is_let_and_bears_no_claims() {
+async fn fault_a44_passes_preflights_without_claims_and_only_if_configured() {
     let protected = layer_of(verifier()).on_outcome(observe);
     let ask = async |layer: &JwtLayer, mut request: Request<()>| {
         let stale = verifier().verify(&token(&good())).unwrap();
@@ -123,9 +123,9 @@ async fn fault_a44_a_preflight_passes_only_if_it_is_let_and_bears_no_claims() {
     assert_eq!(ask(&skipping, post).await, 401);
 }
 
-/// There is no cache of verified tokens.
+/// Verified tokens are not cached.
 #[test]
-fn fault_a45_a_token_is_checked_each_time() {
+fn fault_a45_checks_a_token_on_each_request() {
     static LATER: AtomicU64 = AtomicU64::new(0);
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
     let list = DenyList::default();
@@ -141,9 +141,9 @@ fn fault_a45_a_token_is_checked_each_time() {
     assert_eq!(verifier.verify(&second).unwrap_err().0, Reason::Expired);
 }
 
-/// The names of the metric's labels are those of the fault list.
+/// The label values of the metric match the list in `docs/faults.md`.
 #[test]
-fn reasons_have_the_names_of_the_fault_list() {
+fn reason_names_match_the_fault_list() {
     let names: std::collections::BTreeSet<_> =
         Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     let expected = "alg aud b64 claim_value claims crit duplicate embedded exp expired header iat iss \
@@ -166,7 +166,7 @@ fn reasons_have_the_names_of_the_fault_list() {
 }
 
 #[tokio::test]
-async fn each_request_has_one_outcome() {
+async fn reports_one_outcome_per_request() {
     let bearer = format!("Bearer {}", token(&good()));
     for (headers, outcome) in [
         (&[bearer.as_bytes()][..], Outcome::Accepted),

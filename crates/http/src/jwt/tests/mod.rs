@@ -1,4 +1,4 @@
-//! Tokens over the rows of the fault list.
+//! Tests of tokens, by the ids of `docs/faults.md`, and their shared helpers.
 
 use std::{
     cell::RefCell,
@@ -49,12 +49,12 @@ fn verifier() -> Verifier {
         .clock(clock)
 }
 
-/// The layer that asks for a token that `verifier` believes.
+/// Returns a layer with `verifier` and the default config.
 fn layer_of(verifier: Verifier) -> JwtLayer {
     JwtLayer::new(verifier, JwtConfig::default()).unwrap()
 }
 
-/// The same with this config.
+/// Returns a layer with the test verifier and `config`.
 fn layer_with(config: JwtConfig) -> JwtLayer {
     JwtLayer::new(verifier(), config).unwrap()
 }
@@ -63,7 +63,7 @@ fn good() -> Value {
     json!({"iss": "https://idp.example", "aud": "orders", "exp": NOW + 60, "sub": "ada"})
 }
 
-/// `good` with these members changed; null takes one out.
+/// Returns [`good`] with `changes` applied. `null` removes a claim.
 fn claims(changes: Value) -> Value {
     let mut claims = good();
     for (name, value) in changes.as_object().unwrap() {
@@ -75,14 +75,14 @@ fn claims(changes: Value) -> Value {
     claims
 }
 
-/// A token of this header and payload, signed with the secret, whatever they are.
+/// Returns a token with this header and payload, valid or not, signed with [`SECRET`].
 fn raw(header: &str, payload: &str) -> String {
     raw_with(&EncodingKey::from_secret(SECRET), header, payload)
 }
 
-/// A token signed by HS256 with another secret.
+/// Returns a token with this header and payload, signed by HS256 with `key`.
 fn raw_with(key: &EncodingKey, header: &str, payload: &str) -> String {
-    // The verifier comes first: it installs the crypto library.
+    // The verifier is created first, because that installs the crypto library.
     let _ = verifier();
     let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     let message = format!("{header}.{payload}");
@@ -92,7 +92,7 @@ fn raw_with(key: &EncodingKey, header: &str, payload: &str) -> String {
     format!("{message}.{signature}")
 }
 
-/// The header of a token that `jsonwebtoken` signs by `algorithm`.
+/// Returns the header for a token that `jsonwebtoken` signs by `algorithm`.
 fn header(algorithm: Algorithm) -> Header {
     Header::new(algorithm.as_str().parse().unwrap())
 }
@@ -117,7 +117,7 @@ fn observe(outcome: Outcome) {
     OUTCOMES.with_borrow_mut(|outcomes| outcomes.push(outcome));
 }
 
-/// What was observed since the last look.
+/// Returns the outcomes since the last call.
 fn outcomes() -> Vec<Outcome> {
     OUTCOMES.take()
 }
@@ -131,7 +131,7 @@ fn request(headers: &[&[u8]]) -> Request<()> {
     request
 }
 
-/// What `layer` answers, in front of a service that has the caller's claims.
+/// Returns the response of `layer`. The inner service requires the caller's claims.
 async fn ask(layer: JwtLayer, request: Request<()>) -> Response<Full<Bytes>> {
     let service = layer
         .on_outcome(observe)
@@ -142,7 +142,7 @@ async fn ask(layer: JwtLayer, request: Request<()>) -> Response<Full<Bytes>> {
     service.oneshot(request).await.unwrap()
 }
 
-/// What a request with these lines of `Authorization` gets: the status and the reason.
+/// Returns the status and the reason for a request with these `Authorization` header values.
 async fn refused(headers: &[&[u8]]) -> (u16, &'static str) {
     let response = ask(layer_of(verifier()), request(headers)).await;
     (response.status().as_u16(), outcomes()[0].reason())

@@ -1,4 +1,4 @@
-//! Rows A39 and A40: claims in headers.
+//! Faults A39 and A40: claims in headers.
 
 use http::HeaderName;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const USER: HeaderName = HeaderName::from_static("x-user");
 
-/// What arrives in the header for a claim of this value, or the status of the refusal.
+/// Returns the header that the inner service receives for a claim of this value, or the status of the refusal.
 async fn sent(config: PropagateClaimsConfig, value: Value) -> Result<Option<String>, u16> {
     let service = layer(config).layer(service_fn(|request: Request<()>| async move {
         let mut values = request.headers().get_all(USER).iter();
@@ -44,12 +44,15 @@ fn layer(config: PropagateClaimsConfig) -> PropagateClaimsLayer {
 }
 
 #[tokio::test]
-async fn fault_a39_the_callers_own_header_is_always_removed() {
+async fn fault_a39_always_removes_the_header_of_the_caller() {
     for absent in [json!(null), json!(""), json!([]), json!({"other": 1})] {
         assert_eq!(sent(plain(), absent).await, Ok(None));
     }
     let service = layer(plain()).layer(service_fn(|request: Request<()>| async move {
-        assert!(!request.headers().contains_key(USER), "there is no token");
+        assert!(
+            !request.headers().contains_key(USER),
+            "removed even without a token"
+        );
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     }));
     let mut forged = request(&[]);
@@ -60,7 +63,7 @@ async fn fault_a39_the_callers_own_header_is_always_removed() {
 }
 
 #[tokio::test]
-async fn fault_a40_what_can_stand_in_a_header_is_sent() {
+async fn fault_a40_sends_values_that_fit_in_a_header() {
     for (value, text) in [
         (json!("ada"), "ada"),
         (
@@ -78,7 +81,7 @@ async fn fault_a40_what_can_stand_in_a_header_is_sent() {
 }
 
 #[tokio::test]
-async fn fault_a40_what_cannot_is_left_out_encoded_or_refused() {
+async fn fault_a40_omits_encodes_or_refuses_all_other_values() {
     for (value, code) in [
         (json!("a\r\nx-admin: 1"), "a%0D%0Ax-admin%3A%201"),
         (json!("a\u{0}b\tc"), "a%00b%09c"),
@@ -106,7 +109,7 @@ async fn fault_a40_what_cannot_is_left_out_encoded_or_refused() {
 }
 
 #[tokio::test]
-async fn fault_a40_a_refusal_is_one_of_a_token_and_is_counted() {
+async fn fault_a40_refuses_with_a_challenge_and_reports_the_outcome() {
     let realm = PropagateClaimsConfig::default().realm("or\"ders");
     assert!(PropagateClaimsLayer::new(realm).is_err());
     let layer = layer(plain().refuse(true).realm("orders"));
@@ -128,7 +131,7 @@ async fn fault_a40_a_refusal_is_one_of_a_token_and_is_counted() {
 }
 
 #[test]
-fn a_header_bears_one_claim_and_says_nothing_of_the_message() {
+fn rejects_reserved_headers_and_several_claims_per_header() {
     let refused = |header| PropagateClaimsLayer::new(plain().claim("sub", header)).is_err();
     assert!(refused(USER));
     for name in [
