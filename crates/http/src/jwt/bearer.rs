@@ -16,7 +16,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     if values.next().is_some() {
         return Err(Refusal(Reason::Duplicate));
     }
-    let rest = credentials(value).ok_or_else(|| Refusal(other(value)))?;
+    let rest = credentials(value).ok_or_else(|| Refusal(other_scheme_reason(value)))?;
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     let token = &rest[spaces..]; // `spaces` was counted in `rest`, so the range is valid.
     if token.len() > MAX_TOKEN {
@@ -42,12 +42,13 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
 /// Returns the rest of `value` after the scheme if the scheme is `Bearer`.
 fn credentials(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked("bearer".len())?;
+    // `Bearer` without a token is still this scheme, but `Bearer2` is another one.
     let ends = rest.first().is_none_or(|byte| *byte == b' ');
     (ends && scheme.eq_ignore_ascii_case(b"bearer")).then_some(rest)
 }
 
 /// Returns the reason for refusing a value that does not begin with `Bearer`.
-fn other(value: &[u8]) -> Reason {
+fn other_scheme_reason(value: &[u8]) -> Reason {
     let mut further = value.split(|byte| *byte == b',').skip(1);
     if !is_printable(value) {
         Reason::Syntax

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Claims of a valid token. [`JwtLayer`](super::JwtLayer) adds them to the request's extensions after the
-/// whole token was accepted. Clones are cheap, and `Debug` shows names but no values.
+/// Claims of a valid token. [`JwtLayer`](super::JwtLayer) adds them to the request's extensions after
+/// the whole token was accepted. Clones are cheap, and `Debug` shows names but no values.
 #[derive(Clone)]
 pub struct Claims {
     shared: Arc<Shared>,
@@ -50,8 +50,8 @@ impl Claims {
         &self.shared.roles
     }
 
-    /// Returns the granted scopes: the claim `scope` ([RFC 9068 §2.2.3](https://www.rfc-editor.org/rfc/rfc9068#section-2.2.3)),
-    /// or else `scp`.
+    /// Returns the granted scopes: the claim `scope`
+    /// ([RFC 9068 §2.2.3](https://www.rfc-editor.org/rfc/rfc9068#section-2.2.3)), or else `scp`.
     #[must_use]
     pub fn scopes(&self) -> &[String] {
         &self.shared.scopes
@@ -66,8 +66,8 @@ impl Claims {
     /// Deserializes all claims into `T`.
     ///
     /// # Errors
-    /// Returns an error if the claims do not match `T`. The error may contain a claim's value, so do not log
-    /// it.
+    /// Returns an error if the claims do not match `T`. The error may contain a claim's value, so do
+    /// not log it.
     pub fn deserialize<'c, T: Deserialize<'c>>(&'c self) -> Result<T, serde_json::Error> {
         T::deserialize(&self.shared.members)
     }
@@ -80,8 +80,8 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// Splits a dotted path into its steps. A URI is a single step, as many issuers name their own claims by
-/// URIs ([RFC 7519 §4.2](https://www.rfc-editor.org/rfc/rfc7519#section-4.2)).
+/// Splits a dotted path into its steps. A URI is a single step, as many issuers name their own claims
+/// by URIs ([RFC 7519 §4.2](https://www.rfc-editor.org/rfc/rfc7519#section-4.2)).
 pub(super) fn path(dotted: &str) -> Vec<String> {
     if dotted.contains("://") {
         return vec![dotted.to_owned()];

@@ -23,7 +23,8 @@ pub struct VerifierConfig {
     pub issuers: Vec<String>,
     /// Accepted values of the claim `aud`; at least one. A token must contain one of them.
     pub audiences: Vec<String>,
-    /// Tolerance for clock skew when `exp`, `nbf` and `iat` are checked, at most 300 s. Defaults to 30 s.
+    /// Tolerance for clock skew when `exp`, `nbf` and `iat` are checked, at most 300 s. Defaults to
+    /// 30 s.
     pub leeway: Duration,
     /// Maximum age of a token by its `iat`, from 1 s to a year. Tokens without `iat` are then refused.
     /// `None`, the default, sets no maximum.
@@ -37,14 +38,15 @@ pub struct VerifierConfig {
     /// List of revoked `jti`s, whose tokens are refused. `None`, the default, checks no list. A token
     /// without `jti` passes every list, unless [`require_jti`](field@Self::require_jti) is set.
     pub deny_list: Option<DenyList>,
-    /// Claim that holds the caller's tier: a dotted path, or a URI as a single name. `None`, the default,
-    /// gives every caller [`default_tier`](field@Self::default_tier).
+    /// Claim that holds the caller's tier: a dotted path, or a URI as a single name. `None`, the
+    /// default, gives every caller [`default_tier`](field@Self::default_tier).
     pub tier_claim: Option<String>,
     /// Known tiers.
     pub tiers: Vec<String>,
     /// Tier of a caller whose token has none of [`tiers`](field@Self::tiers). Defaults to `default`.
     pub default_tier: String,
-    /// Claim that holds the caller's roles: a dotted path, or a URI as a single name. Defaults to `roles`.
+    /// Claim that holds the caller's roles: a dotted path, or a URI as a single name. Defaults to
+    /// `roles`.
     pub roles_claim: String,
 }
 
@@ -136,17 +138,18 @@ impl Validate for VerifierConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JwtConfig {
-    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes. Defaults
-    /// to `fanout`.
+    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
+    /// Defaults to `fanout`.
     pub realm: String,
-    /// Accepted roles; a caller must have at least one of them. Empty by default, which requires no role.
+    /// Accepted roles; a caller must have at least one of them. Empty by default, which requires no
+    /// role.
     pub any_role: Vec<String>,
     /// Required scopes; a caller must have all of them. Empty by default.
     pub all_scopes: Vec<String>,
     /// Passes CORS preflight requests on without a token and without claims. Defaults to `false`.
     pub skip_preflight: bool,
-    /// Adds the detail "the token has expired" to the response if the token is otherwise valid. Defaults to
-    /// `true`.
+    /// Adds the detail "the token has expired" to the response if the token is otherwise valid.
+    /// Defaults to `true`.
     pub reveal_expired: bool,
 }
 

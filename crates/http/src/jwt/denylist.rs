@@ -13,8 +13,8 @@ use super::config::MAX_LEEWAY;
 /// The ids (`jti`) of revoked tokens. A clone is a handle to the same list.
 ///
 /// An id is kept until its token has expired by any clock within the maximum
-/// [`VerifierConfig::leeway`](field@super::VerifierConfig::leeway) of 300 s. Then its place can be reused. The
-/// list lives in this process only and is empty at start.
+/// [`VerifierConfig::leeway`](field@super::VerifierConfig::leeway) of 300 s. Then its place can be
+/// reused. The list lives in this process only and is empty at start.
 #[derive(Clone)]
 pub struct DenyList {
     shared: Arc<Shared>,
@@ -57,8 +57,8 @@ impl DenyList {
         }
     }
 
-    /// Refuses the token with the id `jti` from now on. `until` is the expiration time of the token, its
-    /// `exp`. If the id is already listed, the later time counts.
+    /// Refuses the token with the id `jti` from now on. `until` is the expiration time of the token,
+    /// its `exp`. If the id is already listed, the later time counts.
     ///
     /// # Errors
     /// Returns [`DenyListFull`] if the list holds `limit` unexpired ids and `jti` is not one of them.
@@ -68,7 +68,7 @@ impl DenyList {
         let mut ids = ids.unwrap_or_else(PoisonError::into_inner);
         // Expired ids are removed only before the map would grow, so the cost per id stays small.
         if ids.len() >= ids.capacity().min(self.shared.limit) {
-            ids.retain(|_, until| !is_over(*until, now));
+            ids.retain(|_, until| !has_expired(*until, now));
         }
         let full = ids.len() >= self.shared.limit;
         match ids.get_mut(&jti) {
@@ -95,12 +95,12 @@ impl DenyList {
     pub(super) fn contains(&self, jti: &str, now: SystemTime) -> bool {
         let ids = self.shared.until.read();
         let ids = ids.unwrap_or_else(PoisonError::into_inner);
-        ids.get(jti).is_some_and(|until| !is_over(*until, now))
+        ids.get(jti).is_some_and(|until| !has_expired(*until, now))
     }
 }
 
 /// Returns `true` if a token that expires at `until` has expired by every clock within [`MAX_LEEWAY`].
-fn is_over(until: SystemTime, now: SystemTime) -> bool {
+fn has_expired(until: SystemTime, now: SystemTime) -> bool {
     until
         .checked_add(MAX_LEEWAY)
         .is_some_and(|until| until < now)

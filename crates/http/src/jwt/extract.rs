@@ -13,8 +13,8 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// Rejection of the [`Claims`] extractor: the request passed no [`JwtLayer`](super::JwtLayer), or was let
-/// through without a token. Answered with a 500, because the server is misconfigured.
+/// Rejection of the [`Claims`] extractor: the request passed no [`JwtLayer`](super::JwtLayer), or was
+/// let through without a token. Answered with a 500, because the server is misconfigured.
 #[derive(Clone, Debug)]
 pub struct AuthNotConfigured(Option<CorrelationId>);
 
@@ -24,8 +24,8 @@ impl IntoResponse for AuthNotConfigured {
     }
 }
 
-/// Extracts the claims of the caller's token. Without claims the response is a 500, so a handler that needs
-/// them never runs for an unauthenticated caller.
+/// Extracts the claims of the caller's token. Without claims the response is a 500, so a handler that
+/// needs them never runs for an unauthenticated caller.
 impl<S: Sync> FromRequestParts<S> for Claims {
     type Rejection = AuthNotConfigured;
 

@@ -41,8 +41,8 @@ impl fmt::Debug for Verified {
 /// ([RFC 7515](https://www.rfc-editor.org/rfc/rfc7515), [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725)). The
 /// claims are not validated.
 ///
-/// Keys in the token's header are ignored. Header extensions (`crit`, `b64`, `zip`) are refused. The key
-/// decides which algorithms are acceptable, not the token. Cheap checks come first: a signature is
+/// Keys in the token's header are ignored. Header extensions (`crit`, `b64`, `zip`) are refused. The
+/// key decides which algorithms are acceptable, not the token. Cheap checks come first: a signature is
 /// computed only for a well-formed token whose `kid` is in `keys` or absent.
 ///
 /// # Errors
@@ -52,10 +52,11 @@ pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Refusal> {
     let header = read_header(&decode(parts.header)?)?;
     let (algorithm, kid) = check_header(&header)?;
     let payload = decode(parts.payload)?;
+    // Only refuses invalid base64url. The key decodes the signature again, without allocating.
     decode(parts.signature)?;
-    match prove(&parts, algorithm, kid, keys) {
+    match verify_signature(&parts, algorithm, kid, keys) {
         Ok(()) => Ok(Verified { header, payload }),
-        Err(Refusal(Reason::Signature)) if brings_a_key(&header) => Err(Refusal(Reason::Embedded)),
+        Err(Refusal(Reason::Signature)) if offers_a_key(&header) => Err(Refusal(Reason::Embedded)),
         Err(refusal) => Err(refusal),
     }
 }
@@ -64,7 +65,7 @@ pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Refusal> {
 ///
 /// Timing before the signature is computed depends only on the token itself and on the names and
 /// algorithms of the keys, which are public.
-fn prove(
+fn verify_signature(
     parts: &Parts<'_>,
     algorithm: Algorithm,
     kid: Option<&str>,
@@ -84,8 +85,8 @@ fn prove(
     }
 }
 
-/// Returns the `iss` of `token` without verification. Use it only to select the keys that must verify the
-/// token.
+/// Returns the `iss` of `token` without verification. Use it only to select the keys that must verify
+/// the token.
 pub(super) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
     #[derive(Deserialize)]
     struct Claimed {
@@ -142,6 +143,7 @@ fn read_header(text: &[u8]) -> Result<Map<String, Value>, Refusal> {
     object(text, MAX_DEPTH).ok_or(Refusal(Reason::Header))
 }
 
+/// Returns `alg` and `kid`. Refuses extensions, unknown algorithms and invalid `kid`s.
 fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>), Refusal> {
     if ["crit", "b64", "zip"]
         .iter()
@@ -161,8 +163,9 @@ fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>)
     Ok((algorithm.ok_or(Refusal(Reason::Algorithm))?, kid))
 }
 
-/// Returns `true` if the header offers a key or a URL of one ([RFC 7515 §4.1](https://www.rfc-editor.org/rfc/rfc7515#section-4.1)).
-fn brings_a_key(header: &Map<String, Value>) -> bool {
+/// Returns `true` if the header offers a key or a URL of one
+/// ([RFC 7515 §4.1](https://www.rfc-editor.org/rfc/rfc7515#section-4.1)).
+fn offers_a_key(header: &Map<String, Value>) -> bool {
     ["jwk", "jku", "x5u", "x5c"]
         .iter()
         .any(|name| header.contains_key(*name))

@@ -80,7 +80,7 @@ impl Shared {
     }
 
     /// Returns the inner call if the request was admitted, and else the refusal.
-    fn go_on<S, B, R>(
+    fn proceed<S, B, R>(
         &self,
         admitted: Result<(), VerifyError>,
         service: impl FnOnce() -> S,
@@ -126,7 +126,7 @@ impl Shared {
         let (code, reason) = (refusal.code().as_str(), refusal.0.as_str());
         let correlation_id = id.map(CorrelationId::as_str);
         tracing::debug!(code, reason, correlation_id, "token refused");
-        let mut problem = refusal.problem(&self.config.realm, &self.needed());
+        let mut problem = refusal.problem(&self.config.realm, &self.required_scopes());
         if refusal.0 == Reason::Expired && self.config.reveal_expired {
             problem = problem.detail("the token has expired");
         }
@@ -135,14 +135,14 @@ impl Shared {
 
     /// Returns the required scopes, or else the accepted roles, in the form of a challenge
     /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
-    fn needed(&self) -> String {
-        let needed = match &*self.config.all_scopes {
+    fn required_scopes(&self) -> String {
+        let required = match &*self.config.all_scopes {
             [] => &self.config.any_role,
             scopes => scopes,
         };
         let is_scope = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        let needed = needed.iter().filter(|name| name.bytes().all(is_scope));
-        needed.map(String::as_str).collect::<Vec<_>>().join(" ")
+        let required = required.iter().filter(|name| name.bytes().all(is_scope));
+        required.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -154,7 +154,7 @@ impl JwtLayer {
         R: From<Bytes>,
     {
         let admitted = self.shared.admit(&mut request);
-        self.shared.go_on(admitted, || service, request)
+        self.shared.proceed(admitted, || service, request)
     }
 }
 
@@ -186,6 +186,7 @@ where
     type Future = JwtFuture<S, ReqBody, ResBody>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // A refused request needs no inner service. `oneshot` polls it for admitted requests.
         Poll::Ready(Ok(()))
     }
 
@@ -198,7 +199,9 @@ where
                 service: inner.clone(),
                 request,
             }),
-            admitted => JwtFuture::decided(layer.shared.go_on(admitted, || inner.clone(), request)),
+            admitted => {
+                JwtFuture::decided(layer.shared.proceed(admitted, || inner.clone(), request))
+            }
         }
     }
 }
@@ -214,7 +217,8 @@ fn before(deadline: Option<Deadline>, flight: Flight) -> Flight {
     }
 }
 
-/// Returns `true` for a CORS preflight request ([Fetch §3.3.2](https://fetch.spec.whatwg.org/#cors-preflight-request)).
+/// Returns `true` for a CORS preflight request
+/// ([Fetch §3.3.2](https://fetch.spec.whatwg.org/#cors-preflight-request)).
 fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(ORIGIN)

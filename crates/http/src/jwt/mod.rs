@@ -2,12 +2,12 @@
 //!
 //! A token is checked in three steps. [`verify_jws`] parses its compact serialization strictly. aws-lc
 //! verifies its signature with keys that are configured ([`KeySet`]) or [fetched](jwks). The rules of
-//! [`VerifierConfig`] validate its claims, and no check that matters for security is optional. Every invalid
-//! token gets the same 401 response. The [`Reason`] goes only to the log and to the callback for
-//! [`Outcome`]s.
+//! [`VerifierConfig`] validate its claims, and no check that matters for security is optional. Every
+//! invalid token gets the same 401 response. The [`Reason`] goes only to the log and to the callback
+//! for [`Outcome`]s.
 //!
-//! Results are not cached. Each request is checked in full, so a token is refused as soon as it expires, is
-//! revoked ([`DenyList`]) or loses its key.
+//! Results are not cached. Each request is checked in full, so a token is refused as soon as it
+//! expires, is revoked ([`DenyList`]) or loses its key.
 //!
 //! ```
 //! use std::convert::Infallible;

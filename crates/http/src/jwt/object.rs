@@ -8,8 +8,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Parses a JSON object that nests at most `depth` levels, itself included. Returns `None` if `text` is not
-/// such an object or has a duplicate name at any depth.
+/// Parses a JSON object that nests at most `depth` levels, itself included. Returns `None` if `text` is
+/// not such an object or has a duplicate name at any depth.
 pub(super) fn object(text: &[u8], depth: usize) -> Option<Map<String, Value>> {
     let value = Unique { depth };
     value

@@ -41,7 +41,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// Headers that frame, route or describe a message, or carry credentials. A claim must not replace them.
+/// Headers that frame, route or describe a message, or carry credentials. A claim must not replace
+/// them.
 const RESERVED: [HeaderName; 11] = [
     AUTHORIZATION,
     CONNECTION,
@@ -56,14 +57,14 @@ const RESERVED: [HeaderName; 11] = [
     UPGRADE,
 ];
 
-/// Writes claims into request headers. Apply it inside [`JwtLayer`](super::JwtLayer), which provides the
-/// claims.
+/// Writes claims into request headers. Apply it inside [`JwtLayer`](super::JwtLayer), which provides
+/// the claims.
 ///
 /// A configured header is always removed from the caller's request, even if the request has no token or
 /// no such claim. Strings, numbers and booleans are sent as written. A list of strings is joined with
-/// commas. The following values cannot be sent unencoded: strings that are not printable ASCII or have a space
-/// at either end, objects, other lists, and lists with a comma in an item. No value may exceed 1 KiB.
-/// Empty and `null` claims are not sent and are not an error.
+/// commas. The following values cannot be sent unencoded: strings that are not printable ASCII or have
+/// a space at either end, objects, other lists, and lists with a comma in an item. No value may exceed
+/// 1 KiB. Empty and `null` claims are not sent and are not an error.
 ///
 /// ```
 /// use http::HeaderName;
@@ -104,8 +105,8 @@ pub struct PropagateClaimsConfig {
     /// Refuses a request with 401 if a claim cannot be sent. `false`, the default, sends the request
     /// without the header.
     pub refuse: bool,
-    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes. Defaults
-    /// to `fanout`.
+    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
+    /// Defaults to `fanout`.
     pub realm: String,
 }
 
@@ -115,11 +116,11 @@ pub struct PropagateClaimsConfig {
 pub struct PropagatedClaim {
     /// Claim to send: a dotted path, or a URI as a single name.
     pub claim: String,
-    /// Header to send the claim in. Headers that frame, route or describe a message or carry credentials are
-    /// rejected.
+    /// Header to send the claim in. Headers that frame, route or describe a message or carry
+    /// credentials are rejected.
     pub header: HeaderName,
-    /// Percent-encodes the claim in UTF-8. Strings and the items of a list of strings are encoded as text,
-    /// objects and other lists as JSON.
+    /// Percent-encodes the claim in UTF-8. Strings and the items of a list of strings are encoded as
+    /// text, objects and other lists as JSON.
     pub encode: bool,
 }
 
@@ -225,6 +226,7 @@ impl Shared {
     fn write(&self, claims: Option<&Claims>, headers: &mut HeaderMap) -> Result<(), Refusal> {
         let mut result = Ok(());
         for propagated in &self.headers {
+            // A header from the caller must not pass for a claim, even if no claim replaces it.
             headers.remove(&propagated.header);
             let claim = claims.and_then(|claims| claims.get(&propagated.claim));
             let Some(text) = claim.map(|claim| text(claim, propagated.encode)) else {
@@ -303,6 +305,7 @@ where
     type Future = OrRefused<Oneshot<S, Request<ReqBody>>, ResBody>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // A refused request needs no inner service. `oneshot` polls it for all others.
         Poll::Ready(Ok(()))
     }
 

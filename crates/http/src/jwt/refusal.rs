@@ -133,9 +133,9 @@ impl Refusal {
     /// Returns the problem with its `WWW-Authenticate` challenge
     /// ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
     ///
-    /// The challenge has no `error` if the caller sent no token. It has `scope`, the required scopes, only if
-    /// the token is valid but lacks them. Characters of `realm` and `scope` that need an escape are removed.
-    /// The problem for [`Reason::Unavailable`] has no challenge.
+    /// The challenge has no `error` if the caller sent no token. It has `scope`, the required scopes,
+    /// only if the token is valid but lacks them. Characters of `realm` and `scope` that need an escape
+    /// are removed. The problem for [`Reason::Unavailable`] has no challenge.
     #[must_use]
     pub fn problem(self, realm: &str, scope: &str) -> Problem {
         let code = self.code();
@@ -157,8 +157,8 @@ impl Refusal {
     }
 }
 
-/// Removes the characters of `text` that do not fit in a quoted string: all but printable ASCII, quotes and
-/// backslashes.
+/// Removes the characters of `text` that do not fit in a quoted string: all but printable ASCII, quotes
+/// and backslashes.
 pub(super) fn quotable(text: &str) -> String {
     let fits = |char: &char| matches!(char, ' '..='~') && !matches!(char, '"' | '\\');
     text.chars().filter(fits).collect()

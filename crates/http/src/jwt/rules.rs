@@ -76,7 +76,8 @@ impl Rules {
 
     /// Returns the claims of `verified` if they are valid at `now`.
     ///
-    /// Expiration is checked last, because a caller may learn of it only if the token is otherwise valid.
+    /// Expiration is checked last, because a caller may learn of it only if the token is otherwise
+    /// valid.
     ///
     /// # Errors
     /// Returns the first rule that the token violates.

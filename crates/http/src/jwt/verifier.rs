@@ -31,7 +31,8 @@ struct Trusted {
 pub(super) enum VerifyError {
     /// The token is invalid.
     Refused(Refusal),
-    /// The token's key is unknown, but a fetch that is due or running may bring it. Completes with that fetch.
+    /// The token's key is unknown, but a fetch that is due or running may bring it. Completes with that
+    /// fetch.
     NoKeyYet(Flight),
     /// No usable keys exist.
     Unavailable(Unavailable),
@@ -50,8 +51,8 @@ impl From<Unavailable> for VerifyError {
 }
 
 impl Verifier {
-    /// Creates a verifier that accepts tokens that are signed with one of `keys` and satisfy `config`. The
-    /// time is that of [`SystemTime::now`].
+    /// Creates a verifier that accepts tokens that are signed with one of `keys` and satisfy `config`.
+    /// The time is that of [`SystemTime::now`].
     ///
     /// # Errors
     /// Returns the first invalid value of `config`.
@@ -65,8 +66,8 @@ impl Verifier {
 
     /// Adds other issuers with their own keys and config.
     ///
-    /// The unverified `iss` of a token selects the entry. Only the keys and the config of that entry then
-    /// decide about the token.
+    /// The unverified `iss` of a token selects the entry. Only the keys and the config of that entry
+    /// then decide about the token.
     ///
     /// # Errors
     /// Returns the first invalid value of `config`, or an error if one of its issuers is already known.
@@ -93,12 +94,12 @@ impl Verifier {
 
     /// Returns the claims of `token` if it is valid. The result is not cached.
     ///
-    /// If the token's key is unknown and the keys are fetched, a fetch is requested. This method does not
-    /// wait for the fetch.
+    /// If the token's key is unknown and the keys are fetched, a fetch is requested. This method does
+    /// not wait for the fetch.
     ///
     /// # Errors
-    /// Returns the reason for which the token is invalid, or [`Reason::Unavailable`] if no keys exist to
-    /// check it with.
+    /// Returns the reason for which the token is invalid, or [`Reason::Unavailable`] if no keys exist
+    /// to check it with.
     pub fn verify(&self, token: &str) -> Result<Claims, Refusal> {
         self.check(token).map_err(|failure| match failure {
             VerifyError::Refused(refusal) => refusal,
@@ -128,7 +129,8 @@ impl Verifier {
         }
     }
 
-    /// Returns the entry for the issuer of `token`. A single entry is returned without parsing the token.
+    /// Returns the entry for the issuer of `token`. A single entry is returned without parsing the
+    /// token.
     fn trusted_for(&self, token: &str) -> Result<&Trusted, Refusal> {
         if let [only] = &*self.trusted {
             return Ok(only);

@@ -19,8 +19,8 @@ use crate::problem::OrRefused;
 pub(super) type Decided<S, B, R> = OrRefused<Oneshot<S, Request<B>>, R>;
 
 pin_project! {
-    /// The future of [`Jwt`](super::Jwt). It waits for a fetch of keys if the token's key is unknown, and then
-    /// resolves to the inner response or to the refusal.
+    /// The future of [`Jwt`](super::Jwt). It waits for a fetch of keys if the token's key is unknown,
+    /// and then resolves to the inner response or to the refusal.
     #[must_use = "futures do nothing unless polled"]
     pub struct JwtFuture<S, B, R>
     where

@@ -29,13 +29,13 @@ pub enum Start {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JwksConfig {
-    /// Algorithms that fetched keys may be for. Symmetric ones are rejected. Defaults to RS256, ES256 and
-    /// `EdDSA`.
+    /// Algorithms that fetched keys may be for. Symmetric ones are rejected. Defaults to RS256, ES256
+    /// and `EdDSA`.
     pub algorithms: Vec<Algorithm>,
     /// Time between fetches, with a jitter of 10 %, from 10 s to 1 day. Defaults to 10 min.
     pub poll_interval: Duration,
-    /// Minimum time from the start of one fetch to the next, for unknown keys and after failures, from 1 s
-    /// to `poll_interval`. Defaults to 30 s.
+    /// Minimum time from the start of one fetch to the next, for unknown keys and after failures, from
+    /// 1 s to `poll_interval`. Defaults to 30 s.
     pub cooldown: Duration,
     /// Timeout of a whole fetch, from 10 ms to `cooldown`. Defaults to 5 s.
     pub timeout: Duration,
@@ -43,8 +43,8 @@ pub struct JwksConfig {
     pub max_body: usize,
     /// Maximum number of keys in a set, dropped ones included, from 1 to 1,000. Defaults to 100.
     pub max_keys: usize,
-    /// Maximum age of keys since the last successful fetch, from twice `poll_interval` to 7 days. The lower
-    /// bound leaves time for the next fetch. Defaults to 24 h.
+    /// Maximum age of keys since the last successful fetch, from twice `poll_interval` to 7 days. The
+    /// lower bound leaves time for the next fetch. Defaults to 24 h.
     pub max_stale: Duration,
     /// Behavior if the first fetch fails. Defaults to [`Start::Fail`].
     pub start: Start,

@@ -1,10 +1,10 @@
 //! Keys that an issuer publishes as a JWK Set
 //! ([RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)), fetched and refreshed.
 //!
-//! A task fetches the set about every ten minutes, and also when a token has an unknown `kid`, unless the
-//! cooldown forbids it. After a failed fetch the last keys stay in use for up to a day. Then
-//! [`Jwks::current`] returns an error. All times are measured with tokio's monotonic clock, so changes of the
-//! wall clock have no effect.
+//! A task fetches the set about every ten minutes, and also when a token has an unknown `kid`, unless
+//! the cooldown forbids it. After a failed fetch the last keys stay in use for up to a day. Then
+//! [`Jwks::current`] returns an error. All times are measured with tokio's monotonic clock, so changes
+//! of the wall clock have no effect.
 
 mod config;
 mod fetch;
@@ -33,8 +33,8 @@ use crate::{
     client::{Client, ClientConfig, ClientError},
 };
 
-/// The fetched keys of one issuer; see the [module docs](self). Cheap to clone. The task ends when the last
-/// clone is dropped.
+/// The fetched keys of one issuer; see the [module docs](self). Cheap to clone. The task ends when the
+/// last clone is dropped.
 #[derive(Clone)]
 pub struct Jwks {
     handle: Arc<Handle>,
@@ -75,11 +75,12 @@ impl From<ConfigError> for StartError {
 impl Jwks {
     /// Fetches the keys at `url` and starts the task that refreshes them. Waits for the first fetch.
     ///
-    /// `on_fetch` is called with the outcome of each fetch and must not block. Redirects are not followed.
+    /// `on_fetch` is called with the outcome of each fetch and must not block. Redirects are not
+    /// followed.
     ///
     /// # Errors
-    /// Returns an error if a value of `config` is invalid, if the client cannot be built, or if the first fetch
-    /// fails and [`JwksConfig::start`](field@JwksConfig::start) is [`Start::Fail`].
+    /// Returns an error if a value of `config` is invalid, if the client cannot be built, or if the
+    /// first fetch fails and [`JwksConfig::start`](field@JwksConfig::start) is [`Start::Fail`].
     pub async fn start(
         url: &JwksUrl,
         config: JwksConfig,
@@ -91,7 +92,8 @@ impl Jwks {
         Self::start_with(client, url, config, on_fetch).await
     }
 
-    /// Starts like [`start`](Self::start) with your own client, which gets requests for the path and query of `url`.
+    /// Starts like [`start`](Self::start) with your own client, which gets requests for the path and
+    /// query of `url`.
     ///
     /// # Errors
     /// As for [`start`](Self::start).
@@ -140,8 +142,8 @@ impl Jwks {
         }
     }
 
-    /// Returns the number of different sets up to the current one, or 0 before the first. A fetch of the same
-    /// set does not count.
+    /// Returns the number of different sets up to the current one, or 0 before the first. A fetch of
+    /// the same set does not count.
     #[must_use]
     pub fn generation(&self) -> u64 {
         let found = self.handle.shared.found.load();
@@ -172,7 +174,7 @@ impl Jwks {
         if !now.is_open(Instant::now(), shared.config.cooldown) {
             return None;
         }
-        shared.asked.notify_one();
+        shared.fetch_requested.notify_one();
         Some(async move {
             // An error means that the task has ended, so no fetch will follow.
             let _ = flight.wait_for(|flight| flight.ended > now.ended).await;

@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub(super) config: JwksConfig,
     pub(super) found: ArcSwapOption<Found>,
     /// Requests a fetch. Several requests during the cooldown lead to one fetch.
-    pub(super) asked: Notify,
+    pub(super) fetch_requested: Notify,
 }
 
 /// The keys from the last successful fetch.
@@ -61,6 +61,7 @@ impl Flight {
     }
 }
 
+/// The state of the task.
 pub(super) struct Poller<S, F> {
     service: S,
     target: Uri,
@@ -86,7 +87,7 @@ where
         let shared = Shared {
             config,
             found: ArcSwapOption::empty(),
-            asked: Notify::new(),
+            fetch_requested: Notify::new(),
         };
         Self {
             service,
@@ -111,7 +112,7 @@ where
     pub(super) async fn run(mut self, mut last: FetchOutcome) {
         loop {
             self.pause(last).await;
-            last = match unless_panicked(self.fetch()).await {
+            last = match catch_panic(self.fetch()).await {
                 Some(outcome) => outcome,
                 None => self.fail(),
             };
@@ -121,7 +122,7 @@ where
     /// Ends a fetch in which the client or the callback panicked.
     fn fail(&mut self) -> FetchOutcome {
         tracing::error!("key fetch panicked");
-        self.land();
+        self.finish_fetch();
         FetchOutcome::Unreachable
     }
 
@@ -130,14 +131,14 @@ where
         let config = &self.shared.config;
         let flight = *self.flight.borrow();
         let pause = match last {
-            FetchOutcome::Ok => around(config.poll_interval, fastrand::f64()),
-            _ => after(config.cooldown, fastrand::f64()),
+            FetchOutcome::Ok => with_jitter(config.poll_interval, fastrand::f64()),
+            _ => with_delay_jitter(config.cooldown, fastrand::f64()),
         };
         let due = flight.started + pause;
         loop {
             select! {
                 () = sleep_until(due) => return,
-                () = self.shared.asked.notified() => {}
+                () = self.shared.fetch_requested.notified() => {}
             }
             if flight.is_open(Instant::now(), config.cooldown) {
                 return;
@@ -145,17 +146,19 @@ where
         }
     }
 
+    /// Fetches once. Updates the keys, reports the outcome, and then wakes the callers that wait for
+    /// it.
     pub(super) async fn fetch(&mut self) -> FetchOutcome {
         self.flight.send_modify(|flight| {
             flight.started = Instant::now();
             flight.is_running = true;
         });
         let fetched = fetch(&mut self.service, &self.target, &self.shared.config).await;
-        let taken = fetched.map_err(|outcome| (outcome, None)).and_then(|body| {
-            self.take(body)
+        let updated = fetched.map_err(|outcome| (outcome, None)).and_then(|body| {
+            self.update_keys(body)
                 .map_err(|error| (FetchOutcome::Invalid, Some(error)))
         });
-        let outcome = match taken {
+        let outcome = match updated {
             Ok(()) => FetchOutcome::Ok,
             Err((outcome, error)) => {
                 self.warn(outcome, error);
@@ -163,11 +166,12 @@ where
             }
         };
         (self.on_fetch)(outcome);
-        self.land();
+        self.finish_fetch();
         outcome
     }
 
-    fn land(&self) {
+    /// Marks the fetch as finished and wakes the callers that wait for it.
+    fn finish_fetch(&self) {
         self.flight.send_modify(|flight| {
             flight.is_running = false;
             flight.ended += 1;
@@ -175,7 +179,7 @@ where
     }
 
     /// Replaces the current keys by those of `body`. An identical body only renews the age of the keys.
-    fn take(&mut self, body: Bytes) -> Result<(), KeyError> {
+    fn update_keys(&mut self, body: Bytes) -> Result<(), KeyError> {
         let Shared { config, found, .. } = &*self.shared;
         let last = found.load_full();
         let (keys, generation) = match last {
@@ -201,6 +205,7 @@ where
         Ok(())
     }
 
+    /// Logs a failed fetch, at most once per [`WARN_EVERY`].
     fn warn(&mut self, outcome: FetchOutcome, error: Option<KeyError>) {
         let now = Instant::now();
         if self.warned.is_none_or(|last| now >= last + WARN_EVERY) {
@@ -213,7 +218,7 @@ where
 }
 
 /// Returns the output of `future`, or `None` if it panics.
-async fn unless_panicked<F: Future>(future: F) -> Option<F::Output> {
+async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(
         |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -225,11 +230,11 @@ async fn unless_panicked<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// Returns `time` with a jitter of up to 10 % in either direction. `random` is within 0 to 1.
-fn around(time: Duration, random: f64) -> Duration {
+fn with_jitter(time: Duration, random: f64) -> Duration {
     time.mul_f64(0.9 + 0.2 * random)
 }
 
 /// Returns `time` with a jitter of up to 10 % more. `random` is within 0 to 1.
-fn after(time: Duration, random: f64) -> Duration {
+fn with_delay_jitter(time: Duration, random: f64) -> Duration {
     time.mul_f64(1.0 + 0.1 * random)
 }

@@ -1,5 +1,5 @@
-//! Tests of key fetches. Most use a scripted issuer and the paused clock. Broken responses come from a real
-//! server.
+//! Tests of key fetches. Most use a scripted issuer and the paused clock. Broken responses come from a
+//! real server.
 
 use std::{fmt::Write, sync::Mutex};
 
@@ -54,7 +54,8 @@ impl Seen {
     }
 }
 
-/// Starts [`Jwks`] with an issuer that responds to fetch `n`, counted from 0, with `answer(n)` after `latency`.
+/// Starts [`Jwks`] with an issuer that responds to fetch `n`, counted from 0, with `answer(n)` after
+/// `latency`.
 pub(in crate::jwt) async fn issuer(
     config: JwksConfig,
     latency: Duration,
@@ -136,7 +137,8 @@ async fn fault_b3_uses_the_last_keys_for_a_day() {
     );
 }
 
-/// Uses the smallest valid `max_stale`. Keys of a healthy issuer are refreshed well before they are too old.
+/// Uses the smallest valid `max_stale`. Keys of a healthy issuer are refreshed well before they are too
+/// old.
 #[tokio::test(start_paused = true)]
 async fn fault_b3_keys_of_a_healthy_issuer_never_become_stale() {
     let config = defaults().poll_interval(10 * SECOND).cooldown(9 * SECOND);

@@ -14,8 +14,8 @@ const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 pub(super) struct Jwk(Map<String, Value>);
 
 impl Jwk {
-    /// Parses a JWK. Text that is not an object or has duplicate names becomes an object without members,
-    /// which is then rejected as a key.
+    /// Parses a JWK. Text that is not an object or has duplicate names becomes an object without
+    /// members, which is then rejected as a key.
     pub(super) fn new(text: &str) -> Self {
         Self(object(text.as_bytes(), 4).unwrap_or_default())
     }
@@ -32,12 +32,12 @@ impl Jwk {
         PRIVATE.iter().any(|name| self.0.contains_key(*name))
     }
 
-    /// Returns the public key. A key with `alg` is for that algorithm. A key without `alg` is for all of
-    /// `allowed` that match its type. Private key material is ignored.
+    /// Returns the public key. A key with `alg` is for that algorithm. A key without `alg` is for all
+    /// of `allowed` that match its type. Private key material is ignored.
     ///
     /// # Errors
-    /// Returns an error if the key is not for verifying signatures, is invalid or weak, or is for no allowed
-    /// algorithm.
+    /// Returns an error if the key is not for verifying signatures, is invalid or weak, or is for no
+    /// allowed algorithm.
     pub(super) fn key(&self, allowed: &[Algorithm]) -> Result<Key, KeyError> {
         self.check_purpose()?;
         let key = match self.0.get("alg") {

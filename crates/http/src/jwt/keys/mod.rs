@@ -1,8 +1,8 @@
 //! Keys for verifying tokens.
 //!
-//! A key is validated and parsed for the crypto library once, when it is loaded, and never while a token is
-//! checked. aws-lc is called directly, so the crypto provider and the features of `jsonwebtoken` that other
-//! crates choose have no effect.
+//! A key is validated and parsed for the crypto library once, when it is loaded, and never while a
+//! token is checked. aws-lc is called directly, so the crypto provider and the features of
+//! `jsonwebtoken` that other crates choose have no effect.
 
 mod jwk;
 mod pem;
@@ -50,8 +50,8 @@ impl Error for KeyError {}
 
 /// A key for verifying tokens. `Debug` shows its algorithms and its `kid`, but no key material.
 ///
-/// A token with a `kid` is checked only with the key of that [`kid`](Self::with_kid). A token without a `kid` is
-/// checked with the keys for its algorithm.
+/// A token with a `kid` is checked only with the key of that [`kid`](Self::with_kid). A token without a
+/// `kid` is checked with the first four keys for its algorithm.
 #[derive(Clone)]
 pub struct Key {
     kid: Option<String>,
@@ -102,7 +102,8 @@ impl Key {
     }
 }
 
-/// Maximum length of a signature in bytes: RSA with 8,192 bits, plus 3 that base64 decoding rounds up to.
+/// Maximum length of a signature in bytes: RSA with 8,192 bits, plus 3 that base64 decoding rounds up
+/// to.
 const MAX_SIGNATURE: usize = 1024 + 3;
 
 #[cfg(test)]
@@ -116,6 +117,7 @@ impl Prepared {
     pub(super) fn verify(&self, signature: &str, message: &str) -> bool {
         #[cfg(test)]
         VERIFICATIONS.set(VERIFICATIONS.get() + 1);
+        // On the stack, so that verification does not allocate.
         let mut bytes = [0; MAX_SIGNATURE];
         let Ok(length) = URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes) else {
             return false;

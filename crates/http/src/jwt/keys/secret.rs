@@ -51,7 +51,8 @@ impl Key {
 /// Signs a token of `claims` with a secret, for development.
 ///
 /// # Errors
-/// Returns an error if [`Key::from_secret`] would reject the secret, or if the claims cannot be serialized.
+/// Returns an error if [`Key::from_secret`] would reject the secret, or if the claims cannot be
+/// serialized.
 pub fn sign(
     algorithm: Algorithm,
     secret: &[u8],

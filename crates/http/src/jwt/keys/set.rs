@@ -42,8 +42,8 @@ impl KeySet {
     /// Creates a set of `keys`.
     ///
     /// # Errors
-    /// Returns an error if `keys` is empty, if two keys have the same `kid`, or if symmetric and public keys are
-    /// mixed.
+    /// Returns an error if `keys` is empty, if two keys have the same `kid`, or if symmetric and public
+    /// keys are mixed.
     pub fn new(keys: impl IntoIterator<Item = Key>) -> Result<Self, KeyError> {
         let keys: Vec<Key> = keys.into_iter().collect();
         if keys.is_empty() {
@@ -68,15 +68,16 @@ impl KeySet {
         &self.keys
     }
 
-    /// Parses a JWK Set. Returns the public keys for `allowed` algorithms, and the keys that were dropped.
+    /// Parses a JWK Set. Returns the public keys for `allowed` algorithms, and the keys that were
+    /// dropped.
     ///
-    /// A key without `alg` is for all allowed algorithms of its type. A key that is invalid, weak, symmetric or
-    /// for another use is dropped, and the others are kept. Private key material in other keys is ignored. The
-    /// limits are 256 KiB and 100 keys.
+    /// A key without `alg` is for all allowed algorithms of its type. A key that is invalid, weak,
+    /// symmetric or for another use is dropped, and the others are kept. Private key material in other
+    /// keys is ignored. The limits are 256 KiB and 100 keys.
     ///
     /// # Errors
-    /// Returns an error if `text` is not a JWK Set or exceeds a limit, if no key of it can be used, or if two
-    /// usable keys have the same `kid`.
+    /// Returns an error if `text` is not a JWK Set or exceeds a limit, if no key of it can be used, or
+    /// if two usable keys have the same `kid`.
     pub fn from_jwks(
         text: &[u8],
         allowed: &[Algorithm],
@@ -105,6 +106,8 @@ impl KeySet {
         for (index, text) in document.keys.iter().enumerate() {
             let jwk = Jwk::new(text.get());
             let kty = jwk.kty();
+            // The public part of the key is still used. The warning is for the issuer, who must replace
+            // it.
             if jwk.is_private() {
                 tracing::warn!(index, kty, "the JWK Set publishes private key material");
             }
@@ -116,8 +119,8 @@ impl KeySet {
         Ok((Self::new(keys)?, dropped))
     }
 
-    /// Returns the keys that may have signed a token with this header: the key with this `kid`, or else the first
-    /// four for the algorithm.
+    /// Returns the keys that may have signed a token with this header: the key with this `kid`, or else
+    /// the first four for the algorithm.
     pub(in crate::jwt) fn candidates(
         &self,
         kid: Option<&str>,
@@ -128,6 +131,7 @@ impl KeySet {
             .filter(move |key| kid.is_none_or(|kid| key.kid() == Some(kid)))
             .flat_map(|key| &key.prepared)
             .filter(move |prepared| prepared.algorithm == algorithm)
+            // Limits the cost of a token without a `kid`.
             .take(MAX_TRIED)
     }
 

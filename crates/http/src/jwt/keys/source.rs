@@ -39,8 +39,8 @@ enum Source {
 pub(in crate::jwt) type Flight = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Keys {
-    /// Switches this source and its clones to the keys of `other`. Tokens that are already being checked use
-    /// the previous keys.
+    /// Switches this source and its clones to the keys of `other`. Tokens that are already being
+    /// checked use the previous keys.
     pub fn replace(&self, other: impl Into<Self>) {
         self.source.store(other.into().source.load_full());
     }
@@ -48,7 +48,8 @@ impl Keys {
     /// Returns the current keys.
     ///
     /// # Errors
-    /// Returns an error if the keys are fetched and none have arrived yet, or the last ones are too old.
+    /// Returns an error if the keys are fetched and none have arrived yet, or the last ones are too
+    /// old.
     pub fn current(&self) -> Result<Arc<KeySet>, Unavailable> {
         match &**self.source.load() {
             Source::Given(keys) => Ok(Arc::clone(keys)),
@@ -56,8 +57,8 @@ impl Keys {
         }
     }
 
-    /// Requests a fetch that may bring missing keys, and returns its end. Returns `None` if the keys are
-    /// configured, or during the cooldown.
+    /// Requests a fetch that may bring missing keys, and returns its end. Returns `None` if the keys
+    /// are configured, or during the cooldown.
     pub(in crate::jwt) fn flight(&self) -> Option<Flight> {
         match &**self.source.load() {
             Source::Given(_) => None,

@@ -23,8 +23,8 @@ fn remainder(number: &[u8], prime: u32) -> u32 {
     digits.fold(0, |rest, digit| (rest * 256 + digit) % prime)
 }
 
-/// Returns `true` if `value` is a power of 65,537 modulo `prime`. The powers repeat after fewer than `prime`
-/// steps.
+/// Returns `true` if `value` is a power of 65,537 modulo `prime`. The powers repeat after fewer than
+/// `prime` steps.
 fn is_power(value: u32, prime: u32) -> bool {
     let mut power = 1;
     (0..prime).any(|_| {

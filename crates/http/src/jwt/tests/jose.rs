@@ -267,7 +267,8 @@ fn fault_a23_refuses_any_change_of_the_signature() {
     }
 }
 
-/// An ES256 signature consists of two 32-byte numbers ([RFC 7518 §3.4](https://www.rfc-editor.org/rfc/rfc7518#section-3.4)).
+/// An ES256 signature consists of two 32-byte numbers
+/// ([RFC 7518 §3.4](https://www.rfc-editor.org/rfc/rfc7518#section-3.4)).
 #[test]
 fn fault_a23_refuses_es256_signatures_with_invalid_numbers() {
     let public = include_bytes!("../test_keys/ec.pub.pem");

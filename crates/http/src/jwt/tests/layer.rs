@@ -55,8 +55,8 @@ async fn fault_a38_never_calls_the_service_with_a_refused_token() {
     }
 }
 
-/// The signature is verified before the claims are read. A caller without the key therefore gets the same
-/// reason for any claims and for any wrong byte in the signature.
+/// The signature is verified before the claims are read. A caller without the key therefore gets the
+/// same reason for any claims and for any wrong byte in the signature.
 #[test]
 fn fault_a41_a_forged_token_reveals_only_whether_a_kid_exists() {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET)

@@ -6,7 +6,8 @@ use super::*;
 
 const USER: HeaderName = HeaderName::from_static("x-user");
 
-/// Returns the header that the inner service receives for a claim of this value, or the status of the refusal.
+/// Returns the header that the inner service receives for a claim of this value, or the status of the
+/// refusal.
 async fn sent(config: PropagateClaimsConfig, value: Value) -> Result<Option<String>, u16> {
     let service = layer(config).layer(service_fn(|request: Request<()>| async move {
         let mut values = request.headers().get_all(USER).iter();

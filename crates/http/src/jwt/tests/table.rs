@@ -1,4 +1,5 @@
-//! Combinations of claims and rules, compared with a table of expected results that is independent of the code.
+//! Combinations of claims and rules, compared with a table of expected results that is independent of
+//! the code.
 
 use super::*;
 
@@ -22,8 +23,8 @@ const ORDER: [&str; 10] = [
     "typ", "exp", "nbf", "iat", "iss", "aud", "claims", "revoked", "expired", "scope",
 ];
 
-/// A changed member of an otherwise valid token, with the expected reason: `always` under all rules, and
-/// `with` if its rule is on.
+/// A changed member of an otherwise valid token, with the expected reason: `always` under all rules,
+/// and `with` if its rule is on.
 #[derive(Clone, Debug)]
 struct Row {
     member: &'static str,
@@ -41,8 +42,8 @@ impl Row {
 }
 
 /// Values that are invalid for most claims. The rows name the exceptions.
-fn odd() -> Vec<Option<Value>> {
-    let odd = [
+fn unusual_values() -> Vec<Option<Value>> {
+    let values = [
         json!(null),
         json!(true),
         json!(false),
@@ -58,9 +59,9 @@ fn odd() -> Vec<Option<Value>> {
         json!({}),
         json!({"reader": true}),
     ];
-    let mut odd: Vec<_> = odd.into_iter().map(Some).collect();
-    odd.push(None);
-    odd
+    let mut values: Vec<_> = values.into_iter().map(Some).collect();
+    values.push(None);
+    values
 }
 
 fn row(
@@ -80,7 +81,7 @@ fn row(
 /// Rows for time claims. Values other than seconds from 1970 to the end of 9999 are invalid.
 fn times() -> Vec<Row> {
     let mut rows = Vec::new();
-    for value in odd() {
+    for value in unusual_values() {
         let absent = value.is_none();
         let optional = (!absent).then_some("nbf");
         rows.push(row("exp", value.clone(), Some("exp"), None));
@@ -130,7 +131,7 @@ fn times() -> Vec<Row> {
 /// Rows for the claims that identify issuer, audience, subject, token, type and tier.
 fn names() -> Vec<Row> {
     let mut rows = Vec::new();
-    for value in odd() {
+    for value in unusual_values() {
         let not_text = value.as_ref().is_some_and(|value| !value.is_string());
         let not_text = not_text.then_some("claims");
         let absent = value.is_none();
@@ -193,7 +194,7 @@ fn names() -> Vec<Row> {
 /// Rows for roles and scopes.
 fn grants() -> Vec<Row> {
     let mut rows = Vec::new();
-    for value in odd() {
+    for value in unusual_values() {
         rows.push(row("roles", value.clone(), None, Some((Roles, "scope"))));
         rows.push(row("scope", value, None, Some((Scopes, "scope"))));
     }
