@@ -1,4 +1,4 @@
-//! The layer that finds a request's place in its trace.
+//! The layer that reads the trace context of requests.
 
 use std::{
     sync::Arc,
@@ -10,8 +10,8 @@ use tower::{Layer, Service};
 
 use super::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
 
-/// Puts a [`TraceContext`] into the extensions of every request, in place of the headers; see the
-/// [module docs](super).
+/// Adds a [`TraceContext`] to the extensions of every request and removes the headers it was read from.
+/// See the [module docs](super).
 #[derive(Clone, Debug)]
 pub struct TraceLayer {
     trust: bool,
@@ -19,7 +19,7 @@ pub struct TraceLayer {
 }
 
 impl TraceLayer {
-    /// Goes on with the traces of callers. None of their baggage is sent on.
+    /// Continues the traces of callers. No baggage is propagated.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -28,8 +28,8 @@ impl TraceLayer {
         }
     }
 
-    /// Begins a new trace with every request: at the edge, where callers are not to choose what is
-    /// recorded (Trace Context §3.4, restart trace). Nor is any baggage of theirs sent on.
+    /// Starts a new trace for every request and propagates no baggage. Use it at the edge, where
+    /// callers must not decide what is recorded (Trace Context §3.4, restart trace).
     #[must_use]
     pub const fn untrusting() -> Self {
         Self {
@@ -38,7 +38,8 @@ impl TraceLayer {
         }
     }
 
-    /// Sends on the baggage of callers with these keys, if they are trusted.
+    /// Propagates the baggage members with these keys, unless the layer is
+    /// [`untrusting`](Self::untrusting).
     #[must_use]
     pub fn baggage(mut self, keys: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
         self.baggage = Some(keys.into_iter().map(Into::into).collect());
@@ -96,6 +97,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let context = self.layer.context(&request);
         let headers = request.headers_mut();
+        // Downstream calls get these headers from the context, with a new parent id.
         for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
             headers.remove(name);
         }

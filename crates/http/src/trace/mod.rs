@@ -1,9 +1,9 @@
-//! Keep a request's place in its trace, from the caller to every attempt of every call it makes.
+//! Propagation of trace context, from the caller to every attempt of every downstream call.
 //!
-//! W3C [Trace Context Level 2](https://www.w3.org/TR/trace-context-2/) and
+//! Implements W3C [Trace Context Level 2](https://www.w3.org/TR/trace-context-2/) and
 //! [Baggage](https://www.w3.org/TR/baggage/). A request whose `traceparent` is missing or invalid
-//! begins a new trace, and its `tracestate` is ignored; nothing that a caller sends here is ever an
-//! error. Baggage goes on only as far as its keys are allowed: by default not at all.
+//! starts a new trace, and its `tracestate` is ignored. No value of these headers makes a request fail.
+//! Baggage is propagated only for allowed keys, by default for none.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -24,12 +24,12 @@
 //! let sent = service.oneshot(request).await.unwrap();
 //! let sent = sent[TRACEPARENT].to_str().unwrap();
 //! assert_eq!(sent[..35], inbound[..35], "the same trace");
-//! assert_ne!(sent[36..52], inbound[36..52], "but a parent of its own");
+//! assert_ne!(sent[36..52], inbound[36..52], "but a new parent id");
 //! # }
 //! ```
 //!
-//! Each call is sent with a parent id of its own, and so is each attempt of it: the
-//! [stamp](crate::attempt_headers) gives attempts theirs.
+//! Each downstream call gets a new parent id. With [`attempt_headers`](crate::attempt_headers) each
+//! attempt of a call gets its own.
 
 mod baggage;
 mod layer;
@@ -46,14 +46,14 @@ pub use self::{
     tracestate::Tracestate,
 };
 
-/// The header of the trace and the parent.
+/// The header with the trace id, the parent id and the trace flags.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// The header of what tracing systems tell each other.
+/// The header with vendor-specific trace data.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// The header of what callers want to be known along the way.
+/// The header with application-defined properties.
 pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
-/// Where a request stands in its trace, and what goes on along it. Its `Debug` has no baggage.
+/// The trace context of a request, and the baggage to propagate. `Debug` shows no baggage.
 #[derive(Clone)]
 pub struct TraceContext {
     trace_id: TraceId,
@@ -75,7 +75,7 @@ impl fmt::Debug for TraceContext {
 }
 
 impl TraceContext {
-    /// A new trace, which begins here.
+    /// Creates the context of a new trace. It has no parent id and is not sampled.
     #[must_use]
     pub fn generate() -> Self {
         let Traceparent {
@@ -90,8 +90,8 @@ impl TraceContext {
         }
     }
 
-    /// What the caller says in its headers, without its baggage; a new trace if that is nothing, or
-    /// not valid.
+    /// Reads `traceparent` and `tracestate`, but not the baggage. Starts a new trace if `traceparent`
+    /// is missing, invalid or repeated.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Self {
         let mut lines = headers.get_all(TRACEPARENT).iter();
@@ -109,52 +109,53 @@ impl TraceContext {
         }
     }
 
-    /// With the members of the caller's baggage that have these keys. More than 8192 bytes or 64
-    /// members are dropped whole, and members that are not valid are left out.
+    /// Adds the members of the caller's baggage whose keys are in `keys`. Baggage of more than
+    /// 8192 bytes or 64 members is dropped as a whole. Invalid members are omitted.
     #[must_use]
     pub fn with_baggage(mut self, headers: &HeaderMap, keys: &[Box<str>]) -> Self {
-        self.baggage = baggage::pick(&headers.get_all(BAGGAGE), keys);
+        self.baggage = baggage::filter(&headers.get_all(BAGGAGE), keys);
         self
     }
 
-    /// With what else is told along the trace.
+    /// Replaces the vendor-specific trace data. `None` removes it.
     #[must_use]
     pub fn with_tracestate(mut self, tracestate: Option<Tracestate>) -> Self {
         self.tracestate = tracestate;
         self
     }
 
-    /// The trace.
+    /// Returns the trace id.
     #[must_use]
     pub const fn trace_id(&self) -> TraceId {
         self.trace_id
     }
 
-    /// The request of the caller, if it named one.
+    /// Returns the parent id from the caller, or `None` if the trace starts here.
     #[must_use]
     pub const fn parent_id(&self) -> Option<ParentId> {
         self.parent_id
     }
 
-    /// What is said of the trace.
+    /// Returns the trace flags.
     #[must_use]
     pub const fn flags(&self) -> Flags {
         self.flags
     }
 
-    /// What tracing systems tell each other.
+    /// Returns the vendor-specific trace data, or `None` if the request has none.
     #[must_use]
     pub const fn tracestate(&self) -> Option<&Tracestate> {
         self.tracestate.as_ref()
     }
 
-    /// The caller's baggage that goes on.
+    /// Returns the caller's baggage to propagate, or `None` if no member is allowed.
     #[must_use]
     pub const fn baggage(&self) -> Option<&HeaderValue> {
         self.baggage.as_ref()
     }
 
-    /// Writes all of it into the headers of a call that this request makes, with a new parent id.
+    /// Writes the three headers of a downstream call, with a new parent id. A header without a value is
+    /// removed.
     pub fn write(&self, headers: &mut HeaderMap) {
         let parent = Traceparent {
             trace_id: self.trace_id,

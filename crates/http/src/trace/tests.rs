@@ -1,4 +1,4 @@
-//! The cases of the W3C suite, each with its own name there, and what the standard says beside them.
+//! The cases of the W3C test suite, under their names there, and further requirements of the standards.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ const PARENT: &str = "00-12345678901234567890123456789012-1234567890123456-00";
 fn headers(lines: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
-        // As a server does with the spaces around a value.
+        // HTTP servers strip the whitespace around a header value.
         let value = value.trim_matches([' ', '\t']);
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -22,13 +22,13 @@ fn headers(lines: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-/// What a downstream is sent when a caller sends `lines`.
+/// Returns the headers of a downstream call for a request with the header `lines`.
 async fn sent(layer: TraceLayer, lines: &[(&str, &str)]) -> HeaderMap {
     let service = layer.layer(service_fn(|request: Request<()>| async move {
         for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
             assert!(
                 !request.headers().contains_key(name),
-                "none is left to forward"
+                "the trace headers must be removed from the request"
             );
         }
         let mut sent = HeaderMap::new();
@@ -43,18 +43,18 @@ async fn sent(layer: TraceLayer, lines: &[(&str, &str)]) -> HeaderMap {
 
 fn traceparent(sent: &HeaderMap) -> Traceparent {
     assert_eq!(sent.get_all(TRACEPARENT).iter().count(), 1);
-    Traceparent::parse(sent[TRACEPARENT].as_bytes()).expect("what is sent is valid")
+    Traceparent::parse(sent[TRACEPARENT].as_bytes()).expect("the sent `traceparent` is valid")
 }
 
-/// Whether the trace of `lines` goes on, with a new parent.
-async fn goes_on(lines: &[(&str, &str)]) -> bool {
+/// Returns `true` if the trace of `lines` is continued. The parent id must be new in any case.
+async fn continues_trace(lines: &[(&str, &str)]) -> bool {
     let sent = traceparent(&sent(TraceLayer::new(), lines).await);
     assert_ne!(sent.parent_id.to_string(), "1234567890123456");
     assert_ne!(sent.parent_id.to_string(), "0000000000000000");
     sent.trace_id.to_string() == TRACE
 }
 
-/// The `tracestate` that is sent when a caller sends these lines of it.
+/// Returns the `tracestate` of a downstream call for a request with these `tracestate` lines.
 async fn tracestate(lines: &[&str]) -> Option<String> {
     let mut all = vec![("traceparent", PARENT)];
     all.extend(lines.iter().map(|line| ("tracestate", *line)));
@@ -65,13 +65,16 @@ async fn tracestate(lines: &[&str]) -> Option<String> {
 }
 
 #[tokio::test]
-async fn fault_c8_a_valid_parent_goes_on_with_a_new_one_of_its_own() {
+async fn fault_c8_continues_a_valid_trace_with_a_new_parent_id() {
     assert!(
-        goes_on(&[("traceparent", PARENT)]).await,
+        continues_trace(&[("traceparent", PARENT)]).await,
         "test_traceparent_included"
     );
     for name in ["TraceParent", "TrAcEpArEnT", "TRACEPARENT"] {
-        assert!(goes_on(&[(name, PARENT)]).await, "header_name_valid_casing");
+        assert!(
+            continues_trace(&[(name, PARENT)]).await,
+            "header_name_valid_casing"
+        );
     }
     for spaced in [
         format!(" {PARENT}"),
@@ -80,7 +83,10 @@ async fn fault_c8_a_valid_parent_goes_on_with_a_new_one_of_its_own() {
         format!("{PARENT}\t"),
         format!("\t {PARENT} \t"),
     ] {
-        assert!(goes_on(&[("traceparent", &spaced)]).await, "ows_handling");
+        assert!(
+            continues_trace(&[("traceparent", &spaced)]).await,
+            "ows_handling"
+        );
     }
     let context = TraceContext::read(&headers(&[("traceparent", PARENT)]));
     assert_eq!(context.parent_id().unwrap().to_string(), "1234567890123456");
@@ -96,14 +102,14 @@ async fn fault_c8_a_valid_parent_goes_on_with_a_new_one_of_its_own() {
 }
 
 #[tokio::test]
-async fn fault_c8_a_later_version_goes_on_as_version_00() {
+async fn fault_c8_continues_a_later_version_as_version_00() {
     let later = PARENT.replacen("00", "cc", 1);
     for value in [
         later.clone(),
         format!("{later}-what-the-future-will-be-like"),
     ] {
         assert!(
-            goes_on(&[("traceparent", &value)]).await,
+            continues_trace(&[("traceparent", &value)]).await,
             "version_0xcc {value}"
         );
     }
@@ -112,7 +118,7 @@ async fn fault_c8_a_later_version_goes_on_as_version_00() {
 }
 
 #[tokio::test]
-async fn fault_c8_the_known_flags_are_kept_and_others_are_zero() {
+async fn fault_c8_keeps_the_defined_flags_and_clears_others() {
     for (flags, kept) in [
         ("00", "00"),
         ("01", "01"),
@@ -135,7 +141,7 @@ async fn fault_c8_the_known_flags_are_kept_and_others_are_zero() {
     assert!(Flags::SAMPLED.is_sampled() && !Flags::SAMPLED.is_random());
 }
 
-/// What is no valid value of `traceparent`, by the case of the suite.
+/// Invalid values of `traceparent` with their case in the suite.
 const INVALID: &str = "\
 empty: 
 no dashes: 00
@@ -177,12 +183,12 @@ a space within: 00-12345678901234567890123456789012-1234567890123456 -01
 two in one line: 00-12345678901234567890123456789012-1234567890123456-01,00-12345678901234567890123456789012-1234567890123456-01";
 
 #[tokio::test]
-async fn fault_c9_an_invalid_parent_begins_a_new_trace_without_tracestate() {
+async fn fault_c9_starts_a_new_trace_without_tracestate_if_invalid() {
     assert_eq!(INVALID.lines().count(), 38);
     for line in INVALID.lines() {
         let (case, value) = line.split_once(": ").unwrap();
         let lines = [("traceparent", value), ("tracestate", "foo=1")];
-        assert!(!goes_on(&lines).await, "{case}: {value}");
+        assert!(!continues_trace(&lines).await, "{case}: {value}");
         let sent = sent(TraceLayer::new(), &lines).await;
         assert!(!sent.contains_key(TRACESTATE), "{case}: {value}");
     }
@@ -192,15 +198,18 @@ async fn fault_c9_an_invalid_parent_begins_a_new_trace_without_tracestate() {
 }
 
 #[tokio::test]
-async fn fault_c9_missing_or_several_parents_begin_a_new_trace() {
+async fn fault_c9_starts_a_new_trace_if_missing_or_repeated() {
     assert!(
-        !goes_on(&[]).await,
+        !continues_trace(&[]).await,
         "both_traceparent_and_tracestate_missing"
     );
     let two = [("traceparent", PARENT), ("traceparent", PARENT)];
-    assert!(!goes_on(&two).await, "traceparent_duplicated");
+    assert!(!continues_trace(&two).await, "traceparent_duplicated");
     for name in ["trace-parent", "trace.parent"] {
-        assert!(!goes_on(&[(name, PARENT)]).await, "traceparent_header_name");
+        assert!(
+            !continues_trace(&[(name, PARENT)]).await,
+            "traceparent_header_name"
+        );
     }
     let alone = sent(TraceLayer::new(), &[("tracestate", "foo=1,bar=2")]).await;
     assert!(
@@ -210,7 +219,7 @@ async fn fault_c9_missing_or_several_parents_begin_a_new_trace() {
 }
 
 #[tokio::test]
-async fn fault_c10_a_valid_tracestate_goes_on_in_its_order() {
+async fn fault_c10_propagates_a_valid_tracestate_in_order() {
     let whole = |text: &str| Some(text.to_owned());
     for (case, lines, kept) in [
         ("traceparent_included", &["foo=1,bar=2"][..], "foo=1,bar=2"),
@@ -234,17 +243,17 @@ async fn fault_c10_a_valid_tracestate_goes_on_in_its_order() {
         ),
         ("ows_handling", &["\t foo=1 \t"], "foo=1"),
         (
-            "spaces before a value belong to it",
+            "leading spaces are part of a value",
             &["foo=  1"],
             "foo=  1",
         ),
         (
-            "duplicated_keys: the latest is first",
+            "duplicated_keys: the first is the most recent",
             &["foo=1,foo=1"],
             "foo=1",
         ),
         (
-            "duplicated_keys: the latest is first",
+            "duplicated_keys: the first is the most recent",
             &["foo=1", "bar=3,foo=2"],
             "foo=1,bar=3",
         ),
@@ -271,7 +280,7 @@ async fn fault_c10_a_valid_tracestate_goes_on_in_its_order() {
 }
 
 #[tokio::test]
-async fn fault_c10_an_invalid_member_drops_the_list() {
+async fn fault_c10_drops_a_list_with_an_invalid_member() {
     let long = "z".repeat(257);
     let (key, value) = (format!("{long}=1"), format!("a={long}"));
     for bad in [
@@ -304,7 +313,7 @@ async fn fault_c10_an_invalid_member_drops_the_list() {
 }
 
 #[tokio::test]
-async fn fault_c10_too_many_members_are_dropped_and_too_long_a_list_is_cut() {
+async fn fault_c10_drops_lists_of_33_members_and_shortens_long_lists() {
     let list = |count: usize| {
         let members: Vec<_> = (1..=count).map(|n| format!("bar{n:02}={n:02}")).collect();
         members.join(",")
@@ -328,17 +337,29 @@ async fn fault_c10_too_many_members_are_dropped_and_too_long_a_list_is_cut() {
     let (large, small) = (member("a", 129), |key: &str| member(key, 128));
     let (b, c, d, e) = (small("b"), small("c"), small("d"), small("e"));
     let cut = tracestate(&[&large, &b, &c, &d]).await;
-    assert_eq!(cut, Some([&*b, &c, &d].join(",")), "the large one first");
+    assert_eq!(
+        cut,
+        Some([&*b, &c, &d].join(",")),
+        "large members are removed first"
+    );
     let cut = tracestate(&[&b, &c, &d, &e]).await;
-    assert_eq!(cut, Some([&*b, &c, &d].join(",")), "then from the end");
+    assert_eq!(
+        cut,
+        Some([&*b, &c, &d].join(",")),
+        "then members from the end"
+    );
     let fits = [&*b, &c, &d, &member("e", 125)].join(",");
     assert_eq!((fits.len(), tracestate(&[&fits]).await), (512, Some(fits)));
     let alone = format!("{}={}", "k".repeat(256), "v".repeat(256));
-    assert_eq!(tracestate(&[&alone]).await, None, "nothing is left of it");
+    assert_eq!(
+        tracestate(&[&alone]).await,
+        None,
+        "the only member is too long"
+    );
 }
 
 #[test]
-fn a_member_of_ones_own_goes_first() {
+fn with_member_puts_the_new_member_first() {
     let list = Tracestate::parse([&HeaderValue::from_static("a=1,b=2,c=3")]).unwrap();
     let with = |key, value| {
         let list = list.with_member(key, value)?;
@@ -366,7 +387,7 @@ fn a_member_of_ones_own_goes_first() {
     assert!(text.starts_with("z=1,k0=1,") && text.ends_with(",k30=1"));
 }
 
-/// The `baggage` that is sent when `a` and `b` are allowed.
+/// Returns the `baggage` of a downstream call if the keys `a` and `b` are allowed.
 async fn baggage(lines: &[&str]) -> Option<String> {
     let all: Vec<_> = lines.iter().map(|line| ("baggage", *line)).collect();
     let sent = sent(TraceLayer::new().baggage(["a", "b"]), &all).await;
@@ -374,7 +395,7 @@ async fn baggage(lines: &[&str]) -> Option<String> {
 }
 
 #[tokio::test]
-async fn fault_c11_baggage_goes_on_within_bounds_as_far_as_it_is_allowed() {
+async fn fault_c11_propagates_allowed_baggage_within_the_limits() {
     for (lines, kept) in [
         (&["a=1,secret=2,b=3"][..], Some("a=1,b=3")),
         (&["a=1;ttl=60;x , c=2", "b=%20"], Some("a=1;ttl=60;x,b=%20")),
@@ -392,17 +413,20 @@ async fn fault_c11_baggage_goes_on_within_bounds_as_far_as_it_is_allowed() {
     assert_eq!(
         baggage(&[&long(8000), &long(192)]).await,
         None,
-        "over all lines"
+        "the limit counts all lines"
     );
     let many = |count: usize| vec!["a=1"; count].join(",");
     assert_eq!(baggage(&[&many(64)]).await, Some(many(64)));
     assert_eq!(baggage(&[&many(65)]).await, None);
     let none = sent(TraceLayer::new(), &[("baggage", "a=1")]).await;
-    assert!(!none.contains_key(BAGGAGE), "by default none is sent on");
+    assert!(
+        !none.contains_key(BAGGAGE),
+        "no baggage is propagated by default"
+    );
 }
 
 #[tokio::test]
-async fn at_the_edge_every_trace_is_new() {
+async fn untrusting_starts_a_new_trace_for_every_request() {
     let lines = [
         ("traceparent", PARENT),
         ("tracestate", "a=1"),
@@ -415,7 +439,7 @@ async fn at_the_edge_every_trace_is_new() {
 
 proptest! {
     #[test]
-    fn fault_c9_a_parent_is_read_as_it_is_written(
+    fn fault_c9_traceparent_round_trips(
         trace in any::<u128>(), parent in any::<u64>(), flags in any::<u8>(),
     ) {
         let text = format!("00-{trace:032x}-{parent:016x}-{flags:02x}");
@@ -429,7 +453,7 @@ proptest! {
     }
 
     #[test]
-    fn fault_c9_c10_c11_nothing_that_is_sent_is_an_error(
+    fn fault_c9_c10_c11_accepts_any_values_and_sends_valid_ones(
         parent in "[0-9a-f-]{53,57}|[ -~\\xe9]{0,80}",
         state in "[a-z0-9=, @\t\u{e9}]{0,600}",
         bag in "[ab=;,\"% \t]{0,200}",
@@ -452,7 +476,7 @@ proptest! {
 }
 
 #[test]
-fn a_member_of_our_own_is_told_in_front_of_the_callers() {
+fn writes_the_own_member_in_front_of_those_of_the_caller() {
     let list = HeaderValue::from_static("a=1,b=2");
     let list = Tracestate::parse([&list]).unwrap().with_member("us", "7");
     let mut sent = HeaderMap::new();

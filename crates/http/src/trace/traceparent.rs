@@ -1,50 +1,50 @@
-//! The header `traceparent`: which trace a request belongs to, and who sent it.
+//! The header `traceparent` with the trace id, the parent id and the trace flags.
 
 use std::fmt;
 
 use http::HeaderValue;
 
-/// The length of `traceparent` in version 00, in bytes.
+/// Length of `traceparent` in version 00, in bytes.
 const LENGTH: usize = 55;
 
-/// The name of a trace: 16 bytes, not all zero; written in lower-case hex.
+/// A trace id: 16 bytes, not all zero. Displayed in lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; 16]);
 
 impl TraceId {
-    /// A new id, all of it random.
+    /// Creates a random id.
     #[must_use]
     pub fn generate() -> Self {
-        // Only zero is not allowed.
+        // The only invalid id is zero.
         Self(fastrand::u128(1..).to_be_bytes())
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the id.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-/// The name of one request within a trace: 8 bytes, not all zero; written in lower-case hex.
+/// The id of one request within a trace: 8 bytes, not all zero. Displayed in lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ParentId([u8; 8]);
 
 impl ParentId {
-    /// A new id, all of it random.
+    /// Creates a random id.
     #[must_use]
     pub fn generate() -> Self {
         Self(fastrand::u64(1..).to_be_bytes())
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the id.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 8] {
         &self.0
     }
 }
 
-/// What the sender says of a trace: the two flags that are defined. Others are zero.
+/// The trace flags. Undefined flags are always zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(u8);
 
@@ -54,19 +54,19 @@ impl Flags {
     /// At least the last 7 bytes of the trace id are random.
     pub const RANDOM: Self = Self(2);
 
-    /// Whether [`SAMPLED`](Self::SAMPLED) is set.
+    /// Returns `true` if [`SAMPLED`](Self::SAMPLED) is set.
     #[must_use]
     pub const fn is_sampled(self) -> bool {
         self.0 & Self::SAMPLED.0 != 0
     }
 
-    /// Whether [`RANDOM`](Self::RANDOM) is set.
+    /// Returns `true` if [`RANDOM`](Self::RANDOM) is set.
     #[must_use]
     pub const fn is_random(self) -> bool {
         self.0 & Self::RANDOM.0 != 0
     }
 
-    /// The defined flags of `bits`.
+    /// Keeps the defined flags of `bits` and clears all others.
     #[must_use]
     pub const fn of(bits: u8) -> Self {
         Self(bits & (Self::SAMPLED.0 | Self::RANDOM.0))
@@ -77,16 +77,16 @@ impl Flags {
 /// ([Trace Context Level 2 §3.2](https://www.w3.org/TR/trace-context-2/#traceparent-header)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Traceparent {
-    /// The trace.
+    /// Id of the trace.
     pub trace_id: TraceId,
-    /// The request of the sender.
+    /// Id of the sender's request.
     pub parent_id: ParentId,
-    /// What the sender says of the trace.
+    /// Trace flags.
     pub flags: Flags,
 }
 
 impl Traceparent {
-    /// A new trace: not sampled, with a random id.
+    /// Creates a new trace with a random id. It is not sampled.
     #[must_use]
     pub fn generate() -> Self {
         Self {
@@ -96,21 +96,21 @@ impl Traceparent {
         }
     }
 
-    /// Reads the value of the header, without spaces around it; none if it is invalid.
+    /// Parses the header value, which must have no surrounding spaces. Returns `None` if it is invalid.
     ///
-    /// Of a version above 00 the parts that are known are read, as §3.2.5 says: more may follow them,
+    /// Of a version above 00 only the fields of version 00 are read (§3.2.5). More fields may follow
     /// after a dash.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (known, rest) = value.split_at_checked(LENGTH)?;
-        // `known` has `LENGTH` bytes, and each place below is within them.
+        // `known` has `LENGTH` bytes, so all ranges below are valid.
         let [version] = hex(&known[..2])?;
         let complete = match version {
             0 => rest.is_empty(),
             0xff => false,
             _ => rest.first().is_none_or(|next| *next == b'-'),
         };
-        let dashes = [2, 35, 52].iter().all(|place| known[*place] == b'-');
+        let dashes = [2, 35, 52].iter().all(|index| known[*index] == b'-');
         if !complete || !dashes {
             return None;
         }
@@ -125,7 +125,7 @@ impl Traceparent {
         })
     }
 
-    /// The same trace, with a new parent: what a call is sent that this request makes.
+    /// Returns the same trace with a new parent id, for a downstream call.
     #[must_use]
     pub fn child(self) -> Self {
         Self {
@@ -134,18 +134,19 @@ impl Traceparent {
         }
     }
 
-    /// The value of the header, in version 00.
+    /// Returns the header value in version 00.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(&mut text[3..35], &self.trace_id.0);
         write_hex(&mut text[36..52], &self.parent_id.0);
         write_hex(&mut text[53..], &[self.flags.0]);
+        // Never fails, because the text consists of hex digits and dashes.
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
-/// `N` bytes in lower-case hex.
+/// Parses `N` bytes of lower-case hex.
 fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     for (byte, digits) in bytes.iter_mut().zip(text.chunks_exact(2)) {
