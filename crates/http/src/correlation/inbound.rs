@@ -1,4 +1,4 @@
-//! What a caller sent as the id of its request.
+//! Ids that callers send with their requests.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::CorrelationId;
 use crate::log::LogValue;
 
-/// Why the id of a caller was replaced by a new one.
+/// Reason for replacing the id of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replaced {
-    /// It has characters other than `[A-Za-z0-9._:-]`.
+    /// The id has characters other than `[A-Za-z0-9._:-]`.
     Charset,
-    /// It is empty, or longer than 128 bytes.
+    /// The id is empty or longer than 128 bytes.
     Length,
-    /// There are several that differ.
+    /// The header has several values that differ.
     Duplicate,
 }
 
 impl Replaced {
-    /// All reasons, for whoever counts by them.
+    /// All reasons.
     pub const ALL: [Self; 3] = [Self::Charset, Self::Length, Self::Duplicate];
 
-    /// Its name in logs and metrics.
+    /// Returns the name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,8 +40,8 @@ impl fmt::Display for Replaced {
     }
 }
 
-/// The id that a caller sent who is not trusted with the id of its request; for the log alone, which
-/// is how it is [shown](LogValue).
+/// The id of a caller that is not trusted to choose the correlation id. For logs only: it is displayed
+/// as a [`LogValue`].
 #[derive(Clone)]
 pub struct ClientRequestId(HeaderValue);
 
@@ -57,7 +57,8 @@ impl fmt::Debug for ClientRequestId {
     }
 }
 
-/// The caller's id, if it sent any: of the first of these headers that the request has.
+/// Returns the caller's id from the first of these headers that the request has, or `None` if it has
+/// neither.
 pub(super) fn inbound(
     headers: &HeaderMap,
     precedence: &[HeaderName; 2],
@@ -69,7 +70,7 @@ pub(super) fn inbound(
     Some(CorrelationId::accept(value.as_bytes()))
 }
 
-/// What the caller sent, whatever it is.
+/// Returns the caller's id without validation.
 pub(super) fn untrusted(
     headers: &HeaderMap,
     precedence: &[HeaderName; 2],
@@ -78,6 +79,7 @@ pub(super) fn untrusted(
     Some(ClientRequestId(value.clone()))
 }
 
+/// Returns the first value and the further values of the first of these headers that the request has.
 fn values<'h>(
     headers: &'h HeaderMap,
     precedence: &[HeaderName; 2],

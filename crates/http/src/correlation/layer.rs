@@ -1,4 +1,4 @@
-//! The layer that gives every request its id.
+//! The layer that assigns correlation ids.
 
 use std::{
     future::Future,
@@ -16,15 +16,16 @@ use super::{
     inbound::{inbound, untrusted},
 };
 
-/// Which ids of callers are kept.
+/// Configuration of [`CorrelationLayer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CorrelationConfig {
-    /// Keeps valid ids of callers, as is the default. Otherwise every request gets a new id, and the
-    /// caller's is in the extensions, as a [`ClientRequestId`](super::ClientRequestId) for the log.
+    /// Keeps valid ids of callers. If `false`, every request gets a new id, and the caller's id is
+    /// added to the extensions as a [`ClientRequestId`](super::ClientRequestId) for the log. Defaults
+    /// to `true`.
     pub trust: bool,
-    /// Prefers `x-request-id` where a caller sends both headers; by default `x-correlation-id` is
-    /// preferred. The other one is dropped.
+    /// Prefers `x-request-id` if a caller sends both headers. If `false`, `x-correlation-id` is
+    /// preferred. The other header is dropped. Defaults to `false`.
     pub request_id_first: bool,
 }
 
@@ -44,8 +45,8 @@ impl Default for CorrelationConfig {
     }
 }
 
-/// Gives every request a [`CorrelationId`], in its extensions and as its only id header, and echoes
-/// it on the response; see the [module docs](super).
+/// Assigns a [`CorrelationId`] to every request, in its extensions and as its only id header, and
+/// echoes the id on the response. See the [module docs](super).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CorrelationLayer {
     config: CorrelationConfig,
@@ -62,7 +63,7 @@ impl CorrelationLayer {
         }
     }
 
-    /// Calls `count` for each id that is replaced; nobody is told by default.
+    /// Calls `count` for each id of a caller that is replaced. No callback is set by default.
     #[must_use]
     pub const fn on_replaced(mut self, count: fn(Replaced)) -> Self {
         self.on_replaced = Some(count);
@@ -77,7 +78,8 @@ impl CorrelationLayer {
         }
     }
 
-    /// The id of `request`: its own, if that can be kept.
+    /// Returns the caller's id if it can be kept, and else a new one. An untrusted id is added to the
+    /// extensions.
     fn identify<B>(self, request: &mut Request<B>) -> CorrelationId {
         let precedence = self.precedence();
         if !self.config.trust {
@@ -95,10 +97,7 @@ impl CorrelationLayer {
     }
 
     fn replaced(self, reason: Replaced) {
-        tracing::debug!(
-            reason = reason.as_str(),
-            "the caller's correlation id was replaced"
-        );
+        tracing::debug!(reason = reason.as_str(), "caller's correlation id replaced");
         if let Some(count) = self.on_replaced {
             count(reason);
         }

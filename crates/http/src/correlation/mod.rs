@@ -1,8 +1,8 @@
-//! Give every request an id that all logs, answers and downstream calls bear.
+//! Correlation ids, which identify a request in all logs, responses and downstream calls.
 //!
-//! An inbound id is kept if it is 1 to 128 of `[A-Za-z0-9._:-]`; else the request gets a new one
-//! (UUID version 7) and goes on. The id is echoed on the response. It names the request and is no key
-//! to anything: two requests with one id have nothing else in common.
+//! An inbound id is kept if it has 1 to 128 characters of `[A-Za-z0-9._:-]`. Otherwise the request gets
+//! a new id (UUID version 7) and proceeds. The response echoes the id. The id grants nothing and is not
+//! used as a key: two requests with the same id are handled independently.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -37,26 +37,26 @@ pub use self::{
     layer::{Correlation, CorrelationConfig, CorrelationLayer, ResponseFuture},
 };
 
-/// The header of the id, in requests and responses.
+/// The header of the correlation id in requests and responses.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-/// The other header in which callers send an id.
+/// The alternative request header of the id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id, in bytes.
+/// Maximum length of an id, in bytes.
 const MAX: usize = 128;
 
-/// The id of a request: safe in a header, in a log line and in JSON as it is. Cheap to clone.
+/// The id of a request. Safe in headers, log lines and JSON without escaping. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CorrelationId(Bytes);
 
 impl CorrelationId {
-    /// Accepts `id`, or not.
+    /// Parses `id`. Returns `None` if it is not valid.
     #[must_use]
     pub fn parse(id: &str) -> Option<Self> {
         Self::accept(id.as_bytes()).ok()
     }
 
-    /// Accepts `id`, or says what is wrong with it.
+    /// Parses `id`. Returns the reason for replacing it if it is not valid.
     fn accept(id: &[u8]) -> Result<Self, Replaced> {
         let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
         if !(1..=MAX).contains(&id.len()) {
@@ -68,21 +68,23 @@ impl CorrelationId {
         }
     }
 
-    /// A new id.
+    /// Creates a new id, a UUID version 7.
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7().to_string().into())
     }
 
-    /// The id as text.
+    /// Returns the id as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        // Never fails, because an accepted id is ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The id as the value of a header.
+    /// Returns the id as a header value.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
+        // Never fails, because all accepted characters are valid in a header.
         HeaderValue::from_maybe_shared(self.0.clone())
             .unwrap_or_else(|_| HeaderValue::from_static(""))
     }

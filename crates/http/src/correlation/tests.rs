@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::{inbound::inbound, *};
 
-/// A request as the service below the layer sees it, and the id that is answered.
+/// Results of one call: the ids that the inner service received, and the id on the response.
 struct Passed {
     id: String,
     client: Option<ClientRequestId>,
-    answered: String,
+    response_id: String,
 }
 
 async fn pass(layer: CorrelationLayer, headers: &[(HeaderName, &[u8])]) -> Passed {
@@ -38,7 +38,7 @@ async fn pass(layer: CorrelationLayer, headers: &[(HeaderName, &[u8])]) -> Passe
             .unwrap()
             .to_owned(),
         client: request.extensions().get().cloned(),
-        answered: parts.headers[CORRELATION_ID].to_str().unwrap().to_owned(),
+        response_id: parts.headers[CORRELATION_ID].to_str().unwrap().to_owned(),
     }
 }
 
@@ -46,39 +46,39 @@ async fn id_of(layer: CorrelationLayer, headers: &[(HeaderName, &[u8])]) -> Stri
     pass(layer, headers).await.id
 }
 
-/// Why the id `value` is replaced, if it is.
+/// Returns the reason for replacing the id `value`, or `None` if it is kept.
 fn replaced(value: &[u8]) -> Option<Replaced> {
     let mut headers = HeaderMap::new();
     headers.insert(CORRELATION_ID, HeaderValue::from_bytes(value).unwrap());
     let precedence = [CORRELATION_ID, REQUEST_ID];
-    let read = inbound(&headers, &precedence).expect("there is an id");
+    let read = inbound(&headers, &precedence).expect("the request has an id");
     assert!(read.as_ref().map_or(true, |id| id.0 == value));
     read.err()
 }
 
 #[tokio::test]
-async fn fault_c1_a_request_without_an_id_gets_a_new_one() {
+async fn fault_c1_assigns_a_new_id_to_a_request_without_one() {
     let first = pass(CorrelationLayer::default(), &[]).await;
-    assert_eq!(first.id, first.answered);
+    assert_eq!(first.id, first.response_id);
     assert_eq!(Uuid::parse_str(&first.id).unwrap().get_version_num(), 7);
     assert_ne!(first.id, id_of(CorrelationLayer::default(), &[]).await);
 }
 
 #[tokio::test]
-async fn fault_c2_a_valid_id_is_kept_from_either_header() {
+async fn fault_c2_keeps_a_valid_id_from_either_header() {
     for name in [CORRELATION_ID, REQUEST_ID] {
         let passed = pass(CorrelationLayer::default(), &[(name, b"order:7")]).await;
-        assert_eq!((&*passed.id, &*passed.answered), ("order:7", "order:7"));
+        assert_eq!((&*passed.id, &*passed.response_id), ("order:7", "order:7"));
     }
-    // Any of the allowed characters may be the first: the contract asks for no letter there.
+    // Any allowed character may come first. The id does not have to begin with a letter.
     for id in [".", "_", ":", "-", "-1", "..", "::ffff:a", "9"] {
         assert_eq!(replaced(id.as_bytes()), None, "{id}");
     }
     assert_eq!(replaced(&[b'a'; 128]), None);
 }
 
-/// What has been a trouble somewhere: markup, commands, queries, paths, escapes, other scripts, marks
-/// that are not seen. None may be an id.
+/// Values that have caused trouble elsewhere: markup, commands, queries, paths, escapes, other scripts
+/// and invisible characters. All must be replaced.
 const NASTY: [&str; 60] = [
     " ",
     "  leading",
@@ -143,7 +143,7 @@ const NASTY: [&str; 60] = [
 ];
 
 #[tokio::test]
-async fn fault_c3_an_unusable_id_is_replaced_and_why_is_counted() {
+async fn fault_c3_replaces_an_invalid_id_and_reports_the_reason() {
     static COUNTED: AtomicUsize = AtomicUsize::new(0);
     let layer = CorrelationLayer::default().on_replaced(|reason| {
         assert_eq!(reason, Replaced::Charset);
@@ -168,7 +168,7 @@ async fn fault_c3_an_unusable_id_is_replaced_and_why_is_counted() {
 }
 
 #[test]
-fn fault_c3_no_escape_sequence_comes_through() {
+fn fault_c3_refuses_control_characters() {
     for raw in [&b"\x1b[2J"[..], b"a\nb", b"a\r\nx: y", b"\x07", b"\x00"] {
         let text = std::str::from_utf8(raw).unwrap();
         assert_eq!(CorrelationId::parse(text), None, "{text:?}");
@@ -176,7 +176,7 @@ fn fault_c3_no_escape_sequence_comes_through() {
 }
 
 #[tokio::test]
-async fn fault_c5_two_different_ids_are_replaced() {
+async fn fault_c5_replaces_two_different_ids() {
     static COUNTED: AtomicUsize = AtomicUsize::new(0);
     let layer = CorrelationLayer::default().on_replaced(|reason| {
         assert_eq!(reason, Replaced::Duplicate);
@@ -192,26 +192,30 @@ async fn fault_c5_two_different_ids_are_replaced() {
 }
 
 #[tokio::test]
-async fn fault_c6_of_two_headers_the_preferred_one_counts() {
+async fn fault_c6_reads_only_the_preferred_of_two_headers() {
     let both = [
         (REQUEST_ID, b"theirs".as_slice()),
         (CORRELATION_ID, b"ours"),
     ];
-    let preferring = CorrelationLayer::new(CorrelationConfig::default().request_id_first(true));
+    let request_id_first =
+        CorrelationLayer::new(CorrelationConfig::default().request_id_first(true));
     assert_eq!(id_of(CorrelationLayer::default(), &both).await, "ours");
-    assert_eq!(id_of(preferring, &both).await, "theirs");
-    assert_eq!(id_of(preferring, &both[1..]).await, "ours");
+    assert_eq!(id_of(request_id_first, &both).await, "theirs");
+    assert_eq!(id_of(request_id_first, &both[1..]).await, "ours");
     let unusable = [(REQUEST_ID, b"other".as_slice()), (CORRELATION_ID, b"<")];
     let id = id_of(CorrelationLayer::default(), &unusable).await;
-    assert!(Uuid::parse_str(&id).is_ok(), "not the other one: {id}");
+    assert!(
+        Uuid::parse_str(&id).is_ok(),
+        "the other header must not be used: {id}"
+    );
 }
 
 #[tokio::test]
-async fn fault_c7_without_trust_every_id_is_new_and_theirs_is_only_shown() {
+async fn fault_c7_untrusted_ids_are_replaced_and_kept_for_the_log() {
     let layer = CorrelationLayer::new(CorrelationConfig::default().trust(false));
     let valid = pass(layer, &[(CORRELATION_ID, b"order-7")]).await;
     assert!(Uuid::parse_str(&valid.id).is_ok());
-    assert_eq!(valid.id, valid.answered);
+    assert_eq!(valid.id, valid.response_id);
     assert_eq!(valid.client.unwrap().to_string(), "order-7");
     let nasty = [(REQUEST_ID, b"a\tb\xff\xe2\x80\xae".as_slice())];
     let shown = pass(layer, &nasty).await.client.unwrap().to_string();
@@ -222,7 +226,7 @@ async fn fault_c7_without_trust_every_id_is_new_and_theirs_is_only_shown() {
 }
 
 #[tokio::test]
-async fn fault_c16_two_requests_with_one_id_are_independent() {
+async fn fault_c16_handles_two_requests_with_the_same_id_independently() {
     let (enter, entered) = (tokio::sync::Barrier::new(2), AtomicUsize::new(0));
     let service = CorrelationLayer::default().layer(service_fn(|_: Request<()>| async {
         enter.wait().await;
@@ -232,37 +236,41 @@ async fn fault_c16_two_requests_with_one_id_are_independent() {
     let call = || service.oneshot(request().body(()).unwrap());
     let (first, second) = tokio::join!(call(), call());
     let (first, second) = (first.unwrap(), second.unwrap());
-    assert_ne!(first.body(), second.body(), "each was answered by itself");
+    assert_ne!(
+        first.body(),
+        second.body(),
+        "each request has its own response"
+    );
     assert_eq!(first.headers()[CORRELATION_ID], "same");
     assert_eq!(second.headers()[CORRELATION_ID], "same");
 }
 
-/// The rule, said in another way.
+/// A second implementation of the rule, as an oracle.
 fn is_valid(id: &[u8]) -> bool {
     let allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-";
     !id.is_empty() && id.len() <= 128 && id.iter().all(|byte| allowed.as_bytes().contains(byte))
 }
 
-/// A byte that may stand in the value of a header.
-fn of_a_header() -> impl Strategy<Value = u8> {
+/// Generates bytes that are allowed in a header value.
+fn header_byte() -> impl Strategy<Value = u8> {
     prop_oneof![Just(b'\t'), b' '..=b'~', 0x80..=0xff_u8]
 }
 
 proptest! {
     #[test]
-    fn fault_c2_every_valid_id_is_kept(id in "[A-Za-z0-9._:-]{1,128}") {
+    fn fault_c2_keeps_every_valid_id(id in "[A-Za-z0-9._:-]{1,128}") {
         let kept = CorrelationId::parse(&id).unwrap();
         prop_assert_eq!(kept.as_str(), &id);
         prop_assert_eq!(replaced(id.as_bytes()), None);
     }
 
     #[test]
-    fn fault_c3_every_other_one_is_replaced(id in prop::collection::vec(of_a_header(), 0..200)) {
+    fn fault_c3_replaces_every_invalid_id(id in prop::collection::vec(header_byte(), 0..200)) {
         prop_assert_eq!(replaced(&id).is_none(), is_valid(&id));
     }
 
     #[test]
-    fn fault_c3_one_bad_character_is_enough(
+    fn fault_c3_replaces_an_id_with_one_invalid_character(
         before in "[A-Za-z0-9._:-]{0,63}", bad in "[^A-Za-z0-9._:\\x00-\\x1f\\x7f-]", after in "[A-Za-z0-9._:-]{0,60}",
     ) {
         let id = format!("{before}{bad}{after}");
@@ -270,7 +278,7 @@ proptest! {
     }
 
     #[test]
-    fn fault_c15_what_is_accepted_is_a_header_and_a_word(id in "[A-Za-z0-9._:-]{1,130}|\\PC{0,200}") {
+    fn fault_c15_every_accepted_id_is_a_valid_header_value(id in "[A-Za-z0-9._:-]{1,130}|\\PC{0,200}") {
         if let Some(accepted) = CorrelationId::parse(&id) {
             let header = accepted.header_value();
             prop_assert_eq!(header.to_str().unwrap(), &id);
