@@ -1,4 +1,4 @@
-//! Which headers of a caller a service may see.
+//! The allow list of caller headers that are forwarded to a service.
 
 use std::sync::Arc;
 
@@ -18,14 +18,15 @@ use crate::{
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE},
 };
 
-/// Headers that are made anew for each message.
+/// Headers that are computed for each message.
 static RECOMPUTED: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
 
-/// Headers that say who a caller is, to whoever holds them.
+/// Headers that let their holder act as the caller.
 static CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 
-/// Returns `true` if only the layers and the client of this crate may set the header: one of a connection,
-/// one that is computed for each message, the correlation id, the trace context, or one of `x-fanout-…`.
+/// Returns `true` if only the layers and the client of this crate may set the header: hop-by-hop
+/// headers, headers that are computed for each message, the correlation id, the trace context, and
+/// `x-fanout-…`.
 #[must_use]
 pub fn is_managed(name: &HeaderName) -> bool {
     is_hop_by_hop(name)
@@ -34,13 +35,13 @@ pub fn is_managed(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-fanout-")
 }
 
-/// The headers of a caller that a service may see. There are none by default.
+/// The caller headers to forward to a service. Empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForwardConfig {
-    /// Headers other than credentials.
+    /// Headers other than `authorization` and `cookie`.
     pub headers: Vec<HeaderName>,
-    /// `authorization` or `cookie`: the service can then act as the caller.
+    /// Credentials to forward: `authorization` or `cookie`. The service can then act as the caller.
     pub credentials: Vec<HeaderName>,
 }
 
@@ -56,20 +57,24 @@ impl Validate for ForwardConfig {
         let headers = self.headers.iter().filter_map(|name| match name {
             name if is_managed(name) => Some("the header is set by the gateway itself"),
             name if CREDENTIALS.contains(name) => {
-                Some("the header is a credential: say that it is meant")
+                Some("the header is a credential; list it in `credentials` to forward it")
             }
             _ => None,
         });
         let headers = headers.map(|message| ConfigError::new("headers", message));
         let others = self.credentials.iter();
         let others = others.filter(|name| !CREDENTIALS.contains(name));
-        let others = others.map(|_| ConfigError::new("credentials", "the header is no credential"));
+        let others = others.map(|_| {
+            ConfigError::new(
+                "credentials",
+                "must be `authorization` or `cookie`; list other headers in `headers`",
+            )
+        });
         headers.chain(others).collect()
     }
 }
 
-/// The headers of a caller that are sent on to one service: those that are listed, and no others.
-/// There are none by default.
+/// Forwards the listed headers of a caller to one service, and no others. The default list is empty.
 ///
 /// ```
 /// use http::{HeaderMap, header::{ACCEPT_LANGUAGE, AUTHORIZATION}};
@@ -92,11 +97,11 @@ pub struct ForwardHeaders {
 }
 
 impl ForwardHeaders {
-    /// Sends on what `config` lists.
+    /// Creates the allow list of `config`.
     ///
     /// # Errors
-    /// A header is set by this crate alone, or is listed as a credential and is none, or the other way
-    /// round.
+    /// Returns an error if only this crate may set a listed header ([`is_managed`]), if a credential is
+    /// listed in `headers`, or if another header is listed in `credentials`.
     pub fn new(config: ForwardConfig) -> Result<Self, ConfigError> {
         let ForwardConfig {
             mut headers,
@@ -108,11 +113,13 @@ impl ForwardHeaders {
         })
     }
 
-    /// Copies what is listed, all lines of it, from a caller's headers to those of a request. What the
-    /// request has already stays as it is, and what the caller's `Connection` names is left behind.
+    /// Copies all values of the listed headers from the caller's request to `request`. A header that
+    /// `request` already has is left unchanged. Headers that the caller's `Connection` nominates are
+    /// not copied.
     pub fn copy(&self, caller: &HeaderMap, request: &mut HeaderMap) {
         let names = self.names.as_deref().unwrap_or_default();
-        // They may be many, and are looked at once; most callers name none that is listed.
+        // The caller may nominate many headers. Most callers nominate no listed one, so `hops` is
+        // mostly empty.
         let hops: Vec<_> = nominated(caller)
             .filter(|hop| names.contains(hop))
             .collect();
@@ -148,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_i9_only_listed_headers_go_down_and_credentials_by_their_own_word() {
+    fn fault_i9_forwards_only_listed_headers_and_credentials_separately() {
         let caller = [
             ("accept-language", "de"),
             ("authorization", "Bearer x"),
@@ -182,21 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn fault_i10_what_is_made_anew_cannot_be_listed() {
+    fn fault_i10_rejects_headers_that_are_computed_per_message() {
         for name in [HOST, CONTENT_LENGTH, EXPECT, CORRELATION_ID] {
             assert!(is_refused_as_managed(name));
         }
     }
 
     #[test]
-    fn fault_i11_a_caller_cannot_speak_for_the_gateway() {
+    fn fault_i11_a_caller_cannot_set_headers_of_the_gateway() {
         for name in ["x-fanout-depth", "x-fanout-completed", "x-fanout-"] {
             assert!(
                 is_refused_as_managed(HeaderName::from_static(name)),
                 "{name}"
             );
         }
-        // What the gateway says of the user, the caller cannot say in its place, or add to.
+        // A caller can neither replace nor extend a header that the gateway has set for the service.
         let user = HeaderName::from_static("x-user");
         let allowed = allow(user.clone()).unwrap();
         let mut request = headers(&[("x-user", "alice")]);
@@ -205,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_i8_what_a_caller_keeps_to_its_connection_is_left_behind() {
+    fn fault_i8_does_not_copy_headers_that_connection_nominates() {
         let allowed = allow(HeaderName::from_static("x-hop")).unwrap();
         let twice = [("x-hop", "1"), ("x-hop", "2")];
         assert!(

@@ -1,12 +1,11 @@
-//! Headers of one connection
-//! ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)).
+//! Hop-by-hop headers ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)).
 
 use http::{
     HeaderMap, HeaderName,
     header::{self, CONNECTION},
 };
 
-/// Headers of one connection, which no message may carry on to another.
+/// Hop-by-hop headers, which must not be forwarded to another connection.
 static HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -20,22 +19,22 @@ static HOP_BY_HOP: [HeaderName; 10] = [
     header::UPGRADE,
 ];
 
-/// Takes out the headers of one connection, and those that `Connection` names.
+/// Removes the hop-by-hop headers and those that `Connection` nominates.
 pub fn strip(headers: &mut HeaderMap) {
     let known = headers.keys().filter(|name| HOP_BY_HOP.contains(name));
-    // Most messages have none of them.
+    // Empty for most messages, and then not allocated.
     let names: Vec<HeaderName> = known.cloned().chain(nominated(headers)).collect();
     for name in names {
         headers.remove(name);
     }
 }
 
-/// Whether `name` is in the list of those of one connection.
+/// Returns `true` if `name` is one of the fixed hop-by-hop headers.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
 }
 
-/// The headers that `Connection` names. What is no name of a header is none of them.
+/// Returns the headers that `Connection` nominates. Invalid header names are skipped.
 pub(super) fn nominated(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     headers
         .get_all(CONNECTION)
@@ -53,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// Names of headers, in any case, with and without blanks: of one connection or not.
+    /// Header names in mixed case. The first ten are hop-by-hop headers.
     const NAMES: [&str; 14] = [
         "Connection",
         "keep-alive",
@@ -77,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fault_i8_what_belongs_to_a_connection_stays_there(
+        fn fault_i8_strip_removes_hop_by_hop_and_nominated_headers(
             sent in prop::collection::vec((0..NAMES.len(), "[ -~]{0,8}"), 0..12),
             named in prop::collection::vec(
                 prop::collection::vec((10..NAMES.len(), "[ \t]{0,2}"), 0..4), 0..3,
@@ -90,7 +89,7 @@ mod tests {
                     headers.append(parsed(NAMES[*name]), value);
                 }
             }
-            // In several lines, with what is no name between them.
+            // `Connection` comes in several lines, with invalid names in between.
             for line in &named {
                 let names = line.iter().map(|(name, blank)| format!("{blank}{}{blank}", NAMES[*name]));
                 let line = names.chain([format!("({junk}")]).collect::<Vec<_>>().join(",");

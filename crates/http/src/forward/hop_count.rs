@@ -1,4 +1,4 @@
-//! How many gateways a request has come through, so that one that goes in a circle ends.
+//! Loop detection by the number of gateways that a request has passed.
 
 use std::task::{Context, Poll};
 
@@ -11,33 +11,34 @@ use crate::{
     problem::{Code, OrRefused, Problem},
 };
 
-/// How many gateways a request has come through: a number, absent from what comes from outside.
+/// The header with the number of gateways that a request has passed. Absent in requests from outside.
 pub const HOP_COUNT: HeaderName = HeaderName::from_static("x-fanout-depth");
 
-/// The most gateways that a request may have come through before it comes here.
+/// Maximum number of gateways that a request may have passed before this one.
 pub const MAX_HOPS: u8 = 3;
 
-/// How many gateways a request had come through; [`LoopDetectionLayer`] puts it in the request's extensions.
+/// The number of gateways that a request has passed. [`LoopDetectionLayer`] adds it to the request's
+/// extensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HopCount(u8);
 
 impl HopCount {
-    /// The most that `headers` say, whatever servers between have made of them. What is no number is
-    /// not said by a gateway.
+    /// Reads the maximum of all values, because intermediaries may repeat or join the header. Values
+    /// that are not numbers are ignored.
     fn of(headers: &HeaderMap) -> Self {
         let values = headers.get_all(HOP_COUNT).iter();
         let parts = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         Self(parts.filter_map(number).max().unwrap_or_default())
     }
 
-    /// Tells the next server that it is one deeper. It is for every request that is made on behalf of
-    /// one that came in.
+    /// Writes the count for the next gateway, one more than this one. Call it for every downstream
+    /// request that is made for an inbound one.
     pub fn stamp(self, headers: &mut HeaderMap) {
         headers.insert(HOP_COUNT, u16::from(self.0).saturating_add(1).into());
     }
 }
 
-/// Digits; what is above 255 is 255.
+/// Parses decimal digits. Numbers above 255 become 255.
 fn number(text: &[u8]) -> Option<u8> {
     let digits = text.trim_ascii();
     let valid = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
@@ -45,13 +46,13 @@ fn number(text: &[u8]) -> Option<u8> {
     valid.then(|| digits.iter().fold(0, digit))
 }
 
-/// Turns away, with 508 `loop_detected`, a request that has come through more than [`MAX_HOPS`]
-/// gateways. The header of any other is taken out, and its [`HopCount`] put in its extensions.
+/// Refuses a request that has passed more than [`MAX_HOPS`] gateways with 508 `loop_detected`. The
+/// header of any other request is removed, and its [`HopCount`] is added to its extensions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopDetectionLayer(());
 
 impl LoopDetectionLayer {
-    /// The layer.
+    /// Creates the layer.
     #[must_use]
     pub const fn new() -> Self {
         Self(())
@@ -72,7 +73,8 @@ pub struct LoopDetection<S> {
     inner: S,
 }
 
-/// Always ready, since what is turned away needs no service.
+/// Always ready. The inner service is polled when a request is passed on, and a refused request does
+/// not need it.
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for LoopDetection<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
@@ -87,17 +89,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let depth = HopCount::of(request.headers());
-        if depth > HopCount(MAX_HOPS) {
-            tracing::error!(
-                code = Code::LoopDetected.as_str(),
-                "a request goes in a circle"
-            );
+        let hops = HopCount::of(request.headers());
+        if hops > HopCount(MAX_HOPS) {
+            tracing::error!(code = Code::LoopDetected.as_str(), "request loop detected");
             let id = request.extensions().get::<CorrelationId>();
             return OrRefused::refused(Problem::new(Code::LoopDetected).into_response(id));
         }
         request.headers_mut().remove(HOP_COUNT);
-        request.extensions_mut().insert(depth);
+        request.extensions_mut().insert(hops);
         OrRefused::called(self.inner.clone().oneshot(request))
     }
 }
@@ -114,15 +113,16 @@ mod tests {
 
     type Whole = Full<Bytes>;
 
-    /// Sends what a gateway sends on, and answers with the depth that it tells the next.
-    async fn told(values: &[&'static str]) -> Response<Whole> {
+    /// Returns the response for a request with these header values. Its header has the count for the
+    /// next gateway.
+    async fn response_to(values: &[&'static str]) -> Response<Whole> {
         let next = service_fn(|mut request: Request<()>| async move {
             assert!(!request.headers().contains_key(HOP_COUNT));
-            let depth = *request.extensions().get::<HopCount>().unwrap();
-            depth.stamp(request.headers_mut());
+            let hops = *request.extensions().get::<HopCount>().unwrap();
+            hops.stamp(request.headers_mut());
             let mut response = Response::new(Whole::default());
-            let told = request.headers()[HOP_COUNT].clone();
-            response.headers_mut().insert(HOP_COUNT, told);
+            let next_count = request.headers()[HOP_COUNT].clone();
+            response.headers_mut().insert(HOP_COUNT, next_count);
             Ok::<_, Infallible>(response)
         });
         let mut request = Request::new(());
@@ -135,11 +135,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_i16_a_circle_ends_with_the_fourth_gateway() {
-        for (value, deeper) in [("0", "1"), ("1", "2"), ("3", "4"), ("003", "4")] {
-            assert_eq!(told(&[value]).await.headers()[HOP_COUNT], deeper, "{value}");
+    async fn fault_i16_refuses_a_request_that_passed_more_than_three_gateways() {
+        for (value, next) in [("0", "1"), ("1", "2"), ("3", "4"), ("003", "4")] {
+            assert_eq!(
+                response_to(&[value]).await.headers()[HOP_COUNT],
+                next,
+                "{value}"
+            );
         }
-        assert_eq!(told(&[]).await.headers()[HOP_COUNT], "1");
+        assert_eq!(response_to(&[]).await.headers()[HOP_COUNT], "1");
         let all: [&[&str]; 7] = [
             &["4"],
             &["255"],
@@ -150,7 +154,7 @@ mod tests {
             &["1, 9"],
         ];
         for values in all {
-            let response = told(values).await;
+            let response = response_to(values).await;
             assert_eq!(response.status(), StatusCode::LOOP_DETECTED, "{values:?}");
             assert_eq!(
                 response.extensions().get::<Code>(),
@@ -160,9 +164,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_i11_a_depth_that_is_none_is_not_believed() {
+    async fn fault_i11_ignores_a_count_that_is_not_a_number() {
         for value in ["", "-1", "+1", "1.0", " ", "9.", "x"] {
-            assert_eq!(told(&[value]).await.headers()[HOP_COUNT], "1", "{value:?}");
+            assert_eq!(
+                response_to(&[value]).await.headers()[HOP_COUNT],
+                "1",
+                "{value:?}"
+            );
         }
     }
 }

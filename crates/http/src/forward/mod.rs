@@ -1,8 +1,8 @@
-//! What of a message goes on to the next server, and what belongs to one connection only.
+//! Rules for forwarding headers to the next server.
 //!
-//! - [`strip`] takes out the headers of one connection, in either direction.
-//! - [`ForwardHeaders`] lists the headers of a caller that a service may see; there are none by default.
-//! - [`LoopDetectionLayer`] turns away a request that has come through too often, and [`HopCount`] counts.
+//! - [`strip`] removes hop-by-hop headers, in either direction.
+//! - [`ForwardHeaders`] is the allow list of caller headers for a service. It is empty by default.
+//! - [`LoopDetectionLayer`] refuses a request that has passed too many gateways, counted by [`HopCount`].
 
 mod headers;
 mod hop_by_hop;
