@@ -1,8 +1,8 @@
-//! Who the client is, behind proxies of ours.
+//! Client addresses behind trusted proxies.
 //!
-//! Whatever a client writes into `X-Forwarded-For` or `Forwarded` ([RFC 7239]) arrives, with what
-//! proxies add to its right. So it is read from the right, and only as far as proxies are ours: the
-//! first that is not is the client.
+//! A client can send any `X-Forwarded-For` or `Forwarded` ([RFC 7239]) header, and each proxy appends
+//! to its right. The list is therefore read from the right. The first address that is not a trusted
+//! proxy is the client.
 //!
 //! ```
 //! use http::HeaderMap;
@@ -31,8 +31,8 @@ use tower::{Layer, Service};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// All that a proxy says of its client.
-const SAID_BY_PROXIES: [HeaderName; 6] = [
+/// All headers in which proxies describe their client.
+const PROXY_HEADERS: [HeaderName; 6] = [
     FORWARDED,
     X_FORWARDED_FOR,
     HeaderName::from_static("x-forwarded-host"),
@@ -41,15 +41,15 @@ const SAID_BY_PROXIES: [HeaderName; 6] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// Where proxies write whom they serve. Only one is read: what a proxy does not write itself, it
-/// passes on from anyone.
+/// The header that the trusted proxies write. Only this one is read, because proxies pass on headers
+/// that they do not write, whatever the client sent in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For`, which most proxies write.
+    /// `X-Forwarded-For`, which most proxies write. The default.
     #[default]
     XForwardedFor,
-    /// `Forwarded`, by its `for`.
+    /// `Forwarded` with its parameter `for`.
     Forwarded,
 }
 
@@ -61,7 +61,7 @@ impl ForwardedHeader {
         }
     }
 
-    /// The address that one element of the header's list says.
+    /// Returns the address in one element of the list, or `None` if it has none.
     fn hop(self, element: &str) -> Option<IpAddr> {
         match self {
             Self::XForwardedFor => address(element.trim()),
@@ -70,12 +70,12 @@ impl ForwardedHeader {
     }
 }
 
-/// The client's address as far as it is known, in the extensions of each request: the peer's, or
-/// what trusted proxies say.
+/// The client's address, in the extensions of each request: the address that trusted proxies report, or
+/// else that of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// The proxies that are believed, by their networks; cheap to clone. By default there are none.
+/// The networks of trusted proxies. Cheap to clone. No proxy is trusted by default.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies {
     networks: Arc<[IpNet]>,
@@ -83,7 +83,7 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Believes the proxies in `networks`, which write `X-Forwarded-For`.
+    /// Trusts the proxies in `networks`, which write `X-Forwarded-For`.
     #[must_use]
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Reads `header` instead.
+    /// Sets the header that the proxies write.
     #[must_use]
     pub fn header(mut self, header: ForwardedHeader) -> Self {
         self.header = header;
@@ -105,15 +105,17 @@ impl TrustedProxies {
             .any(|network| network.contains(&address))
     }
 
-    /// Who sent a request with `headers` over a connection from `peer`: the first from the right that
-    /// is no trusted proxy. Where the list cannot be read any further, the last proxy that could.
+    /// Returns the client's address for a request with `headers` over a connection from `peer`: the
+    /// first address from the right that is not a trusted proxy. If the list ends or an element cannot
+    /// be parsed, the last address before it is returned.
     ///
-    /// An IPv4 address in IPv6 is an IPv4 address.
+    /// IPv4-mapped IPv6 addresses are treated as IPv4.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         let lines = headers.get_all(self.header.name()).iter().rev();
         let mut elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+        // Each address was added by the hop to its right, so it counts only if that hop is trusted.
         while self.trusts(client) {
             let element = elements
                 .next()
@@ -126,14 +128,15 @@ impl TrustedProxies {
         client
     }
 
-    /// Leaves of what proxies say only what is read and may be believed.
+    /// Removes the headers of proxies, except those of a trusted peer. Of these, the list header that
+    /// is not read is removed as well.
     fn clean(&self, peer: Option<IpAddr>, headers: &mut HeaderMap) {
         let ours = peer.is_some_and(|peer| self.trusts(peer.to_canonical()));
         let other = |name: &HeaderName| match self.header {
             ForwardedHeader::XForwardedFor => *name == FORWARDED,
             ForwardedHeader::Forwarded => *name == X_FORWARDED_FOR,
         };
-        for name in SAID_BY_PROXIES {
+        for name in PROXY_HEADERS {
             if !ours || other(&name) {
                 headers.remove(name);
             }
@@ -141,7 +144,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address, with or without a port; one of IPv6 that has a port is in brackets.
+/// Parses an address with or without a port. An IPv6 address with a port is in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let bracketed = || {
         text.strip_prefix('[')?
@@ -156,9 +159,10 @@ fn address(text: &str) -> Option<IpAddr> {
         .or_else(|| bracketed().map(IpAddr::V6))
 }
 
-/// The value of the one `for` in an element of `Forwarded`, without its quotes; none if any value of
-/// the element is half a one: then the comma before it was within quotes, and what looks like an
-/// element is a part of what a client wrote.
+/// Returns the unquoted value of the only `for` parameter in an element of `Forwarded`.
+///
+/// Returns `None` if any value of the element has an unbalanced quote. The comma before the element was
+/// then within a quoted string, and the apparent element is part of a value that a client chose.
 fn forwarded_for(element: &str) -> Option<&str> {
     let mut found = None;
     for pair in element.split(';') {
@@ -171,7 +175,8 @@ fn forwarded_for(element: &str) -> Option<&str> {
     found
 }
 
-/// A value without its quotes, if they stand around all of it; escapes are not read.
+/// Strips the quotes of a quoted value. Returns `None` for unbalanced quotes and for escapes, which are
+/// not supported.
 fn unquoted(value: &str) -> Option<&str> {
     let bare = match value.strip_prefix('"') {
         Some(quoted) => quoted.strip_suffix('"')?,
@@ -180,22 +185,22 @@ fn unquoted(value: &str) -> Option<&str> {
     (!bare.contains(['"', '\\'])).then_some(bare)
 }
 
-/// The address of the client's end of the connection, in the extensions of each request.
+/// The remote address of the connection, in the extensions of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Gives every request its [`ClientAddr`], if the server told its [`PeerAddr`]; see the
+/// Adds the [`ClientAddr`] to every request that has a [`PeerAddr`] from the server. See the
 /// [module docs](self).
 ///
-/// What others than trusted proxies say of the client is removed, so that nothing below believes it
-/// or sends it on.
+/// Client information that does not come from a trusted proxy is removed, so that inner services
+/// neither use nor forward it.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardedLayer {
     proxies: TrustedProxies,
 }
 
 impl ForwardedLayer {
-    /// Believes `proxies`.
+    /// Creates a layer that trusts `proxies`.
     #[must_use]
     pub const fn new(proxies: TrustedProxies) -> Self {
         Self { proxies }

@@ -1,4 +1,4 @@
-//! Chains of proxies, and what those in front of them write.
+//! Chains of proxies, and headers that clients in front of them forge.
 
 use std::{convert::Infallible, net::Ipv4Addr};
 
@@ -33,7 +33,7 @@ fn client(proxies: &TrustedProxies, peer: &str, lines: &[&str]) -> String {
 }
 
 #[test]
-fn fault_d37_the_first_from_the_right_that_is_not_ours_is_the_client() {
+fn fault_d37_takes_the_first_untrusted_address_from_the_right() {
     for (peer, lines, wanted) in [
         ("198.51.100.1", &["10.0.0.9"][..], "198.51.100.1"),
         ("10.0.0.1", &[], "10.0.0.1"),
@@ -69,7 +69,7 @@ fn fault_d37_the_first_from_the_right_that_is_not_ours_is_the_client() {
 }
 
 #[test]
-fn fault_d37_forwarded_is_read_by_its_for() {
+fn fault_d37_reads_the_for_parameter_of_forwarded() {
     let ours = ours().header(ForwardedHeader::Forwarded);
     for (lines, wanted) in [
         (&["for=203.0.113.7"][..], "203.0.113.7"),
@@ -81,23 +81,25 @@ fn fault_d37_forwarded_is_read_by_its_for() {
         (&["for=203.0.113.7, for=_hidden"], "10.0.0.1"),
         (&["for=203.0.113.7, proto=https"], "10.0.0.1"),
         (&["for=\"203.0.113.7"], "10.0.0.1"),
-        // A client chooses the host that a proxy quotes: no part of it is an element.
+        // The client chooses the host that a proxy quotes. No part of the quoted value may count as an
+        // element.
         (&["for=203.0.113.7;host=\"a, for=6.6.6.6;x=\""], "10.0.0.1"),
         (
             &["for=203.0.113.7;host=\"a, for=6.6.6.6;x=\\\"\""],
             "10.0.0.1",
         ),
-        // A quote that a client leaves open hides nothing of what stands to its right.
+        // An open quote from a client must not hide the elements to its right.
         (&["for=6.6.6.6;host=\", for=203.0.113.7"], "203.0.113.7"),
     ] {
         assert_eq!(client(&ours, "10.0.0.1", lines), wanted, "{lines:?}");
     }
 }
 
-/// What the inner service sees of a request from `peer` that says all there is to say.
+/// Returns the client address and the header names that the inner service receives for a request from
+/// `peer` with all proxy headers.
 async fn seen(proxies: TrustedProxies, peer: &str) -> (Option<ClientAddr>, Vec<HeaderName>) {
     let mut request = Request::new(());
-    for name in SAID_BY_PROXIES {
+    for name in PROXY_HEADERS {
         let value = HeaderValue::from_static("203.0.113.7");
         request.headers_mut().insert(name, value);
     }
@@ -113,7 +115,7 @@ async fn seen(proxies: TrustedProxies, peer: &str) -> (Option<ClientAddr>, Vec<H
 }
 
 #[tokio::test]
-async fn fault_d37_what_others_say_is_removed() {
+async fn fault_d37_removes_proxy_headers_of_untrusted_peers() {
     let client = |text: &str| Some(ClientAddr(text.parse().unwrap()));
     assert_eq!(
         seen(ours(), "198.51.100.1:9").await,
@@ -130,14 +132,14 @@ async fn fault_d37_what_others_say_is_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn proxies_keeps_the_laws() {
+async fn forwarded_layer_keeps_the_laws() {
     let layer = ForwardedLayer::new(ours());
     Laws::new(Http::<Full<Bytes>>::new(), |inner| layer.layer(inner))
         .check()
         .await;
 }
 
-/// A hop: an address of ours or of another, or none.
+/// Generates a hop: the address of a trusted proxy, another address, or `None` for an invalid element.
 fn hop() -> impl Strategy<Value = Option<IpAddr>> {
     let ours = any::<[u8; 3]>().prop_map(|[b, c, d]| Some(Ipv4Addr::new(10, b, c, d).into()));
     let other = any::<Ipv6Addr>().prop_map(|address| Some(address.to_canonical()));
@@ -146,11 +148,11 @@ fn hop() -> impl Strategy<Value = Option<IpAddr>> {
 
 proptest! {
     #[test]
-    fn fault_d37_it_is_as_if_the_whole_chain_were_read(
+    fn fault_d37_matches_a_model_that_reads_the_whole_chain(
         peer in hop(), hops in prop::collection::vec((hop(), any::<bool>(), any::<bool>()), 0..9),
     ) {
         let Some(peer) = peer else { return Ok(()) };
-        // In words: the chain from the client to the peer; drop from its end what is ours.
+        // The model takes the chain from the client to the peer and drops trusted proxies from its end.
         let chain: Vec<_> = hops.iter().map(|(hop, ..)| *hop).chain([Some(peer)]).collect();
         let readable = chain.iter().rposition(Option::is_none).map_or(0, |garbage| garbage + 1);
         let chain = &chain[readable..];
@@ -176,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn fault_d37_nothing_that_is_written_is_believed_of_others(text in "[ -~]{0,60}", peer: Ipv4Addr) {
+    fn fault_d37_ignores_any_header_of_untrusted_peers(text in "[ -~]{0,60}", peer: Ipv4Addr) {
         let peer = IpAddr::V4(peer);
         prop_assume!(!ours().trusts(peer));
         prop_assert_eq!(ours().client(peer, &headers(&X_FORWARDED_FOR, &[&text])), peer);
