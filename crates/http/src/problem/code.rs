@@ -1,10 +1,10 @@
-//! What can go wrong: a closed list, with its statuses and titles.
+//! The problem codes with their statuses and titles.
 
 use http::StatusCode;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $code:ident = $status:literal $name:literal $title:literal,)*) => {
-        /// What went wrong, for programs: a closed list.
+        /// A machine-readable problem code: a closed list.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Code { $($(#[$doc])* $code,)* }
@@ -21,84 +21,84 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request line, a header or the token's syntax is wrong.
+    /// The request line, a header or the syntax of the token is invalid.
     InvalidRequest = 400 "invalid_request" "The request is invalid",
     /// The body is not JSON.
     MalformedJson = 400 "malformed_json" "The body is not valid JSON",
-    /// The body broke off.
+    /// The body ended early.
     BrokenBody = 400 "broken_body" "The body broke off",
-    /// A parameter cannot stand where it would be sent.
+    /// The value of a parameter cannot be sent in its position.
     BadParam = 400 "bad_param" "A parameter has a value that cannot be sent on",
-    /// There is no host, or there are several, or it is none.
+    /// The host is missing, repeated or invalid.
     BadHost = 400 "bad_host" "The host of the request is not valid",
-    /// It is not clear where the request ends.
+    /// The end of the body is ambiguous.
     BadFraming = 400 "bad_framing" "The length of the body is not clear",
-    /// The request's target is of a form that is not served.
+    /// The form of the request target is not supported.
     BadTarget = 400 "bad_target" "The target of the request is not valid",
     /// A token is required.
     AuthRequired = 401 "auth_required" "A token is required",
-    /// The token is not valid.
+    /// The token is invalid.
     InvalidToken = 401 "invalid_token" "The token is not valid",
-    /// The token does not allow this.
+    /// The token lacks a required role or scope.
     InsufficientScope = 403 "insufficient_scope" "The token does not allow this",
-    /// The caller's tier lacks a required service.
+    /// The caller's tier does not include a required service.
     TierForbidden = 403 "tier_forbidden" "The caller's tier does not have a required service",
-    /// There is nothing at this path.
+    /// No resource exists at this path.
     NotFound = 404 "not_found" "There is nothing here",
-    /// There is something, but not for this method.
+    /// The resource does not support this method.
     MethodNotAllowed = 405 "method_not_allowed" "The method is not allowed here",
-    /// The body came too slowly.
+    /// The body arrived too slowly.
     RequestTimeout = 408 "request_timeout" "The request took too long to arrive",
     /// The body is too large.
     PayloadTooLarge = 413 "payload_too_large" "The body is too large",
-    /// The request's target is too long.
+    /// The request target is too long.
     UriTooLong = 414 "uri_too_long" "The address is too long",
-    /// The body is not of a type that is read here.
+    /// The media type of the body is not supported.
     UnsupportedMediaType = 415 "unsupported_media_type" "The body must be JSON in UTF-8",
     /// The body is compressed.
     UnsupportedEncoding = 415 "unsupported_encoding" "The body must not be encoded",
-    /// The client expects what is not known here.
+    /// The expectation of the client is not supported.
     ExpectationFailed = 417 "expectation_failed" "What the request expects is not known here",
-    /// Fields have values that they cannot have.
+    /// Fields have invalid values.
     Validation = 422 "validation" "The request has invalid fields",
-    /// Something that a required service needs is not in the request.
+    /// A value that a required service needs is missing in the request.
     MissingParam = 422 "missing_param" "The request lacks what a required service needs",
-    /// No service is left to ask.
+    /// No service remains to be called.
     NoServices = 422 "no_services" "No service is left to ask",
-    /// A quota is used up.
+    /// A quota is exhausted.
     RateLimited = 429 "rate_limited" "Too many requests",
-    /// The head of the request is too large.
+    /// The request head is too large.
     HeadersTooLarge = 431 "headers_too_large" "The headers are too large",
-    /// Something broke on our side.
+    /// An internal error occurred.
     Internal = 500 "internal" "Something went wrong",
-    /// A handler reads claims, and no layer checks a token in front of it.
+    /// A handler reads claims, but no layer checks tokens for it.
     AuthNotConfigured = 500 "auth_not_configured" "The server does not check tokens here",
-    /// There is no such method.
+    /// The method is unknown.
     MethodUnknown = 501 "method_unknown" "There is no such method",
-    /// The body is coded in a way that is not read here.
+    /// The transfer coding of the body is not supported.
     TransferCodingUnsupported = 501 "te_unsupported" "The transfer coding is not known here",
-    /// Services failed.
+    /// Required services failed.
     UpstreamFailed = 502 "upstream_failed" "Services that are needed have failed",
-    /// The answers together are too large.
+    /// The combined responses are too large.
     AggregateTooLarge = 502 "aggregate_too_large" "The answers are too large together",
-    /// The answers cannot stand in one document.
+    /// The responses cannot be merged into one document.
     MergeConflict = 502 "merge_conflict" "The answers contradict each other",
-    /// We refused to ask services.
+    /// Required services were not called, because they are considered unavailable.
     UpstreamUnavailable = 503 "upstream_unavailable" "Services that are needed are not available",
-    /// There are no keys to check tokens with.
+    /// No keys are available to check tokens with.
     AuthUnavailable = 503 "auth_unavailable" "Tokens cannot be checked now",
-    /// There is more to do than can be done.
+    /// The server is overloaded.
     Overloaded = 503 "overloaded" "There is too much to do",
-    /// The process is stopping.
+    /// The server is shutting down.
     Stopping = 503 "stopping" "The server is stopping",
-    /// Services took too long.
+    /// Required services took too long.
     UpstreamTimeout = 504 "upstream_timeout" "Services that are needed took too long",
-    /// The request has come through this server too often.
+    /// The request has passed too many gateways.
     LoopDetected = 508 "loop_detected" "The request goes in a circle",
 }
 
 impl Code {
-    /// Its status.
+    /// Returns the HTTP status.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match StatusCode::from_u16(self.row().0) {
@@ -107,13 +107,13 @@ impl Code {
         }
     }
 
-    /// Its name on the wire.
+    /// Returns the code as it is written in problems and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.row().1
     }
 
-    /// What it says to people.
+    /// Returns the human-readable title.
     #[must_use]
     pub const fn title(self) -> &'static str {
         self.row().2
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_errors_with_names_of_their_own() {
+    fn codes_have_unique_names_and_error_statuses() {
         let names: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         assert!(

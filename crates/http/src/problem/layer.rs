@@ -1,4 +1,4 @@
-//! Turns errors and panics of a service into problems.
+//! The layer that converts errors and panics of a service into problems.
 
 use std::{
     any::Any,
@@ -18,15 +18,16 @@ use tower_fanout_layers::AsRejection;
 use super::{Code, Problem};
 use crate::correlation::CorrelationId;
 
-/// Outermost in an HTTP server: an error becomes a problem by the one table, and a panic a 500 that
-/// says nothing of the inside. What is left is `Infallible`.
+/// Converts errors into problems by their [`Rejection`](tower_fanout_layers::Rejection), and panics
+/// into a 500 without internal details. Use it as the outermost layer of an HTTP server, whose error
+/// type then is [`Infallible`].
 ///
-/// The body of its problems is made by `From<Bytes>`, which axum's body and `Full<Bytes>` have.
+/// The response body must implement `From<Bytes>`, as axum's `Body` and `Full<Bytes>` do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProblemLayer(());
 
 impl ProblemLayer {
-    /// The layer.
+    /// Creates the layer.
     #[must_use]
     pub const fn new() -> Self {
         Self(())
@@ -58,6 +59,7 @@ where
     type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Errors of the inner `poll_ready` become problems too, as `oneshot` calls it.
         Poll::Ready(Ok(()))
     }
 
@@ -88,6 +90,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        // The inner future is not polled again after a panic, so no broken state becomes visible.
         let problem = match catch_unwind(AssertUnwindSafe(|| this.inner.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
@@ -113,10 +116,7 @@ fn log(panic: &(dyn Any + Send)) {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(
-        panic = text.unwrap_or("of another type"),
-        "a service panicked"
-    );
+    tracing::error!(panic = text.unwrap_or("not a string"), "service panicked");
 }
 
 #[cfg(test)]
@@ -127,10 +127,12 @@ mod tests {
 
     use super::*;
 
-    async fn status(answer: fn() -> Result<Response<Full<Bytes>>, Rejection>) -> http::StatusCode {
+    async fn status(
+        response: fn() -> Result<Response<Full<Bytes>>, Rejection>,
+    ) -> http::StatusCode {
         let service = ServiceBuilder::new()
             .layer(ProblemLayer::new())
-            .service(service_fn(move |_: Request<()>| async move { answer() }));
+            .service(service_fn(move |_: Request<()>| async move { response() }));
         let response = service.oneshot(Request::new(())).await.unwrap();
         response.status()
     }
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_k7_a_panic_is_a_500_that_says_nothing_of_the_inside() {
+    async fn fault_k7_converts_a_panic_into_a_500() {
         assert_eq!(status(|| panic!("the inside")).await, 500);
     }
 }

@@ -1,7 +1,7 @@
-//! One table from failure to wire, and problem details ([RFC 9457]) to say it with.
+//! Error responses as problem details ([RFC 9457]), and the mapping from failures to them.
 //!
-//! Nothing of the input or of the inside is in a problem: titles are fixed per code, and a detail is
-//! a text of ours.
+//! A problem contains neither input nor internal details. Titles are fixed per code, and details are
+//! written by the program.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -38,7 +38,7 @@ pub use self::{
 };
 use crate::correlation::CorrelationId;
 
-/// What is wrong with one field.
+/// An error in one field of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     pointer: String,
@@ -47,7 +47,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// The field at `pointer` ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)) is wrong.
+    /// Creates an error for the field at `pointer` ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)).
     pub fn new(
         pointer: impl Into<String>,
         code: &'static str,
@@ -60,13 +60,13 @@ impl FieldError {
         }
     }
 
-    /// Where it is.
+    /// Returns the JSON Pointer of the field.
     #[must_use]
     pub fn pointer(&self) -> &str {
         &self.pointer
     }
 
-    /// What is wrong, for programs.
+    /// Returns the machine-readable error code.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.code
@@ -81,7 +81,7 @@ impl FieldError {
     }
 }
 
-/// What went wrong, ready to be said. Its `Debug` has no headers and no extensions.
+/// A problem that can be sent as a response. `Debug` shows no headers and no extension members.
 #[derive(Clone)]
 pub struct Problem {
     code: Code,
@@ -103,22 +103,22 @@ impl fmt::Debug for Problem {
     }
 }
 
-/// The problem in words: its title, what happened, and what is wrong with which fields.
+/// Writes the problem as text: its title, its detail and its field errors.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code.title())?;
         if let Some(detail) = &self.detail {
             write!(f, ": {detail}")?;
         }
-        for (place, error) in self.errors.iter().enumerate() {
-            let before = if place == 0 { ": " } else { ", " };
-            write!(f, "{before}{} ({})", error.pointer, error.detail)?;
+        for (index, error) in self.errors.iter().enumerate() {
+            let separator = if index == 0 { ": " } else { ", " };
+            write!(f, "{separator}{} ({})", error.pointer, error.detail)?;
         }
         Ok(())
     }
 }
 
-/// A JSON object that is being written.
+/// A JSON object under construction.
 struct Members(String);
 
 impl Members {
@@ -129,7 +129,7 @@ impl Members {
         }
     }
 
-    /// Adds a member whose value is JSON; `name` needs no escapes.
+    /// Adds a member whose value is JSON. `name` must not need escapes.
     fn raw(&mut self, name: &str, value: &str) {
         let before = if self.0.is_empty() { '{' } else { ',' };
         self.0.push(before);
@@ -143,7 +143,7 @@ impl Members {
 }
 
 impl Problem {
-    /// The problem `code`.
+    /// Creates the problem `code`.
     #[must_use]
     pub const fn new(code: Code) -> Self {
         Self {
@@ -156,53 +156,53 @@ impl Problem {
         }
     }
 
-    /// Its code.
+    /// Returns the code.
     #[must_use]
     pub const fn code(&self) -> Code {
         self.code
     }
 
-    /// Adds what happened, in words of ours: never a part of the input.
+    /// Sets the detail. The text must not contain any part of the input.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Adds what is wrong with fields.
+    /// Sets the field errors.
     #[must_use]
     pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
     }
 
-    /// Adds when it is worth asking again; it is said in whole seconds, at least one.
+    /// Sets the time after which a retry may succeed. Rounded up to whole seconds, at least one.
     #[must_use]
     pub fn retry_after(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
         self.retry_after = retry_after.into();
         self
     }
 
-    /// Adds what the caller must show ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
+    /// Adds a challenge in `WWW-Authenticate` ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
     #[must_use]
     pub fn challenge(self, challenge: HeaderValue) -> Self {
         self.header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// Adds the methods that are allowed.
+    /// Adds the allowed methods in `Allow`.
     #[must_use]
     pub fn allow(self, methods: HeaderValue) -> Self {
         self.header(ALLOW, methods)
     }
 
-    /// Adds a member of its own.
+    /// Adds an extension member. `name` must not need escapes.
     #[must_use]
     pub fn extension(mut self, name: &'static str, value: Box<RawValue>) -> Self {
         self.extensions.push((name, value));
         self
     }
 
-    /// Adds a header to its response.
+    /// Adds a header to the response.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
@@ -215,10 +215,10 @@ impl Problem {
         Some(wait.as_secs().saturating_add(begun).max(1))
     }
 
-    /// The problem as JSON.
+    /// Returns the problem as a JSON object.
     ///
     /// # Panics
-    /// Never: its members are plain values.
+    /// Never, since all members are valid JSON.
     #[must_use]
     pub fn to_json(&self, id: Option<&CorrelationId>) -> String {
         let r#type = format!("urn:tower-fanout:problem:{}", self.code.as_str());
@@ -254,7 +254,8 @@ impl Problem {
         members.end()
     }
 
-    /// The problem as a response. Its [`Code`] is in the response's extensions, to be counted.
+    /// Returns the problem as a response. The [`Code`] is added to the response's extensions, for
+    /// metrics.
     #[must_use]
     pub fn into_response<B: From<Bytes>>(self, id: Option<&CorrelationId>) -> Response<B> {
         let mut response = Response::new(B::from(self.to_json(id).into()));
@@ -275,7 +276,7 @@ impl Problem {
     }
 }
 
-/// What a layer refused in front of the whole service.
+/// Converts the rejection of a layer in front of the whole service.
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let code = match rejection {
@@ -299,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_and_headers_are_those_of_the_rfc() {
+    fn writes_the_members_and_headers_of_rfc_9457() {
         let id = CorrelationId::parse("req-1").unwrap();
         let problem = Problem::new(Code::Validation)
             .detail("two fields")

@@ -1,4 +1,4 @@
-//! The future of a layer that may answer in place of its service.
+//! The future of a layer that may respond without calling its service.
 
 use std::{
     future::Future,
@@ -10,7 +10,7 @@ use http::Response;
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The call, or the layer's own answer, which mostly turns the caller away.
+    /// The future of an inner call, or a response of the layer itself, usually a refusal.
     #[derive(Debug)]
     pub struct OrRefused<F, B> {
         #[pin]
@@ -53,8 +53,10 @@ where
         match self.project().state.project() {
             StateProjection::Called { call } => call.poll(cx),
             StateProjection::Refused { response } => {
-                // It is there until the first poll, which completes the future.
-                Poll::Ready(Ok(response.take().expect("polled after completion")))
+                // The response is taken by the first poll, which completes the future.
+                Poll::Ready(Ok(response
+                    .take()
+                    .expect("`OrRefused` polled after completion")))
             }
         }
     }
