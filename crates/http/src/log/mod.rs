@@ -1,7 +1,7 @@
-//! What a log line says of a request: its ids, and values that are safe to read.
+//! Request data in log lines.
 //!
-//! Values of a request that stand in a log line are written as [`LogValue`]. [`RequestSpanLayer`] gives
-//! all lines of a request its ids.
+//! [`LogValue`] makes a value of a request safe to log. [`RequestSpanLayer`] adds the ids of a request
+//! to all of its log lines.
 
 mod span;
 
@@ -9,14 +9,14 @@ use std::fmt::{self, Write};
 
 pub use self::span::{InSpan, RequestSpan, RequestSpanLayer};
 
-/// How many characters of a value are shown.
-const LONGEST: usize = 256;
+/// Maximum number of characters that are shown.
+const MAX_CHARS: usize = 256;
 
-/// A value of a request as a log line shows it: on one line, without control characters, at most 256
-/// characters of it.
+/// A request value in a form that is safe to log: on one line, without control characters, and cut
+/// after 256 characters.
 ///
-/// Control characters are escaped as in Rust (`\n`, `\u{1b}`), and so are those that are not seen or
-/// that turn the direction of the text. What is not UTF-8 becomes `U+FFFD`, and what is left out `…`.
+/// Control characters, invisible characters and characters that change the text direction are escaped
+/// as in Rust (`\n`, `\u{1b}`). Invalid UTF-8 becomes `U+FFFD`. A cut is marked with `…`.
 ///
 /// ```
 /// use tower_fanout_http::log::LogValue;
@@ -29,7 +29,7 @@ const LONGEST: usize = 256;
 pub struct LogValue<'a>(&'a [u8]);
 
 impl<'a> LogValue<'a> {
-    /// Shows `value`, which is a text, bytes or the value of a header.
+    /// Wraps `value`, which can be a string, bytes or a header value.
     #[must_use]
     pub fn new<T: AsRef<[u8]> + ?Sized>(value: &'a T) -> Self {
         Self(value.as_ref())
@@ -38,7 +38,7 @@ impl<'a> LogValue<'a> {
 
 impl fmt::Display for LogValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut left = LONGEST;
+        let mut left = MAX_CHARS;
         for chunk in self.0.utf8_chunks() {
             let invalid = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
             for char in chunk.valid().chars().chain(invalid) {
@@ -59,9 +59,9 @@ impl fmt::Debug for LogValue<'_> {
     }
 }
 
-/// Writes what goes through it on one line, without control characters.
+/// A writer that keeps its output on one line and free of control characters.
 ///
-/// They are escaped as [`LogValue`] escapes them, and nothing is cut.
+/// Characters are escaped as in [`LogValue`], and nothing is cut.
 #[derive(Debug)]
 pub struct OneLine<W>(pub W);
 
@@ -72,8 +72,8 @@ impl<W: Write> Write for OneLine<W> {
     }
 }
 
-/// Writes `char`, escaped if it is not seen as itself. Those that are safe for `Debug` are safe here;
-/// its quotes and backslashes need no escape in a line.
+/// Writes `char`, escaped if it is not visible. Uses the rules of `Debug`, but quotes and backslashes
+/// stay as they are, since they are harmless in a log line.
 fn write_safe(to: &mut impl Write, char: char) -> fmt::Result {
     if matches!(char, ' '..='~') {
         to.write_char(char)
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_c13_a_long_value_is_cut_after_256_characters() {
+    fn fault_c13_cuts_a_value_after_256_characters() {
         let path = format!("/{}", "\u{e9}".repeat(10 << 10));
         let shown = LogValue::new(&path).to_string();
         assert_eq!(shown.chars().count(), 257);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_c12_what_is_not_seen_is_escaped() {
+    fn fault_c12_escapes_control_and_invisible_characters() {
         for (value, shown) in [
             (&b"a\r\nb\t\0"[..], "a\\r\\nb\\t\\0"),
             (b"\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}"),
@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fault_c12_c13_whatever_is_shown_is_one_line(value in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn fault_c12_c13_writes_any_value_on_one_line(value in prop::collection::vec(any::<u8>(), 0..400)) {
             let shown = LogValue::new(&value).to_string();
             prop_assert!(!shown.contains(char::is_control), "{shown:?}");
             prop_assert_eq!(shown.lines().count(), usize::from(!value.is_empty()));

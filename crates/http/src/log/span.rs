@@ -1,4 +1,4 @@
-//! The span of a request.
+//! The tracing span of a request.
 
 use std::{
     net::IpAddr,
@@ -19,18 +19,18 @@ use crate::{
     trace::TraceContext,
 };
 
-/// Puts each request into a span, so that all its log lines bear `correlation_id` and `trace_id`.
+/// Creates a span for each request, so that all of its log lines have `correlation_id` and `trace_id`.
 ///
-/// It goes below the layers that give the request its ids. The span is of the level `ERROR`, so that
-/// it is there for each line that is logged at all; where nothing is, no span is made. It is called
-/// `request`, and has beside the ids the method, the path and the address of the peer; `client` if
-/// the peer is a proxy that is [believed](ClientAddr) to speak for another, and `client_request_id` if
-/// the caller sent an id that is [not trusted](ClientRequestId).
+/// Apply it inside the layers that assign the ids. The span is called `request`. Its level is `ERROR`,
+/// so that it is enabled whenever any line is logged. If logging is off, no span is created. Further
+/// fields are the method, the path and the address of the peer. `client` is added if a trusted proxy
+/// forwards the request for another [client](ClientAddr), and `client_request_id` if the caller sent an
+/// [untrusted id](ClientRequestId).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestSpanLayer(());
 
 impl RequestSpanLayer {
-    /// The layer.
+    /// Creates the layer.
     #[must_use]
     pub const fn new() -> Self {
         Self(())
@@ -70,9 +70,9 @@ where
 }
 
 pin_project! {
-    /// A body that is made while it is sent: what it logs meanwhile bears the ids of its request too.
+    /// A response body whose log lines also belong to the span of its request.
     ///
-    /// The span of a request ends for its answer with the head.
+    /// The span otherwise ends when the response head is returned, before a streamed body is produced.
     #[derive(Debug)]
     pub struct InSpan<B> {
         #[pin]
@@ -82,7 +82,7 @@ pin_project! {
 }
 
 impl<B> InSpan<B> {
-    /// `body`, in the span in which it is called for.
+    /// Wraps `body` in the current span.
     #[must_use]
     pub fn current(body: B) -> Self {
         Self {
@@ -101,6 +101,7 @@ impl<B: Body> Body for InSpan<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
+        // Log lines of the body are written while it is polled.
         let _entered = this.span.enter();
         this.inner.poll_frame(cx)
     }
@@ -114,23 +115,24 @@ impl<B: Body> Body for InSpan<B> {
     }
 }
 
-/// All fields are there from the beginning: to add one later costs the JSON of a log more than a span.
+/// Creates the span with all fields at once, because a JSON formatter makes fields that are added later
+/// costly.
 fn span<B>(request: &Request<B>) -> Span {
-    let facts = request.extensions();
+    let extensions = request.extensions();
     tracing::error_span!(
         "request",
-        correlation_id = facts.get().map(CorrelationId::as_str),
-        trace_id = facts.get().map(|trace: &TraceContext| field::display(trace.trace_id())),
-        client_request_id = facts.get::<ClientRequestId>().map(field::display),
+        correlation_id = extensions.get().map(CorrelationId::as_str),
+        trace_id = extensions.get().map(|trace: &TraceContext| field::display(trace.trace_id())),
+        client_request_id = extensions.get::<ClientRequestId>().map(field::display),
         method = %LogValue::new(request.method().as_str()),
         path = %LogValue::new(request.uri().path()),
-        peer = facts.get().map(|PeerAddr(peer)| field::display(peer)),
-        client = client(facts).map(field::display),
+        peer = extensions.get().map(|PeerAddr(peer)| field::display(peer)),
+        client = client(extensions).map(field::display),
     )
 }
 
-/// Whom the peer speaks for, if it is not the client itself.
-fn client(facts: &Extensions) -> Option<IpAddr> {
-    let (PeerAddr(peer), ClientAddr(client)) = (facts.get()?, facts.get()?);
+/// Returns the client's address if it differs from the peer's.
+fn client(extensions: &Extensions) -> Option<IpAddr> {
+    let (PeerAddr(peer), ClientAddr(client)) = (extensions.get()?, extensions.get()?);
     (*client != peer.ip().to_canonical()).then_some(*client)
 }
