@@ -11,8 +11,8 @@
 //! let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
 //! let mut headers = HeaderMap::new();
 //! headers.insert("x-forwarded-for", "6.6.6.6, 203.0.113.7, 10.0.0.2".parse().unwrap());
-//! let ours = "10.0.0.1".parse().unwrap();
-//! assert_eq!(proxies.client(ours, &headers).to_string(), "203.0.113.7");
+//! let proxy = "10.0.0.1".parse().unwrap();
+//! assert_eq!(proxies.client(proxy, &headers).to_string(), "203.0.113.7");
 //! let other = "198.51.100.1".parse().unwrap();
 //! assert_eq!(proxies.client(other, &headers), other);
 //! ```
@@ -131,13 +131,13 @@ impl TrustedProxies {
     /// Removes the headers of proxies, except those of a trusted peer. Of these, the list header that
     /// is not read is removed as well.
     fn clean(&self, peer: Option<IpAddr>, headers: &mut HeaderMap) {
-        let ours = peer.is_some_and(|peer| self.trusts(peer.to_canonical()));
+        let is_trusted = peer.is_some_and(|peer| self.trusts(peer.to_canonical()));
         let other = |name: &HeaderName| match self.header {
             ForwardedHeader::XForwardedFor => *name == FORWARDED,
             ForwardedHeader::Forwarded => *name == X_FORWARDED_FOR,
         };
         for name in PROXY_HEADERS {
-            if !ours || other(&name) {
+            if !is_trusted || other(&name) {
                 headers.remove(name);
             }
         }

@@ -11,7 +11,7 @@ use tower_fanout_testkit::laws::{Http, Laws};
 
 use super::*;
 
-fn ours() -> TrustedProxies {
+fn trusted() -> TrustedProxies {
     TrustedProxies::new(["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()))
 }
 
@@ -34,7 +34,7 @@ fn client(proxies: &TrustedProxies, peer: &str, lines: &[&str]) -> String {
 
 #[test]
 fn fault_d37_takes_the_first_untrusted_address_from_the_right() {
-    for (peer, lines, wanted) in [
+    for (peer, lines, expected) in [
         ("198.51.100.1", &["10.0.0.9"][..], "198.51.100.1"),
         ("10.0.0.1", &[], "10.0.0.1"),
         ("10.0.0.1", &["203.0.113.7"], "203.0.113.7"),
@@ -60,7 +60,11 @@ fn fault_d37_takes_the_first_untrusted_address_from_the_right() {
         ("10.0.0.1", &["203.0.113.7:99999"], "10.0.0.1"),
         ("10.0.0.1", &["010.0.0.2"], "10.0.0.1"),
     ] {
-        assert_eq!(client(&ours(), peer, lines), wanted, "{peer} {lines:?}");
+        assert_eq!(
+            client(&trusted(), peer, lines),
+            expected,
+            "{peer} {lines:?}"
+        );
     }
     assert_eq!(
         client(&TrustedProxies::default(), "10.0.0.1", &["6.6.6.6"]),
@@ -70,8 +74,8 @@ fn fault_d37_takes_the_first_untrusted_address_from_the_right() {
 
 #[test]
 fn fault_d37_reads_the_for_parameter_of_forwarded() {
-    let ours = ours().header(ForwardedHeader::Forwarded);
-    for (lines, wanted) in [
+    let proxies = trusted().header(ForwardedHeader::Forwarded);
+    for (lines, expected) in [
         (&["for=203.0.113.7"][..], "203.0.113.7"),
         (
             &["For=\"[2001:db8::7]:4711\";proto=https, for=10.0.0.2;by=10.0.0.1"],
@@ -91,7 +95,7 @@ fn fault_d37_reads_the_for_parameter_of_forwarded() {
         // An open quote from a client must not hide the elements to its right.
         (&["for=6.6.6.6;host=\", for=203.0.113.7"], "203.0.113.7"),
     ] {
-        assert_eq!(client(&ours, "10.0.0.1", lines), wanted, "{lines:?}");
+        assert_eq!(client(&proxies, "10.0.0.1", lines), expected, "{lines:?}");
     }
 }
 
@@ -118,14 +122,14 @@ async fn seen(proxies: TrustedProxies, peer: &str) -> (Option<ClientAddr>, Vec<H
 async fn fault_d37_removes_proxy_headers_of_untrusted_peers() {
     let client = |text: &str| Some(ClientAddr(text.parse().unwrap()));
     assert_eq!(
-        seen(ours(), "198.51.100.1:9").await,
+        seen(trusted(), "198.51.100.1:9").await,
         (client("198.51.100.1"), vec![])
     );
-    assert_eq!(seen(ours(), "no peer").await, (None, vec![]));
-    let (found, names) = seen(ours(), "10.0.0.1:9").await;
+    assert_eq!(seen(trusted(), "no peer").await, (None, vec![]));
+    let (found, names) = seen(trusted(), "10.0.0.1:9").await;
     assert_eq!((found, names.len()), (client("203.0.113.7"), 5));
     assert!(!names.contains(&FORWARDED));
-    let forwarded = ours().header(ForwardedHeader::Forwarded);
+    let forwarded = trusted().header(ForwardedHeader::Forwarded);
     let (found, names) = seen(forwarded, "10.0.0.1:9").await;
     assert_eq!(found, client("10.0.0.1"));
     assert!(!names.contains(&X_FORWARDED_FOR));
@@ -133,7 +137,7 @@ async fn fault_d37_removes_proxy_headers_of_untrusted_peers() {
 
 #[tokio::test(start_paused = true)]
 async fn forwarded_layer_keeps_the_laws() {
-    let layer = ForwardedLayer::new(ours());
+    let layer = ForwardedLayer::new(trusted());
     Laws::new(Http::<Full<Bytes>>::new(), |inner| layer.layer(inner))
         .check()
         .await;
@@ -141,9 +145,9 @@ async fn forwarded_layer_keeps_the_laws() {
 
 /// Generates a hop: the address of a trusted proxy, another address, or `None` for an invalid element.
 fn hop() -> impl Strategy<Value = Option<IpAddr>> {
-    let ours = any::<[u8; 3]>().prop_map(|[b, c, d]| Some(Ipv4Addr::new(10, b, c, d).into()));
+    let trusted = any::<[u8; 3]>().prop_map(|[b, c, d]| Some(Ipv4Addr::new(10, b, c, d).into()));
     let other = any::<Ipv6Addr>().prop_map(|address| Some(address.to_canonical()));
-    prop_oneof![4 => ours, 1 => other, 1 => Just(None)]
+    prop_oneof![4 => trusted, 1 => other, 1 => Just(None)]
 }
 
 proptest! {
@@ -156,8 +160,8 @@ proptest! {
         let chain: Vec<_> = hops.iter().map(|(hop, ..)| *hop).chain([Some(peer)]).collect();
         let readable = chain.iter().rposition(Option::is_none).map_or(0, |garbage| garbage + 1);
         let chain = &chain[readable..];
-        let other = chain.iter().rposition(|hop| !hop.is_some_and(|hop| ours().trusts(hop)));
-        let wanted = chain[other.unwrap_or(0)];
+        let other = chain.iter().rposition(|hop| !hop.is_some_and(|hop| trusted().trusts(hop)));
+        let expected = chain[other.unwrap_or(0)];
 
         let mut lines = vec![String::new()];
         for (hop, port, new_line) in &hops {
@@ -173,14 +177,14 @@ proptest! {
             }
         }
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-        let read = ours().client(peer, &headers(&X_FORWARDED_FOR, &lines));
-        prop_assert_eq!(Some(read), wanted);
+        let read = trusted().client(peer, &headers(&X_FORWARDED_FOR, &lines));
+        prop_assert_eq!(Some(read), expected);
     }
 
     #[test]
     fn fault_d37_ignores_any_header_of_untrusted_peers(text in "[ -~]{0,60}", peer: Ipv4Addr) {
         let peer = IpAddr::V4(peer);
-        prop_assume!(!ours().trusts(peer));
-        prop_assert_eq!(ours().client(peer, &headers(&X_FORWARDED_FOR, &[&text])), peer);
+        prop_assume!(!trusted().trusts(peer));
+        prop_assert_eq!(trusted().client(peer, &headers(&X_FORWARDED_FOR, &[&text])), peer);
     }
 }

@@ -167,8 +167,8 @@ impl Default for PropagateClaimsConfig {
 impl Validate for PropagateClaimsConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let mut bounds = check_realm(Bounds::default(), &self.realm);
-        for (place, PropagatedClaim { header, .. }) in self.claims.iter().enumerate() {
-            let mut before = self.claims.iter().take(place);
+        for (index, PropagatedClaim { header, .. }) in self.claims.iter().enumerate() {
+            let mut before = self.claims.iter().take(index);
             let reserved = RESERVED.contains(header);
             bounds = bounds
                 .unless(

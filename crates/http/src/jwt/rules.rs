@@ -66,7 +66,7 @@ impl Rules {
 
     /// Returns `true` if these rules accept tokens of `issuer`.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
-        self.issuers.iter().any(|ours| ours == issuer)
+        self.issuers.iter().any(|accepted| accepted == issuer)
     }
 
     /// Returns `true` if an issuer is listed both here and in `other`.
@@ -143,14 +143,14 @@ impl Rules {
     }
 
     fn is_audience(&self, claim: Option<&Value>) -> bool {
-        let ours = |audience: &String| self.audiences.contains(audience);
+        let accepted = |audience: &String| self.audiences.contains(audience);
         match claim {
-            Some(Value::String(audience)) => ours(audience),
+            Some(Value::String(audience)) => accepted(audience),
             Some(Value::Array(all)) => {
                 all.iter().all(Value::is_string)
                     && all
                         .iter()
-                        .any(|one| matches!(one, Value::String(one) if ours(one)))
+                        .any(|one| matches!(one, Value::String(one) if accepted(one)))
             }
             _ => false,
         }

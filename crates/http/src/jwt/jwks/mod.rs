@@ -133,9 +133,13 @@ impl Jwks {
     /// Returns an error if no fetch has succeeded yet, or if the last keys are older than
     /// [`JwksConfig::max_stale`](field@JwksConfig::max_stale). `retry_after` is the cooldown.
     pub fn current(&self) -> Result<Arc<KeySet>, Unavailable> {
-        let Shared { config, found, .. } = &*self.handle.shared;
-        match &*found.load() {
-            Some(found) if found.at.elapsed() <= config.max_stale => Ok(Arc::clone(&found.keys)),
+        let Shared {
+            config, current, ..
+        } = &*self.handle.shared;
+        match &*current.load() {
+            Some(current) if current.at.elapsed() <= config.max_stale => {
+                Ok(Arc::clone(&current.keys))
+            }
             _ => Err(Unavailable {
                 retry_after: config.cooldown,
             }),
@@ -146,15 +150,15 @@ impl Jwks {
     /// the same set does not count.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        let found = self.handle.shared.found.load();
-        found.as_ref().map_or(0, |found| found.generation)
+        let current = self.handle.shared.current.load();
+        current.as_ref().map_or(0, |current| current.generation)
     }
 
     /// Returns the time since the last successful fetch, or `None` before the first.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let found = self.handle.shared.found.load();
-        found.as_ref().map(|found| found.at.elapsed())
+        let current = self.handle.shared.current.load();
+        current.as_ref().map(|current| current.at.elapsed())
     }
 
     /// Waits for the running fetch, or for one that starts now. Returns at once during the cooldown.

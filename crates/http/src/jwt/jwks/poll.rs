@@ -31,13 +31,13 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// State that the task shares with its handles.
 pub(super) struct Shared {
     pub(super) config: JwksConfig,
-    pub(super) found: ArcSwapOption<Found>,
+    pub(super) current: ArcSwapOption<CurrentKeys>,
     /// Requests a fetch. Several requests during the cooldown lead to one fetch.
     pub(super) fetch_requested: Notify,
 }
 
 /// The keys from the last successful fetch.
-pub(super) struct Found {
+pub(super) struct CurrentKeys {
     pub(super) keys: Arc<KeySet>,
     /// Number of different sets up to this one.
     pub(super) generation: u64,
@@ -86,7 +86,7 @@ where
         };
         let shared = Shared {
             config,
-            found: ArcSwapOption::empty(),
+            current: ArcSwapOption::empty(),
             fetch_requested: Notify::new(),
         };
         Self {
@@ -180,8 +180,10 @@ where
 
     /// Replaces the current keys by those of `body`. An identical body only renews the age of the keys.
     fn update_keys(&mut self, body: Bytes) -> Result<(), KeyError> {
-        let Shared { config, found, .. } = &*self.shared;
-        let last = found.load_full();
+        let Shared {
+            config, current, ..
+        } = &*self.shared;
+        let last = current.load_full();
         let (keys, generation) = match last {
             Some(last) if self.body == body => (Arc::clone(&last.keys), last.generation),
             last => {
@@ -197,7 +199,7 @@ where
             }
         };
         let at = Instant::now();
-        found.store(Some(Arc::new(Found {
+        current.store(Some(Arc::new(CurrentKeys {
             keys,
             generation,
             at,

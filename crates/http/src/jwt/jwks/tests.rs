@@ -289,10 +289,10 @@ async fn fault_b1_b4_keeps_the_last_keys_after_any_bad_response() {
     let shared = poller.shared();
     for (index, (_, expected)) in faults.iter().enumerate() {
         assert_eq!(poller.fetch().await, *expected, "fetch {index}");
-        let found = shared.found.load_full().unwrap();
+        let current = shared.current.load_full().unwrap();
         let last = index + 1 == faults.len();
-        assert!(found.keys.knows(Some(if last { "c" } else { "a" })));
-        assert_eq!(found.generation, if last { 2 } else { 1 });
+        assert!(current.keys.knows(Some(if last { "c" } else { "a" })));
+        assert_eq!(current.generation, if last { 2 } else { 1 });
     }
     let expected: Vec<_> = faults.iter().map(|(_, outcome)| *outcome).collect();
     assert_eq!(*outcomes.lock().unwrap(), expected);

@@ -54,8 +54,8 @@ impl KeySet {
                 "a set must not mix symmetric and public keys",
             ));
         }
-        for (place, key) in keys.iter().enumerate() {
-            if key.kid.is_some() && keys[..place].iter().any(|other| other.kid == key.kid) {
+        for (index, key) in keys.iter().enumerate() {
+            if key.kid.is_some() && keys[..index].iter().any(|other| other.kid == key.kid) {
                 return Err(KeyError::new("two keys have the same `kid`"));
             }
         }

@@ -123,7 +123,7 @@ fn fault_b4_rejects_text_that_is_not_a_jwk_set() {
         assert!(KeySet::from_jwks(text.as_bytes(), &ALLOWED).is_err());
     }
     let many: Vec<_> = (0..101)
-        .map(|place| jwk("EC", json!({"kid": place.to_string()})))
+        .map(|index| jwk("EC", json!({"kid": index.to_string()})))
         .collect();
     assert!(read(&many[..100]).is_ok());
     assert!(read(&many).is_err());
@@ -158,8 +158,8 @@ fn roca_modulus() -> Vec<u8> {
         let shifted = [&number[..], &[0, 0]].concat();
         let mut carry = 0;
         let mut sum = shifted;
-        for (place, digit) in sum.iter_mut().rev().enumerate() {
-            let other = number.iter().rev().nth(place).copied().unwrap_or(0);
+        for (index, digit) in sum.iter_mut().rev().enumerate() {
+            let other = number.iter().rev().nth(index).copied().unwrap_or(0);
             let all = u16::from(*digit) + u16::from(other) + carry;
             *digit = all as u8;
             carry = all >> 8;

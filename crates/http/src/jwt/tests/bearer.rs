@@ -109,12 +109,12 @@ async fn fault_a7_ignores_tokens_outside_the_authorization_header() {
             .insert(COOKIE, cookie.parse().unwrap());
         request
     };
-    let response = ask(layer_of(verifier()), elsewhere(request(&[]))).await;
+    let response = call(layer_of(verifier()), elsewhere(request(&[]))).await;
     assert_eq!(response.status(), 401);
     assert_eq!(outcomes(), [Outcome::Rejected(Reason::Missing)]);
     let bearer = format!("Bearer {token}");
     let both = elsewhere(request(&[bearer.as_bytes()]));
-    let response = ask(layer_of(verifier()), both).await;
+    let response = call(layer_of(verifier()), both).await;
     assert_eq!(response.status(), 200);
 }
 

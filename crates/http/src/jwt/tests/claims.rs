@@ -80,7 +80,7 @@ fn fault_a33_a34_requires_a_small_payload_without_duplicate_names() {
         with(&format!(",\"x\":{open}{close}"))
     };
     let many = |more: usize| {
-        let more: String = (0..more).map(|place| format!(",\"c{place}\":1")).collect();
+        let more: String = (0..more).map(|index| format!(",\"c{index}\":1")).collect();
         with(&more)
     };
     for bad in [
@@ -237,25 +237,28 @@ fn fault_a31_checks_each_issuer_with_its_own_keys_and_rules() {
         let token = raw_with(&key, "{\"alg\":\"HS256\"}", &claims);
         verifier.verify(&token).err().map(|refusal| refusal.0)
     };
-    let (ours, theirs) = (
+    let (idp, partner_issuer) = (
         json!("https://idp.example"),
         json!("https://partner.example"),
     );
-    assert_eq!(judged(SECRET, ours.clone(), "orders"), None);
-    assert_eq!(judged(other, theirs.clone(), "partners"), None);
+    assert_eq!(judged(SECRET, idp.clone(), "orders"), None);
+    assert_eq!(judged(other, partner_issuer.clone(), "partners"), None);
     assert_eq!(
-        judged(other, ours.clone(), "orders"),
+        judged(other, idp.clone(), "orders"),
         Some(Reason::Signature)
     );
     assert_eq!(
-        judged(SECRET, theirs.clone(), "partners"),
+        judged(SECRET, partner_issuer.clone(), "partners"),
         Some(Reason::Signature)
     );
-    assert_eq!(judged(other, theirs, "orders"), Some(Reason::Audience));
+    assert_eq!(
+        judged(other, partner_issuer, "orders"),
+        Some(Reason::Audience)
+    );
     for issuer in [
         json!(null),
         json!(5),
-        json!([ours]),
+        json!([idp]),
         json!("https://idp.example/"),
         json!("https://third.example"),
     ] {

@@ -33,7 +33,7 @@ fn layer(keys: impl Into<Keys>) -> JwtLayer {
 }
 
 async fn status(layer: &JwtLayer, request: Request<()>) -> u16 {
-    ask(layer.clone(), request).await.status().as_u16()
+    call(layer.clone(), request).await.status().as_u16()
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +47,7 @@ async fn fault_b2_b3_answers_503_with_retry_after_while_no_keys_exist() {
     .await;
     let layer = layer(jwks.unwrap());
     let assert_unavailable = async || {
-        let response = ask(layer.clone(), request_with_kid("a")).await;
+        let response = call(layer.clone(), request_with_kid("a")).await;
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "30");
         assert!(!response.headers().contains_key("www-authenticate"));
@@ -126,7 +126,7 @@ async fn fault_b9_waits_for_a_key_only_until_the_deadline() {
     let before = Instant::now();
     let mut request = request_with_kid("b");
     request.call_mut().unwrap().deadline = Deadline::after(before, SECOND);
-    let response = ask(layer.clone(), request).await;
+    let response = call(layer.clone(), request).await;
     assert_eq!(
         (response.status().as_u16(), before.elapsed()),
         (503, SECOND)

@@ -45,7 +45,7 @@ fn fault_a9_a10_a11_requires_three_parts_and_limits_the_length() {
 fn fault_a12_requires_strict_base64url_in_all_parts() {
     let token = token(&good());
     let parts: Vec<_> = token.split('.').collect();
-    for (place, part) in parts.iter().enumerate() {
+    for (index, part) in parts.iter().enumerate() {
         // If the length is not a multiple of four, the last digit has unused bits, which must be zero.
         let (start, last) = part.split_at(part.len() - 1);
         let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -64,7 +64,7 @@ fn fault_a12_requires_strict_base64url_in_all_parts() {
         }
         for bad in bad {
             let mut parts = parts.clone();
-            parts[place] = &bad;
+            parts[index] = &bad;
             assert_eq!(reason(&parts.join(".")), Some(Reason::Base64), "{bad:?}");
         }
     }
@@ -173,8 +173,8 @@ fn fault_a19_never_uses_or_fetches_a_key_from_the_header() {
     let canary = TcpListener::bind("127.0.0.1:0").unwrap();
     canary.set_nonblocking(true).unwrap();
     let url = format!("http://{}/keys", canary.local_addr().unwrap());
-    let theirs = b"a secret of the caller, as long as it has to be";
-    let jwk = json!({"kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(theirs)});
+    let caller_secret = b"a secret of the caller, as long as it has to be";
+    let jwk = json!({"kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(caller_secret)});
     for (name, value) in [
         ("jwk", jwk),
         ("jku", json!(url)),
@@ -188,7 +188,7 @@ fn fault_a19_never_uses_or_fetches_a_key_from_the_header() {
             "{name} is ignored if the signature is valid"
         );
         let forged = raw_with(
-            &EncodingKey::from_secret(theirs),
+            &EncodingKey::from_secret(caller_secret),
             &header,
             &good().to_string(),
         );
@@ -251,9 +251,9 @@ fn fault_a23_refuses_any_change_of_the_signature() {
     let token = token(&good());
     let (message, signature) = token.rsplit_once('.').unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    for place in 0..bytes.len() {
+    for index in 0..bytes.len() {
         let mut flipped = bytes.clone();
-        flipped[place] ^= 1;
+        flipped[index] ^= 1;
         assert_eq!(
             reason(&format!("{message}.{}", URL_SAFE_NO_PAD.encode(flipped))),
             Some(Reason::Signature)

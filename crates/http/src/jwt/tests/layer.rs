@@ -58,12 +58,12 @@ async fn fault_a38_never_calls_the_service_with_a_refused_token() {
 /// The signature is verified before the claims are read. A caller without the key therefore gets the
 /// same reason for any claims and for any wrong byte in the signature.
 #[test]
-fn fault_a41_a_forged_token_reveals_only_whether_a_kid_exists() {
+fn fault_a41_the_reason_for_a_forged_token_depends_only_on_its_kid() {
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET)
         .unwrap()
         .with_kid("a")]);
     let verifier = Verifier::new(keys.unwrap(), rules()).unwrap().clock(clock);
-    let theirs = EncodingKey::from_secret(b"a secret of the caller, as long as it has to be");
+    let caller_key = EncodingKey::from_secret(b"a secret of the caller, as long as it has to be");
     for wrong in [
         good(),
         claims(json!({"exp": 1})),
@@ -72,14 +72,14 @@ fn fault_a41_a_forged_token_reveals_only_whether_a_kid_exists() {
     ] {
         let forged = |kid: &str| {
             let header = json!({"alg": "HS256", "kid": kid}).to_string();
-            let token = raw_with(&theirs, &header, &wrong.to_string());
+            let token = raw_with(&caller_key, &header, &wrong.to_string());
             verifier.verify(&token).unwrap_err().0
         };
         assert_eq!(forged("a"), Reason::Signature);
         assert_eq!(forged("b"), Reason::Kid);
     }
-    let told = |reason| format!("{:?}", Refusal(reason).problem("fanout", ""));
-    assert_eq!(told(Reason::Signature), told(Reason::Kid));
+    let response = |reason| format!("{:?}", Refusal(reason).problem("fanout", ""));
+    assert_eq!(response(Reason::Signature), response(Reason::Kid));
 }
 
 fn preflight() -> Request<()> {
@@ -99,7 +99,7 @@ fn preflight() -> Request<()> {
 #[tokio::test]
 async fn fault_a44_passes_preflights_without_claims_and_only_if_configured() {
     let protected = layer_of(verifier()).on_outcome(observe);
-    let ask = async |layer: &JwtLayer, mut request: Request<()>| {
+    let call = async |layer: &JwtLayer, mut request: Request<()>| {
         let stale = verifier().verify(&token(&good())).unwrap();
         request.extensions_mut().insert(stale);
         let service = layer.layer(service_fn(|request: Request<()>| async move {
@@ -108,19 +108,19 @@ async fn fault_a44_passes_preflights_without_claims_and_only_if_configured() {
         }));
         service.oneshot(request).await.unwrap().status().as_u16()
     };
-    assert_eq!(ask(&protected, preflight()).await, 401);
+    assert_eq!(call(&protected, preflight()).await, 401);
     let skipping = layer_with(JwtConfig::default().skip_preflight(true)).on_outcome(observe);
     outcomes();
-    assert_eq!(ask(&skipping, preflight()).await, 200);
+    assert_eq!(call(&skipping, preflight()).await, 200);
     assert_eq!(outcomes(), [Outcome::Preflight]);
     for lacking in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD] {
         let mut request = preflight();
         request.headers_mut().remove(lacking);
-        assert_eq!(ask(&skipping, request).await, 401);
+        assert_eq!(call(&skipping, request).await, 401);
     }
     let mut post = preflight();
     *post.method_mut() = Method::POST;
-    assert_eq!(ask(&skipping, post).await, 401);
+    assert_eq!(call(&skipping, post).await, 401);
 }
 
 /// Verified tokens are not cached.

@@ -132,7 +132,7 @@ fn request(headers: &[&[u8]]) -> Request<()> {
 }
 
 /// Returns the response of `layer`. The inner service requires the caller's claims.
-async fn ask(layer: JwtLayer, request: Request<()>) -> Response<Full<Bytes>> {
+async fn call(layer: JwtLayer, request: Request<()>) -> Response<Full<Bytes>> {
     let service = layer
         .on_outcome(observe)
         .layer(service_fn(|request: Request<()>| async move {
@@ -144,16 +144,16 @@ async fn ask(layer: JwtLayer, request: Request<()>) -> Response<Full<Bytes>> {
 
 /// Returns the status and the reason for a request with these `Authorization` header values.
 async fn refused(headers: &[&[u8]]) -> (u16, &'static str) {
-    let response = ask(layer_of(verifier()), request(headers)).await;
+    let response = call(layer_of(verifier()), request(headers)).await;
     (response.status().as_u16(), outcomes()[0].reason())
 }
 
 async fn answer(headers: &[&[u8]]) -> Response<Full<Bytes>> {
-    ask(layer_of(verifier()), request(headers)).await
+    call(layer_of(verifier()), request(headers)).await
 }
 
 async fn answer_to(layer: JwtLayer, token: &str) -> Response<Full<Bytes>> {
-    ask(layer, request(&[format!("Bearer {token}").as_bytes()])).await
+    call(layer, request(&[format!("Bearer {token}").as_bytes()])).await
 }
 
 async fn body(response: Response<Full<Bytes>>) -> Value {
