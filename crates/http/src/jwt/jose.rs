@@ -38,8 +38,8 @@ impl fmt::Debug for Verified {
 }
 
 /// Parses `token`, a JWS in compact serialization, and verifies its signature
-/// ([RFC 7515](https://www.rfc-editor.org/rfc/rfc7515), [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725)). The
-/// claims are not validated.
+/// ([RFC 7515](https://www.rfc-editor.org/rfc/rfc7515),
+/// [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725)). The claims are not validated.
 ///
 /// Keys in the token's header are ignored. Header extensions (`crit`, `b64`, `zip`) are refused. The
 /// key decides which algorithms are acceptable, not the token. Cheap checks come first: a signature is

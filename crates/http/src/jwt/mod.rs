@@ -3,8 +3,9 @@
 //! A token is checked in three steps. [`verify_jws`] parses its compact serialization strictly. aws-lc
 //! verifies its signature with keys that are configured ([`KeySet`]) or [fetched](jwks). The rules of
 //! [`VerifierConfig`] validate its claims, and no check that matters for security is optional. Every
-//! invalid token gets the same 401 response. The [`Reason`] goes only to the log and to the callback
-//! for [`Outcome`]s.
+//! invalid token gets the same 401 response. Only for a token that is otherwise valid can the response
+//! say that it has expired ([`JwtConfig::reveal_expired`](field@JwtConfig::reveal_expired)). The
+//! [`Reason`] goes to the log and to the callback for [`Outcome`]s.
 //!
 //! Results are not cached. Each request is checked in full, so a token is refused as soon as it
 //! expires, is revoked ([`DenyList`]) or loses its key.
