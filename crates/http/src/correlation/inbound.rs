@@ -64,6 +64,7 @@ pub(super) fn inbound(
     precedence: &[HeaderName; 2],
 ) -> Option<Result<CorrelationId, Replaced>> {
     let (value, mut others) = values(headers, precedence)?;
+    // Repetitions of the same value are not ambiguous.
     if others.any(|other| other != value) {
         return Some(Err(Replaced::Duplicate));
     }

@@ -137,6 +137,7 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let id = self.layer.identify(&mut request);
         let headers = request.headers_mut();
+        // Inner services and downstream calls must see only this id.
         headers.remove(REQUEST_ID);
         headers.insert(CORRELATION_ID, id.header_value());
         request.extensions_mut().insert(id.clone());
@@ -166,6 +167,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut result = ready!(this.inner.poll(cx));
+        // Also replaces an id that the inner service has set on the response.
         if let Ok(response) = &mut result {
             response
                 .headers_mut()

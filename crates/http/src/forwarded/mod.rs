@@ -113,6 +113,7 @@ impl TrustedProxies {
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
+        // Several lines form one list, so lines and elements are both read from the right.
         let lines = headers.get_all(self.header.name()).iter().rev();
         let mut elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
         // Each address was added by the hop to its right, so it counts only if that hop is trusted.
@@ -182,6 +183,7 @@ fn unquoted(value: &str) -> Option<&str> {
         Some(quoted) => quoted.strip_suffix('"')?,
         None => value,
     };
+    // An address never needs an escape.
     (!bare.contains(['"', '\\'])).then_some(bare)
 }
 

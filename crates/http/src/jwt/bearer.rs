@@ -29,9 +29,11 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     if token.starts_with(b"{") {
         return Err(Refusal(Reason::Shape));
     }
+    // A comma separates several credentials in one header value.
     if token.contains(&b',') {
         return Err(Refusal(Reason::Duplicate));
     }
+    // The alphabet of `b64token`.
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     match std::str::from_utf8(token) {
         Ok(token) if !token.is_empty() && token.as_bytes().iter().all(is_token) => Ok(token),

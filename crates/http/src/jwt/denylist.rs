@@ -70,6 +70,7 @@ impl DenyList {
         if ids.len() >= ids.capacity().min(self.shared.limit) {
             ids.retain(|_, until| !has_expired(*until, now));
         }
+        // Matters only for a new id, because a known one needs no room.
         let full = ids.len() >= self.shared.limit;
         match ids.get_mut(&jti) {
             Some(known) => *known = until.max(*known),

@@ -92,6 +92,7 @@ pub(super) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
     struct Claimed {
         iss: Option<Value>,
     }
+    // serde refuses a duplicate `iss`, so this reading cannot differ from the strict one.
     let payload = decode(Parts::of(token)?.payload)?;
     match serde_json::from_slice(&payload) {
         Ok(Claimed {
@@ -118,6 +119,7 @@ impl<'t> Parts<'t> {
         }
         let (message, signature) = token.rsplit_once('.').ok_or(Refusal(Reason::Shape))?;
         let (header, payload) = message.split_once('.').ok_or(Refusal(Reason::Shape))?;
+        // A fourth part would be at the end of `payload`.
         if payload.contains('.') || header.is_empty() || signature.is_empty() {
             return Err(Refusal(Reason::Shape));
         }
@@ -145,6 +147,7 @@ fn read_header(text: &[u8]) -> Result<Map<String, Value>, Refusal> {
 
 /// Returns `alg` and `kid`. Refuses extensions, unknown algorithms and invalid `kid`s.
 fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>), Refusal> {
+    // Extensions that a verifier does not support must be refused (RFC 7515 §4.1.11).
     if ["crit", "b64", "zip"]
         .iter()
         .any(|name| header.contains_key(*name))

@@ -140,6 +140,7 @@ impl Shared {
             [] => &self.config.any_role,
             scopes => scopes,
         };
+        // Names outside the grammar of `scope-token` cannot be part of a challenge.
         let is_scope = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
         let required = required.iter().filter(|name| name.bytes().all(is_scope));
         required.map(String::as_str).collect::<Vec<_>>().join(" ")

@@ -233,6 +233,7 @@ impl Shared {
                 continue;
             };
             match text.and_then(|text| value(&text)) {
+                // An empty header would only look like a claim.
                 Some(value) if value.is_empty() => {}
                 Some(value) => drop(headers.insert(propagated.header.clone(), value)),
                 None => result = Err(Refusal(Reason::ClaimValue)),
@@ -261,6 +262,7 @@ fn text(claim: &Value, encode: bool) -> Option<Cow<'_, str>> {
             if encode {
                 return Some(items.map(encoded).collect::<Vec<_>>().join(",").into());
             }
+            // A comma within an item would be read as a separator.
             let safe = items
                 .clone()
                 .all(|item| !item.contains(',') && value(item).is_some());
@@ -272,6 +274,7 @@ fn text(claim: &Value, encode: bool) -> Option<Cow<'_, str>> {
 
 /// Returns `text` as a header value, or `None` if recipients could read it differently.
 fn value(text: &str) -> Option<HeaderValue> {
+    // Recipients strip surrounding spaces and disagree about characters outside ASCII.
     let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let safe = printable && text.len() <= MAX_VALUE && text.trim_ascii().len() == text.len();
     safe.then(|| HeaderValue::from_str(text).ok()).flatten()

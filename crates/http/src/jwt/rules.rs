@@ -83,10 +83,12 @@ impl Rules {
     /// Returns the first rule that the token violates.
     pub(super) fn check(&self, verified: &Verified, now: SystemTime) -> Result<Claims, Refusal> {
         self.check_type(&verified.header)?;
+        // The strict parser runs only on a payload whose signature is valid.
         let members = object(&verified.payload, MAX_DEPTH);
         let members = members
             .filter(|members| members.len() <= MAX_CLAIMS)
             .ok_or(Refusal(Reason::Claims))?;
+        // A clock before 1970 is read as 1970.
         let since_1970 = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
@@ -122,6 +124,7 @@ impl Rules {
         let time = |name, reason| match members.get(name) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
+                // The range also excludes numbers that are too large for later sums.
                 Some(time) if (0.0..=LATEST).contains(&time) => Ok(Some(time)),
                 _ => Err(Refusal(reason)),
             },
@@ -134,6 +137,7 @@ impl Rules {
         let in_future = issued.is_some_and(|issued| now + leeway < issued);
         let too_old = self.max_age.is_some_and(|max_age| {
             let oldest = now - leeway - max_age.as_secs_f64();
+            // Without `iat` the age is unknown.
             issued.is_none_or(|issued| issued < oldest)
         });
         if in_future || too_old {
@@ -147,6 +151,7 @@ impl Rules {
         match claim {
             Some(Value::String(audience)) => accepted(audience),
             Some(Value::Array(all)) => {
+                // One value of another type makes the whole claim invalid.
                 all.iter().all(Value::is_string)
                     && all
                         .iter()
@@ -174,6 +179,7 @@ impl Rules {
 
     fn read(&self, members: Map<String, Value>) -> Claims {
         let roles = find(&members, &self.roles_claim).map(words);
+        // Some issuers send `scp` in place of `scope`.
         let scopes = members.get("scope").or_else(|| members.get("scp"));
         let scopes = scopes.map(words);
         Claims::new(Shared {

@@ -40,6 +40,7 @@ impl fmt::Display for LogValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = MAX_CHARS;
         for chunk in self.0.utf8_chunks() {
+            // One replacement character per invalid sequence, as in `String::from_utf8_lossy`.
             let invalid = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
             for char in chunk.valid().chars().chain(invalid) {
                 if left == 0 {

@@ -65,6 +65,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let span = span(&request);
+        // The inner `call` may log before its future is polled.
         span.in_scope(|| self.inner.call(request)).instrument(span)
     }
 }

@@ -211,6 +211,7 @@ impl Problem {
 
     fn seconds(&self) -> Option<u64> {
         let wait = self.retry_after?;
+        // A started second counts as a whole one. At least one keeps clients from retrying at once.
         let begun = u64::from(wait.subsec_nanos() > 0);
         Some(wait.as_secs().saturating_add(begun).max(1))
     }
@@ -266,6 +267,7 @@ impl Problem {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        // Errors must be neither cached nor sniffed as another content type.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(seconds) = self.seconds() {

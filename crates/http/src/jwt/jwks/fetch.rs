@@ -76,6 +76,7 @@ where
     if answer.status() != StatusCode::OK {
         return Err(FetchOutcome::Status);
     }
+    // The client may have a larger limit of its own.
     if answer.body().len() > config.max_body {
         return Err(FetchOutcome::TooLarge);
     }

@@ -43,6 +43,7 @@ pub struct Jwks {
 struct Handle {
     shared: Arc<Shared>,
     flight: watch::Receiver<Flight>,
+    /// Aborts the task when the last handle is dropped.
     _task: JoinSet<()>,
 }
 
@@ -174,6 +175,7 @@ impl Jwks {
     pub(super) fn flight(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let Handle { shared, flight, .. } = &*self.handle;
         let mut flight = flight.clone();
+        // Read before the request, so that a fetch that ends in between is not missed.
         let now = *flight.borrow();
         if !now.is_open(Instant::now(), shared.config.cooldown) {
             return None;

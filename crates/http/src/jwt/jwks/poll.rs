@@ -140,6 +140,7 @@ where
                 () = sleep_until(due) => return,
                 () = self.shared.fetch_requested.notified() => {}
             }
+            // A request can be left over from before the last fetch, so the cooldown is checked again.
             if flight.is_open(Instant::now(), config.cooldown) {
                 return;
             }

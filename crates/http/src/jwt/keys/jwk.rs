@@ -22,6 +22,7 @@ impl Jwk {
 
     /// Returns the key type: a known `kty`, or `other`.
     pub(super) fn kty(&self) -> &'static str {
+        // The result goes to logs, so it must not repeat text from the set.
         let known = ["RSA", "EC", "OKP", "oct"];
         let known = known.iter().find(|kty| self.is("kty", kty));
         known.copied().unwrap_or("other")
@@ -87,6 +88,7 @@ impl Jwk {
     /// Returns the point in uncompressed form. Each coordinate has the full length of the curve's field
     /// ([RFC 7518 §6.2.1.2](https://www.rfc-editor.org/rfc/rfc7518#section-6.2.1.2)).
     fn point(&self, size: usize) -> Result<Vec<u8>, KeyError> {
+        // The byte 4 marks the uncompressed form (SEC 1 §2.3.3).
         Ok([vec![4], self.sized("x", size)?, self.sized("y", size)?].concat())
     }
 

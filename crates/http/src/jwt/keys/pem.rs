@@ -15,6 +15,7 @@ impl Key {
         let family = Family::of(algorithm).ok_or_else(|| {
             KeyError::new(format!("{algorithm:?} needs a secret, not a PEM file"))
         })?;
+        // `jsonwebtoken` only decodes the PEM. aws-lc validates the key and verifies with it.
         let key = match family {
             Family::Rsa => DecodingKey::from_rsa_pem(pem),
             Family::Ec => DecodingKey::from_ec_pem(pem),

@@ -26,6 +26,7 @@ fn prepare(algorithm: Algorithm, secret: &[u8]) -> Result<hmac::Key, KeyError> {
             "a secret for {algorithm:?} must have at least {least} bytes"
         )));
     }
+    // `secret` is not empty, because it has at least `least` bytes.
     if secret.iter().all(|byte| *byte == secret[0]) {
         return Err(KeyError::new("a secret must not repeat a single byte"));
     }

@@ -49,12 +49,15 @@ impl KeySet {
         if keys.is_empty() {
             return Err(KeyError::new("the set has no usable key"));
         }
+        // A second guard against algorithm confusion, where a public key serves as an HMAC secret
+        // (RFC 8725 §2.1). The first is that each key is for given algorithms.
         if is_mixed(&keys) {
             return Err(KeyError::new(
                 "a set must not mix symmetric and public keys",
             ));
         }
         for (index, key) in keys.iter().enumerate() {
+            // A duplicate `kid` would make it ambiguous which key verifies a token.
             if key.kid.is_some() && keys[..index].iter().any(|other| other.kid == key.kid) {
                 return Err(KeyError::new("two keys have the same `kid`"));
             }
