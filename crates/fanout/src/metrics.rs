@@ -162,7 +162,7 @@ pub const fn state(state: State) -> &'static str {
         State::HalfOpen => "half_open",
         State::ForcedOpen => "forced_open",
         State::Disabled => "disabled",
-        State::ShadowMode => "shadow_mode",
+        State::Shadow => "shadow_mode",
         _ => "other",
     }
 }

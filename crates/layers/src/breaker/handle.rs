@@ -206,7 +206,7 @@ impl Handle {
     /// Each time the breaker would have opened, it reports
     /// [`Event::BreakerWouldOpen`](crate::Event::BreakerWouldOpen) once.
     pub fn shadow_mode(&self) {
-        self.command(|machine, now| machine.switch(Mode::ShadowMode, now));
+        self.command(|machine, now| machine.switch(Mode::Shadow, now));
     }
 
     /// Closes the breaker with an empty window, and ends the modes set by

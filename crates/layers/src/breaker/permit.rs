@@ -57,9 +57,13 @@ pub struct Permit {
     outcome: Outcome,
 }
 
+/// State of the result that a permit records.
 enum Outcome {
-    None,
-    As { effect: Effect, elapsed: Duration },
+    /// The call has not ended.
+    Pending,
+    /// The call has ended, and the result is not recorded yet.
+    Ended { effect: Effect, elapsed: Duration },
+    /// The result is recorded.
     Recorded,
 }
 

@@ -46,7 +46,7 @@ impl Word {
             State::HalfOpen,
             State::ForcedOpen,
             State::Disabled,
-            State::ShadowMode,
+            State::Shadow,
         ];
         // In bounds: only `of` writes these bits, and it writes the index of a state in this list.
         STATES[(self.0 & (FAST_PATH - 1)) as usize]
@@ -55,7 +55,7 @@ impl Word {
     /// Returns `true` if all calls pass in this state.
     pub(super) fn passes(self) -> bool {
         let state = self.state();
-        matches!(state, State::Closed | State::Disabled | State::ShadowMode)
+        matches!(state, State::Closed | State::Disabled | State::Shadow)
     }
 
     pub(super) const fn has_fast_path(self) -> bool {

@@ -505,7 +505,7 @@ fn cb_27_records_nothing_while_disabled() {
 fn cb_27_shadow_mode_reports_each_crossing_once_and_admits_all() {
     let mut bench = Bench::new(|config| config.min_calls = 4);
     let now = bench.now;
-    bench.machine.switch(Mode::ShadowMode, now);
+    bench.machine.switch(Mode::Shadow, now);
     let mut crossings = |effect: Effect, count: usize| -> usize {
         let crossings = (0..count).filter(|_| {
             let ticket = bench.admit().expect("all calls should advance");
@@ -517,7 +517,7 @@ fn cb_27_shadow_mode_reports_each_crossing_once_and_admits_all() {
     assert_eq!(crossings(Bad, 10), 1, "first crossing");
     assert_eq!(crossings(Good, 20), 0, "13 of 33 are below one half");
     assert_eq!(crossings(Bad, 20), 1, "second crossing");
-    assert_eq!(bench.state(), State::ShadowMode);
+    assert_eq!(bench.state(), State::Shadow);
 }
 
 #[test]
@@ -571,7 +571,7 @@ fn opens_for_the_time_of_retry_after() {
 fn cb_27_shadow_mode_reports_a_trip_by_retry_after() {
     let mut bench = Bench::new(|_| {});
     let now = bench.now;
-    bench.machine.switch(Mode::ShadowMode, now);
+    bench.machine.switch(Mode::Shadow, now);
     let mut crossings = |effect| {
         let ticket = bench.admit().expect("all calls should advance");
         bench.record(ticket, effect, ms(1), now) == Recorded::WouldOpen
@@ -581,7 +581,7 @@ fn cb_27_shadow_mode_reports_a_trip_by_retry_after() {
         [retry_after, retry_after, Good, retry_after].map(&mut crossings),
         [true, false, false, true]
     );
-    assert_eq!(bench.state(), State::ShadowMode);
+    assert_eq!(bench.state(), State::Shadow);
 }
 
 #[test]

@@ -108,52 +108,6 @@ pub trait Validate {
     }
 }
 
-/// A config struct that has been validated.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Validated<T>(T);
-
-impl<T: Validate> Validated<T> {
-    /// Checks `config`.
-    ///
-    /// # Errors
-    /// Returns the first error of `config`.
-    pub fn new(config: T) -> Result<Self, ConfigError> {
-        config.validate().map(|()| Self(config))
-    }
-
-    /// Changes the default config with `edit` and checks the result.
-    ///
-    /// # Errors
-    /// Returns the first error of the changed config.
-    pub fn build(edit: impl FnOnce(&mut T)) -> Result<Self, ConfigError>
-    where
-        T: Default,
-    {
-        let mut config = T::default();
-        edit(&mut config);
-        Self::new(config)
-    }
-}
-
-impl<T> Deref for Validated<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-#[cfg(feature = "serde")]
-impl<'de, T> serde::Deserialize<'de> for Validated<T>
-where
-    T: Validate + serde::Deserialize<'de>,
-{
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(T::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
 /// Implements `new`, which returns the default, and a chained setter for each field of a config
 /// struct.
 ///

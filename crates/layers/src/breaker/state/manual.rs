@@ -12,7 +12,7 @@ use crate::deadline::later;
 pub(in crate::breaker) enum Mode {
     Automatic,
     Disabled,
-    ShadowMode,
+    Shadow,
 }
 
 impl Machine {
@@ -43,7 +43,7 @@ impl Machine {
             let phase = match self.mode {
                 Mode::Automatic => Phase::Closed { since: now },
                 Mode::Disabled => Phase::Disabled,
-                Mode::ShadowMode => Phase::ShadowMode { crossed: false },
+                Mode::Shadow => Phase::Shadow { crossed: false },
             };
             self.enter_empty(phase, now);
         }

@@ -31,7 +31,7 @@ pub enum State {
     Disabled,
     /// Calls pass and are recorded, but the breaker never opens: see
     /// [`Handle::shadow_mode`](super::Handle::shadow_mode).
-    ShadowMode,
+    Shadow,
 }
 
 /// The rule that opened a breaker.
@@ -111,7 +111,7 @@ enum Phase {
     },
     ForcedOpen,
     Disabled,
-    ShadowMode {
+    Shadow {
         /// The breaker would be open now, and has reported this crossing.
         crossed: bool,
     },
@@ -174,7 +174,7 @@ impl Machine {
             Phase::HalfOpen { .. } => State::HalfOpen,
             Phase::ForcedOpen => State::ForcedOpen,
             Phase::Disabled => State::Disabled,
-            Phase::ShadowMode { .. } => State::ShadowMode,
+            Phase::Shadow { .. } => State::Shadow,
         }
     }
 
@@ -210,7 +210,7 @@ impl Machine {
     /// Successes may then be counted outside the machine. They must be [added](Self::add_good)
     /// before any other use of the machine.
     pub(super) fn has_fast_path(&mut self, now: Instant) -> bool {
-        let closed = matches!(self.phase, Phase::Closed { .. } | Phase::ShadowMode { .. });
+        let closed = matches!(self.phase, Phase::Closed { .. } | Phase::Shadow { .. });
         closed && {
             let tally = self.window.sum(now);
             (tally.failed, tally.slow) == (0, 0)
@@ -240,7 +240,7 @@ impl Machine {
     /// Returns `true` if a call at `now` would be admitted.
     pub(super) fn would_admit(&self, now: Instant) -> bool {
         match &self.phase {
-            Phase::Closed { .. } | Phase::Disabled | Phase::ShadowMode { .. } => true,
+            Phase::Closed { .. } | Phase::Disabled | Phase::Shadow { .. } => true,
             Phase::ForcedOpen => false,
             Phase::Open { until } => now >= *until,
             Phase::HalfOpen {
@@ -345,7 +345,7 @@ impl Machine {
             _ => self.must_open(now),
         };
         match (&mut self.phase, reason) {
-            (Phase::ShadowMode { crossed }, reason) => {
+            (Phase::Shadow { crossed }, reason) => {
                 let crosses = reason.is_some() && !*crossed;
                 *crossed = reason.is_some();
                 if crosses {
