@@ -84,11 +84,11 @@ pub(crate) async fn run(
     server: &Server,
     stop: impl Future<Output = ()>,
 ) -> Result<ShutdownOutcome, ConfigError> {
-    let public = server::Server::new(server.settings.clone())?;
+    let public = server::Server::new(server.config.clone())?;
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
     let state = State {
         backends: app.backends().to_vec(),
-        connections: server.settings.connections.clone(),
+        connections: server.config.connections.clone(),
         auth: auth.clone(),
     };
     let admin = tokio::spawn(admin(sockets.admin, state));

@@ -1,4 +1,4 @@
-//! Reads how the answers of a plan become one.
+//! Reads how the responses of a plan are combined into one.
 
 use std::time::Duration;
 
@@ -8,32 +8,32 @@ use tower_fanout_json::merge::{Merge, MergeConfig};
 
 use super::{check::Nodes, reader::ValueReader, value::span};
 
-/// When an answer as a whole is a success, when it leaves, and how it is made of the services'.
+/// Success criterion of a run, time of the response, and merge rules.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Aggregate {
-    /// When it is a success.
+    /// Success criterion.
     pub(crate) strategy: Strategy,
-    /// When it leaves.
+    /// Time at which the response is sent.
     pub(crate) return_when: ReturnWhen,
-    /// How long optional services may still take when the required ones have ended.
+    /// Extra time for optional nodes after all required nodes have completed. Defaults to zero.
     pub(crate) grace: Duration,
-    /// How the services' answers are merged.
+    /// Merge rules for the responses of the nodes.
     pub(crate) merge: Merge,
 }
 
-pub(super) fn aggregate(field: &ValueReader<'_>) -> Aggregate {
-    let mut section = field.section();
-    let strategy = section.take("strategy").and_then(|field| strategy(&field));
-    let return_when = section.take("return_when").and_then(|field| field.get());
-    let grace = section.take("grace");
-    let mut merge = MergeConfig::default();
-    if let Some(mode) = section.take("merge").and_then(|field| field.get()) {
+pub(super) fn aggregate(reader: &ValueReader<'_>) -> Aggregate {
+    let mut map = reader.as_map();
+    let strategy = map.take("strategy").and_then(|reader| strategy(&reader));
+    let return_when = map.take("return_when").and_then(|reader| reader.get());
+    let grace = map.take("grace");
+    let mut merge = MergeSettings::default();
+    if let Some(mode) = map.take("merge").and_then(|reader| reader.get()) {
         merge.mode = mode;
     }
-    if let Some(way) = section.take("on_conflict").and_then(|field| field.get()) {
+    if let Some(way) = map.take("on_conflict").and_then(|reader| reader.get()) {
         merge.on_conflict = way;
     }
-    section.finish();
+    map.finish();
     Aggregate {
         strategy: strategy.unwrap_or_default(),
         return_when: return_when.unwrap_or_default(),
@@ -42,36 +42,38 @@ pub(super) fn aggregate(field: &ValueReader<'_>) -> Aggregate {
     }
 }
 
-/// The name of a strategy, or `{quorum: n}`.
-fn strategy(field: &ValueReader<'_>) -> Option<Strategy> {
-    let needed = match field.tree.to_json() {
+/// Reads the name of a strategy, or `{quorum: n}`.
+fn strategy(reader: &ValueReader<'_>) -> Option<Strategy> {
+    let needed = match reader.tree.to_json() {
         Value::Object(mut members) => members.remove("quorum"),
         _ => None,
     };
-    let is_none = |needed: Value| needed.as_u64().is_none_or(|needed| needed == 0);
-    if field.is_word("quorum") || needed.is_some_and(is_none) {
-        let message = "a quorum says how many services must have answered, 1 or more";
-        let help = "write it as { quorum: 2 }".into();
-        field.error_with_help("invalid", message, Some(help));
+    let is_invalid = |needed: Value| needed.as_u64().is_none_or(|needed| needed == 0);
+    if reader.is_word("quorum") || needed.is_some_and(is_invalid) {
+        let message = "expected a quorum of 1 or more nodes";
+        let help = "write { quorum: 2 }".into();
+        reader.error_with_help("invalid", message, Some(help));
         return None;
     }
-    field.get()
+    reader.get()
 }
 
-/// A quorum counts the nodes that no other depends on: there must be enough of them.
-pub(super) fn check_quorum(field: &ValueReader<'_>, strategy: Strategy, nodes: &Nodes<'_, '_>) {
+/// Checks that enough nodes count towards the quorum. Only nodes without dependents do.
+pub(super) fn check_quorum(reader: &ValueReader<'_>, strategy: Strategy, nodes: &Nodes<'_, '_>) {
     let Strategy::Quorum(needed) = strategy else {
         return;
     };
     let known = nodes.values().filter_map(|(node, _)| node.as_ref());
     let before: Vec<&str> = known
-        .flat_map(|node| node.depends_on.iter().map(|one| &*one.node))
+        .flat_map(|node| node.depends_on.iter().map(|dependency| &*dependency.node))
         .collect();
-    let of = nodes.keys().filter(|name| !before.contains(&name.as_str()));
-    let of = of.count();
-    if of < needed.get() {
-        let message = format!("a quorum of {needed} of {of} services can never be had");
-        let help = "only services that no other depends on are counted".into();
-        field.error_with_help("invalid", message, Some(help));
+    let eligible = nodes.keys().filter(|name| !before.contains(&name.as_str()));
+    let eligible = eligible.count();
+    if eligible < needed.get() {
+        let plural = if eligible == 1 { "node" } else { "nodes" };
+        let message =
+            format!("quorum is {needed}, but only {eligible} {plural} can count towards it");
+        let help = "only nodes without dependents count; lower the quorum".into();
+        reader.error_with_help("invalid", message, Some(help));
     }
 }

@@ -1,4 +1,4 @@
-//! What can only be seen of a plan as a whole.
+//! Checks of a plan as a whole: graph, references, policies and fallbacks.
 
 use indexmap::IndexMap;
 use tower_fanout::{
@@ -9,77 +9,77 @@ use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
 use super::{FallbackTarget, Node, plan::Names, reader::ValueReader};
 
-/// The nodes by name, as far as they could be read, and where they stand.
+/// Nodes by name with their readers. A node is `None` if it has errors.
 pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n ValueReader<'f>)>;
 
-/// Checks the plan at `field`, which is run within `bounds`, and returns it unless it has errors. The
-/// `parameters` of its route are `None` if they could not be read.
+/// Checks the plan at `reader`, which runs within `bounds`. Returns `None` if its graph has errors.
+/// `parameters` are the path parameters of its route, or `None` if the path is invalid.
 pub(super) fn check_plan(
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
     nodes: &Nodes<'_, '_>,
     parameters: Option<&[&str]>,
     bounds: &Bounds,
     names: &Names<'_>,
 ) -> Option<Plan> {
-    let plan = check_graph(field, nodes, bounds, names);
+    let plan = check_graph(reader, nodes, bounds, names);
     check_fallbacks(nodes);
-    for (name, (node, field)) in nodes {
+    for (name, (node, reader)) in nodes {
         let Some(node) = node else { continue };
         let unknown = |reference: &&Reference| {
             let known = |known: &[&str]| known.contains(&&*reference.path[0]);
             reference.root == Root::Route && !parameters.is_none_or(known)
         };
         for reference in node.request.references().filter(unknown) {
-            let message = format!("{{{reference}}}: the path of the route has no such parameter");
-            field.error("reference", message);
+            let message = format!("unknown route parameter {{{reference}}}");
+            reader.error("reference", message);
         }
-        check_policy(field, name, node, names);
+        check_policy(reader, name, node, names);
     }
     plan
 }
 
-fn check_policy(field: &ValueReader<'_>, name: &str, node: &Node, names: &Names<'_>) {
+fn check_policy(reader: &ValueReader<'_>, name: &str, node: &Node, names: &Names<'_>) {
     let policy = &names.downstreams[&node.downstream].policy;
     let retried = policy.retry.as_ref().is_some_and(|retry| retry.idempotent);
     let hedged = policy.hedge.as_ref().is_some_and(|hedge| hedge.idempotent);
-    for (twice, code, does) in [
-        (retried, "unsafe_retry", "tries it again"),
-        (hedged, "unsafe_hedge", "hedges it"),
+    for (is_repeated, code, action) in [
+        (retried, "unsafe_retry", "retries"),
+        (hedged, "unsafe_hedge", "hedges"),
     ] {
-        if twice && !node.request.is_safe() {
-            field.warning(
+        if is_repeated && !node.request.is_safe() {
+            reader.warning(
                 code,
-                format!("\"{name}\" changes something, and its policy {does} as if it did not"),
-                "leave out idempotent, unless sending twice is harmless",
+                format!("the policy of \"{name}\" {action} a request that may change state"),
+                "remove idempotent, unless the request is safe to send twice",
             );
         }
     }
 }
 
-/// Downstreams that answer for each other in a circle would each wait for the other when both fail.
+/// Reports cycles of fallbacks, in which the downstreams would wait for each other when all fail.
 fn check_fallbacks(nodes: &Nodes<'_, '_>) {
-    let named = nodes.values().flat_map(|(node, field)| {
+    let named = nodes.values().flat_map(|(node, reader)| {
         let node = node.iter();
-        node.flat_map(|node| instead(node).map(|other| (&*node.downstream, other)))
-            .map(move |(from, to)| (from, to, field))
+        node.flat_map(|node| fallback_targets(node).map(|other| (&*node.downstream, other)))
+            .map(move |(from, to)| (from, to, reader))
     });
-    let instead: Vec<_> = named.collect();
-    let mut told: Vec<&str> = Vec::new();
-    for (from, to, field) in &instead {
-        let Some(circle) =
-            way(&instead, vec![from, to], &mut Vec::new()).filter(|_| !told.contains(from))
+    let edges: Vec<_> = named.collect();
+    let mut reported: Vec<&str> = Vec::new();
+    for (from, to, reader) in &edges {
+        let Some(cycle) = find_cycle(&edges, vec![from, to], &mut Vec::new())
+            .filter(|_| !reported.contains(from))
         else {
             continue;
         };
-        let message = format!("these answer for each other: {}", circle.join(" → "));
-        let help = Some("take out one of these fallbacks".into());
-        field.error_with_help("graph", message, help);
-        told.extend(circle);
+        let message = format!("fallback cycle: {}", cycle.join(" → "));
+        let help = Some("remove one of these fallbacks".into());
+        reader.error_with_help("graph", message, help);
+        reported.extend(cycle);
     }
 }
 
-/// The downstreams that answer instead of the node's own.
-fn instead(node: &Node) -> impl Iterator<Item = &str> {
+/// Returns the downstreams that are fallbacks of a node.
+fn fallback_targets(node: &Node) -> impl Iterator<Item = &str> {
     node.fallback
         .iter()
         .filter_map(|fallback| match &fallback.target {
@@ -88,8 +88,9 @@ fn instead(node: &Node) -> impl Iterator<Item = &str> {
         })
 }
 
-/// How `path` goes on until it is back where it began, if it ever is. Who was `seen` leads nowhere.
-fn way<'n, T>(
+/// Extends `path` until it returns to its first element. Returns `None` if it never does. `seen` are
+/// the elements that are already searched.
+fn find_cycle<'n, T>(
     edges: &[(&'n str, &'n str, T)],
     path: Vec<&'n str>,
     seen: &mut Vec<&'n str>,
@@ -101,14 +102,14 @@ fn way<'n, T>(
     seen.push(last);
     edges.iter().find_map(|(from, to, _)| {
         let onwards = *from == last && !seen.contains(to);
-        onwards.then(|| way(edges, [&path[..], &[to]].concat(), seen))?
+        onwards.then(|| find_cycle(edges, [&path[..], &[to]].concat(), seen))?
     })
 }
 
-/// Builds the plan, and checks order, tiers, time and attempts. Time and attempts are only checked if
-/// all of the plan, and of its downstreams, could be read.
+/// Builds the plan and checks order, tiers, time and attempts. Time and attempts are checked only if
+/// no node, policy or downstream has errors.
 fn check_graph(
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
     nodes: &Nodes<'_, '_>,
     bounds: &Bounds,
     names: &Names<'_>,
@@ -126,19 +127,19 @@ fn check_graph(
     };
     problems
         .iter()
-        .for_each(|problem| report(field, nodes, problem));
+        .for_each(|problem| report(reader, nodes, problem));
     plan.ok()
 }
 
-/// Describes a node for its plan: the one place where the keys of a node become a part of the graph.
+/// Converts a node to its specification in the graph. No other code does this conversion.
 fn describe(name: &str, node: &Node, names: &Names<'_>) -> NodeSpec {
     let profile = |name: &str| {
         let policy = names.downstreams[name].policy.clone();
         Downstream::new(name, policy, ClassifyHttp::new())
-            .expect("a policy with errors was replaced by the default when it was read")
+            .expect("invalid policies are replaced by the default when they are read")
             .profile()
     };
-    let others = instead(node).map(profile);
+    let others = fallback_targets(node).map(profile);
     let profile = others.fold(profile(&node.downstream), Profile::fallback);
     let mut spec = NodeSpec::new(name)
         .worst_case(profile.worst_case().clone())
@@ -160,11 +161,11 @@ fn describe(name: &str, node: &Node, names: &Names<'_>) -> NodeSpec {
             spec.after(&dependency.node)
         };
     }
-    answers(&node.request).fold(spec, |spec, (_, other)| spec.reads(other))
+    node_references(&node.request).fold(spec, |spec, (_, other)| spec.reads(other))
 }
 
-/// What a request reads of other nodes' answers, with their names.
-fn answers(request: &RequestTemplate) -> impl Iterator<Item = (&Reference, &str)> {
+/// Returns the references of a request to responses of other nodes, with the names of those nodes.
+fn node_references(request: &RequestTemplate) -> impl Iterator<Item = (&Reference, &str)> {
     request
         .references()
         .filter_map(|reference| match &reference.root {
@@ -173,26 +174,26 @@ fn answers(request: &RequestTemplate) -> impl Iterator<Item = (&Reference, &str)
         })
 }
 
-/// Complains about `problem` where it stands in the file.
-fn report(field: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
+/// Reports `problem` at the closest matching value of the file.
+fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
     let place = problem.place();
     let (mut message, mut help) = (problem.to_string(), problem.help());
     let node = place.node.as_ref().and_then(|name| nodes.get(name));
     let at = match (node, place.part) {
-        (None, _) => field.clone(),
+        (None, _) => reader.clone(),
         (Some((_, at)), Some(PlanPart::After(item))) => at.item("depends_on", item),
         (Some((_, at)), Some(PlanPart::Tiers)) => at.at("tiers"),
         (Some((node, at)), Some(PlanPart::Reads(item))) => {
             let reads = node
                 .iter()
-                .flat_map(|node| answers(&node.request))
+                .flat_map(|node| node_references(&node.request))
                 .nth(item);
             if let Some((reference, _)) = reads {
                 message = format!("{{{reference}}}: {message}");
             }
             if matches!(problem, PlanDiagnostic::UnknownNode { nearest: None, .. }) {
                 let roots = Root::RESERVED.join(", ");
-                help = format!("a placeholder begins with {roots} or the name of a node");
+                help = format!("a placeholder must begin with {roots} or the name of a node");
             }
             (*at).clone()
         }

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration file, and where.
+//! Errors and warnings about a configuration file, with their positions.
 
 use std::fmt;
 
@@ -7,75 +7,75 @@ use serde::Serialize;
 
 use super::redact::{redact, redact_credentials};
 
-/// A place in a file: line and column, from 1.
+/// A line and a column of a file, both counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Position {
-    /// The line.
+    /// Line number, from 1.
     pub(crate) line: usize,
-    /// The column, in characters.
+    /// Column in characters, from 1.
     pub(crate) column: usize,
 }
 
 impl Position {
-    /// Where a file begins.
+    /// The first character of a file.
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
     /// The file cannot be used.
     Error,
-    /// The file can be used, but perhaps not as it was meant.
+    /// The file can be used, but may not do what its author intended.
     Warning,
 }
 
-/// Something that is wrong, or strange.
+/// One error or warning about a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Diagnostic {
-    /// How bad it is.
+    /// The severity.
     pub(crate) severity: Severity,
-    /// What kind of mistake it is, for programs.
+    /// A stable identifier of the kind of mistake, such as `unknown_key`.
     pub(crate) code: &'static str,
-    /// What is wrong.
+    /// The text for people, with the expected and the actual value.
     pub(crate) message: String,
-    /// The key it is about, such as `routes[0].plan.user`.
+    /// The path of the key, such as `routes[0].plan.user`.
     pub(crate) path: String,
-    /// Where it stands.
+    /// The position in the file.
     #[serde(flatten)]
-    pub(crate) place: Position,
-    /// How to mend it.
+    pub(crate) position: Position,
+    /// A suggested fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) help: Option<String>,
 }
 
 impl Diagnostic {
-    /// What is wrong with the file as such, at `place`.
-    pub(super) fn error(code: &'static str, place: Position, message: String) -> Self {
+    /// Creates an error at `position` that concerns the file as a whole, so it has no path.
+    pub(super) fn error(code: &'static str, position: Position, message: String) -> Self {
         Self {
             severity: Severity::Error,
             code,
             message,
             path: String::new(),
-            place,
+            position,
             help: None,
         }
     }
 }
 
-/// Everything that is wrong with a file.
+/// All diagnostics of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     name: String,
-    /// The file, without its secrets.
+    /// The text of the file, with secrets redacted.
     text: String,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Report {
     pub(super) fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
-        diagnostics.sort_by_key(|diagnostic| diagnostic.place);
+        diagnostics.sort_by_key(|diagnostic| diagnostic.position);
         for diagnostic in &mut diagnostics {
             diagnostic.message = redact_credentials(&diagnostic.message);
             diagnostic.path = redact_credentials(&diagnostic.path);
@@ -87,13 +87,13 @@ impl Report {
         }
     }
 
-    /// All of it, from the top of the file to its end.
+    /// Returns the diagnostics in the order of the file.
     #[must_use]
     pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }
 
-    /// Whether the file cannot be used.
+    /// Returns `true` if at least one diagnostic is an error.
     #[must_use]
     pub(crate) fn has_errors(&self) -> bool {
         self.diagnostics
@@ -101,10 +101,10 @@ impl Report {
             .any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// All of it as JSON.
+    /// Returns the diagnostics as a JSON array.
     ///
     /// # Panics
-    /// Never: diagnostics are plain values.
+    /// Never, as diagnostics consist of strings and numbers.
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
         let diagnostics: Vec<_> = self
@@ -117,15 +117,15 @@ impl Report {
                 flat
             })
             .collect();
-        serde_json::to_string_pretty(&diagnostics).expect("plain values are always JSON")
+        serde_json::to_string_pretty(&diagnostics).expect("strings and numbers serialize to JSON")
     }
 
-    /// The bytes of the line at `place` that the mistake begins with: to the end of the word.
-    fn span(&self, place: Position) -> std::ops::Range<usize> {
+    /// Returns the byte range to underline: the word or the quoted string that starts at `position`.
+    fn span(&self, position: Position) -> std::ops::Range<usize> {
         let line_start = self
             .text
             .split_inclusive('\n')
-            .take(place.line.saturating_sub(1))
+            .take(position.line.saturating_sub(1))
             .map(str::len)
             .sum();
         let line: &str = self.text[line_start..]
@@ -134,7 +134,7 @@ impl Report {
             .unwrap_or_default();
         let offset = line
             .char_indices()
-            .nth(place.column.saturating_sub(1))
+            .nth(position.column.saturating_sub(1))
             .map_or(line.len(), |(offset, _)| offset);
         let rest = &line[offset..];
         let ends = |c: char| c.is_whitespace() || ",}]:".contains(c);
@@ -146,7 +146,7 @@ impl Report {
     }
 }
 
-/// For people: each mistake with its line and what to do about it.
+/// Formats each diagnostic with its source line, and with the suggested fix if it has one.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let renderer = Renderer::plain();
@@ -155,7 +155,7 @@ impl fmt::Display for Report {
                 Severity::Error => Level::ERROR,
                 Severity::Warning => Level::WARNING,
             };
-            let annotation = AnnotationKind::Primary.span(self.span(diagnostic.place));
+            let annotation = AnnotationKind::Primary.span(self.span(diagnostic.position));
             let annotation = match diagnostic.path.as_str() {
                 "" => annotation,
                 path => annotation.label(path),

@@ -1,4 +1,4 @@
-//! Reads the services that are asked.
+//! Reads downstream services.
 
 use http::{Uri, uri::Scheme};
 use indexmap::IndexMap;
@@ -17,19 +17,19 @@ use super::{
     value::{file, header_name, known, size, size_from, span, within, word},
 };
 
-/// The least that a head may be given, in bytes.
+/// Minimum limit for response heads, in bytes.
 const MIN_HEAD: usize = 8 << 10;
 
-/// A service that is asked.
+/// A downstream service.
 #[derive(Clone, Debug)]
 pub(crate) struct DownstreamConfig {
-    /// Where it is.
+    /// Its base URL.
     pub(crate) endpoint: Uri,
-    /// How it is treated.
+    /// Timeouts, retries and the other resilience settings.
     pub(crate) policy: Policy,
-    /// How it is connected to, and what it may send.
+    /// Connection settings and response limits.
     pub(crate) client: ClientConfig,
-    /// Which headers of a caller it sees.
+    /// Headers of the caller that are forwarded to the service.
     pub(crate) forward: ForwardHeaders,
 }
 
@@ -39,42 +39,42 @@ pub(super) fn downstreams(
 ) -> IndexMap<String, DownstreamConfig> {
     let read = members
         .into_iter()
-        .map(|(name, field)| (name, downstream(&field, policies)));
+        .map(|(name, reader)| (name, downstream(&reader, policies)));
     read.collect()
 }
 
-fn downstream(field: &ValueReader<'_>, policies: &IndexMap<String, Policy>) -> DownstreamConfig {
-    let mut section = field.section();
-    let endpoint = section
+fn downstream(reader: &ValueReader<'_>, policies: &IndexMap<String, Policy>) -> DownstreamConfig {
+    let mut map = reader.as_map();
+    let endpoint = map
         .require("endpoints")
-        .and_then(|field| endpoint(&field))
+        .and_then(|reader| endpoint(&reader))
         .unwrap_or_default();
-    let policy = section
+    let policy = map
         .take("policy")
-        .and_then(|field| known(&field, "policy", policies.keys()));
+        .and_then(|reader| known(&reader, "policy", policies.keys()));
     let config = DownstreamConfig {
         policy: policy
             .map(|name| policies[&name].clone())
             .unwrap_or_default(),
-        client: client(&mut section, &endpoint),
-        forward: forward(&mut section),
+        client: client(&mut map, &endpoint),
+        forward: forward(&mut map),
         endpoint,
     };
-    field.check(&config.client);
-    section.not_built(&[("health_check", "checking health")]);
-    section.finish();
+    reader.check(&config.client);
+    map.not_built(&[("health_check", "health checking")]);
+    map.finish();
     if is_https(&config.endpoint)
-        && field.is_sound()
+        && reader.is_sound()
         && let Err(error) = Client::new(&config.endpoint, config.client.clone())
     {
-        // All else that is given for TLS was looked at by itself.
+        // The other TLS options are already checked one by one.
         let named = config.client.tls.server_name.is_some();
         let at = if named {
             "tls.server_name"
         } else {
             "endpoints"
         };
-        field.at(at).error("invalid", error.message());
+        reader.at(at).error("invalid", error.message());
     }
     config
 }
@@ -83,129 +83,135 @@ fn is_https(endpoint: &Uri) -> bool {
     endpoint.scheme() == Some(&Scheme::HTTPS)
 }
 
-/// How the service at `endpoint` is connected to, and what it may send.
-fn client(section: &mut MapReader<'_>, endpoint: &Uri) -> ClientConfig {
+/// Reads the connection settings and response limits of the service at `endpoint`.
+fn client(map: &mut MapReader<'_>, endpoint: &Uri) -> ClientConfig {
     let mut client = ClientConfig::default();
-    client.max_response = size(section.take("max_response"), client.max_response);
-    client.max_head = size_from(section.take("max_head"), MIN_HEAD, client.max_head);
-    client.connect_timeout = span(section.take("connect_timeout"), client.connect_timeout);
-    client.idle_timeout = span(section.take("idle_timeout"), client.idle_timeout);
-    client.max_connections = section
+    client.max_response = size(map.take("max_response"), client.max_response);
+    client.max_head = size_from(map.take("max_head"), MIN_HEAD, client.max_head);
+    client.connect_timeout = span(map.take("connect_timeout"), client.connect_timeout);
+    client.idle_timeout = span(map.take("idle_timeout"), client.idle_timeout);
+    client.max_connections = map
         .take("max_connections")
-        .and_then(|field| within(&field, 1, 1_000_000));
+        .and_then(|reader| within(&reader, 1, 1_000_000));
     let words = [
         ("public", AddressPolicy::Public),
         ("private", AddressPolicy::Private),
         ("link_local", AddressPolicy::LinkLocal),
     ];
-    if let Some(allow_addresses) = section
+    if let Some(allow_addresses) = map
         .take("allow_addresses")
-        .and_then(|field| word(&field, &words))
+        .and_then(|reader| word(&reader, &words))
     {
         client.allow_addresses = allow_addresses;
     }
     let plain = !is_https(endpoint);
-    if let Some(field) = section.take("tls") {
-        client.tls = tls(&field);
+    if let Some(reader) = map.take("tls") {
+        client.tls = tls(&reader);
         if plain {
-            field.error("invalid", "an endpoint with TLS begins with https://");
+            reader.error(
+                "invalid",
+                "tls requires an endpoint that begins with https://",
+            );
         }
     }
-    client.http2 = http2(section, plain);
+    client.http2 = http2(map, plain);
     client
 }
 
-/// Whether HTTP/2 is spoken; to a service without TLS only if nobody has to be asked.
-fn http2(section: &mut MapReader<'_>, plain: bool) -> Http2 {
-    let connections = section.take("http2_connections");
+/// Reads the HTTP/2 mode. Without TLS (`plain`), ALPN is an error, as it is part of the TLS handshake.
+fn http2(map: &mut MapReader<'_>, plain: bool) -> Http2 {
+    let connections = map.take("http2_connections");
     let given = connections.is_some();
     let connections = connections
-        .and_then(|field| within(&field, 1, 64))
+        .and_then(|reader| within(&reader, 1, 64))
         .unwrap_or(1);
     let words = [
         ("off", Http2::Off),
         ("prior_knowledge", Http2::PriorKnowledge { connections }),
         ("alpn", Http2::Alpn { connections }),
     ];
-    let field = section.take("http2");
-    let http2 = field.as_ref().and_then(|field| word(field, &words));
+    let reader = map.take("http2");
+    let http2 = reader.as_ref().and_then(|reader| word(reader, &words));
     let http2 = http2.unwrap_or_default();
-    if let (Some(field), Http2::Alpn { .. }, true) = (field, http2, plain) {
-        field.error_with_help(
+    if let (Some(reader), Http2::Alpn { .. }, true) = (reader, http2, plain) {
+        reader.error_with_help(
             "invalid",
-            "what is spoken can only be asked with TLS",
-            Some("take prior_knowledge, or an endpoint that begins with https://".into()),
+            "http2: alpn requires TLS",
+            Some("set http2: prior_knowledge, or an endpoint that begins with https://".into()),
         );
     } else if given && http2 == Http2::Off {
-        section.field.at("http2_connections").warning(
+        map.reader.at("http2_connections").warning(
             "no_effect",
-            "connections of HTTP/2 are counted only where it is spoken",
-            "set http2, or leave out http2_connections",
+            "http2_connections has no effect with http2: off",
+            "set http2, or remove http2_connections",
         );
     }
     http2
 }
 
-/// Whom to believe, and who we are.
-fn tls(field: &ValueReader<'_>) -> ClientTlsConfig {
+/// Reads the trusted CA, the client certificate and the other TLS options.
+fn tls(reader: &ValueReader<'_>) -> ClientTlsConfig {
     let mut tls = ClientTlsConfig::default();
-    let mut section = field.section();
-    if let Some(field) = section.take("ca_file") {
-        tls.ca = file(&field).filter(|pem| is_ca(&field, pem));
+    let mut map = reader.as_map();
+    if let Some(reader) = map.take("ca_file") {
+        tls.ca = file(&reader).filter(|pem| is_ca(&reader, pem));
     }
-    tls.identity = match (section.take("cert_file"), section.take("key_file")) {
+    tls.identity = match (map.take("cert_file"), map.take("key_file")) {
         (Some(cert), Some(key)) => pair(&cert, &key).map(|(chain, key)| Identity::new(chain, key)),
         (None, None) => None,
         _ => {
-            field.error("missing", "\"cert_file\" and \"key_file\" go together");
+            reader.error(
+                "missing",
+                "\"cert_file\" and \"key_file\" must be set together",
+            );
             None
         }
     };
-    tls.server_name = section.take("server_name").and_then(|field| field.text());
+    tls.server_name = map.take("server_name").and_then(|reader| reader.text());
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
-    let version = section.take("min_version");
+    let version = map.take("min_version");
     tls.min_version = version
-        .and_then(|field| word(&field, &versions))
+        .and_then(|reader| word(&reader, &versions))
         .unwrap_or_default();
-    if let Some(field) = section.take("verify") {
-        tls.verify = verify(&field);
+    if let Some(reader) = map.take("verify") {
+        tls.verify = verify(&reader);
     }
-    section.finish();
+    map.finish();
     tls
 }
 
-/// Whether `pem` are certificates that can be believed.
-fn is_ca(field: &ValueReader<'_>, pem: &[u8]) -> bool {
+/// Returns `true` if `pem` holds certificates that can serve as trust anchors.
+fn is_ca(reader: &ValueReader<'_>, pem: &[u8]) -> bool {
     let mut config = ClientConfig::default();
     config.tls.ca = Some(pem.to_vec());
     let client = Client::new(&Uri::from_static("https://localhost"), config);
     client
-        .map_err(|error| field.error("invalid", error.message()))
+        .map_err(|error| reader.error("invalid", error.message()))
         .is_ok()
 }
 
-fn verify(field: &ValueReader<'_>) -> Verify {
+fn verify(reader: &ValueReader<'_>) -> Verify {
     let words = [
         ("full", Verify::Full),
         ("dangerously_skip", Verify::DangerouslySkip),
     ];
-    let verify = word(field, &words).unwrap_or_default();
+    let verify = word(reader, &words).unwrap_or_default();
     if verify == Verify::DangerouslySkip {
-        field.warning(
+        reader.warning(
             "not_verified",
-            "whoever is in between can read and change everything",
-            "name the certificates to believe with ca_file",
+            "certificates are not verified: an attacker on the network can read and change the traffic",
+            "remove this key, and set ca_file to the CA to trust",
         );
     }
     verify
 }
 
-/// The headers of a caller that are listed, those that are credentials by their own word.
-fn forward(section: &mut MapReader<'_>) -> ForwardHeaders {
+/// Reads the caller's headers to forward. Credentials are listed under a key of their own.
+fn forward(map: &mut MapReader<'_>) -> ForwardHeaders {
     let mut forward = ForwardConfig::default();
     for (key, is_credential) in [("forward_headers", false), ("forward_credentials", true)] {
-        for field in section.items(key) {
-            let Some(name) = header_name(&field) else {
+        for reader in map.items(key) {
+            let Some(name) = header_name(&reader) else {
                 continue;
             };
             let mut with = forward.clone();
@@ -216,31 +222,31 @@ fn forward(section: &mut MapReader<'_>) -> ForwardHeaders {
             }
             match with.errors().first() {
                 None => forward = with,
-                Some(problem) => field.error("invalid", problem.message()),
+                Some(problem) => reader.error("invalid", problem.message()),
             }
         }
     }
     ForwardHeaders::new(forward).unwrap_or_default()
 }
 
-fn endpoint(field: &ValueReader<'_>) -> Option<Uri> {
-    let endpoints = field.list();
+fn endpoint(reader: &ValueReader<'_>) -> Option<Uri> {
+    let endpoints = reader.list();
     match endpoints.as_slice() {
-        [] => field.error("missing", "a downstream has an endpoint"),
+        [] => reader.error("missing", "expected one endpoint, got none"),
         [_] => {}
-        [_, second, ..] => second.not_built("balancing between several endpoints"),
+        [_, second, ..] => second.not_built("load balancing between several endpoints"),
     }
-    let mut section = endpoints.first()?.section();
-    if let Some(weight) = section.take("weight") {
-        weight.not_built("weighing endpoints");
+    let mut map = endpoints.first()?.as_map();
+    if let Some(weight) = map.take("weight") {
+        weight.not_built("endpoint weighting");
     }
-    let url = section.require("url");
-    section.finish();
+    let url = map.require("url");
+    map.finish();
     let url = url?;
     let uri = url.text()?.parse::<Uri>();
     match uri
         .as_ref()
-        .map_err(|_| "this is no address such as \"http://users:8080\"".to_owned())
+        .map_err(|_| "expected a URL such as \"http://users:8080\"".to_owned())
         .map(client::check)
     {
         Ok(Ok(_)) => return uri.ok(),

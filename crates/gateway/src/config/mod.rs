@@ -1,9 +1,9 @@
-//! The configuration file: one file says everything, and everything that is wrong with it is said in
-//! one run.
+//! The configuration file. One file holds the whole configuration, and one run reports all of its
+//! errors.
 //!
-//! The file is read as a tree of values that know where they stand, and then key by key. A key that
-//! nobody knows is refused with the nearest one that is known, and a key that is meant for later with
-//! a message that says so.
+//! The file is parsed into a tree of values with positions, which is then read key by key. An unknown
+//! key is an error that suggests the most similar known key. A key that is reserved for a feature to
+//! come is an error that names the feature.
 
 mod aggregate;
 mod auth;
@@ -47,57 +47,57 @@ pub(crate) use self::{
     tls::ReloadableCert,
 };
 
-/// The largest file, in bytes.
+/// Maximum size of a configuration file, in bytes.
 const LARGEST: usize = 4 << 20;
 
-/// A configuration that was read and checked.
+/// A configuration that is read and validated.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// Where and how is listened.
+    /// The listeners and their limits.
     pub(crate) server: Server,
-    /// Logs.
+    /// Format and level of the logs.
     pub(crate) logs: Logs,
-    /// Whose traces are gone on with.
+    /// Propagation of incoming trace context.
     pub(crate) trace: TraceLayer,
-    /// Whether answers say in a header how long their services took.
+    /// `true` to report the duration of each node in the `server-timing` response header.
     pub(crate) server_timing: bool,
-    /// Whom to believe, by name.
+    /// JWT providers by name: issuers, their keys, and the rules for their tokens.
     pub(crate) jwt: IndexMap<String, Jwt>,
-    /// The callers' tiers by name, the lowest first.
+    /// Caller tiers by name, from the lowest to the highest.
     pub(crate) tiers: IndexMap<String, Tier>,
-    /// The services that are asked, by name.
+    /// Downstream services by name.
     pub(crate) downstreams: IndexMap<String, DownstreamConfig>,
-    /// Routes of their own.
+    /// Configured routes.
     pub(crate) routes: Vec<Route>,
-    /// The plan of the built-in API.
+    /// The plan of the built-in orchestrate API. `None` turns the API off.
     pub(crate) orchestrate: Option<PlanConfig>,
-    /// What is strange, but not wrong.
+    /// Warnings about the file.
     pub(crate) warnings: Report,
 }
 
-/// What is logged, and how.
+/// Log configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Logs {
-    /// For people or for programs.
+    /// Output format.
     pub(crate) format: LogFormat,
-    /// The least level, or a filter such as `info,tower_fanout=debug`.
+    /// Minimum level, or a filter such as `info,tower_fanout=debug`.
     pub(crate) level: String,
 }
 
-/// For whom logs are.
+/// Output format of logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// People if standard error is a terminal, programs otherwise.
+    /// `Human` if standard error is a terminal, `Json` otherwise.
     #[default]
     Auto,
-    /// People.
+    /// Text for people.
     Human,
-    /// Programs.
+    /// One JSON object per line.
     Json,
 }
 
-/// Bytes that are shown to nobody.
+/// Secret bytes. `Debug` prints `***`.
 #[derive(Clone)]
 pub(crate) struct Secret(Vec<u8>);
 
@@ -106,7 +106,7 @@ impl Secret {
         Self(bytes.into())
     }
 
-    /// The bytes.
+    /// Returns the secret bytes.
     #[must_use]
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0
@@ -119,119 +119,119 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What callers of a tier get.
+/// Limits for the callers of a tier.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tier {
-    /// The most services that are asked at once for one request.
+    /// Maximum number of downstream calls in flight for one request. `None` adds no limit of the tier.
     pub(crate) max_concurrency: Option<u8>,
 }
 
-/// A route of its own.
+/// A configured route.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// Its name.
+    /// The name, unique among routes.
     pub(crate) name: String,
-    /// The method it answers.
+    /// The method that the route matches.
     pub(crate) method: Method,
-    /// The path it answers; parameters in braces.
+    /// The path that the route matches, with parameters in braces, such as `/pages/{id}`.
     pub(crate) path: String,
-    /// What it runs.
+    /// The plan that the route runs.
     pub(crate) plan: PlanConfig,
 }
 
-/// A plan, and how it is run.
+/// A plan and the limits of its runs.
 #[derive(Clone, Debug)]
 pub(crate) struct PlanConfig {
-    /// Who may ask; anybody if none.
+    /// Authentication and authorization. `None` admits every caller.
     pub(crate) auth: Option<RouteAuth>,
-    /// The deadline.
+    /// Time limit of a run.
     pub(crate) deadline: Bound<Duration>,
-    /// Services at once.
+    /// Number of downstream calls in flight at once.
     pub(crate) max_concurrency: Bound<u8>,
-    /// Retries per service.
+    /// Number of retries per downstream call.
     pub(crate) retry_attempts: Bound<u8>,
-    /// The nodes, by name.
+    /// Nodes by name.
     pub(crate) nodes: IndexMap<String, Node>,
-    /// The plan that these nodes make, in the same order.
+    /// The validated dependency graph of `nodes`, in the same order.
     pub(crate) graph: Plan,
-    /// When a run is a success, and when its answer leaves.
+    /// Success criterion, return time and merge rules.
     pub(crate) aggregate: Aggregate,
 }
 
-/// What a request gets if it does not say, and at most.
+/// The default and the maximum of a value that a request may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bound<T> {
-    /// If it does not say.
+    /// The value if the request does not choose one.
     pub(crate) default: T,
-    /// At most.
+    /// The largest value that a request may choose.
     pub(crate) max: T,
 }
 
 impl<T: Copy + Ord> Bound<T> {
-    /// What a request gets that asks for `wish`.
+    /// Returns `requested`, limited to the maximum, or the default if nothing is requested.
     #[must_use]
-    pub(crate) fn clamp(&self, wish: Option<T>) -> T {
-        wish.unwrap_or(self.default).min(self.max)
+    pub(crate) fn clamp(&self, requested: Option<T>) -> T {
+        requested.unwrap_or(self.default).min(self.max)
     }
 }
 
 /// A node of a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    /// Whom it asks.
+    /// Name of the downstream that the node calls.
     pub(crate) downstream: String,
-    /// What it comes after.
+    /// Nodes that must complete before this one starts.
     pub(crate) depends_on: Vec<DependsOn>,
-    /// Whether the answer as a whole needs it.
+    /// `true` if the run fails without a response of this node.
     pub(crate) required: bool,
-    /// How early it starts.
+    /// Start priority among nodes that are ready.
     pub(crate) priority: Priority,
-    /// The tiers that have it; empty for all.
+    /// Tiers that run the node. Empty means all tiers.
     pub(crate) tiers: Vec<String>,
-    /// Of which requests it is a part; of all if none.
+    /// Condition on the request under which the node runs. `None` means always.
     pub(crate) when: Option<Condition>,
-    /// What is sent.
+    /// Template of the downstream request.
     pub(crate) request: RequestTemplate,
-    /// Statuses of errors that are answers all the same.
+    /// Error statuses (4xx and 5xx) that count as successful responses.
     pub(crate) accept: Vec<u16>,
-    /// What of an answer is wanted.
+    /// Selection and renaming of response members.
     pub(crate) shape: FieldFilter,
-    /// What answers instead.
+    /// Fallbacks in the order in which they are tried.
     pub(crate) fallback: Vec<Fallback>,
 }
 
-/// A node that another comes after.
+/// A dependency on another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DependsOn {
-    /// Its name.
+    /// Name of the other node.
     pub(crate) node: String,
-    /// Whether an answer of it can be done without.
+    /// `true` if the dependent node also runs when the other node fails or is skipped.
     pub(crate) optional: bool,
 }
 
-/// What answers instead of a downstream that failed.
+/// A replacement for the response of a downstream that failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Fallback {
-    /// How the downstream must have failed.
+    /// Outcomes to which the fallback applies.
     pub(crate) on: OutcomeSet,
-    /// Who or what answers.
+    /// Source of the replacement.
     pub(crate) target: FallbackTarget,
 }
 
-/// Who or what answers instead.
+/// Source of a replacement response.
 #[derive(Clone, Debug)]
 pub(crate) enum FallbackTarget {
-    /// This.
+    /// A fixed JSON value.
     Static(Json),
-    /// Another downstream, with the same request.
+    /// Name of another downstream, which gets the same request.
     Service(String),
 }
 
 impl Config {
-    /// Reads the file at `path`, with variables of the environment.
+    /// Reads the file at `path`. Variables such as `${NAME}` come from the process environment.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Returns all errors and warnings if the file has an error.
     pub(crate) fn load(path: &Path) -> Result<Self, Report> {
         let name = path.display().to_string();
         let mut text = String::new();
@@ -240,24 +240,25 @@ impl Config {
         match read {
             Ok(_) => Self::parse(&name, &text, &|name| std::env::var(name).ok()),
             Err(error) => {
-                let message = format!("the file cannot be read: {error}");
+                let message = format!("cannot read the file: {error}");
                 let unreadable = Diagnostic::error("unreadable", Position::START, message);
                 Err(Report::new(&name, "", vec![unreadable]))
             }
         }
     }
 
-    /// Reads `text`, which is called `name`; `env` knows the variables.
+    /// Parses and validates `text`. Diagnostics refer to the file as `name`, and `env` returns the value
+    /// of an environment variable.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Returns all errors and warnings if the file has an error.
     pub(crate) fn parse(
         name: &str,
         text: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Report> {
         if text.len() > LARGEST {
-            let message = format!("a configuration has at most {} MiB", LARGEST >> 20);
+            let message = format!("a configuration file must be at most {} MiB", LARGEST >> 20);
             let too_large = Diagnostic::error("too_large", Position::START, message);
             return Err(Report::new(name, "", vec![too_large]));
         }

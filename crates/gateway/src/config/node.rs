@@ -1,4 +1,4 @@
-//! Reads a node of a plan.
+//! Reads the nodes of plans.
 
 use http::Method;
 use serde::de::DeserializeOwned;
@@ -22,40 +22,43 @@ use super::{
     value::{known, within},
 };
 
-pub(super) fn node(field: &ValueReader<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
+pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
     if Root::RESERVED.contains(&name) {
-        field.error(
+        reader.error(
             "reserved",
-            format!("\"{name}\" cannot be the name of a node: placeholders use it"),
+            format!("node name \"{name}\" is reserved for placeholders; choose another name"),
         );
     }
-    let mut section = field.section();
-    let downstream = section
+    let mut map = reader.as_map();
+    let downstream = map
         .require("downstream")
-        .and_then(|field| known(&field, "downstream", names.downstreams.keys()));
-    let depends_on = section.items("depends_on");
-    let depends_on = depends_on.iter().filter_map(depends).collect();
-    let required = section.is_on("required");
-    let priority = section
+        .and_then(|reader| known(&reader, "downstream", names.downstreams.keys()));
+    let depends_on = map.items("depends_on");
+    let depends_on = depends_on.iter().filter_map(dependency).collect();
+    let required = map.is_on("required");
+    let priority = map
         .take("priority")
-        .and_then(|field| within(&field, 0, 9));
-    let tiers = section.items("tiers");
+        .and_then(|reader| within(&reader, 0, 9));
+    let tiers = map.items("tiers");
     let tiers = tiers
         .iter()
-        .filter_map(|field| known(field, "tier", names.tiers.keys()))
+        .filter_map(|reader| known(reader, "tier", names.tiers.keys()))
         .collect();
-    let when = section.take("when").and_then(|field| condition(&field));
-    let request = section.require("request").and_then(|field| request(&field));
-    let response = section
+    let when = map.take("when").and_then(|reader| condition(&reader));
+    let request = map.require("request").and_then(|reader| request(&reader));
+    let response = map
         .take("response")
-        .map_or_else(|| Some(Default::default()), |field| response(&field));
-    let fallbacks = section.items("fallback");
+        .map_or_else(|| Some(Default::default()), |reader| response(&reader));
+    let fallbacks = map.items("fallback");
     let fallback = fallbacks
         .iter()
-        .filter_map(|field| fallback(field, names))
+        .filter_map(|reader| fallback(reader, names))
         .collect();
-    section.not_built(&[("cache", "caching"), ("policy", "a policy of its own")]);
-    section.finish();
+    map.not_built(&[
+        ("cache", "caching"),
+        ("policy", "a policy of a single node"),
+    ]);
+    map.finish();
     let (accept, shape) = response?;
     Some(Node {
         downstream: downstream?,
@@ -71,155 +74,155 @@ pub(super) fn node(field: &ValueReader<'_>, name: &str, names: &Names<'_>) -> Op
     })
 }
 
-/// A name, or `{node: name, optional: true}`.
-fn depends(field: &ValueReader<'_>) -> Option<DependsOn> {
-    if matches!(field.tree.kind, Kind::Scalar(_)) {
-        let node = field.text()?;
+/// Reads a dependency: the name of a node, or `{node: name, optional: true}`.
+fn dependency(reader: &ValueReader<'_>) -> Option<DependsOn> {
+    if matches!(reader.tree.kind, Kind::Scalar(_)) {
+        let node = reader.text()?;
         return Some(DependsOn {
             node,
             optional: false,
         });
     }
-    let mut section = field.section();
-    let node = section.require("node").and_then(|field| field.text());
-    let optional = section.is_on("optional");
-    section.finish();
+    let mut map = reader.as_map();
+    let node = map.require("node").and_then(|reader| reader.text());
+    let optional = map.is_on("optional");
+    map.finish();
     Some(DependsOn {
         node: node?,
         optional,
     })
 }
 
-/// A request; what is wrong with one part of it does not hide what is wrong with another.
-fn request(field: &ValueReader<'_>) -> Option<RequestTemplate> {
-    let mut section = field.section();
-    let method = section
+/// Reads a request template. Reports the mistakes of all its parts, not only the first.
+fn request(reader: &ValueReader<'_>) -> Option<RequestTemplate> {
+    let mut map = reader.as_map();
+    let method = map
         .take("method")
-        .map_or(Some(Method::GET), |field| method(&field));
-    let path = section.require("path");
-    let query = section.members("query");
-    let headers = section.members("headers");
-    let body = section.take("body");
-    section.finish();
-    // One that could not be read may be meant to have a body.
-    let by = method.clone().unwrap_or(Method::POST);
-    let at = |path: &str| RequestTemplate::new(by.clone(), path);
-    let path = path.and_then(|field| report(&field, at(&field.text()?)));
+        .map_or(Some(Method::GET), |reader| method(&reader));
+    let path = map.require("path");
+    let query = map.members("query");
+    let headers = map.members("headers");
+    let body = map.take("body");
+    map.finish();
+    // An invalid method may be meant to allow a body, so the body is not reported as well.
+    let assumed = method.clone().unwrap_or(Method::POST);
+    let at = |path: &str| RequestTemplate::new(assumed.clone(), path);
+    let path = path.and_then(|reader| report(&reader, at(&reader.text()?)));
     let mut sound = method.is_some() && path.is_some();
     let mut template = path.or_else(|| at("/").ok())?;
-    for (name, field) in &query {
-        let value = value(field);
+    for (name, reader) in &query {
+        let value = value(reader);
         sound &= value.is_some_and(|value| {
-            extend(&mut template, field, |template| {
+            extend(&mut template, reader, |template| {
                 template.query(name, &value)
             })
         });
     }
-    for (name, field) in &headers {
-        let value = value(field);
+    for (name, reader) in &headers {
+        let value = value(reader);
         sound &= value.is_some_and(|value| {
-            extend(&mut template, field, |template| {
+            extend(&mut template, reader, |template| {
                 template.header(name, &value)
             })
         });
     }
-    if let Some(field) = body {
-        let document = told_once(&field).then(|| field.tree.to_json());
+    if let Some(reader) = body {
+        let document = has_unique_keys(&reader).then(|| reader.tree.to_json());
         sound &= document.is_some_and(|document| {
-            extend(&mut template, &field, |template| template.body(&document))
+            extend(&mut template, &reader, |template| template.body(&document))
         });
     }
     sound.then_some(template)
 }
 
-/// What is sent in a query or a header: a string, or a number or boolean as JSON writes it.
-fn value(field: &ValueReader<'_>) -> Option<String> {
-    match &field.tree.kind {
+/// Reads the value of a query parameter or header. Numbers and booleans become their JSON text.
+fn value(reader: &ValueReader<'_>) -> Option<String> {
+    match &reader.tree.kind {
         Kind::Scalar(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
-        _ => field.text(),
+        _ => reader.text(),
     }
 }
 
-/// Adds what stands at `field` to a request; whether it can be.
+/// Applies `add` to the template. Reports an error at `reader` and returns `false` if `add` fails.
 fn extend(
     template: &mut RequestTemplate,
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
     add: impl FnOnce(RequestTemplate) -> Result<RequestTemplate, TemplateError>,
 ) -> bool {
-    let extended = report(field, add(template.clone()));
+    let extended = report(reader, add(template.clone()));
     extended.map(|extended| *template = extended).is_some()
 }
 
-/// Whether no member of a document stands twice; each that does is complained about.
-fn told_once(document: &ValueReader<'_>) -> bool {
+/// Returns `true` if no map in the document has duplicate keys. Reports each duplicate.
+fn has_unique_keys(document: &ValueReader<'_>) -> bool {
     match &document.tree.kind {
         Kind::Scalar(_) => true,
-        Kind::List(_) => document.list().iter().all(told_once),
+        Kind::List(_) => document.list().iter().all(has_unique_keys),
         Kind::Map(members) => {
             let named = document.named();
-            named.len() == members.len() && named.iter().all(|(_, field)| told_once(field))
+            named.len() == members.len() && named.iter().all(|(_, reader)| has_unique_keys(reader))
         }
     }
 }
 
-fn condition(field: &ValueReader<'_>) -> Option<Condition> {
-    let condition = Condition::parse(&field.text()?);
+fn condition(reader: &ValueReader<'_>) -> Option<Condition> {
+    let condition = Condition::parse(&reader.text()?);
     condition
-        .map_err(|error| field.error("condition", error))
+        .map_err(|error| reader.error("condition", error))
         .ok()
 }
 
-pub(super) fn method(field: &ValueReader<'_>) -> Option<Method> {
+pub(super) fn method(reader: &ValueReader<'_>) -> Option<Method> {
     let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-    let name = field.text()?;
+    let name = reader.text()?;
     if known.contains(&name.as_str()) {
         return name.parse().ok();
     }
     let help = nearest_name(&name, known).map(|known| format!("did you mean \"{known}\"?"));
-    field.error_with_help("invalid", "there is no such method", help);
+    reader.error_with_help("invalid", format!("unknown method \"{name}\""), help);
     None
 }
 
-fn report<T>(field: &ValueReader<'_>, result: Result<T, TemplateError>) -> Option<T> {
-    result.map_err(|error| field.error("template", error)).ok()
+fn report<T>(reader: &ValueReader<'_>, result: Result<T, TemplateError>) -> Option<T> {
+    result.map_err(|error| reader.error("template", error)).ok()
 }
 
-/// The statuses of errors that are answers all the same, and what of an answer is wanted.
-fn response(field: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
-    let mut section = field.section();
-    let statuses = section.items("accept");
+/// Reads the accepted error statuses and the field filter of a response.
+fn response(reader: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
+    let mut map = reader.as_map();
+    let statuses = map.items("accept");
     let mut shape = FieldFilterConfig::default();
-    shape.target = section.take("target").and_then(|field| field.get());
-    shape.allow = read(section.take("allow"));
-    shape.deny = read(section.take("deny"));
-    shape.rename = read(section.take("rename"));
-    section.finish();
+    shape.target = map.take("target").and_then(|reader| reader.get());
+    shape.allow = read(map.take("allow"));
+    shape.deny = read(map.take("deny"));
+    shape.rename = read(map.take("rename"));
+    map.finish();
     let accept = statuses
         .iter()
-        .filter_map(|field| within(field, 400, 599))
+        .filter_map(|reader| within(reader, 400, 599))
         .collect();
-    field.check(&shape);
-    Some((accept, FieldFilter::new(shape).ok()?))
+    reader.check(&shape);
+    Some((accept, Validated::new(shape).ok()?))
 }
 
-/// A value, or what it is if there is none.
-fn read<T: DeserializeOwned + Default>(field: Option<ValueReader<'_>>) -> T {
-    field.and_then(|field| field.get()).unwrap_or_default()
+/// Reads a value. Returns the default of its type if it is missing or invalid.
+fn read<T: DeserializeOwned + Default>(reader: Option<ValueReader<'_>>) -> T {
+    reader.and_then(|reader| reader.get()).unwrap_or_default()
 }
 
-/// `{static: …}` or `{service: name}`, and `on` for what.
-fn fallback(field: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
-    let mut section = field.section();
-    let fixed = section.take("static");
-    let service = section.take("service");
-    let on = section.take("on");
-    section.not_built(&[("stale", "falling back to a stale answer")]);
-    section.finish();
+/// Reads a fallback: `{static: …}` or `{service: name}`, with the outcomes in `on`.
+fn fallback(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
+    let mut map = reader.as_map();
+    let fixed = map.take("static");
+    let service = map.take("service");
+    let on = map.take("on");
+    map.not_built(&[("stale", "a fallback to a stale response")]);
+    map.finish();
     let on = match on {
-        Some(field) => field.get::<OutcomeSet>()?,
+        Some(reader) => reader.get::<OutcomeSet>()?,
         None => OutcomeSet::default(),
     };
-    let by = match (fixed, service) {
+    let target = match (fixed, service) {
         (Some(fixed), None) => {
             let json: Value = fixed.tree.to_json();
             FallbackTarget::Static(Json::parse(json.to_string().into()).ok()?)
@@ -228,14 +231,14 @@ fn fallback(field: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
             FallbackTarget::Service(known(&service, "downstream", names.downstreams.keys())?)
         }
         _ => {
-            field.error(
+            reader.error(
                 "invalid",
-                "a fallback is either \"static\" or a \"service\"",
+                "expected exactly one of \"static\" and \"service\"",
             );
             return None;
         }
     };
-    Some(Fallback { on, target: by })
+    Some(Fallback { on, target })
 }
 
 #[cfg(test)]
@@ -246,11 +249,11 @@ mod tests {
     };
 
     #[test]
-    fn numbers_and_booleans_are_sent_as_their_text() {
+    fn sends_numbers_and_booleans_as_their_json_text() {
         let sent = |yaml: &str| {
-            let (tree, sink) = (Tree::parse(yaml).unwrap(), Diagnostics::default());
-            let template = request(&ValueReader::root(&tree, &sink));
-            (template, sink.into_inner().len())
+            let (tree, diagnostics) = (Tree::parse(yaml).unwrap(), Diagnostics::default());
+            let template = request(&ValueReader::root(&tree, &diagnostics));
+            (template, diagnostics.into_inner().len())
         };
         let (plain, none) =
             sent("{ path: /, query: { ms: 5000, q: 0.5, on: true }, headers: { x-n: -7 } }");

@@ -18,7 +18,7 @@ use super::{
     value::{Span, bound, in_range},
 };
 
-/// What a request gets if its plan says nothing of it, and the most that a plan can give.
+/// Default and maximum of the limits of a plan. A plan can set both, up to this maximum.
 const DEADLINE: Bound<Duration> = Bound {
     default: Duration::from_secs(30),
     max: Duration::from_secs(120),
@@ -30,17 +30,17 @@ const MAX_CONCURRENCY: Bound<u8> = Bound {
 };
 const RETRY_ATTEMPTS: Bound<u8> = Bound { default: 2, max: 5 };
 
-/// What the file has given names to.
+/// The named definitions of the file that plans refer to.
 pub(super) struct Names<'n> {
     pub(super) downstreams: &'n IndexMap<String, DownstreamConfig>,
     pub(super) jwt: &'n IndexMap<String, Jwt>,
     pub(super) tiers: &'n IndexMap<String, Tier>,
-    /// Whether what a service may take is known: nothing is wrong with policies and downstreams.
+    /// `true` if policies and downstreams have no errors, so that the worst-case time of a call is known.
     pub(super) sound: bool,
 }
 
-pub(super) fn routes(field: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<Route> {
-    let items = field.map(|field| field.list()).unwrap_or_default();
+pub(super) fn routes(reader: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<Route> {
+    let items = reader.map(|reader| reader.list()).unwrap_or_default();
     let mut routes: Vec<Route> = Vec::new();
     for item in items {
         let Some(route) = route(&item, names) else {
@@ -49,7 +49,7 @@ pub(super) fn routes(field: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<R
         if routes.iter().any(|other| other.name == route.name) {
             item.error(
                 "duplicate",
-                format!("two routes are called \"{}\"", route.name),
+                format!("duplicate route name \"{}\"", route.name),
             );
         }
         if routes
@@ -58,7 +58,10 @@ pub(super) fn routes(field: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<R
         {
             item.error(
                 "duplicate",
-                format!("two routes answer {} {}", route.method, route.path),
+                format!(
+                    "another route already matches {} {}",
+                    route.method, route.path
+                ),
             );
         }
         routes.push(route);
@@ -66,7 +69,7 @@ pub(super) fn routes(field: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<R
     routes
 }
 
-/// A path without the names of its parameters.
+/// Returns the segments of a path, with parameters replaced by `{}`.
 fn shape(path: &str) -> Vec<&str> {
     path.split('/')
         .map(|segment| {
@@ -79,16 +82,16 @@ fn shape(path: &str) -> Vec<&str> {
         .collect()
 }
 
-fn route(field: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
-    let mut section = field.section();
-    let name = section.require("name").and_then(|field| field.text());
-    let (method, path) = section
+fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
+    let mut map = reader.as_map();
+    let name = map.require("name").and_then(|reader| reader.text());
+    let (method, path) = map
         .require("match")
-        .map(|field| matched(&field))
+        .map(|reader| matched(&reader))
         .unwrap_or_default();
     let parameters = path.as_deref().map(parameters);
-    let plan = plan(&mut section, names, parameters.as_deref(), false);
-    section.finish();
+    let plan = plan(&mut map, names, parameters.as_deref(), false);
+    map.finish();
     Some(Route {
         name: name?,
         method: method?,
@@ -97,20 +100,20 @@ fn route(field: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
     })
 }
 
-pub(super) fn orchestrate(field: &ValueReader<'_>, names: &Names<'_>) -> Option<PlanConfig> {
-    let mut section = field.section();
-    let plan = plan(&mut section, names, Some(&[]), true);
-    section.finish();
+pub(super) fn orchestrate(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<PlanConfig> {
+    let mut map = reader.as_map();
+    let plan = plan(&mut map, names, Some(&[]), true);
+    map.finish();
     plan
 }
 
-fn matched(field: &ValueReader<'_>) -> (Option<Method>, Option<String>) {
-    let mut section = field.section();
-    let method = section
+fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<String>) {
+    let mut map = reader.as_map();
+    let method = map
         .take("method")
-        .map_or(Some(Method::GET), |field| method(&field));
-    let path = section.require("path").and_then(|field| {
-        let path = field.text()?;
+        .map_or(Some(Method::GET), |reader| method(&reader));
+    let path = map.require("path").and_then(|reader| {
+        let path = reader.text()?;
         let segment = |segment: &str| match segment.strip_prefix('{') {
             Some(name) => name
                 .strip_suffix('}')
@@ -121,60 +124,61 @@ fn matched(field: &ValueReader<'_>) -> (Option<Method>, Option<String>) {
             .strip_prefix('/')
             .is_some_and(|path| path.split('/').all(segment));
         if !sound {
-            field.error("invalid", "this is no path such as \"/pages/{id}\"");
+            let message = format!("expected a path such as \"/pages/{{id}}\", got \"{path}\"");
+            reader.error("invalid", message);
         }
         sound.then_some(path)
     });
-    section.finish();
+    map.finish();
     (method, path)
 }
 
-/// The names of the parameters of a path.
+/// Returns the names of the parameters of a path.
 fn parameters(path: &str) -> Vec<&str> {
     path.split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .collect()
 }
 
-/// A plan; the parameters of its route are none if they could not be read. Whether callers `choose`
-/// services and strategy.
+/// Reads a plan. `parameters` are the path parameters of its route, or `None` if the path is invalid.
+/// `choose` is `true` if a request may select nodes and strategy.
 fn plan(
-    section: &mut MapReader<'_>,
+    map: &mut MapReader<'_>,
     names: &Names<'_>,
     parameters: Option<&[&str]>,
     choose: bool,
 ) -> Option<PlanConfig> {
-    let auth = section
+    let auth = map
         .take("auth")
-        .map(|field| route_auth(&field, names.jwt));
-    let deadline = bound(section.take("deadline"), DEADLINE, |field| {
-        let Span(deadline) = field.get()?;
-        in_range(field, deadline, SHORTEST_DEADLINE, DEADLINE.max)
+        .map(|reader| route_auth(&reader, names.jwt));
+    let deadline = bound(map.take("deadline"), DEADLINE, |reader| {
+        let Span(deadline) = reader.get()?;
+        in_range(reader, deadline, SHORTEST_DEADLINE, DEADLINE.max)
     });
-    let max_concurrency = section.take("max_concurrency");
-    let max_concurrency = bound(max_concurrency, MAX_CONCURRENCY, |field| {
-        in_range(field, field.get()?, 1, MAX_CONCURRENCY.max)
+    let max_concurrency = map.take("max_concurrency");
+    let max_concurrency = bound(max_concurrency, MAX_CONCURRENCY, |reader| {
+        in_range(reader, reader.get()?, 1, MAX_CONCURRENCY.max)
     });
-    let retry_attempts = section.take("retry_attempts");
-    let retry_attempts = bound(retry_attempts, RETRY_ATTEMPTS, |field| {
-        in_range(field, field.get()?, 0, RETRY_ATTEMPTS.max)
+    let retry_attempts = map.take("retry_attempts");
+    let retry_attempts = bound(retry_attempts, RETRY_ATTEMPTS, |reader| {
+        in_range(reader, reader.get()?, 0, RETRY_ATTEMPTS.max)
     });
-    let aggregates = section.take("aggregate");
+    let aggregates = map.take("aggregate");
     let aggregate = aggregates.as_ref().map(aggregate).unwrap_or_default();
-    let field = section.require("plan")?;
-    let members = field.named();
+    let reader = map.require("plan")?;
+    let members = reader.named();
     let nodes: IndexMap<_, _> = members
         .iter()
-        .map(|(name, field)| (name.clone(), (node(field, name, names), field)))
+        .map(|(name, reader)| (name.clone(), (node(reader, name, names), reader)))
         .collect();
     let bounds = Bounds::default()
         .deadline(deadline.default)
         .max_concurrency(max_concurrency.default.into())
         .max_retries(retry_attempts.default);
-    let graph = check_plan(&field, &nodes, parameters, &bounds, names);
-    if let Some(field) = &aggregates {
-        check_effects(field, &aggregate, &nodes, deadline.default, choose);
-        check_quorum(field, aggregate.strategy, &nodes);
+    let graph = check_plan(&reader, &nodes, parameters, &bounds, names);
+    if let Some(reader) = &aggregates {
+        check_effects(reader, &aggregate, &nodes, deadline.default, choose);
+        check_quorum(reader, aggregate.strategy, &nodes);
     }
     check_conflicts(&aggregate, &nodes, choose);
     let graph = graph?;
@@ -184,7 +188,7 @@ fn plan(
         Some((name, node))
     });
     Some(PlanConfig {
-        // One that could not be read must not become none.
+        // An invalid `auth` must not become `None`, which admits every caller.
         auth: auth.map_or(Some(None), |auth| auth.map(Some))?,
         deadline,
         max_concurrency,

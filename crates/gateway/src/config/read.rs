@@ -1,4 +1,4 @@
-//! Reads the file as a whole, and what is said once in it.
+//! Reads the file as a whole, and its top-level parts.
 
 use indexmap::IndexMap;
 use tower_fanout_http::trace::TraceLayer;
@@ -13,26 +13,29 @@ use super::{
     value::{is_on_unless_off, within},
 };
 
-/// Reads `text`; what is wrong with it is collected from top to bottom.
+/// Parses and validates `text`.
+///
+/// # Errors
+/// Returns all diagnostics if at least one is an error.
 pub(super) fn config(
     name: &str,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Report> {
-    let sink = Diagnostics::default();
-    let refuse = |(place, message)| {
-        let syntax = Diagnostic::error("syntax", place, message);
+    let diagnostics = Diagnostics::default();
+    let refuse = |(position, message)| {
+        let syntax = Diagnostic::error("syntax", position, message);
         Report::new(name, text, vec![syntax])
     };
     let mut tree = Tree::parse(text).map_err(refuse)?;
-    tree.interpolate(env, &mut |place, message| {
-        sink.add(Diagnostic::error("variable", place, message));
+    tree.interpolate(env, &mut |position, message| {
+        diagnostics.add(Diagnostic::error("variable", position, message));
     });
-    let unset = sink.places();
-    let config = root(&ValueReader::root(&tree, &sink));
-    let mut diagnostics = sink.into_inner();
-    // A value whose variable is missing has no other fault.
-    diagnostics.retain(|other| other.code == "variable" || !unset.contains(&other.place));
+    let unset = diagnostics.positions();
+    let config = root(&ValueReader::root(&tree, &diagnostics));
+    let mut diagnostics = diagnostics.into_inner();
+    // Errors of a value whose variable is missing are consequences of that.
+    diagnostics.retain(|other| other.code == "variable" || !unset.contains(&other.position));
     let report = Report::new(name, text, diagnostics);
     if report.has_errors() {
         return Err(report);
@@ -43,12 +46,15 @@ pub(super) fn config(
     })
 }
 
-fn root(field: &ValueReader<'_>) -> Config {
-    let mut root = field.section();
+fn root(reader: &ValueReader<'_>) -> Config {
+    let mut root = reader.as_map();
     if let Some(version) = root.require("version")
         && version.get::<u64>().is_some_and(|version| version != 1)
     {
-        version.error("version", "the version of this format is 1");
+        version.error(
+            "version",
+            format!("expected version 1, got {}", version.tree.as_written()),
+        );
     }
     let server = server::server(root.take("server"));
     let (logs, trace, server_timing) = telemetry(root.take("telemetry"));
@@ -62,22 +68,22 @@ fn root(field: &ValueReader<'_>) -> Config {
         tiers: &tiers,
         sound: ["policies", "downstreams"]
             .iter()
-            .all(|key| field.at(key).is_sound()),
+            .all(|key| reader.at(key).is_sound()),
     };
     let given = root.take("routes");
     let orchestrate = root.take("orchestrate");
     let is_empty = |kind: &Kind| matches!(kind, Kind::List(items) if items.is_empty());
-    if matches!(field.tree.kind, Kind::Map(_))
+    if matches!(reader.tree.kind, Kind::Map(_))
         && orchestrate.is_none()
         && (given.as_ref()).is_none_or(|routes| is_empty(&routes.tree.kind))
     {
-        field.error(
+        reader.error(
             "missing",
-            "there is nothing to serve: neither \"routes\" nor \"orchestrate\"",
+            "nothing to serve: expected \"routes\" or \"orchestrate\"",
         );
     }
     let routes = plan::routes(given, &names);
-    let orchestrate = orchestrate.map(|field| plan::orchestrate(&field, &names));
+    let orchestrate = orchestrate.map(|reader| plan::orchestrate(&reader, &names));
     root.finish();
     Config {
         server,
@@ -93,43 +99,42 @@ fn root(field: &ValueReader<'_>) -> Config {
     }
 }
 
-/// What is logged, whose traces are gone on with, and whether answers say how long their services
-/// took.
-fn telemetry(field: Option<ValueReader<'_>>) -> (Logs, TraceLayer, bool) {
+/// Reads the `telemetry` part: logs, trace propagation, and the `server_timing` switch.
+fn telemetry(reader: Option<ValueReader<'_>>) -> (Logs, TraceLayer, bool) {
     let mut logs = Logs {
         format: LogFormat::Auto,
         level: "info".into(),
     };
     let mut trace = TraceLayer::new();
-    let Some(field) = field else {
+    let Some(reader) = reader else {
         return (logs, trace, false);
     };
-    let mut section = field.section();
-    if let Some(field) = section.take("logs") {
-        let mut section = field.section();
-        logs.format = section
+    let mut map = reader.as_map();
+    if let Some(reader) = map.take("logs") {
+        let mut map = reader.as_map();
+        logs.format = map
             .take("format")
-            .and_then(|field| field.get())
+            .and_then(|reader| reader.get())
             .unwrap_or_default();
-        if let Some(level) = section.take("level").and_then(|field| level(&field)) {
+        if let Some(level) = map.take("level").and_then(|reader| level(&reader)) {
             logs.level = level;
         }
-        section.finish();
+        map.finish();
     }
-    if let Some(field) = section.take("tracing") {
-        trace = tracing(&field);
+    if let Some(reader) = map.take("tracing") {
+        trace = tracing(&reader);
     }
-    let server_timing = section.is_on("server_timing");
-    section.finish();
+    let server_timing = map.is_on("server_timing");
+    map.finish();
     (logs, trace, server_timing)
 }
 
-fn tracing(field: &ValueReader<'_>) -> TraceLayer {
-    let mut section = field.section();
-    let trust = is_on_unless_off(section.take("trust"));
-    let baggage = section.take("baggage");
-    section.not_built(&[("otlp", "exporting traces"), ("sample", "exporting traces")]);
-    section.finish();
+fn tracing(reader: &ValueReader<'_>) -> TraceLayer {
+    let mut map = reader.as_map();
+    let trust = is_on_unless_off(map.take("trust"));
+    let baggage = map.take("baggage");
+    map.not_built(&[("otlp", "trace export"), ("sample", "trace export")]);
+    map.finish();
     let Some(baggage) = baggage.filter(|_| trust) else {
         return if trust {
             TraceLayer::new()
@@ -140,12 +145,14 @@ fn tracing(field: &ValueReader<'_>) -> TraceLayer {
     TraceLayer::new().baggage(baggage.texts())
 }
 
-fn level(field: &ValueReader<'_>) -> Option<String> {
-    let level = field.text()?;
+fn level(reader: &ValueReader<'_>) -> Option<String> {
+    let level = reader.text()?;
     match level.parse::<tracing_subscriber::EnvFilter>() {
         Ok(_) => Some(level),
         Err(_) => {
-            field.error("invalid", "this is no level such as \"info\", nor a filter");
+            let message =
+                format!("expected a level such as \"info\", or a filter, got \"{level}\"");
+            reader.error("invalid", message);
             None
         }
     }
@@ -154,16 +161,16 @@ fn level(field: &ValueReader<'_>) -> Option<String> {
 fn tiers(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<String, Tier> {
     members
         .into_iter()
-        .map(|(name, field)| (name, tier(&field)))
+        .map(|(name, reader)| (name, tier(&reader)))
         .collect()
 }
 
-fn tier(field: &ValueReader<'_>) -> Tier {
-    let mut section = field.section();
-    section.not_built(&[("rate", "rate limiting"), ("burst", "rate limiting")]);
-    let max_concurrency = section
+fn tier(reader: &ValueReader<'_>) -> Tier {
+    let mut map = reader.as_map();
+    map.not_built(&[("rate", "rate limiting"), ("burst", "rate limiting")]);
+    let max_concurrency = map
         .take("max_concurrency")
-        .and_then(|field| within(&field, 1, 10));
-    section.finish();
+        .and_then(|reader| within(&reader, 1, 10));
+    map.finish();
     Tier { max_concurrency }
 }

@@ -1,4 +1,4 @@
-//! Reads a tree key by key and collects everything that is wrong on the way.
+//! Reads a [`Tree`] key by key and collects a diagnostic for every mistake found on the way.
 
 use std::{cell::RefCell, fmt::Display};
 
@@ -11,7 +11,7 @@ use super::{
     tree::{Kind, Tree},
 };
 
-/// Where diagnostics are collected.
+/// The diagnostics of a file, collected while the file is read.
 #[derive(Default)]
 pub(super) struct Diagnostics(RefCell<Vec<Diagnostic>>);
 
@@ -20,9 +20,9 @@ impl Diagnostics {
         self.0.borrow_mut().push(diagnostic);
     }
 
-    /// Where something is wrong so far.
-    pub(super) fn places(&self) -> Vec<Position> {
-        self.0.borrow().iter().map(|known| known.place).collect()
+    /// Returns the positions of all diagnostics so far.
+    pub(super) fn positions(&self) -> Vec<Position> {
+        self.0.borrow().iter().map(|known| known.position).collect()
     }
 
     pub(super) fn into_inner(self) -> Vec<Diagnostic> {
@@ -30,20 +30,20 @@ impl Diagnostics {
     }
 }
 
-/// A value of the file: where it stands, what leads to it, and where to complain about it.
+/// A reader of one value of the file. Knows the path of the value and reports its mistakes.
 #[derive(Clone)]
 pub(super) struct ValueReader<'t> {
     pub(super) tree: &'t Tree,
     pub(super) path: String,
-    sink: &'t Diagnostics,
+    diagnostics: &'t Diagnostics,
 }
 
 impl<'t> ValueReader<'t> {
-    pub(super) fn root(tree: &'t Tree, sink: &'t Diagnostics) -> Self {
+    pub(super) fn root(tree: &'t Tree, diagnostics: &'t Diagnostics) -> Self {
         Self {
             tree,
             path: String::new(),
-            sink,
+            diagnostics,
         }
     }
 
@@ -58,13 +58,13 @@ impl<'t> ValueReader<'t> {
             code,
             message: self.tree.redact(message.to_string()),
             path: self.path.clone(),
-            place: self.tree.place,
+            position: self.tree.position,
             help: None,
         }
     }
 
     pub(super) fn error(&self, code: &'static str, message: impl Display) {
-        self.sink
+        self.diagnostics
             .add(self.diagnostic(Severity::Error, code, message));
     }
 
@@ -75,33 +75,33 @@ impl<'t> ValueReader<'t> {
         help: Option<String>,
     ) {
         let diagnostic = self.diagnostic(Severity::Error, code, message);
-        self.sink.add(Diagnostic { help, ..diagnostic });
+        self.diagnostics.add(Diagnostic { help, ..diagnostic });
     }
 
     pub(super) fn warning(&self, code: &'static str, message: impl Display, help: &str) {
         let diagnostic = self.diagnostic(Severity::Warning, code, message);
         let help = Some(help.to_owned());
-        self.sink.add(Diagnostic { help, ..diagnostic });
+        self.diagnostics.add(Diagnostic { help, ..diagnostic });
     }
 
-    /// It is meant for later.
-    pub(super) fn not_built(&self, what: &str) {
-        let help = Some("leave it out for now".to_owned());
-        self.error_with_help("not_built", format!("{what} is not built yet"), help);
+    /// Reports a key that is reserved for `feature`, which is not implemented yet.
+    pub(super) fn not_built(&self, feature: &str) {
+        let help = Some("remove it for now".to_owned());
+        self.error_with_help("not_built", format!("{feature} is not supported yet"), help);
     }
 
-    /// Whether nothing is wrong with it so far, nor with what is in it.
+    /// Returns `true` if no error is reported so far for this value or a value inside it.
     pub(super) fn is_sound(&self) -> bool {
         let inside = |path: &str| {
             let rest = path.strip_prefix(&self.path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        let known = self.sink.0.borrow();
+        let known = self.diagnostics.0.borrow();
         let mut errors = known.iter().filter(|one| one.severity == Severity::Error);
         !errors.any(|one| inside(&one.path))
     }
 
-    /// The value as a `T`.
+    /// Deserializes the value. Returns `None` after reporting an error.
     pub(super) fn get<T: DeserializeOwned>(&self) -> Option<T> {
         match serde_json::from_value(self.tree.to_json()) {
             Ok(value) => Some(value),
@@ -116,7 +116,10 @@ impl<'t> ValueReader<'t> {
         match &self.tree.kind {
             Kind::Scalar(Value::String(text)) => Some(text.clone()),
             _ => {
-                self.error("type", format!("this is {}, not a string", self.tree.is()));
+                self.error(
+                    "type",
+                    format!("expected a string, got {}", self.tree.type_name()),
+                );
                 None
             }
         }
@@ -127,10 +130,13 @@ impl<'t> ValueReader<'t> {
             Kind::List(items) => items
                 .iter()
                 .enumerate()
-                .map(|(place, item)| self.child(item, &format!("[{place}]")))
+                .map(|(index, item)| self.child(item, &format!("[{index}]")))
                 .collect(),
             _ => {
-                self.error("type", format!("this is {}, not a list", self.tree.is()));
+                self.error(
+                    "type",
+                    format!("expected a list, got {}", self.tree.type_name()),
+                );
                 Vec::new()
             }
         }
@@ -140,112 +146,123 @@ impl<'t> ValueReader<'t> {
         self.list().iter().filter_map(ValueReader::text).collect()
     }
 
-    /// The members of a map with names of the user's choice; one that stands twice is an error.
+    /// Returns the members of a map whose keys the user chooses. Reports duplicate keys and keeps the
+    /// first of them.
     pub(super) fn named(&self) -> Vec<(String, ValueReader<'t>)> {
         let Kind::Map(members) = &self.tree.kind else {
-            self.error("type", format!("this is {}, not a map", self.tree.is()));
+            self.error(
+                "type",
+                format!("expected a map, got {}", self.tree.type_name()),
+            );
             return Vec::new();
         };
         let mut named: Vec<(String, ValueReader<'t>)> = Vec::new();
-        for (name, place, value) in members {
-            let field = self.child(value, &format!(".{name}"));
+        for (name, position, value) in members {
+            let reader = self.child(value, &format!(".{name}"));
             if named.iter().any(|(known, _)| known == name) {
-                field.error_at(*place, "duplicate", format!("\"{name}\" stands twice"));
+                reader.error_at(*position, "duplicate", format!("duplicate key \"{name}\""));
             } else {
-                named.push((name.clone(), field));
+                named.push((name.clone(), reader));
             }
         }
         named
     }
 
-    /// The members of a map with known keys.
-    pub(super) fn section(&self) -> MapReader<'t> {
+    /// Returns a reader for a map with a fixed set of keys. Reports any other value, and then reads it
+    /// as an empty map.
+    pub(super) fn as_map(&self) -> MapReader<'t> {
         let Kind::Map(members) = &self.tree.kind else {
-            self.error("type", format!("this is {}, not a map", self.tree.is()));
+            self.error(
+                "type",
+                format!("expected a map, got {}", self.tree.type_name()),
+            );
             return MapReader {
-                field: self.clone(),
+                reader: self.clone(),
                 entries: None,
                 known: Vec::new(),
             };
         };
         MapReader {
-            field: self.clone(),
+            reader: self.clone(),
             entries: Some(members),
             known: Vec::new(),
         }
     }
 
-    /// Plain settings, each of which is read by itself, so that every mistake is found.
-    pub(super) fn settings<T: Validate + DeserializeOwned>(&self) -> Option<T> {
-        let mut section = self.section();
+    /// Deserializes and validates a configuration struct. Returns `None` after reporting an error.
+    ///
+    /// Each key is deserialized on its own, so that one mistake does not hide the others.
+    pub(super) fn config<T: Validate + DeserializeOwned>(&self) -> Option<T> {
+        let mut map = self.as_map();
         let mut sound = matches!(self.tree.kind, Kind::Map(_));
         let mut values = serde_json::Map::new();
         for key in keys_of::<T>() {
-            let Some(field) = section.take(key) else {
+            let Some(reader) = map.take(key) else {
                 continue;
             };
-            let value = field.tree.to_json();
+            let value = reader.tree.to_json();
             let alone: Value = [((*key).to_owned(), value.clone())].into_iter().collect();
             match serde_json::from_value::<T>(alone) {
                 Ok(_) => drop(values.insert((*key).to_owned(), value)),
                 Err(error) => {
                     sound = false;
-                    field.error("invalid", error);
+                    reader.error("invalid", error);
                 }
             }
         }
-        sound &= section.finish();
-        let settings = serde_json::from_value(values.into()).ok()?;
+        sound &= map.finish();
+        let config = serde_json::from_value(values.into()).ok()?;
         if !sound {
-            self.check(&settings);
+            self.check(&config);
         }
-        sound.then_some(settings)
+        sound.then_some(config)
     }
 
-    /// Whether it is this word.
+    /// Returns `true` if the value is the string `word`.
     pub(super) fn is_word(&self, word: &str) -> bool {
         matches!(&self.tree.kind, Kind::Scalar(Value::String(text)) if text == word)
     }
 
-    /// Complains about everything that is wrong with settings, each at its key.
-    pub(super) fn check(&self, settings: &impl Validate) -> bool {
-        let problems = settings.errors();
+    /// Reports every error of `config` at its key. Returns `true` if none is found.
+    pub(super) fn check(&self, config: &impl Validate) -> bool {
+        let problems = config.errors();
         for problem in &problems {
-            self.at(problem.field()).error("invalid", problem.message());
+            let reader = self.at(problem.field());
+            reader.error("invalid", reader.tree.quote_in(problem.message()));
         }
         problems.is_empty()
     }
 
-    /// The item at `place` of the list `key`, or as near to it as the file goes.
-    pub(super) fn item(&self, key: &str, place: usize) -> ValueReader<'t> {
+    /// Returns the item `index` of the list `key`, or the closest enclosing value in the file.
+    pub(super) fn item(&self, key: &str, index: usize) -> ValueReader<'t> {
         let list = self.at(key);
         match &list.tree.kind {
-            Kind::List(items) if place < items.len() => {
-                list.child(&items[place], &format!("[{place}]"))
+            Kind::List(items) if index < items.len() => {
+                list.child(&items[index], &format!("[{index}]"))
             }
             _ => list,
         }
     }
 
-    /// The value at this dotted path, or as near to it as the file goes.
+    /// Returns the value at a dotted path below this one, or the closest enclosing value in the file.
     pub(super) fn at(&self, path: &str) -> ValueReader<'t> {
-        let mut field = self.clone();
+        let mut reader = self.clone();
         for step in path.split('.') {
-            let Kind::Map(members) = &field.tree.kind else {
+            let Kind::Map(members) = &reader.tree.kind else {
                 break;
             };
             match members.iter().find(|(name, _, _)| name == step) {
-                Some((_, _, value)) => field = field.child(value, &format!(".{step}")),
-                None => field.path = format!("{}.{step}", field.path),
+                Some((_, _, value)) => reader = reader.child(value, &format!(".{step}")),
+                None => reader.path = format!("{}.{step}", reader.path),
             }
         }
-        field
+        reader
     }
 
-    fn error_at(&self, place: Position, code: &'static str, message: impl Display) {
+    fn error_at(&self, position: Position, code: &'static str, message: impl Display) {
         let diagnostic = self.diagnostic(Severity::Error, code, message);
-        self.sink.add(Diagnostic {
-            place,
+        self.diagnostics.add(Diagnostic {
+            position,
             ..diagnostic
         });
     }
@@ -255,81 +272,85 @@ impl<'t> ValueReader<'t> {
         Self {
             tree,
             path: path.trim_start_matches('.').to_owned(),
-            sink: self.sink,
+            diagnostics: self.diagnostics,
         }
     }
 }
 
-/// A map with known keys. Keys that nobody asked for are mistakes.
+/// A reader of a map with a fixed set of keys. [`finish`](Self::finish) reports every key that was
+/// not read.
 pub(super) struct MapReader<'t> {
-    pub(super) field: ValueReader<'t>,
-    // None if there is something else instead of a map, which was complained about.
+    pub(super) reader: ValueReader<'t>,
+    // `None` if the value is not a map, which is already reported.
     entries: Option<&'t [(String, Position, Tree)]>,
     known: Vec<&'static str>,
 }
 
 impl<'t> MapReader<'t> {
-    /// The value of `key`, if it is there.
+    /// Returns the value of `key`, or `None` if the map does not have it.
     pub(super) fn take(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
         self.known.push(key);
         let (_, _, value) = self.entries?.iter().find(|(name, _, _)| name == key)?;
-        Some(self.field.child(value, &format!(".{key}")))
+        Some(self.reader.child(value, &format!(".{key}")))
     }
 
-    /// The value of `key`, which must be there.
+    /// Returns the value of `key`. Reports a missing key.
     pub(super) fn require(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
         let found = self.take(key);
         if found.is_none() && self.entries.is_some() {
-            self.field.error("missing", format!("\"{key}\" is missing"));
+            self.reader
+                .error("missing", format!("missing key \"{key}\""));
         }
         found
     }
 
-    /// The items of the list `key`; none if it is not there.
+    /// Returns the items of the list `key`. A missing key is an empty list.
     pub(super) fn items(&mut self, key: &'static str) -> Vec<ValueReader<'t>> {
-        self.take(key).map(|field| field.list()).unwrap_or_default()
-    }
-
-    /// The members of the map `key`, by names of the user's choice; none if it is not there.
-    pub(super) fn members(&mut self, key: &'static str) -> Vec<(String, ValueReader<'t>)> {
         self.take(key)
-            .map(|field| field.named())
+            .map(|reader| reader.list())
             .unwrap_or_default()
     }
 
-    /// Whether the switch `key` is on; off if it is not there.
-    pub(super) fn is_on(&mut self, key: &'static str) -> bool {
-        self.take(key).and_then(|field| field.get()) == Some(true)
+    /// Returns the members of the map `key`, whose keys the user chooses. A missing key is an empty map.
+    pub(super) fn members(&mut self, key: &'static str) -> Vec<(String, ValueReader<'t>)> {
+        self.take(key)
+            .map(|reader| reader.named())
+            .unwrap_or_default()
     }
 
-    /// Keys that are meant for later.
+    /// Returns `true` if the boolean `key` is `true`. A missing key is `false`.
+    pub(super) fn is_on(&mut self, key: &'static str) -> bool {
+        self.take(key).and_then(|reader| reader.get()) == Some(true)
+    }
+
+    /// Reports those of `keys` that the map has. Each is reserved for the feature beside it.
     pub(super) fn not_built(&mut self, keys: &[(&'static str, &str)]) {
-        for (key, what) in keys {
-            if let Some(field) = self.take(key) {
-                field.not_built(what);
+        for (key, feature) in keys {
+            if let Some(reader) = self.take(key) {
+                reader.not_built(feature);
             }
         }
     }
 
-    /// Complains about keys that nobody asked for, or that stand twice; whether there are none.
+    /// Reports unknown and duplicate keys. Returns `true` if there are none.
     pub(super) fn finish(self) -> bool {
         let members = self.entries.unwrap_or_default();
         let mut sound = true;
-        for (index, (name, place, value)) in members.iter().enumerate() {
-            let field = self.field.child(value, &format!(".{name}"));
+        for (index, (name, position, value)) in members.iter().enumerate() {
+            let reader = self.reader.child(value, &format!(".{name}"));
             let is_known = self.known.contains(&name.as_str());
             let is_first = !members[..index].iter().any(|(other, _, _)| other == name);
             sound &= is_known && is_first;
             if !is_first {
-                field.error_at(*place, "duplicate", format!("\"{name}\" stands twice"));
+                reader.error_at(*position, "duplicate", format!("duplicate key \"{name}\""));
             } else if !is_known {
                 let help = nearest_name(name, self.known.iter().copied())
                     .map(|key| format!("did you mean \"{key}\"?"));
-                let message = format!("there is no key \"{name}\" here");
-                let diagnostic = field.diagnostic(Severity::Error, "unknown_key", message);
-                self.field.sink.add(Diagnostic {
+                let message = format!("unknown key \"{name}\"");
+                let diagnostic = reader.diagnostic(Severity::Error, "unknown_key", message);
+                self.reader.diagnostics.add(Diagnostic {
                     help,
-                    place: *place,
+                    position: *position,
                     ..diagnostic
                 });
             }
@@ -338,22 +359,22 @@ impl<'t> MapReader<'t> {
     }
 }
 
-/// The keys that a struct is read from.
+/// Returns the keys that `T` is deserialized from.
 fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut keys: &'static [&'static str] = &[];
-    // It has nothing to read from, so it fails as soon as it has said what it wants.
+    // `Keys` holds no data, so deserialization always fails. By then it has recorded the keys.
     let _ = T::deserialize(Keys(&mut keys));
     keys
 }
 
-/// A source that notes which keys it is asked for.
+/// A deserializer that records the keys of the struct that is requested.
 struct Keys<'k>(&'k mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Keys<'_> {
     type Error = serde::de::value::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(serde::de::Error::custom("only structs have keys"))
+        Err(serde::de::Error::custom("expected a struct"))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(

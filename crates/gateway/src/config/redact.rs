@@ -1,42 +1,42 @@
-//! What of a file is shown to nobody: secrets that are written in it, and credentials in addresses.
+//! Redacts secrets and URL credentials in text from a configuration file.
 
 use std::ops::Range;
 
-/// What the names of secrets contain.
+/// Words that mark a key as that of a secret.
 const SECRET: [&str; 5] = ["secret", "password", "authorization", "cookie", "api-key"];
 
-/// `text` with a star for each character of a secret, so that lines and columns stay as they are.
+/// Replaces each character of a secret by a star, so that lines and columns stay the same.
 ///
-/// It goes by what stands there, as a file that cannot be read as YAML is shown too, and hides rather
-/// too much. A reference such as `${NAME}` is no secret.
+/// Works on the text, not on parsed YAML, because snippets of invalid files are shown too. In doubt it
+/// redacts. A reference such as `${NAME}` stays visible.
 pub(super) fn redact(text: &str) -> String {
-    starred(text, secrets(text).chain(credentials(text)))
+    mask(text, secrets(text).chain(credentials(text)))
 }
 
-/// `text` with a star for each character of the credentials in addresses.
+/// Replaces each character of credentials in URLs by a star.
 pub(super) fn redact_credentials(text: &str) -> String {
-    starred(text, credentials(text))
+    mask(text, credentials(text))
 }
 
-fn starred(text: &str, ranges: impl Iterator<Item = Range<usize>>) -> String {
+fn mask(text: &str, ranges: impl Iterator<Item = Range<usize>>) -> String {
     let mut hidden = vec![false; text.len()];
     for range in ranges {
         hidden[range].fill(true);
     }
-    let shown = text.char_indices().map(|(at, char)| match char {
+    let masked = text.char_indices().map(|(at, char)| match char {
         '\n' => char,
         _ if hidden[at] => '*',
         _ => char,
     });
-    shown.collect()
+    masked.collect()
 }
 
-/// The values of keys that are named like secrets.
+/// Returns the ranges of values whose keys look like those of secrets.
 fn secrets(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices(':').filter_map(|(colon, _)| {
         let key = text[..colon].trim_end();
         let before = key.trim_end_matches(['"', '\'']);
-        // Only after a key in quotes nothing needs to come between.
+        // YAML allows a value directly after the colon only if the key is quoted.
         let separate = text[colon + 1..].starts_with(char::is_whitespace);
         let name = before
             .rsplit(|c: char| !(c.is_alphanumeric() || "_-".contains(c)))
@@ -46,14 +46,15 @@ fn secrets(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether it is a key of secrets, or was meant to be one. A file's path is none.
+/// Returns `true` if `name` contains a word for secrets, or is a misspelling of one. Keys that end in
+/// `_file` hold a path, not a secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let contains = |word| name.contains(word) || strsim::damerau_levenshtein(&name, word) <= 2;
     name.len() <= 64 && !name.ends_with("_file") && SECRET.into_iter().any(contains)
 }
 
-/// The value that follows at `from` the key at `key`.
+/// Returns the range of the value that starts at or after `from` and belongs to the key at `key`.
 fn value(text: &str, key: usize, from: usize) -> Option<Range<usize>> {
     let start = from + text[from..].len() - text[from..].trim_start().len();
     let value = &text[start..];
@@ -73,7 +74,7 @@ fn value(text: &str, key: usize, from: usize) -> Option<Range<usize>> {
     Some(start..start + length)
 }
 
-/// Whether it is the name of a variable, without a default.
+/// Returns `true` if the value is a variable reference without a default.
 fn is_reference(value: &str) -> bool {
     let inside = value
         .trim_start_matches(['"', '\''])
@@ -85,7 +86,8 @@ fn is_reference(value: &str) -> bool {
     })
 }
 
-/// How long a string in quotes is: it ends before what can follow one, or not at all.
+/// Returns the length of a quoted string. A quote ends the string only before whitespace, a comma or a
+/// closing bracket. Without one, the string is the rest of the text.
 fn quoted(value: &str, quote: char) -> usize {
     let ends = |at: &usize| {
         !value[..*at].ends_with('\\')
@@ -98,8 +100,8 @@ fn quoted(value: &str, quote: char) -> usize {
     quotes.find(ends).map_or(value.len(), |end| end + 1)
 }
 
-/// How long anything else is: to the end of its line, with the lines that are indented further than
-/// its key.
+/// Returns the length of an unquoted value: the rest of its line, and the following lines that are
+/// indented further than its key.
 fn plain(value: &str, indent: usize) -> usize {
     let belongs = |line: &str| {
         let trimmed = line.trim_start();
@@ -114,7 +116,7 @@ fn plain(value: &str, indent: usize) -> usize {
             .sum::<usize>()
 }
 
-/// What stands before an `@` in an address.
+/// Returns the ranges of credentials in URLs: everything between `://` and the last `@`.
 fn credentials(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(at, mark)| {
         let start = at + mark.len();
@@ -131,8 +133,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_i17_l4_secrets_are_stars_however_they_are_written() {
-        for (text, shown) in [
+    fn fault_i17_l4_masks_secrets_in_any_notation() {
+        for (text, masked) in [
             ("secret: abc, def # ghi", "secret: **************"),
             (
                 "{ \"secret\": \"a\\\", b\", kid: c }",
@@ -170,7 +172,7 @@ mod tests {
             ("secret: ${A_SECRET:?set it}", "secret: ${A_SECRET:?set it}"),
             ("select: a, server: b", "select: a, server: b"),
         ] {
-            assert_eq!(redact(text), shown, "{text}");
+            assert_eq!(redact(text), masked, "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads where and how is listened.
+//! Reads the `server` part: listeners, limits, drain, proxies, CORS and correlation ids.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -21,30 +21,30 @@ use super::{
     },
 };
 
-/// The least that a head may be given, in bytes.
+/// Minimum limit for request heads, in bytes.
 const MIN_HEAD: usize = 8 << 10;
 
-/// Where and how is listened.
+/// The listeners and their limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
-    /// The public address.
+    /// Public address. Defaults to `0.0.0.0:8080`.
     pub(crate) listen: SocketAddr,
-    /// The address for operators.
+    /// Admin address, for health checks and metrics. Defaults to `127.0.0.1:9901`.
     pub(crate) admin: SocketAddr,
-    /// How connections to the public address are treated, and how long requests in flight may go on
-    /// after the stop.
-    pub(crate) settings: ServerConfig,
-    /// The certificate of the public address, if it is served by TLS.
+    /// Limits of connections to the public address, and the time for requests in flight to complete
+    /// during shutdown.
+    pub(crate) config: ServerConfig,
+    /// The certificate of the public address. `None` serves plain HTTP.
     pub(crate) certificate: Option<ReloadableCert>,
-    /// How bodies of requests are read.
+    /// Limits for request bodies.
     pub(crate) body: BodyLimitConfig,
-    /// How long requests are still taken after the signal to stop.
+    /// Time after the stop signal during which new requests are still accepted. Defaults to 5 s.
     pub(crate) drain_delay: Duration,
-    /// Who is believed about whom it speaks for.
+    /// Proxies whose forwarding headers are trusted.
     pub(crate) proxies: TrustedProxies,
-    /// What pages of other origins may ask; browsers let them read nothing if none.
+    /// CORS rules. `None` sends no CORS headers, so browsers hide responses from other origins.
     pub(crate) cors: Option<CorsConfig>,
-    /// Which ids of callers are kept.
+    /// Rules for correlation ids that callers send.
     pub(crate) correlation: CorrelationConfig,
 }
 
@@ -53,7 +53,7 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
-            settings: ServerConfig::default(),
+            config: ServerConfig::default(),
             certificate: None,
             body: BodyLimitConfig::default(),
             drain_delay: Duration::from_secs(5),
@@ -64,81 +64,87 @@ impl Default for Server {
     }
 }
 
-pub(super) fn server(field: Option<ValueReader<'_>>) -> Server {
+pub(super) fn server(reader: Option<ValueReader<'_>>) -> Server {
     let mut server = Server::default();
-    let Some(field) = field else { return server };
-    let mut section = field.section();
-    addresses(&mut section, &mut server);
+    let Some(reader) = reader else { return server };
+    let mut map = reader.as_map();
+    addresses(&mut map, &mut server);
     let Server {
-        settings,
+        config,
         certificate,
         body,
         drain_delay,
         ..
     } = &mut server;
-    *certificate = section.take("tls").and_then(|field| tls(&field));
-    settings.tls = certificate.as_ref().map(|shown| shown.tls.clone());
-    if let Some(field) = section.take("timeouts") {
-        timeouts(&field, settings, body);
+    *certificate = map.take("tls").and_then(|reader| tls(&reader));
+    config.tls = certificate
+        .as_ref()
+        .map(|certificate| certificate.tls.clone());
+    if let Some(reader) = map.take("timeouts") {
+        timeouts(&reader, config, body);
     }
-    settings.max_connections = section
+    config.max_connections = map
         .take("max_connections")
-        .and_then(|field| within(&field, 1, 1_000_000))
-        .unwrap_or(settings.max_connections);
-    settings.max_head = size_from(section.take("max_head"), MIN_HEAD, settings.max_head);
-    body.max = size(section.take("max_body"), body.max);
-    body.decode = section.is_on("decode_bodies");
-    if let Some(drain) = section.take("drain") {
-        let mut drain = drain.section();
+        .and_then(|reader| within(&reader, 1, 1_000_000))
+        .unwrap_or(config.max_connections);
+    config.max_head = size_from(map.take("max_head"), MIN_HEAD, config.max_head);
+    body.max = size(map.take("max_body"), body.max);
+    body.decode = map.is_on("decode_bodies");
+    if let Some(drain) = map.take("drain") {
+        let mut drain = drain.as_map();
         *drain_delay = span(drain.take("delay"), *drain_delay);
-        settings.grace = span(drain.take("timeout"), settings.grace);
+        config.grace = span(drain.take("timeout"), config.grace);
         drain.finish();
     }
-    // What else is bounded was held against narrower bounds above.
-    for problem in settings.errors() {
+    // The other fields are already checked against narrower bounds.
+    for problem in config.errors() {
         let key = match problem.field() {
             "grace" => "drain.timeout",
             key => key,
         };
-        field.at(key).error("invalid", problem.message());
+        reader.at(key).error("invalid", problem.message());
     }
-    server.proxies = proxies(&mut section);
-    server.cors = section.take("cors").and_then(|field| cors(&field));
-    if let Some(field) = section.take("correlation") {
-        server.correlation = correlation(&field);
+    server.proxies = proxies(&mut map);
+    server.cors = map.take("cors").and_then(|reader| cors(&reader));
+    if let Some(reader) = map.take("correlation") {
+        server.correlation = correlation(&reader);
     }
-    section.finish();
+    map.finish();
     server
 }
 
-fn addresses(section: &mut MapReader<'_>, server: &mut Server) {
-    server.listen = address(section.take("listen"), server.listen);
-    let admin = section.take("admin");
+fn addresses(map: &mut MapReader<'_>, server: &mut Server) {
+    server.listen = address(map.take("listen"), server.listen);
+    let admin = map.take("admin");
     server.admin = address(admin.clone(), server.admin);
     let Some(admin) = admin else { return };
     if server.admin == server.listen && server.admin.port() != 0 {
-        let message = format!("listen and admin are both {}", server.admin);
+        let message = format!(
+            "listen and admin must differ, got {} for both",
+            server.admin
+        );
         admin.error("invalid", message);
     } else if !server.admin.ip().is_loopback() {
         let message = format!(
-            "{} can be reached from outside, and asks for no token",
+            "the admin address {} is reachable from other hosts and has no authentication",
             server.admin
         );
-        let help = "listen on 127.0.0.1, or guard it by other means";
+        let help = "listen on 127.0.0.1, or restrict access by other means";
         admin.warning("open_admin", message, help);
     }
 }
 
-/// Within which a client may be waited for: less cuts those that do nothing wrong, more is no bound.
+/// Bounds of client timeouts. Shorter ones would cut well-behaved clients, longer ones would not
+/// protect the server.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// The certificate that is shown, and whose clients are let in.
-fn tls(field: &ValueReader<'_>) -> Option<ReloadableCert> {
-    let mut section = field.section();
-    let (cert, key) = (section.require("cert_file"), section.require("key_file"));
-    let clients = section.take("client_ca_file");
-    section.finish();
+/// Reads the certificate and the optional CA for client certificates.
+fn tls(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
+    let mut map = reader.as_map();
+    let (cert, key) = (map.require("cert_file"), map.require("key_file"));
+    let clients = map.take("client_ca_file");
+    map.finish();
     let authority = clients.as_ref().map(file);
     let (cert, key) = (cert?, key?);
     let (chain, secret) = pair(&cert, &key)?;
@@ -146,7 +152,7 @@ fn tls(field: &ValueReader<'_>) -> Option<ReloadableCert> {
         None => Tls::new(&chain, &secret),
         Some(authority) => Tls::with_client_authority(&chain, &secret, &authority?),
     };
-    let tls = tls.map_err(|error| clients.as_ref().unwrap_or(field).error("invalid", error));
+    let tls = tls.map_err(|error| clients.as_ref().unwrap_or(reader).error("invalid", error));
     Some(ReloadableCert {
         tls: tls.ok()?,
         cert: cert.text()?.into(),
@@ -154,30 +160,30 @@ fn tls(field: &ValueReader<'_>) -> Option<ReloadableCert> {
     })
 }
 
-fn timeouts(field: &ValueReader<'_>, settings: &mut ServerConfig, body: &mut BodyLimitConfig) {
-    let mut section = field.section();
+fn timeouts(reader: &ValueReader<'_>, config: &mut ServerConfig, body: &mut BodyLimitConfig) {
+    let mut map = reader.as_map();
     for (key, timeout) in [
-        ("header", &mut settings.header_timeout),
+        ("header", &mut config.header_timeout),
         ("body", &mut body.timeout),
-        ("idle", &mut settings.idle_timeout),
-        ("write", &mut settings.write_timeout),
+        ("idle", &mut config.idle_timeout),
+        ("write", &mut config.write_timeout),
     ] {
-        if let Some(field) = section.take(key)
-            && let Some(Span(read)) = field.get()
+        if let Some(reader) = map.take(key)
+            && let Some(Span(read)) = reader.get()
         {
-            let read = in_range(&field, read, SHORTEST, LONGEST);
+            let read = in_range(&reader, read, SHORTEST, LONGEST);
             *timeout = read.unwrap_or(*timeout);
         }
     }
-    section.finish();
+    map.finish();
 }
 
-fn proxies(section: &mut MapReader<'_>) -> TrustedProxies {
-    let items = section.items("trusted_proxies");
-    let networks = items.iter().filter_map(|field| {
-        let network = field.text()?.parse();
+fn proxies(map: &mut MapReader<'_>) -> TrustedProxies {
+    let items = map.items("trusted_proxies");
+    let networks = items.iter().filter_map(|reader| {
+        let network = reader.text()?.parse();
         network
-            .map_err(|_| field.error("invalid", "this is no network such as \"10.0.0.0/8\""))
+            .map_err(|_| reader.error("invalid", "expected a network such as \"10.0.0.0/8\""))
             .ok()
     });
     let proxies = TrustedProxies::new(networks);
@@ -185,43 +191,43 @@ fn proxies(section: &mut MapReader<'_>) -> TrustedProxies {
         ("x-forwarded-for", ForwardedHeader::XForwardedFor),
         ("forwarded", ForwardedHeader::Forwarded),
     ];
-    let header = section.take("forwarded_header");
-    match header.and_then(|field| word(&field, &words)) {
+    let header = map.take("forwarded_header");
+    match header.and_then(|reader| word(&reader, &words)) {
         Some(header) => proxies.header(header),
         None => proxies,
     }
 }
 
-fn cors(field: &ValueReader<'_>) -> Option<CorsConfig> {
-    let mut settings = CorsConfig::default();
-    let mut section = field.section();
-    if let Some(field) = section.require("origins") {
-        settings.origins = field.texts();
+fn cors(reader: &ValueReader<'_>) -> Option<CorsConfig> {
+    let mut config = CorsConfig::default();
+    let mut map = reader.as_map();
+    if let Some(reader) = map.require("origins") {
+        config.origins = reader.texts();
     }
-    if let Some(field) = section.take("methods") {
-        settings.methods = field.list().iter().filter_map(method).collect();
+    if let Some(reader) = map.take("methods") {
+        config.methods = reader.list().iter().filter_map(method).collect();
     }
     for (key, headers) in [
-        ("headers", &mut settings.headers),
-        ("expose", &mut settings.expose),
+        ("headers", &mut config.headers),
+        ("expose", &mut config.expose),
     ] {
-        if let Some(field) = section.take(key) {
-            *headers = field.list().iter().filter_map(header_name).collect();
+        if let Some(reader) = map.take(key) {
+            *headers = reader.list().iter().filter_map(header_name).collect();
         }
     }
-    settings.credentials = section.is_on("credentials");
-    settings.max_age = span(section.take("max_age"), settings.max_age);
-    section.finish();
-    field.check(&settings).then_some(settings)
+    config.credentials = map.is_on("credentials");
+    config.max_age = span(map.take("max_age"), config.max_age);
+    map.finish();
+    reader.check(&config).then_some(config)
 }
 
-fn correlation(field: &ValueReader<'_>) -> CorrelationConfig {
-    let mut section = field.section();
-    let trust = is_on_unless_off(section.take("trust"));
+fn correlation(reader: &ValueReader<'_>) -> CorrelationConfig {
+    let mut map = reader.as_map();
+    let trust = is_on_unless_off(map.take("trust"));
     let words = [("x-correlation-id", false), ("x-request-id", true)];
-    let first = section.take("first");
-    let request_id_first = first.and_then(|field| word(&field, &words));
-    section.finish();
+    let first = map.take("first");
+    let request_id_first = first.and_then(|reader| word(&reader, &words));
+    map.finish();
     CorrelationConfig::default()
         .trust(trust)
         .request_id_first(request_id_first.unwrap_or_default())

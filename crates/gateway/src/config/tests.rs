@@ -1,6 +1,6 @@
-//! What is said about files that are wrong: each `golden/NAME.yaml` gets exactly `golden/NAME.txt`.
+//! Golden tests of diagnostics: the file `golden/NAME.yaml` must produce exactly `golden/NAME.txt`.
 //!
-//! With `UPDATE_GOLDEN=1` in the environment, the texts are written anew; read what has changed.
+//! With `UPDATE_GOLDEN=1` in the environment, the tests rewrite the expected texts. Review the diff.
 
 use std::{fs, path::PathBuf};
 
@@ -8,7 +8,7 @@ use super::Config;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/golden");
 
-/// The environment of all cases.
+/// Returns the value of an environment variable that the test files use.
 fn env(name: &str) -> Option<String> {
     let value = match name {
         "PORT" => "8080",
@@ -26,7 +26,7 @@ fn report(file: &str, text: &str) -> String {
     }
 }
 
-/// Tries all cases whose names begin with `prefix`.
+/// Runs all cases whose names begin with `prefix`.
 fn golden(prefix: &str) {
     let files = fs::read_dir(GOLDEN)
         .unwrap()
@@ -38,110 +38,113 @@ fn golden(prefix: &str) {
     let mut cases = 0;
     for path in files.filter(belongs) {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let said = report(name, &fs::read_to_string(&path).unwrap());
+        let actual = report(name, &fs::read_to_string(&path).unwrap());
         let expected = path.with_extension("txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(expected, said).unwrap();
+            fs::write(expected, actual).unwrap();
         } else {
             let expected = fs::read_to_string(expected).unwrap();
             assert!(
-                said == expected,
-                "{name}:\n{said}\n--- but expected ---\n{expected}"
+                actual == expected,
+                "{name}:\n{actual}\n--- expected ---\n{expected}"
             );
         }
         cases += 1;
     }
-    assert!(cases > 0, "there is no case {prefix}*");
+    assert!(cases > 0, "no case matches {prefix}*");
 }
 
 #[test]
-fn fault_j1_broken_syntax_is_shown_at_its_place() {
+fn fault_j1_reports_syntax_errors_at_their_position() {
     golden("j1_");
 }
 
 #[test]
-fn fault_j2_an_unknown_key_or_name_gets_the_nearest_one() {
+fn fault_j2_suggests_the_most_similar_key_or_name() {
     golden("j2_");
 }
 
 #[test]
-fn fault_j3_all_mistakes_are_reported_in_one_run() {
+fn fault_j3_reports_all_mistakes_in_one_run() {
     golden("j3_");
 }
 
 #[test]
-fn fault_j4_a_value_out_of_range_is_told_its_bounds() {
+fn fault_j4_reports_the_bounds_of_a_value_out_of_range() {
     golden("j4_");
 }
 
 #[test]
-fn fault_b1_keys_are_fetched_by_https_or_from_this_host() {
+fn fault_b1_requires_https_or_loopback_for_jwks_urls() {
     golden("j4_jwks");
 }
 
 #[test]
-fn fb_10_downstreams_that_answer_for_each_other_are_found() {
+fn fb_10_reports_fallback_cycles() {
     golden("j5_fb_10_");
 }
 
 #[test]
-fn fault_j5_what_does_not_fit_together_is_found() {
+fn fault_j5_reports_inconsistent_values() {
     golden("j5_");
 }
 
 #[test]
-fn fault_j6_variables_are_missed_and_never_shown() {
+fn fault_j6_reports_missing_variables_and_never_prints_values() {
     golden("j6_");
 }
 
 #[test]
-fn fault_j7_tricks_of_yaml_are_refused() {
+fn fault_j7_rejects_yaml_tricks() {
     golden("j7_");
 }
 
 #[test]
-fn fault_j3_j4_what_is_wrong_with_the_network_is_told_at_its_key() {
+fn fault_j3_j4_reports_network_mistakes_at_their_keys() {
     golden("net_");
 }
 
 #[test]
-fn fault_i17_credentials_in_a_url_are_refused_and_never_shown() {
+fn fault_i17_rejects_url_credentials_and_never_prints_them() {
     golden("i17_");
     for name in ["i17_credentials", "i17_syntax"] {
         let text = fs::read_to_string(format!("{GOLDEN}/{name}.yaml")).unwrap();
-        let told = match Config::parse("file.yaml", &text, &env) {
-            Ok(_) => panic!("{name} is refused"),
+        let output = match Config::parse("file.yaml", &text, &env) {
+            Ok(_) => panic!("{name} was accepted"),
             Err(report) => format!("{report}{}{report:?}", report.to_json()),
         };
         for part in ["canary", "hunter2", "ca/na"] {
-            assert!(!told.contains(part), "{told}");
+            assert!(!output.contains(part), "{output}");
         }
     }
 }
 
 #[test]
-fn what_is_not_built_yet_says_so() {
+fn reports_features_that_are_not_built_yet() {
     golden("sample_");
 }
 
 #[test]
-fn fault_j6_no_report_has_the_value_of_a_variable() {
+fn fault_j6_reports_never_contain_the_value_of_a_variable() {
     let text = fs::read_to_string(format!("{GOLDEN}/j6_never_shown.yaml")).unwrap();
-    let said = report("secret.yaml", &text);
+    let output = report("secret.yaml", &text);
     assert!(
-        said.contains("${SHORT_SECRET}") && !said.contains("hunter2"),
-        "{said}"
+        output.contains("${SHORT_SECRET}") && !output.contains("hunter2"),
+        "{output}"
     );
 }
 
 #[test]
-fn fault_j7_a_file_of_ten_megabytes_is_refused_unread() {
-    let said = report("huge.yaml", &"# nothing\n".repeat(1 << 20));
-    assert!(said.contains("a configuration has at most 4 MiB"), "{said}");
+fn fault_j7_rejects_a_file_of_ten_megabytes_without_parsing_it() {
+    let output = report("huge.yaml", &"# nothing\n".repeat(1 << 20));
+    assert!(
+        output.contains("a configuration file must be at most 4 MiB"),
+        "{output}"
+    );
 }
 
 #[test]
-fn the_file_of_the_readme_is_sound() {
+fn the_readme_example_is_valid() {
     let readme = include_str!("../../../../README.md");
     let (_, rest) = readme.split_once("```yaml\n").unwrap();
     let (yaml, _) = rest.split_once("```").unwrap();

@@ -1,4 +1,4 @@
-//! Reads certificates and keys, which stand in files of their own.
+//! Reads certificates and keys from PEM files.
 
 use std::{error::Error, fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use tower_fanout_http::server::{Tls, TlsError};
 
 use super::{reader::ValueReader, value::file};
 
-/// The certificate that is shown to clients, and the files that it comes from.
+/// The server certificate and the files that it is loaded from.
 #[derive(Clone, Debug)]
 pub(crate) struct ReloadableCert {
     pub(super) tls: Tls,
@@ -15,10 +15,10 @@ pub(crate) struct ReloadableCert {
 }
 
 impl ReloadableCert {
-    /// Reads the files again: new connections are shown what is there now.
+    /// Reloads the files. New connections use the new certificate.
     ///
     /// # Errors
-    /// They cannot be read or used; what is shown stays what it was.
+    /// Returns an error if a file is unreadable or invalid. The current certificate then stays in use.
     pub(crate) fn reload(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(self
             .tls
@@ -26,7 +26,8 @@ impl ReloadableCert {
     }
 }
 
-/// A chain of certificates and its key, in PEM, from the files that are named at `cert` and `key`.
+/// Loads a certificate chain and its private key in PEM from the files named at `cert` and `key`.
+/// Returns `None` after reporting an error.
 pub(super) fn pair(cert: &ValueReader<'_>, key: &ValueReader<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let (chain, secret) = (file(cert), file(key));
     let (chain, secret) = (chain?, secret?);

@@ -1,4 +1,4 @@
-//! The file as a tree of values that know where they stand.
+//! The file as a tree of values with their positions.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use serde_saphyr::{DuplicateKeyPolicy, Location, MessageFormatter, Spanned, User
 
 use super::diagnostic::Position;
 
-/// A value and where it stands.
+/// A value and its position in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    pub(super) place: Position,
+    pub(super) position: Position,
     pub(super) kind: Kind,
-    /// What stands in the file, if variables were put in.
+    /// The text in the file, if variables were substituted in it.
     written: Option<String>,
 }
 
@@ -22,28 +22,32 @@ pub(super) enum Kind {
     /// A string, number, boolean or null.
     Scalar(Value),
     List(Vec<Tree>),
-    /// In order; a name may stand twice.
+    /// Members in the order of the file, each with the position of its key. Keys may repeat.
     Map(Vec<(String, Position, Tree)>),
 }
 
 impl Tree {
-    /// Reads YAML or JSON.
+    /// Parses YAML or JSON.
+    ///
+    /// # Errors
+    /// Returns the position and the message of the first syntax error.
     pub(super) fn parse(text: &str) -> Result<Self, (Position, String)> {
         let options = serde_saphyr::options! {
-            // `no` and `off` are words; a key that stands twice is reported beside other mistakes.
+            // `no` and `off` are strings, as in YAML 1.2. Duplicate keys pass here, so that the reader
+            // reports them along with other mistakes.
             strict_booleans: true,
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
         };
         let read = serde_saphyr::from_str_with_options(text, options);
         let spanned: Spanned<Kind> = read.map_err(|error: serde_saphyr::Error| {
-            let place = error.location().map_or(Position::START, place);
+            let position = error.location().map_or(Position::START, position);
             let message = UserMessageFormatter.format_message(error.without_snippet());
-            (place, message.replace(char::is_control, " "))
+            (position, message.replace(char::is_control, " "))
         })?;
         Ok(spanned.into())
     }
 
-    /// The value without its places.
+    /// Returns the value without positions.
     pub(super) fn to_json(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
@@ -55,26 +59,28 @@ impl Tree {
         }
     }
 
-    /// A message about this value, with what stands in the file instead of what a variable has: it
-    /// may be a secret.
+    /// Replaces the values of variables in `message` by the text of the file, such as `${NAME}`,
+    /// because a value may be a secret.
     pub(super) fn redact(&self, message: String) -> String {
         match (&self.kind, &self.written) {
-            // What is shorter is no secret, and would be found by chance.
+            // A shorter value is unlikely to be a secret, and would match unrelated text.
             (Kind::Scalar(Value::String(value)), Some(written)) if value.len() >= 6 => message
                 .replace(&value.escape_debug().to_string(), written)
                 .replace(value, written),
             (Kind::Scalar(_), _) => message,
-            (Kind::List(items), _) => items.iter().fold(message, |said, item| item.redact(said)),
+            (Kind::List(items), _) => items
+                .iter()
+                .fold(message, |message, item| item.redact(message)),
             (Kind::Map(members), _) => members
                 .iter()
-                .fold(message, |said, (_, _, value)| value.redact(said)),
+                .fold(message, |message, (_, _, value)| value.redact(message)),
         }
     }
 
-    /// What it is, in words.
-    pub(super) fn is(&self) -> &'static str {
+    /// Returns the name of the value's type, with its article.
+    pub(super) fn type_name(&self) -> &'static str {
         match &self.kind {
-            Kind::Scalar(Value::Null) => "nothing",
+            Kind::Scalar(Value::Null) => "null",
             Kind::Scalar(Value::Bool(_)) => "a boolean",
             Kind::Scalar(Value::Number(_)) => "a number",
             Kind::Scalar(_) => "a string",
@@ -83,32 +89,54 @@ impl Tree {
         }
     }
 
-    /// Replaces `${VAR}` in all strings, by what `env` knows. A value that is put in is never looked
-    /// into: it stays one string.
+    /// Returns a scalar as the file has it, without quotes, and the type of any other value.
+    pub(super) fn as_written(&self) -> String {
+        match (&self.kind, &self.written) {
+            (_, Some(written)) => written.clone(),
+            (Kind::Scalar(Value::String(text)), None) => text.clone(),
+            (Kind::Scalar(value), None) if !value.is_null() => value.to_string(),
+            _ => self.type_name().to_owned(),
+        }
+    }
+
+    /// Ends a message such as `must be >= 1ms, got 0s` with the value as the file has it: `0ms`.
+    pub(super) fn quote_in(&self, message: &str) -> String {
+        match (&self.kind, message.rsplit_once(", got ")) {
+            (Kind::Scalar(value), Some((expected, got)))
+                if !value.is_null() && !got.contains(' ') =>
+            {
+                format!("{expected}, got {}", self.as_written())
+            }
+            _ => message.to_owned(),
+        }
+    }
+
+    /// Replaces `${VAR}` in all strings by the variable's value in `env`. The value is not expanded
+    /// again and not parsed as YAML. Errors go to `report`.
     pub(super) fn interpolate(
         &mut self,
         env: &dyn Fn(&str) -> Option<String>,
-        complain: &mut dyn FnMut(Position, String),
+        report: &mut dyn FnMut(Position, String),
     ) {
         match &mut self.kind {
             Kind::Scalar(Value::String(text)) if text.contains("${") => {
                 match interpolate(text, env) {
                     Ok(value) => self.written = Some(std::mem::replace(text, value)),
-                    Err(message) => complain(self.place, message),
+                    Err(message) => report(self.position, message),
                 }
             }
             Kind::Scalar(_) => {}
             Kind::List(items) => items
                 .iter_mut()
-                .for_each(|item| item.interpolate(env, complain)),
+                .for_each(|item| item.interpolate(env, report)),
             Kind::Map(members) => members
                 .iter_mut()
-                .for_each(|(_, _, value)| value.interpolate(env, complain)),
+                .for_each(|(_, _, value)| value.interpolate(env, report)),
         }
     }
 }
 
-/// `${VAR}`, `${VAR:-default}` and `${VAR:?message}`, in one pass.
+/// Expands `${VAR}`, `${VAR:-default}` and `${VAR:?message}` in one pass.
 fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
@@ -116,7 +144,7 @@ fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Strin
         out.push_str(&rest[..start]);
         let (inside, after) = rest[start + 2..]
             .split_once('}')
-            .ok_or("a \"${\" is not closed")?;
+            .ok_or("\"${\" without a closing \"}\"")?;
         let (name, otherwise) = match inside.split_once(':') {
             Some((name, otherwise)) => (name, Some(otherwise)),
             None => (inside, None),
@@ -126,15 +154,17 @@ fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Strin
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         {
-            return Err("a variable is named by letters, digits and \"_\"".into());
+            return Err("a variable name must consist of ASCII letters, digits and \"_\"".into());
         }
         let otherwise = match otherwise.map(|otherwise| otherwise.split_at_checked(1)) {
-            None => Err(format!("the variable {name} is not set")),
+            None => Err(format!("environment variable {name} is not set")),
             Some(Some(("-", default))) => Ok(default),
-            Some(Some(("?", message))) => Err(format!("the variable {name} is not set: {message}")),
+            Some(Some(("?", message))) => {
+                Err(format!("environment variable {name} is not set: {message}"))
+            }
             Some(_) => {
                 return Err(format!(
-                    "after \"${{{name}:\" comes \"-default\" or \"?message\""
+                    "expected \"-default\" or \"?message\" after \"${{{name}:\""
                 ));
             }
         };
@@ -148,7 +178,7 @@ fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Strin
     Ok(out)
 }
 
-fn place(location: Location) -> Position {
+fn position(location: Location) -> Position {
     Position {
         line: usize::try_from(location.line()).unwrap_or(1),
         column: usize::try_from(location.column()).unwrap_or(1),
@@ -158,7 +188,7 @@ fn place(location: Location) -> Position {
 impl From<Spanned<Kind>> for Tree {
     fn from(spanned: Spanned<Kind>) -> Self {
         Self {
-            place: place(spanned.referenced),
+            position: position(spanned.referenced),
             kind: spanned.value,
             written: None,
         }
@@ -223,7 +253,7 @@ impl<'de> Visitor<'de> for Kinds {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
         let mut members = Vec::new();
         while let Some((name, value)) = map.next_entry::<Spanned<String>, Spanned<Kind>>()? {
-            members.push((name.value, place(name.referenced), value.into()));
+            members.push((name.value, position(name.referenced), value.into()));
         }
         Ok(Kind::Map(members))
     }

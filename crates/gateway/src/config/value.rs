@@ -1,4 +1,4 @@
-//! Values of the file: with units, within bounds, or one of the names that are known.
+//! Reads single values: durations, sizes, numbers within bounds, and names from a known set.
 
 use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
@@ -8,20 +8,21 @@ use tower_fanout::{layers::config::duration, nearest_name};
 
 use super::{Bound, reader::ValueReader, tree::Kind};
 
-/// A duration with its unit.
+/// A duration that is written with its unit, such as `300ms`.
 #[derive(Deserialize)]
 pub(super) struct Span(#[serde(with = "duration")] pub(super) Duration);
 
-pub(super) fn span(field: Option<ValueReader<'_>>, default: Duration) -> Duration {
-    field
-        .and_then(|field| field.get())
+/// Reads a duration. Returns `default` if it is missing or invalid.
+pub(super) fn span(reader: Option<ValueReader<'_>>, default: Duration) -> Duration {
+    reader
+        .and_then(|reader| reader.get())
         .map_or(default, |Span(span)| span)
 }
 
-/// A size such as `"1MiB"`, in bytes.
-pub(super) fn size(field: Option<ValueReader<'_>>, default: usize) -> usize {
-    let Some(field) = field else { return default };
-    let Some(text) = field.text() else {
+/// Reads a size such as `"1MiB"`, in bytes. Returns `default` if it is missing or invalid.
+pub(super) fn size(reader: Option<ValueReader<'_>>, default: usize) -> usize {
+    let Some(reader) = reader else { return default };
+    let Some(text) = reader.text() else {
         return default;
     };
     let units = [
@@ -38,102 +39,111 @@ pub(super) fn size(field: Option<ValueReader<'_>>, default: usize) -> usize {
     match bytes {
         Some(bytes @ 1..) => bytes,
         _ => {
-            field.error("invalid", "this is no size such as \"64KiB\" or \"1MiB\"");
+            let message = format!("expected a size such as \"64KiB\" or \"1MiB\", got \"{text}\"");
+            reader.error("invalid", message);
             default
         }
     }
 }
 
-/// A size of at least `low` bytes; the default if it is less.
-pub(super) fn size_from(field: Option<ValueReader<'_>>, low: usize, default: usize) -> usize {
-    let read = size(field.clone(), default);
-    if let Some(field) = field.filter(|_| read < low) {
-        field.error("range", format!("the least is {} KiB", low >> 10));
+/// Reads a size of at least `low` bytes. Returns `default` if it is missing, invalid or smaller.
+pub(super) fn size_from(reader: Option<ValueReader<'_>>, low: usize, default: usize) -> usize {
+    let read = size(reader.clone(), default);
+    if let Some(reader) = reader.filter(|_| read < low) {
+        let got = reader.tree.as_written();
+        reader.error("range", format!("must be >= {}KiB, got {got}", low >> 10));
         return default;
     }
     read
 }
 
-/// Whether a switch is on that has to be turned off.
-pub(super) fn is_on_unless_off(field: Option<ValueReader<'_>>) -> bool {
-    field.and_then(|field| field.get()) != Some(false)
+/// Reads a boolean that is `true` by default.
+pub(super) fn is_on_unless_off(reader: Option<ValueReader<'_>>) -> bool {
+    reader.and_then(|reader| reader.get()) != Some(false)
 }
 
-/// The name of a header.
-pub(super) fn header_name(field: &ValueReader<'_>) -> Option<HeaderName> {
-    let name = field.text()?.parse();
-    name.map_err(|_| field.error("invalid", "this cannot be the name of a header"))
-        .ok()
+/// Reads the name of a header.
+pub(super) fn header_name(reader: &ValueReader<'_>) -> Option<HeaderName> {
+    let name = reader.text()?.parse();
+    name.map_err(|_| {
+        let message = format!(
+            "expected a header name, got \"{}\"",
+            reader.tree.as_written()
+        );
+        reader.error("invalid", message);
+    })
+    .ok()
 }
 
-/// What one of these words stands for.
-pub(super) fn word<T: Copy>(field: &ValueReader<'_>, words: &[(&'static str, T)]) -> Option<T> {
-    let text = field.text()?;
+/// Reads one of the strings in `words` and returns the value beside it.
+pub(super) fn word<T: Copy>(reader: &ValueReader<'_>, words: &[(&'static str, T)]) -> Option<T> {
+    let text = reader.text()?;
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Some(*meaning);
     }
     let known = || words.iter().map(|(word, _)| *word);
     let all: Vec<_> = known().map(|word| format!("\"{word}\"")).collect();
     let help = nearest_name(&text, known()).map(|known| format!("did you mean \"{known}\"?"));
-    let message = format!("this is none of {}", all.join(", "));
-    field.error_with_help("invalid", message, help);
+    let message = format!("expected one of {}, got \"{text}\"", all.join(", "));
+    reader.error_with_help("invalid", message, help);
     None
 }
 
-/// What is in the file of this name.
-pub(super) fn file(field: &ValueReader<'_>) -> Option<Vec<u8>> {
-    std::fs::read(field.text()?)
+/// Reads the name of a file and returns the content of the file.
+pub(super) fn file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
+    std::fs::read(reader.text()?)
         .map_err(|error| {
-            let message = format!("the file cannot be read: {error}");
-            field.error("unreadable", message);
+            let message = format!("cannot read the file: {error}");
+            reader.error("unreadable", message);
         })
         .ok()
 }
 
-pub(super) fn address(field: Option<ValueReader<'_>>, default: SocketAddr) -> SocketAddr {
-    let Some(field) = field else { return default };
-    match field.text().map(|text| text.parse()) {
+/// Reads an IP address with a port. Returns `default` if it is missing or invalid.
+pub(super) fn address(reader: Option<ValueReader<'_>>, default: SocketAddr) -> SocketAddr {
+    let Some(reader) = reader else { return default };
+    match reader.text().map(|text| text.parse()) {
         Some(Ok(address)) => address,
         Some(Err(_)) => {
-            field.error("invalid", "this is no address such as \"0.0.0.0:8080\"");
+            let message = format!(
+                "expected an address such as \"0.0.0.0:8080\", got \"{}\"",
+                reader.tree.as_written()
+            );
+            reader.error("invalid", message);
             default
         }
         None => default,
     }
 }
 
-/// A name that must be one of `names`.
+/// Reads a name that must be one of `names`. `kind` says what is named, such as `policy`.
 pub(super) fn known<'n>(
-    field: &ValueReader<'_>,
-    what: &str,
+    reader: &ValueReader<'_>,
+    kind: &str,
     names: impl Iterator<Item = &'n String> + Clone,
 ) -> Option<String> {
-    let name = field.text()?;
+    let name = reader.text()?;
     if names.clone().any(|known| *known == name) {
         return Some(name);
     }
     let help = nearest_name(&name, names.map(String::as_str))
         .map(|known| format!("did you mean \"{known}\"?"));
-    field.error_with_help(
-        "unknown_name",
-        format!("there is no {what} \"{name}\""),
-        help,
-    );
+    reader.error_with_help("unknown_name", format!("unknown {kind} \"{name}\""), help);
     None
 }
 
-/// A number from `low` to `high`.
+/// Reads a number from `low` to `high`, both included.
 pub(super) fn within<T: DeserializeOwned + PartialOrd + Debug>(
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
     low: T,
     high: T,
 ) -> Option<T> {
-    in_range(field, field.get()?, low, high)
+    in_range(reader, reader.get()?, low, high)
 }
 
-/// `value`, if it is from `low` to `high`.
+/// Returns `value` if it is from `low` to `high`, both included. Reports it otherwise.
 pub(super) fn in_range<T: PartialOrd + Debug>(
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
     value: T,
     low: T,
     high: T,
@@ -141,42 +151,48 @@ pub(super) fn in_range<T: PartialOrd + Debug>(
     if low <= value && value <= high {
         return Some(value);
     }
-    field.error(
+    reader.error(
         "range",
-        format!("{value:?} is not within {low:?} to {high:?}"),
+        format!(
+            "must be within {low:?} to {high:?}, got {}",
+            reader.tree.as_written()
+        ),
     );
     None
 }
 
-/// A default and a maximum, each of which may be left out.
+/// Reads a default and a maximum. A missing part is taken from `otherwise`, its default limited by
+/// the maximum that is read.
 pub(super) fn bound<T: Copy + PartialOrd + Debug>(
-    field: Option<ValueReader<'_>>,
+    reader: Option<ValueReader<'_>>,
     otherwise: Bound<T>,
     read: impl Fn(&ValueReader<'_>) -> Option<T>,
 ) -> Bound<T> {
-    let Some(field) = field else { return otherwise };
-    if !matches!(field.tree.kind, Kind::Map(_)) {
-        let help = Some("write it as { default: …, max: … }".to_owned());
-        field.error_with_help(
+    let Some(reader) = reader else {
+        return otherwise;
+    };
+    if !matches!(reader.tree.kind, Kind::Map(_)) {
+        let help = Some("write { default: …, max: … }".to_owned());
+        reader.error_with_help(
             "type",
-            format!("this is {}, not a map", field.tree.is()),
+            format!("expected a map, got {}", reader.tree.type_name()),
             help,
         );
         return otherwise;
     }
-    let mut section = field.section();
-    let default = section.take("default").and_then(|field| read(&field));
-    let max = section
+    let mut map = reader.as_map();
+    let default = map.take("default").and_then(|reader| read(&reader));
+    let max = map
         .take("max")
-        .and_then(|field| read(&field))
+        .and_then(|reader| read(&reader))
         .unwrap_or(otherwise.max);
-    section.finish();
+    map.finish();
     if let Some(default) = default
         && default > max
     {
-        field.error(
+        reader.error(
             "invalid",
-            format!("default {default:?} is more than max {max:?}"),
+            format!("default must be <= max {max:?}, got {default:?}"),
         );
     }
     let fallback = if otherwise.default > max {

@@ -1,4 +1,4 @@
-//! Reads where the keys of an issuer are fetched, and how. Nothing is fetched here.
+//! Reads JWKS sources. Nothing is fetched while the file is read.
 
 use http::Uri;
 use tower_fanout::layers::config::{ConfigError, Validate};
@@ -15,22 +15,22 @@ use super::super::{
     value::{file, size, span, word},
 };
 
-/// Keys that an issuer publishes.
+/// A JWK set that an issuer publishes.
 #[derive(Clone, Debug)]
 pub(crate) struct JwksSource {
-    /// Where they are.
+    /// URL of the JWK set.
     pub(crate) url: JwksUrl,
-    /// How they are fetched.
+    /// Polling, limits and startup behavior.
     pub(crate) config: JwksConfig,
-    /// Certificates to believe there, in PEM, in place of those of the system.
+    /// CA certificates in PEM for the URL, in place of the system's. `None` uses the system's.
     pub(crate) ca: Option<Vec<u8>>,
 }
 
 impl JwksSource {
-    /// What fetches them.
+    /// Creates the client that fetches the JWK set.
     ///
     /// # Errors
-    /// The address cannot be asked, or the certificates cannot be used.
+    /// Returns an error if the URL is not usable or the CA certificates are invalid.
     pub(crate) fn client(&self) -> Result<Client, ConfigError> {
         let mut config = ClientConfig::default().max_response(self.config.max_body);
         config.tls.ca.clone_from(&self.ca);
@@ -38,59 +38,60 @@ impl JwksSource {
     }
 }
 
-pub(super) fn jwks(field: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
-    let mut section = field.section();
-    let url_field = section.require("url");
-    let mut settings = JwksConfig::default();
-    settings.algorithms = algorithms.to_vec();
-    settings.poll_interval = span(section.take("poll_interval"), settings.poll_interval);
-    settings.cooldown = span(section.take("cooldown"), settings.cooldown);
-    settings.timeout = span(section.take("timeout"), settings.timeout);
-    settings.max_body = size(section.take("max_body"), settings.max_body);
-    settings.max_keys = section
+pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
+    let mut map = reader.as_map();
+    let url_reader = map.require("url");
+    let mut config = JwksConfig::default();
+    config.algorithms = algorithms.to_vec();
+    config.poll_interval = span(map.take("poll_interval"), config.poll_interval);
+    config.cooldown = span(map.take("cooldown"), config.cooldown);
+    config.timeout = span(map.take("timeout"), config.timeout);
+    config.max_body = size(map.take("max_body"), config.max_body);
+    config.max_keys = map
         .take("max_keys")
-        .and_then(|field| field.get())
-        .unwrap_or(settings.max_keys);
-    settings.max_stale = span(section.take("max_stale"), settings.max_stale);
+        .and_then(|reader| reader.get())
+        .unwrap_or(config.max_keys);
+    config.max_stale = span(map.take("max_stale"), config.max_stale);
     let starts = [("fail", Start::Fail), ("degraded", Start::Degraded)];
-    let start = section
-        .take("start")
-        .and_then(|field| word(&field, &starts));
-    settings.start = start.unwrap_or(settings.start);
-    let ca_field = section.take("ca_file");
-    section.finish();
-    let valid = check(field, &settings);
-    let ca = ca_field.as_ref().map(file);
+    let start = map.take("start").and_then(|reader| word(&reader, &starts));
+    config.start = start.unwrap_or(config.start);
+    let ca_reader = map.take("ca_file");
+    map.finish();
+    let valid = check(reader, &config);
+    let ca = ca_reader.as_ref().map(file);
     let source = JwksSource {
-        url: url(url_field.as_ref()?)?,
-        config: valid.then_some(settings)?,
-        // One that could not be read must not become none.
+        url: url(url_reader.as_ref()?)?,
+        config: valid.then_some(config)?,
+        // An unreadable CA file must not become `None`, which trusts the system's CAs.
         ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
     };
     if let Err(error) = source.client() {
-        ca_field.or(url_field)?.error("invalid", error.message());
+        ca_reader.or(url_reader)?.error("invalid", error.message());
     }
     Some(source)
 }
 
-fn url(field: &ValueReader<'_>) -> Option<JwksUrl> {
-    let Ok(url) = field.text()?.parse::<Uri>() else {
-        field.error("invalid", "this is no address");
+fn url(reader: &ValueReader<'_>) -> Option<JwksUrl> {
+    let Ok(url) = reader.text()?.parse::<Uri>() else {
+        reader.error(
+            "invalid",
+            "expected a URL such as \"https://idp.example/jwks.json\"",
+        );
         return None;
     };
     JwksUrl::new(url)
-        .map_err(|error| field.error("invalid", error))
+        .map_err(|error| reader.error("invalid", error))
         .ok()
 }
 
-/// Complains about all that is wrong with `settings`; the algorithms stand elsewhere. Returns `true` if
-/// nothing is wrong.
-fn check(field: &ValueReader<'_>, settings: &JwksConfig) -> bool {
-    let problems = settings.errors();
+/// Reports every error of `config`. Returns `true` if none is found. Errors about algorithms are
+/// reported at `reader`, because the algorithms are a key of the issuer.
+fn check(reader: &ValueReader<'_>, config: &JwksConfig) -> bool {
+    let problems = config.errors();
     for problem in &problems {
         match problem.field() {
-            "algorithms" => field.error("invalid", format!("algorithms: {}", problem.message())),
-            key => field.at(key).error("invalid", problem.message()),
+            "algorithms" => reader.error("invalid", format!("algorithms: {}", problem.message())),
+            key => reader.at(key).error("invalid", problem.message()),
         }
     }
     problems.is_empty()

@@ -1,4 +1,4 @@
-//! Reads keys: those that the file gives, or says where they are fetched.
+//! Reads verification keys: static keys, or the JWKS they are fetched from.
 
 use tower_fanout::nearest_name;
 use tower_fanout_http::jwt::{Algorithm, Key, KeyError, KeySet};
@@ -13,30 +13,31 @@ use super::{
     jwks::{JwksSource, jwks},
 };
 
-/// The keys of an issuer.
+/// The verification keys of an issuer.
 #[derive(Clone, Debug)]
 pub(crate) enum KeysConfig {
-    /// These, each with its algorithm.
+    /// Static keys, each with its algorithm.
     Given(Vec<KeyConfig>),
-    /// Those that it publishes.
+    /// Keys fetched from the JWKS of the issuer.
     Fetched(JwksSource),
 }
 
-/// A key as the file has it.
+/// A static key as the file defines it.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyConfig {
-    /// What it is used for.
+    /// The signature algorithm.
     pub(crate) algorithm: Algorithm,
-    /// Its name.
+    /// The key id. `None` for a key without one.
     pub(crate) kid: Option<String>,
-    /// A secret, or a public key in PEM.
+    /// The HMAC secret, or the public key in PEM.
     pub(crate) material: Secret,
 }
 
-/// The allowed algorithms; secrets and public keys are not mixed.
-pub(super) fn algorithms(field: &ValueReader<'_>) -> Vec<Algorithm> {
+/// Reads the allowed algorithms. Reports a mix of HMAC and public-key algorithms, which would let an
+/// attacker use a public key as an HMAC secret.
+pub(super) fn algorithms(reader: &ValueReader<'_>) -> Vec<Algorithm> {
     let mut algorithms: Vec<Algorithm> = Vec::new();
-    for item in field.list() {
+    for item in reader.list() {
         let Some(name) = item.text() else { continue };
         match name.parse() {
             Ok(algorithm) => algorithms.push(algorithm),
@@ -44,7 +45,8 @@ pub(super) fn algorithms(field: &ValueReader<'_>) -> Vec<Algorithm> {
                 let known = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
                 let help =
                     nearest_name(&name, known).map(|known| format!("did you mean \"{known}\"?"));
-                item.error_with_help("unknown_algorithm", "there is no such algorithm", help);
+                let message = format!("unknown algorithm \"{name}\"");
+                item.error_with_help("unknown_algorithm", message, help);
             }
         }
     }
@@ -53,17 +55,17 @@ pub(super) fn algorithms(field: &ValueReader<'_>) -> Vec<Algorithm> {
         .filter(|algorithm| algorithm.is_symmetric())
         .count();
     if symmetric != 0 && symmetric != algorithms.len() {
-        field.error(
+        reader.error(
             "mixed_algorithms",
-            "algorithms for secrets and for public keys cannot be allowed together",
+            "HMAC and public-key algorithms must not be combined",
         );
     }
     algorithms
 }
 
-/// The keys; those that are fetched stand alone.
-pub(super) fn keys(field: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<KeysConfig> {
-    let items = field.list();
+/// Reads the keys: any number of static ones, or exactly one JWKS.
+pub(super) fn keys(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<KeysConfig> {
+    let items = reader.list();
     let (published, given): (Vec<_>, Vec<_>) = items.iter().partition(|item| is_published(item));
     let given: Vec<_> = given.iter().map(|item| key(item, algorithms)).collect();
     let fetched: Vec<_> = (published.iter())
@@ -73,7 +75,7 @@ pub(super) fn keys(field: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<
         ([], _) => {}
         ([_], [_]) => return fetched.into_iter().next()?.map(KeysConfig::Fetched),
         ([first, ..], _) => {
-            first.error("mixed_keys", "keys that are fetched stand alone");
+            first.error("mixed_keys", "\"jwks\" must be the only entry of \"keys\"");
             return None;
         }
     }
@@ -81,7 +83,7 @@ pub(super) fn keys(field: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<
     if keys.len() == items.len()
         && let Err(error) = KeySet::new(keys)
     {
-        field.error("invalid", error);
+        reader.error("invalid", error);
     }
     Some(KeysConfig::Given(configs))
 }
@@ -91,23 +93,23 @@ fn is_published(item: &ValueReader<'_>) -> bool {
 }
 
 fn fetched(item: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
-    let mut section = item.section();
-    let config = section
+    let mut map = item.as_map();
+    let config = map
         .take("jwks")
-        .and_then(|field| jwks(&field, algorithms));
-    section.finish();
+        .and_then(|reader| jwks(&reader, algorithms));
+    map.finish();
     config
 }
 
-/// One key; what is wrong with it is said here, once and for all.
-fn key(field: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig)> {
-    let mut section = field.section();
-    let kid = section.take("kid").and_then(|field| field.text());
-    let declared = section
+/// Reads one static key. Returns `None` after reporting its errors.
+fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig)> {
+    let mut map = reader.as_map();
+    let kid = map.take("kid").and_then(|reader| reader.text());
+    let declared = map
         .take("algorithm")
-        .and_then(|field| declared(&field, allowed));
-    let material = material(&mut section);
-    section.finish();
+        .and_then(|reader| declared(&reader, allowed));
+    let material = material(&mut map);
+    map.finish();
     let (material, from_secret, at) = material?;
     let algorithm = match declared {
         Some(declared) => declared,
@@ -122,17 +124,17 @@ fn key(field: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig
     Some((key.ok()?, config))
 }
 
-/// The algorithm that a key names.
-fn declared(field: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<Algorithm> {
-    let named = field.text()?.parse().ok();
+/// Reads the algorithm of a key, which must be one of `allowed`.
+fn declared(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<Algorithm> {
+    let named = reader.text()?.parse().ok();
     let algorithm = named.filter(|algorithm| allowed.contains(algorithm));
     if algorithm.is_none() {
-        field.error("invalid", "this algorithm is not among \"algorithms\"");
+        reader.error("invalid", "expected one of the allowed \"algorithms\"");
     }
     algorithm
 }
 
-/// The one algorithm that a key is for.
+/// Returns the only algorithm in `allowed` that fits the key. Reports an error if none or several fit.
 fn only_fitting(
     at: &ValueReader<'_>,
     allowed: &[Algorithm],
@@ -149,18 +151,25 @@ fn only_fitting(
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => return Some(*only),
         (Some(_), Some(_)) => {
-            let help = Some("name one with \"algorithm\"".into());
-            at.error_with_help("ambiguous_key", "the key fits several algorithms", help);
+            let help = Some("set \"algorithm\" of the key".into());
+            at.error_with_help(
+                "ambiguous_key",
+                "the key fits several of the allowed algorithms",
+                help,
+            );
         }
         (None, _) => match tried.iter().find_map(|tried| tried.as_ref().err()) {
             Some(why) => at.error("invalid", why),
-            None => at.error("invalid", "there is no algorithm for it"),
+            None => at.error(
+                "invalid",
+                "none of the allowed algorithms is for this type of key",
+            ),
         },
     }
     None
 }
 
-/// The key for `algorithm`.
+/// Creates the key for `algorithm` from its secret or its PEM.
 fn make(algorithm: Algorithm, material: &Secret) -> Result<Key, KeyError> {
     if algorithm.is_symmetric() {
         Key::from_secret(algorithm, material.expose())
@@ -170,10 +179,10 @@ fn make(algorithm: Algorithm, material: &Secret) -> Result<Key, KeyError> {
 }
 
 impl KeyConfig {
-    /// The key itself.
+    /// Creates the verification key.
     ///
     /// # Errors
-    /// It is not one for its algorithm.
+    /// Returns an error if the material does not fit the algorithm.
     pub(crate) fn key(&self) -> Result<Key, KeyError> {
         let key = make(self.algorithm, &self.material)?;
         Ok(match &self.kid {
@@ -183,8 +192,8 @@ impl KeyConfig {
     }
 }
 
-/// The secret or the PEM of a key, and whether it is a secret.
-fn material<'t>(section: &mut MapReader<'t>) -> Option<(Secret, bool, ValueReader<'t>)> {
+/// Reads the secret or the PEM of a key, whether it is a secret, and its reader.
+fn material<'t>(map: &mut MapReader<'t>) -> Option<(Secret, bool, ValueReader<'t>)> {
     let sources = [
         ("secret", true, false),
         ("secret_file", true, true),
@@ -192,30 +201,33 @@ fn material<'t>(section: &mut MapReader<'t>) -> Option<(Secret, bool, ValueReade
     ];
     let mut given = Vec::new();
     for (key, is_secret, is_file) in sources {
-        if let Some(field) = section.take(key) {
-            given.push((field, is_secret, is_file));
+        if let Some(reader) = map.take(key) {
+            given.push((reader, is_secret, is_file));
         }
     }
     if given.len() > 1 {
-        section.field.error("invalid", "a key comes from one place");
+        map.reader.error(
+            "invalid",
+            "expected only one of \"secret\", \"secret_file\" and \"pem_file\"",
+        );
     }
-    let Some((field, is_secret, is_file)) = given.into_iter().next() else {
-        section.field.error(
+    let Some((reader, is_secret, is_file)) = given.into_iter().next() else {
+        map.reader.error(
             "missing",
-            "a key is a \"secret\", a \"secret_file\", a \"pem_file\" or a \"jwks\"",
+            "expected one of \"secret\", \"secret_file\", \"pem_file\", \"jwks\"",
         );
         return None;
     };
     let bytes = if is_file {
-        file(&field)?
+        file(&reader)?
     } else {
-        field.text()?.into_bytes()
+        reader.text()?.into_bytes()
     };
     let secret = if is_file && is_secret {
-        // An editor's last line break is no part of a secret.
+        // Editors end files with a line break, which is not part of the secret.
         Secret::new(bytes.trim_ascii_end())
     } else {
         Secret::new(bytes)
     };
-    Some((secret, is_secret, field))
+    Some((secret, is_secret, reader))
 }

@@ -1,4 +1,4 @@
-//! Reads whom to believe: issuers, their keys, and the rules for their tokens.
+//! Reads JWT providers: issuers, their keys, and the rules for their tokens.
 
 mod jwks;
 mod keys;
@@ -23,160 +23,161 @@ use super::{
     value::{Span, in_range, is_on_unless_off, known, span},
 };
 
-/// The greatest age that can be asked for.
+/// Maximum of `max_age`.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Whom to believe.
+/// A JWT provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Jwt {
-    /// The keys.
+    /// The verification keys.
     pub(crate) keys: KeysConfig,
     /// The accepted issuers.
     pub(crate) issuers: Vec<String>,
     /// The accepted audiences.
     pub(crate) audiences: Vec<String>,
-    /// How far clocks may be apart; 30 s by default.
+    /// Tolerated clock skew. Defaults to 30 s.
     pub(crate) leeway: Duration,
-    /// How old a token may be; any age will do if none.
+    /// Maximum age of a token since its `iat`. `None` accepts any age.
     pub(crate) max_age: Option<Duration>,
-    /// The type that a token must be of, such as `at+jwt`; any will do if none.
+    /// Required `typ` of a token, such as `at+jwt`. `None` accepts any type.
     pub(crate) require_typ: Option<String>,
-    /// Whether a token must have an id; no by default.
+    /// `true` to require a `jti` claim. Defaults to `false`.
     pub(crate) require_jti: bool,
-    /// Where the tier stands in a token, as a path with dots.
+    /// Dotted path of the claim with the tier. `None` gives every caller the default tier.
     pub(crate) tier_claim: Option<String>,
-    /// The tier of a token that names none that is known.
+    /// Tier of a token without a known tier. Defaults to the lowest tier.
     pub(crate) default_tier: String,
-    /// Where the roles stand in a token.
+    /// Dotted path of the claim with the roles.
     pub(crate) roles_claim: Option<String>,
-    /// What a challenge says is protected; `fanout` by default.
+    /// The `realm` of `www-authenticate` challenges. Defaults to `fanout`.
     pub(crate) realm: String,
-    /// Whether a caller is told that a token, good otherwise, has expired; yes by default.
+    /// `true` to report to the caller that an otherwise valid token has expired. Defaults to `true`.
     pub(crate) reveal_expired: bool,
-    /// Whether CORS preflights are let through without a token; no by default. It matters where a route
-    /// answers OPTIONS itself.
+    /// `true` to admit CORS preflights without a token. Defaults to `false`. Matters only for routes that
+    /// match OPTIONS themselves.
     pub(crate) skip_preflight: bool,
 }
 
 pub(super) fn auth(
-    field: Option<ValueReader<'_>>,
+    reader: Option<ValueReader<'_>>,
     tiers: &IndexMap<String, Tier>,
 ) -> IndexMap<String, Jwt> {
-    let Some(field) = field else {
+    let Some(reader) = reader else {
         return IndexMap::new();
     };
-    let mut section = field.section();
-    let members = section
+    let mut map = reader.as_map();
+    let members = map
         .require("jwt")
-        .map(|field| field.named())
+        .map(|reader| reader.named())
         .unwrap_or_default();
-    section.finish();
+    map.finish();
     members
         .into_iter()
-        .map(|(name, field)| (name, jwt(&field, tiers)))
+        .map(|(name, reader)| (name, jwt(&reader, tiers)))
         .collect()
 }
 
-fn jwt(field: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
-    let mut section = field.section();
-    let algorithms = section
+fn jwt(reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
+    let mut map = reader.as_map();
+    let algorithms = map
         .require("algorithms")
-        .map(|field| algorithms(&field))
+        .map(|reader| algorithms(&reader))
         .unwrap_or_default();
-    let keys = section
+    let keys = map
         .require("keys")
-        .and_then(|field| keys(&field, &algorithms));
-    let (issuers, audiences, leeway) = parties(&mut section);
-    let (tier_claim, default_tier) = tier_claim(section.take("tier"), tiers);
+        .and_then(|reader| keys(&reader, &algorithms));
+    let (issuers, audiences, leeway) = parties(&mut map);
+    let (tier_claim, default_tier) = tier_claim(map.take("tier"), tiers);
     let jwt = Jwt {
-        // What could not be read was complained about.
+        // Invalid keys are already reported, so the configuration is rejected anyway.
         keys: keys.unwrap_or(KeysConfig::Given(Vec::new())),
         issuers,
         audiences,
         leeway,
-        max_age: section.take("max_age").and_then(|field| max_age(&field)),
-        require_typ: section.take("require_typ").and_then(|field| typ(&field)),
-        require_jti: section.is_on("require_jti"),
+        max_age: map.take("max_age").and_then(|reader| max_age(&reader)),
+        require_typ: map.take("require_typ").and_then(|reader| typ(&reader)),
+        require_jti: map.is_on("require_jti"),
         tier_claim,
         default_tier,
-        roles_claim: section.take("roles").and_then(|field| roles_claim(&field)),
-        realm: section
+        roles_claim: map.take("roles").and_then(|reader| roles_claim(&reader)),
+        realm: map
             .take("realm")
-            .and_then(|field| realm(&field))
+            .and_then(|reader| realm(&reader))
             .unwrap_or_else(|| "fanout".into()),
-        reveal_expired: is_on_unless_off(section.take("reveal_expired")),
-        skip_preflight: section.is_on("skip_preflight"),
+        reveal_expired: is_on_unless_off(map.take("reveal_expired")),
+        skip_preflight: map.is_on("skip_preflight"),
     };
-    section.finish();
+    map.finish();
     jwt
 }
 
-/// From and for whom tokens are, and how far clocks may be apart.
-fn parties(section: &mut MapReader<'_>) -> (Vec<String>, Vec<String>, Duration) {
+/// Reads the accepted issuers and audiences, and the tolerated clock skew.
+fn parties(map: &mut MapReader<'_>) -> (Vec<String>, Vec<String>, Duration) {
     let mut names = |key| {
-        let field = section.require(key);
-        field.map(|field| field.texts()).unwrap_or_default()
+        let reader = map.require(key);
+        reader.map(|reader| reader.texts()).unwrap_or_default()
     };
     let (issuers, audiences) = (names("issuers"), names("audiences"));
-    let leeway_field = section.take("leeway");
-    let leeway = span(leeway_field.clone(), Duration::from_secs(30));
+    let leeway_reader = map.take("leeway");
+    let leeway = span(leeway_reader.clone(), Duration::from_secs(30));
     let config = VerifierConfig::new(issuers.clone(), audiences.clone()).leeway(leeway);
     if let Some(problem) = config.errors().first() {
-        let leeway_field = leeway_field.filter(|_| problem.field() == "leeway");
-        let field = leeway_field.as_ref().unwrap_or(&section.field);
-        field.error("invalid", problem.message());
+        let leeway_reader = leeway_reader.filter(|_| problem.field() == "leeway");
+        let reader = leeway_reader.as_ref().unwrap_or(&map.reader);
+        reader.error("invalid", problem.message());
     }
     (issuers, audiences, leeway)
 }
 
-fn max_age(field: &ValueReader<'_>) -> Option<Duration> {
-    let Span(age) = field.get()?;
-    in_range(field, age, Duration::from_secs(1), YEAR)
+fn max_age(reader: &ValueReader<'_>) -> Option<Duration> {
+    let Span(age) = reader.get()?;
+    in_range(reader, age, Duration::from_secs(1), YEAR)
 }
 
-fn typ(field: &ValueReader<'_>) -> Option<String> {
-    let typ = field.text()?;
+fn typ(reader: &ValueReader<'_>) -> Option<String> {
+    let typ = reader.text()?;
     if typ.is_empty() || !typ.bytes().all(|byte| byte.is_ascii_graphic()) {
-        field.error("invalid", "this is no type such as \"at+jwt\"");
+        let message = format!("expected a token type such as \"at+jwt\", got \"{typ}\"");
+        reader.error("invalid", message);
     }
     Some(typ)
 }
 
-fn realm(field: &ValueReader<'_>) -> Option<String> {
-    let realm = field.text()?;
+fn realm(reader: &ValueReader<'_>) -> Option<String> {
+    let realm = reader.text()?;
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     if !realm.bytes().all(fits) {
-        field.error(
+        reader.error(
             "invalid",
-            "a realm is printable ASCII without quotes and backslashes",
+            "must consist of printable ASCII characters except quotes and backslashes",
         );
     }
     Some(realm)
 }
 
-fn roles_claim(field: &ValueReader<'_>) -> Option<String> {
-    let mut section = field.section();
-    let claim = section.require("claim").and_then(|field| field.text());
-    section.finish();
+fn roles_claim(reader: &ValueReader<'_>) -> Option<String> {
+    let mut map = reader.as_map();
+    let claim = map.require("claim").and_then(|reader| reader.text());
+    map.finish();
     claim
 }
 
 fn tier_claim(
-    field: Option<ValueReader<'_>>,
+    reader: Option<ValueReader<'_>>,
     tiers: &IndexMap<String, Tier>,
 ) -> (Option<String>, String) {
     let lowest = tiers
         .first()
         .map_or_else(|| "default".to_owned(), |(name, _)| name.clone());
-    let Some(field) = field else {
+    let Some(reader) = reader else {
         return (None, lowest);
     };
-    let mut section = field.section();
-    let claim = section.require("claim").and_then(|field| field.text());
-    let default = section
+    let mut map = reader.as_map();
+    let claim = map.require("claim").and_then(|reader| reader.text());
+    let default = map
         .take("default")
-        .and_then(|field| known(&field, "tier", tiers.keys()))
+        .and_then(|reader| known(&reader, "tier", tiers.keys()))
         .unwrap_or(lowest);
-    section.finish();
+    map.finish();
     (claim, default)
 }

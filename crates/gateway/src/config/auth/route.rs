@@ -1,4 +1,4 @@
-//! Reads who may ask for a route.
+//! Reads the authorization of routes.
 
 use indexmap::IndexMap;
 use tower_fanout::layers::config::Validate;
@@ -13,39 +13,39 @@ use super::{
     Jwt,
 };
 
-/// Who may ask.
+/// Authentication and authorization of a route.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteAuth {
-    /// Names under `auth.jwt`, at least one. Whose a token is, its issuer says; no two of them believe
-    /// the same. What a challenge says is what the first would say.
+    /// Names of JWT providers under `auth.jwt`, at least one. The issuer of a token selects the provider,
+    /// so no two of them share an issuer. Challenges are those of the first.
     pub(crate) jwt: Vec<String>,
-    /// At least one of these roles is needed, if there are any.
+    /// Roles of which the caller needs at least one. Empty requires none.
     pub(crate) any_role: Vec<String>,
-    /// All of these scopes are needed.
+    /// Scopes that the caller needs, all of them.
     pub(crate) all_scopes: Vec<String>,
-    /// Which claims stand in headers of the request, for those who read them from there.
+    /// Claims that are copied to request headers.
     pub(crate) propagate_claims: PropagateClaimsLayer,
 }
 
 pub(in super::super) fn route_auth(
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
     jwt: &IndexMap<String, Jwt>,
 ) -> Option<RouteAuth> {
-    let mut section = field.section();
-    let names = section
+    let mut map = reader.as_map();
+    let names = map
         .require("jwt")
-        .and_then(|field| believed(&field, jwt));
-    let any_role = section.items("any_role");
-    let all_scopes = section.items("all_scopes");
-    let propagated = section.items("propagate_claims");
-    section.finish();
+        .and_then(|reader| providers(&reader, jwt));
+    let any_role = map.items("any_role");
+    let all_scopes = map.items("all_scopes");
+    let propagated = map.items("propagate_claims");
+    map.finish();
     let (any_role, all_scopes) = (
         any_role.iter().filter_map(ValueReader::text).collect(),
         all_scopes.iter().filter_map(scope).collect(),
     );
     let mut claims = PropagateClaimsConfig::default();
-    for field in &propagated {
-        claims = propagate(&claims, field).unwrap_or(claims);
+    for reader in &propagated {
+        claims = propagate(&claims, reader).unwrap_or(claims);
     }
     Some(RouteAuth {
         jwt: names?,
@@ -55,23 +55,29 @@ pub(in super::super) fn route_auth(
     })
 }
 
-/// One name under `auth.jwt`, or a list of them.
-fn believed(field: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Vec<String>> {
-    let items = match field.tree.kind {
-        Kind::List(_) => field.list(),
-        _ => vec![field.clone()],
+/// Reads one name under `auth.jwt`, or a list of them.
+fn providers(reader: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Vec<String>> {
+    let items = match reader.tree.kind {
+        Kind::List(_) => reader.list(),
+        _ => vec![reader.clone()],
     };
     if items.is_empty() {
-        field.error("invalid", "at least one must be named");
+        reader.error(
+            "invalid",
+            "expected at least one name of auth.jwt, got an empty list",
+        );
         return None;
     }
     let mut names: Vec<String> = Vec::new();
     for item in &items {
         let name = known(item, "jwt", jwt.keys())?;
         if names.contains(&name) {
-            item.error("duplicate", format!("\"{name}\" stands twice"));
-        } else if let Some(other) = names.iter().find(|other| share(&jwt[*other], &jwt[&name])) {
-            let message = format!("\"{other}\" and \"{name}\" have an issuer in common");
+            item.error("duplicate", format!("duplicate name \"{name}\""));
+        } else if let Some(other) = names
+            .iter()
+            .find(|other| share_issuer(&jwt[*other], &jwt[&name]))
+        {
+            let message = format!("\"{other}\" and \"{name}\" share an issuer");
             item.error("same_issuer", message);
         }
         names.push(name);
@@ -79,37 +85,37 @@ fn believed(field: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Vec<
     Some(names)
 }
 
-/// Whether an issuer is one of both.
-fn share(one: &Jwt, other: &Jwt) -> bool {
+/// Returns `true` if both providers accept the same issuer.
+fn share_issuer(one: &Jwt, other: &Jwt) -> bool {
     one.issuers
         .iter()
         .any(|issuer| other.issuers.contains(issuer))
 }
 
-/// A scope ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
-fn scope(field: &ValueReader<'_>) -> Option<String> {
-    let scope = field.text()?;
+/// Reads a scope ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+fn scope(reader: &ValueReader<'_>) -> Option<String> {
+    let scope = reader.text()?;
     let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     if scope.is_empty() || !scope.bytes().all(fits) {
-        field.error(
+        reader.error(
             "invalid",
-            "a scope is printable ASCII without spaces, quotes and backslashes",
+            "must consist of printable ASCII characters except spaces, quotes and backslashes",
         );
         return None;
     }
     Some(scope)
 }
 
-/// `config`, with one claim more.
+/// Returns `config` with the claim at `reader` added. Returns `None` after reporting an error.
 fn propagate(
     config: &PropagateClaimsConfig,
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
 ) -> Option<PropagateClaimsConfig> {
-    let mut section = field.section();
-    let claim = section.require("claim").and_then(|field| field.text());
-    let header = section.require("header");
-    let encode = section.is_on("encode");
-    section.finish();
+    let mut map = reader.as_map();
+    let claim = map.require("claim").and_then(|reader| reader.text());
+    let header = map.require("header");
+    let encode = map.is_on("encode");
+    map.finish();
     let (claim, header) = (claim?, header?);
     let name = header_name(&header)?;
     let config = if encode {

@@ -1,4 +1,4 @@
-//! Names that two services are said to have, where each may stand once.
+//! Detects merge conflicts: members that the configuration declares for more than one node.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use tower_fanout::Strategy;
 
 use super::super::{Node, aggregate::Aggregate, check::Nodes};
 
-/// Checks what the services of a plan are said to have; whether callers `choose` among them, so that
-/// any two can be apart.
+/// Reports members that several nodes of a plan declare. `choose` is `true` if a request may select
+/// nodes, so that no two of them always run together.
 pub(in crate::config) fn check_conflicts(
     aggregate: &Aggregate,
     nodes: &Nodes<'_, '_>,
@@ -17,8 +17,8 @@ pub(in crate::config) fn check_conflicts(
         .iter()
         .filter_map(|(name, (node, _))| Some((&**name, &node.as_ref()?.shape)));
     for conflict in aggregate.merge.declared_conflicts(known) {
-        for (place, second) in conflict.nodes.iter().enumerate().skip(1) {
-            let before = &conflict.nodes[..place];
+        for (index, second) in conflict.nodes.iter().enumerate().skip(1) {
+            let before = &conflict.nodes[..index];
             let always =
                 |first: &&String| !choose && together(nodes, aggregate.strategy, first, second);
             let certain = before.iter().find(always);
@@ -28,24 +28,24 @@ pub(in crate::config) fn check_conflicts(
     }
 }
 
-/// Complains where the second of two nodes says that it has `key`.
+/// Reports a conflict where the second node declares `key`: an error if `certain`, else a warning.
 fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain: bool) {
-    let Some((Some(node), field)) = nodes.get(second) else {
+    let Some((Some(node), reader)) = nodes.get(second) else {
         return;
     };
     let is_new = node.shape.config().rename.values().any(|new| new == key);
     let part = if is_new { "rename" } else { "allow" };
-    let field = field.at("response").at(part);
-    let message = format!("\"{first}\" and \"{second}\" both have a member \"{key}\"");
-    let help = "rename it in one of them, or choose first, last or rename for on_conflict";
+    let reader = reader.at("response").at(part);
+    let message = format!("duplicate member \"{key}\" in \"{first}\" and \"{second}\"");
+    let help = "rename it in one of them, or set on_conflict to first, last or rename";
     if certain {
-        field.error_with_help("conflict", message, Some(help.into()));
+        reader.error_with_help("conflict", message, Some(help.into()));
     } else {
-        field.warning("conflict", message, help);
+        reader.warning("conflict", message, help);
     }
 }
 
-/// Whether no request can do without either of two nodes and have the other.
+/// Returns `true` if every successful run includes both nodes or neither.
 fn together(nodes: &Nodes<'_, '_>, strategy: Strategy, first: &str, second: &str) -> bool {
     let always = |name| {
         let required = match strategy {
@@ -59,15 +59,15 @@ fn together(nodes: &Nodes<'_, '_>, strategy: Strategy, first: &str, second: &str
     always(first) && always(second) && tiers(nodes, first) == tiers(nodes, second)
 }
 
-/// Whether a node is required, or one is that needs it.
+/// Returns `true` if the node or one of its transitive dependents is required.
 fn is_required(nodes: &Nodes<'_, '_>, name: &str) -> bool {
     let mut required = nodes
         .iter()
         .filter(|(_, (node, _))| node.as_ref().is_some_and(|node| node.required));
-    required.any(|(by, _)| needs(nodes, by).any(|(needed, _)| needed == name))
+    required.any(|(dependent, _)| needs(nodes, dependent).any(|(needed, _)| needed == name))
 }
 
-/// The tiers that a node and all it needs are restricted to.
+/// Returns the tier restrictions of a node and of its transitive dependencies.
 fn tiers<'n>(nodes: &'n Nodes<'_, '_>, name: &'n str) -> BTreeSet<BTreeSet<&'n str>> {
     let restricted = needs(nodes, name).filter(|(_, node)| !node.tiers.is_empty());
     restricted
@@ -75,7 +75,7 @@ fn tiers<'n>(nodes: &'n Nodes<'_, '_>, name: &'n str) -> BTreeSet<BTreeSet<&'n s
         .collect()
 }
 
-/// A node and all that it cannot do without, as far as they could be read.
+/// Returns a node and its transitive required dependencies, without those that have errors.
 fn needs<'n>(nodes: &'n Nodes<'_, '_>, name: &'n str) -> impl Iterator<Item = (&'n str, &'n Node)> {
     let mut found = vec![name];
     let mut next = 0;

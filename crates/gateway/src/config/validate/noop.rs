@@ -1,4 +1,4 @@
-//! What is said of an answer to no effect.
+//! Warns about `aggregate` keys that have no effect.
 
 use std::time::Duration;
 
@@ -7,67 +7,68 @@ use tower_fanout_json::merge::MergeMode;
 
 use super::super::{Node, aggregate::Aggregate, check::Nodes, reader::ValueReader};
 
-/// Warns of what stands at `field` and has no effect in a plan with this `deadline`; whether callers
-/// `choose` services and strategy. Nothing is said where something could not be read.
+/// Warns about keys of the `aggregate` map at `reader` that have no effect in a plan with this
+/// `deadline`. `choose` is `true` if a request may select nodes and strategy. Does nothing if the map
+/// has errors.
 pub(in crate::config) fn check_effects(
-    field: &ValueReader<'_>,
+    reader: &ValueReader<'_>,
     aggregate: &Aggregate,
     nodes: &Nodes<'_, '_>,
     deadline: Duration,
     choose: bool,
 ) {
-    if !field.is_sound() {
+    if !reader.is_sound() {
         return;
     }
-    let mut section = field.section();
-    if let Some(field) = section.take("grace") {
-        check_grace(&field, aggregate, deadline);
+    let mut map = reader.as_map();
+    if let Some(reader) = map.take("grace") {
+        check_grace(&reader, aggregate, deadline);
     }
-    if let Some(field) = section.take("return_when").filter(|_| !choose) {
-        check_return_when(&field, aggregate, nodes);
+    if let Some(reader) = map.take("return_when").filter(|_| !choose) {
+        check_return_when(&reader, aggregate, nodes);
     }
-    let merges = matches!(
-        aggregate.merge.config().mode,
-        MergeMode::Flat | MergeMode::Deep
-    );
-    if let Some(field) = section.take("on_conflict").filter(|_| !merges) {
-        field.warning(
+    let merges = matches!(aggregate.merge.mode, MergeMode::Flat | MergeMode::Deep);
+    if let Some(reader) = map.take("on_conflict").filter(|_| !merges) {
+        reader.warning(
             "no_effect",
-            "names are in conflict only with merge: flat or merge: deep",
-            "set merge, or leave out on_conflict",
+            "on_conflict has an effect only with merge: flat or merge: deep",
+            "set merge, or remove on_conflict",
         );
     }
 }
 
-fn check_grace(field: &ValueReader<'_>, aggregate: &Aggregate, deadline: Duration) {
+fn check_grace(reader: &ValueReader<'_>, aggregate: &Aggregate, deadline: Duration) {
     if aggregate.return_when != ReturnWhen::Required {
-        field.warning(
+        reader.warning(
             "no_effect",
-            "a grace has an effect only with return_when: required",
-            "set return_when, or leave out the grace",
+            "grace has an effect only with return_when: required",
+            "set return_when, or remove grace",
         );
     } else if aggregate.grace >= deadline {
-        field.warning(
+        reader.warning(
             "no_effect",
-            format!("the deadline of {deadline:?} is over before the grace is"),
-            "make the grace shorter than the deadline",
+            format!(
+                "grace must be less than the deadline {deadline:?}, got {}",
+                reader.tree.as_written()
+            ),
+            "shorten grace, or extend the deadline",
         );
     }
 }
 
-fn check_return_when(field: &ValueReader<'_>, aggregate: &Aggregate, nodes: &Nodes<'_, '_>) {
+fn check_return_when(reader: &ValueReader<'_>, aggregate: &Aggregate, nodes: &Nodes<'_, '_>) {
     let is_optional = |node: &Option<Node>| node.as_ref().is_some_and(|node| !node.required);
     let message = match (aggregate.return_when, aggregate.strategy) {
         (ReturnWhen::All, _) => return,
-        (_, Strategy::All) => "with strategy: all, every service is required and waited for",
+        (_, Strategy::All) => "return_when has no effect: strategy: all waits for every node",
         (ReturnWhen::Required, Strategy::First | Strategy::Quorum(_)) => {
-            "with this strategy no service is required: enough answers are"
+            "return_when: required has no effect: this strategy has no required nodes"
         }
         (ReturnWhen::Required, _) if nodes.values().all(|(node, _)| is_optional(node)) => {
-            "no service is required, so all are waited for"
+            "return_when: required has no effect: no node is required, so the run waits for all"
         }
         _ => return,
     };
-    let help = "leave it out, or take strategy: partial and mark services as required";
-    field.warning("no_effect", message, help);
+    let help = "remove it, or set strategy: partial and mark nodes as required";
+    reader.warning("no_effect", message, help);
 }
