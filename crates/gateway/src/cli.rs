@@ -4,109 +4,111 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// One request, several services, one answer: a gateway that is configured per route from one file.
+/// HTTP gateway that answers one request from several downstream services.
+///
+/// One configuration file defines the routes, their plans and the downstream services.
 #[derive(Debug, Parser)]
 #[command(name = "fanout", version, propagate_version = true)]
 pub(crate) struct Cli {
-    /// What to do.
+    /// The subcommand to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// A subcommand.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve what a configuration file says, until SIGTERM or SIGINT.
+    /// Run the gateway until SIGTERM or SIGINT.
     Run {
-        /// The configuration file, YAML or JSON.
+        /// Configuration file, YAML or JSON.
         #[arg(short, long, value_name = "FILE", env = "FANOUT_CONFIG")]
         config: PathBuf,
     },
-    /// Serve a demonstration with everything embedded: five stub services on loopback ports, and a
-    /// fresh key.
+    /// Run a self-contained demo: the gateway, five stub services on loopback ports, and a generated
+    /// key.
     Demo {
-        /// Where to listen.
+        /// Address to listen on.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
-        /// Break a service: it refuses connections. May be given more than once.
+        /// Stub service that refuses connections. Repeat the option for several.
         #[arg(long, value_name = "NAME", value_parser = crate::demo::NAMES)]
         down: Vec<String>,
     },
-    /// Check a configuration file; exit 0, or 1 with everything that is wrong with it.
+    /// Validate a configuration file. Print all errors and warnings, and exit with 1 if there are errors.
     Check {
-        /// The configuration file, YAML or JSON.
+        /// Configuration file, YAML or JSON.
         #[arg(short, long, value_name = "FILE", env = "FANOUT_CONFIG")]
         config: PathBuf,
-        /// How to say it.
+        /// Output format.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Explain what a request to a route would do, without asking anybody; exit 1 if it could not be
-    /// run.
+    /// Explain the execution of a request without calling any service. Exit with 1 if the request would
+    /// be rejected.
     ///
-    /// What only a real request has, which is its query, headers, path parameters and token, counts as
-    /// not there: a service with a `when` that reads it is shown as skipped.
+    /// Query, headers, path parameters and token are unknown and count as absent, so a service whose
+    /// `when` condition reads one of them is shown as skipped.
     Explain {
-        /// The configuration file, YAML or JSON.
+        /// Configuration file, YAML or JSON.
         #[arg(short, long, value_name = "FILE", env = "FANOUT_CONFIG")]
         config: PathBuf,
-        /// The name of the route; `orchestrate` is the built-in API.
+        /// Name of the route, or `orchestrate` for the built-in API.
         #[arg(long, value_name = "NAME")]
         route: String,
-        /// The caller's tier, the lowest by default.
+        /// Tier of the caller. Defaults to the lowest tier.
         #[arg(long)]
         tier: Option<String>,
-        /// A file with the body of the request; for `orchestrate`, what a caller would send.
+        /// File with the request body.
         #[arg(long, value_name = "FILE")]
         body: Option<PathBuf>,
-        /// How to say it.
+        /// Output format.
         #[arg(long, value_enum, default_value_t)]
         format: ExplainFormat,
     },
-    /// Make a token for a local symmetric key.
+    /// Create a JWT signed with a secret of the configuration file.
     Token {
-        /// The configuration file, YAML or JSON.
+        /// Configuration file, YAML or JSON.
         #[arg(short, long, value_name = "FILE", env = "FANOUT_CONFIG")]
         config: PathBuf,
-        /// The subject: who the token is for.
+        /// Subject of the token, for its `sub` claim.
         #[arg(long)]
         sub: String,
-        /// The caller's tier.
+        /// Tier of the caller.
         #[arg(long)]
         tier: String,
-        /// How long the token is valid.
+        /// Lifetime of the token.
         #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
         ttl: Duration,
-        /// The issuer among `auth.jwt` of the file, if there are several.
+        /// Name of the provider under `auth.jwt`. Required if the file has several.
         #[arg(long, value_name = "NAME")]
         jwt: Option<String>,
     },
-    /// Print the completion script of a shell.
+    /// Print a shell completion script.
     Completions {
-        /// The shell.
+        /// Shell to complete for.
         shell: clap_complete::Shell,
     },
 }
 
-/// How diagnostics are said.
+/// Output format of diagnostics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Text with source snippets.
     #[default]
     Text,
-    /// For programs.
+    /// JSON array.
     Json,
 }
 
-/// How a plan is explained.
+/// Output format of an explanation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExplainFormat {
-    /// A table for people.
+    /// Text table.
     #[default]
     Text,
-    /// As the API answers it.
+    /// JSON, as in the response of the API.
     Json,
-    /// A Mermaid flowchart.
+    /// Mermaid flowchart.
     Mermaid,
 }
 
@@ -117,12 +119,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn only_known_services_can_be_broken() {
+    fn accepts_only_known_stub_services_as_down() {
         let parse = |name: &str| Cli::try_parse_from(["fanout", "demo", "--down", name]);
         assert!(parse("sentiment").is_ok());
         assert!(parse("nobody").is_err());

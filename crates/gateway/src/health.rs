@@ -1,4 +1,4 @@
-//! How the process and its downstreams are doing.
+//! Readiness of the process and health of its downstreams.
 
 use std::sync::{
     Arc,
@@ -15,17 +15,17 @@ use crate::{
     route::Route,
 };
 
-/// Whether the process takes requests: it has started, and is not stopping.
+/// A shared flag that is `true` while the process accepts requests. Cleared when shutdown begins.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// Says that it does, or no longer does.
+    /// Sets the flag.
     pub(crate) fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Release);
     }
 
-    /// Whether it does.
+    /// Returns `true` if the process accepts requests.
     #[must_use]
     pub(crate) fn is_ready(&self) -> bool {
         self.0.load(Ordering::Acquire)
@@ -38,7 +38,8 @@ struct Overall<'r> {
     services: IndexMap<&'r str, Health>,
 }
 
-/// The health of the downstreams of `route`: 503 only if one that is required is down.
+/// Returns the health of the downstreams of `route`. The status is 503 if a required one is down, else
+/// 200.
 #[must_use]
 pub(crate) fn of(route: &Route) -> Response<Body> {
     let mut services = IndexMap::new();
@@ -60,8 +61,8 @@ pub(crate) fn of(route: &Route) -> Response<Body> {
     } else {
         StatusCode::OK
     };
-    let body =
-        serde_json::to_string(&Overall { status, services }).expect("plain values are always JSON");
+    let body = serde_json::to_string(&Overall { status, services })
+        .expect("strings and numbers serialize to JSON");
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = code;
     let headers = response.headers_mut();

@@ -1,6 +1,6 @@
-//! `fanout`: a gateway that answers one request from several services.
+//! `fanout`: an HTTP gateway that answers one request from several downstream services.
 //!
-//! [`app`] builds what is served, from the configuration that [`config`] reads.
+//! [`config`] reads the configuration file, and [`app`] builds the served routes from it.
 
 mod app;
 mod auth;
@@ -39,7 +39,7 @@ use crate::{
     run::{Sockets, run, signals},
 };
 
-/// How a start ends without the keys that the configuration asks for, as `sysexits.h` has it.
+/// Exit code if the required JWT keys are unavailable at startup: `EX_CONFIG` of `sysexits.h`.
 const EX_CONFIG: u8 = 78;
 
 type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
@@ -98,7 +98,7 @@ async fn serve(path: &Path) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says everything that is wrong with a file; warnings alone are no failure.
+/// Prints all diagnostics of a file. Fails only if one of them is an error.
 fn check(path: &Path, format: Format) -> ExitCode {
     let report = Config::load(path).map_or_else(|report| report, |config| config.warnings);
     match format {
@@ -115,7 +115,7 @@ fn check(path: &Path, format: Format) -> ExitCode {
     }
 }
 
-/// Says what a request to `route` would do; a request that could not be run is a failure.
+/// Prints the execution of a request to `route`. Fails if the request would be rejected.
 fn explain(
     path: &Path,
     route: &str,
@@ -128,13 +128,13 @@ fn explain(
         .as_ref()
         .filter(|tier| !config.tiers.contains_key(*tier))
     {
-        return Err(format!("there is no tier \"{tier}\"").into());
+        return Err(format!("unknown tier \"{tier}\"").into());
     }
     let app = App::new(&config, Readiness::default())?;
-    let unknown = || format!("there is no route \"{route}\"");
+    let unknown = || format!("unknown route \"{route}\"");
     let (endpoint, orchestrate) = app.endpoint(route).ok_or_else(unknown)?;
     let body = body.map(std::fs::read).transpose();
-    let body = body.map_err(|error| format!("the body cannot be read: {error}"))?;
+    let body = body.map_err(|error| format!("cannot read the body file: {error}"))?;
     let explanation = endpoint
         .explain(ExplainedRequest {
             tier,
@@ -153,30 +153,39 @@ fn explain(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints a token signed with the first secret of a JWT provider. `name` selects the provider if the
+/// file has several.
 fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) -> Outcome {
     let config = Config::load(path)?;
-    let jwt = match (name, config.jwt.len()) {
+    let (name, jwt) = match (name, config.jwt.len()) {
         (Some(name), _) => config
             .jwt
-            .get(name)
-            .ok_or("there is no such name under auth.jwt")?,
-        (None, 1) => &config.jwt[0],
-        (None, _) => return Err("say which of auth.jwt the token is for: --jwt NAME".into()),
+            .get_key_value(name)
+            .ok_or_else(|| format!("unknown issuer \"{name}\"; expected a name under auth.jwt"))?,
+        (None, 1) => config.jwt.first().expect("the map has one entry"),
+        (None, 0) => return Err("cannot sign a token: the file has no auth.jwt".into()),
+        (None, _) => {
+            return Err("auth.jwt has several issuers; select one with --jwt NAME".into());
+        }
     };
     let KeysConfig::Given(keys) = &jwt.keys else {
-        return Err("tokens are signed by who publishes the keys".into());
+        let message =
+            format!("cannot sign a token: issuer `{name}` uses JWKS, which holds no private keys");
+        return Err(message.into());
     };
-    let key = keys.first().ok_or("there is no key")?;
+    let key = keys
+        .first()
+        .ok_or_else(|| format!("cannot sign a token: issuer `{name}` has no key"))?;
     let expires = (SystemTime::now() + ttl)
         .duration_since(SystemTime::UNIX_EPOCH)?
         .as_secs();
     let mut claims =
         json!({"iss": jwt.issuers[0], "aud": jwt.audiences[0], "sub": sub, "exp": expires});
     let path = jwt.tier_claim.as_deref().unwrap_or("tier");
-    let place = path
+    let claim = path
         .split('.')
         .fold(&mut claims, |claims, step| &mut claims[step]);
-    *place = tier.into();
+    *claim = tier.into();
     println!("{}", sign(key.algorithm, key.material.expose(), &claims)?);
     Ok(ExitCode::SUCCESS)
 }

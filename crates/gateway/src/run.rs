@@ -1,4 +1,4 @@
-//! Serves an app until it is told to stop.
+//! Serves an app until a stop signal arrives.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     telemetry,
 };
 
-/// The sockets of a gateway, bound before anything else is promised.
+/// The bound sockets of a gateway.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     public: TcpListener,
@@ -35,10 +35,10 @@ impl Sockets {
     /// Binds the public and the admin address.
     ///
     /// # Errors
-    /// One of them cannot be bound; the message names it.
+    /// Returns an error that names the address if one of them cannot be bound.
     ///
     /// # Panics
-    /// There is no runtime of tokio.
+    /// Panics outside of a Tokio runtime.
     pub(crate) fn bind(server: &Server) -> io::Result<Self> {
         let bind = |address: SocketAddr| {
             let named = |error: io::Error| {
@@ -49,8 +49,8 @@ impl Sockets {
             Ok::<_, io::Error>((listener, address))
         };
         let (public, listen) = bind(server.listen)?;
-        let (admin, operators) = bind(server.admin)?;
-        let addresses = (listen, operators);
+        let (admin, admin_address) = bind(server.admin)?;
+        let addresses = (listen, admin_address);
         Ok(Self {
             public,
             admin,
@@ -58,24 +58,26 @@ impl Sockets {
         })
     }
 
-    /// The public address.
+    /// Returns the public address.
     #[must_use]
     pub(crate) const fn public(&self) -> SocketAddr {
         self.addresses.0
     }
 
-    /// The address for operators.
+    /// Returns the admin address.
     #[must_use]
     pub(crate) const fn admin(&self) -> SocketAddr {
         self.addresses.1
     }
 }
 
-/// Serves `app` to those whom `auth` lets through, until `stop` resolves: then it is not ready at once,
-/// goes on for the drain's delay, and lets requests in flight finish.
+/// Serves `app` to callers that `auth` admits, until `stop` resolves.
+///
+/// Shutdown then takes three steps: readiness turns off, new requests are accepted for the drain delay,
+/// and requests in flight complete within the grace period.
 ///
 /// # Errors
-/// A value of the server's config is out of its range.
+/// Returns an error if a value of the server configuration is out of range.
 pub(crate) async fn run(
     app: &App,
     auth: &Auth,
@@ -106,24 +108,27 @@ pub(crate) async fn run(
     Ok(stopped)
 }
 
-/// At each SIGHUP, reads the certificate again.
+/// Reloads the certificate at each SIGHUP.
 async fn reload(certificate: Option<ReloadableCert>) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else {
         return;
     };
     while hangups.recv().await.is_some() {
         match certificate.as_ref().map(ReloadableCert::reload) {
-            None => tracing::info!("there is no certificate to read again"),
-            Some(Ok(())) => tracing::info!("the certificate was read again"),
-            Some(Err(error)) => tracing::warn!(%error, "the certificate stays what it was"),
+            None => tracing::info!("SIGHUP ignored, no certificate is configured"),
+            Some(Ok(())) => tracing::info!("certificate reloaded"),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "certificate reload failed, keeping the current certificate")
+            }
         }
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
+/// Returns a future that resolves at the first SIGTERM or SIGINT. A second signal ends the process at
+/// once, with exit code 130.
 ///
 /// # Errors
-/// The signals cannot be listened to.
+/// Returns an error if the signal handlers cannot be installed.
 pub(crate) fn signals() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -148,14 +153,14 @@ async fn either(
     }
 }
 
-/// What operators look at.
+/// The sources of the gauges on the metrics page.
 struct State {
     backends: Vec<Arc<Backend>>,
     connections: Connections,
     auth: Auth,
 }
 
-/// Serves what is for operators.
+/// Serves the admin endpoints.
 async fn admin(listener: TcpListener, state: State) {
     let metrics = telemetry::metrics();
     let _upkeep = AbortOnDrop(tokio::spawn(upkeep(metrics.clone())));
@@ -170,15 +175,15 @@ async fn admin(listener: TcpListener, state: State) {
     server.serve(listener, router, std::future::pending()).await;
 }
 
-/// The gauges of a downstream, read when somebody asks.
+/// Updates the gauges of a downstream. Called for each scrape.
 fn measure(backend: &Backend) {
     let service = || backend.name.clone();
     let state = backend
         .breaker_state()
         .map_or("closed", tower_fanout::metrics::state);
-    for one in ["closed", "open", "half_open"] {
-        let value = if one == state { 1.0 } else { 0.0 };
-        gauge!("fanout_breaker_state", "service" => service(), "state" => one).set(value);
+    for label in ["closed", "open", "half_open"] {
+        let value = if label == state { 1.0 } else { 0.0 };
+        gauge!("fanout_breaker_state", "service" => service(), "state" => label).set(value);
     }
     let limit = backend.downstream.concurrency();
     gauge!("fanout_inflight", "service" => service())
@@ -186,8 +191,8 @@ fn measure(backend: &Backend) {
     gauge!("fanout_queued", "service" => service()).set(limit.map_or(0, ConcurrencyLayer::queued));
 }
 
-/// The connections to the public address: those that are open, and since the start those that were
-/// accepted, and closed for each reason.
+/// Updates the gauges of connections to the public address: open now, and accepted and closed by reason
+/// since the start.
 fn count(connections: &Connections) {
     let closed = CloseReason::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
     let all = [
@@ -199,7 +204,7 @@ fn count(connections: &Connections) {
     }
 }
 
-/// Histograms are kept small in the background.
+/// Drains the buffered samples of histograms every 5 s, so that memory stays bounded without scrapes.
 async fn upkeep(metrics: PrometheusHandle) {
     let mut every = interval(Duration::from_secs(5));
     loop {

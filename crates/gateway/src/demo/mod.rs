@@ -1,7 +1,7 @@
-//! A demonstration with everything embedded: stub services, a fresh key, a token and a `curl`.
+//! A self-contained demo: stub services, a generated key, a token and a `curl` command.
 //!
-//! The configuration is a file like any other (`demo.yaml`), and requests pass through the same
-//! stack and over real sockets.
+//! The configuration is an ordinary file (`demo.yaml`). Requests pass through the same stack as in
+//! production, over real sockets.
 
 mod stubs;
 
@@ -28,11 +28,11 @@ use crate::{
     telemetry,
 };
 
-/// Serves the demonstration on `listen` until it is told to stop, with the stubs called `down`
-/// broken.
+/// Serves the demo on `listen` until a stop signal arrives. The stubs named in `down` refuse
+/// connections.
 ///
 /// # Errors
-/// A port cannot be had.
+/// Returns an error if a port cannot be bound.
 pub(crate) async fn demo(
     listen: SocketAddr,
     down: &[String],
@@ -70,7 +70,7 @@ pub(crate) async fn demo(
     Ok(run(&app, &auth, ready, sockets, &config.server, stop).await?)
 }
 
-/// Prints how to ask.
+/// Prints a `curl` command with a token that is valid for an hour, and the addresses to visit.
 fn print_welcome(sockets: &Sockets, secret: &[u8]) -> Result<(), Box<dyn Error + Send + Sync>> {
     let expires =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + Duration::from_secs(3600);
@@ -81,16 +81,16 @@ fn print_welcome(sockets: &Sockets, secret: &[u8]) -> Result<(), Box<dyn Error +
     let (public, admin) = (sockets.public(), sockets.admin());
     println!(
         "\
-Five services, one answer. Ask for it:
+The demo gateway is running with five stub services. Send a request:
 
 curl -s http://{public}/api/v1/analysis/orchestrate \\
   -H 'content-type: application/json' \\
   -H 'authorization: Bearer {token}' \\
   -d '{{\"input\": {{\"symbol\": \"BTC\"}}}}'
 
-try it out   http://{public}/docs/
+API docs     http://{public}/docs/
 metrics      http://{admin}/metrics
-stop         Ctrl-C"
+stop with    Ctrl-C"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Five small services on loopback ports, with latency and faults.
+//! Five stub services on loopback ports, with latency and faults.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -21,21 +21,21 @@ use tokio::net::TcpListener;
 /// The names of the services.
 pub(crate) const NAMES: [&str; 5] = ["onchain", "sentiment", "tokenomics", "team", "social"];
 
-/// A stub that listens, or the address where nothing does.
+/// A stub service. A stub that is down has an address but no socket.
 #[derive(Debug)]
 pub(super) struct Stub {
-    /// Where it listens, or would.
+    /// Address of the stub.
     pub(super) addr: SocketAddr,
-    /// Its socket, unless it is down.
+    /// Listening socket, or `None` if the stub is down.
     pub(super) listener: Option<TcpListener>,
 }
 
 impl Stub {
-    /// Takes a free loopback port. A stub that is down gives it up again, so that whoever calls it
-    /// is refused.
+    /// Binds a free loopback port. A stub that is `down` closes the socket again, so that connections
+    /// to it are refused.
     ///
     /// # Errors
-    /// No port could be had.
+    /// Returns an error if no port can be bound.
     pub(super) async fn bind(down: bool) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         Ok(Self {
@@ -45,25 +45,25 @@ impl Stub {
     }
 }
 
-/// The routes of the stub called `name`.
+/// Returns the routes of the stub `name`.
 pub(super) fn router(name: &str) -> Router {
     match name {
-        "onchain" => answering(
+        "onchain" => steady(
             name,
             Duration::from_millis(35),
             |seed, _| json!({"activeAddresses": 10_000 + seed % 90_000, "supply": 1_000_000 + seed % 20_000_000}),
         ),
-        "sentiment" => answering(
+        "sentiment" => steady(
             name,
             Duration::from_millis(60),
             |seed, _| json!({"score": (seed % 200) as f64 / 100.0 - 1.0, "sources": 3 + seed % 9}),
         ),
-        "tokenomics" => answering(
+        "tokenomics" => steady(
             name,
             Duration::from_millis(220),
             |seed, supply| json!({"circulating": supply, "inflation": (seed % 80) as f64 / 1000.0}),
         ),
-        "team" => answering(
+        "team" => steady(
             name,
             Duration::from_millis(20),
             |seed, _| json!({"members": 4 + seed % 60, "public": seed.is_multiple_of(2)}),
@@ -72,8 +72,9 @@ pub(super) fn router(name: &str) -> Router {
     }
 }
 
-/// Answers after `latency` with what `body` makes of the symbol and of the query.
-fn answering(name: &str, latency: Duration, body: fn(u64, Option<u64>) -> Value) -> Router {
+/// Responds after `latency` with the result of `body`, which gets the seed of the symbol and the
+/// `supply` query parameter.
+fn steady(name: &str, latency: Duration, body: fn(u64, Option<u64>) -> Value) -> Router {
     let answer = move |Path(symbol): Path<String>, Query(query): Query<Supply>| async move {
         tokio::time::sleep(latency).await;
         Json(with_symbol(&symbol, body(seed(&symbol), query.supply)))
@@ -81,7 +82,7 @@ fn answering(name: &str, latency: Duration, body: fn(u64, Option<u64>) -> Value)
     Router::new().route(&format!("/{name}/{{symbol}}"), get(answer))
 }
 
-/// Answers 503 to every third call, the first included.
+/// Responds with 503 to every third call, beginning with the first.
 fn flaky(name: &str) -> Router {
     let calls = Arc::new(AtomicU64::new(0));
     let answer = move |Path(symbol): Path<String>| {
@@ -110,7 +111,7 @@ fn with_symbol(symbol: &str, mut body: Value) -> Value {
     body
 }
 
-/// The same symbol has the same figures, on every run.
+/// Returns a number that depends only on the symbol, so that results are the same on every run.
 fn seed(symbol: &str) -> u64 {
     symbol.bytes().fold(7, |seed: u64, byte| {
         seed.wrapping_mul(31).wrapping_add(byte.into())
