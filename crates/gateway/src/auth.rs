@@ -1,4 +1,4 @@
-//! Who may ask: the JWT layers that the configuration describes.
+//! Authentication: the JWT layers that the configuration describes.
 
 use std::error::Error;
 
@@ -17,7 +17,7 @@ use crate::{
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Whom to believe, by name, with their keys at hand. Cheap to clone.
+/// The JWT providers by name, with their current keys. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Auth {
     issuers: IndexMap<String, Issuer>,
@@ -26,7 +26,7 @@ pub(crate) struct Auth {
 #[derive(Clone, Debug)]
 struct Issuer {
     keys: Keys,
-    /// What fetches the keys, if they are not given.
+    /// The JWKS poller. `None` if the keys are static.
     jwks: Option<Jwks>,
     verifier: VerifierConfig,
     realm: String,
@@ -35,14 +35,14 @@ struct Issuer {
 }
 
 impl Auth {
-    /// Everybody whom `config` believes. Keys that issuers publish are fetched from here on, and for the
-    /// first time before this returns.
+    /// Creates the providers of `config` and starts to poll their JWKS. Returns after the first fetch of
+    /// each.
     ///
     /// # Errors
-    /// A key cannot be used, rules would believe too much, or keys could not be fetched and the
-    /// configuration says that a start without them fails.
+    /// Returns an error if a key or the rules of a provider are invalid, or if a JWKS with `start: fail`
+    /// cannot be fetched.
     pub(crate) async fn start(config: &Config) -> Result<Self, BoxError> {
-        // The first fetch is counted too.
+        // Installs the recorder first, so that the first fetch is counted too.
         let _ = telemetry::metrics();
         let mut issuers = IndexMap::new();
         for (name, jwt) in &config.jwt {
@@ -53,7 +53,7 @@ impl Auth {
         Ok(Self { issuers })
     }
 
-    /// Measures how old the keys are that were fetched.
+    /// Updates the gauges with the age of the fetched keys.
     pub(crate) fn measure(&self) {
         for (name, issuer) in &self.issuers {
             if let Some(age) = issuer.jwks.as_ref().and_then(Jwks::age) {
@@ -62,37 +62,40 @@ impl Auth {
         }
     }
 
-    /// `handler`, for those only whom `auth` lets through.
+    /// Protects `handler` with the checks of `auth`. `None` leaves it open to every caller.
     ///
     /// # Panics
-    /// If `auth` names what is not configured, or an issuer twice, which a checked configuration does
-    /// not.
+    /// Panics if `auth` names an unknown provider, or providers that share an issuer. A validated
+    /// configuration does neither.
     pub(crate) fn protect(&self, auth: Option<&RouteAuth>, handler: MethodRouter) -> MethodRouter {
         match auth {
             None => handler,
-            // The last is the first to see a request.
+            // The layer that is added last is the outermost, so the token is checked before claims are copied.
             Some(auth) => handler
                 .route_layer(auth.propagate_claims.clone())
                 .route_layer(self.layer(auth)),
         }
     }
 
-    /// The layer that asks for a token of one of the issuers that `auth` names.
+    /// Builds the layer that requires a token of one of the providers in `auth`.
     fn layer(&self, auth: &RouteAuth) -> JwtLayer {
         let issuers: Vec<_> = auth.jwt.iter().map(|name| &self.issuers[name]).collect();
-        let (first, others) = issuers.split_first().expect("a route names an issuer");
+        let (first, others) = issuers
+            .split_first()
+            .expect("a route names at least one provider");
         let trusted = Verifier::new(first.keys.clone(), first.verifier.clone());
         let trusted = others.iter().fold(trusted, |trusted, other| {
             trusted?.or(other.keys.clone(), other.verifier.clone())
         });
-        let verifier = trusted.expect("each issuer has one set of keys");
+        let verifier = trusted.expect("the providers of a route share no issuer");
         let config = JwtConfig::default()
             .realm(&*first.realm)
             .reveal_expired(issuers.iter().all(|issuer| issuer.reveal_expired))
             .skip_preflight(issuers.iter().all(|issuer| issuer.skip_preflight))
             .any_role(auth.any_role.iter().cloned())
             .all_scopes(auth.all_scopes.iter().cloned());
-        let layer = JwtLayer::new(verifier, config).expect("a realm that was checked");
+        let layer =
+            JwtLayer::new(verifier, config).expect("the realm is validated with the configuration");
         layer.on_outcome(count)
     }
 }
@@ -110,7 +113,7 @@ impl Issuer {
             }
         };
         let verifier = verifier(jwt, config);
-        // Checked here, since a route's layers are built where nothing may fail any more.
+        // Validated here, because the layers of a route are built where errors can no longer be returned.
         Verifier::new(keys.clone(), verifier.clone())?;
         Ok(Self {
             keys,
@@ -123,7 +126,7 @@ impl Issuer {
     }
 }
 
-/// Fetches the keys of the issuer of this name, and counts how each fetch ends.
+/// Starts to poll the JWKS of the provider `name`, and counts the fetches by outcome.
 async fn fetch(name: String, source: &JwksSource) -> Result<Jwks, BoxError> {
     let count = move |outcome: FetchOutcome| {
         let (issuer, outcome) = (name.clone(), outcome.as_str());

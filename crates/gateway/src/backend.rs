@@ -1,4 +1,4 @@
-//! A downstream as the gateway knows it: its policy and state, its client, its last failure.
+//! A downstream of the gateway: policy, state, client and last failure.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,23 +13,23 @@ use tower_fanout::{
 use tower_fanout_http::{client::Client, forward::ForwardHeaders};
 use tower_fanout_json::wire::breaker_state;
 
-/// A downstream, shared by all routes that ask it.
+/// A downstream, shared by all routes that call it.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub(crate) name: String,
-    /// Its policy, with breaker, limit and budget.
+    /// Policy with the shared state of circuit breaker, concurrency limit and retry budget.
     pub(crate) downstream: Downstream<ClassifyHttp>,
-    /// Whom to send to.
+    /// HTTP client for its endpoint.
     pub(crate) client: Client,
-    /// Which headers of a caller it sees.
+    /// Headers of the caller that are forwarded to it.
     pub(crate) forward: ForwardHeaders,
-    /// Its endpoints.
+    /// Number of endpoints.
     pub(crate) endpoints: usize,
     last_failure: Mutex<Option<LastFailure>>,
 }
 
-/// When a downstream last failed, and how.
+/// Kind and time of the last failure of a downstream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastFailure {
     kind: ErrorKind,
@@ -47,7 +47,7 @@ impl Serialize for LastFailure {
 }
 
 impl Backend {
-    /// A downstream with fresh state.
+    /// Creates a downstream without a recorded failure.
     #[must_use]
     pub(crate) fn new(
         name: String,
@@ -66,7 +66,7 @@ impl Backend {
         }
     }
 
-    /// The state of its breaker, if it has one.
+    /// Returns the state of the circuit breaker, or `None` if it is off.
     #[must_use]
     pub(crate) fn breaker_state(&self) -> Option<State> {
         self.downstream
@@ -74,8 +74,8 @@ impl Backend {
             .map(tower_fanout::layers::breaker::Handle::state)
     }
 
-    /// Takes note of a branch that ended.
-    pub(crate) fn ended(&self, branch: &Branch) {
+    /// Records the failure of a completed branch, if it has one.
+    pub(crate) fn record(&self, branch: &Branch) {
         if let Some(error) = &branch.error {
             *self.last_failure() = Some(LastFailure {
                 kind: error.kind(),
@@ -84,7 +84,7 @@ impl Backend {
         }
     }
 
-    /// How it is doing.
+    /// Returns the current health.
     #[must_use]
     pub(crate) fn health(&self) -> Health {
         let state = self.breaker_state();
@@ -118,23 +118,23 @@ impl Backend {
     }
 }
 
-/// Whether something can be used.
+/// The health status of a downstream or of a route, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum HealthStatus {
-    /// Yes.
+    /// Usable.
     Up,
-    /// Perhaps, or partly.
+    /// Usable in part, or being probed.
     Degraded,
-    /// No.
+    /// Not usable.
     Down,
 }
 
-/// How a downstream is doing.
+/// The health of a downstream, as the API reports it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
-    /// By its breaker.
+    /// Status derived from the circuit breaker.
     pub(crate) status: HealthStatus,
     circuit_breaker_state: &'static str,
     endpoints: Endpoints,

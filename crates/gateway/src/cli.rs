@@ -79,7 +79,7 @@ pub(crate) enum Command {
         /// Lifetime of the token.
         #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
         ttl: Duration,
-        /// Name of the provider under `auth.jwt`. Required if the file has several.
+        /// Name of the issuer under `auth.jwt`. Required if the file has several.
         #[arg(long, value_name = "NAME")]
         jwt: Option<String>,
     },

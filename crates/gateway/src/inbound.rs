@@ -1,4 +1,4 @@
-//! One request of a client, as its branches see it.
+//! A client request, as the branches of its run see it.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -17,33 +17,34 @@ use tower_fanout_json::{
     template::{Found, Lookup, Reference, Root},
 };
 
-/// One request of a client. Its `Debug` has nothing that the client sent but for ids.
+/// A client request. `Debug` prints ids and the tier, but no other data of the client.
 #[derive(Clone)]
 pub(crate) struct Inbound {
-    /// Deadline, retries and fallbacks.
+    /// Deadline, number of retries and fallback switch.
     pub(crate) call: Call,
-    /// Its id.
+    /// Correlation id.
     pub(crate) correlation_id: CorrelationId,
-    /// Its place in its trace.
+    /// Trace context.
     pub(crate) trace: TraceContext,
-    /// How many gateways it has come through.
+    /// Number of gateways that the request has passed through.
     pub(crate) depth: HopCount,
-    /// Its body, if it had one.
+    /// JSON body, or `None` if the body is empty.
     pub(crate) body: Option<Json>,
-    /// Its query, decoded.
+    /// Decoded query parameters.
     pub(crate) query: Vec<(String, String)>,
-    /// Its headers.
+    /// Headers.
     pub(crate) headers: Arc<HeaderMap>,
-    /// The parameters in its path, decoded.
+    /// Decoded path parameters.
     pub(crate) route: Vec<(String, String)>,
-    /// What its token says, if the route asks for one.
+    /// Claims of the verified token, or `None` if the route requires none.
     pub(crate) claims: Option<Claims>,
-    /// The caller's tier.
+    /// Tier of the caller.
     pub(crate) tier: Box<str>,
-    /// `true` if nobody has made the request: only its tier is known, and its body if it has one.
-    pub(crate) supposed: bool,
-    /// The requests that were made while the request was checked, by node: those of required nodes that
-    /// read no answers of other nodes. Empty before the check.
+    /// `true` for a hypothetical request of an explanation. Only its tier is known, and its body if it
+    /// has one.
+    pub(crate) hypothetical: bool,
+    /// Downstream requests rendered during validation, by node: those of required nodes that read no
+    /// responses of other nodes. Empty before validation.
     pub(crate) prepared: Vec<Option<Request<Bytes>>>,
 }
 
@@ -51,7 +52,7 @@ impl Inbound {
     /// Returns `true` if a real request may have a value that this one does not have.
     #[must_use]
     pub(crate) fn is_unknown(&self, root: &Root) -> bool {
-        self.supposed && (*root != Root::Body || self.body.is_none())
+        self.hypothetical && (*root != Root::Body || self.body.is_none())
     }
 
     /// Evaluates a node's condition. A condition that reads an [unknown](Self::is_unknown) value does
@@ -88,8 +89,8 @@ impl CallContext for Inbound {
     }
 }
 
-/// Where placeholders of one node find their values: in the request, and in the answers of the
-/// nodes it comes after.
+/// The values of placeholders: the client request, and the responses of the nodes that a node depends
+/// on.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'s> {
     inbound: &'s Inbound,
@@ -97,14 +98,14 @@ pub(crate) struct Source<'s> {
 }
 
 impl<'s> Source<'s> {
-    /// The request alone.
+    /// Creates a source with the request only.
     #[must_use]
     pub(crate) const fn of(inbound: &'s Inbound) -> Self {
         let answers = None;
         Self { inbound, answers }
     }
 
-    /// The request, and the answers of nodes.
+    /// Creates a source with the request and the responses of other nodes.
     #[must_use]
     pub(crate) const fn with(inbound: &'s Inbound, answers: &'s Answers) -> Self {
         let answers = Some(answers);

@@ -1,4 +1,4 @@
-//! A route as it is served: its plan, its limits, and whom it asks.
+//! A route as it is served: plan, limits and downstreams.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,62 +28,62 @@ use crate::{
     inbound::{Inbound, Source},
 };
 
-/// What a downstream is sent: the facts of the call stand beside it.
+/// A request to a downstream, with the metadata of the call.
 type DownstreamRequest = WithCall<Request<Bytes>>;
 
-/// The headers of a caller, in the extensions of a request whose service may see some of them.
+/// The headers of the caller. Stored in the extensions of a request if a service may receive some of them.
 #[derive(Clone)]
 struct Caller(Arc<HeaderMap>);
 
 /// A route as it is served.
 pub(crate) struct Route {
-    /// Its name.
+    /// Name of the route.
     pub(crate) name: String,
-    /// Names this version of its plan.
+    /// Identifier of this version of the plan.
     pub(crate) plan_id: Arc<str>,
-    /// What runs it.
+    /// The service that runs the plan.
     pub(crate) fan_out: FanOut<Inbound>,
-    /// Per node, whom it asks.
+    /// Downstreams, in the order of the nodes.
     pub(crate) backends: Vec<Arc<Backend>>,
-    /// Per node, how its request is made.
+    /// Request templates, in the order of the nodes.
     pub(crate) templates: Vec<Arc<RequestTemplate>>,
-    /// What callers may ask for.
+    /// Defaults and maxima of the options that a request may set.
     pub(crate) limits: Limits,
-    /// How the services' answers are merged.
+    /// Merge rules for the responses of the nodes.
     pub(crate) merge: Merge,
-    /// When a run is a success, unless the caller says otherwise.
+    /// Success criterion, unless the request chooses one.
     pub(crate) strategy: Strategy,
-    /// Per tier, the most services at once, where that is limited.
+    /// Maximum number of downstream calls in flight per tier. Tiers without a limit are absent.
     pub(crate) tiers: Vec<(String, u8)>,
 }
 
-/// What callers get if they do not say, and at most.
+/// Defaults and maxima of the options that a request may set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// The deadline.
+    /// Time limit of a run.
     pub(crate) deadline: Bound<Duration>,
-    /// Services at once.
+    /// Number of downstream calls in flight at once.
     pub(crate) max_concurrency: Bound<u8>,
-    /// Retries per service.
+    /// Number of retries per downstream call.
     pub(crate) retries: Bound<u8>,
 }
 
-/// A node of a plan, as the configuration has it, with whom it asks.
-struct Planned<'c> {
+/// A node of the configuration with its downstreams.
+struct RouteNode<'c> {
     config: &'c Node,
     backend: Arc<Backend>,
     template: Arc<RequestTemplate>,
-    fallbacks: Vec<(OutcomeSet, Step)>,
+    fallbacks: Vec<(OutcomeSet, FallbackStep)>,
 }
 
-/// What answers instead of a node's downstream.
-enum Step {
-    Answer(Json),
-    Ask(Arc<Backend>),
+/// A fallback of a node.
+enum FallbackStep {
+    Static(Json),
+    Service(Arc<Backend>),
 }
 
 impl Route {
-    /// Builds the route `name` from its configuration; `backend` finds a downstream by name.
+    /// Builds the route `name` from its configuration. `backend` returns a downstream by name.
     #[must_use]
     pub(crate) fn new(
         name: &str,
@@ -92,10 +92,10 @@ impl Route {
         backend: impl Fn(&str) -> Arc<Backend>,
     ) -> Self {
         let nodes = config.nodes.values();
-        let nodes: Vec<_> = nodes.map(|node| Planned::new(node, &backend)).collect();
+        let nodes: Vec<_> = nodes.map(|node| RouteNode::new(node, &backend)).collect();
         let backends: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
         let observer = Observer::new(config.graph.names(), &backends);
-        // The plan was built from the same nodes, in the same order.
+        // The graph was built from the same nodes in the same order, so the indices agree.
         let plan = config.graph.bind(|index, _| nodes[index].bind(index));
         Self {
             name: name.to_owned(),
@@ -117,7 +117,7 @@ impl Route {
         }
     }
 
-    /// The most services at once that this tier may ask for, if that is limited.
+    /// Returns the maximum number of calls in flight of a tier, or `None` if it has no limit.
     #[must_use]
     pub(crate) fn tier_limit(&self, tier: &str) -> Option<u8> {
         self.tiers
@@ -126,19 +126,19 @@ impl Route {
             .map(|(_, limit)| *limit)
     }
 
-    /// The names of its nodes.
+    /// Returns the names of the nodes.
     #[must_use]
     pub(crate) fn names(&self) -> &[Box<str>] {
         self.fan_out.plan().names()
     }
 }
 
-impl<'c> Planned<'c> {
+impl<'c> RouteNode<'c> {
     fn new(config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
         let fallbacks = config.fallback.iter().map(|fallback| {
             let step = match &fallback.target {
-                FallbackTarget::Static(answer) => Step::Answer(answer.clone()),
-                FallbackTarget::Service(name) => Step::Ask(backend(name)),
+                FallbackTarget::Static(answer) => FallbackStep::Static(answer.clone()),
+                FallbackTarget::Service(name) => FallbackStep::Service(backend(name)),
             };
             (fallback.on.clone(), step)
         });
@@ -150,12 +150,12 @@ impl<'c> Planned<'c> {
         }
     }
 
-    /// Binds the node at `index` of the plan: its request is made by its template and sent through the
-    /// whole stack of its downstream.
+    /// Binds the node at `index` of the plan. Its request is rendered from its template and sent through
+    /// the whole stack of its downstream.
     fn bind(&self, index: usize) -> BoundNode<Inbound> {
         let template = Arc::clone(&self.template);
         let forwards = self.forwards();
-        let make = move |inbound: &Inbound, answers: &Answers| {
+        let render = move |inbound: &Inbound, answers: &Answers| {
             let prepared = inbound.prepared.get(index).and_then(Option::as_ref);
             let mut request = match prepared {
                 Some(request) => request.clone(),
@@ -172,35 +172,35 @@ impl<'c> Planned<'c> {
             Ok(DownstreamRequest::from(request))
         };
         let node =
-            BoundNode::new(self.service(), make).downstream(self.backend.downstream.profile());
+            BoundNode::new(self.service(), render).downstream(self.backend.downstream.profile());
         match self.config.when.clone() {
             Some(condition) => node.when(move |inbound| Ok(inbound.holds(&condition)?)),
             None => node,
         }
     }
 
-    /// The services that answer instead of its own.
-    fn instead(&self) -> impl Iterator<Item = &Backend> {
+    /// Returns the downstreams of the fallbacks.
+    fn fallback_backends(&self) -> impl Iterator<Item = &Backend> {
         self.fallbacks.iter().filter_map(|(_, step)| match step {
-            Step::Ask(other) => Some(&**other),
-            Step::Answer(_) => None,
+            FallbackStep::Service(other) => Some(&**other),
+            FallbackStep::Static(_) => None,
         })
     }
 
-    fn others(&self) -> impl Iterator<Item = &Downstream<ClassifyHttp>> {
-        self.instead().map(|other| &other.downstream)
+    fn fallback_downstreams(&self) -> impl Iterator<Item = &Downstream<ClassifyHttp>> {
+        self.fallback_backends().map(|other| &other.downstream)
     }
 
-    /// Whether any service that is asked may see something of a caller's headers.
+    /// Returns `true` if the downstream or a fallback may receive headers of the caller.
     fn forwards(&self) -> bool {
-        let mut all = self.instead().chain([&*self.backend]);
+        let mut all = self.fallback_backends().chain([&*self.backend]);
         all.any(|backend| backend.forward != ForwardHeaders::default())
     }
 
-    /// The time for one attempt of a service that answers instead.
+    /// Returns the time to reserve for one attempt of a fallback: the longest of their attempt timeouts.
     fn reserve(&self) -> Duration {
         let attempts = self
-            .others()
+            .fallback_downstreams()
             .filter_map(|other| other.policy().attempt_timeout);
         attempts.max().unwrap_or_default()
     }
@@ -219,8 +219,8 @@ impl<'c> Planned<'c> {
         let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
             let chain = chain.on(on.clone());
             match step {
-                Step::Answer(answer) => chain.answer(http::Response::new(answer.clone())),
-                Step::Ask(other) => chain.service(downstream_stack(
+                FallbackStep::Static(answer) => chain.answer(http::Response::new(answer.clone())),
+                FallbackStep::Service(other) => chain.service(downstream_stack(
                     other,
                     shape.clone(),
                     other.downstream.fallback(),
@@ -233,7 +233,7 @@ impl<'c> Planned<'c> {
     }
 }
 
-/// One downstream's whole stack, with a fallback chain on top.
+/// Builds the whole stack of one downstream, with a fallback chain on top.
 fn downstream_stack(
     backend: &Backend,
     shape: FieldFilterLayer,
@@ -256,7 +256,7 @@ fn downstream_stack(
 + use<> {
     let allowed = backend.forward.clone();
     let attempt = tower::ServiceBuilder::new()
-        // Here, as one that answers instead may see other headers.
+        // Below the fallback chain, because a fallback may receive other headers.
         .map_request(move |request| forward(&allowed, request))
         .layer(shape)
         .layer(JsonLayer::new())
@@ -269,7 +269,7 @@ fn downstream_stack(
     )
 }
 
-/// The request, with what its service may see of the caller's headers.
+/// Copies the allowed headers of the caller to the request.
 fn forward(allowed: &ForwardHeaders, mut request: DownstreamRequest) -> DownstreamRequest {
     let sent = request.get_mut();
     if let Some(Caller(headers)) = sent.extensions_mut().remove() {
@@ -278,13 +278,14 @@ fn forward(allowed: &ForwardHeaders, mut request: DownstreamRequest) -> Downstre
     request
 }
 
-/// The same for the same plan, on every machine and after every restart.
+/// Returns an identifier that depends only on the name and the nodes of the plan, so that it is the same
+/// on every machine and after a restart.
 fn plan_id(name: &str, config: &PlanConfig) -> String {
     let text = format!("{name} {:?}", config.nodes);
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).to_string()
 }
 
-/// Counts what happens in runs, and remembers failures for the health of downstreams.
+/// Counts the events of runs, and records failures for the health of downstreams.
 struct Observer {
     metrics: Metrics,
     backends: Vec<(Box<str>, Arc<Backend>)>,
@@ -311,7 +312,7 @@ impl RunObserver for Observer {
     fn on_end(&self, node: &str, branch: &Branch) {
         self.metrics.on_end(node, branch);
         if let Some((_, backend)) = self.backends.iter().find(|(name, _)| **name == *node) {
-            backend.ended(branch);
+            backend.record(branch);
         }
     }
 }

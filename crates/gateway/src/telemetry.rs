@@ -23,12 +23,12 @@ use tracing_subscriber::{
 
 use crate::config::{LogFormat, Logs};
 
-/// The upper bounds of the histograms' buckets, in seconds: OpenTelemetry's for HTTP.
+/// Upper bounds of the histogram buckets in seconds: those of OpenTelemetry's HTTP metrics.
 const SECONDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
-/// Sends logs to standard error: for people on a terminal, as JSON otherwise, unless said so.
+/// Installs the log subscriber, which writes to standard error.
 ///
 /// Only the first call in a process has an effect.
 pub(crate) fn log(logs: &Logs) {
@@ -40,17 +40,17 @@ pub(crate) fn log(logs: &Logs) {
         LogFormat::Auto => terminal,
     };
     let lines = if human {
-        for_people(terminal, std::io::stderr).boxed()
+        human_format(terminal, std::io::stderr).boxed()
     } else {
-        for_programs(std::io::stderr).boxed()
+        json_format(std::io::stderr).boxed()
     };
     let registry = tracing_subscriber::registry().with(filter).with(capped());
-    // An error says that a subscriber is there already.
+    // Fails only if a subscriber is installed already.
     let _ = registry.with(lines).try_init();
 }
 
-/// Keeps the libraries below ours at `info`, whatever level is configured: what they say beneath it
-/// is of single frames and headers, with what stands in them.
+/// Limits the HTTP and TLS libraries to `info`, regardless of the configured level. Below that they log
+/// single frames and headers, which may contain secrets.
 fn capped() -> Targets {
     let below = ["h2", "hyper", "hyper_util", "rustls"];
     let info = below.map(|target| (target, LevelFilter::INFO));
@@ -59,8 +59,8 @@ fn capped() -> Targets {
         .with_targets(info)
 }
 
-/// One line per event, whatever its fields contain; with colours or without.
-fn for_people<S, W>(colours: bool, writer: W) -> impl Layer<S> + Send + Sync
+/// Writes one line per event, even if a field contains line breaks. `colours` turns on ANSI colours.
+fn human_format<S, W>(colours: bool, writer: W) -> impl Layer<S> + Send + Sync
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -71,8 +71,8 @@ where
         .fmt_fields(debug_fn(write_field).delimited(" "))
 }
 
-/// One JSON object per event, with the innermost span.
-fn for_programs<S, W>(writer: W) -> impl Layer<S> + Send + Sync
+/// Writes one JSON object per event, with the innermost span.
+fn json_format<S, W>(writer: W) -> impl Layer<S> + Send + Sync
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -91,21 +91,20 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
     write!(OneLine(writer), "{value:?}")
 }
 
-/// The metrics of this process, which the first call begins to collect.
+/// Returns the handle to the metrics of this process. The first call installs the global recorder.
 ///
 /// # Panics
-/// If something else in the process collects them already.
+/// Panics if another global recorder is installed already.
 #[must_use]
 pub(crate) fn metrics() -> PrometheusHandle {
     static HANDLE: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
     let install = || {
         let recorder = PrometheusBuilder::new()
             .set_buckets(&SECONDS)
-            .expect("the buckets are not empty")
+            .expect("the list of buckets is not empty")
             .build_recorder();
         let handle = recorder.handle();
-        metrics::set_global_recorder(recorder)
-            .expect("nothing else in this process collects metrics");
+        metrics::set_global_recorder(recorder).expect("no other metrics recorder is installed");
         handle
     };
     HANDLE.get_or_init(install).clone()
@@ -153,15 +152,15 @@ mod tests {
         }
     }
 
-    /// What is logged of these values of a request, in a span and in events.
-    fn logged(people: bool, bytes: &[u8]) -> String {
+    /// Returns the log of a span and two events whose fields contain `bytes`.
+    fn logged(human: bool, bytes: &[u8]) -> String {
         let written = Written::default();
         let writer = written.clone();
         let writer = move || writer.clone();
-        let lines: Box<dyn Layer<Registry> + Send + Sync> = if people {
-            for_people(false, writer).boxed()
+        let lines: Box<dyn Layer<Registry> + Send + Sync> = if human {
+            human_format(false, writer).boxed()
         } else {
-            for_programs(writer).boxed()
+            json_format(writer).boxed()
         };
         let text = String::from_utf8_lossy(bytes);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
@@ -172,13 +171,13 @@ mod tests {
             tracing::info!("{text}");
         });
         let bytes = written.0.lock().unwrap().clone();
-        String::from_utf8(bytes).expect("a log is UTF-8")
+        String::from_utf8(bytes).expect("the log is UTF-8")
     }
 
-    /// A body that logs while it is sent.
-    struct Talking;
+    /// A body that logs when it is polled.
+    struct LoggingBody;
 
-    impl http_body::Body for Talking {
+    impl http_body::Body for LoggingBody {
         type Data = bytes::Bytes;
         type Error = Infallible;
 
@@ -192,10 +191,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_c1_c17_lines_have_the_ids_of_their_request_until_it_is_answered() {
+    async fn fault_c1_c17_log_lines_have_request_ids_until_the_body_ends() {
         let written = Written::default();
         let writer = written.clone();
-        let lines = for_programs(move || writer.clone());
+        let lines = json_format(move || writer.clone());
         let _default = tracing_subscriber::registry().with(lines).set_default();
         let service = ServiceBuilder::new()
             .layer(CorrelationLayer::new(
@@ -207,7 +206,7 @@ mod tests {
                 tracing::info!("called");
                 tokio::task::yield_now().await;
                 tracing::info!("resumed");
-                Ok::<_, Infallible>(Response::new(InSpan::current(Talking)))
+                Ok::<_, Infallible>(Response::new(InSpan::current(LoggingBody)))
             });
         let request = Request::builder().header("x-request-id", "theirs\t");
         let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
@@ -234,10 +233,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_d37_lines_name_the_client_behind_a_proxy_that_is_believed() {
+    async fn fault_d37_log_lines_name_the_client_behind_a_trusted_proxy() {
         let written = Written::default();
         let writer = written.clone();
-        let lines = for_programs(move || writer.clone());
+        let lines = json_format(move || writer.clone());
         let _default = tracing_subscriber::registry().with(lines).set_default();
         let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
         for (peer, client) in [
@@ -262,7 +261,7 @@ mod tests {
         }
     }
 
-    fn check_programs(bytes: &[u8]) {
+    fn check_json(bytes: &[u8]) {
         let log = logged(false, bytes);
         let lines: Vec<Value> = log
             .lines()
@@ -281,7 +280,7 @@ mod tests {
         assert_eq!(lines[1]["span"]["later"], *text);
     }
 
-    fn check_people(bytes: &[u8]) {
+    fn check_human(bytes: &[u8]) {
         let log = logged(true, bytes);
         assert_eq!(log.matches('\n').count(), 2, "{log:?}");
         let other = log.chars().find(|char| char.is_control() && *char != '\n');
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_c12_what_forges_lines_stays_in_its_own() {
+    fn fault_c12_forged_lines_stay_in_their_field() {
         for nasty in [
             &b"a\n{\"level\":\"ERROR\",\"message\":\"forged\"}"[..],
             b"a\r\n2026-01-01T00:00:00Z ERROR forged",
@@ -298,13 +297,13 @@ mod tests {
             b"\xff\xfe\xc3(\x00\x7f",
             "\u{2028}\u{2029}\u{85}\u{9b}31m\u{202e}".as_bytes(),
         ] {
-            check_programs(nasty);
-            check_people(nasty);
+            check_json(nasty);
+            check_human(nasty);
         }
     }
 
     #[test]
-    fn what_people_read_is_a_line_with_names_and_values() {
+    fn human_format_writes_names_and_values_on_one_line() {
         let log = logged(true, b"/a");
         let (_, line) = log.lines().next().unwrap().split_once("INFO ").unwrap();
         let (span, fields) = line.split_once(": ").unwrap();
@@ -317,13 +316,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fault_c12_every_line_is_one_json_object(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
-            check_programs(&bytes);
+        fn fault_c12_json_format_writes_one_object_per_line(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            check_json(&bytes);
         }
 
         #[test]
-        fn fault_c12_people_get_one_line_per_event(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
-            check_people(&bytes);
+        fn fault_c12_human_format_writes_one_line_per_event(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            check_human(&bytes);
         }
     }
 }
