@@ -1,4 +1,4 @@
-//! What is served, and in which order a request passes through it.
+//! The routes of the gateway and the order of the layers around them.
 
 use std::{convert::Infallible, error::Error, sync::Arc};
 
@@ -32,16 +32,16 @@ use crate::{
     backend::Backend,
     config::{Config, DownstreamConfig, PlanConfig, Route as RouteConfig, RouteAuth},
     health::{self, Readiness},
-    openapi::{self, Described},
+    openapi::{self, RouteDoc},
     orchestrate::Endpoint,
     route::Route,
     telemetry,
 };
 
-/// Where the built-in API is.
+/// Path of the built-in API.
 const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
 
-/// What is served: all routes, and the downstreams that they share.
+/// All routes and the downstreams that they share.
 pub(crate) struct App {
     orchestrate: Option<(Option<RouteAuth>, Endpoint)>,
     routes: Vec<(RouteConfig, Endpoint)>,
@@ -50,7 +50,7 @@ pub(crate) struct App {
     edge: Edge,
 }
 
-/// What the layers around the routes are told by the configuration.
+/// Configuration of the layers around the routes.
 struct Edge {
     correlation: CorrelationLayer,
     proxies: TrustedProxies,
@@ -59,15 +59,15 @@ struct Edge {
 }
 
 impl App {
-    /// Builds everything that `config` says, and asks nobody.
+    /// Builds routes and downstreams from `config`. Sends no requests.
     ///
     /// # Errors
-    /// An endpoint is none.
+    /// Returns an error if a client, a policy or the CORS rules cannot be built.
     pub(crate) fn new(
         config: &Config,
         ready: Readiness,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        // What is built looks its counters up once: they are collected from here on.
+        // Layers look up their counters when they are built, so the recorder must be installed first.
         let _ = telemetry::metrics();
         let mut backends = IndexMap::new();
         for (name, downstream) in &config.downstreams {
@@ -112,14 +112,14 @@ impl App {
         })
     }
 
-    /// All downstreams.
+    /// Returns all downstreams.
     #[must_use]
     pub(crate) fn backends(&self) -> &[Arc<Backend>] {
         &self.backends
     }
 
-    /// The route of this name, and whether it is the built-in API: that is `orchestrate`, if it is
-    /// served.
+    /// Returns the route of this name, and `true` if it is the built-in API. The name `orchestrate` is
+    /// that API if it is served, else a configured route.
     #[must_use]
     pub(crate) fn endpoint(&self, route: &str) -> Option<(&Endpoint, bool)> {
         let built_in = self.orchestrate.as_ref().map(|(_, api)| (api, true));
@@ -130,10 +130,10 @@ impl App {
             .or(configured.map(|(_, endpoint)| (endpoint, false)))
     }
 
-    /// The public service: the routes, for those whom `auth` lets through, below the layers that every
-    /// request passes through.
+    /// Builds the public service: the routes, protected by `auth`, below the layers that every request
+    /// passes through.
     ///
-    /// This is the one place where their order stands, outermost first.
+    /// The order of the layers is defined only here, outermost first.
     pub(crate) fn service<B>(
         &self,
         auth: &Auth,
@@ -147,35 +147,35 @@ impl App {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         ServiceBuilder::new()
-            // First, so that every answer, log line and error has the request's id.
+            // Outermost, so that every response, log line and error has the request id.
             .layer(self.edge.correlation)
-            // Next, as the log names the client, and nothing below is to believe what anybody says of it.
+            // Before logging, which names the client. Layers below must not trust forwarding headers.
             .layer(ForwardedLayer::new(self.edge.proxies.clone()))
-            // Beside them, as it names the request too: its place in its trace.
+            // Next to the correlation id, because the trace context identifies the request too.
             .layer(self.edge.trace.clone())
-            // Above all that logs, and below the layers that it has the ids from.
+            // Above every layer that logs, and below the layers that provide its ids.
             .layer(RequestSpanLayer::new())
-            // Sees every problem below, also that of a panic, to log it and count it by its code.
+            // Above `ProblemLayer`, so that problems from panics are logged and counted too.
             .map_response(note_problem)
-            // Above all that may panic.
+            // Above every layer that may panic.
             .layer(ProblemLayer::new())
-            // Before routing: what a request asks for must be clear before anyone acts on it.
+            // Before routing, so that ambiguous requests are rejected before they have any effect.
             .layer(GuardLayer::default())
-            // Before anything is asked of anybody: a request that goes in a circle ends here.
+            // Before any downstream call, so that a request loop ends here.
             .layer(LoopDetectionLayer::new())
-            // Below the guard, which answers `OPTIONS *`; above routing and tokens, as a preflight
-            // request has none.
+            // Below the guard, which responds to `OPTIONS *`. Above routing and authentication, because a
+            // preflight request carries no token.
             .option_layer(self.edge.cors.clone())
             .map_request(|request: Request<B>| request.map(Body::new))
             .map_err(|never: Infallible| -> tower_fanout::layers::Rejection { match never {} })
-            // A token is asked for per route: after routing, and before the body is read.
+            // Authentication is per route: after routing, and before the body is read.
             .service(self.router(auth))
     }
 
     fn router(&self, auth: &Auth) -> Router {
         let built_in = self.orchestrate.as_ref();
-        let built_in = built_in.map(|(asked, api)| (api.route.names(), asked.as_ref()));
-        let document = openapi::document(built_in, &self.described()).to_string();
+        let built_in = built_in.map(|(required, api)| (api.route.names(), required.as_ref()));
+        let document = openapi::document(built_in, &self.route_docs()).to_string();
         let ready = self.ready.clone();
         let mut router = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -190,8 +190,8 @@ impl App {
                 "/docs/{*file}",
                 get(|Path(file): Path<String>, request| docs(file, request)),
             );
-        if let Some((asked, api)) = &self.orchestrate {
-            router = router.merge(orchestrate(auth, asked.as_ref(), api));
+        if let Some((required, api)) = &self.orchestrate {
+            router = router.merge(orchestrate(auth, required.as_ref(), api));
         }
         for (config, endpoint) in &self.routes {
             let handler = route_handler(endpoint.clone(), config);
@@ -203,13 +203,13 @@ impl App {
             .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
     }
 
-    fn described(&self) -> Vec<Described> {
+    fn route_docs(&self) -> Vec<RouteDoc> {
         self.routes.iter().map(|(route, _)| route.into()).collect()
     }
 }
 
-/// The built-in API, for those only whom `asked` names.
-fn orchestrate(auth: &Auth, asked: Option<&RouteAuth>, api: &Endpoint) -> Router {
+/// Builds the routes of the built-in API, protected by `required`.
+fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Router {
     let (run, test, route) = (api.clone(), api.clone(), Arc::clone(&api.route));
     let health = move || std::future::ready(health::of(&route));
     let handlers = [
@@ -222,7 +222,7 @@ fn orchestrate(auth: &Auth, asked: Option<&RouteAuth>, api: &Endpoint) -> Router
         .fold(Router::new(), |router, (path, handler)| {
             router.route(
                 &format!("{ORCHESTRATE}{path}"),
-                auth.protect(asked, handler),
+                auth.protect(required, handler),
             )
         })
 }
@@ -241,7 +241,7 @@ fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Err
     ))
 }
 
-/// The handler of a configured route.
+/// Builds the handler of a configured route.
 fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
     on(filter, move |request: Request<Body>| async move {
@@ -289,15 +289,15 @@ fn json(document: String) -> Response<Body> {
     response
 }
 
-/// Logs and counts a request that is answered with a problem: that is a warning if it is ours.
+/// Logs and counts a response with a problem. A server error is logged as a warning, others as info.
 fn note_problem(response: Response<Body>) -> Response<Body> {
     if let Some(code) = response.extensions().get::<Code>() {
         let (code, status) = (code.as_str(), response.status());
         counter!("fanout_http_rejected_total", "code" => code).increment(1);
         if status.is_server_error() {
-            tracing::warn!(code, status = status.as_u16(), "a request failed");
+            tracing::warn!(code, status = status.as_u16(), "request failed");
         } else {
-            tracing::info!(code, status = status.as_u16(), "a request was refused");
+            tracing::info!(code, status = status.as_u16(), "request rejected");
         }
     }
     response
@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_g22_a_branch_of_a_route_takes_less_than_4_kib() {
+    fn fault_g22_a_branch_of_a_route_uses_less_than_4_kib() {
         let text = "version: 1
 policies:
   retried: { attempt_timeout: 1s, throttle: {} }
@@ -328,7 +328,7 @@ orchestrate:
         let config = Config::parse("page.yaml", text, &|_| None).unwrap();
         let backends = |name: &str| {
             let backend = backend(name, &config.downstreams[name]);
-            Arc::new(backend.unwrap_or_else(|_| panic!("{name} is sound")))
+            Arc::new(backend.unwrap_or_else(|_| panic!("{name} is valid")))
         };
         let plan = config.orchestrate.as_ref().unwrap();
         let route = Route::new("orchestrate", plan, Vec::new(), backends);

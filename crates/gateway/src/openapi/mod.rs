@@ -1,30 +1,30 @@
-//! The OpenAPI description of what this gateway serves, and the page to try it out.
+//! The OpenAPI document of this gateway, and the Swagger UI.
 //!
-//! The description is data: `base.json` has the built-in API and all schemas. What depends on the
-//! configuration is filled in: which services there are, and the configured routes.
+//! `base.json` holds the built-in API and all schemas. The names of the services and the configured
+//! routes are added from the configuration.
 
 use serde_json::{Map, Value, json};
 use tower_fanout::ErrorKind;
 
 use crate::config::RouteAuth;
 
-mod described;
 mod page;
+mod route_doc;
 
-pub(crate) use self::{described::Described, page::page};
+pub(crate) use self::{page::page, route_doc::RouteDoc};
 
-/// The description of a gateway with these `routes`; with the services of the built-in API and who may
-/// ask for it, of that too.
+/// Builds the OpenAPI document. `built_in` holds the service names and the authorization of the built-in
+/// API. With `None` the document does not describe that API.
 ///
 /// # Panics
-/// If the embedded base is not JSON, which a test rules out.
+/// Panics if the embedded `base.json` is not JSON. A test rules that out.
 #[must_use]
 pub(crate) fn document(
     built_in: Option<(&[Box<str>], Option<&RouteAuth>)>,
-    routes: &[Described],
+    routes: &[RouteDoc],
 ) -> Value {
     let mut document: Value =
-        serde_json::from_str(include_str!("base.json")).expect("the base is JSON");
+        serde_json::from_str(include_str!("base.json")).expect("base.json is JSON");
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     let kinds: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let schemas = &mut document["components"]["schemas"];
@@ -36,7 +36,7 @@ pub(crate) fn document(
         .and_then(|document| document.remove("x-orchestrate"));
     let paths = document["paths"]
         .as_object_mut()
-        .expect("the base has paths");
+        .expect("base.json has paths");
     if let (Some((_, auth)), Some(Value::Object(mut operations))) = (built_in, operations) {
         let methods = operations.values_mut().filter_map(Value::as_object_mut);
         methods
@@ -57,9 +57,9 @@ fn response(name: &str) -> Value {
     json!({"$ref": format!("#/components/responses/{name}")})
 }
 
-/// Says who may ask for `operation`.
+/// Adds the security requirements of `auth` to `operation`, and the responses to callers without access.
 fn protect(operation: &mut Value, auth: Option<&RouteAuth>) {
-    operation["security"] = auth.map(needed).unwrap_or_default().into();
+    operation["security"] = auth.map(requirements).unwrap_or_default().into();
     if auth.is_some() {
         operation["responses"]["401"] = response("Unauthorized");
         operation["responses"]["403"] = response("Forbidden");
@@ -70,8 +70,8 @@ fn protect(operation: &mut Value, auth: Option<&RouteAuth>) {
     }
 }
 
-/// What a token needs: all scopes, and any one of the roles.
-fn needed(auth: &RouteAuth) -> Vec<Value> {
+/// Returns the alternative requirements for a token: all scopes, and one of the roles.
+fn requirements(auth: &RouteAuth) -> Vec<Value> {
     let scopes = &*auth.all_scopes;
     let with = |role: &[String]| json!({"bearer": ([scopes, role].concat())});
     if auth.any_role.is_empty() {
@@ -80,8 +80,8 @@ fn needed(auth: &RouteAuth) -> Vec<Value> {
     auth.any_role.chunks(1).map(with).collect()
 }
 
-fn operation(route: &Described) -> Value {
-    let parameter = |place: &str, name: &str, required: bool| json!({"name": name, "in": place, "required": required, "schema": {"type": "string"}});
+fn operation(route: &RouteDoc) -> Value {
+    let parameter = |location: &str, name: &str, required: bool| json!({"name": name, "in": location, "required": required, "schema": {"type": "string"}});
     let path = (route.path.split('/'))
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| parameter("path", name, true));
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// Every `$ref` of `value` that leads nowhere in `document`.
+    /// Collects each `$ref` in `value` whose target is not in `document`.
     fn broken_refs(document: &Value, value: &Value, broken: &mut Vec<String>) {
         match value {
             Value::Object(members) => {
@@ -134,8 +134,8 @@ mod tests {
     }
 
     #[test]
-    fn the_description_has_what_is_configured_and_no_dead_reference() {
-        let route = Described {
+    fn document_has_the_configured_names_and_no_broken_reference() {
+        let route = RouteDoc {
             name: "page".into(),
             method: "get".into(),
             path: "/pages/{id}".into(),
@@ -163,22 +163,22 @@ mod tests {
         assert!(document.get("x-orchestrate").is_none());
     }
 
-    /// The routes of a file, each with this method, path and plan.
+    /// Returns the documented paths of a file whose routes have these methods, paths and plans.
     fn routes(routes: &[(&str, &str, &str)]) -> Value {
         let mut file = String::from(
             "version: 1\ndownstreams: { users: { endpoints: [{ url: 'http://users:8080' }] } }\nroutes:\n",
         );
-        for (place, (method, path, plan)) in routes.iter().enumerate() {
+        for (index, (method, path, plan)) in routes.iter().enumerate() {
             let matched = format!("{{ path: '{path}', method: {method} }}");
-            file += &format!("  - {{ name: r{place}, match: {matched}, plan: {{ {plan} }} }}\n");
+            file += &format!("  - {{ name: r{index}, match: {matched}, plan: {{ {plan} }} }}\n");
         }
         let config = Config::parse("a.yaml", &file, &|_| None).unwrap();
-        let described: Vec<_> = config.routes.iter().map(Described::from).collect();
-        document(None, &described)["paths"].take()
+        let docs: Vec<_> = config.routes.iter().map(RouteDoc::from).collect();
+        document(None, &docs)["paths"].take()
     }
 
     #[test]
-    fn what_a_route_reads_of_a_request_is_described() {
+    fn documents_the_inputs_that_a_route_reads() {
         let paths = routes(&[
             (
                 "POST",
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_ask_is_described() {
+    fn documents_the_required_scopes_and_roles() {
         let file = "version: 1
 auth: { jwt: { main: { keys: [{ secret: 0123456789abcdef0123456789abcdef }], issuers: [me], audiences: [you], algorithms: [HS256] } } }
 downstreams: { users: { endpoints: [{ url: 'http://users:8080' }] } }
@@ -242,18 +242,18 @@ orchestrate:
         let config = Config::parse("a.yaml", file, &|_| None).unwrap();
         let auth = config.orchestrate.unwrap().auth;
         let path = "/paths/~1api~1v1~1analysis~1orchestrate~1test/post";
-        let described = |auth| {
+        let operation = |auth| {
             document(Some((&[], auth)), &[])
                 .pointer(path)
                 .unwrap()
                 .clone()
         };
-        let protected = described(auth.as_ref());
+        let protected = operation(auth.as_ref());
         assert_eq!(
             protected["security"],
             json!([{"bearer": ["pages", "users", "reader"]}, {"bearer": ["pages", "users", "admin"]}])
         );
-        let open = described(None);
+        let open = operation(None);
         assert_eq!(open["security"], json!([]));
         for status in ["401", "503"] {
             assert!(protected["responses"][status].is_object(), "{status}");
@@ -262,7 +262,7 @@ orchestrate:
     }
 
     #[test]
-    fn without_the_built_in_api_it_is_not_described() {
+    fn omits_the_built_in_api_if_it_is_off() {
         assert!(
             document(None, &[])["paths"]
                 .get("/api/v1/analysis/orchestrate")

@@ -1,4 +1,4 @@
-//! The Swagger UI, with its assets in the binary: it works offline.
+//! The Swagger UI. Its assets are embedded in the binary, so it works offline.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,8 +10,8 @@ use utoipa_swagger_ui::Config;
 static CONFIG: LazyLock<Arc<Config<'static>>> =
     LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
 
-/// What a browser is told of the page. Its own scripts and styles run, with styles in line and data
-/// URIs for its icons; nothing is loaded from elsewhere or told to others, and nobody frames it.
+/// Security headers of the page. They allow its own scripts and styles, inline styles, and data URIs for
+/// its icons. They forbid other sources, the referrer, and framing.
 const SECURITY: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -20,11 +20,11 @@ const SECURITY: [(HeaderName, &str); 4] = [
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
-    // It is made anew with the configuration.
+    // The page depends on the configuration, which may change with a restart.
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// The file at `path` below the page; none if there is no such file.
+/// Returns the file at `path` below the page, or `None` if it does not exist.
 #[must_use]
 pub(crate) fn page(path: &str) -> Option<Response<Full<Bytes>>> {
     let file = utoipa_swagger_ui::serve(path, Arc::clone(&CONFIG)).ok()??;

@@ -1,4 +1,4 @@
-//! What a request would do, without doing it.
+//! Explanations of requests without running them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,29 +15,30 @@ use tower_fanout_json::wire::breaker_state;
 use super::{Endpoint, Job, Reply, RequestedOptions, json};
 use crate::{inbound::Inbound, route::Route};
 
-/// What is known of a request that nobody has made.
+/// A hypothetical request to explain.
 #[derive(Clone, Debug)]
 pub(crate) struct ExplainedRequest {
-    /// The caller's tier; that of a caller without a token if none.
+    /// Tier of the caller. `None` is the tier of a caller without a token.
     pub(crate) tier: Option<String>,
-    /// The body: of an orchestrate request, or of one to a configured route.
+    /// Request body, if it is known.
     pub(crate) body: Option<Bytes>,
-    /// Whether it is an orchestrate request.
+    /// `true` for an orchestrate request, whose body holds options.
     pub(crate) orchestrate: bool,
 }
 
 impl Endpoint {
-    /// Explains what a request would do that is only known as far as `supposed` says: it is not
-    /// missed if parameters, query, headers and token have nothing of what its services need, nor the
-    /// body if there is none. A condition that reads what is not there does not hold.
+    /// Explains a hypothetical request.
+    ///
+    /// Parameters, query, headers and token are unknown, and so is the body if it is `None`. Unknown
+    /// values that a node needs are not an error. A condition that reads one does not hold.
     ///
     /// # Errors
-    /// The request could not be run.
-    pub(crate) fn explain(&self, supposed: ExplainedRequest) -> Result<Explanation, Problem> {
-        let tier = supposed.tier.as_deref().unwrap_or(&self.anonymous);
-        let body = supposed.body.map(json).transpose()?;
+    /// Returns the problem for which the request would be rejected.
+    pub(crate) fn explain(&self, request: ExplainedRequest) -> Result<Explanation, Problem> {
+        let tier = request.tier.as_deref().unwrap_or(&self.anonymous);
+        let body = request.body.map(json).transpose()?;
         let requested = match &body {
-            Some(body) if supposed.orchestrate => self.requested(body)?,
+            Some(body) if request.orchestrate => self.requested(body)?,
             _ => RequestedOptions::default(),
         };
         let inbound = Inbound {
@@ -50,7 +51,7 @@ impl Endpoint {
             route: Vec::new(),
             claims: None,
             tier: tier.into(),
-            supposed: true,
+            hypothetical: true,
             prepared: Vec::new(),
             body,
         };
@@ -59,7 +60,7 @@ impl Endpoint {
 }
 
 impl Job<'_> {
-    /// Explains what it would do.
+    /// Explains the request of this job.
     pub(super) fn explain(&mut self) -> Result<Explanation, Problem> {
         let choices = self.choose()?;
         let deadline = Duration::from_millis(self.effective.timeout);
@@ -68,7 +69,7 @@ impl Job<'_> {
     }
 }
 
-/// An explanation on the wire: what the library says, and what only a gateway knows.
+/// The JSON form of an explanation: the members of the library and those of the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Explained {
@@ -81,10 +82,10 @@ struct Explained {
     services: IndexMap<String, IndexMap<String, Value>>,
 }
 
-/// `explanation` of a request to `route`, as JSON.
+/// Serializes `explanation` of a request to `route` as JSON.
 ///
 /// # Panics
-/// Never: an explanation is an object with services.
+/// Never, as an explanation is an object with services.
 #[must_use]
 pub(crate) fn to_json(route: &Route, explanation: &Explanation) -> String {
     let library = to_string(explanation);
@@ -102,10 +103,10 @@ pub(crate) fn to_json(route: &Route, explanation: &Explanation) -> String {
 }
 
 fn to_string(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("plain values are always JSON")
+    serde_json::to_string(value).expect("an explanation serializes to JSON")
 }
 
-/// The explanation on the wire, with what a run came to if there was one.
+/// Builds the response with the explanation, and with the result of the run if there was one.
 pub(super) fn reply(
     explained: &str,
     result: Option<Result<Reply, Problem>>,

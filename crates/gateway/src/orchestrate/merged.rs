@@ -1,4 +1,4 @@
-//! One document of all services' answers.
+//! The merged document of the responses of all nodes.
 
 use tower_fanout::Answer;
 use tower_fanout_http::problem::{Code, Problem};
@@ -7,23 +7,28 @@ use tower_fanout_json::{
     merge::{Merge, MergeError, MergeMode},
 };
 
-/// Whether `merge` makes a document of its own: answers by the names of their services stand in every
-/// envelope.
-pub(super) fn is_apart(merge: &Merge) -> bool {
-    merge.config().mode != MergeMode::Group
+/// Returns `true` if `merge` builds a document of its own. In group mode it does not, because every
+/// envelope already holds the responses by node name.
+pub(super) fn has_merged_document(merge: &Merge) -> bool {
+    merge.mode != MergeMode::Group
 }
 
-/// The document of what was answered.
+/// Merges the responses of a run into one document.
 ///
 /// # Errors
-/// There is none; what two answers disagree on is not the client's to know, but it is logged.
-pub(super) fn merged(merge: &Merge, names: &[Box<str>], answer: &Answer) -> Result<Json, Problem> {
-    let answered = names.iter().enumerate().filter_map(|(node, name)| {
+/// Returns a problem if responses conflict or the document is too large. The details are logged, not
+/// sent to the client.
+pub(super) fn merged_document(
+    merge: &Merge,
+    names: &[Box<str>],
+    answer: &Answer,
+) -> Result<Json, Problem> {
+    let responses = names.iter().enumerate().filter_map(|(node, name)| {
         let json: &Json = answer.at(node)?;
         Some((&**name, json))
     });
-    merge.merge(answered).map_err(|error| {
-        tracing::warn!(%error, "answers could not be merged");
+    merge.merge(responses).map_err(|error| {
+        tracing::warn!(%error, "merging responses failed");
         Problem::new(match error {
             MergeError::Conflict { .. } => Code::MergeConflict,
             _ => Code::AggregateTooLarge,

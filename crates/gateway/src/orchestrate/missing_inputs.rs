@@ -1,4 +1,4 @@
-//! What a request lacks of what its required services need: it is refused before anything is sent.
+//! Rejects requests that lack input of required nodes, before anything is sent.
 
 use std::error::Error;
 
@@ -16,14 +16,14 @@ use crate::{
     route::Route,
 };
 
-/// Something of the caller's request that a service cannot do with.
+/// Input of the client request that makes a required node fail.
 enum MissingInput {
     Missing(Reference),
     Unusable,
 }
 
-/// Makes the requests of required nodes, as far as they read no answers of other nodes. Returns a
-/// problem if the caller's request lacks something that they, or the conditions that `failed`, need.
+/// Renders the requests of required nodes that read no responses of other nodes. Returns a problem if
+/// the client request lacks a value that one of them or a condition in `failed` needs.
 pub(super) fn check(
     route: &Route,
     inbound: &Inbound,
@@ -32,28 +32,28 @@ pub(super) fn check(
 ) -> Result<Vec<Option<Request<Bytes>>>, Problem> {
     let source = Source::of(inbound);
     let failed = failed.into_iter();
-    let mut lacks: Vec<_> = failed
+    let mut failures: Vec<_> = failed
         .map(|(node, error)| (node, MissingInput::from(error)))
         .collect();
     let mut prepared = vec![None; choices.len()];
     for (node, choice) in choices.iter().enumerate() {
-        let has_failed = lacks.iter().any(|(other, _)| *other == node);
+        let has_failed = failures.iter().any(|(other, _)| *other == node);
         if *choice == (Choice::Run { required: true }) && !has_failed {
             match route.templates[node].prepare(&source) {
                 Ok(request) => prepared[node] = request,
-                Err(error) => lacks.push((node, error.into())),
+                Err(error) => failures.push((node, error.into())),
             }
         }
     }
-    lacks.sort_by_key(|(node, _)| *node);
+    failures.sort_by_key(|(node, _)| *node);
     let mut missing = Vec::new();
     let mut unusable = false;
-    for (node, lack) in lacks {
-        match lack {
+    for (node, failure) in failures {
+        match failure {
             MissingInput::Unusable => unusable = true,
             MissingInput::Missing(reference) if inbound.is_unknown(&reference.root) => {}
             MissingInput::Missing(reference) => {
-                let detail = format!("the service \"{}\" needs it", route.names()[node]);
+                let detail = format!("required by service \"{}\"", route.names()[node]);
                 missing.push(FieldError::new(pointer(&reference), "missing", detail));
             }
         }
@@ -76,7 +76,7 @@ impl From<RenderError> for MissingInput {
     }
 }
 
-/// The error of a condition.
+/// Converts the error of a condition.
 impl From<BranchError> for MissingInput {
     fn from(error: BranchError) -> Self {
         match error.source().and_then(<dyn Error>::downcast_ref) {
@@ -86,7 +86,7 @@ impl From<BranchError> for MissingInput {
     }
 }
 
-/// Where in the caller's request something is missing.
+/// Returns a JSON pointer to the missing value in the client request.
 fn pointer(reference: &Reference) -> String {
     let escaped = reference
         .path

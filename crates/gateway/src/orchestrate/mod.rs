@@ -1,4 +1,5 @@
-//! The orchestrate API, and every configured route: read, run, answer.
+//! The handlers of the orchestrate API and of configured routes. They read the request, run the plan
+//! and build the response.
 
 pub(crate) mod explain;
 mod merged;
@@ -31,39 +32,39 @@ use tower_fanout_json::{
 };
 
 use self::{
-    merged::{is_apart, merged},
+    merged::{has_merged_document, merged_document},
     reply::Reply,
-    request::{Refused, RequestedOptions},
+    request::{InvalidBody, RequestedOptions},
 };
 use crate::{inbound::Inbound, route::Route};
 
-/// A route, ready to be asked.
+/// A route with the settings of its handlers.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
-    /// What is run.
+    /// The route to run.
     pub(crate) route: Arc<Route>,
-    /// How bodies are read.
+    /// Limits for request bodies.
     pub(crate) body: BodyLimitConfig,
-    /// The tier of a caller without a token.
+    /// Tier of a caller without a token.
     pub(crate) anonymous: Arc<str>,
-    /// Whether answers say in a header how long their services took.
+    /// `true` to send the `server-timing` response header.
     pub(crate) server_timing: bool,
 }
 
 impl Endpoint {
-    /// Answers an orchestrate request.
+    /// Handles an orchestrate request.
     pub(crate) async fn orchestrate(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
             let (inbound, requested) = self.read(parts, body).await?;
-            self.answer(inbound, &requested).await
+            self.respond(inbound, &requested).await
         };
-        negotiated(respond(result.await, &id))
+        vary_by_accept(result_to_response(result.await, &id))
     }
 
-    /// Explains what an orchestrate request would do; with `?execute=true` also does it, but for
-    /// what changes something.
+    /// Explains an orchestrate request. With `?execute=true` also runs it, without nodes that change
+    /// state.
     pub(crate) async fn test(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
@@ -81,10 +82,11 @@ impl Endpoint {
             };
             Ok(explain::reply(&explained, result, &id).into_response())
         };
-        respond(result.await, &id)
+        result_to_response(result.await, &id)
     }
 
-    /// Answers a configured route: no wishes, but a body of its own.
+    /// Handles a request to a configured route. Its body is passed to the plan, and does not hold options
+    /// as that of an orchestrate request.
     pub(crate) async fn route_handler(
         self,
         request: Request<Body>,
@@ -99,13 +101,13 @@ impl Endpoint {
             if !bytes.is_empty() {
                 inbound.body = Some(json(bytes)?);
             }
-            self.answer(inbound, &RequestedOptions::default()).await
+            self.respond(inbound, &RequestedOptions::default()).await
         };
-        negotiated(respond(result.await, &id))
+        vary_by_accept(result_to_response(result.await, &id))
     }
 
-    /// Does what is wished for, and answers in the form that the caller accepts.
-    async fn answer(
+    /// Runs the plan with the requested options. Responds in the format that the caller accepts.
+    async fn respond(
         &self,
         inbound: Inbound,
         requested: &RequestedOptions,
@@ -130,7 +132,7 @@ impl Endpoint {
 
     fn requested(&self, body: &Json) -> Result<RequestedOptions, Problem> {
         let plan = self.route.fan_out.plan();
-        request::read(body.as_raw().as_bytes(), |name| plan.index_of(name)).map_err(refused)
+        request::read(body.as_raw().as_bytes(), |name| plan.index_of(name)).map_err(problem_of)
     }
 
     async fn body(&self, inbound: &Inbound, body: Body) -> Result<Bytes, Problem> {
@@ -153,7 +155,7 @@ impl Endpoint {
             query: query(&parts),
             route: Vec::new(),
             tier: tier.into(),
-            supposed: false,
+            hypothetical: false,
             prepared: Vec::new(),
             claims,
             headers: Arc::new(parts.headers),
@@ -161,7 +163,7 @@ impl Endpoint {
     }
 }
 
-/// The id that the outer layer gave the request.
+/// Returns the correlation id set by the outer layer, or a new one.
 fn correlation_id(parts: &Parts) -> CorrelationId {
     parts
         .extensions
@@ -170,7 +172,7 @@ fn correlation_id(parts: &Parts) -> CorrelationId {
         .unwrap_or_else(CorrelationId::generate)
 }
 
-/// The place in its trace that the outer layer found.
+/// Returns the trace context set by the outer layer, or a new one.
 fn trace(parts: &Parts) -> TraceContext {
     let context = parts.extensions.get().cloned();
     context.unwrap_or_else(TraceContext::generate)
@@ -183,7 +185,7 @@ fn query(parts: &Parts) -> Vec<(String, String)> {
         .collect()
 }
 
-/// JSON in UTF-8, by its content type, of which there is one.
+/// Requires exactly one `content-type` header, for JSON in UTF-8.
 fn check_media_type(inbound: &Inbound) -> Result<(), Problem> {
     let mut types = inbound.headers.get_all(header::CONTENT_TYPE).iter();
     let media_type = types.next().and_then(|value| value.to_str().ok());
@@ -199,16 +201,16 @@ fn json(bytes: Bytes) -> Result<Json, Problem> {
         .map_err(|_| Problem::new(Code::MalformedJson).detail("The body is not valid JSON."))
 }
 
-fn refused(refused: Refused) -> Problem {
-    match refused {
-        Refused::Malformed { line, column } => Problem::new(Code::MalformedJson).detail(format!(
-            "The body is not a JSON object with unique members: line {line}, column {column}."
+fn problem_of(error: InvalidBody) -> Problem {
+    match error {
+        InvalidBody::Malformed { line, column } => Problem::new(Code::MalformedJson).detail(format!(
+            "Expected a JSON object with unique keys; the error is at line {line}, column {column}."
         )),
-        Refused::Invalid(errors) => Problem::new(Code::Validation).errors(errors),
+        InvalidBody::Invalid(errors) => Problem::new(Code::Validation).errors(errors),
     }
 }
 
-/// One request, set up to run.
+/// A request with its effective options, ready to run.
 struct Job<'r> {
     route: &'r Route,
     inbound: Inbound,
@@ -220,12 +222,12 @@ struct Job<'r> {
 }
 
 impl<'r> Job<'r> {
-    /// What is wished for, as far as the route allows it.
+    /// Creates a job with the requested options, limited by the route and the tier.
     fn new(route: &'r Route, mut inbound: Inbound, requested: &RequestedOptions) -> Self {
         let limits = &route.limits;
         let timeout = requested
             .timeout
-            .map(|wish| Duration::from_millis(wish.into()));
+            .map(|millis| Duration::from_millis(millis.into()));
         let timeout = limits.deadline.clamp(timeout);
         let retries = limits.retries.clamp(requested.retry_attempts);
         let sequential = requested.parallel == Some(false);
@@ -257,7 +259,7 @@ impl<'r> Job<'r> {
         }
     }
 
-    /// In a test, nodes that change something are skipped.
+    /// Turns test mode on or off. It skips nodes that change state.
     fn in_test(self, test: bool) -> Self {
         Self { test, ..self }
     }
@@ -271,15 +273,15 @@ impl<'r> Job<'r> {
             .test(self.test)
     }
 
-    /// Returns what the request does with each node, if it can be run at all, and prepares what is
-    /// sent.
+    /// Decides for each node whether it runs, and prepares the downstream requests. Returns a problem if
+    /// the request cannot run.
     fn choose(&mut self) -> Result<Vec<Choice>, Problem> {
         let (choices, failed) = match self.fan_out().choose(&self.inbound) {
             Ok(choices) => (choices, Vec::new()),
             Err(SelectError::ConditionFailed { failed, choices }) => (choices, failed),
             Err(error) => return Err(self.not_selected(&error)),
         };
-        // Fails if a condition has failed.
+        // `failed` conditions are errors too, so this returns a problem if there are any.
         self.inbound.prepared = missing_inputs::check(self.route, &self.inbound, &choices, failed)?;
         Ok(choices)
     }
@@ -292,13 +294,13 @@ impl<'r> Job<'r> {
                     .map(|&node| format!("\"{}\"", self.route.names()[node]));
                 let names = names.collect::<Vec<_>>().join(", ");
                 Problem::new(Code::TierForbidden)
-                    .detail(format!("The caller's tier does not have {names}."))
+                    .detail(format!("The caller's tier does not include {names}."))
             }
             _ => Problem::new(Code::NoServices),
         }
     }
 
-    fn asked(&self) -> RunMeta {
+    fn meta(&self) -> RunMeta {
         RunMeta {
             sequential: self.sequential,
             strategy: self.strategy,
@@ -309,38 +311,42 @@ impl<'r> Job<'r> {
         }
     }
 
-    /// Runs it and answers in one piece, with a header that says how long it took if it is `timed`.
+    /// Runs the plan to its end and builds one response. `timed` adds the `server-timing` header.
     async fn run(mut self, timed: bool) -> Result<Reply, Problem> {
         let choices = self.choose()?;
-        let (asked, route, fan_out) = (self.asked(), self.route, self.fan_out());
+        let (meta, route, fan_out) = (self.meta(), self.route, self.fan_out());
         let mut run = fan_out.run_chosen(self.inbound, &choices);
         while poll_fn(|cx| run.poll_next(cx)).await.is_some() {}
         let answer = run.into_answer();
-        let verdict = asked.strategy.verdict(answer.report());
-        Reply::of(&answer, verdict, &asked, route, timed)
+        let verdict = meta.strategy.verdict(answer.report());
+        Reply::of(&answer, verdict, &meta, route, timed)
     }
 
-    /// Answers at once; the body runs it, and sends each service as it ends.
+    /// Responds at once with a streaming body. The body runs the plan and sends a record for each node
+    /// as it completes.
     fn stream(mut self, framing: StreamFormat) -> Result<Response<Body>, Problem> {
         let choices = self.choose()?;
-        let (asked, fan_out) = (self.asked(), self.fan_out());
+        let (meta, fan_out) = (self.meta(), self.fan_out());
         let run = fan_out.run_chosen(self.inbound, &choices);
-        let mut partials = RunStream::new(run, framing, asked);
-        if is_apart(&self.route.merge) {
+        let mut stream = RunStream::new(run, framing, meta);
+        if has_merged_document(&self.route.merge) {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
-            partials = partials.merge(move |answer| merged(&merge, plan.names(), answer));
+            stream = stream.merge(move |answer| merged_document(&merge, plan.names(), answer));
         }
-        let response = partials.into_response();
+        let response = stream.into_response();
         Ok(response.map(|body| Body::new(InSpan::current(body))))
     }
 }
 
-fn respond(result: Result<Response<Body>, Problem>, id: &CorrelationId) -> Response<Body> {
+fn result_to_response(
+    result: Result<Response<Body>, Problem>,
+    id: &CorrelationId,
+) -> Response<Body> {
     result.unwrap_or_else(|problem| problem.into_response(Some(id)))
 }
 
-/// A response that might have had another form.
-fn negotiated(mut response: Response<Body>) -> Response<Body> {
+/// Marks a response whose format depends on the `accept` header.
+fn vary_by_accept(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("accept"));
     response

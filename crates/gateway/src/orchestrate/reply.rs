@@ -1,4 +1,4 @@
-//! What a run is answered with, in one piece.
+//! The response to a run that is not streamed.
 
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Response, header};
@@ -9,12 +9,12 @@ use tower_fanout_json::{
     wire::{Envelope, MAX_ANSWER, RunMeta, server_timing},
 };
 
-use super::merged::{is_apart, merged};
+use super::merged::{has_merged_document, merged_document};
 use crate::route::Route;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// What is answered if all goes well.
+/// The body and headers of a successful response.
 pub(super) struct Reply {
     pub(super) body: String,
     pub(super) completed: bool,
@@ -22,24 +22,26 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// What a run came to, that is a success unless there is a verdict on it. A problem has the same
-    /// facts as a success, if they are not too large.
+    /// Builds the response from the result of a run. `verdict` is `None` if the run is a success. A
+    /// problem holds the same `data` and `meta` as a success, unless they are too large.
     pub(super) fn of(
         answer: &Answer,
         verdict: Option<Verdict>,
-        asked: &RunMeta,
+        meta: &RunMeta,
         route: &Route,
         timed: bool,
     ) -> Result<Self, Problem> {
         let (report, names) = (answer.report(), route.names());
         let envelope = Envelope {
-            asked,
+            asked: meta,
             names,
             report,
         };
         let merged = match verdict {
             Some(verdict) => Err(problem(verdict)),
-            None if is_apart(&route.merge) => merged(&route.merge, names, answer).map(Some),
+            None if has_merged_document(&route.merge) => {
+                merged_document(&route.merge, names, answer).map(Some)
+            }
             None => Ok(None),
         };
         let document = merged.as_ref().ok().and_then(Option::as_ref);

@@ -1,5 +1,5 @@
-//! The body of an orchestrate request, read field by field so that every mistake is reported at
-//! once.
+//! Reads the body of an orchestrate request. Every field is checked, so that one response reports all
+//! mistakes.
 
 use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
@@ -8,71 +8,71 @@ use serde_json::value::RawValue;
 use tower_fanout::Strategy;
 use tower_fanout_http::problem::FieldError;
 
-/// What a caller may ask for; what is left out is none here.
+/// The options of an orchestrate request. A field that the request leaves out is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestedOptions {
-    /// Whether services are asked in parallel.
+    /// `false` to call one service at a time.
     pub(crate) parallel: Option<bool>,
-    /// How many services are asked at once, 1 to 10.
+    /// Number of downstream calls in flight at once, 1 to 10.
     pub(crate) max_concurrency: Option<u8>,
-    /// The deadline in milliseconds, 1,000 to 120,000.
+    /// Time limit of the run in milliseconds, 1,000 to 120,000.
     pub(crate) timeout: Option<u32>,
-    /// Retries per service, 0 to 5.
+    /// Number of retries per downstream call, 0 to 5.
     pub(crate) retry_attempts: Option<u8>,
-    /// When the whole is a success.
+    /// Success criterion.
     pub(crate) strategy: Option<Strategy>,
-    /// The services that must answer, by their place in the plan.
+    /// Required services, by their index in the plan.
     pub(crate) required: Option<Vec<usize>>,
-    /// The services that may, by their place in the plan.
+    /// Optional services, by their index in the plan.
     pub(crate) optional: Option<Vec<usize>>,
-    /// Whether fallbacks may answer.
+    /// `false` to turn fallbacks off.
     pub(crate) fallbacks: Option<bool>,
 }
 
-/// Why a body was refused.
+/// The errors of an invalid body.
 #[derive(Clone, Debug)]
-pub(crate) enum Refused {
-    /// It is no JSON object, or names a member twice: line and column, from 1.
+pub(crate) enum InvalidBody {
+    /// The body is not a JSON object, or has a duplicate key.
     Malformed {
-        /// The line of the mistake.
+        /// Line of the error, from 1.
         line: usize,
-        /// Its column.
+        /// Column of the error, from 1.
         column: usize,
     },
-    /// Fields are wrong: all of them.
+    /// The errors of all fields.
     Invalid(Vec<FieldError>),
 }
 
-/// Reads the body; `place` finds a service of the plan by name.
+/// Reads the body. `index_of` returns the index of a service in the plan by its name.
 ///
 /// # Errors
-/// See [`Refused`].
+/// Returns [`InvalidBody`] if the body is malformed or a field is invalid.
 pub(crate) fn read(
     body: &[u8],
-    place: impl Fn(&str) -> Option<usize>,
-) -> Result<RequestedOptions, Refused> {
+    index_of: impl Fn(&str) -> Option<usize>,
+) -> Result<RequestedOptions, InvalidBody> {
     let members: Members<'_> =
-        serde_json::from_slice(body).map_err(|error| Refused::Malformed {
+        serde_json::from_slice(body).map_err(|error| InvalidBody::Malformed {
             line: error.line(),
             column: error.column(),
         })?;
     let mut reader = Reader {
-        place,
+        index_of,
         errors: Vec::new(),
     };
     let mut requested = RequestedOptions::default();
     for (name, value) in members.0 {
         reader.field(&mut requested, &name, value.get());
     }
-    reader.refuse_twice_named(&requested);
+    reader.report_overlap(&requested);
     if reader.errors.is_empty() {
         Ok(requested)
     } else {
-        Err(Refused::Invalid(reader.errors))
+        Err(InvalidBody::Invalid(reader.errors))
     }
 }
 
-/// The members of an object, in order; a name that stands twice is an error.
+/// The members of an object in order. Deserialization fails on a duplicate key.
 struct Members<'b>(Vec<(String, &'b RawValue)>);
 
 impl<'de: 'b, 'b> serde::Deserialize<'de> for Members<'b> {
@@ -89,7 +89,7 @@ impl<'de: 'b, 'b> serde::Deserialize<'de> for Members<'b> {
                 let mut members: Vec<(String, &RawValue)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, _>()? {
                     if members.iter().any(|(known, _)| *known == name) {
-                        return Err(A::Error::custom("a member stands twice"));
+                        return Err(A::Error::custom("duplicate key"));
                     }
                     members.push((name, value));
                 }
@@ -101,7 +101,7 @@ impl<'de: 'b, 'b> serde::Deserialize<'de> for Members<'b> {
 }
 
 struct Reader<P> {
-    place: P,
+    index_of: P,
     errors: Vec<FieldError>,
 }
 
@@ -110,7 +110,7 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         match name {
             "input" if value.starts_with('{') => {}
-            "input" => self.refuse(pointer, "type", "must be an object"),
+            "input" => self.report(pointer, "type", "must be an object"),
             "parallelExecution" => requested.parallel = self.boolean(pointer, value),
             "enableFallbacks" => requested.fallbacks = self.boolean(pointer, value),
             "maxConcurrency" => requested.max_concurrency = self.integer(pointer, value, 1..=10),
@@ -119,11 +119,11 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
             "aggregationStrategy" => requested.strategy = self.strategy(pointer, value),
             "requiredServices" => requested.required = self.services(&pointer, value),
             "optionalServices" => requested.optional = self.services(&pointer, value),
-            _ => self.refuse(pointer, "unknown_field", "there is no such field"),
+            _ => self.report(pointer, "unknown_field", "unknown field"),
         }
     }
 
-    fn refuse(
+    fn report(
         &mut self,
         pointer: String,
         code: &'static str,
@@ -137,13 +137,13 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
             "true" => Some(true),
             "false" => Some(false),
             _ => {
-                self.refuse(pointer, "type", "must be true or false");
+                self.report(pointer, "type", "must be true or false");
                 None
             }
         }
     }
 
-    /// Only a plain run of digits is an integer here: `1e1` and `-0` are not.
+    /// Reads an integer in `range`. Accepts only digits, so `1e1` and `-0` are errors.
     fn integer<T: Copy + TryFrom<u64> + PartialOrd + fmt::Display>(
         &mut self,
         pointer: String,
@@ -156,7 +156,7 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
                 .strip_prefix('-')
                 .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
             let code = if negative { "range" } else { "type" };
-            self.refuse(
+            self.report(
                 pointer,
                 code,
                 format!("must be an integer from {low} to {high}"),
@@ -169,7 +169,7 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
             .and_then(|number| T::try_from(number).ok());
         let within = number.filter(|number| range.contains(number));
         if within.is_none() {
-            self.refuse(pointer, "range", format!("must be from {low} to {high}"));
+            self.report(pointer, "range", format!("must be from {low} to {high}"));
         }
         within
     }
@@ -182,7 +182,7 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
             } else {
                 "type"
             };
-            self.refuse(
+            self.report(
                 pointer,
                 code,
                 "must be \"all\", \"partial\" or \"best_effort\"",
@@ -193,36 +193,40 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
 
     fn services(&mut self, pointer: &str, value: &str) -> Option<Vec<usize>> {
         let Ok(names) = serde_json::from_str::<Vec<&RawValue>>(value) else {
-            self.refuse(
+            self.report(
                 pointer.to_owned(),
                 "type",
                 "must be a list of service names",
             );
             return None;
         };
-        let mut places = Vec::with_capacity(names.len());
+        let mut indices = Vec::with_capacity(names.len());
         for (item, name) in names.into_iter().enumerate() {
             let pointer = format!("{pointer}/{item}");
-            match serde_json::from_str::<String>(name.get()).map(|name| (self.place)(&name)) {
-                Err(_) => self.refuse(pointer, "type", "must be the name of a service"),
-                Ok(None) => self.refuse(pointer, "unknown_service", "there is no such service"),
-                Ok(Some(place)) if places.contains(&place) => {
-                    self.refuse(pointer, "duplicate", "the service is named twice");
+            match serde_json::from_str::<String>(name.get()).map(|name| (self.index_of)(&name)) {
+                Err(_) => self.report(pointer, "type", "must be the name of a service"),
+                Ok(None) => self.report(pointer, "unknown_service", "unknown service"),
+                Ok(Some(index)) if indices.contains(&index) => {
+                    self.report(pointer, "duplicate", "duplicate service");
                 }
-                Ok(Some(place)) => places.push(place),
+                Ok(Some(index)) => indices.push(index),
             }
         }
-        Some(places)
+        Some(indices)
     }
 
-    fn refuse_twice_named(&mut self, requested: &RequestedOptions) {
+    fn report_overlap(&mut self, requested: &RequestedOptions) {
         let (Some(required), Some(optional)) = (&requested.required, &requested.optional) else {
             return;
         };
-        for (item, place) in optional.iter().enumerate() {
-            if required.contains(place) {
+        for (item, index) in optional.iter().enumerate() {
+            if required.contains(index) {
                 let pointer = format!("/optionalServices/{item}");
-                self.refuse(pointer, "duplicate", "the service is required already");
+                self.report(
+                    pointer,
+                    "duplicate",
+                    "duplicate service, already in requiredServices",
+                );
             }
         }
     }
@@ -232,13 +236,13 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
 mod tests {
     use super::*;
 
-    fn place(name: &str) -> Option<usize> {
+    fn index_of(name: &str) -> Option<usize> {
         ["onchain", "team"].iter().position(|known| *known == name)
     }
 
     fn errors(body: &str) -> Vec<(String, String)> {
-        match read(body.as_bytes(), place) {
-            Err(Refused::Invalid(errors)) => errors
+        match read(body.as_bytes(), index_of) {
+            Err(InvalidBody::Invalid(errors)) => errors
                 .into_iter()
                 .map(|error| (error.pointer().to_owned(), error.code().to_owned()))
                 .collect(),
@@ -253,11 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_read() {
+    fn reads_every_field() {
         let body = r#"{"input": {"symbol": "BTC"}, "parallelExecution": false, "maxConcurrency": 10,
             "timeout": 1000, "retryAttempts": 0, "aggregationStrategy": "best_effort",
             "requiredServices": ["team"], "optionalServices": ["onchain"], "enableFallbacks": false}"#;
-        let requested = read(body.as_bytes(), place).unwrap();
+        let requested = read(body.as_bytes(), index_of).unwrap();
         let expected = RequestedOptions {
             parallel: Some(false),
             max_concurrency: Some(10),
@@ -269,11 +273,11 @@ mod tests {
             fallbacks: Some(false),
         };
         assert_eq!(requested, expected);
-        assert_eq!(read(b"{}", place).unwrap(), RequestedOptions::default());
+        assert_eq!(read(b"{}", index_of).unwrap(), RequestedOptions::default());
     }
 
     #[test]
-    fn fault_e1_what_is_not_a_json_object_is_malformed() {
+    fn fault_e1_rejects_a_body_that_is_not_a_json_object() {
         for body in [
             "",
             " ",
@@ -287,14 +291,17 @@ mod tests {
             "null",
         ] {
             assert!(
-                matches!(read(body.as_bytes(), place), Err(Refused::Malformed { .. })),
+                matches!(
+                    read(body.as_bytes(), index_of),
+                    Err(InvalidBody::Malformed { .. })
+                ),
                 "{body:?}"
             );
         }
     }
 
     #[test]
-    fn fault_e3_all_mistakes_are_reported_at_once() {
+    fn fault_e3_reports_all_mistakes_at_once() {
         let found = errors(
             r#"{"maxConcurrency": 11, "timeout": "5", "a/b": 1, "requiredServices": [3, "x"]}"#,
         );
@@ -312,21 +319,21 @@ mod tests {
     }
 
     #[test]
-    fn fault_e4_an_unknown_field_is_refused() {
+    fn fault_e4_rejects_an_unknown_field() {
         assert_eq!(error(r#"{"Timeout": 5000}"#).1, "unknown_field");
     }
 
     #[test]
-    fn fault_e5_a_member_that_stands_twice_is_malformed() {
+    fn fault_e5_rejects_a_duplicate_key() {
         let body = br#"{"timeout": 5000, "timeout": 6000}"#;
         assert!(matches!(
-            read(body, place),
-            Err(Refused::Malformed { line: 1, .. })
+            read(body, index_of),
+            Err(InvalidBody::Malformed { line: 1, .. })
         ));
     }
 
     #[test]
-    fn fault_e6_e7_e8_integers_are_plain_and_within_their_range() {
+    fn fault_e6_e7_e8_accepts_only_integers_within_their_range() {
         let cases = [
             (
                 "maxConcurrency",
@@ -351,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_e9_services_are_known_and_named_once() {
+    fn fault_e9_rejects_unknown_and_duplicate_services() {
         let cases = [
             (
                 r#"{"requiredServices": ["team", "team"]}"#,
@@ -385,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_switches_have_their_types() {
+    fn rejects_wrong_types_and_unknown_strategies() {
         assert_eq!(error(r#"{"input": [1]}"#).1, "type");
         assert_eq!(error(r#"{"aggregationStrategy": "some"}"#).1, "range");
         assert_eq!(error(r#"{"aggregationStrategy": 1}"#).1, "type");
