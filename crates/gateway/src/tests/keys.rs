@@ -1,4 +1,4 @@
-//! Keys that are fetched again as time goes by.
+//! Polling of JWKS over time.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -7,15 +7,15 @@ use tower_fanout_testkit::fault_server::Fault;
 
 use super::{issuer::*, *};
 
-/// Lets this time go by at once.
-async fn go_by(time: std::time::Duration) {
+/// Advances the clock by `time`.
+async fn advance_by(time: std::time::Duration) {
     pause();
     advance(time).await;
     resume();
 }
 
 #[tokio::test]
-async fn fault_b2_a_degraded_start_answers_503_until_there_are_keys() {
+async fn fault_b2_responds_503_after_a_degraded_start_until_keys_arrive() {
     let issuer = Issuer::new(Fault::response(500, &[], "")).await;
     let jwks = format!("{}, start: degraded", url(&issuer.server));
     let (gateway, seen) = gateway(&jwks, "jwt: main").await;
@@ -24,14 +24,14 @@ async fn fault_b2_a_degraded_start_answers_503_until_there_are_keys() {
     assert_eq!(refused.at("/code"), "auth_unavailable");
     assert_eq!(refused.header("retry-after"), "30");
     assert_eq!(seen.calls(), 0);
-    issuer.answers(set(&["a"]));
-    go_by(ms(34_000)).await;
+    issuer.set_response(set(&["a"]));
+    advance_by(ms(34_000)).await;
     while status(&gateway, "a").await != 200 {}
     assert_eq!(issuer.fetches(), 2);
 }
 
 #[tokio::test]
-async fn fault_b4_what_is_no_set_leaves_the_last_one_in_use() {
+async fn fault_b4_an_invalid_jwk_set_keeps_the_last_one_in_use() {
     let issuer = Issuer::new(set(&["a"])).await;
     let (gateway, _) = gateway(&url(&issuer.server), "jwt: main").await;
     for (fetches, broken) in [
@@ -44,9 +44,9 @@ async fn fault_b4_what_is_no_set_leaves_the_last_one_in_use() {
     .into_iter()
     .enumerate()
     {
-        issuer.answers(broken);
-        go_by(ms(34_000)).await;
-        // An unknown key asks for a fetch, and waits for it.
+        issuer.set_response(broken);
+        advance_by(ms(34_000)).await;
+        // An unknown key id triggers a fetch and waits for it.
         assert_eq!(status(&gateway, "b").await, 401);
         assert_eq!(issuer.fetches(), fetches + 2);
         assert_eq!(status(&gateway, "a").await, 200);
@@ -57,7 +57,7 @@ async fn fault_b4_what_is_no_set_leaves_the_last_one_in_use() {
 async fn fault_b6_a_thousand_unknown_keys_cost_one_fetch() {
     let issuer = Issuer::new(set(&["a"])).await;
     let (gateway, _) = gateway(&url(&issuer.server), "jwt: main").await;
-    go_by(ms(30_000)).await;
+    advance_by(ms(30_000)).await;
     for batch in 0..10 {
         let kids: Vec<_> = (0..100).map(|kid| format!("{batch}-{kid}")).collect();
         let unknown = join_all(kids.iter().map(|kid| status(&gateway, kid)));
@@ -65,17 +65,21 @@ async fn fault_b6_a_thousand_unknown_keys_cost_one_fetch() {
         assert!(unknown.iter().all(|status| *status == 401), "{unknown:?}");
         assert_eq!(known, 200);
     }
-    assert_eq!(issuer.fetches(), 2, "the first, and one more");
+    assert_eq!(
+        issuer.fetches(),
+        2,
+        "the first fetch and one for all unknown keys"
+    );
 }
 
 #[tokio::test]
 async fn fault_b7_a_new_key_is_accepted_after_one_fetch() {
     let issuer = Issuer::new(set(&["a"])).await;
     let (gateway, _) = gateway(&url(&issuer.server), "jwt: main").await;
-    issuer.answers(set(&["b"]));
+    issuer.set_response(set(&["b"]));
     assert_eq!(status(&gateway, "b").await, 401, "within the cooldown");
-    go_by(ms(30_000)).await;
+    advance_by(ms(30_000)).await;
     assert_eq!(status(&gateway, "b").await, 200);
-    assert_eq!(status(&gateway, "a").await, 401, "it was taken out");
+    assert_eq!(status(&gateway, "a").await, 401, "the key was removed");
     assert_eq!(issuer.fetches(), 2);
 }

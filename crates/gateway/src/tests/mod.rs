@@ -1,23 +1,23 @@
-//! Tests that control the clock or look inside, so that the gateway runs in this process.
+//! Tests that control the clock or inspect internals, and so run the gateway in their own process.
 
 #[path = "../../tests/secrets/canaries.rs"]
-#[allow(dead_code, reason = "the tests of the binary use the rest")]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod canaries;
 #[path = "../../tests/common/client.rs"]
-#[allow(dead_code, reason = "the tests of the binary use the rest")]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod client;
 #[path = "../../tests/common/issuer.rs"]
-#[allow(dead_code, reason = "the tests of the binary use the rest")]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod issuer;
 mod keys;
 #[path = "../../../../tests/common/mod.rs"]
 mod net;
 #[path = "../../tests/secrets/scan.rs"]
-#[allow(dead_code, reason = "the tests of the binary use the rest")]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod scan;
 mod seed;
 #[path = "../../tests/common/stub.rs"]
-#[allow(dead_code, reason = "the tests of the binary use the rest")]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod stub;
 
 use std::{future::pending, net::SocketAddr};
@@ -51,9 +51,13 @@ async fn start_server(text: &str) -> (SocketAddr, Server) {
 }
 
 #[test]
-fn fault_i17_l4_no_canary_is_in_the_debug_of_a_configuration() {
+fn fault_i17_l4_no_canary_in_the_debug_output_of_a_configuration() {
     let files = canaries::files();
     let config = Config::parse("a.yaml", &files[1], &|_| None).unwrap();
     let all = canaries::canaries().chain([canaries::private_key()]);
-    scan::scan("the Debug of a configuration", &format!("{config:?}"), all);
+    scan::scan(
+        "the debug output of a configuration",
+        &format!("{config:?}"),
+        all,
+    );
 }

@@ -1,4 +1,4 @@
-//! The ten cases of the system that this one replaces, end to end over real sockets, in virtual time.
+//! The ten cases of the predecessor system, end to end over real sockets with a paused clock.
 
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// Nodes that ask the downstream of the same name.
+/// Returns nodes that call the downstream of the same name.
 fn nodes(names: &[&str]) -> String {
     names
         .iter()
@@ -21,7 +21,7 @@ fn slow(_: usize) -> (std::time::Duration, StatusCode, Value) {
 
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-/// A gateway over five services that take 200 ms each.
+/// Starts a gateway with five services that take 200 ms each.
 async fn five_slow() -> (Gateway, Vec<Seen>) {
     let mut downstreams = Vec::new();
     let mut seen = Vec::new();
@@ -41,7 +41,7 @@ async fn seed_01_basic_parallel_run() {
     assert_eq!(
         start.elapsed().as_millis() / 10,
         20,
-        "as long as the slowest, not as all together"
+        "the run takes as long as the slowest service"
     );
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.at("/success"), true);
@@ -68,7 +68,7 @@ async fn seed_02_concurrency_control() {
         let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap();
         assert!(
             (expected..expected + 20).contains(&elapsed),
-            "{elapsed} ms instead of {expected}"
+            "took {elapsed} ms, expected {expected}"
         );
     }
 }
@@ -94,7 +94,11 @@ async fn seed_03_service_dependencies() {
     let answer = gateway.ask(json!({"retryAttempts": 0})).await;
     assert_eq!(answer.service("orders", "/status"), "skipped");
     assert_eq!(answer.service("orders", "/skipReason"), "dependency");
-    assert_eq!(seen.calls(), 1, "it is not asked without what it needs");
+    assert_eq!(
+        seen.calls(),
+        1,
+        "a node is not called without its dependency"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,7 +217,7 @@ async fn seed_08_load() {
     assert_eq!(
         (seen.calls(), seen.peak()),
         (100, 5),
-        "as the downstream counts them"
+        "the downstream sees at most five calls at once"
     );
 }
 
@@ -234,12 +238,12 @@ async fn seed_09_response_aggregation() {
         answer.text.find("\"one\":").unwrap(),
         answer.text.find("\"two\":").unwrap(),
     );
-    assert!(first < second, "in the order of the plan, not of arrival");
+    assert!(first < second, "records are in the order of the plan");
     assert_eq!(answer.service("one", "/data/key"), "first");
     assert_eq!(answer.service("two", "/data/key"), "second");
     assert!(
         answer.text.contains("12345678901234567890"),
-        "byte for byte"
+        "the body is unchanged byte for byte"
     );
     assert_eq!(answer.at("/data/successRate"), json!(1.0));
 }

@@ -1,4 +1,4 @@
-//! A client of a gateway, and the configurations that it is tested with.
+//! An HTTP client for a gateway, and the configuration that most tests use.
 
 use std::{net::SocketAddr, time::SystemTime};
 
@@ -9,20 +9,20 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tower_fanout_http::jwt::{Algorithm, sign};
 
-// A process in the tests of the binary, this process in unit tests.
+// Integration tests start the binary, unit tests run the gateway in their own process.
 use super::{Server, start_server};
 
 pub(crate) const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
 pub(crate) const SECRET: &str = "a secret of the end-to-end tests, long enough";
 
-/// A gateway that serves while this exists.
+/// A running gateway. A gateway process is stopped when this is dropped.
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
     pub(crate) server: Option<Server>,
 }
 
-/// A configuration that listens on free ports, unless it names its own.
-fn on_free_ports(text: &str) -> String {
+/// Adds free ports to a configuration, unless it has a `listen` key.
+fn with_free_ports(text: &str) -> String {
     const FREE: &str = "listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\"";
     if text.contains("listen:") {
         text.to_owned()
@@ -33,7 +33,7 @@ fn on_free_ports(text: &str) -> String {
     }
 }
 
-/// A response, with its body as text.
+/// A response with its body as text.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -45,7 +45,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    /// The value at this JSON pointer.
+    /// Returns the value at a JSON pointer.
     pub(crate) fn at(&self, pointer: &str) -> Value {
         self.json()
             .pointer(pointer)
@@ -53,7 +53,7 @@ impl Answer {
             .unwrap_or_else(|| panic!("no {pointer} in {}", self.text))
     }
 
-    /// The value at this JSON pointer, below a service.
+    /// Returns the value at a JSON pointer below the record of a service.
     pub(crate) fn service(&self, name: &str, pointer: &str) -> Value {
         self.at(&format!("/data/services/{name}{pointer}"))
     }
@@ -66,8 +66,8 @@ impl Answer {
 }
 
 impl Gateway {
-    /// A gateway with the built-in API over `plan`, whose nodes ask `downstreams`; `more` is added at
-    /// the end of the file.
+    /// Starts a gateway with the built-in API. The nodes of `plan` call `downstreams`. `more` is appended
+    /// to the configuration.
     pub(crate) async fn start(downstreams: &[(&str, SocketAddr)], plan: &str, more: &str) -> Self {
         let list: String = downstreams
             .iter()
@@ -95,26 +95,26 @@ downstreams:
         Self::from_text(&text).await
     }
 
-    /// A gateway with this configuration.
+    /// Starts a gateway with this configuration.
     pub(crate) async fn from_text(text: &str) -> Self {
-        let (addr, server) = start_server(&on_free_ports(text)).await;
+        let (addr, server) = start_server(&with_free_ports(text)).await;
         Self {
             addr,
             server: Some(server),
         }
     }
 
-    /// A client of the server at this address, which the test started.
+    /// Returns a client for a server that the test has started itself.
     pub(crate) const fn at(addr: SocketAddr) -> Self {
         Self { addr, server: None }
     }
 
-    /// Asks the built-in API, as a caller of tier `pro`.
+    /// Posts `body` to the built-in API as a caller of tier `pro`.
     pub(crate) async fn ask(&self, body: Value) -> Answer {
         self.post("", body).await
     }
 
-    /// Asks a path below the built-in API.
+    /// Posts `body` to a path below the built-in API.
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         let headers = [
             ("authorization", bearer("pro")),
@@ -157,12 +157,12 @@ downstreams:
     }
 }
 
-/// The value of an authorization header for a caller of this tier.
+/// Returns an `authorization` header value for a caller of this tier.
 pub(crate) fn bearer(tier: &str) -> String {
     format!("Bearer {}", token(&json!({"tier": tier})))
 }
 
-/// A token that is good but for these claims; null takes one out.
+/// Returns a valid token with changed claims. A `null` removes a claim.
 pub(crate) fn token(changes: &Value) -> String {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -9,7 +9,7 @@ use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
 use super::{Answer, Gateway, SECRET, Seen, quick, stub};
 
-/// A set of the test's key under these names.
+/// Returns a JWK set with the test key once for each key id.
 pub(crate) fn set(kids: &[&str]) -> Fault {
     let known = include_str!("../../../http/src/jwt/test_keys/jwks.json");
     let known: Value = serde_json::from_str(known).unwrap();
@@ -21,7 +21,7 @@ pub(crate) fn set(kids: &[&str]) -> Fault {
     Fault::json(json!({"keys": keys.collect::<Vec<_>>()}).to_string())
 }
 
-/// An issuer whose answer a test can replace.
+/// An issuer whose response a test can replace.
 pub(crate) struct Issuer {
     pub(crate) server: FaultServer,
     answer: Arc<Mutex<Fault>>,
@@ -35,7 +35,7 @@ impl Issuer {
         Self { server, answer }
     }
 
-    pub(crate) fn answers(&self, answer: Fault) {
+    pub(crate) fn set_response(&self, answer: Fault) {
         *self.answer.lock().unwrap() = answer;
     }
 
@@ -44,7 +44,7 @@ impl Issuer {
     }
 }
 
-/// A caller's headers: a token of `issuer` by the key of this name, with these claims too.
+/// Returns headers with a token of `issuer`, signed with the key `kid` and with additional claims.
 pub(crate) fn headers(issuer: &str, kid: &str, more: &Value) -> [(&'static str, String); 1] {
     let mut claims =
         json!({"iss": issuer, "aud": "fanout", "sub": "ada", "exp": 4_000_000_000_u64});
@@ -58,7 +58,7 @@ pub(crate) fn headers(issuer: &str, kid: &str, more: &Value) -> [(&'static str, 
     [("authorization", format!("Bearer {token}"))]
 }
 
-/// A gateway that believes `main` by keys fetched at `jwks`, with a service behind it.
+/// Starts a gateway with one service. It accepts tokens of the issuer `main` by the keys of `jwks`.
 pub(crate) async fn gateway(jwks: &str, auth: &str) -> (Gateway, Seen) {
     let (up, seen) = stub(quick).await;
     let text = format!(

@@ -1,5 +1,9 @@
-//! A gateway in a process of its own, services for it to call, and a client.
-#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
+//! A gateway in its own process, stub services for it to call, and a client.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test file uses a part of this module"
+)]
 
 mod client;
 pub(crate) mod issuer;

@@ -1,4 +1,4 @@
-//! The binary in a process, with its configuration in a file and its log line by line.
+//! Runs the binary with a configuration file and reads its log line by line.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
-/// A temporary file, removed when this is dropped.
+/// A temporary file that is removed on drop.
 pub(crate) struct File(PathBuf);
 
 impl File {
@@ -36,21 +36,21 @@ impl Drop for File {
     }
 }
 
-/// The command `fanout`; its process is killed when it is dropped.
+/// Returns the command `fanout`. Its process is killed on drop.
 pub(crate) fn fanout(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
     command.args(arguments).kill_on_drop(true);
     command
 }
 
-/// The command `fanout` with this configuration file.
+/// Returns the command `fanout` with this configuration file.
 pub(crate) fn fanout_with(arguments: &[&str], config: &File) -> Command {
     let mut command = fanout(arguments);
     command.arg("-c").arg(config.path());
     command
 }
 
-/// A process of `fanout run` that serves.
+/// A process of `fanout run` that accepts connections.
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -60,16 +60,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Runs `command` until it serves.
+    /// Spawns `command` and waits until it accepts connections.
     ///
     /// # Errors
-    /// The process ended before; this is its log.
+    /// Returns the log if the process ends before that.
     pub(crate) async fn start(mut command: Command) -> Result<Self, String> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, mut log) = unbounded_channel();
-        // Read all the time: a process whose pipe is full waits.
+        // Reads continuously, because a process blocks while its pipe is full.
         tokio::spawn(async move {
             while let Some(line) = lines.next_line().await.unwrap() {
                 let _ = sender.send(line);
@@ -91,19 +91,19 @@ impl Server {
         Err(logged)
     }
 
-    /// The next line of the log.
+    /// Waits for the next line of the log.
     pub(crate) async fn line(&mut self) -> String {
-        let line = self.log.recv().await.expect("the process ended");
+        let line = self.log.recv().await.expect("the process is running");
         self.logged += &format!("{line}\n");
         line
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends a signal by its name without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
 
-    /// Stops the process with SIGTERM. Returns all that it wrote.
+    /// Stops the process with SIGTERM. Returns its complete output.
     pub(crate) async fn stop(mut self) -> String {
         self.signal("TERM");
         let output = self.child.wait_with_output().await.unwrap();
@@ -115,7 +115,7 @@ impl Server {
     }
 }
 
-/// Starts a gateway of this configuration. Returns its public address.
+/// Starts a gateway with this configuration. Returns its public address.
 pub(crate) async fn start_server(text: &str) -> (SocketAddr, Server) {
     let file = File::new("gateway.yaml", text);
     let server = Server::start(fanout_with(&["run"], &file)).await;
@@ -123,7 +123,7 @@ pub(crate) async fn start_server(text: &str) -> (SocketAddr, Server) {
     (server.listen, server)
 }
 
-/// Sends a signal, by its name without `SIG`.
+/// Sends a signal by its name without `SIG`.
 pub(crate) fn signal(child: &Child, name: &str) {
     let pid = child.id().unwrap().to_string();
     let kill = std::process::Command::new("kill")
@@ -132,7 +132,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(kill.unwrap().success());
 }
 
-/// The address of this name in a line of the log.
+/// Returns the address in the field `name` of a log line.
 fn address(line: &str, name: &str) -> SocketAddr {
     let (_, rest) = line.split_once(name).unwrap();
     let rest = rest.trim_start_matches(['"', ':', '=']);

@@ -1,15 +1,15 @@
-//! What nobody may read, and everything it is put into.
+//! The canaries: values that must not leak, and the requests and files that contain them.
 
 use serde_json::{Value, json};
 use tower_fanout_http::jwt::{Algorithm, sign};
 
 use super::{ORCHESTRATE, scan::base64};
 
-/// Secrets of the configuration; what is special in them is encoded differently everywhere.
+/// Secrets of the configuration. Their special characters are encoded differently in each format.
 pub(crate) const HMAC: &str = "canary-hmac/+?&= of this many bytes or more";
 pub(crate) const API_KEY: &str = "canary-api-key";
 pub(crate) const PASSWORD: &str = "canary-password";
-/// What a client sends.
+/// Canaries in requests of clients.
 pub(crate) const SENT: [&str; 8] = [
     "canary-sub",
     "canary-role",
@@ -20,13 +20,13 @@ pub(crate) const SENT: [&str; 8] = [
     "canary-query",
     "canary-body",
 ];
-/// What a downstream says in its headers and failures, and in its one good answer.
-pub(crate) const SAID: &str = "canary-said";
+/// Canaries in the headers and failures of a downstream, and in its only successful response.
+pub(crate) const RESPONSE: &str = "canary-response";
 pub(crate) const DATA_OF_SERVICE: &str = "canary-data";
 
-/// All that nobody reads, but for the tokens and the good answer.
+/// Returns all canaries except the tokens and the data of the successful response.
 pub(crate) fn canaries<'c>() -> impl Iterator<Item = &'c str> + Clone {
-    SENT.into_iter().chain([HMAC, API_KEY, PASSWORD, SAID])
+    SENT.into_iter().chain([HMAC, API_KEY, PASSWORD, RESPONSE])
 }
 
 const NODES: [&str; 9] = [
@@ -67,11 +67,11 @@ orchestrate:
     )
 }
 
-/// A public key, and a token of the same canaries that is signed with its other half.
+/// A public key, and a token with the same canaries that is signed with its private key.
 const PEM: &str = include_str!("../../../http/src/jwt/test_keys/ec.pub.pem");
 const SIGNED_WITH_PEM: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJ0ZXN0cyIsImF1ZCI6ImZhbm91dCIsImV4cCI6NDAwMDAwMDAwMCwic3ViIjoiY2FuYXJ5LXN1YiIsInJvbGVzIjpbImNhbmFyeS1yb2xlIl0sInByaXZhdGUiOiJjYW5hcnktcHJpdmF0ZSJ9.FPdvm6505lGeW36UWjAwBDaOVctIQXFJMLyIV4vX0lU2Mocce72xJ2I4b893Io7al5SIXW7UL16Ra_B5CYzr9Q";
 
-/// Tokens with canaries: a good one, and others with something wrong.
+/// Returns tokens with canaries. The first is valid, most others are not.
 pub(crate) fn tokens() -> Vec<String> {
     let claims = json!({"iss": "tests", "aud": "fanout", "exp": 4_000_000_000_u64, "sub": SENT[0], "roles": [SENT[1]], "private": SENT[2]});
     let signed = |key: &str, changes: Value| {
@@ -93,7 +93,7 @@ pub(crate) fn tokens() -> Vec<String> {
         header(format!("{{\"alg\":\"HS256\",\"crit\":[\"{}\"]}}", SENT[3])),
         header(format!("{{\"alg\":\"{}\"}}", SENT[3])),
         header(SENT[3].to_owned()),
-        // A public key is no secret to sign with.
+        // Signed with a public key as if it were an HMAC secret.
         signed(PEM, json!({})),
         SIGNED_WITH_PEM.to_owned(),
         format!("{}AAAA", &SIGNED_WITH_PEM[..SIGNED_WITH_PEM.len() - 4]),
@@ -120,18 +120,18 @@ fn request(line: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// The head of a request to the built-in API.
+/// Returns the method and target of a request to the built-in API.
 fn post() -> String {
     format!("POST {ORCHESTRATE}?q={}", SENT[6])
 }
 
-/// Headers with this token, of a request with a body.
+/// Returns headers with this token for a request with a JSON body.
 fn typed(token: &str) -> String {
     format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n")
 }
 
-/// Bodies of requests to the built-in API. The first three are good, the last of them for a service
-/// that hangs.
+/// Returns bodies of requests to the built-in API. The first three are valid, and the third calls a
+/// service that does not respond.
 pub(crate) fn bodies() -> Vec<String> {
     let body = SENT[7];
     let input = format!("\"input\": {{\"a\": \"{body}\"}}}}");
@@ -141,7 +141,7 @@ pub(crate) fn bodies() -> Vec<String> {
         format!("{{\"requiredServices\": [\"hang\"], {input}"),
         format!("{{\"a\": {body}"),
         format!("\"{body}\""),
-        // The name of a member is pointed at, its value is not told.
+        // The response has a pointer to the key, but not the value.
         format!("{{\"unknown\": \"{body}\"}}"),
         format!("{{\"aggregationStrategy\": \"{body}\", \"timeout\": \"{body}\"}}"),
         format!("{{\"requiredServices\": [\"{body}\"]}}"),
@@ -149,12 +149,12 @@ pub(crate) fn bodies() -> Vec<String> {
     ]
 }
 
-/// A request that has a service asked which hangs.
+/// Returns a request that calls a service which does not respond.
 pub(crate) fn hanging(token: &str) -> String {
     request(&post(), &typed(token), &bodies()[2])
 }
 
-/// Heads that are wrong somewhere.
+/// Returns invalid request headers.
 fn heads(token: &str) -> Vec<String> {
     let body = SENT[7];
     let good = typed(token);
@@ -174,7 +174,7 @@ fn heads(token: &str) -> Vec<String> {
     ]
 }
 
-/// Requests of every kind, most of which are refused; the first is answered.
+/// Returns requests of every kind. The first is accepted, most others are rejected.
 pub(crate) fn requests(tokens: &[String]) -> Vec<String> {
     let (query, good) = (SENT[6], typed(&tokens[0]));
     let bodies = bodies();
@@ -194,13 +194,13 @@ pub(crate) fn requests(tokens: &[String]) -> Vec<String> {
     for line in ["PUT /admins", "GET /none", "FOO /", "GET http://y/"] {
         requests.push(request(&format!("{line}?q={query}"), &good, ""));
     }
-    // The end of its body never comes.
+    // The rest of this body is never sent.
     let whole = request(&post(), &good, &bodies[0]);
     requests.push(whole[..whole.len() - 5].to_owned());
     requests
 }
 
-/// Files with secrets: two good ones, and others with something wrong.
+/// Returns configuration files with secrets. The first two are valid, the others are not.
 pub(crate) fn files() -> Vec<String> {
     let good = config("json", ([127, 0, 0, 1], 9).into());
     let written = good.replace("${HMAC}", HMAC).replace("${API_KEY}", API_KEY);
@@ -215,7 +215,7 @@ pub(crate) fn files() -> Vec<String> {
         ("issuers", "\"unclosed"),
         ("secret: \"", "secret: *\""),
         ("secret: \"", "secret: \"\\q"),
-        // A private key where a public one is asked for.
+        // A private key in place of a public one.
         ("ec.pub.pem", "ec.pem"),
     ] {
         for text in [&good, &written] {
@@ -225,7 +225,7 @@ pub(crate) fn files() -> Vec<String> {
     files
 }
 
-/// A line of the private key that one of [`files`] names.
+/// Returns a line of the private key that one of the [`files`] refers to.
 pub(crate) fn private_key() -> &'static str {
     let private = include_str!("../../../http/src/jwt/test_keys/ec.pem");
     private.lines().nth(1).unwrap()

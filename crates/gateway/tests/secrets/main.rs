@@ -1,4 +1,4 @@
-//! Canaries: what nobody may read is sent wherever it can be, and then looked for everywhere.
+//! Leak tests: canaries are placed in every input, and all outputs are searched for them.
 #![allow(missing_docs)]
 
 mod canaries;
@@ -19,36 +19,36 @@ use downstream::downstream;
 use scan::{scan, scan_tokens};
 use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command};
 
-/// `fanout` with these arguments, this file, and secrets in its environment.
+/// Returns the command `fanout` with these arguments and this file, and secrets in its environment.
 fn fanout(arguments: &[&str], config: &File) -> Command {
     let mut command = fanout_with(arguments, config);
     command.env("HMAC", HMAC).env("API_KEY", API_KEY);
     command
 }
 
-/// All that a command writes until it ends.
-async fn said(mut command: Command) -> String {
+/// Runs a command and returns its complete output.
+async fn output(mut command: Command) -> String {
     let output = command.output().await.unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-/// What a client is told of all kinds of failures.
+/// The statuses that the requests must provoke.
 const STATUSES: [&str; 14] = [
     "200", "400", "401", "403", "404", "405", "408", "413", "415", "417", "422", "431", "502",
     "504",
 ];
 
-/// What the binary says to all of that: in its log, to its clients and to operators.
+/// Sends all requests and searches responses, log and metrics for canaries.
 async fn provoke(format: &str) {
     let text = config(format, downstream().await);
     let file = File::new(&format!("{format}.yaml"), &text);
     let gateway = Server::start(fanout(&["run"], &file))
         .await
-        .unwrap_or_else(|said| panic!("{said}"));
+        .unwrap_or_else(|log| panic!("{log}"));
     let tokens = tokens();
-    answers(gateway.listen, &tokens).await;
-    go_away(gateway.listen, &tokens[0]).await;
-    // Not even a path that is none, which HTTP/2's library would tell.
+    check_responses(gateway.listen, &tokens).await;
+    disconnect(gateway.listen, &tokens[0]).await;
+    // The HTTP/2 library would log this invalid path.
     let bad = frames::request(1, "canary-query \u{7f}");
     frames::attack(gateway.listen, bad).await;
 
@@ -58,7 +58,7 @@ async fn provoke(format: &str) {
     let log = gateway.stop().await;
     assert!(
         log.contains("TRACE") || log.contains("DEBUG"),
-        "it logs too little"
+        "the log has no lines below info level"
     );
     for (place, text) in [("the metrics", metrics), ("the log", log)] {
         scan(place, &text, canaries().chain([DATA_OF_SERVICE]));
@@ -66,13 +66,13 @@ async fn provoke(format: &str) {
     }
 }
 
-/// Scans the answers to all requests, which are of each status.
-async fn answers(listen: SocketAddr, tokens: &[String]) {
+/// Searches the responses to all requests, which must cover all statuses.
+async fn check_responses(listen: SocketAddr, tokens: &[String]) {
     let mut statuses = Vec::new();
     for (at, request) in requests(tokens).iter().enumerate() {
         let answer = raw(listen, request).await;
         statuses.push(answer.get(9..12).unwrap_or("cut").to_owned());
-        let place = format!("the answer to request {at}");
+        let place = format!("the response to request {at}");
         scan(&place, &answer, canaries());
         scan_tokens(&place, &answer, tokens);
         let head = answer.split("\r\n\r\n").next().unwrap();
@@ -80,12 +80,12 @@ async fn answers(listen: SocketAddr, tokens: &[String]) {
     }
     println!("{statuses:?}");
     for status in STATUSES {
-        assert!(statuses.iter().any(|one| one == status), "{status}");
+        assert!(statuses.iter().any(|seen| seen == status), "{status}");
     }
 }
 
-/// Goes away while a service is asked, and within a body; each with a FIN and with a reset.
-async fn go_away(listen: SocketAddr, token: &str) {
+/// Disconnects during a downstream call and within a request body, each with a FIN and with a reset.
+async fn disconnect(listen: SocketAddr, token: &str) {
     let whole = hanging(token);
     for (text, resets) in [
         (&whole[..], false),
@@ -98,23 +98,23 @@ async fn go_away(listen: SocketAddr, token: &str) {
         if resets {
             stream.set_zero_linger().unwrap();
         }
-        // It is read, or not; what hangs is asked, or not.
+        // Gives the gateway time to read the request and to call the service.
         tokio::time::sleep(ms(50)).await;
     }
 }
 
 #[tokio::test]
-async fn fault_l4_l5_l6_no_canary_is_in_logs_for_programs_answers_or_metrics() {
+async fn fault_l4_l5_l6_no_canary_in_json_logs_responses_or_metrics() {
     provoke("json").await;
 }
 
 #[tokio::test]
-async fn fault_l4_l5_l6_no_canary_is_in_logs_for_people_answers_or_metrics() {
+async fn fault_l4_l5_l6_no_canary_in_human_logs_responses_or_metrics() {
     provoke("human").await;
 }
 
 #[tokio::test]
-async fn fault_i17_l4_no_canary_is_in_what_is_said_about_a_file() {
+async fn fault_i17_l4_no_canary_in_diagnostics_of_a_file() {
     let all = || canaries().chain([private_key()]);
     for (at, text) in files().iter().enumerate() {
         let file = File::new(&format!("check-{at}.yaml"), text);
@@ -123,35 +123,39 @@ async fn fault_i17_l4_no_canary_is_in_what_is_said_about_a_file() {
             &["check", "--format", "json"],
             &["explain", "--route", "orchestrate"],
         ] {
-            let said = said(fanout(arguments, &file)).await;
+            let output = output(fanout(arguments, &file)).await;
             scan(
-                &format!("what {arguments:?} says of file {at}"),
-                &said,
+                &format!("the output of {arguments:?} for file {at}"),
+                &output,
                 all(),
             );
         }
         let ran = Server::start(fanout(&["run"], &file)).await;
         assert_eq!(ran.is_ok(), at < 2, "file {at}");
-        let said = match ran {
+        let output = match ran {
             Ok(gateway) => gateway.stop().await,
-            Err(said) => said,
+            Err(log) => log,
         };
-        scan(&format!("what \"run\" says of file {at}"), &said, all());
+        scan(
+            &format!("the output of \"run\" for file {at}"),
+            &output,
+            all(),
+        );
     }
 }
 
 #[tokio::test]
-async fn fault_l4_no_canary_is_in_what_is_explained() {
+async fn fault_l4_no_canary_in_explanations() {
     let file = File::new("explain.yaml", &files()[0]);
     for (at, body) in bodies().iter().enumerate() {
         let body = File::new(&format!("explain-{at}.json"), body);
         for format in ["text", "json", "mermaid"] {
             let path = body.path().to_str().unwrap();
             let arguments = ["explain", "--route", "orchestrate", "--format", format];
-            let said = said(fanout(&[&arguments[..], &["--body", path]].concat(), &file)).await;
-            assert!(!said.is_empty());
-            let place = format!("what is explained of body {at} as {format}");
-            scan(&place, &said, canaries());
+            let output = output(fanout(&[&arguments[..], &["--body", path]].concat(), &file)).await;
+            assert!(!output.is_empty());
+            let place = format!("the explanation of body {at} as {format}");
+            scan(&place, &output, canaries());
         }
     }
 }

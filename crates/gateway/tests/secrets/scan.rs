@@ -1,6 +1,6 @@
-//! Finds a text in another, however it may be encoded.
+//! Searches a text for a string in any of its usual encodings.
 
-/// Base64 without padding, with these two for 62 and 63.
+/// Encodes as Base64 without padding. `last` are the digits for 62 and 63.
 pub(crate) fn base64(bytes: &[u8], last: &[u8; 2]) -> String {
     let digits: Vec<u8> = (b'A'..=b'Z')
         .chain(b'a'..=b'z')
@@ -16,7 +16,7 @@ pub(crate) fn base64(bytes: &[u8], last: &[u8; 2]) -> String {
     groups.map(|sextet| digits[sextet] as char).collect()
 }
 
-/// A text as it is, and as it may be encoded.
+/// Returns a text in its plain form and in its encoded forms.
 fn forms(text: &str) -> Vec<String> {
     let hex = |prefix: &str, plain: bool| {
         let byte = |byte: u8| match byte {
@@ -28,7 +28,8 @@ fn forms(text: &str) -> Vec<String> {
     let mut forms = vec![text.to_owned(), hex("%", true), hex("", false)];
     forms.push(hex("", false).to_lowercase());
     for last in [b"+/", b"-_"] {
-        // A group may begin with any of three bytes, and the last may hold what follows.
+        // The text may start at any of the three bytes of a group. An incomplete last group is left out,
+        // because it also encodes the bytes that follow.
         forms.extend((0..3).map(|skipped| {
             let rest = &text.as_bytes()[skipped..];
             base64(&rest[..rest.len() / 3 * 3], last)
@@ -39,39 +40,39 @@ fn forms(text: &str) -> Vec<String> {
     forms
 }
 
-/// `text` up to `what`, a little of it, if it has that.
-fn find<'t>(text: &'t str, what: &str) -> Option<&'t str> {
-    let at = text.find(what)?;
+/// Finds `pattern` in `text`. Returns it with up to 200 bytes before it.
+fn find<'t>(text: &'t str, pattern: &str) -> Option<&'t str> {
+    let at = text.find(pattern)?;
     let from = (0..=at.saturating_sub(200)).rfind(|at| text.is_char_boundary(*at))?;
-    Some(&text[from..at + what.len()])
+    Some(&text[from..at + pattern.len()])
 }
 
-/// The same for `canary` in any form.
+/// Finds `canary` in `text` in any of its forms.
 pub(crate) fn leak<'t>(text: &'t str, canary: &str) -> Option<&'t str> {
     forms(canary).iter().find_map(|form| find(text, form))
 }
 
-/// Fails if `text` has one of `canaries`, in any form.
+/// Panics if `text` contains one of `canaries` in any form.
 pub(crate) fn scan<'c>(place: &str, text: &str, canaries: impl IntoIterator<Item = &'c str>) {
     for canary in canaries {
         assert_eq!(leak(text, canary), None, "{canary} is in {place}");
     }
 }
 
-/// Fails if `text` has a part of the claims or of the signature of one of `tokens`, or of one that
-/// is none: of each the first and every further twenty characters.
+/// Panics if `text` contains a part of the claims or of the signature of one of `tokens`, or a part of a
+/// malformed token. The parts are consecutive chunks of 20 characters.
 pub(crate) fn scan_tokens(place: &str, text: &str, tokens: &[String]) {
-    let told = |token| match str::split(token, '.').collect::<Vec<_>>()[..] {
-        // Its header says nothing of anyone.
+    let secret_parts = |token| match str::split(token, '.').collect::<Vec<_>>()[..] {
+        // The header holds no data of the caller.
         [_, claims, signature] => vec![claims, signature],
         _ => vec![token],
     };
-    let parts = tokens.iter().flat_map(|token| told(token.as_str()));
+    let parts = tokens.iter().flat_map(|token| secret_parts(token.as_str()));
     let pieces: std::collections::BTreeSet<&[u8]> = parts
         .flat_map(|part| part.as_bytes().chunks_exact(20))
         .collect();
     for piece in pieces {
         let piece = String::from_utf8_lossy(piece);
-        assert_eq!(find(text, &piece), None, "of a token in {place}");
+        assert_eq!(find(text, &piece), None, "part of a token in {place}");
     }
 }

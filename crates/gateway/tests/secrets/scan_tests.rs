@@ -1,11 +1,11 @@
-//! The search finds a text in each form that it may have.
+//! Tests of the search for encoded strings.
 
 use super::scan::{base64, leak};
 
 const SECRET: &str = "a-secret/+?&= of any length";
 
 #[test]
-fn base64_is_that_of_the_standard() {
+fn base64_matches_the_test_vectors_of_the_standard() {
     // RFC 4648 §10, and the digits that differ.
     for (bytes, standard, url_safe) in [
         (&b""[..], "", ""),
@@ -20,7 +20,7 @@ fn base64_is_that_of_the_standard() {
 }
 
 #[test]
-fn a_secret_is_found_wherever_it_begins_and_ends_in_base64() {
+fn finds_a_secret_at_any_offset_in_base64() {
     for length in SECRET.len() - 2..=SECRET.len() {
         let secret = &SECRET[..length];
         for before in ["", "b", "be", "bef"] {
@@ -35,7 +35,7 @@ fn a_secret_is_found_wherever_it_begins_and_ends_in_base64() {
 }
 
 #[test]
-fn a_secret_is_found_in_other_forms_and_nothing_else_is() {
+fn finds_a_secret_in_other_encodings_and_nothing_else() {
     let bytes = SECRET.as_bytes();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     for text in [
