@@ -1,4 +1,4 @@
-//! The contract of the built-in API: who may ask, what, and what is answered.
+//! The contract of the built-in API: authentication, validation and responses.
 #![allow(missing_docs)]
 
 mod common;
@@ -15,7 +15,7 @@ const PLAN: &str = "    onchain: { downstream: up, required: true, request: { pa
     write: { downstream: up, request: { method: POST, path: /write } }
 ";
 
-/// A gateway over a service that answers and one that fails.
+/// Starts a gateway with one service that responds and one that fails.
 async fn gateway() -> (Gateway, Seen) {
     let (up, seen) = stub(quick).await;
     let (down, _) = stub(broken).await;
@@ -30,7 +30,7 @@ fn json_type() -> (&'static str, String) {
 }
 
 #[tokio::test]
-async fn fault_a1_without_a_valid_token_nothing_is_asked() {
+async fn fault_a1_calls_no_service_without_a_valid_token() {
     let (gateway, seen) = gateway().await;
     let cases = [
         (None, 401, "auth_required"),
@@ -99,7 +99,7 @@ async fn fault_a1_without_a_valid_token_nothing_is_asked() {
 }
 
 #[tokio::test]
-async fn fault_e3_every_bad_field_is_named_by_its_pointer() {
+async fn fault_e3_reports_each_invalid_field_with_its_pointer() {
     let (gateway, seen) = gateway().await;
     let cases = [
         (json!({"maxConcurrency": 0}), vec!["/maxConcurrency"]),
@@ -141,7 +141,7 @@ async fn fault_e3_every_bad_field_is_named_by_its_pointer() {
 }
 
 #[tokio::test]
-async fn fault_e1_d25_d26_d22_bodies_that_are_not_read() {
+async fn fault_e1_d25_d26_d22_rejects_invalid_bodies() {
     let (gateway, seen) = gateway().await;
     let auth = || ("authorization", bearer("pro"));
     let large = format!("{{\"input\": {{\"x\": \"{}\"}}}}", "x".repeat(1 << 20));
@@ -190,7 +190,7 @@ async fn fault_e1_d25_d26_d22_bodies_that_are_not_read() {
 }
 
 #[tokio::test]
-async fn the_defaults_are_those_of_the_contract() {
+async fn applies_the_defaults_of_the_contract() {
     let (gateway, _) = gateway().await;
     let answer = gateway.ask(json!({})).await;
     assert_eq!(
@@ -207,7 +207,7 @@ async fn the_defaults_are_those_of_the_contract() {
 }
 
 #[tokio::test]
-async fn fault_g2_a_partial_answer_says_what_is_missing() {
+async fn fault_g2_a_partial_response_reports_the_failed_service() {
     let (gateway, _) = gateway().await;
     let answer = gateway.ask(json!({"retryAttempts": 0})).await;
     assert_eq!(
@@ -222,12 +222,12 @@ async fn fault_g2_a_partial_answer_says_what_is_missing() {
     );
     assert!(
         !answer.text.contains("inside"),
-        "what a service says of its failure stays inside"
+        "the body of a failed call is not exposed"
     );
 }
 
 #[tokio::test]
-async fn fault_g1_all_fails_with_the_same_facts_in_a_problem() {
+async fn fault_g1_all_fails_with_data_and_meta_in_the_problem() {
     let (gateway, _) = gateway().await;
     let answer = gateway
         .ask(json!({"aggregationStrategy": "all", "retryAttempts": 0}))
@@ -242,7 +242,7 @@ async fn fault_g1_all_fails_with_the_same_facts_in_a_problem() {
 }
 
 #[tokio::test]
-async fn the_status_of_a_failed_whole_is_that_of_its_causes() {
+async fn derives_the_status_of_a_failed_run_from_its_causes() {
     let (slow, _) = stub(hanging).await;
     let (down, _) = stub(broken).await;
     let plan = "    slow: { downstream: slow, request: { path: / } }
@@ -256,23 +256,23 @@ async fn the_status_of_a_failed_whole_is_that_of_its_causes() {
         (timeout.status.as_u16(), timeout.at("/code")),
         (504, json!("upstream_timeout"))
     );
-    let refused = require(&["slow"]).await;
+    let rejected = require(&["slow"]).await;
     assert_eq!(
-        (refused.status.as_u16(), refused.at("/code")),
+        (rejected.status.as_u16(), rejected.at("/code")),
         (503, json!("upstream_unavailable"))
     );
-    assert_eq!(refused.service("slow", "/error/kind"), "breaker_open");
-    assert_eq!(refused.service("slow", "/circuitBreakerState"), "OPEN");
-    assert_eq!(refused.service("slow", "/attempts"), 0);
-    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert_eq!(rejected.service("slow", "/error/kind"), "breaker_open");
+    assert_eq!(rejected.service("slow", "/circuitBreakerState"), "OPEN");
+    assert_eq!(rejected.service("slow", "/attempts"), 0);
+    let wait: u64 = rejected.header("retry-after").parse().unwrap();
     assert!((1..=6).contains(&wait), "{wait}");
-    assert_eq!(refused.at("/retryAfter"), wait);
+    assert_eq!(rejected.at("/retryAfter"), wait);
     let mixed = require(&["slow", "down"]).await;
     assert_eq!(mixed.status, StatusCode::BAD_GATEWAY);
 }
 
 #[tokio::test]
-async fn fault_e10_a_tier_without_a_service_skips_it_or_is_forbidden() {
+async fn fault_e10_skips_or_forbids_services_outside_the_tier() {
     let (gateway, _) = gateway().await;
     let headers = [("authorization", bearer("free")), json_type()];
     let ask = async |body: &str| {
@@ -296,7 +296,7 @@ async fn fault_e10_a_tier_without_a_service_skips_it_or_is_forbidden() {
 }
 
 #[tokio::test]
-async fn fault_e11_exactly_the_named_services_run() {
+async fn fault_e11_runs_exactly_the_named_services() {
     let (gateway, seen) = gateway().await;
     let answer = gateway
         .ask(json!({"requiredServices": ["sentiment"]}))
@@ -310,7 +310,7 @@ async fn fault_e11_exactly_the_named_services_run() {
 }
 
 #[tokio::test]
-async fn fault_i4_what_a_required_service_lacks_is_said_before_anything_is_sent() {
+async fn fault_i4_reports_missing_input_before_anything_is_sent() {
     let (up, seen) = stub(quick).await;
     let plan = "    user: { downstream: up, required: true, request: { path: \"/users/{body.input.id}\" } }
     other: { downstream: up, request: { path: \"/x/{body.input.other}\" } }
@@ -336,7 +336,7 @@ async fn fault_i4_what_a_required_service_lacks_is_said_before_anything_is_sent(
 }
 
 #[tokio::test]
-async fn fault_i13_a_body_is_sent_with_values_of_their_own_type() {
+async fn fault_i13_keeps_the_json_types_of_values_in_a_body() {
     let echo = spawn(axum::Router::new().fallback(
         |headers: http::HeaderMap, body: String| async move {
             let body: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -368,7 +368,7 @@ async fn fault_i13_a_body_is_sent_with_values_of_their_own_type() {
 }
 
 #[tokio::test]
-async fn fault_c1_c2_the_correlation_id_goes_in_out_and_down() {
+async fn fault_c1_c2_passes_the_correlation_id_in_out_and_down() {
     let (gateway, seen) = gateway().await;
     let headers = [
         ("authorization", bearer("pro")),
@@ -393,8 +393,8 @@ async fn fault_c1_c2_the_correlation_id_goes_in_out_and_down() {
     );
 }
 
-/// The head of the answer to a request with this header line, as it stands.
-async fn head_of_answer(gateway: &Gateway, line: &str) -> String {
+/// Sends a request with this raw header line. Returns the raw response.
+async fn raw_response(gateway: &Gateway, line: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(gateway.addr).await.unwrap();
     let request = format!("GET /livez HTTP/1.1\r\nhost: a\r\n{line}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -404,7 +404,7 @@ async fn head_of_answer(gateway: &Gateway, line: &str) -> String {
 }
 
 #[tokio::test]
-async fn fault_c4_c15_a_line_break_in_an_id_is_no_way_into_an_answer() {
+async fn fault_c4_c15_a_line_break_in_an_id_injects_no_header() {
     let (gateway, _) = gateway().await;
     for line in [
         "x-correlation-id: a\rset-cookie: b",
@@ -412,21 +412,21 @@ async fn fault_c4_c15_a_line_break_in_an_id_is_no_way_into_an_answer() {
         "x-correlation-id: a\0b",
         "x-correlation-id: a\r\n b",
     ] {
-        let answer = head_of_answer(&gateway, line).await;
-        // By the server, before there is a request: that answer has no body.
+        let answer = raw_response(&gateway, line).await;
+        // Rejected by the HTTP parser, whose response has no body.
         assert!(answer.starts_with("HTTP/1.1 400 "), "{line:?}: {answer}");
         assert!(answer.ends_with("\r\n\r\n"), "{line:?}: {answer}");
     }
-    // Two headers, whoever wrote them so.
-    let answer = head_of_answer(&gateway, "x-correlation-id: a\nset-cookie: b").await;
+    // The parser accepts a bare LF, so these are two headers of the request.
+    let answer = raw_response(&gateway, "x-correlation-id: a\nset-cookie: b").await;
     assert!(answer.contains("x-correlation-id: a\r\n"), "{answer}");
     assert!(!answer.contains("set-cookie"), "{answer}");
-    let answer = head_of_answer(&gateway, "x-correlation-id: a%0d%0aset-cookie:b").await;
+    let answer = raw_response(&gateway, "x-correlation-id: a%0d%0aset-cookie:b").await;
     assert!(!answer.contains("set-cookie"), "{answer}");
 }
 
 #[tokio::test]
-async fn fault_i9_nothing_of_the_caller_goes_down_by_itself() {
+async fn fault_i9_forwards_no_header_of_the_caller_by_default() {
     let (gateway, seen) = gateway().await;
     let headers = [
         ("authorization", bearer("pro")),
@@ -464,7 +464,7 @@ async fn fault_i9_nothing_of_the_caller_goes_down_by_itself() {
 }
 
 #[tokio::test]
-async fn test_explains_without_asking_and_can_run_what_is_safe() {
+async fn test_explains_without_calls_and_can_run_safe_nodes() {
     let (gateway, seen) = gateway().await;
     let answer = gateway.post("/test", json!({"maxConcurrency": 3})).await;
     assert_eq!((answer.status, seen.calls()), (StatusCode::OK, 0));
@@ -486,7 +486,7 @@ async fn test_explains_without_asking_and_can_run_what_is_safe() {
 }
 
 #[tokio::test]
-async fn health_is_down_only_if_a_required_service_is() {
+async fn health_is_down_only_if_a_required_service_is_down() {
     let (down, _) = stub(broken).await;
     let more = "policies: { p: { retry: off, circuit_breaker: { consecutive_failures: 1 } } }\n";
     for (required, status, overall) in [(false, 200, "DEGRADED"), (true, 503, "DOWN")] {
@@ -519,7 +519,7 @@ async fn health_is_down_only_if_a_required_service_is() {
 }
 
 #[tokio::test]
-async fn fault_d33_a_client_that_goes_away_takes_its_calls_along() {
+async fn fault_d33_a_disconnect_cancels_the_calls() {
     let (slow, seen) = stub(hanging).await;
     let gateway = Gateway::start(
         &[("slow", slow)],
@@ -527,20 +527,20 @@ async fn fault_d33_a_client_that_goes_away_takes_its_calls_along() {
         "",
     )
     .await;
-    let mut asking = Box::pin(gateway.ask(json!({})));
+    let mut request = Box::pin(gateway.ask(json!({})));
     tokio::select! {
-        _ = &mut asking => panic!("it hangs"),
+        _ = &mut request => panic!("the stub does not respond"),
         () = seen.until(|calls, _| calls == 1) => {}
     }
-    drop(asking);
-    seen.until(|_, cut| cut == 1).await;
+    drop(request);
+    seen.until(|_, cancelled| cancelled == 1).await;
     let health = gateway.post("/health", json!({})).await;
     assert_eq!(health.at("/services/slow/inFlight"), 0);
     assert_eq!(health.at("/services/slow/circuitBreakerState"), "CLOSED");
 }
 
 #[tokio::test]
-async fn fault_d20_d21_other_paths_and_methods_are_problems() {
+async fn fault_d20_d21_unknown_paths_and_methods_are_problems() {
     let (gateway, _) = gateway().await;
     let answer = gateway
         .send(Method::GET, "/nope/%3Cscript%3E", &[], "")
@@ -565,7 +565,7 @@ async fn fault_d20_d21_other_paths_and_methods_are_problems() {
 }
 
 #[tokio::test]
-async fn the_description_and_its_page_work_offline() {
+async fn serves_the_openapi_document_and_swagger_ui_offline() {
     let (gateway, _) = gateway().await;
     let document = gateway.send(Method::GET, "/openapi.json", &[], "").await;
     assert!(document.at("/paths").get(ORCHESTRATE).is_some());
@@ -586,12 +586,12 @@ async fn the_description_and_its_page_work_offline() {
     assert!(script.text.contains("/openapi.json"));
     assert!(
         !page.text.contains("http://") && !page.text.contains("https://"),
-        "nothing comes from elsewhere"
+        "the page loads nothing from other hosts"
     );
 }
 
 #[tokio::test]
-async fn a_configured_route_has_its_own_path_plan_and_rules() {
+async fn a_configured_route_has_its_own_path_plan_and_auth() {
     let (up, seen) = stub(quick).await;
     let text = format!(
         "version: 1

@@ -1,4 +1,4 @@
-//! Whom the gateway believes, with issuers that publish their keys over real sockets.
+//! Authentication with issuers that publish their keys over real sockets.
 #![allow(missing_docs)]
 
 mod common;
@@ -11,7 +11,7 @@ use tower_fanout_testkit::fault_server::{
 };
 
 #[tokio::test]
-async fn fault_a31_an_issuer_is_believed_by_its_own_keys_alone() {
+async fn fault_a31_verifies_a_token_only_with_keys_of_its_issuer() {
     let issuer = Issuer::new(set(&["a"])).await;
     let (gateway, _) = gateway(&url(&issuer.server), "jwt: [main, other]").await;
     let other = [("authorization", format!("Bearer {}", token(&json!({}))))];
@@ -29,7 +29,7 @@ async fn fault_a31_an_issuer_is_believed_by_its_own_keys_alone() {
 }
 
 #[tokio::test]
-async fn fault_a35_a_missing_scope_is_named() {
+async fn fault_a35_challenge_lists_the_required_scopes() {
     let issuer = Issuer::new(set(&["a"])).await;
     let auth = "jwt: main, all_scopes: [pages, users]";
     let (gateway, seen) = gateway(&url(&issuer.server), auth).await;
@@ -49,7 +49,7 @@ async fn fault_a35_a_missing_scope_is_named() {
 }
 
 #[tokio::test]
-async fn fault_a39_a_header_for_a_claim_is_never_the_callers() {
+async fn fault_a39_removes_claim_headers_that_the_caller_sends() {
     let issuer = Issuer::new(set(&["a"])).await;
     let auth = "jwt: main, propagate_claims: [{ claim: id, header: x-user-id }]";
     let (gateway, seen) = gateway(&url(&issuer.server), auth).await;
@@ -68,7 +68,7 @@ async fn fault_a39_a_header_for_a_claim_is_never_the_callers() {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_from_a_server_of_a_private_ca() {
+async fn fetches_keys_from_a_server_with_a_private_ca() {
     let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     let server = FaultServer::with_tls(&tls, |_| set(&["a"])).await;

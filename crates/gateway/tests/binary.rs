@@ -1,4 +1,4 @@
-//! The binary as a user runs it.
+//! Tests of the binary from the command line.
 #![allow(missing_docs)]
 
 mod common;
@@ -20,7 +20,7 @@ struct Demo {
     admin: String,
 }
 
-/// The demo on a free port, as it introduces itself.
+/// Starts the demo on a free port, and reads addresses and token from its output.
 async fn demo(arguments: &[&str]) -> Demo {
     let mut child = fanout(&["demo", "--listen", "127.0.0.1:0"])
         .args(arguments)
@@ -71,7 +71,7 @@ impl Demo {
 }
 
 #[tokio::test]
-async fn the_demo_answers_with_all_its_services() {
+async fn demo_responds_with_all_services() {
     let demo = demo(&[]).await;
     let answer = demo.ask(json!({"input": {"symbol": "ETH"}})).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
@@ -89,7 +89,7 @@ async fn the_demo_answers_with_all_its_services() {
     assert_eq!(
         answer.service("social", "/attempts"),
         2,
-        "it is flaky, and tried again"
+        "the flaky service is retried"
     );
     assert_eq!(
         answer.service("tokenomics", "/data/circulating"),
@@ -126,7 +126,7 @@ async fn the_demo_answers_with_all_its_services() {
 }
 
 #[tokio::test]
-async fn a_broken_service_of_the_demo_is_named() {
+async fn demo_reports_a_service_that_is_down() {
     let demo = demo(&["--down", "sentiment"]).await;
     let answer = demo.ask(json!({"aggregationStrategy": "all"})).await;
     assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
@@ -140,10 +140,10 @@ async fn a_broken_service_of_the_demo_is_named() {
 }
 
 #[tokio::test]
-async fn fault_k2_sigterm_lets_requests_in_flight_finish_and_exits_0() {
+async fn fault_k2_sigterm_completes_requests_in_flight_and_exits_0() {
     let mut demo = demo(&[]).await;
-    let asking = demo.ask(json!({}));
-    let (answer, ()) = tokio::join!(asking, async {
+    let request = demo.ask(json!({}));
+    let (answer, ()) = tokio::join!(request, async {
         while !demo
             .metrics()
             .await
@@ -157,7 +157,7 @@ async fn fault_k2_sigterm_lets_requests_in_flight_finish_and_exits_0() {
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// What a caller says of its request, each as nobody else would.
+/// Returns headers with ids of the caller, each with a unique value.
 fn ids() -> Vec<(&'static str, String)> {
     vec![
         ("x-correlation-id", "order-7-of-ada".to_owned()),
@@ -215,18 +215,18 @@ orchestrate: {{ auth: {{ jwt: main }}, plan: {{ up: {{ downstream: up, request: 
     )
 }
 
-/// The next line of the log that says a request was refused.
-async fn refusal(server: &mut Server) -> Value {
+/// Waits for the next log line of a rejected request.
+async fn rejection(server: &mut Server) -> Value {
     loop {
         let line: Value = serde_json::from_str(&server.line().await).unwrap();
-        if line["message"] == "a request was refused" {
+        if line["message"] == "request rejected" {
             return line;
         }
     }
 }
 
 #[tokio::test]
-async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
+async fn fault_c1_c13_c17_a_log_line_has_the_ids_of_its_request() {
     let (up, _) = stub(quick).await;
     let file = File::new("log.yaml", &config("127.0.0.1:0", &format!("http://{up}")));
     let mut server = Server::start(fanout_with(&["run"], &file)).await.unwrap();
@@ -235,7 +235,7 @@ async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
     gateway
         .send(Method::GET, "/none?secret=1", &ids(), "")
         .await;
-    let line = refusal(&mut server).await;
+    let line = rejection(&mut server).await;
     assert_eq!(
         (&line["code"], &line["status"]),
         (&json!("not_found"), &json!(404))
@@ -253,7 +253,7 @@ async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
 
     let path = format!("/{}", "a".repeat(10 << 10));
     let answer = gateway.send(Method::GET, &path, &[], "").await;
-    let line = refusal(&mut server).await;
+    let line = rejection(&mut server).await;
     assert_eq!(
         line["span"]["correlation_id"],
         answer.header("x-correlation-id")
@@ -262,7 +262,7 @@ async fn fault_c1_c13_c17_a_line_of_the_log_has_the_ids_of_its_request() {
 }
 
 #[tokio::test]
-async fn run_serves_a_file_and_token_makes_a_token_for_it() {
+async fn run_accepts_a_token_that_the_token_command_creates() {
     let (up, _) = stub(quick).await;
     let file = File::new("run.yaml", &config("127.0.0.1:0", &format!("http://{up}")));
     let server = Server::start(fanout_with(&["run"], &file)).await.unwrap();
@@ -289,8 +289,8 @@ async fn run_serves_a_file_and_token_makes_a_token_for_it() {
     assert_eq!(ready.status, StatusCode::OK);
 }
 
-/// A configuration whose keys are fetched at `addr`.
-fn fetching(addr: std::net::SocketAddr, up: &str) -> String {
+/// Returns a configuration with a JWKS at `addr`.
+fn config_with_jwks(addr: std::net::SocketAddr, up: &str) -> String {
     config("127.0.0.1:0", up)
         .replace(
             &format!("secret: \"{SECRET}\""),
@@ -300,33 +300,36 @@ fn fetching(addr: std::net::SocketAddr, up: &str) -> String {
 }
 
 #[tokio::test]
-async fn fault_b2_without_keys_run_exits_78_and_check_asks_nobody() {
+async fn fault_b2_run_exits_78_without_keys_and_check_does_not_fetch() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = closed.local_addr().unwrap();
     drop(closed);
-    let file = File::new("no-keys.yaml", &fetching(addr, "http://127.0.0.1:9"));
+    let file = File::new(
+        "no-keys.yaml",
+        &config_with_jwks(addr, "http://127.0.0.1:9"),
+    );
     let output = fanout_with(&["run"], &file).output().await.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(78), "{said}");
-    let last = said.lines().last().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{log}");
+    let last = log.lines().last().unwrap();
     assert_eq!(
         last,
         "fanout: auth.jwt.main: keys could not be fetched: unreachable"
     );
-    for asking in [&["check"][..], &["explain", "--route", "orchestrate"]] {
-        let output = fanout_with(asking, &file).output().await.unwrap();
-        assert_eq!(output.status.code(), Some(0), "{asking:?}");
+    for arguments in [&["check"][..], &["explain", "--route", "orchestrate"]] {
+        let output = fanout_with(arguments, &file).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
     }
 }
 
 #[tokio::test]
-async fn fetches_ages_and_tokens_are_counted() {
+async fn exports_metrics_of_key_fetches_key_age_and_tokens() {
     let (keys, _) = stub(|_| {
         let set = include_str!("../../http/src/jwt/test_keys/jwks.json");
         (ms(0), StatusCode::OK, serde_json::from_str(set).unwrap())
     })
     .await;
-    let file = File::new("keys.yaml", &fetching(keys, "http://127.0.0.1:9"));
+    let file = File::new("keys.yaml", &config_with_jwks(keys, "http://127.0.0.1:9"));
     let server = Server::start(fanout_with(&["run"], &file)).await.unwrap();
     let answer = Gateway::at(server.listen)
         .send(Method::POST, ORCHESTRATE, &[], "{}")
@@ -346,7 +349,7 @@ async fn fetches_ages_and_tokens_are_counted() {
 }
 
 #[tokio::test]
-async fn fault_j8_check_says_everything_and_exits_1() {
+async fn fault_j8_check_reports_all_errors_and_exits_1() {
     let good = File::new("good.yaml", &config("127.0.0.1:0", "http://127.0.0.1:9"));
     let output = fanout_with(&["check"], &good).output().await.unwrap();
     assert_eq!(
@@ -368,7 +371,12 @@ async fn fault_j8_check_says_everything_and_exits_1() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| (one["path"].as_str().unwrap(), one["line"].as_u64().unwrap()))
+        .map(|error| {
+            (
+                error["path"].as_str().unwrap(),
+                error["line"].as_u64().unwrap(),
+            )
+        })
         .collect();
     assert_eq!(
         found,
@@ -389,12 +397,12 @@ async fn fault_j8_check_says_everything_and_exits_1() {
     assert_eq!(
         output.status.code(),
         Some(1),
-        "fault_k10: a bad file is not served"
+        "fault_k10: run rejects an invalid file"
     );
 }
 
 #[tokio::test]
-async fn fault_k10_a_port_in_use_is_said_in_one_line() {
+async fn fault_k10_reports_a_port_in_use_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let output = fanout(&["demo", "--listen", &addr]).output().await.unwrap();
@@ -407,7 +415,7 @@ async fn fault_k10_a_port_in_use_is_said_in_one_line() {
     );
 }
 
-/// A built-in plan and a route of its own, which nobody could be asked for: its services are nowhere.
+/// A configuration with the built-in API and a route. Its services do not exist, so a call would fail.
 const EXPLAINED: &str = "\
 version: 1
 tiers: { free: {}, pro: {} }
@@ -433,7 +441,7 @@ routes:
         fallback: [{ service: users }]
 ";
 
-/// What `explain` says, and its exit code.
+/// Runs `explain`. Returns its exit code, standard output and standard error.
 async fn explain(arguments: &[&str]) -> (Option<i32>, String, String) {
     let file = File::new("explain.yaml", EXPLAINED);
     let output = fanout_with(&[&["explain"], arguments].concat(), &file)
@@ -449,7 +457,7 @@ async fn explain(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[tokio::test]
-async fn explain_says_what_a_route_would_do() {
+async fn explain_prints_the_plan_of_a_route() {
     let (code, text, _) = explain(&["--route", "page"]).await;
     assert_eq!(code, Some(0));
     assert_eq!(
@@ -476,7 +484,7 @@ warning[worst_case]: the worst case of user → orders is 750ms, and the deadlin
 }
 
 #[tokio::test]
-async fn explain_says_what_the_api_would_do_with_a_body() {
+async fn explain_prints_the_plan_of_an_api_request_with_a_body() {
     let arguments = [
         "--route",
         "orchestrate",
@@ -486,7 +494,7 @@ async fn explain_says_what_the_api_would_do_with_a_body() {
         "json",
     ];
     let (code, text, _) = explain(&arguments).await;
-    assert_eq!(code, Some(0), "without a body, nothing of it is missed");
+    assert_eq!(code, Some(0), "without a body, no value of it is missing");
     let plain: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(plain["route"], "orchestrate");
     assert_eq!(plain["deadline"], 30_000);
@@ -496,27 +504,30 @@ async fn explain_says_what_the_api_would_do_with_a_body() {
     );
     let path = body.path().to_str().unwrap();
     let (_, text, _) = explain(&[&arguments[..], &["--body", path]].concat()).await;
-    let said: Value = serde_json::from_str(&text).unwrap();
+    let explained: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
-        (&said["deadline"], &said["planId"]),
+        (&explained["deadline"], &explained["planId"]),
         (&json!(2000), &plain["planId"])
     );
-    assert_eq!(said["waves"], json!([["user"]]));
-    assert_eq!(said["services"]["user"]["worstCaseAttempts"], 1);
-    assert_eq!(said["services"]["user"]["circuitBreakerState"], "CLOSED");
-    assert_eq!(said["services"]["orders"]["skipReason"], "tier");
+    assert_eq!(explained["waves"], json!([["user"]]));
+    assert_eq!(explained["services"]["user"]["worstCaseAttempts"], 1);
+    assert_eq!(
+        explained["services"]["user"]["circuitBreakerState"],
+        "CLOSED"
+    );
+    assert_eq!(explained["services"]["orders"]["skipReason"], "tier");
 }
 
 #[tokio::test]
-async fn explain_tells_what_counts_as_not_there() {
+async fn explain_help_lists_the_unknown_inputs() {
     let output = fanout(&["explain", "--help"]).output().await.unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("counts as not there"), "{help}");
+    assert!(words.contains("count as absent"), "{help}");
 }
 
 #[tokio::test]
-async fn explain_fails_where_the_request_could_not_be_run() {
+async fn explain_fails_if_the_request_would_be_rejected() {
     let body = File::new("explain-empty.json", "{}");
     let wrong = File::new("explain-wrong.json", r#"{"timeout": 1}"#);
     let (body, wrong) = (
@@ -526,7 +537,7 @@ async fn explain_fails_where_the_request_could_not_be_run() {
     for (arguments, problem) in [
         (
             &["--route", "orchestrate", "--body", body][..],
-            "fanout: The request lacks what a required service needs: /input/id (the service \"user\" needs it)\n",
+            "fanout: The request lacks what a required service needs: /input/id (required by service \"user\")\n",
         ),
         (
             &["--route", "orchestrate", "--format", "json", "--body", body],
@@ -535,12 +546,12 @@ async fn explain_fails_where_the_request_could_not_be_run() {
         (&["--route", "orchestrate", "--body", wrong], ": /timeout ("),
         (
             &["--route", "orchestrate", "--body", "/nowhere"],
-            "the body cannot be read",
+            "cannot read the body file",
         ),
-        (&["--route", "pages"], "there is no route \"pages\""),
+        (&["--route", "pages"], "unknown route \"pages\""),
         (
             &["--route", "page", "--tier", "max"],
-            "there is no tier \"max\"",
+            "unknown tier \"max\"",
         ),
     ] {
         let (code, text, error) = explain(arguments).await;

@@ -1,5 +1,5 @@
-//! The network around the gateway, as its file says: TLS and HTTP/2 on both sides, proxies, pages of
-//! other origins, and what of a caller goes down.
+//! The network features of the gateway: TLS and HTTP/2 on both sides, trusted proxies, CORS, and
+//! forwarded headers.
 #![allow(missing_docs)]
 
 mod common;
@@ -23,7 +23,7 @@ use tower_fanout_testkit::fault_server::{
     tls::{Certificate, CertificateAuthority, ServerTls},
 };
 
-/// Files of one test, which are gone with it.
+/// Temporary files of one test, removed on drop.
 struct Files(PathBuf);
 
 impl Files {
@@ -39,7 +39,7 @@ impl Files {
         path.display().to_string()
     }
 
-    /// The keys of a certificate and its key.
+    /// Writes a certificate and its key. Returns the configuration keys that name the two files.
     fn pair(&self, name: &str, of: &Certificate) -> String {
         let cert = self.write(&format!("{name}.crt"), &of.chain_pem);
         let key = self.write(&format!("{name}.key"), &of.key_pem);
@@ -53,8 +53,8 @@ impl Drop for Files {
     }
 }
 
-/// A gateway whose route `GET /page` asks the service at `url`, of which more is said in `service`; and
-/// `server` of itself.
+/// Starts a gateway whose route `GET /page` calls the service at `url`. `service` and `server` are added
+/// to the configuration of the downstream and of the server.
 async fn gateway(url: &str, service: &str, server: &str) -> Gateway {
     Gateway::from_text(&file(url, service, server)).await
 }
@@ -79,24 +79,24 @@ impl Gateway {
         self.send(Method::GET, "/page", headers, "").await
     }
 
-    /// Asks over TLS, as a client that believes `authority`.
-    async fn ask_with_tls(
+    /// Sends a request over TLS, as a client that trusts `authority`.
+    async fn get_with_tls(
         &self,
         authority: &CertificateAuthority,
         edit: impl FnOnce(&mut ClientConfig),
     ) -> Result<(StatusCode, Version), ClientError> {
-        let mut settings = ClientConfig::default();
-        settings.tls.ca = Some(authority.ca_pem().into());
-        edit(&mut settings);
+        let mut config = ClientConfig::default();
+        config.tls.ca = Some(authority.ca_pem().into());
+        edit(&mut config);
         let endpoint = format!("https://localhost:{}", self.addr.port());
-        let client = Client::new(&endpoint.parse().unwrap(), settings).unwrap();
+        let client = Client::new(&endpoint.parse().unwrap(), config).unwrap();
         let request = Request::get("/livez").body(Bytes::new()).unwrap();
         let response = client.oneshot(request).await?;
         Ok((response.status(), response.version()))
     }
 }
 
-/// Lets a gateway read its certificate again. Returns the level of the line that it logs.
+/// Makes a gateway reload its certificate. Returns the level of the log line.
 async fn reload(gateway: &mut Gateway) -> Value {
     let server = gateway.server.as_mut().unwrap();
     server.signal("HUP");
@@ -109,7 +109,7 @@ async fn reload(gateway: &mut Gateway) -> Value {
 }
 
 #[tokio::test]
-async fn the_certificate_is_read_again_where_it_can_be_used() {
+async fn reloads_the_certificate_if_it_is_valid() {
     let (files, old, new) = (
         Files::new("reload"),
         CertificateAuthority::new(),
@@ -117,23 +117,23 @@ async fn the_certificate_is_read_again_where_it_can_be_used() {
     );
     let pair = files.pair("server", &old.issue(&["localhost"]));
     let mut gateway = gateway("http://up", "", &format!("tls: {{ {pair} }}")).await;
-    assert!(gateway.ask_with_tls(&old, |_| {}).await.is_ok());
+    assert!(gateway.get_with_tls(&old, |_| {}).await.is_ok());
 
     files.write("server.crt", "cut short");
     assert_eq!(reload(&mut gateway).await, "WARN");
-    assert!(gateway.ask_with_tls(&old, |_| {}).await.is_ok());
+    assert!(gateway.get_with_tls(&old, |_| {}).await.is_ok());
 
     files.pair("server", &new.issue(&["localhost"]));
     assert_eq!(reload(&mut gateway).await, "INFO");
-    assert!(gateway.ask_with_tls(&new, |_| {}).await.is_ok());
+    assert!(gateway.get_with_tls(&new, |_| {}).await.is_ok());
     assert_eq!(
-        gateway.ask_with_tls(&old, |_| {}).await,
+        gateway.get_with_tls(&old, |_| {}).await,
         Err(ClientError::Tls)
     );
 }
 
 #[tokio::test]
-async fn the_listener_speaks_https_in_both_protocols() {
+async fn the_listener_serves_https_over_http_1_and_http_2() {
     let (files, authority) = (Files::new("https"), CertificateAuthority::new());
     let pair = files.pair("server", &authority.issue(&["localhost"]));
     let gateway = gateway("http://up", "", &format!("tls: {{ {pair} }}")).await;
@@ -141,12 +141,12 @@ async fn the_listener_speaks_https_in_both_protocols() {
         (Http2::Off, Version::HTTP_11),
         (Http2::Alpn { connections: 1 }, Version::HTTP_2),
     ] {
-        let asked = gateway.ask_with_tls(&authority, |client| client.http2 = http2);
-        assert_eq!(asked.await, Ok((StatusCode::OK, version)));
+        let response = gateway.get_with_tls(&authority, |client| client.http2 = http2);
+        assert_eq!(response.await, Ok((StatusCode::OK, version)));
     }
     let other = CertificateAuthority::new();
-    let stranger = gateway.ask_with_tls(&other, |_| {}).await;
-    assert_eq!(stranger, Err(ClientError::Tls));
+    let untrusted = gateway.get_with_tls(&other, |_| {}).await;
+    assert_eq!(untrusted, Err(ClientError::Tls));
     assert!(
         !raw(gateway.addr, "GET / HTTP/1.1\r\n\r\n")
             .await
@@ -155,7 +155,7 @@ async fn the_listener_speaks_https_in_both_protocols() {
 }
 
 #[tokio::test]
-async fn the_listener_may_ask_who_comes() {
+async fn the_listener_can_require_client_certificates() {
     let (files, authority, clients) = (
         Files::new("mtls"),
         CertificateAuthority::new(),
@@ -165,20 +165,21 @@ async fn the_listener_may_ask_who_comes() {
     let ca = files.write("clients.crt", &clients.ca_pem());
     let tls = format!("tls: {{ {pair}, client_ca_file: \"{ca}\" }}");
     let gateway = gateway("http://up", "", &tls).await;
-    for (who, welcome) in [
+    for (client, accepted) in [
         (None, false),
         (Some(CertificateAuthority::new().issue_client("ada")), false),
         (Some(clients.issue_client("ada")), true),
     ] {
-        let asked = gateway.ask_with_tls(&authority, |client| {
-            client.tls.identity = who.map(|who| Identity::new(who.chain_pem, who.key_pem));
+        let response = gateway.get_with_tls(&authority, |config| {
+            config.tls.identity =
+                client.map(|client| Identity::new(client.chain_pem, client.key_pem));
         });
-        assert_eq!(asked.await.is_ok(), welcome);
+        assert_eq!(response.await.is_ok(), accepted);
     }
 }
 
 #[tokio::test]
-async fn fault_f36_a_service_is_asked_over_tls_if_it_can_be_believed() {
+async fn fault_f36_calls_a_tls_service_only_with_a_valid_certificate() {
     let (files, authority, clients) = (
         Files::new("up"),
         CertificateAuthority::new(),
@@ -209,7 +210,7 @@ async fn fault_f36_a_service_is_asked_over_tls_if_it_can_be_believed() {
 }
 
 #[tokio::test]
-async fn a_service_is_asked_over_http_2() {
+async fn calls_a_service_over_http_2() {
     let (files, authority) = (Files::new("h2"), CertificateAuthority::new());
     let ca = files.write("ca.crt", &authority.ca_pem());
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
@@ -234,7 +235,7 @@ async fn a_service_is_asked_over_http_2() {
 }
 
 #[tokio::test]
-async fn fault_i9_i11_each_service_sees_the_headers_that_it_is_to_see() {
+async fn fault_i9_i11_forwards_only_the_headers_listed_per_service() {
     let first = FaultServer::start(Fault::response(500, &[], "")).await;
     let second = FaultServer::start(Fault::json("{}")).await;
     let (first_url, second_url) = (first.url(), second.url());
@@ -280,7 +281,7 @@ routes:
         let passed = names.filter_map(|name| Some(format!("{name}: {}", request.header(name)?)));
         passed.collect::<Vec<_>>()
     };
-    // What the template says stands, and the depth is told anew.
+    // A header of the template takes precedence, and the gateway increments the depth.
     let own = [
         "authorization: Bearer x",
         "accept-language: de",
@@ -291,14 +292,14 @@ routes:
         "accept-language: fr",
         "x-fanout-depth: 2",
     ];
-    let instead = ["accept-language: fr", "x-tenant: 7", "x-fanout-depth: 2"];
+    let fallback = ["accept-language: fr", "x-tenant: 7", "x-fanout-depth: 2"];
     assert_eq!(seen(&first, "de"), own);
     assert_eq!(seen(&first, "fr"), failed);
-    assert_eq!(seen(&second, "fr"), instead);
+    assert_eq!(seen(&second, "fr"), fallback);
 }
 
 #[tokio::test]
-async fn fault_d36_a_page_of_another_origin_asks_first() {
+async fn fault_d36_responds_to_cors_preflight_requests() {
     let origin = ("origin", "https://shop.example".to_owned());
     let preflight = [
         origin.clone(),
@@ -308,13 +309,13 @@ async fn fault_d36_a_page_of_another_origin_asks_first() {
     let (up, seen) = stub(quick).await;
     let with = gateway(&format!("http://{up}"), "", cors).await;
     let answer = with.send(Method::OPTIONS, "/page", &preflight, "").await;
-    let told = [
+    let headers = [
         "access-control-allow-origin",
         "access-control-allow-methods",
         "access-control-max-age",
     ]
     .map(|name| answer.header(name));
-    assert_eq!(told, ["https://shop.example", "GET", "60"]);
+    assert_eq!(headers, ["https://shop.example", "GET", "60"]);
     assert_eq!((answer.status.as_u16(), seen.calls()), (200, 0));
     for path in ["/page", "/nothing"] {
         let answer = with
@@ -323,13 +324,13 @@ async fn fault_d36_a_page_of_another_origin_asks_first() {
         let allowed = answer.header("access-control-allow-origin");
         assert_eq!(allowed, "https://shop.example", "{path}");
     }
-    let about_all = "OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    let answer = raw(with.addr, about_all).await;
+    let options_all = "OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let answer = raw(with.addr, options_all).await;
     assert!(
         answer.starts_with("HTTP/1.1 204") && answer.contains("allow: "),
         "{answer}"
     );
-    // Without the key, nothing is allowed.
+    // Without the key `cors`, no origin is allowed.
     let without = gateway(&format!("http://{up}"), "", "").await;
     let answer = without.send(Method::OPTIONS, "/page", &preflight, "").await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
@@ -337,13 +338,13 @@ async fn fault_d36_a_page_of_another_origin_asks_first() {
 }
 
 #[tokio::test]
-async fn fault_d37_only_proxies_that_are_trusted_say_who_asks() {
+async fn fault_d37_accepts_forwarding_headers_only_from_trusted_proxies() {
     let service = "forward_headers: [x-forwarded-for, forwarded]";
     let sent = [
         ("x-forwarded-for", "203.0.113.7".to_owned()),
         ("forwarded", "for=203.0.113.8".to_owned()),
     ];
-    for (server, told) in [
+    for (server, expected) in [
         ("", [None, None]),
         ("trusted_proxies: [10.0.0.0/8]", [None, None]),
         (
@@ -361,12 +362,12 @@ async fn fault_d37_only_proxies_that_are_trusted_say_who_asks() {
         let (_, headers) = seen.requests().remove(0);
         let passed = sent.each_ref().map(|(name, _)| headers.get(*name));
         let passed = passed.map(|value| value.map(|value| value.to_str().unwrap()));
-        assert_eq!(passed, told, "{server}");
+        assert_eq!(passed, expected, "{server}");
     }
 }
 
 #[tokio::test]
-async fn fault_d2_a_body_has_the_time_that_the_file_says() {
+async fn fault_d2_applies_the_configured_body_timeout() {
     let (up, seen) = stub(quick).await;
     let gateway = gateway(&format!("http://{up}"), "", "timeouts: { body: 50ms }").await;
     let head = "GET /page HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{";
@@ -377,7 +378,7 @@ async fn fault_d2_a_body_has_the_time_that_the_file_says() {
 }
 
 #[tokio::test]
-async fn fault_d25_bodies_are_decoded_if_the_file_says_so() {
+async fn fault_d25_decodes_bodies_if_configured() {
     const GZIP: [u8; 22] = [
         31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 174, 5, 0, 67, 191, 166, 163, 2, 0, 0, 0,
     ];
@@ -395,7 +396,7 @@ async fn fault_d25_bodies_are_decoded_if_the_file_says_so() {
     }
 }
 
-/// Passes on each connection to `listener`, so that its address is known before that of `to`.
+/// Relays each connection of `listener` to the address `to`, which is known only later.
 async fn relay(listener: TcpListener, to: SocketAddr) {
     while let Ok((mut from, _)) = listener.accept().await {
         tokio::spawn(async move {
@@ -406,7 +407,7 @@ async fn relay(listener: TcpListener, to: SocketAddr) {
 }
 
 #[tokio::test]
-async fn fault_i16_a_gateway_that_calls_itself_ends() {
+async fn fault_i16_ends_the_loop_of_a_gateway_that_calls_itself() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let own = listener.local_addr().unwrap();
     let text = file(&format!("http://{own}"), "", "").replace(
@@ -416,7 +417,7 @@ async fn fault_i16_a_gateway_that_calls_itself_ends() {
     let gateway = Gateway::from_text(&text).await;
     tokio::spawn(relay(listener, gateway.addr));
     let answer = gateway.page(&[]).await;
-    // It came through itself three times; the fourth time is one too many.
+    // The gateway passes the request on three times and rejects it the fourth time.
     let inner = "/data/services/up/data".repeat(4);
     assert_eq!(
         answer.at(&format!("{inner}/status")),
@@ -428,7 +429,7 @@ async fn fault_i16_a_gateway_that_calls_itself_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d33_a_stream_that_is_reset_takes_its_calls_along_on_both_sides() {
+async fn fault_d33_a_reset_stream_cancels_its_calls_on_both_sides() {
     let plain = FaultServer::start(Fault::never_respond()).await;
     let two = FaultServer::h2(|_| StreamFault::never_respond()).await;
     for (server, service) in [(plain, ""), (two, "http2: prior_knowledge")] {
@@ -441,11 +442,11 @@ async fn fault_d33_a_stream_that_is_reset_takes_its_calls_along_on_both_sides() 
         for (round, stream) in streams(5).enumerate() {
             client.write_all(&request(stream, "/page")).await.unwrap();
             server.wait_for(|seen| seen.in_flight == 1).await;
-            let gone = Instant::now();
+            let reset = Instant::now();
             let cancel = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
             client.write_all(&cancel).await.unwrap();
             server.wait_for(|seen| seen.cancelled == round + 1).await;
-            let took = gone.elapsed();
+            let took = reset.elapsed();
             println!("{service:?}: cancelled after {took:?}");
             assert!(took < ms(200), "{took:?}");
         }
@@ -453,7 +454,7 @@ async fn fault_d33_a_stream_that_is_reset_takes_its_calls_along_on_both_sides() 
             assert_eq!(
                 server.stats().connections,
                 1,
-                "streams end, and not their connection"
+                "only the streams end, not their connection"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Downstreams that we did not write: nginx and Python's `http.server`, with JSON files.
+//! Third-party downstreams: nginx and Python's `http.server`, which serve JSON files.
 #![allow(missing_docs)]
 
 mod common;
@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-/// A folder that is gone when the test is.
+/// A temporary folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -39,7 +39,7 @@ impl Drop for Folder {
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns the address of a port that is free at the moment.
 async fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .await
@@ -48,7 +48,7 @@ async fn free_port() -> SocketAddr {
         .unwrap()
 }
 
-/// Starts `command` and waits until it takes connections.
+/// Starts `command` and waits until it accepts connections.
 async fn start(command: &mut Command, addr: SocketAddr) -> Child {
     let mut child = command
         .stdout(Stdio::null())
@@ -58,13 +58,13 @@ async fn start(command: &mut Command, addr: SocketAddr) -> Child {
         .unwrap();
     let up = async {
         while TcpStream::connect(addr).await.is_err() {
-            assert!(child.try_wait().unwrap().is_none(), "the server ended");
+            assert!(child.try_wait().unwrap().is_none(), "the server exited");
             tokio::task::yield_now().await;
         }
     };
     timeout(ms(20_000), up)
         .await
-        .expect("the server does not listen");
+        .expect("the server accepts connections");
     child
 }
 
@@ -108,7 +108,7 @@ async fn python(program: &Path, folder: &Folder) -> (SocketAddr, Child) {
 }
 
 #[tokio::test]
-async fn nginx_and_python_answer_and_one_of_them_dies() {
+async fn merges_nginx_and_python_until_one_of_them_dies() {
     let (Some(nginx_path), Some(python_path)) = (program("nginx"), program("python3")) else {
         return;
     };
@@ -140,7 +140,7 @@ async fn nginx_and_python_answer_and_one_of_them_dies() {
     );
     assert!(
         answer.text.contains("{ \"orders\" : [ 1.10, 2e3 ] }"),
-        "byte for byte"
+        "the body is unchanged byte for byte"
     );
     assert_eq!(answer.service("absent", "/data"), json!(null));
 

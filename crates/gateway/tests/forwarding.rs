@@ -1,4 +1,4 @@
-//! What of a caller's request goes down, and what of a service's answer comes up: what is named.
+//! Forwarding of headers to services and back to the caller.
 #![allow(missing_docs)]
 
 mod common;
@@ -9,11 +9,12 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-/// A service that tells the headers that it gets, and answers with headers of its own.
-async fn telling() -> (std::net::SocketAddr, mpsc::UnboundedReceiver<HeaderMap>) {
-    let (tell, told) = mpsc::unbounded_channel();
+/// Starts a service that sends the headers it receives to a channel, and responds with headers of its
+/// own.
+async fn recording_service() -> (std::net::SocketAddr, mpsc::UnboundedReceiver<HeaderMap>) {
+    let (sender, received) = mpsc::unbounded_channel();
     let router = Router::new().fallback(move |request: Request| {
-        tell.send(request.headers().clone()).unwrap();
+        sender.send(request.headers().clone()).unwrap();
         async {
             let headers = [
                 ("content-type", "application/json"),
@@ -25,12 +26,12 @@ async fn telling() -> (std::net::SocketAddr, mpsc::UnboundedReceiver<HeaderMap>)
             (headers, "{}").into_response()
         }
     });
-    (spawn(router).await, told)
+    (spawn(router).await, received)
 }
 
 #[tokio::test]
-async fn fault_i9_i10_i11_nothing_of_a_caller_goes_down_that_is_not_named() {
-    let (service, mut told) = telling().await;
+async fn fault_i9_i10_i11_forwards_no_unlisted_header_of_the_caller() {
+    let (service, mut received) = recording_service().await;
     let nodes = "    users: { downstream: users, request: { path: / } }\n";
     let gateway = Gateway::start(&[("users", service)], nodes, "").await;
     let sent = [
@@ -45,16 +46,19 @@ async fn fault_i9_i10_i11_nothing_of_a_caller_goes_down_that_is_not_named() {
     ];
     let answer = gateway.send(Method::POST, ORCHESTRATE, &sent, "{}").await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-    let told = told.recv().await.unwrap();
+    let received = received.recv().await.unwrap();
     for (name, value) in &sent {
-        assert!(told.get(*name).is_none_or(|told| told != value), "{name}");
+        assert!(
+            received.get(*name).is_none_or(|received| received != value),
+            "{name}"
+        );
     }
-    assert_eq!(told["host"], service.to_string());
+    assert_eq!(received["host"], service.to_string());
 }
 
 #[tokio::test]
-async fn fault_i12_no_header_of_a_service_comes_up() {
-    let (service, _told) = telling().await;
+async fn fault_i12_returns_no_header_of_a_service() {
+    let (service, _received) = recording_service().await;
     let nodes = "    users: { downstream: users, request: { path: / } }
     orders: { downstream: users, request: { path: / } }\n";
     let gateway = Gateway::start(&[("users", service)], nodes, "").await;

@@ -1,4 +1,4 @@
-//! Raw requests that the gateway rejects, and clients that go away.
+//! Raw requests that the gateway rejects, and clients that disconnect.
 #![allow(missing_docs)]
 
 mod common;
@@ -22,7 +22,7 @@ async fn gateway() -> (Gateway, Seen) {
 }
 
 #[tokio::test]
-async fn fault_d7_d8_d9_d12_d17_d19_a_doubtful_head_is_refused() {
+async fn fault_d7_d8_d9_d12_d17_d19_rejects_an_ambiguous_head() {
     let (gateway, _) = gateway().await;
     let long = "a".repeat(9000);
     for (head, status, code) in [
@@ -93,7 +93,7 @@ async fn fault_d7_d8_d9_d12_d17_d19_a_doubtful_head_is_refused() {
 }
 
 #[tokio::test]
-async fn fault_d12_d34_nothing_is_read_after_a_doubtful_end() {
+async fn fault_d12_d34_reads_nothing_after_an_ambiguous_body_end() {
     let (gateway, _) = gateway().await;
     let smuggled = "POST /livez HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n\
                     GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -103,7 +103,7 @@ async fn fault_d12_d34_nothing_is_read_after_a_doubtful_end() {
 }
 
 #[tokio::test]
-async fn fault_d15_http_1_0_is_answered_and_closed() {
+async fn fault_d15_responds_to_http_1_0_and_closes() {
     let (gateway, _) = gateway().await;
     let answer = raw(gateway.addr, "GET /livez HTTP/1.0\r\n\r\n").await;
     assert!(
@@ -113,7 +113,7 @@ async fn fault_d15_http_1_0_is_answered_and_closed() {
 }
 
 #[tokio::test]
-async fn fault_d21_d35_allow_is_exact_and_head_is_a_get_without_a_body() {
+async fn fault_d21_d35_allow_is_exact_and_head_is_get_without_body() {
     let (gateway, _) = gateway().await;
     for (path, allow) in [
         ("", "POST"),
@@ -122,12 +122,16 @@ async fn fault_d21_d35_allow_is_exact_and_head_is_a_get_without_a_body() {
     ] {
         let path = format!("{ORCHESTRATE}{path}");
         let answer = gateway.send(Method::DELETE, &path, &[], "").await;
-        let told = (
+        let response = (
             answer.status.as_u16(),
             answer.at("/code"),
             answer.header("allow"),
         );
-        assert_eq!(told, (405, json!("method_not_allowed"), allow), "{path}");
+        assert_eq!(
+            response,
+            (405, json!("method_not_allowed"), allow),
+            "{path}"
+        );
     }
     let get = gateway.send(Method::GET, "/openapi.json", &[], "").await;
     let head = gateway.send(Method::HEAD, "/openapi.json", &[], "").await;
@@ -138,7 +142,7 @@ async fn fault_d21_d35_allow_is_exact_and_head_is_a_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn fault_d35_ranges_and_conditions_are_ignored() {
+async fn fault_d35_ignores_range_and_conditional_headers() {
     let (gateway, _) = gateway().await;
     let headers = [
         ("range", "bytes=0-1".to_owned()),
@@ -149,14 +153,17 @@ async fn fault_d35_ranges_and_conditions_are_ignored() {
         ),
     ];
     let whole = gateway.send(Method::GET, "/openapi.json", &[], "").await;
-    let asked = gateway
+    let conditional = gateway
         .send(Method::GET, "/openapi.json", &headers, "")
         .await;
-    assert_eq!((asked.status.as_u16(), asked.text), (200, whole.text));
+    assert_eq!(
+        (conditional.status.as_u16(), conditional.text),
+        (200, whole.text)
+    );
 }
 
 #[tokio::test]
-async fn fault_d27_json_is_answered_whatever_is_accepted() {
+async fn fault_d27_responds_with_json_for_any_accept_header() {
     let (gateway, _) = gateway().await;
     for accept in ["text/html", "application/json;q=0", "x", "image/*, */*;q=0"] {
         let headers = [
@@ -167,18 +174,18 @@ async fn fault_d27_json_is_answered_whatever_is_accepted() {
         let answer = gateway
             .send(Method::POST, ORCHESTRATE, &headers, "{}")
             .await;
-        let told = (answer.status.as_u16(), answer.header("content-type"));
-        assert_eq!(told, (200, "application/json"), "{accept}");
+        let response = (answer.status.as_u16(), answer.header("content-type"));
+        assert_eq!(response, (200, "application/json"), "{accept}");
         let answer = gateway
             .send(Method::POST, ORCHESTRATE, &headers[1..], "{}")
             .await;
-        let told = (answer.status.as_u16(), answer.header("content-type"));
-        assert_eq!(told, (401, "application/problem+json"), "{accept}");
+        let response = (answer.status.as_u16(), answer.header("content-type"));
+        assert_eq!(response, (401, "application/problem+json"), "{accept}");
     }
 }
 
 #[tokio::test]
-async fn fault_d17_a_body_is_asked_for_after_all_that_needs_none() {
+async fn fault_d17_sends_100_continue_after_checks_of_the_head() {
     let (gateway, seen) = gateway().await;
     let head = |more: String| {
         format!(
@@ -202,9 +209,9 @@ async fn fault_d17_a_body_is_asked_for_after_all_that_needs_none() {
     assert_eq!(seen.calls(), 0);
     let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
     stream.write_all(authorized(2).as_bytes()).await.unwrap();
-    let mut go_on = [0; 25];
-    stream.read_exact(&mut go_on).await.unwrap();
-    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"{}").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -212,7 +219,7 @@ async fn fault_d17_a_body_is_asked_for_after_all_that_needs_none() {
 }
 
 #[tokio::test]
-async fn fault_d22_d23_a_client_that_sends_on_gets_its_413() {
+async fn fault_d22_d23_a_client_that_keeps_sending_gets_413() {
     let (gateway, seen) = gateway().await;
     let head = |framing: &str| {
         let bearer = bearer("pro");
@@ -223,14 +230,14 @@ async fn fault_d22_d23_a_client_that_sends_on_gets_its_413() {
     };
     let chunk = format!("10000\r\n{}\r\n", "a".repeat(1 << 16)).repeat(17);
     for request in [
-        // All of it, and a little more than is read.
+        // The whole body, which is slightly larger than the limit.
         head("content-length: 1114112") + &"a".repeat(60 << 10),
         head("transfer-encoding: chunked") + &chunk,
     ] {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // It ends in order, not with a reset.
+        // The connection closes with a FIN, not with a reset.
         stream.read_to_string(&mut answer).await.unwrap();
         assert_eq!(
             status_and_code(&answer),
@@ -238,7 +245,7 @@ async fn fault_d22_d23_a_client_that_sends_on_gets_its_413() {
             "{answer}"
         );
         assert!(answer.contains("connection: close"), "{answer}");
-        // What it was still sending is thrown away, and no error for it.
+        // The server discards further data without an error for the client.
         for _ in 0..2 {
             stream.write_all(&[b'a'; 1 << 10]).await.unwrap();
         }
@@ -247,7 +254,7 @@ async fn fault_d22_d23_a_client_that_sends_on_gets_its_413() {
 }
 
 #[tokio::test]
-async fn fault_d26_a_content_type_stands_once() {
+async fn fault_d26_requires_exactly_one_json_content_type() {
     let (gateway, _) = gateway().await;
     for types in [
         &["application/json", "application/json"][..],
@@ -256,17 +263,25 @@ async fn fault_d26_a_content_type_stands_once() {
         &["application/json; charset"],
     ] {
         let mut headers = vec![("authorization", bearer("pro"))];
-        headers.extend(types.iter().map(|one| ("content-type", (*one).to_owned())));
+        headers.extend(
+            types
+                .iter()
+                .map(|media_type| ("content-type", (*media_type).to_owned())),
+        );
         let answer = gateway
             .send(Method::POST, ORCHESTRATE, &headers, "{}")
             .await;
-        let told = (answer.status.as_u16(), answer.at("/code"));
-        assert_eq!(told, (415, json!("unsupported_media_type")), "{types:?}");
+        let response = (answer.status.as_u16(), answer.at("/code"));
+        assert_eq!(
+            response,
+            (415, json!("unsupported_media_type")),
+            "{types:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn fault_d38_pages_and_problems_say_how_to_be_treated() {
+async fn fault_d38_pages_and_problems_have_security_headers() {
     let (gateway, _) = gateway().await;
     for path in [
         "/docs/",
@@ -293,7 +308,7 @@ async fn fault_d38_pages_and_problems_say_how_to_be_treated() {
         "{policy}"
     );
     assert_eq!(page.header("referrer-policy"), "no-referrer");
-    // The policy forbids scripts in line: the page has none.
+    // The policy forbids inline scripts, so the page must not have any.
     for script in page.text.split("<script").skip(1) {
         let (head, rest) = script.split_once('>').unwrap();
         let within = rest.split_once("</script>").unwrap().0;
@@ -305,7 +320,7 @@ async fn fault_d38_pages_and_problems_say_how_to_be_treated() {
 }
 
 #[tokio::test]
-async fn fault_d24_a_request_that_ends_early_is_not_fanned_out() {
+async fn fault_d24_a_truncated_request_causes_no_downstream_call() {
     let (up, seen) = stub(quick).await;
     let plan = "    up: { downstream: up, request: { path: / } }\n";
     let gateway = Gateway::start(&[("up", up)], plan, "").await;
@@ -318,7 +333,7 @@ async fn fault_d24_a_request_that_ends_early_is_not_fanned_out() {
     assert_eq!(seen.calls(), 0);
 }
 
-/// A request to the built-in API whose body is said to be of this length.
+/// Returns a request to the built-in API with this `content-length`.
 fn post(length: usize, body: &str) -> String {
     let authorization = bearer("pro");
     format!(
@@ -326,42 +341,43 @@ fn post(length: usize, body: &str) -> String {
     )
 }
 
-/// Clients that go away, each with three calls.
-const GONE: usize = 10;
+/// Number of clients that disconnect, each during three calls.
+const DISCONNECTS: usize = 10;
 
-/// Never answers those; then answers three calls, and no more.
-fn left_alone(call: usize) -> (Duration, StatusCode, Value) {
+/// Does not respond to the calls of clients that disconnect. Then responds to three calls, and fails
+/// the following.
+fn hanging_then_broken(call: usize) -> (Duration, StatusCode, Value) {
     match call / 3 {
-        0..GONE => hanging(call),
-        GONE => quick(call),
+        0..DISCONNECTS => hanging(call),
+        DISCONNECTS => quick(call),
         _ => broken(call),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d33_a_client_that_goes_away_takes_all_its_calls_along_at_once() {
+async fn fault_d33_a_disconnect_cancels_all_calls_at_once() {
     const PLAN: &str = "    a: { downstream: slow, request: { path: /a } }
     b: { downstream: slow, request: { path: /b } }
     c: { downstream: slow, request: { path: /c } }
 ";
-    // One failure opens it, and one is tried again at once.
+    // A single failure opens the breaker, and failures are retried after 1 ms.
     const POLICIES: &str = "policies: { p: { attempt_timeout: 5s, retry: { base: 1ms }, circuit_breaker: { min_calls: 1, failure_rate: 0.01, consecutive_failures: 1 } } }\n";
-    let (slow, seen) = stub(left_alone).await;
+    let (slow, seen) = stub(hanging_then_broken).await;
     let gateway = Gateway::start(&[("slow", slow)], PLAN, POLICIES).await;
     let mut times = Vec::new();
-    for round in 1..=GONE {
+    for round in 1..=DISCONNECTS {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
         stream.write_all(post(2, "{}").as_bytes()).await.unwrap();
         seen.until(|calls, _| calls == 3 * round).await;
-        let gone = Instant::now();
+        let disconnected = Instant::now();
         drop(stream);
-        seen.until(|_, cut| cut == 3 * round).await;
-        times.push(gone.elapsed());
+        seen.until(|_, cancelled| cancelled == 3 * round).await;
+        times.push(disconnected.elapsed());
     }
     times.sort();
-    println!("all three were cancelled after {times:?}");
+    println!("all three calls were cancelled after {times:?}");
     assert!(
-        times[GONE / 2] < ms(10) && times[GONE - 1] < ms(200),
+        times[DISCONNECTS / 2] < ms(10) && times[DISCONNECTS - 1] < ms(200),
         "{times:?}"
     );
     let state = async || {
@@ -370,13 +386,13 @@ async fn fault_d33_a_client_that_goes_away_takes_all_its_calls_along_at_once() {
         health.at("/services/a/circuitBreakerState")
     };
     assert_eq!(state().await, "CLOSED");
-    // The next is let through, and nothing of the others was tried again.
+    // The breaker admits the next request, and no cancelled call was retried.
     assert_eq!(gateway.ask(json!({})).await.status, 200);
     assert_eq!(
         (seen.calls(), state().await),
-        (3 * GONE + 3, json!("CLOSED"))
+        (3 * DISCONNECTS + 3, json!("CLOSED"))
     );
-    // It would have opened.
+    // A real failure opens the breaker.
     gateway.ask(json!({})).await;
     assert_eq!(state().await, "OPEN");
 }

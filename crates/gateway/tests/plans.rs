@@ -1,4 +1,4 @@
-//! What a plan in the file decides: which services are asked, and when the answer leaves.
+//! End-to-end tests of plans: conditions, strategies, return time, field filters and merging.
 #![allow(missing_docs)]
 
 mod common;
@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-/// A gateway with one open route `GET /r/{id}` over `plan`.
+/// Starts a gateway with a route `GET /r/{id}` that runs `plan` without authentication.
 async fn route(downstreams: &[(&str, SocketAddr)], plan: &str, aggregate: &str) -> Gateway {
     let more = format!(
         "routes:
@@ -32,7 +32,7 @@ async fn get(gateway: &Gateway, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_condition_decides_whether_a_service_and_what_needs_it_are_asked() {
+async fn a_condition_skips_a_service_and_its_dependents() {
     let (up, seen) = stub(quick).await;
     let plan = "      user: { downstream: up, required: true, request: { path: /user } }
       full: { downstream: up, when: \"query.view == 'full'\", request: { path: /full } }
@@ -51,7 +51,7 @@ async fn a_condition_decides_whether_a_service_and_what_needs_it_are_asked() {
 }
 
 #[tokio::test]
-async fn fault_i4_a_condition_that_lacks_something_is_refused_where_it_is_required() {
+async fn fault_i4_rejects_missing_input_of_a_required_condition() {
     let (up, seen) = stub(quick).await;
     let plan = "      user: { downstream: up, required: true, when: \"query.view == 'full'\", request: { path: /user } }
       more: { downstream: up, when: \"query.more == '1'\", request: { path: /more } }
@@ -68,7 +68,7 @@ async fn fault_i4_a_condition_that_lacks_something_is_refused_where_it_is_requir
 }
 
 #[tokio::test]
-async fn fault_i4_conditions_and_templates_that_lack_something_are_refused_together() {
+async fn fault_i4_reports_missing_input_of_conditions_and_templates() {
     let (up, seen) = stub(quick).await;
     let plan = "      user: { downstream: up, required: true, request: { path: \"/user/{query.id}\" } }
       full: { downstream: up, required: true, when: \"query.view == 'full'\", request: { path: /full } }
@@ -87,7 +87,7 @@ async fn fault_i4_conditions_and_templates_that_lack_something_are_refused_toget
 }
 
 #[tokio::test]
-async fn the_first_answer_cancels_the_rest() {
+async fn the_first_response_cancels_the_rest() {
     let (up, _) = stub(quick).await;
     let (slow, seen) = stub(hanging).await;
     let plan = "      slow: { downstream: slow, required: true, request: { path: /a } }
@@ -98,11 +98,11 @@ async fn the_first_answer_cancels_the_rest() {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(answer.service("slow", "/status"), "cancelled");
     assert_eq!(answer.at("/meta/aggregationStrategy"), "first");
-    seen.until(|calls, cut| cut == calls).await;
+    seen.until(|calls, cancelled| cancelled == calls).await;
 }
 
 #[tokio::test]
-async fn a_quorum_is_had_or_fails_as_soon_as_it_cannot_be() {
+async fn a_quorum_succeeds_or_fails_as_soon_as_it_is_decided() {
     let (up, _) = stub(quick).await;
     let (down, _) = stub(broken).await;
     let (slow, _) = stub(hanging).await;
@@ -124,7 +124,7 @@ async fn a_quorum_is_had_or_fails_as_soon_as_it_cannot_be() {
 }
 
 #[tokio::test]
-async fn the_answer_leaves_a_grace_after_the_required_services() {
+async fn responds_a_grace_period_after_the_required_services() {
     let (up, _) = stub(quick).await;
     let (slow, seen) = stub(hanging).await;
     let plan = "      must: { downstream: up, required: true, request: { path: /a } }
@@ -138,19 +138,19 @@ async fn the_answer_leaves_a_grace_after_the_required_services() {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(answer.service("may", "/status"), "cancelled");
     assert_eq!(answer.header("x-fanout-completed"), "false");
-    // Else it would have taken the deadline of 20 s.
+    // Waiting for the optional service would take the whole deadline of 20 s.
     assert!(elapsed >= ms(50) && elapsed < ms(5_000), "{elapsed:?}");
-    seen.until(|calls, cut| cut == calls).await;
+    seen.until(|calls, cancelled| cancelled == calls).await;
 }
 
-/// Answers like a service whose data stands in an envelope of its own.
+/// Responds with data inside an envelope.
 fn enveloped(_: usize) -> (std::time::Duration, StatusCode, serde_json::Value) {
     let data = json!({"items": [1, 2], "secret": "x"});
     (ms(0), StatusCode::OK, json!({"data": data, "trace": 7}))
 }
 
 #[tokio::test]
-async fn an_answer_is_what_is_wanted_of_it() {
+async fn filters_and_renames_response_fields() {
     let (up, _) = stub(enveloped).await;
     let (none, _) = stub(|_| (ms(0), StatusCode::NOT_FOUND, json!({"error": "none"}))).await;
     let (other, _) = stub(quick).await;
@@ -170,19 +170,19 @@ async fn an_answer_is_what_is_wanted_of_it() {
     assert_eq!(
         answer.service("reads", "/status"),
         "success",
-        "templates read what was shaped"
+        "templates read the filtered response"
     );
     assert_eq!(
         answer.service("none", "/data"),
         json!(null),
-        "an accepted error leaks nothing"
+        "the body of an accepted error is not exposed"
     );
     assert_eq!(answer.service("lacks", "/error/kind"), "bad_json");
     assert_eq!(answer.service("falls", "/status"), "fallback");
     assert_eq!(answer.service("falls", "/data"), json!({"list": []}));
 }
 
-/// Answers with what it is called and a number that no float can hold.
+/// Responds with an object that holds an integer beyond the precision of a float.
 fn first(_: usize) -> (std::time::Duration, StatusCode, serde_json::Value) {
     let number: serde_json::Value = serde_json::from_str("9007199254740993").unwrap();
     (
@@ -197,7 +197,7 @@ fn second(_: usize) -> (std::time::Duration, StatusCode, serde_json::Value) {
 }
 
 #[tokio::test]
-async fn fault_g7_g8_one_document_is_merged_in_the_order_of_the_plan() {
+async fn fault_g7_g8_merges_one_document_in_the_order_of_the_plan() {
     let (one, _) = stub(first).await;
     let (two, _) = stub(second).await;
     let plan = "      one: { downstream: one, required: true, request: { path: /a } }
@@ -232,14 +232,14 @@ async fn fault_g7_g8_one_document_is_merged_in_the_order_of_the_plan() {
         assert_eq!(
             (lines.len(), &lines[0]["name"]),
             (3, &json!("two")),
-            "as they end"
+            "records are in the order of completion"
         );
         assert_eq!(lines[2]["data"]["merged"], merged, "{aggregate}");
     }
 }
 
 #[tokio::test]
-async fn answers_in_conflict_are_a_problem_that_has_both() {
+async fn a_merge_conflict_is_a_problem_with_both_responses() {
     let (one, _) = stub(first).await;
     let (two, _) = stub(second).await;
     let plan = "      one: { downstream: one, required: true, request: { path: /a } }

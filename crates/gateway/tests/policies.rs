@@ -1,4 +1,4 @@
-//! Policies that are not on by default, from the file to the service that is asked.
+//! End-to-end tests of policies that are off by default.
 #![allow(missing_docs)]
 
 mod common;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const PLAN: &str = "    users: { downstream: users, request: { path: / } }\n";
 
 #[tokio::test]
-async fn a_late_answer_loses_to_a_hedge() {
+async fn a_hedge_wins_over_a_slow_attempt() {
     let (users, seen) = stub(|call| {
         if call == 0 {
             hanging(call)
@@ -26,48 +26,49 @@ async fn a_late_answer_loses_to_a_hedge() {
     let answer = gateway.ask(json!({})).await;
     assert_eq!(answer.service("users", "/status"), "success");
     assert_eq!(answer.service("users", "/attempts"), 2);
-    seen.until(|calls, cut| (calls, cut) == (2, 1)).await;
+    seen.until(|calls, cancelled| (calls, cancelled) == (2, 1))
+        .await;
     let health = gateway.post("/health", json!({})).await;
     assert_eq!(health.at("/services/users/inFlight"), 0);
 }
 
 #[tokio::test]
-async fn the_worst_case_of_hedges_is_explained() {
+async fn explains_the_worst_case_of_hedges() {
     let (users, _) = stub(quick).await;
     let more = "policies: { p: { attempt_timeout: 2s, retry: off, hedge: { delay: 50ms } } }\n";
     let gateway = Gateway::start(&[("users", users)], PLAN, more).await;
-    for (asked, attempts, worst) in [
+    for (body, attempts, worst) in [
         (json!({}), 2, 2050.0),
         (json!({"retryAttempts": 0}), 1, 2000.0),
     ] {
-        let answer = gateway.post("/test", asked).await;
+        let answer = gateway.post("/test", body).await;
         assert_eq!(answer.at("/services/users/worstCaseAttempts"), attempts);
         assert_eq!(answer.at("/worstCase").as_f64(), Some(worst));
     }
 }
 
-/// Wants fewer calls.
+/// Responds with 503 at once.
 fn busy(_: usize) -> (Duration, StatusCode, Value) {
     (ms(0), StatusCode::SERVICE_UNAVAILABLE, json!(null))
 }
 
 #[tokio::test]
-async fn a_service_that_refuses_everything_is_held_back_from() {
+async fn throttles_calls_to_an_overloaded_service() {
     let (users, seen) = stub(busy).await;
     let more = "policies: { p: { retry: off, circuit_breaker: off, throttle: { max: 1 } } }\n";
     let gateway = Gateway::start(&[("users", users)], PLAN, more).await;
-    let mut held_back = 0;
+    let mut throttled = 0;
     for _ in 0..50 {
         let answer = gateway.ask(json!({})).await;
         let kind = answer.service("users", "/error/kind");
-        held_back += usize::from(kind == "at_capacity");
+        throttled += usize::from(kind == "at_capacity");
     }
-    assert!(held_back > 0);
-    assert_eq!(seen.calls(), 50 - held_back);
+    assert!(throttled > 0);
+    assert_eq!(seen.calls(), 50 - throttled);
 }
 
 #[tokio::test]
-async fn fb_03_each_step_answers_for_what_it_is_for() {
+async fn fb_03_each_fallback_step_handles_its_outcomes() {
     let broken = |_: usize| (ms(0), StatusCode::INTERNAL_SERVER_ERROR, json!(null));
     let (broken, _) = stub(broken).await;
     let (hangs, _) = stub(hanging).await;
@@ -85,7 +86,7 @@ async fn fb_03_each_step_answers_for_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn a_service_may_mean_something_else_by_its_statuses() {
+async fn classifies_statuses_as_configured() {
     let missing = |_: usize| (ms(0), StatusCode::NOT_FOUND, json!(null));
     let (users, seen) = stub(missing).await;
     let more = "policies: { p: { classify: { transient: [404] }, \
@@ -98,7 +99,7 @@ async fn a_service_may_mean_something_else_by_its_statuses() {
 }
 
 #[tokio::test]
-async fn the_last_attempt_may_take_the_time_that_is_left() {
+async fn the_last_attempt_can_use_the_remaining_time() {
     let slow = |_: usize| (ms(150), StatusCode::OK, json!(7));
     for (last, status) in [("true", "success"), ("false", "failed")] {
         let (users, _) = stub(slow).await;
@@ -112,7 +113,7 @@ async fn the_last_attempt_may_take_the_time_that_is_left() {
     }
 }
 
-/// Asks as a caller who is in a trace and gave the request an id.
+/// Sends a request with a correlation id and a trace context.
 async fn ask_traced(gateway: &Gateway) -> Answer {
     let headers = [
         ("authorization", bearer("pro")),
@@ -129,7 +130,7 @@ async fn ask_traced(gateway: &Gateway) -> Answer {
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// Each of these calls bears the ids of its request, and a parent of its own.
+/// Asserts that each of these calls has the ids of the request and a parent id of its own.
 fn assert_siblings<'s>(seen: impl IntoIterator<Item = &'s Seen>, calls: usize) {
     let mut parents = std::collections::HashSet::new();
     for (_, headers) in seen.into_iter().flat_map(Seen::requests) {
@@ -141,7 +142,10 @@ fn assert_siblings<'s>(seen: impl IntoIterator<Item = &'s Seen>, calls: usize) {
             (&*format!("00-{TRACE}-"), "-01")
         );
         assert_eq!(header("tracestate"), "vendor=1");
-        assert!(!headers.contains_key("baggage"), "it was not allowed");
+        assert!(
+            !headers.contains_key("baggage"),
+            "baggage is not allowed by default"
+        );
         parents.insert(trace[36..52].to_owned());
     }
     assert_eq!(parents.len(), calls);
@@ -149,20 +153,20 @@ fn assert_siblings<'s>(seen: impl IntoIterator<Item = &'s Seen>, calls: usize) {
 }
 
 #[tokio::test]
-async fn fault_c8_c17_retries_and_the_service_that_answers_instead_are_of_one_trace() {
-    let ((users, seen), (spare, instead)) = (stub(broken).await, stub(quick).await);
+async fn fault_c8_c17_retries_and_fallbacks_share_one_trace() {
+    let ((users, seen), (spare, spare_seen)) = (stub(broken).await, stub(quick).await);
     let plan =
         "    users: { downstream: users, request: { path: / }, fallback: [{ service: spare }] }\n";
     let more = "policies: { p: { retry: { max_attempts: 3, base: 1ms, retry_on: [500] } } }\n";
     let gateway = Gateway::start(&[("users", users), ("spare", spare)], plan, more).await;
     let answer = ask_traced(&gateway).await;
     assert_eq!(answer.service("users", "/status"), "fallback");
-    assert_eq!((seen.calls(), instead.calls()), (3, 1));
-    assert_siblings([&seen, &instead], 4);
+    assert_eq!((seen.calls(), spare_seen.calls()), (3, 1));
+    assert_siblings([&seen, &spare_seen], 4);
 }
 
 #[tokio::test]
-async fn fault_c8_c17_a_hedge_is_of_the_same_trace() {
+async fn fault_c8_c17_a_hedge_shares_the_trace() {
     let slow_first = |call| {
         if call == 0 {
             hanging(call)
@@ -180,7 +184,7 @@ async fn fault_c8_c17_a_hedge_is_of_the_same_trace() {
 }
 
 #[tokio::test]
-async fn fault_c9_a_request_that_is_in_no_trace_begins_one() {
+async fn fault_c9_starts_a_trace_for_a_request_without_one() {
     let (users, seen) = stub(quick).await;
     let gateway = Gateway::start(&[("users", users)], PLAN, "").await;
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Answers piece by piece: what is sent when, in which form, and that it is the same.
+//! Streamed responses: order and format of records, and equality with responses that are not streamed.
 #![allow(missing_docs)]
 
 mod common;
@@ -23,13 +23,13 @@ const TWO: &str = "    quick: { downstream: up, required: true, request: { path:
     held: { downstream: up, request: { path: /held } }
 ";
 
-/// As it may come: on several lines that end as on Windows, with text that is not to be touched.
+/// Pretty-printed JSON with CRLF line breaks, and with text that must not change.
 const PRETTY: &str =
     "{\r\n  \"text\" : \"é \u{2028} \\r\\n \\\" : data:  x\",\r\n\r\n\t\"n\" : [ 1.10 , -0 ]\r\n}";
 const COMPACT: &str = "{\"text\":\"é \u{2028} \\r\\n \\\" : data:  x\",\"n\":[1.10,-0]}";
 
-/// A service that holds `/held` back until there is a permit, fails at `/broken`, and answers
-/// [`PRETTY`] elsewhere.
+/// Starts a service that responds with [`PRETTY`]. It fails at `/broken`, and at `/held` it first waits
+/// for a permit of the returned semaphore.
 async fn service() -> (SocketAddr, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
@@ -63,7 +63,7 @@ fn headers(tier: &str, accept: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A request on the wire.
+/// Returns a raw request that accepts this media type.
 fn raw(accept: &str) -> String {
     let mut request = format!("POST {ORCHESTRATE} HTTP/1.1\r\nhost: gateway\r\n");
     for (name, value) in headers("pro", accept) {
@@ -72,7 +72,7 @@ fn raw(accept: &str) -> String {
     request + "content-length: 2\r\n\r\n{}"
 }
 
-/// Reads until `end` has come.
+/// Reads until the text contains `end`.
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = Vec::new();
     loop {
@@ -80,13 +80,17 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
         if text.contains(end) {
             return text.into_owned();
         }
-        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "it ended");
+        assert_ne!(
+            stream.read_buf(&mut read).await.unwrap(),
+            0,
+            "the connection ended early"
+        );
     }
 }
 
-/// The events of a stream, as the rules of
-/// <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation> have
-/// it: type and data of each.
+/// Parses an event stream. Returns the type and the data of each event.
+///
+/// Follows <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>.
 fn event_source(stream: &str) -> Vec<(String, String)> {
     let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream);
     let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
@@ -118,7 +122,7 @@ fn event_source(stream: &str) -> Vec<(String, String)> {
     events
 }
 
-/// The records of a stream, each with its type.
+/// Parses the records of a stream. Returns each with its type.
 fn records(accept: &str, stream: &str) -> Vec<(String, Value)> {
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     if accept == EVENTS {
@@ -135,16 +139,16 @@ fn records(accept: &str, stream: &str) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// What the records say together, in the form of an answer in one piece.
+/// Joins the records to the form of a response that is not streamed.
 fn joined(records: Vec<(String, Value)>) -> Value {
     let mut services = Map::new();
     let mut whole = Value::Null;
     for (kind, mut record) in records {
-        assert!(whole.is_null(), "nothing comes after the summary");
+        assert!(whole.is_null(), "the summary is the last record");
         if kind == "service" {
             let name = record.as_object_mut().unwrap().remove("name").unwrap();
             let before = services.insert(name.as_str().unwrap().to_owned(), record);
-            assert!(before.is_none(), "{name} twice");
+            assert!(before.is_none(), "duplicate record of {name}");
         } else {
             assert_eq!(kind, "summary");
             whole = record;
@@ -154,8 +158,8 @@ fn joined(records: Vec<(String, Value)>) -> Value {
     whole
 }
 
-/// Takes out what takes another time each time.
-fn timeless(mut value: Value) -> Value {
+/// Removes the durations, which differ between runs.
+fn without_times(mut value: Value) -> Value {
     const TIMES: [&str; 6] = [
         "responseTime",
         "queueTime",
@@ -167,14 +171,14 @@ fn timeless(mut value: Value) -> Value {
     if let Value::Object(members) = &mut value {
         members.retain(|name, _| !TIMES.contains(&name.as_str()));
         for value in members.values_mut() {
-            *value = timeless(value.take());
+            *value = without_times(value.take());
         }
     }
     value
 }
 
 #[test]
-fn the_reader_of_events_follows_the_rules() {
+fn the_event_parser_follows_the_standard() {
     let stream = "\u{feff}: comment\r\ndata: a\rdata:  b\ndata\n\nevent: x\ndata:c:d\nid: 1\nretry: 2\nother\n\n\
                   event: no data\n\ndata\n\ndata: never dispatched\n";
     let events = [("message", "a\n b\n"), ("x", "c:d"), ("message", "")];
@@ -183,7 +187,7 @@ fn the_reader_of_events_follows_the_rules() {
 }
 
 #[tokio::test]
-async fn curl_sees_the_first_service_before_the_last_has_ended() {
+async fn curl_receives_the_first_record_before_the_last_call_ends() {
     let Some(curl) = program("curl") else { return };
     for accept in [LINES, EVENTS] {
         let (up, gate) = service().await;
@@ -219,7 +223,7 @@ async fn curl_sees_the_first_service_before_the_last_has_ended() {
 }
 
 #[tokio::test]
-async fn the_records_have_the_same_facts_as_the_answer_in_one_piece() {
+async fn records_equal_the_response_that_is_not_streamed() {
     let (up, _) = service().await;
     let plan = "    broken: { downstream: up, request: { path: /broken } }
     pretty: { downstream: up, depends_on: [{ node: broken, optional: true }], request: { path: /pretty } }
@@ -246,7 +250,7 @@ async fn the_records_have_the_same_facts_as_the_answer_in_one_piece() {
         );
         let mut expected = one.json();
         if status != 200 {
-            // A record has a type of its own, and the status has been sent: these say it instead.
+            // In a stream, `type` is the type of the record, and `success` replaces the HTTP status.
             expected.as_object_mut().unwrap().remove("type");
             expected["success"] = false.into();
         }
@@ -260,7 +264,11 @@ async fn the_records_have_the_same_facts_as_the_answer_in_one_piece() {
             assert_eq!(answer.status, StatusCode::OK);
             assert_eq!(answer.header("x-correlation-id"), "order-7");
             let joined = joined(records(accept, &answer.text));
-            assert_eq!(timeless(joined), timeless(expected.clone()), "{strategy}");
+            assert_eq!(
+                without_times(joined),
+                without_times(expected.clone()),
+                "{strategy}"
+            );
             let data = format!("\"data\":{COMPACT}}}\n");
             assert_eq!(
                 answer.text.contains(&data),
@@ -273,7 +281,7 @@ async fn the_records_have_the_same_facts_as_the_answer_in_one_piece() {
 }
 
 #[tokio::test]
-async fn what_is_refused_before_the_run_is_an_ordinary_problem() {
+async fn a_rejection_before_the_run_is_an_ordinary_problem() {
     let (up, _) = service().await;
     let gateway = Gateway::start(&[("up", up)], TWO, ONCE).await;
     for (body, status) in [("{\"timeout\": 1}", 422), ("{", 400)] {
@@ -290,7 +298,7 @@ async fn what_is_refused_before_the_run_is_an_ordinary_problem() {
 }
 
 #[tokio::test]
-async fn fault_d33_a_client_that_goes_away_within_a_stream_takes_its_calls_along() {
+async fn fault_d33_a_disconnect_during_a_stream_cancels_the_calls() {
     let (quick, _) = stub(quick).await;
     let (slow, seen) = stub(hanging).await;
     let plan = "    quick: { downstream: quick, request: { path: / } }
@@ -303,7 +311,7 @@ async fn fault_d33_a_client_that_goes_away_within_a_stream_takes_its_calls_along
     read_until(&mut stream, "\"name\":\"quick\"").await;
     seen.until(|calls, _| calls == 1).await;
     drop(stream);
-    seen.until(|_, cut| cut == 1).await;
+    seen.until(|_, cancelled| cancelled == 1).await;
     let health = gateway.post("/health", json!({})).await;
     assert_eq!(health.at("/services/slow/inFlight"), 0);
     assert_eq!(health.at("/services/slow/circuitBreakerState"), "CLOSED");
@@ -311,7 +319,7 @@ async fn fault_d33_a_client_that_goes_away_within_a_stream_takes_its_calls_along
 }
 
 #[tokio::test]
-async fn a_connection_goes_on_after_a_stream() {
+async fn a_connection_stays_usable_after_a_stream() {
     let (up, gate) = service().await;
     gate.add_permits(3);
     let gateway = Gateway::start(&[("up", up)], TWO, ONCE).await;
@@ -330,7 +338,7 @@ async fn a_connection_goes_on_after_a_stream() {
 }
 
 #[tokio::test]
-async fn server_timing_is_sent_where_it_is_switched_on() {
+async fn sends_server_timing_only_if_enabled() {
     let (up, gate) = service().await;
     gate.add_permits(9);
     let plan = format!("{TWO}    broken: {{ downstream: up, request: {{ path: /broken }} }}\n");
@@ -360,13 +368,13 @@ async fn server_timing_is_sent_where_it_is_switched_on() {
 }
 
 #[tokio::test]
-async fn every_member_of_an_answer_is_described() {
+async fn the_openapi_schemas_cover_every_response_member() {
     let (up, gate) = service().await;
     gate.add_permits(9);
     let gateway = Gateway::start(&[("up", up)], TWO, ONCE).await;
     let document = gateway.send(Method::GET, "/openapi.json", &[], "").await;
     let answer = gateway.ask(json!({})).await;
-    let described = |schema: &str, value: Value| {
+    let check = |schema: &str, value: Value| {
         let schema = document.at(&format!("/components/schemas/{schema}"));
         for name in value.as_object().unwrap().keys() {
             assert!(schema["properties"].get(name).is_some(), "{name}");
@@ -375,16 +383,16 @@ async fn every_member_of_an_answer_is_described() {
             assert!(value.get(name.as_str().unwrap()).is_some(), "{name}");
         }
     };
-    described("Answer", answer.json());
-    described("Data", answer.at("/data"));
-    described("Service", answer.service("quick", ""));
-    described("Stats", answer.at("/data/parallelExecutionStats"));
-    described("Meta", answer.at("/meta"));
+    check("Answer", answer.json());
+    check("Data", answer.at("/data"));
+    check("Service", answer.service("quick", ""));
+    check("Stats", answer.at("/data/parallelExecutionStats"));
+    check("Meta", answer.at("/meta"));
     let headers = headers("pro", LINES);
     let streamed = gateway
         .send(Method::POST, ORCHESTRATE, &headers, "{}")
         .await;
     let records = records(LINES, &streamed.text);
-    described("SummaryRecord", records[2].1.clone());
-    described("Totals", records[2].1["data"].clone());
+    check("SummaryRecord", records[2].1.clone());
+    check("Totals", records[2].1["data"].clone());
 }
