@@ -218,7 +218,7 @@ async fn fault_g2_a_partial_response_reports_the_failed_service() {
     assert_eq!(answer.service("broken", "/status"), "failed");
     assert_eq!(
         answer.service("broken", "/error"),
-        json!({"kind": "status", "message": "the service answered 500"})
+        json!({"kind": "status", "message": "the service responded with status 500"})
     );
     assert!(
         !answer.text.contains("inside"),

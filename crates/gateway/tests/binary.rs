@@ -470,8 +470,8 @@ wave  node    runs      after  start  expected  budget  attempts
 1     user    required  -      0s     -         380ms   2
 2     orders  optional  user?  0s     -         380ms   4
 
-warning[worst_case]: the worst case of user → orders is 750ms, and the deadline 400ms
-  at nodes.orders: shorten the attempt_timeout of \"orders\", set its total_timeout, or try it less often
+warning[worst_case]: the worst case of user → orders is 750ms, but the deadline is 400ms
+  at nodes.orders: lower the attempt_timeout of \"orders\", set its total_timeout, or allow fewer attempts
 "
     );
     let (_, text, _) = explain(&["--route", "page", "--format", "mermaid"]).await;

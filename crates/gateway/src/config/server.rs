@@ -102,7 +102,8 @@ pub(super) fn server(reader: Option<ValueReader<'_>>) -> Server {
             "grace" => "drain.timeout",
             key => key,
         };
-        reader.at(key).error("invalid", problem.message());
+        let reader = reader.at(key);
+        reader.error("invalid", reader.tree.quote_in(problem.message()));
     }
     server.proxies = proxies(&mut map);
     server.cors = map.take("cors").and_then(|reader| cors(&reader));

@@ -91,7 +91,10 @@ fn check(reader: &ValueReader<'_>, config: &JwksConfig) -> bool {
     for problem in &problems {
         match problem.field() {
             "algorithms" => reader.error("invalid", format!("algorithms: {}", problem.message())),
-            key => reader.at(key).error("invalid", problem.message()),
+            key => {
+                let reader = reader.at(key);
+                reader.error("invalid", reader.tree.quote_in(problem.message()));
+            }
         }
     }
     problems.is_empty()
