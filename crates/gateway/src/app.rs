@@ -73,11 +73,13 @@ impl App {
         for (name, downstream) in &config.downstreams {
             backends.insert(name.as_str(), Arc::new(backend(name, downstream)?));
         }
+        // Only tiers with a limit are kept. A missing tier is unlimited.
         let limits = config
             .tiers
             .iter()
             .filter_map(|(name, tier)| Some((name.clone(), tier.max_concurrency?)));
         let limits: Vec<_> = limits.collect();
+        // Callers without a token are in the lowest tier.
         let lowest = config.tiers.first().map_or("default", |(name, _)| name);
         let anonymous: Arc<str> = lowest.into();
         let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
@@ -166,6 +168,7 @@ impl App {
             // Below the guard, which responds to `OPTIONS *`. Above routing and authentication, because a
             // preflight request carries no token.
             .option_layer(self.edge.cors.clone())
+            // axum needs its own body type. The layers above accept any body.
             .map_request(|request: Request<B>| request.map(Body::new))
             .map_err(|never: Infallible| -> tower_fanout::layers::Rejection { match never {} })
             // Authentication is per route: after routing, and before the body is read.
@@ -175,6 +178,7 @@ impl App {
     fn router(&self, auth: &Auth) -> Router {
         let built_in = self.orchestrate.as_ref();
         let built_in = built_in.map(|(required, api)| (api.route.names(), required.as_ref()));
+        // Serialized once, as the document never changes while the process runs.
         let document = openapi::document(built_in, &self.route_docs()).to_string();
         let ready = self.ready.clone();
         let mut router = Router::new()
@@ -200,6 +204,7 @@ impl App {
         }
         router
             .fallback(|request| problem(Code::NotFound, request))
+            // axum adds the `allow` header to this response.
             .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
     }
 
@@ -243,6 +248,7 @@ fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Err
 
 /// Builds the handler of a configured route.
 fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
+    // The configuration accepts only methods that have a filter, so the default is never used.
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
     on(filter, move |request: Request<Body>| async move {
         let (mut parts, body) = request.into_parts();

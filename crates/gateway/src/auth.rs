@@ -47,6 +47,7 @@ impl Auth {
         let mut issuers = IndexMap::new();
         for (name, jwt) in &config.jwt {
             let issuer = Issuer::start(name, jwt, config).await;
+            // The error is printed by `run` on one line, so it names its key in the file.
             let issuer = issuer.map_err(|error| format!("auth.jwt.{name}: {error}"))?;
             issuers.insert(name.clone(), issuer);
         }
@@ -90,6 +91,7 @@ impl Auth {
         let verifier = trusted.expect("the providers of a route share no issuer");
         let config = JwtConfig::default()
             .realm(&*first.realm)
+            // The strictest provider decides, because a token may be of any of them.
             .reveal_expired(issuers.iter().all(|issuer| issuer.reveal_expired))
             .skip_preflight(issuers.iter().all(|issuer| issuer.skip_preflight))
             .any_role(auth.any_role.iter().cloned())

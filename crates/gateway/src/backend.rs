@@ -92,6 +92,7 @@ impl Backend {
         let status = match state {
             Some(State::Open | State::ForcedOpen) => HealthStatus::Down,
             Some(State::HalfOpen) => HealthStatus::Degraded,
+            // Also without a circuit breaker, as there is then no other signal of health.
             _ => HealthStatus::Up,
         };
         Health {

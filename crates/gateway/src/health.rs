@@ -54,6 +54,7 @@ pub(crate) fn of(route: &Route) -> Response<Body> {
     let status = if required_down {
         HealthStatus::Down
     } else {
+        // A run succeeds without an optional downstream, so the route is degraded at worst.
         worst.min(HealthStatus::Degraded)
     };
     let code = if required_down {

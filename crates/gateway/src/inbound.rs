@@ -62,6 +62,7 @@ impl Inbound {
     /// Returns the condition's error.
     pub(crate) fn holds(&self, condition: &Condition) -> Result<bool, EvalError> {
         match condition.holds(&Source::of(self)) {
+            // In an explanation, a missing value is not a mistake of the caller.
             Err(EvalError::Missing(reference)) if self.is_unknown(&reference.root) => Ok(false),
             result => result,
         }

@@ -83,6 +83,7 @@ async fn serve(path: &Path) -> Outcome {
     for warning in config.warnings.diagnostics() {
         tracing::warn!(path = warning.path, "{}", warning.message);
     }
+    // Handlers are installed before the first fetch, so that a signal during startup is not lost.
     let stop = signals()?;
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone())?;
@@ -184,6 +185,7 @@ fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) 
     let path = jwt.tier_claim.as_deref().unwrap_or("tier");
     let claim = path
         .split('.')
+        // Indexing creates the missing objects on the path.
         .fold(&mut claims, |claims, step| &mut claims[step]);
     *claim = tier.into();
     println!("{}", sign(key.algorithm, key.material.expose(), &claims)?);

@@ -156,15 +156,18 @@ impl<'c> RouteNode<'c> {
         let template = Arc::clone(&self.template);
         let forwards = self.forwards();
         let render = move |inbound: &Inbound, answers: &Answers| {
+            // A required node may be rendered already, by the check for missing input.
             let prepared = inbound.prepared.get(index).and_then(Option::as_ref);
             let mut request = match prepared {
                 Some(request) => request.clone(),
                 None => template.render(&Source::with(inbound, answers))?,
             };
             let id = inbound.correlation_id.header_value();
+            // The headers of the gateway are added last, so a template cannot replace them.
             request.headers_mut().insert(CORRELATION_ID, id);
             inbound.trace.write(request.headers_mut());
             inbound.depth.stamp(request.headers_mut());
+            // Copies no headers of the caller if no service may receive any.
             if forwards {
                 let caller = Caller(Arc::clone(&inbound.headers));
                 request.extensions_mut().insert(caller);
@@ -202,6 +205,7 @@ impl<'c> RouteNode<'c> {
         let attempts = self
             .fallback_downstreams()
             .filter_map(|other| other.policy().attempt_timeout);
+        // Without an attempt timeout, no time can be reserved.
         attempts.max().unwrap_or_default()
     }
 
@@ -215,6 +219,7 @@ impl<'c> RouteNode<'c> {
     + use<> {
         let downstream = &self.backend.downstream;
         let chain = downstream.fallback().reserve(self.reserve());
+        // Fallback services get the same filter, because their responses replace that of the node.
         let shape = FieldFilterLayer::new(self.config.shape.clone(), self.config.accept.clone());
         let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
             let chain = chain.on(on.clone());
@@ -228,6 +233,7 @@ impl<'c> RouteNode<'c> {
             }
         });
         tower::ServiceBuilder::new()
+            // Outermost, so that retries and fallbacks see the original status.
             .layer(AcceptLayer::new(self.config.accept.clone()))
             .service(downstream_stack(&self.backend, shape, fallback))
     }
@@ -281,6 +287,7 @@ fn forward(allowed: &ForwardHeaders, mut request: DownstreamRequest) -> Downstre
 /// Returns an identifier that depends only on the name and the nodes of the plan, so that it is the same
 /// on every machine and after a restart.
 fn plan_id(name: &str, config: &PlanConfig) -> String {
+    // The debug output covers every setting of the nodes, so any change yields another id.
     let text = format!("{name} {:?}", config.nodes);
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).to_string()
 }

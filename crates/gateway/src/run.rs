@@ -41,6 +41,7 @@ impl Sockets {
     /// Panics outside of a Tokio runtime.
     pub(crate) fn bind(server: &Server) -> io::Result<Self> {
         let bind = |address: SocketAddr| {
+            // The original message does not name the address.
             let named = |error: io::Error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
             };
@@ -95,14 +96,17 @@ pub(crate) async fn run(
     };
     let admin = tokio::spawn(admin(sockets.admin, state));
     let _reload = AbortOnDrop(tokio::spawn(reload(server.certificate.clone())));
+    // The sockets are bound, so early connections wait in the backlog until `serve` accepts them.
     ready.set(true);
     let stop = async {
         stop.await;
         tracing::info!("stopping");
         ready.set(false);
+        // Load balancers need time to notice that the process is not ready.
         sleep(server.drain_delay).await;
     };
     let stopped = public.serve(sockets.public, app.service(auth), stop).await;
+    // Metrics stay available until the last request is complete.
     admin.abort();
     tracing::info!(?stopped, "stopped");
     Ok(stopped)
@@ -138,6 +142,7 @@ pub(crate) fn signals() -> io::Result<impl Future<Output = ()>> {
         either(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
+            // 128 + SIGINT, the convention of shells.
             std::process::exit(130);
         });
     })
@@ -164,6 +169,7 @@ struct State {
 async fn admin(listener: TcpListener, state: State) {
     let metrics = telemetry::metrics();
     let _upkeep = AbortOnDrop(tokio::spawn(upkeep(metrics.clone())));
+    // Gauges are updated on each scrape. Counters and histograms update themselves.
     let page = move || {
         state.backends.iter().for_each(|backend| measure(backend));
         count(&state.connections);

@@ -32,6 +32,7 @@ const SECONDS: [f64; 14] = [
 ///
 /// Only the first call in a process has an effect.
 pub(crate) fn log(logs: &Logs) {
+    // The configuration has validated the level, so the default is only a safeguard.
     let filter = EnvFilter::try_new(&logs.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let human = match logs.format {
@@ -88,6 +89,7 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
     if field.name() != "message" {
         write!(writer, "{field}=")?;
     }
+    // Escapes line breaks and control characters.
     write!(OneLine(writer), "{value:?}")
 }
 

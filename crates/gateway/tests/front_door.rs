@@ -230,8 +230,9 @@ async fn fault_d22_d23_a_client_that_keeps_sending_gets_413() {
     };
     let chunk = format!("10000\r\n{}\r\n", "a".repeat(1 << 16)).repeat(17);
     for request in [
-        // The whole body, which is slightly larger than the limit.
+        // Announces more than the limit of 1 MiB, and sends a part of it.
         head("content-length: 1114112") + &"a".repeat(60 << 10),
+        // Sends more than the limit without announcing a length.
         head("transfer-encoding: chunked") + &chunk,
     ] {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();

@@ -49,6 +49,7 @@ fn strategy(reader: &ValueReader<'_>) -> Option<Strategy> {
         _ => None,
     };
     let is_invalid = |needed: Value| needed.as_u64().is_none_or(|needed| needed == 0);
+    // serde would only report an unknown variant or an invalid number.
     if reader.is_word("quorum") || needed.is_some_and(is_invalid) {
         let message = "expected a quorum of 1 or more nodes";
         let help = "write { quorum: 2 }".into();

@@ -27,6 +27,7 @@ pub(super) fn check_plan(
         let Some(node) = node else { continue };
         let unknown = |reference: &&Reference| {
             let known = |known: &[&str]| known.contains(&&*reference.path[0]);
+            // Without known parameters, the invalid path is already reported.
             reference.root == Root::Route && !parameters.is_none_or(known)
         };
         for reference in node.request.references().filter(unknown) {
@@ -74,6 +75,7 @@ fn check_fallbacks(nodes: &Nodes<'_, '_>) {
         let message = format!("fallback cycle: {}", cycle.join(" → "));
         let help = Some("remove one of these fallbacks".into());
         reader.error_with_help("graph", message, help);
+        // Each member of the cycle leads to the same cycle again.
         reported.extend(cycle);
     }
 }
@@ -116,9 +118,11 @@ fn check_graph(
 ) -> Option<Plan> {
     let specs = nodes.iter().map(|(name, (node, _))| match node {
         Some(node) => describe(name, node, names),
+        // An invalid node still exists, so that references to it are not reported as unknown.
         None => NodeSpec::new(&**name).optional(),
     });
     let plan = Plan::new(specs);
+    // Times of invalid policies would be those of the defaults.
     let known = names.sound && nodes.values().all(|(node, _)| node.is_some());
     let problems = match &plan {
         Ok(plan) if known => plan.check(bounds),
@@ -183,6 +187,7 @@ fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnos
         (None, _) => reader.clone(),
         (Some((_, at)), Some(PlanPart::After(item))) => at.item("depends_on", item),
         (Some((_, at)), Some(PlanPart::Tiers)) => at.at("tiers"),
+        // `item` counts only the references to other nodes.
         (Some((node, at)), Some(PlanPart::Reads(item))) => {
             let reads = node
                 .iter()

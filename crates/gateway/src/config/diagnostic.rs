@@ -77,6 +77,7 @@ impl Report {
     pub(super) fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| diagnostic.position);
         for diagnostic in &mut diagnostics {
+            // Messages and paths may quote URLs and keys of the file.
             diagnostic.message = redact_credentials(&diagnostic.message);
             diagnostic.path = redact_credentials(&diagnostic.path);
         }
@@ -137,11 +138,13 @@ impl Report {
             .nth(position.column.saturating_sub(1))
             .map_or(line.len(), |(offset, _)| offset);
         let rest = &line[offset..];
+        // A word ends where YAML flow syntax may continue.
         let ends = |c: char| c.is_whitespace() || ",}]:".contains(c);
         let length = match rest.chars().next() {
             Some(quote @ ('"' | '\'')) => rest[1..].find(quote).map_or(rest.len(), |end| end + 2),
             _ => rest.find(ends).unwrap_or(rest.len()),
         };
+        // Never empty inside a line, so that at least one character is underlined.
         line_start + offset..line_start + offset + length.max(1).min(rest.len())
     }
 }

@@ -63,6 +63,7 @@ fn downstream(reader: &ValueReader<'_>, policies: &IndexMap<String, Policy>) -> 
     reader.check(&config.client);
     map.not_built(&[("health_check", "health checking")]);
     map.finish();
+    // Building a client checks the TLS options together. That is useful only if each of them is valid.
     if is_https(&config.endpoint)
         && reader.is_sound()
         && let Err(error) = Client::new(&config.endpoint, config.client.clone())
@@ -214,6 +215,7 @@ fn forward(map: &mut MapReader<'_>) -> ForwardHeaders {
             let Some(name) = header_name(&reader) else {
                 continue;
             };
+            // Adds the headers one by one, so that an error is reported at the header that causes it.
             let mut with = forward.clone();
             if is_credential {
                 with.credentials.push(name);
@@ -250,6 +252,7 @@ fn endpoint(reader: &ValueReader<'_>) -> Option<Uri> {
         .map(client::check)
     {
         Ok(Ok(_)) => return uri.ok(),
+        // The URL is well-formed, but has parts that an endpoint must not have.
         Ok(Err(error)) => url.error("invalid", error.message()),
         Err(error) => url.error("invalid", error),
     }

@@ -52,6 +52,7 @@ pub(super) fn routes(reader: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<
                 format!("duplicate route name \"{}\"", route.name),
             );
         }
+        // Paths that differ only in parameter names match the same requests.
         if routes
             .iter()
             .any(|other| other.method == route.method && shape(&other.path) == shape(&route.path))
@@ -175,6 +176,7 @@ fn plan(
         .deadline(deadline.default)
         .max_concurrency(max_concurrency.default.into())
         .max_retries(retry_attempts.default);
+    // All checks run before the first `?`, so that one run reports the errors of all of them.
     let graph = check_plan(&reader, &nodes, parameters, &bounds, names);
     if let Some(reader) = &aggregates {
         check_effects(reader, &aggregate, &nodes, deadline.default, choose);
@@ -184,6 +186,7 @@ fn plan(
     let graph = graph?;
     let nodes = nodes.into_iter().map(|(name, (node, _))| {
         let mut node = node?;
+        // References by name become indices, which are faster to look up per request.
         node.request.resolve(|name| graph.index_of(name));
         Some((name, node))
     });

@@ -75,6 +75,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
     let is_empty = |kind: &Kind| matches!(kind, Kind::List(items) if items.is_empty());
     if matches!(reader.tree.kind, Kind::Map(_))
         && orchestrate.is_none()
+        // An empty list of routes serves nothing either.
         && (given.as_ref()).is_none_or(|routes| is_empty(&routes.tree.kind))
     {
         reader.error(
@@ -135,6 +136,7 @@ fn tracing(reader: &ValueReader<'_>) -> TraceLayer {
     let baggage = map.take("baggage");
     map.not_built(&[("otlp", "trace export"), ("sample", "trace export")]);
     map.finish();
+    // Without trust, all incoming context is ignored, and so is the list of baggage keys.
     let Some(baggage) = baggage.filter(|_| trust) else {
         return if trust {
             TraceLayer::new()

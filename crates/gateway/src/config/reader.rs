@@ -93,6 +93,7 @@ impl<'t> ValueReader<'t> {
     /// Returns `true` if no error is reported so far for this value or a value inside it.
     pub(super) fn is_sound(&self) -> bool {
         let inside = |path: &str| {
+            // Paths are compared as text: `a` contains `a.b` and `a[0]`, but not `ab`.
             let rest = path.strip_prefix(&self.path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
@@ -189,9 +190,10 @@ impl<'t> ValueReader<'t> {
         }
     }
 
-    /// Deserializes and validates a configuration struct. Returns `None` after reporting an error.
+    /// Deserializes a configuration struct. Returns `None` after reporting an error.
     ///
-    /// Each key is deserialized on its own, so that one mistake does not hide the others.
+    /// Each key is deserialized on its own, so that one mistake does not hide the others. The caller
+    /// validates the values of a struct that is returned.
     pub(super) fn config<T: Validate + DeserializeOwned>(&self) -> Option<T> {
         let mut map = self.as_map();
         let mut sound = matches!(self.tree.kind, Kind::Map(_));
@@ -201,6 +203,7 @@ impl<'t> ValueReader<'t> {
                 continue;
             };
             let value = reader.tree.to_json();
+            // Every other field takes its default, so only the mistakes of this key show up.
             let alone: Value = [((*key).to_owned(), value.clone())].into_iter().collect();
             match serde_json::from_value::<T>(alone) {
                 Ok(_) => drop(values.insert((*key).to_owned(), value)),
@@ -210,8 +213,10 @@ impl<'t> ValueReader<'t> {
                 }
             }
         }
+        // Unknown keys are errors too.
         sound &= map.finish();
         let config = serde_json::from_value(values.into()).ok()?;
+        // The caller gets `None` and cannot validate, so the readable fields are validated here.
         if !sound {
             self.check(&config);
         }
@@ -253,6 +258,7 @@ impl<'t> ValueReader<'t> {
             };
             match members.iter().find(|(name, _, _)| name == step) {
                 Some((_, _, value)) => reader = reader.child(value, &format!(".{step}")),
+                // A missing key has no position. The path names it, and the enclosing map is underlined.
                 None => reader.path = format!("{}.{step}", reader.path),
             }
         }
@@ -339,6 +345,7 @@ impl<'t> MapReader<'t> {
         for (index, (name, position, value)) in members.iter().enumerate() {
             let reader = self.reader.child(value, &format!(".{name}"));
             let is_known = self.known.contains(&name.as_str());
+            // A repeated key is reported where it is repeated, not where it is first used.
             let is_first = !members[..index].iter().any(|(other, _, _)| other == name);
             sound &= is_known && is_first;
             if !is_first {

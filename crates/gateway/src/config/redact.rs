@@ -21,6 +21,7 @@ pub(super) fn redact_credentials(text: &str) -> String {
 fn mask(text: &str, ranges: impl Iterator<Item = Range<usize>>) -> String {
     let mut hidden = vec![false; text.len()];
     for range in ranges {
+        // Ranges are in bytes. A character is hidden if its first byte is.
         hidden[range].fill(true);
     }
     let masked = text.char_indices().map(|(at, char)| match char {
@@ -38,6 +39,7 @@ fn secrets(text: &str) -> impl Iterator<Item = Range<usize>> {
         let before = key.trim_end_matches(['"', '\'']);
         // YAML allows a value directly after the colon only if the key is quoted.
         let separate = text[colon + 1..].starts_with(char::is_whitespace);
+        // The key is the last word before the colon.
         let name = before
             .rsplit(|c: char| !(c.is_alphanumeric() || "_-".contains(c)))
             .next()?;
@@ -58,10 +60,12 @@ fn is_secret(name: &str) -> bool {
 fn value(text: &str, key: usize, from: usize) -> Option<Range<usize>> {
     let start = from + text[from..].len() - text[from..].trim_start().len();
     let value = &text[start..];
+    // The name of a variable is not secret, and helps to find the mistake.
     if is_reference(value) {
         return None;
     }
     let line = text[..key].rfind('\n').map_or(0, |end| end + 1);
+    // More opening than closing braces on the line mean that the value is inside a flow map.
     let braces = |brace| text[line..key].matches(brace).count();
     let length = match value.chars().next()? {
         quote @ ('"' | '\'') => quoted(value, quote),

@@ -99,6 +99,7 @@ pub(super) fn server(reader: Option<ValueReader<'_>>) -> Server {
     // The other fields are already checked against narrower bounds.
     for problem in config.errors() {
         let key = match problem.field() {
+            // The field has another name and place in the file.
             "grace" => "drain.timeout",
             key => key,
         };
@@ -119,6 +120,7 @@ fn addresses(map: &mut MapReader<'_>, server: &mut Server) {
     let admin = map.take("admin");
     server.admin = address(admin.clone(), server.admin);
     let Some(admin) = admin else { return };
+    // Port 0 binds a different free port each time.
     if server.admin == server.listen && server.admin.port() != 0 {
         let message = format!(
             "listen and admin must differ, got {} for both",

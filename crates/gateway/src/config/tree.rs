@@ -42,6 +42,7 @@ impl Tree {
         let spanned: Spanned<Kind> = read.map_err(|error: serde_saphyr::Error| {
             let position = error.location().map_or(Position::START, position);
             let message = UserMessageFormatter.format_message(error.without_snippet());
+            // A message may quote the file, which must not inject terminal sequences.
             (position, message.replace(char::is_control, " "))
         })?;
         Ok(spanned.into())
@@ -65,6 +66,7 @@ impl Tree {
         match (&self.kind, &self.written) {
             // A shorter value is unlikely to be a secret, and would match unrelated text.
             (Kind::Scalar(Value::String(value)), Some(written)) if value.len() >= 6 => message
+                // Messages of serde quote strings in their escaped form.
                 .replace(&value.escape_debug().to_string(), written)
                 .replace(value, written),
             (Kind::Scalar(_), _) => message,
@@ -172,6 +174,7 @@ fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Strin
             Some(value) => out.push_str(&value),
             None => out.push_str(otherwise?),
         }
+        // Continues after the reference, so a value is never expanded itself.
         rest = after;
     }
     out.push_str(rest);

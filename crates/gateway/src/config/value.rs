@@ -25,6 +25,7 @@ pub(super) fn size(reader: Option<ValueReader<'_>>, default: usize) -> usize {
     let Some(text) = reader.text() else {
         return default;
     };
+    // The longest suffix comes first, as every unit ends in `B`.
     let units = [
         ("GiB", 1 << 30),
         ("MiB", 1 << 20),
@@ -195,6 +196,7 @@ pub(super) fn bound<T: Copy + PartialOrd + Debug>(
             format!("default must be <= max {max:?}, got {default:?}"),
         );
     }
+    // A maximum below the built-in default lowers the default too.
     let fallback = if otherwise.default > max {
         max
     } else {

@@ -38,6 +38,7 @@ pub(crate) async fn demo(
     down: &[String],
 ) -> Result<ShutdownOutcome, Box<dyn Error + Send + Sync>> {
     let stop = signals()?;
+    // One UUID has only 122 random bits, so the secret consists of two.
     let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let mut variables = vec![
         ("DEMO_LISTEN".to_owned(), listen.to_string()),

@@ -40,6 +40,7 @@ impl Stub {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         Ok(Self {
             addr: listener.local_addr()?,
+            // Dropping the listener frees the port, so connections to it are refused.
             listener: (!down).then_some(listener),
         })
     }

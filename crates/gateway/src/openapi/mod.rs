@@ -33,6 +33,7 @@ pub(crate) fn document(
         json!(built_in.map(|(services, _)| services).unwrap_or_default());
     let operations = document
         .as_object_mut()
+        // The operations of the built-in API are stored outside `paths`, because they are optional.
         .and_then(|document| document.remove("x-orchestrate"));
     let paths = document["paths"]
         .as_object_mut()
@@ -48,6 +49,7 @@ pub(crate) fn document(
         let path = paths
             .entry(&route.path)
             .or_insert_with(|| Value::Object(Map::new()));
+        // Several routes may share a path with different methods.
         path[&route.method] = operation(route);
     }
     document
@@ -64,6 +66,7 @@ fn protect(operation: &mut Value, auth: Option<&RouteAuth>) {
         operation["responses"]["401"] = response("Unauthorized");
         operation["responses"]["403"] = response("Forbidden");
         let unavailable = &mut operation["responses"]["503"];
+        // Operations that call services have a 503 response already.
         if unavailable.is_null() {
             *unavailable = response("Unavailable");
         }
@@ -77,6 +80,7 @@ fn requirements(auth: &RouteAuth) -> Vec<Value> {
     if auth.any_role.is_empty() {
         return vec![with(&[])];
     }
+    // OpenAPI joins the requirements of a list with "or", and those of one requirement with "and".
     auth.any_role.chunks(1).map(with).collect()
 }
 

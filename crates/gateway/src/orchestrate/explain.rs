@@ -118,6 +118,8 @@ pub(super) fn reply(
             Ok(reply) => reply.body,
             Err(problem) => problem.to_json(Some(id)),
         };
+        // Adds the member `result` without parsing the explanation again: drops the last brace, and closes
+        // the object after the result.
         body.pop();
         body.push_str(",\"result\":");
         body.push_str(&result);

@@ -45,6 +45,7 @@ pub(super) fn check(
             }
         }
     }
+    // Errors are reported in the order of the plan.
     failures.sort_by_key(|(node, _)| *node);
     let mut missing = Vec::new();
     let mut unusable = false;
@@ -58,6 +59,7 @@ pub(super) fn check(
             }
         }
     }
+    // Missing values take precedence, as only they can be listed by their pointers.
     if !missing.is_empty() {
         return Err(Problem::new(Code::MissingParam).errors(missing));
     }
@@ -95,6 +97,7 @@ fn pointer(reference: &Reference) -> String {
     let path = escaped.fold(String::new(), |path, name| path + "/" + &name);
     match reference.root {
         Root::Body => path,
+        // Values outside the body get the name of their source as the first segment, such as `/query/id`.
         _ => format!("/{}{path}", reference.root),
     }
 }

@@ -74,6 +74,7 @@ impl Endpoint {
                 .any(|(name, value)| name == "execute" && value == "true");
             let (inbound, requested) = self.read(parts, body).await?;
             let mut job = Job::new(&self.route, inbound, &requested).in_test(execute);
+            // The explanation comes first, because the run consumes the job.
             let explained = explain::to_json(&self.route, &job.explain()?);
             let result = if execute {
                 Some(job.run(false).await)
@@ -98,6 +99,7 @@ impl Endpoint {
             let mut inbound = self.inbound(parts);
             inbound.route = route;
             let bytes = self.body(&inbound, body).await?;
+            // A route without a body is common, so an empty body is not an error here.
             if !bytes.is_empty() {
                 inbound.body = Some(json(bytes)?);
             }
@@ -147,6 +149,7 @@ impl Endpoint {
             .as_ref()
             .map_or(&*self.anonymous, |claims| claims.tier());
         Inbound {
+            // The job sets the deadline and the limits later, when it knows the requested options.
             call: Call::NONE,
             correlation_id: correlation_id(&parts),
             trace: trace(&parts),
@@ -234,10 +237,12 @@ impl<'r> Job<'r> {
         let max_concurrency = limits.max_concurrency.clamp(requested.max_concurrency);
         let max_concurrency = route
             .tier_limit(&inbound.tier)
+            // The tier can only lower the limit.
             .map_or(max_concurrency, |limit| limit.min(max_concurrency));
         inbound.call.deadline = Deadline::after(Instant::now(), timeout);
         inbound.call.max_retries = Some(retries);
         inbound.call.fallback = requested.fallbacks.unwrap_or(true);
+        // An explicit list of services replaces the selection of the plan.
         let named = requested.required.is_some() || requested.optional.is_some();
         let list = |list: &Option<Vec<usize>>| list.clone().unwrap_or_default();
         Self {
@@ -316,6 +321,7 @@ impl<'r> Job<'r> {
         let choices = self.choose()?;
         let (meta, route, fan_out) = (self.meta(), self.route, self.fan_out());
         let mut run = fan_out.run_chosen(self.inbound, &choices);
+        // The records of single nodes are not needed here, only the final report.
         while poll_fn(|cx| run.poll_next(cx)).await.is_some() {}
         let answer = run.into_answer();
         let verdict = meta.strategy.verdict(answer.report());
@@ -333,6 +339,7 @@ impl<'r> Job<'r> {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
             stream = stream.merge(move |answer| merged_document(&merge, plan.names(), answer));
         }
+        // The body is polled after the handler returns, so it carries the span of the request for its logs.
         let response = stream.into_response();
         Ok(response.map(|body| Body::new(InSpan::current(body))))
     }

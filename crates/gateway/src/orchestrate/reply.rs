@@ -47,6 +47,7 @@ impl Reply {
         let document = merged.as_ref().ok().and_then(Option::as_ref);
         let data = envelope.data(|node| answer.at(node), document);
         let timing = timed.then(|| server_timing(report, names));
+        // Checked before the envelope is built, so that a large response is not copied.
         let fits = data.len() <= MAX_ANSWER;
         let problem = match merged {
             Ok(_) if fits => {

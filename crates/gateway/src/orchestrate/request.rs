@@ -107,8 +107,10 @@ struct Reader<P> {
 
 impl<P: Fn(&str) -> Option<usize>> Reader<P> {
     fn field(&mut self, requested: &mut RequestedOptions, name: &str, value: &str) {
+        // JSON Pointer escapes of RFC 6901.
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         match name {
+            // The raw value has no leading whitespace, so the first byte tells its type.
             "input" if value.starts_with('{') => {}
             "input" => self.report(pointer, "type", "must be an object"),
             "parallelExecution" => requested.parallel = self.boolean(pointer, value),
@@ -152,6 +154,7 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
     ) -> Option<T> {
         let (low, high) = (range.start(), range.end());
         if value.bytes().any(|byte| !byte.is_ascii_digit()) {
+            // A negative integer has the right type but is out of range.
             let negative = value
                 .strip_prefix('-')
                 .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));

@@ -80,6 +80,7 @@ pub(super) fn keys(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
         }
     }
     let (keys, configs): (Vec<_>, Vec<_>) = given.into_iter().flatten().unzip();
+    // Errors of single keys are already reported.
     if keys.len() == items.len()
         && let Err(error) = KeySet::new(keys)
     {
@@ -113,6 +114,7 @@ fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfi
     let (material, from_secret, at) = material?;
     let algorithm = match declared {
         Some(declared) => declared,
+        // Tries each allowed algorithm of the right type with the key.
         None => only_fitting(&at, allowed, &material, from_secret)?,
     };
     let config = KeyConfig {

@@ -122,9 +122,10 @@ fn parties(map: &mut MapReader<'_>) -> (Vec<String>, Vec<String>, Duration) {
     let leeway = span(leeway_reader.clone(), Duration::from_secs(30));
     let config = VerifierConfig::new(issuers.clone(), audiences.clone()).leeway(leeway);
     if let Some(problem) = config.errors().first() {
+        // Issuers and audiences are reported at the provider, because either may be missing.
         let leeway_reader = leeway_reader.filter(|_| problem.field() == "leeway");
         let reader = leeway_reader.as_ref().unwrap_or(&map.reader);
-        reader.error("invalid", problem.message());
+        reader.error("invalid", reader.tree.quote_in(problem.message()));
     }
     (issuers, audiences, leeway)
 }

@@ -21,6 +21,8 @@ pub(in crate::config) fn check_conflicts(
             let before = &conflict.nodes[..index];
             let always =
                 |first: &&String| !choose && together(nodes, aggregate.strategy, first, second);
+            // A pair that always runs together conflicts in every run, which is an error.
+            // Otherwise the conflict is only possible, which is a warning.
             let certain = before.iter().find(always);
             let first = certain.unwrap_or(&before[0]);
             report(nodes, &conflict.key, [first, second], certain.is_some());
@@ -33,7 +35,8 @@ fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain:
     let Some((Some(node), reader)) = nodes.get(second) else {
         return;
     };
-    let is_new = node.shape.config().rename.values().any(|new| new == key);
+    // The conflicting name comes either from `rename` or from `allow`.
+    let is_new = node.shape.rename.values().any(|new| new == key);
     let part = if is_new { "rename" } else { "allow" };
     let reader = reader.at("response").at(part);
     let message = format!("duplicate member \"{key}\" in \"{first}\" and \"{second}\"");
