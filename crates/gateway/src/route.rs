@@ -220,14 +220,14 @@ impl<'c> RouteNode<'c> {
         let downstream = &self.backend.downstream;
         let chain = downstream.fallback().reserve(self.reserve());
         // Fallback services get the same filter, because their responses replace that of the node.
-        let shape = FieldFilterLayer::new(self.config.shape.clone(), self.config.accept.clone());
+        let filter = FieldFilterLayer::new(self.config.filter.clone(), self.config.accept.clone());
         let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
             let chain = chain.on(on.clone());
             match step {
                 FallbackStep::Static(answer) => chain.answer(http::Response::new(answer.clone())),
                 FallbackStep::Service(other) => chain.service(downstream_stack(
                     other,
-                    shape.clone(),
+                    filter.clone(),
                     other.downstream.fallback(),
                 )),
             }
@@ -235,14 +235,14 @@ impl<'c> RouteNode<'c> {
         tower::ServiceBuilder::new()
             // Outermost, so that retries and fallbacks see the original status.
             .layer(AcceptLayer::new(self.config.accept.clone()))
-            .service(downstream_stack(&self.backend, shape, fallback))
+            .service(downstream_stack(&self.backend, filter, fallback))
     }
 }
 
 /// Builds the whole stack of one downstream, with a fallback chain on top.
 fn downstream_stack(
     backend: &Backend,
-    shape: FieldFilterLayer,
+    filter: FieldFilterLayer,
     fallback: tower_fanout::layers::FallbackLayer<
         ClassifyHttp,
         DownstreamRequest,
@@ -264,7 +264,7 @@ fn downstream_stack(
     let attempt = tower::ServiceBuilder::new()
         // Below the fallback chain, because a fallback may receive other headers.
         .map_request(move |request| forward(&allowed, request))
-        .layer(shape)
+        .layer(filter)
         .layer(JsonLayer::new())
         .service(backend.client.clone());
     stack(

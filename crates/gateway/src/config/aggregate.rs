@@ -30,8 +30,8 @@ pub(super) fn aggregate(reader: &ValueReader<'_>) -> Aggregate {
     if let Some(mode) = map.take("merge").and_then(|reader| reader.get()) {
         merge.mode = mode;
     }
-    if let Some(way) = map.take("on_conflict").and_then(|reader| reader.get()) {
-        merge.on_conflict = way;
+    if let Some(on_conflict) = map.take("on_conflict").and_then(|reader| reader.get()) {
+        merge.on_conflict = on_conflict;
     }
     map.finish();
     Aggregate {

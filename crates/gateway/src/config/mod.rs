@@ -195,7 +195,7 @@ pub(crate) struct Node {
     /// Error statuses (4xx and 5xx) that count as successful responses.
     pub(crate) accept: Vec<u16>,
     /// Selection and renaming of response members.
-    pub(crate) shape: FieldFilter,
+    pub(crate) filter: FieldFilter,
     /// Fallbacks in the order in which they are tried.
     pub(crate) fallback: Vec<Fallback>,
 }

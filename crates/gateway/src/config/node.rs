@@ -59,7 +59,7 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
         ("policy", "a policy of a single node"),
     ]);
     map.finish();
-    let (accept, shape) = response?;
+    let (accept, filter) = response?;
     Some(Node {
         downstream: downstream?,
         depends_on,
@@ -69,7 +69,7 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
         when,
         request: request?,
         accept,
-        shape,
+        filter,
         fallback,
     })
 }
@@ -191,18 +191,18 @@ fn report<T>(reader: &ValueReader<'_>, result: Result<T, TemplateError>) -> Opti
 fn response(reader: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
     let mut map = reader.as_map();
     let statuses = map.items("accept");
-    let mut shape = FieldFilterConfig::default();
-    shape.target = map.take("target").and_then(|reader| reader.get());
-    shape.allow = read(map.take("allow"));
-    shape.deny = read(map.take("deny"));
-    shape.rename = read(map.take("rename"));
+    let mut filter = FieldFilterConfig::default();
+    filter.target = map.take("target").and_then(|reader| reader.get());
+    filter.allow = read(map.take("allow"));
+    filter.deny = read(map.take("deny"));
+    filter.rename = read(map.take("rename"));
     map.finish();
     let accept = statuses
         .iter()
         .filter_map(|reader| within(reader, 400, 599))
         .collect();
-    reader.check(&shape);
-    Some((accept, Validated::new(shape).ok()?))
+    reader.check(&filter);
+    Some((accept, Validated::new(filter).ok()?))
 }
 
 /// Reads a value. Returns the default of its type if it is missing or invalid.

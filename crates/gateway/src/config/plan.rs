@@ -53,10 +53,9 @@ pub(super) fn routes(reader: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<
             );
         }
         // Paths that differ only in parameter names match the same requests.
-        if routes
-            .iter()
-            .any(|other| other.method == route.method && shape(&other.path) == shape(&route.path))
-        {
+        if routes.iter().any(|other| {
+            other.method == route.method && pattern(&other.path) == pattern(&route.path)
+        }) {
             item.error(
                 "duplicate",
                 format!(
@@ -71,7 +70,7 @@ pub(super) fn routes(reader: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<
 }
 
 /// Returns the segments of a path, with parameters replaced by `{}`.
-fn shape(path: &str) -> Vec<&str> {
+fn pattern(path: &str) -> Vec<&str> {
     path.split('/')
         .map(|segment| {
             if segment.starts_with('{') {

@@ -230,12 +230,12 @@ impl<'t> ValueReader<'t> {
 
     /// Reports every error of `config` at its key. Returns `true` if none is found.
     pub(super) fn check(&self, config: &impl Validate) -> bool {
-        let problems = config.errors();
-        for problem in &problems {
-            let reader = self.at(problem.field());
-            reader.error("invalid", reader.tree.quote_in(problem.message()));
+        let errors = config.errors();
+        for error in &errors {
+            let reader = self.at(error.field());
+            reader.error("invalid", reader.tree.quote_in(error.message()));
         }
-        problems.is_empty()
+        errors.is_empty()
     }
 
     /// Returns the item `index` of the list `key`, or the closest enclosing value in the file.

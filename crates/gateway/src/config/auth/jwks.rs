@@ -87,15 +87,15 @@ fn url(reader: &ValueReader<'_>) -> Option<JwksUrl> {
 /// Reports every error of `config`. Returns `true` if none is found. Errors about algorithms are
 /// reported at `reader`, because the algorithms are a key of the issuer.
 fn check(reader: &ValueReader<'_>, config: &JwksConfig) -> bool {
-    let problems = config.errors();
-    for problem in &problems {
-        match problem.field() {
-            "algorithms" => reader.error("invalid", format!("algorithms: {}", problem.message())),
+    let errors = config.errors();
+    for error in &errors {
+        match error.field() {
+            "algorithms" => reader.error("invalid", format!("algorithms: {}", error.message())),
             key => {
                 let reader = reader.at(key);
-                reader.error("invalid", reader.tree.quote_in(problem.message()));
+                reader.error("invalid", reader.tree.quote_in(error.message()));
             }
         }
     }
-    problems.is_empty()
+    errors.is_empty()
 }

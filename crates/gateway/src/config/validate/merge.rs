@@ -15,7 +15,7 @@ pub(in crate::config) fn check_conflicts(
 ) {
     let known = nodes
         .iter()
-        .filter_map(|(name, (node, _))| Some((&**name, &node.as_ref()?.shape)));
+        .filter_map(|(name, (node, _))| Some((&**name, &node.as_ref()?.filter)));
     for conflict in aggregate.merge.declared_conflicts(known) {
         for (index, second) in conflict.nodes.iter().enumerate().skip(1) {
             let before = &conflict.nodes[..index];
@@ -36,7 +36,7 @@ fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain:
         return;
     };
     // The conflicting name comes either from `rename` or from `allow`.
-    let is_new = node.shape.rename.values().any(|new| new == key);
+    let is_new = node.filter.rename.values().any(|new| new == key);
     let part = if is_new { "rename" } else { "allow" };
     let reader = reader.at("response").at(part);
     let message = format!("duplicate member \"{key}\" in \"{first}\" and \"{second}\"");
