@@ -26,7 +26,7 @@ pub(super) fn aggregate(reader: &ValueReader<'_>) -> Aggregate {
     let strategy = map.take("strategy").and_then(|reader| strategy(&reader));
     let return_when = map.take("return_when").and_then(|reader| reader.get());
     let grace = map.take("grace");
-    let mut merge = MergeSettings::default();
+    let mut merge = MergeConfig::default();
     if let Some(mode) = map.take("merge").and_then(|reader| reader.get()) {
         merge.mode = mode;
     }

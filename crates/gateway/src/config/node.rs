@@ -202,7 +202,7 @@ fn response(reader: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
         .filter_map(|reader| within(reader, 400, 599))
         .collect();
     reader.check(&filter);
-    Some((accept, Validated::new(filter).ok()?))
+    Some((accept, FieldFilter::new(filter).ok()?))
 }
 
 /// Reads a value. Returns the default of its type if it is missing or invalid.

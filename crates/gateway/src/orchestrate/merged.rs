@@ -10,7 +10,7 @@ use tower_fanout_json::{
 /// Returns `true` if `merge` builds a document of its own. In group mode it does not, because every
 /// envelope already holds the responses by node name.
 pub(super) fn has_merged_document(merge: &Merge) -> bool {
-    merge.mode != MergeMode::Group
+    merge.config().mode != MergeMode::Group
 }
 
 /// Merges the responses of a run into one document.

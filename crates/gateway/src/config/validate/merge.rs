@@ -36,7 +36,7 @@ fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain:
         return;
     };
     // The conflicting name comes either from `rename` or from `allow`.
-    let is_new = node.filter.rename.values().any(|new| new == key);
+    let is_new = node.filter.config().rename.values().any(|new| new == key);
     let part = if is_new { "rename" } else { "allow" };
     let reader = reader.at("response").at(part);
     let message = format!("duplicate member \"{key}\" in \"{first}\" and \"{second}\"");

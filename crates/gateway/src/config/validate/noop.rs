@@ -27,7 +27,10 @@ pub(in crate::config) fn check_effects(
     if let Some(reader) = map.take("return_when").filter(|_| !choose) {
         check_return_when(&reader, aggregate, nodes);
     }
-    let merges = matches!(aggregate.merge.mode, MergeMode::Flat | MergeMode::Deep);
+    let merges = matches!(
+        aggregate.merge.config().mode,
+        MergeMode::Flat | MergeMode::Deep
+    );
     if let Some(reader) = map.take("on_conflict").filter(|_| !merges) {
         reader.warning(
             "no_effect",
