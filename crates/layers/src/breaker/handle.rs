@@ -32,7 +32,7 @@ use crate::{
 /// let handle = layer.handle().clone();
 /// let service = layer.layer(service_fn(|()| async { Ok::<_, BoxError>("fine") }));
 ///
-/// For example while the service is moved to another host.
+/// // For example while the service is moved to another host.
 /// let maintenance = handle.force_open();
 /// assert_eq!(handle.state(), State::ForcedOpen);
 /// assert!(service.clone().oneshot(()).await.is_err());
@@ -120,7 +120,7 @@ impl Handle {
         self.shared().word().state()
     }
 
-    /// Returns a snapshot of the breaker. It changes no state.
+    /// Returns a snapshot of the breaker. The call changes no state.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let shared = self.shared();

@@ -51,7 +51,7 @@ impl ClassifyHttp {
     /// use std::time::Duration;
     /// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Rejection, classify::ClassifyConfig};
     ///
-    /// This service sends 404 for an empty result, which is a success.
+    /// // This service sends 404 for an empty result, which is a success.
     /// let config = ClassifyConfig::new().success(vec![404]);
     /// let classify = ClassifyHttp::new().with(config).unwrap();
     /// let mut response = http::Response::new(());

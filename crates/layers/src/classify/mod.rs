@@ -149,7 +149,7 @@ pub enum Cause {
 /// use std::time::Duration;
 /// use tower_fanout_layers::{BoxError, Class, Classify, ClassifyResult, Failure};
 ///
-/// This service responds with an empty text if it has failed.
+/// /// This service responds with an empty text if it has failed.
 /// #[derive(Clone)]
 /// struct EmptyIsFailure;
 ///

@@ -34,7 +34,7 @@ use crate::{
 ///     sleep(Duration::from_millis(50)).await;
 ///     Ok::<_, BoxError>("done")
 /// }));
-/// One call runs and one waits. The third is rejected.
+/// // One call runs and one waits. The third is rejected.
 /// let call = || service.clone().oneshot(());
 /// let (first, second, third) = tokio::join!(call(), call(), call());
 /// assert_eq!((first.unwrap(), second.unwrap()), ("done", "done"));

@@ -44,7 +44,7 @@ use crate::{
 ///     service.clone().oneshot(200).await.unwrap();
 /// }
 /// assert_eq!(layer.refused_share(), 0.0);
-/// The service accepts 100 of 400 calls. With `k` 2.0, calls above 200 may be rejected.
+/// // The service accepts 100 of 400 calls. With `k` 2.0, calls above 200 may be rejected.
 /// for _ in 0..300 {
 ///     let _ = service.clone().oneshot(429).await;
 /// }

@@ -17,7 +17,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! This service always requests fewer calls.
+//! // This service always requests fewer calls.
 //! let classify = |_: Result<&(), &BoxError>, _| Class::Throttled { retry_after: None };
 //! let layer = ThrottleLayer::new(ThrottleConfig::new(), classify).unwrap();
 //! let service = layer.layer(service_fn(|()| async { Err::<(), BoxError>("busy".into()) }));

@@ -13,8 +13,8 @@ pub(super) struct WindowLatencies {
 
 /// An algorithm that computes the limit of the next window.
 ///
-/// The controller calls it only after a window in which at least half of the limit was in use, and without a
-/// drop signal.
+/// The controller calls an algorithm only after a window in which at least half of the limit was in
+/// use, and without a drop signal.
 pub(super) trait LimitAlgorithm: Send {
     /// Returns the limit that follows `limit`, given the latencies of the last window.
     fn next(&mut self, limit: f64, latencies: &WindowLatencies) -> f64;
