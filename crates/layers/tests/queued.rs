@@ -55,7 +55,7 @@ fn is_rejected<T: std::fmt::Debug>(result: Result<T, Fault>) -> bool {
     matches!(result, Err(Fault::Refused(Rejection::CircuitOpen { .. })))
 }
 
-/// Makes run_and_queue calls and polls them: one runs, one waits for a permit.
+/// Makes two calls and polls them: one runs, one waits for a permit.
 fn run_and_queue<S>(stack: &S) -> [BoxFuture<'static, Result<u32, Fault>>; 2]
 where
     S: Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
