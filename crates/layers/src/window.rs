@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::breaker::Window;
 
+/// Number of buckets of a time window.
 const SLOTS: usize = 10;
 
 /// Numbers of calls, by result.

@@ -142,6 +142,7 @@ pub(super) struct Machine {
     trips: u32,
     reason: Option<OpenReason>,
     window: Calls,
+    /// Number of consecutive failures.
     consecutive: u32,
     since: Instant,
     last_failure: Option<Instant>,

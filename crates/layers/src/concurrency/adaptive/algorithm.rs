@@ -36,9 +36,13 @@ pub(super) struct Gradient2 {
 }
 
 impl Gradient2 {
+    /// Number of windows in the moving average.
     const WINDOWS: u32 = 600;
+    /// Number of windows whose mean starts the average.
     const WARM_UP: u32 = 10;
+    /// Weight of the computed limit against the current one.
     const SMOOTHING: f64 = 0.2;
+    /// Share of the usual limit below which the usual latency may rise.
     const WELL_BELOW: f64 = 0.8;
 
     /// Creates the algorithm. The latency may rise by the factor `tolerance` before the limit

@@ -29,10 +29,15 @@ use crate::{
     histogram::{Histogram, quantile},
 };
 
+/// Minimum length of a window.
 const MIN_LENGTH: Duration = Duration::from_secs(1);
+/// Maximum length of a window, after which it ends with any number of calls.
 const MAX_LENGTH: Duration = Duration::from_secs(30);
+/// Minimum number of calls from which a new limit is computed.
 const MIN_CALLS: u32 = 50;
+/// Factor of the limit after a window with a drop signal.
 const BACKOFF: f64 = 0.9;
+/// Maximum of the limit, as a multiple of the peak of the calls in flight.
 const MAX_GROWTH: f64 = 5.0;
 
 /// The information about the load that the result of a call contains.
@@ -102,6 +107,7 @@ impl Window {
 
     fn is_over(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.since);
+        // The lowest latency is `MAX` while the window has only drop signals.
         let min_length = if self.calls > 0 && self.fastest < Duration::MAX {
             (self.fastest * 2).clamp(MIN_LENGTH, MAX_LENGTH)
         } else {

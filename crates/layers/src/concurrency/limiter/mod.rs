@@ -40,6 +40,7 @@ struct Counts {
     waiting: u32,
 }
 
+/// One running call in the word of [`Counts`].
 const ONE_RUNNING: u64 = 1;
 
 impl Counts {
