@@ -1,4 +1,4 @@
-//! Where a downstream may be, what it may send, and what is kept for it.
+//! The config of a client: time limits, size limits, connections and allowed addresses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,38 +13,43 @@ use super::ClientTlsConfig;
 use super::{AddressPolicy, Resolve, resolve::System};
 use crate::bounds::{Bounds, WAIT};
 
-/// What one downstream may take, in time, bytes and connections.
+/// Limits and connection settings of a [`Client`](super::Client) for one downstream.
+///
+/// Times are 1 ms to 365 days.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// How long connecting may take, with the look-up of the name and the handshake of TLS; 1 s by
-    /// default.
+    /// Maximum time to connect, including the name lookup and the TLS handshake. Defaults to 1 s.
     pub connect_timeout: Duration,
-    /// The largest body, in bytes; 2 MiB by default.
+    /// Maximum size of a response body in bytes, at least 1. Defaults to 2 MiB.
     pub max_response: usize,
-    /// The largest head of an answer, in bytes, 8 KiB to 1 GiB; 128 KiB by default. In HTTP/1 it has at
-    /// most 100 headers besides.
+    /// Maximum size of a response head in bytes, 8 KiB to 1 GiB. Defaults to 128 KiB.
+    ///
+    /// An HTTP/1 response is also limited to 100 headers.
     pub max_head: usize,
-    /// How long an unused connection is kept; 90 s by default.
+    /// Time after which an idle connection is closed. Defaults to 90 s.
     pub idle_timeout: Duration,
-    /// How many unused connections are kept; all by default.
+    /// Maximum number of idle connections that are kept. Unlimited by default; 0 disables reuse.
     pub max_idle: usize,
-    /// How many calls are under way at once, each on a connection of its own; no bound by default, since
-    /// a concurrency limit above bounds them too. A call that does not fit waits within its own timeout.
-    /// Of no meaning where [`http2`](Self::http2) is spoken.
+    /// Maximum number of concurrent calls, each of which uses its own connection.
+    ///
+    /// `None`, the default, sets no limit; a concurrency limit above the client limits the calls too. A
+    /// call above the limit waits for a connection within its own timeout. The limit has no effect with
+    /// [`Http2::PriorKnowledge`], where calls share connections.
     pub max_connections: Option<usize>,
-    /// Whether HTTP/2 is spoken; not by default.
+    /// HTTP version of the connections. Defaults to HTTP/1.1 only.
     pub http2: Http2,
-    /// How often a service is asked over HTTP/2 whether it is still there; every 10 s by default.
+    /// Interval between PING frames on each HTTP/2 connection. Defaults to 10 s.
     pub h2_ping_interval: Duration,
-    /// How long it may take to say so before its connection is given up, with all calls on it; 10 s by
-    /// default.
+    /// Maximum time to wait for the response to a PING. Defaults to 10 s.
+    ///
+    /// When the time is over, the connection is closed and all calls on it fail.
     pub h2_ping_timeout: Duration,
-    /// Which addresses the name may stand for; [`AddressPolicy::Private`] by default.
+    /// Addresses that the client may connect to. Defaults to [`AddressPolicy::Private`].
     pub allow_addresses: AddressPolicy,
-    /// What finds the addresses of a name; the system by default.
+    /// Resolves the host name of the downstream. Defaults to the system resolver (`getaddrinfo`).
     pub resolver: Arc<dyn Resolve>,
-    /// Whom to believe, where the address begins with `https`.
+    /// TLS settings, used if the endpoint begins with `https://`.
     #[cfg(feature = "tls")]
     pub tls: ClientTlsConfig,
 }
@@ -72,12 +77,13 @@ setters! {
     }
 }
 
-/// What is given for TLS is checked when the client is built.
+/// The certificates and keys in `tls` are not part of this check. [`Client::new`](super::Client::new)
+/// checks them.
 impl Validate for ClientConfig {
     fn errors(&self) -> Vec<ConfigError> {
         Bounds::default()
             .time("connect_timeout", self.connect_timeout, WAIT)
-            .unless(self.max_response > 0, "max_response", "0 is less than 1")
+            .unless(self.max_response > 0, "max_response", "must be >= 1, got 0")
             .number("max_head", self.max_head, 8 << 10..=1 << 30)
             .time("idle_timeout", self.idle_timeout, WAIT)
             .number(
@@ -112,27 +118,28 @@ impl Default for ClientConfig {
     }
 }
 
-/// Whether HTTP/2 is spoken to a downstream.
+/// The HTTP version that a client speaks to its downstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Http2 {
     /// HTTP/1.1 only.
     #[default]
     Off,
-    /// HTTP/2 only, without asking, on 1 to 1,000 connections. Calls take them in turn.
+    /// HTTP/2 only, without negotiation. Calls are spread over the connections in turn.
     PriorKnowledge {
-        /// How many connections.
+        /// Number of connections, 1 to 1,000.
         connections: usize,
     },
-    /// What the service chooses in the handshake of TLS (ALPN,
-    /// [RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)): HTTP/2 on so many connections, or HTTP/1.1.
+    /// HTTP/2 or HTTP/1.1, as the downstream chooses in the TLS handshake (ALPN,
+    /// [RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)).
     Alpn {
-        /// How many connections.
+        /// Number of connections with HTTP/2, 1 to 1,000.
         connections: usize,
     },
 }
 
 impl Http2 {
+    /// Number of pools that the client needs; each pool has one HTTP/2 connection.
     pub(super) fn connections(self) -> usize {
         match self {
             Self::Off => 1,
@@ -140,7 +147,8 @@ impl Http2 {
         }
     }
 
-    pub(super) const fn is_certain(self) -> bool {
+    /// Returns `true` if every connection speaks HTTP/2.
+    pub(super) const fn is_prior_knowledge(self) -> bool {
         matches!(self, Self::PriorKnowledge { .. })
     }
 }

@@ -1,4 +1,4 @@
-//! Connections to one downstream: the name, the socket, and TLS on it.
+//! Opens connections to one downstream: name lookup, TCP, and TLS.
 
 use std::{
     future::{Future, Ready, ready},
@@ -26,17 +26,17 @@ use tower_fanout_layers::config::ConfigError;
 
 #[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::{ClientConfig, ClientError, endpoint::Endpoint, resolve::Finder};
+use super::{ClientConfig, ClientError, endpoint::Endpoint, resolve::Lookup};
 
-/// Connects to one downstream.
+/// A [`Service`] that opens connections to one downstream.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Target>);
 
 struct Target {
     name: String,
-    finder: Finder,
+    lookup: Lookup,
     timeout: Duration,
-    /// Whether all connections speak HTTP/2.
+    /// `true` if every connection speaks HTTP/2, with or without ALPN.
     http2: bool,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
@@ -46,9 +46,9 @@ impl Connector {
     pub(super) fn new(endpoint: &Endpoint, config: &ClientConfig) -> Result<Self, ConfigError> {
         Ok(Self(Arc::new(Target {
             name: endpoint.name().to_owned(),
-            finder: Finder::new(config),
+            lookup: Lookup::new(config),
             timeout: config.connect_timeout,
-            http2: config.http2.is_certain(),
+            http2: config.http2.is_prior_knowledge(),
             #[cfg(feature = "tls")]
             tls: match endpoint.is_https() {
                 true => Some(Tls::new(endpoint.name(), config)?),
@@ -76,29 +76,33 @@ impl Service<Uri> for Connector {
 impl Target {
     async fn connect(&self, uri: Uri) -> Result<Wire, ClientError> {
         let start = Instant::now();
-        let left = || self.timeout.saturating_sub(start.elapsed());
-        let addresses = self.finder.find(&self.name, self.timeout).await?;
-        // The time is shared out among the addresses.
-        let mut tcp = HttpConnector::new_with_resolver(Found(addresses));
+        let remaining = || self.timeout.saturating_sub(start.elapsed());
+        let addresses = self.lookup.find(&self.name, self.timeout).await?;
+        // `HttpConnector` splits this timeout between the addresses, so that one unreachable address does
+        // not use up all of it.
+        let mut tcp = HttpConnector::new_with_resolver(Resolved(addresses));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(left()));
+        tcp.set_connect_timeout(Some(remaining()));
         let stream = tcp.oneshot(uri).await.map_err(|_| ClientError::Connect)?;
         let stream = stream.into_inner();
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let stream = tls.secure(stream, left()).await?;
+            let stream = tls.secure(stream, remaining()).await?;
             return Ok(Wire::over_tls(stream, self.http2));
         }
         Ok(Wire::plain(stream, self.http2))
     }
 }
 
-/// The addresses that were found, for whoever asks for any name.
+/// A resolver that returns the addresses already found and checked, for any name.
+///
+/// `HttpConnector` must not look up the name again: the second lookup could return an address that the
+/// policy does not allow.
 #[derive(Clone)]
-struct Found(Vec<IpAddr>);
+struct Resolved(Vec<IpAddr>);
 
-impl Service<Name> for Found {
+impl Service<Name> for Resolved {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;
@@ -113,7 +117,7 @@ impl Service<Name> for Found {
     }
 }
 
-/// One connection to a downstream.
+/// One connection to a downstream, with or without TLS.
 pub(super) struct Wire {
     stream: Stream,
     http2: bool,
@@ -151,7 +155,7 @@ impl Wire {
     }
 }
 
-/// Adds nothing to the extensions of responses.
+/// Reports the negotiated protocol to hyper. Adds nothing to the extensions of responses.
 impl Connection for Wire {
     fn connected(&self) -> Connected {
         let connected = Connected::new();
@@ -190,7 +194,8 @@ impl AsyncWrite for Wire {
         self.stream().poll_write_vectored(cx, slices)
     }
 
-    /// Both kinds of stream write vectored, and hyper joins small buffers if this is `false`.
+    /// Always `true`: both kinds of stream support vectored writes, and hyper would copy small buffers
+    /// together if this were `false`.
     fn is_write_vectored(&self) -> bool {
         true
     }

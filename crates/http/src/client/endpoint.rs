@@ -1,4 +1,4 @@
-//! Where a downstream is.
+//! The endpoint of a downstream: scheme, authority and path prefix.
 
 use http::{
     HeaderValue, Uri,
@@ -6,30 +6,33 @@ use http::{
 };
 use tower_fanout_layers::config::ConfigError;
 
-/// Whether `endpoint` can be the address of a downstream; gives its host and port.
+/// Checks that `endpoint` can be the endpoint of a downstream, and returns its host and port.
 ///
 /// # Errors
-/// It has no host, carries credentials or a query, or is neither `http` nor, with the feature `tls`,
-/// `https`.
+/// Returns an error if `endpoint` has no host, has credentials or a query, or does not begin with
+/// `http://` or, with the feature `tls`, `https://`. The message does not repeat the endpoint, which may
+/// contain a password.
 pub fn check(endpoint: &Uri) -> Result<&Authority, ConfigError> {
     match endpoint.scheme() {
         Some(scheme) if *scheme == Scheme::HTTP => {}
         Some(scheme) if *scheme == Scheme::HTTPS => {
             if cfg!(not(feature = "tls")) {
-                return Err(invalid("TLS to downstreams is not built in: use http://"));
+                return Err(invalid(
+                    "must begin with http://, the build has no feature `tls`",
+                ));
             }
         }
         _ => {
-            return Err(invalid("an endpoint begins with http:// or https://"));
+            return Err(invalid("must begin with http:// or https://"));
         }
     }
     match endpoint.authority() {
-        _ if endpoint.query().is_some() => Err(invalid("an endpoint has no query")),
+        _ if endpoint.query().is_some() => Err(invalid("must not have a query")),
         Some(authority) if authority.as_str().contains('@') => {
-            Err(invalid("an endpoint carries no credentials"))
+            Err(invalid("must not contain credentials"))
         }
         Some(authority) if !authority.host().is_empty() => Ok(authority),
-        _ => Err(invalid("an endpoint has a host")),
+        _ => Err(invalid("must have a host")),
     }
 }
 
@@ -37,13 +40,14 @@ fn invalid(message: &str) -> ConfigError {
     ConfigError::new("endpoint", message)
 }
 
-/// What is the same in all requests to one downstream.
+/// The parts of the URI and the headers that are the same in all requests to one downstream.
 pub(super) struct Endpoint {
     scheme: Scheme,
-    /// Without a port that goes without saying, as HTTP/2 and the `Host` header have to agree.
+    /// Host and port, without the default port of the scheme. `:authority` in HTTP/2 and the `Host`
+    /// header must be equal.
     authority: Authority,
     host: HeaderValue,
-    /// What stands before the path of every request; without a slash at its end.
+    /// Prefix of the path of every request, without a slash at the end.
     prefix: String,
 }
 
@@ -56,7 +60,7 @@ impl Endpoint {
             Some(port) if port != default => format!("{}:{port}", authority.host()),
             _ => authority.host().to_owned(),
         };
-        let bad = || invalid("an endpoint has a host");
+        let bad = || invalid("must have a host");
         Ok(Self {
             scheme,
             host: HeaderValue::try_from(&text).map_err(|_| bad())?,
@@ -65,7 +69,7 @@ impl Endpoint {
         })
     }
 
-    /// What a request bears as its host
+    /// Returns the value of the `Host` header
     /// ([RFC 9110 §7.2](https://www.rfc-editor.org/rfc/rfc9110#section-7.2)).
     pub(super) fn host(&self) -> HeaderValue {
         self.host.clone()
@@ -76,7 +80,7 @@ impl Endpoint {
         self.scheme == Scheme::HTTPS
     }
 
-    /// The name or address to connect to, without the brackets of the latter.
+    /// Returns the name or address to connect to, without the brackets of an IPv6 address.
     pub(super) fn name(&self) -> &str {
         let host = self.authority.host();
         let bare = host
@@ -85,7 +89,8 @@ impl Endpoint {
         bare.unwrap_or(host)
     }
 
-    /// Where `target` is to be found.
+    /// Returns the absolute URI of `target`, with the prefix before its path. Returns `None` if the result
+    /// is not a valid URI, such as one that is too long.
     pub(super) fn uri(&self, target: Uri) -> Option<Uri> {
         let mut parts = target.into_parts();
         let target = parts.path_and_query.take();
@@ -106,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_of_a_scheme_goes_without_saying() {
+    fn host_omits_the_default_port_of_http() {
         for (endpoint, expected) in [
             ("http://users", "users"),
             ("http://users:80/x", "users"),
@@ -124,13 +129,13 @@ mod tests {
     #[test]
     fn https_needs_the_feature_tls() {
         let error = check(&"https://users".parse().unwrap()).unwrap_err();
-        let reason = "TLS to downstreams is not built in: use http://";
-        assert_eq!(error.to_string(), reason);
+        let reason = "must begin with http://, the build has no feature `tls`";
+        assert_eq!(error.message(), reason);
     }
 
     #[cfg(feature = "tls")]
     #[test]
-    fn the_port_of_https_is_another() {
+    fn host_omits_the_default_port_of_https() {
         for (endpoint, expected) in [
             ("https://users:443/x", "users"),
             ("https://users:80", "users:80"),
@@ -141,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_i15_a_host_is_written_as_the_name_service_knows_it() {
+    fn fault_i15_hosts_are_written_in_punycode() {
         assert!("http://bücher.example".parse::<Uri>().is_err());
         let endpoint = "http://xn--bcher-kva.example".parse().unwrap();
         assert_eq!(
@@ -151,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn fault_i17_credentials_are_refused_and_not_shown() {
+    fn fault_i17_rejects_credentials_without_showing_them() {
         let endpoint = "http://canary:secret@users".parse().unwrap();
         let error = check(&endpoint).unwrap_err();
-        let told = format!("{error} {error:?}");
+        let shown = format!("{error} {error:?}");
         assert!(
-            !told.contains("canary") && !told.contains("secret"),
-            "{told}"
+            !shown.contains("canary") && !shown.contains("secret"),
+            "{shown}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong in one attempt.
+//! The error of one attempt.
 
 use std::{error::Error, fmt, io};
 
@@ -6,62 +6,79 @@ use h2::Reason;
 use hyper_util::client::legacy;
 use tower_fanout_layers::{AsRejection, Failure, Rejection};
 
-/// Why an attempt has no answer. It says nothing of addresses or bodies, so it may be shown.
+/// The reason why an attempt has no response.
+///
+/// The error contains no address and no part of a body, so that it can be shown to callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// A layer refused the call.
+    /// A layer rejected the call.
     Rejected(Rejection),
-    /// The name of the service could not be resolved.
+    /// The name of the downstream could not be resolved.
     Dns,
-    /// No connection could be made.
+    /// No connection could be opened, or the address policy allows none of the addresses.
     Connect,
-    /// The handshake of TLS failed: the certificate is not valid, say.
+    /// The TLS handshake failed, for example because the certificate is not valid.
     Tls,
-    /// The service certainly did not process the request: the connection was closed before anything was
-    /// sent on it, or the service said so (HTTP/2).
+    /// The downstream certainly did not process the request.
+    ///
+    /// Either the connection was closed before any part of the request was sent, or the downstream
+    /// refused the stream (HTTP/2: REFUSED_STREAM, or a GOAWAY with a lower stream id).
     Unsent,
-    /// The connection broke before there was an answer.
+    /// The connection broke before the response head arrived.
     Reset,
-    /// What came was not HTTP, or too much of it.
+    /// The response head is not valid HTTP or exceeds a limit. Also used for a request whose URI is not
+    /// valid.
     BadHead,
-    /// The body broke off, or was encoded though that was not asked for.
+    /// The body is incomplete, or has a content coding although the request accepts only `identity`.
     BadBody,
-    /// The body is larger than allowed.
+    /// The body exceeds [`ClientConfig::max_response`](super::ClientConfig::max_response).
     TooLarge,
-    /// The service redirected.
+    /// The response is a redirect, which the client does not follow.
     Redirect,
-    /// The status is none that an answer can have.
+    /// The status cannot be that of a final response: 1xx, or 304 without a conditional request.
     BadStatus,
-    /// The body is not of type JSON.
+    /// The `Content-Type` is not JSON.
     BadContentType,
-    /// The body is not JSON.
+    /// The body is not valid JSON.
     BadJson,
 }
 
 impl ClientError {
     const fn table(self) -> (&'static Failure, &'static str) {
         match self {
-            // The one that `AsRejection` looks at first.
-            Self::Rejected(_) => (&Failure::Other, "refused"),
-            Self::Dns => (&Failure::Connect, "the name could not be resolved"),
-            Self::Connect => (&Failure::Connect, "no connection could be made"),
-            Self::Tls => (&Failure::Connect, "no secure connection could be made"),
+            // Never shown: `Display` and `AsRejection` use the rejection itself.
+            Self::Rejected(_) => (&Failure::Other, "rejected"),
+            Self::Dns => (&Failure::Connect, "the host name could not be resolved"),
+            Self::Connect => (&Failure::Connect, "could not connect"),
+            Self::Tls => (&Failure::Connect, "the TLS handshake failed"),
             Self::Unsent => (
                 &Failure::NotProcessed,
-                "the service did not take the request",
+                "the service did not process the request",
             ),
             Self::Reset => (
                 &Failure::ConnectionReset,
-                "the connection broke before there was an answer",
+                "the connection was closed before the response",
             ),
-            Self::BadHead => (&Failure::Protocol, "the answer is not valid HTTP"),
-            Self::BadBody => (&Failure::TruncatedBody, "the answer broke off"),
-            Self::TooLarge => (&Failure::TooLarge, "the answer is too large"),
-            Self::Redirect => (&Failure::Protocol, "the service redirected"),
-            Self::BadStatus => (&Failure::Protocol, "the status is not that of an answer"),
-            Self::BadContentType => (&Failure::Protocol, "the answer is not of type JSON"),
-            Self::BadJson => (&Failure::Protocol, "the answer is not valid JSON"),
+            Self::BadHead => (
+                &Failure::Protocol,
+                "the response head is not valid or is too large",
+            ),
+            Self::BadBody => (
+                &Failure::TruncatedBody,
+                "the response body is incomplete or encoded",
+            ),
+            Self::TooLarge => (&Failure::TooLarge, "the response body is too large"),
+            Self::Redirect => (&Failure::Protocol, "the service responded with a redirect"),
+            Self::BadStatus => (
+                &Failure::Protocol,
+                "the status is not valid for a final response",
+            ),
+            Self::BadContentType => (
+                &Failure::Protocol,
+                "the content type of the response is not JSON",
+            ),
+            Self::BadJson => (&Failure::Protocol, "the response body is not valid JSON"),
         }
     }
 }
@@ -75,7 +92,7 @@ impl fmt::Display for ClientError {
     }
 }
 
-/// The refusal, or the kind of failure, so that a boxed one is known too.
+/// The source is the [`Rejection`] or the [`Failure`], so that layers can classify a boxed error too.
 impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
@@ -105,18 +122,19 @@ impl AsRejection for ClientError {
 }
 
 impl ClientError {
-    /// Returns the reason why hyper's client failed.
+    /// Maps an error of hyper's client.
     pub(super) fn from_hyper(error: legacy::Error) -> Self {
         if let Some(ours) = find::<Self>(&error) {
             return *ours;
         }
         #[cfg(feature = "tls")]
-        if super::tls::is_refusal(find(&error)) {
+        if super::tls::rejects_client_certificate(find(&error)) {
             return Self::Tls;
         }
         match (find::<h2::Error>(&error), find::<hyper::Error>(&error)) {
             _ if error.is_connect() => Self::Connect,
-            // The call waited for a connection that another was making.
+            // The call was waiting for a connection that another call was opening. hyper-util then reports
+            // an error without a source.
             (None, None) => Self::Connect,
             (Some(error), _) => Self::from_stream(error),
             (None, Some(error)) if error.is_canceled() => Self::Unsent,
@@ -125,7 +143,7 @@ impl ClientError {
         }
     }
 
-    /// Returns the reason why a stream ended before its response
+    /// Maps the error of an HTTP/2 stream that ended before its response
     /// ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)).
     fn from_stream(error: &h2::Error) -> Self {
         let reason = error.reason();
@@ -141,7 +159,8 @@ impl ClientError {
     }
 }
 
-/// The first error of type `T` among `error`, its sources, and what they wrap.
+/// Returns the first error of type `T` among `error`, its sources, and the errors that an [`io::Error`]
+/// wraps.
 fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
     let wrapped = || {
         error
@@ -162,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boxed_error_says_what_it_was() {
+    fn boxed_errors_are_classified_by_their_source() {
         let boxed = BoxError::from(ClientError::Rejected(Rejection::Deadline));
         assert_eq!(boxed.as_rejection(), Some(&Rejection::Deadline));
         let boxed = BoxError::from(ClientError::Unsent);

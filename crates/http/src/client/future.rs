@@ -1,4 +1,4 @@
-//! One attempt: a place, the head of the answer, and then its whole body.
+//! The future of one attempt: waits for a permit, then for the response head, then for the whole body.
 
 use std::{
     fmt,
@@ -28,17 +28,18 @@ use crate::forward::strip;
 pub struct ResponseFuture {
     state: State,
     pool: Arc<Pool>,
-    /// None where all connections speak HTTP/2, whose interim responses hyper does not report.
+    /// `None` before the request is sent, and if every connection speaks HTTP/2: hyper does not report
+    /// interim responses of HTTP/2.
     interim: Option<Interim>,
-    place: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 enum State {
-    Refused(ClientError),
+    Failed(ClientError),
     Waiting(Box<(Waiting, Request<Full<Bytes>>)>),
     Head(Head),
-    // Kept apart: most bodies are there with their heads, and what is small is quickly moved.
-    Body(Box<Answer>),
+    // Boxed to keep the future small: most bodies arrive together with the head and need no such state.
+    Body(Box<PartialResponse>),
     Done,
 }
 
@@ -51,16 +52,16 @@ impl ResponseFuture {
             state: State::Done,
             pool: Arc::clone(pool),
             interim: None,
-            place: None,
+            permit: None,
         };
-        match (request, pool.place()) {
-            (Err(error), _) => this.state = State::Refused(error),
-            (Ok(request), ConnectionPermit::Free) => this.send(request),
-            (Ok(request), ConnectionPermit::Taken(place)) => {
-                this.place = Some(place);
+        match (request, pool.acquire()) {
+            (Err(error), _) => this.state = State::Failed(error),
+            (Ok(request), ConnectionPermit::Unlimited) => this.send(request),
+            (Ok(request), ConnectionPermit::Acquired(permit)) => {
+                this.permit = Some(permit);
                 this.send(request);
             }
-            (Ok(request), ConnectionPermit::Awaited(waiting)) => {
+            (Ok(request), ConnectionPermit::Pending(waiting)) => {
                 this.state = State::Waiting(Box::new((waiting, request)));
             }
         }
@@ -72,36 +73,36 @@ impl ResponseFuture {
         self.state = State::Head(self.pool.send(request));
     }
 
-    fn proceed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
+    fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
         loop {
             match &mut self.state {
-                State::Refused(error) => return Poll::Ready(Err(*error)),
+                State::Failed(error) => return Poll::Ready(Err(*error)),
                 State::Waiting(waiting) => {
-                    self.place = ready!(waiting.0.as_mut().poll(cx)).ok();
+                    self.permit = ready!(waiting.0.as_mut().poll(cx)).ok();
                     let request = mem::take(&mut waiting.1);
                     self.send(request);
                 }
                 State::Head(head) => {
                     let polled = Pin::new(head).poll(cx);
-                    // Asked after hyper: the head may have come along with too many interim responses.
-                    // The end of this call closes its connection, and with it the flood.
+                    // Checked after hyper was polled: the head may have arrived together with too many
+                    // interim responses. Ending the call closes its connection.
                     if let Some(interim) = &self.interim
                         && interim.poll_exceeded(cx).is_ready()
                     {
                         return Poll::Ready(Err(ClientError::BadHead));
                     }
-                    let mut answer = Answer::new(
+                    let mut partial = PartialResponse::new(
                         ready!(polled).map_err(ClientError::from_hyper)?,
                         self.pool.max_response,
                     )?;
-                    let polled = answer.poll(cx);
+                    let polled = partial.poll(cx);
                     if polled.is_pending() {
-                        self.state = State::Body(Box::new(answer));
+                        self.state = State::Body(Box::new(partial));
                     }
                     return polled;
                 }
-                State::Body(answer) => return answer.poll(cx),
-                // The contract of futures: a caller that polls again has a bug.
+                State::Body(partial) => return partial.poll(cx),
+                // A caller that polls a completed future has a bug.
                 State::Done => panic!("polled after completion"),
             }
         }
@@ -112,10 +113,10 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Bytes>, ClientError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.proceed(cx));
-        // What the answer holds, its connection say, is not held any longer.
+        let result = ready!(self.poll_state(cx));
+        // Releases the connection and the permit even if the caller keeps the future.
         self.state = State::Done;
-        self.place = None;
+        self.permit = None;
         Poll::Ready(result)
     }
 }
@@ -126,6 +127,7 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
+/// Rejects redirects, statuses of no final response, and content codings that were not requested.
 fn check_head(response: &Response<Incoming>) -> Result<(), ClientError> {
     let status = response.status();
     let encoded = response
@@ -141,18 +143,18 @@ fn check_head(response: &Response<Incoming>) -> Result<(), ClientError> {
     }
 }
 
-/// An answer, as far as it has come.
-struct Answer {
-    /// With the first piece of its body. Most bodies come in one piece, which is not copied.
+/// A response whose body is still arriving.
+struct PartialResponse {
+    /// The head and the first chunk of the body. Most bodies have one chunk, which is not copied.
     response: Response<Bytes>,
     incoming: Incoming,
-    /// How many more bytes are allowed.
-    left: usize,
-    /// All pieces, if there are several.
-    all: BytesMut,
+    /// Number of bytes that may still arrive.
+    remaining: usize,
+    /// All chunks, if there is more than one.
+    chunks: BytesMut,
 }
 
-impl Answer {
+impl PartialResponse {
     fn new(response: Response<Incoming>, max: usize) -> Result<Self, ClientError> {
         check_head(&response)?;
         let (mut parts, incoming) = response.into_parts();
@@ -163,43 +165,43 @@ impl Answer {
         Ok(Self {
             response: Response::from_parts(parts, Bytes::new()),
             incoming,
-            left: max,
-            all: BytesMut::new(),
+            remaining: max,
+            chunks: BytesMut::new(),
         })
     }
 
-    /// Ready when all of it is there.
+    /// Ready when the whole body has arrived.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
-        // What a length was given for ends with its last byte; nothing is waited for after that.
+        // A body with a known length ends at its last byte, without another poll of the connection.
         while !self.incoming.is_end_stream() {
             let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
                 break;
             };
-            if let Ok(piece) = frame.map_err(|_| ClientError::BadBody)?.into_data() {
-                let left = self.left.checked_sub(piece.len());
-                self.left = left.ok_or(ClientError::TooLarge)?;
-                self.add(piece);
+            if let Ok(chunk) = frame.map_err(|_| ClientError::BadBody)?.into_data() {
+                let remaining = self.remaining.checked_sub(chunk.len());
+                self.remaining = remaining.ok_or(ClientError::TooLarge)?;
+                self.add(chunk);
             }
         }
         let mut response = mem::take(&mut self.response);
-        if !self.all.is_empty() {
-            *response.body_mut() = mem::take(&mut self.all).freeze();
+        if !self.chunks.is_empty() {
+            *response.body_mut() = mem::take(&mut self.chunks).freeze();
         }
         Poll::Ready(Ok(response))
     }
 
-    fn add(&mut self, piece: Bytes) {
+    fn add(&mut self, chunk: Bytes) {
         let first = self.response.body_mut();
-        if first.is_empty() && self.all.is_empty() {
-            *first = piece;
+        if first.is_empty() && self.chunks.is_empty() {
+            *first = chunk;
             return;
         }
-        if self.all.is_empty() {
-            // The length that is left is known where it was given.
+        if self.chunks.is_empty() {
+            // The remaining length is known if the response has a `Content-Length`; otherwise it is 0.
             let rest = self.incoming.size_hint().lower() as usize;
-            self.all.reserve(first.len() + piece.len() + rest);
-            self.all.extend_from_slice(&mem::take(first));
+            self.chunks.reserve(first.len() + chunk.len() + rest);
+            self.chunks.extend_from_slice(&mem::take(first));
         }
-        self.all.extend_from_slice(&piece);
+        self.chunks.extend_from_slice(&chunk);
     }
 }

@@ -22,7 +22,7 @@ struct Count {
 }
 
 impl Interim {
-    /// Counts the interim responses to `request`. hyper reports those of HTTP/1 only.
+    /// Counts the interim responses to `request`. hyper reports them for HTTP/1 only.
     pub(super) fn count<B>(request: &mut Request<B>) -> Self {
         let count = Arc::<Mutex<Count>>::default();
         let counted = Arc::clone(&count);
@@ -38,7 +38,7 @@ impl Interim {
         Self(count)
     }
 
-    /// Ready once there were more interim responses than allowed.
+    /// Ready once more than [`MAX_INTERIM`] interim responses have arrived.
     pub(super) fn poll_exceeded(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if count.seen > MAX_INTERIM {

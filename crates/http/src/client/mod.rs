@@ -1,11 +1,14 @@
-//! A client for one downstream: pooled connections, one attempt, the whole body within it.
+//! An HTTP client for one downstream, with pooled connections.
 //!
-//! The body is collected inside the call, up to a cap, so that an attempt's timeout covers it.
-//! Redirects are not followed, and nothing of a service's address is in an error.
+//! A call is one attempt. The client collects the whole response body inside the call, up to
+//! [`ClientConfig::max_response`], so that a timeout layer above covers the body too. The client does not
+//! follow redirects, and its errors contain no part of the downstream's address.
 //!
-//! A kept connection may have been closed by the other side. If that is noticed before anything of a
-//! request was sent, the request goes out on another connection, within the same attempt. Afterwards the
-//! attempt ends with [`ClientError::Reset`], and a retry is up to the layers above.
+//! The downstream may have closed a pooled connection. If hyper notices before any part of the request was
+//! sent, it sends the request on another connection within the same attempt. If the connection breaks
+//! later, the attempt fails with [`ClientError::Reset`], and the layers above decide about a retry.
+//!
+//! Dropping the future of a call cancels it. Over HTTP/1 this closes the connection of the call.
 
 mod config;
 mod connect;
@@ -45,7 +48,9 @@ pub use self::{
 use self::{endpoint::Endpoint, pool::Pool};
 use crate::{bounds::valid, forward::strip};
 
-/// A client for one downstream; see the [module docs](self). Cheap to clone; clones share the pool.
+/// A client for one downstream. See the [module docs](self).
+///
+/// The client is cheap to clone, and clones share the connection pool.
 #[derive(Clone)]
 pub struct Client {
     endpoint: Arc<Endpoint>,
@@ -57,7 +62,8 @@ impl Client {
     /// `https://gw/users`.
     ///
     /// # Errors
-    /// As [`check`]; or a value of `config` is out of its range, or cannot be used for TLS.
+    /// Returns an error if `endpoint` is not valid (see [`check`]), a value of `config` is out of range, or
+    /// its certificates or keys cannot be used.
     pub fn new(endpoint: &Uri, config: ClientConfig) -> Result<Self, ConfigError> {
         let (endpoint, config) = (Endpoint::new(endpoint)?, valid(config)?);
         Ok(Self {
@@ -73,7 +79,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The request has a path and a query; host and scheme are the client's.
+/// Only path, query, headers and body of the request are used. The client sets scheme and host.
 impl Service<Request<Bytes>> for Client {
     type Response = Response<Bytes>;
     type Error = ClientError;
@@ -84,12 +90,12 @@ impl Service<Request<Bytes>> for Client {
     }
 
     fn call(&mut self, request: Request<Bytes>) -> ResponseFuture {
-        let request = address(request, &self.endpoint);
+        let request = prepare(request, &self.endpoint);
         ResponseFuture::new(&self.pool, request)
     }
 }
 
-/// The facts of the call are not sent.
+/// Sends the request only; the metadata of the call stays in the process.
 impl Service<WithCall<Request<Bytes>>> for Client {
     type Response = Response<Bytes>;
     type Error = ClientError;
@@ -104,9 +110,12 @@ impl Service<WithCall<Request<Bytes>>> for Client {
     }
 }
 
-/// The request as it goes on the wire: what belongs to the caller's connection is taken out, and what is
-/// of each message is made anew.
-fn address(
+/// Returns `request` as it is sent: without hop-by-hop headers, `Content-Length` and `Expect`, and with
+/// the URI, `Host` and `Accept-Encoding` of this client. `Accept` defaults to JSON.
+///
+/// # Errors
+/// [`ClientError::BadHead`] if the prefix of the endpoint and the target do not form a valid URI.
+fn prepare(
     request: Request<Bytes>,
     endpoint: &Endpoint,
 ) -> Result<Request<Full<Bytes>>, ClientError> {

@@ -1,4 +1,4 @@
-//! The connections to one downstream, and who may use them.
+//! The connection pools of one downstream, and the limit of concurrent calls.
 
 use std::{
     future::Future,
@@ -24,12 +24,13 @@ use super::{ClientConfig, connect::Connector, endpoint::Endpoint};
 type Legacy = legacy::Client<Connector, Full<Bytes>>;
 
 pub(super) struct Pool {
-    /// One; or, as each of them has one connection of HTTP/2 only, as many as there are to be of those.
-    kept: Box<[Legacy]>,
+    /// hyper's clients. Each keeps at most one HTTP/2 connection, so several HTTP/2 connections need as
+    /// many clients. HTTP/1 needs one.
+    clients: Box<[Legacy]>,
     next: AtomicUsize,
-    /// How many calls are under way at once, if that is bounded.
-    places: Option<Arc<Semaphore>>,
-    /// All connections speak HTTP/2.
+    /// Limits the number of concurrent calls. `None` if there is no limit.
+    permits: Option<Arc<Semaphore>>,
+    /// `true` if every connection speaks HTTP/2 by prior knowledge.
     pub(super) http2: bool,
     pub(super) max_response: usize,
 }
@@ -37,7 +38,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(endpoint: &Endpoint, config: &ClientConfig) -> Result<Self, ConfigError> {
         let connector = Connector::new(endpoint, config)?;
-        let http2 = config.http2.is_certain();
+        let http2 = config.http2.is_prior_knowledge();
         let max = config.max_connections.filter(|_| !http2);
         let max_idle = config.max_idle.min(max.unwrap_or(usize::MAX));
         let build = || {
@@ -56,45 +57,46 @@ impl Pool {
         };
         let connections = 0..config.http2.connections();
         Ok(Self {
-            kept: connections.map(|_| build()).collect(),
+            clients: connections.map(|_| build()).collect(),
             next: AtomicUsize::new(0),
-            places: max.map(|max| Arc::new(Semaphore::new(max))),
+            permits: max.map(|max| Arc::new(Semaphore::new(max))),
             http2,
             max_response: config.max_response,
         })
     }
 
-    /// Sends `request` on a connection that is kept, if there is one.
+    /// Sends `request` on an idle connection, or on a new one if none is idle. Several pools are used in
+    /// turn.
     pub(super) fn send(&self, request: Request<Full<Bytes>>) -> Head {
-        match &*self.kept {
+        match &*self.clients {
             [only] => only.request(request),
-            // A valid config has one connection at least, so nothing is divided by zero.
+            // A valid config has at least one connection, so the divisor is not zero.
             several => several[self.next.fetch_add(1, Relaxed) % several.len()].request(request),
         }
     }
 
-    /// One of the calls that may be under way at once.
-    pub(super) fn place(&self) -> ConnectionPermit {
-        let Some(places) = &self.places else {
-            return ConnectionPermit::Free;
+    /// Acquires a permit for one call, or starts to wait for one.
+    pub(super) fn acquire(&self) -> ConnectionPermit {
+        let Some(permits) = &self.permits else {
+            return ConnectionPermit::Unlimited;
         };
-        match Arc::clone(places).try_acquire_owned() {
-            Ok(permit) => ConnectionPermit::Taken(permit),
-            Err(_) => ConnectionPermit::Awaited(Box::pin(Arc::clone(places).acquire_owned())),
+        match Arc::clone(permits).try_acquire_owned() {
+            Ok(permit) => ConnectionPermit::Acquired(permit),
+            Err(_) => ConnectionPermit::Pending(Box::pin(Arc::clone(permits).acquire_owned())),
         }
     }
 }
 
-/// One of the calls that may be under way at once, until it is dropped.
+/// The permit of a call. The call counts against the limit until its permit is dropped.
 pub(super) enum ConnectionPermit {
-    /// There is no bound.
-    Free,
-    /// It is there.
-    Taken(OwnedSemaphorePermit),
-    /// All are taken; the next in turn gets what another gives back.
-    Awaited(Waiting),
+    /// The pool has no limit.
+    Unlimited,
+    /// A permit was available.
+    Acquired(OwnedSemaphorePermit),
+    /// No permit was available. Waiting calls get permits in the order in which they asked.
+    Pending(Waiting),
 }
 
-/// A place that is waited for. It is refused only if the semaphore were closed, which it never is.
+/// A future that resolves to a permit. It never fails, because the semaphore is never closed.
 pub(super) type Waiting =
     Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;

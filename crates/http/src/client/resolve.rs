@@ -1,4 +1,4 @@
-//! From the name of a downstream to the addresses that may be connected to.
+//! Resolves the name of a downstream and filters its addresses by the address policy.
 
 use std::{
     fmt,
@@ -15,22 +15,23 @@ use tokio::time::{Instant, timeout};
 
 use super::{ClientConfig, ClientError};
 
-/// How long a name that was not found is not looked up again.
-const NEGATIVE: Duration = Duration::from_secs(1);
+/// Time during which a failed lookup is not repeated.
+const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 
-/// Finds the addresses of a name.
+/// Resolves host names to IP addresses.
 pub trait Resolve: fmt::Debug + Send + Sync {
-    /// The addresses of `name`, the best first.
+    /// Resolves `name` to its addresses, in the order in which the client tries them.
     ///
     /// # Errors
-    /// There is no such name, or nobody could be asked.
+    /// The future returns an error if the name does not exist or the lookup fails. An empty list has the
+    /// same effect.
     fn resolve(&self, name: &str) -> Resolving;
 }
 
-/// The addresses that are being found.
+/// The future of [`Resolve::resolve`].
 pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// The resolver of the system (`getaddrinfo`), on a thread of its own.
+/// The system resolver (`getaddrinfo`), called on a thread for blocking work.
 #[derive(Debug)]
 pub(super) struct System;
 
@@ -44,28 +45,29 @@ impl Resolve for System {
     }
 }
 
-/// How near to this machine the addresses of a downstream may be.
+/// The networks that a client may connect to.
 ///
-/// It is looked at after the name is resolved, on the very addresses that are connected to: a name
-/// cannot be turned to another address in between.
+/// The policy is applied to the resolved addresses, and the client connects to exactly those addresses. A
+/// DNS name that changes between check and connection (DNS rebinding) cannot evade the policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum AddressPolicy {
-    /// Addresses of the public network only; for a name that is not from the configuration.
+    /// Only public addresses. Use this policy for names that do not come from your configuration.
     Public,
-    /// Those of private networks and of this machine, too.
+    /// Public and private addresses, and those of the machine itself.
     #[default]
     Private,
-    /// Any address: link-local ones, too, where clouds tell a machine its credentials.
+    /// All addresses, including link-local ones and the metadata services of clouds, which hand out the
+    /// credentials of the machine.
     LinkLocal,
 }
 
-/// Networks that are not public
-/// ([RFC 6890](https://www.rfc-editor.org/rfc/rfc6890)), by the step that they need.
+/// Networks that are not public ([RFC 6890](https://www.rfc-editor.org/rfc/rfc6890)), with the policy that
+/// allows each. The first match counts.
 const NETWORKS: [(AddressPolicy, IpNet); 24] = [
     (AddressPolicy::LinkLocal, v4([169, 254, 0, 0], 16)),
     (AddressPolicy::LinkLocal, v6([0xfe80, 0, 0], 0, 10)),
-    // The metadata services of clouds that are not link-local.
+    // Metadata services of clouds at addresses that are not link-local.
     (AddressPolicy::LinkLocal, v4([100, 100, 100, 200], 32)),
     (AddressPolicy::LinkLocal, v4([192, 0, 0, 192], 32)),
     (AddressPolicy::LinkLocal, v6([0xfd00, 0xec2, 0], 0x254, 128)),
@@ -90,7 +92,7 @@ const NETWORKS: [(AddressPolicy, IpNet); 24] = [
     (AddressPolicy::Private, v6([0xff00, 0, 0], 0, 8)),
 ];
 
-/// Where a network of one's own has its NAT64 ([RFC 8215](https://www.rfc-editor.org/rfc/rfc8215)).
+/// The prefix for NAT64 in local networks ([RFC 8215](https://www.rfc-editor.org/rfc/rfc8215)).
 const LOCAL_NAT64: [u16; 3] = [0x64, 0xff9b, 1];
 
 const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
@@ -107,16 +109,18 @@ const fn v6([a, b, c]: [u16; 3], last: u16, prefix: u8) -> IpNet {
 }
 
 impl AddressPolicy {
-    /// The step that `address` needs, or the IPv4 address that it leads to.
+    /// Returns the strictest policy that allows `address` and the IPv4 address embedded in it.
     fn of(address: IpAddr) -> Self {
-        let embedded = embedded(address).map_or(Self::Public, |address| Self::step(address.into()));
-        Self::step(address).max(embedded)
+        let embedded =
+            embedded(address).map_or(Self::Public, |address| Self::of_network(address.into()));
+        Self::of_network(address).max(embedded)
     }
 
-    fn step(address: IpAddr) -> Self {
+    /// Returns the strictest policy that allows `address`, ignoring embedded addresses.
+    fn of_network(address: IpAddr) -> Self {
         let mut networks = NETWORKS.iter();
         let network = networks.find(|(_, network)| network.contains(&address));
-        network.map_or(Self::Public, |(allow_addresses, _)| *allow_addresses)
+        network.map_or(Self::Public, |(policy, _)| *policy)
     }
 
     fn allows(self, address: IpAddr) -> bool {
@@ -124,7 +128,7 @@ impl AddressPolicy {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped or compatible
+/// Returns the IPv4 address that is embedded in an IPv6 address: IPv4-mapped or IPv4-compatible
 /// ([RFC 4291 §2.5.5](https://www.rfc-editor.org/rfc/rfc4291#section-2.5.5)), by NAT64
 /// ([RFC 6052 §2.1](https://www.rfc-editor.org/rfc/rfc6052#section-2.1)), or by 6to4
 /// ([RFC 3056 §2](https://www.rfc-editor.org/rfc/rfc3056#section-2)).
@@ -140,28 +144,28 @@ fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     Some((bits as u32).into())
 }
 
-/// Finds the addresses of one downstream.
-pub(super) struct Finder {
+/// Looks up and filters the addresses of one downstream.
+pub(super) struct Lookup {
     resolver: Arc<dyn Resolve>,
     allow_addresses: AddressPolicy,
-    /// Until when the name counts as one that nobody has.
-    unknown: Mutex<Option<Instant>>,
+    /// The end of the time during which a failed lookup is not repeated. `None` if no lookup has failed.
+    failed_until: Mutex<Option<Instant>>,
 }
 
-impl Finder {
+impl Lookup {
     pub(super) fn new(config: &ClientConfig) -> Self {
         Self {
             resolver: Arc::clone(&config.resolver),
             allow_addresses: config.allow_addresses,
-            unknown: Mutex::default(),
+            failed_until: Mutex::default(),
         }
     }
 
-    /// The addresses of `host`, a name or an address, that may be connected to.
+    /// Returns the allowed addresses of `host`, which is a name or an IP address.
     ///
     /// # Errors
-    /// [`ClientError::Dns`] if there is none, or none is found in `time`; [`ClientError::Connect`] if
-    /// none of them may be connected to.
+    /// - [`ClientError::Dns`] if the lookup fails, returns no addresses, or takes longer than `time`.
+    /// - [`ClientError::Connect`] if the policy allows none of the addresses.
     pub(super) async fn find(
         &self,
         host: &str,
@@ -177,7 +181,7 @@ impl Finder {
             tracing::warn!(
                 reason = "ssrf",
                 host,
-                "the name of a service stands for an address that is not allowed"
+                "ignored addresses of a downstream that the address policy does not allow"
             );
         }
         if addresses.is_empty() {
@@ -187,21 +191,30 @@ impl Finder {
     }
 
     async fn look_up(&self, host: &str, time: Duration) -> Result<Vec<IpAddr>, ClientError> {
-        if self.known(|unknown| unknown.is_some_and(|until| Instant::now() < until)) {
+        if self.with_failed_until(|failed_until| {
+            failed_until.is_some_and(|until| Instant::now() < until)
+        }) {
             return Err(ClientError::Dns);
         }
         let found = timeout(time, self.resolver.resolve(host)).await;
         match found {
             Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
             _ => {
-                self.known(|unknown| *unknown = Some(Instant::now() + NEGATIVE));
+                self.with_failed_until(|failed_until| {
+                    *failed_until = Some(Instant::now() + NEGATIVE_TTL)
+                });
                 Err(ClientError::Dns)
             }
         }
     }
 
-    fn known<T>(&self, look: impl FnOnce(&mut Option<Instant>) -> T) -> T {
-        look(&mut self.unknown.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_failed_until<T>(&self, access: impl FnOnce(&mut Option<Instant>) -> T) -> T {
+        access(
+            &mut self
+                .failed_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
@@ -210,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_i6_an_address_is_known_by_its_network() {
+    fn fault_i6_classifies_addresses_by_network() {
         for (allow_addresses, addresses) in [
             (
                 AddressPolicy::LinkLocal,

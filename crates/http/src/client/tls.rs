@@ -1,4 +1,4 @@
-//! TLS to a downstream: whom to believe, and who we are.
+//! TLS to a downstream: verification of its certificate, and client authentication.
 
 use std::{
     fmt,
@@ -22,22 +22,22 @@ use tower_fanout_layers::{ConfigError, setters};
 
 use super::{ClientConfig, ClientError, Http2};
 
-/// How HTTP/2 is called in a handshake.
+/// The ALPN protocol id of HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
 
-/// Whom to believe, and who we are, where a downstream speaks TLS.
+/// TLS settings of a client.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClientTlsConfig {
-    /// Certificates to believe, in PEM, in place of those of the system.
+    /// Root certificates in PEM format. `None`, the default, uses those of the system.
     pub ca: Option<Vec<u8>>,
-    /// Who we are; nobody by default.
+    /// Client certificate and key. `None`, the default, sends no client certificate.
     pub identity: Option<Identity>,
-    /// The name that the certificate has to bear, if it is not the host of the address.
+    /// Name that the certificate must be valid for. `None`, the default, uses the host of the endpoint.
     pub server_name: Option<String>,
-    /// The oldest version that is spoken; 1.2 by default.
+    /// Minimum TLS version. Defaults to 1.2.
     pub min_version: TlsVersion,
-    /// Whether the certificate is verified at all; it is by default.
+    /// Verification of the certificate. Defaults to [`Verify::Full`].
     pub verify: Verify,
 }
 
@@ -51,7 +51,7 @@ setters! {
     }
 }
 
-/// A certificate with its key, both in PEM. The key is not in its `Debug`.
+/// A client certificate and its private key. The `Debug` output contains neither.
 #[derive(Clone)]
 pub struct Identity {
     chain: Vec<u8>,
@@ -59,7 +59,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The certificate, with those that lead to one that is believed, and its key.
+    /// Creates an identity from a certificate chain, the client's certificate first, and its private key,
+    /// both in PEM format.
+    ///
+    /// [`Client::new`](super::Client::new) checks that they are valid and belong together, if the endpoint
+    /// begins with `https://`.
     #[must_use]
     pub fn new(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -75,7 +79,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A version of TLS.
+/// A TLS version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsVersion {
@@ -86,18 +90,18 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// Whether the certificate of a downstream is verified.
+/// Verification of the certificate of a downstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// It has to be valid, bear the right name, and come from one that is believed.
+    /// The certificate must be valid, be issued for the server name, and have a trusted root.
     #[default]
     Full,
-    /// Any certificate will do: whoever is in between can read and change everything. It is told in a
-    /// warning when the client is made.
+    /// Any certificate is accepted, so that an attacker on the network can read and change all traffic.
+    /// The client logs a warning when it is created.
     DangerouslySkip,
 }
 
-/// What is needed for a handshake.
+/// The rustls config and the server name for handshakes with one downstream.
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -107,10 +111,10 @@ impl Tls {
     pub(super) fn new(host: &str, config: &ClientConfig) -> Result<Self, ConfigError> {
         let tls = &config.tls;
         let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
-        let name = name
-            .try_into()
-            .map_err(|_| ConfigError::new("tls.server_name", "the name of the server is none"))?;
-        let mut rustls = tls.identify(tls.believe(host)?)?;
+        let name = name.try_into().map_err(|_| {
+            ConfigError::new("tls.server_name", "must be a DNS name or an IP address")
+        })?;
+        let mut rustls = tls.client_auth(tls.server_verification(host)?)?;
         rustls.alpn_protocols = match config.http2 {
             Http2::Off => vec![],
             Http2::PriorKnowledge { .. } => vec![H2.to_vec()],
@@ -122,10 +126,10 @@ impl Tls {
         })
     }
 
-    /// Shakes hands on `stream`, within `time`.
+    /// Performs the TLS handshake on `stream`.
     ///
     /// # Errors
-    /// [`ClientError::Tls`] if the handshake fails, or takes longer.
+    /// [`ClientError::Tls`] if the handshake fails or takes longer than `time`.
     pub(super) async fn secure(
         &self,
         stream: TcpStream,
@@ -142,7 +146,8 @@ impl Tls {
 type Builder = rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert>;
 
 impl ClientTlsConfig {
-    fn believe(&self, host: &str) -> Result<Builder, ConfigError> {
+    /// Starts a rustls config with the TLS versions and the verification of the server's certificate.
+    fn server_verification(&self, host: &str) -> Result<Builder, ConfigError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions = match self.min_version {
             TlsVersion::V1_2 => &[&TLS13, &TLS12][..],
@@ -151,51 +156,54 @@ impl ClientTlsConfig {
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(|_| {
-                ConfigError::new("tls.min_version", "no cipher suite fits the version of TLS")
+                ConfigError::new(
+                    "tls.min_version",
+                    "no cipher suite supports this TLS version",
+                )
             })?;
         if self.verify == Verify::DangerouslySkip {
             tracing::warn!(
                 reason = "tls_not_verified",
                 host,
-                "the certificate of a service is not verified"
+                "certificate verification is disabled for a downstream"
             );
-            let anyone = Arc::new(Anyone(provider));
-            return Ok(builder.dangerous().with_custom_certificate_verifier(anyone));
+            let verifier = Arc::new(AnyCertificate(provider));
+            return Ok(builder
+                .dangerous()
+                .with_custom_certificate_verifier(verifier));
         }
         let roots = match &self.ca {
             Some(pem) => Arc::new(roots(pem)?),
-            None => system().ok_or_else(|| {
+            None => system_roots().ok_or_else(|| {
                 ConfigError::new(
                     "tls.ca",
-                    "the system has no certificates to believe: give the CA of the service",
+                    "the system has no root certificates, so the CA of the service is required",
                 )
             })?,
         };
         Ok(builder.with_root_certificates(roots))
     }
 
-    fn identify(&self, builder: Builder) -> Result<rustls::ClientConfig, ConfigError> {
+    /// Completes the rustls config with the client certificate, if there is one.
+    fn client_auth(&self, builder: Builder) -> Result<rustls::ClientConfig, ConfigError> {
         let Some(Identity { chain, key }) = &self.identity else {
             return Ok(builder.with_no_client_auth());
         };
         let chain = certificates(chain).ok_or_else(|| {
             ConfigError::new(
                 "tls.identity",
-                "the certificate of the client is not in PEM",
+                "certificate chain must be in PEM format and not empty",
             )
         })?;
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| ConfigError::new("tls.identity", "the key of the client is not in PEM"))?;
+            .map_err(|_| ConfigError::new("tls.identity", "private key must be in PEM format"))?;
         builder.with_client_auth_cert(chain, key).map_err(|_| {
-            ConfigError::new(
-                "tls.identity",
-                "the key of the client does not fit its certificate",
-            )
+            ConfigError::new("tls.identity", "private key does not match the certificate")
         })
     }
 }
 
-/// All certificates in `pem`; there is one at least.
+/// Parses all certificates in `pem`. Returns `None` if one of them is malformed or there are none.
 fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     all.ok().filter(|all| !all.is_empty())
@@ -203,17 +211,20 @@ fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 
 fn roots(pem: &[u8]) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
-    for certificate in
-        certificates(pem).ok_or_else(|| ConfigError::new("tls.ca", "the CA is not in PEM"))?
+    for certificate in certificates(pem)
+        .ok_or_else(|| ConfigError::new("tls.ca", "must contain certificates in PEM format"))?
     {
         let added = roots.add(certificate);
-        added.map_err(|_| ConfigError::new("tls.ca", "a certificate of the CA is not valid"))?;
+        added.map_err(|_| {
+            ConfigError::new("tls.ca", "contains a certificate that is not a valid CA")
+        })?;
     }
     Ok(roots)
 }
 
-/// Those of the system, which are loaded once; none if there are none.
-fn system() -> Option<Arc<RootCertStore>> {
+/// Returns the root certificates of the system, which are loaded once. Returns `None` if the system has
+/// none.
+fn system_roots() -> Option<Arc<RootCertStore>> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = SYSTEM.get_or_init(|| {
         let mut roots = RootCertStore::empty();
@@ -223,10 +234,12 @@ fn system() -> Option<Arc<RootCertStore>> {
     (!roots.is_empty()).then(|| Arc::clone(roots))
 }
 
-/// Whether a connection broke because the other side refused us in a handshake. In TLS 1.3 that comes
-/// when ours is over, and may meet a request on its way, which then nobody reads
-/// ([RFC 8446 §4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)).
-pub(super) fn is_refusal(error: Option<&Error>) -> bool {
+/// Returns `true` if `error` says that the downstream rejected the client certificate.
+///
+/// In TLS 1.3 the alert arrives after the client has finished its handshake
+/// ([RFC 8446 §4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)), possibly after it has sent a
+/// request. The downstream does not read that request.
+pub(super) fn rejects_client_certificate(error: Option<&Error>) -> bool {
     use AlertDescription as Alert;
     matches!(
         error,
@@ -243,11 +256,11 @@ pub(super) fn is_refusal(error: Option<&Error>) -> bool {
     )
 }
 
-/// Believes anyone who holds the key of the certificate that is shown.
+/// Accepts any certificate whose private key the server holds.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
