@@ -1,7 +1,7 @@
-//! What a connection waits for, and for how long it may.
+//! Tracks the activity of a connection and enforces the timeouts on it.
 //!
-//! The stream and the requests of a connection note what they do; the task of the connection looks
-//! at the notes whenever it has nothing else to do.
+//! The stream and the requests of a connection record their progress in atomics. The connection's task reads
+//! them each time it has polled the connection, and derives what the connection is waiting for.
 
 use std::{
     pin::Pin,
@@ -17,42 +17,46 @@ use tokio::time::{Instant, Sleep};
 
 use super::{CloseReason, ServerConfig};
 
-/// The notes on one connection.
+/// The recorded activity of one connection.
+///
+/// A request or response counts in `in_flight` and, while it waits for the client, in `awaiting_client`.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    /// Requests whose answer has not left, and pieces of answers that have not.
+    /// Number of requests whose response is not sent completely, and of response chunks not yet sent.
     in_flight: AtomicUsize,
-    /// Those that the client, not the service, keeps from going on.
-    held: AtomicUsize,
-    /// Counts requests, pieces of answers and ends of answers.
+    /// Number of those in flight that wait for the client and not for the service.
+    awaiting_client: AtomicUsize,
+    /// Incremented when a request or a response chunk begins, makes progress, or ends.
     steps: AtomicUsize,
-    /// Something came since the last request.
-    heard: AtomicBool,
-    /// The socket takes no more.
+    /// `true` if bytes have arrived since the last request head.
+    bytes_received: AtomicBool,
+    /// `true` if the last write was pending.
     blocked: AtomicBool,
-    /// Counts what the socket took.
+    /// Number of completed writes.
     written: AtomicUsize,
-    /// It speaks HTTP/2, where what comes need not be a request.
+    /// `true` for HTTP/2, where incoming bytes need not belong to a request.
     multiplexed: AtomicBool,
 }
 
 impl Activity {
-    /// Bytes came.
-    pub(super) fn hear(&self) {
-        self.heard.store(true, Relaxed);
+    /// Records that bytes have arrived.
+    pub(super) fn record_read(&self) {
+        self.bytes_received.store(true, Relaxed);
     }
 
-    /// The socket took something, or took nothing.
-    pub(super) fn write<T>(&self, wrote: &Poll<T>) {
+    /// Records the result of a write: progress, or that the socket is full.
+    pub(super) fn record_write<T>(&self, wrote: &Poll<T>) {
         self.blocked.store(wrote.is_pending(), Relaxed);
         if wrote.is_ready() {
             self.written.fetch_add(1, Relaxed);
         }
     }
 
-    /// A request has come, with a body or without; it is in flight until what is returned is dropped.
+    /// Records a new request. It is in flight until the returned value is dropped.
+    ///
+    /// `body` says that the request has a body, which has not arrived completely.
     pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, body: bool) -> InFlight {
-        self.heard.store(false, Relaxed);
+        self.bytes_received.store(false, Relaxed);
         self.multiplexed.store(multiplexed, Relaxed);
         self.enter(body)
     }
@@ -66,15 +70,17 @@ impl Activity {
         }
     }
 
+    /// Derives what the connection is waiting for.
     fn phase(&self) -> Phase {
         let (steps, in_flight) = (self.steps.load(Relaxed), self.in_flight.load(Relaxed));
         if self.blocked.load(Relaxed) {
             Phase::Blocked(self.written.load(Relaxed))
-        } else if in_flight > 0 && self.held.load(Relaxed) == in_flight {
-            Phase::Held(steps)
+        } else if in_flight > 0 && self.awaiting_client.load(Relaxed) == in_flight {
+            Phase::WindowClosed(steps)
         } else if in_flight > 0 {
             Phase::Busy
-        } else if self.heard.load(Relaxed) && !self.multiplexed.load(Relaxed) || steps == 0 {
+        } else if self.bytes_received.load(Relaxed) && !self.multiplexed.load(Relaxed) || steps == 0
+        {
             Phase::Head(steps)
         } else {
             Phase::Idle(steps)
@@ -82,21 +88,21 @@ impl Activity {
     }
 }
 
-/// A request in flight.
+/// A request in flight, until it is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
     activity: Arc<Activity>,
-    /// What came meanwhile was its body, and not the next head.
+    /// `true` if the bytes that arrived meanwhile were the body and not the next head.
     body: bool,
 }
 
 impl InFlight {
-    /// Its answer is there for the client to take.
-    pub(super) fn answer(self) -> Answer {
-        self.activity.held.fetch_add(1, Relaxed);
-        Answer {
+    /// Records that the response is ready for the client.
+    pub(super) fn respond(self) -> ResponseInFlight {
+        self.activity.awaiting_client.fetch_add(1, Relaxed);
+        ResponseInFlight {
             request: self,
-            held: true,
+            awaiting_client: true,
         }
     }
 }
@@ -104,80 +110,85 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if self.body {
-            self.activity.heard.store(false, Relaxed);
+            self.activity.bytes_received.store(false, Relaxed);
         }
         self.activity.steps.fetch_add(1, Relaxed);
         self.activity.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
-/// An answer in flight. Until it is asked for its next piece the client holds it up.
+/// A response, or a chunk of one, in flight until it is dropped.
+///
+/// hyper polls the body for the next chunk only when the client can take more. Until then the response
+/// waits for the client.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseInFlight {
     request: InFlight,
-    held: bool,
+    awaiting_client: bool,
 }
 
-impl Answer {
-    /// It was asked for its next piece, and had one or not yet.
-    pub(super) fn asked<T>(&mut self, piece: &Poll<T>) {
+impl ResponseInFlight {
+    /// Records that hyper has polled the body. If the next chunk was not ready, the response waits for the
+    /// service from now on, otherwise for the client.
+    pub(super) fn record_poll<T>(&mut self, frame: &Poll<T>) {
         let activity = &self.request.activity;
         activity.steps.fetch_add(1, Relaxed);
-        match (self.held, piece.is_ready()) {
-            (true, false) => activity.held.fetch_sub(1, Relaxed),
-            (false, true) => activity.held.fetch_add(1, Relaxed),
+        match (self.awaiting_client, frame.is_ready()) {
+            (true, false) => activity.awaiting_client.fetch_sub(1, Relaxed),
+            (false, true) => activity.awaiting_client.fetch_add(1, Relaxed),
             _ => return,
         };
-        self.held = !self.held;
+        self.awaiting_client = !self.awaiting_client;
     }
 
-    /// A piece of it, which may wait for the client after the answer itself is over.
-    pub(super) fn piece(&self) -> Self {
-        self.request.activity.enter(false).answer()
+    /// Records a chunk, which may wait for the client even after the body has ended.
+    pub(super) fn chunk(&self) -> Self {
+        self.request.activity.enter(false).respond()
     }
 
-    /// The client took some of it.
-    pub(super) fn taken(&self) {
+    /// Records that the client has taken some bytes.
+    pub(super) fn record_taken(&self) {
         self.request.activity.steps.fetch_add(1, Relaxed);
     }
 }
 
-impl Drop for Answer {
+impl Drop for ResponseInFlight {
     fn drop(&mut self) {
-        if self.held {
-            self.request.activity.held.fetch_sub(1, Relaxed);
+        if self.awaiting_client {
+            self.request.activity.awaiting_client.fetch_sub(1, Relaxed);
         }
     }
 }
 
-/// What a connection waits for; a new number is a new wait.
+/// The thing that a connection waits for. A wait with another number is a new wait, so its timeout starts
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The service.
     Busy,
-    /// The rest of a head.
+    /// The rest of a request head.
     Head(usize),
     /// The next request.
     Idle(usize),
-    /// Room in the socket.
+    /// Space in the send buffer of the socket.
     Blocked(usize),
-    /// A client of HTTP/2 that lets no more of any answer come.
-    Held(usize),
+    /// An HTTP/2 client whose flow-control windows are closed for all responses.
+    WindowClosed(usize),
 }
 
-/// Measures how long a connection has been waiting for the same thing.
+/// The timeouts of one connection. Measures how long the connection has waited for the same thing.
 #[derive(Debug)]
 pub(super) struct ConnectionTimeouts<'a> {
     activity: &'a Activity,
     config: &'a ServerConfig,
     phase: Phase,
     since: Instant,
-    /// The client was told to go.
+    /// `true` once the graceful shutdown of the connection has begun.
     pub(super) closing: bool,
 }
 
 impl<'a> ConnectionTimeouts<'a> {
-    /// For a connection that was accepted at `since`.
+    /// Creates the timeouts of a connection that was accepted at `since`.
     pub(super) fn new(activity: &'a Activity, config: &'a ServerConfig, since: Instant) -> Self {
         Self {
             activity,
@@ -188,10 +199,13 @@ impl<'a> ConnectionTimeouts<'a> {
         }
     }
 
-    /// Ready when the wait has been too long. `timer` may ring early, and is then set again: what
-    /// happens on most requests costs no timer.
+    /// Returns the reason to close the connection once a wait has exceeded its timeout.
     ///
-    /// It is set even while the service is busy, since answers of HTTP/2 end on other threads.
+    /// `timer` is shared by all waits. It is moved only if the new wait ends before it fires; a timer that
+    /// fires too early is set again. Most requests therefore cost no timer operation.
+    ///
+    /// The timer runs even while the service is busy: responses of HTTP/2 can end on other threads, which
+    /// does not wake this task.
     pub(super) fn poll(
         &mut self,
         mut timer: Pin<&mut Sleep>,
@@ -211,12 +225,14 @@ impl<'a> ConnectionTimeouts<'a> {
             match reason {
                 Some(reason) if due <= now => return Poll::Ready(reason),
                 Some(_) => timer.as_mut().reset(due),
-                None => timer.as_mut().reset(now + limit.max(SOONEST)),
+                None => timer.as_mut().reset(now + limit.max(BUSY_CHECK)),
             }
         }
         Poll::Pending
     }
 
+    /// Returns the timeout of the current wait, and the reason to close the connection after it. `None` means
+    /// that the connection stays open.
     fn limit(&self) -> (Duration, Option<CloseReason>) {
         let config = self.config;
         match self.phase {
@@ -224,15 +240,15 @@ impl<'a> ConnectionTimeouts<'a> {
             Phase::Head(_) => (config.header_timeout, Some(CloseReason::Slow)),
             Phase::Idle(_) if self.closing => (config.write_timeout, Some(CloseReason::Idle)),
             Phase::Idle(_) => (config.idle_timeout, Some(CloseReason::Idle)),
-            Phase::Blocked(_) | Phase::Held(_) => {
+            Phase::Blocked(_) | Phase::WindowClosed(_) => {
                 (config.write_timeout, Some(CloseReason::Stalled))
             }
         }
     }
 }
 
-/// A busy connection is not looked at more often.
-const SOONEST: Duration = Duration::from_millis(100);
+/// Minimum time between two checks of a busy connection.
+const BUSY_CHECK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -240,11 +256,12 @@ mod tests {
 
     use super::*;
 
-    /// What a connection in this state is closed for, and when, in seconds from its acceptance.
-    async fn fate(act: impl AsyncFnOnce(&Arc<Activity>)) -> (CloseReason, u64) {
+    /// Returns the reason why a connection with the activity of `act` is closed, and the time of the close in
+    /// seconds after it was accepted.
+    async fn close_of(act: impl AsyncFnOnce(&Arc<Activity>)) -> (CloseReason, u64) {
         let (activity, config) = (Arc::default(), ServerConfig::default());
         let start = Instant::now();
-        let mut patience = ConnectionTimeouts::new(&activity, &config, start);
+        let mut timeouts = ConnectionTimeouts::new(&activity, &config, start);
         let mut timer = std::pin::pin!(sleep_until(start + config.header_timeout));
         let mut acting = std::pin::pin!(async {
             act(&activity).await;
@@ -252,7 +269,7 @@ mod tests {
         });
         let closed = std::future::poll_fn(|cx| {
             let _ = acting.as_mut().poll(cx);
-            patience.poll(timer.as_mut(), cx)
+            timeouts.poll(timer.as_mut(), cx)
         });
         (closed.await, start.elapsed().as_secs())
     }
@@ -262,52 +279,52 @@ mod tests {
     }
 
     fn write(activity: &Activity, room: bool) {
-        activity.write(&if room { Poll::Ready(()) } else { Poll::Pending });
+        activity.record_write(&if room { Poll::Ready(()) } else { Poll::Pending });
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d1_a_head_has_its_time_from_its_first_byte() {
-        assert_eq!(fate(async |_| {}).await, (CloseReason::Slow, 10));
+    async fn fault_d1_header_timeout_starts_at_the_first_byte() {
+        assert_eq!(close_of(async |_| {}).await, (CloseReason::Slow, 10));
         let dripping = async |activity: &Arc<Activity>| loop {
-            activity.hear();
+            activity.record_read();
             seconds(1).await;
         };
-        assert_eq!(fate(dripping).await, (CloseReason::Slow, 10));
+        assert_eq!(close_of(dripping).await, (CloseReason::Slow, 10));
         let second = async |activity: &Arc<Activity>| {
             drop(activity.begin(false, false));
             seconds(20).await;
             dripping(activity).await;
         };
-        assert_eq!(fate(second).await, (CloseReason::Slow, 30));
+        assert_eq!(close_of(second).await, (CloseReason::Slow, 30));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d4_an_idle_connection_has_its_time_from_its_last_answer() {
+    async fn fault_d4_idle_timeout_starts_at_the_last_response() {
         let used = async |activity: &Arc<Activity>| {
             let request = activity.begin(false, false);
             seconds(500).await;
-            let mut answer = request.answer();
-            answer.asked(&Poll::Ready(()));
-            drop(answer);
+            let mut response = request.respond();
+            response.record_poll(&Poll::Ready(()));
+            drop(response);
             seconds(30).await;
             drop(activity.begin(false, false));
         };
-        assert_eq!(fate(used).await, (CloseReason::Idle, 590));
+        assert_eq!(close_of(used).await, (CloseReason::Idle, 590));
         let pinging = async |activity: &Arc<Activity>| {
             drop(activity.begin(true, false));
             loop {
-                activity.hear();
+                activity.record_read();
                 write(activity, true);
                 seconds(1).await;
             }
         };
-        assert_eq!(fate(pinging).await, (CloseReason::Idle, 60));
+        assert_eq!(close_of(pinging).await, (CloseReason::Idle, 60));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d3_a_client_that_takes_nothing_has_its_time_from_what_it_took() {
+    async fn fault_d3_write_timeout_starts_at_the_last_progress() {
         let blocked = async |activity: &Arc<Activity>| {
-            let _request = activity.begin(false, false).answer();
+            let _request = activity.begin(false, false).respond();
             for _ in 0..3 {
                 write(activity, false);
                 seconds(20).await;
@@ -316,22 +333,22 @@ mod tests {
             write(activity, false);
             seconds(1_000).await;
         };
-        assert_eq!(fate(blocked).await, (CloseReason::Stalled, 90));
+        assert_eq!(close_of(blocked).await, (CloseReason::Stalled, 90));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d3_a_window_that_stays_shut_is_a_stall_and_a_quiet_service_is_not() {
-        let held = async |activity: &Arc<Activity>| {
+    async fn fault_d3_a_closed_window_is_a_stall_a_slow_service_is_not() {
+        let stalled = async |activity: &Arc<Activity>| {
             let (mut first, mut second) = (
-                activity.begin(true, false).answer(),
-                activity.begin(true, false).answer(),
+                activity.begin(true, false).respond(),
+                activity.begin(true, false).respond(),
             );
-            first.asked::<()>(&Poll::Pending);
-            second.asked(&Poll::Ready(()));
+            first.record_poll::<()>(&Poll::Pending);
+            second.record_poll(&Poll::Ready(()));
             seconds(100).await;
-            first.asked(&Poll::Ready(()));
+            first.record_poll(&Poll::Ready(()));
             seconds(1_000).await;
         };
-        assert_eq!(fate(held).await, (CloseReason::Stalled, 130));
+        assert_eq!(close_of(stalled).await, (CloseReason::Stalled, 130));
     }
 }

@@ -1,4 +1,4 @@
-//! How connections are treated.
+//! The config of the server.
 
 use std::time::Duration;
 
@@ -17,52 +17,69 @@ use super::Connections;
 use super::Tls;
 use crate::bounds::{Bounds, WAIT, YEAR};
 
-/// How connections are treated. Each setting bounds what one client can hold.
+/// Timeouts and limits of a server. Each one limits the resources that a client can occupy.
+///
+/// Times are 1 ms to 365 days. `grace` may also be zero.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// How long the head of a request may take to come, from its first byte; on a new connection
-    /// from its acceptance, with the TLS handshake. 10 s by default.
+    /// Maximum time for a request head to arrive, from its first byte. Defaults to 10 s.
+    ///
+    /// On a new connection the time begins when the connection is accepted, and includes the TLS
+    /// handshake.
     pub header_timeout: Duration,
-    /// How long a connection may be kept alive between two requests; 60 s by default.
+    /// Maximum time for which a connection may be idle between two requests. Defaults to 60 s.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of an answer that is there for it; 30 s by default.
+    /// Maximum time without write progress while a response is pending. Defaults to 30 s.
     pub write_timeout: Duration,
-    /// How old a connection may get before its client is told to open another: after the answer in
-    /// flight with `Connection: close`, in HTTP/2 with GOAWAY. Without end by default.
+    /// Age after which a connection is closed gracefully. `None`, the default, sets no limit.
+    ///
+    /// Over HTTP/1 the connection is closed after the response in flight, which has `Connection: close`.
+    /// Over HTTP/2 the server sends GOAWAY.
     pub max_age: Option<Duration>,
-    /// The largest head, in bytes, 8 KiB to 1 GiB; 32 KiB by default.
+    /// Maximum size of a request head in bytes, 8 KiB to 1 GiB. Defaults to 32 KiB.
     pub max_head: usize,
-    /// The most headers in a request of HTTP/1; 100 by default.
+    /// Maximum number of headers in an HTTP/1 request, 1 to 10,000. Defaults to 100.
     pub max_headers: usize,
-    /// The most connections at once; more wait to be accepted. 12,000 by default.
+    /// Maximum number of open connections, 1 to 1,000,000. Defaults to 12,000.
+    ///
+    /// Further connections wait to be accepted.
     pub max_connections: usize,
-    /// The most requests at once on a connection of HTTP/2; more are refused with REFUSED_STREAM.
-    /// 100 by default.
+    /// Maximum number of concurrent requests on an HTTP/2 connection. Defaults to 100.
+    ///
+    /// Further requests are refused with REFUSED_STREAM.
     pub h2_max_streams: u32,
-    /// How many bytes of one body HTTP/2 takes ahead of who reads it; 64 KiB by default.
+    /// HTTP/2 receive window of one request body in bytes. Defaults to 64 KiB.
+    ///
+    /// The server buffers at most this much of a body that the service has not read yet.
     pub h2_stream_window: u32,
-    /// How many bytes of all bodies of a connection HTTP/2 takes ahead; 256 KiB by default.
+    /// HTTP/2 receive window of all request bodies of a connection in bytes. Defaults to 256 KiB.
     pub h2_connection_window: u32,
-    /// The largest frame of HTTP/2, in bytes, 16 KiB to 16 MiB; 16 KiB by default.
+    /// Maximum size of an HTTP/2 frame in bytes, 16 KiB to 16 MiB - 1. Defaults to 16 KiB.
     pub h2_max_frame: u32,
-    /// How many bytes of one answer HTTP/2 keeps for a slow client; 64 KiB by default.
+    /// Maximum number of bytes of one HTTP/2 response that are buffered for a slow client. Defaults to
+    /// 64 KiB.
     pub h2_send_buffer: usize,
-    /// How many requests that the client took back may wait to be noticed before the connection
-    /// ends with GOAWAY (CVE-2023-44487, "rapid reset"); 20 by default.
+    /// Maximum number of requests that the client has reset and the server has not yet processed.
+    /// Defaults to 20.
+    ///
+    /// Above the limit the connection is closed with GOAWAY (CVE-2023-44487, "rapid reset").
     pub h2_max_pending_resets: usize,
-    /// How many requests may be reset for the client's own mistakes before the connection ends
-    /// with GOAWAY (CVE-2025-8671, "MadeYouReset"); 100 by default.
+    /// Maximum number of requests that the server resets because of protocol errors of the client.
+    /// Defaults to 100.
+    ///
+    /// Above the limit the connection is closed with GOAWAY (CVE-2025-8671, "MadeYouReset").
     pub h2_max_error_resets: usize,
-    /// How often a client of HTTP/2 is asked whether it is still there; every 20 s by default.
+    /// Interval between PING frames on each HTTP/2 connection. Defaults to 20 s.
     pub h2_ping_interval: Duration,
-    /// How long it may take to say so; 20 s by default.
+    /// Maximum time to wait for the response to a PING, after which the connection is closed. Defaults to
+    /// 20 s.
     pub h2_ping_timeout: Duration,
-    /// How long requests in flight may go on after the stop; 30 s by default.
+    /// Maximum time that requests in flight may take after the server was stopped. Defaults to 30 s.
     pub grace: Duration,
-    /// Where connections are counted; nobody else's by default.
+    /// Counters of the connections. By default the server has its own; pass a clone to read them.
     pub connections: Connections,
-    /// Serves HTTPS, HTTP/2 by ALPN, with these certificates; plain HTTP by default.
+    /// Certificates for HTTPS, with HTTP/2 by ALPN. `None`, the default, serves plain HTTP.
     #[cfg(feature = "tls")]
     pub tls: Option<Tls>,
 }
@@ -132,7 +149,7 @@ impl Validate for ServerConfig {
             .time("write_timeout", self.write_timeout, WAIT)
             .time("max_age", self.max_age, WAIT)
             .number("max_head", self.max_head, 8 << 10..=1 << 30)
-            // hyper panics on as many headers as a map cannot hold.
+            // hyper panics if the number exceeds the capacity of a `HeaderMap`.
             .number("max_headers", self.max_headers, 1..=10_000)
             .number("max_connections", self.max_connections, 1..=1_000_000)
             .number("h2_max_streams", self.h2_max_streams, 1..=MAX_WINDOW)
@@ -166,8 +183,11 @@ impl Validate for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Both protocols, told apart by their first bytes. The times are not hyper's to keep: its own
-    /// header timeout runs while a connection is idle, and not before the first byte.
+    /// Builds hyper's server for HTTP/1 and HTTP/2, which detects the version by the first bytes.
+    ///
+    /// hyper's header timeout is disabled, because it also runs while a connection is idle and does not
+    /// cover the time before the first byte. [`ConnectionTimeouts`](super::activity::ConnectionTimeouts)
+    /// replaces it.
     pub(super) fn protocols(&self) -> auto::Builder<TokioExecutor> {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
@@ -191,5 +211,5 @@ impl ServerConfig {
     }
 }
 
-/// The largest window of HTTP/2 (RFC 9113 §6.9.1).
+/// Maximum size of an HTTP/2 window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;

@@ -1,4 +1,4 @@
-//! One connection, from its acceptance to its end.
+//! Serves one connection, from its acceptance to its end.
 
 use std::{
     convert::Infallible, error::Error, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc,
@@ -26,15 +26,17 @@ use super::{
     track_requests::TrackRequests,
 };
 
-/// What all connections of a server share.
+/// State that all connections of a server share.
 pub(super) struct Shared {
-    /// Valid: no time in it is longer than a year, so that none overflows an instant.
+    /// A valid config. Its times are at most a year, so that adding one to an `Instant` cannot overflow.
     pub(super) config: ServerConfig,
     pub(super) http: auto::Builder<TokioExecutor>,
 }
 
-/// Serves a connection that was just accepted, until it ends or, after the stop, has nothing in
-/// flight; says why it ended.
+/// Serves a connection that was just accepted, and returns the reason why it ended.
+///
+/// After `stop` changes, the connection ends as soon as it has no request in flight. Dropping the future
+/// closes the connection.
 pub(super) async fn serve<S, B>(
     shared: Arc<Shared>,
     service: S,
@@ -59,13 +61,13 @@ where
     );
     let handshake = tokio::select! {
         shaken = handshake => shaken,
-        // Nothing was asked yet.
+        // No request can be in flight before the handshake.
         _ = stop.changed() => return CloseReason::Done,
     };
     let (wire, scheme) = match handshake {
         Ok(Ok(wire)) => wire,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
+            tracing::debug!(%error, "TLS handshake failed");
             return CloseReason::Error;
         }
         Err(_) => return CloseReason::Slow,
@@ -88,7 +90,7 @@ where
     .await
 }
 
-/// The wire that requests are read from, and their scheme.
+/// Performs the TLS handshake if TLS is configured. Returns the stream for HTTP and its scheme.
 async fn secure(
     config: &ServerConfig,
     socket: LingeringClose<TcpStream>,
@@ -102,8 +104,10 @@ async fn secure(
     Ok((Box::new(socket), Scheme::HTTP))
 }
 
-/// Lets `connection` run as long as there is patience with it. Once told to go, by the stop, by age
-/// or for being idle, it may still finish what is in flight.
+/// Drives `connection` until it ends or exceeds a timeout.
+///
+/// A stop, the maximum age or the idle timeout starts a graceful shutdown, in which requests in flight may
+/// finish. Any other timeout closes the connection at once.
 async fn drive<C>(
     connection: C,
     mut timeouts: ConnectionTimeouts<'_>,
@@ -114,11 +118,11 @@ where
     C: GracefulConnection<Error = Box<dyn Error + Send + Sync>>,
 {
     let mut connection = pin!(connection);
-    let born = Instant::now();
-    let mut timer = pin!(sleep_until(born + config.header_timeout));
-    let mut old = pin!(async {
+    let start = Instant::now();
+    let mut timer = pin!(sleep_until(start + config.header_timeout));
+    let mut max_age = pin!(async {
         match config.max_age {
-            Some(age) => sleep_until(born + age).await,
+            Some(age) => sleep_until(start + age).await,
             None => std::future::pending().await,
         }
     });
@@ -132,11 +136,11 @@ where
                 Ok(()) => end,
                 Err(_) if closing => end,
                 Err(error) => {
-                    tracing::debug!(%error, "a connection ended early");
+                    tracing::debug!(%error, "connection failed");
                     CloseReason::Error
                 }
             },
-            () = &mut old, if !closing => {}
+            () = &mut max_age, if !closing => {}
             reason = poll_fn(|cx| timeouts.poll(timer.as_mut(), cx)) => {
                 if closing || reason != CloseReason::Idle {
                     return reason;

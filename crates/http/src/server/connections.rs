@@ -1,23 +1,23 @@
-//! Counts connections, and why they were closed.
+//! Counts connections and the reasons why they were closed.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Why a connection was closed.
+/// The reason why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// One of the two sides had no more use for it.
+    /// The client or the server closed the connection regularly.
     Done,
-    /// A head did not come in time.
+    /// A request head or the TLS handshake took longer than the header timeout.
     Slow,
-    /// It was kept alive and not used.
+    /// The connection was idle for longer than the idle timeout.
     Idle,
-    /// The client did not take its answer.
+    /// The client did not read its response within the write timeout.
     Stalled,
-    /// It broke, or what came was no HTTP.
+    /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service panicked.
     Error,
 }
 
@@ -31,7 +31,7 @@ impl CloseReason {
         Self::Error,
     ];
 
-    /// The reason as the label of a metric.
+    /// Returns the reason as a metric label, such as `idle`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,31 +44,32 @@ impl CloseReason {
     }
 }
 
-/// The counts of a server's connections. Clones share them.
+/// Counters of a server's connections. Clones share the counters.
 #[derive(Clone, Debug, Default)]
 pub struct Connections(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     accepted: AtomicU64,
-    /// One count per reason, by its discriminant: `ALL` has every variant, so an index is in range.
+    /// One counter per reason, indexed by discriminant. `ALL` has every variant, so no index is out of
+    /// range.
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
 impl Connections {
-    /// How many were accepted since the start.
+    /// Returns the number of connections accepted since the start.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.0.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many were closed since the start, for this reason.
+    /// Returns the number of connections closed for `reason` since the start.
     #[must_use]
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.0.closed[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// How many are open.
+    /// Returns the number of open connections.
     #[must_use]
     pub fn open(&self) -> u64 {
         let closed: u64 = CloseReason::ALL
@@ -78,18 +79,20 @@ impl Connections {
         self.accepted().saturating_sub(closed)
     }
 
-    /// One more is accepted.
+    /// Counts an accepted connection.
     pub(super) fn accept(&self) -> Counted {
         self.0.accepted.fetch_add(1, Ordering::Relaxed);
         Counted(self.clone(), CloseReason::Error)
     }
 }
 
-/// A connection that is open until this is dropped; what is dropped unsaid broke.
+/// A counted connection, open until this value is dropped. Without a call of [`close`](Self::close) it counts
+/// as closed for [`CloseReason::Error`], as when its task panics.
 #[derive(Debug)]
 pub(super) struct Counted(Connections, CloseReason);
 
 impl Counted {
+    /// Counts the connection as closed for `reason`.
     pub(super) fn close(mut self, reason: CloseReason) {
         self.1 = reason;
     }
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_open_is_what_is_not_closed() {
+    fn open_connections_are_those_not_closed() {
         let connections = Connections::default();
         let (first, second) = (connections.accept(), connections.accept());
         assert_eq!((connections.accepted(), connections.open()), (2, 2));

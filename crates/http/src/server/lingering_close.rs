@@ -1,4 +1,4 @@
-//! Closes a connection so that the client gets the last answer.
+//! Closes a connection so that the client receives the last response.
 
 use std::{
     future::Future,
@@ -14,26 +14,26 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How much is read and thrown away before a connection is closed.
+/// Maximum number of bytes that are read and discarded before a connection is closed.
 const MAX_BYTES: usize = 64 << 10;
 
-/// How long that may take.
+/// Maximum time to read and discard.
 const MAX_TIME: Duration = Duration::from_secs(1);
 
 pin_project! {
-    /// A connection that, when it is shut down, still reads until the client closes it too, at most
-    /// 64 KiB and 1 s.
+    /// A stream that, after its shutdown, reads until the client closes its side too, for at most 64 KiB
+    /// and 1 s.
     ///
-    /// A connection that is closed with bytes unread is reset, and a reset may overtake the answer:
-    /// a client that is still sending a body would not learn that it is too large
+    /// The operating system resets a connection that is closed with unread bytes, and the reset may
+    /// overtake the response. A client that is still sending a body would not see the 413
     /// ([RFC 9112 §9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)).
     #[derive(Debug)]
     pub(super) struct LingeringClose<S> {
         #[pin]
         stream: S,
-        // In a box, as a connection must be `Unpin`; made once, at the end.
-        until: Option<Pin<Box<Sleep>>>,
-        left: usize,
+        // Set at shutdown. Boxed because hyper needs the stream to be `Unpin`.
+        deadline: Option<Pin<Box<Sleep>>>,
+        remaining: usize,
     }
 }
 
@@ -41,8 +41,8 @@ impl<S> LingeringClose<S> {
     pub(super) const fn new(stream: S) -> Self {
         Self {
             stream,
-            until: None,
-            left: MAX_BYTES,
+            deadline: None,
+            remaining: MAX_BYTES,
         }
     }
 }
@@ -62,22 +62,22 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for LingeringClose<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut this = self.project();
-        if this.until.is_none() {
+        if this.deadline.is_none() {
             ready!(this.stream.as_mut().poll_shutdown(cx))?;
-            *this.until = Some(Box::pin(sleep(MAX_TIME)));
+            *this.deadline = Some(Box::pin(sleep(MAX_TIME)));
         }
-        let mut waste = [0; 4 << 10];
-        while *this.left > 0 {
-            let mut read = ReadBuf::new(&mut waste);
+        let mut discarded = [0; 4 << 10];
+        while *this.remaining > 0 {
+            let mut read = ReadBuf::new(&mut discarded);
             match this.stream.as_mut().poll_read(cx, &mut read) {
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {
-                    *this.left = this.left.saturating_sub(read.filled().len());
+                    *this.remaining = this.remaining.saturating_sub(read.filled().len());
                 }
-                // The client has closed it, or reset it.
+                // The client has closed or reset the connection.
                 Poll::Ready(_) => break,
                 Poll::Pending => {
-                    if let Some(until) = this.until {
-                        ready!(until.as_mut().poll(cx));
+                    if let Some(deadline) = this.deadline {
+                        ready!(deadline.as_mut().poll(cx));
                     }
                     break;
                 }
@@ -119,15 +119,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d23_what_still_comes_is_read_before_the_connection_is_closed() {
+    async fn fault_d23_reads_remaining_bytes_before_closing() {
         let (server, mut client) = duplex(1 << 10);
         let mut server = LingeringClose::new(server);
         let sending = async {
             client.write_all(&[0; 9 << 10]).await.unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
+            let mut response = String::new();
+            client.read_to_string(&mut response).await.unwrap();
             drop(client);
-            answer
+            response
         };
         let closing = async {
             server.write_all(b"413").await.unwrap();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d23_a_client_that_never_ends_is_cut() {
+    async fn fault_d23_stops_reading_after_1_s_or_64_kib() {
         let (server, client) = duplex(1 << 10);
         let start = Instant::now();
         LingeringClose::new(server).shutdown().await.unwrap();

@@ -1,5 +1,5 @@
-//! An accept loop of our own, for any tower service or axum router: everything that a client can
-//! hold is bounded, and stopping is graceful.
+//! An HTTP server for any tower service or axum router, with limits on every resource that a client can
+//! occupy and with graceful shutdown.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -15,15 +15,14 @@
 //! # }
 //! ```
 //!
-//! A connection that is slow, idle or not read from is closed in the time that [`ServerConfig`]
-//! says; [`Connections`] counts how each ended. Only a body that comes slowly is up to who reads it:
-//! [`read_body`](crate::body::read_body) takes a time.
+//! The server closes connections that are slow, idle, or not read from, after the timeouts of
+//! [`ServerConfig`]. [`Connections`] counts them by reason. The server has no timeout for request bodies: use
+//! [`read_body`](crate::body::read_body) or [`BodyLimitLayer`](crate::body::BodyLimitLayer), which have one.
 //!
-//! A request that is no HTTP at all never reaches the service. hyper answers 400, 414 or 431 without
-//! a body and closes the connection. A request with both `Content-Length` and `Transfer-Encoding`
-//! arrives without the former, and its connection is closed after the answer (RFC 9112 §6.3).
-//! Trailers never become headers. A panic of the service ends its own connection, or its own stream
-//! of HTTP/2, and nothing else.
+//! Requests that are not valid HTTP do not reach the service. hyper responds with 400, 414 or 431 without a
+//! body and closes the connection. A request with both `Content-Length` and `Transfer-Encoding` arrives
+//! without `Content-Length`, and its connection is closed after the response (RFC 9112 §6.3). Trailers never
+//! become headers. A panic of the service closes its own connection, or over HTTP/2 its own stream only.
 
 mod activity;
 mod config;
@@ -62,34 +61,36 @@ pub use self::{
 use crate::bounds::valid;
 pub use crate::forwarded::PeerAddr;
 
-/// How serving ended.
+/// The outcome of a graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShutdownOutcome {
-    /// All requests in flight were answered.
+    /// All requests in flight were completed.
     Drained,
-    /// Some were cut when the grace was over.
+    /// Some requests were still in flight after [`ServerConfig::grace`], and were aborted.
     Cut,
 }
 
-/// Listens on `address`, with a queue that survives a burst of new connections: 4,096, where
-/// [`TcpListener::bind`] lets 128 wait and makes the next try again after a second.
+/// Binds a listener to `address` with a backlog of 4,096 connections, for bursts of new connections.
+///
+/// [`TcpListener::bind`] has a backlog of 128. A client that finds the backlog full tries again only after a
+/// second.
 ///
 /// # Errors
-/// The address cannot be had.
+/// Returns an error if the address is not available.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // What a listener before this one left behind does not keep it from starting.
+    // Connections of an earlier process in TIME_WAIT must not prevent a restart.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(4_096)
 }
 
-/// A server with a valid config. It serves any tower service on any listener.
+/// An HTTP server with a valid config.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
     config: ServerConfig,
@@ -99,19 +100,24 @@ impl Server {
     /// Creates a server.
     ///
     /// # Errors
-    /// A value of `config` is out of its range.
+    /// Returns an error if a value of `config` is out of range.
     pub fn new(config: ServerConfig) -> Result<Self, ConfigError> {
         let config = valid(config)?;
         Ok(Self { config })
     }
 
-    /// Serves `service` on `listener` until `stop` resolves, then lets requests in flight finish.
+    /// Serves `service` on `listener` until `stop` resolves, then waits for requests in flight.
     ///
-    /// HTTP/1 and, with prior knowledge or by ALPN, HTTP/2. Each request has a [`PeerAddr`] and an
-    /// [`http::uri::Scheme`] in its extensions. After the stop no connection is accepted, idle ones are
-    /// closed at once, and the others after their answer, or when the grace is over.
+    /// The server speaks HTTP/1 and, by prior knowledge or ALPN, HTTP/2. It adds a [`PeerAddr`] and an
+    /// [`http::uri::Scheme`] to the extensions of each request. The service is cloned for each connection
+    /// and each request.
     ///
-    /// Without file descriptors, or at the most connections, it waits for one to be closed.
+    /// After `stop` resolves, the server accepts no connections and closes idle ones at once. It closes the
+    /// others after their responses, or when [`ServerConfig::grace`] is over. Dropping the future closes all
+    /// connections at once.
+    ///
+    /// At [`ServerConfig::max_connections`] the server does not accept until a connection is closed. After
+    /// an error of `accept`, such as a lack of file descriptors, it tries again after 100 ms.
     pub async fn serve<S, B>(
         self,
         listener: TcpListener,
@@ -160,7 +166,7 @@ impl Server {
     }
 }
 
-/// Waits for `connections` to end, for at most `grace`.
+/// Waits at most `grace` for `connections` to end. Aborts those that have not.
 async fn drain(mut connections: JoinSet<()>, grace: Duration) -> ShutdownOutcome {
     let drained = async {
         while let Some(ended) = connections.join_next().await {
@@ -169,23 +175,23 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) -> ShutdownOutcome
     };
     match timeout(grace, drained).await {
         Ok(()) => ShutdownOutcome::Drained,
-        // Dropping the tasks closes their connections.
+        // Dropping the `JoinSet` aborts the tasks, which closes their connections.
         Err(_) => ShutdownOutcome::Cut,
     }
 }
 
-/// A service that panicked took its connection along.
+/// Logs the panic of a connection's task, which can come only from the service.
 fn log_panic(ended: Result<(), JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
-        tracing::error!("a service panicked, and its connection was closed");
+        tracing::error!("service panicked, connection closed");
     }
 }
 
-/// Lets connections in, as long as there is room.
+/// Accepts connections, up to a maximum number of open ones.
 struct Acceptor {
     listener: TcpListener,
-    room: Arc<Semaphore>,
-    /// Nothing is said before.
+    permits: Arc<Semaphore>,
+    /// No warning is logged before this time.
     silent_until: Instant,
 }
 
@@ -193,24 +199,26 @@ impl Acceptor {
     fn new(listener: TcpListener, max: usize) -> Self {
         Self {
             listener,
-            room: Arc::new(Semaphore::new(max)),
+            permits: Arc::new(Semaphore::new(max)),
             silent_until: Instant::now(),
         }
     }
 
-    /// The next connection, when there is room for it. Errors of accepting, such as a lack of file
-    /// descriptors, pass; it tries again after a moment.
+    /// Waits for a permit and accepts the next connection.
+    ///
+    /// Errors of `accept`, such as a lack of file descriptors, are temporary. The acceptor tries again after
+    /// 100 ms.
     async fn accept(&mut self) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-        let permit = Arc::clone(&self.room).acquire_owned().await.ok();
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
                 Ok((socket, peer)) => {
-                    // Without it small answers may wait for an acknowledgement; with an error it is
-                    // slower.
+                    // With Nagle's algorithm small responses may wait for an acknowledgement. After an
+                    // error the connection is only slower.
                     let _ = socket.set_nodelay(true);
                     return (socket, peer, permit);
                 }
-                // The client was gone before its turn.
+                // The client closed the connection while it was in the backlog.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.warn(&error);
@@ -220,12 +228,12 @@ impl Acceptor {
         }
     }
 
-    /// At most once a second.
+    /// Logs `error`, at most once per second.
     fn warn(&mut self, error: &io::Error) {
         let now = Instant::now();
         if now >= self.silent_until {
             self.silent_until = now + Duration::from_secs(1);
-            tracing::warn!(%error, "no connection could be accepted");
+            tracing::warn!(%error, "failed to accept a connection");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of a connection, plain or encrypted, and a note of each that comes or goes.
+//! The byte stream of a connection, plain or TLS, which records its reads and writes.
 
 use std::{
     fmt,
@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 
-/// A socket, or TLS on one.
+/// A TCP stream, or a TLS stream on one.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
-/// A wire whose activity is noted.
+/// A stream that records its activity.
 pub(super) struct Stream {
     wire: Box<dyn Wire>,
     activity: Arc<Activity>,
@@ -28,8 +28,8 @@ impl Stream {
         Self { wire, activity }
     }
 
-    fn noted<T>(&self, wrote: Poll<T>) -> Poll<T> {
-        self.activity.write(&wrote);
+    fn recorded<T>(&self, wrote: Poll<T>) -> Poll<T> {
+        self.activity.record_write(&wrote);
         wrote
     }
 }
@@ -49,7 +49,7 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.wire).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.activity.hear();
+            self.activity.record_read();
         }
         read
     }
@@ -62,7 +62,7 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.wire).poll_write(cx, bytes);
-        self.noted(wrote)
+        self.recorded(wrote)
     }
 
     fn poll_write_vectored(
@@ -71,7 +71,7 @@ impl AsyncWrite for Stream {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.wire).poll_write_vectored(cx, bytes);
-        self.noted(wrote)
+        self.recorded(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -80,11 +80,11 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.wire).poll_flush(cx);
-        self.noted(flushed)
+        self.recorded(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.wire).poll_shutdown(cx);
-        self.noted(shut)
+        self.recorded(shut)
     }
 }

@@ -1,4 +1,4 @@
-//! The certificates that a server shows.
+//! The certificates of a server.
 
 use std::{fmt, io, sync::Arc};
 
@@ -13,36 +13,40 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Why certificates are of no use.
+/// The reason why certificates cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The chain is no PEM, or holds no certificate that can be used.
+    /// The chain is not in PEM format, or has no usable certificate.
     Certificate,
-    /// The key is no PEM, or of a kind that cannot be used.
+    /// The private key is not in PEM format, or of an unsupported kind.
     Key,
-    /// The key is not that of the first certificate of the chain.
+    /// The private key does not belong to the first certificate of the chain.
     Mismatch,
-    /// The authority for clients is no PEM, or holds no certificate that can be used.
+    /// The CA for client certificates is not in PEM format, or has no usable certificate.
     Authority,
 }
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Certificate => "the certificate chain cannot be used",
-            Self::Key => "the private key cannot be used",
-            Self::Mismatch => "the private key is not the certificate's",
-            Self::Authority => "the authority for clients cannot be used",
+            Self::Certificate => {
+                "the certificate chain is not valid PEM or has no usable certificate"
+            }
+            Self::Key => "the private key is not valid PEM or of an unsupported kind",
+            Self::Mismatch => "the private key does not match the certificate",
+            Self::Authority => {
+                "the CA for client certificates is not valid PEM or has no usable certificate"
+            }
         })
     }
 }
 
 impl std::error::Error for TlsError {}
 
-/// The certificates that a server shows, TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN.
+/// The certificate and key of an HTTPS server, for TLS 1.2 and 1.3, with HTTP/2 and HTTP/1.1 by ALPN.
 ///
-/// Clones are the same: what replaces one's certificates replaces all's.
+/// Clones share the certificate: [`replace`](Self::replace) on one of them replaces it for all.
 #[derive(Clone)]
 pub struct Tls(Arc<Inner>);
 
@@ -58,18 +62,22 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// With this chain of certificates, the server's own first, and its private key, both in PEM.
+    /// Creates the TLS config from a certificate chain, the server's certificate first, and its private
+    /// key, both in PEM format.
     ///
     /// # Errors
-    /// They cannot be used, or do not belong together.
+    /// Returns an error if the chain or the key is not valid, or they do not belong together.
     pub fn new(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         Self::build(chain, key, WebPkiClientVerifier::no_client_auth())
     }
 
-    /// Lets in only clients with a certificate of these authorities, in PEM.
+    /// Creates a TLS config that requires client certificates (mutual TLS).
+    ///
+    /// `authority` has the CA certificates in PEM format. A client without a certificate of one of them
+    /// fails the handshake.
     ///
     /// # Errors
-    /// As for [`Tls::new`], and if the authorities cannot be used.
+    /// The errors of [`Tls::new`], and [`TlsError::Authority`] if the CA certificates are not valid.
     pub fn with_client_authority(
         chain: &[u8],
         key: &[u8],
@@ -96,16 +104,17 @@ impl Tls {
         Ok(Self(Arc::new(Inner { config, clients })))
     }
 
-    /// Shows these certificates from the next connection on.
+    /// Replaces the certificate and the key for all new connections. Open connections are not affected.
     ///
     /// # Errors
-    /// As for [`Tls::new`]; then the old ones stay.
+    /// The errors of [`Tls::new`]. After an error the server keeps the current certificate.
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), TlsError> {
         let config = config(chain, key, Arc::clone(&self.0.clients))?;
         self.0.config.store(Arc::new(config));
         Ok(())
     }
 
+    /// Performs the handshake on `socket`, with the current certificate.
     pub(super) async fn accept<S>(&self, socket: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -116,12 +125,12 @@ impl Tls {
     }
 }
 
-/// Ours whatever the process has installed.
+/// Returns the aws-lc provider, regardless of the provider that the process has installed.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// All certificates of a PEM text, at least one.
+/// Parses all certificates in `pem`. Returns `None` if one of them is malformed or there are none.
 fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     certificates.ok().filter(|chain| !chain.is_empty())

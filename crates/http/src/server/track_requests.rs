@@ -1,4 +1,4 @@
-//! The service of one connection: says who asks, and notes what is in flight.
+//! The service of one connection: adds the peer address to requests, and tracks requests in flight.
 
 use std::{
     convert::Infallible,
@@ -17,10 +17,12 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt, util::Oneshot};
 
-use super::activity::{Activity, Answer, InFlight};
+use super::activity::{Activity, InFlight, ResponseInFlight};
 use crate::forwarded::PeerAddr;
 
-/// A service whose requests are noted.
+/// Wraps the user's service and records each request and response in the connection's [`Activity`].
+///
+/// Adds [`PeerAddr`] and the scheme to the extensions of each request.
 #[derive(Clone, Debug)]
 pub(super) struct TrackRequests<S> {
     pub(super) service: S,
@@ -51,7 +53,7 @@ where
 }
 
 pin_project! {
-    /// The answer to a request that is in flight.
+    /// The response future of [`TrackRequests`].
     pub(super) struct ResponseFuture<F> {
         #[pin]
         future: F,
@@ -68,22 +70,22 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
-        let answer = this.in_flight.take().map(InFlight::answer);
-        Poll::Ready(Ok(response.map(|body| TrackedBody { body, answer })))
+        let in_flight = this.in_flight.take().map(InFlight::respond);
+        Poll::Ready(Ok(response.map(|body| TrackedBody { body, in_flight })))
     }
 }
 
 pin_project! {
-    /// The body of an answer in flight.
+    /// A response body that records each poll.
     pub(super) struct TrackedBody<B> {
         #[pin]
         body: B,
-        answer: Option<Answer>,
+        in_flight: Option<ResponseInFlight>,
     }
 }
 
 impl<B: Body> Body for TrackedBody<B> {
-    type Data = Piece<B::Data>;
+    type Data = TrackedChunk<B::Data>;
     type Error = B::Error;
 
     fn poll_frame(
@@ -92,14 +94,14 @@ impl<B: Body> Body for TrackedBody<B> {
     ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
         let this = self.project();
         let frame = this.body.poll_frame(cx);
-        if let Some(answer) = this.answer {
-            answer.asked(&frame);
+        if let Some(in_flight) = this.in_flight {
+            in_flight.record_poll(&frame);
         }
-        let answer = this.answer.as_ref();
+        let in_flight = this.in_flight.as_ref();
         frame.map_ok(|frame| {
-            frame.map_data(|data| Piece {
+            frame.map_data(|data| TrackedChunk {
                 data,
-                answer: answer.map(Answer::piece),
+                in_flight: in_flight.map(ResponseInFlight::chunk),
             })
         })
     }
@@ -113,15 +115,17 @@ impl<B: Body> Body for TrackedBody<B> {
     }
 }
 
-/// A piece of an answer. HTTP/2 keeps it until the client has room for it, and an answer is over for
-/// HTTP/2 with its last piece: it is in flight for as long as one of them is.
+/// A chunk of a response body that records when the client takes bytes of it.
+///
+/// h2 buffers chunks until the client's window has space, and drops the body once it has the last chunk. So
+/// the response is in flight until its last chunk is sent and dropped.
 #[derive(Debug)]
-pub(super) struct Piece<D> {
+pub(super) struct TrackedChunk<D> {
     data: D,
-    answer: Option<Answer>,
+    in_flight: Option<ResponseInFlight>,
 }
 
-impl<D: Buf> Buf for Piece<D> {
+impl<D: Buf> Buf for TrackedChunk<D> {
     fn remaining(&self) -> usize {
         self.data.remaining()
     }
@@ -136,8 +140,8 @@ impl<D: Buf> Buf for Piece<D> {
 
     fn advance(&mut self, count: usize) {
         self.data.advance(count);
-        if let Some(answer) = &self.answer {
-            answer.taken();
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.record_taken();
         }
     }
 

@@ -1,11 +1,11 @@
-//! What is no HTTP/1, or only half, over real sockets.
+//! Tests of invalid and incomplete HTTP/1 requests, over real sockets.
 
 use http_body_util::BodyExt;
 
 use super::*;
 
-/// A server that answers with what it understood: the version, the length of the body, the names of
-/// its headers and of its trailers.
+/// Starts a server that responds with the version, the body length, and the names of the headers and trailers
+/// of the request.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -42,21 +42,21 @@ async fn echo() -> SocketAddr {
     addr
 }
 
-/// What comes back for these bytes until the server closes the connection.
-async fn talk(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+/// Sends `bytes` and returns everything that the server sends until it closes the connection.
+async fn exchange(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
-    // The server may close before it has read all.
+    // The server may close before it has read everything.
     let _ = stream.write_all(bytes.as_ref()).await;
     let rest = timeout(Duration::from_secs(5), rest(stream)).await;
-    rest.expect("the connection stays open")
+    rest.expect("the server did not close the connection")
 }
 
-fn body(answer: &str) -> &str {
-    answer.rsplit("\r\n\r\n").next().unwrap()
+fn body(response: &str) -> &str {
+    response.rsplit("\r\n\r\n").next().unwrap()
 }
 
 #[tokio::test]
-async fn fault_d10_of_two_framings_the_length_is_dropped_and_the_connection_closed() {
+async fn fault_d10_drops_content_length_beside_transfer_encoding_and_closes() {
     let addr = echo().await;
     for framing in [
         "content-length: 3\r\ntransfer-encoding: chunked",
@@ -65,14 +65,14 @@ async fn fault_d10_of_two_framings_the_length_is_dropped_and_the_connection_clos
         let request = format!(
             "POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
         );
-        let answer = talk(addr, request).await;
-        assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 1, "{answer}");
-        assert_eq!(body(&answer), "HTTP/1.1 5 [host,transfer-encoding] []");
+        let response = exchange(addr, request).await;
+        assert_eq!(response.matches("HTTP/1.1 200 ").count(), 1, "{response}");
+        assert_eq!(body(&response), "HTTP/1.1 5 [host,transfer-encoding] []");
     }
 }
 
 #[tokio::test]
-async fn fault_d11_a_length_that_is_no_number_is_400_and_closes() {
+async fn fault_d11_responds_400_to_an_invalid_content_length() {
     let addr = echo().await;
     for length in [
         "5\r\ncontent-length: 6",
@@ -86,13 +86,16 @@ async fn fault_d11_a_length_that_is_no_number_is_400_and_closes() {
     ] {
         let request =
             format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\nhello");
-        let answer = talk(addr, request).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{length}: {answer}");
+        let response = exchange(addr, request).await;
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{length}: {response}"
+        );
     }
 }
 
 #[tokio::test]
-async fn fault_d13_a_chunk_or_trailer_out_of_form_is_400_and_closes() {
+async fn fault_d13_responds_400_to_invalid_chunks_and_trailers() {
     let addr = echo().await;
     for chunks in [
         "5g\r\nhello\r\n0\r\n\r\n".to_owned(),
@@ -107,33 +110,36 @@ async fn fault_d13_a_chunk_or_trailer_out_of_form_is_400_and_closes() {
     ] {
         let request =
             format!("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
-        let answer = talk(addr, request).await;
+        let response = exchange(addr, request).await;
         let shown = &chunks[..chunks.len().min(40)];
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{shown:?}: {answer}");
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{shown:?}: {response}"
+        );
     }
 }
 
 #[tokio::test]
 async fn fault_d14_trailers_never_become_headers() {
     let request = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nauthorization: Bearer x\r\ncontent-length: 3\r\nhost: y\r\nx-sum: 7\r\n\r\n";
-    let answer = talk(echo().await, request).await;
-    let (headers, trailers) = body(&answer).split_once("] ").unwrap();
+    let response = exchange(echo().await, request).await;
+    let (headers, trailers) = body(&response).split_once("] ").unwrap();
     assert_eq!(headers, "HTTP/1.1 5 [connection,host,transfer-encoding");
     assert_eq!(trailers, "[authorization,content-length,host,x-sum]");
 }
 
 #[tokio::test]
-async fn fault_d15_http_1_0_needs_no_host_and_closes() {
+async fn fault_d15_accepts_http_1_0_without_host_and_closes() {
     let addr = echo().await;
-    let answer = talk(addr, "GET / HTTP/1.0\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
-    assert_eq!(body(&answer), "HTTP/1.0 0 [] []");
+    let response = exchange(addr, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.0 200 "), "{response}");
+    assert_eq!(body(&response), "HTTP/1.0 0 [] []");
     let chunked = "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
-    assert!(talk(addr, chunked).await.starts_with("HTTP/1.1 400 "));
+    assert!(exchange(addr, chunked).await.starts_with("HTTP/1.1 400 "));
 }
 
 #[tokio::test]
-async fn fault_d16_what_is_no_http_1_is_400_or_closed() {
+async fn fault_d16_responds_400_to_or_closes_what_is_not_http_1() {
     let addr = echo().await;
     let hello = [
         &[
@@ -156,36 +162,36 @@ async fn fault_d16_what_is_no_http_1_is_400_or_closed() {
         b"\0\0\0\0\0\0\0\0\r\n\r\n",
         &hello,
     ] {
-        let answer = talk(addr, bytes).await;
-        let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 400 ");
-        assert!(refused, "{}: {answer}", bytes.escape_ascii());
+        let response = exchange(addr, bytes).await;
+        let rejected = response.is_empty() || response.starts_with("HTTP/1.1 400 ");
+        assert!(rejected, "{}: {response}", bytes.escape_ascii());
     }
 }
 
 #[tokio::test]
-async fn fault_d18_an_upgrade_is_not_made() {
+async fn fault_d18_ignores_upgrades() {
     let addr = echo().await;
     for upgrade in ["h2c\r\nhttp2-config: AAMAAABkAAQAAP__", "websocket"] {
         let request = format!(
             "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: {upgrade}\r\n\r\n"
         );
-        let answer = talk(addr, request).await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let response = exchange(addr, request).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     }
 }
 
 #[tokio::test]
-async fn fault_d24_a_body_that_ends_early_is_broken() {
+async fn fault_d24_an_incomplete_body_gets_no_200() {
     let mut stream = TcpStream::connect(echo().await).await.unwrap();
     let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello";
     stream.write_all(request).await.unwrap();
     stream.shutdown().await.unwrap();
-    let answer = rest(stream).await;
-    assert!(!answer.contains(" 200 "), "{answer}");
+    let response = rest(stream).await;
+    assert!(!response.contains(" 200 "), "{response}");
 }
 
 #[tokio::test]
-async fn fault_d34_pipelined_requests_are_answered_in_order_until_one_is_in_doubt() {
+async fn fault_d34_serves_pipelined_requests_in_order_until_one_is_invalid() {
     let one = |body: &str| {
         format!(
             "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
@@ -194,24 +200,24 @@ async fn fault_d34_pipelined_requests_are_answered_in_order_until_one_is_in_doub
     };
     let bad = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1, 2\r\n\r\n";
     let requests = [&one("a"), &one("bb"), &one("ccc"), bad, &one("dddd")].concat();
-    let answer = talk(echo().await, requests).await;
+    let response = exchange(echo().await, requests).await;
     let at = |text| {
-        answer
+        response
             .find(text)
-            .unwrap_or_else(|| panic!("no {text} in {answer}"))
+            .unwrap_or_else(|| panic!("no {text} in {response}"))
     };
     assert!(at("HTTP/1.1 1 [") < at("HTTP/1.1 2 [") && at("HTTP/1.1 2 [") < at("HTTP/1.1 3 ["));
     assert!(at("HTTP/1.1 3 [") < at("HTTP/1.1 400 "));
-    assert!(!answer.contains("HTTP/1.1 4 ["));
+    assert!(!response.contains("HTTP/1.1 4 ["));
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_closes_the_connection() {
+async fn an_unread_body_closes_the_connection() {
     let server = start(|_| {}).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nhello";
     stream.write_all(request).await.unwrap();
-    server.answer.notify_one();
-    let answer = timeout(Duration::from_secs(5), rest(stream)).await;
-    assert!(answer.unwrap().starts_with("HTTP/1.1 200 "));
+    server.respond.notify_one();
+    let response = timeout(Duration::from_secs(5), rest(stream)).await;
+    assert!(response.unwrap().starts_with("HTTP/1.1 200 "));
 }

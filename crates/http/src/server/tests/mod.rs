@@ -1,4 +1,4 @@
-//! The accept loop over real sockets.
+//! Tests of the server over real sockets.
 
 mod framing;
 mod times;
@@ -22,26 +22,26 @@ struct Running {
     addr: SocketAddr,
     stop: oneshot::Sender<()>,
     served: JoinHandle<ShutdownOutcome>,
-    /// Lets one answer out.
-    answer: Arc<Notify>,
-    /// A request has come.
-    asked: Arc<Notify>,
+    /// Releases one response.
+    respond: Arc<Notify>,
+    /// Notified when a request has arrived.
+    requested: Arc<Notify>,
 }
 
-/// A server that answers each request when it is told to.
+/// Starts a server that responds to each request when `Running::respond` is notified.
 async fn start(edit: impl FnOnce(&mut ServerConfig)) -> Running {
     let mut config = ServerConfig::default();
     edit(&mut config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (answer, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (let_out, tell) = (Arc::clone(&answer), Arc::clone(&asked));
+    let (respond, requested) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (release, notify_request) = (Arc::clone(&respond), Arc::clone(&requested));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (let_out, tell) = (Arc::clone(&let_out), Arc::clone(&tell));
+        let (release, notify_request) = (Arc::clone(&release), Arc::clone(&notify_request));
         async move {
             assert!(request.extensions().get::<PeerAddr>().is_some());
-            tell.notify_one();
-            let_out.notified().await;
+            notify_request.notify_one();
+            release.notified().await;
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello"))))
         }
     });
@@ -56,50 +56,50 @@ async fn start(edit: impl FnOnce(&mut ServerConfig)) -> Running {
         addr,
         stop,
         served,
-        answer,
-        asked,
+        respond,
+        requested,
     }
 }
 
-async fn ask(stream: &mut TcpStream) {
+async fn send_request(stream: &mut TcpStream) {
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .await
         .unwrap();
 }
 
-/// Everything until the server closes the connection.
+/// Reads everything until the server closes the connection.
 async fn rest(mut stream: TcpStream) -> String {
     let mut text = String::new();
-    // A reset is an end too.
+    // A reset ends the connection too.
     let _ = stream.read_to_string(&mut text).await;
     text
 }
 
 #[tokio::test]
-async fn fault_k2_requests_in_flight_are_answered_after_the_stop() {
+async fn fault_k2_completes_requests_in_flight_after_the_stop() {
     let server = start(|_| {}).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    ask(&mut stream).await;
-    server.asked.notified().await;
+    send_request(&mut stream).await;
+    server.requested.notified().await;
     server.stop.send(()).unwrap();
-    server.answer.notify_one();
-    let answer = rest(stream).await;
+    server.respond.notify_one();
+    let response = rest(stream).await;
     assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 200") && response.ends_with("hello"),
+        "{response}"
     );
-    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(response.contains("connection: close"), "{response}");
     assert_eq!(server.served.await.unwrap(), ShutdownOutcome::Drained);
     assert!(TcpStream::connect(server.addr).await.is_err());
 }
 
 #[tokio::test]
-async fn fault_k1_idle_connections_are_closed_at_the_stop() {
+async fn fault_k1_closes_idle_connections_at_the_stop() {
     let server = start(|_| {}).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    ask(&mut stream).await;
-    server.answer.notify_one();
+    send_request(&mut stream).await;
+    server.respond.notify_one();
     let mut head = [0; 12];
     stream.read_exact(&mut head).await.unwrap();
     server.stop.send(()).unwrap();
@@ -108,18 +108,18 @@ async fn fault_k1_idle_connections_are_closed_at_the_stop() {
 }
 
 #[tokio::test]
-async fn fault_k3_k4_what_is_in_flight_after_the_grace_is_cut() {
+async fn fault_k3_k4_aborts_requests_in_flight_after_the_grace() {
     let server = start(|config| config.grace = Duration::from_millis(50)).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    ask(&mut stream).await;
-    server.asked.notified().await;
+    send_request(&mut stream).await;
+    server.requested.notified().await;
     server.stop.send(()).unwrap();
     assert_eq!(server.served.await.unwrap(), ShutdownOutcome::Cut);
     assert_eq!(rest(stream).await, "");
 }
 
 #[tokio::test]
-async fn fault_d1_a_head_that_does_not_come_closes_the_connection() {
+async fn fault_d1_closes_a_connection_whose_head_does_not_arrive() {
     let server = start(|config| config.header_timeout = Duration::from_millis(50)).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
@@ -127,14 +127,18 @@ async fn fault_d1_a_head_that_does_not_come_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn fault_d5_a_connection_over_the_cap_waits_for_its_turn() {
+async fn fault_d5_connections_above_the_maximum_wait() {
     let server = start(|config| config.max_connections = 1).await;
     let first = TcpStream::connect(server.addr).await.unwrap();
     let mut second = TcpStream::connect(server.addr).await.unwrap();
-    ask(&mut second).await;
-    server.answer.notify_one();
-    let asked = tokio::time::timeout(Duration::from_millis(50), server.asked.notified()).await;
-    assert!(asked.is_err(), "it was served beside the first");
+    send_request(&mut second).await;
+    server.respond.notify_one();
+    let requested =
+        tokio::time::timeout(Duration::from_millis(50), server.requested.notified()).await;
+    assert!(
+        requested.is_err(),
+        "the second connection was served while the first was open"
+    );
     drop(first);
     let mut head = [0; 12];
     second.read_exact(&mut head).await.unwrap();
@@ -142,7 +146,7 @@ async fn fault_d5_a_connection_over_the_cap_waits_for_its_turn() {
 }
 
 #[tokio::test]
-async fn fault_d6_a_head_over_the_limits_is_431() {
+async fn fault_d6_responds_431_to_a_head_above_the_limits() {
     let server = start(|_| {}).await;
     for headers in [
         "a: b\r\n".repeat(200),
@@ -150,7 +154,7 @@ async fn fault_d6_a_head_over_the_limits_is_431() {
     ] {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
         let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
-        // The server may answer and close before it has read all.
+        // The server may respond and close before it has read everything.
         let _ = stream.write_all(request.as_bytes()).await;
         let mut head = [0; 12];
         stream.read_exact(&mut head).await.unwrap();

@@ -1,4 +1,4 @@
-//! HTTPS, over real sockets.
+//! Tests of HTTPS over real sockets.
 
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,7 +21,7 @@ fn tls(certificate: &Certificate) -> Tls {
     .unwrap()
 }
 
-/// A server with this certificate that says how it was asked.
+/// Starts an HTTPS server that responds with the scheme and version of the request.
 async fn https(tls: Tls) -> (SocketAddr, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -33,8 +33,8 @@ async fn https(tls: Tls) -> (SocketAddr, Connections) {
     let connections = config.connections.clone();
     let service = service_fn(async |request: Request<Incoming>| {
         let scheme = request.extensions().get::<http::uri::Scheme>().cloned();
-        let said = format!("{} {:?}", scheme.unwrap(), request.version());
-        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+        let text = format!("{} {:?}", scheme.unwrap(), request.version());
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
     });
     tokio::spawn(
         Server::new(config)
@@ -44,7 +44,7 @@ async fn https(tls: Tls) -> (SocketAddr, Connections) {
     (addr, connections)
 }
 
-/// A client that trusts `authority`, with a certificate of its own if it has one.
+/// Connects a client that trusts `authority`, with the client certificate `own` if it is `Some`.
 async fn client(
     addr: SocketAddr,
     authority: &CertificateAuthority,
@@ -74,8 +74,8 @@ async fn client(
         .await
 }
 
-/// What the server says over HTTP/1.1.
-async fn said(mut stream: TlsStream<TcpStream>) -> io::Result<String> {
+/// Sends a request over HTTP/1.1 and returns the response body.
+async fn body_of(mut stream: TlsStream<TcpStream>) -> io::Result<String> {
     stream
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         .await?;
@@ -85,11 +85,11 @@ async fn said(mut stream: TlsStream<TcpStream>) -> io::Result<String> {
 }
 
 #[tokio::test]
-async fn a_request_over_tls_says_so_in_either_protocol() {
+async fn requests_over_tls_have_the_scheme_https() {
     let authority = CertificateAuthority::new();
     let (addr, _) = https(tls(&authority.issue(&["localhost"]))).await;
     let stream = client(addr, &authority, None, |_| {}).await.unwrap();
-    assert_eq!(said(stream).await.unwrap(), "https HTTP/1.1");
+    assert_eq!(body_of(stream).await.unwrap(), "https HTTP/1.1");
 
     let h2 = |config: &mut ClientConfig| config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = client(addr, &authority, None, h2).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_request_over_tls_says_so_in_either_protocol() {
 }
 
 #[tokio::test]
-async fn new_certificates_are_shown_from_the_next_connection_on_and_bad_ones_never() {
+async fn replaces_certificates_for_new_connections_and_keeps_them_on_error() {
     let (old, new) = (CertificateAuthority::new(), CertificateAuthority::new());
     let (first, second) = (old.issue(&["localhost"]), new.issue(&["localhost"]));
     let tls = tls(&first);
@@ -128,44 +128,44 @@ async fn new_certificates_are_shown_from_the_next_connection_on_and_bad_ones_nev
     tls.replace(chain, key).unwrap();
     assert!(client(addr, &old, None, |_| {}).await.is_err());
     assert!(client(addr, &new, None, |_| {}).await.is_ok());
-    assert_eq!(said(kept).await.unwrap(), "https HTTP/1.1");
+    assert_eq!(body_of(kept).await.unwrap(), "https HTTP/1.1");
 }
 
 #[tokio::test]
-async fn only_clients_of_the_authority_get_in() {
+async fn accepts_only_clients_with_a_certificate_of_the_authority() {
     let (authority, other) = (CertificateAuthority::new(), CertificateAuthority::new());
     let certificate = authority.issue(&["localhost"]);
     let (chain, key) = (
         certificate.chain_pem.as_bytes(),
         certificate.key_pem.as_bytes(),
     );
-    let refused = Tls::with_client_authority(chain, key, b"");
-    assert_eq!(refused.unwrap_err(), TlsError::Authority);
+    let rejected = Tls::with_client_authority(chain, key, b"");
+    assert_eq!(rejected.unwrap_err(), TlsError::Authority);
     let tls = Tls::with_client_authority(chain, key, authority.ca_pem().as_bytes());
     let (addr, connections) = https(tls.unwrap()).await;
-    for (own, gets_in) in [
+    for (own, accepted) in [
         (Some(authority.issue_client("ada")), true),
         (Some(other.issue_client("eve")), false),
         (None, false),
     ] {
-        // With TLS 1.3 a client learns that it was refused when it reads.
-        let answer = match client(addr, &authority, own.as_ref(), |_| {}).await {
-            Ok(stream) => said(stream).await,
+        // With TLS 1.3 the client sees the rejection only when it reads.
+        let response = match client(addr, &authority, own.as_ref(), |_| {}).await {
+            Ok(stream) => body_of(stream).await,
             Err(error) => Err(error),
         };
-        assert_eq!(answer.is_ok(), gets_in);
+        assert_eq!(response.is_ok(), accepted);
     }
     assert_eq!(connections.accepted(), 3);
 }
 
 #[tokio::test]
-async fn fault_d1_d16_a_handshake_that_does_not_come_or_is_none_is_cut() {
+async fn fault_d1_d16_closes_stalled_and_invalid_handshakes() {
     let (addr, connections) = https(tls(&CertificateAuthority::new().issue(&["localhost"]))).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
     rest(stream).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
-    ask(&mut stream).await;
+    send_request(&mut stream).await;
     rest(stream).await;
     while connections.open() > 0 {
         tokio::task::yield_now().await;
@@ -175,7 +175,7 @@ async fn fault_d1_d16_a_handshake_that_does_not_come_or_is_none_is_cut() {
 }
 
 #[tokio::test]
-async fn fault_k1_k4_a_handshake_that_does_not_come_holds_up_no_stop() {
+async fn fault_k1_k4_a_stalled_handshake_does_not_delay_the_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let config = ServerConfig {
