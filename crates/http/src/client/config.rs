@@ -33,9 +33,9 @@ pub struct ClientConfig {
     pub max_idle: usize,
     /// Maximum number of concurrent calls, each of which uses its own connection.
     ///
-    /// `None`, the default, sets no limit; a concurrency limit above the client limits the calls too. A
-    /// call above the limit waits for a connection within its own timeout. The limit has no effect with
-    /// [`Http2::PriorKnowledge`], where calls share connections.
+    /// `None`, the default, sets no limit; a concurrency limit above the client limits the calls
+    /// too. A call above the limit waits for a connection within its own timeout. The limit has no
+    /// effect with [`Http2::PriorKnowledge`], where calls share connections.
     pub max_connections: Option<usize>,
     /// HTTP version of the connections. Defaults to HTTP/1.1 only.
     pub http2: Http2,

@@ -78,8 +78,8 @@ impl Target {
         let start = Instant::now();
         let remaining = || self.timeout.saturating_sub(start.elapsed());
         let addresses = self.lookup.find(&self.name, self.timeout).await?;
-        // `HttpConnector` splits this timeout between the addresses, so that one unreachable address does
-        // not use up all of it.
+        // `HttpConnector` splits this timeout between the addresses, so that one unreachable
+        // address does not use up all of it.
         let mut tcp = HttpConnector::new_with_resolver(Resolved(addresses));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -97,8 +97,8 @@ impl Target {
 
 /// A resolver that returns the addresses already found and checked, for any name.
 ///
-/// `HttpConnector` must not look up the name again: the second lookup could return an address that the
-/// policy does not allow.
+/// `HttpConnector` must not look up the name again: the second lookup could return an address that
+/// the policy does not allow.
 #[derive(Clone)]
 struct Resolved(Vec<IpAddr>);
 
@@ -194,8 +194,8 @@ impl AsyncWrite for Wire {
         self.stream().poll_write_vectored(cx, slices)
     }
 
-    /// Always `true`: both kinds of stream support vectored writes, and hyper would copy small buffers
-    /// together if this were `false`.
+    /// Always `true`: both kinds of stream support vectored writes, and hyper would copy small
+    /// buffers together if this were `false`.
     fn is_write_vectored(&self) -> bool {
         true
     }

@@ -10,8 +10,8 @@ use tower_fanout_layers::config::ConfigError;
 ///
 /// # Errors
 /// Returns an error if `endpoint` has no host, has credentials or a query, or does not begin with
-/// `http://` or, with the feature `tls`, `https://`. The message does not repeat the endpoint, which may
-/// contain a password.
+/// `http://` or, with the feature `tls`, `https://`. The message does not repeat the endpoint,
+/// which may contain a password.
 pub fn check(endpoint: &Uri) -> Result<&Authority, ConfigError> {
     match endpoint.scheme() {
         Some(scheme) if *scheme == Scheme::HTTP => {}
@@ -89,8 +89,8 @@ impl Endpoint {
         bare.unwrap_or(host)
     }
 
-    /// Returns the absolute URI of `target`, with the prefix before its path. Returns `None` if the result
-    /// is not a valid URI, such as one that is too long.
+    /// Returns the absolute URI of `target`, with the prefix before its path. Returns `None` if the
+    /// result is not a valid URI, such as one that is too long.
     pub(super) fn uri(&self, target: Uri) -> Option<Uri> {
         let mut parts = target.into_parts();
         let target = parts.path_and_query.take();

@@ -27,8 +27,8 @@ pub enum ClientError {
     Unsent,
     /// The connection broke before the response head arrived.
     Reset,
-    /// The response head is not valid HTTP or exceeds a limit. Also used for a request whose URI is not
-    /// valid.
+    /// The response head is not valid HTTP or exceeds a limit. Also used for a request whose URI is
+    /// not valid.
     BadHead,
     /// The body is incomplete, or has a content coding although the request accepts only `identity`.
     BadBody,
@@ -133,8 +133,8 @@ impl ClientError {
         }
         match (find::<h2::Error>(&error), find::<hyper::Error>(&error)) {
             _ if error.is_connect() => Self::Connect,
-            // The call was waiting for a connection that another call was opening. hyper-util then reports
-            // an error without a source.
+            // The call was waiting for a connection that another call was opening. The
+            // error then wraps neither an error of hyper nor one of h2.
             (None, None) => Self::Connect,
             (Some(error), _) => Self::from_stream(error),
             (None, Some(error)) if error.is_canceled() => Self::Unsent,
@@ -159,8 +159,8 @@ impl ClientError {
     }
 }
 
-/// Returns the first error of type `T` among `error`, its sources, and the errors that an [`io::Error`]
-/// wraps.
+/// Returns the first error of type `T` among `error`, its sources, and the errors that an
+/// [`io::Error`] wraps.
 fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
     let wrapped = || {
         error

@@ -1,4 +1,5 @@
-//! The future of one attempt: waits for a permit, then for the response head, then for the whole body.
+//! The future of one attempt: waits for a permit, then for the response head, then for the whole
+//! body.
 
 use std::{
     fmt,
@@ -28,8 +29,8 @@ use crate::forward::strip;
 pub struct ResponseFuture {
     state: State,
     pool: Arc<Pool>,
-    /// `None` before the request is sent, and if every connection speaks HTTP/2: hyper does not report
-    /// interim responses of HTTP/2.
+    /// `None` before the request is sent, and if every connection speaks HTTP/2: hyper does not
+    /// report interim responses of HTTP/2.
     interim: Option<Interim>,
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -38,7 +39,8 @@ enum State {
     Failed(ClientError),
     Waiting(Box<(Waiting, Request<Full<Bytes>>)>),
     Head(Head),
-    // Boxed to keep the future small: most bodies arrive together with the head and need no such state.
+    // Boxed to keep the future small: most bodies arrive together with the head and need no such
+    // state.
     Body(Box<PartialResponse>),
     Done,
 }
@@ -84,8 +86,8 @@ impl ResponseFuture {
                 }
                 State::Head(head) => {
                     let polled = Pin::new(head).poll(cx);
-                    // Checked after hyper was polled: the head may have arrived together with too many
-                    // interim responses. Ending the call closes its connection.
+                    // Checked after hyper was polled: the head may have arrived together with too
+                    // many interim responses. Ending the call closes its connection.
                     if let Some(interim) = &self.interim
                         && interim.poll_exceeded(cx).is_ready()
                     {
@@ -197,7 +199,8 @@ impl PartialResponse {
             return;
         }
         if self.chunks.is_empty() {
-            // The remaining length is known if the response has a `Content-Length`; otherwise it is 0.
+            // The remaining length is known if the response has a `Content-Length`; otherwise it is
+            // 0.
             let rest = self.incoming.size_hint().lower() as usize;
             self.chunks.reserve(first.len() + chunk.len() + rest);
             self.chunks.extend_from_slice(&mem::take(first));

@@ -17,7 +17,8 @@ pub(super) struct Interim(Arc<Mutex<Count>>);
 #[derive(Default)]
 struct Count {
     seen: u8,
-    /// Wakes the call when the limit is exceeded. hyper itself wakes a call only for the final response.
+    /// Wakes the call when the limit is exceeded. hyper itself wakes a call only for the final
+    /// response.
     waker: Option<Waker>,
 }
 

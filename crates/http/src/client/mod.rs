@@ -1,12 +1,13 @@
 //! An HTTP client for one downstream, with pooled connections.
 //!
 //! A call is one attempt. The client collects the whole response body inside the call, up to
-//! [`ClientConfig::max_response`], so that a timeout layer above covers the body too. The client does not
-//! follow redirects, and its errors contain no part of the downstream's address.
+//! [`ClientConfig::max_response`], so that a timeout layer above covers the body too. The client
+//! does not follow redirects, and its errors contain no part of the downstream's address.
 //!
-//! The downstream may have closed a pooled connection. If hyper notices before any part of the request was
-//! sent, it sends the request on another connection within the same attempt. If the connection breaks
-//! later, the attempt fails with [`ClientError::Reset`], and the layers above decide about a retry.
+//! The downstream may have closed a pooled connection. If hyper notices before any part of the
+//! request was sent, it sends the request on another connection within the same attempt. If the
+//! connection breaks later, the attempt fails with [`ClientError::Reset`], and the layers above
+//! decide about a retry.
 //!
 //! Dropping the future of a call cancels it. Over HTTP/1 this closes the connection of the call.
 
@@ -62,8 +63,8 @@ impl Client {
     /// `https://gw/users`.
     ///
     /// # Errors
-    /// Returns an error if `endpoint` is not valid (see [`check`]), a value of `config` is out of range, or
-    /// its certificates or keys cannot be used.
+    /// Returns an error if `endpoint` is not valid (see [`check`]), a value of `config` is out of
+    /// range, or its certificates or keys cannot be used.
     pub fn new(endpoint: &Uri, config: ClientConfig) -> Result<Self, ConfigError> {
         let (endpoint, config) = (Endpoint::new(endpoint)?, valid(config)?);
         Ok(Self {
@@ -110,8 +111,8 @@ impl Service<WithCall<Request<Bytes>>> for Client {
     }
 }
 
-/// Returns `request` as it is sent: without hop-by-hop headers, `Content-Length` and `Expect`, and with
-/// the URI, `Host` and `Accept-Encoding` of this client. `Accept` defaults to JSON.
+/// Returns `request` as it is sent: without hop-by-hop headers, `Content-Length` and `Expect`, and
+/// with the URI, `Host` and `Accept-Encoding` of this client. `Accept` defaults to JSON.
 ///
 /// # Errors
 /// [`ClientError::BadHead`] if the prefix of the endpoint and the target do not form a valid URI.

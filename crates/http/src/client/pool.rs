@@ -24,8 +24,8 @@ use super::{ClientConfig, connect::Connector, endpoint::Endpoint};
 type Legacy = legacy::Client<Connector, Full<Bytes>>;
 
 pub(super) struct Pool {
-    /// hyper's clients. Each keeps at most one HTTP/2 connection, so several HTTP/2 connections need as
-    /// many clients. HTTP/1 needs one.
+    /// hyper's clients. Each keeps at most one HTTP/2 connection, so several HTTP/2 connections
+    /// need as many clients. HTTP/1 needs one.
     clients: Box<[Legacy]>,
     next: AtomicUsize,
     /// Limits the number of concurrent calls. `None` if there is no limit.
@@ -65,8 +65,8 @@ impl Pool {
         })
     }
 
-    /// Sends `request` on an idle connection, or on a new one if none is idle. Several pools are used in
-    /// turn.
+    /// Sends `request` on an idle connection, or on a new one if none is idle. Several pools are
+    /// used in turn.
     pub(super) fn send(&self, request: Request<Full<Bytes>>) -> Head {
         match &*self.clients {
             [only] => only.request(request),

@@ -23,8 +23,8 @@ pub trait Resolve: fmt::Debug + Send + Sync {
     /// Resolves `name` to its addresses, in the order in which the client tries them.
     ///
     /// # Errors
-    /// The future returns an error if the name does not exist or the lookup fails. An empty list has the
-    /// same effect.
+    /// The future returns an error if the name does not exist or the lookup fails. An empty list
+    /// has the same effect.
     fn resolve(&self, name: &str) -> Resolving;
 }
 
@@ -47,8 +47,9 @@ impl Resolve for System {
 
 /// The networks that a client may connect to.
 ///
-/// The policy is applied to the resolved addresses, and the client connects to exactly those addresses. A
-/// DNS name that changes between check and connection (DNS rebinding) cannot evade the policy.
+/// The policy is applied to the resolved addresses, and the client connects to exactly those
+/// addresses. A DNS name that changes between check and connection (DNS rebinding) cannot evade the
+/// policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum AddressPolicy {
@@ -57,13 +58,13 @@ pub enum AddressPolicy {
     /// Public and private addresses, and those of the machine itself.
     #[default]
     Private,
-    /// All addresses, including link-local ones and the metadata services of clouds, which hand out the
-    /// credentials of the machine.
+    /// All addresses, including link-local ones and the metadata services of clouds, which hand out
+    /// the credentials of the machine.
     LinkLocal,
 }
 
-/// Networks that are not public ([RFC 6890](https://www.rfc-editor.org/rfc/rfc6890)), with the policy that
-/// allows each. The first match counts.
+/// Networks that are not public ([RFC 6890](https://www.rfc-editor.org/rfc/rfc6890)), with the
+/// policy that allows each. The first match counts.
 const NETWORKS: [(AddressPolicy, IpNet); 24] = [
     (AddressPolicy::LinkLocal, v4([169, 254, 0, 0], 16)),
     (AddressPolicy::LinkLocal, v6([0xfe80, 0, 0], 0, 10)),
@@ -148,7 +149,8 @@ fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
 pub(super) struct Lookup {
     resolver: Arc<dyn Resolve>,
     allow_addresses: AddressPolicy,
-    /// The end of the time during which a failed lookup is not repeated. `None` if no lookup has failed.
+    /// The end of the time during which a failed lookup is not repeated. `None` if no lookup has
+    /// failed.
     failed_until: Mutex<Option<Instant>>,
 }
 

@@ -33,7 +33,8 @@ pub struct ClientTlsConfig {
     pub ca: Option<Vec<u8>>,
     /// Client certificate and key. `None`, the default, sends no client certificate.
     pub identity: Option<Identity>,
-    /// Name that the certificate must be valid for. `None`, the default, uses the host of the endpoint.
+    /// Name that the certificate must be valid for. `None`, the default, uses the host of the
+    /// endpoint.
     pub server_name: Option<String>,
     /// Minimum TLS version. Defaults to 1.2.
     pub min_version: TlsVersion,
@@ -59,11 +60,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Creates an identity from a certificate chain, the client's certificate first, and its private key,
-    /// both in PEM format.
+    /// Creates an identity from a certificate chain, the client's certificate first, and its
+    /// private key, both in PEM format.
     ///
-    /// [`Client::new`](super::Client::new) checks that they are valid and belong together, if the endpoint
-    /// begins with `https://`.
+    /// [`Client::new`](super::Client::new) checks that they are valid and belong together, if the
+    /// endpoint begins with `https://`.
     #[must_use]
     pub fn new(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -96,8 +97,8 @@ pub enum Verify {
     /// The certificate must be valid, be issued for the server name, and have a trusted root.
     #[default]
     Full,
-    /// Any certificate is accepted, so that an attacker on the network can read and change all traffic.
-    /// The client logs a warning when it is created.
+    /// Any certificate is accepted, so that an attacker on the network can read and change all
+    /// traffic. The client logs a warning when it is created.
     DangerouslySkip,
 }
 
@@ -222,8 +223,8 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, ConfigError> {
     Ok(roots)
 }
 
-/// Returns the root certificates of the system, which are loaded once. Returns `None` if the system has
-/// none.
+/// Returns the root certificates of the system, which are loaded once. Returns `None` if the system
+/// has none.
 fn system_roots() -> Option<Arc<RootCertStore>> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = SYSTEM.get_or_init(|| {
@@ -237,8 +238,8 @@ fn system_roots() -> Option<Arc<RootCertStore>> {
 /// Returns `true` if `error` says that the downstream rejected the client certificate.
 ///
 /// In TLS 1.3 the alert arrives after the client has finished its handshake
-/// ([RFC 8446 §4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)), possibly after it has sent a
-/// request. The downstream does not read that request.
+/// ([RFC 8446 §4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)), possibly after it
+/// has sent a request. The downstream does not read that request.
 pub(super) fn rejects_client_certificate(error: Option<&Error>) -> bool {
     use AlertDescription as Alert;
     matches!(

@@ -1,7 +1,8 @@
 //! Tracks the activity of a connection and enforces the timeouts on it.
 //!
-//! The stream and the requests of a connection record their progress in atomics. The connection's task reads
-//! them each time it has polled the connection, and derives what the connection is waiting for.
+//! The stream and the requests of a connection record their progress in atomics. The connection's
+//! task reads them each time it has polled the connection, and derives what the connection is
+//! waiting for.
 
 use std::{
     pin::Pin,
@@ -19,7 +20,8 @@ use super::{CloseReason, ServerConfig};
 
 /// The recorded activity of one connection.
 ///
-/// A request or response counts in `in_flight` and, while it waits for the client, in `awaiting_client`.
+/// A request or response counts in `in_flight` and, while it waits for the client, in
+/// `awaiting_client`.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     /// Number of requests whose response is not sent completely, and of response chunks not yet sent.
@@ -119,8 +121,8 @@ impl Drop for InFlight {
 
 /// A response, or a chunk of one, in flight until it is dropped.
 ///
-/// hyper polls the body for the next chunk only when the client can take more. Until then the response
-/// waits for the client.
+/// hyper polls the body for the next chunk only when the client can take more. Until then the
+/// response waits for the client.
 #[derive(Debug)]
 pub(super) struct ResponseInFlight {
     request: InFlight,
@@ -128,8 +130,8 @@ pub(super) struct ResponseInFlight {
 }
 
 impl ResponseInFlight {
-    /// Records that hyper has polled the body. If the next chunk was not ready, the response waits for the
-    /// service from now on, otherwise for the client.
+    /// Records that hyper has polled the body. If the next chunk was not ready, the response waits
+    /// for the service from now on, otherwise for the client.
     pub(super) fn record_poll<T>(&mut self, frame: &Poll<T>) {
         let activity = &self.request.activity;
         activity.steps.fetch_add(1, Relaxed);
@@ -160,8 +162,8 @@ impl Drop for ResponseInFlight {
     }
 }
 
-/// The thing that a connection waits for. A wait with another number is a new wait, so its timeout starts
-/// again.
+/// The thing that a connection waits for. A wait with another number is a new wait, so its timeout
+/// starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The service.
@@ -201,11 +203,11 @@ impl<'a> ConnectionTimeouts<'a> {
 
     /// Returns the reason to close the connection once a wait has exceeded its timeout.
     ///
-    /// `timer` is shared by all waits. It is moved only if the new wait ends before it fires; a timer that
-    /// fires too early is set again. Most requests therefore cost no timer operation.
+    /// `timer` is shared by all waits. It is moved only if the new wait ends before it fires; a
+    /// timer that fires too early is set again. Most requests therefore cost no timer operation.
     ///
-    /// The timer runs even while the service is busy: responses of HTTP/2 can end on other threads, which
-    /// does not wake this task.
+    /// The timer runs even while the service is busy: responses of HTTP/2 can end on other threads,
+    /// which does not wake this task.
     pub(super) fn poll(
         &mut self,
         mut timer: Pin<&mut Sleep>,
@@ -231,8 +233,8 @@ impl<'a> ConnectionTimeouts<'a> {
         Poll::Pending
     }
 
-    /// Returns the timeout of the current wait, and the reason to close the connection after it. `None` means
-    /// that the connection stays open.
+    /// Returns the timeout of the current wait, and the reason to close the connection after it.
+    /// `None` means that the connection stays open.
     fn limit(&self) -> (Duration, Option<CloseReason>) {
         let config = self.config;
         match self.phase {
@@ -256,8 +258,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the reason why a connection with the activity of `act` is closed, and the time of the close in
-    /// seconds after it was accepted.
+    /// Returns the reason why a connection with the activity of `act` is closed, and the time of
+    /// the close in seconds after it was accepted.
     async fn close_of(act: impl AsyncFnOnce(&Arc<Activity>)) -> (CloseReason, u64) {
         let (activity, config) = (Arc::default(), ServerConfig::default());
         let start = Instant::now();

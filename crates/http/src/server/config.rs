@@ -34,8 +34,8 @@ pub struct ServerConfig {
     pub write_timeout: Duration,
     /// Age after which a connection is closed gracefully. `None`, the default, sets no limit.
     ///
-    /// Over HTTP/1 the connection is closed after the response in flight, which has `Connection: close`.
-    /// Over HTTP/2 the server sends GOAWAY.
+    /// Over HTTP/1 the connection is closed after the response in flight, which has
+    /// `Connection: close`. Over HTTP/2 the server sends GOAWAY.
     pub max_age: Option<Duration>,
     /// Maximum size of a request head in bytes, 8 KiB to 1 GiB. Defaults to 32 KiB.
     pub max_head: usize,
@@ -57,8 +57,8 @@ pub struct ServerConfig {
     pub h2_connection_window: u32,
     /// Maximum size of an HTTP/2 frame in bytes, 16 KiB to 16 MiB - 1. Defaults to 16 KiB.
     pub h2_max_frame: u32,
-    /// Maximum number of bytes of one HTTP/2 response that are buffered for a slow client. Defaults to
-    /// 64 KiB.
+    /// Maximum number of bytes of one HTTP/2 response that are buffered for a slow client. Defaults
+    /// to 64 KiB.
     pub h2_send_buffer: usize,
     /// Maximum number of requests that the client has reset and the server has not yet processed.
     /// Defaults to 20.
@@ -72,8 +72,8 @@ pub struct ServerConfig {
     pub h2_max_error_resets: usize,
     /// Interval between PING frames on each HTTP/2 connection. Defaults to 20 s.
     pub h2_ping_interval: Duration,
-    /// Maximum time to wait for the response to a PING, after which the connection is closed. Defaults to
-    /// 20 s.
+    /// Maximum time to wait for the response to a PING, after which the connection is closed.
+    /// Defaults to 20 s.
     pub h2_ping_timeout: Duration,
     /// Maximum time that requests in flight may take after the server was stopped. Defaults to 30 s.
     pub grace: Duration,
@@ -185,9 +185,9 @@ impl Validate for ServerConfig {
 impl ServerConfig {
     /// Builds hyper's server for HTTP/1 and HTTP/2, which detects the version by the first bytes.
     ///
-    /// hyper's header timeout is disabled, because it also runs while a connection is idle and does not
-    /// cover the time before the first byte. [`ConnectionTimeouts`](super::activity::ConnectionTimeouts)
-    /// replaces it.
+    /// hyper's header timeout is disabled, because it also runs while a connection is idle and does
+    /// not cover the time before the first byte.
+    /// [`ConnectionTimeouts`](super::activity::ConnectionTimeouts) replaces it.
     pub(super) fn protocols(&self) -> auto::Builder<TokioExecutor> {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()

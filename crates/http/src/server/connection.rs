@@ -28,15 +28,16 @@ use super::{
 
 /// State that all connections of a server share.
 pub(super) struct Shared {
-    /// A valid config. Its times are at most a year, so that adding one to an `Instant` cannot overflow.
+    /// A valid config. Its times are at most a year, so that adding one to an `Instant` cannot
+    /// overflow.
     pub(super) config: ServerConfig,
     pub(super) http: auto::Builder<TokioExecutor>,
 }
 
 /// Serves a connection that was just accepted, and returns the reason why it ended.
 ///
-/// After `stop` changes, the connection ends as soon as it has no request in flight. Dropping the future
-/// closes the connection.
+/// After `stop` changes, the connection ends as soon as it has no request in flight. Dropping the
+/// future closes the connection.
 pub(super) async fn serve<S, B>(
     shared: Arc<Shared>,
     service: S,
@@ -106,8 +107,8 @@ async fn secure(
 
 /// Drives `connection` until it ends or exceeds a timeout.
 ///
-/// A stop, the maximum age or the idle timeout starts a graceful shutdown, in which requests in flight may
-/// finish. Any other timeout closes the connection at once.
+/// A stop, the maximum age or the idle timeout starts a graceful shutdown, in which requests in
+/// flight may finish. Any other timeout closes the connection at once.
 async fn drive<C>(
     connection: C,
     mut timeouts: ConnectionTimeouts<'_>,

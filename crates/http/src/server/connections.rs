@@ -17,7 +17,8 @@ pub enum CloseReason {
     Idle,
     /// The client did not read its response within the write timeout.
     Stalled,
-    /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service panicked.
+    /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service
+    /// panicked.
     Error,
 }
 
@@ -51,8 +52,8 @@ pub struct Connections(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     accepted: AtomicU64,
-    /// One counter per reason, indexed by discriminant. `ALL` has every variant, so no index is out of
-    /// range.
+    /// One counter per reason, indexed by discriminant. `ALL` has every variant, so no index is out
+    /// of range.
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
@@ -86,8 +87,8 @@ impl Connections {
     }
 }
 
-/// A counted connection, open until this value is dropped. Without a call of [`close`](Self::close) it counts
-/// as closed for [`CloseReason::Error`], as when its task panics.
+/// A counted connection, open until this value is dropped. Without a call of [`close`](Self::close)
+/// it counts as closed for [`CloseReason::Error`], as when its task panics.
 #[derive(Debug)]
 pub(super) struct Counted(Connections, CloseReason);
 

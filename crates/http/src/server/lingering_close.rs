@@ -21,8 +21,8 @@ const MAX_BYTES: usize = 64 << 10;
 const MAX_TIME: Duration = Duration::from_secs(1);
 
 pin_project! {
-    /// A stream that, after its shutdown, reads until the client closes its side too, for at most 64 KiB
-    /// and 1 s.
+    /// A stream that, after its shutdown, reads until the client closes its side too, for at most
+    /// 64 KiB and 1 s.
     ///
     /// The operating system resets a connection that is closed with unread bytes, and the reset may
     /// overtake the response. A client that is still sending a body would not see the 413

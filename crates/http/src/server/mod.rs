@@ -1,5 +1,5 @@
-//! An HTTP server for any tower service or axum router, with limits on every resource that a client can
-//! occupy and with graceful shutdown.
+//! An HTTP server for any tower service or axum router, with limits on every resource that a client
+//! can occupy and with graceful shutdown.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -16,13 +16,15 @@
 //! ```
 //!
 //! The server closes connections that are slow, idle, or not read from, after the timeouts of
-//! [`ServerConfig`]. [`Connections`] counts them by reason. The server has no timeout for request bodies: use
-//! [`read_body`](crate::body::read_body) or [`BodyLimitLayer`](crate::body::BodyLimitLayer), which have one.
+//! [`ServerConfig`]. [`Connections`] counts them by reason. The server has no timeout for request
+//! bodies: use [`read_body`](crate::body::read_body) or
+//! [`BodyLimitLayer`](crate::body::BodyLimitLayer), which have one.
 //!
-//! Requests that are not valid HTTP do not reach the service. hyper responds with 400, 414 or 431 without a
-//! body and closes the connection. A request with both `Content-Length` and `Transfer-Encoding` arrives
-//! without `Content-Length`, and its connection is closed after the response (RFC 9112 §6.3). Trailers never
-//! become headers. A panic of the service closes its own connection, or over HTTP/2 its own stream only.
+//! Requests that are not valid HTTP do not reach the service. hyper responds with 400, 414 or 431
+//! without a body and closes the connection. A request with both `Content-Length` and
+//! `Transfer-Encoding` arrives without `Content-Length`, and its connection is closed after the
+//! response (RFC 9112 §6.3). Trailers never become headers. A panic of the service closes its own
+//! connection, or over HTTP/2 its own stream only.
 
 mod activity;
 mod config;
@@ -73,8 +75,8 @@ pub enum ShutdownOutcome {
 
 /// Binds a listener to `address` with a backlog of 4,096 connections, for bursts of new connections.
 ///
-/// [`TcpListener::bind`] has a backlog of 128. A client that finds the backlog full tries again only after a
-/// second.
+/// [`TcpListener::bind`] has a backlog of 128. A client that finds the backlog full tries again
+/// only after a second.
 ///
 /// # Errors
 /// Returns an error if the address is not available.
@@ -108,16 +110,17 @@ impl Server {
 
     /// Serves `service` on `listener` until `stop` resolves, then waits for requests in flight.
     ///
-    /// The server speaks HTTP/1 and, by prior knowledge or ALPN, HTTP/2. It adds a [`PeerAddr`] and an
-    /// [`http::uri::Scheme`] to the extensions of each request. The service is cloned for each connection
-    /// and each request.
+    /// The server speaks HTTP/1 and, by prior knowledge or ALPN, HTTP/2. It adds a [`PeerAddr`] and
+    /// an [`http::uri::Scheme`] to the extensions of each request. The service is cloned for each
+    /// connection and each request.
     ///
-    /// After `stop` resolves, the server accepts no connections and closes idle ones at once. It closes the
-    /// others after their responses, or when [`ServerConfig::grace`] is over. Dropping the future closes all
-    /// connections at once.
+    /// After `stop` resolves, the server accepts no connections and closes idle ones at once. It
+    /// closes the others after their responses, or when [`ServerConfig::grace`] is over. Dropping
+    /// the future closes all connections at once.
     ///
-    /// At [`ServerConfig::max_connections`] the server does not accept until a connection is closed. After
-    /// an error of `accept`, such as a lack of file descriptors, it tries again after 100 ms.
+    /// At [`ServerConfig::max_connections`] the server does not accept until a connection is
+    /// closed. After an error of `accept`, such as a lack of file descriptors, it tries again after
+    /// 100 ms.
     pub async fn serve<S, B>(
         self,
         listener: TcpListener,
@@ -206,15 +209,15 @@ impl Acceptor {
 
     /// Waits for a permit and accepts the next connection.
     ///
-    /// Errors of `accept`, such as a lack of file descriptors, are temporary. The acceptor tries again after
-    /// 100 ms.
+    /// Errors of `accept`, such as a lack of file descriptors, are temporary. The acceptor tries
+    /// again after 100 ms.
     async fn accept(&mut self) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
                 Ok((socket, peer)) => {
-                    // With Nagle's algorithm small responses may wait for an acknowledgement. After an
-                    // error the connection is only slower.
+                    // With Nagle's algorithm small responses may wait for an acknowledgement. After
+                    // an error the connection is only slower.
                     let _ = socket.set_nodelay(true);
                     return (socket, peer, permit);
                 }

@@ -62,8 +62,8 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Creates the TLS config from a certificate chain, the server's certificate first, and its private
-    /// key, both in PEM format.
+    /// Creates the TLS config from a certificate chain, the server's certificate first, and its
+    /// private key, both in PEM format.
     ///
     /// # Errors
     /// Returns an error if the chain or the key is not valid, or they do not belong together.
@@ -73,8 +73,8 @@ impl Tls {
 
     /// Creates a TLS config that requires client certificates (mutual TLS).
     ///
-    /// `authority` has the CA certificates in PEM format. A client without a certificate of one of them
-    /// fails the handshake.
+    /// `authority` has the CA certificates in PEM format. A client without a certificate of one of
+    /// them fails the handshake.
     ///
     /// # Errors
     /// The errors of [`Tls::new`], and [`TlsError::Authority`] if the CA certificates are not valid.
@@ -104,7 +104,8 @@ impl Tls {
         Ok(Self(Arc::new(Inner { config, clients })))
     }
 
-    /// Replaces the certificate and the key for all new connections. Open connections are not affected.
+    /// Replaces the certificate and the key for all new connections. Open connections are not
+    /// affected.
     ///
     /// # Errors
     /// The errors of [`Tls::new`]. After an error the server keeps the current certificate.

@@ -117,8 +117,8 @@ impl<B: Body> Body for TrackedBody<B> {
 
 /// A chunk of a response body that records when the client takes bytes of it.
 ///
-/// h2 buffers chunks until the client's window has space, and drops the body once it has the last chunk. So
-/// the response is in flight until its last chunk is sent and dropped.
+/// h2 buffers chunks until the client's window has space, and drops the body once it has the last
+/// chunk. So the response is in flight until its last chunk is sent and dropped.
 #[derive(Debug)]
 pub(super) struct TrackedChunk<D> {
     data: D,

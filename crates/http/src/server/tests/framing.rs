@@ -4,8 +4,8 @@ use http_body_util::BodyExt;
 
 use super::*;
 
-/// Starts a server that responds with the version, the body length, and the names of the headers and trailers
-/// of the request.
+/// Starts a server that responds with the version, the body length, and the names of the headers
+/// and trailers of the request.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,4 +1,5 @@
-//! Tests of the timeouts over real sockets. Tests of `activity` check the exact times on a paused clock.
+//! Tests of the timeouts over real sockets. Tests of `activity` check the exact times on a paused
+//! clock.
 
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
