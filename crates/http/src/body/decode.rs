@@ -1,4 +1,4 @@
-//! Decodes a body, and stops as soon as it becomes too large.
+//! Decodes a request body, and stops as soon as it becomes too large.
 
 use std::{
     convert::Infallible,
@@ -18,13 +18,20 @@ use tower_http::decompression::{Decompression, DecompressionBody};
 
 use super::{BodyError, Coding};
 
-/// How many bytes one encoded byte may become. Text comes to about 10; gzip can make 1,032.
+/// Maximum ratio of decoded to encoded bytes. Text has a ratio of about 10; gzip can reach 1,032.
 const MAX_RATIO: u64 = 100;
 
-/// The ratio of less than this says nothing, and harms nobody.
+/// Decoded size in bytes up to which the ratio is not checked: the ratio of a small body means
+/// little, and its size does no harm.
 const SMALL: u64 = 64 << 10;
 
-/// Reads `body` whole, decoded: at most `max` bytes, and at most 100 times what was sent.
+/// Reads all of `body` and decodes it.
+///
+/// # Errors
+/// - [`BodyError::TooLarge`] if the decoded body exceeds `max` bytes, or is larger than 64 KiB and
+///   more than [`MAX_RATIO`] times as large as the bytes read so far.
+/// - [`BodyError::Broken`] if the body does not decode.
+/// - The error of `body`.
 pub(super) async fn read<B>(coding: Coding, body: B, max: usize) -> Result<Bytes, BodyError>
 where
     B: Body<Error = BodyError>,
@@ -51,28 +58,31 @@ where
     Ok(whole.freeze())
 }
 
-/// `body`, decoded. The library decodes answers, and a body does not know whose it is.
+/// Wraps `body` in tower-http's decoder.
+///
+/// tower-http does not export a constructor of [`DecompressionBody`], only a layer that decodes
+/// responses. So `body` passes through that layer as the body of a response.
 async fn decoder<B: Body>(coding: Coding, body: B) -> DecompressionBody<B> {
     let coding = HeaderValue::from_static(match coding {
         Coding::Gzip => "gzip",
         Coding::Brotli => "br",
     });
-    let as_answer = service_fn(|body: Request<B>| {
-        let mut answer = Response::new(body.into_body());
-        answer
+    let as_response = service_fn(|body: Request<B>| {
+        let mut response = Response::new(body.into_body());
+        response
             .headers_mut()
             .insert(CONTENT_ENCODING, coding.clone());
-        ready(Ok::<_, Infallible>(answer))
+        ready(Ok::<_, Infallible>(response))
     });
-    let decoding = Decompression::new(as_answer).oneshot(Request::new(body));
+    let decoding = Decompression::new(as_response).oneshot(Request::new(body));
     match decoding.await {
-        Ok(answer) => answer.into_body(),
+        Ok(response) => response.into_body(),
         Err(never) => match never {},
     }
 }
 
 pin_project! {
-    /// Counts the bytes of its inner body.
+    /// A body that adds the number of bytes read to `count`.
     struct Counted<'c, B> {
         #[pin]
         inner: B,

@@ -1,4 +1,4 @@
-//! The layer that puts limits around a handler that reads the body by itself.
+//! A layer with body limits for handlers that read the body themselves.
 
 use std::{
     error::Error,
@@ -18,12 +18,13 @@ use tower_fanout_layers::config::ConfigError;
 use super::{BodyError, BodyLimitConfig, LimitedBody};
 use crate::{bounds::valid, correlation::CorrelationId, problem::Problem};
 
-/// Bounds the size of a request's body, and the time that it may take to come.
+/// A layer that limits the size of request bodies and the time that they take to arrive.
 ///
-/// A length that is said in advance and too large is 413 at once. Otherwise the handler is called,
-/// and its body is a [`LimitedBody`]; if that fails before the handler has answered, the answer is
-/// 413, 408, or 400 if the body broke off, whatever the handler made of the error. The layer decodes
-/// no body.
+/// If the `Content-Length` exceeds the limit, the layer responds with 413 without calling the
+/// handler. Otherwise it calls the handler with a [`LimitedBody`]. If that body fails before the
+/// handler responds, the layer replaces the handler's response: 413 for a body that is too large,
+/// 408 for one that is too slow, and 400 for one that is incomplete. The layer does not decode
+/// bodies.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -50,10 +51,10 @@ pub struct BodyLimitLayer {
 }
 
 impl BodyLimitLayer {
-    /// Creates a layer with these limits.
+    /// Creates a layer with the limits of `config`.
     ///
     /// # Errors
-    /// A value of `config` is out of its range.
+    /// Returns an error if a value of `config` is out of range.
     pub fn new(config: BodyLimitConfig) -> Result<Self, ConfigError> {
         let config = valid(config)?;
         Ok(Self { config })
@@ -101,7 +102,7 @@ where
             let inner = None;
             return ResponseFuture { inner, failed, id };
         }
-        // Most requests have no body: there is nothing to hear of it then.
+        // Most requests have no body, which cannot fail, and need no shared cell.
         let failed = (!request.body().is_end_stream()).then(|| Arc::new(OnceLock::new()));
         let limited = |body| LimitedBody::new(body, max, timeout);
         let request = match failed.clone() {
@@ -114,7 +115,10 @@ where
 }
 
 pin_project! {
-    /// The future of [`BodyLimit`]: the call, if there is one, and what became of its body.
+    /// The response future of [`BodyLimit`].
+    ///
+    /// `inner` is `None` if the request was rejected by its length. `failed` holds the error of the
+    /// request body, if it has one.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -133,7 +137,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answered = match this.inner.as_pin_mut() {
+        let response = match this.inner.as_pin_mut() {
             Some(inner) => Some(ready!(inner.poll(cx))),
             None => None,
         };
@@ -141,8 +145,8 @@ where
             .failed
             .as_ref()
             .and_then(|failed| failed.get().copied());
-        Poll::Ready(match (failed, answered) {
-            (None, Some(answered)) => answered,
+        Poll::Ready(match (failed, response) {
+            (None, Some(response)) => response,
             (failed, _) => {
                 let error = failed.unwrap_or(BodyError::TooLarge);
                 Ok(Problem::from(error).into_response(this.id.as_ref()))

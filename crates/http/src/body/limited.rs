@@ -1,4 +1,4 @@
-//! A body that ends at its limits.
+//! A body with limits of size and time.
 
 use std::{
     error::Error,
@@ -17,30 +17,33 @@ use tower_fanout_layers::Deadline;
 use super::BodyError;
 
 pin_project! {
-    /// A body that ends with an error at the first byte over its limit, and when its time is over.
+    /// A body that fails at the first byte above its limit, and when its time is over.
     ///
-    /// The time begins when it is made. A timer is set when it first has to wait.
+    /// The time begins when the value is created. The timer is registered only when the body first
+    /// has to wait for data. After an error every further poll returns the same error.
     #[derive(Debug)]
     pub struct LimitedBody<B> {
         #[pin]
         inner: B,
-        left: usize,
+        remaining: usize,
         deadline: Option<Deadline>,
         #[pin]
         timer: Option<Sleep>,
         failed: Option<BodyError>,
-        // Is told of the error too.
+        // Receives a copy of the error.
         report: Option<Arc<OnceLock<BodyError>>>,
     }
 }
 
 impl<B> LimitedBody<B> {
-    /// Lets at most `max` bytes of `inner` through, until `timeout` from now.
+    /// Limits `inner` to `max` bytes and to `timeout` from now.
+    ///
+    /// Must be polled within a tokio runtime.
     #[must_use]
     pub fn new(inner: B, max: usize, timeout: Duration) -> Self {
         Self {
             inner,
-            left: max,
+            remaining: max,
             deadline: Deadline::after(Instant::now(), timeout),
             timer: None,
             failed: None,
@@ -48,7 +51,7 @@ impl<B> LimitedBody<B> {
         }
     }
 
-    /// Tells `report` of the error too.
+    /// Stores the error in `report` too.
     pub(super) fn reporting(self, report: Arc<OnceLock<BodyError>>) -> Self {
         Self {
             report: Some(report),
@@ -70,7 +73,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BodyError>>> {
         let polled = match self.failed {
-            // What comes after it is not the body any more.
+            // The inner body must not be polled after it failed.
             Some(error) => Poll::Ready(Some(Err(error))),
             None => self.as_mut().poll_limited(cx),
         };
@@ -89,12 +92,12 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self.left as u64;
+        let remaining = self.remaining as u64;
         let mut hint = self.inner.size_hint();
-        if hint.lower() > left {
+        if hint.lower() > remaining {
             hint = SizeHint::new();
         }
-        hint.set_upper(hint.upper().map_or(left, |upper| upper.min(left)));
+        hint.set_upper(hint.upper().map_or(remaining, |upper| upper.min(remaining)));
         hint
     }
 }
@@ -112,10 +115,10 @@ where
         match this.inner.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let size = frame.data_ref().map_or(0, Buf::remaining);
-                let Some(left) = this.left.checked_sub(size) else {
+                let Some(remaining) = this.remaining.checked_sub(size) else {
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 };
-                *this.left = left;
+                *this.remaining = remaining;
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

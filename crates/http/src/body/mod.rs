@@ -1,7 +1,7 @@
-//! The body of a request, within limits of size and time.
+//! Request bodies with limits of size and time.
 //!
-//! [`read_body`] reads it whole; [`BodyLimitLayer`] puts the limits around any handler that reads it
-//! by itself.
+//! [`read_body`] reads a whole body. [`BodyLimitLayer`] applies the limits to any handler that
+//! reads the body itself.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -45,15 +45,19 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// How bodies are read.
+/// Limits for request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BodyLimitConfig {
-    /// The largest body, in bytes, both as it is sent and decoded; 1 MiB by default.
+    /// Maximum size of a body in bytes, both encoded and decoded. Must be at least 1. Defaults to 1
+    /// MiB.
     pub max: usize,
-    /// How long a body may take to come; 10 s by default.
+    /// Maximum time for the whole body to arrive, 1 ms to 365 days. Defaults to 10 s.
     pub timeout: Duration,
-    /// Whether bodies in gzip and brotli are decoded; by default they are refused.
+    /// Decodes bodies with the content coding `gzip` or `br`. Defaults to `false`, which rejects
+    /// them.
+    ///
+    /// Only [`read_body`] decodes.
     #[cfg(feature = "decompression")]
     pub decode: bool,
 }
@@ -75,7 +79,7 @@ setters! {
 impl Validate for BodyLimitConfig {
     fn errors(&self) -> Vec<ConfigError> {
         Bounds::default()
-            .unless(self.max > 0, "max", "0 is less than 1")
+            .unless(self.max > 0, "max", "must be >= 1, got 0")
             .time("timeout", self.timeout, WAIT)
             .into_vec()
     }
@@ -92,17 +96,17 @@ impl Default for BodyLimitConfig {
     }
 }
 
-/// Why a body was not read.
+/// The reason why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// It is larger than the limit, or decodes to more than 100 times its size.
+    /// The body exceeds the limit, or decodes to more than 100 times its size.
     TooLarge,
-    /// It did not come in time.
+    /// The body did not arrive in time.
     Timeout,
-    /// It broke off, or what is encoded is damaged.
+    /// The body is incomplete, or its encoding is damaged.
     Broken,
-    /// It is encoded, and not in a way that is decoded here.
+    /// The content coding of the body is not supported, or decoding is not enabled.
     Encoding,
 }
 
@@ -110,16 +114,16 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "the body is too large",
-            Self::Timeout => "the body came too slowly",
-            Self::Broken => "the body broke off",
-            Self::Encoding => "the body is encoded in a way that is not read here",
+            Self::Timeout => "the body did not arrive in time",
+            Self::Broken => "the body is incomplete or damaged",
+            Self::Encoding => "the content coding of the body is not supported",
         })
     }
 }
 
 impl Error for BodyError {}
 
-/// The connection is closed after it: the rest of the body will not be read.
+/// The response has `Connection: close`, because the rest of the body will not be read.
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         let code = match error {
@@ -128,26 +132,29 @@ impl From<BodyError> for Problem {
             BodyError::Broken => Code::BrokenBody,
             BodyError::Encoding => Code::UnsupportedEncoding,
         };
-        // In HTTP/2 hyper takes the header out: there a stream ends by itself.
+        // hyper removes this header over HTTP/2, where the stream ends without closing the
+        // connection.
         Self::new(code).header(CONNECTION, HeaderValue::from_static("close"))
     }
 }
 
 impl BodyError {
-    /// The limit that was the cause of `error`, if it was one.
+    /// Returns the `BodyError` among `error` and its sources. Returns `None` without one.
     fn find(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut causes = std::iter::successors(Some(error), |&error| error.source());
         causes.find_map(|cause| cause.downcast_ref().copied())
     }
 }
 
-/// Reads all of `body`, decoded by the `Content-Encoding` in `headers`.
+/// Reads all of `body`. With the feature `decompression` and `decode: true` in `limits`, the body
+/// is decoded as the `Content-Encoding` in `headers` says.
 ///
-/// A length that is said in advance and too large is refused before anything is read. Memory is
-/// taken for what has come, never for what is announced.
+/// A body whose `Content-Length` exceeds the limit is rejected before any of it is read. Memory is
+/// allocated for the bytes that have arrived, never for an announced length. Dropping the future
+/// stops reading.
 ///
 /// # Errors
-/// See [`BodyError`].
+/// Returns the reason if the body cannot be read within `limits`. See [`BodyError`].
 pub async fn read_body<B>(
     headers: &HeaderMap,
     body: B,
@@ -170,8 +177,10 @@ where
     }
 }
 
-/// All of `body` in one piece. Pieces are joined as they come: many small ones take no more room than
-/// one large one.
+/// Collects all of `body` into one buffer.
+///
+/// Chunks are joined as they arrive, so that many small chunks need no more memory than a large
+/// one. A body of one chunk is not copied.
 async fn gather<B: Body>(body: B) -> Result<Bytes, B::Error> {
     let mut body = pin!(body);
     let mut whole = BytesMut::new();
@@ -187,14 +196,17 @@ async fn gather<B: Body>(body: B) -> Result<Bytes, B::Error> {
     Ok(whole.freeze())
 }
 
-/// How a body is encoded, if it is.
+/// A content coding that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
     Gzip,
     Brotli,
 }
 
-/// The one coding that is said; none for `identity`.
+/// Returns the content coding in `headers`. `None` means `identity` or no header.
+///
+/// # Errors
+/// [`BodyError::Encoding`] for another coding, or more than one.
 fn coding(headers: &HeaderMap) -> Result<Option<Coding>, BodyError> {
     let mut lines = headers.get_all(CONTENT_ENCODING).iter();
     let Some(line) = lines.next() else {

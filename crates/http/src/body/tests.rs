@@ -1,4 +1,4 @@
-//! Bodies, and how far they are read.
+//! Tests of the body limits.
 
 use std::convert::Infallible;
 
@@ -19,14 +19,14 @@ fn limits(max: usize) -> BodyLimitConfig {
     }
 }
 
-/// A body that comes in these pieces, and then breaks off or hangs.
-fn pieces(
-    pieces: &'static [&'static str],
+/// Creates a body of these chunks that then fails with `end`, or never ends if `end` is `None`.
+fn chunked(
+    chunked: &'static [&'static str],
     end: Option<BodyError>,
 ) -> impl Body<Data = Bytes, Error = BodyError> {
-    let frames = pieces
+    let frames = chunked
         .iter()
-        .map(|piece| Ok(Frame::data(Bytes::from(*piece))));
+        .map(|chunk| Ok(Frame::data(Bytes::from(*chunk))));
     let last = match end {
         Some(error) => stream::iter([Err(error)]).left_stream(),
         None => stream::pending().right_stream(),
@@ -42,7 +42,7 @@ async fn read(
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_d22_a_length_over_the_limit_is_refused_unread() {
+async fn fault_d22_rejects_a_length_above_the_limit_without_reading() {
     let body = || Full::new(Bytes::from_static(b"12345"));
     let read = |max| async move { read_body(&HeaderMap::new(), body(), &limits(max)).await };
     assert_eq!(read(5).await.unwrap(), "12345");
@@ -55,15 +55,15 @@ async fn fault_d22_a_length_over_the_limit_is_refused_unread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_d23_a_body_ends_at_the_first_byte_over_the_limit() {
-    // It hangs after what is too much already, and would be cut only by time.
+async fn fault_d23_fails_at_the_first_byte_above_the_limit() {
+    // The body never ends, so only the size limit can end it at once.
     let start = Instant::now();
     assert_eq!(
-        read(pieces(&["123", "45"], None), 4).await,
+        read(chunked(&["123", "45"], None), 4).await,
         Err(BodyError::TooLarge)
     );
     assert_eq!(start.elapsed(), Duration::ZERO);
-    let body = pieces(&["123", "45", "6"], Some(BodyError::Broken));
+    let body = chunked(&["123", "45", "6"], Some(BodyError::Broken));
     let mut limited = std::pin::pin!(LimitedBody::new(body, 4, Duration::from_secs(1)));
     assert_eq!(
         limited.frame().await.unwrap().unwrap().into_data().unwrap(),
@@ -78,7 +78,7 @@ async fn fault_d23_a_body_ends_at_the_first_byte_over_the_limit() {
 }
 
 #[test]
-fn fault_d23_a_body_in_single_bytes_takes_no_more_room_than_a_whole_one() {
+fn fault_d23_a_body_in_single_bytes_needs_no_extra_memory() {
     let bytes = (0..1 << 20).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))));
     let counted = allocation_counter::measure(|| {
         let body = StreamBody::new(stream::iter(bytes));
@@ -89,9 +89,12 @@ fn fault_d23_a_body_in_single_bytes_takes_no_more_room_than_a_whole_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_d2_a_body_that_does_not_come_is_cut_at_the_deadline() {
+async fn fault_d2_a_slow_body_fails_at_the_deadline() {
     let start = Instant::now();
-    assert_eq!(read(pieces(&["1"], None), 5).await, Err(BodyError::Timeout));
+    assert_eq!(
+        read(chunked(&["1"], None), 5).await,
+        Err(BodyError::Timeout)
+    );
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     let slow = stream::unfold((), |()| async {
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -106,13 +109,13 @@ async fn fault_d2_a_body_that_does_not_come_is_cut_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_d24_a_body_that_breaks_off_is_no_body() {
-    let broken = pieces(&["1"], Some(BodyError::Broken));
+async fn fault_d24_an_incomplete_body_is_an_error() {
+    let broken = chunked(&["1"], Some(BodyError::Broken));
     assert_eq!(read(broken, 5).await, Err(BodyError::Broken));
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_d25_an_encoded_body_is_refused_by_default() {
+async fn fault_d25_rejects_encoded_bodies_by_default() {
     for (lines, wanted) in [
         (&["identity"][..], Ok("12345".into())),
         (&["Identity"], Ok("12345".into())),
@@ -136,7 +139,8 @@ async fn fault_d25_an_encoded_body_is_refused_by_default() {
     }
 }
 
-/// The status that the layer answers with around a handler that reads everything, and forgives.
+/// Returns the status of a response through the layer, with a handler that reads the body and
+/// ignores its errors.
 async fn through_layer<B>(body: B) -> u16
 where
     B: Body<Data = Bytes, Error = BodyError>,
@@ -153,15 +157,15 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_d22_d23_d2_any_handler_can_be_limited() {
+async fn fault_d22_d23_d2_the_layer_limits_any_handler() {
     let full = |text: &'static str| Full::new(Bytes::from(text)).map_err(|never| match never {});
     assert_eq!(through_layer(full("1234")).await, 200);
     assert_eq!(through_layer(full("")).await, 200);
     assert_eq!(through_layer(full("12345")).await, 413);
-    assert_eq!(through_layer(pieces(&["123", "45"], None)).await, 413);
-    assert_eq!(through_layer(pieces(&["123"], None)).await, 408);
+    assert_eq!(through_layer(chunked(&["123", "45"], None)).await, 413);
+    assert_eq!(through_layer(chunked(&["123"], None)).await, 408);
     assert_eq!(
-        through_layer(pieces(&["123"], Some(BodyError::Broken))).await,
+        through_layer(chunked(&["123"], Some(BodyError::Broken))).await,
         400
     );
 }
@@ -184,9 +188,9 @@ mod decoded {
 
     use super::*;
 
-    /// `text`, encoded.
+    /// Encodes `text` with `coding`.
     async fn encode(text: Vec<u8>, coding: &'static str) -> Bytes {
-        let answer = service_fn(move |_: Request<()>| {
+        let service = service_fn(move |_: Request<()>| {
             let body = Full::new(Bytes::from(text.clone()));
             async { Ok::<_, Infallible>(Response::new(body)) }
         });
@@ -195,7 +199,7 @@ mod decoded {
             .body(())
             .unwrap();
         let response = CompressionLayer::new()
-            .layer(answer)
+            .layer(service)
             .oneshot(request)
             .await
             .unwrap();
@@ -203,7 +207,8 @@ mod decoded {
         response.into_body().collect().await.unwrap().to_bytes()
     }
 
-    /// Reads `encoded` in pieces of 1 KiB, and how many of its bytes were asked for.
+    /// Reads `encoded` in chunks of 1 KiB. Returns the result and the number of encoded bytes that
+    /// were read.
     async fn decode(
         encoded: Bytes,
         coding: &'static str,
@@ -215,18 +220,18 @@ mod decoded {
             ..BodyLimitConfig::default()
         };
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))]);
-        let asked = AtomicUsize::new(0);
-        let frames = encoded.chunks(1 << 10).map(|piece| {
-            asked.fetch_add(piece.len(), Ordering::Relaxed);
-            Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece)))
+        let consumed = AtomicUsize::new(0);
+        let frames = encoded.chunks(1 << 10).map(|chunk| {
+            consumed.fetch_add(chunk.len(), Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(chunk)))
         });
         let body = StreamBody::new(stream::iter(frames));
         let read = read_body(&headers, body, &limits).await;
-        (read, asked.load(Ordering::Relaxed))
+        (read, consumed.load(Ordering::Relaxed))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d25_if_asked_for_a_body_is_decoded_and_counted_decoded() {
+    async fn fault_d25_decodes_if_enabled_and_limits_the_decoded_size() {
         for coding in ["gzip", "br"] {
             let text: Vec<u8> = (0..50_000_u32)
                 .flat_map(|number| number.to_string().into_bytes())
@@ -244,25 +249,26 @@ mod decoded {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_d25_a_bomb_is_left_at_its_limit() {
+    async fn fault_d25_stops_decoding_a_bomb_at_the_limit() {
         for (coding, memory) in [("gzip", 1 << 20), ("br", 8 << 20)] {
             let bomb = encode(vec![0; 32 << 20], coding).await;
-            // By its size, where the ratio does not tell, and by its ratio, where the size does not.
+            // 60 KiB is too small for the ratio to count, so the size ends reading. 1 GiB exceeds the
+            // decoded size, so the ratio does.
             for max in [60 << 10, 1 << 30] {
-                let mut asked = 0;
+                let mut consumed = 0;
                 let counted = allocation_counter::measure(|| {
                     let (read, bytes) =
                         futures_util::FutureExt::now_or_never(decode(bomb.clone(), coding, max))
                             .unwrap();
                     assert_eq!(read, Err(BodyError::TooLarge));
-                    asked = bytes;
+                    consumed = bytes;
                 });
                 assert!(
                     counted.bytes_max < memory,
                     "{coding}: {}",
                     counted.bytes_max
                 );
-                assert!(asked <= 8 << 10, "{coding}: {asked}");
+                assert!(consumed <= 8 << 10, "{coding}: {consumed}");
             }
         }
     }
