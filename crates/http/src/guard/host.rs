@@ -1,4 +1,4 @@
-//! For whom a request is: its `Host`, and the authority of its target.
+//! Checks of the `Host` header and of the authority in the request target.
 
 use std::net::Ipv6Addr;
 
@@ -6,11 +6,12 @@ use http::{Request, Version, header::HOST};
 
 use super::Refused;
 
-/// The longest name in DNS, in characters.
+/// Maximum length of a DNS name in characters.
 const MAX_NAME: usize = 253;
 
-/// One host, in `Host` or the target ([RFC 9112 §3.2](https://www.rfc-editor.org/rfc/rfc9112#section-3.2),
-/// [RFC 9113 §8.3.1](https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1)); in both, the same.
+/// Checks that the request has exactly one valid host, in `Host` or in the target, and the same one
+/// if both have it ([RFC 9112 §3.2](https://www.rfc-editor.org/rfc/rfc9112#section-3.2),
+/// [RFC 9113 §8.3.1](https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1)). HTTP/1.0 needs none.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
     let mut lines = request.headers().get_all(HOST).iter();
     let line = lines.next().map(http::HeaderValue::as_bytes);
@@ -28,19 +29,20 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
         }
         (Some(_), _) => Ok(()),
         (None, _) if request.version() <= Version::HTTP_10 => Ok(()),
-        // HTTP/2 and later say it in `:authority`.
+        // HTTP/2 and later have the host in `:authority`.
         (None, Some(_)) if request.version() > Version::HTTP_11 => Ok(()),
         (None, _) => Err(Refused::HostMissing),
     }
 }
 
-/// Whether `text` is `host[:port]`: a name of letters, digits, `-`, `.`, `_` and `~`, an IPv4
-/// address, or an IPv6 address in brackets; the port from 1 to 65535.
+/// Returns `true` if `text` is `host[:port]`.
 ///
-/// Narrower than [RFC 3986 §3.2](https://www.rfc-editor.org/rfc/rfc3986#section-3.2), which allows
-/// what no name in DNS has: escapes, commas, an empty host or port.
+/// The host is a name of letters, digits, `-`, `.`, `_` and `~`, an IPv4 address, or an IPv6
+/// address in brackets. The port is 1 to 65535. This is stricter than
+/// [RFC 3986 §3.2](https://www.rfc-editor.org/rfc/rfc3986#section-3.2), which also allows escapes,
+/// commas, and an empty host or port. No DNS name has those.
 pub(crate) fn is_authority(text: &[u8]) -> bool {
-    // The colon is in the text, so what follows it is at most empty.
+    // The colon is within the text, so `colon + 1` is at most its length.
     let (host, port) = match text.iter().rposition(|&byte| byte == b':') {
         Some(colon) if text.last() != Some(&b']') => (&text[..colon], Some(&text[colon + 1..])),
         _ => (text, None),

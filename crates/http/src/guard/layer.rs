@@ -1,4 +1,4 @@
-//! The layer that refuses.
+//! The layer that rejects requests with an ambiguous head.
 
 use std::{
     sync::Arc,
@@ -20,11 +20,11 @@ use crate::{
     problem::{OrRefused, Problem},
 };
 
-/// Lets only requests through whose head leaves no doubt; see the [module docs](super).
+/// A layer that rejects requests whose head is ambiguous. See the [module docs](super).
 ///
-/// Its own answers are problems, with their code in the response's extensions; an event says why, at
-/// level info. The body of its answers is made by `From<Bytes>`, which axum's body and `Full<Bytes>`
-/// have.
+/// A rejection is a problem document, with its [`Code`](crate::problem::Code) in the extensions of
+/// the response, and is logged at level info with its reason. The body type of the responses must
+/// implement `From<Bytes>`, as axum's body and `Full<Bytes>` do.
 #[derive(Clone, Debug)]
 pub struct GuardLayer {
     shared: Arc<Shared>,
@@ -33,22 +33,22 @@ pub struct GuardLayer {
 #[derive(Debug)]
 struct Shared {
     config: GuardConfig,
-    /// The methods as the value of `Allow`.
+    /// The allowed methods as the value of the `Allow` header.
     allow: HeaderValue,
 }
 
 impl GuardLayer {
-    /// Lets through what `config` allows.
+    /// Creates a layer with `config`.
     ///
     /// # Errors
-    /// A value of `config` is out of its range.
+    /// Returns an error if a value of `config` is out of range.
     pub fn new(config: GuardConfig) -> Result<Self, ConfigError> {
         Ok(Self::of(valid(config)?))
     }
 
     fn of(config: GuardConfig) -> Self {
         let methods: Vec<_> = config.methods.iter().map(Method::as_str).collect();
-        // The name of a method is a token, so this is a value.
+        // Method names are tokens, so the list is always a valid header value.
         let allow = HeaderValue::from_str(&methods.join(", "));
         let allow = allow.unwrap_or_else(|_| HeaderValue::from_static(""));
         Self {
@@ -95,19 +95,19 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let answer = match check(&request, &self.shared.config) {
+        let response = match check(&request, &self.shared.config) {
             Ok(()) if is_about_server(&request) => self.shared.options(),
             Ok(()) => {
                 return OrRefused::called(self.inner.clone().oneshot(request));
             }
             Err(refused) => self.shared.refusal(refused, request.extensions().get()),
         };
-        OrRefused::refused(answer)
+        OrRefused::refused(response)
     }
 }
 
 impl Shared {
-    /// The answer to `OPTIONS *`.
+    /// Returns the response to `OPTIONS *`: 204 with `Allow`.
     fn options<B: From<Bytes>>(&self) -> Response<B> {
         let mut response = Response::new(B::from(Bytes::new()));
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -115,6 +115,7 @@ impl Shared {
         response
     }
 
+    /// Logs a rejection and returns its response.
     fn refusal<B: From<Bytes>>(&self, refused: Refused, id: Option<&CorrelationId>) -> Response<B> {
         tracing::info!(
             correlation_id = id.map(CorrelationId::as_str),
@@ -127,7 +128,8 @@ impl Shared {
             problem = problem.allow(self.allow.clone());
         }
         if refused.ends_connection() {
-            // In HTTP/2 hyper takes it out: there a stream ends by itself.
+            // hyper removes this header over HTTP/2, where the stream ends without closing the
+            // connection.
             problem = problem.header(CONNECTION, HeaderValue::from_static("close"));
         }
         problem.into_response(id)

@@ -1,20 +1,21 @@
-//! A strict look at the head of every request, before anything else reads it.
+//! Strict checks of request heads.
 //!
-//! What two readers of one request could understand in two ways is refused here: a host that is
-//! missing, doubled or contradicted by the target, a target of a form that only proxies serve, a
-//! transfer coding that hides where the body ends. A parser lets these through, as it must serve
-//! proxies too.
+//! [`GuardLayer`] rejects requests that two programs could understand differently: a host that is
+//! missing, repeated, or different from that of the target; a form of target that only proxies
+//! serve; a transfer coding that hides the end of the body. hyper accepts these, because it is also
+//! used for proxies.
 //!
-//! | refused | answer |
+//! | rejected | response |
 //! |---|---|
-//! | a method that is not in [`GuardConfig::methods`] | 405 with `Allow`, or 501 if nobody knows it |
-//! | a target over [`GuardConfig::max_uri`] | 414 |
-//! | a target that is neither a path nor an absolute `http` URI, nor `*` for `OPTIONS`, or whose path has a backslash or what is not ASCII | 400 |
-//! | no `Host` (but for HTTP/1.0), two, one that is no host, or another than the target's | 400 |
+//! | a method that is not in [`GuardConfig::methods`] | 405 with `Allow` if the method is known, otherwise 501 |
+//! | a target longer than [`GuardConfig::max_uri`] | 414 |
+//! | a target that is neither a path, nor an absolute `http` or `https` URI, nor `*` for `OPTIONS` | 400 |
+//! | a path with a backslash or a non-ASCII character | 400 |
+//! | no `Host` (except in HTTP/1.0), two of them, an invalid one, or another host than the target's | 400 |
 //! | a `Transfer-Encoding` other than exactly `chunked` | 501 |
 //! | an `Expect` other than exactly `100-continue` | 417 |
 //!
-//! `OPTIONS *` is answered here: 204 with `Allow`.
+//! The layer responds to `OPTIONS *` itself, with 204 and `Allow`.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -52,8 +53,8 @@ pub(crate) use self::host::is_authority;
 pub use self::layer::{Guard, GuardLayer};
 use crate::{bounds::Bounds, problem::Code};
 
-/// The methods of RFC 9110 and RFC 5789, but for `TRACE` and `CONNECT`.
-const SERVED: [Method; 7] = [
+/// The methods of RFC 9110 and RFC 5789, except `TRACE` and `CONNECT`.
+const STANDARD_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
     Method::POST,
@@ -63,18 +64,22 @@ const SERVED: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// The longest target that `http::Uri` holds, in bytes.
+/// Maximum length of an `http::Uri` in bytes.
 const MAX_URI: usize = u16::MAX as usize - 1;
 
-/// What is let through.
+/// Limits of the guard.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct GuardConfig {
-    /// The longest target of a request, in bytes; 8 KiB by default, as
-    /// [RFC 9110 §4.1](https://www.rfc-editor.org/rfc/rfc9110#section-4.1) asks of every server.
+    /// Maximum length of a request target in bytes, 1 to 65,534.
+    ///
+    /// Defaults to 8 KiB, slightly more than the 8,000 bytes that
+    /// [RFC 9110 §4.1](https://www.rfc-editor.org/rfc/rfc9110#section-4.1) recommends as a minimum.
     pub max_uri: usize,
-    /// The methods that are served at all; by default `GET`, `HEAD`, `POST`, `PUT`, `PATCH`,
-    /// `DELETE` and `OPTIONS`. What each path serves is for the router to say.
+    /// Methods that are allowed on any path. Must not be empty. Defaults to `GET`, `HEAD`, `POST`,
+    /// `PUT`, `PATCH`, `DELETE` and `OPTIONS`.
+    ///
+    /// The router decides which of them each path supports.
     pub methods: Vec<Method>,
 }
 
@@ -92,7 +97,7 @@ impl Validate for GuardConfig {
             .unless(
                 !self.methods.is_empty(),
                 "methods",
-                "at least one must be allowed",
+                "must contain at least one method",
             )
             .into_vec()
     }
@@ -102,34 +107,34 @@ impl Default for GuardConfig {
     fn default() -> Self {
         Self {
             max_uri: 8 << 10,
-            methods: SERVED.to_vec(),
+            methods: STANDARD_METHODS.to_vec(),
         }
     }
 }
 
-/// Why a request was refused.
+/// The reason why a request was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Nobody knows the method.
+    /// The method is unknown.
     MethodUnknown,
-    /// The method is known, and not served.
+    /// The method is known but not allowed.
     MethodNotAllowed,
-    /// The target is too long.
+    /// The target is longer than [`GuardConfig::max_uri`].
     UriTooLong,
-    /// The target is of a form that is not served.
+    /// The form of the target is not supported.
     TargetForm,
-    /// There is no host.
+    /// The request has no host.
     HostMissing,
-    /// There is more than one `Host`.
+    /// The request has more than one `Host` header.
     HostTwice,
     /// The host, or the target's authority, is not `host[:port]`.
     HostSyntax,
     /// `Host` and the target's authority differ.
     HostMismatch,
-    /// The transfer coding is not `chunked` alone.
+    /// The transfer coding is not exactly `chunked`.
     TransferCoding,
-    /// The client expects what is not known here.
+    /// The request has an expectation other than `100-continue`.
     Expectation,
 }
 
@@ -149,20 +154,20 @@ impl Refused {
         }
     }
 
-    /// What the client is told.
+    /// Returns the problem code of the response.
     #[must_use]
     pub const fn code(self) -> Code {
         self.row().0
     }
 
-    /// What the log is told: one of a closed list.
+    /// Returns the reason for logs, such as `host_missing`. The set of reasons is closed.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         self.row().1
     }
 
-    /// Whether the connection is closed after the answer: where the next request begins, or for whom
-    /// it is, is in doubt.
+    /// Returns `true` if the connection is closed after the response, because the start of the next
+    /// request or its host is in doubt.
     #[must_use]
     pub const fn ends_connection(self) -> bool {
         !matches!(
@@ -172,10 +177,10 @@ impl Refused {
     }
 }
 
-/// Looks at the head of `request`. Allocates nothing, and reads no byte of the body.
+/// Checks the head of `request`, without reading the body and without allocating.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
+/// Returns the first reason to reject the request.
 pub fn check<B>(request: &Request<B>, config: &GuardConfig) -> Result<(), Refused> {
     check_method(request.method(), config)?;
     target::check(request, config.max_uri)?;
@@ -191,12 +196,12 @@ pub fn check<B>(request: &Request<B>, config: &GuardConfig) -> Result<(), Refuse
     Ok(())
 }
 
-/// Whether `value` is the word `known`, in any case.
+/// Returns `true` if `value` equals `known`, ignoring ASCII case.
 fn is(value: &HeaderValue, known: &str) -> bool {
     value.as_bytes().eq_ignore_ascii_case(known.as_bytes())
 }
 
-/// Whether the request is about the server as a whole: `OPTIONS *`
+/// Returns `true` if the request is `OPTIONS *`, which asks for the options of the server as a whole
 /// ([RFC 9110 §9.3.7](https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7)).
 #[must_use]
 pub fn is_about_server<B>(request: &Request<B>) -> bool {
@@ -206,7 +211,8 @@ pub fn is_about_server<B>(request: &Request<B>) -> bool {
 fn check_method(method: &Method, config: &GuardConfig) -> Result<(), Refused> {
     if config.methods.contains(method) {
         Ok(())
-    } else if SERVED.contains(method) || [Method::TRACE, Method::CONNECT].contains(method) {
+    } else if STANDARD_METHODS.contains(method) || [Method::TRACE, Method::CONNECT].contains(method)
+    {
         Err(Refused::MethodNotAllowed)
     } else {
         Err(Refused::MethodUnknown)

@@ -1,26 +1,27 @@
-//! What a request is about: the form and the length of its target
+//! Checks of the form and the length of a request target
 //! ([RFC 9112 §3.2](https://www.rfc-editor.org/rfc/rfc9112#section-3.2)).
 
 use http::{Method, Request, Uri};
 
 use super::Refused;
 
-/// A path, or a whole `http` or `https` URI, as for a proxy; `*` for `OPTIONS` alone.
+/// Checks that the target is a path, an absolute `http` or `https` URI, or `*` for `OPTIONS`, and
+/// at most `max` bytes long.
 pub(super) fn check<B>(request: &Request<B>, max: usize) -> Result<(), Refused> {
     let uri = request.uri();
     if length(uri) > max {
         return Err(Refused::UriTooLong);
     }
-    let whole = match (uri.scheme_str(), uri.authority()) {
+    let origin_or_absolute = match (uri.scheme_str(), uri.authority()) {
         (None, None) | (Some("http" | "https"), Some(_)) => true,
-        // An authority by itself is for `CONNECT`, and other schemes are for proxies.
+        // Only `CONNECT` has an authority without a scheme, and only proxies serve other schemes.
         _ => false,
     };
     let asterisk = is_asterisk(uri) && request.method() == Method::OPTIONS;
-    // Some servers take a backslash for a slash, and no URI has other characters than ASCII's.
+    // Some servers treat a backslash like a slash. A URI has only ASCII characters.
     let plain = |byte: u8| byte != b'\\' && byte.is_ascii();
     let path = uri.path().starts_with('/') && uri.path().bytes().all(plain);
-    if whole && (asterisk || path) {
+    if origin_or_absolute && (asterisk || path) {
         Ok(())
     } else {
         Err(Refused::TargetForm)
@@ -32,7 +33,7 @@ pub(super) fn is_asterisk(uri: &Uri) -> bool {
         .is_some_and(|path| path.as_str() == "*")
 }
 
-/// How many bytes the target has.
+/// Returns the length of the target in bytes.
 fn length(uri: &Uri) -> usize {
     let scheme = uri
         .scheme_str()

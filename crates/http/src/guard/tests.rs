@@ -1,4 +1,4 @@
-//! Heads, and what becomes of them.
+//! Tests of the guard.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::{host::is_authority, *};
 
-/// A request in HTTP/1.1 with these header lines.
+/// Creates an HTTP/1.1 request with these header lines.
 fn request(method: &str, target: &str, headers: &[(HeaderName, &str)]) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = method.parse().unwrap();
@@ -25,19 +25,19 @@ fn request(method: &str, target: &str, headers: &[(HeaderName, &str)]) -> Reques
     request
 }
 
-/// A `GET` of `/` with `more` lines and a good host.
+/// Checks `GET /` with a valid host and the header lines `more`.
 fn with(more: &[(HeaderName, &str)]) -> Result<(), Refused> {
     let mut request = request("GET", "/", more);
     let host = HeaderValue::from_static("shop.example");
     request.headers_mut().append(HOST, host);
-    look(&request)
+    check_default(&request)
 }
 
-fn look(request: &Request<()>) -> Result<(), Refused> {
+fn check_default(request: &Request<()>) -> Result<(), Refused> {
     check(request, &GuardConfig::default())
 }
 
-async fn answer(request: Request<()>) -> (StatusCode, HeaderMap, Bytes) {
+async fn respond(request: Request<()>) -> (StatusCode, HeaderMap, Bytes) {
     let inner = service_fn(|_: Request<()>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("inside")))
     });
@@ -48,25 +48,31 @@ async fn answer(request: Request<()>) -> (StatusCode, HeaderMap, Bytes) {
 }
 
 #[tokio::test]
-async fn fault_d7_a_target_over_8_kib_is_414() {
+async fn fault_d7_responds_414_to_a_target_above_8_kib() {
     let path = |length: usize| format!("/{}", "a".repeat(length - 1));
     let host = [(HOST, "x")];
-    assert_eq!(look(&request("GET", &path(8192), &host)), Ok(()));
-    let (status, headers, body) = answer(request("GET", &path(8193), &host)).await;
+    assert_eq!(check_default(&request("GET", &path(8192), &host)), Ok(()));
+    let (status, headers, body) = respond(request("GET", &path(8193), &host)).await;
     assert_eq!(status, 414);
     assert!(body.windows(12).any(|part| part == b"uri_too_long") && body.len() < 400);
     assert!(!headers.contains_key(CONNECTION));
-    // The whole target counts, not its path alone.
+    // The whole target counts, not only its path.
     let absolute = format!("http://x{}", path(8185));
-    let refused = look(&request("GET", &absolute, &host));
+    let refused = check_default(&request("GET", &absolute, &host));
     assert_eq!(refused, Err(Refused::UriTooLong));
 }
 
 #[tokio::test]
-async fn fault_d8_a_host_that_is_none_is_400_and_the_end() {
-    assert_eq!(look(&request("GET", "/", &[])), Err(Refused::HostMissing));
+async fn fault_d8_responds_400_to_an_invalid_host_and_closes() {
+    assert_eq!(
+        check_default(&request("GET", "/", &[])),
+        Err(Refused::HostMissing)
+    );
     let two = [(HOST, "a.example"), (HOST, "a.example")];
-    assert_eq!(look(&request("GET", "/", &two)), Err(Refused::HostTwice));
+    assert_eq!(
+        check_default(&request("GET", "/", &two)),
+        Err(Refused::HostTwice)
+    );
     for bad in [
         "",
         "ada@a.example",
@@ -92,7 +98,7 @@ async fn fault_d8_a_host_that_is_none_is_400_and_the_end() {
         "a#b",
         "\u{e4}.example",
     ] {
-        let refused = look(&request("GET", "/", &[(HOST, bad)]));
+        let refused = check_default(&request("GET", "/", &[(HOST, bad)]));
         assert_eq!(refused, Err(Refused::HostSyntax), "{bad:?}");
     }
     for good in [
@@ -104,12 +110,12 @@ async fn fault_d8_a_host_that_is_none_is_400_and_the_end() {
         "[2001:db8::1]:65535",
     ] {
         assert_eq!(
-            look(&request("GET", "/", &[(HOST, good)])),
+            check_default(&request("GET", "/", &[(HOST, good)])),
             Ok(()),
             "{good:?}"
         );
     }
-    let (status, headers, body) = answer(request("GET", "/", &[(HOST, "ada@a.example")])).await;
+    let (status, headers, body) = respond(request("GET", "/", &[(HOST, "ada@a.example")])).await;
     assert_eq!(
         (status, &headers[CONNECTION]),
         (StatusCode::BAD_REQUEST, &HeaderValue::from_static("close"))
@@ -119,11 +125,11 @@ async fn fault_d8_a_host_that_is_none_is_400_and_the_end() {
 }
 
 #[test]
-fn fault_d8_http_2_has_its_host_in_the_target() {
+fn fault_d8_accepts_the_host_of_http_2_in_the_target() {
     let two = |target, headers: &[(HeaderName, &str)]| {
         let mut request = request("GET", target, headers);
         *request.version_mut() = Version::HTTP_2;
-        look(&request)
+        check_default(&request)
     };
     assert_eq!(two("https://a.example/", &[]), Ok(()));
     assert_eq!(two("https://a.example/", &[(HOST, "A.example")]), Ok(()));
@@ -137,10 +143,10 @@ fn fault_d8_http_2_has_its_host_in_the_target() {
 }
 
 #[test]
-fn fault_d9_a_target_has_one_form_and_one_host() {
+fn fault_d9_rejects_other_forms_of_target_and_other_hosts() {
     let host = [(HOST, "a.example:80")];
     assert_eq!(
-        look(&request("GET", "http://A.example:80/x", &host)),
+        check_default(&request("GET", "http://A.example:80/x", &host)),
         Ok(())
     );
     for (method, target, refused) in [
@@ -156,29 +162,29 @@ fn fault_d9_a_target_has_one_form_and_one_host() {
         ("CONNECT", "a.example:80", Refused::MethodNotAllowed),
     ] {
         assert_eq!(
-            look(&request(method, target, &host)),
+            check_default(&request(method, target, &host)),
             Err(refused),
             "{method} {target}"
         );
     }
     let absolute = request("GET", "http://a.example/", &[]);
-    assert_eq!(look(&absolute), Err(Refused::HostMissing));
+    assert_eq!(check_default(&absolute), Err(Refused::HostMissing));
 }
 
 #[tokio::test]
-async fn fault_d9_the_options_of_the_server_are_its_methods() {
-    let (status, headers, body) = answer(request("OPTIONS", "*", &[(HOST, "a.example")])).await;
+async fn fault_d9_responds_to_options_of_the_server_with_allow() {
+    let (status, headers, body) = respond(request("OPTIONS", "*", &[(HOST, "a.example")])).await;
     assert_eq!((status, body), (StatusCode::NO_CONTENT, Bytes::new()));
     assert_eq!(
         headers[ALLOW],
         "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     );
-    let (status, _, body) = answer(request("OPTIONS", "/x", &[(HOST, "a.example")])).await;
+    let (status, _, body) = respond(request("OPTIONS", "/x", &[(HOST, "a.example")])).await;
     assert_eq!((status, &body[..]), (StatusCode::OK, &b"inside"[..]));
 }
 
 #[test]
-fn fault_d12_the_only_transfer_coding_is_chunked() {
+fn fault_d12_accepts_only_the_transfer_coding_chunked() {
     let coding = |value| (header::TRANSFER_ENCODING, value);
     assert_eq!(with(&[coding("chunked")]), Ok(()));
     assert_eq!(with(&[coding("Chunked")]), Ok(()));
@@ -203,17 +209,17 @@ fn fault_d12_the_only_transfer_coding_is_chunked() {
 }
 
 #[test]
-fn fault_d15_http_1_0_needs_no_host() {
+fn fault_d15_accepts_http_1_0_without_host() {
     let mut old = request("GET", "/", &[]);
     *old.version_mut() = Version::HTTP_10;
-    assert_eq!(look(&old), Ok(()));
+    assert_eq!(check_default(&old), Ok(()));
     old.headers_mut()
         .insert(HOST, HeaderValue::from_static("a,b"));
-    assert_eq!(look(&old), Err(Refused::HostSyntax));
+    assert_eq!(check_default(&old), Err(Refused::HostSyntax));
 }
 
 #[test]
-fn fault_d17_no_other_expectation_is_met() {
+fn fault_d17_rejects_expectations_other_than_100_continue() {
     let expect = |value| (header::EXPECT, value);
     assert_eq!(with(&[expect("100-Continue")]), Ok(()));
     for bad in ["200-ok", "", "100-continue, x"] {
@@ -225,9 +231,9 @@ fn fault_d17_no_other_expectation_is_met() {
 }
 
 #[tokio::test]
-async fn fault_d19_other_methods_are_405_or_501() {
+async fn fault_d19_responds_405_or_501_to_other_methods() {
     let host = [(HOST, "a.example")];
-    for (method, wanted) in [
+    for (method, expected) in [
         ("TRACE", 405),
         ("CONNECT", 405),
         ("BREW", 501),
@@ -239,10 +245,10 @@ async fn fault_d19_other_methods_are_405_or_501() {
         } else {
             "/"
         };
-        let (status, headers, _) = answer(request(method, target, &host)).await;
+        let (status, headers, _) = respond(request(method, target, &host)).await;
         assert_eq!(
             (status.as_u16(), headers.contains_key(ALLOW)),
-            (wanted, wanted == 405),
+            (expected, expected == 405),
             "{method}"
         );
     }
@@ -258,7 +264,7 @@ async fn fault_d19_other_methods_are_405_or_501() {
 
 proptest! {
     #[test]
-    fn fault_d8_what_is_accepted_is_an_authority_to_others_too(text in "[\\[\\]a-zA-Z0-9.:,@/ _~%-]{0,40}") {
+    fn fault_d8_accepted_hosts_parse_as_authorities(text in "[\\[\\]a-zA-Z0-9.:,@/ _~%-]{0,40}") {
         if is_authority(text.as_bytes()) {
             let authority: http::uri::Authority = text.parse().unwrap();
             prop_assert!(!authority.host().is_empty() && !text.contains(['@', '/', ',', ' ', '%']));
@@ -267,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn fault_d8_addresses_and_names_are_accepted(v4: std::net::Ipv4Addr, v6: std::net::Ipv6Addr, port in 1_u16.., name in "[a-z]([a-z0-9-]{0,20}\\.){0,3}[a-z]{2,9}") {
+    fn fault_d8_accepts_addresses_and_names(v4: std::net::Ipv4Addr, v6: std::net::Ipv6Addr, port in 1_u16.., name in "[a-z]([a-z0-9-]{0,20}\\.){0,3}[a-z]{2,9}") {
         for host in [v4.to_string(), format!("[{v6}]"), name] {
             prop_assert!(is_authority(host.as_bytes()));
             let host_and_port = format!("{host}:{port}");
@@ -276,12 +282,12 @@ proptest! {
     }
 
     #[test]
-    fn fault_d9_a_served_target_is_a_path(target in "[*/a-z:@.?#%]{1,30}", options: bool) {
+    fn fault_d9_accepts_only_paths_and_asterisk(target in "[*/a-z:@.?#%]{1,30}", options: bool) {
         let Ok(uri) = target.parse::<Uri>() else { return Ok(()) };
         let method = if options { "OPTIONS" } else { "GET" };
         let mut request = request(method, "/", &[(HOST, "a")]);
         *request.uri_mut() = uri;
-        if look(&request).is_ok() {
+        if check_default(&request).is_ok() {
             prop_assert!(request.uri().path().starts_with('/') || options && target == "*");
         }
     }
