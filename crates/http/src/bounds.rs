@@ -1,33 +1,33 @@
-//! Collects the errors of a config.
+//! Range checks that collect the errors of a config struct.
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use tower_fanout_layers::config::{ConfigError, Validate, duration::written};
 
-/// Shortest time that any part waits for.
+/// Minimum of every timeout and interval.
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// Longest time that any part waits for.
+/// Maximum of every timeout and interval. Adding it to an `Instant` cannot overflow.
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Range of a timeout or interval that must not be zero.
+/// Range of a timeout or interval that must not be zero: 1 ms to 365 days.
 pub(crate) const WAIT: RangeInclusive<Duration> = MILLISECOND..=YEAR;
 
 /// Returns `config` if all of its values are valid.
 ///
 /// # Errors
-/// The first invalid value.
+/// Returns the error of the first invalid value.
 pub(crate) fn valid<T: Validate>(config: T) -> Result<T, ConfigError> {
     match config.errors().into_iter().next() {
-        Some(problem) => Err(problem),
+        Some(error) => Err(error),
         None => Ok(config),
     }
 }
 
-/// The errors found so far.
+/// The errors of a config struct, in the order of its checks.
 #[derive(Default)]
 pub(crate) struct Bounds(Vec<ConfigError>);
 
 impl Bounds {
-    /// Expects a number within `range`; `None` is valid.
+    /// Requires that `value` is a number within `range`. `None` is valid.
     pub(crate) fn number<T: PartialOrd + Display>(
         self,
         field: &'static str,
@@ -37,7 +37,7 @@ impl Bounds {
         self.within(field, value.into(), range, |number| number.to_string())
     }
 
-    /// Expects a time within `range`; `None` is valid.
+    /// Requires that `value` is a time within `range`. `None` is valid.
     pub(crate) fn time(
         self,
         field: &'static str,
@@ -63,13 +63,13 @@ impl Bounds {
                 self.unless(
                     false,
                     field,
-                    format!("{value} is not within {low} to {high}"),
+                    format!("must be within {low} to {high}, got {value}"),
                 )
             }
         }
     }
 
-    /// Adds an error of `field` unless its value is `valid`.
+    /// Adds an error of `field` with `message` unless `valid` is `true`.
     pub(crate) fn unless(
         mut self,
         valid: bool,
@@ -95,8 +95,8 @@ mod tests {
     };
 
     fn fields(config: &impl Validate) -> Vec<String> {
-        let problems = config.errors();
-        problems.iter().map(|one| one.field().to_owned()).collect()
+        let errors = config.errors();
+        errors.iter().map(|one| one.field().to_owned()).collect()
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_no_zero_and_no_time_over_a_year() {
+    fn server_limits_must_not_be_zero_and_times_not_above_a_year() {
         let mut zero = ServerConfig::default()
             .header_timeout(Duration::ZERO)
             .idle_timeout(Duration::ZERO)
@@ -143,7 +143,10 @@ mod tests {
             "h2_ping_timeout",
         ];
         assert_eq!(fields(&zero), all);
-        assert_eq!(zero.errors()[0].message(), "0s is not within 1ms to 8760h");
+        assert_eq!(
+            zero.errors()[0].message(),
+            "must be within 1ms to 8760h, got 0s"
+        );
         let long = YEAR + MILLISECOND;
         let config = ServerConfig::default().grace(long).idle_timeout(long);
         assert_eq!(fields(&config), ["idle_timeout", "grace"]);
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_no_zero_and_no_time_over_a_year() {
+    fn client_limits_must_not_be_zero_and_times_not_above_a_year() {
         let mut zero = ClientConfig::default()
             .connect_timeout(Duration::ZERO)
             .idle_timeout(Duration::ZERO)
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_and_a_body_have_no_zero() {
+    fn guard_and_body_limits_must_not_be_zero() {
         let guard = GuardConfig::default().max_uri(0_usize).methods([]);
         assert_eq!(fields(&guard), ["max_uri", "methods"]);
         let body = BodyLimitConfig::default()
