@@ -1,7 +1,9 @@
-//! What pages of other origins may ask ([the Fetch standard's CORS](https://fetch.spec.whatwg.org/#http-cors-protocol)).
+//! Cross-origin resource sharing
+//! ([the CORS protocol of the Fetch standard](https://fetch.spec.whatwg.org/#http-cors-protocol)).
 //!
-//! The answers are tower-http's; here stand settings that cannot be combined into a hole. An origin
-//! that is not listed gets no `Access-Control-Allow-Origin`, and is never reflected.
+//! [`CorsLayer`] wraps tower-http's layer. Its config rejects combinations that would allow more
+//! than intended. The response to an origin that is not listed has no
+//! `Access-Control-Allow-Origin`; origins are never reflected.
 //!
 //! ```
 //! use tower_fanout_http::cors::{CorsConfig, CorsLayer};
@@ -28,26 +30,30 @@ use tower_http::cors::{self, AllowOrigin};
 
 use crate::{bounds::valid, correlation::CORRELATION_ID};
 
-/// The origin that stands for all.
+/// The wildcard origin, which allows every origin.
 const ANY: &str = "*";
 
-/// What pages of other origins may ask, and read.
+/// Requests that pages of other origins may send, and response headers that they may read.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CorsConfig {
-    /// The origins, as `https://shop.example` or `http://localhost:3000`, or `*` alone for every
-    /// one; none by default. `null` is none: every sandboxed page has it.
+    /// Allowed origins, such as `https://shop.example` or `http://localhost:3000`, or only `*` for
+    /// every origin. Empty by default.
+    ///
+    /// `null` is rejected, because every sandboxed page has that origin.
     pub origins: Vec<String>,
-    /// The methods they may use; `GET` and `POST` by default.
+    /// Allowed methods. Defaults to `GET` and `POST`.
     pub methods: Vec<Method>,
-    /// The headers they may send; `authorization`, `content-type` and `x-correlation-id` by default.
+    /// Allowed request headers. Defaults to `authorization`, `content-type` and `x-correlation-id`.
     pub headers: Vec<HeaderName>,
-    /// The headers of answers that they may read; `x-correlation-id` by default.
+    /// Response headers that pages may read. Defaults to `x-correlation-id`.
     pub expose: Vec<HeaderName>,
-    /// Whether browsers send cookies and certificates along; not by default, and not together with
-    /// the origin `*`. A bearer token needs no such thing.
+    /// Allows browsers to send cookies and client certificates. Defaults to `false`.
+    ///
+    /// Cannot be combined with `*` in any list. Bearer tokens do not need this setting.
     pub credentials: bool,
-    /// How long a browser may remember all this; 10 min by default, at most a day.
+    /// Time for which a browser may cache the response to a preflight request, at most a day.
+    /// Defaults to 10 min.
     pub max_age: Duration,
 }
 
@@ -80,7 +86,7 @@ impl CorsConfig {
         self.origins.iter().any(|origin| origin == ANY)
     }
 
-    /// Where `*` would stand for all methods or headers, and browsers send credentials along.
+    /// Returns the name of a list with `*` if credentials are allowed too.
     fn any_with_credentials(&self) -> Option<&'static str> {
         let any = |headers: &[HeaderName]| headers.iter().any(|header| header.as_str() == ANY);
         let fields = [
@@ -95,59 +101,62 @@ impl CorsConfig {
         found.map(|(field, _)| field).filter(|_| self.credentials)
     }
 
-    fn wrong_origins(&self) -> Option<&'static str> {
+    /// Returns the error of `origins`, if they are not valid.
+    fn origins_error(&self) -> Option<&'static str> {
         if self.is_any() && self.origins.len() > 1 {
-            return Some("`*` stands for all: it stands alone");
+            return Some("`*` must be the only origin");
         }
         if self.is_any() && self.credentials {
-            return Some("`*` does not go with credentials: name the origins");
+            return Some("`*` cannot be combined with credentials; list the origins");
         }
         let all = self.is_any() || self.origins.iter().all(|origin| is_origin(origin));
-        (!all).then_some("an origin is `https://host` or `http://host`, with a port if need be")
+        (!all).then_some("must be `https://host[:port]` or `http://host[:port]`, no default port")
     }
 }
 
 impl Validate for CorsConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let origins = self.wrong_origins();
-        let origins = origins.map(|wrong| ConfigError::new("origins", wrong));
+        let origins = self.origins_error();
+        let origins = origins.map(|message| ConfigError::new("origins", message));
         let any = self.any_with_credentials();
-        let any = any.map(|field| ConfigError::new(field, "`*` does not go with credentials"));
+        let any =
+            any.map(|field| ConfigError::new(field, "`*` cannot be combined with credentials"));
         let long = self.max_age > Duration::from_secs(86_400);
-        let long = long.then(|| ConfigError::new("max_age", "more than a day"));
+        let long = long.then(|| ConfigError::new("max_age", "must be at most 24h"));
         origins.into_iter().chain(any).chain(long).collect()
     }
 }
 
-/// Whether browsers write an origin like this ([RFC 6454 §6.2](https://www.rfc-editor.org/rfc/rfc6454#section-6.2)):
-/// in lower case, without a path, and without the port that goes without saying.
+/// Returns `true` if `text` is an origin as browsers write it
+/// ([RFC 6454 §6.2](https://www.rfc-editor.org/rfc/rfc6454#section-6.2)): in lower case, without a
+/// path, and without the default port of its scheme.
 fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else {
         return false;
     };
     let scheme = uri.scheme_str().unwrap_or_default();
     let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let usual = match scheme {
+    let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         _ => return false,
     };
     let plain = format!("{scheme}://{authority}") == text && text.to_ascii_lowercase() == text;
-    plain && crate::guard::is_authority(authority.as_bytes()) && !authority.ends_with(usual)
+    plain && crate::guard::is_authority(authority.as_bytes()) && !authority.ends_with(default_port)
 }
 
-/// The layer that answers preflight requests and marks answers; above authentication, as a preflight
-/// request bears no token.
+/// A layer that responds to preflight requests and adds CORS headers to responses.
 ///
-/// It answers every `OPTIONS` itself.
+/// The layer responds to every `OPTIONS` request itself. Place it above authentication, because
+/// preflight requests have no token.
 #[derive(Clone, Debug)]
 pub struct CorsLayer(cors::CorsLayer);
 
 impl CorsLayer {
-    /// Creates a layer that allows what `config` says.
+    /// Creates a layer with `config`.
     ///
     /// # Errors
-    /// A value of `config` is not valid, or two of them together allow more than intended.
+    /// Returns an error if a value of `config` is not valid, or `*` is combined with credentials.
     pub fn new(config: CorsConfig) -> Result<Self, ConfigError> {
         let config = valid(config)?;
         let origins = if config.is_any() {
@@ -206,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_d36_only_listed_origins_are_allowed() {
+    async fn fault_d36_allows_only_listed_origins() {
         for credentials in [false, true] {
             let cors = shop().credentials(credentials);
             for method in [Method::GET, Method::OPTIONS] {
@@ -227,15 +236,15 @@ mod tests {
                 }
                 let headers = headers(&cors, method, "https://shop.example").await;
                 assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "https://shop.example");
-                let said = headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS);
-                assert_eq!(said, credentials);
+                let allowed = headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+                assert_eq!(allowed, credentials);
                 assert!(headers[VARY].to_str().unwrap().contains("origin"));
             }
         }
     }
 
     #[tokio::test]
-    async fn fault_d36_by_default_no_origin_is_allowed_and_a_star_bears_no_credentials() {
+    async fn fault_d36_allows_no_origin_by_default_and_no_credentials_with_star() {
         let none = headers(&CorsConfig::default(), Method::GET, "https://shop.example").await;
         assert!(!none.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
         let any = shop().origins(["*".to_owned()]);
@@ -245,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn fault_d36_settings_that_are_a_hole_are_refused() {
-        let refused = |origins: &[&str], credentials| {
+    fn fault_d36_rejects_configs_that_allow_too_much() {
+        let rejected = |origins: &[&str], credentials| {
             let origins: Vec<_> = origins.iter().map(|&origin| origin.to_owned()).collect();
             let config = CorsConfig::default().origins(origins);
             CorsLayer::new(config.credentials(credentials)).is_err()
         };
-        assert!(refused(&["*"], true) && refused(&["*", "https://a.example"], false));
+        assert!(rejected(&["*"], true) && rejected(&["*", "https://a.example"], false));
         for bad in [
             "null",
             "",
@@ -266,14 +275,14 @@ mod tests {
             "https://ada@a.example",
             "https://a.example?x",
         ] {
-            assert!(refused(&[bad], false), "{bad}");
+            assert!(rejected(&[bad], false), "{bad}");
         }
         for good in [
             "https://a.example",
             "http://localhost:3000",
             "https://[::1]:8443",
         ] {
-            assert!(!refused(&[good], true), "{good}");
+            assert!(!rejected(&[good], true), "{good}");
         }
         assert!(CorsLayer::new(shop().max_age(Duration::from_secs(86_401))).is_err());
         for config in [
