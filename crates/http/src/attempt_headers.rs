@@ -1,4 +1,5 @@
-//! Tells a downstream which attempt this is, how much time is left, and whose child in the trace it is.
+//! Headers that a downstream receives with each attempt: attempt number, remaining time and trace
+//! parent.
 
 use std::{
     task::{Context, Poll},
@@ -12,22 +13,25 @@ use tower_fanout_layers::WithCall;
 
 use crate::trace::{TRACEPARENT, TRACESTATE, Traceparent};
 
-/// The time that is left for an attempt, in whole milliseconds.
+/// Remaining time of an attempt, in whole milliseconds.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
-/// The number of the retry, from 1; absent from the first attempt.
+/// Number of the retry, from 1. The first attempt does not have this header.
 pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 
-/// Writes [`TIMEOUT`] and [`RETRY`] into each attempt, and gives each a parent id of its own in the
-/// trace that it belongs to, if it has a `traceparent`. It goes below the retries, so that the time is
-/// what is left after the pause, and an attempt, a hedge or the call of a fallback is told apart from
-/// the others.
+/// A layer that writes [`TIMEOUT`] and [`RETRY`] into each attempt.
+///
+/// If the request has a `traceparent`, the layer also gives the attempt its own parent id in the
+/// same trace. If the `traceparent` is not valid, the layer removes it together with `tracestate`.
+///
+/// Place the layer below retries, hedging and fallbacks. Then the time is what remains after the
+/// pause before a retry, and each attempt has its own parent id.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AttemptHeadersLayer {
     network_margin: Duration,
 }
 
 impl AttemptHeadersLayer {
-    /// The layer.
+    /// Creates the layer with a network margin of zero.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -35,23 +39,23 @@ impl AttemptHeadersLayer {
         }
     }
 
-    /// Tells the downstream that there is so much less time, since its answer has to come back too;
-    /// none by default.
+    /// Sets the time that is subtracted from [`TIMEOUT`] for the way of the response back. Defaults
+    /// to zero.
     #[must_use]
     pub const fn network_margin(mut self, margin: Duration) -> Self {
         self.network_margin = margin;
         self
     }
 
-    /// Writes the headers of an attempt into `request`, without a service around it.
+    /// Writes the headers of an attempt into `request`, for use without a service.
     pub fn write<R: OutgoingRequest>(&self, request: &mut R) {
         let (deadline, attempt) = (request.call().deadline, request.call().attempt);
         let headers = request.headers_mut();
-        // A caller's are not sent on.
+        // Values from the caller are replaced or removed, never forwarded.
         if let Some(deadline) = deadline {
-            let left = deadline.remaining(Instant::now());
-            let left = left.saturating_sub(self.network_margin).as_millis();
-            headers.insert(TIMEOUT, u64::try_from(left).unwrap_or(u64::MAX).into());
+            let remaining = deadline.remaining(Instant::now());
+            let remaining = remaining.saturating_sub(self.network_margin).as_millis();
+            headers.insert(TIMEOUT, u64::try_from(remaining).unwrap_or(u64::MAX).into());
         } else {
             headers.remove(TIMEOUT);
         }
@@ -60,7 +64,7 @@ impl AttemptHeadersLayer {
         } else {
             headers.remove(RETRY);
         }
-        adopt(headers);
+        write_parent(headers);
     }
 }
 
@@ -82,9 +86,9 @@ pub struct AttemptHeaders<S> {
     inner: S,
 }
 
-/// A request with headers, and the facts of its call beside them or in its extensions.
+/// A request with headers and call metadata, as the metadata of [`WithCall`] or in the extensions.
 pub trait OutgoingRequest: tower_fanout_layers::CallContext {
-    /// Its headers, to write.
+    /// Returns the headers for writing.
     fn headers_mut(&mut self) -> &mut HeaderMap;
 }
 
@@ -119,8 +123,9 @@ where
     }
 }
 
-/// Makes the attempt a child of its own in its trace. Without a valid parent there is no trace.
-fn adopt(headers: &mut HeaderMap) {
+/// Replaces the parent id of `traceparent` with a new one. Removes the trace headers if the value
+/// is not valid.
+fn write_parent(headers: &mut HeaderMap) {
     let Some(value) = headers.get_mut(TRACEPARENT) else {
         return;
     };
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rt_19_the_attempt_is_absent_on_the_first_then_counts() {
+    async fn rt_19_the_first_attempt_has_no_retry_header_then_it_counts() {
         let mut request = Request::new(());
         assert!(sent(request.clone()).await.is_empty());
         for retry in 1..4u8 {
@@ -163,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_c8_each_attempt_has_a_parent_of_its_own_in_the_same_trace() {
+    async fn fault_c8_each_attempt_has_its_own_parent_in_the_same_trace() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03";
         let request = |parent| {
             Request::builder()
@@ -184,14 +189,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dl_04_a_later_attempt_is_told_what_is_left() {
+    async fn dl_04_a_later_attempt_has_the_remaining_time() {
         let mut request = Request::builder()
             .header(TIMEOUT, "99999999")
             .body(())
             .unwrap();
         assert!(
             !sent(request.clone()).await.contains_key(TIMEOUT),
-            "a caller's is not forwarded"
+            "the value of the caller was forwarded"
         );
         request.call_mut().unwrap().deadline =
             Deadline::after(Instant::now(), Duration::from_secs(1));

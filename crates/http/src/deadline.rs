@@ -1,4 +1,4 @@
-//! How much time a caller has left, as it says in a header.
+//! Deadlines from request headers: the time that a caller has left.
 //!
 //! | header | value |
 //! |---|---|
@@ -6,8 +6,8 @@
 //! | `x-envoy-expected-rq-timeout-ms` | whole milliseconds |
 //! | `grpc-timeout` | up to eight digits and one of `H M S m u n` ([gRPC over HTTP/2]) |
 //!
-//! The time is relative, so that the clocks of two machines need not agree. [`AttemptHeadersLayer`] writes the
-//! first of them into what is sent on.
+//! The values are relative times, so that the clocks of two machines need not agree.
+//! [`AttemptHeadersLayer`] writes the first header into requests to downstreams.
 //!
 //! [`AttemptHeadersLayer`]: crate::attempt_headers::AttemptHeadersLayer
 //! [gRPC over HTTP/2]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
@@ -27,25 +27,25 @@ use crate::attempt_headers::TIMEOUT;
 const ENVOY: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// A timeout header whose value makes no sense.
+/// The error of a timeout header whose value is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadTimeout(());
 
-/// The least time that any of the headers leaves, if there is one.
+/// Returns the shortest time in the timeout headers, or `None` if `headers` have none of them.
 ///
 /// # Errors
-/// A header's value makes no sense.
+/// Returns [`BadTimeout`] if the value of a timeout header is not valid.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadTimeout> {
-    type Read = fn(&str) -> Option<Duration>;
-    let forms = [(TIMEOUT, millis as Read), (ENVOY, millis), (GRPC, grpc)];
-    let mut least: Option<Duration> = None;
-    for (name, read) in forms {
+    type Parse = fn(&str) -> Option<Duration>;
+    let parsers = [(TIMEOUT, millis as Parse), (ENVOY, millis), (GRPC, grpc)];
+    let mut shortest: Option<Duration> = None;
+    for (name, parse) in parsers {
         for value in headers.get_all(name) {
-            let time = value.to_str().ok().and_then(read).ok_or(BadTimeout(()))?;
-            least = Some(least.map_or(time, |least| least.min(time)));
+            let time = value.to_str().ok().and_then(parse).ok_or(BadTimeout(()))?;
+            shortest = Some(shortest.map_or(time, |shortest| shortest.min(time)));
         }
     }
-    Ok(least)
+    Ok(shortest)
 }
 
 fn digits(text: &str) -> Option<u64> {
@@ -59,7 +59,7 @@ fn millis(text: &str) -> Option<Duration> {
 
 fn grpc(text: &str) -> Option<Duration> {
     let unit = text.chars().next_back()?;
-    let count = &text[..text.len() - unit.len_utf8()]; // without its last character
+    let count = &text[..text.len() - unit.len_utf8()];
     let count = digits(count).filter(|_| count.len() <= 8)?;
     Some(match unit {
         'H' => Duration::from_secs(count * 3600),
@@ -72,25 +72,27 @@ fn grpc(text: &str) -> Option<Duration> {
     })
 }
 
-/// Takes the time that a caller has left for the call's deadline, if the caller is trusted. What the
-/// route allows goes below, as a [`DeadlineLayer`](tower_fanout_layers::DeadlineLayer): the nearer
-/// of the two wins.
+/// A layer that sets the deadline of a call from the timeout headers of a trusted caller.
 ///
-/// The headers are removed in either case: what is sent on is what is left then. A value that makes
-/// no sense is as if it were not there; the call's events hears of [`Event::BadTimeout`].
+/// If the call already has a deadline, the earlier one counts. Place the deadline of the route
+/// below, as a [`DeadlineLayer`](tower_fanout_layers::DeadlineLayer); again the earlier one counts.
+///
+/// The layer removes the headers in any case, because the remaining time is shorter when a request
+/// is sent to a downstream. If a value is not valid, the layer ignores all timeout headers and
+/// emits [`Event::BadTimeout`].
 #[derive(Clone, Copy, Debug)]
 pub struct InboundDeadlineLayer {
     trusted: bool,
 }
 
 impl InboundDeadlineLayer {
-    /// Believes the headers, where every caller is one of ours.
+    /// Creates a layer that uses the headers. Suitable if all callers are your own services.
     #[must_use]
     pub const fn trusting() -> Self {
         Self { trusted: true }
     }
 
-    /// Removes the headers only.
+    /// Creates a layer that only removes the headers.
     #[must_use]
     pub const fn untrusting() -> Self {
         Self { trusted: false }
@@ -142,12 +144,13 @@ where
     }
 }
 
+/// Sets the deadline of the call to the earlier of its own and `timeout` from now.
 fn shorten<B>(request: &mut Request<B>, timeout: Duration) {
-    let asked = Deadline::after(Instant::now(), timeout);
+    let requested = Deadline::after(Instant::now(), timeout);
     if let Some(call) = request.call_mut() {
-        call.deadline = match (call.deadline, asked) {
-            (Some(own), Some(asked)) => Some(own.min(asked)),
-            (own, asked) => own.or(asked),
+        call.deadline = match (call.deadline, requested) {
+            (Some(current), Some(requested)) => Some(current.min(requested)),
+            (current, requested) => current.or(requested),
         };
     }
 }
@@ -173,54 +176,55 @@ mod tests {
             .collect()
     }
 
-    /// What is left of the deadline that a call below a route of 2 s has, and its headers.
+    /// Returns the remaining time and the headers of a call below `layer` and a route deadline of 2
+    /// s.
     async fn below(layer: InboundDeadlineLayer, request: Request<()>) -> (Duration, HeaderMap) {
-        let look = service_fn(|request: Request<()>| async move {
+        let inspect = service_fn(|request: Request<()>| async move {
             let deadline = request.call().deadline.unwrap();
-            let left = deadline.remaining(Instant::now());
-            Ok::<_, Infallible>((left, request.headers().clone()))
+            let remaining = deadline.remaining(Instant::now());
+            Ok::<_, Infallible>((remaining, request.headers().clone()))
         });
         let service = ServiceBuilder::new()
             .layer(layer)
             .layer(DeadlineLayer::new(2_000 * MS).unwrap())
             .layer(CallErrorLayer::new())
-            .service(look);
+            .service(inspect);
         service.oneshot(request).await.unwrap()
     }
 
-    fn asking(pairs: &[(&'static str, &str)]) -> Request<()> {
+    fn with_headers(pairs: &[(&'static str, &str)]) -> Request<()> {
         let mut request = Request::new(());
         *request.headers_mut() = headers(pairs);
         request
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dl_01_the_nearer_of_the_header_and_the_route_wins() {
-        for (asked, left) in [("5000", 2_000 * MS), ("300", 300 * MS)] {
-            let request = asking(&[("x-request-timeout-ms", asked)]);
-            let (seen, _) = below(InboundDeadlineLayer::trusting(), request).await;
-            assert_eq!(seen, left);
+    async fn dl_01_the_earlier_deadline_of_header_and_route_counts() {
+        for (requested, remaining) in [("5000", 2_000 * MS), ("300", 300 * MS)] {
+            let request = with_headers(&[("x-request-timeout-ms", requested)]);
+            let (actual, _) = below(InboundDeadlineLayer::trusting(), request).await;
+            assert_eq!(actual, remaining);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dl_02_a_header_that_is_not_trusted_is_ignored_and_not_forwarded() {
-        let request = asking(&[("x-request-timeout-ms", "300"), ("grpc-timeout", "1m")]);
-        let (seen, headers) = below(InboundDeadlineLayer::untrusting(), request).await;
-        assert_eq!(seen, 2_000 * MS);
+    async fn dl_02_ignores_and_removes_untrusted_headers() {
+        let request = with_headers(&[("x-request-timeout-ms", "300"), ("grpc-timeout", "1m")]);
+        let (actual, headers) = below(InboundDeadlineLayer::untrusting(), request).await;
+        assert_eq!(actual, 2_000 * MS);
         assert!(headers.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dl_03_garbage_is_ignored_and_told_of() {
+    async fn dl_03_ignores_and_reports_invalid_values() {
         #[derive(Clone, Default)]
-        struct Ear(Arc<Mutex<Vec<Event>>>);
-        impl EventSink for Ear {
+        struct Recorder(Arc<Mutex<Vec<Event>>>);
+        impl EventSink for Recorder {
             fn on(&self, event: Event) {
                 self.0.lock().unwrap().push(event);
             }
         }
-        for garbage in [
+        for invalid in [
             "soon",
             "-5",
             "+5",
@@ -230,18 +234,22 @@ mod tests {
             "99999999999999999999",
             "\u{e9}",
         ] {
-            let ear = Ear::default();
-            let mut request = asking(&[("x-request-timeout-ms", garbage)]);
-            request.call_mut().unwrap().events = Events::new(Arc::new(ear.clone()));
-            let (seen, headers) = below(InboundDeadlineLayer::trusting(), request).await;
-            assert_eq!((seen, headers.len()), (2_000 * MS, 0), "{garbage:?}");
-            assert_eq!(*ear.0.lock().unwrap(), [Event::BadTimeout], "{garbage:?}");
+            let recorder = Recorder::default();
+            let mut request = with_headers(&[("x-request-timeout-ms", invalid)]);
+            request.call_mut().unwrap().events = Events::new(Arc::new(recorder.clone()));
+            let (actual, headers) = below(InboundDeadlineLayer::trusting(), request).await;
+            assert_eq!((actual, headers.len()), (2_000 * MS, 0), "{invalid:?}");
+            assert_eq!(
+                *recorder.0.lock().unwrap(),
+                [Event::BadTimeout],
+                "{invalid:?}"
+            );
         }
     }
 
     #[test]
-    fn dl_15_the_forms_of_grpc_timeout() {
-        let read = |value: &str| timeout(&headers(&[("grpc-timeout", value)]));
+    fn dl_15_parses_grpc_timeout() {
+        let parse = |value: &str| timeout(&headers(&[("grpc-timeout", value)]));
         for (value, time) in [
             ("250m", 250 * MS),
             ("1S", 1_000 * MS),
@@ -251,15 +259,15 @@ mod tests {
             ("99999999H", Duration::from_secs(99_999_999 * 3600)),
             ("0S", Duration::ZERO),
         ] {
-            assert_eq!(read(value), Ok(Some(time)), "{value}");
+            assert_eq!(parse(value), Ok(Some(time)), "{value}");
         }
-        for garbage in ["123456789m", "S", "1", "1s", "-1S", "1 S", "1Sé", "", "m1"] {
-            assert_eq!(read(garbage), Err(BadTimeout(())), "{garbage:?}");
+        for invalid in ["123456789m", "S", "1", "1s", "-1S", "1 S", "1Sé", "", "m1"] {
+            assert_eq!(parse(invalid), Err(BadTimeout(())), "{invalid:?}");
         }
     }
 
     #[test]
-    fn of_several_headers_the_least_counts() {
+    fn the_shortest_of_several_headers_counts() {
         let several = headers(&[
             ("x-request-timeout-ms", "500"),
             ("grpc-timeout", "2S"),
