@@ -1,23 +1,23 @@
-//! HTTP edge layers, a server loop and a client for downstream services, as tower layers and services for
+//! HTTP layers, a server and a client for downstream services, as tower layers and services for
 //! `http::Request`.
 //!
-//! Each module can be used by itself, in front of any hyper or axum service. In the order that we
-//! recommend, outermost first:
+//! You can use each module by itself, in front of any hyper or axum service. In the recommended
+//! order, outermost first:
 //!
 //! | module | feature | contents |
 //! |---|---|---|
-//! | `server` | `server` | an accept loop, plain or TLS, that limits every wait for a client |
+//! | `server` | `server` | a server, plain or TLS, with a time limit for every wait on a client |
 //! | [`correlation`] | | correlation ids for requests, responses and log lines |
-//! | [`forwarded`] | | the address of the client, as trusted proxies report it |
+//! | [`forwarded`] | | the client address, as trusted proxies report it |
 //! | [`trace`] | | W3C trace context and baggage |
 //! | [`log`] | | a tracing span per request, and log values without control characters |
 //! | [`problem`] | | problem details (RFC 9457) for errors and panics, with a closed list of codes |
 //! | [`guard`] | | rejection of requests whose head is ambiguous |
 //! | `cors` | `cors` | cross-origin resource sharing |
 //! | [`forward`] | | hop-by-hop headers, an allow list of forwarded headers, loop detection |
-//! | [`body`] | | limits for the size and the time of request bodies; decoding with `decompression` |
-//! | `jwt` | `jwt` | verification of JSON Web Tokens, with fetched keys; an extractor with `axum` |
-//! | [`deadline`] | | the deadline that a caller sends |
+//! | [`body`] | | size and time limits for request bodies; decoding with `decompression` |
+//! | `jwt` | `jwt` | verification of JSON Web Tokens, with keys from a JWKS URL; an extractor with `axum` |
+//! | [`deadline`] | | deadlines from request headers |
 //! | [`media_type`] | | a strict parser for media types |
 //!
 //! For calls to downstream services:
@@ -25,7 +25,7 @@
 //! | module | feature | contents |
 //! |---|---|---|
 //! | `client` | `client` | a client for one downstream: pooled connections, plain or TLS, and limits |
-//! | [`attempt_headers`] | | attempt number, remaining time and trace parent in the headers of each attempt |
+//! | [`attempt_headers`] | | headers of each attempt: attempt number, remaining time and trace parent |
 //!
 //! # Example
 //!
@@ -51,7 +51,7 @@
 //!     .service(service_fn(|_: Request<_>| async {
 //!         Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("hello"))))
 //!     }));
-//! let request = Request::get("/").body(Full::<Bytes>::default()).unwrap(); // it names no host
+//! let request = Request::get("/").body(Full::<Bytes>::default()).unwrap(); // without a `Host` header
 //! let response = app.oneshot(request).await.unwrap();
 //! assert_eq!(response.status(), 400);
 //! assert!(response.headers().contains_key("x-correlation-id"));
@@ -64,11 +64,11 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `axum` | an extractor of claims for axum handlers; enables `jwt` |
+//! | `axum` | an extractor of JWT claims for axum handlers; enables `jwt` |
 //! | `client` | the client for downstream services, on hyper |
 //! | `cors` | `cors`, on tower-http |
-//! | `decompression` | request bodies in gzip and brotli |
-//! | `jwt` | `jwt`, on aws-lc; enables `client`, which fetches keys |
+//! | `decompression` | decoding of request bodies with gzip and Brotli |
+//! | `jwt` | `jwt`, on aws-lc; enables `client` to fetch keys |
 //! | `server` | `server`, on hyper |
 //! | `tls` | TLS for `client` and `server`, on rustls and aws-lc |
 //! | `full` | all of the above |
@@ -96,7 +96,7 @@ pub mod problem;
 pub mod server;
 pub mod trace;
 
-/// The code of the README runs as a doctest.
+/// Runs the code of the README as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
