@@ -116,7 +116,7 @@ async fn fault_d24_an_incomplete_body_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn fault_d25_rejects_encoded_bodies_by_default() {
-    for (lines, wanted) in [
+    for (lines, expected) in [
         (&["identity"][..], Ok("12345".into())),
         (&["Identity"], Ok("12345".into())),
         (&["gzip"], Err(BodyError::Encoding)),
@@ -133,7 +133,7 @@ async fn fault_d25_rejects_encoded_bodies_by_default() {
         let body = Full::new(Bytes::from_static(b"12345"));
         assert_eq!(
             read_body(&headers, body, &limits(9)).await,
-            wanted,
+            expected,
             "{lines:?}"
         );
     }
