@@ -1,4 +1,4 @@
-//! The memory that the edge layers allocate for a request.
+//! The number of allocations that the layers make for a request.
 
 use std::{convert::Infallible, future::Ready, slice::from_ref};
 
@@ -17,38 +17,40 @@ use tower_fanout_http::{
 
 #[test]
 fn the_guard_allocates_nothing() {
-    let settings = GuardConfig::default();
+    let config = GuardConfig::default();
     let request = Request::post("http://shop.example/orders?page=2")
         .header("host", "shop.example")
         .header("transfer-encoding", "chunked")
         .header("expect", "100-continue");
     let request = request.body(()).unwrap();
-    let counted = allocation_counter::measure(|| guard::check(&request, &settings).unwrap());
+    let counted = allocation_counter::measure(|| guard::check(&request, &config).unwrap());
     assert_eq!(counted.count_total, 0);
 }
 
 #[test]
-fn a_media_type_is_read_in_place() {
+fn parsing_a_media_type_allocates_nothing() {
     let counted =
         allocation_counter::measure(|| assert!(is_json("Application/JSON; charset=\"UTF-8\"")));
     assert_eq!(counted.count_total, 0);
 }
 
-type Answer = Ready<Result<Response<()>, Infallible>>;
+type Inner = Ready<Result<Response<()>, Infallible>>;
 
-/// How often memory is asked for while a request with these headers passes through a layer that has
-/// seen one before, where the request's maps have room. The service below keeps nothing.
-fn passing<L>(layer: L, headers: &[(HeaderName, &'static str)]) -> u64
+/// Returns the number of allocations while a request with `headers` passes through `layer`.
+///
+/// The layer has served a request before, the maps of the request have spare capacity, and the
+/// inner service frees nothing.
+fn allocations_in<L>(layer: L, headers: &[(HeaderName, &'static str)]) -> u64
 where
-    L: Layer<ServiceFn<fn(Request<()>) -> Answer>>,
+    L: Layer<ServiceFn<fn(Request<()>) -> Inner>>,
     L::Service: Service<Request<()>>,
 {
-    let forget: fn(Request<()>) -> Answer = |request| {
+    let inner: fn(Request<()>) -> Inner = |request| {
         std::mem::forget(request);
         std::future::ready(Ok(Response::new(())))
     };
-    let mut service = layer.layer(service_fn(forget));
-    let mut pass = || {
+    let mut service = layer.layer(service_fn(inner));
+    let mut serve = || {
         let mut request = Request::new(());
         request.headers_mut().reserve(8);
         request.extensions_mut().insert(());
@@ -58,31 +60,31 @@ where
         }
         allocation_counter::measure(|| drop(service.call(request))).count_total
     };
-    pass();
-    pass()
+    serve();
+    serve()
 }
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[test]
-fn the_place_in_a_trace_is_one_allocation() {
-    // Where it stands in the extensions.
+fn the_trace_context_is_one_allocation() {
+    // The box in the extensions.
     let parent = (TRACEPARENT, PARENT);
-    assert_eq!(passing(TraceLayer::new(), &[]), 1);
-    assert_eq!(passing(TraceLayer::new(), from_ref(&parent)), 1);
-    // A list that is read and written takes two more.
+    assert_eq!(allocations_in(TraceLayer::new(), &[]), 1);
+    assert_eq!(allocations_in(TraceLayer::new(), from_ref(&parent)), 1);
+    // Each list that is parsed and written takes two more.
     let all = [parent, (TRACESTATE, "a=1,b=2"), (BAGGAGE, "tenant=7")];
-    assert_eq!(passing(TraceLayer::new(), &all), 3);
+    assert_eq!(allocations_in(TraceLayer::new(), &all), 3);
     let keys = TraceLayer::new().baggage(["tenant"]);
-    assert_eq!(passing(keys, &all), 5);
+    assert_eq!(allocations_in(keys, &all), 5);
 }
 
 #[test]
-fn an_id_is_three_allocations() {
-    // Its text, what its clones share, and where it stands in the extensions.
+fn a_correlation_id_is_three_allocations() {
+    // The text, the `Arc` that clones share, and the box in the extensions.
     for headers in [&[][..], &[(CORRELATION_ID, "order-7")]] {
         assert_eq!(
-            passing(CorrelationLayer::default(), headers),
+            allocations_in(CorrelationLayer::default(), headers),
             3,
             "{headers:?}"
         );
@@ -90,15 +92,15 @@ fn an_id_is_three_allocations() {
 }
 
 #[test]
-fn without_a_log_a_request_has_no_span() {
-    assert_eq!(passing(RequestSpanLayer::new(), &[]), 0);
+fn the_request_span_allocates_nothing_without_a_subscriber() {
+    assert_eq!(allocations_in(RequestSpanLayer::new(), &[]), 0);
 }
 
 #[test]
-fn an_attempt_is_told_its_parent_in_one_allocation() {
-    assert_eq!(passing(AttemptHeadersLayer::new(), &[]), 0);
+fn the_trace_parent_of_an_attempt_is_one_allocation() {
+    assert_eq!(allocations_in(AttemptHeadersLayer::new(), &[]), 0);
     assert_eq!(
-        passing(AttemptHeadersLayer::new(), &[(TRACEPARENT, PARENT)]),
+        allocations_in(AttemptHeadersLayer::new(), &[(TRACEPARENT, PARENT)]),
         1
     );
     let context = TraceContext::generate();
@@ -107,8 +109,9 @@ fn an_attempt_is_told_its_parent_in_one_allocation() {
     assert_eq!(counted.count_total, 1);
 }
 
-/// How often memory is asked for while a token is checked by as many keys, one of which it names.
-fn checking(keys: u8) -> u64 {
+/// Returns the number of allocations while a token is verified against `keys` keys, one of which it
+/// names.
+fn allocations_with_keys(keys: u8) -> u64 {
     let secret = b"a secret of this test, which guards nothing";
     let key = |number: u8| {
         let key = Key::from_secret(Algorithm::HS256, secret).unwrap();
@@ -120,13 +123,13 @@ fn checking(keys: u8) -> u64 {
     let token = sign(Algorithm::HS256, secret, &claims).unwrap();
     let rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
     let verifier = Verifier::new(KeySet::new((0..keys).map(key)).unwrap(), rules).unwrap();
-    let check = || drop(verifier.verify(&token).unwrap());
-    check();
-    allocation_counter::measure(check).count_total
+    let verify = || drop(verifier.verify(&token).unwrap());
+    verify();
+    allocation_counter::measure(verify).count_total
 }
 
 #[test]
-fn a_token_costs_what_it_says_and_nothing_for_keys() {
-    assert_eq!(checking(1), 20);
-    assert_eq!(checking(50), 20);
+fn the_cost_of_a_token_does_not_depend_on_the_number_of_keys() {
+    assert_eq!(allocations_with_keys(1), 20);
+    assert_eq!(allocations_with_keys(50), 20);
 }

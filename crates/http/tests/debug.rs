@@ -1,4 +1,4 @@
-//! What is secret, or a client's own, is in no `Debug`.
+//! The `Debug` output of public types contains no secrets and no data of clients.
 #![allow(missing_docs)]
 
 use std::{fmt::Debug, time::SystemTime};
@@ -25,28 +25,30 @@ const CANARY: &str = "canary-of-thirty-two-bytes-or-more";
 const PEM: &str = include_str!("../src/jwt/test_keys/ec.pub.pem");
 const JWKS: &str = include_str!("../src/jwt/test_keys/jwks.json");
 
-/// Fails if `secret` is in either `Debug` of `value`, as text or as a list of bytes.
-fn hides(value: &impl Debug, secret: &[u8]) {
+/// Asserts that neither form of the `Debug` output of `value` contains `secret`, as text or as a
+/// list of bytes.
+fn assert_hides(value: &impl Debug, secret: &[u8]) {
     let text = String::from_utf8_lossy(secret);
     let bytes = format!("{secret:?}").replace(['[', ']', ' '], "");
     for shown in [format!("{value:?}"), format!("{value:#?}")] {
         assert!(!shown.contains(&*text), "{shown}");
-        // One line or many.
+        // `{:#?}` prints a list of bytes on several lines.
         let dense: String = shown.split_whitespace().collect();
         assert!(!dense.contains(&bytes), "{shown}");
     }
 }
 
-/// As [`hides`], of any canary.
-fn shows_nothing(value: &impl Debug) {
-    hides(value, b"canary");
+/// Asserts that the `Debug` output of `value` does not contain the canary.
+fn assert_hides_canary(value: &impl Debug) {
+    assert_hides(value, b"canary");
 }
 
-/// As [`hides`], of what a PEM holds: its second line, and the bytes that this stands for.
-fn hides_pem(value: &impl Debug, pem: &str) {
+/// Asserts that the `Debug` output of `value` contains neither the second line of `pem` nor the
+/// bytes that it encodes.
+fn assert_hides_pem(value: &impl Debug, pem: &str) {
     let line = pem.lines().nth(1).unwrap();
-    hides(value, &line.as_bytes()[..32]);
-    hides(value, &BASE64_STANDARD.decode(&line[..32]).unwrap());
+    assert_hides(value, &line.as_bytes()[..32]);
+    assert_hides(value, &BASE64_STANDARD.decode(&line[..32]).unwrap());
 }
 
 fn secret() -> Key {
@@ -70,80 +72,80 @@ fn token() -> String {
 }
 
 #[test]
-fn fault_l4_debug_of_public_types_shows_no_secret() {
-    shows_nothing(&secret());
-    shows_nothing(&set(secret()));
-    shows_nothing(&Keys::from(set(secret())));
+fn fault_l4_debug_of_jwt_types_shows_no_secret() {
+    assert_hides_canary(&secret());
+    assert_hides_canary(&set(secret()));
+    assert_hides_canary(&Keys::from(set(secret())));
     let public = Key::from_pem(Algorithm::ES256, PEM.as_bytes()).unwrap();
-    hides_pem(&public, PEM);
-    hides_pem(&set(public), PEM);
+    assert_hides_pem(&public, PEM);
+    assert_hides_pem(&set(public), PEM);
     let revoked = DenyList::new(1);
     revoked.revoke(CANARY, SystemTime::now()).unwrap();
-    shows_nothing(&revoked);
+    assert_hides_canary(&revoked);
     let rules = rules().deny_list(revoked);
-    shows_nothing(&rules);
+    assert_hides_canary(&rules);
     let verifier = Verifier::new(set(secret()), rules).unwrap();
-    shows_nothing(&verifier);
+    assert_hides_canary(&verifier);
     let layer = JwtLayer::new(verifier, JwtConfig::default()).unwrap();
-    shows_nothing(&layer);
-    shows_nothing(&layer.layer(()));
+    assert_hides_canary(&layer);
+    assert_hides_canary(&layer.layer(()));
 }
 
 #[test]
-fn fault_l4_debug_of_what_a_token_says_shows_none_of_it() {
+fn fault_l4_debug_of_tokens_and_claims_shows_no_content() {
     let token = token();
-    shows_nothing(&verify_jws(&token, &set(secret())).unwrap());
+    assert_hides_canary(&verify_jws(&token, &set(secret())).unwrap());
     let claims = Verifier::new(set(secret()), rules())
         .unwrap()
         .verify(&token)
         .unwrap();
-    shows_nothing(&claims);
+    assert_hides_canary(&claims);
     let mut request = Request::new(());
     request.extensions_mut().insert(claims);
-    shows_nothing(&request);
+    assert_hides_canary(&request);
 }
 
 #[test]
-fn fault_l4_debug_of_what_is_wrong_with_a_key_shows_none_of_it() {
-    let wrong: [KeyError; 3] = [
+fn fault_l4_debug_of_key_errors_shows_no_key() {
+    let errors: [KeyError; 3] = [
         Key::from_secret(Algorithm::HS256, b"canary").unwrap_err(),
         Key::from_pem(Algorithm::ES256, CANARY.as_bytes()).unwrap_err(),
         KeySet::new([secret().with_kid("a"), secret().with_kid("a")]).unwrap_err(),
     ];
-    for error in wrong {
-        shows_nothing(&error);
+    for error in errors {
+        assert_hides_canary(&error);
         assert!(!error.to_string().contains("canary"));
     }
 }
 
 #[tokio::test]
-async fn fault_l4_debug_of_fetched_keys_shows_none_and_not_what_was_asked() {
+async fn fault_l4_debug_of_jwks_shows_neither_keys_nor_url() {
     let url = format!("https://idp.example/{CANARY}?key={CANARY}");
     let url = JwksUrl::new(url.parse().unwrap()).unwrap();
-    shows_nothing(&url);
+    assert_hides_canary(&url);
     let issuer = service_fn(|_: Request<Bytes>| async {
         let body = Bytes::from_static(JWKS.as_bytes());
-        let answer = Response::builder().header("content-type", "application/json");
-        Ok::<_, ClientError>(answer.body(body).unwrap())
+        let response = Response::builder().header("content-type", "application/json");
+        Ok::<_, ClientError>(response.body(body).unwrap())
     });
     let jwks = Jwks::start_with(issuer, &url, JwksConfig::default(), |_| ());
     let jwks = jwks.await.unwrap();
     let modulus = JWKS.split("\"n\": \"").nth(1).unwrap();
     for key in jwks.current().unwrap().keys() {
-        hides(key, &modulus.as_bytes()[..32]);
+        assert_hides(key, &modulus.as_bytes()[..32]);
     }
-    shows_nothing(&jwks);
-    shows_nothing(&Verifier::new(jwks, rules()).unwrap());
+    assert_hides_canary(&jwks);
+    assert_hides_canary(&Verifier::new(jwks, rules()).unwrap());
 }
 
 #[test]
-fn fault_l4_debug_of_a_client_shows_nothing_of_it() {
+fn fault_l4_debug_of_a_client_shows_no_endpoint() {
     let endpoint = "http://canary".parse().unwrap();
-    shows_nothing(&Client::new(&endpoint, ClientConfig::default()).unwrap());
+    assert_hides_canary(&Client::new(&endpoint, ClientConfig::default()).unwrap());
 }
 
 #[test]
-fn fault_l4_debug_of_what_a_client_says_of_its_request_shows_none_of_it() {
+fn fault_l4_debug_of_trace_and_problem_shows_no_client_data() {
     let mut headers = HeaderMap::new();
     for (name, value) in [
         (
@@ -157,15 +159,15 @@ fn fault_l4_debug_of_what_a_client_says_of_its_request_shows_none_of_it() {
     }
     let context = TraceContext::read(&headers).with_baggage(&headers, &["a".into()]);
     assert!(context.tracestate().is_some());
-    shows_nothing(&context);
-    shows_nothing(&TraceLayer::new().layer(CorrelationLayer::default().layer(())));
+    assert_hides_canary(&context);
+    assert_hides_canary(&TraceLayer::new().layer(CorrelationLayer::default().layer(())));
     let data = to_raw_value(CANARY).unwrap();
-    shows_nothing(&Problem::new(Code::UpstreamFailed).extension("data", data));
+    assert_hides_canary(&Problem::new(Code::UpstreamFailed).extension("data", data));
 }
 
 #[cfg(feature = "tls")]
 #[test]
-fn fault_l4_debug_of_what_is_needed_for_tls_shows_no_key() {
+fn fault_l4_debug_of_tls_configs_shows_no_key() {
     use tower_fanout_http::{
         client::Identity,
         server::{ServerConfig, Tls},
@@ -175,15 +177,15 @@ fn fault_l4_debug_of_what_is_needed_for_tls_shows_no_key() {
     let Certificate {
         chain_pem, key_pem, ..
     } = Certificate::self_signed(&["a"]);
-    let mut settings = ClientConfig::default();
-    settings.tls.identity = Some(Identity::new(&*chain_pem, &*key_pem));
-    hides_pem(&settings.tls, &key_pem);
-    hides_pem(&settings, &key_pem);
-    let client = Client::new(&"https://a".parse().unwrap(), settings).unwrap();
-    hides_pem(&client, &key_pem);
+    let mut config = ClientConfig::default();
+    config.tls.identity = Some(Identity::new(&*chain_pem, &*key_pem));
+    assert_hides_pem(&config.tls, &key_pem);
+    assert_hides_pem(&config, &key_pem);
+    let client = Client::new(&"https://a".parse().unwrap(), config).unwrap();
+    assert_hides_pem(&client, &key_pem);
     let tls = Tls::new(chain_pem.as_bytes(), key_pem.as_bytes()).unwrap();
-    hides_pem(&tls, &key_pem);
-    let mut settings = ServerConfig::default();
-    settings.tls = Some(tls);
-    hides_pem(&settings, &key_pem);
+    assert_hides_pem(&tls, &key_pem);
+    let mut config = ServerConfig::default();
+    config.tls = Some(tls);
+    assert_hides_pem(&config, &key_pem);
 }

@@ -1,11 +1,12 @@
-//! What others do to the crypto library of `jsonwebtoken` is not felt. The provider is the process's, so
-//! this stands in a program of its own.
+//! Verification does not depend on the crypto provider that `jsonwebtoken` uses. The provider is
+//! global to the process, so this test needs its own test binary.
 
 use jsonwebtoken::crypto::{CryptoProvider, KeyUtils};
 use serde_json::json;
 use tower_fanout_http::jwt::{Algorithm, Key, KeySet, Verifier, VerifierConfig, sign};
 
-/// As the one that `jsonwebtoken` falls back to when both of its back ends are turned on.
+/// A provider that panics, like the one that `jsonwebtoken` uses if both of its back ends are
+/// enabled.
 static PANICS: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| panic!("no provider"),
     verifier_factory: |_, _| panic!("no provider"),
@@ -13,7 +14,7 @@ static PANICS: CryptoProvider = CryptoProvider {
 };
 
 #[test]
-fn fault_b16_two_back_ends_or_a_provider_of_somebody_else_change_nothing() {
+fn fault_b16_verification_ignores_the_global_crypto_provider() {
     PANICS.install_default().unwrap();
     let secret = b"an example secret, long enough for 256 bits";
     let exp = 253_402_300_000_u64;

@@ -1,4 +1,4 @@
-//! The layers against the laws of the testkit.
+//! Checks the layers against the tower laws of the testkit.
 #![allow(missing_docs)]
 
 use std::{
@@ -51,7 +51,7 @@ async fn correlation_keeps_the_laws() {
     }
 }
 
-/// A request with all that a caller may say of its id and its trace.
+/// Adds a correlation id and all trace headers to `request`.
 fn traced(mut request: Request<Whole>) -> Request<Whole> {
     for (name, value) in [
         (CORRELATION_ID, "order-7"),
@@ -89,7 +89,7 @@ async fn request_span_keeps_the_laws() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stamp_keeps_the_laws() {
+async fn attempt_headers_keep_the_laws() {
     let layer = AttemptHeadersLayer::new();
     Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
     let attempt = |mut request: Request<Whole>| {
@@ -105,7 +105,7 @@ async fn stamp_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn inbound_deadline_keeps_the_laws() {
-    let asking = |mut request: Request<Whole>| {
+    let with_timeout = |mut request: Request<Whole>| {
         let time = HeaderValue::from_static("9000");
         request.headers_mut().insert(TIMEOUT, time);
         request
@@ -114,24 +114,28 @@ async fn inbound_deadline_keeps_the_laws() {
         InboundDeadlineLayer::trusting(),
         InboundDeadlineLayer::untrusting(),
     ] {
-        Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), asking))
-            .check()
-            .await;
+        Laws::new(CALLS, |inner| {
+            MapRequest::new(layer.layer(inner), with_timeout)
+        })
+        .check()
+        .await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn loops_keep_the_laws() {
+async fn loop_detection_keeps_the_laws() {
     let layer = LoopDetectionLayer::new();
     Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
-    let deep = |mut request: Request<Whole>| {
-        let depth = HeaderValue::from_static("2");
-        request.headers_mut().insert(HOP_COUNT, depth);
+    let with_hop_count = |mut request: Request<Whole>| {
+        let hop_count = HeaderValue::from_static("2");
+        request.headers_mut().insert(HOP_COUNT, hop_count);
         request
     };
-    Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), deep))
-        .check()
-        .await;
+    Laws::new(CALLS, |inner| {
+        MapRequest::new(layer.layer(inner), with_hop_count)
+    })
+    .check()
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,7 +180,7 @@ async fn jwt_keeps_the_laws() {
         .await;
 }
 
-fn addressed(mut request: Request<Whole>) -> Request<Whole> {
+fn with_host(mut request: Request<Whole>) -> Request<Whole> {
     let host = HeaderValue::from_static("shop.example");
     request.headers_mut().insert(HOST, host);
     request
@@ -186,7 +190,7 @@ fn addressed(mut request: Request<Whole>) -> Request<Whole> {
 async fn guard_keeps_the_laws() {
     let layer = GuardLayer::default();
     Laws::new(CALLS, |inner| {
-        MapRequest::new(layer.layer(inner), addressed)
+        MapRequest::new(layer.layer(inner), with_host)
     })
     .check()
     .await;
@@ -197,7 +201,7 @@ async fn guard_keeps_the_laws() {
 
 #[tokio::test(start_paused = true)]
 async fn propagate_claims_keeps_the_laws() {
-    let of = |id: &str| -> Claims {
+    let claims_of = |id: &str| -> Claims {
         let claims =
             json!({"iss": "https://idp.example", "aud": "orders", "exp": NOW + 60, "sub": id});
         let token = jwt::sign(Algorithm::HS256, SECRET, &claims).unwrap();
@@ -212,7 +216,7 @@ async fn propagate_claims_keeps_the_laws() {
             request
         })
     };
-    let (sendable, unsendable) = (of("ada"), of("a\nb"));
+    let (sendable, unsendable) = (claims_of("ada"), claims_of("a\nb"));
     Laws::new(CALLS, |inner| with(sendable.clone(), inner))
         .check()
         .await;
@@ -230,7 +234,7 @@ async fn the_outer_layers_together_keep_the_laws() {
         .layer(TraceLayer::new())
         .layer(RequestSpanLayer::new())
         .layer(ProblemLayer::new())
-        .map_request(addressed)
+        .map_request(with_host)
         .layer(GuardLayer::default())
         .layer(InboundDeadlineLayer::trusting());
     Laws::new(CALLS, |inner| outer.service(inner)).check().await;
