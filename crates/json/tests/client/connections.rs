@@ -1,4 +1,4 @@
-//! Connections that are kept, closed, and bounded.
+//! Tests of connection reuse, closed connections, and connection limits.
 
 use std::{
     sync::{
@@ -23,53 +23,56 @@ use tower_fanout::{
 use tower_fanout_http::client::ClientError;
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
-use crate::{ask, at, client, get, kind, send};
+use crate::{at, call_json, client, get, kind, send};
 
 #[tokio::test]
-async fn fault_f6_a_kept_connection_that_was_closed_costs_no_attempt() {
+async fn fault_f6_a_closed_pooled_connection_costs_no_attempt() {
     let faults = ["1", "2", "3"].map(|body| Fault::json(body).close());
     let server = FaultServer::sequence(faults).await;
     let client = client(&server);
     for expected in ["1", "2", "3"] {
-        assert_eq!(ask(&client).await.unwrap().as_raw(), expected);
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), expected);
     }
     let seen = server.stats();
     assert_eq!((seen.requests.len(), seen.connections), (3, 3));
 }
 
-/// A service may have seen a request that was sent, so that sending it again is a retry.
+/// The service may have processed a request that was sent, so only a retry layer may send it again.
 #[tokio::test]
-async fn fault_f6_a_reset_after_the_request_was_sent_is_left_to_retries() {
+async fn fault_f6_a_reset_after_sending_is_left_to_retries() {
     for closed in [Fault::reset_before_head(), Fault::new().close()] {
         let server = FaultServer::sequence([Fault::json("1"), closed, Fault::json("2")]).await;
         let client = client(&server);
-        ask(&client).await.unwrap();
+        call_json(&client).await.unwrap();
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
         assert_eq!(
             (error, error.failure()),
             (ClientError::Reset, Failure::ConnectionReset)
         );
         assert_eq!(server.stats().requests.len(), 2);
-        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
         assert_eq!(server.stats().connections, 2);
     }
 }
 
 #[tokio::test]
-async fn fault_f6_f25_what_may_have_been_done_is_not_done_again() {
+async fn fault_f6_f25_does_not_resend_a_request_that_may_be_processed() {
     let post = || Request::post("/orders").body(Bytes::new()).unwrap();
-    let begun = Fault::new().send("HTTP/1.1 2").reset();
-    for (request, broken) in [(post(), Fault::reset_before_head()), (get("/"), begun)] {
+    let partial_head = Fault::new().send("HTTP/1.1 2").reset();
+    for (request, broken) in [
+        (post(), Fault::reset_before_head()),
+        (get("/"), partial_head),
+    ] {
         let server = FaultServer::sequence([Fault::json("1"), broken, Fault::json("2")]).await;
         let client = client(&server);
-        ask(&client).await.unwrap();
+        call_json(&client).await.unwrap();
         send(&client, request).await.unwrap_err();
         assert_eq!(server.stats().requests.len(), 2);
     }
 }
 
-/// Answers each request when a part of its body is there: sends `early` then, and `late` when it has
-/// `size` bytes of it. Counts connections.
+/// Starts a server that sends `early` after the first bytes of a request, and `late` after `size`
+/// bytes. Returns its endpoint and the number of its connections.
 async fn early(early: &'static str, late: String, size: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -78,11 +81,11 @@ async fn early(early: &'static str, late: String, size: usize) -> (String, Arc<A
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             count.fetch_add(1, Relaxed);
-            let mut piece = vec![0; 1 << 20];
-            let mut read = stream.read(&mut piece).await.unwrap();
+            let mut buffer = vec![0; 1 << 20];
+            let mut read = stream.read(&mut buffer).await.unwrap();
             stream.write_all(early.as_bytes()).await.unwrap();
             while read < size {
-                read += stream.read(&mut piece).await.unwrap();
+                read += stream.read(&mut buffer).await.unwrap();
             }
             stream.write_all(late.as_bytes()).await.unwrap();
         }
@@ -90,14 +93,14 @@ async fn early(early: &'static str, late: String, size: usize) -> (String, Arc<A
     (endpoint, connections)
 }
 
-/// A request whose body no socket takes at once.
+/// Returns a request whose body exceeds the buffer of any socket.
 fn large() -> Request<Bytes> {
     let body = Bytes::from(vec![b' '; 32 << 20]);
     Request::put("/").body(body).unwrap()
 }
 
 #[tokio::test]
-async fn fault_f6_an_answer_that_begins_early_and_breaks_is_not_asked_for_again() {
+async fn fault_f6_does_not_resend_after_an_early_response_that_breaks() {
     let (endpoint, connections) = early("HTTP/1.1 200", String::new(), 16 << 20).await;
     let error = at(&endpoint, |_| {}).oneshot(large()).await.unwrap_err();
     assert_eq!(error, ClientError::Reset);
@@ -105,49 +108,49 @@ async fn fault_f6_an_answer_that_begins_early_and_breaks_is_not_asked_for_again(
 }
 
 #[tokio::test]
-async fn fault_f17_a_body_that_comes_early_is_no_interim_answer() {
+async fn fault_f17_an_early_body_does_not_count_as_interim_responses() {
     let body = "HTTP/1.1 100\n\n".repeat(20);
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 280\r\n\r\n";
     let (endpoint, _) = early(head, body.clone(), 32 << 20).await;
-    let answer = at(&endpoint, |_| {}).oneshot(large()).await.unwrap();
-    assert_eq!(answer.body(), &body);
+    let response = at(&endpoint, |_| {}).oneshot(large()).await.unwrap();
+    assert_eq!(response.body(), &body);
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_do_not_fit_wait_for_their_turn() {
+async fn calls_above_max_connections_wait() {
     let slow = Fault::json("{}").after(Duration::from_millis(20));
     let server = FaultServer::start(slow).await;
     let client = at(&server.url(), |config| config.max_connections = Some(2));
-    let answers = join_all((0..8).map(|_| ask(&client))).await;
-    assert!(answers.iter().all(Result::is_ok));
+    let responses = join_all((0..8).map(|_| call_json(&client))).await;
+    assert!(responses.iter().all(Result::is_ok));
     let seen = server.stats();
     assert_eq!((seen.requests.len(), seen.peak_in_flight), (8, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_within_its_own_timeout_and_a_dropped_one_makes_room() {
+async fn a_call_waits_within_its_timeout_and_a_dropped_call_frees_a_permit() {
     let server = FaultServer::sequence([Fault::never_respond(), Fault::json("2")]).await;
     let client = at(&server.url(), |config| config.max_connections = Some(1));
     let mut first = client.clone().oneshot(get("/")).boxed();
     tokio::select! {
-        _ = &mut first => panic!("nobody answers"),
+        _ = &mut first => panic!("the server never responds"),
         _ = server.wait_for(|seen| seen.in_flight == 1) => {}
     }
     assert_eq!(kind(&client).await, ErrorKind::Timeout);
     assert_eq!(server.stats().requests.len(), 1);
-    let (answer, ()) = tokio::join!(ask(&client), async {
+    let (response, ()) = tokio::join!(call_json(&client), async {
         tokio::task::yield_now().await;
         drop(first);
     });
-    assert_eq!(answer.unwrap().as_raw(), "2");
+    assert_eq!(response.unwrap().as_raw(), "2");
 }
 
 #[tokio::test]
-async fn no_more_unused_connections_are_kept_than_wanted() {
+async fn max_idle_limits_the_idle_connections() {
     let server = FaultServer::start(Fault::json("{}")).await;
     let client = at(&server.url(), |config| config.max_idle = 0);
     for connections in 1..4 {
-        ask(&client).await.unwrap();
+        call_json(&client).await.unwrap();
         assert_eq!(server.stats().connections, connections);
     }
 }

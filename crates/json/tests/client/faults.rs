@@ -1,4 +1,4 @@
-//! Answers that are late, broken, too large, or none.
+//! Tests of responses that are late, broken, too large, or missing.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use tower_fanout_json::{
 };
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
-use crate::{TIMEOUT, ask, at, client, get, kind, kind_of};
+use crate::{TIMEOUT, at, call_json, client, get, kind, kind_of};
 
 #[tokio::test]
-async fn fault_f1_a_refused_connection_was_never_sent() {
+async fn fault_f1_a_refused_connection_is_a_connect_error() {
     let error = client(&FaultServer::refusing())
         .oneshot(get("/"))
         .await
@@ -33,13 +33,14 @@ async fn fault_f1_a_refused_connection_was_never_sent() {
 }
 
 #[tokio::test]
-async fn fault_f2_a_name_that_nobody_has_is_told_apart() {
-    // No label has 64 characters (RFC 1035 §2.3.4), so no resolver needs to be asked.
+async fn fault_f2_an_unknown_name_is_a_dns_error() {
+    // A DNS label has at most 63 characters (RFC 1035 §2.3.4), so every resolver fails without a
+    // query.
     let client = at(&format!("http://{}:80", "x".repeat(64)), |_| {});
     assert_eq!(kind(&client).await, ErrorKind::DnsFailed);
 }
 
-/// Asks a server that stops answering at some point, and expects the attempt's timeout.
+/// Calls a server that stops responding with `fault`, and expects the timeout of the attempt.
 async fn times_out(fault: Fault) {
     let server = FaultServer::sequence([fault, Fault::json("2")]).await;
     let client = client(&server);
@@ -47,15 +48,15 @@ async fn times_out(fault: Fault) {
     assert_eq!(kind(&client).await, ErrorKind::Timeout);
     let elapsed = start.elapsed();
     assert!(elapsed >= TIMEOUT && elapsed < TIMEOUT * 2, "{elapsed:?}");
-    // It was sent, its connection was closed, and the next call has another one.
+    // The request was sent, its connection was closed, and the next call opens another one.
     let seen = server.wait_for(|seen| seen.cancelled == 1).await;
     assert_eq!((seen.requests.len(), seen.connections), (1, 1));
-    assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
     assert_eq!(server.stats().connections, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f3_silence_ends_at_the_timeout() {
+async fn fault_f3_the_timeout_ends_a_call_without_response() {
     times_out(Fault::never_respond()).await;
 }
 
@@ -65,18 +66,18 @@ async fn fault_f4_the_timeout_covers_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f5_a_body_in_drops_does_not_outlive_the_timeout() {
+async fn fault_f5_the_timeout_ends_a_slow_body() {
     times_out(Fault::drip([b' '; 64], Duration::from_millis(500))).await;
 }
 
 #[tokio::test]
-async fn fault_f6_a_reset_before_the_head_is_no_answer() {
+async fn fault_f6_a_reset_before_the_head_is_an_error() {
     assert_eq!(kind_of(Fault::reset_before_head()).await, ErrorKind::Reset);
     assert_eq!(kind_of(Fault::new().close()).await, ErrorKind::Reset);
 }
 
 #[tokio::test]
-async fn fault_f7_f8_a_body_that_breaks_off_is_no_answer() {
+async fn fault_f7_f8_an_incomplete_body_is_an_error() {
     for fault in [
         Fault::reset_in_body(),
         Fault::length_too_long(),
@@ -86,38 +87,38 @@ async fn fault_f7_f8_a_body_that_breaks_off_is_no_answer() {
         let server = FaultServer::sequence([fault, Fault::json("2")]).await;
         let client = client(&server);
         assert_eq!(kind(&client).await, ErrorKind::BadBody);
-        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
         assert_eq!(server.stats().connections, 2);
     }
 }
 
 #[tokio::test]
-async fn fault_f9_what_comes_after_an_answer_is_never_the_next_answer() {
+async fn fault_f9_extra_bytes_are_never_part_of_the_next_response() {
     for fault in [Fault::extra_response(), Fault::length_too_short()] {
         let server = FaultServer::sequence([fault, Fault::json("2")]).await;
         let client = client(&server);
-        assert_eq!(ask(&client).await.unwrap().as_raw(), "{}");
-        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), "{}");
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
         assert_eq!(server.stats().connections, 2);
     }
 }
 
 #[tokio::test]
-async fn fault_f10_f11_what_is_not_json_is_no_answer_and_is_not_shown() {
+async fn fault_f10_f11_a_body_that_is_not_json_is_an_error_and_not_shown() {
     assert_eq!(kind_of(Fault::html()).await, ErrorKind::BadContentType);
     assert_eq!(kind_of(Fault::invalid_json()).await, ErrorKind::BadJson);
     let server = FaultServer::start(Fault::json("<secret>")).await;
-    let error = ask(&client(&server)).await.unwrap_err();
+    let error = call_json(&client(&server)).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains("secret"));
 }
 
 #[tokio::test]
-async fn fault_f12_json_ten_thousand_levels_deep_is_no_answer() {
+async fn fault_f12_json_10_000_levels_deep_is_an_error() {
     assert_eq!(kind_of(Fault::deep_json(10_000)).await, ErrorKind::BadJson);
 }
 
 #[tokio::test]
-async fn fault_f13_a_body_is_read_up_to_its_cap() {
+async fn fault_f13_reads_a_body_up_to_max_response() {
     let chunked = |body: &str| {
         Fault::new().send(format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n\
@@ -131,7 +132,7 @@ async fn fault_f13_a_body_is_read_up_to_its_cap() {
             let body = format!("\"{}\"", "x".repeat(size - 2));
             let server = FaultServer::start(framing(&body)).await;
             let client = at(&server.url(), |config| config.max_response = 64);
-            let result = ask(&client).await.map_err(|error| error.kind());
+            let result = call_json(&client).await.map_err(|error| error.kind());
             let expected = if fits {
                 Ok(&*body)
             } else {
@@ -143,16 +144,16 @@ async fn fault_f13_a_body_is_read_up_to_its_cap() {
             );
         }
     }
-    // It is refused by its announced length, before any of it comes.
+    // The announced length is rejected before any of the body arrives.
     let huge =
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999999999\r\n\r\n";
     let fault = Fault::new().send(huge).stall();
     assert_eq!(kind_of(fault).await, ErrorKind::TooLarge);
 }
 
-/// The cap holds for all pieces together, whether or not their length was announced.
+/// The limit counts all chunks together, with and without an announced length.
 #[tokio::test(start_paused = true)]
-async fn fault_f13_a_body_in_pieces_is_one_answer_up_to_its_cap() {
+async fn fault_f13_joins_the_chunks_of_a_body_up_to_max_response() {
     let pause = Duration::from_millis(10);
     let chunked = Fault::new()
         .send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
@@ -163,9 +164,9 @@ async fn fault_f13_a_body_in_pieces_is_one_answer_up_to_its_cap() {
         .send("2\r\nc\"\r\n0\r\nx-sum: 7\r\n\r\n");
     for fault in [Fault::drip("\"abc\"", pause), chunked] {
         let server = FaultServer::start(fault).await;
-        for (cap, expected) in [(5, Ok("\"abc\"")), (4, Err(ErrorKind::TooLarge))] {
-            let client = at(&server.url(), |config| config.max_response = cap);
-            let result = ask(&client).await.map_err(|error| error.kind());
+        for (max, expected) in [(5, Ok("\"abc\"")), (4, Err(ErrorKind::TooLarge))] {
+            let client = at(&server.url(), |config| config.max_response = max);
+            let result = call_json(&client).await.map_err(|error| error.kind());
             assert_eq!(
                 result.as_ref().map(Json::as_raw).map_err(|kind| *kind),
                 expected
@@ -175,7 +176,7 @@ async fn fault_f13_a_body_in_pieces_is_one_answer_up_to_its_cap() {
 }
 
 #[tokio::test]
-async fn fault_f14_nothing_encoded_is_asked_for_or_taken() {
+async fn fault_f14_neither_requests_nor_accepts_content_codings() {
     for encoding in ["gzip", "br", "zstd", "identity, gzip"] {
         let headers = [
             ("content-type", "application/json"),
@@ -189,7 +190,7 @@ async fn fault_f14_nothing_encoded_is_asked_for_or_taken() {
 }
 
 #[tokio::test]
-async fn fault_f16_a_head_beyond_all_bounds_is_no_answer() {
+async fn fault_f16_a_head_above_the_limits_is_an_error() {
     for fault in [
         Fault::huge_headers(1_000, 8),
         Fault::huge_headers(1, 1 << 20),
@@ -199,7 +200,7 @@ async fn fault_f16_a_head_beyond_all_bounds_is_no_answer() {
 }
 
 #[tokio::test]
-async fn fault_f16_the_largest_head_can_be_chosen() {
+async fn fault_f16_max_head_limits_the_head() {
     for (size, fits) in [(7_000, true), (9_000, false)] {
         let server = FaultServer::start(Fault::huge_headers(1, size)).await;
         let client = at(&server.url(), |config| config.max_head = 8 << 10);
@@ -212,23 +213,23 @@ async fn fault_f16_the_largest_head_can_be_chosen() {
 }
 
 #[tokio::test]
-async fn fault_f17_interim_answers_end_the_call_when_they_are_too_many() {
+async fn fault_f17_more_than_16_interim_responses_end_the_call() {
     for (count, expected) in [(16, None), (17, Some(ClientError::BadHead))] {
         let server = FaultServer::start(Fault::informational(count)).await;
         let result = client(&server).oneshot(get("/")).await;
         assert_eq!(result.err(), expected, "{count}");
     }
-    let storm = Fault::informational(10_000).stall();
-    assert_eq!(kind_of(storm).await, ErrorKind::BadHead);
+    let flood = Fault::informational(10_000).stall();
+    assert_eq!(kind_of(flood).await, ErrorKind::BadHead);
 }
 
 #[tokio::test]
-async fn fault_f18_a_body_where_none_can_be_is_not_the_next_answer() {
+async fn fault_f18_the_body_of_a_204_or_304_is_not_the_next_response() {
     for status in [204, 304] {
         let body = Fault::response(status, &[], "{\"smuggled\": true}");
         let server = FaultServer::sequence([body, Fault::json("2")]).await;
         let client = client(&server);
-        let first = ask(&client).await.map_err(|error| error.kind());
+        let first = call_json(&client).await.map_err(|error| error.kind());
         let expected = if status == 204 {
             Ok("null")
         } else {
@@ -238,21 +239,21 @@ async fn fault_f18_a_body_where_none_can_be_is_not_the_next_answer() {
             first.as_ref().map(Json::as_raw).map_err(|kind| *kind),
             expected
         );
-        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
         assert_eq!(server.stats().connections, 2);
     }
 }
 
 #[tokio::test]
-async fn fault_f18_statuses_that_no_answer_has_are_none() {
+async fn fault_f18_101_and_304_are_errors_204_and_205_are_null() {
     for status in [101, 304] {
         let kind = kind_of(Fault::response(status, &[], "")).await;
         assert_eq!(kind, ErrorKind::BadStatus, "{status}");
     }
     for empty in [204, 205] {
         let server = FaultServer::start(Fault::response(empty, &[], "")).await;
-        let answer = ask(&client(&server)).await.unwrap();
-        assert_eq!(answer.as_raw(), "null");
+        let response = call_json(&client(&server)).await.unwrap();
+        assert_eq!(response.as_raw(), "null");
     }
 }
 
@@ -267,12 +268,12 @@ async fn fault_f19_i7_a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_dropped_call_reaches_the_service() {
+async fn dropping_a_call_closes_its_connection() {
     let server = FaultServer::start(Fault::never_respond()).await;
     let mut call = client(&server).oneshot(get("/")).boxed();
     let sent = server.wait_for(|seen| seen.in_flight == 1);
     tokio::select! {
-        _ = &mut call => panic!("nobody answers"),
+        _ = &mut call => panic!("the server never responds"),
         _ = sent => {}
     }
     drop(call);
@@ -280,37 +281,37 @@ async fn a_dropped_call_reaches_the_service() {
 }
 
 #[tokio::test]
-async fn a_status_of_an_error_is_one_unless_it_is_accepted() {
+async fn an_error_status_is_an_error_unless_accepted() {
     let missing = Fault::response(404, &[("content-type", "application/json")], r#"{"no":1}"#);
     let server = FaultServer::start(missing).await;
     let client = client(&server);
-    let error = ask(&client).await.unwrap_err();
+    let error = call_json(&client).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Status);
-    assert_eq!(error.to_string(), "status: the service answered 404");
+    assert_eq!(
+        error.to_string(),
+        "status: the service responded with status 404"
+    );
     let attempt = JsonLayer::new().layer(client);
     let accepting = AcceptLayer::new([404]).layer(attempt);
-    let answer = accepting.oneshot(get("/")).await.unwrap();
-    assert_eq!(answer.as_raw(), r#"{"no":1}"#);
+    let response = accepting.oneshot(get("/")).await.unwrap();
+    assert_eq!(response.as_raw(), r#"{"no":1}"#);
 }
 
 #[tokio::test]
-async fn no_error_tells_where_the_service_is() {
+async fn errors_do_not_contain_the_address_of_the_service() {
     let server = FaultServer::refusing();
-    let error = ask(&client(&server)).await.unwrap_err();
+    let error = call_json(&client(&server)).await.unwrap_err();
     let port = server.addr().port().to_string();
     assert!(!format!("{error} {error:?}").contains(&port));
 }
 
 #[test]
-fn an_address_that_cannot_be_one_is_refused_with_the_reason() {
+fn invalid_endpoints_are_rejected_with_a_reason() {
     for (endpoint, reason) in [
-        ("ftp://users", "an endpoint begins with http:// or https://"),
-        ("/users", "an endpoint begins with http:// or https://"),
-        ("http://users/?a=b", "an endpoint has no query"),
-        (
-            "http://me:secret@users",
-            "an endpoint carries no credentials",
-        ),
+        ("ftp://users", "must begin with http:// or https://"),
+        ("/users", "must begin with http:// or https://"),
+        ("http://users/?a=b", "must not have a query"),
+        ("http://me:secret@users", "must not contain credentials"),
     ] {
         let endpoint: Uri = endpoint.parse().unwrap();
         let error = Client::new(&endpoint, ClientConfig::default()).unwrap_err();

@@ -1,4 +1,4 @@
-//! What of a request goes down, and what of an answer comes up.
+//! Tests of the headers that the client forwards in requests and responses.
 
 use bytes::Bytes;
 use http::Request;
@@ -8,7 +8,7 @@ use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 use crate::{at, client, get};
 
 #[tokio::test]
-async fn fault_i8_i10_connections_are_kept_and_belong_to_nobody() {
+async fn fault_i8_i10_reuses_connections_and_drops_hop_by_hop_headers() {
     let server = FaultServer::start(Fault::json("{}")).await;
     let client = at(&format!("{}/base/", server.url()), |_| {});
     for _ in 0..3 {
@@ -50,7 +50,7 @@ async fn fault_i8_i10_connections_are_kept_and_belong_to_nobody() {
 }
 
 #[tokio::test]
-async fn fault_i8_what_belongs_to_the_connection_of_an_answer_ends_with_it() {
+async fn fault_i8_drops_hop_by_hop_headers_of_responses() {
     let headers = [
         ("connection", "x-hop"),
         ("x-hop", "1"),

@@ -1,5 +1,7 @@
-//! The client against a server that breaks its answers on purpose. A call that succeeds is proof
-//! too: that nothing was left over from the one before.
+//! Tests of the client against a server with injected faults.
+//!
+//! Many tests end with a successful call, which proves that nothing is left over from the call
+//! before.
 #![allow(missing_docs)]
 
 mod connections;
@@ -38,8 +40,8 @@ fn get(path: &str) -> Request<Bytes> {
     Request::get(path).body(Bytes::new()).unwrap()
 }
 
-/// One attempt, as the gateway makes it.
-async fn ask(client: &Client) -> Result<Json, BranchError> {
+/// Makes one call through the layers that the gateway puts around an attempt.
+async fn call_json(client: &Client) -> Result<Json, BranchError> {
     send(client, get("/users/7")).await
 }
 
@@ -51,7 +53,7 @@ async fn send(client: &Client, request: Request<Bytes>) -> Result<Json, BranchEr
 }
 
 async fn kind(client: &Client) -> ErrorKind {
-    ask(client).await.unwrap_err().kind()
+    call_json(client).await.unwrap_err().kind()
 }
 
 async fn kind_of(fault: Fault) -> ErrorKind {

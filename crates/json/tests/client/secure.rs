@@ -1,4 +1,4 @@
-//! TLS to a downstream.
+//! Tests of TLS to a downstream.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -18,13 +18,13 @@ use tower_fanout_testkit::fault_server::{
     tls::{Certificate, CertificateAuthority, ServerTls},
 };
 
-use crate::{ask, at, get, kind};
+use crate::{at, call_json, get, kind};
 
-/// Any name is this machine.
+/// A resolver that resolves every name to the loopback address.
 #[derive(Debug)]
-struct Here;
+struct Loopback;
 
-impl Resolve for Here {
+impl Resolve for Loopback {
     fn resolve(&self, _: &str) -> Resolving {
         Box::pin(async { Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]) })
     }
@@ -34,35 +34,35 @@ async fn server(tls: &ServerTls) -> FaultServer {
     FaultServer::with_tls(tls, |_| Fault::json("1")).await
 }
 
-/// A client that believes `authority`.
+/// Returns a client that trusts `authority`.
 fn trusting(
     server: &FaultServer,
     authority: &CertificateAuthority,
     edit: impl FnOnce(&mut ClientTlsConfig),
 ) -> Client {
     at(&server.url(), |config| {
-        config.resolver = std::sync::Arc::new(Here);
+        config.resolver = std::sync::Arc::new(Loopback);
         config.tls.ca = Some(authority.ca_pem().into());
         edit(&mut config.tls);
     })
 }
 
 #[tokio::test]
-async fn a_certificate_of_ones_own_authority_is_believed() {
+async fn trusts_certificates_of_the_configured_ca() {
     let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
     for tls in [tls.clone(), tls.tls_1_2()] {
         let server = server(&tls).await;
         let client = trusting(&server, &authority, |_| {});
         for _ in 0..2 {
-            assert_eq!(ask(&client).await.unwrap().as_raw(), "1");
+            assert_eq!(call_json(&client).await.unwrap().as_raw(), "1");
         }
         assert_eq!(server.stats().connections, 1);
     }
 }
 
 #[tokio::test]
-async fn fault_f36_who_cannot_be_believed_is_not_asked() {
+async fn fault_f36_sends_nothing_without_a_valid_certificate() {
     let authority = CertificateAuthority::new();
     let good = authority.issue(&["localhost"]);
     for wrong in [
@@ -89,7 +89,7 @@ async fn fault_f36_who_cannot_be_believed_is_not_asked() {
     let old = server(&ServerTls::new(&good).tls_1_2()).await;
     let client = trusting(&old, &authority, |tls| tls.min_version = TlsVersion::V1_3);
     assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
-    // Nor does the system believe an authority that was made up.
+    // The root certificates of the system do not include the authority of this test either.
     let unknown = server(&ServerTls::new(&good)).await;
     let config = ClientConfig::default();
     if let Ok(client) = Client::new(&unknown.url().parse().unwrap(), config) {
@@ -98,38 +98,38 @@ async fn fault_f36_who_cannot_be_believed_is_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f36_a_handshake_takes_no_longer_than_connecting_may() {
+async fn fault_f36_connect_timeout_limits_the_handshake() {
     let server = server(&ServerTls::stall()).await;
     let client = trusting(&server, &CertificateAuthority::new(), |_| {});
     assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
 }
 
 #[tokio::test]
-async fn fault_f36_verification_is_skipped_only_by_its_word() {
+async fn fault_f36_dangerously_skip_disables_verification() {
     let server = server(&ServerTls::new(&Certificate::self_signed(&["elsewhere"]))).await;
     let client = trusting(&server, &CertificateAuthority::new(), |tls| {
         tls.verify = Verify::DangerouslySkip;
     });
-    assert_eq!(ask(&client).await.unwrap().as_raw(), "1");
+    assert_eq!(call_json(&client).await.unwrap().as_raw(), "1");
 }
 
 #[tokio::test]
-async fn the_name_that_a_certificate_bears_can_be_told() {
+async fn server_name_overrides_the_host_of_the_endpoint() {
     let authority = CertificateAuthority::new();
     let server = server(&ServerTls::new(&authority.issue(&["users.internal"]))).await;
     let client = trusting(&server, &authority, |tls| {
         tls.server_name = Some("users.internal".to_owned());
     });
-    assert_eq!(ask(&client).await.unwrap().as_raw(), "1");
+    assert_eq!(call_json(&client).await.unwrap().as_raw(), "1");
 }
 
 #[tokio::test]
-async fn fault_f36_a_service_may_want_to_know_who_asks() {
+async fn fault_f36_sends_the_client_certificate() {
     let (authority, clients) = (CertificateAuthority::new(), CertificateAuthority::new());
     let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client_cert(&clients);
     for tls in [tls.clone(), tls.tls_1_2()] {
         let server = server(&tls).await;
-        for (who, expected) in [
+        for (certificate, expected) in [
             (None, Err(ErrorKind::TlsFailed)),
             (
                 Some(CertificateAuthority::new().issue_client("gateway")),
@@ -138,33 +138,37 @@ async fn fault_f36_a_service_may_want_to_know_who_asks() {
             (Some(clients.issue_client("gateway")), Ok(())),
         ] {
             let client = trusting(&server, &authority, |tls| {
-                tls.identity = who.map(|who| Identity::new(who.chain_pem, who.key_pem));
+                tls.identity = certificate
+                    .map(|certificate| Identity::new(certificate.chain_pem, certificate.key_pem));
             });
-            let result = ask(&client).await.map(drop).map_err(|error| error.kind());
+            let result = call_json(&client)
+                .await
+                .map(drop)
+                .map_err(|error| error.kind());
             assert_eq!(result, expected);
         }
     }
 }
 
 #[tokio::test]
-async fn the_handshake_says_whether_http_2_is_spoken() {
+async fn alpn_chooses_the_http_version() {
     let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue(&["localhost"]));
-    let two = FaultServer::h2_with_tls(&tls, |_| StreamFault::json("2")).await;
-    for (server, expected) in [(server(&tls).await, "1"), (two, "2")] {
+    let h2 = FaultServer::h2_with_tls(&tls, |_| StreamFault::json("2")).await;
+    for (server, expected) in [(server(&tls).await, "1"), (h2, "2")] {
         let client = at(&server.url(), |config| {
             config.http2 = Http2::Alpn { connections: 1 };
             config.tls.ca = Some(authority.ca_pem().into());
         });
         for _ in 0..2 {
-            assert_eq!(ask(&client).await.unwrap().as_raw(), expected);
+            assert_eq!(call_json(&client).await.unwrap().as_raw(), expected);
         }
         assert_eq!(server.stats().connections, 1);
     }
 }
 
 #[test]
-fn what_cannot_be_used_is_told_when_the_client_is_made() {
+fn invalid_tls_settings_are_errors_of_the_constructor() {
     let endpoint = "https://localhost".parse().unwrap();
     let (one, other) = (
         CertificateAuthority::new().issue_client("a"),
@@ -180,31 +184,31 @@ fn what_cannot_be_used_is_told_when_the_client_is_made() {
     let identity = |chain: &str, key: &str| Some(Identity::new(chain, key));
     assert_eq!(
         with(&|tls| tls.ca = Some(b"no PEM".to_vec())),
-        "the CA is not in PEM"
+        "must contain certificates in PEM format"
     );
     assert_eq!(
         with(&|tls| tls.identity = identity("no PEM", &one.key_pem)),
-        "the certificate of the client is not in PEM"
+        "certificate chain must be in PEM format and not empty"
     );
     assert_eq!(
         with(&|tls| tls.identity = identity(&one.chain_pem, "no PEM")),
-        "the key of the client is not in PEM"
+        "private key must be in PEM format"
     );
     assert_eq!(
         with(&|tls| tls.identity = identity(&one.chain_pem, &other.key_pem)),
-        "the key of the client does not fit its certificate"
+        "private key does not match the certificate"
     );
     assert_eq!(
         with(&|tls| tls.server_name = Some("not a name".to_owned())),
-        "the name of the server is none"
+        "must be a DNS name or an IP address"
     );
 }
 
 #[test]
-fn fault_i17_a_key_is_not_shown() {
+fn fault_i17_debug_does_not_show_the_key() {
     let mut config = ClientConfig::default();
     config.tls.identity = Some(Identity::new("chain", "canary"));
     let canary = format!("{:?}", b"canary");
-    let told = format!("{config:?}");
-    assert!(!told.contains("canary") && !told.contains(&canary));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("canary") && !shown.contains(&canary));
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 to a downstream.
+//! Tests of HTTP/2 to a downstream.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tower_fanout_testkit::fault_server::{
     h2::{Reason, StreamFault},
 };
 
-use crate::{ask, at, get, kind};
+use crate::{at, call_json, get, kind};
 
 fn client(server: &FaultServer, connections: usize) -> Client {
     at(&server.url(), |config| {
@@ -24,22 +24,23 @@ fn client(server: &FaultServer, connections: usize) -> Client {
 }
 
 #[tokio::test]
-async fn calls_share_as_many_connections_as_wanted() {
+async fn calls_share_the_configured_number_of_connections() {
     for connections in [1, 3] {
         let server = FaultServer::h2(|_| StreamFault::json("1")).await;
         let client = client(&server, connections);
         for _ in 0..2 {
-            let answers = join_all((0..6).map(|_| ask(&client))).await;
-            assert!(answers.iter().all(Result::is_ok));
+            let responses = join_all((0..6).map(|_| call_json(&client))).await;
+            assert!(responses.iter().all(Result::is_ok));
         }
         let seen = server.stats();
         assert_eq!((seen.requests.len(), seen.connections), (12, connections));
     }
 }
 
-/// In HTTP/1 a call that is dropped closes its connection; here others may be on it.
+/// Over HTTP/1 a dropped call closes its connection. Over HTTP/2 other calls may use it, so PING
+/// frames detect a connection that does not respond.
 #[tokio::test(start_paused = true)]
-async fn fault_f3_a_connection_that_says_nothing_is_given_up() {
+async fn fault_f3_closes_a_connection_that_does_not_answer_pings() {
     let server = FaultServer::start(Fault::never_respond()).await;
     let client = at(&server.url(), |config| {
         config.http2 = Http2::PriorKnowledge { connections: 1 };
@@ -54,7 +55,7 @@ async fn fault_f3_a_connection_that_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn fault_f1_calls_that_wait_for_one_connection_share_its_fate() {
+async fn fault_f1_calls_that_wait_for_a_connection_fail_with_it() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", silent.local_addr().unwrap());
     let client = at(&endpoint, |config| {
@@ -69,7 +70,7 @@ async fn fault_f1_calls_that_wait_for_one_connection_share_its_fate() {
 }
 
 #[tokio::test]
-async fn fault_f37_what_was_certainly_not_processed_is_known() {
+async fn fault_f37_refused_streams_are_reported_as_not_processed() {
     for fault in [
         StreamFault::refused_stream(),
         StreamFault::go_away_unprocessed(Reason::NO_ERROR),
@@ -81,12 +82,12 @@ async fn fault_f37_what_was_certainly_not_processed_is_known() {
             (error, error.failure()),
             (ClientError::Unsent, Failure::NotProcessed)
         );
-        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
     }
 }
 
 #[tokio::test]
-async fn fault_f37_what_may_have_been_processed_is_not_called_unsent() {
+async fn fault_f37_other_resets_are_not_reported_as_not_processed() {
     for fault in [
         StreamFault::rst(Reason::CANCEL),
         StreamFault::rst(Reason::INTERNAL_ERROR),
@@ -98,23 +99,23 @@ async fn fault_f37_what_may_have_been_processed_is_not_called_unsent() {
         let client = client(&server, 1);
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
         assert_eq!(error, ClientError::Reset, "{fault:?}");
-        assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+        assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
     }
 }
 
 #[tokio::test]
-async fn fault_f37_a_stream_that_is_spared_ends_in_peace() {
+async fn fault_f37_a_stream_below_the_goaway_id_completes() {
     let server =
         FaultServer::h2_sequence([StreamFault::go_away("1"), StreamFault::json("2")]).await;
     let client = client(&server, 1);
-    ask(&client).await.unwrap();
-    assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    call_json(&client).await.unwrap();
+    assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
     assert_eq!(server.stats().connections, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f7_f37_a_body_that_is_reset_is_no_answer() {
-    // A reset that comes with the head overtakes it.
+async fn fault_f7_f37_a_reset_within_the_body_is_an_error() {
+    // Without the pause h2 would report the reset instead of the head.
     let reset = StreamFault::new()
         .head(200, &[("content-type", "application/json")])
         .data("[1,")
@@ -123,30 +124,30 @@ async fn fault_f7_f37_a_body_that_is_reset_is_no_answer() {
     let server = FaultServer::h2_sequence([reset, StreamFault::json("2")]).await;
     let client = client(&server, 1);
     assert_eq!(kind(&client).await, ErrorKind::BadBody);
-    assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
     assert_eq!(server.stats().connections, 1);
 }
 
-/// The stream is given up at the cap; the connection and its other streams are not.
+/// The client resets the stream at the limit. The connection and its other streams stay open.
 #[tokio::test]
-async fn fault_f13_a_stream_is_read_up_to_the_cap() {
+async fn fault_f13_reads_a_stream_up_to_max_response() {
     let faults = [StreamFault::endless_body(), StreamFault::json("2")];
     let server = FaultServer::h2_sequence(faults).await;
     let client = client(&server, 1);
     assert_eq!(kind(&client).await, ErrorKind::TooLarge);
     server.wait_for(|seen| seen.cancelled == 1).await;
-    assert_eq!(ask(&client).await.unwrap().as_raw(), "2");
+    assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
     assert_eq!(server.stats().connections, 1);
 }
 
 #[tokio::test]
-async fn fault_f17_interim_answers_of_a_stream_are_not_its_answer() {
+async fn fault_f17_skips_interim_responses_of_a_stream() {
     let server = FaultServer::h2(|_| StreamFault::informational(16)).await;
-    assert_eq!(ask(&client(&server, 1)).await.unwrap().as_raw(), "{}");
+    assert_eq!(call_json(&client(&server, 1)).await.unwrap().as_raw(), "{}");
 }
 
 #[tokio::test]
-async fn fault_f16_a_head_of_a_stream_has_its_bounds() {
+async fn fault_f16_limits_the_head_of_a_stream() {
     let value = "x".repeat(1 << 20);
     let server =
         FaultServer::h2(move |_| StreamFault::response(200, &[("x-huge", &value)], "{}")).await;
