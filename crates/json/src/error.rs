@@ -1,4 +1,4 @@
-//! The maps from failures to the errors of a fan-out, and from there to problem details.
+//! Conversions from client errors to branch errors, and from failed runs to problem details.
 
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use tower_fanout_http::{
 
 /// Returns the error of a branch whose last attempt failed with `error`.
 ///
-/// A service whose response is not JSON can stand in a plan with `map_err(branch_error)`;
-/// [`AcceptLayer`](crate::response::AcceptLayer) maps the errors below it in the same way.
+/// Use `map_err(branch_error)` for a service in a plan whose response is not JSON.
+/// [`AcceptLayer`](crate::response::AcceptLayer) converts the errors of its inner service in the
+/// same way.
 #[must_use]
 pub fn branch_error(error: ClientError) -> BranchError {
     let kind = match error {
@@ -22,7 +23,7 @@ pub fn branch_error(error: ClientError) -> BranchError {
         ClientError::BadStatus => ErrorKind::BadStatus,
         ClientError::BadContentType => ErrorKind::BadContentType,
         ClientError::BadJson => ErrorKind::BadJson,
-        // The class of the failure says all about the others.
+        // For the other errors the class of the failure determines the kind.
         _ => BranchError::from(error.failure()).kind(),
     };
     BranchError::new(kind, error.to_string())
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_client_error_has_a_kind_of_its_own_or_of_its_class() {
+    fn each_client_error_maps_to_an_error_kind() {
         for (error, kind) in [
             (
                 ClientError::Rejected(Rejection::AtCapacity),

@@ -67,10 +67,10 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let observer = request.call().events.clone();
+        let events = request.call().events.clone();
         JsonFuture {
             inner: self.inner.call(request),
-            observer,
+            events,
         }
     }
 }
@@ -81,7 +81,7 @@ pin_project! {
     pub struct JsonFuture<F> {
         #[pin]
         inner: F,
-        observer: Events,
+        events: Events,
     }
 }
 
@@ -95,7 +95,7 @@ where
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
         let status = response.status().as_u16();
-        this.observer.emit(Event::ResponseStatus { status });
+        this.events.emit(Event::ResponseStatus { status });
         Poll::Ready(read(response))
     }
 }
@@ -212,7 +212,7 @@ impl AcceptLayer {
         if status.is_success() || listed.any(|listed| *listed == status.as_u16()) {
             Ok(response.into_body())
         } else {
-            let message = format!("the service answered {}", status.as_u16());
+            let message = format!("the service responded with status {}", status.as_u16());
             Err(BranchError::new(ErrorKind::Status, message))
         }
     }
