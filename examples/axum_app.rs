@@ -1,5 +1,5 @@
-//! Layers in an axum application: an id for every request, a deadline, and a limit with a short
-//! queue, in front of ordinary handlers, on a server where no slow client holds a connection for ever.
+//! Layers in an axum application: a correlation id, a deadline, and a concurrency limit with a short
+//! queue in front of ordinary handlers. The server limits how long a slow client can hold a connection.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example axum_app
@@ -19,19 +19,19 @@ use tower_fanout_layers::{
     CallErrorLayer, ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, TimeoutLayer,
 };
 
-/// The application; at most `max` requests are handled at once.
+/// Builds the application, which handles at most `max` requests at once.
 fn app(max: u32) -> Result<Router, ConfigError> {
     let limit = ConcurrencyConfig::new()
         .max(max)
         .queue(1)
         .max_wait(Duration::from_millis(500));
     let layers = ServiceBuilder::new()
-        .layer(CorrelationLayer::default()) // first, so that every answer has an id
-        .layer(ProblemLayer::new()) // what the layers below refuse becomes problem+json
-        .layer(DeadlineLayer::new(Duration::from_secs(2))?) // for waiting and handling together
-        .layer(ConcurrencyLayer::new(limit)?) // one limit for all routes
-        .layer(TimeoutLayer::new(Duration::from_secs(1))?) // for handling alone
-        .layer(CallErrorLayer::new()); // a handler's `Infallible` cannot say that a layer refused
+        .layer(CorrelationLayer::default()) // first, so that every response has an id
+        .layer(ProblemLayer::new()) // turns rejections of the layers below into problem+json
+        .layer(DeadlineLayer::new(Duration::from_secs(2))?) // bounds queueing and handling together
+        .layer(ConcurrencyLayer::new(limit)?) // one limit, shared by all routes
+        .layer(TimeoutLayer::new(Duration::from_secs(1))?) // bounds handling alone
+        .layer(CallErrorLayer::new()); // a handler's error is `Infallible`, which cannot carry a rejection
     Ok(Router::new()
         .route("/users/{id}", get(user))
         .route("/reports", get(report))
@@ -42,7 +42,7 @@ async fn user(Path(id): Path<u64>) -> String {
     format!("user {id}")
 }
 
-/// Takes longer than anybody waits.
+/// Takes longer than the timeout.
 async fn report() -> &'static str {
     tokio::time::sleep(Duration::from_secs(60)).await;
     "at last"
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_good_answer_passes_and_bears_the_id() {
+    async fn a_successful_response_has_the_correlation_id() {
         let response = ask(&app(1).unwrap(), "/users/7").await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["x-correlation-id"], "order-7");
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_handler_is_a_gateway_timeout() {
+    async fn a_slow_handler_gets_504() {
         let response = ask(&app(1).unwrap(), "/reports").await;
         assert_eq!(response.status(), 504);
         assert_eq!(
@@ -93,10 +93,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_too_much_is_refused_at_once() {
+    async fn requests_beyond_the_queue_are_rejected_at_once() {
         let app = app(1).unwrap();
         let ask = async || ask(&app, "/reports").await.status().as_u16();
-        // One is handled, one waits its turn in vain, and one is not even let in.
+        // The first is handled, the second waits in the queue for too long, and the third finds it full.
         assert_eq!(tokio::join!(ask(), ask(), ask()), (504, 503, 503));
     }
 }

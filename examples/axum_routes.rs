@@ -1,5 +1,5 @@
-//! Two routes of an axum application over the same services, each a `FanOut` with a policy of its
-//! own: a receipt is whole or soon an error, a page takes its time, tries again and makes do.
+//! Two routes of an axum application over the same HTTP services, each a `FanOut` with its own policy.
+//! A receipt needs all responses and fails fast. A page retries, and does without optional responses.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example axum_routes
@@ -34,7 +34,7 @@ use tower_fanout_json::{
     response::{AcceptLayer, JsonLayer},
 };
 
-/// The application, whose services are at `services`.
+/// Builds the application. All its downstream services are at the address `services`.
 fn app(services: &Uri) -> Result<Router, Box<dyn Error>> {
     let client = Client::new(services, ClientConfig::default())?;
     let (receipt, page) = (receipt(&client)?, page(&client)?);
@@ -43,7 +43,7 @@ fn app(services: &Uri) -> Result<Router, Box<dyn Error>> {
         .route("/pages/{id}", route(page, Duration::from_secs(2))))
 }
 
-/// Strict: one attempt each, and the first failure ends it all.
+/// Builds the strict fan-out: one attempt per node, and the first failure cancels the rest.
 fn receipt(client: &Client) -> Result<FanOut<WithCall<u64>>, Box<dyn Error>> {
     let policy = Policy::new().retry(None);
     let node = |name| node(name, &policy, client, None);
@@ -53,8 +53,8 @@ fn receipt(client: &Client) -> Result<FanOut<WithCall<u64>>, Box<dyn Error>> {
     Ok(FanOut::new(plan.build()?).strategy(Strategy::All))
 }
 
-/// Lenient: three attempts of 500 ms each, two services at once; orders may be missing, and there are
-/// always some tips.
+/// Builds the lenient fan-out: three attempts of at most 500 ms each, and two calls at once. Orders are
+/// optional, and tips have a fallback.
 fn page(client: &Client) -> Result<FanOut<WithCall<u64>>, Box<dyn Error>> {
     let policy = Policy::new().attempt_timeout(Duration::from_millis(500));
     let bestsellers = Json::parse(Bytes::from_static(b"[\"a bestseller\"]"))?;
@@ -72,7 +72,7 @@ fn page(client: &Client) -> Result<FanOut<WithCall<u64>>, Box<dyn Error>> {
         .max_concurrency(2))
 }
 
-/// A service behind its layers, and a fixed answer for when it has none.
+/// Puts the stack of layers around the client. If the call fails, `fallback` is the response.
 fn node(
     name: &str,
     policy: &Policy,
@@ -111,7 +111,7 @@ fn ask(path: &str) -> Result<Request<Bytes>, BranchError> {
     request.map_err(|_| BranchError::template("the path is not valid"))
 }
 
-/// A route that answers with what `fan_out` has after `time` at most.
+/// Creates a route that responds with the result of `fan_out` within `time`.
 fn route(fan_out: FanOut<WithCall<u64>>, time: Duration) -> MethodRouter {
     get(async move |Path(id): Path<u64>| {
         let request = WithCall::new(id).deadline(Deadline::at(Instant::now() + time));
@@ -123,7 +123,7 @@ fn route(fan_out: FanOut<WithCall<u64>>, time: Duration) -> MethodRouter {
     })
 }
 
-/// Each answer under the name of its node, as the service wrote it.
+/// Builds an object with the response of each node under its name, byte for byte.
 fn respond(fan_out: &FanOut<WithCall<u64>>, answer: &Answer) -> Response {
     let names = fan_out.plan().names().iter().enumerate();
     let members = names.filter_map(|(node, name)| {
@@ -134,7 +134,7 @@ fn respond(fan_out: &FanOut<WithCall<u64>>, answer: &Answer) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Services to ask, for a try.
+/// The downstream services of this example.
 fn services() -> Router {
     let json = |json: &'static str| get(async move || ([(CONTENT_TYPE, "application/json")], json));
     Router::new()
@@ -161,14 +161,14 @@ mod tests {
 
     use super::*;
 
-    /// The services, of which the one at `path` does `fault`.
+    /// Starts the services; the one at `path` responds with `fault`.
     async fn services_but(path: &'static str, fault: Fault) -> FaultServer {
         FaultServer::from_fn(move |request| match &*request.path {
             own if own == path => fault.clone(),
             "/users/7" => Fault::json("{\"name\":\"Ada\"}"),
             "/orders?user=7" => Fault::json("[\"a book\"]"),
             "/tips" => Fault::json("[\"a pen\"]"),
-            other => panic!("there is nothing at {other}"),
+            other => panic!("no service has the path {other}"),
         })
         .await
     }
@@ -181,13 +181,13 @@ mod tests {
         Fault::response(503, &[], "")
     }
 
-    /// How often `path` was asked for.
+    /// Returns the number of calls to `path`.
     fn calls(services: &FaultServer, path: &str) -> usize {
         let requests = services.stats().requests.into_iter();
         requests.filter(|request| request.path == path).count()
     }
 
-    /// Status, type and body of the answer to a request for `path`.
+    /// Requests `path` and returns status, media type and body of the response.
     async fn get(services: &FaultServer, path: &str) -> (u16, String, String) {
         let app = app(&services.url().parse().unwrap()).unwrap();
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -212,18 +212,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receipt_is_whole() {
+    async fn a_receipt_has_all_responses() {
         let json = r#"{"user":{"name":"Ada"},"orders":["a book"]}"#;
         let services = all_services().await;
         is_json(&services, "/receipts/7", json).await;
-        // A twentieth of the time is kept back.
+        // The fan-out keeps a twentieth of the time as the merge margin.
         for request in services.stats().requests {
             assert_eq!(request.header(TIMEOUT.as_str()), Some("475"));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receipt_needs_both_and_asks_once() {
+    async fn a_receipt_needs_both_services_and_does_not_retry() {
         for path in ["/users/7", "/orders?user=7"] {
             let services = services_but(path, unavailable()).await;
             is_problem(&services, "/receipts/7", 502).await;
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_failure_ends_a_receipt() {
+    async fn the_first_failure_cancels_a_receipt() {
         let services = FaultServer::from_fn(|request| match &*request.path {
             "/users/7" => unavailable(),
             _ => Fault::never_respond(),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receipt_is_not_waited_for() {
+    async fn a_receipt_times_out_after_half_a_second() {
         let services = services_but("/users/7", Fault::never_respond()).await;
         let start = Instant::now();
         is_problem(&services, "/receipts/7", 504).await;
@@ -251,13 +251,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_has_it_all() {
+    async fn a_page_has_all_responses() {
         let json = r#"{"user":{"name":"Ada"},"orders":["a book"],"tips":["a pen"]}"#;
         is_json(&all_services().await, "/pages/7", json).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_makes_do_without_orders() {
+    async fn a_page_succeeds_without_orders() {
         let services = services_but("/orders?user=7", unavailable()).await;
         let json = r#"{"user":{"name":"Ada"},"tips":["a pen"]}"#;
         is_json(&services, "/pages/7", json).await;
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_falls_back_to_other_tips() {
+    async fn a_page_falls_back_to_bestsellers() {
         let services = services_but("/tips", Fault::never_respond()).await;
         let json = r#"{"user":{"name":"Ada"},"orders":["a book"],"tips":["a bestseller"]}"#;
         is_json(&services, "/pages/7", json).await;
@@ -273,14 +273,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_needs_its_user() {
+    async fn a_page_fails_without_its_user() {
         let services = services_but("/users/7", unavailable()).await;
         is_problem(&services, "/pages/7", 502).await;
         assert_eq!(calls(&services, "/users/7"), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_asks_two_services_at_once() {
+    async fn a_page_calls_two_services_at_once() {
         let slow = |json: &str| Fault::json(json).after(Duration::from_millis(100));
         let (users, rest) = (slow("{}"), slow("[]"));
         let services = FaultServer::from_fn(move |request| match &*request.path {

@@ -1,5 +1,5 @@
-//! The edge of an axum application: every request gets an id, a place in a trace and a span, a head or
-//! a body that cannot be trusted goes no further, and one route asks for a token and knows who calls.
+//! HTTP layers in front of an axum application: correlation id, trace context, log span, request guard
+//! and body limit for all requests, and a JWT for one route.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example edge_axum
@@ -28,20 +28,20 @@ use tower_fanout_http::{
 use tower_fanout_layers::CallErrorLayer;
 use tracing_subscriber::filter::LevelFilter;
 
-/// For the example only: where tokens come from a provider, `jwt::jwks` fetches its keys.
+/// A key for this example only. `jwt::jwks` fetches the keys of a real identity provider.
 const SECRET: &[u8] = b"an example secret, long enough for 256 bits";
 
-/// The application.
+/// Builds the application.
 fn app() -> Result<Router, BoxError> {
     let body = BodyLimitConfig::default().max(1_024_usize);
     let layers = ServiceBuilder::new()
-        .layer(CorrelationLayer::default()) // first, so that every answer and log line has an id
-        .layer(TraceLayer::new()) // the place in the caller's trace, or a new one
-        .layer(RequestSpanLayer::new()) // has the ids, so it is below them
-        .layer(ProblemLayer::new()) // what fails or panics below becomes problem+json
-        .layer(GuardLayer::default()) // before anything believes the head
-        .layer(BodyLimitLayer::new(body)?) // before anything reads the body
-        .layer(CallErrorLayer::new()); // `Infallible` cannot say that a layer refused
+        .layer(CorrelationLayer::default()) // first, so that every response and log line has an id
+        .layer(TraceLayer::new()) // continues the caller's trace, or starts a new one
+        .layer(RequestSpanLayer::new()) // logs the ids of the layers above
+        .layer(ProblemLayer::new()) // turns errors and panics below into problem+json
+        .layer(GuardLayer::default()) // rejects ambiguous heads
+        .layer(BodyLimitLayer::new(body)?) // limits size and time of the body
+        .layer(CallErrorLayer::new()); // `Infallible` cannot carry a rejection
     let jwt = JwtLayer::new(verifier()?, JwtConfig::default())?;
     Ok(Router::new()
         .route("/", get(async || "hello\n"))
@@ -49,19 +49,19 @@ fn app() -> Result<Router, BoxError> {
         .layer(layers))
 }
 
-/// Whom this application believes.
+/// Creates the verifier of tokens: one key, one issuer and one audience.
 fn verifier() -> Result<Verifier, BoxError> {
     let key = Key::from_secret(Algorithm::HS256, SECRET)?;
     let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
     Ok(Verifier::new(KeySet::new([key])?, config)?)
 }
 
-/// Without the layer in front of it, this would answer 500 to everybody.
+/// Takes an order. The extractor of `Claims` responds with 500 if no JWT layer is above the handler.
 async fn order(claims: Claims, what: String) -> String {
     format!("{what} for {}\n", claims.subject())
 }
 
-/// A token for Ada that is good for an hour.
+/// Signs a token for Ada that is valid for an hour.
 fn token() -> Result<String, BoxError> {
     let hour = Duration::from_secs(3_600);
     let expires = (SystemTime::now() + hour).duration_since(SystemTime::UNIX_EPOCH)?;
@@ -74,7 +74,7 @@ fn token() -> Result<String, BoxError> {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let lines = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG);
-    lines.init(); // at this level a line says why a token was refused
+    lines.init(); // at this level, the log has the reason why a token was rejected
     let token = token()?;
     println!("curl -i http://127.0.0.1:3000/orders -d tea -H 'authorization: Bearer {token}'");
     let (listener, app) = (bind(([127, 0, 0, 1], 3000).into())?, app()?);
@@ -102,7 +102,7 @@ mod tests {
         (head, to_bytes(body, 1_024).await.unwrap())
     }
 
-    /// The code of the problem that is the answer.
+    /// Returns the head of the response and the code of its problem document.
     async fn refused(request: Builder, body: impl Into<Body>) -> (Parts, String) {
         let (head, body) = ask(request, body).await;
         assert_eq!(head.headers["content-type"], "application/problem+json");
@@ -119,13 +119,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_knows_who_calls() {
+    async fn a_handler_gets_the_claims_of_the_token() {
         let (head, body) = ask(order_of_ada(), "tea").await;
         assert_eq!((head.status.as_u16(), &*body), (200, &b"tea for ada\n"[..]));
     }
 
     #[tokio::test]
-    async fn only_the_route_with_the_layer_asks_for_a_token() {
+    async fn only_the_route_with_the_jwt_layer_requires_a_token() {
         let hello = Request::get("/").header("host", "shop.example");
         assert_eq!(ask(hello, Body::empty()).await.0.status, 200);
 
@@ -140,14 +140,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_is_none_is_refused() {
+    async fn an_invalid_host_is_rejected() {
         let bad = Request::get("/").header("host", "ada@shop.example");
         let (head, code) = refused(bad, Body::empty()).await;
         assert_eq!((head.status.as_u16(), &*code), (400, "bad_host"));
     }
 
     #[tokio::test]
-    async fn a_large_body_is_refused_whether_it_says_so_or_not() {
+    async fn a_large_body_is_rejected_with_and_without_content_length() {
         let large = "x".repeat(2_048);
         let (head, code) = refused(order_of_ada(), large).await;
         assert_eq!((head.status.as_u16(), &*code), (413, "payload_too_large"));

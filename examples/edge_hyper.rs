@@ -1,6 +1,5 @@
-//! The same edge as in `edge_axum`, in front of a tower service on a bare hyper loop: the layers ask
-//! for no framework. A loop as short as this one lets slow clients hold connections;
-//! `tower_fanout_http::server` does not.
+//! The layers of the example `edge_axum` in front of a tower service on hyper, without a framework. The
+//! accept loop here does not limit slow clients; `tower_fanout_http::server` does.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example edge_hyper
@@ -31,10 +30,10 @@ use tower_fanout_http::{
 };
 use tracing_subscriber::filter::LevelFilter;
 
-/// For the example only: where tokens come from a provider, `jwt::jwks` fetches its keys.
+/// A key for this example only. `jwt::jwks` fetches the keys of a real identity provider.
 const SECRET: &[u8] = b"an example secret, long enough for 256 bits";
 
-/// The service behind its layers.
+/// Builds the service with its layers.
 fn app() -> Result<
     impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
     + Clone,
@@ -45,20 +44,23 @@ fn app() -> Result<
     let verifier = Verifier::new(KeySet::new([key])?, config)?;
     let body = BodyLimitConfig::default().max(1_024_usize);
     Ok(ServiceBuilder::new()
-        .layer(CorrelationLayer::default()) // first, so that every answer and log line has an id
-        .layer(TraceLayer::new()) // the place in the caller's trace, or a new one
-        .layer(RequestSpanLayer::new()) // has the ids, so it is below them
-        .layer(ProblemLayer::new()) // what fails or panics below becomes problem+json
-        .layer(GuardLayer::default()) // before anything believes the head
-        .layer(BodyLimitLayer::new(body)?) // before anything reads the body
-        .layer(JwtLayer::new(verifier, JwtConfig::default())?) // what is below knows who calls
+        .layer(CorrelationLayer::default()) // first, so that every response and log line has an id
+        .layer(TraceLayer::new()) // continues the caller's trace, or starts a new one
+        .layer(RequestSpanLayer::new()) // logs the ids of the layers above
+        .layer(ProblemLayer::new()) // turns errors and panics below into problem+json
+        .layer(GuardLayer::default()) // rejects ambiguous heads
+        .layer(BodyLimitLayer::new(body)?) // limits size and time of the body
+        .layer(JwtLayer::new(verifier, JwtConfig::default())?) // adds the claims to the request
         .service(service_fn(order)))
 }
 
-/// An error here becomes a 500, and that of a body what its limits say: 413, 408 or 400.
+/// Takes an order. `ProblemLayer` turns an error of the body into 413, 408 or 400, and others into 500.
 async fn order(request: Request<LimitedBody<Incoming>>) -> Result<Response<Full<Bytes>>, BoxError> {
     let (head, body) = request.into_parts();
-    let claims: &Claims = head.extensions.get().ok_or("no layer asks for a token")?;
+    let claims: &Claims = head
+        .extensions
+        .get()
+        .ok_or("the request has no claims, add a JwtLayer")?;
     let mut answer = body.collect().await?.to_bytes().to_vec();
     answer.extend_from_slice(format!(" for {}\n", claims.subject()).as_bytes());
     Ok(Response::new(Full::new(answer.into())))
@@ -72,13 +74,13 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
             http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                eprintln!("a connection broke: {error}");
+                eprintln!("connection failed: {error}");
             }
         });
     }
 }
 
-/// A token for Ada that is good for an hour.
+/// Signs a token for Ada that is valid for an hour.
 fn token() -> Result<String, BoxError> {
     let hour = Duration::from_secs(3_600);
     let expires = (SystemTime::now() + hour).duration_since(SystemTime::UNIX_EPOCH)?;
@@ -91,7 +93,7 @@ fn token() -> Result<String, BoxError> {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let lines = tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG);
-    lines.init(); // at this level a line says why a token was refused
+    lines.init(); // at this level, the log has the reason why a token was rejected
     let token = token()?;
     println!("curl -i http://127.0.0.1:3000/ -d tea -H 'authorization: Bearer {token}'");
     serve(TcpListener::bind("127.0.0.1:3000").await?).await
@@ -118,7 +120,7 @@ mod tests {
         (head, body)
     }
 
-    /// The code of the problem that is the answer.
+    /// Returns the head of the response and the code of its problem document.
     async fn refused(request: Builder, body: impl Into<Bytes>) -> (Parts, String) {
         let (head, body) = ask(request, body).await;
         assert_eq!(head.headers["content-type"], "application/problem+json");
@@ -134,13 +136,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_knows_who_calls() {
+    async fn the_service_gets_the_claims_of_the_token() {
         let (head, body) = ask(order_of_ada(), "tea").await;
         assert_eq!((head.status.as_u16(), &*body), (200, &b"tea for ada\n"[..]));
     }
 
     #[tokio::test]
-    async fn who_has_no_token_is_told_to_show_one() {
+    async fn a_request_without_a_token_gets_a_challenge() {
         let (head, code) = refused(Request::builder().method("POST"), "tea").await;
         assert_eq!((head.status.as_u16(), &*code), (401, "auth_required"));
         let challenge = "Bearer realm=\"fanout\"";
@@ -148,14 +150,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_is_none_is_refused() {
+    async fn an_invalid_host_is_rejected() {
         let bad = order_of_ada().header("host", "ada@shop.example");
         let (head, code) = refused(bad, "tea").await;
         assert_eq!((head.status.as_u16(), &*code), (400, "bad_host"));
     }
 
     #[tokio::test]
-    async fn a_large_body_is_refused() {
+    async fn a_large_body_is_rejected() {
         let (head, code) = refused(order_of_ada(), "x".repeat(2_048)).await;
         assert_eq!((head.status.as_u16(), &*code), (413, "payload_too_large"));
     }

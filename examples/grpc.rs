@@ -1,6 +1,6 @@
-//! A gRPC service behind a stack of layers: shops are asked for a price by the client that tonic
-//! generates, and the best offer counts. What a status means is said in one place, and the time that
-//! is left travels along as `grpc-timeout`.
+//! A `FanOut` over gRPC services, with the client that tonic generates. It requests a price from each
+//! shop and takes the lowest. One classifier maps gRPC statuses to classes, and each call sends the
+//! remaining time as `grpc-timeout`.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example grpc
@@ -29,13 +29,13 @@ use self::prices::{
     prices_server::{Prices, PricesServer},
 };
 
-/// What is generated from `grpc/prices.proto`.
+/// Code generated from `grpc/prices.proto`.
 #[expect(unreachable_pub, reason = "generated code does not know where it is")]
 mod prices {
     include!("grpc/prices.v1.rs");
 }
 
-/// Asks a shop for its price, in cents.
+/// Requests the price of an item from a shop, in cents.
 async fn quote(
     mut shop: PricesClient<Channel>,
     item: WithCall<String>,
@@ -51,8 +51,8 @@ async fn quote(
     Ok(reply.into_inner().cents)
 }
 
-/// What `status` says of the shop. It says nothing if tonic's channel made it when the time of
-/// `grpc-timeout` was up.
+/// Maps `status` to an error that the layers can classify. If tonic's channel created the status because
+/// the time of `grpc-timeout` was over, the error is `Rejection::Deadline`, which does not blame the shop.
 fn call_error(status: Status) -> CallError<Status> {
     let failure = if is_caused_by::<TimeoutExpired>(&status) {
         return Rejection::Deadline.into();
@@ -74,7 +74,7 @@ fn is_caused_by<E: Error + 'static>(status: &Status) -> bool {
     iter::successors(status.source(), |&error| error.source()).any(|error| error.is::<E>())
 }
 
-/// The HTTP status that stands beside `code` in [Google's
+/// Returns the HTTP status of `code` in [Google's
 /// table](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto).
 const fn http_status(code: Code) -> u16 {
     match code {
@@ -93,8 +93,8 @@ const fn http_status(code: Code) -> u16 {
     }
 }
 
-/// Takes a status for what its HTTP status is taken for: what a service does not have or cannot do is
-/// an answer, and no reason to ask again or to open a circuit.
+/// Classifies a gRPC status by its HTTP status. "Not found" and "unimplemented" are `NonRetryable`: they
+/// are neither retried nor counted as failures by the breaker.
 #[derive(Clone, Copy)]
 struct ClassifyGrpc;
 
@@ -111,7 +111,8 @@ impl<T> Classify<T, CallError<Status>> for ClassifyGrpc {
     }
 }
 
-/// A shop behind a stack of its own: 500 ms per attempt, three attempts, a breaker, a limit.
+/// Puts a stack of layers around the client of a shop: 500 ms per attempt, three attempts, a breaker and
+/// a limit.
 fn careful(
     name: &str,
     channel: Channel,
@@ -135,7 +136,7 @@ fn careful(
     ))
 }
 
-/// Asks all shops for an item; one offer is enough.
+/// Builds a fan-out that requests an item from all shops. One price is enough.
 ///
 /// # Errors
 /// Returns an error if two shops have the same name.
@@ -153,7 +154,7 @@ fn app<'n>(
     Ok(FanOut::new(plan.build()?).strategy(Strategy::BestEffort))
 }
 
-/// The best offer in cents, and the place of its shop in the plan.
+/// Returns the lowest price in cents, and the index of its shop in the plan.
 fn cheapest(answer: &Answer) -> Option<(u32, usize)> {
     let shops = answer.report().branches.iter().map(|branch| branch.node);
     shops
@@ -161,12 +162,12 @@ fn cheapest(answer: &Answer) -> Option<(u32, usize)> {
         .min()
 }
 
-/// What is wanted, within `time`.
+/// Creates a request for the item `name` with the deadline now + `time`.
 fn item(name: &str, time: Duration) -> WithCall<String> {
     WithCall::new(name.to_owned()).deadline(Deadline::at(Instant::now() + time))
 }
 
-/// A shop that sells tea for so many cents, and nothing else.
+/// A shop that sells only tea. The field is the price in cents.
 struct TeaShop(u32);
 
 #[tonic::async_trait]
@@ -179,7 +180,7 @@ impl Prices for TeaShop {
     }
 }
 
-/// Opens a tea shop at a port of this machine, and a channel to it.
+/// Starts a tea shop on a loopback port and returns a channel to it.
 async fn open(cents: u32) -> Result<Channel, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -212,10 +213,8 @@ mod tests {
 
     use super::*;
 
-    /// What a shop says to a request that leaves it so many microseconds.
-    type Says = ScriptedService<u64, u32, Status>;
-
-    struct Scripted(Says);
+    /// A shop that responds by a script. The script's requests are the remaining times in microseconds.
+    struct Scripted(ScriptedService<u64, u32, Status>);
 
     #[tonic::async_trait]
     impl Prices for Scripted {
@@ -230,16 +229,16 @@ mod tests {
         }
     }
 
-    /// A shop without a network, so that the paused clock is exact.
-    fn shop(says: &Says) -> Channel {
+    /// Starts a shop without a network, so that the paused clock is exact.
+    fn shop(script: &ScriptedService<u64, u32, Status>) -> Channel {
         let (near, far) = tokio::io::duplex(1 << 16);
         let incoming = stream::iter([Ok::<_, io::Error>(far)]);
-        let shop = PricesServer::new(Scripted(says.clone()));
+        let shop = PricesServer::new(Scripted(script.clone()));
         tokio::spawn(Server::builder().serve_with_incoming(shop, incoming));
         through(Some(near))
     }
 
-    /// A channel that connects once, if at all.
+    /// Creates a channel that connects once to `stream`, or never if it is `None`.
     fn through(mut stream: Option<tokio::io::DuplexStream>) -> Channel {
         let connector = service_fn(move |_: Uri| {
             let stream = stream.take().map(TokioIo::new);
@@ -252,7 +251,7 @@ mod tests {
         app(shops).unwrap().oneshot(item("tea", time)).await
     }
 
-    /// Why the shop at `node` has no offer, and after how many attempts.
+    /// Returns the error kind of `node`, and its number of attempts.
     fn failed(answer: &Answer, node: usize) -> (ErrorKind, u32) {
         let branch = answer.report().branch(node).unwrap();
         (branch.error.as_ref().unwrap().kind(), branch.attempts)
@@ -284,21 +283,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_best_offer_counts() {
-        let shops = [120, 95].map(|cents| shop(&Says::new().respond(cents)));
+    async fn the_lowest_price_is_chosen() {
+        let shops = [120, 95].map(|cents| shop(&ScriptedService::new().respond(cents)));
         let [corner, market] = shops;
         let answer = ask([("corner", corner), ("market", market)], SECOND).await;
         assert_eq!(cheapest(&answer.unwrap()), Some((95, 1)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shop_that_cannot_answer_now_is_asked_again() {
-        let busy = Says::new()
+    async fn unavailable_and_resource_exhausted_are_retried() {
+        let busy = ScriptedService::new()
             .fail(Status::unavailable("closing"))
             .fail(Status::resource_exhausted("too many customers"))
             .respond(95);
         let shops = [
-            ("corner", shop(&Says::new().respond(120))),
+            ("corner", shop(&ScriptedService::new().respond(120))),
             ("market", shop(&busy)),
         ];
         let answer = ask(shops, SECOND).await.unwrap();
@@ -309,10 +308,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_shop_does_not_have_is_an_answer() {
-        let empty = Says::new().fail(Status::not_found("we have coffee"));
+    async fn not_found_is_not_retried() {
+        let empty = ScriptedService::new().fail(Status::not_found("we have coffee"));
         let shops = [
-            ("corner", shop(&Says::new().respond(120))),
+            ("corner", shop(&ScriptedService::new().respond(120))),
             ("market", shop(&empty)),
         ];
         let answer = ask(shops, SECOND).await.unwrap();
@@ -321,12 +320,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_is_told_and_kept() {
-        let silent = Says::new().hang();
+    async fn the_deadline_is_sent_and_met() {
+        let silent = ScriptedService::new().hang();
         let shops = ["corner", "market"].map(|name| (name, shop(&silent)));
         let start = Instant::now();
         let error = ask(shops, Duration::from_millis(200)).await.unwrap_err();
-        // A twentieth is kept back.
+        // The fan-out keeps a twentieth of the time as the merge margin.
         assert_eq!(silent.requests(), [190_000; 2]);
         assert!(start.elapsed() <= Duration::from_millis(200));
         let FanOutError::Failed { verdict, answer } = error else {
@@ -337,9 +336,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shop_that_is_not_there_has_no_offer() {
+    async fn a_shop_that_refuses_connections_has_no_price() {
         let shops = [
-            ("corner", shop(&Says::new().respond(120))),
+            ("corner", shop(&ScriptedService::new().respond(120))),
             ("market", through(None)),
         ];
         let answer = ask(shops, SECOND).await.unwrap();

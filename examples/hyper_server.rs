@@ -1,6 +1,6 @@
-//! Layers in front of a bare hyper server, without a framework: what overloads it is refused with
-//! problem+json and a `Retry-After`. A loop as short as this one lets slow clients hold connections;
-//! `tower_fanout_http::server` does not.
+//! Layers in front of a hyper server, without a framework. Requests beyond the concurrency limit get
+//! problem+json with `Retry-After`. The accept loop here does not limit slow clients;
+//! `tower_fanout_http::server` does.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example hyper_server
@@ -21,7 +21,7 @@ use tower_fanout_layers::{
     CallErrorLayer, ConcurrencyConfig, ConcurrencyLayer, ConfigError, TimeoutLayer,
 };
 
-/// The service behind its layers. All connections share its limit.
+/// Builds the service with its layers. All connections share one concurrency limit.
 fn app() -> Result<
     impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
     + Clone,
@@ -51,7 +51,7 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
             http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                eprintln!("a connection broke: {error}");
+                eprintln!("connection failed: {error}");
             }
         });
     }
@@ -82,14 +82,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_with_an_id() {
+    async fn responses_have_a_correlation_id() {
         let (head, body) = get("/").await;
         assert_eq!((head.status.as_u16(), &*body), (200, &b"hello\n"[..]));
         assert!(head.headers.contains_key("x-correlation-id"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_takes_too_long_is_a_problem() {
+    async fn a_slow_response_becomes_a_problem_document() {
         let (head, body) = get("/slow").await;
         assert_eq!(head.status, 504);
         assert_eq!(head.headers["content-type"], "application/problem+json");

@@ -1,5 +1,5 @@
-//! A page that a `FanOut` of your own puts together: no gateway, no file, typed requests and answers.
-//! Each service has its stack of layers, orders need the user, and what can be missing is named.
+//! A typed `FanOut` over services written in Rust, without the gateway. Each service has its own stack of
+//! layers. Orders depend on the user, and the page lists the parts that are missing.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example page
@@ -21,19 +21,17 @@ struct User {
     account: u32,
 }
 
-type Titles = Vec<&'static str>;
-
-/// The page: who it is for, what they ordered, if that is known, and what they may like.
+/// The response: a user, the titles that they ordered, and recommended titles.
 #[derive(Debug, PartialEq)]
 struct Page {
     user: User,
-    orders: Option<Titles>,
-    tips: Titles,
-    /// The parts that the page does without.
+    orders: Option<Vec<&'static str>>,
+    tips: Vec<&'static str>,
+    /// Names of the nodes without a response.
     missing: Vec<Box<str>>,
 }
 
-/// A service that is asked for `Req` and answers `Res`.
+/// A service for requests of type `Req` with responses of type `Res`.
 trait Source<Req, Res>:
     Service<WithCall<Req>, Response = Res, Error = BoxError, Future: Send>
     + Clone
@@ -52,8 +50,8 @@ impl<Req, Res, S> Source<Req, Res> for S where
 {
 }
 
-/// A service behind a stack of its own: 300 ms per attempt, three attempts, a breaker, a limit; and
-/// a fixed answer for when it has none.
+/// Puts a stack of layers around `service`: 300 ms per attempt, three attempts, a breaker and a limit. If
+/// the call fails, `fallback` is the response.
 fn careful<Req, Res>(
     name: &str,
     fallback: Option<Res>,
@@ -74,11 +72,11 @@ where
     ))
 }
 
-/// The plan, as a service from the number of a user to their page, which takes half a second at most.
+/// Builds a service from a user's number to their page. A call takes at most half a second.
 fn app(
     users: impl Source<u32, User>,
-    orders: impl Source<u32, Titles>,
-    tips: impl Source<(), Titles>,
+    orders: impl Source<u32, Vec<&'static str>>,
+    tips: impl Source<(), Vec<&'static str>>,
 ) -> Result<impl Service<u32, Response = Page, Error = FanOutError> + Clone, BoxError> {
     let mut plan = Plan::builder();
     let user = plan
@@ -109,9 +107,13 @@ fn app(
         .strategy(Strategy::Partial)
         .max_concurrency(5)
         .map_response(move |mut answer: Answer| Page {
-            user: answer.take(user).expect("it is required"),
+            user: answer
+                .take(user)
+                .expect("the node is required, so the run failed without it"),
             orders: answer.take(orders),
-            tips: answer.take(tips).expect("it is required"),
+            tips: answer
+                .take(tips)
+                .expect("the node is required, so the run failed without it"),
             missing: missing(&plan, &answer),
         })
         .map_request(|id| {
@@ -119,7 +121,7 @@ fn app(
         }))
 }
 
-/// The names of the nodes without an answer, by the report.
+/// Returns the names of the nodes without a response.
 fn missing(plan: &Plan, answer: &Answer) -> Vec<Box<str>> {
     let branches = answer.report().branches.iter();
     branches
@@ -135,7 +137,7 @@ async fn main() -> Result<(), BoxError> {
         Ok(User { name, account })
     });
     let orders = service_fn(|_: WithCall<u32>| async { Ok(vec!["a book"]) });
-    let tips = service_fn(|_: WithCall<()>| async { Err("nobody is here to recommend".into()) });
+    let tips = service_fn(|_: WithCall<()>| async { Err("no recommendations".into()) });
     println!("{:#?}", app(users, orders, tips)?.oneshot(7).await?);
     Ok(())
 }
@@ -147,11 +149,11 @@ mod tests {
 
     use super::*;
 
-    /// The services, each of which does as it should.
+    /// Scripted services for the three nodes.
     struct Services {
         users: ScriptedService<WithCall<u32>, User, BoxError>,
-        orders: ScriptedService<WithCall<u32>, Titles, BoxError>,
-        tips: ScriptedService<WithCall<()>, Titles, BoxError>,
+        orders: ScriptedService<WithCall<u32>, Vec<&'static str>, BoxError>,
+        tips: ScriptedService<WithCall<()>, Vec<&'static str>, BoxError>,
     }
 
     fn ada() -> User {
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_page_has_all_three_answers() {
+    async fn the_page_has_all_three_responses() {
         let services = Services::new();
         assert_eq!(services.page().await.unwrap(), whole());
         assert_eq!(*services.users.requests()[0].get(), 7);
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_without_orders_says_so() {
+    async fn a_page_without_orders_lists_them_as_missing() {
         let orders = ScriptedService::new().respond_with(|_| Err("the archive is closed".into()));
         let services = Services {
             orders,
@@ -209,8 +211,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn there_are_always_tips() {
-        let tips = ScriptedService::new().respond_with(|_| Err("nobody is here".into()));
+    async fn tips_have_a_fallback() {
+        let tips = ScriptedService::new().respond_with(|_| Err("no recommendations".into()));
         let services = Services {
             tips,
             ..Services::new()
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_is_waited_for_half_a_second_at_most() {
+    async fn a_page_takes_at_most_half_a_second() {
         let users = ScriptedService::new().hang();
         let services = Services {
             users,
@@ -228,7 +230,7 @@ mod tests {
         };
         let start = Instant::now();
         let Err(FanOutError::Failed { verdict, answer }) = services.page().await else {
-            panic!("there is no page without its user");
+            panic!("expected FanOutError::Failed, because the user is required");
         };
         assert!(start.elapsed() <= Duration::from_millis(500));
         assert_eq!(verdict, Verdict::Timeout);

@@ -1,6 +1,5 @@
-//! How to unit-test a stack of layers in isolation: no network, no server, no waiting. A script
-//! plays the service, tokio's paused clock plays the time, and the testkit's laws find what one
-//! would not think of testing.
+//! Unit tests of a stack of layers, without network, server or waiting. A scripted service responds,
+//! tokio's paused clock advances the time, and the testkit's laws check the contracts of tower.
 //!
 //! ```sh
 //! cargo test -p tower-fanout-examples --example unit_test
@@ -14,7 +13,7 @@ use tower_fanout_layers::{
     TimeoutLayer, WithCall, retry::Jitter,
 };
 
-/// A service that knows prices.
+/// A service that returns the price of an item.
 trait Prices:
     Service<WithCall<u32>, Response = u32, Error = BoxError, Future: Send>
     + Clone
@@ -33,7 +32,7 @@ impl<S> Prices for S where
 {
 }
 
-/// What shall be tested: two attempts of 100 ms, below them a breaker that opens at the third
+/// Builds the stack under test: two attempts of 100 ms each, and a breaker that opens at the third
 /// failure in a row.
 fn careful(prices: impl Prices) -> Result<impl Prices, ConfigError> {
     let retry = RetryConfig::new().max_attempts(2).jitter(Jitter::None);
@@ -75,18 +74,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hang_is_cut_and_tried_again_after_a_pause() {
+    async fn a_hanging_attempt_times_out_and_is_retried_after_a_pause() {
         let prices = prices().hang().respond(21);
         let start = Instant::now();
         let service = careful(prices.clone()).unwrap();
         assert_eq!(service.oneshot(ask()).await.unwrap(), 21);
-        // The first attempt's timeout and the pause: exact, because the clock is not real.
+        // Timeout of the first attempt plus the pause; exact, because the clock is paused.
         assert_eq!(start.elapsed(), Duration::from_millis(100 + 50));
         assert_eq!((prices.calls(), prices.cancelled()), (2, 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_three_failures_the_service_is_left_alone() {
+    async fn the_breaker_opens_after_three_failures() {
         let prices = prices().respond_with(|_| Err("down".into()));
         let service = careful(prices.clone()).unwrap();
         for _ in 0..5 {
@@ -101,7 +100,7 @@ mod tests {
         assert_eq!(prices.calls(), 3);
     }
 
-    /// The laws send numbered requests and know the answers again.
+    /// Numbered requests and responses, so that the laws can match them.
     #[derive(Clone)]
     struct Numbered;
 

@@ -1,5 +1,5 @@
-// Generated from prices.proto by tonic-prost-build 0.14.9 and protox 0.10.0, not to be edited. In a
-// package that depends on these two, this makes it anew, without protoc:
+// Generated from prices.proto by tonic-prost-build 0.14.9 and protox 0.10.0. Do not edit. To generate the
+// file again, without protoc, run this in a package that depends on both:
 //
 //     let files = protox::compile(["prices.proto"], ["."])?;
 //     tonic_prost_build::configure().out_dir(".").compile_fds(files)?;
@@ -26,7 +26,7 @@ pub mod prices_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// A shop that says what things cost.
+    /// A shop that returns prices.
     #[derive(Debug, Clone)]
     pub struct PricesClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -107,7 +107,7 @@ pub mod prices_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The price of one item; NOT_FOUND if the shop does not sell it.
+        /// Returns the price of one item; NOT_FOUND if the shop does not sell it.
         pub async fn quote(
             &mut self,
             request: impl tonic::IntoRequest<super::QuoteRequest>,
@@ -141,13 +141,13 @@ pub mod prices_server {
     /// Generated trait containing gRPC methods that should be implemented for use with PricesServer.
     #[async_trait]
     pub trait Prices: std::marker::Send + std::marker::Sync + 'static {
-        /// The price of one item; NOT_FOUND if the shop does not sell it.
+        /// Returns the price of one item; NOT_FOUND if the shop does not sell it.
         async fn quote(
             &self,
             request: tonic::Request<super::QuoteRequest>,
         ) -> std::result::Result<tonic::Response<super::QuoteReply>, tonic::Status>;
     }
-    /// A shop that says what things cost.
+    /// A shop that returns prices.
     #[derive(Debug)]
     pub struct PricesServer<T> {
         inner: Arc<T>,
