@@ -1,5 +1,4 @@
-//! Clients that hold what they can, against a server in another process, and the layers of the front
-//! door in any router.
+//! Slow clients against a server in another process, and the inbound layers around an axum router.
 #![allow(missing_docs)]
 
 mod common;
@@ -21,11 +20,11 @@ use tower_fanout_http::{
 
 #[tokio::test]
 async fn serve_for_others() {
-    serve_if_told().await;
+    serve_if_requested().await;
 }
 
-/// Opens half-open connections: each sends the beginning of a head, and a byte a second. Says when
-/// all are open, and how many were closed when none is left.
+/// Python program that opens connections which send a part of a head, then one byte per second. It prints
+/// `open` when all are open, and `closed` with their number when the server has closed all.
 const SLOW: &str = r#"
 import resource, select, socket, sys, time
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -52,14 +51,14 @@ while held:
 print("closed", closed, flush=True)
 "#;
 
-/// Slow clients in a process of their own.
+/// Slow clients in a process of their own, which is killed on drop.
 struct Slow {
     lines: Lines<BufReader<ChildStdout>>,
     _child: Child,
 }
 
 impl Slow {
-    /// Nothing without Python.
+    /// Starts `count` clients and waits until all are connected; `None` without Python.
     async fn start(front: &Front, count: usize) -> Option<Self> {
         let mut child = Command::new(program("python3")?)
             .args(["-c", SLOW, &front.addr.ip().to_string()])
@@ -79,12 +78,12 @@ impl Slow {
 
     async fn line(&mut self) -> String {
         let line = timeout(ms(30_000), self.lines.next_line()).await;
-        line.expect("it takes too long").unwrap().unwrap()
+        line.expect("no line within 30 s").unwrap().unwrap()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d1_ten_thousand_slow_clients_leave_room_for_a_good_one() {
+async fn fault_d1_serves_a_client_beside_ten_thousand_slow_ones() {
     const SLOW_ONES: usize = 10_000;
     let front = Front::start(12_000, ms(8_000));
     let idle = front.p99(300).await;
@@ -101,7 +100,7 @@ async fn fault_d1_ten_thousand_slow_clients_leave_room_for_a_good_one() {
     assert!(busy < ms(500), "{busy:?}");
     match memory {
         Some(memory) => assert!(memory < 300, "{memory} MB"),
-        None => println!("skipped: no /proc to read the memory from"),
+        None => println!("skipped the memory limit: no /proc"),
     }
     assert_eq!(slow.line().await, format!("closed {SLOW_ONES}"));
     front.until(|counts| counts.slow == SLOW_ONES as u64).await;
@@ -109,7 +108,7 @@ async fn fault_d1_ten_thousand_slow_clients_leave_room_for_a_good_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d5_without_files_it_waits_and_goes_on() {
+async fn fault_d5_waits_for_file_descriptors_and_continues() {
     let front = Front::start(256, ms(2_000));
     let Some(mut slow) = Slow::start(&front, 400).await else {
         return;
@@ -117,21 +116,27 @@ async fn fault_d5_without_files_it_waits_and_goes_on() {
     let before = front.processor();
     let (answer, waited) = front.ask("/").await.unwrap();
     let spent = front.processor().zip(before).map(|(now, then)| now - then);
-    println!("answered after {waited:?}, for {spent:?} hundredths of a second of the processor");
+    println!("responded after {waited:?}, used {spent:?} hundredths of a second of the processor");
     assert_eq!(answer, "hello");
-    assert!(waited > ms(500), "there were files: {waited:?}");
-    assert!(spent.is_none_or(|spent| spent < 50), "it spins: {spent:?}");
+    assert!(
+        waited > ms(500),
+        "the server did not run out of files: {waited:?}"
+    );
+    assert!(
+        spent.is_none_or(|spent| spent < 50),
+        "the accept loop spins: {spent:?}"
+    );
     assert_eq!(slow.line().await, "closed 400");
 }
 
 #[tokio::test]
-async fn fault_d7_d23_d37_any_router_can_have_the_same_door() {
-    let whose = |Extension(client): Extension<ClientAddr>, body: String| async move {
+async fn fault_d7_d23_d37_the_layers_work_around_any_router() {
+    let handler = |Extension(client): Extension<ClientAddr>, body: String| async move {
         format!("{} {body}", client.0)
     };
     let proxies = TrustedProxies::new(["127.0.0.0/8".parse().unwrap()]);
     let limit = BodyLimitConfig::new().max(4).timeout(ms(60_000));
-    let router = Router::new().route("/", post(whose)).layer((
+    let router = Router::new().route("/", post(handler)).layer((
         GuardLayer::default(),
         ForwardedLayer::new(proxies),
         BodyLimitLayer::new(limit).unwrap(),

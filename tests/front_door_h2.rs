@@ -1,4 +1,4 @@
-//! Attacks of HTTP/2, as raw frames, against a server in another process.
+//! HTTP/2 attacks with raw frames against a server in another process.
 #![allow(missing_docs)]
 
 mod common;
@@ -7,17 +7,17 @@ use common::{frames::*, front::*, *};
 
 #[tokio::test]
 async fn serve_for_others() {
-    serve_if_told().await;
+    serve_if_requested().await;
 }
 
-/// How an attack went.
+/// A server after an attack, and the frames that it sent to the attacker.
 struct Attack {
     front: Front,
     sent: Sent,
 }
 
-/// Attacks a new server, which serves others meanwhile, and whose memory does not grow by more than
-/// 64 MB.
+/// Attacks a new server. Asserts that other requests take less than 2 s meanwhile, and that the memory of
+/// the server grows by less than 64 MiB.
 async fn attacked(frames: Vec<u8>) -> Attack {
     let front = Front::start(1_000, ms(10_000));
     front.p99(20).await;
@@ -44,12 +44,12 @@ async fn attacked(frames: Vec<u8>) -> Attack {
 }
 
 impl Attack {
-    /// The server ended the connection, for this.
+    /// Asserts that the server closed the connection with the error `code`.
     fn ended(&self, code: u32) {
         assert_eq!((self.sent.goaway, self.sent.closed), (Some(code), true));
     }
 
-    /// Nothing is left of it.
+    /// Waits until no call of the attack is in flight and its connection is closed.
     async fn over(&self) {
         self.front
             .until(|counts| counts.live == 0 && counts.open == 1)
@@ -62,19 +62,19 @@ fn reset(stream: u32) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d28_a_rapid_reset_ends_the_connection() {
+async fn fault_d28_rapid_reset_closes_the_connection() {
     let frames =
         streams(20_000).flat_map(|stream| [request(stream, "/slow"), reset(stream)].concat());
     let front = Front::start(1_000, ms(10_000));
     let sent = attack(front.addr, frames.collect()).await;
     assert_eq!((sent.goaway, sent.closed), (Some(ENHANCE_YOUR_CALM), true));
     let counts = front.until(|counts| counts.live == 0).await;
-    println!("{} of 20,000 requests came to the service", counts.calls);
+    println!("{} of 20,000 requests reached the service", counts.calls);
     assert!(counts.calls <= 300);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d29_a_flood_of_continuations_ends_the_connection() {
+async fn fault_d29_a_continuation_flood_closes_the_connection() {
     let mut frames = frame(HEADERS, END_STREAM, 1, &get("/"));
     for _ in 0..100_000 {
         frames.extend(frame(CONTINUATION, 0, 1, &[]));
@@ -85,7 +85,7 @@ async fn fault_d29_a_flood_of_continuations_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d29_empty_data_is_not_kept() {
+async fn fault_d29_a_flood_of_empty_data_closes_the_connection() {
     let mut post = get("/slow");
     post[0] = 0x83;
     let mut frames = frame(HEADERS, END_HEADERS, 1, &post);
@@ -98,14 +98,14 @@ async fn fault_d29_empty_data_is_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d29_a_bomb_of_headers_does_not_go_off() {
-    // A header of 4,000 bytes enters the table, and is named 16,000 times by one byte each.
+async fn fault_d29_an_hpack_bomb_closes_the_connection() {
+    // A header of 4,000 bytes enters the dynamic table; each later byte is a reference to it.
     let mut block = get("/");
     block.extend([0x40, 1, b'a', 0x7f, 0xa1, 0x1e]);
     block.extend([b'b'; 4_000]);
     block.extend([0xbe; 12_000]);
     let frames = streams(50).flat_map(|stream| {
-        // The table has it from the first on.
+        // The first stream has put the header into the table.
         let later = [get("/"), vec![0xbe; 16_000]].concat();
         let block = if stream == 1 { &block } else { &later };
         frame(
@@ -121,7 +121,7 @@ async fn fault_d29_a_bomb_of_headers_does_not_go_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d29_a_server_that_is_made_to_reset_ends_the_connection() {
+async fn fault_d29_made_you_reset_closes_the_connection() {
     let nothing = |stream| frame(WINDOW_UPDATE, 0, stream, &[0; 4]);
     let too_much = |stream| frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffffu32.to_be_bytes());
     let on_itself = |stream: u32| frame(2, 0, stream, &[&stream.to_be_bytes()[..], &[1]].concat());
@@ -141,13 +141,13 @@ async fn fault_d29_a_server_that_is_made_to_reset_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fault_d30_floods_of_pings_and_settings_are_answered_and_starve_nobody() {
+async fn fault_d30_ping_and_settings_floods_do_not_delay_other_clients() {
     for (one, count) in [
         (frame(PING, 0, 0, &[7; 8]), 100_000),
         (frame(SETTINGS, 0, 0, &[]), 100_000),
     ] {
         let attack = attacked(one.repeat(count)).await;
-        println!("{} of {count} were answered", attack.sent.acks);
+        println!("{} of {count} were acknowledged", attack.sent.acks);
         attack.over().await;
     }
 }

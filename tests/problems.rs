@@ -1,4 +1,4 @@
-//! The page of problem types lists what the code can send.
+//! Checks that `docs/problems.md` lists all problem codes.
 #![allow(missing_docs)]
 
 use tower_fanout_http::problem::{Code, Problem};

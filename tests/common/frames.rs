@@ -1,4 +1,4 @@
-//! Frames of HTTP/2 (RFC 9113), right or wrong, written by hand.
+//! Hand-written HTTP/2 frames (RFC 9113), valid and invalid.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,11 +20,11 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-/// Codes of errors.
+/// Error codes.
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// One frame.
+/// Builds one frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
@@ -34,28 +34,30 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// The block of a GET of `path`, without entries of the table that can change.
+/// Builds the header block of a GET of `path`, without entries of the dynamic table.
 pub(crate) fn get(path: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    // GET, http, then :path and :authority as literals that are not indexed.
+    // GET, http, then :path and :authority as literals without indexing.
     [vec![0x82, 0x86, 0x04], text(path), vec![0x01], text("x")].concat()
 }
 
-/// A whole GET of `path`.
+/// Builds the frame of a whole GET of `path`.
 pub(crate) fn request(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &get(path))
 }
 
-/// The streams of a client, in order.
+/// Returns the ids of the first `count` streams of a client.
 pub(crate) fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|n| 2 * n + 1)
 }
 
-/// What a server sent until it closed, or was silent for a moment.
+/// Frames that a server sent until it closed the connection, or until it was silent for 1 s after all
+/// frames of the client were written.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
-    /// The codes of GOAWAY, and of each RST_STREAM.
+    /// Error code of the last GOAWAY.
     pub(crate) goaway: Option<u32>,
+    /// Error code of each RST_STREAM.
     pub(crate) resets: Vec<u32>,
     pub(crate) answers: usize,
     pub(crate) acks: usize,
@@ -75,7 +77,7 @@ impl Sent {
     }
 }
 
-/// Begins a connection and sends `frames`, while it reads what comes back.
+/// Opens a connection, sends `frames`, and reads the frames of the server meanwhile.
 pub(crate) async fn attack(addr: SocketAddr, frames: Vec<u8>) -> Sent {
     let (mut read, mut write) = TcpStream::connect(addr).await.unwrap().into_split();
     let writing = tokio::spawn(async move {
@@ -85,7 +87,7 @@ pub(crate) async fn attack(addr: SocketAddr, frames: Vec<u8>) -> Sent {
             frame(SETTINGS, 0, 0, &[]),
             frame(SETTINGS, ACK, 0, &[]),
         ];
-        // The server may close before it has read all.
+        // The server may close the connection before it has read all frames.
         let _ = write.write_all(&[begin.concat(), frames].concat()).await;
         write
     });
@@ -93,7 +95,7 @@ pub(crate) async fn attack(addr: SocketAddr, frames: Vec<u8>) -> Sent {
     let mut head = [0; 9];
     loop {
         match tokio::time::timeout(ms(1_000), read.read_exact(&mut head)).await {
-            // It says no more, and has read all.
+            // The server is silent, and has read all frames.
             Err(_) if writing.is_finished() => break,
             Err(_) => continue,
             Ok(Err(_)) => {

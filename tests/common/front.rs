@@ -1,4 +1,4 @@
-//! The accept loop in a process of its own, which a test attacks and measures.
+//! The server loop in a process of its own, for tests that attack it and measure the process.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,14 +15,14 @@ use tower_fanout_http::server::{CloseReason, ServerConfig, bind};
 
 use super::*;
 
-/// How a server is told by its parent that it is one, and its header timeout in milliseconds.
+/// Environment variable that makes this program a server. Its value is the header timeout in milliseconds.
 const ROLE: &str = "FRONT_DOOR_HEADER_TIMEOUT";
 
-/// Serves for the parent of this process, or does nothing when a test runner called it.
+/// Runs the server if the parent process has set [`ROLE`]; does nothing if a test runner called.
 ///
-/// `/slow` never answers; `/counts` tells calls of other paths, those under way, and connections that
-/// are open and that were too slow.
-pub(crate) async fn serve_if_told() {
+/// `/slow` never responds. `/counts` responds with four numbers: calls of other paths, calls in flight, open
+/// connections, and connections that were closed for being slow.
+pub(crate) async fn serve_if_requested() {
     let Ok(header_timeout) = std::env::var(ROLE) else {
         return;
     };
@@ -34,7 +34,7 @@ pub(crate) async fn serve_if_told() {
     server.serve(listener, router, std::future::pending()).await;
 }
 
-/// A call under way.
+/// Counts a call as in flight until it is dropped.
 struct Live(Arc<AtomicU64>);
 
 impl Drop for Live {
@@ -61,7 +61,7 @@ fn counting(connections: tower_fanout_http::server::Connections) -> Router {
     })
 }
 
-/// What a server has seen.
+/// The numbers of `/counts`.
 #[derive(Debug)]
 pub(crate) struct Counts {
     pub(crate) calls: u64,
@@ -70,7 +70,7 @@ pub(crate) struct Counts {
     pub(crate) slow: u64,
 }
 
-/// A server in another process, which ends with this.
+/// A server in another process, which is killed on drop.
 pub(crate) struct Front {
     child: Child,
     pub(crate) addr: SocketAddr,
@@ -84,8 +84,8 @@ impl Drop for Front {
 }
 
 impl Front {
-    /// Starts this test program again, as a server that may open this many files. It has a test
-    /// `serve_for_others` that calls [`serve_if_told`].
+    /// Starts this test program again, as a server that may open `files` files. The program needs a test
+    /// `serve_for_others` that calls [`serve_if_requested`].
     pub(crate) fn start(files: u32, header_timeout: Duration) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut child = Command::new("sh")
@@ -101,11 +101,11 @@ impl Front {
         let addr = lines
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("listening ")?.parse().ok())
-            .expect("the server has no address");
+            .expect("the server did not print its address");
         Self { child, addr }
     }
 
-    /// Memory in use, in MB; nothing where there is no `/proc`.
+    /// Returns the memory in use, in MiB; `None` without `/proc`.
     pub(crate) fn memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -113,14 +113,14 @@ impl Front {
         Some(kilobytes >> 10)
     }
 
-    /// Processor time used, in hundredths of a second; nothing where there is no `/proc`.
+    /// Returns the processor time used, in hundredths of a second; `None` without `/proc`.
     pub(crate) fn processor(&self) -> Option<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
     }
 
-    /// Asks on a connection of its own; says how long it took.
+    /// Sends a request on a new connection. Returns the body and the duration.
     pub(crate) async fn ask(&self, path: &str) -> std::io::Result<(String, Duration)> {
         let start = Instant::now();
         let mut stream = TcpStream::connect(self.addr).await?;
@@ -150,7 +150,7 @@ impl Front {
         }
     }
 
-    /// Waits until the counts are as they should be.
+    /// Waits up to 30 s until the counts fulfil `condition`, and returns them.
     pub(crate) async fn until(&self, condition: impl Fn(&Counts) -> bool) -> Counts {
         let reached = async {
             loop {
@@ -167,7 +167,7 @@ impl Front {
         }
     }
 
-    /// How long the slowest of a hundred of this many requests took, each on its own connection.
+    /// Returns the 99th percentile of the durations of `requests` requests, each on a new connection.
     pub(crate) async fn p99(&self, requests: usize) -> Duration {
         let mut took = Vec::with_capacity(requests);
         for _ in 0..requests {

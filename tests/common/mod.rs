@@ -1,5 +1,5 @@
-//! Servers over loopback sockets, and raw requests to them.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+//! Servers on loopback sockets, and raw requests to them.
+#![allow(dead_code, reason = "each test file uses a part of this module")]
 
 pub(crate) mod frames;
 pub(crate) mod front;
@@ -29,18 +29,19 @@ pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Sends these bytes over a connection of their own, and reads until the server closes it.
+/// Sends `request` on a new connection, and reads until the server closes the connection.
 pub(crate) async fn raw(addr: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
-    // The server may answer and close before it has read all.
+    // The server may respond and close before it has read the whole request.
     let _ = stream.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();
-    // A reset is an end too.
+    // A reset ends the response too.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
 }
 
-/// The status of a response, and the code of its problem document; empty if it has none.
+/// Returns the status of a response and the code of its problem document. The code is empty if the response
+/// has no problem document.
 pub(crate) fn status_and_code(answer: &str) -> (u16, &str) {
     let status = answer.get(9..12).and_then(|status| status.parse().ok());
     let code = answer
@@ -49,8 +50,11 @@ pub(crate) fn status_and_code(answer: &str) -> (u16, &str) {
     (status.unwrap_or_default(), code.unwrap_or_default())
 }
 
-/// The path of a program that a test needs. Without it the test says so and is skipped, unless all
-/// programs are required.
+/// Returns the path of a program that a test needs. Without the program, prints that the test is skipped and
+/// returns `None`.
+///
+/// # Panics
+/// Panics if the program is missing and `FANOUT_REQUIRE_ALL` is set.
 pub(crate) fn program(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
