@@ -109,11 +109,11 @@ fn app(
         .map_response(move |mut answer: Answer| Page {
             user: answer
                 .take(user)
-                .expect("the node is required, so the run failed without it"),
+                .expect("a run only succeeds with its required nodes"),
             orders: answer.take(orders),
             tips: answer
                 .take(tips)
-                .expect("the node is required, so the run failed without it"),
+                .expect("a run only succeeds with its required nodes"),
             missing: missing(&plan, &answer),
         })
         .map_request(|id| {
