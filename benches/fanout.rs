@@ -1,5 +1,5 @@
-//! What a run costs per node: plans of 10, 100 and 1,000 nodes that do nothing, all beside each other,
-//! one after the other, and in between, over calling the same boxed services by hand.
+//! Costs of a run per node, compared with calls of the same boxed services by hand. The plans have 10, 100
+//! and 1,000 nodes, which are independent, form one chain, or depend on each other at random.
 //!
 //! ```sh
 //! cargo bench -p tower-fanout-benches --bench fanout
@@ -17,12 +17,12 @@ use tokio::time::Instant;
 use tower::Service;
 use tower_fanout::{FanOut, Plan};
 
-/// Turns in which all cases are run once, so that they share what the machine does meanwhile.
+/// Measurements of each case and of its calls by hand, taken alternately. The median counts.
 const TURNS: usize = 31;
-/// Nodes that are run per case and turn.
+/// Number of nodes that a measurement runs.
 const NODES: usize = 200_000;
 
-/// A service that answers at once, or when it is polled again.
+/// A service that responds at the first poll, or at the second if `pending`.
 #[derive(Clone, Copy)]
 struct Nothing {
     pending: bool,
@@ -45,7 +45,7 @@ impl Service<()> for Nothing {
     }
 }
 
-/// Ready at once, or when it is polled again.
+/// A future that is ready at the first poll, or at the second if `pending`.
 struct Later {
     pending: bool,
     answer: Ready<Result<u64, Infallible>>,
@@ -63,7 +63,7 @@ impl Future for Later {
     }
 }
 
-/// How nodes depend on each other.
+/// Shape of the dependencies of a plan.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     Wide,
@@ -87,7 +87,7 @@ fn plan(form: Form, nodes: usize, pending: bool) -> FanOut<()> {
         }
         let _ = node.key();
     }
-    FanOut::new(plan.build().expect("the plan is sound"))
+    FanOut::new(plan.build().expect("the plan is valid"))
 }
 
 fn poll<F: Future>(future: F) {
@@ -96,7 +96,7 @@ fn poll<F: Future>(future: F) {
     while future.as_mut().poll(&mut cx).is_pending() {}
 }
 
-/// The same services, called one after the other by hand.
+/// Calls the same services by hand, one after the other.
 fn by_hand(services: &[Nothing]) {
     for service in services {
         poll(async {
@@ -147,7 +147,7 @@ fn median(mut costs: Vec<f64>) -> f64 {
     costs[costs.len() / 2]
 }
 
-/// Allocations per node beyond those of the services.
+/// Returns the number of allocations per node beyond those of the services.
 fn allocations(case: &mut Case) -> f64 {
     (case.run)();
     let ours = allocation_counter::measure(|| (case.run)()).count_total;
@@ -163,7 +163,7 @@ fn main() {
     if let Some(place) = after("--only") {
         let name = &arguments[place + 1];
         let case = cases.iter_mut().find(|case| case.name == *name);
-        let case = case.expect("there is such a case");
+        let case = case.expect("no case has this name");
         return (0..2_000_000 / case.nodes).for_each(|_| (case.run)());
     }
     println!(

@@ -1,4 +1,4 @@
-//! Measures cases in turns, so that what else the machine does hits them alike.
+//! Measures cases in turns, so that other load of the machine affects all of them equally.
 
 use std::{
     hint::black_box,
@@ -10,21 +10,23 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// The most calls per turn, how long a turn of a case takes at most, and turns per case.
+/// Maximum number of calls of a case per turn.
 const CALLS: u32 = 10_000;
+/// Approximate maximum duration of a case per turn.
 const TURN: Duration = Duration::from_millis(10);
+/// Number of turns. The median of a case counts.
 const TURNS: usize = 40;
 
-/// Something that can be called many times.
+/// A named operation that is measured.
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// What its cost is compared with: the place of a case, and the most it may cost beyond it.
+    /// The index of the case to compare with, and the maximum difference in nanoseconds, if there is one.
     pub(crate) over: Option<(usize, Option<f64>)>,
     call: Box<dyn FnMut()>,
 }
 
 impl Case {
-    /// Calls `service` with what `request` makes.
+    /// Creates a case that calls `service` with the requests that `request` returns.
     pub(crate) fn new<S, Req>(
         name: impl Into<String>,
         mut service: S,
@@ -36,7 +38,7 @@ impl Case {
         Self::of(name, move || drive(&mut service, request()))
     }
 
-    /// Calls a function.
+    /// Creates a case that calls a function.
     pub(crate) fn of(name: impl Into<String>, call: impl FnMut() + 'static) -> Self {
         Self {
             name: name.into(),
@@ -45,7 +47,7 @@ impl Case {
         }
     }
 
-    /// Compares it with the case at `place`; `target` is how many nanoseconds more it may cost.
+    /// Compares the case with the case at index `place`. `target` is the maximum difference in nanoseconds.
     pub(crate) fn over(mut self, place: usize, target: impl Into<Option<f64>>) -> Self {
         self.over = Some((place, target.into()));
         self
@@ -57,14 +59,14 @@ impl Case {
         }
     }
 
-    /// How long one of `calls` takes, in nanoseconds.
+    /// Returns the mean duration of a call in nanoseconds, measured over `calls` calls.
     fn time(&mut self, calls: u32) -> f64 {
         let start = Instant::now();
         self.run(calls);
         start.elapsed().as_nanos() as f64 / f64::from(calls)
     }
 
-    /// How many calls make a turn.
+    /// Returns the number of calls per turn.
     fn calls(&mut self) -> u32 {
         self.run(CALLS / 50);
         let calls = TURN.as_nanos() as f64 / self.time(CALLS / 50);
@@ -74,7 +76,7 @@ impl Case {
 
 /// Makes `service` ready, calls it, and polls the call to its end.
 pub(crate) fn drive<S: Service<Req>, Req>(service: &mut S, request: Req) {
-    // By reference: what is moved through a black box is copied on both sides of it.
+    // By reference, because `black_box` would copy a moved value on both sides.
     black_box(&request);
     let mut cx = Context::from_waker(Waker::noop());
     while service.poll_ready(&mut cx).is_pending() {}
@@ -87,15 +89,15 @@ pub(crate) fn drive<S: Service<Req>, Req>(service: &mut S, request: Req) {
     }
 }
 
-/// What was asked for on the command line.
-pub(crate) struct Asked {
-    /// Only to see that it runs.
+/// Options of the command line.
+pub(crate) struct Options {
+    /// Runs each case a few times without measuring.
     pub(crate) test: bool,
-    /// Runs only this case, so many times: for a profiler.
+    /// Runs only the case of this name, with this number of calls, for a profiler.
     pub(crate) only: Option<(String, u32)>,
 }
 
-impl Asked {
+impl Options {
     pub(crate) fn new() -> Self {
         let arguments: Vec<String> = std::env::args().collect();
         let after = |name: &str| {
@@ -111,13 +113,13 @@ impl Asked {
     }
 }
 
-/// Runs the cases in turns and prints what they cost.
-pub(crate) fn compare(mut cases: Vec<Case>, asked: &Asked) {
-    if let Some((name, calls)) = &asked.only {
+/// Runs the cases in turns and prints their costs.
+pub(crate) fn compare(mut cases: Vec<Case>, options: &Options) {
+    if let Some((name, calls)) = &options.only {
         let case = cases.iter_mut().find(|case| case.name == *name);
-        return case.expect("there is such a case").run(*calls);
+        return case.expect("no case has this name").run(*calls);
     }
-    if asked.test {
+    if options.test {
         return cases.iter_mut().for_each(|case| case.run(3));
     }
     let calls: Vec<u32> = cases.iter_mut().map(Case::calls).collect();

@@ -1,9 +1,8 @@
-//! What each layer of the edge costs a request, beside the bare service with the same request, in one
-//! run; and what a token costs beside its signature alone: `cargo bench -p tower-fanout-benches --bench edge`.
+//! Costs of each HTTP layer, compared with the bare service and the same request, and of verifying a token,
+//! compared with its signature alone: `cargo bench -p tower-fanout-benches --bench edge`.
 //!
-//! One case alone, for a profiler that counts instructions, as one number for all calls:
-//! `valgrind --tool=callgrind … --bench --only "guard" --calls 100000`; that of `guard, bare` is to be
-//! taken off.
+//! To run one case under a profiler that counts instructions:
+//! `valgrind --tool=callgrind … --bench --only "guard" --calls 100000`. Subtract the count of `guard, bare`.
 
 #[path = "../harness.rs"]
 mod harness;
@@ -18,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use harness::{Asked, Case, compare};
+use harness::{Case, Options, compare};
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
@@ -41,10 +40,10 @@ const STATE: (&str, &str) = ("tracestate", "fanout=00f067aa0ba902b7,rojo=t61rcWk
 const ID: (&str, &str) = ("x-correlation-id", "0198d1f0-5d7a-7c39-9a55-000000000007");
 const FORWARDED: (&str, &str) = ("x-forwarded-for", "203.0.113.7, 10.0.0.2");
 
-/// What every request is, and where it is from.
+/// The type of every request.
 type Inbound = Request<Empty<Bytes>>;
 
-/// Answers at once, with nothing.
+/// A service that responds at once with an empty body.
 #[derive(Clone, Copy)]
 struct Bare;
 
@@ -62,7 +61,7 @@ impl<B> Service<Request<B>> for Bare {
     }
 }
 
-/// A request as browsers send it, with these headers too.
+/// Builds a request with a few usual headers, a peer address, and `headers`.
 fn request(headers: &[(&str, &str)]) -> Inbound {
     let peer = SocketAddr::from(([10, 0, 0, 1], 4711));
     let mut request = Request::get("/orders?page=2")
@@ -73,10 +72,11 @@ fn request(headers: &[(&str, &str)]) -> Inbound {
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.body(Empty::new()).expect("a request")
+    request.body(Empty::new()).expect("the request is valid")
 }
 
-/// `layer` over the bare service, and before it the bare service alone, each with these headers.
+/// Adds two cases with the same `headers`: the bare service, and `layer` around it. `target` is the maximum
+/// cost of the layer in nanoseconds.
 fn beside<L>(
     cases: &mut Vec<Case>,
     (name, layer): (&str, L),
@@ -91,7 +91,7 @@ fn beside<L>(
     let request = request(headers);
     let service = layer.layer(Bare);
     let answer = service.clone().oneshot(request.clone()).now_or_never();
-    let Ok(answer) = answer.expect("it waits for nothing");
+    let Ok(answer) = answer.expect("the layer does not wait");
     assert_eq!(answer.status(), 200, "{name}");
     let same = request.clone();
     let bare = Case::new(format!("{name}, bare"), Bare, move || request.clone());
@@ -112,8 +112,8 @@ fn layers(cases: &mut Vec<Case>) {
     beside(cases, state, &[PARENT, STATE], 400.0);
     let span = ("span, nothing logged", RequestSpanLayer::new());
     beside(cases, span, &[], 20.0);
-    let nobody = ("proxies, none", ForwardedLayer::default());
-    beside(cases, nobody, &[FORWARDED], 250.0);
+    let no_proxies = ("proxies, none", ForwardedLayer::default());
+    beside(cases, no_proxies, &[FORWARDED], 250.0);
     beside(cases, ("proxies, one", proxies()), &[FORWARDED], 300.0);
     let limit = BodyLimitLayer::default();
     beside(cases, ("body limit, no body", limit), &[], 100.0);
@@ -122,14 +122,14 @@ fn layers(cases: &mut Vec<Case>) {
 fn proxies() -> ForwardedLayer {
     ForwardedLayer::new(TrustedProxies::new(["10.0.0.0/8"
         .parse()
-        .expect("a network")]))
+        .expect("the network is valid")]))
 }
 
 fn jwt(signed: &tokens::Signed) -> JwtLayer {
-    JwtLayer::new(signed.verifier(), JwtConfig::default()).expect("a valid config")
+    JwtLayer::new(signed.verifier(), JwtConfig::default()).expect("the config is valid")
 }
 
-/// Every layer, in the order of the gateway.
+/// Adds a case with all layers, in the order of the gateway.
 fn edge(cases: &mut Vec<Case>, signed: &tokens::Signed) {
     let whole = ServiceBuilder::new()
         .layer(proxies())
@@ -146,11 +146,11 @@ fn edge(cases: &mut Vec<Case>, signed: &tokens::Signed) {
 }
 
 fn main() {
-    // Timers belong to a runtime, though nothing here waits for one.
+    // The layers create timers, which need a runtime.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
-    let runtime = runtime.expect("a runtime can be made");
+    let runtime = runtime.expect("the runtime starts");
     let _inside = runtime.enter();
     let mut cases = Vec::new();
     layers(&mut cases);
@@ -166,5 +166,5 @@ fn main() {
         let place = cases.len();
         cases.extend(signed.cases(place));
     }
-    compare(cases, &Asked::new());
+    compare(cases, &Options::new());
 }

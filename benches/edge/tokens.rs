@@ -1,4 +1,4 @@
-//! A token of each algorithm, and what checks it.
+//! A token per algorithm, and the cases that verify it.
 
 use std::{hint::black_box, rc::Rc};
 
@@ -24,10 +24,10 @@ const CLAIMS: &str = "{\"iss\":\"https://idp.example\",\"aud\":\"orders\",\"sub\
     \"exp\":253402300000,\"iat\":1700000000,\"jti\":\"0198d1f0\",\"tier\":\"pro\",\
     \"roles\":[\"reader\",\"writer\"],\"scope\":\"orders:read orders:write\"}";
 
-/// Whether a signature is that of a message, by the library alone.
+/// Returns `true` if the signature of a message is valid, by the crypto library alone: `(message, signature)`.
 type Raw = Box<dyn Fn(&[u8], &[u8]) -> bool>;
 
-/// A token, and what it was signed with.
+/// A token, its keys, and the verification of its signature by the crypto library alone.
 pub(crate) struct Signed {
     pub(crate) name: &'static str,
     pub(crate) token: String,
@@ -39,21 +39,26 @@ impl Signed {
     pub(crate) fn verifier(&self) -> Verifier {
         let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
         let config = config.tier("tier", ["free", "pro"], "free");
-        Verifier::new(self.keys.clone(), config).expect("a valid config")
+        Verifier::new(self.keys.clone(), config).expect("the config is valid")
     }
 
-    /// What the signature costs, with what is around it, and with the claims; each beside the one
-    /// before. The first stands at `place`.
+    /// Returns three cases: the signature alone, the whole JWS, and the JWS with the rules for claims. Each is
+    /// compared with the one before. `place` is the index of the first case.
     pub(crate) fn cases(self, place: usize) -> [Case; 3] {
         let Self { name, token, .. } = &self;
         let name = format!("{name}, ");
         let verifier = self.verifier();
-        verifier.verify(token).expect("a good token");
-        let (message, signature) = token.rsplit_once('.').expect("three parts");
-        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+        verifier.verify(token).expect("the token is valid");
+        let (message, signature) = token.rsplit_once('.').expect("a token has three parts");
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .expect("the signature is base64url");
         let (message, token) = (message.to_owned(), Rc::<str>::from(token.as_str()));
         let (raw, keys, same) = (self.raw, self.keys, Rc::clone(&token));
-        assert!(raw(message.as_bytes(), &signature), "a good signature");
+        assert!(
+            raw(message.as_bytes(), &signature),
+            "the signature is valid"
+        );
         let raw = move || {
             black_box(raw(black_box(message.as_bytes()), &signature));
         };
@@ -67,13 +72,13 @@ impl Signed {
     }
 }
 
-/// One of each kind.
+/// Returns one token per algorithm.
 pub(crate) fn all() -> [Signed; 4] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
     let same = key.clone();
     let hs = signed(
         Algorithm::HS256,
-        Key::from_secret(Algorithm::HS256, SECRET).expect("long enough"),
+        Key::from_secret(Algorithm::HS256, SECRET).expect("the secret is long enough"),
         |message| hmac::sign(&key, message).as_ref().to_vec(),
         move |message, signature| hmac::verify(&same, message, signature).is_ok(),
     );
@@ -82,8 +87,8 @@ pub(crate) fn all() -> [Signed; 4] {
 
 fn ed() -> Signed {
     let der = der(include_str!("../../crates/http/src/jwt/test_keys/ed.pem"));
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).expect("a key");
-    let public = ParsedPublicKey::new(&ED25519, pair.public_key()).expect("a key");
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).expect("the key is valid");
+    let public = ParsedPublicKey::new(&ED25519, pair.public_key()).expect("the key is valid");
     let pem = include_bytes!("../../crates/http/src/jwt/test_keys/ed.pub.pem");
     let sign = |message: &[u8]| pair.sign(message).as_ref().to_vec();
     by_pair(Algorithm::EdDSA, pem, sign, public)
@@ -91,19 +96,25 @@ fn ed() -> Signed {
 
 fn es() -> Signed {
     let der = der(include_str!("../../crates/http/src/jwt/test_keys/ec.pem"));
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).expect("a key");
+    let pair =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).expect("the key is valid");
     let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key());
     let pem = include_bytes!("../../crates/http/src/jwt/test_keys/ec.pub.pem");
     let sign = |message: &[u8]| {
         let signature = pair.sign(&SystemRandom::new(), message);
-        signature.expect("a signature").as_ref().to_vec()
+        signature.expect("signing works").as_ref().to_vec()
     };
-    by_pair(Algorithm::ES256, pem, sign, public.expect("a key"))
+    by_pair(
+        Algorithm::ES256,
+        pem,
+        sign,
+        public.expect("the key is valid"),
+    )
 }
 
 fn rs() -> Signed {
     let der = der(include_str!("../../crates/http/src/jwt/test_keys/rsa.pem"));
-    let pair = RsaKeyPair::from_pkcs8(&der).expect("a key");
+    let pair = RsaKeyPair::from_pkcs8(&der).expect("the key is valid");
     let public = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key());
     let pem = include_bytes!("../../crates/http/src/jwt/test_keys/rsa.pub.pem");
     let sign = |message: &[u8]| {
@@ -114,10 +125,15 @@ fn rs() -> Signed {
             message,
             &mut signature,
         )
-        .expect("a signature");
+        .expect("signing works");
         signature
     };
-    by_pair(Algorithm::RS256, pem, sign, public.expect("a key"))
+    by_pair(
+        Algorithm::RS256,
+        pem,
+        sign,
+        public.expect("the key is valid"),
+    )
 }
 
 fn by_pair(
@@ -126,7 +142,7 @@ fn by_pair(
     sign: impl Fn(&[u8]) -> Vec<u8>,
     public: ParsedPublicKey,
 ) -> Signed {
-    let key = Key::from_pem(algorithm, pem).expect("a public key");
+    let key = Key::from_pem(algorithm, pem).expect("the public key is valid");
     signed(algorithm, key, sign, move |message, signature| {
         public.verify_sig(message, signature).is_ok()
     })
@@ -150,13 +166,13 @@ fn signed(
             _ => "RS256",
         },
         token: format!("{message}.{signature}"),
-        keys: KeySet::new([key.with_kid("2026-11")]).expect("one key"),
+        keys: KeySet::new([key.with_kid("2026-11")]).expect("a set of one key is valid"),
         raw: Box::new(raw),
     }
 }
 
-/// What is between the lines of the PEM.
+/// Decodes the base64 text of a PEM file.
 fn der(pem: &str) -> Vec<u8> {
     let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    STANDARD.decode(text).expect("base64")
+    STANDARD.decode(text).expect("the PEM file is valid")
 }

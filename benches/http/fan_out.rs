@@ -1,4 +1,4 @@
-//! The same calls as nodes of a plan.
+//! The calls of `by_hand` as nodes of a plan.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,13 +26,13 @@ use tower_fanout_json::{
 
 use crate::{ID, splice};
 
-/// A request of a caller, as far as the plan reads it.
+/// The request of a caller. The plan reads only the correlation id.
 type Inbound = WithCall<CorrelationId>;
 
-/// What a node sends.
+/// The request that a node sends.
 type OutgoingRequest = WithCall<Request<Bytes>>;
 
-/// Its path has one parameter.
+/// A route whose path has one parameter.
 struct Route;
 
 impl Lookup for Route {
@@ -41,9 +41,10 @@ impl Lookup for Route {
     }
 }
 
-/// Makes a node's request as the gateway does.
+/// Returns a function that makes a node's request as the gateway does.
 fn template() -> impl Fn(&Inbound, &Answers) -> Result<OutgoingRequest, BranchError> + use<> {
-    let template = RequestTemplate::new(Method::GET, "/data/{route.id}").expect("a template");
+    let template =
+        RequestTemplate::new(Method::GET, "/data/{route.id}").expect("the template is valid");
     move |inbound, _| {
         let mut request = template.render(&Route)?;
         let id = inbound.get().header_value();
@@ -52,7 +53,7 @@ fn template() -> impl Fn(&Inbound, &Answers) -> Result<OutgoingRequest, BranchEr
     }
 }
 
-/// Each downstream with what belongs to it: its client, its policy, and its state.
+/// The client of a downstream, and its policy and state.
 struct Backend {
     client: Client,
     downstream: Downstream<ClassifyHttp>,
@@ -64,12 +65,12 @@ impl Backend {
         let policy = Policy::new().total_timeout(within);
         let client = Client::new(endpoint, ClientConfig::default());
         Self {
-            client: client.expect("an address of a downstream"),
+            client: client.expect("the endpoint is valid"),
             downstream: Downstream::new("stub", policy, ClassifyHttp::new()).unwrap(),
         }
     }
 
-    /// Its whole stack, with an answer to fall back to.
+    /// Returns the whole stack around the client, with a static fallback.
     fn service(
         &self,
     ) -> impl Service<OutgoingRequest, Response = Json, Error = BranchError, Future: Send>
@@ -91,18 +92,22 @@ impl Backend {
     }
 }
 
-/// Runs a plan, and makes one document of the answers.
+/// Returns a function that runs the plan and makes one document of the responses with `merge`.
 fn run(fan_out: FanOut<Inbound>, merge: impl Fn(&Answer) -> Bytes) -> impl AsyncFn() -> Bytes {
     let id = CorrelationId::generate();
     async move || {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(30));
-        let request = WithCall::new(id.clone()).deadline(deadline.expect("it is soon"));
-        let answer = fan_out.clone().oneshot(request).await.expect("an answer");
+        let request = WithCall::new(id.clone()).deadline(deadline.expect("30 s do not overflow"));
+        let answer = fan_out
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("the run succeeds");
         merge(&answer)
     }
 }
 
-/// A plan with this many nodes, each of which asks one of `backends` by what `service` makes of it.
+/// Builds a plan with `nodes` nodes. The nodes call the services that `service` makes of `backends`, in turn.
 fn plan<S>(
     backends: &[Backend],
     nodes: usize,
@@ -121,22 +126,25 @@ where
             .key()
     });
     let keys = keys.collect();
-    (FanOut::new(plan.build().expect("a plan")), keys)
+    (FanOut::new(plan.build().expect("the plan is valid")), keys)
 }
 
-/// Runs a plan, and groups its answers.
+/// Returns a function that runs the plan and groups its responses by name.
 fn run_merged(fan_out: FanOut<Inbound>, keys: Vec<Key<Json>>) -> impl AsyncFn() -> Bytes {
     let plan = fan_out.plan().clone();
     run(fan_out, move |answer| {
         let answers = keys.iter().map(|key| answer.get(*key));
-        let answers = answers.map(|answer| answer.expect("each answers"));
+        let answers = answers.map(|answer| answer.expect("each node responds"));
         let names = plan.names().iter().map(|name| &**name);
         let merged = Merge::default().merge(names.zip(answers));
-        merged.expect("nothing is in conflict").as_bytes().clone()
+        merged
+            .expect("grouped responses do not conflict")
+            .as_bytes()
+            .clone()
     })
 }
 
-/// Without policies: each node is a client, and its answer is not read.
+/// No policies: each node is a client, and its response is not parsed.
 pub(crate) fn plain(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
     let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
     let (fan_out, keys) = plan(&backends, nodes, |backend| {
@@ -145,11 +153,11 @@ pub(crate) fn plain(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes 
     });
     run(fan_out, move |answer| {
         let answers = keys.iter().map(|key| answer.get(*key));
-        splice(answers.map(|answer| &answer.expect("each answers").body()[..]))
+        splice(answers.map(|answer| &answer.expect("each node responds").body()[..]))
     })
 }
 
-/// Without policies, but all answers are checked.
+/// No policies, and each response is checked to be JSON.
 pub(crate) fn checked(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
     let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
     let (fan_out, keys) = plan(&backends, nodes, |backend| {
@@ -159,14 +167,14 @@ pub(crate) fn checked(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Byte
     run_merged(fan_out, keys)
 }
 
-/// With every policy on, and all answers checked.
+/// All policies, and each response is checked to be JSON.
 pub(crate) fn whole(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
     let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
     let (fan_out, keys) = plan(&backends, nodes, Backend::service);
     run_merged(fan_out, keys)
 }
 
-/// The same, and what happens is counted.
+/// The same as [`whole`], with metrics.
 pub(crate) fn observed(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
     let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
     let (fan_out, keys) = plan(&backends, nodes, Backend::service);

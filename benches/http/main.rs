@@ -1,16 +1,16 @@
-//! What a request costs from end to end: a [`FanOut`](tower_fanout::FanOut) over HTTP downstreams
-//! with 1 KiB of JSON each, beside a hand-written fan-out that copies the same bytes with no policy.
+//! Costs of a whole request: a [`FanOut`](tower_fanout::FanOut) over HTTP downstreams with 1 KiB of JSON
+//! each, compared with a hand-written fan-out that copies the same bytes without policies.
 //!
-//! The downstreams are four, on loopback, in a process of their own; nodes ask them in turn. What is
-//! measured is the processor time of this thread, in which all else runs: system calls, connections,
-//! policies. All cases are run forwards and then backwards in each turn, and compared within it, so
-//! that what else the machine does hits them alike.
+//! The four downstreams run on loopback, in a process of their own, and the nodes call them in turn. The
+//! measured value is the processor time of this thread, which runs everything else: system calls,
+//! connections, policies. Each turn runs all cases forwards and then backwards and compares them within the
+//! turn, so that other load of the machine affects all of them equally.
 //!
 //! ```sh
 //! cargo bench -p tower-fanout-benches --bench http
 //! ```
 //!
-//! One case alone, for a profiler:
+//! To run one case under a profiler:
 //! `perf record -g … --bench --only "every policy" --nodes 4 --requests 20000`.
 
 mod by_hand;
@@ -25,15 +25,17 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use stub::{SERVE, Stubs};
 use turns::Case;
 
-/// The one value in each request's path, and the path.
+/// The value of the parameter in each request's path.
 const ID: &str = "7";
+/// The path of each request.
 const PATH: &str = "/data/7";
 
-/// Downstream calls per request, and requests at once.
+/// Numbers of downstream calls per request.
 const NODES: [usize; 3] = [1, 4, 10];
+/// Numbers of requests at once.
 const IN_FLIGHT: [usize; 2] = [1, 8];
 
-/// Puts `answers` into one object, each under its node's name.
+/// Puts `answers` into one object, each under the name of its node.
 fn splice<'a>(answers: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
     let length: usize = answers.clone().map(|answer| answer.len() + 8).sum();
     let mut out = Vec::with_capacity(length + 2);
@@ -47,7 +49,7 @@ fn splice<'a>(answers: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
     out.into()
 }
 
-/// With its type put away.
+/// Boxes an async function, so that all cases have one type.
 fn boxed<F: AsyncFn() -> Bytes + 'static>(ask: F) -> turns::Ask {
     let ask = Rc::new(ask);
     Box::new(move || {
@@ -56,7 +58,7 @@ fn boxed<F: AsyncFn() -> Bytes + 'static>(ask: F) -> turns::Ask {
     })
 }
 
-/// What answers the same with `nodes` calls. The first is what the others are compared with.
+/// Returns the cases with `nodes` calls. All make the same document, and are compared with the first.
 fn cases(stubs: &Stubs, nodes: usize) -> Vec<Case> {
     let all = &stubs.endpoints;
     vec![
@@ -69,7 +71,7 @@ fn cases(stubs: &Stubs, nodes: usize) -> Vec<Case> {
     ]
 }
 
-/// What follows `name` on the command line.
+/// Returns the argument that follows `name` on the command line.
 fn argument(name: &str) -> Option<String> {
     std::env::args()
         .skip_while(|argument| argument != name)
@@ -82,8 +84,8 @@ fn number(name: &str, otherwise: usize) -> usize {
 }
 
 fn main() -> io::Result<()> {
-    let asked = |name: &str| std::env::args().any(|argument| argument == name);
-    if asked(SERVE) {
+    let has_argument = |name: &str| std::env::args().any(|argument| argument == name);
+    if has_argument(SERVE) {
         return stub::serve();
     }
     let recorder = PrometheusBuilder::new().install_recorder();
@@ -96,7 +98,7 @@ fn main() -> io::Result<()> {
     if let Some(name) = argument("--only") {
         let cases = cases(&stubs, number("--nodes", 4));
         let case = cases.iter().find(|case| case.name == name);
-        let case = case.expect("there is such a case");
+        let case = case.expect("no case has this name");
         case.run(
             &runtime,
             number("--requests", 20_000),
@@ -105,13 +107,13 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     // `cargo test` runs benches without `--bench`.
-    if asked("--bench") {
+    if has_argument("--bench") {
         turns::print_head();
     }
     for nodes in NODES {
         let cases = cases(&stubs, nodes);
         turns::assert_same(&cases, &runtime);
-        if asked("--bench") {
+        if has_argument("--bench") {
             for in_flight in IN_FLIGHT {
                 turns::compare(&cases, &runtime, nodes, in_flight);
                 recorder.run_upkeep();

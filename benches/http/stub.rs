@@ -1,4 +1,4 @@
-//! The downstreams, in a process of their own so that what they take is not counted as ours.
+//! The downstreams, in a process of their own, so that their processor time is not measured.
 
 use std::{
     convert::Infallible,
@@ -15,16 +15,16 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// With this argument the program is the downstreams.
+/// The argument that makes this program serve as the downstreams.
 pub(crate) const SERVE: &str = "--serve";
 
-/// How many downstreams there are.
+/// Number of downstreams.
 pub(crate) const DOWNSTREAMS: usize = 4;
 
-/// The length of an answer, in bytes.
+/// Length of a response body in bytes.
 const LENGTH: usize = 1024;
 
-/// The running downstreams; dropping it ends them.
+/// The running downstreams, which are killed on drop.
 pub(crate) struct Stubs {
     process: Child,
     /// One address per downstream, such as `http://127.0.0.1:40001`.
@@ -32,15 +32,15 @@ pub(crate) struct Stubs {
 }
 
 impl Stubs {
-    /// Starts this program once more, as the downstreams.
+    /// Starts this program again, as the downstreams.
     pub(crate) fn start() -> io::Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(SERVE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let said = BufReader::new(process.stdout.take().expect("its output is a pipe"));
-        let endpoints = said.lines().take(DOWNSTREAMS);
+        let output = BufReader::new(process.stdout.take().expect("the output is a pipe"));
+        let endpoints = output.lines().take(DOWNSTREAMS);
         let endpoints = endpoints.map(|line| line?.parse().map_err(io::Error::other));
         Ok(Self {
             endpoints: endpoints.collect::<io::Result<_>>()?,
@@ -56,7 +56,7 @@ impl Drop for Stubs {
     }
 }
 
-/// Says where the downstreams are, and serves until there is no more input.
+/// Prints the addresses of the downstreams, and serves until the input ends.
 pub(crate) fn serve() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -74,8 +74,8 @@ async fn listen() {
 
 async fn answer_all(downstream: usize) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await;
-    let listener = listener.expect("there is a free port");
-    let address = listener.local_addr().expect("it is bound");
+    let listener = listener.expect("a port is free");
+    let address = listener.local_addr().expect("the listener is bound");
     println!("http://{address}");
     let body = Bytes::from(body(downstream));
     while let Ok((stream, _)) = listener.accept().await {
@@ -91,7 +91,7 @@ async fn answer_all(downstream: usize) {
     }
 }
 
-/// A list of small objects, as answers often are, filled up to the length.
+/// Returns a body with a list of small objects, padded to [`LENGTH`].
 fn body(downstream: usize) -> String {
     let mut body = format!("{{\"downstream\":{downstream},\"items\":[");
     for item in 0..14 {

@@ -1,4 +1,4 @@
-//! Measures cases in turns, each beside the others.
+//! Measures cases in turns and compares them with the first.
 
 use std::{future::Future, hint::black_box, pin::Pin, time::Duration};
 
@@ -7,14 +7,15 @@ use futures_util::{StreamExt, stream};
 use nix::time::ClockId;
 use tokio::runtime::Runtime;
 
-/// Turns, each of which runs every case twice, and downstream calls per run.
+/// Number of turns, each of which runs every case twice.
 const TURNS: usize = 31;
+/// Number of downstream calls per run of a case.
 const CALLS: usize = 1000;
 
-/// Makes a request and gives what it was answered.
+/// Makes a request and returns the response.
 pub(crate) type Ask = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Bytes>>>>;
 
-/// A way to answer requests.
+/// An implementation of the fan-out that is measured.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     ask: Ask,
@@ -27,13 +28,13 @@ impl Case {
         Self { name, ask, target }
     }
 
-    /// The most that it may cost, as a multiple of what the first case does.
+    /// Sets the maximum cost, as a multiple of the first case.
     pub(crate) fn target(mut self, target: f64) -> Self {
         self.target = Some(target);
         self
     }
 
-    /// Makes `requests`, so many at once.
+    /// Makes `requests` requests, `in_flight` at once.
     pub(crate) fn run(&self, runtime: &Runtime, requests: usize, in_flight: usize) {
         let all = stream::iter(0..requests).map(|_| (self.ask)());
         runtime.block_on(all.buffer_unordered(in_flight).for_each(async |answer| {
@@ -41,7 +42,7 @@ impl Case {
         }));
     }
 
-    /// The processor time of a request, in microseconds.
+    /// Returns the processor time per request, in microseconds.
     fn time(&self, runtime: &Runtime, requests: usize, in_flight: usize) -> f64 {
         let start = used();
         self.run(runtime, requests, in_flight);
@@ -56,13 +57,13 @@ impl Case {
     }
 }
 
-/// The processor time that this thread has used.
+/// Returns the processor time that this thread has used.
 fn used() -> Duration {
     let clock = ClockId::CLOCK_THREAD_CPUTIME_ID.now();
-    clock.expect("threads have clocks").into()
+    clock.expect("the platform has a clock per thread").into()
 }
 
-/// All cases give the same bytes.
+/// Asserts that all cases return the same bytes.
 pub(crate) fn assert_same(cases: &[Case], runtime: &Runtime) {
     let answers = cases.iter().map(|case| runtime.block_on((case.ask)()));
     let answers: Vec<_> = answers
@@ -73,13 +74,13 @@ pub(crate) fn assert_same(cases: &[Case], runtime: &Runtime) {
     }
 }
 
-/// The lower quartile, the median and the upper quartile.
+/// Returns the lower quartile, the median and the upper quartile.
 fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| values[values.len() * quarter / 4])
 }
 
-/// Names the columns of [`compare`].
+/// Prints the column headings of [`compare`].
 pub(crate) fn print_head() {
     println!(
         "{:<20} {:>5} {:>9} {:>8} {:>6} {:>13} {:>6} {:>7}",
@@ -87,7 +88,7 @@ pub(crate) fn print_head() {
     );
 }
 
-/// Runs the cases in turns and prints what they cost, beside the first.
+/// Runs the cases in turns and prints their costs, with the ratio to the first.
 pub(crate) fn compare(cases: &[Case], runtime: &Runtime, nodes: usize, in_flight: usize) {
     let requests = CALLS / nodes;
     let time = |case: &Case| case.time(runtime, requests, in_flight);

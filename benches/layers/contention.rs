@@ -1,4 +1,4 @@
-//! Threads that share one breaker, or one limit.
+//! Throughput of threads that share one breaker or one limit.
 
 use std::{sync::Barrier, time::Duration};
 
@@ -9,12 +9,12 @@ use tower_resilience::circuitbreaker::CircuitBreakerLayer;
 
 use crate::{
     READY, breaker,
-    harness::{Asked, drive},
+    harness::{Options, drive},
 };
 
 const CALLS: u32 = 200_000;
 
-/// Millions of calls per second that `threads` make together, each on a clone of `service`.
+/// Returns how many million calls per second `threads` threads make together, each on a clone of `service`.
 fn rate<S>(service: &S, threads: usize, calls: u32) -> f64
 where
     S: Service<u64> + Clone + Send,
@@ -47,12 +47,12 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// One and two threads in turns.
-fn compare<S>(name: &str, service: &S, asked: &Asked)
+/// Measures one and two threads in turns and prints both rates.
+fn compare<S>(name: &str, service: &S, options: &Options)
 where
     S: Service<u64> + Clone + Send,
 {
-    if asked.test {
+    if options.test {
         rate(service, 2, 100);
         return;
     }
@@ -65,24 +65,24 @@ where
     println!("{name:<34} {one:>8.1} {two:>8.1} {:>8.2}", two / one);
 }
 
-/// Prints how two threads fare beside one.
-pub(crate) fn run(asked: &Asked) {
-    if !asked.test {
+/// Compares the throughput of two threads with that of one, per layer.
+pub(crate) fn run(options: &Options) {
+    if !options.test {
         println!(
             "{:<34} {:>8} {:>8} {:>8}",
             "M calls/s", "1 thread", "2", "ratio"
         );
     }
     let time = breaker(Window::Time(Duration::from_secs(10)));
-    compare("bare", &READY, asked);
-    compare("breaker, time window", &time.layer(READY), asked);
+    compare("bare", &READY, options);
+    compare("breaker, time window", &time.layer(READY), options);
     compare(
         "breaker, window of 100",
         &breaker(Window::Count(100)).layer(READY),
-        asked,
+        options,
     );
     let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
-    compare("concurrency", &limit.layer(READY), asked);
+    compare("concurrency", &limit.layer(READY), options);
     let peer = CircuitBreakerLayer::builder().build().unwrap();
-    compare("tower-resilience breaker", &peer.layer(READY), asked);
+    compare("tower-resilience breaker", &peer.layer(READY), options);
 }

@@ -1,7 +1,7 @@
-//! Each layer and the whole stack, beside the bare service and beside tower's own layers and those
-//! of tower-resilience, in one run: `cargo bench -p tower-fanout-benches --bench layers`.
+//! Costs of each layer and of the whole stack, compared with the bare service, with tower's layers and with
+//! those of tower-resilience: `cargo bench -p tower-fanout-benches --bench layers`.
 //!
-//! One case alone, for a profiler that counts instructions:
+//! To run one case under a profiler that counts instructions:
 //! `valgrind --tool=callgrind … --bench --only "breaker, time window" --calls 100000`.
 
 mod contention;
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Asked, Case, compare};
+use harness::{Case, Options, compare};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::{
     Layer, Service, ServiceBuilder, limit::ConcurrencyLimitLayer,
@@ -37,14 +37,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 type Ask = WithCall<u64>;
 
-/// Only layers refuse here, and their refusals need no box.
+/// The error of all cases. Only layers fail, and their rejections need no box.
 type Refused = CallError<Infallible>;
 
 fn ask() -> Ask {
     WithCall::new(7).idempotent()
 }
 
-/// Answers when it was polled so many times before.
+/// A service and its future, which is pending `pending` times and then ready.
 #[derive(Clone)]
 struct Answer {
     pending: u8,
@@ -85,14 +85,14 @@ fn breaker(window: Window) -> BreakerLayer<ClassifyResult> {
     BreakerLayer::new("users", policy, ClassifyResult).unwrap()
 }
 
-/// A breaker that is open.
+/// Returns a service behind an open breaker.
 fn open() -> impl Service<Ask, Response = u64, Error = Refused> {
     let layer = breaker(Window::Count(10));
     layer.handle().open_for(SECOND * 3600);
     layer.layer(READY)
 }
 
-/// The whole stack of a branch, as the gateway has it.
+/// Returns the whole stack of a branch, as the gateway uses it.
 fn branch<Req>(service: Answer) -> impl Service<Req, Response = u64, Error = Refused>
 where
     Req: tower_fanout_layers::CallContext + Clone + Send + Sync + 'static,
@@ -102,7 +102,7 @@ where
     stack(&downstream, fallback, |_| (), service)
 }
 
-/// The same concerns, by the peers' layers.
+/// Returns a stack for the same concerns with the layers of tower-resilience.
 fn peers(service: Answer) -> impl Service<u64, Response = u64> {
     let breaker = CircuitBreakerLayer::builder().build().unwrap();
     let bulkhead = BulkheadLayer::builder().max_concurrent_calls(100);
@@ -118,7 +118,7 @@ fn peers(service: Answer) -> impl Service<u64, Response = u64> {
         .service(service)
 }
 
-/// Two polls: bare, ours, and the peers'.
+/// Adds the stacks, with services that are ready at the first and at the second poll.
 fn stacks(cases: &mut Vec<Case>) {
     let base = cases.len();
     cases.extend([
@@ -266,11 +266,11 @@ fn single(cases: &mut Vec<Case>) {
 }
 
 fn main() {
-    // Timers belong to a runtime, though nothing here waits for one.
+    // The layers create timers, which need a runtime.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
-    let runtime = runtime.expect("a runtime can be made");
+    let runtime = runtime.expect("the runtime starts");
     let _inside = runtime.enter();
     let recorder = PrometheusBuilder::new().install_recorder();
     let _page = recorder.expect("no other recorder is installed");
@@ -278,9 +278,9 @@ fn main() {
     stacks(&mut cases);
     http_stacks(&mut cases);
     single(&mut cases);
-    let asked = Asked::new();
-    compare(cases, &asked);
-    if asked.only.is_none() {
-        contention::run(&asked);
+    let options = Options::new();
+    compare(cases, &options);
+    if options.only.is_none() {
+        contention::run(&options);
     }
 }
