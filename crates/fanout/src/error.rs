@@ -135,7 +135,7 @@ impl From<FanOutError> for BranchError {
             },
         };
         let message = "required services have no answer";
-        let branch = Self::new(kind, message).retry_after(wait);
-        branch.because_of(Box::new(error))
+        let branch = Self::new(kind, message).with_retry_after(wait);
+        branch.with_source(Box::new(error))
     }
 }

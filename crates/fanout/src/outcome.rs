@@ -149,7 +149,7 @@ impl ErrorKind {
 
     /// Returns `true` if the call was rejected locally, so that nothing was sent.
     #[must_use]
-    pub const fn is_refusal(self) -> bool {
+    pub const fn is_rejection(self) -> bool {
         matches!(
             self,
             Self::BreakerOpen
@@ -206,7 +206,7 @@ impl BranchError {
 
     /// Sets the source of the error.
     #[must_use]
-    pub fn because_of(mut self, source: BoxError) -> Self {
+    pub fn with_source(mut self, source: BoxError) -> Self {
         self.source = Source(Some(source.into()));
         self
     }
@@ -220,7 +220,7 @@ impl BranchError {
 
     /// Sets the time after which a retry is worthwhile.
     #[must_use]
-    pub fn retry_after(mut self, retry_after: Option<Duration>) -> Self {
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.retry_after = retry_after;
         self
     }
@@ -239,7 +239,7 @@ impl BranchError {
 
     /// Returns the time after which a retry is worthwhile, or `None` if it is unknown.
     #[must_use]
-    pub const fn wait(&self) -> Option<Duration> {
+    pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
@@ -284,7 +284,7 @@ impl From<Rejection> for ErrorKind {
 
 impl From<Rejection> for BranchError {
     fn from(rejection: Rejection) -> Self {
-        Self::new(rejection.into(), rejection.to_string()).retry_after(rejection.retry_after())
+        Self::new(rejection.into(), rejection.to_string()).with_retry_after(rejection.retry_after())
     }
 }
 
@@ -309,7 +309,7 @@ impl From<BoxError> for BranchError {
     fn from(error: BoxError) -> Self {
         match error.downcast::<Self>() {
             Ok(error) => *error,
-            Err(error) => Self::of(&error).because_of(error),
+            Err(error) => Self::of(&error).with_source(error),
         }
     }
 }

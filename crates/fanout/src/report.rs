@@ -95,7 +95,7 @@ impl Branch {
         }
         let unsent = |error: &BranchError| {
             let kind = error.kind();
-            kind.is_refusal() || matches!(kind, ErrorKind::Template | ErrorKind::Panic)
+            kind.is_rejection() || matches!(kind, ErrorKind::Template | ErrorKind::Panic)
         };
         self.http_status.is_some() || !self.error.as_ref().is_some_and(unsent)
     }

@@ -109,7 +109,7 @@ pub enum SelectError {
         choices: Vec<Choice>,
     },
     /// The condition of a node panicked.
-    Condition {
+    ConditionPanicked {
         /// The index of the node.
         node: usize,
     },
@@ -132,7 +132,7 @@ impl fmt::Display for SelectError {
             Self::ConditionFailed { .. } => {
                 f.write_str("the condition of a required service returned an error")
             }
-            Self::Condition { .. } => f.write_str("the condition of a service panicked"),
+            Self::ConditionPanicked { .. } => f.write_str("the condition of a service panicked"),
         }
     }
 }

@@ -119,10 +119,10 @@ impl Verdict {
             match (&branch.error, branch.skipped) {
                 (_, Some(SkipReason::NoTime)) => timeouts += 1,
                 (Some(error), _) if error.kind().is_timeout() => timeouts += 1,
-                (Some(error), _) if error.kind().is_refusal() => {
+                (Some(error), _) if error.kind().is_rejection() => {
                     refusals += 1;
                     // Before the longest wait is over, at least one branch would be rejected again.
-                    retry_after = retry_after.max(error.wait());
+                    retry_after = retry_after.max(error.retry_after());
                 }
                 (Some(_), _) => others += 1,
                 _ => {}

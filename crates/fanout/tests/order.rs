@@ -261,7 +261,10 @@ async fn the_throttle_sees_every_attempt() {
         assert_eq!(refusal(&service).await, None);
         assert_eq!(calls.load(Ordering::Relaxed), 5);
         // Five calls were made. Twice the two accepted ones are allowed.
-        assert_eq!(downstream.throttle().unwrap().refused_share(), 1.0 / 6.0);
+        assert_eq!(
+            downstream.throttle().unwrap().rejection_probability(),
+            1.0 / 6.0
+        );
     }
 }
 
@@ -288,7 +291,7 @@ async fn an_open_circuit_rejects_before_the_throttle() {
     for _ in 0..100 {
         refusal(&service).await;
     }
-    let share = downstream.throttle().unwrap().refused_share();
+    let share = downstream.throttle().unwrap().rejection_probability();
     assert_eq!(share, 100.0 / 101.0);
     downstream.breaker().unwrap().open_for(ms(1000));
     for _ in 0..100 {
@@ -298,7 +301,10 @@ async fn an_open_circuit_rejects_before_the_throttle() {
             "{refused:?}"
         );
     }
-    assert_eq!(downstream.throttle().unwrap().refused_share(), share);
+    assert_eq!(
+        downstream.throttle().unwrap().rejection_probability(),
+        share
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -562,7 +562,9 @@ mod selection {
         let error = fan_out.clone().oneshot(0).await;
         assert!(matches!(
             error,
-            Err(FanOutError::Select(SelectError::Condition { node: 0 }))
+            Err(FanOutError::Select(SelectError::ConditionPanicked {
+                node: 0
+            }))
         ));
         assert!(fan_out.oneshot(1).await.is_ok());
     }

@@ -131,7 +131,7 @@ mod tests {
     use tower_fanout_http::{
         correlation::{CorrelationConfig, CorrelationLayer},
         forwarded::{ForwardedLayer, TrustedProxies},
-        log::{InSpan, LogValue, RequestSpanLayer},
+        log::{InstrumentedBody, LogValue, RequestSpanLayer},
         server::PeerAddr,
         trace::TraceLayer,
     };
@@ -208,7 +208,7 @@ mod tests {
                 tracing::info!("called");
                 tokio::task::yield_now().await;
                 tracing::info!("resumed");
-                Ok::<_, Infallible>(Response::new(InSpan::current(LoggingBody)))
+                Ok::<_, Infallible>(Response::new(InstrumentedBody::current(LoggingBody)))
             });
         let request = Request::builder().header("x-request-id", "theirs\t");
         let response = service.oneshot(request.body(()).unwrap()).await.unwrap();

@@ -82,7 +82,7 @@ pub enum Event {
     /// A fallback step starts that runs a function or calls a service.
     ///
     /// Until the step succeeds or fails, further events of this call may come from that service.
-    FallbackAsked {
+    FallbackStarted {
         /// Position of the step in its chain, from 0.
         step: usize,
         /// Kind of the step.
@@ -113,7 +113,7 @@ pub enum RetryStopReason {
     /// All attempts of the configuration or of the call are used up.
     Attempts,
     /// The branches of the request have used up their common [`RetryAllowance`](crate::RetryAllowance).
-    RequestCap,
+    RequestAllowance,
     /// The retry budget is empty.
     Budget,
     /// The next attempt could not be useful before the deadline.
@@ -123,7 +123,7 @@ pub enum RetryStopReason {
     /// The circuit breaker is open.
     BreakerOpen,
     /// A layer below rejected the next attempt before it was sent.
-    Refused,
+    Rejected,
     /// The request's body cannot be sent again.
     Body,
 }
@@ -135,12 +135,12 @@ impl RetryStopReason {
         match self {
             Self::NotRetryable => "not_retryable",
             Self::Attempts => "attempts",
-            Self::RequestCap => "request_cap",
+            Self::RequestAllowance => "request_cap",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
             Self::RetryAfter => "retry_after",
             Self::BreakerOpen => "breaker_open",
-            Self::Refused => "refused",
+            Self::Rejected => "refused",
             Self::Body => "body",
         }
     }

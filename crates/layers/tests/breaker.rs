@@ -334,7 +334,7 @@ async fn open_on_retry_after_opens_the_breaker() {
         assert_eq!(recorder.heard().contains(&opened), open_on_retry_after);
         let retry_after = Some(ms(7_000));
         let refusal = open_on_retry_after.then_some(Rejection::CircuitOpen { retry_after });
-        assert_eq!(handle.refusal(), refusal);
+        assert_eq!(handle.rejection(), refusal);
     }
 }
 
@@ -343,10 +343,10 @@ async fn reading_the_rejection_takes_no_probe() {
     let layer = breaker(|_| {});
     let script = open(&layer, |script| script.respond(1)).await;
     let handle = layer.handle();
-    assert!(handle.refusal().is_some());
+    assert!(handle.rejection().is_some());
     sleep(ms(5_000)).await;
     assert_eq!(
-        (handle.refusal(), handle.refusal(), handle.state()),
+        (handle.rejection(), handle.rejection(), handle.state()),
         (None, None, State::Open)
     );
     assert_eq!(layer.layer(script).oneshot(ask()).await, Ok(1));

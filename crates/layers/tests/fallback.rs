@@ -46,7 +46,7 @@ fn used(ear: &Ear) -> Vec<(usize, FallbackKind)> {
 /// Returns the steps that were started.
 fn asked(ear: &Ear) -> Vec<(usize, FallbackKind)> {
     let asked = ear.heard().into_iter().filter_map(|event| match event {
-        Event::FallbackAsked { step, kind } => Some((step, kind)),
+        Event::FallbackStarted { step, kind } => Some((step, kind)),
         _ => None,
     });
     asked.collect()

@@ -107,7 +107,7 @@ async fn fault_g12_g14_throttle_keeps_the_laws() {
     let shut = ThrottleLayer::new(config, full).unwrap();
     let service = shut.layer(service_fn(|_: WithCall<u64>| async { Err(BROKEN) }));
     fastrand::seed(7);
-    while shut.refused_share() < 0.999 {
+    while shut.rejection_probability() < 0.999 {
         let _: Result<u64, _> = service.clone().oneshot(WithCall::new(1)).await;
     }
     Laws::new(Calls, |inner| shut.layer(inner))

@@ -212,7 +212,7 @@ async fn a_probe_past_its_lease_rejects_the_next_call() {
     let mut probe = service.clone().oneshot(ask()).boxed();
     assert!(poll!(&mut probe).is_pending());
     advance(ms(2_000)).await;
-    assert!(handle.refusal().is_some());
+    assert!(handle.rejection().is_some());
     assert!(is_rejected(service.oneshot(ask()).await));
 }
 

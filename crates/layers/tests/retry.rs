@@ -443,7 +443,7 @@ async fn calls_of_one_request_share_its_allowance() {
     let stops = stops.collect::<Vec<_>>();
     assert_eq!(
         stops,
-        [RetryStopReason::Attempts, RetryStopReason::RequestCap]
+        [RetryStopReason::Attempts, RetryStopReason::RequestAllowance]
             .map(|by| Event::RetryStopped { by })
     );
 }
@@ -515,7 +515,7 @@ async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration
 async fn a_retry_does_not_queue_and_keeps_the_previous_failure() {
     let (result, elapsed, calls, ear) = meets_a_full_limit(ms(0)).await;
     assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(50), 2));
-    assert_eq!(stopped(&ear), Some(RetryStopReason::Refused));
+    assert_eq!(stopped(&ear), Some(RetryStopReason::Rejected));
     let refused = Event::Rejected(Rejection::AtCapacity);
     assert!(ear.heard().contains(&refused));
 }

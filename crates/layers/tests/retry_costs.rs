@@ -148,7 +148,7 @@ async fn a_rejection_during_readiness_keeps_the_failure_and_costs_nothing() {
     let result = service.oneshot(ask().events(ear.events())).await;
     assert_eq!(
         (result, stops(&ear)),
-        (Err(BROKEN), vec![RetryStopReason::Refused])
+        (Err(BROKEN), vec![RetryStopReason::Rejected])
     );
     let again = layer.layer(script().fail(BROKEN).respond(1));
     assert_eq!(again.oneshot(ask()).await, Ok(1));

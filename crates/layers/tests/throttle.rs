@@ -35,7 +35,7 @@ async fn a_service_that_rejects_all_calls_gets_about_a_tenth() {
     let layer = throttle();
     let reached = call(&layer, script().fail(Fault::Failed(BUSY)), 5_000).await;
     assert!((400..700).contains(&reached), "{reached}");
-    assert_eq!(layer.refused_share(), 0.9);
+    assert_eq!(layer.rejection_probability(), 0.9);
 }
 
 #[tokio::test(start_paused = true)]
@@ -45,7 +45,7 @@ async fn a_service_that_accepts_half_gets_all_calls() {
         call(&layer, script().respond(1), 1).await;
         call(&layer, script().fail(Fault::Failed(BUSY)), 1).await;
     }
-    assert!(layer.refused_share() < 0.01, "{layer:?}");
+    assert!(layer.rejection_probability() < 0.01, "{layer:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +56,7 @@ async fn rejections_by_the_throttle_delay_the_recovery() {
     assert!(reached < 400, "{reached}");
     tokio::time::advance(ms(120_000)).await;
     assert_eq!(
-        layer.refused_share(),
+        layer.rejection_probability(),
         0.0,
         "calls before the window should not count"
     );
@@ -72,14 +72,14 @@ async fn other_errors_and_rejections_do_not_throttle() {
     ] {
         let layer = throttle();
         assert_eq!(call(&layer, script().fail(fault), 100).await, 100);
-        assert_eq!(layer.refused_share(), 0.0);
+        assert_eq!(layer.rejection_probability(), 0.0);
     }
     let layer = throttle();
     for _ in 0..100 {
         let call = layer.layer(script().hang()).oneshot(ask());
         tokio::time::timeout(ms(10), call).await.unwrap_err();
     }
-    assert_eq!(layer.refused_share(), 0.0);
+    assert_eq!(layer.rejection_probability(), 0.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -198,7 +198,7 @@ impl<Req> BoundPlan<Req> {
             return Ok(Ok(true));
         };
         catch_unwind(AssertUnwindSafe(|| when(request)))
-            .map_err(|_| SelectError::Condition { node })
+            .map_err(|_| SelectError::ConditionPanicked { node })
     }
 }
 

@@ -111,7 +111,7 @@ impl Recorded {
             Event::RetryStopped { by } if self.attempts > 0 && !self.fallback_called => {
                 self.stopped_by = Some(by);
             }
-            Event::FallbackAsked { .. } => self.fallback_called = true,
+            Event::FallbackStarted { .. } => self.fallback_called = true,
             Event::FallbackUsed { kind, .. } => self.fallback = Some(kind),
             _ => {}
         }

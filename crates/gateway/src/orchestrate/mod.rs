@@ -21,7 +21,7 @@ use tower_fanout_http::{
     body::{BodyLimitConfig, read_body},
     correlation::CorrelationId,
     jwt::Claims,
-    log::InSpan,
+    log::InstrumentedBody,
     media_type::is_json,
     problem::{Code, Problem},
     trace::TraceContext,
@@ -341,7 +341,7 @@ impl<'r> Job<'r> {
         }
         // The body is polled after the handler returns, so it carries the span of the request for its logs.
         let response = stream.into_response();
-        Ok(response.map(|body| Body::new(InSpan::current(body))))
+        Ok(response.map(|body| Body::new(InstrumentedBody::current(body))))
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
     let mut lines = request.headers().get_all(HOST).iter();
     let line = lines.next().map(http::HeaderValue::as_bytes);
     if lines.next().is_some() {
-        return Err(Refused::HostTwice);
+        return Err(Refused::DuplicateHost);
     }
     let authority = request.uri().authority();
     let authority = authority.map(|authority| authority.as_str().as_bytes());

@@ -127,7 +127,7 @@ pub enum Refused {
     /// The request has no host.
     HostMissing,
     /// The request has more than one `Host` header.
-    HostTwice,
+    DuplicateHost,
     /// The host, or the target's authority, is not `host[:port]`.
     HostSyntax,
     /// `Host` and the target's authority differ.
@@ -146,7 +146,7 @@ impl Refused {
             Self::UriTooLong => (Code::UriTooLong, "uri_too_long"),
             Self::TargetForm => (Code::BadTarget, "target_form"),
             Self::HostMissing => (Code::BadHost, "host_missing"),
-            Self::HostTwice => (Code::BadHost, "host_twice"),
+            Self::DuplicateHost => (Code::BadHost, "host_twice"),
             Self::HostSyntax => (Code::BadHost, "host_syntax"),
             Self::HostMismatch => (Code::BadHost, "host_mismatch"),
             Self::TransferCoding => (Code::TransferCodingUnsupported, "transfer_coding"),

@@ -71,7 +71,7 @@ async fn fault_d8_responds_400_to_an_invalid_host_and_closes() {
     let two = [(HOST, "a.example"), (HOST, "a.example")];
     assert_eq!(
         check_default(&request("GET", "/", &two)),
-        Err(Refused::HostTwice)
+        Err(Refused::DuplicateHost)
     );
     for bad in [
         "",

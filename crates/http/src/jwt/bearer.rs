@@ -27,7 +27,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
     // A JWS in JSON serialization is a well-formed header value, but not an accepted token.
     if token.starts_with(b"{") {
-        return Err(Refusal(Reason::Shape));
+        return Err(Refusal(Reason::NotThreeParts));
     }
     // A comma separates several credentials in one header value.
     if token.contains(&b',') {
@@ -59,7 +59,7 @@ fn other_scheme_reason(value: &[u8]) -> Reason {
     } else if value.contains(&b' ') {
         Reason::Scheme
     } else {
-        Reason::Bare
+        Reason::MissingScheme
     }
 }
 

@@ -117,11 +117,15 @@ impl<'t> Parts<'t> {
         if token.len() > MAX_TOKEN {
             return Err(Refusal(Reason::Oversize));
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(Refusal(Reason::Shape))?;
-        let (header, payload) = message.split_once('.').ok_or(Refusal(Reason::Shape))?;
+        let (message, signature) = token
+            .rsplit_once('.')
+            .ok_or(Refusal(Reason::NotThreeParts))?;
+        let (header, payload) = message
+            .split_once('.')
+            .ok_or(Refusal(Reason::NotThreeParts))?;
         // A fourth part would be at the end of `payload`.
         if payload.contains('.') || header.is_empty() || signature.is_empty() {
-            return Err(Refusal(Reason::Shape));
+            return Err(Refusal(Reason::NotThreeParts));
         }
         Ok(Self {
             header,

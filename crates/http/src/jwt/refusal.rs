@@ -30,7 +30,7 @@ reasons! {
     /// The `Authorization` header uses a scheme other than `Bearer`.
     Scheme = "scheme",
     /// The `Authorization` header has no scheme.
-    Bare = "syntax",
+    MissingScheme = "syntax",
     /// The `Authorization` header is not well formed by RFC 6750.
     Syntax = "syntax",
     /// The request has several tokens or several `Authorization` headers.
@@ -38,7 +38,7 @@ reasons! {
     /// The token is longer than 8 KiB.
     Oversize = "oversize",
     /// The token does not have three parts, or one that must not be empty is empty.
-    Shape = "shape",
+    NotThreeParts = "shape",
     /// A part of the token is not base64url without padding.
     Base64 = "b64",
     /// The token's header is not a small JSON object with unique names.

@@ -7,7 +7,7 @@ mod span;
 
 use std::fmt::{self, Write};
 
-pub use self::span::{InSpan, RequestSpan, RequestSpanLayer};
+pub use self::span::{InstrumentedBody, RequestSpan, RequestSpanLayer};
 
 /// Maximum number of characters that are shown.
 const MAX_CHARS: usize = 256;

@@ -75,14 +75,14 @@ pin_project! {
     ///
     /// The span otherwise ends when the response head is returned, before a streamed body is produced.
     #[derive(Debug)]
-    pub struct InSpan<B> {
+    pub struct InstrumentedBody<B> {
         #[pin]
         inner: B,
         span: Span,
     }
 }
 
-impl<B> InSpan<B> {
+impl<B> InstrumentedBody<B> {
     /// Wraps `body` in the current span.
     #[must_use]
     pub fn current(body: B) -> Self {
@@ -93,7 +93,7 @@ impl<B> InSpan<B> {
     }
 }
 
-impl<B: Body> Body for InSpan<B> {
+impl<B: Body> Body for InstrumentedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -70,7 +70,7 @@ pub enum ShutdownOutcome {
     /// All requests in flight were completed.
     Drained,
     /// Some requests were still in flight after [`ServerConfig::grace`], and were aborted.
-    Cut,
+    Aborted,
 }
 
 /// Binds a listener to `address` with a backlog of 4,096 connections, for bursts of new connections.
@@ -179,7 +179,7 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) -> ShutdownOutcome
     match timeout(grace, drained).await {
         Ok(()) => ShutdownOutcome::Drained,
         // Dropping the `JoinSet` aborts the tasks, which closes their connections.
-        Err(_) => ShutdownOutcome::Cut,
+        Err(_) => ShutdownOutcome::Aborted,
     }
 }
 

@@ -118,7 +118,7 @@ impl Error for EvalError {}
 /// The source of the branch's error is the [`EvalError`].
 impl From<EvalError> for BranchError {
     fn from(error: EvalError) -> Self {
-        Self::template(error.to_string()).because_of(Box::new(error))
+        Self::template(error.to_string()).with_source(Box::new(error))
     }
 }
 

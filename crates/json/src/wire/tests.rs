@@ -196,7 +196,7 @@ async fn optional_members_of_a_service_appear_if_they_apply() {
     branch.hedges = 2;
     branch.http_status = Some(203);
     branch.queued = Duration::from_micros(1500);
-    branch.stopped_by = Some(RetryStopReason::RequestCap);
+    branch.stopped_by = Some(RetryStopReason::RequestAllowance);
     branch.fallback = Some(FallbackKind::Stale);
     branch.breaker = Some(State::HalfOpen);
     let mut out = String::new();

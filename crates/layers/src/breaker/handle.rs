@@ -155,7 +155,7 @@ impl Handle {
     ///
     /// The check uses no probe slot and is not counted.
     #[must_use]
-    pub fn refusal(&self) -> Option<Rejection> {
+    pub fn rejection(&self) -> Option<Rejection> {
         self.shared().rejection()
     }
 }

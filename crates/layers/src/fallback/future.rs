@@ -151,7 +151,8 @@ where
             Step::Call { kind, call } => (*kind, call),
         };
         let request = self.request.as_ref()?;
-        self.events.emit(Event::FallbackAsked { step: index, kind });
+        self.events
+            .emit(Event::FallbackStarted { step: index, kind });
         let step_future = self.catch_panic(index, || call(request, class))?;
         Some(match self.deadline {
             None => step_future,

@@ -216,7 +216,7 @@ where
     /// Returns `true` if another attempt may be sent at `now` and can be useful.
     fn may_send(&self, now: Instant) -> bool {
         let breaker = self.core.breaker.as_ref();
-        let is_open = breaker.and_then(breaker::Handle::refusal).is_some();
+        let is_open = breaker.and_then(breaker::Handle::rejection).is_some();
         let deadline = self.call.deadline;
         let is_late = deadline.is_some_and(|end| end.remaining(now) < self.core.config.min_useful);
         let upload = self.call.upload.as_ref();

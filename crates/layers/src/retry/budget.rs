@@ -101,7 +101,7 @@ impl Budget {
         allowance: Option<&StdArc<RetryAllowance>>,
     ) -> Result<Reserved, RetryStopReason> {
         if !allowance.is_none_or(|allowance| allowance.take()) {
-            return Err(RetryStopReason::RequestCap);
+            return Err(RetryStopReason::RequestAllowance);
         }
         let at = Instant::now();
         let Some(cost) = self.0.reserve(after_timeout, at) else {
@@ -214,9 +214,9 @@ mod tests {
         reserve().unwrap().spend().refund();
         // The budget has tokens for two retries, but the request may make only one.
         let kept = reserve().unwrap();
-        assert_eq!(used_up(), Some(RetryStopReason::RequestCap));
+        assert_eq!(used_up(), Some(RetryStopReason::RequestAllowance));
         drop(kept.spend());
-        assert_eq!(used_up(), Some(RetryStopReason::RequestCap), "spent");
+        assert_eq!(used_up(), Some(RetryStopReason::RequestAllowance), "spent");
         allowance.put_back();
         drop(reserve().unwrap().spend());
         allowance.put_back();

@@ -99,7 +99,7 @@ impl Attempts {
             Class::Rejected(rejection) if self.number > 1 => Some(match rejection {
                 Rejection::CircuitOpen { .. } => RetryStopReason::BreakerOpen,
                 Rejection::DeadlineBeforeSend => RetryStopReason::Deadline,
-                _ => RetryStopReason::Refused,
+                _ => RetryStopReason::Rejected,
             }),
             _ => Some(RetryStopReason::NotRetryable),
         }

@@ -215,7 +215,7 @@ where
             unreachable!("`resumed` requires the state `Pausing`");
         };
         let breaker = self.core.breaker.as_ref();
-        if breaker.and_then(breaker::Handle::refusal).is_some() {
+        if breaker.and_then(breaker::Handle::rejection).is_some() {
             let by = RetryStopReason::BreakerOpen;
             self.events.emit(Event::RetryStopped { by });
             return last;

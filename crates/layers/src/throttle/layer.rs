@@ -43,12 +43,12 @@ use crate::{
 /// for _ in 0..100 {
 ///     service.clone().oneshot(200).await.unwrap();
 /// }
-/// assert_eq!(layer.refused_share(), 0.0);
+/// assert_eq!(layer.rejection_probability(), 0.0);
 /// // The service accepts 100 of 400 calls. With `k` 2.0, calls above 200 may be rejected.
 /// for _ in 0..300 {
 ///     let _ = service.clone().oneshot(429).await;
 /// }
-/// assert_eq!(layer.refused_share(), (400.0 - 2.0 * 100.0) / 401.0);
+/// assert_eq!(layer.rejection_probability(), (400.0 - 2.0 * 100.0) / 401.0);
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -88,8 +88,8 @@ impl<C> ThrottleLayer<C> {
 
     /// Returns the current probability of a rejection, 0 to 1.
     #[must_use]
-    pub fn refused_share(&self) -> f64 {
-        self.history.refused_share()
+    pub fn rejection_probability(&self) -> f64 {
+        self.history.rejection_probability()
     }
 }
 
@@ -106,7 +106,7 @@ impl CallHistory {
         act(&mut calls, Instant::now())
     }
 
-    fn refused_share(&self) -> f64 {
+    fn rejection_probability(&self) -> f64 {
         let tally = self.inspect(Calls::sum);
         // `failed` counts the calls that were not accepted.
         let (made, accepted) = (tally.total as f64, (tally.total - tally.failed) as f64);
@@ -119,7 +119,7 @@ impl CallHistory {
         if let Some(rejection) = self.breaker.get().and_then(breaker::Handle::reject) {
             return Some(rejection);
         }
-        let rejects = fastrand::f64() < self.refused_share();
+        let rejects = fastrand::f64() < self.rejection_probability();
         rejects.then(|| {
             self.add(false);
             Rejection::Throttled
@@ -154,7 +154,7 @@ impl fmt::Debug for CallHistory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallHistory")
             .field("config", &self.config)
-            .field("refused_share", &self.refused_share())
+            .field("rejection_probability", &self.rejection_probability())
             .finish()
     }
 }

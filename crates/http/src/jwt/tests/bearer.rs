@@ -59,8 +59,8 @@ async fn fault_a3_ignores_case_of_the_scheme_and_accepts_only_spaces() {
 #[tokio::test]
 async fn fault_a4_refuses_a_token_without_scheme() {
     let response = answer(&[token(&good()).as_bytes()]).await;
-    assert_eq!(outcomes(), [Outcome::Rejected(Reason::Bare)]);
-    assert_eq!(Reason::Bare.as_str(), "syntax");
+    assert_eq!(outcomes(), [Outcome::Rejected(Reason::MissingScheme)]);
+    assert_eq!(Reason::MissingScheme.as_str(), "syntax");
     assert_eq!(response.status(), 401);
     assert_eq!(
         challenge(&response),

@@ -36,9 +36,9 @@ fn fault_a9_a10_a11_requires_three_parts_and_limits_the_length() {
         "{\"payload\":\"x\"}",
     ];
     for shape in shapes {
-        assert_eq!(reason(shape), Some(Reason::Shape), "{shape}");
+        assert_eq!(reason(shape), Some(Reason::NotThreeParts), "{shape}");
     }
-    assert_eq!(reason(&format!("{message}.")), Some(Reason::Shape));
+    assert_eq!(reason(&format!("{message}.")), Some(Reason::NotThreeParts));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn fault_a13_requires_a_small_flat_header_without_duplicate_names() {
             "x".repeat(length - frame)
         )
     };
-    assert_eq!(with_header(""), Some(Reason::Shape));
+    assert_eq!(with_header(""), Some(Reason::NotThreeParts));
     for bad in [
         "x",
         "[]",

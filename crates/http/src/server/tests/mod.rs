@@ -114,7 +114,7 @@ async fn fault_k3_k4_aborts_requests_in_flight_after_the_grace() {
     send_request(&mut stream).await;
     server.requested.notified().await;
     server.stop.send(()).unwrap();
-    assert_eq!(server.served.await.unwrap(), ShutdownOutcome::Cut);
+    assert_eq!(server.served.await.unwrap(), ShutdownOutcome::Aborted);
     assert_eq!(rest(stream).await, "");
 }
 
