@@ -107,7 +107,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status { code, .. } => write!(f, "the service answered {code}"),
+            Self::Status { code, .. } => write!(f, "the service responded with status {code}"),
             Self::Connect => f.write_str("could not connect to the service"),
             Self::NotProcessed => f.write_str("the service did not process the request"),
             Self::ConnectionReset => f.write_str("the connection broke before the response"),
