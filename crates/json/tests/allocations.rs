@@ -13,7 +13,8 @@ fn answer(node: &str, items: usize) -> Bytes {
     format!(r#"{{"{node}": [{items}], "shared": {{"{node}": [{items}]}}, "other": 1}}"#).into()
 }
 
-/// How often memory is asked for while five answers become one, and how much of it for a byte of that.
+/// Returns the number of allocations while five responses become one document, and the allocated bytes per byte of the
+/// document.
 fn allocations(mode: MergeMode, items: usize) -> (u64, u64) {
     let merge = MergeConfig::new().mode(mode).on_conflict(OnConflict::Last);
     let merge = Merge::new(merge);

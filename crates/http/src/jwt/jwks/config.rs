@@ -139,7 +139,10 @@ mod tests {
                 "algorithms"
             ]
         );
-        assert_eq!(wrong.errors()[0].message(), "must be within 10s to 24h, got 1s");
+        assert_eq!(
+            wrong.errors()[0].message(),
+            "must be within 10s to 24h, got 1s"
+        );
         let secret = JwksConfig::default().algorithms([Algorithm::HS256]);
         assert_eq!(secret.errors().len(), 1);
     }
