@@ -185,8 +185,8 @@ mod tests {
         Json::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
     }
 
-    fn shape(text: &str) -> Result<FieldFilter, ConfigError> {
-        FieldFilter::new(serde_json::from_str(text).unwrap())
+    fn shape(text: &str) -> Result<FieldFilter, Box<dyn std::error::Error>> {
+        Ok(FieldFilter::new(serde_json::from_str(text)?)?)
     }
 
     fn shaped(rules: &str, answer: &str) -> String {
