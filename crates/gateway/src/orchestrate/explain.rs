@@ -89,6 +89,7 @@ struct Explained {
 #[must_use]
 pub(crate) fn to_json(route: &Route, explanation: &Explanation) -> String {
     let library = to_string(explanation);
+    // The library serializes an explanation as an object with these members.
     let mut explained: Explained =
         serde_json::from_str(&library).expect("an explanation is an object with services");
     explained.route.clone_from(&route.name);
@@ -103,6 +104,7 @@ pub(crate) fn to_json(route: &Route, explanation: &Explanation) -> String {
 }
 
 fn to_string(value: &impl Serialize) -> String {
+    // Serialization fails only for maps with keys that are not strings, and for I/O.
     serde_json::to_string(value).expect("an explanation serializes to JSON")
 }
 

@@ -124,6 +124,7 @@ struct Members(String);
 impl Members {
     fn text(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
+            // A string has a JSON form, and the buffer in memory takes it.
             let quoted = serde_json::to_string(value).expect("text is always JSON");
             self.raw(name, &quoted);
         }

@@ -317,5 +317,6 @@ pub(crate) fn quoted(text: &str) -> Vec<u8> {
     if plain_end(text.as_bytes(), 0) == text.len() {
         return [b"\"", text.as_bytes(), b"\""].concat();
     }
+    // A string has a JSON form, and the buffer in memory takes it.
     serde_json::to_vec(text).expect("a str always serializes to a JSON string")
 }

@@ -137,6 +137,7 @@ impl Envelope<'_> {
     pub fn failure(&self, problem: Problem, data: String) -> Problem {
         let mut meta = String::new();
         push(&mut meta, &self.meta());
+        // `data` comes from `Envelope::data` or `totals`, and `meta` is serialized here.
         let raw = |json| RawValue::from_string(json).expect("data and meta must be valid JSON");
         problem
             .extension("data", raw(data))

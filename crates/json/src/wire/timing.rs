@@ -41,6 +41,7 @@ pub fn server_timing(report: &Report, names: &[Box<str>]) -> HeaderValue {
     if let Some(last) = report.last {
         let _ = write!(value, ";desc=\"last: {}\"", token(&names[last]));
     }
+    // Names are reduced to token characters above, and durations are digits and dots.
     HeaderValue::from_maybe_shared(bytes::Bytes::from(value))
         .expect("metrics consist of visible ASCII and spaces")
 }
