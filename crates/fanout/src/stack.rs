@@ -199,8 +199,22 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 
 /// Wraps `service`, which makes one attempt, in the layers of `downstream`.
 ///
-/// This function defines the order of the layers. `stamp` edits the request of each attempt, for
-/// example to add a header with the attempt number or the remaining time. `|_| ()` changes nothing.
+/// This function defines the order of the layers.
+///
+/// - `downstream` holds the policy and the shared state of the layers.
+/// - `fallback` answers if the call has failed after all attempts, or was rejected by a layer.
+///   [`Downstream::fallback`] creates an empty chain, which changes nothing. Add steps to it, such as
+///   [`answer`](FallbackLayer::answer).
+/// - `stamp` edits the request of each attempt, for example to add a header with the attempt number
+///   or the remaining time. `|_| ()` changes nothing. For HTTP, pass a closure that calls
+///   `AttemptHeadersLayer::write` of `tower-fanout-http`.
+/// - `service` makes one attempt per call.
+///
+/// The stack returns `Ok(response)` even if the classifier counts the response as a failure, such as
+/// an HTTP response with status 503 after the last attempt. As the service of a node, such a response
+/// is a success. To make the branch fail, put a layer above the stack that turns the status into an
+/// error, as `AcceptLayer` of `tower-fanout-json` does.
+///
 /// Put a `ChaosLayer` (feature `chaos` of the layers) directly around `service`, so that all layers
 /// here see its effects.
 pub fn stack<C, M, S, Req, Res, E>(

@@ -25,7 +25,8 @@ pub enum Strategy {
     /// contains the answers of the others.
     #[default]
     Partial,
-    /// At least one node must have an answer. All nodes are awaited.
+    /// At least one node must have an answer. Unlike under [`Partial`](Self::Partial), the run is a
+    /// success even if required nodes have failed. All nodes are awaited.
     BestEffort,
     /// One sink must have an answer. The first one cancels the other nodes.
     First,

@@ -15,7 +15,7 @@ use crate::{classify::Failure, rejection::CallError};
 /// Maps a service's error `E` to [`CallError<E>`].
 ///
 /// Put this layer innermost, around a service with an error type that cannot carry a rejection, such as
-/// the `Infallible` of an axum handler.
+/// the `Infallible` of an axum handler, or a client whose error is not `From<Rejection>`.
 ///
 /// ```
 /// use std::{convert::Infallible, time::Duration};

@@ -62,8 +62,8 @@
 //!             _ => Err("no such user".into()),
 //!         }
 //!     }));
-//! assert_eq!(stack.clone().oneshot(WithCall::new(7)).await?, "Ada");
-//! assert_eq!(stack.oneshot(WithCall::new(8)).await?, "a guest");
+//! assert_eq!(stack.clone().oneshot(WithCall::new(7).idempotent()).await?, "Ada");
+//! assert_eq!(stack.oneshot(WithCall::new(8).idempotent()).await?, "a guest");
 //! # Ok(())
 //! # }
 //! ```

@@ -20,6 +20,10 @@ use crate::{
 /// A classifier that reads the status of an `http::Response`.
 ///
 /// The header `Retry-After` is read for 429, 503, and statuses that are configured as `throttled`.
+///
+/// The class decides what layers such as retry and circuit breaker do. The layers still return the
+/// response as `Ok`, even if its status is 503. In a plan of `tower-fanout`, such a node is a success
+/// unless a layer turns the status into an error, as `AcceptLayer` of `tower-fanout-json` does.
 #[derive(Clone, Debug)]
 pub struct ClassifyHttp {
     clock: fn() -> SystemTime,
