@@ -13,15 +13,21 @@ use tower_fanout_layers::WithCall;
 
 use crate::trace::{TRACEPARENT, TRACESTATE, Traceparent};
 
-/// Remaining time of an attempt, in whole milliseconds.
+/// `x-request-timeout-ms`: remaining time of an attempt, in whole milliseconds.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
-/// Number of the retry, from 1. The first attempt does not have this header.
+/// `x-retry-attempt`: number of the retry, from 1. The first attempt does not have this header.
 pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 
 /// A layer that writes [`TIMEOUT`] and [`RETRY`] into each attempt.
 ///
+/// The values come from the call metadata of the request: its deadline and its attempt number. If the
+/// call has no deadline, the layer removes [`TIMEOUT`]. On the first attempt it removes [`RETRY`].
+///
 /// If the request has a `traceparent`, the layer also gives the attempt its own parent id in the
 /// same trace. If the `traceparent` is not valid, the layer removes it together with `tracestate`.
+/// The layer never adds a `traceparent`: call
+/// [`TraceContext::write`](crate::trace::TraceContext::write) when you build the request. The docs of
+/// the module `client` have a complete example.
 ///
 /// Place the layer below retries, hedging and fallbacks. Then the time is what remains after the
 /// pause before a retry, and each attempt has its own parent id.
@@ -39,8 +45,10 @@ impl AttemptHeadersLayer {
         }
     }
 
-    /// Sets the time that is subtracted from [`TIMEOUT`] for the way of the response back. Defaults
-    /// to zero.
+    /// Sets the time that is subtracted from [`TIMEOUT`] to leave time for the response to travel
+    /// back. Defaults to zero.
+    ///
+    /// If `margin` exceeds the remaining time, the header is 0. The attempt is sent nevertheless.
     #[must_use]
     pub const fn network_margin(mut self, margin: Duration) -> Self {
         self.network_margin = margin;
@@ -86,7 +94,7 @@ pub struct AttemptHeaders<S> {
     inner: S,
 }
 
-/// A request with headers and call metadata, as the metadata of [`WithCall`] or in the extensions.
+/// An outgoing request: its headers, and its call metadata, held in [`WithCall`] or in the extensions.
 pub trait OutgoingRequest: tower_fanout_layers::CallContext {
     /// Returns the headers for writing.
     fn headers_mut(&mut self) -> &mut HeaderMap;

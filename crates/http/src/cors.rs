@@ -147,8 +147,8 @@ fn is_origin(text: &str) -> bool {
 
 /// A layer that responds to preflight requests and adds CORS headers to responses.
 ///
-/// The layer responds to every `OPTIONS` request itself. Place it above authentication, because
-/// preflight requests have no token.
+/// The layer responds to every `OPTIONS` request itself, so inner services never receive one. Place it
+/// above authentication, because preflight requests have no token.
 #[derive(Clone, Debug)]
 pub struct CorsLayer(cors::CorsLayer);
 

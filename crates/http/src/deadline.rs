@@ -72,14 +72,20 @@ fn grpc(text: &str) -> Option<Duration> {
     })
 }
 
-/// A layer that sets the deadline of a call from the timeout headers of a trusted caller.
+/// A layer that sets the deadline of the request from the timeout headers of a trusted caller.
 ///
-/// If the call already has a deadline, the earlier one counts. Place the deadline of the route
+/// The deadline is stored in the [`Call`](tower_fanout_layers::Call) in the extensions of the request.
+/// If the request already has a deadline, the earlier one counts. Place the deadline of the route
 /// below, as a [`DeadlineLayer`](tower_fanout_layers::DeadlineLayer); again the earlier one counts.
+/// This layer only stores the deadline, and `DeadlineLayer` enforces it.
+///
+/// Place the layer above `JwtLayer`, which waits for a fetch of keys no longer than the deadline.
 ///
 /// The layer removes the headers in any case, because the remaining time is shorter when a request
 /// is sent to a downstream. If a value is not valid, the layer ignores all timeout headers and
-/// emits [`Event::BadTimeout`].
+/// emits [`tower_fanout_layers::Event::BadTimeout`] to the events of the call.
+///
+/// The time has no upper bound. A time that exceeds the range of [`Instant`] sets no deadline.
 #[derive(Clone, Copy, Debug)]
 pub struct InboundDeadlineLayer {
     trusted: bool,

@@ -23,8 +23,11 @@ use crate::{bounds::valid, correlation::CorrelationId, problem::Problem};
 /// If the `Content-Length` exceeds the limit, the layer responds with 413 without calling the
 /// handler. Otherwise it calls the handler with a [`LimitedBody`]. If that body fails before the
 /// handler responds, the layer replaces the handler's response: 413 for a body that is too large,
-/// 408 for one that is too slow, and 400 for one that is incomplete. The layer does not decode
-/// bodies.
+/// 408 for one that is too slow, and 400 for one that is incomplete.
+///
+/// The layer does not look at `Content-Encoding`. A body in any content coding is passed on as it is,
+/// even with `decode: true` in the config, which only [`read_body`](super::read_body) uses. The limit
+/// then applies to the encoded size.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -116,9 +119,6 @@ where
 
 pin_project! {
     /// The response future of [`BodyLimit`].
-    ///
-    /// `inner` is `None` if the request was rejected by its length. `failed` holds the error of the
-    /// request body, if it has one.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]

@@ -100,13 +100,15 @@ impl Default for BodyLimitConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The body exceeds the limit, or decodes to more than 100 times its size.
+    /// The body exceeds the limit, or decodes to more than 64 KiB and more than 100 times its size.
+    /// Sent as 413.
     TooLarge,
-    /// The body did not arrive in time.
+    /// The body did not arrive in time. Sent as 408.
     Timeout,
-    /// The body is incomplete, or its encoding is damaged.
+    /// The body is incomplete, or its encoding is damaged. Sent as 400.
     Broken,
-    /// The content coding of the body is not supported, or decoding is not enabled.
+    /// The content coding of the body is not supported, or decoding is not enabled. Sent as 415.
+    /// Returned only by [`read_body`].
     Encoding,
 }
 
@@ -153,8 +155,12 @@ impl BodyError {
 /// allocated for the bytes that have arrived, never for an announced length. Dropping the future
 /// stops reading.
 ///
+/// The values of `limits` are not checked. With `max: 0` only an empty body can be read. With a
+/// `timeout` of zero the function fails as soon as it would have to wait for data.
+///
 /// # Errors
-/// Returns the reason if the body cannot be read within `limits`. See [`BodyError`].
+/// Returns the reason if the body cannot be read within `limits`. See [`BodyError`]. Without the
+/// feature `decompression` every content coding other than `identity` is a [`BodyError::Encoding`].
 pub async fn read_body<B>(
     headers: &HeaderMap,
     body: B,

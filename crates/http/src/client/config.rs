@@ -29,12 +29,19 @@ pub struct ClientConfig {
     pub max_head: usize,
     /// Time after which an idle connection is closed. Defaults to 90 s.
     pub idle_timeout: Duration,
-    /// Maximum number of idle connections that are kept. Unlimited by default; 0 disables reuse.
+    /// Maximum number of idle connections that a client and its clones keep. Unlimited by default; 0
+    /// disables reuse.
+    ///
+    /// At most [`max_connections`](field@Self::max_connections) are kept. With HTTP/2 the limit
+    /// applies to each of the `connections` of [`Http2`] separately.
     pub max_idle: usize,
     /// Maximum number of concurrent calls, each of which uses its own connection.
     ///
-    /// `None`, the default, sets no limit; a concurrency limit above the client limits the calls
-    /// too. A call above the limit waits for a connection within its own timeout. The limit has no
+    /// At least 1. `None`, the default, sets no limit; a concurrency limit above the client limits
+    /// the calls too.
+    ///
+    /// Calls above the limit wait in the order of their arrival. The client does not limit the wait:
+    /// place a layer with a timeout above the client, or a call may wait forever. The limit has no
     /// effect with [`Http2::PriorKnowledge`], where calls share connections.
     pub max_connections: Option<usize>,
     /// HTTP version of the connections. Defaults to HTTP/1.1 only.
@@ -122,7 +129,7 @@ impl Default for ClientConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Http2 {
-    /// HTTP/1.1 only.
+    /// HTTP/1.1 only. The default.
     #[default]
     Off,
     /// HTTP/2 only, without negotiation. Calls are spread over the connections in turn.

@@ -8,6 +8,9 @@ use tower_fanout_layers::config::ConfigError;
 
 /// Checks that `endpoint` can be the endpoint of a downstream, and returns its host and port.
 ///
+/// A path is allowed. The client uses it as the prefix of every request, and it is not part of the
+/// returned value.
+///
 /// # Errors
 /// Returns an error if `endpoint` has no host, has credentials or a query, or does not begin with
 /// `http://` or, with the feature `tls`, `https://`. The message does not repeat the endpoint,

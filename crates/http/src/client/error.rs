@@ -9,38 +9,64 @@ use tower_fanout_layers::{AsRejection, Failure, Rejection};
 /// The reason why an attempt has no response.
 ///
 /// The error contains no address and no part of a body, so that it can be shown to callers.
+///
+/// Layers classify it by its [`Failure`]:
+///
+/// | error | failure |
+/// |---|---|
+/// | `Dns`, `Connect`, `Tls` | [`Failure::Connect`] |
+/// | `Unsent` | [`Failure::NotProcessed`] |
+/// | `Reset` | [`Failure::ConnectionReset`] |
+/// | `BadBody` | [`Failure::TruncatedBody`] |
+/// | `TooLarge` | [`Failure::TooLarge`] |
+/// | `BadHead`, `Redirect`, `BadStatus`, `BadContentType`, `BadJson` | [`Failure::Protocol`] |
+/// | `Rejected` | none; layers use the [`Rejection`] |
+///
+/// If the [connect timeout](super::ClientConfig::connect_timeout) is over, the error is that of the
+/// step that was running: `Dns`, `Connect` or `Tls`. Every status other than 1xx and 3xx, such as 500,
+/// is a response and not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
     /// A layer rejected the call.
     Rejected(Rejection),
-    /// The name of the downstream could not be resolved.
+    /// The name of the downstream could not be resolved within the connect timeout. For one second
+    /// after a failed lookup, all calls fail with this error without another lookup.
     Dns,
-    /// No connection could be opened, or the address policy allows none of the addresses.
+    /// No connection could be opened within the connect timeout, or the address policy allows none of
+    /// the addresses.
     Connect,
-    /// The TLS handshake failed, for example because the certificate is not valid.
+    /// The TLS handshake failed or took longer than the rest of the connect timeout. Also used if the
+    /// downstream rejects the client certificate.
     Tls,
     /// The downstream certainly did not process the request.
     ///
     /// Either the connection was closed before any part of the request was sent, or the downstream
-    /// refused the stream (HTTP/2: REFUSED_STREAM, or a GOAWAY with a lower stream id).
+    /// refused the stream (HTTP/2: REFUSED_STREAM, or a GOAWAY with a lower stream id). The client does
+    /// not repeat such a request, except on a reused connection that was closed before any part of
+    /// the request was sent. A retry layer may repeat it, whatever its method.
     Unsent,
     /// The connection broke before the response head arrived.
     Reset,
-    /// The response head is not valid HTTP or exceeds a limit. Also used for a request whose URI is
-    /// not valid.
+    /// The response head is not valid HTTP, exceeds [`ClientConfig::max_head`](super::ClientConfig::max_head)
+    /// or follows more than 16 interim responses (HTTP/1). Also used for a request whose URI, with the
+    /// prefix of the endpoint, is not valid.
     BadHead,
-    /// The body is incomplete, or has a content coding although the request accepts only `identity`.
+    /// The body is incomplete, or has a content coding although the client sends
+    /// `Accept-Encoding: identity`.
     BadBody,
     /// The body exceeds [`ClientConfig::max_response`](super::ClientConfig::max_response).
     TooLarge,
-    /// The response is a redirect, which the client does not follow.
+    /// The status is 3xx other than 304. The client follows no redirects.
     Redirect,
-    /// The status cannot be that of a final response: 1xx, or 304 without a conditional request.
+    /// The status cannot be that of a final response: 1xx, or 304. The client has no cache, so 304 is
+    /// an error even if the request is conditional.
     BadStatus,
-    /// The `Content-Type` is not JSON.
+    /// The `Content-Type` is not JSON. The client itself accepts any content type. The layer for JSON
+    /// of the crate `tower-fanout-json` returns this error.
     BadContentType,
-    /// The body is not valid JSON.
+    /// The body is not valid JSON. The client itself does not read bodies. The layers for JSON of the
+    /// crate `tower-fanout-json` return this error.
     BadJson,
 }
 

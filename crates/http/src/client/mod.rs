@@ -10,6 +10,76 @@
 //! decide about a retry.
 //!
 //! Dropping the future of a call cancels it. Over HTTP/1 this closes the connection of the call.
+//!
+//! # Timeouts
+//!
+//! The client limits only the time to connect ([`ClientConfig::connect_timeout`]). It has no timeout
+//! for a call: without a layer such as [`TimeoutLayer`](tower_fanout_layers::TimeoutLayer) above, a call
+//! can wait forever for a response, or for a connection at [`ClientConfig::max_connections`].
+//!
+//! # Calls on behalf of a caller
+//!
+//! The layers in front of your service take the trace context and the hop count out of the headers of
+//! a request and keep them in its extensions. No layer adds them to the requests that your service
+//! sends. Build these requests with the following steps yourself:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use bytes::Bytes;
+//! use http::{Request, Uri};
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_fanout_http::{
+//!     attempt_headers::AttemptHeadersLayer,
+//!     client::{Client, ClientConfig},
+//!     correlation::{CORRELATION_ID, CorrelationId},
+//!     forward::{ForwardHeaders, HopCount},
+//!     trace::TraceContext,
+//! };
+//! use tower_fanout_layers::{
+//!     CallContext, ClassifyHttp, DeadlineLayer, RetryConfig, RetryLayer, TimeoutLayer,
+//! };
+//!
+//! /// Creates the downstream request that is sent on behalf of `inbound`.
+//! fn outgoing<B>(
+//!     inbound: &Request<B>,
+//!     allowed: &ForwardHeaders,
+//!     path: &str,
+//! ) -> Result<Request<Bytes>, http::Error> {
+//!     let mut request = Request::get(path).body(Bytes::new())?;
+//!     let (extensions, headers) = (inbound.extensions(), request.headers_mut());
+//!     allowed.copy(inbound.headers(), headers); // only the listed headers of the caller
+//!     if let Some(id) = extensions.get::<CorrelationId>() {
+//!         headers.insert(CORRELATION_ID, id.header_value());
+//!     }
+//!     if let Some(trace) = extensions.get::<TraceContext>() {
+//!         trace.write(headers); // the attempts get parent ids of their own below
+//!     }
+//!     extensions.get::<HopCount>().copied().unwrap_or_default().stamp(headers);
+//!     if let Some(call) = request.call_mut() {
+//!         call.deadline = inbound.call().deadline; // the time that the caller has left
+//!     }
+//!     Ok(request)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let users = ServiceBuilder::new()
+//!     .layer(DeadlineLayer::new(Duration::from_secs(2))?) // or the caller's deadline, if earlier
+//!     .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new())?)
+//!     .layer(TimeoutLayer::new(Duration::from_millis(500))?) // per attempt, including the body
+//!     .layer(AttemptHeadersLayer::new()) // below the retry: its headers differ per attempt
+//!     .service(Client::new(&Uri::from_static("http://users:8080/v1"), ClientConfig::default())?);
+//!
+//! # let inbound = Request::new(());
+//! let request = outgoing(&inbound, &ForwardHeaders::default(), "/users/7")?;
+//! let response = users.oneshot(request).await?; // GET http://users:8080/v1/users/7
+//! # drop(response);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The client itself calls [`strip`](crate::forward::strip) on the headers of the request and of the
+//! response. A proxy that sends with another client must call it for both.
 
 mod config;
 mod connect;
@@ -62,6 +132,9 @@ impl Client {
     /// Creates a client for the service at `endpoint`, such as `http://users:8080` or
     /// `https://gw/users`.
     ///
+    /// The path of `endpoint` is the prefix of every request: the target `/7?full=1` is sent to
+    /// `https://gw/users/7?full=1`. A slash at the end of the prefix is ignored.
+    ///
     /// # Errors
     /// Returns an error if `endpoint` is not valid (see [`check`]), a value of `config` is out of
     /// range, or its certificates or keys cannot be used.
@@ -80,7 +153,11 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Only path, query, headers and body of the request are used. The client sets scheme and host.
+/// Sends the method, path, query, headers and body of the request.
+///
+/// The client sets the scheme, the host and the path prefix of its endpoint. It removes hop-by-hop
+/// headers, `Content-Length` and `Expect`, replaces `Host`, and sets `Accept-Encoding: identity`,
+/// because it does not decode responses. `Accept` defaults to `application/json`.
 impl Service<Request<Bytes>> for Client {
     type Response = Response<Bytes>;
     type Error = ClientError;

@@ -45,7 +45,7 @@ impl Resolve for System {
     }
 }
 
-/// The networks that a client may connect to.
+/// The networks that a client may connect to. Each level includes the previous.
 ///
 /// The policy is applied to the resolved addresses, and the client connects to exactly those
 /// addresses. A DNS name that changes between check and connection (DNS rebinding) cannot evade the
@@ -55,7 +55,7 @@ impl Resolve for System {
 pub enum AddressPolicy {
     /// Only public addresses. Use this policy for names that do not come from your configuration.
     Public,
-    /// Public and private addresses, and those of the machine itself.
+    /// Public and private addresses, and those of the machine itself. The default.
     #[default]
     Private,
     /// All addresses, including link-local ones and the metadata services of clouds, which hand out

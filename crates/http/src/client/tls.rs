@@ -84,7 +84,7 @@ impl fmt::Debug for Identity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsVersion {
-    /// TLS 1.2 ([RFC 5246](https://www.rfc-editor.org/rfc/rfc5246)).
+    /// TLS 1.2 ([RFC 5246](https://www.rfc-editor.org/rfc/rfc5246)). The default minimum.
     #[default]
     V1_2,
     /// TLS 1.3 ([RFC 8446](https://www.rfc-editor.org/rfc/rfc8446)).
@@ -94,7 +94,8 @@ pub enum TlsVersion {
 /// Verification of the certificate of a downstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// The certificate must be valid, be issued for the server name, and have a trusted root.
+    /// The certificate must be valid, be issued for the server name, and have a trusted root. The
+    /// default.
     #[default]
     Full,
     /// Any certificate is accepted, so that an attacker on the network can read and change all

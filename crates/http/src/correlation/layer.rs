@@ -25,7 +25,10 @@ pub struct CorrelationConfig {
     /// to `true`.
     pub trust: bool,
     /// Prefers `x-request-id` if a caller sends both headers. If `false`, `x-correlation-id` is
-    /// preferred. The other header is dropped. Defaults to `false`.
+    /// preferred. Defaults to `false`.
+    ///
+    /// The other header is dropped without being read: if the preferred id is not valid, the request
+    /// gets a new id.
     pub request_id_first: bool,
 }
 
@@ -63,7 +66,11 @@ impl CorrelationLayer {
         }
     }
 
-    /// Calls `count` for each id of a caller that is replaced. No callback is set by default.
+    /// Calls `count` for each id of a caller that is replaced because it is not valid. No callback is
+    /// set by default.
+    ///
+    /// The callback is not called if [`CorrelationConfig::trust`] is `false`: the ids of callers are
+    /// then not validated.
     #[must_use]
     pub const fn on_replaced(mut self, count: fn(Replaced)) -> Self {
         self.on_replaced = Some(count);

@@ -4,6 +4,9 @@
 //! a new id (UUID version 7) and proceeds. The response echoes the id. The id grants nothing and is not
 //! used as a key: two requests with the same id are handled independently.
 //!
+//! The id is in the headers and extensions of the request that your service receives. Add it to the
+//! requests that your service sends yourself, with [`CorrelationId::header_value`].
+//!
 //! ```
 //! use std::convert::Infallible;
 //! use http::{Request, Response};
@@ -37,9 +40,9 @@ pub use self::{
     layer::{Correlation, CorrelationConfig, CorrelationLayer, ResponseFuture},
 };
 
-/// The header of the correlation id in requests and responses.
+/// `x-correlation-id`: the header of the correlation id in requests and responses.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-/// The alternative request header of the id.
+/// `x-request-id`: the alternative request header of the id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Maximum length of an id, in bytes.

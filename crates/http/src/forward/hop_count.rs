@@ -11,7 +11,7 @@ use crate::{
     problem::{Code, OrRefused, Problem},
 };
 
-/// The header with the number of gateways that a request has passed. Absent in requests from outside.
+/// `x-fanout-depth`: the number of gateways that a request has passed. Absent in requests from outside.
 pub const HOP_COUNT: HeaderName = HeaderName::from_static("x-fanout-depth");
 
 /// Maximum number of gateways that a request may have passed before this one.
@@ -46,8 +46,11 @@ fn number(text: &[u8]) -> Option<u8> {
     valid.then(|| digits.iter().fold(0, digit))
 }
 
-/// Refuses a request that has passed more than [`MAX_HOPS`] gateways with 508 `loop_detected`. The
-/// header of any other request is removed, and its [`HopCount`] is added to its extensions.
+/// Refuses a request that has passed more than [`MAX_HOPS`] gateways, with 508 `loop_detected`.
+/// Otherwise removes [`HOP_COUNT`] and stores the [`HopCount`] in the extensions of the request.
+///
+/// The layer does not count by itself. Call [`HopCount::stamp`] for each request that your service
+/// sends to a downstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopDetectionLayer(());
 

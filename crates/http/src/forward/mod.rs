@@ -1,5 +1,9 @@
 //! Rules for forwarding headers to the next server.
 //!
+//! Only [`LoopDetectionLayer`] is a layer. Call [`ForwardHeaders::copy`] and [`HopCount::stamp`]
+//! yourself when you build a request to a downstream. The module `client` calls [`strip`]; call it
+//! yourself if you send with another client. The docs of that module have a complete example.
+//!
 //! - [`strip`] removes hop-by-hop headers, in either direction.
 //! - [`ForwardHeaders`] is the allow list of caller headers for a service. It is empty by default.
 //! - [`LoopDetectionLayer`] refuses a request that has passed too many gateways, counted by [`HopCount`].

@@ -106,8 +106,10 @@ impl TrustedProxies {
     }
 
     /// Returns the client's address for a request with `headers` over a connection from `peer`: the
-    /// first address from the right that is not a trusted proxy. If the list ends or an element cannot
-    /// be parsed, the last address before it is returned.
+    /// first address that is not a trusted proxy, read from the right, beginning with `peer`.
+    ///
+    /// If all are trusted, or an element cannot be parsed, returns the last address read (`peer` if
+    /// none was read from the headers).
     ///
     /// IPv4-mapped IPv6 addresses are treated as IPv4.
     #[must_use]
@@ -188,14 +190,21 @@ fn unquoted(value: &str) -> Option<&str> {
 }
 
 /// The remote address of the connection, in the extensions of each request.
+///
+/// The server of this crate adds it. Under another server add it yourself, in a layer outside
+/// [`ForwardedLayer`]. With `axum::serve`, copy it from the `ConnectInfo<SocketAddr>` that
+/// `into_make_service_with_connect_info` adds to the extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
 /// Adds the [`ClientAddr`] to every request that has a [`PeerAddr`] from the server. See the
 /// [module docs](self).
 ///
-/// Client information that does not come from a trusted proxy is removed, so that inner services
-/// neither use nor forward it.
+/// The layer removes the headers `Forwarded`, `X-Forwarded-For`, `X-Forwarded-Host`,
+/// `X-Forwarded-Port`, `X-Forwarded-Proto` and `X-Real-IP`, so that inner services neither use nor
+/// forward values that a client made up. If the peer is a trusted proxy, the layer keeps them, except
+/// for `Forwarded` or `X-Forwarded-For`, whichever the proxies do not write. If the request has no
+/// [`PeerAddr`], the layer removes all of them and adds no [`ClientAddr`].
 #[derive(Clone, Debug, Default)]
 pub struct ForwardedLayer {
     proxies: TrustedProxies,

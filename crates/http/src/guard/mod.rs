@@ -15,6 +15,9 @@
 //! | a `Transfer-Encoding` other than exactly `chunked` | 501 |
 //! | an `Expect` other than exactly `100-continue` | 417 |
 //!
+//! An HTTP/2 request may have its host in `:authority`, in `Host`, or in both if they are equal. An
+//! HTTP/1.1 request needs `Host` even if its target is an absolute URI.
+//!
 //! The layer responds to `OPTIONS *` itself, with 204 and `Allow`.
 //!
 //! ```
@@ -122,9 +125,10 @@ pub enum Refused {
     MethodNotAllowed,
     /// The target is longer than [`GuardConfig::max_uri`].
     UriTooLong,
-    /// The form of the target is not supported.
+    /// The form of the target is not supported, or its path has a backslash or a non-ASCII character.
     TargetForm,
-    /// The request has no host.
+    /// The request has no host: an HTTP/1.1 request without `Host`, or an HTTP/2 request with neither
+    /// `Host` nor `:authority`.
     HostMissing,
     /// The request has more than one `Host` header.
     DuplicateHost,

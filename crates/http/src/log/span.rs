@@ -74,6 +74,8 @@ pin_project! {
     /// A response body whose log lines also belong to the span of its request.
     ///
     /// The span otherwise ends when the response head is returned, before a streamed body is produced.
+    /// [`RequestSpanLayer`] does not wrap bodies, so that it keeps the type of the response. Wrap a
+    /// streamed body in your service, with `response.map(InstrumentedBody::current)`.
     #[derive(Debug)]
     pub struct InstrumentedBody<B> {
         #[pin]

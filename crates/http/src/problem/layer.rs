@@ -19,8 +19,11 @@ use super::{Code, Problem};
 use crate::correlation::CorrelationId;
 
 /// Converts errors into problems by their [`Rejection`](tower_fanout_layers::Rejection), and panics
-/// into a 500 without internal details. Use it as the outermost layer of an HTTP server, whose error
-/// type then is [`Infallible`].
+/// into a 500 without internal details. An error without a rejection becomes a 500 as well.
+///
+/// Place the layer outside every layer that returns errors, and inside the layers that assign ids and
+/// create the log span. The service then has the error type [`Infallible`], and each problem contains
+/// the [`CorrelationId`] of its request.
 ///
 /// The response body must implement `From<Bytes>`, as axum's `Body` and `Full<Bytes>` do.
 #[derive(Clone, Copy, Debug, Default)]

@@ -279,7 +279,9 @@ impl Problem {
     }
 }
 
-/// Converts the rejection of a layer in front of the whole service.
+/// Converts the rejection of a layer in front of the whole service. Each [`Code`] names its rejections.
+///
+/// The response has `Retry-After` if the rejection knows when a retry may succeed.
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let code = match rejection {

@@ -11,6 +11,11 @@ use pin_project_lite::pin_project;
 
 pin_project! {
     /// The future of an inner call, or a response of the layer itself, usually a refusal.
+    ///
+    /// The response is ready at the first poll.
+    ///
+    /// # Panics
+    /// Panics if it is polled again after it has returned a response of the layer.
     #[derive(Debug)]
     pub struct OrRefused<F, B> {
         #[pin]

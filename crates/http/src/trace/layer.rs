@@ -12,6 +12,8 @@ use super::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
 
 /// Adds a [`TraceContext`] to the extensions of every request and removes the headers it was read from.
 /// See the [module docs](super).
+///
+/// No layer writes the headers of downstream requests. Call [`TraceContext::write`] when you build one.
 #[derive(Clone, Debug)]
 pub struct TraceLayer {
     trust: bool,

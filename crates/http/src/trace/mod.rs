@@ -28,8 +28,8 @@
 //! # }
 //! ```
 //!
-//! Each downstream call gets a new parent id. With [`attempt_headers`](crate::attempt_headers) each
-//! attempt of a call gets its own.
+//! Call [`TraceContext::write`] for each downstream call, as above. Each call gets a new parent id. With
+//! [`attempt_headers`](crate::attempt_headers) each attempt of a call gets its own.
 
 mod baggage;
 mod layer;
@@ -46,11 +46,11 @@ pub use self::{
     tracestate::Tracestate,
 };
 
-/// The header with the trace id, the parent id and the trace flags.
+/// `traceparent`: the header with the trace id, the parent id and the trace flags.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// The header with vendor-specific trace data.
+/// `tracestate`: the header with vendor-specific trace data.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// The header with application-defined properties.
+/// `baggage`: the header with application-defined properties.
 pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// The trace context of a request, and the baggage to propagate. `Debug` shows no baggage.
