@@ -1,12 +1,12 @@
 //! HTTP layers, a server and a client for downstream services, as tower layers and services for
 //! `http::Request`.
 //!
-//! You can use each module by itself, in front of any hyper or axum service. In the recommended
-//! order, outermost first:
+//! You can use each module by itself, in front of any hyper or axum service.
+//!
+//! These modules have layers, in the recommended order, outermost first:
 //!
 //! | module | feature | contents |
 //! |---|---|---|
-//! | `server` | `server` | a server, plain or TLS, with a time limit for every wait on a client |
 //! | [`correlation`] | | correlation ids for requests, responses and log lines |
 //! | [`forwarded`] | | the client address, as trusted proxies report it |
 //! | [`trace`] | | W3C trace context and baggage |
@@ -16,16 +16,26 @@
 //! | `cors` | `cors` | cross-origin resource sharing |
 //! | [`forward`] | | hop-by-hop headers, an allow list of forwarded headers, loop detection |
 //! | [`body`] | | size and time limits for request bodies; decoding with `decompression` |
-//! | `jwt` | `jwt` | verification of JSON Web Tokens, with keys from a JWKS URL; an extractor with `axum` |
 //! | [`deadline`] | | deadlines from request headers |
-//! | [`media_type`] | | a strict parser for media types |
+//! | `jwt` | `jwt` | verification of JSON Web Tokens, with keys from a JWKS URL; an extractor with `axum` |
 //!
-//! For calls to downstream services:
+//! These modules have no layers:
 //!
 //! | module | feature | contents |
 //! |---|---|---|
+//! | `server` | `server` | a server, plain or TLS, with a time limit for every wait on a client |
+//! | [`media_type`] | | a strict parser for media types |
+//!
+//! For calls to downstream services, outermost first:
+//!
+//! | module | feature | contents |
+//! |---|---|---|
+//! | [`attempt_headers`] | | a layer for the headers of each attempt: number, remaining time, trace parent |
 //! | `client` | `client` | a client for one downstream: pooled connections, plain or TLS, and limits |
-//! | [`attempt_headers`] | | headers of each attempt: attempt number, remaining time and trace parent |
+//!
+//! Your service adds the correlation id, the trace context, the hop count and the forwarded headers of
+//! the caller to a downstream request itself. The docs of the module `client` have an example of such a
+//! request and of the layers above the client.
 //!
 //! # Example
 //!

@@ -41,7 +41,7 @@ pub struct VerifierConfig {
     /// Claim that holds the caller's tier: a dotted path, or a URI as a single name. `None`, the
     /// default, gives every caller [`default_tier`](field@Self::default_tier).
     pub tier_claim: Option<String>,
-    /// Known tiers.
+    /// Known tiers. Empty by default, which gives every caller [`default_tier`](field@Self::default_tier).
     pub tiers: Vec<String>,
     /// Tier of a caller whose token has none of [`tiers`](field@Self::tiers). Defaults to `default`.
     pub default_tier: String,
@@ -147,6 +147,9 @@ pub struct JwtConfig {
     /// Required scopes; a caller must have all of them. Empty by default.
     pub all_scopes: Vec<String>,
     /// Passes CORS preflight requests on without a token and without claims. Defaults to `false`.
+    ///
+    /// Set it if a service below this layer responds to preflight requests. It is not needed if
+    /// `CorsLayer` is above this layer, because that layer responds to every `OPTIONS` request itself.
     pub skip_preflight: bool,
     /// Adds the detail "the token has expired" to the response if the token is otherwise valid.
     /// Defaults to `true`.

@@ -12,9 +12,10 @@ use super::config::MAX_LEEWAY;
 
 /// The ids (`jti`) of revoked tokens. A clone is a handle to the same list.
 ///
-/// An id is kept until its token has expired by any clock within the maximum
-/// [`VerifierConfig::leeway`](field@super::VerifierConfig::leeway) of 300 s. Then its place can be
-/// reused. The list lives in this process only and is empty at start.
+/// An id is kept until `exp` + 300 s. The 300 s are the maximum of
+/// [`VerifierConfig::leeway`](field@super::VerifierConfig::leeway), so that the token has expired by every
+/// accepted clock. Then its place can be reused. The list lives in this process only and is empty at
+/// start.
 #[derive(Clone)]
 pub struct DenyList {
     shared: Arc<Shared>,
@@ -46,7 +47,8 @@ impl Default for DenyList {
 }
 
 impl DenyList {
-    /// Creates a list of at most `limit` ids.
+    /// Creates a list of at most `limit` ids. With a limit of 0 the list stays empty, and every
+    /// [`revoke`](Self::revoke) fails.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {

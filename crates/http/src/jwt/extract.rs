@@ -13,8 +13,11 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// Rejection of the [`Claims`] extractor: the request passed no [`JwtLayer`](super::JwtLayer), or was
-/// let through without a token. Answered with a 500, because the server is misconfigured.
+/// Rejection of the [`Claims`] extractor: the request passed no [`JwtLayer`](super::JwtLayer), or is a
+/// preflight that [`JwtConfig::skip_preflight`](field@super::JwtConfig::skip_preflight) let through.
+///
+/// The response is a 500 with [`Code::AuthNotConfigured`] in both cases, because the server is
+/// misconfigured. A handler of preflight requests must not extract [`Claims`].
 #[derive(Clone, Debug)]
 pub struct AuthNotConfigured(Option<CorrelationId>);
 

@@ -28,6 +28,11 @@ use crate::{bounds::valid, correlation::CorrelationId, problem::OrRefused};
 
 /// Passes on only requests with a valid token and adds its [`Claims`] to their extensions. See the
 /// [module docs](super).
+///
+/// If the token's key is unknown and a fetch of keys may bring it, the request waits for that fetch, at
+/// most until the deadline of its call. Without a deadline the timeout of the fetch limits the wait. If
+/// the deadline passes first, or no usable keys exist, the response is 503. Its `Retry-After` is
+/// [`Unavailable::retry_after`](super::Unavailable::retry_after), or one second if the deadline passed.
 #[derive(Clone, Debug)]
 pub struct JwtLayer {
     shared: Arc<Shared>,

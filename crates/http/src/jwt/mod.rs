@@ -2,10 +2,20 @@
 //!
 //! A token is checked in three steps. [`verify_jws`] parses its compact serialization strictly. aws-lc
 //! verifies its signature with keys that are configured ([`KeySet`]) or [fetched](jwks). The rules of
-//! [`VerifierConfig`] validate its claims, and no check that matters for security is optional. Every
-//! invalid token gets the same 401 response. Only for a token that is otherwise valid can the response
-//! say that it has expired ([`JwtConfig::reveal_expired`](field@JwtConfig::reveal_expired)). The
-//! [`Reason`] goes to the log and to the callback for [`Outcome`]s.
+//! [`VerifierConfig`] validate its claims, and no check that matters for security is optional.
+//!
+//! | request | [`Reason`] | response |
+//! |---|---|---|
+//! | without `Authorization`, or with another scheme than `Bearer` | `Missing`, `Scheme` | 401 `auth_required` |
+//! | with a malformed or repeated `Authorization` | `Syntax`, `Duplicate` | 400 `invalid_request` |
+//! | with a token that has expired and is otherwise valid | `Expired` | 401 `invalid_token`, by default with a detail |
+//! | with a valid token that lacks a role or scope | `Scope` | 403 `insufficient_scope` |
+//! | with any token, while no keys are available | `Unavailable` | 503 `auth_unavailable` with `Retry-After` |
+//! | with any other invalid token | all others | 401 `invalid_token` |
+//!
+//! All invalid tokens of the last row get the same response. The detail for expired tokens can be turned
+//! off with [`JwtConfig::reveal_expired`](field@JwtConfig::reveal_expired). The [`Reason`] goes to the log
+//! and to the callback for [`Outcome`]s.
 //!
 //! Results are not cached. Each request is checked in full, so a token is refused as soon as it
 //! expires, is revoked ([`DenyList`]) or loses its key.

@@ -102,8 +102,11 @@ struct Propagated {
 pub struct PropagateClaimsConfig {
     /// Claims with their headers. Each header carries one claim.
     pub claims: Vec<PropagatedClaim>,
-    /// Refuses a request with 401 if a claim cannot be sent. `false`, the default, sends the request
-    /// without the header.
+    /// Refuses a request with 401 `invalid_token` if a claim cannot be sent. `false`, the default, sends
+    /// the request without the header.
+    ///
+    /// The status is 401 because the token is at fault: the same request succeeds with a token whose
+    /// claims can be sent.
     pub refuse: bool,
     /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
     /// Defaults to `fanout`.
@@ -119,8 +122,10 @@ pub struct PropagatedClaim {
     /// Header to send the claim in. Headers that frame, route or describe a message or carry
     /// credentials are rejected.
     pub header: HeaderName,
-    /// Percent-encodes the claim in UTF-8. Strings and the items of a list of strings are encoded as
-    /// text, objects and other lists as JSON.
+    /// Percent-encodes the claim in UTF-8. Defaults to `false` in [`PropagateClaimsConfig::claim`].
+    ///
+    /// A string is encoded as text. The items of a list of strings are encoded one by one and joined with
+    /// commas, which are not encoded themselves. Objects and other lists are encoded as JSON.
     pub encode: bool,
 }
 

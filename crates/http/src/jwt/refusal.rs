@@ -6,7 +6,11 @@ use crate::problem::{Code, Problem};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
-        /// Reason for refusing a token: a closed list for logs and metrics, never shown to the caller.
+        /// Reason for refusing a token: a closed list for logs and metrics.
+        ///
+        /// The caller sees only the status and the [`Code`], which [`Refusal::code`] lists. Most reasons
+        /// have the same code. A caller can recognize `Scope`, `Unavailable` and, unless
+        /// [`JwtConfig::reveal_expired`](field@super::JwtConfig::reveal_expired) is `false`, `Expired`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Reason { $($(#[$doc])* $reason,)* }
@@ -43,7 +47,7 @@ reasons! {
     Base64 = "b64",
     /// The token's header is not a small JSON object with unique names.
     Header = "header",
-    /// The header's `alg` is unknown, or no key of the token is for this algorithm.
+    /// The header's `alg` is unknown, or no key selected by the `kid` allows it.
     Algorithm = "alg",
     /// The header has `crit`, `b64` or `zip`, which are not supported.
     Critical = "crit",
@@ -118,7 +122,15 @@ impl Outcome {
 pub struct Refusal(pub Reason);
 
 impl Refusal {
-    /// Returns the problem code of the response. Most reasons share [`Code::InvalidToken`].
+    /// Returns the problem code of the response.
+    ///
+    /// | reason | code | status |
+    /// |---|---|---|
+    /// | `Missing`, `Scheme` | [`Code::AuthRequired`] | 401 |
+    /// | `Syntax`, `Duplicate` | [`Code::InvalidRequest`] | 400 |
+    /// | `Scope` | [`Code::InsufficientScope`] | 403 |
+    /// | `Unavailable` | [`Code::AuthUnavailable`] | 503 |
+    /// | all others | [`Code::InvalidToken`] | 401 |
     #[must_use]
     pub const fn code(self) -> Code {
         match self.0 {
@@ -136,6 +148,9 @@ impl Refusal {
     /// The challenge has no `error` if the caller sent no token. It has `scope`, the required scopes,
     /// only if the token is valid but lacks them. Characters of `realm` and `scope` that need an escape
     /// are removed. The problem for [`Reason::Unavailable`] has no challenge.
+    ///
+    /// The problem has neither `Retry-After` nor the detail for an expired token.
+    /// [`JwtLayer`](super::JwtLayer) adds both to its responses.
     #[must_use]
     pub fn problem(self, realm: &str, scope: &str) -> Problem {
         let code = self.code();

@@ -17,7 +17,7 @@ use super::Connections;
 use super::Tls;
 use crate::bounds::{Bounds, WAIT, YEAR};
 
-/// Timeouts and limits of a server. Each one limits the resources that a client can occupy.
+/// Timeouts, limits and TLS of a server. The limits bound the resources that a client can occupy.
 ///
 /// Times are 1 ms to 365 days. `grace` may also be zero.
 #[derive(Clone, Debug)]
@@ -45,28 +45,29 @@ pub struct ServerConfig {
     ///
     /// Further connections wait to be accepted.
     pub max_connections: usize,
-    /// Maximum number of concurrent requests on an HTTP/2 connection. Defaults to 100.
+    /// Maximum number of concurrent requests on an HTTP/2 connection, 1 to 2^31 - 1. Defaults to 100.
     ///
     /// Further requests are refused with REFUSED_STREAM.
     pub h2_max_streams: u32,
-    /// HTTP/2 receive window of one request body in bytes. Defaults to 64 KiB.
+    /// HTTP/2 receive window of one request body in bytes, 1 to 2^31 - 1. Defaults to 64 KiB.
     ///
     /// The server buffers at most this much of a body that the service has not read yet.
     pub h2_stream_window: u32,
-    /// HTTP/2 receive window of all request bodies of a connection in bytes. Defaults to 256 KiB.
+    /// HTTP/2 receive window of all request bodies of a connection in bytes, 1 to 2^31 - 1. Defaults to
+    /// 256 KiB.
     pub h2_connection_window: u32,
     /// Maximum size of an HTTP/2 frame in bytes, 16 KiB to 16 MiB - 1. Defaults to 16 KiB.
     pub h2_max_frame: u32,
-    /// Maximum number of bytes of one HTTP/2 response that are buffered for a slow client. Defaults
-    /// to 64 KiB.
+    /// Maximum number of bytes of one HTTP/2 response that are buffered for a slow client, 1 to
+    /// 2^31 - 1. Defaults to 64 KiB.
     pub h2_send_buffer: usize,
-    /// Maximum number of requests that the client has reset and the server has not yet processed.
-    /// Defaults to 20.
+    /// Maximum number of requests that the client has reset and the server has not yet processed, 1 to
+    /// 1,000,000. Defaults to 20.
     ///
     /// Above the limit the connection is closed with GOAWAY (CVE-2023-44487, "rapid reset").
     pub h2_max_pending_resets: usize,
-    /// Maximum number of requests that the server resets because of protocol errors of the client.
-    /// Defaults to 100.
+    /// Maximum number of requests that the server resets because of protocol errors of the client, 1 to
+    /// 1,000,000. Defaults to 100.
     ///
     /// Above the limit the connection is closed with GOAWAY (CVE-2025-8671, "MadeYouReset").
     pub h2_max_error_resets: usize,

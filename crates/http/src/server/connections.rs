@@ -9,7 +9,8 @@ use std::sync::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The client or the server closed the connection regularly.
+    /// The client or the server closed the connection normally. Includes connections that were closed
+    /// because of [`ServerConfig::max_age`](super::ServerConfig::max_age) or a graceful shutdown.
     Done,
     /// A request head or the TLS handshake took longer than the header timeout.
     Slow,
@@ -19,6 +20,10 @@ pub enum CloseReason {
     Stalled,
     /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service
     /// panicked.
+    ///
+    /// Also used if a PING was not answered in time, if the client exceeded a limit of resets
+    /// (GOAWAY), and if the connection was aborted at the end of
+    /// [`ServerConfig::grace`](super::ServerConfig::grace).
     Error,
 }
 

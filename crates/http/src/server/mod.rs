@@ -75,8 +75,8 @@ pub enum ShutdownOutcome {
 
 /// Binds a listener to `address` with a backlog of 4,096 connections, for bursts of new connections.
 ///
-/// [`TcpListener::bind`] has a backlog of 128. A client that finds the backlog full tries again
-/// only after a second.
+/// tokio's `TcpListener::bind` has a backlog of 128. A client that finds the backlog full tries
+/// again only after a second.
 ///
 /// # Errors
 /// Returns an error if the address is not available.
@@ -111,7 +111,7 @@ impl Server {
     /// Serves `service` on `listener` until `stop` resolves, then waits for requests in flight.
     ///
     /// The server speaks HTTP/1 and, by prior knowledge or ALPN, HTTP/2. It adds a [`PeerAddr`] and
-    /// an [`http::uri::Scheme`] to the extensions of each request. The service is cloned for each
+    /// a `Scheme` (of `http::uri`) to the extensions of each request. The service is cloned for each
     /// connection and each request.
     ///
     /// After `stop` resolves, the server accepts no connections and closes idle ones at once. It

@@ -44,7 +44,9 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// The certificate and key of an HTTPS server, for TLS 1.2 and 1.3, with HTTP/2 and HTTP/1.1 by ALPN.
+/// The certificate and key of an HTTPS server, with HTTP/2 and HTTP/1.1 by ALPN.
+///
+/// The minimum version is TLS 1.2, and TLS 1.3 is preferred. The versions are not configurable.
 ///
 /// Clones share the certificate: [`replace`](Self::replace) on one of them replaces it for all.
 #[derive(Clone)]

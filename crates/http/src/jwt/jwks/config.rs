@@ -18,7 +18,7 @@ use crate::{
 /// Behavior of [`Jwks::start`](super::Jwks::start) if the first fetch fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// The start fails.
+    /// The start fails. The default.
     #[default]
     Fail,
     /// The start succeeds, and no token can be checked until a fetch succeeds.
@@ -26,6 +26,9 @@ pub enum Start {
 }
 
 /// Configuration of [`Jwks`](super::Jwks): how its keys are fetched and how long they are used.
+///
+/// The limits `max_body` and `max_keys` apply in place of those of
+/// [`KeySet::from_jwks`](crate::jwt::KeySet::from_jwks).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JwksConfig {

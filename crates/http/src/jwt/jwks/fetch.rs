@@ -31,15 +31,20 @@ macro_rules! outcomes {
 outcomes! {
     /// The fetch returned usable keys, new or unchanged.
     Ok = "ok",
-    /// No response arrived, or it ended early.
+    /// No response arrived, or it ended early. Also used for any error of the client that no other
+    /// outcome names, and if the fetch panics.
     Unreachable = "unreachable",
     /// The fetch exceeded its timeout.
     Timeout = "timeout",
-    /// The status of the response is not 200.
+    /// The status of the response is not 200. Redirects are included.
     Status = "status",
-    /// The response is too large.
+    /// The response is larger than [`JwksConfig::max_body`](field@super::JwksConfig::max_body) or the
+    /// limit of the client.
     TooLarge = "too_large",
-    /// The response is not a JWK Set, or no key of it can be used.
+    /// The response is not a JWK Set, has more than
+    /// [`JwksConfig::max_keys`](field@super::JwksConfig::max_keys) keys, has two usable keys with the same
+    /// `kid`, or no key of it can be used. Also used for
+    /// [`ClientError::BadHead`], [`ClientError::BadContentType`] and [`ClientError::BadJson`].
     Invalid = "invalid",
 }
 

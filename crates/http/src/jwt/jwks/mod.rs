@@ -1,10 +1,11 @@
 //! Keys that an issuer publishes as a JWK Set
 //! ([RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)), fetched and refreshed.
 //!
-//! A task fetches the set about every ten minutes, and also when a token has an unknown `kid`, unless
-//! the cooldown forbids it. After a failed fetch the last keys stay in use for up to a day. Then
-//! [`Jwks::current`] returns an error. All times are measured with tokio's monotonic clock, so changes
-//! of the wall clock have no effect.
+//! A task fetches the set every [`JwksConfig::poll_interval`](field@JwksConfig::poll_interval) (10 min by
+//! default), and also when a token has an unknown `kid`, unless the cooldown forbids it. After a failed
+//! fetch the last keys stay in use for up to [`JwksConfig::max_stale`](field@JwksConfig::max_stale) (24 h
+//! by default). Then [`Jwks::current`] returns an error. All times are measured with tokio's monotonic
+//! clock, so changes of the wall clock have no effect.
 
 mod config;
 mod fetch;
@@ -79,9 +80,14 @@ impl Jwks {
     /// `on_fetch` is called with the outcome of each fetch and must not block. Redirects are not
     /// followed.
     ///
+    /// The keys are fetched with a [`Client`] with the default [`ClientConfig`], so the issuer may have a
+    /// public or a private address ([`AddressPolicy::Private`](crate::client::AddressPolicy::Private)).
+    /// Use [`start_with`](Self::start_with) for another config.
+    ///
     /// # Errors
     /// Returns an error if a value of `config` is invalid, if the client cannot be built, or if the
-    /// first fetch fails and [`JwksConfig::start`](field@JwksConfig::start) is [`Start::Fail`].
+    /// first fetch fails and [`JwksConfig::start`](field@JwksConfig::start) is [`Start::Fail`]. Without
+    /// the feature `tls` the client cannot be built for an `https` URL.
     pub async fn start(
         url: &JwksUrl,
         config: JwksConfig,

@@ -32,7 +32,8 @@ impl Error for BadJwksUrl {}
 
 impl JwksUrl {
     /// Accepts `url`, such as `https://idp.example/keys`. The scheme `http` is accepted only for `localhost` and
-    /// loopback addresses.
+    /// loopback addresses. To fetch keys over `https`, [`Jwks::start`](super::Jwks::start) requires the
+    /// feature `tls`.
     ///
     /// # Errors
     /// Returns an error if `url` has another scheme or no host, or contains credentials.

@@ -76,7 +76,8 @@ impl KeySet {
     ///
     /// A key without `alg` is for all allowed algorithms of its type. A key that is invalid, weak,
     /// symmetric or for another use is dropped, and the others are kept. Private key material in other
-    /// keys is ignored. The limits are 256 KiB and 100 keys.
+    /// keys is ignored. The limits are 256 KiB and 100 keys. They do not apply to fetched keys, whose
+    /// limits are in [`JwksConfig`](crate::jwt::jwks::JwksConfig).
     ///
     /// # Errors
     /// Returns an error if `text` is not a JWK Set or exceeds a limit, if no key of it can be used, or
