@@ -85,7 +85,7 @@ fn grpc(text: &str) -> Option<Duration> {
 /// is sent to a downstream. If a value is not valid, the layer ignores all timeout headers and
 /// emits [`tower_fanout_layers::Event::BadTimeout`] to the events of the call.
 ///
-/// The time has no upper bound. A time that exceeds the range of [`Instant`] sets no deadline.
+/// The time has no upper bound. A time that exceeds the range of `Instant` sets no deadline.
 #[derive(Clone, Copy, Debug)]
 pub struct InboundDeadlineLayer {
     trusted: bool,

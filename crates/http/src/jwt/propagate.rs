@@ -122,7 +122,8 @@ pub struct PropagatedClaim {
     /// Header to send the claim in. Headers that frame, route or describe a message or carry
     /// credentials are rejected.
     pub header: HeaderName,
-    /// Percent-encodes the claim in UTF-8. Defaults to `false` in [`PropagateClaimsConfig::claim`].
+    /// Percent-encodes the claim in UTF-8. [`PropagateClaimsConfig::claim`] sets it to `false`, and
+    /// [`encoded_claim`](PropagateClaimsConfig::encoded_claim) to `true`.
     ///
     /// A string is encoded as text. The items of a list of strings are encoded one by one and joined with
     /// commas, which are not encoded themselves. Objects and other lists are encoded as JSON.

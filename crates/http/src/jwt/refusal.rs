@@ -33,7 +33,8 @@ reasons! {
     Missing = "missing",
     /// The `Authorization` header uses a scheme other than `Bearer`.
     Scheme = "scheme",
-    /// The `Authorization` header has no scheme.
+    /// The `Authorization` header has no scheme, such as a token alone. Its name is that of
+    /// [`Syntax`](Self::Syntax), but the response is that for an invalid token.
     MissingScheme = "syntax",
     /// The `Authorization` header is not well formed by RFC 6750.
     Syntax = "syntax",
@@ -80,7 +81,8 @@ reasons! {
     Expired = "expired",
     /// The token lacks a required role or scope.
     Scope = "scope",
-    /// The value of a claim does not fit in the header that it is propagated in.
+    /// The value of a claim does not fit in the header that it is propagated in. Only
+    /// [`PropagateClaimsLayer`](super::PropagateClaimsLayer) refuses a token for it.
     ClaimValue = "claim_value",
 }
 
