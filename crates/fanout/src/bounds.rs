@@ -24,8 +24,8 @@ pub struct Bounds {
     /// [`Call::max_retries`](tower_fanout_layers::Call::max_retries) of the request. Defaults to
     /// `None`, no limit.
     ///
-    /// If set, all calls of a request share a number of retries: this maximum, or one per two nodes
-    /// if that is more.
+    /// If set, all calls of a request share a number of retries: this maximum, or one per two nodes,
+    /// rounded up, if that is more.
     pub max_retries: Option<u8>,
 }
 

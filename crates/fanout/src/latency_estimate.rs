@@ -18,8 +18,12 @@ const LIFETIME: Duration = Duration::from_secs(30);
 
 /// The expected latency of a downstream: the 95th percentile of its recent answers.
 ///
-/// The estimate exists once 20 answers are recorded, and expires after 30 seconds without an
-/// answer. Clones share their state, so all nodes that call the same downstream share one estimate.
+/// Recent answers are those of the last 30 seconds. Old answers are dropped five seconds' worth at a
+/// time, so an answer may be dropped after 25 seconds already. The estimate exists while at least 20
+/// recent answers are known. A run records the duration of each branch with the status
+/// [`Success`](crate::Status::Success).
+///
+/// Clones share their state, so all nodes that call the same downstream share one estimate.
 ///
 /// ```
 /// use std::time::Duration;

@@ -112,6 +112,10 @@ pub struct Metrics(BTreeMap<Box<str>, ServiceMetrics>);
 
 impl Metrics {
     /// Describes the metrics to the installed recorder and creates the counters of the named nodes.
+    ///
+    /// Install a recorder of the `metrics` crate first. Then pass the result to
+    /// [`FanOut::observer`](crate::FanOut::observer), in an `Arc`. Events of other nodes are not
+    /// counted.
     #[must_use]
     pub fn install<'n>(nodes: impl IntoIterator<Item = &'n str>) -> Self {
         describe_counter!("fanout_call_total", "Branches that ended, by outcome.");

@@ -40,10 +40,14 @@ pub struct Branch {
     pub http_status: Option<u16>,
     /// State of the downstream's circuit breaker when the branch ended. `None` without a breaker.
     pub breaker: Option<State>,
-    /// Total time that the attempts waited in the queue of a concurrency limit.
+    /// Total time that the attempts waited in the queue of a concurrency limit before they got a
+    /// permit. [`elapsed`](Self::elapsed) includes these waits. With hedges, attempts may wait at
+    /// the same time, so the total may exceed `elapsed`.
     pub queued: Duration,
     /// The rule that stopped the retries of the node's own service after at least one attempt.
-    /// `None` if no rule did.
+    /// `None` if no rule did, or if the service has no retry layer. The layer of
+    /// [`stack`](crate::stack::stack) with retries turned off has a rule too: the maximum of one
+    /// attempt.
     pub stopped_by: Option<RetryStopReason>,
     /// The kind of fallback that answered. `None` if no fallback did.
     pub fallback: Option<FallbackKind>,
@@ -87,7 +91,6 @@ impl Branch {
     ///
     /// The retry layer knows this exactly. Without one, every started branch counts, unless its
     /// request could not be made, its call was rejected locally, or its code panicked.
-    /// refused here, or something panicked.
     #[must_use]
     pub fn was_called(&self) -> bool {
         if self.started.is_none() || self.counted {
@@ -109,9 +112,16 @@ pub struct Report {
     pub branches: Vec<Branch>,
     /// Duration of the run.
     pub elapsed: Duration,
-    /// The part of `elapsed` in which no call was in flight. It was spent in this process.
+    /// The part of `elapsed` in which no node was in flight. It was spent in this process, for
+    /// example on making requests.
+    ///
+    /// A node is in flight from its start to its end. Waits for the readiness of its service, in
+    /// the queue of a concurrency limit, and between attempts are therefore not overhead.
     pub overhead: Duration,
     /// `true` if the deadline ended the run or one of its branches.
+    ///
+    /// Under [`ReturnWhen::Deadline`](crate::ReturnWhen::Deadline), this includes a run that
+    /// succeeded and in which the deadline only cancelled optional nodes.
     pub timed_out: bool,
     /// The node that ended last without being cancelled. The run waited for it. `None` if no such
     /// node was started.

@@ -8,6 +8,8 @@ use crate::{
 };
 
 /// The nodes that a request asks for.
+///
+/// A run also calls the direct and indirect dependencies of the nodes it is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selection {
@@ -24,7 +26,11 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// Creates a selection of the nodes with these indices. Their dependencies are selected too.
+    /// Creates a selection of the nodes with these indices. A node in both lists is required.
+    ///
+    /// Their direct and indirect dependencies are selected too. Such a dependency is required if a
+    /// required node needs its answer, and optional otherwise. The plan's own distinction of required
+    /// and optional nodes is ignored.
     #[must_use]
     pub fn named(required: &[usize], optional: &[usize]) -> Self {
         Self::Named {
@@ -39,8 +45,11 @@ impl Selection {
 ///
 /// An optional node is skipped if its weight is less than the load. The weight is `(priority + tier
 /// weight) / 10`. At a load of 0.35, all callers lose the nodes of priority 0 to 2, and callers
-/// with a tier weight below 0.5 also lose those of priority 3. If no node would be left, the one
-/// with the highest priority stays.
+/// with a tier weight below 0.5 also lose those of priority 3.
+///
+/// Enough nodes stay for the request to succeed, those of the highest priority first: one node, or as
+/// many as [`Strategy::Quorum`](crate::Strategy::Quorum) counts. Under
+/// [`Strategy::All`](crate::Strategy::All), every node is required and none is skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Brownout {
     load: f64,
@@ -48,8 +57,12 @@ pub struct Brownout {
 }
 
 impl Brownout {
-    /// Creates a `Brownout` with this load, from 0 (no node is skipped) to 1 (every optional node
-    /// is skipped). Values outside are clamped, and NaN counts as 0.
+    /// Creates a `Brownout` with this load, from 0 to 1. Values outside are clamped, and NaN counts
+    /// as 0.
+    ///
+    /// At 0, no node is skipped. At 1, every optional node is skipped. The only exception are nodes of
+    /// priority 9 for a caller with a [tier weight](Self::tier_weight) of 1, because their weight of 1
+    /// is not less than the load.
     #[must_use]
     pub fn new(load: f64) -> Self {
         Self {
@@ -93,11 +106,12 @@ pub enum SelectError {
     },
     /// No node is left to run.
     Nothing,
-    /// The strategy needs more answers than there are nodes that count towards it.
+    /// [`Strategy::First`](crate::Strategy::First) or
+    /// [`Strategy::Quorum`](crate::Strategy::Quorum) needs more answers than nodes that count.
     Quorum {
         /// Number of answers that the strategy needs.
         needed: usize,
-        /// Number of nodes that count.
+        /// Number of nodes that count: those that run and on which no other running node depends.
         of: usize,
     },
     /// The conditions of required nodes returned errors.
@@ -143,7 +157,8 @@ impl Error for SelectError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// The request does not ask for the node.
+    /// The request does not ask for the node: the [`Selection`] does not name it, and no node that
+    /// runs depends on it. The node has no entry in the report.
     Out,
     /// The node runs.
     Run {

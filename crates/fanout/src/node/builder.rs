@@ -38,6 +38,14 @@ impl<Req> PlanBuilder<Req> {
     ///
     /// By default, a node is required, has priority 0, depends on no other node, and runs for all
     /// tiers. The methods of the returned [`Node`] change that.
+    ///
+    /// The request `R` must implement [`CallContext`]. `()`, numbers, strings, tuples, and the
+    /// containers of the standard library do, but carry no metadata. For such a request, the layers
+    /// of the node know neither the deadline nor the maximum number of retries of the fan-out, and
+    /// only the run itself ends the call at the deadline. To pass the metadata on, make an
+    /// `http::Request` (feature `http` of the layers) or a
+    /// [`WithCall`](tower_fanout_layers::WithCall). For a type of your own without metadata, write
+    /// `impl CallContext for MyRequest {}`.
     pub fn node<S, R, F>(&mut self, name: &str, service: S, make: F) -> Node<'_, Req, S::Response>
     where
         S: Service<R> + Clone + Send + Sync + 'static,
@@ -97,13 +105,14 @@ impl<Req, T> Node<'_, Req, T> {
         self.describe(|spec| spec.after_optional(node))
     }
 
-    /// Makes the node optional: the request succeeds without its answer.
+    /// Makes the node optional: the request succeeds without its answer. The effect depends on the
+    /// [`Strategy`](crate::Strategy#required-and-optional-nodes).
     pub fn optional(self) -> Self {
         self.describe(NodeSpec::optional)
     }
 
-    /// Sets the priority of the node. Among nodes that are ready to start, those of higher priority
-    /// start first.
+    /// Sets the priority of the node, from 0 (the lowest, and the default) to 9. Among nodes that
+    /// are ready to start, required ones start first, then those of higher priority.
     pub fn priority(self, priority: Priority) -> Self {
         self.describe(|spec| spec.priority(priority))
     }

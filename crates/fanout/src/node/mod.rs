@@ -33,7 +33,8 @@ type StartCall<Req> = Box<
 type Condition<Req> = Box<dyn Fn(&Req) -> Result<bool, BranchError> + Send + Sync>;
 
 /// The service, the condition and the live state of one node of a [`Plan`].
-/// Makes the request of the node and starts its call.
+///
+/// [`Plan::bind`] takes one for each node.
 pub struct BoundNode<Req> {
     start: StartCall<Req>,
     /// Size of the allocation of a branch, in bytes.
@@ -46,6 +47,8 @@ pub struct BoundNode<Req> {
 impl<Req> BoundNode<Req> {
     /// Binds `service`. `make` makes its request from the whole request and the answers of the
     /// nodes that the node depends on. An error of `make` is the error of the branch.
+    ///
+    /// See [`PlanBuilder::node`] for the requirements on the request `R` of the node.
     pub fn new<S, R, F>(service: S, make: F) -> Self
     where
         S: Service<R> + Clone + Send + Sync + 'static,
@@ -71,6 +74,9 @@ impl<Req> BoundNode<Req> {
     }
 
     /// Sets the condition of the node. See [`Node::when`].
+    ///
+    /// Declare it with [`NodeSpec::conditional`](crate::NodeSpec::conditional) too. Without that,
+    /// the condition is evaluated all the same, but [`Plan::check`] does not know about it.
     #[must_use]
     pub fn when(
         mut self,
@@ -83,8 +89,9 @@ impl<Req> BoundNode<Req> {
     /// Sets the downstream that the service calls. Its learnt latency and its breaker state are
     /// used.
     ///
-    /// The worst case of the profile is not used here: it belongs to the
-    /// [plan](crate::NodeSpec::worst_case).
+    /// The worst case of the profile is not used here. To let the plan know it, pass
+    /// [`profile.worst_case()`](Profile::worst_case) to
+    /// [`NodeSpec::worst_case`](crate::NodeSpec::worst_case) as well. [`Node::downstream`] does both.
     #[must_use]
     pub fn downstream(mut self, profile: Profile) -> Self {
         self.profile = Some(Box::new(profile));

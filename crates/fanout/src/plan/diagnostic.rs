@@ -6,6 +6,21 @@ use super::location::{PlanLocation, PlanPart, Severity};
 
 /// A problem of a plan. [`Display`](fmt::Display) says what is wrong, [`place`](Self::place) where,
 /// and [`help`](Self::help) how to fix it.
+///
+/// | code | severity | variant |
+/// |---|---|---|
+/// | `empty_plan` | error | [`Empty`](Self::Empty) |
+/// | `duplicate_name` | error | [`DuplicateName`](Self::DuplicateName) |
+/// | `unknown_node` | error | [`UnknownNode`](Self::UnknownNode) |
+/// | `foreign_key` | error | [`ForeignKey`](Self::ForeignKey) |
+/// | `not_a_dependency` | error | [`NotADependency`](Self::NotADependency) |
+/// | `cycle` | error | [`Cycle`](Self::Cycle) |
+/// | `unreachable` | error | [`Unreachable`](Self::Unreachable) |
+/// | `conditional_dependency` | warning | [`ConditionalDependency`](Self::ConditionalDependency) |
+/// | `worst_case` | warning | [`Late`](Self::Late) with `worst_case: true` |
+/// | `expected_time` | warning | [`Late`](Self::Late) with `worst_case: false` |
+/// | `max_concurrency` | warning | [`Crowded`](Self::Crowded) |
+/// | `amplification` | warning | [`Amplification`](Self::Amplification) |
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanDiagnostic {
@@ -101,7 +116,8 @@ pub enum PlanDiagnostic {
 }
 
 impl PlanDiagnostic {
-    /// Returns the code of the problem, which programs can match on.
+    /// Returns the code of the problem, which programs can match on. See the
+    /// [table](PlanDiagnostic) of codes.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -122,7 +138,7 @@ impl PlanDiagnostic {
         }
     }
 
-    /// Returns the severity.
+    /// Returns the severity. See the [table](PlanDiagnostic) of codes.
     #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {

@@ -62,7 +62,8 @@ impl NodeInfo {
         self.required
     }
 
-    /// Returns the priority. Among ready nodes, those of higher priority start first.
+    /// Returns the priority, from 0 to 9. Among ready nodes, required ones start first, then those of
+    /// higher priority.
     #[must_use]
     pub const fn priority(&self) -> Priority {
         self.priority
@@ -80,7 +81,8 @@ impl NodeInfo {
         self.safe
     }
 
-    /// Returns the indices of the nodes that the node depends on.
+    /// Returns the indices of the nodes that the node directly depends on, with or without needing
+    /// their answers.
     pub fn dependencies(&self) -> impl Iterator<Item = usize> {
         self.dependencies.iter().map(|dependency| dependency.node)
     }
@@ -92,7 +94,7 @@ impl NodeInfo {
         self.wave
     }
 
-    /// Returns the indices of the nodes without whose answers the node is skipped.
+    /// Returns the indices of those direct dependencies without whose answers the node is skipped.
     pub fn hard_dependencies(&self) -> impl Iterator<Item = usize> {
         let hard = self.dependencies.iter().filter(|one| one.hard);
         hard.map(|dependency| dependency.node)

@@ -34,6 +34,9 @@ impl WorstCase {
 
     /// Returns the longest time of a call that makes at most `attempts` attempts, or `None` if it
     /// is unbounded.
+    ///
+    /// `attempts` counts as at least 1 and at most [`max_attempts`](Self::max_attempts). If the list
+    /// of [`Profile::worst_cases`] is shorter than that, its last entry is returned.
     #[must_use]
     pub fn longest_of(&self, attempts: u32) -> Option<Duration> {
         // `times` starts with the time of one attempt.

@@ -72,14 +72,16 @@ impl NodeSpec {
         self
     }
 
-    /// Makes the node optional: the request succeeds without its answer.
+    /// Makes the node optional: the request succeeds without its answer. The effect depends on the
+    /// [`Strategy`](crate::Strategy#required-and-optional-nodes).
     #[must_use]
     pub fn optional(mut self) -> Self {
         self.info.required = false;
         self
     }
 
-    /// Sets the priority. Among ready nodes, those of higher priority start first.
+    /// Sets the priority, from 0 (the lowest, and the default) to 9. Among ready nodes, required ones
+    /// start first, then those of higher priority.
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.info.priority = priority;
@@ -93,8 +95,12 @@ impl NodeSpec {
         self
     }
 
-    /// Declares that the node has a condition. The condition itself is bound with the service, by
-    /// [`BoundNode::when`](crate::BoundNode::when).
+    /// Declares that the node has a condition, so that [`Plan::check`](crate::Plan::check) warns
+    /// about nodes that need its answer.
+    ///
+    /// The condition itself is bound with the service, by
+    /// [`BoundNode::when`](crate::BoundNode::when). If none is bound, the node runs for every
+    /// request, as if its condition were always true.
     #[must_use]
     pub fn conditional(mut self) -> Self {
         self.info.conditional = true;
@@ -110,7 +116,12 @@ impl NodeSpec {
         self
     }
 
-    /// Sets the worst case of the node's call. By default, it is unknown.
+    /// Sets the worst case of the node's call, which [`Plan::check`](crate::Plan::check) uses. By
+    /// default, it is unknown.
+    ///
+    /// The profile that it comes from also belongs to the bound node: pass it to
+    /// [`BoundNode::downstream`](crate::BoundNode::downstream), which uses its latency and its
+    /// breaker.
     #[must_use]
     pub fn worst_case(mut self, worst_case: WorstCase) -> Self {
         self.info.worst_case = Some(worst_case);
