@@ -45,6 +45,10 @@ impl FanOutError {
 impl Strategy {
     /// Returns `answer` if the run is a success by this strategy.
     ///
+    /// The future of a [`FanOut`](crate::FanOut) calls this function. Call it yourself for the
+    /// [`Run::into_answer`](crate::Run::into_answer) of a [`Run`](crate::Run) that you poll, because a
+    /// run does not judge its answers.
+    ///
     /// # Errors
     /// Returns [`FanOutError::Failed`], which contains `answer`, if the run is not a success.
     pub fn judge(self, answer: Answer) -> Result<Answer, FanOutError> {

@@ -12,6 +12,17 @@
 //! - [`Report`]: one [`Branch`] per node, with its status, duration, attempts, and error or reason
 //!   for being skipped.
 //!
+//! These words are used throughout:
+//!
+//! - *Plan*: the nodes of a request and their dependencies.
+//! - *Node*: one step of a plan, which makes one request to one service.
+//! - *Branch*: the execution of a node in one run, with all its attempts, and its entry in the report.
+//! - *Downstream*: a service that nodes call, with the policy and the state that all its calls share,
+//!   such as a circuit breaker. Several nodes may call the same downstream.
+//! - *Attempt*: one call to the service. A branch makes several if it retries or hedges.
+//! - *Answer*: the response of a node, as a typed value. The [`Answer`] of a `FanOut` holds those of
+//!   all nodes.
+//!
 //! Each node starts as soon as the nodes it depends on have ended. Among ready nodes, required ones
 //! start first, then those of higher priority. At most [`max_concurrency`](FanOut::max_concurrency)
 //! nodes run at once. All of them share the deadline of the request, and dropping the response
@@ -46,7 +57,7 @@
 //! The service of a node may be any [`Service`] that is `Clone`. [`stack::stack`] wraps it in the layers
 //! of [`tower_fanout_layers`], such as retries and circuit breakers, in the recommended order.
 //!
-//! [`Service`]: tower::Service
+//! [`Service`]: https://docs.rs/tower/latest/tower/trait.Service.html
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -5,6 +5,9 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 use tower_fanout_layers::{AsRejection, BoxError, CallError, Failure, Rejection};
 
 /// The final status of a branch.
+///
+/// While a branch has not ended, its entry in a [`Run`](crate::Run) holds
+/// [`Skipped`](Self::Skipped) without a reason. See [`Run::branch`](crate::Run::branch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -21,7 +24,8 @@ pub enum Status {
 }
 
 impl Status {
-    /// Returns the name that is used in responses and metrics.
+    /// Returns the name that is used in responses and metrics: `success`, `fallback`, `failed`,
+    /// `skipped` or `cancelled`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,13 +57,18 @@ pub enum SkipReason {
     /// The node is optional and was shed under load. See [`Brownout`](crate::Brownout).
     Brownout,
     /// Too little time was left before the deadline.
+    ///
+    /// An optional node starts only if the time left is at least its expected time, and at least
+    /// 10 ms. A required node starts with any time left, and is skipped only if the deadline passes
+    /// before the node could start.
     NoTime,
     /// The node may change state, and this is a test run.
     Test,
 }
 
 impl SkipReason {
-    /// Returns the name that is used in responses and metrics.
+    /// Returns the name that is used in responses and metrics: `dependency`, `tier`, `when`,
+    /// `brownout`, `no_time` or `test`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,13 +87,21 @@ macro_rules! kinds {
         /// The kind of error that ended a branch.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum ErrorKind { $($(#[$doc])* $kind,)* }
+        pub enum ErrorKind {
+            $(
+                $(#[$doc])*
+                #[doc = ""]
+                #[doc = concat!("Its [name](Self::as_str) is `", $name, "`.")]
+                $kind,
+            )*
+        }
 
         impl ErrorKind {
             /// All kinds.
             pub const ALL: &'static [Self] = &[$(Self::$kind),*];
 
-            /// Returns the name that is used in responses and metrics.
+            /// Returns the name that is used in responses and metrics: the name of the variant in
+            /// snake case, such as `connect_failed`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
@@ -112,7 +129,7 @@ kinds! {
     BadBody = "bad_body",
     /// The response body has another content type than the one requested.
     BadContentType = "bad_content_type",
-    /// The response body was not valid JSON.
+    /// The response body was not valid JSON, or did not contain the value that was wanted from it.
     BadJson = "bad_json",
     /// The response was larger than allowed.
     TooLarge = "too_large",
@@ -127,6 +144,10 @@ kinds! {
     /// The circuit breaker is open.
     BreakerOpen = "breaker_open",
     /// The concurrency limit was reached.
+    ///
+    /// Calls that the throttle rejected, and calls that lost their place in the queue to a call of
+    /// higher priority, have this kind too. The message of the error and the `reason` label of the
+    /// metrics distinguish them.
     AtCapacity = "at_capacity",
     /// The call waited too long for a permit of the concurrency limit.
     QueueTimeout = "queue_timeout",
@@ -147,7 +168,12 @@ impl ErrorKind {
         matches!(self, Self::Timeout | Self::Deadline)
     }
 
-    /// Returns `true` if the call was rejected locally, so that nothing was sent.
+    /// Returns `true` if a layer of this process rejected the call, so that the call, or its last
+    /// attempt, was not sent.
+    ///
+    /// These kinds are [`BreakerOpen`](Self::BreakerOpen), [`AtCapacity`](Self::AtCapacity),
+    /// [`QueueTimeout`](Self::QueueTimeout), [`RateLimited`](Self::RateLimited) and
+    /// [`NoEndpoint`](Self::NoEndpoint).
     #[must_use]
     pub const fn is_rejection(self) -> bool {
         matches!(
@@ -172,6 +198,18 @@ impl fmt::Display for ErrorKind {
 /// The message may reach clients, so it must not contain internal details. Those belong into the
 /// [source](Error::source), which is meant for logs. Two errors are equal if their kind, message
 /// and wait are equal; the source is ignored.
+///
+/// The errors of services are converted as follows:
+///
+/// | from | kind and message | source |
+/// |---|---|---|
+/// | [`Rejection`] | those of the rejection, with its [`retry_after`](Rejection::retry_after) | none |
+/// | [`Failure`] | those of the class of failure, for example `internal` and `the service failed` for [`Failure::Other`] | none |
+/// | [`CallError`] | those of its rejection or failure; the inner error is dropped | none |
+/// | [`BoxError`] that is a `BranchError` | its own | its own |
+/// | any other [`BoxError`] | those of the first rejection in its chain of sources, or else of the first failure, or else of [`Failure::Other`] | the boxed error |
+///
+/// The text of a [`BoxError`] therefore never becomes the message and does not reach clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchError {
     kind: ErrorKind,
@@ -264,9 +302,9 @@ impl Error for BranchError {
     }
 }
 
-/// Kinds are a public contract, so [`Rejection::Throttled`] and [`Rejection::Evicted`] are
-/// `at_capacity` too. The message of the error and the `reason` label of the metrics distinguish
-/// them.
+/// [`Rejection::Throttled`] and [`Rejection::Evicted`] become
+/// [`AtCapacity`](ErrorKind::AtCapacity), and both deadline rejections become
+/// [`Deadline`](ErrorKind::Deadline). Every other rejection has a kind of its own.
 impl From<Rejection> for ErrorKind {
     fn from(rejection: Rejection) -> Self {
         match rejection {
@@ -282,12 +320,16 @@ impl From<Rejection> for ErrorKind {
     }
 }
 
+/// The kind is that of `ErrorKind::from`. The message is the text of the rejection.
 impl From<Rejection> for BranchError {
     fn from(rejection: Rejection) -> Self {
         Self::new(rejection.into(), rejection.to_string()).with_retry_after(rejection.retry_after())
     }
 }
 
+/// The kind is that of the class of failure, and [`Internal`](ErrorKind::Internal) for
+/// [`Failure::Other`]. The message is the text of the failure, such as
+/// `could not connect to the service`.
 impl From<Failure> for BranchError {
     fn from(failure: Failure) -> Self {
         let kind = match failure {
@@ -305,6 +347,9 @@ impl From<Failure> for BranchError {
     }
 }
 
+/// A boxed `BranchError` is returned as it is. Any other error is classified by [`AsRejection`],
+/// which provides the kind and the message. The error itself becomes the source, so its text is
+/// available for logs but does not reach clients.
 impl From<BoxError> for BranchError {
     fn from(error: BoxError) -> Self {
         match error.downcast::<Self>() {
@@ -314,6 +359,8 @@ impl From<BoxError> for BranchError {
     }
 }
 
+/// The kind and the message are those of the rejection or of the class of failure. The inner error is
+/// dropped.
 impl<E> From<CallError<E>> for BranchError {
     fn from(error: CallError<E>) -> Self {
         Self::of(&error)

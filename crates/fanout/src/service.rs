@@ -27,7 +27,12 @@ use crate::{
 /// A [`Service`] that runs a [`Plan`] for each request.
 ///
 /// The request's [`CallContext`](tower_fanout_layers::CallContext) provides the deadline, the
-/// maximum number of retries, and whether fallbacks may answer. The deadline of the branches is
+/// maximum number of retries, and whether fallbacks may answer. Send an `http::Request` (feature
+/// `http` of the layers) or a [`WithCall`](tower_fanout_layers::WithCall) to set them. Plain requests
+/// such as `u64`, `String` and tuples implement the trait too, but carry no metadata: their runs have
+/// no deadline.
+///
+/// The deadline of the branches is
 /// earlier by 5 % of the remaining time, but by at most 50 ms, so that time is left to merge the
 /// answers. A service that ignores its deadline is ended at the deadline of the request.
 ///
@@ -97,6 +102,10 @@ impl<Req> FanOut<Req> {
     /// `spawn` receives a future that runs these nodes. They are `cancelled` in the report, and
     /// their answers are dropped. By default, their calls are dropped at the end of the grace
     /// period.
+    ///
+    /// The option has an effect only under [`ReturnWhen::Required`], which alone has a grace period.
+    /// Nodes that are cut for another reason are not detached: their calls are dropped when the strategy
+    /// is decided, at the deadline, or if the caller drops the response future.
     ///
     /// ```
     /// # use std::time::Duration;

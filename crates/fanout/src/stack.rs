@@ -199,8 +199,53 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 
 /// Wraps `service`, which makes one attempt, in the layers of `downstream`.
 ///
-/// This function defines the order of the layers.
+/// # Order of the layers
+/// From the outermost layer to the innermost:
 ///
+/// 1. **Fallback.** Handles the failures of all layers below, such as an open circuit or a passed
+///    deadline. No layer below sees its responses.
+/// 2. **Deadline.** Bounds all attempts and the pauses between them. It is always present, because it
+///    also enforces the deadline of the call if the policy has no total timeout.
+/// 3. **Retry or hedge.** Makes the attempts. It is above the breaker, so that the breaker counts and
+///    can reject each attempt. If the policy turns both off, a retry layer with one attempt still
+///    counts that attempt.
+/// 4. **`stamp`.** Edits the request of each attempt, after the pause, so that the remaining time is
+///    current.
+/// 5. **Throttle.** Is above the limit, because a call that is not sent needs no permit. It checks the
+///    breaker first, so that calls that an open circuit rejects are not counted.
+/// 6. **Concurrency limit.** Applies to each attempt, so that a pausing call holds no permit. It checks
+///    the breaker before and after the queue, so that no call queues for an open circuit.
+/// 7. **Circuit breaker.** Is below the queue, so that it measures the service without the wait, and a
+///    probe already has its permit.
+/// 8. **Attempt timeout.** Is innermost, so that the time of an attempt starts when its permit is
+///    granted.
+///
+/// The policy turns the layers 5 to 8 on and off. A layer that is off is left out.
+///
+/// # Example
+/// `downstream.fallback()` is an empty chain and means no fallback. Steps that are added to it, such as
+/// [`answer`](FallbackLayer::answer), are tried in order.
+///
+/// ```
+/// # use tower::{BoxError, ServiceExt, service_fn};
+/// # use tower_fanout::{Downstream, Policy, layers::{ClassifyResult, WithCall}, stack::stack};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let downstream = Downstream::new("users", Policy::new(), ClassifyResult)?;
+/// let fetch = service_fn(|id: WithCall<u64>| async move { Ok::<_, BoxError>(format!("user {}", id.get())) });
+///
+/// let users = stack(&downstream, downstream.fallback(), |_| (), fetch);
+/// assert_eq!(users.oneshot(WithCall::new(7)).await?, "user 7");
+///
+/// let down = service_fn(|_: WithCall<u64>| async { Err::<String, BoxError>("down".into()) });
+/// let fallback = downstream.fallback().answer("a guest".to_owned());
+/// let users = stack(&downstream, fallback, |_| (), down);
+/// assert_eq!(users.oneshot(WithCall::new(7)).await?, "a guest");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Arguments
 /// - `downstream` holds the policy and the shared state of the layers.
 /// - `fallback` answers if the call has failed after all attempts, or was rejected by a layer.
 ///   [`Downstream::fallback`] creates an empty chain, which changes nothing. Add steps to it, such as

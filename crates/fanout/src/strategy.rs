@@ -10,7 +10,34 @@ use crate::{
 /// The condition under which a run is a success.
 ///
 /// For `First` and `Quorum`, only sinks count. A sink is a node on which no other node of the
-/// request depends. With these strategies no node is required.
+/// request depends.
+///
+/// # Required and optional nodes
+///
+/// A node is required unless it is declared [`optional`](crate::Node::optional). The strategy decides
+/// what that means:
+///
+/// | strategy | the run succeeds if | required nodes | ends before [`ReturnWhen`] says so |
+/// |---|---|---|---|
+/// | `All` | every node that runs has an answer | all nodes that run; `optional()` only decides if a caller whose tier excludes the node is rejected | when a node has no answer |
+/// | `Partial` | every required node has an answer | as declared | never |
+/// | `BestEffort` | any node has an answer | as declared, but they may fail | never |
+/// | `First`, `Quorum` | one sink, or the given number of sinks, has an answer | none; `optional()` has no effect | when the number is reached, or can no longer be reached |
+///
+/// Under every strategy, required nodes start before optional ones, start with any time left, and are
+/// not skipped under load. A request fails before it starts if the caller's tier excludes a required
+/// node, or if the condition of a required node returns an error.
+///
+/// [`ReturnWhen`] adds the following:
+///
+/// | | `ReturnWhen::All` | `ReturnWhen::Required` | `ReturnWhen::Deadline` |
+/// |---|---|---|---|
+/// | `All` | waits for all nodes | like `ReturnWhen::All` | like `ReturnWhen::All` |
+/// | `Partial`, `BestEffort` | waits for all nodes; those that are late fail | waits for the required nodes and the grace period, then cancels the others; without required nodes, waits for all nodes | waits for all nodes; late optional nodes are cancelled, and late required nodes fail |
+/// | `First`, `Quorum` | waits until the strategy is decided; nodes that are late fail | like `ReturnWhen::All`, because no node is required | like `ReturnWhen::All`, but late nodes are cancelled |
+///
+/// A late node is one that has not ended at the deadline. If it was not started, it is skipped
+/// instead of failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -22,11 +49,11 @@ pub enum Strategy {
     /// Every node is required. The first node that fails cancels the others.
     All,
     /// Every required node must have an answer. A failure cancels no other node, so the error
-    /// contains the answers of the others.
+    /// contains the answers of the others. This is the default.
     #[default]
     Partial,
     /// At least one node must have an answer. Unlike under [`Partial`](Self::Partial), the run is a
-    /// success even if required nodes have failed. All nodes are awaited.
+    /// success even if required nodes have failed. A failure cancels no other node.
     BestEffort,
     /// One sink must have an answer. The first one cancels the other nodes.
     First,
@@ -36,7 +63,8 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// Returns the name that is used in configuration files and responses.
+    /// Returns the name that is used in configuration files and responses: `all`, `partial`,
+    /// `best_effort`, `first` or `quorum`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -75,7 +103,8 @@ impl Strategy {
     }
 }
 
-/// The time at which a run responds, unless its strategy has ended it before.
+/// The time at which a run responds, unless its [`Strategy`] has ended it before. The documentation of
+/// the strategy has a [table](Strategy#required-and-optional-nodes) of all combinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -84,11 +113,16 @@ impl Strategy {
 )]
 #[non_exhaustive]
 pub enum ReturnWhen {
-    /// When every node has ended. A node that has not ended at the deadline has failed.
+    /// When every node has ended. A node that has not ended at the deadline has failed. This is the
+    /// default.
     #[default]
     All,
     /// When every required node has ended and the grace period is over. Without required nodes,
     /// when every node has ended.
+    ///
+    /// With [`Strategy::All`], every node is required, and with [`Strategy::First`] and
+    /// [`Strategy::Quorum`], no node is. Under these strategies, this variant is the same as
+    /// [`All`](Self::All).
     Required,
     /// When every node has ended, or at the deadline. Optional nodes that have not ended by then
     /// are `cancelled` and not `failed`, because they had all the time that was available.
@@ -106,7 +140,8 @@ pub enum Verdict {
         /// The longest time that a branch asks to wait before a retry, if any branch does.
         retry_after: Option<std::time::Duration>,
     },
-    /// Any other combination of causes.
+    /// Timeouts and local rejections together, at least one other failure, or no failure at all, for
+    /// example because the needed nodes were skipped or cancelled.
     Failed,
 }
 

@@ -22,7 +22,8 @@ use crate::{
     time_budget::{merge_margin, time_slice},
 };
 
-/// The plan of one request: which nodes run, when, and with how much time.
+/// A forecast of one request: the nodes that would run, their start times, and the time that each may
+/// use. [`FanOut::explain`] returns it.
 ///
 /// Its [`Display`](std::fmt::Display) form is a table for people. With the feature `serde`, it is
 /// serialized with names in camel case and times in milliseconds, in the format of the gateway's
@@ -51,7 +52,7 @@ pub struct Explanation {
     pub warnings: Vec<PlanDiagnostic>,
 }
 
-/// The plan of one request for one node.
+/// The forecast for one node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explained {
@@ -82,10 +83,12 @@ pub struct Explained {
 }
 
 impl<Req: CallContext> FanOut<Req> {
-    /// Explains what `request` would do if it had `deadline` from now on. The deadline that
-    /// `request` carries is ignored; its maximum number of retries is used.
+    /// Forecasts the run of `request`, if the deadline is `deadline` from now. `None` means no
+    /// deadline.
     ///
-    /// No service is called. Every node that runs is assumed to answer.
+    /// The deadline that `request` carries is ignored. Its maximum number of retries is used. The
+    /// conditions of nodes are evaluated, but no service is called. Every node that runs is assumed to
+    /// answer.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -112,7 +115,8 @@ impl<Req: CallContext> FanOut<Req> {
         Ok(self.explain_chosen(request, choices, deadline))
     }
 
-    /// Explains `request` with the `choices` that [`choose`](Self::choose) returned for it.
+    /// Forecasts the run of `request` like [`explain`](Self::explain), with the `choices` that
+    /// [`choose`](Self::choose) returned for it.
     ///
     /// # Panics
     /// Panics if `choices` does not have one entry per node of the plan.

@@ -18,9 +18,14 @@ use tower_fanout_layers::{
 /// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a
 /// default. `None` turns a part off; in a configuration file, the word `off` or null does.
 ///
+/// By default, an attempt may take 2 s, and retries, the circuit breaker and the concurrency limit are
+/// on. Hedging, the throttle and the total timeout are off. [`stack`](crate::stack::stack) describes
+/// the order of the layers.
+///
 /// [`Downstream::new`](crate::Downstream::new) validates each part, and the parts against each
-/// other. Fallbacks are not part of a policy, so cycles of
-/// [`Downstream::fallback`](crate::Downstream::fallback)s are not checked here.
+/// other. Fallbacks are not part of a policy. They are a layer of their own, which
+/// [`Downstream::fallback`](crate::Downstream::fallback) creates. Downstreams that are fallbacks of
+/// each other are therefore not detected here.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -44,25 +49,33 @@ pub struct Policy {
     /// Meaning of response statuses that differ from the standard classification. Defaults to no
     /// differences.
     pub classify: ClassifyConfig,
-    /// Retries. Defaults to [`RetryConfig::default`].
+    /// Retries. Defaults to [`RetryConfig::default`]: at most 3 attempts, with a random pause of at
+    /// most 50 ms before the second and at most 100 ms before the third. Retries are limited to 20 %
+    /// of the first attempts, plus 3 per second.
     ///
     /// Requests that are not idempotent are not retried after they were sent, unless they have an
     /// `Idempotency-Key`. Code that knows the requests should warn about policies that retry in
     /// vain, as the gateway does for its routes.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub retry: Option<RetryConfig>,
-    /// Hedged attempts, which are sent when an attempt is late. Defaults to off, and cannot be
-    /// combined with [`retry`](Self::retry). The same restriction applies to requests that are not
-    /// idempotent.
+    /// Hedged attempts, which are sent when an attempt is late. Defaults to off.
+    ///
+    /// Hedging cannot be combined with [`retry`](Self::retry), which is on by default. To turn hedging
+    /// on, set `retry` to `None` first:
+    /// `Policy::new().retry(None).hedge(HedgeConfig::default())`. [`HedgeConfig::default`] sends one
+    /// hedge. Requests that are not idempotent are not hedged.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub hedge: Option<HedgeConfig>,
-    /// The circuit breaker. Defaults to [`BreakerConfig::default`].
+    /// The circuit breaker. Defaults to [`BreakerConfig::default`]: once the
+    /// last 10 s hold 20 calls, the circuit opens if half of them have failed, and before that, after
+    /// 5 failures in a row. It first stays open for 5 s to 6 s.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub circuit_breaker: Option<BreakerConfig>,
     /// Client-side throttling while the downstream rejects most calls. Defaults to off.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub throttle: Option<ThrottleConfig>,
-    /// The limit on concurrent calls. Defaults to [`ConcurrencyConfig::default`].
+    /// The limit on concurrent calls. Defaults to [`ConcurrencyConfig::default`]: 100 calls at once,
+    /// without a queue.
     #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
     pub concurrency: Option<ConcurrencyConfig>,
 }

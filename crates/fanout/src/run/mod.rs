@@ -199,6 +199,11 @@ impl<Req> Run<Req> {
 
     /// Returns the report entry of the node with the index `node`.
     ///
+    /// The entry is final once the run has yielded the node. Until then, its status is
+    /// [`Status::Skipped`](crate::Status::Skipped) without a reason in
+    /// [`skipped`](Branch::skipped), and [`started`](Branch::started) is `Some` while the node is in
+    /// flight. A node that the request does not ask for is never yielded and keeps such an entry.
+    ///
     /// # Panics
     /// Panics if the plan has no such node.
     #[must_use]
@@ -255,8 +260,9 @@ impl<Req> Run<Req> {
         }
     }
 
-    /// Polls for the index of the next node that ended. Returns `Ready(None)` when all nodes have
-    /// ended.
+    /// Polls for the index of the next node that ended. Returns `Ready(None)` when the run has ended:
+    /// every node that the request asks for has an answer, has failed, or was skipped or cancelled,
+    /// and was yielded.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         loop {
             if let Some(node) = scratch_of(&mut self.scratch).completed.pop_front() {
