@@ -1,7 +1,17 @@
 //! JSON composition: one JSON document from the responses of several services.
 //!
 //! Values are checked once and then only copied: numbers and text stay byte for byte as the service
-//! wrote them.
+//! wrote them. Only a [stream](wire::RunStream) removes the white space between them.
+//!
+//! The words of [`tower_fanout`] are used here too:
+//!
+//! - *Plan*: the nodes of a request and their dependencies.
+//! - *Node*: one step of a plan, which makes one request to one service.
+//! - *Branch*: the execution of a node in one run, with all its attempts, and its entry in the report.
+//! - *Downstream*: a service that nodes call, with the policy and the state that all its calls share.
+//! - *Attempt*: one call to the service. A branch makes several if it retries or hedges.
+//! - *Answer*: the response of a node, here usually a [`Json`] value.
+//! - *Template*: a request with placeholders, from which a node makes its request.
 //!
 //! | module | contents |
 //! |---|---|

@@ -25,9 +25,16 @@ use crate::{Json, branch_error};
 /// Place the layer within the attempt, so that a response with an invalid body counts as a failure
 /// of the service.
 ///
-/// An empty body becomes `null`. A 2xx response with another media type than JSON fails with
-/// [`ClientError::BadContentType`], and one with an invalid body with [`ClientError::BadJson`]. In
-/// responses with other statuses, a body that is not JSON becomes `null`.
+/// An empty body becomes `null`, whatever the status and the content type. Any other body is handled
+/// by status:
+///
+/// - 2xx: a response without a content type, or with another media type than JSON, fails with
+///   [`ClientError::BadContentType`]. A body that is not valid JSON fails with
+///   [`ClientError::BadJson`].
+/// - Any other status: a body that is not declared as JSON, or is not valid, becomes `null`.
+///
+/// JSON media types are `application/json` and all types with the suffix `+json`, such as
+/// `application/problem+json`. Their `charset`, if any, must be `utf-8`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct JsonLayer(());
 

@@ -11,8 +11,10 @@
 //! `startingwith`, `string` and `undefined`. Function and method calls are not supported.
 //!
 //! # Notes
-//! - Reading a missing value is an error, however the value is used. Test it with `is defined` first,
-//!   or give it a `default`. `null` counts as a value.
+//! - Reading a missing value is an error, also with `!=`, `not`, `in` or `is none`. Only the tests
+//!   `is defined` and `is undefined` and the filter `default` accept a missing value. An operand that
+//!   `and` or `or` skips is not read, so `jwt.sub is defined and jwt.sub == 'ada'` is never an error.
+//!   Members of a missing value are missing too. `null` counts as a value.
 //! - Query parameters, headers and route parameters are text, so numbers need a filter:
 //!   `query.page|int > 3`.
 //! - The result must be a boolean.
@@ -95,8 +97,10 @@ pub enum EvalError {
     Unusable,
     /// The result is not a boolean.
     NotBoolean,
-    /// The evaluation takes more than 50,000 steps. An operation takes one step, and so do every
-    /// two items and every 64 bytes that an operation goes through.
+    /// The evaluation takes more than 50,000 steps.
+    ///
+    /// Each operation takes one step. An operation on a list takes one more step for every two items
+    /// that it visits, and an operation on text takes one more step for every 64 bytes.
     OutOfFuel,
 }
 

@@ -22,8 +22,11 @@ use crate::Json;
 /// failure of the service ([`ClientError::BadJson`]), which a fallback can replace. The static
 /// response of a fallback is not filtered.
 ///
-/// The filter applies to responses with a 2xx status and to those with an accepted error status. An
-/// accepted error response without the target value becomes `null`. All other responses pass
+/// The filter applies to responses with a 2xx status and to those with an accepted error status. The
+/// accepted statuses must be those that [`AcceptLayer`](crate::response::AcceptLayer) gets: a response
+/// that only `AcceptLayer` accepts would reach the plan unfiltered.
+///
+/// An accepted error response without the target value becomes `null`. All other responses pass
 /// unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct FieldFilterLayer {
@@ -33,7 +36,8 @@ pub struct FieldFilterLayer {
 
 impl FieldFilterLayer {
     /// Creates a layer that applies `shape` to 2xx responses and to responses with a status in
-    /// `accept`.
+    /// `accept`, which must be the statuses given to
+    /// [`AcceptLayer::new`](crate::response::AcceptLayer::new).
     #[must_use]
     pub fn new(shape: FieldFilter, accept: impl Into<Box<[u16]>>) -> Self {
         let changes = shape != FieldFilter::default();

@@ -33,6 +33,10 @@ pub struct FieldFilterConfig {
     pub deny: BTreeSet<String>,
     /// New member names by old names. Defaults to an empty map. A member of the response that
     /// already has one of the new names is removed, unless it is renamed too.
+    ///
+    /// [`allow`](Self::allow) and [`deny`](Self::deny) contain old names. An old name must be one that
+    /// they keep. A new name must be unique, and may be in `allow` only if the member with that name is
+    /// renamed too.
     pub rename: BTreeMap<String, String>,
 }
 
@@ -91,7 +95,13 @@ impl FieldFilter {
     /// Creates a filter.
     ///
     /// # Errors
-    /// Returns an error if two fields of `config` contradict each other.
+    /// Returns an error if
+    ///
+    /// - `target` has an empty step,
+    /// - both `allow` and `deny` have entries,
+    /// - `rename` has an old name that `allow` or `deny` removes,
+    /// - two old names have the same new name, or
+    /// - a new name is in `allow` and is not renamed itself.
     pub fn new(config: FieldFilterConfig) -> Result<Self, ConfigError> {
         config.validate().map(|()| Self(config))
     }

@@ -54,7 +54,8 @@ use crate::check::{Json, MAX_DEPTH};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MergeMode {
-    /// An object with each response under the name of its node. Conflicts are impossible.
+    /// An object with each response under the name of its node. Conflicts are impossible. This is the
+    /// default.
     #[default]
     Group,
     /// One object with the members of all responses. A response that is not an object becomes a
@@ -71,7 +72,8 @@ pub enum MergeMode {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnConflict {
-    /// The merge fails. Clients that rely on a name never get the value of another node.
+    /// The merge fails. Clients that rely on a name never get the value of another node. This is the
+    /// default.
     #[default]
     Error,
     /// The value of the node that comes first in the plan is kept.

@@ -21,7 +21,7 @@ pub enum Found<'v> {
     Text(Cow<'v, str>),
     /// Unparsed JSON, such as a member of a body.
     Json(crate::Value<'v>),
-    /// Parsed JSON, such as a claim of a token.
+    /// Parsed JSON, such as a claim of a token, as a [`serde_json::Value`].
     Tree(&'v serde_json::Value),
 }
 

@@ -7,6 +7,15 @@
 //! a path segment, a query key or a header, and its content is never interpreted as a placeholder.
 //! Templates have a path and a query only, so no value can choose the host.
 //!
+//! Some values cannot be escaped. A request with one of them is not made, and rendering fails with
+//! [`RenderError::Unusable`]:
+//!
+//! - In a path, a value that makes its segment empty, `.` or `..`. A slash is no problem, because it is
+//!   encoded.
+//! - In a header, a value with other characters than visible ASCII and spaces.
+//!
+//! All values can be used in a query and in a body.
+//!
 //! A body is a JSON document. A string that consists of exactly one placeholder is replaced by the
 //! value with its JSON type. Within a longer string, a value is inserted as text.
 //!
@@ -88,8 +97,8 @@ pub struct Reference {
     pub path: Vec<String>,
     /// Text that is used if the value is missing. `None` makes a missing value an error.
     pub default: Option<String>,
-    /// The index of the node in its plan, once it is [resolved](RequestTemplate::resolve); `None` for
-    /// the other roots.
+    /// The index of the node in its plan. `None` for the other roots, for the name of an unknown node,
+    /// and until the template is [resolved](RequestTemplate::resolve).
     pub node: Option<usize>,
 }
 

@@ -51,7 +51,8 @@ pub struct RequestTemplate {
 pub enum RenderError {
     /// A value is missing, and its placeholder has no default.
     Missing(Reference),
-    /// A value would change the structure of the path, or is not allowed in a header.
+    /// A value makes a segment of the path empty, `.` or `..`, or has characters other than visible
+    /// ASCII and spaces in a header.
     Unusable,
     /// A part of the request would be too large.
     TooLarge {
@@ -137,9 +138,14 @@ impl RequestTemplate {
     /// Adds a header. Several headers with the same name are all sent.
     ///
     /// # Errors
-    /// Returns an error if `name` is not a valid header name or names a header that the gateway
-    /// sets itself, or if `value` is not a valid template or contains characters other than visible
-    /// ASCII and spaces.
+    /// Returns an error if `name` is not a valid header name, or if `value` is not a valid template or
+    /// contains characters other than visible ASCII and spaces.
+    ///
+    /// Returns an error, too, for the headers that the client and its layers set themselves: `host`,
+    /// `content-length`, `expect`, `x-correlation-id`, `traceparent`, `tracestate`, `baggage`, all that
+    /// begin with `x-fanout-`, and the hop-by-hop headers `connection`, `keep-alive`,
+    /// `proxy-connection`, `proxy-authenticate`, `proxy-authentication-info`, `proxy-authorization`,
+    /// `te`, `trailer`, `transfer-encoding` and `upgrade`.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, TemplateError> {
         let header =
             HeaderName::try_from(name).map_err(|_| TemplateError::new("invalid header name"))?;
@@ -197,7 +203,12 @@ impl RequestTemplate {
         self.method.is_safe()
     }
 
-    /// Resolves the names of nodes in placeholders: `index_of` returns the index of a node in its plan.
+    /// Sets [`Reference::node`] of all placeholders that name a node.
+    ///
+    /// `index_of` returns the index of a node in its plan by name, like
+    /// [`Plan::index_of`](tower_fanout::Plan::index_of). If it returns `None`, the field is `None`. An
+    /// unknown name is not an error here: the [`Lookup`] decides what it means when the request is
+    /// rendered.
     pub fn resolve(&mut self, index_of: impl Fn(&str) -> Option<usize>) {
         let query = self.query.iter_mut().map(|(_, template)| template);
         let headers = self.headers.iter_mut().map(|(_, template)| template);
@@ -213,11 +224,15 @@ impl RequestTemplate {
         }
     }
 
-    /// Renders the request before any node has responded. Returns `None` if the request reads responses
-    /// of nodes: their values are then assumed to exist and to be allowed in their positions.
+    /// Checks the values of `source` before any node has responded. Returns the finished request if
+    /// the template reads no responses of nodes, and `None` if it does.
+    ///
+    /// A value from the response of a node is assumed to exist and to be usable in its position. A
+    /// later call of [`render`](Self::render) can therefore still fail on such a value.
     ///
     /// # Errors
-    /// Returns the error that [`render`](Self::render) would return.
+    /// Returns a [`RenderError`] if another value is missing or not allowed in its position, or if a
+    /// part of the request would be too large.
     pub fn prepare(&self, source: &impl Lookup) -> Result<Option<Request<Bytes>>, RenderError> {
         let request = self.render(&BeforeNodes(source))?;
         let reads_nodes = |reference: &Reference| matches!(reference.root, Root::Node(_));

@@ -10,13 +10,17 @@ use tower_fanout_http::{correlation::CorrelationId, problem::Problem};
 use super::{push, service::ServiceEntry, stats::Totals};
 use crate::Json;
 
-/// The limits of a run: the requested ones, as far as they were granted.
+/// The limits that apply to a run, which are written to `meta.effective`.
+///
+/// If clients may request limits, these are the requested ones after your own maximums were applied.
+/// The values are only written: set them on the [`FanOut`](tower_fanout::FanOut) and on the request,
+/// too.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveLimits {
     /// Maximum number of services that run at the same time.
     pub max_concurrency: u8,
-    /// Deadline of the run in milliseconds.
+    /// Time from the start of the run to its deadline, in milliseconds.
     pub timeout: u64,
     /// Maximum number of retries per service.
     pub retry_attempts: u8,
@@ -33,9 +37,11 @@ pub struct RunMeta {
     pub effective: EffectiveLimits,
     /// The correlation id of the request.
     pub correlation_id: CorrelationId,
-    /// The caller's tier.
+    /// The name of the caller's tier, which is written to `meta.tier`. Usually the tier that was passed
+    /// to [`FanOut::tier`](tower_fanout::FanOut::tier).
     pub tier: Box<str>,
-    /// The id of the plan.
+    /// An id of the plan, which is written to `meta.planId`. The program chooses it, for example a
+    /// route name with a version.
     pub plan_id: Arc<str>,
 }
 

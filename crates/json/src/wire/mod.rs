@@ -1,7 +1,9 @@
 //! The response to the client of a fan-out: one JSON document with the results of all services, or
 //! a stream of the same records, each sent when its service ends.
 //!
-//! Responses of services are copied without parsing. A node whose response type is
+//! Responses of services are copied without parsing them again. A document contains them byte for byte.
+//! A stream contains them without the white space between their parts, so that each record is one
+//! line. Numbers and strings are the same in both. A node whose response type is
 //! [`Json`](crate::Json) has its response in `data`. Nodes with other types have only their
 //! status and timings. The `accept` header of the request selects the [`ResponseFormat`] of the response.
 //!
@@ -81,9 +83,10 @@ pub use self::{
     timing::server_timing,
 };
 
-/// Recommended maximum size of a response: 8 MiB.
+/// Recommended maximum size of the results of all services in a response: 8 MiB.
 ///
-/// [`RunStream`] limits the records of all services to this size by default.
+/// [`RunStream`] limits the records of all services to this size by default, without the summary. An
+/// [`Envelope`] has no limit, so compare the length of its [`data`](Envelope::data) with this constant.
 pub const MAX_ANSWER: usize = 8 << 20;
 
 /// A duration that is written as a number of milliseconds, with microsecond precision.

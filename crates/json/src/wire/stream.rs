@@ -89,6 +89,10 @@ impl<Req> RunStream<Req> {
 
     /// Sets the maximum size of the records of all services in bytes. Defaults to [`MAX_ANSWER`].
     ///
+    /// The size of a record is that of its JSON text with `data`, before white space is removed. The
+    /// framing of the stream, keep-alive comments and the summary, which contains a merged document, do
+    /// not count.
+    ///
     /// The first record that would exceed it is sent without `data`, as are all later ones. The
     /// services that have not ended are cancelled, and the summary is that of a failure.
     #[must_use]

@@ -20,9 +20,6 @@ const MAX_SERVICES: usize = 4 << 10;
 ///
 /// Characters that a metric name must not contain are percent-encoded. After 4 KiB, the metrics of
 /// further services are omitted.
-///
-/// # Panics
-/// Does not panic: the value consists of visible ASCII characters and spaces.
 #[must_use]
 pub fn server_timing(report: &Report, names: &[Box<str>]) -> HeaderValue {
     let mut value = String::new();
