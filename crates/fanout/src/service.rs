@@ -32,9 +32,9 @@ use crate::{
 /// such as `u64`, `String` and tuples implement the trait too, but carry no metadata: their runs have
 /// no deadline.
 ///
-/// The deadline of the branches is
-/// earlier by 5 % of the remaining time, but by at most 50 ms, so that time is left to merge the
-/// answers. A service that ignores its deadline is ended at the deadline of the request.
+/// The deadline of the branches is earlier by 5 % of the remaining time, but by at most 50 ms, so that
+/// time is left to merge the answers. A service that ignores its deadline is ended at the deadline of
+/// the request.
 ///
 /// `poll_ready` always returns `Ready`: the readiness of each node's service is awaited in its
 /// branch.

@@ -126,6 +126,11 @@ pub enum ReturnWhen {
     Required,
     /// When every node has ended, or at the deadline. Optional nodes that have not ended by then
     /// are `cancelled` and not `failed`, because they had all the time that was available.
+    ///
+    /// This applies to calls that are still pending at the deadline of the request. Layers that enforce
+    /// the deadline themselves, such as those of [`stack`](crate::stack::stack), end their call
+    /// slightly earlier, because the deadline of a branch leaves time to merge the answers. Such a node
+    /// has `failed`.
     Deadline,
 }
 
