@@ -198,7 +198,8 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 }
 
 /// Wraps `service`, which makes one attempt, in the layers of `downstream`.
-/// The policy of the downstream configures them.
+///
+/// The policy of the downstream configures the layers.
 ///
 /// # Order of the layers
 /// From the outermost layer to the innermost:
