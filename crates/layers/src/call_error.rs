@@ -98,6 +98,8 @@ fn to_call_error<E>(error: E, failure: &impl Fn(&E) -> Failure) -> CallError<E> 
 }
 
 /// A [`Service`] that maps its error to [`CallError`], created by [`CallErrorLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Copy, Debug)]
 pub struct MapToCallError<S, F> {
     inner: S,

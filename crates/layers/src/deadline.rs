@@ -6,6 +6,10 @@ use tokio::time::Instant;
 
 /// The absolute time by which all work for one request must end: queueing, attempts, pauses between
 /// attempts, and fallbacks.
+///
+/// The clock is tokio's [`Instant`], not that of `std`, so that tests can pause the time.
+///
+/// [`Instant`]: https://docs.rs/tokio/1/tokio/time/struct.Instant.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
@@ -17,7 +21,7 @@ impl Deadline {
     }
 
     /// Creates a deadline `timeout` after `now`. Returns `None` if the sum exceeds the range of
-    /// [`Instant`].
+    /// tokio's `Instant`.
     #[must_use]
     pub fn after(now: Instant, timeout: Duration) -> Option<Self> {
         now.checked_add(timeout).map(Self)

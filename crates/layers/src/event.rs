@@ -3,6 +3,15 @@
 //! A call carries its receiver, [`Events`], in its [`Call`](crate::Call). Without a receiver, an event
 //! costs one branch. Metrics, logs and reports are all derived from these events, so no layer knows
 //! about metrics.
+//!
+//! Each call has one receiver, which gets the events of all layers that the call passes. An event has no
+//! name of a layer or a service. To tell services apart, give the calls to each service a receiver of
+//! their own that knows the service. The call of a fallback step has the receiver of the original call:
+//! [`Event::FallbackStarted`] marks its start.
+//!
+//! A change of a breaker's state is reported to the call that caused it. A change that is made through a
+//! [`Handle`](crate::breaker::Handle), such as `force_open` or `reset`, belongs to no call and is reported
+//! to no receiver. [`Handle::snapshot`](crate::breaker::Handle::snapshot) shows the state in every case.
 
 use std::{
     fmt,
@@ -26,7 +35,8 @@ pub enum Event {
         /// Number of the attempt, from 1.
         number: u8,
     },
-    /// A hedge layer sends a hedge while earlier attempts run.
+    /// A hedge layer sends an attempt after the first, because of the delay or a failure. An
+    /// [`Attempt`](Self::Attempt) with the same number follows directly.
     Hedge {
         /// Number of the attempt, from 2.
         number: u8,
@@ -39,6 +49,9 @@ pub enum Event {
         elapsed: Duration,
     },
     /// A service responded over HTTP.
+    ///
+    /// No layer of this crate emits this event. `JsonLayer` of the crate `tower-fanout-json` does, and
+    /// the service of your own can.
     ResponseStatus {
         /// Status of the response.
         status: u16,
@@ -48,9 +61,12 @@ pub enum Event {
         /// Length of the pause.
         delay: Duration,
     },
-    /// A retry layer stopped at a failure that another attempt might have repaired.
+    /// A retry layer makes no further attempt after a result that is not a success.
+    ///
+    /// Not emitted for a [`Class::NonRetryable`] result, unless the retry lists its status. A hedge layer
+    /// does not emit this event.
     RetryStopped {
-        /// The check that stopped the call.
+        /// The reason why no further attempt follows.
         by: RetryStopReason,
     },
     /// A call got its permit at a concurrency limit.
@@ -58,11 +74,15 @@ pub enum Event {
         /// Time that the call waited in the queue.
         waited: Duration,
     },
-    /// A layer rejected the call.
+    /// A layer rejected the call or one of its attempts.
     Rejected(Rejection),
     /// A request header with the caller's remaining time is invalid, and was ignored.
+    ///
+    /// No layer of this crate emits this event. `InboundDeadlineLayer` of the crate `tower-fanout-http`
+    /// does.
     BadTimeout,
-    /// A circuit breaker changed its state.
+    /// A circuit breaker changed its state because of this call. A change through a
+    /// [`Handle`](crate::breaker::Handle) is not reported.
     BreakerChanged {
         /// The state it left.
         from: State,
@@ -79,7 +99,7 @@ pub enum Event {
     /// A fault was injected into an attempt.
     #[cfg(feature = "chaos")]
     Chaos,
-    /// A fallback step starts that runs a function or calls a service.
+    /// A function or service step of a fallback starts. A fixed or last good response has no such event.
     ///
     /// Until the step succeeds or fails, further events of this call may come from that service.
     FallbackStarted {
@@ -105,10 +125,13 @@ pub enum Event {
 }
 
 /// The reason why a retry layer made no further attempt.
+///
+/// The [module docs of the retry](crate::retry) list the checks in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetryStopReason {
-    /// The result is not retryable.
+    /// The result is not in [`retry_on`](field@crate::RetryConfig::retry_on), or the request is not
+    /// idempotent. Also the reason after a rejection of the first attempt.
     NotRetryable,
     /// All attempts of the configuration or of the call are used up.
     Attempts,
@@ -116,13 +139,15 @@ pub enum RetryStopReason {
     RequestAllowance,
     /// The retry budget is empty.
     Budget,
-    /// The next attempt could not be useful before the deadline.
+    /// The next attempt could not be useful before the deadline, or a layer below rejected it with
+    /// [`Rejection::DeadlineBeforeSend`].
     Deadline,
     /// The `Retry-After` of the response is longer than the configuration allows.
     RetryAfter,
-    /// The circuit breaker is open.
+    /// The circuit breaker is open: the [handle](crate::RetryLayer::breaker) shows it after the pause, or
+    /// a layer below rejected an attempt after the first with [`Rejection::CircuitOpen`].
     BreakerOpen,
-    /// A layer below rejected the next attempt before it was sent.
+    /// A layer below rejected an attempt after the first for another reason, such as a full limit.
     Rejected,
     /// The request's body cannot be sent again.
     Body,

@@ -1,10 +1,11 @@
-//! Resilience layers for [tower](tower_service): deadline, timeout, concurrency limit, retry,
+//! Resilience layers for [tower](https://docs.rs/tower/0.5/tower/): deadline, timeout, concurrency limit, retry,
 //! hedging, circuit breaker, client-side throttle, fallback and fault injection.
 //!
 //! Use one layer alone or several together, for any request type:
 //!
-//! - **One error type.** A layer never changes the error type of the service that it wraps. The error
-//!   only has to be able to carry a [`Rejection`], as [`BoxError`], [`CallError`] or your own enum can.
+//! - **One error type.** A layer does not change the error type of the service that it wraps, except
+//!   [`CallErrorLayer`], whose only task that is. The error only has to be able to carry a
+//!   [`Rejection`], as [`BoxError`], [`CallError`] or your own enum can.
 //! - **One classifier.** A [`Classify`] decides once per result if the service succeeded or failed.
 //!   Retry, breaker, limit, throttle and fallback all act on the same [`Class`].
 //! - **One deadline per call.** Retries, pauses, queues and timeouts share the deadline of the
@@ -79,6 +80,12 @@
 //! | `ChaosLayer` | below all layers except `CallErrorLayer` | every other layer has to handle the injected faults |
 //! | [`CallErrorLayer`] | innermost | the layers above need an error that can carry a rejection |
 //!
+//! In this stack, [`DeadlineLayer`] does not limit the steps of the fallback, because it is below them.
+//! A fixed response needs no time. A function or another service is limited by the deadline that the
+//! request has when it reaches [`FallbackLayer`], set by the caller or by another [`DeadlineLayer`]
+//! above. Without such a deadline, those steps have no time limit, and
+//! [`FallbackLayer::reserve`] has no effect.
+//!
 //! # Rejections and errors
 //!
 //! A layer that ends a call itself, because a circuit is open or a deadline has passed, creates a
@@ -86,9 +93,19 @@
 //! [`BoxError`] and [`CallError`] implement both, and your own enum can. So layers stack in any order,
 //! and no layer nests or boxes the error of another.
 //!
+//! These layers differ:
+//!
+//! | layer | requirement and effect |
+//! |---|---|
+//! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`](CallError) |
+//! | `UploadLayer` | accepts any error, for an `http::Request<B>`; changes the request body to `ReplayBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
+//! | `BodyTimeoutLayer` | accepts any error, for an `http::Request` and an `http::Response<B>`; changes the response body to `TimedBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
+//! | `ChaosLayer` | accepts any error that its function `inject` can create |
+//!
 //! # Requirements on the service
 //!
-//! Nearly every layer requires `Clone`. If the inner service is not ready when a layer calls it, that
+//! Every layer requires `Clone`, except [`FallbackLayer`], [`CallErrorLayer`], `UploadLayer` and
+//! `BodyTimeoutLayer`. If the inner service is not ready when a layer calls it, that
 //! instance waits until it is ready, and a clone replaces it in the layer.
 //!
 //! [`RetryLayer`] and [`HedgeLayer`] clone the service once more when they wrap it. They never call

@@ -3,11 +3,17 @@
 //! A layer that holds a permit for the time of a call returns it when the call is over. By default
 //! that is when the response arrives ([`UntilResponse`]). For an `http::Response` with a streamed
 //! body, the call may last until the end of the body (`UntilBodyEnd`, feature `http`).
+//!
+//! The traits of this module are sealed. They appear only in type signatures: the method
+//! `until_body_end` of a layer selects the scope, and no code of yours calls the traits.
 
 use crate::rejection::Rejection;
 
-/// A permit that a layer holds during a call. Dropping it means that the call ended well, or that
-/// the caller dropped the call.
+/// A permit that a layer holds during a call. Appears only in type signatures.
+///
+/// Dropping the guard ends the call. A guard of a [breaker](crate::breaker::Permit) then records the
+/// result: the class of the response if one has arrived, else the call as unanswered, or as failed if the
+/// thread is panicking. A guard of a [concurrency limit](crate::concurrency::Permit) returns its permit.
 pub trait Guard: sealed::Sealed {
     /// Reports that the call failed after its response had begun: with a rejection by a layer
     /// below, or with an error of the service (`None`).
@@ -41,7 +47,7 @@ impl<G> Drop for DropOnPanic<'_, G> {
     }
 }
 
-/// The scope of a permit, for calls whose response is a `Response`.
+/// The scope of a permit, for calls whose response is a `Response`. Appears only in type signatures.
 pub trait PermitScope<Response>: sealed::Sealed {
     /// The response, with the guard if the scope outlasts the response.
     type Response<G: Guard>;

@@ -31,12 +31,13 @@ pub enum Rejection {
     QueueTimeout,
     /// The service rejects most calls, so the throttle did not send the call.
     Throttled,
-    /// A quota is exhausted.
+    /// A quota is exhausted. No layer of this crate creates this rejection; a rate limit of your own can.
     RateLimited {
         /// Time until the quota admits the call.
         retry_after: Duration,
     },
-    /// No endpoint is available for the call.
+    /// No endpoint is available for the call. No layer of this crate creates this rejection; a load
+    /// balancer of your own can. Nothing was sent, so a retry repeats the call.
     NoEndpoint,
 }
 
@@ -59,7 +60,9 @@ impl Rejection {
 
     /// Returns the time after which the caller may try again, or `None` if it is not known.
     ///
-    /// Rejections by a concurrency limit or a throttle return one second.
+    /// `CircuitOpen` and `RateLimited` return their own value. `AtCapacity`, `Evicted`, `QueueTimeout` and
+    /// `Throttled` return one second, the shortest `Retry-After` above zero, because a limit and a throttle
+    /// cannot know the time. All other rejections return `None`.
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
@@ -154,6 +157,9 @@ pub trait AsRejection {
     fn as_rejection(&self) -> Option<&Rejection>;
 
     /// Returns the kind of failure of the service. Only meaningful if the error is not a rejection.
+    ///
+    /// Defaults to [`Failure::Other`], which is retried for idempotent requests only, because the request
+    /// may have been processed.
     fn failure(&self) -> Failure {
         Failure::Other
     }
@@ -189,9 +195,15 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
 
 /// An error of the service, or a rejection by a layer above it.
 ///
-/// The `Display` text is that of the inner value. The [`source`](Error::source) is the rejection,
-/// or the kind of failure if it is known, or else the service's error. Therefore [`AsRejection`]
-/// gives the same result for the boxed error.
+/// The `Display` text is that of the inner value. The [`source`](Error::source) depends on the value:
+///
+/// | value | source |
+/// |---|---|
+/// | `Rejected` | the [`Rejection`] |
+/// | `Inner` with [`Failure::Other`] | the service's error |
+/// | `Inner` with another [`Failure`] | the [`Failure`]; the service's error is in the field `error` only |
+///
+/// Therefore [`AsRejection`] gives the same result for the boxed error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError<E> {
     /// A layer rejected the call.

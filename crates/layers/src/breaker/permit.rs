@@ -43,7 +43,7 @@ impl Local {
     }
 }
 
-/// The right to one call.
+/// The right to one call. Appears only in type signatures, for example of a response body.
 ///
 /// The result is recorded when the permit is dropped. If the call has not ended by then, it counts
 /// as unanswered, or as failed if the thread is panicking.

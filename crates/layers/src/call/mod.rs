@@ -15,7 +15,7 @@ use std::{
 pub use self::with_call::WithCall;
 use crate::{deadline::Deadline, event::Events, upload::Upload};
 
-/// Importance of a call compared to other calls, from 0 (lowest) to 9 (highest).
+/// Importance of a call compared to other calls, from 0 (lowest, the default) to 9 (highest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -65,7 +65,10 @@ impl fmt::Display for Priority {
 ///
 /// The allowance keeps a request with many branches from multiplying its load when every branch fails at
 /// once. A retry that is never sent is not counted. The free retry of a request that was
-/// [not processed](crate::Failure::NotProcessed) is not counted either.
+/// [not processed](crate::Failure::NotProcessed) is not counted either. A hedge counts as a retry.
+///
+/// No layer creates an allowance. The crate `tower-fanout` creates one per request; without it, your code
+/// creates one and passes it to the calls, for example with [`WithCall::allowance`].
 #[derive(Debug)]
 pub struct RetryAllowance(AtomicU32);
 
@@ -101,14 +104,19 @@ pub struct Call {
     pub attempt: u8,
     /// Priority in the queue of a concurrency limit.
     pub priority: Priority,
-    /// Maximum number of retries. `None` leaves the number to the layer, which may also allow fewer.
+    /// Maximum number of attempts after the first. `None` leaves the number to the layer.
+    ///
+    /// The lower limit applies: a retry layer makes at most `max_attempts - 1` retries
+    /// ([`RetryConfig`](crate::RetryConfig)), and a hedge layer sends at most `max_hedges` hedges
+    /// ([`HedgeConfig`](crate::HedgeConfig)). 0 turns both off for this call.
     pub max_retries: Option<u8>,
     /// Retries that the call shares with the other branches of the same request.
     pub allowance: Option<Arc<RetryAllowance>>,
     /// Longest wait at a concurrency limit. `None` leaves the wait to the limit, which may also allow less.
     ///
-    /// With zero, the limit rejects the call unless it has a free permit. Retry and hedge layers set the
-    /// value for attempts after the first.
+    /// With zero, the limit rejects the call unless it has a free permit. For attempts after the first,
+    /// retry and hedge layers lower the value to their own `max_wait`. So the shortest of the three
+    /// applies: that of the call, that of the retry or hedge, and that of the limit.
     pub max_wait: Option<Duration>,
     /// `true` if no attempt follows this one. A retry layer sets the value if the call has a deadline.
     pub last_attempt: bool,
@@ -116,7 +124,7 @@ pub struct Call {
     pub upload: Option<Upload>,
     /// Allows fallbacks. Defaults to `true`.
     pub fallback: bool,
-    /// Receiver of the events of this call.
+    /// Receiver of the events of this call: one receiver for all layers that the call passes.
     pub events: Events,
 }
 
@@ -157,8 +165,25 @@ static NONE: Call = Call::NONE;
 /// their own configuration only. [`WithCall`] adds metadata to any type. With the feature `http`, an
 /// `http::Request` keeps the metadata in its extensions.
 ///
-/// Strings, numbers, tuples and the containers of the standard library implement the trait without
-/// metadata, whatever they contain. A `Box` has the metadata of its content.
+/// # Types without metadata
+///
+/// These types implement the trait with the defaults, whatever they contain: `()`, `bool`, `char`, all
+/// integers and floats, `String`, `str`, `&'static str`, `[T]`, `&'static [T]`, `[T; N]`, `Vec<T>`,
+/// `Option<T>`, `Arc<T>`, tuples of one to four elements, and `bytes::Bytes` with the feature `http`. A
+/// `Box<T>` has the metadata of its content. Other containers, such as `HashMap` and `Rc`, do not
+/// implement the trait.
+///
+/// # Without `call_mut`
+///
+/// If [`call_mut`](Self::call_mut) returns `None`, every layer still works with its own configuration,
+/// but cannot pass values to the layers below:
+///
+/// | layer | effect |
+/// |---|---|
+/// | [`DeadlineLayer`](crate::DeadlineLayer) | ends the call in time, but the layers below do not see the deadline |
+/// | [`RetryLayer`](crate::RetryLayer), [`HedgeLayer`](crate::HedgeLayer) | send attempts, but each has the number that the request had before, retries may queue at a limit, and no attempt is marked as the last |
+/// | [`FallbackLayer`](crate::FallbackLayer) | runs its steps, but reserves no time |
+/// | all others | no effect |
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not implement `CallContext`, which layers need to read the metadata of a call",
     label = "this request type does not implement `CallContext`",
@@ -166,19 +191,27 @@ static NONE: Call = Call::NONE;
     note = "for `http::Request`, turn on the feature `http` of tower-fanout-layers"
 )]
 pub trait CallContext {
-    /// Returns the metadata of this call.
+    /// Returns the metadata of this call. Defaults to [`Call::NONE`]: no deadline, the lowest priority,
+    /// fallbacks allowed, no receiver of events.
     fn call(&self) -> &Call {
         &NONE
     }
 
-    /// Returns the metadata of this call for writing. `None` if the request cannot carry any.
+    /// Returns the metadata of this call for writing. `None`, the default, if the request cannot carry
+    /// any: see [the effect](Self#without-call_mut).
     fn call_mut(&mut self) -> Option<&mut Call> {
         None
     }
 
-    /// Returns `true` if the request may be sent twice without harm.
+    /// Returns `true` if the request may be sent twice without harm. Defaults to `false`.
     ///
-    /// Any other request is sent again only if it certainly never reached the service.
+    /// A retry sends any other request again only if the service certainly has not processed it: no
+    /// connection was made, no endpoint was available, or the service refused the request unprocessed
+    /// (HTTP/2 `REFUSED_STREAM`). The configuration can extend this rule to a 503
+    /// ([`retry_503_unsafe`](field@crate::RetryConfig::retry_503_unsafe)), to a 429
+    /// ([`retry_429_unsafe`](field@crate::RetryConfig::retry_429_unsafe)), and to all results
+    /// ([`idempotent`](field@crate::RetryConfig::idempotent)). A hedge is sent only for idempotent
+    /// requests, or with [`HedgeConfig::idempotent`](field@crate::HedgeConfig::idempotent).
     fn is_idempotent(&self) -> bool {
         false
     }

@@ -159,6 +159,8 @@ impl<I, P> fmt::Debug for ChaosLayer<I, P> {
 }
 
 /// A [`Service`] with injected faults, created by [`ChaosLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Debug)]
 pub struct Chaos<S, I, P> {
     layer: ChaosLayer<I, P>,

@@ -9,7 +9,8 @@ use crate::config::{ConfigError, Validate};
 ///
 /// All lists are empty by default. Each status must be within 100 to 599, and may be in one list
 /// only. Each policy decides the effect of a class: for example, a status in `failure` is retried
-/// only if it is in the [`statuses`](crate::retry::RetryOn::statuses) of the retry.
+/// only if it is in the [`statuses`](field@crate::retry::RetryOn::statuses) of the retry. `RetryOn`
+/// accepts the statuses 200 to 599, so a status below 200 cannot be retried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",

@@ -10,8 +10,9 @@
 //! | the call ended before the service responded | [`Class::Unanswered`] |
 //! | a layer rejected the call | [`Class::Rejected`] |
 //!
-//! A local rejection never counts as a failure of the service. If a service uses a status in
-//! another meaning, set its class with [`ClassifyConfig`] for `ClassifyHttp` (feature `http`).
+//! No local rejection counts as a failure of the service, except [`Rejection::AttemptTimeout`]. If a
+//! service uses a status in another meaning, set its class with [`ClassifyConfig`] for `ClassifyHttp`
+//! (feature `http`).
 
 mod config;
 #[cfg(feature = "http")]
@@ -44,7 +45,7 @@ pub enum Class {
     },
     /// The service failed.
     Failure(Failure),
-    /// The call ended before the service responded.
+    /// The call ended before the service responded. A [`Rejection::Deadline`] has this class.
     Unanswered {
         /// Time from the start of the attempt to its end.
         elapsed: Duration,
@@ -72,6 +73,12 @@ impl Class {
 ///
 /// `Failure` implements [`Error`]. A service with a boxed error can put it among the sources, where
 /// [`AsRejection::failure`] finds it.
+///
+/// The error of the service determines the kind: see [`AsRejection::failure`]. The layers of this crate
+/// create only [`Status`](Self::Status) (`ClassifyHttp`), [`TruncatedBody`](Self::TruncatedBody) (an error
+/// in a response body), [`AttemptTimeout`](Self::AttemptTimeout), [`Panic`](Self::Panic) and
+/// [`Other`](Self::Other). The other kinds come from your client, such as the one of the crate
+/// `tower-fanout-http`, or from `ChaosLayer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -79,8 +86,11 @@ pub enum Failure {
     Status {
         /// Status of the response.
         code: u16,
-        /// Time of `Retry-After`. `None` if the response has none, or if the status is neither 429
-        /// nor 503.
+        /// Time of `Retry-After`. `None` if the response has none.
+        ///
+        /// `ClassifyHttp` reads the header for the statuses 429 and 503 only. A 429 has this kind of
+        /// failure only if [`ClassifyConfig::failure`](field@ClassifyConfig::failure) lists it; otherwise
+        /// its class is [`Class::Throttled`].
         retry_after: Option<Duration>,
     },
     /// No connection could be made, so nothing was sent.
@@ -94,7 +104,8 @@ pub enum Failure {
     TruncatedBody,
     /// The response could not be decoded.
     Protocol,
-    /// The response exceeds the size limit.
+    /// The response exceeds the size limit of the client. No layer of this crate limits the size of a
+    /// response; the client of the crate `tower-fanout-http` does.
     TooLarge,
     /// The attempt exceeded the attempt timeout.
     AttemptTimeout,
@@ -130,12 +141,16 @@ pub enum Cause {
     /// The deadline passed.
     Deadline,
     /// The caller dropped the call.
+    ///
+    /// An adaptive [`ConcurrencyLayer`](crate::ConcurrencyLayer) uses this cause internally for a dropped
+    /// call. No layer reports it in an [`Event`](crate::Event), and no classifier of this crate returns it.
     CallerGone,
     /// Another call of the same request failed, so the result of this call is no longer needed. No
     /// layer can know this reason; the variant is for programs that run such calls and classify
     /// their results.
     SiblingFailed,
-    /// Another attempt of the same call completed first.
+    /// Another attempt of the same call completed first. [`HedgeLayer`](crate::HedgeLayer) reports this
+    /// cause in [`Event::AttemptEnded`](crate::Event::AttemptEnded).
     HedgeLost,
 }
 

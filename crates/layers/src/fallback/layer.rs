@@ -230,6 +230,8 @@ impl<S, C: Clone, Req, Res, E> Layer<S> for FallbackLayer<C, Req, Res, E> {
 }
 
 /// A [`Service`] that falls back to other sources, created by [`FallbackLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 pub struct Fallback<S, C, Req, Res, E> {
     layer: FallbackLayer<C, Req, Res, E>,
     inner: S,

@@ -17,6 +17,8 @@ use crate::{
 };
 
 /// A [`Service`] that hedges slow calls, created by [`HedgeLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Debug)]
 pub struct Hedge<S, C> {
     pub(super) core: Arc<SharedService<Shared, S>>,

@@ -17,6 +17,8 @@ use crate::{
 };
 
 /// A [`Service`] that retries failed calls, created by [`RetryLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Debug)]
 pub struct Retry<S, C> {
     pub(super) core: Arc<SharedService<Shared, S>>,

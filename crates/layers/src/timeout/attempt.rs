@@ -145,6 +145,8 @@ impl<S> Layer<S> for TimeoutLayer {
 }
 
 /// A [`Service`] with a timeout per attempt, created by [`TimeoutLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Copy, Debug)]
 pub struct Timeout<S> {
     layer: TimeoutLayer,

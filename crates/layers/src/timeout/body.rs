@@ -90,6 +90,8 @@ impl<S> Layer<S> for BodyTimeoutLayer {
 }
 
 /// A [`Service`] with timeouts for response bodies, created by [`BodyTimeoutLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Copy, Debug)]
 pub struct BodyTimeout<S> {
     layer: BodyTimeoutLayer,

@@ -139,6 +139,8 @@ impl<S> Layer<S> for DeadlineLayer {
 }
 
 /// A [`Service`] with a deadline for the whole call, created by [`DeadlineLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Copy, Debug)]
 pub struct WithDeadline<S> {
     layer: DeadlineLayer,

@@ -20,6 +20,9 @@ use crate::rejection::BoxError;
 /// the same data and trailers, and [`Body::is_end_stream`] and [`Body::size_hint`] are exact for each. A
 /// clone that needs a frame that was not kept ends with an error. If the caller's body ends with an
 /// error, every clone does.
+///
+/// [`Body::is_end_stream`]: https://docs.rs/http-body/1/http_body/trait.Body.html#method.is_end_stream
+/// [`Body::size_hint`]: https://docs.rs/http-body/1/http_body/trait.Body.html#method.size_hint
 pub struct ReplayBody<B> {
     shared: Arc<Shared<B>>,
     upload: Upload,

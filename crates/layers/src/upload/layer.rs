@@ -69,6 +69,8 @@ impl<S> Layer<S> for UploadLayer {
 }
 
 /// A [`Service`] that makes request bodies repeatable, created by [`UploadLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Copy, Debug)]
 pub struct Uploading<S> {
     layer: UploadLayer,

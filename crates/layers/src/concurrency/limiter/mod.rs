@@ -354,7 +354,9 @@ pub(super) enum Admission {
     Queued(Waiter),
 }
 
-/// The right to run one call. Dropping the permit returns it.
+/// The right to run one call. Appears only in type signatures, for example of a response body.
+///
+/// Dropping the permit returns it.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<Limiter>,
