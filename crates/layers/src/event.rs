@@ -131,7 +131,8 @@ pub enum Event {
 #[non_exhaustive]
 pub enum RetryStopReason {
     /// The result is not in [`retry_on`](field@crate::RetryConfig::retry_on), or the request is not
-    /// idempotent. Also the reason after a rejection of the first attempt.
+    /// idempotent. Also the reason after a rejection of the first attempt, except
+    /// [`Rejection::NoEndpoint`], which is retried.
     NotRetryable,
     /// All attempts of the configuration or of the call are used up.
     Attempts,

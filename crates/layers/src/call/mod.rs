@@ -181,7 +181,7 @@ static NONE: Call = Call::NONE;
 /// | layer | effect |
 /// |---|---|
 /// | [`DeadlineLayer`](crate::DeadlineLayer) | ends the call in time, but the layers below do not see the deadline |
-/// | [`RetryLayer`](crate::RetryLayer), [`HedgeLayer`](crate::HedgeLayer) | send attempts, but each has the number that the request had before, retries may queue at a limit, and no attempt is marked as the last |
+/// | [`RetryLayer`](crate::RetryLayer), [`HedgeLayer`](crate::HedgeLayer) | send attempts, but each has the number that the request had before, retries and hedges may queue at a limit, and no attempt is marked as the last |
 /// | [`FallbackLayer`](crate::FallbackLayer) | runs its steps, but reserves no time |
 /// | all others | no effect |
 #[diagnostic::on_unimplemented(
@@ -198,7 +198,7 @@ pub trait CallContext {
     }
 
     /// Returns the metadata of this call for writing. `None`, the default, if the request cannot carry
-    /// any: see [the effect](Self#without-call_mut).
+    /// any: see [the effect](CallContext#without-call_mut).
     fn call_mut(&mut self) -> Option<&mut Call> {
         None
     }

@@ -19,23 +19,29 @@ pub struct HedgeConfig {
     /// Time without a response before the next attempt is sent. Defaults to the 95th percentile of the
     /// latencies, as in ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
     pub delay: HedgeDelay,
-    /// Maximum number of attempts beside the first, 1 to 3. Defaults to 1.
+    /// Maximum number of attempts beside the first, 1 to 3. Defaults to 1. A call can ask for fewer with
+    /// [`Call::max_retries`](crate::Call::max_retries).
     pub max_hedges: u8,
-    /// Failures that start the next attempt at once. Every other result ends the call. Defaults to
-    /// [`RetryOn::default`].
+    /// Failures that start the next attempt at once. Every other result ends the call, except rejections
+    /// by a layer below: see the [module docs](super). Defaults to [`RetryOn::default`].
     pub hedge_on: RetryOn,
     /// Treats every request as idempotent. Defaults to `false`.
     pub idempotent: bool,
-    /// Least time before the deadline that an attempt needs, 0 s or more. Defaults to 10 ms. With less
+    /// Least time before the deadline that a hedge needs, 0 s or more. Defaults to 10 ms. With less
     /// time left, no hedge is sent.
+    ///
+    /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own value too, so the larger one applies.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
     /// Longest time that a hedge waits at a concurrency limit below, 0 s or more. Defaults to 0 s: hedges
-    /// never queue.
+    /// never queue. A shorter `max_wait` of the call or of the limit applies instead.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
     /// Extra load that hedges may add. Defaults to 5 % of the calls, the share above the 95th percentile,
-    /// plus 3 hedges per second.
+    /// plus a reserve of 30 hedges per 10 s.
+    ///
+    /// [`BudgetConfig::default`] has 20 % instead of 5 %. If you set this field, set
+    /// [`ratio`](field@BudgetConfig::ratio) too.
     pub budget: BudgetConfig,
 }
 
@@ -92,7 +98,7 @@ pub enum HedgeDelay {
     Fixed(Duration),
     /// A quantile of the recent latencies.
     Quantile(Quantile),
-    /// No limit. The next attempt is sent only after one has failed.
+    /// No hedge is sent because of a delay. Only a failure starts the next attempt.
     Never,
 }
 

@@ -15,6 +15,10 @@ use crate::{
 };
 
 /// Configuration of a retry [`Budget`].
+///
+/// A [`HedgeConfig`](crate::HedgeConfig) uses the same fields for hedges. Its default differs in
+/// [`ratio`](field@Self::ratio) only, which is 0.05. In a file, a `budget` that is written without a
+/// `ratio` has the default of this struct, 0.2, for hedges too.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -25,9 +29,15 @@ use crate::{
 pub struct BudgetConfig {
     /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Envoy and Finagle.
     pub ratio: f64,
-    /// Retries per second that are always allowed, 0 to 1,000,000. Defaults to 3.
+    /// Retries per second that are allowed on average without deposits, 0 to 1,000,000. Defaults to 3.
+    ///
+    /// The value is a reserve per [`ttl`](field@Self::ttl), not a rate: `min_per_sec · ttl` retries, by
+    /// default 30, may be made at once. Each of them is available again after `ttl`. Unused reserve does not
+    /// accumulate. The total in each `ttl` is this reserve plus the deposits.
     pub min_per_sec: f64,
-    /// Lifetime of a deposit, 1 s to 60 s. Defaults to 10 s, as in Finagle.
+    /// Lifetime of a deposit and of a withdrawal, 1 s to 60 s. Defaults to 10 s, as in Finagle.
+    ///
+    /// A longer time also allows a larger burst, because the reserve is `min_per_sec · ttl`.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub ttl: Duration,
     /// Cost of a retry after an attempt timeout, in retries, 0 to 100. Defaults to 1.
@@ -72,7 +82,15 @@ impl Validate for BudgetConfig {
 
 /// A retry budget that is shared by all its clones. Use one per downstream.
 ///
-/// The first attempt of each call deposits a share of a retry, and each retry withdraws a whole one. See
+/// The first attempt of each call deposits a share of a retry
+/// ([`ratio`](field@BudgetConfig::ratio)), and each retry withdraws a whole one. Two retries cost another
+/// amount:
+///
+/// - The retry of an attempt that timed out costs [`timeout_cost`](field@BudgetConfig::timeout_cost).
+/// - The first retry of a call after [`Failure::NotProcessed`](crate::Failure::NotProcessed) is free.
+///
+/// A hedge costs a whole retry. A retry or hedge that is not sent, or that a layer below rejects, is
+/// refunded, except after [`Rejection::NoEndpoint`](crate::Rejection::NoEndpoint) of a retry. See
 /// [`BudgetConfig`].
 #[derive(Clone, Debug)]
 pub struct Budget(pub(super) Arc<TokenBudget>);

@@ -19,6 +19,9 @@ use crate::{
 #[non_exhaustive]
 pub struct RetryConfig {
     /// Maximum number of attempts, the first included, 1 to 6. Defaults to 3. With 1, nothing is retried.
+    ///
+    /// Every attempt counts, the free one after [`Failure::NotProcessed`] too. A call can ask for fewer
+    /// with [`Call::max_retries`](crate::Call::max_retries), which does not include the first attempt.
     pub max_attempts: u8,
     /// Pause before the second attempt, above 0 s and at most [`cap`](Self::cap). Defaults to 50 ms.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
@@ -37,26 +40,36 @@ pub struct RetryConfig {
     pub idempotent: bool,
     /// Retries a 503 also for requests that are not idempotent. Defaults to `false`.
     ///
-    /// For services that respond with 503 only before they have started the work.
+    /// For services that respond with 503 only before they have started the work. Has no effect unless
+    /// [`retry_on`](field@Self::retry_on) lists the status 503.
     pub retry_503_unsafe: bool,
-    /// Retries a 429 also for requests that are not idempotent. Defaults to `false`.
+    /// Retries a 429 also for requests that are not idempotent. Defaults to `false`. Has no effect unless
+    /// [`retry_on`](field@Self::retry_on) lists the status 429.
     pub retry_429_unsafe: bool,
     /// Uses the `Retry-After` of a response as the lower bound of the pause. Defaults to `true`. If
-    /// `false`, the value is ignored.
+    /// `false`, the value is ignored. A response without `Retry-After` has the usual pause.
     pub respect_retry_after: bool,
     /// Longest `Retry-After` that the layer waits for, 0 s or more. Defaults to 10 s. A longer value ends
     /// the call.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_retry_after: Duration,
-    /// Least time before the deadline that an attempt needs, 0 s or more. Defaults to 10 ms. With less
-    /// time left, no attempt is made.
+    /// Least time before the deadline that an attempt after the first needs, 0 s or more. Defaults to
+    /// 10 ms. With less time left after the pause, no attempt is made.
+    ///
+    /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own
+    /// [`min_useful`](field@crate::timeout::TimeoutConfig::min_useful) too, before every attempt. So the
+    /// larger of the two applies to attempts after the first.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
     /// Longest time that an attempt after the first waits at a concurrency limit below, 0 s or more.
     /// Defaults to 0 s, as in linkerd: retries never queue.
+    ///
+    /// The shortest of this value, [`Call::max_wait`](crate::Call::max_wait) and the
+    /// [`max_wait`](field@crate::ConcurrencyConfig::max_wait) of the limit applies.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
-    /// Extra load that retries may add. Defaults to 20 % of the calls, plus 3 retries per second.
+    /// Extra load that retries may add. Defaults to 20 % of the calls, plus a reserve of 30 retries per
+    /// 10 s.
     pub budget: BudgetConfig,
 }
 
@@ -128,8 +141,21 @@ impl Validate for RetryConfig {
 
 /// Results that are retried. All flags default to `true`.
 ///
-/// The idempotence of the request is checked in addition. In a file, the value is a list of words and
-/// statuses, such as `[connect, timeout, 503]`. A list replaces the default.
+/// | flag or list | results | other requests than idempotent ones |
+/// |---|---|---|
+/// | [`connect`](field@Self::connect) | [`Failure::Connect`] | retried |
+/// | [`refused`](field@Self::refused) | [`Failure::NotProcessed`] | retried |
+/// | [`reset`](field@Self::reset) | [`Failure::ConnectionReset`] | not retried |
+/// | [`body`](field@Self::body) | [`Failure::TruncatedBody`] | not retried |
+/// | [`timeout`](field@Self::timeout) | [`Failure::AttemptTimeout`] | not retried |
+/// | [`other`](field@Self::other) | [`Failure::Other`] | not retried |
+/// | [`statuses`](field@Self::statuses) | [`Failure::Status`], [`Class::Transient`], [`Class::NonRetryable`] with a listed status | not retried, except a 503 with [`retry_503_unsafe`](field@RetryConfig::retry_503_unsafe) |
+/// | 429 in [`statuses`](field@Self::statuses) | every [`Class::Throttled`] | not retried, unless [`retry_429_unsafe`](field@RetryConfig::retry_429_unsafe) is set |
+/// | always | [`Rejection::NoEndpoint`] | retried |
+/// | never | [`Failure::Protocol`], [`Failure::TooLarge`], [`Failure::Panic`], [`Class::Unanswered`], other rejections | not retried |
+///
+/// In a file, the value is a list of words and statuses, such as `[connect, timeout, 503]`. The words are
+/// the names of the flags. A list replaces the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryOn {
@@ -147,6 +173,8 @@ pub struct RetryOn {
     pub other: bool,
     /// Statuses, 200 to 599. Defaults to 408, 425, 429, 500, 502, 503 and 504. A status that is normally a
     /// success is retried only if the classifier treats it as a failure.
+    ///
+    /// The constructor of the layer returns an error for a status outside this range.
     pub statuses: Vec<u16>,
 }
 

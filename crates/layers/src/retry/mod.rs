@@ -4,31 +4,40 @@
 //! |---|---|---|
 //! | nothing was sent ([`Failure::Connect`], [`Failure::NotProcessed`], [`Rejection::NoEndpoint`]) | retried | retried |
 //! | 408, 425, 500, 502, 504, connection reset, truncated body, attempt timeout, [`Failure::Other`] | retried | not retried |
-//! | 429, 503 | retried if the requested pause fits | not retried, unless [configured](RetryConfig::retry_503_unsafe) |
+//! | 429 | retried if the requested pause fits | not retried, unless [`retry_429_unsafe`] is set |
+//! | 503 | retried if the requested pause fits | not retried, unless [`retry_503_unsafe`] is set |
 //! | any other result | not retried | not retried |
 //!
-//! These are the defaults. [`RetryConfig::retry_on`] selects other results.
+//! These are the defaults. [`RetryOn`] selects other results. A 429 or 503 without `Retry-After` has the
+//! usual pause.
 //!
-//! A result that may be retried passes these checks, in this order:
+//! A result passes these checks, in this order. [`RetryStopReason`](crate::event::RetryStopReason) names
+//! the check that failed:
 //!
-//! 1. The call has attempts left.
-//! 2. The request body can be sent again.
-//! 3. The request as a whole has retries left.
-//! 4. The retry budget is not empty.
-//! 5. The `Retry-After` of the response is not too long.
-//! 6. The next attempt can still be useful before the deadline.
+//! | check | reason if it fails |
+//! |---|---|
+//! | 1. The table above says that the result is retried. | `NotRetryable` |
+//! | 2. The call has attempts left. | `Attempts` |
+//! | 3. The request body can be sent again. | `Body` |
+//! | 4. The request as a whole has retries left. | `RequestAllowance` |
+//! | 5. The retry budget is not empty. | `Budget` |
+//! | 6. The `Retry-After` of the response is not too long. | `RetryAfter` |
+//! | 7. The next attempt can still be useful before the deadline. | `Deadline` |
+//! | 8. After the pause, the [breaker below](RetryLayer::breaker) would admit a call. | `BreakerOpen` |
 //!
 //! The first check that fails ends the call *at once*. The call then returns the last real failure, never
-//! an error about retrying. [`RetryStopReason`](crate::event::RetryStopReason) names the check.
+//! an error about retrying.
 //!
 //! A layer below can also reject an attempt after the first before it is sent: a breaker that is open
-//! or a limit that is full. The call then ends with the error of the previous attempt. If the previous
-//! attempt ended with a response, the call returns the rejection instead, because a response is dropped
-//! before the next attempt starts.
+//! or a limit that is full. The reason is then `BreakerOpen` for an open circuit, `Deadline` for
+//! [`Rejection::DeadlineBeforeSend`], and `Rejected` for all others. The call ends with the error of the
+//! previous attempt. If the previous attempt ended with a response, the call returns the rejection
+//! instead, because a response is dropped before the next attempt starts.
 //!
-//! The first [`Failure::NotProcessed`] of a call is retried at once and without cost, if there is time
-//! for another attempt: the request has cost the service nothing. If the service fails to become ready
-//! for an attempt, that attempt has failed.
+//! The first [`Failure::NotProcessed`] of a call is retried at once and without cost, because the request
+//! has cost the service nothing. Checks 2, 3 and 7 hold for this retry too, so it counts as one of the
+//! [`max_attempts`](field@RetryConfig::max_attempts). If the service fails to become ready for an attempt,
+//! that attempt has failed.
 //!
 //! The pause before attempt *n + 1* is `d = min(cap, base · multiplier^(n−1))`, spread evenly over
 //! (0, *d*] by default ("full jitter", [AWS Architecture Blog 2015]). A `Retry-After` is a lower bound:
@@ -38,6 +47,9 @@
 //! [`Failure::Other`]: crate::Failure::Other
 //! [`Failure::NotProcessed`]: crate::Failure::NotProcessed
 //! [`Rejection::NoEndpoint`]: crate::Rejection::NoEndpoint
+//! [`Rejection::DeadlineBeforeSend`]: crate::Rejection::DeadlineBeforeSend
+//! [`retry_429_unsafe`]: field@RetryConfig::retry_429_unsafe
+//! [`retry_503_unsafe`]: field@RetryConfig::retry_503_unsafe
 //! [AWS Architecture Blog 2015]: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
 mod backoff;

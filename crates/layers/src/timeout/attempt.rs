@@ -33,6 +33,9 @@ pub struct TimeoutConfig {
     pub timeout: Duration,
     /// Least time before the deadline of the call for which an attempt is sent, 0 s or more. Defaults to
     /// 10 ms. An attempt that has the whole timeout is always sent, even if the timeout is shorter.
+    ///
+    /// A retry, a hedge and a [`DeadlineLayer`](super::DeadlineLayer) above check a `min_useful` of their
+    /// own. Each check rejects for itself, so the largest value applies.
     #[cfg_attr(
         feature = "serde",
         serde(with = "crate::config::duration", default = "min_useful")

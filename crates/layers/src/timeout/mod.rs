@@ -11,8 +11,10 @@
 //! The body of a streamed response has limits of its own, set by `BodyTimeoutLayer` (feature `http`).
 //!
 //! While an attempt waits for the caller to send more of the request body, the attempt timeout does not
-//! run. The timeout starts again when the caller continues. An [`UploadLayer`](crate::upload) reports these
-//! waits. A body that is complete, or that the service does not read, does not extend the timeout.
+//! run. When the caller continues, the timeout does not resume, but restarts: the service has the whole
+//! timeout from the end of the last wait. An [`UploadLayer`](crate::upload) reports these waits. A body
+//! that is complete, or that the service does not read, does not extend the timeout. The deadline is never
+//! extended.
 //!
 //! [`Rejection::AttemptTimeout`]: crate::Rejection::AttemptTimeout
 //! [`Rejection::Deadline`]: crate::Rejection::Deadline

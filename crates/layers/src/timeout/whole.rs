@@ -33,8 +33,11 @@ pub struct DeadlineConfig {
     /// the call already has.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
     pub total: Option<Duration>,
-    /// Least time before the deadline that the call already has for which the call is sent, 0 s or more.
-    /// Defaults to 10 ms. A call that has the whole `total` is always sent, even if `total` is shorter.
+    /// Least time for which a call is sent, 0 s or more. Defaults to 10 ms.
+    ///
+    /// If the call arrives with a deadline and less than this remains, the call is rejected with
+    /// [`Rejection::DeadlineBeforeSend`]. A call that has the whole [`total`](field@Self::total) is always
+    /// sent, even if `total` is shorter.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub min_useful: Duration,
 }

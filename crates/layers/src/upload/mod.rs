@@ -63,8 +63,8 @@ struct Caller {
 pub(crate) enum Wait {
     /// The attempt has never waited.
     #[default]
-    /// The attempt is waiting.
     Never,
+    /// The attempt is waiting.
     Now,
     /// The last wait ended at this time.
     Until(Instant),
