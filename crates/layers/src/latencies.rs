@@ -1,6 +1,6 @@
 //! Quantiles of recent latencies, from log-linear buckets that slide with time.
 //!
-//! No function here reads the clock: the time is an argument.
+//! The caller passes the current time to each function.
 //!
 //! ```
 //! use std::time::Duration;

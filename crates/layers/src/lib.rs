@@ -97,7 +97,7 @@
 //!
 //! | layer | requirement and effect |
 //! |---|---|
-//! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`](CallError) |
+//! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`] |
 //! | `UploadLayer` | accepts any error, for an `http::Request<B>`; changes the request body to `ReplayBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `BodyTimeoutLayer` | accepts any error, for an `http::Request` and an `http::Response<B>`; changes the response body to `TimedBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `ChaosLayer` | accepts any error that its function `inject` can create |

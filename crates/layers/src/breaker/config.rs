@@ -24,7 +24,7 @@ pub enum Window {
 )]
 #[non_exhaustive]
 pub struct BreakerConfig {
-    /// The window of results. Defaults to 10 s, as in linkerd and Hystrix.
+    /// The window of results. Defaults to 10 s, as in Hystrix.
     ///
     /// A duration in a configuration file is a [time window](Window::Time), a number is a [count
     /// window](Window::Count).
@@ -45,8 +45,8 @@ pub struct BreakerConfig {
     /// 1.0.
     pub slow_rate: f64,
     /// Number of consecutive failures at which the breaker opens, while the window holds fewer than
-    /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as in linkerd and
-    /// Envoy. `None` turns the rule off.
+    /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as Envoy's outlier
+    /// detection (`consecutive_5xx`). `None` turns the rule off.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
     pub consecutive_failures: Option<u32>,
     /// Open time after the first trip. Must be above 0 and at most [`open_cap`](Self::open_cap);
@@ -68,8 +68,7 @@ pub struct BreakerConfig {
     pub backoff_reset_after: Duration,
     /// Number of successful probes that close the breaker. Must be at least 1; defaults to 3.
     pub half_open_probes: u32,
-    /// Maximum number of concurrent probes. Must be at least 1; defaults to 1, as in Polly and
-    /// linkerd.
+    /// Maximum number of concurrent probes. Must be at least 1; defaults to 1, as in Polly.
     pub half_open_concurrency: u32,
     /// Number of failed probes that do not open the breaker yet. Defaults to 0.
     pub half_open_max_failures: u32,

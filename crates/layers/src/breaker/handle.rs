@@ -22,6 +22,9 @@ use crate::{
 ///
 /// Clones are handles of the same breaker.
 ///
+/// A change of state through a handle emits no [`Event`](crate::Event), because it belongs to no call.
+/// [`snapshot`](Self::snapshot) shows it.
+///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
@@ -64,6 +67,9 @@ pub struct Snapshot {
     /// [`backoff_reset_after`](field@BreakerConfig::backoff_reset_after).
     pub trips: u32,
     /// Reason of the last opening. `None` if the breaker never opened.
+    ///
+    /// The reason is kept when the breaker closes, and also after [`Handle::reset`]. Read it together with
+    /// [`state`](Self::state).
     pub reason: Option<OpenReason>,
     /// Remaining open time, zero if the next call is a probe. `None` unless the state is
     /// [`State::Open`].
@@ -108,7 +114,7 @@ impl Handle {
         &self.locals[sharded::thread() & (self.locals.len() - 1)]
     }
 
-    /// Returns the name of the service that the breaker protects.
+    /// Returns the name that was passed to [`BreakerLayer::new`](super::BreakerLayer::new).
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared().name

@@ -45,6 +45,9 @@ impl<C> BreakerLayer<C> {
     /// Creates a breaker for the service called `name`. `classify` decides which results are
     /// failures.
     ///
+    /// The name is for your own code: [`Handle::name`] returns it, and the `Debug` text of a handle has
+    /// it. Neither events nor rejections contain the name, and two breakers may have the same name.
+    ///
     /// # Errors
     /// Returns the first error of `config`.
     pub fn new(name: &str, config: BreakerConfig, classify: C) -> Result<Self, ConfigError> {
@@ -71,9 +74,9 @@ impl<C, U> BreakerLayer<C, U> {
     /// is the time to the response headers in either case, because the caller determines how fast
     /// the body is read.
     ///
-    /// A retry above drops a response before its pause, so the response is recorded then. A retry
-    /// that [checks a breaker again](crate::RetryLayer::breaker) drops the response after the
-    /// pause, and it is recorded only then.
+    /// A retry above drops a response before its pause, so the response is recorded then. A
+    /// `RetryLayer` with [`.breaker(..)`](crate::RetryLayer::breaker) drops the response after the
+    /// pause, and the breaker records it only then.
     ///
     /// ```
     /// use bytes::Bytes;

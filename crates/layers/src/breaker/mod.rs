@@ -1,6 +1,6 @@
 //! A circuit breaker that stops calls to a service that keeps failing, and probes for its recovery.
 //!
-//! The breaker has three states:
+//! The breaker has six [states](State). It moves between three of them by itself:
 //!
 //! - *Closed*: calls pass. Their results are counted in a window of time or of calls. If enough of
 //!   them failed or were slow, the breaker opens.
@@ -8,6 +8,12 @@
 //!   open time is over, the next call makes the breaker half-open.
 //! - *Half-open*: a few probes pass, by default one at a time. If enough probes succeed, the
 //!   breaker closes. If a probe fails, the breaker opens again, for a longer time.
+//!
+//! A [`Handle`] sets the other three, which the breaker never leaves by itself:
+//!
+//! - *Forced open*: calls are rejected, as long as a guard of [`Handle::force_open`] is alive.
+//! - *Disabled*: calls pass and are not recorded. See [`Handle::disable`].
+//! - *Shadow*: calls pass and are recorded. See [`Handle::shadow_mode`].
 //!
 //! | result of the call | counts as |
 //! |---|---|
@@ -25,9 +31,9 @@
 //! probe that does not end within its lease counts as failed. Therefore a breaker cannot get stuck
 //! half-open, a cancelled probe cannot close it, and a late result cannot reopen it.
 //!
-//! A [`Handle`] gives access to the breaker from outside. It takes snapshots, and it can [force the
-//! breaker open](Handle::force_open), [disable](Handle::disable) it, set it to [shadow
-//! mode](Handle::shadow_mode), and [reset](Handle::reset) it.
+//! A [`Handle`] gives access to the breaker from outside. It takes snapshots, sets and
+//! [resets](Handle::reset) the states above, [opens](Handle::open_for) the breaker for a time, and [ends
+//! the open time](Handle::probe_now).
 //!
 //! The breaker has no background task. The end of the open time and of a lease is noticed at the
 //! next call.

@@ -90,8 +90,8 @@ impl<C, U> ConcurrencyLayer<C, U> {
 
     /// Holds the permit until the response body has ended, failed, or was dropped.
     ///
-    /// A retry above drops a response before its pause, so a pausing call holds no permit. A retry
-    /// that [checks a breaker again](crate::RetryLayer::breaker) keeps the response, and the
+    /// A retry above drops a response before its pause, so a pausing call holds no permit. A
+    /// `RetryLayer` with [`.breaker(..)`](crate::RetryLayer::breaker) keeps the response, and the
     /// permit, until after the pause, because the call may then end with that response.
     ///
     /// ```
@@ -126,8 +126,11 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// Sets the limit to `max` concurrent calls. Zero counts as 1.
     ///
     /// Running calls are neither cancelled nor waited for. After a decrease, no permit is granted
-    /// until fewer than `max` calls run. After an increase, waiting calls get permits. An adaptive
-    /// limit continues from its own value.
+    /// until fewer than `max` calls run. After an increase, waiting calls get permits.
+    ///
+    /// For an [adaptive](super::adaptive) limit, the value is temporary. It applies until the end of the
+    /// current window, even if it is outside `min` to `max`. Then the limit continues from the value that
+    /// it had computed before.
     pub fn set_limit(&self, max: u32) {
         self.limiter.set_max(max);
     }

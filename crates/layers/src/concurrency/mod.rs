@@ -1,7 +1,9 @@
 //! A concurrency limit with a short bounded queue.
 //!
-//! At most `n` calls run at once. The permit is taken in `call`, and returned when the call's
-//! future is dropped.
+//! At most `n` calls run at once. The permit is taken in `call`, or in the queue when it is granted.
+//! It is returned when the response or the error arrives, when the service panics, or when the call's
+//! future is dropped before. With `until_body_end` (feature `http`), a response keeps the permit until
+//! its body has ended, failed, or was dropped.
 //!
 //! A call that finds the limit reached waits in the queue, if the queue has room. The wait ends at
 //! [`max_wait`](ConcurrencyConfig::max_wait), at the call's own
@@ -33,8 +35,7 @@
 //! # Variable limits
 //!
 //! The limit may be [changed](ConcurrencyLayer::set_limit) while calls run, or [adapt](adaptive) to
-//! the service. For an `http::Response`, the permit may be held until the body ends: see
-//! `ConcurrencyLayer::until_body_end` (feature `http`).
+//! the service.
 //!
 //! [`ConcurrencyLayer`] has examples.
 
@@ -73,8 +74,8 @@ pub enum Order {
 
 /// Configuration of a [`ConcurrencyLayer`].
 ///
-/// The end of a call is not configured here, because it changes the type of the response: see
-/// `ConcurrencyLayer::until_body_end` (feature `http`).
+/// The time when a permit is returned is not configured here, because it changes the type of the
+/// response: see `ConcurrencyLayer::until_body_end` (feature `http`).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -87,8 +88,8 @@ pub struct ConcurrencyConfig {
     pub max: u32,
     /// Maximum number of waiting calls. Defaults to 0: calls above the limit are rejected at once.
     pub queue: u32,
-    /// Maximum time in the queue. Must be above 0; defaults to 100 ms. The deadline of the call may
-    /// shorten it.
+    /// Maximum time in the queue. Must be above 0; defaults to 100 ms. The deadline of the call and
+    /// [`Call::max_wait`](crate::Call::max_wait) may shorten it.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub max_wait: Duration,
     /// Order of the waiting calls. Defaults to [`Order::Priority`].

@@ -76,7 +76,9 @@ mod text_format {
         serializer.collect_str(&super::written(*duration))
     }
 
-    /// Serialization of optional durations, which may be [off](crate::config::option).
+    /// Serialization of `Option<Duration>`: a duration with a unit, or [`off`](crate::config::option).
+    ///
+    /// [`config::option`](crate::config::option) is for optional values of other types.
     pub mod option {
         use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Configuration of layers: plain values with defaults, checked when a layer is built.
 //!
-//! Each layer takes a config struct with a setter per field. The constructor of the layer returns a
-//! [`ConfigError`] if a value is out of range:
+//! Most layers take a config struct with a setter per field. The constructor of the layer returns a
+//! [`ConfigError`] if a value is out of range. The [exceptions](#exceptions) are below.
 //!
 //! ```
 //! use tower_fanout_layers::{ClassifyResult, RetryConfig, RetryLayer};
@@ -31,6 +31,24 @@
 //! With the feature `serde`, a config is deserialized from a map whose keys are the names of the
 //! fields. A missing key has its default, and an unknown key is an error. Durations have a
 //! [unit](duration). An optional value is turned off by the word `off` or by null.
+//!
+//! # Exceptions
+//!
+//! - [`FallbackLayer`](crate::FallbackLayer), [`CallErrorLayer`](crate::CallErrorLayer) and `UploadLayer`
+//!   (feature `http`) have no config struct, and their constructors return no error. `BodyTimeoutLayer`
+//!   (feature `http`) takes a duration.
+//! - [`TimeoutLayer`](crate::TimeoutLayer) and [`DeadlineLayer`](crate::DeadlineLayer) also take a
+//!   duration. [`TimeoutConfig`](crate::timeout::TimeoutConfig) has no default for `timeout`: the key is
+//!   required in a file, and `new` takes the value.
+//! - [`RetryOn`](crate::retry::RetryOn) and [`OutcomeSet`](crate::fallback::OutcomeSet) are a list of
+//!   words and statuses in a file. A list replaces the default as a whole.
+//! - [`Window`](crate::breaker::Window) is a duration or a number, and
+//!   [`HedgeDelay`](crate::hedge::HedgeDelay) a duration, a map or the word `never`.
+//! - A `budget` that a file gives for hedges has the defaults of
+//!   [`BudgetConfig`](crate::retry::BudgetConfig), not those of
+//!   [`HedgeConfig`](crate::hedge::HedgeConfig).
+//! - The constructor of a layer checks the ranges, not the reader of the file. The reader checks only the
+//!   statuses of `RetryOn` and `OutcomeSet`, and a [`Priority`](crate::Priority).
 //!
 //! [`tower::util::option_layer`]: https://docs.rs/tower/0.5/tower/util/fn.option_layer.html
 

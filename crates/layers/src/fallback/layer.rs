@@ -138,6 +138,9 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
 
     /// Adds the last good response to the same request to the chain, if it is at most `max_stale` old.
     ///
+    /// A response is good if the classifier returns [`Class::Success`] for it. Responses of fallback steps
+    /// are not stored.
+    ///
     /// `key` identifies equal requests. If `key` returns `None`, no response is stored or found.
     ///
     /// ```
@@ -171,7 +174,13 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
 
     /// Reserves time of the call's deadline for the steps, at most a third of the remaining time.
     ///
-    /// The layers below see a deadline that is earlier by the reserved time. Defaults to 0 s.
+    /// The layers below see a deadline that is earlier by the reserved time. The steps keep the full
+    /// deadline. Defaults to 0 s.
+    ///
+    /// The request must have a deadline when it reaches this layer, from the caller or from a
+    /// [`DeadlineLayer`](crate::DeadlineLayer) *above*. Otherwise the reserve has no effect. A
+    /// `DeadlineLayer` *below* ends the original call at the earlier of its own deadline and the
+    /// shortened one.
     #[must_use]
     pub fn reserve(mut self, reserve: Duration) -> Self {
         self.chain_mut().reserve = reserve;
@@ -180,7 +189,9 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
 
     /// Adds a status that a correct response may have, such as 404, to the results with a fallback.
     ///
-    /// Applies to the steps without a setting of [their own](Self::on).
+    /// Applies to all steps without a setting of [their own](Self::on), also to steps that were added
+    /// before. The value is not checked: a status that no response has is without effect. A response that
+    /// the classifier treats as a success has no fallback, even if its status is listed.
     #[must_use]
     pub fn on_status(mut self, status: u16) -> Self {
         self.chain_mut().default_outcomes.statuses.push(status);

@@ -9,14 +9,24 @@
 //! | result of the call | fixed or last good response | function, service |
 //! |---|---|---|
 //! | failure, 408, 425, 429, 501, 505, local rejection | yes | yes, if there is time |
-//! | deadline passed | yes | if time is [reserved](FallbackLayer::reserve) |
+//! | [`Rejection::Deadline`] | yes | if there is time: it was [reserved](FallbackLayer::reserve), or a layer below had set an earlier deadline |
 //! | another 4xx | only if the status is [listed](FallbackLayer::on_status) | only if the status is listed, and there is time |
+//! | [`Class::Unanswered`] with another cause than the deadline | no | no |
+//!
+//! The [`OutcomeSet`] of a step changes these defaults.
+//!
+//! A step has time if at least 10 ms are left until the deadline that the request has when it reaches the
+//! layer. A step that still runs at that deadline has failed, and the next step is tried. If the request
+//! has no deadline, a function or service step has no time limit, even with a
+//! [`DeadlineLayer`](crate::DeadlineLayer) below: that layer limits the original call only.
 //!
 //! A panic of the call is a failure with fallbacks, too. If no step succeeds, the panic continues.
 //!
 //! The field [`fallback`](crate::Call::fallback) of a call turns fallbacks off for that call.
 //!
+//! [`Class::Unanswered`]: crate::Class::Unanswered
 //! [`Event::FallbackFailed`]: crate::Event::FallbackFailed
+//! [`Rejection::Deadline`]: crate::Rejection::Deadline
 
 mod chain;
 mod future;

@@ -4,20 +4,33 @@ use crate::classify::{Cause, Class, Failure};
 
 /// The results of a call that a fallback step covers.
 ///
+/// | class of the result | flag |
+/// |---|---|
+/// | [`Class::Failure`] except [`Failure::AttemptTimeout`], [`Class::Transient`], 501, 505 | [`failure`](field@Self::failure) |
+/// | [`Class::Throttled`] | [`throttled`](field@Self::throttled) |
+/// | [`Class::Rejected`], [`DeadlineBeforeSend`](crate::Rejection::DeadlineBeforeSend) included | [`local`](field@Self::local) |
+/// | [`Failure::AttemptTimeout`], [`Class::Unanswered`] with [`Cause::Deadline`] | [`timeout`](field@Self::timeout) |
+/// | [`Class::NonRetryable`] except 501 and 505 | only by [`statuses`](field@Self::statuses) |
+/// | [`Class::Success`], [`Class::Unanswered`] with another cause | never covered |
+///
 /// In a file, the value is a list of words and statuses, such as `[timeout, local, 503]`. A list replaces
 /// the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutcomeSet {
-    /// The service failed or could not respond: an error, 5xx, 408 or 425, but not a timeout.
+    /// The service failed or could not respond: an error, any 5xx (501 and 505 included), 408 or 425, but
+    /// not a timeout.
     pub failure: bool,
     /// The service requested fewer calls with a 429.
     pub throttled: bool,
-    /// A layer rejected the call: an open circuit, a full limit, an exhausted quota.
+    /// A layer rejected the call: an open circuit, a full limit, an exhausted quota, too little time to
+    /// send the call.
     pub local: bool,
     /// The attempt timed out or the deadline passed.
     pub timeout: bool,
-    /// Statuses, 200 to 599, unless the classifier treats the response as a success. Empty by default.
+    /// Statuses, unless the classifier treats the response as a success. Empty by default.
+    ///
+    /// In a file, a status must be within 200 to 599. A set that code creates is not checked.
     pub statuses: Vec<u16>,
 }
 

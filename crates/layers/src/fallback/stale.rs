@@ -56,7 +56,9 @@ pub trait StaleStore<K, Res>: Send + Sync {
 
 /// A [`StaleStore`] in memory, for a fixed number of keys. Clones share the store.
 ///
-/// A response to a new key replaces the oldest response if the store is full.
+/// A response to a new key replaces the oldest response if the store is full. Only the number of keys is
+/// bounded, not the size of the responses. A response that is older than `max_stale` is not returned by
+/// the fallback, but stays in memory until it is replaced.
 pub struct MemoryStore<K, Res> {
     max: NonZeroUsize,
     kept: Arc<Mutex<Kept<K, Res>>>,

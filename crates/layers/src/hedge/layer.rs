@@ -97,8 +97,8 @@ impl<C> HedgeLayer<C> {
     /// Checks `breaker`, which must be below the hedge layer, before each hedge. While the breaker is
     /// open, no hedge is sent. A second call of this method replaces the handle.
     ///
-    /// The check uses no probe slot. The handle of a breaker above must not be used: while that breaker is
-    /// half-open, the call itself holds the probe slot, and no hedge would be sent.
+    /// The check uses no probe slot. Do not use the handle of a breaker above: while that breaker is
+    /// half-open, the call itself holds the probe slot, so no hedge would be sent.
     #[must_use]
     pub fn breaker(mut self, breaker: breaker::Handle) -> Self {
         Arc::make_mut(&mut self.shared).breaker = Some(breaker);

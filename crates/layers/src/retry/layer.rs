@@ -87,8 +87,8 @@ impl<C> RetryLayer<C> {
     /// Checks `breaker`, which must be below the retry, before each attempt after the first. A second call
     /// of this method replaces the handle.
     ///
-    /// The check uses no probe slot. The handle of a breaker above the retry must not be used: while that
-    /// breaker is half-open, the call itself holds the probe slot, and no attempt would follow.
+    /// The check uses no probe slot. Do not use the handle of a breaker above the retry: while that
+    /// breaker is half-open, the call itself holds the probe slot, so no further attempt would follow.
     ///
     /// If the breaker is open, the call ends with its last failure instead of the breaker's rejection. A
     /// response is therefore kept during the pause, with everything that its body holds.

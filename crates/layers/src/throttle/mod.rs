@@ -8,8 +8,15 @@
 //! Overload"](https://sre.google/sre-book/handling-overload/)). A call that the throttle rejects
 //! counts as a request, so more requests lead to more rejections.
 //!
-//! The service accepted a call unless the result is a 429, a 503, `NotProcessed` or an attempt
-//! timeout. A call that a layer below rejected, or that ended without a response, is not counted.
+//! The throttle reacts to overload only, so `accepts` does not mean successes. The service accepted a
+//! call if it did the work, even with an error as the result:
+//!
+//! | result of the call | counts as |
+//! |---|---|
+//! | 429, 503, [`Failure::NotProcessed`], attempt timeout: signs of overload | request |
+//! | rejected by the throttle | request |
+//! | every other result, also a 500 and a failed connect, which are the task of a [breaker](crate::breaker) | request and accept |
+//! | rejected by another layer, or ended without a response ([`Class::Unanswered`]) | nothing |
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
@@ -29,6 +36,9 @@
 //! assert!(rejected > 50);
 //! # }
 //! ```
+//!
+//! [`Class::Unanswered`]: crate::Class::Unanswered
+//! [`Failure::NotProcessed`]: crate::Failure::NotProcessed
 
 mod future;
 mod layer;
@@ -51,9 +61,11 @@ use crate::config::{ConfigError, Errors, Validate};
 #[non_exhaustive]
 pub struct ThrottleConfig {
     /// Number of requests per accepted request from which the throttle rejects calls. Must be
-    /// within 1 to 100; defaults to 2.0, as in the [book](self). A smaller value rejects earlier.
+    /// within 1 to 100; defaults to 2.0, as in the chapter ["Handling
+    /// Overload"](https://sre.google/sre-book/handling-overload/) of Google's book "Site Reliability
+    /// Engineering". A smaller value rejects earlier.
     pub k: f64,
-    /// Time for which a call counts. Must be above 0; defaults to 2 min, as in the [book](self).
+    /// Time for which a call counts. Must be above 0; defaults to 2 min, as in the same chapter.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub window: Duration,
     /// Maximum probability of a rejection. Must be above 0 and at most 1; defaults to 0.9, as in

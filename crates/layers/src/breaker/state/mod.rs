@@ -48,7 +48,8 @@ pub enum OpenReason {
     Probe,
     /// The service sent a `Retry-After`.
     RetryAfter,
-    /// A user opened the breaker through its [`Handle`](super::Handle).
+    /// Code opened the breaker through its [`Handle`](super::Handle), with
+    /// [`force_open`](super::Handle::force_open) or [`open_for`](super::Handle::open_for).
     Manual,
 }
 

@@ -1,17 +1,30 @@
 //! A limit that adapts to the service. It grows while latencies are as usual, and shrinks when
 //! latencies rise or the service throttles.
 //!
-//! The controller divides calls into windows. A window lasts at fastest one second, or twice its
-//! lowest latency if that is longer, and has at fastest 50 calls. A window with fewer calls after
-//! 30 s is discarded. At the end of a window, the first rule that applies sets the limit:
+//! The controller divides calls into windows. A window closes after at least 1 s (or twice its lowest
+//! latency, if that is longer) and at least 50 calls. It closes after 30 s in any case, at the end of
+//! the next call. When a window closes, the first rule that applies sets the limit:
 //!
-//! 1. If a call was throttled (429, 503), timed out or panicked, the limit is multiplied by 0.9.
-//! 2. If less than half of the limit was in use at the peak, the limit stays, because the window
+//! 1. If a call ended with a drop signal, the limit is multiplied by 0.9, however many drop signals and
+//!    calls the window has.
+//! 2. If the window has fewer than 50 calls, it is discarded and the limit stays.
+//! 3. If less than half of the limit was in use at the peak, the limit stays, because the window
 //!    shows nothing about the service's capacity.
-//! 3. Otherwise the [`Algorithm`] computes the limit. It grows to at most five times the peak of
+//! 4. Otherwise the [`Algorithm`] computes the limit. It grows to at most five times the peak of
 //!    the calls in flight.
 //!
-//! No type here reads the clock: the time is an argument.
+//! The limit is always within [`min`](field@AdaptiveConfig::min) to [`max`](field@AdaptiveConfig::max).
+//!
+//! | result of a call | counts as |
+//! |---|---|
+//! | [`Class::Throttled`] (429), status 503, attempt timeout, panic | drop signal |
+//! | success, any other response, error in the response body or any other error | latency |
+//! | [`Class::Unanswered`], or the call is dropped | latency if the call had run for [`unanswered`](field@AdaptiveConfig::unanswered), else nothing |
+//! | not connected, [not processed](Failure::NotProcessed), connection reset, rejected by a layer below | nothing |
+//!
+//! The [classifier](super::ConcurrencyLayer::classify) of the layer determines the class of a result. The
+//! default, [`ClassifyResult`](crate::ClassifyResult), does not read statuses, so it never reports a 429
+//! or 503: set `ClassifyHttp` (feature `http`) for HTTP.
 
 mod algorithm;
 mod config;
