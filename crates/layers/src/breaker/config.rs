@@ -45,7 +45,7 @@ pub struct BreakerConfig {
     /// 1.0.
     pub slow_rate: f64,
     /// Number of consecutive failures at which the breaker opens, while the window holds fewer than
-    /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as Envoy's outlier
+    /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as in Envoy's outlier
     /// detection (`consecutive_5xx`). `None` turns the rule off.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
     pub consecutive_failures: Option<u32>,

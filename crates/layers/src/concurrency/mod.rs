@@ -1,7 +1,7 @@
 //! A concurrency limit with a short bounded queue.
 //!
-//! At most `n` calls run at once. The permit is taken in `call`, or in the queue when it is granted.
-//! It is returned when the response or the error arrives, when the service panics, or when the call's
+//! At most `n` calls run at once. A call gets its permit in `call`, or after a wait in the queue. The
+//! permit ends when the response or the error arrives, when the service panics, or when the call's
 //! future is dropped before. With `until_body_end` (feature `http`), a response keeps the permit until
 //! its body has ended, failed, or was dropped.
 //!

@@ -11,7 +11,9 @@
 //! budget's share to the load. In these cases no further attempt is sent, and the running ones are
 //! awaited:
 //!
-//! - The budget is empty.
+//! - All hedges of the [configuration](field@HedgeConfig::max_hedges) or of the call are used up.
+//! - The budget is empty, or the [allowance](crate::RetryAllowance) of the request is used up.
+//! - The request body cannot be sent again.
 //! - The [breaker](HedgeLayer::breaker) is open.
 //! - A response requested a pause (`Retry-After`).
 //! - Too little time is left before the deadline.

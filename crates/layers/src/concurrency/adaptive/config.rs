@@ -30,7 +30,7 @@ pub struct AdaptiveConfig {
     /// algorithms ignore the value.
     ///
     /// The default of [Netflix's Gradient2] is 1.5. On 20 simulated servers under overload, 1 settles at
-    /// a limit of 33, and 1.5 at a limit of 60 (a test of this crate requires 15 to 40).
+    /// a limit of 33, and 1.5 at a limit of 60.
     ///
     /// [Netflix's Gradient2]: https://github.com/Netflix/concurrency-limits
     pub tolerance: f64,
