@@ -1,11 +1,11 @@
-//! Resilience layers for [tower](https://docs.rs/tower/0.5/tower/): deadline, timeout, concurrency limit, retry,
-//! hedging, circuit breaker, client-side throttle, fallback and fault injection.
+//! Resilience layers for [tower](https://docs.rs/tower/0.5/tower/): deadline, timeout, concurrency
+//! limit, retry, hedging, circuit breaker, client-side throttle, fallback and fault injection.
 //!
 //! Use one layer alone or several together, for any request type:
 //!
-//! - **One error type.** A layer does not change the error type of the service that it wraps, except
-//!   [`CallErrorLayer`], whose only task that is. The error only has to be able to carry a
-//!   [`Rejection`], as [`BoxError`], [`CallError`] or your own enum can.
+//! - **One error type.** A layer does not change the error type of the service that it wraps. The only
+//!   exception is [`CallErrorLayer`]. The error only has to be able to carry a [`Rejection`], as
+//!   [`BoxError`], [`CallError`] or your own enum can.
 //! - **One classifier.** A [`Classify`] decides once per result if the service succeeded or failed.
 //!   Retry, breaker, limit, throttle and fallback all act on the same [`Class`].
 //! - **One deadline per call.** Retries, pauses, queues and timeouts share the deadline of the

@@ -8,14 +8,14 @@
 //! Overload"](https://sre.google/sre-book/handling-overload/)). A call that the throttle rejects
 //! counts as a request, so more requests lead to more rejections.
 //!
-//! The throttle reacts to overload only, so `accepts` does not mean successes. The service accepted a
-//! call if it did the work, even with an error as the result:
+//! The throttle reacts to overload only, so `accepts` does not mean successes. A call counts as accepted
+//! unless its result is a sign of overload:
 //!
 //! | result of the call | counts as |
 //! |---|---|
-//! | 429, 503, [`Failure::NotProcessed`], attempt timeout: signs of overload | request |
+//! | 429, 503, [`Failure::NotProcessed`] or attempt timeout, the signs of overload | request |
 //! | rejected by the throttle | request |
-//! | every other result, also a 500 and a failed connect, which are the task of a [breaker](crate::breaker) | request and accept |
+//! | every other result, also a 500 or a failed connect, which a [breaker](crate::breaker) handles | request and accept |
 //! | rejected by another layer, or ended without a response ([`Class::Unanswered`]) | nothing |
 //!
 //! ```
