@@ -67,7 +67,8 @@ pub enum Algorithm {
     /// [Netflix's Gradient2]: https://github.com/Netflix/concurrency-limits
     #[default]
     Gradient2,
-    /// Grows by 1 per window, and shrinks only when the service throttles or times out.
+    /// Grows by 1 per window, and shrinks only after a drop signal: a 429, a 503, an attempt timeout or a
+    /// panic. See the [module docs](super).
     Aimd,
     /// Estimates the number of calls that queue inside the service from the lowest latency, and
     /// keeps that number small, after [Netflix's Vegas].

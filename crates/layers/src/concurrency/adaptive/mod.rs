@@ -13,7 +13,8 @@
 //! 4. Otherwise the [`Algorithm`] computes the limit. It grows to at most five times the peak of
 //!    the calls in flight.
 //!
-//! The limit is always within [`min`](field@AdaptiveConfig::min) to [`max`](field@AdaptiveConfig::max).
+//! The new limit is always within [`min`](field@AdaptiveConfig::min) to
+//! [`max`](field@AdaptiveConfig::max).
 //!
 //! | result of a call | counts as |
 //! |---|---|
