@@ -78,7 +78,7 @@
 //! # }
 //! ```
 //!
-//! The client itself calls [`strip`](crate::forward::strip) on the headers of the request and of the
+//! The client itself calls [`strip`] on the headers of the request and of the
 //! response. A proxy that sends with another client must call it for both.
 
 mod config;
