@@ -16,10 +16,7 @@ pub(crate) const WAIT: RangeInclusive<Duration> = MILLISECOND..=YEAR;
 /// # Errors
 /// Returns the error of the first invalid value.
 pub(crate) fn valid<T: Validate>(config: T) -> Result<T, ConfigError> {
-    match config.errors().into_iter().next() {
-        Some(error) => Err(error),
-        None => Ok(config),
-    }
+    config.validate().map(|()| config)
 }
 
 /// The errors of a config struct, in the order of its checks.

@@ -43,6 +43,7 @@ pin_project! {
         Running {
             #[pin]
             call: Oneshot<S, Req>,
+            // `None` once the permit is in the body of the response, or after a panic.
             permit: Option<Permit>,
             classify: C,
         },
@@ -58,11 +59,11 @@ impl<S: Service<Req>, C, U, Req> ResponseFuture<S, C, U, Req> {
     }
 
     #[inline(always)]
-    pub(super) fn running(call: Oneshot<S, Req>, permit: Option<Permit>, classify: C) -> Self {
+    pub(super) fn running(call: Oneshot<S, Req>, permit: Permit, classify: C) -> Self {
         Self {
             state: State::Running {
                 call,
-                permit,
+                permit: Some(permit),
                 classify,
             },
             until: PhantomData,

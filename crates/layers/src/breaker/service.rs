@@ -68,7 +68,7 @@ where
             Ok(permit) => {
                 // `start` calls a ready service at once, and otherwise waits in the future.
                 let call = Oneshot::start(&mut self.inner, request);
-                ResponseFuture::running(call, Some(permit), classify.clone())
+                ResponseFuture::running(call, permit, classify.clone())
             }
             Err(rejection) => ResponseFuture::rejected(events.reject(rejection)),
         }
