@@ -1,17 +1,17 @@
 //! Headers that a downstream receives with each attempt: attempt number, remaining time and trace
 //! parent.
 
-use std::{
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::Layer;
 use tower_fanout_layers::WithCall;
 
-use crate::trace::{TRACEPARENT, TRACESTATE, Traceparent};
+use crate::{
+    service::{EditRequest, RequestEdit},
+    trace::{TRACEPARENT, TRACESTATE, Traceparent},
+};
 
 /// `x-request-timeout-ms`: remaining time of an attempt, in whole milliseconds.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
@@ -77,21 +77,18 @@ impl AttemptHeadersLayer {
 }
 
 impl<S> Layer<S> for AttemptHeadersLayer {
-    type Service = AttemptHeaders<S>;
+    type Service = EditRequest<Self, S>;
 
-    fn layer(&self, inner: S) -> AttemptHeaders<S> {
-        AttemptHeaders {
-            layer: *self,
-            inner,
-        }
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = *self;
+        EditRequest { layer, inner }
     }
 }
 
-/// The service of [`AttemptHeadersLayer`].
-#[derive(Clone, Copy, Debug)]
-pub struct AttemptHeaders<S> {
-    layer: AttemptHeadersLayer,
-    inner: S,
+impl<R: OutgoingRequest> RequestEdit<R> for AttemptHeadersLayer {
+    fn edit(&self, request: &mut R) {
+        self.write(request);
+    }
 }
 
 /// An outgoing request: its headers, and its call metadata, held in [`WithCall`] or in the extensions.
@@ -109,25 +106,6 @@ impl<B> OutgoingRequest for Request<B> {
 impl<B> OutgoingRequest for WithCall<Request<B>> {
     fn headers_mut(&mut self) -> &mut HeaderMap {
         self.get_mut().headers_mut()
-    }
-}
-
-impl<S, R> Service<R> for AttemptHeaders<S>
-where
-    S: Service<R>,
-    R: OutgoingRequest,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: R) -> S::Future {
-        self.layer.write(&mut request);
-        self.inner.call(request)
     }
 }
 

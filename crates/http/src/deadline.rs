@@ -12,17 +12,17 @@
 //! [`AttemptHeadersLayer`]: crate::attempt_headers::AttemptHeadersLayer
 //! [gRPC over HTTP/2]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
-use std::{
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::Layer;
 use tower_fanout_layers::{CallContext as _, Deadline, Event};
 
-use crate::attempt_headers::TIMEOUT;
+use crate::{
+    attempt_headers::TIMEOUT,
+    service::{EditRequest, RequestEdit},
+};
 
 const ENVOY: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -106,39 +106,19 @@ impl InboundDeadlineLayer {
 }
 
 impl<S> Layer<S> for InboundDeadlineLayer {
-    type Service = InboundDeadline<S>;
+    type Service = EditRequest<Self, S>;
 
-    fn layer(&self, inner: S) -> InboundDeadline<S> {
-        InboundDeadline {
-            layer: *self,
-            inner,
-        }
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = *self;
+        EditRequest { layer, inner }
     }
 }
 
-/// The service of [`InboundDeadlineLayer`].
-#[derive(Clone, Copy, Debug)]
-pub struct InboundDeadline<S> {
-    layer: InboundDeadlineLayer,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for InboundDeadline<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        if self.layer.trusted {
+impl<B> RequestEdit<Request<B>> for InboundDeadlineLayer {
+    fn edit(&self, request: &mut Request<B>) {
+        if self.trusted {
             match timeout(request.headers()) {
-                Ok(Some(timeout)) => shorten(&mut request, timeout),
+                Ok(Some(timeout)) => shorten(request, timeout),
                 Ok(None) => {}
                 Err(BadTimeout(())) => request.call().events.emit(Event::BadTimeout),
             }
@@ -146,7 +126,6 @@ where
         for name in [TIMEOUT, ENVOY, GRPC] {
             request.headers_mut().remove(name);
         }
-        self.inner.call(request)
     }
 }
 

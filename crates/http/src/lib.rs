@@ -25,6 +25,7 @@
 //! |---|---|---|
 //! | `server` | `server` | a server, plain or TLS, with a time limit for every wait on a client |
 //! | [`media_type`] | | a strict parser for media types |
+//! | [`service`] | | the services that several of the layers share |
 //!
 //! For calls to downstream services, outermost first:
 //!
@@ -104,6 +105,7 @@ pub mod media_type;
 pub mod problem;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod service;
 pub mod trace;
 
 /// Runs the code of the README as a doctest.

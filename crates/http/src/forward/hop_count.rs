@@ -1,14 +1,13 @@
 //! Loop detection by the number of gateways that a request has passed.
 
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, Response};
-use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tower::Layer;
 
 use crate::{
     correlation::CorrelationId,
-    problem::{Code, OrRefused, Problem},
+    problem::{Code, Problem},
+    service::{CheckRequest, RequestCheck},
 };
 
 /// `x-fanout-depth`: the number of gateways that a request has passed. Absent in requests from outside.
@@ -63,44 +62,25 @@ impl LoopDetectionLayer {
 }
 
 impl<S> Layer<S> for LoopDetectionLayer {
-    type Service = LoopDetection<S>;
+    type Service = CheckRequest<Self, S>;
 
-    fn layer(&self, inner: S) -> LoopDetection<S> {
-        LoopDetection { inner }
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = *self;
+        CheckRequest { layer, inner }
     }
 }
 
-/// The service of [`LoopDetectionLayer`].
-#[derive(Clone, Copy, Debug)]
-pub struct LoopDetection<S> {
-    inner: S,
-}
-
-/// Always ready. The inner service is polled when a request is passed on, and a refused request does
-/// not need it.
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for LoopDetection<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    ResBody: From<Bytes>,
-{
-    type Response = Response<ResBody>;
-    type Error = S::Error;
-    type Future = OrRefused<Oneshot<S, Request<ReqBody>>, ResBody>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+impl<B> RequestCheck<B> for LoopDetectionLayer {
+    fn check<R: From<Bytes>>(&self, request: &mut Request<B>) -> Option<Response<R>> {
         let hops = HopCount::of(request.headers());
         if hops > HopCount(MAX_HOPS) {
             tracing::error!(code = Code::LoopDetected.as_str(), "request loop detected");
             let id = request.extensions().get::<CorrelationId>();
-            return OrRefused::refused(Problem::new(Code::LoopDetected).into_response(id));
+            return Some(Problem::new(Code::LoopDetected).into_response(id));
         }
         request.headers_mut().remove(HOP_COUNT);
         request.extensions_mut().insert(hops);
-        OrRefused::called(self.inner.clone().oneshot(request))
+        None
     }
 }
 
@@ -110,7 +90,7 @@ mod tests {
 
     use http::{HeaderValue, StatusCode};
     use http_body_util::Full;
-    use tower::service_fn;
+    use tower::{ServiceExt as _, service_fn};
 
     use super::*;
 

@@ -15,5 +15,5 @@ mod hop_count;
 pub use self::{
     headers::{ForwardConfig, ForwardHeaders, is_managed},
     hop_by_hop::strip,
-    hop_count::{HOP_COUNT, HopCount, LoopDetection, LoopDetectionLayer, MAX_HOPS},
+    hop_count::{HOP_COUNT, HopCount, LoopDetectionLayer, MAX_HOPS},
 };

@@ -22,12 +22,13 @@
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use http::{HeaderMap, HeaderName, Request, header::FORWARDED};
 use ipnet::IpNet;
-use tower::{Layer, Service};
+use tower::Layer;
+
+use crate::service::{EditRequest, RequestEdit};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -219,36 +220,16 @@ impl ForwardedLayer {
 }
 
 impl<S> Layer<S> for ForwardedLayer {
-    type Service = Forwarded<S>;
+    type Service = EditRequest<Self, S>;
 
-    fn layer(&self, inner: S) -> Forwarded<S> {
-        Forwarded {
-            proxies: self.proxies.clone(),
-            inner,
-        }
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = self.clone();
+        EditRequest { layer, inner }
     }
 }
 
-/// The service of [`ForwardedLayer`].
-#[derive(Clone, Debug)]
-pub struct Forwarded<S> {
-    proxies: TrustedProxies,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for Forwarded<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
+impl<B> RequestEdit<Request<B>> for ForwardedLayer {
+    fn edit(&self, request: &mut Request<B>) {
         let peer = request.extensions().get();
         let peer = peer.map(|PeerAddr(peer)| peer.ip());
         if let Some(peer) = peer {
@@ -256,7 +237,6 @@ where
             request.extensions_mut().insert(ClientAddr(client));
         }
         self.proxies.clean(peer, request.headers_mut());
-        self.inner.call(request)
     }
 }
 

@@ -1,23 +1,21 @@
 //! The layer that rejects requests with an ambiguous head.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONNECTION},
 };
-use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tower::Layer;
 use tower_fanout_layers::config::ConfigError;
 
 use super::{GuardConfig, Refused, check, is_about_server};
 use crate::{
     bounds::valid,
     correlation::CorrelationId,
-    problem::{OrRefused, Problem},
+    problem::Problem,
+    service::{CheckRequest, RequestCheck},
 };
 
 /// A layer that rejects requests whose head is ambiguous. See the [module docs](super).
@@ -64,45 +62,20 @@ impl Default for GuardLayer {
 }
 
 impl<S> Layer<S> for GuardLayer {
-    type Service = Guard<S>;
+    type Service = CheckRequest<Self, S>;
 
-    fn layer(&self, inner: S) -> Guard<S> {
-        Guard {
-            shared: Arc::clone(&self.shared),
-            inner,
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = self.clone();
+        CheckRequest { layer, inner }
+    }
+}
+
+impl<B> RequestCheck<B> for GuardLayer {
+    fn check<R: From<Bytes>>(&self, request: &mut Request<B>) -> Option<Response<R>> {
+        match check(request, &self.shared.config) {
+            Ok(()) => is_about_server(request).then(|| self.shared.options()),
+            Err(refused) => Some(self.shared.refusal(refused, request.extensions().get())),
         }
-    }
-}
-
-/// The service of [`GuardLayer`].
-#[derive(Clone, Debug)]
-pub struct Guard<S> {
-    shared: Arc<Shared>,
-    inner: S,
-}
-
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Guard<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    ResBody: From<Bytes>,
-{
-    type Response = Response<ResBody>;
-    type Error = S::Error;
-    type Future = OrRefused<Oneshot<S, Request<ReqBody>>, ResBody>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let response = match check(&request, &self.shared.config) {
-            Ok(()) if is_about_server(&request) => self.shared.options(),
-            Ok(()) => {
-                return OrRefused::called(self.inner.clone().oneshot(request));
-            }
-            Err(refused) => self.shared.refusal(refused, request.extensions().get()),
-        };
-        OrRefused::refused(response)
     }
 }
 

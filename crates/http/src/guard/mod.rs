@@ -53,7 +53,7 @@ use tower_fanout_layers::{
 
 #[cfg(feature = "cors")]
 pub(crate) use self::host::is_authority;
-pub use self::layer::{Guard, GuardLayer};
+pub use self::layer::GuardLayer;
 use crate::{bounds::Bounds, problem::Code};
 
 /// The methods of RFC 9110 and RFC 5789, except `TRACE` and `CONNECT`.

@@ -1,19 +1,21 @@
 //! The layer that authenticates requests by their bearer token.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{
     Extensions, HeaderMap, Method, Request, Response,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
 };
 use tokio::time::timeout_at;
 use tower::{Layer, Service, ServiceExt};
-use tower_fanout_layers::{CallContext as _, ConfigError, Deadline};
+use tower_fanout_layers::{CallContext as _, ConfigError};
 
 use super::{
     bearer::bearer,
@@ -22,9 +24,12 @@ use super::{
     keys::Flight,
     refusal::{Outcome, Reason, Refusal},
     verifier::{Verifier, VerifyError},
-    waiting::{Decided, JwtFuture, Waiting},
 };
-use crate::{bounds::valid, correlation::CorrelationId, problem::OrRefused};
+use crate::{
+    bounds::valid,
+    correlation::CorrelationId,
+    service::{CheckFuture, respond_or_call},
+};
 
 /// Passes on only requests with a valid token and adds its [`Claims`] to their extensions. See the
 /// [module docs](super).
@@ -84,23 +89,6 @@ impl Shared {
         Ok(())
     }
 
-    /// Returns the inner call if the request was admitted, and else the refusal.
-    fn proceed<S, B, R>(
-        &self,
-        admitted: Result<(), VerifyError>,
-        service: impl FnOnce() -> S,
-        request: Request<B>,
-    ) -> Decided<S, B, R>
-    where
-        S: Service<Request<B>>,
-        R: From<Bytes>,
-    {
-        match admitted {
-            Ok(()) => OrRefused::called(service().oneshot(request)),
-            Err(failure) => OrRefused::refused(self.refuse(failure, request.extensions())),
-        }
-    }
-
     fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, VerifyError> {
         let claims = self.verifier.check(bearer(headers)?)?;
         let (roles, scopes) = (claims.roles(), claims.scopes());
@@ -152,44 +140,32 @@ impl Shared {
     }
 }
 
-impl JwtLayer {
-    /// Decides about a call that has waited for a fetch. The call does not wait again.
-    pub(super) fn decide<S, B, R>(&self, service: S, mut request: Request<B>) -> Decided<S, B, R>
-    where
-        S: Service<Request<B>>,
-        R: From<Bytes>,
-    {
-        let admitted = self.shared.admit(&mut request);
-        self.shared.proceed(admitted, || service, request)
-    }
-}
-
 impl<S> Layer<S> for JwtLayer {
     type Service = Jwt<S>;
 
     fn layer(&self, inner: S) -> Jwt<S> {
-        Jwt {
-            layer: self.clone(),
-            inner,
-        }
+        let shared = Arc::clone(&self.shared);
+        Jwt { shared, inner }
     }
 }
 
 /// The service of [`JwtLayer`].
 #[derive(Clone, Debug)]
 pub struct Jwt<S> {
-    layer: JwtLayer,
+    shared: Arc<Shared>,
     inner: S,
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Jwt<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    ResBody: From<Bytes>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    ReqBody: Send + 'static,
+    ResBody: From<Bytes> + 'static,
 {
     type Response = Response<ResBody>;
     type Error = S::Error;
-    type Future = JwtFuture<S, ReqBody, ResBody>;
+    type Future = JwtFuture<S, ReqBody>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // A refused request needs no inner service. `oneshot` polls it for admitted requests.
@@ -197,29 +173,44 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let Self { layer, inner } = self;
-        match layer.shared.admit(&mut request) {
-            Err(VerifyError::NoKeyYet(flight)) => JwtFuture::waiting(Waiting {
-                end: before(request.call().deadline, flight),
-                layer: layer.clone(),
-                service: inner.clone(),
-                request,
-            }),
-            admitted => {
-                JwtFuture::decided(layer.shared.proceed(admitted, || inner.clone(), request))
+        let response = match self.shared.admit(&mut request) {
+            Ok(()) => None,
+            Err(VerifyError::NoKeyYet(fetch)) => {
+                return Either::Right(Box::pin(self.clone().call_after(fetch, request)));
             }
-        }
+            Err(failure) => Some(self.shared.refuse(failure, request.extensions())),
+        };
+        Either::Left(respond_or_call(response, &self.inner, request))
     }
 }
 
-/// Completes with `flight`, or at the deadline if it is earlier.
-fn before(deadline: Option<Deadline>, flight: Flight) -> Flight {
-    match deadline {
-        None => flight,
-        Some(deadline) => Box::pin(async move {
-            // The token is checked again in both cases.
-            let _ = timeout_at(deadline.instant(), flight).await;
-        }),
+/// The future of [`Jwt`]. Boxed only for a call that waits for a fetch of keys.
+pub type JwtFuture<S, B> = Either<
+    CheckFuture<S, B>,
+    Pin<Box<dyn Future<Output = <CheckFuture<S, B> as Future>::Output> + Send>>,
+>;
+
+impl<S> Jwt<S> {
+    /// Decides about a call again at the end of `fetch`, or at the call's deadline if that is earlier.
+    /// The call does not wait again.
+    async fn call_after<B, R>(
+        self,
+        fetch: Flight,
+        mut request: Request<B>,
+    ) -> Result<Response<R>, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+        R: From<Bytes>,
+    {
+        match request.call().deadline {
+            None => fetch.await,
+            // The token is checked again in either case.
+            Some(deadline) => drop(timeout_at(deadline.instant(), fetch).await),
+        }
+        match self.shared.admit(&mut request) {
+            Ok(()) => self.inner.oneshot(request).await,
+            Err(failure) => Ok(self.shared.refuse(failure, request.extensions())),
+        }
     }
 }
 

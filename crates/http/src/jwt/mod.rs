@@ -62,7 +62,6 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod verifier;
-mod waiting;
 
 #[cfg(feature = "axum")]
 pub use self::extract::AuthNotConfigured;
@@ -73,9 +72,8 @@ pub use self::{
     denylist::{DenyList, DenyListFull},
     jose::{Verified, verify_jws},
     keys::{DroppedKey, Key, KeyError, KeySet, Keys, Unavailable, sign},
-    layer::{Jwt, JwtLayer},
-    propagate::{PropagateClaims, PropagateClaimsConfig, PropagateClaimsLayer, PropagatedClaim},
+    layer::{Jwt, JwtFuture, JwtLayer},
+    propagate::{PropagateClaimsConfig, PropagateClaimsLayer, PropagatedClaim},
     refusal::{Outcome, Reason, Refusal},
     verifier::Verifier,
-    waiting::JwtFuture,
 };

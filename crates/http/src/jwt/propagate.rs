@@ -1,10 +1,6 @@
 //! Propagation of claims to the services behind this one, in request headers.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -16,7 +12,7 @@ use http::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tower::Layer;
 use tower_fanout_layers::{
     config::{ConfigError, Validate},
     setters,
@@ -30,7 +26,7 @@ use super::{
 use crate::{
     bounds::{Bounds, valid},
     correlation::CorrelationId,
-    problem::OrRefused,
+    service::{CheckRequest, RequestCheck},
 };
 
 /// Maximum length of a header value, in bytes.
@@ -287,53 +283,25 @@ fn value(text: &str) -> Option<HeaderValue> {
 }
 
 impl<S> Layer<S> for PropagateClaimsLayer {
-    type Service = PropagateClaims<S>;
+    type Service = CheckRequest<Self, S>;
 
-    fn layer(&self, inner: S) -> PropagateClaims<S> {
-        PropagateClaims {
-            layer: self.clone(),
-            inner,
-        }
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = self.clone();
+        CheckRequest { layer, inner }
     }
 }
 
-/// The service of [`PropagateClaimsLayer`].
-#[derive(Clone, Debug)]
-pub struct PropagateClaims<S> {
-    layer: PropagateClaimsLayer,
-    inner: S,
-}
-
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for PropagateClaims<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    ResBody: From<Bytes>,
-{
-    type Response = Response<ResBody>;
-    type Error = S::Error;
-    type Future = OrRefused<Oneshot<S, Request<ReqBody>>, ResBody>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // A refused request needs no inner service. `oneshot` polls it for all others.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let shared = &*self.layer.shared;
+impl<B> RequestCheck<B> for PropagateClaimsLayer {
+    fn check<R: From<Bytes>>(&self, request: &mut Request<B>) -> Option<Response<R>> {
         let claims = request.extensions().get::<Claims>().cloned();
-        let id = request.extensions().get::<CorrelationId>().cloned();
-        if let Err(refusal) = shared.write(claims.as_ref(), request.headers_mut()) {
-            let (reason, correlation_id) =
-                (refusal.0.as_str(), id.as_ref().map(CorrelationId::as_str));
-            tracing::debug!(
-                reason,
-                correlation_id,
-                "claim not propagated: its value does not fit in a header"
-            );
-            if shared.refuse {
-                return OrRefused::refused(shared.refuse(refusal, id.as_ref()));
-            }
-        }
-        OrRefused::called(self.inner.clone().oneshot(request))
+        let written = self.shared.write(claims.as_ref(), request.headers_mut());
+        let refusal = written.err()?;
+        let id = request.extensions().get::<CorrelationId>();
+        tracing::debug!(
+            reason = refusal.0.as_str(),
+            correlation_id = id.map(CorrelationId::as_str),
+            "claim not propagated: its value does not fit in a header"
+        );
+        self.shared.refuse.then(|| self.shared.refuse(refusal, id))
     }
 }

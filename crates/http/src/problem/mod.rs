@@ -17,7 +17,6 @@
 
 mod code;
 mod layer;
-mod refused;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -34,7 +33,6 @@ use tower_fanout_layers::Rejection;
 pub use self::{
     code::Code,
     layer::{ProblemLayer, ProblemService, ResponseFuture},
-    refused::OrRefused,
 };
 use crate::correlation::CorrelationId;
 

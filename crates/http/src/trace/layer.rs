@@ -1,14 +1,12 @@
 //! The layer that reads the trace context of requests.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use http::Request;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
+use crate::service::{EditRequest, RequestEdit};
 
 /// Adds a [`TraceContext`] to the extensions of every request and removes the headers it was read from.
 /// See the [module docs](super).
@@ -67,43 +65,22 @@ impl Default for TraceLayer {
 }
 
 impl<S> Layer<S> for TraceLayer {
-    type Service = Trace<S>;
+    type Service = EditRequest<Self, S>;
 
-    fn layer(&self, inner: S) -> Trace<S> {
-        Trace {
-            layer: self.clone(),
-            inner,
-        }
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = self.clone();
+        EditRequest { layer, inner }
     }
 }
 
-/// The service of [`TraceLayer`].
-#[derive(Clone, Debug)]
-pub struct Trace<S> {
-    layer: TraceLayer,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for Trace<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        let context = self.layer.context(&request);
+impl<B> RequestEdit<Request<B>> for TraceLayer {
+    fn edit(&self, request: &mut Request<B>) {
+        let context = self.context(request);
         let headers = request.headers_mut();
         // Downstream calls get these headers from the context, with a new parent id.
         for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
             headers.remove(name);
         }
         request.extensions_mut().insert(context);
-        self.inner.call(request)
     }
 }

@@ -41,7 +41,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::{
-    layer::{Trace, TraceLayer},
+    layer::TraceLayer,
     traceparent::{Flags, ParentId, TraceId, Traceparent},
     tracestate::Tracestate,
 };

@@ -295,7 +295,7 @@ async fn judge(layer: &JwtLayer, on: &[Rule], rows: &[&Row]) {
         Some(_) => 401,
     };
     let other_tier = rows.iter().any(|row| row.member == "tier");
-    let service = layer.layer(service_fn(|request: Request<()>| async move {
+    let service = layer.layer(service_fn(move |request: Request<()>| async move {
         let claims = request.extensions().get::<Claims>().unwrap();
         assert_eq!(claims.tier(), if other_tier { "free" } else { "pro" });
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
