@@ -1,8 +1,6 @@
-//! Range checks that collect the errors of a config struct.
+//! Bounds that several config structs share.
 
-use std::{fmt::Display, ops::RangeInclusive, time::Duration};
-
-use tower_fanout_layers::config::{ConfigError, Validate, duration::written};
+use std::{ops::RangeInclusive, time::Duration};
 
 /// Minimum of every timeout and interval.
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -11,81 +9,10 @@ pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Range of a timeout or interval that must not be zero: 1 ms to 365 days.
 pub(crate) const WAIT: RangeInclusive<Duration> = MILLISECOND..=YEAR;
 
-/// Returns `config` if all of its values are valid.
-///
-/// # Errors
-/// Returns the error of the first invalid value.
-pub(crate) fn valid<T: Validate>(config: T) -> Result<T, ConfigError> {
-    config.validate().map(|()| config)
-}
-
-/// The errors of a config struct, in the order of its checks.
-#[derive(Default)]
-pub(crate) struct Bounds(Vec<ConfigError>);
-
-impl Bounds {
-    /// Requires that `value` is a number within `range`. `None` is valid.
-    pub(crate) fn number<T: PartialOrd + Display>(
-        self,
-        field: &'static str,
-        value: impl Into<Option<T>>,
-        range: RangeInclusive<T>,
-    ) -> Self {
-        self.within(field, value.into(), range, |number| number.to_string())
-    }
-
-    /// Requires that `value` is a time within `range`. `None` is valid.
-    pub(crate) fn time(
-        self,
-        field: &'static str,
-        value: impl Into<Option<Duration>>,
-        range: RangeInclusive<Duration>,
-    ) -> Self {
-        self.within(field, value.into(), range, |time| {
-            written(*time).to_string()
-        })
-    }
-
-    fn within<T: PartialOrd>(
-        self,
-        field: &'static str,
-        value: Option<T>,
-        range: RangeInclusive<T>,
-        show: impl Fn(&T) -> String,
-    ) -> Self {
-        match value.filter(|value| !range.contains(value)) {
-            None => self,
-            Some(value) => {
-                let [value, low, high] = [&value, range.start(), range.end()].map(show);
-                self.unless(
-                    false,
-                    field,
-                    format!("must be within {low} to {high}, got {value}"),
-                )
-            }
-        }
-    }
-
-    /// Adds an error of `field` with `message` unless `valid` is `true`.
-    pub(crate) fn unless(
-        mut self,
-        valid: bool,
-        field: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        if !valid {
-            self.0.push(ConfigError::new(field, message));
-        }
-        self
-    }
-
-    pub(crate) fn into_vec(self) -> Vec<ConfigError> {
-        self.0
-    }
-}
-
 #[cfg(all(test, feature = "client", feature = "server"))]
 mod tests {
+    use tower_fanout_layers::config::Validate;
+
     use super::*;
     use crate::{
         body::BodyLimitConfig, client::ClientConfig, guard::GuardConfig, server::ServerConfig,

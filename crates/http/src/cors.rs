@@ -23,12 +23,12 @@ use http::{
 };
 use tower::Layer;
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 use tower_http::cors::{self, AllowOrigin};
 
-use crate::{bounds::valid, correlation::CORRELATION_ID};
+use crate::correlation::CORRELATION_ID;
 
 /// The wildcard origin, which allows every origin.
 const ANY: &str = "*";
@@ -116,14 +116,17 @@ impl CorsConfig {
 
 impl Validate for CorsConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let origins = self.origins_error();
-        let origins = origins.map(|message| ConfigError::new("origins", message));
-        let any = self.any_with_credentials();
-        let any =
-            any.map(|field| ConfigError::new(field, "`*` cannot be combined with credentials"));
-        let long = self.max_age > Duration::from_secs(86_400);
-        let long = long.then(|| ConfigError::new("max_age", "must be at most 24h"));
-        origins.into_iter().chain(any).chain(long).collect()
+        let mut errors = ConfigErrors::default();
+        if let Some(message) = self.origins_error() {
+            errors = errors.unless(false, "origins", message);
+        }
+        if let Some(field) = self.any_with_credentials() {
+            errors = errors.unless(false, field, "`*` cannot be combined with credentials");
+        }
+        let is_short = self.max_age <= Duration::from_secs(86_400);
+        errors
+            .unless(is_short, "max_age", "must be at most 24h")
+            .into_vec()
     }
 }
 
@@ -158,7 +161,7 @@ impl CorsLayer {
     /// # Errors
     /// Returns an error if a value of `config` is not valid, or `*` is combined with credentials.
     pub fn new(config: CorsConfig) -> Result<Self, ConfigError> {
-        let config = valid(config)?;
+        let config = config.validated()?;
         let origins = if config.is_any() {
             AllowOrigin::any()
         } else {

@@ -9,7 +9,7 @@ use tower_fanout_layers::{
     breaker::BreakerConfig,
     classify::ClassifyConfig,
     concurrency::ConcurrencyConfig,
-    config::{Validate, duration},
+    config::{ConfigErrors, Validate, duration},
     hedge::{HedgeConfig, HedgeDelay},
     retry::RetryConfig,
     throttle::ThrottleConfig,
@@ -116,35 +116,18 @@ const MIN_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1);
 
 impl Validate for Policy {
     fn errors(&self) -> Vec<ConfigError> {
-        let mut errors = Vec::new();
-        if let Some(attempt) = self
-            .attempt_timeout
-            .filter(|attempt| *attempt < MIN_ATTEMPT_TIMEOUT)
-        {
-            let (attempt, least) = (
-                duration::written(attempt),
-                duration::written(MIN_ATTEMPT_TIMEOUT),
-            );
-            let message = format!("must be >= {least}, got {attempt}");
-            errors.push(ConfigError::new("attempt_timeout", message));
-        }
-        for (part, own) in [
-            ("classify", self.classify.errors()),
-            ("retry", errors_of(&self.retry)),
-            ("hedge", errors_of(&self.hedge)),
-            ("circuit_breaker", errors_of(&self.circuit_breaker)),
-            ("throttle", errors_of(&self.throttle)),
-            ("concurrency", errors_of(&self.concurrency)),
-        ] {
-            errors.extend(own.into_iter().map(|error| error.under(part)));
-        }
+        let mut errors = ConfigErrors::default()
+            .at_least("attempt_timeout", self.attempt_timeout, MIN_ATTEMPT_TIMEOUT)
+            .nested("classify", &self.classify)
+            .nested("retry", &self.retry)
+            .nested("hedge", &self.hedge)
+            .nested("circuit_breaker", &self.circuit_breaker)
+            .nested("throttle", &self.throttle)
+            .nested("concurrency", &self.concurrency)
+            .into_vec();
         errors.extend(consistency::errors(self));
         errors
     }
-}
-
-fn errors_of<T: Validate>(part: &Option<T>) -> Vec<ConfigError> {
-    part.iter().flat_map(Validate::errors).collect()
 }
 
 impl Policy {

@@ -13,10 +13,10 @@ use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
-use tower_fanout_layers::config::ConfigError;
+use tower_fanout_layers::config::{ConfigError, Validate};
 
 use super::{BodyError, BodyLimitConfig, LimitedBody};
-use crate::{bounds::valid, correlation::CorrelationId, problem::Problem};
+use crate::{correlation::CorrelationId, problem::Problem};
 
 /// A layer that limits the size of request bodies and the time that they take to arrive.
 ///
@@ -59,7 +59,7 @@ impl BodyLimitLayer {
     /// # Errors
     /// Returns an error if a value of `config` is out of range.
     pub fn new(config: BodyLimitConfig) -> Result<Self, ConfigError> {
-        let config = valid(config)?;
+        let config = config.validated()?;
         Ok(Self { config })
     }
 }

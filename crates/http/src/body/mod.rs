@@ -32,7 +32,7 @@ use http::{
 use http_body::Body;
 use http_body_util::BodyExt;
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 
@@ -41,7 +41,7 @@ pub use self::{
     limited::LimitedBody,
 };
 use crate::{
-    bounds::{Bounds, WAIT},
+    bounds::WAIT,
     problem::{Code, Problem},
 };
 
@@ -78,9 +78,9 @@ setters! {
 
 impl Validate for BodyLimitConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Bounds::default()
-            .unless(self.max > 0, "max", "must be >= 1, got 0")
-            .time("timeout", self.timeout, WAIT)
+        ConfigErrors::default()
+            .at_least("max", self.max, 1)
+            .within("timeout", self.timeout, WAIT)
             .into_vec()
     }
 }

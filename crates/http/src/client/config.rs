@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 
 #[cfg(feature = "tls")]
 use super::ClientTlsConfig;
 use super::{AddressPolicy, Resolve, resolve::System};
-use crate::bounds::{Bounds, WAIT};
+use crate::bounds::WAIT;
 
 /// Limits and connection settings of a [`Client`](super::Client) for one downstream.
 ///
@@ -88,19 +88,19 @@ setters! {
 /// checks them.
 impl Validate for ClientConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Bounds::default()
-            .time("connect_timeout", self.connect_timeout, WAIT)
-            .unless(self.max_response > 0, "max_response", "must be >= 1, got 0")
-            .number("max_head", self.max_head, 8 << 10..=1 << 30)
-            .time("idle_timeout", self.idle_timeout, WAIT)
-            .number(
+        ConfigErrors::default()
+            .within("connect_timeout", self.connect_timeout, WAIT)
+            .at_least("max_response", self.max_response, 1)
+            .within("max_head", self.max_head, 8 << 10..=1 << 30)
+            .within("idle_timeout", self.idle_timeout, WAIT)
+            .within(
                 "max_connections",
                 self.max_connections,
                 1..=Semaphore::MAX_PERMITS,
             )
-            .number("http2.connections", self.http2.connections(), 1..=1_000)
-            .time("h2_ping_interval", self.h2_ping_interval, WAIT)
-            .time("h2_ping_timeout", self.h2_ping_timeout, WAIT)
+            .within("http2.connections", self.http2.connections(), 1..=1_000)
+            .within("h2_ping_interval", self.h2_ping_interval, WAIT)
+            .within("h2_ping_timeout", self.h2_ping_timeout, WAIT)
             .into_vec()
     }
 }

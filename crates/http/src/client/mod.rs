@@ -105,7 +105,7 @@ use http::{
 };
 use http_body_util::Full;
 use tower::Service;
-use tower_fanout_layers::{ConfigError, WithCall};
+use tower_fanout_layers::{ConfigError, WithCall, config::Validate};
 
 #[cfg(feature = "tls")]
 pub use self::tls::{ClientTlsConfig, Identity, TlsVersion, Verify};
@@ -117,7 +117,7 @@ pub use self::{
     resolve::{AddressPolicy, Resolve, Resolving},
 };
 use self::{endpoint::Endpoint, pool::Pool};
-use crate::{bounds::valid, forward::strip};
+use crate::forward::strip;
 
 /// A client for one downstream. See the [module docs](self).
 ///
@@ -139,7 +139,7 @@ impl Client {
     /// Returns an error if `endpoint` is not valid (see [`check`]), a value of `config` is out of
     /// range, or its certificates or keys cannot be used.
     pub fn new(endpoint: &Uri, config: ClientConfig) -> Result<Self, ConfigError> {
-        let (endpoint, config) = (Endpoint::new(endpoint)?, valid(config)?);
+        let (endpoint, config) = (Endpoint::new(endpoint)?, config.validated()?);
         Ok(Self {
             pool: Arc::new(Pool::new(&endpoint, &config)?),
             endpoint: Arc::new(endpoint),

@@ -13,7 +13,6 @@ use tower_fanout_layers::{
 
 use super::hop_by_hop::{is_hop_by_hop, nominated};
 use crate::{
-    bounds::valid,
     correlation::CORRELATION_ID,
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE},
 };
@@ -106,7 +105,7 @@ impl ForwardHeaders {
         let ForwardConfig {
             mut headers,
             credentials,
-        } = valid(config)?;
+        } = config.validated()?;
         headers.extend(credentials);
         Ok(Self {
             names: (!headers.is_empty()).then(|| headers.into()),

@@ -8,11 +8,10 @@ use http::{
     header::{ALLOW, CONNECTION},
 };
 use tower::Layer;
-use tower_fanout_layers::config::ConfigError;
+use tower_fanout_layers::config::{ConfigError, Validate};
 
 use super::{GuardConfig, Refused, check, is_about_server};
 use crate::{
-    bounds::valid,
     correlation::CorrelationId,
     problem::Problem,
     service::{CheckRequest, RequestCheck},
@@ -41,7 +40,7 @@ impl GuardLayer {
     /// # Errors
     /// Returns an error if a value of `config` is out of range.
     pub fn new(config: GuardConfig) -> Result<Self, ConfigError> {
-        Ok(Self::of(valid(config)?))
+        Ok(Self::of(config.validated()?))
     }
 
     fn of(config: GuardConfig) -> Self {

@@ -47,14 +47,14 @@ mod target;
 
 use http::{HeaderValue, Method, Request, header};
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 
 #[cfg(feature = "cors")]
 pub(crate) use self::host::is_authority;
 pub use self::layer::GuardLayer;
-use crate::{bounds::Bounds, problem::Code};
+use crate::problem::Code;
 
 /// The methods of RFC 9110 and RFC 5789, except `TRACE` and `CONNECT`.
 const STANDARD_METHODS: [Method; 7] = [
@@ -95,8 +95,8 @@ setters! {
 
 impl Validate for GuardConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Bounds::default()
-            .number("max_uri", self.max_uri, 1..=MAX_URI)
+        ConfigErrors::default()
+            .within("max_uri", self.max_uri, 1..=MAX_URI)
             .unless(
                 !self.methods.is_empty(),
                 "methods",

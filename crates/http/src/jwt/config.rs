@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 
 use super::{denylist::DenyList, refusal::quotable};
-use crate::bounds::{Bounds, YEAR};
+use crate::bounds::YEAR;
 
 /// Maximum of [`VerifierConfig::leeway`].
 pub(super) const MAX_LEEWAY: Duration = Duration::from_secs(300);
@@ -120,11 +120,11 @@ impl Validate for VerifierConfig {
         let issuers = !self.issuers.is_empty();
         let audiences = !self.audiences.is_empty();
         let leeway = self.leeway <= MAX_LEEWAY;
-        Bounds::default()
+        ConfigErrors::default()
             .unless(issuers, "issuers", "at least one issuer is required")
             .unless(audiences, "audiences", "at least one audience is required")
             .unless(leeway, "leeway", "must be at most 300 s")
-            .time("max_age", self.max_age, Duration::from_secs(1)..=YEAR)
+            .within("max_age", self.max_age, Duration::from_secs(1)..=YEAR)
             .unless(
                 self.require_typ.as_deref() != Some(""),
                 "require_typ",
@@ -194,14 +194,14 @@ impl Default for JwtConfig {
 
 impl Validate for JwtConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        check_realm(Bounds::default(), &self.realm).into_vec()
+        check_realm(ConfigErrors::default(), &self.realm).into_vec()
     }
 }
 
 /// Requires `realm` to fit into a quoted string without escapes.
-pub(super) fn check_realm(bounds: Bounds, realm: &str) -> Bounds {
+pub(super) fn check_realm(errors: ConfigErrors, realm: &str) -> ConfigErrors {
     let message = "must be printable ASCII without quotes and backslashes";
-    bounds.unless(quotable(realm) == realm, "realm", message)
+    errors.unless(quotable(realm) == realm, "realm", message)
 }
 
 fn strings(all: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {

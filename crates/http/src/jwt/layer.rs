@@ -15,7 +15,7 @@ use http::{
 };
 use tokio::time::timeout_at;
 use tower::{Layer, Service, ServiceExt};
-use tower_fanout_layers::{CallContext as _, ConfigError};
+use tower_fanout_layers::{CallContext as _, ConfigError, config::Validate};
 
 use super::{
     bearer::bearer,
@@ -26,7 +26,6 @@ use super::{
     verifier::{Verifier, VerifyError},
 };
 use crate::{
-    bounds::valid,
     correlation::CorrelationId,
     service::{CheckFuture, respond_or_call},
 };
@@ -58,7 +57,7 @@ impl JwtLayer {
     pub fn new(verifier: Verifier, config: JwtConfig) -> Result<Self, ConfigError> {
         let shared = Shared {
             verifier,
-            config: valid(config)?,
+            config: config.validated()?,
             on_outcome: |_| {},
         };
         Ok(Self {

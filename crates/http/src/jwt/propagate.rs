@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tower::Layer;
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 
@@ -24,7 +24,6 @@ use super::{
     refusal::{Outcome, Reason, Refusal},
 };
 use crate::{
-    bounds::{Bounds, valid},
     correlation::CorrelationId,
     service::{CheckRequest, RequestCheck},
 };
@@ -168,11 +167,11 @@ impl Default for PropagateClaimsConfig {
 
 impl Validate for PropagateClaimsConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let mut bounds = check_realm(Bounds::default(), &self.realm);
+        let mut errors = check_realm(ConfigErrors::default(), &self.realm);
         for (index, PropagatedClaim { header, .. }) in self.claims.iter().enumerate() {
             let mut before = self.claims.iter().take(index);
             let reserved = RESERVED.contains(header);
-            bounds = bounds
+            errors = errors
                 .unless(
                     !reserved,
                     "claims",
@@ -184,7 +183,7 @@ impl Validate for PropagateClaimsConfig {
                     "each header must carry only one claim",
                 );
         }
-        bounds.into_vec()
+        errors.into_vec()
     }
 }
 
@@ -198,7 +197,7 @@ impl PropagateClaimsLayer {
             claims,
             refuse,
             realm,
-        } = valid(config)?;
+        } = config.validated()?;
         let headers = claims.into_iter().map(|one| Propagated {
             claim: path(&one.claim),
             header: one.header,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tower_fanout_layers::config::ConfigError;
+use tower_fanout_layers::config::{ConfigError, Validate};
 
 use super::{
     claims::{Claims, Shared, find, path, words},
@@ -16,7 +16,6 @@ use super::{
     object::object,
     refusal::{Reason, Refusal},
 };
-use crate::bounds::valid;
 
 /// Latest accepted time: the end of the year 9999, in seconds since 1970.
 const LATEST: f64 = 253_402_300_799.0;
@@ -47,7 +46,7 @@ impl Rules {
     /// # Errors
     /// Returns the first invalid value of `config`.
     pub(super) fn new(config: VerifierConfig) -> Result<Self, ConfigError> {
-        let config = valid(config)?;
+        let config = config.validated()?;
         let typ = config.require_typ.as_deref();
         Ok(Self {
             typ: typ.map(|typ| bare_type(typ).to_owned()),

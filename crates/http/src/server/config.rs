@@ -8,14 +8,14 @@ use hyper_util::{
 };
 
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 
 use super::Connections;
 #[cfg(feature = "tls")]
 use super::Tls;
-use crate::bounds::{Bounds, WAIT, YEAR};
+use crate::bounds::{WAIT, YEAR};
 
 /// Timeouts, limits and TLS of a server. The limits bound the resources that a client can occupy.
 ///
@@ -144,41 +144,41 @@ impl Default for ServerConfig {
 
 impl Validate for ServerConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Bounds::default()
-            .time("header_timeout", self.header_timeout, WAIT)
-            .time("idle_timeout", self.idle_timeout, WAIT)
-            .time("write_timeout", self.write_timeout, WAIT)
-            .time("max_age", self.max_age, WAIT)
-            .number("max_head", self.max_head, 8 << 10..=1 << 30)
+        ConfigErrors::default()
+            .within("header_timeout", self.header_timeout, WAIT)
+            .within("idle_timeout", self.idle_timeout, WAIT)
+            .within("write_timeout", self.write_timeout, WAIT)
+            .within("max_age", self.max_age, WAIT)
+            .within("max_head", self.max_head, 8 << 10..=1 << 30)
             // hyper panics if the number exceeds the capacity of a `HeaderMap`.
-            .number("max_headers", self.max_headers, 1..=10_000)
-            .number("max_connections", self.max_connections, 1..=1_000_000)
-            .number("h2_max_streams", self.h2_max_streams, 1..=MAX_WINDOW)
-            .number("h2_stream_window", self.h2_stream_window, 1..=MAX_WINDOW)
-            .number(
+            .within("max_headers", self.max_headers, 1..=10_000)
+            .within("max_connections", self.max_connections, 1..=1_000_000)
+            .within("h2_max_streams", self.h2_max_streams, 1..=MAX_WINDOW)
+            .within("h2_stream_window", self.h2_stream_window, 1..=MAX_WINDOW)
+            .within(
                 "h2_connection_window",
                 self.h2_connection_window,
                 1..=MAX_WINDOW,
             )
-            .number("h2_max_frame", self.h2_max_frame, 16 << 10..=(16 << 20) - 1)
-            .number(
+            .within("h2_max_frame", self.h2_max_frame, 16 << 10..=(16 << 20) - 1)
+            .within(
                 "h2_send_buffer",
                 self.h2_send_buffer,
                 1..=MAX_WINDOW as usize,
             )
-            .number(
+            .within(
                 "h2_max_pending_resets",
                 self.h2_max_pending_resets,
                 1..=1_000_000,
             )
-            .number(
+            .within(
                 "h2_max_error_resets",
                 self.h2_max_error_resets,
                 1..=1_000_000,
             )
-            .time("h2_ping_interval", self.h2_ping_interval, WAIT)
-            .time("h2_ping_timeout", self.h2_ping_timeout, WAIT)
-            .time("grace", self.grace, Duration::ZERO..=YEAR)
+            .within("h2_ping_interval", self.h2_ping_interval, WAIT)
+            .within("h2_ping_timeout", self.h2_ping_timeout, WAIT)
+            .within("grace", self.grace, Duration::ZERO..=YEAR)
             .into_vec()
     }
 }

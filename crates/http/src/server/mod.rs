@@ -51,7 +51,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::Service;
-use tower_fanout_layers::config::ConfigError;
+use tower_fanout_layers::config::{ConfigError, Validate};
 
 use self::connection::Shared;
 #[cfg(feature = "tls")]
@@ -60,7 +60,6 @@ pub use self::{
     config::ServerConfig,
     connections::{CloseReason, Connections},
 };
-use crate::bounds::valid;
 pub use crate::forwarded::PeerAddr;
 
 /// The outcome of a graceful shutdown.
@@ -104,7 +103,7 @@ impl Server {
     /// # Errors
     /// Returns an error if a value of `config` is out of range.
     pub fn new(config: ServerConfig) -> Result<Self, ConfigError> {
-        let config = valid(config)?;
+        let config = config.validated()?;
         Ok(Self { config })
     }
 

@@ -103,7 +103,7 @@ impl FieldFilter {
     /// - two old names have the same new name, or
     /// - a new name is in `allow` and is not renamed itself.
     pub fn new(config: FieldFilterConfig) -> Result<Self, ConfigError> {
-        config.validate().map(|()| Self(config))
+        config.validated().map(Self)
     }
 
     /// Returns the configuration.

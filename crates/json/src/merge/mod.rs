@@ -43,7 +43,11 @@ mod tests;
 use std::{error::Error, fmt};
 
 use serde::{Deserialize, Serialize};
-use tower_fanout::layers::{ConfigError, config::Validate, setters};
+use tower_fanout::layers::{
+    ConfigError,
+    config::{ConfigErrors, Validate},
+    setters,
+};
 
 pub use self::declared::DeclaredConflict;
 use self::{splice::Splice, table::Table};
@@ -118,11 +122,9 @@ impl Default for MergeConfig {
 
 impl Validate for MergeConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let small = self.max_bytes == 0;
-        small
-            .then(|| ConfigError::new("max_bytes", "must be >= 1, got 0"))
-            .into_iter()
-            .collect()
+        ConfigErrors::default()
+            .at_least("max_bytes", self.max_bytes, 1)
+            .into_vec()
     }
 }
 
@@ -180,7 +182,7 @@ impl Merge {
     /// # Errors
     /// Returns an error if [`max_bytes`](field@MergeConfig::max_bytes) is 0.
     pub fn new(config: MergeConfig) -> Result<Self, ConfigError> {
-        config.validate().map(|()| Self(config))
+        config.validated().map(Self)
     }
 
     /// Returns the configuration.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{ConfigError, Errors, Validate};
+use crate::config::{ConfigError, ConfigErrors, Validate};
 
 /// The part of the past from which the breaker computes its rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,25 +146,21 @@ impl Default for BreakerConfig {
 
 impl Validate for BreakerConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let errors = Errors::default();
+        let errors = ConfigErrors::default();
         let errors = match self.window {
             Window::Time(span) => errors.positive("window", span),
-            Window::Count(size) => errors.within("window", size, 1, 10_000),
+            Window::Count(size) => errors.within("window", size, 1..=10_000),
         };
         errors
             .at_least("min_calls", self.min_calls, 1)
             .share("failure_rate", self.failure_rate)
             .positive("slow_call", self.slow_call)
             .share("slow_rate", self.slow_rate)
-            .at_least(
-                "consecutive_failures",
-                self.consecutive_failures.unwrap_or(1),
-                1,
-            )
+            .at_least("consecutive_failures", self.consecutive_failures, 1)
             .positive("open", self.open)
             .not_above("open", self.open, "open_cap", self.open_cap)
             .factor("open_multiplier", self.open_multiplier)
-            .within("open_jitter", self.open_jitter, 0.0, 1.0)
+            .within("open_jitter", self.open_jitter, 0.0..=1.0)
             .at_least("half_open_probes", self.half_open_probes, 1)
             .at_least("half_open_concurrency", self.half_open_concurrency, 1)
             .positive("probe_lease", self.probe_lease)

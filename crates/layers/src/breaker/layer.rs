@@ -51,8 +51,8 @@ impl<C> BreakerLayer<C> {
     /// # Errors
     /// Returns the first error of `config`.
     pub fn new(name: &str, config: BreakerConfig, classify: C) -> Result<Self, ConfigError> {
-        config.validate()?;
-        Ok(Self::shared(Handle::new(name, config), classify))
+        let handle = Handle::new(name, config.validated()?);
+        Ok(Self::shared(handle, classify))
     }
 
     /// Creates a layer that shares the breaker of another layer through its [handle](Self::handle).

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::matching::Match;
 use crate::{
     classify::Failure,
-    config::{ConfigError, Errors, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
 };
 
 /// Configuration of a [`ChaosLayer`](super::ChaosLayer).
@@ -69,23 +69,28 @@ impl Rule {
     pub fn matching(self, matching: Match) -> Self {
         Self { matching, ..self }
     }
+}
 
+impl Validate for Rule {
     fn errors(&self) -> Vec<ConfigError> {
-        let errors = Errors::default();
+        let errors = ConfigErrors::default();
         let errors = match self.inject {
             Injection::Latency(Latency::Uniform { min, max }) => {
                 errors.not_below("inject.latency.max", max, "min", min)
             }
-            Injection::Status(status) => errors.within("inject.status", status, 200, 599),
+            Injection::Status(status) => errors.within("inject.status", status, 200..=599),
+            Injection::Error(Failure::Status { .. }) => errors.unless(
+                false,
+                "inject.error",
+                "must not be a status, use `inject: { status: ... }` instead",
+            ),
             _ => errors,
         };
-        let mut errors = errors.into_vec();
-        if let Injection::Error(Failure::Status { .. }) = self.inject {
-            let message = "must not be a status, use `inject: { status: ... }` instead";
-            errors.push(ConfigError::new("inject.error", message));
-        }
-        errors.extend(self.matching.error());
+        let header = self.matching.header.as_ref();
+        let has_name = header.is_none_or(|header| !header.name.is_empty());
         errors
+            .unless(has_name, "match.header.name", "must not be empty")
+            .into_vec()
     }
 }
 
@@ -176,11 +181,9 @@ enum Kind {
 impl Validate for ChaosConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let rules = self.rules.iter().enumerate();
-        let errors = rules.flat_map(|(index, rule)| {
-            let parent = format!("rules.{index}");
-            let errors = rule.errors().into_iter();
-            errors.map(move |error| error.under(&parent))
+        let errors = rules.fold(ConfigErrors::default(), |errors, (index, rule)| {
+            errors.nested(&format!("rules.{index}"), rule)
         });
-        errors.collect()
+        errors.into_vec()
     }
 }

@@ -1,7 +1,5 @@
 //! The requests that a rule applies to.
 
-use crate::config::ConfigError;
-
 /// Conditions on a request. A request must meet all conditions that are set. Without conditions, every
 /// request matches.
 ///
@@ -26,12 +24,6 @@ pub struct Match {
 impl Match {
     pub(super) fn is_any(&self) -> bool {
         *self == Self::default()
-    }
-
-    pub(super) fn error(&self) -> Option<ConfigError> {
-        let header = self.header.as_ref()?;
-        let is_empty = header.name.is_empty();
-        is_empty.then(|| ConfigError::new("match.header.name", "must not be empty"))
     }
 }
 

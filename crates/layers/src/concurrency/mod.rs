@@ -53,7 +53,7 @@ use self::adaptive::AdaptiveConfig;
 pub use self::{
     future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit, service::Concurrency,
 };
-use crate::config::{ConfigError, Errors, Validate};
+use crate::config::{ConfigError, ConfigErrors, Validate};
 
 /// The order in which waiting calls get permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,14 +131,12 @@ impl Default for ConcurrencyConfig {
 impl Validate for ConcurrencyConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
-        let errors = Errors::default()
+        ConfigErrors::default()
             .at_least("max", self.max, 1)
             .positive("max_wait", self.max_wait)
-            .within("aging", self.aging.unwrap_or(short), short, long);
-        match &self.adaptive {
-            Some(adaptive) => errors.nested("adaptive", adaptive).into_vec(),
-            None => errors.into_vec(),
-        }
+            .within("aging", self.aging, short..=long)
+            .nested("adaptive", &self.adaptive)
+            .into_vec()
     }
 }
 

@@ -1,6 +1,6 @@
-//! Range checks that collect the errors of a config struct.
+//! Checks that collect the errors of a config struct.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use super::{ConfigError, Validate, duration};
 
@@ -8,8 +8,10 @@ use super::{ConfigError, Validate, duration};
 /// [`ClassifyConfig`](crate::classify::ClassifyConfig).
 pub(crate) const STATUSES: RangeInclusive<u16> = 200..=599;
 
-/// A value that error messages show as it is written in a file.
-pub(crate) trait Value: Copy + PartialOrd {
+/// A number or a duration, which error messages show as it is written in a file.
+///
+/// The module is private, so no other crate can implement this trait.
+pub trait Value: Copy + PartialOrd {
     fn written(self) -> String;
 }
 
@@ -22,7 +24,7 @@ macro_rules! numbers {
         }
     )*};
 }
-numbers!(u8, u16, u32, usize, f64);
+numbers!(u8, u16, u32, u64, usize, f64);
 
 impl Value for Duration {
     fn written(self) -> String {
@@ -30,25 +32,50 @@ impl Value for Duration {
     }
 }
 
-/// Collects the errors of a config struct.
-#[derive(Default)]
-pub(crate) struct Errors(Vec<ConfigError>);
+/// The errors of a config struct, in the order of the checks that found them.
+///
+/// Each check takes a value or an `Option`, of which `None` is valid.
+///
+/// ```
+/// use tower_fanout_layers::config::ConfigErrors;
+///
+/// let errors = ConfigErrors::default()
+///     .within("max_attempts", 7_u8, 1..=6)
+///     .within("max_hedges", None::<u8>, 1..=3)
+///     .into_vec();
+/// assert_eq!(errors[0].to_string(), "max_attempts: must be within 1 to 6, got 7");
+/// assert_eq!(errors.len(), 1);
+/// ```
+#[derive(Debug, Default)]
+pub struct ConfigErrors(Vec<ConfigError>);
 
-impl Errors {
-    pub(crate) fn within<T: Value>(self, field: &'static str, value: T, low: T, high: T) -> Self {
-        self.unless(low <= value && value <= high, field, || {
-            let [value, low, high] = [value, low, high].map(Value::written);
-            format!("must be within {low} to {high}, got {value}")
-        })
+impl ConfigErrors {
+    /// Requires that the value is within `range`.
+    #[must_use]
+    pub fn within<T: Value>(
+        self,
+        field: &'static str,
+        value: impl Into<Option<T>>,
+        range: RangeInclusive<T>,
+    ) -> Self {
+        let [low, high] = [*range.start(), *range.end()].map(Value::written);
+        let rule = format_args!("within {low} to {high}");
+        self.require(field, value, |value| range.contains(&value), rule)
     }
 
-    pub(crate) fn at_least<T: Value>(self, field: &'static str, value: T, low: T) -> Self {
-        self.unless(low <= value, field, || {
-            format!("must be >= {}, got {}", low.written(), value.written())
-        })
+    /// Requires that the value is at least `low`.
+    #[must_use]
+    pub fn at_least<T: Value>(
+        self,
+        field: &'static str,
+        value: impl Into<Option<T>>,
+        low: T,
+    ) -> Self {
+        let rule = format_args!(">= {}", low.written());
+        self.require(field, value, |value| low <= value, rule)
     }
 
-    /// Checks that a value does not exceed the value of another field.
+    /// Requires that the value does not exceed the value of another field.
     pub(crate) fn not_above<T: Value>(
         self,
         field: &'static str,
@@ -56,80 +83,88 @@ impl Errors {
         limit_name: &str,
         limit: T,
     ) -> Self {
-        self.unless(value <= limit, field, || {
-            let [value, limit] = [value, limit].map(Value::written);
-            format!("must be <= {limit_name} ({limit}), got {value}")
-        })
+        let rule = format_args!("<= {limit_name} ({})", limit.written());
+        self.require(field, value, |value| value <= limit, rule)
     }
 
-    /// Checks that a value is not below the value of another field.
+    /// Requires that the value is not below the value of another field.
     pub(crate) fn not_below<T: Value>(
         self,
         field: &'static str,
-        value: T,
+        value: impl Into<Option<T>>,
         limit_name: &str,
         limit: T,
     ) -> Self {
-        self.unless(limit <= value, field, || {
-            let [value, limit] = [value, limit].map(Value::written);
-            format!("must be >= {limit_name} ({limit}), got {value}")
-        })
+        let rule = format_args!(">= {limit_name} ({})", limit.written());
+        self.require(field, value, |value| limit <= value, rule)
     }
 
+    /// Requires a duration above zero.
     pub(crate) fn positive(self, field: &'static str, value: impl Into<Option<Duration>>) -> Self {
-        self.unless(value.into() != Some(Duration::ZERO), field, || {
-            "must be > 0, got 0s".into()
-        })
+        self.require(field, value, |value| value > Duration::ZERO, "> 0")
     }
 
-    /// Checks a share of calls: above 0, at most 1.
+    /// Requires a share of calls: above 0, at most 1.
     pub(crate) fn share(self, field: &'static str, value: f64) -> Self {
-        self.unless(value > 0.0 && value <= 1.0, field, || {
-            format!("must be > 0 and <= 1, got {value}")
-        })
+        let is_share = |value| value > 0.0 && value <= 1.0;
+        self.require(field, value, is_share, "> 0 and <= 1")
     }
 
-    /// Checks a growth factor: a finite number of at least 1.
+    /// Requires a growth factor: a finite number of at least 1.
     pub(crate) fn factor(self, field: &'static str, value: f64) -> Self {
-        self.unless((1.0..=f64::MAX).contains(&value), field, || {
-            format!("must be a finite number >= 1, got {value}")
-        })
+        let is_factor = |value| (1.0..=f64::MAX).contains(&value);
+        self.require(field, value, is_factor, "a finite number >= 1")
     }
 
-    /// Checks a list of HTTP statuses.
+    /// Requires that all statuses may be named by a policy.
     pub(crate) fn statuses(self, field: &'static str, statuses: &[u16]) -> Self {
-        let (low, high) = STATUSES.into_inner();
-        let within = |errors: Self, status: &u16| errors.within(field, *status, low, high);
+        let within = |errors: Self, status: &u16| errors.within(field, *status, STATUSES);
         statuses.iter().fold(self, within)
     }
 
     /// Adds the errors of the config struct in `field`.
-    pub(crate) fn nested(mut self, field: &'static str, config: &impl Validate) -> Self {
+    #[must_use]
+    pub fn nested(mut self, field: &str, config: &impl Validate) -> Self {
         let errors = config.errors().into_iter();
         self.0.extend(errors.map(|error| error.under(field)));
         self
     }
 
-    /// Adds an error unless `is_valid`, which must be `false` for a NaN.
-    fn unless(
+    /// Adds an error of `field` with `message` unless `is_valid`.
+    #[must_use]
+    pub fn unless(
         mut self,
         is_valid: bool,
         field: &'static str,
-        message: impl FnOnce() -> String,
+        message: impl Into<String>,
     ) -> Self {
         if !is_valid {
-            self.0.push(ConfigError::new(field, message()));
+            self.0.push(ConfigError::new(field, message));
         }
         self
     }
 
-    pub(crate) fn into_vec(self) -> Vec<ConfigError> {
+    /// Returns all errors.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<ConfigError> {
         self.0
     }
 
-    #[cfg(feature = "http")]
-    pub(crate) fn into_result(self) -> Result<(), ConfigError> {
-        self.0.into_iter().next().map_or(Ok(()), Err)
+    /// Adds an error if there is a value for which `is_valid` returns `false`, as it must for a NaN.
+    fn require<T: Value>(
+        self,
+        field: &'static str,
+        value: impl Into<Option<T>>,
+        is_valid: impl FnOnce(T) -> bool,
+        rule: impl Display,
+    ) -> Self {
+        match value.into() {
+            Some(value) if !is_valid(value) => {
+                let message = format!("must be {rule}, got {}", value.written());
+                self.unless(false, field, message)
+            }
+            _ => self,
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub mod option;
 
 use std::{borrow::Cow, error::Error, fmt};
 
-pub(crate) use self::errors::Errors;
+pub use self::errors::ConfigErrors;
 #[cfg(feature = "serde")]
 pub(crate) use self::errors::STATUSES;
 #[cfg(test)]
@@ -123,6 +123,24 @@ pub trait Validate {
     /// Returns the first error of [`errors`](Self::errors).
     fn validate(&self) -> Result<(), ConfigError> {
         self.errors().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Returns `self` if all values are valid.
+    ///
+    /// # Errors
+    /// Returns the first error of [`errors`](Self::errors).
+    fn validated(self) -> Result<Self, ConfigError>
+    where
+        Self: Sized,
+    {
+        self.validate().map(|()| self)
+    }
+}
+
+/// `None` turns the part off, which is valid.
+impl<T: Validate> Validate for Option<T> {
+    fn errors(&self) -> Vec<ConfigError> {
+        self.iter().flat_map(Validate::errors).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::{ConfigError, Errors, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     retry::{BudgetConfig, RetryOn},
 };
 
@@ -76,8 +76,8 @@ impl Default for HedgeConfig {
 
 impl Validate for HedgeConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let errors = Errors::default()
-            .within("max_hedges", self.max_hedges, 1, 3)
+        let errors = ConfigErrors::default()
+            .within("max_hedges", self.max_hedges, 1..=3)
             .statuses("hedge_on", &self.hedge_on.statuses)
             .nested("budget", &self.budget);
         match &self.delay {
@@ -157,10 +157,10 @@ impl Default for Quantile {
 
 impl Validate for Quantile {
     fn errors(&self) -> Vec<ConfigError> {
-        Errors::default()
+        ConfigErrors::default()
             .share("quantile", self.quantile)
             .at_least("min_samples", self.min_samples, 1)
-            .not_below("cap", self.cap.unwrap_or(self.floor), "floor", self.floor)
+            .not_below("cap", self.cap, "floor", self.floor)
             .into_vec()
     }
 }

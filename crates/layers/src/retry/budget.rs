@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::tokens::{Cost, TokenBudget};
 use crate::{
     call::RetryAllowance,
-    config::{ConfigError, Errors, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     event::RetryStopReason,
     sync::Arc,
 };
@@ -64,18 +64,15 @@ impl Default for BudgetConfig {
     }
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 impl Validate for BudgetConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Errors::default()
-            .within("ratio", self.ratio, 0.0, 10.0)
-            .within("min_per_sec", self.min_per_sec, 0.0, 1_000_000.0)
-            .within(
-                "ttl",
-                self.ttl,
-                Duration::from_secs(1),
-                Duration::from_secs(60),
-            )
-            .within("timeout_cost", self.timeout_cost, 0.0, 100.0)
+        ConfigErrors::default()
+            .within("ratio", self.ratio, 0.0..=10.0)
+            .within("min_per_sec", self.min_per_sec, 0.0..=1_000_000.0)
+            .within("ttl", self.ttl, SECOND..=60 * SECOND)
+            .within("timeout_cost", self.timeout_cost, 0.0..=100.0)
             .into_vec()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{backoff::Jitter, budget::BudgetConfig};
 use crate::{
     classify::{Class, Failure},
-    config::{ConfigError, Errors, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     rejection::Rejection,
 };
 
@@ -128,8 +128,8 @@ impl RetryConfig {
 
 impl Validate for RetryConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Errors::default()
-            .within("max_attempts", self.max_attempts, 1, 6)
+        ConfigErrors::default()
+            .within("max_attempts", self.max_attempts, 1..=6)
             .positive("base", self.base)
             .not_above("base", self.base, "cap", self.cap)
             .factor("multiplier", self.multiplier)

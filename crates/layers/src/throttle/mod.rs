@@ -49,7 +49,7 @@ pub use self::{
     future::ResponseFuture,
     layer::{Throttle, ThrottleLayer},
 };
-use crate::config::{ConfigError, Errors, Validate};
+use crate::config::{ConfigError, ConfigErrors, Validate};
 
 /// Configuration of a [`ThrottleLayer`].
 #[derive(Clone, Debug, PartialEq)]
@@ -94,8 +94,8 @@ impl Default for ThrottleConfig {
 
 impl Validate for ThrottleConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Errors::default()
-            .within("k", self.k, 1.0, 100.0)
+        ConfigErrors::default()
+            .within("k", self.k, 1.0..=100.0)
             .positive("window", self.window)
             .share("max", self.max)
             .into_vec()

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     call::CallContext,
-    config::{ConfigError, Errors, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     rejection::{AsRejection, Rejection},
 };
 
@@ -87,7 +87,7 @@ impl From<Duration> for TimeoutConfig {
 
 impl Validate for TimeoutConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Errors::default()
+        ConfigErrors::default()
             .positive("timeout", self.timeout)
             .into_vec()
     }
@@ -130,8 +130,7 @@ impl TimeoutLayer {
     /// # Errors
     /// Returns an error if the timeout is zero.
     pub fn new(config: impl Into<TimeoutConfig>) -> Result<Self, ConfigError> {
-        let config = config.into();
-        config.validate()?;
+        let config = config.into().validated()?;
         Ok(Self { config })
     }
 }

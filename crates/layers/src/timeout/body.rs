@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::{
     call::CallContext as _,
-    config::{ConfigError, Errors},
+    config::ConfigError,
     deadline::{Deadline, later},
     rejection::{BoxError, Rejection},
     timer::Timer,
@@ -64,7 +64,9 @@ impl BodyTimeoutLayer {
     /// # Errors
     /// Returns an error if `idle` is zero.
     pub fn new(idle: Duration) -> Result<Self, ConfigError> {
-        Errors::default().positive("idle", idle).into_result()?;
+        if idle.is_zero() {
+            return Err(ConfigError::new("idle", "must be > 0, got 0s"));
+        }
         Ok(Self { idle })
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     call::CallContext,
-    config::{ConfigError, Errors, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     deadline::Deadline,
     rejection::{AsRejection, Rejection},
 };
@@ -66,7 +66,9 @@ impl From<Duration> for DeadlineConfig {
 
 impl Validate for DeadlineConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Errors::default().positive("total", self.total).into_vec()
+        ConfigErrors::default()
+            .positive("total", self.total)
+            .into_vec()
     }
 }
 
@@ -108,8 +110,7 @@ impl DeadlineLayer {
     /// # Errors
     /// Returns an error if the total time is zero.
     pub fn new(config: impl Into<DeadlineConfig>) -> Result<Self, ConfigError> {
-        let config = config.into();
-        config.validate()?;
+        let config = config.into().validated()?;
         Ok(Self { config })
     }
 

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use tower_fanout_layers::{
-    config::{ConfigError, Validate},
+    config::{ConfigError, ConfigErrors, Validate},
     setters,
 };
 
-use crate::{
-    bounds::Bounds,
-    jwt::{
-        Algorithm,
-        keys::{MAX_KEYS, MAX_TEXT},
-    },
+use crate::jwt::{
+    Algorithm,
+    keys::{MAX_KEYS, MAX_TEXT},
 };
 
 /// Behavior of [`Jwks::start`](super::Jwks::start) if the first fetch fails.
@@ -89,13 +86,13 @@ impl Validate for JwksConfig {
         let two_polls = self.poll_interval.saturating_mul(2);
         let secret = self.algorithms.iter().copied().any(Algorithm::is_symmetric);
         let algorithms = !self.algorithms.is_empty();
-        Bounds::default()
-            .time("poll_interval", self.poll_interval, 10 * SECOND..=DAY)
-            .time("cooldown", self.cooldown, SECOND..=self.poll_interval)
-            .time("timeout", self.timeout, SECOND / 100..=self.cooldown)
-            .time("max_stale", self.max_stale, two_polls..=7 * DAY)
-            .number("max_body", self.max_body, 1..=4 << 20)
-            .number("max_keys", self.max_keys, 1..=1000)
+        ConfigErrors::default()
+            .within("poll_interval", self.poll_interval, 10 * SECOND..=DAY)
+            .within("cooldown", self.cooldown, SECOND..=self.poll_interval)
+            .within("timeout", self.timeout, SECOND / 100..=self.cooldown)
+            .within("max_stale", self.max_stale, two_polls..=7 * DAY)
+            .within("max_body", self.max_body, 1..=4 << 20)
+            .within("max_keys", self.max_keys, 1..=1000)
             .unless(
                 algorithms,
                 "algorithms",

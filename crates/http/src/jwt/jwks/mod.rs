@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tower::Service;
-use tower_fanout_layers::config::ConfigError;
+use tower_fanout_layers::config::{ConfigError, Validate};
 
 use self::poll::{Flight, Poller, Shared};
 pub use self::{
@@ -29,10 +29,7 @@ pub use self::{
     url::{BadJwksUrl, JwksUrl},
 };
 use super::keys::{KeySet, Unavailable};
-use crate::{
-    bounds::valid,
-    client::{Client, ClientConfig, ClientError},
-};
+use crate::client::{Client, ClientConfig, ClientError};
 
 /// The fetched keys of one issuer; see the [module docs](self). Cheap to clone. The task ends when the
 /// last clone is dropped.
@@ -93,7 +90,7 @@ impl Jwks {
         config: JwksConfig,
         on_fetch: impl Fn(FetchOutcome) + Send + 'static,
     ) -> Result<Self, StartError> {
-        let config = valid(config)?;
+        let config = config.validated()?;
         let client = ClientConfig::default().max_response(config.max_body);
         let client = Client::new(&url.endpoint(), client)?;
         Self::start_with(client, url, config, on_fetch).await
@@ -115,7 +112,7 @@ impl Jwks {
         S: Send + 'static,
         S::Future: Send,
     {
-        let config = valid(config)?;
+        let config = config.validated()?;
         let start = config.start;
         let mut poller = Poller::new(client, url.split().1, config, on_fetch);
         let outcome = poller.fetch().await;

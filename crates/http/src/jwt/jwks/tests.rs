@@ -142,7 +142,7 @@ async fn fault_b3_uses_the_last_keys_for_a_day() {
 #[tokio::test(start_paused = true)]
 async fn fault_b3_keys_of_a_healthy_issuer_never_become_stale() {
     let config = defaults().poll_interval(10 * SECOND).cooldown(9 * SECOND);
-    assert!(valid(config.clone().max_stale(11 * SECOND)).is_err());
+    assert!(config.clone().max_stale(11 * SECOND).validate().is_err());
     let shortest = config.max_stale(20 * SECOND);
     let (jwks, _) = issuer(shortest, 4 * SECOND, |_| good(&["a"])).await;
     let jwks = jwks.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::algorithm::{Aimd, Gradient2, LimitAlgorithm, Vegas};
-use crate::config::{ConfigError, Errors, Validate};
+use crate::config::{ConfigError, ConfigErrors, Validate};
 
 /// Configuration of an adaptive limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,11 +102,11 @@ impl Default for AdaptiveConfig {
 
 impl Validate for AdaptiveConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        Errors::default()
+        ConfigErrors::default()
             .at_least("min", self.min, 1)
             .not_above("min", self.min, "initial", self.initial)
             .not_above("initial", self.initial, "max", self.max)
-            .within("tolerance", self.tolerance, 1.0, 10.0)
+            .within("tolerance", self.tolerance, 1.0..=10.0)
             .positive("unanswered", self.unanswered)
             .into_vec()
     }
