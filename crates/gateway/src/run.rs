@@ -200,7 +200,8 @@ fn measure(backend: &Backend) {
 /// Updates the gauges of connections to the public address: open now, and accepted and closed by reason
 /// since the start.
 fn count(connections: &Connections) {
-    let closed = CloseReason::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
+    let closed = CloseReason::ALL.iter();
+    let closed = closed.map(|&reason| (reason.as_str(), connections.closed(reason)));
     let all = [
         ("open", connections.open()),
         ("accepted", connections.accepted()),

@@ -153,6 +153,7 @@ pub mod event;
 pub mod fallback;
 pub mod hedge;
 mod histogram;
+mod labels;
 pub mod latencies;
 mod oneshot;
 #[cfg(feature = "serde")]

@@ -3,40 +3,20 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tower_fanout_layers::labels;
 
 use super::CorrelationId;
 use crate::log::LogValue;
 
-/// Reason for replacing the id of a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Replaced {
-    /// The id has characters other than `[A-Za-z0-9._:-]`.
-    Charset,
-    /// The id is empty or longer than 128 bytes.
-    Length,
-    /// The header has several values that differ.
-    Duplicate,
-}
-
-impl Replaced {
-    /// All reasons.
-    pub const ALL: [Self; 3] = [Self::Charset, Self::Length, Self::Duplicate];
-
-    /// Returns the name in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Charset => "charset",
-            Self::Length => "length",
-            Self::Duplicate => "duplicate",
-        }
-    }
-}
-
-impl fmt::Display for Replaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+labels! {
+    /// Reason for replacing the id of a caller.
+    pub enum Replaced {
+        /// The id has characters other than `[A-Za-z0-9._:-]`.
+        Charset = "charset",
+        /// The id is empty or longer than 128 bytes.
+        Length = "length",
+        /// The header has several values that differ.
+        Duplicate = "duplicate",
     }
 }
 

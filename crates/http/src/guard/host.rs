@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use http::{Request, Version, header::HOST};
 
-use super::Refused;
+use super::HeadError;
 
 /// Maximum length of a DNS name in characters.
 const MAX_NAME: usize = 253;
@@ -12,26 +12,26 @@ const MAX_NAME: usize = 253;
 /// Checks that the request has exactly one valid host, in `Host` or in the target, and the same one
 /// if both have it ([RFC 9112 §3.2](https://www.rfc-editor.org/rfc/rfc9112#section-3.2),
 /// [RFC 9113 §8.3.1](https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1)). HTTP/1.0 needs none.
-pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refused> {
+pub(super) fn check<B>(request: &Request<B>) -> Result<(), HeadError> {
     let mut lines = request.headers().get_all(HOST).iter();
     let line = lines.next().map(http::HeaderValue::as_bytes);
     if lines.next().is_some() {
-        return Err(Refused::DuplicateHost);
+        return Err(HeadError::DuplicateHost);
     }
     let authority = request.uri().authority();
     let authority = authority.map(|authority| authority.as_str().as_bytes());
     if ![line, authority].into_iter().flatten().all(is_authority) {
-        return Err(Refused::HostSyntax);
+        return Err(HeadError::HostSyntax);
     }
     match (line, authority) {
         (Some(line), Some(authority)) if !line.eq_ignore_ascii_case(authority) => {
-            Err(Refused::HostMismatch)
+            Err(HeadError::HostMismatch)
         }
         (Some(_), _) => Ok(()),
         (None, _) if request.version() <= Version::HTTP_10 => Ok(()),
         // HTTP/2 and later have the host in `:authority`.
         (None, Some(_)) if request.version() > Version::HTTP_11 => Ok(()),
-        (None, _) => Err(Refused::HostMissing),
+        (None, _) => Err(HeadError::HostMissing),
     }
 }
 

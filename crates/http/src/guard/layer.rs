@@ -10,7 +10,7 @@ use http::{
 use tower::Layer;
 use tower_fanout_layers::config::{ConfigError, Validate};
 
-use super::{GuardConfig, Refused, check, is_about_server};
+use super::{GuardConfig, HeadError, check, target::is_asterisk};
 use crate::{
     correlation::CorrelationId,
     problem::Problem,
@@ -72,7 +72,8 @@ impl<S> Layer<S> for GuardLayer {
 impl<B> RequestCheck<B> for GuardLayer {
     fn check<R: From<Bytes>>(&self, request: &mut Request<B>) -> Option<Response<R>> {
         match check(request, &self.shared.config) {
-            Ok(()) => is_about_server(request).then(|| self.shared.options()),
+            // The check allows `*` only for `OPTIONS`, and then it means the server as a whole (RFC 9110 §9.3.7).
+            Ok(()) => is_asterisk(request.uri()).then(|| self.shared.options()),
             Err(refused) => Some(self.shared.refusal(refused, request.extensions().get())),
         }
     }
@@ -88,15 +89,19 @@ impl Shared {
     }
 
     /// Logs a rejection and returns its response.
-    fn refusal<B: From<Bytes>>(&self, refused: Refused, id: Option<&CorrelationId>) -> Response<B> {
+    fn refusal<B: From<Bytes>>(
+        &self,
+        refused: HeadError,
+        id: Option<&CorrelationId>,
+    ) -> Response<B> {
         tracing::info!(
             correlation_id = id.map(CorrelationId::as_str),
             code = refused.code().as_str(),
-            reason = refused.reason(),
+            reason = refused.as_str(),
             "a request was refused"
         );
         let mut problem = Problem::new(refused.code());
-        if refused == Refused::MethodNotAllowed {
+        if refused == HeadError::MethodNotAllowed {
             problem = problem.allow(self.allow.clone());
         }
         if refused.ends_connection() {

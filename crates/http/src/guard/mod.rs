@@ -48,7 +48,7 @@ mod target;
 use http::{HeaderValue, Method, Request, header};
 use tower_fanout_layers::{
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
+    labels, setters,
 };
 
 #[cfg(feature = "cors")]
@@ -115,59 +115,48 @@ impl Default for GuardConfig {
     }
 }
 
-/// The reason why a request was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refused {
-    /// The method is unknown.
-    MethodUnknown,
-    /// The method is known but not allowed.
-    MethodNotAllowed,
-    /// The target is longer than [`GuardConfig::max_uri`].
-    UriTooLong,
-    /// The form of the target is not supported, or its path has a backslash or a non-ASCII character.
-    TargetForm,
-    /// The request has no host: an HTTP/1.1 request without `Host`, or an HTTP/2 request with neither
-    /// `Host` nor `:authority`.
-    HostMissing,
-    /// The request has more than one `Host` header.
-    DuplicateHost,
-    /// The host, or the target's authority, is not `host[:port]`.
-    HostSyntax,
-    /// `Host` and the target's authority differ.
-    HostMismatch,
-    /// The transfer coding is not exactly `chunked`.
-    TransferCoding,
-    /// The request has an expectation other than `100-continue`.
-    Expectation,
+labels! {
+    /// The reason why the head of a request was rejected, for logs.
+    pub enum HeadError {
+        /// The method is unknown.
+        MethodUnknown = "method_unknown",
+        /// The method is known but not allowed.
+        MethodNotAllowed = "method_not_allowed",
+        /// The target is longer than [`GuardConfig::max_uri`].
+        UriTooLong = "uri_too_long",
+        /// The form of the target is not supported, or its path has a backslash or a non-ASCII character.
+        TargetForm = "target_form",
+        /// The request has no host: an HTTP/1.1 request without `Host`, or an HTTP/2 request with neither
+        /// `Host` nor `:authority`.
+        HostMissing = "host_missing",
+        /// The request has more than one `Host` header.
+        DuplicateHost = "host_twice",
+        /// The host, or the target's authority, is not `host[:port]`.
+        HostSyntax = "host_syntax",
+        /// `Host` and the target's authority differ.
+        HostMismatch = "host_mismatch",
+        /// The transfer coding is not exactly `chunked`.
+        TransferCoding = "transfer_coding",
+        /// The request has an expectation other than `100-continue`.
+        Expectation = "expectation",
+    }
 }
 
-impl Refused {
-    const fn row(self) -> (Code, &'static str) {
-        match self {
-            Self::MethodUnknown => (Code::MethodUnknown, "method_unknown"),
-            Self::MethodNotAllowed => (Code::MethodNotAllowed, "method_not_allowed"),
-            Self::UriTooLong => (Code::UriTooLong, "uri_too_long"),
-            Self::TargetForm => (Code::BadTarget, "target_form"),
-            Self::HostMissing => (Code::BadHost, "host_missing"),
-            Self::DuplicateHost => (Code::BadHost, "host_twice"),
-            Self::HostSyntax => (Code::BadHost, "host_syntax"),
-            Self::HostMismatch => (Code::BadHost, "host_mismatch"),
-            Self::TransferCoding => (Code::TransferCodingUnsupported, "transfer_coding"),
-            Self::Expectation => (Code::ExpectationFailed, "expectation"),
-        }
-    }
-
+impl HeadError {
     /// Returns the problem code of the response.
     #[must_use]
     pub const fn code(self) -> Code {
-        self.row().0
-    }
-
-    /// Returns the reason for logs, such as `host_missing`. The set of reasons is closed.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        self.row().1
+        match self {
+            Self::MethodUnknown => Code::MethodUnknown,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::UriTooLong => Code::UriTooLong,
+            Self::TargetForm => Code::BadTarget,
+            Self::HostMissing | Self::DuplicateHost | Self::HostSyntax | Self::HostMismatch => {
+                Code::BadHost
+            }
+            Self::TransferCoding => Code::TransferCodingUnsupported,
+            Self::Expectation => Code::ExpectationFailed,
+        }
     }
 
     /// Returns `true` if the connection is closed after the response, because the start of the next
@@ -185,17 +174,17 @@ impl Refused {
 ///
 /// # Errors
 /// Returns the first reason to reject the request.
-pub fn check<B>(request: &Request<B>, config: &GuardConfig) -> Result<(), Refused> {
+pub fn check<B>(request: &Request<B>, config: &GuardConfig) -> Result<(), HeadError> {
     check_method(request.method(), config)?;
     target::check(request, config.max_uri)?;
     host::check(request)?;
     let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     if !codings.next().is_none_or(|coding| is(coding, "chunked")) || codings.next().is_some() {
-        return Err(Refused::TransferCoding);
+        return Err(HeadError::TransferCoding);
     }
     let mut expected = request.headers().get_all(header::EXPECT).iter();
     if !expected.all(|expected| is(expected, "100-continue")) {
-        return Err(Refused::Expectation);
+        return Err(HeadError::Expectation);
     }
     Ok(())
 }
@@ -205,21 +194,14 @@ fn is(value: &HeaderValue, known: &str) -> bool {
     value.as_bytes().eq_ignore_ascii_case(known.as_bytes())
 }
 
-/// Returns `true` if the request is `OPTIONS *`, which asks for the options of the server as a whole
-/// ([RFC 9110 §9.3.7](https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7)).
-#[must_use]
-pub fn is_about_server<B>(request: &Request<B>) -> bool {
-    request.method() == Method::OPTIONS && target::is_asterisk(request.uri())
-}
-
-fn check_method(method: &Method, config: &GuardConfig) -> Result<(), Refused> {
+fn check_method(method: &Method, config: &GuardConfig) -> Result<(), HeadError> {
     if config.methods.contains(method) {
         Ok(())
     } else if STANDARD_METHODS.contains(method) || [Method::TRACE, Method::CONNECT].contains(method)
     {
-        Err(Refused::MethodNotAllowed)
+        Err(HeadError::MethodNotAllowed)
     } else {
-        Err(Refused::MethodUnknown)
+        Err(HeadError::MethodUnknown)
     }
 }
 

@@ -3,14 +3,14 @@
 
 use http::{Method, Request, Uri};
 
-use super::Refused;
+use super::HeadError;
 
 /// Checks that the target is a path, an absolute `http` or `https` URI, or `*` for `OPTIONS`, and
 /// at most `max` bytes long.
-pub(super) fn check<B>(request: &Request<B>, max: usize) -> Result<(), Refused> {
+pub(super) fn check<B>(request: &Request<B>, max: usize) -> Result<(), HeadError> {
     let uri = request.uri();
     if length(uri) > max {
-        return Err(Refused::UriTooLong);
+        return Err(HeadError::UriTooLong);
     }
     let origin_or_absolute = match (uri.scheme_str(), uri.authority()) {
         (None, None) | (Some("http" | "https"), Some(_)) => true,
@@ -24,7 +24,7 @@ pub(super) fn check<B>(request: &Request<B>, max: usize) -> Result<(), Refused> 
     if origin_or_absolute && (asterisk || path) {
         Ok(())
     } else {
-        Err(Refused::TargetForm)
+        Err(HeadError::TargetForm)
     }
 }
 

@@ -26,14 +26,14 @@ fn request(method: &str, target: &str, headers: &[(HeaderName, &str)]) -> Reques
 }
 
 /// Checks `GET /` with a valid host and the header lines `more`.
-fn with(more: &[(HeaderName, &str)]) -> Result<(), Refused> {
+fn with(more: &[(HeaderName, &str)]) -> Result<(), HeadError> {
     let mut request = request("GET", "/", more);
     let host = HeaderValue::from_static("shop.example");
     request.headers_mut().append(HOST, host);
     check_default(&request)
 }
 
-fn check_default(request: &Request<()>) -> Result<(), Refused> {
+fn check_default(request: &Request<()>) -> Result<(), HeadError> {
     check(request, &GuardConfig::default())
 }
 
@@ -59,19 +59,19 @@ async fn fault_d7_responds_414_to_a_target_above_8_kib() {
     // The whole target counts, not only its path.
     let absolute = format!("http://x{}", path(8185));
     let refused = check_default(&request("GET", &absolute, &host));
-    assert_eq!(refused, Err(Refused::UriTooLong));
+    assert_eq!(refused, Err(HeadError::UriTooLong));
 }
 
 #[tokio::test]
 async fn fault_d8_responds_400_to_an_invalid_host_and_closes() {
     assert_eq!(
         check_default(&request("GET", "/", &[])),
-        Err(Refused::HostMissing)
+        Err(HeadError::HostMissing)
     );
     let two = [(HOST, "a.example"), (HOST, "a.example")];
     assert_eq!(
         check_default(&request("GET", "/", &two)),
-        Err(Refused::DuplicateHost)
+        Err(HeadError::DuplicateHost)
     );
     for bad in [
         "",
@@ -99,7 +99,7 @@ async fn fault_d8_responds_400_to_an_invalid_host_and_closes() {
         "\u{e4}.example",
     ] {
         let refused = check_default(&request("GET", "/", &[(HOST, bad)]));
-        assert_eq!(refused, Err(Refused::HostSyntax), "{bad:?}");
+        assert_eq!(refused, Err(HeadError::HostSyntax), "{bad:?}");
     }
     for good in [
         "a",
@@ -136,10 +136,13 @@ fn fault_d8_accepts_the_host_of_http_2_in_the_target() {
     assert_eq!(two("/", &[(HOST, "a.example")]), Ok(()));
     assert_eq!(
         two("https://a.example/", &[(HOST, "b.example")]),
-        Err(Refused::HostMismatch)
+        Err(HeadError::HostMismatch)
     );
-    assert_eq!(two("https://ada@a.example/", &[]), Err(Refused::HostSyntax));
-    assert_eq!(two("/", &[]), Err(Refused::HostMissing));
+    assert_eq!(
+        two("https://ada@a.example/", &[]),
+        Err(HeadError::HostSyntax)
+    );
+    assert_eq!(two("/", &[]), Err(HeadError::HostMissing));
 }
 
 #[test]
@@ -150,16 +153,16 @@ fn fault_d9_rejects_other_forms_of_target_and_other_hosts() {
         Ok(())
     );
     for (method, target, refused) in [
-        ("GET", "http://b.example/x", Refused::HostMismatch),
-        ("GET", "http://a.example/x", Refused::HostMismatch),
-        ("GET", "http://ada@a.example:80/x", Refused::HostSyntax),
-        ("GET", "ftp://a.example:80/x", Refused::TargetForm),
-        ("GET", "a.example:80", Refused::TargetForm),
-        ("GET", "*", Refused::TargetForm),
-        ("POST", "*", Refused::TargetForm),
-        ("GET", "/a\\..\\b", Refused::TargetForm),
-        ("GET", "/\u{e9}", Refused::TargetForm),
-        ("CONNECT", "a.example:80", Refused::MethodNotAllowed),
+        ("GET", "http://b.example/x", HeadError::HostMismatch),
+        ("GET", "http://a.example/x", HeadError::HostMismatch),
+        ("GET", "http://ada@a.example:80/x", HeadError::HostSyntax),
+        ("GET", "ftp://a.example:80/x", HeadError::TargetForm),
+        ("GET", "a.example:80", HeadError::TargetForm),
+        ("GET", "*", HeadError::TargetForm),
+        ("POST", "*", HeadError::TargetForm),
+        ("GET", "/a\\..\\b", HeadError::TargetForm),
+        ("GET", "/\u{e9}", HeadError::TargetForm),
+        ("CONNECT", "a.example:80", HeadError::MethodNotAllowed),
     ] {
         assert_eq!(
             check_default(&request(method, target, &host)),
@@ -168,7 +171,7 @@ fn fault_d9_rejects_other_forms_of_target_and_other_hosts() {
         );
     }
     let absolute = request("GET", "http://a.example/", &[]);
-    assert_eq!(check_default(&absolute), Err(Refused::HostMissing));
+    assert_eq!(check_default(&absolute), Err(HeadError::HostMissing));
 }
 
 #[tokio::test]
@@ -199,13 +202,13 @@ fn fault_d12_accepts_only_the_transfer_coding_chunked() {
     ] {
         assert_eq!(
             with(&[coding(bad)]),
-            Err(Refused::TransferCoding),
+            Err(HeadError::TransferCoding),
             "{bad:?}"
         );
     }
     let two = [coding("chunked"), coding("chunked")];
-    assert_eq!(with(&two), Err(Refused::TransferCoding));
-    assert!(Refused::TransferCoding.ends_connection());
+    assert_eq!(with(&two), Err(HeadError::TransferCoding));
+    assert!(HeadError::TransferCoding.ends_connection());
 }
 
 #[test]
@@ -215,7 +218,7 @@ fn fault_d15_accepts_http_1_0_without_host() {
     assert_eq!(check_default(&old), Ok(()));
     old.headers_mut()
         .insert(HOST, HeaderValue::from_static("a,b"));
-    assert_eq!(check_default(&old), Err(Refused::HostSyntax));
+    assert_eq!(check_default(&old), Err(HeadError::HostSyntax));
 }
 
 #[test]
@@ -223,11 +226,11 @@ fn fault_d17_rejects_expectations_other_than_100_continue() {
     let expect = |value| (header::EXPECT, value);
     assert_eq!(with(&[expect("100-Continue")]), Ok(()));
     for bad in ["200-ok", "", "100-continue, x"] {
-        assert_eq!(with(&[expect(bad)]), Err(Refused::Expectation), "{bad:?}");
+        assert_eq!(with(&[expect(bad)]), Err(HeadError::Expectation), "{bad:?}");
     }
     let one_of_two = [expect("100-continue"), expect("x")];
-    assert_eq!(with(&one_of_two), Err(Refused::Expectation));
-    assert_eq!(Refused::Expectation.code().status(), 417);
+    assert_eq!(with(&one_of_two), Err(HeadError::Expectation));
+    assert_eq!(HeadError::Expectation.code().status(), 417);
 }
 
 #[tokio::test]
@@ -258,7 +261,7 @@ async fn fault_d19_responds_405_or_501_to_other_methods() {
     };
     assert_eq!(
         check(&request("POST", "/", &host), &config),
-        Err(Refused::MethodNotAllowed)
+        Err(HeadError::MethodNotAllowed)
     );
 }
 

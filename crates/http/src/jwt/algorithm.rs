@@ -3,53 +3,38 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use tower_fanout_layers::labels;
 
-macro_rules! algorithms {
-    ($($(#[$doc:meta])* $algorithm:ident = $name:literal,)*) => {
-        /// A signature algorithm of a token ([RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3)).
-        /// Serialized and parsed by its `alg` name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[non_exhaustive]
-        pub enum Algorithm { $($(#[$doc])* $algorithm,)* }
-
-        impl Algorithm {
-            /// All algorithms.
-            pub const ALL: &'static [Self] = &[$(Self::$algorithm),*];
-
-            /// Returns the `alg` name.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$algorithm => $name,)* }
-            }
-        }
-    };
-}
-
-algorithms! {
-    /// HMAC with SHA-256.
-    HS256 = "HS256",
-    /// HMAC with SHA-384.
-    HS384 = "HS384",
-    /// HMAC with SHA-512.
-    HS512 = "HS512",
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    RS256 = "RS256",
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
-    RS384 = "RS384",
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
-    RS512 = "RS512",
-    /// RSASSA-PSS with SHA-256.
-    PS256 = "PS256",
-    /// RSASSA-PSS with SHA-384.
-    PS384 = "PS384",
-    /// RSASSA-PSS with SHA-512.
-    PS512 = "PS512",
-    /// ECDSA on P-256 with SHA-256.
-    ES256 = "ES256",
-    /// ECDSA on P-384 with SHA-384.
-    ES384 = "ES384",
-    /// Edwards-curve signatures ([RFC 8037](https://www.rfc-editor.org/rfc/rfc8037)), with Ed25519.
-    EdDSA = "EdDSA",
+labels! {
+    /// A signature algorithm of a token ([RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3)).
+    /// Serialized and parsed by its `alg` name.
+    #[derive(Serialize, Deserialize)]
+    pub enum Algorithm {
+        /// HMAC with SHA-256.
+        HS256 = "HS256",
+        /// HMAC with SHA-384.
+        HS384 = "HS384",
+        /// HMAC with SHA-512.
+        HS512 = "HS512",
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        RS256 = "RS256",
+        /// RSASSA-PKCS1-v1_5 with SHA-384.
+        RS384 = "RS384",
+        /// RSASSA-PKCS1-v1_5 with SHA-512.
+        RS512 = "RS512",
+        /// RSASSA-PSS with SHA-256.
+        PS256 = "PS256",
+        /// RSASSA-PSS with SHA-384.
+        PS384 = "PS384",
+        /// RSASSA-PSS with SHA-512.
+        PS512 = "PS512",
+        /// ECDSA on P-256 with SHA-256.
+        ES256 = "ES256",
+        /// ECDSA on P-384 with SHA-384.
+        ES384 = "ES384",
+        /// Edwards-curve signatures ([RFC 8037](https://www.rfc-editor.org/rfc/rfc8037)), with Ed25519.
+        EdDSA = "EdDSA",
+    }
 }
 
 impl Algorithm {

@@ -5,48 +5,28 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// The reason why a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The client or the server closed the connection normally. Includes connections that were closed
-    /// because of [`ServerConfig::max_age`](super::ServerConfig::max_age) or a graceful shutdown.
-    Done,
-    /// A request head or the TLS handshake took longer than the header timeout.
-    Slow,
-    /// The connection was idle for longer than the idle timeout.
-    Idle,
-    /// The client did not read its response within the write timeout.
-    Stalled,
-    /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service
-    /// panicked.
-    ///
-    /// Also used if a PING was not answered in time, if the client exceeded a limit of resets
-    /// (GOAWAY), and if the connection was aborted at the end of
-    /// [`ServerConfig::grace`](super::ServerConfig::grace).
-    Error,
-}
+use tower_fanout_layers::labels;
 
-impl CloseReason {
-    /// Every reason.
-    pub const ALL: [Self; 5] = [
-        Self::Done,
-        Self::Slow,
-        Self::Idle,
-        Self::Stalled,
-        Self::Error,
-    ];
-
-    /// Returns the reason as a metric label, such as `idle`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Slow => "slow",
-            Self::Idle => "idle",
-            Self::Stalled => "stalled",
-            Self::Error => "error",
-        }
+labels! {
+    /// The reason why a connection was closed.
+    pub enum CloseReason {
+        /// The client or the server closed the connection normally. Includes connections that were
+        /// closed because of [`ServerConfig::max_age`](super::ServerConfig::max_age) or a graceful
+        /// shutdown.
+        Done = "done",
+        /// A request head or the TLS handshake took longer than the header timeout.
+        Slow = "slow",
+        /// The connection was idle for longer than the idle timeout.
+        Idle = "idle",
+        /// The client did not read its response within the write timeout.
+        Stalled = "stalled",
+        /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service
+        /// panicked.
+        ///
+        /// Also used if a PING was not answered in time, if the client exceeded a limit of resets
+        /// (GOAWAY), and if the connection was aborted at the end of
+        /// [`ServerConfig::grace`](super::ServerConfig::grace).
+        Error = "error",
     }
 }
 
@@ -78,11 +58,8 @@ impl Connections {
     /// Returns the number of open connections.
     #[must_use]
     pub fn open(&self) -> u64 {
-        let closed: u64 = CloseReason::ALL
-            .map(|reason| self.closed(reason))
-            .iter()
-            .sum();
-        self.accepted().saturating_sub(closed)
+        let closed = CloseReason::ALL.iter().map(|reason| self.closed(*reason));
+        self.accepted().saturating_sub(closed.sum())
     }
 
     /// Counts an accepted connection.
@@ -122,7 +99,8 @@ mod tests {
         first.close(CloseReason::Slow);
         drop(second);
         assert_eq!((connections.accepted(), connections.open()), (2, 0));
-        let closed = CloseReason::ALL.map(|reason| (reason.as_str(), connections.closed(reason)));
+        let closed = CloseReason::ALL.iter();
+        let closed = closed.map(|&reason| (reason.as_str(), connections.closed(reason)));
         let expected = [
             ("done", 0),
             ("slow", 1),
@@ -130,6 +108,6 @@ mod tests {
             ("stalled", 0),
             ("error", 1),
         ];
-        assert_eq!(closed, expected);
+        assert!(closed.eq(expected));
     }
 }

@@ -4,48 +4,32 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header::ACCEPT};
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
+use tower_fanout_layers::labels;
 
 use super::JwksConfig;
 use crate::client::ClientError;
 
-macro_rules! outcomes {
-    ($($(#[$doc:meta])* $outcome:ident = $name:literal,)*) => {
-        /// Outcome of a fetch of keys: a closed list for logs and metrics.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum FetchOutcome { $($(#[$doc])* $outcome,)* }
-
-        impl FetchOutcome {
-            /// All outcomes.
-            pub const ALL: &'static [Self] = &[$(Self::$outcome),*];
-
-            /// Returns the name in logs and metrics.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$outcome => $name,)* }
-            }
-        }
-    };
-}
-
-outcomes! {
-    /// The fetch returned usable keys, new or unchanged.
-    Ok = "ok",
-    /// No response arrived, or it ended early. Also used for any error of the client that no other
-    /// outcome names, and if the fetch panics.
-    Unreachable = "unreachable",
-    /// The fetch exceeded its timeout.
-    Timeout = "timeout",
-    /// The status of the response is not 200. Redirects are included.
-    Status = "status",
-    /// The response is larger than [`JwksConfig::max_body`](field@super::JwksConfig::max_body) or the
-    /// limit of the client.
-    TooLarge = "too_large",
-    /// The response is not a JWK Set, has more than
-    /// [`JwksConfig::max_keys`](field@super::JwksConfig::max_keys) keys, has two usable keys with the same
-    /// `kid`, or no key of it can be used. Also used for
-    /// [`ClientError::BadHead`], [`ClientError::BadContentType`] and [`ClientError::BadJson`].
-    Invalid = "invalid",
+labels! {
+    /// Outcome of a fetch of keys: a closed list for logs and metrics.
+    pub enum FetchOutcome {
+        /// The fetch returned usable keys, new or unchanged.
+        Ok = "ok",
+        /// No response arrived, or it ended early. Also used for any error of the client that no other
+        /// outcome names, and if the fetch panics.
+        Unreachable = "unreachable",
+        /// The fetch exceeded its timeout.
+        Timeout = "timeout",
+        /// The status of the response is not 200. Redirects are included.
+        Status = "status",
+        /// The response is larger than [`JwksConfig::max_body`](field@super::JwksConfig::max_body) or the
+        /// limit of the client.
+        TooLarge = "too_large",
+        /// The response is not a JWK Set, has more than
+        /// [`JwksConfig::max_keys`](field@super::JwksConfig::max_keys) keys, has two usable keys with the same
+        /// `kid`, or no key of it can be used. Also used for
+        /// [`ClientError::BadHead`], [`ClientError::BadContentType`] and [`ClientError::BadJson`].
+        Invalid = "invalid",
+    }
 }
 
 impl From<ClientError> for FetchOutcome {
