@@ -37,8 +37,6 @@ codes! {
     /// 400. The host is missing, repeated, invalid, or different from that of the target. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     BadHost = 400 "bad_host" "The host of the request is not valid",
-    /// 400. The end of the body is ambiguous. No layer of this crate sends this code.
-    BadFraming = 400 "bad_framing" "The length of the body is not clear",
     /// 400. The form of the request target is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     BadTarget = 400 "bad_target" "The target of the request is not valid",
@@ -81,9 +79,6 @@ codes! {
     /// 429. A quota is exhausted. Sent for
     /// [`Rejection::RateLimited`](tower_fanout_layers::Rejection::RateLimited).
     RateLimited = 429 "rate_limited" "Too many requests",
-    /// 431. The request head is too large. No layer of this crate sends this code: the server rejects such
-    /// requests with an empty response.
-    HeadersTooLarge = 431 "headers_too_large" "The headers are too large",
     /// 500. An internal error occurred. Sent by [`ProblemLayer`](super::ProblemLayer) for a panic, for an
     /// error without a rejection, and for a rejection without a code of its own.
     Internal = 500 "internal" "Something went wrong",
