@@ -20,18 +20,24 @@ use crate::{
 /// Headers that are computed for each message.
 static RECOMPUTED: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
 
-/// Headers that let their holder act as the caller.
-static CREDENTIALS: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
-
 /// Returns `true` if only the layers and the client of this crate may set the header: hop-by-hop
 /// headers, headers that are computed for each message, the correlation id, the trace context, and
 /// `x-fanout-…`.
 #[must_use]
 pub fn is_managed(name: &HeaderName) -> bool {
-    is_hop_by_hop(name)
-        || RECOMPUTED.contains(name)
+    is_per_message(name)
         || [CORRELATION_ID, TRACEPARENT, TRACESTATE, BAGGAGE].contains(name)
         || name.as_str().starts_with("x-fanout-")
+}
+
+/// Returns `true` for hop-by-hop headers and for headers that are computed for each message.
+pub(crate) fn is_per_message(name: &HeaderName) -> bool {
+    is_hop_by_hop(name) || RECOMPUTED.contains(name)
+}
+
+/// Returns `true` if the header lets its holder act as the caller.
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
+    [AUTHORIZATION, COOKIE].contains(name)
 }
 
 /// The caller headers to forward to a service. Empty by default.
@@ -55,14 +61,14 @@ impl Validate for ForwardConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let headers = self.headers.iter().filter_map(|name| match name {
             name if is_managed(name) => Some("the header is set by the gateway itself"),
-            name if CREDENTIALS.contains(name) => {
+            name if is_credential(name) => {
                 Some("the header is a credential; list it in `credentials` to forward it")
             }
             _ => None,
         });
         let headers = headers.map(|message| ConfigError::new("headers", message));
         let others = self.credentials.iter();
-        let others = others.filter(|name| !CREDENTIALS.contains(name));
+        let others = others.filter(|name| !is_credential(name));
         let others = others.map(|_| {
             ConfigError::new(
                 "credentials",

@@ -12,6 +12,8 @@ mod headers;
 mod hop_by_hop;
 mod hop_count;
 
+#[cfg(feature = "jwt")]
+pub(crate) use self::headers::{is_credential, is_per_message};
 pub use self::{
     headers::{ForwardConfig, ForwardHeaders, is_managed},
     hop_by_hop::strip,

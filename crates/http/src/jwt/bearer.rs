@@ -2,42 +2,39 @@
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::{
-    jose::MAX_TOKEN,
-    refusal::{Reason, Refusal},
-};
+use super::{jose::MAX_TOKEN, reason::Reason};
 
 /// Returns the token of `Authorization: Bearer`
 /// ([RFC 6750 §2.1](https://www.rfc-editor.org/rfc/rfc6750#section-2.1)). Tokens in cookies, queries and forms are
 /// ignored.
-pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(Refusal(Reason::Missing))?.as_bytes();
+    let value = values.next().ok_or(Reason::Missing)?.as_bytes();
     if values.next().is_some() {
-        return Err(Refusal(Reason::Duplicate));
+        return Err(Reason::Duplicate);
     }
-    let rest = credentials(value).ok_or_else(|| Refusal(other_scheme_reason(value)))?;
+    let rest = credentials(value).ok_or_else(|| other_scheme_reason(value))?;
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     let token = &rest[spaces..]; // `spaces` was counted in `rest`, so the range is valid.
     if token.len() > MAX_TOKEN {
-        return Err(Refusal(Reason::Oversize));
+        return Err(Reason::Oversize);
     }
     if !is_printable(token) {
-        return Err(Refusal(Reason::Syntax));
+        return Err(Reason::Syntax);
     }
     // A JWS in JSON serialization is a well-formed header value, but not an accepted token.
     if token.starts_with(b"{") {
-        return Err(Refusal(Reason::NotThreeParts));
+        return Err(Reason::NotThreeParts);
     }
     // A comma separates several credentials in one header value.
     if token.contains(&b',') {
-        return Err(Refusal(Reason::Duplicate));
+        return Err(Reason::Duplicate);
     }
     // The alphabet of `b64token`.
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     match std::str::from_utf8(token) {
         Ok(token) if !token.is_empty() && token.as_bytes().iter().all(is_token) => Ok(token),
-        _ => Err(Refusal(Reason::Syntax)),
+        _ => Err(Reason::Syntax),
     }
 }
 

@@ -7,7 +7,7 @@ use tower_fanout_layers::{
     setters,
 };
 
-use super::{denylist::DenyList, refusal::quotable};
+use super::{denylist::DenyList, reason::quotable};
 use crate::bounds::YEAR;
 
 /// Maximum of [`VerifierConfig::leeway`].

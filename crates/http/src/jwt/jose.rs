@@ -6,12 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{
-    Algorithm,
-    keys::KeySet,
-    object::object,
-    refusal::{Reason, Refusal},
-};
+use super::{Algorithm, keys::KeySet, object::object, reason::Reason};
 
 /// Maximum length of a token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 << 10;
@@ -47,7 +42,7 @@ impl fmt::Debug for Verified {
 ///
 /// # Errors
 /// Returns the first reason for refusing the token.
-pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Refusal> {
+pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Reason> {
     let parts = Parts::of(token)?;
     let header = read_header(&decode(parts.header)?)?;
     let (algorithm, kid) = check_header(&header)?;
@@ -56,7 +51,7 @@ pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Refusal> {
     decode(parts.signature)?;
     match verify_signature(&parts, algorithm, kid, keys) {
         Ok(()) => Ok(Verified { header, payload }),
-        Err(Refusal(Reason::Signature)) if offers_a_key(&header) => Err(Refusal(Reason::Embedded)),
+        Err(Reason::Signature) if offers_a_key(&header) => Err(Reason::Embedded),
         Err(refusal) => Err(refusal),
     }
 }
@@ -70,24 +65,24 @@ fn verify_signature(
     algorithm: Algorithm,
     kid: Option<&str>,
     keys: &KeySet,
-) -> Result<(), Refusal> {
+) -> Result<(), Reason> {
     if !keys.knows(kid) {
-        return Err(Refusal(Reason::Kid));
+        return Err(Reason::Kid);
     }
     let mut candidates = keys.candidates(kid, algorithm).peekable();
     if candidates.peek().is_none() {
-        return Err(Refusal(Reason::Algorithm));
+        return Err(Reason::Algorithm);
     }
     if candidates.any(|key| key.verify(parts.signature, parts.message)) {
         Ok(())
     } else {
-        Err(Refusal(Reason::Signature))
+        Err(Reason::Signature)
     }
 }
 
 /// Returns the `iss` of `token` without verification. Use it only to select the keys that must verify
 /// the token.
-pub(super) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
+pub(super) fn unverified_issuer(token: &str) -> Result<String, Reason> {
     #[derive(Deserialize)]
     struct Claimed {
         iss: Option<Value>,
@@ -98,8 +93,8 @@ pub(super) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
         Ok(Claimed {
             iss: Some(Value::String(issuer)),
         }) => Ok(issuer),
-        Ok(_) => Err(Refusal(Reason::Issuer)),
-        Err(_) => Err(Refusal(Reason::Claims)),
+        Ok(_) => Err(Reason::Issuer),
+        Err(_) => Err(Reason::Claims),
     }
 }
 
@@ -113,19 +108,15 @@ struct Parts<'t> {
 }
 
 impl<'t> Parts<'t> {
-    fn of(token: &'t str) -> Result<Self, Refusal> {
+    fn of(token: &'t str) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN {
-            return Err(Refusal(Reason::Oversize));
+            return Err(Reason::Oversize);
         }
-        let (message, signature) = token
-            .rsplit_once('.')
-            .ok_or(Refusal(Reason::NotThreeParts))?;
-        let (header, payload) = message
-            .split_once('.')
-            .ok_or(Refusal(Reason::NotThreeParts))?;
+        let (message, signature) = token.rsplit_once('.').ok_or(Reason::NotThreeParts)?;
+        let (header, payload) = message.split_once('.').ok_or(Reason::NotThreeParts)?;
         // A fourth part would be at the end of `payload`.
         if payload.contains('.') || header.is_empty() || signature.is_empty() {
-            return Err(Refusal(Reason::NotThreeParts));
+            return Err(Reason::NotThreeParts);
         }
         Ok(Self {
             header,
@@ -136,27 +127,25 @@ impl<'t> Parts<'t> {
     }
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| Refusal(Reason::Base64))
+fn decode(part: &str) -> Result<Vec<u8>, Reason> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Base64)
 }
 
-fn read_header(text: &[u8]) -> Result<Map<String, Value>, Refusal> {
+fn read_header(text: &[u8]) -> Result<Map<String, Value>, Reason> {
     if text.len() > MAX_HEADER {
-        return Err(Refusal(Reason::Header));
+        return Err(Reason::Header);
     }
-    object(text, MAX_DEPTH).ok_or(Refusal(Reason::Header))
+    object(text, MAX_DEPTH).ok_or(Reason::Header)
 }
 
 /// Returns `alg` and `kid`. Refuses extensions, unknown algorithms and invalid `kid`s.
-fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>), Refusal> {
+fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>), Reason> {
     // Extensions that a verifier does not support must be refused (RFC 7515 §4.1.11).
     if ["crit", "b64", "zip"]
         .iter()
         .any(|name| header.contains_key(*name))
     {
-        return Err(Refusal(Reason::Critical));
+        return Err(Reason::Critical);
     }
     let algorithm = header
         .get("alg")
@@ -165,9 +154,9 @@ fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>)
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() <= MAX_KID => Some(kid.as_str()),
-        Some(_) => return Err(Refusal(Reason::Kid)),
+        Some(_) => return Err(Reason::Kid),
     };
-    Ok((algorithm.ok_or(Refusal(Reason::Algorithm))?, kid))
+    Ok((algorithm.ok_or(Reason::Algorithm)?, kid))
 }
 
 /// Returns `true` if the header offers a key or a URL of one

@@ -22,7 +22,7 @@ use super::{
     claims::Claims,
     config::JwtConfig,
     keys::Flight,
-    refusal::{Outcome, Reason, Refusal},
+    reason::{Outcome, Reason},
     verifier::{Verifier, VerifyError},
 };
 use crate::{
@@ -100,26 +100,26 @@ impl Shared {
         if has_role && all_scopes.iter().all(|scope| scopes.contains(scope)) {
             Ok(claims)
         } else {
-            Err(Refusal(Reason::Scope).into())
+            Err(Reason::Scope.into())
         }
     }
 
     fn refuse<B: From<Bytes>>(&self, failure: VerifyError, extensions: &Extensions) -> Response<B> {
-        let (refusal, retry_after) = match failure {
-            VerifyError::Refused(refusal) => (refusal, None),
+        let (reason, retry_after) = match failure {
+            VerifyError::Refused(reason, retry_after) => (reason, retry_after),
             // The call's deadline passed while it waited, and the fetch ends soon.
-            VerifyError::NoKeyYet(_) => {
-                (Refusal(Reason::Unavailable), Some(Duration::from_secs(1)))
-            }
-            VerifyError::Unavailable(why) => (Refusal(Reason::Unavailable), Some(why.retry_after)),
+            VerifyError::NoKeyYet(_) => (Reason::Unavailable, Some(Duration::from_secs(1))),
         };
-        (self.on_outcome)(Outcome::Rejected(refusal.0));
+        (self.on_outcome)(Outcome::Rejected(reason));
         let id = extensions.get::<CorrelationId>();
-        let (code, reason) = (refusal.code().as_str(), refusal.0.as_str());
-        let correlation_id = id.map(CorrelationId::as_str);
-        tracing::debug!(code, reason, correlation_id, "token refused");
-        let mut problem = refusal.problem(&self.config.realm, &self.required_scopes());
-        if refusal.0 == Reason::Expired && self.config.reveal_expired {
+        tracing::debug!(
+            code = reason.code().as_str(),
+            reason = reason.as_str(),
+            correlation_id = id.map(CorrelationId::as_str),
+            "token refused"
+        );
+        let mut problem = reason.problem(&self.config.realm, &self.required_scopes());
+        if reason == Reason::Expired && self.config.reveal_expired {
             problem = problem.detail("the token has expired");
         }
         problem.retry_after(retry_after).into_response(id)

@@ -57,7 +57,7 @@ mod keys;
 mod layer;
 mod object;
 mod propagate;
-mod refusal;
+mod reason;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -74,6 +74,6 @@ pub use self::{
     keys::{DroppedKey, Key, KeyError, KeySet, Keys, Unavailable, sign},
     layer::{Jwt, JwtFuture, JwtLayer},
     propagate::{PropagateClaimsConfig, PropagateClaimsLayer, PropagatedClaim},
-    refusal::{Outcome, Reason, Refusal},
+    reason::{Outcome, Reason},
     verifier::Verifier,
 };

@@ -3,13 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response,
-    header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE,
-    },
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tower::Layer;
@@ -21,10 +15,11 @@ use tower_fanout_layers::{
 use super::{
     claims::{Claims, path},
     config::check_realm,
-    refusal::{Outcome, Reason, Refusal},
+    reason::{Outcome, Reason},
 };
 use crate::{
     correlation::CorrelationId,
+    forward::{is_credential, is_per_message},
     service::{CheckRequest, RequestCheck},
 };
 
@@ -36,21 +31,6 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// Headers that frame, route or describe a message, or carry credentials. A claim must not replace
-/// them.
-const RESERVED: [HeaderName; 11] = [
-    AUTHORIZATION,
-    CONNECTION,
-    CONTENT_LENGTH,
-    CONTENT_TYPE,
-    COOKIE,
-    EXPECT,
-    HOST,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// Writes claims into request headers. Apply it inside [`JwtLayer`](super::JwtLayer), which provides
 /// the claims.
@@ -78,17 +58,10 @@ pub struct PropagateClaimsLayer {
 
 #[derive(Clone, Debug)]
 struct Shared {
-    headers: Vec<Propagated>,
-    refuse: bool,
-    realm: String,
+    config: PropagateClaimsConfig,
+    /// The path of each claim in `config`.
+    paths: Vec<Vec<String>>,
     on_outcome: fn(Outcome),
-}
-
-#[derive(Clone, Debug)]
-struct Propagated {
-    claim: Vec<String>,
-    header: HeaderName,
-    encode: bool,
 }
 
 /// Configuration of [`PropagateClaimsLayer`]: the claims to send in headers. Empty by default.
@@ -114,8 +87,8 @@ pub struct PropagateClaimsConfig {
 pub struct PropagatedClaim {
     /// Claim to send: a dotted path, or a URI as a single name.
     pub claim: String,
-    /// Header to send the claim in. Headers that frame, route or describe a message or carry
-    /// credentials are rejected.
+    /// Header to send the claim in. Rejected are `content-type`, credentials, hop-by-hop headers, and
+    /// headers that are computed for each message.
     pub header: HeaderName,
     /// Percent-encodes the claim in UTF-8. [`PropagateClaimsConfig::claim`] sets it to `false`, and
     /// [`encoded_claim`](PropagateClaimsConfig::encoded_claim) to `true`.
@@ -170,7 +143,8 @@ impl Validate for PropagateClaimsConfig {
         let mut errors = check_realm(ConfigErrors::default(), &self.realm);
         for (index, PropagatedClaim { header, .. }) in self.claims.iter().enumerate() {
             let mut before = self.claims.iter().take(index);
-            let reserved = RESERVED.contains(header);
+            let reserved =
+                is_per_message(header) || is_credential(header) || header == CONTENT_TYPE;
             errors = errors
                 .unless(
                     !reserved,
@@ -193,20 +167,14 @@ impl PropagateClaimsLayer {
     /// # Errors
     /// Returns the first invalid value of `config`.
     pub fn new(config: PropagateClaimsConfig) -> Result<Self, ConfigError> {
-        let PropagateClaimsConfig {
-            claims,
-            refuse,
-            realm,
-        } = config.validated()?;
-        let headers = claims.into_iter().map(|one| Propagated {
-            claim: path(&one.claim),
-            header: one.header,
-            encode: one.encode,
-        });
+        let config = config.validated()?;
+        let paths = config
+            .claims
+            .iter()
+            .map(|propagated| path(&propagated.claim));
         let shared = Shared {
-            headers: headers.collect(),
-            refuse,
-            realm,
+            paths: paths.collect(),
+            config,
             on_outcome: |_| {},
         };
         Ok(Self {
@@ -224,29 +192,24 @@ impl PropagateClaimsLayer {
 
 impl Shared {
     /// Writes the headers. Returns an error if a claim cannot be sent in its header.
-    fn write(&self, claims: Option<&Claims>, headers: &mut HeaderMap) -> Result<(), Refusal> {
+    fn write(&self, claims: Option<&Claims>, headers: &mut HeaderMap) -> Result<(), Reason> {
         let mut result = Ok(());
-        for propagated in &self.headers {
+        for (PropagatedClaim { header, encode, .. }, path) in
+            self.config.claims.iter().zip(&self.paths)
+        {
             // A header from the caller must not pass for a claim, even if no claim replaces it.
-            headers.remove(&propagated.header);
-            let claim = claims.and_then(|claims| claims.get(&propagated.claim));
-            let Some(text) = claim.map(|claim| text(claim, propagated.encode)) else {
+            headers.remove(header);
+            let Some(claim) = claims.and_then(|claims| claims.get(path)) else {
                 continue;
             };
-            match text.and_then(|text| value(&text)) {
+            match text(claim, *encode).and_then(|text| value(&text)) {
                 // An empty header would only look like a claim.
                 Some(value) if value.is_empty() => {}
-                Some(value) => drop(headers.insert(propagated.header.clone(), value)),
-                None => result = Err(Refusal(Reason::ClaimValue)),
+                Some(value) => drop(headers.insert(header, value)),
+                None => result = Err(Reason::ClaimValue),
             }
         }
         result
-    }
-
-    fn refuse<B: From<Bytes>>(&self, refusal: Refusal, id: Option<&CorrelationId>) -> Response<B> {
-        (self.on_outcome)(Outcome::Rejected(refusal.0));
-        let problem = refusal.problem(&self.realm, "");
-        problem.into_response(id)
     }
 }
 
@@ -292,15 +255,21 @@ impl<S> Layer<S> for PropagateClaimsLayer {
 
 impl<B> RequestCheck<B> for PropagateClaimsLayer {
     fn check<R: From<Bytes>>(&self, request: &mut Request<B>) -> Option<Response<R>> {
+        let Shared {
+            config, on_outcome, ..
+        } = &*self.shared;
         let claims = request.extensions().get::<Claims>().cloned();
         let written = self.shared.write(claims.as_ref(), request.headers_mut());
-        let refusal = written.err()?;
+        let reason = written.err()?;
         let id = request.extensions().get::<CorrelationId>();
         tracing::debug!(
-            reason = refusal.0.as_str(),
+            reason = reason.as_str(),
             correlation_id = id.map(CorrelationId::as_str),
             "claim not propagated: its value does not fit in a header"
         );
-        self.shared.refuse.then(|| self.shared.refuse(refusal, id))
+        config.refuse.then(|| {
+            on_outcome(Outcome::Rejected(reason));
+            reason.problem(&config.realm, "").into_response(id)
+        })
     }
 }

@@ -1,9 +1,6 @@
 //! Validation of the claims of a token.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use serde_json::{Map, Value};
 use tower_fanout_layers::config::{ConfigError, Validate};
@@ -11,10 +8,9 @@ use tower_fanout_layers::config::{ConfigError, Validate};
 use super::{
     claims::{Claims, Shared, find, path, words},
     config::VerifierConfig,
-    denylist::DenyList,
     jose::Verified,
     object::object,
-    refusal::{Reason, Refusal},
+    reason::Reason,
 };
 
 /// Latest accepted time: the end of the year 9999, in seconds since 1970.
@@ -27,15 +23,8 @@ const MAX_CLAIMS: usize = 64;
 /// A valid [`VerifierConfig`], prepared for checking tokens.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    issuers: Vec<String>,
-    audiences: Vec<String>,
-    leeway: Duration,
-    max_age: Option<Duration>,
-    typ: Option<String>,
-    require_jti: bool,
-    deny_list: Option<DenyList>,
+    config: VerifierConfig,
     tier_claim: Option<Vec<String>>,
-    tiers: Vec<String>,
     default_tier: Arc<str>,
     roles_claim: Vec<String>,
 }
@@ -47,30 +36,28 @@ impl Rules {
     /// Returns the first invalid value of `config`.
     pub(super) fn new(config: VerifierConfig) -> Result<Self, ConfigError> {
         let config = config.validated()?;
-        let typ = config.require_typ.as_deref();
         Ok(Self {
-            typ: typ.map(|typ| bare_type(typ).to_owned()),
             tier_claim: config.tier_claim.as_deref().map(path),
-            default_tier: config.default_tier.into(),
+            default_tier: config.default_tier.as_str().into(),
             roles_claim: path(&config.roles_claim),
-            issuers: config.issuers,
-            audiences: config.audiences,
-            leeway: config.leeway,
-            max_age: config.max_age,
-            require_jti: config.require_jti,
-            deny_list: config.deny_list,
-            tiers: config.tiers,
+            config,
         })
     }
 
     /// Returns `true` if these rules accept tokens of `issuer`.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
-        self.issuers.iter().any(|accepted| accepted == issuer)
+        self.config
+            .issuers
+            .iter()
+            .any(|accepted| accepted == issuer)
     }
 
     /// Returns `true` if an issuer is listed both here and in `other`.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.issuers.iter().any(|issuer| other.is_issuer(issuer))
+        self.config
+            .issuers
+            .iter()
+            .any(|issuer| other.is_issuer(issuer))
     }
 
     /// Returns the claims of `verified` if they are valid at `now`.
@@ -80,13 +67,13 @@ impl Rules {
     ///
     /// # Errors
     /// Returns the first rule that the token violates.
-    pub(super) fn check(&self, verified: &Verified, now: SystemTime) -> Result<Claims, Refusal> {
+    pub(super) fn check(&self, verified: &Verified, now: SystemTime) -> Result<Claims, Reason> {
         self.check_type(&verified.header)?;
         // The strict parser runs only on a payload whose signature is valid.
         let members = object(&verified.payload, MAX_DEPTH);
         let members = members
             .filter(|members| members.len() <= MAX_CLAIMS)
-            .ok_or(Refusal(Reason::Claims))?;
+            .ok_or(Reason::Claims)?;
         // A clock before 1970 is read as 1970.
         let since_1970 = now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -95,58 +82,62 @@ impl Rules {
         let expires = self.check_times(&members, since_1970)?;
         match members.get("iss") {
             Some(Value::String(issuer)) if self.is_issuer(issuer) => {}
-            _ => return Err(Refusal(Reason::Issuer)),
+            _ => return Err(Reason::Issuer),
         }
         if !self.is_audience(members.get("aud")) {
-            return Err(Refusal(Reason::Audience));
+            return Err(Reason::Audience);
         }
         self.check_names(&members, now)?;
-        if since_1970 > expires + self.leeway.as_secs_f64() {
-            return Err(Refusal(Reason::Expired));
+        if since_1970 > expires + self.config.leeway.as_secs_f64() {
+            return Err(Reason::Expired);
         }
         Ok(self.read(members))
     }
 
-    fn check_type(&self, header: &Map<String, Value>) -> Result<(), Refusal> {
-        let Some(required) = &self.typ else {
+    fn check_type(&self, header: &Map<String, Value>) -> Result<(), Reason> {
+        let Some(required) = &self.config.require_typ else {
             return Ok(());
         };
         match header.get("typ") {
-            Some(Value::String(typ)) if bare_type(typ).eq_ignore_ascii_case(required) => Ok(()),
-            _ => Err(Refusal(Reason::Type)),
+            Some(Value::String(typ))
+                if bare_type(typ).eq_ignore_ascii_case(bare_type(required)) =>
+            {
+                Ok(())
+            }
+            _ => Err(Reason::Type),
         }
     }
 
     /// Checks `exp`, `nbf` and `iat`. Returns `exp`, which the caller compares with the time.
-    fn check_times(&self, members: &Map<String, Value>, now: f64) -> Result<f64, Refusal> {
-        let leeway = self.leeway.as_secs_f64();
+    fn check_times(&self, members: &Map<String, Value>, now: f64) -> Result<f64, Reason> {
+        let leeway = self.config.leeway.as_secs_f64();
         let time = |name, reason| match members.get(name) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
                 // The range also excludes numbers that are too large for later sums.
                 Some(time) if (0.0..=LATEST).contains(&time) => Ok(Some(time)),
-                _ => Err(Refusal(reason)),
+                _ => Err(reason),
             },
         };
-        let expires = time("exp", Reason::Expiry)?.ok_or(Refusal(Reason::Expiry))?;
+        let expires = time("exp", Reason::Expiry)?.ok_or(Reason::Expiry)?;
         if time("nbf", Reason::NotBefore)?.is_some_and(|from| now + leeway < from) {
-            return Err(Refusal(Reason::NotBefore));
+            return Err(Reason::NotBefore);
         }
         let issued = time("iat", Reason::IssuedAt)?;
         let in_future = issued.is_some_and(|issued| now + leeway < issued);
-        let too_old = self.max_age.is_some_and(|max_age| {
+        let too_old = self.config.max_age.is_some_and(|max_age| {
             let oldest = now - leeway - max_age.as_secs_f64();
             // Without `iat` the age is unknown.
             issued.is_none_or(|issued| issued < oldest)
         });
         if in_future || too_old {
-            return Err(Refusal(Reason::IssuedAt));
+            return Err(Reason::IssuedAt);
         }
         Ok(expires)
     }
 
     fn is_audience(&self, claim: Option<&Value>) -> bool {
-        let accepted = |audience: &String| self.audiences.contains(audience);
+        let accepted = |audience: &String| self.config.audiences.contains(audience);
         match claim {
             Some(Value::String(audience)) => accepted(audience),
             Some(Value::Array(all)) => {
@@ -162,16 +153,16 @@ impl Rules {
 
     /// Checks `sub` and `jti`, which must be strings if present
     /// ([RFC 7519 §4.1](https://www.rfc-editor.org/rfc/rfc7519#section-4.1)).
-    fn check_names(&self, members: &Map<String, Value>, now: SystemTime) -> Result<(), Refusal> {
+    fn check_names(&self, members: &Map<String, Value>, now: SystemTime) -> Result<(), Reason> {
         let name = |name| match members.get(name) {
             None => Ok(None),
             Some(Value::String(name)) => Ok(Some(name)),
-            Some(_) => Err(Refusal(Reason::Claims)),
+            Some(_) => Err(Reason::Claims),
         };
         name("sub")?;
-        match (name("jti")?, &self.deny_list) {
-            (None, _) if self.require_jti => Err(Refusal(Reason::Claims)),
-            (Some(id), Some(list)) if list.contains(id, now) => Err(Refusal(Reason::Revoked)),
+        match (name("jti")?, &self.config.deny_list) {
+            (None, _) if self.config.require_jti => Err(Reason::Claims),
+            (Some(id), Some(list)) if list.contains(id, now) => Err(Reason::Revoked),
             _ => Ok(()),
         }
     }
@@ -192,7 +183,7 @@ impl Rules {
     fn tier_of(&self, members: &Map<String, Value>) -> Arc<str> {
         let claim = self.tier_claim.as_ref();
         match claim.and_then(|claim| find(members, claim)) {
-            Some(Value::String(tier)) if self.tiers.contains(tier) => tier.as_str().into(),
+            Some(Value::String(tier)) if self.config.tiers.contains(tier) => tier.as_str().into(),
             claimed => {
                 if claimed.is_some() {
                     tracing::debug!("the token's tier is unknown, using the default tier");

@@ -1,6 +1,9 @@
 //! The keys and the rules of each trusted issuer.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tower_fanout_layers::config::ConfigError;
 
@@ -9,7 +12,7 @@ use super::{
     config::VerifierConfig,
     jose::{unverified_issuer, verify_jws},
     keys::{Flight, Keys, Unavailable},
-    refusal::{Reason, Refusal},
+    reason::Reason,
     rules::Rules,
 };
 
@@ -29,24 +32,22 @@ struct Trusted {
 
 /// Reason for which [`Verifier::check`] did not return claims.
 pub(super) enum VerifyError {
-    /// The token is invalid.
-    Refused(Refusal),
+    /// The token is invalid, or no usable keys exist and a retry may succeed after the time.
+    Refused(Reason, Option<Duration>),
     /// The token's key is unknown, but a fetch that is due or running may bring it. Completes with that
     /// fetch.
     NoKeyYet(Flight),
-    /// No usable keys exist.
-    Unavailable(Unavailable),
 }
 
-impl From<Refusal> for VerifyError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<Reason> for VerifyError {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason, None)
     }
 }
 
 impl From<Unavailable> for VerifyError {
     fn from(unavailable: Unavailable) -> Self {
-        Self::Unavailable(unavailable)
+        Self::Refused(Reason::Unavailable, Some(unavailable.retry_after))
     }
 }
 
@@ -100,11 +101,10 @@ impl Verifier {
     /// # Errors
     /// Returns the reason for which the token is invalid, or [`Reason::Unavailable`] if no keys exist
     /// to check it with.
-    pub fn verify(&self, token: &str) -> Result<Claims, Refusal> {
+    pub fn verify(&self, token: &str) -> Result<Claims, Reason> {
         self.check(token).map_err(|failure| match failure {
-            VerifyError::Refused(refusal) => refusal,
-            VerifyError::NoKeyYet(_) => Refusal(Reason::Kid),
-            VerifyError::Unavailable(_) => Refusal(Reason::Unavailable),
+            VerifyError::Refused(reason, _) => reason,
+            VerifyError::NoKeyYet(_) => Reason::Kid,
         })
     }
 
@@ -115,7 +115,7 @@ impl Verifier {
         // Keys can be replaced while the token is checked. The loop tries each newer set once.
         loop {
             match verify_jws(token, &keys) {
-                Err(Refusal(Reason::Kid)) => {}
+                Err(Reason::Kid) => {}
                 verified => return Ok(trusted.rules.check(&verified?, (self.clock)())?),
             }
             if let Some(flight) = trusted.keys.flight() {
@@ -123,7 +123,7 @@ impl Verifier {
             }
             let newer = trusted.keys.current()?;
             if Arc::ptr_eq(&keys, &newer) {
-                return Err(Refusal(Reason::Kid).into());
+                return Err(Reason::Kid.into());
             }
             keys = newer;
         }
@@ -131,7 +131,7 @@ impl Verifier {
 
     /// Returns the entry for the issuer of `token`. A single entry is returned without parsing the
     /// token.
-    fn trusted_for(&self, token: &str) -> Result<&Trusted, Refusal> {
+    fn trusted_for(&self, token: &str) -> Result<&Trusted, Reason> {
         if let [only] = &*self.trusted {
             return Ok(only);
         }
@@ -139,6 +139,6 @@ impl Verifier {
         self.trusted
             .iter()
             .find(|one| one.rules.is_issuer(&issuer))
-            .ok_or(Refusal(Reason::Issuer))
+            .ok_or(Reason::Issuer)
     }
 }

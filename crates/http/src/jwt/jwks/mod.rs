@@ -150,14 +150,6 @@ impl Jwks {
         }
     }
 
-    /// Returns the number of different sets up to the current one, or 0 before the first. A fetch of
-    /// the same set does not count.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        let current = self.handle.shared.current.load();
-        current.as_ref().map_or(0, |current| current.generation)
-    }
-
     /// Returns the time since the last successful fetch, or `None` before the first.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
@@ -194,7 +186,7 @@ impl Jwks {
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jwks")
-            .field("generation", &self.generation())
+            .field("age", &self.age())
             .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,10 @@
 //! The task that fetches keys. As the only one to do so, it never overlaps fetches.
 
-use std::{
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Request, Response, Uri};
 use tokio::{
     select,
@@ -39,8 +33,6 @@ pub(super) struct Shared {
 /// The keys from the last successful fetch.
 pub(super) struct CurrentKeys {
     pub(super) keys: Arc<KeySet>,
-    /// Number of different sets up to this one.
-    pub(super) generation: u64,
     /// Time of the last fetch that returned these keys.
     pub(super) at: Instant,
 }
@@ -112,18 +104,14 @@ where
     pub(super) async fn run(mut self, mut last: FetchOutcome) {
         loop {
             self.pause(last).await;
-            last = match catch_panic(self.fetch()).await {
-                Some(outcome) => outcome,
-                None => self.fail(),
-            };
+            // The client or the callback can panic. The next fetch replaces whatever this one left.
+            let fetched = AssertUnwindSafe(self.fetch()).catch_unwind().await;
+            last = fetched.unwrap_or_else(|_| {
+                tracing::error!("key fetch panicked");
+                self.finish_fetch();
+                FetchOutcome::Unreachable
+            });
         }
-    }
-
-    /// Ends a fetch in which the client or the callback panicked.
-    fn fail(&mut self) -> FetchOutcome {
-        tracing::error!("key fetch panicked");
-        self.finish_fetch();
-        FetchOutcome::Unreachable
     }
 
     /// Waits for the next poll, or for a request after the cooldown.
@@ -131,8 +119,9 @@ where
         let config = &self.shared.config;
         let flight = *self.flight.borrow();
         let pause = match last {
-            FetchOutcome::Ok => with_jitter(config.poll_interval, fastrand::f64()),
-            _ => with_delay_jitter(config.cooldown, fastrand::f64()),
+            FetchOutcome::Ok => config.poll_interval.mul_f64(0.9 + 0.2 * fastrand::f64()),
+            // The cooldown is a minimum, so its jitter only adds to it.
+            _ => config.cooldown.mul_f64(1.0 + 0.1 * fastrand::f64()),
         };
         let due = flight.started + pause;
         loop {
@@ -184,27 +173,21 @@ where
         let Shared {
             config, current, ..
         } = &*self.shared;
-        let last = current.load_full();
-        let (keys, generation) = match last {
-            Some(last) if self.body == body => (Arc::clone(&last.keys), last.generation),
-            last => {
+        let keys = match &*current.load() {
+            Some(last) if self.body == body => Arc::clone(&last.keys),
+            _ => {
                 let (keys, dropped) = KeySet::read(&body, &config.algorithms, config.max_keys)?;
                 for key in dropped {
                     let (index, kty, reason) = (key.index, key.kty, key.error);
                     tracing::warn!(index, kty, %reason, "fetched key dropped");
                 }
-                let generation = last.map_or(0, |last| last.generation) + 1;
-                tracing::info!(generation, "keys updated");
+                tracing::info!(keys = keys.keys().len(), "keys updated");
                 self.body = body;
-                (Arc::new(keys), generation)
+                Arc::new(keys)
             }
         };
         let at = Instant::now();
-        current.store(Some(Arc::new(CurrentKeys {
-            keys,
-            generation,
-            at,
-        })));
+        current.store(Some(Arc::new(CurrentKeys { keys, at })));
         Ok(())
     }
 
@@ -218,26 +201,4 @@ where
             tracing::warn!(outcome, reason, "key fetch failed");
         }
     }
-}
-
-/// Returns the output of `future`, or `None` if it panics.
-async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Some),
-            Err(_) => Poll::Ready(None),
-        },
-    )
-    .await
-}
-
-/// Returns `time` with a jitter of up to 10 % in either direction. `random` is within 0 to 1.
-fn with_jitter(time: Duration, random: f64) -> Duration {
-    time.mul_f64(0.9 + 0.2 * random)
-}
-
-/// Returns `time` with a jitter of up to 10 % more. `random` is within 0 to 1.
-fn with_delay_jitter(time: Duration, random: f64) -> Duration {
-    time.mul_f64(1.0 + 0.1 * random)
 }

@@ -34,7 +34,7 @@ fn fault_a1_sends_a_valid_challenge_for_any_realm() {
             "Bearer realm=\"ab\", error=\"insufficient_scope\", scope=\"x\"",
         ),
     ] {
-        let problem = Refusal(refusal).problem("a\"\r\n\u{e9}\\b", "\"x\n");
+        let problem = refusal.problem("a\"\r\n\u{e9}\\b", "\"x\n");
         assert_eq!(challenge(&problem.into_response(None)), shown);
     }
 }

@@ -19,7 +19,7 @@ fn cost(keys: &KeySet, header: &str, payload: &str, signature: &[u8]) -> (Reason
     let token = format!("{header}.{payload}.{}", URL_SAFE_NO_PAD.encode(signature));
     VERIFICATIONS.set(0);
     let refusal = verify_jws(&token, keys).unwrap_err();
-    (refusal.0, VERIFICATIONS.get())
+    (refusal, VERIFICATIONS.get())
 }
 
 #[test]

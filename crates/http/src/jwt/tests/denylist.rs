@@ -12,10 +12,7 @@ fn with_list(list: &DenyList, require_jti: bool) -> Verifier {
 async fn fault_a43_refuses_a_revoked_token() {
     let list = DenyList::default();
     let verifier = with_list(&list, false);
-    let judged = |id: Value| {
-        let refusal = verifier.verify(&token(&claims(json!({"jti": id})))).err();
-        refusal.map(|refusal| refusal.0)
-    };
+    let judged = |id: Value| verifier.verify(&token(&claims(json!({"jti": id})))).err();
     assert_eq!(judged(json!("t-1")), None);
     list.revoke("t-1", clock()).unwrap();
     assert_eq!(judged(json!("t-1")), Some(Reason::Revoked));
@@ -39,7 +36,7 @@ async fn fault_a43_refuses_a_revoked_token() {
 fn fault_a43_can_require_a_jti() {
     let verifier = with_list(&DenyList::default(), true);
     let judged = |changes: Value| verifier.verify(&token(&claims(changes))).err();
-    assert_eq!(judged(json!({})), Some(Refusal(Reason::Claims)));
+    assert_eq!(judged(json!({})), Some(Reason::Claims));
     assert_eq!(judged(json!({"jti": "t-1"})), None);
 }
 

@@ -129,7 +129,7 @@ fn fault_a15_refuses_hs256_with_the_public_key_as_the_secret() {
         &EncodingKey::from_secret(pem),
     )
     .unwrap();
-    assert_eq!(verifier.verify(&forged).unwrap_err().0, Reason::Algorithm);
+    assert_eq!(verifier.verify(&forged).unwrap_err(), Reason::Algorithm);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn fault_a16_refuses_algorithms_other_than_that_of_the_key() {
     let sign = |algorithm| jsonwebtoken::encode(&header(algorithm), &good(), &signer).unwrap();
     assert!(verifier.verify(&sign(Algorithm::RS256)).is_ok());
     assert_eq!(
-        verifier.verify(&sign(Algorithm::PS256)).unwrap_err().0,
+        verifier.verify(&sign(Algorithm::PS256)).unwrap_err(),
         Reason::Algorithm
     );
 }
@@ -204,7 +204,7 @@ fn fault_a20_a21_uses_only_the_key_with_the_kid_of_the_token() {
     let named = |kid: Value| {
         let header = json!({"alg": "HS256", "kid": kid}).to_string();
         let token = raw(&header, &good().to_string());
-        verifier.verify(&token).err().map(|refusal| refusal.0)
+        verifier.verify(&token).err()
     };
     assert_eq!(named(json!("a")), None);
     assert_eq!(named(json!(long)), None);
@@ -232,7 +232,7 @@ fn fault_a20_a21_uses_only_the_key_with_the_kid_of_the_token() {
 fn fault_a22_tries_the_first_four_matching_keys_without_a_kid() {
     let unnamed = |verifier: Verifier| {
         let token = raw("{\"alg\":\"HS256\"}", &good().to_string());
-        verifier.verify(&token).err().map(|refusal| refusal.0)
+        verifier.verify(&token).err()
     };
     assert_eq!(unnamed(named_keys(&[("a", SECRET)])), None);
     let others = [("b", OTHER), ("c", OTHER), ("d", OTHER), ("e", OTHER)];
@@ -307,7 +307,7 @@ fn fault_a23_refuses_es256_signatures_with_invalid_numbers() {
     for bad in bad {
         let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(&bad));
         let refused = verify_jws(&token, &keys).unwrap_err();
-        assert_eq!(refused.0, Reason::Signature, "{bad:02x?}");
+        assert_eq!(refused, Reason::Signature, "{bad:02x?}");
     }
 }
 

@@ -102,7 +102,7 @@ fn token(claims: &Value) -> String {
 }
 
 fn reason(token: &str) -> Option<Reason> {
-    verifier().verify(token).err().map(|refusal| refusal.0)
+    verifier().verify(token).err()
 }
 
 fn with_header(header: &str) -> Option<Reason> {
