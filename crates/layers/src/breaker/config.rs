@@ -15,132 +15,73 @@ pub enum Window {
     Count(usize),
 }
 
-/// Configuration of a [`BreakerLayer`](super::BreakerLayer).
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct BreakerConfig {
-    /// The window of results. Defaults to 10 s, as in Hystrix.
-    ///
-    /// A duration in a configuration file is a [time window](Window::Time), a number is a [count
-    /// window](Window::Count).
-    pub window: Window,
-    /// Minimum number of calls in the window before a rate is evaluated. Must be at least 1;
-    /// defaults to 20, as in Hystrix.
-    ///
-    /// A value above the size of a count window is lowered to that size.
-    pub min_calls: u32,
-    /// Share of failed calls at which the breaker opens. Must be above 0 and at most 1; defaults to
-    /// 0.5, as in Resilience4j.
-    pub failure_rate: f64,
-    /// Duration from which a call is slow (inclusive). Must be above 0. Defaults to `None`: no call
-    /// is slow.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
-    pub slow_call: Option<Duration>,
-    /// Share of slow calls at which the breaker opens. Must be above 0 and at most 1; defaults to
-    /// 1.0.
-    pub slow_rate: f64,
-    /// Number of consecutive failures at which the breaker opens, while the window holds fewer than
-    /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as in Envoy's outlier
-    /// detection (`consecutive_5xx`). `None` turns the rule off.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
-    pub consecutive_failures: Option<u32>,
-    /// Open time after the first trip. Must be above 0 and at most [`open_cap`](Self::open_cap);
-    /// defaults to 5 s, as in Polly.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub open: Duration,
-    /// Factor by which the open time grows with each further trip. Must be finite and at least 1;
-    /// defaults to 2.0.
-    pub open_multiplier: f64,
-    /// Maximum open time, before jitter. Must be at least [`open`](Self::open); defaults to 60 s.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub open_cap: Duration,
-    /// Maximum random addition to the open time, as a share of it. Must be within 0 to 1; defaults
-    /// to 0.2.
-    pub open_jitter: f64,
-    /// Time in the closed state after which the open time starts at [`open`](Self::open) again.
-    /// Defaults to 60 s. Zero resets the open time whenever the breaker closes.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub backoff_reset_after: Duration,
-    /// Number of successful probes that close the breaker. Must be at least 1; defaults to 3.
-    pub half_open_probes: u32,
-    /// Maximum number of concurrent probes. Must be at least 1; defaults to 1, as in Polly.
-    pub half_open_concurrency: u32,
-    /// Number of failed probes that do not open the breaker yet. Defaults to 0.
-    pub half_open_max_failures: u32,
-    /// Maximum duration of a probe, after which it counts as failed. Must be above 0; defaults to
-    /// 5 s. Use at least twice the attempt timeout.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub probe_lease: Duration,
-    /// Duration from which a call that ended without a response counts as failed (inclusive). Must
-    /// be above 0. Half of the attempt timeout is a good value.
-    ///
-    /// Defaults to `None`, which uses [`slow_call`](Self::slow_call). If both are `None`, such
-    /// calls are not counted.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
-    pub unanswered: Option<Duration>,
-    /// Counts a 429 as a failure while the breaker is closed. Defaults to `false`.
-    pub throttled_is_failure: bool,
-    /// Opens the breaker at once if a 429 or 503 has a `Retry-After` above 0, for that time but at
-    /// most [`open_cap`](Self::open_cap). Defaults to `false`.
-    pub open_on_retry_after: bool,
-}
-
-crate::setters! {
-    BreakerConfig {
-        window: Window,
-        min_calls: u32,
-        failure_rate: f64,
-        slow_call: Option<Duration>,
-        slow_rate: f64,
-        consecutive_failures: Option<u32>,
-        open: Duration,
-        open_multiplier: f64,
-        open_cap: Duration,
-        open_jitter: f64,
-        backoff_reset_after: Duration,
-        half_open_probes: u32,
-        half_open_concurrency: u32,
-        half_open_max_failures: u32,
-        probe_lease: Duration,
-        unanswered: Option<Duration>,
-        throttled_is_failure: bool,
-        open_on_retry_after: bool,
+crate::config! {
+    serde
+    /// Configuration of a [`BreakerLayer`](super::BreakerLayer).
+    pub struct BreakerConfig {
+        /// The window of results. Defaults to 10 s, as in Hystrix.
+        ///
+        /// A duration in a configuration file is a [time window](Window::Time), a number is a [count
+        /// window](Window::Count).
+        pub window: Window = Window::Time(Duration::from_secs(10)),
+        /// Minimum number of calls in the window before a rate is evaluated. Must be at least 1;
+        /// defaults to 20, as in Hystrix.
+        ///
+        /// A value above the size of a count window is lowered to that size.
+        pub min_calls: u32 = 20,
+        /// Share of failed calls at which the breaker opens. Must be above 0 and at most 1; defaults to
+        /// 0.5, as in Resilience4j.
+        pub failure_rate: f64 = 0.5,
+        /// Duration from which a call is slow (inclusive). Must be above 0. Defaults to `None`: no call
+        /// is slow.
+        pub slow_call: Option<Duration> = None,
+        /// Share of slow calls at which the breaker opens. Must be above 0 and at most 1; defaults to
+        /// 1.0.
+        pub slow_rate: f64 = 1.0,
+        /// Number of consecutive failures at which the breaker opens, while the window holds fewer than
+        /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as in Envoy's outlier
+        /// detection (`consecutive_5xx`). `None` turns the rule off.
+        pub consecutive_failures: Option<u32> = Some(5),
+        /// Open time after the first trip. Must be above 0 and at most [`open_cap`](Self::open_cap);
+        /// defaults to 5 s, as in Polly.
+        pub open: Duration = Duration::from_secs(5),
+        /// Factor by which the open time grows with each further trip. Must be finite and at least 1;
+        /// defaults to 2.0.
+        pub open_multiplier: f64 = 2.0,
+        /// Maximum open time, before jitter. Must be at least [`open`](Self::open); defaults to 60 s.
+        pub open_cap: Duration = Duration::from_secs(60),
+        /// Maximum random addition to the open time, as a share of it. Must be within 0 to 1; defaults
+        /// to 0.2.
+        pub open_jitter: f64 = 0.2,
+        /// Time in the closed state after which the open time starts at [`open`](Self::open) again.
+        /// Defaults to 60 s. Zero resets the open time whenever the breaker closes.
+        pub backoff_reset_after: Duration = Duration::from_secs(60),
+        /// Number of successful probes that close the breaker. Must be at least 1; defaults to 3.
+        pub half_open_probes: u32 = 3,
+        /// Maximum number of concurrent probes. Must be at least 1; defaults to 1, as in Polly.
+        pub half_open_concurrency: u32 = 1,
+        /// Number of failed probes that do not open the breaker yet. Defaults to 0.
+        pub half_open_max_failures: u32 = 0,
+        /// Maximum duration of a probe, after which it counts as failed. Must be above 0; defaults to
+        /// 5 s. Use at least twice the attempt timeout.
+        pub probe_lease: Duration = Duration::from_secs(5),
+        /// Duration from which a call that ended without a response counts as failed (inclusive). Must
+        /// be above 0. Half of the attempt timeout is a good value.
+        ///
+        /// Defaults to `None`, which uses [`slow_call`](Self::slow_call). If both are `None`, such
+        /// calls are not counted.
+        pub unanswered: Option<Duration> = None,
+        /// Counts a 429 as a failure while the breaker is closed. Defaults to `false`.
+        pub throttled_is_failure: bool = false,
+        /// Opens the breaker at once if a 429 or 503 has a `Retry-After` above 0, for that time but at
+        /// most [`open_cap`](Self::open_cap). Defaults to `false`.
+        pub open_on_retry_after: bool = false,
     }
 }
 
 impl BreakerConfig {
     pub(super) fn unanswered_after(&self) -> Option<Duration> {
         self.unanswered.or(self.slow_call)
-    }
-}
-
-impl Default for BreakerConfig {
-    fn default() -> Self {
-        Self {
-            window: Window::Time(Duration::from_secs(10)),
-            min_calls: 20,
-            failure_rate: 0.5,
-            slow_call: None,
-            slow_rate: 1.0,
-            consecutive_failures: Some(5),
-            open: Duration::from_secs(5),
-            open_multiplier: 2.0,
-            open_cap: Duration::from_secs(60),
-            open_jitter: 0.2,
-            backoff_reset_after: Duration::from_secs(60),
-            half_open_probes: 3,
-            half_open_concurrency: 1,
-            half_open_max_failures: 0,
-            probe_lease: Duration::from_secs(5),
-            unanswered: None,
-            throttled_is_failure: false,
-            open_on_retry_after: false,
-        }
     }
 }
 

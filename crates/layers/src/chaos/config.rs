@@ -8,30 +8,17 @@ use crate::{
     config::{ConfigError, ConfigErrors, Validate},
 };
 
-/// Configuration of a [`ChaosLayer`](super::ChaosLayer).
-#[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct ChaosConfig {
-    /// Turns the injection on. Defaults to `false`. A [handle](super::ChaosHandle) can change the value
-    /// later.
-    pub enabled: bool,
-    /// Rules, drawn independently of each other. Empty by default.
-    pub rules: Vec<Rule>,
-    /// Seed for reproducible runs. Off by default, so that each run differs.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
-    pub seed: Option<u64>,
-}
-
-crate::setters! {
-    ChaosConfig {
-        enabled: bool,
-        rules: Vec<Rule>,
-        seed: Option<u64>,
+crate::config! {
+    serde
+    /// Configuration of a [`ChaosLayer`](super::ChaosLayer).
+    pub struct ChaosConfig {
+        /// Turns the injection on. Defaults to `false`. A [handle](super::ChaosHandle) can change the value
+        /// later.
+        pub enabled: bool = false,
+        /// Rules, drawn independently of each other. Empty by default.
+        pub rules: Vec<Rule> = Vec::new(),
+        /// Seed for reproducible runs. Off by default, so that each run differs.
+        pub seed: Option<u64> = None,
     }
 }
 

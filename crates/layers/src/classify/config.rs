@@ -4,43 +4,30 @@ use std::collections::BTreeSet;
 
 use crate::config::{ConfigError, Validate};
 
-/// Configuration of `ClassifyHttp` (feature `http`): statuses whose class differs from the
-/// [table](super).
-///
-/// All lists are empty by default. Each status must be within 100 to 599, and may be in one list
-/// only. Each policy decides the effect of a class: for example, a status in `failure` is retried
-/// only if it is in the [`statuses`](field@crate::retry::RetryOn::statuses) of the retry. `RetryOn`
-/// accepts the statuses 200 to 599, so a status below 200 cannot be retried.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct ClassifyConfig {
-    /// Statuses of a success: [`Class::Success`](super::Class::Success).
-    pub success: Vec<u16>,
-    /// Statuses that another attempt would get again:
-    /// [`Class::NonRetryable`](super::Class::NonRetryable).
-    pub answered: Vec<u16>,
-    /// Statuses of a service that cannot respond this time:
-    /// [`Class::Transient`](super::Class::Transient).
-    pub transient: Vec<u16>,
-    /// Statuses of a service that requests fewer calls, with an optional `Retry-After`:
-    /// [`Class::Throttled`](super::Class::Throttled). Every policy treats them as a 429.
-    pub throttled: Vec<u16>,
-    /// Statuses of a failure: [`Class::Failure`](super::Class::Failure).
-    pub failure: Vec<u16>,
-}
-
-crate::setters! {
-    ClassifyConfig {
-        success: Vec<u16>,
-        answered: Vec<u16>,
-        transient: Vec<u16>,
-        throttled: Vec<u16>,
-        failure: Vec<u16>,
+crate::config! {
+    serde
+    /// Configuration of `ClassifyHttp` (feature `http`): statuses whose class differs from the
+    /// [table](super).
+    ///
+    /// All lists are empty by default. Each status must be within 100 to 599, and may be in one list
+    /// only. Each policy decides the effect of a class: for example, a status in `failure` is retried
+    /// only if it is in the [`statuses`](field@crate::retry::RetryOn::statuses) of the retry. `RetryOn`
+    /// accepts the statuses 200 to 599, so a status below 200 cannot be retried.
+    #[derive(Eq)]
+    pub struct ClassifyConfig {
+        /// Statuses of a success: [`Class::Success`](super::Class::Success).
+        pub success: Vec<u16> = Vec::new(),
+        /// Statuses that answer the request finally, because another attempt would get the same response:
+        /// [`Class::NonRetryable`](super::Class::NonRetryable).
+        pub answered: Vec<u16> = Vec::new(),
+        /// Statuses of a service that cannot respond this time:
+        /// [`Class::Transient`](super::Class::Transient).
+        pub transient: Vec<u16> = Vec::new(),
+        /// Statuses of a service that requests fewer calls, with an optional `Retry-After`:
+        /// [`Class::Throttled`](super::Class::Throttled). Every policy treats them as a 429.
+        pub throttled: Vec<u16> = Vec::new(),
+        /// Statuses of a failure: [`Class::Failure`](super::Class::Failure).
+        pub failure: Vec<u16> = Vec::new(),
     }
 }
 

@@ -72,59 +72,28 @@ pub enum Order {
     Fifo,
 }
 
-/// Configuration of a [`ConcurrencyLayer`].
-///
-/// The time when a permit is returned is not configured here, because it changes the type of the
-/// response: see `ConcurrencyLayer::until_body_end` (feature `http`).
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct ConcurrencyConfig {
-    /// Maximum number of concurrent calls. Must be at least 1; defaults to 100.
-    pub max: u32,
-    /// Maximum number of waiting calls. Defaults to 0: calls above the limit are rejected at once.
-    pub queue: u32,
-    /// Maximum time in the queue. Must be above 0; defaults to 100 ms. The deadline of the call and
-    /// [`Call::max_wait`](crate::Call::max_wait) may shorten it.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub max_wait: Duration,
-    /// Order of the waiting calls. Defaults to [`Order::Priority`].
-    pub order: Order,
-    /// Time in the queue that raises a waiter by one level of priority. Must be within 1 ms to 1 h;
-    /// defaults to 1 s. With `None`, a waiter waits for as long as calls of a higher level are
-    /// waiting.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
-    pub aging: Option<Duration>,
-    /// Adaptive limit, which replaces [`max`](Self::max). Defaults to `None`: the limit is fixed.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
-    pub adaptive: Option<AdaptiveConfig>,
-}
-
-crate::setters! {
-    ConcurrencyConfig {
-        max: u32,
-        queue: u32,
-        max_wait: Duration,
-        order: Order,
-        aging: Option<Duration>,
-        adaptive: Option<AdaptiveConfig>,
-    }
-}
-
-impl Default for ConcurrencyConfig {
-    fn default() -> Self {
-        Self {
-            max: 100,
-            queue: 0,
-            max_wait: Duration::from_millis(100),
-            order: Order::default(),
-            aging: Some(Duration::from_secs(1)),
-            adaptive: None,
-        }
+crate::config! {
+    serde
+    /// Configuration of a [`ConcurrencyLayer`].
+    ///
+    /// The time when a permit is returned is not configured here, because it changes the type of the
+    /// response: see `ConcurrencyLayer::until_body_end` (feature `http`).
+    pub struct ConcurrencyConfig {
+        /// Maximum number of concurrent calls. Must be at least 1; defaults to 100.
+        pub max: u32 = 100,
+        /// Maximum number of waiting calls. Defaults to 0: calls above the limit are rejected at once.
+        pub queue: u32 = 0,
+        /// Maximum time in the queue. Must be above 0; defaults to 100 ms. The deadline of the call and
+        /// [`Call::max_wait`](crate::Call::max_wait) may shorten it.
+        pub max_wait: Duration = Duration::from_millis(100),
+        /// Order of the waiting calls. Defaults to [`Order::Priority`].
+        pub order: Order = Order::default(),
+        /// Time in the queue that raises a waiter by one level of priority. Must be within 1 ms to 1 h;
+        /// defaults to 1 s. With `None`, a waiter waits for as long as calls of a higher level are
+        /// waiting.
+        pub aging: Option<Duration> = Some(Duration::from_secs(1)),
+        /// Adaptive limit, which replaces [`max`](Self::max). Defaults to `None`: the limit is fixed.
+        pub adaptive: Option<AdaptiveConfig> = None,
     }
 }
 

@@ -44,14 +44,13 @@
 //!   words and statuses in a file. A list replaces the default as a whole.
 //! - [`Window`](crate::breaker::Window) is a duration or a number, and
 //!   [`HedgeDelay`](crate::hedge::HedgeDelay) a duration, a map or the word `never`.
-//! - A `budget` that a file gives for hedges has the defaults of
-//!   [`BudgetConfig`](crate::retry::BudgetConfig), not those of
-//!   [`HedgeConfig`](crate::hedge::HedgeConfig).
 //! - The constructor of a layer checks the ranges, not the reader of the file. The reader checks only the
 //!   statuses of `RetryOn` and `OutcomeSet`, and a [`Priority`](crate::Priority).
 //!
 //! [`tower::util::option_layer`]: https://docs.rs/tower/0.5/tower/util/fn.option_layer.html
 
+#[macro_use]
+mod declare;
 pub mod duration;
 mod errors;
 #[cfg(feature = "serde")]
@@ -142,56 +141,4 @@ impl<T: Validate> Validate for Option<T> {
     fn errors(&self) -> Vec<ConfigError> {
         self.iter().flat_map(Validate::errors).collect()
     }
-}
-
-/// Implements `new`, which returns the default, and a chained setter for each field of a config
-/// struct.
-///
-/// The setter of an `Option`, `Vec` or `String` field takes any value that converts into the type
-/// of the field.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! setters {
-    (without new $config:ident { $($fields:tt)* }) => {
-        $crate::setters!(@ $config [] $($fields)*);
-    };
-    ($config:ident { $($fields:tt)* }) => {
-        impl $config {
-            /// Creates the default configuration.
-            #[must_use]
-            pub fn new() -> Self {
-                Self::default()
-            }
-        }
-        $crate::setters!(@ $config [] $($fields)*);
-    };
-    (@ $config:ident [$($done:tt)*] $field:ident: Option<$type:ty>, $($rest:tt)*) => {
-        $crate::setters!(@into $config [$($done)*] $field: Option<$type>, $($rest)*);
-    };
-    (@ $config:ident [$($done:tt)*] $field:ident: Vec<$type:ty>, $($rest:tt)*) => {
-        $crate::setters!(@into $config [$($done)*] $field: Vec<$type>, $($rest)*);
-    };
-    (@ $config:ident [$($done:tt)*] $field:ident: String, $($rest:tt)*) => {
-        $crate::setters!(@into $config [$($done)*] $field: String, $($rest)*);
-    };
-    (@ $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
-        $crate::setters!(@ $config [$($done)* { $field: $type = $field }] $($rest)*);
-    };
-    (@into $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
-        $crate::setters!(
-            @ $config [$($done)* { $field: impl Into<$type> = $field.into() }] $($rest)*
-        );
-    };
-    (@ $config:ident [$({ $field:ident: $type:ty = $value:expr })*]) => {
-        impl $config {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.$field = $value;
-                    self
-                }
-            )*
-        }
-    };
 }

@@ -7,71 +7,42 @@ use crate::{
     retry::{BudgetConfig, RetryOn},
 };
 
-/// Configuration of a [`HedgeLayer`](super::HedgeLayer).
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct HedgeConfig {
-    /// Time without a response before the next attempt is sent. Defaults to the 95th percentile of the
-    /// latencies, as in ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
-    pub delay: HedgeDelay,
-    /// Maximum number of attempts beside the first, 1 to 3. Defaults to 1. A call can ask for fewer with
-    /// [`Call::max_retries`](crate::Call::max_retries).
-    pub max_hedges: u8,
-    /// Failures that start the next attempt at once. Every other result ends the call, except rejections
-    /// by a layer below: see the [module docs](super). Defaults to [`RetryOn::default`].
-    pub hedge_on: RetryOn,
-    /// Treats every request as idempotent. Defaults to `false`.
-    pub idempotent: bool,
-    /// Least time before the deadline that a hedge needs, 0 s or more. Defaults to 10 ms. With less
-    /// time left, no hedge is sent.
-    ///
-    /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own value too, so the larger one applies.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub min_useful: Duration,
-    /// Longest time that a hedge waits at a concurrency limit below, 0 s or more. Defaults to 0 s: hedges
-    /// never queue. A shorter `max_wait` of the call or of the limit applies instead.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub max_wait: Duration,
-    /// Extra load that hedges may add. Defaults to 5 % of the calls, the share above the 95th percentile,
-    /// plus a reserve of 30 hedges per 10 s.
-    ///
-    /// [`BudgetConfig::default`] has 20 % instead of 5 %. If you set this field, set
-    /// [`ratio`](field@BudgetConfig::ratio) too.
-    pub budget: BudgetConfig,
-}
-
-crate::setters! {
-    HedgeConfig {
-        delay: HedgeDelay,
-        max_hedges: u8,
-        hedge_on: RetryOn,
-        idempotent: bool,
-        min_useful: Duration,
-        max_wait: Duration,
-        budget: BudgetConfig,
+crate::config! {
+    serde
+    /// Configuration of a [`HedgeLayer`](super::HedgeLayer).
+    pub struct HedgeConfig {
+        /// Time without a response before the next attempt is sent. Defaults to the 95th percentile of the
+        /// latencies, as in ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
+        pub delay: HedgeDelay = HedgeDelay::Quantile(Quantile::default()),
+        /// Maximum number of attempts beside the first, 1 to 3. Defaults to 1. A call can ask for fewer
+        /// with [`Call::max_retries`](crate::Call::max_retries).
+        pub max_hedges: u8 = 1,
+        /// Failures that start the next attempt at once. Every other result ends the call, except
+        /// rejections by a layer below: see the [module docs](super). Defaults to [`RetryOn::default`].
+        pub hedge_on: RetryOn = RetryOn::default(),
+        /// Treats every request as idempotent. Defaults to `false`.
+        pub idempotent: bool = false,
+        /// Least time before the deadline that a hedge needs, 0 s or more. Defaults to 10 ms. With less
+        /// time left, no hedge is sent.
+        ///
+        /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own value too, so the larger one
+        /// applies.
+        pub min_useful: Duration = crate::timeout::MIN_USEFUL,
+        /// Longest time that a hedge waits at a concurrency limit below, 0 s or more. Defaults to 0 s:
+        /// hedges never queue. A shorter `max_wait` of the call or of the limit applies instead.
+        pub max_wait: Duration = Duration::ZERO,
+        /// Extra load that hedges may add. Defaults to 5 % of the calls, the share above the 95th
+        /// percentile, plus a reserve of 30 hedges per 10 s.
+        ///
+        /// [`BudgetConfig::default`] has 20 % instead of 5 %. If code sets this field, set
+        /// [`ratio`](field@BudgetConfig::ratio) too. In a file, a `ratio` that is not written is 5 %.
+        #[cfg_attr(feature = "serde", serde(with = "form::HedgeBudget"))]
+        pub budget: BudgetConfig = hedge_budget(),
     }
 }
 
-impl Default for HedgeConfig {
-    fn default() -> Self {
-        Self {
-            delay: HedgeDelay::Quantile(Quantile::default()),
-            max_hedges: 1,
-            hedge_on: RetryOn::default(),
-            idempotent: false,
-            min_useful: crate::timeout::MIN_USEFUL,
-            max_wait: Duration::ZERO,
-            budget: BudgetConfig {
-                ratio: 0.05,
-                ..BudgetConfig::default()
-            },
-        }
-    }
+fn hedge_budget() -> BudgetConfig {
+    BudgetConfig::default().ratio(0.05)
 }
 
 impl Validate for HedgeConfig {
@@ -102,36 +73,21 @@ pub enum HedgeDelay {
     Never,
 }
 
-/// A delay learned from the latencies of the last minute.
-///
-/// Until there are [`min_samples`](Self::min_samples) latencies, no hedge is sent because of a delay.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct Quantile {
-    /// The share of responses that arrived within the delay, above 0 and at most 1. Defaults to 0.95.
-    pub quantile: f64,
-    /// Minimum number of latencies to learn from, at least 1. Defaults to 100.
-    pub min_samples: u32,
-    /// Shortest delay, 0 s or more. Defaults to 1 ms.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub floor: Duration,
-    /// Longest delay, at least [`floor`](Self::floor). Off by default. Should be less than the attempt
-    /// timeout.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
-    pub cap: Option<Duration>,
-}
-
-crate::setters! {
-    Quantile {
-        quantile: f64,
-        min_samples: u32,
-        floor: Duration,
-        cap: Option<Duration>,
+crate::config! {
+    serde
+    /// A delay learned from the latencies of the last minute.
+    ///
+    /// Until there are [`min_samples`](Self::min_samples) latencies, no hedge is sent because of a delay.
+    pub struct Quantile {
+        /// The share of responses that arrived within the delay, above 0 and at most 1. Defaults to 0.95.
+        pub quantile: f64 = 0.95,
+        /// Minimum number of latencies to learn from, at least 1. Defaults to 100.
+        pub min_samples: u32 = 100,
+        /// Shortest delay, 0 s or more. Defaults to 1 ms.
+        pub floor: Duration = Duration::from_millis(1),
+        /// Longest delay, at least [`floor`](Self::floor). Off by default. Should be less than the attempt
+        /// timeout.
+        pub cap: Option<Duration> = None,
     }
 }
 
@@ -141,17 +97,6 @@ impl Quantile {
         learned
             .max(self.floor)
             .min(self.cap.unwrap_or(Duration::MAX))
-    }
-}
-
-impl Default for Quantile {
-    fn default() -> Self {
-        Self {
-            quantile: 0.95,
-            min_samples: 100,
-            floor: Duration::from_millis(1),
-            cap: None,
-        }
     }
 }
 
@@ -178,8 +123,19 @@ mod form {
         },
     };
 
-    use super::{HedgeDelay, Quantile};
+    use super::{BudgetConfig, Duration, HedgeDelay, Quantile, hedge_budget};
     use crate::config::duration;
+
+    /// A [`BudgetConfig`] in a file, whose `ratio` defaults to that of hedges.
+    #[derive(Deserialize, Serialize)]
+    #[serde(remote = "BudgetConfig", deny_unknown_fields, default = "hedge_budget")]
+    pub(super) struct HedgeBudget {
+        ratio: f64,
+        min_per_sec: f64,
+        #[serde(with = "duration")]
+        ttl: Duration,
+        timeout_cost: f64,
+    }
 
     impl<'de> Deserialize<'de> for HedgeDelay {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -266,6 +222,15 @@ mod tests {
             "delay.cap: must be >= floor (2s), got 1s",
         ];
         assert_eq!(errors, expected);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_budget_without_a_ratio_has_the_ratio_of_hedges() {
+        let config = r#"{"budget":{"ttl":"20s"}}"#;
+        let config: HedgeConfig = serde_json::from_str(config).unwrap();
+        let expected = BudgetConfig::new().ratio(0.05).ttl(Duration::from_secs(20));
+        assert_eq!(config.budget, expected);
     }
 
     #[cfg(feature = "serde")]

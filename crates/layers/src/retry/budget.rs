@@ -14,53 +14,27 @@ use crate::{
     sync::Arc,
 };
 
-/// Configuration of a retry [`Budget`].
-///
-/// A [`HedgeConfig`](crate::HedgeConfig) uses the same fields for hedges. Its default differs in
-/// [`ratio`](field@Self::ratio) only, which is 0.05. In a file, a `budget` that is written without a
-/// `ratio` has the default of this struct, 0.2, for hedges too.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct BudgetConfig {
-    /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Envoy and Finagle.
-    pub ratio: f64,
-    /// Retries per second that are allowed on average without deposits, 0 to 1,000,000. Defaults to 3.
+crate::config! {
+    serde
+    /// Configuration of a retry [`Budget`].
     ///
-    /// The value is a reserve per [`ttl`](field@Self::ttl), not a rate: `min_per_sec · ttl` retries, by
-    /// default 30, may be made at once. Each of them is available again after `ttl`. Unused reserve does not
-    /// accumulate. The total in each `ttl` is this reserve plus the deposits.
-    pub min_per_sec: f64,
-    /// Lifetime of a deposit and of a withdrawal, 1 s to 60 s. Defaults to 10 s, as in Finagle.
-    ///
-    /// A longer time also allows a larger burst, because the reserve is `min_per_sec · ttl`.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub ttl: Duration,
-    /// Cost of a retry after an attempt timeout, in retries, 0 to 100. Defaults to 1.
-    pub timeout_cost: f64,
-}
-
-crate::setters! {
-    BudgetConfig {
-        ratio: f64,
-        min_per_sec: f64,
-        ttl: Duration,
-        timeout_cost: f64,
-    }
-}
-
-impl Default for BudgetConfig {
-    fn default() -> Self {
-        Self {
-            ratio: 0.2,
-            min_per_sec: 3.0,
-            ttl: Duration::from_secs(10),
-            timeout_cost: 1.0,
-        }
+    /// A [`HedgeConfig`](crate::HedgeConfig) uses the same fields for hedges. Its default differs in
+    /// [`ratio`](field@Self::ratio) only, which is 0.05.
+    pub struct BudgetConfig {
+        /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Envoy and Finagle.
+        pub ratio: f64 = 0.2,
+        /// Retries per second that are allowed on average without deposits, 0 to 1,000,000. Defaults to 3.
+        ///
+        /// The value is a reserve per [`ttl`](field@Self::ttl), not a rate: `min_per_sec · ttl` retries, by
+        /// default 30, may be made at once. Each of them is available again after `ttl`. Unused reserve
+        /// does not accumulate. The total in each `ttl` is this reserve plus the deposits.
+        pub min_per_sec: f64 = 3.0,
+        /// Lifetime of a deposit and of a withdrawal, 1 s to 60 s. Defaults to 10 s, as in Finagle.
+        ///
+        /// A longer time also allows a larger burst, because the reserve is `min_per_sec · ttl`.
+        pub ttl: Duration = Duration::from_secs(10),
+        /// Cost of a retry after an attempt timeout, in retries, 0 to 100. Defaults to 1.
+        pub timeout_cost: f64 = 1.0,
     }
 }
 

@@ -9,107 +9,59 @@ use crate::{
     rejection::Rejection,
 };
 
-/// Configuration of a [`RetryLayer`](super::RetryLayer).
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct RetryConfig {
-    /// Maximum number of attempts, the first included, 1 to 6. Defaults to 3. With 1, nothing is retried.
-    ///
-    /// Every attempt counts, the free one after [`Failure::NotProcessed`] too. A call can ask for fewer
-    /// with [`Call::max_retries`](crate::Call::max_retries), which does not include the first attempt.
-    pub max_attempts: u8,
-    /// Pause before the second attempt, above 0 s and at most [`cap`](Self::cap). Defaults to 50 ms.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub base: Duration,
-    /// Growth factor from each pause to the next, finite and at least 1. Defaults to 2.0.
-    pub multiplier: f64,
-    /// Longest pause, at least [`base`](Self::base). Defaults to 1 s. A `Retry-After` may exceed it.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub cap: Duration,
-    /// Distribution of the pauses. Defaults to [`Jitter::Full`], which [puts the least load on the
-    /// service](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-    pub jitter: Jitter,
-    /// Results that are retried. Defaults to [`RetryOn::default`].
-    pub retry_on: RetryOn,
-    /// Treats every request as idempotent. Defaults to `false`.
-    pub idempotent: bool,
-    /// Retries a 503 also for requests that are not idempotent. Defaults to `false`.
-    ///
-    /// For services that respond with 503 only before they have started the work. Has no effect unless
-    /// [`retry_on`](field@Self::retry_on) lists the status 503.
-    pub retry_503_unsafe: bool,
-    /// Retries a 429 also for requests that are not idempotent. Defaults to `false`. Has no effect unless
-    /// [`retry_on`](field@Self::retry_on) lists the status 429.
-    pub retry_429_unsafe: bool,
-    /// Uses the `Retry-After` of a response as the lower bound of the pause. Defaults to `true`. If
-    /// `false`, the value is ignored. A response without `Retry-After` has the usual pause.
-    pub respect_retry_after: bool,
-    /// Longest `Retry-After` that the layer waits for, 0 s or more. Defaults to 10 s. A longer value ends
-    /// the call.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub max_retry_after: Duration,
-    /// Least time before the deadline that an attempt after the first needs, 0 s or more. Defaults to
-    /// 10 ms. With less time left after the pause, no attempt is made.
-    ///
-    /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own
-    /// [`min_useful`](field@crate::timeout::TimeoutConfig::min_useful) too, before every attempt. So the
-    /// larger of the two applies to attempts after the first.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub min_useful: Duration,
-    /// Longest time that an attempt after the first waits at a concurrency limit below, 0 s or more.
-    /// Defaults to 0 s, as in linkerd: retries never queue.
-    ///
-    /// The shortest of this value, [`Call::max_wait`](crate::Call::max_wait) and the
-    /// [`max_wait`](field@crate::ConcurrencyConfig::max_wait) of the limit applies.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub max_wait: Duration,
-    /// Extra load that retries may add. Defaults to 20 % of the calls, plus a reserve of 30 retries per
-    /// 10 s.
-    pub budget: BudgetConfig,
-}
-
-crate::setters! {
-    RetryConfig {
-        max_attempts: u8,
-        base: Duration,
-        multiplier: f64,
-        cap: Duration,
-        jitter: Jitter,
-        retry_on: RetryOn,
-        idempotent: bool,
-        retry_503_unsafe: bool,
-        retry_429_unsafe: bool,
-        respect_retry_after: bool,
-        max_retry_after: Duration,
-        min_useful: Duration,
-        max_wait: Duration,
-        budget: BudgetConfig,
-    }
-}
-
-impl Default for RetryConfig {
-    fn default() -> Self {
-        Self {
-            max_attempts: 3,
-            base: Duration::from_millis(50),
-            multiplier: 2.0,
-            cap: Duration::from_secs(1),
-            jitter: Jitter::Full,
-            retry_on: RetryOn::default(),
-            idempotent: false,
-            retry_503_unsafe: false,
-            retry_429_unsafe: false,
-            respect_retry_after: true,
-            max_retry_after: Duration::from_secs(10),
-            min_useful: crate::timeout::MIN_USEFUL,
-            max_wait: Duration::ZERO,
-            budget: BudgetConfig::default(),
-        }
+crate::config! {
+    serde
+    /// Configuration of a [`RetryLayer`](super::RetryLayer).
+    pub struct RetryConfig {
+        /// Maximum number of attempts, the first included, 1 to 6. Defaults to 3. With 1, nothing is
+        /// retried.
+        ///
+        /// Every attempt counts, the free one after [`Failure::NotProcessed`] too. A call can ask for fewer
+        /// with [`Call::max_retries`](crate::Call::max_retries), which does not include the first attempt.
+        pub max_attempts: u8 = 3,
+        /// Pause before the second attempt, above 0 s and at most [`cap`](Self::cap). Defaults to 50 ms.
+        pub base: Duration = Duration::from_millis(50),
+        /// Growth factor from each pause to the next, finite and at least 1. Defaults to 2.0.
+        pub multiplier: f64 = 2.0,
+        /// Longest pause, at least [`base`](Self::base). Defaults to 1 s. A `Retry-After` may exceed it.
+        pub cap: Duration = Duration::from_secs(1),
+        /// Distribution of the pauses. Defaults to [`Jitter::Full`], which [puts the least load on the
+        /// service](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+        pub jitter: Jitter = Jitter::Full,
+        /// Results that are retried. Defaults to [`RetryOn::default`].
+        pub retry_on: RetryOn = RetryOn::default(),
+        /// Treats every request as idempotent. Defaults to `false`.
+        pub idempotent: bool = false,
+        /// Retries a 503 also for requests that are not idempotent. Defaults to `false`.
+        ///
+        /// For services that respond with 503 only before they have started the work. Has no effect unless
+        /// [`retry_on`](field@Self::retry_on) lists the status 503.
+        pub retry_503_unsafe: bool = false,
+        /// Retries a 429 also for requests that are not idempotent. Defaults to `false`. Has no effect
+        /// unless [`retry_on`](field@Self::retry_on) lists the status 429.
+        pub retry_429_unsafe: bool = false,
+        /// Uses the `Retry-After` of a response as the lower bound of the pause. Defaults to `true`. If
+        /// `false`, the value is ignored. A response without `Retry-After` has the usual pause.
+        pub respect_retry_after: bool = true,
+        /// Longest `Retry-After` that the layer waits for, 0 s or more. Defaults to 10 s. A longer value
+        /// ends the call.
+        pub max_retry_after: Duration = Duration::from_secs(10),
+        /// Least time before the deadline that an attempt after the first needs, 0 s or more. Defaults to
+        /// 10 ms. With less time left after the pause, no attempt is made.
+        ///
+        /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own
+        /// [`min_useful`](field@crate::timeout::TimeoutConfig::min_useful) too, before every attempt. So
+        /// the larger of the two applies to attempts after the first.
+        pub min_useful: Duration = crate::timeout::MIN_USEFUL,
+        /// Longest time that an attempt after the first waits at a concurrency limit below, 0 s or more.
+        /// Defaults to 0 s, as in linkerd: retries never queue.
+        ///
+        /// The shortest of this value, [`Call::max_wait`](crate::Call::max_wait) and the
+        /// [`max_wait`](field@crate::ConcurrencyConfig::max_wait) of the limit applies.
+        pub max_wait: Duration = Duration::ZERO,
+        /// Extra load that retries may add. Defaults to 20 % of the calls, plus a reserve of 30 retries per
+        /// 10 s.
+        pub budget: BudgetConfig = BudgetConfig::default(),
     }
 }
 
@@ -139,68 +91,43 @@ impl Validate for RetryConfig {
     }
 }
 
-/// Results that are retried. All flags default to `true`.
-///
-/// | flag or list | results | other requests than idempotent ones |
-/// |---|---|---|
-/// | [`connect`](field@Self::connect) | [`Failure::Connect`] | retried |
-/// | [`refused`](field@Self::refused) | [`Failure::NotProcessed`] | retried |
-/// | [`reset`](field@Self::reset) | [`Failure::ConnectionReset`] | not retried |
-/// | [`body`](field@Self::body) | [`Failure::TruncatedBody`] | not retried |
-/// | [`timeout`](field@Self::timeout) | [`Failure::AttemptTimeout`] | not retried |
-/// | [`other`](field@Self::other) | [`Failure::Other`] | not retried |
-/// | [`statuses`](field@Self::statuses) | [`Failure::Status`], [`Class::Transient`], [`Class::NonRetryable`] with a listed status | not retried, except a 503 with [`retry_503_unsafe`](field@RetryConfig::retry_503_unsafe) |
-/// | 429 in [`statuses`](field@Self::statuses) | every [`Class::Throttled`] | not retried, unless [`retry_429_unsafe`](field@RetryConfig::retry_429_unsafe) is set |
-/// | always | [`Rejection::NoEndpoint`] | retried |
-/// | never | [`Failure::Protocol`], [`Failure::TooLarge`], [`Failure::Panic`], [`Class::Unanswered`], other rejections | not retried |
-///
-/// In a file, the value is a list of words and statuses, such as `[connect, timeout, 503]`. The words are
-/// the names of the flags. A list replaces the default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RetryOn {
-    /// No connection could be established.
-    pub connect: bool,
-    /// The service certainly did not process the request.
-    pub refused: bool,
-    /// The connection broke before the response started.
-    pub reset: bool,
-    /// The response body broke off.
-    pub body: bool,
-    /// The attempt timed out.
-    pub timeout: bool,
-    /// Any other error of the service that has no status.
-    pub other: bool,
-    /// Statuses, 200 to 599. Defaults to 408, 425, 429, 500, 502, 503 and 504. A status that is normally a
-    /// success is retried only if the classifier treats it as a failure.
+crate::config! {
+    /// Results that are retried. All flags default to `true`.
     ///
-    /// The constructor of the layer returns an error for a status outside this range.
-    pub statuses: Vec<u16>,
-}
-
-crate::setters! {
-    RetryOn {
-        connect: bool,
-        refused: bool,
-        reset: bool,
-        body: bool,
-        timeout: bool,
-        other: bool,
-        statuses: Vec<u16>,
-    }
-}
-
-impl Default for RetryOn {
-    fn default() -> Self {
-        Self {
-            connect: true,
-            refused: true,
-            reset: true,
-            body: true,
-            timeout: true,
-            other: true,
-            statuses: vec![408, 425, 429, 500, 502, 503, 504],
-        }
+    /// | flag or list | results | other requests than idempotent ones |
+    /// |---|---|---|
+    /// | [`connect`](field@Self::connect) | [`Failure::Connect`] | retried |
+    /// | [`refused`](field@Self::refused) | [`Failure::NotProcessed`] | retried |
+    /// | [`reset`](field@Self::reset) | [`Failure::ConnectionReset`] | not retried |
+    /// | [`body`](field@Self::body) | [`Failure::TruncatedBody`] | not retried |
+    /// | [`timeout`](field@Self::timeout) | [`Failure::AttemptTimeout`] | not retried |
+    /// | [`other`](field@Self::other) | [`Failure::Other`] | not retried |
+    /// | [`statuses`](field@Self::statuses) | [`Failure::Status`], [`Class::Transient`], [`Class::NonRetryable`] with a listed status | not retried, except a 503 with [`retry_503_unsafe`](field@RetryConfig::retry_503_unsafe) |
+    /// | 429 in [`statuses`](field@Self::statuses) | every [`Class::Throttled`] | not retried, unless [`retry_429_unsafe`](field@RetryConfig::retry_429_unsafe) is set |
+    /// | always | [`Rejection::NoEndpoint`] | retried |
+    /// | never | [`Failure::Protocol`], [`Failure::TooLarge`], [`Failure::Panic`], [`Class::Unanswered`], other rejections | not retried |
+    ///
+    /// In a file, the value is a list of words and statuses, such as `[connect, timeout, 503]`. The words
+    /// are the names of the flags. A list replaces the default.
+    #[derive(Eq)]
+    pub struct RetryOn {
+        /// No connection could be established.
+        pub connect: bool = true,
+        /// The service refused the request unprocessed, as with HTTP/2 `REFUSED_STREAM`.
+        pub refused: bool = true,
+        /// The connection broke before the response started.
+        pub reset: bool = true,
+        /// The response body was truncated.
+        pub body: bool = true,
+        /// The attempt timed out.
+        pub timeout: bool = true,
+        /// Any other error of the service that has no status.
+        pub other: bool = true,
+        /// Statuses, 200 to 599. Defaults to 408, 425, 429, 500, 502, 503 and 504. A status that is
+        /// normally a success is retried only if the classifier treats it as a failure.
+        ///
+        /// The constructor of the layer returns an error for a status outside this range.
+        pub statuses: Vec<u16> = vec![408, 425, 429, 500, 502, 503, 504],
     }
 }
 

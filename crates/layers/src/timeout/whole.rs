@@ -20,41 +20,20 @@ use crate::{
 };
 use tokio::time::Instant;
 
-/// Configuration of a [`DeadlineLayer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct DeadlineConfig {
-    /// Maximum time for the call, above 0 s. Off by default: the layer then enforces only the deadline that
-    /// the call already has.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
-    pub total: Option<Duration>,
-    /// Least time for which a call is sent, 0 s or more. Defaults to 10 ms.
-    ///
-    /// If the call arrives with a deadline and less than this remains, the call is rejected with
-    /// [`Rejection::DeadlineBeforeSend`]. A call that has the whole [`total`](field@Self::total) is always
-    /// sent, even if `total` is shorter.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub min_useful: Duration,
-}
-
-crate::setters! {
-    DeadlineConfig {
-        total: Option<Duration>,
-        min_useful: Duration,
-    }
-}
-
-impl Default for DeadlineConfig {
-    fn default() -> Self {
-        Self {
-            total: None,
-            min_useful: MIN_USEFUL,
-        }
+crate::config! {
+    serde
+    /// Configuration of a [`DeadlineLayer`].
+    #[derive(Copy, Eq)]
+    pub struct DeadlineConfig {
+        /// Maximum time for the call, above 0 s. Off by default: the layer then enforces only the deadline
+        /// that the call already has.
+        pub total: Option<Duration> = None,
+        /// Least time for which a call is sent, 0 s or more. Defaults to 10 ms.
+        ///
+        /// If the call arrives with a deadline and less than this remains, the call is rejected with
+        /// [`Rejection::DeadlineBeforeSend`]. A call that has the whole [`total`](field@Self::total) is
+        /// always sent, even if `total` is shorter.
+        pub min_useful: Duration = MIN_USEFUL,
     }
 }
 

@@ -5,50 +5,34 @@ use std::time::Duration;
 use super::algorithm::{Aimd, Gradient2, LimitAlgorithm, Vegas};
 use crate::config::{ConfigError, ConfigErrors, Validate};
 
-/// Configuration of an adaptive limit.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct AdaptiveConfig {
-    /// Algorithm that computes the limit. Defaults to [`Algorithm::Gradient2`], as in Netflix's
-    /// [concurrency-limits]. The defaults of `initial` and `max` are from there too.
-    ///
-    /// [concurrency-limits]: https://github.com/Netflix/concurrency-limits
-    pub algorithm: Algorithm,
-    /// Initial limit. Must be within [`min`](Self::min) to [`max`](Self::max); defaults to 20.
-    pub initial: u32,
-    /// Minimum limit. Must be at least 1 and at most [`initial`](Self::initial); defaults to 1.
-    pub min: u32,
-    /// Maximum limit. Must be at least [`initial`](Self::initial); defaults to 200.
-    pub max: u32,
-    /// Factor by which the latency may rise before [`Algorithm::Gradient2`] takes the rise for
-    /// load. Must be within 1 to 10; defaults to 1, which leaves the headroom of √limit. The other
-    /// algorithms ignore the value.
-    ///
-    /// The default of [Netflix's Gradient2] is 1.5. On 20 simulated servers under overload, 1 settles at
-    /// a limit of 33, and 1.5 at a limit of 60.
-    ///
-    /// [Netflix's Gradient2]: https://github.com/Netflix/concurrency-limits
-    pub tolerance: f64,
-    /// Duration from which a call that ended without a response counts as a latency sample
-    /// (inclusive). Must be above 0. Half of the attempt timeout is a good value. Defaults to
-    /// `None`: such calls are ignored.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
-    pub unanswered: Option<Duration>,
-}
-
-crate::setters! {
-    AdaptiveConfig {
-        algorithm: Algorithm,
-        initial: u32,
-        min: u32,
-        max: u32,
-        tolerance: f64,
-        unanswered: Option<Duration>,
+crate::config! {
+    serde
+    /// Configuration of an adaptive limit.
+    pub struct AdaptiveConfig {
+        /// Algorithm that computes the limit. Defaults to [`Algorithm::Gradient2`], as in Netflix's
+        /// [concurrency-limits]. The defaults of `initial` and `max` are from there too.
+        ///
+        /// [concurrency-limits]: https://github.com/Netflix/concurrency-limits
+        pub algorithm: Algorithm = Algorithm::default(),
+        /// Initial limit. Must be within [`min`](Self::min) to [`max`](Self::max); defaults to 20.
+        pub initial: u32 = 20,
+        /// Minimum limit. Must be at least 1 and at most [`initial`](Self::initial); defaults to 1.
+        pub min: u32 = 1,
+        /// Maximum limit. Must be at least [`initial`](Self::initial); defaults to 200.
+        pub max: u32 = 200,
+        /// Factor by which the latency may rise before [`Algorithm::Gradient2`] takes the rise for
+        /// load. Must be within 1 to 10; defaults to 1, which leaves the headroom of √limit. The other
+        /// algorithms ignore the value.
+        ///
+        /// The default of [Netflix's Gradient2] is 1.5. On 20 simulated servers under overload, 1 settles
+        /// at a limit of 33, and 1.5 at a limit of 60.
+        ///
+        /// [Netflix's Gradient2]: https://github.com/Netflix/concurrency-limits
+        pub tolerance: f64 = 1.0,
+        /// Duration from which a call that ended without a response counts as a latency sample
+        /// (inclusive). Must be above 0. Half of the attempt timeout is a good value. Defaults to
+        /// `None`: such calls are ignored.
+        pub unanswered: Option<Duration> = None,
     }
 }
 
@@ -83,19 +67,6 @@ impl Algorithm {
             Self::Gradient2 => Box::new(Gradient2::new(config.tolerance)),
             Self::Aimd => Box::new(Aimd),
             Self::Vegas => Box::new(Vegas::default()),
-        }
-    }
-}
-
-impl Default for AdaptiveConfig {
-    fn default() -> Self {
-        Self {
-            algorithm: Algorithm::default(),
-            initial: 20,
-            min: 1,
-            max: 200,
-            tolerance: 1.0,
-            unanswered: None,
         }
     }
 }

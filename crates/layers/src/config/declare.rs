@@ -1,0 +1,124 @@
+//! The macros that declare a config struct and its setters.
+
+/// Declares a config struct with a default for each field, in the syntax of [RFC 3681].
+///
+/// Implements `Default` and the methods of [`setters!`](crate::setters). A struct that is marked as `serde`
+/// is read from a file, in which a duration has a unit and an optional value may be `off`. Only this crate
+/// uses the mark, because the attributes name its modules.
+///
+/// [RFC 3681]: https://rust-lang.github.io/rfcs/3681-default-field-values.html
+#[doc(hidden)]
+#[macro_export]
+macro_rules! config {
+    (serde $(#[$attr:meta])* pub struct $config:ident { $($fields:tt)* }) => {
+        $crate::config!(@ serde [
+            $(#[$attr])*
+            #[cfg_attr(
+                feature = "serde",
+                derive(serde::Serialize, serde::Deserialize),
+                serde(deny_unknown_fields, default)
+            )]
+        ] $config [] $($fields)*);
+    };
+    ($(#[$attr:meta])* pub struct $config:ident { $($fields:tt)* }) => {
+        $crate::config!(@ plain [$(#[$attr])*] $config [] $($fields)*);
+    };
+    // The first fields of `rest` move to `done`, with the attributes that their types need.
+    (@ serde $attrs:tt $config:ident [$($done:tt)*]
+     $(#[$attr:meta])* pub $field:ident: Duration = $default:expr, $($rest:tt)*) => {
+        $crate::config!(@ serde $attrs $config [$($done)* {
+            [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]]
+            $field: [Duration] = $default
+        }] $($rest)*);
+    };
+    (@ serde $attrs:tt $config:ident [$($done:tt)*]
+     $(#[$attr:meta])* pub $field:ident: Option<Duration> = $default:expr, $($rest:tt)*) => {
+        $crate::config!(@ serde $attrs $config [$($done)* {
+            [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]]
+            $field: [Option<Duration>] = $default
+        }] $($rest)*);
+    };
+    (@ serde $attrs:tt $config:ident [$($done:tt)*]
+     $(#[$attr:meta])* pub $field:ident: Option<$type:ty> = $default:expr, $($rest:tt)*) => {
+        $crate::config!(@ serde $attrs $config [$($done)* {
+            [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]]
+            $field: [Option<$type>] = $default
+        }] $($rest)*);
+    };
+    (@ $mark:ident $attrs:tt $config:ident [$($done:tt)*]
+     $(#[$attr:meta])* pub $field:ident: $type:ident $(<$($argument:ty),+>)? = $default:expr, $($rest:tt)*) => {
+        $crate::config!(@ $mark $attrs $config [$($done)* {
+            [$(#[$attr])*] $field: [$type $(<$($argument),+>)?] = $default
+        }] $($rest)*);
+    };
+    (@ $mark:ident [$($attrs:tt)*] $config:ident [$({
+        [$($field_attrs:tt)*] $field:ident: [$($type:tt)+] = $default:expr
+    })*]) => {
+        $($attrs)*
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub struct $config {
+            $($($field_attrs)* pub $field: $($type)+,)*
+        }
+
+        impl Default for $config {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        $crate::setters! { $config { $($field: $($type)+,)* } }
+    };
+}
+
+/// Implements `new`, which returns the default, and a chained setter for each field of a config
+/// struct.
+///
+/// The setter of an `Option`, `Vec` or `String` field takes any value that converts into the type
+/// of the field.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! setters {
+    (without new $config:ident { $($fields:tt)* }) => {
+        $crate::setters!(@ $config [] $($fields)*);
+    };
+    ($config:ident { $($fields:tt)* }) => {
+        impl $config {
+            /// Creates the default configuration.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+        }
+        $crate::setters!(@ $config [] $($fields)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: Option<$type:ty>, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $field: Option<$type>, $($rest)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: Vec<$type:ty>, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $field: Vec<$type>, $($rest)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: String, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $field: String, $($rest)*);
+    };
+    (@ $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
+        $crate::setters!(@ $config [$($done)* { $field: $type = $field }] $($rest)*);
+    };
+    (@into $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
+        $crate::setters!(
+            @ $config [$($done)* { $field: impl Into<$type> = $field.into() }] $($rest)*
+        );
+    };
+    (@ $config:ident [$({ $field:ident: $type:ty = $value:expr })*]) => {
+        impl $config {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $value;
+                    self
+                }
+            )*
+        }
+    };
+}
