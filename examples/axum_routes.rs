@@ -91,7 +91,9 @@ fn node(
     let answers = fallback.into_iter().map(http::Response::new);
     let stack = stack(
         &downstream,
-        answers.fold(downstream.fallback(), |chain, answer| chain.answer(answer)),
+        answers.fold(downstream.fallback(), |chain, answer| {
+            chain.response(answer)
+        }),
         |request| AttemptHeadersLayer::new().write(request),
         JsonLayer::new().layer(client.clone()),
     );

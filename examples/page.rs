@@ -66,7 +66,7 @@ where
     let (chain, answers) = (downstream.fallback(), fallback.into_iter());
     Ok(stack(
         &downstream,
-        answers.fold(chain, |chain, answer| chain.answer(answer)),
+        answers.fold(chain, |chain, answer| chain.response(answer)),
         |_| (),
         service,
     ))

@@ -79,7 +79,10 @@ impl Backend {
     + Sync
     + 'static
     + use<> {
-        let fallback = self.downstream.fallback().answer(Response::new(Json::NULL));
+        let fallback = self
+            .downstream
+            .fallback()
+            .response(Response::new(Json::NULL));
         let attempt = JsonLayer::new().layer(self.client.clone());
         ServiceBuilder::new()
             .layer(AcceptLayer::default())

@@ -98,7 +98,7 @@ where
     Req: tower_fanout_layers::CallContext + Clone + Send + Sync + 'static,
 {
     let downstream = Downstream::new("users", Policy::default(), ClassifyResult).unwrap();
-    let fallback = downstream.fallback().answer(0);
+    let fallback = downstream.fallback().response(0);
     stack(&downstream, fallback, |_| (), service)
 }
 
@@ -164,7 +164,7 @@ fn single(cases: &mut Vec<Case>) {
     let retry = RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap();
     let hedge = HedgeLayer::new(HedgeConfig::new(), ClassifyResult).unwrap();
     let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
-    let fallback = FallbackLayer::new(ClassifyResult).answer(0);
+    let fallback = FallbackLayer::new(ClassifyResult).response(0);
     let ours = [
         Case::new(
             "timeout",

@@ -69,7 +69,7 @@ fn ended(service: &SharedString, outcome: &'static str) -> Counter {
 /// Returns the label of a rejection: its error kind, except where one kind has several causes.
 fn reason(rejection: Rejection) -> &'static str {
     match rejection {
-        Rejection::Throttled => "throttled",
+        Rejection::ClientThrottled => "throttled",
         Rejection::Evicted => "evicted",
         rejection => ErrorKind::from(rejection).as_str(),
     }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_throttled_call_and_a_full_limit_have_different_reasons() {
         for (rejection, expected) in [
-            (Rejection::Throttled, "throttled"),
+            (Rejection::ClientThrottled, "throttled"),
             (Rejection::Evicted, "evicted"),
             (Rejection::AtCapacity, "at_capacity"),
             (Rejection::QueueTimeout, "queue_timeout"),

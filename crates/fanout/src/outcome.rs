@@ -302,7 +302,7 @@ impl Error for BranchError {
     }
 }
 
-/// [`Rejection::Throttled`] and [`Rejection::Evicted`] become
+/// [`Rejection::ClientThrottled`] and [`Rejection::Evicted`] become
 /// [`AtCapacity`](ErrorKind::AtCapacity), and both deadline rejections become
 /// [`Deadline`](ErrorKind::Deadline). Every other rejection has a kind of its own.
 impl From<Rejection> for ErrorKind {
@@ -311,7 +311,9 @@ impl From<Rejection> for ErrorKind {
             Rejection::AttemptTimeout => Self::Timeout,
             Rejection::Deadline | Rejection::DeadlineBeforeSend => Self::Deadline,
             Rejection::CircuitOpen { .. } => Self::BreakerOpen,
-            Rejection::AtCapacity | Rejection::Evicted | Rejection::Throttled => Self::AtCapacity,
+            Rejection::AtCapacity | Rejection::Evicted | Rejection::ClientThrottled => {
+                Self::AtCapacity
+            }
             Rejection::QueueTimeout => Self::QueueTimeout,
             Rejection::RateLimited { .. } => Self::RateLimited,
             Rejection::NoEndpoint => Self::NoEndpoint,

@@ -226,7 +226,7 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 ///
 /// # Example
 /// `downstream.fallback()` is an empty chain and means no fallback. Steps that are added to it, such as
-/// [`answer`](FallbackLayer::answer), are tried in order.
+/// [`answer`](FallbackLayer::response), are tried in order.
 ///
 /// ```
 /// # use tower::{BoxError, ServiceExt, service_fn};
@@ -240,7 +240,7 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// assert_eq!(users.oneshot(WithCall::new(7)).await?, "user 7");
 ///
 /// let down = service_fn(|_: WithCall<u64>| async { Err::<String, BoxError>("down".into()) });
-/// let fallback = downstream.fallback().answer("a guest".to_owned());
+/// let fallback = downstream.fallback().response("a guest".to_owned());
 /// let users = stack(&downstream, fallback, |_| (), down);
 /// assert_eq!(users.oneshot(WithCall::new(7)).await?, "a guest");
 /// # Ok(())
@@ -251,7 +251,7 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// - `downstream` holds the policy and the shared state of the layers.
 /// - `fallback` answers if the call has failed after all attempts, or was rejected by a layer.
 ///   [`Downstream::fallback`] creates an empty chain, which changes nothing. Add steps to it, such as
-///   [`answer`](FallbackLayer::answer).
+///   [`answer`](FallbackLayer::response).
 /// - `stamp` edits the request of each attempt, for example to add a header with the attempt number
 ///   or the remaining time. `|_| ()` changes nothing. For HTTP, pass a closure that calls
 ///   `AttemptHeadersLayer::write` of `tower-fanout-http`.

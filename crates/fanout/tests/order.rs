@@ -274,7 +274,7 @@ async fn a_throttled_call_does_not_affect_the_breaker() {
     let (service, calls) = counted(&downstream, |_| busy());
     let mut held_back = 0;
     for _ in 0..200 {
-        held_back += u32::from(refusal(&service).await == Some(Rejection::Throttled));
+        held_back += u32::from(refusal(&service).await == Some(Rejection::ClientThrottled));
     }
     let sent = calls.load(Ordering::Relaxed);
     assert!(held_back > 0);
@@ -329,7 +329,7 @@ async fn a_throttled_call_takes_no_permit() {
     let mut held_back = false;
     for _ in 0..100 {
         let refused = refusal(&service).await;
-        held_back |= refused == Some(Rejection::Throttled);
+        held_back |= refused == Some(Rejection::ClientThrottled);
     }
     assert!(held_back, "the throttle rejects the call, not the limit");
     occupant.abort();

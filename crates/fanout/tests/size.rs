@@ -35,7 +35,7 @@ fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
     });
     let mut plan = Plan::builder();
     for (name, downstream) in [("retried", retried), ("hedged", hedged)] {
-        let fallback = downstream.fallback().answer("plan b");
+        let fallback = downstream.fallback().response("plan b");
         let service = stack(&downstream, fallback, |_| (), service_fn(attempt));
         plan.node(name, service, |(), _| Ok(idempotent_request()));
     }

@@ -167,7 +167,7 @@ async fn ord_06_the_breaker_does_not_see_the_fallback() {
     let service = service_fn(|_: WithCall<()>| async { Err::<&str, BoxError>(failed()) });
     let service = stack(
         &downstream,
-        downstream.fallback().answer("plan b"),
+        downstream.fallback().response("plan b"),
         |_| (),
         service,
     );
@@ -347,7 +347,7 @@ async fn a_request_can_limit_retries_and_forbid_fallbacks() {
     });
     let service = stack(
         &downstream,
-        downstream.fallback().answer("plan b"),
+        downstream.fallback().response("plan b"),
         |_| (),
         service,
     );

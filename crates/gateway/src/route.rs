@@ -224,7 +224,7 @@ impl<'c> RouteNode<'c> {
         let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
             let chain = chain.on(on.clone());
             match step {
-                FallbackStep::Static(answer) => chain.answer(http::Response::new(answer.clone())),
+                FallbackStep::Static(answer) => chain.response(http::Response::new(answer.clone())),
                 FallbackStep::Service(other) => chain.service(downstream_stack(
                     other,
                     filter.clone(),

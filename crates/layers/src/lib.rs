@@ -51,7 +51,7 @@
 //! let limit = ConcurrencyLayer::new(ConcurrencyConfig::new())?
 //!     .breaker(breaker.handle().clone()); // if the circuit is open, reject before queueing
 //! let stack = ServiceBuilder::new()
-//!     .layer(FallbackLayer::new(ClassifyResult).answer("a guest")) // sees every failure below
+//!     .layer(FallbackLayer::new(ClassifyResult).response("a guest")) // sees every failure below
 //!     .layer(DeadlineLayer::new(Duration::from_millis(800))?) // bounds all attempts and pauses
 //!     .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult)?) // the breaker counts each attempt
 //!     .layer(limit) // a call that pauses before a retry holds no permit

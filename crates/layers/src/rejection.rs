@@ -29,8 +29,9 @@ pub enum Rejection {
     Evicted,
     /// The call waited in a queue for the maximum time, or the estimated wait exceeds the deadline.
     QueueTimeout,
-    /// The service rejects most calls, so the throttle did not send the call.
-    Throttled,
+    /// The client-side [throttle](crate::throttle) did not send the call, because the service rejects most
+    /// calls. A response with a 429 is [`Class::Throttled`] instead.
+    ClientThrottled,
     /// A quota is exhausted. No layer of this crate creates this rejection; a rate limit of your own can.
     RateLimited {
         /// Time until the quota admits the call.
@@ -61,14 +62,14 @@ impl Rejection {
     /// Returns the time after which the caller may try again, or `None` if it is not known.
     ///
     /// `CircuitOpen` and `RateLimited` return their own value. `AtCapacity`, `Evicted`, `QueueTimeout` and
-    /// `Throttled` return one second, the shortest `Retry-After` above zero, because a limit and a throttle
+    /// `ClientThrottled` return one second, the shortest `Retry-After` above zero, because a limit and a throttle
     /// cannot know the time. All other rejections return `None`.
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::CircuitOpen { retry_after } => retry_after,
             Self::RateLimited { retry_after } => Some(retry_after),
-            Self::AtCapacity | Self::Evicted | Self::QueueTimeout | Self::Throttled => {
+            Self::AtCapacity | Self::Evicted | Self::QueueTimeout | Self::ClientThrottled => {
                 Some(Duration::from_secs(1))
             }
             _ => None,
@@ -86,7 +87,7 @@ impl fmt::Display for Rejection {
             Self::AtCapacity => "the concurrency limit is reached",
             Self::Evicted => "a call of higher priority took its place in the queue",
             Self::QueueTimeout => "the call waited too long in the queue",
-            Self::Throttled => "the service rejects most calls",
+            Self::ClientThrottled => "the service rejects most calls",
             Self::RateLimited { .. } => "the quota is exhausted",
             Self::NoEndpoint => "no endpoint is available",
         })
@@ -320,7 +321,7 @@ mod tests {
             Rejection::AtCapacity,
             Rejection::Evicted,
             Rejection::QueueTimeout,
-            Rejection::Throttled,
+            Rejection::ClientThrottled,
             Rejection::RateLimited {
                 retry_after: Duration::ZERO,
             },

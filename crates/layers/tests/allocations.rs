@@ -70,7 +70,7 @@ async fn retry_and_hedge_do_not_allocate() {
 #[tokio::test(start_paused = true)]
 async fn fallback_does_not_allocate() {
     Laws::new(Calls, |inner| {
-        FallbackLayer::new(ClassifyResult).answer(1).layer(inner)
+        FallbackLayer::new(ClassifyResult).response(1).layer(inner)
     })
     .allocations()
     .await;
@@ -80,7 +80,7 @@ async fn fallback_does_not_allocate() {
 async fn a_whole_stack_does_not_allocate() {
     let stack = || {
         ServiceBuilder::new()
-            .layer(FallbackLayer::new(ClassifyResult).answer(1))
+            .layer(FallbackLayer::new(ClassifyResult).response(1))
             .layer(DeadlineLayer::new(ms(1_000)).unwrap())
             .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
             .layer(BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult).unwrap())

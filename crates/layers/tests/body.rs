@@ -297,14 +297,14 @@ async fn attempts<F>(
 where
     F: Future<Output = Result<(), BoxError>> + 'static,
 {
-    let ear = Ear::default();
+    let recorder = EventRecorder::default();
     let service = service_fn(move |request: Request<ReplayBody<Streamed>>| {
         let number = request.call().attempt;
         serve((number, request.into_body())).map(|result| result.map(Response::new))
     });
     let attempt = TimeoutLayer::new(ms(100)).unwrap().layer(service);
     let mut upload = upload_of(frames_every);
-    upload.call_mut().unwrap().events = ear.events();
+    upload.call_mut().unwrap().events = recorder.events();
     let call = if hedged {
         let config = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(50)));
         let layer = HedgeLayer::new(config, ClassifyHttp::new()).unwrap();
@@ -332,7 +332,11 @@ where
     (
         result,
         elapsed,
-        ear.heard().iter().filter(|event| sent(event)).count(),
+        recorder
+            .recorded()
+            .iter()
+            .filter(|event| sent(event))
+            .count(),
     )
 }
 
@@ -477,7 +481,7 @@ async fn rt_16_a_response_before_the_body_was_read_is_final() {
     let early = service_fn(move |request: Request<ReplayBody<Streamed>>| {
         let count = count.clone();
         async move {
-            count.oneshot(ask()).await.unwrap();
+            count.oneshot(idempotent_request()).await.unwrap();
             request.into_body().frame().await.unwrap()?;
             let mut answer = Response::new(());
             *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -43,7 +43,7 @@ async fn open(
     let script = rest(script().fail(BROKEN));
     layer
         .layer(script.clone())
-        .oneshot(ask())
+        .oneshot(idempotent_request())
         .await
         .unwrap_err();
     assert_eq!(state(layer), State::Open);
@@ -56,15 +56,15 @@ async fn cb_11_cb_12_fault_f28_an_open_circuit_rejects_without_a_call() {
     let script = open(&layer, |script| script.respond(1)).await;
     script.set_not_ready();
     sleep(ms(1_500)).await;
-    let recorder = Ear::default();
-    let request = ask().events(recorder.events());
+    let recorder = EventRecorder::default();
+    let request = idempotent_request().events(recorder.events());
     let (result, elapsed) = timed(layer.layer(script.clone()).oneshot(request)).await;
     assert_eq!((result, elapsed), (open_rejection(3_500), ms(0)));
     assert_eq!(script.calls(), 1);
     let rejection = Rejection::CircuitOpen {
         retry_after: Some(ms(3_500)),
     };
-    assert_eq!(recorder.heard(), [Event::Rejected(rejection)]);
+    assert_eq!(recorder.recorded(), [Event::Rejected(rejection)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn cb_14_fault_f29_admits_one_probe_of_a_thousand_calls() {
     let script = open(&layer, |script| script.respond(1).after(ms(10))).await;
     sleep(ms(5_000)).await;
     let service = layer.layer(script.clone());
-    let results = join_all((0..1_000).map(|_| service.clone().oneshot(ask()))).await;
+    let results = join_all((0..1_000).map(|_| service.clone().oneshot(idempotent_request()))).await;
     assert_eq!(script.calls(), 2);
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
 }
@@ -85,12 +85,15 @@ async fn cb_18_cb_19_fault_f30_a_dropped_probe_fails_only_if_it_ran_long() {
         let script = open(&layer, Scripted::hang).await;
         sleep(ms(5_000)).await;
         let service = layer.layer(script.clone());
-        timeout(ms(cancel_after), service.clone().oneshot(ask()))
-            .await
-            .unwrap_err();
+        timeout(
+            ms(cancel_after),
+            service.clone().oneshot(idempotent_request()),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(state(&layer), expected, "cancelled after {cancel_after} ms");
         if expected == State::HalfOpen {
-            let _ = timeout(ms(1), service.oneshot(ask())).await;
+            let _ = timeout(ms(1), service.oneshot(idempotent_request())).await;
             assert_eq!(script.calls(), 3, "the probe's slot should be free");
         }
     }
@@ -102,15 +105,15 @@ async fn cb_20_a_hanging_probe_does_not_block_the_next_one() {
     let script = open(&layer, |script| script.hang().respond(1)).await;
     sleep(ms(5_000)).await;
     let service = layer.layer(script.clone());
-    let hanging = tokio::spawn(service.clone().oneshot(ask()));
+    let hanging = tokio::spawn(service.clone().oneshot(idempotent_request()));
     sleep(ms(5_000)).await;
     assert_eq!(
-        service.clone().oneshot(ask()).await,
+        service.clone().oneshot(idempotent_request()).await,
         open_rejection(10_000),
         "the lease of the probe is over"
     );
     sleep(ms(10_000)).await;
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
     assert_eq!(state(&layer), State::Closed);
     hanging.abort();
     assert!(hanging.await.unwrap_err().is_cancelled());
@@ -128,19 +131,27 @@ async fn cb_21_a_late_result_has_no_effect_while_half_open() {
             .respond(1)
             .after(ms(1_000));
         let service = layer.layer(script);
-        let recorder = Ear::default();
-        let late_call = tokio::spawn(service.clone().oneshot(ask().events(recorder.events())));
+        let recorder = EventRecorder::default();
+        let late_call = tokio::spawn(
+            service
+                .clone()
+                .oneshot(idempotent_request().events(recorder.events())),
+        );
         tokio::task::yield_now().await;
-        service.clone().oneshot(ask()).await.unwrap_err();
+        service
+            .clone()
+            .oneshot(idempotent_request())
+            .await
+            .unwrap_err();
         sleep(ms(5_000)).await;
-        let probe = tokio::spawn(service.oneshot(ask()));
+        let probe = tokio::spawn(service.oneshot(idempotent_request()));
         assert_eq!(
             late_call.await.unwrap(),
             late,
             "the caller should get the late response"
         );
         assert_eq!(
-            (state(&layer), &recorder.heard()[..]),
+            (state(&layer), &recorder.recorded()[..]),
             (State::HalfOpen, &[Event::LateResult][..])
         );
         assert_eq!(probe.await.unwrap(), Ok(1));
@@ -155,10 +166,13 @@ async fn cb_25_services_of_one_layer_share_its_breaker() {
         layer.layer(script().respond(1)),
     );
     let other = breaker(|_| {}).layer(script().respond(1));
-    a.clone().oneshot(ask()).await.unwrap_err();
-    assert_eq!(b.oneshot(ask()).await, open_rejection(5_000));
-    assert_eq!(a.clone().oneshot(ask()).await, open_rejection(5_000));
-    assert_eq!(other.oneshot(ask()).await, Ok(1));
+    a.clone().oneshot(idempotent_request()).await.unwrap_err();
+    assert_eq!(b.oneshot(idempotent_request()).await, open_rejection(5_000));
+    assert_eq!(
+        a.clone().oneshot(idempotent_request()).await,
+        open_rejection(5_000)
+    );
+    assert_eq!(other.oneshot(idempotent_request()).await, Ok(1));
 }
 
 /// An event sink that reads the breaker's state while the breaker changes, and then panics.
@@ -180,21 +194,27 @@ async fn cb_29_an_event_sink_may_read_the_breaker_and_may_panic() {
     let sink = PanickingSink(Arc::new(OnceLock::from(layer.clone())));
     let events = Events::new(Arc::new(sink));
     let service = layer.layer(script().fail(BROKEN).respond(1));
-    let result = service.clone().oneshot(ask().events(events.clone())).await;
+    let result = service
+        .clone()
+        .oneshot(idempotent_request().events(events.clone()))
+        .await;
     assert_eq!((result, state(&layer)), (Err(BROKEN), State::Open));
     sleep(ms(5_000)).await;
-    assert_eq!(service.oneshot(ask().events(events)).await, Ok(1));
+    assert_eq!(
+        service.oneshot(idempotent_request().events(events)).await,
+        Ok(1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
     let layer = breaker(|_| {});
     let service = layer.layer(script().panic("on purpose").respond(1));
-    let call = tokio::spawn(service.clone().oneshot(ask()));
+    let call = tokio::spawn(service.clone().oneshot(idempotent_request()));
     assert!(call.await.unwrap_err().is_panic());
     assert_eq!(state(&layer), State::Open);
     sleep(ms(5_000)).await;
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,9 +222,13 @@ async fn without_a_breaker_all_calls_pass() {
     let off = option_layer(None::<BreakerLayer<ClassifyResult>>);
     let service = off.layer(script().fail(BROKEN).times(50).respond(1));
     for _ in 0..50 {
-        service.clone().oneshot(ask()).await.unwrap_err();
+        service
+            .clone()
+            .oneshot(idempotent_request())
+            .await
+            .unwrap_err();
     }
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 /// A simple model of a window of ten seconds, or of the last twenty calls.
@@ -253,7 +277,7 @@ async fn counts_every_call_with_and_without_its_lock() {
         for _ in 0..200 {
             let fails = random.u8(0..10) == 0;
             let service = if fails { &bad } else { &good };
-            let _ = service.clone().oneshot(ask()).await;
+            let _ = service.clone().oneshot(idempotent_request()).await;
             model.calls.push((Instant::now(), fails));
             tokio::time::advance(ms(random.u64(0..300))).await;
             if random.bool() {
@@ -281,10 +305,10 @@ async fn cb_03_earlier_successes_do_not_hide_an_outage() {
     });
     let (good, bad) = (layer.layer(script().respond(1)), script().fail(BROKEN));
     for _ in 0..10_000 {
-        good.clone().oneshot(ask()).await.unwrap();
+        good.clone().oneshot(idempotent_request()).await.unwrap();
     }
     for _ in 0..9 {
-        let _ = layer.layer(bad.clone()).oneshot(ask()).await;
+        let _ = layer.layer(bad.clone()).oneshot(idempotent_request()).await;
     }
     assert_eq!(
         bad.calls(),
@@ -303,10 +327,12 @@ async fn a_success_that_completes_min_calls_may_open_the_breaker() {
         script().fail(BROKEN),
         script().respond(1),
     ] {
-        let _ = layer.layer(script).oneshot(ask()).await;
+        let _ = layer.layer(script).oneshot(idempotent_request()).await;
         assert_eq!(layer.handle().state(), State::Closed);
     }
-    let last = layer.layer(script().respond(1)).oneshot(ask());
+    let last = layer
+        .layer(script().respond(1))
+        .oneshot(idempotent_request());
     assert_eq!((last.await, layer.handle().state()), (Ok(1), State::Open));
 }
 
@@ -321,9 +347,11 @@ async fn open_on_retry_after_opens_the_breaker() {
             breaker.open_on_retry_after = open_on_retry_after;
             breaker.consecutive_failures = None;
         });
-        let recorder = Ear::default();
+        let recorder = EventRecorder::default();
         let service = layer.layer(script().fail(retry_later));
-        let result = service.oneshot(ask().events(recorder.events())).await;
+        let result = service
+            .oneshot(idempotent_request().events(recorder.events()))
+            .await;
         let handle = layer.handle();
         assert_eq!((result, handle.state()), (Err(retry_later), state));
         let opened = Event::BreakerChanged {
@@ -331,7 +359,7 @@ async fn open_on_retry_after_opens_the_breaker() {
             to: State::Open,
             reason: Some(OpenReason::RetryAfter),
         };
-        assert_eq!(recorder.heard().contains(&opened), open_on_retry_after);
+        assert_eq!(recorder.recorded().contains(&opened), open_on_retry_after);
         let retry_after = Some(ms(7_000));
         let refusal = open_on_retry_after.then_some(Rejection::CircuitOpen { retry_after });
         assert_eq!(handle.rejection(), refusal);
@@ -349,5 +377,8 @@ async fn reading_the_rejection_takes_no_probe() {
         (handle.rejection(), handle.rejection(), handle.state()),
         (None, None, State::Open)
     );
-    assert_eq!(layer.layer(script).oneshot(ask()).await, Ok(1));
+    assert_eq!(
+        layer.layer(script).oneshot(idempotent_request()).await,
+        Ok(1)
+    );
 }

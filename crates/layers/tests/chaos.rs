@@ -57,7 +57,7 @@ async fn failures(layer: &ChaosLayer<Make, Matches>, count: usize) -> Vec<bool> 
     let service = layer.layer(script().respond(1));
     let mut failed = Vec::new();
     for _ in 0..count {
-        failed.push(service.clone().oneshot(ask()).await.is_err());
+        failed.push(service.clone().oneshot(idempotent_request()).await.is_err());
     }
     failed
 }
@@ -93,7 +93,7 @@ async fn ch_01_every_fault_is_injected_at_rate_one_and_not_at_zero() {
         for (rate, expected) in [(0.0, &unbroken), (1.0, &broken)] {
             let call = chaos(&[(rate, inject)])
                 .layer(script().respond(9))
-                .oneshot(ask());
+                .oneshot(idempotent_request());
             let result = timed(tokio::time::timeout(ms(500), call)).await;
             assert_eq!(&result, expected, "{inject:?} at {rate}");
         }
@@ -136,7 +136,7 @@ async fn ch_02_draws_do_not_depend_on_other_rules_requests_or_rates() {
 async fn ch_03_a_hang_times_out_and_is_retried_and_counted() {
     let breaker = BreakerConfig::new().consecutive_failures(9);
     let breaker = BreakerLayer::new("team", breaker, ClassifyResult).unwrap();
-    let ear = Ear::default();
+    let recorder = EventRecorder::default();
     let inner = script().respond(1);
     let service = RetryLayer::new(RetryConfig::new(), ClassifyResult)
         .unwrap()
@@ -147,12 +147,14 @@ async fn ch_03_a_hang_times_out_and_is_retried_and_counted() {
                     .layer(chaos(&[(1.0, Injection::Hang)]).layer(inner.clone())),
             ),
         );
-    let result = service.oneshot(ask().events(ear.events())).await;
+    let result = service
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
     assert_eq!(result, Err(Fault::Refused(Rejection::AttemptTimeout)));
     assert_eq!(breaker.handle().snapshot().failed, 3);
     assert_eq!(inner.calls(), 0);
-    let reported = ear
-        .heard()
+    let reported = recorder
+        .recorded()
         .into_iter()
         .filter(|event| *event == Event::Chaos);
     assert_eq!(reported.count(), 3);
@@ -194,7 +196,7 @@ async fn ch_04_disabled_chaos_clones_neither_the_service_nor_itself() {
     let mut service = layer.layer(inner);
     let before = (services.load(Relaxed), layers.load(Relaxed));
     for _ in 0..10 {
-        assert_eq!(service.call(ask()).await, Ok(1));
+        assert_eq!(service.call(idempotent_request()).await, Ok(1));
     }
     assert_eq!((services.load(Relaxed), layers.load(Relaxed)), before);
 }
@@ -205,8 +207,8 @@ async fn ch_05_a_call_that_is_dropped_before_its_first_poll_draws_nothing() {
     let expected = failures(&chaos(&[(0.5, RESET)]), 50).await;
     for _ in 0..100 {
         let service = layer.layer(script().respond(1));
-        drop(service.oneshot(ask()));
-        drop(layer.layer(script().respond(1)).call(ask()));
+        drop(service.oneshot(idempotent_request()));
+        drop(layer.layer(script().respond(1)).call(idempotent_request()));
     }
     assert_eq!(failures(&layer, 50).await, expected);
 }
@@ -253,7 +255,9 @@ async fn an_error_skips_the_latency_and_other_outcomes_follow_it() {
         (vec![Injection::ResetBody, status], Ok(503), ms(0)),
     ] {
         let layer = chaos(&rules.iter().map(|rule| (1.0, *rule)).collect::<Vec<_>>());
-        let call = layer.layer(script().respond(9)).oneshot(ask());
+        let call = layer
+            .layer(script().respond(9))
+            .oneshot(idempotent_request());
         assert_eq!(timed(call).await, (expected, after), "{rules:?}");
     }
 }
@@ -267,7 +271,12 @@ async fn a_uniform_latency_is_spread_between_min_and_max() {
     let layer = chaos(&[(1.0, spread)]);
     let mut total = Duration::ZERO;
     for _ in 0..100 {
-        let (_, elapsed) = timed(layer.layer(script().respond(1)).oneshot(ask())).await;
+        let (_, elapsed) = timed(
+            layer
+                .layer(script().respond(1))
+                .oneshot(idempotent_request()),
+        )
+        .await;
         assert!((ms(50)..=ms(151)).contains(&elapsed), "{elapsed:?}");
         total += elapsed;
     }
@@ -277,7 +286,11 @@ async fn a_uniform_latency_is_spread_between_min_and_max() {
 #[tokio::test(start_paused = true)]
 async fn a_latency_ends_with_its_call() {
     let inner = script().respond(1);
-    let mut call = Box::pin(chaos(&[(1.0, LATE)]).layer(inner.clone()).oneshot(ask()));
+    let mut call = Box::pin(
+        chaos(&[(1.0, LATE)])
+            .layer(inner.clone())
+            .oneshot(idempotent_request()),
+    );
     assert!(poll!(&mut call).is_pending());
     drop(call);
     tokio::time::sleep(ms(200)).await;
@@ -288,17 +301,19 @@ async fn a_latency_ends_with_its_call() {
 async fn a_response_that_failed_by_itself_has_no_body_to_break() {
     for inject in [Injection::Truncate(4), Injection::ResetBody] {
         let service = chaos(&[(1.0, inject)]).layer(script().fail(UNREACHED));
-        assert_eq!(service.oneshot(ask()).await, Err(UNREACHED));
+        assert_eq!(service.oneshot(idempotent_request()).await, Err(UNREACHED));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_reports_its_faults_once() {
     let reported = async |rules: &[(f64, Injection)]| {
-        let ear = Ear::default();
+        let recorder = EventRecorder::default();
         let service = chaos(rules).layer(script().respond(9));
-        let _ = service.oneshot(ask().events(ear.events())).await;
-        ear.heard()
+        let _ = service
+            .oneshot(idempotent_request().events(recorder.events()))
+            .await;
+        recorder.recorded()
     };
     assert_eq!(reported(&[(0.0, RESET)]).await, []);
     let all = [LATE, Injection::Status(503), Injection::Truncate(4)];
@@ -334,7 +349,13 @@ async fn a_rule_with_a_match_applies_to_matching_requests_only() {
         assert_eq!(failed, number.is_multiple_of(2));
     }
     // Without a matcher, the rule applies to no request.
-    assert_eq!(layer.layer(script().respond(1)).oneshot(ask()).await, Ok(1));
+    assert_eq!(
+        layer
+            .layer(script().respond(1))
+            .oneshot(idempotent_request())
+            .await,
+        Ok(1)
+    );
 }
 
 #[test]

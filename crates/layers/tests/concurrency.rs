@@ -28,7 +28,7 @@ async fn cl_01_rejects_the_call_above_the_limit() {
     let script = script().respond(1).after(ms(10));
     let layer = limit(3, 0);
     let service = layer.layer(script.clone());
-    let results = join_all((0..4).map(|_| service.clone().oneshot(ask()))).await;
+    let results = join_all((0..4).map(|_| service.clone().oneshot(idempotent_request()))).await;
     assert_eq!(
         results,
         [
@@ -50,14 +50,14 @@ async fn cl_02_a_call_waits_at_most_max_wait() {
     ] {
         let layer = limit(1, 1);
         let service = layer.layer(script().respond(1).after(ms(busy)));
-        let recorder = Ear::default();
-        let waiting = ask().events(recorder.events());
+        let recorder = EventRecorder::default();
+        let waiting = idempotent_request().events(recorder.events());
         let (_, (result, _)) = tokio::join!(
-            service.clone().oneshot(ask()),
+            service.clone().oneshot(idempotent_request()),
             timed(service.clone().oneshot(waiting))
         );
         assert_eq!(result, expected);
-        let waited = match recorder.heard()[..] {
+        let waited = match recorder.recorded()[..] {
             [Event::PermitAcquired { waited }] => waited,
             [Event::Rejected(Rejection::QueueTimeout)] => ms(100),
             ref other => panic!("{other:?}"),
@@ -72,8 +72,8 @@ async fn a_deadline_ends_the_wait_early() {
     let layer = limit(1, 1);
     let service = layer.layer(script().hang());
     let (_, (result, elapsed)) = tokio::join!(
-        timeout(ms(500), service.clone().oneshot(ask())),
-        timed(service.clone().oneshot(ask_within(ms(30))))
+        timeout(ms(500), service.clone().oneshot(idempotent_request())),
+        timed(service.clone().oneshot(request_within(ms(30))))
     );
     assert_eq!(result, Err(Fault::Refused(Rejection::QueueTimeout)));
     assert_eq!(elapsed, ms(30));
@@ -83,10 +83,10 @@ async fn a_deadline_ends_the_wait_early() {
 async fn cl_03_a_dropped_waiter_frees_its_place() {
     let layer = limit(1, 2);
     let service = layer.layer(script().hang());
-    let running = tokio::spawn(service.clone().oneshot(ask()));
+    let running = tokio::spawn(service.clone().oneshot(idempotent_request()));
     tokio::task::yield_now().await;
     assert!(
-        timeout(ms(10), service.clone().oneshot(ask()))
+        timeout(ms(10), service.clone().oneshot(idempotent_request()))
             .await
             .is_err()
     );
@@ -100,8 +100,11 @@ async fn cl_03_a_dropped_waiter_frees_its_place() {
 async fn cl_04_an_unused_permit_goes_to_the_next_waiter() {
     let layer = limit(1, 2);
     let mut service = layer.layer(script().respond(1).after(ms(10)));
-    let first = service.call(ask());
-    let (granted, next) = (service.call(ask()), service.call(ask()));
+    let first = service.call(idempotent_request());
+    let (granted, next) = (
+        service.call(idempotent_request()),
+        service.call(idempotent_request()),
+    );
     first.await.unwrap();
     // The second call was granted the permit, and is dropped before it is polled.
     drop(granted);
@@ -113,11 +116,11 @@ async fn cl_04_an_unused_permit_goes_to_the_next_waiter() {
 async fn cl_05_a_dropped_call_returns_its_permit() {
     let layer = limit(1, 0);
     let service = layer.layer(script().hang().respond(1));
-    timeout(ms(10), service.clone().oneshot(ask()))
+    timeout(ms(10), service.clone().oneshot(idempotent_request()))
         .await
         .unwrap_err();
     assert!(is_idle(&layer));
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 /// Makes calls with these names and levels. All but the first must wait. Returns the names in the
@@ -161,7 +164,9 @@ async fn fifo_order_ignores_the_priority() {
 async fn cl_07_a_reduced_limit_cancels_no_call() {
     let layer = limit(10, 1);
     let service = layer.layer(script().respond(1).after(ms(10)));
-    let running: Vec<_> = (0..8).map(|_| service.clone().oneshot(ask())).collect();
+    let running: Vec<_> = (0..8)
+        .map(|_| service.clone().oneshot(idempotent_request()))
+        .collect();
     let mut running = Box::pin(join_all(running));
     assert!(futures_util::poll!(&mut running).is_pending());
     layer.set_limit(2);
@@ -175,7 +180,7 @@ async fn cl_07_a_reduced_limit_cancels_no_call() {
 async fn cl_10_a_higher_priority_evicts_a_waiter() {
     let layer = limit(1, 1);
     let mut service = layer.layer(script().respond(1).after(ms(10)));
-    let with_priority = |level| ask().priority(Priority::new(level).unwrap());
+    let with_priority = |level| idempotent_request().priority(Priority::new(level).unwrap());
     let results = tokio::join!(
         service.call(with_priority(5)),
         service.call(with_priority(5)),
@@ -198,7 +203,7 @@ async fn cl_11_a_rejection_by_the_limit_is_no_failure_of_the_service() {
     let config = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let service = breaker.layer(limit(1, 0).layer(script().respond(1).after(ms(10))));
-    let calls = join_all((0..9).map(|_| service.clone().oneshot(ask()))).await;
+    let calls = join_all((0..9).map(|_| service.clone().oneshot(idempotent_request()))).await;
     let rejected = calls.iter().filter(|result| result.is_err()).count();
     assert_eq!(rejected, 8);
     let snapshot = breaker.handle().snapshot();
@@ -220,21 +225,21 @@ async fn cl_12_rejects_a_call_that_would_wait_past_its_deadline() {
     let service = layer.layer(script().respond(1).after(ms(100)));
     // The duration of calls is not known yet, so the call waits until its deadline.
     let (_, (result, elapsed)) = tokio::join!(
-        service.clone().oneshot(ask()),
-        timed(service.clone().oneshot(ask_within(ms(30))))
+        service.clone().oneshot(idempotent_request()),
+        timed(service.clone().oneshot(request_within(ms(30))))
     );
     assert_eq!(result, Err(Fault::Refused(Rejection::QueueTimeout)));
     assert_eq!(elapsed, ms(30));
-    let learn = (0..3).map(|_| service.clone().oneshot(ask()));
+    let learn = (0..3).map(|_| service.clone().oneshot(idempotent_request()));
     assert_eq!(join_all(learn).await, [Ok(1); 3]);
     // One call runs and two wait, so this call would wait for at least 200 ms.
-    let busy = (0..3).map(|_| service.clone().oneshot(ask()));
+    let busy = (0..3).map(|_| service.clone().oneshot(idempotent_request()));
     let (busy, (hopeless, waited), urgent) = tokio::join!(
         join_all(busy),
-        timed(service.clone().oneshot(ask_within(ms(30)))),
+        timed(service.clone().oneshot(request_within(ms(30)))),
         service
             .clone()
-            .oneshot(ask_within(ms(130)).priority(Priority::MAX)),
+            .oneshot(request_within(ms(130)).priority(Priority::MAX)),
     );
     assert_eq!(busy, [Ok(1); 3]);
     assert_eq!(hopeless, Err(Fault::Refused(Rejection::QueueTimeout)));
@@ -247,10 +252,10 @@ async fn cl_12_rejects_a_call_that_would_wait_past_its_deadline() {
 async fn cl_13_a_panic_of_the_service_frees_the_permit() {
     let layer = limit(1, 0);
     let service = layer.layer(script().panic("on purpose").respond(1));
-    let call = tokio::spawn(service.clone().oneshot(ask()));
+    let call = tokio::spawn(service.clone().oneshot(idempotent_request()));
     assert!(call.await.unwrap_err().is_panic());
     assert!(is_idle(&layer));
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 #[tokio::test]
@@ -258,7 +263,7 @@ async fn cl_13_a_caught_panic_frees_the_permit_of_a_kept_call() {
     let layer = limit(1, 0);
     let mut call = layer
         .layer(script().panic("on purpose"))
-        .oneshot(ask())
+        .oneshot(idempotent_request())
         .boxed();
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     let poll = std::panic::AssertUnwindSafe(|| call.poll_unpin(&mut cx));
@@ -274,7 +279,7 @@ async fn cl_14_poll_ready_reserves_no_permit() {
     ServiceExt::<Request>::ready(&mut one).await.unwrap();
     ServiceExt::<Request>::ready(&mut other).await.unwrap();
     assert!(is_idle(&layer));
-    assert_eq!(other.call(ask()).await, Ok(1));
+    assert_eq!(other.call(idempotent_request()).await, Ok(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -336,7 +341,7 @@ async fn busy(layer: &ConcurrencyLayer, script: Scripted, seconds: u32) {
     let service = layer.layer(script);
     let start = Instant::now();
     while start.elapsed() < ms(1_000) * seconds {
-        let calls = (0..20).map(|_| service.clone().oneshot(ask()));
+        let calls = (0..20).map(|_| service.clone().oneshot(idempotent_request()));
         join_all(calls).await;
     }
 }
@@ -358,7 +363,7 @@ async fn cl_19_an_adaptive_limit_ignores_cancelled_calls() {
     let layer = adaptive();
     let service = layer.layer(script().hang());
     for _ in 0..1_000 {
-        let call = timeout(ms(20), service.clone().oneshot(ask()));
+        let call = timeout(ms(20), service.clone().oneshot(idempotent_request()));
         call.await.unwrap_err();
     }
     assert_eq!(layer.limit(), 20);

@@ -32,44 +32,58 @@ fn chain() -> Chain {
 
 /// Returns the result of a call that fails with `fault`.
 async fn answer(chain: &Chain, fault: Fault) -> Result<u32, Fault> {
-    chain.layer(script().fail(fault)).oneshot(ask()).await
+    chain
+        .layer(script().fail(fault))
+        .oneshot(idempotent_request())
+        .await
 }
 
-fn used(ear: &Ear) -> Vec<(usize, FallbackKind)> {
-    let used = ear.heard().into_iter().filter_map(|event| match event {
-        Event::FallbackUsed { step, kind } => Some((step, kind)),
-        _ => None,
-    });
+fn used(recorder: &EventRecorder) -> Vec<(usize, FallbackKind)> {
+    let used = recorder
+        .recorded()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::FallbackUsed { step, kind } => Some((step, kind)),
+            _ => None,
+        });
     used.collect()
 }
 
 /// Returns the steps that were started.
-fn asked(ear: &Ear) -> Vec<(usize, FallbackKind)> {
-    let asked = ear.heard().into_iter().filter_map(|event| match event {
-        Event::FallbackStarted { step, kind } => Some((step, kind)),
-        _ => None,
-    });
+fn asked(recorder: &EventRecorder) -> Vec<(usize, FallbackKind)> {
+    let asked = recorder
+        .recorded()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::FallbackStarted { step, kind } => Some((step, kind)),
+            _ => None,
+        });
     asked.collect()
 }
 
 /// Returns the steps that failed.
-fn failed(ear: &Ear) -> Vec<(usize, Class)> {
-    let failed = ear.heard().into_iter().filter_map(|event| match event {
-        Event::FallbackFailed { step, class } => Some((step, class)),
-        _ => None,
-    });
+fn failed(recorder: &EventRecorder) -> Vec<(usize, Class)> {
+    let failed = recorder
+        .recorded()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::FallbackFailed { step, class } => Some((step, class)),
+            _ => None,
+        });
     failed.collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn fb_01_after_a_success_no_step_runs() {
     let other = script().respond(2);
-    let (service, ear) = (
+    let (service, recorder) = (
         chain().service(other.clone()).layer(script().respond(1)),
-        Ear::default(),
+        EventRecorder::default(),
     );
-    let answer = service.oneshot(ask().events(ear.events())).await;
-    assert_eq!((answer, other.calls(), used(&ear)), (Ok(1), 0, vec![]));
+    let answer = service
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
+    assert_eq!((answer, other.calls(), used(&recorder)), (Ok(1), 0, vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,9 +91,9 @@ async fn fb_02_fault_f28_an_open_breaker_gets_the_fixed_response_at_once() {
     let config = BreakerConfig::new().window(Window::Count(1)).min_calls(1);
     let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
     let primary = script().fail(BROKEN);
-    let service = chain().answer(9).layer(breaker.layer(primary.clone()));
+    let service = chain().response(9).layer(breaker.layer(primary.clone()));
     for _ in 0..3 {
-        let call = service.clone().oneshot(ask());
+        let call = service.clone().oneshot(idempotent_request());
         assert_eq!(timed(call).await, (Ok(9), ms(0)));
     }
     // The breaker has recorded the failure, not the response of the fallback.
@@ -103,7 +117,7 @@ async fn fb_03_the_step_that_covers_the_result_responds() {
         .on(on(|outcomes| outcomes.statuses = vec![500, 503]))
         .service(script().respond(2))
         .on(on(|outcomes| outcomes.local = true))
-        .answer(3);
+        .response(3);
     let status = |code| {
         let retry_after = None;
         Fault::Failed(Failure::Status { code, retry_after })
@@ -118,18 +132,20 @@ async fn fb_03_the_step_that_covers_the_result_responds() {
         (status(502), Err(status(502))),
         (BROKEN, Err(BROKEN)),
     ] {
-        let ear = Ear::default();
+        let recorder = EventRecorder::default();
         let service = chain.layer(script().fail(fault));
-        let result = service.oneshot(ask().events(ear.events())).await;
+        let result = service
+            .oneshot(idempotent_request().events(recorder.events()))
+            .await;
         assert_eq!(result, expected, "{fault:?}");
         assert_eq!(
-            failed(&ear),
+            failed(&recorder),
             [],
             "a step that does not cover the result runs"
         );
     }
     // The setting of one step does not apply to the next.
-    let chain = chain.answer(4);
+    let chain = chain.response(4);
     assert_eq!(answer(&chain, BROKEN).await, Ok(4));
 }
 
@@ -148,18 +164,20 @@ fn store() -> Store {
 #[tokio::test(start_paused = true)]
 async fn fb_04_fault_f35_if_the_stale_response_is_too_old_the_next_step_runs() {
     let store = store();
-    let chain = stale(&store).answer(9);
-    let fresh = chain.layer(script().respond(7)).oneshot(ask());
+    let chain = stale(&store).response(9);
+    let fresh = chain
+        .layer(script().respond(7))
+        .oneshot(idempotent_request());
     assert_eq!(fresh.await, Ok(7));
     tokio::time::advance(ms(1_000)).await;
-    let ear = Ear::default();
+    let recorder = EventRecorder::default();
     let broken = chain.layer(script().fail(BROKEN));
-    let request = || ask().events(ear.events());
+    let request = || idempotent_request().events(recorder.events());
     assert_eq!(broken.clone().oneshot(request()).await, Ok(7));
     tokio::time::advance(ms(1)).await;
     assert_eq!(broken.clone().oneshot(request()).await, Ok(9));
     let kinds = [(0, FallbackKind::Stale), (1, FallbackKind::Static)];
-    assert_eq!(used(&ear), kinds);
+    assert_eq!(used(&recorder), kinds);
     // Another request has no response yet, and a request without a key never has one.
     for number in [1, 100] {
         let request = WithCall::new(number).idempotent();
@@ -172,18 +190,24 @@ async fn fb_04_a_stale_response_needs_no_time() {
     let store = store();
     let primary = script().respond(7).hang();
     let service = stale(&store).layer(TimeoutLayer::new(ms(100)).unwrap().layer(primary));
-    assert_eq!(service.clone().oneshot(ask()).await, Ok(7));
-    let call = timed(service.oneshot(ask_within(ms(50))));
+    assert_eq!(service.clone().oneshot(idempotent_request()).await, Ok(7));
+    let call = timed(service.oneshot(request_within(ms(50))));
     assert_eq!(call.await, (Ok(7), ms(50)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn fb_13_the_response_of_a_fallback_is_not_stored() {
     let store = store();
-    let chain = stale(&store).service(script().respond(8)).answer(9);
+    let chain = stale(&store).service(script().respond(8)).response(9);
     assert_eq!(answer(&chain, BROKEN).await, Ok(8));
     assert!(store.is_empty());
-    assert_eq!(chain.layer(script().respond(7)).oneshot(ask()).await, Ok(7));
+    assert_eq!(
+        chain
+            .layer(script().respond(7))
+            .oneshot(idempotent_request())
+            .await,
+        Ok(7)
+    );
     assert_eq!(store.len(), 1);
 }
 
@@ -194,11 +218,15 @@ async fn dl_13_a_fallback_has_the_reserved_time() {
         .unwrap()
         .layer(script().hang());
     let reserved = chain().service(other.clone()).reserve(ms(100));
-    let call = timed(reserved.layer(hung.clone()).oneshot(ask_within(ms(500))));
+    let call = timed(
+        reserved
+            .layer(hung.clone())
+            .oneshot(request_within(ms(500))),
+    );
     assert_eq!(call.await, (Ok(8), ms(490)));
     // At most a third of the remaining time is reserved.
     let too_much = chain().service(other).reserve(ms(10_000)).layer(hung);
-    let call = timed(too_much.oneshot(ask_within(ms(600))));
+    let call = timed(too_much.oneshot(request_within(ms(600))));
     assert_eq!(call.await, (Ok(8), ms(490)));
 }
 
@@ -208,14 +236,19 @@ async fn fb_05_fault_f34_if_all_steps_fail_the_original_error_is_returned() {
         .function(|_, _| ready(Err(Fault::Failed(Failure::TooLarge))))
         .service(script().fail(UNREACHED))
         .on(on(|outcomes| outcomes.timeout = true))
-        .answer(9);
-    let ear = Ear::default();
+        .response(9);
+    let recorder = EventRecorder::default();
     let service = chain.layer(script().fail(BROKEN));
-    let result = service.oneshot(ask().events(ear.events())).await;
+    let result = service
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
     assert_eq!(result, Err(BROKEN));
     let failures = [(0, Failure::TooLarge), (1, Failure::Connect)];
     let failures = failures.map(|(step, failure)| (step, Class::Failure(failure)));
-    assert_eq!((failed(&ear), used(&ear)), (failures.to_vec(), vec![]));
+    assert_eq!(
+        (failed(&recorder), used(&recorder)),
+        (failures.to_vec(), vec![])
+    );
     assert_eq!(answer(&self::chain(), BROKEN).await, Err(BROKEN));
 }
 
@@ -223,7 +256,7 @@ async fn fb_05_fault_f34_if_all_steps_fail_the_original_error_is_returned() {
 async fn fb_06_dropping_the_caller_drops_the_step() {
     let other = script().hang();
     let service = chain().service(other.clone()).layer(script().fail(BROKEN));
-    let mut call = service.oneshot(ask()).boxed();
+    let mut call = service.oneshot(idempotent_request()).boxed();
     assert!(poll!(&mut call).is_pending());
     assert_eq!(other.in_flight(), 1);
     drop(call);
@@ -233,22 +266,25 @@ async fn fb_06_dropping_the_caller_drops_the_step() {
 #[tokio::test(start_paused = true)]
 async fn fb_07_fault_f34_a_step_that_hits_the_deadline_leaves_the_next_one() {
     let other = script().hang();
-    let chain = chain().service(other.clone()).answer(9);
-    let ear = Ear::default();
-    let request = ask_within(ms(80)).events(ear.events());
+    let chain = chain().service(other.clone()).response(9);
+    let recorder = EventRecorder::default();
+    let request = request_within(ms(80)).events(recorder.events());
     let call = chain.layer(script().fail(BROKEN)).oneshot(request);
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
     assert_eq!(other.cancelled(), 1);
-    assert_eq!(used(&ear), [(1, FallbackKind::Static)]);
-    assert!(matches!(failed(&ear)[..], [(0, Class::Unanswered { .. })]));
+    assert_eq!(used(&recorder), [(1, FallbackKind::Static)]);
+    assert!(matches!(
+        failed(&recorder)[..],
+        [(0, Class::Unanswered { .. })]
+    ));
 
     // With too little time or none, the service is not called at all.
     let primary = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
-    let call = chain.layer(primary).oneshot(ask_within(ms(80)));
+    let call = chain.layer(primary).oneshot(request_within(ms(80)));
     assert_eq!(timed(call).await, (Ok(9), ms(80)));
     let call = chain
         .layer(script().fail(BROKEN))
-        .oneshot(ask_within(ms(9)));
+        .oneshot(request_within(ms(9)));
     assert_eq!(timed(call).await, (Ok(9), ms(0)));
     assert_eq!(other.calls(), 1);
 }
@@ -261,17 +297,29 @@ async fn fb_08_a_correct_response_has_no_fallback_unless_it_is_listed() {
         Ok(_) => Class::Success,
         Err(_) => Class::Failure(Failure::Other),
     };
-    let plain = FallbackLayer::new(classify).answer(1);
-    let listed = FallbackLayer::new(classify).answer(1).on_status(404);
+    let plain = FallbackLayer::new(classify).response(1);
+    let listed = FallbackLayer::new(classify).response(1).on_status(404);
     for status in [400, 401, 403, 404, 409] {
         let script = script().respond(status);
-        assert_eq!(plain.layer(script.clone()).oneshot(ask()).await, Ok(status));
+        assert_eq!(
+            plain
+                .layer(script.clone())
+                .oneshot(idempotent_request())
+                .await,
+            Ok(status)
+        );
         let expected = if status == 404 { 1 } else { status };
-        assert_eq!(listed.layer(script).oneshot(ask()).await, Ok(expected));
+        assert_eq!(
+            listed.layer(script).oneshot(idempotent_request()).await,
+            Ok(expected)
+        );
     }
     for unable in [501, 505] {
         assert_eq!(
-            plain.layer(script().respond(unable)).oneshot(ask()).await,
+            plain
+                .layer(script().respond(unable))
+                .oneshot(idempotent_request())
+                .await,
             Ok(1)
         );
     }
@@ -280,7 +328,7 @@ async fn fb_08_a_correct_response_has_no_fallback_unless_it_is_listed() {
 #[tokio::test(start_paused = true)]
 async fn fb_09_a_call_can_turn_fallbacks_off() {
     let request = ask_with(|call| call.fallback = false);
-    let service = chain().answer(9).layer(script().fail(BROKEN));
+    let service = chain().response(9).layer(script().fail(BROKEN));
     assert_eq!(service.oneshot(request).await, Err(BROKEN));
 }
 
@@ -293,15 +341,17 @@ async fn fb_11_fault_f34_a_step_that_panics_has_failed() {
     let chain = chain()
         .function(|_, _| -> std::future::Ready<_> { panic!("at once") })
         .function(sleepy);
-    let ear = Ear::default();
+    let recorder = EventRecorder::default();
     let service = chain.layer(script().fail(BROKEN));
-    let result = service.oneshot(ask().events(ear.events())).await;
+    let result = service
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
     let panicked = Class::Failure(Failure::Panic);
     assert_eq!(
-        (result, failed(&ear)),
+        (result, failed(&recorder)),
         (Err(BROKEN), vec![(0, panicked), (1, panicked)])
     );
-    assert_eq!(answer(&chain.answer(9), BROKEN).await, Ok(9));
+    assert_eq!(answer(&chain.response(9), BROKEN).await, Ok(9));
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,12 +366,12 @@ async fn the_first_step_that_succeeds_is_reported_and_ends_the_chain() {
             ready(Ok(3))
         })
         .layer(script().fail(BROKEN));
-    let ear = Ear::default();
-    let request = tower_fanout_layers::WithCall::new(2).events(ear.events());
+    let recorder = EventRecorder::default();
+    let request = tower_fanout_layers::WithCall::new(2).events(recorder.events());
     assert_eq!(service.oneshot(request).await, Ok(42));
-    assert_eq!(used(&ear), [(1, FallbackKind::Service)]);
+    assert_eq!(used(&recorder), [(1, FallbackKind::Service)]);
     assert_eq!(
-        asked(&ear),
+        asked(&recorder),
         [(0, FallbackKind::Function), (1, FallbackKind::Service)]
     );
     assert_eq!((other.calls(), LATER.load(Ordering::Relaxed)), (1, 0));
@@ -339,7 +389,7 @@ async fn a_panic_of_the_call_is_a_failure_with_a_fallback() {
     let primary = script().panic("primary");
     let service = chain.layer(breaker.layer(limit.layer(primary)));
     assert_eq!(
-        service.oneshot(ask()).await,
+        service.oneshot(idempotent_request()).await,
         Ok(0),
         "the panicked call still holds a permit"
     );
@@ -349,10 +399,12 @@ async fn a_panic_of_the_call_is_a_failure_with_a_fallback() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_without_a_successful_step_continues() {
     let failing = chain().function(|_, _| ready(Err(UNREACHED)));
-    let for_others = chain().on(on(|outcomes| outcomes.timeout = true)).answer(9);
+    let for_others = chain()
+        .on(on(|outcomes| outcomes.timeout = true))
+        .response(9);
     for chain in [chain(), failing, for_others] {
         let primary = service_fn(|_: Request| async { panic_any(7_u8) });
-        let call = AssertUnwindSafe(chain.layer(primary).oneshot(ask()));
+        let call = AssertUnwindSafe(chain.layer(primary).oneshot(idempotent_request()));
         let panic = call.catch_unwind().await.unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&7_u8));
     }
@@ -366,15 +418,17 @@ impl CallContext for Once {}
 #[tokio::test(start_paused = true)]
 async fn a_fixed_response_does_not_clone_the_request() {
     let primary = service_fn(|_: Once| async { Err::<u32, _>(BROKEN) });
-    let service = FallbackLayer::new(ClassifyResult).answer(9).layer(primary);
+    let service = FallbackLayer::new(ClassifyResult)
+        .response(9)
+        .layer(primary);
     assert_eq!(service.oneshot(Once).await, Ok(9));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_added_to_a_clone_is_not_added_to_the_layer() {
-    let base = chain().on(on(|outcomes| outcomes.local = true)).answer(1);
+    let base = chain().on(on(|outcomes| outcomes.local = true)).response(1);
     let other = base.clone().service(script().respond(2)).on_status(404);
-    let other = other.reserve(ms(100)).answer(3);
+    let other = other.reserve(ms(100)).response(3);
     assert_eq!(answer(&base, BROKEN).await, Err(BROKEN));
     assert_eq!(answer(&other, BROKEN).await, Ok(2));
     let full = Fault::Refused(Rejection::AtCapacity);
@@ -388,7 +442,7 @@ async fn the_last_setting_of_a_step_counts() {
         on(|outcomes| outcomes.local = true),
         on(|outcomes| outcomes.timeout = true),
     );
-    let chain = chain().on(local).on(timeout.clone()).answer(1);
+    let chain = chain().on(local).on(timeout.clone()).response(1);
     for chain in [chain.clone(), chain.on(timeout)] {
         let late = Fault::Refused(Rejection::AttemptTimeout);
         assert_eq!(answer(&chain, late).await, Ok(1));

@@ -87,7 +87,7 @@ async fn fault_f20_f22_statuses_decide_on_retries_and_breaker() {
         let retrying = RetryLayer::new(retry(), ClassifyHttp::new())
             .unwrap()
             .layer(service.clone());
-        let response = retrying.oneshot(ask()).await.unwrap();
+        let response = retrying.oneshot(idempotent_request()).await.unwrap();
         assert_eq!(
             (response.status().as_u16(), calls.load(Relaxed)),
             (status, attempts),
@@ -95,7 +95,11 @@ async fn fault_f20_f22_statuses_decide_on_retries_and_breaker() {
         );
         let breaker = breaker(ClassifyHttp::new(), |_| {});
         for _ in 0..3 {
-            breaker.layer(service.clone()).oneshot(ask()).await.unwrap();
+            breaker
+                .layer(service.clone())
+                .oneshot(idempotent_request())
+                .await
+                .unwrap();
         }
         let state = breaker.handle().state();
         assert_eq!(state == State::Open, opens, "{status}");
@@ -114,7 +118,7 @@ proptest! {
             let (service, calls) = responding(503, Some(value.clone()));
             let config = RetryConfig::new().jitter(Jitter::None).max_attempts(2);
             let retrying = RetryLayer::new(config, ClassifyHttp::new()).unwrap().layer(service);
-            let (_, elapsed) = timed(retrying.oneshot(ask_within(ms(left)))).await;
+            let (_, elapsed) = timed(retrying.oneshot(request_within(ms(left)))).await;
             let value = value.trim();
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             let seconds = digits.then(|| value.parse().unwrap_or(u64::MAX));
@@ -145,7 +149,7 @@ async fn fault_f23_the_budget_limits_retries_when_all_calls_fail() {
         let service = layer.layer(script.clone());
         async move {
             sleep(ms(call)).await;
-            service.oneshot(ask()).await
+            service.oneshot(idempotent_request()).await
         }
     });
     join_all(calls).await;
@@ -162,7 +166,7 @@ async fn fault_f24_no_attempt_starts_with_less_than_min_useful() {
             .unwrap()
             .layer(script.clone());
         let deadline = Instant::now() + ms(left);
-        service.oneshot(ask_within(ms(left))).await.unwrap_err();
+        service.oneshot(request_within(ms(left))).await.unwrap_err();
         let starts_late = |start: &Instant| *start + ms(10) > deadline;
         assert!(!script.call_times()[1..].iter().any(starts_late), "{left}");
     }
@@ -180,16 +184,24 @@ async fn fault_f30_a_panicked_or_dropped_probe_frees_its_slot() {
             Some(_) => broken.respond(1).after(ms(10)),
         };
         let service = layer.layer(script);
-        service.clone().oneshot(ask()).await.unwrap_err();
+        service
+            .clone()
+            .oneshot(idempotent_request())
+            .await
+            .unwrap_err();
         sleep(5 * SECOND).await;
-        let probe = tokio::spawn(service.clone().oneshot(ask()));
+        let probe = tokio::spawn(service.clone().oneshot(idempotent_request()));
         if let Some(cancel_after) = cancel_after {
             sleep(ms(cancel_after)).await;
             probe.abort();
         }
         probe.await.unwrap_err();
         sleep(60 * SECOND).await;
-        assert_eq!(service.oneshot(ask()).await, Ok(1), "{cancel_after:?}");
+        assert_eq!(
+            service.oneshot(idempotent_request()).await,
+            Ok(1),
+            "{cancel_after:?}"
+        );
     }
 }
 
@@ -207,7 +219,7 @@ async fn fault_f32_a_flapping_service_does_not_flap_the_circuit() {
     }));
     let (mut opened, mut since) = (0, None::<Instant>);
     for _ in 0..20_000 {
-        let _ = service.clone().oneshot(ask()).await;
+        let _ = service.clone().oneshot(idempotent_request()).await;
         match (layer.handle().state(), since) {
             (State::Open, None) => (opened, since) = (opened + 1, Some(Instant::now())),
             (State::Open, Some(_)) | (_, None) => {}
@@ -301,8 +313,11 @@ async fn check_recovery(seed: u64) {
             sleep(ms(call * 15)).await;
             // Some callers drop their calls early.
             let caller_timeout = if call % 7 == 0 { ms(40) } else { SECOND };
-            let (_, elapsed) =
-                timed(tokio::time::timeout(caller_timeout, service.oneshot(ask()))).await;
+            let (_, elapsed) = timed(tokio::time::timeout(
+                caller_timeout,
+                service.oneshot(idempotent_request()),
+            ))
+            .await;
             assert!(elapsed <= ms(350), "seed {seed}: {elapsed:?}");
         }
     });
@@ -311,7 +326,7 @@ async fn check_recovery(seed: u64) {
     assert_eq!(limit.in_flight(), 0, "seed {seed}");
     sleep(300 * SECOND).await;
     for _ in 0..3 {
-        let result = service.clone().oneshot(ask()).await;
+        let result = service.clone().oneshot(idempotent_request()).await;
         assert_eq!(result, Ok(1), "seed {seed}");
     }
     let state = breaker.handle().state();

@@ -63,7 +63,10 @@ async fn fault_g12_g14_concurrency_keeps_the_laws() {
             .await;
     }
     let full = limit(1, 0);
-    let mut occupant = full.layer(script().hang()).oneshot(ask()).boxed();
+    let mut occupant = full
+        .layer(script().hang())
+        .oneshot(idempotent_request())
+        .boxed();
     assert!(poll!(&mut occupant).is_pending());
     Laws::new(Calls, |inner| full.layer(inner))
         .short_circuit()
@@ -92,7 +95,7 @@ async fn fault_g12_g14_breaker_keeps_the_laws() {
     Laws::new(Calls, build).check().await;
     let open = breaker();
     let broken = open.layer(script().fail(BROKEN));
-    assert_eq!(broken.oneshot(ask()).await, Err(BROKEN));
+    assert_eq!(broken.oneshot(idempotent_request()).await, Err(BROKEN));
     Laws::new(Calls, |inner| open.layer(inner))
         .short_circuit()
         .await;
@@ -213,10 +216,16 @@ async fn fault_g12_g14_call_error_keeps_the_laws_and_maps_every_error() {
             failure,
         })
     };
-    assert_eq!(unready.oneshot(ask()).await, failed(Failure::Other));
+    assert_eq!(
+        unready.oneshot(idempotent_request()).await,
+        failed(Failure::Other)
+    );
     let named = CallErrorLayer::with(AsRejection::failure);
     let unready = named.layer(script().fail_ready(|| UNREACHED));
-    assert_eq!(unready.oneshot(ask()).await, failed(Failure::Connect));
+    assert_eq!(
+        unready.oneshot(idempotent_request()).await,
+        failed(Failure::Connect)
+    );
 }
 
 #[cfg(feature = "chaos")]

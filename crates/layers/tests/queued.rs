@@ -61,7 +61,7 @@ where
     S: Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
 {
     [(), ()].map(|()| {
-        let mut call = stack.clone().oneshot(ask()).boxed();
+        let mut call = stack.clone().oneshot(idempotent_request()).boxed();
         assert!((&mut call).now_or_never().is_none());
         call
     })
@@ -71,7 +71,7 @@ where
 async fn ord_04_the_wait_for_a_permit_does_not_make_a_call_slow() {
     let config = BreakerConfig::new().slow_call(ms(60));
     let (handle, _, service) = stack_with(config, script().respond(1).after(ms(50)));
-    let calls = (0..6).map(|_| service.clone().oneshot(ask()));
+    let calls = (0..6).map(|_| service.clone().oneshot(idempotent_request()));
     assert_eq!(join_all(calls).await, [Ok(1); 6]);
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.calls, snapshot.slow), (6, 0));
@@ -85,11 +85,14 @@ async fn waits_inside_the_service_count_as_its_own_time() {
     let service = service_fn(move |_: Request| {
         let below = below.clone();
         async move {
-            join_all((0..9).map(|_| below.clone().oneshot(ask()))).await;
+            join_all((0..9).map(|_| below.clone().oneshot(idempotent_request()))).await;
             Ok::<u32, Fault>(1)
         }
     });
-    assert_eq!(breaker.layer(service).oneshot(ask()).await, Ok(1));
+    assert_eq!(
+        breaker.layer(service).oneshot(idempotent_request()).await,
+        Ok(1)
+    );
     assert_eq!(breaker.handle().snapshot().slow, 1);
 }
 
@@ -97,17 +100,20 @@ async fn waits_inside_the_service_count_as_its_own_time() {
 async fn cl_11_a_call_that_is_dropped_in_the_queue_is_not_counted() {
     let config = BreakerConfig::new().unanswered(ms(100));
     let (handle, limit, service) = stack_with(config, script().hang());
-    let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
+    let mut running = limit
+        .layer(script().hang())
+        .oneshot(idempotent_request())
+        .boxed();
     assert!(poll!(&mut running).is_pending());
     for _ in 0..5 {
-        let cancelled = timeout(ms(200), service.clone().oneshot(ask())).await;
+        let cancelled = timeout(ms(200), service.clone().oneshot(idempotent_request())).await;
         assert!(cancelled.is_err());
     }
     let snapshot = handle.snapshot();
     assert_eq!((snapshot.state, snapshot.calls), (State::Closed, 0));
     drop(running);
     // A call that was sent still counts as failed.
-    let sent = timeout(ms(200), service.oneshot(ask())).await;
+    let sent = timeout(ms(200), service.oneshot(idempotent_request())).await;
     assert!(sent.is_err());
     assert_eq!(handle.snapshot().failed, 1);
 }
@@ -145,9 +151,9 @@ async fn cb_18_a_call_that_waited_for_a_permit_may_be_the_probe() {
     handle.open_for(ms(100));
     advance(ms(200)).await;
     let other = limit.layer(script().respond(1).after(ms(50)));
-    let mut busy = other.oneshot(ask()).boxed();
+    let mut busy = other.oneshot(idempotent_request()).boxed();
     assert!(poll!(&mut busy).is_pending());
-    let (_, probe) = join!(busy, service.oneshot(ask()));
+    let (_, probe) = join!(busy, service.oneshot(idempotent_request()));
     assert_eq!((probe, handle.state()), (Ok(1), State::Closed));
 }
 
@@ -156,13 +162,13 @@ async fn ord_01_an_open_circuit_rejects_at_once_while_the_limit_is_full() {
     let (handle, limit, stack) = stack_with(BreakerConfig::new(), script().hang());
     let _busy = run_and_queue(&stack);
     handle.open_for(ms(100));
-    let recorder = Ear::default();
-    let call = stack.oneshot(ask().events(recorder.events()));
+    let recorder = EventRecorder::default();
+    let call = stack.oneshot(idempotent_request().events(recorder.events()));
     assert!(call.now_or_never().is_some_and(is_rejected));
     assert_eq!((limit.in_flight(), limit.queued()), (1, 1));
     assert_eq!(handle.snapshot().rejected, 1);
     assert!(matches!(
-        recorder.heard()[..],
+        recorder.recorded()[..],
         [Event::Rejected(Rejection::CircuitOpen { .. })]
     ));
 }
@@ -172,11 +178,11 @@ async fn cb_14_admits_one_probe_of_many_queued_calls() {
     let service = script().respond(1).after(ms(50));
     let (handle, limit, stack) = stack_with(BreakerConfig::new(), service.clone());
     let other = limit.layer(script().respond(1).after(ms(50)));
-    let mut busy = other.oneshot(ask()).boxed();
+    let mut busy = other.oneshot(idempotent_request()).boxed();
     assert!(poll!(&mut busy).is_pending());
     handle.open_for(ms(1));
     advance(ms(2)).await;
-    let calls = join_all((0..9).map(|_| stack.clone().oneshot(ask())));
+    let calls = join_all((0..9).map(|_| stack.clone().oneshot(idempotent_request())));
     let (_, calls) = join!(busy, calls);
     assert_eq!(service.calls(), 1);
     assert_eq!(
@@ -194,7 +200,7 @@ async fn cb_05_old_successes_do_not_reappear() {
         let service = breaker.layer(script().respond(1));
         for idle in [3_600 * 3, 86_400 * 50] {
             for _ in 0..100 {
-                service.clone().oneshot(ask()).await.unwrap();
+                service.clone().oneshot(idempotent_request()).await.unwrap();
             }
             advance(ms(1_000 * idle)).await;
             assert_eq!(breaker.handle().snapshot().calls, 0);
@@ -209,11 +215,11 @@ async fn a_probe_past_its_lease_rejects_the_next_call() {
     handle.open_for(ms(1));
     advance(ms(5)).await;
     let service = breaker.layer(script().hang());
-    let mut probe = service.clone().oneshot(ask()).boxed();
+    let mut probe = service.clone().oneshot(idempotent_request()).boxed();
     assert!(poll!(&mut probe).is_pending());
     advance(ms(2_000)).await;
     assert!(handle.rejection().is_some());
-    assert!(is_rejected(service.oneshot(ask()).await));
+    assert!(is_rejected(service.oneshot(idempotent_request()).await));
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,13 +228,13 @@ async fn cl_12_rejected_waiters_do_not_lower_the_estimated_wait() {
     let service = limit.layer(script().respond(1).after(ms(1_000)));
     // The limit learns that a call takes one second.
     let _ = join!(
-        service.clone().oneshot(ask()),
-        service.clone().oneshot(ask())
+        service.clone().oneshot(idempotent_request()),
+        service.clone().oneshot(idempotent_request())
     );
-    let mut running = service.clone().oneshot(ask()).boxed();
+    let mut running = service.clone().oneshot(idempotent_request()).boxed();
     assert!(poll!(&mut running).is_pending());
     let mut waiting: Vec<_> = (0..9)
-        .map(|_| service.clone().oneshot(ask()).boxed())
+        .map(|_| service.clone().oneshot(idempotent_request()).boxed())
         .collect();
     for call in &mut waiting {
         assert!(poll!(call).is_pending());
@@ -238,12 +244,12 @@ async fn cl_12_rejected_waiters_do_not_lower_the_estimated_wait() {
     assert!(join_all(waiting).await.into_iter().all(is_rejected));
     drop(forced_open);
     let mut busy: Vec<_> = (0..6)
-        .map(|_| service.clone().oneshot(ask()).boxed())
+        .map(|_| service.clone().oneshot(idempotent_request()).boxed())
         .collect();
     for call in &mut busy {
         assert!(poll!(call).is_pending());
     }
-    let hopeless = service.oneshot(ask_within(ms(1_500))).now_or_never();
+    let hopeless = service.oneshot(request_within(ms(1_500))).now_or_never();
     assert_eq!(hopeless, Some(Err(Fault::Refused(Rejection::QueueTimeout))));
 }
 
@@ -251,9 +257,12 @@ async fn cl_12_rejected_waiters_do_not_lower_the_estimated_wait() {
 async fn ord_04_a_permit_before_the_first_poll_is_no_slow_call() {
     let config = BreakerConfig::new().slow_call(ms(60));
     let (handle, limit, mut service) = stack_with(config, script().respond(1).after(ms(10)));
-    let mut running = limit.layer(script().hang()).oneshot(ask()).boxed();
+    let mut running = limit
+        .layer(script().hang())
+        .oneshot(idempotent_request())
+        .boxed();
     assert!(poll!(&mut running).is_pending());
-    let second = service.call(ask());
+    let second = service.call(idempotent_request());
     advance(ms(100)).await;
     drop(running);
     assert_eq!(second.await, Ok(1));
@@ -270,7 +279,11 @@ async fn a_waiting_hedge_does_not_hide_the_first_attempt() {
         .max_wait(ms(60_000));
     let hedge = HedgeLayer::new(hedge, ClassifyResult).unwrap();
     let service = breaker.layer(hedge.layer(limit.layer(script().hang().hang())));
-    assert!(timeout(ms(10_000), service.oneshot(ask())).await.is_err());
+    assert!(
+        timeout(ms(10_000), service.oneshot(idempotent_request()))
+            .await
+            .is_err()
+    );
     assert_eq!(handle.snapshot().failed, 1);
 }
 
@@ -278,7 +291,9 @@ async fn a_waiting_hedge_does_not_hide_the_first_attempt() {
 fn a_queued_call_needs_no_timer_before_its_first_poll() {
     let service = limit().layer(script().respond(1).respond(1));
     let mut calls = [service.clone(), service];
-    let [first, second] = calls.each_mut().map(|service| service.call(ask()));
+    let [first, second] = calls
+        .each_mut()
+        .map(|service| service.call(idempotent_request()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();

@@ -49,11 +49,14 @@ fn pauses(script: &Scripted) -> Vec<Duration> {
 }
 
 /// Returns the reason of the first `RetryStopped` event.
-fn stopped(ear: &Ear) -> Option<RetryStopReason> {
-    ear.heard().into_iter().find_map(|event| match event {
-        Event::RetryStopped { by } => Some(by),
-        _ => None,
-    })
+fn stopped(recorder: &EventRecorder) -> Option<RetryStopReason> {
+    recorder
+        .recorded()
+        .into_iter()
+        .find_map(|event| match event {
+            Event::RetryStopped { by } => Some(by),
+            _ => None,
+        })
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +66,10 @@ async fn rt_01_pauses_double_up_to_the_cap() {
         retry.cap = ms(300);
     });
     let script = script().fail(UNAVAILABLE);
-    let result = layer.layer(script.clone()).oneshot(ask()).await;
+    let result = layer
+        .layer(script.clone())
+        .oneshot(idempotent_request())
+        .await;
     assert_eq!(result, Err(UNAVAILABLE));
     assert_eq!(pauses(&script), [50, 100, 200, 300, 300].map(ms));
 }
@@ -77,7 +83,13 @@ async fn rt_03_two_calls_do_not_retry_at_the_same_times() {
     let mut first = Vec::new();
     for _ in 0..8 {
         let script = script().fail(UNAVAILABLE).respond(1);
-        assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
+        assert_eq!(
+            layer
+                .layer(script.clone())
+                .oneshot(idempotent_request())
+                .await,
+            Ok(1)
+        );
         first.extend(pauses(&script));
     }
     assert!(first.iter().all(|pause| *pause <= ms(1_001)), "{first:?}");
@@ -103,7 +115,7 @@ async fn rt_05_fault_f25_retries_other_requests_only_if_nothing_was_sent() {
         Fault::Refused(Rejection::AttemptTimeout),
     ] {
         assert_eq!(attempts(once(), sent).await, 1, "{sent:?}");
-        assert_eq!(attempts(ask(), sent).await, 3, "{sent:?}");
+        assert_eq!(attempts(idempotent_request(), sent).await, 3, "{sent:?}");
     }
     for unsent in [UNREACHED, refused, Fault::Refused(Rejection::NoEndpoint)] {
         assert_eq!(attempts(once(), unsent).await, 3, "{unsent:?}");
@@ -165,12 +177,12 @@ async fn fault_f20_does_not_retry_what_would_fail_again() {
         Fault::Refused(Rejection::DeadlineBeforeSend),
     ];
     for fault in never {
-        let (script, ear) = (script().fail(fault), Ear::default());
-        let request = ask().events(ear.events());
+        let (script, recorder) = (script().fail(fault), EventRecorder::default());
+        let request = idempotent_request().events(recorder.events());
         let result = retry(|_| {}).layer(script.clone()).oneshot(request).await;
         assert_eq!((result, script.calls()), (Err(fault), 1));
         assert_eq!(
-            stopped(&ear),
+            stopped(&recorder),
             Some(RetryStopReason::NotRetryable),
             "{fault:?}"
         );
@@ -181,10 +193,10 @@ async fn fault_f20_does_not_retry_what_would_fail_again() {
 async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call() {
     let wait = status(503, Some(Duration::from_secs(3)));
     for (request, stop) in [
-        (ask_within(ms(2_000)), RetryStopReason::Deadline),
-        (ask(), RetryStopReason::RetryAfter),
+        (request_within(ms(2_000)), RetryStopReason::Deadline),
+        (idempotent_request(), RetryStopReason::RetryAfter),
     ] {
-        let (script, ear) = (script().fail(wait), Ear::default());
+        let (script, recorder) = (script().fail(wait), EventRecorder::default());
         let longest = ms(if stop == RetryStopReason::RetryAfter {
             2_999
         } else {
@@ -193,9 +205,9 @@ async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call() {
         let layer = retry(|retry| retry.max_retry_after = longest);
         let call = layer
             .layer(script.clone())
-            .oneshot(request.events(ear.events()));
+            .oneshot(request.events(recorder.events()));
         assert_eq!(timed(call).await, (Err(wait), ms(0)));
-        assert_eq!((script.calls(), stopped(&ear)), (1, Some(stop)));
+        assert_eq!((script.calls(), stopped(&recorder)), (1, Some(stop)));
     }
 }
 
@@ -205,7 +217,10 @@ async fn rt_07_never_retries_earlier_than_retry_after() {
         .fail(status(429, Some(Duration::from_secs(1))))
         .respond(1);
     assert_eq!(
-        retry(|_| {}).layer(script.clone()).oneshot(ask()).await,
+        retry(|_| {})
+            .layer(script.clone())
+            .oneshot(idempotent_request())
+            .await,
         Ok(1)
     );
     let pause = pauses(&script)[0];
@@ -217,7 +232,10 @@ async fn rt_08_a_past_retry_after_leaves_the_usual_pause() {
     for retry_after in [None, Some(Duration::ZERO)] {
         let script = script().fail(status(503, retry_after)).respond(1);
         assert_eq!(
-            retry(|_| {}).layer(script.clone()).oneshot(ask()).await,
+            retry(|_| {})
+                .layer(script.clone())
+                .oneshot(idempotent_request())
+                .await,
             Ok(1)
         );
         let pause = pauses(&script)[0];
@@ -229,18 +247,25 @@ async fn rt_08_a_past_retry_after_leaves_the_usual_pause() {
 async fn rt_08_retry_after_can_be_ignored() {
     let layer = retry(|retry| retry.respect_retry_after = false);
     let script = script().fail(status(503, Some(ms(60_000)))).respond(1);
-    assert_eq!(layer.layer(script.clone()).oneshot(ask()).await, Ok(1));
+    assert_eq!(
+        layer
+            .layer(script.clone())
+            .oneshot(idempotent_request())
+            .await,
+        Ok(1)
+    );
     assert_eq!(pauses(&script), [ms(50)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rt_09_fault_f23_an_empty_budget_returns_the_real_failure_at_once() {
-    let (script, ear) = (script().fail(UNAVAILABLE), Ear::default());
+    let (script, recorder) = (script().fail(UNAVAILABLE), EventRecorder::default());
     let service = with_budget(0.0).layer(script.clone());
-    let (result, elapsed) = timed(service.oneshot(ask().events(ear.events()))).await;
+    let (result, elapsed) =
+        timed(service.oneshot(idempotent_request().events(recorder.events()))).await;
     assert_eq!((result, elapsed), (Err(UNAVAILABLE), ms(0)));
     assert_eq!(
-        (script.calls(), stopped(&ear)),
+        (script.calls(), stopped(&recorder)),
         (1, Some(RetryStopReason::Budget))
     );
 }
@@ -256,7 +281,7 @@ async fn rt_10_a_ratio_of_six_tenths_allows_six_retries_per_ten_calls() {
     for _ in 0..10 {
         layer
             .layer(script.clone())
-            .oneshot(ask())
+            .oneshot(idempotent_request())
             .await
             .unwrap_err();
     }
@@ -267,12 +292,12 @@ async fn rt_10_a_ratio_of_six_tenths_allows_six_retries_per_ten_calls() {
 async fn rt_11_dropping_a_call_in_its_pause_refunds_the_retry() {
     let script = script().fail(UNAVAILABLE).times(2).respond(1);
     let service = with_budget(1.0).layer(script.clone());
-    let mut dropped = service.clone().oneshot(ask()).boxed();
+    let mut dropped = service.clone().oneshot(idempotent_request()).boxed();
     assert!(poll!(&mut dropped).is_pending());
     drop(dropped);
     tokio::time::sleep(ms(100)).await;
     assert_eq!(script.calls(), 1);
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 /// Creates a breaker that opens after some failures in a row, below a retry that checks it.
@@ -293,15 +318,18 @@ fn around(
 async fn rt_13_a_breaker_that_opens_between_attempts_keeps_the_failure() {
     let script = script().fail(UNAVAILABLE);
     let service = around(&script, 1);
-    let ear = Ear::default();
-    let result = service.clone().oneshot(ask().events(ear.events())).await;
+    let recorder = EventRecorder::default();
+    let result = service
+        .clone()
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
     assert_eq!((result, script.calls()), (Err(UNAVAILABLE), 1));
-    assert_eq!(stopped(&ear), Some(RetryStopReason::BreakerOpen));
+    assert_eq!(stopped(&recorder), Some(RetryStopReason::BreakerOpen));
 
     // The budget's only retry was refunded.
     let again = common::script().fail(UNAVAILABLE).respond(1);
     let service = around(&again, 10);
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,7 +346,7 @@ async fn rt_17_the_last_response_is_dropped_before_the_next_attempt() {
     let service = RetryLayer::new(RetryConfig::new(), classify)
         .unwrap()
         .layer(service);
-    let answer = service.oneshot(ask()).await.unwrap();
+    let answer = service.oneshot(idempotent_request()).await.unwrap();
     assert_eq!(last.lock().unwrap().as_ptr(), Arc::as_ptr(&answer));
 }
 
@@ -327,7 +355,7 @@ async fn rt_18_a_retry_can_use_another_endpoint() {
     let (service, calls) = two_endpoints(|_| Err(UNAVAILABLE));
     let result = retry(|retry| retry.max_attempts = 2)
         .layer(service)
-        .oneshot(ask())
+        .oneshot(idempotent_request())
         .await;
     assert_eq!((result, calls.get()), (Err(UNAVAILABLE), vec![0, 1]));
 }
@@ -340,22 +368,40 @@ async fn rt_19_each_attempt_carries_its_number() {
             _ => Err(UNAVAILABLE),
         }
     });
-    assert_eq!(retry(|_| {}).layer(service).oneshot(ask()).await, Ok(3));
+    assert_eq!(
+        retry(|_| {})
+            .layer(service)
+            .oneshot(idempotent_request())
+            .await,
+        Ok(3)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn rt_20_services_of_one_layer_share_only_the_budget() {
     let layer = with_budget(1.0);
     let (a, b) = (script().fail(UNAVAILABLE), script().fail(UNAVAILABLE));
-    layer.layer(a.clone()).oneshot(ask()).await.unwrap_err();
-    layer.layer(b.clone()).oneshot(ask()).await.unwrap_err();
+    layer
+        .layer(a.clone())
+        .oneshot(idempotent_request())
+        .await
+        .unwrap_err();
+    layer
+        .layer(b.clone())
+        .oneshot(idempotent_request())
+        .await
+        .unwrap_err();
     assert_eq!((a.calls(), b.calls()), (2, 1));
 
     // Attempts are counted per call.
     let script = script().fail(UNAVAILABLE);
     let service = with_budget(100.0).layer(script.clone());
     for calls in [3, 6, 9] {
-        service.clone().oneshot(ask()).await.unwrap_err();
+        service
+            .clone()
+            .oneshot(idempotent_request())
+            .await
+            .unwrap_err();
         assert_eq!(script.calls(), calls);
     }
 }
@@ -385,15 +431,18 @@ async fn rt_21_a_single_attempt_does_not_clone_the_request() {
 #[tokio::test(start_paused = true)]
 async fn rt_22_a_success_on_the_third_attempt_reports_three() {
     let script = script().fail(UNAVAILABLE).fail(BROKEN).respond(1);
-    let ear = Ear::default();
-    let request = ask().events(ear.events());
+    let recorder = EventRecorder::default();
+    let request = idempotent_request().events(recorder.events());
     assert_eq!(retry(|_| {}).layer(script).oneshot(request).await, Ok(1));
-    let numbers = ear.heard().into_iter().filter_map(|event| match event {
-        Event::Attempt { number } => Some(number),
-        _ => None,
-    });
+    let numbers = recorder
+        .recorded()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Attempt { number } => Some(number),
+            _ => None,
+        });
     assert_eq!(numbers.collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(stopped(&ear), None);
+    assert_eq!(stopped(&recorder), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -404,11 +453,13 @@ async fn rt_23_a_panic_of_the_classifier_refunds_the_retry() {
     let broken = RetryLayer::new(RetryConfig::new(), classify)
         .unwrap()
         .budget(budget.clone());
-    let call = broken.layer(script().fail(UNAVAILABLE)).oneshot(ask());
+    let call = broken
+        .layer(script().fail(UNAVAILABLE))
+        .oneshot(idempotent_request());
     assert!(AssertUnwindSafe(call).catch_unwind().await.is_err());
     let script = script().fail(UNAVAILABLE).respond(1);
     let service = retry(|_| {}).budget(budget).layer(script);
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -417,7 +468,10 @@ async fn a_request_that_was_not_processed_is_retried_at_once_for_free() {
         .fail(Fault::Failed(Failure::NotProcessed))
         .respond(1);
     let service = with_budget(0.0).layer(script.clone());
-    assert_eq!(timed(service.oneshot(ask())).await, (Ok(1), ms(0)));
+    assert_eq!(
+        timed(service.oneshot(idempotent_request())).await,
+        (Ok(1), ms(0))
+    );
     assert_eq!(script.calls(), 2);
 }
 
@@ -425,10 +479,10 @@ async fn a_request_that_was_not_processed_is_retried_at_once_for_free() {
 async fn calls_of_one_request_share_its_allowance() {
     let allowance = Arc::new(RetryAllowance::new(3));
     let script = script().fail(UNAVAILABLE);
-    let ear = Ear::default();
+    let recorder = EventRecorder::default();
     for _ in 0..2 {
         let mut request = ask_with(|call| call.allowance = Some(Arc::clone(&allowance)));
-        request.call_mut().unwrap().events = ear.events();
+        request.call_mut().unwrap().events = recorder.events();
         retry(|_| {})
             .layer(script.clone())
             .oneshot(request)
@@ -436,8 +490,8 @@ async fn calls_of_one_request_share_its_allowance() {
             .unwrap_err();
     }
     assert_eq!(script.calls(), 2 + 3);
-    let stops = ear
-        .heard()
+    let stops = recorder
+        .recorded()
         .into_iter()
         .filter(|event| matches!(event, Event::RetryStopped { .. }));
     let stops = stops.collect::<Vec<_>>();
@@ -469,11 +523,11 @@ async fn fault_f24_a_pause_that_would_miss_the_deadline_does_not_start() {
         (60, 50, 2, RetryStopReason::Attempts),
         (59, 0, 1, RetryStopReason::Deadline),
     ] {
-        let (script, ear) = (script().fail(UNAVAILABLE), Ear::default());
+        let (script, recorder) = (script().fail(UNAVAILABLE), EventRecorder::default());
         let service = retry(|retry| retry.max_attempts = 2).layer(script.clone());
-        let call = service.oneshot(ask_within(ms(left)).events(ear.events()));
+        let call = service.oneshot(request_within(ms(left)).events(recorder.events()));
         assert_eq!(timed(call).await, (Err(UNAVAILABLE), ms(elapsed)));
-        assert_eq!((script.calls(), stopped(&ear)), (calls, Some(by)));
+        assert_eq!((script.calls(), stopped(&recorder)), (calls, Some(by)));
     }
 }
 
@@ -487,45 +541,50 @@ async fn an_attempt_that_a_layer_below_rejects_costs_no_retry() {
         .fail(UNAVAILABLE)
         .respond(1);
     let service = with_budget(1.0).layer(script.clone());
-    assert_eq!(service.clone().oneshot(ask()).await, Err(UNAVAILABLE));
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(
+        service.clone().oneshot(idempotent_request()).await,
+        Err(UNAVAILABLE)
+    );
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 /// Runs a call with a second attempt that meets a full limit. Another call holds the permit for 100 ms.
 /// Returns the result, the elapsed time, the number of calls and the events.
-async fn meets_a_full_limit(max_wait: Duration) -> (Result<u32, Fault>, Duration, usize, Ear) {
+async fn meets_a_full_limit(
+    max_wait: Duration,
+) -> (Result<u32, Fault>, Duration, usize, EventRecorder) {
     let limit = ConcurrencyConfig::new().max(1).queue(9).max_wait(ms(1_000));
     let limit = ConcurrencyLayer::new(limit).unwrap();
     let script = script().fail(BROKEN).respond(2).after(ms(100)).respond(3);
     let service = limit.layer(script.clone());
     let again = retry(|retry| retry.max_wait = max_wait).layer(service.clone());
-    let ear = Ear::default();
-    let call = timed(again.oneshot(ask().events(ear.events())));
+    let recorder = EventRecorder::default();
+    let call = timed(again.oneshot(idempotent_request().events(recorder.events())));
     let other = async {
         // Starts during the pause of the call.
         tokio::time::sleep(ms(50) - ms(1)).await;
-        service.oneshot(ask()).await
+        service.oneshot(idempotent_request()).await
     };
     let ((result, elapsed), other) = tokio::join!(call, other);
     assert_eq!(other, Ok(2));
-    (result, elapsed, script.calls(), ear)
+    (result, elapsed, script.calls(), recorder)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_does_not_queue_and_keeps_the_previous_failure() {
-    let (result, elapsed, calls, ear) = meets_a_full_limit(ms(0)).await;
+    let (result, elapsed, calls, recorder) = meets_a_full_limit(ms(0)).await;
     assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(50), 2));
-    assert_eq!(stopped(&ear), Some(RetryStopReason::Rejected));
+    assert_eq!(stopped(&recorder), Some(RetryStopReason::Rejected));
     let refused = Event::Rejected(Rejection::AtCapacity);
-    assert!(ear.heard().contains(&refused));
+    assert!(recorder.recorded().contains(&refused));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_queues_up_to_max_wait() {
-    let (result, elapsed, calls, ear) = meets_a_full_limit(ms(98)).await;
+    let (result, elapsed, calls, recorder) = meets_a_full_limit(ms(98)).await;
     assert_eq!((result, elapsed, calls), (Err(BROKEN), ms(148), 2));
     let refused = Event::Rejected(Rejection::QueueTimeout);
-    assert!(ear.heard().contains(&refused));
+    assert!(recorder.recorded().contains(&refused));
 
     let (result, elapsed, ..) = meets_a_full_limit(ms(200)).await;
     assert_eq!((result, elapsed), (Ok(3), ms(149)));
@@ -535,14 +594,19 @@ async fn a_retry_queues_up_to_max_wait() {
 async fn the_last_real_failure_is_kept_over_retried_rejections() {
     let nowhere = Fault::Refused(Rejection::NoEndpoint);
     let script = script().fail(BROKEN).fail(nowhere).fail(nowhere);
-    let ear = Ear::default();
+    let recorder = EventRecorder::default();
     let service = retry(|_| {}).layer(script.clone());
-    let result = service.oneshot(ask().events(ear.events())).await;
+    let result = service
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
     assert_eq!((result, script.calls()), (Err(BROKEN), 3));
-    assert_eq!(stopped(&ear), Some(RetryStopReason::Attempts));
+    assert_eq!(stopped(&recorder), Some(RetryStopReason::Attempts));
     // Without another failure, the rejection is returned.
     let script = common::script().fail(nowhere);
-    let result = retry(|_| {}).layer(script.clone()).oneshot(ask()).await;
+    let result = retry(|_| {})
+        .layer(script.clone())
+        .oneshot(idempotent_request())
+        .await;
     assert_eq!((result, script.calls()), (Err(nowhere), 3));
 }
 
@@ -550,9 +614,11 @@ async fn the_last_real_failure_is_kept_over_retried_rejections() {
 async fn a_breaker_below_that_opens_keeps_the_failure_without_a_handle() {
     let config = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::new("team", config, ClassifyResult).unwrap();
-    let (script, ear) = (script().fail(BROKEN), Ear::default());
+    let (script, recorder) = (script().fail(BROKEN), EventRecorder::default());
     let service = retry(|_| {}).layer(breaker.layer(script.clone()));
-    let result = service.oneshot(ask().events(ear.events())).await;
+    let result = service
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
     assert_eq!((result, script.calls()), (Err(BROKEN), 1));
-    assert_eq!(stopped(&ear), Some(RetryStopReason::BreakerOpen));
+    assert_eq!(stopped(&recorder), Some(RetryStopReason::BreakerOpen));
 }

@@ -30,11 +30,14 @@ fn with_budget(retries: f64) -> RetryLayer<ClassifyResult> {
 }
 
 /// Returns the reasons of all `RetryStopped` events.
-fn stops(ear: &Ear) -> Vec<RetryStopReason> {
-    let stops = ear.heard().into_iter().filter_map(|event| match event {
-        Event::RetryStopped { by } => Some(by),
-        _ => None,
-    });
+fn stops(recorder: &EventRecorder) -> Vec<RetryStopReason> {
+    let stops = recorder
+        .recorded()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::RetryStopped { by } => Some(by),
+            _ => None,
+        });
     stops.collect()
 }
 
@@ -120,38 +123,43 @@ impl Service<Request> for Unready {
 #[tokio::test(start_paused = true)]
 async fn a_failure_to_become_ready_is_a_failed_attempt() {
     let service = with_budget(9.0).layer(Unready::new(UNREACHED, 1));
-    assert_eq!(timed(service.oneshot(ask())).await, (Ok(3), ms(50 + 100)));
-
-    let (ear, request) = (Ear::default(), ask());
-    let service = with_budget(9.0).layer(Unready::new(UNREACHED, 9));
-    let result = service.oneshot(request.events(ear.events())).await;
     assert_eq!(
-        (result, stops(&ear)),
+        timed(service.oneshot(idempotent_request())).await,
+        (Ok(3), ms(50 + 100))
+    );
+
+    let (recorder, request) = (EventRecorder::default(), idempotent_request());
+    let service = with_budget(9.0).layer(Unready::new(UNREACHED, 9));
+    let result = service.oneshot(request.events(recorder.events())).await;
+    assert_eq!(
+        (result, stops(&recorder)),
         (Err(UNREACHED), vec![RetryStopReason::Attempts])
     );
     let ended = |failure| Event::AttemptEnded {
         class: Class::Failure(failure),
         elapsed: Duration::ZERO,
     };
-    let mut heard = ear.heard();
-    heard.retain(|event| !matches!(event, Event::Backoff { .. } | Event::RetryStopped { .. }));
+    let mut recorded = recorder.recorded();
+    recorded.retain(|event| !matches!(event, Event::Backoff { .. } | Event::RetryStopped { .. }));
     let unready = ended(Failure::Connect);
     let [first, second, third] = [1, 2, 3].map(|number| Event::Attempt { number });
     let broken = ended(Failure::ConnectionReset);
-    assert_eq!(heard, [first, broken, second, unready, third, unready]);
+    assert_eq!(recorded, [first, broken, second, unready, third, unready]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rejection_during_readiness_keeps_the_failure_and_costs_nothing() {
-    let (layer, ear) = (with_budget(1.0), Ear::default());
+    let (layer, recorder) = (with_budget(1.0), EventRecorder::default());
     let service = layer.layer(Unready::new(FULL, 1));
-    let result = service.oneshot(ask().events(ear.events())).await;
+    let result = service
+        .oneshot(idempotent_request().events(recorder.events()))
+        .await;
     assert_eq!(
-        (result, stops(&ear)),
+        (result, stops(&recorder)),
         (Err(BROKEN), vec![RetryStopReason::Rejected])
     );
     let again = layer.layer(script().fail(BROKEN).respond(1));
-    assert_eq!(again.oneshot(ask()).await, Ok(1));
+    assert_eq!(again.oneshot(idempotent_request()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,11 +176,14 @@ async fn a_free_retry_happens_within_the_same_millisecond() {
 async fn a_free_retry_needs_time_before_the_deadline() {
     // `min_useful` is 10 ms.
     for (left, expected, calls) in [(10, Ok(1), 2), (9, Err(NOT_TAKEN), 1)] {
-        let (script, ear) = (script().fail(NOT_TAKEN).respond(1), Ear::default());
-        let request = ask_within(ms(left)).events(ear.events());
+        let (script, recorder) = (
+            script().fail(NOT_TAKEN).respond(1),
+            EventRecorder::default(),
+        );
+        let request = request_within(ms(left)).events(recorder.events());
         let result = with_budget(9.0).layer(script.clone()).oneshot(request);
         assert_eq!((result.await, script.calls()), (expected, calls));
         let late = [RetryStopReason::Deadline];
-        assert_eq!(stops(&ear), late[..2 - calls]);
+        assert_eq!(stops(&recorder), late[..2 - calls]);
     }
 }

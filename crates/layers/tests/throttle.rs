@@ -21,7 +21,7 @@ where
     fastrand::seed(7);
     let service = layer.layer(script.clone());
     for _ in 0..calls {
-        let _ = service.clone().oneshot(ask()).await;
+        let _ = service.clone().oneshot(idempotent_request()).await;
     }
     script.calls()
 }
@@ -76,7 +76,7 @@ async fn other_errors_and_rejections_do_not_throttle() {
     }
     let layer = throttle();
     for _ in 0..100 {
-        let call = layer.layer(script().hang()).oneshot(ask());
+        let call = layer.layer(script().hang()).oneshot(idempotent_request());
         tokio::time::timeout(ms(10), call).await.unwrap_err();
     }
     assert_eq!(layer.rejection_probability(), 0.0);
@@ -87,12 +87,12 @@ async fn a_rejection_is_local_and_no_failure_of_the_service() {
     let classify = |_: Result<&u32, &Fault>, _| Class::Throttled { retry_after: None };
     let layer = ThrottleLayer::new(ThrottleConfig::new().max(1.0), classify).unwrap();
     call(&layer, script().respond(1), 10_000).await;
-    let recorder = Ear::default();
-    let request = ask().events(recorder.events());
+    let recorder = EventRecorder::default();
+    let request = idempotent_request().events(recorder.events());
     let result = layer.layer(script().respond(1)).oneshot(request).await;
-    assert_eq!(result, Err(Fault::Refused(Rejection::Throttled)));
+    assert_eq!(result, Err(Fault::Refused(Rejection::ClientThrottled)));
     assert!(matches!(
-        Rejection::Throttled.class(ms(0)),
+        Rejection::ClientThrottled.class(ms(0)),
         Class::Rejected(_)
     ));
 }

@@ -19,7 +19,7 @@ use tower_fanout_layers::{
 async fn an_attempt_ends_at_its_timeout_and_drops_the_call() {
     let script = script().hang();
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
-    let (result, elapsed) = timed(service.oneshot(ask())).await;
+    let (result, elapsed) = timed(service.oneshot(idempotent_request())).await;
     assert_eq!(result, Err(Fault::Refused(Rejection::AttemptTimeout)));
     assert_eq!((elapsed, script.cancelled()), (ms(100), 1));
 }
@@ -27,7 +27,7 @@ async fn an_attempt_ends_at_its_timeout_and_drops_the_call() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_of_the_call_ends_an_attempt_as_a_deadline() {
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
-    let (result, elapsed) = timed(service.oneshot(ask_within(ms(60)))).await;
+    let (result, elapsed) = timed(service.oneshot(request_within(ms(60)))).await;
     assert_eq!(result, Err(Fault::Refused(Rejection::Deadline)));
     assert_eq!(elapsed, ms(60));
 }
@@ -48,7 +48,7 @@ async fn dl_04_a_second_attempt_has_the_remaining_time() {
             .unwrap()
             .layer(service),
     );
-    let left = service.oneshot(ask()).await.unwrap();
+    let left = service.oneshot(idempotent_request()).await.unwrap();
     assert!((ms(690)..=ms(700)).contains(&left), "{left:?}");
 }
 
@@ -74,7 +74,7 @@ async fn hung_twice(request: Request, relaxed: bool, max_attempts: u8) -> (Fault
 async fn the_last_attempt_can_use_the_whole_remaining_time() {
     let attempt = Fault::Refused(Rejection::AttemptTimeout);
     let deadline = Fault::Refused(Rejection::Deadline);
-    let within = || ask_within(ms(2_000));
+    let within = || request_within(ms(2_000));
     assert_eq!(hung_twice(within(), false, 2).await, (attempt, ms(601), 2));
     assert_eq!(
         hung_twice(within(), true, 2).await,
@@ -86,7 +86,10 @@ async fn the_last_attempt_can_use_the_whole_remaining_time() {
         (deadline, ms(2_000), 1)
     );
     // Without a deadline, the timeout stays even if the attempt is marked as the last.
-    assert_eq!(hung_twice(ask(), true, 2).await, (attempt, ms(601), 2));
+    assert_eq!(
+        hung_twice(idempotent_request(), true, 2).await,
+        (attempt, ms(601), 2)
+    );
     let config = TimeoutConfig::new(ms(300)).last_attempt_uses_deadline(true);
     let service = TimeoutLayer::new(config).unwrap();
     let request = ask_with(|call| call.last_attempt = true);
@@ -102,26 +105,26 @@ async fn dl_05_with_too_little_time_nothing_is_sent() {
     for left in [ms(0), ms(5), ms(9)] {
         let script = script().respond(1);
         let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
-        let ear = Ear::default();
-        let request = ask_within(left).events(ear.events());
+        let recorder = EventRecorder::default();
+        let request = request_within(left).events(recorder.events());
         let (result, elapsed) = timed(service.oneshot(request)).await;
         assert_eq!(result, Err(Fault::Refused(Rejection::DeadlineBeforeSend)));
         assert_eq!((elapsed, script.calls()), (ms(0), 0));
         assert_eq!(
-            ear.heard(),
+            recorder.recorded(),
             [Event::Rejected(Rejection::DeadlineBeforeSend)]
         );
     }
     let service = TimeoutLayer::new(ms(100))
         .unwrap()
         .layer(script().respond(1));
-    assert_eq!(service.oneshot(ask_within(ms(10))).await, Ok(1));
+    assert_eq!(service.oneshot(request_within(ms(10))).await, Ok(1));
     let any = TimeoutConfig::new(ms(100)).min_useful(ms(1));
     let service = TimeoutLayer::new(any).unwrap().layer(script().respond(1));
-    assert_eq!(service.oneshot(ask_within(ms(5))).await, Ok(1));
+    assert_eq!(service.oneshot(request_within(ms(5))).await, Ok(1));
     let any = DeadlineConfig::new().min_useful(ms(1));
     let service = DeadlineLayer::new(any).unwrap().layer(script().respond(1));
-    assert_eq!(service.oneshot(ask_within(ms(5))).await, Ok(1));
+    assert_eq!(service.oneshot(request_within(ms(5))).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,12 +132,12 @@ async fn dl_05_a_call_with_the_whole_of_a_short_timeout_is_sent() {
     let short = DeadlineLayer::new(ms(5))
         .unwrap()
         .layer(script().respond(1).respond(1));
-    assert_eq!(short.clone().oneshot(ask()).await, Ok(1));
+    assert_eq!(short.clone().oneshot(idempotent_request()).await, Ok(1));
     let late = Err(Fault::Refused(Rejection::DeadlineBeforeSend));
-    assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
+    assert_eq!(short.oneshot(request_within(ms(4))).await, late);
     let short = TimeoutLayer::new(ms(5)).unwrap().layer(script().respond(1));
-    assert_eq!(short.clone().oneshot(ask_within(ms(5))).await, Ok(1));
-    assert_eq!(short.oneshot(ask_within(ms(4))).await, late);
+    assert_eq!(short.clone().oneshot(request_within(ms(5))).await, Ok(1));
+    assert_eq!(short.oneshot(request_within(ms(4))).await, late);
 }
 
 #[test]
@@ -159,18 +162,18 @@ fn layers_reject_a_timeout_of_zero() {
 async fn dl_06_a_response_that_is_ready_with_the_timer_wins() {
     let script = script().respond(1).after(ms(100));
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script);
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn dl_10_dropping_the_caller_leaves_nothing_and_is_not_a_timeout() {
     let script = script().hang();
-    let ear = Ear::default();
+    let recorder = EventRecorder::default();
     let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
-    let call = service.oneshot(ask().events(ear.events()));
+    let call = service.oneshot(idempotent_request().events(recorder.events()));
     timeout(ms(10), call).await.unwrap_err();
     assert_eq!((script.in_flight(), script.cancelled()), (0, 1));
-    assert_eq!(ear.heard(), []);
+    assert_eq!(recorder.recorded(), []);
     let tasks = tokio::runtime::Handle::current()
         .metrics()
         .num_alive_tasks();
@@ -190,7 +193,7 @@ async fn dl_11_the_shorter_of_two_timeouts_determines_the_error() {
         (50, 100, Rejection::Deadline),
         (100, 50, Rejection::AttemptTimeout),
     ] {
-        let (result, elapsed) = timed(nested(total, attempt).oneshot(ask())).await;
+        let (result, elapsed) = timed(nested(total, attempt).oneshot(idempotent_request())).await;
         assert_eq!(result, Err(Fault::Refused(rejection)));
         assert_eq!(elapsed, ms(50));
     }
@@ -204,7 +207,7 @@ async fn dl_14_the_longest_duration_means_no_limit() {
             .unwrap()
             .layer(script().respond(1).after(ms(1_000_000))),
     );
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
     assert_eq!(Deadline::after(Instant::now(), longest), None);
 }
 
@@ -215,10 +218,13 @@ async fn the_earlier_deadline_applies() {
     });
     let layer = DeadlineLayer::new(ms(100)).unwrap();
     for (own, expected) in [(500, 100), (90, 90)] {
-        let request = ask_within(ms(own));
+        let request = request_within(ms(own));
         assert_eq!(layer.layer(left).oneshot(request).await, Ok(ms(expected)));
     }
-    assert_eq!(layer.layer(left).oneshot(ask()).await, Ok(ms(100)));
+    assert_eq!(
+        layer.layer(left).oneshot(idempotent_request()).await,
+        Ok(ms(100))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,6 +233,6 @@ async fn a_call_that_is_ready_at_once_never_starts_a_timer() {
     let service = TimeoutLayer::new(ms(1))
         .unwrap()
         .layer(script().respond(1).after_polls(3));
-    assert_eq!(service.oneshot(ask()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
     assert_eq!(start.elapsed(), ms(0));
 }

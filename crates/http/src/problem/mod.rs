@@ -290,7 +290,7 @@ impl From<Rejection> for Problem {
             Rejection::AtCapacity
             | Rejection::Evicted
             | Rejection::QueueTimeout
-            | Rejection::Throttled => Code::Overloaded,
+            | Rejection::ClientThrottled => Code::Overloaded,
             Rejection::RateLimited { .. } => Code::RateLimited,
             _ => Code::Internal,
         };

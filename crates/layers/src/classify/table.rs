@@ -52,7 +52,7 @@ pub(crate) const ROWS: [Class; 32] = [
     cut_off(Cause::HedgeLost, UNANSWERED),
     Class::Rejected(Rejection::CircuitOpen { retry_after: None }),
     Class::Rejected(Rejection::AtCapacity),
-    Class::Rejected(Rejection::Throttled),
+    Class::Rejected(Rejection::ClientThrottled),
     Class::Rejected(Rejection::QueueTimeout),
     Class::Rejected(Rejection::RateLimited {
         retry_after: Duration::ZERO,

@@ -76,7 +76,7 @@ impl<Req, Res, E> Clone for Chain<Req, Res, E> {
 }
 
 pub(super) enum Step<Req, Res, E> {
-    Answer(Box<dyn Fn() -> Res + Send + Sync>),
+    Static(Box<dyn Fn() -> Res + Send + Sync>),
     Call {
         kind: FallbackKind,
         call: CallStep<Req, Res, E>,
@@ -130,7 +130,7 @@ where
 impl<Req, Res, E> Step<Req, Res, E> {
     pub(super) const fn kind(&self) -> FallbackKind {
         match self {
-            Self::Answer(_) => FallbackKind::Static,
+            Self::Static(_) => FallbackKind::Static,
             Self::Call { kind, .. } => *kind,
             Self::Stale(_) => FallbackKind::Stale,
         }

@@ -138,8 +138,8 @@ where
         class: Class,
     ) -> Option<StepFuture<Res, E>> {
         let (kind, call) = match step {
-            Step::Answer(answer) => {
-                let answer = self.catch_panic(index, answer)?;
+            Step::Static(response) => {
+                let answer = self.catch_panic(index, response)?;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
             Step::Stale(stale) => {

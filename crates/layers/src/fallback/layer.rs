@@ -28,7 +28,7 @@ use crate::{
 /// A layer that responds from another source if the call failed; see the [module docs](super).
 ///
 /// A clone starts with the same steps. A step that is added to one of them later is not added to the
-/// other. The request must be `Clone` only if a step needs the request. A [fixed response](Self::answer)
+/// other. The request must be `Clone` only if a step needs the request. A [fixed response](Self::response)
 /// does not.
 ///
 /// ```
@@ -41,7 +41,7 @@ use crate::{
 ///     .function(|name: &'static str, _| async move {
 ///         if name == "Ada" { Ok(1) } else { Err::<_, BoxError>("unknown".into()) }
 ///     })
-///     .answer(0)
+///     .response(0)
 ///     .layer(service_fn(|_| async { Err::<u32, BoxError>("down".into()) }));
 /// assert_eq!(service.clone().oneshot("Ada").await.unwrap(), 1);
 /// assert_eq!(service.oneshot("Bob").await.unwrap(), 0);
@@ -80,7 +80,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     /// # async fn main() {
     /// let mut rejected = OutcomeSet::nothing();
     /// rejected.local = true;
-    /// let layer = FallbackLayer::new(ClassifyResult).on(rejected).answer(1).answer(2);
+    /// let layer = FallbackLayer::new(ClassifyResult).on(rejected).response(1).response(2);
     /// let answer = |reject| layer.layer(service_fn(move |()| async move { Err(reject) })).oneshot(());
     /// assert_eq!(answer(Rejection::AtCapacity).await, Ok(1));
     /// assert_eq!(answer(Rejection::AttemptTimeout).await, Ok(2));
@@ -95,11 +95,11 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     /// Adds a fixed response to the chain. An empty response, such as `()`, `None` or JSON's `null`, is
     /// valid too.
     #[must_use]
-    pub fn answer(self, answer: Res) -> Self
+    pub fn response(self, response: Res) -> Self
     where
         Res: Clone + Send + Sync + 'static,
     {
-        self.step(None, Step::Answer(Box::new(move || answer.clone())))
+        self.step(None, Step::Static(Box::new(move || response.clone())))
     }
 
     /// Adds a function of the request and the [`Class`] of the call's result to the chain.

@@ -23,8 +23,8 @@ pub struct OutcomeSet {
     pub failure: bool,
     /// The service requested fewer calls with a 429.
     pub throttled: bool,
-    /// A layer rejected the call: an open circuit, a full limit, an exhausted quota, too little time to
-    /// send the call.
+    /// A layer rejected the call locally, so it was not sent: an open circuit, a full limit, an exhausted
+    /// quota, too little time.
     pub local: bool,
     /// The attempt timed out or the deadline passed.
     pub timeout: bool,

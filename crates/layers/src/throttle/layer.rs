@@ -122,7 +122,7 @@ impl CallHistory {
         let rejects = fastrand::f64() < self.rejection_probability();
         rejects.then(|| {
             self.add(false);
-            Rejection::Throttled
+            Rejection::ClientThrottled
         })
     }
 

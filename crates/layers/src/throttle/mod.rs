@@ -31,7 +31,7 @@
 //! let mut rejected = 0;
 //! for _ in 0..100 {
 //!     let error = service.clone().oneshot(()).await.unwrap_err();
-//!     rejected += u32::from(error.as_rejection() == Some(&Rejection::Throttled));
+//!     rejected += u32::from(error.as_rejection() == Some(&Rejection::ClientThrottled));
 //! }
 //! assert!(rejected > 50);
 //! # }
@@ -51,44 +51,21 @@ pub use self::{
 };
 use crate::config::{ConfigError, ConfigErrors, Validate};
 
-/// Configuration of a [`ThrottleLayer`].
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct ThrottleConfig {
-    /// Number of requests per accepted request from which the throttle rejects calls. Must be
-    /// within 1 to 100; defaults to 2.0, as in the chapter ["Handling
-    /// Overload"](https://sre.google/sre-book/handling-overload/) of Google's book "Site Reliability
-    /// Engineering". A smaller value rejects earlier.
-    pub k: f64,
-    /// Time for which a call counts. Must be above 0; defaults to 2 min, as in the same chapter.
-    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
-    pub window: Duration,
-    /// Maximum probability of a rejection. Must be above 0 and at most 1; defaults to 0.9, as in
-    /// failsafe-go. A value below 1 lets some calls through, which show that the service has
-    /// recovered.
-    pub max: f64,
-}
-
-crate::setters! {
-    ThrottleConfig {
-        k: f64,
-        window: Duration,
-        max: f64,
-    }
-}
-
-impl Default for ThrottleConfig {
-    fn default() -> Self {
-        Self {
-            k: 2.0,
-            window: Duration::from_secs(120),
-            max: 0.9,
-        }
+crate::config! {
+    serde
+    /// Configuration of a [`ThrottleLayer`].
+    pub struct ThrottleConfig {
+        /// Number of requests per accepted request from which the throttle rejects calls. Must be
+        /// within 1 to 100; defaults to 2.0, as in the chapter ["Handling
+        /// Overload"](https://sre.google/sre-book/handling-overload/) of Google's book "Site Reliability
+        /// Engineering". A smaller value rejects earlier.
+        pub k: f64 = 2.0,
+        /// Time for which a call counts. Must be above 0; defaults to 2 min, as in the same chapter.
+        pub window: Duration = Duration::from_secs(120),
+        /// Maximum probability of a rejection. Must be above 0 and at most 1; defaults to 0.9, as in
+        /// failsafe-go. A value below 1 lets some calls through, which show that the service has
+        /// recovered.
+        pub max: f64 = 0.9,
     }
 }
 

@@ -56,12 +56,12 @@ pub(crate) fn script() -> Scripted {
 }
 
 /// Creates an idempotent request.
-pub(crate) fn ask() -> Request {
+pub(crate) fn idempotent_request() -> Request {
     WithCall::new(0).idempotent()
 }
 
-pub(crate) fn ask_within(time: Duration) -> Request {
-    ask().deadline(Deadline::at(Instant::now() + time))
+pub(crate) fn request_within(time: Duration) -> Request {
+    idempotent_request().deadline(Deadline::at(Instant::now() + time))
 }
 
 pub(crate) const fn ms(ms: u64) -> Duration {
@@ -77,21 +77,21 @@ pub(crate) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
 
 /// An event sink that records all events.
 #[derive(Clone, Default)]
-pub(crate) struct Ear(Arc<Mutex<Vec<Event>>>);
+pub(crate) struct EventRecorder(Arc<Mutex<Vec<Event>>>);
 
-impl EventSink for Ear {
+impl EventSink for EventRecorder {
     fn on(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
 }
 
-impl Ear {
+impl EventRecorder {
     pub(crate) fn events(&self) -> Events {
         Events::new(Arc::new(self.clone()))
     }
 
     /// Returns all recorded events.
-    pub(crate) fn heard(&self) -> Vec<Event> {
+    pub(crate) fn recorded(&self) -> Vec<Event> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -134,7 +134,7 @@ where
 
 /// Creates a request with an edited [`Call`].
 pub(crate) fn ask_with(edit: impl FnOnce(&mut Call)) -> Request {
-    let mut request = ask();
+    let mut request = idempotent_request();
     edit(request.call_mut().unwrap());
     request
 }
