@@ -14,7 +14,7 @@ use tokio::{
 };
 use tower_fanout_http::{
     body::{BodyLimitConfig, BodyLimitLayer},
-    forwarded::{ClientAddr, ForwardedLayer, TrustedProxies},
+    forwarded::{ClientAddr, ForwardedLayer},
     guard::GuardLayer,
 };
 
@@ -134,11 +134,11 @@ async fn fault_d7_d23_d37_the_layers_work_around_any_router() {
     let handler = |Extension(client): Extension<ClientAddr>, body: String| async move {
         format!("{} {body}", client.0)
     };
-    let proxies = TrustedProxies::new(["127.0.0.0/8".parse().unwrap()]);
+    let proxies = ForwardedLayer::new(["127.0.0.0/8".parse().unwrap()]);
     let limit = BodyLimitConfig::new().max(4).timeout(ms(60_000));
     let router = Router::new().route("/", post(handler)).layer((
         GuardLayer::default(),
-        ForwardedLayer::new(proxies),
+        proxies,
         BodyLimitLayer::new(limit).unwrap(),
     ));
     let addr = spawn(router).await;

@@ -24,7 +24,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_fanout_http::{
     body::BodyLimitLayer,
     correlation::CorrelationLayer,
-    forwarded::{ForwardedLayer, TrustedProxies},
+    forwarded::ForwardedLayer,
     guard::GuardLayer,
     jwt::{JwtConfig, JwtLayer},
     log::RequestSpanLayer,
@@ -120,9 +120,7 @@ fn layers(cases: &mut Vec<Case>) {
 }
 
 fn proxies() -> ForwardedLayer {
-    ForwardedLayer::new(TrustedProxies::new(["10.0.0.0/8"
-        .parse()
-        .expect("the network is valid")]))
+    ForwardedLayer::new(["10.0.0.0/8".parse().expect("the network is valid")])
 }
 
 fn jwt(signed: &tokens::Signed) -> JwtLayer {

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tower_fanout_http::forwarded::{ForwardedHeader, TrustedProxies};
+use tower_fanout_http::forwarded::{ForwardedHeader, ForwardedLayer};
 
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -12,7 +12,7 @@ const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 /// The input is the lines of `X-Forwarded-For`, and the same lines again as `Forwarded`.
 pub fn proxies(data: &[u8]) {
     let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("valid CIDR"));
-    let proxies = TrustedProxies::new(networks);
+    let proxies = ForwardedLayer::new(networks);
     let is_proxy = |address: IpAddr| networks.iter().any(|network| network.contains(&address));
     for (name, header, forged) in [
         ("x-forwarded-for", ForwardedHeader::XForwardedFor, "6.6.6.6"),

@@ -20,7 +20,7 @@ use tower_fanout_http::{
     correlation::{CorrelationId, CorrelationLayer, Replaced},
     cors::CorsLayer,
     forward::LoopDetectionLayer,
-    forwarded::{ForwardedLayer, TrustedProxies},
+    forwarded::ForwardedLayer,
     guard::GuardLayer,
     log::RequestSpanLayer,
     problem::{Code, Problem, ProblemLayer},
@@ -53,7 +53,7 @@ pub(crate) struct App {
 /// Configuration of the layers around the routes.
 struct Edge {
     correlation: CorrelationLayer,
-    proxies: TrustedProxies,
+    proxies: ForwardedLayer,
     trace: TraceLayer,
     cors: Option<CorsLayer>,
 }
@@ -152,7 +152,7 @@ impl App {
             // Outermost, so that every response, log line and error has the request id.
             .layer(self.edge.correlation)
             // Before logging, which names the client. Layers below must not trust forwarding headers.
-            .layer(ForwardedLayer::new(self.edge.proxies.clone()))
+            .layer(self.edge.proxies.clone())
             // Next to the correlation id, because the trace context identifies the request too.
             .layer(self.edge.trace.clone())
             // Above every layer that logs, and below the layers that provide its ids.

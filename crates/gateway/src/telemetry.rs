@@ -130,7 +130,7 @@ mod tests {
     use tower::{ServiceBuilder, ServiceExt};
     use tower_fanout_http::{
         correlation::{CorrelationConfig, CorrelationLayer},
-        forwarded::{ForwardedLayer, TrustedProxies},
+        forwarded::ForwardedLayer,
         log::{InstrumentedBody, LogValue, RequestSpanLayer},
         server::PeerAddr,
         trace::TraceLayer,
@@ -240,13 +240,13 @@ mod tests {
         let writer = written.clone();
         let lines = json_format(move || writer.clone());
         let _default = tracing_subscriber::registry().with(lines).set_default();
-        let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
+        let proxies = ForwardedLayer::new(["10.0.0.0/8".parse().unwrap()]);
         for (peer, client) in [
             ("10.0.0.1:1", Value::from("203.0.113.7")),
             ("192.0.2.1:1", Value::Null),
         ] {
             let service = ServiceBuilder::new()
-                .layer(ForwardedLayer::new(proxies.clone()))
+                .layer(proxies.clone())
                 .layer(RequestSpanLayer::new())
                 .service_fn(|_: Request<()>| async {
                     tracing::info!("called");

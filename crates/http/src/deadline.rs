@@ -86,22 +86,23 @@ fn grpc(text: &str) -> Option<Duration> {
 /// emits [`tower_fanout_layers::Event::BadTimeout`] to the events of the call.
 ///
 /// The time has no upper bound. A time that exceeds the range of `Instant` sets no deadline.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct InboundDeadlineLayer {
-    trusted: bool,
+    ignore: bool,
 }
 
 impl InboundDeadlineLayer {
     /// Creates a layer that uses the headers. Suitable if all callers are your own services.
     #[must_use]
-    pub const fn trusting() -> Self {
-        Self { trusted: true }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Creates a layer that only removes the headers.
+    /// Uses the headers, which is the default. With `false` the layer only removes them.
     #[must_use]
-    pub const fn untrusting() -> Self {
-        Self { trusted: false }
+    pub const fn trust(mut self, trust: bool) -> Self {
+        self.ignore = !trust;
+        self
     }
 }
 
@@ -116,7 +117,7 @@ impl<S> Layer<S> for InboundDeadlineLayer {
 
 impl<B> RequestEdit<Request<B>> for InboundDeadlineLayer {
     fn edit(&self, request: &mut Request<B>) {
-        if self.trusted {
+        if !self.ignore {
             match timeout(request.headers()) {
                 Ok(Some(timeout)) => shorten(request, timeout),
                 Ok(None) => {}
@@ -187,7 +188,7 @@ mod tests {
     async fn dl_01_the_earlier_deadline_of_header_and_route_counts() {
         for (requested, remaining) in [("5000", 2_000 * MS), ("300", 300 * MS)] {
             let request = with_headers(&[("x-request-timeout-ms", requested)]);
-            let (actual, _) = below(InboundDeadlineLayer::trusting(), request).await;
+            let (actual, _) = below(InboundDeadlineLayer::new(), request).await;
             assert_eq!(actual, remaining);
         }
     }
@@ -195,7 +196,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dl_02_ignores_and_removes_untrusted_headers() {
         let request = with_headers(&[("x-request-timeout-ms", "300"), ("grpc-timeout", "1m")]);
-        let (actual, headers) = below(InboundDeadlineLayer::untrusting(), request).await;
+        let (actual, headers) = below(InboundDeadlineLayer::new().trust(false), request).await;
         assert_eq!(actual, 2_000 * MS);
         assert!(headers.is_empty());
     }
@@ -222,7 +223,7 @@ mod tests {
             let recorder = Recorder::default();
             let mut request = with_headers(&[("x-request-timeout-ms", invalid)]);
             request.call_mut().unwrap().events = Events::new(Arc::new(recorder.clone()));
-            let (actual, headers) = below(InboundDeadlineLayer::trusting(), request).await;
+            let (actual, headers) = below(InboundDeadlineLayer::new(), request).await;
             assert_eq!((actual, headers.len()), (2_000 * MS, 0), "{invalid:?}");
             assert_eq!(
                 *recorder.0.lock().unwrap(),

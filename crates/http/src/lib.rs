@@ -102,6 +102,8 @@ pub mod guard;
 pub mod jwt;
 pub mod log;
 pub mod media_type;
+#[cfg(feature = "tls")]
+mod pem;
 pub mod problem;
 #[cfg(feature = "server")]
 pub mod server;

@@ -170,7 +170,7 @@ fn fault_l4_debug_of_trace_and_problem_shows_no_client_data() {
 fn fault_l4_debug_of_tls_configs_shows_no_key() {
     use tower_fanout_http::{
         client::Identity,
-        server::{ServerConfig, Tls},
+        server::{ServerConfig, ServerTls},
     };
     use tower_fanout_testkit::fault_server::tls::Certificate;
 
@@ -183,7 +183,7 @@ fn fault_l4_debug_of_tls_configs_shows_no_key() {
     assert_hides_pem(&config, &key_pem);
     let client = Client::new(&"https://a".parse().unwrap(), config).unwrap();
     assert_hides_pem(&client, &key_pem);
-    let tls = Tls::new(chain_pem.as_bytes(), key_pem.as_bytes()).unwrap();
+    let tls = ServerTls::new(chain_pem.as_bytes(), key_pem.as_bytes()).unwrap();
     assert_hides_pem(&tls, &key_pem);
     let mut config = ServerConfig::default();
     config.tls = Some(tls);

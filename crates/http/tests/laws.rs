@@ -73,7 +73,7 @@ fn traced(mut request: Request<Whole>) -> Request<Whole> {
 async fn trace_keeps_the_laws() {
     for layer in [
         TraceLayer::new().baggage(["tenant"]),
-        TraceLayer::untrusting(),
+        TraceLayer::new().trust(false),
     ] {
         Laws::new(CALLS, |inner| layer.layer(inner)).check().await;
         Laws::new(CALLS, |inner| MapRequest::new(layer.layer(inner), traced))
@@ -111,8 +111,8 @@ async fn inbound_deadline_keeps_the_laws() {
         request
     };
     for layer in [
-        InboundDeadlineLayer::trusting(),
-        InboundDeadlineLayer::untrusting(),
+        InboundDeadlineLayer::new(),
+        InboundDeadlineLayer::new().trust(false),
     ] {
         Laws::new(CALLS, |inner| {
             MapRequest::new(layer.layer(inner), with_timeout)
@@ -236,6 +236,6 @@ async fn the_outer_layers_together_keep_the_laws() {
         .layer(ProblemLayer::new())
         .map_request(with_host)
         .layer(GuardLayer::default())
-        .layer(InboundDeadlineLayer::trusting());
+        .layer(InboundDeadlineLayer::new());
     Laws::new(CALLS, |inner| outer.service(inner)).check().await;
 }

@@ -58,7 +58,7 @@ mod tests {
             (ClientError::Dns, ErrorKind::DnsFailed),
             (ClientError::Connect, ErrorKind::ConnectFailed),
             (ClientError::Tls, ErrorKind::TlsFailed),
-            (ClientError::Unsent, ErrorKind::Reset),
+            (ClientError::NotProcessed, ErrorKind::Reset),
             (ClientError::Reset, ErrorKind::Reset),
             (ClientError::BadHead, ErrorKind::BadHead),
             (ClientError::BadBody, ErrorKind::BadBody),

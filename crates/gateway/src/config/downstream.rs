@@ -249,7 +249,7 @@ fn endpoint(reader: &ValueReader<'_>) -> Option<Uri> {
     match uri
         .as_ref()
         .map_err(|_| "expected a URL such as \"http://users:8080\"".to_owned())
-        .map(client::check)
+        .map(client::validate_endpoint)
     {
         Ok(Ok(_)) => return uri.ok(),
         // The URL is well-formed, but has parts that an endpoint must not have.

@@ -136,15 +136,12 @@ fn tracing(reader: &ValueReader<'_>) -> TraceLayer {
     let baggage = map.take("baggage");
     map.not_built(&[("otlp", "trace export"), ("sample", "trace export")]);
     map.finish();
+    let layer = TraceLayer::new().trust(trust);
     // Without trust, all incoming context is ignored, and so is the list of baggage keys.
-    let Some(baggage) = baggage.filter(|_| trust) else {
-        return if trust {
-            TraceLayer::new()
-        } else {
-            TraceLayer::untrusting()
-        };
-    };
-    TraceLayer::new().baggage(baggage.texts())
+    match baggage.filter(|_| trust) {
+        Some(baggage) => layer.baggage(baggage.texts()),
+        None => layer,
+    }
 }
 
 fn level(reader: &ValueReader<'_>) -> Option<String> {

@@ -7,8 +7,8 @@ use tower_fanout_http::{
     body::BodyLimitConfig,
     correlation::CorrelationConfig,
     cors::CorsConfig,
-    forwarded::{ForwardedHeader, TrustedProxies},
-    server::{ServerConfig, Tls},
+    forwarded::{ForwardedHeader, ForwardedLayer},
+    server::{ServerConfig, ServerTls},
 };
 
 use super::{
@@ -41,7 +41,7 @@ pub(crate) struct Server {
     /// Time after the stop signal during which new requests are still accepted. Defaults to 5 s.
     pub(crate) drain_delay: Duration,
     /// Proxies whose forwarding headers are trusted.
-    pub(crate) proxies: TrustedProxies,
+    pub(crate) proxies: ForwardedLayer,
     /// CORS rules. `None` sends no CORS headers, so browsers hide responses from other origins.
     pub(crate) cors: Option<CorsConfig>,
     /// Rules for correlation ids that callers send.
@@ -57,7 +57,7 @@ impl Default for Server {
             certificate: None,
             body: BodyLimitConfig::default(),
             drain_delay: Duration::from_secs(5),
-            proxies: TrustedProxies::default(),
+            proxies: ForwardedLayer::default(),
             cors: None,
             correlation: CorrelationConfig::default(),
         }
@@ -152,10 +152,13 @@ fn tls(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
     let (cert, key) = (cert?, key?);
     let (chain, secret) = pair(&cert, &key)?;
     let tls = match authority {
-        None => Tls::new(&chain, &secret),
-        Some(authority) => Tls::with_client_authority(&chain, &secret, &authority?),
+        None => ServerTls::new(&chain, &secret),
+        Some(authority) => ServerTls::with_client_authority(&chain, &secret, &authority?),
     };
-    let tls = tls.map_err(|error| clients.as_ref().unwrap_or(reader).error("invalid", error));
+    let tls = tls.map_err(|error| {
+        let reader = clients.as_ref().unwrap_or(reader);
+        reader.error("invalid", error.message());
+    });
     Some(ReloadableCert {
         tls: tls.ok()?,
         cert: cert.text()?.into(),
@@ -181,7 +184,7 @@ fn timeouts(reader: &ValueReader<'_>, config: &mut ServerConfig, body: &mut Body
     map.finish();
 }
 
-fn proxies(map: &mut MapReader<'_>) -> TrustedProxies {
+fn proxies(map: &mut MapReader<'_>) -> ForwardedLayer {
     let items = map.items("trusted_proxies");
     let networks = items.iter().filter_map(|reader| {
         let network = reader.text()?.parse();
@@ -189,7 +192,7 @@ fn proxies(map: &mut MapReader<'_>) -> TrustedProxies {
             .map_err(|_| reader.error("invalid", "expected a network such as \"10.0.0.0/8\""))
             .ok()
     });
-    let proxies = TrustedProxies::new(networks);
+    let proxies = ForwardedLayer::new(networks);
     let words = [
         ("x-forwarded-for", ForwardedHeader::XForwardedFor),
         ("forwarded", ForwardedHeader::Forwarded),

@@ -2,14 +2,14 @@
 
 use std::{error::Error, fs, path::PathBuf};
 
-use tower_fanout_http::server::{Tls, TlsError};
+use tower_fanout_http::server::ServerTls;
 
 use super::{reader::ValueReader, value::file};
 
 /// The server certificate and the files that it is loaded from.
 #[derive(Clone, Debug)]
 pub(crate) struct ReloadableCert {
-    pub(super) tls: Tls,
+    pub(super) tls: ServerTls,
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
 }
@@ -31,10 +31,10 @@ impl ReloadableCert {
 pub(super) fn pair(cert: &ValueReader<'_>, key: &ValueReader<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let (chain, secret) = (file(cert), file(key));
     let (chain, secret) = (chain?, secret?);
-    match Tls::new(&chain, &secret) {
+    match ServerTls::new(&chain, &secret) {
         Ok(_) => return Some((chain, secret)),
-        Err(error @ TlsError::Certificate) => cert.error("invalid", error),
-        Err(error) => key.error("invalid", error),
+        Err(error) if error.field() == "chain" => cert.error("invalid", error.message()),
+        Err(error) => key.error("invalid", error.message()),
     }
     None
 }

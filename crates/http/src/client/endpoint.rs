@@ -15,7 +15,7 @@ use tower_fanout_layers::config::ConfigError;
 /// Returns an error if `endpoint` has no host, has credentials or a query, or does not begin with
 /// `http://` or, with the feature `tls`, `https://`. The message does not repeat the endpoint,
 /// which may contain a password.
-pub fn check(endpoint: &Uri) -> Result<&Authority, ConfigError> {
+pub fn validate_endpoint(endpoint: &Uri) -> Result<&Authority, ConfigError> {
     match endpoint.scheme() {
         Some(scheme) if *scheme == Scheme::HTTP => {}
         Some(scheme) if *scheme == Scheme::HTTPS => {
@@ -56,7 +56,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(endpoint: &Uri) -> Result<Self, ConfigError> {
-        let authority = check(endpoint)?;
+        let authority = validate_endpoint(endpoint)?;
         let scheme = endpoint.scheme().unwrap_or(&Scheme::HTTP).clone();
         let default = if scheme == Scheme::HTTPS { 443 } else { 80 };
         let text = match authority.port_u16() {
@@ -131,7 +131,7 @@ mod tests {
     #[cfg(not(feature = "tls"))]
     #[test]
     fn https_needs_the_feature_tls() {
-        let error = check(&"https://users".parse().unwrap()).unwrap_err();
+        let error = validate_endpoint(&"https://users".parse().unwrap()).unwrap_err();
         let reason = "must begin with http://, the build has no feature `tls`";
         assert_eq!(error.message(), reason);
     }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn fault_i17_rejects_credentials_without_showing_them() {
         let endpoint = "http://canary:secret@users".parse().unwrap();
-        let error = check(&endpoint).unwrap_err();
+        let error = validate_endpoint(&endpoint).unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(
             !shown.contains("canary") && !shown.contains("secret"),

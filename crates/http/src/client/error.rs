@@ -15,7 +15,7 @@ use tower_fanout_layers::{AsRejection, Failure, Rejection};
 /// | error | failure |
 /// |---|---|
 /// | `Dns`, `Connect`, `Tls` | [`Failure::Connect`] |
-/// | `Unsent` | [`Failure::NotProcessed`] |
+/// | `NotProcessed` | [`Failure::NotProcessed`] |
 /// | `Reset` | [`Failure::ConnectionReset`] |
 /// | `BadBody` | [`Failure::TruncatedBody`] |
 /// | `TooLarge` | [`Failure::TooLarge`] |
@@ -45,7 +45,7 @@ pub enum ClientError {
     /// refused the stream (HTTP/2: REFUSED_STREAM, or a GOAWAY with a lower stream id). The client does
     /// not repeat such a request, except on a reused connection that was closed before any part of
     /// the request was sent. A retry layer may repeat it, whatever its method.
-    Unsent,
+    NotProcessed,
     /// The connection broke before the response head arrived.
     Reset,
     /// The response head is not valid HTTP, exceeds [`ClientConfig::max_head`](super::ClientConfig::max_head)
@@ -78,7 +78,7 @@ impl ClientError {
             Self::Dns => (&Failure::Connect, "the host name could not be resolved"),
             Self::Connect => (&Failure::Connect, "could not connect"),
             Self::Tls => (&Failure::Connect, "the TLS handshake failed"),
-            Self::Unsent => (
+            Self::NotProcessed => (
                 &Failure::NotProcessed,
                 "the service did not process the request",
             ),
@@ -163,7 +163,7 @@ impl ClientError {
             // error then wraps neither an error of hyper nor one of h2.
             (None, None) => Self::Connect,
             (Some(error), _) => Self::from_stream(error),
-            (None, Some(error)) if error.is_canceled() => Self::Unsent,
+            (None, Some(error)) if error.is_canceled() => Self::NotProcessed,
             (None, Some(error)) if error.is_parse() => Self::BadHead,
             _ => Self::Reset,
         }
@@ -176,7 +176,7 @@ impl ClientError {
         let refused = error.is_reset() && reason == Some(Reason::REFUSED_STREAM);
         let left = error.is_go_away() && reason == Some(Reason::NO_ERROR);
         if error.is_remote() && (refused || left) {
-            Self::Unsent
+            Self::NotProcessed
         } else if error.is_library() {
             Self::BadHead
         } else {
@@ -210,7 +210,7 @@ mod tests {
     fn boxed_errors_are_classified_by_their_source() {
         let boxed = BoxError::from(ClientError::Rejected(Rejection::Deadline));
         assert_eq!(boxed.as_rejection(), Some(&Rejection::Deadline));
-        let boxed = BoxError::from(ClientError::Unsent);
+        let boxed = BoxError::from(ClientError::NotProcessed);
         assert_eq!(
             (boxed.as_rejection(), boxed.failure()),
             (None, Failure::NotProcessed)

@@ -111,7 +111,7 @@ use tower_fanout_layers::{ConfigError, WithCall, config::Validate};
 pub use self::tls::{ClientTlsConfig, Identity, TlsVersion, Verify};
 pub use self::{
     config::{ClientConfig, Http2},
-    endpoint::check,
+    endpoint::validate_endpoint,
     error::ClientError,
     future::ResponseFuture,
     resolve::{AddressPolicy, Resolve, Resolving},
@@ -136,7 +136,7 @@ impl Client {
     /// `https://gw/users/7?full=1`. A slash at the end of the prefix is ignored.
     ///
     /// # Errors
-    /// Returns an error if `endpoint` is not valid (see [`check`]), a value of `config` is out of
+    /// Returns an error if `endpoint` is not valid (see [`validate_endpoint`]), a value of `config` is out of
     /// range, or its certificates or keys cannot be used.
     pub fn new(endpoint: &Uri, config: ClientConfig) -> Result<Self, ConfigError> {
         let (endpoint, config) = (Endpoint::new(endpoint)?, config.validated()?);

@@ -12,7 +12,7 @@ use rustls::{
         WantsClientCert,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     version::{TLS12, TLS13},
 };
@@ -21,6 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_fanout_layers::{ConfigError, setters};
 
 use super::{ClientConfig, ClientError, Http2};
+use crate::pem::{certificates, provider, roots};
 
 /// The ALPN protocol id of HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
@@ -150,7 +151,7 @@ type Builder = rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert>;
 impl ClientTlsConfig {
     /// Starts a rustls config with the TLS versions and the verification of the server's certificate.
     fn server_verification(&self, host: &str) -> Result<Builder, ConfigError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = provider();
         let versions = match self.min_version {
             TlsVersion::V1_2 => &[&TLS13, &TLS12][..],
             TlsVersion::V1_3 => &[&TLS13],
@@ -175,7 +176,9 @@ impl ClientTlsConfig {
                 .with_custom_certificate_verifier(verifier));
         }
         let roots = match &self.ca {
-            Some(pem) => Arc::new(roots(pem)?),
+            Some(pem) => roots(pem)
+                .map_err(|message| ConfigError::new("tls.ca", message))?
+                .into(),
             None => system_roots().ok_or_else(|| {
                 ConfigError::new(
                     "tls.ca",
@@ -203,25 +206,6 @@ impl ClientTlsConfig {
             ConfigError::new("tls.identity", "private key does not match the certificate")
         })
     }
-}
-
-/// Parses all certificates in `pem`. Returns `None` if one of them is malformed or there are none.
-fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    all.ok().filter(|all| !all.is_empty())
-}
-
-fn roots(pem: &[u8]) -> Result<RootCertStore, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem)
-        .ok_or_else(|| ConfigError::new("tls.ca", "must contain certificates in PEM format"))?
-    {
-        let added = roots.add(certificate);
-        added.map_err(|_| {
-            ConfigError::new("tls.ca", "contains a certificate that is not a valid CA")
-        })?;
-    }
-    Ok(roots)
 }
 
 /// Returns the root certificates of the system, which are loaded once. Returns `None` if the system

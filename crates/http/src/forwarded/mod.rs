@@ -6,9 +6,9 @@
 //!
 //! ```
 //! use http::HeaderMap;
-//! use tower_fanout_http::forwarded::TrustedProxies;
+//! use tower_fanout_http::forwarded::ForwardedLayer;
 //!
-//! let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()]);
+//! let proxies = ForwardedLayer::new(["10.0.0.0/8".parse().unwrap()]);
 //! let mut headers = HeaderMap::new();
 //! headers.insert("x-forwarded-for", "6.6.6.6, 203.0.113.7, 10.0.0.2".parse().unwrap());
 //! let proxy = "10.0.0.1".parse().unwrap();
@@ -76,15 +76,24 @@ impl ForwardedHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// The networks of trusted proxies. Cheap to clone. No proxy is trusted by default.
+/// Adds the [`ClientAddr`] to every request that has a [`PeerAddr`] from the server. See the
+/// [module docs](self).
+///
+/// The layer removes the headers `Forwarded`, `X-Forwarded-For`, `X-Forwarded-Host`,
+/// `X-Forwarded-Port`, `X-Forwarded-Proto` and `X-Real-IP`, so that inner services neither use nor
+/// forward values that a client made up. If the peer is a trusted proxy, the layer keeps them, except
+/// for `Forwarded` or `X-Forwarded-For`, whichever the proxies do not write. If the request has no
+/// [`PeerAddr`], the layer removes all of them and adds no [`ClientAddr`].
+///
+/// Cheap to clone. No proxy is trusted by default.
 #[derive(Clone, Debug, Default)]
-pub struct TrustedProxies {
+pub struct ForwardedLayer {
     networks: Arc<[IpNet]>,
     header: ForwardedHeader,
 }
 
-impl TrustedProxies {
-    /// Trusts the proxies in `networks`, which write `X-Forwarded-For`.
+impl ForwardedLayer {
+    /// Creates a layer that trusts the proxies in `networks`, which write `X-Forwarded-For`.
     #[must_use]
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
         Self {
@@ -198,27 +207,6 @@ fn unquoted(value: &str) -> Option<&str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Adds the [`ClientAddr`] to every request that has a [`PeerAddr`] from the server. See the
-/// [module docs](self).
-///
-/// The layer removes the headers `Forwarded`, `X-Forwarded-For`, `X-Forwarded-Host`,
-/// `X-Forwarded-Port`, `X-Forwarded-Proto` and `X-Real-IP`, so that inner services neither use nor
-/// forward values that a client made up. If the peer is a trusted proxy, the layer keeps them, except
-/// for `Forwarded` or `X-Forwarded-For`, whichever the proxies do not write. If the request has no
-/// [`PeerAddr`], the layer removes all of them and adds no [`ClientAddr`].
-#[derive(Clone, Debug, Default)]
-pub struct ForwardedLayer {
-    proxies: TrustedProxies,
-}
-
-impl ForwardedLayer {
-    /// Creates a layer that trusts `proxies`.
-    #[must_use]
-    pub const fn new(proxies: TrustedProxies) -> Self {
-        Self { proxies }
-    }
-}
-
 impl<S> Layer<S> for ForwardedLayer {
     type Service = EditRequest<Self, S>;
 
@@ -233,10 +221,10 @@ impl<B> RequestEdit<Request<B>> for ForwardedLayer {
         let peer = request.extensions().get();
         let peer = peer.map(|PeerAddr(peer)| peer.ip());
         if let Some(peer) = peer {
-            let client = self.proxies.client(peer, request.headers());
+            let client = self.client(peer, request.headers());
             request.extensions_mut().insert(ClientAddr(client));
         }
-        self.proxies.clean(peer, request.headers_mut());
+        self.clean(peer, request.headers_mut());
     }
 }
 

@@ -11,8 +11,8 @@ use tower_fanout_testkit::laws::{Http, Laws};
 
 use super::*;
 
-fn trusted() -> TrustedProxies {
-    TrustedProxies::new(["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()))
+fn trusted() -> ForwardedLayer {
+    ForwardedLayer::new(["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()))
 }
 
 fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
@@ -27,7 +27,7 @@ fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
         })
 }
 
-fn client(proxies: &TrustedProxies, peer: &str, lines: &[&str]) -> String {
+fn client(proxies: &ForwardedLayer, peer: &str, lines: &[&str]) -> String {
     let headers = headers(&proxies.header.name(), lines);
     proxies.client(peer.parse().unwrap(), &headers).to_string()
 }
@@ -67,7 +67,7 @@ fn fault_d37_takes_the_first_untrusted_address_from_the_right() {
         );
     }
     assert_eq!(
-        client(&TrustedProxies::default(), "10.0.0.1", &["6.6.6.6"]),
+        client(&ForwardedLayer::default(), "10.0.0.1", &["6.6.6.6"]),
         "10.0.0.1"
     );
 }
@@ -101,7 +101,7 @@ fn fault_d37_reads_the_for_parameter_of_forwarded() {
 
 /// Returns the client address and the header names that the inner service receives for a request from
 /// `peer` with all proxy headers.
-async fn seen(proxies: TrustedProxies, peer: &str) -> (Option<ClientAddr>, Vec<HeaderName>) {
+async fn seen(proxies: ForwardedLayer, peer: &str) -> (Option<ClientAddr>, Vec<HeaderName>) {
     let mut request = Request::new(());
     for name in PROXY_HEADERS {
         let value = HeaderValue::from_static("203.0.113.7");
@@ -110,11 +110,10 @@ async fn seen(proxies: TrustedProxies, peer: &str) -> (Option<ClientAddr>, Vec<H
     if let Ok(address) = peer.parse() {
         request.extensions_mut().insert(PeerAddr(address));
     }
-    let service =
-        ForwardedLayer::new(proxies).layer(service_fn(|request: Request<()>| async move {
-            let names = request.headers().keys().cloned().collect();
-            Ok::<_, Infallible>((request.extensions().get().copied(), names))
-        }));
+    let service = proxies.layer(service_fn(|request: Request<()>| async move {
+        let names = request.headers().keys().cloned().collect();
+        Ok::<_, Infallible>((request.extensions().get().copied(), names))
+    }));
     service.oneshot(request).await.unwrap()
 }
 
@@ -137,7 +136,7 @@ async fn fault_d37_removes_proxy_headers_of_untrusted_peers() {
 
 #[tokio::test(start_paused = true)]
 async fn forwarded_layer_keeps_the_laws() {
-    let layer = ForwardedLayer::new(trusted());
+    let layer = trusted();
     Laws::new(Http::<Full<Bytes>>::new(), |inner| layer.layer(inner))
         .check()
         .await;

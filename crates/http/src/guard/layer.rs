@@ -102,7 +102,7 @@ impl Shared {
         );
         let mut problem = Problem::new(refused.code());
         if refused == HeadError::MethodNotAllowed {
-            problem = problem.allow(self.allow.clone());
+            problem = problem.header(ALLOW, self.allow.clone());
         }
         if refused.ends_connection() {
             // hyper removes this header over HTTP/2, where the stream ends without closing the

@@ -150,7 +150,7 @@ fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>)
     let algorithm = header
         .get("alg")
         .and_then(Value::as_str)
-        .and_then(|name| name.parse().ok());
+        .and_then(Algorithm::parse);
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() <= MAX_KID => Some(kid.as_str()),

@@ -66,7 +66,7 @@ mod verifier;
 #[cfg(feature = "axum")]
 pub use self::extract::AuthNotConfigured;
 pub use self::{
-    algorithm::{Algorithm, UnknownAlgorithm},
+    algorithm::Algorithm,
     claims::Claims,
     config::{JwtConfig, VerifierConfig},
     denylist::{DenyList, DenyListFull},

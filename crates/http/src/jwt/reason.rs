@@ -1,6 +1,6 @@
 //! The reasons for refusing a token: detailed ones for the log, one response for all callers.
 
-use http::HeaderValue;
+use http::{HeaderValue, header::WWW_AUTHENTICATE};
 use tower_fanout_layers::labels;
 
 use crate::problem::{Code, Problem};
@@ -148,7 +148,7 @@ impl Reason {
         }
         let problem = Problem::new(code);
         match HeaderValue::try_from(challenge) {
-            Ok(challenge) => problem.challenge(challenge),
+            Ok(challenge) => problem.header(WWW_AUTHENTICATE, challenge),
             Err(_) => problem,
         }
     }

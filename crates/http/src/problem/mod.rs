@@ -23,9 +23,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response,
-    header::{
-        ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-    },
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use serde_json::value::RawValue;
 use tower_fanout_layers::Rejection;
@@ -180,18 +178,6 @@ impl Problem {
     pub fn retry_after(mut self, retry_after: impl Into<Option<Duration>>) -> Self {
         self.retry_after = retry_after.into();
         self
-    }
-
-    /// Adds a challenge in `WWW-Authenticate` ([RFC 6750 §3](https://www.rfc-editor.org/rfc/rfc6750#section-3)).
-    #[must_use]
-    pub fn challenge(self, challenge: HeaderValue) -> Self {
-        self.header(WWW_AUTHENTICATE, challenge)
-    }
-
-    /// Adds the allowed methods in `Allow`.
-    #[must_use]
-    pub fn allow(self, methods: HeaderValue) -> Self {
-        self.header(ALLOW, methods)
     }
 
     /// Adds an extension member. `name` must not need escapes.

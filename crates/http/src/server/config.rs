@@ -14,7 +14,7 @@ use tower_fanout_layers::{
 
 use super::Connections;
 #[cfg(feature = "tls")]
-use super::Tls;
+use super::ServerTls;
 use crate::bounds::{WAIT, YEAR};
 
 /// Timeouts, limits and TLS of a server. The limits bound the resources that a client can occupy.
@@ -82,7 +82,7 @@ pub struct ServerConfig {
     pub connections: Connections,
     /// Certificates for HTTPS, with HTTP/2 by ALPN. `None`, the default, serves plain HTTP.
     #[cfg(feature = "tls")]
-    pub tls: Option<Tls>,
+    pub tls: Option<ServerTls>,
 }
 
 setters! {
@@ -111,7 +111,7 @@ setters! {
 #[cfg(feature = "tls")]
 setters! {
     without new ServerConfig {
-        tls: Option<Tls>,
+        tls: Option<ServerTls>,
     }
 }
 

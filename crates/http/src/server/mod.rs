@@ -55,7 +55,7 @@ use tower_fanout_layers::config::{ConfigError, Validate};
 
 use self::connection::Shared;
 #[cfg(feature = "tls")]
-pub use self::tls::{Tls, TlsError};
+pub use self::tls::ServerTls;
 pub use self::{
     config::ServerConfig,
     connections::{CloseReason, Connections},

@@ -12,34 +12,30 @@ use crate::service::{EditRequest, RequestEdit};
 /// See the [module docs](super).
 ///
 /// No layer writes the headers of downstream requests. Call [`TraceContext::write`] when you build one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TraceLayer {
-    trust: bool,
+    restart: bool,
     baggage: Option<Arc<[Box<str>]>>,
 }
 
 impl TraceLayer {
-    /// Continues the traces of callers. No baggage is propagated.
+    /// Creates a layer that continues the traces of callers. No baggage is propagated.
     #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            trust: true,
-            baggage: None,
-        }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Starts a new trace for every request and propagates no baggage. Use it at the edge, where
-    /// callers must not decide what is recorded (Trace Context §3.4, restart trace).
+    /// Continues the traces of callers and propagates their baggage, which is the default.
+    ///
+    /// With `false` the layer starts a new trace for every request and propagates no baggage. Use it at
+    /// the edge, where callers must not decide what is recorded (Trace Context §3.4, restart trace).
     #[must_use]
-    pub const fn untrusting() -> Self {
-        Self {
-            trust: false,
-            baggage: None,
-        }
+    pub const fn trust(mut self, trust: bool) -> Self {
+        self.restart = !trust;
+        self
     }
 
-    /// Propagates the baggage members with these keys, unless the layer is
-    /// [`untrusting`](Self::untrusting).
+    /// Propagates the baggage members with these keys, if callers are [trusted](Self::trust).
     #[must_use]
     pub fn baggage(mut self, keys: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
         self.baggage = Some(keys.into_iter().map(Into::into).collect());
@@ -47,7 +43,7 @@ impl TraceLayer {
     }
 
     fn context<B>(&self, request: &Request<B>) -> TraceContext {
-        if !self.trust {
+        if self.restart {
             return TraceContext::generate();
         }
         let context = TraceContext::read(request.headers());
@@ -55,12 +51,6 @@ impl TraceLayer {
             Some(keys) => context.with_baggage(request.headers(), keys),
             None => context,
         }
-    }
-}
-
-impl Default for TraceLayer {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -117,13 +117,6 @@ impl TraceContext {
         self
     }
 
-    /// Replaces the vendor-specific trace data. `None` removes it.
-    #[must_use]
-    pub fn with_tracestate(mut self, tracestate: Option<Tracestate>) -> Self {
-        self.tracestate = tracestate;
-        self
-    }
-
     /// Returns the trace id.
     #[must_use]
     pub const fn trace_id(&self) -> TraceId {

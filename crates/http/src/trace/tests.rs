@@ -137,8 +137,8 @@ async fn fault_c8_keeps_the_defined_flags_and_clears_others() {
         );
     }
     let new = TraceContext::generate().flags();
-    assert!(new.is_random() && !new.is_sampled());
-    assert!(Flags::SAMPLED.is_sampled() && !Flags::SAMPLED.is_random());
+    assert!(new == Flags::RANDOM && !new.is_sampled());
+    assert!(Flags::SAMPLED.is_sampled());
 }
 
 /// Invalid values of `traceparent` with their case in the suite.
@@ -358,35 +358,6 @@ async fn fault_c10_drops_lists_of_33_members_and_shortens_long_lists() {
     );
 }
 
-#[test]
-fn with_member_puts_the_new_member_first() {
-    let list = Tracestate::parse([&HeaderValue::from_static("a=1,b=2,c=3")]).unwrap();
-    let with = |key, value| {
-        let list = list.with_member(key, value)?;
-        Some(list.header_value().to_str().unwrap().to_owned())
-    };
-    assert_eq!(with("fanout", "x").unwrap(), "fanout=x,a=1,b=2,c=3");
-    assert_eq!(with("b", "9").unwrap(), "b=9,a=1,c=3");
-    for (key, value) in [
-        ("", "1"),
-        ("A", "1"),
-        ("a", ""),
-        ("a", "1,d=2"),
-        ("a=b", "c"),
-        ("a", "1 "),
-    ] {
-        assert_eq!(with(key, value), None, "{key}={value}");
-    }
-    let full: Vec<_> = (0..32).map(|n| format!("k{n}=1")).collect();
-    let full = HeaderValue::try_from(full.join(",")).unwrap();
-    let list = Tracestate::parse([&full])
-        .unwrap()
-        .with_member("z", "1")
-        .unwrap();
-    let text = list.header_value().to_str().unwrap();
-    assert!(text.starts_with("z=1,k0=1,") && text.ends_with(",k30=1"));
-}
-
 /// Returns the `baggage` of a downstream call if the keys `a` and `b` are allowed.
 async fn baggage(lines: &[&str]) -> Option<String> {
     let all: Vec<_> = lines.iter().map(|line| ("baggage", *line)).collect();
@@ -432,7 +403,7 @@ async fn untrusting_starts_a_new_trace_for_every_request() {
         ("tracestate", "a=1"),
         ("baggage", "a=1"),
     ];
-    let sent = sent(TraceLayer::untrusting().baggage(["a"]), &lines).await;
+    let sent = sent(TraceLayer::new().trust(false).baggage(["a"]), &lines).await;
     assert_ne!(traceparent(&sent).trace_id.to_string(), TRACE);
     assert_eq!(sent.len(), 1);
 }
@@ -473,14 +444,4 @@ proptest! {
             prop_assert_eq!(again.baggage(), context.baggage());
         }
     }
-}
-
-#[test]
-fn writes_the_own_member_in_front_of_those_of_the_caller() {
-    let list = HeaderValue::from_static("a=1,b=2");
-    let list = Tracestate::parse([&list]).unwrap().with_member("us", "7");
-    let mut sent = HeaderMap::new();
-    let context = TraceContext::generate().with_tracestate(list);
-    context.write(&mut sent);
-    assert_eq!(sent[TRACESTATE], "us=7,a=1,b=2");
 }

@@ -1,6 +1,6 @@
 //! The header `traceparent` with the trace id, the parent id and the trace flags.
 
-use std::fmt;
+use std::{fmt, io::Write as _};
 
 use http::HeaderValue;
 
@@ -9,38 +9,26 @@ const LENGTH: usize = 55;
 
 /// A trace id: 16 bytes, not all zero. Displayed in lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TraceId([u8; 16]);
+pub struct TraceId(u128);
 
 impl TraceId {
     /// Creates a random id.
     #[must_use]
     pub fn generate() -> Self {
         // The only invalid id is zero.
-        Self(fastrand::u128(1..).to_be_bytes())
-    }
-
-    /// Returns the bytes of the id.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+        Self(fastrand::u128(1..))
     }
 }
 
 /// The id of one request within a trace: 8 bytes, not all zero. Displayed in lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ParentId([u8; 8]);
+pub struct ParentId(u64);
 
 impl ParentId {
     /// Creates a random id.
     #[must_use]
     pub fn generate() -> Self {
-        Self(fastrand::u64(1..).to_be_bytes())
-    }
-
-    /// Returns the bytes of the id.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 8] {
-        &self.0
+        Self(fastrand::u64(1..))
     }
 }
 
@@ -60,15 +48,8 @@ impl Flags {
         self.0 & Self::SAMPLED.0 != 0
     }
 
-    /// Returns `true` if [`RANDOM`](Self::RANDOM) is set.
-    #[must_use]
-    pub const fn is_random(self) -> bool {
-        self.0 & Self::RANDOM.0 != 0
-    }
-
     /// Keeps the defined flags of `bits` and clears all others.
-    #[must_use]
-    pub const fn of(bits: u8) -> Self {
+    const fn of(bits: u8) -> Self {
         Self(bits & (Self::SAMPLED.0 | Self::RANDOM.0))
     }
 }
@@ -104,8 +85,7 @@ impl Traceparent {
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (known, rest) = value.split_at_checked(LENGTH)?;
         // `known` has `LENGTH` bytes, so all ranges below are valid.
-        let [version] = hex(&known[..2])?;
-        let complete = match version {
+        let complete = match hex(&known[..2])? {
             0 => rest.is_empty(),
             0xff => false,
             _ => rest.first().is_none_or(|next| *next == b'-'),
@@ -114,14 +94,15 @@ impl Traceparent {
         if !complete || !dashes {
             return None;
         }
+        // No field has more digits than its type.
         let trace_id = TraceId(hex(&known[3..35])?);
-        let parent_id = ParentId(hex(&known[36..52])?);
-        let [flags] = hex(&known[53..])?;
-        let valid = trace_id.0 != [0; 16] && parent_id.0 != [0; 8];
+        let parent_id = ParentId(hex(&known[36..52])? as u64);
+        let flags = Flags::of(hex(&known[53..])? as u8);
+        let valid = trace_id.0 != 0 && parent_id.0 != 0;
         valid.then_some(Self {
             trace_id,
             parent_id,
-            flags: Flags::of(flags),
+            flags,
         })
     }
 
@@ -137,45 +118,33 @@ impl Traceparent {
     /// Returns the header value in version 00.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
-        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        write_hex(&mut text[3..35], &self.trace_id.0);
-        write_hex(&mut text[36..52], &self.parent_id.0);
-        write_hex(&mut text[53..], &[self.flags.0]);
-        // Never fails, because the text consists of hex digits and dashes.
+        let (mut text, flags) = ([0; LENGTH], self.flags.0);
+        // Neither of the two can fail: the text has `LENGTH` bytes, all of them hex digits and dashes.
+        let _ = write!(
+            &mut text[..],
+            "00-{}-{}-{flags:02x}",
+            self.trace_id,
+            self.parent_id
+        );
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
-/// Parses `N` bytes of lower-case hex.
-fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    for (byte, digits) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(digits[0])? << 4 | digit(digits[1])?;
-    }
-    Some(bytes)
-}
-
-const fn digit(char: u8) -> Option<u8> {
-    match char {
-        b'0'..=b'9' => Some(char - b'0'),
-        b'a'..=b'f' => Some(char - b'a' + 10),
-        _ => None,
-    }
-}
-
-fn write_hex(to: &mut [u8], bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (digits, byte) in to.chunks_exact_mut(2).zip(bytes) {
-        digits[0] = DIGITS[usize::from(byte >> 4)];
-        digits[1] = DIGITS[usize::from(byte & 15)];
-    }
+/// Parses lower-case hex digits, at most 32.
+fn hex(text: &[u8]) -> Option<u128> {
+    // `from_str_radix` also accepts capital letters and a sign.
+    let valid = text
+        .iter()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let text = std::str::from_utf8(text).ok().filter(|_| valid)?;
+    u128::from_str_radix(text, 16).ok()
 }
 
 macro_rules! written_in_hex {
-    ($($id:ty),*) => { $(
+    ($($id:ty: $format:literal),*) => { $(
         impl fmt::Display for $id {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                write!(f, $format, self.0)
             }
         }
 
@@ -186,4 +155,4 @@ macro_rules! written_in_hex {
         }
     )* };
 }
-written_in_hex!(TraceId, ParentId);
+written_in_hex!(TraceId: "{:032x}", ParentId: "{:016x}");

@@ -48,20 +48,6 @@ impl Tracestate {
         Self::write(list)
     }
 
-    /// Returns the list with the member `key=value` in front, in place of an earlier member with that
-    /// key. Returns `None` if the key or the value is invalid.
-    ///
-    /// A full list of 32 members loses its last one. A list that is too long is shortened as any other,
-    /// which can remove the new member if it has more than 128 bytes.
-    #[must_use]
-    pub fn with_member(&self, key: &str, value: &str) -> Option<Self> {
-        let text = format!("{key}={value}");
-        let own = key_of(text.as_bytes())?;
-        let others = members(self.0.as_bytes()).filter(|other| !has_key(own, other));
-        let list = std::iter::once(text.as_bytes()).chain(others);
-        Self::write(list.take(MAX_MEMBERS).collect())
-    }
-
     /// Returns the header value.
     #[must_use]
     pub const fn header_value(&self) -> &HeaderValue {

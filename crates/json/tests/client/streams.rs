@@ -80,7 +80,7 @@ async fn fault_f37_refused_streams_are_reported_as_not_processed() {
         let error = client.clone().oneshot(get("/")).await.unwrap_err();
         assert_eq!(
             (error, error.failure()),
-            (ClientError::Unsent, Failure::NotProcessed)
+            (ClientError::NotProcessed, Failure::NotProcessed)
         );
         assert_eq!(call_json(&client).await.unwrap().as_raw(), "2");
     }

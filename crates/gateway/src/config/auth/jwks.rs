@@ -80,7 +80,7 @@ fn url(reader: &ValueReader<'_>) -> Option<JwksUrl> {
         return None;
     };
     JwksUrl::new(url)
-        .map_err(|error| reader.error("invalid", error))
+        .map_err(|error| reader.error("invalid", error.message()))
         .ok()
 }
 

@@ -39,9 +39,9 @@ pub(super) fn algorithms(reader: &ValueReader<'_>) -> Vec<Algorithm> {
     let mut algorithms: Vec<Algorithm> = Vec::new();
     for item in reader.list() {
         let Some(name) = item.text() else { continue };
-        match name.parse() {
-            Ok(algorithm) => algorithms.push(algorithm),
-            Err(_) => {
+        match Algorithm::parse(&name) {
+            Some(algorithm) => algorithms.push(algorithm),
+            None => {
                 let known = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
                 let help =
                     nearest_name(&name, known).map(|known| format!("did you mean \"{known}\"?"));
@@ -128,7 +128,7 @@ fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfi
 
 /// Reads the algorithm of a key, which must be one of `allowed`.
 fn declared(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<Algorithm> {
-    let named = reader.text()?.parse().ok();
+    let named = Algorithm::parse(&reader.text()?);
     let algorithm = named.filter(|algorithm| allowed.contains(algorithm));
     if algorithm.is_none() {
         reader.error("invalid", "expected one of the allowed \"algorithms\"");

@@ -26,7 +26,7 @@ use self::poll::{Flight, Poller, Shared};
 pub use self::{
     config::{JwksConfig, Start},
     fetch::FetchOutcome,
-    url::{BadJwksUrl, JwksUrl},
+    url::JwksUrl,
 };
 use super::keys::{KeySet, Unavailable};
 use crate::client::{Client, ClientConfig, ClientError};

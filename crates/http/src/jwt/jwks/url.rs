@@ -1,11 +1,12 @@
 //! The URL of a JWK Set.
 
-use std::{error::Error, fmt, net::IpAddr};
+use std::{fmt, net::IpAddr};
 
 use http::{
     Uri,
     uri::{PathAndQuery, Scheme},
 };
+use tower_fanout_layers::ConfigError;
 
 /// The URL of a JWK Set: `https`, or `http` on a loopback host. `Debug` shows only scheme, host and port,
 /// because the rest may be a secret.
@@ -18,42 +19,29 @@ impl fmt::Debug for JwksUrl {
     }
 }
 
-/// An error for a URL that keys must not be fetched from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadJwksUrl(&'static str);
-
-impl fmt::Display for BadJwksUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl Error for BadJwksUrl {}
-
 impl JwksUrl {
     /// Accepts `url`, such as `https://idp.example/keys`. The scheme `http` is accepted only for `localhost` and
     /// loopback addresses. To fetch keys over `https`, [`Jwks::start`](super::Jwks::start) requires the
-    /// feature `tls`.
+    /// feature `tls`, and [`Jwks::start_with`](super::Jwks::start_with) a client that supports TLS.
     ///
     /// # Errors
     /// Returns an error if `url` has another scheme or no host, or contains credentials.
-    pub fn new(url: Uri) -> Result<Self, BadJwksUrl> {
+    pub fn new(url: Uri) -> Result<Self, ConfigError> {
+        let is = |scheme| url.scheme() == Some(&scheme);
         let authority = url.authority();
-        if authority.is_none_or(|authority| authority.host().is_empty()) {
-            return Err(BadJwksUrl("a JWKS URL must have a host"));
-        }
-        if authority.is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(BadJwksUrl("a JWKS URL must not contain credentials"));
-        }
-        let is_secure = url.scheme() == Some(&Scheme::HTTPS);
-        let is_local = url.scheme() == Some(&Scheme::HTTP) && url.host().is_some_and(is_loopback);
-        if is_secure || is_local {
-            Ok(Self(url))
-        } else {
-            Err(BadJwksUrl(
-                "a JWKS URL must use https, or http on a loopback host",
-            ))
-        }
+        let message = match authority.filter(|authority| !authority.host().is_empty()) {
+            None => "a JWKS URL must have a host",
+            Some(authority) if authority.as_str().contains('@') => {
+                "a JWKS URL must not contain credentials"
+            }
+            Some(authority)
+                if is(Scheme::HTTPS) || is(Scheme::HTTP) && is_loopback(authority.host()) =>
+            {
+                return Ok(Self(url));
+            }
+            Some(_) => "a JWKS URL must use https, or http on a loopback host",
+        };
+        Err(ConfigError::new("url", message))
     }
 
     /// Returns the URL without its path and query.
@@ -87,7 +75,7 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn url(text: &str) -> Result<JwksUrl, BadJwksUrl> {
+    fn url(text: &str) -> Result<JwksUrl, ConfigError> {
         JwksUrl::new(text.parse().unwrap())
     }
 

@@ -44,7 +44,7 @@ impl Jwk {
         let key = match self.0.get("alg") {
             None => self.public()?.prepare(allowed)?,
             Some(name) => {
-                let algorithm = name.as_str().and_then(|name| name.parse().ok());
+                let algorithm = name.as_str().and_then(Algorithm::parse);
                 let algorithm = algorithm.filter(|algorithm| allowed.contains(algorithm));
                 let error = KeyError::new("`alg` is not an allowed algorithm");
                 self.public()?.prepare(&[algorithm.ok_or(error)?])?

@@ -13,8 +13,8 @@ use tower_fanout_testkit::fault_server::tls::{Certificate, CertificateAuthority}
 
 use super::*;
 
-fn tls(certificate: &Certificate) -> Tls {
-    Tls::new(
+fn tls(certificate: &Certificate) -> ServerTls {
+    ServerTls::new(
         certificate.chain_pem.as_bytes(),
         certificate.key_pem.as_bytes(),
     )
@@ -22,7 +22,7 @@ fn tls(certificate: &Certificate) -> Tls {
 }
 
 /// Starts an HTTPS server that responds with the scheme and version of the request.
-async fn https(tls: Tls) -> (SocketAddr, Connections) {
+async fn https(tls: ServerTls) -> (SocketAddr, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let config = ServerConfig {
@@ -112,17 +112,25 @@ async fn replaces_certificates_for_new_connections_and_keeps_them_on_error() {
     let kept = client(addr, &old, None, |_| {}).await.unwrap();
 
     let (chain, key) = (second.chain_pem.as_bytes(), second.key_pem.as_bytes());
-    for (chain, key, error) in [
-        (chain, first.key_pem.as_bytes(), TlsError::Mismatch),
-        (b"", key, TlsError::Certificate),
+    for (chain, key, field, message) in [
+        (
+            chain,
+            first.key_pem.as_bytes(),
+            "key",
+            "does not match the certificate",
+        ),
+        (b"", key, "chain", "is not valid PEM"),
         (
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             key,
-            TlsError::Certificate,
+            "chain",
+            "no usable certificate",
         ),
-        (chain, b"no key", TlsError::Key),
+        (chain, b"no key", "key", "is not valid PEM"),
     ] {
-        assert_eq!(tls.replace(chain, key), Err(error));
+        let error = tls.replace(chain, key).unwrap_err();
+        assert_eq!(error.field(), field, "{error}");
+        assert!(error.message().contains(message), "{error}");
         assert!(client(addr, &old, None, |_| {}).await.is_ok());
     }
     tls.replace(chain, key).unwrap();
@@ -139,9 +147,9 @@ async fn accepts_only_clients_with_a_certificate_of_the_authority() {
         certificate.chain_pem.as_bytes(),
         certificate.key_pem.as_bytes(),
     );
-    let rejected = Tls::with_client_authority(chain, key, b"");
-    assert_eq!(rejected.unwrap_err(), TlsError::Authority);
-    let tls = Tls::with_client_authority(chain, key, authority.ca_pem().as_bytes());
+    let rejected = ServerTls::with_client_authority(chain, key, b"");
+    assert_eq!(rejected.unwrap_err().field(), "authority");
+    let tls = ServerTls::with_client_authority(chain, key, authority.ca_pem().as_bytes());
     let (addr, connections) = https(tls.unwrap()).await;
     for (own, accepted) in [
         (Some(authority.issue_client("ada")), true),
