@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::{
-    ConnectionScript, Request, ServerStats,
+    Request, ServerStats,
     fault::{End, Fault},
 };
 
@@ -39,21 +39,6 @@ pub(super) async fn serve(
             Some(End::KeepAlive) if keep_alive => {}
             end => return end_connection(stream, end).await,
         }
-    }
-}
-
-/// Serves one connection as `script` says.
-pub(super) async fn serve_script(
-    mut stream: impl Transport,
-    script: ConnectionScript,
-    stats: watch::Sender<ServerStats>,
-) {
-    match &script.first {
-        Some(fault) => {
-            let end = perform(&mut stream, &mut Vec::new(), fault).await;
-            end_connection(stream, end).await;
-        }
-        None => serve(stream, script.into_route(), stats).await,
     }
 }
 

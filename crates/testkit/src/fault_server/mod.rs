@@ -1,9 +1,9 @@
 //! A server on a loopback port that breaks its responses on purpose.
 //!
 //! The server writes raw bytes, so it can send what an HTTP library refuses to send. A [`Fault`]
-//! describes the response to one request, and a [`ConnectionScript`] describes one connection. Each
-//! ready-made fault is a failure that was observed in a real downstream. The features `tls` and `h2`
-//! add the modules of the same names, with faults of TLS and HTTP/2.
+//! describes the response to one request. The ready-made faults are failures that every client of a
+//! downstream has to handle; [`Fault::send`] writes any other bytes. The features `tls` and `h2` add
+//! the modules of the same names, with faults of TLS and HTTP/2.
 //!
 //! ```
 //! use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
@@ -30,27 +30,19 @@
 //! | failure | constructor |
 //! |---|---|
 //! | The port refuses connections. | [`FaultServer::refusing`] |
-//! | A connection is accepted and then reset, closed or silent. | [`ConnectionScript::reset`], [`close`](ConnectionScript::close), [`stall`](ConnectionScript::stall) |
-//! | The server sends bytes before any request. | [`ConnectionScript::garbage`], [`early_response`](ConnectionScript::early_response), [`before_request`](ConnectionScript::before_request) |
-//! | An idle pooled connection is closed or reset. | [`ConnectionScript::close_after`], [`Fault::close_after_response`], [`reset_after_response`](Fault::reset_after_response) |
-//! | A pooled connection breaks at the next request. | [`ConnectionScript::new`] with [`Fault::reset_before_head`] or [`close_before_head`](Fault::close_before_head) as its second fault |
+//! | An idle pooled connection is closed or reset. | [`Fault::json`] with [`close`](Fault::close) or [`reset`](Fault::reset) |
 //! | The server stalls before the response, in the head or in the body. | [`Fault::never_respond`], [`stall_in_head`](Fault::stall_in_head), [`stall_in_body`](Fault::stall_in_body) |
 //! | The response is late, or arrives byte by byte. | [`Fault::after`], [`drip`](Fault::drip) |
 //! | The connection is reset before the head, in the head or in the body. | [`Fault::reset_before_head`], [`reset_in_head`](Fault::reset_in_head), [`reset_in_body`](Fault::reset_in_body) |
-//! | `content-length` is wrong. | [`Fault::length_too_long`], [`length_too_short`](Fault::length_too_short), [`negative_length`](Fault::negative_length) |
-//! | The body length is ambiguous. | [`Fault::duplicate_length`], [`length_and_chunked`](Fault::length_and_chunked) |
+//! | `content-length` is wrong. | [`Fault::length_too_long`], [`length_too_short`](Fault::length_too_short) |
 //! | A second response follows. | [`Fault::extra_response`] |
 //! | A chunk is invalid or truncated. | [`Fault::invalid_chunk_size`], [`truncated_chunk`](Fault::truncated_chunk) |
-//! | Chunk extensions or trailers are excessive. | [`Fault::chunk_extension_flood`], [`trailers_flood`](Fault::trailers_flood) |
-//! | A response that must not have a body has one. | [`Fault::no_content_with_body`], [`reset_content_with_body`](Fault::reset_content_with_body), [`not_modified_with_body`](Fault::not_modified_with_body) |
 //! | The body is too long or endless. | [`Fault::json`], [`chunked`](Fault::chunked), [`endless_body`](Fault::endless_body) |
 //! | The body ends with the connection, with or without a TLS `close_notify`. | [`Fault::until_close`], [`close_without_notify`](Fault::close_without_notify) |
-//! | The body is a decompression bomb or deeply nested. | [`Fault::gzip_bomb`], [`deep_json`](Fault::deep_json) |
-//! | The body does not match its content type. | [`Fault::invalid_json`], [`html`](Fault::html) |
-//! | The head is too long or endless. | [`Fault::huge_headers`], [`big_header`](Fault::big_header), [`set_cookie_flood`](Fault::set_cookie_flood), [`endless_head`](Fault::endless_head) |
-//! | Too many interim (1xx) responses arrive. | [`Fault::informational`], [`interim`](Fault::interim), [`endless_interim`](Fault::endless_interim) |
-//! | The head is not valid HTTP/1.1. | [`Fault::http09`], [`bad_status_line`](Fault::bad_status_line), [`bare_lf`](Fault::bare_lf), [`obs_fold`](Fault::obs_fold) |
-//! | The status redirects, switches protocols or reports an error. | [`Fault::redirect`], [`switching_protocols`](Fault::switching_protocols), [`response`](Fault::response) |
+//! | The body is deeply nested or does not match its content type. | [`Fault::deep_json`], [`invalid_json`](Fault::invalid_json), [`html`](Fault::html) |
+//! | The head is too long. | [`Fault::huge_headers`] |
+//! | Too many interim (1xx) responses arrive. | [`Fault::informational`] |
+//! | The status redirects or reports an error. | [`Fault::redirect`], [`response`](Fault::response) |
 //! | Anything else. | [`Fault::new`] with [`send`](Fault::send), [`send_forever`](Fault::send_forever), [`pause`](Fault::pause) and an end such as [`reset`](Fault::reset) |
 //!
 //! # Behavior
@@ -64,7 +56,6 @@
 //!   expects this.
 
 mod connection;
-mod connection_script;
 mod fault;
 #[cfg(feature = "h2")]
 pub mod h2;
@@ -87,7 +78,7 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::{connection_script::ConnectionScript, fault::Fault};
+pub use self::fault::Fault;
 
 /// A running fault server. Dropping it stops the server and all its connections.
 ///
@@ -196,22 +187,6 @@ impl FaultServer {
         .await
     }
 
-    /// Starts a server that serves the first connection as the first script says, the second as the
-    /// second, and so on. The last script repeats.
-    ///
-    /// See [`ConnectionScript`] for an example.
-    ///
-    /// # Panics
-    ///
-    /// Panics if `scripts` is empty or no loopback port is free.
-    pub async fn connections(scripts: impl IntoIterator<Item = ConnectionScript>) -> Self {
-        let next = repeat_last(scripts.into_iter().collect());
-        Self::listen(HTTP, move |stream, stats| {
-            connection::serve_script(stream, next(), stats)
-        })
-        .await
-    }
-
     /// Starts a server that passes each connection to `serve`.
     async fn listen<F>(
         origin: &'static str,
@@ -290,11 +265,11 @@ const HTTP: &str = "http://127.0.0.1";
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const FREE_PORT: &str = "a loopback port must be free";
 const BOUND: &str = "a bound socket has an address";
-const EMPTY_SCRIPT: &str = "the script must have at least one fault, found none";
 
 /// Returns a function that yields the items of `script` in order and then repeats the last.
 fn repeat_last<T: Clone>(script: Vec<T>) -> impl Fn() -> T {
-    let last = script.len().checked_sub(1).expect(EMPTY_SCRIPT);
+    let last = script.len().checked_sub(1);
+    let last = last.expect("the script must have at least one fault, found none");
     let next = AtomicUsize::new(0);
     move || script[next.fetch_add(1, Relaxed).min(last)].clone()
 }

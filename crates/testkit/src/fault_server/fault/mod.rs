@@ -1,8 +1,6 @@
 //! The response to one request, possibly broken.
 
 mod framing;
-mod gzip_bomb;
-mod heads;
 mod responses;
 mod transport;
 
@@ -118,14 +116,6 @@ impl Fault {
     #[must_use]
     pub fn stall(self) -> Self {
         self.end(End::Stall)
-    }
-
-    /// Closes the connection after the response unless another end was set.
-    pub(super) fn or_close(self) -> Self {
-        match self.end {
-            End::KeepAlive => self.close(),
-            _ => self,
-        }
     }
 
     fn end(self, end: End) -> Self {

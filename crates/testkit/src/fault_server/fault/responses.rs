@@ -1,4 +1,4 @@
-//! Well-formed responses.
+//! Well-formed responses, some of them large, slow or unexpected.
 
 use std::time::Duration;
 
@@ -84,10 +84,22 @@ impl Fault {
         Self::json(r#"{"id": NaN,}"#)
     }
 
-    /// Responds with 101 although the request did not ask for another protocol.
+    /// Responds with `{}` and `count` additional headers, each with a value of `size` bytes.
     #[must_use]
-    pub fn switching_protocols() -> Self {
-        let head = status_line(101) + "connection: upgrade\r\nupgrade: test\r\n\r\n";
-        Self::new().send(head)
+    pub fn huge_headers(count: usize, size: usize) -> Self {
+        let value = "x".repeat(size);
+        let names: Vec<String> = (0..count).map(|n| format!("x-huge-{n}")).collect();
+        let headers: Vec<(&str, &str)> = names
+            .iter()
+            .map(|name| (name.as_str(), value.as_str()))
+            .collect();
+        Self::response(200, &headers, "{}")
+    }
+
+    /// Sends `count` interim responses with status 103, then responds with `{}`.
+    #[must_use]
+    pub fn informational(count: usize) -> Self {
+        let storm = format!("{}\r\n", status_line(103)).repeat(count);
+        Self::new().send(storm).then(Self::json("{}"))
     }
 }

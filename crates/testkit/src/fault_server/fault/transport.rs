@@ -21,12 +21,6 @@ impl Fault {
         json_head(100).send(PARTIAL_BODY).stall()
     }
 
-    /// Closes the connection instead of responding.
-    #[must_use]
-    pub fn close_before_head() -> Self {
-        Self::new().close()
-    }
-
     /// Resets the connection instead of responding.
     #[must_use]
     pub fn reset_before_head() -> Self {
@@ -43,22 +37,6 @@ impl Fault {
     #[must_use]
     pub fn reset_in_body() -> Self {
         json_head(100).send(PARTIAL_BODY).reset()
-    }
-
-    /// Responds with `{}` as if the connection stayed open, then resets it.
-    ///
-    /// A client that pools the connection then holds a dead one.
-    #[must_use]
-    pub fn reset_after_response() -> Self {
-        Self::json("{}").reset()
-    }
-
-    /// Responds with `{}` as if the connection stayed open, then closes it.
-    ///
-    /// A client that pools the connection then holds a dead one.
-    #[must_use]
-    pub fn close_after_response() -> Self {
-        Self::json("{}").close()
     }
 }
 

@@ -44,9 +44,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub use self::certificates::{Certificate, CertificateAuthority};
 use super::{
-    ConnectionScript, Fault, FaultServer, Request, ServerStats,
+    Fault, FaultServer, Request, ServerStats,
     connection::{self, Transport},
-    repeat_last,
 };
 
 /// The TLS handshake of a server: valid with a certificate, or broken.
@@ -241,25 +240,6 @@ impl FaultServer {
         Self::listen_tls(tls, b"http/1.1", move |stream, stats| {
             let route = Arc::clone(&route);
             async move { connection::serve(stream, |request| route(request), stats).await }
-        })
-        .await
-    }
-
-    /// Starts an HTTP/1.1 server with TLS that serves the first connection as the first script says, the
-    /// second as the second, and so on. The last script repeats.
-    ///
-    /// `tls` describes the handshake. A connection whose handshake fails uses no script.
-    ///
-    /// # Panics
-    ///
-    /// Panics if `scripts` is empty or no loopback port is free.
-    pub async fn connections_with_tls(
-        tls: &ServerTls,
-        scripts: impl IntoIterator<Item = ConnectionScript>,
-    ) -> Self {
-        let next = repeat_last(scripts.into_iter().collect());
-        Self::listen_tls(tls, b"http/1.1", move |stream, stats| {
-            connection::serve_script(stream, next(), stats)
         })
         .await
     }
