@@ -4,12 +4,9 @@ use std::{future::poll_fn, pin::pin};
 
 use tower_service::Service;
 
-use super::{
-    Laws, Layered, Traffic,
-    drive::{complete, require},
-};
+use super::{Laws, Layered, Traffic, drive::Law};
 
-const ALLOCATIONS: &str = "allocations";
+const ALLOCATIONS: Law = Law("allocations");
 
 /// Calls per trial. The first may allocate what the service creates once, so it is not checked.
 const CALLS: u64 = 8;
@@ -33,10 +30,9 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
         // Both run the same calls, so the difference is what the layer allocates.
         for (layered, bare) in layered.into_iter().zip(bare).skip(1) {
             let own = layered.saturating_sub(bare);
-            require(
-                ALLOCATIONS,
+            ALLOCATIONS.require(
                 own <= limit,
-                &format!("a call allocated {own} times in the layer, expected at most {limit}"),
+                format!("a call allocated {own} times in the layer, expected at most {limit}"),
             );
         }
     }
@@ -46,8 +42,8 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
         let mut counts = Vec::new();
         for number in 1..=CALLS {
             let request = self.traffic.request(number);
-            let (succeeded, count) = complete(ALLOCATIONS, count(&mut service, request)).await;
-            require(ALLOCATIONS, succeeded, "a call failed");
+            let (succeeded, count) = ALLOCATIONS.complete(count(&mut service, request)).await;
+            ALLOCATIONS.require(succeeded, "a call failed");
             counts.push(count);
         }
         counts

@@ -6,11 +6,11 @@ use tokio::{task::unconstrained, time::timeout};
 
 use super::{
     FAILING, Laws, Layered, Traffic, Trial,
-    drive::{CALL_TIMEOUT, MAX_POLLS, SETTLE_TIME, complete, oneshot, poll_times, require},
+    drive::{CALL_TIMEOUT, Law, MAX_POLLS, SETTLE_TIME, oneshot, poll_times},
 };
 use crate::script::ScriptedService;
 
-const CANCELLATION: &str = "cancellation";
+const CANCELLATION: Law = Law("cancellation");
 
 /// The other call that runs beside the call that is dropped.
 #[derive(Clone, Copy, PartialEq)]
@@ -47,8 +47,7 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
             let mut polls = 0;
             while !self.drop_after(polls, number, background).await {
                 polls += 1;
-                require(
-                    CANCELLATION,
+                CANCELLATION.require(
                     polls < MAX_POLLS,
                     "a call did not complete within 1000 polls",
                 );
@@ -104,10 +103,9 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
 
     async fn require_idle(&self, trial: Trial<T, S>, polls: usize) {
         let require = |kept, violation: &str| {
-            require(
-                CANCELLATION,
+            CANCELLATION.require(
                 kept,
-                &format!("{violation} after a call was dropped at poll {polls}"),
+                format!("{violation} after a call was dropped at poll {polls}"),
             );
         };
         require(
@@ -121,7 +119,7 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
         trial.script.set_ready(); // ends the polls of `ready_after_polls`
         let next = oneshot(trial.service, self.traffic.request(2));
         require(
-            complete(CANCELLATION, next).await.is_ok(),
+            CANCELLATION.complete(next).await.is_ok(),
             "the next call failed",
         );
     }

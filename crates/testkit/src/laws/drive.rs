@@ -1,6 +1,7 @@
 //! Polls services and futures by hand, within bounds of time and polls.
 
 use std::{
+    fmt::Display,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
@@ -33,23 +34,31 @@ pub(super) const MAX_LAYER_DELAY: Duration = Duration::from_millis(3);
 /// such a call and only this bound can.
 pub(super) const MAX_POLLS: usize = 1000;
 
-pub(super) fn require(law: &str, kept: bool, violation: &str) {
-    assert!(kept, "law: {law}: {violation}");
-}
+/// The name of a law, which begins the message of each violation.
+#[derive(Clone, Copy)]
+pub(super) struct Law(pub(super) &'static str);
 
-/// Returns the output of `future`, which must complete within [`CALL_TIMEOUT`] and [`MAX_POLLS`].
-pub(super) async fn complete<F: Future>(law: &str, future: F) -> F::Output {
-    let start = Instant::now();
-    let mut future = pin!(future);
-    // `unconstrained`: tokio's cooperative budget would wake the task too, and each wake must be the
-    // layer's own.
-    let polled = unconstrained(poll_times(future.as_mut(), MAX_POLLS));
-    match timeout(CALL_TIMEOUT, polled).await {
-        Ok(Poll::Pending) => panic!("law: {law}: a call did not complete within {MAX_POLLS} polls"),
-        // `timeout` polls once more when it elapses. That poll can complete a call whose wakeup was
-        // lost, so an output is valid only before the deadline.
-        Ok(Poll::Ready(output)) if start.elapsed() < CALL_TIMEOUT => output,
-        _ => panic!("law: {law}: a call did not complete within {CALL_TIMEOUT:?}"),
+impl Law {
+    /// Panics with `violation` if the law is not kept.
+    pub(super) fn require(self, kept: bool, violation: impl Display) {
+        assert!(kept, "law: {}: {violation}", self.0);
+    }
+
+    /// Returns the output of `future`, which must complete within [`CALL_TIMEOUT`] and [`MAX_POLLS`].
+    pub(super) async fn complete<F: Future>(self, future: F) -> F::Output {
+        let start = Instant::now();
+        let mut future = pin!(future);
+        // `unconstrained`: tokio's cooperative budget would wake the task too, and each wake must be the
+        // layer's own.
+        let polled = unconstrained(poll_times(future.as_mut(), MAX_POLLS));
+        let limit = match timeout(CALL_TIMEOUT, polled).await {
+            Ok(Poll::Pending) => format!("{MAX_POLLS} polls"),
+            // `timeout` polls once more when it elapses. That poll can complete a call whose wakeup was
+            // lost, so an output is valid only before the deadline.
+            Ok(Poll::Ready(output)) if start.elapsed() < CALL_TIMEOUT => return output,
+            _ => format!("{CALL_TIMEOUT:?}"),
+        };
+        panic!("law: {}: a call did not complete within {limit}", self.0)
     }
 }
 

@@ -56,6 +56,7 @@ mod wakeups;
 
 use tower_service::Service;
 
+use self::drive::Law;
 #[cfg(feature = "http")]
 pub use self::http::Http;
 use crate::{
@@ -313,6 +314,12 @@ where
 
     fn inner(&self, script: ScriptedService<T::Request, T::Response, T::Error>) -> Inner<T> {
         AssertReady::new(script).count_only()
+    }
+
+    /// Calls `service`, which is ready. Returns `None` if the call failed.
+    async fn send(&self, law: Law, service: &mut S, number: u64) -> Option<T::Response> {
+        let call = service.call(self.traffic.request(number));
+        law.complete(call).await.ok()
     }
 
     fn trial(&self, script: ScriptedService<T::Request, T::Response, T::Error>) -> Trial<T, S> {

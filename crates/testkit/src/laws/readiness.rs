@@ -7,13 +7,13 @@ use tower_service::Service;
 
 use super::{
     FAILING, Laws, Layered, Traffic,
-    drive::{self, complete, oneshot, require},
+    drive::{self, Law, oneshot},
 };
 use crate::assert_ready::ReadinessCounts;
 
-const READINESS: &str = "readiness";
-const RESERVATIONS: &str = "reservations";
-const SHORT_CIRCUIT: &str = "short_circuit";
+const READINESS: Law = Law("readiness");
+const RESERVATIONS: Law = Law("reservations");
+const SHORT_CIRCUIT: Law = Law("short_circuit");
 
 impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     /// Checks that the layer calls an inner instance only after it returned `Ready(Ok(()))`.
@@ -35,14 +35,14 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
 
         ready(&mut service).await;
         let mut clone = service.clone();
-        self.finish(&mut service).await;
+        self.send(READINESS, &mut service, 1).await;
         self.call(&mut clone, 1).await;
         require_no_violations(&trial.counts, "through a clone of a ready instance");
 
         ready(&mut service).await;
         // The pattern that tower documents: move the ready instance out, leave a clone.
         let mut taken = mem::replace(&mut service, clone);
-        self.finish(&mut taken).await;
+        self.send(READINESS, &mut taken, 1).await;
         drop(taken);
         self.call(&mut service, 1).await;
         require_no_violations(&trial.counts, "after mem::replace");
@@ -55,7 +55,7 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
         let mut tasks = JoinSet::new();
         for number in FAILING..16 {
             let call = oneshot(service.clone(), self.traffic.request(number));
-            tasks.spawn(async move { complete(READINESS, call).await.is_ok() });
+            tasks.spawn(async move { READINESS.complete(call).await.is_ok() });
         }
         tasks.join_all().await;
         require_no_violations(&trial.counts, "in concurrent calls");
@@ -108,16 +108,12 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
             let mut service = trial.service;
             // A second call shows whether the first one left readiness behind.
             for number in 1..3 {
-                complete(SHORT_CIRCUIT, drive::ready(&mut service))
-                    .await
-                    .ok();
-                complete(SHORT_CIRCUIT, service.call(self.traffic.request(number)))
-                    .await
-                    .ok();
+                let ready = drive::ready(&mut service);
+                SHORT_CIRCUIT.complete(ready).await.ok();
+                self.send(SHORT_CIRCUIT, &mut service, number).await;
             }
             require_no_reservations(SHORT_CIRCUIT, &trial.counts);
-            require(
-                SHORT_CIRCUIT,
+            SHORT_CIRCUIT.require(
                 trial.script.calls() == 0,
                 "the layer called the inner service instead of skipping it",
             );
@@ -127,22 +123,13 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     async fn call(&self, service: &mut S, number: u64) {
         ready(service).await;
         // The laws about readiness apply to failed calls as well, so errors are ignored.
-        complete(READINESS, service.call(self.traffic.request(number)))
-            .await
-            .ok();
-    }
-
-    async fn finish(&self, service: &mut S) {
-        complete(READINESS, service.call(self.traffic.request(1)))
-            .await
-            .ok();
+        self.send(READINESS, service, number).await;
     }
 }
 
 async fn ready<S: Service<Req>, Req>(service: &mut S) {
-    let ready = complete(READINESS, drive::ready(service)).await;
-    require(
-        READINESS,
+    let ready = READINESS.complete(drive::ready(service)).await;
+    READINESS.require(
         ready.is_ok(),
         "poll_ready failed although the inner service is healthy",
     );
@@ -150,21 +137,18 @@ async fn ready<S: Service<Req>, Req>(service: &mut S) {
 
 fn require_no_violations(counts: &ReadinessCounts, when: &str) {
     let obeyed = counts.violations() == 0;
-    require(
-        READINESS,
+    READINESS.require(
         obeyed,
-        &format!("the layer called an inner instance that was not ready, {when}"),
+        format!("the layer called an inner instance that was not ready, {when}"),
     );
 }
 
-fn require_no_reservations(law: &str, counts: &ReadinessCounts) {
-    require(
-        law,
+fn require_no_reservations(law: Law, counts: &ReadinessCounts) {
+    law.require(
         counts.reserved() == 0,
         "the layer still holds a ready inner instance after the call",
     );
-    require(
-        law,
+    law.require(
         counts.discarded() == 0,
         "the layer dropped a ready inner instance without a call",
     );

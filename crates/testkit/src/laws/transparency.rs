@@ -2,10 +2,10 @@
 
 use super::{
     Laws, Layered, Traffic,
-    drive::{self, complete, require},
+    drive::{self, Law},
 };
 
-const TRANSPARENCY: &str = "transparency";
+const TRANSPARENCY: Law = Law("transparency");
 
 impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     /// Checks that each request reaches the inner service exactly once with its number, and that its
@@ -20,22 +20,16 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
         let mut service = trial.service;
         let numbers: Vec<u64> = (1..=8).collect();
         for &number in &numbers {
-            complete(TRANSPARENCY, drive::ready(&mut service))
-                .await
-                .ok();
-            let response = complete(TRANSPARENCY, service.call(self.traffic.request(number))).await;
-            let received = response
-                .ok()
-                .map(|response| self.traffic.response_number(&response));
-            require(
-                TRANSPARENCY,
+            TRANSPARENCY.complete(drive::ready(&mut service)).await.ok();
+            let response = self.send(TRANSPARENCY, &mut service, number).await;
+            let received = response.map(|response| self.traffic.response_number(&response));
+            TRANSPARENCY.require(
                 received.is_some(),
                 "a call failed although the inner service succeeded",
             );
-            require(
-                TRANSPARENCY,
+            TRANSPARENCY.require(
                 received == Some(number),
-                &format!("the layer changed response {number}"),
+                format!("the layer changed response {number}"),
             );
         }
         let sent: Vec<u64> = trial
@@ -44,15 +38,14 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
             .iter()
             .map(|request| self.traffic.request_number(request))
             .collect();
-        require(
-            TRANSPARENCY,
+        TRANSPARENCY.require(
             sent.len() == numbers.len(),
-            &format!(
+            format!(
                 "{} requests took {} inner calls, expected one call per request",
                 numbers.len(),
                 sent.len()
             ),
         );
-        require(TRANSPARENCY, sent == numbers, "the layer changed a request");
+        TRANSPARENCY.require(sent == numbers, "the layer changed a request");
     }
 }

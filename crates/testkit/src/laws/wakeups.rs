@@ -6,11 +6,11 @@ use tokio::{task::unconstrained, time::sleep};
 
 use super::{
     Laws, Layered, Traffic,
-    drive::{MAX_LAYER_DELAY, SETTLE_TIME, WakeCounter, oneshot, require},
+    drive::{Law, MAX_LAYER_DELAY, SETTLE_TIME, WakeCounter, oneshot},
 };
 use crate::script::ScriptedService;
 
-const WAKEUPS: &str = "wakeups";
+const WAKEUPS: Law = Law("wakeups");
 
 impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
     /// Checks that a waiting call is woken by the inner service only.
@@ -39,13 +39,11 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
         for _ in 0..3 {
             let _ = wakes.poll(call.as_mut());
         }
-        require(
-            WAKEUPS,
+        WAKEUPS.require(
             wakes.count() == 0,
             "a call woke itself while the inner call was pending",
         );
-        require(
-            WAKEUPS,
+        WAKEUPS.require(
             trial.script.polls() <= 3,
             "the inner call was polled more often than the call",
         );
@@ -84,17 +82,15 @@ impl<T: Traffic, S: Layered<T>> Laws<'_, T, S> {
             return;
         }
         let spins = stale.count() + latest.count();
-        require(
-            WAKEUPS,
+        WAKEUPS.require(
             spins == 0,
             "a call woke itself while the inner service was not ready",
         );
         event();
         sleep(2 * MAX_LAYER_DELAY + SETTLE_TIME).await;
-        require(
-            WAKEUPS,
+        WAKEUPS.require(
             latest.count() > 0,
-            &format!("the latest waker was not woken when {event_name}"),
+            format!("the latest waker was not woken when {event_name}"),
         );
     }
 }
