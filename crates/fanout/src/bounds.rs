@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tower_fanout_layers::config::duration::written;
+
 use crate::{
-    plan::{NodeInfo, NodeOrder, Plan, PlanDiagnostic},
+    plan::{NodeInfo, NodeOrder, Plan, PlanDiagnostic, PlanLocation, Severity},
     select::Choice,
     simulate::SimulatedNodes,
     time_budget::shared_retries,
@@ -62,107 +64,170 @@ impl Plan {
     /// let bounds = Bounds::default().deadline(Duration::from_secs(2));
     /// let problem = &plan.check(&bounds)[0];
     /// assert_eq!(problem.to_string(), "the worst case of user is 3s, but the deadline is 2s");
-    /// assert_eq!(problem.place().to_string(), "nodes.user");
+    /// assert_eq!(problem.location.to_string(), "nodes.user");
     /// ```
     #[must_use]
     pub fn check(&self, bounds: &Bounds) -> Vec<PlanDiagnostic> {
-        let graph = &*self.graph;
+        let plan = &*self.graph;
         let run = |node: &NodeInfo| Choice::Run {
-            required: node.required,
+            required: node.is_required(),
         };
-        let choices: Vec<Choice> = graph.nodes.iter().map(run).collect();
-        let node_order = NodeOrder::declared(graph);
-        let simulated = SimulatedNodes::new(graph, &node_order, &choices);
-        let mut found = self.condition_problems();
-        found.extend(problems(
-            &simulated,
-            &graph.names,
-            &node_order.expected,
-            bounds,
-        ));
-        found
+        let choices: Vec<Choice> = plan.nodes.iter().map(run).collect();
+        let simulated = SimulatedNodes {
+            plan,
+            node_order: &NodeOrder::declared(plan),
+            choices: &choices,
+        };
+        let mut problems = plan.conditional_dependencies();
+        problems.extend(simulated.problems(bounds));
+        problems
     }
 }
 
-/// Returns the longest time of each node, or [`Duration::MAX`] if it is unbounded or unknown.
-pub(crate) fn longest(nodes: &[NodeInfo], max_retries: Option<u8>) -> Vec<Duration> {
-    let longest = |node: &NodeInfo| node.longest(max_retries).unwrap_or(Duration::MAX);
-    nodes.iter().map(longest).collect()
-}
+impl<'w> SimulatedNodes<'w> {
+    /// Returns the longest time of each node, or [`Duration::MAX`] if it is unbounded or unknown.
+    pub(crate) fn longest(&self, max_retries: Option<u8>) -> Vec<Duration> {
+        let longest = |node: &NodeInfo| node.longest(max_retries).unwrap_or(Duration::MAX);
+        self.plan.nodes.iter().map(longest).collect()
+    }
 
-/// Returns the ways in which the nodes exceed `bounds`. `expected` holds the expected time of each
-/// node.
-pub(crate) fn problems(
-    simulated: &SimulatedNodes<'_>,
-    names: &[Box<str>],
-    expected: &[Duration],
-    bounds: &Bounds,
-) -> Vec<PlanDiagnostic> {
-    let mut problems = Vec::new();
-    if let Some(deadline) = bounds.deadline {
-        let longest = longest(simulated.nodes, bounds.max_retries);
-        let worst = late(simulated, names, true, &longest, deadline);
-        // A chain that is late without the limit is late with it too, and is reported once.
-        if worst.is_empty() {
-            problems.extend(crowded(
-                simulated,
-                &longest,
-                bounds.max_concurrency,
-                deadline,
+    /// Returns the ways in which the nodes exceed `bounds`.
+    pub(crate) fn problems(&self, bounds: &Bounds) -> Vec<PlanDiagnostic> {
+        let mut problems = Vec::new();
+        if let Some(deadline) = bounds.deadline {
+            let longest = self.longest(bounds.max_retries);
+            let worst = self.late(true, &longest, deadline);
+            // A chain that is late without the limit is late with it too, and is reported once.
+            if worst.is_empty() {
+                problems.extend(self.crowded(&longest, bounds.max_concurrency, deadline));
+            }
+            problems.extend(self.late(false, &self.node_order.expected, deadline));
+            problems.extend(worst);
+        }
+        problems.extend(self.amplified(bounds));
+        problems
+    }
+
+    /// Returns a problem for each node that ends after the deadline although its dependencies end
+    /// before it. `times` are the longest times of the nodes if `worst_case` is `true`, and their
+    /// expected times otherwise.
+    fn late(
+        &self,
+        worst_case: bool,
+        times: &[Duration],
+        deadline: Duration,
+    ) -> Vec<PlanDiagnostic> {
+        let schedule = self.schedule(times, usize::MAX);
+        let is_late = |node: usize| schedule.end(node) > deadline;
+        let first = |node: &usize| is_late(*node) && !self.before(*node).any(is_late);
+        let problem = |node: usize| {
+            let path = schedule.path_to(self, node);
+            let longest = path.iter().max_by_key(|&&node| times[node]);
+            let longest = &self.plan.names[*longest.unwrap_or(&node)];
+            let takes = schedule.end(node);
+            let (code, help) = if !worst_case {
+                let help = format!("raise the deadline, or make \"{longest}\" faster");
+                ("expected_time", help)
+            } else if takes == Duration::MAX {
+                let help = format!(
+                    "set attempt_timeout or total_timeout for the service of \"{longest}\""
+                );
+                ("worst_case", help)
+            } else {
+                let help = format!(
+                    "lower the attempt_timeout of \"{longest}\", set its total_timeout, or allow fewer attempts"
+                );
+                ("worst_case", help)
+            };
+            let time = if worst_case {
+                "worst case"
+            } else {
+                "expected time"
+            };
+            let path = self.plan.joined(&path, " → ");
+            let message = exceeds(time, &path, takes, deadline);
+            let location = PlanLocation::of(&self.plan.names[node], None);
+            PlanDiagnostic::new(Severity::Warning, code, location, message, help)
+        };
+        self.running().filter(first).map(problem).collect()
+    }
+
+    /// Returns a problem if the nodes meet the deadline only without the limit on concurrent nodes.
+    fn crowded(
+        &self,
+        longest: &[Duration],
+        max_concurrency: usize,
+        deadline: Duration,
+    ) -> Option<PlanDiagnostic> {
+        let takes = self.schedule(longest, max_concurrency).total();
+        let all = format!("all nodes, {max_concurrency} at once,");
+        (takes > deadline).then(|| {
+            PlanDiagnostic::new(
+                Severity::Warning,
+                "max_concurrency",
+                PlanLocation::default(),
+                exceeds("worst case", &all, takes, deadline),
+                "raise max_concurrency, or make the nodes faster",
+            )
+        })
+    }
+
+    /// Returns the calls of a request per downstream. Fallbacks count, because every call may fail.
+    fn calls_per_downstream(&self, max_retries: Option<u8>) -> BTreeMap<&'w str, DownstreamCalls> {
+        let mut all: BTreeMap<&str, DownstreamCalls> = BTreeMap::new();
+        for node in self.running() {
+            for worst_case in self.plan.nodes[node].asked() {
+                let asked = all.entry(worst_case.downstream()).or_default();
+                if asked.nodes.last() != Some(&node) {
+                    asked.nodes.push(node);
+                }
+                let further = worst_case.attempts_within(max_retries) - 1;
+                asked.calls += 1;
+                asked.further = asked.further.saturating_add(further);
+            }
+        }
+        all
+    }
+
+    /// Returns a problem for each downstream to which one request may send too many attempts. Each
+    /// call sends one, and its further attempts are limited by the policy and by the retries that
+    /// the request shares.
+    fn amplified(&self, bounds: &Bounds) -> Vec<PlanDiagnostic> {
+        let branches = self.running().count();
+        let shared = bounds
+            .max_retries
+            .map_or(u32::MAX, |retries| shared_retries(retries, branches));
+        let bound = bounds.max_attempts_per_downstream;
+        let mut problems = Vec::new();
+        for (downstream, asked) in self.calls_per_downstream(bounds.max_retries) {
+            let attempts = asked.further.min(shared).saturating_add(asked.calls);
+            if attempts <= bound {
+                continue;
+            }
+            let last = asked.nodes[asked.nodes.len() - 1];
+            let nodes = self.plan.joined(&asked.nodes, ", ");
+            problems.push(PlanDiagnostic::new(
+                Severity::Warning,
+                "amplification",
+                PlanLocation::of(&self.plan.names[last], None),
+                format!(
+                    "one request may send {attempts} attempts to \"{downstream}\" (nodes {nodes}), the maximum is {bound}"
+                ),
+                match bound as usize / asked.nodes.len() {
+                    0 => format!("call \"{downstream}\" from at most {bound} nodes"),
+                    1 => format!("turn off retries and hedges for \"{downstream}\""),
+                    each => format!("limit a call of \"{downstream}\" to {each} attempts"),
+                },
             ));
         }
-        problems.extend(late(simulated, names, false, expected, deadline));
-        problems.extend(worst);
+        problems
     }
-    problems.extend(amplified(simulated, names, bounds));
-    problems
-}
-
-/// Returns a problem for each node that ends after the deadline although its dependencies end
-/// before it.
-fn late(
-    simulated: &SimulatedNodes<'_>,
-    names: &[Box<str>],
-    worst_case: bool,
-    times: &[Duration],
-    deadline: Duration,
-) -> Vec<PlanDiagnostic> {
-    let schedule = simulated.schedule(times, usize::MAX);
-    let is_late = |node: usize| schedule.end(node) > deadline;
-    let first = |node: &usize| is_late(*node) && !simulated.before(*node).any(is_late);
-    let problem = |node: usize| {
-        let path = schedule.path_to(simulated, node);
-        let longest = path.iter().max_by_key(|&&node| times[node]);
-        PlanDiagnostic::Late {
-            worst_case,
-            longest: names[*longest.unwrap_or(&node)].to_string(),
-            path: path.iter().map(|&node| names[node].to_string()).collect(),
-            takes: Some(schedule.end(node)).filter(|takes| *takes < Duration::MAX),
-            deadline,
-        }
-    };
-    simulated.running().filter(first).map(problem).collect()
-}
-
-/// Returns a problem if the nodes meet the deadline only without the limit on concurrent nodes.
-fn crowded(
-    simulated: &SimulatedNodes<'_>,
-    longest: &[Duration],
-    max_concurrency: usize,
-    deadline: Duration,
-) -> Option<PlanDiagnostic> {
-    let takes = simulated.schedule(longest, max_concurrency).total();
-    (takes > deadline).then_some(PlanDiagnostic::Crowded {
-        takes,
-        deadline,
-        max_concurrency,
-    })
 }
 
 /// The calls of a request to one downstream.
 #[derive(Default)]
 struct DownstreamCalls {
-    /// The nodes that make the calls.
+    /// The nodes that make the calls. Never empty.
     nodes: Vec<usize>,
     /// Number of calls.
     calls: u32,
@@ -170,52 +235,12 @@ struct DownstreamCalls {
     further: u32,
 }
 
-/// Returns the calls of a request per downstream. Fallbacks count, because every call may fail.
-fn calls_per_downstream<'w>(
-    simulated: &SimulatedNodes<'w>,
-    max_retries: Option<u8>,
-) -> BTreeMap<&'w str, DownstreamCalls> {
-    let mut all: BTreeMap<&str, DownstreamCalls> = BTreeMap::new();
-    for node in simulated.running() {
-        for worst_case in simulated.nodes[node].asked() {
-            let asked = all.entry(worst_case.downstream()).or_default();
-            if asked.nodes.last() != Some(&node) {
-                asked.nodes.push(node);
-            }
-            let further = worst_case.attempts_within(max_retries) - 1;
-            asked.calls += 1;
-            asked.further = asked.further.saturating_add(further);
-        }
-    }
-    all
-}
-
-/// Returns a problem for each downstream to which one request may send too many attempts. Each call
-/// sends one, and its further attempts are limited by the policy and by the retries that the
-/// request shares.
-fn amplified(
-    simulated: &SimulatedNodes<'_>,
-    names: &[Box<str>],
-    bounds: &Bounds,
-) -> Vec<PlanDiagnostic> {
-    let branches = simulated.running().count();
-    let shared = bounds
-        .max_retries
-        .map(|retries| shared_retries(retries, branches));
-    let bound = bounds.max_attempts_per_downstream;
-    let too_many = calls_per_downstream(simulated, bounds.max_retries)
-        .into_iter()
-        .filter_map(|(downstream, asked)| {
-            let further = asked.further.min(shared.unwrap_or(u32::MAX));
-            let attempts = further.saturating_add(asked.calls);
-            (attempts > bound).then(|| PlanDiagnostic::Amplification {
-                downstream: downstream.to_owned(),
-                nodes: (asked.nodes.iter())
-                    .map(|&node| names[node].to_string())
-                    .collect(),
-                attempts,
-                bound,
-            })
-        });
-    too_many.collect()
+/// Returns the message that `time`, the worst case or the expected time, of `what` is too long.
+fn exceeds(time: &str, what: &str, takes: Duration, deadline: Duration) -> String {
+    let takes = match takes {
+        Duration::MAX => "unbounded".into(),
+        takes => written(takes).to_string(),
+    };
+    let deadline = written(deadline);
+    format!("the {time} of {what} is {takes}, but the deadline is {deadline}")
 }

@@ -8,36 +8,20 @@ use std::{
 
 use crate::{
     graph,
-    plan::{NodeInfo, NodeOrder, PlanGraph},
+    plan::{NodeOrder, PlanGraph},
     select::Choice,
     time_budget::reserves_time_for,
 };
 
 /// The nodes of a request, as input of a simulation.
 pub(crate) struct SimulatedNodes<'w> {
-    pub(crate) nodes: &'w [NodeInfo],
-    order: &'w [usize],
-    dependents: &'w [Vec<usize>],
-    /// Per node, its position in the order in which ready nodes start.
-    rank: &'w [u32],
-    choices: &'w [Choice],
+    pub(crate) plan: &'w PlanGraph,
+    /// The order in which ready nodes start, and their expected times.
+    pub(crate) node_order: &'w NodeOrder,
+    pub(crate) choices: &'w [Choice],
 }
 
-impl<'w> SimulatedNodes<'w> {
-    pub(crate) fn new(
-        plan: &'w PlanGraph,
-        node_order: &'w NodeOrder,
-        choices: &'w [Choice],
-    ) -> Self {
-        Self {
-            nodes: &plan.nodes,
-            order: &plan.order,
-            dependents: &plan.dependents,
-            rank: &node_order.rank,
-            choices,
-        }
-    }
-
+impl SimulatedNodes<'_> {
     /// Returns `true` if the request runs `node`.
     pub(crate) fn runs(&self, node: usize) -> bool {
         matches!(self.choices[node], Choice::Run { .. })
@@ -50,23 +34,31 @@ impl<'w> SimulatedNodes<'w> {
 
     /// Returns the nodes that run, in order of declaration.
     pub(crate) fn running(&self) -> impl Iterator<Item = usize> {
-        (0..self.nodes.len()).filter(|&node| self.runs(node))
+        (0..self.choices.len()).filter(|&node| self.runs(node))
     }
 
     /// Returns the nodes that run, in topological order.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = usize> {
-        self.order.iter().copied().filter(|&node| self.runs(node))
+        self.plan
+            .order
+            .iter()
+            .copied()
+            .filter(|&node| self.runs(node))
     }
 
     /// Returns the nodes that run and on which no other running node depends.
     pub(crate) fn sinks(&self) -> impl Iterator<Item = usize> {
-        let waited_for = |node: usize| self.dependents[node].iter().any(|&next| self.runs(next));
+        let waited_for = |node: usize| {
+            self.plan.dependents[node]
+                .iter()
+                .any(|&next| self.runs(next))
+        };
         self.running().filter(move |&node| !waited_for(node))
     }
 
     /// Returns the running nodes that `node` depends on.
     pub(crate) fn before(&self, node: usize) -> impl Iterator<Item = usize> {
-        let dependencies = self.nodes[node].dependencies();
+        let dependencies = self.plan.nodes[node].dependencies();
         dependencies.filter(|&other| self.runs(other))
     }
 
@@ -77,8 +69,8 @@ impl<'w> SimulatedNodes<'w> {
             true => self.before(node).collect(),
             false => Vec::new(),
         };
-        let edges: Vec<Vec<usize>> = (0..self.nodes.len()).map(before).collect();
-        let wave = graph::waves(self.order, &edges);
+        let edges: Vec<Vec<usize>> = (0..self.choices.len()).map(before).collect();
+        let wave = graph::waves(&self.plan.order, &edges);
         let count = self.running().map(|node| wave[node] + 1).max();
         let mut waves = vec![Vec::new(); count.unwrap_or(0)];
         self.running().for_each(|node| waves[wave[node]].push(node));
@@ -88,8 +80,14 @@ impl<'w> SimulatedNodes<'w> {
     /// Returns, for each node, the length of the longest chain of dependents that the node reserves
     /// time for. `times` holds the duration of each node.
     pub(crate) fn chains(&self, times: &[Duration]) -> Vec<Duration> {
-        let mut chains = vec![Duration::ZERO; self.nodes.len()];
-        for &node in self.order.iter().rev().filter(|&&node| self.runs(node)) {
+        let mut chains = vec![Duration::ZERO; self.choices.len()];
+        for &node in self
+            .plan
+            .order
+            .iter()
+            .rev()
+            .filter(|&&node| self.runs(node))
+        {
             let chain = times[node].saturating_add(chains[node]);
             for before in self.before(node) {
                 if reserves_time_for(self.is_required(before), self.is_required(node)) {
@@ -103,17 +101,17 @@ impl<'w> SimulatedNodes<'w> {
     /// Simulates a run in which each node takes as long as `times` says and answers. At most
     /// `at_once` nodes run at a time.
     pub(crate) fn schedule(&self, times: &[Duration], at_once: usize) -> Schedule {
-        let mut waits: Vec<usize> = (0..self.nodes.len())
+        let mut waits: Vec<usize> = (0..self.choices.len())
             .map(|node| self.before(node).count())
             .collect();
-        let turn = |node: usize| (!self.is_required(node), self.rank[node], node);
+        let turn = |node: usize| (!self.is_required(node), self.node_order.rank[node], node);
         let mut ready: BTreeSet<_> = self
             .running()
             .filter(|&node| waits[node] == 0)
             .map(turn)
             .collect();
         let mut running = BinaryHeap::new();
-        let mut spans = vec![None; self.nodes.len()];
+        let mut spans = vec![None; self.choices.len()];
         let mut now = Duration::ZERO;
         loop {
             while running.len() < at_once
@@ -132,7 +130,7 @@ impl<'w> SimulatedNodes<'w> {
                 && end == now
             {
                 running.pop();
-                for &next in self.dependents[node]
+                for &next in self.plan.dependents[node]
                     .iter()
                     .filter(|&&next| self.runs(next))
                 {

@@ -29,8 +29,8 @@ fn built(declare: impl FnOnce(&mut Builder)) -> Result<BoundPlan<Request>, Vec<P
 /// Returns the code, the location, the message and the fix of each problem.
 fn summaries(problems: &[PlanDiagnostic]) -> Vec<[String; 4]> {
     let found = problems.iter().map(|problem| {
-        let (what, place) = (problem.to_string(), problem.place().to_string());
-        [problem.code().to_owned(), place, what, problem.help()]
+        let (what, place) = (problem.to_string(), problem.location.to_string());
+        [problem.code.to_owned(), place, what, problem.help.clone()]
     });
     found.collect()
 }
@@ -40,7 +40,7 @@ fn refused(declare: impl FnOnce(&mut Builder)) -> Vec<[String; 4]> {
     let problems = built(declare).expect_err("the plan must be rejected");
     let errors = problems
         .iter()
-        .all(|problem| problem.severity() == Severity::Error);
+        .all(|problem| problem.severity == Severity::Error);
     assert!(errors, "{problems:?}");
     summaries(&problems)
 }
@@ -51,7 +51,7 @@ fn warned(bounds: &Bounds, declare: impl FnOnce(&mut Builder)) -> Vec<[String; 4
     let problems = plan.plan().check(bounds);
     let warnings = problems
         .iter()
-        .all(|problem| problem.severity() == Severity::Warning);
+        .all(|problem| problem.severity == Severity::Warning);
     assert!(warnings, "{problems:?}");
     summaries(&problems)
 }
@@ -213,8 +213,9 @@ mod errors {
     async fn fault_g6_deep_plans_build_and_long_cycles_are_reported() {
         for count in [100, 1000] {
             let plan = built(|plan| chain(plan, count, None)).unwrap();
-            assert_eq!(plan.plan().nodes()[count - 1].wave(), count - 1);
-            let answer = FanOut::new(plan).oneshot(()).await.unwrap();
+            let fan_out = FanOut::new(plan);
+            assert_eq!(fan_out.explain(&(), None).unwrap().waves.len(), count);
+            let answer = fan_out.oneshot(()).await.unwrap();
             assert_eq!(answer.report().count(Status::Success), count);
             assert_eq!(answer.report().elapsed, ms(count as u64));
             let last = count - 1;
@@ -275,7 +276,7 @@ mod errors {
         };
         assert!(declare(false).is_ok());
         assert_eq!(
-            declare(true).unwrap_err()[0].place().to_string(),
+            declare(true).unwrap_err()[0].location.to_string(),
             "nodes.orders.tiers"
         );
     }
@@ -540,7 +541,7 @@ fn all_cycles_are_reported_and_a_typo_causes_one_error() {
     plan.node("other", slow(1), |(), _| Ok(())).reads("user");
     let error = plan.build().unwrap_err();
     let places: Vec<_> = (error.diagnostics().iter())
-        .map(|problem| problem.place().to_string())
+        .map(|problem| problem.location.to_string())
         .collect();
     assert_eq!(places, ["nodes.orders.after[0]", "nodes.other.reads[0]"]);
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower_fanout_layers::{CallContext, breaker::State};
 
 use crate::{
-    bounds::{self, Bounds},
+    bounds::Bounds,
     outcome::SkipReason,
     plan::{NodeOrder, PlanDiagnostic, PlanGraph},
     run::Options,
@@ -136,12 +136,13 @@ impl<Req: CallContext> FanOut<Req> {
             ..Bounds::default()
         };
         // Nodes without enough time are skipped first, because that lets other nodes start earlier.
-        let late = Outlook::new(plan, &node_order, &choices, &bounds, &self.options).without_time();
-        for (node, reason) in late {
+        let options = &self.options;
+        for (node, reason) in
+            Outlook::new(plan, &node_order, &choices, &bounds, options).without_time()
+        {
             choices[node] = Choice::Skip(reason);
         }
-        let outlook = Outlook::new(plan, &node_order, &choices, &bounds, &self.options);
-        let mut explanation = outlook.explain();
+        let mut explanation = Outlook::new(plan, &node_order, &choices, &bounds, options).explain();
         for (node, explained) in explanation.nodes.iter_mut().enumerate() {
             explained.breaker = self.breaker_state(node);
         }
@@ -152,10 +153,6 @@ impl<Req: CallContext> FanOut<Req> {
 /// The inputs of an explanation.
 struct Outlook<'o> {
     simulated: SimulatedNodes<'o>,
-    names: &'o [Box<str>],
-    choices: &'o [Choice],
-    /// Per node, its expected time. Zero if it is unknown.
-    expected: &'o [Duration],
     bounds: &'o Bounds,
     options: &'o Options,
 }
@@ -169,13 +166,19 @@ impl<'o> Outlook<'o> {
         options: &'o Options,
     ) -> Self {
         Self {
-            simulated: SimulatedNodes::new(plan, node_order, choices),
-            names: &plan.names,
-            choices,
-            expected: &node_order.expected,
+            simulated: SimulatedNodes {
+                plan,
+                node_order,
+                choices,
+            },
             bounds,
             options,
         }
+    }
+
+    /// Returns the expected time of each node. Zero if it is unknown.
+    fn expected(&self) -> &[Duration] {
+        &self.simulated.node_order.expected
     }
 
     /// Returns the optional nodes that cannot finish in time when their turn comes, and the nodes
@@ -183,11 +186,11 @@ impl<'o> Outlook<'o> {
     fn without_time(&self) -> Vec<(usize, SkipReason)> {
         let schedule = self
             .simulated
-            .schedule(self.expected, self.bounds.max_concurrency);
-        let chains = self.simulated.chains(self.expected);
+            .schedule(self.expected(), self.bounds.max_concurrency);
+        let chains = self.simulated.chains(self.expected());
         let mut late: Vec<(usize, SkipReason)> = Vec::new();
         for node in self.simulated.in_order() {
-            let hard = &mut self.simulated.nodes[node].hard_dependencies();
+            let hard = &mut self.simulated.plan.nodes[node].hard_dependencies();
             if hard.any(|before| late.iter().any(|(other, _)| *other == before)) {
                 late.push((node, SkipReason::Dependency));
             } else if let (Some(start), Some(_)) = (schedule.start(node), self.bounds.deadline)
@@ -208,7 +211,7 @@ impl<'o> Outlook<'o> {
         time_slice(
             self.simulated.is_required(node),
             left,
-            self.expected[node],
+            self.expected()[node],
             after,
         )
     }
@@ -246,16 +249,20 @@ impl<'o> Outlook<'o> {
             simulated, bounds, ..
         } = self;
         let schedule = |times: &[Duration]| simulated.schedule(times, bounds.max_concurrency);
-        let expected = schedule(self.expected);
-        let worst = schedule(&bounds::longest(simulated.nodes, bounds.max_retries));
+        let expected = schedule(self.expected());
+        let worst = schedule(&simulated.longest(bounds.max_retries));
         let known = !simulated
             .running()
-            .any(|node| self.expected[node].is_zero());
+            .any(|node| self.expected()[node].is_zero());
         let decides = if known { &expected } else { &worst };
         let (worst_case, _) = self.decided(&worst);
         let worst_case = worst_case.min(bounds.deadline.unwrap_or(Duration::MAX));
         let (_, decisive) = self.decided(decides);
-        let chains = simulated.chains(self.expected);
+        let chains = simulated.chains(self.expected());
+        // A strategy that counts answers does not wait for slow nodes.
+        let deadline = bounds
+            .deadline
+            .filter(|_| self.options.strategy.quorum().is_none());
         Explanation {
             strategy: self.options.strategy,
             deadline: bounds.deadline,
@@ -263,39 +270,23 @@ impl<'o> Outlook<'o> {
             critical_path: decisive.map_or_else(Vec::new, |node| decides.path_to(simulated, node)),
             expected: known.then(|| self.decided(&expected).0),
             worst_case: Some(worst_case).filter(|time| *time < Duration::MAX),
-            nodes: (0..simulated.nodes.len())
+            nodes: (0..simulated.choices.len())
                 .map(|node| self.node(node, &expected, chains[node]))
                 .collect(),
-            warnings: self.warnings(),
+            warnings: simulated.problems(&bounds.deadline(deadline)),
         }
-    }
-
-    /// Returns the problems of the request. A strategy that counts answers does not wait for slow
-    /// nodes, so their problems are left out.
-    fn warnings(&self) -> Vec<PlanDiagnostic> {
-        let mut problems =
-            bounds::problems(&self.simulated, self.names, self.expected, self.bounds);
-        if self.options.strategy.quorum().is_some() {
-            problems.retain(|problem| {
-                !matches!(
-                    problem,
-                    PlanDiagnostic::Late { .. } | PlanDiagnostic::Crowded { .. }
-                )
-            });
-        }
-        problems
     }
 
     fn node(&self, node: usize, schedule: &Schedule, after: Duration) -> Explained {
-        let info = &self.simulated.nodes[node];
-        let (required, expected) = (self.simulated.is_required(node), self.expected[node]);
+        let info = &self.simulated.plan.nodes[node];
+        let (required, expected) = (self.simulated.is_required(node), self.expected()[node]);
         let start = schedule.start(node);
         let dependencies = info.dependencies.iter();
         Explained {
-            name: self.names[node].clone(),
+            name: self.simulated.plan.names[node].clone(),
             required,
             selected: self.simulated.runs(node),
-            skip_reason: match self.choices[node] {
+            skip_reason: match self.simulated.choices[node] {
                 Choice::Skip(reason) => Some(reason),
                 _ => None,
             },

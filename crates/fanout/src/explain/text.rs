@@ -22,14 +22,14 @@ impl fmt::Display for Explanation {
             writeln!(
                 f,
                 "{line}warning[{}]: {}",
-                warning.code(),
-                sanitized(&warning.to_string())
+                warning.code,
+                sanitized(&warning.message)
             )?;
             writeln!(
                 f,
                 "  at {}: {}",
-                sanitized(&warning.place().to_string()),
-                sanitized(&warning.help())
+                sanitized(&warning.location.to_string()),
+                sanitized(&warning.help)
             )?;
         }
         Ok(())

@@ -17,7 +17,7 @@ struct Whole<'e> {
     expected: Option<Millis>,
     worst_case: Option<Millis>,
     services: Services<'e>,
-    warnings: Vec<Warning>,
+    warnings: &'e [PlanDiagnostic],
 }
 
 impl Serialize for Explanation {
@@ -31,7 +31,7 @@ impl Serialize for Explanation {
             expected: self.expected.map(Millis),
             worst_case: self.worst_case.map(Millis),
             services: Services(self),
-            warnings: self.warnings.iter().map(Warning::from).collect(),
+            warnings: &self.warnings,
         };
         whole.serialize(serializer)
     }
@@ -80,25 +80,6 @@ impl<'e> Services<'e> {
             expected: node.expected.map(Millis),
             budget: node.budget.map(Millis),
             worst_case_attempts: node.worst_case_attempts,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Warning {
-    code: &'static str,
-    place: String,
-    message: String,
-    fix: String,
-}
-
-impl From<&PlanDiagnostic> for Warning {
-    fn from(problem: &PlanDiagnostic) -> Self {
-        Self {
-            code: problem.code(),
-            place: problem.place().to_string(),
-            message: problem.to_string(),
-            fix: problem.help(),
         }
     }
 }

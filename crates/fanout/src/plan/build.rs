@@ -1,11 +1,14 @@
 //! Builds a plan from the descriptions of its nodes.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Dependency, NodeInfo, NodeSpec, Plan, PlanError, PlanGraph, PlanPart,
-    check::{self, Read},
-    resolve::Resolver,
+    Dependency, NodeSpec, Plan, PlanDiagnostic, PlanError, PlanGraph, PlanLocation, PlanPart,
+    Reference, Severity, check::Read,
+};
+use crate::{
+    graph::{self, Ancestors},
+    suggest::nearest_name,
 };
 
 /// Validates `specs` and builds a plan with the id `id`, which the keys in `specs` have.
@@ -15,59 +18,18 @@ use super::{
 pub(crate) fn build(id: u64, specs: Vec<NodeSpec>) -> Result<Plan, PlanError> {
     let names: Arc<[Box<str>]> = specs.iter().map(|spec| spec.name.clone()).collect();
     let mut resolver = Resolver::new(id, &names);
-    let mut parts = Parts::default();
-    for spec in specs {
-        parts.add(spec, &mut resolver);
-    }
-    let mut problems = resolver.problems;
-    let graph = check::graph(
-        &names,
-        &parts.nodes,
-        &parts.reads,
-        &parts.loose,
-        &mut problems,
-    );
-    if !problems.is_empty() {
-        return Err(PlanError { problems });
-    }
-    for (node, wave) in parts.nodes.iter_mut().zip(&graph.waves) {
-        node.wave = *wave;
-    }
-    Ok(Plan {
-        graph: Arc::new(PlanGraph {
-            id,
-            names,
-            nodes: parts.nodes,
-            dependents: graph.dependents,
-            order: graph.order,
-            ancestors: graph.ancestors,
-        }),
-    })
-}
-
-/// The nodes of a plan, with references resolved to indices.
-#[derive(Default)]
-struct Parts {
-    nodes: Vec<NodeInfo>,
-    reads: Vec<Read>,
-    /// Nodes with a dependency that could not be resolved.
-    loose: Vec<usize>,
-}
-
-impl Parts {
-    fn add(&mut self, spec: NodeSpec, resolver: &mut Resolver<'_>) {
-        let (index, mut info) = (self.nodes.len(), spec.info);
+    let (mut nodes, mut reads) = (Vec::with_capacity(names.len()), Vec::new());
+    // Nodes with a dependency that could not be resolved.
+    let mut loose = Vec::new();
+    for (node, spec) in specs.into_iter().enumerate() {
+        let mut info = spec.info;
         for (position, reference) in spec.reads.into_iter().enumerate() {
-            let on = resolver.resolve(index, PlanPart::Reads(position), reference);
-            self.reads.extend(on.map(|on| Read {
-                node: index,
-                position,
-                on,
-            }));
+            let on = resolver.resolve(node, PlanPart::Reads(position), reference);
+            reads.extend(on.map(|on| Read { node, position, on }));
         }
         for (position, (reference, hard)) in spec.after.into_iter().enumerate() {
-            let Some(on) = resolver.resolve(index, PlanPart::After(position), reference) else {
-                self.loose.push(index);
+            let Some(on) = resolver.resolve(node, PlanPart::After(position), reference) else {
+                loose.push(node);
                 continue;
             };
             match info.dependencies.iter_mut().find(|known| known.node == on) {
@@ -81,6 +43,113 @@ impl Parts {
                 }),
             }
         }
-        self.nodes.push(info);
+        nodes.push(info);
+    }
+    let mut problems = resolver.problems;
+    let edges: Vec<Vec<usize>> = nodes
+        .iter()
+        .map(|node| node.dependencies().collect())
+        .collect();
+    let mut graph = PlanGraph {
+        id,
+        names,
+        nodes,
+        dependents: graph::reverse(&edges),
+        order: Vec::new(),
+        ancestors: Ancestors::default(),
+    };
+    match graph::sort(&edges) {
+        Ok(order) => {
+            graph.ancestors = Ancestors::new(&order, &edges);
+            graph.order = order;
+            problems.extend(graph.foreign_reads(&reads, &loose));
+            problems.extend(graph.unreachable());
+        }
+        // Ancestors are defined only without cycles, so reads are not checked.
+        Err(cycles) => problems.extend(cycles.iter().map(|path| graph.cycle(path))),
+    }
+    if !problems.is_empty() {
+        return Err(PlanError { problems });
+    }
+    Ok(Plan {
+        graph: Arc::new(graph),
+    })
+}
+
+/// The nodes of a plan by name. Collects the problems of their names and references.
+struct Resolver<'n> {
+    plan: u64,
+    names: &'n [Box<str>],
+    indices: HashMap<&'n str, usize>,
+    problems: Vec<PlanDiagnostic>,
+}
+
+impl<'n> Resolver<'n> {
+    /// Creates a resolver for the nodes named `names`, with a problem for each duplicate name.
+    fn new(plan: u64, names: &'n [Box<str>]) -> Self {
+        let mut resolver = Self {
+            plan,
+            names,
+            indices: HashMap::with_capacity(names.len()),
+            problems: Vec::new(),
+        };
+        if names.is_empty() {
+            let whole = PlanLocation::default();
+            resolver.error("empty_plan", whole, "the plan has no nodes", "add a node");
+        }
+        for (index, name) in names.iter().enumerate() {
+            if resolver.indices.insert(name, index).is_some() {
+                resolver.error(
+                    "duplicate_name",
+                    PlanLocation::of(name, None),
+                    format!("duplicate node name \"{name}\""),
+                    "rename one of the nodes",
+                );
+            }
+        }
+        resolver
+    }
+
+    /// Returns the index of the node that `part` of `node` refers to. Records a problem if the
+    /// reference cannot be resolved.
+    fn resolve(&mut self, node: usize, part: PlanPart, reference: Reference) -> Option<usize> {
+        let node = &self.names[node];
+        let location = PlanLocation::of(node, part);
+        match reference {
+            Reference::Key { plan, index } if plan == self.plan => return Some(index),
+            Reference::Key { .. } => self.error(
+                "foreign_key",
+                location,
+                format!("\"{node}\" uses a key of another plan"),
+                "use a key from the builder of this plan",
+            ),
+            Reference::Name(name) => {
+                if let Some(&index) = self.indices.get(&*name) {
+                    return Some(index);
+                }
+                let does = match part {
+                    PlanPart::Reads(_) => "reads",
+                    _ => "depends on",
+                };
+                let message = format!("\"{node}\" {does} \"{name}\", which is not in the plan");
+                let help = match nearest_name(&name, self.names.iter().map(|known| &**known)) {
+                    Some(nearest) => format!("did you mean \"{nearest}\"?"),
+                    None => format!("add a node \"{name}\", or remove this reference"),
+                };
+                self.error("unknown_node", location, message, help);
+            }
+        }
+        None
+    }
+
+    fn error(
+        &mut self,
+        code: &'static str,
+        location: PlanLocation,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let problem = PlanDiagnostic::new(Severity::Error, code, location, message, help);
+        self.problems.push(problem);
     }
 }

@@ -1,177 +1,130 @@
 //! The problems of a plan.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt};
 
-use super::location::{PlanLocation, PlanPart, Severity};
-
-/// A problem of a plan. [`Display`](fmt::Display) says what is wrong, [`place`](Self::place) where,
-/// and [`help`](Self::help) how to fix it.
+/// A problem of a plan. [`Display`](fmt::Display) writes the [message](Self::message).
 ///
-/// | code | severity | variant |
+/// | code | severity | problem |
 /// |---|---|---|
-/// | `empty_plan` | error | [`Empty`](Self::Empty) |
-/// | `duplicate_name` | error | [`DuplicateName`](Self::DuplicateName) |
-/// | `unknown_node` | error | [`UnknownNode`](Self::UnknownNode) |
-/// | `foreign_key` | error | [`ForeignKey`](Self::ForeignKey) |
-/// | `not_a_dependency` | error | [`NotADependency`](Self::NotADependency) |
-/// | `cycle` | error | [`Cycle`](Self::Cycle) |
-/// | `unreachable` | error | [`Unreachable`](Self::Unreachable) |
-/// | `conditional_dependency` | warning | [`ConditionalDependency`](Self::ConditionalDependency) |
-/// | `worst_case` | warning | [`Late`](Self::Late) with `worst_case: true` |
-/// | `expected_time` | warning | [`Late`](Self::Late) with `worst_case: false` |
-/// | `max_concurrency` | warning | [`Crowded`](Self::Crowded) |
-/// | `amplification` | warning | [`Amplification`](Self::Amplification) |
+/// | `empty_plan` | error | The plan has no nodes. |
+/// | `duplicate_name` | error | Two nodes have the same name. |
+/// | `unknown_node` | error | A node depends on, or reads, a node that is not in the plan. |
+/// | `foreign_key` | error | A node uses a key of another plan. |
+/// | `not_a_dependency` | error | A node reads the answer of a node that it does not depend on. |
+/// | `cycle` | error | Nodes depend on each other. |
+/// | `unreachable` | error | A required node needs nodes that have no tier in common. |
+/// | `conditional_dependency` | warning | An unconditional, required node needs a node that has a condition. |
+/// | `worst_case` | warning | A chain of dependent nodes may take longer than the deadline. |
+/// | `expected_time` | warning | A chain of dependent nodes is expected to take longer than the deadline. |
+/// | `max_concurrency` | warning | Every chain of nodes meets the deadline, but with the limit on concurrent nodes the whole plan does not. |
+/// | `amplification` | warning | One request may send too many attempts to one downstream. |
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub enum PlanDiagnostic {
-    /// The plan has no nodes.
-    Empty,
-    /// Two nodes have the same name.
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
-    /// A node depends on, or reads, a node that is not in the plan.
-    UnknownNode {
-        /// The reference.
-        place: PlanLocation,
-        /// The unknown name.
-        name: String,
-        /// The most similar name in the plan, if there is a similar one.
-        nearest: Option<String>,
-    },
-    /// A node uses a key of another plan.
-    ForeignKey {
-        /// The reference.
-        place: PlanLocation,
-    },
-    /// A node reads the answer of a node that it does not depend on.
-    NotADependency {
-        /// The reference.
-        place: PlanLocation,
-        /// The name of the node that is read.
-        on: String,
-        /// `true` if that node depends on the reading node, or is the reading node.
-        circular: bool,
-    },
-    /// Nodes depend on each other.
-    Cycle {
-        /// The nodes along the cycle. Each depends on the next, and the last on the first.
-        path: Vec<String>,
-        /// The dependency to remove. It points to a node that is declared later, so it is the most
-        /// likely mistake.
-        place: PlanLocation,
-        /// The name of the node that this dependency points to.
-        on: String,
-    },
-    /// A required node needs nodes that have no tier in common.
-    Unreachable {
-        /// The name of the required node.
-        node: String,
-        /// The nodes it needs that are restricted to tiers, each with its tiers. Includes the node
-        /// itself if it is restricted.
-        needs: Vec<(String, Vec<String>)>,
-    },
-    /// An unconditional, required node needs a node that has a condition.
-    ConditionalDependency {
-        /// The dependency.
-        place: PlanLocation,
-        /// The name of the node with the condition.
-        on: String,
-    },
-    /// A chain of dependent nodes takes longer than the deadline.
-    Late {
-        /// `true` if each node takes its longest time, `false` if it takes its expected time.
-        worst_case: bool,
-        /// The nodes of the chain, from the first to the last. The last one misses the deadline.
-        path: Vec<String>,
-        /// Duration of the chain. `None` if it is unbounded.
-        takes: Option<Duration>,
-        /// The deadline.
-        deadline: Duration,
-        /// The node of the chain that takes longest.
-        longest: String,
-    },
-    /// Every chain of nodes meets the deadline, but with the limit on concurrent nodes the whole
-    /// plan does not.
-    Crowded {
-        /// Longest time of all nodes together.
-        takes: Duration,
-        /// The deadline.
-        deadline: Duration,
-        /// Maximum number of nodes in flight.
-        max_concurrency: usize,
-    },
-    /// One request may send too many attempts to one downstream.
-    Amplification {
-        /// The downstream.
-        downstream: String,
-        /// The nodes that call the downstream.
-        nodes: Vec<String>,
-        /// Maximum number of attempts, including retries and hedges.
-        attempts: u32,
-        /// Maximum number that is allowed.
-        bound: u32,
-    },
+pub struct PlanDiagnostic {
+    /// The code of the problem, which programs can match on. See the [table](PlanDiagnostic) of
+    /// codes.
+    pub code: &'static str,
+    /// The severity. See the [table](PlanDiagnostic) of codes.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub severity: Severity,
+    /// The location in the plan.
+    #[cfg_attr(feature = "serde", serde(rename = "place"))]
+    pub location: PlanLocation,
+    /// A description of the problem.
+    pub message: String,
+    /// A suggestion how to fix the problem.
+    #[cfg_attr(feature = "serde", serde(rename = "fix"))]
+    pub help: String,
 }
 
 impl PlanDiagnostic {
-    /// Returns the code of the problem, which programs can match on. See the
-    /// [table](PlanDiagnostic) of codes.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Empty => "empty_plan",
-            Self::DuplicateName { .. } => "duplicate_name",
-            Self::UnknownNode { .. } => "unknown_node",
-            Self::ForeignKey { .. } => "foreign_key",
-            Self::NotADependency { .. } => "not_a_dependency",
-            Self::Cycle { .. } => "cycle",
-            Self::Unreachable { .. } => "unreachable",
-            Self::ConditionalDependency { .. } => "conditional_dependency",
-            Self::Late {
-                worst_case: true, ..
-            } => "worst_case",
-            Self::Late { .. } => "expected_time",
-            Self::Crowded { .. } => "max_concurrency",
-            Self::Amplification { .. } => "amplification",
-        }
-    }
-
-    /// Returns the severity. See the [table](PlanDiagnostic) of codes.
-    #[must_use]
-    pub const fn severity(&self) -> Severity {
-        match self {
-            Self::ConditionalDependency { .. }
-            | Self::Late { .. }
-            | Self::Crowded { .. }
-            | Self::Amplification { .. } => Severity::Warning,
-            _ => Severity::Error,
-        }
-    }
-
-    /// Returns the location in the plan.
-    #[must_use]
-    pub fn place(&self) -> PlanLocation {
-        match self {
-            Self::Empty | Self::Crowded { .. } => PlanLocation::default(),
-            Self::DuplicateName { name } => PlanLocation::node(name),
-            Self::UnknownNode { place, .. }
-            | Self::ForeignKey { place }
-            | Self::NotADependency { place, .. }
-            | Self::Cycle { place, .. }
-            | Self::ConditionalDependency { place, .. } => place.clone(),
-            Self::Unreachable { node, .. } => PlanLocation::part(node, PlanPart::Tiers),
-            Self::Late { path, .. } => at_last(path),
-            Self::Amplification { nodes, .. } => at_last(nodes),
+    pub(crate) fn new(
+        severity: Severity,
+        code: &'static str,
+        location: PlanLocation,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self {
+            code,
+            severity,
+            location,
+            message: message.into(),
+            help: help.into(),
         }
     }
 }
 
-/// Returns the location of the last of `nodes`.
-fn at_last(nodes: &[String]) -> PlanLocation {
-    let last = nodes.last().map(String::as_str);
-    last.map_or_else(PlanLocation::default, PlanLocation::node)
+impl fmt::Display for PlanDiagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The severity of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Severity {
+    /// The plan is invalid. [`Plan::new`](crate::Plan::new) rejects it.
+    Error,
+    /// The plan is valid, but may not behave as intended. [`Plan::check`](crate::Plan::check)
+    /// returns such problems.
+    Warning,
+}
+
+/// A location in a plan, written as `nodes`, `nodes.orders` or `nodes.orders.after[1]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PlanLocation {
+    /// The name of the node. `None` for the plan as a whole.
+    pub node: Option<String>,
+    /// The part of the node. `None` for the node as a whole.
+    pub part: Option<PlanPart>,
+}
+
+/// A part of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PlanPart {
+    /// A dependency, by its position in order of declaration, from 0.
+    After(usize),
+    /// A [read](crate::NodeSpec::reads) of an answer, by its position in order of declaration, from
+    /// 0.
+    Reads(usize),
+    /// The tiers of the node.
+    Tiers,
+}
+
+impl PlanLocation {
+    /// Returns the location of the node named `name`, or of a part of it.
+    pub(crate) fn of(name: &str, part: impl Into<Option<PlanPart>>) -> Self {
+        Self {
+            node: Some(name.to_owned()),
+            part: part.into(),
+        }
+    }
+}
+
+impl fmt::Display for PlanLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nodes")?;
+        if let Some(node) = &self.node {
+            write!(f, ".{node}")?;
+        }
+        match self.part {
+            None => Ok(()),
+            Some(PlanPart::After(position)) => write!(f, ".after[{position}]"),
+            Some(PlanPart::Reads(position)) => write!(f, ".reads[{position}]"),
+            Some(PlanPart::Tiers) => f.write_str(".tiers"),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for PlanLocation {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// The errors of an invalid plan.

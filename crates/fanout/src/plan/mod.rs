@@ -3,11 +3,8 @@
 mod build;
 mod check;
 mod diagnostic;
-mod display;
-mod location;
 mod node_order;
 mod profile;
-mod resolve;
 mod spec;
 
 use std::{
@@ -21,14 +18,20 @@ use std::{
 
 use tower_fanout_layers::Priority;
 
-pub(crate) use self::{build::build, node_order::NodeOrder, resolve::Reference};
+pub(crate) use self::{build::build, node_order::NodeOrder};
 pub use self::{
-    diagnostic::{PlanDiagnostic, PlanError},
-    location::{PlanLocation, PlanPart, Severity},
+    diagnostic::{PlanDiagnostic, PlanError, PlanLocation, PlanPart, Severity},
     profile::{Profile, WorstCase},
     spec::NodeSpec,
 };
 use crate::graph::Ancestors;
+
+/// A reference from one node to another.
+#[derive(Clone, Debug)]
+pub(crate) enum Reference {
+    Key { plan: u64, index: usize },
+    Name(Box<str>),
+}
 
 /// A dependency of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +52,6 @@ pub struct NodeInfo {
     pub(crate) tiers: Vec<String>,
     pub(crate) safe: bool,
     pub(crate) dependencies: Vec<Dependency>,
-    pub(crate) wave: usize,
     pub(crate) conditional: bool,
     pub(crate) expected: Option<Duration>,
     pub(crate) worst_case: Option<WorstCase>,
@@ -62,48 +64,16 @@ impl NodeInfo {
         self.required
     }
 
-    /// Returns the priority, from 0 to 9. Among ready nodes, required ones start first, then those of
-    /// higher priority.
-    #[must_use]
-    pub const fn priority(&self) -> Priority {
-        self.priority
-    }
-
-    /// Returns the tiers whose callers may use the node. Empty means all callers.
-    #[must_use]
-    pub fn tiers(&self) -> &[String] {
-        &self.tiers
-    }
-
-    /// Returns `true` if calling the node's service does not change state.
-    #[must_use]
-    pub const fn is_safe(&self) -> bool {
-        self.safe
-    }
-
     /// Returns the indices of the nodes that the node directly depends on, with or without needing
     /// their answers.
     pub fn dependencies(&self) -> impl Iterator<Item = usize> {
         self.dependencies.iter().map(|dependency| dependency.node)
     }
 
-    /// Returns the earliest wave, from 0, in which the node could start if all nodes took equally
-    /// long.
-    #[must_use]
-    pub const fn wave(&self) -> usize {
-        self.wave
-    }
-
     /// Returns the indices of those direct dependencies without whose answers the node is skipped.
-    pub fn hard_dependencies(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn hard_dependencies(&self) -> impl Iterator<Item = usize> {
         let hard = self.dependencies.iter().filter(|one| one.hard);
         hard.map(|dependency| dependency.node)
-    }
-
-    /// Returns `true` if the node has a condition.
-    #[must_use]
-    pub const fn is_conditional(&self) -> bool {
-        self.conditional
     }
 
     /// Returns the worst cases of the downstreams that the node may call, fallbacks last.
@@ -185,11 +155,6 @@ impl Plan {
     #[must_use]
     pub fn nodes(&self) -> &[NodeInfo] {
         &self.graph.nodes
-    }
-
-    /// Returns the warnings about required nodes that depend on conditional ones.
-    pub(crate) fn condition_problems(&self) -> Vec<PlanDiagnostic> {
-        check::conditions(&self.graph.names, &self.graph.nodes, &self.graph.order)
     }
 }
 

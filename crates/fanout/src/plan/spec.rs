@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_fanout_layers::Priority;
 
-use super::{NodeInfo, WorstCase, resolve::Reference};
+use super::{NodeInfo, Reference, WorstCase};
 
 /// The description of one node of a [`Plan`](crate::Plan), without its service.
 ///
@@ -42,7 +42,6 @@ impl NodeSpec {
                 tiers: Vec::new(),
                 safe: true,
                 dependencies: Vec::new(),
-                wave: 0,
                 conditional: false,
                 expected: None,
                 worst_case: None,

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use tower_fanout::{
     Bounds, Downstream, NodeSpec, Plan, PlanDiagnostic, PlanPart, Profile, Severity,
-    layers::ClassifyHttp,
+    layers::ClassifyHttp, nearest_name,
 };
 use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
@@ -180,10 +180,13 @@ fn node_references(request: &RequestTemplate) -> impl Iterator<Item = (&Referenc
 
 /// Reports `problem` at the closest matching value of the file.
 fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
-    let place = problem.place();
-    let (mut message, mut help) = (problem.to_string(), problem.help());
-    let node = place.node.as_ref().and_then(|name| nodes.get(name));
-    let at = match (node, place.part) {
+    let (mut message, mut help) = (problem.message.clone(), problem.help.clone());
+    let node = problem
+        .location
+        .node
+        .as_ref()
+        .and_then(|name| nodes.get(name));
+    let at = match (node, problem.location.part) {
         (None, _) => reader.clone(),
         (Some((_, at)), Some(PlanPart::After(item))) => at.item("depends_on", item),
         (Some((_, at)), Some(PlanPart::Tiers)) => at.at("tiers"),
@@ -193,19 +196,20 @@ fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnos
                 .iter()
                 .flat_map(|node| node_references(&node.request))
                 .nth(item);
-            if let Some((reference, _)) = reads {
+            if let Some((reference, other)) = reads {
                 message = format!("{{{reference}}}: {message}");
-            }
-            if matches!(problem, PlanDiagnostic::UnknownNode { nearest: None, .. }) {
-                let roots = Root::RESERVED.join(", ");
-                help = format!("a placeholder must begin with {roots} or the name of a node");
+                let known = nodes.keys().map(|name| name.as_str());
+                if problem.code == "unknown_node" && nearest_name(other, known).is_none() {
+                    let roots = Root::RESERVED.join(", ");
+                    help = format!("a placeholder must begin with {roots} or the name of a node");
+                }
             }
             (*at).clone()
         }
         (Some((_, at)), _) => (*at).clone(),
     };
-    match problem.severity() {
-        Severity::Warning => at.warning(problem.code(), message, &help),
-        _ => at.error_with_help(problem.code(), message, Some(help)),
+    match problem.severity {
+        Severity::Warning => at.warning(problem.code, message, &help),
+        _ => at.error_with_help(problem.code, message, Some(help)),
     }
 }
