@@ -118,13 +118,13 @@ impl<'w> SimulatedNodes<'w> {
         deadline: Duration,
     ) -> Vec<PlanDiagnostic> {
         let schedule = self.schedule(times, usize::MAX);
-        let is_late = |node: usize| schedule.end(node) > deadline;
+        let is_late = |node: usize| schedule.end(node) > Some(deadline);
         let first = |node: &usize| is_late(*node) && !self.before(*node).any(is_late);
         let problem = |node: usize| {
-            let path = schedule.path_to(self, node);
+            let path = self.path_to(Some(node), &schedule);
             let longest = path.iter().max_by_key(|&&node| times[node]);
             let longest = &self.plan.names[*longest.unwrap_or(&node)];
-            let takes = schedule.end(node);
+            let takes = schedule.end(node).unwrap_or_default();
             let (code, help) = if !worst_case {
                 let help = format!("raise the deadline, or make \"{longest}\" faster");
                 ("expected_time", help)

@@ -45,11 +45,6 @@ where
     Box::pin(TypedCall::Runs { call })
 }
 
-/// Returns the size of the allocation of a call, in bytes.
-pub(crate) const fn size<F, T>() -> usize {
-    size_of::<TypedCall<F, T>>()
-}
-
 pin_project! {
     /// A running call, or its answer.
     #[project = TypedCallProj]

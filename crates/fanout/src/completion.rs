@@ -1,6 +1,9 @@
 //! Decides when a run ends before all of its nodes have ended. Pure.
 
-use crate::strategy::{ReturnWhen, Strategy};
+use crate::{
+    report::Branch,
+    strategy::{ReturnWhen, Strategy},
+};
 
 /// Counts the nodes that end, and decides whether the run continues.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +17,6 @@ pub(crate) struct CompletionPolicy {
     sinks: usize,
     /// Number of sinks that have an answer.
     answered: usize,
-}
-
-/// The facts about an ended node that the decision needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NodeOutcome {
-    pub(crate) required: bool,
-    pub(crate) is_sink: bool,
-    pub(crate) answered: bool,
 }
 
 /// The decision after a node has ended.
@@ -58,11 +53,13 @@ impl CompletionPolicy {
         self.strategy.quorum().is_some() || !answered && matches!(self.strategy, Strategy::All)
     }
 
-    /// Records the end of a node and returns the decision.
-    pub(crate) fn on_outcome(&mut self, node: NodeOutcome) -> Decision {
-        self.required -= usize::from(node.required);
-        self.sinks -= usize::from(node.is_sink);
-        self.answered += usize::from(node.is_sink && node.answered);
+    /// Records the end of a branch and returns the decision. The branch of a node that was skipped
+    /// by selection counts neither as required nor as a sink.
+    pub(crate) fn on_end(&mut self, branch: &Branch) -> Decision {
+        let answered = branch.status.is_answered();
+        self.required -= usize::from(branch.required);
+        self.sinks -= usize::from(branch.is_sink);
+        self.answered += usize::from(branch.is_sink && answered);
         // Decided by success, or because too few nodes are left to reach the quorum.
         if let Some(needed) = self.strategy.quorum() {
             let decided = self.answered >= needed || self.answered + self.sinks < needed;
@@ -72,10 +69,10 @@ impl CompletionPolicy {
                 Decision::Continue
             };
         }
-        if self.strategy == Strategy::All && node.required && !node.answered {
+        if self.strategy == Strategy::All && branch.required && !answered {
             return Decision::Stop;
         }
-        let complete = node.required && self.required == 0;
+        let complete = branch.required && self.required == 0;
         if complete && self.return_when == ReturnWhen::Required {
             Decision::Grace
         } else {
@@ -89,17 +86,23 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
+    use crate::outcome::Status;
 
     /// Returns the decisions after each of `ends`, given as `(required, answered)`. The run has
     /// four nodes, two of them required.
     fn decisions(strategy: Strategy, when: ReturnWhen, ends: &[(bool, bool)]) -> Vec<Decision> {
         let mut policy = CompletionPolicy::new(strategy, when, 2, 4);
-        let ended = ends.iter().map(|&(required, answered)| NodeOutcome {
+        let ended = ends.iter().map(|&(required, answered)| Branch {
             required,
             is_sink: true,
-            answered,
+            status: if answered {
+                Status::Success
+            } else {
+                Status::Failed
+            },
+            ..Branch::default()
         });
-        ended.map(|node| policy.on_outcome(node)).collect()
+        ended.map(|branch| policy.on_end(&branch)).collect()
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// The error of a [`FanOut`](crate::FanOut).
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum FanOutError {
     /// The run was not started, because the selection cannot be run.
@@ -58,20 +59,6 @@ impl Strategy {
                 verdict,
                 answer: Box::new(answer),
             }),
-        }
-    }
-}
-
-impl fmt::Debug for FanOutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Select(error) => f.debug_tuple("Select").field(error).finish(),
-            Self::Rejected(rejection) => f.debug_tuple("Rejected").field(rejection).finish(),
-            Self::Failed { verdict, answer } => f
-                .debug_struct("Failed")
-                .field("verdict", verdict)
-                .field("answer", answer)
-                .finish(),
         }
     }
 }

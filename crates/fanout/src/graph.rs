@@ -1,6 +1,6 @@
 //! Algorithms on dependency graphs: topological sort, cycles, waves and ancestors. Pure.
 
-use std::collections::VecDeque;
+use std::{cmp::Reverse, collections::VecDeque, iter, time::Duration};
 
 /// For each node, the nodes it depends on.
 pub(crate) type Edges = [Vec<usize>];
@@ -117,6 +117,30 @@ pub(crate) fn waves(order: &[usize], edges: &Edges) -> Vec<usize> {
             .unwrap_or(0);
     }
     wave
+}
+
+/// Returns the nodes that determine the end of `last`, from the first to `last` itself. Each one is
+/// the last to end among the nodes that come `before` the next. `end` is `None` for a node that did
+/// not run.
+pub(crate) fn critical_path<I: Iterator<Item = usize>>(
+    last: Option<usize>,
+    before: impl Fn(usize) -> I,
+    end: impl Fn(usize) -> Option<Duration>,
+) -> Vec<usize> {
+    let mut path: Vec<usize> =
+        iter::successors(last, |&node| last_to_end(before(node), &end)).collect();
+    path.reverse();
+    path
+}
+
+/// Returns the last of `nodes` to end. Of nodes that end at the same time, the one declared first
+/// counts.
+pub(crate) fn last_to_end(
+    nodes: impl Iterator<Item = usize>,
+    end: impl Fn(usize) -> Option<Duration>,
+) -> Option<usize> {
+    let ended = nodes.filter_map(|node| Some((end(node)?, Reverse(node))));
+    ended.max().map(|(_, Reverse(node))| node)
 }
 
 #[cfg(test)]

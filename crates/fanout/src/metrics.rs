@@ -9,7 +9,7 @@
 //! | `fanout_retries_stopped_total` | `service`, `by` | retries that a rule stopped |
 //! | `fanout_breaker_transitions_total` | `service`, `to` | state transitions of circuit breakers |
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use ::metrics::{
     Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_histogram,
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// As an [`EventSink`], it counts the events of layers without a plan. The handles of frequent
 /// events are looked up once, at creation.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ServiceMetrics {
     service: SharedString,
     attempts: Counter,
@@ -95,14 +95,6 @@ impl EventSink for ServiceMetrics {
             _ => return,
         };
         counter.increment(1);
-    }
-}
-
-impl fmt::Debug for ServiceMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceMetrics")
-            .field("service", &self.service)
-            .finish_non_exhaustive()
     }
 }
 

@@ -4,39 +4,57 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use tower_fanout_layers::{AsRejection, BoxError, CallError, Failure, Rejection};
 
-/// The final status of a branch.
-///
-/// While a branch has not ended, its entry in a [`Run`](crate::Run) holds
-/// [`Skipped`](Self::Skipped) without a reason. See [`Run::branch`](crate::Run::branch).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Status {
-    /// The node's service answered.
-    Success,
-    /// A fallback answered.
-    Fallback,
-    /// The call failed, or its request could not be made.
-    Failed,
-    /// The node was not started. [`SkipReason`] holds the reason.
-    Skipped,
-    /// The call was dropped, or not started, because its answer was no longer needed.
-    Cancelled,
+/// Defines an enum whose variants have a name in responses and metrics.
+macro_rules! named {
+    ($(#[$meta:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $type {
+            $(
+                $(#[$doc])*
+                #[doc = ""]
+                #[doc = concat!("Its [name](Self::as_str) is `", $name, "`.")]
+                $variant,
+            )*
+        }
+
+        impl $type {
+            /// All values.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Returns the name that is used in responses and metrics: the name of the variant in
+            /// snake case.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+named! {
+    /// The final status of a branch.
+    ///
+    /// While a branch has not ended, its entry in a [`Run`](crate::Run) holds
+    /// [`Skipped`](Self::Skipped) without a reason. See [`Run::branch`](crate::Run::branch).
+    #[derive(Default)]
+    Status {
+        /// The node's service answered.
+        Success = "success",
+        /// A fallback answered.
+        Fallback = "fallback",
+        /// The call failed, or its request could not be made.
+        Failed = "failed",
+        /// The node was not started. [`SkipReason`] holds the reason. This is the default.
+        #[default]
+        Skipped = "skipped",
+        /// The call was dropped, or not started, because its answer was no longer needed.
+        Cancelled = "cancelled",
+    }
 }
 
 impl Status {
-    /// Returns the name that is used in responses and metrics: `success`, `fallback`, `failed`,
-    /// `skipped` or `cancelled`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Fallback => "fallback",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     /// Returns `true` if the branch has an answer.
     #[must_use]
     pub const fn is_answered(self) -> bool {
@@ -44,121 +62,80 @@ impl Status {
     }
 }
 
-/// The reason why a node was not started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SkipReason {
-    /// A node that this one needs has no answer.
-    Dependency,
-    /// The caller's tier does not include this node, or a node that it needs.
-    Tier,
-    /// The condition of this node, or of a node that it needs, is false for the request.
-    When,
-    /// The node is optional and was shed under load. See [`Brownout`](crate::Brownout).
-    Brownout,
-    /// Too little time was left before the deadline.
-    ///
-    /// An optional node starts only if the time left is at least its expected time, and at least
-    /// 10 ms. A required node starts with any time left, and is skipped only if the deadline passes
-    /// before the node could start.
-    NoTime,
-    /// The node may change state, and this is a test run.
-    Test,
-}
-
-impl SkipReason {
-    /// Returns the name that is used in responses and metrics: `dependency`, `tier`, `when`,
-    /// `brownout`, `no_time` or `test`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Dependency => "dependency",
-            Self::Tier => "tier",
-            Self::When => "when",
-            Self::Brownout => "brownout",
-            Self::NoTime => "no_time",
-            Self::Test => "test",
-        }
+named! {
+    /// The reason why a node was not started.
+    SkipReason {
+        /// A node that this one needs has no answer.
+        Dependency = "dependency",
+        /// The caller's tier does not include this node, or a node that it needs.
+        Tier = "tier",
+        /// The condition of this node, or of a node that it needs, is false for the request.
+        When = "when",
+        /// The node is optional and was shed under load. See [`Brownout`](crate::Brownout).
+        Brownout = "brownout",
+        /// Too little time was left before the deadline.
+        ///
+        /// An optional node starts only if the time left is at least its expected time, and at least
+        /// 10 ms. A required node starts with any time left, and is skipped only if the deadline passes
+        /// before the node could start.
+        NoTime = "no_time",
+        /// The node may change state, and this is a test run.
+        Test = "test",
     }
 }
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
-        /// The kind of error that ended a branch.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum ErrorKind {
-            $(
-                $(#[$doc])*
-                #[doc = ""]
-                #[doc = concat!("Its [name](Self::as_str) is `", $name, "`.")]
-                $kind,
-            )*
-        }
-
-        impl ErrorKind {
-            /// All kinds.
-            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
-
-            /// Returns the name that is used in responses and metrics: the name of the variant in
-            /// snake case, such as `connect_failed`.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$kind => $name,)* }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// The connection could not be established.
-    ConnectFailed = "connect_failed",
-    /// The host name could not be resolved.
-    DnsFailed = "dns_failed",
-    /// The TLS handshake failed.
-    TlsFailed = "tls_failed",
-    /// An attempt timed out.
-    Timeout = "timeout",
-    /// The deadline passed.
-    Deadline = "deadline",
-    /// The connection was reset.
-    Reset = "reset",
-    /// The response head was not valid HTTP, or too large.
-    BadHead = "bad_head",
-    /// The response body was truncated.
-    BadBody = "bad_body",
-    /// The response body has another content type than the one requested.
-    BadContentType = "bad_content_type",
-    /// The response body was not valid JSON, or did not contain the value that was wanted from it.
-    BadJson = "bad_json",
-    /// The response was larger than allowed.
-    TooLarge = "too_large",
-    /// The service answered with a redirect, which is not followed.
-    Redirect = "redirect",
-    /// The service answered with a status that is not a final response status.
-    BadStatus = "bad_status",
-    /// The service answered with an error status.
-    Status = "status",
-    /// The request could not be made from the answers it reads.
-    Template = "template",
-    /// The circuit breaker is open.
-    BreakerOpen = "breaker_open",
-    /// The concurrency limit was reached.
-    ///
-    /// Calls that the throttle rejected, and calls that lost their place in the queue to a call of
-    /// higher priority, have this kind too. The message of the error and the `reason` label of the
-    /// metrics distinguish them.
-    AtCapacity = "at_capacity",
-    /// The call waited too long for a permit of the concurrency limit.
-    QueueTimeout = "queue_timeout",
-    /// A rate limit was exceeded.
-    RateLimited = "rate_limited",
-    /// No endpoint was available.
-    NoEndpoint = "no_endpoint",
-    /// The service panicked, or the code that makes its request.
-    Panic = "panic",
-    /// Any other error.
-    Internal = "internal",
+named! {
+    /// The kind of error that ended a branch.
+    ErrorKind {
+        /// The connection could not be established.
+        ConnectFailed = "connect_failed",
+        /// The host name could not be resolved.
+        DnsFailed = "dns_failed",
+        /// The TLS handshake failed.
+        TlsFailed = "tls_failed",
+        /// An attempt timed out.
+        Timeout = "timeout",
+        /// The deadline passed.
+        Deadline = "deadline",
+        /// The connection was reset.
+        Reset = "reset",
+        /// The response head was not valid HTTP, or too large.
+        BadHead = "bad_head",
+        /// The response body was truncated.
+        BadBody = "bad_body",
+        /// The response body has another content type than the one requested.
+        BadContentType = "bad_content_type",
+        /// The response body was not valid JSON, or did not contain the value that was wanted from it.
+        BadJson = "bad_json",
+        /// The response was larger than allowed.
+        TooLarge = "too_large",
+        /// The service answered with a redirect, which is not followed.
+        Redirect = "redirect",
+        /// The service answered with a status that is not a final response status.
+        BadStatus = "bad_status",
+        /// The service answered with an error status.
+        Status = "status",
+        /// The request could not be made from the answers it reads.
+        Template = "template",
+        /// The circuit breaker is open.
+        BreakerOpen = "breaker_open",
+        /// The concurrency limit was reached.
+        ///
+        /// Calls that the throttle rejected, and calls that lost their place in the queue to a call of
+        /// higher priority, have this kind too. The message of the error and the `reason` label of the
+        /// metrics distinguish them.
+        AtCapacity = "at_capacity",
+        /// The call waited too long for a permit of the concurrency limit.
+        QueueTimeout = "queue_timeout",
+        /// A rate limit was exceeded.
+        RateLimited = "rate_limited",
+        /// No endpoint was available.
+        NoEndpoint = "no_endpoint",
+        /// The service panicked, or the code that makes its request.
+        Panic = "panic",
+        /// Any other error.
+        Internal = "internal",
+    }
 }
 
 impl ErrorKind {
@@ -205,7 +182,7 @@ impl fmt::Display for ErrorKind {
 /// |---|---|---|
 /// | [`Rejection`] | those of the rejection, with its [`retry_after`](Rejection::retry_after) | none |
 /// | [`Failure`] | those of the class of failure, for example `internal` and `the service failed` for [`Failure::Other`] | none |
-/// | [`CallError`] | those of its rejection or failure; the inner error is dropped | none |
+/// | [`CallError`] | those of its rejection or failure | the inner error, if it is not a rejection |
 /// | [`BoxError`] that is a `BranchError` | its own | its own |
 /// | any other [`BoxError`] | those of the first rejection in its chain of sources, or else of the first failure, or else of [`Failure::Other`] | the boxed error |
 ///
@@ -280,14 +257,6 @@ impl BranchError {
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
-
-    /// Creates an error from the classification of a service's error, without its message.
-    fn of(error: &impl AsRejection) -> Self {
-        match error.as_rejection() {
-            Some(rejection) => (*rejection).into(),
-            None => error.failure().into(),
-        }
-    }
 }
 
 impl fmt::Display for BranchError {
@@ -356,16 +325,25 @@ impl From<BoxError> for BranchError {
     fn from(error: BoxError) -> Self {
         match error.downcast::<Self>() {
             Ok(error) => *error,
-            Err(error) => Self::of(&error).with_source(error),
+            Err(error) => {
+                let own = match error.as_rejection() {
+                    Some(rejection) => Self::from(*rejection),
+                    None => error.failure().into(),
+                };
+                own.with_source(error)
+            }
         }
     }
 }
 
-/// The kind and the message are those of the rejection or of the class of failure. The inner error is
-/// dropped.
-impl<E> From<CallError<E>> for BranchError {
+/// The kind and the message are those of the rejection or of the class of failure. The inner error
+/// becomes the source.
+impl<E: Into<BoxError>> From<CallError<E>> for BranchError {
     fn from(error: CallError<E>) -> Self {
-        Self::of(&error)
+        match error {
+            CallError::Rejected(rejection) => rejection.into(),
+            CallError::Inner { error, failure } => Self::from(failure).with_source(error.into()),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tower_fanout_layers::{
 use crate::outcome::{BranchError, ErrorKind, SkipReason, Status};
 
 /// The report entry of one node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Branch {
     /// Index of the node in its plan.
@@ -58,25 +58,10 @@ pub struct Branch {
 }
 
 impl Branch {
-    pub(crate) const fn new(node: usize) -> Self {
+    pub(crate) fn new(node: usize) -> Self {
         Self {
             node,
-            required: false,
-            is_sink: false,
-            status: Status::Skipped,
-            error: None,
-            skipped: None,
-            started: None,
-            elapsed: None,
-            attempts: 0,
-            hedges: 0,
-            http_status: None,
-            breaker: None,
-            queued: Duration::ZERO,
-            stopped_by: None,
-            fallback: None,
-            chosen: false,
-            counted: false,
+            ..Self::default()
         }
     }
 

@@ -10,17 +10,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tower::Service;
-use tower_fanout_layers::breaker::State;
 
 use crate::{
     answer::Answer,
     error::FanOutError,
     node::BoundPlan,
-    plan::{NodeOrder, Plan},
+    plan::Plan,
     run::{Options, Run, RunObserver, ScratchPool},
-    select::{Brownout, Choice, RunOptions, SelectError, Selection, choose},
+    select::{Brownout, Choice, SelectError, SelectOptions, Selection, choose},
     strategy::{ReturnWhen, Strategy},
 };
 
@@ -41,13 +39,10 @@ use crate::{
 ///
 /// Cloning a `FanOut` and setting its options is cheap, so options may be set per request.
 pub struct FanOut<Req> {
-    bound: BoundPlan<Req>,
+    pub(crate) bound: BoundPlan<Req>,
     scratch_pool: Arc<ScratchPool>,
     pub(crate) options: Options,
-    selection: Selection,
-    tier: Option<Box<str>>,
-    brownout: Brownout,
-    test: bool,
+    select: SelectOptions,
 }
 
 impl<Req> FanOut<Req> {
@@ -65,10 +60,7 @@ impl<Req> FanOut<Req> {
                 max_concurrency: usize::MAX,
                 detach: None,
             },
-            selection: Selection::Plan,
-            tier: None,
-            brownout: Brownout::default(),
-            test: false,
+            select: SelectOptions::default(),
         }
     }
 
@@ -130,7 +122,7 @@ impl<Req> FanOut<Req> {
     /// Sets which nodes run. The default is [`Selection::Plan`].
     #[must_use]
     pub fn selection(mut self, selection: Selection) -> Self {
-        self.selection = selection;
+        self.select.selection = selection;
         self
     }
 
@@ -138,14 +130,14 @@ impl<Req> FanOut<Req> {
     /// tiers are not available.
     #[must_use]
     pub fn tier(mut self, tier: impl Into<Box<str>>) -> Self {
-        self.tier = Some(tier.into());
+        self.select.tier = Some(tier.into());
         self
     }
 
     /// Sets the load, by which optional nodes are skipped. The default is no load.
     #[must_use]
     pub fn brownout(mut self, brownout: Brownout) -> Self {
-        self.brownout = brownout;
+        self.select.brownout = brownout;
         self
     }
 
@@ -160,7 +152,7 @@ impl<Req> FanOut<Req> {
     /// Marks requests as test runs if `test` is `true`. Test runs skip nodes that may change state.
     #[must_use]
     pub fn test(mut self, test: bool) -> Self {
-        self.test = test;
+        self.select.test = test;
         self
     }
 
@@ -178,28 +170,6 @@ impl<Req> FanOut<Req> {
         self.bound.plan()
     }
 
-    /// Returns the size of the allocation that a branch of the node `node` makes, in bytes. The
-    /// allocation holds the node's request and the state of its layers.
-    ///
-    /// # Panics
-    /// Panics if the plan has no such node.
-    #[must_use]
-    pub fn branch_size(&self, node: usize) -> usize {
-        self.bound.branch_size(node)
-    }
-
-    /// Returns the state of the circuit breaker of a node's downstream, if it has one.
-    pub(crate) fn breaker_state(&self, node: usize) -> Option<State> {
-        self.bound.profile(node)?.breaker_state()
-    }
-
-    /// Returns the order in which ready nodes start.
-    pub(crate) fn node_order(&self, now: Instant) -> Arc<NodeOrder> {
-        self.bound.node_order(now)
-    }
-}
-
-impl<Req> FanOut<Req> {
     /// Decides for each node of the plan whether `request` runs it.
     ///
     /// The conditions of nodes are evaluated here and nowhere else.
@@ -213,33 +183,13 @@ impl<Req> FanOut<Req> {
     /// - the condition of a required node returns an error, or
     /// - the condition of any node panics.
     pub fn choose(&self, request: &Req) -> Result<Vec<Choice>, SelectError> {
-        let plan = self.bound.graph();
-        let strategy = self.options.strategy;
-        let quorum = strategy.quorum();
-        let options = RunOptions {
-            selection: &self.selection,
-            tier: self.tier.as_deref(),
-            quorum,
-            all_required: strategy == Strategy::All,
-            // If every node is required, none can be shed.
-            brownout: match strategy {
-                Strategy::All => Brownout::default(),
-                _ => self.brownout,
-            },
-            test: self.test,
-        };
         let holds = |node| self.bound.holds(node, request);
-        let choices = choose(&plan.nodes, &plan.order, &options, holds)?;
-        // A quorum that cannot be reached fails here, before any service is called.
-        if let Some(needed) = quorum {
-            let runs = |node: &usize| matches!(choices[*node], Choice::Run { .. });
-            let is_sink = |node: &usize| !plan.dependents[*node].iter().any(runs);
-            let of = (0..choices.len()).filter(runs).filter(is_sink).count();
-            if of < needed {
-                return Err(SelectError::Quorum { needed, of });
-            }
-        }
-        Ok(choices)
+        choose(
+            self.bound.graph(),
+            &self.select,
+            self.options.strategy,
+            holds,
+        )
     }
 }
 
@@ -274,10 +224,7 @@ impl<Req> Clone for FanOut<Req> {
             bound: self.bound.clone(),
             scratch_pool: Arc::clone(&self.scratch_pool),
             options: self.options.clone(),
-            selection: self.selection.clone(),
-            tier: self.tier.clone(),
-            brownout: self.brownout,
-            test: self.test,
+            select: self.select.clone(),
         }
     }
 }

@@ -24,12 +24,12 @@ pub(crate) struct SimulatedNodes<'w> {
 impl SimulatedNodes<'_> {
     /// Returns `true` if the request runs `node`.
     pub(crate) fn runs(&self, node: usize) -> bool {
-        matches!(self.choices[node], Choice::Run { .. })
+        self.choices[node].runs()
     }
 
     /// Returns `true` if the request runs `node` and requires its answer.
     pub(crate) fn is_required(&self, node: usize) -> bool {
-        self.choices[node] == Choice::Run { required: true }
+        self.choices[node].is_required()
     }
 
     /// Returns the nodes that run, in order of declaration.
@@ -48,12 +48,8 @@ impl SimulatedNodes<'_> {
 
     /// Returns the nodes that run and on which no other running node depends.
     pub(crate) fn sinks(&self) -> impl Iterator<Item = usize> {
-        let waited_for = |node: usize| {
-            self.plan.dependents[node]
-                .iter()
-                .any(|&next| self.runs(next))
-        };
-        self.running().filter(move |&node| !waited_for(node))
+        self.running()
+            .filter(|&node| self.plan.is_sink(node, self.choices))
     }
 
     /// Returns the running nodes that `node` depends on.
@@ -96,6 +92,12 @@ impl SimulatedNodes<'_> {
             }
         }
         chains
+    }
+
+    /// Returns the nodes that determine the end of `last` in `schedule`, from the first to `last`
+    /// itself.
+    pub(crate) fn path_to(&self, last: Option<usize>, schedule: &Schedule) -> Vec<usize> {
+        graph::critical_path(last, |node| self.before(node), |node| schedule.end(node))
     }
 
     /// Simulates a run in which each node takes as long as `times` says and answers. At most
@@ -156,9 +158,9 @@ impl Schedule {
         self.spans[node].map(|(start, _)| start)
     }
 
-    /// Returns the end of `node`, or zero if it does not run.
-    pub(crate) fn end(&self, node: usize) -> Duration {
-        self.spans[node].map_or(Duration::ZERO, |(_, end)| end)
+    /// Returns the end of `node`, or `None` if it does not run.
+    pub(crate) fn end(&self, node: usize) -> Option<Duration> {
+        self.spans[node].map(|(_, end)| end)
     }
 
     /// Returns the end of the last node.
@@ -167,23 +169,8 @@ impl Schedule {
         ends.max().unwrap_or_default()
     }
 
-    /// Returns the nodes that determine the end of `node`, from the first to the last, which is
-    /// `node` itself. Each one is the last to end among the dependencies of the next. Of nodes that
-    /// end at the same time, the one declared first counts.
-    pub(crate) fn path_to(&self, simulated: &SimulatedNodes<'_>, node: usize) -> Vec<usize> {
-        let mut path = vec![node];
-        let mut node = node;
-        while let Some(before) = self.last(simulated.before(node)) {
-            path.push(before);
-            node = before;
-        }
-        path.reverse();
-        path
-    }
-
-    /// Returns the last of `nodes` to end. Of nodes that end at the same time, the one declared
-    /// first counts.
+    /// Returns the last of `nodes` to end.
     pub(crate) fn last(&self, nodes: impl Iterator<Item = usize>) -> Option<usize> {
-        nodes.max_by_key(|&node| (self.end(node), Reverse(node)))
+        graph::last_to_end(nodes, |node| self.end(node))
     }
 }

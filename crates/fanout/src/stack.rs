@@ -42,13 +42,26 @@ impl<C: Clone> Downstream<C> {
         let breaker = breaker_config(&policy)
             .map(|config| BreakerLayer::new(name, config, classify.clone()))
             .transpose()?;
-        let handle = breaker.as_ref().map(BreakerLayer::handle);
+        let handle = || breaker.as_ref().map(|breaker| breaker.handle().clone());
+        let throttle = (policy.throttle.clone())
+            .map(|config| ThrottleLayer::new(config, classify.clone()))
+            .transpose()?
+            .map(|throttle| throttle.breaker(handle()));
+        let concurrency = concurrency_config(&policy)
+            .map(ConcurrencyLayer::new)
+            .transpose()?
+            .map(|limit| limit.classify(classify.clone()).breaker(handle()));
+        let relaxed = policy.last_attempt_uses_deadline;
+        let timeout = (policy.attempt_timeout)
+            .map(|timeout| TimeoutConfig::new(timeout).last_attempt_uses_deadline(relaxed))
+            .map(TimeoutLayer::new)
+            .transpose()?;
         Ok(Self {
             deadline: DeadlineLayer::new(DeadlineConfig::new().total(policy.total_timeout))?,
-            attempts: attempts(&policy, &classify, handle)?,
-            throttle: throttle(&policy, &classify, handle)?,
-            concurrency: concurrency(&policy, &classify, handle)?,
-            timeout: attempt_timeout(&policy)?,
+            attempts: attempts(&policy, classify.clone(), handle())?,
+            throttle,
+            concurrency,
+            timeout,
             breaker,
             policy,
             classify,
@@ -103,25 +116,19 @@ impl<C: Clone> Downstream<C> {
 /// Creates the layer for retries or hedges, which checks `breaker` before each further attempt. If
 /// the policy turns both off, the result is a retry layer with one attempt, which still counts the
 /// attempt and marks it as the last.
-fn attempts<C: Clone>(
+fn attempts<C>(
     policy: &Policy,
-    classify: &C,
-    breaker: Option<&breaker::Handle>,
+    classify: C,
+    breaker: Option<breaker::Handle>,
 ) -> Result<Either<RetryLayer<C>, HedgeLayer<C>>, ConfigError> {
     if let Some(config) = hedge_config(policy) {
-        let mut hedge = HedgeLayer::new(config, classify.clone())?;
-        if let Some(breaker) = breaker {
-            hedge = hedge.breaker(breaker.clone());
-        }
-        return Ok(Either::Right(hedge));
+        let hedge = HedgeLayer::new(config, classify)?;
+        return Ok(Either::Right(hedge.breaker(breaker)));
     }
     let once = || RetryConfig::new().max_attempts(1);
     let config = policy.retry.clone().unwrap_or_else(once);
-    let mut retry = RetryLayer::new(config, classify.clone())?;
-    if let Some(breaker) = breaker {
-        retry = retry.breaker(breaker.clone());
-    }
-    Ok(Either::Left(retry))
+    let retry = RetryLayer::new(config, classify)?;
+    Ok(Either::Left(retry.breaker(breaker)))
 }
 
 /// Returns the hedge config. The cap of a learnt delay defaults to the attempt timeout.
@@ -142,47 +149,6 @@ fn breaker_config(policy: &Policy) -> Option<BreakerConfig> {
         config.unanswered = config.unanswered.or(config.slow_call).or(Some(attempt / 2));
     }
     Some(config)
-}
-
-fn attempt_timeout(policy: &Policy) -> Result<Option<TimeoutLayer>, ConfigError> {
-    let relaxed = policy.last_attempt_uses_deadline;
-    policy
-        .attempt_timeout
-        .map(|timeout| TimeoutConfig::new(timeout).last_attempt_uses_deadline(relaxed))
-        .map(TimeoutLayer::new)
-        .transpose()
-}
-
-/// Creates the throttle, which checks `breaker` before each call.
-fn throttle<C: Clone>(
-    policy: &Policy,
-    classify: &C,
-    breaker: Option<&breaker::Handle>,
-) -> Result<Option<ThrottleLayer<C>>, ConfigError> {
-    let Some(config) = policy.throttle.clone() else {
-        return Ok(None);
-    };
-    let throttle = ThrottleLayer::new(config, classify.clone())?;
-    Ok(Some(match breaker {
-        Some(breaker) => throttle.breaker(breaker.clone()),
-        None => throttle,
-    }))
-}
-
-/// Creates the concurrency limit, which checks `breaker` again when a queued call gets its permit.
-fn concurrency<C: Clone>(
-    policy: &Policy,
-    classify: &C,
-    breaker: Option<&breaker::Handle>,
-) -> Result<Option<ConcurrencyLayer<C>>, ConfigError> {
-    let Some(config) = concurrency_config(policy) else {
-        return Ok(None);
-    };
-    let limit = ConcurrencyLayer::new(config)?.classify(classify.clone());
-    Ok(Some(match breaker {
-        Some(breaker) => limit.breaker(breaker.clone()),
-        None => limit,
-    }))
 }
 
 /// Returns the config of the concurrency limit. By default, an adaptive limit counts a cut call as

@@ -69,7 +69,7 @@ pub(crate) struct Limits {
 }
 
 /// A node of the configuration with its downstreams.
-struct RouteNode<'c> {
+pub(crate) struct RouteNode<'c> {
     config: &'c Node,
     backend: Arc<Backend>,
     template: Arc<RequestTemplate>,
@@ -134,7 +134,7 @@ impl Route {
 }
 
 impl<'c> RouteNode<'c> {
-    fn new(config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
+    pub(crate) fn new(config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
         let fallbacks = config.fallback.iter().map(|fallback| {
             let step = match &fallback.target {
                 FallbackTarget::Static(answer) => FallbackStep::Static(answer.clone()),
@@ -209,7 +209,7 @@ impl<'c> RouteNode<'c> {
         attempts.max().unwrap_or_default()
     }
 
-    fn service(
+    pub(crate) fn service(
         &self,
     ) -> impl tower::Service<DownstreamRequest, Response = Json, Error = BranchError, Future: Send>
     + Clone

@@ -13,7 +13,7 @@ use tower_fanout_layers::{CallContext, breaker::State};
 use crate::{
     bounds::Bounds,
     outcome::SkipReason,
-    plan::{NodeOrder, PlanDiagnostic, PlanGraph},
+    plan::{NodeOrder, PlanDiagnostic, PlanGraph, Profile},
     run::Options,
     select::{Choice, SelectError},
     service::FanOut,
@@ -127,7 +127,7 @@ impl<Req: CallContext> FanOut<Req> {
         mut choices: Vec<Choice>,
         deadline: Option<Duration>,
     ) -> Explanation {
-        let node_order = self.node_order(Instant::now());
+        let node_order = self.bound.node_order(Instant::now());
         let plan = &*self.plan().graph;
         let bounds = Bounds {
             deadline,
@@ -144,7 +144,7 @@ impl<Req: CallContext> FanOut<Req> {
         }
         let mut explanation = Outlook::new(plan, &node_order, &choices, &bounds, options).explain();
         for (node, explained) in explanation.nodes.iter_mut().enumerate() {
-            explained.breaker = self.breaker_state(node);
+            explained.breaker = self.bound.profile(node).and_then(Profile::breaker_state);
         }
         explanation
     }
@@ -219,28 +219,29 @@ impl<'o> Outlook<'o> {
     /// Returns the time of the response if nodes take as long as in `schedule`, and the node that
     /// determines it.
     fn decided(&self, schedule: &Schedule) -> (Duration, Option<usize>) {
-        let total = schedule.total();
-        let last = schedule.last(self.simulated.running());
+        let simulated = &self.simulated;
+        let whole = (schedule.total(), schedule.last(simulated.running()));
         if let Some(needed) = self.options.strategy.quorum() {
-            let mut sinks: Vec<usize> = self.simulated.sinks().collect();
+            let mut sinks: Vec<usize> = simulated.sinks().collect();
             sinks.sort_by_key(|&node| (schedule.end(node), node));
             let enough = sinks.get(needed - 1).copied();
-            return (enough.map_or(total, |node| schedule.end(node)), enough);
+            let end = enough.and_then(|node| schedule.end(node));
+            return (end.unwrap_or(whole.0), enough);
         }
-        if self.options.return_when == ReturnWhen::Required {
-            let required = self
-                .simulated
-                .running()
-                .filter(|&node| self.simulated.is_required(node));
-            if let Some(required) = schedule.last(required) {
-                let leaves = schedule.end(required).saturating_add(self.options.grace);
-                return match total <= leaves {
-                    true => (total, last),
-                    false => (leaves, Some(required)),
-                };
+        if self.options.return_when != ReturnWhen::Required {
+            return whole;
+        }
+        let required = simulated
+            .running()
+            .filter(|&node| simulated.is_required(node));
+        let last = schedule.last(required);
+        match last.and_then(|last| schedule.end(last)) {
+            // Optional nodes that end within the grace period delay the response.
+            Some(end) if end.saturating_add(self.options.grace) < whole.0 => {
+                (end.saturating_add(self.options.grace), last)
             }
+            _ => whole,
         }
-        (total, last)
     }
 
     /// Builds the explanation, without the breaker states.
@@ -267,7 +268,7 @@ impl<'o> Outlook<'o> {
             strategy: self.options.strategy,
             deadline: bounds.deadline,
             waves: simulated.waves(),
-            critical_path: decisive.map_or_else(Vec::new, |node| decides.path_to(simulated, node)),
+            critical_path: simulated.path_to(decisive, decides),
             expected: known.then(|| self.decided(&expected).0),
             worst_case: Some(worst_case).filter(|time| *time < Duration::MAX),
             nodes: (0..simulated.choices.len())

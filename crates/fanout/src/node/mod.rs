@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower::{Service, ServiceExt, util::Oneshot};
+use tower::{Service, ServiceExt};
 use tower_fanout_layers::{Call, CallContext};
 
 pub use self::builder::{Node, PlanBuilder};
@@ -37,8 +37,6 @@ type Condition<Req> = Box<dyn Fn(&Req) -> Result<bool, BranchError> + Send + Syn
 /// [`Plan::bind`] takes one for each node.
 pub struct BoundNode<Req> {
     start: StartCall<Req>,
-    /// Size of the allocation of a branch, in bytes.
-    size: usize,
     when: Option<Condition<Req>>,
     /// Boxed, so that a run of many nodes touches less memory.
     profile: Option<Box<Profile>>,
@@ -67,7 +65,6 @@ impl<Req> BoundNode<Req> {
         };
         Self {
             start: Box::new(start),
-            size: call::size::<Oneshot<S, R>, S::Response>(),
             when: None,
             profile: None,
         }
@@ -169,11 +166,6 @@ impl<Req> BoundPlan<Req> {
         facts: &dyn Fn() -> Call,
     ) -> Result<BoxErasedCall, BranchError> {
         (self.inner.nodes[node].start)(request, answers, facts)
-    }
-
-    /// Returns the size of a branch of `node`, in bytes.
-    pub(crate) fn branch_size(&self, node: usize) -> usize {
-        self.inner.nodes[node].size
     }
 
     /// Returns the downstream of `node`, if it was set.

@@ -1,8 +1,8 @@
 //! The clock and the deadlines of a run.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{future::Future, mem, pin::Pin, sync::Arc, task::Context, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower_fanout_layers::{Call, Deadline, RetryAllowance};
 
 use crate::time_budget::{merge_margin, shared_retries};
@@ -29,6 +29,7 @@ pub(super) struct RunClock {
     read_for_start: bool,
     /// Total time without nodes in flight, up to `idle`.
     overhead: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,7 @@ impl RunClock {
             idle: Some(started),
             read_for_start: false,
             overhead: Duration::ZERO,
+            timer: None,
         }
     }
 
@@ -147,9 +149,25 @@ impl RunClock {
         self.due = due;
     }
 
-    /// Returns the next time at which a node or the run must end.
-    pub(super) fn next(&self) -> Option<Instant> {
-        earlier(self.deadline, earlier(self.grace, self.due))
+    /// Polls for the next time at which a node or the run must end. Returns `true` if that time has
+    /// passed.
+    ///
+    /// The timer is created when the run is pending for the first time, so that a run that never
+    /// waits has none.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(next) = earlier(self.deadline, earlier(self.grace, self.due)) else {
+            return false;
+        };
+        let timer = (self.timer).get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if timer.deadline() != next {
+            timer.as_mut().reset(next);
+        }
+        if timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        // The reading of the clock is older than the timer.
+        self.invalidate();
+        true
     }
 }
 

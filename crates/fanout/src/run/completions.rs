@@ -1,20 +1,20 @@
 //! Records the end of branches, and applies its effects on the other branches.
 
 use std::{
-    cmp::Reverse,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     task::Context,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::{
     Run,
     scratch::{Completion, Phase, scratch_of},
 };
 use crate::{
-    completion::{Decision, NodeOutcome},
+    completion::Decision,
+    graph,
     outcome::{BranchError, SkipReason, Status},
     strategy::ReturnWhen,
 };
@@ -64,7 +64,7 @@ impl<Req> Run<Req> {
                 continue;
             }
             self.finish(node, completion);
-            match self.completion_policy.on_outcome(self.outcome(node)) {
+            match self.completion_policy.on_end(&self.branches[node]) {
                 Decision::Continue => {}
                 Decision::Grace => self.clock.start_grace(self.options.grace),
                 Decision::Stop => self.abort(AbortReason::Unwanted),
@@ -80,18 +80,6 @@ impl<Req> Run<Req> {
         }
     }
 
-    /// Returns the facts about the node's end that the completion policy needs. For a node that was
-    /// skipped by selection, both flags are `false`, so it counts neither as required nor as a
-    /// sink.
-    fn outcome(&self, node: usize) -> NodeOutcome {
-        let branch = &self.branches[node];
-        NodeOutcome {
-            required: branch.required,
-            is_sink: branch.is_sink,
-            answered: branch.status.is_answered(),
-        }
-    }
-
     /// Ends the branch of `node`: writes its report entry, frees what it no longer needs, and
     /// notifies the observer.
     fn finish(&mut self, node: usize, completion: Completion) {
@@ -104,10 +92,6 @@ impl<Req> Run<Req> {
             self.running -= 1;
             let ended = self.clock.end(self.running == 0);
             branch.elapsed = branch.started.map(|started| ended.saturating_sub(started));
-            // A cancelled branch did not delay the run, so it cannot be the last one.
-            if !matches!(completion, Completion::Cancelled) {
-                self.last_ended = self.last_ended.max(Some((ended, Reverse(node))));
-            }
             scratch.wakers.node_waker(node).recorder.write(branch);
         }
         // Events are written before the status: a recorded fallback decides between `success` and
@@ -148,10 +132,8 @@ impl<Req> Run<Req> {
             if state.waits_for > 0 {
                 continue;
             }
-            let mut hard = plan.nodes[dependent].dependencies.iter();
-            let lacks = hard.any(|dependency| {
-                dependency.hard && !self.branches[dependency.node].status.is_answered()
-            });
+            let mut hard = plan.nodes[dependent].hard_dependencies();
+            let lacks = hard.any(|on| !self.branches[on].status.is_answered());
             if lacks {
                 let completion = Completion::Skipped(SkipReason::Dependency);
                 scratch.completions.push_back((dependent, completion));
@@ -195,32 +177,18 @@ impl<Req> Run<Req> {
 
     /// Polls the timer. Returns `true` if the deadline, the grace period or the due time of a node
     /// has passed and its effects were applied.
-    ///
-    /// The timer is created when the run is pending for the first time, so that a run that never
-    /// waits has none.
     pub(super) fn poll_time(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(next) = self.clock.next() else {
-            return false;
-        };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(next)));
-        if timer.deadline() != next {
-            timer.as_mut().reset(next);
+        let passed = self.clock.poll_next(cx);
+        if passed {
+            if self.clock.deadline_passed() {
+                self.timed_out = true;
+                self.abort(AbortReason::Deadline);
+            } else {
+                self.end_due();
+            }
+            self.drain_completions();
         }
-        if timer.as_mut().poll(cx).is_pending() {
-            return false;
-        }
-        // The reading of the clock is older than the timer.
-        self.clock.invalidate();
-        if self.clock.deadline_passed() {
-            self.timed_out = true;
-            self.abort(AbortReason::Deadline);
-        } else {
-            self.end_due();
-        }
-        self.drain_completions();
-        true
+        passed
     }
 
     /// Queues the end of the nodes whose own time is over, and sets the next due time.
@@ -245,18 +213,11 @@ impl<Req> Run<Req> {
     /// Returns the nodes that determined the duration of the run, from the first to the last. Each
     /// one is the last to end among the dependencies of the next.
     pub(super) fn critical_path(&self) -> Vec<usize> {
-        let latest = |nodes: &mut dyn Iterator<Item = usize>| {
-            let ended =
-                nodes.filter_map(|node| Some((self.branches[node].ended()?, Reverse(node))));
-            ended.max().map(|(_, Reverse(node))| node)
-        };
-        let mut path = Vec::new();
-        let mut last = self.last_ended.map(|(_, Reverse(node))| node);
-        while let Some(node) = last {
-            path.push(node);
-            last = latest(&mut self.bound.graph().nodes[node].dependencies());
-        }
-        path.reverse();
-        path
+        let end = |node: usize| self.branches[node].ended();
+        // A cancelled branch did not delay the run, so it cannot be the last one.
+        let counts = |node: &usize| self.branches[*node].status != Status::Cancelled;
+        let last = graph::last_to_end((0..self.branches.len()).filter(counts), end);
+        let nodes = &self.bound.graph().nodes;
+        graph::critical_path(last, |node| nodes[node].dependencies(), end)
     }
 }

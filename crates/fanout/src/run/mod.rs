@@ -9,7 +9,6 @@ mod scratch;
 mod wakers;
 
 use std::{
-    cmp::Reverse,
     fmt,
     future::Future,
     mem,
@@ -21,7 +20,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tower_fanout_layers::{Call, Deadline, Event, Events};
 
 pub(crate) use self::scratch::ScratchPool;
@@ -53,16 +52,6 @@ pub(crate) struct Options {
     pub(crate) grace: Duration,
     pub(crate) max_concurrency: usize,
     pub(crate) detach: Option<Detach>,
-}
-
-/// The time that a node may use if it starts now.
-enum TimeSlice {
-    /// Too little time is left for the node, so the node is skipped.
-    Skip,
-    /// The node must end at this instant, which is earlier than the end of the run.
-    Until(Instant),
-    /// The node may run until the run ends.
-    Unbounded,
 }
 
 /// An observer of runs, for metrics or traces. Register it with
@@ -129,20 +118,14 @@ pub struct Run<Req> {
     node_order: Arc<NodeOrder>,
     completion_policy: CompletionPolicy,
     options: Options,
-    /// Number of nodes that the request asks for, including skipped ones.
-    chosen: usize,
-    /// Number of those nodes that have not ended.
+    /// Number of nodes that the request asks for, including skipped ones, and that have not ended.
     left: usize,
-    /// The node that ended last without being cancelled, and the time it ended, relative to the
-    /// start. Of nodes that ended at the same time, the one that was declared first.
-    last_ended: Option<(Duration, Reverse<usize>)>,
     /// Number of nodes in flight.
     running: usize,
     /// `true` once no further node may start.
     stopped: bool,
     call: Call,
     clock: RunClock,
-    timer: Option<Pin<Box<Sleep>>>,
     timed_out: bool,
 }
 
@@ -174,15 +157,12 @@ impl<Req: tower_fanout_layers::CallContext> Run<Req> {
                 required,
                 sinks,
             ),
-            chosen,
             left: chosen,
-            last_ended: None,
             running: 0,
             stopped: false,
             call: clock::branch_call(request.call(), started, chosen),
             clock: RunClock::new(started, request.call().deadline),
             options,
-            timer: None,
             timed_out: false,
             bound,
             request,
@@ -240,9 +220,7 @@ impl<Req> Run<Req> {
         let critical_path = self.critical_path();
         let mut branches = mem::take(&mut self.branches);
         // Nodes that the request does not ask for have no entry in the report.
-        if self.chosen < branches.len() {
-            branches.retain(|branch| branch.chosen);
-        }
+        branches.retain(|branch| branch.chosen);
         let is_late = |branch: &Branch| {
             let error = branch.error.as_ref();
             error.is_some_and(|error| error.kind() == ErrorKind::Deadline)
@@ -319,7 +297,8 @@ impl<Req> Run<Req> {
         let Some(cell) = &mut self.answers.cells[node] else {
             return;
         };
-        let mut cx = Context::from_waker(scratch.wakers.waker(node));
+        let waker = scratch.wakers.waker(node);
+        let mut cx = Context::from_waker(&waker);
         self.clock.mark_polled();
         let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
         match polled {
@@ -340,33 +319,30 @@ impl<Req> Run<Req> {
             };
             any = true;
             let node = self.node_order.by_rank[rank as usize] as usize;
-            match self.time_for(node) {
-                TimeSlice::Unbounded => self.start(node, None),
-                TimeSlice::Until(due) => self.start(node, Some(due)),
-                TimeSlice::Skip => {
-                    let completion = Completion::Skipped(SkipReason::NoTime);
-                    scratch_of(&mut self.scratch)
-                        .completions
-                        .push_back((node, completion));
+            match self.due_of(node) {
+                Ok(due) => self.start(node, due),
+                Err(reason) => {
+                    let completion = Completion::Skipped(reason);
+                    let completions = &mut scratch_of(&mut self.scratch).completions;
+                    completions.push_back((node, completion));
                 }
             }
         }
         any
     }
 
-    /// Returns the time that `node` may use if it starts now.
-    fn time_for(&mut self, node: usize) -> TimeSlice {
+    /// Returns the time at which `node` must end if it starts now, or `None` if it may run until the
+    /// run ends. Returns an error if too little time is left for the node.
+    fn due_of(&mut self, node: usize) -> Result<Option<Instant>, SkipReason> {
         let Some(end) = self.call.deadline else {
-            return TimeSlice::Unbounded;
+            return Ok(None);
         };
         let now = self.clock.now();
         let (required, left) = (self.branches[node].required, end.remaining(now));
         let after = scratch_of(&mut self.scratch).nodes[node].after;
-        match time_slice(required, left, self.node_order.expected[node], after) {
-            None => TimeSlice::Skip,
-            Some(time) if time < left => TimeSlice::Until(now + time),
-            Some(_) => TimeSlice::Unbounded,
-        }
+        let time = time_slice(required, left, self.node_order.expected[node], after)
+            .ok_or(SkipReason::NoTime)?;
+        Ok((time < left).then(|| now + time))
     }
 
     /// Starts `node`. `due` is the time at which the node must end, or `None` if it may run until

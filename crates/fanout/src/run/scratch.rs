@@ -49,16 +49,16 @@ pub(super) enum Phase {
 
 /// The end of a branch. The error of a failed branch is in its report entry already.
 #[derive(Clone, Copy, Debug)]
-/// The call returned an answer.
 pub(super) enum Completion {
-    /// The call failed, or its request could not be made.
+    /// The call returned an answer.
     Answered,
-    /// The branch was ended by the deadline or by its own due time.
+    /// The call failed, or its request could not be made.
     Failed,
-    /// The node was not started.
+    /// The branch was ended by the deadline or by its own due time.
     Late,
-    /// The branch was ended, or not started, because its answer is no longer needed.
+    /// The node was not started.
     Skipped(SkipReason),
+    /// The branch was ended, or not started, because its answer is no longer needed.
     Cancelled,
 }
 
@@ -125,8 +125,7 @@ impl Scratch {
                 }
                 Choice::Out => continue,
             };
-            let runs = |&other: &usize| matches!(choices[other], Choice::Run { .. });
-            let is_sink = !plan.dependents[node].iter().any(runs);
+            let is_sink = plan.is_sink(node, choices);
             (branches[node].required, branches[node].is_sink) = (needed, is_sink);
             required += usize::from(needed);
             sinks += usize::from(is_sink);
@@ -144,8 +143,7 @@ impl Scratch {
             if node_order.knows {
                 let chain = node_order.expected[node].saturating_add(state.after);
                 for dependency in dependencies {
-                    let is_required = choices[dependency.node] == Choice::Run { required: true };
-                    if reserves_time_for(is_required, needed) {
+                    if reserves_time_for(choices[dependency.node].is_required(), needed) {
                         let before = &mut self.nodes[dependency.node];
                         before.after = before.after.max(chain);
                     }

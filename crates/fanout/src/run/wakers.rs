@@ -2,15 +2,14 @@
 //! polled.
 
 use std::{
-    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::Context,
 };
 
-use futures_util::task::AtomicWaker;
+use futures_util::task::{ArcWake, AtomicWaker, WakerRef, waker_ref};
 
 use super::recorder::{NamedObserver, Recorder};
 
@@ -88,17 +87,13 @@ pub(super) struct NodeWaker {
     pub(super) recorder: Recorder,
 }
 
-impl Wake for NodeWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let bit = 1 << (self.node % 64);
+impl ArcWake for NodeWaker {
+    fn wake_by_ref(waker: &Arc<Self>) {
+        let (wake_set, bit) = (&waker.wake_set, 1 << (waker.node % 64));
         // The bit must be set before `awake` is read: see `WakeSet::prepare_to_sleep`.
-        self.wake_set.bits[self.node / 64].fetch_or(bit, Ordering::SeqCst);
-        if !self.wake_set.awake.load(Ordering::SeqCst) {
-            self.wake_set.task.wake();
+        wake_set.bits[waker.node / 64].fetch_or(bit, Ordering::SeqCst);
+        if !wake_set.awake.load(Ordering::SeqCst) {
+            wake_set.task.wake();
         }
     }
 }
@@ -112,7 +107,7 @@ impl tower_fanout_layers::EventSink for NodeWaker {
 /// The wakers of all nodes of a plan. They are reused by later runs, so that a run allocates none.
 pub(super) struct NodeWakers {
     pub(super) wake_set: Arc<WakeSet>,
-    wakers: Vec<(Arc<NodeWaker>, Waker)>,
+    wakers: Vec<Arc<NodeWaker>>,
     named_observer: NamedObserver,
 }
 
@@ -130,11 +125,11 @@ impl NodeWakers {
     }
 
     pub(super) fn node_waker(&self, node: usize) -> &Arc<NodeWaker> {
-        &self.wakers[node].0
+        &self.wakers[node]
     }
 
-    pub(super) fn waker(&self, node: usize) -> &Waker {
-        &self.wakers[node].1
+    pub(super) fn waker(&self, node: usize) -> WakerRef<'_> {
+        waker_ref(&self.wakers[node])
     }
 
     /// Prepares the wakers for another run. A waker that is still held elsewhere is replaced.
@@ -142,11 +137,9 @@ impl NodeWakers {
         // A clone of a replaced waker can still set its bit. That only polls a branch once too
         // often; its events go to the old recorder.
         self.wake_set.clear();
-        for node in 0..self.wakers.len() {
-            // This list holds one reference, and its `Waker` the other.
-            if Arc::strong_count(&self.wakers[node].0) > 2 {
-                let fresh = node_waker(&self.wake_set, node, &self.named_observer);
-                drop(mem::replace(&mut self.wakers[node], fresh));
+        for (node, waker) in self.wakers.iter_mut().enumerate() {
+            if Arc::strong_count(waker) > 1 {
+                *waker = node_waker(&self.wake_set, node, &self.named_observer);
             }
         }
     }
@@ -156,13 +149,12 @@ fn node_waker(
     wake_set: &Arc<WakeSet>,
     node: usize,
     named_observer: &NamedObserver,
-) -> (Arc<NodeWaker>, Waker) {
-    let node_waker = Arc::new(NodeWaker {
+) -> Arc<NodeWaker> {
+    Arc::new(NodeWaker {
         wake_set: Arc::clone(wake_set),
         node,
         recorder: Recorder::new(named_observer.clone()),
-    });
-    (Arc::clone(&node_waker), Waker::from(node_waker))
+    })
 }
 
 #[cfg(test)]

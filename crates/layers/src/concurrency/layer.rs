@@ -72,8 +72,10 @@ impl<C, U> ConcurrencyLayer<C, U> {
     ///
     /// The [module docs](super#with-a-circuit-breaker) explain why the breaker must be below.
     #[must_use]
-    pub fn breaker(self, breaker: breaker::Handle) -> Self {
-        let _ = self.limiter.breaker.set(breaker);
+    pub fn breaker(self, breaker: impl Into<Option<breaker::Handle>>) -> Self {
+        let _ = breaker
+            .into()
+            .map(|breaker| self.limiter.breaker.set(breaker));
         self
     }
 

@@ -100,8 +100,8 @@ impl<C> HedgeLayer<C> {
     /// The check uses no probe slot. Do not use the handle of a breaker above: while that breaker is
     /// half-open, the call itself holds the probe slot, so no hedge would be sent.
     #[must_use]
-    pub fn breaker(mut self, breaker: breaker::Handle) -> Self {
-        Arc::make_mut(&mut self.shared).breaker = Some(breaker);
+    pub fn breaker(mut self, breaker: impl Into<Option<breaker::Handle>>) -> Self {
+        Arc::make_mut(&mut self.shared).breaker = breaker.into();
         self
     }
 }

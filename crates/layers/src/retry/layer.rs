@@ -93,8 +93,8 @@ impl<C> RetryLayer<C> {
     /// If the breaker is open, the call ends with its last failure instead of the breaker's rejection. A
     /// response is therefore kept during the pause, with everything that its body holds.
     #[must_use]
-    pub fn breaker(mut self, breaker: breaker::Handle) -> Self {
-        Arc::make_mut(&mut self.shared).breaker = Some(breaker);
+    pub fn breaker(mut self, breaker: impl Into<Option<breaker::Handle>>) -> Self {
+        Arc::make_mut(&mut self.shared).breaker = breaker.into();
         self
     }
 

@@ -81,8 +81,10 @@ impl<C> ThrottleLayer<C> {
     /// While the circuit is open, the call is rejected as the breaker would reject it, and is not
     /// counted. A throttle has one breaker: further calls of this method have no effect.
     #[must_use]
-    pub fn breaker(self, breaker: breaker::Handle) -> Self {
-        let _ = self.history.breaker.set(breaker);
+    pub fn breaker(self, breaker: impl Into<Option<breaker::Handle>>) -> Self {
+        let _ = breaker
+            .into()
+            .map(|breaker| self.history.breaker.set(breaker));
         self
     }
 

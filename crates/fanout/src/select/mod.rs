@@ -1,0 +1,194 @@
+//! Decides which nodes of a plan a request runs. Pure.
+
+mod choose;
+
+use std::{error::Error, fmt};
+
+pub(crate) use self::choose::choose;
+
+use crate::{
+    outcome::{BranchError, SkipReason},
+    plan::NodeInfo,
+};
+
+/// The nodes that a request asks for.
+///
+/// A run also calls the direct and indirect dependencies of the nodes it is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Selection {
+    /// All nodes of the plan, required or optional as the plan says.
+    #[default]
+    Plan,
+    /// The named nodes, by index, and their dependencies.
+    Named {
+        /// The nodes whose answers the request needs.
+        required: Vec<usize>,
+        /// The nodes whose answers the request can do without.
+        optional: Vec<usize>,
+    },
+}
+
+impl Selection {
+    /// Creates a selection of the nodes with these indices. A node in both lists is required.
+    ///
+    /// Their direct and indirect dependencies are selected too. Such a dependency is required if a
+    /// required node needs its answer, and optional otherwise. The plan's own distinction of required
+    /// and optional nodes is ignored.
+    #[must_use]
+    pub fn named(required: &[usize], optional: &[usize]) -> Self {
+        Self::Named {
+            required: required.to_vec(),
+            optional: optional.to_vec(),
+        }
+    }
+}
+
+/// Load shedding by node priority. Under load, optional nodes are skipped before any request is
+/// rejected.
+///
+/// An optional node is skipped if its weight is less than the load, or if the load is 1. The weight is `(priority + tier
+/// weight) / 10`. At a load of 0.35, all callers lose the nodes of priority 0 to 2, and callers
+/// with a tier weight below 0.5 also lose those of priority 3.
+///
+/// Enough nodes stay for the request to succeed, those of the highest priority first: one node, or as
+/// many as [`Strategy::Quorum`](crate::Strategy::Quorum) counts. Under
+/// [`Strategy::All`](crate::Strategy::All), every node is required and none is skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Brownout {
+    load: f64,
+    tier_weight: f64,
+}
+
+impl Brownout {
+    /// Creates a `Brownout` with this load, from 0 to 1. Values outside are clamped, and NaN counts
+    /// as 0.
+    ///
+    /// At 0, no node is skipped. At 1, every optional node is skipped.
+    #[must_use]
+    pub fn new(load: f64) -> Self {
+        Self {
+            load: within_one(load),
+            tier_weight: 0.0,
+        }
+    }
+
+    /// Sets the weight of the caller's tier, from 0 (the lowest tier, and the default) to 1. Values
+    /// outside are clamped, and NaN counts as 0.
+    #[must_use]
+    pub fn tier_weight(mut self, tier_weight: f64) -> Self {
+        self.tier_weight = within_one(tier_weight);
+        self
+    }
+
+    /// Returns `true` if the load is too high for `node`, if `node` is optional.
+    fn sheds(self, node: &NodeInfo) -> bool {
+        let weight = (f64::from(node.priority.level()) + self.tier_weight) / 10.0;
+        // The highest weight is 1, which is not less than a full load.
+        weight < self.load || self.load >= 1.0
+    }
+}
+
+fn within_one(value: f64) -> f64 {
+    // `f64::max` returns the other operand if one is NaN, so NaN becomes 0.
+    value.max(0.0).min(1.0)
+}
+
+/// The error of a selection that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// Required nodes are not available to the caller's tier.
+    TierForbidden {
+        /// The indices of these nodes.
+        nodes: Vec<usize>,
+    },
+    /// The selection names a node that the plan does not have.
+    UnknownNode {
+        /// The index that was given.
+        node: usize,
+    },
+    /// No node is left to run.
+    Nothing,
+    /// [`Strategy::First`](crate::Strategy::First) or
+    /// [`Strategy::Quorum`](crate::Strategy::Quorum) needs more answers than nodes that count.
+    Quorum {
+        /// Number of answers that the strategy needs.
+        needed: usize,
+        /// Number of nodes that count: those that run and on which no other running node depends.
+        of: usize,
+    },
+    /// The conditions of required nodes returned errors.
+    ConditionFailed {
+        /// The indices of these nodes, in order of declaration, each with the error of its
+        /// condition.
+        failed: Vec<(usize, BranchError)>,
+        /// The choices of the request if these conditions were true.
+        choices: Vec<Choice>,
+    },
+    /// The condition of a node panicked.
+    ConditionPanicked {
+        /// The index of the node.
+        node: usize,
+    },
+}
+
+impl fmt::Display for SelectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TierForbidden { .. } => {
+                f.write_str("a required service is not available to the caller's tier")
+            }
+            Self::UnknownNode { node } => write!(f, "the plan has no node with the index {node}"),
+            Self::Nothing => f.write_str("no service is left to call"),
+            Self::Quorum { needed, of } => {
+                write!(
+                    f,
+                    "{needed} answers are needed, but only {of} services can provide one"
+                )
+            }
+            Self::ConditionFailed { .. } => {
+                f.write_str("the condition of a required service returned an error")
+            }
+            Self::ConditionPanicked { .. } => f.write_str("the condition of a service panicked"),
+        }
+    }
+}
+
+impl Error for SelectError {}
+
+/// The decision about one node of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Choice {
+    /// The request does not ask for the node: the [`Selection`] does not name it, and no node that
+    /// runs depends on it. The node has no entry in the report.
+    Out,
+    /// The node runs.
+    Run {
+        /// `true` if the request needs the node's answer to succeed.
+        required: bool,
+    },
+    /// The request asks for the node, but the node is skipped.
+    Skip(SkipReason),
+}
+
+impl Choice {
+    pub(crate) const fn runs(self) -> bool {
+        matches!(self, Self::Run { .. })
+    }
+
+    pub(crate) const fn is_required(self) -> bool {
+        matches!(self, Self::Run { required: true })
+    }
+}
+
+/// The options of a request that decide which nodes run.
+#[derive(Clone, Default)]
+pub(crate) struct SelectOptions {
+    pub(crate) selection: Selection,
+    pub(crate) tier: Option<Box<str>>,
+    pub(crate) brownout: Brownout,
+    /// Skips the nodes that may change state.
+    pub(crate) test: bool,
+}
