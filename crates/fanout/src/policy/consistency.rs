@@ -1,6 +1,6 @@
 //! Checks the parts of a policy against each other.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tower_fanout_layers::{
     ConfigError,
@@ -26,23 +26,29 @@ pub(super) fn errors(policy: &Policy) -> Vec<ConfigError> {
     rules.into_iter().filter_map(|rule| rule(policy)).collect()
 }
 
+/// Returns an error of `field`, whose value is `got`, unless `is_valid`.
+fn require(
+    is_valid: bool,
+    field: &'static str,
+    rule: fmt::Arguments<'_>,
+    got: Duration,
+) -> Option<ConfigError> {
+    let message = format!("must be {rule}, got {}", written(got));
+    (!is_valid).then(|| ConfigError::new(field, message))
+}
+
 fn attempt_within_total(policy: &Policy) -> Option<ConfigError> {
     let (attempt, total) = (policy.attempt_timeout?, policy.total_timeout?);
-    (attempt > total).then(|| {
-        let (attempt, total) = (written(attempt), written(total));
-        let message = format!("must be <= total_timeout ({total}), got {attempt}");
-        ConfigError::new("attempt_timeout", message)
-    })
+    let rule = format_args!("<= total_timeout ({})", written(total));
+    require(attempt <= total, "attempt_timeout", rule, attempt)
 }
 
 /// Without an attempt timeout, an attempt is sent only if at least `MIN_USEFUL` is left.
 fn total_allows_an_attempt(policy: &Policy) -> Option<ConfigError> {
     let total = policy.total_timeout?;
-    (policy.attempt_timeout.is_none() && total < MIN_USEFUL).then(|| {
-        let (total, least) = (written(total), written(MIN_USEFUL));
-        let message = format!("must be >= {least} if attempt_timeout is off, got {total}");
-        ConfigError::new("total_timeout", message)
-    })
+    let is_valid = policy.attempt_timeout.is_some() || total >= MIN_USEFUL;
+    let rule = format_args!(">= {} if attempt_timeout is off", written(MIN_USEFUL));
+    require(is_valid, "total_timeout", rule, total)
 }
 
 /// A call whose pauses fill the total timeout has no time for a further attempt.
@@ -65,11 +71,8 @@ fn wait_within_total(policy: &Policy) -> Option<ConfigError> {
         .as_ref()
         .filter(|limit| limit.queue > 0)?;
     let (wait, total) = (limit.max_wait, policy.total_timeout?);
-    (wait > total).then(|| {
-        let (wait, total) = (written(wait), written(total));
-        let message = format!("must be <= total_timeout ({total}), got {wait}");
-        ConfigError::new("concurrency.max_wait", message)
-    })
+    let rule = format_args!("<= total_timeout ({})", written(total));
+    require(wait <= total, "concurrency.max_wait", rule, wait)
 }
 
 /// A shorter window forgets each timed-out call before the next one times out, so it never has
@@ -79,11 +82,9 @@ fn window_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
     let Window::Time(window) = breaker.window else {
         return None;
     };
-    (window < attempt.saturating_mul(2)).then(|| {
-        let (window, attempt) = (written(window), written(attempt));
-        let message = format!("must be >= twice attempt_timeout ({attempt}), got {window}");
-        ConfigError::new("circuit_breaker.window", message)
-    })
+    let is_valid = window >= attempt.saturating_mul(2);
+    let rule = format_args!(">= twice attempt_timeout ({})", written(attempt));
+    require(is_valid, "circuit_breaker.window", rule, window)
 }
 
 /// Together they would multiply the attempts, and each would use a budget of its own.
@@ -101,17 +102,14 @@ fn retry_or_hedge(policy: &Policy) -> Option<ConfigError> {
 /// Without an explicit cap, the cap of a learnt delay is the attempt timeout.
 fn hedge_within_attempt(policy: &Policy) -> Option<ConfigError> {
     let (hedge, attempt) = (policy.hedge.as_ref()?, policy.attempt_timeout?);
-    let (field, delay): (_, Duration) = match &hedge.delay {
+    let (field, delay) = match &hedge.delay {
         HedgeDelay::Fixed(delay) => ("hedge.delay", *delay),
         HedgeDelay::Quantile(Quantile { cap: Some(cap), .. }) => ("hedge.delay.cap", *cap),
         HedgeDelay::Quantile(quantile) => ("hedge.delay.floor", quantile.floor),
         _ => return None,
     };
-    (delay >= attempt).then(|| {
-        let (delay, attempt) = (written(delay), written(attempt));
-        let message = format!("must be < attempt_timeout ({attempt}), got {delay}");
-        ConfigError::new(field, message)
-    })
+    let rule = format_args!("< attempt_timeout ({})", written(attempt));
+    require(delay < attempt, field, rule, delay)
 }
 
 #[cfg(test)]

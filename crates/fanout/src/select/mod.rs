@@ -90,8 +90,10 @@ impl Brownout {
 }
 
 fn within_one(value: f64) -> f64 {
-    // `f64::max` returns the other operand if one is NaN, so NaN becomes 0.
-    value.max(0.0).min(1.0)
+    if value.is_nan() {
+        return 0.0;
+    }
+    value.clamp(0.0, 1.0)
 }
 
 /// The error of a selection that cannot be run.
