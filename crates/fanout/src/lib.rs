@@ -71,6 +71,8 @@ mod graph;
 mod latency_estimate;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "serde")]
+mod millis;
 mod node;
 mod outcome;
 mod plan;
@@ -108,6 +110,9 @@ pub use self::{
     strategy::{ReturnWhen, Strategy, Verdict},
     suggest::nearest_name,
 };
+
+#[cfg(feature = "serde")]
+pub use self::millis::Millis;
 
 /// Compiles and runs the code of the README as a doctest.
 #[cfg(doctest)]

@@ -16,7 +16,6 @@ use tower_fanout_http::{
 };
 use tower_fanout_json::{
     Json,
-    filter::FieldFilterLayer,
     merge::Merge,
     response::{AcceptLayer, JsonLayer},
     template::RequestTemplate,
@@ -220,14 +219,14 @@ impl<'c> RouteNode<'c> {
         let downstream = &self.backend.downstream;
         let chain = downstream.fallback().reserve(self.reserve());
         // Fallback services get the same filter, because their responses replace that of the node.
-        let filter = FieldFilterLayer::new(self.config.filter.clone(), self.config.accept.clone());
+        let json = JsonLayer::new().filter(self.config.filter.clone(), self.config.accept.clone());
         let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
             let chain = chain.on(on.clone());
             match step {
                 FallbackStep::Static(answer) => chain.response(http::Response::new(answer.clone())),
                 FallbackStep::Service(other) => chain.service(downstream_stack(
                     other,
-                    filter.clone(),
+                    json.clone(),
                     other.downstream.fallback(),
                 )),
             }
@@ -235,14 +234,14 @@ impl<'c> RouteNode<'c> {
         tower::ServiceBuilder::new()
             // Outermost, so that retries and fallbacks see the original status.
             .layer(AcceptLayer::new(self.config.accept.clone()))
-            .service(downstream_stack(&self.backend, filter, fallback))
+            .service(downstream_stack(&self.backend, json, fallback))
     }
 }
 
 /// Builds the whole stack of one downstream, with a fallback chain on top.
 fn downstream_stack(
     backend: &Backend,
-    filter: FieldFilterLayer,
+    json: JsonLayer,
     fallback: tower_fanout::layers::FallbackLayer<
         ClassifyHttp,
         DownstreamRequest,
@@ -264,8 +263,7 @@ fn downstream_stack(
     let attempt = tower::ServiceBuilder::new()
         // Below the fallback chain, because a fallback may receive other headers.
         .map_request(move |request| forward(&allowed, request))
-        .layer(filter)
-        .layer(JsonLayer::new())
+        .layer(json)
         .service(backend.client.clone());
     stack(
         &backend.downstream,

@@ -35,7 +35,7 @@
 //! use tower_fanout_http::client::ClientError;
 //! use tower_fanout_json::{
 //!     Json,
-//!     filter::{FieldFilter, FieldFilterConfig, FieldFilterLayer},
+//!     filter::{FieldFilter, FieldFilterConfig},
 //!     merge::{Merge, MergeConfig, MergeMode},
 //!     response::{AcceptLayer, JsonLayer},
 //! };
@@ -56,8 +56,7 @@
 //! let layers = |filter: FieldFilter| {
 //!     ServiceBuilder::new()
 //!         .layer(AcceptLayer::default())
-//!         .layer(FieldFilterLayer::new(filter, []))
-//!         .layer(JsonLayer::new())
+//!         .layer(JsonLayer::new().filter(filter, []))
 //! };
 //!
 //! let mut plan = Plan::builder();

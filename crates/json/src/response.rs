@@ -18,12 +18,12 @@ use tower_fanout_http::{client::ClientError, media_type::is_json};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Json, branch_error};
+use crate::{Json, branch_error, filter::FieldFilter};
 
-/// A layer that parses response bodies as JSON.
+/// A layer that parses response bodies as JSON, and applies a [`FieldFilter`] to them.
 ///
 /// Place the layer within the attempt, so that a response with an invalid body counts as a failure
-/// of the service.
+/// of the service, which a fallback can replace.
 ///
 /// An empty body becomes `null`, whatever the status and the content type. Any other body is handled
 /// by status:
@@ -35,14 +35,32 @@ use crate::{Json, branch_error};
 ///
 /// JSON media types are `application/json` and all types with the suffix `+json`, such as
 /// `application/problem+json`. Their `charset`, if any, must be `utf-8`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct JsonLayer(());
+#[derive(Clone, Debug, Default)]
+pub struct JsonLayer {
+    /// The filter and the accepted error statuses, or `None` if the filter changes nothing.
+    filter: Option<Arc<(FieldFilter, Box<[u16]>)>>,
+}
 
 impl JsonLayer {
-    /// Creates the layer.
+    /// Creates a layer without a filter.
     #[must_use]
     pub const fn new() -> Self {
-        Self(())
+        Self { filter: None }
+    }
+
+    /// Applies `filter` to 2xx responses and to responses with a status in `accept`. The static
+    /// response of a fallback is not filtered.
+    ///
+    /// A 2xx response without the target value fails with [`ClientError::BadJson`]. An accepted error
+    /// response without it becomes `null`. All other responses pass unchanged.
+    ///
+    /// `accept` must be the statuses given to [`AcceptLayer::new`]: a response that only
+    /// `AcceptLayer` accepts would reach the plan unfiltered.
+    #[must_use]
+    pub fn filter(mut self, filter: FieldFilter, accept: impl Into<Box<[u16]>>) -> Self {
+        let changes = filter != FieldFilter::default();
+        self.filter = changes.then(|| Arc::new((filter, accept.into())));
+        self
     }
 }
 
@@ -50,13 +68,17 @@ impl<S> Layer<S> for JsonLayer {
     type Service = JsonService<S>;
 
     fn layer(&self, inner: S) -> JsonService<S> {
-        JsonService { inner }
+        JsonService {
+            layer: self.clone(),
+            inner,
+        }
     }
 }
 
 /// The service of [`JsonLayer`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JsonService<S> {
+    layer: JsonLayer,
     inner: S,
 }
 
@@ -78,6 +100,7 @@ where
         JsonFuture {
             inner: self.inner.call(request),
             events,
+            layer: self.layer.clone(),
         }
     }
 }
@@ -89,6 +112,7 @@ pin_project! {
         #[pin]
         inner: F,
         events: Events,
+        layer: JsonLayer,
     }
 }
 
@@ -103,7 +127,27 @@ where
         let response = ready!(this.inner.poll(cx))?;
         let status = response.status().as_u16();
         this.events.emit(Event::ResponseStatus { status });
-        Poll::Ready(read(response))
+        Poll::Ready(read(response).and_then(|response| this.layer.apply(response)))
+    }
+}
+
+impl JsonLayer {
+    /// Applies the filter to `response`.
+    fn apply(&self, response: Response<Json>) -> Result<Response<Json>, ClientError> {
+        let Some((filter, accept)) = self.filter.as_deref() else {
+            return Ok(response);
+        };
+        let (parts, answer) = response.into_parts();
+        let accepted = accept.contains(&parts.status.as_u16());
+        let answer = match parts.status.is_success() || accepted {
+            false => answer,
+            true => match filter.apply(answer) {
+                Some(answer) => answer,
+                None if accepted => Json::NULL,
+                None => return Err(ClientError::BadJson),
+            },
+        };
+        Ok(Response::from_parts(parts, answer))
     }
 }
 

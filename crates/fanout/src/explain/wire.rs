@@ -1,11 +1,9 @@
 //! Serializes an explanation.
 
-use std::time::Duration;
-
 use serde::{Serialize, Serializer};
 
 use super::{Explained, Explanation};
-use crate::{outcome::SkipReason, plan::PlanDiagnostic};
+use crate::{millis::Millis, outcome::SkipReason, plan::PlanDiagnostic};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,20 +78,6 @@ impl<'e> Services<'e> {
             expected: node.expected.map(Millis),
             budget: node.budget.map(Millis),
             worst_case_attempts: node.worst_case_attempts,
-        }
-    }
-}
-
-/// A time in milliseconds, with fractions down to the microsecond.
-struct Millis(Duration);
-
-impl Serialize for Millis {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
-        if micros.is_multiple_of(1000) {
-            serializer.serialize_u64(micros / 1000)
-        } else {
-            serializer.serialize_f64(micros as f64 / 1000.0)
         }
     }
 }

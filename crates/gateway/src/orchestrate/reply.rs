@@ -33,7 +33,7 @@ impl Reply {
     ) -> Result<Self, Problem> {
         let (report, names) = (answer.report(), route.names());
         let envelope = Envelope {
-            asked: meta,
+            meta,
             names,
             report,
         };

@@ -19,7 +19,7 @@ use std::{borrow::Cow, error::Error, fmt};
 use bytes::{Buf, Bytes};
 
 use self::scan::Long;
-pub(crate) use self::scan::{Items, Members, depth, quoted, unescaped};
+pub(crate) use self::scan::{Items, depth, members, quoted, string_end, unescaped};
 
 /// Maximum nesting depth of a [`Json`] value.
 ///
@@ -197,7 +197,7 @@ impl<'j> Value<'j> {
     /// index `step`.
     fn get(self, step: &str) -> Option<Self> {
         match self.text.first()? {
-            b'{' => Members::new(self)
+            b'{' => members(self)
                 .filter(|(name, _)| *unescaped(name) == *step.as_bytes())
                 .last()
                 .map(|(_, value)| value),

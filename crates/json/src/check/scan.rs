@@ -4,7 +4,7 @@
 //! eight bytes at a time
 //! ([Bit Twiddling Hacks](https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord)).
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, iter};
 
 use serde::{Deserializer, de::Visitor};
 
@@ -68,7 +68,7 @@ pub(super) fn plain_end(text: &[u8], at: usize) -> usize {
 
 /// Returns the index after the closing quote of the string whose first character is at `at`.
 #[inline]
-fn string_end(text: &[u8], mut at: usize) -> usize {
+pub(crate) fn string_end(text: &[u8], mut at: usize) -> usize {
     loop {
         at = plain_end(text, at);
         match text.get(at) {
@@ -217,7 +217,6 @@ pub(super) struct Long {
 }
 
 /// Iterator over the items of an array. For an object, it yields names and values alternately.
-#[derive(Clone)]
 pub(crate) struct Items<'j> {
     /// The array or object. Its `long` is advanced past the parts that start before the last item.
     of: Value<'j>,
@@ -263,23 +262,10 @@ impl<'j> Iterator for Items<'j> {
     }
 }
 
-/// Iterator over the members of an object. Yields each name as written, with quotes, and its value.
-#[derive(Clone)]
-pub(crate) struct Members<'j>(Items<'j>);
-
-impl<'j> Members<'j> {
-    pub(crate) const fn new(object: Value<'j>) -> Self {
-        Self(Items::new(object))
-    }
-}
-
-impl<'j> Iterator for Members<'j> {
-    type Item = (&'j [u8], Value<'j>);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        Some((self.0.next()?.text, self.0.next()?))
-    }
+/// Iterates over the members of `object`. Yields each name as written, with quotes, and its value.
+pub(crate) fn members(object: Value<'_>) -> impl Iterator<Item = (&[u8], Value<'_>)> {
+    let mut items = Items::new(object);
+    iter::from_fn(move || Some((items.next()?.text, items.next()?)))
 }
 
 /// Returns the content of a JSON string: without its quotes and with its escapes decoded.

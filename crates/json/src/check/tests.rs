@@ -191,7 +191,7 @@ proptest! {
         let json = parse(&text).unwrap();
         let found: Vec<Vec<u8>> = match text.as_bytes()[0] {
             b'[' => Items::new(json.value()).map(|value| value.as_bytes().to_vec()).collect(),
-            b'{' => Members::new(json.value()).map(|(_, value)| value.as_bytes().to_vec()).collect(),
+            b'{' => members(json.value()).map(|(_, value)| value.as_bytes().to_vec()).collect(),
             _ => return Ok(()),
         };
         let expected: Vec<Vec<u8>> = match serde_json::from_str(&text) {
@@ -262,7 +262,7 @@ fn reached(json: &Json) -> Vec<Value<'_>> {
     let mut at = 0;
     while let Some(value) = reached.get(at) {
         if value.is_object() {
-            reached.extend(Members::new(*value).map(|(_, value)| value));
+            reached.extend(members(*value).map(|(_, value)| value));
         }
         at += 1;
     }

@@ -1,20 +1,18 @@
 //! Field filters: the selection and renaming of response members before a merge.
 
-mod layer;
-
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
 };
 
 use serde::{Deserialize, Serialize};
-use tower_fanout::{
-    BranchError, ErrorKind,
-    layers::{ConfigError, config::Validate, setters},
+use tower_fanout::layers::{
+    ConfigError,
+    config::{ConfigErrors, Validate},
+    setters,
 };
 
-pub use self::layer::{FieldFilterLayer, FieldFilterService, ResponseFuture};
-use crate::check::{Json, Members, depth, quoted, unescaped};
+use crate::check::{Json, depth, members, quoted, unescaped};
 
 /// Configuration of a [`FieldFilter`].
 ///
@@ -55,32 +53,34 @@ pub struct FieldFilter(FieldFilterConfig);
 
 impl Validate for FieldFilterConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let mut problems = Vec::new();
-        let target = self.target.iter().flat_map(|path| path.split('.'));
-        if target.into_iter().any(str::is_empty) {
-            let message = "expected a path without empty steps, such as data.items";
-            problems.push(ConfigError::new("target", message));
-        }
-        if !self.allow.is_empty() && !self.deny.is_empty() {
-            let message = "cannot be combined with \"allow\"; remove one of them";
-            problems.push(ConfigError::new("deny", message));
-        }
-        let renamed = self.rename.iter().filter_map(|(old, new)| {
-            let message = if !self.keeps(old) {
-                format!(
+        let mut steps = self.target.iter().flat_map(|path| path.split('.'));
+        let path = "expected a path without empty steps, such as data.items";
+        let one = "cannot be combined with \"allow\"; remove one of them";
+        let errors = ConfigErrors::default()
+            .unless(!steps.any(str::is_empty), "target", path)
+            .unless(self.allow.is_empty() || self.deny.is_empty(), "deny", one);
+        let renames = self.rename.iter().filter_map(|(old, new)| {
+            if !self.keeps(old) {
+                Some(format!(
                     "\"{old}\" is removed by \"allow\" or \"deny\"; keep it or do not rename it"
-                )
+                ))
             } else if self.rename.values().filter(|name| *name == new).count() > 1 {
-                format!("\"{old}\" is not the only member renamed to \"{new}\"; use unique names")
+                Some(format!(
+                    "\"{old}\" is not the only member renamed to \"{new}\"; use unique names"
+                ))
             } else if self.allow.contains(new) && !self.rename.contains_key(new) {
-                format!("\"{old}\" is renamed to \"{new}\", which is also in \"allow\"; remove one")
+                Some(format!(
+                    "\"{old}\" is renamed to \"{new}\", which is also in \"allow\"; remove one"
+                ))
             } else {
-                return None;
-            };
-            Some(ConfigError::new("rename", message))
+                None
+            }
         });
-        problems.extend(renamed);
-        problems
+        renames
+            .fold(errors, |errors, message| {
+                errors.unless(false, "rename", message)
+            })
+            .into_vec()
     }
 }
 
@@ -116,24 +116,18 @@ impl FieldFilter {
     ///
     /// The result shares the memory of `answer` if no member is removed or renamed.
     ///
-    /// # Errors
-    /// Returns an error of the kind [`ErrorKind::BadJson`] if `answer` has no value at `target`.
-    /// Like a response that is not JSON, this is a failure of the service.
-    pub fn apply(&self, answer: Json) -> Result<Json, BranchError> {
+    /// Returns `None` if `answer` has no value at `target`.
+    #[must_use]
+    pub fn apply(&self, answer: Json) -> Option<Json> {
         let answer = match &self.0.target {
             None => answer,
-            Some(path) => answer.cut(path.split('.')).ok_or_else(|| {
-                BranchError::new(
-                    ErrorKind::BadJson,
-                    "the answer has no value at the target path",
-                )
-            })?,
+            Some(path) => answer.cut(path.split('.'))?,
         };
         let whole = self.0.allow.is_empty() && self.0.deny.is_empty() && self.0.rename.is_empty();
         if whole || !answer.value().is_object() {
-            return Ok(answer);
+            return Some(answer);
         }
-        Ok(self.select(&answer).unwrap_or(answer))
+        Some(self.select(&answer).unwrap_or(answer))
     }
 
     /// Returns an object with the remaining members under their new names, or `None` if nothing
@@ -141,7 +135,7 @@ impl FieldFilter {
     fn select(&self, answer: &Json) -> Option<Json> {
         let mut out = Vec::with_capacity(answer.as_bytes().len());
         let mut changed = false;
-        for (old, value) in Members::new(answer.value()) {
+        for (old, value) in members(answer.value()) {
             let Some(key) = self.key(old) else {
                 changed = true;
                 continue;
@@ -188,8 +182,12 @@ impl FieldFilter {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::{Request, Response};
+    use tower::{Layer, ServiceExt, service_fn};
+    use tower_fanout_http::client::ClientError;
 
     use super::*;
+    use crate::response::JsonLayer;
 
     fn json(text: &str) -> Json {
         Json::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
@@ -268,11 +266,18 @@ mod tests {
         assert!(!within(r#"{"deny": ["x"]}"#));
     }
 
-    #[test]
-    fn a_missing_target_is_a_bad_json_failure() {
+    #[tokio::test]
+    async fn a_missing_target_is_a_bad_json_failure() {
         for answer in ["{}", "null", "[]", r#"{"x": 1}"#, r#"{"x": []}"#] {
-            let error = shape(r#"{"target": "x.0"}"#).unwrap().apply(json(answer));
-            assert_eq!(error.unwrap_err().kind(), ErrorKind::BadJson, "{answer}");
+            let filter = shape(r#"{"target": "x.0"}"#).unwrap();
+            assert_eq!(filter.apply(json(answer)), None, "{answer}");
+            let service = service_fn(|_: Request<Bytes>| async {
+                let response = Response::builder().header("content-type", "application/json");
+                Ok(response.body(Bytes::from(answer)).unwrap())
+            });
+            let filtered = JsonLayer::new().filter(filter, []).layer(service);
+            let error = filtered.oneshot(Request::new(Bytes::new())).await;
+            assert_eq!(error.unwrap_err(), ClientError::BadJson, "{answer}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, mem};
 
 use super::{MergeConfig, MergeError, MergeMode, OnConflict, splice::Splice};
-use crate::check::{Members, Value, quoted, unescaped};
+use crate::check::{Value, members, quoted, unescaped};
 
 /// An object that is being merged.
 ///
@@ -54,7 +54,7 @@ impl<'j> Table<'j> {
     ) -> Result<(), MergeError> {
         self.answers += 1;
         if answer.is_object() {
-            for (key, value) in Members::new(answer) {
+            for (key, value) in members(answer) {
                 self.note(key.into(), value, from);
             }
         } else {

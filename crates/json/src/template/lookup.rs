@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::{Reference, Root};
+use serde_json::value::RawValue;
+
+use super::{Reference, RenderError, Root};
 
 /// A source of placeholder values, such as the request of a caller.
 pub trait Lookup {
@@ -60,6 +62,39 @@ impl<'v> Found<'v> {
             Self::Text(text) => serde_json::Value::from(text).to_string().into(),
             Self::Json(value) => value.as_raw().into(),
             Self::Tree(value) => value.to_string().into(),
+        }
+    }
+}
+
+/// The placeholders of a request, and the source of their values.
+pub(super) struct Values<'v, S> {
+    pub(super) references: &'v [Reference],
+    pub(super) source: &'v S,
+}
+
+impl<S: Lookup> Values<'_, S> {
+    /// Returns the value of the placeholder at `index` as text, or its default.
+    pub(super) fn text(&self, index: usize) -> Result<Cow<'_, str>, RenderError> {
+        let reference = &self.references[index];
+        let found = self.source.lookup(reference).and_then(Found::into_text);
+        found
+            .or_else(|| reference.default.as_deref().map(Cow::Borrowed))
+            .ok_or_else(|| RenderError::Missing(reference.clone()))
+    }
+
+    /// Returns the value of the placeholder at `index` as JSON, or its default: a number, `true`,
+    /// `false` or `null` with its type, and any other text as a string.
+    pub(super) fn json(&self, index: usize) -> Result<Cow<'_, str>, RenderError> {
+        let reference = &self.references[index];
+        if let Some(found) = self.source.lookup(reference) {
+            return Ok(found.into_json());
+        }
+        let Some(text) = &reference.default else {
+            return Err(RenderError::Missing(reference.clone()));
+        };
+        match serde_json::from_str::<&RawValue>(text).map(RawValue::get) {
+            Ok(json) if !json.starts_with(['"', '{', '[']) => Ok(json.into()),
+            _ => Ok(serde_json::Value::from(text.as_str()).to_string().into()),
         }
     }
 }

@@ -50,39 +50,33 @@ mod request;
 
 use std::{borrow::Cow, error::Error, fmt};
 
+use self::lookup::Values;
 pub use self::{
     lookup::{Found, Lookup},
     request::{RenderError, RequestTemplate},
 };
 
-/// Text with placeholders.
+/// Text with placeholders, each given as its index in the list of the request.
 ///
-/// The `Debug` output contains only the placeholders, because the text may be secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Template {
+/// The `Debug` output omits the text, because it may be secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Template {
     parts: Vec<Part>,
-}
-
-impl fmt::Debug for Template {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug("Template", self.references(), f)
-    }
-}
-
-/// Writes the names of `references` as a tuple struct called `what`.
-fn debug<'r>(
-    what: &str,
-    references: impl Iterator<Item = &'r Reference>,
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
-    let names: Vec<_> = references.map(Reference::to_string).collect();
-    f.debug_tuple(what).field(&names).finish()
 }
 
 #[derive(Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Value(Reference),
+    /// A placeholder whose value is inserted as text.
+    Value(usize),
+    /// A placeholder whose value is inserted as JSON and keeps its type.
+    Json(usize),
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Template(…)")
+    }
 }
 
 /// A placeholder: the source of a value, and an optional default.
@@ -185,26 +179,23 @@ impl fmt::Display for TemplateError {
 impl Error for TemplateError {}
 
 impl Template {
-    /// Parses `text`.
+    /// Parses `text`, and adds its placeholders to `references`.
     ///
     /// # Errors
     /// Returns an error if a brace is unmatched, or if a placeholder does not name a value.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let mut parts = Vec::new();
-        let mut literal = String::new();
+    fn parse(text: &str, references: &mut Vec<Reference>) -> Result<Self, TemplateError> {
+        let mut template = Self::default();
         let mut rest = text;
         while let Some(brace) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..brace]);
+            template.text(&rest[..brace]);
             let (opens, after) = (rest.as_bytes()[brace] == b'{', &rest[brace + 1..]);
-            let doubled = if opens { '{' } else { '}' };
+            let doubled = if opens { "{" } else { "}" };
             if let Some(after) = after.strip_prefix(doubled) {
-                literal.push(doubled);
+                template.text(doubled);
                 rest = after;
             } else if let (true, Some(end)) = (opens, after.find('}')) {
-                if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal)));
-                }
-                parts.push(Part::Value(Reference::parse(&after[..end])?));
+                template.parts.push(Part::Value(references.len()));
+                references.push(Reference::parse(&after[..end])?);
                 rest = &after[end + 1..];
             } else {
                 return Err(TemplateError::new(format!(
@@ -212,40 +203,40 @@ impl Template {
                 )));
             }
         }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Text(literal));
+        template.text(rest);
+        Ok(template)
+    }
+
+    /// Appends literal text.
+    fn text(&mut self, text: &str) {
+        match self.parts.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Part::Text(last)) => last.push_str(text),
+            _ => self.parts.push(Part::Text(text.to_owned())),
         }
-        Ok(Self { parts })
     }
 
-    /// Returns the placeholders in the order of the text.
-    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+    /// Returns the literal texts.
+    fn texts(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Value(reference) => Some(reference),
-            Part::Text(_) => None,
+            Part::Text(text) => Some(text.as_str()),
+            Part::Value(_) | Part::Json(_) => None,
         })
     }
 
-    fn references_mut(&mut self) -> impl Iterator<Item = &mut Reference> {
-        self.parts.iter_mut().filter_map(|part| match part {
-            Part::Value(reference) => Some(reference),
-            Part::Text(_) => None,
-        })
-    }
-
-    /// Writes the text with the values of `source` to `out`. Literal text is written with `own`,
-    /// and values are written with `escape`.
+    /// Writes the text with `values` to `out`. Literal text is written with `own`, and values that
+    /// are inserted as text are written with `escape`.
     fn render(
         &self,
-        source: &impl Lookup,
+        values: &Values<'_, impl Lookup>,
         own: Escape,
         escape: Escape,
         out: &mut Bounded,
     ) -> Result<(), RenderError> {
         self.parts.iter().try_for_each(|part| match part {
             Part::Text(text) => out.push(text, own),
-            Part::Value(reference) => out.push(&reference.text(source)?, escape),
+            Part::Value(index) => out.push(&values.text(*index)?, escape),
+            Part::Json(index) => out.push(&values.json(*index)?, verbatim),
         })
     }
 }
@@ -289,10 +280,6 @@ impl Bounded {
             max: self.max,
         })
     }
-
-    fn into_text(self) -> String {
-        self.text
-    }
 }
 
 impl Reference {
@@ -304,14 +291,6 @@ impl Reference {
             default: None,
             node: None,
         }
-    }
-
-    /// Returns the value in `source` as text, or the default.
-    fn text<'v>(&'v self, source: &'v impl Lookup) -> Result<Cow<'v, str>, RenderError> {
-        let found = source.lookup(self).and_then(Found::into_text);
-        found
-            .or_else(|| self.default.as_deref().map(Cow::Borrowed))
-            .ok_or_else(|| RenderError::Missing(self.clone()))
     }
 
     /// Parses the text between the braces of a placeholder.
@@ -356,13 +335,12 @@ mod tests {
 
     #[test]
     fn parses_placeholders_and_literal_braces() {
-        let template = Template::parse("/a/{{x}}/{user.address.city|Rome}/{tier}").unwrap();
-        let references: Vec<_> = template.references().map(ToString::to_string).collect();
-        assert_eq!(references, ["user.address.city", "tier"]);
-        assert_eq!(
-            template.references().next().unwrap().default.as_deref(),
-            Some("Rome")
-        );
+        let mut references = Vec::new();
+        let text = "/a/{{x}}/{user.address.city|Rome}/{tier}";
+        let template = Template::parse(text, &mut references).unwrap();
+        let names: Vec<_> = references.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["user.address.city", "tier"]);
+        assert_eq!(references[0].default.as_deref(), Some("Rome"));
         assert!(template.parts[0] == Part::Text("/a/{x}/".into()));
     }
 
@@ -381,7 +359,7 @@ mod tests {
             "x}y",
             "{a{b}",
         ] {
-            assert!(Template::parse(text).is_err(), "{text}");
+            assert!(Template::parse(text, &mut Vec::new()).is_err(), "{text}");
         }
     }
 }

@@ -9,8 +9,9 @@ use tower_fanout::BranchError;
 use tower_fanout_http::forward::is_managed;
 
 use super::{
-    Bounded, Lookup, Part, Reference, Root, Template, TemplateError, body::BodyTemplate,
-    lookup::BeforeNodes, verbatim,
+    Bounded, Lookup, Part, Reference, Root, Template, TemplateError, body,
+    lookup::{BeforeNodes, Values},
+    verbatim,
 };
 
 /// Maximum length of a rendered path: 8 KiB, which is more than servers commonly accept.
@@ -22,6 +23,9 @@ const MAX_TARGET: usize = u16::MAX as usize - 1;
 
 /// Maximum length of a rendered header value: 8 KiB.
 const MAX_HEADER: usize = 8 << 10;
+
+/// Maximum size of a rendered body: 1 MiB.
+const MAX_BODY: usize = 1 << 20;
 
 /// The characters that values are percent-encoded for: all except the unreserved ones
 /// ([RFC 3986 §2.3](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
@@ -42,7 +46,9 @@ pub struct RequestTemplate {
     empty_segments: usize,
     query: Vec<(String, Template)>,
     headers: Vec<(HeaderName, Template)>,
-    body: Option<BodyTemplate>,
+    body: Option<Template>,
+    /// The placeholders, in the order in which they were added.
+    references: Vec<Reference>,
 }
 
 /// The error returned if a request cannot be rendered from the given values.
@@ -93,11 +99,12 @@ impl RequestTemplate {
     /// with one slash, and must not contain a query, a fragment, a `.` or `..` segment, or a `%`
     /// without two hex digits.
     pub fn new(method: Method, path: &str) -> Result<Self, TemplateError> {
-        let path = Template::parse(path)?;
+        let mut references = Vec::new();
+        let path = Template::parse(path, &mut references)?;
         let text = path.parts.iter().map(|part| match part {
             Part::Text(text) => text.as_str(),
             // Rendering rejects values that change the structure of the path, so any other will do.
-            Part::Value(_) => "v",
+            Part::Value(_) | Part::Json(_) => "v",
         });
         let sample: String = text.collect();
         if !sample.starts_with('/') || sample.contains(['?', '#']) || sample.parse::<Uri>().is_err()
@@ -111,7 +118,8 @@ impl RequestTemplate {
                 "a path must not begin with \"//\" or contain \".\" or \"..\" segments",
             ));
         }
-        if !is_percent_encoded(&path) {
+        // Two hex digits follow each percent sign, so that no value can complete an escape.
+        if !path.texts().all(is_percent_encoded) {
             return Err(TemplateError::new(
                 "expected two hex digits after \"%\" in a path; write \"%25\" for a percent sign",
             ));
@@ -123,6 +131,7 @@ impl RequestTemplate {
             query: Vec::new(),
             headers: Vec::new(),
             body: None,
+            references,
         })
     }
 
@@ -131,7 +140,8 @@ impl RequestTemplate {
     /// # Errors
     /// Returns an error if `value` is not a valid template.
     pub fn query(mut self, name: &str, value: &str) -> Result<Self, TemplateError> {
-        self.query.push((name.to_owned(), Template::parse(value)?));
+        let value = Template::parse(value, &mut self.references)?;
+        self.query.push((name.to_owned(), value));
         Ok(self)
     }
 
@@ -154,11 +164,8 @@ impl RequestTemplate {
                 "the gateway sets the header {header} itself; remove it from the request"
             )));
         }
-        let value = Template::parse(value)?;
-        if !value.parts.iter().all(|part| match part {
-            Part::Text(text) => is_visible(text),
-            Part::Value(_) => true,
-        }) {
+        let value = Template::parse(value, &mut self.references)?;
+        if !value.texts().all(is_visible) {
             return Err(TemplateError::new(
                 "a header value must contain only visible ASCII characters and spaces",
             ));
@@ -181,19 +188,13 @@ impl RequestTemplate {
                 self.method
             )));
         }
-        self.body = Some(BodyTemplate::new(document)?);
+        self.body = Some(body::parse(document, &mut self.references)?);
         Ok(self)
     }
 
-    /// Returns all placeholders: those of the path, the query, the headers and the body.
+    /// Returns all placeholders, in the order in which they were added.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
-        let query = self.query.iter().map(|(_, template)| template);
-        let headers = self.headers.iter().map(|(_, template)| template);
-        std::iter::once(&self.path)
-            .chain(query)
-            .chain(headers)
-            .flat_map(Template::references)
-            .chain(self.body.iter().flat_map(BodyTemplate::references))
+        self.references.iter()
     }
 
     /// Returns `true` if the method is safe
@@ -210,14 +211,7 @@ impl RequestTemplate {
     /// unknown name is not an error here: the [`Lookup`] decides what it means when the request is
     /// rendered.
     pub fn resolve(&mut self, index_of: impl Fn(&str) -> Option<usize>) {
-        let query = self.query.iter_mut().map(|(_, template)| template);
-        let headers = self.headers.iter_mut().map(|(_, template)| template);
-        let references = std::iter::once(&mut self.path)
-            .chain(query)
-            .chain(headers)
-            .flat_map(Template::references_mut)
-            .chain(self.body.iter_mut().flat_map(BodyTemplate::references_mut));
-        for reference in references {
+        for reference in &mut self.references {
             if let Root::Node(name) = &reference.root {
                 reference.node = index_of(name);
             }
@@ -245,13 +239,20 @@ impl RequestTemplate {
     /// Returns a [`RenderError`] if a value is missing or not allowed in its position, or if a part
     /// of the request would be too large.
     pub fn render(&self, source: &impl Lookup) -> Result<Request<Bytes>, RenderError> {
-        let target = self.target(source)?;
-        let body = self.body.as_ref().map(|body| body.render(source));
-        let mut request = Request::new(Bytes::from(body.transpose()?.unwrap_or_default()));
+        let values = &Values {
+            references: &self.references,
+            source,
+        };
+        let target = self.target(values)?;
+        let mut body = Bounded::new("the body", MAX_BODY);
+        if let Some(template) = &self.body {
+            template.render(values, verbatim, body::escape, &mut body)?;
+        }
+        let mut request = Request::new(Bytes::from(body.text));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target.try_into().map_err(|_| RenderError::Unusable)?;
         for (name, value) in &self.headers {
-            let value = header_value(value, source)?;
+            let value = header_value(value, values)?;
             request.headers_mut().append(name, value);
         }
         if self.body.is_some() && !request.headers().contains_key(CONTENT_TYPE) {
@@ -262,16 +263,16 @@ impl RequestTemplate {
     }
 
     /// Returns the path and query.
-    fn target(&self, source: &impl Lookup) -> Result<String, RenderError> {
+    fn target(&self, values: &Values<'_, impl Lookup>) -> Result<String, RenderError> {
         let mut path = Bounded::new("the path", MAX_PATH);
-        self.path.render(source, verbatim, encode, &mut path)?;
+        self.path.render(values, verbatim, encode, &mut path)?;
         // Text and values together can form a segment that neither contains, so the result is
         // checked.
         if path.text.split('/').any(is_dots) || empty_segments(&path.text) > self.empty_segments {
             return Err(RenderError::Unusable);
         }
         let mut target = Bounded {
-            text: path.into_text(),
+            text: path.text,
             what: "the path with its query",
             max: MAX_TARGET,
         };
@@ -279,19 +280,22 @@ impl RequestTemplate {
             target.push(if place == 0 { "?" } else { "&" }, verbatim)?;
             target.push(name, encode)?;
             target.push("=", verbatim)?;
-            value.render(source, encode, encode, &mut target)?;
+            value.render(values, encode, encode, &mut target)?;
         }
-        Ok(target.into_text())
+        Ok(target.text)
     }
 }
 
-fn header_value(template: &Template, source: &impl Lookup) -> Result<HeaderValue, RenderError> {
+fn header_value(
+    template: &Template,
+    values: &Values<'_, impl Lookup>,
+) -> Result<HeaderValue, RenderError> {
     let mut value = Bounded::new("a header", MAX_HEADER);
-    template.render(source, verbatim, verbatim, &mut value)?;
+    template.render(values, verbatim, verbatim, &mut value)?;
     if !is_visible(&value.text) {
         return Err(RenderError::Unusable);
     }
-    HeaderValue::try_from(value.into_text()).map_err(|_| RenderError::Unusable)
+    HeaderValue::try_from(value.text).map_err(|_| RenderError::Unusable)
 }
 
 /// Returns `true` if `text` has only visible ASCII characters and spaces, and so cannot end a
@@ -324,15 +328,11 @@ fn empty_segments(path: &str) -> usize {
     path.split('/').filter(|segment| segment.is_empty()).count()
 }
 
-/// Returns `true` if two hex digits follow each `%` of the literal text, so that no value can
-/// complete an escape.
-fn is_percent_encoded(path: &Template) -> bool {
-    path.parts.iter().all(|part| match part {
-        Part::Text(text) => text.split('%').skip(1).all(|after| {
-            let digits = after.bytes().take(2);
-            digits.filter(u8::is_ascii_hexdigit).count() == 2
-        }),
-        Part::Value(_) => true,
+/// Returns `true` if two hex digits follow each `%` of `text`.
+fn is_percent_encoded(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| {
+        let digits = after.bytes().take(2);
+        digits.filter(u8::is_ascii_hexdigit).count() == 2
     })
 }
 

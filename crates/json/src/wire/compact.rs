@@ -1,5 +1,7 @@
 //! Removal of white space from JSON text.
 
+use crate::check::string_end;
+
 /// Appends the JSON text `json` without the white space
 /// ([RFC 8259 §2](https://www.rfc-editor.org/rfc/rfc8259#section-2)) between its parts.
 ///
@@ -10,33 +12,20 @@ pub(super) fn push_compact(out: &mut String, json: &str) {
     while let Some(at) = rest.bytes().position(is_space_or_quote) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let string = string_len(from);
-        out.push_str(&from[..string]);
-        // Skips the string, or one character of white space.
-        rest = &from[string.max(1)..];
+        if from.starts_with('"') {
+            let (string, after) = from.split_at(string_end(from.as_bytes(), 1));
+            out.push_str(string);
+            rest = after;
+        } else {
+            // Skips one character of white space.
+            rest = &from[1..];
+        }
     }
     out.push_str(rest);
 }
 
 const fn is_space_or_quote(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"')
-}
-
-/// Returns the length of the string at the start of `text` with its quotes, or 0 if `text` does not
-/// start with a quote.
-fn string_len(text: &str) -> usize {
-    let mut bytes = text.bytes().enumerate();
-    if bytes.next().is_none_or(|(_, first)| first != b'"') {
-        return 0;
-    }
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'\\' => drop(bytes.next()),
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

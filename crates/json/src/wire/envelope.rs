@@ -64,7 +64,7 @@ struct Meta<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     /// Metadata of the run.
-    pub asked: &'a RunMeta,
+    pub meta: &'a RunMeta,
     /// Names of all nodes, in plan order.
     pub names: &'a [Box<str>],
     /// Report of the run.
@@ -130,7 +130,7 @@ impl Envelope<'_> {
         out.push_str("{\"success\":true,\"data\":");
         out.push_str(data);
         out.push_str(",\"meta\":");
-        push(&mut out, &self.meta());
+        push(&mut out, &self.meta_member());
         out.push('}');
         out
     }
@@ -142,7 +142,7 @@ impl Envelope<'_> {
     #[must_use]
     pub fn failure(&self, problem: Problem, data: String) -> Problem {
         let mut meta = String::new();
-        push(&mut meta, &self.meta());
+        push(&mut meta, &self.meta_member());
         // `data` comes from `Envelope::data` or `totals`, and `meta` is serialized here.
         let raw = |json| RawValue::from_string(json).expect("data and meta must be valid JSON");
         problem
@@ -150,27 +150,27 @@ impl Envelope<'_> {
             .extension("meta", raw(meta))
     }
 
-    fn meta(&self) -> Meta<'_> {
+    fn meta_member(&self) -> Meta<'_> {
         let Self {
-            asked,
+            meta,
             names,
             report,
         } = self;
         let critical_path = report.critical_path.iter().map(|&node| &*names[node]);
         Meta {
-            execution_mode: if asked.sequential {
+            execution_mode: if meta.sequential {
                 "sequential"
             } else {
                 "parallel"
             },
-            aggregation_strategy: asked.strategy.as_str(),
-            effective: asked.effective,
-            correlation_id: asked.correlation_id.as_str(),
-            tier: &asked.tier,
+            aggregation_strategy: meta.strategy.as_str(),
+            effective: meta.effective,
+            correlation_id: meta.correlation_id.as_str(),
+            tier: &meta.tier,
             completed: report.is_complete(),
             timed_out: report.timed_out,
             critical_path: critical_path.collect(),
-            plan_id: &asked.plan_id,
+            plan_id: &meta.plan_id,
         }
     }
 }

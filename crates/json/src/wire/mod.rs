@@ -18,7 +18,7 @@
 //! use tower_fanout_json::{Json, problem, wire::{RunMeta, EffectiveLimits, Envelope, ResponseFormat, RunStream}};
 //!
 //! async fn page(fan_out: FanOut<()>, headers: &HeaderMap) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Problem> {
-//!     let asked = RunMeta {
+//!     let meta = RunMeta {
 //!         sequential: false,
 //!         strategy: Strategy::Partial,
 //!         effective: EffectiveLimits { max_concurrency: 5, timeout: 30_000, retry_attempts: 2 },
@@ -28,7 +28,7 @@
 //!     };
 //!     if let ResponseFormat::Stream(framing) = ResponseFormat::of(headers) {
 //!         let run = fan_out.run(()).map_err(|_| Problem::new(Code::NoServices))?;
-//!         return Ok(RunStream::new(run, framing, asked).into_response().map(BodyExt::boxed_unsync));
+//!         return Ok(RunStream::new(run, framing, meta).into_response().map(BodyExt::boxed_unsync));
 //!     }
 //!     let plan = fan_out.plan().clone();
 //!     let (verdict, answer) = match fan_out.oneshot(()).await {
@@ -36,7 +36,7 @@
 //!         Err(FanOutError::Failed { verdict, answer }) => (Some(verdict), answer),
 //!         Err(_) => return Err(Problem::new(Code::NoServices)),
 //!     };
-//!     let envelope = Envelope { asked: &asked, names: plan.names(), report: answer.report() };
+//!     let envelope = Envelope { meta: &meta, names: plan.names(), report: answer.report() };
 //!     let data = envelope.data(|node| answer.at(node), None);
 //!     match verdict {
 //!         None => Ok(Response::new(Full::from(envelope.success(&data)).boxed_unsync())),
@@ -71,8 +71,6 @@ mod stream;
 mod tests;
 mod timing;
 
-use std::{fmt, time::Duration};
-
 use serde::Serialize;
 
 pub use self::{
@@ -85,36 +83,9 @@ pub use self::{
 
 /// Recommended maximum size of the results of all services in a response: 8 MiB.
 ///
-/// [`RunStream`] limits the records of all services to this size by default, without the summary. An
+/// [`RunStream`] limits the records of all services to this size, without the summary. An
 /// [`Envelope`] has no limit, so compare the length of its [`data`](Envelope::data) with this constant.
 pub const MAX_ANSWER: usize = 8 << 20;
-
-/// A duration that is written as a number of milliseconds, with microsecond precision.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Millis(pub Duration);
-
-impl Millis {
-    fn micros(self) -> u64 {
-        u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX)
-    }
-}
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.micros() as f64 / 1000.0)
-    }
-}
-
-impl Serialize for Millis {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let micros = self.micros();
-        if micros.is_multiple_of(1000) {
-            serializer.serialize_u64(micros / 1000)
-        } else {
-            serializer.serialize_f64(micros as f64 / 1000.0)
-        }
-    }
-}
 
 /// Appends `value` as JSON.
 ///

@@ -2,24 +2,26 @@
 
 use serde::Serialize;
 use tower_fanout::{
-    Branch, BranchError, SkipReason, Status,
+    Branch, Millis, SkipReason, Status,
     layers::{
         breaker::State,
         event::{FallbackKind, RetryStopReason},
     },
 };
 
-use super::{Millis, push};
+use super::push;
 use crate::Json;
 
 /// The record of one service, without its `data`. Members that do not apply are omitted.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServiceEntry<'a> {
+    /// The type of the record, if the format of a stream does not name it otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    r#type: Option<&'static str>,
+    pub(super) r#type: Option<&'static str>,
+    /// The name of the service, in a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
+    pub(super) name: Option<&'a str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     http_status: Option<u16>,
@@ -66,18 +68,11 @@ impl<'a> ServiceEntry<'a> {
             attempts: branch.attempts,
             hedges: branch.hedges,
             retry_stopped_by: branch.stopped_by.map(RetryStopReason::as_str),
-            error: branch.error.as_ref().map(ServiceError::of),
+            error: branch.error.as_ref().map(|error| ServiceError {
+                kind: error.kind().as_str(),
+                message: error.message(),
+            }),
             skip_reason: branch.skipped.map(SkipReason::as_str),
-        }
-    }
-
-    /// Adds the `name`, and the `type` if the stream format does not name it otherwise.
-    pub(super) fn record(self, r#type: Option<&'static str>, name: &'a str) -> Self {
-        let name = Some(name);
-        Self {
-            r#type,
-            name,
-            ..self
         }
     }
 
@@ -91,15 +86,6 @@ impl<'a> ServiceEntry<'a> {
             out.push_str(",\"data\":");
             out.push_str(data.as_raw());
             out.push('}');
-        }
-    }
-}
-
-impl<'a> ServiceError<'a> {
-    fn of(error: &'a BranchError) -> Self {
-        Self {
-            kind: error.kind().as_str(),
-            message: error.message(),
         }
     }
 }

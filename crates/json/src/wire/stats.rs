@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tower_fanout::{Report, Status};
-
-use super::Millis;
+use tower_fanout::{Millis, Report, Status};
 
 /// The members of `data` beside `services`.
 ///

@@ -40,6 +40,10 @@ type MergeAnswer = Box<dyn FnOnce(&Answer) -> Result<Json, Problem> + Send>;
 /// summary. If it is `false`, the summary has the members of the problem beside `data` and `meta`.
 /// The `type` of the problem is left out, because `code` identifies it.
 ///
+/// The JSON text of all records but the summary is limited to [`MAX_ANSWER`], before white space is
+/// removed. The first record that would exceed the limit is sent without `data`, as are all later
+/// ones. The services that have not ended are cancelled, and the summary is that of a failure.
+///
 /// An event stream sends a comment after every 15 s without data, to keep the connection alive.
 ///
 /// The run makes progress only while the body is polled. Nothing is spawned, each record is created
@@ -49,9 +53,8 @@ pub struct RunStream<Req> {
     /// `None` once the summary has been created.
     run: Option<Run<Req>>,
     framing: StreamFormat,
-    asked: RunMeta,
+    meta: RunMeta,
     merge: Option<MergeAnswer>,
-    max: usize,
     sent: usize,
     too_large: bool,
     /// Timer for the next keep-alive comment. Set while no record is ready.
@@ -61,13 +64,12 @@ pub struct RunStream<Req> {
 impl<Req> RunStream<Req> {
     /// Creates a body that sends the results of `run` in the format `framing`.
     #[must_use]
-    pub fn new(run: Run<Req>, framing: StreamFormat, asked: RunMeta) -> Self {
+    pub fn new(run: Run<Req>, framing: StreamFormat, meta: RunMeta) -> Self {
         Self {
             run: Some(run),
             framing,
-            asked,
+            meta,
             merge: None,
-            max: MAX_ANSWER,
             sent: 0,
             too_large: false,
             silence: None,
@@ -87,20 +89,6 @@ impl<Req> RunStream<Req> {
         self
     }
 
-    /// Sets the maximum size of the records of all services in bytes. Defaults to [`MAX_ANSWER`].
-    ///
-    /// The size of a record is that of its JSON text with `data`, before white space is removed. The
-    /// framing of the stream, keep-alive comments and the summary, which contains a merged document, do
-    /// not count.
-    ///
-    /// The first record that would exceed it is sent without `data`, as are all later ones. The
-    /// services that have not ended are cancelled, and the summary is that of a failure.
-    #[must_use]
-    pub fn max_size(mut self, max: usize) -> Self {
-        self.max = max;
-        self
-    }
-
     /// Returns a `200` response with this body, whose headers forbid caches to store it
     /// (`cache-control: no-store`) and ask proxies not to buffer it (`x-accel-buffering: no`).
     #[must_use]
@@ -117,12 +105,13 @@ impl<Req> RunStream<Req> {
     /// Returns the record of the service `node`, which has ended.
     fn service(&mut self, node: usize) -> Option<Bytes> {
         let run = self.run.as_mut()?;
-        let name = &run.plan().names()[node];
-        let service = ServiceEntry::of(run.branch(node)).record(self.framing.kind("service"), name);
+        let name = &*run.plan().names()[node];
+        let mut service = ServiceEntry::of(run.branch(node));
+        (service.r#type, service.name) = (self.framing.kind("service"), Some(name));
         let mut json = String::new();
         let data = run.at::<Json>(node).filter(|_| !self.too_large);
         service.push(&mut json, data);
-        if self.sent + json.len() > self.max && !self.too_large {
+        if self.sent + json.len() > MAX_ANSWER && !self.too_large {
             // The record itself is still sent, so that the client learns the status of the service.
             json.clear();
             service.push(&mut json, None);
@@ -139,11 +128,11 @@ impl<Req> RunStream<Req> {
         let plan = run.plan().clone();
         let answer = run.into_answer();
         let envelope = Envelope {
-            asked: &self.asked,
+            meta: &self.meta,
             names: plan.names(),
             report: answer.report(),
         };
-        let merged = match self.asked.strategy.verdict(answer.report()) {
+        let merged = match self.meta.strategy.verdict(answer.report()) {
             _ if self.too_large => Err(Problem::new(Code::AggregateTooLarge)),
             Some(verdict) => Err(problem(verdict)),
             None => self.merge.take().map(|merge| merge(&answer)).transpose(),
@@ -152,7 +141,7 @@ impl<Req> RunStream<Req> {
             Ok(merged) => envelope.success(&envelope.totals(merged.as_ref())),
             Err(problem) => {
                 let problem = envelope.failure(problem, envelope.totals(None));
-                let members = problem.to_json_untyped(Some(&self.asked.correlation_id));
+                let members = problem.to_json_untyped(Some(&self.meta.correlation_id));
                 // Replaces the opening brace of the members.
                 format!("{{\"success\":false,{}", &members[1..])
             }

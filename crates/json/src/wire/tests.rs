@@ -24,14 +24,14 @@ use tower_fanout_http::{
 };
 
 use super::{
-    EffectiveLimits, Envelope, RunMeta, RunStream, StreamFormat, server_timing,
+    EffectiveLimits, Envelope, MAX_ANSWER, RunMeta, RunStream, StreamFormat, server_timing,
     service::ServiceEntry,
 };
 use crate::Json;
 
 const META: &str = r#""meta":{"executionMode":"parallel","aggregationStrategy":"partial","effective":{"maxConcurrency":5,"timeout":30000,"retryAttempts":2},"correlationId":"order-7","tier":"pro","#;
 
-fn asked() -> RunMeta {
+fn meta() -> RunMeta {
     RunMeta {
         sequential: false,
         strategy: Strategy::Partial,
@@ -103,7 +103,7 @@ async fn answer(fan_out: FanOut<()>) -> Answer {
 }
 
 fn partials(fan_out: &FanOut<()>, framing: StreamFormat) -> RunStream<()> {
-    RunStream::new(fan_out.run(()).unwrap(), framing, asked())
+    RunStream::new(fan_out.run(()).unwrap(), framing, meta())
 }
 
 /// Returns each frame of the body with its time of arrival in milliseconds.
@@ -120,10 +120,10 @@ async fn frames(mut body: RunStream<()>) -> Vec<(u128, String)> {
 #[tokio::test(start_paused = true)]
 async fn a_document_contains_responses_byte_for_byte() {
     let fan_out = fan_out(example_nodes);
-    let (asked, plan) = (asked(), fan_out.plan().clone());
+    let (meta, plan) = (meta(), fan_out.plan().clone());
     let answer = answer(fan_out).await;
     let envelope = Envelope {
-        asked: &asked,
+        meta: &meta,
         names: plan.names(),
         report: answer.report(),
     };
@@ -172,10 +172,10 @@ async fn averages_exclude_calls_refused_locally() {
         plan.node("full", fails(ErrorKind::AtCapacity), |(), _| Ok(()))
             .optional();
     });
-    let (asked, plan) = (asked(), fan_out.plan().clone());
+    let (meta, plan) = (meta(), fan_out.plan().clone());
     let answer = answer(fan_out).await;
     let envelope = Envelope {
-        asked: &asked,
+        meta: &meta,
         names: plan.names(),
         report: answer.report(),
     };
@@ -286,16 +286,14 @@ async fn only_event_streams_send_a_keep_alive_every_15_s() {
 
 #[tokio::test(start_paused = true)]
 async fn exceeding_the_total_size_ends_the_run() {
+    let half: &str = format!("\"{}\"", "x".repeat(MAX_ANSWER / 2)).leak();
     let plan = fan_out(|plan| {
-        plan.node("a", responds(1, "\"12345\""), |(), _| Ok(()));
-        plan.node("b", responds(2, "\"1234567890\""), |(), _| Ok(()));
+        plan.node("a", responds(1, half), |(), _| Ok(()));
+        plan.node("b", responds(2, half), |(), _| Ok(()));
         plan.node("with b", responds(2, "4"), |(), _| Ok(()));
         plan.node("c", responds(3, "3"), |(), _| Ok(()));
     });
-    let one = frames(partials(&plan, StreamFormat::NdJson)).await[0]
-        .1
-        .len();
-    let cut = frames(partials(&plan, StreamFormat::NdJson).max_size(2 * one)).await;
+    let cut = frames(partials(&plan, StreamFormat::NdJson)).await;
     let records = cut
         .iter()
         .map(|(_, frame)| serde_json::from_str::<serde_json::Value>(frame).unwrap());

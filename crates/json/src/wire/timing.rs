@@ -3,9 +3,7 @@
 use std::fmt::Write;
 
 use http::HeaderValue;
-use tower_fanout::Report;
-
-use super::Millis;
+use tower_fanout::{Millis, Report};
 
 /// Maximum size of the metrics of services in bytes. Intermediaries limit the size of headers.
 const MAX_SERVICES: usize = 4 << 10;
