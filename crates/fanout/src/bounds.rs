@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tower_fanout_layers::config::duration::written;
+use tower_fanout_layers::{config, config::duration::written};
 
 use crate::{
     plan::{NodeInfo, NodeOrder, Plan, PlanDiagnostic, PlanLocation, Severity},
@@ -11,43 +11,24 @@ use crate::{
     time_budget::shared_retries,
 };
 
-/// Bounds of a request, for [`Plan::check`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Bounds {
-    /// The deadline of the request. `None`, the default, means no bound on the time.
-    pub deadline: Option<Duration>,
-    /// Maximum number of attempts that a request may send to one downstream, from all nodes
-    /// together, including retries and hedges. Defaults to 10.
-    pub max_attempts_per_downstream: u32,
-    /// Maximum number of nodes in flight. Defaults to no limit.
-    pub max_concurrency: usize,
-    /// Maximum number of retries per call, where the policy allows more. This is
-    /// [`Call::max_retries`](tower_fanout_layers::Call::max_retries) of the request. Defaults to
-    /// `None`, no limit.
-    ///
-    /// If set, all calls of a request share a number of retries: this maximum, or one per two nodes,
-    /// rounded up, if that is more.
-    pub max_retries: Option<u8>,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            deadline: None,
-            max_attempts_per_downstream: 10,
-            max_concurrency: usize::MAX,
-            max_retries: None,
-        }
-    }
-}
-
-tower_fanout_layers::setters! {
-    Bounds {
-        deadline: Option<Duration>,
-        max_attempts_per_downstream: u32,
-        max_concurrency: usize,
-        max_retries: Option<u8>,
+config! {
+    /// Bounds of a request, for [`Plan::check`].
+    #[derive(Copy, Eq)]
+    pub struct Bounds {
+        /// The deadline of the request. `None`, the default, means no bound on the time.
+        pub deadline: Option<Duration> = None,
+        /// Maximum number of attempts that a request may send to one downstream, from all nodes
+        /// together, including retries and hedges. Defaults to 10.
+        pub max_attempts_per_downstream: u32 = 10,
+        /// Maximum number of nodes in flight. Defaults to no limit.
+        pub max_concurrency: usize = usize::MAX,
+        /// Maximum number of retries per call, where the policy allows more. This is
+        /// [`Call::max_retries`](tower_fanout_layers::Call::max_retries) of the request. Defaults to
+        /// `None`, no limit.
+        ///
+        /// If set, all calls of a request share a number of retries: this maximum, or one per two
+        /// nodes, rounded up, if that is more.
+        pub max_retries: Option<u8> = None,
     }
 }
 

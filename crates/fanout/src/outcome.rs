@@ -2,44 +2,15 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use tower_fanout_layers::{AsRejection, BoxError, CallError, Failure, Rejection};
+use tower_fanout_layers::{AsRejection, BoxError, CallError, Failure, Rejection, labels};
 
-/// Defines an enum whose variants have a name in responses and metrics.
-macro_rules! named {
-    ($(#[$meta:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum $type {
-            $(
-                $(#[$doc])*
-                #[doc = ""]
-                #[doc = concat!("Its [name](Self::as_str) is `", $name, "`.")]
-                $variant,
-            )*
-        }
-
-        impl $type {
-            /// All values.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// Returns the name that is used in responses and metrics: the name of the variant in
-            /// snake case.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-named! {
+labels! {
     /// The final status of a branch.
     ///
     /// While a branch has not ended, its entry in a [`Run`](crate::Run) holds
     /// [`Skipped`](Self::Skipped) without a reason. See [`Run::branch`](crate::Run::branch).
     #[derive(Default)]
-    Status {
+    pub enum Status {
         /// The node's service answered.
         Success = "success",
         /// A fallback answered.
@@ -62,9 +33,9 @@ impl Status {
     }
 }
 
-named! {
+labels! {
     /// The reason why a node was not started.
-    SkipReason {
+    pub enum SkipReason {
         /// A node that this one needs has no answer.
         Dependency = "dependency",
         /// The caller's tier does not include this node, or a node that it needs.
@@ -84,9 +55,9 @@ named! {
     }
 }
 
-named! {
+labels! {
     /// The kind of error that ended a branch.
-    ErrorKind {
+    pub enum ErrorKind {
         /// The connection could not be established.
         ConnectFailed = "connect_failed",
         /// The host name could not be resolved.

@@ -9,104 +9,75 @@ use tower_fanout_layers::{
     breaker::BreakerConfig,
     classify::ClassifyConfig,
     concurrency::ConcurrencyConfig,
+    config,
     config::{ConfigErrors, Validate, duration},
     hedge::{HedgeConfig, HedgeDelay},
     retry::RetryConfig,
     throttle::ThrottleConfig,
 };
 
-/// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a
-/// default. `None` turns a part off; in a configuration file, the word `off` or null does.
-///
-/// By default, an attempt may take 2 s, and retries, the circuit breaker and the concurrency limit are
-/// on. Hedging, the throttle and the total timeout are off. [`stack`](crate::stack::stack) describes
-/// the order of the layers.
-///
-/// [`Downstream::new`](crate::Downstream::new) validates each part, and the parts against each
-/// other. Fallbacks are not part of a policy. They are a layer of their own, which
-/// [`Downstream::fallback`](crate::Downstream::fallback) creates. Downstreams that are fallbacks of
-/// each other are therefore not detected here.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields, default)
-)]
-#[non_exhaustive]
-pub struct Policy {
-    /// Maximum time of a branch, with all its attempts and the pauses between them. At least
-    /// [`attempt_timeout`](Self::attempt_timeout), or at least 10 ms if that is off. Defaults to
-    /// off: only the deadline of the request ends a branch.
-    #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
-    pub total_timeout: Option<Duration>,
-    /// Maximum time of an attempt, without its wait in the queue of the concurrency limit. At least
-    /// 1 ms. Defaults to 2 s.
-    #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
-    pub attempt_timeout: Option<Duration>,
-    /// If `true`, the last attempt may use all the time that is left until the request's deadline,
-    /// because no attempt follows it. Defaults to `false`, so that permits are returned in time.
-    pub last_attempt_uses_deadline: bool,
-    /// Meaning of response statuses that differ from the standard classification. Defaults to no
-    /// differences.
-    pub classify: ClassifyConfig,
-    /// Retries. Defaults to [`RetryConfig::default`]: at most 3 attempts, with a random pause of at
-    /// most 50 ms before the second and at most 100 ms before the third. Retries are limited to 20 %
-    /// of the first attempts, plus 3 per second.
+config! {
+    /// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a
+    /// default. `None` turns a part off; in a configuration file, the word `off` or null does.
     ///
-    /// Requests that are not idempotent are not retried after they were sent, unless they have an
-    /// `Idempotency-Key`. Code that knows the requests should warn about policies that retry in
-    /// vain, as the gateway does for its routes.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
-    pub retry: Option<RetryConfig>,
-    /// Hedged attempts, which are sent when an attempt is late. Defaults to off.
+    /// By default, an attempt may take 2 s, and retries, the circuit breaker and the concurrency limit are
+    /// on. Hedging, the throttle and the total timeout are off. [`stack`](crate::stack::stack) describes
+    /// the order of the layers.
     ///
-    /// Hedging cannot be combined with [`retry`](Self::retry), which is on by default. To turn hedging
-    /// on, set `retry` to `None` first:
-    /// `Policy::new().retry(None).hedge(HedgeConfig::default())`. [`HedgeConfig::default`] sends one
-    /// hedge. Requests that are not idempotent are not hedged.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
-    pub hedge: Option<HedgeConfig>,
-    /// The circuit breaker. Defaults to [`BreakerConfig::default`]: once the
-    /// last 10 s hold 20 calls, the circuit opens if half of them have failed, and before that, after
-    /// 5 failures in a row. It first stays open for 5 s to 6 s.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
-    pub circuit_breaker: Option<BreakerConfig>,
-    /// Client-side throttling while the downstream rejects most calls. Defaults to off.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
-    pub throttle: Option<ThrottleConfig>,
-    /// The limit on concurrent calls. Defaults to [`ConcurrencyConfig::default`]: 100 calls at once,
-    /// without a queue.
-    #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
-    pub concurrency: Option<ConcurrencyConfig>,
-}
-
-tower_fanout_layers::setters! {
-    Policy {
-        total_timeout: Option<Duration>,
-        attempt_timeout: Option<Duration>,
-        last_attempt_uses_deadline: bool,
-        classify: ClassifyConfig,
-        retry: Option<RetryConfig>,
-        hedge: Option<HedgeConfig>,
-        circuit_breaker: Option<BreakerConfig>,
-        throttle: Option<ThrottleConfig>,
-        concurrency: Option<ConcurrencyConfig>,
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            total_timeout: None,
-            attempt_timeout: Some(Duration::from_secs(2)),
-            last_attempt_uses_deadline: false,
-            classify: ClassifyConfig::default(),
-            retry: Some(RetryConfig::default()),
-            hedge: None,
-            circuit_breaker: Some(BreakerConfig::default()),
-            throttle: None,
-            concurrency: Some(ConcurrencyConfig::default()),
-        }
+    /// [`Downstream::new`](crate::Downstream::new) validates each part, and the parts against each
+    /// other. Fallbacks are not part of a policy. They are a layer of their own, which
+    /// [`Downstream::fallback`](crate::Downstream::fallback) creates. Downstreams that are fallbacks of
+    /// each other are therefore not detected here.
+    #[cfg_attr(
+        feature = "serde",
+        derive(serde::Serialize, serde::Deserialize),
+        serde(deny_unknown_fields, default)
+    )]
+    pub struct Policy {
+        /// Maximum time of a branch, with all its attempts and the pauses between them. At least
+        /// [`attempt_timeout`](Self::attempt_timeout), or at least 10 ms if that is off. Defaults to
+        /// off: only the deadline of the request ends a branch.
+        #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
+        pub total_timeout: Option<Duration> = None,
+        /// Maximum time of an attempt, without its wait in the queue of the concurrency limit. At least
+        /// 1 ms. Defaults to 2 s.
+        #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
+        pub attempt_timeout: Option<Duration> = Some(Duration::from_secs(2)),
+        /// If `true`, the last attempt may use all the time that is left until the request's deadline,
+        /// because no attempt follows it. Defaults to `false`, so that permits are returned in time.
+        pub last_attempt_uses_deadline: bool = false,
+        /// Meaning of response statuses that differ from the standard classification. Defaults to no
+        /// differences.
+        pub classify: ClassifyConfig = ClassifyConfig::default(),
+        /// Retries. Defaults to [`RetryConfig::default`]: at most 3 attempts, with a random pause of at
+        /// most 50 ms before the second and at most 100 ms before the third. Retries are limited to 20 %
+        /// of the first attempts, plus 3 per second.
+        ///
+        /// Requests that are not idempotent are not retried after they were sent, unless they have an
+        /// `Idempotency-Key`. Code that knows the requests should warn about policies that retry in
+        /// vain, as the gateway does for its routes.
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        pub retry: Option<RetryConfig> = Some(RetryConfig::default()),
+        /// Hedged attempts, which are sent when an attempt is late. Defaults to off.
+        ///
+        /// Hedging cannot be combined with [`retry`](Self::retry), which is on by default. To turn hedging
+        /// on, set `retry` to `None` first:
+        /// `Policy::new().retry(None).hedge(HedgeConfig::default())`. [`HedgeConfig::default`] sends one
+        /// hedge. Requests that are not idempotent are not hedged.
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        pub hedge: Option<HedgeConfig> = None,
+        /// The circuit breaker. Defaults to [`BreakerConfig::default`]: once the
+        /// last 10 s hold 20 calls, the circuit opens if half of them have failed, and before that, after
+        /// 5 failures in a row. It first stays open for 5 s to 6 s.
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        pub circuit_breaker: Option<BreakerConfig> = Some(BreakerConfig::default()),
+        /// Client-side throttling while the downstream rejects most calls. Defaults to off.
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        pub throttle: Option<ThrottleConfig> = None,
+        /// The limit on concurrent calls. Defaults to [`ConcurrencyConfig::default`]: 100 calls at once,
+        /// without a queue.
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        pub concurrency: Option<ConcurrencyConfig> = Some(ConcurrencyConfig::default()),
     }
 }
 

@@ -7,43 +7,34 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tower_fanout::layers::{
-    ConfigError,
+    ConfigError, config,
     config::{ConfigErrors, Validate},
-    setters,
 };
 
 use crate::check::{Json, depth, members, quoted, unescaped};
 
-/// Configuration of a [`FieldFilter`].
-///
-/// The filter first takes the value at `target`, then removes members, then renames members. A
-/// value that is not an object has no members and is not changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct FieldFilterConfig {
-    /// Path to the wanted value: member names and item indexes, separated by dots. Defaults to
-    /// `None`, which selects the whole response.
-    pub target: Option<String>,
-    /// Members to keep. Defaults to an empty set, which keeps all members.
-    pub allow: BTreeSet<String>,
-    /// Members to remove. Defaults to an empty set. Must be empty if `allow` is not.
-    pub deny: BTreeSet<String>,
-    /// New member names by old names. Defaults to an empty map. A member of the response that
-    /// already has one of the new names is removed, unless it is renamed too.
+config! {
+    /// Configuration of a [`FieldFilter`].
     ///
-    /// [`allow`](Self::allow) and [`deny`](Self::deny) contain old names. An old name must be one that
-    /// they keep. A new name must be unique, and may be in `allow` only if the member with that name is
-    /// renamed too.
-    pub rename: BTreeMap<String, String>,
-}
-
-setters! {
-    FieldFilterConfig {
-        target: Option<String>,
-        allow: BTreeSet<String>,
-        deny: BTreeSet<String>,
-        rename: BTreeMap<String, String>,
+    /// The filter first takes the value at `target`, then removes members, then renames members. A
+    /// value that is not an object has no members and is not changed.
+    #[derive(Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct FieldFilterConfig {
+        /// Path to the wanted value: member names and item indexes, separated by dots. Defaults to
+        /// `None`, which selects the whole response.
+        pub target: Option<String> = None,
+        /// Members to keep. Defaults to an empty set, which keeps all members.
+        pub allow: BTreeSet<String> = BTreeSet::new(),
+        /// Members to remove. Defaults to an empty set. Must be empty if `allow` is not.
+        pub deny: BTreeSet<String> = BTreeSet::new(),
+        /// New member names by old names. Defaults to an empty map. A member of the response that
+        /// already has one of the new names is removed, unless it is renamed too.
+        ///
+        /// [`allow`](Self::allow) and [`deny`](Self::deny) contain old names. An old name must be one that
+        /// they keep. A new name must be unique, and may be in `allow` only if the member with that name is
+        /// renamed too.
+        pub rename: BTreeMap<String, String> = BTreeMap::new(),
     }
 }
 

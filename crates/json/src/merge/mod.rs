@@ -44,9 +44,8 @@ use std::{error::Error, fmt};
 
 use serde::{Deserialize, Serialize};
 use tower_fanout::layers::{
-    ConfigError,
+    ConfigError, config,
     config::{ConfigErrors, Validate},
-    setters,
 };
 
 pub use self::declared::DeclaredConflict;
@@ -89,34 +88,17 @@ pub enum OnConflict {
     Rename,
 }
 
-/// Configuration of a [`Merge`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct MergeConfig {
-    /// The way in which responses are combined. Defaults to `group`.
-    pub mode: MergeMode,
-    /// The handling of conflicts. Defaults to `error`.
-    pub on_conflict: OnConflict,
-    /// Maximum size of the document in bytes, at least 1. Defaults to 8 MiB.
-    pub max_bytes: usize,
-}
-
-setters! {
-    MergeConfig {
-        mode: MergeMode,
-        on_conflict: OnConflict,
-        max_bytes: usize,
-    }
-}
-
-impl Default for MergeConfig {
-    fn default() -> Self {
-        Self {
-            mode: MergeMode::default(),
-            on_conflict: OnConflict::default(),
-            max_bytes: 8 << 20,
-        }
+config! {
+    /// Configuration of a [`Merge`].
+    #[derive(Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct MergeConfig {
+        /// The way in which responses are combined. Defaults to `group`.
+        pub mode: MergeMode = MergeMode::Group,
+        /// The handling of conflicts. Defaults to `error`.
+        pub on_conflict: OnConflict = OnConflict::Error,
+        /// Maximum size of the document in bytes, at least 1. Defaults to 8 MiB.
+        pub max_bytes: usize = 8 << 20,
     }
 }
 
