@@ -35,6 +35,11 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
         }
     }
 
+    /// Creates a future that ends with `error`.
+    pub(crate) fn failed(error: S::Error) -> Self {
+        Self::Failed { error: Some(error) }
+    }
+
     /// Calls `service` at once if it is ready, which saves a clone.
     ///
     /// If `service` is not ready, the polled instance moves into the future, since it may have a place in a
@@ -48,7 +53,7 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
             Poll::Ready(Ok(())) => Self::Called {
                 future: service.call(request),
             },
-            Poll::Ready(Err(error)) => Self::Failed { error: Some(error) },
+            Poll::Ready(Err(error)) => Self::failed(error),
             Poll::Pending => {
                 let fresh = service.clone();
                 Self::new(mem::replace(service, fresh), request)

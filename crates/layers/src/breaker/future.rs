@@ -28,44 +28,22 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        state: State<S, C, Req>,
+        call: Oneshot<S, Req>,
+        // `None` if the call was rejected, once the permit is in the body of the response, or after a
+        // panic.
+        permit: Option<Permit>,
+        classify: C,
         until: PhantomData<fn() -> U>,
     }
 }
 
-pin_project! {
-    #[project = Projected]
-    enum State<S, C, Req>
-    where
-        S: Service<Req>,
-    {
-        Rejected { error: Option<S::Error> },
-        Running {
-            #[pin]
-            call: Oneshot<S, Req>,
-            // `None` once the permit is in the body of the response, or after a panic.
-            permit: Option<Permit>,
-            classify: C,
-        },
-    }
-}
-
 impl<S: Service<Req>, C, U, Req> ResponseFuture<S, C, U, Req> {
-    pub(super) fn rejected(error: S::Error) -> Self {
-        Self {
-            state: State::Rejected { error: Some(error) },
-            until: PhantomData,
-        }
-    }
-
     #[inline(always)]
-    pub(super) fn running(call: Oneshot<S, Req>, permit: Permit, classify: C) -> Self {
+    pub(super) fn new(call: Oneshot<S, Req>, permit: Option<Permit>, classify: C) -> Self {
         Self {
-            state: State::Running {
-                call,
-                permit: Some(permit),
-                classify,
-            },
+            call,
+            permit,
+            classify,
             until: PhantomData,
         }
     }
@@ -81,35 +59,25 @@ where
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            Projected::Rejected { error } => {
-                // By the contract of `Future`, a caller does not poll again after completion.
-                Poll::Ready(Err(error.take().expect("polled after completion")))
-            }
-            Projected::Running {
-                call,
-                permit,
-                classify,
-            } => {
-                let result = {
-                    // A panic of the inner service drops the permit at once, while `panicking()` is
-                    // still true, so the call counts as failed.
-                    let guard = DropOnPanic(&mut *permit);
-                    ready!(match guard.0 {
-                        Some(permit) => permit.poll(|| call.poll(cx)),
-                        None => call.poll(cx),
-                    })
-                };
-                if let Some(permit) = permit {
-                    permit.ended(|elapsed| classify.classify(result.as_ref(), elapsed));
-                }
-                // With `UntilBodyEnd`, the permit moves into the body and is recorded there.
-                let result = result.map(|response| U::hold(permit, response));
-                if let Some(permit) = permit {
-                    permit.record();
-                }
-                Poll::Ready(result)
-            }
+        let this = self.project();
+        let (call, permit) = (this.call, this.permit);
+        let result = {
+            // A panic of the inner service drops the permit at once, while `panicking()` is still
+            // true, so the call counts as failed.
+            let guard = DropOnPanic(&mut *permit);
+            ready!(match guard.0 {
+                Some(permit) => permit.poll(|| call.poll(cx)),
+                None => call.poll(cx),
+            })
+        };
+        if let Some(permit) = permit {
+            permit.ended(|elapsed| this.classify.classify(result.as_ref(), elapsed));
         }
+        // With `UntilBodyEnd`, the permit moves into the body and is recorded there.
+        let result = result.map(|response| U::hold(permit, response));
+        if let Some(permit) = permit {
+            permit.record();
+        }
+        Poll::Ready(result)
     }
 }

@@ -8,7 +8,7 @@ use super::{
     config::BreakerConfig,
     permit::{Local, Permit},
     shared::Shared,
-    state::{Machine, Mode, OpenReason, State},
+    state::{Machine, Mode, Snapshot, State},
 };
 use crate::{
     event::Events,
@@ -52,43 +52,6 @@ pub struct Handle {
     locals: Arc<[Arc<Local>]>,
 }
 
-/// The state of a breaker at one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// Current state. A breaker whose open time is over stays [`State::Open`] until the next call.
-    pub state: State,
-    /// Time since the breaker entered the state.
-    pub time_in_state: Duration,
-    /// Number of trips in the current backoff, from which the next open time is computed.
-    ///
-    /// Counting starts again after control by hand, such as [`Handle::reset`], and with the first
-    /// trip after the breaker was closed for
-    /// [`backoff_reset_after`](field@BreakerConfig::backoff_reset_after).
-    pub trips: u32,
-    /// Reason of the last opening. `None` if the breaker never opened.
-    ///
-    /// The reason is kept when the breaker closes, and also after [`Handle::reset`]. Read it together with
-    /// [`state`](Self::state).
-    pub reason: Option<OpenReason>,
-    /// Remaining open time, zero if the next call is a probe. `None` unless the state is
-    /// [`State::Open`].
-    pub open_remaining: Option<Duration>,
-    /// Number of calls in the window.
-    pub calls: u64,
-    /// Number of failed calls in the window.
-    pub failed: u64,
-    /// Number of slow calls in the window.
-    pub slow: u64,
-    /// Time since the last failed call. `None` if no call has failed.
-    pub last_failure: Option<Duration>,
-    /// Number of rejected calls since the breaker was created.
-    pub rejected: u64,
-    /// Number of results that were not counted because they came too late, since the breaker was
-    /// created.
-    pub late: u64,
-}
-
 impl Handle {
     pub(super) fn new(name: &str, config: BreakerConfig) -> Self {
         let shared = Arc::new(Shared::new(name, config));
@@ -130,24 +93,10 @@ impl Handle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let shared = self.shared();
-        shared.inspect(|machine, now| {
-            let tally = machine.tally(now);
-            Snapshot {
-                state: machine.state(),
-                time_in_state: now.saturating_duration_since(machine.since()),
-                trips: machine.trips(),
-                reason: machine.reason(),
-                open_remaining: machine.open_remaining(now),
-                calls: tally.total,
-                failed: tally.failed,
-                slow: tally.slow,
-                last_failure: machine
-                    .last_failure()
-                    .map(|failure| now.saturating_duration_since(failure)),
-                rejected: self.rejected(),
-                late: shared.late.load(Ordering::Relaxed),
-            }
-        })
+        let mut snapshot = shared.inspect(Machine::snapshot);
+        snapshot.rejected = self.rejected();
+        snapshot.late = shared.late.load(Ordering::Relaxed);
+        snapshot
     }
 
     fn rejected(&self) -> u64 {

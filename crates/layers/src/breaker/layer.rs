@@ -1,15 +1,24 @@
-//! [`BreakerLayer`], the layer of the circuit breaker.
+//! [`BreakerLayer`], the layer of the circuit breaker, and its service, which checks the breaker in
+//! `call`.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    marker::PhantomData,
+    task::{self, Poll},
+};
 
 use tower_layer::Layer;
+use tower_service::Service;
 
-use super::{config::BreakerConfig, handle::Handle, service::Breaker};
+use super::{config::BreakerConfig, future::ResponseFuture, handle::Handle, permit::Permit};
 #[cfg(feature = "http")]
 use crate::permit_scope::UntilBodyEnd;
 use crate::{
+    call::CallContext,
+    classify::Classify,
     config::{ConfigError, Validate},
-    permit_scope::UntilResponse,
+    oneshot::Oneshot,
+    permit_scope::{PermitScope, UntilResponse},
+    rejection::{AsRejection, Rejection},
 };
 
 /// A layer that stops calls to a service that keeps failing. See the [module docs](super).
@@ -35,9 +44,10 @@ use crate::{
 ///
 /// `U` is the scope of the measurement: [`UntilResponse`], or `UntilBodyEnd` after `until_body_end`
 /// (feature `http`).
+#[derive(Clone, Debug)]
 pub struct BreakerLayer<C, U = UntilResponse> {
-    pub(super) handle: Handle,
-    pub(super) classify: C,
+    handle: Handle,
+    classify: C,
     until: PhantomData<fn() -> U>,
 }
 
@@ -119,25 +129,7 @@ impl<C, U> BreakerLayer<C, U> {
     }
 }
 
-impl<C: Clone, U> Clone for BreakerLayer<C, U> {
-    fn clone(&self) -> Self {
-        Self {
-            handle: self.handle.clone(),
-            classify: self.classify.clone(),
-            until: PhantomData,
-        }
-    }
-}
-
-impl<C, U> fmt::Debug for BreakerLayer<C, U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerLayer")
-            .field("handle", &self.handle)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<S, C: Clone, U> Layer<S> for BreakerLayer<C, U> {
+impl<S, C: Clone, U: Clone> Layer<S> for BreakerLayer<C, U> {
     type Service = Breaker<S, C, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -145,5 +137,45 @@ impl<S, C: Clone, U> Layer<S> for BreakerLayer<C, U> {
             layer: self.clone(),
             inner,
         }
+    }
+}
+
+/// The service of [`BreakerLayer`]. It rejects calls while the breaker is open.
+#[derive(Clone, Debug)]
+pub struct Breaker<S, C, U = UntilResponse> {
+    layer: BreakerLayer<C, U>,
+    inner: S,
+}
+
+impl<S, C, U, Req> Service<Req> for Breaker<S, C, U>
+where
+    S: Service<Req> + Clone,
+    S::Error: From<Rejection> + AsRejection,
+    C: Classify<S::Response, S::Error> + Clone,
+    U: PermitScope<S::Response>,
+    Req: CallContext,
+{
+    type Response = U::Response<Permit>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, C, U, Req>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        // Always ready, because a rejection must not wait for the inner service. `Oneshot` waits
+        // for its readiness after the admission.
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline(always)]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let BreakerLayer {
+            handle, classify, ..
+        } = &self.layer;
+        let events = &request.call().events;
+        let (call, permit) = match handle.admit(events) {
+            // `start` calls a ready service at once, and otherwise waits in the future.
+            Ok(permit) => (Oneshot::start(&mut self.inner, request), Some(permit)),
+            Err(rejection) => (Oneshot::failed(events.reject(rejection)), None),
+        };
+        ResponseFuture::new(call, permit, classify.clone())
     }
 }

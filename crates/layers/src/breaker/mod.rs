@@ -70,7 +70,6 @@ mod layer;
 mod permit;
 #[cfg(all(test, shuttle))]
 mod schedules;
-mod service;
 mod shared;
 mod state;
 #[cfg(test)]
@@ -79,9 +78,8 @@ mod tests;
 pub use self::{
     config::{BreakerConfig, Window},
     future::ResponseFuture,
-    handle::{ForcedOpen, Handle, Snapshot},
-    layer::BreakerLayer,
+    handle::{ForcedOpen, Handle},
+    layer::{Breaker, BreakerLayer},
     permit::Permit,
-    service::Breaker,
-    state::{OpenReason, State},
+    state::{OpenReason, Snapshot, State},
 };

@@ -11,10 +11,8 @@ use std::{
 
 use super::{
     config::{ChaosConfig, Injection, Rule},
-    inject::Injected,
     matching::Match,
 };
-use crate::classify::Failure;
 
 /// State that all clones of a layer share: the rules and the random numbers.
 pub(super) struct Shared {
@@ -92,23 +90,8 @@ impl fmt::Debug for Shared {
 #[derive(Default)]
 pub(super) struct Drawn {
     pub(super) latency: Duration,
-    pub(super) outcome: Option<Outcome>,
-}
-
-/// The fault that replaces or breaks the call.
-#[derive(Clone, Copy)]
-pub(super) enum Outcome {
-    Error(Failure),
-    Hang,
-    Status(u16),
-    Break(Damage),
-}
-
-/// Damage to the response of the service.
-#[derive(Clone, Copy)]
-pub(super) enum Damage {
-    ResetBody,
-    Truncate(u64),
+    /// The fault that replaces or breaks the call. Never a latency.
+    pub(super) outcome: Option<Injection>,
 }
 
 impl Drawn {
@@ -117,45 +100,27 @@ impl Drawn {
     }
 
     fn add(&mut self, inject: Injection, spread: f64) {
-        let outcome = match inject {
-            Injection::Latency(latency) => {
-                self.latency = self.latency.saturating_add(latency.at(spread));
-                None
-            }
-            Injection::Error(failure) => Some(Outcome::Error(failure)),
-            Injection::Hang => Some(Outcome::Hang),
-            Injection::Status(status) => Some(Outcome::Status(status)),
-            Injection::ResetBody => Some(Outcome::Break(Damage::ResetBody)),
-            Injection::Truncate(bytes) => Some(Outcome::Break(Damage::Truncate(bytes))),
-        };
-        // `min_by_key` returns the first of equal ranks, so the earlier rule applies.
-        let outcomes = [self.outcome, outcome].into_iter().flatten();
-        self.outcome = outcomes.min_by_key(|outcome| outcome.rank());
-        if let Some(Outcome::Error(_)) = self.outcome {
+        if let Injection::Latency(latency) = inject {
+            self.latency = self.latency.saturating_add(latency.at(spread));
+        } else {
+            // `min_by_key` returns the first of equal ranks, so the earlier rule applies.
+            let outcomes = [self.outcome, Some(inject)].into_iter().flatten();
+            self.outcome = outcomes.min_by_key(rank);
+        }
+        if let Some(Injection::Error(_)) = self.outcome {
             // An error ends the attempt at once.
             self.latency = Duration::ZERO;
         }
     }
 }
 
-impl Outcome {
-    /// Returns the precedence among several outcomes. The lowest rank applies.
-    fn rank(self) -> u8 {
-        match self {
-            Self::Error(_) => 0,
-            Self::Hang => 1,
-            Self::Status(_) => 2,
-            Self::Break(Damage::ResetBody) => 3,
-            Self::Break(Damage::Truncate(_)) => 4,
-        }
-    }
-}
-
-impl Damage {
-    pub(super) fn to<Response>(self, response: Response) -> Injected<Response> {
-        match self {
-            Self::ResetBody => Injected::ResetBody(response),
-            Self::Truncate(bytes) => Injected::Truncate(response, bytes),
-        }
+/// Returns the precedence among several outcomes. The lowest rank applies.
+fn rank(outcome: &Injection) -> u8 {
+    match outcome {
+        Injection::Error(_) => 0,
+        Injection::Hang => 1,
+        Injection::Status(_) => 2,
+        Injection::ResetBody => 3,
+        Injection::Truncate(_) | Injection::Latency(_) => 4,
     }
 }

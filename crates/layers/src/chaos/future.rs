@@ -10,12 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{
-    draw::{Damage, Outcome},
-    inject::Injected,
-    layer::ChaosLayer,
-    matching::Match,
-};
+use super::{config::Injection, inject::Injected, layer::ChaosLayer, matching::Match};
 use crate::{call::CallContext, deadline::later, event::Event, oneshot::Oneshot, timer::Timer};
 
 pin_project! {
@@ -39,13 +34,14 @@ pin_project! {
         Waiting {
             wait: Option<Timer>,
             attempt: Option<Attempt<S, I, P, Req>>,
-            outcome: Option<Outcome>,
+            outcome: Option<Injection>,
         },
         Hanging,
         Calling {
             #[pin]
             call: Oneshot<S, Req>,
-            damage: Option<(I, Damage)>,
+            // The fault of the response, and the function that injects it.
+            damage: Option<(I, Injection)>,
         },
     }
 }
@@ -100,7 +96,7 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
         }
     }
 
-    fn call(self, damage: Option<Damage>) -> State<S, I, P, Req> {
+    fn call(self, damage: Option<Injection>) -> State<S, I, P, Req> {
         State::Calling {
             call: Oneshot::new(self.service, self.request),
             damage: damage.map(|damage| (self.layer.inject, damage)),
@@ -144,15 +140,14 @@ where
                     }
                     let attempt = take(attempt);
                     match *outcome {
-                        None => attempt.call(None),
-                        Some(Outcome::Break(damage)) => attempt.call(Some(damage)),
-                        Some(Outcome::Hang) => State::Hanging,
-                        Some(Outcome::Error(failure)) => {
+                        Some(Injection::Hang) => State::Hanging,
+                        Some(Injection::Error(failure)) => {
                             return Poll::Ready(attempt.inject(Injected::Error(failure)));
                         }
-                        Some(Outcome::Status(status)) => {
+                        Some(Injection::Status(status)) => {
                             return Poll::Ready(attempt.inject(Injected::Status(status)));
                         }
+                        damage => attempt.call(damage),
                     }
                 }
                 // No waker is registered: only a timeout or a drop above ends the attempt.
@@ -160,10 +155,13 @@ where
                 Projected::Calling { call, damage } => {
                     let result = ready!(call.poll(cx));
                     return Poll::Ready(match damage {
-                        None => result,
-                        Some((inject, damage)) => {
-                            result.and_then(|response| inject(damage.to(response)))
+                        Some((inject, Injection::Truncate(bytes))) => {
+                            result.and_then(|response| inject(Injected::Truncate(response, *bytes)))
                         }
+                        Some((inject, Injection::ResetBody)) => {
+                            result.and_then(|response| inject(Injected::ResetBody(response)))
+                        }
+                        _ => result,
                     });
                 }
             };

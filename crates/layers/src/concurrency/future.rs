@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
+    layer::Concurrency,
     limiter::{Admission, Limiter, Permit, Waiter},
-    service::Concurrency,
 };
 use crate::{
     call::CallContext,
@@ -81,7 +81,7 @@ where
     pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
         let events = request.call().events.clone();
         Self {
-            state: begin(&service.layer.limiter, &mut service.inner, request, &events),
+            state: State::begin(&service.layer.limiter, &mut service.inner, request, &events),
             classify: service.layer.classify.clone(),
             until: PhantomData,
             events,
@@ -89,76 +89,60 @@ where
     }
 }
 
-/// Runs the call if a permit is free, else queues it. Rejects it if the circuit below is open.
-#[inline]
-fn begin<S, Req>(
-    limiter: &Arc<Limiter>,
-    inner: &mut S,
-    request: Req,
-    events: &Events,
-) -> State<S, Req>
+impl<S, Req> State<S, Req>
 where
     S: Service<Req> + Clone,
     Req: CallContext,
 {
-    if let Some(rejection) = limiter.reject() {
-        return State::Rejected { rejection };
+    /// Runs the call if a permit is free, else queues it. Rejects it if the circuit below is open.
+    #[inline]
+    fn begin(limiter: &Arc<Limiter>, inner: &mut S, request: Req, events: &Events) -> Self {
+        if let Some(rejection) = limiter.reject() {
+            return Self::Rejected { rejection };
+        }
+        match limiter.try_acquire() {
+            None => Self::queue(limiter, inner, request, events),
+            Some(permit) => Self::run(inner, request, permit, events),
+        }
     }
-    match limiter.try_acquire() {
-        None => queue(limiter, inner, request, events),
-        Some(permit) => run(inner, request, permit, events),
-    }
-}
 
-/// Runs a call that got a permit without waiting.
-#[inline(always)]
-fn run<S, Req>(inner: &mut S, request: Req, permit: Permit, events: &Events) -> State<S, Req>
-where
-    S: Service<Req> + Clone,
-{
-    events.emit(Event::PermitAcquired {
-        waited: Duration::ZERO,
-    });
-    State::Running {
-        call: Oneshot::start(inner, request),
-        permit: Some(permit),
+    /// Runs a call that got a permit without waiting.
+    #[inline(always)]
+    fn run(inner: &mut S, request: Req, permit: Permit, events: &Events) -> Self {
+        events.emit(Event::PermitAcquired {
+            waited: Duration::ZERO,
+        });
+        Self::Running {
+            call: Oneshot::start(inner, request),
+            permit: Some(permit),
+        }
     }
-}
 
-/// Queues the call. The waker is set by the first poll.
-#[cold]
-fn queue<S, Req>(
-    limiter: &Arc<Limiter>,
-    inner: &mut S,
-    request: Req,
-    events: &Events,
-) -> State<S, Req>
-where
-    S: Service<Req> + Clone,
-    Req: CallContext,
-{
-    let call = request.call();
-    let max_wait = call.max_wait.unwrap_or(limiter.max_wait);
-    if max_wait.is_zero() {
-        // A call that must not wait is rejected as if the queue had no room.
-        let rejection = Rejection::AtCapacity;
-        return State::Rejected { rejection };
-    }
-    let deadline = call.deadline.map(crate::Deadline::instant);
-    let now = Instant::now();
-    match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
-        Err(rejection) => State::Rejected { rejection },
-        Ok(Admission::Granted(permit)) => run(inner, request, permit, events),
-        Ok(Admission::Queued(waiter)) => {
-            let wait_end = later(now, max_wait.min(limiter.max_wait));
-            let end = deadline.map_or(wait_end, |deadline| deadline.min(wait_end));
-            State::Queued {
-                service: inner.clone(),
-                request,
-                waiter,
-                since: now,
-                end,
-                timer: Timer::default(),
+    /// Queues the call. The waker is set by the first poll.
+    #[cold]
+    fn queue(limiter: &Arc<Limiter>, inner: &mut S, request: Req, events: &Events) -> Self {
+        let call = request.call();
+        let max_wait = call.max_wait.unwrap_or(limiter.max_wait);
+        if max_wait.is_zero() {
+            // A call that must not wait is rejected as if the queue had no room.
+            let rejection = Rejection::AtCapacity;
+            return Self::Rejected { rejection };
+        }
+        let deadline = call.deadline.map(crate::Deadline::instant);
+        let now = Instant::now();
+        match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
+            Err(rejection) => Self::Rejected { rejection },
+            Ok(Admission::Granted(permit)) => Self::run(inner, request, permit, events),
+            Ok(Admission::Queued(waiter)) => {
+                let wait_end = later(now, max_wait.min(limiter.max_wait));
+                Self::Queued {
+                    service: inner.clone(),
+                    request,
+                    waiter,
+                    since: now,
+                    end: deadline.map_or(wait_end, |deadline| deadline.min(wait_end)),
+                    timer: Timer::default(),
+                }
             }
         }
     }

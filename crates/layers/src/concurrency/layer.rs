@@ -1,17 +1,28 @@
-//! [`ConcurrencyLayer`], the layer of the concurrency limit.
+//! [`ConcurrencyLayer`], the layer of the concurrency limit, and its service, which acquires a permit in
+//! `call`.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    marker::PhantomData,
+    task::{self, Poll},
+};
 
 use tower_layer::Layer;
+use tower_service::Service;
 
-use super::{ConcurrencyConfig, limiter::Limiter, service::Concurrency};
+use super::{
+    ConcurrencyConfig,
+    future::ResponseFuture,
+    limiter::{Limiter, Permit},
+};
 #[cfg(feature = "http")]
 use crate::permit_scope::UntilBodyEnd;
 use crate::{
     breaker,
-    classify::ClassifyResult,
+    call::CallContext,
+    classify::{Classify, ClassifyResult},
     config::{ConfigError, Validate},
-    permit_scope::UntilResponse,
+    permit_scope::{PermitScope, UntilResponse},
+    rejection::{AsRejection, Rejection},
     sync::Arc,
 };
 
@@ -42,6 +53,7 @@ use crate::{
 /// assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
 /// # }
 /// ```
+#[derive(Clone, Debug)]
 pub struct ConcurrencyLayer<C = ClassifyResult, U = UntilResponse> {
     pub(super) limiter: Arc<Limiter>,
     pub(super) classify: C,
@@ -156,25 +168,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
     }
 }
 
-impl<C: Clone, U> Clone for ConcurrencyLayer<C, U> {
-    fn clone(&self) -> Self {
-        Self {
-            limiter: Arc::clone(&self.limiter),
-            classify: self.classify.clone(),
-            until: PhantomData,
-        }
-    }
-}
-
-impl<C, U> fmt::Debug for ConcurrencyLayer<C, U> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConcurrencyLayer")
-            .field("limiter", &self.limiter)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<S, C: Clone, U> Layer<S> for ConcurrencyLayer<C, U> {
+impl<S, C: Clone, U: Clone> Layer<S> for ConcurrencyLayer<C, U> {
     type Service = Concurrency<S, C, U>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -182,5 +176,35 @@ impl<S, C: Clone, U> Layer<S> for ConcurrencyLayer<C, U> {
             layer: self.clone(),
             inner,
         }
+    }
+}
+
+/// The service of [`ConcurrencyLayer`]. It runs, queues or rejects calls.
+#[derive(Clone, Debug)]
+pub struct Concurrency<S, C = ClassifyResult, U = UntilResponse> {
+    pub(super) layer: ConcurrencyLayer<C, U>,
+    pub(super) inner: S,
+}
+
+impl<S, C, U, Req> Service<Req> for Concurrency<S, C, U>
+where
+    S: Service<Req> + Clone,
+    S::Error: From<Rejection> + AsRejection,
+    C: Classify<S::Response, S::Error> + Clone,
+    U: PermitScope<S::Response>,
+    Req: CallContext,
+{
+    type Response = U::Response<Permit>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, C, U, Req>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        // Always ready, because a permit must not be reserved for a call that is never made.
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline(always)]
+    fn call(&mut self, request: Req) -> Self::Future {
+        ResponseFuture::new(self, request)
     }
 }

@@ -45,13 +45,14 @@ mod layer;
 mod limiter;
 #[cfg(all(test, shuttle))]
 mod schedules;
-mod service;
 
 use std::time::Duration;
 
 use self::adaptive::AdaptiveConfig;
 pub use self::{
-    future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit, service::Concurrency,
+    future::ResponseFuture,
+    layer::{Concurrency, ConcurrencyLayer},
+    limiter::Permit,
 };
 use crate::config::{ConfigError, ConfigErrors, Validate};
 

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{layer::Shared, service::Hedge};
+use super::layer::{Hedge, Shared};
 use crate::{
     breaker,
     call::{Call, CallContext},

@@ -1,19 +1,28 @@
-//! [`HedgeLayer`] and the state that its clones share.
+//! [`HedgeLayer`], the state that its clones share, and its service.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tower_layer::Layer;
+use tower_service::Service;
 
 use super::{
     config::{HedgeConfig, HedgeDelay},
-    service::Hedge,
+    future::ResponseFuture,
 };
 use crate::{
     breaker,
+    call::CallContext,
+    classify::Classify,
     config::{ConfigError, Validate},
     latencies::Latencies,
+    rejection::{AsRejection, Rejection},
     retry::Budget,
+    shared_service::SharedService,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -51,8 +60,8 @@ const HISTORY: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Clone, Debug)]
 pub struct HedgeLayer<C> {
-    pub(super) shared: Arc<Shared>,
-    pub(super) classify: C,
+    shared: Arc<Shared>,
+    classify: C,
 }
 
 /// The state that all clones of a layer share.
@@ -145,6 +154,42 @@ impl<S: Clone, C: Clone> Layer<S> for HedgeLayer<C> {
     type Service = Hedge<S, C>;
 
     fn layer(&self, inner: S) -> Hedge<S, C> {
-        Hedge::new(self.clone(), inner)
+        Hedge {
+            core: SharedService::new(Arc::clone(&self.shared), &inner),
+            classify: self.classify.clone(),
+            inner,
+        }
+    }
+}
+
+/// A [`Service`] that hedges slow calls, created by [`HedgeLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
+#[derive(Clone, Debug)]
+pub struct Hedge<S, C> {
+    pub(super) core: Arc<SharedService<Shared, S>>,
+    pub(super) classify: C,
+    pub(super) inner: S,
+}
+
+impl<S, C, Req> Service<Req> for Hedge<S, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: From<Rejection> + AsRejection,
+    C: Classify<S::Response, S::Error> + Clone,
+    Req: CallContext + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, C, Req>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        ResponseFuture::new(self, request)
     }
 }

@@ -30,11 +30,9 @@
 mod config;
 mod future;
 mod layer;
-mod service;
 
 pub use self::{
     config::{HedgeConfig, HedgeDelay, Quantile},
     future::ResponseFuture,
-    layer::HedgeLayer,
-    service::Hedge,
+    layer::{Hedge, HedgeLayer},
 };

@@ -15,8 +15,7 @@ use tower_service::Service;
 use super::{
     budget::{Reserved, Spent},
     decide::{Attempts, Next},
-    layer::Shared,
-    service::Retry,
+    layer::{Retry, Shared},
 };
 use crate::{
     breaker,
@@ -230,25 +229,8 @@ where
         None
     }
 
-    /// Ends the next attempt with the error of a service that did not become ready.
-    fn unready(&mut self, error: S::Error) -> Option<Result<S::Response, S::Error>> {
-        let Replaced::Readying { paid, failed, .. } =
-            self.state.as_mut().project_replace(State::Done)
-        else {
-            // Called by `poll` in this state only.
-            unreachable!("`unready` requires the state `Readying`");
-        };
-        self.count();
-        let earlier = Earlier {
-            spent: paid.map(Reserved::spend),
-            failed,
-        };
-        self.settle(Err(error), Duration::ZERO, Some(Box::new(earlier)))
-    }
-
-    /// Sends the next attempt to its service, which is ready.
-    fn send(&mut self) {
-        let request = self.next_request();
+    /// Sends the next attempt to its service, or ends the attempt if the service failed to become ready.
+    fn send(&mut self, ready: Result<(), S::Error>) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Readying {
             mut service,
             paid,
@@ -258,26 +240,27 @@ where
             // Called by `poll` in this state only.
             unreachable!("`send` requires the state `Readying`");
         };
-        self.state.set(State::Calling {
-            watch: Stopwatch::default(),
-            future: service.call(request),
-            earlier: Some(Box::new(Earlier {
-                spent: paid.map(Reserved::spend),
-                failed,
-            })),
-        });
-    }
-
-    /// Counts and reports another attempt.
-    fn count(&mut self) {
         self.attempts.number += 1;
         let number = self.attempts.number;
         self.events.emit(Event::Attempt { number });
+        let earlier = Some(Box::new(Earlier {
+            spent: paid.map(Reserved::spend),
+            failed,
+        }));
+        if let Err(error) = ready {
+            return self.settle(Err(error), Duration::ZERO, earlier);
+        }
+        let request = self.next_request();
+        self.state.set(State::Calling {
+            watch: Stopwatch::default(),
+            future: service.call(request),
+            earlier,
+        });
+        None
     }
 
     /// Returns the request of the next attempt. The request is cloned unless the attempt is the last.
     fn next_request(&mut self) -> Req {
-        self.count();
         let request = if self.attempts.are_used_up() {
             self.next.take()
         } else {
@@ -325,13 +308,10 @@ where
                     }
                     this.resumed()
                 }
-                Projected::Readying { service, .. } => match ready!(service.poll_ready(cx)) {
-                    Err(error) => this.unready(error),
-                    Ok(()) => {
-                        this.send();
-                        None
-                    }
-                },
+                Projected::Readying { service, .. } => {
+                    let ready = ready!(service.poll_ready(cx));
+                    this.send(ready)
+                }
                 // Polling a future after completion violates the contract of `Future`.
                 Projected::Done => panic!("polled after completion"),
             };

@@ -1,11 +1,18 @@
-//! [`RetryLayer`] and the state that its clones share.
+//! [`RetryLayer`], the state that its clones share, and its service.
+
+use std::task::{self, Poll};
 
 use tower_layer::Layer;
+use tower_service::Service;
 
-use super::{budget::Budget, config::RetryConfig, service::Retry};
+use super::{budget::Budget, config::RetryConfig, future::ResponseFuture};
 use crate::{
     breaker,
+    call::CallContext,
+    classify::Classify,
     config::{ConfigError, Validate},
+    rejection::{AsRejection, Rejection},
+    shared_service::SharedService,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -34,8 +41,8 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryLayer<C> {
-    pub(super) shared: Arc<Shared>,
-    pub(super) classify: C,
+    shared: Arc<Shared>,
+    classify: C,
 }
 
 /// The state that all clones of a layer share.
@@ -111,6 +118,42 @@ impl<S: Clone, C: Clone> Layer<S> for RetryLayer<C> {
     type Service = Retry<S, C>;
 
     fn layer(&self, inner: S) -> Retry<S, C> {
-        Retry::new(self.clone(), inner)
+        Retry {
+            core: SharedService::new(Arc::clone(&self.shared), &inner),
+            classify: self.classify.clone(),
+            inner,
+        }
+    }
+}
+
+/// A [`Service`] that retries failed calls, created by [`RetryLayer`].
+///
+/// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
+#[derive(Clone, Debug)]
+pub struct Retry<S, C> {
+    pub(super) core: Arc<SharedService<Shared, S>>,
+    pub(super) classify: C,
+    pub(super) inner: S,
+}
+
+impl<S, C, Req> Service<Req> for Retry<S, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: From<Rejection> + AsRejection,
+    C: Classify<S::Response, S::Error> + Clone,
+    Req: CallContext + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, C, Req>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        ResponseFuture::new(self, request)
     }
 }

@@ -58,7 +58,6 @@ mod config;
 mod decide;
 mod future;
 mod layer;
-mod service;
 mod tokens;
 
 pub(crate) use self::budget::{Reserved, Spent};
@@ -67,6 +66,5 @@ pub use self::{
     budget::{Budget, BudgetConfig},
     config::{RetryConfig, RetryOn},
     future::ResponseFuture,
-    layer::RetryLayer,
-    service::Retry,
+    layer::{Retry, RetryLayer},
 };

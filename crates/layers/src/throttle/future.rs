@@ -19,43 +19,26 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        state: State<S, C, Req>,
-    }
-}
-
-pin_project! {
-    #[project = Projected]
-    enum State<S, C, Req>
-    where
-        S: Service<Req>,
-    {
-        Rejected { error: Option<S::Error> },
-        Running {
-            #[pin]
-            call: Oneshot<S, Req>,
-            stopwatch: Stopwatch,
-            history: Arc<CallHistory>,
-            classify: C,
-        },
+        call: Oneshot<S, Req>,
+        stopwatch: Stopwatch,
+        // `None` if the call was rejected, which records nothing more.
+        history: Option<Arc<CallHistory>>,
+        classify: C,
     }
 }
 
 impl<S: Service<Req>, C, Req> ResponseFuture<S, C, Req> {
-    pub(super) fn rejected(error: S::Error) -> Self {
-        Self {
-            state: State::Rejected { error: Some(error) },
-        }
-    }
-
     #[inline(always)]
-    pub(super) fn running(call: Oneshot<S, Req>, history: Arc<CallHistory>, classify: C) -> Self {
+    pub(super) fn new(
+        call: Oneshot<S, Req>,
+        history: Option<Arc<CallHistory>>,
+        classify: C,
+    ) -> Self {
         Self {
-            state: State::Running {
-                call,
-                stopwatch: Stopwatch::default(),
-                history,
-                classify,
-            },
+            call,
+            stopwatch: Stopwatch::default(),
+            history,
+            classify,
         }
     }
 }
@@ -69,21 +52,12 @@ where
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            Projected::Rejected { error } => {
-                // By the contract of `Future`, a caller does not poll again after completion.
-                Poll::Ready(Err(error.take().expect("polled after completion")))
-            }
-            Projected::Running {
-                call,
-                stopwatch,
-                history,
-                classify,
-            } => {
-                let result = ready!(stopwatch.watch(|| call.poll(cx)));
-                history.record(classify.classify(result.as_ref(), stopwatch.elapsed()));
-                Poll::Ready(result)
-            }
+        let this = self.project();
+        let result = ready!(this.stopwatch.watch(|| this.call.poll(cx)));
+        if let Some(history) = this.history {
+            let elapsed = this.stopwatch.elapsed();
+            history.record(this.classify.classify(result.as_ref(), elapsed));
         }
+        Poll::Ready(result)
     }
 }

@@ -197,11 +197,17 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { history, classify } = &self.layer;
-        if let Some(rejection) = history.reject() {
-            return ResponseFuture::rejected(request.call().events.reject(rejection));
-        }
-        let call = Oneshot::start(&mut self.inner, request);
-        ResponseFuture::running(call, Arc::clone(history), classify.clone())
+        let (call, history) = match history.reject() {
+            None => (
+                Oneshot::start(&mut self.inner, request),
+                Some(Arc::clone(history)),
+            ),
+            Some(rejection) => {
+                let error = request.call().events.reject(rejection);
+                (Oneshot::failed(error), None)
+            }
+        };
+        ResponseFuture::new(call, history, classify.clone())
     }
 }
 

@@ -63,19 +63,12 @@ impl TimeoutConfig {
             last_attempt_uses_deadline: false,
         }
     }
+}
 
-    /// Sets [`min_useful`](field@Self::min_useful).
-    #[must_use]
-    pub const fn min_useful(mut self, min_useful: Duration) -> Self {
-        self.min_useful = min_useful;
-        self
-    }
-
-    /// Sets [`last_attempt_uses_deadline`](field@Self::last_attempt_uses_deadline).
-    #[must_use]
-    pub const fn last_attempt_uses_deadline(mut self, last_attempt_uses_deadline: bool) -> Self {
-        self.last_attempt_uses_deadline = last_attempt_uses_deadline;
-        self
+crate::setters! {
+    without new TimeoutConfig {
+        min_useful: Duration,
+        last_attempt_uses_deadline: bool,
     }
 }
 

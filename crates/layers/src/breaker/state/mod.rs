@@ -53,6 +53,43 @@ pub enum OpenReason {
     Manual,
 }
 
+/// The state of a breaker at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Current state. A breaker whose open time is over stays [`State::Open`] until the next call.
+    pub state: State,
+    /// Time since the breaker entered the state.
+    pub time_in_state: Duration,
+    /// Number of trips in the current backoff, from which the next open time is computed.
+    ///
+    /// Counting starts again after control by hand, such as [`Handle::reset`](super::Handle::reset), and with the first
+    /// trip after the breaker was closed for
+    /// [`backoff_reset_after`](field@super::BreakerConfig::backoff_reset_after).
+    pub trips: u32,
+    /// Reason of the last opening. `None` if the breaker never opened.
+    ///
+    /// The reason is kept when the breaker closes, and also after [`Handle::reset`](super::Handle::reset). Read it together with
+    /// [`state`](Self::state).
+    pub reason: Option<OpenReason>,
+    /// Remaining open time, zero if the next call is a probe. `None` unless the state is
+    /// [`State::Open`].
+    pub open_remaining: Option<Duration>,
+    /// Number of calls in the window.
+    pub calls: u64,
+    /// Number of failed calls in the window.
+    pub failed: u64,
+    /// Number of slow calls in the window.
+    pub slow: u64,
+    /// Time since the last failed call. `None` if no call has failed.
+    pub last_failure: Option<Duration>,
+    /// Number of rejected calls since the breaker was created.
+    pub rejected: u64,
+    /// Number of results that were not counted because they came too late, since the breaker was
+    /// created.
+    pub late: u64,
+}
+
 /// The effect of a call's result on the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -180,22 +217,9 @@ impl Machine {
         }
     }
 
-    /// Returns the time at which the breaker entered its state.
-    pub(super) fn since(&self) -> Instant {
-        self.since
-    }
-
-    pub(super) fn trips(&self) -> u32 {
-        self.trips
-    }
-
     /// Returns the reason of the last opening.
     pub(super) fn reason(&self) -> Option<OpenReason> {
         self.reason
-    }
-
-    pub(super) fn last_failure(&self) -> Option<Instant> {
-        self.last_failure
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -204,6 +228,25 @@ impl Machine {
 
     pub(super) fn tally(&mut self, now: Instant) -> Tally {
         self.window.sum(now)
+    }
+
+    /// Returns the state at `now`. The caller adds the numbers that are counted outside the machine.
+    pub(super) fn snapshot(&mut self, now: Instant) -> Snapshot {
+        let tally = self.tally(now);
+        let age = |at| now.saturating_duration_since(at);
+        Snapshot {
+            state: self.state(),
+            time_in_state: age(self.since),
+            trips: self.trips,
+            reason: self.reason,
+            open_remaining: self.open_remaining(now),
+            calls: tally.total,
+            failed: tally.failed,
+            slow: tally.slow,
+            last_failure: self.last_failure.map(age),
+            rejected: 0,
+            late: 0,
+        }
     }
 
     /// Returns `true` if a successful call cannot change the state: the breaker is closed, and no
