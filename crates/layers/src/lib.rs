@@ -140,6 +140,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[macro_use]
+mod outcome_list;
+
 pub mod breaker;
 mod call;
 pub mod call_error;
@@ -156,8 +159,6 @@ mod histogram;
 mod labels;
 pub mod latencies;
 mod oneshot;
-#[cfg(feature = "serde")]
-mod outcome_list;
 pub mod permit_scope;
 mod poll_clock;
 mod rejection;

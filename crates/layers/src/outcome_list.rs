@@ -1,68 +1,89 @@
 //! Sets of results that are written as a list of words and statuses: `[connect, timeout, 503]`.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-use crate::config::STATUSES;
-
-/// A set of results with a list form.
-pub(crate) trait OutcomeList: Clone {
-    /// Creates the empty set.
-    fn nothing() -> Self;
-
-    /// Returns the flags with their words, and the statuses.
-    fn parts(&mut self) -> (Vec<(&'static str, &mut bool)>, &mut Vec<u16>);
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Item {
-    Status(u16),
-    Word(String),
-}
-
-/// Adds `item` to `set`. A status must be within [`STATUSES`], and a word must be known.
-fn add<T: OutcomeList, E: Error>(set: &mut T, item: Item) -> Result<(), E> {
-    let (mut words, statuses) = set.parts();
-    match item {
-        Item::Status(status) if STATUSES.contains(&status) => statuses.push(status),
-        Item::Status(status) => {
-            let (low, high) = STATUSES.into_inner();
-            let message = format_args!("must be within {low} to {high}, got {status}");
-            return Err(E::custom(message));
-        }
-        Item::Word(word) => match words.iter_mut().find(|(name, _)| *name == word) {
-            Some((_, on)) => **on = true,
-            None => {
-                let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
-                let names = names.join(", ");
-                return Err(E::custom(format_args!(
-                    "expected a status or one of {names}, got {word:?}"
-                )));
+/// Implements `nothing` and the form in a file for a set of results. The words of the list are the names
+/// of the flags.
+macro_rules! outcome_list {
+    ($set:ident { $($flag:ident),+ }) => {
+        impl $set {
+            /// Creates an empty set, to which single results can be added.
+            #[must_use]
+            pub const fn nothing() -> Self {
+                Self { $($flag: false,)+ statuses: Vec::new() }
             }
-        },
-    }
-    Ok(())
-}
+        }
 
-/// Reads the set from a list.
-pub(crate) fn deserialize<'de, T: OutcomeList, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let mut set = T::nothing();
-    for item in Vec::<Item>::deserialize(deserializer)? {
-        add(&mut set, item)?;
-    }
-    Ok(set)
-}
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $set {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let mut set = Self::nothing();
+                let mut flags = [$((stringify!($flag), &mut set.$flag)),+];
+                $crate::outcome_list::read(deserializer, &mut flags, &mut set.statuses)?;
+                Ok(set)
+            }
+        }
 
-/// Writes the set as a list.
-pub(crate) fn serialize<T: OutcomeList, S: Serializer>(
-    set: &T,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut set = set.clone();
-    let (words, statuses) = set.parts();
-    let words = words.into_iter().filter(|(_, on)| **on);
-    let words = words.map(|(word, _)| Item::Word(word.into()));
-    serializer.collect_seq(words.chain(statuses.iter().copied().map(Item::Status)))
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $set {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let flags = [$((stringify!($flag), self.$flag)),+];
+                $crate::outcome_list::write(serializer, &flags, &self.statuses)
+            }
+        }
+    };
+}
+#[cfg(feature = "serde")]
+pub(crate) use self::form::{read, write};
+
+#[cfg(feature = "serde")]
+mod form {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::config::STATUSES;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Item {
+        Status(u16),
+        Word(String),
+    }
+
+    /// Reads a list into `flags` and `statuses`.
+    pub(crate) fn read<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        flags: &mut [(&str, &mut bool)],
+        statuses: &mut Vec<u16>,
+    ) -> Result<(), D::Error> {
+        for item in Vec::<Item>::deserialize(deserializer)? {
+            match item {
+                Item::Status(status) if STATUSES.contains(&status) => statuses.push(status),
+                Item::Status(status) => {
+                    let (low, high) = STATUSES.into_inner();
+                    let message = format_args!("must be within {low} to {high}, got {status}");
+                    return Err(D::Error::custom(message));
+                }
+                Item::Word(word) => match flags.iter_mut().find(|(name, _)| *name == word) {
+                    Some((_, flag)) => **flag = true,
+                    None => {
+                        let names: Vec<_> = flags.iter().map(|(name, _)| *name).collect();
+                        let names = names.join(", ");
+                        return Err(D::Error::custom(format_args!(
+                            "expected a status or one of {names}, got {word:?}"
+                        )));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the flags that are set, and the statuses, as a list.
+    pub(crate) fn write<S: Serializer>(
+        serializer: S,
+        flags: &[(&str, bool)],
+        statuses: &[u16],
+    ) -> Result<S::Ok, S::Error> {
+        let words = flags.iter().filter(|(_, is_set)| *is_set);
+        let words = words.map(|(word, _)| Item::Word((*word).into()));
+        serializer.collect_seq(words.chain(statuses.iter().copied().map(Item::Status)))
+    }
 }

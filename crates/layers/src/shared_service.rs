@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref};
 
-use crate::sync::{Arc, Mutex, PoisonError};
+use crate::sync::{Arc, Mutex, lock};
 
 /// The state of a layer, and a spare clone of its inner service for attempts after the first.
 ///
@@ -22,8 +22,7 @@ impl<L, S: Clone> SharedService<L, S> {
 
     /// Returns a fresh clone of the service. The spare is never called or polled for readiness.
     pub(crate) fn spare(&self) -> S {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.clone()
+        lock(&self.spare).clone()
     }
 }
 

@@ -15,6 +15,11 @@ pub(crate) use std::sync::{
 #[cfg(all(test, shuttle))]
 pub(crate) use self::schedules::*;
 
+/// Locks `mutex`, even if a thread has panicked with the lock: no change here can be left half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(all(test, shuttle))]
 mod schedules {
     pub(crate) use std::sync::PoisonError;

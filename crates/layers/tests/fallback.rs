@@ -298,7 +298,9 @@ async fn fb_08_a_correct_response_has_no_fallback_unless_it_is_listed() {
         Err(_) => Class::Failure(Failure::Other),
     };
     let plain = FallbackLayer::new(classify).response(1);
-    let listed = FallbackLayer::new(classify).response(1).on_status(404);
+    let mut outcomes = OutcomeSet::default();
+    outcomes.statuses.push(404);
+    let listed = FallbackLayer::new(classify).on(outcomes).response(1);
     for status in [400, 401, 403, 404, 409] {
         let script = script().respond(status);
         assert_eq!(
@@ -427,7 +429,7 @@ async fn a_fixed_response_does_not_clone_the_request() {
 #[tokio::test(start_paused = true)]
 async fn a_step_added_to_a_clone_is_not_added_to_the_layer() {
     let base = chain().on(on(|outcomes| outcomes.local = true)).response(1);
-    let other = base.clone().service(script().respond(2)).on_status(404);
+    let other = base.clone().service(script().respond(2));
     let other = other.reserve(ms(100)).response(3);
     assert_eq!(answer(&base, BROKEN).await, Err(BROKEN));
     assert_eq!(answer(&other, BROKEN).await, Ok(2));

@@ -17,7 +17,7 @@ use crate::{
     event::{Event, Events},
     rejection::Rejection,
     sharded::{Sharded, TAG_BITS},
-    sync::{AtomicU64, Mutex, Ordering, PoisonError},
+    sync::{AtomicU64, Mutex, Ordering, lock},
     window::{Ring, Stretches},
 };
 
@@ -127,7 +127,7 @@ impl Shared {
     }
 
     pub(super) fn inspect<T>(&self, inspect: impl FnOnce(&mut Machine, Instant) -> T) -> T {
-        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut machine = lock(&self.machine);
         let now = Instant::now();
         // Successes of the fast path come first, so that `inspect` sees all earlier results.
         self.good.take(|tag, count| {

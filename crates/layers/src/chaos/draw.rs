@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -13,6 +10,7 @@ use super::{
     config::{ChaosConfig, Injection, Rule},
     matching::Match,
 };
+use crate::sync::{Mutex, lock};
 
 /// State that all clones of a layer share: the rules and the random numbers.
 pub(super) struct Shared {
@@ -56,8 +54,7 @@ impl Shared {
     /// The shared generator is advanced once per attempt, and each rule draws from a fork of it. So the
     /// values of an attempt do not depend on the number of values that other attempts have used.
     pub(super) fn draw(&self, is_for: impl Fn(&Match) -> bool) -> Drawn {
-        let random = self.random.lock();
-        let mut random = random.unwrap_or_else(PoisonError::into_inner).fork();
+        let mut random = lock(&self.random).fork();
         let mut drawn = Drawn::default();
         for (rate, rule) in &self.rules {
             // Both numbers are drawn for every rule, so that a changed rate shifts no later draw.

@@ -16,14 +16,12 @@ pub(super) struct Chain<Req, Res, E> {
     pub(super) steps: Vec<Arc<ChainStep<Req, Res, E>>>,
     /// Clones the request. `None` if no step needs the request.
     pub(super) keep: Option<fn(&Req) -> Req>,
-    /// The results that a step without a set of its own covers.
-    pub(super) default_outcomes: OutcomeSet,
     pub(super) reserve: Duration,
 }
 
-/// A step and the results that it covers. `None` stands for the default of the chain.
+/// A step and the results that it covers.
 pub(super) struct ChainStep<Req, Res, E> {
-    pub(super) outcomes: Option<OutcomeSet>,
+    pub(super) outcomes: OutcomeSet,
     pub(super) step: Step<Req, Res, E>,
 }
 
@@ -32,7 +30,6 @@ impl<Req, Res, E> Chain<Req, Res, E> {
         Self {
             steps: Vec::new(),
             keep: None,
-            default_outcomes: OutcomeSet::default(),
             reserve: Duration::ZERO,
         }
     }
@@ -49,8 +46,7 @@ impl<Req, Res, E> Chain<Req, Res, E> {
     ) -> impl Iterator<Item = (usize, &Step<Req, Res, E>)> {
         let steps = self.steps.iter().enumerate().skip(from);
         steps.filter_map(move |(index, entry)| {
-            let outcomes = entry.outcomes.as_ref().unwrap_or(&self.default_outcomes);
-            outcomes.contains(class).then_some((index, &entry.step))
+            (entry.outcomes.contains(class)).then_some((index, &entry.step))
         })
     }
 
@@ -69,7 +65,6 @@ impl<Req, Res, E> Clone for Chain<Req, Res, E> {
         Self {
             steps: self.steps.clone(),
             keep: self.keep,
-            default_outcomes: self.default_outcomes.clone(),
             reserve: self.reserve,
         }
     }

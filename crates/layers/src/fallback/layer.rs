@@ -187,19 +187,8 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         self
     }
 
-    /// Adds a status that a correct response may have, such as 404, to the results with a fallback.
-    ///
-    /// Applies to all steps without a setting of [their own](Self::on), also to steps that were added
-    /// before. The value is not checked: a status that no response has is without effect. A response that
-    /// the classifier treats as a success has no fallback, even if its status is listed.
-    #[must_use]
-    pub fn on_status(mut self, status: u16) -> Self {
-        self.chain_mut().default_outcomes.statuses.push(status);
-        self
-    }
-
     fn step(mut self, keep: Option<fn(&Req) -> Req>, step: Step<Req, Res, E>) -> Self {
-        let outcomes = self.next.take();
+        let outcomes = self.next.take().unwrap_or_default();
         let chain = self.chain_mut();
         chain.keep = chain.keep.or(keep);
         chain.steps.push(Arc::new(ChainStep { outcomes, step }));

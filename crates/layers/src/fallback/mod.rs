@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | failure, 408, 425, 429, 501, 505, local rejection | yes | yes, if there is time |
 //! | [`Rejection::Deadline`] | yes | if there is time: it was [reserved](FallbackLayer::reserve), or a layer below had set an earlier deadline |
-//! | another 4xx | only if the status is [listed](FallbackLayer::on_status) | only if the status is listed, and there is time |
+//! | another 4xx | only if the status is [listed](field@OutcomeSet::statuses) | only if the status is listed, and there is time |
 //! | [`Class::Unanswered`] with another cause than the deadline | no | no |
 //!
 //! The [`OutcomeSet`] of a step changes these defaults.

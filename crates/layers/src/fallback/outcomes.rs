@@ -47,19 +47,11 @@ impl Default for OutcomeSet {
     }
 }
 
-impl OutcomeSet {
-    /// Creates an empty set, to which single results can be added.
-    #[must_use]
-    pub const fn nothing() -> Self {
-        Self {
-            failure: false,
-            throttled: false,
-            local: false,
-            timeout: false,
-            statuses: Vec::new(),
-        }
-    }
+outcome_list! {
+    OutcomeSet { failure, throttled, local, timeout }
+}
 
+impl OutcomeSet {
     /// Returns `true` if a result of `class` is in the set. Always `false` if no caller waits for the
     /// response.
     pub(super) fn contains(&self, class: Class) -> bool {
@@ -76,42 +68,6 @@ impl OutcomeSet {
             Class::Throttled { .. } => self.throttled || listed(429),
             Class::Rejected(_) => self.local,
             Class::Unanswered { cause, .. } => self.timeout && cause == Cause::Deadline,
-        }
-    }
-}
-
-#[cfg(feature = "serde")]
-mod form {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::OutcomeSet;
-    use crate::outcome_list::{self, OutcomeList};
-
-    impl OutcomeList for OutcomeSet {
-        fn nothing() -> Self {
-            Self::nothing()
-        }
-
-        fn parts(&mut self) -> (Vec<(&'static str, &mut bool)>, &mut Vec<u16>) {
-            let words = vec![
-                ("failure", &mut self.failure),
-                ("throttled", &mut self.throttled),
-                ("local", &mut self.local),
-                ("timeout", &mut self.timeout),
-            ];
-            (words, &mut self.statuses)
-        }
-    }
-
-    impl<'de> Deserialize<'de> for OutcomeSet {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            outcome_list::deserialize(deserializer)
-        }
-    }
-
-    impl Serialize for OutcomeSet {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            outcome_list::serialize(self, serializer)
         }
     }
 }

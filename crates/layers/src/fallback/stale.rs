@@ -5,10 +5,12 @@ use std::{
     fmt,
     hash::Hash,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use tokio::time::Instant;
+
+use crate::sync::{Mutex, lock};
 
 /// A store of the last good response per key.
 ///
@@ -95,17 +97,13 @@ impl<K, Res> MemoryStore<K, Res> {
     /// Returns the number of keys with a response.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.kept().answers.len()
+        lock(&self.kept).answers.len()
     }
 
     /// Returns `true` if no key has a response.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept<K, Res>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,7 +114,7 @@ where
 {
     fn put(&self, key: K, answer: &Res, now: Instant) {
         let answer = answer.clone();
-        let mut guard = self.kept();
+        let mut guard = lock(&self.kept);
         let kept = &mut *guard;
         kept.puts += 1;
         let number = kept.puts;
@@ -138,7 +136,7 @@ where
     }
 
     fn get(&self, key: &K) -> Option<(Res, Instant)> {
-        let kept = self.kept();
+        let kept = lock(&self.kept);
         let Answer {
             arrived, answer, ..
         } = kept.answers.get(key)?;

@@ -23,7 +23,7 @@ use crate::{
     rejection::{AsRejection, Rejection},
     retry::Budget,
     shared_service::SharedService,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, lock},
 };
 
 /// Lifetime of a latency in the history.
@@ -136,10 +136,6 @@ impl Shared {
             lock(latencies).record(latency, Instant::now());
         }
     }
-}
-
-fn lock(latencies: &Mutex<Latencies>) -> MutexGuard<'_, Latencies> {
-    latencies.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Shared {

@@ -131,21 +131,11 @@ crate::config! {
     }
 }
 
-impl RetryOn {
-    /// Creates an empty set, to which single results can be added.
-    #[must_use]
-    pub const fn nothing() -> Self {
-        Self {
-            connect: false,
-            refused: false,
-            reset: false,
-            body: false,
-            timeout: false,
-            other: false,
-            statuses: Vec::new(),
-        }
-    }
+outcome_list! {
+    RetryOn { connect, refused, reset, body, timeout, other }
+}
 
+impl RetryOn {
     /// Returns `true` if `class` is in this set and safe to retry. `idempotent` is the idempotence of the
     /// request.
     pub(crate) fn matches(&self, class: Class, idempotent: bool) -> bool {
@@ -165,45 +155,6 @@ impl RetryOn {
             }
             Class::Throttled { .. } => self.statuses.contains(&429),
             _ => false,
-        }
-    }
-}
-
-/// The form in a file: a list of words and statuses such as `[connect, reset, timeout, 429, 503]`.
-#[cfg(feature = "serde")]
-mod form {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::RetryOn;
-    use crate::outcome_list::{self, OutcomeList};
-
-    impl OutcomeList for RetryOn {
-        fn nothing() -> Self {
-            Self::nothing()
-        }
-
-        fn parts(&mut self) -> (Vec<(&'static str, &mut bool)>, &mut Vec<u16>) {
-            let words = vec![
-                ("connect", &mut self.connect),
-                ("refused", &mut self.refused),
-                ("reset", &mut self.reset),
-                ("body", &mut self.body),
-                ("timeout", &mut self.timeout),
-                ("other", &mut self.other),
-            ];
-            (words, &mut self.statuses)
-        }
-    }
-
-    impl<'de> Deserialize<'de> for RetryOn {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            outcome_list::deserialize(deserializer)
-        }
-    }
-
-    impl Serialize for RetryOn {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            outcome_list::serialize(self, serializer)
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     config::{ConfigError, Validate},
     rejection::{AsRejection, Rejection},
     shared_service::SharedService,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, lock},
 };
 
 /// A layer that retries failed calls; see the [module docs](super).
@@ -59,7 +59,7 @@ impl Shared {
     /// Returns the next random number, within [0, 1).
     pub(super) fn random(&self) -> f64 {
         match &self.random {
-            Some(random) => random.lock().unwrap_or_else(PoisonError::into_inner).f64(),
+            Some(random) => lock(random).f64(),
             None => fastrand::f64(),
         }
     }

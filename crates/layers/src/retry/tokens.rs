@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::budget::BudgetConfig;
 use crate::{
     sharded::{Sharded, TAG_BITS},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, lock},
     window::{Ring, Stretches},
 };
 
@@ -46,13 +46,9 @@ impl TokenBudget {
         }
     }
 
-    fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Expires old slots, adds the deposits of all shards, and applies `act`.
     fn change<T>(&self, now: Instant, act: impl FnOnce(&mut Tokens) -> T) -> T {
-        let mut tokens = self.tokens();
+        let mut tokens = lock(&self.tokens);
         tokens.expire(now);
         self.deposits.take(|slot, count| {
             tokens.add_late(self.deposit.saturating_mul(count.into()), slot);
@@ -83,7 +79,7 @@ impl TokenBudget {
     /// Returns the cost of a retry that was not sent to the slot of its reservation.
     pub(super) fn refund(&self, cost: Cost, reserved: Instant) {
         let slot = self.stretches.number(reserved);
-        self.tokens().add_late(cost, slot);
+        lock(&self.tokens).add_late(cost, slot);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     config::{ConfigError, Validate},
     oneshot::Oneshot,
     rejection::{AsRejection, Rejection},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, lock},
     window::{Calls, Tally},
 };
 
@@ -104,8 +104,7 @@ pub(super) struct CallHistory {
 
 impl CallHistory {
     fn inspect<T>(&self, act: impl FnOnce(&mut Calls, Instant) -> T) -> T {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut calls, Instant::now())
+        act(&mut lock(&self.calls), Instant::now())
     }
 
     fn rejection_probability(&self) -> f64 {

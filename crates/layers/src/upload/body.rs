@@ -3,7 +3,7 @@
 use std::{
     fmt, mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Wake, Waker, ready},
 };
 
@@ -12,7 +12,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Upload;
-use crate::rejection::BoxError;
+use crate::{
+    rejection::BoxError,
+    sync::{Mutex, MutexGuard, lock},
+};
 
 /// A request body that each clone reads from the start, unless the body is too large to be kept.
 ///
@@ -62,19 +65,15 @@ struct Source<B> {
 struct Waiting(Mutex<Vec<Waker>>);
 
 impl Waiting {
-    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn add(&self, waker: &Waker) {
-        let mut wakers = self.wakers();
+        let mut wakers = lock(&self.0);
         if !wakers.iter().any(|known| known.will_wake(waker)) {
             wakers.push(waker.clone());
         }
     }
 
     fn remove(&self, waker: &Waker) {
-        self.wakers().retain(|known| !known.will_wake(waker));
+        lock(&self.0).retain(|known| !known.will_wake(waker));
     }
 }
 
@@ -84,7 +83,7 @@ impl Wake for Waiting {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let wakers = mem::take(&mut *self.wakers());
+        let wakers = mem::take(&mut *lock(&self.0));
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -156,12 +155,6 @@ impl<B: Body> ReplayBody<B> {
             read: 0,
             failed: false,
         }
-    }
-}
-
-impl<B> Shared<B> {
-    fn source(&self) -> MutexGuard<'_, Source<B>> {
-        self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -262,7 +255,7 @@ where
         }
         // The last clone keeps no frames, because no other clone can read them.
         let has_other_readers = Arc::strong_count(shared) > 1;
-        let mut source = shared.source();
+        let mut source = lock(&shared.source);
         let is_new = *read >= source.taken;
         let Poll::Ready(piece) = source.next(*read, cx) else {
             upload.start_waiting();
@@ -288,12 +281,12 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        let source = self.shared.source();
+        let source = lock(&self.shared.source);
         self.failed || source.is_complete() && self.read >= source.taken
     }
 
     fn size_hint(&self) -> SizeHint {
-        let source = self.shared.source();
+        let source = lock(&self.shared.source);
         if self.failed {
             return SizeHint::with_exact(0);
         }
@@ -337,7 +330,7 @@ impl<B> Clone for ReplayBody<B> {
 impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
         self.upload.stop_waiting();
-        wake(self.shared.source());
+        wake(lock(&self.shared.source));
     }
 }
 

@@ -18,7 +18,7 @@ mod layer;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use tokio::time::Instant;
@@ -28,6 +28,7 @@ pub use self::{
     body::ReplayBody,
     layer::{UploadLayer, Uploading},
 };
+use crate::sync::{Mutex, lock};
 
 /// Progress of one attempt with the body of its request.
 ///
@@ -83,7 +84,7 @@ impl Upload {
     /// with its extensions. A body that is cloned without its request gets a new handle.
     #[must_use]
     pub fn for_cloned_body(&self) -> Self {
-        let cloned = std::mem::take(&mut self.caller().cloned);
+        let cloned = std::mem::take(&mut lock(&self.0.caller).cloned);
         // `Clone` has stored the upload of the cloned request a moment ago.
         match cloned.upgrade() {
             Some(attempt) => Self(attempt),
@@ -106,19 +107,19 @@ impl Upload {
 
     /// Reports that the caller's body has been read to its end.
     pub fn mark_complete(&self) {
-        self.caller().complete = true;
+        lock(&self.0.caller).complete = true;
     }
 
     /// Reports that a part of the body was not kept or never arrived, so the request cannot be sent again.
     pub fn mark_unrepeatable(&self) {
-        self.caller().unrepeatable = true;
+        lock(&self.0.caller).unrepeatable = true;
     }
 
     /// Returns `true` if the request can be sent again. `answered` is `true` after a response.
     ///
     /// After a response, the whole body must have been read: the rest of a partly read body may never come.
     pub(crate) fn is_repeatable(&self, answered: bool) -> bool {
-        let caller = self.caller();
+        let caller = lock(&self.0.caller);
         !caller.unrepeatable && (caller.complete || !answered)
     }
 
@@ -133,29 +134,21 @@ impl Upload {
             caller: Arc::clone(&self.0.caller),
         }))
     }
-
-    fn caller(&self) -> MutexGuard<'_, Caller> {
-        lock(&self.0.caller)
-    }
 }
 
 /// Creates the upload of another attempt.
 impl Clone for Upload {
     fn clone(&self) -> Self {
         let clone = self.next_attempt();
-        self.caller().cloned = Arc::downgrade(&clone.0);
+        lock(&self.0.caller).cloned = Arc::downgrade(&clone.0);
         clone
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wait = self.wait();
-        let caller = self.caller();
+        let caller = lock(&self.0.caller);
         f.debug_struct("Upload")
             .field("wait", &wait)
             .field("complete", &caller.complete)

@@ -29,7 +29,7 @@ use crate::{
     classify::{Cause, Class, Failure},
     permit_scope::Guard,
     rejection::Rejection,
-    sync::{Arc, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError},
+    sync::{Arc, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock},
 };
 
 /// The two counts: running calls, including granted waiters that have not been polled since, and
@@ -144,7 +144,7 @@ impl Limiter {
         waker: &Waker,
         now: Instant,
     ) -> Result<Admission, Rejection> {
-        let mut queue = self.queue();
+        let mut queue = lock(&self.queue);
         let position = self.position(priority, &mut queue, now);
         let mut evicted = None;
         // Under the lock, a permit that is freed meanwhile is either seen here or granted to this
@@ -230,7 +230,7 @@ impl Limiter {
     /// calls.
     pub(super) fn set_max(&self, max: u32) {
         let max = max.max(1);
-        let queue = self.queue();
+        let queue = lock(&self.queue);
         self.max.store(max, Ordering::Release);
         self.grant(queue);
     }
@@ -260,7 +260,7 @@ impl Limiter {
     fn release(&self) {
         let word = self.counts.fetch_sub(ONE_RUNNING, Ordering::AcqRel);
         if Counts::read(word).waiting > 0 {
-            self.grant(self.queue());
+            self.grant(lock(&self.queue));
         }
     }
 
@@ -271,13 +271,13 @@ impl Limiter {
             return;
         }
         if self.max_queue > 0 {
-            self.queue().record_duration(elapsed);
+            lock(&self.queue).record_duration(elapsed);
         }
         let Some(controller) = &self.controller else {
             return;
             // The queue's lock is released here, because `set_max` takes it again.
         };
-        let mut controller = controller.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut controller = lock(controller);
         let signal = Signal::of(class, elapsed, controller.config().unanswered);
         let max = signal
             .and_then(|signal| controller.record(signal, self.in_flight(), Instant::now()))
@@ -299,10 +299,6 @@ impl Limiter {
 
     fn counts(&self) -> Counts {
         Counts::read(self.counts.load(Ordering::Acquire))
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn max(&self) -> u32 {
@@ -427,7 +423,7 @@ impl Waiter {
 
     /// Returns the permit once it is granted, or the rejection if the waiter was evicted.
     pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<Permit, Rejection>> {
-        let mut queue = self.limiter.queue();
+        let mut queue = lock(&self.limiter.queue);
         if let Some(current) = queue.waiters.get_mut(&self.position) {
             current.clone_from(waker);
             return Poll::Pending;
@@ -449,7 +445,7 @@ impl Drop for Waiter {
         if self.is_done {
             return;
         }
-        let mut queue = self.limiter.queue();
+        let mut queue = lock(&self.limiter.queue);
         if queue.waiters.remove(&self.position).is_some() {
             self.limiter.update(|counts| {
                 Some(Counts {
