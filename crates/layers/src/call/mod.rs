@@ -142,9 +142,7 @@ impl Call {
         fallback: true,
         events: Events::NONE,
     };
-}
 
-impl Call {
     /// Lowers the longest wait to `wait`, unless it is shorter already.
     pub(crate) fn wait_at_most(&mut self, wait: Duration) {
         self.max_wait = Some(self.max_wait.map_or(wait, |own| own.min(wait)));

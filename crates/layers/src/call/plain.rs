@@ -70,6 +70,12 @@ mod tests {
         )
     }
 
+    fn second_attempt() -> WithCall<u32> {
+        let mut request = WithCall::new(1).idempotent();
+        request.call_mut().unwrap().attempt = 2;
+        request
+    }
+
     #[test]
     fn standard_types_carry_no_metadata() {
         let none = (1, false, false);
@@ -81,17 +87,13 @@ mod tests {
         assert_eq!(metadata(Box::<str>::from("boxed")), none);
         assert_eq!(metadata(Box::<[u8]>::from([1])), none);
         assert_eq!(metadata(Arc::<str>::from("shared")), none);
-        assert_eq!(
-            metadata(Arc::new(WithCall::new(1).idempotent().attempt(2))),
-            none
-        );
+        assert_eq!(metadata(Arc::new(second_attempt())), none);
         #[cfg(feature = "http")]
         assert_eq!(metadata(bytes::Bytes::new()), none);
     }
 
     #[test]
     fn a_box_has_the_metadata_of_its_content() {
-        let request = Box::new(WithCall::new(1).idempotent().attempt(2));
-        assert_eq!(metadata(request), (2, true, true));
+        assert_eq!(metadata(Box::new(second_attempt())), (2, true, true));
     }
 }

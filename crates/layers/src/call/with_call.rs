@@ -68,20 +68,6 @@ impl<T> WithCall<T> {
         self
     }
 
-    /// Sets the number of the attempt, from 1. Only for code that makes its own attempts.
-    #[must_use]
-    pub fn attempt(mut self, attempt: u8) -> Self {
-        self.call.attempt = attempt;
-        self
-    }
-
-    /// Marks the attempt as the last one or not. Only for code that makes its own attempts.
-    #[must_use]
-    pub fn last_attempt(mut self, last: bool) -> Self {
-        self.call.last_attempt = last;
-        self
-    }
-
     /// Sets the maximum number of retries. By default, only the retry layer limits them.
     #[must_use]
     pub fn max_retries(mut self, retries: u8) -> Self {
@@ -175,14 +161,11 @@ mod tests {
     #[test]
     fn each_setter_writes_its_field() {
         let request = WithCall::new(7)
-            .attempt(2)
-            .last_attempt(true)
             .max_retries(1)
             .allowance(Arc::new(RetryAllowance::new(3)))
             .max_wait(Duration::ZERO)
             .fallback(false);
         let call = request.call();
-        assert_eq!((call.attempt, call.last_attempt), (2, true));
         assert_eq!(
             (call.max_retries, call.max_wait),
             (Some(1), Some(Duration::ZERO))

@@ -286,7 +286,10 @@ where
                 panic!("polled after completion");
             };
             let Some(current) = step_future else { break };
-            let answer = ready!(poll_step(current, cx));
+            poll_clock::forget();
+            let poll = catch_unwind(AssertUnwindSafe(|| current.as_mut().poll(cx)));
+            // `None` is a panic, which the chain treats as a failure of the step.
+            let answer = ready!(poll.map_or(Poll::Ready(None), |poll| poll.map(Some)));
             if let Some(answer) = chain.accept(*step, answer) {
                 self.set(Self::Done);
                 return Poll::Ready(answer);
@@ -322,17 +325,5 @@ where
             Some(result) => Poll::Ready(result),
             None => state.poll_steps(cx),
         }
-    }
-}
-
-/// Polls a step. Returns `None` if the step panics.
-fn poll_step<Res, E>(
-    step_future: &mut StepFuture<Res, E>,
-    cx: &mut task::Context<'_>,
-) -> Poll<Option<Result<Res, E>>> {
-    poll_clock::forget();
-    match catch_unwind(AssertUnwindSafe(|| step_future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => Poll::Ready(None),
     }
 }

@@ -103,12 +103,8 @@ pub(super) struct CallHistory {
 }
 
 impl CallHistory {
-    fn inspect<T>(&self, act: impl FnOnce(&mut Calls, Instant) -> T) -> T {
-        act(&mut lock(&self.calls), Instant::now())
-    }
-
     fn rejection_probability(&self) -> f64 {
-        let tally = self.inspect(Calls::sum);
+        let tally = lock(&self.calls).sum(Instant::now());
         // `failed` counts the calls that were not accepted.
         let (made, accepted) = (tally.total as f64, (tally.total - tally.failed) as f64);
         ((made - self.config.k * accepted) / (made + 1.0)).clamp(0.0, self.config.max)
@@ -135,7 +131,7 @@ impl CallHistory {
     }
 
     fn add(&self, accepted: bool) {
-        self.inspect(|calls, now| calls.add(Tally::one(!accepted, false), now));
+        lock(&self.calls).add(Tally::one(!accepted, false), Instant::now());
     }
 }
 

@@ -40,8 +40,9 @@ struct Counts {
     waiting: u32,
 }
 
-/// One running call in the word of [`Counts`].
+/// One running call, and one waiting call, in the word of [`Counts`].
 const ONE_RUNNING: u64 = 1;
+const ONE_WAITING: u64 = 1 << 32;
 
 impl Counts {
     fn read(word: u64) -> Self {
@@ -49,10 +50,6 @@ impl Counts {
             running: word as u32,
             waiting: (word >> 32) as u32,
         }
-    }
-
-    fn word(self) -> u64 {
-        u64::from(self.waiting) << 32 | u64::from(self.running)
     }
 }
 
@@ -122,13 +119,8 @@ impl Limiter {
     #[inline(always)]
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let max = self.max();
-        self.update(|counts| {
-            (counts.waiting == 0 && counts.running < max).then_some(Counts {
-                running: counts.running + 1,
-                ..counts
-            })
-        })
-        .then(|| Permit {
+        let is_free = |counts: Counts| counts.waiting == 0 && counts.running < max;
+        self.add_if(ONE_RUNNING, is_free).then(|| Permit {
             since: self.controller.is_some().then(Instant::now),
             limiter: Arc::clone(self),
         })
@@ -217,12 +209,9 @@ impl Limiter {
     /// Adds one waiting call, if all permits are taken and the queue has room.
     fn try_enqueue(&self) -> bool {
         let max = self.max();
-        self.update(|counts| {
+        self.add_if(ONE_WAITING, |counts| {
             let full = counts.running >= max || counts.waiting > 0;
-            (full && counts.waiting < self.max_queue).then_some(Counts {
-                waiting: counts.waiting + 1,
-                ..counts
-            })
+            full && counts.waiting < self.max_queue
         })
     }
 
@@ -242,12 +231,9 @@ impl Limiter {
         while self.in_flight() < self.max()
             && let Some((_, waker)) = queue.waiters.pop_first()
         {
-            self.update(|counts| {
-                Some(Counts {
-                    running: counts.running + 1,
-                    waiting: counts.waiting - 1,
-                })
-            });
+            // The call moves from the waiting to the running calls.
+            self.counts
+                .fetch_sub(ONE_WAITING - ONE_RUNNING, Ordering::AcqRel);
             granted.push(waker);
         }
         drop(queue);
@@ -288,11 +274,11 @@ impl Limiter {
         }
     }
 
-    /// Applies `next` to the current counts atomically. Returns `false` if `next` declines.
-    fn update(&self, next: impl Fn(Counts) -> Option<Counts>) -> bool {
+    /// Adds `call` to the counts atomically, if `condition` holds for them. Returns `false` otherwise.
+    fn add_if(&self, call: u64, condition: impl Fn(Counts) -> bool) -> bool {
         self.counts
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                next(Counts::read(word)).map(Counts::word)
+                condition(Counts::read(word)).then_some(word + call)
             })
             .is_ok()
     }
@@ -447,12 +433,7 @@ impl Drop for Waiter {
         }
         let mut queue = lock(&self.limiter.queue);
         if queue.waiters.remove(&self.position).is_some() {
-            self.limiter.update(|counts| {
-                Some(Counts {
-                    waiting: counts.waiting - 1,
-                    ..counts
-                })
-            });
+            self.limiter.counts.fetch_sub(ONE_WAITING, Ordering::AcqRel);
         } else if !queue.evicted.remove(&self.position) {
             // The permit was granted, but not taken. The next waiter gets it.
             drop(queue);
