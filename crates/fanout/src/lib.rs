@@ -96,7 +96,7 @@ pub use self::{
     explain::{Explained, Explanation},
     latency_estimate::LatencyEstimate,
     node::{BoundNode, BoundPlan, Node, PlanBuilder},
-    outcome::{BranchError, ErrorKind, SkipReason, Status},
+    outcome::{BranchError, ErrorKind, SkipReason, Status, breaker_state},
     plan::{
         NodeInfo, NodeSpec, Plan, PlanDiagnostic, PlanError, PlanLocation, PlanPart, Profile,
         Severity, WorstCase,

@@ -2,7 +2,21 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use tower_fanout_layers::{AsRejection, BoxError, CallError, Failure, Rejection, labels};
+use tower_fanout_layers::{
+    AsRejection, BoxError, CallError, Failure, Rejection, breaker::State, labels,
+};
+
+/// Returns the name of a circuit breaker state in responses: `CLOSED`, `OPEN` or `HALF_OPEN`.
+///
+/// `None` means that the service has no breaker, which is written as `CLOSED`.
+#[must_use]
+pub const fn breaker_state(state: Option<State>) -> &'static str {
+    match state {
+        Some(State::Open | State::ForcedOpen) => "OPEN",
+        Some(State::HalfOpen) => "HALF_OPEN",
+        _ => "CLOSED",
+    }
+}
 
 labels! {
     /// The final status of a branch.

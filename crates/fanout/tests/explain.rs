@@ -107,19 +107,23 @@ fn a_plan_is_explained_as_json() {
             "services": {
                 "user": {
                     "required": true, "selected": true, "skipReason": null, "dependsOn": [],
+                    "circuitBreakerState": "CLOSED",
                     "start": 0, "expected": 30, "budget": 520, "worstCaseAttempts": 2
                 },
                 "orders": {
                     "required": true, "selected": true, "skipReason": null, "dependsOn": ["user"],
+                    "circuitBreakerState": "CLOSED",
                     "start": 30, "expected": 50, "budget": 540, "worstCaseAttempts": 2
                 },
                 "likes": {
                     "required": false, "selected": true, "skipReason": null,
                     "dependsOn": ["user", "trend"],
+                    "circuitBreakerState": "CLOSED",
                     "start": 30, "expected": 20, "budget": 540, "worstCaseAttempts": 1
                 },
                 "trend": {
                     "required": false, "selected": false, "skipReason": "tier", "dependsOn": [],
+                    "circuitBreakerState": "CLOSED",
                     "start": null, "expected": null, "budget": null, "worstCaseAttempts": 1
                 }
             },

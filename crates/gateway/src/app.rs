@@ -5,13 +5,12 @@ use std::{convert::Infallible, error::Error, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::{FromRequestParts, Path, RawPathParams},
+    extract::{Path, RawPathParams, rejection::RawPathParamsRejection},
     response::Redirect,
     routing::{MethodFilter, MethodRouter, get, on, post},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
-use indexmap::IndexMap;
+use http::{Request, Response, header};
 use metrics::counter;
 use tower::{Service, ServiceBuilder};
 use tower_fanout::{Downstream, layers::ClassifyHttp};
@@ -32,11 +31,13 @@ use crate::{
     backend::Backend,
     config::{Config, DownstreamConfig, PlanConfig, Route as RouteConfig, RouteAuth},
     health::{self, Readiness},
-    openapi::{self, RouteDoc},
+    openapi,
     orchestrate::Endpoint,
-    route::Route,
+    route::{Backends, Route},
     telemetry,
 };
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Path of the built-in API.
 const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
@@ -63,16 +64,14 @@ impl App {
     ///
     /// # Errors
     /// Returns an error if a client, a policy or the CORS rules cannot be built.
-    pub(crate) fn new(
-        config: &Config,
-        ready: Readiness,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub(crate) fn new(config: &Config, ready: Readiness) -> Result<Self, BoxError> {
         // Layers look up their counters when they are built, so the recorder must be installed first.
         let _ = telemetry::metrics();
-        let mut backends = IndexMap::new();
-        for (name, downstream) in &config.downstreams {
-            backends.insert(name.as_str(), Arc::new(backend(name, downstream)?));
-        }
+        let backends = config.downstreams.iter().map(|(name, downstream)| {
+            let backend = backend(name, downstream)?;
+            Ok((name.clone(), Arc::new(backend)))
+        });
+        let backends = backends.collect::<Result<Backends, BoxError>>()?;
         // Only tiers with a limit are kept. A missing tier is unlimited.
         let limits = config
             .tiers
@@ -83,25 +82,18 @@ impl App {
         let lowest = config.tiers.first().map_or("default", |(name, _)| name);
         let anonymous: Arc<str> = lowest.into();
         let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
-            route: Arc::new(Route::new(name, plan, limits.clone(), |name| {
-                Arc::clone(&backends[name])
-            })),
+            route: Arc::new(Route::new(name, plan, limits.clone(), &backends)),
             body: config.server.body,
             anonymous: Arc::clone(&anonymous),
             server_timing: config.server_timing,
         };
-        let orchestrate = config
-            .orchestrate
-            .as_ref()
-            .map(|plan| (plan.auth.clone(), endpoint("orchestrate", plan)));
-        let routes = config
-            .routes
-            .iter()
-            .map(|route| (route.clone(), endpoint(&route.name, &route.plan)))
-            .collect();
+        let orchestrate = config.orchestrate.as_ref();
+        let routes = config.routes.iter();
         Ok(Self {
-            orchestrate,
-            routes,
+            orchestrate: orchestrate.map(|plan| (plan.auth.clone(), endpoint("orchestrate", plan))),
+            routes: routes
+                .map(|route| (route.clone(), endpoint(&route.name, &route.plan)))
+                .collect(),
             backends: backends.into_values().collect(),
             ready,
             edge: Edge {
@@ -146,7 +138,7 @@ impl App {
     + use<B>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        B::Error: Into<BoxError>,
     {
         ServiceBuilder::new()
             // Outermost, so that every response, log line and error has the request id.
@@ -178,8 +170,10 @@ impl App {
     fn router(&self, auth: &Auth) -> Router {
         let built_in = self.orchestrate.as_ref();
         let built_in = built_in.map(|(required, api)| (api.route.names(), required.as_ref()));
+        let routes = self.routes.iter().map(|(route, _)| route);
         // Serialized once, as the document never changes while the process runs.
-        let document = openapi::document(built_in, &self.route_docs()).to_string();
+        let document = openapi::document(built_in, routes).to_string();
+        let document = ([(header::CONTENT_TYPE, "application/json")], document);
         let ready = self.ready.clone();
         let mut router = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -187,7 +181,7 @@ impl App {
                 "/readyz",
                 get(move |request| readyz(ready.clone(), request)),
             )
-            .route("/openapi.json", get(move || async { json(document) }))
+            .route("/openapi.json", get(document))
             .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
             .route("/docs/", get(|request| docs(String::new(), request)))
             .route(
@@ -206,10 +200,6 @@ impl App {
             .fallback(|request| problem(Code::NotFound, request))
             // axum adds the `allow` header to this response.
             .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
-    }
-
-    fn route_docs(&self) -> Vec<RouteDoc> {
-        self.routes.iter().map(|(route, _)| route.into()).collect()
     }
 }
 
@@ -232,7 +222,7 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Rou
         })
 }
 
-fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Error + Send + Sync>> {
+fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, BoxError> {
     let client = Client::new(&config.endpoint, config.client.clone())?;
     let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
     let downstream = Downstream::new(name, config.policy.clone(), classify)?;
@@ -250,21 +240,15 @@ fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, Box<dyn Err
 fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
     // The configuration accepts only methods that have a filter, so the default is never used.
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
-    on(filter, move |request: Request<Body>| async move {
-        let (mut parts, body) = request.into_parts();
-        let parameters = RawPathParams::from_request_parts(&mut parts, &()).await;
-        let parameters = parameters.map(|all| {
-            all.iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect()
-        });
-        endpoint
-            .route_handler(
-                Request::from_parts(parts, body),
-                parameters.unwrap_or_default(),
-            )
-            .await
-    })
+    type Parameters = Result<RawPathParams, RawPathParamsRejection>;
+    on(
+        filter,
+        async move |parameters: Parameters, request: Request<Body>| {
+            let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+            let parameters = parameters.iter().flatten().map(owned).collect();
+            endpoint.route_handler(request, parameters).await
+        },
+    )
 }
 
 async fn problem(code: Code, request: Request<Body>) -> Response<Body> {
@@ -284,15 +268,6 @@ async fn docs(file: String, request: Request<Body>) -> Response<Body> {
         Some(page) => page.map(Body::new),
         None => problem(Code::NotFound, request).await,
     }
-}
-
-fn json(document: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(document));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
 }
 
 /// Logs and counts a response with a problem. A server error is logged as a warning, others as info.
@@ -336,10 +311,11 @@ orchestrate:
     two: { downstream: two, request: { path: / }, response: { target: data, allow: [id] } }
 ";
         let config = Config::parse("page.yaml", text, &|_| None).unwrap();
-        let backends = |name: &str| {
-            let backend = backend(name, &config.downstreams[name]);
-            Arc::new(backend.unwrap_or_else(|_| panic!("{name} is valid")))
-        };
+        let backends = config.downstreams.iter().map(|(name, downstream)| {
+            let backend = backend(name, downstream).unwrap_or_else(|_| panic!("{name} is valid"));
+            (name.clone(), Arc::new(backend))
+        });
+        let backends: Backends = backends.collect();
         let plan = config.orchestrate.as_ref().unwrap();
         for node in plan.nodes.values() {
             let service = RouteNode::new(node, &backends).service();

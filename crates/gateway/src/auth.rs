@@ -6,12 +6,12 @@ use axum::routing::MethodRouter;
 use indexmap::IndexMap;
 use metrics::{counter, gauge};
 use tower_fanout_http::jwt::{
-    JwtConfig, JwtLayer, KeySet, Keys, Outcome, Verifier, VerifierConfig,
+    JwtConfig, JwtLayer, KeySet, Keys, Outcome, Verifier,
     jwks::{FetchOutcome, Jwks},
 };
 
 use crate::{
-    config::{Config, JwksSource, Jwt, KeyConfig, KeysConfig, RouteAuth},
+    config::{Config, JwksSource, Jwt, KeysConfig, RouteAuth},
     telemetry,
 };
 
@@ -28,10 +28,7 @@ struct Issuer {
     keys: Keys,
     /// The JWKS poller. `None` if the keys are static.
     jwks: Option<Jwks>,
-    verifier: VerifierConfig,
-    realm: String,
-    reveal_expired: bool,
-    skip_preflight: bool,
+    config: Jwt,
 }
 
 impl Auth {
@@ -46,7 +43,7 @@ impl Auth {
         let _ = telemetry::metrics();
         let mut issuers = IndexMap::new();
         for (name, jwt) in &config.jwt {
-            let issuer = Issuer::start(name, jwt, config).await;
+            let issuer = Issuer::start(name, jwt).await;
             // The error is printed by `run` on one line, so it names its key in the file.
             let issuer = issuer.map_err(|error| format!("auth.jwt.{name}: {error}"))?;
             issuers.insert(name.clone(), issuer);
@@ -84,16 +81,19 @@ impl Auth {
         let (first, others) = issuers
             .split_first()
             .expect("a route names at least one provider");
-        let trusted = Verifier::new(first.keys.clone(), first.verifier.clone());
+        let trusted = Verifier::new(first.keys.clone(), first.config.verifier.clone());
         let trusted = others.iter().fold(trusted, |trusted, other| {
-            trusted?.or(other.keys.clone(), other.verifier.clone())
+            trusted?.or(other.keys.clone(), other.config.verifier.clone())
         });
         let verifier = trusted.expect("the providers of a route share no issuer");
-        let config = JwtConfig::default()
-            .realm(&*first.realm)
+        let all = |flag: fn(&JwtConfig) -> bool| {
+            let mut responses = issuers.iter().map(|issuer| &issuer.config.responses);
+            responses.all(flag)
+        };
+        let config = (first.config.responses.clone())
             // The strictest provider decides, because a token may be of any of them.
-            .reveal_expired(issuers.iter().all(|issuer| issuer.reveal_expired))
-            .skip_preflight(issuers.iter().all(|issuer| issuer.skip_preflight))
+            .reveal_expired(all(|responses| responses.reveal_expired))
+            .skip_preflight(all(|responses| responses.skip_preflight))
             .any_role(auth.any_role.iter().cloned())
             .all_scopes(auth.all_scopes.iter().cloned());
         let layer =
@@ -103,27 +103,20 @@ impl Auth {
 }
 
 impl Issuer {
-    async fn start(name: &str, jwt: &Jwt, config: &Config) -> Result<Self, BoxError> {
-        let (keys, jwks): (Keys, _) = match &jwt.keys {
-            KeysConfig::Given(keys) => {
-                let keys: Result<Vec<_>, _> = keys.iter().map(KeyConfig::key).collect();
-                (KeySet::new(keys?)?.into(), None)
-            }
+    async fn start(name: &str, config: &Jwt) -> Result<Self, BoxError> {
+        let (keys, jwks): (Keys, _) = match &config.keys {
+            KeysConfig::Given { keys, .. } => (KeySet::new(keys.iter().cloned())?.into(), None),
             KeysConfig::Fetched(source) => {
                 let jwks = fetch(name.to_owned(), source).await?;
                 (jwks.clone().into(), Some(jwks))
             }
         };
-        let verifier = verifier(jwt, config);
         // Validated here, because the layers of a route are built where errors can no longer be returned.
-        Verifier::new(keys.clone(), verifier.clone())?;
+        Verifier::new(keys.clone(), config.verifier.clone())?;
         Ok(Self {
             keys,
             jwks,
-            verifier,
-            realm: jwt.realm.clone(),
-            reveal_expired: jwt.reveal_expired,
-            skip_preflight: jwt.skip_preflight,
+            config: config.clone(),
         })
     }
 }
@@ -136,21 +129,6 @@ async fn fetch(name: String, source: &JwksSource) -> Result<Jwks, BoxError> {
     };
     let config = source.config.clone();
     Ok(Jwks::start_with(source.client()?, &source.url, config, count).await?)
-}
-
-fn verifier(jwt: &Jwt, config: &Config) -> VerifierConfig {
-    let mut verifier = VerifierConfig::new(jwt.issuers.clone(), jwt.audiences.clone())
-        .leeway(jwt.leeway)
-        .require_jti(jwt.require_jti)
-        .max_age(jwt.max_age);
-    verifier.require_typ.clone_from(&jwt.require_typ);
-    verifier.tier_claim.clone_from(&jwt.tier_claim);
-    verifier.tiers = config.tiers.keys().cloned().collect();
-    verifier.default_tier.clone_from(&jwt.default_tier);
-    if let Some(claim) = &jwt.roles_claim {
-        verifier.roles_claim.clone_from(claim);
-    }
-    verifier
 }
 
 fn count(outcome: Outcome) {

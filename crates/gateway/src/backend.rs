@@ -7,11 +7,10 @@ use std::{
 
 use serde::Serialize;
 use tower_fanout::{
-    Branch, Downstream, ErrorKind,
+    Branch, Downstream, ErrorKind, breaker_state,
     layers::{ClassifyHttp, ConcurrencyLayer, breaker::State},
 };
 use tower_fanout_http::{client::Client, forward::ForwardHeaders};
-use tower_fanout_json::wire::breaker_state;
 
 /// A downstream, shared by all routes that call it.
 #[derive(Debug)]

@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::{
     backend::{Health, HealthStatus},
+    orchestrate::json_response,
     route::Route,
 };
 
@@ -51,27 +52,16 @@ pub(crate) fn of(route: &Route) -> Response<Body> {
         required_down |= node.is_required() && health.status == HealthStatus::Down;
         services.insert(&**name, health);
     }
-    let status = if required_down {
-        HealthStatus::Down
+    let (code, status) = if required_down {
+        (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Down)
     } else {
         // A run succeeds without an optional downstream, so the route is degraded at worst.
-        worst.min(HealthStatus::Degraded)
-    };
-    let code = if required_down {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
+        (StatusCode::OK, worst.min(HealthStatus::Degraded))
     };
     // Serialization fails only for maps with keys that are not strings, and for I/O.
     let body = serde_json::to_string(&Overall { status, services })
         .expect("strings and numbers serialize to JSON");
-    let mut response = Response::new(Body::from(body));
+    let mut response = json_response(body);
     *response.status_mut() = code;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -148,7 +148,7 @@ fn explain(
         })?;
     match format {
         ExplainFormat::Text => print!("{explanation}"),
-        ExplainFormat::Json => println!("{}", to_json(&endpoint.route, &explanation)),
+        ExplainFormat::Json => println!("{}", to_json(&endpoint.route, &explanation, None)),
         ExplainFormat::Mermaid => print!("{}", explanation.to_mermaid()),
     }
     Ok(ExitCode::SUCCESS)
@@ -169,25 +169,26 @@ fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) 
             return Err("auth.jwt has several issuers; select one with --jwt NAME".into());
         }
     };
-    let KeysConfig::Given(keys) = &jwt.keys else {
+    let KeysConfig::Given { signing, .. } = &jwt.keys else {
         let message =
             format!("cannot sign a token: issuer `{name}` uses JWKS, which holds no private keys");
         return Err(message.into());
     };
-    let key = keys
-        .first()
+    let (algorithm, secret) = signing
+        .as_ref()
         .ok_or_else(|| format!("cannot sign a token: issuer `{name}` has no key"))?;
     let expires = (SystemTime::now() + ttl)
         .duration_since(SystemTime::UNIX_EPOCH)?
         .as_secs();
+    let rules = &jwt.verifier;
     let mut claims =
-        json!({"iss": jwt.issuers[0], "aud": jwt.audiences[0], "sub": sub, "exp": expires});
-    let path = jwt.tier_claim.as_deref().unwrap_or("tier");
+        json!({"iss": rules.issuers[0], "aud": rules.audiences[0], "sub": sub, "exp": expires});
+    let path = rules.tier_claim.as_deref().unwrap_or("tier");
     let claim = path
         .split('.')
         // Indexing creates the missing objects on the path.
         .fold(&mut claims, |claims, step| &mut claims[step]);
     *claim = tier.into();
-    println!("{}", sign(key.algorithm, key.material.expose(), &claims)?);
+    println!("{}", sign(*algorithm, secret.expose(), &claims)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
+use indexmap::IndexMap;
 use tower_fanout::{
-    Answers, BoundNode, Branch, BranchError, Downstream, FanOut, RunObserver, Strategy,
-    layers::{ClassifyHttp, Event, WithCall, fallback::OutcomeSet},
+    Answers, BoundNode, Branch, BranchError, FanOut, RunObserver, Strategy,
+    layers::{ClassifyHttp, Event, WithCall},
     metrics::Metrics,
     stack::stack,
 };
@@ -23,12 +24,15 @@ use tower_fanout_json::{
 
 use crate::{
     backend::Backend,
-    config::{Bound, FallbackTarget, Node, PlanConfig},
+    config::{FallbackTarget, Limits, Node, PlanConfig},
     inbound::{Inbound, Source},
 };
 
 /// A request to a downstream, with the metadata of the call.
 type DownstreamRequest = WithCall<Request<Bytes>>;
+
+/// Downstreams by name.
+pub(crate) type Backends = IndexMap<String, Arc<Backend>>;
 
 /// The headers of the caller. Stored in the extensions of a request if a service may receive some of them.
 #[derive(Clone)]
@@ -56,60 +60,42 @@ pub(crate) struct Route {
     pub(crate) tiers: Vec<(String, u8)>,
 }
 
-/// Defaults and maxima of the options that a request may set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Time limit of a run.
-    pub(crate) deadline: Bound<Duration>,
-    /// Number of downstream calls in flight at once.
-    pub(crate) max_concurrency: Bound<u8>,
-    /// Number of retries per downstream call.
-    pub(crate) retries: Bound<u8>,
-}
-
-/// A node of the configuration with its downstreams.
+/// A node of the configuration, and the downstreams by name.
 pub(crate) struct RouteNode<'c> {
     config: &'c Node,
-    backend: Arc<Backend>,
+    backends: &'c Backends,
     template: Arc<RequestTemplate>,
-    fallbacks: Vec<(OutcomeSet, FallbackStep)>,
-}
-
-/// A fallback of a node.
-enum FallbackStep {
-    Static(Json),
-    Service(Arc<Backend>),
 }
 
 impl Route {
-    /// Builds the route `name` from its configuration. `backend` returns a downstream by name.
+    /// Builds the route `name` from its configuration.
     #[must_use]
     pub(crate) fn new(
         name: &str,
         config: &PlanConfig,
         tiers: Vec<(String, u8)>,
-        backend: impl Fn(&str) -> Arc<Backend>,
+        backends: &Backends,
     ) -> Self {
         let nodes = config.nodes.values();
-        let nodes: Vec<_> = nodes.map(|node| RouteNode::new(node, &backend)).collect();
-        let backends: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.backend)).collect();
-        let observer = Observer::new(config.graph.names(), &backends);
+        let nodes: Vec<_> = nodes.map(|node| RouteNode::new(node, backends)).collect();
+        let observer = Observer {
+            metrics: Metrics::install(config.nodes.keys().map(String::as_str)),
+            backends: (config.nodes.keys().cloned())
+                .zip(nodes.iter().map(|node| Arc::clone(node.backend())))
+                .collect(),
+        };
         // The graph was built from the same nodes in the same order, so the indices agree.
         let plan = config.graph.bind(|index, _| nodes[index].bind(index));
         Self {
             name: name.to_owned(),
             plan_id: plan_id(name, config).into(),
+            backends: observer.backends.values().cloned().collect(),
             fan_out: FanOut::new(plan)
                 .observer(Arc::new(observer))
                 .return_when(config.aggregate.return_when)
                 .grace(config.aggregate.grace),
             templates: nodes.into_iter().map(|node| node.template).collect(),
-            backends,
-            limits: Limits {
-                deadline: config.deadline,
-                max_concurrency: config.max_concurrency,
-                retries: config.retry_attempts,
-            },
+            limits: config.limits,
             merge: config.aggregate.merge.clone(),
             strategy: config.aggregate.strategy,
             tiers,
@@ -133,20 +119,16 @@ impl Route {
 }
 
 impl<'c> RouteNode<'c> {
-    pub(crate) fn new(config: &'c Node, backend: &impl Fn(&str) -> Arc<Backend>) -> Self {
-        let fallbacks = config.fallback.iter().map(|fallback| {
-            let step = match &fallback.target {
-                FallbackTarget::Static(answer) => FallbackStep::Static(answer.clone()),
-                FallbackTarget::Service(name) => FallbackStep::Service(backend(name)),
-            };
-            (fallback.on.clone(), step)
-        });
+    pub(crate) fn new(config: &'c Node, backends: &'c Backends) -> Self {
         Self {
             config,
-            backend: backend(&config.downstream),
+            backends,
             template: Arc::new(config.request.clone()),
-            fallbacks: fallbacks.collect(),
         }
+    }
+
+    fn backend(&self) -> &Arc<Backend> {
+        &self.backends[&self.config.downstream]
     }
 
     /// Binds the node at `index` of the plan. Its request is rendered from its template and sent through
@@ -173,8 +155,8 @@ impl<'c> RouteNode<'c> {
             }
             Ok(DownstreamRequest::from(request))
         };
-        let node =
-            BoundNode::new(self.service(), render).downstream(self.backend.downstream.profile());
+        let profile = self.backend().downstream.profile();
+        let node = BoundNode::new(self.service(), render).downstream(profile);
         match self.config.when.clone() {
             Some(condition) => node.when(move |inbound| Ok(inbound.holds(&condition)?)),
             None => node,
@@ -183,29 +165,23 @@ impl<'c> RouteNode<'c> {
 
     /// Returns the downstreams of the fallbacks.
     fn fallback_backends(&self) -> impl Iterator<Item = &Backend> {
-        self.fallbacks.iter().filter_map(|(_, step)| match step {
-            FallbackStep::Service(other) => Some(&**other),
-            FallbackStep::Static(_) => None,
-        })
-    }
-
-    fn fallback_downstreams(&self) -> impl Iterator<Item = &Downstream<ClassifyHttp>> {
-        self.fallback_backends().map(|other| &other.downstream)
+        let names = self.config.fallback_services();
+        names.map(|name| &*self.backends[name])
     }
 
     /// Returns `true` if the downstream or a fallback may receive headers of the caller.
     fn forwards(&self) -> bool {
-        let mut all = self.fallback_backends().chain([&*self.backend]);
+        let mut all = self.fallback_backends().chain([&**self.backend()]);
         all.any(|backend| backend.forward != ForwardHeaders::default())
     }
 
     /// Returns the time to reserve for one attempt of a fallback: the longest of their attempt timeouts.
     fn reserve(&self) -> Duration {
-        let attempts = self
-            .fallback_downstreams()
-            .filter_map(|other| other.policy().attempt_timeout);
-        // Without an attempt timeout, no time can be reserved.
-        attempts.max().unwrap_or_default()
+        self.fallback_backends()
+            .filter_map(|other| other.downstream.policy().attempt_timeout)
+            .max()
+            // Without an attempt timeout, no time can be reserved.
+            .unwrap_or_default()
     }
 
     pub(crate) fn service(
@@ -216,25 +192,27 @@ impl<'c> RouteNode<'c> {
     + Sync
     + 'static
     + use<> {
-        let downstream = &self.backend.downstream;
-        let chain = downstream.fallback().reserve(self.reserve());
+        let backend = self.backend();
+        let chain = backend.downstream.fallback().reserve(self.reserve());
         // Fallback services get the same filter, because their responses replace that of the node.
         let json = JsonLayer::new().filter(self.config.filter.clone(), self.config.accept.clone());
-        let fallback = self.fallbacks.iter().fold(chain, |chain, (on, step)| {
-            let chain = chain.on(on.clone());
-            match step {
-                FallbackStep::Static(answer) => chain.response(http::Response::new(answer.clone())),
-                FallbackStep::Service(other) => chain.service(downstream_stack(
-                    other,
-                    json.clone(),
-                    other.downstream.fallback(),
-                )),
+        let fallback = self.config.fallback.iter().fold(chain, |chain, fallback| {
+            let chain = chain.on(fallback.on.clone());
+            match &fallback.target {
+                FallbackTarget::Static(answer) => {
+                    chain.response(http::Response::new(answer.clone()))
+                }
+                FallbackTarget::Service(name) => {
+                    let other = &self.backends[name];
+                    let last = other.downstream.fallback();
+                    chain.service(downstream_stack(other, json.clone(), last))
+                }
             }
         });
         tower::ServiceBuilder::new()
             // Outermost, so that retries and fallbacks see the original status.
             .layer(AcceptLayer::new(self.config.accept.clone()))
-            .service(downstream_stack(&self.backend, json, fallback))
+            .service(downstream_stack(backend, json, fallback))
     }
 }
 
@@ -293,20 +271,8 @@ fn plan_id(name: &str, config: &PlanConfig) -> String {
 /// Counts the events of runs, and records failures for the health of downstreams.
 struct Observer {
     metrics: Metrics,
-    backends: Vec<(Box<str>, Arc<Backend>)>,
-}
-
-impl Observer {
-    fn new(names: &[Box<str>], backends: &[Arc<Backend>]) -> Self {
-        Self {
-            metrics: Metrics::install(names.iter().map(|name| &**name)),
-            backends: names
-                .iter()
-                .cloned()
-                .zip(backends.iter().cloned())
-                .collect(),
-        }
-    }
+    /// Downstreams by the names of their nodes.
+    backends: Backends,
 }
 
 impl RunObserver for Observer {
@@ -316,7 +282,7 @@ impl RunObserver for Observer {
 
     fn on_end(&self, node: &str, branch: &Branch) {
         self.metrics.on_end(node, branch);
-        if let Some((_, backend)) = self.backends.iter().find(|(name, _)| **name == *node) {
+        if let Some(backend) = self.backends.get(node) {
             backend.record(branch);
         }
     }

@@ -27,7 +27,7 @@ use crate::{
 ///
 /// Its [`Display`](std::fmt::Display) form is a table for people. With the feature `serde`, it is
 /// serialized with names in camel case and times in milliseconds, in the format of the gateway's
-/// responses. The serialized form omits the breaker states.
+/// responses.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {

@@ -3,7 +3,11 @@
 use serde::{Serialize, Serializer};
 
 use super::{Explained, Explanation};
-use crate::{millis::Millis, outcome::SkipReason, plan::PlanDiagnostic};
+use crate::{
+    millis::Millis,
+    outcome::{SkipReason, breaker_state},
+    plan::PlanDiagnostic,
+};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +60,7 @@ struct Service<'e> {
     selected: bool,
     skip_reason: Option<&'static str>,
     depends_on: Vec<&'e str>,
+    circuit_breaker_state: &'static str,
     start: Option<Millis>,
     expected: Option<Millis>,
     budget: Option<Millis>,
@@ -74,6 +79,7 @@ impl<'e> Services<'e> {
             selected: node.selected,
             skip_reason: node.skip_reason.map(SkipReason::as_str),
             depends_on: depends_on.collect(),
+            circuit_breaker_state: breaker_state(node.breaker),
             start: node.start.map(Millis),
             expected: node.expected.map(Millis),
             budget: node.budget.map(Millis),

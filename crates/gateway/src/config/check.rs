@@ -7,7 +7,7 @@ use tower_fanout::{
 };
 use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
-use super::{FallbackTarget, Node, plan::Names, reader::ValueReader};
+use super::{Node, plan::Names, reader::ValueReader};
 
 /// Nodes by name with their readers. A node is `None` if it has errors.
 pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n ValueReader<'f>)>;
@@ -61,8 +61,11 @@ fn check_policy(reader: &ValueReader<'_>, name: &str, node: &Node, names: &Names
 fn check_fallbacks(nodes: &Nodes<'_, '_>) {
     let named = nodes.values().flat_map(|(node, reader)| {
         let node = node.iter();
-        node.flat_map(|node| fallback_targets(node).map(|other| (&*node.downstream, other)))
-            .map(move |(from, to)| (from, to, reader))
+        node.flat_map(|node| {
+            node.fallback_services()
+                .map(|other| (&*node.downstream, other))
+        })
+        .map(move |(from, to)| (from, to, reader))
     });
     let edges: Vec<_> = named.collect();
     let mut reported: Vec<&str> = Vec::new();
@@ -78,16 +81,6 @@ fn check_fallbacks(nodes: &Nodes<'_, '_>) {
         // Each member of the cycle leads to the same cycle again.
         reported.extend(cycle);
     }
-}
-
-/// Returns the downstreams that are fallbacks of a node.
-fn fallback_targets(node: &Node) -> impl Iterator<Item = &str> {
-    node.fallback
-        .iter()
-        .filter_map(|fallback| match &fallback.target {
-            FallbackTarget::Service(other) => Some(&**other),
-            FallbackTarget::Static(_) => None,
-        })
 }
 
 /// Extends `path` until it returns to its first element. Returns `None` if it never does. `seen` are
@@ -143,7 +136,7 @@ fn describe(name: &str, node: &Node, names: &Names<'_>) -> NodeSpec {
             .expect("invalid policies are replaced by the default when they are read")
             .profile()
     };
-    let others = fallback_targets(node).map(profile);
+    let others = node.fallback_services().map(profile);
     let profile = others.fold(profile(&node.downstream), Profile::fallback);
     let mut spec = NodeSpec::new(name)
         .worst_case(profile.worst_case().clone())

@@ -14,7 +14,7 @@ use tower_fanout_http::{
 use super::{
     reader::{MapReader, ValueReader},
     tls::pair,
-    value::{file, header_name, known, size, size_from, span, within, word},
+    value::{self, file, header_name, known, size, size_from, span, within, word},
 };
 
 /// Minimum limit for response heads, in bytes.
@@ -244,17 +244,11 @@ fn endpoint(reader: &ValueReader<'_>) -> Option<Uri> {
     }
     let url = map.require("url");
     map.finish();
-    let url = url?;
-    let uri = url.text()?.parse::<Uri>();
-    match uri
-        .as_ref()
-        .map_err(|_| "expected a URL such as \"http://users:8080\"".to_owned())
-        .map(client::validate_endpoint)
-    {
-        Ok(Ok(_)) => return uri.ok(),
-        // The URL is well-formed, but has parts that an endpoint must not have.
-        Ok(Err(error)) => url.error("invalid", error.message()),
-        Err(error) => url.error("invalid", error),
-    }
-    None
+    let reader = url?;
+    let uri = value::url(&reader, "http://users:8080")?;
+    // A well-formed URL may have parts that an endpoint must not have.
+    client::validate_endpoint(&uri)
+        .map_err(|error| reader.error("invalid", error.message()))
+        .ok()?;
+    Some(uri)
 }

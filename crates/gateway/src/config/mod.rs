@@ -40,7 +40,7 @@ use tower_fanout_json::{
 
 pub(crate) use self::{
     aggregate::Aggregate,
-    auth::{JwksSource, Jwt, KeyConfig, KeysConfig, RouteAuth},
+    auth::{JwksSource, Jwt, KeysConfig, RouteAuth},
     diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
     server::Server,
@@ -144,18 +144,25 @@ pub(crate) struct Route {
 pub(crate) struct PlanConfig {
     /// Authentication and authorization. `None` admits every caller.
     pub(crate) auth: Option<RouteAuth>,
-    /// Time limit of a run.
-    pub(crate) deadline: Bound<Duration>,
-    /// Number of downstream calls in flight at once.
-    pub(crate) max_concurrency: Bound<u8>,
-    /// Number of retries per downstream call.
-    pub(crate) retry_attempts: Bound<u8>,
+    /// Defaults and maxima of the options that a request may set.
+    pub(crate) limits: Limits,
     /// Nodes by name.
     pub(crate) nodes: IndexMap<String, Node>,
     /// The validated dependency graph of `nodes`, in the same order.
     pub(crate) graph: Plan,
     /// Success criterion, return time and merge rules.
     pub(crate) aggregate: Aggregate,
+}
+
+/// Defaults and maxima of the options that a request may set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Time limit of a run.
+    pub(crate) deadline: Bound<Duration>,
+    /// Number of downstream calls in flight at once.
+    pub(crate) max_concurrency: Bound<u8>,
+    /// Number of retries per downstream call.
+    pub(crate) retries: Bound<u8>,
 }
 
 /// The default and the maximum of a value that a request may choose.
@@ -198,6 +205,18 @@ pub(crate) struct Node {
     pub(crate) filter: FieldFilter,
     /// Fallbacks in the order in which they are tried.
     pub(crate) fallback: Vec<Fallback>,
+}
+
+impl Node {
+    /// Returns the names of the downstreams that are fallbacks of the node.
+    pub(crate) fn fallback_services(&self) -> impl Iterator<Item = &str> {
+        self.fallback
+            .iter()
+            .filter_map(|fallback| match &fallback.target {
+                FallbackTarget::Service(other) => Some(&**other),
+                FallbackTarget::Static(_) => None,
+            })
+    }
 }
 
 /// A dependency on another node.

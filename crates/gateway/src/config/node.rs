@@ -3,10 +3,7 @@
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tower_fanout::{
-    layers::{Priority, fallback::OutcomeSet},
-    nearest_name,
-};
+use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_json::{
     Json,
     condition::Condition,
@@ -19,7 +16,7 @@ use super::{
     plan::Names,
     reader::ValueReader,
     tree::Kind,
-    value::{known, within},
+    value::{did_you_mean, known, within},
 };
 
 pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
@@ -178,7 +175,7 @@ pub(super) fn method(reader: &ValueReader<'_>) -> Option<Method> {
     if known.contains(&name.as_str()) {
         return name.parse().ok();
     }
-    let help = nearest_name(&name, known).map(|known| format!("did you mean \"{known}\"?"));
+    let help = did_you_mean(&name, known);
     reader.error_with_help("invalid", format!("unknown method \"{name}\""), help);
     None
 }

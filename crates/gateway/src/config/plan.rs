@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use tower_fanout::Bounds;
 
 use super::{
-    Bound, DownstreamConfig, Jwt, PlanConfig, Route, Tier,
+    Bound, DownstreamConfig, Jwt, Limits, PlanConfig, Route, Tier,
     aggregate::{aggregate, check_quorum},
     auth::route_auth,
     check::check_plan,
@@ -15,7 +15,7 @@ use super::{
     reader::{MapReader, ValueReader},
     validate::merge::check_conflicts,
     validate::noop::check_effects,
-    value::{Span, bound, in_range},
+    value::{Span, bound, in_range, within},
 };
 
 /// Default and maximum of the limits of a plan. A plan can set both, up to this maximum.
@@ -28,7 +28,7 @@ const MAX_CONCURRENCY: Bound<u8> = Bound {
     default: 5,
     max: 10,
 };
-const RETRY_ATTEMPTS: Bound<u8> = Bound { default: 2, max: 5 };
+const RETRIES: Bound<u8> = Bound { default: 2, max: 5 };
 
 /// The named definitions of the file that plans refer to.
 pub(super) struct Names<'n> {
@@ -113,21 +113,16 @@ fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<String>) {
         .take("method")
         .map_or(Some(Method::GET), |reader| method(&reader));
     let path = map.require("path").and_then(|reader| {
-        let path = reader.text()?;
         let segment = |segment: &str| match segment.strip_prefix('{') {
             Some(name) => name
                 .strip_suffix('}')
                 .is_some_and(|name| !name.is_empty() && !name.contains(['{', '}', '*'])),
             None => !segment.contains(['{', '}', '?', '#', '*']),
         };
-        let sound = path
-            .strip_prefix('/')
-            .is_some_and(|path| path.split('/').all(segment));
-        if !sound {
-            let message = format!("expected a path such as \"/pages/{{id}}\", got \"{path}\"");
-            reader.error("invalid", message);
-        }
-        sound.then_some(path)
+        reader.parse("a path such as \"/pages/{id}\"", |path| {
+            let mut segments = path.strip_prefix('/')?.split('/');
+            segments.all(segment).then(|| path.to_owned())
+        })
     });
     map.finish();
     (method, path)
@@ -151,18 +146,19 @@ fn plan(
     let auth = map
         .take("auth")
         .map(|reader| route_auth(&reader, names.jwt));
-    let deadline = bound(map.take("deadline"), DEADLINE, |reader| {
-        let Span(deadline) = reader.get()?;
-        in_range(reader, deadline, SHORTEST_DEADLINE, DEADLINE.max)
-    });
-    let max_concurrency = map.take("max_concurrency");
-    let max_concurrency = bound(max_concurrency, MAX_CONCURRENCY, |reader| {
-        in_range(reader, reader.get()?, 1, MAX_CONCURRENCY.max)
-    });
-    let retry_attempts = map.take("retry_attempts");
-    let retry_attempts = bound(retry_attempts, RETRY_ATTEMPTS, |reader| {
-        in_range(reader, reader.get()?, 0, RETRY_ATTEMPTS.max)
-    });
+    let limits = Limits {
+        deadline: bound(map.take("deadline"), DEADLINE, |reader| {
+            let Span(deadline) = reader.get()?;
+            in_range(reader, deadline, SHORTEST_DEADLINE, DEADLINE.max)
+        }),
+        max_concurrency: bound(map.take("max_concurrency"), MAX_CONCURRENCY, |reader| {
+            within(reader, 1, MAX_CONCURRENCY.max)
+        }),
+        retries: bound(map.take("retry_attempts"), RETRIES, |reader| {
+            within(reader, 0, RETRIES.max)
+        }),
+    };
+    let deadline = limits.deadline.default;
     let aggregates = map.take("aggregate");
     let aggregate = aggregates.as_ref().map(aggregate).unwrap_or_default();
     let reader = map.require("plan")?;
@@ -172,13 +168,13 @@ fn plan(
         .map(|(name, reader)| (name.clone(), (node(reader, name, names), reader)))
         .collect();
     let bounds = Bounds::default()
-        .deadline(deadline.default)
-        .max_concurrency(max_concurrency.default.into())
-        .max_retries(retry_attempts.default);
+        .deadline(deadline)
+        .max_concurrency(limits.max_concurrency.default.into())
+        .max_retries(limits.retries.default);
     // All checks run before the first `?`, so that one run reports the errors of all of them.
     let graph = check_plan(&reader, &nodes, parameters, &bounds, names);
     if let Some(reader) = &aggregates {
-        check_effects(reader, &aggregate, &nodes, deadline.default, choose);
+        check_effects(reader, &aggregate, &nodes, deadline, choose);
         check_quorum(reader, aggregate.strategy, &nodes);
     }
     check_conflicts(&aggregate, &nodes, choose);
@@ -192,9 +188,7 @@ fn plan(
     Some(PlanConfig {
         // An invalid `auth` must not become `None`, which admits every caller.
         auth: auth.map_or(Some(None), |auth| auth.map(Some))?,
-        deadline,
-        max_concurrency,
-        retry_attempts,
+        limits,
         nodes: nodes.collect::<Option<_>>()?,
         graph,
         aggregate,

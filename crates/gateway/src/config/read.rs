@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 use tower_fanout_http::trace::TraceLayer;
+use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, LogFormat, Logs, Report, Tier, auth,
@@ -145,16 +146,9 @@ fn tracing(reader: &ValueReader<'_>) -> TraceLayer {
 }
 
 fn level(reader: &ValueReader<'_>) -> Option<String> {
-    let level = reader.text()?;
-    match level.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(_) => Some(level),
-        Err(_) => {
-            let message =
-                format!("expected a level such as \"info\", or a filter, got \"{level}\"");
-            reader.error("invalid", message);
-            None
-        }
-    }
+    reader.parse("a level such as \"info\", or a filter", |level| {
+        level.parse::<EnvFilter>().ok().map(|_| level.to_owned())
+    })
 }
 
 fn tiers(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<String, Tier> {

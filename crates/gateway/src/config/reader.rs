@@ -4,11 +4,12 @@ use std::{cell::RefCell, fmt::Display};
 
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
-use tower_fanout::{layers::config::Validate, nearest_name};
+use tower_fanout::layers::config::Validate;
 
 use super::{
     diagnostic::{Diagnostic, Position, Severity},
     tree::{Kind, Tree},
+    value::did_you_mean,
 };
 
 /// The diagnostics of a file, collected while the file is read.
@@ -124,6 +125,20 @@ impl<'t> ValueReader<'t> {
                 None
             }
         }
+    }
+
+    /// Parses a string with `parse`. Reports that `expected` is missing if it returns `None`.
+    pub(super) fn parse<T>(
+        &self,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let parsed = parse(&self.text()?);
+        if parsed.is_none() {
+            let got = self.tree.as_written();
+            self.error("invalid", format!("expected {expected}, got \"{got}\""));
+        }
+        parsed
     }
 
     pub(super) fn list(&self) -> Vec<ValueReader<'t>> {
@@ -317,6 +332,13 @@ impl<'t> MapReader<'t> {
             .unwrap_or_default()
     }
 
+    /// Returns the strings of the list `key`. A missing key is an empty list.
+    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+        self.take(key)
+            .map(|reader| reader.texts())
+            .unwrap_or_default()
+    }
+
     /// Returns the members of the map `key`, whose keys the user chooses. A missing key is an empty map.
     pub(super) fn members(&mut self, key: &'static str) -> Vec<(String, ValueReader<'t>)> {
         self.take(key)
@@ -351,8 +373,7 @@ impl<'t> MapReader<'t> {
             if !is_first {
                 reader.error_at(*position, "duplicate", format!("duplicate key \"{name}\""));
             } else if !is_known {
-                let help = nearest_name(name, self.known.iter().copied())
-                    .map(|key| format!("did you mean \"{key}\"?"));
+                let help = did_you_mean(name, self.known.iter().copied());
                 let message = format!("unknown key \"{name}\"");
                 let diagnostic = reader.diagnostic(Severity::Error, "unknown_key", message);
                 self.reader.diagnostics.add(Diagnostic {

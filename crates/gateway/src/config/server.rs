@@ -186,13 +186,9 @@ fn timeouts(reader: &ValueReader<'_>, config: &mut ServerConfig, body: &mut Body
 
 fn proxies(map: &mut MapReader<'_>) -> ForwardedLayer {
     let items = map.items("trusted_proxies");
-    let networks = items.iter().filter_map(|reader| {
-        let network = reader.text()?.parse();
-        network
-            .map_err(|_| reader.error("invalid", "expected a network such as \"10.0.0.0/8\""))
-            .ok()
-    });
-    let proxies = ForwardedLayer::new(networks);
+    let proxies = ForwardedLayer::new(items.iter().filter_map(|reader| {
+        reader.parse("a network such as \"10.0.0.0/8\"", |text| text.parse().ok())
+    }));
     let words = [
         ("x-forwarded-for", ForwardedHeader::XForwardedFor),
         ("forwarded", ForwardedHeader::Forwarded),

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 use serde::{Deserialize, de::DeserializeOwned};
 use tower_fanout::{layers::config::duration, nearest_name};
 
@@ -21,30 +21,23 @@ pub(super) fn span(reader: Option<ValueReader<'_>>, default: Duration) -> Durati
 
 /// Reads a size such as `"1MiB"`, in bytes. Returns `default` if it is missing or invalid.
 pub(super) fn size(reader: Option<ValueReader<'_>>, default: usize) -> usize {
-    let Some(reader) = reader else { return default };
-    let Some(text) = reader.text() else {
-        return default;
-    };
     // The longest suffix comes first, as every unit ends in `B`.
-    let units = [
+    const UNITS: [(&str, usize); 4] = [
         ("GiB", 1 << 30),
         ("MiB", 1 << 20),
         ("KiB", 1 << 10),
         ("B", 1),
     ];
-    let split = units
-        .into_iter()
-        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)));
-    let bytes =
-        split.and_then(|(number, bytes)| number.trim().parse::<usize>().ok()?.checked_mul(bytes));
-    match bytes {
-        Some(bytes @ 1..) => bytes,
-        _ => {
-            let message = format!("expected a size such as \"64KiB\" or \"1MiB\", got \"{text}\"");
-            reader.error("invalid", message);
-            default
-        }
-    }
+    let parse = |text: &str| {
+        let mut units = UNITS.into_iter();
+        let (number, unit) =
+            units.find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))?;
+        let bytes = number.trim().parse::<usize>().ok()?.checked_mul(unit)?;
+        (bytes > 0).then_some(bytes)
+    };
+    reader
+        .and_then(|reader| reader.parse("a size such as \"64KiB\" or \"1MiB\"", parse))
+        .unwrap_or(default)
 }
 
 /// Reads a size of at least `low` bytes. Returns `default` if it is missing, invalid or smaller.
@@ -65,15 +58,7 @@ pub(super) fn is_on_unless_off(reader: Option<ValueReader<'_>>) -> bool {
 
 /// Reads the name of a header.
 pub(super) fn header_name(reader: &ValueReader<'_>) -> Option<HeaderName> {
-    let name = reader.text()?.parse();
-    name.map_err(|_| {
-        let message = format!(
-            "expected a header name, got \"{}\"",
-            reader.tree.as_written()
-        );
-        reader.error("invalid", message);
-    })
-    .ok()
+    reader.parse("a header name", |name| name.parse().ok())
 }
 
 /// Reads one of the strings in `words` and returns the value beside it.
@@ -82,12 +67,19 @@ pub(super) fn word<T: Copy>(reader: &ValueReader<'_>, words: &[(&'static str, T)
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Some(*meaning);
     }
-    let known = || words.iter().map(|(word, _)| *word);
-    let all: Vec<_> = known().map(|word| format!("\"{word}\"")).collect();
-    let help = nearest_name(&text, known()).map(|known| format!("did you mean \"{known}\"?"));
+    let known = words.iter().map(|(word, _)| *word);
+    let all: Vec<_> = known.clone().map(|word| format!("\"{word}\"")).collect();
     let message = format!("expected one of {}, got \"{text}\"", all.join(", "));
-    reader.error_with_help("invalid", message, help);
+    reader.error_with_help("invalid", message, did_you_mean(&text, known));
     None
+}
+
+/// Returns a suggestion with the name in `known` that is most similar to `name`.
+pub(super) fn did_you_mean<'n>(
+    name: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Option<String> {
+    nearest_name(name, known).map(|known| format!("did you mean \"{known}\"?"))
 }
 
 /// Reads the name of a file and returns the content of the file.
@@ -102,19 +94,19 @@ pub(super) fn file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
 
 /// Reads an IP address with a port. Returns `default` if it is missing or invalid.
 pub(super) fn address(reader: Option<ValueReader<'_>>, default: SocketAddr) -> SocketAddr {
-    let Some(reader) = reader else { return default };
-    match reader.text().map(|text| text.parse()) {
-        Some(Ok(address)) => address,
-        Some(Err(_)) => {
-            let message = format!(
-                "expected an address such as \"0.0.0.0:8080\", got \"{}\"",
-                reader.tree.as_written()
-            );
-            reader.error("invalid", message);
-            default
-        }
-        None => default,
-    }
+    let parse = |text: &str| text.parse().ok();
+    reader
+        .and_then(|reader| reader.parse("an address such as \"0.0.0.0:8080\"", parse))
+        .unwrap_or(default)
+}
+
+/// Reads a URL. `example` is a valid one.
+///
+/// The diagnostic does not quote an invalid URL, as its credentials could not be told apart.
+pub(super) fn url(reader: &ValueReader<'_>, example: &str) -> Option<Uri> {
+    let url = reader.text()?.parse();
+    url.map_err(|_| reader.error("invalid", format!("expected a URL such as \"{example}\"")))
+        .ok()
 }
 
 /// Reads a name that must be one of `names`. `kind` says what is named, such as `policy`.
@@ -127,8 +119,7 @@ pub(super) fn known<'n>(
     if names.clone().any(|known| *known == name) {
         return Some(name);
     }
-    let help = nearest_name(&name, names.map(String::as_str))
-        .map(|known| format!("did you mean \"{known}\"?"));
+    let help = did_you_mean(&name, names.map(String::as_str));
     reader.error_with_help("unknown_name", format!("unknown {kind} \"{name}\""), help);
     None
 }

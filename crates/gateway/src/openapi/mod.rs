@@ -3,15 +3,16 @@
 //! `base.json` holds the built-in API and all schemas. The names of the services and the configured
 //! routes are added from the configuration.
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 use tower_fanout::ErrorKind;
+use tower_fanout_json::template::Root;
 
-use crate::config::RouteAuth;
+use crate::config::{Node, Route, RouteAuth};
 
 mod page;
-mod route_doc;
 
-pub(crate) use self::{page::page, route_doc::RouteDoc};
+pub(crate) use self::page::page;
 
 /// Builds the OpenAPI document. `built_in` holds the service names and the authorization of the built-in
 /// API. With `None` the document does not describe that API.
@@ -19,9 +20,9 @@ pub(crate) use self::{page::page, route_doc::RouteDoc};
 /// # Panics
 /// Panics if the embedded `base.json` is not JSON. A test rules that out.
 #[must_use]
-pub(crate) fn document(
+pub(crate) fn document<'r>(
     built_in: Option<(&[Box<str>], Option<&RouteAuth>)>,
-    routes: &[RouteDoc],
+    routes: impl IntoIterator<Item = &'r Route>,
 ) -> Value {
     let mut document: Value =
         serde_json::from_str(include_str!("base.json")).expect("base.json is JSON");
@@ -50,7 +51,7 @@ pub(crate) fn document(
             .entry(&route.path)
             .or_insert_with(|| Value::Object(Map::new()));
         // Several routes may share a path with different methods.
-        path[&route.method] = operation(route);
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route);
     }
     document
 }
@@ -84,12 +85,18 @@ fn requirements(auth: &RouteAuth) -> Vec<Value> {
     auth.any_role.chunks(1).map(with).collect()
 }
 
-fn operation(route: &RouteDoc) -> Value {
+fn operation(route: &Route) -> Value {
+    let mut inputs = Inputs::default();
+    route
+        .plan
+        .nodes
+        .values()
+        .for_each(|node| inputs.read_by(node));
     let parameter = |location: &str, name: &str, required: bool| json!({"name": name, "in": location, "required": required, "schema": {"type": "string"}});
     let path = (route.path.split('/'))
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| parameter("path", name, true));
-    let query = (route.query.iter()).map(|(name, &required)| parameter("query", name, required));
+    let query = (inputs.query.iter()).map(|(name, &required)| parameter("query", name, required));
     let parameters: Vec<Value> = path.chain(query).collect();
     let mut operation = json!({
         "tags": ["routes"],
@@ -101,15 +108,45 @@ fn operation(route: &RouteDoc) -> Value {
             "502": response("Failed"), "503": response("Unavailable"), "504": response("TimedOut"),
         },
     });
-    if let Some(required) = route.body {
+    if let Some(required) = inputs.body {
         let content = json!({"application/json": {"schema": {}}});
         operation["requestBody"] = json!({"required": required, "content": content});
         operation["responses"]["408"] = response("BodyTimeout");
         operation["responses"]["413"] = response("TooLarge");
         operation["responses"]["415"] = response("UnsupportedMediaType");
     }
-    protect(&mut operation, route.auth.as_ref());
+    protect(&mut operation, route.plan.auth.as_ref());
     operation
+}
+
+/// The inputs that a route reads.
+#[derive(Default)]
+struct Inputs<'r> {
+    /// Query parameters. `true` marks a parameter without which the request is rejected.
+    query: IndexMap<&'r str, bool>,
+    /// `Some(true)` if a request without a body is rejected, `None` if the route does not read the body.
+    body: Option<bool>,
+}
+
+impl<'r> Inputs<'r> {
+    /// Adds the inputs that `node` reads. An input without a default is required if the node is required
+    /// and has no condition.
+    fn read_by(&mut self, node: &'r Node) {
+        let is_required = node.required && node.when.is_none();
+        for reference in node.request.references() {
+            let is_required = is_required && reference.default.is_none();
+            match (&reference.root, reference.path.first()) {
+                (Root::Body, _) => *self.body.get_or_insert(false) |= is_required,
+                (Root::Query, Some(name)) => *self.query.entry(name).or_default() |= is_required,
+                _ => {}
+            }
+        }
+        if let Some(condition) = &node.when
+            && condition.reads(&Root::Body)
+        {
+            self.body.get_or_insert(false);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -139,16 +176,10 @@ mod tests {
 
     #[test]
     fn document_has_the_configured_names_and_no_broken_reference() {
-        let route = RouteDoc {
-            name: "page".into(),
-            method: "get".into(),
-            path: "/pages/{id}".into(),
-            query: Default::default(),
-            body: None,
-            auth: None,
-        };
+        let plan = "user: { downstream: users, request: { path: / } }";
+        let config = config(&[("GET", "/pages/{id}", plan)]);
         let services = ["onchain".into(), "team".into()];
-        let document = document(Some((&services, None)), &[route]);
+        let document = document(Some((&services, None)), &config.routes);
         let mut broken = Vec::new();
         broken_refs(&document, &document, &mut broken);
         assert_eq!(broken, Vec::<String>::new());
@@ -167,8 +198,8 @@ mod tests {
         assert!(document.get("x-orchestrate").is_none());
     }
 
-    /// Returns the documented paths of a file whose routes have these methods, paths and plans.
-    fn routes(routes: &[(&str, &str, &str)]) -> Value {
+    /// Returns the configuration of routes with these methods, paths and plans.
+    fn config(routes: &[(&str, &str, &str)]) -> Config {
         let mut file = String::from(
             "version: 1\ndownstreams: { users: { endpoints: [{ url: 'http://users:8080' }] } }\nroutes:\n",
         );
@@ -176,14 +207,12 @@ mod tests {
             let matched = format!("{{ path: '{path}', method: {method} }}");
             file += &format!("  - {{ name: r{index}, match: {matched}, plan: {{ {plan} }} }}\n");
         }
-        let config = Config::parse("a.yaml", &file, &|_| None).unwrap();
-        let docs: Vec<_> = config.routes.iter().map(RouteDoc::from).collect();
-        document(None, &docs)["paths"].take()
+        Config::parse("a.yaml", &file, &|_| None).unwrap()
     }
 
     #[test]
     fn documents_the_inputs_that_a_route_reads() {
-        let paths = routes(&[
+        let config = config(&[
             (
                 "POST",
                 "/a/{id}",
@@ -201,6 +230,7 @@ mod tests {
                 "user: { downstream: users, request: { path: / } }",
             ),
         ]);
+        let paths = &document(None, &config.routes)["paths"];
         let (a, b, c) = (
             &paths["/a/{id}"]["post"],
             &paths["/b"]["get"],

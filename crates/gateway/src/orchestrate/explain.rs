@@ -3,16 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tower_fanout::{Explanation, layers::Call};
 use tower_fanout_http::{
     correlation::CorrelationId, forward::HopCount, problem::Problem, trace::TraceContext,
 };
-use tower_fanout_json::wire::breaker_state;
 
-use super::{Endpoint, Job, Reply, RequestedOptions, json};
+use super::{Endpoint, Job, RequestedOptions, json};
 use crate::{inbound::Inbound, route::Route};
 
 /// A hypothetical request to explain.
@@ -70,66 +68,30 @@ impl Job<'_> {
 }
 
 /// The JSON form of an explanation: the members of the library and those of the gateway.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Explained {
-    #[serde(default)]
-    route: String,
-    #[serde(default)]
-    plan_id: String,
+struct Explained<'e> {
+    route: &'e str,
+    plan_id: &'e str,
     #[serde(flatten)]
-    whole: IndexMap<String, Value>,
-    services: IndexMap<String, IndexMap<String, Value>>,
+    explanation: &'e Explanation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
 }
 
-/// Serializes `explanation` of a request to `route` as JSON.
+/// Serializes `explanation` of a request to `route` as JSON. `result` is the JSON body of the response,
+/// if the request was run too.
 ///
 /// # Panics
-/// Never, as an explanation is an object with services.
+/// Panics if `result` is not JSON.
 #[must_use]
-pub(crate) fn to_json(route: &Route, explanation: &Explanation) -> String {
-    let library = to_string(explanation);
-    // The library serializes an explanation as an object with these members.
-    let mut explained: Explained =
-        serde_json::from_str(&library).expect("an explanation is an object with services");
-    explained.route.clone_from(&route.name);
-    explained.plan_id = route.plan_id.to_string();
-    for node in &explanation.nodes {
-        let state = breaker_state(node.breaker).into();
-        if let Some(service) = explained.services.get_mut(&*node.name) {
-            service.insert("circuitBreakerState".into(), state);
-        }
-    }
-    to_string(&explained)
-}
-
-fn to_string(value: &impl Serialize) -> String {
+pub(crate) fn to_json(route: &Route, explanation: &Explanation, result: Option<String>) -> String {
+    let explained = Explained {
+        route: &route.name,
+        plan_id: &route.plan_id,
+        explanation,
+        result: result.map(|body| RawValue::from_string(body).expect("a response is JSON")),
+    };
     // Serialization fails only for maps with keys that are not strings, and for I/O.
-    serde_json::to_string(value).expect("an explanation serializes to JSON")
-}
-
-/// Builds the response with the explanation, and with the result of the run if there was one.
-pub(super) fn reply(
-    explained: &str,
-    result: Option<Result<Reply, Problem>>,
-    id: &CorrelationId,
-) -> Reply {
-    let mut body = explained.to_owned();
-    if let Some(result) = result {
-        let result = match result {
-            Ok(reply) => reply.body,
-            Err(problem) => problem.to_json(Some(id)),
-        };
-        // Adds the member `result` without parsing the explanation again: drops the last brace, and closes
-        // the object after the result.
-        body.pop();
-        body.push_str(",\"result\":");
-        body.push_str(&result);
-        body.push('}');
-    }
-    Reply {
-        body,
-        completed: true,
-        timing: None,
-    }
+    serde_json::to_string(&explained).expect("an explanation serializes to JSON")
 }

@@ -31,6 +31,7 @@ use tower_fanout_json::{
     wire::{EffectiveLimits, ResponseFormat, RunMeta, RunStream, StreamFormat},
 };
 
+pub(crate) use self::reply::json_response;
 use self::{
     merged::{has_merged_document, merged_document},
     reply::Reply,
@@ -75,13 +76,15 @@ impl Endpoint {
             let (inbound, requested) = self.read(parts, body).await?;
             let mut job = Job::new(&self.route, inbound, &requested).in_test(execute);
             // The explanation comes first, because the run consumes the job.
-            let explained = explain::to_json(&self.route, &job.explain()?);
+            let explanation = job.explain()?;
             let result = if execute {
-                Some(job.run(false).await)
+                let reply = job.run(false).await;
+                Some(reply.map_or_else(|problem| problem.to_json(Some(&id)), |reply| reply.body))
             } else {
                 None
             };
-            Ok(explain::reply(&explained, result, &id).into_response())
+            let explained = explain::to_json(&self.route, &explanation, result);
+            Ok(json_response(explained))
         };
         result_to_response(result.await, &id)
     }

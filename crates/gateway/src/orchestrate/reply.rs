@@ -1,6 +1,6 @@
 //! The response to a run that is not streamed.
 
-use axum::body::Body;
+use axum::{body::Body, response::IntoResponse};
 use http::{HeaderName, HeaderValue, Response, header};
 use tower_fanout::{Answer, Verdict};
 use tower_fanout_http::problem::{Code, Problem};
@@ -68,13 +68,8 @@ impl Reply {
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.body));
+        let mut response = json_response(self.body);
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if !self.completed {
             headers.insert("x-fanout-completed", HeaderValue::from_static("false"));
         }
@@ -83,4 +78,13 @@ impl Reply {
         }
         response
     }
+}
+
+/// Builds a response with the JSON `body`, which caches must not store.
+pub(crate) fn json_response(body: String) -> Response<Body> {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, body).into_response()
 }

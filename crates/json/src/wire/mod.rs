@@ -76,7 +76,6 @@ use serde::Serialize;
 pub use self::{
     accept::{ResponseFormat, StreamFormat},
     envelope::{EffectiveLimits, Envelope, RunMeta},
-    service::breaker_state,
     stream::RunStream,
     timing::server_timing,
 };

@@ -2,11 +2,8 @@
 
 use serde::Serialize;
 use tower_fanout::{
-    Branch, Millis, SkipReason, Status,
-    layers::{
-        breaker::State,
-        event::{FallbackKind, RetryStopReason},
-    },
+    Branch, Millis, SkipReason, Status, breaker_state,
+    layers::event::{FallbackKind, RetryStopReason},
 };
 
 use super::push;
@@ -87,17 +84,5 @@ impl<'a> ServiceEntry<'a> {
             out.push_str(data.as_raw());
             out.push('}');
         }
-    }
-}
-
-/// Returns the wire name of a circuit breaker state: `CLOSED`, `OPEN` or `HALF_OPEN`.
-///
-/// `None` means that the service has no breaker, which is written as `CLOSED`.
-#[must_use]
-pub const fn breaker_state(state: Option<State>) -> &'static str {
-    match state {
-        Some(State::Open | State::ForcedOpen) => "OPEN",
-        Some(State::HalfOpen) => "HALF_OPEN",
-        _ => "CLOSED",
     }
 }

@@ -1,6 +1,5 @@
 //! Reads JWKS sources. Nothing is fetched while the file is read.
 
-use http::Uri;
 use tower_fanout::layers::config::{ConfigError, Validate};
 use tower_fanout_http::{
     client::{Client, ClientConfig},
@@ -12,7 +11,7 @@ use tower_fanout_http::{
 
 use super::super::{
     reader::ValueReader,
-    value::{file, size, span, word},
+    value::{self, file, size, span, word},
 };
 
 /// A JWK set that an issuer publishes.
@@ -42,7 +41,6 @@ pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
     let mut map = reader.as_map();
     let url_reader = map.require("url");
     let mut config = JwksConfig::default();
-    config.algorithms = algorithms.to_vec();
     config.poll_interval = span(map.take("poll_interval"), config.poll_interval);
     config.cooldown = span(map.take("cooldown"), config.cooldown);
     config.timeout = span(map.take("timeout"), config.timeout);
@@ -57,7 +55,14 @@ pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
     config.start = start.unwrap_or(config.start);
     let ca_reader = map.take("ca_file");
     map.finish();
-    let valid = check(reader, &config);
+    let mut valid = reader.check(&config);
+    config.algorithms = algorithms.to_vec();
+    let errors = config.errors();
+    if let Some(error) = errors.iter().find(|error| error.field() == "algorithms") {
+        // The algorithms are a key of the issuer, so the error is not at a key of the JWKS.
+        reader.error("invalid", format!("algorithms: {}", error.message()));
+        valid = false;
+    }
     let ca = ca_reader.as_ref().map(file);
     let source = JwksSource {
         url: url(url_reader.as_ref()?)?,
@@ -72,30 +77,7 @@ pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
 }
 
 fn url(reader: &ValueReader<'_>) -> Option<JwksUrl> {
-    let Ok(url) = reader.text()?.parse::<Uri>() else {
-        reader.error(
-            "invalid",
-            "expected a URL such as \"https://idp.example/jwks.json\"",
-        );
-        return None;
-    };
-    JwksUrl::new(url)
+    JwksUrl::new(value::url(reader, "https://idp.example/jwks.json")?)
         .map_err(|error| reader.error("invalid", error.message()))
         .ok()
-}
-
-/// Reports every error of `config`. Returns `true` if none is found. Errors about algorithms are
-/// reported at `reader`, because the algorithms are a key of the issuer.
-fn check(reader: &ValueReader<'_>, config: &JwksConfig) -> bool {
-    let errors = config.errors();
-    for error in &errors {
-        match error.field() {
-            "algorithms" => reader.error("invalid", format!("algorithms: {}", error.message())),
-            key => {
-                let reader = reader.at(key);
-                reader.error("invalid", reader.tree.quote_in(error.message()));
-            }
-        }
-    }
-    errors.is_empty()
 }

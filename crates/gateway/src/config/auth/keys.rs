@@ -1,14 +1,13 @@
 //! Reads verification keys: static keys, or the JWKS they are fetched from.
 
-use tower_fanout::nearest_name;
-use tower_fanout_http::jwt::{Algorithm, Key, KeyError, KeySet};
+use tower_fanout_http::jwt::{Algorithm, Key, KeySet};
 
 use super::{
     super::{
         Secret,
         reader::{MapReader, ValueReader},
         tree::Kind,
-        value::file,
+        value::{did_you_mean, file},
     },
     jwks::{JwksSource, jwks},
 };
@@ -16,21 +15,15 @@ use super::{
 /// The verification keys of an issuer.
 #[derive(Clone, Debug)]
 pub(crate) enum KeysConfig {
-    /// Static keys, each with its algorithm.
-    Given(Vec<KeyConfig>),
+    /// Static keys.
+    Given {
+        /// The keys, each with its algorithm.
+        keys: Vec<Key>,
+        /// Algorithm and material of the first key, which signs the tokens of `fanout token`.
+        signing: Option<(Algorithm, Secret)>,
+    },
     /// Keys fetched from the JWKS of the issuer.
     Fetched(JwksSource),
-}
-
-/// A static key as the file defines it.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyConfig {
-    /// The signature algorithm.
-    pub(crate) algorithm: Algorithm,
-    /// The key id. `None` for a key without one.
-    pub(crate) kid: Option<String>,
-    /// The HMAC secret, or the public key in PEM.
-    pub(crate) material: Secret,
 }
 
 /// Reads the allowed algorithms. Reports a mix of HMAC and public-key algorithms, which would let an
@@ -43,10 +36,8 @@ pub(super) fn algorithms(reader: &ValueReader<'_>) -> Vec<Algorithm> {
             Some(algorithm) => algorithms.push(algorithm),
             None => {
                 let known = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
-                let help =
-                    nearest_name(&name, known).map(|known| format!("did you mean \"{known}\"?"));
                 let message = format!("unknown algorithm \"{name}\"");
-                item.error_with_help("unknown_algorithm", message, help);
+                item.error_with_help("unknown_algorithm", message, did_you_mean(&name, known));
             }
         }
     }
@@ -79,14 +70,15 @@ pub(super) fn keys(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
             return None;
         }
     }
-    let (keys, configs): (Vec<_>, Vec<_>) = given.into_iter().flatten().unzip();
+    let (keys, materials): (Vec<_>, Vec<_>) = given.into_iter().flatten().unzip();
     // Errors of single keys are already reported.
     if keys.len() == items.len()
-        && let Err(error) = KeySet::new(keys)
+        && let Err(error) = KeySet::new(keys.clone())
     {
         reader.error("invalid", error);
     }
-    Some(KeysConfig::Given(configs))
+    let signing = materials.into_iter().next();
+    Some(KeysConfig::Given { keys, signing })
 }
 
 fn is_published(item: &ValueReader<'_>) -> bool {
@@ -102,8 +94,8 @@ fn fetched(item: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSourc
     config
 }
 
-/// Reads one static key. Returns `None` after reporting its errors.
-fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfig)> {
+/// Reads one static key, with its algorithm and material. Returns `None` after reporting its errors.
+fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, (Algorithm, Secret))> {
     let mut map = reader.as_map();
     let kid = map.take("kid").and_then(|reader| reader.text());
     let declared = map
@@ -112,18 +104,18 @@ fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, KeyConfi
     let material = material(&mut map);
     map.finish();
     let (material, from_secret, at) = material?;
-    let algorithm = match declared {
-        Some(declared) => declared,
-        // Tries each allowed algorithm of the right type with the key.
-        None => only_fitting(&at, allowed, &material, from_secret)?,
+    let candidates: Vec<_> = match declared {
+        Some(declared) => vec![declared],
+        None => (allowed.iter().copied())
+            .filter(|algorithm| algorithm.is_symmetric() == from_secret)
+            .collect(),
     };
-    let config = KeyConfig {
-        algorithm,
-        kid,
-        material,
+    let (key, algorithm) = only_fitting(&at, &candidates, &material)?;
+    let key = match kid {
+        Some(kid) => key.with_kid(kid),
+        None => key,
     };
-    let key = config.key().map_err(|error| at.error("invalid", error));
-    Some((key.ok()?, config))
+    Some((key, (algorithm, material)))
 }
 
 /// Reads the algorithm of a key, which must be one of `allowed`.
@@ -136,62 +128,36 @@ fn declared(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<Algorithm
     algorithm
 }
 
-/// Returns the only algorithm in `allowed` that fits the key. Reports an error if none or several fit.
+/// Returns the key for the only one of `candidates` that fits its material. Reports an error if none or
+/// several fit.
 fn only_fitting(
     at: &ValueReader<'_>,
-    allowed: &[Algorithm],
+    candidates: &[Algorithm],
     material: &Secret,
-    from_secret: bool,
-) -> Option<Algorithm> {
-    let kind = allowed
-        .iter()
-        .filter(|algorithm| algorithm.is_symmetric() == from_secret);
-    let tried: Vec<_> = kind
-        .map(|algorithm| make(*algorithm, material).map(|_| *algorithm))
-        .collect();
-    let mut fitting = tried.iter().flatten();
-    match (fitting.next(), fitting.next()) {
-        (Some(only), None) => return Some(*only),
-        (Some(_), Some(_)) => {
-            let help = Some("set \"algorithm\" of the key".into());
-            at.error_with_help(
-                "ambiguous_key",
-                "the key fits several of the allowed algorithms",
-                help,
-            );
-        }
-        (None, _) => match tried.iter().find_map(|tried| tried.as_ref().err()) {
-            Some(why) => at.error("invalid", why),
-            None => at.error(
-                "invalid",
-                "none of the allowed algorithms is for this type of key",
-            ),
-        },
+) -> Option<(Key, Algorithm)> {
+    let tried = candidates.iter().map(|&algorithm| {
+        let create = if algorithm.is_symmetric() {
+            Key::from_secret
+        } else {
+            Key::from_pem
+        };
+        create(algorithm, material.expose()).map(|key| (key, algorithm))
+    });
+    let (mut fitting, errors): (Vec<_>, Vec<_>) = tried.partition(Result::is_ok);
+    match (fitting.len(), errors.into_iter().find_map(Result::err)) {
+        (1, _) => return fitting.pop()?.ok(),
+        (0, Some(error)) => at.error("invalid", error),
+        (0, None) => at.error(
+            "invalid",
+            "none of the allowed algorithms is for this type of key",
+        ),
+        _ => at.error_with_help(
+            "ambiguous_key",
+            "the key fits several of the allowed algorithms",
+            Some("set \"algorithm\" of the key".into()),
+        ),
     }
     None
-}
-
-/// Creates the key for `algorithm` from its secret or its PEM.
-fn make(algorithm: Algorithm, material: &Secret) -> Result<Key, KeyError> {
-    if algorithm.is_symmetric() {
-        Key::from_secret(algorithm, material.expose())
-    } else {
-        Key::from_pem(algorithm, material.expose())
-    }
-}
-
-impl KeyConfig {
-    /// Creates the verification key.
-    ///
-    /// # Errors
-    /// Returns an error if the material does not fit the algorithm.
-    pub(crate) fn key(&self) -> Result<Key, KeyError> {
-        let key = make(self.algorithm, &self.material)?;
-        Ok(match &self.kid {
-            Some(kid) => key.with_kid(kid),
-            None => key,
-        })
-    }
 }
 
 /// Reads the secret or the PEM of a key, whether it is a secret, and its reader.
@@ -201,12 +167,8 @@ fn material<'t>(map: &mut MapReader<'t>) -> Option<(Secret, bool, ValueReader<'t
         ("secret_file", true, true),
         ("pem_file", false, true),
     ];
-    let mut given = Vec::new();
-    for (key, is_secret, is_file) in sources {
-        if let Some(reader) = map.take(key) {
-            given.push((reader, is_secret, is_file));
-        }
-    }
+    let given = sources.map(|(key, is_secret, is_file)| Some((map.take(key)?, is_secret, is_file)));
+    let given: Vec<_> = given.into_iter().flatten().collect();
     if given.len() > 1 {
         map.reader.error(
             "invalid",

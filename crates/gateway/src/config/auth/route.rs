@@ -87,9 +87,8 @@ fn providers(reader: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Ve
 
 /// Returns `true` if both providers accept the same issuer.
 fn share_issuer(one: &Jwt, other: &Jwt) -> bool {
-    one.issuers
-        .iter()
-        .any(|issuer| other.issuers.contains(issuer))
+    let mut issuers = one.verifier.issuers.iter();
+    issuers.any(|issuer| other.verifier.issuers.contains(issuer))
 }
 
 /// Reads a scope ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
