@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    task::JoinHandle,
+    task::JoinSet,
     time::{interval, sleep},
 };
 use tower_fanout::layers::{ConcurrencyLayer, ConfigError};
@@ -23,12 +23,11 @@ use crate::{
     telemetry,
 };
 
-/// The bound sockets of a gateway.
+/// The bound sockets of a gateway, each with its address.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    public: TcpListener,
-    admin: TcpListener,
-    addresses: (SocketAddr, SocketAddr),
+    public: (TcpListener, SocketAddr),
+    admin: (TcpListener, SocketAddr),
 }
 
 impl Sockets {
@@ -49,26 +48,22 @@ impl Sockets {
             let address = listener.local_addr()?;
             Ok::<_, io::Error>((listener, address))
         };
-        let (public, listen) = bind(server.listen)?;
-        let (admin, admin_address) = bind(server.admin)?;
-        let addresses = (listen, admin_address);
         Ok(Self {
-            public,
-            admin,
-            addresses,
+            public: bind(server.listen)?,
+            admin: bind(server.admin)?,
         })
     }
 
     /// Returns the public address.
     #[must_use]
     pub(crate) const fn public(&self) -> SocketAddr {
-        self.addresses.0
+        self.public.1
     }
 
     /// Returns the admin address.
     #[must_use]
     pub(crate) const fn admin(&self) -> SocketAddr {
-        self.addresses.1
+        self.admin.1
     }
 }
 
@@ -94,8 +89,10 @@ pub(crate) async fn run(
         connections: server.config.connections.clone(),
         auth: auth.clone(),
     };
-    let admin = tokio::spawn(admin(sockets.admin, state));
-    let _reload = AbortOnDrop(tokio::spawn(reload(server.certificate.clone())));
+    // Dropping the set aborts its tasks.
+    let mut background = JoinSet::new();
+    background.spawn(admin(sockets.admin.0, state));
+    background.spawn(reload(server.certificate.clone()));
     // The sockets are bound, so early connections wait in the backlog until `serve` accepts them.
     ready.set(true);
     let stop = async {
@@ -105,9 +102,10 @@ pub(crate) async fn run(
         // Load balancers need time to notice that the process is not ready.
         sleep(server.drain_delay).await;
     };
-    let stopped = public.serve(sockets.public, app.service(auth), stop).await;
+    let listener = sockets.public.0;
+    let stopped = public.serve(listener, app.service(auth), stop).await;
     // Metrics stay available until the last request is complete.
-    admin.abort();
+    drop(background);
     tracing::info!(?stopped, "stopped");
     Ok(stopped)
 }
@@ -168,7 +166,8 @@ struct State {
 /// Serves the admin endpoints.
 async fn admin(listener: TcpListener, state: State) {
     let metrics = telemetry::metrics();
-    let _upkeep = AbortOnDrop(tokio::spawn(upkeep(metrics.clone())));
+    let mut background = JoinSet::new();
+    background.spawn(upkeep(metrics.clone()));
     // Gauges are updated on each scrape. Counters and histograms update themselves.
     let page = move || {
         state.backends.iter().for_each(|backend| measure(backend));
@@ -217,13 +216,5 @@ async fn upkeep(metrics: PrometheusHandle) {
     loop {
         every.tick().await;
         metrics.run_upkeep();
-    }
-}
-
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

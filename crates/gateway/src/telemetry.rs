@@ -40,11 +40,7 @@ pub(crate) fn log(logs: &Logs) {
         LogFormat::Json => false,
         LogFormat::Auto => terminal,
     };
-    let lines = if human {
-        human_format(terminal, std::io::stderr).boxed()
-    } else {
-        json_format(std::io::stderr).boxed()
-    };
+    let lines = lines(human, terminal, std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter).with(capped());
     // Fails only if a subscriber is installed already.
     let _ = registry.with(lines).try_init();
@@ -60,29 +56,21 @@ fn capped() -> Targets {
         .with_targets(info)
 }
 
-/// Writes one line per event, even if a field contains line breaks. `colours` turns on ANSI colours.
-fn human_format<S, W>(colours: bool, writer: W) -> impl Layer<S> + Send + Sync
+/// Writes one line per event: text if `human`, even if a field contains line breaks, else a JSON object
+/// with the innermost span. `colours` turns on ANSI colours in text.
+fn lines<S, W>(human: bool, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    layer()
-        .with_writer(writer)
-        .with_ansi(colours)
-        .fmt_fields(debug_fn(write_field).delimited(" "))
-}
-
-/// Writes one JSON object per event, with the innermost span.
-fn json_format<S, W>(writer: W) -> impl Layer<S> + Send + Sync
-where
-    S: Subscriber + for<'s> LookupSpan<'s>,
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    layer()
-        .with_writer(writer)
-        .json()
-        .flatten_event(true)
-        .with_span_list(false)
+    let layer = layer().with_writer(writer);
+    if human {
+        let fields = debug_fn(write_field).delimited(" ");
+        layer.with_ansi(colours).fmt_fields(fields).boxed()
+    } else {
+        let layer = layer.json().flatten_event(true).with_span_list(false);
+        layer.boxed()
+    }
 }
 
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
@@ -159,11 +147,7 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let writer = move || writer.clone();
-        let lines: Box<dyn Layer<Registry> + Send + Sync> = if human {
-            human_format(false, writer).boxed()
-        } else {
-            json_format(writer).boxed()
-        };
+        let lines = lines::<Registry, _>(human, false, writer);
         let text = String::from_utf8_lossy(bytes);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
             let span = tracing::error_span!("request", path = %LogValue::new(bytes), later = Empty);
@@ -196,7 +180,7 @@ mod tests {
     async fn fault_c1_c17_log_lines_have_request_ids_until_the_body_ends() {
         let written = Written::default();
         let writer = written.clone();
-        let lines = json_format(move || writer.clone());
+        let lines = lines(false, false, move || writer.clone());
         let _default = tracing_subscriber::registry().with(lines).set_default();
         let service = ServiceBuilder::new()
             .layer(CorrelationLayer::new(
@@ -238,7 +222,7 @@ mod tests {
     async fn fault_d37_log_lines_name_the_client_behind_a_trusted_proxy() {
         let written = Written::default();
         let writer = written.clone();
-        let lines = json_format(move || writer.clone());
+        let lines = lines(false, false, move || writer.clone());
         let _default = tracing_subscriber::registry().with(lines).set_default();
         let proxies = ForwardedLayer::new(["10.0.0.0/8".parse().unwrap()]);
         for (peer, client) in [

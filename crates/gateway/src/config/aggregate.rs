@@ -6,7 +6,7 @@ use serde_json::Value;
 use tower_fanout::{ReturnWhen, Strategy};
 use tower_fanout_json::merge::{Merge, MergeConfig};
 
-use super::{check::Nodes, reader::ValueReader, value::span};
+use super::{check::Nodes, reader::ValueReader, value::duration};
 
 /// Success criterion of a run, time of the response, and merge rules.
 #[derive(Clone, Debug, Default)]
@@ -22,24 +22,17 @@ pub(crate) struct Aggregate {
 }
 
 pub(super) fn aggregate(reader: &ValueReader<'_>) -> Aggregate {
-    let mut map = reader.as_map();
-    let strategy = map.take("strategy").and_then(|reader| strategy(&reader));
-    let return_when = map.take("return_when").and_then(|reader| reader.get());
-    let grace = map.take("grace");
+    let mut aggregate = Aggregate::default();
     let mut merge = MergeConfig::default();
-    if let Some(mode) = map.take("merge").and_then(|reader| reader.get()) {
-        merge.mode = mode;
-    }
-    if let Some(on_conflict) = map.take("on_conflict").and_then(|reader| reader.get()) {
-        merge.on_conflict = on_conflict;
-    }
+    let mut map = reader.as_map();
+    map.set("strategy", &mut aggregate.strategy, strategy);
+    map.set("return_when", &mut aggregate.return_when, ValueReader::get);
+    map.set("grace", &mut aggregate.grace, duration);
+    map.set("merge", &mut merge.mode, ValueReader::get);
+    map.set("on_conflict", &mut merge.on_conflict, ValueReader::get);
     map.finish();
-    Aggregate {
-        strategy: strategy.unwrap_or_default(),
-        return_when: return_when.unwrap_or_default(),
-        grace: span(grace, Duration::ZERO),
-        merge: Merge::new(merge).unwrap_or_default(),
-    }
+    aggregate.merge = Merge::new(merge).unwrap_or_default();
+    aggregate
 }
 
 /// Reads the name of a strategy, or `{quorum: n}`.

@@ -108,16 +108,17 @@ impl Report {
     /// Never, as diagnostics consist of strings and numbers.
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
-        let diagnostics: Vec<_> = self
-            .diagnostics
-            .iter()
-            .map(|diagnostic| serde_json::json!({"file": self.name, "diagnostic": diagnostic}))
-            .map(|mut wrapped| {
-                let mut flat = wrapped["diagnostic"].take();
-                flat["file"] = wrapped["file"].take();
-                flat
-            })
-            .collect();
+        #[derive(Serialize)]
+        struct InFile<'r> {
+            file: &'r str,
+            #[serde(flatten)]
+            diagnostic: &'r Diagnostic,
+        }
+        let diagnostics = self.diagnostics.iter().map(|diagnostic| InFile {
+            file: &self.name,
+            diagnostic,
+        });
+        let diagnostics: Vec<_> = diagnostics.collect();
         serde_json::to_string_pretty(&diagnostics).expect("strings and numbers serialize to JSON")
     }
 

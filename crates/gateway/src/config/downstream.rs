@@ -14,11 +14,8 @@ use tower_fanout_http::{
 use super::{
     reader::{MapReader, ValueReader},
     tls::pair,
-    value::{self, file, header_name, known, size, size_from, span, within, word},
+    value::{self, duration, file, head_size, header_name, known, size, within, word},
 };
-
-/// Minimum limit for response heads, in bytes.
-const MIN_HEAD: usize = 8 << 10;
 
 /// A downstream service.
 #[derive(Clone, Debug)]
@@ -45,13 +42,8 @@ pub(super) fn downstreams(
 
 fn downstream(reader: &ValueReader<'_>, policies: &IndexMap<String, Policy>) -> DownstreamConfig {
     let mut map = reader.as_map();
-    let endpoint = map
-        .require("endpoints")
-        .and_then(|reader| endpoint(&reader))
-        .unwrap_or_default();
-    let policy = map
-        .take("policy")
-        .and_then(|reader| known(&reader, "policy", policies.keys()));
+    let endpoint = map.get_required("endpoints", endpoint).unwrap_or_default();
+    let policy = map.get("policy", |reader| known(reader, "policy", policies.keys()));
     let config = DownstreamConfig {
         policy: policy
             .map(|name| policies[&name].clone())
@@ -87,24 +79,19 @@ fn is_https(endpoint: &Uri) -> bool {
 /// Reads the connection settings and response limits of the service at `endpoint`.
 fn client(map: &mut MapReader<'_>, endpoint: &Uri) -> ClientConfig {
     let mut client = ClientConfig::default();
-    client.max_response = size(map.take("max_response"), client.max_response);
-    client.max_head = size_from(map.take("max_head"), MIN_HEAD, client.max_head);
-    client.connect_timeout = span(map.take("connect_timeout"), client.connect_timeout);
-    client.idle_timeout = span(map.take("idle_timeout"), client.idle_timeout);
-    client.max_connections = map
-        .take("max_connections")
-        .and_then(|reader| within(&reader, 1, 1_000_000));
+    map.set("max_response", &mut client.max_response, size);
+    map.set("max_head", &mut client.max_head, head_size);
+    map.set("connect_timeout", &mut client.connect_timeout, duration);
+    map.set("idle_timeout", &mut client.idle_timeout, duration);
+    client.max_connections = map.get("max_connections", |reader| within(reader, 1, 1_000_000));
     let words = [
         ("public", AddressPolicy::Public),
         ("private", AddressPolicy::Private),
         ("link_local", AddressPolicy::LinkLocal),
     ];
-    if let Some(allow_addresses) = map
-        .take("allow_addresses")
-        .and_then(|reader| word(&reader, &words))
-    {
-        client.allow_addresses = allow_addresses;
-    }
+    map.set("allow_addresses", &mut client.allow_addresses, |reader| {
+        word(reader, &words)
+    });
     let plain = !is_https(endpoint);
     if let Some(reader) = map.take("tls") {
         client.tls = tls(&reader);
@@ -154,9 +141,9 @@ fn http2(map: &mut MapReader<'_>, plain: bool) -> Http2 {
 fn tls(reader: &ValueReader<'_>) -> ClientTlsConfig {
     let mut tls = ClientTlsConfig::default();
     let mut map = reader.as_map();
-    if let Some(reader) = map.take("ca_file") {
-        tls.ca = file(&reader).filter(|pem| is_ca(&reader, pem));
-    }
+    tls.ca = map.get("ca_file", |reader| {
+        file(reader).filter(|pem| is_ca(reader, pem))
+    });
     tls.identity = match (map.take("cert_file"), map.take("key_file")) {
         (Some(cert), Some(key)) => pair(&cert, &key).map(|(chain, key)| Identity::new(chain, key)),
         (None, None) => None,
@@ -168,15 +155,12 @@ fn tls(reader: &ValueReader<'_>) -> ClientTlsConfig {
             None
         }
     };
-    tls.server_name = map.take("server_name").and_then(|reader| reader.text());
+    tls.server_name = map.get("server_name", ValueReader::text);
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
-    let version = map.take("min_version");
-    tls.min_version = version
-        .and_then(|reader| word(&reader, &versions))
-        .unwrap_or_default();
-    if let Some(reader) = map.take("verify") {
-        tls.verify = verify(&reader);
-    }
+    map.set("min_version", &mut tls.min_version, |reader| {
+        word(reader, &versions)
+    });
+    map.set("verify", &mut tls.verify, verify);
     map.finish();
     tls
 }
@@ -191,13 +175,13 @@ fn is_ca(reader: &ValueReader<'_>, pem: &[u8]) -> bool {
         .is_ok()
 }
 
-fn verify(reader: &ValueReader<'_>) -> Verify {
+fn verify(reader: &ValueReader<'_>) -> Option<Verify> {
     let words = [
         ("full", Verify::Full),
         ("dangerously_skip", Verify::DangerouslySkip),
     ];
-    let verify = word(reader, &words).unwrap_or_default();
-    if verify == Verify::DangerouslySkip {
+    let verify = word(reader, &words);
+    if verify == Some(Verify::DangerouslySkip) {
         reader.warning(
             "not_verified",
             "certificates are not verified: an attacker on the network can read and change the traffic",
@@ -211,10 +195,7 @@ fn verify(reader: &ValueReader<'_>) -> Verify {
 fn forward(map: &mut MapReader<'_>) -> ForwardHeaders {
     let mut forward = ForwardConfig::default();
     for (key, is_credential) in [("forward_headers", false), ("forward_credentials", true)] {
-        for reader in map.items(key) {
-            let Some(name) = header_name(&reader) else {
-                continue;
-            };
+        for (reader, name) in map.each(key, |reader| Some((reader.clone(), header_name(reader)?))) {
             // Adds the headers one by one, so that an error is reported at the header that causes it.
             let mut with = forward.clone();
             if is_credential {

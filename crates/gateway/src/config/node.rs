@@ -1,7 +1,6 @@
 //! Reads the nodes of plans.
 
 use http::Method;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_json::{
@@ -27,30 +26,19 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
         );
     }
     let mut map = reader.as_map();
-    let downstream = map
-        .require("downstream")
-        .and_then(|reader| known(&reader, "downstream", names.downstreams.keys()));
-    let depends_on = map.items("depends_on");
-    let depends_on = depends_on.iter().filter_map(dependency).collect();
+    let downstream = map.get_required("downstream", |reader| {
+        known(reader, "downstream", names.downstreams.keys())
+    });
+    let depends_on = map.each("depends_on", dependency);
     let required = map.is_on("required");
-    let priority = map
-        .take("priority")
-        .and_then(|reader| within(&reader, 0, 9));
-    let tiers = map.items("tiers");
-    let tiers = tiers
-        .iter()
-        .filter_map(|reader| known(reader, "tier", names.tiers.keys()))
-        .collect();
-    let when = map.take("when").and_then(|reader| condition(&reader));
-    let request = map.require("request").and_then(|reader| request(&reader));
+    let priority = map.get("priority", |reader| within(reader, 0, 9));
+    let tiers = map.each("tiers", |reader| known(reader, "tier", names.tiers.keys()));
+    let when = map.get("when", condition);
+    let request = map.get_required("request", request);
     let response = map
         .take("response")
         .map_or_else(|| Some(Default::default()), |reader| response(&reader));
-    let fallbacks = map.items("fallback");
-    let fallback = fallbacks
-        .iter()
-        .filter_map(|reader| fallback(reader, names))
-        .collect();
+    let fallback = map.each("fallback", |reader| fallback(reader, names));
     map.not_built(&[
         ("cache", "caching"),
         ("policy", "a policy of a single node"),
@@ -81,7 +69,7 @@ fn dependency(reader: &ValueReader<'_>) -> Option<DependsOn> {
         });
     }
     let mut map = reader.as_map();
-    let node = map.require("node").and_then(|reader| reader.text());
+    let node = map.get_required("node", ValueReader::text);
     let optional = map.is_on("optional");
     map.finish();
     Some(DependsOn {
@@ -124,10 +112,8 @@ fn request(reader: &ValueReader<'_>) -> Option<RequestTemplate> {
         });
     }
     if let Some(reader) = body {
-        let document = has_unique_keys(&reader).then(|| reader.tree.to_json());
-        sound &= document.is_some_and(|document| {
-            extend(&mut template, &reader, |template| template.body(&document))
-        });
+        let document = reader.tree.to_json();
+        sound &= extend(&mut template, &reader, |template| template.body(&document));
     }
     sound.then_some(template)
 }
@@ -148,18 +134,6 @@ fn extend(
 ) -> bool {
     let extended = report(reader, add(template.clone()));
     extended.map(|extended| *template = extended).is_some()
-}
-
-/// Returns `true` if no map in the document has duplicate keys. Reports each duplicate.
-fn has_unique_keys(document: &ValueReader<'_>) -> bool {
-    match &document.tree.kind {
-        Kind::Scalar(_) => true,
-        Kind::List(_) => document.list().iter().all(has_unique_keys),
-        Kind::Map(members) => {
-            let named = document.named();
-            named.len() == members.len() && named.iter().all(|(_, reader)| has_unique_keys(reader))
-        }
-    }
 }
 
 fn condition(reader: &ValueReader<'_>) -> Option<Condition> {
@@ -187,24 +161,15 @@ fn report<T>(reader: &ValueReader<'_>, result: Result<T, TemplateError>) -> Opti
 /// Reads the accepted error statuses and the field filter of a response.
 fn response(reader: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
     let mut map = reader.as_map();
-    let statuses = map.items("accept");
+    let accept = map.each("accept", |reader| within(reader, 400, 599));
     let mut filter = FieldFilterConfig::default();
-    filter.target = map.take("target").and_then(|reader| reader.get());
-    filter.allow = read(map.take("allow"));
-    filter.deny = read(map.take("deny"));
-    filter.rename = read(map.take("rename"));
+    filter.target = map.get("target", ValueReader::get);
+    map.set("allow", &mut filter.allow, ValueReader::get);
+    map.set("deny", &mut filter.deny, ValueReader::get);
+    map.set("rename", &mut filter.rename, ValueReader::get);
     map.finish();
-    let accept = statuses
-        .iter()
-        .filter_map(|reader| within(reader, 400, 599))
-        .collect();
     reader.check(&filter);
     Some((accept, FieldFilter::new(filter).ok()?))
-}
-
-/// Reads a value. Returns the default of its type if it is missing or invalid.
-fn read<T: DeserializeOwned + Default>(reader: Option<ValueReader<'_>>) -> T {
-    reader.and_then(|reader| reader.get()).unwrap_or_default()
 }
 
 /// Reads a fallback: `{static: …}` or `{service: name}`, with the outcomes in `on`.

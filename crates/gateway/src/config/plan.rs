@@ -15,20 +15,22 @@ use super::{
     reader::{MapReader, ValueReader},
     validate::merge::check_conflicts,
     validate::noop::check_effects,
-    value::{Span, bound, in_range, within},
+    value::{bound, duration, in_range, within},
 };
 
 /// Default and maximum of the limits of a plan. A plan can set both, up to this maximum.
-const DEADLINE: Bound<Duration> = Bound {
-    default: Duration::from_secs(30),
-    max: Duration::from_secs(120),
+const LIMITS: Limits = Limits {
+    deadline: Bound {
+        default: Duration::from_secs(30),
+        max: Duration::from_secs(120),
+    },
+    max_concurrency: Bound {
+        default: 5,
+        max: 10,
+    },
+    retries: Bound { default: 2, max: 5 },
 };
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
-const MAX_CONCURRENCY: Bound<u8> = Bound {
-    default: 5,
-    max: 10,
-};
-const RETRIES: Bound<u8> = Bound { default: 2, max: 5 };
 
 /// The named definitions of the file that plans refer to.
 pub(super) struct Names<'n> {
@@ -84,7 +86,7 @@ fn pattern(path: &str) -> Vec<&str> {
 
 fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
     let mut map = reader.as_map();
-    let name = map.require("name").and_then(|reader| reader.text());
+    let name = map.get_required("name", ValueReader::text);
     let (method, path) = map
         .require("match")
         .map(|reader| matched(&reader))
@@ -112,7 +114,7 @@ fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<String>) {
     let method = map
         .take("method")
         .map_or(Some(Method::GET), |reader| method(&reader));
-    let path = map.require("path").and_then(|reader| {
+    let path = map.get_required("path", |reader| {
         let segment = |segment: &str| match segment.strip_prefix('{') {
             Some(name) => name
                 .strip_suffix('}')
@@ -146,18 +148,22 @@ fn plan(
     let auth = map
         .take("auth")
         .map(|reader| route_auth(&reader, names.jwt));
-    let limits = Limits {
-        deadline: bound(map.take("deadline"), DEADLINE, |reader| {
-            let Span(deadline) = reader.get()?;
-            in_range(reader, deadline, SHORTEST_DEADLINE, DEADLINE.max)
-        }),
-        max_concurrency: bound(map.take("max_concurrency"), MAX_CONCURRENCY, |reader| {
-            within(reader, 1, MAX_CONCURRENCY.max)
-        }),
-        retries: bound(map.take("retry_attempts"), RETRIES, |reader| {
-            within(reader, 0, RETRIES.max)
-        }),
-    };
+    let mut limits = LIMITS;
+    map.set("deadline", &mut limits.deadline, |reader| {
+        bound(reader, LIMITS.deadline, |reader| {
+            let longest = LIMITS.deadline.max;
+            in_range(reader, duration(reader)?, SHORTEST_DEADLINE, longest)
+        })
+    });
+    for (key, limit, low) in [
+        ("max_concurrency", &mut limits.max_concurrency, 1),
+        ("retry_attempts", &mut limits.retries, 0),
+    ] {
+        let widest = *limit;
+        map.set(key, limit, |reader| {
+            bound(reader, widest, |reader| within(reader, low, widest.max))
+        });
+    }
     let deadline = limits.deadline.default;
     let aggregates = map.take("aggregate");
     let aggregate = aggregates.as_ref().map(aggregate).unwrap_or_default();

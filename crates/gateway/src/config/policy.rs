@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use tower_fanout::Policy;
 
-use super::{reader::ValueReader, value::Span};
+use super::{reader::ValueReader, value::duration};
 
 pub(super) fn policies(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<String, Policy> {
     members
@@ -15,33 +15,35 @@ pub(super) fn policies(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<Stri
 fn policy(reader: &ValueReader<'_>) -> Policy {
     let mut policy = Policy::default();
     let mut map = reader.as_map();
-    if let Some(reader) = map.take("total_timeout") {
-        policy.total_timeout = unless_off(&reader, |reader| reader.get()).map(|Span(span)| span);
-    }
-    if let Some(reader) = map.take("attempt_timeout") {
-        policy.attempt_timeout = unless_off(&reader, |reader| reader.get()).map(|Span(span)| span);
-    }
-    if let Some(reader) = map.take("last_attempt_uses_deadline") {
-        policy.last_attempt_uses_deadline = reader.get().unwrap_or_default();
-    }
-    if let Some(reader) = map.take("classify") {
-        policy.classify = reader.config().unwrap_or_default();
-    }
-    if let Some(reader) = map.take("retry") {
-        policy.retry = unless_off(&reader, ValueReader::config);
-    }
-    if let Some(reader) = map.take("hedge") {
-        policy.hedge = unless_off(&reader, ValueReader::config);
-    }
-    if let Some(reader) = map.take("circuit_breaker") {
-        policy.circuit_breaker = unless_off(&reader, ValueReader::config);
-    }
-    if let Some(reader) = map.take("throttle") {
-        policy.throttle = unless_off(&reader, ValueReader::config);
-    }
-    if let Some(reader) = map.take("concurrency") {
-        policy.concurrency = unless_off(&reader, ValueReader::config);
-    }
+    map.set(
+        "total_timeout",
+        &mut policy.total_timeout,
+        unless_off(duration),
+    );
+    map.set(
+        "attempt_timeout",
+        &mut policy.attempt_timeout,
+        unless_off(duration),
+    );
+    policy.last_attempt_uses_deadline = map.is_on("last_attempt_uses_deadline");
+    map.set("classify", &mut policy.classify, ValueReader::config);
+    map.set("retry", &mut policy.retry, unless_off(ValueReader::config));
+    map.set("hedge", &mut policy.hedge, unless_off(ValueReader::config));
+    map.set(
+        "circuit_breaker",
+        &mut policy.circuit_breaker,
+        unless_off(ValueReader::config),
+    );
+    map.set(
+        "throttle",
+        &mut policy.throttle,
+        unless_off(ValueReader::config),
+    );
+    map.set(
+        "concurrency",
+        &mut policy.concurrency,
+        unless_off(ValueReader::config),
+    );
     map.finish();
     if reader.check(&policy) {
         policy
@@ -50,10 +52,9 @@ fn policy(reader: &ValueReader<'_>) -> Policy {
     }
 }
 
-/// Reads a part of a policy. Returns `None` for the word `off`.
+/// Reads a part of a policy with `read`. The word `off` is `None`, and so is an invalid part.
 fn unless_off<'t, T>(
-    reader: &ValueReader<'t>,
     read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
-) -> Option<T> {
-    (!reader.is_word("off")).then(|| read(reader)).flatten()
+) -> impl FnOnce(&ValueReader<'t>) -> Option<Option<T>> {
+    |reader| Some((!reader.is_word("off")).then(|| read(reader)).flatten())
 }

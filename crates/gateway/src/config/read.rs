@@ -11,7 +11,7 @@ use super::{
     reader::{Diagnostics, ValueReader},
     server,
     tree::{Kind, Tree},
-    value::{is_on_unless_off, within},
+    value::within,
 };
 
 /// Parses and validates `text`.
@@ -30,10 +30,15 @@ pub(super) fn config(
     };
     let mut tree = Tree::parse(text).map_err(refuse)?;
     tree.interpolate(env, &mut |position, message| {
-        diagnostics.add(Diagnostic::error("variable", position, message));
+        let variable = Diagnostic::error("variable", position, message);
+        diagnostics.borrow_mut().push(variable);
     });
-    let unset = diagnostics.positions();
-    let config = root(&ValueReader::root(&tree, &diagnostics));
+    let unset: Vec<_> = (diagnostics.borrow().iter())
+        .map(|variable| variable.position)
+        .collect();
+    let reader = ValueReader::root(&tree, &diagnostics);
+    reader.report_duplicates();
+    let config = root(&reader);
     let mut diagnostics = diagnostics.into_inner();
     // Errors of a value whose variable is missing are consequences of that.
     diagnostics.retain(|other| other.code == "variable" || !unset.contains(&other.position));
@@ -57,7 +62,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
             format!("expected version 1, got {}", version.tree.as_written()),
         );
     }
-    let server = server::server(root.take("server"));
+    let server = root.take("server").as_ref().map(server::server);
     let (logs, trace, server_timing) = telemetry(root.take("telemetry"));
     let tiers = tiers(root.members("tiers"));
     let jwt = auth::auth(root.take("auth"), &tiers);
@@ -74,7 +79,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
     let given = root.take("routes");
     let orchestrate = root.take("orchestrate");
     let is_empty = |kind: &Kind| matches!(kind, Kind::List(items) if items.is_empty());
-    if matches!(reader.tree.kind, Kind::Map(_))
+    if reader.tree.members().is_some()
         && orchestrate.is_none()
         // An empty list of routes serves nothing either.
         && (given.as_ref()).is_none_or(|routes| is_empty(&routes.tree.kind))
@@ -88,7 +93,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
     let orchestrate = orchestrate.map(|reader| plan::orchestrate(&reader, &names));
     root.finish();
     Config {
-        server,
+        server: server.unwrap_or_default(),
         logs,
         trace,
         server_timing,
@@ -114,18 +119,11 @@ fn telemetry(reader: Option<ValueReader<'_>>) -> (Logs, TraceLayer, bool) {
     let mut map = reader.as_map();
     if let Some(reader) = map.take("logs") {
         let mut map = reader.as_map();
-        logs.format = map
-            .take("format")
-            .and_then(|reader| reader.get())
-            .unwrap_or_default();
-        if let Some(level) = map.take("level").and_then(|reader| level(&reader)) {
-            logs.level = level;
-        }
+        map.set("format", &mut logs.format, ValueReader::get);
+        map.set("level", &mut logs.level, level);
         map.finish();
     }
-    if let Some(reader) = map.take("tracing") {
-        trace = tracing(&reader);
-    }
+    map.set("tracing", &mut trace, |reader| Some(tracing(reader)));
     let server_timing = map.is_on("server_timing");
     map.finish();
     (logs, trace, server_timing)
@@ -133,14 +131,14 @@ fn telemetry(reader: Option<ValueReader<'_>>) -> (Logs, TraceLayer, bool) {
 
 fn tracing(reader: &ValueReader<'_>) -> TraceLayer {
     let mut map = reader.as_map();
-    let trust = is_on_unless_off(map.take("trust"));
-    let baggage = map.take("baggage");
+    let trust = map.get("trust", ValueReader::get).unwrap_or(true);
+    let baggage = map.get("baggage", |reader| Some(reader.each(ValueReader::text)));
     map.not_built(&[("otlp", "trace export"), ("sample", "trace export")]);
     map.finish();
     let layer = TraceLayer::new().trust(trust);
-    // Without trust, all incoming context is ignored, and so is the list of baggage keys.
-    match baggage.filter(|_| trust) {
-        Some(baggage) => layer.baggage(baggage.texts()),
+    // Without trust, the layer ignores the list of baggage keys, as it does all incoming context.
+    match baggage {
+        Some(keys) => layer.baggage(keys),
         None => layer,
     }
 }
@@ -161,9 +159,7 @@ fn tiers(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<String, Tier> {
 fn tier(reader: &ValueReader<'_>) -> Tier {
     let mut map = reader.as_map();
     map.not_built(&[("rate", "rate limiting"), ("burst", "rate limiting")]);
-    let max_concurrency = map
-        .take("max_concurrency")
-        .and_then(|reader| within(&reader, 1, 10));
+    let max_concurrency = map.get("max_concurrency", |reader| within(reader, 1, 10));
     map.finish();
     Tier { max_concurrency }
 }

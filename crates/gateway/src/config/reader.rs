@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, fmt::Display};
 
+use indexmap::IndexMap;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 use tower_fanout::layers::config::Validate;
@@ -13,29 +14,15 @@ use super::{
 };
 
 /// The diagnostics of a file, collected while the file is read.
-#[derive(Default)]
-pub(super) struct Diagnostics(RefCell<Vec<Diagnostic>>);
-
-impl Diagnostics {
-    pub(super) fn add(&self, diagnostic: Diagnostic) {
-        self.0.borrow_mut().push(diagnostic);
-    }
-
-    /// Returns the positions of all diagnostics so far.
-    pub(super) fn positions(&self) -> Vec<Position> {
-        self.0.borrow().iter().map(|known| known.position).collect()
-    }
-
-    pub(super) fn into_inner(self) -> Vec<Diagnostic> {
-        self.0.into_inner()
-    }
-}
+pub(super) type Diagnostics = RefCell<Vec<Diagnostic>>;
 
 /// A reader of one value of the file. Knows the path of the value and reports its mistakes.
 #[derive(Clone)]
 pub(super) struct ValueReader<'t> {
     pub(super) tree: &'t Tree,
     pub(super) path: String,
+    /// Where mistakes are reported.
+    position: Position,
     diagnostics: &'t Diagnostics,
 }
 
@@ -44,29 +31,30 @@ impl<'t> ValueReader<'t> {
         Self {
             tree,
             path: String::new(),
+            position: tree.position,
             diagnostics,
         }
     }
 
-    fn diagnostic(
+    fn report(
         &self,
         severity: Severity,
         code: &'static str,
         message: impl Display,
-    ) -> Diagnostic {
-        Diagnostic {
+        help: Option<String>,
+    ) {
+        self.diagnostics.borrow_mut().push(Diagnostic {
             severity,
             code,
             message: self.tree.redact(message.to_string()),
             path: self.path.clone(),
-            position: self.tree.position,
-            help: None,
-        }
+            position: self.position,
+            help,
+        });
     }
 
     pub(super) fn error(&self, code: &'static str, message: impl Display) {
-        self.diagnostics
-            .add(self.diagnostic(Severity::Error, code, message));
+        self.error_with_help(code, message, None);
     }
 
     pub(super) fn error_with_help(
@@ -75,14 +63,35 @@ impl<'t> ValueReader<'t> {
         message: impl Display,
         help: Option<String>,
     ) {
-        let diagnostic = self.diagnostic(Severity::Error, code, message);
-        self.diagnostics.add(Diagnostic { help, ..diagnostic });
+        self.report(Severity::Error, code, message, help);
     }
 
     pub(super) fn warning(&self, code: &'static str, message: impl Display, help: &str) {
-        let diagnostic = self.diagnostic(Severity::Warning, code, message);
-        let help = Some(help.to_owned());
-        self.diagnostics.add(Diagnostic { help, ..diagnostic });
+        self.report(Severity::Warning, code, message, Some(help.to_owned()));
+    }
+
+    /// Reports a value that is not of the type `expected`.
+    fn wrong_type(&self, expected: &str) {
+        let got = self.tree.type_name();
+        self.error("type", format!("expected {expected}, got {got}"));
+    }
+
+    /// Reports the repeated keys of all maps in the value. Only the first of them is read.
+    pub(super) fn report_duplicates(&self) {
+        match &self.tree.kind {
+            Kind::Scalar(_) => {}
+            Kind::List(_) => self.list().iter().for_each(Self::report_duplicates),
+            Kind::Map { members, repeated } => {
+                for (name, position) in repeated {
+                    let key = self.key(name, *position, &members[name].1);
+                    key.error("duplicate", format!("duplicate key \"{name}\""));
+                }
+                let members = self.named();
+                members
+                    .iter()
+                    .for_each(|(_, value)| value.report_duplicates());
+            }
+        }
     }
 
     /// Reports a key that is reserved for `feature`, which is not implemented yet.
@@ -98,7 +107,7 @@ impl<'t> ValueReader<'t> {
             let rest = path.strip_prefix(&self.path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        let known = self.diagnostics.0.borrow();
+        let known = self.diagnostics.borrow();
         let mut errors = known.iter().filter(|one| one.severity == Severity::Error);
         !errors.any(|one| inside(&one.path))
     }
@@ -116,15 +125,10 @@ impl<'t> ValueReader<'t> {
 
     pub(super) fn text(&self) -> Option<String> {
         match &self.tree.kind {
-            Kind::Scalar(Value::String(text)) => Some(text.clone()),
-            _ => {
-                self.error(
-                    "type",
-                    format!("expected a string, got {}", self.tree.type_name()),
-                );
-                None
-            }
+            Kind::Scalar(Value::String(text)) => return Some(text.clone()),
+            _ => self.wrong_type("a string"),
         }
+        None
     }
 
     /// Parses a string with `parse`. Reports that `expected` is missing if it returns `None`.
@@ -142,65 +146,43 @@ impl<'t> ValueReader<'t> {
     }
 
     pub(super) fn list(&self) -> Vec<ValueReader<'t>> {
-        match &self.tree.kind {
-            Kind::List(items) => items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| self.child(item, &format!("[{index}]")))
-                .collect(),
-            _ => {
-                self.error(
-                    "type",
-                    format!("expected a list, got {}", self.tree.type_name()),
-                );
-                Vec::new()
-            }
-        }
-    }
-
-    pub(super) fn texts(&self) -> Vec<String> {
-        self.list().iter().filter_map(ValueReader::text).collect()
-    }
-
-    /// Returns the members of a map whose keys the user chooses. Reports duplicate keys and keeps the
-    /// first of them.
-    pub(super) fn named(&self) -> Vec<(String, ValueReader<'t>)> {
-        let Kind::Map(members) = &self.tree.kind else {
-            self.error(
-                "type",
-                format!("expected a map, got {}", self.tree.type_name()),
-            );
+        let Kind::List(items) = &self.tree.kind else {
+            self.wrong_type("a list");
             return Vec::new();
         };
-        let mut named: Vec<(String, ValueReader<'t>)> = Vec::new();
-        for (name, position, value) in members {
-            let reader = self.child(value, &format!(".{name}"));
-            if named.iter().any(|(known, _)| known == name) {
-                reader.error_at(*position, "duplicate", format!("duplicate key \"{name}\""));
-            } else {
-                named.push((name.clone(), reader));
-            }
-        }
-        named
+        let items = items.iter().enumerate();
+        items
+            .map(|(index, item)| self.child(item, &format!("[{index}]")))
+            .collect()
+    }
+
+    /// Reads the items of a list, except invalid ones.
+    pub(super) fn each<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Vec<T> {
+        self.list().iter().filter_map(read).collect()
+    }
+
+    /// Returns the members of a map whose keys the user chooses.
+    pub(super) fn named(&self) -> Vec<(String, ValueReader<'t>)> {
+        let Some(members) = self.tree.members() else {
+            self.wrong_type("a map");
+            return Vec::new();
+        };
+        let members = members.iter();
+        members
+            .map(|(name, (_, value))| (name.clone(), self.child(value, &format!(".{name}"))))
+            .collect()
     }
 
     /// Returns a reader for a map with a fixed set of keys. Reports any other value, and then reads it
     /// as an empty map.
     pub(super) fn as_map(&self) -> MapReader<'t> {
-        let Kind::Map(members) = &self.tree.kind else {
-            self.error(
-                "type",
-                format!("expected a map, got {}", self.tree.type_name()),
-            );
-            return MapReader {
-                reader: self.clone(),
-                entries: None,
-                known: Vec::new(),
-            };
-        };
+        let members = self.tree.members();
+        if members.is_none() {
+            self.wrong_type("a map");
+        }
         MapReader {
             reader: self.clone(),
-            entries: Some(members),
+            members,
             known: Vec::new(),
         }
     }
@@ -211,7 +193,7 @@ impl<'t> ValueReader<'t> {
     /// validates the values of a struct that is returned.
     pub(super) fn config<T: Validate + DeserializeOwned>(&self) -> Option<T> {
         let mut map = self.as_map();
-        let mut sound = matches!(self.tree.kind, Kind::Map(_));
+        let mut sound = self.tree.members().is_some();
         let mut values = serde_json::Map::new();
         for key in keys_of::<T>() {
             let Some(reader) = map.take(key) else {
@@ -268,11 +250,11 @@ impl<'t> ValueReader<'t> {
     pub(super) fn at(&self, path: &str) -> ValueReader<'t> {
         let mut reader = self.clone();
         for step in path.split('.') {
-            let Kind::Map(members) = &reader.tree.kind else {
+            let Some(members) = reader.tree.members() else {
                 break;
             };
-            match members.iter().find(|(name, _, _)| name == step) {
-                Some((_, _, value)) => reader = reader.child(value, &format!(".{step}")),
+            match members.get(step) {
+                Some((_, value)) => reader = reader.child(value, &format!(".{step}")),
                 // A missing key has no position. The path names it, and the enclosing map is underlined.
                 None => reader.path = format!("{}.{step}", reader.path),
             }
@@ -280,12 +262,12 @@ impl<'t> ValueReader<'t> {
         reader
     }
 
-    fn error_at(&self, position: Position, code: &'static str, message: impl Display) {
-        let diagnostic = self.diagnostic(Severity::Error, code, message);
-        self.diagnostics.add(Diagnostic {
+    /// Returns a reader of the member `name` that reports mistakes at the position of its key.
+    fn key(&self, name: &str, position: Position, value: &'t Tree) -> Self {
+        Self {
             position,
-            ..diagnostic
-        });
+            ..self.child(value, &format!(".{name}"))
+        }
     }
 
     fn child(&self, tree: &'t Tree, step: &str) -> Self {
@@ -293,6 +275,7 @@ impl<'t> ValueReader<'t> {
         Self {
             tree,
             path: path.trim_start_matches('.').to_owned(),
+            position: tree.position,
             diagnostics: self.diagnostics,
         }
     }
@@ -302,8 +285,8 @@ impl<'t> ValueReader<'t> {
 /// not read.
 pub(super) struct MapReader<'t> {
     pub(super) reader: ValueReader<'t>,
-    // `None` if the value is not a map, which is already reported.
-    entries: Option<&'t [(String, Position, Tree)]>,
+    /// `None` if the value is not a map, which is already reported.
+    members: Option<&'t IndexMap<String, (Position, Tree)>>,
     known: Vec<&'static str>,
 }
 
@@ -311,31 +294,58 @@ impl<'t> MapReader<'t> {
     /// Returns the value of `key`, or `None` if the map does not have it.
     pub(super) fn take(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
         self.known.push(key);
-        let (_, _, value) = self.entries?.iter().find(|(name, _, _)| name == key)?;
+        let (_, value) = self.members?.get(key)?;
         Some(self.reader.child(value, &format!(".{key}")))
     }
 
     /// Returns the value of `key`. Reports a missing key.
     pub(super) fn require(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
         let found = self.take(key);
-        if found.is_none() && self.entries.is_some() {
+        if found.is_none() && self.members.is_some() {
             self.reader
                 .error("missing", format!("missing key \"{key}\""));
         }
         found
     }
 
-    /// Returns the items of the list `key`. A missing key is an empty list.
-    pub(super) fn items(&mut self, key: &'static str) -> Vec<ValueReader<'t>> {
-        self.take(key)
-            .map(|reader| reader.list())
-            .unwrap_or_default()
+    /// Reads the value of `key`. Reports a missing key.
+    pub(super) fn get_required<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
+    ) -> Option<T> {
+        self.require(key).and_then(|reader| read(&reader))
     }
 
-    /// Returns the strings of the list `key`. A missing key is an empty list.
-    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+    /// Reads the value of `key`. Returns `None` if the key is missing or its value is invalid.
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
+    ) -> Option<T> {
+        self.take(key).and_then(|reader| read(&reader))
+    }
+
+    /// Replaces `field` by the value of `key`, unless the key is missing or its value is invalid.
+    pub(super) fn set<T>(
+        &mut self,
+        key: &'static str,
+        field: &mut T,
+        read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
+    ) {
+        if let Some(value) = self.get(key, read) {
+            *field = value;
+        }
+    }
+
+    /// Reads the items of the list `key`, except invalid ones. A missing key is an empty list.
+    pub(super) fn each<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&ValueReader<'t>) -> Option<T>,
+    ) -> Vec<T> {
         self.take(key)
-            .map(|reader| reader.texts())
+            .map(|reader| reader.each(read))
             .unwrap_or_default()
     }
 
@@ -348,7 +358,7 @@ impl<'t> MapReader<'t> {
 
     /// Returns `true` if the boolean `key` is `true`. A missing key is `false`.
     pub(super) fn is_on(&mut self, key: &'static str) -> bool {
-        self.take(key).and_then(|reader| reader.get()) == Some(true)
+        self.get(key, ValueReader::get).unwrap_or_default()
     }
 
     /// Reports those of `keys` that the map has. Each is reserved for the feature beside it.
@@ -360,28 +370,16 @@ impl<'t> MapReader<'t> {
         }
     }
 
-    /// Reports unknown and duplicate keys. Returns `true` if there are none.
+    /// Reports unknown keys. Returns `true` if there are none.
     pub(super) fn finish(self) -> bool {
-        let members = self.entries.unwrap_or_default();
+        let members = self.members.into_iter().flatten();
+        let unknown = members.filter(|(name, _)| !self.known.contains(&name.as_str()));
         let mut sound = true;
-        for (index, (name, position, value)) in members.iter().enumerate() {
-            let reader = self.reader.child(value, &format!(".{name}"));
-            let is_known = self.known.contains(&name.as_str());
-            // A repeated key is reported where it is repeated, not where it is first used.
-            let is_first = !members[..index].iter().any(|(other, _, _)| other == name);
-            sound &= is_known && is_first;
-            if !is_first {
-                reader.error_at(*position, "duplicate", format!("duplicate key \"{name}\""));
-            } else if !is_known {
-                let help = did_you_mean(name, self.known.iter().copied());
-                let message = format!("unknown key \"{name}\"");
-                let diagnostic = reader.diagnostic(Severity::Error, "unknown_key", message);
-                self.reader.diagnostics.add(Diagnostic {
-                    help,
-                    position: *position,
-                    ..diagnostic
-                });
-            }
+        for (name, (position, value)) in unknown {
+            sound = false;
+            let key = self.reader.key(name, *position, value);
+            let help = did_you_mean(name, self.known.iter().copied());
+            key.error_with_help("unknown_key", format!("unknown key \"{name}\""), help);
         }
         sound
     }

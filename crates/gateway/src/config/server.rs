@@ -15,14 +15,8 @@ use super::{
     node::method,
     reader::{MapReader, ValueReader},
     tls::{ReloadableCert, pair},
-    value::{
-        Span, address, file, header_name, in_range, is_on_unless_off, size, size_from, span,
-        within, word,
-    },
+    value::{address, duration, file, head_size, header_name, in_range, size, word},
 };
-
-/// Minimum limit for request heads, in bytes.
-const MIN_HEAD: usize = 8 << 10;
 
 /// The listeners and their limits.
 #[derive(Clone, Debug)]
@@ -64,39 +58,31 @@ impl Default for Server {
     }
 }
 
-pub(super) fn server(reader: Option<ValueReader<'_>>) -> Server {
+pub(super) fn server(reader: &ValueReader<'_>) -> Server {
     let mut server = Server::default();
-    let Some(reader) = reader else { return server };
     let mut map = reader.as_map();
     addresses(&mut map, &mut server);
-    let Server {
-        config,
-        certificate,
-        body,
-        drain_delay,
-        ..
-    } = &mut server;
-    *certificate = map.take("tls").and_then(|reader| tls(&reader));
-    config.tls = certificate
-        .as_ref()
-        .map(|certificate| certificate.tls.clone());
+    server.certificate = map.get("tls", tls);
+    let certificate = server.certificate.as_ref();
+    let config = &mut server.config;
+    config.tls = certificate.map(|certificate| certificate.tls.clone());
     if let Some(reader) = map.take("timeouts") {
-        timeouts(&reader, config, body);
+        timeouts(&reader, config, &mut server.body);
     }
-    config.max_connections = map
-        .take("max_connections")
-        .and_then(|reader| within(&reader, 1, 1_000_000))
-        .unwrap_or(config.max_connections);
-    config.max_head = size_from(map.take("max_head"), MIN_HEAD, config.max_head);
-    body.max = size(map.take("max_body"), body.max);
-    body.decode = map.is_on("decode_bodies");
+    map.set(
+        "max_connections",
+        &mut config.max_connections,
+        ValueReader::get,
+    );
+    map.set("max_head", &mut config.max_head, head_size);
+    map.set("max_body", &mut server.body.max, size);
+    map.set("decode_bodies", &mut server.body.decode, ValueReader::get);
     if let Some(drain) = map.take("drain") {
         let mut drain = drain.as_map();
-        *drain_delay = span(drain.take("delay"), *drain_delay);
-        config.grace = span(drain.take("timeout"), config.grace);
+        drain.set("delay", &mut server.drain_delay, duration);
+        drain.set("timeout", &mut config.grace, duration);
         drain.finish();
     }
-    // The other fields are already checked against narrower bounds.
     for problem in config.errors() {
         let key = match problem.field() {
             // The field has another name and place in the file.
@@ -107,7 +93,7 @@ pub(super) fn server(reader: Option<ValueReader<'_>>) -> Server {
         reader.error("invalid", reader.tree.quote_in(problem.message()));
     }
     server.proxies = proxies(&mut map);
-    server.cors = map.take("cors").and_then(|reader| cors(&reader));
+    server.cors = map.get("cors", cors);
     if let Some(reader) = map.take("correlation") {
         server.correlation = correlation(&reader);
     }
@@ -116,10 +102,11 @@ pub(super) fn server(reader: Option<ValueReader<'_>>) -> Server {
 }
 
 fn addresses(map: &mut MapReader<'_>, server: &mut Server) {
-    server.listen = address(map.take("listen"), server.listen);
-    let admin = map.take("admin");
-    server.admin = address(admin.clone(), server.admin);
-    let Some(admin) = admin else { return };
+    map.set("listen", &mut server.listen, address);
+    map.set("admin", &mut server.admin, address);
+    let Some(admin) = map.take("admin") else {
+        return;
+    };
     // Port 0 binds a different free port each time.
     if server.admin == server.listen && server.admin.port() != 0 {
         let message = format!(
@@ -174,27 +161,22 @@ fn timeouts(reader: &ValueReader<'_>, config: &mut ServerConfig, body: &mut Body
         ("idle", &mut config.idle_timeout),
         ("write", &mut config.write_timeout),
     ] {
-        if let Some(reader) = map.take(key)
-            && let Some(Span(read)) = reader.get()
-        {
-            let read = in_range(&reader, read, SHORTEST, LONGEST);
-            *timeout = read.unwrap_or(*timeout);
-        }
+        map.set(key, timeout, |reader| {
+            in_range(reader, duration(reader)?, SHORTEST, LONGEST)
+        });
     }
     map.finish();
 }
 
 fn proxies(map: &mut MapReader<'_>) -> ForwardedLayer {
-    let items = map.items("trusted_proxies");
-    let proxies = ForwardedLayer::new(items.iter().filter_map(|reader| {
+    let proxies = ForwardedLayer::new(map.each("trusted_proxies", |reader| {
         reader.parse("a network such as \"10.0.0.0/8\"", |text| text.parse().ok())
     }));
     let words = [
         ("x-forwarded-for", ForwardedHeader::XForwardedFor),
         ("forwarded", ForwardedHeader::Forwarded),
     ];
-    let header = map.take("forwarded_header");
-    match header.and_then(|reader| word(&reader, &words)) {
+    match map.get("forwarded_header", |reader| word(reader, &words)) {
         Some(header) => proxies.header(header),
         None => proxies,
     }
@@ -203,34 +185,28 @@ fn proxies(map: &mut MapReader<'_>) -> ForwardedLayer {
 fn cors(reader: &ValueReader<'_>) -> Option<CorsConfig> {
     let mut config = CorsConfig::default();
     let mut map = reader.as_map();
-    if let Some(reader) = map.require("origins") {
-        config.origins = reader.texts();
-    }
-    if let Some(reader) = map.take("methods") {
-        config.methods = reader.list().iter().filter_map(method).collect();
-    }
-    for (key, headers) in [
-        ("headers", &mut config.headers),
-        ("expose", &mut config.expose),
-    ] {
-        if let Some(reader) = map.take(key) {
-            *headers = reader.list().iter().filter_map(header_name).collect();
-        }
-    }
-    config.credentials = map.is_on("credentials");
-    config.max_age = span(map.take("max_age"), config.max_age);
+    let texts = |reader: &ValueReader<'_>| Some(reader.each(ValueReader::text));
+    config.origins = map.get_required("origins", texts).unwrap_or_default();
+    let headers = |reader: &ValueReader<'_>| Some(reader.each(header_name));
+    map.set("methods", &mut config.methods, |reader| {
+        Some(reader.each(method))
+    });
+    map.set("headers", &mut config.headers, headers);
+    map.set("expose", &mut config.expose, headers);
+    map.set("credentials", &mut config.credentials, ValueReader::get);
+    map.set("max_age", &mut config.max_age, duration);
     map.finish();
     reader.check(&config).then_some(config)
 }
 
 fn correlation(reader: &ValueReader<'_>) -> CorrelationConfig {
+    let mut config = CorrelationConfig::default();
     let mut map = reader.as_map();
-    let trust = is_on_unless_off(map.take("trust"));
+    map.set("trust", &mut config.trust, ValueReader::get);
     let words = [("x-correlation-id", false), ("x-request-id", true)];
-    let first = map.take("first");
-    let request_id_first = first.and_then(|reader| word(&reader, &words));
+    map.set("first", &mut config.request_id_first, |reader| {
+        word(reader, &words)
+    });
     map.finish();
-    CorrelationConfig::default()
-        .trust(trust)
-        .request_id_first(request_id_first.unwrap_or_default())
+    config
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use indexmap::{IndexMap, map::Entry};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Location, MessageFormatter, Spanned, UserMessageFormatter};
@@ -22,8 +23,12 @@ pub(super) enum Kind {
     /// A string, number, boolean or null.
     Scalar(Value),
     List(Vec<Tree>),
-    /// Members in the order of the file, each with the position of its key. Keys may repeat.
-    Map(Vec<(String, Position, Tree)>),
+    Map {
+        /// Members in the order of the file, each with the position of its key.
+        members: IndexMap<String, (Position, Tree)>,
+        /// Keys that occur again, and the positions where they do.
+        repeated: Vec<(String, Position)>,
+    },
 }
 
 impl Tree {
@@ -48,14 +53,22 @@ impl Tree {
         Ok(spanned.into())
     }
 
+    /// Returns the members of a map, each with the position of its key. Returns `None` for other values.
+    pub(super) fn members(&self) -> Option<&IndexMap<String, (Position, Tree)>> {
+        match &self.kind {
+            Kind::Map { members, .. } => Some(members),
+            _ => None,
+        }
+    }
+
     /// Returns the value without positions.
     pub(super) fn to_json(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
             Kind::List(items) => items.iter().map(Self::to_json).collect(),
-            Kind::Map(members) => members
+            Kind::Map { members, .. } => members
                 .iter()
-                .map(|(name, _, value)| (name.clone(), value.to_json()))
+                .map(|(name, (_, value))| (name.clone(), value.to_json()))
                 .collect(),
         }
     }
@@ -73,9 +86,9 @@ impl Tree {
             (Kind::List(items), _) => items
                 .iter()
                 .fold(message, |message, item| item.redact(message)),
-            (Kind::Map(members), _) => members
-                .iter()
-                .fold(message, |message, (_, _, value)| value.redact(message)),
+            (Kind::Map { members, .. }, _) => members
+                .values()
+                .fold(message, |message, (_, value)| value.redact(message)),
         }
     }
 
@@ -87,7 +100,7 @@ impl Tree {
             Kind::Scalar(Value::Number(_)) => "a number",
             Kind::Scalar(_) => "a string",
             Kind::List(_) => "a list",
-            Kind::Map(_) => "a map",
+            Kind::Map { .. } => "a map",
         }
     }
 
@@ -131,9 +144,9 @@ impl Tree {
             Kind::List(items) => items
                 .iter_mut()
                 .for_each(|item| item.interpolate(env, report)),
-            Kind::Map(members) => members
-                .iter_mut()
-                .for_each(|(_, _, value)| value.interpolate(env, report)),
+            Kind::Map { members, .. } => members
+                .values_mut()
+                .for_each(|(_, value)| value.interpolate(env, report)),
         }
     }
 }
@@ -217,14 +230,6 @@ impl<'de> Visitor<'de> for Kinds {
         Ok(Kind::Scalar(Value::Null))
     }
 
-    fn visit_none<E>(self) -> Result<Kind, E> {
-        Ok(Kind::Scalar(Value::Null))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Kind, D::Error> {
-        Kind::deserialize(deserializer)
-    }
-
     fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
         Ok(Kind::Scalar(value.into()))
     }
@@ -254,10 +259,14 @@ impl<'de> Visitor<'de> for Kinds {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
-        let mut members = Vec::new();
+        let (mut members, mut repeated) = (IndexMap::new(), Vec::new());
         while let Some((name, value)) = map.next_entry::<Spanned<String>, Spanned<Kind>>()? {
-            members.push((name.value, position(name.referenced), value.into()));
+            let position = position(name.referenced);
+            match members.entry(name.value) {
+                Entry::Occupied(first) => repeated.push((first.key().clone(), position)),
+                Entry::Vacant(new) => drop(new.insert((position, value.into()))),
+            }
         }
-        Ok(Kind::Map(members))
+        Ok(Kind::Map { members, repeated })
     }
 }

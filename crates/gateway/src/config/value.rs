@@ -4,23 +4,19 @@ use std::{fmt::Debug, net::SocketAddr, time::Duration};
 
 use http::{HeaderName, Uri};
 use serde::{Deserialize, de::DeserializeOwned};
-use tower_fanout::{layers::config::duration, nearest_name};
+use tower_fanout::nearest_name;
 
-use super::{Bound, reader::ValueReader, tree::Kind};
+use super::{Bound, reader::ValueReader};
 
-/// A duration that is written with its unit, such as `300ms`.
-#[derive(Deserialize)]
-pub(super) struct Span(#[serde(with = "duration")] pub(super) Duration);
-
-/// Reads a duration. Returns `default` if it is missing or invalid.
-pub(super) fn span(reader: Option<ValueReader<'_>>, default: Duration) -> Duration {
-    reader
-        .and_then(|reader| reader.get())
-        .map_or(default, |Span(span)| span)
+/// Reads a duration, which is written with its unit, such as `300ms`.
+pub(super) fn duration(reader: &ValueReader<'_>) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct WithUnit(#[serde(with = "tower_fanout::layers::config::duration")] Duration);
+    reader.get().map(|WithUnit(duration)| duration)
 }
 
-/// Reads a size such as `"1MiB"`, in bytes. Returns `default` if it is missing or invalid.
-pub(super) fn size(reader: Option<ValueReader<'_>>, default: usize) -> usize {
+/// Reads a size such as `"1MiB"`, in bytes.
+pub(super) fn size(reader: &ValueReader<'_>) -> Option<usize> {
     // The longest suffix comes first, as every unit ends in `B`.
     const UNITS: [(&str, usize); 4] = [
         ("GiB", 1 << 30),
@@ -35,25 +31,18 @@ pub(super) fn size(reader: Option<ValueReader<'_>>, default: usize) -> usize {
         let bytes = number.trim().parse::<usize>().ok()?.checked_mul(unit)?;
         (bytes > 0).then_some(bytes)
     };
-    reader
-        .and_then(|reader| reader.parse("a size such as \"64KiB\" or \"1MiB\"", parse))
-        .unwrap_or(default)
+    reader.parse("a size such as \"64KiB\" or \"1MiB\"", parse)
 }
 
-/// Reads a size of at least `low` bytes. Returns `default` if it is missing, invalid or smaller.
-pub(super) fn size_from(reader: Option<ValueReader<'_>>, low: usize, default: usize) -> usize {
-    let read = size(reader.clone(), default);
-    if let Some(reader) = reader.filter(|_| read < low) {
+/// Reads a limit for the size of heads, in bytes.
+pub(super) fn head_size(reader: &ValueReader<'_>) -> Option<usize> {
+    let size = size(reader)?;
+    if size < 8 << 10 {
         let got = reader.tree.as_written();
-        reader.error("range", format!("must be >= {}KiB, got {got}", low >> 10));
-        return default;
+        reader.error("range", format!("must be >= 8KiB, got {got}"));
+        return None;
     }
-    read
-}
-
-/// Reads a boolean that is `true` by default.
-pub(super) fn is_on_unless_off(reader: Option<ValueReader<'_>>) -> bool {
-    reader.and_then(|reader| reader.get()) != Some(false)
+    Some(size)
 }
 
 /// Reads the name of a header.
@@ -92,12 +81,10 @@ pub(super) fn file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
         .ok()
 }
 
-/// Reads an IP address with a port. Returns `default` if it is missing or invalid.
-pub(super) fn address(reader: Option<ValueReader<'_>>, default: SocketAddr) -> SocketAddr {
+/// Reads an IP address with a port.
+pub(super) fn address(reader: &ValueReader<'_>) -> Option<SocketAddr> {
     let parse = |text: &str| text.parse().ok();
-    reader
-        .and_then(|reader| reader.parse("an address such as \"0.0.0.0:8080\"", parse))
-        .unwrap_or(default)
+    reader.parse("an address such as \"0.0.0.0:8080\"", parse)
 }
 
 /// Reads a URL. `example` is a valid one.
@@ -155,46 +142,28 @@ pub(super) fn in_range<T: PartialOrd + Debug>(
 
 /// Reads a default and a maximum. A missing part is taken from `otherwise`, its default limited by
 /// the maximum that is read.
-pub(super) fn bound<T: Copy + PartialOrd + Debug>(
-    reader: Option<ValueReader<'_>>,
+pub(super) fn bound<T: Copy + Ord + Debug>(
+    reader: &ValueReader<'_>,
     otherwise: Bound<T>,
     read: impl Fn(&ValueReader<'_>) -> Option<T>,
-) -> Bound<T> {
-    let Some(reader) = reader else {
-        return otherwise;
-    };
-    if !matches!(reader.tree.kind, Kind::Map(_)) {
-        let help = Some("write { default: …, max: … }".to_owned());
-        reader.error_with_help(
-            "type",
-            format!("expected a map, got {}", reader.tree.type_name()),
-            help,
-        );
-        return otherwise;
+) -> Option<Bound<T>> {
+    if reader.tree.members().is_none() {
+        let message = format!("expected a map, got {}", reader.tree.type_name());
+        let help = "write { default: …, max: … }".to_owned();
+        reader.error_with_help("type", message, Some(help));
+        return None;
     }
     let mut map = reader.as_map();
-    let default = map.take("default").and_then(|reader| read(&reader));
-    let max = map
-        .take("max")
-        .and_then(|reader| read(&reader))
-        .unwrap_or(otherwise.max);
+    let default = map.get("default", &read);
+    let max = map.get("max", &read).unwrap_or(otherwise.max);
     map.finish();
-    if let Some(default) = default
-        && default > max
-    {
-        reader.error(
-            "invalid",
-            format!("default must be <= max {max:?}, got {default:?}"),
-        );
+    if let Some(default) = default.filter(|default| *default > max) {
+        let message = format!("default must be <= max {max:?}, got {default:?}");
+        reader.error("invalid", message);
     }
-    // A maximum below the built-in default lowers the default too.
-    let fallback = if otherwise.default > max {
-        max
-    } else {
-        otherwise.default
-    };
-    Bound {
-        default: default.unwrap_or(fallback),
+    Some(Bound {
+        // A maximum below the built-in default lowers the default too.
+        default: default.unwrap_or(otherwise.default.min(max)),
         max,
-    }
+    })
 }

@@ -7,10 +7,11 @@ mod stubs;
 
 use std::{
     error::Error,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
+use tokio::net::TcpListener;
 use tower_fanout_http::{
     jwt::{Algorithm, sign},
     server::{Server, ShutdownOutcome},
@@ -18,7 +19,7 @@ use tower_fanout_http::{
 use uuid::Uuid;
 
 pub(crate) use self::stubs::NAMES;
-use self::stubs::{Stub, router};
+use self::stubs::router;
 use crate::{
     app::App,
     auth::Auth,
@@ -45,12 +46,13 @@ pub(crate) async fn demo(
         ("DEMO_SECRET".to_owned(), secret.clone()),
     ];
     for name in NAMES {
-        let stub = Stub::bind(down.iter().any(|down| down == name)).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         variables.push((
             format!("DEMO_{}", name.to_uppercase()),
-            format!("http://{}", stub.addr),
+            format!("http://{}", listener.local_addr()?),
         ));
-        if let Some(listener) = stub.listener {
+        // The listener of a stub that is down is dropped, so connections to its port are refused.
+        if !down.iter().any(|down| down == name) {
             let stub = Server::default();
             tokio::spawn(stub.serve(listener, router(name), std::future::pending()));
         }

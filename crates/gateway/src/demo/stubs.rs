@@ -1,7 +1,6 @@
 //! Five stub services on loopback ports, with latency and faults.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,35 +15,9 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 /// The names of the services.
 pub(crate) const NAMES: [&str; 5] = ["onchain", "sentiment", "tokenomics", "team", "social"];
-
-/// A stub service. A stub that is down has an address but no socket.
-#[derive(Debug)]
-pub(super) struct Stub {
-    /// Address of the stub.
-    pub(super) addr: SocketAddr,
-    /// Listening socket, or `None` if the stub is down.
-    pub(super) listener: Option<TcpListener>,
-}
-
-impl Stub {
-    /// Binds a free loopback port. A stub that is `down` closes the socket again, so that connections
-    /// to it are refused.
-    ///
-    /// # Errors
-    /// Returns an error if no port can be bound.
-    pub(super) async fn bind(down: bool) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        Ok(Self {
-            addr: listener.local_addr()?,
-            // Dropping the listener frees the port, so connections to it are refused.
-            listener: (!down).then_some(listener),
-        })
-    }
-}
 
 /// Returns the routes of the stub `name`.
 pub(super) fn router(name: &str) -> Router {

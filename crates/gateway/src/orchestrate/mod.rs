@@ -35,7 +35,7 @@ pub(crate) use self::reply::json_response;
 use self::{
     merged::{has_merged_document, merged_document},
     reply::Reply,
-    request::{InvalidBody, RequestedOptions},
+    request::RequestedOptions,
 };
 use crate::{inbound::Inbound, route::Route};
 
@@ -137,7 +137,7 @@ impl Endpoint {
 
     fn requested(&self, body: &Json) -> Result<RequestedOptions, Problem> {
         let plan = self.route.fan_out.plan();
-        request::read(body.as_raw().as_bytes(), |name| plan.index_of(name)).map_err(problem_of)
+        request::read(body.as_raw().as_bytes(), |name| plan.index_of(name))
     }
 
     async fn body(&self, inbound: &Inbound, body: Body) -> Result<Bytes, Problem> {
@@ -205,15 +205,6 @@ fn check_media_type(inbound: &Inbound) -> Result<(), Problem> {
 fn json(bytes: Bytes) -> Result<Json, Problem> {
     Json::parse(bytes)
         .map_err(|_| Problem::new(Code::MalformedJson).detail("The body is not valid JSON."))
-}
-
-fn problem_of(error: InvalidBody) -> Problem {
-    match error {
-        InvalidBody::Malformed { line, column } => Problem::new(Code::MalformedJson).detail(format!(
-            "Expected a JSON object with unique keys; the error is at line {line}, column {column}."
-        )),
-        InvalidBody::Invalid(errors) => Problem::new(Code::Validation).errors(errors),
-    }
 }
 
 /// A request with its effective options, ready to run.

@@ -1,12 +1,12 @@
 //! Reads the body of an orchestrate request. Every field is checked, so that one response reports all
 //! mistakes.
 
-use std::{borrow::Cow, fmt, ops::RangeInclusive};
+use std::{borrow::Cow, fmt, ops::RangeInclusive, str::FromStr};
 
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tower_fanout::Strategy;
-use tower_fanout_http::problem::FieldError;
+use tower_fanout_http::problem::{Code, FieldError, Problem};
 
 /// The options of an orchestrate request. A field that the request leaves out is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,33 +29,21 @@ pub(crate) struct RequestedOptions {
     pub(crate) fallbacks: Option<bool>,
 }
 
-/// The errors of an invalid body.
-#[derive(Clone, Debug)]
-pub(crate) enum InvalidBody {
-    /// The body is not a JSON object, or has a duplicate key.
-    Malformed {
-        /// Line of the error, from 1.
-        line: usize,
-        /// Column of the error, from 1.
-        column: usize,
-    },
-    /// The errors of all fields.
-    Invalid(Vec<FieldError>),
-}
-
 /// Reads the body. `index_of` returns the index of a service in the plan by its name.
 ///
 /// # Errors
-/// Returns [`InvalidBody`] if the body is malformed or a field is invalid.
+/// Returns a problem if the body is not a JSON object or has a duplicate key, and a problem with the
+/// errors of all fields if a field is invalid.
 pub(crate) fn read(
     body: &[u8],
     index_of: impl Fn(&str) -> Option<usize>,
-) -> Result<RequestedOptions, InvalidBody> {
-    let members: Members<'_> =
-        serde_json::from_slice(body).map_err(|error| InvalidBody::Malformed {
-            line: error.line(),
-            column: error.column(),
-        })?;
+) -> Result<RequestedOptions, Problem> {
+    let members: Members<'_> = serde_json::from_slice(body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Problem::new(Code::MalformedJson).detail(format!(
+            "Expected a JSON object with unique keys; the error is at line {line}, column {column}."
+        ))
+    })?;
     let mut reader = Reader {
         index_of,
         errors: Vec::new(),
@@ -68,7 +56,7 @@ pub(crate) fn read(
     if reader.errors.is_empty() {
         Ok(requested)
     } else {
-        Err(InvalidBody::Invalid(reader.errors))
+        Err(Problem::new(Code::Validation).errors(reader.errors))
     }
 }
 
@@ -134,75 +122,56 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
         self.errors.push(FieldError::new(pointer, code, detail));
     }
 
-    fn boolean(&mut self, pointer: String, value: &str) -> Option<bool> {
-        match value {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => {
-                self.report(pointer, "type", "must be true or false");
-                None
-            }
+    /// Returns `value`. Reports an error if it is `None`.
+    fn or_report<T>(
+        &mut self,
+        value: Option<T>,
+        pointer: String,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Option<T> {
+        if value.is_none() {
+            self.report(pointer, code, detail);
         }
+        value
     }
 
-    /// Reads an integer in `range`. Accepts only digits, so `1e1` and `-0` are errors.
-    fn integer<T: Copy + TryFrom<u64> + PartialOrd + fmt::Display>(
+    fn boolean(&mut self, pointer: String, value: &str) -> Option<bool> {
+        self.or_report(value.parse().ok(), pointer, "type", "must be true or false")
+    }
+
+    /// Reads an integer in `range`. Accepts only digits, so `1e1` is not an integer.
+    fn integer<T: FromStr + PartialOrd + fmt::Display>(
         &mut self,
         pointer: String,
         value: &str,
         range: RangeInclusive<T>,
     ) -> Option<T> {
-        let (low, high) = (range.start(), range.end());
-        if value.bytes().any(|byte| !byte.is_ascii_digit()) {
-            // A negative integer has the right type but is out of range.
-            let negative = value
-                .strip_prefix('-')
-                .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-            let code = if negative { "range" } else { "type" };
-            self.report(
-                pointer,
-                code,
-                format!("must be an integer from {low} to {high}"),
-            );
+        let bounds = format!("from {} to {}", range.start(), range.end());
+        // A negative integer has the right type but is out of range.
+        let digits = value.strip_prefix('-').unwrap_or(value);
+        if digits.bytes().any(|byte| !byte.is_ascii_digit()) {
+            self.report(pointer, "type", format!("must be an integer {bounds}"));
             return None;
         }
-        let number = value
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| T::try_from(number).ok());
-        let within = number.filter(|number| range.contains(number));
-        if within.is_none() {
-            self.report(pointer, "range", format!("must be from {low} to {high}"));
-        }
-        within
+        let within = value.parse().ok().filter(|number| range.contains(number));
+        self.or_report(within, pointer, "range", format!("must be {bounds}"))
     }
 
     fn strategy(&mut self, pointer: String, value: &str) -> Option<Strategy> {
-        let strategy = serde_json::from_str(value).ok();
-        if strategy.is_none() {
-            let code = if value.starts_with('"') {
-                "range"
-            } else {
-                "type"
-            };
-            self.report(
-                pointer,
-                code,
-                "must be \"all\", \"partial\" or \"best_effort\"",
-            );
-        }
-        strategy
+        let code = if value.starts_with('"') {
+            "range"
+        } else {
+            "type"
+        };
+        let detail = "must be \"all\", \"partial\" or \"best_effort\"";
+        self.or_report(serde_json::from_str(value).ok(), pointer, code, detail)
     }
 
     fn services(&mut self, pointer: &str, value: &str) -> Option<Vec<usize>> {
-        let Ok(names) = serde_json::from_str::<Vec<&RawValue>>(value) else {
-            self.report(
-                pointer.to_owned(),
-                "type",
-                "must be a list of service names",
-            );
-            return None;
-        };
+        let names: Option<Vec<&RawValue>> = serde_json::from_str(value).ok();
+        let detail = "must be a list of service names";
+        let names = self.or_report(names, pointer.to_owned(), "type", detail)?;
         let mut indices = Vec::with_capacity(names.len());
         for (item, name) in names.into_iter().enumerate() {
             let pointer = format!("{pointer}/{item}");
@@ -225,11 +194,8 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
         for (item, index) in optional.iter().enumerate() {
             if required.contains(index) {
                 let pointer = format!("/optionalServices/{item}");
-                self.report(
-                    pointer,
-                    "duplicate",
-                    "duplicate service, already in requiredServices",
-                );
+                let detail = "duplicate service, already in requiredServices";
+                self.report(pointer, "duplicate", detail);
             }
         }
     }
@@ -244,13 +210,14 @@ mod tests {
     }
 
     fn errors(body: &str) -> Vec<(String, String)> {
-        match read(body.as_bytes(), index_of) {
-            Err(InvalidBody::Invalid(errors)) => errors
-                .into_iter()
-                .map(|error| (error.pointer().to_owned(), error.code().to_owned()))
-                .collect(),
-            other => panic!("{body}: {other:?}"),
-        }
+        let problem = read(body.as_bytes(), index_of).unwrap_err();
+        assert_eq!(problem.code(), Code::Validation, "{body}");
+        let json: serde_json::Value = serde_json::from_str(&problem.to_json(None)).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let errors = json["errors"].as_array().unwrap().iter();
+        errors
+            .map(|error| (text(&error["pointer"]), text(&error["code"])))
+            .collect()
     }
 
     fn error(body: &str) -> (String, String) {
@@ -293,13 +260,8 @@ mod tests {
             "{'a': 1}",
             "null",
         ] {
-            assert!(
-                matches!(
-                    read(body.as_bytes(), index_of),
-                    Err(InvalidBody::Malformed { .. })
-                ),
-                "{body:?}"
-            );
+            let problem = read(body.as_bytes(), index_of).unwrap_err();
+            assert_eq!(problem.code(), Code::MalformedJson, "{body:?}");
         }
     }
 
@@ -329,10 +291,9 @@ mod tests {
     #[test]
     fn fault_e5_rejects_a_duplicate_key() {
         let body = br#"{"timeout": 5000, "timeout": 6000}"#;
-        assert!(matches!(
-            read(body, index_of),
-            Err(InvalidBody::Malformed { line: 1, .. })
-        ));
+        let problem = read(body, index_of).unwrap_err();
+        assert_eq!(problem.code(), Code::MalformedJson);
+        assert!(problem.to_json(None).contains("at line 1, column "));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tower_fanout_http::{
 
 use super::super::{
     reader::ValueReader,
-    value::{self, file, size, span, word},
+    value::{self, duration, file, size, word},
 };
 
 /// A JWK set that an issuer publishes.
@@ -41,18 +41,14 @@ pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
     let mut map = reader.as_map();
     let url_reader = map.require("url");
     let mut config = JwksConfig::default();
-    config.poll_interval = span(map.take("poll_interval"), config.poll_interval);
-    config.cooldown = span(map.take("cooldown"), config.cooldown);
-    config.timeout = span(map.take("timeout"), config.timeout);
-    config.max_body = size(map.take("max_body"), config.max_body);
-    config.max_keys = map
-        .take("max_keys")
-        .and_then(|reader| reader.get())
-        .unwrap_or(config.max_keys);
-    config.max_stale = span(map.take("max_stale"), config.max_stale);
+    map.set("poll_interval", &mut config.poll_interval, duration);
+    map.set("cooldown", &mut config.cooldown, duration);
+    map.set("timeout", &mut config.timeout, duration);
+    map.set("max_body", &mut config.max_body, size);
+    map.set("max_keys", &mut config.max_keys, ValueReader::get);
+    map.set("max_stale", &mut config.max_stale, duration);
     let starts = [("fail", Start::Fail), ("degraded", Start::Degraded)];
-    let start = map.take("start").and_then(|reader| word(&reader, &starts));
-    config.start = start.unwrap_or(config.start);
+    map.set("start", &mut config.start, |reader| word(reader, &starts));
     let ca_reader = map.take("ca_file");
     map.finish();
     let mut valid = reader.check(&config);

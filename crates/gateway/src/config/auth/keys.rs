@@ -6,7 +6,6 @@ use super::{
     super::{
         Secret,
         reader::{MapReader, ValueReader},
-        tree::Kind,
         value::{did_you_mean, file},
     },
     jwks::{JwksSource, jwks},
@@ -82,14 +81,13 @@ pub(super) fn keys(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
 }
 
 fn is_published(item: &ValueReader<'_>) -> bool {
-    matches!(&item.tree.kind, Kind::Map(members) if members.iter().any(|(key, _, _)| key == "jwks"))
+    let members = item.tree.members();
+    members.is_some_and(|members| members.contains_key("jwks"))
 }
 
 fn fetched(item: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
     let mut map = item.as_map();
-    let config = map
-        .take("jwks")
-        .and_then(|reader| jwks(&reader, algorithms));
+    let config = map.get("jwks", |reader| jwks(reader, algorithms));
     map.finish();
     config
 }
@@ -97,10 +95,8 @@ fn fetched(item: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSourc
 /// Reads one static key, with its algorithm and material. Returns `None` after reporting its errors.
 fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, (Algorithm, Secret))> {
     let mut map = reader.as_map();
-    let kid = map.take("kid").and_then(|reader| reader.text());
-    let declared = map
-        .take("algorithm")
-        .and_then(|reader| declared(&reader, allowed));
+    let kid = map.get("kid", ValueReader::text);
+    let declared = map.get("algorithm", |reader| declared(reader, allowed));
     let material = material(&mut map);
     map.finish();
     let (material, from_secret, at) = material?;

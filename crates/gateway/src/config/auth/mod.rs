@@ -13,7 +13,7 @@ pub(crate) use self::{jwks::JwksSource, keys::KeysConfig, route::RouteAuth};
 use super::{
     Tier,
     reader::ValueReader,
-    value::{Span, is_on_unless_off, known, span},
+    value::{duration, known},
 };
 
 /// A JWT provider.
@@ -52,18 +52,13 @@ fn jwt(reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
         .require("algorithms")
         .map(|reader| algorithms(&reader))
         .unwrap_or_default();
-    let keys = map
-        .require("keys")
-        .and_then(|reader| keys(&reader, &algorithms));
+    let keys = map.get_required("keys", |reader| keys(reader, &algorithms));
     let mut verifier = VerifierConfig::default();
-    verifier.issuers = map.texts("issuers");
-    verifier.audiences = map.texts("audiences");
-    verifier.leeway = span(map.take("leeway"), verifier.leeway);
-    verifier.max_age = map
-        .take("max_age")
-        .and_then(|reader| reader.get())
-        .map(|Span(age)| age);
-    verifier.require_typ = map.take("require_typ").and_then(|reader| typ(&reader));
+    verifier.issuers = map.each("issuers", ValueReader::text);
+    verifier.audiences = map.each("audiences", ValueReader::text);
+    map.set("leeway", &mut verifier.leeway, duration);
+    verifier.max_age = map.get("max_age", duration);
+    verifier.require_typ = map.get("require_typ", typ);
     verifier.require_jti = map.is_on("require_jti");
     verifier.tiers = tiers.keys().cloned().collect();
     if let Some(lowest) = verifier.tiers.first() {
@@ -71,24 +66,30 @@ fn jwt(reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
     }
     if let Some(reader) = map.take("tier") {
         let mut map = reader.as_map();
-        verifier.tier_claim = map.require("claim").and_then(|reader| reader.text());
-        let default = map.take("default");
-        let default = default.and_then(|reader| known(&reader, "tier", tiers.keys()));
-        verifier.default_tier = default.unwrap_or(verifier.default_tier);
+        verifier.tier_claim = map.get_required("claim", ValueReader::text);
+        map.set("default", &mut verifier.default_tier, |reader| {
+            known(reader, "tier", tiers.keys())
+        });
         map.finish();
     }
     if let Some(reader) = map.take("roles") {
         let mut map = reader.as_map();
-        let claim = map.require("claim").and_then(|reader| reader.text());
+        let claim = map.get_required("claim", ValueReader::text);
         verifier.roles_claim = claim.unwrap_or_default();
         map.finish();
     }
     let mut responses = JwtConfig::default();
-    if let Some(realm) = map.take("realm").and_then(|reader| reader.text()) {
-        responses.realm = realm;
-    }
-    responses.reveal_expired = is_on_unless_off(map.take("reveal_expired"));
-    responses.skip_preflight = map.is_on("skip_preflight");
+    map.set("realm", &mut responses.realm, ValueReader::text);
+    map.set(
+        "reveal_expired",
+        &mut responses.reveal_expired,
+        ValueReader::get,
+    );
+    map.set(
+        "skip_preflight",
+        &mut responses.skip_preflight,
+        ValueReader::get,
+    );
     map.finish();
     reader.check(&verifier);
     reader.check(&responses);

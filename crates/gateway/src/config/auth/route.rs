@@ -32,21 +32,14 @@ pub(in super::super) fn route_auth(
     jwt: &IndexMap<String, Jwt>,
 ) -> Option<RouteAuth> {
     let mut map = reader.as_map();
-    let names = map
-        .require("jwt")
-        .and_then(|reader| providers(&reader, jwt));
-    let any_role = map.items("any_role");
-    let all_scopes = map.items("all_scopes");
-    let propagated = map.items("propagate_claims");
-    map.finish();
-    let (any_role, all_scopes) = (
-        any_role.iter().filter_map(ValueReader::text).collect(),
-        all_scopes.iter().filter_map(scope).collect(),
-    );
+    let names = map.get_required("jwt", |reader| providers(reader, jwt));
+    let any_role = map.each("any_role", ValueReader::text);
+    let all_scopes = map.each("all_scopes", scope);
     let mut claims = PropagateClaimsConfig::default();
-    for reader in &propagated {
-        claims = propagate(&claims, reader).unwrap_or(claims);
+    for reader in map.each("propagate_claims", |reader| Some(reader.clone())) {
+        claims = propagate(&claims, &reader).unwrap_or(claims);
     }
+    map.finish();
     Some(RouteAuth {
         jwt: names?,
         any_role,
@@ -111,7 +104,7 @@ fn propagate(
     reader: &ValueReader<'_>,
 ) -> Option<PropagateClaimsConfig> {
     let mut map = reader.as_map();
-    let claim = map.require("claim").and_then(|reader| reader.text());
+    let claim = map.get_required("claim", ValueReader::text);
     let header = map.require("header");
     let encode = map.is_on("encode");
     map.finish();
