@@ -13,9 +13,8 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use metrics::counter;
 use tower::{Service, ServiceBuilder};
-use tower_fanout::{Downstream, layers::ClassifyHttp};
+use tower_fanout::layers::ConfigError;
 use tower_fanout_http::{
-    client::Client,
     correlation::{CorrelationId, CorrelationLayer, Replaced},
     cors::CorsLayer,
     forward::LoopDetectionLayer,
@@ -29,7 +28,7 @@ use tower_fanout_http::{
 use crate::{
     auth::Auth,
     backend::Backend,
-    config::{Config, DownstreamConfig, PlanConfig, Route as RouteConfig, RouteAuth},
+    config::{Config, PlanConfig, Route as RouteConfig, RouteAuth},
     health::{self, Readiness},
     openapi,
     orchestrate::Endpoint,
@@ -48,11 +47,7 @@ pub(crate) struct App {
     routes: Vec<(RouteConfig, Endpoint)>,
     backends: Vec<Arc<Backend>>,
     ready: Readiness,
-    edge: Edge,
-}
-
-/// Configuration of the layers around the routes.
-struct Edge {
+    // The layers around the routes.
     correlation: CorrelationLayer,
     proxies: ForwardedLayer,
     trace: TraceLayer,
@@ -68,23 +63,15 @@ impl App {
         // Layers look up their counters when they are built, so the recorder must be installed first.
         let _ = telemetry::metrics();
         let backends = config.downstreams.iter().map(|(name, downstream)| {
-            let backend = backend(name, downstream)?;
+            let backend = Backend::new(name, downstream)?;
             Ok((name.clone(), Arc::new(backend)))
         });
-        let backends = backends.collect::<Result<Backends, BoxError>>()?;
-        // Only tiers with a limit are kept. A missing tier is unlimited.
-        let limits = config
-            .tiers
-            .iter()
-            .filter_map(|(name, tier)| Some((name.clone(), tier.max_concurrency?)));
-        let limits: Vec<_> = limits.collect();
-        // Callers without a token are in the lowest tier.
-        let lowest = config.tiers.first().map_or("default", |(name, _)| name);
-        let anonymous: Arc<str> = lowest.into();
+        let backends = backends.collect::<Result<Backends, ConfigError>>()?;
+        let tiers = Arc::new(config.tiers.clone());
         let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
-            route: Arc::new(Route::new(name, plan, limits.clone(), &backends)),
+            route: Arc::new(Route::new(name, plan, &backends)),
             body: config.server.body,
-            anonymous: Arc::clone(&anonymous),
+            tiers: Arc::clone(&tiers),
             server_timing: config.server_timing,
         };
         let orchestrate = config.orchestrate.as_ref();
@@ -96,13 +83,11 @@ impl App {
                 .collect(),
             backends: backends.into_values().collect(),
             ready,
-            edge: Edge {
-                correlation: CorrelationLayer::new(config.server.correlation)
-                    .on_replaced(count_replaced),
-                proxies: config.server.proxies.clone(),
-                trace: config.trace.clone(),
-                cors: config.server.cors.clone().map(CorsLayer::new).transpose()?,
-            },
+            correlation: CorrelationLayer::new(config.server.correlation)
+                .on_replaced(count_replaced),
+            proxies: config.server.proxies.clone(),
+            trace: config.trace.clone(),
+            cors: config.server.cors.clone().map(CorsLayer::new).transpose()?,
         })
     }
 
@@ -142,11 +127,11 @@ impl App {
     {
         ServiceBuilder::new()
             // Outermost, so that every response, log line and error has the request id.
-            .layer(self.edge.correlation)
+            .layer(self.correlation)
             // Before logging, which names the client. Layers below must not trust forwarding headers.
-            .layer(self.edge.proxies.clone())
+            .layer(self.proxies.clone())
             // Next to the correlation id, because the trace context identifies the request too.
-            .layer(self.edge.trace.clone())
+            .layer(self.trace.clone())
             // Above every layer that logs, and below the layers that provide its ids.
             .layer(RequestSpanLayer::new())
             // Above `ProblemLayer`, so that problems from panics are logged and counted too.
@@ -159,7 +144,7 @@ impl App {
             .layer(LoopDetectionLayer::new())
             // Below the guard, which responds to `OPTIONS *`. Above routing and authentication, because a
             // preflight request carries no token.
-            .option_layer(self.edge.cors.clone())
+            .option_layer(self.cors.clone())
             // axum needs its own body type. The layers above accept any body.
             .map_request(|request: Request<B>| request.map(Body::new))
             .map_err(|never: Infallible| -> tower_fanout::layers::Rejection { match never {} })
@@ -220,20 +205,6 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Rou
                 auth.protect(required, handler),
             )
         })
-}
-
-fn backend(name: &str, config: &DownstreamConfig) -> Result<Backend, BoxError> {
-    let client = Client::new(&config.endpoint, config.client.clone())?;
-    let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
-    let downstream = Downstream::new(name, config.policy.clone(), classify)?;
-    let forward = config.forward.clone();
-    Ok(Backend::new(
-        name.to_owned(),
-        downstream,
-        client,
-        forward,
-        1,
-    ))
 }
 
 /// Builds the handler of a configured route.
@@ -312,7 +283,7 @@ orchestrate:
 ";
         let config = Config::parse("page.yaml", text, &|_| None).unwrap();
         let backends = config.downstreams.iter().map(|(name, downstream)| {
-            let backend = backend(name, downstream).unwrap_or_else(|_| panic!("{name} is valid"));
+            let backend = Backend::new(name, downstream).unwrap();
             (name.clone(), Arc::new(backend))
         });
         let backends: Backends = backends.collect();

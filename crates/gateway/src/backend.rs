@@ -8,9 +8,11 @@ use std::{
 use serde::Serialize;
 use tower_fanout::{
     Branch, Downstream, ErrorKind, breaker_state,
-    layers::{ClassifyHttp, ConcurrencyLayer, breaker::State},
+    layers::{ClassifyHttp, ConcurrencyLayer, ConfigError, breaker::State},
 };
 use tower_fanout_http::{client::Client, forward::ForwardHeaders};
+
+use crate::config::DownstreamConfig;
 
 /// A downstream, shared by all routes that call it.
 #[derive(Debug)]
@@ -23,46 +25,24 @@ pub(crate) struct Backend {
     pub(crate) client: Client,
     /// Headers of the caller that are forwarded to it.
     pub(crate) forward: ForwardHeaders,
-    /// Number of endpoints.
-    pub(crate) endpoints: usize,
-    last_failure: Mutex<Option<LastFailure>>,
-}
-
-/// Kind and time of the last failure of a downstream.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastFailure {
-    kind: ErrorKind,
-    at: SystemTime,
-}
-
-impl Serialize for LastFailure {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct;
-        let mut fields = serializer.serialize_struct("LastFailure", 2)?;
-        fields.serialize_field("kind", self.kind.as_str())?;
-        fields.serialize_field("at", &humantime::format_rfc3339_millis(self.at).to_string())?;
-        fields.end()
-    }
+    /// Kind and time of the last failure.
+    last_failure: Mutex<Option<(ErrorKind, SystemTime)>>,
 }
 
 impl Backend {
     /// Creates a downstream without a recorded failure.
-    #[must_use]
-    pub(crate) fn new(
-        name: String,
-        downstream: Downstream<ClassifyHttp>,
-        client: Client,
-        forward: ForwardHeaders,
-        endpoints: usize,
-    ) -> Self {
-        Self {
-            name,
-            downstream,
-            client,
-            forward,
-            endpoints,
+    ///
+    /// # Errors
+    /// Returns an error if its client or policy cannot be built.
+    pub(crate) fn new(name: &str, config: &DownstreamConfig) -> Result<Self, ConfigError> {
+        let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
+        Ok(Self {
+            name: name.to_owned(),
+            downstream: Downstream::new(name, config.policy.clone(), classify)?,
+            client: Client::new(&config.endpoint, config.client.clone())?,
+            forward: config.forward.clone(),
             last_failure: Mutex::default(),
-        }
+        })
     }
 
     /// Returns the state of the circuit breaker, or `None` if it is off.
@@ -76,10 +56,7 @@ impl Backend {
     /// Records the failure of a completed branch, if it has one.
     pub(crate) fn record(&self, branch: &Branch) {
         if let Some(error) = &branch.error {
-            *self.last_failure() = Some(LastFailure {
-                kind: error.kind(),
-                at: SystemTime::now(),
-            });
+            *self.last_failure() = Some((error.kind(), SystemTime::now()));
         }
     }
 
@@ -97,21 +74,21 @@ impl Backend {
         Health {
             status,
             circuit_breaker_state: breaker_state(state),
+            // A downstream has one endpoint.
             endpoints: Endpoints {
-                healthy: if status == HealthStatus::Down {
-                    0
-                } else {
-                    self.endpoints
-                },
-                total: self.endpoints,
+                healthy: u32::from(status != HealthStatus::Down),
+                total: 1,
             },
             in_flight: limit.map_or(0, ConcurrencyLayer::in_flight),
             limit: limit.map(ConcurrencyLayer::limit),
-            last_failure: *self.last_failure(),
+            last_failure: self.last_failure().map(|(kind, at)| LastFailure {
+                kind: kind.as_str(),
+                at: humantime::format_rfc3339_millis(at).to_string(),
+            }),
         }
     }
 
-    fn last_failure(&self) -> MutexGuard<'_, Option<LastFailure>> {
+    fn last_failure(&self) -> MutexGuard<'_, Option<(ErrorKind, SystemTime)>> {
         self.last_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -145,6 +122,12 @@ pub(crate) struct Health {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Endpoints {
-    healthy: usize,
-    total: usize,
+    healthy: u32,
+    total: u32,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LastFailure {
+    kind: &'static str,
+    at: String,
 }

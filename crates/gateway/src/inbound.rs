@@ -61,7 +61,11 @@ impl Inbound {
     /// # Errors
     /// Returns the condition's error.
     pub(crate) fn holds(&self, condition: &Condition) -> Result<bool, EvalError> {
-        match condition.holds(&Source::of(self)) {
+        let source = Source {
+            inbound: self,
+            answers: None,
+        };
+        match condition.holds(&source) {
             // In an explanation, a missing value is not a mistake of the caller.
             Err(EvalError::Missing(reference)) if self.is_unknown(&reference.root) => Ok(false),
             result => result,
@@ -94,24 +98,10 @@ impl CallContext for Inbound {
 /// on.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'s> {
-    inbound: &'s Inbound,
-    answers: Option<&'s Answers>,
-}
-
-impl<'s> Source<'s> {
-    /// Creates a source with the request only.
-    #[must_use]
-    pub(crate) const fn of(inbound: &'s Inbound) -> Self {
-        let answers = None;
-        Self { inbound, answers }
-    }
-
-    /// Creates a source with the request and the responses of other nodes.
-    #[must_use]
-    pub(crate) const fn with(inbound: &'s Inbound, answers: &'s Answers) -> Self {
-        let answers = Some(answers);
-        Self { inbound, answers }
-    }
+    /// The client request.
+    pub(crate) inbound: &'s Inbound,
+    /// The responses of other nodes. `None` before the run.
+    pub(crate) answers: Option<&'s Answers>,
 }
 
 impl Lookup for Source<'_> {

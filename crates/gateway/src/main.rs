@@ -35,7 +35,7 @@ use crate::{
     cli::{Cli, Command, ExplainFormat, Format},
     config::{Config, KeysConfig},
     health::Readiness,
-    orchestrate::explain::{ExplainedRequest, to_json},
+    orchestrate::explain::to_json,
     run::{Sockets, run, signals},
 };
 
@@ -137,11 +137,7 @@ fn explain(
     let body = body.map(std::fs::read).transpose();
     let body = body.map_err(|error| format!("cannot read the body file: {error}"))?;
     let explanation = endpoint
-        .explain(ExplainedRequest {
-            tier,
-            body: body.map(Into::into),
-            orchestrate,
-        })
+        .explain(tier, body.map(Into::into), orchestrate)
         .map_err(|problem| match format {
             ExplainFormat::Json => problem.to_json(None),
             ExplainFormat::Text | ExplainFormat::Mermaid => problem.to_string(),

@@ -56,8 +56,6 @@ pub(crate) struct Route {
     pub(crate) merge: Merge,
     /// Success criterion, unless the request chooses one.
     pub(crate) strategy: Strategy,
-    /// Maximum number of downstream calls in flight per tier. Tiers without a limit are absent.
-    pub(crate) tiers: Vec<(String, u8)>,
 }
 
 /// A node of the configuration, and the downstreams by name.
@@ -70,12 +68,7 @@ pub(crate) struct RouteNode<'c> {
 impl Route {
     /// Builds the route `name` from its configuration.
     #[must_use]
-    pub(crate) fn new(
-        name: &str,
-        config: &PlanConfig,
-        tiers: Vec<(String, u8)>,
-        backends: &Backends,
-    ) -> Self {
+    pub(crate) fn new(name: &str, config: &PlanConfig, backends: &Backends) -> Self {
         let nodes = config.nodes.values();
         let nodes: Vec<_> = nodes.map(|node| RouteNode::new(node, backends)).collect();
         let observer = Observer {
@@ -98,17 +91,7 @@ impl Route {
             limits: config.limits,
             merge: config.aggregate.merge.clone(),
             strategy: config.aggregate.strategy,
-            tiers,
         }
-    }
-
-    /// Returns the maximum number of calls in flight of a tier, or `None` if it has no limit.
-    #[must_use]
-    pub(crate) fn tier_limit(&self, tier: &str) -> Option<u8> {
-        self.tiers
-            .iter()
-            .find(|(name, _)| name == tier)
-            .map(|(_, limit)| *limit)
     }
 
     /// Returns the names of the nodes.
@@ -141,7 +124,10 @@ impl<'c> RouteNode<'c> {
             let prepared = inbound.prepared.get(index).and_then(Option::as_ref);
             let mut request = match prepared {
                 Some(request) => request.clone(),
-                None => template.render(&Source::with(inbound, answers))?,
+                None => template.render(&Source {
+                    inbound,
+                    answers: Some(answers),
+                })?,
             };
             let id = inbound.correlation_id.header_value();
             // The headers of the gateway are added last, so a template cannot replace them.

@@ -84,14 +84,14 @@ pub(crate) async fn run(
 ) -> Result<ShutdownOutcome, ConfigError> {
     let public = server::Server::new(server.config.clone())?;
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
-    let state = State {
-        backends: app.backends().to_vec(),
-        connections: server.config.connections.clone(),
-        auth: auth.clone(),
-    };
     // Dropping the set aborts its tasks.
     let mut background = JoinSet::new();
-    background.spawn(admin(sockets.admin.0, state));
+    background.spawn(admin(
+        sockets.admin.0,
+        app.backends().to_vec(),
+        server.config.connections.clone(),
+        auth.clone(),
+    ));
     background.spawn(reload(server.certificate.clone()));
     // The sockets are bound, so early connections wait in the backlog until `serve` accepts them.
     ready.set(true);
@@ -156,23 +156,21 @@ async fn either(
     }
 }
 
-/// The sources of the gauges on the metrics page.
-struct State {
+/// Serves the admin endpoints. The arguments are the sources of the gauges on the metrics page.
+async fn admin(
+    listener: TcpListener,
     backends: Vec<Arc<Backend>>,
     connections: Connections,
     auth: Auth,
-}
-
-/// Serves the admin endpoints.
-async fn admin(listener: TcpListener, state: State) {
+) {
     let metrics = telemetry::metrics();
     let mut background = JoinSet::new();
     background.spawn(upkeep(metrics.clone()));
     // Gauges are updated on each scrape. Counters and histograms update themselves.
     let page = move || {
-        state.backends.iter().for_each(|backend| measure(backend));
-        count(&state.connections);
-        state.auth.measure();
+        backends.iter().for_each(|backend| measure(backend));
+        count(&connections);
+        auth.measure();
         std::future::ready(metrics.render())
     };
     let router = Router::new().route("/metrics", get(page));

@@ -1,59 +1,44 @@
 //! Explanations of requests without running them.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tower_fanout::{Explanation, layers::Call};
-use tower_fanout_http::{
-    correlation::CorrelationId, forward::HopCount, problem::Problem, trace::TraceContext,
-};
+use tower_fanout::Explanation;
+use tower_fanout_http::problem::Problem;
 
 use super::{Endpoint, Job, RequestedOptions, json};
-use crate::{inbound::Inbound, route::Route};
-
-/// A hypothetical request to explain.
-#[derive(Clone, Debug)]
-pub(crate) struct ExplainedRequest {
-    /// Tier of the caller. `None` is the tier of a caller without a token.
-    pub(crate) tier: Option<String>,
-    /// Request body, if it is known.
-    pub(crate) body: Option<Bytes>,
-    /// `true` for an orchestrate request, whose body holds options.
-    pub(crate) orchestrate: bool,
-}
+use crate::route::Route;
 
 impl Endpoint {
-    /// Explains a hypothetical request.
+    /// Explains a hypothetical request. `tier` is that of the caller, by default the tier of a caller
+    /// without a token. `options` is `true` if the body holds options, as that of an orchestrate request.
     ///
     /// Parameters, query, headers and token are unknown, and so is the body if it is `None`. Unknown
     /// values that a node needs are not an error. A condition that reads one does not hold.
     ///
     /// # Errors
     /// Returns the problem for which the request would be rejected.
-    pub(crate) fn explain(&self, request: ExplainedRequest) -> Result<Explanation, Problem> {
-        let tier = request.tier.as_deref().unwrap_or(&self.anonymous);
-        let body = request.body.map(json).transpose()?;
-        let requested = match &body {
-            Some(body) if request.orchestrate => self.requested(body)?,
+    pub(crate) fn explain(
+        &self,
+        tier: Option<String>,
+        body: Option<Bytes>,
+        options: bool,
+    ) -> Result<Explanation, Problem> {
+        let (parts, ()) = Request::new(()).into_parts();
+        let mut inbound = self.inbound(parts);
+        inbound.hypothetical = true;
+        if let Some(tier) = tier {
+            inbound.tier = tier.into();
+        }
+        inbound.body = body.map(json).transpose()?;
+        let requested = match &inbound.body {
+            Some(body) if options => self.requested(body)?,
             _ => RequestedOptions::default(),
         };
-        let inbound = Inbound {
-            call: Call::NONE,
-            correlation_id: CorrelationId::generate(),
-            trace: TraceContext::generate(),
-            depth: HopCount::default(),
-            query: Vec::new(),
-            headers: Arc::default(),
-            route: Vec::new(),
-            claims: None,
-            tier: tier.into(),
-            hypothetical: true,
-            prepared: Vec::new(),
-            body,
-        };
-        Job::new(&self.route, inbound, &requested).explain()
+        Job::new(self, inbound, &requested).explain()
     }
 }
 

@@ -30,7 +30,10 @@ pub(super) fn check(
     choices: &[Choice],
     failed: Vec<(usize, BranchError)>,
 ) -> Result<Vec<Option<Request<Bytes>>>, Problem> {
-    let source = Source::of(inbound);
+    let source = Source {
+        inbound,
+        answers: None,
+    };
     let failed = failed.into_iter();
     let mut failures: Vec<_> = failed
         .map(|(node, error)| (node, MissingInput::from(error)))

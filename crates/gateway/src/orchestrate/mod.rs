@@ -12,6 +12,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header, request::Parts};
+use indexmap::IndexMap;
 use tokio::time::Instant;
 use tower_fanout::{
     Choice, FanOut, SelectError, Selection, Strategy,
@@ -37,7 +38,7 @@ use self::{
     reply::Reply,
     request::RequestedOptions,
 };
-use crate::{inbound::Inbound, route::Route};
+use crate::{config::Tier, inbound::Inbound, route::Route};
 
 /// A route with the settings of its handlers.
 #[derive(Clone)]
@@ -46,8 +47,8 @@ pub(crate) struct Endpoint {
     pub(crate) route: Arc<Route>,
     /// Limits for request bodies.
     pub(crate) body: BodyLimitConfig,
-    /// Tier of a caller without a token.
-    pub(crate) anonymous: Arc<str>,
+    /// Tiers by name, from the lowest to the highest.
+    pub(crate) tiers: Arc<IndexMap<String, Tier>>,
     /// `true` to send the `server-timing` response header.
     pub(crate) server_timing: bool,
 }
@@ -74,7 +75,9 @@ impl Endpoint {
                 .iter()
                 .any(|(name, value)| name == "execute" && value == "true");
             let (inbound, requested) = self.read(parts, body).await?;
-            let mut job = Job::new(&self.route, inbound, &requested).in_test(execute);
+            let mut job = Job::new(&self, inbound, &requested);
+            // Skips nodes that change state.
+            job.test = execute;
             // The explanation comes first, because the run consumes the job.
             let explanation = job.explain()?;
             let result = if execute {
@@ -118,7 +121,7 @@ impl Endpoint {
         requested: &RequestedOptions,
     ) -> Result<Response<Body>, Problem> {
         let form = ResponseFormat::of(&inbound.headers);
-        let job = Job::new(&self.route, inbound, requested);
+        let job = Job::new(self, inbound, requested);
         match form {
             ResponseFormat::Json => Ok(job.run(self.server_timing).await?.into_response()),
             ResponseFormat::Stream(framing) => job.stream(framing),
@@ -148,9 +151,9 @@ impl Endpoint {
 
     fn inbound(&self, parts: Parts) -> Inbound {
         let claims = parts.extensions.get::<Claims>().cloned();
-        let tier = claims
-            .as_ref()
-            .map_or(&*self.anonymous, |claims| claims.tier());
+        // Callers without a token are in the lowest tier.
+        let lowest = self.tiers.first().map_or("default", |(name, _)| name);
+        let tier = claims.as_ref().map_or(lowest, |claims| claims.tier());
         Inbound {
             // The job sets the deadline and the limits later, when it knows the requested options.
             call: Call::NONE,
@@ -220,7 +223,8 @@ struct Job<'r> {
 
 impl<'r> Job<'r> {
     /// Creates a job with the requested options, limited by the route and the tier.
-    fn new(route: &'r Route, mut inbound: Inbound, requested: &RequestedOptions) -> Self {
+    fn new(endpoint: &'r Endpoint, mut inbound: Inbound, requested: &RequestedOptions) -> Self {
+        let route = &*endpoint.route;
         let limits = &route.limits;
         let timeout = requested
             .timeout
@@ -229,10 +233,12 @@ impl<'r> Job<'r> {
         let retries = limits.retries.clamp(requested.retry_attempts);
         let sequential = requested.parallel == Some(false);
         let max_concurrency = limits.max_concurrency.clamp(requested.max_concurrency);
-        let max_concurrency = route
-            .tier_limit(&inbound.tier)
+        let tier = endpoint.tiers.get(&*inbound.tier);
+        let max_concurrency = match tier.and_then(|tier| tier.max_concurrency) {
             // The tier can only lower the limit.
-            .map_or(max_concurrency, |limit| limit.min(max_concurrency));
+            Some(limit) => max_concurrency.min(limit),
+            None => max_concurrency,
+        };
         inbound.call.deadline = Deadline::after(Instant::now(), timeout);
         inbound.call.max_retries = Some(retries);
         inbound.call.fallback = requested.fallbacks.unwrap_or(true);
@@ -256,11 +262,6 @@ impl<'r> Job<'r> {
             route,
             inbound,
         }
-    }
-
-    /// Turns test mode on or off. It skips nodes that change state.
-    fn in_test(self, test: bool) -> Self {
-        Self { test, ..self }
     }
 
     fn fan_out(&self) -> FanOut<Inbound> {
