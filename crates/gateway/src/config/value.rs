@@ -89,7 +89,7 @@ pub(super) fn address(reader: &ValueReader<'_>) -> Option<SocketAddr> {
 
 /// Reads a URL. `example` is a valid one.
 ///
-/// The diagnostic does not quote an invalid URL, as its credentials could not be told apart.
+/// The diagnostic does not quote an invalid URL, because it may contain credentials.
 pub(super) fn url(reader: &ValueReader<'_>, example: &str) -> Option<Uri> {
     let url = reader.text()?.parse();
     url.map_err(|_| reader.error("invalid", format!("expected a URL such as \"{example}\"")))
