@@ -52,7 +52,9 @@ fn app() -> Result<Router, BoxError> {
 /// Creates the verifier of tokens: one key, one issuer and one audience.
 fn verifier() -> Result<Verifier, BoxError> {
     let key = Key::from_secret(Algorithm::HS256, SECRET)?;
-    let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let config = VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["orders"]);
     Ok(Verifier::new(KeySet::new([key])?, config)?)
 }
 

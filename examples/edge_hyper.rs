@@ -40,7 +40,9 @@ fn app() -> Result<
     BoxError,
 > {
     let key = Key::from_secret(Algorithm::HS256, SECRET)?;
-    let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let config = VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["orders"]);
     let verifier = Verifier::new(KeySet::new([key])?, config)?;
     let body = BodyLimitConfig::default().max(1_024_usize);
     Ok(ServiceBuilder::new()

@@ -37,8 +37,13 @@ pub(crate) struct Signed {
 
 impl Signed {
     pub(crate) fn verifier(&self) -> Verifier {
-        let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
-        let config = config.tier("tier", ["free", "pro"], "free");
+        let config = VerifierConfig::new()
+            .issuers(["https://idp.example"])
+            .audiences(["orders"]);
+        let config = config
+            .tier_claim("tier".to_owned())
+            .tiers(["free", "pro"])
+            .default_tier("free");
         Verifier::new(self.keys.clone(), config).expect("the config is valid")
     }
 

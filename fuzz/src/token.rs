@@ -15,8 +15,12 @@ static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
 });
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
-    let config = VerifierConfig::new(["https://idp.example"], ["fuzz"])
-        .tier("realm.tier", ["free", "pro"], "free")
+    let config = VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["fuzz"])
+        .tier_claim("realm.tier".to_owned())
+        .tiers(["free", "pro"])
+        .default_tier("free")
         .roles_claim("realm.roles");
     let now = || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
     let verifier = Verifier::new(KEYS.clone(), config).expect("a valid config");

@@ -13,7 +13,7 @@ use crate::{
 
 config! {
     /// Bounds of a request, for [`Plan::check`].
-    #[derive(Copy, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Bounds {
         /// The deadline of the request. `None`, the default, means no bound on the time.
         pub deadline: Option<Duration> = None,

@@ -23,8 +23,8 @@ use http::{
 };
 use tower::Layer;
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
 };
 use tower_http::cors::{self, AllowOrigin};
 
@@ -33,51 +33,28 @@ use crate::correlation::CORRELATION_ID;
 /// The wildcard origin, which allows every origin.
 const ANY: &str = "*";
 
-/// Requests that pages of other origins may send, and response headers that they may read.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct CorsConfig {
-    /// Allowed origins, such as `https://shop.example` or `http://localhost:3000`, or only `*` for
-    /// every origin. Empty by default.
-    ///
-    /// `null` is rejected, because every sandboxed page has that origin.
-    pub origins: Vec<String>,
-    /// Allowed methods. Defaults to `GET` and `POST`.
-    pub methods: Vec<Method>,
-    /// Allowed request headers. Defaults to `authorization`, `content-type` and `x-correlation-id`.
-    pub headers: Vec<HeaderName>,
-    /// Response headers that pages may read. Defaults to `x-correlation-id`.
-    pub expose: Vec<HeaderName>,
-    /// Allows browsers to send cookies and client certificates. Defaults to `false`.
-    ///
-    /// Cannot be combined with `*` in any list. Bearer tokens do not need this setting.
-    pub credentials: bool,
-    /// Time for which a browser may cache the response to a preflight request, at most a day.
-    /// Defaults to 10 min.
-    pub max_age: Duration,
-}
-
-setters! {
-    CorsConfig {
-        origins: Vec<String>,
-        methods: Vec<Method>,
-        headers: Vec<HeaderName>,
-        expose: Vec<HeaderName>,
-        credentials: bool,
-        max_age: Duration,
-    }
-}
-
-impl Default for CorsConfig {
-    fn default() -> Self {
-        Self {
-            origins: Vec::new(),
-            methods: vec![Method::GET, Method::POST],
-            headers: vec![AUTHORIZATION, CONTENT_TYPE, CORRELATION_ID],
-            expose: vec![CORRELATION_ID],
-            credentials: false,
-            max_age: Duration::from_secs(600),
-        }
+config! {
+    /// Requests that pages of other origins may send, and response headers that they may read.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct CorsConfig {
+        /// Allowed origins, such as `https://shop.example` or `http://localhost:3000`, or only `*` for
+        /// every origin. Empty by default.
+        ///
+        /// `null` is rejected, because every sandboxed page has that origin.
+        pub origins: Vec<String> = Vec::new(),
+        /// Allowed methods. Defaults to `GET` and `POST`.
+        pub methods: Vec<Method> = vec![Method::GET, Method::POST],
+        /// Allowed request headers. Defaults to `authorization`, `content-type` and `x-correlation-id`.
+        pub headers: Vec<HeaderName> = vec![AUTHORIZATION, CONTENT_TYPE, CORRELATION_ID],
+        /// Response headers that pages may read. Defaults to `x-correlation-id`.
+        pub expose: Vec<HeaderName> = vec![CORRELATION_ID],
+        /// Allows browsers to send cookies and client certificates. Defaults to `false`.
+        ///
+        /// Cannot be combined with `*` in any list. Bearer tokens do not need this setting.
+        pub credentials: bool = false,
+        /// Time for which a browser may cache the response to a preflight request, at most a day.
+        /// Defaults to 10 min.
+        pub max_age: Duration = Duration::from_secs(600),
     }
 }
 

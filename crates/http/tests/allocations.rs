@@ -121,7 +121,9 @@ fn allocations_with_keys(keys: u8) -> u64 {
         "iss": "https://idp.example", "aud": "orders", "sub": "ada", "exp": 253_402_300_000_u64,
     });
     let token = sign(Algorithm::HS256, secret, &claims).unwrap();
-    let rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let rules = VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["orders"]);
     let verifier = Verifier::new(KeySet::new((0..keys).map(key)).unwrap(), rules).unwrap();
     let verify = || drop(verifier.verify(&token).unwrap());
     verify();

@@ -60,7 +60,9 @@ fn set(key: Key) -> KeySet {
 }
 
 fn rules() -> VerifierConfig {
-    VerifierConfig::new(["tests"], ["fanout"])
+    VerifierConfig::new()
+        .issuers(["tests"])
+        .audiences(["fanout"])
 }
 
 fn token() -> String {

@@ -21,7 +21,9 @@ fn fault_b16_verification_ignores_the_global_crypto_provider() {
     let claims = json!({"iss": "https://idp.example", "aud": "orders", "exp": exp, "sub": "ada"});
     let token = sign(Algorithm::HS256, secret, &claims).unwrap();
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, secret).unwrap()]).unwrap();
-    let rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let rules = VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["orders"]);
     assert_eq!(
         Verifier::new(keys, rules)
             .unwrap()

@@ -147,7 +147,9 @@ async fn problem_keeps_the_laws() {
 
 fn verifier() -> Verifier {
     let key = Key::from_secret(Algorithm::HS256, SECRET).unwrap();
-    let rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let rules = VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["orders"]);
     let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
     Verifier::new(KeySet::new([key]).unwrap(), rules)
         .unwrap()

@@ -28,6 +28,7 @@ config! {
     /// other. Fallbacks are not part of a policy. They are a layer of their own, which
     /// [`Downstream::fallback`](crate::Downstream::fallback) creates. Downstreams that are fallbacks of
     /// each other are therefore not detected here.
+    #[derive(Clone, Debug, PartialEq)]
     #[cfg_attr(
         feature = "serde",
         derive(serde::Serialize, serde::Deserialize),

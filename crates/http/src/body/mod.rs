@@ -32,8 +32,8 @@ use http::{
 use http_body::Body;
 use http_body_util::BodyExt;
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
 };
 
 pub use self::{
@@ -45,34 +45,21 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// Limits for request bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BodyLimitConfig {
-    /// Maximum size of a body in bytes, both encoded and decoded. Must be at least 1. Defaults to 1
-    /// MiB.
-    pub max: usize,
-    /// Maximum time for the whole body to arrive, 1 ms to 365 days. Defaults to 10 s.
-    pub timeout: Duration,
-    /// Decodes bodies with the content coding `gzip` or `br`. Defaults to `false`, which rejects
-    /// them.
-    ///
-    /// Only [`read_body`] decodes.
-    #[cfg(feature = "decompression")]
-    pub decode: bool,
-}
-
-setters! {
-    BodyLimitConfig {
-        max: usize,
-        timeout: Duration,
-    }
-}
-
-#[cfg(feature = "decompression")]
-setters! {
-    without new BodyLimitConfig {
-        decode: bool,
+config! {
+    /// Limits for request bodies.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct BodyLimitConfig {
+        /// Maximum size of a body in bytes, both encoded and decoded. Must be at least 1. Defaults to 1
+        /// MiB.
+        pub max: usize = 1 << 20,
+        /// Maximum time for the whole body to arrive, 1 ms to 365 days. Defaults to 10 s.
+        pub timeout: Duration = Duration::from_secs(10),
+        /// Decodes bodies with the content coding `gzip` or `br`. Defaults to `false`, which rejects
+        /// them.
+        ///
+        /// Only [`read_body`] decodes.
+        #[cfg(feature = "decompression")]
+        pub decode: bool = false,
     }
 }
 
@@ -82,17 +69,6 @@ impl Validate for BodyLimitConfig {
             .at_least("max", self.max, 1)
             .within("timeout", self.timeout, WAIT)
             .into_vec()
-    }
-}
-
-impl Default for BodyLimitConfig {
-    fn default() -> Self {
-        Self {
-            max: 1 << 20,
-            timeout: Duration::from_secs(10),
-            #[cfg(feature = "decompression")]
-            decode: false,
-        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
 };
 
 #[cfg(feature = "tls")]
@@ -13,74 +13,52 @@ use super::ClientTlsConfig;
 use super::{AddressPolicy, Resolve, resolve::System};
 use crate::bounds::WAIT;
 
-/// Limits and connection settings of a [`Client`](super::Client) for one downstream.
-///
-/// Times are 1 ms to 365 days.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ClientConfig {
-    /// Maximum time to connect, including the name lookup and the TLS handshake. Defaults to 1 s.
-    pub connect_timeout: Duration,
-    /// Maximum size of a response body in bytes, at least 1. Defaults to 2 MiB.
-    pub max_response: usize,
-    /// Maximum size of a response head in bytes, 8 KiB to 1 GiB. Defaults to 128 KiB.
+config! {
+    /// Limits and connection settings of a [`Client`](super::Client) for one downstream.
     ///
-    /// An HTTP/1 response is also limited to 100 headers.
-    pub max_head: usize,
-    /// Time after which an idle connection is closed. Defaults to 90 s.
-    pub idle_timeout: Duration,
-    /// Maximum number of idle connections that a client and its clones keep. Unlimited by default; 0
-    /// disables reuse.
-    ///
-    /// At most [`max_connections`](field@Self::max_connections) are kept. With HTTP/2 the limit
-    /// applies to each of the `connections` of [`Http2`] separately.
-    pub max_idle: usize,
-    /// Maximum number of concurrent calls, each of which uses its own connection.
-    ///
-    /// At least 1. `None`, the default, sets no limit; a concurrency limit above the client limits
-    /// the calls too.
-    ///
-    /// Calls above the limit wait in the order of their arrival. The client does not limit the wait:
-    /// place a layer with a timeout above the client, or a call may wait forever. The limit has no
-    /// effect with [`Http2::PriorKnowledge`], where calls share connections.
-    pub max_connections: Option<usize>,
-    /// HTTP version of the connections. Defaults to HTTP/1.1 only.
-    pub http2: Http2,
-    /// Interval between PING frames on each HTTP/2 connection. Defaults to 10 s.
-    pub h2_ping_interval: Duration,
-    /// Maximum time to wait for the response to a PING. Defaults to 10 s.
-    ///
-    /// When the time is over, the connection is closed and all calls on it fail.
-    pub h2_ping_timeout: Duration,
-    /// Addresses that the client may connect to. Defaults to [`AddressPolicy::Private`].
-    pub allow_addresses: AddressPolicy,
-    /// Resolves the host name of the downstream. Defaults to the system resolver (`getaddrinfo`).
-    pub resolver: Arc<dyn Resolve>,
-    /// TLS settings, used if the endpoint begins with `https://`.
-    #[cfg(feature = "tls")]
-    pub tls: ClientTlsConfig,
-}
-
-setters! {
-    ClientConfig {
-        connect_timeout: Duration,
-        max_response: usize,
-        max_head: usize,
-        idle_timeout: Duration,
-        max_idle: usize,
-        max_connections: Option<usize>,
-        http2: Http2,
-        h2_ping_interval: Duration,
-        h2_ping_timeout: Duration,
-        allow_addresses: AddressPolicy,
-        resolver: Arc<dyn Resolve>,
-    }
-}
-
-#[cfg(feature = "tls")]
-setters! {
-    without new ClientConfig {
-        tls: ClientTlsConfig,
+    /// Times are 1 ms to 365 days.
+    #[derive(Clone, Debug)]
+    pub struct ClientConfig {
+        /// Maximum time to connect, including the name lookup and the TLS handshake. Defaults to 1 s.
+        pub connect_timeout: Duration = Duration::from_secs(1),
+        /// Maximum size of a response body in bytes, at least 1. Defaults to 2 MiB.
+        pub max_response: usize = 2 << 20,
+        /// Maximum size of a response head in bytes, 8 KiB to 1 GiB. Defaults to 128 KiB.
+        ///
+        /// An HTTP/1 response is also limited to 100 headers.
+        pub max_head: usize = 128 << 10,
+        /// Time after which an idle connection is closed. Defaults to 90 s.
+        pub idle_timeout: Duration = Duration::from_secs(90),
+        /// Maximum number of idle connections that a client and its clones keep. Unlimited by default; 0
+        /// disables reuse.
+        ///
+        /// At most [`max_connections`](field@Self::max_connections) are kept. With HTTP/2 the limit
+        /// applies to each of the `connections` of [`Http2`] separately.
+        pub max_idle: usize = usize::MAX,
+        /// Maximum number of concurrent calls, each of which uses its own connection.
+        ///
+        /// At least 1. `None`, the default, sets no limit; a concurrency limit above the client limits
+        /// the calls too.
+        ///
+        /// Calls above the limit wait in the order of their arrival. The client does not limit the wait:
+        /// place a layer with a timeout above the client, or a call may wait forever. The limit has no
+        /// effect with [`Http2::PriorKnowledge`], where calls share connections.
+        pub max_connections: Option<usize> = None,
+        /// HTTP version of the connections. Defaults to HTTP/1.1 only.
+        pub http2: Http2 = Http2::default(),
+        /// Interval between PING frames on each HTTP/2 connection. Defaults to 10 s.
+        pub h2_ping_interval: Duration = Duration::from_secs(10),
+        /// Maximum time to wait for the response to a PING. Defaults to 10 s.
+        ///
+        /// When the time is over, the connection is closed and all calls on it fail.
+        pub h2_ping_timeout: Duration = Duration::from_secs(10),
+        /// Addresses that the client may connect to. Defaults to [`AddressPolicy::Private`].
+        pub allow_addresses: AddressPolicy = AddressPolicy::default(),
+        /// Resolves the host name of the downstream. Defaults to the system resolver (`getaddrinfo`).
+        pub resolver: Arc<dyn Resolve> = Arc::new(System),
+        /// TLS settings, used if the endpoint begins with `https://`.
+        #[cfg(feature = "tls")]
+        pub tls: ClientTlsConfig = ClientTlsConfig::default(),
     }
 }
 
@@ -102,26 +80,6 @@ impl Validate for ClientConfig {
             .within("h2_ping_interval", self.h2_ping_interval, WAIT)
             .within("h2_ping_timeout", self.h2_ping_timeout, WAIT)
             .into_vec()
-    }
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(1),
-            max_response: 2 << 20,
-            max_head: 128 << 10,
-            idle_timeout: Duration::from_secs(90),
-            max_idle: usize::MAX,
-            max_connections: None,
-            http2: Http2::default(),
-            h2_ping_interval: Duration::from_secs(10),
-            h2_ping_timeout: Duration::from_secs(10),
-            allow_addresses: AddressPolicy::default(),
-            resolver: Arc::new(System),
-            #[cfg(feature = "tls")]
-            tls: ClientTlsConfig::default(),
-        }
     }
 }
 

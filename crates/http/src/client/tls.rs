@@ -18,7 +18,7 @@ use rustls::{
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tower_fanout_layers::{ConfigError, setters};
+use tower_fanout_layers::{ConfigError, config};
 
 use super::{ClientConfig, ClientError, Http2};
 use crate::pem::{certificates, provider, roots};
@@ -26,30 +26,21 @@ use crate::pem::{certificates, provider, roots};
 /// The ALPN protocol id of HTTP/2.
 pub(super) const H2: &[u8] = b"h2";
 
-/// TLS settings of a client.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClientTlsConfig {
-    /// Root certificates in PEM format. `None`, the default, uses those of the system.
-    pub ca: Option<Vec<u8>>,
-    /// Client certificate and key. `None`, the default, sends no client certificate.
-    pub identity: Option<Identity>,
-    /// Name that the certificate must be valid for. `None`, the default, uses the host of the
-    /// endpoint.
-    pub server_name: Option<String>,
-    /// Minimum TLS version. Defaults to 1.2.
-    pub min_version: TlsVersion,
-    /// Verification of the certificate. Defaults to [`Verify::Full`].
-    pub verify: Verify,
-}
-
-setters! {
-    ClientTlsConfig {
-        ca: Option<Vec<u8>>,
-        identity: Option<Identity>,
-        server_name: Option<String>,
-        min_version: TlsVersion,
-        verify: Verify,
+config! {
+    /// TLS settings of a client.
+    #[derive(Clone, Debug)]
+    pub struct ClientTlsConfig {
+        /// Root certificates in PEM format. `None`, the default, uses those of the system.
+        pub ca: Option<Vec<u8>> = None,
+        /// Client certificate and key. `None`, the default, sends no client certificate.
+        pub identity: Option<Identity> = None,
+        /// Name that the certificate must be valid for. `None`, the default, uses the host of the
+        /// endpoint.
+        pub server_name: Option<String> = None,
+        /// Minimum TLS version. Defaults to 1.2.
+        pub min_version: TlsVersion = TlsVersion::V1_2,
+        /// Verification of the certificate. Defaults to [`Verify::Full`].
+        pub verify: Verify = Verify::Full,
     }
 }
 

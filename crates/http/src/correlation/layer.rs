@@ -9,42 +9,27 @@ use std::{
 use http::{HeaderName, Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
-use tower_fanout_layers::setters;
+use tower_fanout_layers::config;
 
 use super::{
     CORRELATION_ID, CorrelationId, REQUEST_ID, Replaced,
     inbound::{inbound, untrusted},
 };
 
-/// Configuration of [`CorrelationLayer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CorrelationConfig {
-    /// Keeps valid ids of callers. If `false`, every request gets a new id, and the caller's id is
-    /// added to the extensions as a [`ClientRequestId`](super::ClientRequestId) for the log. Defaults
-    /// to `true`.
-    pub trust: bool,
-    /// Prefers `x-request-id` if a caller sends both headers. If `false`, `x-correlation-id` is
-    /// preferred. Defaults to `false`.
-    ///
-    /// The other header is dropped without being read: if the preferred id is not valid, the request
-    /// gets a new id.
-    pub request_id_first: bool,
-}
-
-setters! {
-    CorrelationConfig {
-        trust: bool,
-        request_id_first: bool,
-    }
-}
-
-impl Default for CorrelationConfig {
-    fn default() -> Self {
-        Self {
-            trust: true,
-            request_id_first: false,
-        }
+config! {
+    /// Configuration of [`CorrelationLayer`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct CorrelationConfig {
+        /// Keeps valid ids of callers. If `false`, every request gets a new id, and the caller's id is
+        /// added to the extensions as a [`ClientRequestId`](super::ClientRequestId) for the log. Defaults
+        /// to `true`.
+        pub trust: bool = true,
+        /// Prefers `x-request-id` if a caller sends both headers. If `false`, `x-correlation-id` is
+        /// preferred. Defaults to `false`.
+        ///
+        /// The other header is dropped without being read: if the preferred id is not valid, the request
+        /// gets a new id.
+        pub request_id_first: bool = false,
     }
 }
 

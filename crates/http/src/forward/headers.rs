@@ -7,8 +7,8 @@ use http::{
     header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST},
 };
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, Validate},
-    setters,
 };
 
 use super::hop_by_hop::{is_hop_by_hop, nominated};
@@ -40,20 +40,14 @@ pub(crate) fn is_credential(name: &HeaderName) -> bool {
     [AUTHORIZATION, COOKIE].contains(name)
 }
 
-/// The caller headers to forward to a service. Empty by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ForwardConfig {
-    /// Headers other than `authorization` and `cookie`.
-    pub headers: Vec<HeaderName>,
-    /// Credentials to forward: `authorization` or `cookie`. The service can then act as the caller.
-    pub credentials: Vec<HeaderName>,
-}
-
-setters! {
-    ForwardConfig {
-        headers: Vec<HeaderName>,
-        credentials: Vec<HeaderName>,
+config! {
+    /// The caller headers to forward to a service. Empty by default.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ForwardConfig {
+        /// Headers other than `authorization` and `cookie`.
+        pub headers: Vec<HeaderName> = Vec::new(),
+        /// Credentials to forward: `authorization` or `cookie`. The service can then act as the caller.
+        pub credentials: Vec<HeaderName> = Vec::new(),
     }
 }
 

@@ -47,8 +47,9 @@ mod target;
 
 use http::{HeaderValue, Method, Request, header};
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    labels, setters,
+    labels,
 };
 
 #[cfg(feature = "cors")]
@@ -70,26 +71,20 @@ const STANDARD_METHODS: [Method; 7] = [
 /// Maximum length of an `http::Uri` in bytes.
 const MAX_URI: usize = u16::MAX as usize - 1;
 
-/// Limits of the guard.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct GuardConfig {
-    /// Maximum length of a request target in bytes, 1 to 65,534.
-    ///
-    /// Defaults to 8 KiB, slightly more than the 8,000 bytes that
-    /// [RFC 9110 §4.1](https://www.rfc-editor.org/rfc/rfc9110#section-4.1) recommends as a minimum.
-    pub max_uri: usize,
-    /// Methods that are allowed on any path. Must not be empty. Defaults to `GET`, `HEAD`, `POST`,
-    /// `PUT`, `PATCH`, `DELETE` and `OPTIONS`.
-    ///
-    /// The router decides which of them each path supports.
-    pub methods: Vec<Method>,
-}
-
-setters! {
-    GuardConfig {
-        max_uri: usize,
-        methods: Vec<Method>,
+config! {
+    /// Limits of the guard.
+    #[derive(Clone, Debug)]
+    pub struct GuardConfig {
+        /// Maximum length of a request target in bytes, 1 to 65,534.
+        ///
+        /// Defaults to 8 KiB, slightly more than the 8,000 bytes that
+        /// [RFC 9110 §4.1](https://www.rfc-editor.org/rfc/rfc9110#section-4.1) recommends as a minimum.
+        pub max_uri: usize = 8 << 10,
+        /// Methods that are allowed on any path. Must not be empty. Defaults to `GET`, `HEAD`, `POST`,
+        /// `PUT`, `PATCH`, `DELETE` and `OPTIONS`.
+        ///
+        /// The router decides which of them each path supports.
+        pub methods: Vec<Method> = STANDARD_METHODS.to_vec(),
     }
 }
 
@@ -103,15 +98,6 @@ impl Validate for GuardConfig {
                 "must contain at least one method",
             )
             .into_vec()
-    }
-}
-
-impl Default for GuardConfig {
-    fn default() -> Self {
-        Self {
-            max_uri: 8 << 10,
-            methods: STANDARD_METHODS.to_vec(),
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
 };
 
 use super::{denylist::DenyList, reason::quotable};
@@ -13,105 +13,41 @@ use crate::bounds::YEAR;
 /// Maximum of [`VerifierConfig::leeway`].
 pub(super) const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
-/// Rules for the claims of a token: accepted issuers, audiences and times, and the claims to read.
-///
-/// The default has no issuer and no audience, and [`Verifier::new`](super::Verifier::new) rejects it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct VerifierConfig {
-    /// Accepted values of the claim `iss`; at least one.
-    pub issuers: Vec<String>,
-    /// Accepted values of the claim `aud`; at least one. A token must contain one of them.
-    pub audiences: Vec<String>,
-    /// Tolerance for clock skew when `exp`, `nbf` and `iat` are checked, at most 300 s. Defaults to
-    /// 30 s.
-    pub leeway: Duration,
-    /// Maximum age of a token by its `iat`, from 1 s to a year. Tokens without `iat` are then refused.
-    /// `None`, the default, sets no maximum.
-    pub max_age: Option<Duration>,
-    /// Required `typ` of the token's header, such as `at+jwt` for access tokens
-    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)). The comparison ignores case and
-    /// the prefix `application/`. `None`, the default, accepts any type.
-    pub require_typ: Option<String>,
-    /// Requires the claim `jti`; `false` by default.
-    pub require_jti: bool,
-    /// List of revoked `jti`s, whose tokens are refused. `None`, the default, checks no list. A token
-    /// without `jti` passes every list, unless [`require_jti`](field@Self::require_jti) is set.
-    pub deny_list: Option<DenyList>,
-    /// Claim that holds the caller's tier: a dotted path, or a URI as a single name. `None`, the
-    /// default, gives every caller [`default_tier`](field@Self::default_tier).
-    pub tier_claim: Option<String>,
-    /// Known tiers. Empty by default, which gives every caller [`default_tier`](field@Self::default_tier).
-    pub tiers: Vec<String>,
-    /// Tier of a caller whose token has none of [`tiers`](field@Self::tiers). Defaults to `default`.
-    pub default_tier: String,
-    /// Claim that holds the caller's roles: a dotted path, or a URI as a single name. Defaults to
-    /// `roles`.
-    pub roles_claim: String,
-}
-
-setters! {
-    without new VerifierConfig {
-        leeway: Duration,
-        max_age: Option<Duration>,
-        require_jti: bool,
-        deny_list: Option<DenyList>,
-        roles_claim: String,
-    }
-}
-
-impl VerifierConfig {
-    /// Creates a config that accepts tokens of `issuers` for any of `audiences`.
-    #[must_use]
-    pub fn new<S: Into<String>>(
-        issuers: impl IntoIterator<Item = S>,
-        audiences: impl IntoIterator<Item = S>,
-    ) -> Self {
-        Self {
-            issuers: strings(issuers),
-            audiences: strings(audiences),
-            ..Self::default()
-        }
-    }
-
-    /// Sets [`require_typ`](field@Self::require_typ).
-    #[must_use]
-    pub fn require_typ(mut self, typ: impl Into<String>) -> Self {
-        self.require_typ = Some(typ.into());
-        self
-    }
-
-    /// Sets [`tier_claim`](field@Self::tier_claim), [`tiers`](field@Self::tiers) and
-    /// [`default_tier`](field@Self::default_tier).
-    #[must_use]
-    pub fn tier(
-        mut self,
-        claim: impl Into<String>,
-        tiers: impl IntoIterator<Item = impl Into<String>>,
-        default: impl Into<String>,
-    ) -> Self {
-        self.tier_claim = Some(claim.into());
-        self.tiers = strings(tiers);
-        self.default_tier = default.into();
-        self
-    }
-}
-
-impl Default for VerifierConfig {
-    fn default() -> Self {
-        Self {
-            issuers: Vec::new(),
-            audiences: Vec::new(),
-            leeway: Duration::from_secs(30),
-            max_age: None,
-            require_typ: None,
-            require_jti: false,
-            deny_list: None,
-            tier_claim: None,
-            tiers: Vec::new(),
-            default_tier: "default".into(),
-            roles_claim: "roles".into(),
-        }
+config! {
+    /// Rules for the claims of a token: accepted issuers, audiences and times, and the claims to read.
+    ///
+    /// The default has no issuer and no audience, and [`Verifier::new`](super::Verifier::new) rejects it.
+    #[derive(Clone, Debug)]
+    pub struct VerifierConfig {
+        /// Accepted values of the claim `iss`; at least one.
+        pub issuers: Vec<String> = Vec::new(),
+        /// Accepted values of the claim `aud`; at least one. A token must contain one of them.
+        pub audiences: Vec<String> = Vec::new(),
+        /// Tolerance for clock skew when `exp`, `nbf` and `iat` are checked, at most 300 s. Defaults to
+        /// 30 s.
+        pub leeway: Duration = Duration::from_secs(30),
+        /// Maximum age of a token by its `iat`, from 1 s to a year. Tokens without `iat` are then refused.
+        /// `None`, the default, sets no maximum.
+        pub max_age: Option<Duration> = None,
+        /// Required `typ` of the token's header, such as `at+jwt` for access tokens
+        /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)). The comparison ignores case and
+        /// the prefix `application/`. `None`, the default, accepts any type.
+        pub require_typ: Option<String> = None,
+        /// Requires the claim `jti`; `false` by default.
+        pub require_jti: bool = false,
+        /// List of revoked `jti`s, whose tokens are refused. `None`, the default, checks no list. A token
+        /// without `jti` passes every list, unless [`require_jti`](field@Self::require_jti) is set.
+        pub deny_list: Option<DenyList> = None,
+        /// Claim that holds the caller's tier: a dotted path, or a URI as a single name. `None`, the
+        /// default, gives every caller [`default_tier`](field@Self::default_tier).
+        pub tier_claim: Option<String> = None,
+        /// Known tiers. Empty by default, which gives every caller [`default_tier`](field@Self::default_tier).
+        pub tiers: Vec<String> = Vec::new(),
+        /// Tier of a caller whose token has none of [`tiers`](field@Self::tiers). Defaults to `default`.
+        pub default_tier: String = "default".into(),
+        /// Claim that holds the caller's roles: a dotted path, or a URI as a single name. Defaults to
+        /// `roles`.
+        pub roles_claim: String = "roles".into(),
     }
 }
 
@@ -134,61 +70,26 @@ impl Validate for VerifierConfig {
     }
 }
 
-/// Authorization of callers with a valid token, and the responses to all others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JwtConfig {
-    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
-    /// Defaults to `fanout`.
-    pub realm: String,
-    /// Accepted roles; a caller must have at least one of them. Empty by default, which requires no
-    /// role.
-    pub any_role: Vec<String>,
-    /// Required scopes; a caller must have all of them. Empty by default.
-    pub all_scopes: Vec<String>,
-    /// Passes CORS preflight requests on without a token and without claims. Defaults to `false`.
-    ///
-    /// Set it if a service below this layer responds to preflight requests. It is not needed if
-    /// `CorsLayer` is above this layer, because that layer responds to every `OPTIONS` request itself.
-    pub skip_preflight: bool,
-    /// Adds the detail "the token has expired" to the response if the token is otherwise valid.
-    /// Defaults to `true`.
-    pub reveal_expired: bool,
-}
-
-setters! {
-    JwtConfig {
-        realm: String,
-        skip_preflight: bool,
-        reveal_expired: bool,
-    }
-}
-
-impl JwtConfig {
-    /// Sets [`any_role`](field@Self::any_role).
-    #[must_use]
-    pub fn any_role(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.any_role = strings(roles);
-        self
-    }
-
-    /// Sets [`all_scopes`](field@Self::all_scopes).
-    #[must_use]
-    pub fn all_scopes(mut self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.all_scopes = strings(scopes);
-        self
-    }
-}
-
-impl Default for JwtConfig {
-    fn default() -> Self {
-        Self {
-            realm: "fanout".into(),
-            any_role: Vec::new(),
-            all_scopes: Vec::new(),
-            skip_preflight: false,
-            reveal_expired: true,
-        }
+config! {
+    /// Authorization of callers with a valid token, and the responses to all others.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct JwtConfig {
+        /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
+        /// Defaults to `fanout`.
+        pub realm: String = "fanout".into(),
+        /// Accepted roles; a caller must have at least one of them. Empty by default, which requires no
+        /// role.
+        pub any_role: Vec<String> = Vec::new(),
+        /// Required scopes; a caller must have all of them. Empty by default.
+        pub all_scopes: Vec<String> = Vec::new(),
+        /// Passes CORS preflight requests on without a token and without claims. Defaults to `false`.
+        ///
+        /// Set it if a service below this layer responds to preflight requests. It is not needed if
+        /// `CorsLayer` is above this layer, because that layer responds to every `OPTIONS` request itself.
+        pub skip_preflight: bool = false,
+        /// Adds the detail "the token has expired" to the response if the token is otherwise valid.
+        /// Defaults to `true`.
+        pub reveal_expired: bool = true,
     }
 }
 
@@ -204,27 +105,26 @@ pub(super) fn check_realm(errors: ConfigErrors, realm: &str) -> ConfigErrors {
     errors.unless(quotable(realm) == realm, "realm", message)
 }
 
-fn strings(all: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
-    all.into_iter().map(Into::into).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn reports_the_field_of_an_invalid_value() {
-        let good = || VerifierConfig::new(["a"], ["b"]);
+        let good = || VerifierConfig::new().issuers(["a"]).audiences(["b"]);
         assert_eq!(good().errors(), []);
         assert_eq!(JwtConfig::default().errors(), []);
         let none: [&str; 0] = [];
         for (config, field) in [
-            (VerifierConfig::new(["a"], none), "audiences"),
+            (
+                VerifierConfig::new().issuers(["a"]).audiences(none),
+                "audiences",
+            ),
             (VerifierConfig::default(), "issuers"),
             (good().leeway(Duration::from_secs(301)), "leeway"),
             (good().max_age(Duration::ZERO), "max_age"),
             (good().max_age(2 * YEAR), "max_age"),
-            (good().require_typ(""), "require_typ"),
+            (good().require_typ("".to_owned()), "require_typ"),
         ] {
             assert_eq!(config.errors()[0].field(), field);
         }

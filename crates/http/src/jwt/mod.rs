@@ -31,7 +31,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let key = Key::from_secret(Algorithm::HS256, b"an example secret, long enough for 256 bits").unwrap();
-//! let config = VerifierConfig::new(["https://idp.example"], ["orders"]);
+//! let config = VerifierConfig::new().issuers(["https://idp.example"]).audiences(["orders"]);
 //! let verifier = Verifier::new(KeySet::new([key]).unwrap(), config).unwrap();
 //! let layer = JwtLayer::new(verifier, JwtConfig::default()).unwrap();
 //! let service = layer.layer(service_fn(|request: Request<()>| async move {

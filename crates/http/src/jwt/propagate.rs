@@ -8,8 +8,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tower::Layer;
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
 };
 
 use super::{
@@ -64,21 +64,22 @@ struct Shared {
     on_outcome: fn(Outcome),
 }
 
-/// Configuration of [`PropagateClaimsLayer`]: the claims to send in headers. Empty by default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PropagateClaimsConfig {
-    /// Claims with their headers. Each header carries one claim.
-    pub claims: Vec<PropagatedClaim>,
-    /// Refuses a request with 401 `invalid_token` if a claim cannot be sent. `false`, the default, sends
-    /// the request without the header.
-    ///
-    /// The status is 401 because the token is at fault: the same request succeeds with a token whose
-    /// claims can be sent.
-    pub refuse: bool,
-    /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
-    /// Defaults to `fanout`.
-    pub realm: String,
+config! {
+    /// Configuration of [`PropagateClaimsLayer`]: the claims to send in headers. Empty by default.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PropagateClaimsConfig {
+        /// Claims with their headers. Each header carries one claim.
+        pub claims: Vec<PropagatedClaim> = Vec::new(),
+        /// Refuses a request with 401 `invalid_token` if a claim cannot be sent. `false`, the default, sends
+        /// the request without the header.
+        ///
+        /// The status is 401 because the token is at fault: the same request succeeds with a token whose
+        /// claims can be sent.
+        pub refuse: bool = false,
+        /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
+        /// Defaults to `fanout`.
+        pub realm: String = "fanout".into(),
+    }
 }
 
 /// A claim that is sent in a header.
@@ -96,13 +97,6 @@ pub struct PropagatedClaim {
     /// A string is encoded as text. The items of a list of strings are encoded one by one and joined with
     /// commas, which are not encoded themselves. Objects and other lists are encoded as JSON.
     pub encode: bool,
-}
-
-setters! {
-    PropagateClaimsConfig {
-        refuse: bool,
-        realm: String,
-    }
 }
 
 impl PropagateClaimsConfig {
@@ -125,16 +119,6 @@ impl PropagateClaimsConfig {
             encode,
         });
         self
-    }
-}
-
-impl Default for PropagateClaimsConfig {
-    fn default() -> Self {
-        Self {
-            claims: Vec::new(),
-            refuse: false,
-            realm: "fanout".into(),
-        }
     }
 }
 

@@ -8,8 +8,8 @@ use hyper_util::{
 };
 
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
 };
 
 use super::Connections;
@@ -17,128 +17,72 @@ use super::Connections;
 use super::ServerTls;
 use crate::bounds::{WAIT, YEAR};
 
-/// Timeouts, limits and TLS of a server. The limits bound the resources that a client can occupy.
-///
-/// Times are 1 ms to 365 days. `grace` may also be zero.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ServerConfig {
-    /// Maximum time for a request head to arrive, from its first byte. Defaults to 10 s.
+config! {
+    /// Timeouts, limits and TLS of a server. The limits bound the resources that a client can occupy.
     ///
-    /// On a new connection the time begins when the connection is accepted, and includes the TLS
-    /// handshake.
-    pub header_timeout: Duration,
-    /// Maximum time for which a connection may be idle between two requests. Defaults to 60 s.
-    pub idle_timeout: Duration,
-    /// Maximum time without write progress while a response is pending. Defaults to 30 s.
-    pub write_timeout: Duration,
-    /// Age after which a connection is closed gracefully. `None`, the default, sets no limit.
-    ///
-    /// Over HTTP/1 the connection is closed after the response in flight, which has
-    /// `Connection: close`. Over HTTP/2 the server sends GOAWAY.
-    pub max_age: Option<Duration>,
-    /// Maximum size of a request head in bytes, 8 KiB to 1 GiB. Defaults to 32 KiB.
-    pub max_head: usize,
-    /// Maximum number of headers in an HTTP/1 request, 1 to 10,000. Defaults to 100.
-    pub max_headers: usize,
-    /// Maximum number of open connections, 1 to 1,000,000. Defaults to 12,000.
-    ///
-    /// Further connections wait to be accepted.
-    pub max_connections: usize,
-    /// Maximum number of concurrent requests on an HTTP/2 connection, 1 to 2^31 - 1. Defaults to 100.
-    ///
-    /// Further requests are refused with REFUSED_STREAM.
-    pub h2_max_streams: u32,
-    /// HTTP/2 receive window of one request body in bytes, 1 to 2^31 - 1. Defaults to 64 KiB.
-    ///
-    /// The server buffers at most this much of a body that the service has not read yet.
-    pub h2_stream_window: u32,
-    /// HTTP/2 receive window of all request bodies of a connection in bytes, 1 to 2^31 - 1. Defaults to
-    /// 256 KiB.
-    pub h2_connection_window: u32,
-    /// Maximum size of an HTTP/2 frame in bytes, 16 KiB to 16 MiB - 1. Defaults to 16 KiB.
-    pub h2_max_frame: u32,
-    /// Maximum number of bytes of one HTTP/2 response that are buffered for a slow client, 1 to
-    /// 2^31 - 1. Defaults to 64 KiB.
-    pub h2_send_buffer: usize,
-    /// Maximum number of requests that the client has reset and the server has not yet processed, 1 to
-    /// 1,000,000. Defaults to 20.
-    ///
-    /// Above the limit the connection is closed with GOAWAY (CVE-2023-44487, "rapid reset").
-    pub h2_max_pending_resets: usize,
-    /// Maximum number of requests that the server resets because of protocol errors of the client, 1 to
-    /// 1,000,000. Defaults to 100.
-    ///
-    /// Above the limit the connection is closed with GOAWAY (CVE-2025-8671, "MadeYouReset").
-    pub h2_max_error_resets: usize,
-    /// Interval between PING frames on each HTTP/2 connection. Defaults to 20 s.
-    pub h2_ping_interval: Duration,
-    /// Maximum time to wait for the response to a PING, after which the connection is closed.
-    /// Defaults to 20 s.
-    pub h2_ping_timeout: Duration,
-    /// Maximum time that requests in flight may take after the server was stopped. Defaults to 30 s.
-    pub grace: Duration,
-    /// Counters of the connections. By default the server has its own; pass a clone to read them.
-    pub connections: Connections,
-    /// Certificates for HTTPS, with HTTP/2 by ALPN. `None`, the default, serves plain HTTP.
-    #[cfg(feature = "tls")]
-    pub tls: Option<ServerTls>,
-}
-
-setters! {
-    ServerConfig {
-        header_timeout: Duration,
-        idle_timeout: Duration,
-        write_timeout: Duration,
-        max_age: Option<Duration>,
-        max_head: usize,
-        max_headers: usize,
-        max_connections: usize,
-        h2_max_streams: u32,
-        h2_stream_window: u32,
-        h2_connection_window: u32,
-        h2_max_frame: u32,
-        h2_send_buffer: usize,
-        h2_max_pending_resets: usize,
-        h2_max_error_resets: usize,
-        h2_ping_interval: Duration,
-        h2_ping_timeout: Duration,
-        grace: Duration,
-        connections: Connections,
-    }
-}
-
-#[cfg(feature = "tls")]
-setters! {
-    without new ServerConfig {
-        tls: Option<ServerTls>,
-    }
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(30),
-            max_age: None,
-            max_head: 32 << 10,
-            max_headers: 100,
-            max_connections: 12_000,
-            h2_max_streams: 100,
-            h2_stream_window: 64 << 10,
-            h2_connection_window: 256 << 10,
-            h2_max_frame: 16 << 10,
-            h2_send_buffer: 64 << 10,
-            h2_max_pending_resets: 20,
-            h2_max_error_resets: 100,
-            h2_ping_interval: Duration::from_secs(20),
-            h2_ping_timeout: Duration::from_secs(20),
-            grace: Duration::from_secs(30),
-            connections: Connections::default(),
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
+    /// Times are 1 ms to 365 days. `grace` may also be zero.
+    #[derive(Clone, Debug)]
+    pub struct ServerConfig {
+        /// Maximum time for a request head to arrive, from its first byte. Defaults to 10 s.
+        ///
+        /// On a new connection the time begins when the connection is accepted, and includes the TLS
+        /// handshake.
+        pub header_timeout: Duration = Duration::from_secs(10),
+        /// Maximum time for which a connection may be idle between two requests. Defaults to 60 s.
+        pub idle_timeout: Duration = Duration::from_secs(60),
+        /// Maximum time without write progress while a response is pending. Defaults to 30 s.
+        pub write_timeout: Duration = Duration::from_secs(30),
+        /// Age after which a connection is closed gracefully. `None`, the default, sets no limit.
+        ///
+        /// Over HTTP/1 the connection is closed after the response in flight, which has
+        /// `Connection: close`. Over HTTP/2 the server sends GOAWAY.
+        pub max_age: Option<Duration> = None,
+        /// Maximum size of a request head in bytes, 8 KiB to 1 GiB. Defaults to 32 KiB.
+        pub max_head: usize = 32 << 10,
+        /// Maximum number of headers in an HTTP/1 request, 1 to 10,000. Defaults to 100.
+        pub max_headers: usize = 100,
+        /// Maximum number of open connections, 1 to 1,000,000. Defaults to 12,000.
+        ///
+        /// Further connections wait to be accepted.
+        pub max_connections: usize = 12_000,
+        /// Maximum number of concurrent requests on an HTTP/2 connection, 1 to 2^31 - 1. Defaults to 100.
+        ///
+        /// Further requests are refused with REFUSED_STREAM.
+        pub h2_max_streams: u32 = 100,
+        /// HTTP/2 receive window of one request body in bytes, 1 to 2^31 - 1. Defaults to 64 KiB.
+        ///
+        /// The server buffers at most this much of a body that the service has not read yet.
+        pub h2_stream_window: u32 = 64 << 10,
+        /// HTTP/2 receive window of all request bodies of a connection in bytes, 1 to 2^31 - 1. Defaults to
+        /// 256 KiB.
+        pub h2_connection_window: u32 = 256 << 10,
+        /// Maximum size of an HTTP/2 frame in bytes, 16 KiB to 16 MiB - 1. Defaults to 16 KiB.
+        pub h2_max_frame: u32 = 16 << 10,
+        /// Maximum number of bytes of one HTTP/2 response that are buffered for a slow client, 1 to
+        /// 2^31 - 1. Defaults to 64 KiB.
+        pub h2_send_buffer: usize = 64 << 10,
+        /// Maximum number of requests that the client has reset and the server has not yet processed, 1 to
+        /// 1,000,000. Defaults to 20.
+        ///
+        /// Above the limit the connection is closed with GOAWAY (CVE-2023-44487, "rapid reset").
+        pub h2_max_pending_resets: usize = 20,
+        /// Maximum number of requests that the server resets because of protocol errors of the client, 1 to
+        /// 1,000,000. Defaults to 100.
+        ///
+        /// Above the limit the connection is closed with GOAWAY (CVE-2025-8671, "MadeYouReset").
+        pub h2_max_error_resets: usize = 100,
+        /// Interval between PING frames on each HTTP/2 connection. Defaults to 20 s.
+        pub h2_ping_interval: Duration = Duration::from_secs(20),
+        /// Maximum time to wait for the response to a PING, after which the connection is closed.
+        /// Defaults to 20 s.
+        pub h2_ping_timeout: Duration = Duration::from_secs(20),
+        /// Maximum time that requests in flight may take after the server was stopped. Defaults to 30 s.
+        pub grace: Duration = Duration::from_secs(30),
+        /// Counters of the connections. By default the server has its own; pass a clone to read them.
+        pub connections: Connections = Connections::default(),
+        /// Certificates for HTTPS, with HTTP/2 by ALPN. `None`, the default, serves plain HTTP.
+        #[cfg(feature = "tls")]
+        pub tls: Option<ServerTls> = None,
     }
 }
 

@@ -18,7 +18,7 @@ config! {
     ///
     /// The filter first takes the value at `target`, then removes members, then renames members. A
     /// value that is not an object has no members and is not changed.
-    #[derive(Eq, Serialize, Deserialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct FieldFilterConfig {
         /// Path to the wanted value: member names and item indexes, separated by dots. Defaults to

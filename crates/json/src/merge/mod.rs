@@ -90,7 +90,7 @@ pub enum OnConflict {
 
 config! {
     /// Configuration of a [`Merge`].
-    #[derive(Eq, Serialize, Deserialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct MergeConfig {
         /// The way in which responses are combined. Defaults to `group`.

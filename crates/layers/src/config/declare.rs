@@ -4,7 +4,7 @@
 ///
 /// Implements `Default` and the methods of [`setters!`](crate::setters). A struct that is marked as `serde`
 /// is read from a file, in which a duration has a unit and an optional value may be `off`. Only this crate
-/// uses the mark, because the attributes name its modules.
+/// uses the mark, because the attributes name its modules. Any other struct states its own derives.
 ///
 /// [RFC 3681]: https://rust-lang.github.io/rfcs/3681-default-field-values.html
 #[doc(hidden)]
@@ -13,6 +13,7 @@ macro_rules! config {
     (serde $(#[$attr:meta])* pub struct $config:ident { $($fields:tt)* }) => {
         $crate::config!(@ serde [
             $(#[$attr])*
+            #[derive(Clone, Debug, PartialEq)]
             #[cfg_attr(
                 feature = "serde",
                 derive(serde::Serialize, serde::Deserialize),
@@ -28,46 +29,60 @@ macro_rules! config {
      $(#[$attr:meta])* pub $field:ident: Duration = $default:expr, $($rest:tt)*) => {
         $crate::config!(@ serde $attrs $config [$($done)* {
             [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]]
-            $field: [Duration] = $default
+            [] $field: [Duration] = $default
         }] $($rest)*);
     };
     (@ serde $attrs:tt $config:ident [$($done:tt)*]
      $(#[$attr:meta])* pub $field:ident: Option<Duration> = $default:expr, $($rest:tt)*) => {
         $crate::config!(@ serde $attrs $config [$($done)* {
             [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]]
-            $field: [Option<Duration>] = $default
+            [] $field: [Option<Duration>] = $default
         }] $($rest)*);
     };
     (@ serde $attrs:tt $config:ident [$($done:tt)*]
      $(#[$attr:meta])* pub $field:ident: Option<$type:ty> = $default:expr, $($rest:tt)*) => {
         $crate::config!(@ serde $attrs $config [$($done)* {
             [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]]
-            $field: [Option<$type>] = $default
+            [] $field: [Option<$type>] = $default
+        }] $($rest)*);
+    };
+    // A field that exists only with a feature.
+    (@ $mark:ident $attrs:tt $config:ident [$($done:tt)*]
+     $(#[doc = $doc:expr])* #[cfg($($cfg:tt)+)]
+     pub $field:ident: $type:ident $(<$($argument:ty),+>)? = $default:expr, $($rest:tt)*) => {
+        $crate::config!(@ $mark $attrs $config [$($done)* {
+            [$(#[doc = $doc])*] [#[cfg($($cfg)+)]] $field: [$type $(<$($argument),+>)?] = $default
+        }] $($rest)*);
+    };
+    // A type that `setters!` must recognize is passed on as it is written.
+    (@ $mark:ident $attrs:tt $config:ident [$($done:tt)*]
+     $(#[$attr:meta])* pub $field:ident: Vec<String> = $default:expr, $($rest:tt)*) => {
+        $crate::config!(@ $mark $attrs $config [$($done)* {
+            [$(#[$attr])*] [] $field: [Vec<String>] = $default
         }] $($rest)*);
     };
     (@ $mark:ident $attrs:tt $config:ident [$($done:tt)*]
      $(#[$attr:meta])* pub $field:ident: $type:ident $(<$($argument:ty),+>)? = $default:expr, $($rest:tt)*) => {
         $crate::config!(@ $mark $attrs $config [$($done)* {
-            [$(#[$attr])*] $field: [$type $(<$($argument),+>)?] = $default
+            [$(#[$attr])*] [] $field: [$type $(<$($argument),+>)?] = $default
         }] $($rest)*);
     };
     (@ $mark:ident [$($attrs:tt)*] $config:ident [$({
-        [$($field_attrs:tt)*] $field:ident: [$($type:tt)+] = $default:expr
+        [$($field_attrs:tt)*] [$($cfg:tt)*] $field:ident: [$($type:tt)+] = $default:expr
     })*]) => {
         $($attrs)*
-        #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub struct $config {
-            $($($field_attrs)* pub $field: $($type)+,)*
+            $($($field_attrs)* $($cfg)* pub $field: $($type)+,)*
         }
 
         impl Default for $config {
             fn default() -> Self {
-                Self { $($field: $default,)* }
+                Self { $($($cfg)* $field: $default,)* }
             }
         }
 
-        $crate::setters! { $config { $($field: $($type)+,)* } }
+        $crate::setters! { $config { $($($cfg)* $field: $($type)+,)* } }
     };
 }
 
@@ -75,7 +90,7 @@ macro_rules! config {
 /// struct.
 ///
 /// The setter of an `Option`, `Vec` or `String` field takes any value that converts into the type
-/// of the field.
+/// of the field. The setter of a `Vec<String>` takes any sequence of values that convert into strings.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setters {
@@ -92,26 +107,33 @@ macro_rules! setters {
         }
         $crate::setters!(@ $config [] $($fields)*);
     };
-    (@ $config:ident [$($done:tt)*] $field:ident: Option<$type:ty>, $($rest:tt)*) => {
-        $crate::setters!(@into $config [$($done)*] $field: Option<$type>, $($rest)*);
+    (@ $config:ident [$($done:tt)*] $(#[$cfg:meta])* $field:ident: Option<$type:ty>, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $(#[$cfg])* $field: Option<$type>, $($rest)*);
     };
-    (@ $config:ident [$($done:tt)*] $field:ident: Vec<$type:ty>, $($rest:tt)*) => {
-        $crate::setters!(@into $config [$($done)*] $field: Vec<$type>, $($rest)*);
+    (@ $config:ident [$($done:tt)*] $(#[$cfg:meta])* $field:ident: Vec<String>, $($rest:tt)*) => {
+        $crate::setters!(@ $config [$($done)* {
+            [$(#[$cfg])*] $field: impl IntoIterator<Item = impl Into<String>> =
+                $field.into_iter().map(Into::into).collect()
+        }] $($rest)*);
     };
-    (@ $config:ident [$($done:tt)*] $field:ident: String, $($rest:tt)*) => {
-        $crate::setters!(@into $config [$($done)*] $field: String, $($rest)*);
+    (@ $config:ident [$($done:tt)*] $(#[$cfg:meta])* $field:ident: Vec<$type:ty>, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $(#[$cfg])* $field: Vec<$type>, $($rest)*);
     };
-    (@ $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
-        $crate::setters!(@ $config [$($done)* { $field: $type = $field }] $($rest)*);
+    (@ $config:ident [$($done:tt)*] $(#[$cfg:meta])* $field:ident: String, $($rest:tt)*) => {
+        $crate::setters!(@into $config [$($done)*] $(#[$cfg])* $field: String, $($rest)*);
     };
-    (@into $config:ident [$($done:tt)*] $field:ident: $type:ty, $($rest:tt)*) => {
+    (@ $config:ident [$($done:tt)*] $(#[$cfg:meta])* $field:ident: $type:ty, $($rest:tt)*) => {
+        $crate::setters!(@ $config [$($done)* { [$(#[$cfg])*] $field: $type = $field }] $($rest)*);
+    };
+    (@into $config:ident [$($done:tt)*] $(#[$cfg:meta])* $field:ident: $type:ty, $($rest:tt)*) => {
         $crate::setters!(
-            @ $config [$($done)* { $field: impl Into<$type> = $field.into() }] $($rest)*
+            @ $config [$($done)* { [$(#[$cfg])*] $field: impl Into<$type> = $field.into() }] $($rest)*
         );
     };
-    (@ $config:ident [$({ $field:ident: $type:ty = $value:expr })*]) => {
+    (@ $config:ident [$({ [$($cfg:tt)*] $field:ident: $type:ty = $value:expr })*]) => {
         impl $config {
             $(
+                $($cfg)*
                 #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
                 #[must_use]
                 pub fn $field(mut self, $field: $type) -> Self {

@@ -109,7 +109,7 @@ crate::config! {
     ///
     /// In a file, the value is a list of words and statuses, such as `[connect, timeout, 503]`. The words
     /// are the names of the flags. A list replaces the default.
-    #[derive(Eq)]
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct RetryOn {
         /// No connection could be established.
         pub connect: bool = true,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tower_fanout_layers::{
+    config,
     config::{ConfigError, ConfigErrors, Validate},
-    setters,
 };
 
 use crate::jwt::{
@@ -22,59 +22,32 @@ pub enum Start {
     Degraded,
 }
 
-/// Configuration of [`Jwks`](super::Jwks): how its keys are fetched and how long they are used.
-///
-/// The limits `max_body` and `max_keys` apply in place of those of
-/// [`KeySet::from_jwks`](crate::jwt::KeySet::from_jwks).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JwksConfig {
-    /// Algorithms that fetched keys may be for. Symmetric ones are rejected. Defaults to RS256, ES256
-    /// and `EdDSA`.
-    pub algorithms: Vec<Algorithm>,
-    /// Time between fetches, with a jitter of 10 %, from 10 s to 1 day. Defaults to 10 min.
-    pub poll_interval: Duration,
-    /// Minimum time from the start of one fetch to the next, for unknown keys and after failures, from
-    /// 1 s to `poll_interval`. Defaults to 30 s.
-    pub cooldown: Duration,
-    /// Timeout of a whole fetch, from 10 ms to `cooldown`. Defaults to 5 s.
-    pub timeout: Duration,
-    /// Maximum size of a response body, from 1 byte to 4 MiB. Defaults to 256 KiB.
-    pub max_body: usize,
-    /// Maximum number of keys in a set, dropped ones included, from 1 to 1,000. Defaults to 100.
-    pub max_keys: usize,
-    /// Maximum age of keys since the last successful fetch, from twice `poll_interval` to 7 days. The
-    /// lower bound leaves time for the next fetch. Defaults to 24 h.
-    pub max_stale: Duration,
-    /// Behavior if the first fetch fails. Defaults to [`Start::Fail`].
-    pub start: Start,
-}
-
-setters! {
-    JwksConfig {
-        algorithms: Vec<Algorithm>,
-        poll_interval: Duration,
-        cooldown: Duration,
-        timeout: Duration,
-        max_body: usize,
-        max_keys: usize,
-        max_stale: Duration,
-        start: Start,
-    }
-}
-
-impl Default for JwksConfig {
-    fn default() -> Self {
-        Self {
-            algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
-            poll_interval: Duration::from_secs(600),
-            cooldown: Duration::from_secs(30),
-            timeout: Duration::from_secs(5),
-            max_body: MAX_TEXT,
-            max_keys: MAX_KEYS,
-            max_stale: DAY,
-            start: Start::Fail,
-        }
+config! {
+    /// Configuration of [`Jwks`](super::Jwks): how its keys are fetched and how long they are used.
+    ///
+    /// The limits `max_body` and `max_keys` apply in place of those of
+    /// [`KeySet::from_jwks`](crate::jwt::KeySet::from_jwks).
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct JwksConfig {
+        /// Algorithms that fetched keys may be for. Symmetric ones are rejected. Defaults to RS256, ES256
+        /// and `EdDSA`.
+        pub algorithms: Vec<Algorithm> = vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
+        /// Time between fetches, with a jitter of 10 %, from 10 s to 1 day. Defaults to 10 min.
+        pub poll_interval: Duration = Duration::from_secs(600),
+        /// Minimum time from the start of one fetch to the next, for unknown keys and after failures, from
+        /// 1 s to `poll_interval`. Defaults to 30 s.
+        pub cooldown: Duration = Duration::from_secs(30),
+        /// Timeout of a whole fetch, from 10 ms to `cooldown`. Defaults to 5 s.
+        pub timeout: Duration = Duration::from_secs(5),
+        /// Maximum size of a response body, from 1 byte to 4 MiB. Defaults to 256 KiB.
+        pub max_body: usize = MAX_TEXT,
+        /// Maximum number of keys in a set, dropped ones included, from 1 to 1,000. Defaults to 100.
+        pub max_keys: usize = MAX_KEYS,
+        /// Maximum age of keys since the last successful fetch, from twice `poll_interval` to 7 days. The
+        /// lower bound leaves time for the next fetch. Defaults to 24 h.
+        pub max_stale: Duration = DAY,
+        /// Behavior if the first fetch fails. Defaults to [`Start::Fail`].
+        pub start: Start = Start::Fail,
     }
 }
 

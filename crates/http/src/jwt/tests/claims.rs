@@ -228,7 +228,11 @@ fn fault_a28_refuses_tokens_older_than_max_age() {
 fn fault_a31_checks_each_issuer_with_its_own_keys_and_rules() {
     let other: &[u8] = b"the secret of the other issuer, just as long";
     let keys = |secret| KeySet::new([Key::from_secret(Algorithm::HS256, secret).unwrap()]).unwrap();
-    let partner = || VerifierConfig::new(["https://partner.example"], ["partners"]);
+    let partner = || {
+        VerifierConfig::new()
+            .issuers(["https://partner.example"])
+            .audiences(["partners"])
+    };
     let verifier = verifier().or(keys(other), partner()).unwrap();
     let judged = |secret: &[u8], issuer: Value, audience: &str| {
         let claims = claims(json!({"iss": issuer, "aud": audience})).to_string();
@@ -273,7 +277,7 @@ fn fault_a31_checks_each_issuer_with_its_own_keys_and_rules() {
 #[test]
 fn fault_a32_requires_the_configured_typ() {
     let typed = |typ: Value| {
-        let rules = rules().require_typ("at+jwt");
+        let rules = rules().require_typ("at+jwt".to_owned());
         let header = json!({"alg": "HS256", "typ": typ}).to_string();
         reason_by(rules, &header, &good())
     };
@@ -295,7 +299,7 @@ fn fault_a32_requires_the_configured_typ() {
     ] {
         assert_eq!(typed(bad.clone()), Some(Reason::Type), "{bad}");
     }
-    let rules = rules().require_typ("application/AT+jwt");
+    let rules = rules().require_typ("application/AT+jwt".to_owned());
     let header = "{\"alg\":\"HS256\"}";
     assert_eq!(
         reason_by(rules.clone(), header, &good()),
@@ -337,11 +341,11 @@ fn fault_a37_uses_the_default_for_an_unknown_tier() {
 
 #[test]
 fn fault_a35_a37_finds_claims_with_a_uri_as_name() {
-    let rules = rules().roles_claim("https://shop.example/roles").tier(
-        "https://shop.example/tier",
-        ["pro"],
-        "free",
-    );
+    let rules = rules()
+        .roles_claim("https://shop.example/roles")
+        .tier_claim("https://shop.example/tier".to_owned())
+        .tiers(["pro"])
+        .default_tier("free");
     let keys = KeySet::new([Key::from_secret(Algorithm::HS256, SECRET).unwrap()]).unwrap();
     let verifier = Verifier::new(keys, rules).unwrap().clock(clock);
     let named =

@@ -35,11 +35,12 @@ fn clock() -> SystemTime {
 }
 
 fn rules() -> VerifierConfig {
-    VerifierConfig::new(["https://idp.example"], ["orders"]).tier(
-        "plan.tier",
-        ["free", "pro"],
-        "free",
-    )
+    VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["orders"])
+        .tier_claim("plan.tier".to_owned())
+        .tiers(["free", "pro"])
+        .default_tier("free")
 }
 
 fn verifier() -> Verifier {

@@ -256,15 +256,19 @@ fn with_rows(rows: &[&Row]) -> String {
 }
 
 fn layer(on: &[Rule]) -> JwtLayer {
-    let mut rules = VerifierConfig::new(["https://idp.example"], ["orders"]);
+    let mut rules = VerifierConfig::new()
+        .issuers(["https://idp.example"])
+        .audiences(["orders"]);
     rules = rules
-        .tier("tier", ["free", "pro"], "free")
+        .tier_claim("tier".to_owned())
+        .tiers(["free", "pro"])
+        .default_tier("free")
         .require_jti(on.contains(&Jti));
     if on.contains(&MaxAge) {
         rules = rules.max_age(Duration::from_secs(3_600));
     }
     if on.contains(&Typ) {
-        rules = rules.require_typ("at+jwt");
+        rules = rules.require_typ("at+jwt".to_owned());
     }
     if on.contains(&Deny) {
         let list = super::super::DenyList::default();
