@@ -148,8 +148,7 @@ impl FaultServer {
     /// Starts a server that responds to the first request with the first fault, to the second with the
     /// second, and so on. The last fault repeats.
     ///
-    /// Requests of all connections count together. Use [`connections`](Self::connections) for a
-    /// sequence per connection.
+    /// Requests of all connections count together.
     ///
     /// # Panics
     ///
