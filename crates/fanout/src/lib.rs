@@ -93,7 +93,7 @@ pub use self::{
     answer::{Answer, Answers, Key},
     bounds::Bounds,
     error::FanOutError,
-    explain::{Explained, Explanation},
+    explain::{Explanation, NodeExplanation},
     latency_estimate::LatencyEstimate,
     node::{BoundNode, BoundPlan, Node, PlanBuilder},
     outcome::{BranchError, ErrorKind, SkipReason, Status, breaker_state},

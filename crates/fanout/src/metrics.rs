@@ -109,7 +109,7 @@ impl Metrics {
     /// [`FanOut::observer`](crate::FanOut::observer), in an `Arc`. Events of other nodes are not
     /// counted.
     #[must_use]
-    pub fn install<'n>(nodes: impl IntoIterator<Item = &'n str>) -> Self {
+    pub fn new<'n>(nodes: impl IntoIterator<Item = &'n str>) -> Self {
         describe_counter!("fanout_call_total", "Branches that ended, by outcome.");
         describe_histogram!(
             "fanout_call_seconds",

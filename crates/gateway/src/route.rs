@@ -72,7 +72,7 @@ impl Route {
         let nodes = config.nodes.values();
         let nodes: Vec<_> = nodes.map(|node| RouteNode::new(node, backends)).collect();
         let observer = Observer {
-            metrics: Metrics::install(config.nodes.keys().map(String::as_str)),
+            metrics: Metrics::new(config.nodes.keys().map(String::as_str)),
             backends: (config.nodes.keys().cloned())
                 .zip(nodes.iter().map(|node| Arc::clone(node.backend())))
                 .collect(),

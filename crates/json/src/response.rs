@@ -159,18 +159,12 @@ fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
         // The exact spelling that most services use needs no parsing.
         value == "application/json" || value.to_str().is_ok_and(is_json)
     });
-    let json = if body.is_empty() {
-        Json::NULL
-    } else if parts.status.is_success() {
-        if !typed {
-            return Err(ClientError::BadContentType);
-        }
-        Json::parse(body).map_err(|_| ClientError::BadJson)?
-    } else {
-        typed
-            .then(|| Json::parse(body).ok())
-            .flatten()
-            .unwrap_or(Json::NULL)
+    let json = match (parts.status.is_success(), typed) {
+        _ if body.is_empty() => Json::NULL,
+        (true, true) => Json::parse(body).map_err(|_| ClientError::BadJson)?,
+        (true, false) => return Err(ClientError::BadContentType),
+        (false, true) => Json::parse(body).unwrap_or(Json::NULL),
+        (false, false) => Json::NULL,
     };
     Ok(Response::from_parts(parts, json))
 }
@@ -259,8 +253,8 @@ where
 impl AcceptLayer {
     fn accept(&self, response: Response<Json>) -> Result<Json, BranchError> {
         let status = response.status();
-        let mut listed = self.statuses.iter().flat_map(|statuses| statuses.iter());
-        if status.is_success() || listed.any(|listed| *listed == status.as_u16()) {
+        let listed = self.statuses.as_deref().unwrap_or_default();
+        if status.is_success() || listed.contains(&status.as_u16()) {
             Ok(response.into_body())
         } else {
             let message = format!("the service responded with status {}", status.as_u16());

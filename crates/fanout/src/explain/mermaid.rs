@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use tower_fanout_layers::config::duration::written;
 
-use super::{Explained, Explanation};
+use super::{Explanation, NodeExplanation};
 
 impl Explanation {
     /// Returns a [Mermaid](https://mermaid.js.org/syntax/flowchart.html) flowchart of the nodes
@@ -60,12 +60,12 @@ impl Explanation {
 }
 
 /// Returns `true` if the request asks for `node`.
-fn is_asked_for(node: &Explained) -> bool {
+fn is_asked_for(node: &NodeExplanation) -> bool {
     node.selected || node.skip_reason.is_some()
 }
 
 /// Returns the name of a node, with its times or its skip reason on a second line.
-fn label(node: &Explained) -> String {
+fn label(node: &NodeExplanation) -> String {
     let skipped = node
         .skip_reason
         .map(|why| format!("skipped ({})", why.as_str()));

@@ -47,7 +47,7 @@ pub struct Explanation {
     /// Longest time until the response, at most the deadline. `None` if it is unbounded.
     pub worst_case: Option<Duration>,
     /// All nodes of the plan, in order of declaration.
-    pub nodes: Vec<Explained>,
+    pub nodes: Vec<NodeExplanation>,
     /// Problems that may occur.
     pub warnings: Vec<PlanDiagnostic>,
 }
@@ -55,7 +55,7 @@ pub struct Explanation {
 /// The forecast for one node.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Explained {
+pub struct NodeExplanation {
     /// The name of the node.
     pub name: Box<str>,
     /// `true` if the node runs and the request needs its answer.
@@ -278,12 +278,12 @@ impl<'o> Outlook<'o> {
         }
     }
 
-    fn node(&self, node: usize, schedule: &Schedule, after: Duration) -> Explained {
+    fn node(&self, node: usize, schedule: &Schedule, after: Duration) -> NodeExplanation {
         let info = &self.simulated.plan.nodes[node];
         let (required, expected) = (self.simulated.is_required(node), self.expected()[node]);
         let start = schedule.start(node);
         let dependencies = info.dependencies.iter();
-        Explained {
+        NodeExplanation {
             name: self.simulated.plan.names[node].clone(),
             required,
             selected: self.simulated.runs(node),

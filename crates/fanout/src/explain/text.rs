@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use tower_fanout_layers::config::duration::written;
 
-use super::{Explained, Explanation};
+use super::{Explanation, NodeExplanation};
 
 /// The column titles.
 const HEADER: [&str; 8] = [
@@ -70,7 +70,7 @@ impl Explanation {
         Ok(())
     }
 
-    fn row(&self, wave: String, node: &Explained) -> [String; 8] {
+    fn row(&self, wave: String, node: &NodeExplanation) -> [String; 8] {
         let runs = match (node.skip_reason, node.selected, node.required) {
             (Some(reason), ..) => format!("skipped ({})", reason.as_str()),
             (None, false, _) => "not asked for".into(),

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::{Explained, Explanation};
+use super::{Explanation, NodeExplanation};
 use crate::{
     millis::Millis,
     outcome::{SkipReason, breaker_state},
@@ -68,7 +68,7 @@ struct Service<'e> {
 }
 
 impl<'e> Services<'e> {
-    fn service(&self, node: &Explained) -> Service<'e> {
+    fn service(&self, node: &NodeExplanation) -> Service<'e> {
         let nodes = &self.0.nodes;
         let depends_on = node
             .depends_on

@@ -24,7 +24,7 @@ pub use self::{
     profile::{Profile, WorstCase},
     spec::NodeSpec,
 };
-use crate::{graph::Ancestors, select::Choice};
+use crate::graph::Ancestors;
 
 /// A reference from one node to another.
 #[derive(Clone, Debug)]
@@ -122,13 +122,6 @@ pub(crate) struct PlanGraph {
     /// The nodes in topological order.
     pub(crate) order: Vec<usize>,
     pub(crate) ancestors: Ancestors,
-}
-
-impl PlanGraph {
-    /// Returns `true` if no node that runs depends on `node`.
-    pub(crate) fn is_sink(&self, node: usize, choices: &[Choice]) -> bool {
-        !(self.dependents[node].iter()).any(|&dependent| choices[dependent].runs())
-    }
 }
 
 impl Plan {

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,6 +15,9 @@ use super::{
     scratch::{Phase, scratch_of},
 };
 use crate::call::{BoxErasedCall, discard};
+
+/// Spawns the branches that continue after the response was returned.
+pub(crate) type Detach = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 /// A future that polls detached calls until they end or the deadline passes. Their answers are
 /// dropped.

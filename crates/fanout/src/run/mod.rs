@@ -9,9 +9,7 @@ mod scratch;
 mod wakers;
 
 use std::{
-    fmt,
-    future::Future,
-    mem,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -21,12 +19,14 @@ use std::{
 
 use futures_util::Stream;
 use tokio::time::Instant;
-use tower_fanout_layers::{Call, Deadline, Event, Events};
+use tower_fanout_layers::{Call, Deadline, Events};
 
+pub use self::recorder::RunObserver;
 pub(crate) use self::scratch::ScratchPool;
 use self::{
     clock::RunClock,
     completions::AbortReason,
+    detached::Detach,
     scratch::{Completion, Phase, Scratch, scratch_of},
 };
 use crate::{
@@ -41,9 +41,6 @@ use crate::{
     time_budget::time_slice,
 };
 
-/// Spawns the branches that continue after the response was returned.
-type Detach = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
-
 /// Options of a run: when it succeeds, when it ends, and what it may do at once.
 #[derive(Clone)]
 pub(crate) struct Options {
@@ -52,20 +49,6 @@ pub(crate) struct Options {
     pub(crate) grace: Duration,
     pub(crate) max_concurrency: usize,
     pub(crate) detach: Option<Detach>,
-}
-
-/// An observer of runs, for metrics or traces. Register it with
-/// [`FanOut::observer`](crate::FanOut::observer).
-///
-/// The methods are called while a request is being processed, so they must be quick and must not
-/// block.
-/// `node` is the name of the node in its plan.
-pub trait RunObserver: Send + Sync {
-    /// Called when a layer of the node's service reports an event of a branch.
-    fn on_event(&self, node: &str, event: Event);
-
-    /// Called when a branch ends. `branch` is its final entry in the report.
-    fn on_end(&self, node: &str, branch: &Branch);
 }
 
 /// One run of a plan: a stream of the indices of the nodes that ended, in the order in which they

@@ -13,8 +13,21 @@ use tower_fanout_layers::{
     event::{FallbackKind, RetryStopReason},
 };
 
-use super::RunObserver;
 use crate::report::Branch;
+
+/// An observer of runs, for metrics or traces. Register it with
+/// [`FanOut::observer`](crate::FanOut::observer).
+///
+/// The methods are called while a request is being processed, so they must be quick and must not
+/// block.
+/// `node` is the name of the node in its plan.
+pub trait RunObserver: Send + Sync {
+    /// Called when a layer of the node's service reports an event of a branch.
+    fn on_event(&self, node: &str, event: Event);
+
+    /// Called when a branch ends. `branch` is its final entry in the report.
+    fn on_end(&self, node: &str, branch: &Branch);
+}
 
 /// The observer of the runs, if one is set, and the node names that are reported to it.
 #[derive(Clone)]

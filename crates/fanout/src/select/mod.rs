@@ -8,7 +8,7 @@ pub(crate) use self::choose::choose;
 
 use crate::{
     outcome::{BranchError, SkipReason},
-    plan::NodeInfo,
+    plan::{NodeInfo, PlanGraph},
 };
 
 /// The nodes that a request asks for.
@@ -182,6 +182,13 @@ impl Choice {
 
     pub(crate) const fn is_required(self) -> bool {
         matches!(self, Self::Run { required: true })
+    }
+}
+
+impl PlanGraph {
+    /// Returns `true` if no node that runs depends on `node`.
+    pub(crate) fn is_sink(&self, node: usize, choices: &[Choice]) -> bool {
+        !(self.dependents[node].iter()).any(|&dependent| choices[dependent].runs())
     }
 }
 

@@ -68,6 +68,8 @@ struct Reader<'t> {
     long: Vec<Long>,
 }
 
+// `inline(always)` keeps the whole loop of `check` in one function. Without it, the bench `merge` took
+// 3 to 28 % longer per case (least of four runs each, in turns).
 impl Reader<'_> {
     /// Reads a scalar value or an opening bracket. Returns `true` if another value must follow,
     /// which is the first of a non-empty object or array.

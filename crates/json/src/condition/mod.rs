@@ -182,7 +182,14 @@ impl Condition {
                 Some(reference) => request.learn(reference, source),
                 None => {
                     request.verdict()?;
-                    return truth(&result.map_err(|error| unusable(error.kind()))?);
+                    return match result {
+                        Ok(value) if value.kind() == ValueKind::Bool => Ok(value.is_true()),
+                        Ok(_) => Err(EvalError::NotBoolean),
+                        Err(error) if error.kind() == ErrorKind::OutOfFuel => {
+                            Err(EvalError::OutOfFuel)
+                        }
+                        Err(_) => Err(EvalError::Unusable),
+                    };
                 }
             }
         }
@@ -199,22 +206,6 @@ impl fmt::Display for Condition {
 impl fmt::Debug for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Condition").field(&self.0.text).finish()
-    }
-}
-
-/// Returns the boolean that `value` holds.
-fn truth(value: &Value) -> Result<bool, EvalError> {
-    match value.kind() {
-        ValueKind::Bool => Ok(value.is_true()),
-        _ => Err(EvalError::NotBoolean),
-    }
-}
-
-/// Converts an error of the expression engine.
-fn unusable(kind: ErrorKind) -> EvalError {
-    match kind {
-        ErrorKind::OutOfFuel => EvalError::OutOfFuel,
-        _ => EvalError::Unusable,
     }
 }
 

@@ -187,8 +187,9 @@ impl Merge {
         I::IntoIter: Clone,
     {
         let parts = parts.into_iter();
-        let depth = parts.clone().map(|(_, answer)| self.depth(answer)).max();
-        let depth = depth.unwrap_or(1);
+        let depths = parts.clone().map(|(_, answer)| self.depth(answer));
+        // Without parts, the document is empty brackets.
+        let depth = depths.max().unwrap_or(1);
         if depth > MAX_DEPTH {
             return Err(MergeError::TooDeep);
         }

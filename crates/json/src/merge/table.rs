@@ -116,13 +116,19 @@ impl<'j> Table<'j> {
                 let merged = object.add(from, value, settings);
                 return merged.map_err(|error| error.within(&member.key));
             }
-            if member.slot.is(value) && settings.on_conflict != OnConflict::Rename {
+            let is_equal = matches!(&member.slot, Slot::Value(own) if *own == value);
+            if is_equal && settings.on_conflict != OnConflict::Rename {
                 return Ok(());
             }
         }
         match settings.on_conflict {
             OnConflict::Error => {
-                return Err(MergeError::conflict(member.from, from).within(&member.key));
+                let conflict = MergeError::Conflict {
+                    pointer: String::new(),
+                    first: member.from.to_owned(),
+                    second: from.to_owned(),
+                };
+                return Err(conflict.within(&member.key));
             }
             OnConflict::First => {}
             OnConflict::Last => member.slot = Slot::Value(value),
@@ -195,26 +201,12 @@ impl<'j> Slot<'j> {
             Self::Value(_) | Self::Vacant => None,
         })
     }
-
-    /// Returns `true` if the slot holds the same text as `value`.
-    fn is(&self, value: Value<'_>) -> bool {
-        matches!(self, Self::Value(own) if *own == value)
-    }
 }
 
 /// Maximum length of the pointer in [`MergeError::Conflict`], in characters.
 const MAX_POINTER: usize = 200;
 
 impl MergeError {
-    /// Creates a conflict with an empty pointer, which [`within`](Self::within) extends.
-    fn conflict(first: &str, second: &str) -> Self {
-        Self::Conflict {
-            pointer: String::new(),
-            first: first.to_owned(),
-            second: second.to_owned(),
-        }
-    }
-
     /// Prepends `key` to the pointer of a conflict.
     fn within(mut self, key: &[u8]) -> Self {
         if let Self::Conflict { pointer, .. } = &mut self {

@@ -1,10 +1,11 @@
 //! Sources of placeholder values.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, error::Error, fmt};
 
 use serde_json::value::RawValue;
+use tower_fanout::BranchError;
 
-use super::{Reference, RenderError, Root};
+use super::{Reference, Root};
 
 /// A source of placeholder values, such as the request of a caller.
 pub trait Lookup {
@@ -63,6 +64,46 @@ impl<'v> Found<'v> {
             Self::Json(value) => value.as_raw().into(),
             Self::Tree(value) => value.to_string().into(),
         }
+    }
+}
+
+/// The error returned if a request cannot be rendered from the given values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RenderError {
+    /// A value is missing, and its placeholder has no default.
+    Missing(Reference),
+    /// A value makes a segment of the path empty, `.` or `..`, or has characters other than visible
+    /// ASCII and spaces in a header.
+    Unusable,
+    /// A part of the request would be too large.
+    TooLarge {
+        /// Name of the part, such as `the path`.
+        what: &'static str,
+        /// Maximum size of the part in bytes.
+        max: usize,
+    },
+}
+
+impl fmt::Display for RenderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(reference) => write!(f, "missing value for {{{reference}}}"),
+            Self::Unusable => {
+                f.write_str("a value would change the path or is not allowed in a header")
+            }
+            Self::TooLarge { what, max } => {
+                write!(f, "{what} is larger than {max} bytes")
+            }
+        }
+    }
+}
+
+impl Error for RenderError {}
+
+impl From<RenderError> for BranchError {
+    fn from(error: RenderError) -> Self {
+        Self::template(error.to_string())
     }
 }
 

@@ -52,8 +52,8 @@ use std::{borrow::Cow, error::Error, fmt};
 
 use self::lookup::Values;
 pub use self::{
-    lookup::{Found, Lookup},
-    request::{RenderError, RequestTemplate},
+    lookup::{Found, Lookup, RenderError},
+    request::RequestTemplate,
 };
 
 /// Text with placeholders, each given as its index in the list of the request.
@@ -313,10 +313,9 @@ impl Reference {
             (Root::Tier, 0)
             | (Root::Body | Root::Jwt | Root::Node(_), 1..)
             | (Root::Query | Root::Header | Root::Route, 1) => Ok(Self {
-                root,
                 path,
                 default,
-                node: None,
+                ..Self::to(root)
             }),
             (Root::Tier, _) => Err(TemplateError::new("{tier} has no members; remove the path")),
             (Root::Query | Root::Header | Root::Route, _) => Err(TemplateError::new(format!(

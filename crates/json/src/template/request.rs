@@ -1,15 +1,12 @@
 //! Templates for whole requests.
 
-use std::{error::Error, fmt};
-
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tower_fanout::BranchError;
 use tower_fanout_http::forward::is_managed;
 
 use super::{
-    Bounded, Lookup, Part, Reference, Root, Template, TemplateError, body,
+    Bounded, Lookup, Part, Reference, RenderError, Root, Template, TemplateError, body,
     lookup::{BeforeNodes, Values},
     verbatim,
 };
@@ -49,46 +46,6 @@ pub struct RequestTemplate {
     body: Option<Template>,
     /// The placeholders, in the order in which they were added.
     references: Vec<Reference>,
-}
-
-/// The error returned if a request cannot be rendered from the given values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RenderError {
-    /// A value is missing, and its placeholder has no default.
-    Missing(Reference),
-    /// A value makes a segment of the path empty, `.` or `..`, or has characters other than visible
-    /// ASCII and spaces in a header.
-    Unusable,
-    /// A part of the request would be too large.
-    TooLarge {
-        /// Name of the part, such as `the path`.
-        what: &'static str,
-        /// Maximum size of the part in bytes.
-        max: usize,
-    },
-}
-
-impl fmt::Display for RenderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(reference) => write!(f, "missing value for {{{reference}}}"),
-            Self::Unusable => {
-                f.write_str("a value would change the path or is not allowed in a header")
-            }
-            Self::TooLarge { what, max } => {
-                write!(f, "{what} is larger than {max} bytes")
-            }
-        }
-    }
-}
-
-impl Error for RenderError {}
-
-impl From<RenderError> for BranchError {
-    fn from(error: RenderError) -> Self {
-        Self::template(error.to_string())
-    }
 }
 
 impl RequestTemplate {
@@ -250,6 +207,7 @@ impl RequestTemplate {
         }
         let mut request = Request::new(Bytes::from(body.text));
         *request.method_mut() = self.method.clone();
+        // The text of the template was checked, so only a value can make the target invalid.
         *request.uri_mut() = target.try_into().map_err(|_| RenderError::Unusable)?;
         for (name, value) in &self.headers {
             let value = header_value(value, values)?;

@@ -57,22 +57,21 @@ impl ResponseFormat {
         // The weight of JSON is that of the most specific range that covers it.
         let json = ["application/json", "application/*", "*/*"]
             .iter()
-            .find_map(|name| weight(&ranges, name))
+            .find_map(|name| {
+                let same = ranges.iter().filter(|range| range.is(name));
+                same.map(|range| range.weight).max()
+            })
             .unwrap_or(0);
-        let mut best = (json, Self::Json);
-        for range in &ranges {
-            let framing = [StreamFormat::EventStream, StreamFormat::NdJson]
-                .into_iter()
-                .find(|framing| range.is(framing.media_type()));
-            let wins = range.weight > best.0 || range.weight == best.0 && best.1 == Self::Json;
-            if let Some(framing) = framing
-                && wins
-                && range.weight > 0
-            {
-                best = (range.weight, Self::Stream(framing));
-            }
+        let streams = ranges.iter().rev().filter_map(|range| {
+            let formats = [StreamFormat::EventStream, StreamFormat::NdJson];
+            let format = (formats.into_iter()).find(|format| range.is(format.media_type()))?;
+            Some((range.weight, format))
+        });
+        // Of equal weights the last one counts, which is the one that is named first.
+        match streams.max_by_key(|(weight, _)| *weight) {
+            Some((weight, format)) if weight >= json.max(1) => Self::Stream(format),
+            _ => Self::Json,
         }
-        best.1
     }
 }
 
@@ -98,12 +97,6 @@ impl<'h> Range<'h> {
     fn is(&self, media_type: &str) -> bool {
         self.name.eq_ignore_ascii_case(media_type)
     }
-}
-
-/// Returns the highest weight of the ranges with exactly this `name`, or `None` if no range has it.
-fn weight(ranges: &[Range<'_>], name: &str) -> Option<u16> {
-    let same = ranges.iter().filter(|range| range.is(name));
-    same.map(|range| range.weight).max()
 }
 
 /// Parses a weight ([RFC 9110 §12.4.2](https://www.rfc-editor.org/rfc/rfc9110#section-12.4.2)): 0

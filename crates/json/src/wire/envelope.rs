@@ -92,11 +92,8 @@ impl Envelope<'_> {
             }
             push(&mut out, &self.names[branch.node]);
             out.push(':');
-            let data = if merged.is_none() {
-                answer(branch.node)
-            } else {
-                None
-            };
+            // The merged document holds the responses already.
+            let data = answer(branch.node).filter(|_| merged.is_none());
             ServiceEntry::of(branch).push(&mut out, data);
         }
         out.push_str("},");

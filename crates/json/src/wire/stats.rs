@@ -20,19 +20,6 @@ pub(super) struct Totals<'a> {
     success_rate: f64,
 }
 
-impl<'a> Totals<'a> {
-    pub(super) fn of(report: &Report, names: &'a [Box<str>]) -> Self {
-        let stats = Stats::of(report);
-        Self {
-            execution_time: Millis(report.elapsed),
-            overhead: Millis(report.overhead),
-            last_service: report.last.map(|node| &*names[node]),
-            success_rate: stats.success_rate(),
-            parallel_execution_stats: stats,
-        }
-    }
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Stats {
@@ -47,34 +34,42 @@ struct Stats {
     retries: u32,
 }
 
-impl Stats {
-    /// Counts services by status. Times are those of services that were called: a service that was
-    /// refused before a call would lower the average.
-    fn of(report: &Report) -> Self {
-        let fallback_services = report.count(Status::Fallback);
-        let called = || (report.branches.iter()).filter(|branch| branch.was_called());
+impl<'a> Totals<'a> {
+    /// Counts the services of a run. Times are those of services that were called: a service that
+    /// was refused before a call would lower the average.
+    pub(super) fn of(report: &Report, names: &'a [Box<str>]) -> Self {
+        let branches = &report.branches;
+        let called = || branches.iter().filter(|branch| branch.was_called());
         let times = || called().filter_map(|branch| branch.elapsed);
         let calls = u32::try_from(times().count()).unwrap_or(u32::MAX);
-        let retries = (report.branches.iter()).map(|branch| branch.attempts.saturating_sub(1));
+        let retries = branches
+            .iter()
+            .map(|branch| branch.attempts.saturating_sub(1));
+        let (fallback, skipped) = (
+            report.count(Status::Fallback),
+            report.count(Status::Skipped),
+        );
+        let successful = report.count(Status::Success) + fallback;
         Self {
-            total_services: report.branches.len(),
-            successful_services: report.count(Status::Success) + fallback_services,
-            failed_services: report.count(Status::Failed),
-            skipped_services: report.count(Status::Skipped),
-            cancelled_services: report.count(Status::Cancelled),
-            fallback_services,
-            average_response_time: Millis(times().sum::<Duration>() / calls.max(1)),
-            max_response_time: Millis(times().max().unwrap_or_default()),
-            retries: retries.sum(),
-        }
-    }
-
-    /// Returns the share of successful services among those that were not skipped, or 1 if all were
-    /// skipped.
-    fn success_rate(&self) -> f64 {
-        match self.total_services - self.skipped_services {
-            0 => 1.0,
-            ran => self.successful_services as f64 / ran as f64,
+            execution_time: Millis(report.elapsed),
+            overhead: Millis(report.overhead),
+            last_service: report.last.map(|node| &*names[node]),
+            success_rate: match branches.len() - skipped {
+                // Nothing ran, so nothing failed.
+                0 => 1.0,
+                ran => successful as f64 / ran as f64,
+            },
+            parallel_execution_stats: Stats {
+                total_services: branches.len(),
+                successful_services: successful,
+                failed_services: report.count(Status::Failed),
+                skipped_services: skipped,
+                cancelled_services: report.count(Status::Cancelled),
+                fallback_services: fallback,
+                average_response_time: Millis(times().sum::<Duration>() / calls.max(1)),
+                max_response_time: Millis(times().max().unwrap_or_default()),
+                retries: retries.sum(),
+            },
         }
     }
 }

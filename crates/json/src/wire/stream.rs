@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response,
+    HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use http_body::{Body, Frame};
@@ -26,7 +26,6 @@ use crate::{Json, problem};
 /// Maximum time without data in an event stream: 15 s. Forwarded close connections that are idle for
 /// longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Merges the responses of all nodes into one document.
 type MergeAnswer = Box<dyn FnOnce(&Answer) -> Result<Json, Problem> + Send>;
@@ -98,7 +97,7 @@ impl<Req> RunStream<Req> {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, media_type);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         response
     }
 
