@@ -20,7 +20,7 @@ use http::{Request, Uri, header::CONTENT_TYPE};
 use tokio::{net::TcpListener, time::Instant};
 use tower::{Layer, Service, ServiceExt};
 use tower_fanout::{
-    Answer, BranchError, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
+    BranchError, Downstream, FanOut, FanOutError, FanOutResponse, Plan, Policy, Strategy,
     layers::{ClassifyHttp, ConfigError, Deadline, WithCall},
     stack::stack,
 };
@@ -126,7 +126,7 @@ fn route(fan_out: FanOut<WithCall<u64>>, time: Duration) -> MethodRouter {
 }
 
 /// Builds an object with the response of each node under its name, byte for byte.
-fn respond(fan_out: &FanOut<WithCall<u64>>, answer: &Answer) -> Response {
+fn respond(fan_out: &FanOut<WithCall<u64>>, answer: &FanOutResponse) -> Response {
     let names = fan_out.plan().names().iter().enumerate();
     let members = names.filter_map(|(node, name)| {
         let json: &Json = answer.at(node)?;

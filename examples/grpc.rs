@@ -15,7 +15,7 @@ use tonic::{
 };
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
-    Answer, Downstream, FanOut, Plan, Policy, Strategy,
+    Downstream, FanOut, FanOutResponse, Plan, Policy, Strategy,
     layers::{
         CallContext, CallError, Class, Classify, ClassifyResult, ConfigError, Deadline, Failure,
         Rejection, WithCall,
@@ -155,7 +155,7 @@ fn app<'n>(
 }
 
 /// Returns the lowest price in cents, and the index of its shop in the plan.
-fn cheapest(answer: &Answer) -> Option<(u32, usize)> {
+fn cheapest(answer: &FanOutResponse) -> Option<(u32, usize)> {
     let shops = answer.report().branches.iter().map(|branch| branch.node);
     shops
         .filter_map(|shop| Some((*answer.at(shop)?, shop)))
@@ -247,12 +247,15 @@ mod tests {
         Endpoint::from_static("http://shop").connect_with_connector_lazy(connector)
     }
 
-    async fn ask(shops: [(&str, Channel); 2], time: Duration) -> Result<Answer, FanOutError> {
+    async fn ask(
+        shops: [(&str, Channel); 2],
+        time: Duration,
+    ) -> Result<FanOutResponse, FanOutError> {
         app(shops).unwrap().oneshot(item("tea", time)).await
     }
 
     /// Returns the error kind of `node`, and its number of attempts.
-    fn failed(answer: &Answer, node: usize) -> (ErrorKind, u32) {
+    fn failed(answer: &FanOutResponse, node: usize) -> (ErrorKind, u32) {
         let branch = answer.report().branch(node).unwrap();
         (branch.error.as_ref().unwrap().kind(), branch.attempts)
     }
@@ -328,11 +331,11 @@ mod tests {
         // The fan-out keeps a twentieth of the time as the merge margin.
         assert_eq!(silent.requests(), [190_000; 2]);
         assert!(start.elapsed() <= Duration::from_millis(200));
-        let FanOutError::Failed { verdict, answer } = error else {
+        let FanOutError::Failed { verdict, response } = error else {
             panic!("{error}");
         };
         assert_eq!(verdict, Verdict::Timeout);
-        assert_eq!(failed(&answer, 0), (ErrorKind::Deadline, 1));
+        assert_eq!(failed(&response, 0), (ErrorKind::Deadline, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_fanout::{
-    Answer, Downstream, FanOut, FanOutError, Plan, Policy, Strategy,
+    Downstream, FanOut, FanOutError, FanOutResponse, Plan, Policy, Strategy,
     layers::{ClassifyResult, ConfigError, Deadline, WithCall},
     stack::stack,
 };
@@ -106,7 +106,7 @@ fn app(
     Ok(FanOut::new(bound)
         .strategy(Strategy::Partial)
         .max_concurrency(5)
-        .map_response(move |mut answer: Answer| Page {
+        .map_response(move |mut answer: FanOutResponse| Page {
             user: answer
                 .take(user)
                 .expect("a run only succeeds with its required nodes"),
@@ -122,7 +122,7 @@ fn app(
 }
 
 /// Returns the names of the nodes without a response.
-fn missing(plan: &Plan, answer: &Answer) -> Vec<Box<str>> {
+fn missing(plan: &Plan, answer: &FanOutResponse) -> Vec<Box<str>> {
     let branches = answer.report().branches.iter();
     branches
         .filter(|branch| !branch.status.is_answered())
@@ -229,11 +229,11 @@ mod tests {
             ..Services::new()
         };
         let start = Instant::now();
-        let Err(FanOutError::Failed { verdict, answer }) = services.page().await else {
+        let Err(FanOutError::Failed { verdict, response }) = services.page().await else {
             panic!("expected FanOutError::Failed, because the user is required");
         };
         assert!(start.elapsed() <= Duration::from_millis(500));
         assert_eq!(verdict, Verdict::Timeout);
-        assert_eq!(answer.report().branches[0].attempts, 2);
+        assert_eq!(response.report().branches[0].attempts, 2);
     }
 }

@@ -7,7 +7,7 @@ use http::{Method, Request, Response, Uri};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_fanout::{
-    Answer, Answers, BranchError, Downstream, FanOut, Key, Plan, Policy,
+    Answers, BranchError, Downstream, FanOut, FanOutResponse, Key, Plan, Policy,
     layers::{ClassifyHttp, Deadline, WithCall},
     metrics::Metrics,
     stack::stack,
@@ -96,7 +96,10 @@ impl Backend {
 }
 
 /// Returns a function that runs the plan and makes one document of the responses with `merge`.
-fn run(fan_out: FanOut<Inbound>, merge: impl Fn(&Answer) -> Bytes) -> impl AsyncFn() -> Bytes {
+fn run(
+    fan_out: FanOut<Inbound>,
+    merge: impl Fn(&FanOutResponse) -> Bytes,
+) -> impl AsyncFn() -> Bytes {
     let id = CorrelationId::generate();
     async move || {
         let deadline = Deadline::after(Instant::now(), Duration::from_secs(30));

@@ -135,12 +135,12 @@ impl Answers {
 }
 
 /// The response of a [`FanOut`](crate::FanOut): the answers of the nodes, and the [`Report`].
-pub struct Answer {
+pub struct FanOutResponse {
     pub(crate) answers: Answers,
     pub(crate) report: Report,
 }
 
-impl Answer {
+impl FanOutResponse {
     /// Returns the answer of the node `key`, or `None` if the node has no answer or the key belongs
     /// to another plan.
     #[must_use]
@@ -180,9 +180,9 @@ impl Answer {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for FanOutResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
+        f.debug_struct("FanOutResponse")
             .field("report", &self.report)
             .finish_non_exhaustive()
     }

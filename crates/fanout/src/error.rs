@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use tower_fanout_layers::{AsRejection, Rejection};
 
 use crate::{
-    answer::Answer,
+    answer::FanOutResponse,
     outcome::{BranchError, ErrorKind, Status},
     select::SelectError,
     strategy::{Strategy, Verdict},
@@ -24,7 +24,7 @@ pub enum FanOutError {
         /// The common cause of the failed branches.
         verdict: Verdict,
         /// The answers that exist nevertheless, and the report.
-        answer: Box<Answer>,
+        response: Box<FanOutResponse>,
     },
 }
 
@@ -32,32 +32,32 @@ impl FanOutError {
     /// Returns the first failed branch and the name of its node. Required branches come before
     /// optional ones.
     fn cause(&self) -> Option<(&str, &BranchError)> {
-        let Self::Failed { answer, .. } = self else {
+        let Self::Failed { response, .. } = self else {
             return None;
         };
-        let branches = answer.report.branches.iter();
+        let branches = response.report.branches.iter();
         let failed = branches.filter_map(|branch| Some((branch, branch.error.as_ref()?)));
         // `false` sorts first, so a required branch is preferred.
         let cause = failed.min_by_key(|(branch, _)| !branch.required);
-        cause.map(|(branch, error)| (answer.name(branch.node), error))
+        cause.map(|(branch, error)| (response.name(branch.node), error))
     }
 }
 
 impl Strategy {
-    /// Returns `answer` if the run is a success by this strategy.
+    /// Returns `response` if the run is a success by this strategy.
     ///
     /// The future of a [`FanOut`](crate::FanOut) calls this function. Call it yourself for the
-    /// [`Run::into_answer`](crate::Run::into_answer) of a [`Run`](crate::Run) that you poll, because a
+    /// [`Run::into_response`](crate::Run::into_response) of a [`Run`](crate::Run) that you poll, because a
     /// run does not judge its answers.
     ///
     /// # Errors
-    /// Returns [`FanOutError::Failed`], which contains `answer`, if the run is not a success.
-    pub fn judge(self, answer: Answer) -> Result<Answer, FanOutError> {
-        match self.verdict(answer.report()) {
-            None => Ok(answer),
+    /// Returns [`FanOutError::Failed`], which contains `response`, if the run is not a success.
+    pub fn judge(self, response: FanOutResponse) -> Result<FanOutResponse, FanOutError> {
+        match self.verdict(response.report()) {
+            None => Ok(response),
             Some(verdict) => Err(FanOutError::Failed {
                 verdict,
-                answer: Box::new(answer),
+                response: Box::new(response),
             }),
         }
     }
@@ -65,20 +65,20 @@ impl Strategy {
 
 impl fmt::Display for FanOutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (verdict, answer) = match self {
+        let (verdict, response) = match self {
             Self::Select(_) => return f.write_str("the request cannot be run"),
             Self::Rejected(rejection) => return rejection.fmt(f),
-            Self::Failed { verdict, answer } => (verdict, answer),
+            Self::Failed { verdict, response } => (verdict, response),
         };
-        let without = answer.report.branches.len()
-            - answer.report.count(Status::Success)
-            - answer.report.count(Status::Fallback);
+        let without = response.report.branches.len()
+            - response.report.count(Status::Success)
+            - response.report.count(Status::Fallback);
         let cause = match verdict {
             Verdict::Timeout => "timed out",
             Verdict::Unavailable { .. } => "rejected locally",
             Verdict::Failed => "failed",
         };
-        let of = answer.report.branches.len();
+        let of = response.report.branches.len();
         write!(f, "{without} of {of} branches have no answer: {cause}")?;
         match self.cause() {
             Some((name, _)) => write!(f, ", for example \"{name}\""),

@@ -7,8 +7,8 @@
 //!   binds their services in one step. [`Plan::bind`] binds services to an existing plan.
 //! - [`FanOut`]: a [`Service`] that runs a bound plan for each request. [`Strategy`] decides when
 //!   the request succeeds, and [`ReturnWhen`] when it responds.
-//! - [`Answer`]: the response of a `FanOut`. It holds the typed answer of each node, by [`Key`], and
-//!   the report.
+//! - [`FanOutResponse`]: the response of a `FanOut`. It holds the typed answer of each node, by
+//!   [`Key`], and the report.
 //! - [`Report`]: one [`Branch`] per node, with its status, duration, attempts, and error or reason
 //!   for being skipped.
 //!
@@ -20,8 +20,8 @@
 //! - *Downstream*: a service that nodes call, with the policy and the state that all its calls share,
 //!   such as a circuit breaker. Several nodes may call the same downstream.
 //! - *Attempt*: one call to the service. A branch makes several if it retries or hedges.
-//! - *Answer*: the response of a node, as a typed value. The [`Answer`] of a `FanOut` holds those of
-//!   all nodes.
+//! - *Answer*: the response of a node, as a typed value. [`FanOutResponse`] holds those of all
+//!   nodes, and [`Answers`] those that the request of a node may read.
 //!
 //! Each node starts as soon as the nodes it depends on have ended. Among ready nodes, required ones
 //! start first, then those of higher priority. At most [`max_concurrency`](FanOut::max_concurrency)
@@ -90,7 +90,7 @@ mod time_budget;
 pub use tower_fanout_layers as layers;
 
 pub use self::{
-    answer::{Answer, Answers, Key},
+    answer::{Answers, FanOutResponse, Key},
     bounds::Bounds,
     error::FanOutError,
     explain::{Explanation, NodeExplanation},

@@ -13,7 +13,7 @@ use std::{
 use tower::Service;
 
 use crate::{
-    answer::Answer,
+    answer::FanOutResponse,
     error::FanOutError,
     node::BoundPlan,
     plan::Plan,
@@ -241,7 +241,7 @@ impl<Req> fmt::Debug for FanOut<Req> {
 }
 
 impl<Req: tower_fanout_layers::CallContext + Unpin> Service<Req> for FanOut<Req> {
-    type Response = Answer;
+    type Response = FanOutResponse;
     type Error = FanOutError;
     type Future = ResponseFuture<Req>;
 
@@ -257,7 +257,7 @@ impl<Req: tower_fanout_layers::CallContext + Unpin> Service<Req> for FanOut<Req>
     }
 }
 
-/// The future of a [`FanOut`], which runs the plan and returns the [`Answer`].
+/// The future of a [`FanOut`], which runs the plan and returns the [`FanOutResponse`].
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Req> {
     run: Option<Result<Run<Req>, SelectError>>,
@@ -265,7 +265,7 @@ pub struct ResponseFuture<Req> {
 }
 
 impl<Req: Unpin> Future for ResponseFuture<Req> {
-    type Output = Result<Answer, FanOutError>;
+    type Output = Result<FanOutResponse, FanOutError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let strategy = self.strategy;
@@ -275,7 +275,7 @@ impl<Req: Unpin> Future for ResponseFuture<Req> {
         // Only polling after completion, which the contract of `Future` forbids, finds no run.
         let run = self.run.take().expect("polled after completion");
         Poll::Ready(match run {
-            Ok(run) => strategy.judge(run.into_answer()),
+            Ok(run) => strategy.judge(run.into_response()),
             Err(error) => Err(FanOutError::Select(error)),
         })
     }

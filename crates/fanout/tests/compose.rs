@@ -9,7 +9,7 @@ use std::{error::Error, time::Duration};
 use common::*;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
-    Answer, ErrorKind, FanOut, FanOutError, Plan, SelectError, Selection, Strategy,
+    ErrorKind, FanOut, FanOutError, FanOutResponse, Plan, SelectError, Selection, Strategy,
     layers::{AsRejection, DeadlineLayer, Rejection, TimeoutLayer},
 };
 
@@ -19,7 +19,7 @@ fn one(service: Node) -> FanOut<()> {
 
 #[tokio::test(start_paused = true)]
 async fn the_error_converts_into_a_box_error() {
-    async fn asks(fan_out: FanOut<()>) -> Result<Answer, BoxError> {
+    async fn asks(fan_out: FanOut<()>) -> Result<FanOutResponse, BoxError> {
         Ok(fan_out.oneshot(()).await?)
     }
     assert!(asks(one(slow(1))).await.is_ok());
@@ -98,7 +98,7 @@ async fn a_cancelled_node_is_not_on_the_critical_path() {
         let fan_out = FanOut::new(plan.build().unwrap()).strategy(strategy);
         let report = match fan_out.oneshot(()).await {
             Ok(answer) => answer.report().clone(),
-            Err(FanOutError::Failed { answer, .. }) => answer.report().clone(),
+            Err(FanOutError::Failed { response, .. }) => response.report().clone(),
             Err(error) => panic!("{error}"),
         };
         assert_eq!(report.last, Some(2));

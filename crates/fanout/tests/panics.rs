@@ -200,10 +200,10 @@ where
     let fan_out = FanOut::new(plan.build().unwrap());
     switch.set(true);
     let error = fan_out.clone().oneshot(()).await.unwrap_err();
-    let FanOutError::Failed { answer, .. } = error else {
+    let FanOutError::Failed { response, .. } = error else {
         panic!("the run must start");
     };
-    let kind = answer.report().branches[0].error.as_ref().unwrap().kind();
+    let kind = response.report().branches[0].error.as_ref().unwrap().kind();
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
     switch.set(false);
     let answer = fan_out.oneshot(()).await.unwrap();

@@ -208,13 +208,13 @@ async fn fault_g1_all_cancels_the_rest_at_the_first_failure() {
         .build()
         .unwrap();
     let (error, elapsed) = timed(FanOut::new(plan).strategy(Strategy::All).oneshot(())).await;
-    let FanOutError::Failed { verdict, answer } = error.unwrap_err() else {
+    let FanOutError::Failed { verdict, response } = error.unwrap_err() else {
         panic!("the run was begun");
     };
     assert_eq!(elapsed, ms(10));
     assert_eq!(verdict, Verdict::Failed);
     assert_eq!(
-        statuses(answer.report()),
+        statuses(response.report()),
         [Status::Failed, Status::Cancelled]
     );
     assert_eq!((in_flight.now(), in_flight.peak()), (0, 1));
@@ -244,7 +244,7 @@ async fn fault_g2_g3_partial_needs_required_nodes_and_never_cancels() {
         assert_eq!(result.is_ok(), succeeds);
         let report = match &result {
             Ok(answer) => answer.report(),
-            Err(FanOutError::Failed { answer, .. }) => answer.report(),
+            Err(FanOutError::Failed { response, .. }) => response.report(),
             Err(error) => panic!("{error}"),
         };
         assert!(!report.is_complete());

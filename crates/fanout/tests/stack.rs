@@ -282,7 +282,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
     let mut plan = Plan::builder();
     plan.node("user", service, |(), _| Ok(idempotent_request()));
     match FanOut::new(plan.build().unwrap()).oneshot(()).await {
-        Err(FanOutError::Failed { answer, .. }) => answer.report().branches[0].clone(),
+        Err(FanOutError::Failed { response, .. }) => response.report().branches[0].clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -368,10 +368,10 @@ async fn a_request_can_limit_retries_and_forbid_fallbacks() {
     calls.store(0, Ordering::Relaxed);
     let mut plain = WithDeadline::after(5000);
     (plain.0.max_retries, plain.0.fallback) = (Some(1), false);
-    let Err(FanOutError::Failed { answer, .. }) = fan_out.oneshot(plain).await else {
+    let Err(FanOutError::Failed { response, .. }) = fan_out.oneshot(plain).await else {
         panic!("no fallback may answer");
     };
-    let branch = &answer.report().branches[0];
+    let branch = &response.report().branches[0];
     assert_eq!((branch.status, branch.attempts), (Status::Failed, 2));
     assert_eq!(branch.error.as_ref().unwrap().kind(), ErrorKind::Reset);
     assert_eq!(calls.load(Ordering::Relaxed), 2);

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::Request;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_fanout::{Answer, BranchError, FanOut, FanOutError, Plan, Report, Status, Strategy};
+use tower_fanout::{
+    BranchError, FanOut, FanOutError, FanOutResponse, Plan, Report, Status, Strategy,
+};
 use tower_fanout_http::client::{Client, ClientConfig};
 use tower_fanout_json::{
     Json,
@@ -53,10 +55,10 @@ fn fan_out(slow: &Arc<FaultServer>, others: &[FaultServer], strategy: Strategy) 
     FanOut::new(plan.build().unwrap()).strategy(strategy)
 }
 
-fn report(result: &Result<Answer, FanOutError>) -> &Report {
+fn report(result: &Result<FanOutResponse, FanOutError>) -> &Report {
     match result {
         Ok(answer) => answer.report(),
-        Err(FanOutError::Failed { answer, .. }) => answer.report(),
+        Err(FanOutError::Failed { response, .. }) => response.report(),
         Err(error) => panic!("{error}"),
     }
 }

@@ -30,7 +30,7 @@ use self::{
     scratch::{Completion, Phase, Scratch, scratch_of},
 };
 use crate::{
-    answer::{Answer, Answers},
+    answer::{Answers, FanOutResponse},
     completion::CompletionPolicy,
     node::BoundPlan,
     outcome::{BranchError, ErrorKind, SkipReason},
@@ -56,7 +56,7 @@ pub(crate) struct Options {
 ///
 /// The run starts nodes and ends as the [`Strategy`](crate::Strategy) and the
 /// [`ReturnWhen`](crate::ReturnWhen) of its [`FanOut`](crate::FanOut) specify. The future of
-/// `FanOut` reads the stream to its end and returns an [`Answer`]. A response that is sent piece by
+/// `FanOut` reads the stream to its end and returns a [`FanOutResponse`]. A response that is sent piece by
 /// piece reads the same stream.
 ///
 /// A run spawns no tasks. Dropping it drops the calls of all branches. The exception is
@@ -83,7 +83,7 @@ pub(crate) struct Options {
 ///     ended.push((node, run.branch(node).status.as_str(), *run.at::<&str>(node).unwrap()));
 /// }
 /// assert_eq!(ended, [(0, "success", "hello"), (1, "success", "hello")]);
-/// assert!(run.into_answer().report().is_complete());
+/// assert!(run.into_response().report().is_complete());
 /// # }
 /// ```
 #[must_use = "a run does nothing unless polled"]
@@ -197,7 +197,7 @@ impl<Req> Run<Req> {
     /// Ends the run and returns the answers and the report of all nodes that have ended.
     ///
     /// Branches that have not ended are [cancelled](Self::cancel).
-    pub fn into_answer(mut self) -> Answer {
+    pub fn into_response(mut self) -> FanOutResponse {
         self.cancel();
         let (elapsed, overhead) = self.clock.totals();
         let critical_path = self.critical_path();
@@ -208,7 +208,7 @@ impl<Req> Run<Req> {
             let error = branch.error.as_ref();
             error.is_some_and(|error| error.kind() == ErrorKind::Deadline)
         };
-        Answer {
+        FanOutResponse {
             report: Report {
                 elapsed,
                 overhead,

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{ServiceExt, service_fn};
 use tower_fanout::{
-    Answer, Branch, BranchError, ErrorKind, FanOut, FanOutError, Plan,
+    Branch, BranchError, ErrorKind, FanOut, FanOutError, FanOutResponse, Plan,
     layers::{CallContext, Deadline, Priority, WithCall},
 };
 
@@ -126,7 +126,7 @@ pub(crate) fn run(case: &Case) -> Real {
     let outcome = block_on(async {
         match fan_out(case, &live).oneshot(request(case)).await {
             Ok(answer) => Some(outcome(&answer, true)),
-            Err(FanOutError::Failed { answer, .. }) => Some(outcome(&answer, false)),
+            Err(FanOutError::Failed { response, .. }) => Some(outcome(&response, false)),
             Err(_) => None,
         }
     });
@@ -149,7 +149,7 @@ fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap()
 }
 
-fn outcome(answer: &Answer, success: bool) -> Outcome {
+fn outcome(answer: &FanOutResponse, success: bool) -> Outcome {
     let report = answer.report();
     let fates = report
         .branches

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tower::{ServiceExt, service_fn};
-use tower_fanout::{Answer, Answers, BoundPlan, BranchError, ErrorKind, FanOut, Plan};
+use tower_fanout::{Answers, BoundPlan, BranchError, ErrorKind, FanOut, FanOutResponse, Plan};
 
 use crate::real;
 
@@ -55,7 +55,7 @@ fn plan(latencies: &[u64]) -> BoundPlan<()> {
 }
 
 /// Returns all answers and errors, in order of the plan.
-fn summary(answer: &Answer) -> String {
+fn summary(answer: &FanOutResponse) -> String {
     let lines = answer.report().branches.iter().map(|branch| {
         let error = branch.error.as_ref().map(ToString::to_string);
         let text = answer.at::<String>(branch.node).cloned().or(error);

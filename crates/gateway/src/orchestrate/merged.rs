@@ -1,6 +1,6 @@
 //! The merged document of the responses of all nodes.
 
-use tower_fanout::Answer;
+use tower_fanout::FanOutResponse;
 use tower_fanout_http::problem::{Code, Problem};
 use tower_fanout_json::{
     Json,
@@ -21,7 +21,7 @@ pub(super) fn has_merged_document(merge: &Merge) -> bool {
 pub(super) fn merged_document(
     merge: &Merge,
     names: &[Box<str>],
-    answer: &Answer,
+    answer: &FanOutResponse,
 ) -> Result<Json, Problem> {
     let responses = names.iter().enumerate().filter_map(|(node, name)| {
         let json: &Json = answer.at(node)?;

@@ -318,7 +318,7 @@ impl<'r> Job<'r> {
         let mut run = fan_out.run_chosen(self.inbound, &choices);
         // The records of single nodes are not needed here, only the final report.
         while poll_fn(|cx| run.poll_next(cx)).await.is_some() {}
-        let answer = run.into_answer();
+        let answer = run.into_response();
         let verdict = meta.strategy.verdict(answer.report());
         Reply::of(&answer, verdict, &meta, route, timed)
     }

@@ -2,7 +2,7 @@
 
 use axum::{body::Body, response::IntoResponse};
 use http::{HeaderName, HeaderValue, Response, header};
-use tower_fanout::{Answer, Verdict};
+use tower_fanout::{FanOutResponse, Verdict};
 use tower_fanout_http::problem::{Code, Problem};
 use tower_fanout_json::{
     problem,
@@ -25,7 +25,7 @@ impl Reply {
     /// Builds the response from the result of a run. `verdict` is `None` if the run is a success. A
     /// problem holds the same `data` and `meta` as a success, unless they are too large.
     pub(super) fn of(
-        answer: &Answer,
+        answer: &FanOutResponse,
         verdict: Option<Verdict>,
         meta: &RunMeta,
         route: &Route,

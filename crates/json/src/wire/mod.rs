@@ -31,13 +31,13 @@
 //!         return Ok(RunStream::new(run, framing, meta).into_response().map(BodyExt::boxed_unsync));
 //!     }
 //!     let plan = fan_out.plan().clone();
-//!     let (verdict, answer) = match fan_out.oneshot(()).await {
-//!         Ok(answer) => (None, Box::new(answer)),
-//!         Err(FanOutError::Failed { verdict, answer }) => (Some(verdict), answer),
+//!     let (verdict, response) = match fan_out.oneshot(()).await {
+//!         Ok(response) => (None, Box::new(response)),
+//!         Err(FanOutError::Failed { verdict, response }) => (Some(verdict), response),
 //!         Err(_) => return Err(Problem::new(Code::NoServices)),
 //!     };
-//!     let envelope = Envelope { meta: &meta, names: plan.names(), report: answer.report() };
-//!     let data = envelope.data(|node| answer.at(node), None);
+//!     let envelope = Envelope { meta: &meta, names: plan.names(), report: response.report() };
+//!     let data = envelope.data(|node| response.at(node), None);
 //!     match verdict {
 //!         None => Ok(Response::new(Full::from(envelope.success(&data)).boxed_unsync())),
 //!         Some(verdict) => Err(envelope.failure(problem(verdict), data)),

@@ -15,7 +15,7 @@ use http::{
 };
 use http_body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
-use tower_fanout::{Answer, Run};
+use tower_fanout::{FanOutResponse, Run};
 use tower_fanout_http::problem::{Code, Problem};
 
 use super::{
@@ -28,7 +28,7 @@ use crate::{Json, problem};
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Merges the responses of all nodes into one document.
-type MergeAnswer = Box<dyn FnOnce(&Answer) -> Result<Json, Problem> + Send>;
+type MergeAnswer = Box<dyn FnOnce(&FanOutResponse) -> Result<Json, Problem> + Send>;
 
 /// A body that drives a run and sends a record for each service when it ends, then a summary.
 ///
@@ -82,7 +82,7 @@ impl<Req> RunStream<Req> {
     #[must_use]
     pub fn merge(
         mut self,
-        merge: impl FnOnce(&Answer) -> Result<Json, Problem> + Send + 'static,
+        merge: impl FnOnce(&FanOutResponse) -> Result<Json, Problem> + Send + 'static,
     ) -> Self {
         self.merge = Some(Box::new(merge));
         self
@@ -125,7 +125,7 @@ impl<Req> RunStream<Req> {
     fn summary(&mut self) -> Option<Bytes> {
         let run = self.run.take()?;
         let plan = run.plan().clone();
-        let answer = run.into_answer();
+        let answer = run.into_response();
         let envelope = Envelope {
             meta: &self.meta,
             names: plan.names(),

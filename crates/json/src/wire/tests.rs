@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_fanout::{
-    Answer, BranchError, ErrorKind, FanOut, FanOutError, Plan, PlanBuilder, Strategy,
+    BranchError, ErrorKind, FanOut, FanOutError, FanOutResponse, Plan, PlanBuilder, Strategy,
     layers::{
         breaker::State,
         event::{FallbackKind, RetryStopReason},
@@ -94,10 +94,10 @@ fn fan_out(add: impl FnOnce(&mut PlanBuilder<()>)) -> FanOut<()> {
     FanOut::new(plan.build().unwrap())
 }
 
-async fn answer(fan_out: FanOut<()>) -> Answer {
+async fn answer(fan_out: FanOut<()>) -> FanOutResponse {
     match fan_out.oneshot(()).await {
         Ok(answer) => answer,
-        Err(FanOutError::Failed { answer, .. }) => *answer,
+        Err(FanOutError::Failed { response, .. }) => *response,
         Err(error) => panic!("{error}"),
     }
 }
@@ -314,14 +314,14 @@ async fn exceeding_the_total_size_ends_the_run() {
 #[tokio::test(start_paused = true)]
 async fn the_summary_has_the_merged_document_or_a_problem() {
     let plan = fan_out(example_nodes);
-    let merge = |answer: &Answer| Ok(answer.at::<Json>(0).unwrap().clone());
+    let merge = |answer: &FanOutResponse| Ok(answer.at::<Json>(0).unwrap().clone());
     let merged = frames(partials(&plan, StreamFormat::NdJson).merge(merge)).await;
     assert!(
         merged[4]
             .1
             .contains("\"data\":{\"merged\":{\"id\":7},\"parallel")
     );
-    let conflict = |_: &Answer| Err(Problem::new(Code::UpstreamFailed));
+    let conflict = |_: &FanOutResponse| Err(Problem::new(Code::UpstreamFailed));
     let failed = frames(partials(&plan, StreamFormat::NdJson).merge(conflict)).await;
     assert!(failed[4].1.contains("\"success\":false,") && failed[4].1.contains("\"status\":502"));
 }
