@@ -171,11 +171,16 @@ where
             handle, classify, ..
         } = &self.layer;
         let events = &request.call().events;
-        let (call, permit) = match handle.admit(events) {
-            // `start` calls a ready service at once, and otherwise waits in the future.
-            Ok(permit) => (Oneshot::start(&mut self.inner, request), Some(permit)),
-            Err(rejection) => (Oneshot::failed(events.reject(rejection)), None),
-        };
-        ResponseFuture::new(call, permit, classify.clone())
+        match handle.admit(events) {
+            Ok(permit) => {
+                // `start` calls a ready service at once, and otherwise waits in the future.
+                let call = Oneshot::start(&mut self.inner, request);
+                ResponseFuture::new(call, Some(permit), classify.clone())
+            }
+            Err(rejection) => {
+                let call = Oneshot::failed(events.reject(rejection));
+                ResponseFuture::new(call, None, classify.clone())
+            }
+        }
     }
 }

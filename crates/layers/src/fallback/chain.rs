@@ -51,6 +51,7 @@ impl<Req, Res, E> Chain<Req, Res, E> {
     }
 
     /// Returns the earlier deadline for the layers below, or `None` if no time is reserved.
+    #[inline(always)]
     pub(super) fn deadline(&self, deadline: Option<Deadline>) -> Option<Deadline> {
         let deadline = deadline.filter(|_| !self.reserve.is_zero())?;
         // A long reserve must leave most of the time to the call itself.

@@ -107,6 +107,7 @@ where
     Res: Send + 'static,
     E: From<Rejection> + Send + 'static,
 {
+    #[inline(always)]
     fn class(&self, result: &Result<Res, E>) -> Class {
         let elapsed = self.watch.elapsed();
         self.classify.classify(result.as_ref(), elapsed)
@@ -252,6 +253,7 @@ where
     }
 
     /// Leaves the call, which ended as `class`, and starts the first step.
+    #[cold]
     fn fall_back(mut self: Pin<&mut Self>, class: Class, original: End<Res, E>) {
         let Projected::Calling { chain, .. } = self.as_mut().project() else {
             // Only `poll_call` calls this function, in this state.
@@ -272,6 +274,7 @@ where
     }
 
     /// Polls the steps one after the other until one succeeds or no step is left.
+    #[cold]
     fn poll_steps(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Result<Res, E>> {
         loop {
             let Projected::FallingBack {

@@ -53,7 +53,7 @@ impl Attempts {
     /// Decides the step after a result of `class`. `answered` is `true` if the result is a response.
     ///
     /// `call` is `None` once no attempt can follow, because the request is no longer kept.
-    #[inline]
+    #[inline(always)]
     pub(super) fn after(
         &mut self,
         class: Class,

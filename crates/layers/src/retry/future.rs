@@ -133,6 +133,7 @@ where
     /// Classifies the result of an attempt and decides the next step.
     ///
     /// Returns the class and the pause before the next attempt, or `None` if the result is final.
+    #[inline(always)]
     fn ended(
         &mut self,
         result: Result<&S::Response, &S::Error>,
@@ -207,6 +208,7 @@ where
     }
 
     /// Ends a pause. Returns the last result if the breaker has opened meanwhile, else drops it.
+    #[cold]
     fn resumed(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Pausing { last, paid, .. } = self.state.as_mut().project_replace(State::Done)
         else {
@@ -230,6 +232,7 @@ where
     }
 
     /// Sends the next attempt to its service, or ends the attempt if the service failed to become ready.
+    #[cold]
     fn send(&mut self, ready: Result<(), S::Error>) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Readying {
             mut service,

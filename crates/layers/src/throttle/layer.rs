@@ -192,17 +192,12 @@ where
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let ThrottleLayer { history, classify } = &self.layer;
-        let (call, history) = match history.reject() {
-            None => (
-                Oneshot::start(&mut self.inner, request),
-                Some(Arc::clone(history)),
-            ),
-            Some(rejection) => {
-                let error = request.call().events.reject(rejection);
-                (Oneshot::failed(error), None)
-            }
-        };
-        ResponseFuture::new(call, history, classify.clone())
+        if let Some(rejection) = history.reject() {
+            let call = Oneshot::failed(request.call().events.reject(rejection));
+            return ResponseFuture::new(call, None, classify.clone());
+        }
+        let call = Oneshot::start(&mut self.inner, request);
+        ResponseFuture::new(call, Some(Arc::clone(history)), classify.clone())
     }
 }
 
