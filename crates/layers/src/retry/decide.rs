@@ -61,7 +61,7 @@ impl Attempts {
         call: Option<&Call>,
         shared: &Shared,
     ) -> Next {
-        if class == Class::Success {
+        if let Class::Success = class {
             return Next::Stop(None);
         }
         let config = &shared.config;

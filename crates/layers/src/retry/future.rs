@@ -166,7 +166,7 @@ where
     }
 
     /// Handles the end of an attempt. Returns the result of the call, or `None` if another attempt follows.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &mut self,
         mut result: Result<S::Response, S::Error>,
