@@ -10,8 +10,10 @@ mod config;
 mod demo;
 mod health;
 mod inbound;
+mod log_writer;
 mod openapi;
 mod orchestrate;
+mod output;
 mod route;
 mod run;
 mod telemetry;
@@ -36,6 +38,7 @@ use crate::{
     config::{Config, KeysConfig},
     health::Readiness,
     orchestrate::explain::to_json,
+    output::{print, print_error},
     run::{Sockets, run, signals},
 };
 
@@ -51,7 +54,7 @@ async fn main() -> ExitCode {
         Command::Demo { listen, down } => {
             demo::demo(listen, &down).await.map(|_| ExitCode::SUCCESS)
         }
-        Command::Check { config, format } => Ok(check(&config, format)),
+        Command::Check { config, format } => check(&config, format),
         Command::Explain {
             config,
             route,
@@ -67,19 +70,22 @@ async fn main() -> ExitCode {
             jwt,
         } => token(&config, &sub, &tier, ttl, jwt.as_deref()),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "fanout", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "fanout", &mut script);
+            print(&String::from_utf8_lossy(&script))
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(Into::into)
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("fanout: {error}");
+        print_error(error);
         ExitCode::FAILURE
     })
 }
 
 async fn serve(path: &Path) -> Outcome {
     let config = Config::load(path)?;
-    telemetry::log(&config.logs);
+    let _flush = telemetry::log(&config.logs)?;
     for warning in config.warnings.diagnostics() {
         tracing::warn!(path = warning.path, "{}", warning.message);
     }
@@ -90,7 +96,7 @@ async fn serve(path: &Path) -> Outcome {
     let auth = match Auth::start(&config).await {
         Ok(auth) => auth,
         Err(error) => {
-            eprintln!("fanout: {error}");
+            print_error(error);
             return Ok(ExitCode::from(EX_CONFIG));
         }
     };
@@ -100,20 +106,20 @@ async fn serve(path: &Path) -> Outcome {
 }
 
 /// Prints all diagnostics of a file. Fails only if one of them is an error.
-fn check(path: &Path, format: Format) -> ExitCode {
+fn check(path: &Path, format: Format) -> Outcome {
     let report = Config::load(path).map_or_else(|report| report, |config| config.warnings);
-    match format {
+    print(&match format {
         Format::Text if report.diagnostics().is_empty() => {
-            println!("{}: no problems", path.display())
+            format!("{}: no problems\n", path.display())
         }
-        Format::Text => print!("{report}"),
-        Format::Json => println!("{}", report.to_json()),
-    }
-    if report.has_errors() {
+        Format::Text => report.to_string(),
+        Format::Json => report.to_json() + "\n",
+    })?;
+    Ok(if report.has_errors() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    }
+    })
 }
 
 /// Prints the execution of a request to `route`. Fails if the request would be rejected.
@@ -142,11 +148,11 @@ fn explain(
             ExplainFormat::Json => problem.to_json(None),
             ExplainFormat::Text | ExplainFormat::Mermaid => problem.to_string(),
         })?;
-    match format {
-        ExplainFormat::Text => print!("{explanation}"),
-        ExplainFormat::Json => println!("{}", to_json(&endpoint.route, &explanation, None)),
-        ExplainFormat::Mermaid => print!("{}", explanation.to_mermaid()),
-    }
+    print(&match format {
+        ExplainFormat::Text => explanation.to_string(),
+        ExplainFormat::Json => to_json(&endpoint.route, &explanation, None) + "\n",
+        ExplainFormat::Mermaid => explanation.to_mermaid().to_string(),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -185,6 +191,7 @@ fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) 
         // Indexing creates the missing objects on the path.
         .fold(&mut claims, |claims, step| &mut claims[step]);
     *claim = tier.into();
-    println!("{}", sign(*algorithm, secret.expose(), &claims)?);
+    let token = sign(*algorithm, secret.expose(), &claims)?;
+    print(&format!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

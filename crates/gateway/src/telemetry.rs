@@ -2,7 +2,7 @@
 
 use std::{
     fmt::{self, Debug, Write},
-    io::IsTerminal,
+    io::{self, IsTerminal},
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -21,29 +21,41 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::config::{LogFormat, Logs};
+use crate::{
+    config::{LogFormat, Logs},
+    log_writer::{self, Flush, LogWriter},
+};
 
 /// Upper bounds of the histogram buckets in seconds: those of OpenTelemetry's HTTP metrics.
 const SECONDS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
-/// Installs the log subscriber, which writes to standard error.
+/// Installs the log subscriber, which writes to standard error from a thread of its own, and a hook that
+/// logs panics. The returned guard writes the last lines on drop.
 ///
 /// Only the first call in a process has an effect.
-pub(crate) fn log(logs: &Logs) {
+///
+/// # Errors
+/// Returns an error if the thread cannot be started.
+pub(crate) fn log(logs: &Logs) -> io::Result<Flush> {
     // The configuration has validated the level, so the default is only a safeguard.
     let filter = EnvFilter::try_new(&logs.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = io::stderr().is_terminal();
     let human = match logs.format {
         LogFormat::Human => true,
         LogFormat::Json => false,
         LogFormat::Auto => terminal,
     };
-    let lines = lines(human, terminal, std::io::stderr);
+    let log = LogWriter::start(io::stderr())?;
+    let flush = log.flush_on_drop();
+    let lines = lines(human, terminal, move || log.clone());
     let registry = tracing_subscriber::registry().with(filter).with(capped());
     // Fails only if a subscriber is installed already.
     let _ = registry.with(lines).try_init();
+    // The default hook writes to standard error, where an unread pipe would block the request.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
+    Ok(flush)
 }
 
 /// Limits the HTTP and TLS libraries to `info`, regardless of the configured level. Below that they log
@@ -95,6 +107,8 @@ pub(crate) fn metrics() -> PrometheusHandle {
             .build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).expect("no other metrics recorder is installed");
+        // Shows 0 before the first dropped line.
+        metrics::counter!(log_writer::DROPPED).increment(0);
         handle
     };
     HANDLE.get_or_init(install).clone()

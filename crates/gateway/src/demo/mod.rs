@@ -25,6 +25,7 @@ use crate::{
     auth::Auth,
     config::Config,
     health::Readiness,
+    output::print,
     run::{Sockets, run, signals},
     telemetry,
 };
@@ -64,7 +65,7 @@ pub(crate) async fn demo(
             .map(|(_, value)| value.clone())
     };
     let config = Config::parse("demo.yaml", include_str!("demo.yaml"), &env)?;
-    telemetry::log(&config.logs);
+    let _flush = telemetry::log(&config.logs)?;
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone())?;
     let auth = Auth::start(&config).await?;
@@ -82,7 +83,7 @@ fn print_welcome(sockets: &Sockets, secret: &[u8]) -> Result<(), Box<dyn Error +
     });
     let token = sign(Algorithm::HS256, secret, &claims)?;
     let (public, admin) = (sockets.public(), sockets.admin());
-    println!(
+    print(&format!(
         "\
 The demo gateway is running with five stub services. Send a request:
 
@@ -93,7 +94,8 @@ curl -s http://{public}/api/v1/analysis/orchestrate \\
 
 API docs     http://{public}/docs/
 metrics      http://{admin}/metrics
-stop with    Ctrl-C"
-    );
+stop with    Ctrl-C
+"
+    ))?;
     Ok(())
 }

@@ -133,7 +133,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
 }
 
 /// Returns the address in the field `name` of a log line.
-fn address(line: &str, name: &str) -> SocketAddr {
+pub(crate) fn address(line: &str, name: &str) -> SocketAddr {
     let (_, rest) = line.split_once(name).unwrap();
     let rest = rest.trim_start_matches(['"', ':', '=']);
     let end = rest.find(['"', ' ', '\n', ',']).unwrap_or(rest.len());
