@@ -12,12 +12,14 @@ use crate::rejection::Rejection;
 /// A permit that a layer holds during a call. Appears only in type signatures.
 ///
 /// Dropping the guard ends the call. A guard of a [breaker](crate::breaker::Permit) then records the
-/// result: the class of the response if one has arrived, else the call as unanswered, or as failed if the
-/// thread is panicking. A guard of a [concurrency limit](crate::concurrency::Permit) returns its permit.
+/// result: the class of the response if one has arrived, else the call as unanswered. A guard of a [concurrency limit](crate::concurrency::Permit) returns its permit.
 pub trait Guard: sealed::Sealed {
     /// Reports that the call failed after its response had begun: with a rejection by a layer
     /// below, or with an error of the service (`None`).
     fn failed(self, rejection: Option<Rejection>);
+
+    /// Reports that the service panicked.
+    fn panicked(self);
 }
 
 /// Guards are the permits of this crate, and scopes are its own types.
@@ -33,16 +35,19 @@ mod sealed {
     impl Sealed for super::UntilBodyEnd {}
 }
 
-/// Drops a permit while a panic of the service unwinds.
+/// Reports a panic to the guard that is held during a poll of the service.
 ///
-/// The permit then sees the panic, even if a caller catches the panic and drops the call later.
-pub(crate) struct DropOnPanic<'p, G>(pub(crate) &'p mut Option<G>);
+/// Only this tells a panic of the service from one of its caller, which drops the call while the
+/// thread is panicking too.
+pub(crate) struct ReportPanic<'p, G: Guard>(pub(crate) &'p mut Option<G>);
 
-impl<G> Drop for DropOnPanic<'_, G> {
+impl<G: Guard> Drop for ReportPanic<'_, G> {
     #[inline(always)]
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.take();
+        if std::thread::panicking()
+            && let Some(guard) = self.0.take()
+        {
+            guard.panicked();
         }
     }
 }
@@ -84,7 +89,7 @@ mod body {
     use http_body::{Body, Frame, SizeHint};
     use pin_project_lite::pin_project;
 
-    use super::{Guard, PermitScope};
+    use super::{Guard, PermitScope, ReportPanic};
     use crate::rejection::{AsRejection, BoxError, Rejection};
 
     /// The scope that ends when the response body has ended, failed, or was dropped.
@@ -125,9 +130,9 @@ mod body {
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
             let mut this = self.project();
-            let fail_on_panic = FailOnPanic(this.guard);
+            let report_panic = ReportPanic(this.guard);
             let frame = ready!(this.body.as_mut().poll_frame(cx));
-            drop(fail_on_panic);
+            drop(report_panic);
             match &frame {
                 Some(Err(error)) => {
                     if let Some(guard) = this.guard.take() {
@@ -147,19 +152,6 @@ mod body {
 
         fn size_hint(&self) -> SizeHint {
             self.body.size_hint()
-        }
-    }
-
-    /// Reports the call as failed if its body panics in a poll.
-    struct FailOnPanic<'b, G: Guard>(&'b mut Option<G>);
-
-    impl<G: Guard> Drop for FailOnPanic<'_, G> {
-        fn drop(&mut self) {
-            if std::thread::panicking()
-                && let Some(guard) = self.0.take()
-            {
-                guard.failed(None);
-            }
         }
     }
 

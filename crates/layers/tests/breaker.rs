@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+};
 
 use common::*;
 use futures_util::future::join_all;
@@ -214,6 +217,29 @@ async fn cb_30_fault_f30_a_panic_of_the_service_is_a_failure() {
     assert!(call.await.unwrap_err().is_panic());
     assert_eq!(state(&layer), State::Open);
     sleep(ms(5_000)).await;
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
+}
+
+/// Polls `call` once, and then panics while the call is alive.
+fn panic_beside(call: impl Future) {
+    let panics = std::panic::AssertUnwindSafe(|| {
+        let mut call = std::pin::pin!(call);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = call.as_mut().poll(&mut cx);
+        panic!("the caller");
+    });
+    assert!(std::panic::catch_unwind(panics).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_30_a_panic_of_the_caller_is_not_a_failure() {
+    let layer = breaker(|_| {});
+    let service = layer.layer(script().hang().times(5).respond(1));
+    for _ in 0..5 {
+        panic_beside(service.clone().oneshot(idempotent_request()));
+    }
+    assert_eq!(state(&layer), State::Closed);
+    assert_eq!(layer.handle().snapshot().calls, 0);
     assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 

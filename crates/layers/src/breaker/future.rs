@@ -14,7 +14,7 @@ use super::permit::Permit;
 use crate::{
     classify::Classify,
     oneshot::Oneshot,
-    permit_scope::{DropOnPanic, PermitScope},
+    permit_scope::{PermitScope, ReportPanic},
 };
 
 pin_project! {
@@ -62,9 +62,7 @@ where
         let this = self.project();
         let (call, permit) = (this.call, this.permit);
         let result = {
-            // A panic of the inner service drops the permit at once, while `panicking()` is still
-            // true, so the call counts as failed.
-            let guard = DropOnPanic(&mut *permit);
+            let guard = ReportPanic(&mut *permit);
             ready!(match guard.0 {
                 Some(permit) => permit.poll(|| call.poll(cx)),
                 None => call.poll(cx),

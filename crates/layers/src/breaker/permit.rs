@@ -46,7 +46,7 @@ impl Local {
 /// The right to one call. Appears only in type signatures, for example of a response body.
 ///
 /// The result is recorded when the permit is dropped. If the call has not ended by then, it counts
-/// as unanswered, or as failed if the thread is panicking.
+/// as unanswered.
 pub struct Permit {
     local: Arc<Local>,
     word: Word,
@@ -132,16 +132,23 @@ impl Permit {
         }
     }
 
-    /// Returns the effect and the duration of a call that was dropped, or that panicked.
+    /// Returns the effect and the duration of a call that was dropped.
     #[cold]
     fn unanswered(&self) -> (Effect, Duration) {
         let elapsed = self.stopwatch.so_far();
-        let effect = if std::thread::panicking() {
-            Effect::Bad
-        } else {
-            Effect::unanswered(elapsed, self.local.shared.config())
-        };
+        let effect = Effect::unanswered(elapsed, self.local.shared.config());
         (effect, elapsed)
+    }
+
+    /// Sets the class of a call that failed after its response had begun, or that panicked.
+    fn fail(&mut self, class: Class, elapsed: Duration) {
+        let effect = Effect::of(class, self.local.shared.config());
+        // The duration remains the time to the response headers, if there was a response.
+        let elapsed = match self.outcome {
+            Outcome::Ended { elapsed, .. } => elapsed,
+            _ => elapsed,
+        };
+        self.outcome = Outcome::Ended { effect, elapsed };
     }
 
     #[cold]
@@ -171,10 +178,11 @@ impl Guard for Permit {
             Some(rejection) => rejection.class(elapsed),
             None => Class::Failure(Failure::TruncatedBody),
         };
-        let effect = Effect::of(class, self.local.shared.config());
-        // The duration remains the time to the response headers.
-        if let Outcome::Ended { elapsed, .. } = self.outcome {
-            self.outcome = Outcome::Ended { effect, elapsed };
-        }
+        self.fail(class, elapsed);
+    }
+
+    fn panicked(mut self) {
+        let elapsed = self.stopwatch.so_far();
+        self.fail(Class::Failure(Failure::Panic), elapsed);
     }
 }

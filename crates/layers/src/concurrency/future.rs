@@ -22,7 +22,7 @@ use crate::{
     deadline::later,
     event::{Event, Events},
     oneshot::Oneshot,
-    permit_scope::{DropOnPanic, PermitScope},
+    permit_scope::{PermitScope, ReportPanic},
     rejection::Rejection,
     sync::Arc,
     timer::Timer,
@@ -231,7 +231,7 @@ where
         loop {
             match this.state.as_mut().project() {
                 Projected::Running { call, permit } => {
-                    let guard = DropOnPanic(permit);
+                    let guard = ReportPanic(permit);
                     let result = ready!(call.poll(cx));
                     drop(guard);
                     let result = finish::<U, _, _>(result, permit, this.classify);

@@ -373,18 +373,19 @@ impl Permit {
 
 impl Guard for Permit {
     fn failed(self, _: Option<Rejection>) {}
+
+    fn panicked(mut self) {
+        self.record(|_| Class::Failure(Failure::Panic));
+    }
 }
 
 impl Drop for Permit {
     #[inline(always)]
     fn drop(&mut self) {
         if self.is_measured() {
-            self.record(|elapsed| match std::thread::panicking() {
-                true => Class::Failure(Failure::Panic),
-                false => Class::Unanswered {
-                    elapsed,
-                    cause: Cause::CallerGone,
-                },
+            self.record(|elapsed| Class::Unanswered {
+                elapsed,
+                cause: Cause::CallerGone,
             });
         }
         self.limiter.release();
