@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     config::{BreakerConfig, Window},
-    state::{Effect, Machine, Mode, OpenReason, Recorded, State, Ticket},
+    state::{Effect, Machine, Mode, OpenReason, Recorded, State, Ticket, is_share},
 };
 use crate::{
     classify::{
@@ -136,6 +136,33 @@ fn cb_02_opens_exactly_at_the_failure_rate() {
 }
 
 #[test]
+fn cb_02_each_whole_percentage_opens_when_it_is_reached_exactly() {
+    for (percent, total) in
+        (1..=100u64).flat_map(|percent| (1..=1_000).map(move |total| (percent, total)))
+    {
+        let share = percent as f64 / 100.0;
+        // The smallest count that is at least the share, in integers.
+        let enough = (percent * total).div_ceil(100);
+        assert!(is_share(enough, total, share), "{enough} of {total}");
+        assert!(
+            !is_share(enough - 1, total, share),
+            "{enough} - 1 of {total}"
+        );
+    }
+    for percent in 1..=100u32 {
+        let failed = percent as usize;
+        let mut bench = Bench::new(|config| {
+            config.window = Window::Count(100);
+            config.min_calls = 100;
+            config.failure_rate = f64::from(percent) / 100.0;
+        });
+        bench.calls(Good, 100 - failed).calls(Bad, failed - 1);
+        assert_eq!(bench.state(), State::Closed, "{percent} %");
+        assert_eq!(bench.call(Bad).state(), State::Open, "{percent} %");
+    }
+}
+
+#[test]
 fn cb_03_a_count_window_slides() {
     let mut bench = Bench::new(|config| {
         config.window = Window::Count(10);
@@ -193,6 +220,33 @@ fn cb_07_consecutive_failures_trip_only_at_low_volume() {
         busy.calls(Good, 7).calls(Bad, 3);
     }
     assert_eq!(busy.calls(Bad, 5).state(), State::Closed);
+}
+
+#[test]
+fn cb_07_low_volume_ends_with_a_full_count_window() {
+    for (size, min_calls) in [(20, 20), (20, 100), (5, 20), (1, 1)] {
+        let mut bench = Bench::new(|config| {
+            config.window = Window::Count(size);
+            config.min_calls = min_calls;
+            config.consecutive_failures = Some(1);
+            config.failure_rate = 1.0;
+        });
+        bench.calls(Good, size);
+        if size > 1 {
+            assert_eq!(bench.call(Bad).state(), State::Closed, "window of {size}");
+        } else {
+            assert_eq!(bench.call(Bad).state(), State::Open, "the rate is reached");
+            assert_eq!(bench.machine.reason(), Some(OpenReason::FailureRate));
+        }
+        let mut bench = Bench::new(|config| {
+            config.window = Window::Count(size);
+            config.min_calls = min_calls;
+            config.consecutive_failures = Some(1);
+        });
+        bench.calls(Good, size - 1).call(Bad);
+        let reason = bench.machine.reason();
+        assert_eq!(reason, Some(OpenReason::Consecutive), "window of {size}");
+    }
 }
 
 #[test]
@@ -518,6 +572,26 @@ fn cb_27_shadow_mode_reports_each_crossing_once_and_admits_all() {
     assert_eq!(crossings(Good, 20), 0, "13 of 33 are below one half");
     assert_eq!(crossings(Bad, 20), 1, "second crossing");
     assert_eq!(bench.state(), State::Shadow);
+}
+
+#[test]
+fn cb_27_a_crossing_ends_when_the_window_holds_no_failure() {
+    let mut bench = Bench::new(|config| config.consecutive_failures = Some(1));
+    let start = bench.now;
+    bench.machine.switch(Mode::Shadow, start);
+    let left = bench.admit().unwrap();
+    let failing = bench.admit().unwrap();
+    assert_eq!(
+        bench.record(failing, Bad, ms(1), start),
+        Recorded::WouldOpen
+    );
+    let now = bench.advance(ms(11_000)).now;
+    // A result that is not counted makes successes take the fast path.
+    assert_eq!(bench.record(left, Neutral, ms(1), now), Recorded::Counted);
+    assert!(bench.machine.has_fast_path(now));
+    bench.machine.add_good(2, 1, 8, now);
+    let failing = bench.admit().unwrap();
+    assert_eq!(bench.record(failing, Bad, ms(1), now), Recorded::WouldOpen);
 }
 
 #[test]

@@ -255,10 +255,16 @@ impl Machine {
     /// Successes may then be counted outside the machine. They must be [added](Self::add_good)
     /// before any other use of the machine.
     pub(super) fn has_fast_path(&mut self, now: Instant) -> bool {
-        let closed = matches!(self.phase, Phase::Closed { .. } | Phase::Shadow { .. });
-        closed && {
-            let tally = self.window.sum(now);
-            (tally.failed, tally.slow) == (0, 0)
+        let tally = self.window.sum(now);
+        let is_good = (tally.failed, tally.slow) == (0, 0);
+        match &mut self.phase {
+            Phase::Closed { .. } => is_good,
+            Phase::Shadow { crossed } => {
+                // Successes on the fast path cannot end a crossing, so it ends with its last failure.
+                *crossed &= !is_good;
+                is_good
+            }
+            _ => false,
         }
     }
 
@@ -384,10 +390,11 @@ impl Machine {
         } else {
             0
         };
+        let before = self.window.sum(now).total;
         self.window.add(Tally::one(failed, slow), now);
         let reason = match effect {
             Effect::RetryAfter(_) => Some(OpenReason::RetryAfter),
-            _ => self.must_open(now),
+            _ => self.must_open(before, now),
         };
         match (&mut self.phase, reason) {
             (Phase::Shadow { crossed }, reason) => {
@@ -407,25 +414,22 @@ impl Machine {
     }
 
     /// Returns the reason to open, if any. Consecutive failures come first if several rules hold.
-    fn must_open(&mut self, now: Instant) -> Option<OpenReason> {
+    /// `before` is the number of calls in the window before the current one.
+    fn must_open(&mut self, before: u64, now: Instant) -> Option<OpenReason> {
         let config = &self.config;
         let tally = self.window.sum(now);
         let min_calls = match config.window {
             Window::Count(size) => config.min_calls.min(size as u32),
             Window::Time(_) => config.min_calls,
         };
-        // The current call is in the window already, so `<=` means that fewer than `min_calls` were
-        // before it.
         let min_calls = u64::from(min_calls);
-        let low_volume = tally.total <= min_calls;
-        if low_volume
+        if before < min_calls
             && (config.consecutive_failures).is_some_and(|limit| self.consecutive >= limit)
         {
             return Some(OpenReason::Consecutive);
         }
-        let reaches = |count: u64, share: f64| {
-            tally.total >= min_calls && count as f64 >= share * tally.total as f64
-        };
+        let reaches =
+            |count, share| tally.total >= min_calls && is_share(count, tally.total, share);
         if reaches(tally.failed, config.failure_rate) {
             Some(OpenReason::FailureRate)
         } else if config.slow_call.is_some() && reaches(tally.slow, config.slow_rate) {
@@ -527,6 +531,13 @@ impl Machine {
         self.consecutive = 0;
         self.enter(phase, now);
     }
+}
+
+/// Returns `true` if `count` of `total` calls are at least the share `share`.
+pub(super) fn is_share(count: u64, total: u64, share: f64) -> bool {
+    // The product of a share such as 0.55 and a total may be a little above the exact value.
+    const ROUNDING: f64 = 1e-9;
+    count as f64 >= share * total as f64 * (1.0 - ROUNDING)
 }
 
 /// Returns the open time after `trips` earlier trips: `min(cap, open · multiplier^trips) · (1 +
