@@ -28,8 +28,9 @@ use tower_fanout_http::{
 use crate::{
     auth::Auth,
     backend::Backend,
-    config::{Config, PlanConfig, Route as RouteConfig, RouteAuth},
+    config::{Config, ORCHESTRATE, PlanConfig, Route as RouteConfig, RouteAuth},
     health::{self, Readiness},
+    normalize::normalize_path,
     openapi,
     orchestrate::Endpoint,
     route::{Backends, Route},
@@ -37,9 +38,6 @@ use crate::{
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
-
-/// Path of the built-in API.
-const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
 
 /// All routes and the downstreams that they share.
 pub(crate) struct App {
@@ -147,6 +145,8 @@ impl App {
             .option_layer(self.cors.clone())
             // axum needs its own body type. The layers above accept any body.
             .map_request(|request: Request<B>| request.map(Body::new))
+            // Next to the router, which compares paths byte by byte.
+            .map_request(normalize_path)
             .map_err(|never: Infallible| -> tower_fanout::layers::Rejection { match never {} })
             // Authentication is per route: after routing, and before the body is read.
             .service(self.router(auth))
@@ -179,7 +179,7 @@ impl App {
         for (config, endpoint) in &self.routes {
             let handler = route_handler(endpoint.clone(), config);
             let handler = auth.protect(config.plan.auth.as_ref(), handler);
-            router = router.route(&config.path, handler);
+            router = router.route(config.path.pattern(), handler);
         }
         router
             .fallback(|request| problem(Code::NotFound, request))
@@ -211,12 +211,17 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Rou
 fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
     // The configuration accepts only methods that have a filter, so the default is never used.
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
+    let names = config.path.parameters().to_vec();
     type Parameters = Result<RawPathParams, RawPathParamsRejection>;
     on(
         filter,
         async move |parameters: Parameters, request: Request<Body>| {
-            let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-            let parameters = parameters.iter().flatten().map(owned).collect();
+            // A value that is not UTF-8 when decoded cannot be sent on.
+            let Ok(values) = parameters else {
+                return problem(Code::BadParam, request).await;
+            };
+            let values = values.iter().map(|(_, value)| value.to_owned());
+            let parameters = names.iter().cloned().zip(values).collect();
             endpoint.route_handler(request, parameters).await
         },
     )

@@ -11,6 +11,7 @@ mod demo;
 mod health;
 mod inbound;
 mod log_writer;
+mod normalize;
 mod openapi;
 mod orchestrate;
 mod output;

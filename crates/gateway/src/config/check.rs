@@ -17,7 +17,7 @@ pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n ValueReader<
 pub(super) fn check_plan(
     reader: &ValueReader<'_>,
     nodes: &Nodes<'_, '_>,
-    parameters: Option<&[&str]>,
+    parameters: Option<&[String]>,
     bounds: &Bounds,
     names: &Names<'_>,
 ) -> Option<Plan> {
@@ -26,7 +26,7 @@ pub(super) fn check_plan(
     for (name, (node, reader)) in nodes {
         let Some(node) = node else { continue };
         let unknown = |reference: &&Reference| {
-            let known = |known: &[&str]| known.contains(&&*reference.path[0]);
+            let known = |known: &[String]| known.contains(&reference.path[0]);
             // Without known parameters, the invalid path is already reported.
             reference.root == Root::Route && !parameters.is_none_or(known)
         };

@@ -16,6 +16,7 @@ mod policy;
 mod read;
 mod reader;
 mod redact;
+mod route_path;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub(crate) use self::{
     auth::{JwksSource, Jwt, KeysConfig, RouteAuth},
     diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
+    route_path::{ORCHESTRATE, RoutePath},
     server::Server,
     tls::ReloadableCert,
 };
@@ -133,8 +135,8 @@ pub(crate) struct Route {
     pub(crate) name: String,
     /// The method that the route matches.
     pub(crate) method: Method,
-    /// The path that the route matches, with parameters in braces, such as `/pages/{id}`.
-    pub(crate) path: String,
+    /// The path that the route matches.
+    pub(crate) path: RoutePath,
     /// The plan that the route runs.
     pub(crate) plan: PlanConfig,
 }

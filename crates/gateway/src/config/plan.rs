@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use tower_fanout::Bounds;
 
 use super::{
-    Bound, DownstreamConfig, Jwt, Limits, PlanConfig, Route, Tier,
+    Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, Route, RoutePath, Tier,
     aggregate::{aggregate, check_quorum},
     auth::route_auth,
     check::check_plan,
@@ -41,7 +41,12 @@ pub(super) struct Names<'n> {
     pub(super) sound: bool,
 }
 
-pub(super) fn routes(reader: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<Route> {
+/// Reads the routes. `has_api` is `true` if the built-in API is served too.
+pub(super) fn routes(
+    reader: Option<ValueReader<'_>>,
+    names: &Names<'_>,
+    has_api: bool,
+) -> Vec<Route> {
     let items = reader.map(|reader| reader.list()).unwrap_or_default();
     let mut routes: Vec<Route> = Vec::new();
     for item in items {
@@ -54,10 +59,8 @@ pub(super) fn routes(reader: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<
                 format!("duplicate route name \"{}\"", route.name),
             );
         }
-        // Paths that differ only in parameter names match the same requests.
-        if routes.iter().any(|other| {
-            other.method == route.method && pattern(&other.path) == pattern(&route.path)
-        }) {
+        if (routes.iter()).any(|other| (&other.method, &other.path) == (&route.method, &route.path))
+        {
             item.error(
                 "duplicate",
                 format!(
@@ -66,22 +69,13 @@ pub(super) fn routes(reader: Option<ValueReader<'_>>, names: &Names<'_>) -> Vec<
                 ),
             );
         }
+        if has_api && route.path.is_below(ORCHESTRATE) {
+            let message = format!("the built-in API is served at {ORCHESTRATE}");
+            item.at("match.path").error("duplicate", message);
+        }
         routes.push(route);
     }
     routes
-}
-
-/// Returns the segments of a path, with parameters replaced by `{}`.
-fn pattern(path: &str) -> Vec<&str> {
-    path.split('/')
-        .map(|segment| {
-            if segment.starts_with('{') {
-                "{}"
-            } else {
-                segment
-            }
-        })
-        .collect()
 }
 
 fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
@@ -91,8 +85,8 @@ fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
         .require("match")
         .map(|reader| matched(&reader))
         .unwrap_or_default();
-    let parameters = path.as_deref().map(parameters);
-    let plan = plan(&mut map, names, parameters.as_deref(), false);
+    let parameters = path.as_ref().map(RoutePath::parameters);
+    let plan = plan(&mut map, names, parameters, false);
     map.finish();
     Some(Route {
         name: name?,
@@ -109,32 +103,18 @@ pub(super) fn orchestrate(reader: &ValueReader<'_>, names: &Names<'_>) -> Option
     plan
 }
 
-fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<String>) {
+fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<RoutePath>) {
     let mut map = reader.as_map();
     let method = map
         .take("method")
         .map_or(Some(Method::GET), |reader| method(&reader));
     let path = map.get_required("path", |reader| {
-        let segment = |segment: &str| match segment.strip_prefix('{') {
-            Some(name) => name
-                .strip_suffix('}')
-                .is_some_and(|name| !name.is_empty() && !name.contains(['{', '}', '*'])),
-            None => !segment.contains(['{', '}', '?', '#', '*']),
-        };
-        reader.parse("a path such as \"/pages/{id}\"", |path| {
-            let mut segments = path.strip_prefix('/')?.split('/');
-            segments.all(segment).then(|| path.to_owned())
-        })
+        let parsed = RoutePath::parse(&reader.text()?);
+        let report = |expected| reader.error("invalid", reader.expected(expected));
+        parsed.map_err(report).ok()
     });
     map.finish();
     (method, path)
-}
-
-/// Returns the names of the parameters of a path.
-fn parameters(path: &str) -> Vec<&str> {
-    path.split('/')
-        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .collect()
 }
 
 /// Reads a plan. `parameters` are the path parameters of its route, or `None` if the path is invalid.
@@ -142,7 +122,7 @@ fn parameters(path: &str) -> Vec<&str> {
 fn plan(
     map: &mut MapReader<'_>,
     names: &Names<'_>,
-    parameters: Option<&[&str]>,
+    parameters: Option<&[String]>,
     choose: bool,
 ) -> Option<PlanConfig> {
     let auth = map

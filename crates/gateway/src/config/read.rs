@@ -11,7 +11,7 @@ use super::{
     reader::{Diagnostics, ValueReader},
     server,
     tree::{Kind, Tree},
-    value::within,
+    value::{within, word},
 };
 
 /// Parses and validates `text`.
@@ -89,7 +89,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
             "nothing to serve: expected \"routes\" or \"orchestrate\"",
         );
     }
-    let routes = plan::routes(given, &names);
+    let routes = plan::routes(given, &names, orchestrate.is_some());
     let orchestrate = orchestrate.map(|reader| plan::orchestrate(&reader, &names));
     root.finish();
     Config {
@@ -143,9 +143,17 @@ fn tracing(reader: &ValueReader<'_>) -> TraceLayer {
     }
 }
 
+/// Reads a level, or a filter with levels of targets, such as `info,tower_fanout=debug`.
 fn level(reader: &ValueReader<'_>) -> Option<String> {
-    reader.parse("a level such as \"info\", or a filter", |level| {
-        level.parse::<EnvFilter>().ok().map(|_| level.to_owned())
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    if !reader.text()?.contains(['=', ',']) {
+        return word(reader, &LEVELS.map(|level| (level, level))).map(str::to_owned);
+    }
+    reader.parse("a filter such as \"info,tower_fanout=debug\"", |filter| {
+        // `EnvFilter` takes a word that is no level as a target, for which it logs everything.
+        let is_level = |item: &str| LEVELS.contains(&item.rsplit('=').next().unwrap_or(item));
+        let sound = filter.split(',').all(is_level) && filter.parse::<EnvFilter>().is_ok();
+        sound.then(|| filter.to_owned())
     })
 }
 

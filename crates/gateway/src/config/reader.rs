@@ -139,10 +139,14 @@ impl<'t> ValueReader<'t> {
     ) -> Option<T> {
         let parsed = parse(&self.text()?);
         if parsed.is_none() {
-            let got = self.tree.as_written();
-            self.error("invalid", format!("expected {expected}, got \"{got}\""));
+            self.error("invalid", self.expected(expected));
         }
         parsed
+    }
+
+    /// Returns the message for a value that is not what `expected` says.
+    pub(super) fn expected(&self, expected: impl Display) -> String {
+        format!("expected {expected}, got \"{}\"", self.tree.as_written())
     }
 
     pub(super) fn list(&self) -> Vec<ValueReader<'t>> {

@@ -153,3 +153,13 @@ fn the_readme_example_is_valid() {
     assert_eq!(config.warnings.diagnostics(), []);
     assert_eq!(config.routes[0].plan.nodes.len(), 3);
 }
+
+#[test]
+fn fault_j17_refuses_paths_that_the_router_cannot_serve() {
+    golden("j5_route_paths");
+}
+
+#[test]
+fn fault_j18_refuses_words_that_are_no_log_level() {
+    golden("j4_log_level");
+}

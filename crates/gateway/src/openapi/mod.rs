@@ -48,7 +48,7 @@ pub(crate) fn document<'r>(
     }
     for route in routes {
         let path = paths
-            .entry(&route.path)
+            .entry(route.path.to_string())
             .or_insert_with(|| Value::Object(Map::new()));
         // Several routes may share a path with different methods.
         path[route.method.as_str().to_ascii_lowercase()] = operation(route);
@@ -93,9 +93,7 @@ fn operation(route: &Route) -> Value {
         .values()
         .for_each(|node| inputs.read_by(node));
     let parameter = |location: &str, name: &str, required: bool| json!({"name": name, "in": location, "required": required, "schema": {"type": "string"}});
-    let path = (route.path.split('/'))
-        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| parameter("path", name, true));
+    let path = (route.path.parameters().iter()).map(|name| parameter("path", name, true));
     let query = (inputs.query.iter()).map(|(name, &required)| parameter("query", name, required));
     let parameters: Vec<Value> = path.chain(query).collect();
     let mut operation = json!({

@@ -12,6 +12,7 @@ mod issuer;
 mod keys;
 #[path = "../../../../tests/common/mod.rs"]
 mod net;
+mod routes;
 #[path = "../../tests/secrets/scan.rs"]
 #[allow(dead_code, reason = "the integration tests use the rest")]
 mod scan;

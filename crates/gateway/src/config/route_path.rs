@@ -1,0 +1,123 @@
+//! The paths of routes: what the router matches, and what the file may contain.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+/// Characters that a path segment contains only in encoded form (RFC 3986 §3.3).
+const ENCODED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'[')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'|');
+
+/// Path of the built-in API.
+pub(crate) const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
+
+/// Paths that the gateway itself always serves.
+const RESERVED: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/docs"];
+
+/// The path of a route, such as `/pages/{id}`.
+///
+/// Two paths are equal if they match the same requests: the names of parameters make no difference.
+#[derive(Clone, Debug)]
+pub(crate) struct RoutePath {
+    text: String,
+    pattern: String,
+    parameters: Vec<String>,
+}
+
+impl RoutePath {
+    /// Parses the path of a route. A segment is a parameter in braces or literal text, which is
+    /// percent-encoded for the router.
+    ///
+    /// # Errors
+    /// Returns what was expected if `text` is no path, or if no request reaches the route.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let segments = text.strip_prefix('/');
+        let segments = segments.ok_or("a path such as \"/pages/{id}\"")?;
+        let mut path = Self {
+            text: text.to_owned(),
+            pattern: String::new(),
+            parameters: Vec::new(),
+        };
+        for segment in segments.split('/') {
+            path.pattern.push('/');
+            let inner = segment.strip_prefix('{');
+            match inner.and_then(|inner| inner.strip_suffix('}')) {
+                Some(name) => path.add_parameter(name)?,
+                None => path.add_literal(segment)?,
+            }
+        }
+        let reserved = RESERVED
+            .into_iter()
+            .find(|reserved| path.is_below(reserved));
+        match reserved {
+            Some(reserved) => Err(format!(
+                "another path, as the gateway itself serves {reserved}"
+            )),
+            None => Ok(path),
+        }
+    }
+
+    fn add_parameter(&mut self, name: &str) -> Result<(), &'static str> {
+        if name.is_empty() || name.contains(['{', '}', '*']) {
+            return Err("parameters such as {id}");
+        }
+        if self.parameters.iter().any(|other| other == name) {
+            return Err("parameters with different names");
+        }
+        // The router knows parameters by position, because other routes may name them differently.
+        self.pattern += &format!("{{{}}}", self.parameters.len());
+        self.parameters.push(name.to_owned());
+        Ok(())
+    }
+
+    fn add_literal(&mut self, segment: &str) -> Result<(), &'static str> {
+        if segment.starts_with(':') {
+            return Err("parameters in braces, such as {id}");
+        }
+        if matches!(segment, "." | "..") {
+            return Err("segments other than \".\" and \"..\", which clients remove");
+        }
+        if segment.contains(['{', '}', '?', '#', '*', '%', '\\']) {
+            return Err("literal segments without {, }, ?, #, *, % and \\");
+        }
+        self.pattern.extend(utf8_percent_encode(segment, ENCODED));
+        Ok(())
+    }
+
+    /// Returns `true` if this is the literal path `other` or begins with it and a slash.
+    pub(super) fn is_below(&self, other: &str) -> bool {
+        let rest = self.text.strip_prefix(other);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Returns the names of the parameters, in the order of their positions.
+    pub(crate) fn parameters(&self) -> &[String] {
+        &self.parameters
+    }
+
+    /// Returns the path for the router: percent-encoded, with numbers as the names of parameters.
+    pub(crate) fn pattern(&self) -> &str {
+        &self.pattern
+    }
+}
+
+impl PartialEq for RoutePath {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern == other.pattern
+    }
+}
+
+/// Formats the path as the file has it.
+impl fmt::Display for RoutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
