@@ -15,7 +15,7 @@ use std::{
 use metrics::counter;
 
 /// Name of the counter of log lines that were dropped because the queue was full.
-pub(crate) const DROPPED: &str = "fanout_log_lines_dropped_total";
+pub(crate) const DROPPED: &str = "fanout_logs_dropped_total";
 
 /// Maximum size of the queued lines in bytes. A line that does not fit is dropped.
 const CAPACITY: usize = 1 << 20;
