@@ -59,9 +59,7 @@ async fn fault_k12_serves_and_stops_while_the_log_is_not_read() {
     let (child, lines, public, admin) = start().await;
     log_more_than_fits(&public).await;
     let metrics = admin.send(Method::GET, "/metrics", &[], "").await.text;
-    let (_, dropped) = metrics
-        .split_once("\nfanout_logs_dropped_total ")
-        .unwrap();
+    let (_, dropped) = metrics.split_once("\nfanout_logs_dropped_total ").unwrap();
     let dropped: u64 = dropped.lines().next().unwrap().parse().unwrap();
     assert!(dropped > 0, "{metrics}");
     assert_serving_and_stopping(child, &public, &admin).await;

@@ -74,6 +74,8 @@ fn grpc(text: &str) -> Option<Duration> {
 
 /// A layer that sets the deadline of the request from the timeout headers of a trusted caller.
 ///
+/// The headers are trusted only with [`trust(true)`](Self::trust).
+///
 /// The deadline is stored in the [`Call`](tower_fanout_layers::Call) in the extensions of the request.
 /// If the request already has a deadline, the earlier one counts. Place the deadline of the route
 /// below, as a [`DeadlineLayer`](tower_fanout_layers::DeadlineLayer); again the earlier one counts.
@@ -88,20 +90,21 @@ fn grpc(text: &str) -> Option<Duration> {
 /// The time has no upper bound. A time that exceeds the range of `Instant` sets no deadline.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InboundDeadlineLayer {
-    ignore: bool,
+    trust: bool,
 }
 
 impl InboundDeadlineLayer {
-    /// Creates a layer that uses the headers. Suitable if all callers are your own services.
+    /// Creates a layer that removes the headers without using them.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Uses the headers, which is the default. With `false` the layer only removes them.
+    /// Uses the headers if `trust` is `true`. Defaults to `false`. Suitable if all callers are your own
+    /// services.
     #[must_use]
     pub const fn trust(mut self, trust: bool) -> Self {
-        self.ignore = !trust;
+        self.trust = trust;
         self
     }
 }
@@ -117,7 +120,7 @@ impl<S> Layer<S> for InboundDeadlineLayer {
 
 impl<B> RequestEdit<Request<B>> for InboundDeadlineLayer {
     fn edit(&self, request: &mut Request<B>) {
-        if !self.ignore {
+        if self.trust {
             match timeout(request.headers()) {
                 Ok(Some(timeout)) => shorten(request, timeout),
                 Ok(None) => {}
@@ -188,7 +191,7 @@ mod tests {
     async fn dl_01_the_earlier_deadline_of_header_and_route_counts() {
         for (requested, remaining) in [("5000", 2_000 * MS), ("300", 300 * MS)] {
             let request = with_headers(&[("x-request-timeout-ms", requested)]);
-            let (actual, _) = below(InboundDeadlineLayer::new(), request).await;
+            let (actual, _) = below(InboundDeadlineLayer::new().trust(true), request).await;
             assert_eq!(actual, remaining);
         }
     }
@@ -196,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn dl_02_ignores_and_removes_untrusted_headers() {
         let request = with_headers(&[("x-request-timeout-ms", "300"), ("grpc-timeout", "1m")]);
-        let (actual, headers) = below(InboundDeadlineLayer::new().trust(false), request).await;
+        let (actual, headers) = below(InboundDeadlineLayer::new(), request).await;
         assert_eq!(actual, 2_000 * MS);
         assert!(headers.is_empty());
     }
@@ -223,7 +226,7 @@ mod tests {
             let recorder = Recorder::default();
             let mut request = with_headers(&[("x-request-timeout-ms", invalid)]);
             request.call_mut().unwrap().events = Events::new(Arc::new(recorder.clone()));
-            let (actual, headers) = below(InboundDeadlineLayer::new(), request).await;
+            let (actual, headers) = below(InboundDeadlineLayer::new().trust(true), request).await;
             assert_eq!((actual, headers.len()), (2_000 * MS, 0), "{invalid:?}");
             assert_eq!(
                 *recorder.0.lock().unwrap(),

@@ -112,7 +112,7 @@ async fn inbound_deadline_keeps_the_laws() {
     };
     for layer in [
         InboundDeadlineLayer::new(),
-        InboundDeadlineLayer::new().trust(false),
+        InboundDeadlineLayer::new().trust(true),
     ] {
         Laws::new(CALLS, |inner| {
             MapRequest::new(layer.layer(inner), with_timeout)
@@ -238,6 +238,6 @@ async fn the_outer_layers_together_keep_the_laws() {
         .layer(ProblemLayer::new())
         .map_request(with_host)
         .layer(GuardLayer::default())
-        .layer(InboundDeadlineLayer::new());
+        .layer(InboundDeadlineLayer::new().trust(true));
     Laws::new(CALLS, |inner| outer.service(inner)).check().await;
 }

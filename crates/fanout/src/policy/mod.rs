@@ -10,7 +10,7 @@ use tower_fanout_layers::{
     classify::ClassifyConfig,
     concurrency::ConcurrencyConfig,
     config,
-    config::{ConfigErrors, Validate, duration},
+    config::{ConfigErrors, Validate},
     hedge::{HedgeConfig, HedgeDelay},
     retry::RetryConfig,
     throttle::ThrottleConfig,
@@ -38,11 +38,11 @@ config! {
         /// Maximum time of a branch, with all its attempts and the pauses between them. At least
         /// [`attempt_timeout`](Self::attempt_timeout), or at least 10 ms if that is off. Defaults to
         /// off: only the deadline of the request ends a branch.
-        #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::duration::option"))]
         pub total_timeout: Option<Duration> = None,
         /// Maximum time of an attempt, without its wait in the queue of the concurrency limit. At least
         /// 1 ms. Defaults to 2 s.
-        #[cfg_attr(feature = "serde", serde(with = "duration::option"))]
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::duration::option"))]
         pub attempt_timeout: Option<Duration> = Some(Duration::from_secs(2)),
         /// If `true`, the last attempt may use all the time that is left until the request's deadline,
         /// because no attempt follows it. Defaults to `false`, so that permits are returned in time.
