@@ -37,9 +37,9 @@ use crate::{classify::Failure, rejection::CallError};
 /// # }
 /// ```
 ///
-/// By default, every error is classified as [`Failure::Other`], which does not say if the request was
-/// sent. A retry of a request that is not idempotent needs to know, so use [`with`](Self::with) to map each
-/// error to a [`Failure`].
+/// By default, every error is classified as [`Failure::Other`], which does not say whether the request
+/// was sent. So only idempotent requests are retried. Use [`with`](Self::with) to map each error to a
+/// [`Failure`].
 #[derive(Clone, Copy, Debug)]
 pub struct CallErrorLayer<F> {
     failure: F,

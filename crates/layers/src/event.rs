@@ -1,17 +1,38 @@
 //! Events that report what the layers do with a call.
 //!
 //! A call carries its receiver, [`Events`], in its [`Call`](crate::Call). Without a receiver, an event
-//! costs one branch. Metrics, logs and reports are all derived from these events, so no layer knows
-//! about metrics.
+//! costs one comparison. Metrics, logs and reports are derived from these events, so the layers depend on
+//! no metrics library.
+//!
+//! | event | emitted by |
+//! |---|---|
+//! | [`Attempt`](Event::Attempt), [`AttemptEnded`](Event::AttemptEnded) | [`RetryLayer`], [`HedgeLayer`] |
+//! | [`Hedge`](Event::Hedge) | [`HedgeLayer`] |
+//! | [`Backoff`](Event::Backoff), [`RetryStopped`](Event::RetryStopped) | [`RetryLayer`] |
+//! | [`PermitAcquired`](Event::PermitAcquired) | [`ConcurrencyLayer`] |
+//! | [`Rejected`](Event::Rejected) | [`DeadlineLayer`], [`TimeoutLayer`], [`ConcurrencyLayer`], [`BreakerLayer`], [`ThrottleLayer`] |
+//! | [`BreakerChanged`](Event::BreakerChanged), [`BreakerWouldOpen`](Event::BreakerWouldOpen), [`LateResult`](Event::LateResult) | [`BreakerLayer`] |
+//! | `Chaos` | `ChaosLayer` (feature `chaos`) |
+//! | [`FallbackStarted`](Event::FallbackStarted), [`FallbackFailed`](Event::FallbackFailed), [`FallbackUsed`](Event::FallbackUsed) | [`FallbackLayer`] |
+//! | [`ResponseStatus`](Event::ResponseStatus), [`BadTimeout`](Event::BadTimeout) | no layer of this crate |
 //!
 //! Each call has one receiver, which gets the events of all layers that the call passes. An event has no
-//! name of a layer or a service. To tell services apart, give the calls to each service a receiver of
-//! their own that knows the service. The call of a fallback step has the receiver of the original call:
+//! name of a layer or a service. To tell services apart, give the calls to each service a receiver that is
+//! created with the name of that service. The call of a fallback step has the receiver of the original call:
 //! [`Event::FallbackStarted`] marks its start.
 //!
 //! A change of a breaker's state is reported to the call that caused it. A change that is made through a
 //! [`Handle`](crate::breaker::Handle), such as `force_open` or `reset`, belongs to no call and is reported
 //! to no receiver. [`Handle::snapshot`](crate::breaker::Handle::snapshot) shows the state in every case.
+//!
+//! [`BreakerLayer`]: crate::BreakerLayer
+//! [`ConcurrencyLayer`]: crate::ConcurrencyLayer
+//! [`DeadlineLayer`]: crate::DeadlineLayer
+//! [`FallbackLayer`]: crate::FallbackLayer
+//! [`HedgeLayer`]: crate::HedgeLayer
+//! [`RetryLayer`]: crate::RetryLayer
+//! [`ThrottleLayer`]: crate::ThrottleLayer
+//! [`TimeoutLayer`]: crate::TimeoutLayer
 
 use std::{
     fmt,
@@ -51,7 +72,7 @@ pub enum Event {
     /// A service responded over HTTP.
     ///
     /// No layer of this crate emits this event. `JsonLayer` of the crate `tower-fanout-json` does, and
-    /// the service of your own can.
+    /// your own service can.
     ResponseStatus {
         /// Status of the response.
         status: u16,
@@ -74,7 +95,10 @@ pub enum Event {
         /// Time that the call waited in the queue.
         waited: Duration,
     },
-    /// A layer rejected the call or one of its attempts.
+    /// A layer rejected the call or one of its attempts, timeouts included.
+    ///
+    /// Emitted once, by the layer that creates the rejection. Layers above return the error without another
+    /// event. A timeout of a response body or of a fallback step does not emit this event.
     Rejected(Rejection),
     /// A request header with the caller's remaining time is invalid, and was ignored.
     ///
@@ -155,7 +179,10 @@ pub enum RetryStopReason {
 }
 
 impl RetryStopReason {
-    /// Returns the name in metrics and on the wire.
+    /// Returns the name for metrics and reports, such as the label `by` of `fanout_retries_stopped_total` and
+    /// the field `retryStoppedBy` in the responses of `tower-fanout-json`.
+    ///
+    /// The names are part of the public API, as the variants are. Some differ from their variant.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -187,7 +214,10 @@ pub enum FallbackKind {
 }
 
 impl FallbackKind {
-    /// Returns the name on the wire.
+    /// Returns the name for metrics and reports, such as the field `fallbackKind` in the responses of
+    /// `tower-fanout-json`.
+    ///
+    /// The names are part of the public API, as the variants are.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

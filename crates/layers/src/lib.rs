@@ -6,15 +6,21 @@
 //! - **One error type.** A layer does not change the error type of the service that it wraps. The only
 //!   exception is [`CallErrorLayer`]. The error only has to be able to carry a [`Rejection`], as
 //!   [`BoxError`], [`CallError`] or your own enum can.
-//! - **One classifier.** A [`Classify`] decides once per result if the service succeeded or failed.
-//!   Retry, breaker, limit, throttle and fallback all act on the same [`Class`].
+//! - **One classifier.** A [`Classify`] decides whether a result is a success or a failure. Each layer
+//!   calls the classifier that it was given. Give all layers of a stack the same one, so that retry,
+//!   breaker, limit, throttle and fallback act on the same [`Class`].
 //! - **One deadline per call.** Retries, pauses, queues and timeouts share the deadline of the
 //!   [`Call`], and no attempt is sent if too little time is left.
-//! - **No allocation on the fast path.** A successful call allocates nothing in the layers.
+//! - **No allocation on the fast path.** If the first attempt succeeds without queueing, the layers
+//!   allocate nothing themselves. Clones of the request and of the response may allocate: retry, hedging
+//!   and most fallback steps clone the request, and [`FallbackLayer::stale`] stores the response. The
+//!   extensions of an `http::Request` and the body of `UploadLayer` are allocated too. A [`WithCall`]
+//!   around the `http::Request` avoids the extensions.
 //!
 //! # Layers
 //!
-//! The last two columns name the fields of the [`Call`] that a layer reads and writes.
+//! The last two columns name the fields of the [`Call`] that a layer reads and writes. *Idempotence* is
+//! [`CallContext::is_idempotent`].
 //!
 //! | layer | behaviour | reads | writes |
 //! |---|---|---|---|
@@ -22,7 +28,7 @@
 //! | [`TimeoutLayer`] | limits the time of one attempt, without the time in queues above | deadline, last attempt, upload | – |
 //! | [`ConcurrencyLayer`] | runs at most *n* calls at once, with a short bounded queue | deadline, priority, `max_wait` | – |
 //! | [`RetryLayer`] | retries failures, with backoff, jitter and a budget | deadline, `max_retries`, allowance, upload, idempotence | attempt, last attempt, `max_wait` |
-//! | [`HedgeLayer`] | sends a second attempt if the first response is late | deadline, `max_retries`, allowance, upload, idempotence | attempt, `max_wait` |
+//! | [`HedgeLayer`] | sends further attempts while the response is late | deadline, `max_retries`, allowance, upload, idempotence | attempt, `max_wait` |
 //! | [`BreakerLayer`] | rejects calls to a service that keeps failing | – | – |
 //! | [`ThrottleLayer`] | rejects a share of the calls to a service that rejects most of them | – | – |
 //! | [`FallbackLayer`] | responds from another source if the call failed | fallback, deadline | deadline, less the reserve for the fallback |
@@ -76,7 +82,7 @@
 //! | `UploadLayer` | directly above the retry | each attempt needs a clone of the request |
 //! | [`HedgeLayer`] | instead of the retry | both around one service would multiply the attempts |
 //! | [`ThrottleLayer`] | directly above the limit, with the breaker's handle | a call that the throttle rejects needs no permit and is not a failure |
-//! | `BodyTimeoutLayer` | directly below the timeout | a stalled body frees its permit and counts as a failure, if breaker and limit last until the end of the body |
+//! | `BodyTimeoutLayer` | directly below the timeout | a stalled body frees its permit and counts as a failure, if breaker and limit are set to `until_body_end` |
 //! | `ChaosLayer` | below all layers except `CallErrorLayer` | every other layer has to handle the injected faults |
 //! | [`CallErrorLayer`] | innermost | the layers above need an error that can carry a rejection |
 //!
@@ -105,8 +111,18 @@
 //! # Requirements on the service
 //!
 //! Every layer requires `Clone`, except [`FallbackLayer`], [`CallErrorLayer`], `UploadLayer` and
-//! `BodyTimeoutLayer`. If the inner service is not ready when a layer calls it, that
-//! instance waits until it is ready, and a clone replaces it in the layer.
+//! `BodyTimeoutLayer`.
+//!
+//! | `poll_ready` | layers |
+//! |---|---|
+//! | waits for the inner service | [`RetryLayer`], [`HedgeLayer`], [`FallbackLayer`], [`CallErrorLayer`], `UploadLayer`, `BodyTimeoutLayer` |
+//! | is always ready | [`DeadlineLayer`], [`TimeoutLayer`], [`ConcurrencyLayer`], [`BreakerLayer`], [`ThrottleLayer`], `ChaosLayer` |
+//!
+//! A layer that is always ready waits for the inner service in the response future. If the inner service
+//! is not ready, that instance moves into the future, and a clone replaces it in the layer. The wait is part
+//! of the call: it counts towards the attempt timeout and the deadline, holds the permit of a limit and the
+//! probe slot of a breaker, and is part of the latency that both measure. The wait of a retry before its
+//! next attempt is not part of that attempt, but the wait of a hedge is.
 //!
 //! [`RetryLayer`] and [`HedgeLayer`] clone the service once more when they wrap it. They never call
 //! this clone. Each attempt after the first runs on a clone of it. State that attempts should share,

@@ -8,10 +8,13 @@ use crate::classify::{Cause, Class, Failure};
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A local rejection: a layer ended the call, not the service.
+///
+/// `AttemptTimeout` and `Deadline` may end a call that was already sent, so the service may process the
+/// request in spite of the rejection. All others end an attempt before it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// An attempt exceeded the attempt timeout.
+    /// An attempt exceeded the attempt timeout, or a response body its idle timeout.
     AttemptTimeout,
     /// The deadline of the whole call passed.
     Deadline,
@@ -19,34 +22,40 @@ pub enum Rejection {
     DeadlineBeforeSend,
     /// The circuit breaker is open.
     CircuitOpen {
-        /// Time until the next probe. `None` if it is not known, because the breaker is half-open
+        /// Time until the next probe. `None` if the time is unknown, because the breaker is half-open
         /// or forced open.
         retry_after: Option<Duration>,
     },
-    /// The concurrency limit and its queue are full.
+    /// The concurrency limit is reached, and its queue is full or the call must not wait.
     AtCapacity,
     /// A call of a higher priority took the place of the call in the queue.
     Evicted,
-    /// The call waited in a queue for the maximum time, or the estimated wait exceeds the deadline.
+    /// The call waited in a queue for the maximum time or until its deadline, or the estimated wait exceeds
+    /// the deadline. See the [module docs of the limit](crate::concurrency).
     QueueTimeout,
     /// The client-side [throttle](crate::throttle) did not send the call, because the service rejects most
     /// calls. A response with a 429 is [`Class::Throttled`] instead.
     ClientThrottled,
-    /// A quota is exhausted. No layer of this crate creates this rejection; a rate limit of your own can.
+    /// A quota is exhausted. No layer of this crate creates this rejection; your own rate limit can.
     RateLimited {
         /// Time until the quota admits the call.
         retry_after: Duration,
     },
-    /// No endpoint is available for the call. No layer of this crate creates this rejection; a load
-    /// balancer of your own can. Nothing was sent, so a retry repeats the call.
+    /// No endpoint is available for the call. No layer of this crate creates this rejection; your own load
+    /// balancer can. Nothing was sent, so a retry repeats the call.
     NoEndpoint,
 }
 
 impl Rejection {
     /// Returns the class of a call that ended with this rejection after `elapsed`.
     ///
-    /// Of all rejections, only `AttemptTimeout` is a failure of the service. See the [module of
-    /// classes](crate::classify).
+    /// | rejection | class |
+    /// |---|---|
+    /// | `AttemptTimeout` | [`Class::Failure`] with [`Failure::AttemptTimeout`] |
+    /// | `Deadline` | [`Class::Unanswered`] with `elapsed` and [`Cause::Deadline`] |
+    /// | any other, `DeadlineBeforeSend` included | [`Class::Rejected`] with the rejection |
+    ///
+    /// So only `AttemptTimeout` is a failure of the service.
     #[must_use]
     pub const fn class(self, elapsed: Duration) -> Class {
         match self {
@@ -59,11 +68,11 @@ impl Rejection {
         }
     }
 
-    /// Returns the time after which the caller may try again, or `None` if it is not known.
+    /// Returns the time after which the caller may try again, or `None` if the time is unknown.
     ///
     /// `CircuitOpen` and `RateLimited` return their own value. `AtCapacity`, `Evicted`, `QueueTimeout` and
     /// `ClientThrottled` return one second, the shortest `Retry-After` above zero, because a limit and a throttle
-    /// cannot know the time. All other rejections return `None`.
+    /// have no estimate of the time. All other rejections return `None`.
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
@@ -100,8 +109,8 @@ impl Error for Rejection {}
 ///
 /// Implement this trait and `From<Rejection>` for your own error type, and every layer of this
 /// crate accepts it. If the error may be boxed on its way, for example by tower's `Buffer`, its
-/// [`source`](Error::source) must be the rejection or a [`Failure`]. A [`BoxError`] finds them
-/// there, and treats an error without either as [`Failure::Other`].
+/// [`source`](Error::source) must be the rejection or a [`Failure`]. The implementation for
+/// [`BoxError`] searches the sources for both. An error without either is a [`Failure::Other`].
 ///
 /// ```
 /// use std::{error::Error, fmt};

@@ -73,8 +73,13 @@ crate::config! {
         pub unanswered: Option<Duration> = None,
         /// Counts a 429 as a failure while the breaker is closed. Defaults to `false`.
         pub throttled_is_failure: bool = false,
-        /// Opens the breaker at once if a 429 or 503 has a `Retry-After` above 0, for that time but at
-        /// most [`open_cap`](Self::open_cap). Defaults to `false`.
+        /// Opens the breaker at once if a result has a [`Retry-After`](crate::Class::retry_after) above 0,
+        /// for that time but at most [`open_cap`](Self::open_cap). Defaults to `false`.
+        ///
+        /// With `ClassifyHttp`, these are the statuses 429, 503 and those that are configured as
+        /// `throttled`. The call counts as failed. The open time has no jitter and is not a trip, so later
+        /// open times do not grow. While the breaker is half-open, one such probe opens the breaker,
+        /// whatever [`half_open_max_failures`](Self::half_open_max_failures) allows.
         pub open_on_retry_after: bool = false,
     }
 }

@@ -25,6 +25,15 @@ use crate::{
 /// A change of state through a handle emits no [`Event`](crate::Event), because it belongs to no call.
 /// [`snapshot`](Self::snapshot) shows it.
 ///
+/// # Combinations
+///
+/// - [`disable`](Self::disable), [`shadow_mode`](Self::shadow_mode) and [`reset`](Self::reset) replace each
+///   other. The last call counts.
+/// - A guard of [`force_open`](Self::force_open) takes precedence over them. The last mode applies once
+///   the last guard is dropped.
+/// - [`open_for`](Self::open_for) applies only without a guard and without a mode. It replaces the remaining
+///   open time, even by a shorter one. `force_open`, `disable`, `shadow_mode` and `reset` end that time.
+///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
@@ -175,6 +184,9 @@ impl Handle {
     }
 
     /// Opens the breaker for `time`. Afterwards the next call is a probe.
+    ///
+    /// The time has no jitter, may exceed [`open_cap`](field@super::BreakerConfig::open_cap), and is not a
+    /// trip, so later open times do not grow.
     ///
     /// Has no effect while the breaker is forced open, disabled or in shadow mode.
     pub fn open_for(&self, time: Duration) {

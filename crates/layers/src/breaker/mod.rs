@@ -23,8 +23,8 @@
 //! | [`Class::Unanswered`], or the call is dropped | failure if the call had run for [`unanswered`](field@BreakerConfig::unanswered), else not counted |
 //! | [`Class::Transient`], [`Class::Rejected`] | not counted |
 //!
-//! With [`open_on_retry_after`](field@BreakerConfig::open_on_retry_after), a 429 or 503 with a
-//! `Retry-After` opens the breaker for that long.
+//! With [`open_on_retry_after`](field@BreakerConfig::open_on_retry_after), a result with a `Retry-After`,
+//! such as a 429 or 503, opens the breaker for that time.
 //!
 //! A probe whose result is not counted gives its slot back. Every change of state begins a new
 //! *generation*, and the result of a call that was admitted in an older generation has no effect. A

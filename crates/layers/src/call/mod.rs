@@ -63,9 +63,13 @@ impl fmt::Display for Priority {
 
 /// Number of retries that all branches of one inbound request may make together.
 ///
-/// The allowance keeps a request with many branches from multiplying its load when every branch fails at
-/// once. A retry that is never sent is not counted. The free retry of a request that was
-/// [not processed](crate::Failure::NotProcessed) is not counted either. A hedge counts as a retry.
+/// A branch is one of the calls that the inbound request causes, such as one call per service. The
+/// allowance keeps a request with many branches from multiplying its load when every branch fails at
+/// once. A hedge counts as a retry. These retries are not counted:
+///
+/// - a retry that is never sent, or that a layer below rejects, except after
+///   [`Rejection::NoEndpoint`](crate::Rejection::NoEndpoint)
+/// - the free retry of a request that was [not processed](crate::Failure::NotProcessed)
 ///
 /// No layer creates an allowance. The crate `tower-fanout` creates one per request; without it, your code
 /// creates one and passes it to the calls, for example with [`WithCall::allowance`].
@@ -100,7 +104,8 @@ impl RetryAllowance {
 pub struct Call {
     /// Time at which the call ends. `None` means no limit.
     pub deadline: Option<Deadline>,
-    /// Number of the attempt, from 1.
+    /// Number of the attempt, from 1. Defaults to 1. Retry and hedge layers set the value for attempts
+    /// after the first.
     pub attempt: u8,
     /// Priority in the queue of a concurrency limit.
     pub priority: Priority,
@@ -118,7 +123,11 @@ pub struct Call {
     /// retry and hedge layers lower the value to their own `max_wait`. So the shortest of the three
     /// applies: that of the call, that of the retry or hedge, and that of the limit.
     pub max_wait: Option<Duration>,
-    /// `true` if no attempt follows this one. A retry layer sets the value if the call has a deadline.
+    /// `true` if no attempt follows this one and the call has a deadline. Always `false` without a
+    /// deadline.
+    ///
+    /// Set by [`RetryLayer`](crate::RetryLayer) only. Read by [`TimeoutLayer`](crate::TimeoutLayer) only, for
+    /// [`last_attempt_uses_deadline`](field@crate::timeout::TimeoutConfig::last_attempt_uses_deadline).
     pub last_attempt: bool,
     /// Progress of a request body that is sent while it is read. `None` for any other body.
     pub upload: Option<Upload>,
@@ -178,7 +187,7 @@ static NONE: Call = Call::NONE;
 ///
 /// | layer | effect |
 /// |---|---|
-/// | [`DeadlineLayer`](crate::DeadlineLayer) | ends the call in time, but the layers below do not see the deadline |
+/// | [`DeadlineLayer`](crate::DeadlineLayer) | ends the call at the deadline, but the layers below cannot read the deadline |
 /// | [`RetryLayer`](crate::RetryLayer), [`HedgeLayer`](crate::HedgeLayer) | send attempts, but each has the number that the request had before, retries and hedges may queue at a limit, and no attempt is marked as the last |
 /// | [`FallbackLayer`](crate::FallbackLayer) | runs its steps, but reserves no time |
 /// | all others | no effect |
@@ -196,7 +205,7 @@ pub trait CallContext {
     }
 
     /// Returns the metadata of this call for writing. `None`, the default, if the request cannot carry
-    /// any: see [the effect](CallContext#without-call_mut).
+    /// any. See [Without `call_mut`](CallContext#without-call_mut).
     fn call_mut(&mut self) -> Option<&mut Call> {
         None
     }
@@ -218,6 +227,17 @@ pub trait CallContext {
 /// The metadata is in the request's extensions. A request is idempotent if its method is ([RFC 9110
 /// §9.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2)), or if it has an `Idempotency-Key`
 /// header.
+///
+/// [`call_mut`](CallContext::call_mut) never returns `None`. If the extensions contain no [`Call`], it
+/// inserts the default:
+///
+/// ```
+/// use tower_fanout_layers::{CallContext, Priority};
+///
+/// let mut request = http::Request::new(());
+/// request.call_mut().unwrap().priority = Priority::MAX;
+/// assert_eq!(request.call().priority, Priority::MAX);
+/// ```
 #[cfg(feature = "http")]
 impl<B> CallContext for http::Request<B> {
     fn call(&self) -> &Call {

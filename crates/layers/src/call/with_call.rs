@@ -68,7 +68,8 @@ impl<T> WithCall<T> {
         self
     }
 
-    /// Sets the maximum number of retries. By default, only the retry layer limits them.
+    /// Sets the maximum number of attempts after the first, retries or hedges. By default, only the retry
+    /// or hedge layer limits them.
     #[must_use]
     pub fn max_retries(mut self, retries: u8) -> Self {
         self.call.max_retries = Some(retries);
@@ -116,7 +117,7 @@ impl<T> WithCall<T> {
 }
 
 /// Moves the metadata out of the request's extensions and keeps the request's idempotence. Outside the
-/// extensions, the metadata costs no allocation, and neither does a clone for another attempt.
+/// extensions, neither the metadata nor its clone for another attempt is allocated.
 #[cfg(feature = "http")]
 impl<B> From<http::Request<B>> for WithCall<http::Request<B>> {
     fn from(mut request: http::Request<B>) -> Self {

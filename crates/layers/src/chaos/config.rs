@@ -82,6 +82,19 @@ impl Validate for Rule {
 }
 
 /// A fault.
+///
+/// | in a file | fault |
+/// |---|---|
+/// | `{ error: reset }` | [`Error`](Self::Error) |
+/// | `hang` | [`Hang`](Self::Hang) |
+/// | `{ latency: 50ms }`, `{ latency: { min: 50ms, max: 200ms } }` | [`Latency`](Self::Latency) |
+/// | `{ status: 503 }` | [`Status`](Self::Status) |
+/// | `{ truncate: 100 }` | [`Truncate`](Self::Truncate) |
+/// | `reset_body` | [`ResetBody`](Self::ResetBody) |
+///
+/// The words for a failure are `connect`, `refused` ([`Failure::NotProcessed`]), `reset`
+/// ([`Failure::ConnectionReset`]), `body` ([`Failure::TruncatedBody`]), `protocol`, `too_large`,
+/// `attempt_timeout`, `panic` and `other`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -107,6 +120,8 @@ pub enum Injection {
 }
 
 /// The delay of an attempt.
+///
+/// In a file, the value is a duration such as `50ms`, or a map with `min` and `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",

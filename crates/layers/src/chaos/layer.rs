@@ -60,11 +60,13 @@ impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
     /// Creates a layer. `inject`, a `Fn(Injected<Response>) -> Result<Response, E>`, creates the faults.
     ///
     /// `inject` may return a response without a body unchanged where the body should break off. For HTTP, use
-    /// `inject_http` (feature `http`). Rules with a [`Match`] do not apply without
+    /// `inject_http` (feature `http`). Rules whose [`Match`] has a condition do not apply without
     /// [`matching`](Self::matching).
     ///
     /// # Errors
-    /// Returns the first error of `config`.
+    /// Returns the first error of `config`: a status outside 200 to 599, a latency whose `max` is below its
+    /// `min`, a [`Failure::Status`](crate::Failure::Status) as an error, or a header condition without a
+    /// name. A rate outside 0 to 1 is not an error.
     pub fn new(config: ChaosConfig, inject: I) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {

@@ -30,7 +30,7 @@
 //! [`Event::Chaos`](crate::Event::Chaos) once.
 //!
 //! Faults need the feature `chaos` *and* [`enabled`](ChaosConfig::enabled). A layer that is not enabled
-//! costs one branch: no clone, no lock and no allocation.
+//! costs one comparison: no clone, no lock and no allocation.
 
 mod config;
 mod draw;

@@ -19,7 +19,12 @@ use crate::{
 
 /// A classifier that reads the status of an `http::Response`.
 ///
-/// The header `Retry-After` is read for 429, 503, and statuses that are configured as `throttled`.
+/// The class of an error is that of [`ClassifyResult`](super::ClassifyResult).
+///
+/// The header `Retry-After` is read for 429, 503, and statuses that are configured as `throttled`. The
+/// value is a number of seconds or an HTTP date ([RFC 9110
+/// §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)). A past date is zero. Any other value
+/// is ignored. No value is read for a status that is configured as a success, `answered` or `transient`.
 ///
 /// The class decides what layers such as retry and circuit breaker do. The layers still return the
 /// response as `Ok`, even if its status is 503. In a plan of `tower-fanout`, such a node is a success

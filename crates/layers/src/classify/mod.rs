@@ -35,8 +35,15 @@ pub enum Class {
     /// The service did what was requested.
     Success,
     /// The service responded, and another attempt would get the same response. Contains the status.
+    ///
+    /// For a protocol without HTTP statuses, use the HTTP status with the same meaning, or 0. Retry, hedge
+    /// and fallback compare the number with their lists of statuses. A fallback also treats 501 and 505 as
+    /// failures: see [`OutcomeSet`](crate::fallback::OutcomeSet).
     NonRetryable(u16),
     /// The service could not respond this time. Contains the status.
+    ///
+    /// Retry and hedge repeat only listed statuses, by default 408 and 425 of this class. So with 0, the
+    /// result is not retried.
     Transient(u16),
     /// The service requests fewer calls.
     Throttled {
@@ -88,9 +95,9 @@ pub enum Failure {
         code: u16,
         /// Time of `Retry-After`. `None` if the response has none.
         ///
-        /// `ClassifyHttp` reads the header for the statuses 429 and 503 only. A 429 has this kind of
-        /// failure only if [`ClassifyConfig::failure`](field@ClassifyConfig::failure) lists it; otherwise
-        /// its class is [`Class::Throttled`].
+        /// For this kind of failure, `ClassifyHttp` reads the header of a 503 and of a 429 only. A 429 is a
+        /// failure only if [`ClassifyConfig::failure`](field@ClassifyConfig::failure) lists the status. Statuses
+        /// that are configured as `throttled` have the class [`Class::Throttled`], with their `Retry-After`.
         retry_after: Option<Duration>,
     },
     /// No connection could be made, so nothing was sent.
@@ -101,6 +108,10 @@ pub enum Failure {
     /// The connection broke before the response.
     ConnectionReset,
     /// The response body ended early.
+    ///
+    /// A layer such as retry gets this failure only if a service below it reads the whole body before it
+    /// responds. Otherwise the error occurs in the body, after the layer has returned the response. A
+    /// breaker with `until_body_end` counts that error.
     TruncatedBody,
     /// The response could not be decoded.
     Protocol,
@@ -146,16 +157,18 @@ pub enum Cause {
     /// call. No layer reports it in an [`Event`](crate::Event), and no classifier of this crate returns it.
     CallerGone,
     /// Another call of the same request failed, so the result of this call is no longer needed. No
-    /// layer can know this reason; the variant is for programs that run such calls and classify
-    /// their results.
+    /// layer of this crate uses this cause; the variant is for programs that run such calls and
+    /// classify their results.
     SiblingFailed,
     /// Another attempt of the same call completed first. [`HedgeLayer`](crate::HedgeLayer) reports this
     /// cause in [`Event::AttemptEnded`](crate::Event::AttemptEnded).
     HedgeLost,
 }
 
-/// A classifier of results. It must be pure: the same result must have the same class for every
-/// layer.
+/// A classifier of results. A classifier must not have side effects, and must return the same class
+/// whenever it gets the same result, because several layers classify each result.
+///
+/// Only a `Retry-After` with a date depends on the time: `ClassifyHttp` compares the date with its clock.
 ///
 /// Any `Fn(Result<&Response, &Error>, Duration) -> Class` is a classifier. A classifier may
 /// delegate to another one:

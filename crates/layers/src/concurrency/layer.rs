@@ -91,8 +91,8 @@ impl<C, U> ConcurrencyLayer<C, U> {
         self
     }
 
-    /// Sets the classifier, from which an adaptive limit learns the meaning of results. Defaults to
-    /// [`ClassifyResult`].
+    /// Sets the classifier whose classes an adaptive limit uses. Defaults to [`ClassifyResult`]. A
+    /// fixed limit uses the classes only to leave rejected calls out of the average duration.
     #[must_use]
     pub fn classify<D>(self, classify: D) -> ConcurrencyLayer<D, U> {
         ConcurrencyLayer {

@@ -5,11 +5,27 @@
 //! future is dropped before. With `until_body_end` (feature `http`), a response keeps the permit until
 //! its body has ended, failed, or was dropped.
 //!
-//! A call that finds the limit reached waits in the queue, if the queue has room. The wait ends at
-//! [`max_wait`](ConcurrencyConfig::max_wait), at the call's own
-//! [`max_wait`](crate::Call::max_wait), or at its deadline, whichever is first. By default the
-//! queue has no room, so the call is rejected at once. A call is also rejected at once if the
-//! estimated wait exceeds its deadline.
+//! A call that finds the limit reached waits in the queue, if the queue has room. By default the
+//! queue has no room, so the call is rejected at once. A call without a permit is rejected for one of
+//! these reasons:
+//!
+//! | reason | rejection |
+//! |---|---|
+//! | The call's own [`max_wait`](crate::Call::max_wait) is zero. | [`AtCapacity`] |
+//! | The estimated wait ends after the call's deadline. | [`QueueTimeout`], at once |
+//! | The queue is full, and the call cannot evict a waiter. | [`AtCapacity`] |
+//! | The wait has reached [`max_wait`](ConcurrencyConfig::max_wait), the call's own `max_wait`, or the deadline, whichever is first. | [`QueueTimeout`] |
+//! | A call of a higher level took the place in the queue. | [`Evicted`] |
+//! | The circuit of the [breaker below](ConcurrencyLayer::breaker) is open, or has opened during the wait. | [`CircuitOpen`] |
+//!
+//! The estimated wait is `average duration · calls ahead in the queue / limit`. The duration is a moving
+//! average over the calls that found no free permit on arrival, and over all calls if the limit is
+//! adaptive. Before the first of these calls has ended, or without a queue, no wait is estimated.
+//!
+//! [`AtCapacity`]: crate::Rejection::AtCapacity
+//! [`CircuitOpen`]: crate::Rejection::CircuitOpen
+//! [`Evicted`]: crate::Rejection::Evicted
+//! [`QueueTimeout`]: crate::Rejection::QueueTimeout
 //!
 //! Waiting calls are ordered by [priority](Order), and calls of the same priority by arrival. A new
 //! call never takes a permit past waiting calls. A waiter gains one level of priority per
@@ -57,6 +73,8 @@ pub use self::{
 use crate::config::{ConfigError, ConfigErrors, Validate};
 
 /// The order in which waiting calls get permits.
+///
+/// In a file: `priority` or `fifo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -65,8 +83,8 @@ use crate::config::{ConfigError, ConfigErrors, Validate};
 )]
 #[non_exhaustive]
 pub enum Order {
-    /// Higher [priority](crate::Call::priority) first, calls of the same priority by arrival. Calls
-    /// without a priority have the same level.
+    /// Higher [priority](crate::Call::priority) first, calls of the same priority by arrival. A call that
+    /// sets no priority has the lowest level, 0.
     #[default]
     Priority,
     /// By arrival, whatever the priority. No waiter is evicted.

@@ -1,4 +1,8 @@
-//! Durations as text with units: `"300ms"`, `"1m 30s"`. A number without a unit is rejected.
+//! Durations as text with units: `"300ms"`, `"1m 30s"`. A number without a unit is rejected, except the
+//! text `"0"`.
+//!
+//! The units are `ns`, `us`, `ms`, `s`, `m`, `h`, `d` and `w`, and the other names that
+//! [humantime](https://docs.rs/humantime/2/humantime/fn.parse_duration.html) accepts, such as `min`.
 
 use std::{fmt, time::Duration};
 

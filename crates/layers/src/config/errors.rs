@@ -34,7 +34,8 @@ impl Value for Duration {
 
 /// The errors of a config struct, in the order of the checks that found them.
 ///
-/// Each check takes a value or an `Option`, of which `None` is valid.
+/// Each check takes a value or an `Option`, of which `None` is valid. A value is a `u8`, `u16`, `u32`,
+/// `u64`, `usize`, `f64` or [`Duration`].
 ///
 /// ```
 /// use tower_fanout_layers::config::ConfigErrors;

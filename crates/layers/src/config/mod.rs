@@ -44,6 +44,9 @@
 //!   words and statuses in a file. A list replaces the default as a whole.
 //! - [`Window`](crate::breaker::Window) is a duration or a number, and
 //!   [`HedgeDelay`](crate::hedge::HedgeDelay) a duration, a map or the word `never`.
+//! - The other enums are words, which their documentation lists: [`Jitter`](crate::retry::Jitter),
+//!   [`Order`](crate::concurrency::Order), [`Algorithm`](crate::concurrency::adaptive::Algorithm), and with
+//!   the feature `chaos` `Injection` and `Latency`.
 //! - The constructor of a layer checks the ranges, not the reader of the file. The reader checks only the
 //!   statuses of `RetryOn` and `OutcomeSet`, and a [`Priority`](crate::Priority).
 //!

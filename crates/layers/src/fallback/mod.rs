@@ -6,6 +6,10 @@
 //! [`Event::FallbackFailed`] reports the failures of steps. The layers below are not affected: the
 //! breaker has recorded the original failure.
 //!
+//! Every step is compared with the class of the original result, not with the failure of the step before.
+//! The classifier also decides whether the response of a step is a success. A stale step without a
+//! response, and a function or service step without time, are skipped without an event.
+//!
 //! | result of the call | fixed or last good response | function, service |
 //! |---|---|---|
 //! | failure, 408, 425, 429, 501, 505, local rejection | yes | yes, if there is time |

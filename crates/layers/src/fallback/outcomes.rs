@@ -18,12 +18,13 @@ use crate::classify::{Cause, Class, Failure};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutcomeSet {
-    /// The service failed or could not respond: an error, any 5xx (501 and 505 included), 408 or 425, but
-    /// not a timeout.
+    /// The service failed or could not respond: an error, a 5xx (501 and 505 included), 408 or 425, but not
+    /// a timeout. The classes in the table above decide, so a classifier that gives a status another class
+    /// changes the result.
     pub failure: bool,
     /// The service requested fewer calls with a 429.
     pub throttled: bool,
-    /// A layer rejected the call locally, so it was not sent: an open circuit, a full limit, an exhausted
+    /// A layer rejected the call locally before it was sent: an open circuit, a full limit, an exhausted
     /// quota, too little time.
     pub local: bool,
     /// The attempt timed out or the deadline passed.
@@ -34,7 +35,8 @@ pub struct OutcomeSet {
     pub statuses: Vec<u16>,
 }
 
-/// All failures: every result except successes and correct responses.
+/// All failures: every result in the table above, except those that no flag covers. So a 4xx other than
+/// 408, 425 and 429 is not included.
 impl Default for OutcomeSet {
     fn default() -> Self {
         Self {

@@ -14,15 +14,15 @@ crate::config! {
         /// Time without a response before the next attempt is sent. Defaults to the 95th percentile of the
         /// latencies, as in ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
         pub delay: HedgeDelay = HedgeDelay::Quantile(Quantile::default()),
-        /// Maximum number of attempts beside the first, 1 to 3. Defaults to 1. A call can ask for fewer
-        /// with [`Call::max_retries`](crate::Call::max_retries).
+        /// Maximum number of attempts in addition to the first, 1 to 3. Defaults to 1. A call can lower the
+        /// number with [`Call::max_retries`](crate::Call::max_retries).
         pub max_hedges: u8 = 1,
         /// Failures that start the next attempt at once. Every other result ends the call, except
         /// rejections by a layer below: see the [module docs](super). Defaults to [`RetryOn::default`].
         pub hedge_on: RetryOn = RetryOn::default(),
         /// Treats every request as idempotent. Defaults to `false`.
         pub idempotent: bool = false,
-        /// Least time before the deadline that a hedge needs, 0 s or more. Defaults to 10 ms. With less
+        /// Minimum remaining time before the deadline for a hedge, 0 s or more. Defaults to 10 ms. With less
         /// time left, no hedge is sent.
         ///
         /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own value too, so the larger one
@@ -75,13 +75,16 @@ pub enum HedgeDelay {
 
 crate::config! {
     serde
-    /// A delay learned from the latencies of the last minute.
+    /// A delay computed from the latencies of the last minute.
+    ///
+    /// Each call that succeeds adds one latency: the time of the attempt that succeeded, from when that
+    /// attempt was sent. Failed and dropped attempts add none.
     ///
     /// Until there are [`min_samples`](Self::min_samples) latencies, no hedge is sent because of a delay.
     pub struct Quantile {
         /// The share of responses that arrived within the delay, above 0 and at most 1. Defaults to 0.95.
         pub quantile: f64 = 0.95,
-        /// Minimum number of latencies to learn from, at least 1. Defaults to 100.
+        /// Minimum number of latencies from which the delay is computed, at least 1. Defaults to 100.
         pub min_samples: u32 = 100,
         /// Shortest delay, 0 s or more. Defaults to 1 ms.
         pub floor: Duration = Duration::from_millis(1),

@@ -29,7 +29,7 @@ use crate::{
 /// Lifetime of a latency in the history.
 const HISTORY: Duration = Duration::from_secs(60);
 
-/// A layer that sends a second attempt if the first response is late; see the [module docs](super).
+/// A layer that sends further attempts while the response is late; see the [module docs](super).
 ///
 /// Each layer has its own budget and its own history of latencies. All services that the layer wraps, and
 /// all their clones, share both. Use either this layer or [`RetryLayer`](crate::RetryLayer) around a

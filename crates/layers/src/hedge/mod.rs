@@ -1,6 +1,7 @@
-//! A layer that sends a second attempt if the first response is late, and takes the first success.
+//! A layer that sends further attempts while the response is late, and takes the first success.
 //!
-//! Only idempotent requests are hedged. Another attempt starts beside the running ones after the
+//! By default, at most one further attempt is sent ([`max_hedges`](field@HedgeConfig::max_hedges)). Only
+//! idempotent requests are hedged. Another attempt starts beside the running ones after the
 //! [delay](HedgeDelay) without a response, or as soon as an attempt fails with a result in
 //! [`hedge_on`](HedgeConfig::hedge_on). The first success wins. The other attempts are dropped, which no
 //! layer counts as a failure ([`Cause::HedgeLost`]). A result that another attempt would only repeat, such
@@ -8,8 +9,8 @@
 //! the *first* attempt.
 //!
 //! Each hedge is paid from a [budget](crate::retry::Budget), as a retry is, so hedges add at most the
-//! budget's share to the load. In these cases no further attempt is sent, and the running ones are
-//! awaited:
+//! budget's share and its reserve to the load. In these cases no further attempt is sent, and the running
+//! ones are awaited:
 //!
 //! - All hedges of the [configuration](field@HedgeConfig::max_hedges) or of the call are used up.
 //! - The budget is empty, or the [allowance](crate::RetryAllowance) of the request is used up.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::config::RetryConfig;
 
 /// Distribution of a pause, so that clients that failed together do not retry together.
+///
+/// In a file: `full`, `equal` or `none`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",

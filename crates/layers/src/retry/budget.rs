@@ -21,19 +21,23 @@ crate::config! {
     /// A [`HedgeConfig`](crate::HedgeConfig) uses the same fields for hedges. Its default differs in
     /// [`ratio`](field@Self::ratio) only, which is 0.05.
     pub struct BudgetConfig {
-        /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Envoy and Finagle.
+        /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Finagle. Envoy's retry budget has the
+        /// same default, but as a share of the active requests.
         pub ratio: f64 = 0.2,
-        /// Retries per second that are allowed on average without deposits, 0 to 1,000,000. Defaults to 3.
+        /// Reserve of retries that need no deposits, per second of [`ttl`](field@Self::ttl), 0 to 1,000,000.
+        /// Defaults to 3.
         ///
-        /// The value is a reserve per [`ttl`](field@Self::ttl), not a rate: `min_per_sec · ttl` retries, by
-        /// default 30, may be made at once. Each of them is available again after `ttl`. Unused reserve
-        /// does not accumulate. The total in each `ttl` is this reserve plus the deposits.
+        /// The reserve is `min_per_sec · ttl` retries, by default 30, which may all be made at once. Each of
+        /// them is available again after `ttl`. Unused reserve does not accumulate. The total in each `ttl`
+        /// is this reserve plus the deposits.
         pub min_per_sec: f64 = 3.0,
         /// Lifetime of a deposit and of a withdrawal, 1 s to 60 s. Defaults to 10 s, as in Finagle.
         ///
         /// A longer time also allows a larger burst, because the reserve is `min_per_sec · ttl`.
         pub ttl: Duration = Duration::from_secs(10),
         /// Cost of a retry after an attempt timeout, in retries, 0 to 100. Defaults to 1.
+        ///
+        /// If the cost exceeds the balance, the retry is not made and nothing is withdrawn.
         pub timeout_cost: f64 = 1.0,
     }
 }
@@ -54,15 +58,16 @@ impl Validate for BudgetConfig {
 /// A retry budget that is shared by all its clones. Use one per downstream.
 ///
 /// The first attempt of each call deposits a share of a retry
-/// ([`ratio`](field@BudgetConfig::ratio)), and each retry withdraws a whole one. Two retries cost another
-/// amount:
+/// ([`ratio`](field@BudgetConfig::ratio)), and each retry withdraws a whole one. Two kinds of retry have
+/// a different cost:
 ///
 /// - The retry of an attempt that timed out costs [`timeout_cost`](field@BudgetConfig::timeout_cost).
 /// - The first retry of a call after [`Failure::NotProcessed`](crate::Failure::NotProcessed) is free.
 ///
 /// A hedge costs a whole retry. A retry or hedge that is not sent, or that a layer below rejects, is
-/// refunded, except after [`Rejection::NoEndpoint`](crate::Rejection::NoEndpoint) of a retry. See
-/// [`BudgetConfig`].
+/// refunded to the budget and to the [`RetryAllowance`](crate::RetryAllowance) of its request. The exception
+/// is a retry that is rejected with [`Rejection::NoEndpoint`](crate::Rejection::NoEndpoint): it is repeated,
+/// so the budget must limit it. An allowance counts each retry as one, whatever its cost here.
 #[derive(Clone, Debug)]
 pub struct Budget(pub(super) Arc<TokenBudget>);
 

@@ -16,8 +16,9 @@ crate::config! {
         /// Maximum number of attempts, the first included, 1 to 6. Defaults to 3. With 1, nothing is
         /// retried.
         ///
-        /// Every attempt counts, the free one after [`Failure::NotProcessed`] too. A call can ask for fewer
-        /// with [`Call::max_retries`](crate::Call::max_retries), which does not include the first attempt.
+        /// Every attempt counts, the free one after [`Failure::NotProcessed`] too. A call can lower the
+        /// number with [`Call::max_retries`](crate::Call::max_retries), which does not include the first
+        /// attempt.
         pub max_attempts: u8 = 3,
         /// Pause before the second attempt, above 0 s and at most [`cap`](Self::cap). Defaults to 50 ms.
         pub base: Duration = Duration::from_millis(50),
@@ -46,8 +47,8 @@ crate::config! {
         /// Longest `Retry-After` that the layer waits for, 0 s or more. Defaults to 10 s. A longer value
         /// ends the call.
         pub max_retry_after: Duration = Duration::from_secs(10),
-        /// Least time before the deadline that an attempt after the first needs, 0 s or more. Defaults to
-        /// 10 ms. With less time left after the pause, no attempt is made.
+        /// Minimum remaining time before the deadline for an attempt after the first, 0 s or more. Defaults
+        /// to 10 ms. With less time left after the pause, no attempt is made.
         ///
         /// A [`TimeoutLayer`](crate::TimeoutLayer) below checks its own
         /// [`min_useful`](field@crate::timeout::TimeoutConfig::min_useful) too, before every attempt. So
@@ -94,7 +95,7 @@ impl Validate for RetryConfig {
 crate::config! {
     /// Results that are retried. All flags default to `true`.
     ///
-    /// | flag or list | results | other requests than idempotent ones |
+    /// | flag or list | results | non-idempotent requests |
     /// |---|---|---|
     /// | [`connect`](field@Self::connect) | [`Failure::Connect`] | retried |
     /// | [`refused`](field@Self::refused) | [`Failure::NotProcessed`] | retried |
@@ -117,7 +118,8 @@ crate::config! {
         pub refused: bool = true,
         /// The connection broke before the response started.
         pub reset: bool = true,
-        /// The response body was truncated.
+        /// The response body was truncated. Only applies if a service below reads the whole body before it
+        /// responds: see [`Failure::TruncatedBody`].
         pub body: bool = true,
         /// The attempt timed out.
         pub timeout: bool = true,

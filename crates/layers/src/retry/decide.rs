@@ -1,4 +1,4 @@
-//! The checks that decide if another attempt follows a result, in order.
+//! The checks that decide whether another attempt follows a result, in order.
 
 use std::time::Duration;
 

@@ -25,14 +25,14 @@
 //! | 7. The next attempt can still be useful before the deadline. | `Deadline` |
 //! | 8. After the pause, the [breaker below](RetryLayer::breaker) would admit a call. | `BreakerOpen` |
 //!
-//! The first check that fails ends the call *at once*. The call then returns the last real failure, never
-//! an error about retrying.
+//! The first check that fails ends the call *at once*. The call then returns the result of its last
+//! attempt. The retry layer creates no error of its own.
 //!
 //! A layer below can also reject an attempt after the first before it is sent: a breaker that is open
 //! or a limit that is full. The reason is then `BreakerOpen` for an open circuit, `Deadline` for
-//! [`Rejection::DeadlineBeforeSend`], and `Rejected` for all others. The call ends with the error of the
-//! previous attempt. If the previous attempt ended with a response, the call returns the rejection
-//! instead, because a response is dropped before the next attempt starts.
+//! [`Rejection::DeadlineBeforeSend`], and `Rejected` for all others. The call then returns the error of the
+//! previous attempt. If the previous attempt ended with a response, the call returns the rejection,
+//! because a response is dropped before the next attempt starts.
 //!
 //! The first [`Failure::NotProcessed`] of a call is retried at once and without cost, because the request
 //! has cost the service nothing. Checks 2, 3 and 7 hold for this retry too, so it counts as one of the

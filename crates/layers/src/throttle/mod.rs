@@ -1,7 +1,7 @@
 //! A client-side throttle for a service that rejects most calls.
 //!
-//! A service under overload spends much of its capacity on rejections. Its clients know the share
-//! of calls that it accepts, so the throttle rejects some calls at random, without sending them.
+//! A service under overload spends much of its capacity on rejections. The throttle counts the
+//! calls that the service accepts, and rejects some calls at random, without sending them.
 //! Given `requests` calls and `accepts` accepted calls in the window, a call is rejected with the
 //! probability `(requests − k · accepts) / (requests + 1)`, at least 0 and at most
 //! [`max`](ThrottleConfig::max) ([Site Reliability Engineering, "Handling

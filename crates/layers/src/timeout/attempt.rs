@@ -31,8 +31,9 @@ pub struct TimeoutConfig {
     /// Maximum time for one attempt, above 0 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub timeout: Duration,
-    /// Least time before the deadline of the call for which an attempt is sent, 0 s or more. Defaults to
-    /// 10 ms. An attempt that has the whole timeout is always sent, even if the timeout is shorter.
+    /// Minimum remaining time before the call's deadline for an attempt to be sent, 0 s or more. Defaults
+    /// to 10 ms. An attempt that has the whole timeout is always sent, even if `timeout` is below
+    /// `min_useful`.
     ///
     /// A retry, a hedge and a [`DeadlineLayer`](super::DeadlineLayer) above check a `min_useful` of their
     /// own. Each check rejects for itself, so the largest value applies.

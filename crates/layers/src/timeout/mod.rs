@@ -1,4 +1,4 @@
-//! Layers that end a call in time: one attempt, or the whole call.
+//! Layers that limit the duration of an attempt or a call.
 //!
 //! [`TimeoutLayer`] limits one attempt. Put it *below* every layer that queues calls, so that the queue
 //! time does not count as time of the service. [`DeadlineLayer`] gives the whole call one absolute
@@ -35,5 +35,5 @@ pub use self::{
     whole::{DeadlineConfig, DeadlineLayer, WithDeadline},
 };
 
-/// Least time for which an attempt or a call is sent, unless configured otherwise.
+/// Minimum remaining time for an attempt or a call to be sent, unless configured otherwise.
 pub(crate) const MIN_USEFUL: Duration = Duration::from_millis(10);

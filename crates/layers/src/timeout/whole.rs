@@ -28,11 +28,11 @@ crate::config! {
         /// Maximum time for the call, above 0 s. Off by default: the layer then enforces only the deadline
         /// that the call already has.
         pub total: Option<Duration> = None,
-        /// Least time for which a call is sent, 0 s or more. Defaults to 10 ms.
+        /// Minimum remaining time for a call to be sent, 0 s or more. Defaults to 10 ms.
         ///
         /// If the call arrives with a deadline and less than this remains, the call is rejected with
         /// [`Rejection::DeadlineBeforeSend`]. A call that has the whole [`total`](field@Self::total) is
-        /// always sent, even if `total` is shorter.
+        /// always sent, even if `total` is below `min_useful`.
         pub min_useful: Duration = MIN_USEFUL,
     }
 }

@@ -43,7 +43,11 @@ pub struct UploadLayer {
 impl UploadLayer {
     /// Creates a layer that keeps up to `max_body` bytes of a request body.
     ///
-    /// With 0, nothing is kept, so only requests without a body are retried.
+    /// A body that announces more bytes by its `size_hint` is not kept, and its request is never retried. A
+    /// body of unknown size is kept until it exceeds `max_body`. Until then, its request may be retried.
+    ///
+    /// With 0, no data is kept. So a request is retried only if it has no body, or if its body has an unknown
+    /// size and the attempt failed before any data was read.
     #[must_use]
     pub const fn new(max_body: u64) -> Self {
         Self { max_body }

@@ -4,9 +4,10 @@
 //!
 //! - **The body can be sent again.** The frames that an attempt has read are kept for the next attempt,
 //!   up to a size. A larger body is sent once, completely, and its request is not retried. No frames
-//!   are kept during the last attempt. If the response arrives before the whole body has been read, the
-//!   request is not retried either.
-//! - **Timeouts know when an attempt waits for the caller.** The time that a slow caller needs for the
+//!   are kept during the last attempt, when no clone of the request is left. If the response arrives
+//!   before the whole body has been read, the request is not retried either. After an error, such as a
+//!   failed connect, the request can be sent again even if no frame or only a part of the body was read.
+//! - **An attempt timeout excludes the waits for the caller.** The time that a slow caller needs for the
 //!   upload does not count as time of the service.
 //!
 //! Put the layer above the layers that make attempts.
@@ -38,6 +39,33 @@ use crate::sync::{Mutex, lock};
 /// A request is cloned for another attempt, and its upload is cloned with it. The clones share the state
 /// of the caller's body, but each attempt has its own waits. The body of the cloned request gets its
 /// handle from [`for_cloned_body`](Self::for_cloned_body).
+///
+/// | method | handle for |
+/// |---|---|
+/// | [`share`](Self::share) | the body of the same request |
+/// | `clone` | the [`Call`](crate::Call) of a cloned request |
+/// | [`for_cloned_body`](Self::for_cloned_body) | the body of a cloned request |
+///
+/// ```
+/// use tower_fanout_layers::{CallContext, WithCall, upload::Upload};
+///
+/// struct Body(Upload);
+///
+/// impl Clone for Body {
+///     fn clone(&self) -> Self {
+///         Self(self.0.for_cloned_body())
+///     }
+/// }
+///
+/// let upload = Upload::default();
+/// let mut first = WithCall::new(Body(upload.share()));
+/// first.call_mut().unwrap().upload = Some(upload);
+///
+/// let second = first.clone(); // clones the `Call` before the body
+/// second.get().0.start_waiting(); // extends the timeout of the second attempt only
+/// second.get().0.stop_waiting();
+/// second.get().0.mark_complete(); // applies to both attempts
+/// ```
 #[derive(Default)]
 pub struct Upload(Arc<Transfer>);
 
@@ -81,7 +109,8 @@ impl Upload {
     /// Returns the handle for a body that is cloned along with its request.
     ///
     /// Relies on the request cloning its [`Call`](crate::Call) before its body, as `http::Request` does
-    /// with its extensions. A body that is cloned without its request gets a new handle.
+    /// with its extensions, and [`WithCall`](crate::WithCall). A body that is cloned without its request
+    /// gets a new handle.
     #[must_use]
     pub fn for_cloned_body(&self) -> Self {
         let cloned = std::mem::take(&mut lock(&self.0.caller).cloned);

@@ -14,7 +14,7 @@ use crate::{
     window::{Calls, Tally},
 };
 
-/// The state of a breaker, which decides if calls pass.
+/// The state of a breaker, which decides whether calls pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -84,6 +84,10 @@ pub struct Snapshot {
     /// Time since the last failed call. `None` if no call has failed.
     pub last_failure: Option<Duration>,
     /// Number of rejected calls since the breaker was created.
+    ///
+    /// Includes the calls that a limit or a throttle above rejected because of this breaker's handle. A
+    /// retry or hedge that is not sent because of the handle is not counted, nor is
+    /// [`Handle::rejection`](super::Handle::rejection).
     pub rejected: u64,
     /// Number of results that were not counted because they came too late, since the breaker was
     /// created.

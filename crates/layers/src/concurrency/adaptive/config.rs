@@ -20,9 +20,9 @@ crate::config! {
         pub min: u32 = 1,
         /// Maximum limit. Must be at least [`initial`](Self::initial); defaults to 200.
         pub max: u32 = 200,
-        /// Factor by which the latency may rise before [`Algorithm::Gradient2`] takes the rise for
-        /// load. Must be within 1 to 10; defaults to 1, which leaves the headroom of √limit. The other
-        /// algorithms ignore the value.
+        /// Factor by which the latency may rise before [`Algorithm::Gradient2`] treats the rise as
+        /// overload. Must be within 1 to 10; defaults to 1, which leaves the headroom of √limit.
+        /// The other algorithms ignore the value.
         ///
         /// The default of [Netflix's Gradient2] is 1.5. On 20 simulated servers under overload, 1 settles
         /// at a limit of 33, and 1.5 at a limit of 60.
@@ -37,6 +37,8 @@ crate::config! {
 }
 
 /// The algorithm that moves an adaptive limit.
+///
+/// In a file: `gradient2`, `aimd` or `vegas`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
