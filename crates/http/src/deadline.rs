@@ -12,7 +12,7 @@
 //! [`AttemptHeadersLayer`]: crate::attempt_headers::AttemptHeadersLayer
 //! [gRPC over HTTP/2]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
-use std::time::Duration;
+use std::{error::Error, fmt, time::Duration};
 
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
@@ -30,6 +30,14 @@ const GRPC: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The error of a timeout header whose value is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadTimeout(());
+
+impl fmt::Display for BadTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the value of a timeout header is not valid")
+    }
+}
+
+impl Error for BadTimeout {}
 
 /// Returns the shortest time in the timeout headers, or `None` if `headers` have none of them.
 ///

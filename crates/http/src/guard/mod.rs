@@ -45,6 +45,8 @@ mod host;
 mod layer;
 mod target;
 
+use std::{error::Error, fmt};
+
 use http::{HeaderValue, Method, Request, header};
 use tower_fanout_layers::{
     config,
@@ -127,6 +129,14 @@ labels! {
         Expectation = "expectation",
     }
 }
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the request head was rejected: {}", self.as_str())
+    }
+}
+
+impl Error for HeadError {}
 
 impl HeadError {
     /// Returns the problem code of the response.
