@@ -13,15 +13,19 @@ use crate::{
     trace::{TRACEPARENT, TRACESTATE, Traceparent},
 };
 
-/// `x-request-timeout-ms`: remaining time of an attempt, in whole milliseconds.
+/// `x-request-timeout-ms`: remaining time of an attempt, in milliseconds, rounded down.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// `x-retry-attempt`: number of the retry, from 1. The first attempt does not have this header.
 pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 
 /// A layer that writes [`TIMEOUT`] and [`RETRY`] into each attempt.
 ///
-/// The values come from the call metadata of the request: its deadline and its attempt number. If the
-/// call has no deadline, the layer removes [`TIMEOUT`]. On the first attempt it removes [`RETRY`].
+/// The values come from the [call metadata](crate#terms) of the request: its deadline and its attempt
+/// number. If the call has no deadline, the layer removes [`TIMEOUT`]. On the first attempt it removes
+/// [`RETRY`].
+///
+/// Hedges count as attempts: the first hedge has [`RETRY`] 1. A fallback keeps the number of the request
+/// that it replaces.
 ///
 /// If the request has a `traceparent`, the layer also gives the attempt its own parent id in the
 /// same trace. If the `traceparent` is not valid, the layer removes it together with `tracestate`.
@@ -48,7 +52,8 @@ impl AttemptHeadersLayer {
     /// Sets the time that is subtracted from [`TIMEOUT`] to leave time for the response to travel
     /// back. Defaults to zero.
     ///
-    /// If `margin` exceeds the remaining time, the header is 0. The attempt is sent nevertheless.
+    /// The result is rounded down to whole milliseconds. If `margin` exceeds the remaining time, the header
+    /// is 0. The attempt is sent nevertheless.
     #[must_use]
     pub const fn network_margin(mut self, margin: Duration) -> Self {
         self.network_margin = margin;

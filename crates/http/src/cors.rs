@@ -2,8 +2,8 @@
 //! ([the CORS protocol of the Fetch standard](https://fetch.spec.whatwg.org/#http-cors-protocol)).
 //!
 //! [`CorsLayer`] wraps tower-http's layer. Its config rejects combinations that would allow more
-//! than intended. The response to an origin that is not listed has no
-//! `Access-Control-Allow-Origin`; origins are never reflected.
+//! than intended. `Access-Control-Allow-Origin` is `*` or one of the listed origins. The response to any
+//! other origin does not have this header.
 //!
 //! ```
 //! use tower_fanout_http::cors::{CorsConfig, CorsLayer};
@@ -35,6 +35,9 @@ const ANY: &str = "*";
 
 config! {
     /// Requests that pages of other origins may send, and response headers that they may read.
+    ///
+    /// `*` in `methods`, `headers` or `expose` is sent to the browser, which treats it as a wildcard. In
+    /// `headers` the wildcard does not include `authorization` (Fetch standard).
     #[derive(Clone, Debug, PartialEq)]
     pub struct CorsConfig {
         /// Allowed origins, such as `https://shop.example` or `http://localhost:3000`, or only `*` for

@@ -1,7 +1,17 @@
-//! HTTP layers, a server and a client for downstream services, as tower layers and services for
-//! `http::Request`.
+//! Tower layers for HTTP services, an HTTP server, and an HTTP client for downstream services.
 //!
 //! You can use each module by itself, in front of any hyper or axum service.
+//!
+//! # Terms
+//!
+//! - A *downstream* is a service that your service calls (in Envoy: an upstream cluster). The names of some
+//!   problem codes say "upstream" for it.
+//! - A *caller* is the client that sends a request to your service.
+//! - *Call metadata* is the [`Call`](tower_fanout_layers::Call) of a request: its deadline, attempt number,
+//!   priority and events. It is in the extensions of the request, or in a
+//!   [`WithCall`](tower_fanout_layers::WithCall) around the request.
+//!
+//! # Modules
 //!
 //! These modules have layers, in the recommended order, outermost first:
 //!
@@ -9,21 +19,21 @@
 //! |---|---|---|
 //! | [`correlation`] | | correlation ids for requests, responses and log lines |
 //! | [`forwarded`] | | the client address, as trusted proxies report it |
-//! | [`trace`] | | W3C trace context and baggage |
+//! | [`trace`] | | propagation of W3C trace context and baggage |
 //! | [`log`] | | a tracing span per request, and log values without control characters |
-//! | [`problem`] | | problem details (RFC 9457) for errors and panics, with a closed list of codes |
-//! | [`guard`] | | rejection of requests whose head is ambiguous |
+//! | [`problem`] | | problem details (RFC 9457) for errors and panics, with a code each |
+//! | [`guard`] | | rejection of requests whose head is ambiguous or not supported |
 //! | `cors` | `cors` | cross-origin resource sharing |
 //! | [`forward`] | | hop-by-hop headers, an allow list of forwarded headers, loop detection |
 //! | [`body`] | | size and time limits for request bodies; decoding with `decompression` |
 //! | [`deadline`] | | deadlines from request headers |
-//! | `jwt` | `jwt` | verification of JSON Web Tokens, with keys from a JWKS URL; an extractor with `axum` |
+//! | `jwt` | `jwt` | verification of JSON Web Tokens, with keys from a JWKS URL (`JwtLayer`); claims in headers for inner services (`PropagateClaimsLayer`, inside `JwtLayer`); an extractor with `axum` |
 //!
 //! These modules have no layers:
 //!
 //! | module | feature | contents |
 //! |---|---|---|
-//! | `server` | `server` | a server, plain or TLS, with a time limit for every wait on a client |
+//! | `server` | `server` | a server, plain or TLS, with timeouts for idle and slow clients; those for request bodies are in [`body`] |
 //! | [`media_type`] | | a strict parser for media types |
 //! | [`service`] | | the services that several of the layers share |
 //!

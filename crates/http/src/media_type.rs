@@ -63,7 +63,7 @@ impl<'t> MediaType<'t> {
     ///
     /// The type must be `application/json` or have the suffix `+json`
     /// ([RFC 6839 §3.1](https://www.rfc-editor.org/rfc/rfc6839#section-3.1)), and each `charset`
-    /// parameter must be `utf-8`.
+    /// parameter must be `utf-8`. All comparisons ignore case.
     #[must_use]
     pub fn is_json(&self) -> bool {
         let json =

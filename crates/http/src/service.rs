@@ -1,6 +1,8 @@
-//! Services of the layers that only look at requests.
+//! Services that several layers of this crate share.
 //!
-//! Each of these layers has one of two kinds of logic. The services here contain the rest.
+//! [`EditRequest`] changes a request and passes it on. [`CheckRequest`] may answer it instead. You get
+//! these services from [`Layer::layer`](tower::Layer::layer); the traits that the layers implement are
+//! private.
 
 use std::{
     future::{Ready, ready},

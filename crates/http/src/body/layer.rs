@@ -22,10 +22,15 @@ use crate::{correlation::CorrelationId, problem::Problem};
 ///
 /// If the `Content-Length` exceeds the limit, the layer responds with 413 without calling the
 /// handler. Otherwise it calls the handler with a [`LimitedBody`]. If that body fails before the
-/// handler responds, the layer replaces the handler's response: 413 for a body that is too large,
-/// 408 for one that is too slow, and 400 for one that is incomplete.
+/// handler responds, the layer replaces the handler's response or error: 413 for a body that is too large,
+/// 408 for one that is too slow, and 400 for one that is incomplete. These responses have
+/// `Connection: close`. If the body does not fail, the layer returns an error of the handler unchanged.
 ///
-/// The layer does not look at `Content-Encoding`. A body in any content coding is passed on as it is,
+/// The layer does not read the body itself. The limits have no effect on a body that the handler does not
+/// read, except that of a `Content-Length` above `max`. A body that fails after the handler has responded
+/// does not change the response.
+///
+/// The layer ignores `Content-Encoding`. A body in any content coding is passed on as it is,
 /// even with `decode: true` in the config, which only [`read_body`](super::read_body) uses. The limit
 /// then applies to the encoded size.
 ///

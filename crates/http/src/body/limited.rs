@@ -17,7 +17,7 @@ use tower_fanout_layers::Deadline;
 use super::BodyError;
 
 pin_project! {
-    /// A body that fails at the first byte above its limit, and when its time is over.
+    /// A body that fails at the first byte above its limit, and if it has not ended within its time.
     ///
     /// The time begins when the value is created. The timer is registered only when the body first
     /// has to wait for data. After an error every further poll returns the same error.

@@ -49,15 +49,17 @@ config! {
     /// Limits for request bodies.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct BodyLimitConfig {
-        /// Maximum size of a body in bytes, both encoded and decoded. Must be at least 1. Defaults to 1
-        /// MiB.
+        /// Maximum size of a body in bytes. Must be at least 1. Defaults to 1 MiB.
+        ///
+        /// If a body is decoded, the limit applies to both the encoded and the decoded size.
         pub max: usize = 1 << 20,
         /// Maximum time for the whole body to arrive, 1 ms to 365 days. Defaults to 10 s.
         pub timeout: Duration = Duration::from_secs(10),
-        /// Decodes bodies with the content coding `gzip` or `br`. Defaults to `false`, which rejects
-        /// them.
+        /// Decodes bodies with the content coding `gzip` or `br` in [`read_body`]. Defaults to `false`:
+        /// [`read_body`] then returns [`BodyError::Encoding`] for them.
         ///
-        /// Only [`read_body`] decodes.
+        /// A body that decodes to more than 64 KiB and more than 100 times the encoded bytes is rejected as
+        /// [`BodyError::TooLarge`]. [`BodyLimitLayer`] ignores this setting and passes encoded bodies on.
         #[cfg(feature = "decompression")]
         pub decode: bool = false,
     }

@@ -35,14 +35,17 @@ config! {
         /// At most [`max_connections`](field@Self::max_connections) are kept. With HTTP/2 the limit
         /// applies to each of the `connections` of [`Http2`] separately.
         pub max_idle: usize = usize::MAX,
-        /// Maximum number of concurrent calls, each of which uses its own connection.
+        /// Maximum number of concurrent calls. With HTTP/1 each call uses its own connection.
         ///
         /// At least 1. `None`, the default, sets no limit; a concurrency limit above the client limits
         /// the calls too.
         ///
-        /// Calls above the limit wait in the order of their arrival. The client does not limit the wait:
-        /// place a layer with a timeout above the client, or a call may wait forever. The limit has no
-        /// effect with [`Http2::PriorKnowledge`], where calls share connections.
+        /// Calls above the limit wait in the order of their arrival, in the future of the call:
+        /// `poll_ready` is always ready. The client does not limit the wait: place a layer with a timeout
+        /// above the client, or a call may wait forever.
+        ///
+        /// With [`Http2::Alpn`] the limit applies to calls even if they share HTTP/2 connections. With
+        /// [`Http2::PriorKnowledge`] it has no effect.
         pub max_connections: Option<usize> = None,
         /// HTTP version of the connections. Defaults to HTTP/1.1 only.
         pub http2: Http2 = Http2::default(),
@@ -50,7 +53,7 @@ config! {
         pub h2_ping_interval: Duration = Duration::from_secs(10),
         /// Maximum time to wait for the response to a PING. Defaults to 10 s.
         ///
-        /// When the time is over, the connection is closed and all calls on it fail.
+        /// After this time the connection is closed, and all calls on it fail.
         pub h2_ping_timeout: Duration = Duration::from_secs(10),
         /// Addresses that the client may connect to. Defaults to [`AddressPolicy::Private`].
         pub allow_addresses: AddressPolicy = AddressPolicy::default(),
@@ -83,7 +86,7 @@ impl Validate for ClientConfig {
     }
 }
 
-/// The HTTP version that a client speaks to its downstream.
+/// The HTTP version of the connections to a downstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Http2 {
@@ -91,12 +94,16 @@ pub enum Http2 {
     #[default]
     Off,
     /// HTTP/2 only, without negotiation. Calls are spread over the connections in turn.
+    ///
+    /// With `https://` the TLS handshake offers only `h2`, and the client uses HTTP/2 even if the
+    /// downstream selects no protocol.
     PriorKnowledge {
         /// Number of connections, 1 to 1,000.
         connections: usize,
     },
-    /// HTTP/2 or HTTP/1.1, as the downstream chooses in the TLS handshake (ALPN,
-    /// [RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)).
+    /// HTTP/2 or HTTP/1.1, negotiated in the TLS handshake (ALPN,
+    /// [RFC 7301](https://www.rfc-editor.org/rfc/rfc7301)). With `http://`, which has no ALPN, the
+    /// connections use HTTP/1.1.
     Alpn {
         /// Number of connections with HTTP/2, 1 to 1,000.
         connections: usize,
@@ -112,7 +119,7 @@ impl Http2 {
         }
     }
 
-    /// Returns `true` if every connection speaks HTTP/2.
+    /// Returns `true` if every connection uses HTTP/2.
     pub(super) const fn is_prior_knowledge(self) -> bool {
         matches!(self, Self::PriorKnowledge { .. })
     }

@@ -36,7 +36,7 @@ struct Target {
     name: String,
     lookup: Lookup,
     timeout: Duration,
-    /// `true` if every connection speaks HTTP/2, with or without ALPN.
+    /// `true` if every connection uses HTTP/2, with or without ALPN.
     http2: bool,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,

@@ -6,7 +6,7 @@ use h2::Reason;
 use hyper_util::client::legacy;
 use tower_fanout_layers::{AsRejection, Failure, Rejection};
 
-/// The reason why an attempt has no response.
+/// The reason why an attempt has no usable response.
 ///
 /// The error contains no address and no part of a body, so that it can be shown to callers.
 ///
@@ -22,8 +22,8 @@ use tower_fanout_layers::{AsRejection, Failure, Rejection};
 /// | `BadHead`, `Redirect`, `BadStatus`, `BadContentType`, `BadJson` | [`Failure::Protocol`] |
 /// | `Rejected` | none; layers use the [`Rejection`] |
 ///
-/// If the [connect timeout](super::ClientConfig::connect_timeout) is over, the error is that of the
-/// step that was running: `Dns`, `Connect` or `Tls`. Every status other than 1xx and 3xx, such as 500,
+/// After the [connect timeout](super::ClientConfig::connect_timeout) the error is that of the step that
+/// was running: `Dns`, `Connect` or `Tls`. Every status other than 1xx and 3xx, such as 500,
 /// is a response and not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -62,8 +62,10 @@ pub enum ClientError {
     /// The status cannot be that of a final response: 1xx, or 304. The client has no cache, so 304 is
     /// an error even if the request is conditional.
     BadStatus,
-    /// The `Content-Type` is not JSON. The client itself accepts any content type. The layer for JSON
-    /// of the crate `tower-fanout-json` returns this error.
+    /// The `Content-Type` is not JSON. Returned by the layer for JSON of the crate `tower-fanout-json`.
+    ///
+    /// The client sends `Accept: application/json` unless the request has another `Accept`, but does not
+    /// check the `Content-Type` of the response.
     BadContentType,
     /// The body is not valid JSON. The client itself does not read bodies. The layers for JSON of the
     /// crate `tower-fanout-json` return this error.

@@ -29,7 +29,7 @@ use crate::forward::strip;
 pub struct ResponseFuture {
     state: State,
     pool: Arc<Pool>,
-    /// `None` before the request is sent, and if every connection speaks HTTP/2: hyper does not
+    /// `None` before the request is sent, and if every connection uses HTTP/2: hyper does not
     /// report interim responses of HTTP/2.
     interim: Option<Interim>,
     permit: Option<OwnedSemaphorePermit>,

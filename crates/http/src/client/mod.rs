@@ -4,10 +4,10 @@
 //! [`ClientConfig::max_response`], so that a timeout layer above covers the body too. The client
 //! does not follow redirects, and its errors contain no part of the downstream's address.
 //!
-//! The downstream may have closed a pooled connection. If hyper notices before any part of the
+//! The downstream may have closed a pooled connection. If hyper detects this before any part of the
 //! request was sent, it sends the request on another connection within the same attempt. If the
-//! connection breaks later, the attempt fails with [`ClientError::Reset`], and the layers above
-//! decide about a retry.
+//! connection breaks later, the attempt fails with [`ClientError::Reset`]. Retries belong to the layers
+//! above.
 //!
 //! Dropping the future of a call cancels it. Over HTTP/1 this closes the connection of the call.
 //!

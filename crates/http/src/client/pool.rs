@@ -30,7 +30,7 @@ pub(super) struct Pool {
     next: AtomicUsize,
     /// Limits the number of concurrent calls. `None` if there is no limit.
     permits: Option<Arc<Semaphore>>,
-    /// `true` if every connection speaks HTTP/2 by prior knowledge.
+    /// `true` if every connection uses HTTP/2 by prior knowledge.
     pub(super) http2: bool,
     pub(super) max_response: usize,
 }

@@ -19,12 +19,19 @@ use super::{ClientConfig, ClientError};
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 
 /// Resolves host names to IP addresses.
+///
+/// The client calls the resolver for each new connection and caches no addresses. After a failed lookup,
+/// calls fail with [`ClientError::Dns`] for one second without another lookup. An endpoint with an IP
+/// address is not resolved.
 pub trait Resolve: fmt::Debug + Send + Sync {
-    /// Resolves `name` to its addresses, in the order in which the client tries them.
+    /// Resolves `name` to its addresses, in order of preference.
+    ///
+    /// The client tries the addresses of the first address's family (IPv4 or IPv6) in this order. If none
+    /// is connected after 300 ms, it also tries those of the other family (RFC 8305, Happy Eyeballs).
     ///
     /// # Errors
-    /// The future returns an error if the name does not exist or the lookup fails. An empty list
-    /// has the same effect.
+    /// The future resolves to an [`io::Error`] if the name does not exist or the lookup fails. An empty
+    /// list has the same effect. The client discards the error and returns [`ClientError::Dns`].
     fn resolve(&self, name: &str) -> Resolving;
 }
 
@@ -49,13 +56,22 @@ impl Resolve for System {
 ///
 /// The policy is applied to the resolved addresses, and the client connects to exactly those
 /// addresses. A DNS name that changes between check and connection (DNS rebinding) cannot evade the
-/// policy.
+/// policy. An IP address in the endpoint is checked too.
+///
+/// | level | networks |
+/// |---|---|
+/// | `LinkLocal` | `169.254.0.0/16`, `fe80::/10`, and the metadata services `100.100.100.200`, `192.0.0.192`, `fd00:ec2::254`, `fd20:ce::254` |
+/// | `Private` | `0.0.0.0/8`, `10.0.0.0/8`, `100.64.0.0/10`, `127.0.0.0/8`, `172.16.0.0/12`, `192.0.0.0/24`, `192.0.2.0/24`, `192.168.0.0/16`, `198.18.0.0/15`, `198.51.100.0/24`, `203.0.113.0/24`, `224.0.0.0/3`, `::/127`, `64:ff9b:1::/48`, `fc00::/7`, `fec0::/10`, `2001:db8::/32`, `ff00::/8` |
+/// | `Public` | all others |
+///
+/// For an IPv6 address with an embedded IPv4 address (IPv4-mapped, IPv4-compatible, NAT64 or 6to4), the
+/// higher of both levels applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum AddressPolicy {
     /// Only public addresses. Use this policy for names that do not come from your configuration.
     Public,
-    /// Public and private addresses, and those of the machine itself. The default.
+    /// Public and private addresses, and loopback addresses. The default.
     #[default]
     Private,
     /// All addresses, including link-local ones and the metadata services of clouds, which hand out

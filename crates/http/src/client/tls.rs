@@ -90,8 +90,8 @@ pub enum Verify {
     /// default.
     #[default]
     Full,
-    /// Any certificate is accepted, so that an attacker on the network can read and change all
-    /// traffic. The client logs a warning when it is created.
+    /// Accepts any certificate. An attacker on the network can then read and change all traffic. The
+    /// client logs a warning when it is created.
     DangerouslySkip,
 }
 

@@ -1,6 +1,7 @@
 //! Correlation ids, which identify a request in all logs, responses and downstream calls.
 //!
-//! An inbound id is kept if it has 1 to 128 characters of `[A-Za-z0-9._:-]`. Otherwise the request gets
+//! An inbound id is kept if it has 1 to 128 characters of `[A-Za-z0-9._:-]` and callers are trusted
+//! ([`CorrelationConfig::trust`](field@CorrelationConfig::trust), the default). Otherwise the request gets
 //! a new id (UUID version 7) and proceeds. The response echoes the id. The id grants nothing and is not
 //! used as a key: two requests with the same id are handled independently.
 //!

@@ -20,9 +20,12 @@ use crate::{
 /// Headers that are computed for each message.
 static RECOMPUTED: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
 
-/// Returns `true` if only the layers and the client of this crate may set the header: hop-by-hop
-/// headers, headers that are computed for each message, the correlation id, the trace context, and
-/// `x-fanout-…`.
+/// Returns `true` if only the layers and the client of this crate may set the header.
+///
+/// - hop-by-hop headers: the names that [`strip`](super::strip) lists
+/// - headers that are computed for each message: `host`, `content-length`, `expect`
+/// - the correlation id and the trace context: `x-correlation-id`, `traceparent`, `tracestate`, `baggage`
+/// - names that begin with `x-fanout-`
 #[must_use]
 pub fn is_managed(name: &HeaderName) -> bool {
     is_per_message(name)

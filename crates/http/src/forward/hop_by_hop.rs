@@ -20,6 +20,9 @@ static HOP_BY_HOP: [HeaderName; 10] = [
 ];
 
 /// Removes the hop-by-hop headers and those that `Connection` nominates.
+///
+/// The hop-by-hop headers are `connection`, `keep-alive`, `proxy-connection`, `proxy-authenticate`,
+/// `proxy-authentication-info`, `proxy-authorization`, `te`, `trailer`, `transfer-encoding` and `upgrade`.
 pub fn strip(headers: &mut HeaderMap) {
     let known = headers.keys().filter(|name| HOP_BY_HOP.contains(name));
     // Empty for most messages, and then not allocated.

@@ -18,6 +18,10 @@ pub const MAX_HOPS: u8 = 3;
 
 /// The number of gateways that a request has passed. [`LoopDetectionLayer`] adds it to the request's
 /// extensions.
+///
+/// The default is 0, the count of a request from outside. If the header is repeated or has a list, the
+/// maximum counts. Values that are not numbers are ignored. Numbers above 255 count as 255, so
+/// such a request is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HopCount(u8);
 

@@ -1,4 +1,5 @@
-//! Rules for forwarding headers to the next server.
+//! Rules for forwarding headers to the next server. For the client address in `X-Forwarded-For`, see
+//! [`forwarded`](crate::forwarded).
 //!
 //! Only [`LoopDetectionLayer`] is a layer. Call [`ForwardHeaders::copy`] and [`HopCount::stamp`]
 //! yourself when you build a request to a downstream. The module `client` calls [`strip`]; call it

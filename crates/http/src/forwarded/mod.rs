@@ -1,4 +1,5 @@
-//! Client addresses behind trusted proxies.
+//! Client addresses behind trusted proxies. For the headers of requests to downstreams, see
+//! [`forward`](crate::forward).
 //!
 //! A client can send any `X-Forwarded-For` or `Forwarded` ([RFC 7239]) header, and each proxy appends
 //! to its right. The list is therefore read from the right. The first address that is not a trusted
@@ -79,11 +80,15 @@ pub struct ClientAddr(pub IpAddr);
 /// Adds the [`ClientAddr`] to every request that has a [`PeerAddr`] from the server. See the
 /// [module docs](self).
 ///
-/// The layer removes the headers `Forwarded`, `X-Forwarded-For`, `X-Forwarded-Host`,
-/// `X-Forwarded-Port`, `X-Forwarded-Proto` and `X-Real-IP`, so that inner services neither use nor
-/// forward values that a client made up. If the peer is a trusted proxy, the layer keeps them, except
-/// for `Forwarded` or `X-Forwarded-For`, whichever the proxies do not write. If the request has no
-/// [`PeerAddr`], the layer removes all of them and adds no [`ClientAddr`].
+/// The layer also removes headers that a client could have made up. They are `Forwarded`,
+/// `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Port`, `X-Forwarded-Proto` and `X-Real-IP`.
+///
+/// | request | effect |
+/// |---|---|
+/// | from a trusted proxy, with [`ForwardedHeader::XForwardedFor`] | removes `Forwarded`, keeps the others |
+/// | from a trusted proxy, with [`ForwardedHeader::Forwarded`] | removes `X-Forwarded-For`, keeps the others |
+/// | from another peer | removes all of them |
+/// | without a [`PeerAddr`] | removes all of them and adds no [`ClientAddr`] |
 ///
 /// Cheap to clone. No proxy is trusted by default.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +126,8 @@ impl ForwardedLayer {
     /// If all are trusted, or an element cannot be parsed, returns the last address read (`peer` if
     /// none was read from the headers).
     ///
-    /// IPv4-mapped IPv6 addresses are treated as IPv4.
+    /// Several lines of the header form one list. A port in an element is ignored. IPv4-mapped IPv6
+    /// addresses are treated as IPv4.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();

@@ -17,7 +17,7 @@ use crate::{
     service::{CheckRequest, RequestCheck},
 };
 
-/// A layer that rejects requests whose head is ambiguous. See the [module docs](super).
+/// A layer that rejects requests whose head is ambiguous or not supported. See the [module docs](super).
 ///
 /// A rejection is a problem document, with its [`Code`](crate::problem::Code) in the extensions of
 /// the response, and is logged at level info with its reason. The body type of the responses must

@@ -1,9 +1,9 @@
 //! Strict checks of request heads.
 //!
-//! [`GuardLayer`] rejects requests that two programs could understand differently: a host that is
-//! missing, repeated, or different from that of the target; a form of target that only proxies
+//! [`GuardLayer`] rejects ambiguous requests, which a proxy and a server could parse differently: a host
+//! that is missing, repeated, or different from that of the target; a form of target that only proxies
 //! serve; a transfer coding that hides the end of the body. hyper accepts these, because it is also
-//! used for proxies.
+//! used for proxies. The layer also rejects unsupported methods and expectations, and long targets.
 //!
 //! | rejected | response |
 //! |---|---|
@@ -82,10 +82,15 @@ config! {
         /// Defaults to 8 KiB, slightly more than the 8,000 bytes that
         /// [RFC 9110 §4.1](https://www.rfc-editor.org/rfc/rfc9110#section-4.1) recommends as a minimum.
         pub max_uri: usize = 8 << 10,
-        /// Methods that are allowed on any path. Must not be empty. Defaults to `GET`, `HEAD`, `POST`,
-        /// `PUT`, `PATCH`, `DELETE` and `OPTIONS`.
+        /// Methods that the guard passes on. Must not be empty. Defaults to `GET`, `HEAD`, `POST`, `PUT`,
+        /// `PATCH`, `DELETE` and `OPTIONS`.
         ///
-        /// The router decides which of them each path supports.
+        /// List every method that at least one of your paths supports. Your router rejects a method that
+        /// one path does not support.
+        ///
+        /// Of the other methods, the known ones get 405 with `Allow`, which lists `methods`. Known methods
+        /// are the defaults, `TRACE` and `CONNECT`. Unknown methods get 501. `OPTIONS *` gets 204 if
+        /// `methods` contains `OPTIONS`, and otherwise 405.
         pub methods: Vec<Method> = STANDARD_METHODS.to_vec(),
     }
 }
@@ -105,6 +110,16 @@ impl Validate for GuardConfig {
 
 labels! {
     /// The reason why the head of a request was rejected, for logs.
+    ///
+    /// | error | code | closes the connection |
+    /// |---|---|---|
+    /// | `MethodUnknown` | [`Code::MethodUnknown`], 501 | no |
+    /// | `MethodNotAllowed` | [`Code::MethodNotAllowed`], 405 | no |
+    /// | `UriTooLong` | [`Code::UriTooLong`], 414 | no |
+    /// | `TargetForm` | [`Code::BadTarget`], 400 | yes |
+    /// | `HostMissing`, `DuplicateHost`, `HostSyntax`, `HostMismatch` | [`Code::BadHost`], 400 | yes |
+    /// | `TransferCoding` | [`Code::TransferCodingUnsupported`], 501 | yes |
+    /// | `Expectation` | [`Code::ExpectationFailed`], 417 | yes |
     pub enum HeadError {
         /// The method is unknown.
         MethodUnknown = "method_unknown",
@@ -156,7 +171,7 @@ impl HeadError {
     }
 
     /// Returns `true` if the connection is closed after the response, because the start of the next
-    /// request or its host is in doubt.
+    /// request or its host is in doubt. Over HTTP/2 only the stream ends.
     #[must_use]
     pub const fn ends_connection(self) -> bool {
         !matches!(

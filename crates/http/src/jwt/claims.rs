@@ -38,20 +38,26 @@ impl Claims {
             .unwrap_or_default()
     }
 
-    /// Returns the caller's tier.
+    /// Returns the caller's tier: the string in the claim
+    /// [`tier_claim`](field@super::VerifierConfig::tier_claim) if it is one of
+    /// [`tiers`](field@super::VerifierConfig::tiers), or else
+    /// [`default_tier`](field@super::VerifierConfig::default_tier).
     #[must_use]
     pub fn tier(&self) -> &str {
         &self.shared.tier
     }
 
-    /// Returns the caller's roles.
+    /// Returns the caller's roles, from the claim
+    /// [`roles_claim`](field@super::VerifierConfig::roles_claim): a list of strings, or one string with
+    /// roles separated by spaces. Empty for any other value and without the claim.
     #[must_use]
     pub fn roles(&self) -> &[String] {
         &self.shared.roles
     }
 
     /// Returns the granted scopes: the claim `scope`
-    /// ([RFC 9068 §2.2.3](https://www.rfc-editor.org/rfc/rfc9068#section-2.2.3)), or else `scp`.
+    /// ([RFC 9068 §2.2.3](https://www.rfc-editor.org/rfc/rfc9068#section-2.2.3)), or else `scp`. The claim
+    /// has the same form as that of [`roles`](Self::roles).
     #[must_use]
     pub fn scopes(&self) -> &[String] {
         &self.shared.scopes

@@ -37,16 +37,21 @@ config! {
         pub require_jti: bool = false,
         /// List of revoked `jti`s, whose tokens are refused. `None`, the default, checks no list. A token
         /// without `jti` passes every list, unless [`require_jti`](field@Self::require_jti) is set.
+        ///
+        /// The list applies to the issuers of this config only. Clones of one [`DenyList`] in several
+        /// configs refuse an id for all of them, so give issuers with colliding ids separate lists.
         pub deny_list: Option<DenyList> = None,
-        /// Claim that holds the caller's tier: a dotted path, or a URI as a single name. `None`, the
-        /// default, gives every caller [`default_tier`](field@Self::default_tier).
+        /// Claim that holds the caller's tier, a string: a path of names separated by dots, or a URI (with
+        /// `://`) as a single name. `None`, the default, gives every caller
+        /// [`default_tier`](field@Self::default_tier).
         pub tier_claim: Option<String> = None,
         /// Known tiers. Empty by default, which gives every caller [`default_tier`](field@Self::default_tier).
         pub tiers: Vec<String> = Vec::new(),
         /// Tier of a caller whose token has none of [`tiers`](field@Self::tiers). Defaults to `default`.
         pub default_tier: String = "default".into(),
-        /// Claim that holds the caller's roles: a dotted path, or a URI as a single name. Defaults to
-        /// `roles`.
+        /// Claim that holds the caller's roles, in the form that [`Claims::roles`](super::Claims::roles)
+        /// describes: a path of names separated by dots, or a URI (with `://`) as a single name. Defaults
+        /// to `roles`.
         pub roles_claim: String = "roles".into(),
     }
 }

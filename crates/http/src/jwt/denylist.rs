@@ -82,7 +82,8 @@ impl DenyList {
         Ok(())
     }
 
-    /// Returns the number of ids in the list.
+    /// Returns the number of ids in the list. Includes expired ids until [`revoke`](Self::revoke) needs their
+    /// place.
     #[must_use]
     pub fn len(&self) -> usize {
         let ids = self.shared.until.read();

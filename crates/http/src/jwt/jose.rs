@@ -37,7 +37,7 @@ impl fmt::Debug for Verified {
 /// [RFC 8725](https://www.rfc-editor.org/rfc/rfc8725)). The claims are not validated.
 ///
 /// Keys in the token's header are ignored. Header extensions (`crit`, `b64`, `zip`) are refused. The
-/// key decides which algorithms are acceptable, not the token. Cheap checks come first: a signature is
+/// acceptable algorithms depend on the key, not on the token. Cheap checks come first: a signature is
 /// computed only for a well-formed token whose `kid` is in `keys` or absent.
 ///
 /// # Errors

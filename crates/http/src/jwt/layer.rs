@@ -33,10 +33,15 @@ use crate::{
 /// Passes on only requests with a valid token and adds its [`Claims`] to their extensions. See the
 /// [module docs](super).
 ///
-/// If the token's key is unknown and a fetch of keys may bring it, the request waits for that fetch, at
-/// most until the deadline of its call. Without a deadline the timeout of the fetch limits the wait. If
+/// The `Authorization` header stays in the request. A refusal is logged at level debug with its
+/// [`Reason`]. Without a valid token the inner service is not called, except for
+/// [preflight requests](field@JwtConfig::skip_preflight).
+///
+/// If the token's key is unknown and the keys are fetched, the request waits for the running or next fetch,
+/// at most until the deadline of its call. Without a deadline the timeout of the fetch limits the wait. If
 /// the deadline passes first, or no usable keys exist, the response is 503. Its `Retry-After` is
 /// [`Unavailable::retry_after`](super::Unavailable::retry_after), or one second if the deadline passed.
+/// During the cooldown of the keys the request does not wait: the response is 401.
 #[derive(Clone, Debug)]
 pub struct JwtLayer {
     shared: Arc<Shared>,
@@ -190,7 +195,7 @@ pub type JwtFuture<S, B> = Either<
 >;
 
 impl<S> Jwt<S> {
-    /// Decides about a call again at the end of `fetch`, or at the call's deadline if that is earlier.
+    /// Checks a call again at the end of `fetch`, or at the call's deadline if that is earlier.
     /// The call does not wait again.
     async fn call_after<B, R>(
         self,

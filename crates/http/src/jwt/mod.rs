@@ -1,8 +1,11 @@
 //! Authentication of callers by JSON Web Tokens ([RFC 7519](https://www.rfc-editor.org/rfc/rfc7519)).
 //!
-//! A token is checked in three steps. [`verify_jws`] parses its compact serialization strictly. aws-lc
-//! verifies its signature with keys that are configured ([`KeySet`]) or [fetched](jwks). The rules of
-//! [`VerifierConfig`] validate its claims, and no check that matters for security is optional.
+//! [`verify_jws`] parses the compact serialization of a token strictly and verifies its signature, on
+//! aws-lc, with keys that are configured ([`KeySet`]) or [fetched](jwks). Then the rules of
+//! [`VerifierConfig`] validate the claims.
+//!
+//! Signature, `exp`, `iss` and `aud` are always checked, and `nbf` and `iat` if the token has them. Checks
+//! of `typ`, `jti`, the age and a deny list are off unless configured.
 //!
 //! | request | [`Reason`] | response |
 //! |---|---|---|

@@ -36,7 +36,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 /// the claims.
 ///
 /// A configured header is always removed from the caller's request, even if the request has no token or
-/// no such claim. Strings, numbers and booleans are sent as written. A list of strings is joined with
+/// no such claim. A request without [`Claims`], as without a `JwtLayer`, is passed on without these headers
+/// and without an error. Strings, numbers and booleans are sent as written. A list of strings is joined with
 /// commas. The following values cannot be sent unencoded: strings that are not printable ASCII or have
 /// a space at either end, objects, other lists, and lists with a comma in an item. No value may exceed
 /// 1 KiB. Empty and `null` claims are not sent and are not an error.
@@ -73,8 +74,7 @@ config! {
         /// Refuses a request with 401 `invalid_token` if a claim cannot be sent. `false`, the default, sends
         /// the request without the header.
         ///
-        /// The status is 401 because the token is at fault: the same request succeeds with a token whose
-        /// claims can be sent.
+        /// The status is 401 because the same request succeeds with a token whose claims can be sent.
         pub refuse: bool = false,
         /// Protection space in the `Bearer` challenge: printable ASCII without quotes and backslashes.
         /// Defaults to `fanout`.
@@ -82,14 +82,18 @@ config! {
     }
 }
 
-/// A claim that is sent in a header.
+/// A claim that is sent in a header. Created by [`PropagateClaimsConfig::claim`] and
+/// [`PropagateClaimsConfig::encoded_claim`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PropagatedClaim {
-    /// Claim to send: a dotted path, or a URI as a single name.
+    /// Claim to send: a path of names separated by dots, such as `profile.name`. A text with `://` is a
+    /// URI and the name of a single top-level claim. Other names with a dot cannot be sent.
     pub claim: String,
-    /// Header to send the claim in. Rejected are `content-type`, credentials, hop-by-hop headers, and
-    /// headers that are computed for each message.
+    /// Header to send the claim in.
+    ///
+    /// The layer rejects `content-type`, `authorization`, `cookie`, `host`, `content-length`, `expect` and
+    /// the hop-by-hop headers ([`strip`](crate::forward::strip)).
     pub header: HeaderName,
     /// Percent-encodes the claim in UTF-8. [`PropagateClaimsConfig::claim`] sets it to `false`, and
     /// [`encoded_claim`](PropagateClaimsConfig::encoded_claim) to `true`.

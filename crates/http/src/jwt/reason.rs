@@ -6,18 +6,23 @@ use tower_fanout_layers::labels;
 use crate::problem::{Code, Problem};
 
 labels! {
-    /// Reason for refusing a token: a closed list for logs and metrics.
+    /// Reason for refusing a token, for logs and metrics. [`ALL`](Self::ALL) lists them; a later version may
+    /// add reasons.
     ///
-    /// The caller sees only the status and the [`Code`], which [`code`](Self::code) lists. Most reasons
-    /// have the same code. A caller can recognize `Scope`, `Unavailable` and, unless
-    /// [`JwtConfig::reveal_expired`](field@super::JwtConfig::reveal_expired) is `false`, `Expired`.
+    /// The response has only the status and the [`Code`]; see [`code`](Self::code) for the table. From its
+    /// code a caller can tell apart these groups: no bearer token (`Missing`, `Scheme`), a malformed or
+    /// repeated header (`Syntax`, `Duplicate`), `Scope`, `Unavailable`, and all others. `Expired` also has
+    /// a detail of its own, unless
+    /// [`JwtConfig::reveal_expired`](field@super::JwtConfig::reveal_expired) is `false`.
     pub enum Reason {
         /// The request has no `Authorization` header.
         Missing = "missing",
         /// The `Authorization` header uses a scheme other than `Bearer`.
         Scheme = "scheme",
-        /// The `Authorization` header has no scheme, such as a token alone. Its name is that of
-        /// [`Syntax`](Self::Syntax), but the response is that for an invalid token.
+        /// The `Authorization` header has no scheme, for example only a token.
+        ///
+        /// In logs and metrics this reason has the same name as [`Syntax`](Self::Syntax). The response is 401
+        /// `invalid_token`, while that for `Syntax` is 400 `invalid_request`.
         MissingScheme = "syntax",
         /// The `Authorization` header is not well formed by RFC 6750.
         Syntax = "syntax",

@@ -34,7 +34,7 @@ struct Trusted {
 pub(super) enum VerifyError {
     /// The token is invalid, or no usable keys exist and a retry may succeed after the time.
     Refused(Reason, Option<Duration>),
-    /// The token's key is unknown, but a fetch that is due or running may bring it. Completes with that
+    /// The token's key is unknown, but a fetch that is due or running may return it. Completes with that
     /// fetch.
     NoKeyYet(Flight),
 }
@@ -67,11 +67,11 @@ impl Verifier {
 
     /// Adds other issuers with their own keys and config.
     ///
-    /// The unverified `iss` of a token selects the entry. Only the keys and the config of that entry
-    /// then decide about the token.
+    /// The unverified `iss` of a token selects the entry. The token is then checked only with the keys and
+    /// the config of that entry, including its deny list.
     ///
     /// # Errors
-    /// Returns the first invalid value of `config`, or an error if one of its issuers is already known.
+    /// Returns the first invalid value of `config`, or an error if an earlier entry has one of its issuers.
     pub fn or(
         mut self,
         keys: impl Into<Keys>,

@@ -22,10 +22,18 @@ use crate::{
 /// Creates a span for each request, so that all of its log lines have `correlation_id` and `trace_id`.
 ///
 /// Apply it inside the layers that assign the ids. The span is called `request`. Its level is `ERROR`,
-/// so that it is enabled whenever any line is logged. If logging is off, no span is created. Further
-/// fields are the method, the path and the address of the peer. `client` is added if a trusted proxy
-/// forwards the request for another [client](ClientAddr), and `client_request_id` if the caller sent an
-/// [untrusted id](ClientRequestId).
+/// so that it is enabled whenever any line is logged. If logging is off, no span is created.
+///
+/// | field | value |
+/// |---|---|
+/// | `correlation_id` | the [`CorrelationId`] |
+/// | `trace_id` | the trace id of the [`TraceContext`] |
+/// | `client_request_id` | the [`ClientRequestId`], if the caller sent an id that is not trusted |
+/// | `method`, `path` | method and path of the request, as [`LogValue`]s |
+/// | `peer` | the [`PeerAddr`] |
+/// | `client` | the [`ClientAddr`], if it differs from that of the peer |
+///
+/// A field whose value is not in the extensions of the request is absent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestSpanLayer(());
 

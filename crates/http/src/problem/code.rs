@@ -4,10 +4,11 @@ use http::StatusCode;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $code:ident = $status:literal $name:literal $title:literal,)*) => {
-        /// A machine-readable problem code: a closed list.
+        /// A machine-readable problem code. [`ALL`](Self::ALL) lists them; a later version may add codes.
         ///
         /// The description of each code begins with its HTTP status and ends with its sender. "Handlers"
-        /// are services that create the [`Problem`](super::Problem) themselves.
+        /// are services that create the [`Problem`](super::Problem) themselves. "Upstream" in a name is a
+        /// [downstream](crate#terms) of this crate.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Code { $($(#[$doc])* $code,)* }
@@ -24,92 +25,92 @@ macro_rules! codes {
 }
 
 codes! {
-    /// 400. The request line, a header or the syntax of the token is invalid. Sent by `JwtLayer` for a
-    /// malformed or repeated `Authorization` header.
+    /// Status 400: a header is invalid. Sent by `JwtLayer` for a malformed or repeated `Authorization` header.
+    /// The code for a malformed token in a well-formed header is `InvalidToken`.
     InvalidRequest = 400 "invalid_request" "The request is invalid",
-    /// 400. The body is not JSON. Sent by handlers.
+    /// Status 400: the body is not JSON. Sent by handlers.
     MalformedJson = 400 "malformed_json" "The body is not valid JSON",
-    /// 400. The body ended early, or its encoding is damaged. Sent for
+    /// Status 400: the body ended early, or its encoding is damaged. Sent for
     /// [`BodyError::Broken`](crate::body::BodyError::Broken).
     BrokenBody = 400 "broken_body" "The body broke off",
-    /// 400. The value of a parameter cannot be sent in its position. Sent by handlers.
+    /// Status 400: the value of a parameter cannot be sent in its position. Sent by handlers.
     BadParam = 400 "bad_param" "A parameter has a value that cannot be sent on",
-    /// 400. The host is missing, repeated, invalid, or different from that of the target. Sent by
+    /// Status 400: the host is missing, repeated, invalid, or different from that of the target. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     BadHost = 400 "bad_host" "The host of the request is not valid",
-    /// 400. The form of the request target is not supported. Sent by
+    /// Status 400: the form of the request target is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     BadTarget = 400 "bad_target" "The target of the request is not valid",
-    /// 401. A token is required. Sent by `JwtLayer` if the request has no token.
+    /// Status 401: a token is required. Sent by `JwtLayer` if the request has no token.
     AuthRequired = 401 "auth_required" "A token is required",
-    /// 401. The token is invalid. Sent by `JwtLayer` and `PropagateClaimsLayer`.
+    /// Status 401: the token is invalid. Sent by `JwtLayer` and `PropagateClaimsLayer`.
     InvalidToken = 401 "invalid_token" "The token is not valid",
-    /// 403. The token lacks a required role or scope. Sent by `JwtLayer`.
+    /// Status 403: the token lacks a required role or scope. Sent by `JwtLayer`.
     InsufficientScope = 403 "insufficient_scope" "The token does not allow this",
-    /// 403. The caller's tier does not include a required service. Sent by handlers.
+    /// Status 403: the caller's tier does not include a required service. Sent by handlers.
     TierForbidden = 403 "tier_forbidden" "The caller's tier does not have a required service",
-    /// 404. No resource exists at this path. Sent by handlers and routers.
+    /// Status 404: no resource exists at this path. Sent by handlers and routers.
     NotFound = 404 "not_found" "There is nothing here",
-    /// 405. The resource does not support this method. Sent by
+    /// Status 405: the resource does not support this method. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer) for a known method that no path allows, and by routers.
     MethodNotAllowed = 405 "method_not_allowed" "The method is not allowed here",
-    /// 408. The body arrived too slowly. Sent for
+    /// Status 408: the body arrived too slowly. Sent for
     /// [`BodyError::Timeout`](crate::body::BodyError::Timeout).
     RequestTimeout = 408 "request_timeout" "The request took too long to arrive",
-    /// 413. The body is too large. Sent for
+    /// Status 413: the body is too large. Sent for
     /// [`BodyError::TooLarge`](crate::body::BodyError::TooLarge).
     PayloadTooLarge = 413 "payload_too_large" "The body is too large",
-    /// 414. The request target is too long. Sent by [`GuardLayer`](crate::guard::GuardLayer).
+    /// Status 414: the request target is too long. Sent by [`GuardLayer`](crate::guard::GuardLayer).
     UriTooLong = 414 "uri_too_long" "The address is too long",
-    /// 415. The media type of the body is not supported. Sent by handlers.
+    /// Status 415: the media type of the body is not supported. Sent by handlers.
     UnsupportedMediaType = 415 "unsupported_media_type" "The body must be JSON in UTF-8",
-    /// 415. The content coding of the body is not supported, or decoding is not enabled. Sent for
+    /// Status 415: the content coding of the body is not supported, or decoding is not enabled. Sent for
     /// [`BodyError::Encoding`](crate::body::BodyError::Encoding).
     UnsupportedEncoding = 415 "unsupported_encoding" "The body must not be encoded",
-    /// 417. The expectation of the client is not supported. Sent by
+    /// Status 417: the expectation of the client is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     ExpectationFailed = 417 "expectation_failed" "What the request expects is not known here",
-    /// 422. Fields have invalid values. Sent by handlers, with a [`FieldError`](super::FieldError) for
+    /// Status 422: fields have invalid values. Sent by handlers, with a [`FieldError`](super::FieldError) for
     /// each field.
     Validation = 422 "validation" "The request has invalid fields",
-    /// 422. A value that a required service needs is missing in the request. Sent by handlers.
+    /// Status 422: a value that a required service needs is missing in the request. Sent by handlers.
     MissingParam = 422 "missing_param" "The request lacks what a required service needs",
-    /// 422. No service remains to be called. Sent by handlers.
+    /// Status 422: no service remains to be called. Sent by handlers.
     NoServices = 422 "no_services" "No service is left to ask",
-    /// 429. A quota is exhausted. Sent for
+    /// Status 429: a quota is exhausted. Sent for
     /// [`Rejection::RateLimited`](tower_fanout_layers::Rejection::RateLimited).
     RateLimited = 429 "rate_limited" "Too many requests",
-    /// 500. An internal error occurred. Sent by [`ProblemLayer`](super::ProblemLayer) for a panic, for an
-    /// error without a rejection, and for a rejection without a code of its own.
+    /// Status 500: an internal error occurred. Sent by [`ProblemLayer`](super::ProblemLayer) for a panic, for
+    /// an error without a rejection, and for a rejection without a code of its own.
     Internal = 500 "internal" "Something went wrong",
-    /// 500. A handler reads claims, but no layer has added any. Sent by the axum extractor of `Claims`.
+    /// Status 500: a handler reads claims, but no layer has added any. Sent by the axum extractor of `Claims`.
     AuthNotConfigured = 500 "auth_not_configured" "The server does not check tokens here",
-    /// 501. The method is unknown. Sent by [`GuardLayer`](crate::guard::GuardLayer).
+    /// Status 501: the method is unknown. Sent by [`GuardLayer`](crate::guard::GuardLayer).
     MethodUnknown = 501 "method_unknown" "There is no such method",
-    /// 501. The transfer coding of the body is not supported. Sent by
+    /// Status 501: the transfer coding of the body is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     TransferCodingUnsupported = 501 "te_unsupported" "The transfer coding is not known here",
-    /// 502. Required services failed. Sent by handlers.
+    /// Status 502: required services failed. Sent by handlers.
     UpstreamFailed = 502 "upstream_failed" "Services that are needed have failed",
-    /// 502. The combined responses are too large. Sent by handlers.
+    /// Status 502: the combined responses are too large. Sent by handlers.
     AggregateTooLarge = 502 "aggregate_too_large" "The answers are too large together",
-    /// 502. The responses cannot be merged into one document. Sent by handlers.
+    /// Status 502: the responses cannot be merged into one document. Sent by handlers.
     MergeConflict = 502 "merge_conflict" "The answers contradict each other",
-    /// 503. Required services were not called, because they are considered unavailable. Sent for
+    /// Status 503: required services were not called, because they are considered unavailable. Sent for
     /// [`Rejection::CircuitOpen`](tower_fanout_layers::Rejection::CircuitOpen) and
     /// [`Rejection::NoEndpoint`](tower_fanout_layers::Rejection::NoEndpoint).
     UpstreamUnavailable = 503 "upstream_unavailable" "Services that are needed are not available",
-    /// 503. No keys are available to check tokens with. Sent by `JwtLayer`, with `Retry-After`.
+    /// Status 503: no keys are available to check tokens with. Sent by `JwtLayer`, with `Retry-After`.
     AuthUnavailable = 503 "auth_unavailable" "Tokens cannot be checked now",
-    /// 503. The server is overloaded. Sent for the rejections of a concurrency limit or a throttle:
-    /// `AtCapacity`, `Evicted`, `QueueTimeout` and `Throttled`.
+    /// Status 503: the server is overloaded. Sent for the rejections of a concurrency limit or a throttle:
+    /// `AtCapacity`, `Evicted`, `QueueTimeout` and `ClientThrottled`.
     Overloaded = 503 "overloaded" "There is too much to do",
-    /// 503. The server is shutting down. Sent by handlers.
+    /// Status 503: the server is shutting down. Sent by handlers.
     Stopping = 503 "stopping" "The server is stopping",
-    /// 504. Required services took too long. Sent for the rejections `AttemptTimeout`, `Deadline` and
+    /// Status 504: required services took too long. Sent for the rejections `AttemptTimeout`, `Deadline` and
     /// `DeadlineBeforeSend`.
     UpstreamTimeout = 504 "upstream_timeout" "Services that are needed took too long",
-    /// 508. The request has passed too many gateways. Sent by
+    /// Status 508: the request has passed too many gateways. Sent by
     /// [`LoopDetectionLayer`](crate::forward::LoopDetectionLayer).
     LoopDetected = 508 "loop_detected" "The request goes in a circle",
 }

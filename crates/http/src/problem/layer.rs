@@ -19,7 +19,11 @@ use super::{Code, Problem};
 use crate::correlation::CorrelationId;
 
 /// Converts errors into problems by their [`Rejection`](tower_fanout_layers::Rejection), and panics
-/// into a 500 without internal details. An error without a rejection becomes a 500 as well.
+/// into a 500 without internal details. An error without a rejection becomes a 500 as well, for example
+/// a downstream call that failed to connect. Map such an error to a [`Problem`] in your service.
+///
+/// A panic is logged at level error, with its message. Errors are not logged. The layer does not convert
+/// errors and panics of a response body.
 ///
 /// Place the layer outside every layer that returns errors, and inside the layers that assign ids and
 /// create the log span. The service then has the error type [`Infallible`], and each problem contains

@@ -1,7 +1,25 @@
 //! Error responses as problem details ([RFC 9457]), and the mapping from failures to them.
 //!
 //! A problem contains neither input nor internal details. Titles are fixed per code, and details are
-//! written by the program.
+//! written by the program. A body with all members of this crate:
+//!
+//! ```json
+//! {
+//!   "type": "urn:tower-fanout:problem:validation",
+//!   "title": "The request has invalid fields",
+//!   "status": 422,
+//!   "detail": "one field is out of range",
+//!   "instance": "order-7",
+//!   "code": "validation",
+//!   "correlationId": "order-7",
+//!   "errors": [{ "pointer": "/timeout", "code": "range", "detail": "must be at most 60" }],
+//!   "retryAfter": 2
+//! }
+//! ```
+//!
+//! `type` is `urn:tower-fanout:problem:` and the code. `instance` and `correlationId` are both the
+//! [`CorrelationId`]. `detail`, `instance`, `correlationId`, `errors` and `retryAfter` are absent without a
+//! value. Members added with [`Problem::extension`] follow at the end.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -44,6 +62,9 @@ pub struct FieldError {
 
 impl FieldError {
     /// Creates an error for the field at `pointer` ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)).
+    ///
+    /// `code` is your own machine-readable name of the violated rule, such as `range`. `detail` is text for
+    /// people, and must not contain any part of the input.
     pub fn new(
         pointer: impl Into<String>,
         code: &'static str,
@@ -180,14 +201,18 @@ impl Problem {
         self
     }
 
-    /// Adds an extension member. `name` must not need escapes.
+    /// Adds an extension member after those of this crate. `name` must not need escapes.
+    ///
+    /// Names are not checked: a name that is already in use, such as `status`, results in a duplicate
+    /// member.
     #[must_use]
     pub fn extension(mut self, name: &'static str, value: Box<RawValue>) -> Self {
         self.extensions.push((name, value));
         self
     }
 
-    /// Adds a header to the response.
+    /// Adds a header to the response. Values that the header already has are kept, including the
+    /// `Content-Type`, `Cache-Control`, `X-Content-Type-Options` and `Retry-After` of the problem.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
@@ -201,10 +226,7 @@ impl Problem {
         Some(wait.as_secs().saturating_add(begun).max(1))
     }
 
-    /// Returns the problem as a JSON object.
-    ///
-    /// # Panics
-    /// Never, since all members are valid JSON.
+    /// Returns the problem as a JSON object. `id` is written as `instance` and `correlationId`.
     #[must_use]
     pub fn to_json(&self, id: Option<&CorrelationId>) -> String {
         let r#type = format!("urn:tower-fanout:problem:{}", self.code.as_str());
@@ -242,6 +264,9 @@ impl Problem {
 
     /// Returns the problem as a response. The [`Code`] is added to the response's extensions, for
     /// metrics.
+    ///
+    /// `id` is written into the body only, as `instance` and `correlationId`.
+    /// [`CorrelationLayer`](crate::correlation::CorrelationLayer) adds the header.
     #[must_use]
     pub fn into_response<B: From<Bytes>>(self, id: Option<&CorrelationId>) -> Response<B> {
         let mut response = Response::new(B::from(self.to_json(id).into()));
@@ -263,9 +288,21 @@ impl Problem {
     }
 }
 
-/// Converts the rejection of a layer in front of the whole service. Each [`Code`] names its rejections.
+/// Converts a rejection: of a layer in front of your service, or of a downstream call
+/// (`ClientError::Rejected`).
 ///
-/// The response has `Retry-After` if the rejection knows when a retry may succeed.
+/// | rejection | code |
+/// |---|---|
+/// | `AttemptTimeout`, `Deadline`, `DeadlineBeforeSend` | [`Code::UpstreamTimeout`], 504 |
+/// | `CircuitOpen`, `NoEndpoint` | [`Code::UpstreamUnavailable`], 503 |
+/// | `AtCapacity`, `Evicted`, `QueueTimeout`, `ClientThrottled` | [`Code::Overloaded`], 503 |
+/// | `RateLimited` | [`Code::RateLimited`], 429 |
+/// | all others | [`Code::Internal`], 500 |
+///
+/// `Overloaded` and `RateLimited` describe this server. If a downstream call was rejected, your service can
+/// respond with [`Code::UpstreamUnavailable`] instead.
+///
+/// The response has `Retry-After` if [`Rejection::retry_after`] returns a time.
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let code = match rejection {

@@ -30,7 +30,10 @@ config! {
         pub header_timeout: Duration = Duration::from_secs(10),
         /// Maximum time for which a connection may be idle between two requests. Defaults to 60 s.
         pub idle_timeout: Duration = Duration::from_secs(60),
-        /// Maximum time without write progress while a response is pending. Defaults to 30 s.
+        /// Maximum time for which a client may take no bytes of a response that is ready. Defaults to 30 s.
+        ///
+        /// The time while the service computes the response or its next chunk does not count, and the
+        /// server has no timeout for it.
         pub write_timeout: Duration = Duration::from_secs(30),
         /// Age after which a connection is closed gracefully. `None`, the default, sets no limit.
         ///

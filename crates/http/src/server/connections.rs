@@ -21,7 +21,7 @@ labels! {
         /// The client did not read its response within the write timeout.
         Stalled = "stalled",
         /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service
-        /// panicked.
+        /// panicked. Over HTTP/2 a panic resets its stream only and does not count.
         ///
         /// Also used if a PING was not answered in time, if the client exceeded a limit of resets
         /// (GOAWAY), and if the connection was aborted at the end of
@@ -43,13 +43,13 @@ struct Counts {
 }
 
 impl Connections {
-    /// Returns the number of connections accepted since the start.
+    /// Returns the number of connections accepted since this value was created with `default`.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.0.accepted.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of connections closed for `reason` since the start.
+    /// Returns the number of connections closed for `reason` since this value was created with `default`.
     #[must_use]
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.0.closed[reason as usize].load(Ordering::Relaxed)

@@ -1,5 +1,5 @@
-//! An HTTP server for any tower service or axum router, with limits on every resource that a client
-//! can occupy and with graceful shutdown.
+//! An HTTP server for any tower service or axum router, with timeouts for slow and idle clients, limits
+//! on connections and their memory, and graceful shutdown.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -74,8 +74,9 @@ pub enum ShutdownOutcome {
 
 /// Binds a listener to `address` with a backlog of 4,096 connections, for bursts of new connections.
 ///
-/// tokio's `TcpListener::bind` has a backlog of 128. A client that finds the backlog full tries
-/// again only after a second.
+/// The backlog holds connections that the server has not accepted yet. Linux limits it to
+/// `net.core.somaxconn`, which defaults to 4,096. tokio's `TcpListener::bind` requests 128. If the backlog
+/// is full, the client's kernel repeats the connection attempt after about a second.
 ///
 /// # Errors
 /// Returns an error if the address is not available.
@@ -109,12 +110,12 @@ impl Server {
 
     /// Serves `service` on `listener` until `stop` resolves, then waits for requests in flight.
     ///
-    /// The server speaks HTTP/1 and, by prior knowledge or ALPN, HTTP/2. It adds a [`PeerAddr`] and
-    /// a `Scheme` (of `http::uri`) to the extensions of each request. The service is cloned for each
+    /// The server supports HTTP/1 and, by prior knowledge or ALPN, HTTP/2. The server adds a [`PeerAddr`]
+    /// and a `Scheme` (of `http::uri`) to the extensions of each request. The service is cloned for each
     /// connection and each request.
     ///
     /// After `stop` resolves, the server accepts no connections and closes idle ones at once. It
-    /// closes the others after their responses, or when [`ServerConfig::grace`] is over. Dropping
+    /// closes the others after their responses, or after [`ServerConfig::grace`]. Dropping
     /// the future closes all connections at once.
     ///
     /// At [`ServerConfig::max_connections`] the server does not accept until a connection is

@@ -76,7 +76,7 @@ impl ServerTls {
     }
 
     /// Replaces the certificate and the key for all new connections. Open connections are not
-    /// affected.
+    /// affected. The CA for client certificates cannot be replaced and stays in effect.
     ///
     /// # Errors
     /// The errors of [`new`](Self::new). After an error the server keeps the current certificate.

@@ -11,6 +11,8 @@ use crate::service::{EditRequest, RequestEdit};
 /// Adds a [`TraceContext`] to the extensions of every request and removes the headers it was read from.
 /// See the [module docs](super).
 ///
+/// This layer is not `tower_http::trace::TraceLayer`, which logs requests and responses.
+///
 /// No layer writes the headers of downstream requests. Call [`TraceContext::write`] when you build one.
 #[derive(Clone, Debug, Default)]
 pub struct TraceLayer {
@@ -28,7 +30,7 @@ impl TraceLayer {
     /// Continues the traces of callers and propagates their baggage, which is the default.
     ///
     /// With `false` the layer starts a new trace for every request and propagates no baggage. Use it at
-    /// the edge, where callers must not decide what is recorded (Trace Context §3.4, restart trace).
+    /// the edge, where callers must not control sampling (Trace Context §3.4, restart trace).
     #[must_use]
     pub const fn trust(mut self, trust: bool) -> Self {
         self.restart = !trust;

@@ -1,5 +1,8 @@
 //! Propagation of trace context, from the caller to every attempt of every downstream call.
 //!
+//! This module only propagates: it exports no spans and makes no sampling decision. The
+//! [`TraceLayer`] is not that of `tower_http`, which logs requests.
+//!
 //! Implements W3C [Trace Context Level 2](https://www.w3.org/TR/trace-context-2/) and
 //! [Baggage](https://www.w3.org/TR/baggage/). A request whose `traceparent` is missing or invalid
 //! starts a new trace, and its `tracestate` is ignored. No value of these headers makes a request fail.
@@ -75,7 +78,8 @@ impl fmt::Debug for TraceContext {
 }
 
 impl TraceContext {
-    /// Creates the context of a new trace. It has no parent id and is not sampled.
+    /// Creates the context of a new trace. The context has no parent id. The flag `sampled` is never set,
+    /// because this crate makes no sampling decision. Only a context from a caller can have it.
     #[must_use]
     pub fn generate() -> Self {
         let Traceparent {

@@ -67,7 +67,7 @@ pub struct Traceparent {
 }
 
 impl Traceparent {
-    /// Creates a new trace with a random id. It is not sampled.
+    /// Creates a new trace with a random id. The flag `sampled` is not set.
     #[must_use]
     pub fn generate() -> Self {
         Self {
@@ -79,7 +79,7 @@ impl Traceparent {
 
     /// Parses the header value, which must have no surrounding spaces. Returns `None` if it is invalid.
     ///
-    /// Of a version above 00 only the fields of version 00 are read (§3.2.5). More fields may follow
+    /// If the version is above 00, only the fields of version 00 are read (§3.2.5). More fields may follow
     /// after a dash.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {

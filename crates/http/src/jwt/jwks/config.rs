@@ -32,10 +32,14 @@ config! {
         /// Algorithms that fetched keys may be for. Symmetric ones are rejected. Defaults to RS256, ES256
         /// and `EdDSA`.
         pub algorithms: Vec<Algorithm> = vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],
-        /// Time between fetches, with a jitter of 10 %, from 10 s to 1 day. Defaults to 10 min.
+        /// Time from a successful fetch to the next, with a jitter of 10 %, from 10 s to 1 day. Defaults to
+        /// 10 min. A failed fetch is repeated after the [`cooldown`](field@Self::cooldown) instead.
         pub poll_interval: Duration = Duration::from_secs(600),
-        /// Minimum time from the start of one fetch to the next, for unknown keys and after failures, from
-        /// 1 s to `poll_interval`. Defaults to 30 s.
+        /// Minimum time from the start of one fetch to the next, from 1 s to `poll_interval`. Defaults to
+        /// 30 s.
+        ///
+        /// After a failure, the next fetch starts when the cooldown has passed, with a jitter of up to
+        /// 10 % on top. An unknown `kid` starts a fetch only outside the cooldown.
         pub cooldown: Duration = Duration::from_secs(30),
         /// Timeout of a whole fetch, from 10 ms to `cooldown`. Defaults to 5 s.
         pub timeout: Duration = Duration::from_secs(5),

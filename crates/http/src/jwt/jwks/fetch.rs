@@ -10,7 +10,7 @@ use super::JwksConfig;
 use crate::client::ClientError;
 
 labels! {
-    /// Outcome of a fetch of keys: a closed list for logs and metrics.
+    /// Outcome of a fetch of keys, for logs and metrics.
     pub enum FetchOutcome {
         /// The fetch returned usable keys, new or unchanged.
         Ok = "ok",

@@ -2,9 +2,10 @@
 //! ([RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)), fetched and refreshed.
 //!
 //! A task fetches the set every [`JwksConfig::poll_interval`](field@JwksConfig::poll_interval) (10 min by
-//! default), and also when a token has an unknown `kid`, unless the cooldown forbids it. After a failed
-//! fetch the last keys stay in use for up to [`JwksConfig::max_stale`](field@JwksConfig::max_stale) (24 h
-//! by default). Then [`Jwks::current`] returns an error. All times are measured with tokio's monotonic
+//! default), and also when a token has an unknown `kid`, except during the
+//! [cooldown](field@JwksConfig::cooldown). A failed fetch is repeated after the cooldown, not after the poll
+//! interval. The last keys then stay in use for up to [`JwksConfig::max_stale`](field@JwksConfig::max_stale)
+//! (24 h by default). Then [`Jwks::current`] returns an error. All times are measured with tokio's monotonic
 //! clock, so changes of the wall clock have no effect.
 
 mod config;

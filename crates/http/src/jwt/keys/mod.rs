@@ -30,7 +30,8 @@ pub(super) use self::{
 };
 use super::Algorithm;
 
-/// An error for a key that cannot be used. The message contains nothing of the key itself.
+/// An error for a key or a key set that cannot be used, or for claims that [`sign`] cannot serialize. The
+/// message contains nothing of the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError(Cow<'static, str>);
 
@@ -50,8 +51,10 @@ impl Error for KeyError {}
 
 /// A key for verifying tokens. `Debug` shows its algorithms and its `kid`, but no key material.
 ///
-/// A token with a `kid` is checked only with the key of that [`kid`](Self::with_kid). A token without a
-/// `kid` is checked with the first four keys for its algorithm.
+/// A token with a `kid` is checked only with the key of that [`kid`](Self::with_kid). Without such a key
+/// the token is refused as [`Reason::Kid`](super::Reason::Kid): a key without a `kid` is never used for a
+/// token with one. A token without a `kid` is checked with the first four keys for its algorithm, with or
+/// without a `kid`.
 #[derive(Clone)]
 pub struct Key {
     kid: Option<String>,

@@ -57,7 +57,7 @@ impl Keys {
         }
     }
 
-    /// Requests a fetch that may bring missing keys, and returns its end. Returns `None` if the keys
+    /// Requests a fetch, which may return missing keys, and returns its end. Returns `None` if the keys
     /// are configured, or during the cooldown.
     pub(in crate::jwt) fn flight(&self) -> Option<Flight> {
         match &**self.source.load() {
