@@ -20,14 +20,15 @@ config! {
         /// Maximum number of attempts that a request may send to one downstream, from all nodes
         /// together, including retries and hedges. Defaults to 10.
         pub max_attempts_per_downstream: u32 = 10,
-        /// Maximum number of nodes in flight. Defaults to no limit.
+        /// Maximum number of nodes in flight. Defaults to `usize::MAX`, which means no limit. Unlike in
+        /// [`FanOut::max_concurrency`](crate::FanOut::max_concurrency), 0 does not mean no limit.
         pub max_concurrency: usize = usize::MAX,
-        /// Maximum number of retries per call, where the policy allows more. This is
+        /// Maximum number of retries of each call, where the policy allows more. This is
         /// [`Call::max_retries`](tower_fanout_layers::Call::max_retries) of the request. Defaults to
         /// `None`, no limit.
         ///
-        /// If set, all calls of a request share a number of retries: this maximum, or one per two
-        /// nodes, rounded up, if that is more.
+        /// If set, the retries of all calls of a request together are limited too: to this maximum, or
+        /// to one per two nodes, rounded up, if that is more.
         pub max_retries: Option<u8> = None,
     }
 }

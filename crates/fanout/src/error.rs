@@ -47,8 +47,8 @@ impl Strategy {
     /// Returns `response` if the run is a success by this strategy.
     ///
     /// The future of a [`FanOut`](crate::FanOut) calls this function. Call it yourself for the
-    /// [`Run::into_response`](crate::Run::into_response) of a [`Run`](crate::Run) that you poll, because a
-    /// run does not judge its answers.
+    /// [`Run::into_response`](crate::Run::into_response) of a [`Run`](crate::Run) that you poll, because
+    /// `into_response` returns the same value for a success and a failure.
     ///
     /// # Errors
     /// Returns [`FanOutError::Failed`], which contains `response`, if the run is not a success.
@@ -113,7 +113,18 @@ impl AsRejection for FanOutError {
     }
 }
 
-/// Converts the error of a fan-out that is a node of another fan-out. The verdict decides the kind.
+/// Converts the error of a fan-out that is a node of another fan-out.
+///
+/// | from | kind | `retry_after` |
+/// |---|---|---|
+/// | `Rejected` | that of the [`Rejection`] | that of the rejection |
+/// | `Select` | [`Internal`](ErrorKind::Internal) | `None` |
+/// | `Failed` with [`Verdict::Timeout`] | [`Timeout`](ErrorKind::Timeout) | `None` |
+/// | `Failed` with [`Verdict::Unavailable`] | [`AtCapacity`](ErrorKind::AtCapacity) | that of the verdict |
+/// | `Failed` with [`Verdict::Failed`] | [`Internal`](ErrorKind::Internal) | `None` |
+///
+/// The message of `Rejected` is that of the rejection. The others have the message `required services
+/// have no answer`, and the `FanOutError` as the source.
 impl From<FanOutError> for BranchError {
     fn from(error: FanOutError) -> Self {
         let (kind, wait) = match &error {

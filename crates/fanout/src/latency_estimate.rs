@@ -16,12 +16,11 @@ const MIN_SAMPLES: u32 = 20;
 /// Time after which an estimate without new answers expires.
 const LIFETIME: Duration = Duration::from_secs(30);
 
-/// The expected latency of a downstream: the 95th percentile of its recent answers.
+/// The expected latency of a downstream: the 95th percentile of the latencies of its recent answers.
 ///
-/// Recent answers are those of the last 30 seconds. Old answers are dropped five seconds' worth at a
-/// time, so an answer may be dropped after 25 seconds already. The estimate exists while at least 20
-/// recent answers are known. A run records the duration of each branch with the status
-/// [`Success`](crate::Status::Success).
+/// Recent answers are those of the last 25 to 30 seconds: the window advances in steps of five seconds.
+/// The estimate exists while at least 20 recent answers are known. A run records the duration of each
+/// branch with the status [`Success`](crate::Status::Success).
 ///
 /// Clones share their state, so all nodes that call the same downstream share one estimate.
 ///

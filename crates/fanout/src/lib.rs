@@ -18,13 +18,24 @@
 //! - *Node*: one step of a plan, which makes one request to one service.
 //! - *Branch*: the execution of a node in one run, with all its attempts, and its entry in the report.
 //! - *Downstream*: a service that nodes call, with the policy and the state that all its calls share,
-//!   such as a circuit breaker. Several nodes may call the same downstream.
-//! - *Attempt*: one call to the service. A branch makes several if it retries or hedges.
+//!   such as a circuit breaker. Several nodes may call the same downstream. Envoy calls this an
+//!   upstream cluster.
+//! - *Call*: one use of a node's service. A branch makes one call.
+//! - *Attempt*: one request that is sent to the downstream for a call. A call makes several attempts
+//!   if it is retried or hedged.
+//! - *Selected node*: a node that the [`Selection`] of the request names, or a direct or indirect
+//!   dependency of such a node. A dependency that only skipped nodes have is not selected. By default,
+//!   all nodes are selected.
+//! - *Required node*: a node that is not declared optional. The [`Strategy`] decides if the run can
+//!   succeed without its answer: see the [table](Strategy#required-and-optional-nodes).
+//! - *Expected time*: the duration that is assumed for a node: the [`LatencyEstimate`] of its
+//!   downstream, which is a 95th percentile and not a mean, or else [`Node::expected`].
 //! - *Answer*: the response of a node, as a typed value. [`FanOutResponse`] holds those of all
 //!   nodes, and [`Answers`] those that the request of a node may read.
 //!
 //! Each node starts as soon as the nodes it depends on have ended. Among ready nodes, required ones
-//! start first, then those of higher priority. At most [`max_concurrency`](FanOut::max_concurrency)
+//! start first, then those of higher priority, then those with the longest
+//! [expected path](Node::expected). At most [`max_concurrency`](FanOut::max_concurrency)
 //! nodes run at once. All of them share the deadline of the request, and dropping the response
 //! future cancels every call.
 //!

@@ -1,13 +1,16 @@
 //! Counts events and outcomes with the `metrics` facade.
 //!
-//! | metric | labels | |
-//! |---|---|---|
-//! | `fanout_call_total` | `service`, `outcome` | branches that ended; `outcome` is the error kind if the branch failed, else its status |
-//! | `fanout_call_seconds` | `service` | durations of branches |
-//! | `fanout_attempts_total` | `service` | attempts |
-//! | `fanout_rejected_total` | `service`, `reason` | calls that a layer rejected; `reason` is the error kind, except `throttled` for the throttle and `evicted` for calls that lost their place in a queue |
-//! | `fanout_retries_stopped_total` | `service`, `by` | retries that a rule stopped |
-//! | `fanout_breaker_transitions_total` | `service`, `to` | state transitions of circuit breakers |
+//! | metric | type | labels | |
+//! |---|---|---|---|
+//! | `fanout_call_total` | counter | `service`, `outcome` | branches that ended; `outcome` is the error kind if the branch failed, else its status |
+//! | `fanout_call_seconds` | histogram | `service` | durations of branches |
+//! | `fanout_attempts_total` | counter | `service` | attempts |
+//! | `fanout_rejected_total` | counter | `service`, `reason` | calls that a layer rejected; `reason` is the error kind, except `throttled` for the throttle and `evicted` for calls that lost their place in a queue |
+//! | `fanout_retries_stopped_total` | counter | `service`, `by` | retries that a rule stopped |
+//! | `fanout_breaker_transitions_total` | counter | `service`, `to` | state transitions of circuit breakers; `to` is the label of [`state()`] |
+//!
+//! The label `service` is the name given to [`ServiceMetrics::new`]. [`Metrics`] uses the name of the
+//! node, not that of its downstream.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -149,7 +152,8 @@ impl RunObserver for Metrics {
     }
 }
 
-/// Returns the label of a breaker state.
+/// Returns the label of a breaker state: `closed`, `open`, `half_open`, `forced_open`, `disabled` or
+/// `shadow_mode`, and `other` for a state that this version does not know.
 #[must_use]
 pub const fn state(state: State) -> &'static str {
     match state {

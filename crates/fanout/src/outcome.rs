@@ -34,7 +34,10 @@ labels! {
         /// The node was not started. [`SkipReason`] holds the reason. This is the default.
         #[default]
         Skipped = "skipped",
-        /// The call was dropped, or not started, because its answer was no longer needed.
+        /// The call was dropped, or not started, because its answer was no longer needed: the strategy
+        /// was decided, the grace period was over, the run was [cancelled](crate::Run::cancel), or the
+        /// node was optional at the deadline under
+        /// [`ReturnWhen::Deadline`](crate::ReturnWhen::Deadline).
         Cancelled = "cancelled",
     }
 }
@@ -49,12 +52,18 @@ impl Status {
 
 labels! {
     /// The reason why a node was not started.
+    ///
+    /// [`Tier`](Self::Tier), [`When`](Self::When), [`Brownout`](Self::Brownout) and
+    /// [`Test`](Self::Test) are decided before the run starts. A node that needs the answer of a node
+    /// with one of these reasons is skipped for the same reason. [`Dependency`](Self::Dependency) and
+    /// [`NoTime`](Self::NoTime) are decided during the run.
     pub enum SkipReason {
-        /// A node that this one needs has no answer.
+        /// A node that this one needs has no answer, because it failed or was skipped during the run.
         Dependency = "dependency",
         /// The caller's tier does not include this node, or a node that it needs.
         Tier = "tier",
-        /// The condition of this node, or of a node that it needs, is false for the request.
+        /// The condition of this node, or of a node that it needs, is false for the request, or returned
+        /// an error although the node is optional.
         When = "when",
         /// The node is optional and was shed under load. See [`Brownout`](crate::Brownout).
         Brownout = "brownout",
@@ -88,7 +97,7 @@ labels! {
         BadHead = "bad_head",
         /// The response body was truncated.
         BadBody = "bad_body",
-        /// The response body has another content type than the one requested.
+        /// The response body has a different content type from the one requested.
         BadContentType = "bad_content_type",
         /// The response body was not valid JSON, or did not contain the value that was wanted from it.
         BadJson = "bad_json",
@@ -116,7 +125,7 @@ labels! {
         RateLimited = "rate_limited",
         /// No endpoint was available.
         NoEndpoint = "no_endpoint",
-        /// The service panicked, or the code that makes its request.
+        /// The service panicked, or the function that makes its request did.
         Panic = "panic",
         /// Any other error.
         Internal = "internal",
@@ -157,7 +166,7 @@ impl fmt::Display for ErrorKind {
 
 /// The error of a branch.
 ///
-/// The message may reach clients, so it must not contain internal details. Those belong into the
+/// The message may reach clients, so it must not contain internal details. Those belong in the
 /// [source](Error::source), which is meant for logs. Two errors are equal if their kind, message
 /// and wait are equal; the source is ignored.
 ///

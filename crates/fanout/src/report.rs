@@ -15,7 +15,11 @@ use crate::outcome::{BranchError, ErrorKind, SkipReason, Status};
 pub struct Branch {
     /// Index of the node in its plan.
     pub node: usize,
-    /// `true` if the request needs the node's answer to succeed.
+    /// `true` if the node was [required](crate::Strategy#required-and-optional-nodes) in this run.
+    ///
+    /// Always `true` for a node that runs under [`Strategy::All`](crate::Strategy::All), and always
+    /// `false` under `First` and `Quorum`, and for a node that was skipped before the run started.
+    /// Under `BestEffort`, the run may succeed although a required node has no answer.
     pub required: bool,
     /// `true` if no other node of the request depends on this one.
     pub is_sink: bool,
@@ -32,11 +36,17 @@ pub struct Branch {
     ///
     /// The duration includes the time that other branches were polled in the same poll of the run.
     pub elapsed: Option<Duration>,
-    /// Number of attempts that were sent, as counted by the retry or hedge layer.
+    /// Number of attempts that were sent, as counted by the retry or hedge layer, including those of
+    /// the layers of a fallback service. Always 0 without such a layer. An attempt that a layer
+    /// rejected locally is not counted.
     pub attempts: u32,
     /// Number of those attempts that were hedges.
     pub hedges: u32,
-    /// Status of the last HTTP response. `None` if the service reports no HTTP status.
+    /// Status of the last HTTP response that was reported by an
+    /// [`Event::ResponseStatus`](tower_fanout_layers::Event::ResponseStatus), from the service or from
+    /// a fallback service. `JsonLayer` of `tower-fanout-json` reports it. `None` without such an event.
+    ///
+    /// Other fallbacks send no event: then this is the status of the response that they replace.
     pub http_status: Option<u16>,
     /// State of the downstream's circuit breaker when the branch ended. `None` without a breaker.
     pub breaker: Option<State>,
@@ -45,13 +55,17 @@ pub struct Branch {
     /// the same time, so the total may exceed `elapsed`.
     pub queued: Duration,
     /// The rule that stopped the retries of the node's own service after at least one attempt.
-    /// `None` if no rule did, or if the service has no retry layer. The layer of
+    /// `None` if no rule did, if the last attempt was not a failure by the classifier, or if the service
+    /// has no retry layer.
+    ///
+    /// A branch with an answer may have a rule too: if a fallback answered, or if a layer above
+    /// accepted a response that the classifier counts as a failure. The layer of
     /// [`stack`](crate::stack::stack) with retries turned off has a rule too: the maximum of one
     /// attempt.
     pub stopped_by: Option<RetryStopReason>,
     /// The kind of fallback that answered. `None` if no fallback did.
     pub fallback: Option<FallbackKind>,
-    /// `true` if the request asks for the node.
+    /// `true` if the node is selected.
     pub(crate) chosen: bool,
     /// `true` if a layer counted the attempts.
     pub(crate) counted: bool,
@@ -74,8 +88,9 @@ impl Branch {
 
     /// Returns `true` if anything was sent, to the node's service or to a fallback.
     ///
-    /// The retry layer knows this exactly. Without one, every started branch counts, unless its
-    /// request could not be made, its call was rejected locally, or its code panicked.
+    /// With a retry or hedge layer, the attempts that the layer counted decide. Without such a layer,
+    /// every started branch counts, unless its request could not be made, its call was rejected locally,
+    /// or its code panicked.
     #[must_use]
     pub fn was_called(&self) -> bool {
         if self.started.is_none() || self.counted {
@@ -93,7 +108,7 @@ impl Branch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The branches of the nodes that the request asks for, in order of their nodes.
+    /// The branches of the [selected](crate) nodes, in order of their nodes.
     pub branches: Vec<Branch>,
     /// Duration of the run.
     pub elapsed: Duration,
@@ -103,7 +118,9 @@ pub struct Report {
     /// A node is in flight from its start to its end. Waits for the readiness of its service, in
     /// the queue of a concurrency limit, and between attempts are therefore not overhead.
     pub overhead: Duration,
-    /// `true` if the deadline ended the run or one of its branches.
+    /// `true` if the deadline ended the run or one of its branches. Unlike
+    /// [`Run::timed_out`](crate::Run::timed_out), this includes branches that failed with the kind
+    /// [`Deadline`](ErrorKind::Deadline) in a run that ended in time.
     ///
     /// Under [`ReturnWhen::Deadline`](crate::ReturnWhen::Deadline), this includes a run that
     /// succeeded and in which the deadline only cancelled optional nodes.
@@ -117,8 +134,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the entry of the node with the index `node`, or `None` if the request does not ask
-    /// for it.
+    /// Returns the entry of the node with the index `node`, or `None` if the node is not selected.
     #[must_use]
     pub fn branch(&self, node: usize) -> Option<&Branch> {
         let found = self

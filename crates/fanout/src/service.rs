@@ -31,8 +31,9 @@ use crate::{
 /// no deadline.
 ///
 /// The deadline of the branches is earlier by 5 % of the remaining time, but by at most 50 ms, so that
-/// time is left to merge the answers. A service that ignores its deadline is ended at the deadline of
-/// the request.
+/// time is left to merge the answers. The deadline of a branch with dependents may be earlier still, to
+/// [reserve time](crate::Node::expected) for them. A call that is pending at its reserved deadline, or
+/// otherwise at the deadline of the request, is ended by the run.
 ///
 /// `poll_ready` always returns `Ready`: the readiness of each node's service is awaited in its
 /// branch.
@@ -96,8 +97,9 @@ impl<Req> FanOut<Req> {
     /// period.
     ///
     /// The option has an effect only under [`ReturnWhen::Required`], which alone has a grace period.
-    /// Nodes that are cut for another reason are not detached: their calls are dropped when the strategy
-    /// is decided, at the deadline, or if the caller drops the response future.
+    /// Nodes that are ended for another reason are not detached: their calls are dropped when the
+    /// strategy is decided, at the deadline, or if the caller drops the response future. A "late" node
+    /// of the tables of [`Strategy`], which has not ended at the deadline, is therefore not detached.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -172,7 +174,10 @@ impl<Req> FanOut<Req> {
 
     /// Decides for each node of the plan whether `request` runs it.
     ///
-    /// The conditions of nodes are evaluated here and nowhere else.
+    /// The strategy and the options [`selection`](Self::selection), [`tier`](Self::tier),
+    /// [`brownout`](Self::brownout) and [`test`](Self::test) decide. Nodes may be skipped for the
+    /// reasons `tier`, `when`, `brownout` and `test`. A node that needs the answer of a skipped node is
+    /// skipped for the same reason. The conditions of nodes are evaluated here and nowhere else.
     ///
     /// # Errors
     /// Returns an error if

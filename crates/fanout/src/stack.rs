@@ -35,6 +35,9 @@ pub struct Downstream<C> {
 impl<C: Clone> Downstream<C> {
     /// Creates a downstream named `name`, with fresh state.
     ///
+    /// `classify` classifies the results for all layers. The lists of
+    /// [`policy.classify`](field@Policy::classify) are not applied to it.
+    ///
     /// # Errors
     /// Returns the first error of `policy`.
     pub fn new(name: &str, policy: Policy, classify: C) -> Result<Self, ConfigError> {
@@ -171,9 +174,10 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// From the outermost layer to the innermost:
 ///
 /// 1. **Fallback.** Handles the failures of all layers below, such as an open circuit or a passed
-///    deadline. No layer below sees its responses.
-/// 2. **Deadline.** Bounds all attempts and the pauses between them. It is always present, because it
-///    also enforces the deadline of the call if the policy has no total timeout.
+///    deadline. Its responses do not pass through the layers below.
+/// 2. **Deadline.** Bounds all attempts and the pauses between them. Fallbacks are bounded only by the
+///    deadline of the call, not by the total timeout. The layer is always present, because it also
+///    enforces the deadline of the call if the policy has no total timeout.
 /// 3. **Retry or hedge.** Makes the attempts. It is above the breaker, so that the breaker counts and
 ///    can reject each attempt. If the policy turns both off, a retry layer with one attempt still
 ///    counts that attempt.
@@ -251,7 +255,7 @@ where
 {
     ServiceBuilder::new()
         // Outermost: handles every failure of the layers below, including an open circuit and a
-        // passed deadline. No layer below sees its answers.
+        // passed deadline. Its responses do not pass through the layers below.
         .layer(fallback)
         // Bounds all attempts and the pauses between them. Always present: without a total timeout,
         // it enforces the deadline of the call.

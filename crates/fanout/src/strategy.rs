@@ -14,12 +14,12 @@ use crate::{
 ///
 /// # Required and optional nodes
 ///
-/// A node is required unless it is declared [`optional`](crate::Node::optional). The strategy decides
-/// what that means:
+/// A node is required unless it is declared [`optional`](crate::Node::optional). The effect depends on
+/// the strategy:
 ///
-/// | strategy | the run succeeds if | required nodes | ends before [`ReturnWhen`] says so |
+/// | strategy | the run succeeds if | required nodes | ends earlier than by [`ReturnWhen`] |
 /// |---|---|---|---|
-/// | `All` | every node that runs has an answer | all nodes that run; `optional()` only decides if a caller whose tier excludes the node is rejected | when a node has no answer |
+/// | `All` | every node that runs has an answer | all nodes that run; for an optional node, a caller whose tier excludes the node is not rejected, and the node is skipped | when a node has no answer |
 /// | `Partial` | every required node has an answer | as declared | never |
 /// | `BestEffort` | any node has an answer | as declared, but they may fail | never |
 /// | `First`, `Quorum` | one sink, or the given number of sinks, has an answer | none; `optional()` has no effect | when the number is reached, or can no longer be reached |
@@ -37,7 +37,10 @@ use crate::{
 /// | `First`, `Quorum` | waits until the strategy is decided; nodes that are late fail | like `ReturnWhen::All`, because no node is required | like `ReturnWhen::All`, but late nodes are cancelled |
 ///
 /// A late node is one that has not ended at the deadline. If it was not started, it is skipped
-/// instead of failed.
+/// instead of failed, with the reason [`NoTime`](SkipReason::NoTime).
+///
+/// With the feature `serde`, a strategy is written as `"all"`, `"partial"`, `"best_effort"`, `"first"`
+/// or `{"quorum": 2}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -63,8 +66,8 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// Returns the name that is used in configuration files and responses: `all`, `partial`,
-    /// `best_effort`, `first` or `quorum`.
+    /// Returns the name that is used in responses: `all`, `partial`, `best_effort`, `first` or
+    /// `quorum`, without the number of the quorum.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -103,8 +106,10 @@ impl Strategy {
     }
 }
 
-/// The time at which a run responds, unless its [`Strategy`] has ended it before. The documentation of
+/// The time at which a run responds, unless its [`Strategy`] ends the run earlier. The documentation of
 /// the strategy has a [table](Strategy#required-and-optional-nodes) of all combinations.
+///
+/// With the feature `serde`, the variants are written as `"all"`, `"required"` and `"deadline"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -113,8 +118,8 @@ impl Strategy {
 )]
 #[non_exhaustive]
 pub enum ReturnWhen {
-    /// When every node has ended. A node that has not ended at the deadline has failed. This is the
-    /// default.
+    /// When every node has ended. A node that is in flight at the deadline fails, and a node that was
+    /// not started is skipped. This is the default.
     #[default]
     All,
     /// When every required node has ended and the grace period is over. Without required nodes,
@@ -135,14 +140,21 @@ pub enum ReturnWhen {
 }
 
 /// The common cause of the failures of a run.
+///
+/// The causes are branches that failed, or that were skipped for lack of time. Under
+/// [`Strategy::All`] and [`Strategy::Partial`], only required nodes can be causes. Under the other
+/// strategies, all nodes can. Branches that were cancelled, or skipped for another reason, are not
+/// causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// All causes are timeouts.
+    /// All causes are timeouts: errors of the kind `timeout` or `deadline`, and skips for lack of time.
     Timeout,
-    /// All causes are local rejections: no call was sent.
+    /// All causes are local rejections ([`ErrorKind::is_rejection`](crate::ErrorKind::is_rejection)):
+    /// no call was sent, or its last attempt was not.
     Unavailable {
-        /// The longest time that a branch asks to wait before a retry, if any branch does.
+        /// The longest [`retry_after`](crate::BranchError::retry_after) of the causes. `None` if no
+        /// cause has one.
         retry_after: Option<std::time::Duration>,
     },
     /// Timeouts and local rejections together, at least one other failure, or no failure at all, for

@@ -8,7 +8,7 @@ use super::{Explanation, NodeExplanation};
 
 impl Explanation {
     /// Returns a [Mermaid](https://mermaid.js.org/syntax/flowchart.html) flowchart of the nodes
-    /// that the request asks for, from left to right.
+    /// that are selected, from left to right.
     ///
     /// Optional nodes and soft dependencies are dashed, skipped nodes are grey and show the reason,
     /// and the critical path is thick. Nodes that run show their expected time and the time they
@@ -59,7 +59,7 @@ impl Explanation {
     }
 }
 
-/// Returns `true` if the request asks for `node`.
+/// Returns `true` if `node` runs or is skipped.
 fn is_asked_for(node: &NodeExplanation) -> bool {
     node.selected || node.skip_reason.is_some()
 }

@@ -48,7 +48,11 @@ pub struct Explanation {
     pub worst_case: Option<Duration>,
     /// All nodes of the plan, in order of declaration.
     pub nodes: Vec<NodeExplanation>,
-    /// Problems that may occur.
+    /// Problems that may occur, with the deadline of the forecast, the maximum number of nodes in
+    /// flight of the [`FanOut`], the maximum number of retries of the request, and the default of
+    /// [`Bounds::max_attempts_per_downstream`](field@Bounds::max_attempts_per_downstream).
+    ///
+    /// Under [`Strategy::First`] and [`Strategy::Quorum`], the deadline is not checked.
     pub warnings: Vec<PlanDiagnostic>,
 }
 
@@ -58,12 +62,12 @@ pub struct Explanation {
 pub struct NodeExplanation {
     /// The name of the node.
     pub name: Box<str>,
-    /// `true` if the node runs and the request needs its answer.
+    /// `true` if the node runs and is [required](Strategy#required-and-optional-nodes).
     pub required: bool,
-    /// `true` if the node runs.
+    /// `true` if the node runs. `false` for a selected node that is skipped.
     pub selected: bool,
-    /// The reason, if the request asks for the node and the node is skipped. The reason `no_time`
-    /// is a prediction from expected times.
+    /// The reason, if the node is skipped. The reason `no_time` is a prediction from expected times.
+    /// `None` for a node that runs, and for a node that the request does not select.
     pub skip_reason: Option<SkipReason>,
     /// The indices of the node's dependencies. The flag is `true` if the node is skipped without
     /// that dependency's answer.

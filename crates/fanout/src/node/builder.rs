@@ -41,7 +41,7 @@ impl<Req> PlanBuilder<Req> {
     ///
     /// The request `R` must implement [`CallContext`]. `()`, numbers, strings, tuples, and the
     /// containers of the standard library do, but carry no metadata. For such a request, the layers
-    /// of the node know neither the deadline nor the maximum number of retries of the fan-out, and
+    /// of the node apply neither the deadline nor the maximum number of retries of the fan-out, and
     /// only the run itself ends the call at the deadline. To pass the metadata on, make an
     /// `http::Request` (feature `http` of the layers) or a
     /// [`WithCall`](tower_fanout_layers::WithCall). For a type of your own without metadata, write
@@ -113,6 +113,11 @@ impl<Req, T> Node<'_, Req, T> {
 
     /// Sets the priority of the node, from 0 (the lowest, and the default) to 9. Among nodes that
     /// are ready to start, required ones start first, then those of higher priority.
+    ///
+    /// If the request of the node carries metadata, the priority is also its
+    /// [`Call::priority`](tower_fanout_layers::Call::priority), in place of that of the fan-out's
+    /// request. It then orders the calls that wait in the queue of a concurrency limit, without regard
+    /// to required and optional nodes.
     pub fn priority(self, priority: Priority) -> Self {
         self.describe(|spec| spec.priority(priority))
     }
@@ -136,17 +141,34 @@ impl<Req, T> Node<'_, Req, T> {
             .bind(|node| node.when(when))
     }
 
-    /// Sets the time that the node is expected to take, until enough is known about its
-    /// [downstream](Self::downstream).
+    /// Sets the time that the node is expected to take, until the [`LatencyEstimate`] of its
+    /// [downstream](Self::downstream) exists.
     ///
-    /// Expected times decide which ready nodes start first and how much time is reserved for later
-    /// nodes.
+    /// Expected times have these effects:
+    ///
+    /// - **Order.** Of ready nodes with the same priority that are all required or all optional, the
+    ///   node with the longest expected path to a sink starts first. The path includes the node itself.
+    ///   Of equal paths, the one with more nodes comes first, then the node that was declared first.
+    /// - **Deadline.** The deadline of a branch is earlier than that of the run by the expected time of
+    ///   its longest chain of dependents. A required node reserves no time for optional dependents. No
+    ///   time is reserved if less than the node's own expected time, or less than 10 ms, would remain.
+    /// - **Skips.** An optional node is [skipped](crate::SkipReason::NoTime) if the time left is less
+    ///   than its expected time.
+    ///
+    /// An unknown expected time counts as zero.
+    ///
+    /// [`LatencyEstimate`]: crate::LatencyEstimate
     pub fn expected(self, expected: Duration) -> Self {
         self.describe(|spec| spec.expected(expected))
     }
 
     /// Sets the downstream that the node calls. Its latency is learnt from the answers, and its
     /// worst case is used by [`Plan::check`].
+    ///
+    /// Without a downstream, the worst case of the node is one attempt of unbounded duration, the
+    /// expected time is only the [declared](Self::expected) one, and the report contains no breaker
+    /// state. Its attempts do not count towards
+    /// [`Bounds::max_attempts_per_downstream`](field@crate::Bounds::max_attempts_per_downstream).
     pub fn downstream(self, profile: Profile) -> Self {
         self.describe(|spec| spec.worst_case(profile.worst_case().clone()))
             .bind(|node| node.downstream(profile))

@@ -72,8 +72,8 @@ impl<Req> BoundNode<Req> {
 
     /// Sets the condition of the node. See [`Node::when`].
     ///
-    /// Declare it with [`NodeSpec::conditional`](crate::NodeSpec::conditional) too. Without that,
-    /// the condition is evaluated all the same, but [`Plan::check`] does not know about it.
+    /// Declare the condition with [`NodeSpec::conditional`](crate::NodeSpec::conditional) too. Without
+    /// that, the condition is evaluated all the same, but [`Plan::check`] ignores the condition.
     #[must_use]
     pub fn when(
         mut self,
@@ -86,7 +86,7 @@ impl<Req> BoundNode<Req> {
     /// Sets the downstream that the service calls. Its learnt latency and its breaker state are
     /// used.
     ///
-    /// The worst case of the profile is not used here. To let the plan know it, pass
+    /// The worst case of the profile is not used here. To use it in [`Plan::check`], pass
     /// [`profile.worst_case()`](Profile::worst_case) to
     /// [`NodeSpec::worst_case`](crate::NodeSpec::worst_case) as well. [`Node::downstream`] does both.
     #[must_use]

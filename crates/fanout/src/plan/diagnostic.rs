@@ -33,7 +33,7 @@ pub struct PlanDiagnostic {
     pub location: PlanLocation,
     /// A description of the problem.
     pub message: String,
-    /// A suggestion how to fix the problem.
+    /// A suggestion for fixing the problem.
     #[cfg_attr(feature = "serde", serde(rename = "fix"))]
     pub help: String,
 }

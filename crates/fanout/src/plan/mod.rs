@@ -58,7 +58,8 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    /// Returns `true` if the request needs the node's answer to succeed.
+    /// Returns `true` unless the node is declared optional. The
+    /// [`Strategy`](crate::Strategy#required-and-optional-nodes) decides what that means.
     #[must_use]
     pub const fn is_required(&self) -> bool {
         self.required

@@ -79,6 +79,10 @@ pub struct Profile {
 
 impl Profile {
     /// Creates a profile with one attempt per call, no bound on the time of a call, and no breaker.
+    ///
+    /// `name` identifies the downstream in [`Plan::check`](crate::Plan::check): the attempts of all
+    /// nodes whose profiles have the same name are added up. Otherwise, profiles with the same name
+    /// share nothing. Clones of one profile share the estimate and the breaker.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, expected: LatencyEstimate) -> Self {
         Self {

@@ -80,7 +80,7 @@ impl NodeSpec {
     }
 
     /// Sets the priority, from 0 (the lowest, and the default) to 9. Among ready nodes, required ones
-    /// start first, then those of higher priority.
+    /// start first, then those of higher priority. See [`Node::priority`](crate::Node::priority).
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.info.priority = priority;
@@ -108,7 +108,7 @@ impl NodeSpec {
 
     /// Sets the expected time, which is used until enough is learnt about the node's downstream.
     /// Expected times decide which ready nodes start first and how much time is reserved for later
-    /// nodes.
+    /// nodes: see [`Node::expected`](crate::Node::expected).
     #[must_use]
     pub fn expected(mut self, expected: Duration) -> Self {
         self.info.expected = Some(expected);

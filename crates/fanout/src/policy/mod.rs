@@ -28,6 +28,8 @@ config! {
     /// other. Fallbacks are not part of a policy. They are a layer of their own, which
     /// [`Downstream::fallback`](crate::Downstream::fallback) creates. Downstreams that are fallbacks of
     /// each other are therefore not detected here.
+    ///
+    /// With the feature `serde`, durations are strings with units, such as `"300ms"` or `"1m 30s"`.
     #[derive(Clone, Debug, PartialEq)]
     #[cfg_attr(
         feature = "serde",
@@ -35,9 +37,10 @@ config! {
         serde(deny_unknown_fields, default)
     )]
     pub struct Policy {
-        /// Maximum time of a branch, with all its attempts and the pauses between them. At least
+        /// Maximum time of a call, with all its attempts and the pauses between them. The time of a
+        /// fallback that is called afterwards is not included. At least
         /// [`attempt_timeout`](Self::attempt_timeout), or at least 10 ms if that is off. Defaults to
-        /// off: only the deadline of the request ends a branch.
+        /// off: only the deadline of the request ends a call.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::duration::option"))]
         pub total_timeout: Option<Duration> = None,
         /// Maximum time of an attempt, without its wait in the queue of the concurrency limit. At least
@@ -47,19 +50,24 @@ config! {
         /// If `true`, the last attempt may use all the time that is left until the request's deadline,
         /// because no attempt follows it. Defaults to `false`, so that permits are returned in time.
         pub last_attempt_uses_deadline: bool = false,
-        /// Meaning of response statuses that differ from the standard classification. Defaults to no
+        /// Response statuses whose class differs from the standard classification. Defaults to no
         /// differences.
+        ///
+        /// [`Downstream::new`](crate::Downstream::new) validates the lists but classifies with its own
+        /// argument only. To apply the lists, pass the classifier
+        /// `ClassifyHttp::new().with(policy.classify.clone())?`.
         pub classify: ClassifyConfig = ClassifyConfig::default(),
         /// Retries. Defaults to [`RetryConfig::default`]: at most 3 attempts, with a random pause of at
         /// most 50 ms before the second and at most 100 ms before the third. Retries are limited to 20 %
         /// of the first attempts, plus 3 per second.
         ///
         /// Requests that are not idempotent are not retried after they were sent, unless they have an
-        /// `Idempotency-Key`. Code that knows the requests should warn about policies that retry in
-        /// vain, as the gateway does for its routes.
+        /// `Idempotency-Key`. Validation cannot report a policy that has no effect for this reason,
+        /// because the methods of the requests are not part of a policy.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
         pub retry: Option<RetryConfig> = Some(RetryConfig::default()),
-        /// Hedged attempts, which are sent when an attempt is late. Defaults to off.
+        /// Hedged attempts, which are sent when an attempt has no response within the hedge delay.
+        /// Defaults to off.
         ///
         /// Hedging cannot be combined with [`retry`](Self::retry), which is on by default. To turn hedging
         /// on, set `retry` to `None` first:
@@ -113,17 +121,18 @@ impl Policy {
         }
     }
 
-    /// Returns the longest time of a branch, or `None` if attempts are unbounded and no total timeout
-    /// is set.
+    /// Returns the longest time of a call, or `None` if attempts are unbounded and no total timeout is
+    /// set.
     ///
     /// In the worst case, every attempt times out, and every pause and every wait for a permit takes
-    /// its maximum.
+    /// its maximum. The time of fallbacks is not included: add it with
+    /// [`Profile::fallback`](crate::Profile::fallback).
     #[must_use]
     pub fn worst_case(&self) -> Option<Duration> {
         self.worst_case_of(self.max_attempts())
     }
 
-    /// Returns the longest time of a branch that makes at most `attempts` attempts, or `None` as
+    /// Returns the longest time of a call that makes at most `attempts` attempts, or `None` as
     /// for [`worst_case`](Self::worst_case).
     #[must_use]
     pub fn worst_case_of(&self, attempts: u8) -> Option<Duration> {

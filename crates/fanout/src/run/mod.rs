@@ -101,7 +101,7 @@ pub struct Run<Req> {
     node_order: Arc<NodeOrder>,
     completion_policy: CompletionPolicy,
     options: Options,
-    /// Number of nodes that the request asks for, including skipped ones, and that have not ended.
+    /// Number of selected nodes, including skipped ones, that have not ended.
     left: usize,
     /// Number of nodes in flight.
     running: usize,
@@ -165,7 +165,7 @@ impl<Req> Run<Req> {
     /// The entry is final once the run has yielded the node. Until then, its status is
     /// [`Status::Skipped`](crate::Status::Skipped) without a reason in
     /// [`skipped`](Branch::skipped), and [`started`](Branch::started) is `Some` while the node is in
-    /// flight. A node that the request does not ask for is never yielded and keeps such an entry.
+    /// flight. A node that is not selected is never yielded and keeps such an entry.
     ///
     /// # Panics
     /// Panics if the plan has no such node.
@@ -181,7 +181,8 @@ impl<Req> Run<Req> {
         self.answers.at(index)
     }
 
-    /// Returns `true` if the deadline has ended the run.
+    /// Returns `true` if the deadline of the request has ended the run. Branches that ended at their
+    /// own deadline do not count: see [`Report::timed_out`].
     #[must_use]
     pub const fn timed_out(&self) -> bool {
         self.timed_out
@@ -222,8 +223,7 @@ impl<Req> Run<Req> {
     }
 
     /// Polls for the index of the next node that ended. Returns `Ready(None)` when the run has ended:
-    /// every node that the request asks for has an answer, has failed, or was skipped or cancelled,
-    /// and was yielded.
+    /// every selected node has an answer, has failed, or was skipped or cancelled, and was yielded.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         loop {
             if let Some(node) = scratch_of(&mut self.scratch).completed.pop_front() {

@@ -38,7 +38,7 @@ pub(super) struct NodeState {
 /// The phase of a node in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The request does not ask for the node, or its branch has ended.
+    /// The node is not selected, or its branch has ended.
     #[default]
     Done,
     /// The node has not been started.

@@ -11,13 +11,12 @@ use crate::{
     plan::{NodeInfo, PlanGraph},
 };
 
-/// The nodes that a request asks for.
-///
-/// A run also calls the direct and indirect dependencies of the nodes it is asked for.
+/// The nodes that a request selects by name. Their direct and indirect dependencies are selected too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selection {
-    /// All nodes of the plan, required or optional as the plan says.
+    /// All nodes of the plan, required or optional as declared in the plan. An optional node is
+    /// required too if a required node needs its answer. This is the default.
     #[default]
     Plan,
     /// The named nodes, by index, and their dependencies.
@@ -64,7 +63,11 @@ impl Brownout {
     /// Creates a `Brownout` with this load, from 0 to 1. Values outside are clamped, and NaN counts
     /// as 0.
     ///
-    /// At 0, no node is skipped. At 1, every optional node is skipped.
+    /// The load is that of your process, and you measure it: for example, the requests in flight
+    /// divided by their maximum. This crate measures no load.
+    ///
+    /// At 0, no node is skipped. At 1, every optional node is skipped, except those that have to stay
+    /// for the request to succeed.
     #[must_use]
     pub fn new(load: f64) -> Self {
         Self {
@@ -125,7 +128,7 @@ pub enum SelectError {
         /// The indices of these nodes, in order of declaration, each with the error of its
         /// condition.
         failed: Vec<(usize, BranchError)>,
-        /// The choices of the request if these conditions were true.
+        /// The choices that the request would have if these conditions were `true`.
         choices: Vec<Choice>,
     },
     /// The condition of a node panicked.
@@ -163,15 +166,15 @@ impl Error for SelectError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
-    /// The request does not ask for the node: the [`Selection`] does not name it, and no node that
-    /// runs depends on it. The node has no entry in the report.
+    /// The node is not selected: the [`Selection`] does not name it, and no node that runs depends on
+    /// it. The node has no entry in the report. Never used with [`Selection::Plan`].
     Out,
     /// The node runs.
     Run {
-        /// `true` if the request needs the node's answer to succeed.
+        /// `true` if the node is [required](crate::Strategy#required-and-optional-nodes).
         required: bool,
     },
-    /// The request asks for the node, but the node is skipped.
+    /// The node is selected, but skipped. The reason is `tier`, `when`, `brownout` or `test`.
     Skip(SkipReason),
 }
 
