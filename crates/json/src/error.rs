@@ -10,6 +10,23 @@ use tower_fanout_http::{
 
 /// Returns the error of a branch whose last attempt failed with `error`.
 ///
+/// | `ClientError` | [`ErrorKind`] |
+/// |---|---|
+/// | `Rejected` | that of the rejection, with its message and [`retry_after`](BranchError::retry_after) |
+/// | `Dns` | `DnsFailed` |
+/// | `Connect` | `ConnectFailed` |
+/// | `Tls` | `TlsFailed` |
+/// | `NotProcessed`, `Reset` | `Reset` |
+/// | `BadHead` | `BadHead` |
+/// | `BadBody` | `BadBody` |
+/// | `TooLarge` | `TooLarge` |
+/// | `Redirect` | `Redirect` |
+/// | `BadStatus` | `BadStatus` |
+/// | `BadContentType` | `BadContentType` |
+/// | `BadJson` | `BadJson` |
+///
+/// The message is the text of `error`. The branch error has no source.
+///
 /// Use `map_err(branch_error)` for a service in a plan whose response is not JSON.
 /// [`AcceptLayer`](crate::response::AcceptLayer) converts the errors of its inner service in the
 /// same way.
@@ -30,6 +47,12 @@ pub fn branch_error(error: ClientError) -> BranchError {
 }
 
 /// Returns the problem details for a run that failed with `verdict`.
+///
+/// | verdict | status | `code` | `retryAfter` |
+/// |---|---|---|---|
+/// | [`Verdict::Timeout`] | 504 | `upstream_timeout` | none |
+/// | [`Verdict::Unavailable`] | 503 | `upstream_unavailable` | that of the verdict, or 1 s |
+/// | [`Verdict::Failed`] | 502 | `upstream_failed` | none |
 #[must_use]
 pub fn problem(verdict: Verdict) -> Problem {
     match verdict {

@@ -1,7 +1,8 @@
 //! JSON composition: one JSON document from the responses of several services.
 //!
 //! Values are checked once and then only copied: numbers and text stay byte for byte as the service
-//! wrote them. Only a [stream](wire::RunStream) removes the white space between them.
+//! wrote them. White space is removed only between the members of an object that a [`filter`] or a
+//! [`merge`] writes again, and everywhere between values in a [stream](wire::RunStream).
 //!
 //! The words of [`tower_fanout`] are used here too:
 //!
@@ -9,13 +10,16 @@
 //! - *Node*: one step of a plan, which makes one request to one service.
 //! - *Branch*: the execution of a node in one run, with all its attempts, and its entry in the report.
 //! - *Downstream*: a service that nodes call, with the policy and the state that all its calls share.
-//! - *Attempt*: one call to the service. A branch makes several if it retries or hedges.
+//!   Envoy calls this an upstream cluster.
+//! - *Call*: one use of a node's service. A branch makes one call.
+//! - *Attempt*: one request that is sent to the downstream for a call. A call makes several attempts
+//!   if it is retried or hedged.
 //! - *Answer*: the response of a node, here usually a [`Json`] value.
 //! - *Template*: a request with placeholders, from which a node makes its request.
 //!
 //! | module | contents |
 //! |---|---|
-//! | crate root | [`Json`], a checked value; [`branch_error`] and [`problem`], the maps of errors |
+//! | crate root | [`Json`], a checked value; [`branch_error`] and [`problem`], which convert errors |
 //! | [`response`] | layers that read responses as JSON and judge their status |
 //! | [`filter`] | selection and renaming of the members of an answer |
 //! | [`merge`] | one document of several answers, in the order of the plan |

@@ -51,8 +51,9 @@ impl JsonLayer {
     /// Applies `filter` to 2xx responses and to responses with a status in `accept`. The static
     /// response of a fallback is not filtered.
     ///
-    /// A 2xx response without the target value fails with [`ClientError::BadJson`]. An accepted error
-    /// response without it becomes `null`. All other responses pass unchanged.
+    /// A 2xx response without the target value fails with [`ClientError::BadJson`]. This includes an
+    /// empty 2xx body, such as that of a 204, because it is read as `null`. A response with a status in
+    /// `accept` becomes `null` instead. All other responses pass unchanged.
     ///
     /// `accept` must be the statuses given to [`AcceptLayer::new`]: a response that only
     /// `AcceptLayer` accepts would reach the plan unfiltered.
@@ -170,6 +171,8 @@ fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
 }
 
 /// A layer that checks the status of the final response and returns its body.
+///
+/// The name means accepted statuses. The layer has nothing to do with the `accept` header.
 ///
 /// A response whose status is neither 2xx nor listed fails the branch with [`ErrorKind::Status`].
 #[derive(Clone, Debug, Default)]

@@ -21,7 +21,8 @@ use bytes::{Buf, Bytes};
 use self::scan::Long;
 pub(crate) use self::scan::{Items, depth, members, quoted, string_end, unescaped};
 
-/// Maximum nesting depth of a [`Json`] value.
+/// Maximum nesting depth of a [`Json`] value: the largest number of brackets and braces that are open at
+/// once. `1` has depth 0, `[]` and `[1]` have depth 1, and `[[]]` has depth 2.
 ///
 /// Real documents nest far less deeply, and code that recurses over a value of this depth does not
 /// come near the end of its stack.
@@ -114,8 +115,8 @@ impl Json {
 
     /// Returns the value at `path`, or `None` if the path leads to no value.
     ///
-    /// Each step is the name of a member or the index of an item. If an object has several members
-    /// with one name, the last of them is used.
+    /// Each step is the name of a member or the index of an item, from 0. If an object has several
+    /// members with one name, the last of them is used. An empty path returns the whole value.
     #[must_use]
     pub fn get(&self, path: &[impl AsRef<str>]) -> Option<Value<'_>> {
         self.value().at(path.iter().map(AsRef::as_ref))
@@ -128,6 +129,7 @@ impl Json {
     }
 }
 
+/// Compares the text byte for byte: `1` and `1.0` differ, and so do `{"a":1}` and `{"a": 1}`.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -207,6 +209,7 @@ impl<'j> Value<'j> {
     }
 }
 
+/// Compares the text byte for byte, as for [`Json`].
 impl PartialEq for Value<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text

@@ -119,7 +119,8 @@ impl fmt::Display for EvalError {
 
 impl Error for EvalError {}
 
-/// The source of the branch's error is the [`EvalError`].
+/// The kind is [`Template`](tower_fanout::ErrorKind::Template), the message is the text of the error,
+/// and the source is the [`EvalError`].
 impl From<EvalError> for BranchError {
     fn from(error: EvalError) -> Self {
         Self::template(error.to_string()).with_source(Box::new(error))

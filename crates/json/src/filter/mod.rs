@@ -16,13 +16,17 @@ use crate::check::{Json, depth, members, quoted, unescaped};
 config! {
     /// Configuration of a [`FieldFilter`].
     ///
-    /// The filter first takes the value at `target`, then removes members, then renames members. A
-    /// value that is not an object has no members and is not changed.
+    /// The filter first takes the value at `target`, then removes members, then renames members.
+    ///
+    /// Only the direct members of the object at `target` are removed or renamed. Objects within its
+    /// members are not changed, and neither is a value that is not an object. An array is such a value:
+    /// the filter is not applied to its items.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct FieldFilterConfig {
-        /// Path to the wanted value: member names and item indexes, separated by dots. Defaults to
-        /// `None`, which selects the whole response.
+        /// Path to the wanted value: member names and item indexes from 0, separated by dots, such as
+        /// `data.items.0`. A member whose name contains a dot cannot be named, because dots cannot be
+        /// escaped. Defaults to `None`, which selects the whole response.
         pub target: Option<String> = None,
         /// Members to keep. Defaults to an empty set, which keeps all members.
         pub allow: BTreeSet<String> = BTreeSet::new(),

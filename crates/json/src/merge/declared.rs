@@ -16,8 +16,10 @@ pub struct DeclaredConflict {
 }
 
 impl Merge {
-    /// Returns the conflicts that make a merge fail in every run in which the conflicting nodes all
-    /// respond.
+    /// Returns the conflicts that make a merge fail in every run in which at least two of the nodes
+    /// respond with an object that has the declared member.
+    ///
+    /// The list is not complete: nodes without declared members can conflict too.
     ///
     /// `nodes` are the names of nodes with their field filters, in plan order. A filter declares
     /// the members it allows, or else the new names it assigns.

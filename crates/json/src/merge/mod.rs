@@ -1,7 +1,9 @@
 //! Merges the JSON responses of several nodes into one document, in plan order.
 //!
 //! Responses are spliced: only member names are read, and the bytes of values are copied. Numbers,
-//! strings, and white space within values stay exactly as they were written. The result depends
+//! strings, and white space within values stay exactly as they were written. White space between the
+//! members of an object is removed if the object is merged: in mode `flat` in the responses themselves,
+//! in mode `deep` in all objects that are merged. The result depends
 //! only on the responses and their order in the plan, never on the order of their arrival.
 //!
 //! ```

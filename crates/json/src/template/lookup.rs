@@ -8,6 +8,8 @@ use tower_fanout::BranchError;
 use super::{Reference, Root};
 
 /// A source of placeholder values, such as the request of a caller.
+///
+/// The [module](super#use-in-a-plan) has an example that also reads the answers of nodes.
 pub trait Lookup {
     /// Returns the value that `reference` names, or `None` if the value is missing. The default of
     /// the reference is not considered.
@@ -22,9 +24,11 @@ pub trait Lookup {
 pub enum Found<'v> {
     /// Text, such as a path parameter.
     Text(Cow<'v, str>),
-    /// Unparsed JSON, such as a member of a body.
+    /// Unparsed JSON, such as a member of a body: a part of a [`Json`](crate::Json), which is inserted
+    /// byte for byte.
     Json(crate::Value<'v>),
-    /// Parsed JSON, such as a claim of a token, as a [`serde_json::Value`].
+    /// Parsed JSON, such as a claim of a token, as a [`serde_json::Value`]. `serde_json` writes the
+    /// value again, so the form of a number may change.
     Tree(&'v serde_json::Value),
 }
 
@@ -73,12 +77,19 @@ impl<'v> Found<'v> {
 pub enum RenderError {
     /// A value is missing, and its placeholder has no default.
     Missing(Reference),
-    /// A value makes a segment of the path empty, `.` or `..`, or has characters other than visible
-    /// ASCII and spaces in a header.
+    /// A value makes a segment of the path empty or a dot segment (`.` or `..`), or contains characters
+    /// other than visible ASCII and spaces in a header.
     Unusable,
     /// A part of the request would be too large.
+    ///
+    /// | part | maximum in bytes |
+    /// |---|---|
+    /// | `the path` | 8192 |
+    /// | `the path with its query` | 65,534 |
+    /// | `a header` | 8192 for its value |
+    /// | `the body` | 1,048,576 |
     TooLarge {
-        /// Name of the part, such as `the path`.
+        /// Name of the part, as in the table.
         what: &'static str,
         /// Maximum size of the part in bytes.
         max: usize,
@@ -101,6 +112,8 @@ impl fmt::Display for RenderError {
 
 impl Error for RenderError {}
 
+/// The kind is [`Template`](tower_fanout::ErrorKind::Template), and the message is the text of the
+/// error. The branch error has no source.
 impl From<RenderError> for BranchError {
     fn from(error: RenderError) -> Self {
         Self::template(error.to_string())

@@ -3,6 +3,20 @@
 //! A placeholder names the source of its value and may have a default: `{query.page|1}`. `{{` and
 //! `}}` are literal braces.
 //!
+//! | placeholder | value |
+//! |---|---|
+//! | `{body.a.b}`, `{jwt.a.b}` | a member of the caller's body or token, with a path of one or more steps |
+//! | `{query.name}`, `{header.name}`, `{route.name}` | a parameter or header of the caller's request, with exactly one step |
+//! | `{tier}` | the caller's tier, without a path |
+//! | `{node.a.b}` | a member of the answer of the node named `node`, with a path of one or more steps |
+//!
+//! - Dots separate steps. A step must not be empty, and must not contain `{`, `}`, `/` or a space. Dots
+//!   and `|` cannot be escaped, so a name that contains them cannot be used. Hyphens are allowed.
+//! - The step `0` is the first item of an array, if the [`Lookup`] reads the path with
+//!   [`Json::get`](crate::Json::get).
+//! - The default is all text after the first `|`, white space included. An empty default is an empty
+//!   text. A default cannot contain `}`.
+//!
 //! Values are inserted in one pass, each escaped for its position. A value can therefore never add
 //! a path segment, a query key or a header, and its content is never interpreted as a placeholder.
 //! Templates have a path and a query only, so no value can choose the host.
@@ -10,9 +24,9 @@
 //! Some values cannot be escaped. A request with one of them is not made, and rendering fails with
 //! [`RenderError::Unusable`]:
 //!
-//! - In a path, a value that makes its segment empty, `.` or `..`. A slash is no problem, because it is
-//!   encoded.
-//! - In a header, a value with other characters than visible ASCII and spaces.
+//! - In a path, a value that makes its segment empty or a dot segment (`.` or `..`). A slash is allowed,
+//!   because it is percent-encoded.
+//! - In a header, a value with characters other than visible ASCII and spaces.
 //!
 //! All values can be used in a query and in a body.
 //!
@@ -42,6 +56,67 @@
 //! assert_eq!(request.uri(), "/users/a%2F7");
 //! assert_eq!(request.body(), r#"{"note":"for a/7","page":1,"who":"a/7"}"#);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Use in a plan
+//!
+//! The function that makes the request of a node, the argument of
+//! [`PlanBuilder::node`](tower_fanout::PlanBuilder::node), renders the template. Its [`Lookup`] reads
+//! the caller's request and the answers of nodes. A `Lookup` that uses [`Reference::node`], like this
+//! one, requires [`RequestTemplate::resolve`] before the first rendering. A `Lookup` that uses only the
+//! name in [`Root::Node`] does not.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Method, Request};
+//! use tower::{BoxError, ServiceExt, service_fn};
+//! use tower_fanout::{Answers, BranchError, FanOut, Plan};
+//! use tower_fanout_json::{Json, template::{Found, Lookup, Reference, RequestTemplate, Root}};
+//!
+//! struct Source<'a> {
+//!     id: &'a str,
+//!     answers: &'a Answers,
+//! }
+//!
+//! impl Lookup for Source<'_> {
+//!     fn lookup(&self, reference: &Reference) -> Option<Found<'_>> {
+//!         match &reference.root {
+//!             Root::Route if reference.path == ["id"] => Some(Found::Text(self.id.into())),
+//!             Root::Node(_) => {
+//!                 let answer: &Json = self.answers.at(reference.node?)?;
+//!                 answer.get(&reference.path).map(Found::Json)
+//!             }
+//!             _ => None,
+//!         }
+//!     }
+//! }
+//!
+//! fn make(
+//!     template: RequestTemplate,
+//! ) -> impl Fn(&String, &Answers) -> Result<Request<Bytes>, BranchError> {
+//!     move |id, answers| Ok(template.render(&Source { id, answers })?)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! // The service answers with the path of the request.
+//! let service = service_fn(|request: Request<Bytes>| async move {
+//!     let answer = format!(r#"{{"path": "{}", "teams": [3]}}"#, request.uri());
+//!     Ok::<_, BoxError>(Json::parse(answer.into())?)
+//! });
+//! let user = RequestTemplate::new(Method::GET, "/users/{route.id}")?;
+//! let mut team = RequestTemplate::new(Method::GET, "/teams/{user.teams.0}")?;
+//! let names = ["user", "team"];
+//! team.resolve(|name| names.iter().position(|known| *known == name));
+//!
+//! let mut plan = Plan::builder();
+//! plan.node("user", service, make(user));
+//! plan.node("team", service, make(team)).after_named("user").reads("user");
+//! let response = FanOut::new(plan.build()?).oneshot("7".to_owned()).await?;
+//! let team: &Json = response.at(1).unwrap();
+//! assert_eq!(team.as_raw(), r#"{"path": "/teams/3", "teams": [3]}"#);
+//! # Ok(())
+//! # }
 //! ```
 
 mod body;

@@ -165,8 +165,11 @@ impl RequestTemplate {
     ///
     /// `index_of` returns the index of a node in its plan by name, like
     /// [`Plan::index_of`](tower_fanout::Plan::index_of). If it returns `None`, the field is `None`. An
-    /// unknown name is not an error here: the [`Lookup`] decides what it means when the request is
-    /// rendered.
+    /// unknown name is not an error here. If the [`Lookup`] then returns no value for the placeholder,
+    /// rendering uses the default or fails with [`RenderError::Missing`].
+    ///
+    /// Call this before rendering if the `Lookup` uses [`Reference::node`]. The
+    /// [module](super#use-in-a-plan) has an example.
     pub fn resolve(&mut self, index_of: impl Fn(&str) -> Option<usize>) {
         for reference in &mut self.references {
             if let Root::Node(name) = &reference.root {

@@ -36,7 +36,7 @@ impl StreamFormat {
 }
 
 impl ResponseFormat {
-    /// Returns the format that the `accept` headers in `headers` request
+    /// Returns the format that is selected by the `accept` headers in `headers`
     /// ([RFC 9110 §12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1)).
     ///
     /// A stream is selected if its media type is named (wildcards do not count) and its weight is

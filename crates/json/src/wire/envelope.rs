@@ -14,7 +14,8 @@ use crate::Json;
 ///
 /// If clients may request limits, these are the requested ones after your own maximums were applied.
 /// The values are only written: set them on the [`FanOut`](tower_fanout::FanOut) and on the request,
-/// too.
+/// too. No value means "no limit". For a run without a limit, write the maximum that it can reach, such
+/// as the number of nodes for `max_concurrency`.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveLimits {
@@ -29,9 +30,13 @@ pub struct EffectiveLimits {
 /// Metadata of a run that is known before it starts.
 #[derive(Clone, Debug)]
 pub struct RunMeta {
-    /// `true` if services run one at a time.
+    /// `true` if services run one at a time. Only written, as `meta.executionMode`: to run one node at a
+    /// time, set [`FanOut::max_concurrency`](tower_fanout::FanOut::max_concurrency) to 1.
     pub sequential: bool,
-    /// The strategy that decides the success of the run.
+    /// The strategy of the run, which must be that of the [`FanOut`](tower_fanout::FanOut). Written as
+    /// `meta.aggregationStrategy`. [`RunStream`](super::RunStream) also decides the success of the run
+    /// by it. An [`Envelope`] only writes it, because you call [`success`](Envelope::success) or
+    /// [`failure`](Envelope::failure).
     pub strategy: Strategy,
     /// The limits of the run.
     pub effective: EffectiveLimits,
@@ -121,6 +126,9 @@ impl Envelope<'_> {
     }
 
     /// Returns the response for a successful run. `data` is the JSON text of its `data` member.
+    ///
+    /// `data` is copied without a check, so the response is valid JSON only if `data` is. The function
+    /// never panics.
     #[must_use]
     pub fn success(&self, data: &str) -> String {
         let mut out = String::with_capacity(data.len() + 512);

@@ -7,6 +7,75 @@
 //! [`Json`](crate::Json) has its response in `data`. Nodes with other types have only their
 //! status and timings. The `accept` header of the request selects the [`ResponseFormat`] of the response.
 //!
+//! # Members
+//!
+//! A *service* in a response is a node, and its name is the name of the node. Times are numbers of
+//! milliseconds with at most three decimals. Members are always present unless the table says
+//! otherwise.
+//!
+//! | response | members |
+//! |---|---|
+//! | document of a success | `success` (`true`), `data`, `meta` |
+//! | document of a failure | the members of the problem ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), `data`, `meta`; no `success` |
+//! | record of a service in a stream | see `data.services` |
+//! | summary of a stream | `type` (`"summary"`, NDJSON only), `success` (boolean), `data` without `services`, `meta`; for a failure also the members of the problem without `type` |
+//!
+//! `data`:
+//!
+//! | member | type | value |
+//! |---|---|---|
+//! | `services` | object | one record for each service in plan order, by name; not in a stream |
+//! | `merged` | any | the merged document; only with one |
+//! | `parallelExecutionStats` | object | see below |
+//! | `executionTime` | time | duration of the run |
+//! | `overhead` | time | the part of `executionTime` in which no node was in flight |
+//! | `lastService` | string | the service that ended last; absent if none was started |
+//! | `successRate` | number, 0 to 1 | services with an answer divided by services that were not skipped; 1 if all were skipped |
+//!
+//! `data.services.<name>`, and the record of a service in a stream:
+//!
+//! | member | type | value |
+//! |---|---|---|
+//! | `type` | string | `service`; only in NDJSON |
+//! | `name` | string | name of the service; only in a stream |
+//! | `status` | string | a [`Status`](tower_fanout::Status), such as `success` |
+//! | `httpStatus` | integer | absent if unknown |
+//! | `responseTime` | time | duration of the branch; 0 if it was not started |
+//! | `queueTime` | time | total wait at concurrency limits; absent if 0 |
+//! | `circuitBreakerState` | string | `CLOSED`, `OPEN` or `HALF_OPEN`; `CLOSED` without a breaker |
+//! | `fallbackUsed` | boolean | `true` if a fallback answered |
+//! | `fallbackKind` | string | `static`, `stale`, `function` or `service`; absent without a fallback |
+//! | `attempts` | integer | number of attempts |
+//! | `hedges` | integer | number of hedges among them; absent if 0 |
+//! | `retryStoppedBy` | string | a [`RetryStopReason`](tower_fanout::layers::event::RetryStopReason); absent if no rule stopped the retries |
+//! | `error` | object | `kind` (string, an [`ErrorKind`](tower_fanout::ErrorKind)) and `message` (string); only if the service failed |
+//! | `skipReason` | string | a [`SkipReason`](tower_fanout::SkipReason); only if the service was skipped |
+//! | `data` | any | the response of the service; absent without one, in a document with `merged`, and in a stream above [`MAX_ANSWER`] |
+//!
+//! `data.parallelExecutionStats`:
+//!
+//! | member | type | value |
+//! |---|---|---|
+//! | `totalServices` | integer | number of services |
+//! | `successfulServices` | integer | services with an answer, fallbacks included |
+//! | `failedServices`, `skippedServices`, `cancelledServices`, `fallbackServices` | integer | services with this status |
+//! | `averageResponseTime`, `maxResponseTime` | time | of the services that were called; 0 if none was |
+//! | `retries` | integer | attempts after the first of each service, hedges included |
+//!
+//! `meta`:
+//!
+//! | member | type | value |
+//! |---|---|---|
+//! | `executionMode` | string | `parallel` or `sequential`, from [`RunMeta::sequential`] |
+//! | `aggregationStrategy` | string | name of the [`Strategy`](tower_fanout::Strategy::as_str) |
+//! | `effective` | object | `maxConcurrency` (integer), `timeout` (integer, milliseconds), `retryAttempts` (integer): the [`EffectiveLimits`] |
+//! | `correlationId`, `tier`, `planId` | string | from the [`RunMeta`] |
+//! | `completed` | boolean | [`Report::is_complete`](tower_fanout::Report::is_complete) |
+//! | `timedOut` | boolean | [`Report::timed_out`](field@tower_fanout::Report::timed_out) |
+//! | `criticalPath` | array of strings | names of the services that determined the duration |
+//!
+//! # Example
+//!
 //! ```
 //! use bytes::Bytes;
 //! use http::{HeaderMap, Response};
@@ -80,7 +149,8 @@ pub use self::{
     timing::server_timing,
 };
 
-/// Recommended maximum size of the results of all services in a response: 8 MiB.
+/// Recommended maximum size of the results of all services together in a response: 8 MiB. The maximum
+/// size of the response of one service is that of its client.
 ///
 /// [`RunStream`] limits the records of all services to this size, without the summary. An
 /// [`Envelope`] has no limit, so compare the length of its [`data`](Envelope::data) with this constant.

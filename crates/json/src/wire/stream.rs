@@ -62,6 +62,11 @@ pub struct RunStream<Req> {
 
 impl<Req> RunStream<Req> {
     /// Creates a body that sends the results of `run` in the format `framing`.
+    ///
+    /// [`meta.strategy`](RunMeta::strategy) decides `success` in the summary. It must be the strategy of
+    /// the [`FanOut`](tower_fanout::FanOut) that created `run`, which decides when the run ends. If they
+    /// differ, the summary may report a success that the `FanOut` would return as a failure, or the
+    /// reverse.
     #[must_use]
     pub fn new(run: Run<Req>, framing: StreamFormat, meta: RunMeta) -> Self {
         Self {
@@ -88,8 +93,9 @@ impl<Req> RunStream<Req> {
         self
     }
 
-    /// Returns a `200` response with this body, whose headers forbid caches to store it
-    /// (`cache-control: no-store`) and ask proxies not to buffer it (`x-accel-buffering: no`).
+    /// Returns a `200` response with this body and the headers `cache-control: no-store`, which forbids
+    /// caches to store the response, and `x-accel-buffering: no`, which turns off buffering in nginx and
+    /// compatible proxies.
     #[must_use]
     pub fn into_response(self) -> Response<Self> {
         let media_type = HeaderValue::from_static(self.framing.media_type());
