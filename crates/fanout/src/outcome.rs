@@ -63,7 +63,7 @@ labels! {
         /// The caller's tier does not include this node, or a node that it needs.
         Tier = "tier",
         /// The condition of this node, or of a node that it needs, is false for the request, or returned
-        /// an error although the node is optional.
+        /// an error although the node is not required.
         When = "when",
         /// The node is optional and was shed under load. See [`Brownout`](crate::Brownout).
         Brownout = "brownout",

@@ -203,7 +203,7 @@ impl<Req> Run<Req> {
         let (elapsed, overhead) = self.clock.totals();
         let critical_path = self.critical_path();
         let mut branches = mem::take(&mut self.branches);
-        // Nodes that the request does not ask for have no entry in the report.
+        // Nodes that are not selected have no entry in the report.
         branches.retain(|branch| branch.chosen);
         let is_late = |branch: &Branch| {
             let error = branch.error.as_ref();
