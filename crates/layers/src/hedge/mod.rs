@@ -3,8 +3,9 @@
 //! By default, at most one further attempt is sent ([`max_hedges`](field@HedgeConfig::max_hedges)). Only
 //! idempotent requests are hedged. Another attempt starts beside the running ones after the
 //! [delay](HedgeDelay) without a response, or as soon as an attempt fails with a result in
-//! [`hedge_on`](HedgeConfig::hedge_on). The first success wins. The other attempts are dropped, which no
-//! layer counts as a failure ([`Cause::HedgeLost`]). A result that another attempt would only repeat, such
+//! [`hedge_on`](HedgeConfig::hedge_on). The first success wins. The other attempts are dropped
+//! ([`Cause::HedgeLost`]), which a breaker counts as a failure only after
+//! [`unanswered`](field@crate::BreakerConfig::unanswered). A result that another attempt would only repeat, such
 //! as [`Class::NonRetryable`], ends the call too. If all attempts fail, the call ends with the failure of
 //! the *first* attempt.
 //!
