@@ -61,7 +61,7 @@ impl Plan {
             choices: &choices,
         };
         let mut problems = plan.conditional_dependencies();
-        problems.extend(simulated.problems(bounds));
+        problems.extend(simulated.diagnostics(bounds));
         problems
     }
 }
@@ -74,7 +74,7 @@ impl<'w> SimulatedNodes<'w> {
     }
 
     /// Returns the ways in which the nodes exceed `bounds`.
-    pub(crate) fn problems(&self, bounds: &Bounds) -> Vec<PlanDiagnostic> {
+    pub(crate) fn diagnostics(&self, bounds: &Bounds) -> Vec<PlanDiagnostic> {
         let mut problems = Vec::new();
         if let Some(deadline) = bounds.deadline {
             let longest = self.longest(bounds.max_retries);

@@ -181,7 +181,7 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// 3. **Retry or hedge.** Makes the attempts. It is above the breaker, so that the breaker counts and
 ///    can reject each attempt. If the policy turns both off, a retry layer with one attempt still
 ///    counts that attempt.
-/// 4. **`stamp`.** Edits the request of each attempt, after the pause, so that the remaining time is
+/// 4. **`on_attempt`.** Edits the request of each attempt, after the pause, so that the remaining time is
 ///    current.
 /// 5. **Throttle.** Is above the limit, because a call that is not sent needs no permit. It checks the
 ///    breaker first, so that calls that an open circuit rejects are not counted.
@@ -222,7 +222,7 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// - `fallback` answers if the call has failed after all attempts, or was rejected by a layer.
 ///   [`Downstream::fallback`] creates an empty chain, which changes nothing. Add steps to it, such as
 ///   [`answer`](FallbackLayer::response).
-/// - `stamp` edits the request of each attempt, for example to add a header with the attempt number
+/// - `on_attempt` edits the request of each attempt, for example to add a header with the attempt number
 ///   or the remaining time. `|_| ()` changes nothing. For HTTP, pass a closure that calls
 ///   `AttemptHeadersLayer::write` of `tower-fanout-http`.
 /// - `service` makes one attempt per call.
@@ -237,7 +237,7 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 pub fn stack<C, M, S, Req, Res, E>(
     downstream: &Downstream<C>,
     fallback: FallbackLayer<C, Req, Res, E>,
-    stamp: M,
+    on_attempt: M,
     service: S,
 ) -> impl Service<Req, Response = Res, Error = E, Future: Send>
 + Clone
@@ -265,7 +265,7 @@ where
         .layer(downstream.attempts.clone())
         // Per attempt, after the pause, so that the remaining time is current.
         .map_request(move |mut request| {
-            stamp(&mut request);
+            on_attempt(&mut request);
             request
         })
         // Above the limit, because a call that is not sent needs no permit. Checks the breaker

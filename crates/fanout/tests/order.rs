@@ -116,14 +116,14 @@ async fn the_deadline_bounds_all_hedges() {
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
 }
 
-/// Returns the number of each stamped attempt and its time in milliseconds. Each attempt takes 10
+/// Returns the number of each edited attempt and its time in milliseconds. Each attempt takes 10
 /// ms, and only the third succeeds.
-async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
-    let (stamps, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
-    let noted = Arc::clone(&stamps);
-    let stamp = move |request: &mut WithCall<()>| {
-        let stamp = (request.call().attempt, start.elapsed().as_millis());
-        noted.lock().unwrap().push(stamp);
+async fn edits(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
+    let (edits, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+    let noted = Arc::clone(&edits);
+    let edit = move |request: &mut WithCall<()>| {
+        let edit = (request.call().attempt, start.elapsed().as_millis());
+        noted.lock().unwrap().push(edit);
     };
     let calls = Arc::new(AtomicU32::new(0));
     let service = service_fn(move |_: WithCall<()>| {
@@ -134,31 +134,31 @@ async fn stamps(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
         }
     });
     let fallback = downstream.fallback();
-    let service = stack(downstream, fallback, stamp, service);
+    let service = stack(downstream, fallback, edit, service);
     let _ = service.oneshot(idempotent_request()).await;
-    std::mem::take(&mut stamps.lock().unwrap())
+    std::mem::take(&mut edits.lock().unwrap())
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_retry_is_stamped_after_its_pause() {
+async fn each_retry_is_edited_after_its_pause() {
     let downstream = downstream(|policy| {
         let retry = policy.retry.as_mut().unwrap();
         (retry.base, retry.jitter) = (ms(100), Jitter::None);
     });
-    assert_eq!(stamps(&downstream).await, [(1, 0), (2, 110), (3, 320)]);
+    assert_eq!(edits(&downstream).await, [(1, 0), (2, 110), (3, 320)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_hedge_is_stamped_when_it_is_sent() {
+async fn each_hedge_is_edited_when_it_is_sent() {
     let downstream = downstream(|policy| hedge(policy, HedgeDelay::Fixed(ms(4)), 2));
-    assert_eq!(stamps(&downstream).await, [(1, 0), (2, 4), (3, 8)]);
+    assert_eq!(edits(&downstream).await, [(1, 0), (2, 4), (3, 8)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_the_breaker_rejects_was_stamped() {
+async fn an_attempt_that_the_breaker_rejects_was_edited() {
     let downstream = downstream(|_| {});
     downstream.breaker().unwrap().open_for(ms(1000));
-    assert_eq!(stamps(&downstream).await, [(1, 0)]);
+    assert_eq!(edits(&downstream).await, [(1, 0)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ pub(crate) struct Inbound {
     /// Trace context.
     pub(crate) trace: TraceContext,
     /// Number of gateways that the request has passed through.
-    pub(crate) depth: HopCount,
+    pub(crate) hops: HopCount,
     /// JSON body, or `None` if the body is empty.
     pub(crate) body: Option<Json>,
     /// Decoded query parameters.

@@ -133,7 +133,7 @@ impl<'c> RouteNode<'c> {
             // The headers of the gateway are added last, so a template cannot replace them.
             request.headers_mut().insert(CORRELATION_ID, id);
             inbound.trace.write(request.headers_mut());
-            inbound.depth.stamp(request.headers_mut());
+            inbound.hops.write(request.headers_mut());
             // Copies no headers of the caller if no service may receive any.
             if forwards {
                 let caller = Caller(Arc::clone(&inbound.headers));

@@ -537,7 +537,7 @@ async fn explain_fails_if_the_request_would_be_rejected() {
     for (arguments, problem) in [
         (
             &["--route", "orchestrate", "--body", body][..],
-            "fanout: The request lacks what a required service needs: /input/id (required by service \"user\")\n",
+            "fanout: A required value is missing: /input/id (required by service \"user\")\n",
         ),
         (
             &["--route", "orchestrate", "--format", "json", "--body", body],

@@ -112,7 +112,7 @@ pub mod guard;
 pub mod jwt;
 pub mod log;
 pub mod media_type;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", any(feature = "client", feature = "server")))]
 mod pem;
 pub mod problem;
 #[cfg(feature = "server")]

@@ -278,7 +278,7 @@ impl<'o> Outlook<'o> {
             nodes: (0..simulated.choices.len())
                 .map(|node| self.node(node, &expected, chains[node]))
                 .collect(),
-            warnings: simulated.problems(&bounds.deadline(deadline)),
+            warnings: simulated.diagnostics(&bounds.deadline(deadline)),
         }
     }
 

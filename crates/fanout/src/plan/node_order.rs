@@ -16,7 +16,7 @@ pub(crate) struct NodeOrder {
     /// The nodes in order of their ranks.
     pub(crate) by_rank: Box<[u32]>,
     /// `true` if the expected time of at least one node is known.
-    pub(crate) knows: bool,
+    pub(crate) has_estimates: bool,
 }
 
 impl NodeOrder {
@@ -41,7 +41,7 @@ impl NodeOrder {
             rank[node as usize] = position;
         }
         Self {
-            knows: expected.iter().any(|time| !time.is_zero()),
+            has_estimates: expected.iter().any(|time| !time.is_zero()),
             expected,
             rank,
             by_rank,

@@ -140,7 +140,7 @@ impl Scratch {
                 self.ready.insert(needed, node_order.rank[node]);
             }
             // Without expected times all chains are zero.
-            if node_order.knows {
+            if node_order.has_estimates {
                 let chain = node_order.expected[node].saturating_add(state.after);
                 for dependency in dependencies {
                     if reserves_time_for(choices[dependency.node].is_required(), needed) {

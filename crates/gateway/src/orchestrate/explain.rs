@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tower_fanout::Explanation;
+use tower_fanout::{Choice, Explanation};
 use tower_fanout_http::problem::Problem;
 
 use super::{Endpoint, Job, RequestedOptions, json};
@@ -38,17 +38,18 @@ impl Endpoint {
             Some(body) if options => self.requested(body)?,
             _ => RequestedOptions::default(),
         };
-        Job::new(self, inbound, &requested).explain()
+        let mut job = Job::new(self, inbound, &requested);
+        let choices = job.choose()?;
+        Ok(job.explain(choices))
     }
 }
 
 impl Job<'_> {
-    /// Explains the request of this job.
-    pub(super) fn explain(&mut self) -> Result<Explanation, Problem> {
-        let choices = self.choose()?;
+    /// Explains the request of this job, whose nodes are chosen.
+    pub(super) fn explain(&self, choices: Vec<Choice>) -> Explanation {
         let deadline = Duration::from_millis(self.effective.timeout);
-        let fan_out = self.fan_out();
-        Ok(fan_out.explain_chosen(&self.inbound, choices, Some(deadline)))
+        self.fan_out()
+            .explain_chosen(&self.inbound, choices, Some(deadline))
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn to_json(route: &Route, explanation: &Explanation, result: Option<S
         route: &route.name,
         plan_id: &route.plan_id,
         explanation,
+        // The body is a response of `Reply` or a problem document, and both are serialized JSON.
         result: result.map(|body| RawValue::from_string(body).expect("a response is JSON")),
     };
     // Serialization fails only for maps with keys that are not strings, and for I/O.

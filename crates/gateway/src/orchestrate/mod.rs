@@ -78,10 +78,10 @@ impl Endpoint {
             let mut job = Job::new(&self, inbound, &requested);
             // Skips nodes that change state.
             job.test = execute;
-            // The explanation comes first, because the run consumes the job.
-            let explanation = job.explain()?;
+            let choices = job.choose()?;
+            let explanation = job.explain(choices.clone());
             let result = if execute {
-                let reply = job.run(false).await;
+                let reply = job.run(&choices, false).await;
                 Some(reply.map_or_else(|problem| problem.to_json(Some(&id)), |reply| reply.body))
             } else {
                 None
@@ -120,11 +120,15 @@ impl Endpoint {
         inbound: Inbound,
         requested: &RequestedOptions,
     ) -> Result<Response<Body>, Problem> {
-        let form = ResponseFormat::of(&inbound.headers);
-        let job = Job::new(self, inbound, requested);
-        match form {
-            ResponseFormat::Json => Ok(job.run(self.server_timing).await?.into_response()),
-            ResponseFormat::Stream(framing) => job.stream(framing),
+        let format = ResponseFormat::of(&inbound.headers);
+        let mut job = Job::new(self, inbound, requested);
+        let choices = job.choose()?;
+        match format {
+            ResponseFormat::Json => {
+                let reply = job.run(&choices, self.server_timing).await?;
+                Ok(reply.into_response())
+            }
+            ResponseFormat::Stream(format) => Ok(job.stream(&choices, format)),
         }
     }
 
@@ -159,7 +163,7 @@ impl Endpoint {
             call: Call::NONE,
             correlation_id: correlation_id(&parts),
             trace: trace(&parts),
-            depth: parts.extensions.get().copied().unwrap_or_default(),
+            hops: parts.extensions.get().copied().unwrap_or_default(),
             body: None,
             query: query(&parts),
             route: Vec::new(),
@@ -312,10 +316,9 @@ impl<'r> Job<'r> {
     }
 
     /// Runs the plan to its end and builds one response. `timed` adds the `server-timing` header.
-    async fn run(mut self, timed: bool) -> Result<Reply, Problem> {
-        let choices = self.choose()?;
+    async fn run(self, choices: &[Choice], timed: bool) -> Result<Reply, Problem> {
         let (meta, route, fan_out) = (self.meta(), self.route, self.fan_out());
-        let mut run = fan_out.run_chosen(self.inbound, &choices);
+        let mut run = fan_out.run_chosen(self.inbound, choices);
         // The records of single nodes are not needed here, only the final report.
         while poll_fn(|cx| run.poll_next(cx)).await.is_some() {}
         let answer = run.into_response();
@@ -325,18 +328,17 @@ impl<'r> Job<'r> {
 
     /// Responds at once with a streaming body. The body runs the plan and sends a record for each node
     /// as it completes.
-    fn stream(mut self, framing: StreamFormat) -> Result<Response<Body>, Problem> {
-        let choices = self.choose()?;
+    fn stream(self, choices: &[Choice], format: StreamFormat) -> Response<Body> {
         let (meta, fan_out) = (self.meta(), self.fan_out());
-        let run = fan_out.run_chosen(self.inbound, &choices);
-        let mut stream = RunStream::new(run, framing, meta);
+        let run = fan_out.run_chosen(self.inbound, choices);
+        let mut stream = RunStream::new(run, format, meta);
         if has_merged_document(&self.route.merge) {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
             stream = stream.merge(move |answer| merged_document(&merge, plan.names(), answer));
         }
         // The body is polled after the handler returns, so it carries the span of the request for its logs.
         let response = stream.into_response();
-        Ok(response.map(|body| Body::new(InstrumentedBody::current(body))))
+        response.map(|body| Body::new(InstrumentedBody::current(body)))
     }
 }
 

@@ -34,7 +34,7 @@ async fn five_slow() -> (Gateway, Vec<Seen>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_01_basic_parallel_run() {
+async fn seed_01_five_services_run_in_parallel() {
     let (gateway, seen) = five_slow().await;
     let start = Instant::now();
     let answer = gateway.ask(json!({})).await;
@@ -54,7 +54,7 @@ async fn seed_01_basic_parallel_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_02_concurrency_control() {
+async fn seed_02_max_concurrency_bounds_running_services() {
     let (gateway, _) = five_slow().await;
     let cases = [
         (json!({"maxConcurrency": 2}), 600, 2),
@@ -74,7 +74,7 @@ async fn seed_02_concurrency_control() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_03_service_dependencies() {
+async fn seed_03_a_service_reads_the_response_of_another() {
     let (users, _) = stub(|_| (ms(30), StatusCode::OK, json!({"id": 7, "name": "A/B & C"}))).await;
     let (orders, seen) = stub(|_| (ms(10), StatusCode::OK, json!([]))).await;
     let plan = "    users: { downstream: users, request: { path: /me } }
@@ -102,7 +102,7 @@ async fn seed_03_service_dependencies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_04_execution_priority() {
+async fn seed_04_higher_priorities_start_first() {
     let (addr, seen) = stub(quick).await;
     let plan: String = [("low", 1, false), ("high", 9, false), ("middle", 5, false), ("needed", 0, true)]
         .iter()
@@ -121,7 +121,7 @@ async fn seed_04_execution_priority() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_05_fb_12_fallback() {
+async fn seed_05_fb_12_a_fallback_replaces_a_failed_response() {
     let (down, _) = stub(broken).await;
     let (spare, spared) = stub(|_| (ms(5), StatusCode::OK, json!({"from": "spare"}))).await;
     let plan = "    fixed: { downstream: down, required: true, request: { path: /x }, fallback: [{ static: { from: file } }] }
@@ -152,7 +152,7 @@ async fn seed_05_fb_12_fallback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_06_per_service_timeout() {
+async fn seed_06_a_slow_service_ends_at_its_own_timeout() {
     let (slow, seen) = stub(hanging).await;
     let (fine, _) = stub(quick).await;
     let more = "policies: { p: { attempt_timeout: 100ms, total_timeout: 250ms, retry: { max_attempts: 2, base: 1ms } } }\n";
@@ -179,7 +179,7 @@ async fn seed_06_per_service_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_07_error_recovery_by_retry() {
+async fn seed_07_a_flaky_service_succeeds_after_a_retry() {
     let (flaky, seen) = stub(|call| match call {
         0 => (ms(1), StatusCode::SERVICE_UNAVAILABLE, json!(null)),
         1 => (ms(1), StatusCode::BAD_GATEWAY, json!(null)),
@@ -204,7 +204,7 @@ async fn seed_07_error_recovery_by_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_08_load() {
+async fn seed_08_a_concurrency_limit_holds_under_load() {
     let (limited, seen) = stub(|_| (ms(20), StatusCode::OK, json!({"ok": true}))).await;
     let more = "policies: { p: { attempt_timeout: 2s, retry: off, concurrency: { max: 5, queue: 200, max_wait: 5s } } }\n";
     let gateway = Gateway::start(&[("limited", limited)], &nodes(&["limited"]), more).await;
@@ -222,7 +222,7 @@ async fn seed_08_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_09_response_aggregation() {
+async fn seed_09_responses_are_combined_in_one_document() {
     let (one, _) = stub(|_| {
         (
             ms(50),
@@ -249,7 +249,7 @@ async fn seed_09_response_aggregation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn seed_10_performance_metrics() {
+async fn seed_10_the_response_has_the_times_of_its_services() {
     let (one, _) = stub(|_| (ms(100), StatusCode::OK, json!(1))).await;
     let (two, _) = stub(|_| (ms(40), StatusCode::OK, json!(2))).await;
     let (down, _) = stub(broken).await;

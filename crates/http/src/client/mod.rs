@@ -54,7 +54,7 @@
 //!     if let Some(trace) = extensions.get::<TraceContext>() {
 //!         trace.write(headers); // the attempts get parent ids of their own below
 //!     }
-//!     extensions.get::<HopCount>().copied().unwrap_or_default().stamp(headers);
+//!     extensions.get::<HopCount>().copied().unwrap_or_default().write(headers);
 //!     if let Some(call) = request.call_mut() {
 //!         call.deadline = inbound.call().deadline; // the time that the caller has left
 //!     }

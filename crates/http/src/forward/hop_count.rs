@@ -36,7 +36,7 @@ impl HopCount {
 
     /// Writes the count for the next gateway, one more than this one. Call it for every downstream
     /// request that is made for an inbound one.
-    pub fn stamp(self, headers: &mut HeaderMap) {
+    pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(HOP_COUNT, u16::from(self.0).saturating_add(1).into());
     }
 }
@@ -52,7 +52,7 @@ fn number(text: &[u8]) -> Option<u8> {
 /// Refuses a request that has passed more than [`MAX_HOPS`] gateways, with 508 `loop_detected`.
 /// Otherwise removes [`HOP_COUNT`] and stores the [`HopCount`] in the extensions of the request.
 ///
-/// The layer does not count by itself. Call [`HopCount::stamp`] for each request that your service
+/// The layer does not count by itself. Call [`HopCount::write`] for each request that your service
 /// sends to a downstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopDetectionLayer(());
@@ -106,7 +106,7 @@ mod tests {
         let next = service_fn(|mut request: Request<()>| async move {
             assert!(!request.headers().contains_key(HOP_COUNT));
             let hops = *request.extensions().get::<HopCount>().unwrap();
-            hops.stamp(request.headers_mut());
+            hops.write(request.headers_mut());
             let mut response = Response::new(Whole::default());
             let next_count = request.headers()[HOP_COUNT].clone();
             response.headers_mut().insert(HOP_COUNT, next_count);

@@ -1,7 +1,7 @@
 //! Rules for forwarding headers to the next server. For the client address in `X-Forwarded-For`, see
 //! [`forwarded`](crate::forwarded).
 //!
-//! Only [`LoopDetectionLayer`] is a layer. Call [`ForwardHeaders::copy`] and [`HopCount::stamp`]
+//! Only [`LoopDetectionLayer`] is a layer. Call [`ForwardHeaders::copy`] and [`HopCount::write`]
 //! yourself when you build a request to a downstream. The module `client` calls [`strip`]; call it
 //! yourself if you send with another client. The docs of that module have a complete example.
 //!

@@ -98,7 +98,7 @@ impl Shared {
             correlation_id = id.map(CorrelationId::as_str),
             code = refused.code().as_str(),
             reason = refused.as_str(),
-            "a request was refused"
+            "request rejected"
         );
         let mut problem = Problem::new(refused.code());
         if refused == HeadError::MethodNotAllowed {

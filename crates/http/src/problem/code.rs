@@ -32,7 +32,7 @@ codes! {
     MalformedJson = 400 "malformed_json" "The body is not valid JSON",
     /// Status 400: the body ended early, or its encoding is damaged. Sent for
     /// [`BodyError::Broken`](crate::body::BodyError::Broken).
-    BrokenBody = 400 "broken_body" "The body broke off",
+    BrokenBody = 400 "broken_body" "The request body is incomplete",
     /// Status 400: the value of a parameter cannot be sent in its position. Sent by handlers.
     BadParam = 400 "bad_param" "A parameter has a value that cannot be sent on",
     /// Status 400: the host is missing, repeated, invalid, or different from that of the target. Sent by
@@ -50,7 +50,7 @@ codes! {
     /// Status 403: the caller's tier does not include a required service. Sent by handlers.
     TierForbidden = 403 "tier_forbidden" "The caller's tier does not have a required service",
     /// Status 404: no resource exists at this path. Sent by handlers and routers.
-    NotFound = 404 "not_found" "There is nothing here",
+    NotFound = 404 "not_found" "Not found",
     /// Status 405: the resource does not support this method. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer) for a known method that no path allows, and by routers.
     MethodNotAllowed = 405 "method_not_allowed" "The method is not allowed here",
@@ -69,50 +69,50 @@ codes! {
     UnsupportedEncoding = 415 "unsupported_encoding" "The body must not be encoded",
     /// Status 417: the expectation of the client is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
-    ExpectationFailed = 417 "expectation_failed" "What the request expects is not known here",
+    ExpectationFailed = 417 "expectation_failed" "The expectation is not supported",
     /// Status 422: fields have invalid values. Sent by handlers, with a [`FieldError`](super::FieldError) for
     /// each field.
     Validation = 422 "validation" "The request has invalid fields",
     /// Status 422: a value that a required service needs is missing in the request. Sent by handlers.
-    MissingParam = 422 "missing_param" "The request lacks what a required service needs",
+    MissingParam = 422 "missing_param" "A required value is missing",
     /// Status 422: no service remains to be called. Sent by handlers.
-    NoServices = 422 "no_services" "No service is left to ask",
+    NoServices = 422 "no_services" "No service is selected",
     /// Status 429: a quota is exhausted. Sent for
     /// [`Rejection::RateLimited`](tower_fanout_layers::Rejection::RateLimited).
     RateLimited = 429 "rate_limited" "Too many requests",
     /// Status 500: an internal error occurred. Sent by [`ProblemLayer`](super::ProblemLayer) for a panic, for
     /// an error without a rejection, and for a rejection without a code of its own.
-    Internal = 500 "internal" "Something went wrong",
+    Internal = 500 "internal" "Internal error",
     /// Status 500: a handler reads claims, but no layer has added any. Sent by the axum extractor of `Claims`.
     AuthNotConfigured = 500 "auth_not_configured" "The server does not check tokens here",
     /// Status 501: the method is unknown. Sent by [`GuardLayer`](crate::guard::GuardLayer).
-    MethodUnknown = 501 "method_unknown" "There is no such method",
+    MethodUnknown = 501 "method_unknown" "The method is unknown",
     /// Status 501: the transfer coding of the body is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
-    TransferCodingUnsupported = 501 "te_unsupported" "The transfer coding is not known here",
+    TransferCodingUnsupported = 501 "te_unsupported" "The transfer coding is not supported",
     /// Status 502: required services failed. Sent by handlers.
-    UpstreamFailed = 502 "upstream_failed" "Services that are needed have failed",
+    UpstreamFailed = 502 "upstream_failed" "Required services have failed",
     /// Status 502: the combined responses are too large. Sent by handlers.
-    AggregateTooLarge = 502 "aggregate_too_large" "The answers are too large together",
+    AggregateTooLarge = 502 "aggregate_too_large" "The merged response is too large",
     /// Status 502: the responses cannot be merged into one document. Sent by handlers.
-    MergeConflict = 502 "merge_conflict" "The answers contradict each other",
+    MergeConflict = 502 "merge_conflict" "The responses conflict",
     /// Status 503: required services were not called, because they are considered unavailable. Sent for
     /// [`Rejection::CircuitOpen`](tower_fanout_layers::Rejection::CircuitOpen) and
     /// [`Rejection::NoEndpoint`](tower_fanout_layers::Rejection::NoEndpoint).
-    UpstreamUnavailable = 503 "upstream_unavailable" "Services that are needed are not available",
+    UpstreamUnavailable = 503 "upstream_unavailable" "Required services are not available",
     /// Status 503: no keys are available to check tokens with. Sent by `JwtLayer`, with `Retry-After`.
     AuthUnavailable = 503 "auth_unavailable" "Tokens cannot be checked now",
     /// Status 503: the server is overloaded. Sent for the rejections of a concurrency limit or a throttle:
     /// `AtCapacity`, `Evicted`, `QueueTimeout` and `ClientThrottled`.
-    Overloaded = 503 "overloaded" "There is too much to do",
+    Overloaded = 503 "overloaded" "The server is overloaded",
     /// Status 503: the server is shutting down. Sent by handlers.
     Stopping = 503 "stopping" "The server is stopping",
     /// Status 504: required services took too long. Sent for the rejections `AttemptTimeout`, `Deadline` and
     /// `DeadlineBeforeSend`.
-    UpstreamTimeout = 504 "upstream_timeout" "Services that are needed took too long",
+    UpstreamTimeout = 504 "upstream_timeout" "Required services took too long",
     /// Status 508: the request has passed too many gateways. Sent by
     /// [`LoopDetectionLayer`](crate::forward::LoopDetectionLayer).
-    LoopDetected = 508 "loop_detected" "The request goes in a circle",
+    LoopDetected = 508 "loop_detected" "The request is in a loop",
 }
 
 impl Code {
