@@ -32,9 +32,7 @@ const SECONDS: [f64; 14] = [
 ];
 
 /// Installs the log subscriber, which writes to standard error from a thread of its own, and a hook that
-/// logs panics. The returned guard writes the last lines on drop.
-///
-/// Only the first call in a process has an effect.
+/// logs panics. Called once in a process. The returned guard writes the last lines on drop.
 ///
 /// # Errors
 /// Returns an error if the thread cannot be started.

@@ -69,7 +69,7 @@ impl Server {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (sender, mut log) = unbounded_channel();
-        // Reads continuously, because a process blocks while its pipe is full.
+        // Reads continuously, because the process drops lines while its pipe and its queue are full.
         tokio::spawn(async move {
             while let Some(line) = lines.next_line().await.unwrap() {
                 let _ = sender.send(line);
