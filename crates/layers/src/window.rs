@@ -31,6 +31,11 @@ impl Tally {
         }
     }
 
+    /// Returns `true` if no call failed or was slow.
+    pub(crate) fn is_good(self) -> bool {
+        (self.failed, self.slow) == (0, 0)
+    }
+
     pub(crate) fn one(failed: bool, slow: bool) -> Self {
         Self {
             total: 1,

@@ -259,17 +259,8 @@ impl Machine {
     /// Successes may then be counted outside the machine. They must be [added](Self::add_good)
     /// before any other use of the machine.
     pub(super) fn has_fast_path(&mut self, now: Instant) -> bool {
-        let tally = self.window.sum(now);
-        let is_good = (tally.failed, tally.slow) == (0, 0);
-        match &mut self.phase {
-            Phase::Closed { .. } => is_good,
-            Phase::Shadow { crossed } => {
-                // Successes on the fast path cannot end a crossing, so it ends with its last failure.
-                *crossed &= !is_good;
-                is_good
-            }
-            _ => false,
-        }
+        matches!(self.phase, Phase::Closed { .. } | Phase::Shadow { .. })
+            && self.window.sum(now).is_good()
     }
 
     /// Adds successes that were counted outside the machine. See [`Calls::add_good`].
@@ -394,15 +385,17 @@ impl Machine {
         } else {
             0
         };
-        let before = self.window.sum(now).total;
+        let before = self.window.sum(now);
         self.window.add(Tally::one(failed, slow), now);
         let reason = match effect {
             Effect::RetryAfter(_) => Some(OpenReason::RetryAfter),
-            _ => self.must_open(before, now),
+            _ => self.must_open(before.total, now),
         };
         match (&mut self.phase, reason) {
             (Phase::Shadow { crossed }, reason) => {
-                let crosses = reason.is_some() && !*crossed;
+                // A crossing ends with its last failure, also if only successes outside the machine
+                // followed.
+                let crosses = reason.is_some() && (!*crossed || before.is_good());
                 *crossed = reason.is_some();
                 if crosses {
                     return Recorded::WouldOpen;
