@@ -211,7 +211,8 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Rou
 fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
     // The configuration accepts only methods that have a filter, so the default is never used.
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
-    let names = config.path.parameters().to_vec();
+    // axum clones the handler for each request.
+    let names: Arc<[String]> = config.path.parameters().into();
     type Parameters = Result<RawPathParams, RawPathParamsRejection>;
     on(
         filter,
