@@ -17,6 +17,7 @@ use tower_fanout::layers::ConfigError;
 use tower_fanout_http::{
     correlation::{CorrelationId, CorrelationLayer, Replaced},
     cors::CorsLayer,
+    deadline::InboundDeadlineLayer,
     forward::LoopDetectionLayer,
     forwarded::ForwardedLayer,
     guard::GuardLayer,
@@ -128,6 +129,8 @@ impl App {
             .layer(self.correlation)
             // Before logging, which names the client. Layers below must not trust forwarding headers.
             .layer(self.proxies.clone())
+            // Below the layer that knows the trusted proxies, and early, so that the time runs from the arrival.
+            .layer(InboundDeadlineLayer::new().trust_proxies(true))
             // Next to the correlation id, because the trace context identifies the request too.
             .layer(self.trace.clone())
             // Above every layer that logs, and below the layers that provide its ids.

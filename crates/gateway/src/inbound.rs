@@ -9,7 +9,8 @@ use tower_fanout::{
     layers::{Call, CallContext},
 };
 use tower_fanout_http::{
-    correlation::CorrelationId, forward::HopCount, jwt::Claims, trace::TraceContext,
+    correlation::CorrelationId, forward::HopCount, forwarded::Peer, jwt::Claims,
+    trace::TraceContext,
 };
 use tower_fanout_json::{
     Json,
@@ -34,6 +35,8 @@ pub(crate) struct Inbound {
     pub(crate) query: Vec<(String, String)>,
     /// Headers.
     pub(crate) headers: Arc<HeaderMap>,
+    /// The peer of the connection. `None` for a hypothetical request.
+    pub(crate) peer: Option<Peer>,
     /// Decoded path parameters.
     pub(crate) route: Vec<(String, String)>,
     /// Claims of the verified token, or `None` if the route requires none.

@@ -13,13 +13,13 @@ use tower_fanout::{
 };
 use tower_fanout_http::{
     attempt_headers::AttemptHeadersLayer, client::ClientError, correlation::CORRELATION_ID,
-    forward::ForwardHeaders,
+    forward::ForwardHeaders, forwarded::Peer,
 };
 use tower_fanout_json::{
     Json,
     merge::Merge,
     response::{AcceptLayer, JsonLayer},
-    template::RequestTemplate,
+    template::{RequestTemplate, Root},
 };
 
 use crate::{
@@ -34,9 +34,10 @@ type DownstreamRequest = WithCall<Request<Bytes>>;
 /// Downstreams by name.
 pub(crate) type Backends = IndexMap<String, Arc<Backend>>;
 
-/// The headers of the caller. Stored in the extensions of a request if a service may receive some of them.
+/// The headers of the caller, and the peer of its connection. Stored in the extensions of a request if a
+/// service may receive some of them.
 #[derive(Clone)]
-struct Caller(Arc<HeaderMap>);
+struct Caller(Arc<HeaderMap>, Option<Peer>);
 
 /// A route as it is served.
 pub(crate) struct Route {
@@ -56,6 +57,8 @@ pub(crate) struct Route {
     pub(crate) merge: Merge,
     /// Success criterion, unless the request chooses one.
     pub(crate) strategy: Strategy,
+    /// `true` if a node reads the body of the caller's request.
+    pub(crate) reads_body: bool,
 }
 
 /// A node of the configuration, and the downstreams by name.
@@ -91,6 +94,7 @@ impl Route {
             limits: config.limits,
             merge: config.aggregate.merge.clone(),
             strategy: config.aggregate.strategy,
+            reads_body: config.nodes.values().any(|node| node.reads(&Root::Body)),
         }
     }
 
@@ -136,7 +140,7 @@ impl<'c> RouteNode<'c> {
             inbound.hops.write(request.headers_mut());
             // Copies no headers of the caller if no service may receive any.
             if forwards {
-                let caller = Caller(Arc::clone(&inbound.headers));
+                let caller = Caller(Arc::clone(&inbound.headers), inbound.peer.clone());
                 request.extensions_mut().insert(caller);
             }
             Ok(DownstreamRequest::from(request))
@@ -240,8 +244,8 @@ fn downstream_stack(
 /// Copies the allowed headers of the caller to the request.
 fn forward(allowed: &ForwardHeaders, mut request: DownstreamRequest) -> DownstreamRequest {
     let sent = request.get_mut();
-    if let Some(Caller(headers)) = sent.extensions_mut().remove() {
-        allowed.copy(&headers, sent.headers_mut());
+    if let Some(Caller(headers, peer)) = sent.extensions_mut().remove() {
+        allowed.copy(&headers, peer.as_ref(), sent.headers_mut());
     }
     request
 }

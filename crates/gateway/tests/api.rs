@@ -641,7 +641,12 @@ routes:
         StatusCode::UNAUTHORIZED
     );
     let answer = gateway
-        .send(Method::POST, "/open", &[], "{\"name\": \"ada\"}")
+        .send(
+            Method::POST,
+            "/open",
+            &[("content-type", "application/json".into())],
+            "{\"name\": \"ada\"}",
+        )
         .await;
     assert_eq!(
         (answer.status, seen.requests()[1].0.as_str()),

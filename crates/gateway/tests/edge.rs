@@ -344,16 +344,23 @@ async fn fault_d37_accepts_forwarding_headers_only_from_trusted_proxies() {
         ("x-forwarded-for", "203.0.113.7".to_owned()),
         ("forwarded", "for=203.0.113.8".to_owned()),
     ];
+    let own = [Some("127.0.0.1"), Some("for=127.0.0.1;proto=http")];
     for (server, expected) in [
-        ("", [None, None]),
-        ("trusted_proxies: [10.0.0.0/8]", [None, None]),
+        ("", own),
+        ("trusted_proxies: [10.0.0.0/8]", own),
         (
             "trusted_proxies: [127.0.0.0/8]",
-            [Some("203.0.113.7"), None],
+            [
+                Some("203.0.113.7, 127.0.0.1"),
+                Some("for=127.0.0.1;proto=http"),
+            ],
         ),
         (
             "trusted_proxies: [127.0.0.0/8], forwarded_header: forwarded",
-            [None, Some("for=203.0.113.8")],
+            [
+                Some("127.0.0.1"),
+                Some("for=203.0.113.8, for=127.0.0.1;proto=http"),
+            ],
         ),
     ] {
         let (up, seen) = stub(quick).await;

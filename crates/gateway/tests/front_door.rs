@@ -255,20 +255,18 @@ async fn fault_d22_d23_a_client_that_keeps_sending_gets_413() {
 }
 
 #[tokio::test]
-async fn fault_d26_requires_exactly_one_json_content_type() {
+async fn fault_d26_requires_a_json_content_type() {
     let (gateway, _) = gateway().await;
-    for types in [
-        &["application/json", "application/json"][..],
-        &["text/plain", "application/json"],
-        &["application/json; charset=utf-16"],
-        &["application/json; charset"],
+    for media_type in [
+        "application/json, application/json",
+        "text/plain",
+        "application/json; charset=utf-16",
+        "application/json; charset",
     ] {
-        let mut headers = vec![("authorization", bearer("pro"))];
-        headers.extend(
-            types
-                .iter()
-                .map(|media_type| ("content-type", (*media_type).to_owned())),
-        );
+        let headers = [
+            ("authorization", bearer("pro")),
+            ("content-type", media_type.to_owned()),
+        ];
         let answer = gateway
             .send(Method::POST, ORCHESTRATE, &headers, "{}")
             .await;
@@ -276,7 +274,7 @@ async fn fault_d26_requires_exactly_one_json_content_type() {
         assert_eq!(
             response,
             (415, json!("unsupported_media_type")),
-            "{types:?}"
+            "{media_type}"
         );
     }
 }

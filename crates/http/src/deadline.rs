@@ -21,6 +21,7 @@ use tower_fanout_layers::{CallContext as _, Deadline, Event};
 
 use crate::{
     attempt_headers::TIMEOUT,
+    forwarded::Peer,
     service::{EditRequest, RequestEdit},
 };
 
@@ -82,7 +83,8 @@ fn grpc(text: &str) -> Option<Duration> {
 
 /// A layer that sets the deadline of the request from the timeout headers of a trusted caller.
 ///
-/// The headers are trusted only with [`trust(true)`](Self::trust).
+/// The headers are trusted only with [`trust(true)`](Self::trust) or
+/// [`trust_proxies(true)`](Self::trust_proxies).
 ///
 /// The deadline is stored in the [`Call`](tower_fanout_layers::Call) in the extensions of the request.
 /// If the request already has a deadline, the earlier one counts. Place the deadline of the route
@@ -99,6 +101,7 @@ fn grpc(text: &str) -> Option<Duration> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InboundDeadlineLayer {
     trust: bool,
+    trust_proxies: bool,
 }
 
 impl InboundDeadlineLayer {
@@ -115,6 +118,21 @@ impl InboundDeadlineLayer {
         self.trust = trust;
         self
     }
+
+    /// Uses the headers of requests from trusted proxies if `trust` is `true`. Defaults to `false`.
+    ///
+    /// [`ForwardedLayer`](crate::forwarded::ForwardedLayer) decides which peers are trusted proxies. Place
+    /// this layer below it.
+    #[must_use]
+    pub const fn trust_proxies(mut self, trust: bool) -> Self {
+        self.trust_proxies = trust;
+        self
+    }
+
+    fn trusts<B>(&self, request: &Request<B>) -> bool {
+        let is_trusted = |peer: &Peer| peer.is_trusted;
+        self.trust || self.trust_proxies && request.extensions().get().is_some_and(is_trusted)
+    }
 }
 
 impl<S> Layer<S> for InboundDeadlineLayer {
@@ -128,7 +146,7 @@ impl<S> Layer<S> for InboundDeadlineLayer {
 
 impl<B> RequestEdit<Request<B>> for InboundDeadlineLayer {
     fn edit(&self, request: &mut Request<B>) {
-        if self.trust {
+        if self.trusts(request) {
             match timeout(request.headers()) {
                 Ok(Some(timeout)) => shorten(request, timeout),
                 Ok(None) => {}

@@ -36,7 +36,10 @@ use tower_fanout::{
 };
 use tower_fanout_http::trace::TraceLayer;
 use tower_fanout_json::{
-    Json, condition::Condition, filter::FieldFilter, template::RequestTemplate,
+    Json,
+    condition::Condition,
+    filter::FieldFilter,
+    template::{RequestTemplate, Root},
 };
 
 pub(crate) use self::{
@@ -210,6 +213,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Returns `true` if the request template or the condition of the node reads a value from `root`.
+    #[must_use]
+    pub(crate) fn reads(&self, root: &Root) -> bool {
+        let condition = self.when.as_ref();
+        let mut references = self.request.references();
+        references.any(|reference| reference.root == *root)
+            || condition.is_some_and(|condition| condition.reads(root))
+    }
+
     /// Returns the names of the downstreams that are fallbacks of the node.
     pub(crate) fn fallback_services(&self) -> impl Iterator<Item = &str> {
         self.fallback

@@ -28,7 +28,7 @@ impl Endpoint {
         options: bool,
     ) -> Result<Explanation, Problem> {
         let (parts, ()) = Request::new(()).into_parts();
-        let mut inbound = self.inbound(parts);
+        let mut inbound = self.inbound(parts)?;
         inbound.hypothetical = true;
         if let Some(tier) = tier {
             inbound.tier = tier.into();

@@ -12,6 +12,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header, request::Parts};
+use http_body::Body as _;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 use tower_fanout::{
@@ -102,13 +103,9 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
-            let mut inbound = self.inbound(parts);
+            let mut inbound = self.inbound(parts)?;
             inbound.route = route;
-            let bytes = self.body(&inbound, body).await?;
-            // A route without a body is common, so an empty body is not an error here.
-            if !bytes.is_empty() {
-                inbound.body = Some(json(bytes)?);
-            }
+            inbound.body = self.route_body(&inbound, body).await?;
             self.respond(inbound, &RequestedOptions::default()).await
         };
         vary_by_accept(result_to_response(result.await, &id))
@@ -132,8 +129,24 @@ impl Endpoint {
         }
     }
 
+    /// Reads the body of a request to a configured route. Returns `None` for an empty body, and for one that
+    /// the plan does not read.
+    async fn route_body(&self, inbound: &Inbound, body: Body) -> Result<Option<Json>, Problem> {
+        // A client that waits for `100 Continue` must not send a body of another type.
+        if self.route.reads_body && body.size_hint().lower() > 0 {
+            check_media_type(inbound)?;
+        }
+        // A body that is not used is read too, because its limits protect the connection.
+        let bytes = self.body(inbound, body).await?;
+        if bytes.is_empty() || !self.route.reads_body {
+            return Ok(None);
+        }
+        check_media_type(inbound)?;
+        json(bytes).map(Some)
+    }
+
     async fn read(&self, parts: Parts, body: Body) -> Result<(Inbound, RequestedOptions), Problem> {
-        let mut inbound = self.inbound(parts);
+        let mut inbound = self.inbound(parts)?;
         check_media_type(&inbound)?;
         let bytes = self.body(&inbound, body).await?;
         let body = json(bytes)?;
@@ -153,14 +166,25 @@ impl Endpoint {
             .map_err(Problem::from)
     }
 
-    fn inbound(&self, parts: Parts) -> Inbound {
+    /// Creates the request that the plan reads, without its body.
+    ///
+    /// # Errors
+    /// Returns a problem if `authorization` is repeated, because the readers of the header could choose
+    /// different values. `JwtLayer` refuses that on routes with authentication.
+    fn inbound(&self, parts: Parts) -> Result<Inbound, Problem> {
+        if parts.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+            return Err(Problem::new(Code::InvalidRequest)
+                .detail("The authorization header must not be repeated."));
+        }
         let claims = parts.extensions.get::<Claims>().cloned();
         // Callers without a token are in the lowest tier.
         let lowest = self.tiers.first().map_or("default", |(name, _)| name);
         let tier = claims.as_ref().map_or(lowest, |claims| claims.tier());
-        Inbound {
-            // The job sets the deadline and the limits later, when it knows the requested options.
-            call: Call::NONE,
+        // The job sets the limits later, when it knows the requested options.
+        let mut call = Call::NONE;
+        call.deadline = parts.extensions.get().and_then(|call: &Call| call.deadline);
+        Ok(Inbound {
+            call,
             correlation_id: correlation_id(&parts),
             trace: trace(&parts),
             hops: parts.extensions.get().copied().unwrap_or_default(),
@@ -171,8 +195,9 @@ impl Endpoint {
             hypothetical: false,
             prepared: Vec::new(),
             claims,
+            peer: parts.extensions.get().cloned(),
             headers: Arc::new(parts.headers),
-        }
+        })
     }
 }
 
@@ -233,7 +258,14 @@ impl<'r> Job<'r> {
         let timeout = requested
             .timeout
             .map(|millis| Duration::from_millis(millis.into()));
+        let now = Instant::now();
+        let remaining = inbound
+            .call
+            .deadline
+            .map(|deadline| deadline.remaining(now));
         let timeout = limits.deadline.clamp(timeout);
+        // The time that a trusted caller has left can only shorten the run.
+        let timeout = remaining.map_or(timeout, |remaining| timeout.min(remaining));
         let retries = limits.retries.clamp(requested.retry_attempts);
         let sequential = requested.parallel == Some(false);
         let max_concurrency = limits.max_concurrency.clamp(requested.max_concurrency);
@@ -243,7 +275,7 @@ impl<'r> Job<'r> {
             Some(limit) => max_concurrency.min(limit),
             None => max_concurrency,
         };
-        inbound.call.deadline = Deadline::after(Instant::now(), timeout);
+        inbound.call.deadline = Deadline::after(now, timeout);
         inbound.call.max_retries = Some(retries);
         inbound.call.fallback = requested.fallbacks.unwrap_or(true);
         // An explicit list of services replaces the selection of the plan.

@@ -47,7 +47,7 @@
 //! ) -> Result<Request<Bytes>, http::Error> {
 //!     let mut request = Request::get(path).body(Bytes::new())?;
 //!     let (extensions, headers) = (inbound.extensions(), request.headers_mut());
-//!     allowed.copy(inbound.headers(), headers); // only the listed headers of the caller
+//!     allowed.copy(inbound.headers(), extensions.get(), headers); // only the listed headers of the caller
 //!     if let Some(id) = extensions.get::<CorrelationId>() {
 //!         headers.insert(CORRELATION_ID, id.header_value());
 //!     }

@@ -14,6 +14,7 @@ use tower_fanout_layers::{
 use super::hop_by_hop::{is_hop_by_hop, nominated};
 use crate::{
     correlation::CORRELATION_ID,
+    forwarded::Peer,
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE},
 };
 
@@ -89,7 +90,7 @@ impl Validate for ForwardConfig {
 /// let (mut caller, mut sent) = (HeaderMap::new(), HeaderMap::new());
 /// caller.insert(ACCEPT_LANGUAGE, "de".parse()?);
 /// caller.insert("x-user", "root".parse()?);
-/// allowed.copy(&caller, &mut sent);
+/// allowed.copy(&caller, None, &mut sent);
 /// assert_eq!((&sent[ACCEPT_LANGUAGE], sent.len()), (&"de".parse()?, 1));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
@@ -118,7 +119,11 @@ impl ForwardHeaders {
     /// Copies all values of the listed headers from the caller's request to `request`. A header that
     /// `request` already has is left unchanged. Headers that the caller's `Connection` nominates are
     /// not copied.
-    pub fn copy(&self, caller: &HeaderMap, request: &mut HeaderMap) {
+    ///
+    /// With `peer`, a listed `X-Forwarded-For`, `X-Forwarded-Proto` or `Forwarded` is extended by the
+    /// [`Peer`]. [`ForwardedLayer`](crate::forwarded::ForwardedLayer) has removed what an untrusted peer
+    /// sent in them.
+    pub fn copy(&self, caller: &HeaderMap, peer: Option<&Peer>, request: &mut HeaderMap) {
         let names = self.names.as_deref().unwrap_or_default();
         // The caller may nominate many headers. Most callers nominate no listed one, so `hops` is
         // mostly empty.
@@ -131,6 +136,9 @@ impl ForwardHeaders {
             }
             for value in caller.get_all(name) {
                 request.append(name, value.clone());
+            }
+            if let Some(peer) = peer {
+                peer.append(name, request);
             }
         }
     }
@@ -152,7 +160,7 @@ mod tests {
 
     fn sent(allowed: &ForwardHeaders, caller: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut sent = HeaderMap::new();
-        allowed.copy(&headers(caller), &mut sent);
+        allowed.copy(&headers(caller), None, &mut sent);
         sent
     }
 
@@ -209,7 +217,7 @@ mod tests {
         let user = HeaderName::from_static("x-user");
         let allowed = allow(user.clone()).unwrap();
         let mut request = headers(&[("x-user", "alice")]);
-        allowed.copy(&headers(&[("x-user", "root")]), &mut request);
+        allowed.copy(&headers(&[("x-user", "root")]), None, &mut request);
         assert!(request.get_all(&user).iter().eq(["alice"]));
     }
 

@@ -1,4 +1,4 @@
-//! Client addresses behind trusted proxies. For the headers of requests to downstreams, see
+//! Client addresses and schemes behind trusted proxies. For the headers of requests to downstreams, see
 //! [`forward`](crate::forward).
 //!
 //! A client can send any `X-Forwarded-For` or `Forwarded` ([RFC 7239]) header, and each proxy appends
@@ -20,18 +20,22 @@
 //!
 //! [RFC 7239]: https://www.rfc-editor.org/rfc/rfc7239
 
+mod peer;
+
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderName, Request, header::FORWARDED};
+use http::{HeaderMap, HeaderName, Request, header::FORWARDED, uri::Scheme};
 use ipnet::IpNet;
 use tower::Layer;
 
+pub use self::peer::Peer;
 use crate::service::{EditRequest, RequestEdit};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// All headers in which proxies describe their client.
 const PROXY_HEADERS: [HeaderName; 6] = [
@@ -39,7 +43,7 @@ const PROXY_HEADERS: [HeaderName; 6] = [
     X_FORWARDED_FOR,
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
+    X_FORWARDED_PROTO,
     HeaderName::from_static("x-real-ip"),
 ];
 
@@ -48,10 +52,10 @@ const PROXY_HEADERS: [HeaderName; 6] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For`, which most proxies write. The default.
+    /// `X-Forwarded-For`, which most proxies write, with `X-Forwarded-Proto`. The default.
     #[default]
     XForwardedFor,
-    /// `Forwarded` with its parameter `for`.
+    /// `Forwarded` with its parameters `for` and `proto`.
     Forwarded,
 }
 
@@ -67,7 +71,26 @@ impl ForwardedHeader {
     fn hop(self, element: &str) -> Option<IpAddr> {
         match self {
             Self::XForwardedFor => address(element.trim()),
-            Self::Forwarded => forwarded_for(element).and_then(address),
+            Self::Forwarded => parameter(element, "for").and_then(address),
+        }
+    }
+
+    /// Returns the scheme in one element of the list, or `None` if it has none that is known.
+    fn scheme(self, element: &str) -> Option<Scheme> {
+        let scheme = match self {
+            Self::XForwardedFor => element.trim(),
+            Self::Forwarded => parameter(element, "proto")?,
+        };
+        [Scheme::HTTP, Scheme::HTTPS]
+            .into_iter()
+            .find(|known| known.as_str().eq_ignore_ascii_case(scheme))
+    }
+
+    /// Returns the name of the header that lists the schemes.
+    const fn scheme_name(self) -> HeaderName {
+        match self {
+            Self::XForwardedFor => X_FORWARDED_PROTO,
+            Self::Forwarded => FORWARDED,
         }
     }
 }
@@ -77,8 +100,13 @@ impl ForwardedHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// Adds the [`ClientAddr`] to every request that has a [`PeerAddr`] from the server. See the
-/// [module docs](self).
+/// The scheme that the client uses, in the extensions of a request if it is known: the one that trusted
+/// proxies report, or else `https` if the connection uses TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientScheme(pub Scheme);
+
+/// Adds the [`ClientAddr`], the [`ClientScheme`] and the [`Peer`] to every request that has a [`PeerAddr`]
+/// from the server. See the [module docs](self).
 ///
 /// The layer also removes headers that a client could have made up. They are `Forwarded`,
 /// `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Port`, `X-Forwarded-Proto` and `X-Real-IP`.
@@ -88,7 +116,7 @@ pub struct ClientAddr(pub IpAddr);
 /// | from a trusted proxy, with [`ForwardedHeader::XForwardedFor`] | removes `Forwarded`, keeps the others |
 /// | from a trusted proxy, with [`ForwardedHeader::Forwarded`] | removes `X-Forwarded-For`, keeps the others |
 /// | from another peer | removes all of them |
-/// | without a [`PeerAddr`] | removes all of them and adds no [`ClientAddr`] |
+/// | without a [`PeerAddr`] | removes all of them and adds nothing |
 ///
 /// Cheap to clone. No proxy is trusted by default.
 #[derive(Clone, Debug, Default)]
@@ -130,21 +158,57 @@ impl ForwardedLayer {
     /// addresses are treated as IPv4.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        self.trace(peer, headers).0
+    }
+
+    /// Returns the client's address, and the number of trusted proxies in front of it.
+    fn trace(&self, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, usize) {
         let mut client = peer.to_canonical();
-        // Several lines form one list, so lines and elements are both read from the right.
-        let lines = headers.get_all(self.header.name()).iter().rev();
-        let mut elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+        let mut elements = elements(headers, &self.header.name());
+        let mut proxies = 0;
         // Each address was added by the hop to its right, so it counts only if that hop is trusted.
         while self.trusts(client) {
-            let element = elements
+            match elements
                 .next()
-                .and_then(|element| std::str::from_utf8(element).ok());
-            match element.and_then(|element| self.header.hop(element)) {
+                .flatten()
+                .and_then(|element| self.header.hop(element))
+            {
                 Some(hop) => client = hop.to_canonical(),
                 None => break,
             }
+            proxies += 1;
         }
-        client
+        (client, proxies)
+    }
+
+    /// Returns the scheme that the trusted proxy next to the client reports. `proxies` is the number of
+    /// trusted proxies. A list with fewer elements was set by the proxy that is nearest to the client.
+    fn reported_scheme(&self, proxies: usize, headers: &HeaderMap) -> Option<Scheme> {
+        elements(headers, &self.header.scheme_name())
+            .take(proxies.max(1))
+            .last()
+            .flatten()
+            .and_then(|element| self.header.scheme(element))
+    }
+
+    /// Adds the facts about the client and the peer to the extensions.
+    fn describe<B>(&self, peer: IpAddr, request: &mut Request<B>) {
+        let (client, proxies) = self.trace(peer, request.headers());
+        let peer = Peer {
+            addr: peer.to_canonical(),
+            scheme: request.extensions().get().cloned(),
+            is_trusted: self.trusts(peer.to_canonical()),
+        };
+        let reported = peer
+            .is_trusted
+            .then(|| self.reported_scheme(proxies, request.headers()));
+        let scheme = reported.flatten().or_else(|| peer.scheme.clone());
+        let extensions = request.extensions_mut();
+        extensions.insert(ClientAddr(client));
+        if let Some(scheme) = scheme {
+            extensions.insert(ClientScheme(scheme));
+        }
+        extensions.insert(peer);
     }
 
     /// Removes the headers of proxies, except those of a trusted peer. Of these, the list header that
@@ -178,16 +242,28 @@ fn address(text: &str) -> Option<IpAddr> {
         .or_else(|| bracketed().map(IpAddr::V6))
 }
 
-/// Returns the unquoted value of the only `for` parameter in an element of `Forwarded`.
+/// Returns the elements of the list in the header `name`, from the right. An element that is not UTF-8 is
+/// `None`.
+fn elements<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = Option<&'h str>> + use<'h> {
+    // Several lines form one list, so lines and elements are both read from the right.
+    let lines = headers.get_all(name).iter().rev();
+    let elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+    elements.map(|element| std::str::from_utf8(element).ok())
+}
+
+/// Returns the unquoted value of the only parameter `wanted` in an element of `Forwarded`.
 ///
 /// Returns `None` if any value of the element has an unbalanced quote. The comma before the element was
 /// then within a quoted string, and the apparent element is part of a value that a client chose.
-fn forwarded_for(element: &str) -> Option<&str> {
+fn parameter<'e>(element: &'e str, wanted: &str) -> Option<&'e str> {
     let mut found = None;
     for pair in element.split(';') {
         let (name, value) = pair.trim().split_once('=')?;
         let value = unquoted(value)?;
-        if name.eq_ignore_ascii_case("for") && found.replace(value).is_some() {
+        if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
             return None;
         }
     }
@@ -227,8 +303,7 @@ impl<B> RequestEdit<Request<B>> for ForwardedLayer {
         let peer = request.extensions().get();
         let peer = peer.map(|PeerAddr(peer)| peer.ip());
         if let Some(peer) = peer {
-            let client = self.client(peer, request.headers());
-            request.extensions_mut().insert(ClientAddr(client));
+            self.describe(peer, request);
         }
         self.clean(peer, request.headers_mut());
     }

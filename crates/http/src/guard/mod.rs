@@ -14,6 +14,12 @@
 //! | no `Host` (except in HTTP/1.0), two of them, an invalid one, or another host than the target's | 400 |
 //! | a `Transfer-Encoding` other than exactly `chunked` | 501 |
 //! | an `Expect` other than exactly `100-continue` | 417 |
+//! | several `Content-Type` lines | 400 |
+//! | an `https` target from a client that does not use TLS | 421 |
+//!
+//! The last check is of requests that have a [`ClientScheme`](crate::forwarded::ClientScheme) from
+//! [`ForwardedLayer`](crate::forwarded::ForwardedLayer). It is required by
+//! [RFC 9110 §7.4](https://www.rfc-editor.org/rfc/rfc9110#section-7.4).
 //!
 //! An HTTP/2 request may have its host in `:authority`, in `Host`, or in both if they are equal. An
 //! HTTP/1.1 request needs `Host` even if its target is an absolute URI.
@@ -47,7 +53,7 @@ mod target;
 
 use std::{error::Error, fmt};
 
-use http::{HeaderValue, Method, Request, header};
+use http::{HeaderValue, Method, Request, header, uri::Scheme};
 use tower_fanout_layers::{
     config,
     config::{ConfigError, ConfigErrors, Validate},
@@ -57,7 +63,7 @@ use tower_fanout_layers::{
 #[cfg(feature = "cors")]
 pub(crate) use self::host::is_authority;
 pub use self::layer::GuardLayer;
-use crate::problem::Code;
+use crate::{forwarded::ClientScheme, problem::Code};
 
 /// The methods of RFC 9110 and RFC 5789, except `TRACE` and `CONNECT`.
 const STANDARD_METHODS: [Method; 7] = [
@@ -120,6 +126,8 @@ labels! {
     /// | `HostMissing`, `DuplicateHost`, `HostSyntax`, `HostMismatch` | [`Code::BadHost`], 400 | yes |
     /// | `TransferCoding` | [`Code::TransferCodingUnsupported`], 501 | yes |
     /// | `Expectation` | [`Code::ExpectationFailed`], 417 | yes |
+    /// | `DuplicateContentType` | [`Code::InvalidRequest`], 400 | no |
+    /// | `InsecureTarget` | [`Code::Misdirected`], 421 | no |
     pub enum HeadError {
         /// The method is unknown.
         MethodUnknown = "method_unknown",
@@ -142,6 +150,10 @@ labels! {
         TransferCoding = "transfer_coding",
         /// The request has an expectation other than `100-continue`.
         Expectation = "expectation",
+        /// The request has more than one `Content-Type` header.
+        DuplicateContentType = "content_type_twice",
+        /// The target is an `https` URI, and the client does not use TLS.
+        InsecureTarget = "insecure_target",
     }
 }
 
@@ -167,6 +179,8 @@ impl HeadError {
             }
             Self::TransferCoding => Code::TransferCodingUnsupported,
             Self::Expectation => Code::ExpectationFailed,
+            Self::DuplicateContentType => Code::InvalidRequest,
+            Self::InsecureTarget => Code::Misdirected,
         }
     }
 
@@ -176,7 +190,11 @@ impl HeadError {
     pub const fn ends_connection(self) -> bool {
         !matches!(
             self,
-            Self::MethodUnknown | Self::MethodNotAllowed | Self::UriTooLong
+            Self::MethodUnknown
+                | Self::MethodNotAllowed
+                | Self::UriTooLong
+                | Self::DuplicateContentType
+                | Self::InsecureTarget
         )
     }
 }
@@ -197,7 +215,26 @@ pub fn check<B>(request: &Request<B>, config: &GuardConfig) -> Result<(), HeadEr
     if !expected.all(|expected| is(expected, "100-continue")) {
         return Err(HeadError::Expectation);
     }
+    if request
+        .headers()
+        .get_all(header::CONTENT_TYPE)
+        .iter()
+        .count()
+        > 1
+    {
+        return Err(HeadError::DuplicateContentType);
+    }
+    if is_insecure(request) {
+        return Err(HeadError::InsecureTarget);
+    }
     Ok(())
+}
+
+/// Returns `true` for an `https` target of a client that is known to use no TLS.
+fn is_insecure<B>(request: &Request<B>) -> bool {
+    let is_http = |ClientScheme(scheme): &ClientScheme| *scheme == Scheme::HTTP;
+    request.uri().scheme() == Some(&Scheme::HTTPS)
+        && request.extensions().get().is_some_and(is_http)
 }
 
 /// Returns `true` if `value` equals `known`, ignoring ASCII case.

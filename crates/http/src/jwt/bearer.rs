@@ -16,6 +16,9 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
     let rest = credentials(value).ok_or_else(|| other_scheme_reason(value))?;
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     let token = &rest[spaces..]; // `spaces` was counted in `rest`, so the range is valid.
+    if token.is_empty() {
+        return Err(Reason::EmptyToken);
+    }
     if token.len() > MAX_TOKEN {
         return Err(Reason::Oversize);
     }
@@ -33,7 +36,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
     // The alphabet of `b64token`.
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
     match std::str::from_utf8(token) {
-        Ok(token) if !token.is_empty() && token.as_bytes().iter().all(is_token) => Ok(token),
+        Ok(token) if token.as_bytes().iter().all(is_token) => Ok(token),
         _ => Err(Reason::Syntax),
     }
 }

@@ -10,7 +10,7 @@
 //! | request | [`Reason`] | response |
 //! |---|---|---|
 //! | without `Authorization`, or with another scheme than `Bearer` | `Missing`, `Scheme` | 401 `auth_required` |
-//! | with a malformed or repeated `Authorization` | `Syntax`, `Duplicate` | 400 `invalid_request` |
+//! | with a malformed or repeated `Authorization` | `Syntax`, `EmptyToken`, `Duplicate` | 400 `invalid_request` |
 //! | with a token that has expired and is otherwise valid | `Expired` | 401 `invalid_token`, by default with a detail |
 //! | with a valid token that lacks a role or scope | `Scope` | 403 `insufficient_scope` |
 //! | with any token, while no keys are available | `Unavailable` | 503 `auth_unavailable` with `Retry-After` |

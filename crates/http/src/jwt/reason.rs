@@ -11,8 +11,8 @@ labels! {
     ///
     /// The response has only the status and the [`Code`]; see [`code`](Self::code) for the table. From its
     /// code a caller can tell apart these groups: no bearer token (`Missing`, `Scheme`), a malformed or
-    /// repeated header (`Syntax`, `Duplicate`), `Scope`, `Unavailable`, and all others. `Expired` also has
-    /// a detail of its own, unless
+    /// repeated header (`Syntax`, `EmptyToken`, `Duplicate`), `Scope`, `Unavailable`, and all others.
+    /// `EmptyToken` and `Duplicate` also have a detail. `Expired` has one, unless
     /// [`JwtConfig::reveal_expired`](field@super::JwtConfig::reveal_expired) is `false`.
     pub enum Reason {
         /// The request has no `Authorization` header.
@@ -26,6 +26,8 @@ labels! {
         MissingScheme = "syntax",
         /// The `Authorization` header is not well formed by RFC 6750.
         Syntax = "syntax",
+        /// The `Authorization` header has the scheme `Bearer` and no token.
+        EmptyToken = "empty_token",
         /// The request has several tokens or several `Authorization` headers.
         Duplicate = "duplicate",
         /// The token is longer than 8 KiB.
@@ -114,7 +116,7 @@ impl Reason {
     /// | reason | code | status |
     /// |---|---|---|
     /// | `Missing`, `Scheme` | [`Code::AuthRequired`] | 401 |
-    /// | `Syntax`, `Duplicate` | [`Code::InvalidRequest`] | 400 |
+    /// | `Syntax`, `EmptyToken`, `Duplicate` | [`Code::InvalidRequest`] | 400 |
     /// | `Scope` | [`Code::InsufficientScope`] | 403 |
     /// | `Unavailable` | [`Code::AuthUnavailable`] | 503 |
     /// | all others | [`Code::InvalidToken`] | 401 |
@@ -122,7 +124,7 @@ impl Reason {
     pub const fn code(self) -> Code {
         match self {
             Self::Missing | Self::Scheme => Code::AuthRequired,
-            Self::Syntax | Self::Duplicate => Code::InvalidRequest,
+            Self::Syntax | Self::EmptyToken | Self::Duplicate => Code::InvalidRequest,
             Self::Scope => Code::InsufficientScope,
             Self::Unavailable => Code::AuthUnavailable,
             _ => Code::InvalidToken,
@@ -151,7 +153,11 @@ impl Reason {
         if code == Code::InsufficientScope && !scope.is_empty() {
             challenge += &format!(", scope=\"{}\"", quotable(scope));
         }
-        let problem = Problem::new(code);
+        let problem = match self {
+            Self::EmptyToken => Problem::new(code).detail("The bearer token is empty."),
+            Self::Duplicate => Problem::new(code).detail("More than one credential was sent."),
+            _ => Problem::new(code),
+        };
         match HeaderValue::try_from(challenge) {
             Ok(challenge) => problem.header(WWW_AUTHENTICATE, challenge),
             Err(_) => problem,

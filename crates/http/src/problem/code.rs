@@ -25,7 +25,8 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Status 400: a header is invalid. Sent by `JwtLayer` for a malformed or repeated `Authorization` header.
+    /// Status 400: a header is invalid. Sent by `JwtLayer` for a malformed or repeated `Authorization` header,
+    /// and by [`GuardLayer`](crate::guard::GuardLayer) for a repeated `Content-Type` header.
     /// The code for a malformed token in a well-formed header is `InvalidToken`.
     InvalidRequest = 400 "invalid_request" "The request is invalid",
     /// Status 400: the body is not JSON. Sent by handlers.
@@ -70,6 +71,9 @@ codes! {
     /// Status 417: the expectation of the client is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     ExpectationFailed = 417 "expectation_failed" "The expectation is not supported",
+    /// Status 421: the target is an `https` URI, and the client does not use TLS. Sent by
+    /// [`GuardLayer`](crate::guard::GuardLayer).
+    Misdirected = 421 "misdirected" "The target requires TLS",
     /// Status 422: fields have invalid values. Sent by handlers, with a [`FieldError`](super::FieldError) for
     /// each field.
     Validation = 422 "validation" "The request has invalid fields",

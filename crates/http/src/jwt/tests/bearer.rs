@@ -75,8 +75,8 @@ async fn fault_a5_a6_a8_answers_400_to_malformed_headers() {
     let joined = format!("{bearer}, {bearer}");
     let after_basic = format!("Basic YTpi, {bearer}");
     let lines: [(&[&[u8]], &str); 11] = [
-        (&[b"Bearer"], "syntax"),
-        (&[b"Bearer    "], "syntax"),
+        (&[b"Bearer"], "empty_token"),
+        (&[b"Bearer    "], "empty_token"),
         (&[bearer.as_bytes(), bearer.as_bytes()], "duplicate"),
         (&[bearer.as_bytes(), b"Basic YTpi"], "duplicate"),
         (&[b"Basic YTpi", bearer.as_bytes()], "duplicate"),
