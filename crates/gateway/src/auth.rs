@@ -5,13 +5,16 @@ use std::error::Error;
 use axum::routing::MethodRouter;
 use indexmap::IndexMap;
 use metrics::{counter, gauge};
-use tower_fanout_http::jwt::{
-    JwtConfig, JwtLayer, KeySet, Keys, Outcome, Verifier,
-    jwks::{FetchOutcome, Jwks},
+use tower_fanout_http::{
+    client::{Client, ClientTlsConfig},
+    jwt::{
+        JwtConfig, JwtLayer, KeySet, Keys, Outcome, Verifier,
+        jwks::{FetchOutcome, Jwks},
+    },
 };
 
 use crate::{
-    config::{Config, JwksSource, Jwt, KeysConfig, RouteAuth},
+    config::{CertFile, Config, JwksSource, Jwt, KeysConfig, RouteAuth, StaticKey},
     telemetry,
 };
 
@@ -23,11 +26,12 @@ pub(crate) struct Auth {
     issuers: IndexMap<String, Issuer>,
 }
 
+/// A JWT provider with its current keys.
 #[derive(Clone, Debug)]
-struct Issuer {
+pub(crate) struct Issuer {
     keys: Keys,
-    /// The JWKS poller. `None` if the keys are static.
-    jwks: Option<Jwks>,
+    /// The JWKS poller and its client. `None` if the keys are static.
+    jwks: Option<(Jwks, Client)>,
     config: Jwt,
 }
 
@@ -54,10 +58,16 @@ impl Auth {
     /// Updates the gauges with the age of the fetched keys.
     pub(crate) fn measure(&self) {
         for (name, issuer) in &self.issuers {
-            if let Some(age) = issuer.jwks.as_ref().and_then(Jwks::age) {
+            let jwks = issuer.jwks.as_ref();
+            if let Some(age) = jwks.and_then(|(jwks, _)| jwks.age()) {
                 gauge!("fanout_jwks_age_seconds", "issuer" => name.clone()).set(age.as_secs_f64());
             }
         }
+    }
+
+    /// Returns the providers by name.
+    pub(crate) fn issuers(&self) -> impl Iterator<Item = (&str, &Issuer)> {
+        self.issuers.iter().map(|(name, issuer)| (&**name, issuer))
     }
 
     /// Protects `handler` with the checks of `auth`. `None` leaves it open to every caller.
@@ -105,10 +115,13 @@ impl Auth {
 impl Issuer {
     async fn start(name: &str, config: &Jwt) -> Result<Self, BoxError> {
         let (keys, jwks): (Keys, _) = match &config.keys {
-            KeysConfig::Given { keys, .. } => (KeySet::new(keys.iter().cloned())?.into(), None),
+            KeysConfig::Given { keys, .. } => {
+                let keys = keys.iter().map(|one| one.key().clone());
+                (KeySet::new(keys)?.into(), None)
+            }
             KeysConfig::Fetched(source) => {
-                let jwks = fetch(name.to_owned(), source).await?;
-                (jwks.clone().into(), Some(jwks))
+                let (jwks, client) = fetch(name.to_owned(), source).await?;
+                (jwks.clone().into(), Some((jwks, client)))
             }
         };
         // Validated here, because the layers of a route are built where errors can no longer be returned.
@@ -119,16 +132,59 @@ impl Issuer {
             config: config.clone(),
         })
     }
+
+    /// Returns `true` if a key or a CA certificate of the provider is in a file.
+    pub(crate) fn has_files(&self) -> bool {
+        match &self.config.keys {
+            KeysConfig::Given { keys, .. } => keys.iter().any(StaticKey::is_in_file),
+            KeysConfig::Fetched(source) => !source.tls_files.is_empty(),
+        }
+    }
+
+    /// Returns the files with CA certificates for the JWKS.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &CertFile> {
+        let source = match &self.config.keys {
+            KeysConfig::Given { .. } => None,
+            KeysConfig::Fetched(source) => Some(source),
+        };
+        source
+            .into_iter()
+            .flat_map(|source| source.tls_files.files())
+    }
+
+    /// Reads the files of the keys, or of the CA certificates for the JWKS, again.
+    ///
+    /// # Errors
+    /// Returns an error if a file is unreadable or invalid. What is in use then stays in use.
+    pub(crate) fn reload(&self) -> Result<(), BoxError> {
+        match (&self.config.keys, &self.jwks) {
+            (KeysConfig::Fetched(source), Some((_, client))) => source
+                .tls_files
+                .reload(ClientTlsConfig::default(), |tls| client.replace_tls(tls)),
+            (KeysConfig::Given { keys, .. }, _) => {
+                let keys = keys
+                    .iter()
+                    .map(StaticKey::reload)
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.keys.replace(KeySet::new(keys)?);
+                Ok(())
+            }
+            // `start` creates a poller for each provider with fetched keys.
+            (KeysConfig::Fetched(_), None) => Ok(()),
+        }
+    }
 }
 
 /// Starts to poll the JWKS of the provider `name`, and counts the fetches by outcome.
-async fn fetch(name: String, source: &JwksSource) -> Result<Jwks, BoxError> {
+async fn fetch(name: String, source: &JwksSource) -> Result<(Jwks, Client), BoxError> {
     let count = move |outcome: FetchOutcome| {
         let (issuer, outcome) = (name.clone(), outcome.as_str());
         counter!("fanout_jwks_fetch_total", "issuer" => issuer, "outcome" => outcome).increment(1);
     };
     let config = source.config.clone();
-    Ok(Jwks::start_with(source.client()?, &source.url, config, count).await?)
+    let client = source.client()?;
+    let jwks = Jwks::start_with(client.clone(), &source.url, config, count).await?;
+    Ok((jwks, client))
 }
 
 fn count(outcome: Outcome) {

@@ -1,6 +1,7 @@
 //! A downstream of the gateway: policy, state, client and last failure.
 
 use std::{
+    error::Error,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -10,9 +11,14 @@ use tower_fanout::{
     Branch, Downstream, ErrorKind, breaker_state,
     layers::{ClassifyHttp, ConcurrencyLayer, ConfigError, breaker::State},
 };
-use tower_fanout_http::{client::Client, forward::ForwardHeaders};
+use tower_fanout_http::{
+    client::{Client, ClientTlsConfig},
+    forward::ForwardHeaders,
+};
 
-use crate::config::DownstreamConfig;
+use crate::config::{ClientTlsFiles, DownstreamConfig};
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A downstream, shared by all routes that call it.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub(crate) struct Backend {
     pub(crate) client: Client,
     /// Headers of the caller that are forwarded to it.
     pub(crate) forward: ForwardHeaders,
+    /// TLS settings as of the configuration, and the files of their certificates.
+    tls: (ClientTlsConfig, ClientTlsFiles),
     /// Kind and time of the last failure.
     last_failure: Mutex<Option<(ErrorKind, SystemTime)>>,
 }
@@ -41,8 +49,24 @@ impl Backend {
             downstream: Downstream::new(name, config.policy.clone(), classify)?,
             client: Client::new(&config.endpoint, config.client.clone())?,
             forward: config.forward.clone(),
+            tls: (config.client.tls.clone(), config.tls_files.clone()),
             last_failure: Mutex::default(),
         })
+    }
+
+    /// Returns the files of the CAs and of the client certificate.
+    #[must_use]
+    pub(crate) const fn tls_files(&self) -> &ClientTlsFiles {
+        &self.tls.1
+    }
+
+    /// Reads the files of the CAs and of the client certificate again. New connections use their contents.
+    ///
+    /// # Errors
+    /// Returns an error if a file is unreadable or invalid. What is in use then stays in use.
+    pub(crate) fn reload_tls(&self) -> Result<(), BoxError> {
+        let (tls, files) = &self.tls;
+        files.reload(tls.clone(), |tls| self.client.replace_tls(tls))
     }
 
     /// Returns the state of the circuit breaker, or `None` if it is off.

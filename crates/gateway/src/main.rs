@@ -15,6 +15,7 @@ mod normalize;
 mod openapi;
 mod orchestrate;
 mod output;
+mod reload;
 mod route;
 mod run;
 mod telemetry;
@@ -86,23 +87,25 @@ async fn main() -> ExitCode {
 
 async fn serve(path: &Path) -> Outcome {
     let config = Config::load(path)?;
-    let _flush = telemetry::log(&config.logs)?;
+    let flush = telemetry::log(&config.logs)?;
     for warning in config.warnings.diagnostics() {
         tracing::warn!(path = warning.path, "{}", warning.message);
     }
     // Handlers are installed before the first fetch, so that a signal during startup is not lost.
-    let stop = signals()?;
+    let signals = signals()?;
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone())?;
     let auth = match Auth::start(&config).await {
         Ok(auth) => auth,
         Err(error) => {
+            // The error is the last line, after the log lines that lead to it.
+            drop(flush);
             print_error(error);
             return Ok(ExitCode::from(EX_CONFIG));
         }
     };
     let sockets = Sockets::bind(&config.server)?;
-    run(&app, &auth, ready, sockets, &config.server, stop).await?;
+    run(&app, &auth, ready, sockets, &config.server, signals).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,7 +7,7 @@ use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
     time::{interval, sleep},
 };
@@ -15,11 +15,7 @@ use tower_fanout::layers::{ConcurrencyLayer, ConfigError};
 use tower_fanout_http::server::{self, CloseReason, Connections, ShutdownOutcome};
 
 use crate::{
-    app::App,
-    auth::Auth,
-    backend::Backend,
-    config::{ReloadableCert, Server},
-    health::Readiness,
+    app::App, auth::Auth, backend::Backend, config::Server, health::Readiness, reload::LoadedFiles,
     telemetry,
 };
 
@@ -67,7 +63,8 @@ impl Sockets {
     }
 }
 
-/// Serves `app` to callers that `auth` admits, until `stop` resolves.
+/// Serves `app` to callers that `auth` admits, until `stop` resolves. Reads certificates and keys again at
+/// each of `hangups`.
 ///
 /// Shutdown then takes three steps: readiness turns off, new requests are accepted for the drain delay,
 /// and requests in flight complete within the grace period.
@@ -80,19 +77,21 @@ pub(crate) async fn run(
     ready: Readiness,
     sockets: Sockets,
     server: &Server,
-    stop: impl Future<Output = ()>,
+    (stop, hangups): (impl Future<Output = ()>, Signal),
 ) -> Result<ShutdownOutcome, ConfigError> {
     let public = server::Server::new(server.config.clone())?;
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
     // Dropping the set aborts its tasks.
     let mut background = JoinSet::new();
+    let files = LoadedFiles::new(server.certificate.clone(), app.backends(), auth);
     background.spawn(admin(
         sockets.admin.0,
         app.backends().to_vec(),
         server.config.connections.clone(),
         auth.clone(),
+        files.clone(),
     ));
-    background.spawn(reload(server.certificate.clone()));
+    background.spawn(reload(files, hangups));
     // The sockets are bound, so early connections wait in the backlog until `serve` accepts them.
     ready.set(true);
     let stop = async {
@@ -110,46 +109,36 @@ pub(crate) async fn run(
     Ok(stopped)
 }
 
-/// Reloads the certificate at each SIGHUP.
-async fn reload(certificate: Option<ReloadableCert>) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-        return;
-    };
+/// Reads certificates and keys again at each SIGHUP.
+async fn reload(files: LoadedFiles, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
-        match certificate.as_ref().map(ReloadableCert::reload) {
-            None => tracing::info!("SIGHUP ignored, no certificate is configured"),
-            Some(Ok(())) => tracing::info!("certificate reloaded"),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "certificate reload failed, keeping the current certificate")
-            }
-        }
+        files.reload();
     }
 }
 
-/// Returns a future that resolves at the first SIGTERM or SIGINT. A second signal ends the process at
-/// once, with exit code 130.
+/// Returns a future that resolves at the first SIGTERM or SIGINT, and the SIGHUPs from now on. A second
+/// SIGTERM or SIGINT ends the process at once, with exit code 130.
 ///
 /// # Errors
 /// Returns an error if the signal handlers cannot be installed.
-pub(crate) fn signals() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn signals() -> io::Result<(impl Future<Output = ()>, Signal)> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    Ok(async move {
+    let hangups = signal(SignalKind::hangup())?;
+    let stop = async move {
         either(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
             // 128 + SIGINT, the convention of shells.
             std::process::exit(130);
         });
-    })
+    };
+    Ok((stop, hangups))
 }
 
-async fn either(
-    terminate: &mut tokio::signal::unix::Signal,
-    interrupt: &mut tokio::signal::unix::Signal,
-) {
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -162,6 +151,7 @@ async fn admin(
     backends: Vec<Arc<Backend>>,
     connections: Connections,
     auth: Auth,
+    files: LoadedFiles,
 ) {
     let metrics = telemetry::metrics();
     let mut background = JoinSet::new();
@@ -171,6 +161,7 @@ async fn admin(
         backends.iter().for_each(|backend| measure(backend));
         count(&connections);
         auth.measure();
+        files.measure();
         std::future::ready(metrics.render())
     };
     let router = Router::new().route("/metrics", get(page));

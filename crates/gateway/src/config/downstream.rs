@@ -13,8 +13,8 @@ use tower_fanout_http::{
 
 use super::{
     reader::{MapReader, ValueReader},
-    tls::pair,
-    value::{self, duration, file, head_size, header_name, known, size, within, word},
+    tls::{CertFile, CertKind, ClientTlsFiles, PairFiles},
+    value::{self, duration, head_size, header_name, known, size, within, word},
 };
 
 /// A downstream service.
@@ -26,6 +26,8 @@ pub(crate) struct DownstreamConfig {
     pub(crate) policy: Policy,
     /// Connection settings and response limits.
     pub(crate) client: ClientConfig,
+    /// The files of the certificates in `client`.
+    pub(crate) tls_files: ClientTlsFiles,
     /// Headers of the caller that are forwarded to the service.
     pub(crate) forward: ForwardHeaders,
 }
@@ -44,11 +46,13 @@ fn downstream(reader: &ValueReader<'_>, policies: &IndexMap<String, Policy>) -> 
     let mut map = reader.as_map();
     let endpoint = map.get_required("endpoints", endpoint).unwrap_or_default();
     let policy = map.get("policy", |reader| known(reader, "policy", policies.keys()));
+    let (client, tls_files) = client(&mut map, &endpoint);
     let config = DownstreamConfig {
         policy: policy
             .map(|name| policies[&name].clone())
             .unwrap_or_default(),
-        client: client(&mut map, &endpoint),
+        client,
+        tls_files,
         forward: forward(&mut map),
         endpoint,
     };
@@ -76,9 +80,10 @@ fn is_https(endpoint: &Uri) -> bool {
     endpoint.scheme() == Some(&Scheme::HTTPS)
 }
 
-/// Reads the connection settings and response limits of the service at `endpoint`.
-fn client(map: &mut MapReader<'_>, endpoint: &Uri) -> ClientConfig {
-    let mut client = ClientConfig::default();
+/// Reads the connection settings and response limits of the service at `endpoint`, and the files of its
+/// certificates.
+fn client(map: &mut MapReader<'_>, endpoint: &Uri) -> (ClientConfig, ClientTlsFiles) {
+    let (mut client, mut files) = (ClientConfig::default(), ClientTlsFiles::default());
     map.set("max_response", &mut client.max_response, size);
     map.set("max_head", &mut client.max_head, head_size);
     map.set("connect_timeout", &mut client.connect_timeout, duration);
@@ -94,7 +99,7 @@ fn client(map: &mut MapReader<'_>, endpoint: &Uri) -> ClientConfig {
     });
     let plain = !is_https(endpoint);
     if let Some(reader) = map.take("tls") {
-        client.tls = tls(&reader);
+        (client.tls, files) = tls(&reader);
         if plain {
             reader.error(
                 "invalid",
@@ -103,7 +108,7 @@ fn client(map: &mut MapReader<'_>, endpoint: &Uri) -> ClientConfig {
         }
     }
     client.http2 = http2(map, plain);
-    client
+    (client, files)
 }
 
 /// Reads the HTTP/2 mode. Without TLS (`plain`), ALPN is an error, as it is part of the TLS handshake.
@@ -138,14 +143,15 @@ fn http2(map: &mut MapReader<'_>, plain: bool) -> Http2 {
 }
 
 /// Reads the trusted CA, the client certificate and the other TLS options.
-fn tls(reader: &ValueReader<'_>) -> ClientTlsConfig {
+fn tls(reader: &ValueReader<'_>) -> (ClientTlsConfig, ClientTlsFiles) {
     let mut tls = ClientTlsConfig::default();
     let mut map = reader.as_map();
-    tls.ca = map.get("ca_file", |reader| {
-        file(reader).filter(|pem| is_ca(reader, pem))
+    let ca = map.get("ca_file", |reader| {
+        let loaded = CertFile::load(reader, CertKind::Authorities);
+        loaded.filter(|(_, pem)| is_ca(reader, pem))
     });
-    tls.identity = match (map.take("cert_file"), map.take("key_file")) {
-        (Some(cert), Some(key)) => pair(&cert, &key).map(|(chain, key)| Identity::new(chain, key)),
+    let pair = match (map.take("cert_file"), map.take("key_file")) {
+        (Some(cert), Some(key)) => PairFiles::load(&cert, &key),
         (None, None) => None,
         _ => {
             reader.error(
@@ -162,7 +168,14 @@ fn tls(reader: &ValueReader<'_>) -> ClientTlsConfig {
     });
     map.set("verify", &mut tls.verify, verify);
     map.finish();
-    tls
+    let mut files = ClientTlsFiles::default();
+    if let Some((file, pem)) = ca {
+        (files.ca, tls.ca) = (Some(file), Some(pem));
+    }
+    if let Some((pair, chain, key)) = pair {
+        (files.pair, tls.identity) = (Some(pair), Some(Identity::new(chain, key)));
+    }
+    (tls, files)
 }
 
 /// Returns `true` if `pem` holds certificates that can serve as trust anchors.

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod auth;
+mod certificate;
 mod check;
 mod diagnostic;
 mod downstream;
@@ -44,12 +45,12 @@ use tower_fanout_json::{
 
 pub(crate) use self::{
     aggregate::Aggregate,
-    auth::{JwksSource, Jwt, KeysConfig, RouteAuth},
+    auth::{JwksSource, Jwt, KeysConfig, RouteAuth, StaticKey},
     diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
     route_path::{ORCHESTRATE, RoutePath},
     server::Server,
-    tls::ReloadableCert,
+    tls::{CertFile, ClientTlsFiles, ReloadableCert},
 };
 
 /// Maximum size of a configuration file, in bytes.

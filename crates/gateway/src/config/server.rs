@@ -14,8 +14,8 @@ use tower_fanout_http::{
 use super::{
     node::method,
     reader::{MapReader, ValueReader},
-    tls::{ReloadableCert, pair},
-    value::{address, duration, file, head_size, header_name, in_range, size, word},
+    tls::{CertFile, CertKind, PairFiles, ReloadableCert},
+    value::{address, duration, head_size, header_name, in_range, size, word},
 };
 
 /// The listeners and their limits.
@@ -135,12 +135,16 @@ fn tls(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
     let (cert, key) = (map.require("cert_file"), map.require("key_file"));
     let clients = map.take("client_ca_file");
     map.finish();
-    let authority = clients.as_ref().map(file);
+    let authority = clients
+        .as_ref()
+        .map(|reader| CertFile::load(reader, CertKind::Authorities));
     let (cert, key) = (cert?, key?);
-    let (chain, secret) = pair(&cert, &key)?;
-    let tls = match authority {
+    let (pair, chain, secret) = PairFiles::load(&cert, &key)?;
+    // An unreadable CA file must not become `None`, which admits every client.
+    let authority = authority.map_or(Some(None), |authority| authority.map(Some))?;
+    let tls = match &authority {
         None => ServerTls::new(&chain, &secret),
-        Some(authority) => ServerTls::with_client_authority(&chain, &secret, &authority?),
+        Some((_, pem)) => ServerTls::with_client_authority(&chain, &secret, pem),
     };
     let tls = tls.map_err(|error| {
         let reader = clients.as_ref().unwrap_or(reader);
@@ -148,8 +152,8 @@ fn tls(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
     });
     Some(ReloadableCert {
         tls: tls.ok()?,
-        cert: cert.text()?.into(),
-        key: key.text()?.into(),
+        pair,
+        clients: authority.map(|(file, _)| file),
     })
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn demo(
     listen: SocketAddr,
     down: &[String],
 ) -> Result<ShutdownOutcome, Box<dyn Error + Send + Sync>> {
-    let stop = signals()?;
+    let signals = signals()?;
     // One UUID has only 122 random bits, so the secret consists of two.
     let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let mut variables = vec![
@@ -71,7 +71,7 @@ pub(crate) async fn demo(
     let auth = Auth::start(&config).await?;
     let sockets = Sockets::bind(&config.server)?;
     print_welcome(&sockets, secret.as_bytes())?;
-    Ok(run(&app, &auth, ready, sockets, &config.server, stop).await?)
+    Ok(run(&app, &auth, ready, sockets, &config.server, signals).await?)
 }
 
 /// Prints a `curl` command with a token that is valid for an hour, and the addresses to visit.

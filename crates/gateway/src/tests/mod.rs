@@ -23,6 +23,8 @@ mod stub;
 
 use std::{future::pending, net::SocketAddr};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use self::{client::*, net::*, stub::*};
 use crate::{
     app::App,
@@ -44,7 +46,8 @@ async fn start_server(text: &str) -> (SocketAddr, Server) {
     let sockets = Sockets::bind(&config.server).unwrap();
     let addr = sockets.public();
     tokio::spawn(async move {
-        run(&app, &auth, ready, sockets, &config.server, pending())
+        let signals = (pending(), signal(SignalKind::hangup()).unwrap());
+        run(&app, &auth, ready, sockets, &config.server, signals)
             .await
             .unwrap();
     });

@@ -11,6 +11,8 @@ use std::{
     vec,
 };
 
+#[cfg(feature = "tls")]
+use arc_swap::ArcSwap;
 use http::Uri;
 use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name},
@@ -24,9 +26,9 @@ use tokio::{
 use tower::{Service, ServiceExt};
 use tower_fanout_layers::config::ConfigError;
 
-#[cfg(feature = "tls")]
-use super::tls::Tls;
 use super::{ClientConfig, ClientError, endpoint::Endpoint, resolve::Lookup};
+#[cfg(feature = "tls")]
+use super::{ClientTlsConfig, Http2, tls::Tls};
 
 /// A [`Service`] that opens connections to one downstream.
 #[derive(Clone)]
@@ -39,7 +41,10 @@ struct Target {
     /// `true` if every connection uses HTTP/2, with or without ALPN.
     http2: bool,
     #[cfg(feature = "tls")]
-    tls: Option<Tls>,
+    tls: Option<ArcSwap<Tls>>,
+    /// The HTTP/2 mode, which ALPN depends on.
+    #[cfg(feature = "tls")]
+    mode: Http2,
 }
 
 impl Connector {
@@ -51,10 +56,29 @@ impl Connector {
             http2: config.http2.is_prior_knowledge(),
             #[cfg(feature = "tls")]
             tls: match endpoint.is_https() {
-                true => Some(Tls::new(endpoint.name(), config)?),
+                true => Some(ArcSwap::from_pointee(Tls::new(endpoint.name(), config)?)),
                 false => None,
             },
+            #[cfg(feature = "tls")]
+            mode: config.http2,
         })))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Connector {
+    /// Replaces the TLS settings for new connections. Has no effect without TLS.
+    pub(super) fn replace_tls(&self, tls: ClientTlsConfig) -> Result<(), ConfigError> {
+        let Some(current) = &self.0.tls else {
+            return Ok(());
+        };
+        let config = ClientConfig {
+            http2: self.0.mode,
+            tls,
+            ..ClientConfig::default()
+        };
+        current.store(Arc::new(Tls::new(&self.0.name, &config)?));
+        Ok(())
     }
 }
 
@@ -88,6 +112,7 @@ impl Target {
         let stream = stream.into_inner();
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
+            let tls = tls.load_full();
             let stream = tls.secure(stream, remaining()).await?;
             return Ok(Wire::over_tls(stream, self.http2));
         }

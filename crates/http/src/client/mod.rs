@@ -145,6 +145,16 @@ impl Client {
             endpoint: Arc::new(endpoint),
         })
     }
+
+    /// Replaces the TLS settings of this client and its clones for new connections. Open connections are
+    /// not affected. Has no effect if the endpoint does not begin with `https://`.
+    ///
+    /// # Errors
+    /// Returns an error if a certificate or a key cannot be used. The client then keeps its settings.
+    #[cfg(feature = "tls")]
+    pub fn replace_tls(&self, tls: ClientTlsConfig) -> Result<(), ConfigError> {
+        self.pool.connector.replace_tls(tls)
+    }
 }
 
 impl fmt::Debug for Client {

@@ -33,6 +33,8 @@ pub(super) struct Pool {
     /// `true` if every connection uses HTTP/2 by prior knowledge.
     pub(super) http2: bool,
     pub(super) max_response: usize,
+    #[cfg(feature = "tls")]
+    pub(super) connector: Connector,
 }
 
 impl Pool {
@@ -62,6 +64,8 @@ impl Pool {
             permits: max.map(|max| Arc::new(Semaphore::new(max))),
             http2,
             max_response: config.max_response,
+            #[cfg(feature = "tls")]
+            connector,
         })
     }
 

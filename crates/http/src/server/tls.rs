@@ -21,12 +21,7 @@ use crate::pem::{certificates, provider, roots};
 ///
 /// Clones share the certificate: [`replace`](Self::replace) on one of them replaces it for all.
 #[derive(Clone)]
-pub struct ServerTls(Arc<Inner>);
-
-struct Inner {
-    config: ArcSwap<ServerConfig>,
-    clients: Arc<dyn ClientCertVerifier>,
-}
+pub struct ServerTls(Arc<ArcSwap<ServerConfig>>);
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,19 +66,14 @@ impl ServerTls {
         key: &[u8],
         clients: Arc<dyn ClientCertVerifier>,
     ) -> Result<Self, ConfigError> {
-        let config = ArcSwap::from_pointee(config(chain, key, Arc::clone(&clients))?);
-        Ok(Self(Arc::new(Inner { config, clients })))
+        let config = config(chain, key, clients)?;
+        Ok(Self(Arc::new(ArcSwap::from_pointee(config))))
     }
 
-    /// Replaces the certificate and the key for all new connections. Open connections are not
-    /// affected. The CA for client certificates cannot be replaced and stays in effect.
-    ///
-    /// # Errors
-    /// The errors of [`new`](Self::new). After an error the server keeps the current certificate.
-    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), ConfigError> {
-        let config = config(chain, key, Arc::clone(&self.0.clients))?;
-        self.0.config.store(Arc::new(config));
-        Ok(())
+    /// Switches this config and its clones to the certificate, the key and the client CAs of `other`, for
+    /// all new connections. Open connections are not affected.
+    pub fn replace(&self, other: &Self) {
+        self.0.store(other.0.load_full());
     }
 
     /// Performs the handshake on `socket`, with the current certificate.
@@ -91,9 +81,7 @@ impl ServerTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        TlsAcceptor::from(self.0.config.load_full())
-            .accept(socket)
-            .await
+        TlsAcceptor::from(self.0.load_full()).accept(socket).await
     }
 }
 

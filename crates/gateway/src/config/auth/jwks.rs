@@ -11,7 +11,8 @@ use tower_fanout_http::{
 
 use super::super::{
     reader::ValueReader,
-    value::{self, duration, file, size, word},
+    tls::{CertFile, CertKind, ClientTlsFiles},
+    value::{self, duration, size, word},
 };
 
 /// A JWK set that an issuer publishes.
@@ -23,6 +24,8 @@ pub(crate) struct JwksSource {
     pub(crate) config: JwksConfig,
     /// CA certificates in PEM for the URL, in place of the system's. `None` uses the system's.
     pub(crate) ca: Option<Vec<u8>>,
+    /// The file of `ca`.
+    pub(crate) tls_files: ClientTlsFiles,
 }
 
 impl JwksSource {
@@ -59,12 +62,21 @@ pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
         reader.error("invalid", format!("algorithms: {}", error.message()));
         valid = false;
     }
-    let ca = ca_reader.as_ref().map(file);
+    let ca = ca_reader
+        .as_ref()
+        .map(|reader| CertFile::load(reader, CertKind::Authorities));
+    // An unreadable CA file must not become `None`, which trusts the system's CAs.
+    let ca = ca.map_or(Some(None), |ca| ca.map(Some));
+    let url = url(url_reader.as_ref()?)?;
+    let (file, ca) = ca?.unzip();
     let source = JwksSource {
-        url: url(url_reader.as_ref()?)?,
+        url,
         config: valid.then_some(config)?,
-        // An unreadable CA file must not become `None`, which trusts the system's CAs.
-        ca: ca.map_or(Some(None), |ca| ca.map(Some))?,
+        ca,
+        tls_files: ClientTlsFiles {
+            ca: file,
+            pair: None,
+        },
     };
     if let Err(error) = source.client() {
         ca_reader.or(url_reader)?.error("invalid", error.message());

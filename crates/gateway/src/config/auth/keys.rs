@@ -1,5 +1,7 @@
 //! Reads verification keys: static keys, or the JWKS they are fetched from.
 
+use std::{error::Error, fs, path::PathBuf};
+
 use tower_fanout_http::jwt::{Algorithm, Key, KeySet};
 
 use super::{
@@ -17,12 +19,57 @@ pub(crate) enum KeysConfig {
     /// Static keys.
     Given {
         /// The keys, each with its algorithm.
-        keys: Vec<Key>,
+        keys: Vec<StaticKey>,
         /// Algorithm and material of the first key, which signs the tokens of `fanout token`.
         signing: Option<(Algorithm, Secret)>,
     },
     /// Keys fetched from the JWKS of the issuer.
-    Fetched(JwksSource),
+    Fetched(Box<JwksSource>),
+}
+
+/// A static key, and the file that it is loaded from.
+#[derive(Clone, Debug)]
+pub(crate) struct StaticKey {
+    key: Key,
+    /// `None` if the key is in the configuration itself.
+    file: Option<KeyFile>,
+}
+
+#[derive(Clone, Debug)]
+struct KeyFile {
+    path: PathBuf,
+    is_secret: bool,
+    kid: Option<String>,
+    /// The algorithms of which exactly one must fit the key.
+    candidates: Vec<Algorithm>,
+}
+
+impl StaticKey {
+    /// Returns the key as it was loaded with the configuration.
+    pub(crate) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Returns `true` if the key is in a file.
+    pub(crate) const fn is_in_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Reads the file of the key again. A key in the configuration itself is returned as it is.
+    ///
+    /// # Errors
+    /// Returns an error if the file is unreadable or holds no key of an allowed algorithm.
+    pub(crate) fn reload(&self) -> Result<Key, Box<dyn Error + Send + Sync>> {
+        let Some(file) = &self.file else {
+            return Ok(self.key.clone());
+        };
+        let bytes = fs::read(&file.path);
+        let bytes = bytes.map_err(|error| format!("cannot read the key file: {error}"))?;
+        let material = trimmed(bytes, file.is_secret);
+        let (key, _) =
+            only_fitting(&file.candidates, &material).map_err(|misfit| misfit.message)?;
+        Ok(with_kid(key, file.kid.as_ref()))
+    }
 }
 
 /// Reads the allowed algorithms. Reports a mix of HMAC and public-key algorithms, which would let an
@@ -63,7 +110,13 @@ pub(super) fn keys(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
         .collect();
     match (&*published, &*items) {
         ([], _) => {}
-        ([_], [_]) => return fetched.into_iter().next()?.map(KeysConfig::Fetched),
+        ([_], [_]) => {
+            return fetched
+                .into_iter()
+                .next()?
+                .map(Box::new)
+                .map(KeysConfig::Fetched);
+        }
         ([first, ..], _) => {
             first.error("mixed_keys", "\"jwks\" must be the only entry of \"keys\"");
             return None;
@@ -72,7 +125,7 @@ pub(super) fn keys(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
     let (keys, materials): (Vec<_>, Vec<_>) = given.into_iter().flatten().unzip();
     // Errors of single keys are already reported.
     if keys.len() == items.len()
-        && let Err(error) = KeySet::new(keys.clone())
+        && let Err(error) = KeySet::new(keys.iter().map(|one| one.key.clone()))
     {
         reader.error("invalid", error);
     }
@@ -93,25 +146,49 @@ fn fetched(item: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSourc
 }
 
 /// Reads one static key, with its algorithm and material. Returns `None` after reporting its errors.
-fn key(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<(Key, (Algorithm, Secret))> {
+fn key(
+    reader: &ValueReader<'_>,
+    allowed: &[Algorithm],
+) -> Option<(StaticKey, (Algorithm, Secret))> {
     let mut map = reader.as_map();
     let kid = map.get("kid", ValueReader::text);
     let declared = map.get("algorithm", |reader| declared(reader, allowed));
     let material = material(&mut map);
     map.finish();
-    let (material, from_secret, at) = material?;
+    let Material {
+        secret,
+        is_secret,
+        path,
+        at,
+    } = material?;
     let candidates: Vec<_> = match declared {
         Some(declared) => vec![declared],
         None => (allowed.iter().copied())
-            .filter(|algorithm| algorithm.is_symmetric() == from_secret)
+            .filter(|algorithm| algorithm.is_symmetric() == is_secret)
             .collect(),
     };
-    let (key, algorithm) = only_fitting(&at, &candidates, &material)?;
-    let key = match kid {
-        Some(kid) => key.with_kid(kid),
-        None => key,
+    let fitting = only_fitting(&candidates, &secret);
+    let fitting = fitting.map_err(|misfit| {
+        at.error_with_help(misfit.code, misfit.message, misfit.help.map(str::to_owned));
+    });
+    let (key, algorithm) = fitting.ok()?;
+    let key = StaticKey {
+        key: with_kid(key, kid.as_ref()),
+        file: path.map(|path| KeyFile {
+            path,
+            is_secret,
+            kid,
+            candidates,
+        }),
     };
-    Some((key, (algorithm, material)))
+    Some((key, (algorithm, secret)))
+}
+
+fn with_kid(key: Key, kid: Option<&String>) -> Key {
+    match kid {
+        Some(kid) => key.with_kid(kid.clone()),
+        None => key,
+    }
 }
 
 /// Reads the algorithm of a key, which must be one of `allowed`.
@@ -124,13 +201,23 @@ fn declared(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<Algorithm
     algorithm
 }
 
-/// Returns the key for the only one of `candidates` that fits its material. Reports an error if none or
-/// several fit.
-fn only_fitting(
-    at: &ValueReader<'_>,
-    candidates: &[Algorithm],
-    material: &Secret,
-) -> Option<(Key, Algorithm)> {
+/// The reason why a key has no algorithm.
+struct Misfit {
+    code: &'static str,
+    message: String,
+    help: Option<&'static str>,
+}
+
+/// Returns the key for the only one of `candidates` that fits its material.
+///
+/// # Errors
+/// Returns an error if none or several fit.
+fn only_fitting(candidates: &[Algorithm], material: &Secret) -> Result<(Key, Algorithm), Misfit> {
+    let misfit = |code, message: String, help| Misfit {
+        code,
+        message,
+        help,
+    };
     let tried = candidates.iter().map(|&algorithm| {
         let create = if algorithm.is_symmetric() {
             Key::from_secret
@@ -139,25 +226,34 @@ fn only_fitting(
         };
         create(algorithm, material.expose()).map(|key| (key, algorithm))
     });
-    let (mut fitting, errors): (Vec<_>, Vec<_>) = tried.partition(Result::is_ok);
-    match (fitting.len(), errors.into_iter().find_map(Result::err)) {
-        (1, _) => return fitting.pop()?.ok(),
-        (0, Some(error)) => at.error("invalid", error),
-        (0, None) => at.error(
-            "invalid",
-            "none of the allowed algorithms is for this type of key",
-        ),
-        _ => at.error_with_help(
+    let (fitting, errors): (Vec<_>, Vec<_>) = tried.partition(Result::is_ok);
+    let mut fitting = fitting.into_iter().flatten();
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => Err(misfit(
             "ambiguous_key",
-            "the key fits several of the allowed algorithms",
-            Some("set \"algorithm\" of the key".into()),
-        ),
+            "the key fits several of the allowed algorithms".into(),
+            Some("set \"algorithm\" of the key"),
+        )),
+        (None, _) => {
+            let other_type = "none of the allowed algorithms is for this type of key";
+            let error = errors.into_iter().find_map(Result::err);
+            let message = error.map_or_else(|| other_type.into(), |error| error.to_string());
+            Err(misfit("invalid", message, None))
+        }
     }
-    None
 }
 
-/// Reads the secret or the PEM of a key, whether it is a secret, and its reader.
-fn material<'t>(map: &mut MapReader<'t>) -> Option<(Secret, bool, ValueReader<'t>)> {
+/// The secret or the PEM of a key.
+struct Material<'t> {
+    secret: Secret,
+    is_secret: bool,
+    /// The file that holds it, if it is in a file.
+    path: Option<PathBuf>,
+    at: ValueReader<'t>,
+}
+
+fn material<'t>(map: &mut MapReader<'t>) -> Option<Material<'t>> {
     let sources = [
         ("secret", true, false),
         ("secret_file", true, true),
@@ -183,11 +279,25 @@ fn material<'t>(map: &mut MapReader<'t>) -> Option<(Secret, bool, ValueReader<'t
     } else {
         reader.text()?.into_bytes()
     };
-    let secret = if is_file && is_secret {
-        // Editors end files with a line break, which is not part of the secret.
+    let path = if is_file {
+        Some(reader.text()?.into())
+    } else {
+        None
+    };
+    Some(Material {
+        secret: trimmed(bytes, is_file && is_secret),
+        is_secret,
+        path,
+        at: reader,
+    })
+}
+
+/// Returns the secret in `bytes`. Editors end files with a line break, which is not part of a secret and is
+/// removed with `trim`.
+fn trimmed(bytes: Vec<u8>, trim: bool) -> Secret {
+    if trim {
         Secret::new(bytes.trim_ascii_end())
     } else {
         Secret::new(bytes)
-    };
-    Some((secret, is_secret, reader))
+    }
 }

@@ -9,7 +9,11 @@ use tower_fanout_http::jwt::{JwtConfig, VerifierConfig};
 
 use self::keys::{algorithms, keys};
 pub(super) use self::route::route_auth;
-pub(crate) use self::{jwks::JwksSource, keys::KeysConfig, route::RouteAuth};
+pub(crate) use self::{
+    jwks::JwksSource,
+    keys::{KeysConfig, StaticKey},
+    route::RouteAuth,
+};
 use super::{
     Tier,
     reader::ValueReader,

@@ -104,7 +104,7 @@ async fn requests_over_tls_have_the_scheme_https() {
 }
 
 #[tokio::test]
-async fn replaces_certificates_for_new_connections_and_keeps_them_on_error() {
+async fn replaces_certificates_for_new_connections() {
     let (old, new) = (CertificateAuthority::new(), CertificateAuthority::new());
     let (first, second) = (old.issue(&["localhost"]), new.issue(&["localhost"]));
     let tls = tls(&first);
@@ -128,15 +128,26 @@ async fn replaces_certificates_for_new_connections_and_keeps_them_on_error() {
         ),
         (chain, b"no key", "key", "is not valid PEM"),
     ] {
-        let error = tls.replace(chain, key).unwrap_err();
+        let error = ServerTls::new(chain, key).unwrap_err();
         assert_eq!(error.field(), field, "{error}");
         assert!(error.message().contains(message), "{error}");
-        assert!(client(addr, &old, None, |_| {}).await.is_ok());
     }
-    tls.replace(chain, key).unwrap();
+    tls.replace(&ServerTls::new(chain, key).unwrap());
     assert!(client(addr, &old, None, |_| {}).await.is_err());
     assert!(client(addr, &new, None, |_| {}).await.is_ok());
     assert_eq!(body_of(kept).await.unwrap(), "https HTTP/1.1");
+
+    // The client CA is replaced too.
+    let ca = new.ca_pem();
+    let strict = ServerTls::with_client_authority(chain, key, ca.as_bytes());
+    tls.replace(&strict.unwrap());
+    let ada = new.issue_client("ada");
+    let stream = client(addr, &new, Some(&ada), |_| {}).await.unwrap();
+    assert_eq!(body_of(stream).await.unwrap(), "https HTTP/1.1");
+    // With TLS 1.3 a client without a certificate sees the rejection only when it reads.
+    if let Ok(stream) = client(addr, &new, None, |_| {}).await {
+        assert!(body_of(stream).await.is_err());
+    }
 }
 
 #[tokio::test]
