@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, Ready},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -43,6 +43,12 @@ where
     // `Answers` must be `Sync`, but a future need not be: only `&mut` access polls it.
     let call = SyncWrapper::new(call);
     Box::pin(TypedCall::Runs { call })
+}
+
+/// Returns the cell of an answer that exists without a call.
+pub(crate) fn answered<T: Send + Sync + 'static>(answer: T) -> BoxErasedCall {
+    let answer = Some(answer);
+    Box::pin(TypedCall::<Ready<Result<T, BranchError>>, T>::Answered { answer })
 }
 
 pin_project! {

@@ -36,7 +36,8 @@ impl FanOutError {
             return None;
         };
         let branches = response.report.branches.iter();
-        let failed = branches.filter_map(|branch| Some((branch, branch.error.as_ref()?)));
+        let failed = branches.filter(|branch| !branch.status.is_answered());
+        let failed = failed.filter_map(|branch| Some((branch, branch.error.as_ref()?)));
         // `false` sorts first, so a required branch is preferred.
         let cause = failed.min_by_key(|(branch, _)| !branch.required);
         cause.map(|(branch, error)| (response.name(branch.node), error))

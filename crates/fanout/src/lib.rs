@@ -107,7 +107,7 @@ pub use self::{
     explain::{Explanation, NodeExplanation},
     latency_estimate::LatencyEstimate,
     node::{BoundNode, BoundPlan, Node, PlanBuilder},
-    outcome::{BranchError, ErrorKind, SkipReason, Status, breaker_state},
+    outcome::{BranchError, Cut, ErrorKind, SkipReason, Status, breaker_state},
     plan::{
         NodeInfo, NodeSpec, Plan, PlanDiagnostic, PlanError, PlanLocation, PlanPart, Profile,
         Severity, WorstCase,

@@ -55,9 +55,11 @@ impl ServiceMetrics {
     /// Counts a branch that ended.
     pub fn ended(&self, branch: &Branch) {
         match &branch.error {
-            Some(error) => ended(&self.service, error.kind().as_str()).increment(1),
-            None if branch.status == Status::Success => self.successes.increment(1),
-            None => ended(&self.service, branch.status.as_str()).increment(1),
+            _ if branch.status == Status::Success => self.successes.increment(1),
+            Some(error) if branch.status == Status::Failed => {
+                ended(&self.service, error.kind().as_str()).increment(1);
+            }
+            _ => ended(&self.service, branch.status.as_str()).increment(1),
         }
         if let Some(elapsed) = branch.elapsed {
             self.seconds.record(elapsed);

@@ -27,7 +27,7 @@ labels! {
     pub enum Status {
         /// The node's service answered.
         Success = "success",
-        /// A fallback answered.
+        /// A fallback answered, after the call failed or the branch was [cut](Cut).
         Fallback = "fallback",
         /// The call failed, or its request could not be made.
         Failed = "failed",
@@ -78,6 +78,18 @@ labels! {
     }
 }
 
+/// The state of a node whose branch is cut, which decides whether its
+/// [fallback](crate::Node::cut_fallback) applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cut {
+    /// The call was in flight when the grace period, the deadline or its own time was over.
+    Running,
+    /// The node was not started, because a node that it needs has no answer, too little time was left,
+    /// or the run ended before.
+    NotStarted,
+}
+
 labels! {
     /// The kind of error that ended a branch.
     pub enum ErrorKind {
@@ -87,7 +99,7 @@ labels! {
         DnsFailed = "dns_failed",
         /// The TLS handshake failed.
         TlsFailed = "tls_failed",
-        /// An attempt timed out.
+        /// An attempt timed out, or a branch with a fallback was cut at the end of the grace period.
         Timeout = "timeout",
         /// The deadline passed.
         Deadline = "deadline",

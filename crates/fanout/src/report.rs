@@ -25,9 +25,10 @@ pub struct Branch {
     pub is_sink: bool,
     /// Final status.
     pub status: Status,
-    /// The error, if the branch failed.
+    /// The error, if the branch failed. For a [cut](crate::Cut) branch with a fallback, the reason for
+    /// which its call was ended.
     pub error: Option<BranchError>,
-    /// The reason, if the node was skipped.
+    /// The reason, if the node was skipped, also if a fallback [answers for it](crate::Cut).
     pub skipped: Option<SkipReason>,
     /// Time from the start of the run to the start of the node. `None` if the node was not started.
     pub started: Option<Duration>,
@@ -84,6 +85,17 @@ impl Branch {
     #[must_use]
     pub fn ended(&self) -> Option<Duration> {
         Some(self.started? + self.elapsed?)
+    }
+
+    /// Returns `true` if the node has no answer although it was to run: it failed, or it was cancelled
+    /// or skipped during the run.
+    pub(crate) fn has_failed(&self) -> bool {
+        let in_run = |reason| matches!(reason, SkipReason::Dependency | SkipReason::NoTime);
+        match self.status {
+            Status::Failed | Status::Cancelled => true,
+            Status::Skipped => self.skipped.is_some_and(in_run),
+            _ => false,
+        }
     }
 
     /// Returns `true` if anything was sent, to the node's service or to a fallback.

@@ -92,8 +92,8 @@ impl<Req> FanOut<Req> {
     /// background, until they end or the deadline passes. Use it to let them fill a cache, for
     /// example.
     ///
-    /// `spawn` receives a future that runs these nodes. They are `cancelled` in the report, and
-    /// their answers are dropped. By default, their calls are dropped at the end of the grace
+    /// `spawn` receives a future that runs these nodes. They are `cancelled` in the report,
+    /// or `fallback` if they have a [fallback](crate::Node::cut_fallback), and their answers are dropped. By default, their calls are dropped at the end of the grace
     /// period.
     ///
     /// The option has an effect only under [`ReturnWhen::Required`], which alone has a grace period.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use crate::{
-    outcome::SkipReason,
+    outcome::{SkipReason, Status},
     report::{Branch, Report},
 };
 
@@ -20,9 +20,13 @@ use crate::{
 /// | strategy | the run succeeds if | required nodes | ends earlier than by [`ReturnWhen`] |
 /// |---|---|---|---|
 /// | `All` | every node that runs has an answer | all nodes that run; for an optional node, a caller whose tier excludes the node is not rejected, and the node is skipped | when a node has no answer |
-/// | `Partial` | every required node has an answer | as declared | never |
+/// | `Partial` | every required node has an answer; without required nodes, any node has an answer, or no node has failed | as declared | never |
 /// | `BestEffort` | any node has an answer | as declared, but they may fail | never |
 /// | `First`, `Quorum` | one sink, or the given number of sinks, has an answer | none; `optional()` has no effect | when the number is reached, or can no longer be reached |
+///
+/// A node has failed if it ran without an answer, or was cancelled or skipped during the run. A node
+/// that was skipped before the run has not. Under `Partial`, no node is required if all are optional,
+/// or if each required node was skipped before the run.
 ///
 /// Under every strategy, required nodes start before optional ones, start with any time left, and are
 /// not skipped under load. A request fails before it starts if the caller's tier excludes a required
@@ -51,8 +55,9 @@ use crate::{
 pub enum Strategy {
     /// Every node is required. The first node that fails cancels the others.
     All,
-    /// Every required node must have an answer. A failure cancels no other node, so the error
-    /// contains the answers of the others. This is the default.
+    /// Every required node must have an answer. Without required nodes, a run in which nodes failed
+    /// must have at least one answer. A failure cancels no other node, so the error contains the
+    /// answers of the others. This is the default.
     #[default]
     Partial,
     /// At least one node must have an answer. Unlike under [`Partial`](Self::Partial), the run is a
@@ -94,15 +99,26 @@ impl Strategy {
     #[must_use]
     pub fn verdict(self, report: &Report) -> Option<Verdict> {
         let branches = &report.branches;
-        let answered = |branch: &&Branch| branch.status.is_answered();
-        let any = !matches!(self, Self::All | Self::Partial);
+        let answered = |branch: &Branch| branch.status.is_answered();
+        let has_required = branches.iter().any(|branch| branch.required);
+        // Without required nodes, `Partial` needs any answer, unless nothing failed.
+        let any = match self {
+            Self::All => false,
+            Self::Partial => !has_required,
+            _ => true,
+        };
         let failed = match self.quorum() {
             Some(needed) => branches.iter().filter(|b| b.is_sink && answered(b)).count() < needed,
-            None if any => !branches.iter().any(|branch| answered(&branch)),
-            None => branches.iter().any(|b| b.required && !answered(&b)),
+            None if self == Self::Partial && any => {
+                branches.iter().any(Branch::has_failed) && !branches.iter().any(answered)
+            }
+            None if any => !branches.iter().any(answered),
+            None => branches.iter().any(|b| b.required && !answered(b)),
         };
-        let causes = branches.iter().filter(|branch| branch.required || any);
-        failed.then(|| Verdict::of(causes))
+        let causes = branches
+            .iter()
+            .filter(|branch| (branch.required || any) && !answered(branch));
+        failed.then(|| Verdict::of(causes, report.timed_out))
     }
 }
 
@@ -141,14 +157,15 @@ pub enum ReturnWhen {
 
 /// The common cause of the failures of a run.
 ///
-/// The causes are branches that failed, or that were skipped for lack of time. Under
-/// [`Strategy::All`] and [`Strategy::Partial`], only required nodes can be causes. Under the other
-/// strategies, all nodes can. Branches that were cancelled, or skipped for another reason, are not
-/// causes.
+/// The causes are branches without an answer that failed, that were skipped for lack of time, or that
+/// the deadline cancelled. Under [`Strategy::All`], and under [`Strategy::Partial`] with a required
+/// node, only required nodes can be causes. Otherwise, all nodes can. Branches that were cancelled in a
+/// run that did not time out, or skipped for another reason, are not causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// All causes are timeouts: errors of the kind `timeout` or `deadline`, and skips for lack of time.
+    /// All causes are timeouts: errors of the kind `timeout` or `deadline`, skips for lack of time, and
+    /// nodes that the deadline cancelled.
     Timeout,
     /// All causes are local rejections ([`ErrorKind::is_rejection`](crate::ErrorKind::is_rejection)):
     /// no call was sent, or its last attempt was not.
@@ -163,14 +180,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the common cause of `branches`. Branches that failed or were skipped for lack of
-    /// time are causes; the others are ignored.
-    fn of<'b>(branches: impl Iterator<Item = &'b Branch>) -> Self {
+    /// Returns the common cause of `branches`, which have no answer. `timed_out` is `true` if the
+    /// deadline ended the run.
+    fn of<'b>(branches: impl Iterator<Item = &'b Branch>, timed_out: bool) -> Self {
         let (mut timeouts, mut refusals, mut others) = (0, 0, 0);
         let mut retry_after = None;
         for branch in branches {
             match (&branch.error, branch.skipped) {
                 (_, Some(SkipReason::NoTime)) => timeouts += 1,
+                (None, None) if timed_out && branch.status == Status::Cancelled => timeouts += 1,
                 (Some(error), _) if error.kind().is_timeout() => timeouts += 1,
                 (Some(error), _) if error.kind().is_rejection() => {
                     refusals += 1;

@@ -49,12 +49,13 @@ async fn a_fan_out_can_be_a_node_of_another() {
         (one(broken(1)), Some(ErrorKind::Internal)),
     ] {
         let mut plan = Plan::builder();
+        plan.node("beside", slow(1), |(), _| Ok(()));
         let key = plan.node("inner", inner, |(), _| Ok(())).optional().key();
         let answer = FanOut::new(plan.build().unwrap())
             .oneshot(())
             .await
             .unwrap();
-        let error = answer.report().branches[0].error.as_ref();
+        let error = answer.report().branches[1].error.as_ref();
         assert_eq!(error.map(|error| error.kind()), outcome);
         assert_eq!(answer.get(key).is_some(), outcome.is_none());
     }

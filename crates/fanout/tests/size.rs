@@ -9,7 +9,7 @@ use common::*;
 use tokio::runtime::Builder;
 use tower::{ServiceExt, service_fn};
 use tower_fanout::{
-    FanOut, Plan, SkipReason, Status,
+    FanOut, FanOutError, Plan, SkipReason, Status,
     layers::{WithCall, hedge::HedgeConfig, throttle::ThrottleConfig},
     stack::stack,
 };
@@ -59,7 +59,11 @@ fn chain(nodes: usize, first: Node) -> FanOut<()> {
 /// Runs a chain and returns the outcome of its last node.
 async fn last_of(nodes: usize, first: Node) -> (Status, Option<SkipReason>) {
     let chain = chain(nodes, first);
-    let report = chain.oneshot(()).await.unwrap().report().clone();
+    let report = match chain.oneshot(()).await {
+        Ok(answer) => answer.report().clone(),
+        Err(FanOutError::Failed { response, .. }) => response.report().clone(),
+        Err(error) => panic!("{error}"),
+    };
     assert_eq!(report.branches.len(), nodes);
     let last = &report.branches[nodes - 1];
     (last.status, last.skipped)

@@ -8,7 +8,7 @@ use tower_fanout_layers::{CallContext, Priority};
 use super::{BoundNode, BoundPlan};
 use crate::{
     answer::{Answers, Key},
-    outcome::BranchError,
+    outcome::{BranchError, Cut},
     plan::{self, NodeSpec, Plan, PlanError, Profile},
 };
 
@@ -160,6 +160,43 @@ impl<Req, T> Node<'_, Req, T> {
     /// [`LatencyEstimate`]: crate::LatencyEstimate
     pub fn expected(self, expected: Duration) -> Self {
         self.describe(|spec| spec.expected(expected))
+    }
+
+    /// Sets the answer for a branch that is cut: ended without a call of its own that failed.
+    ///
+    /// A branch is cut if the grace period or the deadline ends it, if too little time is left to start
+    /// it, or if a node that it needs has no answer. `fallback` then returns the answer at once, and the
+    /// branch has the status [`Fallback`](crate::Status::Fallback). Its error or
+    /// [`skipped`](crate::Branch::skipped) says what ended it. Nodes that need its answer run with the
+    /// fallback. If `fallback` returns `None` or panics, the branch ends as without a fallback.
+    ///
+    /// `fallback` must not block. It is not called if [`Call::fallback`](field@tower_fanout_layers::Call::fallback)
+    /// of the request is `false`, for a branch that is no longer needed, for a node that was skipped before
+    /// the run, or for a call that has failed. The last is the task of a `FallbackLayer` in the service.
+    ///
+    /// ```
+    /// # use tower::{BoxError, ServiceExt, service_fn};
+    /// # use tower_fanout::{FanOut, Plan, ReturnWhen, Status};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let user = service_fn(|()| async { Ok::<_, BoxError>("Ada") });
+    /// let slow = service_fn(|()| std::future::pending::<Result<Vec<u64>, BoxError>>());
+    /// let mut plan = Plan::builder();
+    /// plan.node("user", user, |(), _| Ok(()));
+    /// let recs = plan.node("recs", slow, |(), _| Ok(())).optional();
+    /// let recs = recs.cut_fallback(|_| Some(Vec::new())).key();
+    ///
+    /// let fan_out = FanOut::new(plan.build().unwrap()).return_when(ReturnWhen::Required);
+    /// let answer = fan_out.oneshot(()).await.unwrap();
+    /// assert_eq!(answer.get(recs), Some(&Vec::new()));
+    /// assert_eq!(answer.report().branches[1].status, Status::Fallback);
+    /// # }
+    /// ```
+    pub fn cut_fallback(self, fallback: impl Fn(Cut) -> Option<T> + Send + Sync + 'static) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        self.bind(|node| node.cut_fallback(fallback))
     }
 
     /// Sets the downstream that the node calls. Its latency is learnt from the answers, and its

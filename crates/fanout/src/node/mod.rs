@@ -18,7 +18,7 @@ use self::node_order_cache::NodeOrderCache;
 use crate::{
     answer::Answers,
     call::{self, BoxErasedCall},
-    outcome::BranchError,
+    outcome::{BranchError, Cut},
     plan::{NodeOrder, Plan, PlanGraph, Profile},
     select::SelectError,
 };
@@ -32,12 +32,16 @@ type StartCall<Req> = Box<
 /// Returns `true` if the node is part of the request.
 type Condition<Req> = Box<dyn Fn(&Req) -> Result<bool, BranchError> + Send + Sync>;
 
+/// Returns the answer for a node that was cut, or `None` if it has none.
+type CutFallback = Box<dyn Fn(Cut) -> Option<BoxErasedCall> + Send + Sync>;
+
 /// The service, the condition and the live state of one node of a [`Plan`].
 ///
 /// [`Plan::bind`] takes one for each node.
 pub struct BoundNode<Req> {
     start: StartCall<Req>,
     when: Option<Condition<Req>>,
+    cut_fallback: Option<CutFallback>,
     /// Boxed, so that a run of many nodes touches less memory.
     profile: Option<Box<Profile>>,
 }
@@ -66,6 +70,7 @@ impl<Req> BoundNode<Req> {
         Self {
             start: Box::new(start),
             when: None,
+            cut_fallback: None,
             profile: None,
         }
     }
@@ -80,6 +85,19 @@ impl<Req> BoundNode<Req> {
         when: impl Fn(&Req) -> Result<bool, BranchError> + Send + Sync + 'static,
     ) -> Self {
         self.when = Some(Box::new(when));
+        self
+    }
+
+    /// Sets the answer for a branch that is cut. See [`Node::cut_fallback`].
+    ///
+    /// `T` must be the response of the service. An answer of another type does not reach readers that
+    /// expect the response.
+    #[must_use]
+    pub fn cut_fallback<T: Send + Sync + 'static>(
+        mut self,
+        fallback: impl Fn(Cut) -> Option<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.cut_fallback = Some(Box::new(move |cut| fallback(cut).map(call::answered)));
         self
     }
 
@@ -166,6 +184,13 @@ impl<Req> BoundPlan<Req> {
         facts: &dyn Fn() -> Call,
     ) -> Result<BoxErasedCall, BranchError> {
         (self.inner.nodes[node].start)(request, answers, facts)
+    }
+
+    /// Returns the answer for `node`, which was cut, or `None` if it has no fallback for that or the
+    /// fallback panics.
+    pub(crate) fn cut_fallback(&self, node: usize, cut: Cut) -> Option<BoxErasedCall> {
+        let fallback = self.inner.nodes[node].cut_fallback.as_ref()?;
+        catch_unwind(AssertUnwindSafe(|| fallback(cut))).ok()?
     }
 
     /// Returns the downstream of `node`, if it was set.

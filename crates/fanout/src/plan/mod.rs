@@ -72,7 +72,7 @@ impl NodeInfo {
     }
 
     /// Returns the indices of those direct dependencies without whose answers the node is skipped.
-    pub(crate) fn hard_dependencies(&self) -> impl Iterator<Item = usize> {
+    pub fn hard_dependencies(&self) -> impl Iterator<Item = usize> {
         let hard = self.dependencies.iter().filter(|one| one.hard);
         hard.map(|dependency| dependency.node)
     }

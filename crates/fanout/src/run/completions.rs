@@ -10,25 +10,14 @@ use tokio::time::Instant;
 
 use super::{
     Run,
-    scratch::{Completion, Phase, scratch_of},
+    scratch::{AbortReason, Completion, Phase, scratch_of},
 };
 use crate::{
     completion::Decision,
     graph,
-    outcome::{BranchError, SkipReason, Status},
+    outcome::{BranchError, Cut, SkipReason, Status},
     strategy::ReturnWhen,
 };
-
-/// The reason for ending all branches that have not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AbortReason {
-    /// The result is decided or the run was cancelled, so no further answer is needed.
-    Unwanted,
-    /// The grace period is over.
-    Late,
-    /// The deadline has passed.
-    Deadline,
-}
 
 impl<Req> Run<Req> {
     /// Records that `node` failed with `error`.
@@ -101,6 +90,16 @@ impl<Req> Run<Req> {
         if !branch.status.is_answered() {
             self.answers.drop_cell(node);
         }
+        if completion.is_cut() && self.call.fallback {
+            let cut = match was {
+                Phase::Running => Cut::Running,
+                _ => Cut::NotStarted,
+            };
+            if let Some(answer) = self.bound.cut_fallback(node, cut) {
+                completion.write_fallback(branch);
+                self.answers.cells[node] = Some(answer);
+            }
+        }
         if let Some(profile) = self.bound.profile(node) {
             branch.breaker = profile.breaker_state();
             // Answers of a fallback say nothing about how long the downstream takes.
@@ -167,7 +166,7 @@ impl<Req> Run<Req> {
             let cancelled = spared || keeps_optional && !self.branches[node].required;
             let completion = match scratch.nodes[node].phase {
                 Phase::Done => continue,
-                _ if cancelled => Completion::Cancelled,
+                _ if cancelled => Completion::Cancelled(why),
                 Phase::Pending => Completion::Skipped(SkipReason::NoTime),
                 Phase::Running => Completion::Late,
             };

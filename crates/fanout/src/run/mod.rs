@@ -25,9 +25,8 @@ pub use self::recorder::RunObserver;
 pub(crate) use self::scratch::ScratchPool;
 use self::{
     clock::RunClock,
-    completions::AbortReason,
     detached::Detach,
-    scratch::{Completion, Phase, Scratch, scratch_of},
+    scratch::{AbortReason, Completion, Phase, Scratch, scratch_of},
 };
 use crate::{
     answer::{Answers, FanOutResponse},

@@ -8,11 +8,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use tower_fanout_layers::Rejection;
+use tower_fanout_layers::{Rejection, event::FallbackKind};
 
 use super::{RunObserver, ready::Ready, recorder::NamedObserver, wakers::NodeWakers};
 use crate::{
-    outcome::{SkipReason, Status},
+    outcome::{BranchError, ErrorKind, SkipReason, Status},
     plan::{NodeOrder, PlanGraph},
     report::Branch,
     select::Choice,
@@ -47,6 +47,17 @@ pub(super) enum Phase {
     Running,
 }
 
+/// The reason for ending all branches that have not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AbortReason {
+    /// The result is decided or the run was cancelled, so no further answer is needed.
+    Unwanted,
+    /// The grace period is over.
+    Late,
+    /// The deadline has passed.
+    Deadline,
+}
+
 /// The end of a branch. The error of a failed branch is in its report entry already.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Completion {
@@ -59,7 +70,7 @@ pub(super) enum Completion {
     /// The node was not started.
     Skipped(SkipReason),
     /// The branch was ended, or not started, because its answer is no longer needed.
-    Cancelled,
+    Cancelled(AbortReason),
 }
 
 impl Completion {
@@ -77,8 +88,37 @@ impl Completion {
                 branch.skipped = Some(reason);
                 Status::Skipped
             }
-            Self::Cancelled => Status::Cancelled,
+            Self::Cancelled(_) => Status::Cancelled,
         };
+    }
+
+    /// Turns the branch, which was [cut](Self::is_cut), into one that a static fallback answers.
+    pub(super) fn write_fallback(self, branch: &mut Branch) {
+        branch.status = Status::Fallback;
+        branch.fallback = Some(FallbackKind::Static);
+        // A cancelled branch has no error, so its answer would not say why it is a fallback.
+        match self {
+            Self::Cancelled(AbortReason::Deadline) => {
+                branch.error = Some(Rejection::Deadline.into());
+            }
+            Self::Cancelled(_) => {
+                let late = "no answer within the grace period";
+                branch.error = Some(BranchError::new(ErrorKind::Timeout, late));
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns `true` if the run ended the branch, and a fallback may answer for it.
+    pub(super) const fn is_cut(self) -> bool {
+        match self {
+            Self::Answered | Self::Failed => false,
+            Self::Late => true,
+            Self::Skipped(reason) => {
+                matches!(reason, SkipReason::Dependency | SkipReason::NoTime)
+            }
+            Self::Cancelled(why) => !matches!(why, AbortReason::Unwanted),
+        }
     }
 }
 

@@ -179,7 +179,9 @@ pub enum Choice {
 }
 
 impl Choice {
-    pub(crate) const fn runs(self) -> bool {
+    /// Returns `true` if the node runs.
+    #[must_use]
+    pub const fn runs(self) -> bool {
         matches!(self, Self::Run { .. })
     }
 

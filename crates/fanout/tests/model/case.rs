@@ -28,6 +28,8 @@ pub(crate) struct Node {
     /// The value of the node's condition, if it has one.
     pub(crate) when: Option<bool>,
     pub(crate) expected: Option<u64>,
+    /// `true` if the node has an answer for when it is cut.
+    pub(crate) fallback: bool,
 }
 
 /// A plan and one request.
@@ -81,21 +83,32 @@ fn node() -> impl Strategy<Value = (Node, Vec<(Index, bool)>)> {
     let facts = (any::<bool>(), 0u8..10, prop::bool::weighted(0.1));
     let when = option::weighted(0.15, prop::bool::weighted(0.7));
     let expected = option::weighted(0.4, latency());
-    (latency(), ends(), facts, when, expected, dependencies).prop_map(
-        |(latency, ends, (required, priority, tiered), when, expected, before)| {
-            let node = Node {
-                latency,
-                ends,
-                dependencies: Vec::new(),
-                required,
-                priority,
-                tiered,
-                when,
-                expected,
-            };
-            (node, before)
-        },
+    let fallback = prop::bool::weighted(0.25);
+    (
+        latency(),
+        ends(),
+        facts,
+        when,
+        (expected, fallback),
+        dependencies,
     )
+        .prop_map(
+            |(latency, ends, facts, when, (expected, fallback), before)| {
+                let (required, priority, tiered) = facts;
+                let node = Node {
+                    latency,
+                    ends,
+                    dependencies: Vec::new(),
+                    required,
+                    priority,
+                    tiered,
+                    when,
+                    expected,
+                    fallback,
+                };
+                (node, before)
+            },
+        )
 }
 
 /// Nodes in a random order of declaration.

@@ -25,6 +25,7 @@ fn node(rng: &mut Rng, dependencies: Vec<(usize, bool)>) -> Node {
         tiered: false,
         when: None,
         expected: Some(latency),
+        fallback: false,
     }
 }
 

@@ -82,6 +82,9 @@ fn fan_out(case: &Case, live: &Live) -> FanOut<WithCall<()>> {
         if let Some(holds) = node.when {
             declared = declared.when(move |_| Ok(holds));
         }
+        if node.fallback {
+            declared = declared.cut_fallback(|_| Some(()));
+        }
         if let Some(expected) = node.expected {
             declared.expected(Duration::from_millis(expected));
         }

@@ -221,7 +221,7 @@ impl<'c> Model<'c> {
             }
         }
         if self.grace.is_some_and(|grace| grace <= self.now) {
-            self.abort(|_, _| "cancelled");
+            self.abort(|_, _| "cancelled", "fallback timeout");
         }
     }
 
@@ -234,7 +234,7 @@ impl<'c> Model<'c> {
     fn answered(&self, node: usize) -> bool {
         self.over
             .get(&node)
-            .is_some_and(|fate| fate.status == "success")
+            .is_some_and(|fate| fate.status == "success" || fate.status.starts_with("fallback"))
     }
 
     /// Applies the strategy and `return_when` after the end of `node`.
@@ -255,7 +255,7 @@ impl<'c> Model<'c> {
             None => strategy == Strategy::All && self.runs[&node] && !self.answered(node),
         };
         if stops {
-            self.abort(|_, _| "cancelled");
+            self.abort(|_, _| "cancelled", "cancelled");
         }
         let mut required = self.runs.iter().filter(|run| *run.1);
         let complete = required.all(|run| self.over.contains_key(run.0));
@@ -264,16 +264,28 @@ impl<'c> Model<'c> {
         }
     }
 
+    /// Returns the status of a node that was cut.
+    fn cut(&self, node: usize, status: &str) -> String {
+        match status.split_once(' ') {
+            Some((_, why)) if self.case.nodes[node].fallback => format!("fallback {why}"),
+            _ => status.into(),
+        }
+    }
+
     /// Ends all nodes that have not ended. `status` gets whether the node is running, and whether
-    /// it is required.
-    fn abort(&mut self, status: impl Fn(bool, bool) -> &'static str) {
+    /// it is required. A cancelled node with a fallback gets `replaced`.
+    fn abort(&mut self, status: impl Fn(bool, bool) -> &'static str, replaced: &str) {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
         self.ready.clear();
         for (&node, &required) in &self.runs {
             let status = status(self.running.contains_key(&node), required);
-            self.ends.push_back((node, status.into()));
+            let status = match status {
+                "cancelled" if self.case.nodes[node].fallback => replaced.into(),
+                _ => self.cut(node, status),
+            };
+            self.ends.push_back((node, status));
         }
         self.drain_ends();
     }
@@ -290,7 +302,8 @@ impl<'c> Model<'c> {
             .iter()
             .any(|one| one.1 && !self.answered(one.0))
         {
-            self.ends.push_back((node, "skipped dependency".into()));
+            let status = self.cut(node, "skipped dependency");
+            self.ends.push_back((node, status));
             return;
         }
         let path = Reverse(self.path(node));
@@ -341,7 +354,8 @@ impl<'c> Model<'c> {
             let left = self.end.map(|end| end.saturating_sub(self.now));
             let needed = self.expected(node).max(MIN_USEFUL);
             if !self.runs[&node] && left.is_some_and(|left| left < needed) {
-                self.ends.push_back((node, "skipped no_time".into()));
+                let status = self.cut(node, "skipped no_time");
+                self.ends.push_back((node, status));
                 continue;
             }
             let after = self.after(node);
@@ -360,11 +374,12 @@ impl<'c> Model<'c> {
     fn apply_time_limits(&mut self) -> bool {
         if self.case.deadline == Some(self.now) {
             let gives_all = self.case.return_when == ReturnWhen::Deadline;
-            self.abort(|runs, required| match runs {
+            let status = |runs: bool, required: bool| match runs {
                 _ if gives_all && !required => "cancelled",
                 true => "failed deadline",
                 false => "skipped no_time",
-            });
+            };
+            self.abort(status, "fallback deadline");
             return true;
         }
         let due = self
@@ -372,8 +387,11 @@ impl<'c> Model<'c> {
             .iter()
             .filter(|one| one.1.is_some_and(|due| due <= self.now));
         let due: Vec<usize> = due.map(|one| *one.0).collect();
-        self.ends
-            .extend(due.iter().map(|&node| (node, "failed deadline".into())));
+        let late = due
+            .iter()
+            .map(|&node| (node, self.cut(node, "failed deadline")));
+        let late: Vec<_> = late.collect();
+        self.ends.extend(late);
         self.drain_ends();
         !due.is_empty()
     }
@@ -384,6 +402,9 @@ impl<'c> Model<'c> {
             Some(needed) => self.sinks.iter().filter(answers).count() >= needed,
             None if self.case.strategy == Strategy::BestEffort => {
                 self.runs.keys().any(|node| self.answered(*node))
+            }
+            None if self.case.strategy == Strategy::Partial && !self.runs.values().any(|r| *r) => {
+                self.runs.is_empty() || self.runs.keys().any(|node| self.answered(*node))
             }
             None => self
                 .runs
