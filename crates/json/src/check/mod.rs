@@ -19,7 +19,9 @@ use std::{borrow::Cow, error::Error, fmt};
 use bytes::{Buf, Bytes};
 
 use self::scan::Long;
-pub(crate) use self::scan::{Items, depth, members, quoted, string_end, unescaped};
+pub(crate) use self::scan::{
+    Items, depth, is_white, members, quoted, string_end, unescaped, value_end,
+};
 
 /// Maximum nesting depth of a [`Json`] value: the largest number of brackets and braces that are open at
 /// once. `1` has depth 0, `[]` and `[1]` have depth 1, and `[[]]` has depth 2.

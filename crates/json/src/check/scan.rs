@@ -176,7 +176,7 @@ pub(crate) fn depth(text: &[u8]) -> usize {
 
 /// Returns the index after the value that begins at `at`.
 #[inline]
-fn value_end(text: &[u8], at: usize) -> usize {
+pub(crate) fn value_end(text: &[u8], at: usize) -> usize {
     match text.get(at) {
         Some(b'"') => string_end(text, at + 1),
         Some(b'{' | b'[') => {
@@ -198,7 +198,7 @@ fn value_end(text: &[u8], at: usize) -> usize {
 /// Returns `true` for the white space of JSON
 /// ([RFC 8259 §2](https://www.rfc-editor.org/rfc/rfc8259#section-2)).
 #[inline]
-pub(super) const fn is_white(byte: u8) -> bool {
+pub(crate) const fn is_white(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 

@@ -34,13 +34,13 @@ impl Merge {
             return Vec::new();
         }
         let mut names: Vec<DeclaredConflict> = Vec::new();
-        let mut places = HashMap::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         for (node, shape) in nodes {
             for key in shape.declared() {
-                let place = *places.entry(key).or_insert(names.len());
+                let place = *places.entry(key.clone()).or_insert(names.len());
                 if place == names.len() {
                     names.push(DeclaredConflict {
-                        key: key.to_owned(),
+                        key,
                         nodes: Vec::new(),
                     });
                 }
