@@ -1,4 +1,4 @@
-//! Rejects requests that lack input of required nodes, before anything is sent.
+//! Rejects requests whose input cannot be sent to the services, before anything is sent.
 
 use std::error::Error;
 
@@ -16,14 +16,17 @@ use crate::{
     route::Route,
 };
 
-/// Input of the client request that makes a required node fail.
-enum MissingInput {
+/// The input of the client request that makes a node fail.
+enum BadInput {
     Missing(Reference),
-    Unusable,
+    /// Values that cannot be sent.
+    Unusable(Vec<Reference>),
 }
 
-/// Renders the requests of required nodes that read no responses of other nodes. Returns a problem if
-/// the client request lacks a value that one of them or a condition in `failed` needs.
+/// Renders the requests of the nodes that run and read no responses of other nodes.
+///
+/// Returns a problem if the input of the client makes a required node or a condition in `failed` fail,
+/// or if it leaves no node that could be sent.
 pub(super) fn check(
     route: &Route,
     inbound: &Inbound,
@@ -34,59 +37,99 @@ pub(super) fn check(
         inbound,
         answers: None,
     };
-    let failed = failed.into_iter();
-    let mut failures: Vec<_> = failed
-        .map(|(node, error)| (node, MissingInput::from(error)))
+    let mut failures: Vec<(usize, BadInput)> = (failed.into_iter())
+        .map(|(node, error)| (node, error.into()))
         .collect();
     let mut prepared = vec![None; choices.len()];
     for (node, choice) in choices.iter().enumerate() {
         let has_failed = failures.iter().any(|(other, _)| *other == node);
-        if *choice == (Choice::Run { required: true }) && !has_failed {
+        if choice.runs() && !has_failed {
             match route.templates[node].prepare(&source) {
                 Ok(request) => prepared[node] = request,
                 Err(error) => failures.push((node, error.into())),
             }
         }
     }
+    // The values of a hypothetical request may exist in a real one.
+    failures.retain(|(_, input)| match input {
+        BadInput::Missing(reference) => !inbound.is_unknown(&reference.root),
+        BadInput::Unusable(_) => true,
+    });
+    if failures.is_empty() {
+        return Ok(prepared);
+    }
+    let is_optional = |node: usize| choices[node] == (Choice::Run { required: false });
+    // If a required node fails, it is the cause. If another node can be sent, an optional one fails alone.
+    if failures.iter().any(|(node, _)| !is_optional(*node)) || can_send(route, choices, &failures) {
+        failures.retain(|(node, _)| !is_optional(*node));
+    }
+    if failures.is_empty() {
+        return Ok(prepared);
+    }
     // Errors are reported in the order of the plan.
     failures.sort_by_key(|(node, _)| *node);
-    let mut missing = Vec::new();
-    let mut unusable = false;
-    for (node, failure) in failures {
-        match failure {
-            MissingInput::Unusable => unusable = true,
-            MissingInput::Missing(reference) if inbound.is_unknown(&reference.root) => {}
-            MissingInput::Missing(reference) => {
-                let detail = format!("required by service \"{}\"", route.names()[node]);
-                missing.push(FieldError::new(pointer(&reference), "missing", detail));
+    Err(problem(route, &failures))
+}
+
+/// Returns `true` if a node that runs has its input, and so have the nodes that it needs.
+fn can_send(route: &Route, choices: &[Choice], failures: &[(usize, BadInput)]) -> bool {
+    let nodes = route.fan_out.plan().nodes();
+    let mut blocked: Vec<usize> = failures.iter().map(|(node, _)| *node).collect();
+    let mut next = 0;
+    while let Some(&node) = blocked.get(next) {
+        next += 1;
+        for (other, info) in nodes.iter().enumerate() {
+            let needs = info.hard_dependencies().any(|on| on == node);
+            if needs && !blocked.contains(&other) {
+                blocked.push(other);
             }
         }
     }
-    // Missing values take precedence, as only they can be listed by their pointers.
-    if !missing.is_empty() {
-        return Err(Problem::new(Code::MissingParam).errors(missing));
-    }
-    if unusable {
-        return Err(Problem::new(Code::BadParam));
-    }
-    Ok(prepared)
+    let mut all = choices.iter().enumerate();
+    all.any(|(node, choice)| choice.runs() && !blocked.contains(&node))
 }
 
-impl From<RenderError> for MissingInput {
+/// Returns the problem of the failures, which are not empty.
+fn problem(route: &Route, failures: &[(usize, BadInput)]) -> Problem {
+    let (mut missing, mut unusable) = (Vec::new(), Vec::new());
+    for (node, input) in failures {
+        let name = &route.names()[*node];
+        match input {
+            BadInput::Missing(reference) => {
+                let detail = format!("required by service \"{name}\"");
+                missing.push(FieldError::new(pointer(reference), "missing", detail));
+            }
+            BadInput::Unusable(references) => unusable.extend(references.iter().map(|reference| {
+                let detail = format!("cannot be sent to service \"{name}\"");
+                FieldError::new(pointer(reference), "unusable", detail)
+            })),
+        }
+    }
+    // Missing values take precedence, because no other value can be wrong without them.
+    if missing.is_empty() {
+        Problem::new(Code::BadParam).errors(unusable)
+    } else {
+        Problem::new(Code::MissingParam).errors(missing)
+    }
+}
+
+impl From<RenderError> for BadInput {
     fn from(error: RenderError) -> Self {
         match error {
             RenderError::Missing(reference) => Self::Missing(reference),
-            _ => Self::Unusable,
+            RenderError::Unusable(references) => Self::Unusable(references),
+            RenderError::TooLarge { value, .. } => Self::Unusable(value.into_iter().collect()),
+            _ => Self::Unusable(Vec::new()),
         }
     }
 }
 
 /// Converts the error of a condition.
-impl From<BranchError> for MissingInput {
+impl From<BranchError> for BadInput {
     fn from(error: BranchError) -> Self {
         match error.source().and_then(<dyn Error>::downcast_ref) {
             Some(EvalError::Missing(reference)) => Self::Missing(reference.clone()),
-            _ => Self::Unusable,
+            _ => Self::Unusable(Vec::new()),
         }
     }
 }

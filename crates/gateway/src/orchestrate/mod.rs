@@ -25,7 +25,7 @@ use tower_fanout_http::{
     jwt::Claims,
     log::InstrumentedBody,
     media_type::is_json,
-    problem::{Code, Problem},
+    problem::{Code, FieldError, Problem},
     trace::TraceContext,
 };
 use tower_fanout_json::{
@@ -72,9 +72,7 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
-            let execute = query(&parts)
-                .iter()
-                .any(|(name, value)| name == "execute" && value == "true");
+            let execute = is_executed(&query(&parts))?;
             let (inbound, requested) = self.read(parts, body).await?;
             let mut job = Job::new(&self, inbound, &requested);
             // Skips nodes that change state.
@@ -221,6 +219,23 @@ fn query(parts: &Parts) -> Vec<(String, String)> {
     form_urlencoded::parse(query.as_bytes())
         .into_owned()
         .collect()
+}
+
+/// Returns the value of the query parameter `execute`, which defaults to `false`.
+fn is_executed(query: &[(String, String)]) -> Result<bool, Problem> {
+    let mut values = query.iter().filter(|(name, _)| name == "execute");
+    let refuse = |code, detail| {
+        let error = FieldError::new("/query/execute", code, detail);
+        Err(Problem::new(Code::Validation).errors(vec![error]))
+    };
+    match (values.next(), values.next()) {
+        (None, _) => Ok(false),
+        (Some(_), Some(_)) => refuse("duplicate", "duplicate parameter"),
+        (Some((_, value)), None) => match value.parse() {
+            Ok(execute) => Ok(execute),
+            Err(_) => refuse("type", "must be true or false"),
+        },
+    }
 }
 
 /// Requires exactly one `content-type` header, for JSON in UTF-8.

@@ -78,8 +78,9 @@ pub enum RenderError {
     /// A value is missing, and its placeholder has no default.
     Missing(Reference),
     /// A value makes a segment of the path empty or a dot segment (`.` or `..`), or contains characters
-    /// other than visible ASCII and spaces in a header.
-    Unusable,
+    /// other than visible ASCII and spaces in a header. Holds the placeholders of that segment, or those
+    /// of the header with such values.
+    Unusable(Vec<Reference>),
     /// A part of the request would be too large.
     ///
     /// | part | maximum in bytes |
@@ -93,6 +94,8 @@ pub enum RenderError {
         what: &'static str,
         /// Maximum size of the part in bytes.
         max: usize,
+        /// The placeholder whose value exceeds the maximum. `None` if literal text does.
+        value: Option<Reference>,
     },
 }
 
@@ -100,10 +103,10 @@ impl fmt::Display for RenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(reference) => write!(f, "missing value for {{{reference}}}"),
-            Self::Unusable => {
+            Self::Unusable(_) => {
                 f.write_str("a value would change the path or is not allowed in a header")
             }
-            Self::TooLarge { what, max } => {
+            Self::TooLarge { what, max, .. } => {
                 write!(f, "{what} is larger than {max} bytes")
             }
         }
@@ -127,6 +130,22 @@ pub(super) struct Values<'v, S> {
 }
 
 impl<S: Lookup> Values<'_, S> {
+    /// Adds the placeholder at `index` to an error about the size of a part.
+    pub(super) fn name_cause(
+        &self,
+        index: usize,
+        written: Result<(), RenderError>,
+    ) -> Result<(), RenderError> {
+        written.map_err(|error| match error {
+            RenderError::TooLarge { what, max, .. } => RenderError::TooLarge {
+                what,
+                max,
+                value: Some(self.references[index].clone()),
+            },
+            error => error,
+        })
+    }
+
     /// Returns the value of the placeholder at `index` as text, or its default.
     pub(super) fn text(&self, index: usize) -> Result<Cow<'_, str>, RenderError> {
         let reference = &self.references[index];

@@ -310,8 +310,20 @@ impl Template {
     ) -> Result<(), RenderError> {
         self.parts.iter().try_for_each(|part| match part {
             Part::Text(text) => out.push(text, own),
-            Part::Value(index) => out.push(&values.text(*index)?, escape),
-            Part::Json(index) => out.push(&values.json(*index)?, verbatim),
+            Part::Value(index) => {
+                values.name_cause(*index, out.push(&values.text(*index)?, escape))
+            }
+            Part::Json(index) => {
+                values.name_cause(*index, out.push(&values.json(*index)?, verbatim))
+            }
+        })
+    }
+
+    /// Returns the placeholders whose values are inserted as text.
+    fn values(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Value(index) => Some(*index),
+            Part::Text(_) | Part::Json(_) => None,
         })
     }
 }
@@ -353,6 +365,7 @@ impl Bounded {
         Err(RenderError::TooLarge {
             what: self.what,
             max: self.max,
+            value: None,
         })
     }
 }
@@ -374,6 +387,11 @@ impl Reference {
             Some((path, default)) => (path, Some(default.to_owned())),
             None => (text, None),
         };
+        if path.contains('*') {
+            return Err(TemplateError::new(format!(
+                "\"*\" has no meaning in a placeholder; name one value in {{{text}}}"
+            )));
+        }
         let mut steps = path.split('.').map(str::trim);
         let root = Root::parse(steps.next().unwrap_or_default());
         let path: Vec<_> = steps.map(str::to_owned).collect();

@@ -154,6 +154,12 @@ impl RequestTemplate {
         self.references.iter()
     }
 
+    /// Returns the method.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// Returns `true` if the method is safe
     /// ([RFC 9110 §9.2.1](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1)).
     #[must_use]
@@ -211,7 +217,9 @@ impl RequestTemplate {
         let mut request = Request::new(Bytes::from(body.text));
         *request.method_mut() = self.method.clone();
         // The text of the template was checked, so only a value can make the target invalid.
-        *request.uri_mut() = target.try_into().map_err(|_| RenderError::Unusable)?;
+        *request.uri_mut() = target
+            .try_into()
+            .map_err(|_| RenderError::Unusable(self.references.clone()))?;
         for (name, value) in &self.headers {
             let value = header_value(value, values)?;
             request.headers_mut().append(name, value);
@@ -230,7 +238,7 @@ impl RequestTemplate {
         // Text and values together can form a segment that neither contains, so the result is
         // checked.
         if path.text.split('/').any(is_dots) || empty_segments(&path.text) > self.empty_segments {
-            return Err(RenderError::Unusable);
+            return Err(RenderError::Unusable(self.unusable_in_path(values)?));
         }
         let mut target = Bounded {
             text: path.text,
@@ -245,6 +253,41 @@ impl RequestTemplate {
         }
         Ok(target.text)
     }
+
+    /// Returns the placeholders in the segments of the path that are empty or dot segments because of
+    /// their values.
+    fn unusable_in_path(
+        &self,
+        values: &Values<'_, impl Lookup>,
+    ) -> Result<Vec<Reference>, RenderError> {
+        let (mut unusable, mut segment, mut inside) = (Vec::new(), String::new(), Vec::new());
+        let mut end = |segment: &mut String, inside: &mut Vec<usize>| {
+            if segment.is_empty() || is_dots(segment) {
+                unusable.extend(inside.drain(..).map(|index| self.references[index].clone()));
+            }
+            segment.clear();
+            inside.clear();
+        };
+        for part in &self.path.parts {
+            match part {
+                Part::Text(text) => {
+                    for (place, text) in text.split('/').enumerate() {
+                        if place > 0 {
+                            end(&mut segment, &mut inside);
+                        }
+                        segment.push_str(text);
+                    }
+                }
+                Part::Value(index) | Part::Json(index) => {
+                    // A slash in a value is encoded, so a value is within one segment.
+                    encode(&values.text(*index)?, &mut segment);
+                    inside.push(*index);
+                }
+            }
+        }
+        end(&mut segment, &mut inside);
+        Ok(unusable)
+    }
 }
 
 fn header_value(
@@ -253,10 +296,18 @@ fn header_value(
 ) -> Result<HeaderValue, RenderError> {
     let mut value = Bounded::new("a header", MAX_HEADER);
     template.render(values, verbatim, verbatim, &mut value)?;
+    let unusable = || {
+        let unusable = template.values().filter(|&index| {
+            let value = values.text(index);
+            value.is_ok_and(|value| !is_visible(&value))
+        });
+        let unusable = unusable.map(|index| values.references[index].clone());
+        RenderError::Unusable(unusable.collect())
+    };
     if !is_visible(&value.text) {
-        return Err(RenderError::Unusable);
+        return Err(unusable());
     }
-    HeaderValue::try_from(value.text).map_err(|_| RenderError::Unusable)
+    HeaderValue::try_from(value.text).map_err(|_| unusable())
 }
 
 /// Returns `true` if `text` has only visible ASCII characters and spaces, and so cannot end a
@@ -321,10 +372,12 @@ mod tests {
     #[test]
     fn fault_i1_rejects_a_value_that_is_a_dot_segment() {
         for dots in [".", ".."] {
-            assert_eq!(
-                template().render(&Same(Some(dots))).unwrap_err(),
-                RenderError::Unusable
-            );
+            let error = template().render(&Same(Some(dots))).unwrap_err();
+            let RenderError::Unusable(values) = error else {
+                panic!("{error}");
+            };
+            let values: Vec<_> = values.iter().map(Reference::to_string).collect();
+            assert_eq!(values, ["route.id"]);
         }
     }
 
@@ -343,10 +396,11 @@ mod tests {
             .header("x-name", "{jwt.name}")
             .unwrap();
         for value in ["a\r\nb: c", "\0", "é", "a\tb"] {
-            assert_eq!(
-                template.render(&Same(Some(value))).unwrap_err(),
-                RenderError::Unusable
-            );
+            let error = template.render(&Same(Some(value))).unwrap_err();
+            let RenderError::Unusable(values) = error else {
+                panic!("{error}");
+            };
+            assert_eq!(values[0].to_string(), "jwt.name");
         }
         assert!(template.render(&Same(Some("Ada L."))).is_ok());
         assert!(template.header("x-text", "é{jwt.name}").is_err());
