@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use indexmap::IndexMap;
 use tower_fanout::{
-    Answers, BoundNode, Branch, BranchError, FanOut, RunObserver, Strategy,
-    layers::{ClassifyHttp, Event, WithCall},
+    Answers, BoundNode, Branch, BranchError, Cut, FanOut, RunObserver, Strategy,
+    layers::{ClassifyHttp, Event, WithCall, fallback::OutcomeSet},
     metrics::Metrics,
     stack::stack,
 };
@@ -17,7 +17,7 @@ use tower_fanout_http::{
 };
 use tower_fanout_json::{
     Json,
-    merge::Merge,
+    merge::{Merge, MergeMode},
     response::{AcceptLayer, JsonLayer},
     template::{RequestTemplate, Root},
 };
@@ -64,6 +64,7 @@ pub(crate) struct Route {
 /// A node of the configuration, and the downstreams by name.
 pub(crate) struct RouteNode<'c> {
     config: &'c Node,
+    merge: &'c Merge,
     backends: &'c Backends,
     template: Arc<RequestTemplate>,
 }
@@ -73,7 +74,9 @@ impl Route {
     #[must_use]
     pub(crate) fn new(name: &str, config: &PlanConfig, backends: &Backends) -> Self {
         let nodes = config.nodes.values();
-        let nodes: Vec<_> = nodes.map(|node| RouteNode::new(node, backends)).collect();
+        let merge = &config.aggregate.merge;
+        let nodes = nodes.map(|node| RouteNode::new(node, merge, backends));
+        let nodes: Vec<_> = nodes.collect();
         let observer = Observer {
             metrics: Metrics::new(config.nodes.keys().map(String::as_str)),
             backends: (config.nodes.keys().cloned())
@@ -106,9 +109,10 @@ impl Route {
 }
 
 impl<'c> RouteNode<'c> {
-    pub(crate) fn new(config: &'c Node, backends: &'c Backends) -> Self {
+    pub(crate) fn new(config: &'c Node, merge: &'c Merge, backends: &'c Backends) -> Self {
         Self {
             config,
+            merge,
             backends,
             template: Arc::new(config.request.clone()),
         }
@@ -146,11 +150,33 @@ impl<'c> RouteNode<'c> {
             Ok(DownstreamRequest::from(request))
         };
         let profile = self.backend().downstream.profile();
-        let node = BoundNode::new(self.service(), render).downstream(profile);
+        let fixed = self.static_fallbacks();
+        let mut node = BoundNode::new(self.service(), render).downstream(profile);
+        if !fixed.is_empty() {
+            node = node.cut_fallback(move |cut| {
+                let mut steps = fixed.iter();
+                let step = steps.find(|(on, _)| match cut {
+                    Cut::Running => on.timeout,
+                    // Nothing was sent, as for a call that a layer rejects.
+                    _ => on.local,
+                });
+                step.map(|(_, answer)| answer.clone())
+            });
+        }
         match self.config.when.clone() {
             Some(condition) => node.when(move |inbound| Ok(inbound.holds(&condition)?)),
             None => node,
         }
+    }
+
+    /// Returns the static fallbacks with their outcomes.
+    fn static_fallbacks(&self) -> Vec<(OutcomeSet, Json)> {
+        let steps = self.config.fallback.iter();
+        let fixed = steps.filter_map(|step| match &step.target {
+            FallbackTarget::Static(answer) => Some((step.on.clone(), answer.clone())),
+            FallbackTarget::Service(_) => None,
+        });
+        fixed.collect()
     }
 
     /// Returns the downstreams of the fallbacks.
@@ -185,7 +211,13 @@ impl<'c> RouteNode<'c> {
         let backend = self.backend();
         let chain = backend.downstream.fallback().reserve(self.reserve());
         // Fallback services get the same filter, because their responses replace that of the node.
-        let json = JsonLayer::new().filter(self.config.filter.clone(), self.config.accept.clone());
+        let mut json = JsonLayer::new()
+            .filter(self.config.filter.clone(), self.config.accept.clone())
+            .head(self.config.request.method() == Method::HEAD);
+        // In group mode there is no document that could nest too deeply.
+        if self.merge.config().mode != MergeMode::Group {
+            json = json.merge(self.merge.clone());
+        }
         let fallback = self.config.fallback.iter().fold(chain, |chain, fallback| {
             let chain = chain.on(fallback.on.clone());
             match &fallback.target {

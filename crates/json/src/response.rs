@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, header::CONTENT_TYPE};
+use http::{Response, StatusCode, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
 use tower_fanout::{
     BranchError, ErrorKind,
@@ -18,34 +18,44 @@ use tower_fanout_http::{client::ClientError, media_type::is_json};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Json, branch_error, filter::FieldFilter};
+use crate::{Json, branch_error, filter::FieldFilter, merge::Merge};
 
 /// A layer that parses response bodies as JSON, and applies a [`FieldFilter`] to them.
 ///
 /// Place the layer within the attempt, so that a response with an invalid body counts as a failure
 /// of the service, which a fallback can replace.
 ///
-/// An empty body becomes `null`, whatever the status and the content type. Any other body is handled
-/// by status:
+/// A body is handled by status:
 ///
-/// - 2xx: a response without a content type, or with another media type than JSON, fails with
-///   [`ClientError::BadContentType`]. A body that is not valid JSON fails with
-///   [`ClientError::BadJson`].
+/// - 204 and 205: an empty body becomes `null`.
+/// - 2xx: a response with another media type than JSON, or with a body and no content type, fails with
+///   [`ClientError::BadContentType`]. A body that is not valid JSON fails with [`ClientError::BadJson`], and
+///   so does an empty body that is declared as JSON. An empty body without a content type becomes `null`.
 /// - Any other status: a body that is not declared as JSON, or is not valid, becomes `null`.
 ///
 /// JSON media types are `application/json` and all types with the suffix `+json`, such as
 /// `application/problem+json`. Their `charset`, if any, must be `utf-8`.
 #[derive(Clone, Debug, Default)]
 pub struct JsonLayer {
+    /// `None` if all settings have their defaults.
+    settings: Option<Arc<Settings>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Settings {
     /// The filter and the accepted error statuses, or `None` if the filter changes nothing.
-    filter: Option<Arc<(FieldFilter, Box<[u16]>)>>,
+    filter: Option<(FieldFilter, Box<[u16]>)>,
+    /// The merge of the response with others.
+    merge: Option<Merge>,
+    /// `true` if the responses have no body.
+    head: bool,
 }
 
 impl JsonLayer {
     /// Creates a layer without a filter.
     #[must_use]
     pub const fn new() -> Self {
-        Self { filter: None }
+        Self { settings: None }
     }
 
     /// Applies `filter` to 2xx responses and to responses with a status in `accept`. The static
@@ -59,9 +69,32 @@ impl JsonLayer {
     /// `AcceptLayer` accepts would reach the plan unfiltered.
     #[must_use]
     pub fn filter(mut self, filter: FieldFilter, accept: impl Into<Box<[u16]>>) -> Self {
-        let changes = filter != FieldFilter::default();
-        self.filter = changes.then(|| Arc::new((filter, accept.into())));
+        if filter != FieldFilter::default() {
+            self.settings_mut().filter = Some((filter, accept.into()));
+        }
         self
+    }
+
+    /// Fails a response with [`ClientError::BadJson`] if the document of `merge` would nest too deeply
+    /// because of it. Without this, such a response fails [the merge](Merge::merge) of all responses.
+    #[must_use]
+    pub fn merge(mut self, merge: Merge) -> Self {
+        self.settings_mut().merge = Some(merge);
+        self
+    }
+
+    /// Sets whether the requests have the method `HEAD`, so that no response has a body. Defaults to
+    /// `false`.
+    #[must_use]
+    pub fn head(mut self, head: bool) -> Self {
+        if head {
+            self.settings_mut().head = true;
+        }
+        self
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(self.settings.get_or_insert_default())
     }
 }
 
@@ -128,40 +161,62 @@ where
         let response = ready!(this.inner.poll(cx))?;
         let status = response.status().as_u16();
         this.events.emit(Event::ResponseStatus { status });
-        Poll::Ready(read(response).and_then(|response| this.layer.apply(response)))
+        Poll::Ready(this.layer.read(response))
     }
 }
 
 impl JsonLayer {
-    /// Applies the filter to `response`.
+    /// Parses the body of `response` and applies the filter.
+    fn read(&self, response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
+        let settings = self.settings.as_deref();
+        let response = read(response, settings.is_some_and(|settings| settings.head))?;
+        match settings {
+            None => Ok(response),
+            Some(settings) => settings.apply(response),
+        }
+    }
+}
+
+impl Settings {
+    /// Applies the filter to `response`, and checks that the result can be merged.
     fn apply(&self, response: Response<Json>) -> Result<Response<Json>, ClientError> {
-        let Some((filter, accept)) = self.filter.as_deref() else {
-            return Ok(response);
-        };
         let (parts, answer) = response.into_parts();
-        let accepted = accept.contains(&parts.status.as_u16());
-        let answer = match parts.status.is_success() || accepted {
-            false => answer,
-            true => match filter.apply(answer) {
-                Some(answer) => answer,
-                None if accepted => Json::NULL,
-                None => return Err(ClientError::BadJson),
-            },
+        let answer = match &self.filter {
+            None => answer,
+            Some((filter, accept)) => {
+                let accepted = accept.contains(&parts.status.as_u16());
+                match parts.status.is_success() || accepted {
+                    false => answer,
+                    true => match filter.apply(answer) {
+                        Some(answer) => answer,
+                        None if accepted => Json::NULL,
+                        None => return Err(ClientError::BadJson),
+                    },
+                }
+            }
         };
+        let fits = self.merge.as_ref().is_none_or(|merge| merge.fits(&answer));
+        if !fits {
+            return Err(ClientError::BadJson);
+        }
         Ok(Response::from_parts(parts, answer))
     }
 }
 
-/// Parses the body of `response`.
-fn read(response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
+/// Parses the body of `response`. `head` is `true` if the response cannot have a body.
+fn read(response: Response<Bytes>, head: bool) -> Result<Response<Json>, ClientError> {
     let (parts, body) = response.into_parts();
     let media_type = parts.headers.get(CONTENT_TYPE);
     let typed = media_type.is_some_and(|value| {
         // The exact spelling that most services use needs no parsing.
         value == "application/json" || value.to_str().is_ok_and(is_json)
     });
+    let no_content = matches!(
+        parts.status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT
+    );
     let json = match (parts.status.is_success(), typed) {
-        _ if body.is_empty() => Json::NULL,
+        _ if body.is_empty() && (head || no_content || media_type.is_none()) => Json::NULL,
         (true, true) => Json::parse(body).map_err(|_| ClientError::BadJson)?,
         (true, false) => return Err(ClientError::BadContentType),
         (false, true) => Json::parse(body).unwrap_or(Json::NULL),

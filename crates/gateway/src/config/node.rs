@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::Value;
 use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_json::{
-    Json,
+    Json, MAX_DEPTH,
     condition::Condition,
     filter::{FieldFilter, FieldFilterConfig},
     template::{RequestTemplate, Root, TemplateError},
@@ -185,10 +185,7 @@ fn fallback(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
         None => OutcomeSet::default(),
     };
     let target = match (fixed, service) {
-        (Some(fixed), None) => {
-            let json: Value = fixed.tree.to_json();
-            FallbackTarget::Static(Json::parse(json.to_string().into()).ok()?)
-        }
+        (Some(fixed), None) => FallbackTarget::Static(static_response(&fixed)?),
         (None, Some(service)) => {
             FallbackTarget::Service(known(&service, "downstream", names.downstreams.keys())?)
         }
@@ -201,6 +198,20 @@ fn fallback(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
         }
     };
     Some(Fallback { on, target })
+}
+
+/// Reads the JSON of a static response.
+fn static_response(reader: &ValueReader<'_>) -> Option<Json> {
+    let json = reader.tree.to_json().to_string();
+    // One level is left, so that a merged document can contain the response.
+    if Json::parse(format!("[{json}]").into()).is_err() {
+        reader.error(
+            "invalid",
+            format!("must nest at most {} levels", MAX_DEPTH - 1),
+        );
+        return None;
+    }
+    Json::parse(json.into()).ok()
 }
 
 #[cfg(test)]

@@ -210,6 +210,11 @@ impl Merge {
         Ok(Json::new(out.into_bytes(), depth))
     }
 
+    /// Returns `true` if the document is not too deep because of `answer`.
+    pub(crate) fn fits(&self, answer: &Json) -> bool {
+        self.depth(answer) <= MAX_DEPTH
+    }
+
     /// Returns the nesting depth that `answer` can give to the document.
     fn depth(&self, answer: &Json) -> usize {
         let dissolved = match self.0.mode {
