@@ -419,12 +419,14 @@ async fn fault_k10_reports_a_port_in_use_in_one_line() {
 const EXPLAINED: &str = "\
 version: 1
 tiers: { free: {}, pro: {} }
+auth: { jwt: { main: { keys: [{ secret: 0123456789abcdef0123456789abcdef }], issuers: [me], audiences: [you], algorithms: [HS256], tier: { claim: tier } } } }
 policies:
   quick: { attempt_timeout: 100ms, retry: { max_attempts: 2 } }
 downstreams:
   users: { endpoints: [{ url: \"http://127.0.0.1:9\" }], policy: quick }
   orders: { endpoints: [{ url: \"http://127.0.0.1:9\" }], policy: quick }
 orchestrate:
+  auth: { jwt: main }
   plan:
     user: { downstream: users, request: { path: \"/users/{body.input.id}\" }, required: true }
     orders: { downstream: orders, depends_on: [user], tiers: [pro], request: { path: \"/{user.id}\" } }

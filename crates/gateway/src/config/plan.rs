@@ -15,6 +15,7 @@ use super::{
     reader::{MapReader, ValueReader},
     validate::merge::check_conflicts,
     validate::noop::check_effects,
+    validate::reach::{check_failures, check_tiers},
     value::{bound, duration, in_range, within},
 };
 
@@ -164,6 +165,12 @@ fn plan(
         check_quorum(reader, aggregate.strategy, &nodes);
     }
     check_conflicts(&aggregate, &nodes, choose);
+    check_failures(&reader, &aggregate, &nodes);
+    // An invalid `auth` is reported already, and says nothing about the tiers.
+    if !matches!(auth, Some(None)) {
+        let auth = auth.as_ref().and_then(Option::as_ref);
+        check_tiers(&nodes, auth, names.jwt, names.tiers);
+    }
     let graph = graph?;
     let nodes = nodes.into_iter().map(|(name, (node, _))| {
         let mut node = node?;

@@ -6,11 +6,12 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, LogFormat, Logs, Report, Tier, auth,
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Severity},
     downstream, plan, policy,
     reader::{Diagnostics, ValueReader},
     server,
     tree::{Kind, Tree},
+    validate::reach::check_unused,
     value::{within, word},
 };
 
@@ -39,6 +40,11 @@ pub(super) fn config(
     let reader = ValueReader::root(&tree, &diagnostics);
     reader.report_duplicates();
     let config = root(&reader);
+    let is_error = |one: &Diagnostic| one.severity == Severity::Error;
+    // Errors leave out nodes, and what those use.
+    if !diagnostics.borrow().iter().any(is_error) {
+        check_unused(&reader, &config);
+    }
     let mut diagnostics = diagnostics.into_inner();
     // Errors of a value whose variable is missing are consequences of that.
     diagnostics.retain(|other| other.code == "variable" || !unset.contains(&other.position));

@@ -267,7 +267,7 @@ impl<'t> ValueReader<'t> {
     }
 
     /// Returns a reader of the member `name` that reports mistakes at the position of its key.
-    fn key(&self, name: &str, position: Position, value: &'t Tree) -> Self {
+    pub(super) fn key(&self, name: &str, position: Position, value: &'t Tree) -> Self {
         Self {
             position,
             ..self.child(value, &format!(".{name}"))

@@ -160,6 +160,60 @@ fn fault_j17_refuses_paths_that_the_router_cannot_serve() {
 }
 
 #[test]
+fn fault_j19_warns_of_a_route_that_never_fails() {
+    golden("j5_never_fails");
+}
+
+#[test]
+fn fault_j20_refuses_a_node_that_never_runs() {
+    golden("j5_never_runs");
+}
+
+#[test]
+fn fault_j21_refuses_an_asterisk_in_a_placeholder() {
+    golden("j5_asterisk");
+}
+
+#[test]
+fn fault_j22_warns_of_definitions_that_nothing_uses() {
+    golden("j5_unused");
+}
+
+#[test]
+fn fault_j23_quotes_a_value_out_of_range_as_written() {
+    golden("j4_as_written");
+}
+
+/// The corpus holds files of every kind that users write. A file in it must stay valid.
+#[test]
+fn fault_j8_accepts_a_corpus_of_valid_files_without_warnings() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/corpus");
+    let files = fs::read_dir(corpus).unwrap();
+    let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    let env = |name: &str| {
+        let value = match name {
+            "DEMO_LISTEN" => "127.0.0.1:0",
+            "JWT_SECRET" | "DEMO_SECRET" => "a secret that is long enough for HS256",
+            _ => "http://127.0.0.1:9",
+        };
+        Some(value.to_owned())
+    };
+    let demo = include_str!("../demo/demo.yaml").to_owned();
+    let texts = files.iter().map(|path| fs::read_to_string(path).unwrap());
+    for text in texts.chain([demo]) {
+        match Config::parse("corpus.yaml", &text, &env) {
+            Ok(config) => assert!(
+                config.warnings.diagnostics().is_empty(),
+                "{text}\n{}",
+                config.warnings
+            ),
+            Err(report) => panic!("{text}\n{report}"),
+        }
+    }
+    assert!(files.len() >= 8, "{} files", files.len());
+}
+
+#[test]
 fn fault_j18_refuses_words_that_are_no_log_level() {
     golden("j4_log_level");
 }

@@ -61,6 +61,14 @@ impl Tree {
         }
     }
 
+    /// Returns the text of a string, or `None` for other values.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Returns the value without positions.
     pub(super) fn to_json(&self) -> Value {
         match &self.kind {

@@ -148,18 +148,26 @@ pub(super) fn bound<T: Copy + Ord + Debug>(
     read: impl Fn(&ValueReader<'_>) -> Option<T>,
 ) -> Option<Bound<T>> {
     if reader.tree.members().is_none() {
-        let message = format!("expected a map, got {}", reader.tree.type_name());
+        let message = format!("expected a map, got {}", reader.tree.as_written());
         let help = "write { default: …, max: … }".to_owned();
         reader.error_with_help("type", message, Some(help));
         return None;
     }
     let mut map = reader.as_map();
-    let default = map.get("default", &read);
-    let max = map.get("max", &read).unwrap_or(otherwise.max);
+    let (written, written_max) = (map.take("default"), map.take("max"));
+    let default = written.as_ref().and_then(&read);
+    let max = written_max
+        .as_ref()
+        .and_then(&read)
+        .unwrap_or(otherwise.max);
     map.finish();
-    if let Some(default) = default.filter(|default| *default > max) {
-        let message = format!("default must be <= max {max:?}, got {default:?}");
-        reader.error("invalid", message);
+    if let Some(written) = written
+        && default.is_some_and(|default| default > max)
+    {
+        // The range of the default has the built-in maximum, so only a given maximum can be exceeded.
+        let max = written_max.map_or_else(String::new, |max| max.tree.as_written());
+        let got = written.tree.as_written();
+        written.error("invalid", format!("must be <= max {max}, got {got}"));
     }
     Some(Bound {
         // A maximum below the built-in default lowers the default too.

@@ -63,7 +63,7 @@ fn together(nodes: &Nodes<'_, '_>, strategy: Strategy, first: &str, second: &str
 }
 
 /// Returns `true` if the node or one of its transitive dependents is required.
-fn is_required(nodes: &Nodes<'_, '_>, name: &str) -> bool {
+pub(super) fn is_required(nodes: &Nodes<'_, '_>, name: &str) -> bool {
     let mut required = nodes
         .iter()
         .filter(|(_, (node, _))| node.as_ref().is_some_and(|node| node.required));

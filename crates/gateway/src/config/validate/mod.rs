@@ -2,3 +2,4 @@
 
 pub(super) mod merge;
 pub(super) mod noop;
+pub(super) mod reach;

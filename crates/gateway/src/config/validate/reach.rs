@@ -1,0 +1,157 @@
+//! Finds nodes that never run, routes that never fail, and definitions that nothing uses.
+
+use indexmap::IndexMap;
+use tower_fanout::{Strategy, layers::fallback::OutcomeSet};
+
+use super::super::{
+    Config, FallbackTarget, Jwt, Node, PlanConfig, RouteAuth, Tier, aggregate::Aggregate,
+    check::Nodes, reader::ValueReader,
+};
+use super::merge::is_required;
+
+/// Reports nodes whose tiers no caller of the route can have. `auth` is that of the route.
+pub(in crate::config) fn check_tiers(
+    nodes: &Nodes<'_, '_>,
+    auth: Option<&RouteAuth>,
+    jwt: &IndexMap<String, Jwt>,
+    tiers: &IndexMap<String, Tier>,
+) {
+    let possible: Vec<&str> = match auth {
+        // Callers without a token are in the lowest tier.
+        None => tiers.keys().map(String::as_str).take(1).collect(),
+        Some(auth) => (auth.jwt.iter())
+            .flat_map(|name| tiers_of(&jwt[name]))
+            .collect(),
+    };
+    for (name, (node, reader)) in nodes {
+        let tiers = node.iter().flat_map(|node| &node.tiers);
+        let tiers: Vec<&str> = tiers.map(String::as_str).collect();
+        if tiers.is_empty() || tiers.iter().any(|tier| possible.contains(tier)) {
+            continue;
+        }
+        let mut known: Vec<_> = possible.iter().map(|tier| format!("\"{tier}\"")).collect();
+        known.sort_unstable();
+        known.dedup();
+        let message = format!(
+            "\"{name}\" never runs: every caller of this route is in tier {}",
+            known.join(" or ")
+        );
+        let help = match auth {
+            None => "add auth to the route, or remove the tiers",
+            Some(_) => "set tier.claim of the provider, or remove the tiers",
+        };
+        reader
+            .at("tiers")
+            .error_with_help("never_runs", message, Some(help.into()));
+    }
+}
+
+/// Returns the tiers that tokens of a provider can give.
+fn tiers_of(jwt: &Jwt) -> Vec<&str> {
+    let rules = &jwt.verifier;
+    match rules.tier_claim {
+        Some(_) => rules.tiers.iter().map(String::as_str).collect(),
+        None => vec![&rules.default_tier],
+    }
+}
+
+/// Warns if the plan at `reader` succeeds even if every call fails.
+pub(in crate::config) fn check_failures(
+    reader: &ValueReader<'_>,
+    aggregate: &Aggregate,
+    nodes: &Nodes<'_, '_>,
+) {
+    let known = nodes
+        .iter()
+        .filter_map(|(name, (node, _))| Some((&**name, node.as_ref()?)));
+    let known: Vec<(&str, &Node)> = known.collect();
+    let is_sink = |name: &str| {
+        let mut dependencies = known.iter().flat_map(|(_, node)| &node.depends_on);
+        !dependencies.any(|dependency| dependency.node == name)
+    };
+    let answering = |counts: &dyn Fn(&str) -> bool| {
+        let counted = known.iter().filter(|(name, _)| counts(name));
+        counted.filter(|(_, node)| always_answers(node)).count()
+    };
+    let required = |name: &str| is_required(nodes, name);
+    let needed = known.iter().filter(|(name, _)| required(name)).count();
+    let never_fails = match aggregate.strategy {
+        Strategy::All => answering(&|_| true) == nodes.len(),
+        Strategy::Partial if needed > 0 => answering(&required) == needed,
+        Strategy::First => answering(&is_sink) >= 1,
+        Strategy::Quorum(needed) => answering(&is_sink) >= needed.get(),
+        _ => answering(&|_| true) >= 1,
+    };
+    // Nothing is known of the fallbacks of a node with errors.
+    if never_fails && known.len() == nodes.len() {
+        reader.warning(
+            "never_fails",
+            "this route succeeds even if all of its services are down: static fallbacks answer",
+            "mark a node without a static fallback as required, if a failure must be visible",
+        );
+    }
+}
+
+/// Returns `true` if a static fallback answers for every failure of the node. A node that may be left out
+/// does not always answer.
+fn always_answers(node: &Node) -> bool {
+    let mut fixed = (node.fallback.iter())
+        .filter(|fallback| matches!(fallback.target, FallbackTarget::Static(_)));
+    let covers = |on: &OutcomeSet| on.failure && on.throttled && on.local && on.timeout;
+    node.when.is_none() && node.tiers.is_empty() && fixed.any(|fallback| covers(&fallback.on))
+}
+
+/// Warns about downstreams, policies and JWT providers that nothing uses. `reader` is the whole file, which
+/// has no errors.
+pub(in crate::config) fn check_unused(reader: &ValueReader<'_>, config: &Config) {
+    let routes = config.routes.iter().map(|route| &route.plan);
+    let plans: Vec<&PlanConfig> = routes.chain(&config.orchestrate).collect();
+    let nodes = || plans.iter().flat_map(|plan| plan.nodes.values());
+    let downstreams: Vec<&str> = nodes()
+        .flat_map(|node| node.fallback_services().chain([&*node.downstream]))
+        .collect();
+    let providers: Vec<&str> = (plans.iter().filter_map(|plan| plan.auth.as_ref()))
+        .flat_map(|auth| auth.jwt.iter().map(String::as_str))
+        .collect();
+    let downstream_keys = keys(reader, "downstreams");
+    let policies = downstream_keys.iter().filter_map(|(_, downstream)| {
+        let (_, policy) = downstream.tree.members()?.get("policy")?;
+        policy.as_text()
+    });
+    let policies: Vec<&str> = policies.collect();
+    for (key, used, what) in [
+        ("downstreams", downstreams, "no node calls the downstream"),
+        ("policies", policies, "no downstream has the policy"),
+        (
+            "auth.jwt",
+            providers,
+            "no route asks for tokens of the provider",
+        ),
+    ] {
+        for (name, reader) in keys(reader, key) {
+            if !used.contains(&name.as_str()) {
+                reader.warning(
+                    "unused",
+                    format!("{what} \"{name}\""),
+                    "use it, or remove it",
+                );
+            }
+        }
+    }
+}
+
+/// Returns readers of the keys in the map at a dotted path, or nothing if the file has no such map.
+fn keys<'t>(reader: &ValueReader<'t>, path: &str) -> Vec<(String, ValueReader<'t>)> {
+    let mut reader = reader.clone();
+    for step in path.split('.') {
+        let has_step = |members: &IndexMap<_, _>| members.contains_key(step);
+        if !reader.tree.members().is_some_and(has_step) {
+            return Vec::new();
+        }
+        reader = reader.at(step);
+    }
+    let members = reader.tree.members().into_iter().flatten();
+    members
+        .map(|(name, (position, value))| (name.clone(), reader.key(name, *position, value)))
+        .collect()
+}
