@@ -172,6 +172,10 @@ impl<'j> Value<'j> {
         self.text
     }
 
+    pub(crate) fn is_array(self) -> bool {
+        self.text.starts_with(b"[")
+    }
+
     pub(crate) fn is_object(self) -> bool {
         self.text.starts_with(b"{")
     }
@@ -199,7 +203,7 @@ impl<'j> Value<'j> {
 
     /// Returns the member with the name `step` (the last if several have it), or the item with the
     /// index `step`.
-    fn get(self, step: &str) -> Option<Self> {
+    pub(crate) fn get(self, step: &str) -> Option<Self> {
         match self.text.first()? {
             b'{' => members(self)
                 .filter(|(name, _)| *unescaped(name) == *step.as_bytes())

@@ -4,6 +4,7 @@
 mod model;
 mod path;
 mod rules;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +34,10 @@ config! {
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct FieldFilterConfig {
-        /// Path to the wanted value, in which the step to an item of an array is its index from 0, such as
-        /// `data.items.0`. Defaults to `None`, which selects the whole response.
+        /// Path to the wanted value. A number at an array is the index of an item, from 0, as in
+        /// `data.items.0`. A name at an array selects from each item, as in `data.items.id`, and the result
+        /// is an array; items without the value are left out. Defaults to `None`, which selects the whole
+        /// response.
         pub target: Option<String> = None,
         /// Paths of the members to keep, with everything in them. Defaults to an empty set, which keeps
         /// all members.
@@ -176,7 +179,7 @@ impl FieldFilter {
     pub fn apply(&self, answer: Json) -> Option<Json> {
         let answer = match &self.target {
             None => answer,
-            Some(path) => answer.cut(path.steps())?,
+            Some(path) => target::at(&answer, path)?,
         };
         Some(self.rules.apply(&answer).unwrap_or(answer))
     }

@@ -85,7 +85,7 @@ fn shares_memory_if_no_member_changes() {
 
 #[tokio::test]
 async fn a_missing_target_is_a_bad_json_failure() {
-    for answer in ["{}", "null", "[]", r#"{"x": 1}"#, r#"{"x": []}"#] {
+    for answer in ["{}", "null", "[{}]", r#"{"x": 1}"#, r#"{"x": []}"#] {
         let filter = shape(r#"{"target": "x.0"}"#).unwrap();
         assert_eq!(filter.apply(json(answer)), None, "{answer}");
         let service = service_fn(|_: Request<Bytes>| async {
@@ -266,4 +266,30 @@ fn fault_g25_nested_arrays_cost_one_pass() {
     let rules = format!(r#"{{"deny": ["{path}.x"]}}"#);
     let answer = nested(62, r#"{"x":1,"y":2}"#);
     assert_eq!(shaped(&rules, &answer), nested(62, r#"{"y":2}"#));
+}
+
+#[test]
+fn fault_g25_a_target_selects_from_each_item_of_an_array() {
+    for (target, answer, expected) in [
+        ("a", r#"[{"a":1},{"a":[2]}]"#, Some("[1,[2]]")),
+        (
+            "a.b",
+            r#"{"a":[{"b":1},{"c":2},[{"b":3}]]}"#,
+            Some("[1,[3]]"),
+        ),
+        ("a.1.b", r#"{"a":[{"b":1},{"b":2}]}"#, Some("2")),
+        ("a", "[]", Some("[]")),
+        ("a", "[1,{}]", None),
+        ("a.b", r#"[{"a":1}]"#, None),
+    ] {
+        let filter = shape(&format!(r#"{{"target": "{target}"}}"#)).unwrap();
+        let found = filter.apply(json(answer));
+        let found = found.as_ref().map(Json::as_raw);
+        assert_eq!(found, expected, "{target} of {answer}");
+    }
+    let rules = r#"{"target": "data", "deny": ["pin"]}"#;
+    assert_eq!(
+        shaped(rules, r#"[{"data":{"pin":1,"x":2}}]"#),
+        r#"[{"x":2}]"#
+    );
 }
