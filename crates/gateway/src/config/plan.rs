@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::Bounds;
+use tower_fanout_http::guard::GuardConfig;
 
 use super::{
     Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, Route, RoutePath, Tier,
@@ -15,7 +16,7 @@ use super::{
     reader::{MapReader, ValueReader},
     validate::merge::check_conflicts,
     validate::noop::check_effects,
-    validate::reach::{check_failures, check_tiers},
+    validate::reach::{check_claims, check_failures, check_tiers},
     value::{bound, duration, in_range, within},
 };
 
@@ -112,7 +113,17 @@ fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<RoutePath>) {
     let path = map.get_required("path", |reader| {
         let parsed = RoutePath::parse(&reader.text()?);
         let report = |expected| reader.error("invalid", reader.expected(expected));
-        parsed.map_err(report).ok()
+        let path = parsed.map_err(report).ok()?;
+        let (length, max) = (path.pattern().len(), GuardConfig::default().max_uri);
+        if length > max {
+            // A request with this target is rejected before it is routed.
+            reader.error(
+                "range",
+                format!("must be <= {max} bytes, percent-encoded, got {length} bytes"),
+            );
+            return None;
+        }
+        Some(path)
     });
     map.finish();
     (method, path)
@@ -170,6 +181,7 @@ fn plan(
     if !matches!(auth, Some(None)) {
         let auth = auth.as_ref().and_then(Option::as_ref);
         check_tiers(&nodes, auth, names.jwt, names.tiers);
+        check_claims(&nodes, auth);
     }
     let graph = graph?;
     let nodes = nodes.into_iter().map(|(name, (node, _))| {

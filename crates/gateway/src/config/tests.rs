@@ -214,6 +214,24 @@ fn fault_j8_accepts_a_corpus_of_valid_files_without_warnings() {
 }
 
 #[test]
+fn fault_j17_refuses_a_path_that_is_longer_than_a_request_may_be() {
+    let file = |length: usize| {
+        format!(
+            "version: 1
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://up:8080\" }}] }} }}
+routes: [{{ name: a, match: {{ path: \"/{}\" }}, plan: {{ a: {{ downstream: up, request: {{ path: / }} }} }} }}]",
+            "a".repeat(length - 1)
+        )
+    };
+    assert_eq!(report("fits.yaml", &file(8192)), "");
+    let error = report("long.yaml", &file(8193));
+    assert!(
+        error.contains("must be <= 8192 bytes, percent-encoded, got 8193 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
 fn fault_j18_refuses_words_that_are_no_log_level() {
     golden("j4_log_level");
 }

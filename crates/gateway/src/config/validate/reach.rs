@@ -3,6 +3,8 @@
 use indexmap::IndexMap;
 use tower_fanout::{Strategy, layers::fallback::OutcomeSet};
 
+use tower_fanout_json::template::{Reference, Root};
+
 use super::super::{
     Config, FallbackTarget, Jwt, Node, PlanConfig, RouteAuth, Tier, aggregate::Aggregate,
     check::Nodes, reader::ValueReader,
@@ -43,6 +45,27 @@ pub(in crate::config) fn check_tiers(
         reader
             .at("tiers")
             .error_with_help("never_runs", message, Some(help.into()));
+    }
+}
+
+/// Reports nodes that need a claim on a route without tokens. `auth` is that of the route.
+pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&RouteAuth>) {
+    if auth.is_some() {
+        return;
+    }
+    for (name, (node, reader)) in nodes {
+        let mut references = node.iter().flat_map(|node| node.request.references());
+        let needs =
+            |reference: &&Reference| reference.root == Root::Jwt && reference.default.is_none();
+        if let Some(reference) = references.find(needs) {
+            let message = format!(
+                "\"{name}\" never runs: {{{reference}}} needs a token, but the route has no auth"
+            );
+            let help = format!("add auth to the route, or a default such as {{{reference}|none}}");
+            reader
+                .at("request")
+                .error_with_help("never_runs", message, Some(help));
+        }
     }
 }
 
