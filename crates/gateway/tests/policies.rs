@@ -47,6 +47,32 @@ async fn explains_the_worst_case_of_hedges() {
     }
 }
 
+#[tokio::test]
+async fn rt_24_a_retry_that_the_limit_refuses_leaves_the_answer() {
+    // The first call fails at once, and the second one takes the only permit during its pause.
+    let (users, seen) = stub(|call| {
+        if call == 0 {
+            broken(call)
+        } else {
+            (ms(1_500), StatusCode::OK, json!(7))
+        }
+    })
+    .await;
+    let more = "policies: { p: { concurrency: { max: 1, queue: 0 }, \
+                retry: { base: 1s, cap: 1s, jitter: none } } }\n";
+    let gateway = Gateway::start(&[("users", users)], PLAN, more).await;
+    let other = async {
+        seen.until(|calls, _| calls == 1).await;
+        // The permit of the first call is free a moment after the stub has responded.
+        while gateway.ask(json!({})).await.service("users", "/status") != "success" {}
+    };
+    let (answer, ()) = tokio::join!(gateway.ask(json!({})), other);
+    assert_eq!(answer.service("users", "/error/kind"), "status");
+    assert_eq!(answer.service("users", "/httpStatus"), 500);
+    assert_eq!(answer.service("users", "/retryStoppedBy"), "refused");
+    assert_eq!(seen.calls(), 2);
+}
+
 /// Responds with 503 at once.
 fn busy(_: usize) -> (Duration, StatusCode, Value) {
     (ms(0), StatusCode::SERVICE_UNAVAILABLE, json!(null))

@@ -345,6 +345,7 @@ async fn rt_17_the_last_response_is_dropped_before_the_next_attempt() {
     let classify = |_: Result<&Arc<()>, &Fault>, _| Class::Failure(Failure::ConnectionReset);
     let service = RetryLayer::new(RetryConfig::new(), classify)
         .unwrap()
+        .release_responses()
         .layer(service);
     let answer = service.oneshot(idempotent_request()).await.unwrap();
     assert_eq!(last.lock().unwrap().as_ptr(), Arc::as_ptr(&answer));

@@ -84,9 +84,9 @@ impl<C, U> BreakerLayer<C, U> {
     /// is the time to the response headers in either case, because the caller determines how fast
     /// the body is read.
     ///
-    /// A retry above drops a response before its pause, so the response is recorded then. A
-    /// `RetryLayer` with [`.breaker(..)`](crate::RetryLayer::breaker) drops the response after the
-    /// pause, and the breaker records it only then.
+    /// A retry above keeps a response until the next attempt has ended, and the breaker records the
+    /// response only then. To record it before the pause, use
+    /// [`RetryLayer::release_responses`](crate::RetryLayer::release_responses).
     ///
     /// ```
     /// use bytes::Bytes;

@@ -104,9 +104,9 @@ impl<C, U> ConcurrencyLayer<C, U> {
 
     /// Holds the permit until the response body has ended, failed, or was dropped.
     ///
-    /// A retry above drops a response before its pause, so a pausing call holds no permit. A
-    /// `RetryLayer` with [`.breaker(..)`](crate::RetryLayer::breaker) keeps the response, and the
-    /// permit, until after the pause, because the call may then end with that response.
+    /// A retry above keeps a response, and with it the permit, until the next attempt has ended. To free the
+    /// permit before the pause, use
+    /// [`RetryLayer::release_responses`](crate::RetryLayer::release_responses).
     ///
     /// ```
     /// use bytes::Bytes;

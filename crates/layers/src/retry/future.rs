@@ -59,31 +59,29 @@ pin_project! {
             future: F,
             watch: Stopwatch,
             // Boxed, because most calls make one attempt only.
-            earlier: Option<Box<Earlier<E>>>,
+            earlier: Option<Box<Earlier<T, E>>>,
         },
         Pausing {
             // `None` for an immediate retry, because a timer rounds up to its next tick.
             pause: Option<Timer>,
             paid: Option<Reserved>,
-            // The result of the call if the breaker is open after the pause.
+            // The result of the call if the next attempt is refused.
             last: Option<Result<T, E>>,
         },
         Readying {
             service: S,
             paid: Option<Reserved>,
-            failed: Option<E>,
+            last: Option<Result<T, E>>,
         },
         Done,
     }
 }
 
-/// The cost of an attempt after the first, and the error of the attempt before it.
-///
-/// Only an error is kept during the next attempt. A response must be dropped by then, because its body may
-/// hold the connection that the attempt needs.
-struct Earlier<E> {
+/// The cost of an attempt after the first, and the result of the attempt before it.
+struct Earlier<T, E> {
     spent: Option<Spent>,
-    failed: Option<E>,
+    // `None` for a response that is not kept: see `RetryLayer::release_responses`.
+    last: Option<Result<T, E>>,
 }
 
 impl<S, C, Req> ResponseFuture<S, C, Req>
@@ -171,15 +169,15 @@ where
         &mut self,
         mut result: Result<S::Response, S::Error>,
         elapsed: Duration,
-        mut earlier: Option<Box<Earlier<S::Error>>>,
+        mut earlier: Option<Box<Earlier<S::Response, S::Error>>>,
     ) -> Option<Result<S::Response, S::Error>> {
         let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());
         let (class, next) = self.ended(result.as_ref(), elapsed, spent);
-        // The rejected attempt was never sent, so the call ends with the error of the one before.
+        // The rejected attempt was never sent, so the call ends with the result of the one before.
         if let Class::Rejected(_) = class
-            && let Some(failed) = earlier.and_then(|earlier| earlier.failed)
+            && let Some(last) = earlier.and_then(|earlier| earlier.last)
         {
-            result = Err(failed);
+            result = last;
         }
         let Some((pause, paid)) = next else {
             self.state.set(State::Done);
@@ -189,25 +187,22 @@ where
         None
     }
 
-    /// Starts the pause after an attempt that ended with `last`.
-    ///
-    /// Until its body ends, a response may hold resources such as a permit. It is therefore dropped now,
-    /// unless a breaker is checked after the pause: the response may then be the result of the call.
+    /// Starts the pause after an attempt that ended with `last`, and drops a response that is not kept.
     fn pause(
         &mut self,
         pause: Duration,
         paid: Option<Reserved>,
         last: Result<S::Response, S::Error>,
     ) {
-        let may_end = last.is_err() || self.core.breaker.is_some();
+        let is_kept = last.is_err() || !self.core.releases_responses;
         self.state.set(State::Pausing {
             pause: (!pause.is_zero()).then(|| Timer::at(later(Instant::now(), pause))),
             paid,
-            last: may_end.then_some(last),
+            last: is_kept.then_some(last),
         });
     }
 
-    /// Ends a pause. Returns the last result if the breaker has opened meanwhile, else drops it.
+    /// Ends a pause. Returns the last result if it is kept and the breaker has opened meanwhile.
     #[cold]
     fn resumed(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Replaced::Pausing { last, paid, .. } = self.state.as_mut().project_replace(State::Done)
@@ -216,17 +211,18 @@ where
             unreachable!("`resumed` requires the state `Pausing`");
         };
         let breaker = self.core.breaker.as_ref();
-        if breaker.and_then(breaker::Handle::rejection).is_some() {
+        let is_open = breaker.and_then(breaker::Handle::rejection).is_some();
+        // Without a result to return, the breaker itself rejects the attempt.
+        if is_open && last.is_some() {
             let by = RetryStopReason::BreakerOpen;
             self.events.emit(Event::RetryStopped { by });
             return last;
         }
-        let failed = last.and_then(Result::err);
         let service = self.core.spare();
         self.state.set(State::Readying {
             service,
             paid,
-            failed,
+            last,
         });
         None
     }
@@ -237,7 +233,7 @@ where
         let Replaced::Readying {
             mut service,
             paid,
-            failed,
+            last,
         } = self.state.as_mut().project_replace(State::Done)
         else {
             // Called by `poll` in this state only.
@@ -248,7 +244,7 @@ where
         self.events.emit(Event::Attempt { number });
         let earlier = Some(Box::new(Earlier {
             spent: paid.map(Reserved::spend),
-            failed,
+            last,
         }));
         if let Err(error) = ready {
             return self.settle(Err(error), Duration::ZERO, earlier);

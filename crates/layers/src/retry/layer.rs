@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) breaker: Option<breaker::Handle>,
     /// Source of random numbers for the pauses. `None` stands for the generator of the thread.
     random: Option<Arc<Mutex<fastrand::Rng>>>,
+    /// A response is dropped before the pause, instead of after the next attempt.
+    pub(super) releases_responses: bool,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl<C> RetryLayer<C> {
             random: None,
         };
         Ok(Self {
+            releases_responses: false,
             shared: Arc::new(shared),
             classify,
         })
@@ -97,8 +100,7 @@ impl<C> RetryLayer<C> {
     /// The check uses no probe slot. Do not use the handle of a breaker above the retry: while that
     /// breaker is half-open, the call itself holds the probe slot, so no further attempt would follow.
     ///
-    /// If the breaker is open, the call ends with its last failure instead of the breaker's rejection. A
-    /// response is therefore kept during the pause, with everything that its body holds.
+    /// If the breaker is open, the call ends with its last result at once, and no attempt is started.
     #[must_use]
     pub fn breaker(mut self, breaker: impl Into<Option<breaker::Handle>>) -> Self {
         Arc::make_mut(&mut self.shared).breaker = breaker.into();
@@ -109,6 +111,19 @@ impl<C> RetryLayer<C> {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
+    /// Drops each response that is retried before the pause, with everything that its body holds.
+    ///
+    /// By default, such a response is kept until the next attempt has ended, because it is the result of
+    /// the call if a layer below rejects that attempt. Use this method if a limit or a breaker below the
+    /// retry lasts [until the end of the body](crate::ConcurrencyLayer::until_body_end): a kept response
+    /// holds its permit, which the next attempt may need. A call whose next attempt is rejected then ends
+    /// with the rejection. Errors are kept in either case.
+    #[must_use]
+    pub fn release_responses(mut self) -> Self {
+        Arc::make_mut(&mut self.shared).releases_responses = true;
+        self
+    }
+
         Arc::make_mut(&mut self.shared).random = Some(random);
         self
     }

@@ -30,9 +30,9 @@
 //!
 //! A layer below can also reject an attempt after the first before it is sent: a breaker that is open
 //! or a limit that is full. The reason is then `BreakerOpen` for an open circuit, `Deadline` for
-//! [`Rejection::DeadlineBeforeSend`], and `Rejected` for all others. The call then returns the error of the
-//! previous attempt. If the previous attempt ended with a response, the call returns the rejection,
-//! because a response is dropped before the next attempt starts.
+//! [`Rejection::DeadlineBeforeSend`], and `Rejected` for all others. The call then returns the result of the
+//! previous attempt, be it an error or a response. A response is therefore kept until the next attempt has
+//! ended, unless [`RetryLayer::release_responses`] is set.
 //!
 //! The first [`Failure::NotProcessed`] of a call is retried at once and without cost, because the request
 //! has cost the service nothing. Checks 2, 3 and 7 hold for this retry too, so it counts as one of the
