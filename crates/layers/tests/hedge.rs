@@ -15,8 +15,8 @@ use common::*;
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, Cause, Class, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-    Deadline, DeadlineLayer, Event, Failure, HedgeLayer, Rejection, WithCall,
+    BreakerConfig, BreakerLayer, CallContext, Cause, Class, ClassifyResult, ConcurrencyConfig,
+    ConcurrencyLayer, Deadline, DeadlineLayer, Event, Failure, HedgeLayer, Rejection, WithCall,
     breaker::{State, Window},
     hedge::{HedgeConfig, HedgeDelay, Quantile},
 };
@@ -419,11 +419,8 @@ async fn a_rejected_hedge_can_be_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_primary_leaves_the_call_to_its_hedge() {
-    for (hedged, ended) in [
-        (Ok(5), Ok(5)),
-        (Err(BROKEN), Err(Fault::Refused(Rejection::QueueTimeout))),
-    ] {
+async fn hg_15_a_rejected_primary_leaves_the_call_to_its_hedge() {
+    for (hedged, ended) in [(Ok(5), Ok(5)), (Err(BROKEN), Err(BROKEN))] {
         let calls = Arc::new(AtomicU32::new(0));
         let service = service_fn(move |_: Request| {
             let number = calls.fetch_add(1, Ordering::Relaxed);
@@ -443,4 +440,28 @@ async fn a_rejected_primary_leaves_the_call_to_its_hedge() {
         let service = hedge(|_| {}).layer(service);
         assert_eq!(service.oneshot(idempotent_request()).await, ended);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_15_the_failure_of_a_hedge_outlasts_a_later_rejection() {
+    let service = service_fn(|request: Request| async move {
+        let (time, fault) = match request.call().attempt {
+            1 => (ms(500), Fault::Refused(Rejection::QueueTimeout)),
+            _ => (ms(1), BROKEN),
+        };
+        sleep(time).await;
+        Err::<u32, _>(fault)
+    });
+    let service = hedge(|hedge| hedge.max_hedges = 1).layer(service);
+    let (result, elapsed) = timed(service.oneshot(idempotent_request())).await;
+    assert_eq!((result, elapsed), (Err(BROKEN), ms(500)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hg_15_the_failure_of_a_hedge_replaces_a_rejection_that_is_hedged() {
+    let script = script()
+        .fail(Fault::Refused(Rejection::NoEndpoint))
+        .fail(BROKEN);
+    let service = hedge(|hedge| hedge.max_hedges = 1).layer(script);
+    assert_eq!(service.oneshot(idempotent_request()).await, Err(BROKEN));
 }

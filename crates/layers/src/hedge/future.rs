@@ -52,6 +52,8 @@ pin_project! {
         hedges: Vec<Running<S, Req>>,
         // The result of the call if all attempts fail.
         first_failure: Option<Result<S::Response, S::Error>>,
+        // `first_failure` is a rejection, which the failure of a later attempt replaces.
+        is_rejected: bool,
         // Time of the next attempt. Learned when a response is first awaited, not in `call`.
         due: Due,
         timer: Timer,
@@ -122,6 +124,7 @@ where
 }
 
 impl<S, C, Req> Projection<'_, S, C, Req>
+            is_rejected: false,
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
@@ -151,13 +154,19 @@ where
                 self.core.learn(elapsed);
                 return Some(result);
             }
-            // The primary attempt was rejected by a layer below. The running hedges may still succeed.
-            Class::Rejected(_) if !self.hedges.is_empty() => {
-                *self.first_failure = Some(result);
+            // The primary attempt was rejected by a layer below. A running hedge may still succeed, and
+            // the failure of a hedge is the answer of the service.
+            Class::Rejected(_) if !self.hedges.is_empty() || self.first_failure.is_some() => {
+                if self.first_failure.is_none() {
+                    (*self.first_failure, *self.is_rejected) = (Some(result), true);
+                }
                 return None;
             }
             class if !config.hedge_on.matches(class, true) => return Some(result),
-            _ if primary => *self.first_failure = Some(result),
+            _ if primary || *self.is_rejected || self.first_failure.is_none() => {
+                *self.is_rejected = matches!(class, Class::Rejected(_));
+                *self.first_failure = Some(result);
+            }
             _ => {}
         }
         // A response requested a pause, so no further hedge may follow, whatever fails later.
