@@ -17,8 +17,11 @@ use common::*;
 use futures_util::{FutureExt, poll};
 use tower::{Layer, Service, ServiceExt};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, Class, ClassifyResult, Event, Failure, Rejection, RetryAllowance,
-    RetryConfig, RetryLayer, event::RetryStopReason, retry::Jitter,
+    BreakerConfig, BreakerLayer, Class, ClassifyResult, Event, Failure, HedgeConfig, HedgeLayer,
+    Rejection, RetryAllowance, RetryConfig, RetryLayer,
+    event::RetryStopReason,
+    hedge::HedgeDelay,
+    retry::{Budget, BudgetConfig, Jitter},
 };
 
 /// Creates a layer with a budget of exactly `retries` retries.
@@ -186,4 +189,56 @@ async fn a_free_retry_needs_time_before_the_deadline() {
         let late = [RetryStopReason::Deadline];
         assert_eq!(stops(&recorder), late[..2 - calls]);
     }
+}
+
+/// Asserts that two calls, which both go through `service`, deposit one retry together.
+async fn assert_one_deposit_per_call<S>(script: Scripted, service: S)
+where
+    S: Service<Request, Response = u32, Error = Fault> + Clone,
+{
+    assert_eq!(service.clone().oneshot(idempotent_request()).await, Ok(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Err(BROKEN));
+    assert_eq!(script.calls(), 3, "one call, and one call with one retry");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_26_layers_that_share_a_budget_deposit_once_per_call() {
+    let budget = || Budget::new(&BudgetConfig::new().ratio(0.5).min_per_sec(0.0)).unwrap();
+    let retry = |budget: &Budget| {
+        let layer = RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap();
+        layer.budget(budget.clone())
+    };
+    let script = || script().respond(1).fail(BROKEN);
+    let (shared, calls) = (budget(), script());
+    let service = retry(&shared).layer(retry(&shared).layer(calls.clone()));
+    assert_one_deposit_per_call(calls, service).await;
+
+    let (shared, calls) = (budget(), script());
+    let hedge = HedgeConfig::new().delay(HedgeDelay::Never);
+    let hedge = HedgeLayer::new(hedge, ClassifyResult).unwrap();
+    let hedge = hedge.budget(shared.clone());
+    let service = hedge.layer(retry(&shared).layer(calls.clone()));
+    assert_one_deposit_per_call(calls, service).await;
+
+    // Of three layers, the outermost has no retries, and so does not count the call.
+    let (shared, calls) = (budget(), script());
+    let once = RetryLayer::new(RetryConfig::new().max_attempts(1), ClassifyResult).unwrap();
+    let inner = retry(&shared).layer(retry(&shared).layer(calls.clone()));
+    let service = once.budget(shared).layer(inner);
+    assert_one_deposit_per_call(calls, service).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rt_26_layers_with_budgets_of_their_own_deposit_in_each() {
+    let own = || {
+        let budget = Budget::new(&BudgetConfig::new().ratio(1.0).min_per_sec(0.0)).unwrap();
+        let config = RetryConfig::new().max_attempts(2);
+        RetryLayer::new(config, ClassifyResult)
+            .unwrap()
+            .budget(budget)
+    };
+    let calls = script().fail(BROKEN);
+    let service = own().layer(own().layer(calls.clone()));
+    assert_eq!(service.oneshot(idempotent_request()).await, Err(BROKEN));
+    assert_eq!(calls.calls(), 4);
 }

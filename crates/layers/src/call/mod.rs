@@ -135,6 +135,8 @@ pub struct Call {
     pub fallback: bool,
     /// Receiver of the events of this call: one receiver for all layers that the call passes.
     pub events: Events,
+    /// Identity of the shared [`Budget`](crate::retry::Budget) in which a layer above counts the call.
+    pub(crate) counted_in: Option<usize>,
 }
 
 impl Call {
@@ -150,6 +152,7 @@ impl Call {
         upload: None,
         fallback: true,
         events: Events::NONE,
+        counted_in: None,
     };
 
     /// Lowers the longest wait to `wait`, unless it is shorter already.
@@ -188,7 +191,7 @@ static NONE: Call = Call::NONE;
 /// | layer | effect |
 /// |---|---|
 /// | [`DeadlineLayer`](crate::DeadlineLayer) | ends the call at the deadline, but the layers below cannot read the deadline |
-/// | [`RetryLayer`](crate::RetryLayer), [`HedgeLayer`](crate::HedgeLayer) | send attempts, but each has the number that the request had before, retries and hedges may queue at a limit, and no attempt is marked as the last |
+/// | [`RetryLayer`](crate::RetryLayer), [`HedgeLayer`](crate::HedgeLayer) | send attempts, but each has the number that the request had before, retries and hedges may queue at a limit, no attempt is marked as the last, and two layers with one budget each count the call |
 /// | [`FallbackLayer`](crate::FallbackLayer) | runs its steps, but reserves no time |
 /// | all others | no effect |
 #[diagnostic::on_unimplemented(

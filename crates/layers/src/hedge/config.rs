@@ -32,7 +32,7 @@ crate::config! {
         /// hedges never queue. A shorter `max_wait` of the call or of the limit applies instead.
         pub max_wait: Duration = Duration::ZERO,
         /// Extra load that hedges may add. Defaults to 5 % of the calls, the share above the 95th
-        /// percentile, plus a reserve of 30 hedges per 10 s.
+        /// percentile, plus a floor of 3 hedges per second.
         ///
         /// [`BudgetConfig::default`] has 20 % instead of 5 %. If code sets this field, set
         /// [`ratio`](field@BudgetConfig::ratio) too. In a file, a `ratio` that is not written is 5 %.

@@ -35,7 +35,7 @@ pin_project! {
         S: Service<Req>,
     {
         core: Arc<SharedService<Shared, S>>,
-        // The call's share has been added to the budget.
+        // The call's share has been added to the budget, here or by a layer above.
         has_deposited: bool,
         classify: C,
         // The request of further attempts. `None` once no attempt can follow.
@@ -91,11 +91,17 @@ where
 {
     /// Sends the first attempt to the inner service of `hedge`, which is ready.
     #[inline]
-    pub(super) fn new(hedge: &mut Hedge<S, C>, request: Req) -> Self
+    pub(super) fn new(hedge: &mut Hedge<S, C>, mut request: Req) -> Self
     where
         C: Clone,
     {
-        let config = &hedge.core.config;
+        let Shared {
+            config,
+            budget,
+            shares_budget,
+            ..
+        } = &**hedge.core;
+        let deposits = budget.counts(&mut request, *shares_budget);
         let call = request.call().clone();
         let may_repeat = config.idempotent || request.is_idempotent();
         let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(config.max_hedges);
@@ -103,7 +109,7 @@ where
         call.events.emit(Event::Attempt { number: 1 });
         Self {
             core: Arc::clone(&hedge.core),
-            has_deposited: false,
+            has_deposited: !deposits,
             classify: hedge.classify.clone(),
             due: if spare.is_some() {
                 Due::Unknown
@@ -118,13 +124,13 @@ where
             primary: Some(hedge.inner.call(request)),
             hedges: Vec::new(),
             first_failure: None,
+            is_rejected: false,
             timer: Timer::default(),
         }
     }
 }
 
 impl<S, C, Req> Projection<'_, S, C, Req>
-            is_rejected: false,
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error>,
@@ -315,6 +321,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
+            // A layer below with the same budget may need the deposit in this poll.
+            if this.core.shares_budget && !mem::replace(this.has_deposited, true) {
+                this.core.budget.deposit(Instant::now());
+            }
             let end = this.poll_attempts(cx);
             // The cached time is valid directly after an inner poll.
             if !mem::replace(this.has_deposited, true) {

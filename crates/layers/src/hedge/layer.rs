@@ -69,6 +69,8 @@ pub struct HedgeLayer<C> {
 pub(super) struct Shared {
     pub(super) config: HedgeConfig,
     pub(super) budget: Budget,
+    /// Other layers may have the same budget.
+    pub(super) shares_budget: bool,
     pub(super) breaker: Option<breaker::Handle>,
     /// Recent latencies of successes. `None` if the delay is not learned.
     latencies: Option<Arc<Mutex<Latencies>>>,
@@ -86,6 +88,7 @@ impl<C> HedgeLayer<C> {
             learns.then(|| Arc::new(Mutex::new(Latencies::new(HISTORY, Instant::now()))));
         let shared = Shared {
             budget: Budget::new(&config.budget)?,
+            shares_budget: false,
             config,
             breaker: None,
             latencies,
@@ -99,7 +102,8 @@ impl<C> HedgeLayer<C> {
     /// Replaces the layer's own budget by `budget`, which other layers may share.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
-        Arc::make_mut(&mut self.shared).budget = budget;
+        let shared = Arc::make_mut(&mut self.shared);
+        (shared.budget, shared.shares_budget) = (budget, true);
         self
     }
 

@@ -10,7 +10,7 @@
 //! the *first* attempt.
 //!
 //! Each hedge is paid from a [budget](crate::retry::Budget), as a retry is, so hedges add at most the
-//! budget's share and its reserve to the load. In these cases no further attempt is sent, and the running
+//! budget's share and its floor to the load. In these cases no further attempt is sent, and the running
 //! ones are awaited:
 //!
 //! - All hedges of the [configuration](field@HedgeConfig::max_hedges) or of the call are used up.

@@ -6,9 +6,9 @@ use std::{sync::Arc as StdArc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::tokens::{Cost, TokenBudget};
+use super::tokens::{Payment, TokenBudget};
 use crate::{
-    call::RetryAllowance,
+    call::{CallContext, RetryAllowance},
     config::{ConfigError, ConfigErrors, Validate},
     event::RetryStopReason,
     sync::Arc,
@@ -24,20 +24,20 @@ crate::config! {
         /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Finagle. Envoy's retry budget has the
         /// same default, but as a share of the active requests.
         pub ratio: f64 = 0.2,
-        /// Reserve of retries that need no deposits, per second of [`ttl`](field@Self::ttl), 0 to 1,000,000.
-        /// Defaults to 3.
+        /// Floor: retries per second that need no deposits, 0 to 1,000,000. Defaults to 3.
         ///
-        /// The reserve is `min_per_sec · ttl` retries, by default 30, which may all be made at once. Each of
-        /// them is available again after `ttl`. Unused reserve does not accumulate. The total in each `ttl`
-        /// is this reserve plus the deposits.
+        /// The floor refills at this rate, so as many retries are allowed in every second, also after a
+        /// burst. Unused retries accumulate up to those of one [`ttl`](field@Self::ttl), by default 30,
+        /// which may all be made at once. A retry is paid from the floor, or else from the deposits.
         pub min_per_sec: f64 = 3.0,
         /// Lifetime of a deposit and of a withdrawal, 1 s to 60 s. Defaults to 10 s, as in Finagle.
         ///
-        /// A longer time also allows a larger burst, because the reserve is `min_per_sec · ttl`.
+        /// A longer time also allows a larger burst, because the floor accumulates for as long.
         pub ttl: Duration = Duration::from_secs(10),
         /// Cost of a retry after an attempt timeout, in retries, 0 to 100. Defaults to 1.
         ///
-        /// If the cost exceeds the balance, the retry is not made and nothing is withdrawn.
+        /// If the cost exceeds both the floor and the deposits, the retry is not made and nothing is
+        /// withdrawn.
         pub timeout_cost: f64 = 1.0,
     }
 }
@@ -56,6 +56,9 @@ impl Validate for BudgetConfig {
 }
 
 /// A retry budget that is shared by all its clones. Use one per downstream.
+///
+/// Several layers of one stack may share a budget. A call then counts once, in the outermost of these layers,
+/// however many attempts that layer makes.
 ///
 /// The first attempt of each call deposits a share of a retry
 /// ([`ratio`](field@BudgetConfig::ratio)), and each retry withdraws a whole one. Two kinds of retry have
@@ -81,6 +84,21 @@ impl Budget {
         Ok(Self(Arc::new(TokenBudget::new(config))))
     }
 
+    /// Returns `true` if the layer has to deposit the share of the call, because no layer above with the
+    /// same budget does. `is_shared`: layers below may have the same budget, so the call is marked.
+    pub(crate) fn counts<Req: CallContext>(&self, request: &mut Req, is_shared: bool) -> bool {
+        // Unique, because the layers of the call keep the budget alive.
+        let id = Some(Arc::as_ptr(&self.0).addr());
+        if request.call().counted_in == id {
+            return false;
+        }
+        // Only for a shared budget, because writing may allocate the metadata of the call.
+        if is_shared && let Some(call) = request.call_mut() {
+            call.counted_in = id;
+        }
+        true
+    }
+
     /// Deposits the share of a call when its first attempt is sent.
     pub(crate) fn deposit(&self, now: Instant) {
         self.0.deposit(now);
@@ -98,7 +116,7 @@ impl Budget {
             return Err(RetryStopReason::RequestAllowance);
         }
         let at = Instant::now();
-        let Some(cost) = self.0.reserve(after_timeout, at) else {
+        let Some(payment) = self.0.reserve(after_timeout, at) else {
             if let Some(allowance) = allowance {
                 allowance.put_back();
             }
@@ -106,7 +124,7 @@ impl Budget {
         };
         Ok(Reserved(Some(Taken {
             budget: self.clone(),
-            cost,
+            payment,
             at,
             allowance: allowance.cloned(),
         })))
@@ -116,7 +134,7 @@ impl Budget {
 /// The cost of one retry, and the time of its reservation.
 struct Taken {
     budget: Budget,
-    cost: Cost,
+    payment: Payment,
     at: Instant,
     // The `Arc` of std, also in tests of thread interleavings: it is part of the public `Call`.
     allowance: Option<StdArc<RetryAllowance>>,
@@ -125,7 +143,7 @@ struct Taken {
 impl Taken {
     /// Refunds the whole cost of a retry that was not sent.
     fn put_back(self) {
-        self.budget.0.refund(self.cost, self.at);
+        self.budget.0.refund(self.payment, self.at);
         if let Some(allowance) = self.allowance {
             allowance.put_back();
         }

@@ -60,8 +60,8 @@ crate::config! {
         /// The shortest of this value, [`Call::max_wait`](crate::Call::max_wait) and the
         /// [`max_wait`](field@crate::ConcurrencyConfig::max_wait) of the limit applies.
         pub max_wait: Duration = Duration::ZERO,
-        /// Extra load that retries may add. Defaults to 20 % of the calls, plus a reserve of 30 retries per
-        /// 10 s.
+        /// Extra load that retries may add. Defaults to 20 % of the calls, plus a floor of 3 retries per
+        /// second.
         pub budget: BudgetConfig = BudgetConfig::default(),
     }
 }

@@ -38,7 +38,7 @@ pin_project! {
         S: Service<Req>,
     {
         core: Arc<SharedService<Shared, S>>,
-        // The call's share has been added to the budget.
+        // The call's share has been added to the budget, here or by a layer above.
         has_deposited: bool,
         classify: C,
         attempts: Attempts,
@@ -105,10 +105,13 @@ where
         {
             call.last_attempt = last;
         }
+        let core = &retry.core;
+        // Without retries, the budget is not used.
+        let deposits =
+            core.config.max_attempts > 1 && core.budget.counts(&mut request, core.shares_budget);
         Self {
-            core: Arc::clone(&retry.core),
-            // Without retries, the budget is not used.
-            has_deposited: retry.core.config.max_attempts == 1,
+            core: Arc::clone(core),
+            has_deposited: !deposits,
             classify: retry.classify.clone(),
             events,
             next: (!attempts.are_used_up()).then(|| request.clone()),
@@ -292,6 +295,10 @@ where
                     watch,
                     earlier,
                 } => {
+                    // A layer below with the same budget may need the deposit in this poll.
+                    if this.core.shares_budget && !mem::replace(this.has_deposited, true) {
+                        this.core.budget.deposit(Instant::now());
+                    }
                     let poll = watch.watch(|| future.poll(cx));
                     // The cached time is valid directly after the inner poll.
                     if !mem::replace(this.has_deposited, true) {

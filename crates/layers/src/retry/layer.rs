@@ -50,11 +50,13 @@ pub struct RetryLayer<C> {
 pub(super) struct Shared {
     pub(super) config: RetryConfig,
     pub(super) budget: Budget,
+    /// Other layers may have the same budget.
+    pub(super) shares_budget: bool,
     pub(super) breaker: Option<breaker::Handle>,
-    /// Source of random numbers for the pauses. `None` stands for the generator of the thread.
-    random: Option<Arc<Mutex<fastrand::Rng>>>,
     /// A response is dropped before the pause, instead of after the next attempt.
     pub(super) releases_responses: bool,
+    /// Source of random numbers for the pauses. `None` stands for the generator of the thread.
+    random: Option<Arc<Mutex<fastrand::Rng>>>,
 }
 
 impl Shared {
@@ -76,12 +78,13 @@ impl<C> RetryLayer<C> {
         config.validate()?;
         let shared = Shared {
             budget: Budget::new(&config.budget)?,
+            shares_budget: false,
             config,
             breaker: None,
+            releases_responses: false,
             random: None,
         };
         Ok(Self {
-            releases_responses: false,
             shared: Arc::new(shared),
             classify,
         })
@@ -90,7 +93,8 @@ impl<C> RetryLayer<C> {
     /// Replaces the layer's own budget by `budget`, which other layers may share.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
-        Arc::make_mut(&mut self.shared).budget = budget;
+        let shared = Arc::make_mut(&mut self.shared);
+        (shared.budget, shared.shares_budget) = (budget, true);
         self
     }
 
@@ -107,10 +111,6 @@ impl<C> RetryLayer<C> {
         self
     }
 
-    /// Draws the pauses from a sequence that starts with `seed`, so that a run is reproducible.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     /// Drops each response that is retried before the pause, with everything that its body holds.
     ///
     /// By default, such a response is kept until the next attempt has ended, because it is the result of
@@ -124,6 +124,10 @@ impl<C> RetryLayer<C> {
         self
     }
 
+    /// Draws the pauses from a sequence that starts with `seed`, so that a run is reproducible.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
         Arc::make_mut(&mut self.shared).random = Some(random);
         self
     }

@@ -1,12 +1,13 @@
-//! A retry budget, counted in tokens.
+//! A retry budget: a floor of retries per second, and tokens.
 //!
-//! Each first attempt deposits a share of a retry, and each retry withdraws a whole one. So when every call
-//! fails, retries add at most that share to the load. A small reserve per second lets a quiet client
-//! retry too. Deposits and withdrawals expire after the time to live.
+//! The floor refills steadily, so that a quiet client can retry, and a client whose calls all fail still
+//! retries in each second. Beyond the floor, each first attempt deposits a share of a retry, and each retry
+//! withdraws a whole one. So when every call fails, retries add at most that share to the load. Deposits and
+//! withdrawals expire after the time to live.
 //!
 //! A token is a thousandth of a retry. Integers keep ratios exact: 0.6 is 600 tokens.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
@@ -21,7 +22,15 @@ use crate::{
 const RETRY: f64 = 1000.0;
 
 /// A number of tokens: thousandths of a retry.
-pub(super) type Cost = i64;
+type Cost = i64;
+
+/// The payment for a retry, by its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Payment {
+    /// The time in which the floor refills by the cost.
+    Floor(Duration),
+    Deposits(Cost),
+}
 
 /// The thread-safe budget. See [`BudgetConfig`] for the rules.
 pub(super) struct TokenBudget {
@@ -64,22 +73,21 @@ impl TokenBudget {
         }
     }
 
-    /// Takes the cost of a retry after a timeout or after another failure. Returns `None` if the balance
-    /// is too low.
-    pub(super) fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Cost> {
+    /// Takes the cost of a retry after a timeout or after another failure. Returns `None` if neither the
+    /// floor nor the deposits suffice.
+    pub(super) fn reserve(&self, after_timeout: bool, now: Instant) -> Option<Payment> {
         let cost = if after_timeout {
             self.timeout_cost
         } else {
             RETRY as Cost
         };
-        self.change(now, |tokens| tokens.withdraw(cost))
-            .then_some(cost)
+        self.change(now, |tokens| tokens.withdraw(cost, now))
     }
 
-    /// Returns the cost of a retry that was not sent to the slot of its reservation.
-    pub(super) fn refund(&self, cost: Cost, reserved: Instant) {
+    /// Returns the payment for a retry that was not sent to its source.
+    pub(super) fn refund(&self, payment: Payment, reserved: Instant) {
         let slot = self.stretches.number(reserved);
-        lock(&self.tokens).add_late(cost, slot);
+        lock(&self.tokens).put_back(payment, slot);
     }
 }
 
@@ -91,17 +99,56 @@ impl fmt::Debug for TokenBudget {
     }
 }
 
-/// The balance of deposits and withdrawals within the time to live. Pure: the time is an argument.
+/// Retries that need no deposits. The floor refills at a steady rate, up to a full time to live.
+struct Floor {
+    /// Retries per second, above 0.
+    per_second: f64,
+    /// Time in which an empty floor becomes full.
+    span: Duration,
+    /// Time at which the floor is full again.
+    full_at: Instant,
+}
+
+impl Floor {
+    fn new(config: &BudgetConfig, now: Instant) -> Option<Self> {
+        (config.min_per_sec > 0.0).then_some(Self {
+            per_second: config.min_per_sec,
+            span: config.ttl,
+            full_at: now,
+        })
+    }
+
+    /// Takes `cost` and returns the time in which the floor refills by as much, or `None` if the floor has
+    /// less.
+    fn take(&mut self, cost: Cost, now: Instant) -> Option<Duration> {
+        // Rounded down, so that the retries of one second never take longer than a second to refill.
+        let nanos = cost as f64 * (1e9 / RETRY) / self.per_second;
+        let refill = Duration::from_nanos(nanos as u64);
+        let full_at = self.full_at.max(now).checked_add(refill)?;
+        if full_at - now > self.span {
+            return None;
+        }
+        self.full_at = full_at;
+        Some(refill)
+    }
+
+    fn put_back(&mut self, refill: Duration) {
+        // Before the start of the process, the floor was full.
+        self.full_at = self.full_at.checked_sub(refill).unwrap_or(self.full_at);
+    }
+}
+
+/// The floor, and the balance of deposits and withdrawals within the time to live. Pure: the time is an
+/// argument.
 struct Tokens {
-    /// Tokens that are always available: `min_per_sec` over the whole time to live.
-    reserve: Cost,
+    floor: Option<Floor>,
     slots: Ring<Cost>,
 }
 
 impl Tokens {
     fn new(config: &BudgetConfig, now: Instant) -> Self {
         Self {
-            reserve: (RETRY * config.min_per_sec * config.ttl.as_secs_f64()).round() as Cost,
+            floor: Floor::new(config, now),
             slots: Ring::new(config.ttl, now),
         }
     }
@@ -119,15 +166,27 @@ impl Tokens {
         }
     }
 
-    /// Withdraws `cost` and returns `true`, or changes nothing if the balance is too low.
-    fn withdraw(&mut self, cost: Cost) -> bool {
+    /// Withdraws `cost` from the floor, or else from the deposits. Changes nothing if neither suffices.
+    fn withdraw(&mut self, cost: Cost, now: Instant) -> Option<Payment> {
+        if let Some(refill) = self.floor.as_mut().and_then(|floor| floor.take(cost, now)) {
+            return Some(Payment::Floor(refill));
+        }
         let slots = self.slots.slots().iter();
-        let balance = slots.fold(self.reserve, |sum, slot| sum.saturating_add(*slot));
+        let balance = slots.fold(0, |sum: Cost, slot| sum.saturating_add(*slot));
         if balance < cost {
-            return false;
+            return None;
         }
         *self.slots.newest() -= cost;
-        true
+        Some(Payment::Deposits(cost))
+    }
+
+    /// Returns a payment that was made in the slot with the number that ends in `low`.
+    fn put_back(&mut self, payment: Payment, low: u64) {
+        match (payment, &mut self.floor) {
+            (Payment::Floor(refill), Some(floor)) => floor.put_back(refill),
+            (Payment::Floor(_), None) => {}
+            (Payment::Deposits(cost), _) => self.add_late(cost, low),
+        }
     }
 
     /// Removes the slots that are older than the time to live.
@@ -152,7 +211,7 @@ mod tests {
 
     fn withdrawals(tokens: &mut Tokens, now: Instant) -> usize {
         tokens.expire(now);
-        std::iter::from_fn(|| tokens.withdraw(1000).then_some(())).count()
+        std::iter::from_fn(|| tokens.withdraw(1000, now)).count()
     }
 
     #[test]
@@ -163,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn rt_12_thirty_idle_days_leave_only_the_reserve() {
+    fn rt_12_thirty_idle_days_leave_only_the_floor() {
         let (mut tokens, deposit, now) = tokens(0.2, 3.0);
         (0..100).for_each(|_| tokens.add(deposit));
         assert_eq!(withdrawals(&mut tokens, now), 50);
@@ -196,33 +255,114 @@ mod tests {
     }
 
     #[test]
+    fn rt_25_the_floor_holds_in_every_second_after_a_burst() {
+        for per_second in [1, 3, 7, 1_000] {
+            let (mut tokens, _, start) = tokens(0.0, f64::from(per_second));
+            let at = |millis| start + Duration::from_millis(millis);
+            assert_eq!(withdrawals(&mut tokens, at(0)), 10 * per_second as usize);
+            assert_eq!(withdrawals(&mut tokens, at(0)), 0);
+            for second in 1..=60 {
+                let retries = withdrawals(&mut tokens, at(1_000 * second));
+                assert_eq!(retries, per_second as usize, "in second {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn rt_25_the_floor_refills_within_a_second_and_up_to_its_span() {
+        let (mut tokens, deposit, start) = tokens(1.0, 2.0);
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(withdrawals(&mut tokens, at(0)), 20);
+        assert_eq!(withdrawals(&mut tokens, at(499)), 0);
+        assert_eq!(withdrawals(&mut tokens, at(500)), 1);
+        assert_eq!(withdrawals(&mut tokens, at(999)), 0);
+        assert_eq!(withdrawals(&mut tokens, at(1_000)), 1);
+        // A deposit is beside the floor.
+        tokens.add(deposit);
+        assert_eq!(withdrawals(&mut tokens, at(1_500)), 2);
+        assert_eq!(withdrawals(&mut tokens, at(11_500)), 20);
+        assert_eq!(withdrawals(&mut tokens, at(60_000)), 20);
+    }
+
+    #[test]
+    fn rt_25_a_floor_below_one_retry_per_second_still_adds_up() {
+        let (mut tokens, _, start) = tokens(0.0, 0.2);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(withdrawals(&mut tokens, at(0)), 2);
+        assert_eq!(withdrawals(&mut tokens, at(4)), 0);
+        assert_eq!(withdrawals(&mut tokens, at(5)), 1);
+        assert_eq!(withdrawals(&mut tokens, at(50)), 2);
+    }
+
+    #[test]
     fn a_refund_after_the_time_to_live_adds_nothing() {
+        let config = BudgetConfig::new().ratio(0.5).min_per_sec(0.0);
+        let budget = TokenBudget::new(&config);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let all = |now| -> Vec<_> { std::iter::from_fn(|| budget.reserve(false, now)).collect() };
+        (0..4).for_each(|_| budget.deposit(start));
+        let paid = all(start);
+        assert_eq!(paid, [Payment::Deposits(1000); 2]);
+        budget.refund(paid[0], start);
+        assert_eq!(all(at(9)).len(), 1, "refunded in time");
+        budget.refund(paid[1], start);
+        assert!(all(at(12)).is_empty(), "the deposit had expired already");
+    }
+
+    #[test]
+    fn a_refund_never_fills_the_floor_beyond_its_span() {
         let config = BudgetConfig::new().ratio(0.0).min_per_sec(0.2);
         let budget = TokenBudget::new(&config);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let all = |now| -> Vec<_> { std::iter::from_fn(|| budget.reserve(false, now)).collect() };
         let paid = all(start);
-        assert_eq!(paid.len(), 2);
-        assert!(all(at(9)).is_empty());
+        assert_eq!(paid, [Payment::Floor(Duration::from_secs(5)); 2]);
         budget.refund(paid[0], start);
-        assert_eq!(all(at(9)).len(), 1, "refunded in time");
-        assert_eq!(all(at(12)).len(), 1, "the other withdrawal has expired");
+        assert_eq!(all(start).len(), 1);
+        // The floor has refilled since, so this refund adds nothing.
         budget.refund(paid[1], start);
-        assert!(all(at(12)).is_empty(), "the withdrawal had expired already");
+        assert_eq!(all(at(30)).len(), 2);
     }
 
-    /// A simple model of a budget: each change of the balance, and the tenth of the time to live in which
-    /// it was made.
+    /// A simple model of a budget: the level of the floor as the time in which it refills, and each change of
+    /// the deposits with the tenth of the time to live in which it was made.
     struct Model {
-        reserve: Cost,
+        per_second: u32,
+        level: Duration,
         moves: Vec<(u64, Cost)>,
     }
 
     impl Model {
-        fn balance(&self, slot: u64) -> Cost {
+        const SPAN: Duration = Duration::from_secs(10);
+
+        fn refill(&mut self, time: Duration) {
+            self.level = (self.level + time).min(Self::SPAN);
+        }
+
+        fn withdraw(&mut self, cost: Cost, slot: u64) -> Option<Payment> {
+            if self.per_second > 0 {
+                let nanos = cost as u64 * 1_000_000 / u64::from(self.per_second);
+                let refill = Duration::from_nanos(nanos);
+                if let Some(left) = self.level.checked_sub(refill) {
+                    self.level = left;
+                    return Some(Payment::Floor(refill));
+                }
+            }
             let young = self.moves.iter().filter(|(made, _)| made + 10 > slot);
-            young.fold(self.reserve, |sum, (_, amount)| sum + amount)
+            let balance = young.map(|(_, amount)| amount).sum::<Cost>();
+            (balance >= cost).then(|| {
+                self.moves.push((slot, -cost));
+                Payment::Deposits(cost)
+            })
+        }
+
+        fn refund(&mut self, payment: Payment, slot: u64) {
+            match payment {
+                Payment::Floor(refill) => self.refill(refill),
+                Payment::Deposits(cost) => self.moves.push((slot, cost)),
+            }
         }
     }
 
@@ -235,11 +375,13 @@ mod tests {
         ) {
             let config = BudgetConfig::new().ratio(f64::from(ratio) / 1000.0).min_per_sec(f64::from(per_sec)).timeout_cost(2.5);
             let budget = TokenBudget::new(&config);
-            let mut model = Model { reserve: Cost::from(per_sec) * 10_000, moves: Vec::new() };
+            let mut model = Model { per_second: per_sec, level: Model::SPAN, moves: Vec::new() };
             let start = Instant::now();
             let (mut now, mut paid) = (start, Vec::new());
             for (gap, act) in steps {
-                now += Duration::from_millis(gap);
+                let gap = Duration::from_millis(gap);
+                now += gap;
+                model.refill(gap);
                 // The budget was created a moment before `start`, so no step falls on the edge of a slot.
                 let slot = (now - start).as_secs();
                 match act {
@@ -249,16 +391,13 @@ mod tests {
                     }
                     2 => {
                         let (after_timeout, cost) = [(false, 1000), (true, 2500)][paid.len() % 2];
-                        let enough = model.balance(slot) >= cost;
-                        prop_assert_eq!(budget.reserve(after_timeout, now), enough.then_some(cost));
-                        if enough {
-                            paid.push((cost, now, slot));
-                            model.moves.push((slot, -cost));
-                        }
+                        let payment = model.withdraw(cost, slot);
+                        prop_assert_eq!(budget.reserve(after_timeout, now), payment);
+                        paid.extend(payment.map(|payment| (payment, now, slot)));
                     }
-                    _ => if let Some((cost, reserved, then)) = paid.pop() {
-                        budget.refund(cost, reserved);
-                        model.moves.push((then, cost));
+                    _ => if let Some((payment, reserved, then)) = paid.pop() {
+                        budget.refund(payment, reserved);
+                        model.refund(payment, then);
                     }
                 }
             }
