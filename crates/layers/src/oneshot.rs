@@ -62,6 +62,34 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
     }
 }
 
+impl<S: Service<Req>, Req> Oneshot<S, Req> {
+    /// Returns `true` while the service is not called yet.
+    #[inline(always)]
+    pub(crate) const fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting { .. })
+    }
+
+    /// Waits until the service is ready, or has failed to become ready. Does not call the service.
+    pub(crate) fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Projected::Waiting { service, .. } = self.as_mut().project()
+            && let Err(error) = ready!(service.poll_ready(cx))
+        {
+            self.set(Self::failed(error));
+        }
+        Poll::Ready(())
+    }
+
+    /// Calls the service, which is ready. Has no effect on a service that was called or has failed.
+    fn call(mut self: Pin<&mut Self>) {
+        if let Projected::Waiting { service, request } = self.as_mut().project() {
+            // The state changes below, so the request is taken only once.
+            let request = request.take().expect("request already sent");
+            let future = service.call(request);
+            self.set(Self::Called { future });
+        }
+    }
+}
+
 impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
     type Output = Result<S::Response, S::Error>;
 
@@ -69,12 +97,9 @@ impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.as_mut().project() {
-                Projected::Waiting { service, request } => {
-                    ready!(service.poll_ready(cx))?;
-                    // The state changes below, so the request is taken only once.
-                    let request = request.take().expect("request already sent");
-                    let future = service.call(request);
-                    self.set(Self::Called { future });
+                Projected::Waiting { .. } => {
+                    ready!(self.as_mut().poll_ready(cx));
+                    self.as_mut().call();
                 }
                 Projected::Called { future } => return future.poll(cx),
                 Projected::Failed { error } => {

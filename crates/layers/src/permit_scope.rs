@@ -7,6 +7,8 @@
 //! The traits of this module are sealed. They appear only in type signatures: the method
 //! `until_body_end` of a layer selects the scope, and no code of yours calls the traits.
 
+use std::mem;
+
 use crate::rejection::Rejection;
 
 /// A permit that a layer holds during a call. Appears only in type signatures.
@@ -35,18 +37,27 @@ mod sealed {
     impl Sealed for super::UntilBodyEnd {}
 }
 
-/// Reports a panic to the guard that is held during a poll of the service.
+/// Runs a part of the service, and reports its panic to the guard.
 ///
 /// Only this tells a panic of the service from one of its caller, which drops the call while the
 /// thread is panicking too.
-pub(crate) struct ReportPanic<'p, G: Guard>(pub(crate) &'p mut Option<G>);
+#[inline(always)]
+pub(crate) fn report_panic<G: Guard, T>(
+    guard: &mut Option<G>,
+    run: impl FnOnce(Option<&mut G>) -> T,
+) -> T {
+    let report = ReportPanic(guard);
+    let output = run(report.0.as_mut());
+    // Dropped only by a panic of `run`.
+    mem::forget(report);
+    output
+}
+
+struct ReportPanic<'p, G: Guard>(&'p mut Option<G>);
 
 impl<G: Guard> Drop for ReportPanic<'_, G> {
-    #[inline(always)]
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(guard) = self.0.take()
-        {
+        if let Some(guard) = self.0.take() {
             guard.panicked();
         }
     }
@@ -89,7 +100,7 @@ mod body {
     use http_body::{Body, Frame, SizeHint};
     use pin_project_lite::pin_project;
 
-    use super::{Guard, PermitScope, ReportPanic};
+    use super::{Guard, PermitScope, report_panic};
     use crate::rejection::{AsRejection, BoxError, Rejection};
 
     /// The scope that ends when the response body has ended, failed, or was dropped.
@@ -130,9 +141,8 @@ mod body {
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
             let mut this = self.project();
-            let report_panic = ReportPanic(this.guard);
-            let frame = ready!(this.body.as_mut().poll_frame(cx));
-            drop(report_panic);
+            let body = this.body.as_mut();
+            let frame = ready!(report_panic(this.guard, |_| body.poll_frame(cx)));
             match &frame {
                 Some(Err(error)) => {
                     if let Some(guard) = this.guard.take() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::*;
 use tokio::time::{Instant, timeout};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout_layers::{
     CallContext, ClassifyResult, ConfigError, Deadline, DeadlineLayer, Event, Rejection,
     RetryConfig, RetryLayer, TimeoutLayer,
@@ -235,4 +235,56 @@ async fn a_call_that_is_ready_at_once_never_starts_a_timer() {
         .layer(script().respond(1).after_polls(3));
     assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
     assert_eq!(start.elapsed(), ms(0));
+}
+
+/// A service that is ready after 300 ms and then takes `time`. Returns the result and the elapsed time.
+async fn ready_after_300_ms(
+    request: Request,
+    time: Duration,
+) -> (Result<u32, Fault>, Duration, usize) {
+    let script = script().respond(1).after(time);
+    script.set_not_ready();
+    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script.clone());
+    let ready = async {
+        tokio::time::sleep(ms(300)).await;
+        script.set_ready();
+    };
+    let ((result, elapsed), ()) = tokio::join!(timed(service.oneshot(request)), ready);
+    (result, elapsed, script.calls())
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_16_the_wait_for_readiness_is_not_part_of_the_attempt() {
+    let late = Err(Fault::Refused(Rejection::DeadlineBeforeSend));
+    let attempt = Err(Fault::Refused(Rejection::AttemptTimeout));
+    let deadline = Err(Fault::Refused(Rejection::Deadline));
+    for (within, time, expected) in [
+        (None, 50, (Ok(1), ms(350), 1)),
+        (None, 100, (Ok(1), ms(400), 1)),
+        (None, 150, (attempt, ms(400), 1)),
+        (Some(1_000), 50, (Ok(1), ms(350), 1)),
+        (Some(1_000), 150, (attempt, ms(400), 1)),
+        // The deadline passes during the attempt, before the attempt is useful, or before readiness.
+        (Some(340), 50, (deadline, ms(340), 1)),
+        (Some(305), 1, (late, ms(300), 0)),
+        (Some(200), 50, (late, ms(200), 0)),
+    ] {
+        let request = within.map_or_else(idempotent_request, |within| request_within(ms(within)));
+        assert_eq!(ready_after_300_ms(request, ms(time)).await, expected);
+    }
+    let script = script().fail_ready(|| BROKEN);
+    let service = TimeoutLayer::new(ms(100)).unwrap().layer(script);
+    assert_eq!(service.oneshot(idempotent_request()).await, Err(BROKEN));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dl_17_the_time_of_an_attempt_starts_at_its_call() {
+    for request in [idempotent_request(), request_within(ms(5_000))] {
+        let mut service = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
+        let call = service.call(request);
+        tokio::time::sleep(ms(60)).await;
+        let (result, elapsed) = timed(call).await;
+        assert_eq!(result, Err(Fault::Refused(Rejection::AttemptTimeout)));
+        assert_eq!(elapsed, ms(40));
+    }
 }

@@ -14,7 +14,7 @@ use super::permit::Permit;
 use crate::{
     classify::Classify,
     oneshot::Oneshot,
-    permit_scope::{PermitScope, ReportPanic},
+    permit_scope::{PermitScope, report_panic},
 };
 
 pin_project! {
@@ -60,14 +60,17 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (call, permit) = (this.call, this.permit);
-        let result = {
-            let guard = ReportPanic(&mut *permit);
-            ready!(match guard.0 {
-                Some(permit) => permit.poll(|| call.poll(cx)),
-                None => call.poll(cx),
-            })
-        };
+        let (mut call, permit) = (this.call, this.permit);
+        let result = ready!(report_panic(permit, |permit| {
+            let Some(permit) = permit else {
+                return call.poll(cx);
+            };
+            // The time of the call starts when the service is ready.
+            if call.is_waiting() {
+                ready!(call.as_mut().poll_ready(cx));
+            }
+            permit.poll(|| call.poll(cx))
+        }));
         if let Some(permit) = permit {
             permit.ended(|elapsed| this.classify.classify(result.as_ref(), elapsed));
         }

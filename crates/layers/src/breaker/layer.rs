@@ -17,7 +17,7 @@ use crate::{
     classify::Classify,
     config::{ConfigError, Validate},
     oneshot::Oneshot,
-    permit_scope::{PermitScope, UntilResponse},
+    permit_scope::{PermitScope, UntilResponse, report_panic},
     rejection::{AsRejection, Rejection},
 };
 
@@ -174,8 +174,9 @@ where
         match handle.admit(events) {
             Ok(permit) => {
                 // `start` calls a ready service at once, and otherwise waits in the future.
-                let call = Oneshot::start(&mut self.inner, request);
-                ResponseFuture::new(call, Some(permit), classify.clone())
+                let mut permit = Some(permit);
+                let call = report_panic(&mut permit, |_| Oneshot::start(&mut self.inner, request));
+                ResponseFuture::new(call, permit, classify.clone())
             }
             Err(rejection) => {
                 let call = Oneshot::failed(events.reject(rejection));

@@ -22,7 +22,7 @@ use crate::{
     deadline::later,
     event::{Event, Events},
     oneshot::Oneshot,
-    permit_scope::{PermitScope, ReportPanic},
+    permit_scope::{PermitScope, report_panic},
     rejection::Rejection,
     sync::Arc,
     timer::Timer,
@@ -112,9 +112,10 @@ where
         events.emit(Event::PermitAcquired {
             waited: Duration::ZERO,
         });
+        let mut permit = Some(permit);
         Self::Running {
-            call: Oneshot::start(inner, request),
-            permit: Some(permit),
+            call: report_panic(&mut permit, |_| Oneshot::start(inner, request)),
+            permit,
         }
     }
 
@@ -231,9 +232,7 @@ where
         loop {
             match this.state.as_mut().project() {
                 Projected::Running { call, permit } => {
-                    let guard = ReportPanic(permit);
-                    let result = ready!(call.poll(cx));
-                    drop(guard);
+                    let result = ready!(report_panic(permit, |_| call.poll(cx)));
                     let result = finish::<U, _, _>(result, permit, this.classify);
                     this.state.set(State::Done);
                     return Poll::Ready(result);

@@ -5,13 +5,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
     MIN_USEFUL,
-    future::{Bound, End, ResponseFuture, Uploading, nearer},
+    future::{Limits, ResponseFuture},
 };
 use crate::{
     call::CallContext,
@@ -89,8 +88,11 @@ impl Validate for TimeoutConfig {
 
 /// A layer that limits the time of one attempt.
 ///
-/// The time starts when the layer is called, and ends at the call's deadline at the latest. If less than
-/// [`min_useful`](TimeoutConfig::min_useful) is left until the deadline, the attempt is not sent.
+/// The time starts when the inner service is ready and is called, and ends at the call's deadline at the
+/// latest. The wait until the service is ready is not part of the attempt: only the deadline limits it, and
+/// a call whose deadline passes meanwhile is not sent. If less than
+/// [`min_useful`](TimeoutConfig::min_useful) is left until the deadline, the attempt is not sent either.
+/// Both end with [`Rejection::DeadlineBeforeSend`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -172,21 +174,11 @@ where
         } = self.layer.config;
         let call = request.call();
         let lifted = last_attempt_uses_deadline && call.last_attempt && call.deadline.is_some();
-        let attempt = (!lifted).then_some(timeout);
-        let bound = match call.deadline {
-            None => (Bound::After(timeout), End::Attempt),
-            // Without a deadline, a response that is ready at once never reads the clock.
-            Some(deadline) => {
-                let now = Instant::now();
-                // An attempt with its whole timeout is sent, even if the timeout is below `min_useful`.
-                let useful = attempt.map_or(min_useful, |timeout| timeout.min(min_useful));
-                if deadline.remaining(now) < useful {
-                    return ResponseFuture::late(&request);
-                }
-                nearer(deadline, attempt, now)
-            }
+        let limits = Limits {
+            timeout: (!lifted).then_some(timeout),
+            min_useful,
+            deadline: call.deadline,
         };
-        let upload = Uploading::of(call, attempt);
-        ResponseFuture::new(&mut self.inner, request, bound, upload)
+        ResponseFuture::attempt(&mut self.inner, request, limits)
     }
 }

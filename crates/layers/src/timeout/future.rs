@@ -26,8 +26,6 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Bound {
     Never,
-    /// A time after the first pending poll. A call that is ready at once never reads the clock.
-    After(Duration),
     At(Instant),
     /// The timer has been started.
     Set,
@@ -52,11 +50,38 @@ impl End {
     }
 }
 
-/// Returns the earlier of the call's deadline and the end of an attempt that starts at `now`.
-pub(super) fn nearer(deadline: Deadline, timeout: Option<Duration>, now: Instant) -> (Bound, End) {
-    match timeout.and_then(|timeout| now.checked_add(timeout)) {
-        Some(attempt) if attempt < deadline.instant() => (Bound::At(attempt), End::Attempt),
-        _ => (Bound::At(deadline.instant()), End::Deadline),
+/// The limits of one attempt, whose time starts when its service is ready and called.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) timeout: Option<Duration>,
+    pub(super) min_useful: Duration,
+    pub(super) deadline: Option<Deadline>,
+}
+
+impl Limits {
+    /// Returns the end of an attempt that starts at `now`, or `None` if too little time is left to send it.
+    #[inline(always)]
+    fn start(&self, now: Instant) -> Option<(Bound, End)> {
+        // An attempt with its whole timeout is sent, even if the timeout is below `min_useful`.
+        let useful = (self.timeout).map_or(self.min_useful, |timeout| timeout.min(self.min_useful));
+        if (self.deadline).is_some_and(|deadline| deadline.remaining(now) < useful) {
+            return None;
+        }
+        let attempt = self.timeout.and_then(|timeout| now.checked_add(timeout));
+        Some(match (attempt, self.deadline) {
+            (Some(attempt), Some(deadline)) if attempt < deadline.instant() => {
+                (Bound::At(attempt), End::Attempt)
+            }
+            (_, Some(deadline)) => (Bound::At(deadline.instant()), End::Deadline),
+            (Some(attempt), None) => (Bound::At(attempt), End::Attempt),
+            (None, None) => (Bound::Never, End::Attempt),
+        })
+    }
+
+    /// Returns the end of the wait for a service that is not ready.
+    fn wait(&self) -> (Bound, End) {
+        let deadline = self.deadline.map(Deadline::instant);
+        (deadline.map_or(Bound::Never, Bound::At), End::TooLate)
     }
 }
 
@@ -72,6 +97,8 @@ pin_project! {
         bound: Bound,
         end: End,
         timer: Timer,
+        // The limits of an attempt whose service is not ready. Boxed, because most services are ready.
+        unstarted: Option<Box<Limits>>,
         // Boxed, because few calls have an upload.
         upload: Option<Box<Uploading>>,
         events: Events,
@@ -115,13 +142,9 @@ impl Uploading {
 }
 
 impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
+    /// Runs a call that ends at `bound`.
     #[inline(always)]
-    pub(super) fn new(
-        service: &mut S,
-        request: Req,
-        (bound, end): (Bound, End),
-        upload: Option<Box<Uploading>>,
-    ) -> Self
+    pub(super) fn new(service: &mut S, request: Req, (bound, end): (Bound, End)) -> Self
     where
         S: Clone,
     {
@@ -131,8 +154,28 @@ impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
             bound,
             end,
             timer: Timer::default(),
-            upload,
+            unstarted: None,
+            upload: None,
         }
+    }
+
+    /// Runs an attempt within `limits`, unless too little time is left.
+    #[inline(always)]
+    pub(super) fn attempt(service: &mut S, request: Req, limits: Limits) -> Self
+    where
+        S: Clone,
+    {
+        let Some(bound) = limits.start(Instant::now()) else {
+            return Self::late(&request);
+        };
+        let upload = Uploading::of(request.call(), limits.timeout);
+        let mut attempt = Self::new(service, request, bound);
+        attempt.upload = upload;
+        if attempt.inner.as_ref().is_some_and(Oneshot::is_waiting) {
+            (attempt.bound, attempt.end) = limits.wait();
+            attempt.unstarted = Some(Box::new(limits));
+        }
+        attempt
     }
 
     /// Creates the future of a call that is not sent, because too little time is left.
@@ -144,23 +187,41 @@ impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
             bound: Bound::Never,
             end: End::TooLate,
             timer: Timer::default(),
+            unstarted: None,
             upload: None,
         }
     }
 }
 
 impl<S: Service<Req>, Req> Projection<'_, S, Req> {
+    /// Waits until the service is ready, and then starts the time of the attempt. Drops the call if too
+    /// little time is left by then.
+    #[cold]
+    fn poll_start(&mut self, limits: Limits, cx: &mut task::Context<'_>) -> Poll<()> {
+        let inner = self.inner.as_mut().as_pin_mut();
+        let bound = if inner.is_some_and(|inner| inner.poll_ready(cx).is_pending()) {
+            ready!(self.wait(cx));
+            None
+        } else {
+            limits.start(Instant::now())
+        };
+        match bound {
+            Some(bound) => (*self.bound, *self.end) = bound,
+            None => {
+                self.inner.set(None);
+                *self.end = End::TooLate;
+            }
+        }
+        *self.unstarted = None;
+        Poll::Ready(())
+    }
+
     /// Waits until the time of the call, which is pending, is over.
     fn wait(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         match std::mem::replace(self.bound, Bound::Set) {
             Bound::Never => *self.bound = Bound::Never,
             Bound::Set => {}
             Bound::At(at) => self.timer.set(at),
-            Bound::After(after) => {
-                if let Some(at) = poll_clock::now().checked_add(after) {
-                    self.timer.set(at);
-                }
-            }
         }
         loop {
             ready!(self.timer.poll(cx));
@@ -185,6 +246,9 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if let Some(limits) = this.unstarted.as_deref().copied() {
+            ready!(this.poll_start(limits, cx));
+        }
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
             // The call is polled before the timer, so a response that is ready wins.
             poll_clock::forget();

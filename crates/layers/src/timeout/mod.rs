@@ -1,7 +1,8 @@
 //! Layers that limit the duration of an attempt or a call.
 //!
-//! [`TimeoutLayer`] limits one attempt. Put it *below* every layer that queues calls, so that the queue
-//! time does not count as time of the service. [`DeadlineLayer`] gives the whole call one absolute
+//! [`TimeoutLayer`] limits one attempt. Its timer starts when the service below is ready and is called. So
+//! the wait for a tower service that queues by its readiness, such as a `Buffer`, does not count as time of
+//! the service. Put the layer *below* every other layer that queues calls. [`DeadlineLayer`] gives the whole call one absolute
 //! deadline, which all layers below share. Put it *above* the retry.
 //!
 //! The error says which of the two ended the call. [`Rejection::AttemptTimeout`] is a failure of the

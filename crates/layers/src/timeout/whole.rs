@@ -148,7 +148,7 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let Some((deadline, late)) = self.layer.deadline(request.call().deadline) else {
             let bound = (Bound::Never, End::Deadline);
-            return ResponseFuture::new(&mut self.inner, request, bound, None);
+            return ResponseFuture::new(&mut self.inner, request, bound);
         };
         if late {
             return ResponseFuture::late(&request);
@@ -157,6 +157,6 @@ where
             call.deadline = Some(deadline);
         }
         let bound = (Bound::At(deadline.instant()), End::Deadline);
-        ResponseFuture::new(&mut self.inner, request, bound, None)
+        ResponseFuture::new(&mut self.inner, request, bound)
     }
 }
