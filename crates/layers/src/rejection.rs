@@ -182,25 +182,60 @@ impl AsRejection for Rejection {
 }
 
 /// Finds a [`Rejection`] or a [`Failure`] in the chain of sources.
+///
+/// With the feature `tower`, the errors of tower's own layers are rejections too, because not the service
+/// ended the call:
+///
+/// | error | rejection |
+/// |---|---|
+/// | `tower::load_shed::error::Overloaded` | [`Rejection::AtCapacity`] |
+/// | `tower::buffer::error::Closed` | [`Rejection::NoEndpoint`] |
+/// | `tower::timeout::error::Elapsed` | [`Rejection::Deadline`] |
+///
+/// So a breaker counts an `Elapsed` only if the call ran for
+/// [`unanswered`](field@crate::BreakerConfig::unanswered), like any call that ended before the service
+/// responded. To limit an attempt whose timeout is a failure and is retried, use
+/// [`TimeoutLayer`](crate::TimeoutLayer).
 impl AsRejection for BoxError {
     fn as_rejection(&self) -> Option<&Rejection> {
-        find(&**self)
+        find(&**self, |error| {
+            #[cfg(feature = "tower")]
+            if let Some(rejection) = of_tower(error) {
+                return Some(rejection);
+            }
+            error.downcast_ref()
+        })
     }
 
     fn failure(&self) -> Failure {
-        find(&**self).copied().unwrap_or(Failure::Other)
+        let failure = find(&**self, |error| error.downcast_ref());
+        failure.copied().unwrap_or(Failure::Other)
     }
 }
 
-fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        cause = error.source();
+/// Returns the first match in the chain of sources.
+fn find<'e, T>(
+    error: &'e (dyn Error + 'static),
+    matches: impl Fn(&'e (dyn Error + 'static)) -> Option<&'e T>,
+) -> Option<&'e T> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(matches)
+}
+
+/// Returns the rejection for an error of one of tower's own layers.
+#[cfg(feature = "tower")]
+fn of_tower(error: &(dyn Error + 'static)) -> Option<&'static Rejection> {
+    use tower::{buffer::error::Closed, load_shed::error::Overloaded, timeout::error::Elapsed};
+
+    if error.is::<Overloaded>() {
+        Some(&Rejection::AtCapacity)
+    } else if error.is::<Closed>() {
+        Some(&Rejection::NoEndpoint)
+    } else if error.is::<Elapsed>() {
+        // No `AttemptTimeout`, because tower's timeout of a whole stack has the same error.
+        Some(&Rejection::Deadline)
+    } else {
+        None
     }
-    None
 }
 
 /// An error of the service, or a rejection by a layer above it.
