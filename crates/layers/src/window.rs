@@ -249,6 +249,27 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_is_slightly_ahead_counts_as_the_newest() {
+        let start = Instant::now();
+        let mut ring = Ring::<u32>::new(ms(10), start);
+        ring.advance(start + ms(40), |_| {});
+        *ring.newest() = 7;
+        for (number, slot) in [
+            (40, Some(7)),
+            (50, Some(7)),
+            (51, None),
+            (31, Some(0)),
+            (30, None),
+        ] {
+            assert_eq!(ring.ending_in(number, 8).copied(), slot, "slot {number}");
+        }
+        // No slot is older than the ring.
+        let mut young = Ring::<u32>::new(ms(10), start);
+        young.advance(start + ms(2), |_| {});
+        assert!(young.ending_in(0, 8).is_some() && young.ending_in(255, 8).is_none());
+    }
+
+    #[test]
     fn cb_04_calls_leave_a_time_window() {
         let start = Instant::now();
         let mut calls = Calls::new(Window::Time(ms(10_000)), start);

@@ -5,16 +5,16 @@
 mod common;
 
 use std::{
-    future::Future,
+    future::{Future, Ready},
     sync::{Arc, OnceLock},
 };
 
 use common::*;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use tower::{Layer, ServiceExt, util::option_layer};
+use tower::{Layer, Service, ServiceExt, service_fn, util::option_layer};
 use tower_fanout_layers::{
-    BreakerLayer, ClassifyResult, Event, EventSink, Events, Failure, Rejection,
+    BreakerLayer, Class, ClassifyResult, Event, EventSink, Events, Failure, Rejection,
     breaker::{BreakerConfig, OpenReason, State, Window},
 };
 
@@ -243,6 +243,130 @@ async fn cb_30_a_panic_of_the_caller_is_not_a_failure() {
     assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
 }
 
+/// Runs each call of `inner`, which panics, in a task of its own, and asserts that it opened the breaker.
+async fn assert_panic_opens<S>(inner: S)
+where
+    S: Service<Request, Response = u32, Error = Fault, Future: Send> + Clone + Send + 'static,
+{
+    let layer = breaker(|_| {});
+    let call = tokio::spawn(layer.layer(inner).oneshot(idempotent_request()));
+    assert!(call.await.unwrap_err().is_panic());
+    assert_eq!(state(&layer), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_30_a_panic_in_call_or_poll_ready_is_a_failure() {
+    assert_panic_opens(service_fn(|_| -> Ready<Result<u32, Fault>> {
+        panic!("in call")
+    }))
+    .await;
+    let unready = script().respond(1).fail_ready(|| panic!("in poll_ready"));
+    assert_panic_opens(unready).await;
+}
+
+/// A call that is polled when it is dropped.
+struct PollOnDrop<F: Future + Unpin>(F);
+
+impl<F: Future + Unpin> Drop for PollOnDrop<F> {
+    fn drop(&mut self) {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(&mut self.0).poll(&mut cx).is_ready());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_30_a_success_during_another_panic_is_a_success() {
+    let layer = breaker(|_| {});
+    let call = Box::pin(
+        layer
+            .layer(script().respond(1))
+            .oneshot(idempotent_request()),
+    );
+    let unwinds = std::panic::AssertUnwindSafe(|| {
+        let _call = PollOnDrop(call);
+        panic!("the caller");
+    });
+    assert!(std::panic::catch_unwind(unwinds).is_err());
+    let snapshot = layer.handle().snapshot();
+    assert_eq!(
+        (snapshot.state, snapshot.calls, snapshot.failed),
+        (State::Closed, 1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_35_the_wait_for_readiness_is_no_time_of_the_call() {
+    let layer = breaker(|config| {
+        config.slow_call = Some(ms(100));
+        config.unanswered = Some(ms(100));
+    });
+    let script = script().respond(1).after(ms(1));
+    script.set_not_ready();
+    let dropped = layer.layer(script.clone()).oneshot(idempotent_request());
+    timeout(ms(1_000), dropped).await.unwrap_err();
+    let ready = async {
+        sleep(ms(1_000)).await;
+        script.set_ready();
+    };
+    let call = layer.layer(script.clone()).oneshot(idempotent_request());
+    let (result, ()) = tokio::join!(call, ready);
+    let snapshot = layer.handle().snapshot();
+    assert_eq!(
+        (result, snapshot.calls, snapshot.slow, snapshot.failed),
+        (Ok(1), 1, 0, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_26_open_for_has_no_effect_while_forced_open_or_disabled() {
+    let layer = breaker(|_| {});
+    let handle = layer.handle();
+    let guard = handle.force_open();
+    handle.open_for(ms(1_000));
+    assert_eq!(state(&layer), State::ForcedOpen);
+    drop(guard);
+    assert_eq!(state(&layer), State::Closed);
+    handle.disable();
+    handle.open_for(ms(1_000));
+    assert_eq!(state(&layer), State::Disabled);
+    // A guard above a mode, and a mode alone.
+    handle.shadow_mode();
+    let guard = handle.force_open();
+    handle.open_for(ms(1_000));
+    drop(guard);
+    handle.open_for(ms(1_000));
+    let service = layer.layer(script().respond(1));
+    assert_eq!(service.oneshot(idempotent_request()).await, Ok(1));
+    handle.reset();
+    handle.open_for(ms(1_000));
+    assert_eq!(state(&layer), State::Open);
+}
+
+/// Returns the state of a breaker after a 429 and a success.
+async fn after_a_429(throttled_is_failure: bool) -> State {
+    let throttled = Fault::Failed(Failure::Status {
+        code: 429,
+        retry_after: None,
+    });
+    let classify = move |result: Result<&u32, &Fault>, _| match result {
+        Ok(_) => Class::Success,
+        Err(_) => Class::Throttled { retry_after: None },
+    };
+    let config = BreakerConfig::new()
+        .consecutive_failures(1)
+        .throttled_is_failure(throttled_is_failure);
+    let layer = BreakerLayer::new("users", config, classify).unwrap();
+    let service = layer.layer(script().fail(throttled));
+    assert_eq!(service.oneshot(idempotent_request()).await, Err(throttled));
+    layer.handle().state()
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_10_a_429_opens_the_breaker_only_with_throttled_is_failure() {
+    assert_eq!(after_a_429(false).await, State::Closed);
+    assert_eq!(after_a_429(true).await, State::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_breaker_all_calls_pass() {
     let off = option_layer(None::<BreakerLayer<ClassifyResult>>);
@@ -407,4 +531,38 @@ async fn reading_the_rejection_takes_no_probe() {
         layer.layer(script).oneshot(idempotent_request()).await,
         Ok(1)
     );
+}
+
+/// Starts `probes` probes that hang for longer than their lease of 1 s. Returns whether a further call
+/// would be rejected at once, and after the lease.
+async fn rejects_beside(probes: usize, edit: impl FnOnce(&mut BreakerConfig)) -> [bool; 2] {
+    let layer = breaker(|config| {
+        config.probe_lease = ms(1_000);
+        config.half_open_concurrency = 2;
+        edit(config);
+    });
+    let script = open(&layer, |script| script.hang()).await;
+    sleep(ms(5_000)).await;
+    let mut running: Vec<_> = (0..probes)
+        .map(|_| Box::pin(layer.layer(script.clone()).oneshot(idempotent_request())))
+        .collect();
+    for probe in &mut running {
+        assert!(futures_util::poll!(probe).is_pending());
+    }
+    assert_eq!(script.calls(), 1 + probes);
+    let rejects = || layer.handle().rejection().is_some();
+    let at_once = rejects();
+    sleep(ms(1_000)).await;
+    [at_once, rejects()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn cb_20_the_rejection_counts_an_overdue_probe_as_failed() {
+    let one_may_fail = |config: &mut BreakerConfig| config.half_open_max_failures = 1;
+    assert_eq!(rejects_beside(1, one_may_fail).await, [false, false]);
+    assert_eq!(rejects_beside(2, one_may_fail).await, [true, true]);
+    assert_eq!(rejects_beside(1, |_| {}).await, [false, true]);
+    // The running probe may suffice to close the breaker.
+    let one_closes = |config: &mut BreakerConfig| config.half_open_probes = 1;
+    assert_eq!(rejects_beside(1, one_closes).await, [true, true]);
 }

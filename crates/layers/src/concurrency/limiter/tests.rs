@@ -122,6 +122,22 @@ fn cl_09_aging_admits_the_lowest_level_in_bounded_time() {
 }
 
 #[test]
+fn cl_10_an_aged_waiter_keeps_its_place_against_a_higher_level() {
+    // One level is worth one second by default, so the highest level is ahead for nine seconds.
+    for (after, evicted) in [(8_900, true), (9_100, false)] {
+        let limiter = limiter(1, 1);
+        let _running = limiter.try_acquire().unwrap();
+        let start = Instant::now();
+        let mut low = try_enqueue(&limiter, 0, start).unwrap();
+        let high = try_enqueue(&limiter, 9, start + Duration::from_millis(after));
+        let rejection = high.as_ref().err().copied();
+        assert_eq!(rejection, (!evicted).then_some(Rejection::AtCapacity));
+        assert_eq!(low.poll(Waker::noop()).is_ready(), evicted);
+        assert_eq!(limiter.queued(), 1);
+    }
+}
+
+#[test]
 fn cl_10_a_higher_level_evicts_a_lower_one_but_not_an_equal_one() {
     let limiter = limiter(1, 3);
     let _running = limiter.try_acquire().unwrap();
