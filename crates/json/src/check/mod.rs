@@ -157,6 +157,15 @@ pub struct Value<'j> {
 }
 
 impl<'j> Value<'j> {
+    /// Wraps `text`, which must be one valid value.
+    pub(crate) const fn of(text: &'j [u8]) -> Self {
+        Self {
+            text,
+            at: 0,
+            long: &[],
+        }
+    }
+
     /// Returns the text of the value.
     #[must_use]
     pub const fn as_raw(self) -> &'j str {
@@ -170,10 +179,6 @@ impl<'j> Value<'j> {
     /// Returns the text of the value in UTF-8.
     pub(crate) const fn as_bytes(self) -> &'j [u8] {
         self.text
-    }
-
-    pub(crate) fn is_array(self) -> bool {
-        self.text.starts_with(b"[")
     }
 
     pub(crate) fn is_object(self) -> bool {

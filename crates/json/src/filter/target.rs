@@ -1,7 +1,7 @@
 //! The value at the target of a field filter.
 
 use super::path::Path;
-use crate::check::{Items, Json, Value, depth};
+use crate::check::{Json, Value, depth, is_white, value_end};
 
 /// Returns the value at `path`, or `None` if the path leads to no value.
 ///
@@ -13,37 +13,51 @@ pub(super) fn at(answer: &Json, path: &Path) -> Option<Json> {
     }
     let steps: Vec<&str> = path.steps().collect();
     let mut out = Vec::new();
-    collect(answer.value(), &steps, &mut out).then(|| {
+    collect(answer.as_bytes(), &mut 0, &steps, &mut out).then(|| {
         let depth = depth(&out);
         Json::new(out.into(), depth)
     })
 }
 
-/// Writes the value at `steps` below `value` to `out`. Returns `false` if there is no such value, and then
-/// leaves incomplete text behind.
-fn collect(value: Value<'_>, steps: &[&str], out: &mut Vec<u8>) -> bool {
+/// Writes the value at `steps` below the value that begins at `at` of `text` to `out`, and moves `at` behind
+/// that value. Returns `false` if there is no such value, and then leaves incomplete text in `out`.
+fn collect(text: &[u8], at: &mut usize, steps: &[&str], out: &mut Vec<u8>) -> bool {
+    let start = *at;
     let Some((step, rest)) = steps.split_first() else {
-        out.extend_from_slice(value.as_bytes());
+        *at = value_end(text, start);
+        out.extend_from_slice(&text[start..*at]);
         return true;
     };
-    if !value.is_array() || step.parse::<usize>().is_ok() {
-        let next = value.get(step);
-        return next.is_some_and(|next| collect(next, rest, out));
+    if text.get(start) != Some(&b'[') || step.parse::<usize>().is_ok() {
+        *at = value_end(text, start);
+        let next = Value::of(&text[start..*at]).get(step);
+        return next.is_some_and(|next| collect(next.as_bytes(), &mut 0, rest, out));
     }
     out.push(b'[');
     let (mut found, mut items) = (0, 0);
-    for item in Items::new(value) {
+    *at += 1;
+    loop {
+        while text
+            .get(*at)
+            .is_some_and(|byte| *byte == b',' || is_white(*byte))
+        {
+            *at += 1;
+        }
+        if matches!(text.get(*at), None | Some(b']')) {
+            break;
+        }
         items += 1;
         let before = out.len();
         if found > 0 {
             out.push(b',');
         }
-        if collect(item, steps, out) {
+        if collect(text, at, steps, out) {
             found += 1;
         } else {
             out.truncate(before);
         }
     }
+    *at += 1;
     out.push(b']');
     found > 0 || items == 0
 }

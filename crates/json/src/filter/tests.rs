@@ -281,6 +281,12 @@ fn fault_g25_a_target_selects_from_each_item_of_an_array() {
         ("a", "[]", Some("[]")),
         ("a", "[1,{}]", None),
         ("a.b", r#"[{"a":1}]"#, None),
+        (
+            "a",
+            r#" [ [ {"a" : 1} , 7 ] , [] , {"b": [{"a": 2}]} ] "#,
+            Some("[[1],[]]"),
+        ),
+        ("a.b", r#"[{"a":{"b":1},"a":{"b":"]"}}]"#, Some(r#"["]"]"#)),
     ] {
         let filter = shape(&format!(r#"{{"target": "{target}"}}"#)).unwrap();
         let found = filter.apply(json(answer));
