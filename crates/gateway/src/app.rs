@@ -46,6 +46,8 @@ pub(crate) struct App {
     routes: Vec<(RouteConfig, Endpoint)>,
     backends: Vec<Arc<Backend>>,
     ready: Readiness,
+    /// The OpenAPI document, which never changes while the process runs.
+    document: Bytes,
     // The layers around the routes.
     correlation: CorrelationLayer,
     proxies: ForwardedLayer,
@@ -82,6 +84,9 @@ impl App {
                 .collect(),
             backends: backends.into_values().collect(),
             ready,
+            document: openapi::document(orchestrate, &config.routes)
+                .to_string()
+                .into(),
             correlation: CorrelationLayer::new(config.server.correlation)
                 .on_replaced(count_replaced),
             proxies: config.server.proxies.clone(),
@@ -156,12 +161,10 @@ impl App {
     }
 
     fn router(&self, auth: &Auth) -> Router {
-        let built_in = self.orchestrate.as_ref();
-        let built_in = built_in.map(|(required, api)| (api.route.names(), required.as_ref()));
-        let routes = self.routes.iter().map(|(route, _)| route);
-        // Serialized once, as the document never changes while the process runs.
-        let document = openapi::document(built_in, routes).to_string();
-        let document = ([(header::CONTENT_TYPE, "application/json")], document);
+        let document = (
+            [(header::CONTENT_TYPE, "application/json")],
+            self.document.clone(),
+        );
         let ready = self.ready.clone();
         let mut router = Router::new()
             .route("/livez", get(|| async { "ok\n" }))

@@ -3,25 +3,24 @@
 //! `base.json` holds the built-in API and all schemas. The names of the services and the configured
 //! routes are added from the configuration.
 
-use indexmap::IndexMap;
-use serde_json::{Map, Value, json};
-use tower_fanout::ErrorKind;
-use tower_fanout_json::template::Root;
-
-use crate::config::{Node, Route, RouteAuth};
-
+mod inputs;
 mod page;
 
-pub(crate) use self::page::page;
+use serde_json::{Map, Value, json};
+use tower_fanout::ErrorKind;
 
-/// Builds the OpenAPI document. `built_in` holds the service names and the authorization of the built-in
-/// API. With `None` the document does not describe that API.
+use self::inputs::Inputs;
+pub(crate) use self::page::page;
+use crate::config::{PlanConfig, Route, RouteAuth};
+
+/// Builds the OpenAPI document. `built_in` is the plan of the built-in API. With `None` the document does
+/// not describe that API.
 ///
 /// # Panics
 /// Panics if the embedded `base.json` is not JSON. A test rules that out.
 #[must_use]
 pub(crate) fn document<'r>(
-    built_in: Option<(&[Box<str>], Option<&RouteAuth>)>,
+    built_in: Option<&PlanConfig>,
     routes: impl IntoIterator<Item = &'r Route>,
 ) -> Value {
     let mut document: Value =
@@ -30,8 +29,8 @@ pub(crate) fn document<'r>(
     let kinds: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let schemas = &mut document["components"]["schemas"];
     schemas["Service"]["properties"]["error"]["properties"]["kind"]["enum"] = json!(kinds);
-    schemas["ServiceName"]["enum"] =
-        json!(built_in.map(|(services, _)| services).unwrap_or_default());
+    let services = built_in.map(|plan| plan.nodes.keys().collect::<Vec<_>>());
+    schemas["ServiceName"]["enum"] = json!(services.unwrap_or_default());
     let operations = document
         .as_object_mut()
         // The operations of the built-in API are stored outside `paths`, because they are optional.
@@ -39,13 +38,20 @@ pub(crate) fn document<'r>(
     let paths = document["paths"]
         .as_object_mut()
         .expect("base.json has paths");
-    if let (Some((_, auth)), Some(Value::Object(mut operations))) = (built_in, operations) {
+    if let (Some(plan), Some(Value::Object(mut operations))) = (built_in, operations) {
+        let inputs = Inputs::of(plan);
         let methods = operations.values_mut().filter_map(Value::as_object_mut);
-        methods
-            .flat_map(Map::values_mut)
-            .for_each(|operation| protect(operation, auth));
+        for operation in methods.flat_map(Map::values_mut) {
+            protect(operation, plan.auth.as_ref());
+            add_example(operation, &inputs);
+        }
         paths.extend(operations);
+        let request = &mut document["components"]["schemas"]["OrchestrateRequest"];
+        describe_input(request, &inputs);
     }
+    let paths = document["paths"]
+        .as_object_mut()
+        .expect("base.json has paths");
     for route in routes {
         let path = paths
             .entry(route.path.to_string())
@@ -58,6 +64,29 @@ pub(crate) fn document<'r>(
 
 fn response(name: &str) -> Value {
     json!({"$ref": format!("#/components/responses/{name}")})
+}
+
+/// Adds a request that works as it is to an operation of the built-in API that has a body.
+fn add_example(operation: &mut Value, inputs: &Inputs<'_>) {
+    if let Some(content) = operation.pointer_mut("/requestBody/content/application~1json") {
+        let input = inputs.member("input").and_then(|(_, example, _)| example);
+        content["example"] = json!({"input": input.unwrap_or_else(|| json!({}))});
+    }
+}
+
+/// Adds the members of `input` that the services read to the schema of an orchestrate request. They are
+/// required if the request does not choose the services itself.
+fn describe_input(request: &mut Value, inputs: &Inputs<'_>) {
+    let Some((schema, _, is_required)) = inputs.member("input") else {
+        return;
+    };
+    if is_required {
+        let chosen_by_plan = json!({"requiredServices": false, "optionalServices": false});
+        request["if"] = json!({"properties": chosen_by_plan});
+        request["then"] = json!({"required": ["input"], "properties": {"input": schema}});
+    } else if let Some(properties) = schema.get("properties") {
+        request["properties"]["input"]["properties"] = properties.clone();
+    }
 }
 
 /// Adds the security requirements of `auth` to `operation`, and the responses to callers without access.
@@ -86,65 +115,25 @@ fn requirements(auth: &RouteAuth) -> Vec<Value> {
 }
 
 fn operation(route: &Route) -> Value {
-    let mut inputs = Inputs::default();
-    route
-        .plan
-        .nodes
-        .values()
-        .for_each(|node| inputs.read_by(node));
-    let parameter = |location: &str, name: &str, required: bool| json!({"name": name, "in": location, "required": required, "schema": {"type": "string"}});
-    let path = (route.path.parameters().iter()).map(|name| parameter("path", name, true));
-    let query = (inputs.query.iter()).map(|(name, &required)| parameter("query", name, required));
-    let parameters: Vec<Value> = path.chain(query).collect();
+    let inputs = Inputs::of(&route.plan);
     let mut operation = json!({
         "tags": ["routes"],
         "operationId": route.name,
         "summary": route.name,
-        "parameters": parameters,
+        "parameters": inputs.parameters(route.path.parameters()),
         "responses": {
             "200": response("Answer"), "400": response("Malformed"), "422": response("Invalid"),
             "502": response("Failed"), "503": response("Unavailable"), "504": response("TimedOut"),
         },
     });
-    if let Some(required) = inputs.body {
-        let content = json!({"application/json": {"schema": {}}});
-        operation["requestBody"] = json!({"required": required, "content": content});
+    if let Some(body) = inputs.request_body() {
+        operation["requestBody"] = body;
         operation["responses"]["408"] = response("BodyTimeout");
         operation["responses"]["413"] = response("TooLarge");
         operation["responses"]["415"] = response("UnsupportedMediaType");
     }
     protect(&mut operation, route.plan.auth.as_ref());
     operation
-}
-
-/// The inputs that a route reads.
-#[derive(Default)]
-struct Inputs<'r> {
-    /// Query parameters. `true` marks a parameter without which the request is rejected.
-    query: IndexMap<&'r str, bool>,
-    /// `Some(true)` if a request without a body is rejected, `None` if the route does not read the body.
-    body: Option<bool>,
-}
-
-impl<'r> Inputs<'r> {
-    /// Adds the inputs that `node` reads. An input without a default is required if the node is required
-    /// and has no condition.
-    fn read_by(&mut self, node: &'r Node) {
-        let is_required = node.required && node.when.is_none();
-        for reference in node.request.references() {
-            let is_required = is_required && reference.default.is_none();
-            match (&reference.root, reference.path.first()) {
-                (Root::Body, _) => *self.body.get_or_insert(false) |= is_required,
-                (Root::Query, Some(name)) => *self.query.entry(name).or_default() |= is_required,
-                _ => {}
-            }
-        }
-        if let Some(condition) = &node.when
-            && condition.reads(&Root::Body)
-        {
-            self.body.get_or_insert(false);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -176,14 +165,13 @@ mod tests {
     fn document_has_the_configured_names_and_no_broken_reference() {
         let plan = "user: { downstream: users, request: { path: / } }";
         let config = config(&[("GET", "/pages/{id}", plan)]);
-        let services = ["onchain".into(), "team".into()];
-        let document = document(Some((&services, None)), &config.routes);
+        let document = document(Some(&config.routes[0].plan), &config.routes);
         let mut broken = Vec::new();
         broken_refs(&document, &document, &mut broken);
         assert_eq!(broken, Vec::<String>::new());
         assert_eq!(
             document["components"]["schemas"]["ServiceName"]["enum"],
-            json!(["onchain", "team"])
+            json!(["user"])
         );
         assert_eq!(
             document["paths"]["/pages/{id}"]["get"]["parameters"][0]["name"],
@@ -272,20 +260,17 @@ orchestrate:
   plan: { user: { downstream: users, request: { path: / } } }
 ";
         let config = Config::parse("a.yaml", file, &|_| None).unwrap();
-        let auth = config.orchestrate.unwrap().auth;
+        let mut plan = config.orchestrate.unwrap();
         let path = "/paths/~1api~1v1~1analysis~1orchestrate~1test/post";
-        let operation = |auth| {
-            document(Some((&[], auth)), &[])
-                .pointer(path)
-                .unwrap()
-                .clone()
-        };
-        let protected = operation(auth.as_ref());
+        let operation =
+            |plan: &PlanConfig| document(Some(plan), &[]).pointer(path).unwrap().clone();
+        let protected = operation(&plan);
         assert_eq!(
             protected["security"],
             json!([{"bearer": ["pages", "users", "reader"]}, {"bearer": ["pages", "users", "admin"]}])
         );
-        let open = operation(None);
+        plan.auth = None;
+        let open = operation(&plan);
         assert_eq!(open["security"], json!([]));
         for status in ["401", "503"] {
             assert!(protected["responses"][status].is_object(), "{status}");

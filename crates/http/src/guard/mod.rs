@@ -17,7 +17,7 @@
 //! | several `Content-Type` lines | 400 |
 //! | an `https` target from a client that does not use TLS | 421 |
 //!
-//! The last check is of requests that have a [`ClientScheme`](crate::forwarded::ClientScheme) from
+//! The last check is of requests that have a [`ClientScheme`] from
 //! [`ForwardedLayer`](crate::forwarded::ForwardedLayer). It is required by
 //! [RFC 9110 §7.4](https://www.rfc-editor.org/rfc/rfc9110#section-7.4).
 //!

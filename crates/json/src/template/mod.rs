@@ -128,7 +128,7 @@ use std::{borrow::Cow, error::Error, fmt};
 use self::lookup::Values;
 pub use self::{
     lookup::{Found, Lookup, RenderError},
-    request::RequestTemplate,
+    request::{Position, RequestTemplate},
 };
 
 /// Text with placeholders, each given as its index in the list of the request.

@@ -32,6 +32,20 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// The position of a placeholder, which decides about the values that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Position {
+    /// In a segment of the path: text, a number or a boolean. The segment must not become empty, `.` or `..`.
+    Path,
+    /// In a query parameter or within a string of the body: text, a number or a boolean.
+    Text,
+    /// In a header: text of visible ASCII characters and spaces, a number or a boolean.
+    Header,
+    /// In place of a whole string of the body: any JSON value.
+    Json,
+}
+
 /// A template for a request.
 ///
 /// The request has a path and a query, but no scheme and no host.
@@ -158,6 +172,22 @@ impl RequestTemplate {
     #[must_use]
     pub const fn method(&self) -> &Method {
         &self.method
+    }
+
+    /// Returns each use of a placeholder with its position. A placeholder that is used several times is
+    /// returned several times.
+    pub fn uses(&self) -> impl Iterator<Item = (&Reference, Position)> {
+        let query = self.query.iter().map(|(_, value)| value);
+        let headers = self.headers.iter().map(|(_, value)| value);
+        placeholders(&self.path, Position::Path)
+            .chain(query.flat_map(|value| placeholders(value, Position::Text)))
+            .chain(headers.flat_map(|value| placeholders(value, Position::Header)))
+            .chain(
+                self.body
+                    .iter()
+                    .flat_map(|body| placeholders(body, Position::Text)),
+            )
+            .map(|(index, position)| (&self.references[index], position))
     }
 
     /// Returns `true` if the method is safe
@@ -288,6 +318,18 @@ impl RequestTemplate {
         end(&mut segment, &mut inside);
         Ok(unusable)
     }
+}
+
+/// Returns the placeholders of `template`, whose values are inserted as text at `position` or as JSON.
+fn placeholders(
+    template: &Template,
+    position: Position,
+) -> impl Iterator<Item = (usize, Position)> {
+    template.parts.iter().filter_map(move |part| match part {
+        Part::Text(_) => None,
+        Part::Value(index) => Some((*index, position)),
+        Part::Json(index) => Some((*index, Position::Json)),
+    })
 }
 
 fn header_value(

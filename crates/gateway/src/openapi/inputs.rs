@@ -1,0 +1,226 @@
+//! The values that a plan reads from a request, as parameters and as a schema of the body.
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+use tower_fanout::Strategy;
+use tower_fanout_json::template::{Position, Reference, Root};
+
+use crate::config::{Node, PlanConfig};
+
+/// A value without a default has this example. It is usable in each position.
+const EXAMPLE: &str = "1";
+
+/// Headers that OpenAPI describes by other means than parameters.
+const NO_PARAMETERS: [&str; 3] = ["accept", "authorization", "content-type"];
+
+/// The values that a plan reads from a request.
+#[derive(Default)]
+pub(super) struct Inputs<'p> {
+    route: IndexMap<&'p str, Input<'p>>,
+    query: IndexMap<&'p str, Input<'p>>,
+    headers: IndexMap<&'p str, Input<'p>>,
+    /// The body. `None` if the plan does not read it.
+    body: Option<Input<'p>>,
+}
+
+/// A value that a plan reads.
+#[derive(Default)]
+struct Input<'p> {
+    /// `true` if a request without the value is rejected.
+    is_required: bool,
+    /// Positions of the uses that make the value required.
+    positions: Vec<Position>,
+    default: Option<&'p str>,
+    /// The members of an object that are read.
+    members: IndexMap<&'p str, Self>,
+}
+
+impl<'p> Inputs<'p> {
+    /// Collects the inputs of `plan`.
+    pub(super) fn of(plan: &'p PlanConfig) -> Self {
+        let mut inputs = Self::default();
+        for (node, is_required) in plan.nodes.values().zip(required_nodes(plan)) {
+            inputs.add_node(node, is_required);
+        }
+        inputs
+    }
+
+    /// Adds the inputs of `node`. An input without a default is required if the node is required and has
+    /// no condition.
+    fn add_node(&mut self, node: &'p Node, is_required: bool) {
+        for (reference, position) in node.request.uses() {
+            let is_required = is_required && node.when.is_none() && reference.default.is_none();
+            self.add(reference, position, is_required);
+        }
+        if node.reads(&Root::Body) {
+            self.body.get_or_insert_default();
+        }
+    }
+
+    fn add(&mut self, reference: &'p Reference, position: Position, is_required: bool) {
+        let name = reference.path.first().map(String::as_str);
+        let mut input = match (&reference.root, name) {
+            (Root::Route, Some(name)) => self.route.entry(name).or_default(),
+            (Root::Query, Some(name)) => self.query.entry(name).or_default(),
+            (Root::Header, Some(name)) => self.headers.entry(name).or_default(),
+            (Root::Body, _) => self.body.get_or_insert_default(),
+            _ => return,
+        };
+        if reference.root == Root::Body {
+            for step in &reference.path {
+                // An object is required if one of its members is.
+                input.is_required |= is_required;
+                input = input.members.entry(step).or_default();
+            }
+        }
+        input.is_required |= is_required;
+        input.default = input.default.or(reference.default.as_deref());
+        if is_required {
+            input.positions.push(position);
+        }
+    }
+
+    /// Returns the parameters of an operation with the path parameters `names`.
+    pub(super) fn parameters(&self, names: &[String]) -> Vec<Value> {
+        let unread = Input::default();
+        let path = names.iter().map(|name| {
+            let input = self.route.get(&**name).unwrap_or(&unread);
+            let mut parameter = input.parameter("path", name);
+            // A path without the value belongs to another route.
+            parameter["required"] = true.into();
+            parameter["schema"]["minLength"] = 1.into();
+            parameter
+        });
+        let query = self
+            .query
+            .iter()
+            .map(|(name, input)| input.parameter("query", name));
+        let headers = self.headers.iter();
+        let headers = headers.filter(|(name, _)| !NO_PARAMETERS.contains(name));
+        let headers = headers.map(|(name, input)| input.parameter("header", name));
+        path.chain(query).chain(headers).collect()
+    }
+
+    /// Returns the request body of an operation, or `None` if the plan reads none.
+    pub(super) fn request_body(&self) -> Option<Value> {
+        let body = self.body.as_ref()?;
+        let mut content = json!({"schema": body.schema()});
+        if let Some(example) = body.example() {
+            content["example"] = example;
+        }
+        let content = json!({"application/json": content});
+        Some(json!({"required": body.is_required, "content": content}))
+    }
+
+    /// Returns the schema and the example of the member `name` of the body, and `true` if it is required.
+    /// `None` if the plan does not read the member.
+    pub(super) fn member(&self, name: &str) -> Option<(Value, Option<Value>, bool)> {
+        let member = self.body.as_ref()?.members.get(name)?;
+        Some((member.schema(), member.example(), member.is_required))
+    }
+}
+
+impl Input<'_> {
+    fn parameter(&self, location: &str, name: &str) -> Value {
+        let mut schema = json!({"type": "string"});
+        self.restrict(&mut schema);
+        let mut parameter = json!({"name": name, "in": location, "schema": schema});
+        parameter["required"] = self.is_required.into();
+        match self.default {
+            Some(default) => parameter["schema"]["default"] = default.into(),
+            // A value that is not required is left out of an example.
+            None if self.is_required || location == "path" => parameter["example"] = EXAMPLE.into(),
+            None => {}
+        }
+        parameter
+    }
+
+    /// Returns the schema of a member of the body. A value that is not required has no type, because one of
+    /// another type counts as missing.
+    fn schema(&self) -> Value {
+        let mut schema = json!({});
+        // A number may be the index of an item as well as the name of a member.
+        let has_index = self
+            .members
+            .keys()
+            .any(|name| name.parse::<usize>().is_ok());
+        if !self.members.is_empty() && !has_index {
+            let members = self.members.iter();
+            let properties: Map<_, _> = members
+                .map(|(name, member)| ((*name).to_owned(), member.schema()))
+                .collect();
+            schema["properties"] = properties.into();
+            if self.is_required {
+                schema["type"] = "object".into();
+                let required = self.members.iter().filter(|(_, member)| member.is_required);
+                schema["required"] = required.map(|(name, _)| *name).collect();
+            }
+        } else if self
+            .positions
+            .iter()
+            .any(|position| *position != Position::Json)
+        {
+            // Other values count as missing where text is needed.
+            schema["type"] = json!(["string", "number", "boolean"]);
+            self.restrict(&mut schema);
+        }
+        if let Some(default) = self.default {
+            schema["default"] = default.into();
+        }
+        schema
+    }
+
+    /// Adds the rules of the positions for texts.
+    fn restrict(&self, schema: &mut Value) {
+        let is_in = |position| self.positions.contains(&position);
+        let pattern = match (is_in(Position::Path), is_in(Position::Header)) {
+            (false, false) => return,
+            (true, false) => "^(?!\\.{1,2}$)",
+            (false, true) => "^[ -~]*$",
+            (true, true) => "^(?!\\.{1,2}$)[ -~]*$",
+        };
+        schema["pattern"] = pattern.into();
+        if is_in(Position::Path) {
+            schema["minLength"] = 1.into();
+        }
+    }
+
+    /// Returns a value with all members that are required or have a default. Returns `None` if no member is either.
+    fn example(&self) -> Option<Value> {
+        if self.members.is_empty() {
+            let value = self.default.or(self.is_required.then_some(EXAMPLE));
+            return value.map(Value::from);
+        }
+        let members = self.members.iter();
+        let examples =
+            members.filter_map(|(name, member)| Some(((*name).to_owned(), member.example()?)));
+        let examples: Map<_, _> = examples.collect();
+        (!examples.is_empty()).then_some(examples.into())
+    }
+}
+
+/// Returns for each node of `plan` whether every successful run needs it.
+fn required_nodes(plan: &PlanConfig) -> Vec<bool> {
+    let all = plan.aggregate.strategy == Strategy::All;
+    let mut required: Vec<bool> = plan
+        .nodes
+        .values()
+        .map(|node| all || node.required)
+        .collect();
+    // A node may be declared before the nodes that it needs, so this repeats until nothing changes.
+    loop {
+        let before = required.clone();
+        let nodes = plan.nodes.values().zip(&before);
+        let dependencies = nodes
+            .filter(|(_, required)| **required)
+            .flat_map(|(node, _)| &node.depends_on);
+        for needed in dependencies.filter(|needed| !needed.optional) {
+            if let Some(needed) = plan.nodes.get_index_of(&needed.node) {
+                required[needed] = true;
+            }
+        }
+        if required == before {
+            return required;
+        }
+    }
+}

@@ -1,0 +1,588 @@
+//! The OpenAPI document and the responses of the gateway agree.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::*;
+use http::Method;
+use serde_json::{Map, Value, json};
+
+/// The document of a gateway.
+struct Document(Value);
+
+impl Document {
+    async fn of(gateway: &Gateway) -> Self {
+        Self(
+            gateway
+                .send(Method::GET, "/openapi.json", &[], "")
+                .await
+                .json(),
+        )
+    }
+
+    /// Returns `value`, or what it refers to.
+    fn resolve<'d>(&'d self, value: &'d Value) -> &'d Value {
+        match value.get("$ref").and_then(Value::as_str) {
+            Some(target) => self.0.pointer(&target[1..]).unwrap(),
+            None => value,
+        }
+    }
+
+    fn operation(&self, method: &Method, path: &str) -> &Value {
+        let operation = &self.0["paths"][path][method.as_str().to_ascii_lowercase()];
+        assert!(operation.is_object(), "{method} {path}");
+        operation
+    }
+
+    /// Returns the errors of `value` by `schema`. Members that the schema does not name are errors.
+    fn errors(&self, schema: &Value, value: &Value) -> Vec<String> {
+        let mut components = self.0["components"].clone();
+        close(&mut components);
+        let whole = json!({"components": components, "allOf": [schema]});
+        let validator = jsonschema::draft202012::new(&whole).unwrap();
+        validator
+            .iter_errors(value)
+            .map(|error| format!("{error} at {}", error.instance_path()))
+            .collect()
+    }
+
+    /// Checks status, headers, media type and body of an answer.
+    fn check(&self, method: &Method, path: &str, answer: &Answer) {
+        let name = format!("{method} {path} {} {}", answer.status, answer.text);
+        let status = answer.status.as_str();
+        let response = self.resolve(&self.operation(method, path)["responses"][status]);
+        assert!(response.is_object(), "not described: {name}");
+        let described = response["headers"].as_object().cloned().unwrap_or_default();
+        for (header, description) in &described {
+            if let Some(value) = answer.headers.get(header) {
+                let value = value.to_str().unwrap();
+                let schema = &self.resolve(description)["schema"];
+                let typed = match schema["type"].as_str() {
+                    Some("integer") => json!(value.parse::<i64>().unwrap()),
+                    _ => json!(value),
+                };
+                assert_eq!(
+                    self.errors(schema, &typed),
+                    Vec::<String>::new(),
+                    "{header}: {name}"
+                );
+            }
+        }
+        let own = [
+            "x-correlation-id",
+            "x-fanout-completed",
+            "retry-after",
+            "www-authenticate",
+            "server-timing",
+        ];
+        for header in own
+            .into_iter()
+            .filter(|header| answer.headers.contains_key(*header))
+        {
+            // Probes have no description of their responses.
+            assert!(
+                described.contains_key(header) || path.ends_with('z'),
+                "{header} is not described: {name}"
+            );
+        }
+        let media_type = answer.header("content-type").split(';').next().unwrap();
+        let Some(content) = response["content"].as_object() else {
+            return;
+        };
+        let schema = &content
+            .get(media_type)
+            .unwrap_or_else(|| panic!("{media_type}: {name}"))["schema"];
+        let values: Vec<Value> = match media_type {
+            "application/x-ndjson" => answer
+                .text
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect(),
+            "text/event-stream" => return self.check_events(&answer.text),
+            _ => vec![answer.json()],
+        };
+        for value in values {
+            assert_eq!(self.errors(schema, &value), Vec::<String>::new(), "{name}");
+        }
+    }
+
+    fn check_events(&self, text: &str) {
+        for event in text.split("\n\n").filter(|event| !event.is_empty()) {
+            let field = |name: &str| {
+                event
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap()
+                    .trim()
+            };
+            let record = match field("event:") {
+                "service" => "ServiceRecord",
+                "summary" => "SummaryRecord",
+                other => panic!("{other}"),
+            };
+            let schema = json!({"$ref": format!("#/components/schemas/{record}")});
+            let data = serde_json::from_str(field("data:")).unwrap();
+            assert_eq!(self.errors(&schema, &data), Vec::<String>::new(), "{event}");
+        }
+    }
+}
+
+/// Forbids members that are not named, in all objects below `schema` that name some.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            // The members of a composed schema are those of all its parts, so the parts stay open.
+            let composed = members.contains_key("allOf");
+            let others = members
+                .iter_mut()
+                .filter(|(name, _)| *name != "allOf" && *name != OPEN);
+            others.for_each(|(_, value)| close(value));
+            let object = members.get("type") == Some(&json!("object"));
+            if composed || object && members.contains_key("properties") {
+                members
+                    .entry("unevaluatedProperties")
+                    .or_insert(false.into());
+            }
+            if members.get("$ref") == Some(&json!(format!("#/components/schemas/{OPEN}"))) {
+                members.insert("unevaluatedProperties".into(), false.into());
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+/// The schema that is part of a composed one. It is closed where it is referred to.
+const OPEN: &str = "Service";
+
+/// Starts a gateway whose services respond, fail, hang, or are down.
+async fn gateway() -> Gateway {
+    let (up, _) = stub(quick).await;
+    let (failing, _) = stub(broken).await;
+    let (slow, _) = stub(hanging).await;
+    let downstreams = [("up", up), ("failing", failing), ("slow", slow)];
+    let plan = "    up: { downstream: up, required: true, request: { path: \"/{body.input.symbol}\", query: { n: \"{body.input.n|7}\" } } }
+    failing: { downstream: failing, request: { path: / } }
+    kept: { downstream: failing, request: { path: / }, fallback: [{ static: { a: 1 } }] }
+    slow: { downstream: slow, depends_on: [failing], request: { path: / } }
+    pro: { downstream: up, tiers: [pro], request: { path: / }, when: \"query.pro\" }
+";
+    let more = "policies: { p: { attempt_timeout: 100ms, retry: { base: 1ms }, circuit_breaker: off } }
+telemetry: { server_timing: true }
+routes:
+  - name: page
+    match: { method: POST, path: \"/pages/{id}\" }
+    plan:
+      user:
+        downstream: up
+        required: true
+        request:
+          method: POST
+          path: \"/users/{route.id}/{body.kind}\"
+          query: { page: \"{query.page}\", size: \"{query.size|10}\" }
+          headers: { x-client: \"{header.x-client}\" }
+          body: { name: \"{body.person.name}\", note: \"for {body.person.note}\", extra: \"{body.extra|none}\" }
+      more: { downstream: failing, depends_on: [user], request: { path: \"/{body.more}\" } }
+  - name: fails
+    match: { path: /fails }
+    plan: { failing: { downstream: failing, required: true, request: { path: / } } }
+  - name: hangs
+    match: { path: /hangs }
+    plan: { slow: { downstream: slow, required: true, request: { path: / } } }
+  - name: locked
+    match: { path: /locked }
+    auth: { jwt: main, all_scopes: [admin] }
+    plan: { up: { downstream: up, required: true, request: { path: / } } }
+  - name: merged
+    match: { path: /merged }
+    aggregate: { merge: flat }
+    plan: { up: { downstream: up, required: true, request: { path: / } } }
+";
+    Gateway::start(&downstreams, plan, more).await
+}
+
+/// Method, path in the document, target, headers and body of a request, and the status of its answer.
+type Case<'c> = (
+    &'c str,
+    &'c str,
+    String,
+    Vec<(&'c str, &'c str)>,
+    &'c str,
+    u16,
+);
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn fault_e15_answers_and_problems_match_their_description() {
+    let gateway = gateway().await;
+    let document = Document::of(&gateway).await;
+    let pro = bearer("pro");
+    let token = ("authorization", pro.as_str());
+    let test = format!("{ORCHESTRATE}/test");
+    let health = format!("{ORCHESTRATE}/health");
+    let body = r#"{"input": {"symbol": "BTC"}}"#;
+    let page = r#"{"kind": "a", "person": {"name": null, "note": 7}}"#;
+    let stream = ("accept", "application/x-ndjson");
+    let events = ("accept", "text/event-stream");
+    let cases: Vec<Case<'_>> = vec![
+        ("GET", "/livez", "/livez".into(), vec![], "", 200),
+        ("GET", "/readyz", "/readyz".into(), vec![], "", 200),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON],
+            body,
+            200,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            format!("{ORCHESTRATE}?pro=1"),
+            vec![token, JSON],
+            body,
+            200,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON, stream],
+            body,
+            200,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON, events],
+            body,
+            200,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON],
+            r#"{"requiredServices": ["failing", "slow"]}"#,
+            502,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON, stream],
+            r#"{"requiredServices": ["failing"]}"#,
+            200,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON],
+            "{}",
+            422,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON],
+            r#"{"timeout": 1}"#,
+            422,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON],
+            "{",
+            400,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![JSON],
+            body,
+            401,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![("authorization", "Bearer"), JSON],
+            body,
+            400,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token],
+            body,
+            415,
+        ),
+        (
+            "POST",
+            ORCHESTRATE,
+            ORCHESTRATE.into(),
+            vec![token, JSON, ("content-encoding", "gzip")],
+            body,
+            415,
+        ),
+        ("POST", &test, test.clone(), vec![token, JSON], body, 200),
+        (
+            "POST",
+            &test,
+            test.clone(),
+            vec![token, JSON],
+            r#"{"optionalServices": ["slow"], "timeout": 1000}"#,
+            200,
+        ),
+        (
+            "POST",
+            &test,
+            format!("{test}?execute=true"),
+            vec![token, JSON],
+            body,
+            200,
+        ),
+        (
+            "POST",
+            &test,
+            format!("{test}?execute=true"),
+            vec![token, JSON],
+            r#"{"requiredServices": ["failing"]}"#,
+            200,
+        ),
+        ("POST", &test, test.clone(), vec![JSON], body, 401),
+        ("GET", &health, health.clone(), vec![token], "", 200),
+        ("POST", &health, health.clone(), vec![token], "", 200),
+        ("GET", &health, health.clone(), vec![], "", 401),
+        (
+            "POST",
+            "/pages/{id}",
+            "/pages/1?page=2".into(),
+            vec![JSON, ("x-client", "a")],
+            page,
+            200,
+        ),
+        (
+            "POST",
+            "/pages/{id}",
+            "/pages/1?page=2".into(),
+            vec![JSON],
+            page,
+            422,
+        ),
+        (
+            "POST",
+            "/pages/{id}",
+            "/pages/1?page=2".into(),
+            vec![("x-client", "a")],
+            "",
+            422,
+        ),
+        (
+            "POST",
+            "/pages/{id}",
+            "/pages/1?page=2".into(),
+            vec![("x-client", "a")],
+            page,
+            415,
+        ),
+        (
+            "POST",
+            "/pages/{id}",
+            "/pages/1?page=2".into(),
+            vec![JSON, ("x-client", "a")],
+            "[",
+            400,
+        ),
+        ("GET", "/fails", "/fails".into(), vec![], "", 502),
+        ("GET", "/fails", "/fails".into(), vec![events], "", 200),
+        ("GET", "/hangs", "/hangs".into(), vec![], "", 504),
+        ("GET", "/locked", "/locked".into(), vec![], "", 401),
+        ("GET", "/locked", "/locked".into(), vec![token], "", 403),
+        ("GET", "/merged", "/merged".into(), vec![], "", 200),
+        ("GET", "/merged", "/merged".into(), vec![stream], "", 200),
+    ];
+    for (method, template, path, headers, body, status) in cases {
+        let method: Method = method.parse().unwrap();
+        let headers: Vec<_> = headers
+            .into_iter()
+            .map(|(name, value)| (name, value.to_owned()))
+            .collect();
+        let answer = gateway.send(method.clone(), &path, &headers, body).await;
+        assert_eq!(
+            answer.status, status,
+            "{method} {path} {body}: {}",
+            answer.text
+        );
+        document.check(&method, template, &answer);
+    }
+}
+
+/// Builds the request that the documentation page sends if nothing is changed in it.
+fn first_request(path: &str, operation: &Value) -> (String, Vec<(String, String)>, String) {
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let (mut path, mut query, mut headers) = (path.to_owned(), Vec::new(), Vec::new());
+    for parameter in operation["parameters"].as_array().into_iter().flatten() {
+        let name = parameter["name"].as_str().unwrap();
+        let value = [&parameter["example"], &parameter["schema"]["default"]]
+            .into_iter()
+            .find(|value| !value.is_null());
+        match (parameter["in"].as_str().unwrap(), value) {
+            ("path", value) => path = path.replace(&format!("{{{name}}}"), &text(value.unwrap())),
+            ("query", Some(value)) => query.push(format!("{name}={}", text(value))),
+            ("header", Some(value)) => headers.push((name.to_owned(), text(value))),
+            (_, value) => assert!(
+                value.is_some() || parameter["required"] == false,
+                "{parameter}"
+            ),
+        }
+    }
+    let content = &operation["requestBody"]["content"]["application/json"];
+    let body = if content.is_object() {
+        content["example"].to_string()
+    } else {
+        String::new()
+    };
+    if content.is_object() {
+        headers.push((JSON.0.to_owned(), JSON.1.to_owned()));
+    }
+    let query = if query.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", query.join("&"))
+    };
+    (path + &query, headers, body)
+}
+
+#[tokio::test]
+async fn fault_e20_the_example_of_each_operation_succeeds() {
+    let gateway = gateway().await;
+    let document = Document::of(&gateway).await;
+    assert_eq!(document.0["servers"], json!([{"url": "/"}]));
+    let mut tried = 0;
+    let none = Map::new();
+    for (path, methods) in document.0["paths"].as_object().unwrap_or(&none) {
+        for (method, operation) in methods.as_object().unwrap() {
+            let expected = match operation["operationId"].as_str().unwrap() {
+                "fails" => 502,
+                "hangs" => 504,
+                "locked" => 403,
+                _ => 200,
+            };
+            let (target, mut headers, body) = first_request(path, operation);
+            if operation["security"]
+                .as_array()
+                .is_some_and(|required| !required.is_empty())
+            {
+                headers.push(("authorization".into(), bearer("pro")));
+            }
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (&**name, value.clone()))
+                .collect();
+            let method: Method = method.to_ascii_uppercase().parse().unwrap();
+            let answer = gateway.send(method.clone(), &target, &headers, &body).await;
+            assert_eq!(
+                answer.status, expected,
+                "{method} {target} {body}: {}",
+                answer.text
+            );
+            document.check(&method, path, &answer);
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 11);
+}
+
+#[tokio::test]
+async fn fault_e21_the_operation_names_each_input_that_a_route_requires() {
+    let gateway = gateway().await;
+    let document = Document::of(&gateway).await;
+    let operation = document.operation(&Method::POST, "/pages/{id}");
+    let parameters: Vec<_> = operation["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| json!([one["in"], one["name"], one["required"]]))
+        .collect();
+    assert_eq!(
+        parameters,
+        [
+            json!(["path", "id", true]),
+            json!(["query", "page", true]),
+            json!(["query", "size", false]),
+            json!(["header", "x-client", true]),
+        ]
+    );
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    // For each body, the document says whether the service accepts it.
+    for (body, accepted) in [
+        (
+            json!({"kind": "a", "person": {"name": 1, "note": "x"}}),
+            true,
+        ),
+        (
+            json!({"kind": "a", "person": {"name": [], "note": false}, "extra": {}, "more": null}),
+            true,
+        ),
+        (
+            json!({"kind": 7, "person": {"name": null, "note": "x"}}),
+            true,
+        ),
+        (
+            json!({"kind": "", "person": {"name": "", "note": ""}}),
+            false,
+        ),
+        (
+            json!({"kind": "..", "person": {"name": "", "note": ""}}),
+            false,
+        ),
+        (
+            json!({"kind": null, "person": {"name": "", "note": ""}}),
+            false,
+        ),
+        (
+            json!({"kind": "a", "person": {"name": "", "note": []}}),
+            false,
+        ),
+        (json!({"kind": "a", "person": {"name": ""}}), false),
+        (json!({"kind": "a", "person": "ada"}), false),
+        (json!({"kind": "a"}), false),
+        (json!([]), false),
+    ] {
+        let headers = [JSON, ("x-client", "a")].map(|(name, value)| (name, value.to_owned()));
+        let answer = gateway
+            .send(Method::POST, "/pages/1?page=2", &headers, &body.to_string())
+            .await;
+        assert_eq!(answer.status == 200, accepted, "{body}: {}", answer.text);
+        assert_eq!(
+            document.errors(schema, &body).is_empty(),
+            accepted,
+            "{body}"
+        );
+    }
+    let input = &document.0["components"]["schemas"]["OrchestrateRequest"];
+    for (body, accepted) in [
+        (json!({"input": {"symbol": "BTC"}}), true),
+        (json!({"optionalServices": ["kept"]}), true),
+        (json!({"input": {}}), false),
+        (json!({"input": {"symbol": null}}), false),
+        (json!({}), false),
+        (json!({"timeout": 5}), false),
+    ] {
+        let answer = gateway.post("", body.clone()).await;
+        assert_eq!(answer.status == 200, accepted, "{body}: {}", answer.text);
+        assert_eq!(document.errors(input, &body).is_empty(), accepted, "{body}");
+    }
+}
