@@ -282,11 +282,10 @@ fn forward(allowed: &ForwardHeaders, mut request: DownstreamRequest) -> Downstre
     request
 }
 
-/// Returns an identifier that depends only on the name and the nodes of the plan, so that it is the same
-/// on every machine and after a restart.
+/// Returns an identifier that depends only on the name of the route and the nodes of the plan as written, so
+/// that it is the same on every machine and after a restart.
 fn plan_id(name: &str, config: &PlanConfig) -> String {
-    // The debug output covers every setting of the nodes, so any change yields another id.
-    let text = format!("{name} {:?}", config.nodes);
+    let text = format!("{name} {}", config.digest);
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).to_string()
 }
 
@@ -307,5 +306,43 @@ impl RunObserver for Observer {
         if let Some(backend) = self.backends.get(node) {
             backend.record(branch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    /// Returns the plan id of the route `name` with this request of its node.
+    fn id(name: &str, request: &str, variable: &str) -> String {
+        let text = format!(
+            "version: 1
+downstreams: {{ up: {{ endpoints: [{{ url: 'http://up:80' }}] }} }}
+orchestrate: {{ plan: {{ up: {{ downstream: up, request: {{ {request} }} }} }} }}
+"
+        );
+        let config = Config::parse("a.yaml", &text, &|_| Some(variable.into())).unwrap();
+        super::plan_id(name, &config.orchestrate.unwrap())
+    }
+
+    #[test]
+    fn fault_e23_a_changed_literal_of_a_template_changes_the_plan_id() {
+        let of = |request: &str| id("page", request, "a variable");
+        let base = of("path: /users, query: { n: one }, headers: { x-a: '${NAME}' }");
+        assert_eq!(
+            base,
+            of("path: /users, query: { n: one }, headers: { x-a: '${NAME}' }")
+        );
+        for changed in [
+            "path: /orders, query: { n: one }, headers: { x-a: '${NAME}' }",
+            "path: /users, query: { n: two }, headers: { x-a: '${NAME}' }",
+            "path: /users, query: { n: one }, headers: { x-a: '${OTHER}' }",
+            "path: /users, query: { n: '{query.n|one}' }, headers: { x-a: '${NAME}' }",
+        ] {
+            assert_ne!(base, of(changed), "{changed}");
+        }
+        let request = "path: /users, query: { n: one }, headers: { x-a: '${NAME}' }";
+        assert_ne!(base, id("other", request, "a variable"));
+        assert_eq!(base, id("page", request, "another value"));
     }
 }

@@ -42,6 +42,7 @@ use tower_fanout_json::{
     filter::FieldFilter,
     template::{RequestTemplate, Root},
 };
+use uuid::Uuid;
 
 pub(crate) use self::{
     aggregate::Aggregate,
@@ -154,6 +155,8 @@ pub(crate) struct PlanConfig {
     pub(crate) limits: Limits,
     /// Nodes by name.
     pub(crate) nodes: IndexMap<String, Node>,
+    /// Digest of the nodes as written, with the names of variables in place of their values.
+    pub(crate) digest: Uuid,
     /// The validated dependency graph of `nodes`, in the same order.
     pub(crate) graph: Plan,
     /// Success criterion, return time and merge rules.

@@ -6,6 +6,7 @@ use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::Bounds;
 use tower_fanout_http::guard::GuardConfig;
+use uuid::Uuid;
 
 use super::{
     Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, Route, RoutePath, Tier,
@@ -129,6 +130,13 @@ fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<RoutePath>) {
     (method, path)
 }
 
+/// Returns the digest of the nodes at `reader` as they are written. The values of variables differ between
+/// machines and may be secret, so their names count in their place.
+fn digest(reader: &ValueReader<'_>) -> Uuid {
+    let text = reader.tree.redact(reader.tree.to_json().to_string());
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
+}
+
 /// Reads a plan. `parameters` are the path parameters of its route, or `None` if the path is invalid.
 /// `choose` is `true` if a request may select nodes and strategy.
 fn plan(
@@ -195,6 +203,7 @@ fn plan(
         auth: auth.map_or(Some(None), |auth| auth.map(Some))?,
         limits,
         nodes: nodes.collect::<Option<_>>()?,
+        digest: digest(&reader),
         graph,
         aggregate,
     })
