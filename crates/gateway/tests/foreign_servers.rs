@@ -160,3 +160,62 @@ async fn merges_nginx_and_python_until_one_of_them_dies() {
     assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{}", answer.text);
     assert_eq!(answer.service("orders", "/status"), "failed");
 }
+
+/// Returns the code block of the README that begins with `fence` and `first`.
+fn readme(fence: &str, first: &str) -> &'static str {
+    let text = include_str!("../../../README.md");
+    let start = format!("```{fence}\n{first}");
+    let (_, rest) = text.split_once(&start).unwrap();
+    let block = &text[text.len() - rest.len() - first.len()..];
+    block.split_once("```").unwrap().0
+}
+
+#[tokio::test]
+async fn fault_e24_the_sample_route_of_the_readme_runs_as_it_is() {
+    let Some(python) = program("python3") else {
+        return;
+    };
+    let ports = [free_port().await, free_port().await].map(|addr| addr.port().to_string());
+    // Other tests may use the ports of the sample.
+    let free = |text: &str| text.replace("9001", &ports[0]).replace("9002", &ports[1]);
+    let config = free(readme("yaml", "version: 1\nserver:"))
+        .replace("127.0.0.1:8080", "127.0.0.1:0")
+        .replace("127.0.0.1:9901", "127.0.0.1:0");
+    let folder = Folder::new("readme");
+    folder.write("services.py", &free(readme("python", "from http.server")));
+    let addr = SocketAddr::from(([127, 0, 0, 1], ports[1].parse().unwrap()));
+    let mut services = Command::new(python);
+    services.arg(folder.0.join("services.py"));
+    let _services = start(&mut services, addr).await;
+
+    let run = |arguments: &[&str], file: &File| {
+        let mut command = fanout_with(arguments, file);
+        command.env("JWT_SECRET", "a secret for the sample, long enough");
+        command
+    };
+    let file = File::new("page.yaml", &config);
+    let checked = run(&["check"], &file).output().await.unwrap();
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(
+        checked.status.success() && text.contains("no problems"),
+        "{text}"
+    );
+    // The times of the sample are short for a machine that runs many tests at once.
+    let patient = config
+        .replace("attempt_timeout: 300ms", "attempt_timeout: 2s")
+        .replace("grace: 50ms", "grace: 2s");
+    let file = File::new("page.yaml", &patient);
+    let token = run(&["token", "--sub", "ada", "--tier", "default"], &file);
+    let token = { token }.output().await.unwrap();
+    let token = String::from_utf8(token.stdout).unwrap();
+    let server = Server::start(run(&["run"], &file)).await.unwrap();
+    let gateway = Gateway::at(server.listen);
+    let headers = [("authorization", format!("Bearer {}", token.trim()))];
+    let answer = gateway
+        .send(http::Method::GET, "/pages/7", &headers, "")
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let merged = json!({"id": 7, "account": "a-7", "items": ["tea"]});
+    assert_eq!(answer.at("/data/merged"), merged);
+    server.stop().await;
+}
