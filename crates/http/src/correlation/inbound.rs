@@ -11,7 +11,7 @@ use crate::log::LogValue;
 labels! {
     /// Reason for replacing the id of a caller.
     pub enum Replaced {
-        /// The id has characters other than `[A-Za-z0-9._:-]`.
+        /// The id has characters other than `[A-Za-z0-9._:-]`, or does not begin with a letter or a digit.
         Charset = "charset",
         /// The id is empty or longer than 128 bytes.
         Length = "length",

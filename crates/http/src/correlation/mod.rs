@@ -1,9 +1,9 @@
 //! Correlation ids, which identify a request in all logs, responses and downstream calls.
 //!
-//! An inbound id is kept if it has 1 to 128 characters of `[A-Za-z0-9._:-]` and callers are trusted
-//! ([`CorrelationConfig::trust`](field@CorrelationConfig::trust), the default). Otherwise the request gets
-//! a new id (UUID version 7) and proceeds. The response echoes the id. The id grants nothing and is not
-//! used as a key: two requests with the same id are handled independently.
+//! An inbound id is kept if it has 1 to 128 characters of `[A-Za-z0-9._:-]`, begins with a letter or a
+//! digit, and callers are trusted ([`CorrelationConfig::trust`](field@CorrelationConfig::trust), the
+//! default). Otherwise the request gets a new id (UUID version 7) and proceeds. The response echoes the id.
+//! The id grants nothing and is not used as a key: two requests with the same id are handled independently.
 //!
 //! The id is in the headers and extensions of the request that your service receives. Add it to the
 //! requests that your service sends yourself, with [`CorrelationId::header_value`].
@@ -65,7 +65,7 @@ impl CorrelationId {
         let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
         if !(1..=MAX).contains(&id.len()) {
             Err(Replaced::Length)
-        } else if !id.iter().all(safe) {
+        } else if !id[0].is_ascii_alphanumeric() || !id.iter().all(safe) {
             Err(Replaced::Charset)
         } else {
             Ok(Self(Bytes::copy_from_slice(id)))

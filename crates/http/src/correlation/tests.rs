@@ -70,11 +70,19 @@ async fn fault_c2_keeps_a_valid_id_from_either_header() {
         let passed = pass(CorrelationLayer::default(), &[(name, b"order:7")]).await;
         assert_eq!((&*passed.id, &*passed.response_id), ("order:7", "order:7"));
     }
-    // Any allowed character may come first. The id does not have to begin with a letter.
-    for id in [".", "_", ":", "-", "-1", "..", "::ffff:a", "9"] {
+    for id in ["9", "a", "Z", "a-", "0.", "1::ffff:a", "x_y"] {
         assert_eq!(replaced(id.as_bytes()), None, "{id}");
     }
     assert_eq!(replaced(&[b'a'; 128]), None);
+}
+
+#[test]
+fn fault_c18_replaces_an_id_that_begins_with_punctuation() {
+    for id in [
+        ".", "_", ":", "-", "-1", "--help", "..", "::ffff:a", "_a", ".env",
+    ] {
+        assert_eq!(replaced(id.as_bytes()), Some(Replaced::Charset), "{id}");
+    }
 }
 
 /// Values that have caused trouble elsewhere: markup, commands, queries, paths, escapes, other scripts
@@ -248,7 +256,8 @@ async fn fault_c16_handles_two_requests_with_the_same_id_independently() {
 /// A second implementation of the rule, as an oracle.
 fn is_valid(id: &[u8]) -> bool {
     let allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-";
-    !id.is_empty() && id.len() <= 128 && id.iter().all(|byte| allowed.as_bytes().contains(byte))
+    let starts = id.first().is_some_and(u8::is_ascii_alphanumeric);
+    starts && id.len() <= 128 && id.iter().all(|byte| allowed.as_bytes().contains(byte))
 }
 
 /// Generates bytes that are allowed in a header value.
@@ -258,7 +267,7 @@ fn header_byte() -> impl Strategy<Value = u8> {
 
 proptest! {
     #[test]
-    fn fault_c2_keeps_every_valid_id(id in "[A-Za-z0-9._:-]{1,128}") {
+    fn fault_c2_keeps_every_valid_id(id in "[A-Za-z0-9][A-Za-z0-9._:-]{0,127}") {
         let kept = CorrelationId::parse(&id).unwrap();
         prop_assert_eq!(kept.as_str(), &id);
         prop_assert_eq!(replaced(id.as_bytes()), None);
