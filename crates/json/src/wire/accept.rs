@@ -39,10 +39,11 @@ impl ResponseFormat {
     /// Returns the format that is selected by the `accept` headers in `headers`
     /// ([RFC 9110 §12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1)).
     ///
-    /// A stream is selected if its media type is named (wildcards do not count) and its weight is
-    /// not less than that of JSON. Of two streams, the one with the higher weight is selected, or
-    /// the one that is named first. In all other cases the result is JSON, even if nothing on offer
-    /// is acceptable.
+    /// A stream is selected if its media type is named (wildcards do not count) and preferred to JSON:
+    /// its weight is higher than that of a named `application/json`, or not lower than that of a
+    /// wildcard that covers JSON. Of two streams, the one with the higher weight is selected, or the
+    /// one that is named first. In all other cases the result is JSON, even if nothing on offer is
+    /// acceptable.
     ///
     /// Parameters other than the weight are ignored. A range with a malformed weight is ignored
     /// too.
@@ -55,13 +56,17 @@ impl ResponseFormat {
             .filter_map(Range::parse)
             .collect();
         // The weight of JSON is that of the most specific range that covers it.
-        let json = ["application/json", "application/*", "*/*"]
-            .iter()
-            .find_map(|name| {
-                let same = ranges.iter().filter(|range| range.is(name));
-                same.map(|range| range.weight).max()
-            })
-            .unwrap_or(0);
+        let weight = |name: &str| {
+            let same = ranges.iter().filter(|range| range.is(name));
+            same.map(|range| range.weight).max()
+        };
+        let named = weight("application/json");
+        let covering = || weight("application/*").or_else(|| weight("*/*"));
+        // Of a stream and JSON with the same weight, JSON is preferred only if it is named as well.
+        let least = match named {
+            Some(json) => json + 1,
+            None => covering().unwrap_or(0).max(1),
+        };
         let streams = ranges.iter().rev().filter_map(|range| {
             let formats = [StreamFormat::EventStream, StreamFormat::NdJson];
             let format = (formats.into_iter()).find(|format| range.is(format.media_type()))?;
@@ -69,7 +74,7 @@ impl ResponseFormat {
         });
         // Of equal weights the last one counts, which is the one that is named first.
         match streams.max_by_key(|(weight, _)| *weight) {
-            Some((weight, format)) if weight >= json.max(1) => Self::Stream(format),
+            Some((weight, format)) if weight >= least => Self::Stream(format),
             _ => Self::Json,
         }
     }
@@ -139,13 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn selects_a_stream_if_named_and_json_is_not_preferred() {
+    fn fault_d27_selects_a_stream_if_named_and_preferred() {
         let events = [
             "text/event-stream",
             "Text/Event-Stream; charset=utf-8",
             "text/event-stream, */*",
-            "application/json, text/event-stream",
-            "application/json;q=0.5, text/event-stream;q=0.5",
+            "application/*, text/event-stream",
+            "application/json;q=0.4, text/event-stream;q=0.5",
+            "application/json;q=0.999, text/event-stream",
             "text/event-stream;q=0.1",
             "text/event-stream;q=0.9, application/x-ndjson;q=0.8",
             "text/event-stream, application/x-ndjson",
@@ -189,6 +195,10 @@ mod tests {
             "text/html, image/png",
             "application/json",
             "application/json, text/event-stream;q=0.9",
+            "application/json, text/event-stream",
+            "text/event-stream, application/json",
+            "application/json;q=0.5, text/event-stream;q=0.5",
+            "application/json, text/event-stream, application/x-ndjson, */*",
             "application/*, text/event-stream;q=0.9",
             "*/*, text/event-stream;q=0.9",
             "text/event-stream;q=0",
