@@ -1,7 +1,6 @@
 //! The layer that converts errors and panics of a service into problems.
 
 use std::{
-    any::Any,
     convert::Infallible,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,8 +21,8 @@ use crate::correlation::CorrelationId;
 /// into a 500 without internal details. An error without a rejection becomes a 500 as well, for example
 /// a downstream call that failed to connect. Map such an error to a [`Problem`] in your service.
 ///
-/// A panic is logged at level error, with its message. Errors are not logged. The layer does not convert
-/// errors and panics of a response body.
+/// The layer logs neither errors nor panics: the process's panic hook reports a panic with its message and
+/// place. The layer does not convert errors and panics of a response body.
 ///
 /// Place the layer outside every layer that returns errors, and inside the layers that assign ids and
 /// create the log span. The service then has the error type [`Infallible`], and each problem contains
@@ -102,10 +101,7 @@ where
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
             Ok(Poll::Ready(Err(error))) => problem(&error),
-            Err(panic) => {
-                log(&*panic);
-                Problem::new(Code::Internal)
-            }
+            Err(_) => Problem::new(Code::Internal),
         };
         Poll::Ready(Ok(problem.into_response(this.id.as_ref())))
     }
@@ -116,14 +112,6 @@ fn problem(error: &impl AsRejection) -> Problem {
         Some(rejection) => (*rejection).into(),
         None => Problem::new(Code::Internal),
     }
-}
-
-fn log(panic: &(dyn Any + Send)) {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("not a string"), "service panicked");
 }
 
 #[cfg(test)]
