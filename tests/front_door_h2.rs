@@ -57,6 +57,11 @@ impl Attack {
     }
 }
 
+/// Builds the SETTINGS of a client that takes no response bytes.
+fn no_window() -> Vec<u8> {
+    frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])
+}
+
 fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())
 }
@@ -162,4 +167,79 @@ async fn fault_d31_streams_over_the_limit_are_refused() {
     assert_eq!(sent.resets, [REFUSED_STREAM; 50]);
     let counts = front.until(|counts| counts.live == 0).await;
     assert_eq!(counts.calls, 100);
+}
+
+/// Sends requests and resets each once the service has it, so that the limit of h2 does not count it. Fails
+/// if the server closes the connection.
+async fn cancel(client: &mut Client, calls: u32) -> std::io::Result<()> {
+    for stream in streams(calls) {
+        client.send(&request(stream, "/slow")).await?;
+        client.ping().await?;
+        client.send(&reset(stream)).await?;
+    }
+    client.ping().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d41_resets_of_begun_calls_close_the_connection() {
+    let front = Front::start(1_000, ms(10_000));
+    let mut client = Client::connect(front.addr).await;
+    assert!(cancel(&mut client, 12_000).await.is_err());
+    let sent = client.end().await;
+    assert_eq!((sent.goaway, sent.closed), (Some(ENHANCE_YOUR_CALM), true));
+    let counts = front.until(|counts| counts.live == 0).await;
+    println!("{} of 12,000 requests reached the service", counts.calls);
+    assert!((100..=300).contains(&counts.calls));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d42_a_client_that_connects_again_cancels_few_calls() {
+    let front = Front::start(1_000, ms(10_000));
+    let begin = tokio::time::Instant::now();
+    for _ in 0..20 {
+        let mut client = Client::connect(front.addr).await;
+        cancel(&mut client, 190).await.unwrap();
+    }
+    let counts = front.until(|counts| counts.live == 0).await;
+    let seconds = begin.elapsed().as_secs() + 1;
+    println!("{} of 3,800 requests reached the service", counts.calls);
+    // 200 at once, one per connection, and 20 per second.
+    assert!(counts.calls <= 200 + 20 + 20 * seconds, "{counts:?}");
+    assert_eq!(front.ask("/good").await.unwrap().0, "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d43_unread_responses_are_bounded_and_given_back() {
+    const CLIENTS: usize = 10;
+    let front = Front::start(1_000, ms(10_000));
+    let before = front.memory();
+    let frames: Vec<u8> = std::iter::once(no_window())
+        .chain(streams(100).map(|stream| request(stream, "/mebibyte")))
+        .flatten()
+        .collect();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(front.addr).await;
+        client.send(&frames).await.unwrap();
+        clients.push(client);
+    }
+    let (mut most, mut slowest) = (0, ms(0));
+    for _ in 0..200 {
+        let grown = front.memory().zip(before);
+        most = most.max(grown.map_or(0, |(now, then)| now.saturating_sub(then)));
+        slowest = slowest.max(front.ask("/good").await.unwrap().1);
+        tokio::time::sleep(ms(5)).await;
+    }
+    let counts = front.counts().await;
+    println!(
+        "memory grew by {most} MB after {} calls, others waited {slowest:?}",
+        counts.calls
+    );
+    // Of 1,000 responses of 1 MiB, each connection gets 16 and some that were begun at once.
+    assert!(most < 384, "{most} MB");
+    assert!(slowest < ms(2_000), "{slowest:?}");
+    drop(clients);
+    front
+        .until(|counts| counts.open == 1 && counts.unsent == 0)
+        .await;
 }

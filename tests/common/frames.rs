@@ -2,7 +2,12 @@
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
 };
 
 use super::*;
@@ -79,36 +84,93 @@ impl Sent {
 
 /// Opens a connection, sends `frames`, and reads the frames of the server meanwhile.
 pub(crate) async fn attack(addr: SocketAddr, frames: Vec<u8>) -> Sent {
-    let (mut read, mut write) = TcpStream::connect(addr).await.unwrap().into_split();
-    let writing = tokio::spawn(async move {
+    let mut client = Client::connect(addr).await;
+    // The server may close the connection before it has read all frames.
+    let _ = client.send(&frames).await;
+    client.end().await
+}
+
+/// An HTTP/2 client that sends frames one after the other, and reads those of the server meanwhile.
+pub(crate) struct Client {
+    write: OwnedWriteHalf,
+    /// `true` once all frames are sent.
+    ended: watch::Sender<bool>,
+    /// Number of acknowledgements so far.
+    acks: watch::Receiver<usize>,
+    reading: JoinHandle<Sent>,
+}
+
+impl Client {
+    /// Opens a connection and exchanges the settings.
+    pub(crate) async fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (read, write) = stream.into_split();
+        let (ended, end) = watch::channel(false);
+        let (count, acks) = watch::channel(0);
+        let reading = tokio::spawn(read_frames(read, end, count));
+        let mut client = Self {
+            write,
+            ended,
+            acks,
+            reading,
+        };
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let begin = [
             preface,
             frame(SETTINGS, 0, 0, &[]),
             frame(SETTINGS, ACK, 0, &[]),
         ];
-        // The server may close the connection before it has read all frames.
-        let _ = write.write_all(&[begin.concat(), frames].concat()).await;
-        write
-    });
+        client.send(&begin.concat()).await.unwrap();
+        client
+    }
+
+    /// Sends `frames`. Fails if the server has closed the connection.
+    pub(crate) async fn send(&mut self, frames: &[u8]) -> std::io::Result<()> {
+        self.write.write_all(frames).await?;
+        if self.reading.is_finished() {
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Waits until the server has read all frames. Fails if it has closed the connection.
+    pub(crate) async fn ping(&mut self) -> std::io::Result<()> {
+        let before = *self.acks.borrow_and_update();
+        self.send(&frame(PING, 0, 0, &[7; 8])).await?;
+        let acknowledged = self.acks.wait_for(|acks| *acks > before).await;
+        acknowledged.map_err(|_| std::io::ErrorKind::ConnectionAborted)?;
+        Ok(())
+    }
+
+    /// Waits until the server closes the connection or is silent for 1 s. Returns what it has sent.
+    pub(crate) async fn end(self) -> Sent {
+        self.ended.send_replace(true);
+        self.reading.await.unwrap()
+    }
+}
+
+async fn read_frames(
+    mut read: OwnedReadHalf,
+    ended: watch::Receiver<bool>,
+    acks: watch::Sender<usize>,
+) -> Sent {
     let mut sent = Sent::default();
     let mut head = [0; 9];
     loop {
         match tokio::time::timeout(ms(1_000), read.read_exact(&mut head)).await {
-            // The server is silent, and has read all frames.
-            Err(_) if writing.is_finished() => break,
+            Err(_) if *ended.borrow() => return sent,
             Err(_) => continue,
             Ok(Err(_)) => {
                 sent.closed = true;
-                break;
+                return sent;
             }
             Ok(Ok(_)) => {}
         }
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
         if read.read_exact(&mut payload).await.is_ok() {
             sent.note(head[3], head[4], &payload);
+            acks.send_replace(sent.acks);
         }
     }
-    drop(writing.await.unwrap());
-    sent
 }

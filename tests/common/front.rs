@@ -20,8 +20,9 @@ const ROLE: &str = "FRONT_DOOR_HEADER_TIMEOUT";
 
 /// Runs the server if the parent process has set [`ROLE`]; does nothing if a test runner called.
 ///
-/// `/slow` never responds. `/counts` responds with four numbers: calls of other paths, calls in flight, open
-/// connections, and connections that were closed for being slow.
+/// `/slow` never responds. `/mebibyte` responds with 1 MiB. `/counts` responds with five numbers: calls of
+/// other paths, calls in flight, open connections, connections that were closed for being slow, and response
+/// bytes that are not sent.
 pub(crate) async fn serve_if_requested() {
     let Ok(header_timeout) = std::env::var(ROLE) else {
         return;
@@ -49,13 +50,17 @@ fn counting(connections: tower_fanout_http::server::Connections) -> Router {
         if request.uri().path() == "/counts" {
             let (calls, live) = (calls.load(Ordering::SeqCst), live.load(Ordering::SeqCst));
             let (open, slow) = (connections.open(), connections.closed(CloseReason::Slow));
-            return format!("{calls} {live} {open} {slow}");
+            let unsent = connections.unsent();
+            return format!("{calls} {live} {open} {slow} {unsent}");
         }
         calls.fetch_add(1, Ordering::SeqCst);
         live.fetch_add(1, Ordering::SeqCst);
         let _live = Live(Arc::clone(&live));
         if request.uri().path() == "/slow" {
             std::future::pending::<()>().await;
+        }
+        if request.uri().path() == "/mebibyte" {
+            return "x".repeat(1 << 20);
         }
         String::from("hello")
     })
@@ -68,6 +73,7 @@ pub(crate) struct Counts {
     pub(crate) live: u64,
     pub(crate) open: u64,
     pub(crate) slow: u64,
+    pub(crate) unsent: u64,
 }
 
 /// A server in another process, which is killed on drop.
@@ -139,7 +145,7 @@ impl Front {
             .split(' ')
             .map(|count| count.parse().unwrap())
             .collect();
-        let [calls, live, open, slow] = counts[..] else {
+        let [calls, live, open, slow, unsent] = counts[..] else {
             panic!("{text}");
         };
         Counts {
@@ -147,6 +153,7 @@ impl Front {
             live,
             open,
             slow,
+            unsent,
         }
     }
 

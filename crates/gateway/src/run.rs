@@ -3,7 +3,7 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
-use metrics::gauge;
+use metrics::{counter, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::TcpListener,
@@ -185,8 +185,8 @@ fn measure(backend: &Backend) {
     gauge!("fanout_queued", "service" => service()).set(limit.map_or(0, ConcurrencyLayer::queued));
 }
 
-/// Updates the gauges of connections to the public address: open now, and accepted and closed by reason
-/// since the start.
+/// Updates the metrics of connections to the public address: open now, and accepted and closed by reason
+/// since the start; response bytes that wait for clients; cancelled calls and dropped responses.
 fn count(connections: &Connections) {
     let closed = CloseReason::ALL.iter();
     let closed = closed.map(|&reason| (reason.as_str(), connections.closed(reason)));
@@ -197,6 +197,9 @@ fn count(connections: &Connections) {
     for (state, count) in all.into_iter().chain(closed) {
         gauge!("fanout_connections", "state" => state).set(count as f64);
     }
+    gauge!("fanout_http_unsent_bytes").set(connections.unsent() as f64);
+    counter!("fanout_http_cancelled_total").absolute(connections.cancelled());
+    counter!("fanout_http_responses_dropped_total").absolute(connections.refused());
 }
 
 /// Drains the buffered samples of histograms every 5 s, so that memory stays bounded without scrapes.

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-use super::{CloseReason, ServerConfig};
+use super::{CloseReason, ServerConfig, calls::Calls};
 
 /// The recorded activity of one connection.
 ///
@@ -38,9 +38,44 @@ pub(super) struct Activity {
     written: AtomicUsize,
     /// `true` for HTTP/2, where incoming bytes need not belong to a request.
     multiplexed: AtomicBool,
+    /// `true` once the connection is to end with a GOAWAY of our own.
+    going_away: AtomicBool,
+    calls: Calls,
 }
 
 impl Activity {
+    pub(super) fn new(calls: Calls) -> Self {
+        Self {
+            calls,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the calls of the connection.
+    pub(super) const fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Records the protocol: HTTP/2 if `multiplexed`, else HTTP/1.
+    pub(super) fn begin_http(&self, multiplexed: bool) {
+        self.multiplexed.store(multiplexed, Relaxed);
+    }
+
+    /// Returns `true` for HTTP/2.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
+    }
+
+    /// Asks the stream to end the HTTP/2 connection with a GOAWAY.
+    pub(super) fn go_away(&self) {
+        self.going_away.store(true, Relaxed);
+    }
+
+    /// Returns `true` once [`go_away`](Self::go_away) was called.
+    pub(super) fn is_going_away(&self) -> bool {
+        self.going_away.load(Relaxed)
+    }
+
     /// Records that bytes have arrived.
     pub(super) fn record_read(&self) {
         self.bytes_received.store(true, Relaxed);
@@ -57,9 +92,8 @@ impl Activity {
     /// Records a new request. It is in flight until the returned value is dropped.
     ///
     /// `body` says that the request has a body, which has not arrived completely.
-    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, body: bool) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>, body: bool) -> InFlight {
         self.bytes_received.store(false, Relaxed);
-        self.multiplexed.store(multiplexed, Relaxed);
         self.enter(body)
     }
 
@@ -81,8 +115,7 @@ impl Activity {
             Phase::WindowClosed(steps)
         } else if in_flight > 0 {
             Phase::Busy
-        } else if self.bytes_received.load(Relaxed) && !self.multiplexed.load(Relaxed) || steps == 0
-        {
+        } else if self.bytes_received.load(Relaxed) && !self.is_multiplexed() || steps == 0 {
             Phase::Head(steps)
         } else {
             Phase::Idle(steps)
@@ -130,6 +163,11 @@ pub(super) struct ResponseInFlight {
 }
 
 impl ResponseInFlight {
+    /// Returns the activity of the connection.
+    pub(super) const fn activity(&self) -> &Arc<Activity> {
+        &self.request.activity
+    }
+
     /// Records that hyper has polled the body. If the next chunk was not ready, the response waits
     /// for the service from now on, otherwise for the client.
     pub(super) fn record_poll<T>(&mut self, frame: &Poll<T>) {
@@ -182,9 +220,11 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct ConnectionTimeouts<'a> {
     activity: &'a Activity,
-    config: &'a ServerConfig,
+    pub(super) config: &'a ServerConfig,
     phase: Phase,
     since: Instant,
+    /// Time since when the connection has held many unsent bytes, without interruption.
+    holding_since: Option<Instant>,
     /// `true` once the graceful shutdown of the connection has begun.
     pub(super) closing: bool,
 }
@@ -197,8 +237,14 @@ impl<'a> ConnectionTimeouts<'a> {
             config,
             phase: activity.phase(),
             since,
+            holding_since: None,
             closing: false,
         }
+    }
+
+    /// Asks the stream to end the connection with a GOAWAY.
+    pub(super) fn go_away(&self) {
+        self.activity.go_away();
     }
 
     /// Returns the reason to close the connection once a wait has exceeded its timeout.
@@ -208,6 +254,9 @@ impl<'a> ConnectionTimeouts<'a> {
     ///
     /// The timer runs even while the service is busy: responses of HTTP/2 can end on other threads,
     /// which does not wake this task.
+    ///
+    /// A client that has reset too many requests is closed at once. If the process holds too many unsent
+    /// bytes, the connections that have held many of them for a while are closed.
     pub(super) fn poll(
         &mut self,
         mut timer: Pin<&mut Sleep>,
@@ -217,20 +266,48 @@ impl<'a> ConnectionTimeouts<'a> {
         if phase != self.phase {
             (self.phase, self.since) = (phase, Instant::now());
         }
+        if self.activity.calls.exceed_resets() {
+            return Poll::Ready(CloseReason::Resets);
+        }
+        self.record_holding();
         let (limit, reason) = self.limit();
         let due = self.since + limit;
         if reason.is_some() && due < timer.deadline() {
             timer.as_mut().reset(due);
         }
+        if self.holding_since.is_some() {
+            let check = Instant::now() + HOLDING;
+            if check < timer.deadline() {
+                timer.as_mut().reset(check);
+            }
+        }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             match reason {
                 Some(reason) if due <= now => return Poll::Ready(reason),
-                Some(_) => timer.as_mut().reset(due),
-                None => timer.as_mut().reset(now + limit.max(BUSY_CHECK)),
+                _ if self.is_overdue(now) => return Poll::Ready(CloseReason::Stalled),
+                Some(_) if self.holding_since.is_none() => timer.as_mut().reset(due),
+                _ if self.holding_since.is_some() => timer.as_mut().reset(now + HOLDING),
+                _ => timer.as_mut().reset(now + limit.max(BUSY_CHECK)),
             }
         }
         Poll::Pending
+    }
+
+    fn record_holding(&mut self) {
+        if self.activity.calls.unsent() < MANY {
+            self.holding_since = None;
+        } else if self.holding_since.is_none() {
+            self.holding_since = Some(Instant::now());
+        }
+    }
+
+    /// Returns `true` if the connection must give back its unsent bytes.
+    fn is_overdue(&self, now: Instant) -> bool {
+        let held = self
+            .holding_since
+            .is_some_and(|since| since + HOLDING <= now);
+        held && self.activity.calls.are_pressed()
     }
 
     /// Returns the timeout of the current wait, and the reason to close the connection after it.
@@ -251,6 +328,12 @@ impl<'a> ConnectionTimeouts<'a> {
 
 /// Minimum time between two checks of a busy connection.
 const BUSY_CHECK: Duration = Duration::from_millis(100);
+
+/// Number of unsent response bytes of a connection from which on they count as many.
+const MANY: usize = 16 << 10;
+
+/// Time for which a connection may hold many unsent bytes while the process holds too many.
+const HOLDING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -293,7 +376,7 @@ mod tests {
         };
         assert_eq!(close_of(dripping).await, (CloseReason::Slow, 10));
         let second = async |activity: &Arc<Activity>| {
-            drop(activity.begin(false, false));
+            drop(activity.begin(false));
             seconds(20).await;
             dripping(activity).await;
         };
@@ -303,17 +386,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_d4_idle_timeout_starts_at_the_last_response() {
         let used = async |activity: &Arc<Activity>| {
-            let request = activity.begin(false, false);
+            let request = activity.begin(false);
             seconds(500).await;
             let mut response = request.respond();
             response.record_poll(&Poll::Ready(()));
             drop(response);
             seconds(30).await;
-            drop(activity.begin(false, false));
+            drop(activity.begin(false));
         };
         assert_eq!(close_of(used).await, (CloseReason::Idle, 590));
         let pinging = async |activity: &Arc<Activity>| {
-            drop(activity.begin(true, false));
+            activity.begin_http(true);
+            drop(activity.begin(false));
             loop {
                 activity.record_read();
                 write(activity, true);
@@ -326,7 +410,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fault_d3_write_timeout_starts_at_the_last_progress() {
         let blocked = async |activity: &Arc<Activity>| {
-            let _request = activity.begin(false, false).respond();
+            let _request = activity.begin(false).respond();
             for _ in 0..3 {
                 write(activity, false);
                 seconds(20).await;
@@ -342,8 +426,8 @@ mod tests {
     async fn fault_d3_a_closed_window_is_a_stall_a_slow_service_is_not() {
         let stalled = async |activity: &Arc<Activity>| {
             let (mut first, mut second) = (
-                activity.begin(true, false).respond(),
-                activity.begin(true, false).respond(),
+                activity.begin(false).respond(),
+                activity.begin(false).respond(),
             );
             first.record_poll::<()>(&Poll::Pending);
             second.record_poll(&Poll::Ready(()));

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    server::conn::auto,
-};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use tower_fanout_layers::{
     config,
@@ -136,14 +134,15 @@ impl ServerConfig {
     /// hyper's header timeout is disabled, because it also runs while a connection is idle and does
     /// not cover the time before the first byte.
     /// [`ConnectionTimeouts`](super::activity::ConnectionTimeouts) replaces it.
-    pub(super) fn protocols(&self) -> auto::Builder<TokioExecutor> {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
+    pub(super) fn protocols(&self) -> (http1::Builder, http2::Builder<TokioExecutor>) {
+        let mut http1 = http1::Builder::new();
+        http1
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .max_buf_size(self.max_head)
             .max_headers(self.max_headers);
-        http.http2()
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.h2_max_streams)
             .initial_stream_window_size(self.h2_stream_window)
@@ -155,7 +154,7 @@ impl ServerConfig {
             .max_local_error_reset_streams(self.h2_max_error_resets)
             .keep_alive_interval(self.h2_ping_interval)
             .keep_alive_timeout(self.h2_ping_timeout);
-        http
+        (http1, http2)
     }
 }
 

@@ -1,37 +1,84 @@
 //! Serves one connection, from its acceptance to its end.
 
 use std::{
-    convert::Infallible, error::Error, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc,
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use http::{Request, Response, uri::Scheme};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
-    server::{conn::auto, graceful::GracefulConnection},
+    server::graceful::GracefulConnection,
 };
 use tokio::{
     net::TcpStream,
     sync::watch,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
 use tower::Service;
 
 use super::{
-    CloseReason, ServerConfig,
+    CloseReason, LimitedEvent, ServerConfig,
     activity::{Activity, ConnectionTimeouts},
-    lingering_close::LingeringClose,
-    stream::{Stream, Wire},
+    calls::Calls,
+    clients::Clients,
+    opening::{Opened, Protocol, open},
     track_requests::TrackRequests,
 };
+
+/// Maximum time to send the GOAWAY of a connection that is closed for its resets.
+const GO_AWAY: Duration = Duration::from_secs(1);
 
 /// State that all connections of a server share.
 pub(super) struct Shared {
     /// A valid config. Its times are at most a year, so that adding one to an `Instant` cannot
     /// overflow.
     pub(super) config: ServerConfig,
-    pub(super) http: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    clients: Clients,
+    invalid: Mutex<LimitedEvent>,
+}
+
+impl Shared {
+    /// Creates the state of a server with a valid config.
+    pub(super) fn new(config: ServerConfig) -> Self {
+        let (http1, http2) = config.protocols();
+        Self {
+            config,
+            http1,
+            http2,
+            clients: Clients::default(),
+            invalid: Mutex::new(LimitedEvent::new()),
+        }
+    }
+
+    /// Logs that hyper has rejected a request of `peer`, at most once per second.
+    fn log_invalid(&self, peer: SocketAddr, error: &hyper::Error) {
+        let mut invalid = self.invalid.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(skipped) = invalid.next() else {
+            return;
+        };
+        drop(invalid);
+        let ServerConfig {
+            max_head,
+            max_headers,
+            ..
+        } = self.config;
+        if error.is_parse_too_large() {
+            tracing::info!(%peer, %error, max_head, max_headers, skipped, "invalid request rejected");
+        } else {
+            tracing::info!(%peer, %error, skipped, "invalid request rejected");
+        }
+    }
 }
 
 /// Serves a connection that was just accepted, and returns the reason why it ended.
@@ -56,77 +103,86 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (config, accepted) = (&shared.config, Instant::now());
-    let handshake = timeout_at(
+    let client = shared.clients.of(peer.ip());
+    let calls = Calls::new(client, config.connections.clone());
+    let activity = Arc::new(Activity::new(calls));
+    // Boxed, so that the connection's task does not keep the space of the handshake.
+    let opening = Box::pin(timeout_at(
         accepted + config.header_timeout,
-        secure(config, LingeringClose::new(socket)),
-    );
-    let handshake = tokio::select! {
-        shaken = handshake => shaken,
-        // No request can be in flight before the handshake.
+        open(config, socket, &activity),
+    ));
+    let opened = tokio::select! {
+        opened = opening => opened,
+        // No request can be in flight before the connection is open.
         _ = stop.changed() => return CloseReason::Done,
     };
-    let (wire, scheme) = match handshake {
-        Ok(Ok(wire)) => wire,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
-            return CloseReason::Error;
-        }
+    let Opened {
+        stream,
+        protocol,
+        scheme,
+    } = match opened {
+        Ok(Ok(Some(opened))) => opened,
+        Ok(Ok(None)) => return CloseReason::Done,
+        Ok(Err(error)) => return failed(&error),
         Err(_) => return CloseReason::Slow,
     };
-    let activity = Arc::new(Activity::default());
     let service = TrackRequests {
         service,
         activity: Arc::clone(&activity),
         peer,
         scheme,
     };
-    let stream = TokioIo::new(Stream::new(wire, Arc::clone(&activity)));
-    let connection = shared.http.serve_connection(stream, service);
-    drive(
-        connection,
-        ConnectionTimeouts::new(&activity, config, accepted),
-        config,
-        stop,
-    )
-    .await
+    let timeouts = || ConnectionTimeouts::new(&activity, config, accepted);
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let connection = Box::pin(shared.http1.serve_connection(TokioIo::new(stream), service));
+            drive(connection, &timeouts, &mut stop).await
+        }
+        Protocol::Http2 => {
+            let connection = Box::pin(shared.http2.serve_connection(TokioIo::new(stream), service));
+            drive(connection, &timeouts, &mut stop).await
+        }
+    };
+    ended.unwrap_or_else(|error| {
+        if error.is_parse() {
+            shared.log_invalid(peer, &error);
+            CloseReason::Invalid
+        } else {
+            failed(&error)
+        }
+    })
 }
 
-/// Performs the TLS handshake if TLS is configured. Returns the stream for HTTP and its scheme.
-async fn secure(
-    config: &ServerConfig,
-    socket: LingeringClose<TcpStream>,
-) -> std::io::Result<(Box<dyn Wire>, Scheme)> {
-    #[cfg(feature = "tls")]
-    if let Some(tls) = &config.tls {
-        return Ok((Box::new(tls.accept(socket).await?), Scheme::HTTPS));
+/// Waits for `timer`, without an end for `None`.
+async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
+    match timer {
+        Some(timer) => timer.await,
+        None => std::future::pending().await,
     }
-    #[cfg(not(feature = "tls"))]
-    let _ = config;
-    Ok((Box::new(socket), Scheme::HTTP))
+}
+
+fn failed(error: &dyn Error) -> CloseReason {
+    tracing::debug!(%error, "connection failed");
+    CloseReason::Error
 }
 
 /// Drives `connection` until it ends or exceeds a timeout.
 ///
 /// A stop, the maximum age or the idle timeout starts a graceful shutdown, in which requests in
-/// flight may finish. Any other timeout closes the connection at once.
-async fn drive<C>(
-    connection: C,
-    mut timeouts: ConnectionTimeouts<'_>,
-    config: &ServerConfig,
-    mut stop: watch::Receiver<()>,
-) -> CloseReason
+/// flight may finish. Any other timeout closes the connection at once. Too many resets end it with a GOAWAY.
+async fn drive<'a, C>(
+    mut connection: Pin<Box<C>>,
+    timeouts: &impl Fn() -> ConnectionTimeouts<'a>,
+    stop: &mut watch::Receiver<()>,
+) -> Result<CloseReason, hyper::Error>
 where
-    C: GracefulConnection<Error = Box<dyn Error + Send + Sync>>,
+    C: GracefulConnection<Error = hyper::Error>,
 {
-    let mut connection = pin!(connection);
-    let start = Instant::now();
+    let (mut timeouts, start) = (timeouts(), Instant::now());
+    let config = timeouts.config;
     let mut timer = pin!(sleep_until(start + config.header_timeout));
-    let mut max_age = pin!(async {
-        match config.max_age {
-            Some(age) => sleep_until(start + age).await,
-            None => std::future::pending().await,
-        }
-    });
+    // Boxed, because most servers have no maximum age.
+    let mut max_age = config.max_age.map(|age| Box::pin(sleep_until(start + age)));
     let mut end = CloseReason::Done;
     loop {
         let closing = timeouts.closing;
@@ -134,17 +190,19 @@ where
             biased;
             _ = stop.changed(), if !closing => {}
             ended = &mut connection => return match ended {
-                Ok(()) => end,
-                Err(_) if closing => end,
-                Err(error) => {
-                    tracing::debug!(%error, "connection failed");
-                    CloseReason::Error
-                }
+                Err(error) if !closing => Err(error),
+                _ => Ok(end),
             },
-            () = &mut max_age, if !closing => {}
+            () = elapsed(&mut max_age), if !closing => {}
             reason = poll_fn(|cx| timeouts.poll(timer.as_mut(), cx)) => {
+                if reason == CloseReason::Resets {
+                    timeouts.go_away();
+                    // Ends with an error once the GOAWAY is sent.
+                    let _ = Box::pin(timeout(GO_AWAY, connection)).await;
+                    return Ok(reason);
+                }
                 if closing || reason != CloseReason::Idle {
-                    return reason;
+                    return Ok(reason);
                 }
                 end = reason;
             }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tower_fanout_layers::labels;
@@ -19,12 +19,21 @@ labels! {
         /// The connection was idle for longer than the idle timeout.
         Idle = "idle",
         /// The client did not read its response within the write timeout.
+        ///
+        /// Also used after 2 s with unread response bytes while the process holds more than 128 MiB of
+        /// them.
         Stalled = "stalled",
-        /// The connection or its TLS handshake failed, the client sent invalid HTTP, or the service
+        /// The client sent an HTTP/1 head that is not valid or exceeds a limit. hyper has responded with
+        /// 400, 414 or 431, or not at all to HTTP/2.
+        Invalid = "invalid",
+        /// The client reset 200 or more requests before their responses, and at least half of all
+        /// (HTTP/2). The server has sent GOAWAY with ENHANCE_YOUR_CALM.
+        Resets = "resets",        /// The connection or its TLS handshake failed, the client sent an invalid body
+        /// or invalid frames, or the service
         /// panicked. Over HTTP/2 a panic resets its stream only and does not count.
         ///
-        /// Also used if a PING was not answered in time, if the client exceeded a limit of resets
-        /// (GOAWAY), and if the connection was aborted at the end of
+        /// Also used if a PING was not answered in time, if the client exceeded a limit of h2 for
+        /// resets and other frames (GOAWAY), if its protocol was not that of ALPN, and if the connection was aborted at the end of
         /// [`ServerConfig::grace`](super::ServerConfig::grace).
         Error = "error",
     }
@@ -40,7 +49,16 @@ struct Counts {
     /// One counter per reason, indexed by discriminant. `ALL` has every variant, so no index is out
     /// of range.
     closed: [AtomicU64; CloseReason::ALL.len()],
+    cancelled: AtomicU64,
+    refused: AtomicU64,
+    /// Number of response bytes of all connections that were produced and not sent.
+    unsent: AtomicUsize,
+    /// Moving average of the sizes of responses.
+    typical_response: AtomicUsize,
 }
+
+/// Number of unsent response bytes of all connections from which on no further response is accepted.
+const MAX_UNSENT: usize = 256 << 20;
 
 impl Connections {
     /// Returns the number of connections accepted since this value was created with `default`.
@@ -60,6 +78,66 @@ impl Connections {
     pub fn open(&self) -> u64 {
         let closed = CloseReason::ALL.iter().map(|reason| self.closed(*reason));
         self.accepted().saturating_sub(closed.sum())
+    }
+
+    /// Returns the number of calls that clients cancelled since this value was created with `default`. A
+    /// call is cancelled if its client resets the stream or closes the connection before the response, or
+    /// before the end of a response that has no known size.
+    #[must_use]
+    pub fn cancelled(&self) -> u64 {
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of responses that were dropped because too many response bytes were unsent: 16 MiB
+    /// on their connection, or 256 MiB on all.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of response bytes that wait for clients to read them.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.0.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Returns `true` if slow readers are disconnected, because too many bytes are unsent.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.unsent() >= MAX_UNSENT / 2
+    }
+
+    /// Returns `true` if no further response is accepted.
+    pub(super) fn is_full(&self) -> bool {
+        self.unsent() >= MAX_UNSENT
+    }
+
+    pub(super) fn add_unsent(&self, bytes: usize) {
+        self.0.unsent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove_unsent(&self, bytes: usize) {
+        self.0.unsent.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_cancelled(&self) {
+        self.0.cancelled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_refused(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the moving average of the sizes of responses.
+    pub(super) fn typical_response(&self) -> usize {
+        self.0.typical_response.load(Ordering::Relaxed)
+    }
+
+    /// Adds the size of a response to the moving average. A concurrent addition may be lost.
+    pub(super) fn record_response(&self, size: u64) {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let average = self.typical_response();
+        let average = average - average / 16 + size / 16;
+        self.0.typical_response.store(average, Ordering::Relaxed);
     }
 
     /// Counts an accepted connection.
@@ -106,6 +184,8 @@ mod tests {
             ("slow", 1),
             ("idle", 0),
             ("stalled", 0),
+            ("invalid", 0),
+            ("resets", 0),
             ("error", 1),
         ];
         assert!(closed.eq(expected));

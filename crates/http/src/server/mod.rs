@@ -21,16 +21,22 @@
 //! [`BodyLimitLayer`](crate::body::BodyLimitLayer), which have one.
 //!
 //! Requests that are not valid HTTP do not reach the service. hyper responds with 400, 414 or 431
-//! without a body and closes the connection. A request with both `Content-Length` and
+//! without a body and closes the connection. The reason is logged at level info, once per second at most, and
+//! counted as [`CloseReason::Invalid`]. A request with both `Content-Length` and
 //! `Transfer-Encoding` arrives without `Content-Length`, and its connection is closed after the
 //! response (RFC 9112 §6.3). Trailers never become headers. A panic of the service closes its own
 //! connection, or over HTTP/2 its own stream only.
 
 mod activity;
+mod calls;
+mod clients;
 mod config;
 mod connection;
 mod connections;
+mod framing;
+mod go_away;
 mod lingering_close;
+mod opening;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -140,8 +146,7 @@ impl Server {
         let Self { config } = self;
         let grace = config.grace;
         let mut acceptor = Acceptor::new(listener, config.max_connections);
-        let http = config.protocols();
-        let shared = Arc::new(Shared { config, http });
+        let shared = Arc::new(Shared::new(config));
         let (stopping, stopped) = watch::channel(());
         let mut stop = std::pin::pin!(stop);
         let mut connections = JoinSet::new();
@@ -157,9 +162,11 @@ impl Server {
             };
             let counted = shared.config.connections.accept();
             let (shared, service) = (Arc::clone(&shared), service.clone());
-            let connection = connection::serve(shared, service, socket, peer, stopped.clone());
+            let stopped = stopped.clone();
+            // Called within the block, because a captured future would take its space twice.
             connections.spawn(async move {
-                counted.close(connection.await);
+                let reason = connection::serve(shared, service, socket, peer, stopped).await;
+                counted.close(reason);
                 drop(permit);
             });
         }
@@ -183,6 +190,36 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) -> ShutdownOutcome
     }
 }
 
+/// A log event that is repeated at most once per second.
+#[derive(Debug)]
+struct LimitedEvent {
+    /// The event is not logged before this time.
+    silent_until: Instant,
+    /// Number of events that were not logged since the last one.
+    skipped: u64,
+}
+
+impl LimitedEvent {
+    fn new() -> Self {
+        Self {
+            silent_until: Instant::now(),
+            skipped: 0,
+        }
+    }
+
+    /// Returns the number of events that were not logged since the last one, or `None` if the event is not
+    /// to be logged now.
+    fn next(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        if now < self.silent_until {
+            self.skipped += 1;
+            return None;
+        }
+        self.silent_until = now + Duration::from_secs(1);
+        Some(std::mem::take(&mut self.skipped))
+    }
+}
+
 /// Logs the panic of a connection's task, which can come only from the service.
 fn log_panic(ended: Result<(), JoinError>) {
     if ended.is_err_and(|error| error.is_panic()) {
@@ -194,8 +231,7 @@ fn log_panic(ended: Result<(), JoinError>) {
 struct Acceptor {
     listener: TcpListener,
     permits: Arc<Semaphore>,
-    /// No warning is logged before this time.
-    silent_until: Instant,
+    failed: LimitedEvent,
 }
 
 impl Acceptor {
@@ -203,7 +239,7 @@ impl Acceptor {
         Self {
             listener,
             permits: Arc::new(Semaphore::new(max)),
-            silent_until: Instant::now(),
+            failed: LimitedEvent::new(),
         }
     }
 
@@ -224,19 +260,12 @@ impl Acceptor {
                 // The client closed the connection while it was in the backlog.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.warn(&error);
+                    if let Some(skipped) = self.failed.next() {
+                        tracing::warn!(%error, skipped, "failed to accept a connection");
+                    }
                     sleep(Duration::from_millis(100)).await;
                 }
             }
-        }
-    }
-
-    /// Logs `error`, at most once per second.
-    fn warn(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        if now >= self.silent_until {
-            self.silent_until = now + Duration::from_secs(1);
-            tracing::warn!(%error, "failed to accept a connection");
         }
     }
 }

@@ -11,18 +11,22 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response, Version, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, header::COOKIE, uri::Scheme};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt, util::Oneshot};
 
-use super::activity::{Activity, InFlight, ResponseInFlight};
+use super::{
+    activity::{Activity, InFlight, ResponseInFlight},
+    calls::{Call, Unsent, Wait},
+};
 use crate::forwarded::PeerAddr;
 
 /// Wraps the user's service and records each request and response in the connection's [`Activity`].
 ///
-/// Adds [`PeerAddr`] and the scheme to the extensions of each request.
+/// Adds [`PeerAddr`] and the scheme to the extensions of each request. Joins the `cookie` lines of an HTTP/2
+/// request. A response fails with ENHANCE_YOUR_CALM if its client does not read the earlier ones.
 #[derive(Clone, Debug)]
 pub(super) struct TrackRequests<S> {
     pub(super) service: S,
@@ -34,20 +38,40 @@ pub(super) struct TrackRequests<S> {
 impl<S, B> hyper::service::Service<Request<Incoming>> for TrackRequests<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    B: Body,
 {
     type Response = Response<TrackedBody<B>>;
-    type Error = Infallible;
+    type Error = h2::Error;
     type Future = ResponseFuture<Oneshot<S, Request<Incoming>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let multiplexed = request.version() == Version::HTTP_2;
         let body = !request.body().is_end_stream();
-        let in_flight = self.activity.begin(multiplexed, body);
+        let in_flight = self.activity.begin(body);
+        if self.activity.is_multiplexed() {
+            join_cookies(request.headers_mut());
+        }
         request.extensions_mut().insert(PeerAddr(self.peer));
         request.extensions_mut().insert(self.scheme.clone());
         ResponseFuture {
             future: self.service.clone().oneshot(request),
             in_flight: Some(in_flight),
+            call: Some(Call::new(Arc::clone(&self.activity))),
+        }
+    }
+}
+
+/// Joins the `cookie` lines by `; `, as HTTP/1.1 has only one
+/// ([RFC 9113 §8.2.3](https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3)).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if lines.len() > 1 {
+        // Never fails, because valid values are joined by valid characters.
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+            headers.insert(COOKIE, joined);
         }
     }
 }
@@ -58,29 +82,54 @@ pin_project! {
         #[pin]
         future: F,
         in_flight: Option<InFlight>,
+        // Dropped before the response if the client cancels the call.
+        call: Option<Call>,
     }
 }
 
 impl<F, B> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body,
 {
-    type Output = Result<Response<TrackedBody<B>>, Infallible>;
+    type Output = Result<Response<TrackedBody<B>>, h2::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.future.poll(cx))?;
+        if let Some(call) = this.call {
+            ready!(call.poll_begin(cx));
+        }
+        let Ok(response) = ready!(this.future.poll(cx));
         let in_flight = this.in_flight.take().map(InFlight::respond);
-        Poll::Ready(Ok(response.map(|body| TrackedBody { body, in_flight })))
+        let mut call = this.call.take();
+        let size = response.body().size_hint().exact();
+        if let Some(call) = &mut call
+            && !call.respond(size)
+        {
+            return Poll::Ready(Err(h2::Reason::ENHANCE_YOUR_CALM.into()));
+        }
+        // A body of known size costs the service nothing more, so its client may drop it.
+        if let Some(call) = call.take_if(|_| size.is_some()) {
+            call.end();
+        }
+        Poll::Ready(Ok(response.map(|body| TrackedBody {
+            body,
+            in_flight,
+            call,
+            wait: Wait::default(),
+        })))
     }
 }
 
 pin_project! {
-    /// A response body that records each poll.
+    /// A response body that records each poll, and waits while too many bytes are unsent.
     pub(super) struct TrackedBody<B> {
         #[pin]
         body: B,
         in_flight: Option<ResponseInFlight>,
+        // Present until the end of a body without a known size.
+        call: Option<Call>,
+        wait: Wait,
     }
 }
 
@@ -92,14 +141,25 @@ impl<B: Body> Body for TrackedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
-        let this = self.project();
-        let frame = this.body.poll_frame(cx);
-        if let Some(in_flight) = this.in_flight {
+        let mut this = self.project();
+        if let Some(in_flight) = this.in_flight.as_ref() {
+            // Not recorded as a wait for the service: the client is to read other responses.
+            let calls = in_flight.activity().calls();
+            ready!(this.wait.poll_until(cx, || !calls.are_full()));
+        }
+        let frame = this.body.as_mut().poll_frame(cx);
+        if let Some(in_flight) = this.in_flight.as_mut() {
             in_flight.record_poll(&frame);
+        }
+        let ended = matches!(frame, Poll::Ready(None)) || this.body.is_end_stream();
+        if let Some(call) = this.call.take_if(|_| ended) {
+            call.end();
         }
         let in_flight = this.in_flight.as_ref();
         frame.map_ok(|frame| {
             frame.map_data(|data| TrackedChunk {
+                unsent: in_flight
+                    .map(|it| Unsent::new(Arc::clone(it.activity()), data.remaining())),
                 data,
                 in_flight: in_flight.map(ResponseInFlight::chunk),
             })
@@ -123,6 +183,7 @@ impl<B: Body> Body for TrackedBody<B> {
 pub(super) struct TrackedChunk<D> {
     data: D,
     in_flight: Option<ResponseInFlight>,
+    unsent: Option<Unsent>,
 }
 
 impl<D: Buf> Buf for TrackedChunk<D> {
@@ -140,12 +201,18 @@ impl<D: Buf> Buf for TrackedChunk<D> {
 
     fn advance(&mut self, count: usize) {
         self.data.advance(count);
+        if let Some(unsent) = &mut self.unsent {
+            unsent.sent(count);
+        }
         if let Some(in_flight) = &self.in_flight {
             in_flight.record_taken();
         }
     }
 
     fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.sent(count);
+        }
         self.data.copy_to_bytes(count)
     }
 }

@@ -221,3 +221,96 @@ async fn an_unread_body_closes_the_connection() {
     let response = timeout(Duration::from_secs(5), rest(stream)).await;
     assert!(response.unwrap().starts_with("HTTP/1.1 200 "));
 }
+
+#[tokio::test]
+async fn fault_d39_cookie_lines_of_http_2_are_joined() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let lines = request.headers().get_all("cookie").iter();
+        let text = lines.map(|line| format!("[{}]", line.to_str().unwrap()));
+        let text = Bytes::from(text.collect::<String>());
+        Ok::<_, Infallible>(Response::new(Full::new(text)))
+    });
+    tokio::spawn(Server::default().serve(listener, service, std::future::pending()));
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) = hyper::client::conn::http2::Builder::new(executor)
+        .handshake(hyper_util::rt::TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    for (lines, expected) in [
+        (&[][..], ""),
+        (&["a=b; c=d"], "[a=b; c=d]"),
+        (&["session=abc", "csrf=def"], "[session=abc; csrf=def]"),
+        (&["a=1", "b=2; c=3", "d=\"4\""], "[a=1; b=2; c=3; d=\"4\"]"),
+    ] {
+        let mut request = Request::get("http://x/");
+        for line in lines {
+            request = request.header("cookie", *line);
+        }
+        let request = request.body(http_body_util::Empty::<Bytes>::new());
+        let response = client.send_request(request.unwrap()).await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), expected);
+    }
+}
+
+#[tokio::test]
+async fn fault_d44_refuses_chunk_lines_and_trailers_that_hyper_accepts() {
+    let addr = echo().await;
+    let head = "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let next = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for body in [
+        "5;\r\nhello\r\n0\r\n\r\n",
+        "5;bad[=x\r\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0;\r\n\r\n",
+        // A proxy that takes a bare LF for a line end sees a second request here.
+        "5\r\nhello\r\n0\r\na: b\n\n",
+    ] {
+        let response = exchange(addr, format!("{head}{body}{next}")).await;
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{body:?}: {response}"
+        );
+        assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{response}");
+    }
+    for body in [
+        "5;a=b\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\na: b\r\n\r\n",
+    ] {
+        let response = exchange(addr, format!("{head}{body}{next}")).await;
+        assert_eq!(response.matches("HTTP/1.1 200 ").count(), 2, "{response}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d45_counts_heads_that_are_not_valid() {
+    let config = ServerConfig::default();
+    let connections = config.connections.clone();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let service = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+    });
+    let server = Server::new(config).unwrap();
+    tokio::spawn(server.serve(listener, service, std::future::pending()));
+    let many = "a: b\r\n".repeat(101);
+    for (count, (request, status)) in [
+        ("GET / HTTP/1.1\r\nhost : x\r\n\r\n", "400"),
+        (&format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n"), "431"),
+        ("GET /\r\n\r\n", "400"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let response = exchange(addr, request).await;
+        assert_eq!(response.get(9..12), Some(status), "{response}");
+        while connections.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(connections.closed(CloseReason::Invalid), count as u64 + 1);
+    }
+}

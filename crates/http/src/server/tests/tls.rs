@@ -221,3 +221,53 @@ async fn fault_k1_k4_a_stalled_handshake_does_not_delay_the_stop() {
     assert_eq!(served.unwrap(), ShutdownOutcome::Drained);
     drop(silent);
 }
+
+#[tokio::test]
+async fn fault_d40_the_protocol_of_alpn_is_binding() {
+    let authority = CertificateAuthority::new();
+    let (addr, connections) = https(tls(&authority.issue(&["localhost"]))).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for (agreed, sent, expected) in [
+        (Some("h2"), &request[..], ""),
+        (Some("h2"), b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", ""),
+        (Some("http/1.1"), preface, "HTTP/1.1 400 "),
+        (Some("http/1.1"), request, "HTTP/1.1 200 "),
+        (None, request, "HTTP/1.1 200 "),
+    ] {
+        let alpn = |config: &mut ClientConfig| {
+            config.alpn_protocols = agreed.into_iter().map(Vec::from).collect();
+        };
+        let mut stream = client(addr, &authority, None, alpn).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut response = Vec::new();
+        // The server may close the connection without an alert.
+        let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut response))
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&response);
+        assert!(
+            !text.contains(" 200 ") || expected.contains(" 200 "),
+            "{text}"
+        );
+        assert!(text.starts_with(expected), "{agreed:?}: {text}");
+    }
+    while connections.open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(connections.closed(CloseReason::Error), 3);
+}
+
+#[tokio::test]
+async fn fault_d40_without_alpn_the_preface_selects_http_2() {
+    let authority = CertificateAuthority::new();
+    let (addr, _) = https(tls(&authority.issue(&["localhost"]))).await;
+    let stream = client(addr, &authority, None, |_| {}).await.unwrap();
+    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("https://localhost/").body(Empty::<Bytes>::new());
+    let response = client.send_request(request.unwrap()).await.unwrap();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await;
+    assert_eq!(body.unwrap().to_bytes(), "https HTTP/2.0");
+}

@@ -1,0 +1,155 @@
+//! HTTP/2 floods against the binary, in a short form. The tests of the server loop have more kinds.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{frames::*, *};
+use tokio::time::timeout;
+
+/// Starts a gateway whose route `GET /slow` calls a service that does not respond.
+async fn hanging_gateway() -> (Server, Seen) {
+    let (up, seen) = stub(hanging).await;
+    let text = format!(
+        "version: 1
+server: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", drain: {{ delay: 0s, timeout: 5s }} }}
+policies: {{ p: {{ retry: off }} }}
+downstreams:
+  up: {{ endpoints: [{{ url: \"http://{up}\" }}], policy: p }}
+routes:
+  - name: slow
+    match: {{ method: GET, path: /slow }}
+    plan: {{ up: {{ downstream: up, request: {{ path: / }} }} }}
+"
+    );
+    (start_server(&text).await.1, seen)
+}
+
+/// Returns the value of a line on the metrics page.
+async fn metric(server: &Server, name: &str) -> Option<u64> {
+    let head = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let page = raw(server.admin, head).await;
+    let line = page.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
+}
+
+/// Asserts that the gateway still serves, and that SIGTERM stops it.
+async fn serves_and_stops(server: Server) {
+    let head = "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let response = timeout(ms(2_000), raw(server.listen, head)).await.unwrap();
+    assert!(response.ends_with("ok\n"), "{response}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn fault_d41_the_binary_ends_a_connection_that_resets_its_calls() {
+    let (server, seen) = hanging_gateway().await;
+    let mut client = Client::connect(server.listen).await;
+    let cancelling = async {
+        for stream in streams(2_000) {
+            client.send(&request(stream, "/slow")).await?;
+            client.ping().await?;
+            let reset = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+            client.send(&reset).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    assert!(cancelling.await.is_err());
+    assert_eq!(client.end().await.goaway, Some(ENHANCE_YOUR_CALM));
+    assert!(seen.calls() <= 300, "{} calls", seen.calls());
+    let cancelled = metric(&server, "fanout_http_cancelled_total")
+        .await
+        .unwrap();
+    assert!((100..=300).contains(&cancelled), "{cancelled} cancelled");
+    let closed = metric(&server, "fanout_connections{state=\"resets\"}").await;
+    assert_eq!(closed, Some(1));
+    serves_and_stops(server).await;
+}
+
+#[tokio::test]
+async fn fault_d28_d29_d30_the_binary_withstands_floods_of_frames() {
+    let (server, seen) = hanging_gateway().await;
+    let mut post = get("/slow");
+    post[0] = 0x83;
+    let resets = streams(2_000).flat_map(|stream| {
+        let reset = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+        [request(stream, "/slow"), reset].concat()
+    });
+    let begun = |flags: u8, block: &[u8]| frame(HEADERS, flags, 1, block);
+    let continuation = frame(CONTINUATION, 0, 1, &[]).repeat(10_000);
+    let data = frame(DATA, 0, 1, &[]).repeat(50_000);
+    for (kind, frames, ends) in [
+        ("rapid reset", resets.collect(), true),
+        (
+            "CONTINUATION",
+            [begun(END_STREAM, &get("/")), continuation].concat(),
+            true,
+        ),
+        (
+            "empty DATA",
+            [begun(END_HEADERS, &post), data].concat(),
+            true,
+        ),
+        ("PING", frame(PING, 0, 0, &[7; 8]).repeat(10_000), false),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[]).repeat(10_000), false),
+    ] {
+        let sent = attack(server.listen, frames).await;
+        let expected = ends.then_some(ENHANCE_YOUR_CALM);
+        assert_eq!((sent.goaway, sent.closed), (expected, ends), "{kind}");
+    }
+    assert!(seen.calls() <= 100, "{} calls", seen.calls());
+    serves_and_stops(server).await;
+}
+
+#[tokio::test]
+async fn fault_d39_cookie_lines_reach_the_service_as_one() {
+    let (up, seen) = stub(quick).await;
+    let text = format!(
+        "version: 1
+server: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }}
+policies: {{ p: {{ retry: off }} }}
+downstreams:
+  up: {{ endpoints: [{{ url: \"http://{up}\" }}], policy: p, forward_credentials: [cookie] }}
+routes:
+  - name: page
+    match: {{ method: GET, path: /page }}
+    plan: {{ up: {{ downstream: up, request: {{ path: /, query: {{ cookie: \"{{header.cookie}}\" }} }} }} }}
+"
+    );
+    let (addr, _server) = start_server(&text).await;
+    let mut block = get("/page");
+    // `cookie` is entry 32 of the static table (RFC 7541).
+    for crumb in ["session=abc", "csrf=def"] {
+        block.extend([0x0f, 0x11, u8::try_from(crumb.len()).unwrap()]);
+        block.extend(crumb.as_bytes());
+    }
+    attack(addr, frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await;
+    let requests = seen.requests();
+    let [(target, headers)] = &requests[..] else {
+        panic!("{requests:?}");
+    };
+    assert_eq!(target, "/?cookie=session%3Dabc%3B%20csrf%3Ddef");
+    let lines: Vec<_> = headers.get_all("cookie").iter().collect();
+    assert_eq!(lines, ["session=abc; csrf=def"]);
+}
+
+#[tokio::test]
+async fn fault_d45_the_log_names_the_peer_and_the_reason_of_an_invalid_head() {
+    let (mut server, _) = hanging_gateway().await;
+    let many = "a: b\r\n".repeat(101);
+    let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n");
+    let response = raw(server.listen, &request).await;
+    assert!(response.starts_with("HTTP/1.1 431 "), "{response}");
+    let line = loop {
+        let line = server.line().await;
+        if line.contains("invalid request rejected") {
+            break line;
+        }
+    };
+    for part in ["127.0.0.1:", "\"max_headers\":100", "too large"] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert_eq!(
+        metric(&server, "fanout_connections{state=\"invalid\"}").await,
+        Some(1)
+    );
+}
