@@ -25,8 +25,8 @@ pub struct Branch {
     pub is_sink: bool,
     /// Final status.
     pub status: Status,
-    /// The error, if the branch failed. For a [cut](crate::Cut) branch with a fallback, the reason for
-    /// which its call was ended.
+    /// The error, if the branch failed, or if a fallback answered after a failure. For a
+    /// [cut](crate::Cut) branch with a fallback, the reason for which its call was ended.
     pub error: Option<BranchError>,
     /// The reason, if the node was skipped, also if a fallback [answers for it](crate::Cut).
     pub skipped: Option<SkipReason>,
@@ -107,6 +107,12 @@ impl Branch {
     pub fn was_called(&self) -> bool {
         if self.started.is_none() || self.counted {
             return self.attempts > 0;
+        }
+        if matches!(
+            self.fallback,
+            Some(FallbackKind::Function | FallbackKind::Service)
+        ) {
+            return true;
         }
         let unsent = |error: &BranchError| {
             let kind = error.kind();

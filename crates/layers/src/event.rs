@@ -44,7 +44,7 @@ use std::{
 use crate::{
     breaker::{OpenReason, State},
     classify::Class,
-    rejection::Rejection,
+    rejection::{BoxError, Rejection},
 };
 
 /// An event in the life of a call.
@@ -265,6 +265,16 @@ impl FallbackKind {
 pub trait EventSink: Send + Sync {
     /// Handles `event`.
     fn on(&self, event: Event);
+
+    /// Handles the error that the response of a fallback replaces, just before
+    /// [`Event::FallbackUsed`]. Drops it by default.
+    ///
+    /// The error is the one that
+    /// [`FallbackLayer::describe_failure`](crate::FallbackLayer::describe_failure) returns. Without that
+    /// setting it is the [`Failure`](crate::Failure) or the [`Rejection`] of the call.
+    fn on_replaced(&self, error: BoxError) {
+        drop(error);
+    }
 }
 
 /// The receiver of a call's events, or none. Clones share the receiver. See the example of [`EventSink`].
@@ -307,6 +317,14 @@ impl Events {
     pub fn emit(&self, event: Event) {
         if let Some(sink) = &self.0 {
             let _ = catch_unwind(AssertUnwindSafe(|| sink.on(event)));
+        }
+    }
+
+    /// Sends the error that a fallback replaces to the receiver. A panic of `error` or of the receiver is
+    /// caught and ignored.
+    pub(crate) fn replaced(&self, error: impl FnOnce() -> BoxError) {
+        if let Some(sink) = &self.0 {
+            let _ = catch_unwind(AssertUnwindSafe(|| sink.on_replaced(error())));
         }
     }
 

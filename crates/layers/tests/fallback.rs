@@ -7,7 +7,10 @@ use std::{
     future::ready,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, panic_any},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use common::*;
@@ -15,9 +18,9 @@ use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, CallContext, Class, ClassifyResult, ConcurrencyConfig,
-    ConcurrencyLayer, DeadlineLayer, Event, Failure, FallbackLayer, Rejection, TimeoutLayer,
-    WithCall,
+    BoxError, BreakerConfig, BreakerLayer, CallContext, Class, ClassifyResult, ConcurrencyConfig,
+    ConcurrencyLayer, DeadlineLayer, Event, EventSink, Events, Failure, FallbackLayer, Rejection,
+    TimeoutLayer, WithCall,
     breaker::Window,
     event::FallbackKind,
     fallback::{MemoryStore, OutcomeSet, StaleStore},
@@ -71,6 +74,44 @@ fn failed(recorder: &EventRecorder) -> Vec<(usize, Class)> {
             _ => None,
         });
     failed.collect()
+}
+
+/// Collects the errors that fallbacks replace.
+#[derive(Default)]
+struct Errors(Mutex<Vec<BoxError>>);
+
+impl EventSink for Errors {
+    fn on(&self, _: Event) {}
+
+    fn on_replaced(&self, error: BoxError) {
+        self.0.lock().unwrap().push(error);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fb_14_reports_the_error_that_a_step_replaces() {
+    let described = |result: Result<&u32, &Fault>| format!("described {result:?}").into();
+    for (chain, expected) in [
+        (chain().response(7), Failure::ConnectionReset.to_string()),
+        (
+            chain().describe_failure(described).response(7),
+            format!("described {:?}", Err::<u32, _>(BROKEN)),
+        ),
+        (chain(), String::new()),
+    ] {
+        let errors = Arc::new(Errors::default());
+        let request = idempotent_request().events(Events::new(errors.clone()));
+        let service = chain.layer(script().fail(BROKEN));
+        let _ = service.oneshot(request).await;
+        let errors: Vec<_> = errors
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(errors.concat(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

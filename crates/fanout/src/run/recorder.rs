@@ -9,11 +9,11 @@ use std::{
 };
 
 use tower_fanout_layers::{
-    Class, Event,
+    BoxError, Class, Event,
     event::{FallbackKind, RetryStopReason},
 };
 
-use crate::report::Branch;
+use crate::{outcome::BranchError, report::Branch};
 
 /// An observer of runs, for metrics or traces. Register it with
 /// [`FanOut::observer`](crate::FanOut::observer).
@@ -45,7 +45,7 @@ pub(super) struct Recorder {
     named_observer: NamedObserver,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Recorded {
     attempts: u32,
     hedges: u32,
@@ -57,6 +57,8 @@ struct Recorded {
     /// `true` once the branch's own service has failed and its fallback is called.
     fallback_called: bool,
     fallback: Option<FallbackKind>,
+    /// The error that the fallback replaced.
+    replaced: Option<BranchError>,
 }
 
 impl Recorder {
@@ -81,7 +83,7 @@ impl Recorder {
         if !self.touched.load(Ordering::Acquire) {
             return;
         }
-        let recorded = *self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         branch.attempts = recorded.attempts;
         branch.hedges = recorded.hedges;
         branch.counted = recorded.counted;
@@ -89,6 +91,20 @@ impl Recorder {
         branch.queued = recorded.queued;
         branch.stopped_by = recorded.stopped_by;
         branch.fallback = recorded.fallback;
+        // A branch may fail even so: a layer above the fallback can reject its response.
+        if branch.error.is_none() && recorded.fallback.is_some() {
+            branch.error = recorded.replaced.take();
+        }
+    }
+
+    /// Records the error that a fallback replaces.
+    pub(super) fn on_replaced(&self, error: BoxError) {
+        let error = BranchError::from(error);
+        self.recorded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replaced = Some(error);
+        self.touched.store(true, Ordering::Release);
     }
 
     /// Records `event` and passes it to the observer. `node` is the index of the branch's node.

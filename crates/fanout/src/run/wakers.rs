@@ -11,6 +11,8 @@ use std::{
 
 use futures_util::task::{ArcWake, AtomicWaker, WakerRef, waker_ref};
 
+use tower_fanout_layers::BoxError;
+
 use super::recorder::{NamedObserver, Recorder};
 
 /// The set of woken branches, and the task that polls them. Bit `n` of the set is branch `n`.
@@ -101,6 +103,10 @@ impl ArcWake for NodeWaker {
 impl tower_fanout_layers::EventSink for NodeWaker {
     fn on(&self, event: tower_fanout_layers::Event) {
         self.recorder.on(self.node, event);
+    }
+
+    fn on_replaced(&self, error: BoxError) {
+        self.recorder.on_replaced(error);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc, time::Durati
 use tokio::time::Instant;
 
 use super::{outcomes::OutcomeSet, stale::StaleStore};
-use crate::{classify::Class, deadline::Deadline, event::FallbackKind};
+use crate::{classify::Class, deadline::Deadline, event::FallbackKind, rejection::BoxError};
 
 pub(super) type StepFuture<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
 
@@ -17,7 +17,12 @@ pub(super) struct Chain<Req, Res, E> {
     /// Clones the request. `None` if no step needs the request.
     pub(super) keep: Option<fn(&Req) -> Req>,
     pub(super) reserve: Duration,
+    /// Describes a result that a step replaces. `None` describes it by its class.
+    pub(super) describe: Option<Describe<Res, E>>,
 }
+
+/// Returns the error of a result that a step replaces.
+pub(super) type Describe<Res, E> = Arc<dyn Fn(Result<&Res, &E>) -> BoxError + Send + Sync>;
 
 /// A step and the results that it covers.
 pub(super) struct ChainStep<Req, Res, E> {
@@ -31,6 +36,7 @@ impl<Req, Res, E> Chain<Req, Res, E> {
             steps: Vec::new(),
             keep: None,
             reserve: Duration::ZERO,
+            describe: None,
         }
     }
 
@@ -67,6 +73,7 @@ impl<Req, Res, E> Clone for Chain<Req, Res, E> {
             steps: self.steps.clone(),
             keep: self.keep,
             reserve: self.reserve,
+            describe: self.describe.clone(),
         }
     }
 }

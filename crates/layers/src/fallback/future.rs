@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
     task::{self, Poll, ready},
     thread,
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -21,7 +22,7 @@ use crate::{
     deadline::Deadline,
     event::{Event, Events},
     poll_clock::{self, Stopwatch},
-    rejection::Rejection,
+    rejection::{BoxError, Rejection},
     timeout::MIN_USEFUL,
 };
 
@@ -196,7 +197,12 @@ where
     }
 
     /// Returns the response of a step if it is a success, else `None`. An `answer` of `None` is a panic.
-    fn accept(&self, step: usize, answer: Option<Result<Res, E>>) -> Option<Result<Res, E>> {
+    fn accept(
+        &self,
+        step: usize,
+        answer: Option<Result<Res, E>>,
+        replaced: (Class, &End<Res, E>),
+    ) -> Option<Result<Res, E>> {
         let panicked = Class::Failure(Failure::Panic);
         let class = answer
             .as_ref()
@@ -207,9 +213,29 @@ where
         }
         // In bounds, because `begin` returned this index.
         let kind = self.chain.steps[step].step.kind();
+        self.events.replaced(|| self.describe(replaced));
         self.events.emit(Event::FallbackUsed { step, kind });
         answer
     }
+
+    /// Returns the error of the result that a step replaces.
+    fn describe(&self, (class, original): (Class, &End<Res, E>)) -> BoxError {
+        match (&self.chain.describe, original) {
+            (Some(describe), Ok(result)) => describe(result.as_ref()),
+            _ => match class {
+                Class::Rejected(rejection) => rejection.into(),
+                Class::Unanswered { .. } => Rejection::Deadline.into(),
+                Class::Failure(failure) => failure.into(),
+                Class::NonRetryable(code) | Class::Transient(code) => of_status(code, None),
+                Class::Throttled { retry_after } => of_status(429, retry_after),
+                Class::Success => Failure::Other.into(),
+            },
+        }
+    }
+}
+
+fn of_status(code: u16, retry_after: Option<Duration>) -> BoxError {
+    Failure::Status { code, retry_after }.into()
 }
 
 impl<F, C, Req, Res, E> State<F, C, Req, Res, E>
@@ -282,7 +308,7 @@ where
                 step_future,
                 step,
                 class,
-                ..
+                original,
             } = self.as_mut().project()
             else {
                 // Polling a future after completion violates the contract of `Future`.
@@ -293,7 +319,7 @@ where
             let poll = catch_unwind(AssertUnwindSafe(|| current.as_mut().poll(cx)));
             // `None` is a panic, which the chain treats as a failure of the step.
             let answer = ready!(poll.map_or(Poll::Ready(None), |poll| poll.map(Some)));
-            if let Some(answer) = chain.accept(*step, answer) {
+            if let Some(answer) = chain.accept(*step, answer, (*class, original)) {
                 self.set(Self::Done);
                 return Poll::Ready(answer);
             }

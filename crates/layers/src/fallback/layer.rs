@@ -22,7 +22,7 @@ use crate::{
     classify::{Class, Classify},
     event::FallbackKind,
     oneshot::Oneshot,
-    rejection::{AsRejection, Rejection},
+    rejection::{AsRejection, BoxError, Rejection},
 };
 
 /// A layer that responds from another source if the call failed; see the [module docs](super).
@@ -184,6 +184,19 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     #[must_use]
     pub fn reserve(mut self, reserve: Duration) -> Self {
         self.chain_mut().reserve = reserve;
+        self
+    }
+
+    /// Sets the function that describes a failed result if a step replaces it. Its error is passed to
+    /// [`EventSink::on_replaced`](crate::EventSink::on_replaced), for reports and logs.
+    ///
+    /// Defaults to the [`Failure`](crate::Failure) or the [`Rejection`] of the result's class.
+    #[must_use]
+    pub fn describe_failure(
+        mut self,
+        describe: impl Fn(Result<&Res, &E>) -> BoxError + Send + Sync + 'static,
+    ) -> Self {
+        self.chain_mut().describe = Some(Arc::new(describe));
         self
     }
 
