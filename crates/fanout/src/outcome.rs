@@ -93,11 +93,29 @@ pub enum Cut {
 labels! {
     /// The kind of error that ended a branch.
     pub enum ErrorKind {
-        /// The connection could not be established.
+        /// The service refused the connection.
+        ConnectRefused = "connect_refused",
+        /// The host of the service is unreachable, or did not respond while the connection was opened.
+        Unreachable = "unreachable",
+        /// The connection could not be established for another reason.
         ConnectFailed = "connect_failed",
         /// The host name could not be resolved.
         DnsFailed = "dns_failed",
-        /// The TLS handshake failed.
+        /// The address of the service is not allowed.
+        AddressBlocked = "address_blocked",
+        /// The certificate of the service has no trusted issuer.
+        TlsUntrustedIssuer = "tls_untrusted_issuer",
+        /// The certificate of the service is for another name.
+        TlsWrongName = "tls_wrong_name",
+        /// The certificate of the service has expired or is not valid yet.
+        TlsExpired = "tls_expired",
+        /// The service supports no common TLS version or cipher suite.
+        TlsProtocol = "tls_protocol",
+        /// The service requires a client certificate, or another one.
+        TlsClientCertRequired = "tls_client_cert_required",
+        /// The service does not use TLS.
+        TlsNotTls = "tls_not_tls",
+        /// The TLS handshake failed for another reason.
         TlsFailed = "tls_failed",
         /// An attempt timed out, or a branch with a fallback was cut at the end of the grace period.
         Timeout = "timeout",
@@ -107,7 +125,7 @@ labels! {
         Reset = "reset",
         /// The response head was not valid HTTP, or too large.
         BadHead = "bad_head",
-        /// The response body was truncated.
+        /// The response body was truncated, or has an encoding that was not requested.
         BadBody = "bad_body",
         /// The response body has a different content type from the one requested.
         BadContentType = "bad_content_type",
@@ -137,6 +155,8 @@ labels! {
         RateLimited = "rate_limited",
         /// No endpoint was available.
         NoEndpoint = "no_endpoint",
+        /// This process has no file descriptor left for a connection.
+        DescriptorLimit = "descriptor_limit",
         /// The service panicked, or the function that makes its request did.
         Panic = "panic",
         /// Any other error.
@@ -155,8 +175,8 @@ impl ErrorKind {
     /// attempt, was not sent.
     ///
     /// These kinds are [`BreakerOpen`](Self::BreakerOpen), [`AtCapacity`](Self::AtCapacity),
-    /// [`QueueTimeout`](Self::QueueTimeout), [`RateLimited`](Self::RateLimited) and
-    /// [`NoEndpoint`](Self::NoEndpoint).
+    /// [`QueueTimeout`](Self::QueueTimeout), [`RateLimited`](Self::RateLimited),
+    /// [`NoEndpoint`](Self::NoEndpoint) and [`DescriptorLimit`](Self::DescriptorLimit).
     #[must_use]
     pub const fn is_rejection(self) -> bool {
         matches!(
@@ -166,6 +186,7 @@ impl ErrorKind {
                 | Self::QueueTimeout
                 | Self::RateLimited
                 | Self::NoEndpoint
+                | Self::DescriptorLimit
         )
     }
 }
@@ -292,6 +313,7 @@ impl From<Rejection> for ErrorKind {
             Rejection::QueueTimeout => Self::QueueTimeout,
             Rejection::RateLimited { .. } => Self::RateLimited,
             Rejection::NoEndpoint => Self::NoEndpoint,
+            Rejection::DescriptorLimit => Self::DescriptorLimit,
             _ => Self::Internal,
         }
     }

@@ -9,7 +9,7 @@ use tower_fanout_http::{
     client::{Client, ClientTlsConfig},
     jwt::{
         JwtConfig, JwtLayer, KeySet, Keys, Outcome, Verifier,
-        jwks::{FetchOutcome, Jwks},
+        jwks::{FetchError, FetchOutcome, Jwks},
     },
 };
 
@@ -175,11 +175,15 @@ impl Issuer {
     }
 }
 
-/// Starts to poll the JWKS of the provider `name`, and counts the fetches by outcome.
+/// Starts to poll the JWKS of the provider `name`, and counts the fetches by outcome and kind of error.
 async fn fetch(name: String, source: &JwksSource) -> Result<(Jwks, Client), BoxError> {
-    let count = move |outcome: FetchOutcome| {
+    let count = move |fetched: Result<(), &FetchError>| {
+        let outcome = fetched.map_or_else(FetchError::outcome, |()| FetchOutcome::Ok);
+        // An empty label is the same as none.
+        let kind = fetched.err().and_then(FetchError::kind).unwrap_or_default();
         let (issuer, outcome) = (name.clone(), outcome.as_str());
-        counter!("fanout_jwks_fetch_total", "issuer" => issuer, "outcome" => outcome).increment(1);
+        counter!("fanout_jwks_fetch_total", "issuer" => issuer, "outcome" => outcome, "kind" => kind)
+            .increment(1);
     };
     let config = source.config.clone();
     let client = source.client()?;

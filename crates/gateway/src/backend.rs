@@ -1,19 +1,25 @@
 //! A downstream of the gateway: policy, state, client and last failure.
 
 use std::{
+    collections::HashMap,
     error::Error,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
+use http::StatusCode;
 use serde::Serialize;
 use tower_fanout::{
-    Branch, Downstream, ErrorKind, breaker_state,
-    layers::{ClassifyHttp, ConcurrencyLayer, ConfigError, breaker::State},
+    Branch, BranchError, Downstream, ErrorKind, Status, breaker_state,
+    layers::{Class, Classify, ClassifyHttp, ConcurrencyLayer, ConfigError, breaker::State},
 };
 use tower_fanout_http::{
-    client::{Client, ClientTlsConfig},
+    client::{Client, ClientError, ClientTlsConfig},
     forward::ForwardHeaders,
+    log::{ErrorChain, RateLimit},
 };
 
 use crate::config::{ClientTlsFiles, DownstreamConfig};
@@ -33,9 +39,23 @@ pub(crate) struct Backend {
     pub(crate) forward: ForwardHeaders,
     /// TLS settings as of the configuration, and the files of their certificates.
     tls: (ClientTlsConfig, ClientTlsFiles),
-    /// Kind and time of the last failure.
-    last_failure: Mutex<Option<(ErrorKind, SystemTime)>>,
+    classify: ClassifyHttp,
+    failures: Failures,
 }
+
+/// The failures of a downstream itself. Rejections of our own layers are not failures of it.
+#[derive(Debug, Default)]
+struct Failures {
+    /// Kind and time of the last failure.
+    last: Mutex<Option<(ErrorKind, SystemTime)>>,
+    /// `true` if a fallback has answered since the last answer of the downstream.
+    only_fallbacks: AtomicBool,
+    /// Limits of the warnings by kind, so that each kind is logged at once.
+    warnings: Mutex<HashMap<ErrorKind, RateLimit>>,
+}
+
+/// Minimum time between two warnings of one kind for one downstream.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 impl Backend {
     /// Creates a downstream without a recorded failure.
@@ -46,11 +66,12 @@ impl Backend {
         let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
         Ok(Self {
             name: name.to_owned(),
-            downstream: Downstream::new(name, config.policy.clone(), classify)?,
+            downstream: Downstream::new(name, config.policy.clone(), classify.clone())?,
+            classify,
             client: Client::new(&config.endpoint, config.client.clone())?,
             forward: config.forward.clone(),
             tls: (config.client.tls.clone(), config.tls_files.clone()),
-            last_failure: Mutex::default(),
+            failures: Failures::default(),
         })
     }
 
@@ -77,11 +98,70 @@ impl Backend {
             .map(tower_fanout::layers::breaker::Handle::state)
     }
 
-    /// Records the failure of a completed branch, if it has one.
-    pub(crate) fn record(&self, branch: &Branch) {
-        if let Some(error) = &branch.error {
-            *self.last_failure() = Some((error.kind(), SystemTime::now()));
+    /// Records the end of a branch of `node`, and logs a failure of the downstream.
+    pub(crate) fn record(&self, node: &str, branch: &Branch) {
+        let failures = &self.failures;
+        match &branch.error {
+            None if branch.status == Status::Success => {
+                failures.only_fallbacks.store(false, Ordering::Relaxed);
+            }
+            Some(error) if self.has_failed(branch, error) => {
+                *locked(&failures.last) = Some((error.kind(), SystemTime::now()));
+                if branch.status == Status::Fallback {
+                    failures.only_fallbacks.store(true, Ordering::Relaxed);
+                }
+                self.warn(node, branch, error);
+            }
+            _ => {}
         }
+    }
+
+    /// Returns `true` if `error` is a failure of the downstream, and not of the caller or of this process.
+    fn has_failed(&self, branch: &Branch, error: &BranchError) -> bool {
+        match error.kind() {
+            ErrorKind::Template | ErrorKind::Panic | ErrorKind::Internal => false,
+            // A call that was never sent says nothing about the downstream.
+            ErrorKind::Deadline => branch.was_called(),
+            ErrorKind::Status => branch
+                .http_status
+                .is_none_or(|status| self.is_failure(status)),
+            kind => !kind.is_rejection(),
+        }
+    }
+
+    fn is_failure(&self, status: u16) -> bool {
+        let mut response = http::Response::new(());
+        // The status of a response is always valid.
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        let result: Result<_, &ClientError> = Ok(&response);
+        matches!(
+            self.classify.classify(result, Duration::ZERO),
+            Class::Failure(_)
+        )
+    }
+
+    /// Logs a failure of the downstream with its cause, once per kind and [`WARN_EVERY`].
+    fn warn(&self, node: &str, branch: &Branch, error: &BranchError) {
+        let admitted = locked(&self.failures.warnings)
+            .entry(error.kind())
+            .or_insert_with(|| RateLimit::new(WARN_EVERY))
+            .admit();
+        let Some(suppressed) = admitted else { return };
+        let cause = match error.source() {
+            Some(source) => ErrorChain(source).to_string(),
+            None => error.message().to_owned(),
+        };
+        let (downstream, kind) = (&*self.name, error.kind().as_str());
+        let branch = branch.status.as_str();
+        tracing::warn!(
+            downstream,
+            node,
+            kind,
+            cause,
+            branch,
+            suppressed,
+            "downstream failed"
+        );
     }
 
     /// Returns the current health.
@@ -92,6 +172,7 @@ impl Backend {
         let status = match state {
             Some(State::Open | State::ForcedOpen) => HealthStatus::Down,
             Some(State::HalfOpen) => HealthStatus::Degraded,
+            _ if self.failures.only_fallbacks.load(Ordering::Relaxed) => HealthStatus::Degraded,
             // Also without a circuit breaker, as there is then no other signal of health.
             _ => HealthStatus::Up,
         };
@@ -105,18 +186,16 @@ impl Backend {
             },
             in_flight: limit.map_or(0, ConcurrencyLayer::in_flight),
             limit: limit.map(ConcurrencyLayer::limit),
-            last_failure: self.last_failure().map(|(kind, at)| LastFailure {
+            last_failure: locked(&self.failures.last).map(|(kind, at)| LastFailure {
                 kind: kind.as_str(),
                 at: humantime::format_rfc3339_millis(at).to_string(),
             }),
         }
     }
+}
 
-    fn last_failure(&self) -> MutexGuard<'_, Option<(ErrorKind, SystemTime)>> {
-        self.last_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The health status of a downstream or of a route, from best to worst.
@@ -135,7 +214,7 @@ pub(crate) enum HealthStatus {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Health {
-    /// Status derived from the circuit breaker.
+    /// Status derived from the circuit breaker and the fallbacks.
     pub(crate) status: HealthStatus,
     circuit_breaker_state: &'static str,
     endpoints: Endpoints,

@@ -18,7 +18,7 @@ use tower_fanout_http::{
 use tower_fanout_json::{
     Json,
     merge::{Merge, MergeMode},
-    response::{AcceptLayer, JsonLayer},
+    response::{AcceptLayer, JsonLayer, failure},
     template::{RequestTemplate, Root},
 };
 
@@ -210,6 +210,7 @@ impl<'c> RouteNode<'c> {
     + use<> {
         let backend = self.backend();
         let chain = backend.downstream.fallback().reserve(self.reserve());
+        let chain = chain.describe_failure(|result| Box::new(failure(result)));
         // Fallback services get the same filter, because their responses replace that of the node.
         let mut json = JsonLayer::new()
             .filter(self.config.filter.clone(), self.config.accept.clone())
@@ -304,7 +305,7 @@ impl RunObserver for Observer {
     fn on_end(&self, node: &str, branch: &Branch) {
         self.metrics.on_end(node, branch);
         if let Some(backend) = self.backends.get(node) {
-            backend.record(branch);
+            backend.record(node, branch);
         }
     }
 }

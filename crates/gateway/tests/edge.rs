@@ -16,7 +16,9 @@ use tokio::{
     time::Instant,
 };
 use tower::ServiceExt;
-use tower_fanout_http::client::{Client, ClientConfig, ClientError, Http2, Identity};
+use tower_fanout_http::client::{
+    Client, ClientConfig, ClientError, ClientErrorKind, Http2, Identity, TlsErrorKind,
+};
 use tower_fanout_testkit::fault_server::{
     Fault, FaultServer,
     h2::StreamFault,
@@ -108,6 +110,9 @@ async fn reload(gateway: &mut Gateway) -> Value {
     }
 }
 
+/// The error of a client that does not trust the CA of the gateway.
+const UNTRUSTED: ClientErrorKind = ClientErrorKind::Tls(TlsErrorKind::UntrustedIssuer);
+
 #[tokio::test]
 async fn reloads_the_certificate_if_it_is_valid() {
     let (files, old, new) = (
@@ -128,7 +133,7 @@ async fn reloads_the_certificate_if_it_is_valid() {
     assert!(gateway.get_with_tls(&new, |_| {}).await.is_ok());
     assert_eq!(
         gateway.get_with_tls(&old, |_| {}).await,
-        Err(ClientError::Tls)
+        Err(UNTRUSTED.into())
     );
 }
 
@@ -146,7 +151,7 @@ async fn the_listener_serves_https_over_http_1_and_http_2() {
     }
     let other = CertificateAuthority::new();
     let untrusted = gateway.get_with_tls(&other, |_| {}).await;
-    assert_eq!(untrusted, Err(ClientError::Tls));
+    assert_eq!(untrusted, Err(UNTRUSTED.into()));
     assert!(
         !raw(gateway.addr, "GET / HTTP/1.1\r\n\r\n")
             .await
@@ -190,11 +195,11 @@ async fn fault_f36_calls_a_tls_service_only_with_a_valid_certificate() {
     let tls = format!("tls: {{ ca_file: \"{ca}\", min_version: \"1.3\", {pair} }}");
     let certificates = [
         (authority.issue(&["localhost"]), None),
-        (authority.issue_expired(&["localhost"]), Some("tls_failed")),
-        (authority.issue(&["elsewhere"]), Some("tls_failed")),
+        (authority.issue_expired(&["localhost"]), Some("tls_expired")),
+        (authority.issue(&["elsewhere"]), Some("tls_wrong_name")),
         (
             CertificateAuthority::new().issue(&["localhost"]),
-            Some("tls_failed"),
+            Some("tls_untrusted_issuer"),
         ),
     ];
     for (certificate, kind) in certificates {

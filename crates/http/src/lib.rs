@@ -118,6 +118,8 @@ pub mod problem;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod service;
+#[cfg(any(feature = "client", all(feature = "server", feature = "tls")))]
+mod tls_error;
 pub mod trace;
 
 /// Runs the code of the README as a doctest.

@@ -1,49 +1,63 @@
 //! Conversions from client errors to branch errors, and from failed runs to problem details.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tower_fanout::{BranchError, ErrorKind, Verdict, layers::AsRejection};
 use tower_fanout_http::{
-    client::ClientError,
+    client::{ClientError, ClientErrorKind, TlsErrorKind},
     problem::{Code, Problem},
 };
 
 /// Returns the error of a branch whose last attempt failed with `error`.
 ///
-/// | `ClientError` | [`ErrorKind`] |
-/// |---|---|
-/// | `Rejected` | that of the rejection, with its message and [`retry_after`](BranchError::retry_after) |
-/// | `Dns` | `DnsFailed` |
-/// | `Connect` | `ConnectFailed` |
-/// | `Tls` | `TlsFailed` |
-/// | `NotProcessed`, `Reset` | `Reset` |
-/// | `BadHead` | `BadHead` |
-/// | `BadBody` | `BadBody` |
-/// | `TooLarge` | `TooLarge` |
-/// | `Redirect` | `Redirect` |
-/// | `BadStatus` | `BadStatus` |
-/// | `BadContentType` | `BadContentType` |
-/// | `BadJson` | `BadJson` |
+/// A rejection has its own kind, its message and its [`retry_after`](BranchError::retry_after). Any other
+/// error has the kind with the same name: [`ErrorKind::as_str`] and [`ClientErrorKind::as_str`] are equal.
 ///
-/// The message is the text of `error`. The branch error has no source.
+/// The message is the text of `error`. The source is the [cause](ClientError::cause) of `error`.
 ///
 /// Use `map_err(branch_error)` for a service in a plan whose response is not JSON.
 /// [`AcceptLayer`](crate::response::AcceptLayer) converts the errors of its inner service in the
 /// same way.
 #[must_use]
 pub fn branch_error(error: ClientError) -> BranchError {
-    let kind = match error {
-        ClientError::Rejected(rejection) => return rejection.into(),
-        ClientError::Dns => ErrorKind::DnsFailed,
-        ClientError::Tls => ErrorKind::TlsFailed,
-        ClientError::Redirect => ErrorKind::Redirect,
-        ClientError::BadStatus => ErrorKind::BadStatus,
-        ClientError::BadContentType => ErrorKind::BadContentType,
-        ClientError::BadJson => ErrorKind::BadJson,
-        // For the other errors the class of the failure determines the kind.
-        _ => BranchError::from(error.failure()).kind(),
+    let Some(kind) = error.kind() else {
+        // Without a kind, the error is a rejection.
+        let rejection = error.as_rejection().copied();
+        return rejection.map_or_else(|| error.failure().into(), BranchError::from);
     };
-    BranchError::new(kind, error.to_string())
+    let branch = BranchError::new(kind_of(kind), error.to_string());
+    match error.cause() {
+        Some(cause) => branch.with_source(Box::new(Arc::clone(cause))),
+        None => branch,
+    }
+}
+
+fn kind_of(kind: ClientErrorKind) -> ErrorKind {
+    match kind {
+        ClientErrorKind::Dns => ErrorKind::DnsFailed,
+        ClientErrorKind::AddressBlocked => ErrorKind::AddressBlocked,
+        ClientErrorKind::ConnectRefused => ErrorKind::ConnectRefused,
+        ClientErrorKind::Unreachable => ErrorKind::Unreachable,
+        ClientErrorKind::Connect => ErrorKind::ConnectFailed,
+        ClientErrorKind::Tls(kind) => match kind {
+            TlsErrorKind::UntrustedIssuer => ErrorKind::TlsUntrustedIssuer,
+            TlsErrorKind::WrongName => ErrorKind::TlsWrongName,
+            TlsErrorKind::Expired => ErrorKind::TlsExpired,
+            TlsErrorKind::Protocol => ErrorKind::TlsProtocol,
+            TlsErrorKind::ClientCertRequired => ErrorKind::TlsClientCertRequired,
+            TlsErrorKind::NotTls => ErrorKind::TlsNotTls,
+            _ => ErrorKind::TlsFailed,
+        },
+        ClientErrorKind::NotProcessed | ClientErrorKind::Reset => ErrorKind::Reset,
+        ClientErrorKind::BadHead => ErrorKind::BadHead,
+        ClientErrorKind::BadBody | ClientErrorKind::BadEncoding => ErrorKind::BadBody,
+        ClientErrorKind::TooLarge => ErrorKind::TooLarge,
+        ClientErrorKind::Redirect => ErrorKind::Redirect,
+        ClientErrorKind::BadStatus => ErrorKind::BadStatus,
+        ClientErrorKind::BadContentType => ErrorKind::BadContentType,
+        ClientErrorKind::BadJson => ErrorKind::BadJson,
+        _ => ErrorKind::Internal,
+    }
 }
 
 /// Returns the problem details for a run that failed with `verdict`.
@@ -67,35 +81,40 @@ pub fn problem(verdict: Verdict) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
     use tower_fanout::layers::Rejection;
 
     use super::*;
 
     #[test]
-    fn each_client_error_maps_to_an_error_kind() {
-        for (error, kind) in [
-            (
-                ClientError::Rejected(Rejection::AtCapacity),
-                ErrorKind::AtCapacity,
-            ),
-            (ClientError::Dns, ErrorKind::DnsFailed),
-            (ClientError::Connect, ErrorKind::ConnectFailed),
-            (ClientError::Tls, ErrorKind::TlsFailed),
-            (ClientError::NotProcessed, ErrorKind::Reset),
-            (ClientError::Reset, ErrorKind::Reset),
-            (ClientError::BadHead, ErrorKind::BadHead),
-            (ClientError::BadBody, ErrorKind::BadBody),
-            (ClientError::TooLarge, ErrorKind::TooLarge),
-            (ClientError::Redirect, ErrorKind::Redirect),
-            (ClientError::BadStatus, ErrorKind::BadStatus),
-            (ClientError::BadContentType, ErrorKind::BadContentType),
-            (ClientError::BadJson, ErrorKind::BadJson),
-        ] {
-            let branch = branch_error(error);
-            assert_eq!(
-                (branch.kind(), branch.message()),
-                (kind, &*error.to_string())
-            );
+    fn each_client_error_has_the_kind_of_its_name() {
+        let tls = TlsErrorKind::ALL.iter().copied().map(ClientErrorKind::Tls);
+        for kind in tls.chain([
+            ClientErrorKind::Dns,
+            ClientErrorKind::AddressBlocked,
+            ClientErrorKind::ConnectRefused,
+            ClientErrorKind::Unreachable,
+            ClientErrorKind::Connect,
+            ClientErrorKind::NotProcessed,
+            ClientErrorKind::Reset,
+            ClientErrorKind::BadHead,
+            ClientErrorKind::BadBody,
+            ClientErrorKind::BadEncoding,
+            ClientErrorKind::TooLarge,
+            ClientErrorKind::Redirect,
+            ClientErrorKind::BadStatus,
+            ClientErrorKind::BadContentType,
+            ClientErrorKind::BadJson,
+        ]) {
+            let error = ClientError::new(kind).caused_by("the cause");
+            let branch = branch_error(error.clone());
+            assert_eq!(branch.kind().as_str(), kind.as_str());
+            assert_eq!(branch.message(), error.to_string());
+            assert_eq!(branch.source().unwrap().to_string(), "the cause");
         }
+        let branch = branch_error(Rejection::DescriptorLimit.into());
+        assert_eq!(branch.kind(), ErrorKind::DescriptorLimit);
+        assert_eq!(branch.retry_after(), Some(Duration::from_secs(1)));
     }
 }

@@ -8,13 +8,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
 use tower_fanout::{
     BranchError, ErrorKind,
     layers::{Event, Events},
 };
-use tower_fanout_http::{client::ClientError, media_type::is_json};
+use tower_fanout_http::{
+    client::{ClientError, ClientErrorKind},
+    log::LogValue,
+    media_type::is_json,
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -29,7 +33,7 @@ use crate::{Json, branch_error, filter::FieldFilter, merge::Merge};
 ///
 /// - 204 and 205: an empty body becomes `null`.
 /// - 2xx: a response with another media type than JSON, or with a body and no content type, fails with
-///   [`ClientError::BadContentType`]. A body that is not valid JSON fails with [`ClientError::BadJson`], and
+///   [`ClientErrorKind::BadContentType`]. A body that is not valid JSON fails with [`ClientErrorKind::BadJson`], and
 ///   so does an empty body that is declared as JSON. An empty body without a content type becomes `null`.
 /// - Any other status: a body that is not declared as JSON, or is not valid, becomes `null`.
 ///
@@ -61,7 +65,7 @@ impl JsonLayer {
     /// Applies `filter` to 2xx responses and to responses with a status in `accept`. The static
     /// response of a fallback is not filtered.
     ///
-    /// A 2xx response without the target value fails with [`ClientError::BadJson`]. This includes an
+    /// A 2xx response without the target value fails with [`ClientErrorKind::BadJson`]. This includes an
     /// empty 2xx body, such as that of a 204, because it is read as `null`. A response with a status in
     /// `accept` becomes `null` instead. All other responses pass unchanged.
     ///
@@ -75,7 +79,7 @@ impl JsonLayer {
         self
     }
 
-    /// Fails a response with [`ClientError::BadJson`] if the document of `merge` would nest too deeply
+    /// Fails a response with [`ClientErrorKind::BadJson`] if the document of `merge` would nest too deeply
     /// because of it. Without this, such a response fails [the merge](Merge::merge) of all responses.
     #[must_use]
     pub fn merge(mut self, merge: Merge) -> Self {
@@ -190,17 +194,28 @@ impl Settings {
                     true => match filter.apply(answer) {
                         Some(answer) => answer,
                         None if accepted => Json::NULL,
-                        None => return Err(ClientError::BadJson),
+                        None => return Err(no_target(filter)),
                     },
                 }
             }
         };
         let fits = self.merge.as_ref().is_none_or(|merge| merge.fits(&answer));
         if !fits {
-            return Err(ClientError::BadJson);
+            let cause = "nested too deeply for the merged document";
+            return Err(ClientError::new(ClientErrorKind::BadJson).caused_by(cause));
         }
         Ok(Response::from_parts(parts, answer))
     }
+}
+
+fn no_target(filter: &FieldFilter) -> ClientError {
+    let target = filter.config().target.as_deref().unwrap_or_default();
+    ClientError::new(ClientErrorKind::BadJson).caused_by(format!("no value at target \"{target}\""))
+}
+
+fn bad_content_type(media_type: Option<&HeaderValue>) -> ClientError {
+    let found = media_type.map_or("none".into(), |value| LogValue::new(value).to_string());
+    ClientError::new(ClientErrorKind::BadContentType).caused_by(format!("content-type: {found}"))
 }
 
 /// Parses the body of `response`. `head` is `true` if the response cannot have a body.
@@ -217,8 +232,9 @@ fn read(response: Response<Bytes>, head: bool) -> Result<Response<Json>, ClientE
     );
     let json = match (parts.status.is_success(), typed) {
         _ if body.is_empty() && (head || no_content || media_type.is_none()) => Json::NULL,
-        (true, true) => Json::parse(body).map_err(|_| ClientError::BadJson)?,
-        (true, false) => return Err(ClientError::BadContentType),
+        (true, true) => Json::parse(body)
+            .map_err(|error| ClientError::new(ClientErrorKind::BadJson).caused_by(error))?,
+        (true, false) => return Err(bad_content_type(media_type)),
         (false, true) => Json::parse(body).unwrap_or(Json::NULL),
         (false, false) => Json::NULL,
     };
@@ -315,8 +331,26 @@ impl AcceptLayer {
         if status.is_success() || listed.contains(&status.as_u16()) {
             Ok(response.into_body())
         } else {
-            let message = format!("the service responded with status {}", status.as_u16());
-            Err(BranchError::new(ErrorKind::Status, message))
+            Err(bad_status(status))
         }
+    }
+}
+
+fn bad_status(status: StatusCode) -> BranchError {
+    let message = format!("the service responded with status {}", status.as_u16());
+    BranchError::new(ErrorKind::Status, message)
+}
+
+/// Returns the error of a failed `result`: that of [`AcceptLayer`] for a response that it does not accept,
+/// and [`branch_error`] for an error.
+///
+/// Pass the function to
+/// [`FallbackLayer::describe_failure`](tower_fanout::layers::FallbackLayer::describe_failure), so that a
+/// branch that a fallback saves keeps its error.
+#[must_use]
+pub fn failure<B>(result: Result<&Response<B>, &ClientError>) -> BranchError {
+    match result {
+        Ok(response) => bad_status(response.status()),
+        Err(error) => branch_error(error.clone()),
     }
 }

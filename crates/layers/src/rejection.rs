@@ -44,6 +44,9 @@ pub enum Rejection {
     /// No endpoint is available for the call. No layer of this crate creates this rejection; your own load
     /// balancer can. Nothing was sent, so a retry repeats the call.
     NoEndpoint,
+    /// This process, or its system, has no file descriptor left for a connection. No layer of this crate
+    /// creates this rejection; a client can.
+    DescriptorLimit,
 }
 
 impl Rejection {
@@ -70,17 +73,19 @@ impl Rejection {
 
     /// Returns the time after which the caller may try again, or `None` if the time is unknown.
     ///
-    /// `CircuitOpen` and `RateLimited` return their own value. `AtCapacity`, `Evicted`, `QueueTimeout` and
-    /// `ClientThrottled` return one second, the shortest `Retry-After` above zero, because a limit and a throttle
-    /// have no estimate of the time. All other rejections return `None`.
+    /// `CircuitOpen` and `RateLimited` return their own value. `AtCapacity`, `Evicted`, `QueueTimeout`,
+    /// `ClientThrottled` and `DescriptorLimit` return one second, the shortest `Retry-After` above zero, because
+    /// they have no estimate of the time. All other rejections return `None`.
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::CircuitOpen { retry_after } => retry_after,
             Self::RateLimited { retry_after } => Some(retry_after),
-            Self::AtCapacity | Self::Evicted | Self::QueueTimeout | Self::ClientThrottled => {
-                Some(Duration::from_secs(1))
-            }
+            Self::AtCapacity
+            | Self::Evicted
+            | Self::QueueTimeout
+            | Self::ClientThrottled
+            | Self::DescriptorLimit => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -99,6 +104,7 @@ impl fmt::Display for Rejection {
             Self::ClientThrottled => "the service rejects most calls",
             Self::RateLimited { .. } => "the quota is exhausted",
             Self::NoEndpoint => "no endpoint is available",
+            Self::DescriptorLimit => "no file descriptor is left for a connection",
         })
     }
 }
@@ -370,6 +376,7 @@ mod tests {
                 retry_after: Duration::ZERO,
             },
             Rejection::NoEndpoint,
+            Rejection::DescriptorLimit,
         ];
         let failures = all
             .iter()

@@ -1,11 +1,12 @@
 //! Opens connections to one downstream: name lookup, TCP, and TLS.
 
 use std::{
+    error::Error,
     future::{Future, Ready, ready},
     io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
     vec,
@@ -24,11 +25,12 @@ use tokio::{
     time::Instant,
 };
 use tower::{Service, ServiceExt};
-use tower_fanout_layers::config::ConfigError;
+use tower_fanout_layers::{AsRejection, Rejection, config::ConfigError};
 
-use super::{ClientConfig, ClientError, endpoint::Endpoint, resolve::Lookup};
+use super::{ClientConfig, ClientError, endpoint::Endpoint, error::find, resolve::Lookup};
 #[cfg(feature = "tls")]
 use super::{ClientTlsConfig, Http2, tls::Tls};
+use crate::log::RateLimit;
 
 /// A [`Service`] that opens connections to one downstream.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ struct Target {
     /// The HTTP/2 mode, which ALPN depends on.
     #[cfg(feature = "tls")]
     mode: Http2,
+    /// The error of the last connection that could not be opened.
+    last_error: Mutex<Option<ClientError>>,
 }
 
 impl Connector {
@@ -61,7 +65,13 @@ impl Connector {
             },
             #[cfg(feature = "tls")]
             mode: config.http2,
+            last_error: Mutex::default(),
         })))
+    }
+
+    /// Returns the error of the last connection that could not be opened.
+    pub(super) fn last_error(&self) -> Option<ClientError> {
+        self.0.last_error().clone()
     }
 }
 
@@ -93,7 +103,26 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let target = Arc::clone(&self.0);
-        Box::pin(async move { target.connect(uri).await.map(TokioIo::new) })
+        Box::pin(async move {
+            let wire = target.connect(uri).await.inspect_err(|error| {
+                warn_of_descriptors(error);
+                *target.last_error() = Some(error.clone());
+            })?;
+            Ok(TokioIo::new(wire))
+        })
+    }
+}
+
+/// Logs that no file descriptor is left, at most once per second in the process.
+fn warn_of_descriptors(error: &ClientError) {
+    static WARNINGS: RateLimit = RateLimit::new(Duration::from_secs(1));
+    if error.as_rejection() == Some(&Rejection::DescriptorLimit)
+        && let Some(suppressed) = WARNINGS.admit()
+    {
+        tracing::warn!(
+            suppressed,
+            "no file descriptor is left to connect to a downstream"
+        );
     }
 }
 
@@ -108,8 +137,8 @@ impl Target {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(remaining()));
-        let stream = tcp.oneshot(uri).await.map_err(|_| ClientError::Connect)?;
-        let stream = stream.into_inner();
+        let stream = tcp.oneshot(uri).await;
+        let stream = stream.map_err(|error| self.tcp_error(&error))?.into_inner();
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let tls = tls.load_full();
@@ -117,6 +146,27 @@ impl Target {
             return Ok(Wire::over_tls(stream, self.http2));
         }
         Ok(Wire::plain(stream, self.http2))
+    }
+
+    /// Returns the error of a TCP connection that `HttpConnector` could not open. Drops the error of
+    /// `HttpConnector` itself, which contains the address.
+    fn tcp_error(&self, error: &(dyn Error + 'static)) -> ClientError {
+        let found = find::<io::Error>(error);
+        let code = found.and_then(io::Error::raw_os_error);
+        ClientError::from_connect(match (code, found.map(io::Error::kind)) {
+            (Some(code), _) => io::Error::from_raw_os_error(code),
+            (None, Some(io::ErrorKind::TimedOut)) => {
+                let message = format!("no response within {:?}", self.timeout);
+                io::Error::new(io::ErrorKind::TimedOut, message)
+            }
+            (None, kind) => io::Error::from(kind.unwrap_or(io::ErrorKind::Other)),
+        })
+    }
+
+    fn last_error(&self) -> MutexGuard<'_, Option<ClientError>> {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,44 +1,66 @@
 //! The error of one attempt.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, sync::Arc};
 
 use h2::Reason;
 use hyper_util::client::legacy;
-use tower_fanout_layers::{AsRejection, Failure, Rejection};
+use tower_fanout_layers::{AsRejection, BoxError, Failure, Rejection};
 
-/// The reason why an attempt has no usable response.
+use crate::tls_error::TlsErrorKind;
+
+/// The reason why an attempt has no usable response: a [kind](Self::kind) or a [`Rejection`], and the
+/// [cause](Self::cause).
 ///
-/// The error contains no address and no part of a body, so that it can be shown to callers.
+/// The `Display` text depends on the kind only. It contains no address and no part of a body, so that it
+/// can be shown to callers. The cause is for logs.
 ///
-/// Layers classify it by its [`Failure`]:
+/// The [`source`](Error::source) is the [`Rejection`] or the [`Failure`], so that layers can classify a
+/// boxed error too. Every status other than 1xx, 304 and the redirects, such as 500, is a response and not
+/// an error.
+#[derive(Clone, Debug)]
+pub struct ClientError(Repr);
+
+#[derive(Clone, Debug)]
+enum Repr {
+    Rejected(Rejection),
+    Failed {
+        kind: ClientErrorKind,
+        cause: Option<Arc<dyn Error + Send + Sync>>,
+    },
+}
+
+/// The kind of a [`ClientError`].
 ///
-/// | error | failure |
+/// Layers classify an error by the [`Failure`] of its kind:
+///
+/// | kind | failure |
 /// |---|---|
-/// | `Dns`, `Connect`, `Tls` | [`Failure::Connect`] |
+/// | `Dns`, `AddressBlocked`, `ConnectRefused`, `Unreachable`, `Connect`, `Tls` | [`Failure::Connect`] |
 /// | `NotProcessed` | [`Failure::NotProcessed`] |
 /// | `Reset` | [`Failure::ConnectionReset`] |
 /// | `BadBody` | [`Failure::TruncatedBody`] |
 /// | `TooLarge` | [`Failure::TooLarge`] |
-/// | `BadHead`, `Redirect`, `BadStatus`, `BadContentType`, `BadJson` | [`Failure::Protocol`] |
-/// | `Rejected` | none; layers use the [`Rejection`] |
+/// | `BadHead`, `BadEncoding`, `Redirect`, `BadStatus`, `BadContentType`, `BadJson` | [`Failure::Protocol`] |
 ///
-/// After the [connect timeout](super::ClientConfig::connect_timeout) the error is that of the step that
-/// was running: `Dns`, `Connect` or `Tls`. Every status other than 1xx and 3xx, such as 500,
-/// is a response and not an error.
+/// After the [connect timeout](super::ClientConfig::connect_timeout) the kind is that of the step that
+/// was running: `Dns`, `Unreachable` or `Tls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ClientError {
-    /// A layer rejected the call.
-    Rejected(Rejection),
+pub enum ClientErrorKind {
     /// The name of the downstream could not be resolved within the connect timeout. For one second
     /// after a failed lookup, all calls fail with this error without another lookup.
     Dns,
-    /// No connection could be opened within the connect timeout, or the address policy allows none of
-    /// the addresses.
+    /// The address policy allows none of the addresses of the downstream.
+    AddressBlocked,
+    /// The host of the downstream refused the connection: nothing listens on the port.
+    ConnectRefused,
+    /// The host or its network is unreachable, or did not respond within the connect timeout.
+    Unreachable,
+    /// No connection could be opened for another reason.
     Connect,
     /// The TLS handshake failed or took longer than the rest of the connect timeout. Also used if the
-    /// downstream rejects the client certificate.
-    Tls,
+    /// downstream rejects the client certificate after the handshake.
+    Tls(TlsErrorKind),
     /// The downstream certainly did not process the request.
     ///
     /// Either the connection was closed before any part of the request was sent, or the downstream
@@ -52,9 +74,10 @@ pub enum ClientError {
     /// or follows more than 16 interim responses (HTTP/1). Also used for a request whose URI, with the
     /// prefix of the endpoint, is not valid.
     BadHead,
-    /// The body is incomplete, or has a content coding although the client sends
-    /// `Accept-Encoding: identity`.
+    /// The body is incomplete.
     BadBody,
+    /// The body has a content coding although the client sends `Accept-Encoding: identity`.
+    BadEncoding,
     /// The body exceeds [`ClientConfig::max_response`](super::ClientConfig::max_response).
     TooLarge,
     /// The status is 3xx other than 304. The client follows no redirects.
@@ -72,124 +95,253 @@ pub enum ClientError {
     BadJson,
 }
 
-impl ClientError {
-    const fn table(self) -> (&'static Failure, &'static str) {
+impl ClientErrorKind {
+    /// Returns the name in logs and metrics, such as `connect_refused`.
+    ///
+    /// `NotProcessed` and `Reset` share the name `reset`, and `BadBody` and `BadEncoding` share `bad_body`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
-            // Never shown: `Display` and `AsRejection` use the rejection itself.
-            Self::Rejected(_) => (&Failure::Other, "rejected"),
-            Self::Dns => (&Failure::Connect, "the host name could not be resolved"),
-            Self::Connect => (&Failure::Connect, "could not connect"),
-            Self::Tls => (&Failure::Connect, "the TLS handshake failed"),
-            Self::NotProcessed => (
-                &Failure::NotProcessed,
-                "the service did not process the request",
-            ),
-            Self::Reset => (
-                &Failure::ConnectionReset,
-                "the connection was closed before the response",
-            ),
-            Self::BadHead => (
-                &Failure::Protocol,
-                "the response head is not valid or is too large",
-            ),
-            Self::BadBody => (
-                &Failure::TruncatedBody,
-                "the response body is incomplete or encoded",
-            ),
-            Self::TooLarge => (&Failure::TooLarge, "the response body is too large"),
-            Self::Redirect => (&Failure::Protocol, "the service responded with a redirect"),
-            Self::BadStatus => (
-                &Failure::Protocol,
-                "the status is not valid for a final response",
-            ),
-            Self::BadContentType => (
-                &Failure::Protocol,
-                "the content type of the response is not JSON",
-            ),
-            Self::BadJson => (&Failure::Protocol, "the response body is not valid JSON"),
+            Self::Dns => "dns_failed",
+            Self::AddressBlocked => "address_blocked",
+            Self::ConnectRefused => "connect_refused",
+            Self::Unreachable => "unreachable",
+            Self::Connect => "connect_failed",
+            Self::Tls(kind) => kind.as_str(),
+            Self::NotProcessed | Self::Reset => "reset",
+            Self::BadHead => "bad_head",
+            Self::BadBody | Self::BadEncoding => "bad_body",
+            Self::TooLarge => "too_large",
+            Self::Redirect => "redirect",
+            Self::BadStatus => "bad_status",
+            Self::BadContentType => "bad_content_type",
+            Self::BadJson => "bad_json",
+        }
+    }
+
+    const fn failure(self) -> &'static Failure {
+        match self {
+            Self::Dns
+            | Self::AddressBlocked
+            | Self::ConnectRefused
+            | Self::Unreachable
+            | Self::Connect
+            | Self::Tls(_) => &Failure::Connect,
+            Self::NotProcessed => &Failure::NotProcessed,
+            Self::Reset => &Failure::ConnectionReset,
+            Self::BadBody => &Failure::TruncatedBody,
+            Self::TooLarge => &Failure::TooLarge,
+            Self::BadHead
+            | Self::BadEncoding
+            | Self::Redirect
+            | Self::BadStatus
+            | Self::BadContentType
+            | Self::BadJson => &Failure::Protocol,
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Dns => "the host name could not be resolved",
+            Self::AddressBlocked => "the address of the service is not allowed",
+            Self::ConnectRefused => "the service refused the connection",
+            Self::Unreachable => "the service is unreachable",
+            Self::Connect => "could not connect",
+            Self::Tls(kind) => kind.message(),
+            Self::NotProcessed => "the service did not process the request",
+            Self::Reset => "the connection was closed before the response",
+            Self::BadHead => "the response head is not valid or is too large",
+            Self::BadBody => "the response body is incomplete",
+            Self::BadEncoding => "the response body has an encoding that was not requested",
+            Self::TooLarge => "the response body is too large",
+            Self::Redirect => "the service responded with a redirect",
+            Self::BadStatus => "the status is not valid for a final response",
+            Self::BadContentType => "the content type of the response is not JSON",
+            Self::BadJson => "the response body is not valid JSON",
+        }
+    }
+}
+
+impl ClientError {
+    /// Creates an error without a cause.
+    #[must_use]
+    pub const fn new(kind: ClientErrorKind) -> Self {
+        Self(Repr::Failed { kind, cause: None })
+    }
+
+    /// Sets the cause of an error that is not a rejection.
+    ///
+    /// The cause reaches logs but not callers. It must not contain a part of a body, a header or a secret.
+    #[must_use]
+    pub fn caused_by(mut self, error: impl Into<BoxError>) -> Self {
+        if let Repr::Failed { cause, .. } = &mut self.0 {
+            *cause = Some(Arc::from(error.into()));
+        }
+        self
+    }
+
+    /// Returns the kind, or `None` if the error is a [`Rejection`].
+    #[must_use]
+    pub const fn kind(&self) -> Option<ClientErrorKind> {
+        match &self.0 {
+            Repr::Rejected(_) => None,
+            Repr::Failed { kind, .. } => Some(*kind),
+        }
+    }
+
+    /// Returns the name of the kind in logs and metrics, `descriptor_limit` for
+    /// [`Rejection::DescriptorLimit`], and `rejected` for another rejection.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match &self.0 {
+            Repr::Rejected(Rejection::DescriptorLimit) => "descriptor_limit",
+            Repr::Rejected(_) => "rejected",
+            Repr::Failed { kind, .. } => kind.as_str(),
+        }
+    }
+
+    /// Returns the cause, such as an error of rustls or of the operating system, or `None` if the kind says
+    /// everything.
+    #[must_use]
+    pub const fn cause(&self) -> Option<&Arc<dyn Error + Send + Sync>> {
+        match &self.0 {
+            Repr::Failed { cause, .. } => cause.as_ref(),
+            Repr::Rejected(_) => None,
         }
     }
 }
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rejected(rejection) => rejection.fmt(f),
-            error => f.write_str(error.table().1),
+        match &self.0 {
+            Repr::Rejected(rejection) => rejection.fmt(f),
+            Repr::Failed { kind, .. } => f.write_str(kind.message()),
         }
     }
 }
 
-/// The source is the [`Rejection`] or the [`Failure`], so that layers can classify a boxed error too.
+/// Two errors are equal if their kind or rejection is; the cause is ignored.
+impl PartialEq for ClientError {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind(), self.as_rejection()) == (other.kind(), other.as_rejection())
+    }
+}
+
+impl Eq for ClientError {}
+
 impl Error for ClientError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Rejected(rejection) => Some(rejection),
-            error => Some(error.table().0),
+        match &self.0 {
+            Repr::Rejected(rejection) => Some(rejection),
+            Repr::Failed { kind, .. } => Some(kind.failure()),
         }
+    }
+}
+
+impl From<ClientErrorKind> for ClientError {
+    fn from(kind: ClientErrorKind) -> Self {
+        Self::new(kind)
     }
 }
 
 impl From<Rejection> for ClientError {
     fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection)
+        Self(Repr::Rejected(rejection))
     }
 }
 
 impl AsRejection for ClientError {
     fn as_rejection(&self) -> Option<&Rejection> {
-        match self {
-            Self::Rejected(rejection) => Some(rejection),
-            _ => None,
+        match &self.0 {
+            Repr::Rejected(rejection) => Some(rejection),
+            Repr::Failed { .. } => None,
         }
     }
 
     fn failure(&self) -> Failure {
-        *self.table().0
+        self.kind().map_or(Failure::Other, |kind| *kind.failure())
     }
 }
 
 impl ClientError {
-    /// Maps an error of hyper's client.
-    pub(super) fn from_hyper(error: legacy::Error) -> Self {
+    /// Maps an error of hyper's client. `connect_error` returns the last error of the connector.
+    pub(super) fn from_hyper(
+        error: legacy::Error,
+        connect_error: impl FnOnce() -> Option<Self>,
+    ) -> Self {
         if let Some(ours) = find::<Self>(&error) {
-            return *ours;
+            return ours.clone();
         }
         #[cfg(feature = "tls")]
-        if super::tls::rejects_client_certificate(find(&error)) {
-            return Self::Tls;
+        if let Some(kind) = super::tls::rejects_client_certificate(find(&error)) {
+            return Self::new(ClientErrorKind::Tls(kind)).caused_by(error);
         }
-        match (find::<h2::Error>(&error), find::<hyper::Error>(&error)) {
-            _ if error.is_connect() => Self::Connect,
+        let (h2, h1) = (find::<h2::Error>(&error), find::<hyper::Error>(&error));
+        let kind = match (h2, h1) {
+            _ if error.is_connect() => ClientErrorKind::Connect,
             // The call was waiting for a connection that another call was opening. The
             // error then wraps neither an error of hyper nor one of h2.
-            (None, None) => Self::Connect,
-            (Some(error), _) => Self::from_stream(error),
-            (None, Some(error)) if error.is_canceled() => Self::NotProcessed,
-            (None, Some(error)) if error.is_parse() => Self::BadHead,
-            _ => Self::Reset,
+            (None, None) => {
+                return connect_error().unwrap_or_else(|| ClientErrorKind::Connect.into());
+            }
+            (Some(error), _) => of_stream(error),
+            (None, Some(error)) if error.is_canceled() => ClientErrorKind::NotProcessed,
+            (None, Some(error)) if error.is_parse() => ClientErrorKind::BadHead,
+            _ => ClientErrorKind::Reset,
+        };
+        // hyper has one error for both limits, and names it to servers only.
+        let too_large = |error: &hyper::Error| error.to_string().contains("too large");
+        if h1.is_some_and(|error| error.is_parse() && too_large(error)) {
+            let limits = "the head exceeds max_head or has more than 100 headers";
+            return Self::new(kind).caused_by(limits);
         }
+        Self::new(kind).caused_by(error)
     }
 
-    /// Maps the error of an HTTP/2 stream that ended before its response
-    /// ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)).
-    fn from_stream(error: &h2::Error) -> Self {
-        let reason = error.reason();
-        let refused = error.is_reset() && reason == Some(Reason::REFUSED_STREAM);
-        let left = error.is_go_away() && reason == Some(Reason::NO_ERROR);
-        if error.is_remote() && (refused || left) {
-            Self::NotProcessed
-        } else if error.is_library() {
-            Self::BadHead
-        } else {
-            Self::Reset
+    /// Maps an error of the operating system from opening a connection.
+    pub(super) fn from_connect(error: io::Error) -> Self {
+        use io::ErrorKind as Io;
+        if is_descriptor_limit(&error) {
+            return Rejection::DescriptorLimit.into();
         }
+        let kind = match error.kind() {
+            Io::ConnectionRefused => ClientErrorKind::ConnectRefused,
+            Io::HostUnreachable | Io::NetworkUnreachable | Io::NetworkDown | Io::TimedOut => {
+                ClientErrorKind::Unreachable
+            }
+            _ => ClientErrorKind::Connect,
+        };
+        Self::new(kind).caused_by(error)
+    }
+}
+
+/// Returns `true` if this process, or the whole system, has no file descriptor left.
+pub(super) fn is_descriptor_limit(error: &io::Error) -> bool {
+    // `io::ErrorKind` has no stable value for them: ENFILE and EMFILE, or WSAEMFILE on Windows.
+    let codes: &[i32] = if cfg!(windows) { &[10_024] } else { &[23, 24] };
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+/// Returns the kind of the error of an HTTP/2 stream that ended before its response
+/// ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)).
+fn of_stream(error: &h2::Error) -> ClientErrorKind {
+    let reason = error.reason();
+    let refused = error.is_reset() && reason == Some(Reason::REFUSED_STREAM);
+    let left = error.is_go_away() && reason == Some(Reason::NO_ERROR);
+    if error.is_remote() && (refused || left) {
+        ClientErrorKind::NotProcessed
+    } else if error.is_library() {
+        ClientErrorKind::BadHead
+    } else {
+        ClientErrorKind::Reset
     }
 }
 
 /// Returns the first error of type `T` among `error`, its sources, and the errors that an
 /// [`io::Error`] wraps.
-fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
+pub(super) fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
     let wrapped = || {
         error
             .downcast_ref::<io::Error>()?
@@ -210,12 +362,34 @@ mod tests {
 
     #[test]
     fn boxed_errors_are_classified_by_their_source() {
-        let boxed = BoxError::from(ClientError::Rejected(Rejection::Deadline));
+        let boxed = BoxError::from(ClientError::from(Rejection::Deadline));
         assert_eq!(boxed.as_rejection(), Some(&Rejection::Deadline));
-        let boxed = BoxError::from(ClientError::NotProcessed);
+        let boxed = BoxError::from(ClientError::new(ClientErrorKind::NotProcessed));
         assert_eq!(
             (boxed.as_rejection(), boxed.failure()),
             (None, Failure::NotProcessed)
         );
+    }
+
+    #[test]
+    fn fault_f41_connect_errors_have_the_kind_of_their_code() {
+        // The codes of Linux: EACCES, ETIMEDOUT, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ENETDOWN.
+        for (code, kind) in [
+            (13, ClientErrorKind::Connect),
+            (110, ClientErrorKind::Unreachable),
+            (111, ClientErrorKind::ConnectRefused),
+            (113, ClientErrorKind::Unreachable),
+            (101, ClientErrorKind::Unreachable),
+            (100, ClientErrorKind::Unreachable),
+        ] {
+            let error = ClientError::from_connect(io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind(), Some(kind), "{code}");
+            let cause = error.cause().unwrap().to_string();
+            assert!(cause.ends_with(&format!("(os error {code})")), "{cause}");
+        }
+        for code in [23, 24] {
+            let error = ClientError::from_connect(io::Error::from_raw_os_error(code));
+            assert_eq!(error.as_rejection(), Some(&Rejection::DescriptorLimit));
+        }
     }
 }

@@ -18,11 +18,11 @@ use hyper_util::client::legacy::ResponseFuture as Head;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    ClientError,
+    ClientError, ClientErrorKind,
     interim::Interim,
     pool::{ConnectionPermit, Pool, Waiting},
 };
-use crate::forward::strip;
+use crate::{forward::strip, log::LogValue};
 
 /// The future of [`Client`](super::Client).
 #[must_use = "futures do nothing unless polled"]
@@ -78,7 +78,7 @@ impl ResponseFuture {
     fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
         loop {
             match &mut self.state {
-                State::Failed(error) => return Poll::Ready(Err(*error)),
+                State::Failed(error) => return Poll::Ready(Err(error.clone())),
                 State::Waiting(waiting) => {
                     self.permit = ready!(waiting.0.as_mut().poll(cx)).ok();
                     let request = mem::take(&mut waiting.1);
@@ -91,10 +91,11 @@ impl ResponseFuture {
                     if let Some(interim) = &self.interim
                         && interim.poll_exceeded(cx).is_ready()
                     {
-                        return Poll::Ready(Err(ClientError::BadHead));
+                        let error = ClientError::new(ClientErrorKind::BadHead);
+                        return Poll::Ready(Err(error.caused_by("more than 16 interim responses")));
                     }
                     let mut partial = PartialResponse::new(
-                        ready!(polled).map_err(ClientError::from_hyper)?,
+                        ready!(polled).map_err(|error| self.pool.error(error))?,
                         self.pool.max_response,
                     )?;
                     let polled = partial.poll(cx);
@@ -132,17 +133,24 @@ impl fmt::Debug for ResponseFuture {
 /// Rejects redirects, statuses of no final response, and content codings that were not requested.
 fn check_head(response: &Response<Incoming>) -> Result<(), ClientError> {
     let status = response.status();
-    let encoded = response
-        .headers()
-        .get(CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity");
-    match status {
-        StatusCode::NOT_MODIFIED => Err(ClientError::BadStatus),
-        _ if status.is_redirection() => Err(ClientError::Redirect),
-        _ if status.is_informational() => Err(ClientError::BadStatus),
-        _ if encoded => Err(ClientError::BadBody),
-        _ => Ok(()),
-    }
+    let encoding = response.headers().get(CONTENT_ENCODING);
+    let kind = match status {
+        StatusCode::NOT_MODIFIED => ClientErrorKind::BadStatus,
+        _ if status.is_redirection() => ClientErrorKind::Redirect,
+        _ if status.is_informational() => ClientErrorKind::BadStatus,
+        _ => {
+            let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") else {
+                return Ok(());
+            };
+            let cause = format!("content-encoding: {}", LogValue::new(encoding));
+            return Err(ClientError::new(ClientErrorKind::BadEncoding).caused_by(cause));
+        }
+    };
+    Err(ClientError::new(kind).caused_by(format!("status {}", status.as_u16())))
+}
+
+fn too_large(max: usize) -> ClientError {
+    ClientError::new(ClientErrorKind::TooLarge).caused_by(format!("more than {max} bytes"))
 }
 
 /// A response whose body is still arriving.
@@ -150,6 +158,8 @@ struct PartialResponse {
     /// The head and the first chunk of the body. Most bodies have one chunk, which is not copied.
     response: Response<Bytes>,
     incoming: Incoming,
+    /// Maximum size of the body.
+    max: usize,
     /// Number of bytes that may still arrive.
     remaining: usize,
     /// All chunks, if there is more than one.
@@ -162,11 +172,12 @@ impl PartialResponse {
         let (mut parts, incoming) = response.into_parts();
         strip(&mut parts.headers);
         if incoming.size_hint().lower() > max as u64 {
-            return Err(ClientError::TooLarge);
+            return Err(too_large(max));
         }
         Ok(Self {
             response: Response::from_parts(parts, Bytes::new()),
             incoming,
+            max,
             remaining: max,
             chunks: BytesMut::new(),
         })
@@ -179,9 +190,10 @@ impl PartialResponse {
             let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
                 break;
             };
-            if let Ok(chunk) = frame.map_err(|_| ClientError::BadBody)?.into_data() {
+            let bad_body = |error| ClientError::new(ClientErrorKind::BadBody).caused_by(error);
+            if let Ok(chunk) = frame.map_err(bad_body)?.into_data() {
                 let remaining = self.remaining.checked_sub(chunk.len());
-                self.remaining = remaining.ok_or(ClientError::TooLarge)?;
+                self.remaining = remaining.ok_or_else(|| too_large(self.max))?;
                 self.add(chunk);
             }
         }

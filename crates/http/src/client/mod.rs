@@ -6,7 +6,7 @@
 //!
 //! The downstream may have closed a pooled connection. If hyper detects this before any part of the
 //! request was sent, it sends the request on another connection within the same attempt. If the
-//! connection breaks later, the attempt fails with [`ClientError::Reset`]. Retries belong to the layers
+//! connection breaks later, the attempt fails with [`ClientErrorKind::Reset`]. Retries belong to the layers
 //! above.
 //!
 //! Dropping the future of a call cancels it. Over HTTP/1 this closes the connection of the call.
@@ -112,12 +112,13 @@ pub use self::tls::{ClientTlsConfig, Identity, TlsVersion, Verify};
 pub use self::{
     config::{ClientConfig, Http2},
     endpoint::validate_endpoint,
-    error::ClientError,
+    error::{ClientError, ClientErrorKind},
     future::ResponseFuture,
     resolve::{AddressPolicy, Resolve, Resolving},
 };
 use self::{endpoint::Endpoint, pool::Pool};
 use crate::forward::strip;
+pub use crate::tls_error::TlsErrorKind;
 
 /// A client for one downstream. See the [module docs](self).
 ///
@@ -202,14 +203,16 @@ impl Service<WithCall<Request<Bytes>>> for Client {
 /// with the URI, `Host` and `Accept-Encoding` of this client. `Accept` defaults to JSON.
 ///
 /// # Errors
-/// [`ClientError::BadHead`] if the prefix of the endpoint and the target do not form a valid URI.
+/// [`ClientErrorKind::BadHead`] if the prefix of the endpoint and the target do not form a valid URI.
 fn prepare(
     request: Request<Bytes>,
     endpoint: &Endpoint,
 ) -> Result<Request<Full<Bytes>>, ClientError> {
     let mut request = request.map(Full::new);
     let target = mem::take(request.uri_mut());
-    *request.uri_mut() = endpoint.uri(target).ok_or(ClientError::BadHead)?;
+    *request.uri_mut() = endpoint.uri(target).ok_or_else(|| {
+        ClientError::new(ClientErrorKind::BadHead).caused_by("the URI of the request is not valid")
+    })?;
     let headers = request.headers_mut();
     strip(headers);
     headers.remove(CONTENT_LENGTH);

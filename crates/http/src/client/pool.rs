@@ -19,7 +19,7 @@ use hyper_util::{
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tower_fanout_layers::config::ConfigError;
 
-use super::{ClientConfig, connect::Connector, endpoint::Endpoint};
+use super::{ClientConfig, ClientError, connect::Connector, endpoint::Endpoint};
 
 type Legacy = legacy::Client<Connector, Full<Bytes>>;
 
@@ -33,7 +33,6 @@ pub(super) struct Pool {
     /// `true` if every connection uses HTTP/2 by prior knowledge.
     pub(super) http2: bool,
     pub(super) max_response: usize,
-    #[cfg(feature = "tls")]
     pub(super) connector: Connector,
 }
 
@@ -64,7 +63,6 @@ impl Pool {
             permits: max.map(|max| Arc::new(Semaphore::new(max))),
             http2,
             max_response: config.max_response,
-            #[cfg(feature = "tls")]
             connector,
         })
     }
@@ -77,6 +75,11 @@ impl Pool {
             // A valid config has at least one connection, so the divisor is not zero.
             several => several[self.next.fetch_add(1, Relaxed) % several.len()].request(request),
         }
+    }
+
+    /// Maps an error of hyper's client.
+    pub(super) fn error(&self, error: legacy::Error) -> ClientError {
+        ClientError::from_hyper(error, || self.connector.last_error())
     }
 
     /// Acquires a permit for one call, or starts to wait for one.

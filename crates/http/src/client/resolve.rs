@@ -6,14 +6,18 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    net::TcpSocket,
+    time::{Instant, timeout},
+};
+use tower_fanout_layers::Rejection;
 
-use super::{ClientConfig, ClientError};
+use super::{ClientConfig, ClientError, ClientErrorKind, error::is_descriptor_limit};
 
 /// Time during which a failed lookup is not repeated.
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
@@ -21,7 +25,7 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 /// Resolves host names to IP addresses.
 ///
 /// The client calls the resolver for each new connection and caches no addresses. After a failed lookup,
-/// calls fail with [`ClientError::Dns`] for one second without another lookup. An endpoint with an IP
+/// calls fail with [`ClientErrorKind::Dns`] for one second without another lookup. An endpoint with an IP
 /// address is not resolved.
 pub trait Resolve: fmt::Debug + Send + Sync {
     /// Resolves `name` to its addresses, in order of preference.
@@ -31,7 +35,8 @@ pub trait Resolve: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// The future resolves to an [`io::Error`] if the name does not exist or the lookup fails. An empty
-    /// list has the same effect. The client discards the error and returns [`ClientError::Dns`].
+    /// list has the same effect. The error is the [cause](ClientError::cause) of the
+    /// [`ClientErrorKind::Dns`] that the client returns.
     fn resolve(&self, name: &str) -> Resolving;
 }
 
@@ -165,9 +170,9 @@ fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
 pub(super) struct Lookup {
     resolver: Arc<dyn Resolve>,
     allow_addresses: AddressPolicy,
-    /// The end of the time during which a failed lookup is not repeated. `None` if no lookup has
-    /// failed.
-    failed_until: Mutex<Option<Instant>>,
+    /// The error of the last failed lookup, and the end of the time during which the lookup is not
+    /// repeated. `None` if no lookup has failed.
+    failed: Mutex<Option<(Instant, ClientError)>>,
 }
 
 impl Lookup {
@@ -175,15 +180,16 @@ impl Lookup {
         Self {
             resolver: Arc::clone(&config.resolver),
             allow_addresses: config.allow_addresses,
-            failed_until: Mutex::default(),
+            failed: Mutex::default(),
         }
     }
 
     /// Returns the allowed addresses of `host`, which is a name or an IP address.
     ///
     /// # Errors
-    /// - [`ClientError::Dns`] if the lookup fails, returns no addresses, or takes longer than `time`.
-    /// - [`ClientError::Connect`] if the policy allows none of the addresses.
+    /// - [`ClientErrorKind::Dns`] if the lookup fails, returns no addresses, or takes longer than `time`.
+    /// - [`Rejection::DescriptorLimit`] if the lookup fails because no file descriptor is left.
+    /// - [`ClientErrorKind::AddressBlocked`] if the policy allows none of the addresses.
     pub(super) async fn find(
         &self,
         host: &str,
@@ -193,9 +199,15 @@ impl Lookup {
             Ok(address) => vec![address],
             Err(_) => self.look_up(host, time).await?,
         };
-        let found = addresses.len();
-        addresses.retain(|address| self.allow_addresses.allows(*address));
-        if addresses.len() < found {
+        let mut blocked = Vec::new();
+        addresses.retain(|address| {
+            let allowed = self.allow_addresses.allows(*address);
+            if !allowed {
+                blocked.push(*address);
+            }
+            allowed
+        });
+        if !blocked.is_empty() {
             tracing::warn!(
                 reason = "ssrf",
                 host,
@@ -203,37 +215,42 @@ impl Lookup {
             );
         }
         if addresses.is_empty() {
-            return Err(ClientError::Connect);
+            let cause = format!("the address policy allows none of {blocked:?}");
+            return Err(ClientError::new(ClientErrorKind::AddressBlocked).caused_by(cause));
         }
         Ok(addresses)
     }
 
     async fn look_up(&self, host: &str, time: Duration) -> Result<Vec<IpAddr>, ClientError> {
-        if self.with_failed_until(|failed_until| {
-            failed_until.is_some_and(|until| Instant::now() < until)
-        }) {
-            return Err(ClientError::Dns);
+        if let Some((until, error)) = &*self.failed()
+            && Instant::now() < *until
+        {
+            return Err(error.clone());
         }
         let found = timeout(time, self.resolver.resolve(host)).await;
-        match found {
-            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-            _ => {
-                self.with_failed_until(|failed_until| {
-                    *failed_until = Some(Instant::now() + NEGATIVE_TTL)
-                });
-                Err(ClientError::Dns)
-            }
+        let cause = match found {
+            Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
+            Ok(Ok(_)) => io::Error::other("the name has no addresses"),
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::other(format!("no result within {time:?}")),
+        };
+        if is_descriptor_limit(&cause) || no_descriptor_is_left() {
+            return Err(Rejection::DescriptorLimit.into());
         }
+        let error = ClientError::new(ClientErrorKind::Dns).caused_by(cause);
+        *self.failed() = Some((Instant::now() + NEGATIVE_TTL, error.clone()));
+        Err(error)
     }
 
-    fn with_failed_until<T>(&self, access: impl FnOnce(&mut Option<Instant>) -> T) -> T {
-        access(
-            &mut self
-                .failed_until
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+    fn failed(&self) -> MutexGuard<'_, Option<(Instant, ClientError)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns `true` if no file descriptor can be opened. `getaddrinfo` needs some of its own, and its error
+/// does not tell whether it got them.
+fn no_descriptor_is_left() -> bool {
+    TcpSocket::new_v4().is_err_and(|error| is_descriptor_limit(&error))
 }
 
 #[cfg(test)]

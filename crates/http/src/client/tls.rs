@@ -1,26 +1,30 @@
 //! TLS to a downstream: verification of its certificate, and client authentication.
 
 use std::{
-    fmt,
-    sync::{Arc, OnceLock},
+    fmt, io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use rustls::{
     AlertDescription, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        WantsClientCert,
+        ResolvesClientCert, WantsClientCert,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_fanout_layers::{ConfigError, config};
 
-use super::{ClientConfig, ClientError, Http2};
+use super::{ClientConfig, ClientError, ClientErrorKind, Http2, TlsErrorKind, error::find};
 use crate::pem::{certificates, provider, roots};
 
 /// The ALPN protocol id of HTTP/2.
@@ -99,6 +103,7 @@ pub enum Verify {
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
+    without_identity: Arc<NoIdentity>,
 }
 
 impl Tls {
@@ -108,7 +113,12 @@ impl Tls {
         let name = name.try_into().map_err(|_| {
             ConfigError::new("tls.server_name", "must be a DNS name or an IP address")
         })?;
-        let mut rustls = tls.client_auth(tls.server_verification(host)?)?;
+        let without_identity = Arc::<NoIdentity>::default();
+        let builder = tls.server_verification(host)?;
+        let mut rustls = match &tls.identity {
+            Some(identity) => identity.authenticate(builder)?,
+            None => builder.with_client_cert_resolver(Arc::clone(&without_identity) as _),
+        };
         rustls.alpn_protocols = match config.http2 {
             Http2::Off => vec![],
             Http2::PriorKnowledge { .. } => vec![H2.to_vec()],
@@ -117,23 +127,59 @@ impl Tls {
         Ok(Self {
             connector: Arc::new(rustls).into(),
             name,
+            without_identity,
         })
     }
 
     /// Performs the TLS handshake on `stream`.
     ///
     /// # Errors
-    /// [`ClientError::Tls`] if the handshake fails or takes longer than `time`.
+    /// [`ClientErrorKind::Tls`] if the handshake fails or takes longer than `time`.
     pub(super) async fn secure(
         &self,
         stream: TcpStream,
         time: Duration,
     ) -> Result<TlsStream<TcpStream>, ClientError> {
         let handshake = self.connector.connect(self.name.clone(), stream);
-        match timeout(time, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
-            _ => Err(ClientError::Tls),
+        let (kind, cause) = match timeout(time, handshake).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => (self.kind(&error), error),
+            Err(_) => {
+                let message = format!("the handshake took longer than {time:?}");
+                (TlsErrorKind::Failed, io::Error::other(message))
+            }
+        };
+        Err(ClientError::new(ClientErrorKind::Tls(kind)).caused_by(cause))
+    }
+
+    fn kind(&self, error: &io::Error) -> TlsErrorKind {
+        let alert = find::<Error>(error);
+        let generic = Error::AlertReceived(AlertDescription::HandshakeFailure);
+        match rejects_client_certificate(alert) {
+            Some(kind) => kind,
+            // With TLS 1.2, OpenSSL sends this alert if the client certificate is missing.
+            None if alert == Some(&generic) && self.without_identity.requested.load(Relaxed) => {
+                TlsErrorKind::ClientCertRequired
+            }
+            None => TlsErrorKind::of_io(error),
         }
+    }
+}
+
+/// Sends no client certificate, and remembers that the downstream requested one.
+#[derive(Debug, Default)]
+struct NoIdentity {
+    requested: AtomicBool,
+}
+
+impl ResolvesClientCert for NoIdentity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.requested.store(true, Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 
@@ -179,23 +225,19 @@ impl ClientTlsConfig {
         };
         Ok(builder.with_root_certificates(roots))
     }
+}
 
-    /// Completes the rustls config with the client certificate, if there is one.
-    fn client_auth(&self, builder: Builder) -> Result<rustls::ClientConfig, ConfigError> {
-        let Some(Identity { chain, key }) = &self.identity else {
-            return Ok(builder.with_no_client_auth());
-        };
-        let chain = certificates(chain).ok_or_else(|| {
-            ConfigError::new(
-                "tls.identity",
-                "certificate chain must be in PEM format and not empty",
-            )
-        })?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| ConfigError::new("tls.identity", "private key must be in PEM format"))?;
-        builder.with_client_auth_cert(chain, key).map_err(|_| {
-            ConfigError::new("tls.identity", "private key does not match the certificate")
-        })
+impl Identity {
+    /// Completes the rustls config with the client certificate.
+    fn authenticate(&self, builder: Builder) -> Result<rustls::ClientConfig, ConfigError> {
+        let error = |message| ConfigError::new("tls.identity", message);
+        let chain = certificates(&self.chain)
+            .ok_or_else(|| error("certificate chain must be in PEM format and not empty"))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|_| error("private key must be in PEM format"))?;
+        builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|_| error("private key does not match the certificate"))
     }
 }
 
@@ -211,14 +253,14 @@ fn system_roots() -> Option<Arc<RootCertStore>> {
     (!roots.is_empty()).then(|| Arc::clone(roots))
 }
 
-/// Returns `true` if `error` says that the downstream rejected the client certificate.
+/// Returns a kind if `error` says that the downstream rejected the client certificate or its absence.
 ///
 /// In TLS 1.3 the alert arrives after the client has finished its handshake
 /// ([RFC 8446 §4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)), possibly after it
 /// has sent a request. The downstream does not read that request.
-pub(super) fn rejects_client_certificate(error: Option<&Error>) -> bool {
+pub(super) fn rejects_client_certificate(error: Option<&Error>) -> Option<TlsErrorKind> {
     use AlertDescription as Alert;
-    matches!(
+    let rejects = matches!(
         error,
         Some(Error::AlertReceived(
             Alert::CertificateRequired
@@ -230,7 +272,8 @@ pub(super) fn rejects_client_certificate(error: Option<&Error>) -> bool {
                 | Alert::UnknownCA
                 | Alert::AccessDenied
         ))
-    )
+    );
+    rejects.then_some(TlsErrorKind::ClientCertRequired)
 }
 
 /// Accepts any certificate whose private key the server holds.

@@ -1,13 +1,20 @@
 //! Request data in log lines.
 //!
 //! [`LogValue`] makes a value of a request safe to log. [`RequestSpanLayer`] adds the ids of a request
-//! to all of its log lines.
+//! to all of its log lines. [`ErrorChain`] shows an error with its sources, and [`RateLimit`] limits repeated
+//! lines.
 
+mod error_chain;
+mod rate_limit;
 mod span;
 
 use std::fmt::{self, Write};
 
-pub use self::span::{InstrumentedBody, RequestSpan, RequestSpanLayer};
+pub use self::{
+    error_chain::ErrorChain,
+    rate_limit::RateLimit,
+    span::{InstrumentedBody, RequestSpan, RequestSpanLayer},
+};
 
 /// Maximum number of characters that are shown.
 const MAX_CHARS: usize = 256;

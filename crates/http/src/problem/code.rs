@@ -106,8 +106,8 @@ codes! {
     UpstreamUnavailable = 503 "upstream_unavailable" "Required services are not available",
     /// Status 503: no keys are available to check tokens with. Sent by `JwtLayer`, with `Retry-After`.
     AuthUnavailable = 503 "auth_unavailable" "Tokens cannot be checked now",
-    /// Status 503: the server is overloaded. Sent for the rejections of a concurrency limit or a throttle:
-    /// `AtCapacity`, `Evicted`, `QueueTimeout` and `ClientThrottled`.
+    /// Status 503: the server is overloaded. Sent for the rejections `AtCapacity`, `Evicted`, `QueueTimeout`,
+    /// `ClientThrottled` and `DescriptorLimit`.
     Overloaded = 503 "overloaded" "The server is overloaded",
     /// Status 503: the server is shutting down. Sent by handlers.
     Stopping = 503 "stopping" "The server is stopping",

@@ -289,13 +289,13 @@ impl Problem {
 }
 
 /// Converts a rejection: of a layer in front of your service, or of a downstream call
-/// (`ClientError::Rejected`).
+/// (`ClientError`).
 ///
 /// | rejection | code |
 /// |---|---|
 /// | `AttemptTimeout`, `Deadline`, `DeadlineBeforeSend` | [`Code::UpstreamTimeout`], 504 |
 /// | `CircuitOpen`, `NoEndpoint` | [`Code::UpstreamUnavailable`], 503 |
-/// | `AtCapacity`, `Evicted`, `QueueTimeout`, `ClientThrottled` | [`Code::Overloaded`], 503 |
+/// | `AtCapacity`, `Evicted`, `QueueTimeout`, `ClientThrottled`, `DescriptorLimit` | [`Code::Overloaded`], 503 |
 /// | `RateLimited` | [`Code::RateLimited`], 429 |
 /// | all others | [`Code::Internal`], 500 |
 ///
@@ -313,7 +313,8 @@ impl From<Rejection> for Problem {
             Rejection::AtCapacity
             | Rejection::Evicted
             | Rejection::QueueTimeout
-            | Rejection::ClientThrottled => Code::Overloaded,
+            | Rejection::ClientThrottled
+            | Rejection::DescriptorLimit => Code::Overloaded,
             Rejection::RateLimited { .. } => Code::RateLimited,
             _ => Code::Internal,
         };

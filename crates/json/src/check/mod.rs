@@ -45,14 +45,19 @@ pub struct Json {
 /// The error returned by [`Json::parse`] for text that is not a valid JSON value, or that is nested
 /// deeper than [`MAX_DEPTH`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadJson;
+pub enum BadJson {
+    /// The text is not exactly one valid value in UTF-8.
+    Invalid,
+    /// The value is nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+}
 
 impl fmt::Display for BadJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "not a valid JSON value, or nested deeper than {MAX_DEPTH} levels"
-        )
+        match self {
+            Self::Invalid => f.write_str("not a valid JSON value"),
+            Self::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels"),
+        }
     }
 }
 
@@ -80,7 +85,7 @@ impl Json {
     /// Returns [`BadJson`] if `text` is not exactly one valid value, or if the value is nested
     /// deeper than [`MAX_DEPTH`].
     pub fn parse(mut text: Bytes) -> Result<Self, BadJson> {
-        let value = parse::check(&text).ok_or(BadJson)?;
+        let value = parse::check(&text)?;
         text.truncate(value.range.end);
         text.advance(value.range.start);
         Ok(Self {

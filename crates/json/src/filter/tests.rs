@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_fanout_http::client::ClientError;
+use tower_fanout_http::client::ClientErrorKind;
 
 use super::*;
 use crate::{check::depth, response::JsonLayer};
@@ -94,7 +94,11 @@ async fn a_missing_target_is_a_bad_json_failure() {
         });
         let filtered = JsonLayer::new().filter(filter, []).layer(service);
         let error = filtered.oneshot(Request::new(Bytes::new())).await;
-        assert_eq!(error.unwrap_err(), ClientError::BadJson, "{answer}");
+        assert_eq!(
+            error.unwrap_err(),
+            ClientErrorKind::BadJson.into(),
+            "{answer}"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use tokio::time::{Instant, advance};
 use tower::ServiceExt;
 use tower_fanout::ErrorKind;
-use tower_fanout_http::client::{AddressPolicy, Client, ClientError, Resolve, Resolving};
+use tower_fanout_http::client::{AddressPolicy, Client, ClientErrorKind, Resolve, Resolving};
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
 use crate::{at, call_json, get, kind};
@@ -121,13 +121,13 @@ async fn fault_i6_connects_only_to_allowed_addresses() {
     ] {
         let client = named(&server, &Names::new(&[Addresses(addresses)]), allowed);
         let error = client.oneshot(get("/")).await.unwrap_err();
-        assert_eq!(error, ClientError::Connect);
+        assert_eq!(error.kind(), Some(ClientErrorKind::AddressBlocked));
     }
     // The policy also applies to an address in the endpoint.
     let with_address = at(&server.url(), |config| {
         config.allow_addresses = AddressPolicy::Public
     });
-    assert_eq!(kind(&with_address).await, ErrorKind::ConnectFailed);
+    assert_eq!(kind(&with_address).await, ErrorKind::AddressBlocked);
     assert_eq!(server.stats().connections, 0);
 }
 
@@ -140,6 +140,6 @@ async fn fault_i6_checks_the_addresses_of_each_lookup() {
     ]);
     let client = named(&server, &names, AddressPolicy::Private);
     assert_eq!(call_json(&client).await.unwrap().as_raw(), "1");
-    assert_eq!(kind(&client).await, ErrorKind::ConnectFailed);
+    assert_eq!(kind(&client).await, ErrorKind::AddressBlocked);
     assert_eq!((server.stats().connections, names.lookups()), (1, 2));
 }

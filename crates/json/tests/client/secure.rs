@@ -1,15 +1,21 @@
 //! Tests of TLS to a downstream.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    error::Error as _,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use tower::ServiceExt;
 use tower_fanout::{
     ErrorKind,
     layers::{AsRejection, Failure},
 };
-use tower_fanout_http::client::{
-    Client, ClientConfig, ClientError, ClientTlsConfig, Http2, Identity, Resolve, Resolving,
-    TlsVersion, Verify,
+use tower_fanout_http::{
+    client::{
+        Client, ClientConfig, ClientTlsConfig, Http2, Identity, Resolve, Resolving, TlsVersion,
+        Verify,
+    },
+    log::ErrorChain,
 };
 use tower_fanout_json::branch_error;
 use tower_fanout_testkit::fault_server::{
@@ -61,47 +67,128 @@ async fn trusts_certificates_of_the_configured_ca() {
     }
 }
 
+/// Makes one call. Returns the kind of its error and the text of the cause.
+async fn refusal(client: Client) -> (ErrorKind, String) {
+    let error = client.oneshot(get("/")).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Connect);
+    let error = branch_error(error);
+    let cause = ErrorChain(error.source().expect("a TLS error has a cause")).to_string();
+    (error.kind(), cause)
+}
+
 #[tokio::test]
-async fn fault_f36_sends_nothing_without_a_valid_certificate() {
+async fn fault_f36_f42_sends_nothing_without_a_valid_certificate() {
     let authority = CertificateAuthority::new();
-    let good = authority.issue(&["localhost"]);
-    for wrong in [
-        ServerTls::new(&authority.issue_expired(&["localhost"])),
-        ServerTls::new(&authority.issue(&["elsewhere"])),
-        ServerTls::new(&Certificate::self_signed(&["localhost"])),
-        ServerTls::new(&CertificateAuthority::new().issue(&["localhost"])),
-        ServerTls::new(&authority.issue_client("localhost")),
-        ServerTls::protocol_version_alert(),
-        ServerTls::plain_http(),
-        ServerTls::reset(),
+    let names = &["localhost"];
+    for (certificate, kind, cause) in [
+        (
+            authority.issue_expired(names),
+            ErrorKind::TlsExpired,
+            "certificate expired",
+        ),
+        (
+            authority.issue_not_yet_valid(names),
+            ErrorKind::TlsExpired,
+            "certificate not valid yet",
+        ),
+        (
+            authority.issue(&["elsewhere"]),
+            ErrorKind::TlsWrongName,
+            "not valid for name \"localhost\"",
+        ),
+        (
+            Certificate::self_signed(names),
+            ErrorKind::TlsUntrustedIssuer,
+            "UnknownIssuer",
+        ),
+        (
+            Certificate::self_signed_ca(names),
+            ErrorKind::TlsUntrustedIssuer,
+            "CaUsedAsEndEntity",
+        ),
+        (
+            CertificateAuthority::new().issue(names),
+            ErrorKind::TlsUntrustedIssuer,
+            "UnknownIssuer",
+        ),
+        (
+            authority.issue_client("localhost"),
+            ErrorKind::TlsFailed,
+            "extended key usage",
+        ),
     ] {
-        let server = server(&wrong).await;
-        let client = trusting(&server, &authority, |_| {});
-        let error = client.oneshot(get("/")).await.unwrap_err();
-        assert_eq!(
-            (error, error.failure()),
-            (ClientError::Tls, Failure::Connect),
-            "{wrong:?}"
-        );
-        assert_eq!(branch_error(error).kind(), ErrorKind::TlsFailed);
+        let server = server(&ServerTls::new(&certificate)).await;
+        let (found, text) = refusal(trusting(&server, &authority, |_| {})).await;
+        assert_eq!(found, kind, "{text}");
+        assert!(text.contains(cause), "{text}");
         assert!(server.stats().requests.is_empty());
     }
-    let old = server(&ServerTls::new(&good).tls_1_2()).await;
-    let client = trusting(&old, &authority, |tls| tls.min_version = TlsVersion::V1_3);
-    assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
+}
+
+#[tokio::test]
+async fn fault_f42_a_failed_handshake_has_its_kind_and_cause() {
+    let authority = CertificateAuthority::new();
+    let good = ServerTls::new(&authority.issue(&["localhost"]));
+    let ssh = Fault::new().send("SSH-2.0-OpenSSH_9.6\r\n").close();
+    let smtp = Fault::new().send("220 mail.example ESMTP\r\n").close();
+    let handshake_failure = Fault::new().send([21, 3, 3, 0, 2, 2, 40]).close();
+    for (tls, kind, cause) in [
+        (
+            ServerTls::protocol_version_alert(),
+            ErrorKind::TlsProtocol,
+            "ProtocolVersion",
+        ),
+        (
+            ServerTls::broken(handshake_failure),
+            ErrorKind::TlsProtocol,
+            "HandshakeFailure",
+        ),
+        (good.tls_1_2(), ErrorKind::TlsProtocol, "ProtocolVersion"),
+        (
+            ServerTls::plain_http(),
+            ErrorKind::TlsNotTls,
+            "InvalidContentType",
+        ),
+        (
+            ServerTls::broken(ssh),
+            ErrorKind::TlsNotTls,
+            "InvalidContentType",
+        ),
+        (
+            ServerTls::broken(smtp),
+            ErrorKind::TlsNotTls,
+            "InvalidContentType",
+        ),
+        (ServerTls::reset(), ErrorKind::TlsFailed, "reset by peer"),
+        (
+            ServerTls::broken(Fault::new().close()),
+            ErrorKind::TlsFailed,
+            "handshake eof",
+        ),
+    ] {
+        let server = server(&tls).await;
+        let client = trusting(&server, &authority, |tls| {
+            tls.min_version = TlsVersion::V1_3;
+        });
+        let (found, text) = refusal(client).await;
+        assert_eq!(found, kind, "{text}");
+        assert!(text.contains(cause), "{text}");
+    }
     // The root certificates of the system do not include the authority of this test either.
-    let unknown = server(&ServerTls::new(&good)).await;
+    let unknown = server(&ServerTls::new(&authority.issue(&["localhost"]))).await;
     let config = ClientConfig::default();
     if let Ok(client) = Client::new(&unknown.url().parse().unwrap(), config) {
-        assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
+        assert_eq!(kind(&client).await, ErrorKind::TlsUntrustedIssuer);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f36_connect_timeout_limits_the_handshake() {
+async fn fault_f36_f42_connect_timeout_limits_the_handshake() {
     let server = server(&ServerTls::stall()).await;
     let client = trusting(&server, &CertificateAuthority::new(), |_| {});
-    assert_eq!(kind(&client).await, ErrorKind::TlsFailed);
+    let (kind, cause) = refusal(client).await;
+    assert_eq!(kind, ErrorKind::TlsFailed);
+    assert!(cause.contains("the handshake took longer"), "{cause}");
 }
 
 #[tokio::test]
@@ -124,16 +211,16 @@ async fn server_name_overrides_the_host_of_the_endpoint() {
 }
 
 #[tokio::test]
-async fn fault_f36_sends_the_client_certificate() {
+async fn fault_f36_f42_sends_the_client_certificate() {
     let (authority, clients) = (CertificateAuthority::new(), CertificateAuthority::new());
     let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client_cert(&clients);
     for tls in [tls.clone(), tls.tls_1_2()] {
         let server = server(&tls).await;
         for (certificate, expected) in [
-            (None, Err(ErrorKind::TlsFailed)),
+            (None, Err(ErrorKind::TlsClientCertRequired)),
             (
                 Some(CertificateAuthority::new().issue_client("gateway")),
-                Err(ErrorKind::TlsFailed),
+                Err(ErrorKind::TlsClientCertRequired),
             ),
             (Some(clients.issue_client("gateway")), Ok(())),
         ] {

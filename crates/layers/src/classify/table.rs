@@ -24,7 +24,7 @@ pub(crate) const fn cut_off(cause: Cause, elapsed: Duration) -> Class {
 /// A duration just below the threshold.
 pub(crate) const SHORT: Duration = Duration::from_millis(99);
 
-pub(crate) const ROWS: [Class; 32] = [
+pub(crate) const ROWS: [Class; 33] = [
     Class::Success,
     Class::NonRetryable(404),
     Class::NonRetryable(501),
@@ -59,6 +59,7 @@ pub(crate) const ROWS: [Class; 32] = [
     }),
     Class::Rejected(Rejection::DeadlineBeforeSend),
     Class::Rejected(Rejection::NoEndpoint),
+    Class::Rejected(Rejection::DescriptorLimit),
 ];
 
 /// Checks an effect of all classes: it must be `usual`, except for the classes in `others`.

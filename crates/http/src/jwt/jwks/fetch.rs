@@ -1,5 +1,7 @@
 //! One fetch of a JWK Set.
 
+use std::{error::Error, fmt};
+
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header::ACCEPT};
 use tokio::time::timeout;
@@ -7,7 +9,11 @@ use tower::{Service, ServiceExt};
 use tower_fanout_layers::labels;
 
 use super::JwksConfig;
-use crate::client::ClientError;
+use crate::{
+    client::{ClientError, ClientErrorKind},
+    jwt::keys::KeyError,
+    log::ErrorChain,
+};
 
 labels! {
     /// Outcome of a fetch of keys, for logs and metrics.
@@ -27,21 +33,89 @@ labels! {
         /// The response is not a JWK Set, has more than
         /// [`JwksConfig::max_keys`](field@super::JwksConfig::max_keys) keys, has two usable keys with the same
         /// `kid`, or no key of it can be used. Also used for
-        /// [`ClientError::BadHead`], [`ClientError::BadContentType`] and [`ClientError::BadJson`].
+        /// [`ClientErrorKind::BadHead`], [`ClientErrorKind::BadContentType`] and [`ClientErrorKind::BadJson`].
         Invalid = "invalid",
     }
 }
 
-impl From<ClientError> for FetchOutcome {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::TooLarge => Self::TooLarge,
-            ClientError::Redirect | ClientError::BadStatus => Self::Status,
-            ClientError::BadHead | ClientError::BadContentType | ClientError::BadJson => {
-                Self::Invalid
-            }
-            _ => Self::Unreachable,
+/// The error of a fetch of keys. The [`source`](Error::source) is the error of the client or of the keys.
+#[derive(Clone, Debug)]
+pub struct FetchError {
+    outcome: FetchOutcome,
+    cause: Option<Cause>,
+}
+
+#[derive(Clone, Debug)]
+enum Cause {
+    Client(ClientError),
+    Keys(KeyError),
+    Status(StatusCode),
+}
+
+impl FetchError {
+    /// Returns the outcome, which is not [`FetchOutcome::Ok`].
+    #[must_use]
+    pub const fn outcome(&self) -> FetchOutcome {
+        self.outcome
+    }
+
+    /// Returns the name of the client's error, such as `tls_expired` or `descriptor_limit`, or `None` if the
+    /// client returned a response or the fetch timed out.
+    #[must_use]
+    pub fn kind(&self) -> Option<&'static str> {
+        match &self.cause {
+            Some(Cause::Client(error)) => Some(error.name()),
+            _ => None,
         }
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind().unwrap_or(self.outcome.as_str()))?;
+        match &self.cause {
+            // The source of a client's error is its class, so its cause is written here.
+            Some(Cause::Client(error)) => match error.cause() {
+                Some(cause) => write!(f, ": {}", ErrorChain(&**cause)),
+                None => Ok(()),
+            },
+            Some(Cause::Keys(error)) => write!(f, ": {error}"),
+            Some(Cause::Status(status)) => write!(f, ": {status}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for FetchError {}
+
+impl From<FetchOutcome> for FetchError {
+    fn from(outcome: FetchOutcome) -> Self {
+        let cause = None;
+        Self { outcome, cause }
+    }
+}
+
+impl From<ClientError> for FetchError {
+    fn from(error: ClientError) -> Self {
+        let outcome = match error.kind() {
+            Some(ClientErrorKind::TooLarge) => FetchOutcome::TooLarge,
+            Some(ClientErrorKind::Redirect | ClientErrorKind::BadStatus) => FetchOutcome::Status,
+            Some(
+                ClientErrorKind::BadHead
+                | ClientErrorKind::BadContentType
+                | ClientErrorKind::BadJson,
+            ) => FetchOutcome::Invalid,
+            _ => FetchOutcome::Unreachable,
+        };
+        let cause = Some(Cause::Client(error));
+        Self { outcome, cause }
+    }
+}
+
+impl From<KeyError> for FetchError {
+    fn from(error: KeyError) -> Self {
+        let (outcome, cause) = (FetchOutcome::Invalid, Some(Cause::Keys(error)));
+        Self { outcome, cause }
     }
 }
 
@@ -52,7 +126,7 @@ pub(super) async fn fetch<S>(
     service: &mut S,
     target: &Uri,
     config: &JwksConfig,
-) -> Result<Bytes, FetchOutcome>
+) -> Result<Bytes, FetchError>
 where
     S: Service<Request<Bytes>, Response = Response<Bytes>, Error = ClientError>,
 {
@@ -61,13 +135,16 @@ where
     request.headers_mut().insert(ACCEPT, KEYS);
     let answer = async { service.ready().await?.call(request).await };
     let answer = timeout(config.timeout, answer).await;
-    let answer = answer.map_err(|_| FetchOutcome::Timeout)??;
+    let answer = answer.map_err(|_| FetchError::from(FetchOutcome::Timeout))??;
     if answer.status() != StatusCode::OK {
-        return Err(FetchOutcome::Status);
+        return Err(FetchError {
+            outcome: FetchOutcome::Status,
+            cause: Some(Cause::Status(answer.status())),
+        });
     }
     // The client may have a larger limit of its own.
     if answer.body().len() > config.max_body {
-        return Err(FetchOutcome::TooLarge);
+        return Err(FetchOutcome::TooLarge.into());
     }
     Ok(answer.into_body())
 }

@@ -26,7 +26,7 @@ use tower_fanout_layers::config::{ConfigError, Validate};
 use self::poll::{Flight, Poller, Shared};
 pub use self::{
     config::{JwksConfig, Start},
-    fetch::FetchOutcome,
+    fetch::{FetchError, FetchOutcome},
     url::JwksUrl,
 };
 use super::keys::{KeySet, Unavailable};
@@ -47,19 +47,19 @@ struct Handle {
 }
 
 /// An error for a [`Jwks`] that could not start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum StartError {
     /// A value of the config is invalid, or the client cannot be built.
     Config(ConfigError),
-    /// The first fetch failed with this outcome.
-    Fetch(FetchOutcome),
+    /// The first fetch failed.
+    Fetch(FetchError),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
-            Self::Fetch(outcome) => write!(f, "keys could not be fetched: {}", outcome.as_str()),
+            Self::Fetch(error) => write!(f, "keys could not be fetched: {error}"),
         }
     }
 }
@@ -75,7 +75,7 @@ impl From<ConfigError> for StartError {
 impl Jwks {
     /// Fetches the keys at `url` and starts the task that refreshes them. Waits for the first fetch.
     ///
-    /// `on_fetch` is called with the outcome of each fetch and must not block. Redirects are not
+    /// `on_fetch` is called with the result of each fetch and must not block. Redirects are not
     /// followed.
     ///
     /// The keys are fetched with a [`Client`] with the default [`ClientConfig`], so the issuer may have a
@@ -89,7 +89,7 @@ impl Jwks {
     pub async fn start(
         url: &JwksUrl,
         config: JwksConfig,
-        on_fetch: impl Fn(FetchOutcome) + Send + 'static,
+        on_fetch: impl Fn(Result<(), &FetchError>) + Send + 'static,
     ) -> Result<Self, StartError> {
         let config = config.validated()?;
         let client = ClientConfig::default().max_response(config.max_body);
@@ -106,7 +106,7 @@ impl Jwks {
         client: S,
         url: &JwksUrl,
         config: JwksConfig,
-        on_fetch: impl Fn(FetchOutcome) + Send + 'static,
+        on_fetch: impl Fn(Result<(), &FetchError>) + Send + 'static,
     ) -> Result<Self, StartError>
     where
         S: Service<Request<Bytes>, Response = Response<Bytes>, Error = ClientError>,
@@ -115,14 +115,15 @@ impl Jwks {
     {
         let config = config.validated()?;
         let start = config.start;
-        let mut poller = Poller::new(client, url.split().1, config, on_fetch);
-        let outcome = poller.fetch().await;
-        if outcome != FetchOutcome::Ok && start == Start::Fail {
-            return Err(StartError::Fetch(outcome));
+        let mut poller = Poller::new(client, url, config, on_fetch);
+        let fetched = poller.fetch().await;
+        let is_ok = fetched.is_ok();
+        if let (Err(error), Start::Fail) = (fetched, start) {
+            return Err(StartError::Fetch(error));
         }
         let (shared, flight) = (poller.shared(), poller.flight());
         let mut task = JoinSet::new();
-        task.spawn(poller.run(outcome));
+        task.spawn(poller.run(is_ok));
         Ok(Self {
             handle: Arc::new(Handle {
                 shared,

@@ -13,10 +13,11 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{FetchOutcome, JwksConfig, fetch::fetch};
+use super::{FetchError, JwksConfig, JwksUrl, fetch::fetch};
 use crate::{
     client::ClientError,
     jwt::keys::{KeyError, KeySet},
+    log::RateLimit,
 };
 
 /// Minimum time between two warnings.
@@ -56,21 +57,23 @@ impl Flight {
 /// The state of the task.
 pub(super) struct Poller<S, F> {
     service: S,
+    /// The host of the issuer, for the log.
+    host: Box<str>,
     target: Uri,
     on_fetch: F,
     shared: Arc<Shared>,
     flight: watch::Sender<Flight>,
     /// The response body that the current keys were parsed from.
     body: Bytes,
-    warned: Option<Instant>,
+    warnings: RateLimit,
 }
 
 impl<S, F> Poller<S, F>
 where
     S: Service<Request<Bytes>, Response = Response<Bytes>, Error = ClientError>,
-    F: Fn(FetchOutcome),
+    F: Fn(Result<(), &FetchError>),
 {
-    pub(super) fn new(service: S, target: Uri, config: JwksConfig, on_fetch: F) -> Self {
+    pub(super) fn new(service: S, url: &JwksUrl, config: JwksConfig, on_fetch: F) -> Self {
         let flight = Flight {
             started: Instant::now(),
             is_running: false,
@@ -83,12 +86,13 @@ where
         };
         Self {
             service,
-            target,
+            host: url.host().into(),
+            target: url.split().1,
             on_fetch,
             shared: Arc::new(shared),
             flight: watch::Sender::new(flight),
             body: Bytes::new(),
-            warned: None,
+            warnings: RateLimit::new(WARN_EVERY),
         }
     }
 
@@ -100,28 +104,32 @@ where
         self.flight.subscribe()
     }
 
-    /// Fetches until it is dropped. `last` is the outcome of the first fetch.
-    pub(super) async fn run(mut self, mut last: FetchOutcome) {
+    /// Fetches until it is dropped. `is_ok` says whether the first fetch succeeded.
+    pub(super) async fn run(mut self, mut is_ok: bool) {
         loop {
-            self.pause(last).await;
+            self.pause(is_ok).await;
             // The client or the callback can panic. The next fetch replaces whatever this one left.
             let fetched = AssertUnwindSafe(self.fetch()).catch_unwind().await;
-            last = fetched.unwrap_or_else(|_| {
-                tracing::error!("key fetch panicked");
-                self.finish_fetch();
-                FetchOutcome::Unreachable
-            });
+            is_ok = fetched.map_or_else(
+                |_| {
+                    tracing::error!("key fetch panicked");
+                    self.finish_fetch();
+                    false
+                },
+                |fetched| fetched.is_ok(),
+            );
         }
     }
 
     /// Waits for the next poll, or for a request after the cooldown.
-    async fn pause(&mut self, last: FetchOutcome) {
+    async fn pause(&mut self, is_ok: bool) {
         let config = &self.shared.config;
         let flight = *self.flight.borrow();
-        let pause = match last {
-            FetchOutcome::Ok => config.poll_interval.mul_f64(0.9 + 0.2 * fastrand::f64()),
+        let pause = if is_ok {
+            config.poll_interval.mul_f64(0.9 + 0.2 * fastrand::f64())
+        } else {
             // The cooldown is a minimum, so its jitter only adds to it.
-            _ => config.cooldown.mul_f64(1.0 + 0.1 * fastrand::f64()),
+            config.cooldown.mul_f64(1.0 + 0.1 * fastrand::f64())
         };
         let due = flight.started + pause;
         loop {
@@ -136,28 +144,21 @@ where
         }
     }
 
-    /// Fetches once. Updates the keys, reports the outcome, and then wakes the callers that wait for
+    /// Fetches once. Updates the keys, reports the result, and then wakes the callers that wait for
     /// it.
-    pub(super) async fn fetch(&mut self) -> FetchOutcome {
+    pub(super) async fn fetch(&mut self) -> Result<(), FetchError> {
         self.flight.send_modify(|flight| {
             flight.started = Instant::now();
             flight.is_running = true;
         });
         let fetched = fetch(&mut self.service, &self.target, &self.shared.config).await;
-        let updated = fetched.map_err(|outcome| (outcome, None)).and_then(|body| {
-            self.update_keys(body)
-                .map_err(|error| (FetchOutcome::Invalid, Some(error)))
-        });
-        let outcome = match updated {
-            Ok(()) => FetchOutcome::Ok,
-            Err((outcome, error)) => {
-                self.warn(outcome, error);
-                outcome
-            }
-        };
-        (self.on_fetch)(outcome);
+        let updated = fetched.and_then(|body| Ok(self.update_keys(body)?));
+        if let Err(error) = &updated {
+            self.warn(error);
+        }
+        (self.on_fetch)(updated.as_ref().copied());
         self.finish_fetch();
-        outcome
+        updated
     }
 
     /// Marks the fetch as finished and wakes the callers that wait for it.
@@ -192,13 +193,10 @@ where
     }
 
     /// Logs a failed fetch, at most once per [`WARN_EVERY`].
-    fn warn(&mut self, outcome: FetchOutcome, error: Option<KeyError>) {
-        let now = Instant::now();
-        if self.warned.is_none_or(|last| now >= last + WARN_EVERY) {
-            self.warned = Some(now);
-            let outcome = outcome.as_str();
-            let reason = error.map(tracing::field::display);
-            tracing::warn!(outcome, reason, "key fetch failed");
+    fn warn(&mut self, error: &FetchError) {
+        if let Some(suppressed) = self.warnings.admit() {
+            let (outcome, kind) = (error.outcome().as_str(), error.kind());
+            tracing::warn!(host = &*self.host, outcome, kind, %error, suppressed, "key fetch failed");
         }
     }
 }

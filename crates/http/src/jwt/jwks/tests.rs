@@ -12,6 +12,7 @@ use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 use tracing::{Event, Level, Metadata, Subscriber, field::Visit, span};
 
 use super::*;
+use crate::client::ClientErrorKind;
 
 type Answer = Result<Response<Bytes>, ClientError>;
 
@@ -87,14 +88,12 @@ fn knows(jwks: &Jwks, kid: &str) -> bool {
 #[tokio::test(start_paused = true)]
 async fn fault_b2_start_without_keys_fails_or_keeps_fetching() {
     let down = |fetch| match fetch {
-        0 | 1 => Err(ClientError::Connect),
+        0 | 1 => Err(ClientErrorKind::Connect.into()),
         _ => good(&["a"]),
     };
     let (failed, seen) = issuer(defaults(), SECOND, down).await;
-    assert_eq!(
-        failed.unwrap_err(),
-        StartError::Fetch(FetchOutcome::Unreachable)
-    );
+    let message = failed.unwrap_err().to_string();
+    assert_eq!(message, "keys could not be fetched: connect_failed");
     sleep(60 * MINUTE).await;
     assert_eq!(seen.count(), 1, "a failed start leaves no task");
 
@@ -113,7 +112,7 @@ async fn fault_b2_start_without_keys_fails_or_keeps_fetching() {
 async fn fault_b3_uses_the_last_keys_for_a_day() {
     let (jwks, seen) = issuer(defaults(), SECOND, |fetch| match fetch {
         0..=1 => good(&["a"]),
-        _ => Err(ClientError::Connect),
+        _ => Err(ClientErrorKind::Connect.into()),
     })
     .await;
     let jwks = jwks.unwrap();
@@ -283,14 +282,22 @@ async fn fault_b1_b4_keeps_the_last_keys_after_any_bad_response() {
     let client = Client::new(&endpoint, config).unwrap();
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let recorded = Arc::clone(&outcomes);
-    let target = "/keys".parse().unwrap();
-    let mut poller = Poller::new(client, target, jwks_config, move |outcome| {
-        recorded.lock().unwrap().push(outcome);
+    let url = JwksUrl::new(format!("{}/keys", server.url()).parse().unwrap()).unwrap();
+    let outcome = |fetched: Result<(), &FetchError>| {
+        fetched.map_or_else(FetchError::outcome, |()| FetchOutcome::Ok)
+    };
+    let mut poller = Poller::new(client, &url, jwks_config, move |fetched| {
+        recorded.lock().unwrap().push(outcome(fetched));
     });
     let shared = poller.shared();
     let mut first = None;
     for (index, (_, expected)) in faults.iter().enumerate() {
-        assert_eq!(poller.fetch().await, *expected, "fetch {index}");
+        let fetched = poller.fetch().await;
+        assert_eq!(
+            outcome(fetched.as_ref().copied()),
+            *expected,
+            "fetch {index}"
+        );
         let current = shared.current.load_full().unwrap();
         let last = index + 1 == faults.len();
         assert!(current.keys.knows(Some(if last { "c" } else { "a" })));
@@ -302,6 +309,70 @@ async fn fault_b1_b4_keeps_the_last_keys_after_any_bad_response() {
     let seen = server.stats();
     assert!(seen.requests.iter().all(|request| request.path == "/keys"));
     assert_eq!(seen.requests.len(), faults.len());
+}
+
+/// Starts with one fetch from a server. Returns the kind of the error and the text of the start error.
+async fn failed_start(endpoint: &str, client: ClientConfig) -> (Option<&'static str>, String) {
+    let url = JwksUrl::new(format!("{endpoint}/keys").parse().unwrap()).unwrap();
+    let client = Client::new(&url.endpoint(), client).unwrap();
+    let kind = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&kind);
+    let on_fetch = move |fetched: Result<(), &FetchError>| {
+        *seen.lock().unwrap() = fetched.unwrap_err().kind();
+    };
+    let error = Jwks::start_with(client, &url, defaults(), on_fetch).await;
+    let text = error.unwrap_err().to_string();
+    (kind.lock().unwrap().take(), text)
+}
+
+#[tokio::test]
+async fn fault_b19_a_failed_fetch_has_the_kind_and_the_cause_of_the_client() {
+    let refusing = FaultServer::refusing().url();
+    let (kind, text) = failed_start(&refusing, ClientConfig::default()).await;
+    assert_eq!(kind, Some("connect_refused"));
+    assert!(
+        text.contains("connect_refused: Connection refused"),
+        "{text}"
+    );
+    let server = FaultServer::start(Fault::response(500, &[], "")).await;
+    let (kind, text) = failed_start(&server.url(), ClientConfig::default()).await;
+    assert_eq!(kind, None);
+    assert!(
+        text.ends_with("status: 500 Internal Server Error"),
+        "{text}"
+    );
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn fault_b19_a_failed_fetch_names_the_fault_of_the_certificate() {
+    use tower_fanout_testkit::fault_server::tls::{CertificateAuthority, ServerTls};
+    let authority = CertificateAuthority::new();
+    for (certificate, expected, cause) in [
+        (
+            authority.issue_expired(&["localhost"]),
+            "tls_expired",
+            "certificate expired",
+        ),
+        (
+            authority.issue(&["elsewhere"]),
+            "tls_wrong_name",
+            "not valid for name",
+        ),
+        (
+            CertificateAuthority::new().issue(&["localhost"]),
+            "tls_untrusted_issuer",
+            "UnknownIssuer",
+        ),
+    ] {
+        let tls = ServerTls::new(&certificate);
+        let server = FaultServer::with_tls(&tls, |_| Fault::json(set(&["a"]))).await;
+        let mut config = ClientConfig::default();
+        config.tls.ca = Some(authority.ca_pem().into());
+        let (kind, text) = failed_start(&server.url(), config).await;
+        assert_eq!(kind, Some(expected), "{text}");
+        assert!(text.contains(cause), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,11 @@ impl JwksUrl {
         self.split().0
     }
 
+    /// Returns the host.
+    pub(super) fn host(&self) -> &str {
+        self.0.host().unwrap_or_default()
+    }
+
     /// Returns the URL without its path and query, and the request target with them.
     pub(super) fn split(&self) -> (Uri, Uri) {
         let mut endpoint = self.0.clone().into_parts();

@@ -8,7 +8,7 @@ use tower_fanout_layers::{CallContext, Deadline};
 
 use super::*;
 use crate::{
-    client::ClientError,
+    client::ClientErrorKind,
     jwt::jwks::{
         JwksConfig, Start,
         tests::{good as set, issuer},
@@ -40,9 +40,9 @@ async fn status(layer: &JwtLayer, request: Request<()>) -> u16 {
 async fn fault_b2_b3_answers_503_with_retry_after_while_no_keys_exist() {
     let config = JwksConfig::default().start(Start::Degraded);
     let (jwks, _) = issuer(config, SECOND, |fetch| match fetch {
-        0 => Err(ClientError::Connect),
+        0 => Err(ClientErrorKind::Connect.into()),
         1 => set(&["a"]),
-        _ => Err(ClientError::Connect),
+        _ => Err(ClientErrorKind::Connect.into()),
     })
     .await;
     let layer = layer(jwks.unwrap());

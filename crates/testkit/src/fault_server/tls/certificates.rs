@@ -99,6 +99,19 @@ impl CertificateAuthority {
         self.sign(&params)
     }
 
+    /// Issues a server certificate for `names` that is not valid before the year 3000.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `names` is empty or a name is not ASCII.
+    #[must_use]
+    pub fn issue_not_yet_valid(&self, names: &[&str]) -> Certificate {
+        let mut params = server(names);
+        params.not_before = date_time_ymd(3000, 1, 1);
+        params.not_after = date_time_ymd(3001, 1, 1);
+        self.sign(&params)
+    }
+
     /// Issues a client certificate for `name`. Servers cannot use it.
     ///
     /// # Panics
@@ -130,6 +143,19 @@ impl Certificate {
     pub fn self_signed(names: &[&str]) -> Self {
         let key = key();
         Self::new(&server(names).self_signed(&key).expect(SIGNED), &key)
+    }
+
+    /// Creates a certificate for `names` that is signed by its own key and is that of a certificate
+    /// authority too, like one that `openssl req -x509` creates.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `names` is empty or a name is not ASCII.
+    #[must_use]
+    pub fn self_signed_ca(names: &[&str]) -> Self {
+        let (key, mut params) = (key(), server(names));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self::new(&params.self_signed(&key).expect(SIGNED), &key)
     }
 
     fn new(signed: &rcgen::Certificate, key: &KeyPair) -> Self {

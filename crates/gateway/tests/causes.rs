@@ -1,0 +1,456 @@
+//! Failures of downstreams: the caller sees the kind, the log has the cause, and health tells failures of a
+//! service from those of the gateway.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::process::Stdio;
+
+use common::*;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    process::Command,
+    time::timeout,
+};
+use tower_fanout_testkit::fault_server::{
+    Fault, FaultServer,
+    tls::{Certificate, CertificateAuthority, ServerTls},
+};
+
+/// Lets a gateway stop at once.
+const NO_DELAY: &str = "server: { drain: { delay: 0s } }\n";
+
+/// The warnings about failed downstreams in `log`.
+fn warnings(log: &str) -> Vec<Value> {
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    lines
+        .filter(|line: &Value| line["message"] == "downstream failed")
+        .collect()
+}
+
+/// A gateway with one route and one service per downstream.
+struct Routes {
+    downstreams: String,
+    routes: String,
+    expected: Vec<(String, &'static str, &'static str)>,
+    servers: Vec<FaultServer>,
+    files: Vec<File>,
+}
+
+impl Routes {
+    fn new() -> Self {
+        Self {
+            downstreams: String::new(),
+            routes: String::new(),
+            expected: Vec::new(),
+            servers: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Adds a downstream, and the kind and a part of the cause of the failure of its calls.
+    fn add(&mut self, url: &str, more: &str, kind: &'static str, cause: &'static str) {
+        let name = format!("s{}", self.expected.len());
+        self.downstreams +=
+            &format!("  {name}: {{ endpoints: [{{ url: \"{url}\" }}], policy: p, {more} }}\n");
+        self.routes += &format!(
+            "  - {{ name: {name}, match: {{ path: /{name} }}, plan: {{ a: {{ downstream: {name}, required: true, request: {{ path: / }} }} }} }}\n"
+        );
+        self.expected.push((name, kind, cause));
+    }
+
+    /// Adds a server with TLS, whose client trusts `authority`.
+    async fn add_tls(
+        &mut self,
+        tls: &ServerTls,
+        authority: &CertificateAuthority,
+        kind: &'static str,
+        cause: &'static str,
+    ) {
+        let server = FaultServer::with_tls(tls, |_| Fault::json("1")).await;
+        let file = File::new("ca.pem", &authority.ca_pem());
+        let tls = format!("tls: {{ ca_file: \"{}\" }}", file.path().display());
+        self.add(&server.url(), &tls, kind, cause);
+        self.servers.push(server);
+        self.files.push(file);
+    }
+
+    /// Adds a server without TLS that responds with `fault`.
+    async fn add_plain(&mut self, fault: Fault, kind: &'static str, cause: &'static str) {
+        let server = FaultServer::start(fault).await;
+        self.add(&server.url(), "", kind, cause);
+        self.servers.push(server);
+    }
+
+    /// Calls each route twice. Checks that the caller sees the kind only, and that one warning per
+    /// downstream has the kind and the cause.
+    async fn check(&self) {
+        let text = format!(
+            "version: 1\n{NO_DELAY}policies: {{ p: {{ retry: {{ base: 1ms }}, circuit_breaker: off }} }}\ndownstreams:\n{}routes:\n{}",
+            self.downstreams, self.routes
+        );
+        let mut gateway = Gateway::from_text(&text).await;
+        for (name, kind, cause) in &self.expected {
+            for _ in 0..2 {
+                let answer = gateway
+                    .send(Method::GET, &format!("/{name}"), &[], "")
+                    .await;
+                assert_eq!(answer.status, 502, "{kind}");
+                assert_eq!(answer.service("a", "/error/kind"), *kind);
+                assert!(!answer.text.contains(cause), "{}", answer.text);
+            }
+        }
+        let log = gateway.server.take().unwrap().stop().await;
+        let warnings = warnings(&log);
+        for (name, kind, cause) in &self.expected {
+            let of = warnings.iter().filter(|line| line["downstream"] == **name);
+            let of: Vec<_> = of.collect();
+            assert_eq!(of.len(), 1, "{log}");
+            assert_eq!(
+                (&of[0]["kind"], &of[0]["level"]),
+                (&json!(kind), &json!("WARN"))
+            );
+            let logged = of[0]["cause"].as_str().unwrap();
+            assert!(logged.contains(cause), "{logged}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_f42_each_tls_fault_is_logged_with_its_kind_and_cause() {
+    let (authority, clients) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let names = &["localhost"];
+    let good = ServerTls::new(&authority.issue(names));
+    let mut routes = Routes::new();
+    for (tls, kind, cause) in [
+        (
+            ServerTls::new(&authority.issue_expired(names)),
+            "tls_expired",
+            "certificate expired",
+        ),
+        (
+            ServerTls::new(&authority.issue_not_yet_valid(names)),
+            "tls_expired",
+            "not valid yet:",
+        ),
+        (
+            ServerTls::new(&CertificateAuthority::new().issue(names)),
+            "tls_untrusted_issuer",
+            "UnknownIssuer",
+        ),
+        (
+            ServerTls::new(&Certificate::self_signed_ca(names)),
+            "tls_untrusted_issuer",
+            "CaUsedAsEndEntity",
+        ),
+        (
+            ServerTls::new(&authority.issue(&["elsewhere"])),
+            "tls_wrong_name",
+            "elsewhere",
+        ),
+        (
+            good.clone().require_client_cert(&clients),
+            "tls_client_cert_required",
+            "CertificateRequired",
+        ),
+        (
+            ServerTls::protocol_version_alert(),
+            "tls_protocol",
+            "ProtocolVersion",
+        ),
+        (ServerTls::plain_http(), "tls_not_tls", "InvalidContentType"),
+        (ServerTls::reset(), "tls_failed", "reset by peer"),
+    ] {
+        routes.add_tls(&tls, &authority, kind, cause).await;
+    }
+    routes.check().await;
+}
+
+/// Returns the URL of a listener that accepts nothing and whose backlog is full, so that the kernel drops
+/// further connection attempts.
+async fn full_backlog() -> (String, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = timeout(ms(100), TcpStream::connect(addr)).await {
+        waiting.push(stream.unwrap());
+    }
+    (format!("http://{addr}"), (listener, waiting))
+}
+
+#[tokio::test]
+async fn fault_f41_each_connect_fault_is_logged_with_its_kind_and_cause() {
+    let mut routes = Routes::new();
+    let refusing = FaultServer::refusing();
+    routes.add(&refusing.url(), "", "connect_refused", "Connection refused");
+    // A DNS label has at most 63 characters (RFC 1035 §2.3.4), so every resolver fails without a query.
+    let unknown = format!("http://{}:80", "x".repeat(64));
+    routes.add(&unknown, "", "dns_failed", "lookup");
+    // Linux has no route for TCP to a broadcast address.
+    routes.add(
+        "http://255.255.255.255:80",
+        "",
+        "unreachable",
+        "os error 101",
+    );
+    let (full, _waiting) = full_backlog().await;
+    let short = "connect_timeout: 50ms";
+    routes.add(&full, short, "unreachable", "no response within 50ms");
+    let up = FaultServer::start(Fault::json("1")).await;
+    let blocked = "allow_addresses: public";
+    routes.add(
+        &up.url(),
+        blocked,
+        "address_blocked",
+        "allows none of [127.0.0.1]",
+    );
+    routes.check().await;
+}
+
+#[tokio::test]
+async fn fault_f45_each_bad_response_is_logged_with_its_reason_and_sent_once() {
+    let mut routes = Routes::new();
+    let json = ("content-type", "application/json");
+    let gzip = Fault::response(200, &[json, ("content-encoding", "gzip")], "{}");
+    for (fault, kind, cause) in [
+        (gzip, "bad_body", "content-encoding: gzip"),
+        (
+            Fault::deep_json(65),
+            "bad_json",
+            "nested deeper than 64 levels",
+        ),
+        (Fault::invalid_json(), "bad_json", "not a valid JSON value"),
+        (Fault::html(), "bad_content_type", "text/html"),
+        (
+            Fault::huge_headers(101, 8),
+            "bad_head",
+            "more than 100 headers",
+        ),
+        (Fault::redirect("/"), "redirect", "status 302"),
+        (Fault::informational(17), "bad_head", "interim responses"),
+    ] {
+        routes.add_plain(fault, kind, cause).await;
+    }
+    routes.check().await;
+    for server in &routes.servers {
+        assert_eq!(server.stats().requests.len(), 2, "two calls, no retries");
+    }
+}
+
+#[tokio::test]
+async fn fault_f45_an_absent_target_is_bad_json_with_the_path_in_the_log() {
+    let (up, seen) = stub(quick).await;
+    let plan = "    up: { downstream: up, required: true, request: { path: / }, response: { target: data.items } }";
+    let mut gateway = Gateway::start(&[("up", up)], plan, NO_DELAY).await;
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("up", "/error/kind"), "bad_json");
+    assert_eq!(seen.calls(), 1, "not retried");
+    let log = gateway.server.take().unwrap().stop().await;
+    let warnings = warnings(&log);
+    assert_eq!(warnings[0]["cause"], "no value at target \"data.items\"");
+}
+
+#[tokio::test]
+async fn fault_f43_a_fallback_keeps_the_error_and_degrades_the_health() {
+    let dead = FaultServer::refusing().addr();
+    let plan = "    recs: { downstream: recs, request: { path: / }, fallback: [{ static: [] }] }";
+    let more = format!("{NO_DELAY}policies: {{ p: {{ retry: off, circuit_breaker: off }} }}\n");
+    let mut gateway = Gateway::start(&[("recs", dead)], plan, &more).await;
+    for _ in 0..3 {
+        let answer = gateway.ask(json!({})).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.service("recs", "/status"), "fallback");
+        assert_eq!(answer.service("recs", "/data"), json!([]));
+        assert_eq!(answer.service("recs", "/error/kind"), "connect_refused");
+    }
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.status, 200);
+    assert_eq!(health.at("/status"), "DEGRADED");
+    assert_eq!(health.at("/services/recs/status"), "DEGRADED");
+    assert_eq!(
+        health.at("/services/recs/lastFailure/kind"),
+        "connect_refused"
+    );
+    let log = gateway.server.take().unwrap().stop().await;
+    let warnings = warnings(&log);
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert_eq!(warnings[0]["branch"], "fallback");
+}
+
+#[tokio::test]
+async fn fault_f43_an_error_status_behind_a_fallback_is_kept() {
+    let (up, _) = stub(|call| match call {
+        0 => broken(call),
+        _ => quick(call),
+    })
+    .await;
+    let plan = "    up: { downstream: up, request: { path: / }, fallback: [{ static: [] }] }";
+    let more = "policies: { p: { retry: off } }\n";
+    let gateway = Gateway::start(&[("up", up)], plan, more).await;
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("up", "/status"), "fallback");
+    assert_eq!(answer.service("up", "/error/kind"), "status");
+    let health = async || gateway.post("/health", json!({})).await.at("/status");
+    assert_eq!(health().await, "DEGRADED");
+    // The health is restored by the first answer of the service itself.
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("up", "/status"), "success");
+    assert!(answer.service("up", "").get("error").is_none());
+    assert_eq!(health().await, "UP");
+}
+
+#[tokio::test]
+async fn fault_f44_an_open_breaker_does_not_hide_the_last_failure() {
+    let authority = CertificateAuthority::new();
+    let tls = ServerTls::new(&authority.issue_expired(&["localhost"]));
+    let server = FaultServer::with_tls(&tls, |_| Fault::json("1")).await;
+    let ca = File::new("ca.pem", &authority.ca_pem());
+    let text = format!(
+        "version: 1
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256] }} }} }}
+policies: {{ p: {{ retry: off, circuit_breaker: {{ min_calls: 2, window: 10s }} }} }}
+downstreams: {{ db: {{ endpoints: [{{ url: \"{}\" }}], policy: p, tls: {{ ca_file: \"{}\" }} }} }}
+orchestrate:
+  auth: {{ jwt: main }}
+  plan: {{ db: {{ downstream: db, request: {{ path: / }}, fallback: [{{ static: 0 }}] }} }}
+",
+        server.url(),
+        ca.path().display(),
+    );
+    let gateway = Gateway::from_text(&text).await;
+    let mut kind = Value::Null;
+    for _ in 0..10 {
+        kind = gateway.ask(json!({})).await.service("db", "/error/kind");
+    }
+    assert_eq!(kind, "breaker_open");
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/services/db/status"), "DOWN");
+    assert_eq!(health.at("/services/db/lastFailure/kind"), "tls_expired");
+}
+
+#[tokio::test]
+async fn fault_f44_a_missing_page_is_no_failure_of_the_service() {
+    let (up, _) = stub(|_| (ms(0), http::StatusCode::NOT_FOUND, json!({}))).await;
+    let plan =
+        "    up: { downstream: up, request: { path: / }, fallback: [{ static: [], on: [404] }] }";
+    let mut gateway = Gateway::start(&[("up", up)], plan, NO_DELAY).await;
+    gateway.ask(json!({})).await;
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/status"), "UP");
+    assert_eq!(health.at("/services/up/lastFailure"), Value::Null);
+    let log = gateway.server.take().unwrap().stop().await;
+    assert_eq!(warnings(&log).len(), 0, "{log}");
+}
+
+/// Sends a request on an open connection. Returns the response as text.
+async fn exchange(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "connection closed after {text}");
+        text += std::str::from_utf8(&buffer[..read]).unwrap();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            if length.is_some_and(|length| body.len() >= length.parse().unwrap()) {
+                return text;
+            }
+        }
+    }
+}
+
+fn ask(path: &str) -> String {
+    format!(
+        "POST {ORCHESTRATE}{path} HTTP/1.1\r\nhost: a\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}",
+        bearer("pro")
+    )
+}
+
+#[tokio::test]
+async fn fault_f46_own_lack_of_descriptors_is_no_failure_of_a_service() {
+    let (up, seen) = stub(quick).await;
+    let text = format!(
+        "version: 1
+server: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", drain: {{ delay: 0s, timeout: 1s }} }}
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256] }} }} }}
+policies: {{ p: {{ retry: {{ base: 1ms }}, circuit_breaker: {{ min_calls: 2, window: 10s }} }} }}
+downstreams:
+  up: {{ endpoints: [{{ url: \"http://{up}\" }}], policy: p, idle_timeout: 1ms }}
+  named: {{ endpoints: [{{ url: \"http://localhost:{}\" }}], policy: p, idle_timeout: 1ms }}
+orchestrate:
+  auth: {{ jwt: main }}
+  plan:
+    up: {{ downstream: up, required: true, request: {{ path: / }} }}
+    named: {{ downstream: named, request: {{ path: / }} }}
+",
+        up.port()
+    );
+    let file = File::new("gateway.yaml", &text);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 48; exec \"$0\" run -c \"$1\""])
+        .arg(env!("CARGO_BIN_EXE_fanout"))
+        .arg(file.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let mut server = Server::start(command).await.unwrap();
+    let mut first = TcpStream::connect(server.listen).await.unwrap();
+    let livez = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert!(exchange(&mut first, livez).await.contains("200 OK"));
+
+    let mut others = Vec::new();
+    for _ in 0..64 {
+        others.push(TcpStream::connect(server.listen).await.unwrap());
+    }
+    while !server
+        .line()
+        .await
+        .contains("failed to accept a connection")
+    {}
+    for _ in 0..5 {
+        let answer = exchange(&mut first, &ask("")).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert_eq!(
+            answer.matches("\"kind\":\"descriptor_limit\"").count(),
+            2,
+            "{answer}"
+        );
+    }
+    assert_eq!(seen.calls(), 0);
+    let health = exchange(&mut first, &ask("/health")).await;
+    let (_, health) = health.split_once("\r\n\r\n").unwrap();
+    let health: Value = serde_json::from_str(health).unwrap();
+    for service in ["up", "named"] {
+        let health = &health["services"][service];
+        assert_eq!(health["circuitBreakerState"], "CLOSED");
+        assert_eq!(
+            (&health["status"], &health["lastFailure"]),
+            (&json!("UP"), &Value::Null)
+        );
+    }
+
+    drop(others);
+    loop {
+        let answer = exchange(&mut first, &ask("")).await;
+        if answer.starts_with("HTTP/1.1 200") {
+            break;
+        }
+    }
+    drop(first);
+    let log = server.stop().await;
+    assert!(
+        log.contains("no file descriptor is left to connect"),
+        "{log}"
+    );
+    assert_eq!(warnings(&log).len(), 0, "{log}");
+}
