@@ -153,7 +153,7 @@
 //! | `http` | [`CallContext`] for `http::Request`, `ClassifyHttp`, `BodyTimeoutLayer` and `UploadLayer` |
 //! | `serde` | [config] structs that can be read from a file |
 //! | `chaos` | `ChaosLayer`, which injects faults |
-//! | `tower` | the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`BoxError`] are [rejections](AsRejection#impl-AsRejection-for-Box%3Cdyn+Error+%2B+Send+%2B+Sync%3E) |
+//! | `tower` | the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`BoxError`] are [rejections](AsRejection) |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
