@@ -31,6 +31,10 @@ labels! {
         /// ECDSA on P-384 with SHA-384.
         ES384 = "ES384",
         /// Edwards-curve signatures ([RFC 8037](https://www.rfc-editor.org/rfc/rfc8037)), with Ed25519.
+        ///
+        /// Also read from `Ed25519`, the name of the same algorithm in
+        /// [RFC 9864](https://www.rfc-editor.org/rfc/rfc9864).
+        #[serde(alias = "Ed25519")]
         EdDSA = "EdDSA",
     }
 }
@@ -44,6 +48,9 @@ impl Algorithm {
     /// Returns the algorithm with this `alg` name, or `None` if it is not supported.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
+        if name == "Ed25519" {
+            return Some(Self::EdDSA);
+        }
         let mut all = Self::ALL.iter().copied();
         all.find(|algorithm| algorithm.as_str() == name)
     }
@@ -69,5 +76,8 @@ mod tests {
             );
         }
         assert_eq!(Algorithm::parse("none"), None);
+        assert_eq!(Algorithm::parse("Ed448"), None);
+        let alias = serde_json::from_str::<Algorithm>("\"Ed25519\"");
+        assert_eq!(alias.ok(), Algorithm::parse("Ed25519"));
     }
 }

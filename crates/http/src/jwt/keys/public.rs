@@ -32,6 +32,11 @@ impl Public {
         if let Self::Rsa(key) = &self {
             check_rsa(key)?;
         }
+        if let Self::Ed25519(x) = &self
+            && weak::is_small_order(x)
+        {
+            return Err(KeyError::new("the Ed25519 key is a point of small order"));
+        }
         let prepared = algorithms.iter().filter_map(|&algorithm| {
             let key = self.parse(algorithm)?;
             Some(key.map(|key| Prepared {

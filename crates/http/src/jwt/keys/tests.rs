@@ -213,6 +213,51 @@ fn fault_b12_b14_rejects_weak_and_invalid_pem_keys() {
     assert!(Key::from_pem(Algorithm::ES256, &pem("PUBLIC KEY", &der)).is_err());
 }
 
+/// Returns `2^255 - 19 + offset` as a little-endian number.
+fn near_prime(offset: u8) -> [u8; 32] {
+    let mut bytes = [0xff; 32];
+    (bytes[0], bytes[31]) = (0xed_u8.wrapping_add(offset), 0x7f);
+    bytes
+}
+
+#[test]
+fn fault_b20_rejects_ed25519_keys_of_small_order() {
+    let mut one = [0; 32];
+    one[0] = 1;
+    let eighth = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap().try_into().unwrap();
+    let small: [[u8; 32]; 7] = [
+        [0; 32],
+        one,
+        eighth("JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU"),
+        eighth("xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o"),
+        near_prime(255),
+        near_prime(0),
+        near_prime(1),
+    ];
+    for mut x in small {
+        for sign in [0, 0x80] {
+            x[31] |= sign;
+            let key = jwk("OKP", json!({"x": number(&x)}));
+            let (_, dropped) = read(&[key, jwk("EC", json!({}))]).unwrap();
+            assert!(
+                dropped[0].error.to_string().contains("small order"),
+                "{x:?}"
+            );
+        }
+        let prefix = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+        let der = [&prefix[..], &x].concat();
+        assert!(Key::from_pem(Algorithm::EdDSA, &pem("PUBLIC KEY", &der)).is_err());
+    }
+    assert!(is_used(&jwk("OKP", json!({}))));
+}
+
+#[test]
+fn fault_b21_a_key_may_name_its_algorithm_ed25519() {
+    assert!(is_used(&jwk("OKP", json!({"alg": "Ed25519"}))));
+    assert!(!is_used(&jwk("EC", json!({"alg": "Ed25519"}))));
+    assert!(!is_used(&jwk("OKP", json!({"alg": "Ed448"}))));
+}
+
 fn pem(tag: &str, der: &[u8]) -> Vec<u8> {
     let text = STANDARD.encode(der);
     format!("-----BEGIN {tag}-----\n{text}\n-----END {tag}-----\n").into()
