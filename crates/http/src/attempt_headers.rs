@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Instant;
 use tower::Layer;
-use tower_fanout_layers::WithCall;
+use tower_fanout_layers::{Call, WithCall, timeout::TimeoutConfig};
 
 use crate::{
     service::{EditRequest, RequestEdit},
@@ -21,8 +21,9 @@ pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 /// A layer that writes [`TIMEOUT`] and [`RETRY`] into each attempt.
 ///
 /// The values come from the [call metadata](crate#terms) of the request: its deadline and its attempt
-/// number. If the call has no deadline, the layer removes [`TIMEOUT`]. On the first attempt it removes
-/// [`RETRY`].
+/// number. The remaining time ends at the deadline or after the
+/// [timeout of the attempt](Self::attempt_timeout), whichever comes first. Without both, the layer removes
+/// [`TIMEOUT`]. On the first attempt it removes [`RETRY`].
 ///
 /// Hedges count as attempts: the first hedge has [`RETRY`] 1. A fallback keeps the number of the request
 /// that it replaces.
@@ -38,6 +39,7 @@ pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AttemptHeadersLayer {
     network_margin: Duration,
+    attempt_timeout: Option<TimeoutConfig>,
 }
 
 impl AttemptHeadersLayer {
@@ -46,6 +48,7 @@ impl AttemptHeadersLayer {
     pub const fn new() -> Self {
         Self {
             network_margin: Duration::ZERO,
+            attempt_timeout: None,
         }
     }
 
@@ -60,13 +63,36 @@ impl AttemptHeadersLayer {
         self
     }
 
+    /// Sets the timeout of each attempt: that of the [`TimeoutLayer`](tower_fanout_layers::TimeoutLayer) of
+    /// the attempt. Place this layer directly below that one, where the time of the attempt starts. Defaults
+    /// to `None`.
+    #[must_use]
+    pub const fn attempt_timeout(mut self, timeout: Option<TimeoutConfig>) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
+    /// Returns the time that is left for an attempt, or `None` if it is not limited.
+    fn remaining(&self, call: &Call) -> Option<Duration> {
+        let deadline = call
+            .deadline
+            .map(|deadline| deadline.remaining(Instant::now()));
+        let attempt = self.attempt_timeout.and_then(|timeout| {
+            let lifted = timeout.last_attempt_uses_deadline && call.last_attempt;
+            (!lifted || deadline.is_none()).then_some(timeout.timeout)
+        });
+        match (deadline, attempt) {
+            (Some(deadline), Some(attempt)) => Some(deadline.min(attempt)),
+            (deadline, attempt) => deadline.or(attempt),
+        }
+    }
+
     /// Writes the headers of an attempt into `request`, for use without a service.
     pub fn write<R: OutgoingRequest>(&self, request: &mut R) {
-        let (deadline, attempt) = (request.call().deadline, request.call().attempt);
+        let (remaining, attempt) = (self.remaining(request.call()), request.call().attempt);
         let headers = request.headers_mut();
         // Values from the caller are replaced or removed, never forwarded.
-        if let Some(deadline) = deadline {
-            let remaining = deadline.remaining(Instant::now());
+        if let Some(remaining) = remaining {
             let remaining = remaining.saturating_sub(self.network_margin).as_millis();
             headers.insert(TIMEOUT, u64::try_from(remaining).unwrap_or(u64::MAX).into());
         } else {
@@ -195,5 +221,22 @@ mod tests {
         assert_eq!(sent(request.clone()).await[TIMEOUT], "699");
         let margin = AttemptHeadersLayer::new().network_margin(Duration::from_millis(50));
         assert_eq!(sent_by(margin, request).await[TIMEOUT], "649");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dl_17_the_timeout_of_the_attempt_limits_the_remaining_time() {
+        let timeout = TimeoutConfig::new(Duration::from_millis(300));
+        let relaxed = timeout.last_attempt_uses_deadline(true);
+        let of = |timeout| AttemptHeadersLayer::new().attempt_timeout(Some(timeout));
+        let mut request = Request::new(());
+        assert_eq!(sent_by(of(timeout), request.clone()).await[TIMEOUT], "300");
+        assert_eq!(sent_by(of(relaxed), request.clone()).await[TIMEOUT], "300");
+        let call = request.call_mut().unwrap();
+        call.deadline = Deadline::after(Instant::now(), Duration::from_secs(1));
+        call.last_attempt = true;
+        assert_eq!(sent_by(of(timeout), request.clone()).await[TIMEOUT], "300");
+        assert_eq!(sent_by(of(relaxed), request.clone()).await[TIMEOUT], "1000");
+        tokio::time::advance(Duration::from_millis(800)).await;
+        assert_eq!(sent_by(of(timeout), request).await[TIMEOUT], "200");
     }
 }
