@@ -57,7 +57,7 @@ mod rustls_error {
             inner.map_or(Self::Failed, Self::of)
         }
 
-        pub(crate) fn of(error: &Error) -> Self {
+        fn of(error: &Error) -> Self {
             match error {
                 Error::InvalidCertificate(error) => of_certificate(error),
                 Error::NoCertificatesPresented => Self::ClientCertRequired,

@@ -45,6 +45,11 @@ impl<S> LingeringClose<S> {
             remaining: MAX_BYTES,
         }
     }
+
+    #[cfg(feature = "tls")]
+    pub(super) const fn get_ref(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite> AsyncWrite for LingeringClose<S> {

@@ -35,6 +35,8 @@ mod connection;
 mod connections;
 mod framing;
 mod go_away;
+#[cfg(feature = "tls")]
+mod handshake_failures;
 mod lingering_close;
 mod opening;
 mod stream;
@@ -67,6 +69,8 @@ pub use self::{
     connections::{CloseReason, Connections},
 };
 pub use crate::forwarded::PeerAddr;
+#[cfg(feature = "tls")]
+pub use crate::tls_error::TlsErrorKind;
 
 /// The outcome of a graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,11 +9,15 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower_fanout_layers::ConfigError;
 
-use crate::pem::{certificates, provider, roots};
+use super::{handshake_failures::HandshakeFailures, lingering_close::LingeringClose};
+use crate::{
+    pem::{certificates, provider, roots},
+    tls_error::TlsErrorKind,
+};
 
 /// The certificate and key of an HTTPS server, with HTTP/2 and HTTP/1.1 by ALPN.
 ///
@@ -21,7 +25,12 @@ use crate::pem::{certificates, provider, roots};
 ///
 /// Clones share the certificate: [`replace`](Self::replace) on one of them replaces it for all.
 #[derive(Clone)]
-pub struct ServerTls(Arc<ArcSwap<ServerConfig>>);
+pub struct ServerTls(Arc<Inner>);
+
+struct Inner {
+    config: ArcSwap<ServerConfig>,
+    failures: HandshakeFailures,
+}
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,21 +76,35 @@ impl ServerTls {
         clients: Arc<dyn ClientCertVerifier>,
     ) -> Result<Self, ConfigError> {
         let config = config(chain, key, clients)?;
-        Ok(Self(Arc::new(ArcSwap::from_pointee(config))))
+        Ok(Self(Arc::new(Inner {
+            config: ArcSwap::from_pointee(config),
+            failures: HandshakeFailures::new(),
+        })))
     }
 
     /// Switches this config and its clones to the certificate, the key and the client CAs of `other`, for
     /// all new connections. Open connections are not affected.
     pub fn replace(&self, other: &Self) {
-        self.0.store(other.0.load_full());
+        self.0.config.store(other.0.config.load_full());
     }
 
-    /// Performs the handshake on `socket`, with the current certificate.
-    pub(super) async fn accept<S>(&self, socket: S) -> io::Result<TlsStream<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        TlsAcceptor::from(self.0.load_full()).accept(socket).await
+    /// Returns the number of handshakes that failed with `kind`, in all servers that use this config or a
+    /// clone. A handshake that takes too long is counted as [`CloseReason::Slow`](super::CloseReason::Slow)
+    /// only.
+    #[must_use]
+    pub fn handshake_failures(&self, kind: TlsErrorKind) -> u64 {
+        self.0.failures.count(kind)
+    }
+
+    /// Performs the handshake on `socket`, with the current certificate. Counts and logs a failure.
+    pub(super) async fn accept(
+        &self,
+        socket: LingeringClose<TcpStream>,
+    ) -> io::Result<TlsStream<LingeringClose<TcpStream>>> {
+        let peer = socket.get_ref().peer_addr().ok();
+        let acceptor = TlsAcceptor::from(self.0.config.load_full());
+        let accepted = acceptor.accept(socket).await;
+        accepted.inspect_err(|error| self.0.failures.record(peer, error))
     }
 }
 

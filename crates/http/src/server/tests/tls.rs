@@ -271,3 +271,43 @@ async fn fault_d40_without_alpn_the_preface_selects_http_2() {
     let body = http_body_util::BodyExt::collect(response.into_body()).await;
     assert_eq!(body.unwrap().to_bytes(), "https HTTP/2.0");
 }
+
+#[tokio::test]
+async fn fault_f47_counts_clients_that_the_handshake_turns_away_by_kind() {
+    let (authority, other) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let certificate = authority.issue(&["localhost"]);
+    let (chain, key) = (
+        certificate.chain_pem.as_bytes(),
+        certificate.key_pem.as_bytes(),
+    );
+    let tls = ServerTls::with_client_authority(chain, key, authority.ca_pem().as_bytes()).unwrap();
+    let (addr, connections) = https(tls.clone()).await;
+    let calls = [
+        (&authority, None, TlsErrorKind::ClientCertRequired),
+        (
+            &authority,
+            Some(other.issue_client("eve")),
+            TlsErrorKind::UntrustedIssuer,
+        ),
+        // The client does not trust the server, and sends an alert.
+        (&other, None, TlsErrorKind::Failed),
+    ];
+    for (trusted, own, _) in &calls {
+        if let Ok(stream) = client(addr, trusted, own.as_ref(), |_| {}).await {
+            assert!(body_of(stream).await.is_err());
+        }
+    }
+    let mut plain = TcpStream::connect(addr).await.unwrap();
+    send_request(&mut plain).await;
+    rest(plain).await;
+    while connections.open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    for kind in calls
+        .map(|(_, _, kind)| kind)
+        .into_iter()
+        .chain([TlsErrorKind::NotTls])
+    {
+        assert_eq!(tls.handshake_failures(kind), 1, "{kind:?}");
+    }
+}
