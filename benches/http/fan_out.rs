@@ -184,6 +184,9 @@ pub(crate) fn whole(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes 
 pub(crate) fn observed(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
     let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
     let (fan_out, keys) = plan(&backends, nodes, Backend::service);
-    let metrics = Metrics::new(fan_out.plan().names().iter().map(|name| &**name));
+    let metrics = Metrics::new(
+        "",
+        fan_out.plan().names().iter().map(|name| (&**name, &**name)),
+    );
     run_merged(fan_out.observer(Arc::new(metrics)), keys)
 }

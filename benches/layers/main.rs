@@ -22,7 +22,7 @@ use tower::{
     Layer, Service, ServiceBuilder, limit::ConcurrencyLimitLayer,
     timeout::TimeoutLayer as TowerTimeout, util::option_layer,
 };
-use tower_fanout::{Downstream, Policy, metrics::ServiceMetrics, stack::stack};
+use tower_fanout::{Downstream, Policy, metrics::NodeMetrics, stack::stack};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, CallError, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
     DeadlineLayer, Events, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer,
@@ -129,7 +129,7 @@ fn stacks(cases: &mut Vec<Case>) {
         Case::new("stack, pending once", branch(ONCE), ask).over(base + 3, 160.0),
         Case::new("tower-resilience stack, pending once", peers(ONCE), || 7).over(base + 3, None),
     ]);
-    let events = Events::new(Arc::new(ServiceMetrics::new("users")));
+    let events = Events::new(Arc::new(NodeMetrics::new("", "users", "users")));
     let observed = move || ask().events(events.clone());
     cases.push(
         Case::new("stack with metrics, ready", branch(READY), observed).over(base + 1, 120.0),

@@ -1,21 +1,21 @@
 //! Counts events and outcomes with the `metrics` facade.
 //!
-//! | metric | type | labels | |
+//! | metric | type | further labels | |
 //! |---|---|---|---|
-//! | `fanout_call_total` | counter | `service`, `outcome` | branches that ended; `outcome` is the error kind if the branch failed, else its status |
-//! | `fanout_call_seconds` | histogram | `service` | durations of branches |
-//! | `fanout_attempts_total` | counter | `service` | attempts |
-//! | `fanout_rejected_total` | counter | `service`, `reason` | calls that a layer rejected; `reason` is the error kind, except `throttled` for the throttle and `evicted` for calls that lost their place in a queue |
-//! | `fanout_retries_stopped_total` | counter | `service`, `by` | retries that a rule stopped |
-//! | `fanout_breaker_transitions_total` | counter | `service`, `to` | state transitions of circuit breakers; `to` is the label of [`state()`] |
+//! | `fanout_call_total` | counter | `outcome` | branches that ended; `outcome` is the error kind if the branch failed, else its status |
+//! | `fanout_call_seconds` | histogram | | durations of branches |
+//! | `fanout_attempts_total` | counter | | attempts |
+//! | `fanout_rejected_total` | counter | `reason` | calls that a layer rejected; `reason` is the error kind, except `throttled` for the throttle and `evicted` for calls that lost their place in a queue |
+//! | `fanout_retries_stopped_total` | counter | `by` | retries that a rule stopped |
+//! | `fanout_breaker_transitions_total` | counter | `to` | state transitions of circuit breakers; `to` is the label of [`state()`] |
 //!
-//! The label `service` is the name given to [`ServiceMetrics::new`]. [`Metrics`] uses the name of the
-//! node, not that of its downstream.
+//! All metrics have the labels `route`, `node` and `downstream`, so that nodes with one name in two plans
+//! have series of their own.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use ::metrics::{
-    Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_histogram,
+    Counter, Histogram, Label, SharedString, Unit, counter, describe_counter, describe_histogram,
     histogram,
 };
 use tower_fanout_layers::{Event, EventSink, Rejection, breaker::State};
@@ -26,29 +26,57 @@ use crate::{
     run::RunObserver,
 };
 
-/// Counts the calls of one service.
+/// Counts the calls of one node.
 ///
 /// As an [`EventSink`], it counts the events of layers without a plan. The handles of frequent
 /// events are looked up once, at creation.
 #[derive(Clone, Debug)]
-pub struct ServiceMetrics {
-    service: SharedString,
+pub struct NodeMetrics {
+    labels: Labels,
     attempts: Counter,
     successes: Counter,
     seconds: Histogram,
 }
 
-impl ServiceMetrics {
-    /// Creates the counters of the service named `name`, with the recorder that is installed at
-    /// that time.
+/// The labels that all metrics of a node have.
+#[derive(Clone, Debug)]
+struct Labels {
+    route: SharedString,
+    node: SharedString,
+    downstream: SharedString,
+}
+
+impl Labels {
+    fn with(&self, more: Option<(&'static str, &'static str)>) -> Vec<Label> {
+        let own = [
+            ("route", &self.route),
+            ("node", &self.node),
+            ("downstream", &self.downstream),
+        ];
+        let own = own
+            .into_iter()
+            .map(|(name, value)| Label::new(name, value.clone()));
+        own.chain(more.map(|(name, value)| Label::from_static_parts(name, value)))
+            .collect()
+    }
+}
+
+impl NodeMetrics {
+    /// Creates the counters of `node` in the plan `route`, which calls `downstream`, with the recorder that
+    /// is installed at that time. Use an empty text for a name that does not apply.
     #[must_use]
-    pub fn new(name: &str) -> Self {
-        let service = SharedString::from(Arc::<str>::from(name));
+    pub fn new(route: &str, node: &str, downstream: &str) -> Self {
+        let shared = |name: &str| SharedString::from(Arc::<str>::from(name));
+        let labels = Labels {
+            route: shared(route),
+            node: shared(node),
+            downstream: shared(downstream),
+        };
         Self {
-            attempts: counter!("fanout_attempts_total", "service" => service.clone()),
-            successes: ended(&service, Status::Success.as_str()),
-            seconds: histogram!("fanout_call_seconds", "service" => service.clone()),
-            service,
+            attempts: counter!("fanout_attempts_total", labels.with(None)),
+            successes: ended(&labels, Status::Success.as_str()),
+            seconds: histogram!("fanout_call_seconds", labels.with(None)),
+            labels,
         }
     }
 
@@ -57,9 +85,9 @@ impl ServiceMetrics {
         match &branch.error {
             _ if branch.status == Status::Success => self.successes.increment(1),
             Some(error) if branch.status == Status::Failed => {
-                ended(&self.service, error.kind().as_str()).increment(1);
+                ended(&self.labels, error.kind().as_str()).increment(1);
             }
-            _ => ended(&self.service, branch.status.as_str()).increment(1),
+            _ => ended(&self.labels, branch.status.as_str()).increment(1),
         }
         if let Some(elapsed) = branch.elapsed {
             self.seconds.record(elapsed);
@@ -67,8 +95,8 @@ impl ServiceMetrics {
     }
 }
 
-fn ended(service: &SharedString, outcome: &'static str) -> Counter {
-    counter!("fanout_call_total", "service" => service.clone(), "outcome" => outcome)
+fn ended(labels: &Labels, outcome: &'static str) -> Counter {
+    counter!("fanout_call_total", labels.with(Some(("outcome", outcome))))
 }
 
 /// Returns the label of a rejection: its error kind, except where one kind has several causes.
@@ -80,22 +108,22 @@ fn reason(rejection: Rejection) -> &'static str {
     }
 }
 
-impl EventSink for ServiceMetrics {
+impl EventSink for NodeMetrics {
     fn on(&self, event: Event) {
-        let service = || self.service.clone();
+        let with = |name, value| self.labels.with(Some((name, value)));
         let counter = match event {
             Event::Attempt { .. } => return self.attempts.increment(1),
             Event::Rejected(rejection) => {
                 let reason = reason(rejection);
-                counter!("fanout_rejected_total", "service" => service(), "reason" => reason)
+                counter!("fanout_rejected_total", with("reason", reason))
             }
             Event::RetryStopped { by } => {
                 let by = by.as_str();
-                counter!("fanout_retries_stopped_total", "service" => service(), "by" => by)
+                counter!("fanout_retries_stopped_total", with("by", by))
             }
             Event::BreakerChanged { to, .. } => {
                 let to = state(to);
-                counter!("fanout_breaker_transitions_total", "service" => service(), "to" => to)
+                counter!("fanout_breaker_transitions_total", with("to", to))
             }
             _ => return,
         };
@@ -105,16 +133,17 @@ impl EventSink for ServiceMetrics {
 
 /// Counts the runs of a plan, as their observer.
 #[derive(Clone, Debug)]
-pub struct Metrics(BTreeMap<Box<str>, ServiceMetrics>);
+pub struct Metrics(BTreeMap<Box<str>, NodeMetrics>);
 
 impl Metrics {
-    /// Describes the metrics to the installed recorder and creates the counters of the named nodes.
+    /// Describes the metrics to the installed recorder and creates the counters of `nodes`, which are the
+    /// nodes of the plan `route` with the names of their downstreams.
     ///
     /// Install a recorder of the `metrics` crate first. Then pass the result to
     /// [`FanOut::observer`](crate::FanOut::observer), in an `Arc`. Events of other nodes are not
     /// counted.
     #[must_use]
-    pub fn new<'n>(nodes: impl IntoIterator<Item = &'n str>) -> Self {
+    pub fn new<'n>(route: &str, nodes: impl IntoIterator<Item = (&'n str, &'n str)>) -> Self {
         describe_counter!("fanout_call_total", "Branches that ended, by outcome.");
         describe_histogram!(
             "fanout_call_seconds",
@@ -134,7 +163,7 @@ impl Metrics {
         let nodes = nodes.into_iter();
         Self(
             nodes
-                .map(|name| (name.into(), ServiceMetrics::new(name)))
+                .map(|(name, downstream)| (name.into(), NodeMetrics::new(route, name, downstream)))
                 .collect(),
         )
     }

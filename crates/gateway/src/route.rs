@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request};
 use indexmap::IndexMap;
 use tower_fanout::{
     Answers, BoundNode, Branch, BranchError, Cut, FanOut, RunObserver, Strategy,
-    layers::{ClassifyHttp, Event, WithCall, fallback::OutcomeSet},
+    layers::{ClassifyHttp, Event, WithCall, fallback::OutcomeSet, timeout::TimeoutConfig},
     metrics::Metrics,
     stack::stack,
 };
@@ -78,7 +78,10 @@ impl Route {
         let nodes = nodes.map(|node| RouteNode::new(node, merge, backends));
         let nodes: Vec<_> = nodes.collect();
         let observer = Observer {
-            metrics: Metrics::new(config.nodes.keys().map(String::as_str)),
+            metrics: Metrics::new(
+                name,
+                (config.nodes.iter()).map(|(name, node)| (&**name, &*node.downstream)),
+            ),
             backends: (config.nodes.keys().cloned())
                 .zip(nodes.iter().map(|node| Arc::clone(node.backend())))
                 .collect(),
@@ -261,17 +264,19 @@ fn downstream_stack(
 + 'static
 + use<> {
     let allowed = backend.forward.clone();
+    let policy = backend.downstream.policy();
+    let timeout = policy.attempt_timeout.map(|timeout| {
+        TimeoutConfig::new(timeout).last_attempt_uses_deadline(policy.last_attempt_uses_deadline)
+    });
+    let headers = AttemptHeadersLayer::new().attempt_timeout(timeout);
     let attempt = tower::ServiceBuilder::new()
+        // Below the attempt timeout, so that the remaining time of the attempt is exact.
+        .layer(headers)
         // Below the fallback chain, because a fallback may receive other headers.
         .map_request(move |request| forward(&allowed, request))
         .layer(json)
         .service(backend.client.clone());
-    stack(
-        &backend.downstream,
-        fallback,
-        |request| AttemptHeadersLayer::new().write(request),
-        attempt,
-    )
+    stack(&backend.downstream, fallback, |_| (), attempt)
 }
 
 /// Copies the allowed headers of the caller to the request.

@@ -12,7 +12,9 @@ use tokio::{
     time::{interval, sleep},
 };
 use tower_fanout::layers::{ConcurrencyLayer, ConfigError};
-use tower_fanout_http::server::{self, CloseReason, Connections, ShutdownOutcome};
+use tower_fanout_http::server::{
+    self, CloseReason, Connections, ServerConfig, ServerTls, ShutdownOutcome, TlsErrorKind,
+};
 
 use crate::{
     app::App, auth::Auth, backend::Backend, config::Server, health::Readiness, reload::LoadedFiles,
@@ -87,7 +89,7 @@ pub(crate) async fn run(
     background.spawn(admin(
         sockets.admin.0,
         app.backends().to_vec(),
-        server.config.connections.clone(),
+        server.config.clone(),
         auth.clone(),
         files.clone(),
     ));
@@ -149,7 +151,7 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
 async fn admin(
     listener: TcpListener,
     backends: Vec<Arc<Backend>>,
-    connections: Connections,
+    public: ServerConfig,
     auth: Auth,
     files: LoadedFiles,
 ) {
@@ -159,7 +161,10 @@ async fn admin(
     // Gauges are updated on each scrape. Counters and histograms update themselves.
     let page = move || {
         backends.iter().for_each(|backend| measure(backend));
-        count(&connections);
+        count(&public.connections);
+        if let Some(tls) = &public.tls {
+            count_handshakes(tls);
+        }
         auth.measure();
         files.measure();
         std::future::ready(metrics.render())
@@ -171,18 +176,19 @@ async fn admin(
 
 /// Updates the gauges of a downstream. Called for each scrape.
 fn measure(backend: &Backend) {
-    let service = || backend.name.clone();
+    let downstream = || backend.name.clone();
     let state = backend
         .breaker_state()
         .map_or("closed", tower_fanout::metrics::state);
     for label in ["closed", "open", "half_open"] {
         let value = if label == state { 1.0 } else { 0.0 };
-        gauge!("fanout_breaker_state", "service" => service(), "state" => label).set(value);
+        gauge!("fanout_breaker_state", "downstream" => downstream(), "state" => label).set(value);
     }
     let limit = backend.downstream.concurrency();
-    gauge!("fanout_inflight", "service" => service())
+    gauge!("fanout_inflight", "downstream" => downstream())
         .set(limit.map_or(0, ConcurrencyLayer::in_flight));
-    gauge!("fanout_queued", "service" => service()).set(limit.map_or(0, ConcurrencyLayer::queued));
+    gauge!("fanout_queued", "downstream" => downstream())
+        .set(limit.map_or(0, ConcurrencyLayer::queued));
 }
 
 /// Updates the metrics of connections to the public address: open now, and accepted and closed by reason
@@ -200,6 +206,14 @@ fn count(connections: &Connections) {
     gauge!("fanout_http_unsent_bytes").set(connections.unsent() as f64);
     counter!("fanout_http_cancelled_total").absolute(connections.cancelled());
     counter!("fanout_http_responses_dropped_total").absolute(connections.refused());
+}
+
+/// Updates the counters of clients that the TLS handshake turned away.
+fn count_handshakes(tls: &ServerTls) {
+    for kind in TlsErrorKind::ALL {
+        counter!("fanout_tls_handshake_failures_total", "kind" => kind.as_str())
+            .absolute(tls.handshake_failures(*kind));
+    }
 }
 
 /// Drains the buffered samples of histograms every 5 s, so that memory stays bounded without scrapes.

@@ -91,6 +91,79 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
     write!(OneLine(writer), "{value:?}")
 }
 
+/// Sets the help texts of the metrics of the gateway. Those of plans have theirs in `tower_fanout::metrics`.
+fn describe() {
+    for (name, help) in COUNTERS {
+        metrics::describe_counter!(name, help);
+    }
+    for (name, help) in GAUGES {
+        metrics::describe_gauge!(name, help);
+    }
+}
+
+const COUNTERS: [(&str, &str); 8] = [
+    (
+        "fanout_http_cancelled_total",
+        "Requests that clients cancelled before the response.",
+    ),
+    (
+        "fanout_http_responses_dropped_total",
+        "Responses dropped because too many bytes waited for clients.",
+    ),
+    (
+        "fanout_http_rejected_total",
+        "Responses that the gateway made itself for an error, by problem code.",
+    ),
+    (
+        "fanout_corrid_replaced_total",
+        "Correlation ids of callers that were replaced, by reason.",
+    ),
+    (
+        "fanout_auth_total",
+        "Checks of tokens, by outcome and by the reason of a rejection.",
+    ),
+    (
+        "fanout_jwks_fetch_total",
+        "Fetches of key sets, by outcome and by the kind of an error of the client.",
+    ),
+    (
+        "fanout_tls_handshake_failures_total",
+        "Clients that the TLS handshake of the public listener turned away, by kind.",
+    ),
+    (
+        log_writer::DROPPED,
+        "Log lines dropped because the queue was full.",
+    ),
+];
+
+const GAUGES: [(&str, &str); 7] = [
+    (
+        "fanout_http_unsent_bytes",
+        "Bytes of responses that wait for clients.",
+    ),
+    (
+        "fanout_breaker_state",
+        "1 for the state that the circuit breaker of a downstream is in, else 0.",
+    ),
+    ("fanout_inflight", "Calls of a downstream in flight."),
+    (
+        "fanout_queued",
+        "Calls that wait for a permit of a downstream.",
+    ),
+    (
+        "fanout_connections",
+        "Connections of the public listener: open now, and since the start accepted and closed by reason.",
+    ),
+    (
+        "fanout_jwks_age_seconds",
+        "Time since the last successful fetch of the keys of an issuer.",
+    ),
+    (
+        "fanout_certificate_expiry_timestamp_seconds",
+        "Time at which a certificate expires, in seconds since 1970, by its key in the configuration.",
+    ),
+];
+
 /// Returns the handle to the metrics of this process. The first call installs the global recorder.
 ///
 /// # Panics
@@ -105,6 +178,7 @@ pub(crate) fn metrics() -> PrometheusHandle {
             .build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).expect("no other metrics recorder is installed");
+        describe();
         // Shows 0 before the first dropped line.
         metrics::counter!(log_writer::DROPPED).increment(0);
         handle

@@ -112,15 +112,15 @@ async fn demo_responds_with_all_services() {
         assert!(metrics.contains(&counted), "{metrics}");
     }
     assert!(
-        metrics.contains("fanout_call_total{service=\"team\",outcome=\"success\"} 1"),
+        metrics.contains("fanout_call_total{route=\"orchestrate\",node=\"team\",downstream=\"team\",outcome=\"success\"} 1"),
         "{metrics}"
     );
     assert!(
-        metrics.contains("fanout_breaker_state{service=\"social\",state=\"closed\"} 1"),
+        metrics.contains("fanout_breaker_state{downstream=\"social\",state=\"closed\"} 1"),
         "{metrics}"
     );
     assert!(
-        metrics.contains("fanout_call_seconds_bucket{service=\"onchain\",le=\"0.25\"} 1"),
+        metrics.contains("fanout_call_seconds_bucket{route=\"orchestrate\",node=\"onchain\",downstream=\"onchain\",le=\"0.25\"} 1"),
         "{metrics}"
     );
 }
@@ -147,7 +147,7 @@ async fn fault_k2_sigterm_completes_requests_in_flight_and_exits_0() {
         while !demo
             .metrics()
             .await
-            .contains("fanout_inflight{service=\"onchain\"} 1")
+            .contains("fanout_inflight{downstream=\"onchain\"} 1")
         {}
         signal(&demo.child, "TERM");
     });

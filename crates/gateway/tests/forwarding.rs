@@ -57,6 +57,24 @@ async fn fault_i9_i10_i11_forwards_no_unlisted_header_of_the_caller() {
 }
 
 #[tokio::test]
+async fn dl_17_sends_the_remaining_time_of_each_attempt() {
+    let (service, mut received) = recording_service().await;
+    let nodes = "    users: { downstream: users, request: { path: / } }\n";
+    let more = "policies: { p: { attempt_timeout: 700ms, retry: off } }\n";
+    let gateway = Gateway::start(&[("users", service)], nodes, more).await;
+    for (timeout, at_most) in [(60_000, 700), (120_000, 700)] {
+        gateway.ask(json!({"timeout": timeout})).await;
+        let received = received.recv().await.unwrap();
+        let left: u64 = received["x-request-timeout-ms"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(left <= at_most && left > 0, "{left}");
+    }
+}
+
+#[tokio::test]
 async fn fault_i12_returns_no_header_of_a_service() {
     let (service, _received) = recording_service().await;
     let nodes = "    users: { downstream: users, request: { path: / } }

@@ -175,7 +175,8 @@ async fn seed_06_a_slow_service_ends_at_its_own_timeout() {
         .unwrap()
         .parse()
         .unwrap();
-    assert!((200..=250).contains(&left), "{left}");
+    // The timeout of the attempt is shorter than the total one.
+    assert!((50..=100).contains(&left), "{left}");
 }
 
 #[tokio::test(start_paused = true)]

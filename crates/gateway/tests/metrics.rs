@@ -1,0 +1,162 @@
+//! The metrics page of a running gateway, after traffic of all kinds.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use common::*;
+use http::Method;
+use serde_json::json;
+use tower_fanout_testkit::fault_server::FaultServer;
+
+/// The metrics page.
+struct Page(String);
+
+impl Page {
+    async fn of(admin: SocketAddr) -> Self {
+        let page = Gateway::at(admin)
+            .send(Method::GET, "/metrics", &[], "")
+            .await;
+        Self(page.text)
+    }
+
+    /// The families that have a line `# KIND`.
+    fn families(&self, kind: &str) -> BTreeSet<&str> {
+        let lines = self.0.lines().filter_map(|line| line.strip_prefix("# "));
+        let lines = lines.filter_map(|line| line.strip_prefix(kind)?.trim().split_once(' '));
+        lines.map(|(family, _)| family).collect()
+    }
+
+    /// The family and the label names of each series.
+    fn series(&self) -> Vec<(&str, Vec<&str>)> {
+        let lines = self
+            .0
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let series = lines.map(|line| {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let labels = line
+                .split_once('{')
+                .map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+            let labels = labels.split("\",").filter(|label| !label.is_empty());
+            let names = labels
+                .map(|label| label.split_once('=').unwrap().0)
+                .collect();
+            let parts = ["_bucket", "_sum", "_count"];
+            let family = parts
+                .iter()
+                .find_map(|part| name.strip_suffix(part))
+                .unwrap_or(name);
+            (family, names)
+        });
+        series.collect()
+    }
+
+    fn has(&self, series: &str) -> bool {
+        self.0.lines().any(|line| line.starts_with(series))
+    }
+}
+
+/// The labels of each family, in the order of the page. Each name has one meaning: see the reference.
+fn labels() -> BTreeMap<&'static str, &'static [&'static str]> {
+    BTreeMap::from([
+        ("fanout_auth_total", &["outcome", "reason"][..]),
+        ("fanout_attempts_total", &["route", "node", "downstream"]),
+        ("fanout_breaker_state", &["downstream", "state"]),
+        (
+            "fanout_breaker_transitions_total",
+            &["route", "node", "downstream", "to"],
+        ),
+        (
+            "fanout_call_seconds",
+            &["route", "node", "downstream", "le"],
+        ),
+        (
+            "fanout_call_total",
+            &["route", "node", "downstream", "outcome"],
+        ),
+        ("fanout_connections", &["state"]),
+        ("fanout_corrid_replaced_total", &["reason"]),
+        ("fanout_http_cancelled_total", &[]),
+        ("fanout_http_rejected_total", &["code"]),
+        ("fanout_http_responses_dropped_total", &[]),
+        ("fanout_http_unsent_bytes", &[]),
+        ("fanout_inflight", &["downstream"]),
+        ("fanout_logs_dropped_total", &[]),
+        ("fanout_queued", &["downstream"]),
+        (
+            "fanout_rejected_total",
+            &["route", "node", "downstream", "reason"],
+        ),
+        (
+            "fanout_retries_stopped_total",
+            &["route", "node", "downstream", "by"],
+        ),
+    ])
+}
+
+/// Causes events of all kinds: successes, failures, retries, an open breaker, rejected tokens and ids.
+async fn traffic(gateway: &Gateway) {
+    for _ in 0..5 {
+        gateway.ask(json!({})).await;
+        for path in ["/one", "/two", "/none"] {
+            gateway.send(Method::GET, path, &[], "").await;
+        }
+    }
+    let headers = [
+        ("authorization", "Bearer x".to_owned()),
+        ("x-correlation-id", "not an id".to_owned()),
+    ];
+    gateway
+        .send(Method::POST, ORCHESTRATE, &headers, "{}")
+        .await;
+}
+
+#[tokio::test]
+async fn fault_l13_l14_each_metric_has_help_and_labels_of_one_meaning() {
+    let ((up, _), dead) = (stub(quick).await, FaultServer::refusing().addr());
+    let plan = "    user: { downstream: users-v1, required: true, request: { path: / } }";
+    let more = "policies: { p: { retry: { base: 1ms }, circuit_breaker: { min_calls: 2, window: 10s } } }
+routes:
+  - { name: one, match: { path: /one }, plan: { user: { downstream: users-v1, request: { path: /u } } } }
+  - { name: two, match: { path: /two }, plan: { user: { downstream: users-v2, request: { path: /u } } } }
+";
+    let downstreams = [("users-v1", up), ("users-v2", dead)];
+    let gateway = Gateway::start(&downstreams, plan, more).await;
+    traffic(&gateway).await;
+    let page = Page::of(gateway.server.as_ref().unwrap().admin).await;
+    let (help, types) = (page.families("HELP"), page.families("TYPE"));
+    let expected = labels();
+    let mut seen = BTreeSet::new();
+    for (family, names) in page.series() {
+        assert!(
+            help.contains(family) && types.contains(family),
+            "{family}: {}",
+            page.0
+        );
+        let known = expected
+            .get(family)
+            .unwrap_or_else(|| panic!("{family} is new"));
+        let without_le: Vec<_> = known.iter().filter(|name| **name != "le").collect();
+        let found: Vec<_> = names.iter().filter(|name| **name != "le").collect();
+        assert_eq!(found, without_le, "{family}");
+        seen.insert(family);
+    }
+    assert_eq!(seen, expected.keys().copied().collect(), "{}", page.0);
+    // Nodes with one name have series of their own.
+    for (route, downstream, outcome) in [
+        ("orchestrate", "users-v1", "success"),
+        ("one", "users-v1", "success"),
+        ("two", "users-v2", "connect_refused"),
+        ("two", "users-v2", "breaker_open"),
+    ] {
+        let series = format!(
+            "fanout_call_total{{route=\"{route}\",node=\"user\",downstream=\"{downstream}\",outcome=\"{outcome}\"}} "
+        );
+        assert!(page.has(&series), "{series}: {}", page.0);
+    }
+}
