@@ -152,7 +152,7 @@ async fn merges_nginx_and_python_until_one_of_them_dies() {
     );
     assert_eq!(answer.service("profile", "/status"), "success");
     assert_eq!(answer.service("orders", "/status"), "failed");
-    assert_eq!(answer.service("orders", "/error/kind"), "connect_failed");
+    assert_eq!(answer.service("orders", "/error/kind"), "connect_refused");
 
     let answer = gateway
         .ask(json!({"retryAttempts": 0, "aggregationStrategy": "all"}))
