@@ -189,6 +189,12 @@ routes:
   - name: hangs
     match: { path: /hangs }
     plan: { slow: { downstream: slow, required: true, request: { path: / } } }
+  - name: optional
+    match: { path: /optional }
+    plan:
+      a: { downstream: up, request: { path: \"/{query.id}/{query.page|1}\" } }
+      b: { downstream: up, request: { path: /, query: { q: \"{query.id}\", own: \"{query.own}\" } } }
+      c: { downstream: up, depends_on: [a], request: { path: \"/{query.more}\" } }
   - name: locked
     match: { path: /locked }
     auth: { jwt: main, all_scopes: [admin] }
@@ -502,7 +508,7 @@ async fn fault_e20_the_example_of_each_operation_succeeds() {
             tried += 1;
         }
     }
-    assert_eq!(tried, 11);
+    assert_eq!(tried, 12);
 }
 
 #[tokio::test]
@@ -571,6 +577,26 @@ async fn fault_e21_the_operation_names_each_input_that_a_route_requires() {
             accepted,
             "{body}"
         );
+    }
+    let required: Vec<_> = document.operation(&Method::GET, "/optional")["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["name"].as_str().unwrap(), one["required"] == true))
+        .collect();
+    // Without the others, at least one node can be sent.
+    let expected = [
+        ("id", true),
+        ("page", false),
+        ("own", false),
+        ("more", false),
+    ];
+    assert_eq!(required, expected);
+    for (query, status) in [("", 422), ("?own=1&more=1", 422), ("?id=1", 200)] {
+        let answer = gateway
+            .send(Method::GET, &format!("/optional{query}"), &[], "")
+            .await;
+        assert_eq!(answer.status, status, "{query}: {}", answer.text);
     }
     let input = &document.0["components"]["schemas"]["OrchestrateRequest"];
     for (body, accepted) in [

@@ -40,16 +40,17 @@ impl<'p> Inputs<'p> {
     pub(super) fn of(plan: &'p PlanConfig) -> Self {
         let mut inputs = Self::default();
         for (node, is_required) in plan.nodes.values().zip(required_nodes(plan)) {
-            inputs.add_node(node, is_required);
+            inputs.add_node(plan, node, is_required);
         }
         inputs
     }
 
     /// Adds the inputs of `node`. An input without a default is required if the node is required and has
-    /// no condition.
-    fn add_node(&mut self, node: &'p Node, is_required: bool) {
+    /// no condition, or if no node can be sent without the input.
+    fn add_node(&mut self, plan: &PlanConfig, node: &'p Node, is_required: bool) {
         for (reference, position) in node.request.uses() {
-            let is_required = is_required && node.when.is_none() && reference.default.is_none();
+            let is_required = is_required && node.when.is_none() && reference.default.is_none()
+                || is_needed_by_all(plan, reference);
             self.add(reference, position, is_required);
         }
         if node.reads(&Root::Body) {
@@ -197,6 +198,22 @@ impl Input<'_> {
         let examples: Map<_, _> = examples.collect();
         (!examples.is_empty()).then_some(examples.into())
     }
+}
+
+/// Returns `true` if each node of `plan` needs the value of `reference`. The nodes without dependencies decide,
+/// because the others are skipped without them.
+fn is_needed_by_all(plan: &PlanConfig, reference: &Reference) -> bool {
+    let reads = |node: &Node| {
+        let is_same = |used: &Reference| used.root == reference.root && used.path == reference.path;
+        let mut uses = node.request.uses();
+        uses.any(|(used, _)| used.default.is_none() && is_same(used))
+    };
+    // A node that is not chosen does not fail.
+    let is_always_chosen = |node: &Node| node.when.is_none() && node.tiers.is_empty();
+    plan.nodes
+        .values()
+        .filter(|node| node.depends_on.iter().all(|needed| needed.optional))
+        .all(|node| is_always_chosen(node) && reads(node))
 }
 
 /// Returns for each node of `plan` whether every successful run needs it.
