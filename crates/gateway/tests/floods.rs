@@ -3,12 +3,23 @@
 
 mod common;
 
+use std::{net::SocketAddr, time::Duration};
+
 use common::{frames::*, *};
-use tokio::time::timeout;
+use serde_json::json;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval, timeout},
+};
 
 /// Starts a gateway whose route `GET /slow` calls a service that does not respond.
 async fn hanging_gateway() -> (Server, Seen) {
-    let (up, seen) = stub(hanging).await;
+    gateway(hanging).await
+}
+
+/// Starts a gateway whose route `GET /slow` calls a service with this script.
+async fn gateway(script: Script) -> (Server, Seen) {
+    let (up, seen) = stub(script).await;
     let text = format!(
         "version: 1
 server: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", drain: {{ delay: 0s, timeout: 5s }} }}
@@ -62,6 +73,71 @@ async fn fault_d41_the_binary_ends_a_connection_that_resets_its_calls() {
     assert!((100..=300).contains(&cancelled), "{cancelled} cancelled");
     let closed = metric(&server, "fanout_connections{state=\"resets\"}").await;
     assert_eq!(closed, Some(1));
+    serves_and_stops(server).await;
+}
+
+/// Begins 400 calls per second over HTTP/2 until the task is aborted. Cancels each call if `cancels`. Opens
+/// another connection whenever the server closes one.
+async fn call_often(addr: SocketAddr, cancels: bool) {
+    let mut tick = interval(Duration::from_micros(2_500));
+    // Room for the response.
+    let window = frame(WINDOW_UPDATE, 0, 0, &4_096u32.to_be_bytes());
+    loop {
+        let mut client = Client::connect(addr).await;
+        for stream in streams(100_000) {
+            tick.tick().await;
+            let call = [request(stream, "/slow"), window.clone()].concat();
+            let mut sent = client.send(&call).await.and(client.ping().await);
+            if cancels && sent.is_ok() {
+                let reset = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+                sent = client.send(&reset).await;
+            }
+            if sent.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Returns the 99th percentile of a client's time for one call, beside two others that call often.
+async fn p99_beside_two(addr: SocketAddr, cancel: bool) -> Duration {
+    let mut others = JoinSet::new();
+    for _ in 0..2 {
+        others.spawn(call_often(addr, cancel));
+    }
+    let head = "GET /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut times = Vec::new();
+    let mut tick = interval(ms(5));
+    for _ in 0..200 {
+        tick.tick().await;
+        let begin = Instant::now();
+        let response = raw(addr, head).await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d42_cancelling_clients_slow_others_no_more_than_polite_ones() {
+    let (server, seen) = gateway(|_| (ms(5), http::StatusCode::OK, json!({"ok": true}))).await;
+    let (mut polite, mut cancelling) = (Vec::new(), Vec::new());
+    // Both kinds by turns, since other programs may use the machine.
+    for _ in 0..3 {
+        polite.push(p99_beside_two(server.listen, false).await);
+        cancelling.push(p99_beside_two(server.listen, true).await);
+    }
+    polite.sort();
+    cancelling.sort();
+    let ratio = cancelling[1].as_secs_f64() / polite[1].as_secs_f64();
+    println!(
+        "p99 beside polite clients {polite:?}, cancelling ones {cancelling:?}, ratio of the medians {ratio:.2}, \
+         {} calls",
+        seen.calls()
+    );
+    // The constant allows for the noise of a short run.
+    assert!(cancelling[1] <= polite[1].mul_f64(1.5) + ms(10));
     serves_and_stops(server).await;
 }
 
