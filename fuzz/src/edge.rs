@@ -4,13 +4,16 @@ use http::{HeaderValue, Response, header::RETRY_AFTER};
 use tower_fanout::layers::{Class, Classify, ClassifyHttp, Rejection};
 use tower_fanout_http::correlation::CorrelationId;
 
-/// An accepted correlation id has 1 to 128 safe characters and is forwarded unchanged.
+/// An accepted correlation id has 1 to 128 safe characters, begins with a letter or digit, and is forwarded
+/// unchanged.
 pub fn correlation_id(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-    let expected = (1..=128).contains(&data.len()) && data.iter().all(|byte| safe(*byte));
+    let expected = data.len() <= 128
+        && data.first().is_some_and(u8::is_ascii_alphanumeric)
+        && data.iter().all(|byte| safe(*byte));
     let parsed = CorrelationId::parse(text);
     assert_eq!(parsed.is_some(), expected);
     if let Some(id) = parsed {
