@@ -57,7 +57,7 @@ async fn fault_i9_i10_i11_forwards_no_unlisted_header_of_the_caller() {
 }
 
 #[tokio::test]
-async fn dl_17_sends_the_remaining_time_of_each_attempt() {
+async fn dl_18_sends_the_remaining_time_of_each_attempt() {
     let (service, mut received) = recording_service().await;
     let nodes = "    users: { downstream: users, request: { path: / } }\n";
     let more = "policies: { p: { attempt_timeout: 700ms, retry: off } }\n";

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dl_17_the_timeout_of_the_attempt_limits_the_remaining_time() {
+    async fn dl_18_the_timeout_of_the_attempt_limits_the_remaining_time() {
         let timeout = TimeoutConfig::new(Duration::from_millis(300));
         let relaxed = timeout.last_attempt_uses_deadline(true);
         let of = |timeout| AttemptHeadersLayer::new().attempt_timeout(Some(timeout));
