@@ -16,6 +16,10 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'`')
     .add(b'|');
 
+/// Maximum number of parameters of a path. The router, matchit 0.8, names them `a` to `y` and panics at the
+/// 26th (`normalize_params` in its `tree.rs`).
+const MAX_PARAMETERS: usize = 25;
+
 /// Path of the built-in API.
 pub(crate) const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
 
@@ -65,12 +69,15 @@ impl RoutePath {
         }
     }
 
-    fn add_parameter(&mut self, name: &str) -> Result<(), &'static str> {
+    fn add_parameter(&mut self, name: &str) -> Result<(), String> {
         if name.is_empty() || name.contains(['{', '}', '*']) {
-            return Err("parameters such as {id}");
+            return Err("parameters such as {id}".into());
         }
         if self.parameters.iter().any(|other| other == name) {
-            return Err("parameters with different names");
+            return Err("parameters with different names".into());
+        }
+        if self.parameters.len() == MAX_PARAMETERS {
+            return Err(format!("at most {MAX_PARAMETERS} parameters"));
         }
         // The router knows parameters by position, because other routes may name them differently.
         self.pattern += &format!("{{{}}}", self.parameters.len());

@@ -232,6 +232,27 @@ routes: [{{ name: a, match: {{ path: \"/{}\" }}, plan: {{ a: {{ downstream: up, 
 }
 
 #[test]
+fn fault_j17_refuses_more_parameters_than_the_router_takes() {
+    let file = |count: usize| {
+        let path: String = (0..count).map(|index| format!("/{{p{index}}}")).collect();
+        format!(
+            "version: 1
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://up:8080\" }}] }} }}
+routes: [{{ name: a, match: {{ path: \"{path}\" }}, plan: {{ a: {{ downstream: up, request: {{ path: / }} }} }} }}]"
+        )
+    };
+    let config = Config::parse("fits.yaml", &file(25), &env).unwrap();
+    // The router takes as many as the file may have.
+    let _ =
+        axum::Router::<()>::new().route(config.routes[0].path.pattern(), axum::routing::get(""));
+    let error = report("many.yaml", &file(26));
+    assert!(
+        error.contains("expected at most 25 parameters, got"),
+        "{error}"
+    );
+}
+
+#[test]
 fn fault_j18_refuses_words_that_are_no_log_level() {
     golden("j4_log_level");
 }
