@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
-/// Maximum length of a line of which the content matters. The check ignores the rest of longer field lines
-/// and refuses longer chunk lines.
+/// Maximum length of a line of which the content matters. The check ignores the rest of longer field lines,
+/// in which the padding before the value does not count, and refuses longer chunk lines.
 const LINE: usize = 512;
 
 /// The position within the requests of a connection.
@@ -36,14 +36,16 @@ enum Part {
     /// The line end after the data of a chunk.
     ChunkEnd,
     Trailers,
-    /// A message that hyper refuses or whose end it does not find either.
-    Unknown,
+    /// The end of a request that hyper refuses. No further byte is valid.
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Body {
     Length(u64),
     Chunked,
+    /// A content length that hyper refuses.
+    Invalid,
 }
 
 impl Default for Framing {
@@ -70,11 +72,8 @@ impl Framing {
                 at += taken as usize;
                 continue;
             }
-            if matches!(self.part, Part::Unknown) {
-                return None;
-            }
-            if self.byte(bytes[at]).is_break() {
-                self.part = Part::Unknown;
+            if matches!(self.part, Part::Refused) || self.byte(bytes[at]).is_break() {
+                self.part = Part::Refused;
                 return Some(at);
             }
             at += 1;
@@ -91,7 +90,11 @@ impl Framing {
             if strict && after_cr {
                 return ControlFlow::Break(());
             }
-            if byte != b'\r' && self.line.len() < LINE {
+            // Spaces and zeros before a content length may be longer than a line.
+            let padding = matches!(self.part, Part::Head)
+                && self.line.ends_with(b":")
+                && b" \t0".contains(&byte);
+            if byte != b'\r' && !padding && self.line.len() < LINE {
                 self.line.push(byte);
             }
             return ControlFlow::Continue(());
@@ -114,11 +117,13 @@ impl Framing {
         self.part = match self.part {
             Part::Before if line.is_empty() => Part::Before,
             Part::Before | Part::Head if !line.is_empty() => {
-                return self.field(line);
+                self.field(line);
+                Part::Head
             }
             Part::Head => match std::mem::replace(&mut self.body, Body::Length(0)) {
                 Body::Chunked => Part::ChunkLine,
                 Body::Length(left) => after_data(left, false),
+                Body::Invalid => Part::Refused,
             },
             Part::ChunkLine => match chunk_size(line) {
                 Some(0) => Part::Trailers,
@@ -128,30 +133,33 @@ impl Framing {
             Part::ChunkEnd if line.is_empty() => Part::ChunkLine,
             Part::Trailers if line.is_empty() => Part::Before,
             Part::Trailers => Part::Trailers,
-            // hyper refuses data that is longer than its chunk.
-            _ => Part::Unknown,
+            // The data is longer than its chunk.
+            _ => return ControlFlow::Break(()),
         };
         ControlFlow::Continue(())
     }
 
-    /// Reads a line of a head.
-    fn field(&mut self, line: &[u8]) -> ControlFlow<()> {
-        self.part = Part::Head;
+    /// Reads a line of a head, without the padding before its value.
+    fn field(&mut self, line: &[u8]) {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
         let value = line.get(name.len() + 1..).unwrap_or_default();
+        if matches!(self.body, Body::Invalid) {
+            return;
+        }
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             // The guard refuses any other coding.
             self.body = Body::Chunked;
         } else if name.eq_ignore_ascii_case(b"content-length")
-            && let Body::Length(length) = &mut self.body
+            && !matches!(self.body, Body::Chunked)
         {
-            let text = std::str::from_utf8(value.trim_ascii());
-            match text.ok().and_then(|text| text.parse().ok()) {
-                Some(announced) => *length = announced,
-                None => self.part = Part::Unknown,
-            }
+            let text = std::str::from_utf8(value.trim_ascii_end()).ok();
+            self.body = match text {
+                // Only padding, of which zeros are a part.
+                Some("") => Body::Length(0),
+                Some(digits) => digits.parse().map_or(Body::Invalid, Body::Length),
+                None => Body::Invalid,
+            };
         }
-        ControlFlow::Continue(())
     }
 }
 
@@ -257,7 +265,6 @@ mod tests {
         for text in [
             "\r\nGET / HTTP/1.1\nhost: x\n\nGET / HTTP/1.1\r\n\r\n",
             "POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n5;\r\nhell\nPOST / HTTP/1.1\r\nContent-Length:2\r\n\r\n\n\n",
-            "POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n5;\r\n",
         ] {
             assert_eq!(passed(text), text);
         }
@@ -288,6 +295,34 @@ mod tests {
         }
         let long = format!("{HEAD}5;{}", "a".repeat(LINE));
         assert_eq!(passed(&format!("{long}\r\nhello")), format!("{long}\r"));
+    }
+
+    #[test]
+    fn fault_d44_reads_padded_lengths_and_passes_nothing_after_invalid_ones() {
+        let chunked = "Transfer-Encoding: chunked";
+        for padding in [" ", "\t", "0"].map(|padding| padding.repeat(LINE + 88)) {
+            let post = format!("POST / HTTP/1.1\r\nContent-Length:{padding}");
+            for good in [
+                format!("{post}0\r\n\r\n{HEAD}5"),
+                format!("{post}41\r\n\r\n{}{HEAD}5", "\n".repeat(41)),
+                format!(
+                    "{post}41{}\r\n\r\n{}{HEAD}5",
+                    " ".repeat(LINE),
+                    "5;\r\n\r\n\n".repeat(6)[..41].to_owned()
+                ),
+                format!("{post}7\r\n{chunked}\r\n\r\n5"),
+                format!("POST / HTTP/1.1\r\n{chunked}\r\nContent-Length:{padding}7\r\n\r\n5"),
+                format!("POST / HTTP/1.1\r\nTransfer-Encoding:{padding}chunked\r\n\r\n5"),
+            ] {
+                let whole = passed(&format!("{good};\r\nhello\r\n0\r\n\r\n"));
+                assert_eq!(whole, format!("{good};\r"));
+            }
+        }
+        for length in ["x", "5, 5", "5 5", "18446744073709551616"] {
+            let line = format!("content-length: {length}\r\ncontent-length: 1");
+            let head = format!("POST / HTTP/1.1\r\n{line}\r\n{chunked}\r\n\r\n");
+            assert_eq!(passed(&format!("{head}5")), head);
+        }
     }
 
     #[test]

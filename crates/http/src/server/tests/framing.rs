@@ -287,6 +287,38 @@ async fn fault_d44_refuses_chunk_lines_and_trailers_that_hyper_accepts() {
 }
 
 #[tokio::test]
+async fn fault_d44_padding_of_a_content_length_does_not_end_the_check() {
+    let addr = echo().await;
+    let chunked = "transfer-encoding: chunked\r\n";
+    let next = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let padded = |padding: &str, length: &str| {
+        let padding = padding.repeat(600);
+        format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length:{padding}{length}\r\n")
+    };
+    let invalid =
+        format!("POST / HTTP/1.1\r\nhost: x\r\n{chunked}\r\n5;\r\nhello\r\n0\r\n\r\n{next}");
+    for (padding, length, data) in [
+        (" ", "0", ""),
+        ("\t", "0", ""),
+        ("0", "41", "0123456789012345678901234567890123456789\n"),
+    ] {
+        let first = format!("{}\r\n{data}", padded(padding, length));
+        let response = exchange(addr, format!("{first}{next}")).await;
+        assert_eq!(response.matches("HTTP/1.1 200 ").count(), 2, "{response}");
+        let response = exchange(addr, format!("{first}{invalid}")).await;
+        assert_eq!(response.matches("HTTP/1.1 200 ").count(), 1, "{response}");
+        assert_eq!(response.matches("HTTP/1.1 400 ").count(), 1, "{response}");
+        let both = format!(
+            "{}{chunked}\r\n5;\r\nhello\r\n0\r\n\r\n",
+            padded(padding, length)
+        );
+        let response = exchange(addr, format!("{both}{next}")).await;
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+        assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{response}");
+    }
+}
+
+#[tokio::test]
 async fn fault_d45_counts_heads_that_are_not_valid() {
     let config = ServerConfig::default();
     let connections = config.connections.clone();
