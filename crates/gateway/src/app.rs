@@ -101,8 +101,8 @@ impl App {
         &self.backends
     }
 
-    /// Returns the route of this name, and `true` if it is the built-in API. The name `orchestrate` is
-    /// that API if it is served, else a configured route.
+    /// Returns the route of this name, and `true` if it is the built-in API. No configured route has the
+    /// name `orchestrate`.
     #[must_use]
     pub(crate) fn endpoint(&self, route: &str) -> Option<(&Endpoint, bool)> {
         let built_in = self.orchestrate.as_ref().map(|(_, api)| (api, true));

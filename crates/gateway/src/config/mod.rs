@@ -49,7 +49,7 @@ pub(crate) use self::{
     auth::{JwksSource, Jwt, KeysConfig, RouteAuth, StaticKey},
     diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
-    route_path::{ORCHESTRATE, RoutePath},
+    route_path::{ORCHESTRATE, RESERVED_NAMES, RoutePath},
     server::Server,
     tls::{CertFile, ClientTlsFiles, ReloadableCert},
 };

@@ -9,7 +9,8 @@ use tower_fanout_http::guard::GuardConfig;
 use uuid::Uuid;
 
 use super::{
-    Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, Route, RoutePath, Tier,
+    Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, RESERVED_NAMES, Route,
+    RoutePath, Tier,
     aggregate::{aggregate, check_quorum},
     auth::route_auth,
     check::check_plan,
@@ -56,6 +57,13 @@ pub(super) fn routes(
         let Some(route) = route(&item, names) else {
             continue;
         };
+        if RESERVED_NAMES.contains(&&*route.name) {
+            let message = format!(
+                "route name \"{}\" is used by the gateway itself; choose another name",
+                route.name
+            );
+            item.at("name").error("reserved", message);
+        }
         if routes.iter().any(|other| other.name == route.name) {
             item.error(
                 "duplicate",

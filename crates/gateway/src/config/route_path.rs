@@ -23,6 +23,18 @@ const MAX_PARAMETERS: usize = 25;
 /// Path of the built-in API.
 pub(crate) const ORCHESTRATE: &str = "/api/v1/analysis/orchestrate";
 
+/// Names that the gateway itself uses in metrics, or for the operations of its OpenAPI document.
+pub(crate) const RESERVED_NAMES: [&str; 8] = [
+    "livez",
+    "readyz",
+    "openapi",
+    "docs",
+    "orchestrate",
+    "orchestrateTest",
+    "orchestrateHealth",
+    "orchestrateHealthPost",
+];
+
 /// Paths that the gateway itself always serves.
 const RESERVED: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/docs"];
 

@@ -175,6 +175,11 @@ fn fault_j21_refuses_an_asterisk_in_a_placeholder() {
 }
 
 #[test]
+fn fault_l15_refuses_a_route_with_a_name_of_the_gateway() {
+    golden("l15_");
+}
+
+#[test]
 fn fault_j22_warns_of_definitions_that_nothing_uses() {
     golden("j5_unused");
 }

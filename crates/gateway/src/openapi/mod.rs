@@ -139,7 +139,7 @@ fn operation(route: &Route) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, RESERVED_NAMES};
 
     /// Collects each `$ref` in `value` whose target is not in `document`.
     fn broken_refs(document: &Value, value: &Value, broken: &mut Vec<String>) {
@@ -275,6 +275,27 @@ orchestrate:
         for status in ["401", "503"] {
             assert!(protected["responses"][status].is_object(), "{status}");
             assert!(open["responses"][status].is_null(), "{status}");
+        }
+    }
+
+    /// Collects each `operationId` in `value`.
+    fn operation_ids(value: &Value, found: &mut Vec<String>) {
+        for (name, value) in value.as_object().into_iter().flatten() {
+            match value {
+                Value::String(id) if name == "operationId" => found.push(id.clone()),
+                _ => operation_ids(value, found),
+            }
+        }
+    }
+
+    #[test]
+    fn fault_l15_reserves_the_operation_ids_of_the_gateway() {
+        let base: Value = serde_json::from_str(include_str!("base.json")).unwrap();
+        let mut ids = Vec::new();
+        operation_ids(&base, &mut ids);
+        assert!(ids.len() >= 6, "{ids:?}");
+        for id in ids {
+            assert!(RESERVED_NAMES.contains(&&*id), "{id}");
         }
     }
 
