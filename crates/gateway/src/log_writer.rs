@@ -14,14 +14,14 @@ use std::{
 
 use metrics::counter;
 
-/// Name of the counter of log lines that were dropped because the queue was full.
+/// Name of the counter of log lines that were dropped because the queue was full or the output failed.
 pub(crate) const DROPPED: &str = "fanout_logs_dropped_total";
 
 /// Maximum size of the queued lines in bytes. A line that does not fit is dropped.
 const CAPACITY: usize = 1 << 20;
 
-/// Maximum time that [`Flush`] waits for the queued lines to be written.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
+/// Maximum time for which the end of the process waits for a write to standard error.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The sending end of the queue of log lines. Each write is one line and never blocks.
 #[derive(Clone)]
@@ -85,18 +85,20 @@ impl Drop for Flush {
         let (done, flushed) = sync_channel(1);
         if self.0.messages.send(Message::Flush(done)).is_ok() {
             // A reader that has stopped must not keep the process alive.
-            let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
+            let _ = flushed.recv_timeout(WRITE_TIMEOUT);
         }
     }
 }
 
 /// Writes lines until all senders are gone. Lines that cannot be written, for example because the reader
-/// has closed its end, are lost.
+/// has closed its end, are lost and counted.
 fn write_lines(messages: &Receiver<Message>, queued: &AtomicUsize, mut output: impl Write) {
     for message in messages {
         match message {
             Message::Line(line) => {
-                let _ = output.write_all(&line);
+                if output.write_all(&line).is_err() {
+                    counter!(DROPPED).increment(1);
+                }
                 queued.fetch_sub(line.len(), Ordering::Relaxed);
             }
             Message::Flush(done) => {

@@ -40,7 +40,7 @@ use crate::{
     config::{Config, KeysConfig},
     health::Readiness,
     orchestrate::explain::to_json,
-    output::{print, print_error},
+    output::{print, print_error, print_usage},
     run::{Sockets, run, signals},
 };
 
@@ -51,7 +51,18 @@ type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => execute(cli.command).await,
+        Err(usage) => print_usage(usage).map_err(Into::into),
+    };
+    outcome.unwrap_or_else(|error| {
+        print_error(error);
+        ExitCode::FAILURE
+    })
+}
+
+async fn execute(command: Command) -> Outcome {
+    match command {
         Command::Run { config } => serve(&config).await,
         Command::Demo { listen, down } => {
             demo::demo(listen, &down).await.map(|_| ExitCode::SUCCESS)
@@ -78,11 +89,7 @@ async fn main() -> ExitCode {
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(Into::into)
         }
-    };
-    outcome.unwrap_or_else(|error| {
-        print_error(error);
-        ExitCode::FAILURE
-    })
+    }
 }
 
 async fn serve(path: &Path) -> Outcome {

@@ -132,7 +132,7 @@ const COUNTERS: [(&str, &str); 8] = [
     ),
     (
         log_writer::DROPPED,
-        "Log lines dropped because the queue was full.",
+        "Log lines dropped because the queue was full or standard error failed.",
     ),
 ];
 

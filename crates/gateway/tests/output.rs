@@ -3,13 +3,15 @@
 
 mod common;
 
-use std::{fs::OpenOptions, process::Stdio};
+use std::{fs::OpenOptions, io::PipeReader, process::Stdio, time::Duration};
 
 use common::*;
 use http::{Method, StatusCode};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
+    net::unix::pipe,
     process::{Child, ChildStderr},
+    time::timeout,
 };
 
 const CONFIG: &str = "version: 1
@@ -43,6 +45,13 @@ async fn log_more_than_fits(gateway: &Gateway) {
     }
 }
 
+/// Returns the number of log lines that were dropped.
+async fn dropped(admin: &Gateway) -> u64 {
+    let metrics = admin.send(Method::GET, "/metrics", &[], "").await.text;
+    let (_, dropped) = metrics.split_once("\nfanout_logs_dropped_total ").unwrap();
+    dropped.lines().next().unwrap().parse().unwrap()
+}
+
 async fn assert_serving_and_stopping(mut child: Child, public: &Gateway, admin: &Gateway) {
     let live = public.send(Method::GET, "/livez", &[], "").await;
     let metrics = admin.send(Method::GET, "/metrics", &[], "").await;
@@ -58,10 +67,7 @@ async fn assert_serving_and_stopping(mut child: Child, public: &Gateway, admin: 
 async fn fault_k12_serves_and_stops_while_the_log_is_not_read() {
     let (child, lines, public, admin) = start().await;
     log_more_than_fits(&public).await;
-    let metrics = admin.send(Method::GET, "/metrics", &[], "").await.text;
-    let (_, dropped) = metrics.split_once("\nfanout_logs_dropped_total ").unwrap();
-    let dropped: u64 = dropped.lines().next().unwrap().parse().unwrap();
-    assert!(dropped > 0, "{metrics}");
+    assert!(dropped(&admin).await > 0);
     assert_serving_and_stopping(child, &public, &admin).await;
     drop(lines);
 }
@@ -74,7 +80,44 @@ async fn fault_k12_serves_and_stops_after_standard_error_is_closed() {
         let response = public.send(Method::GET, "/none", &[], "").await;
         assert_eq!(response.status, StatusCode::NOT_FOUND);
     }
+    // The thread of the log writes the lines after the responses.
+    while dropped(&admin).await < 10 {
+        tokio::task::yield_now().await;
+    }
     assert_serving_and_stopping(child, &public, &admin).await;
+}
+
+/// Returns the ends of a pipe that has no space left.
+async fn full_pipe() -> (PipeReader, Stdio) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let writer = pipe::Sender::from_owned_fd(writer.into()).unwrap();
+    writer.writable().await.unwrap();
+    // Whole pages leave no rest.
+    while writer.try_write(&[b'x'; 4096]).is_ok() {}
+    (reader, writer.into_blocking_fd().unwrap().into())
+}
+
+/// A configuration with an issuer whose keys cannot be fetched at startup.
+const NO_KEYS: &str = "
+auth: { jwt: { main: { keys: [{ jwks: { url: \"http://127.0.0.1:9/jwks\", start: fail } }],
+  issuers: [me], audiences: [fanout], algorithms: [RS256] } } }
+";
+
+#[tokio::test]
+async fn fault_k12_a_failed_start_ends_while_standard_error_is_not_read() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let occupied = CONFIG.replacen("127.0.0.1:0", &address, 1);
+    let no_keys = format!("{CONFIG}{NO_KEYS}");
+    for (text, expected) in [(&*occupied, 1), (&no_keys, 78), ("version: 7\n", 1)] {
+        let file = File::new("start.yaml", text);
+        let (reader, writer) = full_pipe().await;
+        let mut child = fanout_with(&["run"], &file).stderr(writer).spawn().unwrap();
+        let status = timeout(Duration::from_secs(20), child.wait()).await;
+        let status = status.expect("it ends without a reader").unwrap();
+        assert_eq!(status.code(), Some(expected), "{text}");
+        drop(reader);
+    }
 }
 
 /// Commands that print, with their exit codes when all output can be written.
@@ -125,7 +168,14 @@ async fn fault_k13_commands_keep_their_exit_code_if_the_reader_is_gone() {
 async fn fault_k13_commands_report_a_full_standard_output() {
     let file = File::new("output.yaml", CONFIG);
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
-    for (arguments, _) in &commands()[..6] {
+    let mut commands = commands().map(|(arguments, _)| arguments).to_vec();
+    commands.retain(|arguments| !arguments.contains(&"--no-such-flag"));
+    commands.extend([
+        vec!["--version"],
+        vec!["help", "run"],
+        vec!["run", "--help"],
+    ]);
+    for arguments in &commands {
         let mut command = fanout(arguments);
         command.env("FANOUT_CONFIG", file.path());
         let child = command.stdout(full()).stderr(Stdio::piped()).spawn();

@@ -39,7 +39,6 @@ pub(crate) async fn demo(
     listen: SocketAddr,
     down: &[String],
 ) -> Result<ShutdownOutcome, Box<dyn Error + Send + Sync>> {
-    let signals = signals()?;
     // One UUID has only 122 random bits, so the secret consists of two.
     let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let mut variables = vec![
@@ -71,6 +70,8 @@ pub(crate) async fn demo(
     let auth = Auth::start(&config).await?;
     let sockets = Sockets::bind(&config.server)?;
     print_welcome(&sockets, secret.as_bytes())?;
+    // Until here a signal ends the process, even if nobody reads the standard output.
+    let signals = signals()?;
     Ok(run(&app, &auth, ready, sockets, &config.server, signals).await?)
 }
 
