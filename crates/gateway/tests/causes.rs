@@ -349,6 +349,28 @@ async fn fault_f44_a_missing_page_is_no_failure_of_the_service() {
     assert_eq!(warnings(&log).len(), 0, "{log}");
 }
 
+#[tokio::test]
+async fn fault_f20_f22_a_coded_error_body_keeps_the_status_of_the_service() {
+    let coded = |status| {
+        let headers = [("content-encoding", "gzip"), ("retry-after", "0")];
+        Fault::response(status, &headers, "x")
+    };
+    let up = FaultServer::sequence([coded(404), coded(404), coded(503), Fault::json("1")]).await;
+    let plan = "    up: { downstream: up, request: { path: / } }";
+    let more = "policies: { p: { retry: { base: 1ms }, circuit_breaker: { min_calls: 2, window: 10s } } }\n";
+    let gateway = Gateway::start(&[("up", up.addr())], plan, more).await;
+    for _ in 0..2 {
+        let answer = gateway.ask(json!({})).await;
+        assert_eq!(answer.service("up", "/error/kind"), "status");
+        assert_eq!(answer.service("up", "/httpStatus"), 404);
+        assert_eq!(answer.service("up", "/attempts"), 1);
+    }
+    // The 503 is retried, and the two 404 are no failures for the breaker.
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("up", "/status"), "success");
+    assert_eq!(answer.service("up", "/attempts"), 2);
+}
+
 /// Sends a request on an open connection. Returns the response as text.
 async fn exchange(stream: &mut TcpStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();

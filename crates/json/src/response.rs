@@ -35,7 +35,9 @@ use crate::{Json, branch_error, filter::FieldFilter, merge::Merge};
 /// - 2xx: a response with another media type than JSON, or with a body and no content type, fails with
 ///   [`ClientErrorKind::BadContentType`]. A body that is not valid JSON fails with [`ClientErrorKind::BadJson`], and
 ///   so does an empty body that is declared as JSON. An empty body without a content type becomes `null`.
-/// - Any other status: a body that is not declared as JSON, or is not valid, becomes `null`.
+/// - Any other status: a body that is not declared as JSON, or is not valid, becomes `null`. So does the
+///   body of a 4xx or 5xx response that the client could not read
+///   ([`ClientError::response`]), unless the status is in the `accept` of [`filter`](Self::filter).
 ///
 /// JSON media types are `application/json` and all types with the suffix `+json`, such as
 /// `application/problem+json`. Their `charset`, if any, must be `utf-8`.
@@ -47,7 +49,7 @@ pub struct JsonLayer {
 
 #[derive(Clone, Debug, Default)]
 struct Settings {
-    /// The filter and the accepted error statuses, or `None` if the filter changes nothing.
+    /// The filter and the accepted error statuses, or `None` if both have their defaults.
     filter: Option<(FieldFilter, Box<[u16]>)>,
     /// The merge of the response with others.
     merge: Option<Merge>,
@@ -73,8 +75,9 @@ impl JsonLayer {
     /// `AcceptLayer` accepts would reach the plan unfiltered.
     #[must_use]
     pub fn filter(mut self, filter: FieldFilter, accept: impl Into<Box<[u16]>>) -> Self {
-        if filter != FieldFilter::default() {
-            self.settings_mut().filter = Some((filter, accept.into()));
+        let accept = accept.into();
+        if filter != FieldFilter::default() || !accept.is_empty() {
+            self.settings_mut().filter = Some((filter, accept));
         }
         self
     }
@@ -162,10 +165,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
-        let status = response.status().as_u16();
-        this.events.emit(Event::ResponseStatus { status });
-        Poll::Ready(this.layer.read(response))
+        let result = ready!(this.inner.poll(cx));
+        let status = match &result {
+            Ok(response) => Some(response.status()),
+            Err(error) => error.response().map(Response::status),
+        };
+        if let Some(status) = status.as_ref().map(StatusCode::as_u16) {
+            this.events.emit(Event::ResponseStatus { status });
+        }
+        Poll::Ready(match result {
+            Ok(response) => this.layer.read(response),
+            Err(error) => this.layer.without_body(error),
+        })
     }
 }
 
@@ -177,6 +188,18 @@ impl JsonLayer {
         match settings {
             None => Ok(response),
             Some(settings) => settings.apply(response),
+        }
+    }
+
+    /// Returns the response that `error` has, unless its body is wanted.
+    fn without_body(&self, error: ClientError) -> Result<Response<Json>, ClientError> {
+        let filter = self.settings.as_deref().and_then(|set| set.filter.as_ref());
+        let accept = filter.map_or(&[][..], |(_, accept)| accept);
+        match error.response() {
+            Some(head) if !accept.contains(&head.status().as_u16()) => {
+                Ok(head.clone().map(|()| Json::NULL))
+            }
+            _ => Err(error),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use h2::Reason;
+use http::Response;
 use hyper_util::client::legacy;
 use tower_fanout_layers::{AsRejection, BoxError, Failure, Rejection};
 
@@ -26,7 +27,18 @@ enum Repr {
     Failed {
         kind: ClientErrorKind,
         cause: Option<Arc<dyn Error + Send + Sync>>,
+        head: Option<Head>,
     },
+}
+
+/// A response head whose headers do not reach the `Debug` output.
+#[derive(Clone)]
+struct Head(Arc<Response<()>>);
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0.status(), f)
+    }
 }
 
 /// The kind of a [`ClientError`].
@@ -166,7 +178,8 @@ impl ClientError {
     /// Creates an error without a cause.
     #[must_use]
     pub const fn new(kind: ClientErrorKind) -> Self {
-        Self(Repr::Failed { kind, cause: None })
+        let (cause, head) = (None, None);
+        Self(Repr::Failed { kind, cause, head })
     }
 
     /// Sets the cause of an error that is not a rejection.
@@ -178,6 +191,32 @@ impl ClientError {
             *cause = Some(Arc::from(error.into()));
         }
         self
+    }
+
+    /// Adds the head of the response, if its status is an error.
+    pub(super) fn of_response<B>(mut self, response: &Response<B>) -> Self {
+        let status = response.status();
+        if (status.is_client_error() || status.is_server_error())
+            && let Repr::Failed { head, .. } = &mut self.0
+        {
+            let mut copy = Response::new(());
+            *copy.status_mut() = status;
+            copy.headers_mut().clone_from(response.headers());
+            *head = Some(Head(Arc::new(copy)));
+        }
+        self
+    }
+
+    /// Returns the status and the headers of the response if it has an error status (4xx or 5xx) and only
+    /// its body cannot be used: it is incomplete, too large, or has a content coding.
+    ///
+    /// A layer that does not need the body of such a response can use this in place of the error.
+    #[must_use]
+    pub fn response(&self) -> Option<&Response<()>> {
+        match &self.0 {
+            Repr::Failed { head, .. } => head.as_ref().map(|head| &*head.0),
+            Repr::Rejected(_) => None,
+        }
     }
 
     /// Returns the kind, or `None` if the error is a [`Rejection`].

@@ -168,14 +168,16 @@ struct PartialResponse {
 
 impl PartialResponse {
     fn new(response: Response<Incoming>, max: usize) -> Result<Self, ClientError> {
-        check_head(&response)?;
+        let checked = check_head(&response);
         let (mut parts, incoming) = response.into_parts();
         strip(&mut parts.headers);
-        if incoming.size_hint().lower() > max as u64 {
-            return Err(too_large(max));
-        }
+        let response = Response::from_parts(parts, Bytes::new());
+        let fits = incoming.size_hint().lower() <= max as u64;
+        checked
+            .and_then(|()| fits.then_some(()).ok_or_else(|| too_large(max)))
+            .map_err(|error| error.of_response(&response))?;
         Ok(Self {
-            response: Response::from_parts(parts, Bytes::new()),
+            response,
             incoming,
             max,
             remaining: max,
@@ -185,6 +187,15 @@ impl PartialResponse {
 
     /// Ready when the whole body has arrived.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Bytes>, ClientError>> {
+        ready!(self.poll_body(cx)).map_err(|error| error.of_response(&self.response))?;
+        let mut response = mem::take(&mut self.response);
+        if !self.chunks.is_empty() {
+            *response.body_mut() = mem::take(&mut self.chunks).freeze();
+        }
+        Poll::Ready(Ok(response))
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         // A body with a known length ends at its last byte, without another poll of the connection.
         while !self.incoming.is_end_stream() {
             let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
@@ -197,11 +208,7 @@ impl PartialResponse {
                 self.add(chunk);
             }
         }
-        let mut response = mem::take(&mut self.response);
-        if !self.chunks.is_empty() {
-            *response.body_mut() = mem::take(&mut self.chunks).freeze();
-        }
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(()))
     }
 
     fn add(&mut self, chunk: Bytes) {

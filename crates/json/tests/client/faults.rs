@@ -13,6 +13,7 @@ use tower_fanout::{
 use tower_fanout_http::client::{Client, ClientConfig, ClientErrorKind};
 use tower_fanout_json::{
     Json, branch_error,
+    filter::FieldFilter,
     response::{AcceptLayer, JsonLayer},
 };
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
@@ -187,6 +188,59 @@ async fn fault_f14_neither_requests_nor_accepts_content_codings() {
         let request = &server.stats().requests[0];
         assert_eq!(request.header("accept-encoding"), Some("identity"));
     }
+}
+
+/// Error responses whose bodies cannot be read, each with the kind of its body.
+fn unreadable(status: u16) -> [(Fault, ErrorKind); 4] {
+    let json = ("content-type", "application/json");
+    let head = |more: &str| {
+        Fault::new().send(format!(
+            "HTTP/1.1 {status} No\r\ncontent-type: application/json\r\nretry-after: 7\r\n{more}\r\n"
+        ))
+    };
+    let gzip = Fault::response(status, &[json, ("content-encoding", "gzip")], "{}");
+    let huge = head("content-length: 9999999999\r\n").stall();
+    let long = format!("{:x}\r\n{}\r\n", 9 << 20, "x".repeat(9 << 20));
+    [
+        (gzip, ErrorKind::BadBody),
+        (huge, ErrorKind::TooLarge),
+        (
+            head("transfer-encoding: chunked\r\n").send(long).stall(),
+            ErrorKind::TooLarge,
+        ),
+        (
+            head("content-length: 9\r\n").send("{").close(),
+            ErrorKind::BadBody,
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn fault_f14_f20_f22_an_unreadable_body_does_not_hide_an_error_status() {
+    for status in [404, 503] {
+        for (fault, of_body) in unreadable(status) {
+            let server = FaultServer::start(fault).await;
+            let client = client(&server);
+            let error = call_json(&client).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Status);
+            assert!(error.message().ends_with(&status.to_string()));
+            // The body of an accepted status is wanted.
+            let attempt = JsonLayer::new().filter(FieldFilter::default(), [status]);
+            let accepting = AcceptLayer::new([status]).layer(attempt.layer(client));
+            let error = accepting.oneshot(get("/")).await.unwrap_err();
+            assert_eq!(error.kind(), of_body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_f21_an_unreadable_body_does_not_hide_retry_after() {
+    let [_, (fault, _), ..] = unreadable(503);
+    let server = FaultServer::start(fault).await;
+    let attempt = JsonLayer::new().layer(client(&server));
+    let response = attempt.oneshot(get("/")).await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "7");
+    assert_eq!(response.body().as_raw(), "null");
 }
 
 #[tokio::test]

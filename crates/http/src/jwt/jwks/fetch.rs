@@ -97,6 +97,9 @@ impl From<FetchOutcome> for FetchError {
 
 impl From<ClientError> for FetchError {
     fn from(error: ClientError) -> Self {
+        if let Some(response) = error.response() {
+            return response.status().into();
+        }
         let outcome = match error.kind() {
             Some(ClientErrorKind::TooLarge) => FetchOutcome::TooLarge,
             Some(ClientErrorKind::Redirect | ClientErrorKind::BadStatus) => FetchOutcome::Status,
@@ -108,6 +111,13 @@ impl From<ClientError> for FetchError {
             _ => FetchOutcome::Unreachable,
         };
         let cause = Some(Cause::Client(error));
+        Self { outcome, cause }
+    }
+}
+
+impl From<StatusCode> for FetchError {
+    fn from(status: StatusCode) -> Self {
+        let (outcome, cause) = (FetchOutcome::Status, Some(Cause::Status(status)));
         Self { outcome, cause }
     }
 }
@@ -137,10 +147,7 @@ where
     let answer = timeout(config.timeout, answer).await;
     let answer = answer.map_err(|_| FetchError::from(FetchOutcome::Timeout))??;
     if answer.status() != StatusCode::OK {
-        return Err(FetchError {
-            outcome: FetchOutcome::Status,
-            cause: Some(Cause::Status(answer.status())),
-        });
+        return Err(answer.status().into());
     }
     // The client may have a larger limit of its own.
     if answer.body().len() > config.max_body {
