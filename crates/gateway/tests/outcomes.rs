@@ -214,6 +214,36 @@ async fn fault_i18_a_callers_fault_on_optional_nodes_is_the_callers() {
 }
 
 #[tokio::test]
+async fn fault_i18_too_few_sinks_for_the_strategy_are_the_callers_fault() {
+    let (up, seen) = stub(quick).await;
+    let node = |path: &str| format!("{{ downstream: up, request: {{ path: \"{path}\" }} }}");
+    let routes = format!(
+        "  - {{ name: two, match: {{ path: /two }}, plan: {{ a: {q}, b: {plain} }}, aggregate: {{ strategy: {{ quorum: 2 }} }} }}
+  - {{ name: sink, match: {{ path: /sink }}, plan: {{ i: {plain}, s: {{ downstream: up, depends_on: [i], request: {{ path: \"/{{query.q}}\" }} }} }}, aggregate: {{ strategy: first }} }}
+  - {{ name: needs, match: {{ path: /needs }}, plan: {{ a: {q}, s: {{ downstream: up, depends_on: [a], request: {{ path: /s }} }}, t: {plain} }}, aggregate: {{ strategy: {{ quorum: 2 }} }} }}
+  - {{ name: three, match: {{ path: /three }}, plan: {{ a: {q}, b: {plain}, c: {plain} }}, aggregate: {{ strategy: {{ quorum: 2 }} }} }}
+",
+        q = node("/{query.q}"),
+        plain = node("/plain"),
+    );
+    let gateway = Gateway::from_text(&file(up, &routes)).await;
+    for path in ["/two", "/sink", "/needs"] {
+        for (query, status, code) in [("?q=..", 400, "bad_param"), ("", 422, "missing_param")] {
+            let answer = get(&gateway, &format!("{path}{query}")).await;
+            assert_eq!(answer.status.as_u16(), status, "{path}{query}");
+            assert_eq!(answer.at("/code"), code);
+            assert_eq!(answer.at("/errors/0/pointer"), "/query/q");
+        }
+    }
+    assert_eq!(seen.calls(), 0);
+    for path in ["/two?q=1", "/sink?q=1", "/needs?q=1", "/three?q=.."] {
+        assert_eq!(get(&gateway, path).await.status, StatusCode::OK, "{path}");
+    }
+    let log = gateway.server.unwrap().stop().await;
+    assert!(!log.contains("WARN"), "{log}");
+}
+
+#[tokio::test]
 async fn fault_e16_execute_is_a_boolean() {
     let (up, seen) = stub(quick).await;
     let plan = "    a: { downstream: up, request: { path: / } }\n";

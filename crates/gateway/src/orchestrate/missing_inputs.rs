@@ -4,7 +4,7 @@ use std::error::Error;
 
 use bytes::Bytes;
 use http::Request;
-use tower_fanout::{BranchError, Choice};
+use tower_fanout::{BranchError, Choice, Strategy};
 use tower_fanout_http::problem::{Code, FieldError, Problem};
 use tower_fanout_json::{
     condition::EvalError,
@@ -26,9 +26,10 @@ enum BadInput {
 /// Renders the requests of the nodes that run and read no responses of other nodes.
 ///
 /// Returns a problem if the input of the client makes a required node or a condition in `failed` fail,
-/// or if it leaves no node that could be sent.
+/// or if it leaves fewer nodes that could be sent than `strategy` needs.
 pub(super) fn check(
     route: &Route,
+    strategy: Strategy,
     inbound: &Inbound,
     choices: &[Choice],
     failed: Vec<(usize, BranchError)>,
@@ -59,8 +60,10 @@ pub(super) fn check(
         return Ok(prepared);
     }
     let is_optional = |node: usize| choices[node] == (Choice::Run { required: false });
-    // If a required node fails, it is the cause. If another node can be sent, an optional one fails alone.
-    if failures.iter().any(|(node, _)| !is_optional(*node)) || can_send(route, choices, &failures) {
+    // If a required node fails, it is the cause. If enough others can be sent, an optional one fails alone.
+    if failures.iter().any(|(node, _)| !is_optional(*node))
+        || can_succeed(route, strategy, choices, &failures)
+    {
         failures.retain(|(node, _)| !is_optional(*node));
     }
     if failures.is_empty() {
@@ -71,8 +74,14 @@ pub(super) fn check(
     Err(problem(route, &failures))
 }
 
-/// Returns `true` if a node that runs has its input, and so have the nodes that it needs.
-fn can_send(route: &Route, choices: &[Choice], failures: &[(usize, BadInput)]) -> bool {
+/// Returns `true` if enough nodes for `strategy` have their input, and so have the nodes that they need: any
+/// node that runs, or as many sinks as the strategy counts.
+fn can_succeed(
+    route: &Route,
+    strategy: Strategy,
+    choices: &[Choice],
+    failures: &[(usize, BadInput)],
+) -> bool {
     let nodes = route.fan_out.plan().nodes();
     let mut blocked: Vec<usize> = failures.iter().map(|(node, _)| *node).collect();
     let mut next = 0;
@@ -85,8 +94,16 @@ fn can_send(route: &Route, choices: &[Choice], failures: &[(usize, BadInput)]) -
             }
         }
     }
-    let mut all = choices.iter().enumerate();
-    all.any(|(node, choice)| choice.runs() && !blocked.contains(&node))
+    let running = || (0..choices.len()).filter(|&node| choices[node].runs());
+    let is_sink =
+        |node: usize| !running().any(|other| nodes[other].dependencies().any(|on| on == node));
+    let mut sent = running().filter(|node| !blocked.contains(node));
+    match strategy {
+        Strategy::First => sent.any(is_sink),
+        Strategy::Quorum(needed) => sent.filter(|&node| is_sink(node)).count() >= needed.get(),
+        // Under `All` each node is required, so a failure is never that of an optional one.
+        _ => sent.next().is_some(),
+    }
 }
 
 /// Returns the problem of the failures, which are not empty.

@@ -333,7 +333,8 @@ impl<'r> Job<'r> {
             Err(error) => return Err(self.not_selected(&error)),
         };
         // `failed` conditions are errors too, so this returns a problem if there are any.
-        self.inbound.prepared = missing_inputs::check(self.route, &self.inbound, &choices, failed)?;
+        self.inbound.prepared =
+            missing_inputs::check(self.route, self.strategy, &self.inbound, &choices, failed)?;
         Ok(choices)
     }
 
