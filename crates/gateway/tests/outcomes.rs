@@ -336,11 +336,12 @@ async fn fault_g27_an_empty_json_answer_is_bad_json() {
         ("204json", "GET", None),
         ("205json", "GET", None),
         ("202", "POST", None),
+        ("404json", "GET", None),
         ("200json", "HEAD", None),
     ];
     for (path, method, _) in nodes {
         routes += &format!(
-            "  - {{ name: {path}{method}, match: {{ path: /{path}/{method} }}, plan: {{ a: {{ downstream: up, request: {{ path: /{path}, method: {method} }} }} }}, aggregate: {{ strategy: best_effort }} }}\n"
+            "  - {{ name: {path}{method}, match: {{ path: /{path}/{method} }}, plan: {{ a: {{ downstream: up, request: {{ path: /{path}, method: {method} }}, response: {{ accept: [404] }} }} }}, aggregate: {{ strategy: best_effort }} }}\n"
         );
     }
     let gateway = Gateway::from_text(&file(up, &routes)).await;
