@@ -81,12 +81,13 @@ impl<'p> Inputs<'p> {
         }
     }
 
-    /// Returns the parameters of an operation with the path parameters `names`.
-    pub(super) fn parameters(&self, names: &[String]) -> Vec<Value> {
+    /// Returns the parameters of an operation. The plan reads the path parameters as `names`, and the
+    /// document calls them `documented`.
+    pub(super) fn parameters(&self, names: &[String], documented: &[String]) -> Vec<Value> {
         let unread = Input::default();
-        let path = names.iter().map(|name| {
+        let path = names.iter().zip(documented).map(|(name, documented)| {
             let input = self.route.get(&**name).unwrap_or(&unread);
-            let mut parameter = input.parameter("path", name);
+            let mut parameter = input.parameter("path", documented);
             // A path without the value belongs to another route.
             parameter["required"] = true.into();
             parameter["schema"]["minLength"] = 1.into();

@@ -11,7 +11,7 @@ use tower_fanout::ErrorKind;
 
 use self::inputs::Inputs;
 pub(crate) use self::page::page;
-use crate::config::{PlanConfig, Route, RouteAuth};
+use crate::config::{PlanConfig, Route, RouteAuth, RoutePath};
 
 /// Builds the OpenAPI document. `built_in` is the plan of the built-in API. With `None` the document does
 /// not describe that API.
@@ -52,12 +52,19 @@ pub(crate) fn document<'r>(
     let paths = document["paths"]
         .as_object_mut()
         .expect("base.json has paths");
+    let mut known: Vec<&RoutePath> = Vec::new();
     for route in routes {
-        let path = paths
-            .entry(route.path.to_string())
+        // Several routes may share a path with different methods. OpenAPI forbids two paths that differ
+        // only in the names of their parameters, so those of the first route are used.
+        let first = known.iter().find(|known| ***known == route.path).copied();
+        let path = first.unwrap_or(&route.path);
+        if first.is_none() {
+            known.push(path);
+        }
+        let item = paths
+            .entry(path.to_string())
             .or_insert_with(|| Value::Object(Map::new()));
-        // Several routes may share a path with different methods.
-        path[route.method.as_str().to_ascii_lowercase()] = operation(route);
+        item[route.method.as_str().to_ascii_lowercase()] = operation(route, path);
     }
     document
 }
@@ -114,13 +121,14 @@ fn requirements(auth: &RouteAuth) -> Vec<Value> {
     auth.any_role.chunks(1).map(with).collect()
 }
 
-fn operation(route: &Route) -> Value {
+/// Describes `route`, whose path parameters are named as in `path`.
+fn operation(route: &Route, path: &RoutePath) -> Value {
     let inputs = Inputs::of(&route.plan);
     let mut operation = json!({
         "tags": ["routes"],
         "operationId": route.name,
         "summary": route.name,
-        "parameters": inputs.parameters(route.path.parameters()),
+        "parameters": inputs.parameters(route.path.parameters(), path.parameters()),
         "responses": {
             "200": response("Answer"), "400": response("Malformed"), "422": response("Invalid"),
             "502": response("Failed"), "503": response("Unavailable"), "504": response("TimedOut"),
@@ -248,6 +256,32 @@ mod tests {
             assert!(a["responses"][status].is_object(), "{status}");
             assert_eq!(c["responses"][status].is_object(), status == "400");
         }
+    }
+
+    #[test]
+    fn fault_e15_has_one_path_for_parameters_with_other_names() {
+        let plan = |path| format!("user: {{ downstream: users, request: {{ path: '{path}' }} }}");
+        let [first, second] = [
+            plan("/{route.id}/{route.part}"),
+            plan("/{route.b|1}/{route.id}"),
+        ];
+        let config = config(&[
+            ("DELETE", "/d/{id}/{part}", &first),
+            ("PATCH", "/d/{b}/{id}", &second),
+            ("GET", "/d/{id}", &plan("/{route.id}")),
+        ]);
+        let paths = &document(None, &config.routes)["paths"];
+        let named = paths.as_object().unwrap().keys();
+        let named: Vec<_> = named.filter(|path| path.starts_with("/d/")).collect();
+        assert_eq!(named, ["/d/{id}", "/d/{id}/{part}"]);
+        let item = &paths["/d/{id}/{part}"];
+        let names = |method: &str| json!([0, 1].map(|at| &item[method]["parameters"][at]["name"]));
+        assert_eq!(names("delete"), json!(["id", "part"]));
+        assert_eq!(names("patch"), json!(["id", "part"]));
+        // The value that the second route calls `b` has the default, and not the one that it calls `id`.
+        let patch = &item["patch"]["parameters"];
+        assert_eq!(patch[0]["schema"]["default"], "1");
+        assert_eq!(patch[1]["schema"]["default"], Value::Null);
     }
 
     #[test]
