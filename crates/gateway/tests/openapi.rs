@@ -512,6 +512,67 @@ async fn fault_e20_the_example_of_each_operation_succeeds() {
 }
 
 #[tokio::test]
+async fn fault_e20_e21_the_example_has_a_value_for_each_optional_node() {
+    let (up, _) = stub(quick).await;
+    let plan = "    a: { downstream: up, request: { path: \"/{body.input.id}\" } }
+    b: { downstream: up, request: { path: \"/{body.input.more}\" } }
+    c: { downstream: up, depends_on: [a], request: { path: \"/{body.input.late}\" } }
+";
+    let more = "routes:
+  - name: read
+    match: { path: /read }
+    plan:
+      a: { downstream: up, request: { path: /, query: { z: \"{query.z}\" } } }
+      b: { downstream: up, request: { path: /, headers: { x-y: \"{header.x-y}\" } } }
+  - name: write
+    match: { method: POST, path: /write }
+    plan:
+      a: { downstream: up, request: { path: \"/{body.one.id}\" } }
+      b: { downstream: up, request: { path: \"/{body.two}\" } }
+";
+    let gateway = Gateway::start(&[("up", up)], plan, more).await;
+    let document = Document::of(&gateway).await;
+    let built_in = "/api/v1/analysis/orchestrate";
+    let explain = format!("{built_in}/test");
+    for (method, path) in [
+        (Method::GET, "/read"),
+        (Method::POST, "/write"),
+        (Method::POST, built_in),
+        (Method::POST, &explain),
+    ] {
+        let operation = document.operation(&method, path);
+        let (target, mut headers, body) = first_request(path, operation);
+        headers.push(("authorization".into(), bearer("pro")));
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (&**name, value.clone()))
+            .collect();
+        let answer = gateway.send(method, &target, &headers, &body).await;
+        assert_eq!(answer.status, 200, "{target} {body}: {}", answer.text);
+    }
+    let example = |path| {
+        let operation = document.operation(&Method::POST, path);
+        operation["requestBody"]["content"]["application/json"]["example"].clone()
+    };
+    assert_eq!(example("/write"), json!({"one": {"id": "1"}, "two": "1"}));
+    let input = json!({"input": {"id": "1", "more": "1"}});
+    assert_eq!(
+        [example(built_in), example(&explain)],
+        [input.clone(), input]
+    );
+    // An example of a value does not make it required.
+    for one in document.operation(&Method::GET, "/read")["parameters"]
+        .as_array()
+        .unwrap()
+    {
+        assert_eq!(
+            (&one["required"], &one["example"]),
+            (&json!(false), &json!("1"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn fault_e21_the_operation_names_each_input_that_a_route_requires() {
     let gateway = gateway().await;
     let document = Document::of(&gateway).await;

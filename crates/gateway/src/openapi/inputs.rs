@@ -28,6 +28,8 @@ pub(super) struct Inputs<'p> {
 struct Input<'p> {
     /// `true` if a request without the value is rejected.
     is_required: bool,
+    /// `true` if an example has the value: a node without dependencies reads it, or it is required.
+    is_in_example: bool,
     /// Positions of the uses that make the value required.
     positions: Vec<Position>,
     default: Option<&'p str>,
@@ -51,14 +53,22 @@ impl<'p> Inputs<'p> {
         for (reference, position) in node.request.uses() {
             let is_required = is_required && node.when.is_none() && reference.default.is_none()
                 || is_needed_by_all(plan, reference);
-            self.add(reference, position, is_required);
+            // If all nodes are optional, no value is required, but one of these nodes must be sent.
+            let is_in_example = is_required || is_first(node);
+            self.add(reference, position, is_required, is_in_example);
         }
         if node.reads(&Root::Body) {
             self.body.get_or_insert_default();
         }
     }
 
-    fn add(&mut self, reference: &'p Reference, position: Position, is_required: bool) {
+    fn add(
+        &mut self,
+        reference: &'p Reference,
+        position: Position,
+        is_required: bool,
+        is_in_example: bool,
+    ) {
         let name = reference.path.first().map(String::as_str);
         let mut input = match (&reference.root, name) {
             (Root::Route, Some(name)) => self.route.entry(name).or_default(),
@@ -75,6 +85,7 @@ impl<'p> Inputs<'p> {
             }
         }
         input.is_required |= is_required;
+        input.is_in_example |= is_in_example;
         input.default = input.default.or(reference.default.as_deref());
         if is_required {
             input.positions.push(position);
@@ -130,8 +141,9 @@ impl Input<'_> {
         parameter["required"] = self.is_required.into();
         match self.default {
             Some(default) => parameter["schema"]["default"] = default.into(),
-            // A value that is not required is left out of an example.
-            None if self.is_required || location == "path" => parameter["example"] = EXAMPLE.into(),
+            None if self.is_in_example || location == "path" => {
+                parameter["example"] = EXAMPLE.into();
+            }
             None => {}
         }
         parameter
@@ -187,10 +199,11 @@ impl Input<'_> {
         }
     }
 
-    /// Returns a value with all members that are required or have a default. Returns `None` if no member is either.
+    /// Returns a value with all members that an example has or that have a default. Returns `None` if no
+    /// member is either.
     fn example(&self) -> Option<Value> {
         if self.members.is_empty() {
-            let value = self.default.or(self.is_required.then_some(EXAMPLE));
+            let value = self.default.or(self.is_in_example.then_some(EXAMPLE));
             return value.map(Value::from);
         }
         let members = self.members.iter();
@@ -199,6 +212,11 @@ impl Input<'_> {
         let examples: Map<_, _> = examples.collect();
         (!examples.is_empty()).then_some(examples.into())
     }
+}
+
+/// Returns `true` if `node` can be sent before any other node has responded.
+fn is_first(node: &Node) -> bool {
+    node.depends_on.iter().all(|needed| needed.optional)
 }
 
 /// Returns `true` if each node of `plan` needs the value of `reference`. The nodes without dependencies decide,
@@ -213,7 +231,7 @@ fn is_needed_by_all(plan: &PlanConfig, reference: &Reference) -> bool {
     let is_always_chosen = |node: &Node| node.when.is_none() && node.tiers.is_empty();
     plan.nodes
         .values()
-        .filter(|node| node.depends_on.iter().all(|needed| needed.optional))
+        .filter(|node| is_first(node))
         .all(|node| is_always_chosen(node) && reads(node))
 }
 
