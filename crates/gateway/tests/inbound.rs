@@ -317,6 +317,26 @@ async fn fault_d52_the_peer_is_appended_to_forwarding_headers() {
 }
 
 #[tokio::test]
+async fn fault_d52_no_caller_removes_the_peer_by_a_nomination() {
+    let names = ["x-forwarded-for", "x-forwarded-proto", "forwarded"];
+    let service = format!("forward_headers: [{}]", names.join(", "));
+    let nominating = names.join(", ");
+    for server in ["", "trusted_proxies: [127.0.0.0/8]"] {
+        let (gateway, seen) = gateway(&service, server).await;
+        let sent = [
+            ("connection", &*nominating),
+            ("x-forwarded-for", "203.0.113.7"),
+        ];
+        let answer = post(&gateway, "/ignores", &sent, "").await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let (_, headers) = seen.requests().remove(0);
+        let received = names.map(|name| headers[name].to_str().unwrap());
+        let own = ["127.0.0.1", "http", "for=127.0.0.1;proto=http"];
+        assert_eq!(received, own, "{server}");
+    }
+}
+
+#[tokio::test]
 async fn fault_d53_remaining_time_is_honoured_from_trusted_peers_only() {
     let (up, seen) = stub(hanging).await;
     let text = |server: &str| {

@@ -121,8 +121,8 @@ impl ForwardHeaders {
     /// not copied.
     ///
     /// With `peer`, a listed `X-Forwarded-For`, `X-Forwarded-Proto` or `Forwarded` is extended by the
-    /// [`Peer`]. [`ForwardedLayer`](crate::forwarded::ForwardedLayer) has removed what an untrusted peer
-    /// sent in them.
+    /// [`Peer`], even if `Connection` nominates it. [`ForwardedLayer`](crate::forwarded::ForwardedLayer) has
+    /// removed what an untrusted peer sent in them.
     pub fn copy(&self, caller: &HeaderMap, peer: Option<&Peer>, request: &mut HeaderMap) {
         let names = self.names.as_deref().unwrap_or_default();
         // The caller may nominate many headers. Most callers nominate no listed one, so `hops` is
@@ -131,12 +131,15 @@ impl ForwardHeaders {
             .filter(|hop| names.contains(hop))
             .collect();
         for name in names {
-            if request.contains_key(name) || hops.contains(name) {
+            if request.contains_key(name) {
                 continue;
             }
-            for value in caller.get_all(name) {
-                request.append(name, value.clone());
+            if !hops.contains(name) {
+                for value in caller.get_all(name) {
+                    request.append(name, value.clone());
+                }
             }
+            // The peer is a statement of the gateway, which the caller cannot prevent by a nomination.
             if let Some(peer) = peer {
                 peer.append(name, request);
             }

@@ -1,5 +1,7 @@
 //! Hop-by-hop headers ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)).
 
+#[cfg(feature = "jwt")]
+use http::HeaderValue;
 use http::{
     HeaderMap, HeaderName,
     header::{self, CONNECTION},
@@ -35,6 +37,23 @@ pub fn strip(headers: &mut HeaderMap) {
 /// Returns `true` if `name` is one of the fixed hop-by-hop headers.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
+}
+
+/// Sets a header for the next server. Removes its name from `Connection`, where it refers to the header of the
+/// previous hop.
+#[cfg(feature = "jwt")]
+pub(crate) fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    headers.insert(name, value);
+    if nominated(headers).any(|nominated| nominated == *name) {
+        let others: Vec<_> = nominated(headers)
+            .filter(|other| other != name)
+            .map(HeaderValue::from)
+            .collect();
+        headers.remove(CONNECTION);
+        for other in others {
+            headers.append(CONNECTION, other);
+        }
+    }
 }
 
 /// Returns the headers that `Connection` nominates. Invalid header names are skipped.

@@ -13,10 +13,13 @@ mod headers;
 mod hop_by_hop;
 mod hop_count;
 
-#[cfg(feature = "jwt")]
-pub(crate) use self::headers::{is_credential, is_per_message};
 pub use self::{
     headers::{ForwardConfig, ForwardHeaders, is_managed},
     hop_by_hop::strip,
     hop_count::{HOP_COUNT, HopCount, LoopDetectionLayer, MAX_HOPS},
+};
+#[cfg(feature = "jwt")]
+pub(crate) use self::{
+    headers::{is_credential, is_per_message},
+    hop_by_hop::set,
 };

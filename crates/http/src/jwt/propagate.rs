@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     correlation::CorrelationId,
-    forward::{is_credential, is_per_message},
+    forward::{is_credential, is_per_message, set},
     service::{CheckRequest, RequestCheck},
 };
 
@@ -36,7 +36,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 /// the claims.
 ///
 /// A configured header is always removed from the caller's request, even if the request has no token or
-/// no such claim. A request without [`Claims`], as without a `JwtLayer`, is passed on without these headers
+/// no such claim. The caller's `Connection` header cannot remove a claim. A request without [`Claims`], as without a `JwtLayer`, is passed on without these headers
 /// and without an error. Strings, numbers and booleans are sent as written. A list of strings is joined with
 /// commas. The following values cannot be sent unencoded: strings that are not printable ASCII or have
 /// a space at either end, objects, other lists, and lists with a comma in an item. No value may exceed
@@ -193,7 +193,7 @@ impl Shared {
             match text(claim, *encode).and_then(|text| value(&text)) {
                 // An empty header would only look like a claim.
                 Some(value) if value.is_empty() => {}
-                Some(value) => drop(headers.insert(header, value)),
+                Some(value) => set(headers, header, value),
                 None => result = Err(Reason::ClaimValue),
             }
         }

@@ -1,8 +1,9 @@
 //! Faults A39 and A40: claims in headers.
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, header::CONNECTION};
 
 use super::*;
+use crate::forward::{ForwardConfig, ForwardHeaders};
 
 const USER: HeaderName = HeaderName::from_static("x-user");
 
@@ -61,6 +62,39 @@ async fn fault_a39_always_removes_the_header_of_the_caller() {
         .headers_mut()
         .insert(USER, HeaderValue::from_static("root"));
     assert_eq!(service.oneshot(forged).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn fault_a39_no_caller_removes_a_claim_by_a_nomination() {
+    let config = ForwardConfig::default().headers([USER, HeaderName::from_static("x-hop")]);
+    let forwarded = ForwardHeaders::new(config).unwrap();
+    for (connection, hop) in [
+        (&["X-User"][..], Some("1")),
+        (&["close, x-user, (", "x-user,X-Hop"], None),
+        (&["x-hop"], None),
+    ] {
+        let forwarded = forwarded.clone();
+        let service = layer(plain()).layer(service_fn(move |request: Request<()>| {
+            let mut sent = HeaderMap::new();
+            forwarded.copy(request.headers(), None, &mut sent);
+            let mut response = Response::new(Full::<Bytes>::default());
+            *response.headers_mut() = sent;
+            async { Ok::<_, Infallible>(response) }
+        }));
+        let mut request = request(&[]);
+        for line in connection {
+            let line = HeaderValue::from_static(line);
+            request.headers_mut().append(CONNECTION, line);
+        }
+        let hop_header = HeaderValue::from_static("1");
+        request.headers_mut().insert("x-hop", hop_header);
+        let claims = verifier().verify(&token(&claims(json!({"x": {"id": "ada"}}))));
+        request.extensions_mut().insert(claims.unwrap());
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[USER], "ada", "{connection:?}");
+        let passed = response.headers().get("x-hop");
+        assert_eq!(passed.map(|value| value.to_str().unwrap()), hop);
+    }
 }
 
 #[tokio::test]
