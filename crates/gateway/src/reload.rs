@@ -1,14 +1,18 @@
 //! Files that are read again while the gateway runs: certificates, CAs, and keys for tokens.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, thread, time::Duration};
 
 use metrics::gauge;
+use tokio::{signal::unix::Signal, sync::watch, time::timeout};
 
 use crate::{
     auth::Auth,
     backend::Backend,
     config::{CertFile, ClientTlsFiles, ReloadableCert},
 };
+
+/// Time after which the files of one key are logged as slow.
+const SLOW: Duration = Duration::from_secs(5);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -35,13 +39,33 @@ impl LoadedFiles {
         }
     }
 
+    /// Reads the files again at each of `hangups`, one reload at a time. Those that arrive during a reload
+    /// cause one more.
+    pub(crate) async fn reload_at(self, mut hangups: Signal) {
+        while hangups.recv().await.is_some() {
+            let files = self.clone();
+            let (begin, current) = watch::channel(String::new());
+            // A thread of its own and not a blocking task, because the runtime waits for those when it stops.
+            let thread = thread::Builder::new().name("reload".into());
+            match thread.spawn(move || files.reload(&begin)) {
+                Ok(_) => ended(current, warn_of_slow).await,
+                Err(error) => tracing::warn!(%error, "SIGHUP ignored, cannot start a thread"),
+            }
+        }
+    }
+
     /// Reads all files again and logs what became of each. A file that is unreadable or invalid changes
-    /// nothing: its user keeps the current contents.
-    pub(crate) fn reload(&self) {
+    /// nothing: its user keeps the current contents. Sends each key to `begin` before its files are read.
+    fn reload(&self, begin: &watch::Sender<String>) {
+        let begin = |key: String| {
+            begin.send_replace(key.clone());
+            key
+        };
         let mut none = true;
         if let Some(certificate) = &self.certificate {
             none = false;
-            log_certificate("server.tls", certificate.reload());
+            let key = begin("server.tls".into());
+            log_certificate(&key, certificate.reload());
         }
         for backend in self
             .backends
@@ -49,14 +73,13 @@ impl LoadedFiles {
             .filter(|backend| !backend.tls_files().is_empty())
         {
             none = false;
-            log_certificate(
-                &format!("downstreams.{}.tls", backend.name),
-                backend.reload_tls(),
-            );
+            let key = begin(format!("downstreams.{}.tls", backend.name));
+            log_certificate(&key, backend.reload_tls());
         }
         for (name, issuer) in self.auth.issuers().filter(|(_, issuer)| issuer.has_files()) {
             none = false;
-            log_keys(&format!("auth.jwt.{name}.keys"), issuer.reload());
+            let key = begin(format!("auth.jwt.{name}.keys"));
+            log_keys(&key, issuer.reload());
         }
         if none {
             tracing::info!("SIGHUP ignored, the configuration names no certificate or key file");
@@ -73,6 +96,27 @@ impl LoadedFiles {
             .chain(issuers);
         files.for_each(measure_expiry);
     }
+}
+
+/// Waits for the end of a reload, when the sender of `current` is dropped. Calls `slow` once for each key
+/// whose files take longer than [`SLOW`].
+async fn ended(mut current: watch::Receiver<String>, slow: impl Fn(&str)) {
+    loop {
+        let next = match timeout(SLOW, current.changed()).await {
+            Ok(next) => next,
+            Err(_) => {
+                slow(&current.borrow());
+                current.changed().await
+            }
+        };
+        if next.is_err() {
+            return;
+        }
+    }
+}
+
+fn warn_of_slow(key: &str) {
+    tracing::warn!(key, "reload still waits for a file of this key");
 }
 
 fn measure_expiry(file: &CertFile) {
@@ -96,5 +140,27 @@ fn log_keys(key: &str, reloaded: Result<(), BoxError>) {
     match reloaded {
         Ok(()) => tracing::info!(key, "keys reloaded"),
         Err(error) => tracing::warn!(key, %error, "key reload failed, keeping the current keys"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_j24_warns_once_of_each_key_whose_files_hang() {
+        let (begin, current) = watch::channel(String::new());
+        let reload = async move {
+            for (key, seconds) in [("fast", 4), ("hung", 60), ("slow", 6), ("last", 4)] {
+                begin.send_replace(key.into());
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+            }
+        };
+        let warned = RefCell::new(Vec::new());
+        let slow = |key: &str| warned.borrow_mut().push(key.to_owned());
+        tokio::join!(ended(current, slow), reload);
+        assert_eq!(*warned.borrow(), ["hung", "slow"]);
     }
 }

@@ -93,7 +93,7 @@ pub(crate) async fn run(
         auth.clone(),
         files.clone(),
     ));
-    background.spawn(reload(files, hangups));
+    background.spawn(files.reload_at(hangups));
     // The sockets are bound, so early connections wait in the backlog until `serve` accepts them.
     ready.set(true);
     let stop = async {
@@ -109,13 +109,6 @@ pub(crate) async fn run(
     drop(background);
     tracing::info!(?stopped, "stopped");
     Ok(stopped)
-}
-
-/// Reads certificates and keys again at each SIGHUP.
-async fn reload(files: LoadedFiles, mut hangups: Signal) {
-    while hangups.recv().await.is_some() {
-        files.reload();
-    }
 }
 
 /// Returns a future that resolves at the first SIGTERM or SIGINT, and the SIGHUPs from now on. A second

@@ -3,7 +3,11 @@
 
 mod common;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use common::{issuer::Issuer, *};
@@ -232,6 +236,53 @@ async fn fault_j24_sighup_replaces_jwt_secrets() {
         "{failed}"
     );
     assert_eq!(accepted(&gateway).await, [401, 200, 200]);
+}
+
+/// Opens a FIFO for writing, as soon as the gateway has opened it for reading.
+async fn opened(fifo: &Path) -> fs::File {
+    let fifo = fifo.to_owned();
+    let open = move || fs::File::options().write(true).open(fifo);
+    tokio::task::spawn_blocking(open).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn fault_j24_a_read_that_hangs_stops_nothing_else() {
+    let (up, _) = stub(quick).await;
+    let files = Files::new("fifo");
+    let secrets = ["first".repeat(8), "second".repeat(8)];
+    let file = files.write("jwt.secret", &secrets[0]);
+    let keys = issuer(&format!("{{ secret_file: {file} }}"), "HS256");
+    let keys = format!("server: {{ drain: {{ delay: 0s }} }}\n{keys}");
+    let url = format!("http://{up}");
+    let mut gateway = Gateway::from_text(&page(&url, &keys, "", "auth: { jwt: main }")).await;
+    let path = files.0.join("jwt.secret");
+    fs::remove_file(&path).unwrap();
+    let created = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(created.unwrap().success());
+    gateway.server.as_ref().unwrap().signal("HUP");
+    let mut writer = opened(&path).await;
+    let tokens =
+        secrets.map(|secret| sign(Algorithm::HS256, secret.as_bytes(), &claims()).unwrap());
+    assert_eq!(status(&gateway, &tokens[0]).await, 200);
+    assert!(metrics(&gateway).await.contains("fanout_"));
+    // Remembered until the first reload ends.
+    gateway.server.as_ref().unwrap().signal("HUP");
+    assert_eq!(status(&gateway, &tokens[1]).await, 401);
+    writer.write_all(b"second".repeat(8).as_slice()).unwrap();
+    drop(writer);
+    while !gateway
+        .server
+        .as_mut()
+        .unwrap()
+        .line()
+        .await
+        .contains("keys reloaded")
+    {}
+    assert_eq!(status(&gateway, &tokens[1]).await, 200);
+    let writer = opened(&path).await;
+    let log = gateway.server.take().unwrap().stop().await;
+    assert!(log.contains("\"stopped\""), "{log}");
+    drop(writer);
 }
 
 #[tokio::test]
