@@ -242,7 +242,7 @@ fn endpoint(reader: &ValueReader<'_>) -> Option<Uri> {
     let uri = value::url(&reader, "http://users:8080")?;
     // A well-formed URL may have parts that an endpoint must not have.
     client::validate_endpoint(&uri)
-        .map_err(|error| reader.error("invalid", error.message()))
+        .map_err(|error| value::bad_url(&reader, error.message()))
         .ok()?;
     Some(uri)
 }

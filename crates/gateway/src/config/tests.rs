@@ -258,6 +258,11 @@ routes: [{{ name: a, match: {{ path: \"{path}\" }}, plan: {{ a: {{ downstream: u
 }
 
 #[test]
+fn fault_j27_refuses_endpoints_that_would_call_another_address() {
+    golden("j27_");
+}
+
+#[test]
 fn fault_j18_refuses_words_that_are_no_log_level() {
     golden("j4_log_level");
 }

@@ -91,9 +91,25 @@ pub(super) fn address(reader: &ValueReader<'_>) -> Option<SocketAddr> {
 ///
 /// The diagnostic does not quote an invalid URL, because it may contain credentials.
 pub(super) fn url(reader: &ValueReader<'_>, example: &str) -> Option<Uri> {
-    let url = reader.text()?.parse();
-    url.map_err(|_| reader.error("invalid", format!("expected a URL such as \"{example}\"")))
+    let text = reader.text()?;
+    // The parser drops a fragment, which is never sent.
+    if text.contains('#') {
+        bad_url(reader, "must not have a fragment");
+        return None;
+    }
+    text.parse()
+        .map_err(|_| reader.error("invalid", format!("expected a URL such as \"{example}\"")))
         .ok()
+}
+
+/// Reports a URL, and quotes it unless it may contain credentials.
+pub(super) fn bad_url(reader: &ValueReader<'_>, message: &str) {
+    let got = reader.tree.as_written();
+    if got.contains('@') {
+        reader.error("invalid", message);
+    } else {
+        reader.error("invalid", format!("{message}, got \"{got}\""));
+    }
 }
 
 /// Reads a name that must be one of `names`. `kind` says what is named, such as `policy`.

@@ -12,9 +12,9 @@ use tower_fanout_layers::config::ConfigError;
 /// returned value.
 ///
 /// # Errors
-/// Returns an error if `endpoint` has no host, has credentials or a query, or does not begin with
-/// `http://` or, with the feature `tls`, `https://`. The message does not repeat the endpoint,
-/// which may contain a password.
+/// Returns an error if `endpoint` has no host, has credentials, a query, a port other than 1 to 65535 or a
+/// `.` or `..` segment, or does not begin with `http://` or, with the feature `tls`, `https://`. The message
+/// does not repeat the endpoint, which may contain a password.
 pub fn validate_endpoint(endpoint: &Uri) -> Result<&Authority, ConfigError> {
     match endpoint.scheme() {
         Some(scheme) if *scheme == Scheme::HTTP => {}
@@ -34,9 +34,29 @@ pub fn validate_endpoint(endpoint: &Uri) -> Result<&Authority, ConfigError> {
         Some(authority) if authority.as_str().contains('@') => {
             Err(invalid("must not contain credentials"))
         }
+        Some(authority) if !has_valid_port(authority) => {
+            Err(invalid("must have a port from 1 to 65535, or none"))
+        }
+        _ if endpoint.path().split('/').any(is_dots) => Err(invalid(
+            "must not have \".\" or \"..\" segments, which servers remove",
+        )),
         Some(authority) if !authority.host().is_empty() => Ok(authority),
         _ => Err(invalid("must have a host")),
     }
+}
+
+/// Returns `true` if the port of `authority`, which has no credentials, is a number from 1 to 65535 or missing.
+/// [`Authority::port_u16`] is also `None` for a port that is no such number.
+fn has_valid_port(authority: &Authority) -> bool {
+    let rest = &authority.as_str()[authority.host().len()..];
+    rest.is_empty() || authority.port_u16().is_some_and(|port| port > 0)
+}
+
+/// Returns `true` for a `.` or `..` segment, also if its dots are percent-encoded
+/// ([URL §4.4](https://url.spec.whatwg.org/#single-dot-path-segment)).
+fn is_dots(segment: &str) -> bool {
+    let plain = segment.replace("%2e", ".").replace("%2E", ".");
+    matches!(plain.as_str(), "." | "..")
 }
 
 fn invalid(message: &str) -> ConfigError {
@@ -145,6 +165,30 @@ mod tests {
         ] {
             let endpoint = Endpoint::new(&endpoint.parse().unwrap()).unwrap();
             assert_eq!(endpoint.host(), expected);
+        }
+    }
+
+    #[test]
+    fn fault_j27_rejects_an_invalid_port_and_dot_segments() {
+        for (endpoint, reason) in [
+            ("http://users:70000", "must have a port"),
+            ("http://users:65536/a", "must have a port"),
+            ("http://users:0", "must have a port"),
+            ("http://users:", "must have a port"),
+            ("http://[::1]:99999", "must have a port"),
+            ("http://users/../z", "must not have \".\""),
+            ("http://users/a/%2E%2e", "must not have \".\""),
+            ("http://users/./", "must not have \".\""),
+        ] {
+            let error = Endpoint::new(&endpoint.parse().unwrap()).err().unwrap();
+            assert!(error.message().starts_with(reason), "{endpoint}: {error}");
+        }
+        for endpoint in [
+            "http://users:65535",
+            "http://[::1]:1/..a/b.",
+            "http://users",
+        ] {
+            assert!(validate_endpoint(&endpoint.parse().unwrap()).is_ok());
         }
     }
 
