@@ -115,7 +115,7 @@ impl<C> RetryLayer<C> {
     ///
     /// By default, such a response is kept until the next attempt has ended, because it is the result of
     /// the call if a layer below rejects that attempt. Use this method if a limit or a breaker below the
-    /// retry lasts [until the end of the body](crate::ConcurrencyLayer::until_body_end): a kept response
+    /// retry lasts until the end of the body (`ConcurrencyLayer::until_body_end`, feature `http`): a kept response
     /// holds its permit, which the next attempt may need. A call whose next attempt is rejected then ends
     /// with the rejection. Errors are kept in either case.
     #[must_use]
