@@ -20,7 +20,7 @@ const ROLE: &str = "FRONT_DOOR_HEADER_TIMEOUT";
 
 /// Runs the server if the parent process has set [`ROLE`]; does nothing if a test runner called.
 ///
-/// `/slow` never responds. `/mebibyte` responds with 1 MiB. `/counts` responds with five numbers: calls of
+/// `/slow` never responds, `/stream` responds with a body that never ends. `/mebibyte` responds with 1 MiB. `/counts` responds with five numbers: calls of
 /// other paths, calls in flight, open connections, connections that were closed for being slow, and response
 /// bytes that are not sent.
 pub(crate) async fn serve_if_requested() {
@@ -51,7 +51,7 @@ fn counting(connections: tower_fanout_http::server::Connections) -> Router {
             let (calls, live) = (calls.load(Ordering::SeqCst), live.load(Ordering::SeqCst));
             let (open, slow) = (connections.open(), connections.closed(CloseReason::Slow));
             let unsent = connections.unsent();
-            return format!("{calls} {live} {open} {slow} {unsent}");
+            return format!("{calls} {live} {open} {slow} {unsent}").into();
         }
         calls.fetch_add(1, Ordering::SeqCst);
         live.fetch_add(1, Ordering::SeqCst);
@@ -59,10 +59,13 @@ fn counting(connections: tower_fanout_http::server::Connections) -> Router {
         if request.uri().path() == "/slow" {
             std::future::pending::<()>().await;
         }
-        if request.uri().path() == "/mebibyte" {
-            return "x".repeat(1 << 20);
+        if request.uri().path() == "/stream" {
+            return Body::from_stream(futures_util::stream::pending::<Result<String, Infallible>>());
         }
-        String::from("hello")
+        if request.uri().path() == "/mebibyte" {
+            return "x".repeat(1 << 20).into();
+        }
+        Body::from("hello")
     })
 }
 

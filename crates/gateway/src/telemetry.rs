@@ -104,7 +104,7 @@ fn describe() {
 const COUNTERS: [(&str, &str); 8] = [
     (
         "fanout_http_cancelled_total",
-        "Requests that clients cancelled before the response.",
+        "Requests that clients cancelled before the response or its end.",
     ),
     (
         "fanout_http_responses_dropped_total",

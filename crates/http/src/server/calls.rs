@@ -38,7 +38,7 @@ pub(super) struct Calls {
     /// Number of calls in flight that the service has begun.
     running: AtomicUsize,
     answered: AtomicUsize,
-    /// Number of requests that the client reset before the response.
+    /// Number of requests that the client reset before the end of the call.
     early_resets: AtomicUsize,
     /// Number of response bytes that were produced and not sent.
     unsent: AtomicUsize,
@@ -113,8 +113,8 @@ pub(super) struct Call {
     activity: Arc<Activity>,
     /// `true` once the service has the request.
     running: bool,
-    /// `true` once the service has responded.
-    responded: bool,
+    /// `true` once the call needs nothing more of the service.
+    ended: bool,
     wait: Wait,
 }
 
@@ -124,7 +124,7 @@ impl Call {
         Self {
             activity,
             running: false,
-            responded: false,
+            ended: false,
             wait: Wait::default(),
         }
     }
@@ -141,9 +141,8 @@ impl Call {
 
     /// Records the begin of the response, with its size if that is known. Returns `false` if the response
     /// must be dropped, as too many bytes are unsent already.
-    pub(super) fn respond(&mut self, size: Option<u64>) -> bool {
+    pub(super) fn respond(&self, size: Option<u64>) -> bool {
         let connections = &self.activity.calls().connections;
-        self.responded = true;
         if let Some(size) = size {
             connections.record_response(size);
         }
@@ -156,24 +155,21 @@ impl Call {
 
     /// Ends a call that the client has not cancelled.
     pub(super) fn end(mut self) {
-        self.finish(true);
-    }
-
-    fn finish(&mut self, answered: bool) {
-        if std::mem::take(&mut self.running) {
-            self.activity.calls().end(answered);
-        }
+        self.ended = true;
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
+        let calls = self.activity.calls();
         // A panic of the service is not the client's doing.
-        let panicked = std::thread::panicking();
-        if !self.responded && !panicked && self.activity.is_multiplexed() {
-            self.activity.calls().early_resets.fetch_add(1, Relaxed);
+        let answered = self.ended || std::thread::panicking();
+        if !answered && self.activity.is_multiplexed() {
+            calls.early_resets.fetch_add(1, Relaxed);
         }
-        self.finish(panicked);
+        if self.running {
+            calls.end(answered);
+        }
     }
 }
 
@@ -261,7 +257,7 @@ mod tests {
         reset(&activity);
         assert!(activity.calls().exceed_resets());
         for _ in 0..201 {
-            let mut call = begin(&activity).await;
+            let call = begin(&activity).await;
             assert!(call.respond(Some(1)));
             call.end();
         }
@@ -276,6 +272,17 @@ mod tests {
         begin(&activity).await.end();
         reset(&activity);
         assert_eq!(connections.cancelled(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_d41_a_reset_after_the_head_is_early_until_the_body_ends() {
+        let activity = activity();
+        for _ in 0..200 {
+            let call = begin(&activity).await;
+            assert!(call.respond(None));
+        }
+        assert!(activity.calls().exceed_resets());
+        assert_eq!(activity.calls().connections.cancelled(), 200);
     }
 
     #[tokio::test(start_paused = true)]

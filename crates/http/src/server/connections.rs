@@ -26,7 +26,7 @@ labels! {
         /// The client sent an HTTP/1 head that is not valid or exceeds a limit. hyper has responded with
         /// 400, 414 or 431, or not at all to HTTP/2.
         Invalid = "invalid",
-        /// The client reset 200 or more requests before their responses, and at least half of all
+        /// The client reset 200 or more requests before the end of their calls, and at least half of all
         /// (HTTP/2). The server has sent GOAWAY with ENHANCE_YOUR_CALM.
         Resets = "resets",        /// The connection or its TLS handshake failed, the client sent an invalid body
         /// or invalid frames, or the service

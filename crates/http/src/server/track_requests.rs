@@ -103,9 +103,8 @@ where
         let in_flight = this.in_flight.take().map(InFlight::respond);
         let mut call = this.call.take();
         let size = response.body().size_hint().exact();
-        if let Some(call) = &mut call
-            && !call.respond(size)
-        {
+        if let Some(call) = call.take_if(|call| !call.respond(size)) {
+            call.end();
             return Poll::Ready(Err(h2::Reason::ENHANCE_YOUR_CALM.into()));
         }
         // A body of known size costs the service nothing more, so its client may drop it.
@@ -151,7 +150,7 @@ impl<B: Body> Body for TrackedBody<B> {
         if let Some(in_flight) = this.in_flight.as_mut() {
             in_flight.record_poll(&frame);
         }
-        let ended = matches!(frame, Poll::Ready(None)) || this.body.is_end_stream();
+        let ended = matches!(frame, Poll::Ready(None | Some(Err(_)))) || this.body.is_end_stream();
         if let Some(call) = this.call.take_if(|_| ended) {
             call.end();
         }
