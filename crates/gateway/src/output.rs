@@ -24,7 +24,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 /// Prints the help, the version or the error of a command line. Returns the exit code.
 ///
 /// # Errors
-/// Returns an error if the help or the version cannot be written, as [`print`] does.
+/// Returns an error if the help or the version cannot be written, as [`print()`] does.
 pub(crate) fn print_usage(usage: clap::Error) -> io::Result<ExitCode> {
     let code = u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
     if usage.use_stderr() {
@@ -35,7 +35,7 @@ pub(crate) fn print_usage(usage: clap::Error) -> io::Result<ExitCode> {
     Ok(code)
 }
 
-/// Returns the result of a write to standard output as [`print`] does.
+/// Returns the result of a write to standard output as [`print()`] does.
 fn printed(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
