@@ -25,7 +25,7 @@ use crate::forwarded::PeerAddr;
 
 /// Wraps the user's service and records each request and response in the connection's [`Activity`].
 ///
-/// Adds [`PeerAddr`] and the scheme to the extensions of each request. Joins the `cookie` lines of an HTTP/2
+/// Adds [`PeerAddr`] and the scheme to the extensions of each request. Joins the `cookie` lines of a
 /// request. A response fails with ENHANCE_YOUR_CALM if its client does not read the earlier ones.
 #[derive(Clone, Debug)]
 pub(super) struct TrackRequests<S> {
@@ -47,9 +47,7 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let body = !request.body().is_end_stream();
         let in_flight = self.activity.begin(body);
-        if self.activity.is_multiplexed() {
-            join_cookies(request.headers_mut());
-        }
+        join_cookies(request.headers_mut());
         request.extensions_mut().insert(PeerAddr(self.peer));
         request.extensions_mut().insert(self.scheme.clone());
         ResponseFuture {
@@ -60,8 +58,9 @@ where
     }
 }
 
-/// Joins the `cookie` lines by `; `, as HTTP/1.1 has only one
-/// ([RFC 9113 §8.2.3](https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3)).
+/// Joins the `cookie` lines by `; `. HTTP/2 allows several
+/// ([RFC 9113 §8.2.3](https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3)). HTTP/1.1 does not, but a caller
+/// can send them, and readers of the first line and of all lines would disagree.
 fn join_cookies(headers: &mut HeaderMap) {
     let lines: Vec<&[u8]> = headers
         .get_all(COOKIE)

@@ -222,8 +222,8 @@ async fn an_unread_body_closes_the_connection() {
     assert!(response.unwrap().starts_with("HTTP/1.1 200 "));
 }
 
-#[tokio::test]
-async fn fault_d39_cookie_lines_of_http_2_are_joined() {
+/// Starts a server that responds with the `cookie` lines it receives, each in brackets.
+async fn cookies() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let service = service_fn(async |request: Request<Incoming>| {
@@ -233,19 +233,44 @@ async fn fault_d39_cookie_lines_of_http_2_are_joined() {
         Ok::<_, Infallible>(Response::new(Full::new(text)))
     });
     tokio::spawn(Server::default().serve(listener, service, std::future::pending()));
-    let stream = TcpStream::connect(addr).await.unwrap();
+    addr
+}
+
+/// The `cookie` lines of a request, and what [`cookies`] responds to it.
+const COOKIES: [(&[&str], &str); 4] = [
+    (&[], ""),
+    (&["a=b; c=d"], "[a=b; c=d]"),
+    (&["session=abc", "csrf=def"], "[session=abc; csrf=def]"),
+    (&["a=1", "b=2; c=3", "d=\"4\""], "[a=1; b=2; c=3; d=\"4\"]"),
+];
+
+#[tokio::test]
+async fn fault_d39_cookie_lines_of_http_1_are_joined() {
+    let addr = cookies().await;
+    for (lines, expected) in COOKIES {
+        let lines: String = lines
+            .iter()
+            .map(|line| format!("cookie: {line}\r\n"))
+            .collect();
+        let request = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n");
+        let response = exchange(addr, request).await;
+        assert!(
+            response.ends_with(&format!("\r\n\r\n{expected}")),
+            "{response}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn fault_d39_cookie_lines_of_http_2_are_joined() {
+    let stream = TcpStream::connect(cookies().await).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
     let (mut client, connection) = hyper::client::conn::http2::Builder::new(executor)
         .handshake(hyper_util::rt::TokioIo::new(stream))
         .await
         .unwrap();
     tokio::spawn(connection);
-    for (lines, expected) in [
-        (&[][..], ""),
-        (&["a=b; c=d"], "[a=b; c=d]"),
-        (&["session=abc", "csrf=def"], "[session=abc; csrf=def]"),
-        (&["a=1", "b=2; c=3", "d=\"4\""], "[a=1; b=2; c=3; d=\"4\"]"),
-    ] {
+    for (lines, expected) in COOKIES {
         let mut request = Request::get("http://x/");
         for line in lines {
             request = request.header("cookie", *line);
