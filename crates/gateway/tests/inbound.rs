@@ -389,6 +389,11 @@ routes:
             "{name}: {value}"
         );
     }
+    // One value that is not valid makes all of them untrustworthy.
+    let both = [("x-request-timeout-ms", "90"), ("grpc-timeout", "soon")];
+    let both = both.map(|(name, value)| (name, value.to_owned()));
+    let answer = trusting.send(Method::GET, "/", &both, "").await;
+    assert_eq!(answer.at("/meta/effective/timeout"), json!(300));
     // The header of the caller is never sent on.
     assert!(
         seen.requests()

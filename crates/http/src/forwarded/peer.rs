@@ -28,13 +28,14 @@ impl Peer {
     /// | `X-Forwarded-Proto` | the scheme, if it is known |
     /// | `Forwarded` | `for` with the address, and `proto` with the scheme ([RFC 7239 §4](https://www.rfc-editor.org/rfc/rfc7239#section-4)) |
     ///
-    /// Several lines of the header become one. Other headers are left unchanged.
+    /// Several lines of the header become one, without empty elements. Other headers are left unchanged.
     pub(crate) fn append(&self, name: &HeaderName, headers: &mut HeaderMap) {
         let Some(own) = self.element(name) else {
             return;
         };
         let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-        let list = lines.chain([own.as_bytes()]).collect::<Vec<_>>();
+        let elements = lines.flat_map(split).filter(|element| !element.is_empty());
+        let list = elements.chain([own.as_bytes()]).collect::<Vec<_>>();
         // Header values, joined by ASCII, form a header value.
         if let Ok(list) = HeaderValue::from_bytes(&list.join(&b", "[..])) {
             headers.insert(name, list);
@@ -60,6 +61,56 @@ impl Peer {
             })
         } else {
             None
+        }
+    }
+}
+
+/// Splits a list at the commas outside of quoted strings
+/// ([RFC 9110 §5.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1)). The elements have no spaces around
+/// them.
+fn split(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    let is_separator = move |byte: &u8| {
+        let is_escape = quoted && !escaped && *byte == b'\\';
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = is_escape;
+        *byte == b',' && !quoted
+    };
+    list.split(is_separator).map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_d52_sends_no_empty_elements() {
+        let peer = Peer {
+            addr: [10, 0, 0, 1].into(),
+            scheme: Some(Scheme::HTTP),
+            is_trusted: true,
+        };
+        for (name, lines, expected) in [
+            (X_FORWARDED_FOR, &[""][..], "10.0.0.1"),
+            (
+                X_FORWARDED_FOR,
+                &[" , 203.0.113.7,,203.0.113.8 ,", ""],
+                "203.0.113.7, 203.0.113.8, 10.0.0.1",
+            ),
+            (X_FORWARDED_PROTO, &["", "https"], "https, http"),
+            (
+                FORWARDED,
+                &[r#"for="a, ,\", ,b\\", , for=c"#, "for=\"d, ,"],
+                r#"for="a, ,\", ,b\\", for=c, for="d, ,, for=10.0.0.1;proto=http"#,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(&name, line.parse().unwrap());
+            }
+            peer.append(&name, &mut headers);
+            let values: Vec<_> = headers.get_all(&name).iter().collect();
+            assert_eq!(values, [expected]);
         }
     }
 }
