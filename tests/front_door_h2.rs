@@ -246,3 +246,18 @@ async fn fault_d43_unread_responses_are_bounded_and_given_back() {
         .until(|counts| counts.open == 1 && counts.unsent == 0)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d43_a_client_that_reads_gets_90_responses_of_a_new_server() {
+    let front = Front::start(1_000, ms(10_000));
+    let frames: Vec<u8> = [
+        frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        frame(WINDOW_UPDATE, 0, 0, &0x7000_0000u32.to_be_bytes()),
+    ]
+    .into_iter()
+    .chain(streams(90).map(|stream| request(stream, "/mebibyte")))
+    .flatten()
+    .collect();
+    let sent = attack(front.addr, frames).await;
+    assert_eq!((sent.answers, sent.resets), (90, Vec::new()));
+}

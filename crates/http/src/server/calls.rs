@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::{Sleep, sleep};
 
-use super::{Connections, activity::Activity, clients::Client};
+use super::{Connections, activity::Activity, clients::Client, reading::Reading};
 
 /// Number of early resets above which an HTTP/2 connection is closed, if at least half of its requests were
 /// reset early. Envoy allows 500, nginx one per request and some.
@@ -23,7 +23,8 @@ const MAX_EARLY_RESETS: usize = 200;
 /// connection begins a further call.
 const MAX_EXPECTED: usize = 8 << 20;
 
-/// Number of unsent response bytes of one connection from which on no further response is accepted.
+/// Number of unsent response bytes of one connection from which on no further response is accepted, unless its
+/// client reads.
 const MAX_UNSENT: usize = 16 << 20;
 
 /// Time between two attempts to begin a call or to continue a body.
@@ -42,6 +43,7 @@ pub(super) struct Calls {
     early_resets: AtomicUsize,
     /// Number of response bytes that were produced and not sent.
     unsent: AtomicUsize,
+    reading: Reading,
 }
 
 impl Calls {
@@ -70,8 +72,11 @@ impl Calls {
     }
 
     /// Returns `true` if the connection or the process holds too many unsent bytes for a further response.
+    ///
+    /// While the process has space, the limit of the connection applies only if its client does not read.
     pub(super) fn are_full(&self) -> bool {
-        self.unsent() >= MAX_UNSENT || self.connections.is_full()
+        let many = self.unsent() >= MAX_UNSENT;
+        many && (self.are_pressed() || !self.reading.is_recent()) || self.connections.is_full()
     }
 
     /// Returns `true` if the response of a further call is likely to find space.
@@ -204,13 +209,20 @@ pub(super) struct Unsent {
 impl Unsent {
     pub(super) fn new(activity: Arc<Activity>, bytes: usize) -> Self {
         let calls = activity.calls();
-        calls.unsent.fetch_add(bytes, Relaxed);
+        if calls.unsent.fetch_add(bytes, Relaxed) == 0 {
+            calls.reading.record_sign();
+        }
         calls.connections.add_unsent(bytes);
         Self { activity, bytes }
     }
 
     /// Records that `count` bytes were sent.
     pub(super) fn sent(&mut self, count: usize) {
+        self.activity.calls().reading.record_sent(count);
+        self.release(count);
+    }
+
+    fn release(&mut self, count: usize) {
         let count = count.min(self.bytes);
         self.bytes -= count;
         let calls = self.activity.calls();
@@ -221,7 +233,7 @@ impl Unsent {
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        self.sent(self.bytes);
+        self.release(self.bytes);
     }
 }
 
@@ -229,9 +241,9 @@ impl Drop for Unsent {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::time::Instant;
+    use tokio::time::{Instant, advance};
 
-    use super::*;
+    use super::{super::reading::PROGRESS, *};
 
     fn activity() -> Arc<Activity> {
         let activity = Activity::default();
@@ -304,11 +316,33 @@ mod tests {
         let unsent = Unsent::new(Arc::clone(&activity), MAX_UNSENT - 1);
         assert!(Call::new(Arc::clone(&activity)).respond(Some(1)));
         let last = Unsent::new(Arc::clone(&activity), 1);
+        advance(Duration::from_secs(1)).await;
         assert!(!Call::new(Arc::clone(&activity)).respond(Some(1)));
         assert_eq!(activity.calls().connections.refused(), 1);
         drop((unsent, last));
         assert!(Call::new(Arc::clone(&activity)).respond(Some(1)));
         assert_eq!(activity.calls().connections.unsent(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_d43_a_client_that_reads_gets_all_responses() {
+        let activity = activity();
+        let responds = || Call::new(Arc::clone(&activity)).respond(Some(1));
+        let mut unsent = Unsent::new(Arc::clone(&activity), 3 * MAX_UNSENT);
+        for _ in 0..100 {
+            advance(Duration::from_millis(900)).await;
+            assert!(responds());
+            unsent.sent(PROGRESS);
+        }
+        unsent.sent(PROGRESS - 1);
+        advance(Duration::from_secs(1)).await;
+        assert!(!responds(), "less than the least progress");
+        unsent.sent(1);
+        assert!(responds());
+        let _others = Unsent::new(Arc::clone(&activity), 5 * MAX_UNSENT);
+        assert!(responds());
+        let _more = Unsent::new(Arc::clone(&activity), MAX_UNSENT);
+        assert!(!responds(), "the process holds half of its limit");
     }
 
     #[tokio::test(start_paused = true)]

@@ -89,7 +89,7 @@ impl Connections {
     }
 
     /// Returns the number of responses that were dropped because too many response bytes were unsent: 16 MiB
-    /// on their connection, or 256 MiB on all.
+    /// on their connection, if its client does not read or all connections have 128 MiB, or 256 MiB on all.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.0.refused.load(Ordering::Relaxed)

@@ -39,6 +39,7 @@ mod go_away;
 mod handshake_failures;
 mod lingering_close;
 mod opening;
+mod reading;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
