@@ -31,8 +31,8 @@ pub(crate) struct Inbound {
     pub(crate) hops: HopCount,
     /// JSON body, or `None` if the body is empty.
     pub(crate) body: Option<Json>,
-    /// Decoded query parameters.
-    pub(crate) query: Vec<(String, String)>,
+    /// Decoded query parameters. A value that is not UTF-8 is `None`.
+    pub(crate) query: Vec<(String, Option<String>)>,
     /// Headers.
     pub(crate) headers: Arc<HeaderMap>,
     /// The peer of the connection. `None` for a hypothetical request.
@@ -117,12 +117,12 @@ impl Lookup for Source<'_> {
                 let claims = self.inbound.claims.as_ref()?;
                 return claims.get(&reference.path).map(Found::Tree);
             }
-            Root::Query => pair(&self.inbound.query, name()?)?,
-            Root::Route => pair(&self.inbound.route, name()?)?,
-            Root::Header => self.inbound.headers.get(name()?)?.to_str().ok()?,
-            Root::Tier => &self.inbound.tier,
+            Root::Query => pair(&self.inbound.query, name()?)?.as_deref(),
+            Root::Route => Some(&**pair(&self.inbound.route, name()?)?),
+            Root::Header => self.inbound.headers.get(name()?)?.to_str().ok(),
+            Root::Tier => Some(&*self.inbound.tier),
         };
-        Some(Found::Text(Cow::Borrowed(text)))
+        Some(text.map_or(Found::Unusable, |text| Found::Text(Cow::Borrowed(text))))
     }
 }
 
@@ -130,7 +130,7 @@ fn in_json<'j>(json: &'j Json, reference: &Reference) -> Option<Found<'j>> {
     json.get(&reference.path).map(Found::Json)
 }
 
-fn pair<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
+fn pair<'p, V>(pairs: &'p [(String, V)], name: &str) -> Option<&'p V> {
     let (_, value) = pairs.iter().find(|(own, _)| own == name)?;
     Some(value)
 }

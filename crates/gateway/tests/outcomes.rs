@@ -244,6 +244,83 @@ async fn fault_i18_too_few_sinks_for_the_strategy_are_the_callers_fault() {
 }
 
 #[tokio::test]
+async fn fault_i1_fault_i4_a_value_that_is_no_text_is_not_missing() {
+    let (up, seen) = stub(quick).await;
+    // The node, the query of the request, and the pointers of the problem.
+    let cases = [
+        (
+            "request: { path: '/{header.own}' }",
+            "",
+            &["/header/own"][..],
+        ),
+        (
+            "request: { path: '/{header.own|none}' }",
+            "",
+            &["/header/own"],
+        ),
+        (
+            "request: { path: /, headers: { x: '{header.own}' } }",
+            "",
+            &["/header/own"],
+        ),
+        (
+            "request: { path: /, method: POST, body: { v: '{header.own|1}' } }",
+            "",
+            &["/header/own"],
+        ),
+        (
+            "request: { path: /, query: { q: '{query.q}' } }",
+            "?q=%ff",
+            &["/query/q"],
+        ),
+        (
+            "request: { path: /, query: { q: '{query.q|1}' } }",
+            "?x&q=a%c3+b&q=1",
+            &["/query/q"],
+        ),
+        ("when: \"header.own == '1'\", request: { path: / }", "", &[]),
+        (
+            "when: \"query.q == '1'\", request: { path: / }",
+            "?q=%ff",
+            &[],
+        ),
+    ];
+    let mut routes = String::new();
+    for (index, (node, _, _)) in cases.iter().enumerate() {
+        routes += &format!(
+            "  - {{ name: r{index}, match: {{ path: /{index} }}, plan: {{ a: {{ downstream: up, required: true, {node} }} }} }}\n"
+        );
+    }
+    routes += "  - { name: alone, match: { path: /alone }, plan: { a: { downstream: up, request: { path: '/{query.q|1}' } }, b: { downstream: up, request: { path: /b } } } }\n";
+    let gateway = Gateway::from_text(&file(up, &routes)).await;
+    let own = [("own", "café".to_owned())];
+    for (index, (node, query, pointers)) in cases.iter().enumerate() {
+        let path = format!("/{index}{query}");
+        let answer = gateway.send(Method::GET, &path, &own, "").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.at("/code")),
+            (400, json!("bad_param")),
+            "{node}"
+        );
+        let errors = answer.json()["errors"].as_array().cloned();
+        let errors = errors.unwrap_or_default();
+        let found: Vec<_> = errors.iter().map(|error| &error["pointer"]).collect();
+        assert_eq!(found, *pointers, "{node}");
+    }
+    assert_eq!(seen.calls(), 0);
+    let answer = get(&gateway, "/alone?q=%ff").await;
+    assert_eq!(answer.service("a", "/error/kind"), "template");
+    // U+FFFD itself is text, and what no template reads may be anything.
+    for (path, called) in [
+        ("/4?q=%ef%bf%bd", "/?q=%EF%BF%BD"),
+        ("/4?q=a+b&z=%ff", "/?q=a%20b"),
+    ] {
+        assert_eq!(get(&gateway, path).await.status, StatusCode::OK, "{path}");
+        assert_eq!(seen.requests().last().unwrap().0, called);
+    }
+}
+
+#[tokio::test]
 async fn fault_e16_execute_is_a_boolean() {
     let (up, seen) = stub(quick).await;
     let plan = "    a: { downstream: up, request: { path: / } }\n";

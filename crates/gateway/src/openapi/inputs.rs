@@ -136,7 +136,7 @@ impl<'p> Inputs<'p> {
 impl Input<'_> {
     fn parameter(&self, location: &str, name: &str) -> Value {
         let mut schema = json!({"type": "string"});
-        self.restrict(&mut schema);
+        self.restrict(&mut schema, location == "header");
         let mut parameter = json!({"name": name, "in": location, "schema": schema});
         parameter["required"] = self.is_required.into();
         match self.default {
@@ -176,7 +176,7 @@ impl Input<'_> {
         {
             // Other values count as missing where text is needed.
             schema["type"] = json!(["string", "number", "boolean"]);
-            self.restrict(&mut schema);
+            self.restrict(&mut schema, false);
         }
         if let Some(default) = self.default {
             schema["default"] = default.into();
@@ -184,14 +184,18 @@ impl Input<'_> {
         schema
     }
 
-    /// Adds the rules of the positions for texts.
-    fn restrict(&self, schema: &mut Value) {
+    /// Adds the rules of the positions for texts, and that of a header of the caller, which is ASCII.
+    fn restrict(&self, schema: &mut Value, from_header: bool) {
         let is_in = |position| self.positions.contains(&position);
-        let pattern = match (is_in(Position::Path), is_in(Position::Header)) {
-            (false, false) => return,
-            (true, false) => "^(?!\\.{1,2}$)",
-            (false, true) => "^[ -~]*$",
-            (true, true) => "^(?!\\.{1,2}$)[ -~]*$",
+        let allowed = match is_in(Position::Header) {
+            true => "[ -~]*$",
+            false if from_header && self.is_required => "[\\t -~]*$",
+            false => "",
+        };
+        let pattern = match is_in(Position::Path) {
+            true => format!("^(?!\\.{{1,2}}$){allowed}"),
+            false if allowed.is_empty() => return,
+            false => format!("^{allowed}"),
         };
         schema["pattern"] = pattern.into();
         if is_in(Position::Path) {

@@ -285,6 +285,24 @@ mod tests {
     }
 
     #[test]
+    fn fault_i1_documents_the_texts_that_a_header_can_hold() {
+        let plan = "user: { downstream: users, required: true, request: { path: '/{header.own}', query: { b: '{header.other}', c: '{query.c}' }, headers: { x-a: '{header.both}' } } }";
+        let config = config(&[("GET", "/a", plan)]);
+        let document = document(None, &config.routes);
+        let parameters = document["paths"]["/a"]["get"]["parameters"].as_array();
+        let patterns: Vec<Value> = (parameters.unwrap().iter())
+            .map(|parameter| json!([parameter["name"], parameter["schema"]["pattern"]]))
+            .collect();
+        let expected = [
+            json!(["c", null]),
+            json!(["own", "^(?!\\.{1,2}$)[\\t -~]*$"]),
+            json!(["other", "^[\\t -~]*$"]),
+            json!(["both", "^[ -~]*$"]),
+        ];
+        assert_eq!(patterns, expected);
+    }
+
+    #[test]
     fn documents_the_required_scopes_and_roles() {
         let file = "version: 1
 auth: { jwt: { main: { keys: [{ secret: 0123456789abcdef0123456789abcdef }], issuers: [me], audiences: [you], algorithms: [HS256] } } }

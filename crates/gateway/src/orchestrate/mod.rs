@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header, request::Parts};
 use http_body::Body as _;
 use indexmap::IndexMap;
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower_fanout::{
     Choice, FanOut, SelectError, Selection, Strategy,
@@ -214,15 +215,21 @@ fn trace(parts: &Parts) -> TraceContext {
     context.unwrap_or_else(TraceContext::generate)
 }
 
-fn query(parts: &Parts) -> Vec<(String, String)> {
+/// Returns the decoded query parameters. A value that is not UTF-8 is `None`.
+fn query(parts: &Parts) -> Vec<(String, Option<String>)> {
     let query = parts.uri.query().unwrap_or_default();
-    form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .collect()
+    let pairs = query.split('&').filter_map(|pair| {
+        let (name, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
+        // `form_urlencoded` replaces what is not UTF-8.
+        let encoded = pair.split_once('=').map_or("", |(_, encoded)| encoded);
+        let is_text = percent_decode_str(encoded).decode_utf8().is_ok();
+        Some((name.into_owned(), is_text.then(|| value.into_owned())))
+    });
+    pairs.collect()
 }
 
 /// Returns the value of the query parameter `execute`, which defaults to `false`.
-fn is_executed(query: &[(String, String)]) -> Result<bool, Problem> {
+fn is_executed(query: &[(String, Option<String>)]) -> Result<bool, Problem> {
     let mut values = query.iter().filter(|(name, _)| name == "execute");
     let refuse = |code, detail| {
         let error = FieldError::new("/query/execute", code, detail);
@@ -231,9 +238,9 @@ fn is_executed(query: &[(String, String)]) -> Result<bool, Problem> {
     match (values.next(), values.next()) {
         (None, _) => Ok(false),
         (Some(_), Some(_)) => refuse("duplicate", "duplicate parameter"),
-        (Some((_, value)), None) => match value.parse() {
-            Ok(execute) => Ok(execute),
-            Err(_) => refuse("type", "must be true or false"),
+        (Some((_, value)), None) => match value.as_deref().map(str::parse) {
+            Some(Ok(execute)) => Ok(execute),
+            _ => refuse("type", "must be true or false"),
         },
     }
 }

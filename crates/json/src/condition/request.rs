@@ -43,7 +43,7 @@ enum Known {
     Object,
     /// A scalar or a list.
     Plain(Arc<Tree>),
-    /// A value above [`MAX_VALUE`], or a number out of range.
+    /// A value above [`MAX_VALUE`], a number out of range, or no text.
     Unusable,
 }
 
@@ -156,6 +156,7 @@ fn known(found: Found<'_>) -> Known {
         Found::Text(text) => plain(Tree::from(text)),
         Found::Tree(Tree::Object(_)) => Known::Object,
         Found::Tree(tree) => plain(tree.clone()),
+        Found::Unusable => Known::Unusable,
         Found::Json(value) => match value.as_raw().as_bytes() {
             [b'{', ..] => Known::Object,
             text if text.len() > MAX_VALUE => Known::Unusable,

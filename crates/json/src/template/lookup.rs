@@ -30,6 +30,9 @@ pub enum Found<'v> {
     /// Parsed JSON, such as a claim of a token, as a [`serde_json::Value`]. `serde_json` writes the
     /// value again, so the form of a number may change.
     Tree(&'v serde_json::Value),
+    /// A value that exists but is no text, such as a header with bytes beyond ASCII. It is not allowed in
+    /// any position.
+    Unusable,
 }
 
 impl fmt::Debug for Found<'_> {
@@ -38,6 +41,7 @@ impl fmt::Debug for Found<'_> {
             Self::Text(_) => "Text(…)",
             Self::Json(_) => "Json(…)",
             Self::Tree(_) => "Tree(…)",
+            Self::Unusable => "Unusable",
         })
     }
 }
@@ -45,7 +49,7 @@ impl fmt::Debug for Found<'_> {
 impl<'v> Found<'v> {
     /// Returns the value as text: a string without its quotes, and a number or boolean as written.
     ///
-    /// Returns `None` for `null`, objects and arrays.
+    /// Returns `None` for `null`, objects, arrays and [`Unusable`](Self::Unusable).
     #[must_use]
     pub fn into_text(self) -> Option<Cow<'v, str>> {
         match self {
@@ -55,18 +59,21 @@ impl<'v> Found<'v> {
             Self::Tree(value) if value.is_number() || value.is_boolean() => {
                 Some(value.to_string().into())
             }
-            Self::Tree(_) => None,
+            Self::Tree(_) | Self::Unusable => None,
         }
     }
 
     /// Returns the value as JSON: text as a string, and any other value with its type. Unparsed
     /// JSON is returned byte for byte.
+    ///
+    /// Returns `None` for [`Unusable`](Self::Unusable).
     #[must_use]
-    pub fn into_json(self) -> Cow<'v, str> {
+    pub fn into_json(self) -> Option<Cow<'v, str>> {
         match self {
-            Self::Text(text) => serde_json::Value::from(text).to_string().into(),
-            Self::Json(value) => value.as_raw().into(),
-            Self::Tree(value) => value.to_string().into(),
+            Self::Text(text) => Some(serde_json::Value::from(text).to_string().into()),
+            Self::Json(value) => Some(value.as_raw().into()),
+            Self::Tree(value) => Some(value.to_string().into()),
+            Self::Unusable => None,
         }
     }
 }
@@ -78,8 +85,8 @@ pub enum RenderError {
     /// A value is missing, and its placeholder has no default.
     Missing(Reference),
     /// A value makes a segment of the path empty or a dot segment (`.` or `..`), or contains characters
-    /// other than visible ASCII and spaces in a header. Holds the placeholders of that segment, or those
-    /// of the header with such values.
+    /// other than visible ASCII and spaces in a header, or is [`Found::Unusable`]. Holds the placeholders of
+    /// that segment, those of the header with such values, or the one with that value.
     Unusable(Vec<Reference>),
     /// A part of the request would be too large.
     ///
@@ -103,9 +110,9 @@ impl fmt::Display for RenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(reference) => write!(f, "missing value for {{{reference}}}"),
-            Self::Unusable(_) => {
-                f.write_str("a value would change the path or is not allowed in a header")
-            }
+            Self::Unusable(_) => f.write_str(
+                "a value would change the path, is not allowed in a header, or is no text",
+            ),
             Self::TooLarge { what, max, .. } => {
                 write!(f, "{what} is larger than {max} bytes")
             }
@@ -146,10 +153,19 @@ impl<S: Lookup> Values<'_, S> {
         })
     }
 
+    /// Returns the value of `reference`, or an error if it is unusable. A default does not replace such a
+    /// value.
+    fn found(&self, reference: &Reference) -> Result<Option<Found<'_>>, RenderError> {
+        match self.source.lookup(reference) {
+            Some(Found::Unusable) => Err(RenderError::Unusable(vec![reference.clone()])),
+            found => Ok(found),
+        }
+    }
+
     /// Returns the value of the placeholder at `index` as text, or its default.
     pub(super) fn text(&self, index: usize) -> Result<Cow<'_, str>, RenderError> {
         let reference = &self.references[index];
-        let found = self.source.lookup(reference).and_then(Found::into_text);
+        let found = self.found(reference)?.and_then(Found::into_text);
         found
             .or_else(|| reference.default.as_deref().map(Cow::Borrowed))
             .ok_or_else(|| RenderError::Missing(reference.clone()))
@@ -159,8 +175,8 @@ impl<S: Lookup> Values<'_, S> {
     /// `false` or `null` with its type, and any other text as a string.
     pub(super) fn json(&self, index: usize) -> Result<Cow<'_, str>, RenderError> {
         let reference = &self.references[index];
-        if let Some(found) = self.source.lookup(reference) {
-            return Ok(found.into_json());
+        if let Some(json) = self.found(reference)?.and_then(Found::into_json) {
+            return Ok(json);
         }
         let Some(text) = &reference.default else {
             return Err(RenderError::Missing(reference.clone()));

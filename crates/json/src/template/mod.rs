@@ -27,8 +27,9 @@
 //! - In a path, a value that makes its segment empty or a dot segment (`.` or `..`). A slash is allowed,
 //!   because it is percent-encoded.
 //! - In a header, a value with characters other than visible ASCII and spaces.
+//! - In any position, a value that is [`Found::Unusable`].
 //!
-//! All values can be used in a query and in a body.
+//! All other values can be used in a query and in a body.
 //!
 //! A body is a JSON document. A string that consists of exactly one placeholder is replaced by the
 //! value with its JSON type. Within a longer string, a value is inserted as text.

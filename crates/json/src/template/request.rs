@@ -432,6 +432,30 @@ mod tests {
     }
 
     #[test]
+    fn fault_i4_a_value_that_is_no_text_is_not_missing() {
+        struct NoText;
+        impl Lookup for NoText {
+            fn lookup(&self, _: &Reference) -> Option<Found<'_>> {
+                Some(Found::Unusable)
+            }
+        }
+        let template = |path| RequestTemplate::new(Method::POST, path).unwrap();
+        for template in [
+            template("/{header.x}"),
+            template("/{header.x|none}"),
+            template("/").query("q", "{header.x}").unwrap(),
+            template("/").header("x-a", "{header.x|none}").unwrap(),
+            template("/").body(&"{header.x|1}".into()).unwrap(),
+        ] {
+            let error = template.render(&NoText).unwrap_err();
+            let RenderError::Unusable(values) = error else {
+                panic!("{error}");
+            };
+            assert_eq!(values.len(), 1);
+        }
+    }
+
+    #[test]
     fn rejects_header_values_beyond_visible_ascii() {
         let template = RequestTemplate::new(Method::GET, "/")
             .unwrap()
