@@ -70,7 +70,7 @@ pub(crate) async fn demo(
     let auth = Auth::start(&config).await?;
     let sockets = Sockets::bind(&config.server)?;
     print_welcome(&sockets, secret.as_bytes())?;
-    // Until here a signal ends the process, even if nobody reads the standard output.
+    // Until here a signal ends the process, even while a write to standard output waits.
     let signals = signals()?;
     Ok(run(&app, &auth, ready, sockets, &config.server, signals).await?)
 }
