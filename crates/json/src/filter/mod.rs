@@ -28,6 +28,10 @@ config! {
     /// A path is a list of member names, separated by dots, such as `person.name`. `\.` is a dot within a
     /// name, and `\\` is a backslash.
     ///
+    /// Syntax of other path languages is rejected, because it would select nothing: `*`, `[`, `]`, the step
+    /// `$`, a leading `/`, white space around a step, and numbers with a sign or a leading zero. After a
+    /// backslash, such a character is a part of a name, as in `\*`.
+    ///
     /// In `allow`, `deny` and `rename`, a path leads through every array: it applies to each item, and to
     /// the items of an item that is an array itself. `[{"name": 1}]` and `{"name": 1}` are filtered alike.
     /// A step that is a number also means the item with that index, from 0.
@@ -76,8 +80,8 @@ impl Validate for FieldFilterConfig {
             paths.try_fold(
                 ConfigErrors::default(),
                 |errors, (field, path)| match Path::parse(path) {
-                    Some(_) => Ok(errors),
-                    None => Err(errors.unless(false, field, path::expected(path))),
+                    Ok(_) => Ok(errors),
+                    Err(reason) => Err(errors.unless(false, field, path::expected(path, reason))),
                 },
             );
         // The other rules compare parsed paths.
@@ -85,10 +89,10 @@ impl Validate for FieldFilterConfig {
             Ok(errors) => errors,
             Err(errors) => return errors.into_vec(),
         };
-        let messages = self.rename.iter().filter_map(|(old, new)| {
-            let (old, new) = (Path::parse(old)?, new.as_str());
-            self.rename_error(&old, new)
-        });
+        let messages = self
+            .rename
+            .iter()
+            .filter_map(|(old, new)| self.rename_error(old, &Path::parse(old).ok()?, new));
         messages
             .fold(errors, |errors, message| {
                 errors.unless(false, "rename", message)
@@ -98,9 +102,15 @@ impl Validate for FieldFilterConfig {
 }
 
 impl FieldFilterConfig {
-    /// Returns the error of renaming the member at `old` to `new`.
-    fn rename_error(&self, old: &Path, new: &str) -> Option<String> {
-        let Some(renamed) = Path::parse(new).and_then(|name| old.renamed(name)) else {
+    /// Returns the error of renaming the member at `path`, which is written as `old`, to `new`.
+    fn rename_error(&self, old: &str, path: &Path, new: &str) -> Option<String> {
+        let name = match Path::parse(new) {
+            Ok(name) => name,
+            Err(reason) => {
+                return Some(format!("\"{old}\" is renamed to \"{new}\": {reason}"));
+            }
+        };
+        let Some(renamed) = path.renamed(name) else {
             return Some(format!(
                 "\"{old}\" is renamed to \"{new}\", which is a path; use a name, with \\. for a dot"
             ));
@@ -108,11 +118,11 @@ impl FieldFilterConfig {
         let renames = || {
             self.rename
                 .iter()
-                .filter_map(|(old, new)| Some((Path::parse(old)?, Path::parse(new)?)))
+                .filter_map(|(old, new)| Path::parse(old).ok().zip(Path::parse(new).ok()))
         };
         let mut results = renames().filter_map(|(old, new)| old.renamed(new));
         let is_renamed = |path: &Path| renames().any(|(old, _)| old == *path);
-        if !self.keeps(old) {
+        if !self.keeps(path) {
             Some(format!(
                 "\"{old}\" is removed by \"allow\" or \"deny\"; keep it or do not rename it"
             ))
@@ -140,7 +150,7 @@ impl FieldFilterConfig {
 
 /// Returns the valid ones of `paths`.
 fn parsed(paths: &BTreeSet<String>) -> impl Iterator<Item = Path> {
-    paths.iter().filter_map(|path| Path::parse(path))
+    paths.iter().filter_map(|path| Path::parse(path).ok())
 }
 
 impl FieldFilter {
@@ -149,7 +159,7 @@ impl FieldFilter {
     /// # Errors
     /// Returns an error if
     ///
-    /// - a path has an empty step or a backslash that escapes neither a dot nor a backslash,
+    /// - a path is not valid (see [Paths](FieldFilterConfig#paths)),
     /// - `rename` has a path that `allow` or `deny` removes,
     /// - a new name is a path,
     /// - two members of an object have the same new name, or
@@ -157,7 +167,7 @@ impl FieldFilter {
     pub fn new(config: FieldFilterConfig) -> Result<Self, ConfigError> {
         let config = config.validated()?;
         Ok(Self {
-            target: config.target.as_deref().and_then(Path::parse),
+            target: (config.target.as_deref()).and_then(|path| Path::parse(path).ok()),
             rules: Rules::new(&config),
             config,
         })
@@ -202,7 +212,7 @@ impl FieldFilter {
 
 /// Returns the name in a path of one step.
 fn only(path: &str) -> Option<String> {
-    let path = Path::parse(path)?;
+    let path = Path::parse(path).ok()?;
     (path.steps().count() == 1)
         .then(|| path.into_first())
         .flatten()

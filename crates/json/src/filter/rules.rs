@@ -39,18 +39,23 @@ impl Rules {
     /// Creates the rules of a valid `config`.
     pub(super) fn new(config: &FieldFilterConfig) -> Self {
         let mut root = Rule::default();
-        for path in config.allow.iter().filter_map(|path| Path::parse(path)) {
+        for path in config
+            .allow
+            .iter()
+            .filter_map(|path| Path::parse(path).ok())
+        {
             let rule = path.steps().fold(&mut root, |rule, step| {
                 rule.leads_to_allowed = true;
                 rule.member(step)
             });
             rule.allowed = true;
         }
-        for path in config.deny.iter().filter_map(|path| Path::parse(path)) {
+        for path in config.deny.iter().filter_map(|path| Path::parse(path).ok()) {
             path.steps().fold(&mut root, Rule::member).denied = true;
         }
         for (old, new) in &config.rename {
-            let names = Path::parse(old).zip(Path::parse(new).and_then(Path::into_first));
+            let new = Path::parse(new).ok().and_then(Path::into_first);
+            let names = Path::parse(old).ok().zip(new);
             let Some((old, new)) = names else { continue };
             path_parent(&old, &mut root)
                 .taken

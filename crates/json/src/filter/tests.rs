@@ -303,3 +303,52 @@ fn fault_g25_a_target_selects_from_each_item_of_an_array() {
         r#"[{"x":2}]"#
     );
 }
+
+/// A path that is meant in another language must not pass, as it would remove nothing.
+#[test]
+fn fault_g25_refuses_paths_of_other_languages() {
+    for path in [
+        "l.*.pin", "*", "pin*", "$", "$.l.pin", "l[*].pin", "l[].pin", "l[0].pin", "/l/pin",
+        " pin", "pin ", "l. pin", "\tpin", "l.00", "l.+0", "-1.pin", "l.007",
+    ] {
+        for key in ["allow", "deny", "target", "rename"] {
+            let config = match key {
+                "target" => serde_json::json!({ key: path }),
+                "rename" => serde_json::json!({ key: { path: "x" } }),
+                _ => serde_json::json!({ key: [path] }),
+            };
+            let error = shape(&config.to_string()).unwrap_err().to_string();
+            let start = format!("{key}: expected a path such as data.items, got \"{path}\": ");
+            assert!(error.starts_with(&start), "{error}");
+        }
+    }
+    let error = shape(r#"{"rename": {"a": "b[0]"}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("rename: \"a\" is renamed to \"b[0]\": "),
+        "{error}"
+    );
+}
+
+#[test]
+fn fault_g25_a_backslash_makes_any_name_possible() {
+    for (path, name) in [
+        (r"\*", "*"),
+        (r"a\[0\]", "a[0]"),
+        (r"\$", "$"),
+        ("$ref", "$ref"),
+        ("a/b", "a/b"),
+        (r"\/a", "/a"),
+        (r"\ a b\ ", " a b "),
+        (r"\007", "007"),
+        (r"\+0", "+0"),
+        ("-", "-"),
+        ("0a", "0a"),
+        (r"\\", r"\"),
+    ] {
+        let rules = serde_json::json!({ "deny": [path] }).to_string();
+        let answer = serde_json::json!({ name: 1, "x": 2 }).to_string();
+        assert_eq!(shaped(&rules, &answer), r#"{"x":2}"#, "{path}");
+    }
+}
