@@ -3,10 +3,10 @@
 use std::{
     error::Error,
     future::{Future, Ready, ready},
-    io::{self, IoSlice},
+    io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
     vec,
@@ -16,18 +16,20 @@ use std::{
 use arc_swap::ArcSwap;
 use http::Uri;
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection, HttpConnector, dns::Name},
+    client::legacy::connect::{HttpConnector, dns::Name},
     rt::TokioIo,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use tower_fanout_layers::{AsRejection, Rejection, config::ConfigError};
 
-use super::{ClientConfig, ClientError, endpoint::Endpoint, error::find, resolve::Lookup};
+use super::{
+    ClientConfig, ClientError,
+    endpoint::Endpoint,
+    error::find,
+    resolve::Lookup,
+    wire::{LastError, Wire},
+};
 #[cfg(feature = "tls")]
 use super::{ClientTlsConfig, Http2, tls::Tls};
 use crate::log::RateLimit;
@@ -47,8 +49,7 @@ struct Target {
     /// The HTTP/2 mode, which ALPN depends on.
     #[cfg(feature = "tls")]
     mode: Http2,
-    /// The error of the last connection that could not be opened.
-    last_error: Mutex<Option<ClientError>>,
+    last_error: LastError,
 }
 
 impl Connector {
@@ -65,13 +66,13 @@ impl Connector {
             },
             #[cfg(feature = "tls")]
             mode: config.http2,
-            last_error: Mutex::default(),
+            last_error: LastError::default(),
         })))
     }
 
     /// Returns the error of the last connection that could not be opened.
     pub(super) fn last_error(&self) -> Option<ClientError> {
-        self.0.last_error().clone()
+        self.0.last_error.get()
     }
 }
 
@@ -106,7 +107,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let wire = target.connect(uri).await.inspect_err(|error| {
                 warn_of_descriptors(error);
-                *target.last_error() = Some(error.clone());
+                target.last_error.set(error.clone());
             })?;
             Ok(TokioIo::new(wire))
         })
@@ -143,7 +144,7 @@ impl Target {
         if let Some(tls) = &self.tls {
             let tls = tls.load_full();
             let stream = tls.secure(stream, remaining()).await?;
-            return Ok(Wire::over_tls(stream, self.http2));
+            return Ok(Wire::over_tls(stream, self.http2, self.last_error.clone()));
         }
         Ok(Wire::plain(stream, self.http2))
     }
@@ -161,12 +162,6 @@ impl Target {
             }
             (None, kind) => io::Error::from(kind.unwrap_or(io::ErrorKind::Other)),
         })
-    }
-
-    fn last_error(&self) -> MutexGuard<'_, Option<ClientError>> {
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,97 +184,5 @@ impl Service<Name> for Resolved {
     fn call(&mut self, _: Name) -> Self::Future {
         let sockets = self.0.iter().map(|address| SocketAddr::new(*address, 0));
         ready(Ok(sockets.collect::<Vec<_>>().into_iter()))
-    }
-}
-
-/// One connection to a downstream, with or without TLS.
-pub(super) struct Wire {
-    stream: Stream,
-    http2: bool,
-}
-
-enum Stream {
-    Plain(TcpStream),
-    #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
-trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> ReadWrite for T {}
-
-impl Wire {
-    fn plain(stream: TcpStream, http2: bool) -> Self {
-        let stream = Stream::Plain(stream);
-        Self { stream, http2 }
-    }
-
-    #[cfg(feature = "tls")]
-    fn over_tls(stream: tokio_rustls::client::TlsStream<TcpStream>, http2: bool) -> Self {
-        Self {
-            http2: http2 || stream.get_ref().1.alpn_protocol() == Some(super::tls::H2),
-            stream: Stream::Tls(Box::new(stream)),
-        }
-    }
-
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn ReadWrite> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream),
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => Pin::new(stream),
-        }
-    }
-}
-
-/// Reports the negotiated protocol to hyper. Adds nothing to the extensions of responses.
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        if self.http2 {
-            connected.negotiated_h2()
-        } else {
-            connected
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, slices)
-    }
-
-    /// Always `true`: both kinds of stream support vectored writes, and hyper would copy small
-    /// buffers together if this were `false`.
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(cx)
     }
 }

@@ -306,7 +306,7 @@ impl ClientError {
     /// Maps an error of hyper's client. `connect_error` returns the last error of the connector.
     pub(super) fn from_hyper(
         error: legacy::Error,
-        connect_error: impl FnOnce() -> Option<Self>,
+        connect_error: impl Fn() -> Option<Self>,
     ) -> Self {
         if let Some(ours) = find::<Self>(&error) {
             return ours.clone();
@@ -314,6 +314,10 @@ impl ClientError {
         #[cfg(feature = "tls")]
         if let Some(kind) = super::tls::rejects_client_certificate(find(&error)) {
             return Self::new(ClientErrorKind::Tls(kind)).caused_by(error);
+        }
+        #[cfg(feature = "tls")]
+        if let Some(refusal) = connect_error().filter(|last| last.explains(&error)) {
+            return refusal;
         }
         let (h2, h1) = (find::<h2::Error>(&error), find::<hyper::Error>(&error));
         let kind = match (h2, h1) {
@@ -351,6 +355,34 @@ impl ClientError {
             _ => ClientErrorKind::Connect,
         };
         Self::new(kind).caused_by(error)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl ClientError {
+    /// Returns the error of a connection whose read failed with `error`, if `error` is the alert that the
+    /// client certificate is refused.
+    pub(super) fn from_refusal(error: &io::Error) -> Option<Self> {
+        let alert = find::<rustls::Error>(error)?;
+        let kind = super::tls::rejects_client_certificate(Some(alert))?;
+        Some(Self::new(ClientErrorKind::Tls(kind)).caused_by(alert.clone()))
+    }
+
+    /// Returns `true` if the client certificate is missing or refused.
+    pub(super) fn is_refused_certificate(&self) -> bool {
+        let kind = ClientErrorKind::Tls(TlsErrorKind::ClientCertRequired);
+        self.kind() == Some(kind)
+    }
+
+    /// Returns `true` if this refusal of the client certificate explains `error`, which has lost its source.
+    ///
+    /// hyper keeps no source for a call that waited for an HTTP/2 connection, and h2 keeps only the text of
+    /// an I/O error.
+    fn explains(&self, error: &legacy::Error) -> bool {
+        let canceled = find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled);
+        let text = find::<io::Error>(error).map(ToString::to_string);
+        let same = text.is_some() && text == self.cause().map(ToString::to_string);
+        self.is_refused_certificate() && (canceled || same)
     }
 }
 

@@ -91,6 +91,7 @@ mod pool;
 mod resolve;
 #[cfg(feature = "tls")]
 mod tls;
+mod wire;
 
 use std::{
     fmt, mem,

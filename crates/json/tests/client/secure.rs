@@ -24,7 +24,7 @@ use tower_fanout_testkit::fault_server::{
     tls::{Certificate, CertificateAuthority, ServerTls},
 };
 
-use crate::{at, call_json, get, kind};
+use crate::{at, call_json, get, kind, send};
 
 /// A resolver that resolves every name to the loopback address.
 #[derive(Debug)]
@@ -233,6 +233,52 @@ async fn fault_f36_f42_sends_the_client_certificate() {
                 .map(drop)
                 .map_err(|error| error.kind());
             assert_eq!(result, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_f42_http2_calls_report_a_refused_client_certificate() {
+    let (authority, clients) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client_cert(&clients);
+    let server = FaultServer::h2_with_tls(&tls, |_| StreamFault::json("1")).await;
+    let with = |certificate: Option<Certificate>, connections| {
+        at(&server.url(), |config| {
+            config.http2 = Http2::Alpn { connections };
+            config.tls.ca = Some(authority.ca_pem().into());
+            config.tls.identity = certificate
+                .map(|certificate| Identity::new(certificate.chain_pem, certificate.key_pem));
+        })
+    };
+    let wrong = || Some(CertificateAuthority::new().issue_client("gateway"));
+    for (certificate, alert) in [(None, "CertificateRequired"), (wrong(), "UnknownCA")] {
+        let client = with(certificate, 1);
+        for _ in 0..20 {
+            // The second call may wait for the connection of the first.
+            let calls = [refusal(client.clone()), refusal(client.clone())];
+            for (kind, cause) in futures_util::future::join_all(calls).await {
+                assert_eq!(kind, ErrorKind::TlsClientCertRequired, "{cause}");
+                assert!(cause.contains(alert), "{cause}");
+            }
+        }
+    }
+    assert!(server.stats().requests.is_empty());
+    let client = with(Some(clients.issue_client("gateway")), 1);
+    assert_eq!(call_json(&client).await.unwrap().as_raw(), "1");
+}
+
+#[tokio::test]
+async fn fault_f42_a_large_body_does_not_hide_a_refused_client_certificate() {
+    let (authority, clients) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let tls = ServerTls::new(&authority.issue(&["localhost"])).require_client_cert(&clients);
+    let server = server(&tls).await;
+    let client = trusting(&server, &authority, |_| {});
+    for size in [150_000, 1 << 20, 8 << 20] {
+        for _ in 0..10 {
+            let request = http::Request::post("/").body(vec![b'x'; size].into());
+            let error = send(&client, request.unwrap()).await.unwrap_err();
+            let cause = error.source().map(|source| ErrorChain(source).to_string());
+            assert_eq!(error.kind(), ErrorKind::TlsClientCertRequired, "{cause:?}");
         }
     }
 }
