@@ -573,6 +573,79 @@ async fn fault_e20_e21_the_example_has_a_value_for_each_optional_node() {
 }
 
 #[tokio::test]
+async fn fault_e21_a_number_in_a_placeholder_is_an_index_or_a_name() {
+    let (up, _) = stub(quick).await;
+    let plan = "    a: { downstream: up, request: { path: / } }\n";
+    let route = |name: &str, path: &str, rest: &str| {
+        format!(
+            "  - name: {name}
+    match: {{ method: POST, path: /{name} }}
+    plan: {{ a: {{ downstream: up, required: true, request: {{ path: \"{path}\" }} }}{rest} }}\n"
+        )
+    };
+    let late = ", b: { downstream: up, depends_on: [a], request: { path: \"/{body.items.0}\" } }";
+    let more = String::from("routes:\n")
+        + &route("items", "/{body.items.0.id}/{body.items.2}", "")
+        + &route("root", "/{body.0.id}", "")
+        + &route("mixed", "/{body.0}/{body.name}", "")
+        + &route("far", "/{body.5000}", "")
+        + &route("late", "/", late);
+    let gateway = Gateway::start(&[("up", up)], plan, &more).await;
+    let document = Document::of(&gateway).await;
+    for (name, example) in [
+        ("items", json!({"items": {"0": {"id": "1"}, "2": "1"}})),
+        ("root", json!([{"id": "1"}])),
+        ("mixed", json!({"0": "1", "name": "1"})),
+        ("far", json!({"5000": "1"})),
+        ("late", Value::Null),
+    ] {
+        let operation = document.operation(&Method::POST, &format!("/{name}"));
+        let content = &operation["requestBody"]["content"]["application/json"];
+        assert_eq!(content["example"], example, "{name}");
+    }
+    let many: Vec<_> = (0..=5000).collect();
+    for (name, body, accepted) in [
+        ("items", json!({"items": [{"id": 1}, null, "x"]}), true),
+        ("items", json!({"items": {"0": {"id": 1}, "2": "x"}}), true),
+        ("items", json!({"items": [{"id": 1}, null]}), false),
+        ("items", json!({"items": [{}, null, "x"]}), false),
+        ("items", json!({"items": [{"id": ""}, null, "x"]}), false),
+        ("items", json!({"items": [{"id": 1}, null, []]}), false),
+        ("items", json!({"items": {"0": {"id": 1}}}), false),
+        ("items", json!({"items": "x"}), false),
+        ("items", json!({}), false),
+        ("root", json!([{"id": "x"}]), true),
+        ("root", json!({"0": {"id": "x"}}), true),
+        ("root", json!([]), false),
+        ("root", json!([[]]), false),
+        ("mixed", json!({"0": "x", "name": "x"}), true),
+        ("mixed", json!(["x"]), false),
+        ("far", json!(many), true),
+        ("far", json!(many[1..]), false),
+        ("late", json!({"items": "x"}), true),
+    ] {
+        let path = format!("/{name}");
+        let operation = document.operation(&Method::POST, &path);
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let headers = [(JSON.0, JSON.1.to_owned())];
+        let answer = gateway
+            .send(Method::POST, &path, &headers, &body.to_string())
+            .await;
+        assert_eq!(
+            answer.status == 200,
+            accepted,
+            "{name} {body}: {}",
+            answer.text
+        );
+        assert_eq!(
+            document.errors(schema, &body).is_empty(),
+            accepted,
+            "{name} {body}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn fault_e21_the_operation_names_each_input_that_a_route_requires() {
     let gateway = gateway().await;
     let document = Document::of(&gateway).await;

@@ -1,5 +1,7 @@
 //! The values that a plan reads from a request, as parameters and as a schema of the body.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 use tower_fanout::Strategy;
@@ -9,6 +11,9 @@ use crate::config::{Node, PlanConfig};
 
 /// A value without a default has this example. It is usable in each position.
 const EXAMPLE: &str = "1";
+
+/// Number of items of an array that a schema describes one by one.
+const MAX_ITEMS: usize = 32;
 
 /// Headers that OpenAPI describes by other means than parameters.
 const NO_PARAMETERS: [&str; 3] = ["accept", "authorization", "content-type"];
@@ -153,22 +158,8 @@ impl Input<'_> {
     /// another type counts as missing.
     fn schema(&self) -> Value {
         let mut schema = json!({});
-        // A number may be the index of an item as well as the name of a member.
-        let has_index = self
-            .members
-            .keys()
-            .any(|name| name.parse::<usize>().is_ok());
-        if !self.members.is_empty() && !has_index {
-            let members = self.members.iter();
-            let properties: Map<_, _> = members
-                .map(|(name, member)| ((*name).to_owned(), member.schema()))
-                .collect();
-            schema["properties"] = properties.into();
-            if self.is_required {
-                schema["type"] = "object".into();
-                let required = self.members.iter().filter(|(_, member)| member.is_required);
-                schema["required"] = required.map(|(name, _)| *name).collect();
-            }
+        if !self.members.is_empty() {
+            self.describe_members(&mut schema);
         } else if self
             .positions
             .iter()
@@ -182,6 +173,37 @@ impl Input<'_> {
             schema["default"] = default.into();
         }
         schema
+    }
+
+    /// Adds the members. A number is the index of an item as well as the name of a member, so its value has
+    /// the rules of both: each applies to its own type.
+    fn describe_members(&self, schema: &mut Value) {
+        let members = self.members.iter();
+        let properties: Map<_, _> = members
+            .map(|(name, member)| ((*name).to_owned(), member.schema()))
+            .collect();
+        schema["properties"] = properties.into();
+        let items: BTreeMap<usize, &Self> = (self.members.iter())
+            .filter_map(|(name, member)| Some((name.parse().ok()?, member)))
+            .collect();
+        if let Some(last) = items.keys().last().filter(|last| **last < MAX_ITEMS) {
+            let item = |index| items.get(&index).map_or(json!({}), |item| item.schema());
+            schema["prefixItems"] = (0..=*last).map(item).collect();
+        }
+        if !self.is_required {
+            return;
+        }
+        let required = || self.members.iter().filter(|(_, member)| member.is_required);
+        schema["required"] = required().map(|(name, _)| *name).collect();
+        let indices: Option<Vec<usize>> = required().map(|(name, _)| name.parse().ok()).collect();
+        match indices.and_then(|indices| indices.into_iter().max()) {
+            Some(last) => {
+                schema["type"] = json!(["array", "object"]);
+                schema["minItems"] = last.saturating_add(1).into();
+            }
+            // An array has no member with another name.
+            None => schema["type"] = "object".into(),
+        }
     }
 
     /// Adds the rules of the positions for texts, and that of a header of the caller, which is ASCII.
@@ -213,8 +235,22 @@ impl Input<'_> {
         let members = self.members.iter();
         let examples =
             members.filter_map(|(name, member)| Some(((*name).to_owned(), member.example()?)));
-        let examples: Map<_, _> = examples.collect();
-        (!examples.is_empty()).then_some(examples.into())
+        let mut examples: Map<String, Value> = examples.collect();
+        if examples.is_empty() {
+            return None;
+        }
+        let indices: Vec<String> = (0..examples.len()).map(|index| index.to_string()).collect();
+        // Members that are the first indices are more likely meant as items than as names.
+        let are_items = indices.iter().all(|index| examples.contains_key(index));
+        if are_items {
+            return Some(
+                indices
+                    .iter()
+                    .filter_map(|index| examples.remove(index))
+                    .collect(),
+            );
+        }
+        Some(examples.into())
     }
 }
 
