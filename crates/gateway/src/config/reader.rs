@@ -234,7 +234,12 @@ impl<'t> ValueReader<'t> {
         let errors = config.errors();
         for error in &errors {
             let reader = self.at(error.field());
-            reader.error("invalid", reader.tree.quote_in(error.message()));
+            let mut message = reader.tree.quote_in(error.message());
+            // Another key of the file may forbid the default of a key that it does not have.
+            if !self.has(error.field()) && message.contains(", got ") {
+                message += ", the default";
+            }
+            reader.error("invalid", message);
         }
         errors.is_empty()
     }
@@ -248,6 +253,15 @@ impl<'t> ValueReader<'t> {
             }
             _ => list,
         }
+    }
+
+    /// Returns `true` if the file has a value at a dotted path below this one.
+    fn has(&self, path: &str) -> bool {
+        let value = path.split('.').try_fold(self.tree, |tree, step| {
+            let (_, value) = tree.members()?.get(step)?;
+            Some(value)
+        });
+        value.is_some()
     }
 
     /// Returns the value at a dotted path below this one, or the closest enclosing value in the file.

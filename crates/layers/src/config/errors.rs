@@ -77,7 +77,8 @@ impl ConfigErrors {
     }
 
     /// Requires that the value does not exceed the value of another field.
-    pub(crate) fn not_above<T: Value>(
+    #[must_use]
+    pub fn not_above<T: Value>(
         self,
         field: &'static str,
         value: T,
@@ -89,7 +90,8 @@ impl ConfigErrors {
     }
 
     /// Requires that the value is not below the value of another field.
-    pub(crate) fn not_below<T: Value>(
+    #[must_use]
+    pub fn not_below<T: Value>(
         self,
         field: &'static str,
         value: impl Into<Option<T>>,

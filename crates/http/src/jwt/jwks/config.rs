@@ -65,9 +65,22 @@ impl Validate for JwksConfig {
         let algorithms = !self.algorithms.is_empty();
         ConfigErrors::default()
             .within("poll_interval", self.poll_interval, 10 * SECOND..=DAY)
-            .within("cooldown", self.cooldown, SECOND..=self.poll_interval)
-            .within("timeout", self.timeout, SECOND / 100..=self.cooldown)
-            .within("max_stale", self.max_stale, two_polls..=7 * DAY)
+            .at_least("cooldown", self.cooldown, SECOND)
+            .not_above(
+                "cooldown",
+                self.cooldown,
+                "poll_interval",
+                self.poll_interval,
+            )
+            .at_least("timeout", self.timeout, SECOND / 100)
+            .not_above("timeout", self.timeout, "cooldown", self.cooldown)
+            .not_below(
+                "max_stale",
+                self.max_stale,
+                "twice poll_interval",
+                two_polls,
+            )
+            .within("max_stale", self.max_stale, 20 * SECOND..=7 * DAY)
             .within("max_body", self.max_body, 1..=4 << 20)
             .within("max_keys", self.max_keys, 1..=1000)
             .unless(
@@ -119,6 +132,21 @@ mod tests {
         assert_eq!(
             wrong.errors()[0].message(),
             "must be within 10s to 24h, got 1s"
+        );
+        let related = JwksConfig::default()
+            .poll_interval(10 * SECOND)
+            .timeout(40 * SECOND)
+            .max_stale(19 * SECOND)
+            .errors();
+        let messages: Vec<_> = related.iter().map(ConfigError::message).collect();
+        assert_eq!(
+            messages,
+            [
+                "must be <= poll_interval (10s), got 30s",
+                "must be <= cooldown (30s), got 40s",
+                "must be >= twice poll_interval (20s), got 19s",
+                "must be within 20s to 168h, got 19s",
+            ]
         );
         let secret = JwksConfig::default().algorithms([Algorithm::HS256]);
         assert_eq!(secret.errors().len(), 1);
