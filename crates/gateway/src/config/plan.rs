@@ -18,7 +18,7 @@ use super::{
     reader::{MapReader, ValueReader},
     validate::merge::check_conflicts,
     validate::noop::check_effects,
-    validate::reach::{check_claims, check_failures, check_tiers},
+    validate::reach::{check_body, check_claims, check_failures, check_tiers},
     value::{bound, duration, in_range, within},
 };
 
@@ -98,6 +98,9 @@ fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
         .unwrap_or_default();
     let parameters = path.as_ref().map(RoutePath::parameters);
     let plan = plan(&mut map, names, parameters, false);
+    if let (Some(method), Some(plan)) = (&method, &plan) {
+        check_body(reader, method, plan);
+    }
     map.finish();
     Some(Route {
         name: name?,

@@ -180,6 +180,11 @@ fn fault_l15_refuses_a_route_with_a_name_of_the_gateway() {
 }
 
 #[test]
+fn fault_e21_warns_of_a_body_that_browsers_do_not_send() {
+    golden("e21_");
+}
+
+#[test]
 fn fault_j22_warns_of_definitions_that_nothing_uses() {
     golden("j5_unused");
 }

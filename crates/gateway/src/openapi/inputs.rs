@@ -78,7 +78,13 @@ impl<'p> Inputs<'p> {
         let mut input = match (&reference.root, name) {
             (Root::Route, Some(name)) => self.route.entry(name).or_default(),
             (Root::Query, Some(name)) => self.query.entry(name).or_default(),
-            (Root::Header, Some(name)) => self.headers.entry(name).or_default(),
+            (Root::Header, Some(name)) => {
+                // The names of headers are the same in any case.
+                let mut known = self.headers.keys();
+                let known = known.find(|known| known.eq_ignore_ascii_case(name));
+                let name = known.copied().unwrap_or(name);
+                self.headers.entry(name).or_default()
+            }
             (Root::Body, _) => self.body.get_or_insert_default(),
             _ => return,
         };
@@ -113,10 +119,28 @@ impl<'p> Inputs<'p> {
             .query
             .iter()
             .map(|(name, input)| input.parameter("query", name));
-        let headers = self.headers.iter();
-        let headers = headers.filter(|(name, _)| !NO_PARAMETERS.contains(name));
+        let headers = self.headers.iter().filter(|(name, _)| is_parameter(name));
         let headers = headers.map(|(name, input)| input.parameter("header", name));
         path.chain(query).chain(headers).collect()
+    }
+
+    /// Returns a text about the headers that are not parameters, or `None` if the plan reads none. `has_auth`
+    /// is `true` if the security requirements describe the header `authorization`.
+    pub(super) fn description(&self, has_auth: bool) -> Option<String> {
+        let headers = self.headers.iter().filter(|(name, _)| {
+            !(is_parameter(name) || has_auth && name.eq_ignore_ascii_case("authorization"))
+        });
+        let texts: Vec<_> = headers
+            .map(|(name, input)| {
+                let verb = if input.is_required {
+                    "Requires"
+                } else {
+                    "Reads"
+                };
+                format!("{verb} the header `{name}`.")
+            })
+            .collect();
+        (!texts.is_empty()).then(|| texts.join(" "))
     }
 
     /// Returns the request body of an operation, or `None` if the plan reads none.
@@ -252,6 +276,12 @@ impl Input<'_> {
         }
         Some(examples.into())
     }
+}
+
+/// Returns `true` if OpenAPI describes the header `name` as a parameter.
+fn is_parameter(name: &str) -> bool {
+    let mut others = NO_PARAMETERS.into_iter();
+    !others.any(|other| other.eq_ignore_ascii_case(name))
 }
 
 /// Returns `true` if `node` can be sent before any other node has responded.

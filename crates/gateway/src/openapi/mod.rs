@@ -134,6 +134,10 @@ fn operation(route: &Route, path: &RoutePath) -> Value {
             "502": response("Failed"), "503": response("Unavailable"), "504": response("TimedOut"),
         },
     });
+    let has_auth = route.plan.auth.is_some();
+    if let Some(description) = inputs.description(has_auth) {
+        operation["description"] = description.into();
+    }
     if let Some(body) = inputs.request_body() {
         operation["requestBody"] = body;
         operation["responses"]["408"] = response("BodyTimeout");
@@ -300,6 +304,30 @@ mod tests {
             json!(["both", "^[ -~]*$"]),
         ];
         assert_eq!(patterns, expected);
+    }
+
+    #[test]
+    fn fault_e21_describes_headers_that_cannot_be_parameters() {
+        let request = "{ path: /, headers: { x-a: '{header.Authorization}', x-b: '{header.accept|*/*}', x-c: '{header.x-c}', x-d: '{header.X-C}' } }";
+        let plan = format!("user: {{ downstream: users, required: true, request: {request} }}");
+        let config = config(&[
+            ("GET", "/a", &plan),
+            (
+                "GET",
+                "/b",
+                "user: { downstream: users, request: { path: / } }",
+            ),
+        ]);
+        let paths = &document(None, &config.routes)["paths"];
+        let text = "Requires the header `Authorization`. Reads the header `accept`.";
+        assert_eq!(paths["/a"]["get"]["description"], text);
+        assert_eq!(
+            paths["/a"]["get"]["parameters"].as_array().unwrap().len(),
+            1
+        );
+        assert_eq!(paths["/b"]["get"]["description"], Value::Null);
+        let inputs = Inputs::of(&config.routes[0].plan).description(true);
+        assert_eq!(inputs.as_deref(), Some("Reads the header `accept`."));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Finds nodes that never run, routes that never fail, and definitions that nothing uses.
 
+use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::{Strategy, layers::fallback::OutcomeSet};
 
@@ -66,6 +67,21 @@ pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&Route
                 .at("request")
                 .error_with_help("never_runs", message, Some(help));
         }
+    }
+}
+
+/// Warns if the plan of the route at `reader` reads a body that many clients do not send.
+pub(in crate::config) fn check_body(reader: &ValueReader<'_>, method: &Method, plan: &PlanConfig) {
+    let mut nodes = plan.nodes.iter();
+    let reads = nodes.find(|(_, node)| node.reads(&Root::Body));
+    if let Some((name, _)) = reads.filter(|_| matches!(*method, Method::GET | Method::HEAD)) {
+        reader.at("plan").at(name).warning(
+            "body",
+            format!(
+                "\"{name}\" reads the body, which browsers and many proxies do not send with {method}"
+            ),
+            "set match.method to POST, or read the values from the path or the query",
+        );
     }
 }
 
